@@ -1,0 +1,40 @@
+"""i2i: image-to-image translation with pix2pix, CycleGAN and their family.
+
+The names below are imported when first used, so that `import i2i` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "I2IError": "i2i.errors",
+    "Translator": "i2i.translation.translator",
+    "create_discriminator": "i2i.networks",
+    "create_generator": "i2i.networks",
+    "list_generators": "i2i.networks",
+    "load_translator": "i2i.translation.translator",
+    "translate_folder": "i2i.translation.batch",
+}
+
+if TYPE_CHECKING:
+    from i2i.errors import I2IError as I2IError
+    from i2i.networks import create_discriminator as create_discriminator
+    from i2i.networks import create_generator as create_generator
+    from i2i.networks import list_generators as list_generators
+    from i2i.translation.batch import translate_folder as translate_folder
+    from i2i.translation.translator import Translator as Translator
+    from i2i.translation.translator import load_translator as load_translator
+
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604 - the names are resolved by __getattr__
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'i2i' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

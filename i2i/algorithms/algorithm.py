@@ -1,0 +1,89 @@
+"""What the trainer may ask of an algorithm.
+
+An algorithm answers three questions: who plays (`players`), what each player minimises and in which order
+(`losses`), what is kept (`translators`). Precision, accumulation, clipping, all-reduce, EMA and logging are
+the trainer's.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from i2i.algorithms.image_pool import ImagePool
+from i2i.data.pair import ImagePair
+from i2i.networks.blocks import Statistics
+
+
+class Losses(dict[str, Tensor]):
+    """Named scalars that a player minimises the sum of. The player is updated once they are back-propagated."""
+
+
+class PartialLosses(Losses):
+    """Losses whose gradients are only added up: the same player yields the rest before it is updated."""
+
+
+Turn = tuple[str, Losses]
+Translators = Mapping[str, nn.Module]
+
+
+class Algorithm(ABC):
+    """Networks and the order of play. Networks and image pools are attributes; everything else is configuration.
+
+    Rules: no `yield` inside `frozen(...)` or any other context; pools return detached images; a weight that
+    changes with time is a function of `step`, never a mutated attribute.
+    """
+
+    name: ClassVar[str]
+    paired: ClassVar[bool]
+    test_statistics: ClassVar[Statistics] = "batch"
+    test_dropout: ClassVar[bool] = False
+
+    @abstractmethod
+    def players(self) -> dict[str, list[nn.Module]]:
+        """Player → the networks that its turn updates."""
+
+    @abstractmethod
+    def translators(self) -> dict[str, nn.Module]:
+        """Direction (`a2b`, `b2a`) → the generator that is kept."""
+
+    @abstractmethod
+    def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
+        """Yield (player, losses) turn by turn; the trainer updates that player, then asks for the next turn."""
+
+    @abstractmethod
+    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+        """Name → (made, expected): images that would be equal if training were done; for validation."""
+
+    @abstractmethod
+    def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
+        """Name → images (N, C, H, W): the columns of a sample grid."""
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Name → network, in the order of definition."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, nn.Module)}
+
+    def pools(self) -> dict[str, ImagePool]:
+        """Name → image pool."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, ImagePool)}
+
+    def architecture(self) -> dict[str, Any]:
+        """What a training state must agree with: each network's kind and configuration."""
+        from i2i.config import to_mapping
+
+        return {n: {"kind": m.config.kind, **to_mapping(m.config)} for n, m in self.networks().items()}  # type: ignore
+
+
+@contextmanager
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Inside, gradients flow *through* these networks but none is computed for their weights."""
+    weights = [p for network in networks for p in network.parameters() if p.requires_grad]
+    for p in weights:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in weights:
+            p.requires_grad_(True)

@@ -1,0 +1,84 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import errno
+import io
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from i2i.errors import OutputError
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class _RecordingWriter(io.BufferedWriter):
+    """Remembers a failed write: `torch.save` turns the `OSError` of its file into a `RuntimeError`."""
+
+    failure: OSError | None = None
+
+    def write(self, data) -> int:  # type: ignore[no-untyped-def]
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call `write` with a temporary file in the folder of `path`, then put that file in the place of `path`.
+
+    The bytes are on the disk before the name appears; the file's mode follows the umask. Whatever fails, an
+    earlier file at `path` stays as it was and the temporary one is removed. Raises `OutputError` if the
+    system refuses (no permission, read-only, missing folder) or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".i2i-{secrets.token_hex(8)}.part")
+    try:
+        # O_EXCL with 0666 lets the kernel apply umask and default ACLs; tempfile would leave 0600
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise _refused(path, error) from error
+    file = _RecordingWriter(io.FileIO(descriptor, "wb"))
+    try:
+        write(file)
+        file.flush()
+        os.fsync(descriptor)
+        file.close()
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        cause = error if isinstance(error, OSError) else file.failure
+        size = temporary.stat().st_size if temporary.exists() else 0
+        with contextlib.suppress(OSError):
+            file.close()
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if cause is None or not isinstance(error, OSError | RuntimeError):
+            raise
+        raise _refused(path, cause, size) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # some network file systems cannot sync a folder; the rename itself has succeeded
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _refused(path: Path, error: OSError, written: int = 0) -> OutputError:
+    reason = error.strerror or str(error)
+    if error.errno not in FULL:
+        return OutputError(f"{path}: cannot be written: {reason}")
+    free = shutil.disk_usage(path.parent).free
+    return OutputError(
+        f"{path}: cannot be written: {reason}; more than {written:,} bytes are needed, {free:,} are free"
+    )

@@ -1,0 +1,128 @@
+"""The command line: the only file that knows its library.
+
+A script's options are a frozen dataclass; its fields are the flags, its annotations their ranges, the text
+under a field its help. Precedence: defaults < `--config FILE.yaml` < flags.
+"""
+
+import os
+import runpy
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from i2i.config import checked, from_mapping, nearest, read_yaml, to_yaml
+from i2i.errors import I2IError, UsageError
+
+Options = TypeVar("Options")
+
+
+def run(
+    main: Callable[[Options], int | None],
+    options: type[Options],
+    description: str,
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """Parse the command line into `options`, call `main`, exit with its code.
+
+    Every script has, beside its own flags, `--config FILE.yaml`, `--print-config` and `--verbose`. An
+    `I2IError` becomes a message and its exit code; anything else is a bug and says so.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verbose = _take_switch(arguments, "--verbose")
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+    try:
+        print_config = _take_switch(arguments, "--print-config")
+        values = parse(options, arguments, description)
+        if print_config:
+            print(to_yaml(values), end="")
+            sys.exit(0)
+        sys.exit(main(values) or 0)
+    except I2IError as error:
+        _say(error, verbose)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        _say(error, verbose, "unexpected error (please report it; --verbose shows where): ")
+        sys.exit(1)
+
+
+def parse(options: type[Options], arguments: Sequence[str], description: str = "") -> Options:
+    """The options that a command line gives. Raises `UsageError`; exits by itself after `--help`."""
+    import tyro
+
+    arguments, config = _take_config(list(arguments))
+    default = from_mapping(options, read_yaml(config), str(config)) if config else options()
+    epilogue = "also: --config FILE.yaml (flags come on top), --print-config, --verbose"
+    parsed = tyro.cli(
+        options,
+        args=arguments,
+        default=default,
+        description=f"{description}\n\n{epilogue}",
+    )
+    return checked(parsed)
+
+
+def _take_switch(arguments: list[str], name: str) -> bool:
+    spellings = {name, name.replace("-", "_").replace("__", "--", 1)}
+    found = [a for a in arguments if a in spellings]
+    arguments[:] = [a for a in arguments if a not in spellings]
+    return bool(found)
+
+
+def _take_config(arguments: list[str]) -> tuple[list[str], Path | None]:
+    rest: list[str] = []
+    config: Path | None = None
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            value = next(words, None)
+            if value is None:
+                raise UsageError("--config: expected a YAML file")
+            config = Path(value)
+        elif word.startswith("--config="):
+            config = Path(word.removeprefix("--config="))
+        else:
+            rest.append(word)
+    return rest, config
+
+
+def _say(error: BaseException, verbose: bool, prefix: str = "") -> None:
+    if verbose:
+        traceback.print_exception(error)
+    text = printable(str(error) or type(error).__name__)
+    print(f"i2i: {prefix}{text}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped: file names must not steer a terminal."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in text
+    )
+
+
+def main() -> None:
+    """The installed command: `i2i translate …` runs `scripts/translate.py …`."""
+    here = Path(__file__).parent
+    folder = next(f for f in (here / "scripts", here.parent / "scripts") if (f / "translate.py").exists())
+    commands = {path.stem.replace("_", "-"): path for path in sorted(folder.glob("*.py"))}
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
+        print("usage: i2i COMMAND [options]\n\ncommands: " + ", ".join(commands))
+        return
+    if name not in commands:
+        print(
+            f"i2i: unknown command {name!r}.{nearest(name, commands)} Commands: {', '.join(commands)}.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    sys.argv = [f"i2i {name}", *sys.argv[2:]]
+    runpy.run_path(str(commands[name]), run_name="__main__")

@@ -1,0 +1,109 @@
+"""Configurations: frozen dataclasses, checked by pydantic, read from and written to YAML.
+
+A range stands in the annotation (`Annotated[int, Ge(1)]`), so that the command line, a YAML file and a model
+file are held to the same limits. An unknown key is an error that names its nearest neighbour.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from i2i.errors import UsageError
+
+C = TypeVar("C")
+
+MAX_YAML_BYTES = 1 << 20
+MAX_YAML_DEPTH = 16
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """` Did you mean 'x'?` for a name that is close to a known one, else the empty string."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C:
+    """The dataclass `cls` with `values`, each converted and checked against its annotation.
+
+    `source` is named in the message of the `UsageError` that an unknown key, a wrong type or a value out of
+    range raises, beside the key, the value and what was allowed.
+    """
+    where = f"{source}: " if source else ""
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise UsageError(
+                f"{where}unknown option {key!r}.{nearest(str(key), known)} Known: {', '.join(known)}."
+            )
+    config = ConfigDict(arbitrary_types_allowed=True)
+    adapter: TypeAdapter[Any] = TypeAdapter(type(cls.__name__, (cls,), {"__pydantic_config__": config}))
+    try:
+        valid = adapter.validate_python(dict(values))
+    except ValidationError as error:
+        raise UsageError(where + "; ".join(_explain(e) for e in error.errors())) from None
+    return cls(**{name: getattr(valid, name) for name in known})
+
+
+def _explain(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if not name:
+        return str(error["msg"]).removeprefix("Value error, ")
+    return f"{name} = {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def checked(config: C) -> C:
+    """`config` again, every field held to its annotation. Raises `UsageError` naming option, value and range."""
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    return from_mapping(type(config), values)
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The fields of a configuration as plain values (paths as text), in the order of their definition."""
+    values = dataclasses.asdict(config)
+    return {key: _plain(value) for key, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping: at most 1 MiB, 16 levels deep, no aliases, no tags. Raises `UsageError`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read this configuration: {error.strerror}") from None
+    if len(data) > MAX_YAML_BYTES:
+        raise UsageError(f"{path}: {len(data)} bytes; a configuration has at most {MAX_YAML_BYTES}")
+    try:
+        depth = 0
+        for event in yaml.parse(data, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_YAML_DEPTH:
+                raise UsageError(f"{path}: deeper than {MAX_YAML_DEPTH} levels")
+            if isinstance(event, yaml.AliasEvent):
+                raise UsageError(f"{path}: aliases (*{event.anchor}) are not accepted")
+        values = yaml.safe_load(data)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UsageError(f"{path}: expected `option: value` lines")
+    return {key.replace("-", "_"): value for key, value in values.items()}
+
+
+def to_yaml(config: Any) -> str:
+    """The complete configuration as YAML text that `read_yaml` and `from_mapping` take back."""
+    return yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True)

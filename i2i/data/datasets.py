@@ -1,0 +1,304 @@
+"""Data sets whose sample t is a function of (seed, t) alone.
+
+`dataset[t]` exists for every t >= 0: t counts samples from the start of training, through all epochs. Hence
+batches do not depend on the number of workers, and training can go on at any t. Each epoch is a permutation
+of its own; in unpaired data each domain has its own permutations, of its own length, so that both are covered
+evenly however different their sizes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import numpy as np
+from annotated_types import Ge, Interval
+from torch.utils.data import Dataset
+
+from i2i import images
+from i2i.data import cache, folders
+from i2i.data.folders import PairRecord
+from i2i.data.pair import ImagePair
+from i2i.errors import ImageError, InputError, UsageError
+from i2i.images import Pixels
+
+R = TypeVar("R")
+S = TypeVar("S")
+Names = tuple[str, ...]
+
+TOY = Path("toy")
+_TAG_ORDER_A, _TAG_ORDER_B, _TAG_LOOK_A, _TAG_LOOK_B = range(4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which pictures, and what is done to them before a network sees them."""
+
+    data: Path | None = None
+    """Folder of the data set, a CSV file of pairs, or `toy` for pictures drawn on the fly."""
+    direction: Literal["a2b", "b2a"] = "a2b"
+    """a2b translates A to B, b2a translates B to A."""
+    channels_a: Annotated[int, Interval(ge=1, le=64)] = 3
+    """Channels of domain A: 1 is luminance, 3 RGB, 4 RGB with alpha."""
+    channels_b: Annotated[int, Interval(ge=1, le=64)] = 3
+    """Channels of domain B."""
+    preprocess: Literal[
+        "resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "none"
+    ] = "resize_and_crop"
+    """How a picture comes to size: stretched to a square, scaled by one side, cropped, or left as it is."""
+    load_size: Annotated[int, Interval(ge=1, le=65_535)] = 286
+    """Pixels that a side is scaled to before the crop."""
+    crop_size: Annotated[int, Interval(ge=1, le=65_535)] = 256
+    """Pixels of the side of the random square crop."""
+    flip: bool = True
+    """Mirror half of the samples left to right."""
+    batch_size: Annotated[int, Ge(1)] = 1
+    """Samples per step and process."""
+    workers: Annotated[int, Interval(ge=0, le=256)] = 2
+    """Processes that prepare batches; 0 prepares them in the training process. Changes no result."""
+    cache: Path | None = None
+    """Folder for decoded pictures, so that an epoch does not decode them again."""
+    check: Literal["quick", "full", "off"] = "quick"
+    """Check every picture before training: its header, by decoding it, or not at all."""
+    on_bad: Literal["error", "skip"] = "error"
+    """A damaged picture stops the training, or is replaced by the next one and counted."""
+    pairs: Literal["error", "intersect"] = "error"
+    """Pictures without a partner are an error, or left out."""
+    seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = 0
+    """Seed of order, crops and flips, and of everything else random in the training."""
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """What `open_datasets` found: `validation` is the val split, else the test split, else None."""
+
+    train: Dataset[ImagePair]
+    validation: Dataset[ImagePair] | None = None
+
+
+def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
+    """Raises `UsageError` if the network cannot take what the options would give it.
+
+    `multiple` and `minimum` are the network's: a side is a multiple of the one and at least the other.
+    """
+    name = options.preprocess
+    crops = name not in ("scale_width", "none")
+    if options.batch_size > 1 and not crops:
+        raise UsageError(
+            f"batch_size = {options.batch_size}: with preprocess = {name} sizes vary, so only 1 is possible"
+        )
+    if crops and name != "crop" and options.crop_size > options.load_size:
+        raise UsageError(
+            f"crop_size = {options.crop_size}: cropped out of load_size = {options.load_size}, "
+            f"so at most {options.load_size}"
+        )
+    side = "crop_size" if crops else "load_size"
+    size = getattr(options, side)
+    if crops and size % multiple:
+        below, above = size // multiple * multiple, -(-size // multiple) * multiple
+        nearest = f"{below} or {above}" if below >= minimum else f"{max(above, minimum)}"
+        raise UsageError(
+            f"{side} = {size}: this network takes multiples of {multiple}, for example {nearest}"
+        )
+    if name != "none" and size < minimum:
+        raise UsageError(f"{side} = {size}: this network takes at least {minimum}")
+
+
+class _Images(Dataset[ImagePair]):
+    """What paired and unpaired data share: transform, seeds, replacement of damaged pictures."""
+
+    def __init__(self, options: DataOptions, train: bool, multiple: int) -> None:
+        # imported here, before workers are forked, so that each need not import albumentations again
+        from i2i.data.transforms import Transform
+
+        self.options, self.train = options, train
+        self.transform = Transform(
+            options.preprocess, options.load_size, options.crop_size, options.flip, multiple, train
+        )
+
+    def _index(self, t: int, count: int, tag: int) -> int:
+        epoch, place = divmod(t, count)
+        return int(_permutation(self.options.seed, tag, epoch, count)[place]) if self.train else place
+
+    def _look(self, t: int, tag: int) -> int:
+        """The seed of crop and flip of sample t."""
+        return int(np.random.SeedSequence((self.options.seed, tag, t)).generate_state(1)[0])
+
+    def _first_whole(
+        self, t: int, records: Sequence[R], tag: int, sample: Callable[[R], S]
+    ) -> tuple[S, Names]:
+        """Sample t, or the next in the order that can be read, and the names of those passed over."""
+        skipped: list[str] = []
+        for following in range(t, t + len(records)):
+            record = records[self._index(following, len(records), tag)]
+            try:
+                return sample(record), tuple(skipped)
+            except ImageError as error:
+                if self.options.on_bad == "error":
+                    raise InputError(f"{_name(record)}: {error}") from None
+                skipped.append(_name(record))
+            except InputError as error:
+                raise InputError(f"{_name(record)}: {error}") from None
+        raise InputError(f"none of {len(records)} pictures can be read, the last one was {skipped[-1]}")
+
+    def _pair(self, a: Pixels, b: Pixels, skipped: tuple[str, ...]) -> ImagePair:
+        pair = ImagePair(images.to_tensor(a), images.to_tensor(b), skipped)
+        return pair if self.options.direction == "a2b" else pair.swapped()
+
+
+class PairedImages(_Images):
+    """Pairs of pictures of one thing; crop and flip agree.
+
+    `dataset[t]` is an `ImagePair` of single pictures, (C, H, W) in [-1, 1]. `a` is the input and `b` the
+    target: with direction b2a, `a` is the picture of domain B (`channels_b`). One epoch has `len(dataset)`
+    samples. With `train=False` the order is that of `records` and nothing is random. Raises `InputError` for
+    a damaged picture, unless `on_bad="skip"`.
+    """
+
+    def __init__(
+        self, records: Sequence[PairRecord], options: DataOptions, train: bool = True, multiple: int = 1
+    ) -> None:
+        super().__init__(options, train, multiple)
+        self.records = list(records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, t: int) -> ImagePair:
+        seed = self._look(t, _TAG_LOOK_A)
+
+        def sample(record: PairRecord) -> tuple[Pixels, Pixels]:
+            a, b = self.transform(seed, *self._load(record))
+            assert b is not None
+            return a, b
+
+        (a, b), skipped = self._first_whole(t, self.records, _TAG_ORDER_A, sample)
+        return self._pair(a, b, skipped)
+
+    def _load(self, record: PairRecord) -> tuple[Pixels, Pixels]:
+        channels_a, channels_b = self.options.channels_a, self.options.channels_b
+        a = cache.load(record.a, channels_a, self.options.cache)
+        if record.b is not None:
+            return a, cache.load(record.b, channels_b, self.options.cache)
+        b = a if channels_a == channels_b else cache.load(record.a, channels_b, self.options.cache)
+        half, odd = divmod(a.shape[1], 2)
+        if odd:
+            raise InputError(f"odd width {a.shape[1]}; A and B side by side have equal widths")
+        return a[:, :half], b[:, half:]
+
+    def names(self, t: int) -> str:
+        """The file or files of sample t."""
+        return _name(self.records[self._index(t, len(self.records), _TAG_ORDER_A)])
+
+
+class UnpairedImages(_Images):
+    """Pictures of two domains, drawn independently, each with its own order, crops and flips.
+
+    `dataset[t]` is an `ImagePair` of single pictures, (C, H, W) in [-1, 1]; with direction b2a, `a` is the
+    picture of domain B. One epoch, `len(dataset)`, is as long as the larger domain; the smaller one starts
+    over meanwhile. With `train=False` the orders are those of the lists and nothing is random. Raises
+    `InputError` for a damaged picture, unless `on_bad="skip"`.
+    """
+
+    def __init__(
+        self,
+        paths_a: Sequence[Path],
+        paths_b: Sequence[Path],
+        options: DataOptions,
+        train: bool = True,
+        multiple: int = 1,
+    ) -> None:
+        super().__init__(options, train, multiple)
+        self.paths_a, self.paths_b = list(paths_a), list(paths_b)
+
+    def __len__(self) -> int:
+        return max(len(self.paths_a), len(self.paths_b))
+
+    def __getitem__(self, t: int) -> ImagePair:
+        a, skipped_a = self._single(t, self.paths_a, self.options.channels_a, _TAG_ORDER_A, _TAG_LOOK_A)
+        b, skipped_b = self._single(t, self.paths_b, self.options.channels_b, _TAG_ORDER_B, _TAG_LOOK_B)
+        return self._pair(a, b, skipped_a + skipped_b)
+
+    def _single(
+        self, t: int, paths: list[Path], channels: int, order: int, look: int
+    ) -> tuple[Pixels, Names]:
+        seed = self._look(t, look)
+        return self._first_whole(
+            t,
+            paths,
+            order,
+            lambda path: self.transform(seed, cache.load(path, channels, self.options.cache))[0],
+        )
+
+    def names(self, t: int) -> str:
+        """The files of sample t."""
+        a = self.paths_a[self._index(t, len(self.paths_a), _TAG_ORDER_A)]
+        return f"{a}, {self.paths_b[self._index(t, len(self.paths_b), _TAG_ORDER_B)]}"
+
+
+def open_datasets(options: DataOptions, paired: bool, multiple: int = 1) -> Datasets:
+    """The data sets that the options name, every file found and checked.
+
+    `multiple` is the network's size multiple, for pictures that are not cropped. Raises `UsageError` if
+    `data` is missing, `InputError` for a layout, names or pictures that cannot be used.
+    """
+    if options.data is None:
+        raise UsageError("data: missing; give a folder, a CSV file of pairs, or `toy`")
+    if options.data == TOY:
+        return _toys(options, paired)
+    return _paired(options, options.data, multiple) if paired else _unpaired(options, options.data, multiple)
+
+
+def _paired(options: DataOptions, data: Path, multiple: int) -> Datasets:
+    train = folders.paired(data, "train", options.pairs)
+    validation = folders.paired(data, "val", options.pairs) or folders.paired(data, "test", options.pairs)
+    _check(options, [*train, *validation])
+    return Datasets(
+        PairedImages(train, options, True, multiple),
+        PairedImages(validation, options, False, multiple) if validation else None,
+    )
+
+
+def _unpaired(options: DataOptions, data: Path, multiple: int) -> Datasets:
+    train = folders.unpaired(data, "train")
+    held_out = [folders.unpaired(data, "val"), folders.unpaired(data, "test")]
+    validation = next((sides for sides in held_out if all(sides)), None)
+    _check(options, [path for sides in (train, validation or ()) for side in sides for path in side])
+    return Datasets(
+        UnpairedImages(*train, options, True, multiple),
+        UnpairedImages(*validation, options, False, multiple) if validation else None,
+    )
+
+
+def _check(options: DataOptions, records: Sequence[Path | PairRecord]) -> None:
+    minimum = options.crop_size if options.preprocess == "crop" else 1
+    damaged = folders.check(records, options.check, minimum)
+    if damaged and options.on_bad == "error":
+        listed = folders.listed([f"{path}: {reason}" for path, reason in damaged])
+        raise InputError(
+            f"{len(damaged)} pictures cannot be read:{listed}\nUse --on-bad skip to train without them."
+        )
+
+
+def _toys(options: DataOptions, paired: bool) -> Datasets:
+    from i2i.data.toy import ToyPairs, ToyUnpaired
+
+    if (options.channels_a, options.channels_b) != (3, 3):
+        raise UsageError("data = toy: its pictures have 3 channels; leave channels_a and channels_b at 3")
+    if options.crop_size < 16:
+        raise UsageError(f"crop_size = {options.crop_size}: toy pictures have at least 16")
+    kind = ToyPairs if paired else ToyUnpaired
+    toys = partial(kind, size=options.crop_size, seed=options.seed, direction=options.direction)
+    return Datasets(toys(), toys(train=False))
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, tag: int, epoch: int, count: int) -> Pixels:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, tag, epoch)))).permutation(count)
+
+
+def _name(record: object) -> str:
+    if isinstance(record, PairRecord):
+        return str(record.a) if record.b is None else f"{record.a}, {record.b}"
+    return str(record)

@@ -1,0 +1,50 @@
+"""What one training step of image-to-image translation sees."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from i2i.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """A batch of both domains: `a` (N, C_a, H, W) and `b` (N, C_b, H, W), values in [-1, 1].
+
+    In paired data row i of `a` and row i of `b` show the same thing; in unpaired data they are independent.
+    `skipped` names the damaged pictures that were replaced in this batch.
+    """
+
+    a: Tensor
+    b: Tensor
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def to(
+        self, device: torch.device | str, dtype: torch.dtype | None = None, non_blocking: bool = False
+    ) -> "ImagePair":
+        """The same batch on `device`, converted to `dtype` if one is given."""
+        a, b = (x.to(device=device, dtype=dtype, non_blocking=non_blocking) for x in (self.a, self.b))
+        return dataclasses.replace(self, a=a, b=b)
+
+    def pin_memory(self) -> "ImagePair":
+        """The same batch in page-locked memory; `torch.utils.data.DataLoader` calls this."""
+        return dataclasses.replace(self, a=self.a.pin_memory(), b=self.b.pin_memory())
+
+    def swapped(self) -> "ImagePair":
+        """The batch with the domains exchanged."""
+        return dataclasses.replace(self, a=self.b, b=self.a)
+
+    def split(self, parts: int) -> list["ImagePair"]:
+        """`parts` micro-batches of equal size, in order; the first carries `skipped`.
+
+        Raises `UsageError` if the batch cannot be divided equally.
+        """
+        if parts < 1 or len(self) % parts:
+            raise UsageError(f"a batch of {len(self)} cannot be split into {parts} equal micro-batches")
+        pieces = zip(self.a.chunk(parts), self.b.chunk(parts), strict=True)
+        return [ImagePair(a, b, self.skipped if i == 0 else ()) for i, (a, b) in enumerate(pieces)]

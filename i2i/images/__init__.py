@@ -1,0 +1,34 @@
+"""Pictures in and out: the only room that knows files, uint8, uint16 and [-1, 1]."""
+
+from i2i.atomic import atomic_write
+from i2i.images.decoding import decode, probe, read
+from i2i.images.encoding import encode, write
+from i2i.images.picture import (
+    SUFFIXES,
+    Format,
+    Limits,
+    Picture,
+    Pixels,
+    to_pixels,
+    to_tensor,
+    with_channels,
+    with_depth,
+)
+
+__all__ = [
+    "SUFFIXES",
+    "Format",
+    "Limits",
+    "Picture",
+    "Pixels",
+    "atomic_write",
+    "decode",
+    "encode",
+    "probe",
+    "read",
+    "to_pixels",
+    "to_tensor",
+    "with_channels",
+    "with_depth",
+    "write",
+]

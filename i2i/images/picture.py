@@ -1,0 +1,128 @@
+"""A picture as arrays, and its way to and from tensors in [-1, 1]."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from i2i.errors import ImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+
+Format = Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP"]
+Pixels = np.ndarray[Any, np.dtype[Any]]
+Depth = type[np.uint8] | type[np.uint16]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a picture may be before it is decoded: pixels (Pillow's limit), longer side, bytes of the file."""
+
+    pixels: int = 178_956_970
+    side: int = 65_535
+    file_bytes: int = 1 << 30
+
+    def check_size(self, width: int, height: int, channels: int = 1) -> None:
+        """Raises `ImageError` for an empty picture or one above the limits."""
+        if width < 1 or height < 1:
+            raise ImageError(f"{width}x{height} pixels: empty")
+        if max(width, height) > self.side:
+            raise ImageError(f"{width}x{height} pixels: a side may have at most {self.side}")
+        if width * height * max(1, channels / 4) > self.pixels:
+            raise ImageError(f"{width}x{height} pixels: at most {self.pixels} are accepted")
+
+    def check_bytes(self, size: int) -> None:
+        """Raises `ImageError` for an empty file or one above the limit."""
+        if size == 0:
+            raise ImageError("empty file")
+        if size > self.file_bytes:
+            raise ImageError(f"{size} bytes: at most {self.file_bytes} are accepted")
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass
+class Picture:
+    """A decoded picture, upright.
+
+    `pixels` (H, W, C) without alpha, uint8, uint16 or float32 in [0, 1], in RGB order; `alpha` (H, W) of the
+    same dtype, not premultiplied, or None. `icc` is the colour profile, `exif` the block without orientation.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
+    format: Format = "PNG"
+
+    def channels(self, count: int) -> Pixels:
+        """The pixels (H, W, count) as a network with `count` channels takes them.
+
+        Alpha is dropped, except that 2 is luminance with alpha and 4 is RGB with alpha (opaque where the
+        picture has none). Raises `ImageError` where there is no rule.
+        """
+        if count not in (2, 4) or self.pixels.shape[2] == count:
+            return with_channels(self.pixels, count)
+        alpha = self.alpha
+        if alpha is None:
+            alpha = np.full_like(self.pixels[..., 0], white(self.pixels))
+        return np.dstack([with_channels(self.pixels, count - 1), alpha])
+
+
+def with_channels(pixels: Pixels, channels: int) -> Pixels:
+    """(H, W, C) as (H, W, channels): kept, one replicated to any number, or RGB to Rec. 601 luminance.
+
+    Raises `ImageError` for any other change.
+    """
+    present = pixels.shape[2]
+    if present == channels:
+        return pixels
+    if present == 1 and channels == 3:
+        return np.repeat(pixels, 3, axis=2)
+    if present == 3 and channels == 1:
+        return _luminance(pixels)[..., None]
+    raise ImageError(f"has {present} channels where {channels} are expected")
+
+
+def with_depth(pixels: Pixels, dtype: Depth) -> Pixels:
+    """`pixels` scaled to the range of `dtype` and rounded; floating point is clamped to [0, 1] first."""
+    if pixels.dtype == dtype:
+        return pixels
+    full = np.iinfo(dtype).max
+    if pixels.dtype == np.float32:
+        return np.rint(np.clip(pixels, 0, 1) * full).astype(dtype)
+    return np.rint(pixels * (full / white(pixels))).astype(dtype)
+
+
+def to_tensor(pixels: Pixels) -> "Tensor":
+    """(H, W, C) uint8, uint16 or float32 in [0, 1] as (C, H, W) float32 in [-1, 1]."""
+    import torch
+
+    planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32))
+    if np.shares_memory(planes.numpy(), pixels):
+        planes = planes.clone()
+    return planes.div_(white(pixels) / 2).sub_(1)
+
+
+def to_pixels(tensor: "Tensor", dtype: Depth = np.uint8) -> Pixels:
+    """(C, H, W) in [-1, 1] as (H, W, C) of `dtype`, rounded, values outside clamped."""
+    half = np.iinfo(dtype).max / 2
+    planes = tensor.detach().float().add(1).mul(half).round_().clamp_(0, 2 * half)
+    return np.ascontiguousarray(planes.permute(1, 2, 0).cpu().numpy().astype(dtype))
+
+
+def white(pixels: Pixels) -> float:
+    """The value of full intensity in the dtype of `pixels`."""
+    return 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
+
+
+def _luminance(pixels: Pixels) -> Pixels:
+    if pixels.dtype == np.float32:
+        return pixels @ np.array([0.299, 0.587, 0.114], np.float32)
+    # Pillow's fixed-point weights, so that an 8-bit result equals its convert("L")
+    red, green, blue = (pixels[..., i].astype(np.uint64) for i in range(3))
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(pixels.dtype)

@@ -1,0 +1,1 @@
+"""Losses: pure functions of tensors, the equation beside the formula."""

@@ -1,0 +1,30 @@
+"""Gradient penalties on a discriminator. A patch discriminator's value is the mean of its logits.
+
+The gradients of the discriminator are taken with respect to its *input* and differentiated again, in float32
+also under autocast.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def _input_gradient(discriminator: nn.Module, x: Tensor) -> Tensor:
+    """d D(x) / d x for each sample: (N, C, H, W) → (N, C·H·W), itself differentiable."""
+    with torch.autocast(x.device.type, enabled=False):
+        x = x.detach().float() if x.dtype in (torch.float16, torch.bfloat16) else x.detach()
+        x.requires_grad_(True)
+        value = discriminator(x).flatten(1).mean(dim=1).sum()
+        (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+    return gradient.flatten(1)
+
+
+def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """E[(‖∇D(x̂)‖₂ - 1)²], x̂ uniform on the line from real to fake (Gulrajani et al. 2017, Eq. 3)."""
+    share = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
+    gradient = _input_gradient(discriminator, torch.lerp(real, fake.to(real.dtype), share))
+    return (gradient.norm(dim=1) - 1).square().mean()
+
+
+def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
+    """½ E[‖∇D(x)‖²] on real images (Mescheder et al. 2018, Eq. 9)."""
+    return 0.5 * _input_gradient(discriminator, real).square().sum(dim=1).mean()

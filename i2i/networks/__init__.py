@@ -1,0 +1,114 @@
+"""Networks by name.
+
+`GENERATORS` and `DISCRIMINATORS` map a name to the frozen configuration that builds it. Beside the listed
+names, `resnet_<n>blocks`, `unet_<size>` and `patchgan_<patch width>` name any other of their families.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from i2i.config import checked, nearest
+from i2i.errors import UsageError
+from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
+from i2i.networks.resnet import ResnetConfig
+from i2i.networks.unet import UNetConfig
+
+GeneratorConfig = ResnetConfig | UNetConfig
+DiscriminatorConfig = PatchGANConfig | PixelGANConfig
+NetworkConfig = GeneratorConfig | DiscriminatorConfig
+
+GENERATORS: dict[str, GeneratorConfig] = {
+    "resnet_6blocks": ResnetConfig(blocks=6),
+    "resnet_9blocks": ResnetConfig(blocks=9),
+    "unet_128": UNetConfig(depth=7),
+    "unet_256": UNetConfig(depth=8),
+    "unet_512": UNetConfig(depth=9),
+}
+DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
+    "patchgan_16": PatchGANConfig(layers=1),
+    "patchgan_34": PatchGANConfig(layers=2),
+    "patchgan_70": PatchGANConfig(layers=3),
+    "patchgan_142": PatchGANConfig(layers=4),
+    "patchgan_286": PatchGANConfig(layers=5),
+    "pixelgan": PixelGANConfig(),
+}
+NETWORKS: dict[str, type[NetworkConfig]] = {
+    config.kind: config for config in (ResnetConfig, UNetConfig, PatchGANConfig, PixelGANConfig)
+}
+
+
+def _unet(size: int) -> UNetConfig:
+    depth = size.bit_length() - 1
+    if size != 1 << depth:
+        raise UsageError(f"unet_{size}: the size must be a power of two from 32 to 4096")
+    return UNetConfig(depth=depth)
+
+
+def _patchgan(width: int) -> PatchGANConfig:
+    for layers in range(1, 9):
+        if PatchGANConfig(layers=layers).receptive_field == width:
+            return PatchGANConfig(layers=layers)
+    raise UsageError(
+        f"patchgan_{width}: the patch must be 16, 34, 70, 142, 286, 574, 1150 or 2302 pixels wide"
+    )
+
+
+_GENERATOR_FAMILIES: dict[str, Callable[[int], GeneratorConfig]] = {
+    r"resnet_(\d{1,4})blocks": lambda n: ResnetConfig(blocks=n),
+    r"unet_(\d{1,4})": _unet,
+}
+_DISCRIMINATOR_FAMILIES: dict[str, Callable[[int], DiscriminatorConfig]] = {r"patchgan_(\d{1,4})": _patchgan}
+
+
+def _find(
+    what: str, name: str, known: Mapping[str, Any], families: Mapping[str, Callable[[int], Any]]
+) -> Any:
+    if name in known:
+        return known[name]
+    for pattern, make in families.items():
+        if match := re.fullmatch(pattern, name):
+            return make(int(match[1]))
+    raise UsageError(f"unknown {what} {name!r}.{nearest(name, known)} Known: {', '.join(known)}.")
+
+
+def _configure(config: Any, options: Mapping[str, Any]) -> Any:
+    known = [field.name for field in dataclasses.fields(config)]
+    for key in options:
+        if key not in known:
+            raise UsageError(
+                f"{config.kind} has no option {key!r}.{nearest(key, known)} Known: {', '.join(known)}."
+            )
+    return checked(dataclasses.replace(config, **options))
+
+
+def generator_config(name: str, **options: Any) -> GeneratorConfig:
+    """The configuration of that generator with `options` in place of its defaults. Raises `UsageError`."""
+    return _configure(_find("generator", name, GENERATORS, _GENERATOR_FAMILIES), options)
+
+
+def discriminator_config(name: str, **options: Any) -> DiscriminatorConfig:
+    """The configuration of that discriminator with `options` in place of its defaults. Raises `UsageError`."""
+    return _configure(_find("discriminator", name, DISCRIMINATORS, _DISCRIMINATOR_FAMILIES), options)
+
+
+def create_generator(name: str, **options: Any) -> nn.Module:
+    """A generator by name, e.g. `create_generator("unet_256", in_channels=1, out_channels=3)`.
+
+    Takes (N, in_channels, H, W) in [-1, 1] to (N, out_channels, H, W) in [-1, 1]; `.config.size_multiple` and
+    `.config.minimum_size` say which sizes it takes. Weights are torch's defaults: see `init_weights`.
+    """
+    return generator_config(name, **options).build()
+
+
+def create_discriminator(name: str, **options: Any) -> nn.Module:
+    """A discriminator by name: (N, in_channels, H, W) in [-1, 1] to (N, 1, H', W') logits."""
+    return discriminator_config(name, **options).build()
+
+
+def list_generators() -> list[str]:
+    """The names that `create_generator` knows (and any `resnet_<n>blocks`, `unet_<power of two>`)."""
+    return list(GENERATORS)

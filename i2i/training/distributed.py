@@ -1,0 +1,98 @@
+"""One training in several processes, started by torchrun: gradients are averaged between backward and update.
+
+Decisions (stop, save) are agreed on over a gloo group on the CPU, so that no accelerator is waited for.
+"""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from i2i.errors import UsageError
+
+TIMEOUT = timedelta(minutes=10)
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """`auto`: this process's CUDA device, else Apple's, else the CPU. Raises `UsageError` for one that isn't there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", local_rank)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"device = {name!r}: expected auto, cpu, cuda, cuda:<n> or mps") from None
+    if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():
+        raise UsageError(f"device = {name!r}: there are {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(f"device = {name!r}: this machine has none")
+    return device
+
+
+class Processes:
+    """This process among `world_size`; alone unless torchrun started it."""
+
+    def __init__(self, device: str = "auto") -> None:
+        self.world_size = int(os.environ.get("WORLD_SIZE", 1))
+        self.rank = int(os.environ.get("RANK", 0))
+        self.device = choose_device(device, int(os.environ.get("LOCAL_RANK", 0)))
+        if self.world_size > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=TIMEOUT)
+        self._control: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if self.world_size > 1 else None
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def average_(self, tensors: list[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes, in one flat all-reduce."""
+        if self.world_size == 1:
+            return
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        dist.all_reduce(flat)
+        flat /= self.world_size
+        parts = flat.split([t.numel() for t in tensors])
+        torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
+
+    def agree(self, flags: list[int]) -> list[int]:
+        """The maximum of each flag over the processes."""
+        if self.world_size == 1:
+            return flags
+        shared = torch.tensor(flags)
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=self._control)
+        return shared.tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, in the first one; elsewhere an empty list."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.world_size if self.first else None
+        dist.gather_object(value, values, dst=0, group=self._control)
+        return values or []
+
+    def gather_everywhere(self, value: Any) -> list[Any]:
+        """The values of all processes, in rank order, in each of them."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self._control)
+        return values
+
+    def broadcast_(self, tensors: list[Tensor]) -> None:
+        """Give every process the first one's numbers."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def barrier(self) -> None:
+        if self.world_size > 1:
+            dist.barrier(group=self._control)
+
+    def close(self) -> None:
+        if self.world_size > 1 and dist.is_initialized():
+            dist.destroy_process_group()

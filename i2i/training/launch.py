@@ -1,0 +1,39 @@
+"""From options to a running training: everything is checked before anything is created."""
+
+from typing import Any
+
+import torch
+
+from i2i.algorithms.algorithm import Algorithm
+from i2i.data.datasets import check_sizes, open_datasets
+from i2i.errors import UsageError
+from i2i.training.distributed import Processes
+from i2i.training.initial import initialise
+from i2i.training.step import check_micro_batches
+from i2i.training.trainer import Trainer
+
+
+def train(algorithm: type[Algorithm], options: Any) -> None:
+    """Train `algorithm` as `options` (its own options and `RunOptions`) say; everything is checked first."""
+    if options.run is None:
+        raise UsageError("run: a run folder is needed: --run runs/NAME")
+    check_micro_batches(options.batch_size, options.micro_batches)
+    if options.n_epochs + options.n_epochs_decay == 0:
+        raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
+    channels = (options.channels_a, options.channels_b)
+    if options.direction == "b2a":
+        channels = channels[::-1]
+    multiple, minimum = options.size_limits(*channels)
+    check_sizes(options, multiple, minimum)
+    data = open_datasets(options, paired=algorithm.paired, multiple=multiple)
+    processes = Processes(options.device)
+    try:
+        if options.deterministic:
+            torch.use_deterministic_algorithms(True)
+            torch.backends.cudnn.benchmark = False
+        torch.manual_seed(options.seed)
+        players = algorithm(options, *channels)  # type: ignore[call-arg]
+        initialise(players, options.init_from, options.direction)
+        Trainer(players, data, options, processes).fit()
+    finally:
+        processes.close()

@@ -1,0 +1,195 @@
+"""What a run says while it trains: `log.jsonl`, TensorBoard if installed, a live line on a terminal.
+
+Losses stay on the device until `flush`; a line per step is written then. Lines have a `kind`: `step`,
+`validation` or `event`.
+"""
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+from torch import Tensor
+
+from i2i.atomic import atomic_write
+
+PLAIN_SECONDS = 30.0
+
+
+class RunLog:
+    """The log of one run folder. With `quiet` (all processes but the first) it only fetches the losses."""
+
+    def __init__(self, folder: Path, total_images: int, quiet: bool = False) -> None:
+        self.path, self.total, self.quiet = folder / "log.jsonl", total_images, quiet
+        self._pending: list[tuple[dict[str, Any], list[str], list[Tensor]]] = []
+        self._file: Any = None
+        self._board = None if quiet else _tensorboard(folder / "tensorboard")
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        self._rate = Rate()
+        self._said = time.monotonic()
+
+    def open(self, step: int) -> None:
+        """Continue after `step`: later lines of an earlier attempt, or a torn one, are dropped."""
+        if self.quiet:
+            return
+        if self.path.exists():
+            kept = [line for line in self.path.read_bytes().splitlines(keepends=True) if _until(line, step)]
+            atomic_write(self.path, lambda file: file.writelines(kept))
+        self._file = self.path.open("ab")
+        if self._console.is_terminal:
+            self._live = Live(Text(""), console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def step(self, facts: dict[str, Any], losses: dict[str, Tensor]) -> None:
+        """One optimizer step: `facts` are plain values (step, images, epoch, lr), `losses` scalars on the device."""
+        self._pending.append((facts, list(losses), [loss.detach() for loss in losses.values()]))
+        self._rate.tick(facts["images"])
+
+    def fetch(self) -> Tensor | None:
+        """The losses since the last flush, one row a step, as one tensor on the device; None if there are none."""
+        if not self._pending:
+            return None
+        return torch.stack([torch.stack([v.float() for v in values]) for _, _, values in self._pending])
+
+    def flush(self, values: Tensor | None) -> None:
+        """Write a line per pending step; `values` is what `fetch` returned, perhaps averaged over processes."""
+        if values is None:
+            return
+        rows = values.tolist()
+        for (facts, names, _), row in zip(self._pending, rows, strict=True):
+            losses = dict(zip(names, row, strict=True))
+            skipped = int(losses.pop("skipped", 0) > 0)
+            self._write({"kind": "step", **facts, "losses": losses, **({"skipped": 1} if skipped else {})})
+            if self._board:
+                for name, value in losses.items():
+                    self._board.add_scalar(f"loss/{name}", value, facts["step"])
+        facts = self._pending[-1][0]
+        self._show(facts, losses)
+        self._pending.clear()
+
+    def event(self, step: int, text: str, **facts: Any) -> None:
+        """Something that happened between steps; also said on stderr."""
+        self._write({"kind": "event", "step": step, "text": text, **facts})
+        self.say(text)
+
+    def validation(self, step: int, epoch: int, numbers: dict[str, float]) -> None:
+        """The numbers of a validation pass."""
+        self._write({"kind": "validation", "step": step, "epoch": epoch, "metrics": numbers})
+        if self._board:
+            for name, value in numbers.items():
+                self._board.add_scalar(f"validation/{name}", value, step)
+        self.say(f"step {step}, epoch {epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
+
+    def grid(self, step: int, image: Tensor) -> None:
+        """A sample grid, (3, H, W) in [0, 1], for TensorBoard."""
+        if self._board:
+            self._board.add_image("samples", image, step)
+
+    def say(self, text: str) -> None:
+        if self.quiet:
+            return
+        if self._live:
+            self._live.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def sync(self) -> None:
+        """Bring every line to the disk: a state that follows must not know of steps that the log lost."""
+        if self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None
+        if self._file:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+        if self._board:
+            self._board.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self._file:
+            self._file.write(json.dumps(_plain(line), allow_nan=False).encode() + b"\n")
+
+    def _show(self, facts: dict[str, Any], losses: dict[str, float]) -> None:
+        if self.quiet:
+            return
+        now = time.monotonic()
+        if not self._live and now - self._said < PLAIN_SECONDS and facts["images"] < self.total:
+            return
+        self._said = now
+        left = max(0, self.total - facts["images"])
+        pace = (
+            f"{self._rate.value:.2f} images/s, {duration(left / self._rate.value)} left"
+            if self._rate.value
+            else ""
+        )
+        numbers = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        text = f"step {facts['step']}  epoch {facts['epoch']}  {facts['images']}/{self.total} images  {pace}  {numbers}"
+        if self._live:
+            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+        else:
+            self.say(text)
+
+
+class Rate:
+    """Images a second over the last minute or so."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, int]] = []
+
+    def tick(self, images: int) -> None:
+        self._marks.append((time.monotonic(), images))
+        while len(self._marks) > 2 and self._marks[-1][0] - self._marks[0][0] > 60:
+            self._marks.pop(0)
+
+    @property
+    def value(self) -> float:
+        if len(self._marks) < 2:
+            return 0.0
+        (t0, n0), (t1, n1) = self._marks[0], self._marks[-1]
+        return (n1 - n0) / (t1 - t0) if t1 > t0 else 0.0
+
+
+def duration(seconds: float) -> str:
+    """`1 h 02 min`, `3 min 20 s`, `12 s`."""
+    s = int(seconds)
+    if s >= 3600:
+        return f"{s // 3600} h {s % 3600 // 60:02d} min"
+    return f"{s // 60} min {s % 60:02d} s" if s >= 60 else f"{s} s"
+
+
+def _until(line: bytes, step: int) -> bool:
+    try:
+        return line.endswith(b"\n") and json.loads(line)["step"] <= step
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))

@@ -1,0 +1,75 @@
+"""Options of the training loop."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+from i2i.data.datasets import DataOptions
+from i2i.training.schedule import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How long, how fast, how often."""
+
+    run: Path | None = None
+    """Folder of this run; the same command again resumes it."""
+    init_from: tuple[Path, ...] = ()
+    """Start from these weights: model files, or .pth files of the reference named as it names them."""
+    n_epochs: Annotated[int, Ge(0)] = 100
+    """Epochs at the full learning rate. An epoch is as long as the longer domain."""
+    n_epochs_decay: Annotated[int, Ge(0)] = 100
+    """Epochs in which it falls to zero."""
+    max_steps: Annotated[int, Ge(1)] | None = None
+    """Stop after this many steps, whatever the epochs (the learning rates stay those of the epochs)."""
+    lr: Annotated[float, Interval(gt=0, le=1e10)] = 2e-4
+    """Adam's learning rate."""
+    beta1: Annotated[float, Interval(ge=0, lt=1)] = 0.5
+    """Adam's first momentum."""
+    beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.999
+    """Adam's second momentum."""
+    lr_policy: Policy = "linear"
+    """How the learning rate falls; plateau follows the validation metric."""
+    lr_decay_epochs: Annotated[int, Ge(1)] = 50
+    """Policy step: epochs between two falls. Policy plateau: see --patience."""
+    patience: Annotated[int, Ge(0)] = 5
+    """Policy plateau: validations without improvement before the learning rate falls."""
+    ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Decay of the averaged generators, e.g. 0.999; 0 is off. The model files then hold the averages."""
+    micro_batches: Annotated[int, Ge(1)] = 1
+    """Parts in which a batch is computed, to save memory; gradients add up."""
+    clip_grad: Annotated[float, Ge(0)] = 0.0
+    """Largest norm of a player's gradient; 0 is off."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass; weights stay float32."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:<n> or mps."""
+    deterministic: bool = False
+    """Only deterministic algorithms: on a GPU slower, and exact."""
+    save_every: Annotated[int, Ge(1)] = 1000
+    """Steps between two saved states."""
+    save_minutes: Annotated[float, Gt(0)] = 15.0
+    """Save a state at least this often."""
+    keep_last: Annotated[int, Ge(1)] = 2
+    """How many states to keep (the best, where there is validation, is kept too)."""
+    keep_every: Annotated[int, Ge(0)] = 0
+    """Keep every state whose step is a multiple of this; 0 keeps none beside the last and the best."""
+    sample_every: Annotated[int, Ge(1)] = 500
+    """Steps between two sample grids; the first comes with the first step."""
+    samples: Annotated[int, Interval(ge=1, le=64)] = 4
+    """Rows of a sample grid."""
+    validate_every: Annotated[int, Ge(0)] = 5
+    """Epochs between two validations on the val (else test) split; 0 is off."""
+    validate_images: Annotated[int, Ge(1)] = 100
+    """How many images of the split a validation uses, from its first."""
+    log_every: Annotated[int, Ge(1)] = 50
+    """Steps between two fetches of the losses from the device."""
+    max_bad_steps: Annotated[int, Ge(1)] = 50
+    """Stop after this many steps in a row with non-finite gradients (each is skipped)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(DataOptions, TrainingOptions):
+    """Everything that a run needs beside its algorithm."""

@@ -1,0 +1,96 @@
+"""The folder of one run: who writes to it, what was asked for, how it stands."""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import shlex
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from i2i import __version__
+from i2i.atomic import atomic_write
+from i2i.config import from_mapping, read_yaml, to_mapping, to_yaml
+from i2i.errors import LockedError, OutputError, UsageError
+
+
+class RunFolder:
+    """Created on entering `locked()`, not before."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder alone; it is released when this process ends, however it ends.
+
+        Raises `LockedError` naming the other process, `OutputError` if the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
+        with lock:
+            try:
+                # A record lock: unlike flock it is not inherited by workers that outlive a killed parent.
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                lock.seek(0)
+                raise LockedError(f"{self.path}: another run writes here ({lock.read().strip()})") from None
+            except OSError as error:
+                print(f"i2i: {self.path}: this file system cannot lock ({error.strerror})", file=sys.stderr)
+            lock.truncate(0)
+            lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {_now()}\n")
+            lock.flush()
+            for stray in self.path.glob(".i2i-*.part"):
+                stray.unlink(missing_ok=True)
+            yield
+
+    def changes(self, options: Any) -> dict[str, tuple[Any, Any]]:
+        """Option → (before, now), against the configuration of the run so far."""
+        path = self.path / "config.yaml"
+        if not path.exists():
+            return {}
+        try:
+            before, now = to_mapping(from_mapping(type(options), read_yaml(path))), to_mapping(options)
+        except UsageError as error:
+            print(f"i2i: {path} is not compared: {error}", file=sys.stderr)
+            return {}
+        return {key: (before[key], now[key]) for key in now if before[key] != now[key]}
+
+    def describe(self, options: Any, device: str) -> None:
+        """Write `config.yaml`, `command.txt` and `environment.json`."""
+        import torch
+
+        environment = {
+            "i2i": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "platform": platform.platform(),
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "cuda": torch.version.cuda,
+        }
+        self.write("config.yaml", to_yaml(options))
+        self.write("command.txt", shlex.join(sys.argv) + "\n")
+        self.write("environment.json", json.dumps(environment, indent=1) + "\n")
+
+    def status(self, status: str, step: int, **facts: Any) -> None:
+        """Write `status.json`: running, interrupted, preempted, finished, diverged or failed."""
+        text = json.dumps(
+            {"status": status, "step": step, "time": _now(), "pid": os.getpid(), **facts}, indent=1
+        )
+        self.write("status.json", text + "\n")
+
+    def write(self, name: str, text: str) -> None:
+        atomic_write(self.path / name, lambda file: file.write(text.encode()))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

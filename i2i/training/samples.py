@@ -1,0 +1,100 @@
+"""Looking and measuring while training: sample grids of fixed inputs, validation on the held-out split."""
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.utils import make_grid
+
+from i2i import images
+from i2i.algorithms.algorithm import Algorithm
+from i2i.data.datasets import Datasets
+from i2i.data.pair import ImagePair
+from i2i.evaluation.metrics import l1, psnr, ssim
+from i2i.networks.blocks import for_translation
+from i2i.training.distributed import Processes
+
+METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr": psnr, "ssim": ssim}
+
+
+class Observer:
+    """Looks at an algorithm through copies of its generators, as they will translate; training is not disturbed."""
+
+    def __init__(self, algorithm: Algorithm, data: Datasets, processes: Processes) -> None:
+        self.algorithm, self.data, self.processes = algorithm, data, processes
+
+    def test_time(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        """Copies of `networks` in the mode in which they translate."""
+        algorithm = self.algorithm
+        return {
+            name: for_translation(copy.deepcopy(net), algorithm.test_statistics, algorithm.test_dropout)
+            for name, net in networks.items()
+        }
+
+    def grid(self, networks: dict[str, nn.Module], rows: int) -> Tensor:
+        """A row per fixed input, a column per picture of the algorithm: (3, H, W) in [0, 1]."""
+        translators = self.test_time(networks)
+        source = self.data.validation or self.data.train
+        cells: list[Tensor] = []
+        rows = min(rows, len(source))
+        with torch.inference_mode():
+            for pair in self._pairs(source, range(rows)):
+                torch.manual_seed(0)
+                cells += [three_channels(x[0]) for x in self.algorithm.pictures(pair, translators).values()]
+        size = cells[0].shape[-2:]
+        cells = [F.interpolate(x[None], size, mode="area")[0] if x.shape[-2:] != size else x for x in cells]
+        return make_grid(torch.stack(cells), nrow=len(cells) // rows, padding=2, pad_value=1.0).clamp(0, 1)
+
+    def validate(
+        self, networks: dict[str, nn.Module], images_used: int, stop: Callable[[], Any]
+    ) -> dict[str, float] | None:
+        """Mean L1, PSNR and SSIM of the reconstructions as `<name>/<metric>`; None once `stop()` is true.
+
+        Every process measures its share of the split and gets the means of all.
+        """
+        assert self.data.validation is not None
+        translators = self.test_time(networks)
+        count = min(len(self.data.validation), images_used)
+        values: dict[str, list[float]] = {}
+        torch.manual_seed(0)
+        with torch.inference_mode():
+            for pair in self._pairs(
+                self.data.validation, range(self.processes.rank, count, self.processes.world_size)
+            ):
+                if stop():
+                    return None
+                for name, value in self._measure(pair, translators).items():
+                    values.setdefault(name, []).append(value)
+        shares = self.processes.gather_everywhere(values)
+        names = list(max(shares, key=lambda share: len(share)))
+        every = {name: [v for share in shares for v in share.get(name, [])] for name in names}
+        return {name: sum(v) / len(v) for name, v in every.items()}
+
+    def _measure(self, pair: ImagePair, translators: dict[str, nn.Module]) -> dict[str, float]:
+        return {
+            f"{name}/{metric}": float(measure(made, expected))
+            for name, (made, expected) in self.algorithm.reconstructions(pair, translators).items()
+            for metric, measure in METRICS.items()
+            if metric != "ssim" or min(made.shape[-2:]) >= 11
+        }
+
+    def _pairs(self, dataset: Any, places: range) -> Iterator[ImagePair]:
+        for t in places:
+            pair = dataset[t].to(self.processes.device)
+            yield ImagePair(pair.a[None], pair.b[None])
+
+
+def three_channels(image: Tensor) -> Tensor:
+    """(C, H, W) in [-1, 1] → (3, H, W) in [0, 1] for showing: grey repeated, more than three cut to three."""
+    image = (image.float().cpu() + 1) / 2
+    return image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+
+
+def save_grid(path: Path, picture: Tensor) -> None:
+    """Write a grid as PNG, whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    images.write(path, images.Picture(pixels=images.to_pixels(picture * 2 - 1)))

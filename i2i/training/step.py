@@ -1,0 +1,160 @@
+"""One training step: every turn of the algorithm, each player's update.
+
+Nothing here waits for the device: a turn whose losses or gradients are not finite is skipped by a decision
+taken on the device (the fused optimizers' `found_inf`), and losses stay tensors.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from i2i.algorithms.algorithm import Algorithm, Losses, PartialLosses, Turn
+from i2i.data.pair import ImagePair
+from i2i.errors import UsageError
+from i2i.training.distributed import Processes
+from i2i.training.options import TrainingOptions
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seed torch's generators for one step, so that its randomness is a function of (seed, step, rank)."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]))
+
+
+class LossScale:
+    """The factor on the losses that keeps fp16 gradients from vanishing (Micikevicius et al. 2018, Sec. 3.2).
+
+    Halved after a step that overflowed, doubled after 2000 that did not; 1 for other precisions.
+    """
+
+    def __init__(self, precision: str, device: torch.device) -> None:
+        self.dynamic = precision == "fp16"
+        self.scale = torch.tensor(2.0**16 if self.dynamic else 1.0, device=device)
+        self.good = torch.tensor(0.0, device=device)
+
+    def update(self, bad: Tensor) -> None:
+        if self.dynamic:
+            self.good = torch.where(bad > 0, 0.0, self.good + 1)
+            grown = torch.where(self.good >= 2000, self.scale * 2, self.scale)
+            self.scale = torch.where(bad > 0, self.scale / 2, grown).clamp(2.0**-10, 2.0**24)
+            self.good = torch.where(self.good >= 2000, 0.0, self.good)
+
+    def state(self) -> dict[str, Any]:
+        return {"scale": self.scale, "good": self.good}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.scale.copy_(state["scale"])
+        self.good.copy_(state["good"])
+
+
+class Player:
+    """The networks that one turn updates, and their optimizer."""
+
+    def __init__(self, networks: list[nn.Module], options: TrainingOptions) -> None:
+        self.parameters = [p for network in networks for p in network.parameters()]
+        betas = (options.beta1, options.beta2)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=options.lr, betas=betas, fused=True)
+
+    def gradients(self) -> list[Tensor]:
+        for p in self.parameters:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        return [p.grad for p in self.parameters if p.grad is not None]
+
+
+class TrainingStep:
+    """Plays one step of `algorithm` on a batch and updates its players."""
+
+    def __init__(self, algorithm: Algorithm, options: TrainingOptions, processes: Processes) -> None:
+        self.algorithm, self.options, self.processes = algorithm, options, processes
+        self.device = processes.device
+        self.players = {name: Player(nets, options) for name, nets in algorithm.players().items()}
+        self.loss_scale = LossScale(options.precision, self.device)
+        self.bad_in_a_row = torch.zeros((), device=self.device)
+        self._buffers = [
+            b for net in algorithm.networks().values() for b in net.buffers() if b.is_floating_point()
+        ]
+
+    def set_learning_rate(self, lr: float) -> None:
+        for player in self.players.values():
+            for group in player.optimizer.param_groups:
+                group["lr"] = lr
+
+    def __call__(self, batch: ImagePair, step: int) -> Losses:
+        """One step. `batch` on the device, (N, C, H, W) in [-1, 1]. Returns the named losses, and `skipped`:
+        how many of the turns were not finite and left their player as it was."""
+        before = [b.clone() for b in self._buffers]
+        parts = batch.split(self.options.micro_batches)
+        plays = [self.algorithm.losses(part, step) for part in parts]
+        record, skipped = Losses(), torch.zeros((), device=self.device)
+        gathered = torch.zeros((), device=self.device)
+        while turns := self._next(plays):
+            name, losses = turns
+            for key, value in losses.items():
+                record[key] = record[key] + value if key in record else value
+            gathered = gathered + sum(losses.values())
+            if not isinstance(losses, PartialLosses):
+                skipped = skipped + self._update(self.players[name], gathered)
+                gathered = torch.zeros((), device=self.device)
+        bad = (skipped > 0).to(torch.float32)
+        if self._buffers:  # batch norm's averages have already seen the images of a step that is skipped
+            kept = [torch.where(bad > 0, old, new) for old, new in zip(before, self._buffers, strict=True)]
+            torch._foreach_copy_(self._buffers, kept)
+        self.bad_in_a_row = (self.bad_in_a_row + 1) * bad
+        self.loss_scale.update(bad)
+        record["skipped"] = skipped
+        return record
+
+    def _next(self, plays: list[Iterator[Turn]]) -> Turn | None:
+        """The next turn, played and back-propagated on every part of the batch; its losses are averages."""
+        name, mean, partial = "", Losses(), False
+        for play in plays:
+            with torch.autocast(
+                self.device.type, _DTYPES[self.options.precision], self.options.precision != "fp32"
+            ):
+                turn = next(play, None)
+            if turn is None:
+                return None
+            name, losses = turn
+            partial = isinstance(losses, PartialLosses)
+            (sum(losses.values()) * (self.loss_scale.scale / len(plays))).backward()  # type: ignore[union-attr]
+            for key, value in losses.items():
+                share = value.detach() / len(plays)
+                mean[key] = mean[key] + share if key in mean else share
+        return name, PartialLosses(mean) if partial else mean
+
+    def _update(self, player: Player, loss: Tensor) -> Tensor:
+        """Update one player from its gradients, unless they or `loss` are not finite: then return 1."""
+        gradients = player.gradients()
+        loss = loss.to(torch.float32).clone()
+        self.processes.average_([*gradients, loss])
+        if self.loss_scale.dynamic:
+            torch._foreach_div_(gradients, self.loss_scale.scale)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.options.clip_grad:
+            torch.nn.utils.clip_grads_with_norm_(player.parameters, self.options.clip_grad, norm)
+        bad = (~torch.isfinite(norm + loss)).to(torch.float32)
+        player.optimizer.found_inf, player.optimizer.grad_scale = bad, None  # type: ignore[attr-defined]
+        player.optimizer.step()
+        player.optimizer.zero_grad(set_to_none=True)
+        return bad
+
+    def state(self) -> dict[str, Any]:
+        optimizers = {name: player.optimizer.state_dict() for name, player in self.players.items()}
+        return {"optimizers": optimizers, "loss_scale": self.loss_scale.state(), "bad": self.bad_in_a_row}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for name, player in self.players.items():
+            player.optimizer.load_state_dict(state["optimizers"][name])
+        self.loss_scale.load_state(state["loss_scale"])
+        self.bad_in_a_row.copy_(state["bad"])
+
+
+def check_micro_batches(batch_size: int, micro_batches: int) -> None:
+    """Raises `UsageError` unless the batch divides evenly."""
+    if batch_size % micro_batches:
+        raise UsageError(f"micro_batches = {micro_batches}: must divide batch_size = {batch_size}")

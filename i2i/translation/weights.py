@@ -1,0 +1,67 @@
+"""Weights from elsewhere: what is asked of a file and of its tensors before they are used."""
+
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from i2i.errors import ModelError
+
+MAX_FILE_BYTES = 4 << 30
+MAX_TENSORS = 10_000
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def regular_file(path: Path) -> int:
+    """The size in bytes of the file at `path`. Raises `ModelError` if it is not a file or over 4 GiB."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelError("not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ModelError(f"{status.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are accepted")
+    return status.st_size
+
+
+def refuse_hostile(tensors: Mapping[str, Any]) -> None:
+    """Refuse, by name, tensors that are no plain weights, without reading their numbers.
+
+    Sparse, quantised, complex or integer tensors (but for batch norm's counter), and tensors larger than
+    the memory behind them (expanded, or many over one storage), for a copy of those could be of any size.
+    """
+    if len(tensors) > MAX_TENSORS:
+        raise ModelError(f"{len(tensors)} tensors; at most {MAX_TENSORS} are accepted")
+    storages: set[int] = set()
+    used = stored = 0
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Tensor):
+            _refuse_odd(name, tensor)
+            used += tensor.numel() * tensor.element_size()
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in storages:
+                storages.add(storage.data_ptr())
+                stored += storage.nbytes()
+            if used > stored:
+                raise ModelError(f"{name}: shape {tuple(tensor.shape)} is larger than what is stored for it")
+
+
+def _refuse_odd(name: str, tensor: Tensor) -> None:
+    if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_nested:
+        raise ModelError(f"{name}: a {type(tensor).__name__}, not a plain tensor")
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        raise ModelError(f"{name}: {tensor.layout} on {tensor.device}; expected a dense tensor with numbers")
+    counter = name.endswith("num_batches_tracked") and tensor.dtype == torch.int64
+    if tensor.dtype not in FLOATS and not counter:
+        raise ModelError(f"{name}: {tensor.dtype}; expected float32, float64, float16 or bfloat16")
+
+
+def refuse_nonfinite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse, by name, a tensor with a NaN or an infinity."""
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{name}: not finite (NaN or infinity)")

@@ -1,0 +1,43 @@
+"""The golden numbers as test cases.
+
+A test that takes `network_row`, `training_row` or `schedule_row` runs once for each row of `networks.json`,
+`training.json` or `schedules.json` in the folder given by `--golden`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from golden_rule import rows
+
+GOLDEN = {"network_row": "networks", "training_row": "training", "schedule_row": "schedules"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden",
+        metavar="DIR",
+        type=Path,
+        default=Path(__file__).parent / "golden",
+        help="folder with networks.json, training.json, schedules.json (default: tests/golden)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    folder = config.getoption("--golden")
+    if not folder.is_dir():
+        raise pytest.UsageError(f"--golden {folder}: not a folder")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for fixture, name in GOLDEN.items():
+        if fixture in metafunc.fixturenames:
+            found = rows(metafunc.config.getoption("--golden"), name)
+            metafunc.parametrize(fixture, found, ids=[f"{i}-{_label(row)}" for i, row in enumerate(found)])
+
+
+def _label(row: Any) -> str:
+    if isinstance(row, tuple):
+        return str(row[0])
+    options = row.get("options", {})
+    return "-".join([row.get("name", row.get("model", "")), str(options.get("norm", ""))])

@@ -1,0 +1,57 @@
+"""The rule that draws weights and inputs of the golden numbers; `tests/golden/README.md` states it."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Listing = Sequence[tuple[str, Sequence[int]]]
+
+
+def rule(shape: Sequence[int], seed: int) -> Tensor:
+    """A standard normal tensor of that shape, float32, on the CPU."""
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
+
+
+def draw(listing: Listing, seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """A state dict with the names and shapes of `listing`, in that order, floating tensors in `dtype`."""
+    return {name: _tensor(name, shape, seed + i, dtype) for i, (name, shape) in enumerate(listing)}
+
+
+def _tensor(name: str, shape: Sequence[int], seed: int, dtype: torch.dtype) -> Tensor:
+    if name.endswith("num_batches_tracked"):
+        return torch.zeros(tuple(shape), dtype=torch.int64)
+    r = rule(shape, seed).to(dtype)
+    if name.endswith("running_var"):
+        return 1 + 0.1 * r.abs()
+    if name.endswith("running_mean"):
+        return 0.1 * r
+    if r.dim() == 1:
+        return 1 + 0.02 * r if name.endswith("weight") else 0.02 * r
+    return r / math.sqrt(r[0].numel())
+
+
+def summary(y: Tensor) -> dict[str, Any]:
+    """What `networks.json` records of an output (N, C, H, W)."""
+    h, w = y.shape[-2:]
+    return {
+        "shape": list(y.shape),
+        "mean": y.double().mean().item(),
+        "std": y.double().std().item(),
+        "min": y.min().item(),
+        "max": y.max().item(),
+        "grid": y[..., :: max(1, h // 8), :: max(1, w // 8)],
+    }
+
+
+def rows(folder: Path, name: str) -> list[Any]:
+    """The rows of `folder/name.json`, for a mapping its items; none if the file is not there."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text())
+    return list(content.items()) if isinstance(content, dict) else content

@@ -1,0 +1,83 @@
+"""Fidelity of the networks: the recorded answers of the reference for drawn weights."""
+
+from typing import Any
+
+import pytest
+import torch
+from golden_rule import draw, rule, summary
+
+from i2i.networks import blocks
+from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
+from i2i.networks.resnet import ResnetConfig
+from i2i.networks.unet import UNetConfig
+from i2i.translation import foreign
+
+Row = dict[str, Any]
+
+
+def _converted(row: Row) -> tuple[Any, torch.nn.Module]:
+    config, weights = foreign.convert(
+        draw(row["state_dict"], row["seed"]), dropout=row["options"].get("use_dropout")
+    )
+    network = config.build()
+    network.load_state_dict(weights)
+    return config, network
+
+
+def _options(row: Row) -> dict[str, Any]:
+    """Our options for the reference's, by its names."""
+    theirs, name = row["options"], row["name"]
+    ours = {"in_channels": theirs["input_nc"], "norm": theirs["norm"]}
+    ours["width"] = theirs["ngf" if row["kind"] == "G" else "ndf"]
+    if row["kind"] == "G":
+        ours |= {"out_channels": theirs["output_nc"], "dropout": theirs["use_dropout"]}
+    if name.startswith("resnet"):
+        ours["blocks"] = int(name.removeprefix("resnet_").removesuffix("blocks"))
+    elif name.startswith("unet"):
+        ours["depth"] = int(name.removeprefix("unet_")).bit_length() - 1
+    elif name != "pixel":
+        ours["layers"] = 3 if name == "basic" else theirs["n_layers_D"]
+    return ours
+
+
+def test_recognised_by_keys_and_shapes(network_row: Row) -> None:
+    config, _ = _converted(network_row)
+    kinds = {
+        "r": ResnetConfig,
+        "u": UNetConfig,
+        "b": PatchGANConfig,
+        "n": PatchGANConfig,
+        "p": PixelGANConfig,
+    }
+    assert type(config) is kinds[network_row["name"][0]]
+    expected = _options(network_row)
+    assert {key: getattr(config, key) for key in expected} == expected
+
+
+def test_same_number_of_parameters(network_row: Row) -> None:
+    _, network = _converted(network_row)
+    assert blocks.parameters_of(network) == network_row["parameters"]
+
+
+def test_listing_comes_back_in_order(network_row: Row) -> None:
+    config, network = _converted(network_row)
+    back = foreign.to_reference(config, network.state_dict())
+    assert [[name, list(t.shape)] for name, t in back.items()] == network_row["state_dict"]
+    drawn = draw(network_row["state_dict"], network_row["seed"])
+    assert all(torch.equal(back[name], drawn[name]) for name in drawn)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_same_output(network_row: Row, mode: str) -> None:
+    if mode not in network_row:
+        pytest.skip("the reference recorded no train mode where there is dropout")
+    _, network = _converted(network_row)
+    network.train(mode == "train")
+    x = rule(network_row["input"], network_row["seed"] + 999).clamp(-1, 1)
+    with torch.no_grad():
+        found = summary(network(x))
+    expected = network_row[mode]
+    assert found["shape"] == expected["shape"]
+    torch.testing.assert_close(found["grid"], torch.tensor(expected["grid"]), atol=1e-5, rtol=0)
+    for number in ("mean", "std", "min", "max"):
+        assert found[number] == pytest.approx(expected[number], abs=1e-5), number

@@ -1,0 +1,279 @@
+"""Checkpoints of the reference: recognised by their keys, read without running anything."""
+
+import os
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from i2i.errors import ModelError
+from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
+from i2i.networks.resnet import ResnetConfig
+from i2i.networks.unet import UNetConfig
+from i2i.translation import foreign, weights
+
+RESNET = ResnetConfig(width=2, blocks=1)
+
+
+def _weights(config: Any) -> dict[str, torch.Tensor]:
+    return dict(config.build().state_dict())
+
+
+def _reference(config: Any) -> dict[str, torch.Tensor]:
+    return foreign.to_reference(config, _weights(config))
+
+
+def _norms() -> st.SearchStrategy[dict[str, Any]]:
+    return st.sampled_from(
+        [{"norm": "batch"}, {"norm": "instance"}, {"norm": "none", "bias": False}],
+    )
+
+
+CONFIGS = st.one_of(
+    st.builds(
+        lambda norm, **k: ResnetConfig(**k, **norm),
+        norm=_norms(),
+        in_channels=st.integers(1, 5),
+        out_channels=st.integers(1, 5),
+        width=st.integers(1, 4),
+        blocks=st.integers(1, 12),
+        dropout=st.booleans(),
+    ),
+    st.builds(
+        lambda norm, **k: UNetConfig(**k, **norm),
+        norm=_norms(),
+        in_channels=st.integers(1, 5),
+        out_channels=st.integers(1, 5),
+        width=st.integers(1, 2),
+        depth=st.integers(5, 10),
+        dropout=st.booleans(),
+    ),
+    st.builds(
+        lambda norm, **k: PatchGANConfig(**k, **norm),
+        norm=_norms(),
+        in_channels=st.integers(1, 8),
+        width=st.integers(1, 4),
+        layers=st.integers(1, 8),
+    ),
+    st.builds(
+        lambda norm, **k: PixelGANConfig(**k, **norm),
+        norm=_norms(),
+        in_channels=st.integers(1, 8),
+        width=st.integers(1, 8),
+    ),
+)
+
+
+@given(CONFIGS)
+@settings(max_examples=60, deadline=None)
+def test_round_trip_is_exact(config: Any) -> None:
+    ours = _weights(config)
+    theirs = foreign.to_reference(config, ours)
+    again, back = foreign.convert(theirs, dropout=getattr(config, "dropout", None))
+    assert again == config
+    assert list(back) == list(ours)
+    assert all(back[name] is tensor for name, tensor in ours.items())
+
+
+@given(CONFIGS)
+@settings(max_examples=20, deadline=None)
+def test_norm_none_has_no_biases_before_it_and_keeps_the_numbering(config: Any) -> None:
+    names = [name for name in _reference(config) if not name.endswith((".weight", ".bias"))]
+    assert bool(names) == (config.norm == "batch")
+    assert {n.rpartition(".")[2] for n in names} <= {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def test_dropout_of_a_unet_is_stated() -> None:
+    for norm, default in (("batch", True), ("instance", False)):
+        reference = _reference(UNetConfig(width=1, depth=5, norm=norm))  # type: ignore[arg-type]
+        assert foreign.convert(reference)[0].dropout is default  # type: ignore[union-attr]
+        assert foreign.convert(reference, dropout=not default)[0].dropout is not default  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_prefixes_of_wrappers_are_dropped(prefix: str) -> None:
+    wrapped = {prefix + name: tensor for name, tensor in _reference(RESNET).items()}
+    config, found = foreign.convert(wrapped)
+    assert config == RESNET
+    assert set(found) == set(_weights(RESNET))
+
+
+def test_statistics_of_old_instance_norms_are_dropped() -> None:
+    reference = _reference(RESNET)
+    for module in ("model.2", "model.10.conv_block.2"):
+        reference |= {f"{module}.running_mean": torch.zeros(2), f"{module}.running_var": torch.ones(2)}
+        reference[f"{module}.num_batches_tracked"] = torch.tensor(7)
+    assert foreign.convert(reference)[0] == RESNET
+
+
+def test_counters_that_old_batch_norms_lack_are_added() -> None:
+    config = PatchGANConfig(width=2, norm="batch")
+    old = {n: t for n, t in _reference(config).items() if not n.endswith("num_batches_tracked")}
+    found, tensors = foreign.convert(old)
+    assert found == config
+    found.build().load_state_dict(tensors)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ResnetConfig(width=2, blocks=1, norm="none"),
+        ResnetConfig(width=2, blocks=1, norm="instance", bias=False),
+        ResnetConfig(width=2, blocks=1, padding="zero"),
+        UNetConfig(width=1, depth=5, norm="none", bias=True),
+    ],
+)
+def test_what_the_reference_cannot_express_is_refused(config: Any) -> None:
+    with pytest.raises(ModelError, match="cannot express"):
+        _reference(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("model.4.weight"), "model.4.weight is missing"),
+        (lambda s: s.update({"model.99.weight": torch.zeros(1)}), "model.99.weight has no place"),
+        (lambda s: s.update({"model.4.weight": torch.zeros(4, 3, 3, 3)}), r"model.4.weight has the shape"),
+        (lambda s: s.update({"model.7.filt": torch.zeros(1)}), "CUT"),
+        (lambda s: s.update({"model.1.weight": torch.zeros(5)}), "where a convolution was expected"),
+        (lambda s: s.update({"model.1.weight": torch.zeros(600, 3, 1, 1)}), "limits: width = 600"),
+        (lambda s: s.update({"epoch": 3}), "'epoch' is a int, not a tensor"),
+        (lambda s: s.update({"module.model.1.bias": torch.zeros(2)}), "occurs twice"),
+    ],
+)
+def test_the_wrong_thing_is_named(change: Any, message: str) -> None:
+    state = _reference(RESNET)
+    change(state)
+    with pytest.raises(ModelError, match=message):
+        foreign.convert(state)
+
+
+def test_an_unknown_network_is_described_by_its_first_keys() -> None:
+    with pytest.raises(ModelError, match=r"first keys are features.0.weight; expected a residual generator"):
+        foreign.convert({"features.0.weight": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_both_torch_formats(tmp_path: Path, zipped: bool) -> None:
+    reference = OrderedDict(_reference(RESNET))
+    reference._metadata = {"": {"version": 1}}  # type: ignore[attr-defined]
+    torch.save(reference, tmp_path / "latest_net_G.pth", _use_new_zipfile_serialization=zipped)
+    config, found = foreign.load(tmp_path / "latest_net_G.pth")
+    assert config == RESNET
+    assert all(torch.equal(found[n], t) for n, t in zip(found, reference.values(), strict=True))
+
+
+class _Marks:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_never_run(tmp_path: Path, zipped: bool) -> None:
+    file, marker = tmp_path / "evil.pth", tmp_path / "marker"
+    torch.save({"model.1.weight": _Marks(marker)}, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ModelError, match=r"evil.pth: .*code or objects") as caught:
+        foreign.load(file)
+    assert not marker.exists()
+    assert "weights_only" not in str(caught.value)
+    torch.load(file, weights_only=False)  # the file would have run it
+    assert marker.exists()
+
+
+HOSTILE: dict[str, Callable[[], torch.Tensor]] = {
+    "expanded": lambda: torch.zeros(1).expand(10**6, 10**6),
+    "overlapping": lambda: torch.zeros(10).as_strided((8, 3), (1, 1)),
+    "sparse": lambda: torch.zeros(2, 2).to_sparse(),
+    "csr": lambda: torch.eye(2).to_sparse_csr(),
+    "integer": lambda: torch.zeros(2, dtype=torch.int32),
+    "complex": lambda: torch.zeros(2, dtype=torch.complex64),
+    "meta": lambda: torch.zeros(2, device="meta"),
+    "quantised": lambda: torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", list(HOSTILE))
+def test_hostile_tensors_are_refused_by_name(tmp_path: Path, kind: str) -> None:
+    state = _reference(RESNET) | {"model.1.weight": HOSTILE[kind]()}
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(ModelError, match=r"net.pth: .*(model\.1\.weight|code or objects)"):
+        foreign.load(tmp_path / "net.pth")
+
+
+def test_tensors_over_one_storage_are_refused(tmp_path: Path) -> None:
+    shared = torch.zeros(4 * 2 * 9)
+    state = _reference(RESNET)
+    state |= {"model.4.weight": shared.view(4, 2, 3, 3), "model.22.weight": shared.view(4, 2, 3, 3)}
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(ModelError, match="larger than what is stored"):
+        foreign.load(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nonfinite_weights_are_refused_by_name(tmp_path: Path, value: float) -> None:
+    state = _reference(RESNET)
+    state["model.4.weight"][0, 0, 0, 0] = value
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(ModelError, match=r"down\.0\.conv\.weight: not finite"):
+        foreign.load(tmp_path / "net.pth")
+
+
+def test_a_compressed_zip_is_refused(tmp_path: Path) -> None:
+    torch.save(_reference(RESNET), tmp_path / "net.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "net.pth") as stored,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in stored.infolist():
+            packed.writestr(member.filename, stored.read(member))
+        packed.writestr("archive/data/0", bytes(1 << 20))
+    with pytest.raises(ModelError, match=r"members are (larger|compressed)"):
+        foreign.load(tmp_path / "bomb.pth")
+
+
+def test_limits_of_size_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({str(i): torch.zeros(()) for i in range(weights.MAX_TENSORS + 1)}, tmp_path / "many.pth")
+    with pytest.raises(ModelError, match="at most 10000"):
+        foreign.load(tmp_path / "many.pth")
+    with (tmp_path / "sparse.pth").open("wb") as file:
+        file.truncate((4 << 30) + 1)
+    with pytest.raises(ModelError, match="at most 4,294,967,296"):
+        foreign.load(tmp_path / "sparse.pth")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_other_files(tmp_path: Path) -> None:
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    (tmp_path / "text.pth").write_text("not a checkpoint")
+    (tmp_path / "empty.pth").touch()
+    os.mkfifo(tmp_path / "pipe.pth")
+    torch.jit.script(torch.nn.Linear(1, 1)).save(str(tmp_path / "script.pth"))
+    for name in ("list.pth", "text.pth", "empty.pth", "pipe.pth", "script.pth", "missing.pth", "."):
+        with pytest.raises(ModelError):
+            foreign.load(tmp_path / name)
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_damage_never_crashes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    file = tmp_path_factory.getbasetemp() / "damaged.pth"
+    torch.save(_reference(RESNET), file, _use_new_zipfile_serialization=data.draw(st.booleans()))
+    content = bytearray(file.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    file.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content) // 2, 3]))])
+    try:
+        config, _ = foreign.load(file)
+    except ModelError as error:
+        assert str(error).startswith(str(file))
+    else:
+        assert config.kind == "resnet"

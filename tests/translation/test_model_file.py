@@ -1,0 +1,221 @@
+"""The model file: it comes back as it was written, and nothing else is believed."""
+
+import json
+import os
+import stat
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from i2i.errors import ModelError, OutputError, UsageError
+from i2i.networks.resnet import ResnetConfig
+from i2i.networks.unet import UNetConfig
+from i2i.translation import model_file
+from i2i.translation.model_file import ModelInfo, Training
+
+CONFIG = ResnetConfig(width=2, blocks=1)
+
+
+def _network(seed: int = 0, config: Any = CONFIG) -> torch.nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return config.build()
+
+
+def _saved(path: Path, **changes: Any) -> Path:
+    """A model file whose description is changed as named, its weights being those of `CONFIG`."""
+    network = _network()
+    info = json.loads(json.dumps(model_file.to_mapping(model_file.describe(network, direction="a2b"))))
+    metadata = {"i2i": json.dumps({k: v for k, v in (info | changes).items() if v is not ...})}
+    save_file(network.state_dict(), path, metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    "config", [CONFIG, UNetConfig(width=1, depth=5, in_channels=1), ResnetConfig(width=1, norm="batch")]
+)
+def test_round_trip(tmp_path: Path, config: Any) -> None:
+    network = _network(1, config)
+    training = Training(
+        algorithm="cyclegan", dataset="monet2photo", steps=7, images_seen=9, metrics={"l1": 0.5}
+    )
+    info = model_file.describe(
+        network,
+        direction="b2a",
+        input_domain="photo",
+        output_domain="monet",
+        statistics="running",
+        dropout=True,
+        training=training,
+        licence="MIT",
+    )
+    model_file.save(tmp_path / "b2a.safetensors", network, info)
+    again, found = model_file.load(tmp_path / "b2a.safetensors")
+    assert found == info
+    assert found.network_config() == config
+    assert again.config == config
+    assert not again.training
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
+def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:
+    _saved(tmp_path / "m.safetensors")
+    before = torch.get_rng_state()
+    model_file.load(tmp_path / "m.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_domains_have_names_by_default() -> None:
+    info = model_file.describe(_network(), direction="b2a")
+    assert (info.input_domain, info.output_domain) == ("B", "A")
+
+
+def test_file_mode_follows_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        model_file.save(
+            tmp_path / "m.safetensors", _network(), model_file.describe(_network(), direction="a2b")
+        )
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "m.safetensors").stat().st_mode) == 0o644
+
+
+def test_a_data_set_is_named_not_located() -> None:
+    with pytest.raises(UsageError, match="not a path"):
+        Training(dataset="/home/someone/monet2photo")
+
+
+def test_what_is_not_its_network_is_not_saved(tmp_path: Path) -> None:
+    info = model_file.describe(_network(), direction="a2b")
+    broken = _network()
+    with torch.no_grad():
+        next(broken.parameters())[0] = float("nan")
+    for network, message in ((broken, "not finite"), (_network(config=ResnetConfig(width=3)), "shape")):
+        with pytest.raises(ModelError, match=message):
+            model_file.save(tmp_path / "m.safetensors", network, info)
+    with pytest.raises(OutputError):
+        model_file.save(tmp_path / "missing" / "m.safetensors", _network(), info)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, "upgrade i2i"),
+        ({"format_version": "1"}, "format_version"),
+        ({"format_version": ...}, "format_version None"),
+        ({"network": "restnet"}, "Did you mean 'resnet'"),
+        ({"network": "patchgan"}, "unknown network 'patchgan'"),
+        ({"config": {"width": 10**9}}, "width = 1000000000"),
+        ({"config": {"blocks": 65}}, "blocks = 65"),
+        ({"config": {"widht": 2}}, "unknown option 'widht'. Did you mean 'width'"),
+        ({"config": {"width": 512, "blocks": 64}}, "stem.conv.weight has the shape"),
+        ({"config": [1]}, "config"),
+        ({"direction": "b2b"}, "direction"),
+        ({"value_range": [0, 1]}, "value_range"),
+        ({"size_multiple": 1}, "size_multiple"),
+        ({"statistics": "mine"}, "statistics"),
+        ({"training": {"dataset": "../x"}}, "not a path"),
+        ({"training": {"stepz": 1}}, "unknown option 'stepz'"),
+        ({"training": 3}, "training"),
+        ({"surprise": 1}, "unknown option 'surprise'"),
+        ({"output_domain": ...}, "output_domain"),
+    ],
+)
+def test_descriptions_out_of_bounds(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        model_file.load(_saved(tmp_path / "m.safetensors", **changes))
+    assert str(caught.value).startswith(str(tmp_path / "m.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("head.bias"), "head.bias is missing"),
+        (lambda w: w.update(more=torch.zeros(1)), "more has no place"),
+        (lambda w: w.update({"head.bias": torch.zeros(4)}), "head.bias has the shape"),
+        (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.int64)}), "head.bias: dtype I64"),
+        (lambda w: w.update({"head.bias": torch.full((3,), float("inf"))}), "head.bias: not finite"),
+    ],
+)
+def test_weights_that_are_not_its_networks(tmp_path: Path, change: Any, message: str) -> None:
+    weights = _network().state_dict()
+    change(weights)
+    info = model_file.describe(_network(), direction="a2b")
+    save_file(weights, tmp_path / "m.safetensors", {"i2i": json.dumps(model_file.to_mapping(info))})
+    with pytest.raises(ModelError, match=message):
+        model_file.load(tmp_path / "m.safetensors")
+
+
+def test_other_files(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    save_file({"x": torch.zeros(1)}, tmp_path / "list.safetensors", {"i2i": "[]"})
+    save_file({"x": torch.zeros(1)}, tmp_path / "deep.safetensors", {"i2i": "[" * 100_000})
+    save_file({"x": torch.zeros(1)}, tmp_path / "text.safetensors", {"i2i": "{"})
+    save_file({"x": torch.zeros(1)}, tmp_path / "long.safetensors", {"i2i": " " * (1 << 20) + "{}"})
+    torch.save(_network().state_dict(), tmp_path / "net.pth")
+    (tmp_path / "empty").touch()
+    (tmp_path / "header").write_bytes(struct.pack("<Q", 1 << 40) + b"{}")
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate((4 << 30) + 1)
+    expected = {
+        "plain.safetensors": "not a model file of i2i",
+        "list.safetensors": "not a JSON object",
+        "deep.safetensors": "not valid JSON",
+        "text.safetensors": "not valid JSON",
+        "long.safetensors": "at most 1048576",
+        "net.pth": "not a model file",
+        "empty": "not a model file",
+        "header": "header is too long",
+        "pipe": "not a regular file",
+        "large": "at most 4,294,967,296",
+        "missing": "No such file",
+        ".": "not a regular file",
+    }
+    for name, message in expected.items():
+        with pytest.raises(ModelError, match=message):
+            model_file.load(tmp_path / name)
+
+
+def test_too_many_tensors(tmp_path: Path) -> None:
+    info = model_file.describe(_network(), direction="a2b")
+    tensors = {f"t{i}": torch.zeros(1) for i in range(10_001)}
+    save_file(tensors, tmp_path / "m.safetensors", {"i2i": json.dumps(model_file.to_mapping(info))})
+    with pytest.raises(ModelError, match="10001 tensors; at most 10000"):
+        model_file.load(tmp_path / "m.safetensors")
+
+
+@given(st.data())
+@settings(max_examples=80, deadline=None)
+def test_damage_never_crashes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    file = _saved(tmp_path_factory.getbasetemp() / "damaged.safetensors")
+    content = bytearray(file.read_bytes())
+    header = 8 + int.from_bytes(content[:8], "little")
+    for _ in range(data.draw(st.integers(1, 3))):
+        end = data.draw(st.sampled_from([8, header, len(content)]))
+        content[data.draw(st.integers(0, end - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    length = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
+    file.write_bytes(content[:length])
+    try:
+        network, info = model_file.load(file)
+    except ModelError as error:
+        assert str(error).startswith(str(file))
+    else:
+        assert length == len(content)
+        assert info.network_config() == network.config
+        assert all(torch.isfinite(p).all() for p in network.parameters())
+
+
+def test_info_alone(tmp_path: Path) -> None:
+    found = model_file.read_info(_saved(tmp_path / "m.safetensors", licence="CC0"))
+    assert isinstance(found, ModelInfo)
+    assert found.licence == "CC0"
