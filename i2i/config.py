@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -45,15 +45,30 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     try:
         valid = adapter.validate_python(dict(values))
     except ValidationError as error:
-        raise UsageError(where + "; ".join(_explain(e) for e in error.errors())) from None
+        raise UsageError(where + "; ".join(_explain(e, cls) for e in error.errors())) from None
     return cls(**{name: getattr(valid, name) for name in known})
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, cls: type) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if not name:
         return str(error["msg"]).removeprefix("Value error, ")
-    return f"{name} = {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    allowed = _range(get_type_hints(cls, include_extras=True).get(str(error["loc"][0])))
+    return f"{name} = {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}" + (
+        f" (allowed: {allowed})" if allowed else ""
+    )
+
+
+def _range(hint: Any) -> str:
+    """`> 0, ≤ 1e10` for an annotation with bounds, also inside a union."""
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    bounds = [
+        f"{sign} {getattr(mark, bound):g}"
+        for mark in getattr(hint, "__metadata__", ())
+        for bound, sign in signs.items()
+        if getattr(mark, bound, None) is not None
+    ]
+    return ", ".join(bounds) or next(filter(None, map(_range, get_args(hint))), "")
 
 
 def checked(config: C) -> C:

@@ -64,9 +64,7 @@ def main(options: Options) -> None:
     for record in report.failed:
         _say(f"{record.source}: {record.reason}")
     if report.failed:
-        raise SomeFailed(
-            f"{len(report.failed)} of {len(report.records)} pictures failed; the others are done"
-        )
+        raise SomeFailed(f"{len(report.failed)} of {len(report.records)} pictures failed; the others are done")
 
 
 def _say(text: str) -> None:

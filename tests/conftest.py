@@ -4,8 +4,13 @@ A test that takes `network_row`, `training_row` or `schedule_row` runs once for 
 `training.json` or `schedules.json` in the folder given by `--golden`.
 """
 
+import os
 from pathlib import Path
 from typing import Any
+
+# Before torch is imported: tests run side by side, and threads of several processes that wait for each other on
+# the same cores slow each other down many times over.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from golden_rule import rows

@@ -16,9 +16,7 @@ Row = dict[str, Any]
 
 
 def _converted(row: Row) -> tuple[Any, torch.nn.Module]:
-    config, weights = foreign.convert(
-        draw(row["state_dict"], row["seed"]), dropout=row["options"].get("use_dropout")
-    )
+    config, weights = foreign.convert(draw(row["state_dict"], row["seed"]), dropout=row["options"].get("use_dropout"))
     network = config.build()
     network.load_state_dict(weights)
     return config, network

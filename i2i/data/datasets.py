@@ -10,15 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from annotated_types import Ge, Interval
 from torch.utils.data import Dataset
 
 from i2i import images
 from i2i.data import cache, folders
 from i2i.data.folders import PairRecord
+from i2i.data.options import DataOptions as DataOptions
+from i2i.data.options import check_sizes as check_sizes
 from i2i.data.pair import ImagePair
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.images import Pixels
@@ -31,78 +32,12 @@ TOY = Path("toy")
 _TAG_ORDER_A, _TAG_ORDER_B, _TAG_LOOK_A, _TAG_LOOK_B = range(4)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Which pictures, and what is done to them before a network sees them."""
-
-    data: Path | None = None
-    """Folder of the data set, a CSV file of pairs, or `toy` for pictures drawn on the fly."""
-    direction: Literal["a2b", "b2a"] = "a2b"
-    """a2b translates A to B, b2a translates B to A."""
-    channels_a: Annotated[int, Interval(ge=1, le=64)] = 3
-    """Channels of domain A: 1 is luminance, 3 RGB, 4 RGB with alpha."""
-    channels_b: Annotated[int, Interval(ge=1, le=64)] = 3
-    """Channels of domain B."""
-    preprocess: Literal[
-        "resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "none"
-    ] = "resize_and_crop"
-    """How a picture comes to size: stretched to a square, scaled by one side, cropped, or left as it is."""
-    load_size: Annotated[int, Interval(ge=1, le=65_535)] = 286
-    """Pixels that a side is scaled to before the crop."""
-    crop_size: Annotated[int, Interval(ge=1, le=65_535)] = 256
-    """Pixels of the side of the random square crop."""
-    flip: bool = True
-    """Mirror half of the samples left to right."""
-    batch_size: Annotated[int, Ge(1)] = 1
-    """Samples per step and process."""
-    workers: Annotated[int, Interval(ge=0, le=256)] = 2
-    """Processes that prepare batches; 0 prepares them in the training process. Changes no result."""
-    cache: Path | None = None
-    """Folder for decoded pictures, so that an epoch does not decode them again."""
-    check: Literal["quick", "full", "off"] = "quick"
-    """Check every picture before training: its header, by decoding it, or not at all."""
-    on_bad: Literal["error", "skip"] = "error"
-    """A damaged picture stops the training, or is replaced by the next one and counted."""
-    pairs: Literal["error", "intersect"] = "error"
-    """Pictures without a partner are an error, or left out."""
-    seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = 0
-    """Seed of order, crops and flips, and of everything else random in the training."""
-
-
 @dataclass(frozen=True)
 class Datasets:
     """What `open_datasets` found: `validation` is the val split, else the test split, else None."""
 
     train: Dataset[ImagePair]
     validation: Dataset[ImagePair] | None = None
-
-
-def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
-    """Raises `UsageError` if the network cannot take what the options would give it.
-
-    `multiple` and `minimum` are the network's: a side is a multiple of the one and at least the other.
-    """
-    name = options.preprocess
-    crops = name not in ("scale_width", "none")
-    if options.batch_size > 1 and not crops:
-        raise UsageError(
-            f"batch_size = {options.batch_size}: with preprocess = {name} sizes vary, so only 1 is possible"
-        )
-    if crops and name != "crop" and options.crop_size > options.load_size:
-        raise UsageError(
-            f"crop_size = {options.crop_size}: cropped out of load_size = {options.load_size}, "
-            f"so at most {options.load_size}"
-        )
-    side = "crop_size" if crops else "load_size"
-    size = getattr(options, side)
-    if crops and size % multiple:
-        below, above = size // multiple * multiple, -(-size // multiple) * multiple
-        nearest = f"{below} or {above}" if below >= minimum else f"{max(above, minimum)}"
-        raise UsageError(
-            f"{side} = {size}: this network takes multiples of {multiple}, for example {nearest}"
-        )
-    if name != "none" and size < minimum:
-        raise UsageError(f"{side} = {size}: this network takes at least {minimum}")
 
 
 class _Images(Dataset[ImagePair]):
@@ -117,21 +52,21 @@ class _Images(Dataset[ImagePair]):
             options.preprocess, options.load_size, options.crop_size, options.flip, multiple, train
         )
 
-    def _index(self, t: int, count: int, tag: int) -> int:
+    def _index(self, t: int, count: int, tag: int, further: int = 0) -> int:
+        """The record of sample t, or one `further` on in the same epoch's order, which is a circle."""
         epoch, place = divmod(t, count)
+        place = (place + further) % count
         return int(_permutation(self.options.seed, tag, epoch, count)[place]) if self.train else place
 
     def _look(self, t: int, tag: int) -> int:
         """The seed of crop and flip of sample t."""
         return int(np.random.SeedSequence((self.options.seed, tag, t)).generate_state(1)[0])
 
-    def _first_whole(
-        self, t: int, records: Sequence[R], tag: int, sample: Callable[[R], S]
-    ) -> tuple[S, Names]:
+    def _first_whole(self, t: int, records: Sequence[R], tag: int, sample: Callable[[R], S]) -> tuple[S, Names]:
         """Sample t, or the next in the order that can be read, and the names of those passed over."""
         skipped: list[str] = []
-        for following in range(t, t + len(records)):
-            record = records[self._index(following, len(records), tag)]
+        for further in range(len(records)):
+            record = records[self._index(t, len(records), tag, further)]
             try:
                 return sample(record), tuple(skipped)
             except ImageError as error:
@@ -220,9 +155,7 @@ class UnpairedImages(_Images):
         b, skipped_b = self._single(t, self.paths_b, self.options.channels_b, _TAG_ORDER_B, _TAG_LOOK_B)
         return self._pair(a, b, skipped_a + skipped_b)
 
-    def _single(
-        self, t: int, paths: list[Path], channels: int, order: int, look: int
-    ) -> tuple[Pixels, Names]:
+    def _single(self, t: int, paths: list[Path], channels: int, order: int, look: int) -> tuple[Pixels, Names]:
         seed = self._look(t, look)
         return self._first_whole(
             t,
@@ -276,9 +209,7 @@ def _check(options: DataOptions, records: Sequence[Path | PairRecord]) -> None:
     damaged = folders.check(records, options.check, minimum)
     if damaged and options.on_bad == "error":
         listed = folders.listed([f"{path}: {reason}" for path, reason in damaged])
-        raise InputError(
-            f"{len(damaged)} pictures cannot be read:{listed}\nUse --on-bad skip to train without them."
-        )
+        raise InputError(f"{len(damaged)} pictures cannot be read:{listed}\nUse --on-bad skip to train without them.")
 
 
 def _toys(options: DataOptions, paired: bool) -> Datasets:

@@ -95,9 +95,7 @@ def paired(data: Path, split: Split, pairs: Pairs = "error") -> list[PairRecord]
     _no_layout(data, "train/ (A and B side by side), A/ and B/, trainA/ and trainB/, or a CSV file (paired)")
 
 
-def check(
-    records: Iterable[Path | PairRecord], mode: Check = "quick", minimum: int = 1
-) -> list[tuple[Path, str]]:
+def check(records: Iterable[Path | PairRecord], mode: Check = "quick", minimum: int = 1) -> list[tuple[Path, str]]:
     """The damaged files among the records, each with the reason; `quick` reads headers, `full` decodes.
 
     Raises `InputError` for pairs side by side of odd width, for pairs in two files of different sizes, for
@@ -130,16 +128,12 @@ def _check_pairs(records: list[PairRecord], measured: dict[Path, tuple[int, int]
         elif record.b is not None and a != b:
             unequal.append(f"{record.a}: {a[0]}x{a[1]}, {record.b}: {b[0]}x{b[1]}")
     if odd:
-        raise InputError(
-            f"{len(odd)} pictures have an odd width; A and B side by side have equal widths:{listed(odd)}"
-        )
+        raise InputError(f"{len(odd)} pictures have an odd width; A and B side by side have equal widths:{listed(odd)}")
     if unequal:
         raise InputError(f"{len(unequal)} pairs differ in size:{listed(unequal)}")
 
 
-def _check_minimum(
-    records: list[Path | PairRecord], measured: dict[Path, tuple[int, int] | str], minimum: int
-) -> None:
+def _check_minimum(records: list[Path | PairRecord], measured: dict[Path, tuple[int, int] | str], minimum: int) -> None:
     small = []
     for record in records:
         halves = 2 if isinstance(record, PairRecord) and record.b is None else 1

@@ -8,10 +8,9 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from i2i.data.pair import ImagePair
 from i2i.errors import I2IError, UsageError
@@ -53,11 +52,17 @@ def batches(
         except _WorkerKilled as error:
             deaths += 1
             if deaths > MAX_RESTARTS:
-                raise I2IError(_killed(dataset, next_batch, batch_size, str(error))) from None
+                names = getattr(dataset, "names", str)
+                near = "; ".join(str(names(t)) for t in error.samples)
+                raise I2IError(f"a data worker was killed {deaths} times at the samples {near}: {error}") from None
 
 
 class _WorkerKilled(Exception):
-    pass
+    """A worker ended without a word; `samples` are those that the workers were at."""
+
+    def __init__(self, reason: str, samples: list[int]) -> None:
+        super().__init__(reason)
+        self.samples = samples
 
 
 def _prepare(
@@ -65,10 +70,11 @@ def _prepare(
 ) -> Iterator[ImagePair | I2IError]:
     # an own generator: the DataLoader would draw its base seed from the global one
     generator = torch.Generator().manual_seed(0)
+    samples = _ErrorsAsValues(dataset, workers)
     with _sigchld_restored():
         iterator = iter(
             DataLoader(
-                _ErrorsAsValues(dataset),
+                samples,
                 batch_sampler=_Order(firsts, batch_size),
                 collate_fn=_collate,
                 num_workers=workers,
@@ -84,7 +90,7 @@ def _prepare(
             return
         except RuntimeError as error:
             if str(error).startswith(_KILLED):
-                raise _WorkerKilled(str(error)) from None
+                raise _WorkerKilled(str(error), samples.current()) from None
             raise
         yield batch
 
@@ -107,10 +113,19 @@ def _sigchld_restored() -> Iterator[None]:
 class _ErrorsAsValues(Dataset[ImagePair | I2IError]):
     """A worker's exceptions reach the parent rewritten as tracebacks; its values arrive as they are."""
 
-    def __init__(self, dataset: Dataset[ImagePair]) -> None:
+    def __init__(self, dataset: Dataset[ImagePair], workers: int) -> None:
         self.dataset = dataset
+        # in shared memory, so that the parent sees what a killed worker was at
+        self._at = torch.full((max(1, workers),), -1, dtype=torch.int64).share_memory_()
+
+    def current(self) -> list[int]:
+        """The sample that each worker was at last."""
+        return sorted(int(t) for t in self._at if t >= 0)
 
     def __getitem__(self, t: int) -> ImagePair | I2IError:
+        worker = get_worker_info()
+        if worker is not None:
+            self._at[worker.id] = t
         try:
             return self.dataset[t]
         except I2IError as error:
@@ -154,9 +169,3 @@ def _start_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-
-
-def _killed(dataset: Any, first: int, batch_size: int, reason: str) -> str:
-    names = getattr(dataset, "names", str)
-    near = ", ".join(str(names(t)) for t in range(first, first + batch_size))
-    return f"a data worker was killed {MAX_RESTARTS + 1} times at the samples {near}: {reason}"

@@ -86,9 +86,7 @@ def _draw_water(labels: Pixels, random: np.random.Generator, horizon: float) -> 
 
 def _draw_road(labels: Pixels, random: np.random.Generator, horizon: float) -> None:
     far, near = random.uniform(0.3, 0.7), random.uniform(0.2, 0.8)
-    _polygon(
-        labels, [(far - 0.02, horizon), (far + 0.02, horizon), (near + 0.14, 1.01), (near - 0.14, 1.01)], ROAD
-    )
+    _polygon(labels, [(far - 0.02, horizon), (far + 0.02, horizon), (near + 0.14, 1.01), (near - 0.14, 1.01)], ROAD)
 
 
 def _draw_house(labels: Pixels, random: np.random.Generator, x: float, horizon: float) -> None:

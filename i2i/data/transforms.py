@@ -18,9 +18,7 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
 import cv2
 
-Preprocess = Literal[
-    "resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "none"
-]
+Preprocess = Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "none"]
 
 _Size = tuple[int, int]
 

@@ -167,7 +167,7 @@ def _decode_pixels(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | No
     if deep or _opencv_agrees(image):
         pixels = _decode_opencv(image, data)
         if pixels is not None:
-            return _split_alpha(pixels, gray=image.mode in ("L", "LA", "I;16"))
+            return _split_alpha(pixels, gray=_is_gray(image, data))
         if deep:
             raise ImageError("damaged: the pixels cannot be decoded")
     return _from_pillow(image)
@@ -181,6 +181,11 @@ def _is_deep(image: Image.Image, data: bytes) -> bool:
         tags = image.tag_v2  # type: ignore[attr-defined]
         return set(tags.get(_TIFF_BITS, ())) == {16} and image.mode in ("RGB", "RGBA", "RGBX")
     return False
+
+
+def _is_gray(image: Image.Image, data: bytes) -> bool:
+    # Pillow gives the mode RGBA for 16-bit grey with alpha
+    return image.mode in ("L", "I;16") or (image.format == "PNG" and data[25] == 4)
 
 
 def _opencv_agrees(image: Image.Image) -> bool:

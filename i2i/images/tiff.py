@@ -60,9 +60,7 @@ def many_channel_size(file: BinaryIO, limits: Limits) -> tuple[int, int]:
     page = _tiff_page(file)
     channels = page.samplesperpixel
     if not 1 <= channels <= _MAX_CHANNELS or page.imagedepth != 1:
-        raise ImageError(
-            f"{channels} channels, depth {page.imagedepth}: at most {_MAX_CHANNELS} channels are accepted"
-        )
+        raise ImageError(f"{channels} channels, depth {page.imagedepth}: at most {_MAX_CHANNELS} channels are accepted")
     limits.check_size(page.imagewidth, page.imagelength, channels)
     if page.dtype not in (np.uint8, np.uint16, np.float32):
         raise ImageError(f"values of type {page.dtype}; expected 8 or 16 bit or 32-bit float")

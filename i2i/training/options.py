@@ -71,5 +71,5 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(DataOptions, TrainingOptions):
+class RunOptions(TrainingOptions, DataOptions):
     """Everything that a run needs beside its algorithm."""

@@ -69,9 +69,10 @@ class Observer:
                     return None
                 for name, value in self._measure(pair, translators).items():
                     values.setdefault(name, []).append(value)
-        shares = self.processes.gather_everywhere(values)
-        names = list(max(shares, key=lambda share: len(share)))
-        every = {name: [v for share in shares for v in share.get(name, [])] for name in names}
+        every: dict[str, list[float]] = {}
+        for share in self.processes.gather_everywhere(values):
+            for name, measured in share.items():
+                every.setdefault(name, []).extend(measured)
         return {name: sum(v) / len(v) for name, v in every.items()}
 
     def _measure(self, pair: ImagePair, translators: dict[str, nn.Module]) -> dict[str, float]:

@@ -2,9 +2,11 @@
 
 `state-<step>.pt` holds everything that a resumed run needs; `state-<step>.json`, its manifest, holds its size
 and SHA-256 and is written last, so a state without one does not count. Each state has its own manifest: damage
-to one costs that state alone, and the one before it is used.
+to one costs that state alone, and the one before it is used. While a state is being written its manifest says
+so (`pending`): what a kill then leaves behind is neither damage nor a file of somebody else's.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -14,11 +16,21 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from i2i.atomic import atomic_write
-from i2i.errors import I2IError, ModelError
+from i2i.errors import ModelError
 
 FORMAT_VERSION = 1
+
+
+def tensors(state: Any) -> Iterator[Tensor]:
+    """Every tensor in a state, however deep in dicts and lists."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, dict | list | tuple):
+        for value in state.values() if isinstance(state, dict) else state:
+            yield from tensors(value)
 
 
 class _Hashing:
@@ -50,9 +62,8 @@ class States:
         return self.path(step).with_suffix(".json")
 
     def steps(self) -> list[int]:
-        """The steps of which there is a manifest, ascending."""
-        found = (re.fullmatch(r"state-(\d+)\.json", path.name) for path in self.folder.glob("state-*.json"))
-        return sorted(int(match[1]) for match in found if match)
+        """The steps whose state was once written to its end, ascending."""
+        return [step for step in self._numbered(".json") if not self._pending(step)]
 
     def save(self, step: int, state: dict[str, Any], metric: float | None = None) -> Path:
         """Write the state whole, then its manifest, then prune. `metric` (lower is better) marks the best.
@@ -66,16 +77,16 @@ class States:
             torch.save({"format_version": FORMAT_VERSION, **state}, written[-1])  # type: ignore[arg-type]
 
         path = self.path(step)
-        self.manifest(step).unlink(missing_ok=True)  # a state of this step is about to be replaced
-        atomic_write(path, write)
-        entry = {
-            "file": path.name,
-            "size": written[-1].size,
-            "sha256": written[-1].digest.hexdigest(),
-            "step": step,
-            "metric": metric,
-        }
-        atomic_write(self.manifest(step), lambda file: file.write(json.dumps(entry, indent=1).encode()))
+        self._write_manifest(step, pending=True)
+        try:
+            atomic_write(path, write)
+            digest = written[-1].digest.hexdigest()
+            self._write_manifest(step, size=written[-1].size, sha256=digest, metric=metric)
+        except BaseException:
+            if not path.exists():  # else the pending manifest tells what that file is
+                with contextlib.suppress(OSError):
+                    self.manifest(step).unlink(missing_ok=True)
+            raise
         self.damaged.pop(step, None)
         self.prune()
         return path
@@ -88,67 +99,69 @@ class States:
             keep |= {step for step in steps if step % self.keep_every == 0}
         if (best := self.best()) is not None:
             keep.add(best)
-        for step in steps:
+        unfinished = [step for step in self._numbered(".json") if self._pending(step)]
+        for step in (*steps, *unfinished):
             if step not in keep:
-                self.path(step).unlink(missing_ok=True)
-                self.manifest(step).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # what cannot be deleted is kept
+                    self.path(step).unlink(missing_ok=True)
+                    self.manifest(step).unlink(missing_ok=True)
 
     def best(self) -> int | None:
         """The step with the lowest metric, if any was measured."""
-        metrics = {}
-        for step in self.steps():
-            entry = self._entry(step)
-            if (
-                step not in self.damaged
-                and isinstance(entry, dict)
-                and isinstance(entry.get("metric"), float)
-            ):
-                metrics[step] = entry["metric"]
+        entries = {step: self._entry(step) for step in self.steps() if step not in self.damaged}
+        metrics = {step: entry["metric"] for step, entry in entries.items() if isinstance(entry.get("metric"), float)}
         return min(metrics, key=lambda step: metrics[step]) if metrics else None
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
         """The newest state that is whole; damaged ones are named on stderr and passed over.
 
-        None if there never was one. Raises `ModelError` if there are states and none can be used.
+        None if there never was one. Raises `ModelError` if there are states and none can be used, or if the
+        newest is of a newer version.
         """
         self.damaged = {}
-        for step, loaded in self._newest_first():
-            if isinstance(loaded, dict):
-                return step, loaded
-            self.damaged[step] = loaded
-            print(f"i2i: {self.path(step)} is passed over: {loaded}", file=sys.stderr)
-        orphans = sorted(path.name for path in self.folder.glob("state-*.pt"))
-        if not self.damaged and not orphans:
+        found = {*self.steps(), *(step for step in self._numbered(".pt") if not self._pending(step))}
+        for step in sorted(found, reverse=True):
+            try:
+                return step, self._load(step)
+            except _FromTheFuture:
+                raise
+            except ModelError as error:
+                self.damaged[step] = str(error)
+                print(f"i2i: {self.path(step)} is passed over: {error}", file=sys.stderr)
+        if not self.damaged:
             return None
-        reasons = [f"{self.path(step).name}: {reason}" for step, reason in self.damaged.items()]
-        reasons += [f"{name}: its manifest is missing" for name in orphans if not self._has_manifest(name)]
+        reasons = "; ".join(f"{self.path(step).name}: {reason}" for step, reason in self.damaged.items())
         raise ModelError(
-            f"{self.folder}: no usable training state ({'; '.join(reasons)}). Restore one, or remove the "
+            f"{self.folder}: no usable training state ({reasons}). Restore one, or remove the "
             "state-* files to start this run from the beginning."
         )
 
-    def _has_manifest(self, name: str) -> bool:
-        return (self.folder / name).with_suffix(".json").exists()
+    def _numbered(self, suffix: str) -> list[int]:
+        found = (re.fullmatch(rf"state-(\d+)\{suffix}", path.name) for path in self.folder.glob(f"state-*{suffix}"))
+        numbers = sorted(int(match[1]) for match in found if match)
+        return [n for n in numbers if self.path(n).with_suffix(suffix).exists()]
 
-    def _newest_first(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
-        for step in reversed(self.steps()):
-            try:
-                yield step, self._load(step)
-            except I2IError as error:
-                if isinstance(error, _FromTheFuture):
-                    raise
-                yield step, str(error)
+    def _write_manifest(self, step: int, **facts: Any) -> None:
+        text = json.dumps({"file": self.path(step).name, "step": step, **facts}, indent=1)
+        atomic_write(self.manifest(step), lambda file: file.write(text.encode()))
 
-    def _entry(self, step: int) -> Any:
+    def _pending(self, step: int) -> bool:
+        return self._entry(step).get("pending") is True
+
+    def _entry(self, step: int) -> dict[str, Any]:
+        """What the manifest says; empty if it is missing or damaged."""
         try:
-            return json.loads(self.manifest(step).read_bytes())
-        except (OSError, ValueError):
-            return None
+            entry = json.loads(self.manifest(step).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        mine = isinstance(entry, dict) and entry.get("file") == self.path(step).name and entry.get("step") == step
+        return entry if mine else {}
 
     def _load(self, step: int) -> dict[str, Any]:
         path, entry = self.path(step), self._entry(step)
-        if not isinstance(entry, dict) or entry.get("file") != path.name or entry.get("step") != step:
-            raise ModelError(f"its manifest {self.manifest(step).name} is damaged")
+        if not entry:
+            what = "damaged" if self.manifest(step).exists() else "missing"
+            raise ModelError(f"its manifest {self.manifest(step).name} is {what}")
         try:
             if path.stat().st_size != entry.get("size"):
                 raise ModelError(f"{path.stat().st_size} bytes, not {entry.get('size')}")
@@ -160,8 +173,8 @@ class States:
             raise ModelError(f"cannot be read: {error.strerror}") from None
         except ModelError:
             raise
-        except Exception as error:
-            raise ModelError(f"not a training state: {error}") from None
+        except Exception as error:  # without torch's advice to load it unsafely
+            raise ModelError(f"not a training state ({type(error).__name__})") from None
         version = state.get("format_version") if isinstance(state, dict) else None
         if not isinstance(version, int):
             raise ModelError("not a training state of i2i")

@@ -121,7 +121,7 @@ class TrainingStep:
                 return None
             name, losses = turn
             partial = isinstance(losses, PartialLosses)
-            (sum(losses.values()) * (self.loss_scale.scale / len(plays))).backward()  # type: ignore[union-attr]
+            (sum(losses.values()) * (self.loss_scale.scale / len(plays))).backward()
             for key, value in losses.items():
                 share = value.detach() / len(plays)
                 mean[key] = mean[key] + share if key in mean else share

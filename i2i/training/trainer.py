@@ -269,7 +269,7 @@ class Trainer:
             metrics={} if self.metric is None else {"l1": self.metric},
         )
         for name, network in self._kept().items():
-            direction = name if self.options.direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[name]
+            direction: Any = name if self.options.direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[name]
             info = model_file.describe(
                 network,
                 direction=direction,

@@ -168,9 +168,7 @@ def _check_collisions(jobs: Sequence[Job]) -> None:
         return unicodedata.normalize("NFC", str(job.target)).casefold()
 
     counts = Counter(key(job) for job in jobs)
-    clashing = sorted(
-        (job for job in jobs if counts[key(job)] > 1), key=lambda job: (key(job), str(job.source))
-    )
+    clashing = sorted((job for job in jobs if counts[key(job)] > 1), key=lambda job: (key(job), str(job.source)))
     if clashing:
         pairs = _listing([f"{_shown(job.source)} → {_shown(job.target)}" for job in clashing])
         raise UsageError(f"{len(clashing)} inputs share their output paths:{pairs}")
@@ -182,9 +180,7 @@ def _check_targets(jobs: Sequence[Job], existing_allowed: bool) -> set[Job]:
     inputs = {_identity(job.source) for job in jobs} - {None}
     for job in jobs:
         if job in existing and _identity(job.target) in inputs:
-            raise UsageError(
-                f"{_shown(job.target)} is an input and would be overwritten; choose another output"
-            )
+            raise UsageError(f"{_shown(job.target)} is an input and would be overwritten; choose another output")
         if job.target.is_dir():
             raise UsageError(f"{_shown(job.target)} is a folder where a picture would be written")
     if existing and not existing_allowed:
@@ -239,9 +235,7 @@ def _reason(error: Exception) -> str:
     """Why a picture failed. Raises `error` again if it is not the picture's fault."""
     if isinstance(error, ImageError):
         return str(error)
-    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(
-        error
-    )
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
     if not out_of_memory:
         raise error
     return "not enough memory to translate it at this size"

@@ -127,9 +127,7 @@ def to_reference(config: NetworkConfig, state_dict: Mapping[str, Tensor]) -> Sta
     missing = [ours for ours, _ in expected.values() if ours not in state_dict]
     if missing or len(state_dict) != len(expected):
         extra = sorted(set(state_dict) - {ours for ours, _ in expected.values()})
-        raise ModelError(
-            f"not the tensors of this {config.kind}: missing {missing[:3]}, unexpected {extra[:3]}"
-        )
+        raise ModelError(f"not the tensors of this {config.kind}: missing {missing[:3]}, unexpected {extra[:3]}")
     shapes = {name: shape for name, (_, shape) in expected.items()}
     again = _recognised(shapes, getattr(config, "dropout", None))
     if _explicit(again) != _explicit(config):
@@ -147,9 +145,7 @@ def _without_prefixes(state_dict: Mapping[str, Any]) -> StateDict:
     tensors: StateDict = {}
     for key, value in state_dict.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ModelError(
-                f"entry {str(key)[:80]!r} is a {type(value).__name__}, not a tensor; expected {KNOWN}"
-            )
+            raise ModelError(f"entry {str(key)[:80]!r} is a {type(value).__name__}, not a tensor; expected {KNOWN}")
         name = re.sub(r"^(module\.|_orig_mod\.)+", "", key)
         if name in tensors:
             raise ModelError(f"{name} occurs twice, with and without the prefix of a wrapper")

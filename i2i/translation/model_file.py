@@ -82,9 +82,7 @@ class ModelInfo:
         except UsageError as error:
             raise ModelError(str(error)) from None
         if self.size_multiple != config.size_multiple:
-            raise ModelError(
-                f"size_multiple {self.size_multiple}; this {self.network} has {config.size_multiple}"
-            )
+            raise ModelError(f"size_multiple {self.size_multiple}; this {self.network} has {config.size_multiple}")
         return config
 
 
@@ -213,9 +211,7 @@ def _from_json(values: dict[str, Any]) -> ModelInfo:
     if not isinstance(version, int) or version < 1:
         raise ModelError(f"format_version {version!r}; expected {FORMAT_VERSION}")
     if version > FORMAT_VERSION:
-        raise ModelError(
-            f"format_version {version}, this i2i {__version__} reads {FORMAT_VERSION}: upgrade i2i"
-        )
+        raise ModelError(f"format_version {version}, this i2i {__version__} reads {FORMAT_VERSION}: upgrade i2i")
     try:
         training = values.get("training", {})
         if not isinstance(training, dict):

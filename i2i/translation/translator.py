@@ -37,9 +37,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def load_translator(
-    style: str | PathLike[str], direction: str | None = None, device: str = "auto"
-) -> "Translator":
+def load_translator(style: str | PathLike[str], direction: str | None = None, device: str = "auto") -> "Translator":
     """The translator in a model file, or in a run folder, which has one model file per direction.
 
     A run folder with two directions needs `direction`, `a2b` or `b2a`. Raises `UsageError` if there is no
@@ -64,9 +62,7 @@ def _find(style: Path, direction: str | None) -> Path:
     files = {name: style / f"{name}.safetensors" for name in DIRECTIONS}
     there = {name: file for name, file in files.items() if file.exists()}
     if not there:
-        raise ModelError(
-            f"{style}: no model file ({' or '.join(f.name for f in files.values())}) is in this folder"
-        )
+        raise ModelError(f"{style}: no model file ({' or '.join(f.name for f in files.values())}) is in this folder")
     if direction is None and len(there) > 1:
         which = "; ".join(_arrow(model_file.read_info(file)) for file in there.values())
         raise UsageError(f"{style} translates in two directions; choose one with direction: {which}")
@@ -115,9 +111,7 @@ class Translator:
             return self._array(image)
         if isinstance(image, Tensor):
             return self._tensor(image)
-        raise UsageError(
-            f"a {type(image).__name__} is no picture; expected a path, a PIL image, an array, a tensor"
-        )
+        raise UsageError(f"a {type(image).__name__} is no picture; expected a path, a PIL image, an array, a tensor")
 
     def translate(self, picture: Picture, size: int | None = None) -> Picture:
         """`picture` translated: alpha, colour profile and EXIF kept, 16 bits if it has more than 8.
@@ -144,9 +138,7 @@ class Translator:
 
     def _array(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or array.size == 0:
-            raise UsageError(
-                f"an array {array.shape} of {array.dtype}; expected (H, W, C) or (H, W), uint8 or uint16"
-            )
+            raise UsageError(f"an array {array.shape} of {array.dtype}; expected (H, W, C) or (H, W), uint8 or uint16")
         pixels = array if array.ndim == 3 else array[..., None]
         own = pixels.shape[2] == self.config.in_channels
         result = self._channels_or_usage(Picture(pixels) if own else _split(pixels))
@@ -157,9 +149,7 @@ class Translator:
     def _tensor(self, tensor: Tensor) -> Tensor:
         wanted = self.config.in_channels
         if tensor.dim() not in (3, 4) or tensor.shape[-3] != wanted or 0 in tensor.shape[-2:]:
-            raise UsageError(
-                f"a tensor {tuple(tensor.shape)}; expected ({wanted}, H, W) or (N, {wanted}, H, W)"
-            )
+            raise UsageError(f"a tensor {tuple(tensor.shape)}; expected ({wanted}, H, W) or (N, {wanted}, H, W)")
         if not tensor.is_floating_point():
             raise UsageError(f"a tensor of {tensor.dtype}; expected floating point in [-1, 1]")
         batch = tensor.detach().float().reshape(-1, *tensor.shape[-3:])
@@ -224,9 +214,7 @@ def _resize(x: Tensor, size: int) -> Tensor:
 def _from_pil(image: Image.Image) -> Picture:
     icc = image.info.get("icc_profile")
     if image.mode in ("I", "F"):
-        raise UsageError(
-            f"a PIL image of mode {image.mode}, whose range is not defined; expected L, RGB, I;16 …"
-        )
+        raise UsageError(f"a PIL image of mode {image.mode}, whose range is not defined; expected L, RGB, I;16 …")
     if image.mode not in _PLAIN_MODES:
         icc = None if image.mode == "CMYK" else icc
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
@@ -238,9 +226,7 @@ def _as_pil(picture: Picture) -> Image.Image:
     """PIL holds 16 bits only in grey without alpha; anything else comes as 8 bits."""
     channels = picture.pixels.shape[2]
     if channels not in (1, 3):
-        raise UsageError(
-            f"a PIL image cannot hold the {channels} channels of the result; pass an array or a tensor"
-        )
+        raise UsageError(f"a PIL image cannot hold the {channels} channels of the result; pass an array or a tensor")
     layers = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
     if layers.dtype == np.uint16 and layers.shape[2] > 1:
         layers = np.rint(layers / 257).astype(np.uint8)

@@ -42,9 +42,7 @@ def _saved(path: Path, **changes: Any) -> Path:
 )
 def test_round_trip(tmp_path: Path, config: Any) -> None:
     network = _network(1, config)
-    training = Training(
-        algorithm="cyclegan", dataset="monet2photo", steps=7, images_seen=9, metrics={"l1": 0.5}
-    )
+    training = Training(algorithm="cyclegan", dataset="monet2photo", steps=7, images_seen=9, metrics={"l1": 0.5})
     info = model_file.describe(
         network,
         direction="b2a",
@@ -80,9 +78,7 @@ def test_domains_have_names_by_default() -> None:
 def test_file_mode_follows_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:
-        model_file.save(
-            tmp_path / "m.safetensors", _network(), model_file.describe(_network(), direction="a2b")
-        )
+        model_file.save(tmp_path / "m.safetensors", _network(), model_file.describe(_network(), direction="a2b"))
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "m.safetensors").stat().st_mode) == 0o644

@@ -1,0 +1,235 @@
+"""Samples as functions of (seed, t), damage, depth, direction, the cache, and options that do not fit."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from i2i import images
+from i2i.config import from_mapping
+from i2i.data import cache
+from i2i.data.datasets import DataOptions, PairedImages, UnpairedImages, check_sizes, open_datasets
+from i2i.data.folders import PairRecord
+from i2i.errors import InputError, OutputError, UsageError
+
+
+def make(path, value, size=24, dtype=np.uint8, channels=3):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(value).integers(0, 40, (size, size, channels)).astype(dtype)
+    pixels[..., 0] = value
+    images.write(path, images.Picture(pixels))
+    return path
+
+
+OPTIONS = DataOptions(load_size=20, crop_size=16, seed=3)
+
+
+def unpaired(tmp_path, options=OPTIONS, a=5, b=3, train=True):
+    paths_a = [make(tmp_path / "trainA" / f"{i}.png", 10 + i) for i in range(a)]
+    paths_b = [make(tmp_path / "trainB" / f"{i}.png", 100 + i) for i in range(b)]
+    return UnpairedImages(paths_a, paths_b, options, train)
+
+
+def value(tensor):
+    """The number that `make` wrote into the first channel."""
+    return round((float(tensor[0].mean()) + 1) * 127.5)
+
+
+def test_every_epoch_is_a_permutation_of_each_domain(tmp_path):
+    dataset = unpaired(tmp_path)
+    assert len(dataset) == 5
+    a = [value(dataset[t].a) for t in range(30)]
+    b = [value(dataset[t].b) for t in range(30)]
+    for epoch in range(6):
+        assert sorted(a[epoch * 5 : epoch * 5 + 5]) == [10, 11, 12, 13, 14]
+    for epoch in range(10):
+        assert sorted(b[epoch * 3 : epoch * 3 + 3]) == [100, 101, 102]
+    assert a[:5] != a[5:10] or a[5:10] != a[10:15]
+
+
+def test_a_sample_depends_on_seed_and_t_alone(tmp_path):
+    dataset = unpaired(tmp_path)
+    forward = [dataset[t] for t in range(12)]
+    fresh = pickle.loads(pickle.dumps(unpaired(tmp_path)))  # noqa: S301
+    for t in reversed(range(12)):
+        assert torch.equal(fresh[t].a, forward[t].a) and torch.equal(fresh[t].b, forward[t].b)
+    other = unpaired(tmp_path, dataclasses.replace(OPTIONS, seed=4))
+    assert any(not torch.equal(other[t].a, forward[t].a) for t in range(3))
+
+
+def test_the_same_picture_looks_different_in_another_epoch(tmp_path):
+    dataset = unpaired(tmp_path, a=1, b=1)
+    assert len({dataset[t].a.numpy().tobytes() for t in range(40)}) > 20
+
+
+def test_evaluation_is_in_order_and_plain(tmp_path):
+    dataset = unpaired(tmp_path, train=False)
+    assert [value(dataset[t].a) for t in range(5)] == [10, 11, 12, 13, 14]
+    assert torch.equal(dataset[0].a, dataset[5].a)
+
+
+def test_direction(tmp_path):
+    pair = unpaired(tmp_path)[0]
+    turned = unpaired(tmp_path, dataclasses.replace(OPTIONS, direction="b2a"))[0]
+    assert torch.equal(pair.a, turned.b) and torch.equal(pair.b, turned.a)
+
+
+def test_side_by_side_and_two_files_give_the_same(tmp_path):
+    a, b = (images.read(make(tmp_path / f"{name}.png", v)).pixels for name, v in (("a", 20), ("b", 200)))
+    images.write(tmp_path / "ab.png", images.Picture(np.hstack([a, b])))
+    one = PairedImages([PairRecord(tmp_path / "ab.png")], OPTIONS)[0]
+    two = PairedImages([PairRecord(tmp_path / "a.png", tmp_path / "b.png")], OPTIONS)[0]
+    assert torch.equal(one.a, two.a) and torch.equal(one.b, two.b)
+    assert (value(one.a), value(one.b)) == (20, 200)
+
+
+def test_crop_and_flip_of_a_pair_agree(tmp_path):
+    path = make(tmp_path / "a.png", 20)
+    dataset = PairedImages([PairRecord(path, path)], OPTIONS)
+    for t in range(10):
+        assert torch.equal(dataset[t].a, dataset[t].b)
+
+
+def test_channels_of_each_domain(tmp_path):
+    record = PairRecord(make(tmp_path / "ab.png", 20))
+    options = dataclasses.replace(OPTIONS, channels_a=1, channels_b=3, direction="b2a")
+    pair = PairedImages([record], options)[0]
+    assert pair.a.shape == (3, 16, 16) and pair.b.shape == (1, 16, 16)
+
+
+def test_sixteen_bits_reach_the_tensor(tmp_path):
+    ramp = np.arange(16 * 16, dtype=np.uint16).reshape(16, 16, 1) * 2 + 1
+    path = tmp_path / "deep.png"
+    images.write(path, images.Picture(ramp))
+    options = dataclasses.replace(OPTIONS, channels_a=1, channels_b=1, preprocess="none", flip=False)
+    pair = PairedImages([PairRecord(path, path)], options)[0]
+    assert np.array_equal(images.to_pixels(pair.a, np.uint16), ramp)
+
+
+def test_five_channels(tmp_path):
+    pytest.importorskip("tifffile")
+    path = tmp_path / "five.tif"
+    images.write(path, images.Picture(np.zeros((20, 20, 5), np.uint16)))
+    options = dataclasses.replace(OPTIONS, channels_a=5)
+    assert UnpairedImages([path], [make(tmp_path / "b.png", 1)], options)[0].a.shape == (5, 16, 16)
+
+
+def test_damage_stops_or_is_replaced(tmp_path):
+    whole = unpaired(tmp_path)
+    bad = whole.paths_a[2]
+    bad.write_bytes(b"damaged")
+    with pytest.raises(InputError, match=str(bad)):
+        [whole[t] for t in range(5)]
+    patient = UnpairedImages(whole.paths_a, whole.paths_b, dataclasses.replace(OPTIONS, on_bad="skip"))
+    samples = [patient[t] for t in range(10)]
+    replaced = [t for t, sample in enumerate(samples) if sample.skipped]
+    assert len(replaced) == 2 and all(samples[t].skipped == (str(bad),) for t in replaced)
+    for t in replaced:
+        following = t + 1 if t != 4 else 0
+        assert value(samples[t].a) == value(samples[following if t != 9 else 5].a)
+    for path in whole.paths_a:
+        path.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="none of 5"):
+        patient[0]
+
+
+def test_pair_of_two_sizes_names_its_files(tmp_path):
+    record = PairRecord(make(tmp_path / "a.png", 1), make(tmp_path / "b.png", 1, size=30))
+    with pytest.raises(InputError, match=r"a\.png, .*b\.png: sizes differ"):
+        PairedImages([record], OPTIONS)[0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_cache(tmp_path, monkeypatch, dtype):
+    path, folder = make(tmp_path / "a.png", 7, dtype=dtype), tmp_path / "cache"
+    plain = cache.load(path, 3)
+    assert np.array_equal(cache.load(path, 3, folder), plain)
+    (entry,) = folder.iterdir()
+    with monkeypatch.context() as without_decoder:
+        without_decoder.setattr(images, "read", lambda path: pytest.fail("decoded again"))
+        assert np.array_equal(cache.load(path, 3, folder), plain)
+    assert cache.load(path, 1, folder).shape[2] == 1 and len(list(folder.iterdir())) == 2
+    entry.write_bytes(entry.read_bytes()[:-100])
+    assert np.array_equal(cache.load(path, 3, folder), plain)
+    make(path, 9, size=30, dtype=dtype)
+    assert cache.load(path, 3, folder)[0, 0, 0] == 9
+
+
+def test_a_changed_picture_of_the_same_length_is_decoded_again(tmp_path):
+    path, folder = make(tmp_path / "a.bmp", 7), tmp_path / "cache"
+    cache.load(path, 3, folder)
+    length = path.stat().st_size
+    make(path, 9)
+    assert path.stat().st_size == length and cache.load(path, 3, folder)[0, 0, 0] == 9
+
+
+def test_cache_does_not_change_samples(tmp_path):
+    plain = unpaired(tmp_path)
+    cached = unpaired(tmp_path, dataclasses.replace(OPTIONS, cache=tmp_path / "cache"))
+    for _ in range(2):
+        assert all(torch.equal(plain[t].a, cached[t].a) for t in range(6))
+
+
+def test_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        cache.load(make(tmp_path / "a.png", 1), 3, tmp_path / "file")
+
+
+def test_open_datasets(tmp_path):
+    unpaired(tmp_path)
+    opened = open_datasets(dataclasses.replace(OPTIONS, data=tmp_path), paired=False)
+    assert len(opened.train) == 5 and opened.validation is None
+    for name in ("testA/1.png", "testB/1.png"):
+        make(tmp_path / name, 1)
+    assert len(open_datasets(dataclasses.replace(OPTIONS, data=tmp_path), paired=False).validation) == 1
+    for i in range(30):
+        make(tmp_path / "trainA" / f"more{i}.png", 1)
+    (tmp_path / "trainA" / "1.png").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"1 pictures cannot be read(.|\n)*1\.png"):
+        open_datasets(dataclasses.replace(OPTIONS, data=tmp_path), paired=False)
+    open_datasets(dataclasses.replace(OPTIONS, data=tmp_path, on_bad="skip"), paired=False)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_open_toys(paired):
+    opened = open_datasets(from_mapping(DataOptions, {"data": "toy", "crop_size": 32}), paired)
+    assert opened.train[0].a.shape == opened.validation[0].b.shape == (3, 32, 32)
+
+
+def test_data_is_wanted():
+    with pytest.raises(UsageError, match="data"):
+        open_datasets(DataOptions(), paired=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_size": 300}, r"crop_size = 300.*load_size = 286"),
+        ({"crop_size": 250}, r"crop_size = 250.*multiples of 4, for example 248 or 252"),
+        ({"crop_size": 8}, r"crop_size = 8.*at least 16"),
+        ({"crop_size": 300, "preprocess": "crop", "batch_size": 2}, None),
+        ({"batch_size": 2, "preprocess": "none"}, r"batch_size = 2.*preprocess = none"),
+        ({"load_size": 6, "preprocess": "scale_width"}, r"load_size = 6"),
+        ({}, None),
+    ],
+)
+def test_sizes_that_do_not_fit(changes, message):
+    options = dataclasses.replace(DataOptions(), **changes)
+    if message is None:
+        check_sizes(options, multiple=4, minimum=16)
+    else:
+        with pytest.raises(UsageError, match=message):
+            check_sizes(options, multiple=4, minimum=16)
+
+
+@pytest.mark.parametrize("field", ["channels_a", "load_size", "crop_size", "batch_size", "workers", "seed"])
+@settings(max_examples=10, deadline=None)
+@given(number=st.integers(max_value=-1))
+def test_numbers_out_of_range(field, number):
+    with pytest.raises(UsageError, match=field):
+        from_mapping(DataOptions, {field: number})

@@ -1,0 +1,177 @@
+"""Finding pictures: what belongs to a data set, and what is said when it is laid out differently."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from i2i import images
+from i2i.data import folders
+from i2i.data.folders import PairRecord, check, find_images, paired, unpaired
+from i2i.errors import InputError
+
+
+def make(path, width=8, height=6):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images.write(path, images.Picture(np.zeros((height, width, 3), np.uint8)))
+    return path
+
+
+def relative(paths, root):
+    return [path.relative_to(root).as_posix() for path in paths]
+
+
+def test_find_images(tmp_path):
+    root = tmp_path / "root"
+    for name in ("b.PNG", "a.jpg", "sub/c.tiff", "sub/deep/d.webp", "quote'\n .bmp", ".hidden.png", ".dir/e.png"):
+        make(root / name)
+    (root / "notes.txt").write_text("")
+    (root / "\udcffbytes.png").write_bytes(b"x")
+    outside = make(tmp_path / "outside" / "f.png")
+    (root / "link.png").symlink_to(outside)
+    (root / "broken.png").symlink_to("nowhere")
+    (root / "linked_folder").symlink_to(tmp_path / "outside")
+    (root / "sub" / "loop").symlink_to(root)
+    os.mkfifo(root / "fifo.png")
+    found = relative(find_images(root), root)
+    wanted = ["a.jpg", "b.PNG", "link.png", "quote'\n .bmp", "sub/c.tiff", "sub/deep/d.webp", "\udcffbytes.png"]
+    assert found == sorted(wanted)
+
+
+def test_unpaired(tmp_path):
+    for name in ("trainA/2.png", "trainA/1.png", "trainB/x/9.jpg", "testA/5.png"):
+        make(tmp_path / name)
+    a, b = unpaired(tmp_path, "train")
+    assert relative(a, tmp_path) == ["trainA/1.png", "trainA/2.png"]
+    assert relative(b, tmp_path) == ["trainB/x/9.jpg"]
+    assert unpaired(tmp_path, "val") == ([], [])
+    assert len(unpaired(tmp_path, "test")[0]) == 1
+
+
+LAYOUTS = {
+    "side by side": (["train/1.png", "train/2.png"], [("train/1.png", None), ("train/2.png", None)]),
+    "A/train": (["A/train/1.png", "B/train/1.jpg"], [("A/train/1.png", "B/train/1.jpg")]),
+    "train/A": (["train/A/1.png", "train/B/1.jpg"], [("train/A/1.png", "train/B/1.jpg")]),
+    "trainA": (["trainA/s/1.png", "trainB/s/1.png"], [("trainA/s/1.png", "trainB/s/1.png")]),
+    "A": (["A/1.png", "B/1.png"], [("A/1.png", "B/1.png")]),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_paired_layouts(tmp_path, name):
+    files, expected = LAYOUTS[name]
+    for file in files:
+        make(tmp_path / file)
+    records = [PairRecord(tmp_path / a, tmp_path / b if b else None) for a, b in expected]
+    assert paired(tmp_path, "train") == records
+    assert paired(tmp_path, "val") == []
+
+
+def test_csv(tmp_path):
+    for name in ("x/1.png", "y/1.png", "x/2.png", "y/2.png"):
+        make(tmp_path / name)
+    file = tmp_path / "pairs.csv"
+    file.write_text("\ufeffa,b,split\nx/1.png,y/1.png,train\nx/2.png, y/2.png,val\n")
+    assert paired(file, "train") == [PairRecord(tmp_path / "x/1.png", tmp_path / "y/1.png")]
+    assert paired(file, "val") == [PairRecord(tmp_path / "x/2.png", tmp_path / "y/2.png")]
+    file.write_text("b,a\ny/1.png,x/1.png\n")
+    assert paired(file, "train") == [PairRecord(tmp_path / "x/1.png", tmp_path / "y/1.png")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,c\n1,2\n", r"line 1: no column 'b'"),
+        ("", r"line 1: no column 'a'"),
+        ("a,b\n1.png,missing.png\n", r"line 2: .*missing.png"),
+        ("a,b\n1.png,1.png\n1.png\n", r"line 3: nothing in column 'b'"),
+        ("a,b,split\n1.png,1.png,validation\n", r"line 2: split 'validation'"),
+        ("a,b,split\n1.png,1.png,val\n", r"no rows of the train split"),
+        ("a,b\n\udcff,1.png\n", r"cannot be read as a CSV"),
+    ],
+)
+def test_wrong_csv(tmp_path, text, message):
+    make(tmp_path / "1.png")
+    file = tmp_path / "pairs.csv"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=message):
+        paired(file, "train")
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "message"),
+    [
+        ([], "unpaired", "found nothing"),
+        (["train/1.png"], "unpaired", "scripts/train_pix2pix.py"),
+        (["A/1.png", "B/1.png"], "unpaired", "scripts/train_pix2pix.py"),
+        (["monet/trainA/1.png", "monet/trainB/1.png"], "unpaired", "Did you mean --data .*monet"),
+        (["traina/1.png", "trainB/1.png"], "unpaired", "Did you mean 'traina'"),
+        (["1.png", "2.png"], "unpaired", "2 pictures directly in it"),
+        (["1.png"], "paired", "looked for train/"),
+        (["trainA/1.png", "trainB/notes.txt"], "unpaired", "trainB: no pictures"),
+        (["trainA/1.png", "trainB/2.png"], "paired", "no picture in"),
+        (["A/1.png", "B/1.png", "B/1.jpg"], "paired", "same name"),
+    ],
+)
+def test_other_layouts_are_explained(tmp_path, files, kind, message):
+    for name in files:
+        make(tmp_path / name) if not name.endswith("txt") else (tmp_path / name).parent.mkdir(exist_ok=True)
+    with pytest.raises(InputError, match=message) as caught:
+        (unpaired if kind == "unpaired" else paired)(tmp_path, "train")
+    assert caught.value.exit_code == 4 and str(tmp_path) in str(caught.value)
+
+
+def test_missing_folder_names_a_near_one(tmp_path):
+    (tmp_path / "facades").mkdir()
+    with pytest.raises(InputError, match="Did you mean 'facades'"):
+        paired(tmp_path / "facade", "train")
+
+
+def test_unequal_names(tmp_path):
+    for i in range(12):
+        make(tmp_path / "A" / f"{i}.png")
+    make(tmp_path / "B/0.png")
+    make(tmp_path / "B/other.png")
+    with pytest.raises(InputError, match="12 pictures have no partner") as caught:
+        paired(tmp_path, "train")
+    assert str(caught.value).count("has no partner in") == 10 and "and 2 more" in str(caught.value)
+    assert [record.a.name for record in paired(tmp_path, "train", "intersect")] == ["0.png"]
+
+
+def test_check_sizes(tmp_path):
+    odd = [PairRecord(make(tmp_path / f"{i}.png", width=7)) for i in range(3)]
+    with pytest.raises(InputError, match=r"3 pictures have an odd width(.|\n)*0.png: 7x6"):
+        check(odd)
+    unequal = PairRecord(make(tmp_path / "a.png"), make(tmp_path / "b.png", width=9))
+    with pytest.raises(InputError, match="1 pairs differ in size"):
+        check([unequal])
+    with pytest.raises(InputError, match="below the crop of 7"):
+        check([make(tmp_path / "a.png")], minimum=7)
+    with pytest.raises(InputError, match=r"4x6"):
+        check([PairRecord(make(tmp_path / "ab.png"))], minimum=5)
+
+
+def test_check_finds_damage(tmp_path):
+    files = [make(tmp_path / f"{i}.png", 40, 40) for i in range(40)]
+    files[3].write_bytes(b"not a picture")
+    files[5].write_bytes(files[5].read_bytes()[:-30])
+    assert [path for path, _ in check(files, "quick")] == [files[3]]
+    assert [path for path, _ in check(files, "full")] == [files[3], files[5]]
+    assert check(files, "off") == []
+    files[7].write_bytes(b"")
+    with pytest.raises(InputError, match="3 of 40 pictures cannot be read") as caught:
+        check(files, "full")
+    assert f"{files[7]}: empty file" in str(caught.value)
+
+
+def test_unreadable_folder_is_an_error(tmp_path, monkeypatch):
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(InputError, match="cannot be listed"):
+        find_images(tmp_path)
+
+
+def test_import_is_light():
+    assert "albumentations" not in Path(folders.__file__).read_text()

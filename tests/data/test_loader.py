@@ -1,0 +1,160 @@
+"""Batches: the same whatever prepares them, from any start, by any number of processes; errors and kills."""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from i2i import images
+from i2i.data import loader
+from i2i.data.datasets import DataOptions, UnpairedImages
+from i2i.data.loader import batches
+from i2i.data.pair import ImagePair
+from i2i.errors import I2IError, InputError, UsageError
+
+
+class Numbers(Dataset):
+    """Sample t is the number t."""
+
+    def __getitem__(self, t):
+        return ImagePair(torch.full((1, 2, 2), float(t)), torch.full((1, 2, 2), float(-t)), (str(t),))
+
+
+class Failing(Numbers):
+    def __init__(self, how, at):
+        self.how, self.at = how, at
+
+    def __getitem__(self, t):
+        if t == self.at:
+            self.how(t)
+        return super().__getitem__(t)
+
+
+def numbers(got):
+    return [[int(sample[0, 0, 0]) for sample in batch.a] for batch in got]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_order_and_last_batch(workers):
+    got = list(batches(Numbers(), 5, 12, 3, workers))
+    assert numbers(got) == [[5, 6, 7], [8, 9, 10], [11, 12, 13]]
+    assert got[0].skipped == ("5", "6", "7")
+    assert numbers(batches(Numbers(), 5, 5, 3, workers)) == []
+
+
+@pytest.mark.parametrize("stop", [12, 13, 16, 17])
+def test_ranks_together_see_what_one_process_sees(stop):
+    alone = numbers(batches(Numbers(), 0, stop, 4, 0))
+    ranks = [numbers(batches(Numbers(), 0, stop, 2, 0, rank, 2)) for rank in range(2)]
+    assert [first + second for first, second in zip(*ranks, strict=True)] == alone
+
+
+def test_pictures_do_not_depend_on_workers(tmp_path):
+    paths = []
+    for i in range(7):
+        pixels = np.random.default_rng(i).integers(0, 256, (30, 30, 3), np.uint8)
+        images.write(tmp_path / f"{i}.png", images.Picture(pixels))
+        paths.append(tmp_path / f"{i}.png")
+    dataset = UnpairedImages(paths, paths[:4], DataOptions(load_size=20, crop_size=16))
+    runs = [list(batches(dataset, 3, 15, 2, workers)) for workers in (0, 1, 2)]
+    for other in runs[1:]:
+        assert all(torch.equal(x.a, y.a) and torch.equal(x.b, y.b) for x, y in zip(runs[0], other, strict=True))
+    later = list(batches(dataset, 7, 15, 2, 1))
+    assert torch.equal(later[0].a, runs[0][2].a)
+
+
+def test_global_random_state_is_not_touched():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    list(batches(Numbers(), 0, 4, 2, 1))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def raise_input_error(t):
+    raise InputError(f"sample {t}: damaged")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_input_error_arrives_as_it_was_raised(workers):
+    got = batches(Failing(raise_input_error, 4), 0, 8, 2, workers)
+    assert numbers([next(got), next(got)]) == [[0, 1], [2, 3]]
+    with pytest.raises(InputError) as caught:
+        next(got)
+    assert str(caught.value) == "sample 4: damaged"
+
+
+def divide_by_zero(t):
+    return t // 0
+
+
+def test_a_bug_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        list(batches(Failing(divide_by_zero, 1), 0, 4, 2, 1))
+
+
+class Sizes(Numbers):
+    def __getitem__(self, t):
+        return ImagePair(torch.zeros(1, 2 + t, 2), torch.zeros(1, 2, 2))
+
+
+def test_different_sizes_in_a_batch():
+    with pytest.raises(UsageError, match="different sizes"):
+        list(batches(Sizes(), 0, 2, 2, 0))
+    assert len(list(batches(Sizes(), 0, 2, 1, 0))) == 2
+
+
+def die(t):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclasses.dataclass
+class DieOnce:
+    marker: str
+
+    def __call__(self, t):
+        if not os.path.exists(self.marker):  # noqa: PTH110
+            open(self.marker, "w").close()  # noqa: PTH123
+            die(t)
+
+
+def test_a_killed_worker_is_replaced(tmp_path):
+    handler = signal.getsignal(signal.SIGCHLD)
+    got = list(batches(Failing(DieOnce(str(tmp_path / "dead")), 5), 0, 12, 2, 2))
+    assert numbers(got) == [[t, t + 1] for t in range(0, 12, 2)]
+    assert (tmp_path / "dead").exists()
+    assert signal.getsignal(signal.SIGCHLD) == handler
+
+
+def test_workers_that_are_killed_again_and_again(monkeypatch):
+    monkeypatch.setattr(loader, "MAX_RESTARTS", 0)
+    with pytest.raises(I2IError, match=r"killed 1 times at the samples 3:"):
+        list(batches(Failing(die, 3), 0, 8, 2, 1))
+
+
+def first_numbers(queue):
+    queue.put(numbers(batches(Numbers(), 0, 4, 2, 1)))
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_inside_a_started_process(method):
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    process = context.Process(target=first_numbers, args=(queue,))
+    process.start()
+    assert queue.get(timeout=60) == [[0, 1], [2, 3]]
+    process.join()
+
+
+def test_pair():
+    pair = next(batches(Numbers(), 0, 4, 4, 0))
+    assert len(pair) == 4 and torch.equal(pair.swapped().a, pair.b)
+    assert pair.to("cpu", torch.float64).b.dtype == torch.float64
+    assert numbers(pair.split(2)) == [[0, 1], [2, 3]]
+    with pytest.raises(UsageError, match=r"4.*3"):
+        pair.split(3)
