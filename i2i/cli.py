@@ -13,8 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from tyro.conf import Positional, arg
+
 from i2i.config import checked, from_mapping, nearest, read_yaml, to_yaml
 from i2i.errors import I2IError, UsageError
+
+__all__ = ["Positional", "arg", "main", "parse", "printable", "run"]
 
 Options = TypeVar("Options")
 
@@ -104,8 +108,7 @@ def _say(error: BaseException, verbose: bool, prefix: str = "") -> None:
 def printable(text: str) -> str:
     """`text` with control characters escaped: file names must not steer a terminal."""
     return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in text
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in text
     )
 
 

@@ -37,10 +37,8 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:
         if key not in known:
-            raise UsageError(
-                f"{where}unknown option {key!r}.{nearest(str(key), known)} Known: {', '.join(known)}."
-            )
-    config = ConfigDict(arbitrary_types_allowed=True)
+            raise UsageError(f"{where}unknown option {key!r}.{nearest(str(key), known)} Known: {', '.join(known)}.")
+    config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
     adapter: TypeAdapter[Any] = TypeAdapter(type(cls.__name__, (cls,), {"__pydantic_config__": config}))
     try:
         valid = adapter.validate_python(dict(values))
@@ -96,11 +94,12 @@ def _plain(value: Any) -> Any:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's mapping: at most 1 MiB, 16 levels deep, no aliases, no tags. Raises `UsageError`."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_YAML_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path}: cannot read this configuration: {error.strerror}") from None
     if len(data) > MAX_YAML_BYTES:
-        raise UsageError(f"{path}: {len(data)} bytes; a configuration has at most {MAX_YAML_BYTES}")
+        raise UsageError(f"{path}: a configuration has at most {MAX_YAML_BYTES} bytes")
     try:
         depth = 0
         for event in yaml.parse(data, Loader=yaml.SafeLoader):

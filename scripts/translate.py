@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Interval
-from tyro.conf import Positional, arg
 
-from i2i.cli import printable, run
+from i2i.cli import Positional, arg, printable, run
 from i2i.errors import SomeFailed, UsageError
 
 

@@ -16,6 +16,7 @@ from i2i.data.pair import ImagePair
 from i2i.errors import I2IError, UsageError
 
 MAX_RESTARTS = 3
+_GRACE_SECONDS = 10
 # how torch begins its message about a worker that was killed, unlike one that raised an exception
 _KILLED = "DataLoader worker (pid"
 
@@ -165,7 +166,10 @@ def _collate(samples: Sequence[ImagePair | I2IError]) -> ImagePair | I2IError:
 def _start_worker(worker: int) -> None:
     import cv2
 
-    # Ctrl-C reaches the whole process group: the parent alone decides, workers end with it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A signal often reaches the whole process group. The parent alone decides, and may need one more batch;
+    # SIGTERM is also how the DataLoader ends a worker that hangs, so that one is only put off.
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_SECONDS))
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

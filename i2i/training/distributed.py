@@ -3,7 +3,9 @@
 Decisions (stop, save) are agreed on over a gloo group on the CPU, so that no accelerator is waited for.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +13,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from i2i.errors import UsageError
+from i2i.errors import I2IError, UsageError
 
 TIMEOUT = timedelta(minutes=10)
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """A process that ends takes the others along; the reason is its own to tell."""
+    try:
+        yield
+    except RuntimeError as error:
+        first = str(error).partition("\n")[0]
+        raise I2IError(f"lost the other processes of this training; the one that ended says why ({first})") from None
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
@@ -54,11 +66,13 @@ class Processes:
         if self.world_size == 1:
             return
         flat = torch.cat([t.reshape(-1) for t in tensors])
-        dist.all_reduce(flat)
+        with _together():
+            dist.all_reduce(flat)
         flat /= self.world_size
         parts = flat.split([t.numel() for t in tensors])
         torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
 
+    @_together()
     def agree(self, flags: list[int]) -> list[int]:
         """The maximum of each flag over the processes."""
         if self.world_size == 1:
@@ -67,6 +81,7 @@ class Processes:
         dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=self._control)
         return shared.tolist()
 
+    @_together()
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes, in the first one; elsewhere an empty list."""
         if self.world_size == 1:
@@ -75,6 +90,7 @@ class Processes:
         dist.gather_object(value, values, dst=0, group=self._control)
         return values or []
 
+    @_together()
     def gather_everywhere(self, value: Any) -> list[Any]:
         """The values of all processes, in rank order, in each of them."""
         if self.world_size == 1:
@@ -83,12 +99,14 @@ class Processes:
         dist.all_gather_object(values, value, group=self._control)
         return values
 
+    @_together()
     def broadcast_(self, tensors: list[Tensor]) -> None:
         """Give every process the first one's numbers."""
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
+    @_together()
     def barrier(self) -> None:
         if self.world_size > 1:
             dist.barrier(group=self._control)

@@ -32,9 +32,7 @@ def _read(algorithm: Algorithm, path: Path, direction: str) -> tuple[nn.Module, 
         name = info.direction if direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[info.direction]
         targets = algorithm.translators()
         if name not in targets:
-            raise ModelError(
-                f"{path}: translates {info.direction}; {algorithm.name} trains {', '.join(targets)} here"
-            )
+            raise ModelError(f"{path}: translates {info.direction}; {algorithm.name} trains {', '.join(targets)} here")
         return targets[name], name, loaded.config, loaded.state_dict()
     config, weights = foreign.load(path)
     networks = algorithm.networks()

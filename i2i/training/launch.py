@@ -1,5 +1,6 @@
 """From options to a running training: everything is checked before anything is created."""
 
+import os
 from typing import Any
 
 import torch
@@ -26,11 +27,12 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)
     data = open_datasets(options, paired=algorithm.paired, multiple=multiple)
+    if options.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
     processes = Processes(options.device)
     try:
-        if options.deterministic:
-            torch.use_deterministic_algorithms(True)
-            torch.backends.cudnn.benchmark = False
         torch.manual_seed(options.seed)
         players = algorithm(options, *channels)  # type: ignore[call-arg]
         initialise(players, options.init_from, options.direction)

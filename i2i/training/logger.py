@@ -4,10 +4,6 @@ Losses stay on the device until `flush`; a line per step is written then. Lines 
 `validation` or `event`.
 """
 
-import contextlib
-import json
-import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -19,7 +15,7 @@ from rich.live import Live
 from rich.text import Text
 from torch import Tensor
 
-from i2i.atomic import atomic_write
+from i2i.training.log_file import LogFile
 
 PLAIN_SECONDS = 30.0
 
@@ -28,23 +24,21 @@ class RunLog:
     """The log of one run folder. With `quiet` (all processes but the first) it only fetches the losses."""
 
     def __init__(self, folder: Path, total_images: int, quiet: bool = False) -> None:
-        self.path, self.total, self.quiet = folder / "log.jsonl", total_images, quiet
+        self.folder, self.total, self.quiet = folder, total_images, quiet
         self._pending: list[tuple[dict[str, Any], list[str], list[Tensor]]] = []
-        self._file: Any = None
-        self._board = None if quiet else _tensorboard(folder / "tensorboard")
+        self._file: LogFile | None = None
+        self._board: Any = None
         self._console = Console(stderr=True)
         self._live: Live | None = None
         self._rate = Rate()
         self._said = time.monotonic()
 
-    def open(self, step: int) -> None:
-        """Continue after `step`: later lines of an earlier attempt, or a torn one, are dropped."""
+    def open(self, step: int, validate_again: bool = False) -> None:
+        """Continue after `step`: see `LogFile`."""
         if self.quiet:
             return
-        if self.path.exists():
-            kept = [line for line in self.path.read_bytes().splitlines(keepends=True) if _until(line, step)]
-            atomic_write(self.path, lambda file: file.writelines(kept))
-        self._file = self.path.open("ab")
+        self._file = LogFile(self.folder / "log.jsonl", step, validate_again)
+        self._board = _tensorboard(self.folder / "tensorboard", step)
         if self._console.is_terminal:
             self._live = Live(Text(""), console=self._console, auto_refresh=False, transient=True)
             self._live.start()
@@ -73,12 +67,16 @@ class RunLog:
                 for name, value in losses.items():
                     self._board.add_scalar(f"loss/{name}", value, facts["step"])
         facts = self._pending[-1][0]
-        self._show(facts, losses)
         self._pending.clear()
+        if self._file:
+            self._file.write()
+        self._show(facts, losses)
 
     def event(self, step: int, text: str, **facts: Any) -> None:
         """Something that happened between steps; also said on stderr."""
         self._write({"kind": "event", "step": step, "text": text, **facts})
+        if self._file:
+            self._file.write()
         self.say(text)
 
     def validation(self, step: int, epoch: int, numbers: dict[str, float]) -> None:
@@ -103,25 +101,23 @@ class RunLog:
             print(text, file=sys.stderr, flush=True)
 
     def sync(self) -> None:
-        """Bring every line to the disk: a state that follows must not know of steps that the log lost."""
+        """Bring every line to the disk, see `LogFile`. Raises `OutputError`."""
         if self._file:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._file.sync()
 
     def close(self) -> None:
         if self._live:
             self._live.stop()
             self._live = None
         if self._file:
-            with contextlib.suppress(OSError):
-                self._file.close()
+            self._file.close()
             self._file = None
         if self._board:
             self._board.close()
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file:
-            self._file.write(json.dumps(_plain(line), allow_nan=False).encode() + b"\n")
+            self._file.add(line)
 
     def _show(self, facts: dict[str, Any], losses: dict[str, float]) -> None:
         if self.quiet:
@@ -131,11 +127,7 @@ class RunLog:
             return
         self._said = now
         left = max(0, self.total - facts["images"])
-        pace = (
-            f"{self._rate.value:.2f} images/s, {duration(left / self._rate.value)} left"
-            if self._rate.value
-            else ""
-        )
+        pace = f"{self._rate.value:.2f} images/s, {duration(left / self._rate.value)} left" if self._rate.value else ""
         numbers = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
         text = f"step {facts['step']}  epoch {facts['epoch']}  {facts['images']}/{self.total} images  {pace}  {numbers}"
         if self._live:
@@ -171,25 +163,9 @@ def duration(seconds: float) -> str:
     return f"{s // 60} min {s % 60:02d} s" if s >= 60 else f"{s} s"
 
 
-def _until(line: bytes, step: int) -> bool:
-    try:
-        return line.endswith(b"\n") and json.loads(line)["step"] <= step
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: they become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return value
-
-
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -39,15 +39,11 @@ def check_same(state: dict[str, Any], algorithm: Algorithm) -> None:
         )
 
 
-def deal_pools(
-    algorithm: Algorithm, saved: list[dict[str, list[torch.Tensor]]], processes: Processes
-) -> None:
+def deal_pools(algorithm: Algorithm, saved: list[dict[str, list[torch.Tensor]]], processes: Processes) -> None:
     """Give this process its image pools; if there were more or fewer processes, its share of all of them."""
     for name, pool in algorithm.pools().items():
         if len(saved) == processes.world_size:
             images = saved[processes.rank][name]
         else:
-            images = [image for pools in saved for image in pools[name]][
-                processes.rank :: processes.world_size
-            ]
+            images = [image for pools in saved for image in pools[name]][processes.rank :: processes.world_size]
         pool.load_state(images, processes.device)

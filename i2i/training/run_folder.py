@@ -48,8 +48,9 @@ class RunFolder:
             lock.truncate(0)
             lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {_now()}\n")
             lock.flush()
-            for stray in self.path.glob(".i2i-*.part"):
-                stray.unlink(missing_ok=True)
+            for folder in (self.path, self.path / "samples"):
+                for stray in folder.glob(".i2i-*.part"):
+                    stray.unlink(missing_ok=True)
             yield
 
     def changes(self, options: Any) -> dict[str, tuple[Any, Any]]:
@@ -83,9 +84,7 @@ class RunFolder:
 
     def status(self, status: str, step: int, **facts: Any) -> None:
         """Write `status.json`: running, interrupted, preempted, finished, diverged or failed."""
-        text = json.dumps(
-            {"status": status, "step": step, "time": _now(), "pid": os.getpid(), **facts}, indent=1
-        )
+        text = json.dumps({"status": status, "step": step, "time": _now(), "pid": os.getpid(), **facts}, indent=1)
         self.write("status.json", text + "\n")
 
     def write(self, name: str, text: str) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.utils import make_grid
 
-from i2i import images
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair
@@ -62,9 +60,7 @@ class Observer:
         values: dict[str, list[float]] = {}
         torch.manual_seed(0)
         with torch.inference_mode():
-            for pair in self._pairs(
-                self.data.validation, range(self.processes.rank, count, self.processes.world_size)
-            ):
+            for pair in self._pairs(self.data.validation, range(self.processes.rank, count, self.processes.world_size)):
                 if stop():
                     return None
                 for name, value in self._measure(pair, translators).items():
@@ -93,9 +89,3 @@ def three_channels(image: Tensor) -> Tensor:
     """(C, H, W) in [-1, 1] → (3, H, W) in [0, 1] for showing: grey repeated, more than three cut to three."""
     image = (image.float().cpu() + 1) / 2
     return image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
-
-
-def save_grid(path: Path, picture: Tensor) -> None:
-    """Write a grid as PNG, whole or not at all."""
-    path.parent.mkdir(exist_ok=True)
-    images.write(path, images.Picture(pixels=images.to_pixels(picture * 2 - 1)))

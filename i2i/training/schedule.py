@@ -11,9 +11,7 @@ from typing import Any, Literal
 Policy = Literal["linear", "step", "cosine", "plateau", "constant"]
 
 
-def factor(
-    policy: Policy, epoch: int, n_epochs: int, n_epochs_decay: int, lr_decay_epochs: int = 50
-) -> float:
+def factor(policy: Policy, epoch: int, n_epochs: int, n_epochs_decay: int, lr_decay_epochs: int = 50) -> float:
     """The factor during `epoch` (from 0). 1 for `constant` and `plateau`."""
     if policy == "linear":
         return 1.0 - max(0, epoch + 1 - n_epochs) / (n_epochs_decay + 1)

@@ -76,16 +76,16 @@ class States:
             written.append(_Hashing(file))
             torch.save({"format_version": FORMAT_VERSION, **state}, written[-1])  # type: ignore[arg-type]
 
-        path = self.path(step)
-        self._write_manifest(step, pending=True)
+        path, replaces = self.path(step), step in self.steps()
+        if not replaces:
+            self._write_manifest(step, pending=True)
         try:
             atomic_write(path, write)
             digest = written[-1].digest.hexdigest()
             self._write_manifest(step, size=written[-1].size, sha256=digest, metric=metric)
         except BaseException:
-            if not path.exists():  # else the pending manifest tells what that file is
-                with contextlib.suppress(OSError):
-                    self.manifest(step).unlink(missing_ok=True)
+            if not replaces:
+                self._delete(step)
             raise
         self.damaged.pop(step, None)
         self.prune()
@@ -102,9 +102,7 @@ class States:
         unfinished = [step for step in self._numbered(".json") if self._pending(step)]
         for step in (*steps, *unfinished):
             if step not in keep:
-                with contextlib.suppress(OSError):  # what cannot be deleted is kept
-                    self.path(step).unlink(missing_ok=True)
-                    self.manifest(step).unlink(missing_ok=True)
+                self._delete(step)
 
     def best(self) -> int | None:
         """The step with the lowest metric, if any was measured."""
@@ -140,6 +138,11 @@ class States:
         found = (re.fullmatch(rf"state-(\d+)\{suffix}", path.name) for path in self.folder.glob(f"state-*{suffix}"))
         numbers = sorted(int(match[1]) for match in found if match)
         return [n for n in numbers if self.path(n).with_suffix(suffix).exists()]
+
+    def _delete(self, step: int) -> None:
+        with contextlib.suppress(OSError):  # what cannot be deleted is kept
+            self.path(step).unlink(missing_ok=True)
+            self.manifest(step).unlink(missing_ok=True)
 
     def _write_manifest(self, step: int, **facts: Any) -> None:
         text = json.dumps({"file": self.path(step).name, "step": step, **facts}, indent=1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from i2i.algorithms.algorithm import Algorithm, Losses, PartialLosses, Turn
 from i2i.data.pair import ImagePair
-from i2i.errors import UsageError
+from i2i.errors import I2IError, UsageError
 from i2i.training.distributed import Processes
 from i2i.training.options import TrainingOptions
 
@@ -56,8 +56,14 @@ class Player:
 
     def __init__(self, networks: list[nn.Module], options: TrainingOptions) -> None:
         self.parameters = [p for network in networks for p in network.parameters()]
-        betas = (options.beta1, options.beta2)
-        self.optimizer = torch.optim.Adam(self.parameters, lr=options.lr, betas=betas, fused=True)
+        self.betas = (options.beta1, options.beta2)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=options.lr, betas=self.betas, fused=True)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue with these moments, but with the options of now."""
+        self.optimizer.load_state_dict(state)
+        for group in self.optimizer.param_groups:
+            group["betas"] = self.betas
 
     def gradients(self) -> list[Tensor]:
         for p in self.parameters:
@@ -75,9 +81,7 @@ class TrainingStep:
         self.players = {name: Player(nets, options) for name, nets in algorithm.players().items()}
         self.loss_scale = LossScale(options.precision, self.device)
         self.bad_in_a_row = torch.zeros((), device=self.device)
-        self._buffers = [
-            b for net in algorithm.networks().values() for b in net.buffers() if b.is_floating_point()
-        ]
+        self._buffers = [b for net in algorithm.networks().values() for b in net.buffers() if b.is_floating_point()]
 
     def set_learning_rate(self, lr: float) -> None:
         for player in self.players.values():
@@ -113,9 +117,7 @@ class TrainingStep:
         """The next turn, played and back-propagated on every part of the batch; its losses are averages."""
         name, mean, partial = "", Losses(), False
         for play in plays:
-            with torch.autocast(
-                self.device.type, _DTYPES[self.options.precision], self.options.precision != "fp32"
-            ):
+            with torch.autocast(self.device.type, _DTYPES[self.options.precision], self.options.precision != "fp32"):
                 turn = next(play, None)
             if turn is None:
                 return None
@@ -149,9 +151,26 @@ class TrainingStep:
 
     def load_state(self, state: dict[str, Any]) -> None:
         for name, player in self.players.items():
-            player.optimizer.load_state_dict(state["optimizers"][name])
+            player.load_state(state["optimizers"][name])
         self.loss_scale.load_state(state["loss_scale"])
         self.bad_in_a_row.copy_(state["bad"])
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an accelerator or the CPU had no memory left (torch has no exception of its own for the latter)."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def out_of_memory(batch: ImagePair, options: TrainingOptions) -> I2IError:
+    """What was tried, and what to try instead."""
+    tried = f"batches of {len(batch)} at {batch.a.shape[-1]}x{batch.a.shape[-2]}"
+    ways = ["a smaller --crop-size"]
+    if len(batch) > options.micro_batches:
+        parts = next(n for n in range(options.micro_batches + 1, len(batch) + 1) if len(batch) % n == 0)
+        ways = [f"--micro-batches {parts} (the same result in less memory)", f"--batch-size {len(batch) // 2}", *ways]
+    if options.precision == "fp32":
+        ways.append("--precision bf16")
+    return I2IError(f"out of memory with {tried}, in {options.micro_batches} parts: try {', '.join(ways)}")
 
 
 def check_micro_batches(batch_size: int, micro_batches: int) -> None:

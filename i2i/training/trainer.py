@@ -6,7 +6,8 @@ killed and resumed gives the same numbers, bit for bit on a CPU.
 
 import contextlib
 import time
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +16,21 @@ from i2i.algorithms.algorithm import Algorithm
 from i2i.data.datasets import Datasets
 from i2i.data.loader import batches
 from i2i.data.pair import ImagePair
-from i2i.errors import DivergedError, I2IError, OutputError
+from i2i.errors import DivergedError, Interrupted, ModelError, OutputError
 from i2i.networks.blocks import finite
 from i2i.training.distributed import Processes
 from i2i.training.ema import Averages
 from i2i.training.logger import RunLog
 from i2i.training.options import RunOptions
+from i2i.training.outputs import save_grid, save_model_files
 from i2i.training.resume import check_same, deal_pools
 from i2i.training.run_folder import RunFolder
-from i2i.training.samples import Observer, save_grid
-from i2i.training.schedule import Plateau, factor
+from i2i.training.samples import Observer
+from i2i.training.schedule import factor
 from i2i.training.signals import Signals, interrupted, status_for
-from i2i.training.state import States
-from i2i.training.step import TrainingStep, seed_step
-from i2i.translation import model_file
+from i2i.training.state import States, tensors
+from i2i.training.step import TrainingStep, out_of_memory, ran_out_of_memory, seed_step
+from i2i.training.validation import Validation
 
 SAVE_ATTEMPTS = 3
 FLUSH_SECONDS = 2.0
@@ -37,9 +39,7 @@ FLUSH_SECONDS = 2.0
 class Trainer:
     """Trains `algorithm` on `data` in the run folder `options.run`, from its latest state if it has one."""
 
-    def __init__(
-        self, algorithm: Algorithm, data: Datasets, options: RunOptions, processes: Processes
-    ) -> None:
+    def __init__(self, algorithm: Algorithm, data: Datasets, options: RunOptions, processes: Processes) -> None:
         assert options.run is not None
         self.algorithm, self.data, self.options, self.processes = algorithm, data, options, processes
         self.images_per_step = options.batch_size * processes.world_size
@@ -52,29 +52,59 @@ class Trainer:
             network.to(processes.device).to(memory_format=self.memory_format).train()
         self.train_step = TrainingStep(algorithm, options, processes)
         self.averages = Averages(algorithm.translators(), options.ema) if options.ema else None
-        self.plateau = Plateau(options.patience)
-        self.step = self.images_seen = self.missed_saves = 0
-        self.validation_due = False
-        self.metric: float | None = None
         self.observer = Observer(algorithm, data, processes)
+        self.signals = Signals()
+        self.validation = Validation(options, self.observer, processes, self.signals)
+        self.step = self.images_seen = self.missed_saves = 0
+        self.saved_step: int | None = None
+        self.save_due = self.started = False
         self.folder = RunFolder(options.run)
         self.states = States(options.run, options.keep_last, options.keep_every)
-        self.signals = Signals()
+        self.log = RunLog(options.run, self.total_images, quiet=not processes.first)
 
     def fit(self) -> None:
         """Train to the end. Raises `Interrupted` after a signal, once a state is saved."""
-        first = self.processes.first
-        with self.folder.locked() if first else contextlib.nullcontext(), self.signals:
-            self.log = RunLog(self.folder.path, self.total_images, quiet=not first)
-            try:
+        with self.folder.locked() if self.processes.first else contextlib.nullcontext():
+            with self._accounted(), self.signals:
                 self._start()
                 self._loop()
                 self._finish()
-            except I2IError as error:
-                self._failed(error)
-                raise
-            finally:
-                self.log.close()
+
+    @contextlib.contextmanager
+    def _accounted(self) -> Iterator[None]:
+        """However the run ends, `status.json` tells; a run that never started leaves everything as it was."""
+        try:
+            yield
+        except BaseException as error:
+            if self.processes.first and self.started and not isinstance(error, Interrupted):
+                known = {DivergedError: "diverged", KeyboardInterrupt: "interrupted"}
+                with contextlib.suppress(OutputError):
+                    reason = str(error) or type(error).__name__
+                    self.folder.status(known.get(type(error), "failed"), self.step, reason=reason)
+            raise
+        finally:
+            self.log.close()
+
+    def _start(self) -> None:
+        self.processes.barrier()  # nothing is read before the first process has locked the folder
+        found = self.states.latest()
+        if found:
+            self.load_state(found[1])
+            self.saved_step = self.step
+        if len(steps := set(self.processes.gather_everywhere(self.step))) > 1:
+            raise ModelError(f"{self.folder.path}: not all processes see the same state, but those of steps {steps}")
+        for network in self.algorithm.networks().values():
+            self.processes.broadcast_([*network.parameters(), *network.buffers()])
+        if self.processes.first:
+            changes = self.folder.changes(self.options)
+            self.log.open(self.step, self.validation.due)
+            self.folder.describe(self.options, str(self.processes.device))
+            self.folder.status("running", self.step)
+            if found:
+                self.log.event(self.step, f"resumed at step {self.step} from {self.states.path(found[0]).name}")
+            for key, (before, now) in changes.items():
+                self.log.event(self.step, f"{key} was {before}, is now {now}")
+        self.started = True
 
     def _loop(self) -> None:
         options = self.options
@@ -90,16 +120,17 @@ class Trainer:
             world_size=self.processes.world_size,
             pin_memory=self.processes.device.type == "cuda",
         )
-        for batch in stream:
-            epoch = self.images_seen // self.epoch_length
-            lr = self._learning_rate(epoch)
-            self.train_step.set_learning_rate(lr)
-            losses = self._one_step(batch)
-            self.step += 1
-            self.images_seen += self.images_per_step
-            facts = {"step": self.step, "images": self.images_seen, "epoch": epoch, "lr": lr}
-            self.log.step(facts | ({"damaged": list(batch.skipped)} if batch.skipped else {}), losses)
-            self._after_step(epoch)
+        with contextlib.closing(cast(Any, stream)):  # workers end before the run's end is told
+            for batch in stream:
+                epoch = self.images_seen // self.epoch_length
+                lr = self._learning_rate(epoch)
+                self.train_step.set_learning_rate(lr)
+                losses = self._one_step(batch)
+                self.step += 1
+                self.images_seen += self.images_per_step
+                facts = {"step": self.step, "images": self.images_seen, "epoch": epoch, "lr": lr}
+                self.log.step(facts | ({"damaged": list(batch.skipped)} if batch.skipped else {}), losses)
+                self._after_step(epoch)
 
     def _one_step(self, batch: ImagePair) -> dict[str, Tensor]:
         seed_step(self.options.seed, self.step, self.processes.rank)
@@ -107,11 +138,10 @@ class Trainer:
         a, b = (x.contiguous(memory_format=self.memory_format) for x in (batch.a, batch.b))
         try:
             losses = self.train_step(ImagePair(a, b), self.step)
-        except torch.OutOfMemoryError:
-            raise I2IError(
-                f"out of memory with batches of {len(batch)} at {a.shape[-1]}x{a.shape[-2]}: try a smaller "
-                "--crop-size or --batch-size, more --micro-batches, or --precision bf16"
-            ) from None
+        except (RuntimeError, MemoryError) as error:
+            if ran_out_of_memory(error):
+                raise out_of_memory(batch, self.options) from None
+            raise
         if self.averages:
             self.averages.update()
         return losses
@@ -121,26 +151,25 @@ class Trainer:
         options, now = self.options, time.monotonic()
         flush = self.step % options.log_every == 0 or now - self.flushed_at > FLUSH_SECONDS
         late = now - self.saved_at > options.save_minutes * 60
-        self.signals.received, flush_now, save_now = self.processes.agree(
-            [self.signals.received, int(flush), int(late)]
-        )
+        stop, flush_now, save_now = self.processes.agree([self.signals.received, int(flush), int(late)])
         if flush_now:
             self._flush()
         if self.processes.first and (self.step == 1 or self.step % options.sample_every == 0):
             self._sample()
-        if options.validate_every and self.data.validation is not None:
-            next_epoch = self.images_seen // self.epoch_length
-            self.validation_due |= next_epoch > epoch and next_epoch % options.validate_every == 0
+        if (next_epoch := self.images_seen // self.epoch_length) > epoch:
+            self.validation.epoch_ended(next_epoch)
         self._validate_if_due()
-        if self.signals.received:
-            self._stop()
-        if save_now or self.step % options.save_every == 0:
+        self.save_due |= bool(save_now) or self.step % options.save_every == 0
+        if stop:
+            self._stop(stop)
+        # While steps are being skipped the state before them is the better one to go back to.
+        if self.save_due and not float(self.train_step.bad_in_a_row):
             self._save()
 
     def _learning_rate(self, epoch: int) -> float:
         o = self.options
         scheduled = factor(o.lr_policy, epoch, o.n_epochs, o.n_epochs_decay, o.lr_decay_epochs)
-        return o.lr * self.plateau.factor * scheduled
+        return o.lr * self.validation.plateau.factor * scheduled
 
     def _flush(self) -> None:
         self.flushed_at = time.monotonic()
@@ -153,9 +182,7 @@ class Trainer:
 
     def _diverged(self, what: str) -> DivergedError:
         steps = self.states.steps()
-        last = (
-            f"the last good state is {self.states.path(steps[-1])}" if steps else "no state was saved before"
-        )
+        last = f"the last good state is {self.states.path(steps[-1])}" if steps else "no state was saved before"
         return DivergedError(
             f"training diverged at step {self.step}: {what}; {last}. A smaller --lr or --clip-grad 1 usually "
             "helps, or --precision bf16 in place of fp16."
@@ -174,20 +201,9 @@ class Trainer:
         self.log.grid(self.step, picture)
 
     def _validate_if_due(self) -> None:
-        if not self.validation_due or self.data.validation is None:
-            return
-        # A process that stopped alone would leave the others waiting; alone, it may stop at once.
-        alone = self.processes.world_size == 1
-        numbers = self.observer.validate(
-            self._kept(), self.options.validate_images, lambda: alone and self.signals.received
-        )
-        if numbers is None:  # a signal came: this is done first thing after the resume
-            return
-        self.validation_due = False
-        distances = [value for name, value in numbers.items() if name.endswith("/l1")]
-        self.metric = sum(distances) / len(distances)
-        self.plateau.update(self.metric)
-        self.log.validation(self.step, self.images_seen // self.epoch_length, numbers)
+        numbers = self.validation.run(self._kept()) if self.validation.due else None
+        if numbers is not None:
+            self.log.validation(self.step, self.images_seen // self.epoch_length, numbers)
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs; in the first process, with every process's pools."""
@@ -199,11 +215,9 @@ class Trainer:
             "training": self.train_step.state(),
             "ema": self.averages.state() if self.averages else {},
             "pools": pools,
-            "plateau": self.plateau.state(),
             "step": self.step,
             "images_seen": self.images_seen,
-            "validation_due": self.validation_due,
-            "metric": self.metric,
+            **self.validation.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -218,69 +232,40 @@ class Trainer:
             else:
                 self.averages = Averages(self.algorithm.translators(), self.options.ema)
         deal_pools(self.algorithm, state["pools"], self.processes)
-        self.plateau.load_state(state["plateau"])
+        self.validation.load_state(state)
         self.step, self.images_seen = state["step"], state["images_seen"]
-        self.validation_due, self.metric = state["validation_due"], state["metric"]
-
-    def _start(self) -> None:
-        found = self.states.latest()
-        if found:
-            self.load_state(found[1])
-        self.processes.barrier()
-        for network in self.algorithm.networks().values():
-            self.processes.broadcast_([*network.parameters(), *network.buffers()])
-        if self.processes.first:
-            changes = self.folder.changes(self.options)
-            self.folder.describe(self.options, str(self.processes.device))
-            self.folder.status("running", self.step)
-            self.log.open(self.step)
-            if found:
-                self.log.event(
-                    self.step, f"resumed at step {self.step} from {self.states.path(found[0]).name}"
-                )
-            for key, (before, now) in changes.items():
-                self.log.event(self.step, f"{key} was {before}, is now {now}")
 
     def _save(self) -> None:
-        self.saved_at = time.monotonic()
+        """Save a state and the model files. A full disk is survived until `SAVE_ATTEMPTS` saves were missed."""
+        self.saved_at, self.save_due = time.monotonic(), False
         self._flush()
-        self.log.sync()
-        if not finite([t for net in self.algorithm.networks().values() for t in net.state_dict().values()]):
-            raise self._diverged("weights are not finite")
         state = self.state()
-        if not self.processes.first:
-            return
+        (broken,) = self.processes.agree([int(not finite(list(tensors(state))))])
+        if broken:
+            raise self._diverged("weights are not finite")
+        failure = self._written(state) if self.processes.first else None
+        missed = 0 if failure is None else self.missed_saves + 1
+        (self.missed_saves,) = self.processes.agree([missed])
+        if self.missed_saves >= SAVE_ATTEMPTS:
+            raise failure or OutputError("the first process could not save the state")
+        if not self.missed_saves:
+            self.saved_step = self.step
+
+    def _written(self, state: dict[str, Any]) -> OutputError | None:
         try:
-            self.states.save(self.step, state, self.metric)
-            self._write_model_files()
-            self.missed_saves = 0
+            self.log.sync()
+            self.states.save(self.step, state, self.validation.metric)
+            self._save_model_files()
         except OutputError as error:
-            self.missed_saves += 1
-            self.log.event(self.step, f"no state saved: {error}")
-            if self.missed_saves >= SAVE_ATTEMPTS:
-                raise
+            self.log.event(self.step, f"not saved, training goes on: {error}")
+            return error
+        return None
 
-    def _write_model_files(self) -> None:
-        training = model_file.Training(
-            algorithm=self.algorithm.name,
-            dataset=self.options.data.stem if self.options.data else "",
-            steps=self.step,
-            images_seen=self.images_seen,
-            metrics={} if self.metric is None else {"l1": self.metric},
-        )
-        for name, network in self._kept().items():
-            direction: Any = name if self.options.direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[name]
-            info = model_file.describe(
-                network,
-                direction=direction,
-                statistics=self.algorithm.test_statistics,
-                dropout=self.algorithm.test_dropout,
-                training=training,
-            )
-            model_file.save(self.folder.path / f"{direction}.safetensors", network, info)
+    def _save_model_files(self) -> None:
+        metrics = {} if self.validation.metric is None else {"l1": self.validation.metric}
+        save_model_files(self.algorithm, self._kept(), self.options, self.step, self.images_seen, metrics)
 
-    def _stop(self) -> NoReturn:
-        number = self.signals.received
+    def _stop(self, number: int) -> NoReturn:
         self._save()
         if self.missed_saves:
             raise OutputError(f"stopped after step {self.step}, but its state could not be saved")
@@ -290,17 +275,15 @@ class Trainer:
         raise interrupted(number, "to go on, run the same command again")
 
     def _finish(self) -> None:
-        if self.step not in self.states.steps():
+        if self.step != self.saved_step:
             self._save()
+        elif self.processes.first:
+            self._save_model_files()  # a kill may have come between the state and them
+        if self.missed_saves:
+            raise OutputError(f"trained to the end, but the state of step {self.step} could not be saved")
         if self.processes.first:
             self.folder.status("finished", self.step)
             self.log.say(f"finished after {self.step} steps: {self.folder.path}")
-
-    def _failed(self, error: I2IError) -> None:
-        if self.processes.first and error.exit_code not in (75, 130):
-            status = "diverged" if isinstance(error, DivergedError) else "failed"
-            with contextlib.suppress(OutputError):
-                self.folder.status(status, self.step, reason=str(error))
 
 
 def best_memory_format(device: torch.device, precision: str) -> torch.memory_format:

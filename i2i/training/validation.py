@@ -1,0 +1,50 @@
+"""When to measure on the held-out split, what came out last, and what the learning rate makes of it."""
+
+import math
+from typing import Any
+
+from torch import nn
+
+from i2i.training.distributed import Processes
+from i2i.training.options import RunOptions
+from i2i.training.samples import Observer
+from i2i.training.schedule import Plateau
+from i2i.training.signals import Signals
+
+
+class Validation:
+    """`metric` is the mean L1 of the last validation, if there was one and it is finite."""
+
+    def __init__(self, options: RunOptions, observer: Observer, processes: Processes, signals: Signals) -> None:
+        self.options, self.observer, self.processes, self.signals = options, observer, processes, signals
+        self.plateau = Plateau(options.patience)
+        self.due = False
+        self.metric: float | None = None
+
+    def epoch_ended(self, epoch: int) -> None:
+        """To be called when `epoch` epochs are done."""
+        every = self.options.validate_every
+        self.due |= bool(every) and epoch % every == 0 and self.observer.data.validation is not None
+
+    def run(self, networks: dict[str, nn.Module]) -> dict[str, float] | None:
+        """The numbers of `Observer.validate`; None if a signal came, and it is still due."""
+        # A process that stopped alone would leave the others waiting; alone, it may stop at once.
+        alone = self.processes.world_size == 1
+        numbers = self.observer.validate(
+            networks, self.options.validate_images, lambda: alone and self.signals.received
+        )
+        if numbers is None:
+            return None
+        self.due = False
+        distances = [value for name, value in numbers.items() if name.endswith("/l1")]
+        metric = sum(distances) / len(distances)
+        self.metric = metric if math.isfinite(metric) else None
+        self.plateau.update(metric)
+        return numbers
+
+    def state(self) -> dict[str, Any]:
+        return {"plateau": self.plateau.state(), "validation_due": self.due, "metric": self.metric}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.plateau.load_state(state["plateau"])
+        self.due, self.metric = state["validation_due"], state["metric"]

@@ -1,0 +1,115 @@
+"""Train, resume and translate on toy domains, in a few minutes and without a download.
+
+python scripts/demo.py    (or: make demo)
+"""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from i2i.cli import run
+from i2i.errors import I2IError, UsageError
+
+HERE = Path(__file__).resolve().parent
+SIZE, SCENES = 128, 6
+MARKER = ".i2i-demo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    out: Path = Path("demo")
+    """Folder for everything that the demo makes; one from an earlier demo is replaced."""
+
+
+def main(options: Options) -> None:
+    out = options.out
+    if out.exists() and not (out / MARKER).exists():
+        raise UsageError(f"{out}: exists, and is not from an earlier demo: choose another --out")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    (out / MARKER).touch()
+
+    say(f"drawing {SCENES} scenes by day, in {out}/day")
+    draw(out)
+    training = ["train_cyclegan.py", "--config", str(HERE.parent / "configs/cyclegan_toy.yaml"), "--run", str(out / "run")]
+    say("training a small CycleGAN from day to dusk, without pairs; interrupted half-way by Ctrl-C ...")
+    interrupt_half_way(training, out / "run/log.jsonl")
+    say("... and resumed by the same command")
+    call(*training)
+    say(f"translating {out}/day to {out}/dusk")
+    call("translate.py", "--style", str(out / "run"), "--direction", "a2b", str(out / "day"), "-o", str(out / "dusk"))
+    sheet = contact_sheet(out)
+    say(f"done. Look at {sheet}: the input, its translation, and the truth, which the training never saw beside it")
+    print(sheet)
+
+
+def say(text: str) -> None:
+    print(f"demo: {text}", file=sys.stderr, flush=True)
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, str(HERE / words[0]), *words[1:]]
+
+
+def call(*words: str) -> None:
+    code = subprocess.run(command(*words)).returncode
+    if code:
+        raise I2IError(f"{words[0]} ended with exit code {code}")
+
+
+def interrupt_half_way(training: list[str], log: Path) -> None:
+    """Start the training and send it SIGINT once half of its steps are in the log."""
+    from i2i.config import read_yaml
+
+    values = read_yaml(Path(training[2]))
+    half = values["max_steps"] // 2
+    process = subprocess.Popen(command(*training))
+    while process.poll() is None:
+        steps = log.read_bytes().count(b'"kind": "step"') if log.exists() else 0
+        if steps >= half:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+        time.sleep(0.5)
+    if process.returncode != 130:
+        raise I2IError(f"{training[0]} ended with exit code {process.returncode}; 130 was expected")
+
+
+def draw(out: Path) -> None:
+    from i2i import images
+    from i2i.data.toy import ToyUnpaired, true_map
+
+    scenes = ToyUnpaired(size=SIZE, train=False, seed=1)
+    for t in range(SCENES):
+        day = scenes[t].a
+        for name, image in {"day": day, "truth": true_map(day)}.items():
+            (out / name).mkdir(exist_ok=True)
+            images.write(out / name / f"scene{t}.png", images.Picture(images.to_pixels(image)))
+
+
+def contact_sheet(out: Path) -> Path:
+    """Columns: scenes. Rows: day, its translation to dusk, the true dusk."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    from i2i import images
+
+    titles = {"day": "day (input)", "dusk": "dusk (translated)", "truth": "dusk (the truth)"}
+    margin, gap = 130, 6
+    sheet = Image.new("RGB", (margin + SCENES * (SIZE + gap), len(titles) * (SIZE + gap) + gap), "white")
+    for row, (folder, title) in enumerate(titles.items()):
+        top = gap + row * (SIZE + gap)
+        ImageDraw.Draw(sheet).text((gap, top + SIZE // 2 - 6), title, fill="black", font_size=14)
+        for t in range(SCENES):
+            pixels = images.read(out / folder / f"scene{t}.png").channels(3)
+            sheet.paste(Image.fromarray(np.asarray(pixels)), (margin + t * (SIZE + gap), top))
+    path = out / "contact_sheet.png"
+    images.write(path, images.Picture(np.asarray(sheet)))
+    return path
+
+
+if __name__ == "__main__":
+    run(main, Options, "Train, resume and translate on toy domains, without a download.")
