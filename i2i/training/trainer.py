@@ -64,11 +64,11 @@ class Trainer:
 
     def fit(self) -> None:
         """Train to the end. Raises `Interrupted` after a signal, once a state is saved."""
-        with self.folder.locked() if self.processes.first else contextlib.nullcontext():
-            with self._accounted(), self.signals:
-                self._start()
-                self._loop()
-                self._finish()
+        lock = self.folder.locked() if self.processes.first else contextlib.nullcontext()
+        with lock, self._accounted(), self.signals:
+            self._start()
+            self._loop()
+            self._finish()
 
     @contextlib.contextmanager
     def _accounted(self) -> Iterator[None]:

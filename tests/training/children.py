@@ -1,0 +1,224 @@
+"""The real training scripts in child processes, which tests may signal, kill and starve.
+
+Children come from a fork server that has imported torch but never computed with it: a fork of a process in
+which torch has computed can hang, and a fresh Python that imports it takes seconds.
+"""
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import resource
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    ["torch", "tyro", "kornia.metrics", "i2i.training.launch", "i2i.data.transforms", "i2i.data.toy", "i2i.algorithms"]
+)
+
+Prepare = Callable[[], None]
+TIMEOUT = 90.0
+
+# options of the smallest training of each script
+TINY = {
+    "cyclegan": "--data toy --generator resnet_1blocks --discriminator patchgan_16 --ngf 4 --ndf 4 "
+    "--crop-size 16 --load-size 16 --pool-size 3 --n-epochs 100 --validate-every 0 --samples 1",
+    "pix2pix": "--data toy --generator unet_32 --discriminator patchgan_16 --ngf 4 --ndf 4 "
+    "--crop-size 32 --load-size 32 --n-epochs 100 --validate-every 0 --samples 1",
+}
+
+
+def tiny(algorithm: str, options: str) -> list[str]:
+    """The arguments of a tiny training, `options` on top: one that is given there counts."""
+    words = [*TINY[algorithm].split(), *options.split()]
+    flags = {name: value for name, value in zip(words, [*words[1:], ""], strict=True) if name.startswith("--")}
+    return [
+        word for name, value in flags.items() for word in ([name] if not value or value[0] == "-" else [name, value])
+    ]
+
+
+@dataclass
+class Child:
+    """A script that runs."""
+
+    process: Any
+    folder: Path
+    output: Path
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return int(self.process.pid)
+
+    def wait(self, timeout: float = TIMEOUT) -> int:
+        """Its exit code; a negative one is the signal that killed it."""
+        self.process.join(timeout)
+        if self.process.is_alive():
+            os.killpg(self.pid, signal.SIGKILL)
+            raise AssertionError(f"still running after {timeout} s:\n{self.said()}")
+        code = self.process.exitcode
+        assert code is not None
+        return int(code)
+
+    def signal(self, number: int, group: bool = False) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(self.pid, number)
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def until(self, condition: Callable[[], Any], timeout: float = TIMEOUT) -> None:
+        """Wait until `condition()` holds or the child has ended."""
+        end = time.monotonic() + timeout
+        while not condition() and self.process.is_alive():
+            assert time.monotonic() < end, f"nothing happened in {timeout} s:\n{self.said()}"
+            time.sleep(0.01)
+
+
+def start(
+    algorithm: str,
+    folder: Path,
+    options: str = "",
+    prepare: Sequence[Prepare] = (),
+    environment: dict[str, str] | None = None,
+    threads: int = 1,
+) -> Child:
+    """Start `scripts/train_<algorithm>.py` as a tiny training in `folder`; `prepare` is called in the child first."""
+    output = folder.parent / f"{folder.name}.{time.monotonic_ns()}.txt"
+    output.touch()
+    arguments = [*tiny(algorithm, options), "--run", str(folder)]
+    process = CONTEXT.Process(
+        target=_main, args=(algorithm, arguments, output, list(prepare), environment or {}, threads)
+    )
+    process.start()
+    return Child(process, folder, output)
+
+
+def run(algorithm: str, folder: Path, options: str = "", *prepare: Prepare) -> Child:
+    """A training that has run to its end."""
+    child = start(algorithm, folder, options, prepare)
+    code = child.wait()
+    assert code == 0, f"exit code {code}:\n{child.said()}"
+    return child
+
+
+def _main(
+    algorithm: str,
+    arguments: list[str],
+    output: Path,
+    prepare: list[Prepare],
+    environment: dict[str, str],
+    threads: int,
+) -> None:
+    os.setpgid(0, 0)
+    multiprocessing.set_start_method("fork", force=True)  # for data workers, as in a run from the shell
+    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.update(environment)
+    torch.set_num_threads(threads)
+    for function in prepare:
+        function()
+    script = SCRIPTS / f"train_{algorithm}.py"
+    sys.argv = [str(script), *arguments]
+    runpy.run_path(str(script), run_name="__main__")
+
+
+# Faults, to be called in a child before it starts.
+
+
+@dataclass(frozen=True)
+class AtCall:
+    """At the `number`-th call of one of these functions of `os`, counted from 1, call `act` first.
+
+    They are what atomic writing and pruning are made of: each file passes all of them in this order.
+    """
+
+    number: int
+    act: Callable[[], Any]
+    functions: tuple[str, ...] = ("open", "fsync", "replace", "unlink")
+
+    def __call__(self) -> None:
+        calls, pid = [0], os.getpid()
+        for name in self.functions:
+            setattr(os, name, self._counted(getattr(os, name), calls, pid))
+
+    def _counted(self, original: Callable[..., Any], calls: list[int], pid: int) -> Callable[..., Any]:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            if os.getpid() == pid:
+                calls[0] += 1
+                if calls[0] == self.number:
+                    self.act()
+            return original(*arguments, **options)
+
+        return counted
+
+
+def die() -> None:
+    """As a power cut would have it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class FilesUpTo:
+    """A disk that takes no file larger than this many bytes: what a full disk does, without root."""
+
+    limit: int
+
+    def __call__(self) -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+# What a run left.
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the contents of the newest state: networks, optimizers, EMA, pools, progress."""
+    newest = max(folder.glob("state-*.pt"))
+    state = torch.load(newest, weights_only=True)
+    sha = hashlib.sha256()
+    for name, value in sorted(_leaves(state), key=lambda item: item[0]):
+        sha.update(f"{name} = {value}\n".encode())
+    return sha.hexdigest()
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, torch.Tensor):
+        data = value.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
+        yield name, f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(data).hexdigest()}"
+    elif isinstance(value, dict | list | tuple):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(part, f"{name}/{key}")
+    else:
+        yield name, repr(value)
+
+
+def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of that kind in log.jsonl."""
+    path = folder / "log.jsonl"
+    entries = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [entry for entry in entries if entry["kind"] == kind]
+
+
+def status(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "status.json").read_text()))
+
+
+def strays(folder: Path) -> list[Path]:
+    """Temporary files that were left behind."""
+    return list(folder.rglob(".i2i-*"))
