@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from i2i import images
 from i2i.errors import ImageError, OutputError
@@ -478,3 +478,14 @@ def test_full_disk(tmp_path):
     assert [line.split()[0] for line in lines] == ["bytes", "pieces", "torch"]
     assert all(str(path) in line and "are free" in line for line in lines)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_bigtiff_is_written_back_with_its_description() -> None:
+    source = io.BytesIO()
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[270] = "a description"
+    Image.fromarray(np.full((8, 8, 3), 7, np.uint8)).save(source, "TIFF", big_tiff=True, tiffinfo=tags)
+    picture = images.decode(source.getvalue())
+    again = images.decode(images.encode(picture, "TIFF"))
+    assert again.exif is not None
+    assert b"a description" in again.exif

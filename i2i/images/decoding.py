@@ -156,6 +156,10 @@ def _exif_bytes(exif: Image.Exif, format: str | None) -> bytes | None:
     for tag in list(exif):
         if tag == _ORIENTATION or (format == "TIFF" and tag not in _TIFF_DESCRIPTIVE):
             del exif[tag]
+    if getattr(exif, "bigtiff", False):
+        # its block has a header of 16 bytes, which no reader of EXIF expects, Pillow's neither
+        exif, large = Image.Exif(), exif
+        exif.update(large)
     try:
         return exif.tobytes() if len(exif) else None
     except Exception:  # a block with values of the wrong type is not worth losing the picture for

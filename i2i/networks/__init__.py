@@ -98,8 +98,8 @@ def discriminator_config(name: str, **options: Any) -> DiscriminatorConfig:
 def create_generator(name: str, **options: Any) -> nn.Module:
     """A generator by name, e.g. `create_generator("unet_256", in_channels=1, out_channels=3)`.
 
-    Takes (N, in_channels, H, W) in [-1, 1] to (N, out_channels, H, W) in [-1, 1]; `.config.size_multiple` and
-    `.config.minimum_size` say which sizes it takes. Weights are torch's defaults: see `init_weights`.
+    Takes (N, in_channels, H, W) in [-1, 1] to (N, out_channels, H, W) in [-1, 1]; `.size_multiple` and
+    `.minimum_size` say which sizes it takes. Weights are torch's defaults: see `init_weights`.
     """
     return generator_config(name, **options).build()
 

@@ -74,6 +74,7 @@ class ResnetGenerator(nn.Module):
     def __init__(self, config: ResnetConfig) -> None:
         super().__init__()
         self.config = config
+        self.size_multiple, self.minimum_size = config.size_multiple, config.minimum_size
         w, norm, bias = config.width, config.norm, conv_bias(config.norm, config.bias)
         edge = padding_mode(config.padding)
         self.stem = ConvNormReLU(

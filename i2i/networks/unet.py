@@ -74,6 +74,7 @@ class UNetGenerator(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.size_multiple, self.minimum_size = config.size_multiple, config.minimum_size
         bias = conv_bias(config.norm, config.bias)
         last = config.depth - 1
         channels = [config.width * min(2**i, 8) for i in range(config.depth)]

@@ -1,0 +1,45 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from i2i.evaluation.metrics import l1, psnr, ssim
+
+
+def pictures(seed: int, channels: int = 3) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    rough = torch.rand(2, channels, 9, 9, generator=generator) * 2 - 1
+    return F.interpolate(rough, (40, 48), mode="bilinear").clamp(-1, 1)
+
+
+def test_l1_and_psnr_are_their_formulas() -> None:
+    a, b = pictures(0), pictures(1)
+    for n in range(2):
+        x, y = ((p[n].double().numpy() + 1) / 2 for p in (a, b))
+        assert l1(a, b)[n].item() == pytest.approx(abs(x - y).mean(), rel=1e-6)
+        assert psnr(a, b)[n].item() == pytest.approx(-10 * math.log10(((x - y) ** 2).mean()), rel=1e-6)
+    assert psnr(a, a).tolist() == [100.0, 100.0]
+
+
+def test_ssim_agrees_with_a_direct_computation() -> None:
+    a, b = pictures(0).double(), (0.7 * pictures(0) + 0.3 * pictures(1)).double()
+    taps = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
+    window = torch.outer(taps, taps) / taps.sum() ** 2
+
+    def blurred(x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(F.pad(x.flatten(0, 1)[:, None], (5, 5, 5, 5), mode="reflect"), window[None, None])
+
+    x, y = (a + 1) / 2, (b + 1) / 2
+    mx, my = blurred(x), blurred(y)
+    vx, vy, cov = blurred(x * x) - mx**2, blurred(y * y) - my**2, blurred(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    expected = ((2 * mx * my + c1) * (2 * cov + c2)) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    expected = expected.reshape(2, -1).mean(dim=1)
+    assert ssim(a.float(), b.float()).tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+    assert ssim(a.float(), a.float()).tolist() == pytest.approx([1, 1], abs=1e-6)
+
+
+def test_images_of_different_sizes_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="shapes"):
+        l1(pictures(0), pictures(0)[..., :20])

@@ -1,0 +1,177 @@
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from i2i.config import to_mapping
+from i2i.errors import UsageError
+from i2i.networks import (
+    DISCRIMINATORS,
+    GENERATORS,
+    create_discriminator,
+    create_generator,
+    discriminator_config,
+    generator_config,
+)
+from i2i.networks.blocks import InstanceNorm, for_translation
+from i2i.networks.init import init_weights
+
+SMALL_GENERATORS = ["resnet_6blocks", "resnet_0blocks", "resnet_3blocks", "unet_32", "unet_64", "unet_128"]
+
+
+@pytest.mark.parametrize("name", SMALL_GENERATORS)
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+@pytest.mark.parametrize(("channels_in", "channels_out"), [(3, 3), (1, 4), (7, 2)])
+def test_a_generator_keeps_the_size_and_changes_the_channels(
+    name: str, norm: Any, channels_in: int, channels_out: int
+) -> None:
+    net = create_generator(name, in_channels=channels_in, out_channels=channels_out, width=2, norm=norm)
+    height, width = net.minimum_size, net.minimum_size + net.size_multiple
+    y = net.eval()(torch.randn(2, channels_in, height, width))
+    assert y.shape == (2, channels_out, height, width)
+    assert y.abs().max() <= 1
+    assert torch.isfinite(y).all()
+
+
+@pytest.mark.parametrize("name", ["resnet_1blocks", "unet_32"])
+def test_the_size_multiple_is_needed_and_the_smallest(name: str) -> None:
+    net = create_generator(name, width=1).eval()
+    size = net.minimum_size + net.size_multiple // 2
+    with torch.no_grad():
+        try:
+            shape = net(torch.zeros(1, 3, size, size)).shape[-1]
+        except RuntimeError:
+            return
+    assert shape != size
+
+
+@pytest.mark.parametrize("padding", ["reflect", "replicate", "zero"])
+def test_paddings_differ_only_near_the_border(padding: Any) -> None:
+    torch.manual_seed(0)
+    reference = create_generator("resnet_1blocks", width=2, norm="none", padding="reflect")
+    other = create_generator("resnet_1blocks", width=2, norm="none", padding=padding)
+    other.load_state_dict(reference.state_dict())
+    x = torch.randn(1, 3, 64, 64)
+    difference = (reference(x) - other(x)).abs()
+    assert difference[..., 24:40, 24:40].max() < 1e-6
+    assert (difference.max() > 1e-3) == (padding != "reflect")
+
+
+def test_instance_norm_is_torch_s() -> None:
+    x = torch.randn(2, 5, 7, 9, dtype=torch.float64)
+    torch.testing.assert_close(InstanceNorm(5)(x), nn.InstanceNorm2d(5)(x))
+
+
+def test_norm_none_keeps_its_biases_unless_told_otherwise() -> None:
+    for name in ("resnet_1blocks", "unet_32"):
+        with_bias = create_generator(name, width=1, norm="none").state_dict()
+        without = create_generator(name, width=1, norm="none", bias=False).state_dict()
+        assert sum(key.endswith("bias") for key in with_bias) > 5
+        assert sum(key.endswith("bias") for key in without) == 1
+
+
+@pytest.mark.parametrize("name", [*DISCRIMINATORS, "patchgan_574"])
+def test_a_discriminator_s_logit_sees_its_receptive_field(name: str) -> None:
+    config = discriminator_config(name, width=1, norm="none")
+    net = config.build()
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 0.1)  # positive everywhere, so no path is cut by an activation
+    side = max(config.minimum_size, 2 * config.receptive_field + 64)
+    x = torch.ones(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+    logits = net.double()(x)
+    middle = logits.shape[-1] // 2
+    logits[0, 0, middle, middle].backward()
+    assert x.grad is not None
+    assert int((x.grad[0, 0].abs().sum(dim=0) > 0).sum()) == config.receptive_field
+    assert config.build()(torch.zeros(1, 3, config.minimum_size, config.minimum_size)).numel() >= 1
+
+
+@pytest.mark.parametrize("name", ["resnet_1blocks", "unet_32"])
+def test_translating_takes_the_picture_s_statistics_and_learns_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    net = create_generator(name, width=2, norm="batch", dropout=False)
+    x = torch.randn(1, 3, 64, 64)
+    trained = net.train()(x).detach()
+    for_translation(net, "batch")
+    torch.testing.assert_close(net(x), trained)
+    torch.testing.assert_close(net(x), trained)
+    assert not any(p.requires_grad for p in net.parameters())
+
+
+def test_translating_with_running_statistics_is_eval_mode() -> None:
+    net = create_generator("resnet_1blocks", width=2, norm="batch")
+    net(torch.randn(4, 3, 16, 16) * 3 + 1)
+    x = torch.randn(1, 3, 16, 16)
+    expected = net.eval()(x).detach()
+    torch.testing.assert_close(for_translation(net, "running")(x), expected)
+
+
+def test_translating_with_dropout_keeps_its_noise() -> None:
+    net = for_translation(create_generator("unet_64", width=4, dropout=True), dropout=True)
+    x = torch.randn(1, 3, 64, 64)
+    assert not torch.equal(net(x), net(x))
+    quiet = for_translation(net, dropout=False)
+    assert torch.equal(quiet(x), quiet(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "std"), [("normal", 0.02), ("xavier", 0.02 * (2 / (64 * 9 + 64 * 9)) ** 0.5), ("kaiming", (2 / 576) ** 0.5)]
+)
+def test_initial_weights_have_the_spread_of_their_kind(kind: Any, std: float) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(64, 64, 3)
+    init_weights(conv, kind, 0.02)
+    assert conv.weight.std().item() == pytest.approx(std, rel=0.02)
+    assert conv.bias is not None
+    assert not conv.bias.any()
+
+
+def test_orthogonal_initial_weights_are_orthogonal() -> None:
+    conv = nn.Conv2d(64, 16, 3)
+    init_weights(conv, "orthogonal", 0.5)
+    rows = conv.weight.detach().flatten(1)
+    torch.testing.assert_close(rows @ rows.T, 0.25 * torch.eye(16), atol=1e-5, rtol=0)
+
+
+def test_batch_norm_starts_near_one() -> None:
+    net = init_weights(nn.BatchNorm2d(1000), gain=0.02)
+    assert net.weight.mean().item() == pytest.approx(1, abs=0.005)
+    assert net.weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize("name", [*GENERATORS])
+def test_a_configuration_comes_back_from_its_mapping(name: str) -> None:
+    config = generator_config(name)
+    assert type(config)(**to_mapping(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("resnet9", {}, "resnet_9blocks"),
+        ("unet_100", {}, "power of two"),
+        ("unet_16", {}, "depth"),
+        ("resnet_65blocks", {}, "64"),
+        ("resnet_9blocks", {"width": 10**9}, "512"),
+        ("resnet_9blocks", {"wdith": 8}, "width"),
+        ("resnet_9blocks", {"norm": "layer"}, "instance"),
+        ("unet_256", {"in_channels": 0}, "in_channels"),
+    ],
+)
+def test_a_wrong_generator_is_named(name: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        create_generator(name, **options)
+
+
+def test_a_wrong_discriminator_is_named() -> None:
+    with pytest.raises(UsageError, match="16, 34, 70"):
+        create_discriminator("patchgan_71")
+    with pytest.raises(UsageError, match="patchgan_70"):
+        create_discriminator("patchgan70")
+
+
+def test_configurations_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        GENERATORS["unet_256"].width = 3  # type: ignore[misc]
