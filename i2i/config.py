@@ -21,6 +21,15 @@ MAX_YAML_BYTES = 1 << 20
 MAX_YAML_DEPTH = 16
 
 
+class _Loader(yaml.SafeLoader):
+    """Words stay words: YAML 1.1 takes `off` for false and `2026-01-01` for a date; pydantic converts what is meant."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] not in ("bool", "timestamp")]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def nearest(name: str, known: Collection[str]) -> str:
     """` Did you mean 'x'?` for a name that is close to a known one, else the empty string."""
     near = difflib.get_close_matches(name, list(known), n=1)
@@ -102,14 +111,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: a configuration has at most {MAX_YAML_BYTES} bytes")
     try:
         depth = 0
-        for event in yaml.parse(data, Loader=yaml.SafeLoader):
+        for event in yaml.parse(data, Loader=_Loader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_YAML_DEPTH:
                 raise UsageError(f"{path}: deeper than {MAX_YAML_DEPTH} levels")
             if isinstance(event, yaml.AliasEvent):
                 raise UsageError(f"{path}: aliases (*{event.anchor}) are not accepted")
-        values = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = _Loader(data).get_single_data()
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a parser of YAML makes of odd bytes and odd numbers
         raise UsageError(f"{path}: not valid YAML: {error}") from None
     if values is None:
         return {}

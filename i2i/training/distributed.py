@@ -104,7 +104,7 @@ class Processes:
         """Give every process the first one's numbers."""
         if self.world_size > 1:
             for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+                dist.broadcast(tensor.detach(), src=0)
 
     @_together()
     def barrier(self) -> None:

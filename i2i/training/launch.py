@@ -10,6 +10,7 @@ from i2i.data.datasets import check_sizes, open_datasets
 from i2i.errors import UsageError
 from i2i.training.distributed import Processes
 from i2i.training.initial import initialise
+from i2i.training.state import States
 from i2i.training.step import check_micro_batches
 from i2i.training.trainer import Trainer
 
@@ -35,7 +36,8 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
     try:
         torch.manual_seed(options.seed)
         players = algorithm(options, *channels)  # type: ignore[call-arg]
-        initialise(players, options.init_from, options.direction)
+        if not States(options.run).steps():  # a resumed run has weights of its own
+            initialise(players, options.init_from, options.direction)
         Trainer(players, data, options, processes).fit()
     finally:
         processes.close()

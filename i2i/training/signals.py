@@ -14,7 +14,6 @@ class Signals:
 
     def __init__(self) -> None:
         self.received = 0
-        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
@@ -25,15 +24,12 @@ class Signals:
                 break
         return self
 
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._at_once and isinstance(error, Exception):  # what torch made of it while writing a file
-            raise KeyboardInterrupt from error
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.received and number == signal.SIGINT:
-            self._at_once = True
             raise KeyboardInterrupt
         self.received = self.received or number
 

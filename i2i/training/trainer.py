@@ -26,13 +26,13 @@ from i2i.training.outputs import save_grid, save_model_files
 from i2i.training.resume import check_same, deal_pools
 from i2i.training.run_folder import RunFolder
 from i2i.training.samples import Observer
+from i2i.training.saver import Saver
 from i2i.training.schedule import factor
 from i2i.training.signals import Signals, interrupted, status_for
 from i2i.training.state import States, tensors
 from i2i.training.step import TrainingStep, out_of_memory, ran_out_of_memory, seed_step
 from i2i.training.validation import Validation
 
-SAVE_ATTEMPTS = 3
 FLUSH_SECONDS = 2.0
 
 
@@ -43,7 +43,7 @@ class Trainer:
         assert options.run is not None
         self.algorithm, self.data, self.options, self.processes = algorithm, data, options, processes
         self.images_per_step = options.batch_size * processes.world_size
-        self.epoch_length = len(data.train)
+        self.epoch_length = len(data.train)  # type: ignore[arg-type]  # torch declares no length
         self.total_images = (options.n_epochs + options.n_epochs_decay) * self.epoch_length
         if options.max_steps:
             self.total_images = min(self.total_images, options.max_steps * self.images_per_step)
@@ -55,12 +55,12 @@ class Trainer:
         self.observer = Observer(algorithm, data, processes)
         self.signals = Signals()
         self.validation = Validation(options, self.observer, processes, self.signals)
-        self.step = self.images_seen = self.missed_saves = 0
-        self.saved_step: int | None = None
+        self.step = self.images_seen = 0
         self.save_due = self.started = False
         self.folder = RunFolder(options.run)
         self.states = States(options.run, options.keep_last, options.keep_every)
         self.log = RunLog(options.run, self.total_images, quiet=not processes.first)
+        self.saver = Saver(self.states, self.log, processes, options.save_minutes)
 
     def fit(self) -> None:
         """Train to the end. Raises `Interrupted` after a signal, once a state is saved."""
@@ -90,7 +90,7 @@ class Trainer:
         found = self.states.latest()
         if found:
             self.load_state(found[1])
-            self.saved_step = self.step
+            self.saver.saved_step = self.step
         if len(steps := set(self.processes.gather_everywhere(self.step))) > 1:
             raise ModelError(f"{self.folder.path}: not all processes see the same state, but those of steps {steps}")
         for network in self.algorithm.networks().values():
@@ -108,7 +108,7 @@ class Trainer:
 
     def _loop(self) -> None:
         options = self.options
-        self.saved_at = self.flushed_at = time.monotonic()
+        self.flushed_at = time.monotonic()
         self._validate_if_due()
         stream = batches(
             self.data.train,
@@ -150,8 +150,7 @@ class Trainer:
         """Everything that may come between two steps; all processes decide alike."""
         options, now = self.options, time.monotonic()
         flush = self.step % options.log_every == 0 or now - self.flushed_at > FLUSH_SECONDS
-        late = now - self.saved_at > options.save_minutes * 60
-        stop, flush_now, save_now = self.processes.agree([self.signals.received, int(flush), int(late)])
+        stop, flush_now, save_now = self.processes.agree([self.signals.received, int(flush), int(self.saver.late())])
         if flush_now:
             self._flush()
         if self.processes.first and (self.step == 1 or self.step % options.sample_every == 0):
@@ -201,9 +200,12 @@ class Trainer:
         self.log.grid(self.step, picture)
 
     def _validate_if_due(self) -> None:
-        numbers = self.validation.run(self._kept()) if self.validation.due else None
-        if numbers is not None:
-            self.log.validation(self.step, self.images_seen // self.epoch_length, numbers)
+        if not self.validation.due:
+            return
+        numbers = self.validation.run(self._kept())
+        if numbers is None:  # not one step further: it is of these weights, first thing after the resume
+            self._stop(self.signals.received)
+        self.log.validation(self.step, self.images_seen // self.epoch_length, numbers)
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs; in the first process, with every process's pools."""
@@ -236,38 +238,22 @@ class Trainer:
         self.step, self.images_seen = state["step"], state["images_seen"]
 
     def _save(self) -> None:
-        """Save a state and the model files. A full disk is survived until `SAVE_ATTEMPTS` saves were missed."""
-        self.saved_at, self.save_due = time.monotonic(), False
+        self.save_due = False
         self._flush()
         state = self.state()
         (broken,) = self.processes.agree([int(not finite(list(tensors(state))))])
         if broken:
             raise self._diverged("weights are not finite")
-        failure = self._written(state) if self.processes.first else None
-        missed = 0 if failure is None else self.missed_saves + 1
-        (self.missed_saves,) = self.processes.agree([missed])
-        if self.missed_saves >= SAVE_ATTEMPTS:
-            raise failure or OutputError("the first process could not save the state")
-        if not self.missed_saves:
-            self.saved_step = self.step
-
-    def _written(self, state: dict[str, Any]) -> OutputError | None:
-        try:
-            self.log.sync()
-            self.states.save(self.step, state, self.validation.metric)
-            self._save_model_files()
-        except OutputError as error:
-            self.log.event(self.step, f"not saved, training goes on: {error}")
-            return error
-        return None
+        self.saver.save(self.step, state, self.validation.metric, self._save_model_files)
 
     def _save_model_files(self) -> None:
         metrics = {} if self.validation.metric is None else {"l1": self.validation.metric}
         save_model_files(self.algorithm, self._kept(), self.options, self.step, self.images_seen, metrics)
 
     def _stop(self, number: int) -> NoReturn:
-        self._save()
-        if self.missed_saves:
+        if self.step != self.saver.saved_step:
+            self._save()
+        if self.saver.missed:
             raise OutputError(f"stopped after step {self.step}, but its state could not be saved")
         if self.processes.first:
             self.log.event(self.step, f"stopped after step {self.step}; its state is saved")
@@ -275,11 +261,11 @@ class Trainer:
         raise interrupted(number, "to go on, run the same command again")
 
     def _finish(self) -> None:
-        if self.step != self.saved_step:
+        if self.step != self.saver.saved_step:
             self._save()
         elif self.processes.first:
             self._save_model_files()  # a kill may have come between the state and them
-        if self.missed_saves:
+        if self.saver.missed:
             raise OutputError(f"trained to the end, but the state of step {self.step} could not be saved")
         if self.processes.first:
             self.folder.status("finished", self.step)

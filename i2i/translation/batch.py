@@ -16,7 +16,7 @@ import torch
 
 from i2i.config import nearest
 from i2i.data.folders import find_images
-from i2i.errors import ImageError, InputError, OutputError, SomeFailed, UsageError
+from i2i.errors import I2IError, ImageError, InputError, OutputError, SomeFailed, UsageError
 from i2i.images import SUFFIXES, read, write
 from i2i.translation.translator import Translator, load_translator
 
@@ -209,7 +209,7 @@ def _probe(folder: Path) -> None:
 def _translate(translator: Translator, job: Job, size: int | None, strict: bool) -> Record:
     try:
         _translate_file(translator, job, size)
-    except (ImageError, MemoryError, RuntimeError) as error:
+    except Exception as error:
         reason = _reason(error)
         if strict:
             raise SomeFailed(f"{_shown(job.source)}: {reason}") from error
@@ -232,13 +232,14 @@ def _translate_file(translator: Translator, job: Job, size: int | None) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Why a picture failed. Raises `error` again if it is not the picture's fault."""
+    """Why a picture failed. Raises `error` again if the next picture would fail for the same reason."""
     if isinstance(error, ImageError):
         return str(error)
-    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-    if not out_of_memory:
+    if isinstance(error, I2IError):
         raise error
-    return "not enough memory to translate it at this size"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+        return "not enough memory to translate it at this size"
+    return f"unexpected error, please report it: {type(error).__name__}: {error}"
 
 
 def _remove_strays(folders: set[Path], before: float) -> None:

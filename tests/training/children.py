@@ -9,7 +9,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import resource
 import runpy
 import signal
 import sys
@@ -17,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -96,7 +96,7 @@ def start(
     threads: int = 1,
 ) -> Child:
     """Start `scripts/train_<algorithm>.py` as a tiny training in `folder`; `prepare` is called in the child first."""
-    output = folder.parent / f"{folder.name}.{time.monotonic_ns()}.txt"
+    output = Path(mkdtemp(prefix="i2i-said-")) / "output.txt"
     output.touch()
     arguments = [*tiny(algorithm, options), "--run", str(folder)]
     process = CONTEXT.Process(
@@ -138,50 +138,21 @@ def _main(
     runpy.run_path(str(script), run_name="__main__")
 
 
-# Faults, to be called in a child before it starts.
+def save_in_child(folder: Path, step: int, state: dict[str, Any], prepare: Sequence[Prepare]) -> int:
+    """Save one state in a child process; its exit code."""
+    process = CONTEXT.Process(target=_save, args=(folder, step, state, list(prepare)))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
 
 
-@dataclass(frozen=True)
-class AtCall:
-    """At the `number`-th call of one of these functions of `os`, counted from 1, call `act` first.
+def _save(folder: Path, step: int, state: dict[str, Any], prepare: list[Prepare]) -> None:
+    from i2i.training.state import States
 
-    They are what atomic writing and pruning are made of: each file passes all of them in this order.
-    """
-
-    number: int
-    act: Callable[[], Any]
-    functions: tuple[str, ...] = ("open", "fsync", "replace", "unlink")
-
-    def __call__(self) -> None:
-        calls, pid = [0], os.getpid()
-        for name in self.functions:
-            setattr(os, name, self._counted(getattr(os, name), calls, pid))
-
-    def _counted(self, original: Callable[..., Any], calls: list[int], pid: int) -> Callable[..., Any]:
-        def counted(*arguments: Any, **options: Any) -> Any:
-            if os.getpid() == pid:
-                calls[0] += 1
-                if calls[0] == self.number:
-                    self.act()
-            return original(*arguments, **options)
-
-        return counted
-
-
-def die() -> None:
-    """As a power cut would have it."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@dataclass(frozen=True)
-class FilesUpTo:
-    """A disk that takes no file larger than this many bytes: what a full disk does, without root."""
-
-    limit: int
-
-    def __call__(self) -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    for function in prepare:
+        function()
+    States(folder, keep_last=1).save(step, state)
 
 
 # What a run left.

@@ -1,0 +1,419 @@
+"""The command line as a user meets it: parsing, precedence, mistakes, and the code that a script ends with."""
+
+import importlib.util
+import math
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+import yaml
+
+from i2i import cli
+from i2i.algorithms import ALGORITHMS
+from i2i.config import from_mapping, read_yaml
+from i2i.data.toy import write_folder
+from i2i.errors import I2IError, UsageError
+from i2i.images import Picture, write
+from i2i.training.launch import train
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "pix2pix": "--generator unet_32 --discriminator patchgan_16 --ngf 4 --ndf 4 --crop-size 32 --load-size 32",
+    "cyclegan": "--generator resnet_1blocks --discriminator patchgan_16 --ngf 4 --ndf 4 --crop-size 16 --load-size 16",
+}
+
+
+def options_of(script: str) -> Any:
+    spec = importlib.util.spec_from_file_location(script, ROOT / "scripts" / f"{script}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[script] = module
+    spec.loader.exec_module(module)
+    return module.Options  # type: ignore[attr-defined]
+
+
+OPTIONS = {name: options_of(f"train_{name}") for name in ALGORITHMS}
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def run(name: str, arguments: str | list[str], main: Callable[[Any], int | None] | None = None) -> int:
+    """The exit code of a training script; by default it must not come as far as to train."""
+
+    def fail(_: Any) -> None:
+        raise AssertionError("the options were accepted")
+
+    words = arguments.split() if isinstance(arguments, str) else arguments
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main or fail, OPTIONS[name], "A script.", words)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def parse(name: str, arguments: str) -> Any:
+    return cli.parse(OPTIONS[name], arguments.split())
+
+
+# Ranges (R14)
+
+
+def limits(hint: Any) -> tuple[type, dict[str, float]] | None:
+    """The number type and the bounds of an annotation, also inside a union."""
+    if get_origin(hint) is Annotated:
+        kind, *marks = get_args(hint)
+        names = ("gt", "ge", "lt", "le")
+        bounds = {n: getattr(m, n) for m in marks for n in names if getattr(m, n, None) is not None}
+        return kind, bounds
+    if get_origin(hint) in (types.UnionType,) or hint in (int, float):
+        return next(filter(None, map(limits, get_args(hint))), (hint, {}) if hint in (int, float) else None)
+    return None
+
+
+def outside(kind: type, bounds: dict[str, float]) -> list[str]:
+    """Values just outside the bounds, as a user would type them."""
+    beyond: list[float] = []
+    for name, bound in bounds.items():
+        down = name in ("gt", "ge")
+        if kind is int:
+            beyond.append(int(bound) - 1 if down else int(bound) + 1)
+        else:
+            beyond.append(bound if name in ("gt", "lt") else math.nextafter(bound, -math.inf if down else math.inf))
+    return [repr(value) for value in beyond] + (["nan", "inf", "-inf"] if kind is float else [])
+
+
+NUMBERS = [
+    (name, option.name, *found)
+    for name, cls in OPTIONS.items()
+    for option in fields(cls)
+    if (found := limits(get_type_hints(cls, include_extras=True)[option.name]))
+]
+
+
+def test_there_are_numbers_to_try_and_each_has_a_range() -> None:
+    assert len(NUMBERS) > 50
+    assert {option for _, option, _, bounds in NUMBERS if not bounds} == set()
+
+
+@pytest.mark.parametrize(("name", "option", "kind", "bounds"), NUMBERS, ids=[f"{n}-{o}" for n, o, *_ in NUMBERS])
+def test_a_number_out_of_range(
+    name: str,
+    option: str,
+    kind: type,
+    bounds: dict[str, float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    for value in outside(kind, bounds):
+        with pytest.raises(UsageError) as refused:
+            from_mapping(OPTIONS[name], {option: value, "data": "toy", "run": "run"})
+        message = str(refused.value)
+        assert message.startswith(option), message
+        assert all(f"{signs[b]} {limit:g}" in message for b, limit in bounds.items()), message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--lr 0", "lr = 0.0: input should be greater than 0 (allowed: > 0, ≤ 1e+10)"),
+        ("--lr nan", "lr = nan"),
+        ("--batch-size 0", "batch_size = 0: input should be greater than or equal to 1 (allowed: ≥ 1)"),
+        ("--batch-size -1", "batch_size = -1"),
+        ("--lambda-gp inf", "lambda_gp = inf"),
+        ("--ngf 513", "ngf = 513"),
+        ("--norm layer", "norm"),
+        ("--generator resnet_65blocks", "blocks = 65"),
+        ("--generator unet_100", "unet_100: the size must be a power of two from 32 to 4096"),
+        ("--generator resent_9blocks", "unknown generator 'resent_9blocks'. Did you mean 'resnet_9blocks'?"),
+        ("--discriminator patchgan_71", "patchgan_71: the patch must be 16, 34, 70"),
+        ("--batch-size 3 --micro-batches 2", "micro_batches = 2: must divide batch_size = 3"),
+        ("--crop-size 300", "crop_size = 300: cropped out of load_size = 286, so at most 286"),
+        ("--generator unet_256 --load-size 200 --crop-size 200", "crop_size = 200: this network takes multiples of"),
+        ("--generator unet_512 --crop-size 256", "this network takes"),
+        ("--crop-size 250 --generator resnet_1blocks", "crop_size = 250: this network takes multiples of 4"),
+        ("--n-epochs 0 --n-epochs-decay 0", "nothing to train"),
+        ("--device cuda:99", "device = 'cuda:99'"),
+        ("--device gpu", "device = 'gpu': expected auto, cpu, cuda"),
+        ("--data", "data"),
+    ],
+)
+@pytest.mark.parametrize("name", list(ALGORITHMS))
+def test_options_that_cannot_be(
+    name: str,
+    arguments: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("i2i.training.launch.Trainer", None)  # it must not come so far
+    words = f"--data toy --run {tmp_path}/run {arguments}"
+    code = run(name, words, lambda options: train(ALGORITHMS[name], options))
+    said = capsys.readouterr().err
+    assert code == 2, said
+    assert message in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir()), "nothing may be created"
+
+
+# Bad input: found before any work, nothing created
+
+
+def picture(path: Path, width: int = 64, height: int = 32) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, Picture(np.zeros((height, width, 3), np.uint8)))
+
+
+def odd_width(data: Path) -> None:
+    picture(data / "train" / "a.png", width=65)
+
+
+def unequal_pairs(data: Path) -> None:
+    for name in ("train/A/one", "train/A/two", "train/B/two", "train/B/three"):
+        picture(data / f"{name}.png")
+
+
+def unequal_sizes(data: Path) -> None:
+    picture(data / "train" / "A" / "one.png", width=64)
+    picture(data / "train" / "B" / "one.png", width=32)
+
+
+def damaged(data: Path) -> None:
+    picture(data / "train" / "one.png")
+    (data / "train" / "two.png").write_bytes(b"not a picture")
+
+
+def empty_domain(data: Path) -> None:
+    picture(data / "trainA" / "one.png")
+    (data / "trainB").mkdir()
+
+
+def one_domain(data: Path) -> None:
+    picture(data / "trainA" / "one.png")
+
+
+def damaged_domain(data: Path) -> None:
+    empty_domain(data)
+    (data / "trainB" / "two.png").write_bytes(b"not a picture")
+
+
+def empty(data: Path) -> None:
+    data.mkdir()
+
+
+def other_layout(data: Path) -> None:
+    picture(data / "training" / "one.png")
+
+
+def nothing(data: Path) -> None:
+    pass
+
+
+BAD = [
+    ("pix2pix", nothing, ["no such folder"]),
+    ("cyclegan", nothing, ["no such folder"]),
+    ("pix2pix", empty, ["train/"]),
+    ("cyclegan", empty, ["trainA/ and trainB/"]),
+    ("cyclegan", empty_domain, ["trainB: no pictures in this folder", ".png"]),
+    ("cyclegan", one_domain, ["trainA/ and trainB/"]),
+    ("cyclegan", damaged_domain, ["two.png"]),
+    ("cyclegan", other_layout, ["looked for", "training"]),
+    ("pix2pix", other_layout, ["looked for", "training"]),
+    ("pix2pix", odd_width, ["a.png", "odd width"]),
+    ("pix2pix", unequal_pairs, ["one.png has no partner", "three.png has no partner", "--pairs intersect"]),
+    ("pix2pix", unequal_sizes, ["one.png", "64x32", "32x32"]),
+    ("pix2pix", damaged, ["two.png"]),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "messages"), BAD, ids=[f"{n}-{m.__name__}" for n, m, _ in BAD])
+def test_data_that_cannot_be_used(
+    name: str,
+    make: Callable[[Path], None],
+    messages: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, folder = tmp_path / "data", tmp_path / "run"
+    make(data)
+    words = ["--data", str(data), "--run", str(folder), *TINY[name].split()]
+    code = run(name, words, lambda options: train(ALGORITHMS[name], options))
+    said = capsys.readouterr().err
+    assert code == 4, said
+    for message in messages:
+        assert message in said
+    assert not folder.exists()
+
+
+def test_a_run_needs_data_and_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("cyclegan", "--data toy", lambda options: train(ALGORITHMS["cyclegan"], options)) == 2
+    assert "--run" in capsys.readouterr().err
+    assert run("cyclegan", f"--run {tmp_path}/run", lambda options: train(ALGORITHMS["cyclegan"], options)) == 2
+    assert "data: missing" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_crops_larger_than_the_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(tmp_path / "data", "unpaired", count=2, size=16)
+    words = f"--data {tmp_path}/data --run {tmp_path}/run {TINY['cyclegan']} --preprocess crop --crop-size 20"
+    assert run("cyclegan", words, lambda options: train(ALGORITHMS["cyclegan"], options)) == 4
+    assert "below the crop of 20" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+# Parsing
+
+
+def test_precedence(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("lr: 1e-3\nbatch-size: 4\n")
+    made = parse("cyclegan", f"--config {tmp_path}/c.yaml --batch-size 8")
+    assert (made.beta1, made.lr, made.batch_size) == (0.5, 1e-3, 8)
+    assert parse("cyclegan", f"--batch-size 8 --config={tmp_path}/c.yaml").batch_size == 8
+
+
+def test_underscores_and_hyphens() -> None:
+    assert parse("cyclegan", "--batch_size 3").batch_size == parse("cyclegan", "--batch-size 3").batch_size == 3
+    assert parse("cyclegan", "--lambda_cycle_A 3").lambda_cycle_A == 3
+    assert parse("cyclegan", "--no-flip").flip is False
+    assert parse("cyclegan", "--lr=1e-3").lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--batch 3", "batch-size"),
+        ("--btach-size 3", "batch-size"),
+        ("--lambda-cycle 3", "lambda-cycle-A"),
+        ("--lr fast", "lr"),
+        ("--max-steps 1.5", "max-steps"),
+        ("positional", "positional"),
+        ("--config", "--config: expected a YAML file"),
+        ("--config missing.yaml", "missing.yaml: cannot read this configuration"),
+    ],
+)
+def test_mistakes_in_flags(arguments: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Abbreviations are mistakes too; near misses are suggested."""
+    assert run("cyclegan", arguments) == 2
+    said = capsys.readouterr()
+    assert expected in (said.err + said.out).replace("_", "-")
+
+
+@pytest.mark.parametrize("text", ["btach_size: 3", "lr: 0", "a: &b 1\nc: *b", "[1", "n_epochs: many"])
+def test_mistakes_in_a_file(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    assert run("cyclegan", f"--config {tmp_path}/c.yaml") == 2
+    assert f"{tmp_path}/c.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", list(ALGORITHMS))
+def test_print_config_is_complete_and_comes_back(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "--data toy --run runs/x --lr 1e-3 --no-flip --max-steps 7 --init-from a.pth b.pth"
+    assert run(name, f"{flags} --print-config") == 0
+    printed = capsys.readouterr().out
+    assert set(yaml.safe_load(printed)) == {option.name for option in fields(OPTIONS[name])}
+    (tmp_path / "c.yaml").write_text(printed)
+    assert parse(name, f"--config {tmp_path}/c.yaml") == parse(name, flags)
+    assert run(name, f"--print_config --config {tmp_path}/c.yaml") == 0
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_that_comes_with_i2i(path: Path) -> None:
+    name = path.stem.partition("_")[0]
+    values = read_yaml(path)
+    made = parse(name, f"--config {path}")
+    assert values.keys() <= set(vars(made))
+    assert made.data is not None and made.run is not None
+
+
+# How a script ends
+
+
+@pytest.mark.parametrize("code", [1, 3, 4, 5, 6, 7, 8, 75, 130])
+def test_the_exit_code_is_the_error_s(code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def main(_: Any) -> None:
+        error = I2IError("what was wrong\x1b[2J")
+        error.exit_code = code
+        raise error
+
+    assert run("cyclegan", "--data toy", main) == code
+    assert capsys.readouterr().err == "i2i: what was wrong\\x1b[2J\n"
+
+
+def test_a_bug_says_that_it_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(_: Any) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    assert run("cyclegan", "", main) == 1
+    quiet = capsys.readouterr().err
+    assert "unexpected error" in quiet and "Traceback" not in quiet
+    assert run("cyclegan", "--verbose", main) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    assert run("cyclegan", "", main) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_main_s_code_is_the_process_s() -> None:
+    assert run("cyclegan", "", lambda _: None) == 0
+    assert run("cyclegan", "", lambda _: 3) == 3
+
+
+# What is imported, and when
+
+HEAVY = ("torch", "albumentations", "kornia")
+LOOK = (
+    "import sys, runpy, atexit\natexit.register(lambda: print('imported', *sorted(set({heavy}) & set(sys.modules))))\n"
+)
+
+
+def imported(code: str) -> set[str]:
+    """Which of the heavy libraries a Python that runs `code` has imported in the end."""
+    program = LOOK.format(heavy=HEAVY) + code
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("imported")[2].split())
+
+
+def test_importing_i2i_imports_nothing_heavy() -> None:
+    assert imported("import i2i, i2i.cli, i2i.config, i2i.errors") == set()
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))
+def test_help_is_quick(script: str) -> None:
+    found = imported(f"sys.argv = ['{script}', '--help']\nrunpy.run_path('scripts/{script}.py', run_name='__main__')")
+    assert not found & {"albumentations", "kornia"}
+    if script == "translate":
+        assert "torch" not in found
+
+
+def test_the_installed_command_names_the_scripts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["i2i", "--help"])
+    cli.main()
+    assert "train-cyclegan" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["i2i", "train-cylcegan"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "Did you mean 'train-cyclegan'?" in capsys.readouterr().err

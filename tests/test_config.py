@@ -1,0 +1,149 @@
+"""Configurations: the same ranges everywhere, nothing guessed, nothing hostile followed."""
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from annotated_types import Ge, Interval
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from i2i.config import checked, from_mapping, nearest, read_yaml, to_mapping, to_yaml
+from i2i.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    rate: Annotated[float, Interval(gt=0, le=10)] = 1.0
+    weight: Annotated[float, Ge(0)] = 0.5
+    count: Annotated[int, Ge(1)] | None = None
+    kind: Literal["batch", "instance"] = "batch"
+    folder: Path | None = None
+    files: tuple[Path, ...] = ()
+    flip: bool = False
+    check: Literal["full", "off"] = "full"
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    path = folder / "config.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def read(folder: Path, text: str | bytes) -> Sample:
+    path = written(folder, text)
+    return from_mapping(Sample, read_yaml(path), str(path))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.builds(
+        Sample,
+        rate=st.floats(0, 10, exclude_min=True),
+        weight=st.floats(0, 1e300),
+        count=st.none() | st.integers(1, 10**12),
+        kind=st.sampled_from(["batch", "instance"]),
+        folder=st.none() | st.text("aé ü/:#'\"{}[]-", min_size=1).map(Path),
+        files=st.lists(st.text("ab*& ", min_size=1).map(Path), max_size=3).map(tuple),
+        flip=st.booleans(),
+        check=st.sampled_from(["full", "off"]),
+    )
+)
+def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, sample: Sample) -> None:
+    path = written(tmp_path_factory.mktemp("yaml"), to_yaml(sample))
+    assert from_mapping(Sample, read_yaml(path)) == sample
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "0.0001", "1.0e-4", "'1e-4'"])
+def test_numbers_as_people_write_them(text: str, tmp_path: Path) -> None:
+    assert read(tmp_path, f"rate: {text}").rate == 1e-4
+
+
+def test_words_stay_words(tmp_path: Path) -> None:
+    assert read(tmp_path, "check: off").check == "off"
+    assert read(tmp_path, "folder: 2026-01-01").folder == Path("2026-01-01")
+    assert [read(tmp_path, f"flip: {word}").flip for word in ("true", "yes", "on", "false")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_hyphens_are_underscores_and_empty_files_are_defaults(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Two:
+        two_words: int = 1
+
+    assert from_mapping(Two, read_yaml(written(tmp_path, "two-words: 2"))).two_words == 2
+    assert read(tmp_path, "") == Sample()
+    assert read(tmp_path, "# nothing\n") == Sample()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rate: 0", r"config\.yaml: rate = 0: .*allowed: > 0, ≤ 10"),
+        ("rate: 11", r"rate = 11: .*allowed: > 0, ≤ 10"),
+        ("rate: .nan", r"rate = nan: "),
+        ("weight: .inf", r"weight = inf: .*finite.*allowed: ≥ 0"),
+        ("count: 0", r"count(\.\w+)* = 0: .*allowed: ≥ 1"),
+        ("count: 1.5", r"count"),
+        ("kind: bath", r"kind = 'bath': .*'batch' or 'instance'"),
+        ("flip: perhaps", r"flip = 'perhaps'"),
+        ("rtae: 1", r"unknown option 'rtae'\. Did you mean 'rate'\? Known: rate, weight"),
+        ("- 1\n- 2", r"expected `option: value` lines"),
+        ("1: 2", r"expected `option: value` lines"),
+        ("rate: [1", r"not valid YAML"),
+        ("rate: !!python/object/apply:os.system [true]", r"not valid YAML"),
+        ("a: &x 1\nb: *x", r"aliases \(\*x\) are not accepted"),
+        ("a: " + "[" * 17 + "]" * 17, r"deeper than 16 levels"),
+        ("a: " + "{a: " * 2000, r"deeper than 16 levels"),
+        ("#" * ((1 << 20) + 1), r"at most 1048576 bytes"),
+        ("rate: !!int x", r"not valid YAML"),
+        ("rate: !!bool x", r"not valid YAML"),
+        ("count: " + "9" * 5000, r"not valid YAML"),
+        (b"\xff\xfe\x00", r"not valid YAML"),
+        (b"a: \x07", r"not valid YAML"),
+    ],
+)
+def test_what_is_refused(text: str | bytes, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        read(tmp_path, text)
+
+
+def test_a_billion_laughs(tmp_path: Path) -> None:
+    laughs = ["a0: &a0 [ha, ha, ha]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    with pytest.raises(UsageError, match="aliases"):
+        read(tmp_path, "\n".join(laughs))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200) | st.text(":-[]{}&*!|>'\"% \nab1").map(str.encode))
+def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes) -> None:
+    with contextlib.suppress(UsageError):
+        read(tmp_path, data)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"missing\.yaml: cannot read this configuration: No such file"):
+        read_yaml(tmp_path / "missing.yaml")
+    with pytest.raises(UsageError, match="Is a directory"):
+        read_yaml(tmp_path)
+    with pytest.raises(UsageError, match="at most"):
+        read_yaml(Path("/dev/zero"))
+
+
+def test_a_configuration_made_in_code_is_held_to_its_ranges() -> None:
+    assert checked(Sample(rate=3)) == Sample(rate=3.0)
+    with pytest.raises(UsageError, match="rate = -1"):
+        checked(Sample(rate=-1))
+
+
+def test_plain_values() -> None:
+    assert to_mapping(Sample(folder=Path("a"), files=(Path("b"),)))["files"] == ["b"]
+    assert nearest("unet_265", ["unet_256", "resnet"]) == " Did you mean 'unet_256'?"
+    assert nearest("x", ["unet_256"]) == ""

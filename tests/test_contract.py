@@ -1,0 +1,179 @@
+"""What every algorithm keeps: a new one is covered by its line in `ALGORITHMS`."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from i2i.algorithms import ALGORITHMS
+from i2i.algorithms.algorithm import Algorithm, PartialLosses
+from i2i.data.datasets import Datasets
+from i2i.data.pair import ImagePair
+from i2i.data.toy import ToyPairs, ToyUnpaired
+from i2i.networks.blocks import for_translation, has_batch_norm
+from i2i.training.distributed import Processes
+from i2i.training.options import RunOptions
+from i2i.training.step import TrainingStep
+from i2i.training.trainer import Trainer
+from i2i.translation import model_file
+
+ALONE = Processes("cpu")
+SIZE = 32
+
+pytestmark = pytest.mark.parametrize("name", list(ALGORITHMS))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def build(name: str, **options: Any) -> Algorithm:
+    """The algorithm with its own defaults, but small networks."""
+    cls = ALGORITHMS[name]
+    module = __import__(cls.__module__, fromlist=["_"])
+    kind = next(value for key, value in vars(module).items() if key == f"{cls.__name__}Options")
+    torch.manual_seed(0)
+    small: dict[str, Any] = {"ngf": 4, "ndf": 4, "discriminator": "patchgan_16", "generator": "resnet_1blocks"}
+    return cls(kind(**{**small, **options}))  # type: ignore[call-arg]
+
+
+def batch(size: int = 2, dtype: torch.dtype = torch.float32) -> ImagePair:
+    generator = torch.Generator().manual_seed(1)
+    a, b = (torch.rand(size, 3, SIZE, SIZE, generator=generator, dtype=dtype) * 2 - 1 for _ in range(2))
+    return ImagePair(a, b)
+
+
+def trainer(algorithm: Algorithm, run: Path, **options: Any) -> Trainer:
+    data = (ToyPairs if algorithm.paired else ToyUnpaired)(size=SIZE, length=4)
+    settings = RunOptions(run=run, workers=0, validate_every=0, device="cpu", **options)
+    return Trainer(algorithm, Datasets(data), settings, ALONE)
+
+
+def test_each_turn_leaves_gradients_in_its_player_alone(name: str) -> None:
+    algorithm = build(name)
+    players = algorithm.players()
+    everything = [network for networks in players.values() for network in networks]
+    assert len(everything) == len({id(network) for network in everything}), "no network has two players"
+    assert set(map(id, everything)) == set(map(id, algorithm.networks().values()))
+    turns = []
+    for player, losses in algorithm.losses(batch(), 0):
+        assert all(loss.ndim == 0 and loss.requires_grad for loss in losses.values())
+        sum(losses.values()).backward()  # type: ignore[union-attr]
+        for other, networks in players.items():
+            gradients = [p.grad for network in networks for p in network.parameters() if p.grad is not None]
+            touched = any(bool(gradient.any()) for gradient in gradients)
+            assert touched == (other == player), f"the turn of {player} reaches {other}"
+        if not isinstance(losses, PartialLosses):
+            for network in players[player]:
+                network.zero_grad(set_to_none=True)
+        turns.append(player)
+    assert set(turns) == set(players)
+    assert all(p.requires_grad for network in everything for p in network.parameters()), "left frozen"
+
+
+def test_every_weight_learns(name: str) -> None:
+    algorithm = build(name)
+    before = copy.deepcopy(algorithm.networks())
+    TrainingStep(algorithm, RunOptions(), ALONE)(batch(), 0)
+    for network, module in algorithm.networks().items():
+        for key, parameter in module.named_parameters():
+            assert not torch.equal(parameter, dict(before[network].named_parameters())[key]), f"{network}.{key}"
+
+
+def test_resume_is_exact(name: str, tmp_path: Path) -> None:
+    straight, first, second = (build(name) for _ in range(3))
+    trainer(straight, tmp_path / "straight", max_steps=6, ema=0.9).fit()
+    trainer(first, tmp_path / "run", max_steps=3, ema=0.9).fit()
+    resumed = trainer(second, tmp_path / "run", max_steps=6, ema=0.9)
+    resumed.fit()
+    for network, module in straight.networks().items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, second.networks()[network].state_dict()[key]), f"{network}.{key}"
+    for pool, images in straight.pools().items():
+        assert all(map(torch.equal, images.images, second.pools()[pool].images))
+    one, other = ((tmp_path / run / f"{next(iter(straight.translators()))}.safetensors") for run in ("straight", "run"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_micro_batches_add_up(name: str, parts: int) -> None:
+    """With normalisation per sample; batch norm sees other statistics, and is exempt."""
+    made = []
+    options: dict[str, Any] = {"norm": "instance", "dropout": False}
+    for micro_batches in (1, parts):
+        algorithm = build(name, **options)
+        assert not any(map(has_batch_norm, algorithm.networks().values()))
+        for network in algorithm.networks().values():
+            network.double()
+        for pool in algorithm.pools().values():
+            pool.size = 0
+        step = TrainingStep(algorithm, RunOptions(micro_batches=micro_batches), ALONE)
+        losses = step(batch(4, torch.float64), 0)
+        made.append(({k: float(v) for k, v in losses.items()}, algorithm.networks()))
+    assert made[0][0] == pytest.approx(made[1][0], rel=1e-9)
+    for network, module in made[0][1].items():
+        for key, value in module.state_dict().items():
+            torch.testing.assert_close(value, made[1][1][network].state_dict()[key], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_16_bits_are_finite(name: str, precision: Any) -> None:
+    algorithm = build(name)
+    step = TrainingStep(algorithm, RunOptions(precision=precision), ALONE)
+    step.loss_scale.scale.clamp_(max=2.0**8)
+    for i in range(3):
+        losses = step(batch(), i)
+        assert float(losses["skipped"]) == 0
+        assert all(bool(torch.isfinite(loss)) for loss in losses.values())
+
+
+def test_one_batch_can_be_learnt_by_heart(name: str) -> None:
+    algorithm = build(name, ngf=8, dropout=False)
+    step = TrainingStep(algorithm, RunOptions(lr=5e-3), ALONE)
+    data = (ToyPairs if algorithm.paired else ToyUnpaired)(size=SIZE)
+    pair = ImagePair(*(torch.stack([getattr(data[t], side) for t in range(2)]) for side in ("a", "b")))
+
+    def distance() -> float:
+        translators = {k: for_translation(copy.deepcopy(v)) for k, v in algorithm.translators().items()}
+        with torch.no_grad():
+            made = algorithm.reconstructions(pair, translators)
+        return sum(float((x - y).abs().mean()) for x, y in made.values()) / len(made)
+
+    before = distance()
+    for i in range(50):
+        step(pair, i)
+    assert distance() < 0.5 * before
+
+
+def test_translators_survive_the_model_file(name: str, tmp_path: Path) -> None:
+    algorithm = build(name)
+    for direction, network in algorithm.translators().items():
+        assert direction in ("a2b", "b2a")
+        path = tmp_path / f"{direction}.safetensors"
+        statistics = algorithm.test_statistics
+        info = model_file.describe(network, direction=direction, statistics=statistics)  # type: ignore[arg-type]
+        model_file.save(path, network, info)
+        loaded, read = model_file.load(path)
+        assert read.direction == direction
+        one, other = (for_translation(copy.deepcopy(n), statistics) for n in (network, loaded))
+        with torch.no_grad():
+            assert torch.equal(one(batch().a), other(batch().a))
+
+
+def test_pictures_and_reconstructions(name: str) -> None:
+    algorithm = build(name)
+    translators: dict[str, nn.Module] = {k: for_translation(v) for k, v in algorithm.translators().items()}
+    pair = batch(1)
+    with torch.no_grad():
+        for made, expected in algorithm.reconstructions(pair, translators).values():
+            assert made.shape == expected.shape
+        pictures = algorithm.pictures(pair, translators)
+    assert all(picture.ndim == 4 and len(picture) == 1 for picture in pictures.values())
+    assert {"real_A", "real_B"} <= set(pictures)

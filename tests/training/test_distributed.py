@@ -1,0 +1,174 @@
+"""Two processes train as one would; they save, stop and fail together."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from children import CONTEXT, Child, digest, lines, run, start, status
+from faults import AtCall, KillAtStep, SignalAt, SlowSave, die
+
+from i2i.algorithms import CycleGAN
+from i2i.algorithms.cyclegan import CycleGANOptions
+from i2i.data.pair import ImagePair
+from i2i.training.distributed import Processes
+from i2i.training.options import TrainingOptions
+from i2i.training.step import TrainingStep
+
+OPTIONS = "--workers 0 --log-every 1"
+
+
+def meeting_place(rank: int, world_size: int, port: int) -> dict[str, str]:
+    """What torchrun tells a process."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
+    return {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in names.items()}}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def together(folder: Path, options: str, prepare: dict[int, list[Any]] | None = None) -> list[Child]:
+    """Two processes of one training, started."""
+    port = free_port()
+    return [
+        start("cyclegan", folder, f"{OPTIONS} {options}", (prepare or {}).get(rank, ()), meeting_place(rank, 2, port))
+        for rank in range(2)
+    ]
+
+
+def batch(step: int, rows: slice) -> ImagePair:
+    generator = torch.Generator().manual_seed(step)
+    a, b = (torch.rand(2, 3, 16, 16, generator=generator, dtype=torch.float64) * 2 - 1 for _ in range(2))
+    return ImagePair(a[rows], b[rows])
+
+
+def train_share(environment: dict[str, str], file: Path) -> None:
+    """Three steps on this process's rows of each batch; the weights and losses go to `file`."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    processes = Processes("cpu")
+    rows = slice(processes.rank, processes.rank + 1) if processes.world_size == 2 else slice(None)
+    torch.manual_seed(0)
+    small: Any = {"generator": "resnet_1blocks", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4, "pool_size": 0}
+    algorithm = CycleGAN(CycleGANOptions(**small))
+    for network in algorithm.networks().values():
+        network.double()
+    step = TrainingStep(algorithm, TrainingOptions(clip_grad=1.0), processes)
+    for i in range(3):
+        step(batch(i, rows), i)
+    torch.save({name: network.state_dict() for name, network in algorithm.networks().items()}, file)
+    processes.close()
+
+
+def test_two_processes_give_the_update_of_one_with_twice_the_batch(tmp_path: Path) -> None:
+    port = free_port()
+    places = {"two": [meeting_place(0, 2, port), meeting_place(1, 2, port)], "one": [{}]}
+    for name, environments in places.items():
+        workers = [
+            CONTEXT.Process(target=train_share, args=(environment, tmp_path / f"{name}-{rank}.pt"))
+            for rank, environment in enumerate(environments)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+            assert worker.exitcode == 0
+    one, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("one-0", "two-0", "two-1"))
+    for network in one:
+        for key, value in one[network].items():
+            torch.testing.assert_close(first[network][key], value, rtol=0, atol=1e-9, msg=f"{network}.{key}")
+            assert torch.equal(first[network][key], second[network][key])
+
+
+def test_the_script_in_two_processes(tmp_path: Path) -> None:
+    """The same samples, the same losses: the mean of two batches of one is that of one batch of two."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    run("cyclegan", one, f"{OPTIONS} --pool-size 0 --batch-size 2 --max-steps 4")
+    children = together(two, "--pool-size 0 --batch-size 1 --max-steps 4")
+    assert [child.wait() for child in children] == [0, 0], children[0].said() + children[1].said()
+    for expected, made in zip(lines(one, "step"), lines(two, "step"), strict=True):
+        assert made["images"] == expected["images"]
+        assert made["losses"] == pytest.approx(expected["losses"], rel=1e-4)
+    assert "finished" in children[0].said() and children[1].said() == ""
+
+
+def test_a_signal_to_both_and_another_number_of_processes_afterwards(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    both = [SignalAt("step", 5, signal.SIGTERM)]
+    children = together(folder, "--pool-size 4 --max-steps 100000", {0: both, 1: both})
+    assert [child.wait() for child in children] == [75, 75], children[0].said() + children[1].said()
+    assert status(folder)["status"] == "preempted" and status(folder)["step"] == 5
+    assert "Traceback" not in children[0].said() + children[1].said()
+    state = torch.load(folder / "state-00000005.pt", weights_only=True)
+    assert [len(pools["pool_A"]) for pools in state["pools"]] == [4, 4]
+
+    run("cyclegan", folder, f"{OPTIONS} --pool-size 8 --max-steps 13")  # 3 steps on: the first 10 images were seen
+    state = newest(folder)
+    assert [len(pools["pool_A"]) for pools in state["pools"]] == [8]
+    assert [line["step"] for line in lines(folder, "step")] == list(range(1, state["step"] + 1))
+
+    children = together(folder, f"--pool-size 8 --max-steps {state['step'] + 2}")
+    assert [child.wait() for child in children] == [0, 0], children[0].said() + children[1].said()
+    assert len(newest(folder)["pools"]) == 2
+    assert lines(folder, "step")[-1]["step"] == newest(folder)["step"]
+
+
+def newest(folder: Path) -> dict[str, Any]:
+    return dict(torch.load(max(folder.glob("state-*.pt")), weights_only=True))
+
+
+def test_a_signal_to_one_stops_both_at_the_same_step(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    children = together(folder, "--max-steps 100000", {1: [SignalAt("agree", 4, signal.SIGUSR1)]})
+    assert [child.wait() for child in children] == [75, 75], children[0].said() + children[1].said()
+    assert newest(folder)["step"] == status(folder)["step"] <= 5
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_dies_the_other_ends_with_a_message(victim: int, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    children = together(folder, "--max-steps 100000 --save-every 2", {victim: [KillAtStep(6)]})
+    since = time.monotonic()
+    assert children[victim].wait() == -signal.SIGKILL
+    assert children[1 - victim].wait(20) == 1, children[1 - victim].said()
+    assert time.monotonic() - since < 20
+    assert "lost the other processes of this training" in children[1 - victim].said()
+    run("cyclegan", folder, f"{OPTIONS} --max-steps 7")
+    assert status(folder)["status"] == "finished"
+
+
+def test_the_last_save_is_waited_for_by_all(tmp_path: Path) -> None:
+    """The last step is one that saves anyway; the second process must not go on to save once more alone."""
+    children = together(tmp_path / "run", "--max-steps 4 --save-every 2", {0: [SlowSave(0.5)]})
+    assert [child.wait(30) for child in children] == [0, 0], children[0].said() + children[1].said()
+
+
+def test_a_folder_that_is_taken_is_refused_by_all(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = start("cyclegan", folder, f"{OPTIONS} --max-steps 100000")
+    first.until((folder / "status.json").exists)
+    children = together(folder, "--max-steps 9")
+    assert children[0].wait() == 7, children[0].said()
+    assert children[1].wait(20) == 1, children[1].said()
+    first.signal(signal.SIGKILL)
+    first.wait()
+
+
+def test_killed_while_saving_in_two_processes(tmp_path: Path) -> None:
+    folder, undisturbed = tmp_path / "run", tmp_path / "straight"
+    options = "--max-steps 6 --save-every 2"
+    for child in together(undisturbed, options):
+        assert child.wait() == 0
+    children = together(folder, options, {0: [AtCall(50, die)]})
+    assert children[0].wait() == -signal.SIGKILL
+    assert children[1].wait(20) == 1
+    for child in together(folder, options):
+        assert child.wait() == 0, child.said()
+    assert digest(folder) == digest(undisturbed)

@@ -1,0 +1,55 @@
+"""One run writes to a run folder."""
+
+import signal
+from pathlib import Path
+
+import psutil
+from children import Child, digest, run, start, status
+
+LONG = "--max-steps 100000 --log-every 1 --save-every 5 --workers 2"
+
+
+def running(child: Child) -> None:
+    child.until(lambda: (child.folder / "state-00000005.json").exists())
+    assert child.process.is_alive(), child.said()
+
+
+def test_a_second_run_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = start("cyclegan", folder, LONG)
+    running(first)
+    config, told = (folder / "config.yaml").read_bytes(), status(folder)["pid"]
+    second = start("cyclegan", folder, f"{LONG} --lr 0.1")
+    assert second.wait() == 7, second.said()
+    assert f"pid {first.pid} on " in second.said() and " since 20" in second.said()
+    assert "another run writes here" in second.said()
+    assert (folder / "config.yaml").read_bytes() == config and status(folder)["pid"] == told
+    first.signal(signal.SIGTERM)
+    assert first.wait() == 75, first.said()
+
+
+def test_a_killed_run_leaves_no_lock_though_its_workers_live_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = start("cyclegan", folder, LONG)
+    running(first)
+    workers = psutil.Process(first.pid).children()
+    assert len(workers) == 2
+    for worker in workers:
+        worker.suspend()  # so that they cannot see that their parent is gone
+    first.signal(signal.SIGKILL)
+    first.wait()
+    assert all(worker.is_running() for worker in workers)
+    last = max(int(path.stem[6:]) for path in folder.glob("state-*.json"))
+    run("cyclegan", folder, f"--max-steps {last + 3} --workers 0")
+    for worker in workers:
+        worker.kill()
+    undisturbed = tmp_path / "straight"
+    run("cyclegan", undisturbed, f"--max-steps {last + 3} --workers 0")
+    assert digest(folder) == digest(undisturbed)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    child = start("cyclegan", tmp_path / "file" / "run", "--max-steps 3 --workers 0")
+    assert child.wait() == 6, child.said()
+    assert f"{tmp_path}/file/run: cannot be written" in child.said()

@@ -1,0 +1,178 @@
+"""What may change when a run is resumed and what may not; weights taken from elsewhere."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from children import lines, run, start
+
+from i2i.algorithms import CycleGAN, Pix2Pix
+from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.cyclegan import CycleGANOptions
+from i2i.algorithms.pix2pix import Pix2PixOptions
+from i2i.errors import ModelError
+from i2i.training.initial import initialise
+from i2i.translation import foreign, model_file
+
+BASE = "--max-steps 3 --workers 0"
+CYCLEGAN = CycleGANOptions(generator="resnet_1blocks", discriminator="patchgan_16", ngf=4, ndf=4)
+PIX2PIX = Pix2PixOptions(generator="unet_32", discriminator="patchgan_16", ngf=4, ndf=4)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run of CycleGAN."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    run("cyclegan", folder, BASE)
+    return folder
+
+
+def copied(folder: Path, to: Path) -> Path:
+    to.mkdir()
+    for path in folder.iterdir():
+        if path.is_file():
+            (to / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Everything in a folder but who holds its lock."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "option", "differences"),
+    [
+        ("cyclegan", "--ngf 8", ["G_AB.width was 4, is now 8", "G_BA.width was 4, is now 8"]),
+        ("cyclegan", "--ndf 6", ["D_A.width was 4, is now 6"]),
+        ("cyclegan", "--norm batch", ["G_AB.norm was 'instance', is now 'batch'"]),
+        ("cyclegan", "--generator resnet_2blocks", ["G_AB.blocks was 1, is now 2"]),
+        ("cyclegan", "--discriminator pixelgan", ["D_A.kind was 'patchgan', is now 'pixelgan'"]),
+        ("pix2pix", "--crop-size 32 --load-size 32", ["is of 'cyclegan', this is 'pix2pix'"]),
+    ],
+)
+def test_another_architecture_is_refused(
+    algorithm: str, option: str, differences: list[str], trained: Path, tmp_path: Path
+) -> None:
+    folder = copied(trained, tmp_path / "run")
+    before = contents(folder)
+    child = start(algorithm, folder, f"--max-steps 9 --workers 0 {option}")
+    assert child.wait() == 5, child.said()
+    for difference in differences:
+        assert difference in child.said()
+    assert "--init-from" in child.said() or "another --run" in child.said()
+    assert contents(folder) == before, "nothing may change before the state is accepted"
+
+
+def test_a_damaged_run_is_refused_and_nothing_changes(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path / "run")
+    (folder / "state-00000003.pt").write_bytes(b"damaged")
+    before = contents(folder)
+    child = start("cyclegan", folder, "--max-steps 9 --workers 0 --lr 0.1")
+    assert child.wait() == 5, child.said()
+    assert "no usable training state" in child.said()
+    assert contents(folder) == before
+
+
+def test_harmless_changes_are_made_and_logged(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path / "run")
+    changes = "--lr 1e-3 --beta1 0.9 --n-epochs 7 --workers 1 --batch-size 2 --ema 0.9 --lambda-cycle-A 5 --pool-size 2"
+    run("cyclegan", folder, f"--max-steps 5 {changes}")
+    events = [line["text"] for line in lines(folder, "event")]
+    for text in ("lr was 0.0002, is now 0.001", "beta1 was 0.5, is now 0.9", "n_epochs was 100, is now 7"):
+        assert text in events
+    for text in ("workers was 0, is now 1", "ema was 0.0, is now 0.9", "lambda_cycle_A was 10.0, is now 5.0"):
+        assert text in events
+    assert [line["lr"] for line in lines(folder, "step")] == [2e-4] * 3 + [1e-3] * 4
+    assert lines(folder, "step")[-1]["images"] == 11, "3 of one, 4 of two images; 5 steps of 2 are 10"
+    state = torch.load(max(folder.glob("state-*.pt")), weights_only=True)
+    for optimizer in state["training"]["optimizers"].values():
+        assert optimizer["param_groups"][0]["betas"] == (0.9, 0.999)
+    assert set(state["ema"]) == {"a2b", "b2a"}
+    assert all(len(images) <= 2 for images in state["pools"][0].values())
+
+
+def cyclegan(seed: int) -> Algorithm:
+    torch.manual_seed(seed)
+    return CycleGAN(CYCLEGAN)
+
+
+def saved_as_reference(algorithm: Algorithm, names: dict[str, str], folder: Path) -> list[Path]:
+    """Checkpoints as the reference would write them, under its names."""
+    paths = []
+    for theirs, ours in names.items():
+        network = algorithm.networks()[ours]
+        paths.append(folder / f"latest_net_{theirs}.pth")
+        torch.save(foreign.to_reference(network.config, network.state_dict()), paths[-1])  # type: ignore[arg-type]
+    return paths
+
+
+def equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    return all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+
+
+def test_weights_of_the_reference(tmp_path: Path) -> None:
+    """Its D_A judges images of B: it is our D_B."""
+    theirs, ours = cyclegan(1), cyclegan(2)
+    names = {"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A"}
+    initialise(ours, saved_as_reference(theirs, names, tmp_path))
+    for name, network in ours.networks().items():
+        assert equal(network, theirs.networks()[name]), name
+
+
+def test_weights_of_the_reference_for_pix2pix(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    theirs, ours = Pix2Pix(PIX2PIX), Pix2Pix(PIX2PIX)
+    initialise(ours, saved_as_reference(theirs, {"G": "G", "D": "D"}, tmp_path))
+    assert equal(ours.G, theirs.G) and equal(ours.D, theirs.D)
+
+
+@pytest.mark.parametrize(("direction", "name"), [("a2b", "G_AB"), ("b2a", "G_BA")])
+def test_weights_of_a_model_file(direction: str, name: str, tmp_path: Path) -> None:
+    """`a2b` of the file is the way from domain A to B, whichever way the training goes."""
+    theirs, ours = cyclegan(1), cyclegan(2)
+    untouched = cyclegan(2)
+    path = tmp_path / "a2b.safetensors"
+    model_file.save(path, theirs.G_AB, model_file.describe(theirs.G_AB, direction="a2b"))  # type: ignore[attr-defined]
+    initialise(ours, [path], direction)
+    for own, network in ours.networks().items():
+        expected = theirs.networks()["G_AB"] if own == name else untouched.networks()[own]
+        assert equal(network, expected), own
+
+
+def test_a_file_of_another_architecture_is_named(tmp_path: Path) -> None:
+    wide = CycleGAN(CycleGANOptions(generator="resnet_2blocks", discriminator="patchgan_16", ngf=8, ndf=4))
+    path = tmp_path / "a2b.safetensors"
+    model_file.save(path, wide.G_AB, model_file.describe(wide.G_AB, direction="a2b"))
+    with pytest.raises(ModelError, match=r"a2b\.safetensors: does not fit a2b: width is 8, a2b has 4; blocks is 2"):
+        initialise(cyclegan(0), [path])
+    with pytest.raises(ModelError, match=r"kind is resnet, a2b is unet"):
+        initialise(Pix2Pix(PIX2PIX), [path])
+    odd = tmp_path / "weights.pth"
+    torch.save(foreign.to_reference(wide.G_AB.config, wide.G_AB.state_dict()), odd)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"weights\.pth: cannot tell from its name .* \*_net_G_A\.pth \(G_AB\)"):
+        initialise(cyclegan(0), [odd])
+
+
+def test_init_from_in_a_run(trained: Path, tmp_path: Path) -> None:
+    child = start("cyclegan", tmp_path / "run", f"{BASE} --ngf 8 --init-from {trained}/a2b.safetensors")
+    assert child.wait() == 5, child.said()
+    assert "does not fit" in child.said() and not (tmp_path / "run").exists()
+
+    missing = start("cyclegan", tmp_path / "run", f"{BASE} --init-from {tmp_path}/latest_net_G_A.pth")
+    assert missing.wait() == 5, missing.said()
+    assert not (tmp_path / "run").exists()
+
+    given_file = tmp_path / "a2b.safetensors"
+    given_file.write_bytes((trained / "a2b.safetensors").read_bytes())
+    command = f"--lr 1e-9 --workers 0 --init-from {given_file} --max-steps"
+    run("cyclegan", tmp_path / "run", f"{command} 3")
+    taken, info = model_file.load(tmp_path / "run" / "a2b.safetensors")
+    given, _ = model_file.load(trained / "a2b.safetensors")
+    assert info.training.steps == 3
+    for one, other in zip(taken.parameters(), given.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
+    given_file.unlink()
+    run("cyclegan", tmp_path / "run", f"{command} 4")  # the run has weights of its own by now

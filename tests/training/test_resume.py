@@ -1,0 +1,158 @@
+"""A run that is killed, and started again by the same command, ends as if nothing had happened."""
+
+import random
+import signal
+import time
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+from children import Child, digest, lines, run, start, status, strays
+from faults import AtCall, DieAfterValidation, die
+
+from i2i.data.toy import write_folder
+
+STEPS = "--max-steps 24 --save-every 4 --log-every 3"
+SHORT = "--max-steps 6 --save-every 3 --workers 0"
+# What is worth remembering beside the weights: the plateau's learning rate, EMA, the noise of dropout, and a
+# batch in two parts; on pictures that are cropped and flipped at random.
+EVERYTHING = (
+    "--crop-size 32 --load-size 40 --batch-size 2 --micro-batches 2 --ema 0.9 --lr 0.5 --lr-policy plateau "
+    "--patience 0 --validate-every 1 --validate-images 2 --max-steps 18 --save-every 5 --workers 1"
+)
+
+
+@cache
+def straight(algorithm: str, options: str) -> tuple[Path, float]:
+    """The folder of a run that nobody disturbed, and how long it took."""
+    parent = Path(mkdtemp(prefix="i2i-straight-"))
+    run(algorithm, parent / "warm-up", "--max-steps 1 --workers 0")
+    since = time.monotonic()
+    run(algorithm, parent / "run", options)
+    return parent / "run", time.monotonic() - since
+
+
+def assert_same(folder: Path, undisturbed: Path) -> None:
+    assert digest(folder) == digest(undisturbed)
+    assert lines(folder, "step") == lines(undisturbed, "step")
+    assert lines(folder, "validation") == lines(undisturbed, "validation")
+    for name in ("a2b.safetensors", "b2a.safetensors"):
+        assert (folder / name).exists() == (undisturbed / name).exists()
+        if (folder / name).exists():
+            assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert status(folder)["status"] == "finished"
+    assert not strays(folder)
+
+
+def killed_at(step: int, child: Child) -> None:
+    """Killed when there is a state of that step, which is not the last one."""
+    child.until((child.folder / f"state-{step:08d}.json").exists)
+    child.signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL, child.said()
+
+
+def killed_after(seconds: float, child: Child) -> None:
+    child.process.join(seconds)
+    child.signal(signal.SIGKILL)  # the process alone: its data workers live on for a while
+    child.wait()
+
+
+def kill_at_random(algorithm: str, workers: int, folder: Path, seed: int) -> None:
+    undisturbed, seconds = straight(algorithm, f"{STEPS} --workers 0")
+    generator = random.Random(seed)
+    for _ in range(3):
+        child = start(algorithm, folder, f"{STEPS} --workers {workers}")
+        killed_after(generator.uniform(0.3, 1.0) * seconds, child)
+    run(algorithm, folder, f"{STEPS} --workers {workers}")
+    assert [line["step"] for line in lines(folder, "step")] == list(range(1, 25))
+    assert_same(folder, undisturbed)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("algorithm", ["pix2pix", "cyclegan"])
+def test_killed_at_random_moments(algorithm: str, workers: int, tmp_path: Path) -> None:
+    kill_at_random(algorithm, workers, tmp_path / "run", seed=workers)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("algorithm", ["pix2pix", "cyclegan"])
+def test_killed_at_random_moments_many_times(algorithm: str, workers: int, tmp_path: Path) -> None:
+    for seed in range(50):
+        kill_at_random(algorithm, workers, tmp_path / f"run{seed}", seed=1000 + seed)
+
+
+def kill_at_call(number: int, algorithm: str, folder: Path) -> bool:
+    """Kill a run before the `number`-th call that writes a file; whether it came so far."""
+    undisturbed, _ = straight(algorithm, SHORT)
+    child = start(algorithm, folder, SHORT, [AtCall(number, die)])
+    code = child.wait()
+    assert code in (0, -signal.SIGKILL), child.said()
+    run(algorithm, folder, SHORT)
+    assert_same(folder, undisturbed)
+    return code != 0
+
+
+@pytest.mark.parametrize("number", [1, 27, 32, 34, 37, 39, 42, 48, 66])
+def test_killed_while_a_file_is_written(number: int, tmp_path: Path) -> None:
+    assert kill_at_call(number, "cyclegan", tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("algorithm", ["pix2pix", "cyclegan"])
+def test_killed_before_every_call_that_writes(algorithm: str, tmp_path: Path) -> None:
+    number = 1
+    while kill_at_call(number, algorithm, tmp_path / f"run{number}"):
+        number += 1
+    assert number > 50
+
+
+@pytest.mark.parametrize("algorithm", ["pix2pix", "cyclegan"])
+def test_everything_that_a_run_remembers(
+    algorithm: str, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    write_folder(data, "paired" if algorithm == "pix2pix" else "unpaired", count=6, size=40)
+    options = f"--data {data} {EVERYTHING}"
+    undisturbed, folder = tmp_path / "straight", tmp_path / "run"
+    run(algorithm, undisturbed, options)
+    assert len(lines(undisturbed, "validation")) == 6
+    assert len({line["lr"] for line in lines(undisturbed, "step")}) > 1, "the plateau never came"
+
+    for step in (5, 10):
+        killed_at(step, start(algorithm, folder, options))
+    run(algorithm, folder, options)
+    assert_same(folder, undisturbed)
+
+
+def test_a_longer_run_goes_on_where_a_shorter_one_ended(tmp_path: Path) -> None:
+    undisturbed, _ = straight("cyclegan", f"{STEPS} --workers 0")
+    for steps in (5, 11, 24):
+        run("cyclegan", tmp_path / "run", STEPS.replace("24", str(steps)) + " --workers 0")
+    assert digest(tmp_path / "run") == digest(undisturbed)
+    assert lines(tmp_path / "run", "step") == lines(undisturbed, "step")
+
+
+def test_a_validation_that_a_kill_cuts_off_is_logged_once(tmp_path: Path) -> None:
+    """The run ends in the middle of validating, again and again; the line comes when it is done."""
+    data, folder = tmp_path / "data", tmp_path / "run"
+    write_folder(data, "paired", count=3, size=32)
+    options = f"--data {data} --validate-every 1 --max-steps 7 --save-every 100 --workers 0"
+    stopped = start("pix2pix", folder, options, [DieAfterValidation(stop_first=True)])
+    assert stopped.wait() == 75, stopped.said()
+    killed = start("pix2pix", folder, options, [DieAfterValidation()])
+    assert killed.wait() == -signal.SIGKILL, killed.said()
+    run("pix2pix", folder, options)
+    assert [line["step"] for line in lines(folder, "validation")] == [3, 6]
+
+
+@pytest.mark.parametrize("algorithm", ["pix2pix", "cyclegan"])
+def test_deterministic_runs_are_equal(algorithm: str, tmp_path: Path) -> None:
+    """On a CPU they are so without the option as well; with it, torch refuses what would not be."""
+    for name, options in (("one", "--deterministic"), ("two", "--deterministic"), ("three", "--seed 1")):
+        run(algorithm, tmp_path / name, f"{SHORT} {options}")
+    assert digest(tmp_path / "one") == digest(tmp_path / "two") == digest(straight(algorithm, SHORT)[0])
+    assert digest(tmp_path / "one") != digest(tmp_path / "three")

@@ -1,0 +1,231 @@
+"""One training step: micro-batches, clipping, partial losses, the order of play, averages, precisions."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from i2i.algorithms import CycleGAN, Pix2Pix
+from i2i.algorithms.algorithm import Algorithm, Losses, PartialLosses, Turn
+from i2i.algorithms.cyclegan import CycleGANOptions
+from i2i.algorithms.pix2pix import Pix2PixOptions
+from i2i.data.pair import ImagePair
+from i2i.errors import UsageError
+from i2i.training.distributed import Processes
+from i2i.training.ema import Averages
+from i2i.training.options import TrainingOptions
+from i2i.training.step import TrainingStep, check_micro_batches, seed_step
+from i2i.training.trainer import best_memory_format
+
+ALONE = Processes("cpu")
+
+
+def pair(size: int = 4, seed: int = 0, dtype: torch.dtype = torch.float64) -> ImagePair:
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (torch.rand(size, 3, 16, 16, generator=generator, dtype=dtype) * 2 - 1 for _ in range(2))
+    return ImagePair(a, b)
+
+
+def cyclegan(**options: Any) -> CycleGAN:
+    torch.manual_seed(0)
+    small = {"generator": "resnet_1blocks", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4, "pool_size": 0}
+    return CycleGAN(CycleGANOptions(**{**small, **options}))
+
+
+def double(algorithm: Algorithm) -> Algorithm:
+    for network in algorithm.networks().values():
+        network.double()
+    return algorithm
+
+
+def weights(algorithm: Algorithm) -> list[torch.Tensor]:
+    return [p.detach().clone() for network in algorithm.networks().values() for p in network.parameters()]
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_micro_batches_add_up(parts: int) -> None:
+    """Biases before instance norm have no gradient but rounding, which Adam divides by its eps of 1e-8."""
+    whole, split = double(cyclegan()), double(cyclegan())
+    for algorithm, micro_batches in ((whole, 1), (split, parts)):
+        step = TrainingStep(algorithm, TrainingOptions(micro_batches=micro_batches), ALONE)
+        losses = [step(pair(seed=i), i) for i in range(3)]
+        if micro_batches == 1:
+            expected = losses
+    for one, other in zip(losses, expected, strict=True):
+        assert {k: float(v) for k, v in one.items()} == pytest.approx({k: float(v) for k, v in other.items()}, rel=1e-9)
+    for one, other in zip(weights(split), weights(whole), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+
+
+def test_a_batch_must_divide() -> None:
+    check_micro_batches(6, 3)
+    with pytest.raises(UsageError, match="micro_batches = 4: must divide batch_size = 6"):
+        check_micro_batches(6, 4)
+
+
+class Game(Algorithm):
+    """Two players with one number each: `first` moves towards x², `second` minimises (second - first)²."""
+
+    name, paired = "game", True
+
+    def __init__(self, order: tuple[str, ...] = ("one", "two"), parts: int = 1, factor: float = 1.0) -> None:
+        self.order, self.parts, self.factor = order, parts, factor
+        self.first, self.second = (nn.Linear(1, 1, bias=False).double() for _ in range(2))
+        nn.init.constant_(self.first.weight, 1.0)
+        nn.init.constant_(self.second.weight, 2.0)
+        self.seen: list[float] = []
+
+    def players(self) -> dict[str, list[nn.Module]]:
+        return {"one": [self.first], "two": [self.second]}
+
+    def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
+        for player in self.order:
+            if player == "one":
+                for part in range(self.parts):
+                    loss = {f"part_{part}": self.factor * self.first.weight.sum() ** 2 / self.parts}
+                    yield player, (Losses if part == self.parts - 1 else PartialLosses)(loss)
+            else:
+                self.seen.append(float(self.first.weight.detach()))
+                yield player, Losses(distance=(self.second.weight.sum() - self.first.weight.detach().sum()) ** 2)
+
+    def translators(self) -> dict[str, nn.Module]:
+        return {"a2b": self.first}
+
+    def reconstructions(self, batch: Any, translators: Any) -> Any:
+        raise NotImplementedError
+
+    def pictures(self, batch: Any, translators: Any) -> Any:
+        raise NotImplementedError
+
+
+def play(game: Game, **options: Any) -> TrainingStep:
+    step = TrainingStep(game, TrainingOptions(lr=0.1, **options), ALONE)
+    step(pair(), 0)
+    return step
+
+
+def test_each_turn_sees_the_update_before_it() -> None:
+    """The order of the lines in an algorithm is the order of the updates."""
+    forwards, backwards = Game(("one", "two")), Game(("two", "one"))
+    play(forwards)
+    play(backwards)
+    assert backwards.seen == [1.0]
+    assert forwards.seen == [pytest.approx(0.9, abs=1e-6)], "Adam's first step is one learning rate"
+
+
+def test_pix2pix_judges_with_the_discriminator_of_this_step() -> None:
+    torch.manual_seed(0)
+    options = Pix2PixOptions(generator="unet_32", discriminator="patchgan_16", ngf=4, ndf=4, dropout=False)
+    algorithm = Pix2Pix(options)
+    batch = ImagePair(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
+    before = copy.deepcopy(algorithm)
+    losses = TrainingStep(algorithm, TrainingOptions(lr=1e-2), ALONE)(batch, 0)
+    with torch.no_grad():
+        fake = before.G(batch.a)
+        for discriminator, same in ((algorithm.D, True), (before.D, False)):
+            # batch norm in training mode: the statistics of this very batch
+            expected = before.gan.generator(discriminator(torch.cat([batch.a, fake], 1)))
+            assert (float(losses["G_gan"]) == pytest.approx(float(expected), rel=1e-5)) == same
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_partial_losses_add_up_to_one_update(parts: int) -> None:
+    game = Game(parts=parts)
+    step = play(game)
+    state = step.players["one"].optimizer.state[game.first.weight]
+    assert float(state["step"]) == 1
+    assert float(state["exp_avg"]) == pytest.approx(0.5 * 2.0), "(1 - beta1) times the gradient of the sum"
+
+
+def test_a_player_may_play_twice() -> None:
+    game = Game(("one", "two", "one"))
+    step = play(game)
+    assert float(step.players["one"].optimizer.state[game.first.weight]["step"]) == 2
+
+
+@pytest.mark.parametrize(("clip", "gradient"), [(0.0, 200.0), (1.0, 1.0), (1e6, 200.0)])
+def test_gradients_are_clipped_by_their_norm(clip: float, gradient: float) -> None:
+    game = Game(factor=100.0)
+    step = play(game, clip_grad=clip)
+    moment = step.players["one"].optimizer.state[game.first.weight]["exp_avg"]
+    assert float(moment) == pytest.approx(0.5 * gradient, rel=1e-5)
+
+
+def test_the_average_is_the_formula() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    averages = Averages({"a2b": network}, decay=0.9)
+    expected = {name: value.detach().clone() for name, value in network.named_parameters()}
+    for _ in range(5):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        network(torch.randn(2, 1, 5, 5))
+        averages.update()
+        expected = {name: 0.9 * expected[name] + 0.1 * value.detach() for name, value in network.named_parameters()}
+    average = averages.networks()["a2b"]
+    for name, value in average.named_parameters():
+        torch.testing.assert_close(value, expected[name])
+        assert not value.requires_grad
+    for name, buffer in average.named_buffers():
+        assert torch.equal(buffer, dict(network.named_buffers())[name])
+
+
+def test_averages_come_back_from_a_state() -> None:
+    network = nn.Conv2d(1, 1, 3)
+    averages = Averages({"a2b": network}, decay=0.9)
+    nn.init.zeros_(network.weight)
+    averages.update()
+    other = Averages({"a2b": nn.Conv2d(1, 1, 3)}, decay=0.9)
+    other.load_state(copy.deepcopy(averages.state()))
+    assert torch.equal(other.networks()["a2b"].weight, averages.networks()["a2b"].weight)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_precisions(precision: Any) -> None:
+    algorithm = cyclegan()
+    options = TrainingOptions(precision=precision)
+    step = TrainingStep(algorithm, options, ALONE)
+    step.loss_scale.scale.clamp_(max=2.0**8)
+    for i in range(3):
+        losses = step(pair(2, i, torch.float32), i)
+        assert float(losses["skipped"]) == 0
+        assert all(bool(torch.isfinite(v)) for v in losses.values())
+    assert all(p.dtype == torch.float32 and bool(torch.isfinite(p).all()) for p in weights(algorithm))
+
+
+def test_16_bits_are_near_32() -> None:
+    made = {}
+    for precision in ("fp32", "bf16", "fp16"):
+        step = TrainingStep(cyclegan(), TrainingOptions(precision=precision), ALONE)  # type: ignore[arg-type]
+        step.loss_scale.scale.clamp_(max=2.0**8)
+        made[precision] = {k: float(v) for k, v in step(pair(2, 0, torch.float32), 0).items()}
+    assert made["fp16"] == pytest.approx(made["fp32"], rel=5e-3)
+    assert made["bf16"] == pytest.approx(made["fp32"], rel=5e-2)
+    assert made["bf16"] != made["fp32"], "autocast is off"
+
+
+def test_channels_last_changes_only_the_layout() -> None:
+    made = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        algorithm = double(cyclegan())
+        for network in algorithm.networks().values():
+            network.to(memory_format=layout)  # type: ignore[call-overload]
+        step = TrainingStep(algorithm, TrainingOptions(), ALONE)
+        batch = pair()
+        a, b = (x.contiguous(memory_format=layout) for x in (batch.a, batch.b))
+        made.append({k: float(v) for k, v in step(ImagePair(a, b), 0).items()})
+    assert made[0] == pytest.approx(made[1], rel=1e-9)
+    assert best_memory_format(torch.device("cpu"), "bf16") == torch.contiguous_format
+    assert best_memory_format(torch.device("cpu"), "fp32") == torch.channels_last
+
+
+def test_the_seed_of_a_step_is_a_function_of_seed_step_and_rank() -> None:
+    drawn = []
+    for arguments in ((0, 1, 0), (0, 1, 0), (1, 1, 0), (0, 2, 0), (0, 1, 1)):
+        seed_step(*arguments)
+        drawn.append(float(torch.rand(())))
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn)) == 4
