@@ -15,8 +15,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import torch
@@ -87,6 +88,19 @@ class Child:
             time.sleep(0.01)
 
 
+_started: list[Child] = []
+
+
+@cache
+def _scratch() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="i2i-tests-")
+
+
+def new_folder() -> Path:
+    """An empty folder that lives as long as the tests."""
+    return Path(mkdtemp(dir=_scratch().name))
+
+
 def start(
     algorithm: str,
     folder: Path,
@@ -96,14 +110,24 @@ def start(
     threads: int = 1,
 ) -> Child:
     """Start `scripts/train_<algorithm>.py` as a tiny training in `folder`; `prepare` is called in the child first."""
-    output = Path(mkdtemp(prefix="i2i-said-")) / "output.txt"
+    output = new_folder() / "output.txt"
     output.touch()
     arguments = [*tiny(algorithm, options), "--run", str(folder)]
     process = CONTEXT.Process(
         target=_main, args=(algorithm, arguments, output, list(prepare), environment or {}, threads)
     )
     process.start()
-    return Child(process, folder, output)
+    _started.append(Child(process, folder, output))
+    return _started[-1]
+
+
+def end_all() -> None:
+    """Kill what a test that failed has left running; it would hold up the end of all tests."""
+    for child in _started:
+        if child.process.is_alive():
+            child.signal(signal.SIGKILL, group=True)
+            child.process.join()
+    _started.clear()
 
 
 def run(algorithm: str, folder: Path, options: str = "", *prepare: Prepare) -> Child:

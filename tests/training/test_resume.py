@@ -5,10 +5,9 @@ import signal
 import time
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import pytest
-from children import Child, digest, lines, run, start, status, strays
+from children import Child, digest, lines, new_folder, run, start, status, strays
 from faults import AtCall, DieAfterValidation, die
 
 from i2i.data.toy import write_folder
@@ -18,15 +17,16 @@ SHORT = "--max-steps 6 --save-every 3 --workers 0"
 # What is worth remembering beside the weights: the plateau's learning rate, EMA, the noise of dropout, and a
 # batch in two parts; on pictures that are cropped and flipped at random.
 EVERYTHING = (
-    "--crop-size 32 --load-size 40 --batch-size 2 --micro-batches 2 --ema 0.9 --lr 0.5 --lr-policy plateau "
-    "--patience 0 --validate-every 1 --validate-images 2 --max-steps 18 --save-every 5 --workers 1"
+    "--generator resnet_1blocks --dropout --crop-size 32 --load-size 40 --batch-size 2 --micro-batches 2 --ema 0.9 "
+    "--lr 0.5 --lr-policy plateau --patience 0 --validate-every 1 --validate-images 2 "
+    "--max-steps 18 --save-every 5 --log-every 1 --workers 1"
 )
 
 
 @cache
 def straight(algorithm: str, options: str) -> tuple[Path, float]:
     """The folder of a run that nobody disturbed, and how long it took."""
-    parent = Path(mkdtemp(prefix="i2i-straight-"))
+    parent = new_folder()
     run(algorithm, parent / "warm-up", "--max-steps 1 --workers 0")
     since = time.monotonic()
     run(algorithm, parent / "run", options)
@@ -46,8 +46,10 @@ def assert_same(folder: Path, undisturbed: Path) -> None:
 
 
 def killed_at(step: int, child: Child) -> None:
-    """Killed when there is a state of that step, which is not the last one."""
+    """Killed when there is a state of that step, and steps after it in the log."""
+    log = child.folder / "log.jsonl"
     child.until((child.folder / f"state-{step:08d}.json").exists)
+    child.until(lambda: log.read_bytes().count(b'"kind": "step"') > step)
     child.signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL, child.said()
 

@@ -6,11 +6,10 @@ import signal
 import time
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import psutil
 import pytest
-from children import Child, digest, lines, run, start, status, strays
+from children import Child, digest, lines, new_folder, run, start, status, strays
 from faults import FailAt, SignalAt, SignalWhileLoading
 
 LONG = "--max-steps 100000 --log-every 1 --save-every 100000"
@@ -31,7 +30,7 @@ def _group(process: psutil.Process) -> int:
 @cache
 def straight(steps: int) -> str:
     """What so many steps lead to."""
-    folder = Path(mkdtemp(prefix="i2i-straight-")) / "run"
+    folder = new_folder() / "run"
     run("cyclegan", folder, f"--max-steps {steps} --workers 0")
     return digest(folder)
 
