@@ -35,7 +35,7 @@ def batches(
 
     `dataset[t]` is a sample for every t >= 0. Each batch is an `ImagePair` of (batch_size, C, H, W); a last
     one that would be short is completed with the samples that follow. The global random state is not touched.
-    A worker that is killed is replaced and its batch prepared again; after three times `I2IError` is raised.
+    A worker that is killed is replaced and its batch prepared again; after three times at one batch `I2IError` is raised.
     An `I2IError` of the data set, such as `InputError` for a damaged picture, arrives as it was raised;
     `UsageError` says that the pictures of a batch differ in size.
     """
@@ -49,6 +49,7 @@ def batches(
                 if isinstance(batch, I2IError):
                     raise batch
                 next_batch += stride
+                deaths = 0
                 yield batch
         except _WorkerKilled as error:
             deaths += 1
