@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from i2i.translation.translator import Translator as Translator
     from i2i.translation.translator import load_translator as load_translator
 
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604 - the names are resolved by __getattr__
+__all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,18 +4,20 @@ A script's options are a frozen dataclass; its fields are the flags, its annotat
 under a field its help. Precedence: defaults < `--config FILE.yaml` < flags.
 """
 
+import dataclasses
 import os
 import runpy
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 from tyro.conf import Positional, arg
 
-from i2i.config import checked, from_mapping, nearest, read_yaml, to_yaml
+from i2i.config import bounds, checked, from_mapping, nearest, read_yaml, to_yaml
 from i2i.errors import I2IError, UsageError
 
 __all__ = ["Positional", "arg", "main", "parse", "printable", "run"]
@@ -45,7 +47,8 @@ def run(
             sys.exit(0)
         sys.exit(main(values) or 0)
     except I2IError as error:
-        _say(error, verbose)
+        if str(error):  # of several processes only the first has something to say
+            _say(error, verbose)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
@@ -65,13 +68,29 @@ def parse(options: type[Options], arguments: Sequence[str], description: str = "
     arguments, config = _take_config(list(arguments))
     default = from_mapping(options, read_yaml(config), str(config)) if config else options()
     epilogue = "also: --config FILE.yaml (flags come on top), --print-config, --verbose"
+    shown = with_ranges(options)
     parsed = tyro.cli(
-        options,
+        shown,
         args=arguments,
-        default=default,
+        default=shown(**vars(default)),
         description=f"{description}\n\n{epilogue}",
     )
-    return checked(parsed)
+    return checked(options(**vars(parsed)))
+
+
+def with_ranges(options: type[Options]) -> type[Options]:
+    """`options` with the range of each bounded field beside its default in the help."""
+    shown: dict[str, Any] = {}
+    for name, hint in get_type_hints(options, include_extras=True).items():
+        if allowed := bounds(hint):
+            shown[name] = Annotated[hint, arg(help_behavior_hint=_with_range(allowed))]
+    defaults = {field.name: field.default for field in dataclasses.fields(options) if field.name in shown}  # type: ignore[arg-type]
+    derived = type(options.__name__, (options,), {"__annotations__": shown, "__doc__": options.__doc__, **defaults})
+    return dataclass(frozen=True, kw_only=True)(derived)
+
+
+def _with_range(allowed: str) -> Callable[[str], str]:
+    return lambda default: f"(default: {default}; {allowed})"
 
 
 def _take_switch(arguments: list[str], name: str) -> bool:

@@ -60,22 +60,22 @@ def _explain(error: Any, cls: type) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if not name:
         return str(error["msg"]).removeprefix("Value error, ")
-    allowed = _range(get_type_hints(cls, include_extras=True).get(str(error["loc"][0])))
+    allowed = bounds(get_type_hints(cls, include_extras=True).get(str(error["loc"][0])))
     return f"{name} = {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}" + (
         f" (allowed: {allowed})" if allowed else ""
     )
 
 
-def _range(hint: Any) -> str:
+def bounds(hint: Any) -> str:
     """`> 0, ≤ 1e10` for an annotation with bounds, also inside a union."""
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    bounds = [
+    limits = [
         f"{sign} {getattr(mark, bound):g}"
         for mark in getattr(hint, "__metadata__", ())
         for bound, sign in signs.items()
         if getattr(mark, bound, None) is not None
     ]
-    return ", ".join(bounds) or next(filter(None, map(_range, get_args(hint))), "")
+    return ", ".join(limits) or next(filter(None, map(bounds, get_args(hint))), "")
 
 
 def checked(config: C) -> C:

@@ -17,6 +17,7 @@ from i2i.errors import I2IError, UsageError
 
 HERE = Path(__file__).resolve().parent
 SIZE, SCENES = 128, 6
+MOST_OF_THE_WAY = 0.5
 MARKER = ".i2i-demo"
 
 
@@ -38,7 +39,13 @@ def main(options: Options) -> None:
 
     say(f"drawing {SCENES} scenes by day, in {out}/day")
     draw(out)
-    training = ["train_cyclegan.py", "--config", str(HERE.parent / "configs/cyclegan_toy.yaml"), "--run", str(out / "run")]
+    training = [
+        "train_cyclegan.py",
+        "--config",
+        str(HERE.parent / "configs/cyclegan_toy.yaml"),
+        "--run",
+        str(out / "run"),
+    ]
     say("training a small CycleGAN from day to dusk, without pairs; interrupted half-way by Ctrl-C ...")
     interrupt_half_way(training, out / "run/log.jsonl")
     say("... and resumed by the same command")
@@ -46,6 +53,12 @@ def main(options: Options) -> None:
     say(f"translating {out}/day to {out}/dusk")
     call("translate.py", "--style", str(out / "run"), "--direction", "a2b", str(out / "day"), "-o", str(out / "dusk"))
     sheet = contact_sheet(out)
+    before, after = (distance(out / name, out / "truth") for name in ("day", "dusk"))
+    say(f"mean distance from the truth: {before:.3f} before, {after:.3f} after translation (of 1)")
+    if after > MOST_OF_THE_WAY * before:
+        raise I2IError(
+            f"the translation should be at most {MOST_OF_THE_WAY} times as far from the truth; look at {sheet}"
+        )
     say(f"done. Look at {sheet}: the input, its translation, and the truth, which the training never saw beside it")
     print(sheet)
 
@@ -91,6 +104,16 @@ def draw(out: Path) -> None:
         for name, image in {"day": day, "truth": true_map(day)}.items():
             (out / name).mkdir(exist_ok=True)
             images.write(out / name / f"scene{t}.png", images.Picture(images.to_pixels(image)))
+
+
+def distance(made: Path, truth: Path) -> float:
+    """Mean absolute difference of the pictures of two folders, as intensities in [0, 1]."""
+    import numpy as np
+
+    from i2i import images
+
+    pairs = [(images.read(made / path.name), images.read(path)) for path in sorted(truth.glob("*.png"))]
+    return float(np.mean([np.abs(a.pixels / 255 - b.pixels / 255).mean() for a, b in pairs]))
 
 
 def contact_sheet(out: Path) -> Path:

@@ -18,6 +18,7 @@ import yaml
 from i2i import cli
 from i2i.algorithms import ALGORITHMS
 from i2i.config import from_mapping, read_yaml
+from i2i.data.options import DataOptions
 from i2i.data.toy import write_folder
 from i2i.errors import I2IError, UsageError
 from i2i.images import Picture, write
@@ -396,6 +397,16 @@ def imported(code: str) -> set[str]:
 
 def test_importing_i2i_imports_nothing_heavy() -> None:
     assert imported("import i2i, i2i.cli, i2i.config, i2i.errors") == set()
+
+
+def test_help_shows_ranges_and_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.parse(DataOptions, ["--help"], "What it does.")
+    shown = " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert end.value.code == 0
+    assert "What it does." in shown
+    assert "Channels of domain B. (default: 3; ≥ 1, ≤ 64)" in shown
+    assert "--config FILE.yaml" in shown
 
 
 @pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))

@@ -64,9 +64,7 @@ def batch_of(row: dict[str, Any], step: int) -> ImagePair:
     def images(channels: int, seed: int) -> Tensor:
         return rule((row["batch"], channels, row["size"], row["size"]), seed).double().clamp(-1, 1)
 
-    pair = ImagePair(
-        images(o["input_nc"], row["seed"] + 2 * step), images(o["output_nc"], row["seed"] + 2 * step + 1)
-    )
+    pair = ImagePair(images(o["input_nc"], row["seed"] + 2 * step), images(o["output_nc"], row["seed"] + 2 * step + 1))
     return pair if o["direction"] == "AtoB" else pair.swapped()
 
 

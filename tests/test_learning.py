@@ -85,9 +85,7 @@ def test_cyclegan_goes_on_learning(tmp_path: Path) -> None:
     """After 800 steps the translation is at most 0.2 times as far from the truth as the input."""
     held_out = ToyUnpaired(size=32, train=False)
     day = torch.stack([held_out[t].a for t in range(24)])
-    options = CycleGANRun(
-        run=tmp_path, generator="resnet_2blocks", n_epochs=4, n_epochs_decay=4, lr=2e-3, **TOY
-    )
+    options = CycleGANRun(run=tmp_path, generator="resnet_2blocks", n_epochs=4, n_epochs_decay=4, lr=2e-3, **TOY)
     train(CycleGAN, options)
     distance = l1(translated(tmp_path, day, "a2b"), true_map(day)).mean().item()
     assert distance < 0.2 * l1(day, true_map(day)).mean().item()

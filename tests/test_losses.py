@@ -106,4 +106,7 @@ def test_a_mode_applies_its_penalty_halved(mode: Any, weight: float) -> None:
 
 @pytest.mark.parametrize("mode", ["vanilla", "lsgan", "hinge"])
 def test_the_other_modes_have_no_penalty(mode: Any) -> None:
-    assert Adversarial(mode).penalty("P", Linear(torch.ones(1, 1, 1)), torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1)) == {}
+    assert (
+        Adversarial(mode).penalty("P", Linear(torch.ones(1, 1, 1)), torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
+        == {}
+    )

@@ -117,7 +117,8 @@ def test_translating_with_dropout_keeps_its_noise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "std"), [("normal", 0.02), ("xavier", 0.02 * (2 / (64 * 9 + 64 * 9)) ** 0.5), ("kaiming", (2 / 576) ** 0.5)]
+    ("kind", "std"),
+    [("normal", 0.02), ("xavier", 0.02 * (2 / (64 * 9 + 64 * 9)) ** 0.5), ("kaiming", (2 / 576) ** 0.5)],
 )
 def test_initial_weights_have_the_spread_of_their_kind(kind: Any, std: float) -> None:
     torch.manual_seed(0)

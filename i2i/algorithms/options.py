@@ -31,6 +31,8 @@ class NetworkOptions:
     """Dropout in the generator."""
     padding: Padding = "reflect"
     """Padding of the residual generator."""
+    bias: bool | None = None
+    """Biases before a normalisation; by default where there is no batch norm."""
     init_type: Init = "normal"
     """How weights are drawn."""
     init_gain: Annotated[float, Gt(0)] = 0.02
@@ -53,6 +55,7 @@ class NetworkOptions:
             width=self.ngf,
             norm=self.norm,
             dropout=self.dropout,
+            bias=self.bias,
         )
         if isinstance(config, ResnetConfig):
             return generator_config(self.generator, **{**vars(config), "padding": self.padding})
@@ -60,7 +63,7 @@ class NetworkOptions:
 
     def discriminator_config(self, in_channels: int) -> DiscriminatorConfig:
         return discriminator_config(
-            self.discriminator, in_channels=in_channels, width=self.ndf, norm=self.norm
+            self.discriminator, in_channels=in_channels, width=self.ndf, norm=self.norm, bias=self.bias
         )
 
     def size_limits(self, in_channels: int, out_channels: int) -> tuple[int, int]:

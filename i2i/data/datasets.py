@@ -6,23 +6,29 @@ of its own; in unpaired data each domain has its own permutations, of its own le
 evenly however different their sizes.
 """
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from i2i import images
 from i2i.data import cache, folders
+from i2i.data.check import check
 from i2i.data.folders import PairRecord
 from i2i.data.options import DataOptions as DataOptions
 from i2i.data.options import check_sizes as check_sizes
 from i2i.data.pair import ImagePair
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.images import Pixels
+
+if TYPE_CHECKING:
+    from i2i.data.transforms import Transform
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -43,13 +49,13 @@ class Datasets:
 class _Images(Dataset[ImagePair]):
     """What paired and unpaired data share: transform, seeds, replacement of damaged pictures."""
 
-    def __init__(self, options: DataOptions, train: bool, multiple: int) -> None:
+    def __init__(self, options: DataOptions, train: bool, multiple: int, minimum: int) -> None:
         # imported here, before workers are forked, so that each need not import albumentations again
         from i2i.data.transforms import Transform
 
         self.options, self.train = options, train
         self.transform = Transform(
-            options.preprocess, options.load_size, options.crop_size, options.flip, multiple, train
+            options.preprocess, options.load_size, options.crop_size, options.flip, multiple, train, minimum
         )
 
     def _index(self, t: int, count: int, tag: int, further: int = 0) -> int:
@@ -92,9 +98,14 @@ class PairedImages(_Images):
     """
 
     def __init__(
-        self, records: Sequence[PairRecord], options: DataOptions, train: bool = True, multiple: int = 1
+        self,
+        records: Sequence[PairRecord],
+        options: DataOptions,
+        train: bool = True,
+        multiple: int = 1,
+        minimum: int = 1,
     ) -> None:
-        super().__init__(options, train, multiple)
+        super().__init__(options, train, multiple, minimum)
         self.records = list(records)
 
     def __len__(self) -> int:
@@ -143,8 +154,9 @@ class UnpairedImages(_Images):
         options: DataOptions,
         train: bool = True,
         multiple: int = 1,
+        minimum: int = 1,
     ) -> None:
-        super().__init__(options, train, multiple)
+        super().__init__(options, train, multiple, minimum)
         self.paths_a, self.paths_b = list(paths_a), list(paths_b)
 
     def __len__(self) -> int:
@@ -170,57 +182,76 @@ class UnpairedImages(_Images):
         return f"{a}, {self.paths_b[self._index(t, len(self.paths_b), _TAG_ORDER_B)]}"
 
 
-def open_datasets(options: DataOptions, paired: bool, multiple: int = 1) -> Datasets:
+def open_datasets(options: DataOptions, paired: bool, multiple: int = 1, minimum: int = 1) -> Datasets:
     """The data sets that the options name, every file found and checked.
 
-    `multiple` is the network's size multiple, for pictures that are not cropped. Raises `UsageError` if
-    `data` is missing, `InputError` for a layout, names or pictures that cannot be used.
+    `multiple` and `minimum` are the network's: a side is a multiple of the one and at least the other, also
+    where pictures are not cropped. With `on_bad="skip"` damaged pictures are named on stderr. Raises
+    `UsageError` if `data` is missing, `InputError` for a layout, names or pictures that cannot be used.
     """
     if options.data is None:
         raise UsageError("data: missing; give a folder, a CSV file of pairs, or `toy`")
-    if options.data == TOY:
-        return _toys(options, paired)
-    return _paired(options, options.data, multiple) if paired else _unpaired(options, options.data, multiple)
+    if options.data == TOY and not TOY.exists():
+        return _toys(options, paired, multiple, minimum)
+    return (_paired if paired else _unpaired)(options, options.data, multiple, minimum)
 
 
-def _paired(options: DataOptions, data: Path, multiple: int) -> Datasets:
-    train = folders.paired(data, "train", options.pairs)
-    validation = folders.paired(data, "val", options.pairs) or folders.paired(data, "test", options.pairs)
-    _check(options, [*train, *validation])
-    return Datasets(
-        PairedImages(train, options, True, multiple),
-        PairedImages(validation, options, False, multiple) if validation else None,
-    )
+def _paired(options: DataOptions, data: Path, multiple: int, minimum: int) -> Datasets:
+    records = folders.paired(data, "train", options.pairs)
+    held_out = folders.paired(data, "val", options.pairs) or folders.paired(data, "test", options.pairs)
+    train = PairedImages(records, options, True, multiple, minimum)
+    validation = PairedImages(held_out, options, False, multiple, minimum)
+    _check(options, [*records, *held_out], train.transform)
+    return Datasets(train, validation if held_out else None)
 
 
-def _unpaired(options: DataOptions, data: Path, multiple: int) -> Datasets:
-    train = folders.unpaired(data, "train")
-    held_out = [folders.unpaired(data, "val"), folders.unpaired(data, "test")]
-    validation = next((sides for sides in held_out if all(sides)), None)
-    _check(options, [path for sides in (train, validation or ()) for side in sides for path in side])
-    return Datasets(
-        UnpairedImages(*train, options, True, multiple),
-        UnpairedImages(*validation, options, False, multiple) if validation else None,
-    )
+def _unpaired(options: DataOptions, data: Path, multiple: int, minimum: int) -> Datasets:
+    sides = folders.unpaired(data, "train")
+    splits = [folders.unpaired(data, "val"), folders.unpaired(data, "test")]
+    held_out = next((split for split in splits if all(split)), ([], []))
+    train = UnpairedImages(*sides, options, True, multiple, minimum)
+    validation = UnpairedImages(*held_out, options, False, multiple, minimum)
+    _check(options, [path for side in (*sides, *held_out) for path in side], train.transform)
+    return Datasets(train, validation if len(validation) else None)
 
 
-def _check(options: DataOptions, records: Sequence[Path | PairRecord]) -> None:
-    minimum = options.crop_size if options.preprocess == "crop" else 1
-    damaged = folders.check(records, options.check, minimum)
-    if damaged and options.on_bad == "error":
-        listed = folders.listed([f"{path}: {reason}" for path, reason in damaged])
-        raise InputError(f"{len(damaged)} pictures cannot be read:{listed}\nUse --on-bad skip to train without them.")
+def _check(options: DataOptions, records: Sequence[Path | PairRecord], transform: "Transform") -> None:
+    def scaled(size: tuple[int, int]) -> tuple[int, int]:
+        height, width = transform.resized(size[1], size[0])
+        return width, height
+
+    damaged = check(records, options.check, transform.smallest, scaled)
+    if not damaged:
+        return
+    lines = [f"{path}: {reason}" for path, reason in damaged]
+    if options.on_bad == "error":
+        raise InputError(
+            f"{len(damaged)} pictures cannot be read:{folders.listed(lines)}\nUse --on-bad skip to train without them."
+        )
+    _announce(lines)
 
 
-def _toys(options: DataOptions, paired: bool) -> Datasets:
-    from i2i.data.toy import ToyPairs, ToyUnpaired
+def _announce(left_out: list[str]) -> None:
+    from i2i.cli import printable
+
+    if os.environ.get("RANK", "0") != "0":  # of several processes under torchrun the first one speaks
+        return
+    for line in folders.first_lines(left_out):
+        print(f"i2i: left out: {printable(line)}", file=sys.stderr, flush=True)
+
+
+def _toys(options: DataOptions, paired: bool, multiple: int, minimum: int) -> Datasets:
+    from i2i.data.toy import MIN_SIZE, ToyPairs, ToyUnpaired
 
     if (options.channels_a, options.channels_b) != (3, 3):
         raise UsageError("data = toy: its pictures have 3 channels; leave channels_a and channels_b at 3")
-    if options.crop_size < 16:
-        raise UsageError(f"crop_size = {options.crop_size}: toy pictures have at least 16")
+    size, least = options.crop_size, max(MIN_SIZE, minimum)
+    if size < least:
+        raise UsageError(f"crop_size = {size}: toy pictures for this network have at least {least}")
+    if size % multiple:
+        raise UsageError(f"crop_size = {size}: this network takes toy pictures of multiples of {multiple}")
     kind = ToyPairs if paired else ToyUnpaired
-    toys = partial(kind, size=options.crop_size, seed=options.seed, direction=options.direction)
+    toys = partial(kind, size=size, seed=options.seed, direction=options.direction)
     return Datasets(toys(), toys(train=False))
 
 

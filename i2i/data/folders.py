@@ -1,31 +1,29 @@
-"""Finding the pictures of a data set: folders, layouts, CSV lists, and a check of every file before training.
+"""Finding the pictures of a data set: folders, layouts and CSV lists.
 
 Unpaired: `trainA/ trainB/`, `testA/ testB/`. Paired, first match wins:
 
 * `train/A/ train/B/`, `A/train/ B/train/` or `trainA/ trainB/`: pairs by relative path without suffix;
 * `train/`: A and B side by side in each picture, A on the left;
 * `A/ B/` without folders for splits, which is then the training split;
-* a CSV file with the columns `a`, `b` and optionally `split`; paths relative to the file's folder.
+* a CSV file with the columns `a`, `b` and optionally `split`; paths relative to the file's folder, blanks
+  around them dropped.
 """
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from i2i import images
 from i2i.config import nearest
-from i2i.errors import ImageError, InputError
+from i2i.errors import InputError
 
 Split = Literal["train", "val", "test"]
 Pairs = Literal["error", "intersect"]
-Check = Literal["quick", "full", "off"]
 
 SPLITS = ("train", "val", "test")
-MAX_DAMAGED = 0.05
 _LISTED = 10
 
 
@@ -95,74 +93,6 @@ def paired(data: Path, split: Split, pairs: Pairs = "error") -> list[PairRecord]
     _no_layout(data, "train/ (A and B side by side), A/ and B/, trainA/ and trainB/, or a CSV file (paired)")
 
 
-def check(records: Iterable[Path | PairRecord], mode: Check = "quick", minimum: int = 1) -> list[tuple[Path, str]]:
-    """The damaged files among the records, each with the reason; `quick` reads headers, `full` decodes.
-
-    Raises `InputError` for pairs side by side of odd width, for pairs in two files of different sizes, for
-    pictures with a side below `minimum`, and if more than 5 % of the files are damaged.
-    """
-    if mode == "off":
-        return []
-    wanted = list(records)
-    files = [path for record in wanted for path in _files(record)]
-    measure = images.probe if mode == "quick" else _decoded_size
-    with ThreadPoolExecutor() as pool:
-        measured = dict(zip(files, pool.map(lambda path: _measured(measure, path), files), strict=True))
-    damaged = [(path, size) for path, size in measured.items() if isinstance(size, str)]
-    if len(damaged) > MAX_DAMAGED * len(measured):
-        lines = [f"{path}: {reason}" for path, reason in damaged]
-        raise InputError(f"{len(damaged)} of {len(measured)} pictures cannot be read:{listed(lines)}")
-    _check_pairs([r for r in wanted if isinstance(r, PairRecord)], measured)
-    _check_minimum(wanted, measured, minimum)
-    return damaged
-
-
-def _check_pairs(records: list[PairRecord], measured: dict[Path, tuple[int, int] | str]) -> None:
-    odd, unequal = [], []
-    for record in records:
-        a, b = (measured[path] for path in (record.a, record.b or record.a))
-        if isinstance(a, str) or isinstance(b, str):
-            continue
-        if record.b is None and a[0] % 2:
-            odd.append(f"{record.a}: {a[0]}x{a[1]}")
-        elif record.b is not None and a != b:
-            unequal.append(f"{record.a}: {a[0]}x{a[1]}, {record.b}: {b[0]}x{b[1]}")
-    if odd:
-        raise InputError(f"{len(odd)} pictures have an odd width; A and B side by side have equal widths:{listed(odd)}")
-    if unequal:
-        raise InputError(f"{len(unequal)} pairs differ in size:{listed(unequal)}")
-
-
-def _check_minimum(records: list[Path | PairRecord], measured: dict[Path, tuple[int, int] | str], minimum: int) -> None:
-    small = []
-    for record in records:
-        halves = 2 if isinstance(record, PairRecord) and record.b is None else 1
-        for path in _files(record):
-            size = measured[path]
-            if not isinstance(size, str) and min(size[0] // halves, size[1]) < minimum:
-                small.append(f"{path}: {size[0] // halves}x{size[1]}")
-    if small:
-        raise InputError(f"{len(small)} pictures have a side below the crop of {minimum}:{listed(small)}")
-
-
-def _files(record: Path | PairRecord) -> list[Path]:
-    if isinstance(record, Path):
-        return [record]
-    return [record.a] if record.b is None else [record.a, record.b]
-
-
-def _measured(measure: Callable[[Path], tuple[int, int]], path: Path) -> tuple[int, int] | str:
-    try:
-        return measure(path)
-    except ImageError as error:
-        return str(error)
-
-
-def _decoded_size(path: Path) -> tuple[int, int]:
-    height, width = images.read(path).pixels.shape[:2]
-    return width, height
-
-
 def _match(a: Path, b: Path, pairs: Pairs) -> list[PairRecord]:
     in_a, in_b = (_by_stem(folder) for folder in (a, b))
     both = [stem for stem in in_a if stem in in_b]
@@ -192,7 +122,8 @@ def _from_csv(file: Path, split: Split) -> list[PairRecord]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, skipinitialspace=True)
-            _check_columns(file, reader.fieldnames or [])
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+            _check_columns(file, reader.fieldnames)
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file}: cannot be read as a CSV file: {error}") from None
@@ -221,7 +152,7 @@ def _csv_split(file: Path, line: int, row: dict[str, str]) -> str:
 def _csv_record(file: Path, line: int, row: dict[str, str]) -> PairRecord:
     sides = []
     for column in ("a", "b"):
-        value = row.get(column)
+        value = (row.get(column) or "").strip()
         if not value:
             raise InputError(f"{file}, line {line}: nothing in column {column!r}")
         sides.append(file.parent / value)
@@ -285,5 +216,10 @@ def _suffixes() -> str:
 
 def listed(lines: Sequence[str]) -> str:
     """The first ten lines, each on its own line, and how many more there are."""
+    return "".join(f"\n  {line}" for line in first_lines(lines))
+
+
+def first_lines(lines: Sequence[str]) -> list[str]:
+    """The first ten lines, and how many more there are."""
     more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-    return "".join(f"\n  {line}" for line in [*lines[:_LISTED], *more])
+    return [*lines[:_LISTED], *more]

@@ -19,6 +19,8 @@ MAX_RESTARTS = 3
 _GRACE_SECONDS = 10
 # how torch begins its message about a worker that was killed, unlike one that raised an exception
 _KILLED = "DataLoader worker (pid"
+# how it begins the message of an exception that a worker raised
+_RAISED = "Caught "
 
 
 def batches(
@@ -35,8 +37,8 @@ def batches(
 
     `dataset[t]` is a sample for every t >= 0. Each batch is an `ImagePair` of (batch_size, C, H, W); a last
     one that would be short is completed with the samples that follow. The global random state is not touched.
-    A worker that is killed is replaced and its batch prepared again; after three times at one batch `I2IError` is raised.
-    An `I2IError` of the data set, such as `InputError` for a damaged picture, arrives as it was raised;
+    A worker that is killed is replaced and its batches prepared again; after three times at one batch
+    `I2IError` is raised. An `I2IError` of the data set, such as `InputError` for a damaged picture, arrives as it was raised;
     `UsageError` says that the pictures of a batch differ in size.
     """
     stride = batch_size * world_size
@@ -90,11 +92,22 @@ def _prepare(
             batch = next(iterator)
         except StopIteration:
             return
-        except RuntimeError as error:
-            if str(error).startswith(_KILLED):
+        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+            if _says_killed(error):
                 raise _WorkerKilled(str(error), samples.current()) from None
             raise
         yield batch
+
+
+def _says_killed(error: Exception) -> bool:
+    """Whether the error means that a worker is gone, not that one raised an exception.
+
+    A finished batch that waits in the queue lies in memory which its worker hands over when the batch is
+    fetched: with the worker gone, fetching it fails like a connection.
+    """
+    if isinstance(error, RuntimeError):
+        return str(error).startswith(_KILLED)
+    return not str(error).startswith(_RAISED)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ class DataOptions:
     """Which pictures, and what is done to them before a network sees them."""
 
     data: Path | None = None
-    """Folder of the data set, a CSV file of pairs, or `toy` for pictures drawn on the fly."""
+    """Folder of the data set, a CSV file of pairs, or `toy`: pictures drawn on the fly, unless the working directory
+    has a `toy` of its own."""
     direction: Literal["a2b", "b2a"] = "a2b"
     """a2b translates A to B, b2a translates B to A."""
     channels_a: Annotated[int, Interval(ge=1, le=64)] = 3
@@ -40,7 +41,7 @@ class DataOptions:
     check: Literal["quick", "full", "off"] = "quick"
     """Check every picture before training: its header, by decoding it, or not at all."""
     on_bad: Literal["error", "skip"] = "error"
-    """A damaged picture stops the training, or is replaced by the next one and counted."""
+    """A damaged picture stops the training, or is replaced by the next one and counted, up to 5 % of all."""
     pairs: Literal["error", "intersect"] = "error"
     """Pictures without a partner are an error, or left out."""
     seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = 0

@@ -29,9 +29,9 @@ class Transform:
 
     `resize_and_crop` stretches to `load_size` x `load_size`, `scale_width` gives that width and
     `scale_shortside` that shorter side; all but `scale_width` and `none` then crop `crop_size` x `crop_size`
-    at random. What is not cropped is resized to the nearest multiple of `multiple`, at least one. With
-    `train=False` nothing is random: what would be cropped is scaled to `crop_size` at once and cropped in the
-    middle, without a flip.
+    at random. What is not cropped is resized to the nearest multiple of `multiple`, at least one, and may not
+    be smaller than `minimum`. With `train=False` nothing is random: what would be cropped is scaled to
+    `crop_size` at once and cropped in the middle, without a flip.
     """
 
     preprocess: Preprocess = "resize_and_crop"
@@ -40,28 +40,34 @@ class Transform:
     flip: bool = True
     multiple: int = 1
     train: bool = True
+    minimum: int = 1
 
     def __call__(self, seed: int, a: Pixels, b: Pixels | None = None) -> tuple[Pixels, Pixels | None]:
         """(H, W, C) uint8 or uint16, any channels. The same `seed` gives the same crop and flip.
 
-        Raises `InputError` if the two sizes differ or the picture is smaller than a crop without scaling.
+        Raises `InputError` if the two sizes differ or the picture is smaller than `smallest`.
         """
         size = a.shape[0], a.shape[1]
         if b is not None and b.shape[:2] != size:
             raise InputError(f"sizes differ: {size[1]}x{size[0]} and {b.shape[1]}x{b.shape[0]}")
-        target = self._resized(*size)
-        if self._crops and min(target) < self.crop_size:
-            raise InputError(f"{size[1]}x{size[0]} pixels: smaller than the crop of {self.crop_size}")
+        target = self.resized(*size)
+        if min(target) < self.smallest:
+            raise InputError(f"{size[1]}x{size[0]} pixels: too small, with a side below {self.smallest}")
         compose = _compose(size, target, self.crop_size if self._crops else 0, self.flip, self.train)
         compose.set_random_seed(seed)
         done = compose(image=a) if b is None else compose(image=a, b=b)
         return done["image"], done.get("b")
 
     @property
+    def smallest(self) -> int:
+        """What the sides of a resized picture must be at least: the crop, else what the network takes."""
+        return self.crop_size if self._crops else self.minimum
+
+    @property
     def _crops(self) -> bool:
         return self.preprocess not in ("scale_width", "none")
 
-    def _resized(self, height: int, width: int) -> _Size:
+    def resized(self, height: int, width: int) -> _Size:
         """(height, width) after resizing, before cropping."""
         load = self.load_size if self.train or not self._crops else self.crop_size
         if self.preprocess == "resize_and_crop":

@@ -28,18 +28,24 @@ def _together() -> Iterator[None]:
         raise I2IError(f"lost the other processes of this training; the one that ended says why ({first})") from None
 
 
-def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """`auto`: this process's CUDA device, else Apple's, else the CPU. Raises `UsageError` for one that isn't there."""
+def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.device:
+    """`auto`: a CUDA device, else Apple's, else the CPU. Without a number, each process has a CUDA device of its own.
+
+    Raises `UsageError` for a device that isn't there, and for a numbered one that several processes would share.
+    """
+    kind = name
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", local_rank)
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device(kind)
     except RuntimeError:
         raise UsageError(f"device = {name!r}: expected auto, cpu, cuda, cuda:<n> or mps") from None
-    if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():
-        raise UsageError(f"device = {name!r}: there are {torch.cuda.device_count()} CUDA devices")
+    if device.type == "cuda":
+        if device.index is not None and world_size > 1:
+            raise UsageError(f"device = {name!r}: {world_size} processes need one each; give --device cuda")
+        device = torch.device("cuda", local_rank if device.index is None else device.index)
+        if not device.index < torch.cuda.device_count():
+            raise UsageError(f"device = {name!r}: there are {torch.cuda.device_count()} CUDA devices")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError(f"device = {name!r}: this machine has none")
     return device
@@ -51,7 +57,9 @@ class Processes:
     def __init__(self, device: str = "auto") -> None:
         self.world_size = int(os.environ.get("WORLD_SIZE", 1))
         self.rank = int(os.environ.get("RANK", 0))
-        self.device = choose_device(device, int(os.environ.get("LOCAL_RANK", 0)))
+        self.device = choose_device(device, int(os.environ.get("LOCAL_RANK", 0)), self.world_size)
+        if self.device.type == "cuda":  # what names no device, such as NCCL, takes this one
+            torch.cuda.set_device(self.device)
         if self.world_size > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=TIMEOUT)
         self._control: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if self.world_size > 1 else None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from i2i.algorithms.algorithm import Algorithm
 from i2i.config import to_mapping
 from i2i.errors import ModelError
+from i2i.networks.blocks import conv_bias
 from i2i.translation import foreign, model_file
 
 # The reference names a discriminator after the generator that it judges: its D_A judges images of B.
@@ -45,7 +46,7 @@ def _read(algorithm: Algorithm, path: Path, direction: str) -> tuple[nn.Module, 
 
 def _check(path: Path, name: str, network: nn.Module, config: Any) -> None:
     """Dropout and padding hold no weights; everything else must agree."""
-    before, now = to_mapping(config), to_mapping(network.config)
+    before, now = _explicit(config), _explicit(network.config)
     free = {"dropout", "padding"}
     kinds = (config.kind, network.config.kind)  # type: ignore[union-attr]
     differences = (
@@ -58,4 +59,11 @@ def _check(path: Path, name: str, network: nn.Module, config: Any) -> None:
         ]
     )
     if differences:
-        raise ModelError(f"{path}: does not fit {name}: {'; '.join(differences)}")
+        only_bias = len(differences) == 1 and differences[0].startswith("bias")
+        hint = f"; start the run with --bias {before['bias']}" if only_bias else ""
+        raise ModelError(f"{path}: does not fit {name}: {'; '.join(differences)}{hint}")
+
+
+def _explicit(config: Any) -> dict[str, Any]:
+    """The configuration with the biases that a network has, whether it was asked for them or not."""
+    return to_mapping(config) | {"bias": conv_bias(config.norm, config.bias)}

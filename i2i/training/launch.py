@@ -4,9 +4,10 @@ import os
 from typing import Any
 
 import torch
+from torch import nn
 
 from i2i.algorithms.algorithm import Algorithm
-from i2i.data.datasets import check_sizes, open_datasets
+from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.errors import UsageError
 from i2i.training.distributed import Processes
 from i2i.training.initial import initialise
@@ -27,7 +28,8 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
         channels = channels[::-1]
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)
-    data = open_datasets(options, paired=algorithm.paired, multiple=multiple)
+    data = open_datasets(options, paired=algorithm.paired, multiple=multiple, minimum=minimum)
+    check_plateau(options, data)
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True)
@@ -36,8 +38,32 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
     try:
         torch.manual_seed(options.seed)
         players = algorithm(options, *channels)  # type: ignore[call-arg]
+        if options.deterministic:
+            check_deterministic(players, processes.device)
         if not States(options.run).steps():  # a resumed run has weights of its own
             initialise(players, options.init_from, options.direction)
         Trainer(players, data, options, processes).fit()
     finally:
         processes.close()
+
+
+def check_plateau(options: Any, data: Datasets) -> None:
+    """Raises `UsageError` if the learning rate is to follow a validation that never comes."""
+    if options.lr_policy != "plateau":
+        return
+    if not options.validate_every:
+        raise UsageError("lr_policy = 'plateau': follows the validation, but validate_every = 0 turns it off")
+    if data.validation is None:
+        raise UsageError(f"lr_policy = 'plateau': follows the validation, but {options.data} has no val or test split")
+
+
+def check_deterministic(algorithm: Algorithm, device: torch.device) -> None:
+    """Raises `UsageError` for padding by reflection on CUDA: torch has no deterministic gradient of it there."""
+    if device.type != "cuda":
+        return
+    modules = [module for network in algorithm.networks().values() for module in network.modules()]
+    if any(isinstance(module, nn.Conv2d) and module.padding_mode == "reflect" for module in modules):
+        raise UsageError(
+            "deterministic: padding by reflection has no deterministic gradient on CUDA; "
+            "use --padding replicate, or leave out --deterministic"
+        )

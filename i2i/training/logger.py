@@ -49,18 +49,21 @@ class RunLog:
         self._rate.tick(facts["images"])
 
     def fetch(self) -> Tensor | None:
-        """The losses since the last flush, one row a step, as one tensor on the device; None if there are none."""
+        """The losses since the last flush, step after step, as one flat tensor on the device; None if there are none.
+
+        Flat, because the names may change from step to step.
+        """
         if not self._pending:
             return None
-        return torch.stack([torch.stack([v.float() for v in values]) for _, _, values in self._pending])
+        return torch.stack([value.float() for _, _, values in self._pending for value in values])
 
     def flush(self, values: Tensor | None) -> None:
         """Write a line per pending step; `values` is what `fetch` returned, perhaps averaged over processes."""
         if values is None:
             return
-        rows = values.tolist()
-        for (facts, names, _), row in zip(self._pending, rows, strict=True):
-            losses = dict(zip(names, row, strict=True))
+        numbers = iter(values.tolist())
+        for facts, names, _ in self._pending:
+            losses = {name: next(numbers) for name in names}
             skipped = int(losses.pop("skipped", 0) > 0)
             self._write({"kind": "step", **facts, "losses": losses, **({"skipped": 1} if skipped else {})})
             if self._board:

@@ -23,7 +23,7 @@ def save_model_files(
     assert options.run is not None
     training = model_file.Training(
         algorithm=algorithm.name,
-        dataset=options.data.stem if options.data else "",
+        dataset=dataset_name(options.data) if options.data else "",
         steps=step,
         images_seen=images_seen,
         metrics=metrics,
@@ -38,6 +38,12 @@ def save_model_files(
             training=training,
         )
         model_file.save(options.run / f"{direction}.safetensors", network, info)
+
+
+def dataset_name(data: Path) -> str:
+    """What a model file calls the data set: its folder's or table's name, without what would make it a path."""
+    name = data.stem if data.suffix.lower() == ".csv" else data.name
+    return name.replace("/", "_").replace("\\", "_")
 
 
 def save_grid(path: Path, picture: Tensor) -> None:

@@ -9,11 +9,19 @@ from i2i.errors import ModelError
 from i2i.training.distributed import Processes
 
 
-def check_same(state: dict[str, Any], algorithm: Algorithm) -> None:
-    """Raises `ModelError` listing what differs between a state and the networks that are to go on from it."""
+def check_same(state: dict[str, Any], algorithm: Algorithm, direction: str) -> None:
+    """Raises `ModelError` listing what differs between a state and the networks that are to go on from it.
+
+    `direction` is the one in which `algorithm` sees the data.
+    """
     if state.get("algorithm") != algorithm.name:
         raise ModelError(
             f"the run's state is of {state.get('algorithm')!r}, this is {algorithm.name!r}: use another --run"
+        )
+    if (was := state.get("direction", direction)) != direction:
+        raise ModelError(
+            f"direction was {was!r}, is now {direction!r}: every network would go on with the other domain's "
+            f"pictures. Give --direction {was}, or another --run; --init-from takes weights alone."
         )
     before, now = state["architecture"], algorithm.architecture()
     differences = [

@@ -45,13 +45,19 @@ class RunFolder:
                 raise LockedError(f"{self.path}: another run writes here ({lock.read().strip()})") from None
             except OSError as error:
                 print(f"i2i: {self.path}: this file system cannot lock ({error.strerror})", file=sys.stderr)
-            lock.truncate(0)
-            lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {_now()}\n")
-            lock.flush()
+            self._sign(lock.fileno())
             for folder in (self.path, self.path / "samples"):
                 for stray in folder.glob(".i2i-*.part"):
                     stray.unlink(missing_ok=True)
             yield
+
+    def _sign(self, lock: int) -> None:
+        """Say in the lock who holds it. Not through the file's buffer, which would be tried again on closing."""
+        try:
+            os.ftruncate(lock, 0)
+            os.write(lock, f"pid {os.getpid()} on {socket.gethostname()} since {_now()}\n".encode())
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def changes(self, options: Any) -> dict[str, tuple[Any, Any]]:
         """Option → (before, now), against the configuration of the run so far."""

@@ -91,6 +91,12 @@ class States:
         self.prune()
         return path
 
+    def measured(self, step: int, metric: float | None) -> None:
+        """Note the metric of a state that is there already. Raises `OutputError`."""
+        entry = self._entry(step)
+        if metric is not None and "sha256" in entry:
+            self._write_manifest(step, size=entry["size"], sha256=entry["sha256"], metric=metric)
+
     def prune(self) -> None:
         """Delete states beyond the last `keep_last`, the best and every `keep_every`-th; nothing else, ever."""
         steps = [step for step in self.steps() if step not in self.damaged]

@@ -44,11 +44,14 @@ class LossScale:
             self.good = torch.where(self.good >= 2000, 0.0, self.good)
 
     def state(self) -> dict[str, Any]:
-        return {"scale": self.scale, "good": self.good}
+        return {"dynamic": self.dynamic, "scale": self.scale, "good": self.good}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.scale.copy_(state["scale"])
-        self.good.copy_(state["good"])
+        """Continue with this scale, if it was one of fp16 and this is: another precision has its own."""
+        was_dynamic = state.get("dynamic", float(state["scale"]) != 1)
+        if self.dynamic and was_dynamic:
+            self.scale.copy_(state["scale"])
+            self.good.copy_(state["good"])
 
 
 class Player:

@@ -16,7 +16,7 @@ from i2i.algorithms.algorithm import Algorithm
 from i2i.data.datasets import Datasets
 from i2i.data.loader import batches
 from i2i.data.pair import ImagePair
-from i2i.errors import DivergedError, Interrupted, ModelError, OutputError
+from i2i.errors import DivergedError, I2IError, Interrupted, ModelError, OutputError
 from i2i.networks.blocks import finite
 from i2i.training.distributed import Processes
 from i2i.training.ema import Averages
@@ -57,13 +57,14 @@ class Trainer:
         self.validation = Validation(options, self.observer, processes, self.signals)
         self.step = self.images_seen = 0
         self.save_due = self.started = False
+        self.damaged: set[str] = set()
         self.folder = RunFolder(options.run)
         self.states = States(options.run, options.keep_last, options.keep_every)
         self.log = RunLog(options.run, self.total_images, quiet=not processes.first)
         self.saver = Saver(self.states, self.log, processes, options.save_minutes)
 
     def fit(self) -> None:
-        """Train to the end. Raises `Interrupted` after a signal, once a state is saved."""
+        """Train to the end. Raises `Interrupted` after a signal, and what the data raise, once a state is saved."""
         lock = self.folder.locked() if self.processes.first else contextlib.nullcontext()
         with lock, self._accounted(), self.signals:
             self._start()
@@ -107,19 +108,9 @@ class Trainer:
         self.started = True
 
     def _loop(self) -> None:
-        options = self.options
         self.flushed_at = time.monotonic()
         self._validate_if_due()
-        stream = batches(
-            self.data.train,
-            self.images_seen,
-            self.total_images,
-            options.batch_size,
-            options.workers,
-            rank=self.processes.rank,
-            world_size=self.processes.world_size,
-            pin_memory=self.processes.device.type == "cuda",
-        )
+        stream = self._batches()
         with contextlib.closing(cast(Any, stream)):  # workers end before the run's end is told
             for batch in stream:
                 epoch = self.images_seen // self.epoch_length
@@ -130,7 +121,50 @@ class Trainer:
                 self.images_seen += self.images_per_step
                 facts = {"step": self.step, "images": self.images_seen, "epoch": epoch, "lr": lr}
                 self.log.step(facts | ({"damaged": list(batch.skipped)} if batch.skipped else {}), losses)
+                self._tell_damaged(batch.skipped)
                 self._after_step(epoch)
+
+    def _batches(self) -> Iterator[ImagePair]:
+        options = self.options
+        stream = batches(
+            self.data.train,
+            self.images_seen,
+            self.total_images,
+            options.batch_size,
+            options.workers,
+            rank=self.processes.rank,
+            world_size=self.processes.world_size,
+            pin_memory=self.processes.device.type == "cuda",
+        )
+        with self._steps_kept(), contextlib.closing(cast(Any, stream)):
+            yield from stream
+
+    @contextlib.contextmanager
+    def _steps_kept(self) -> Iterator[None]:
+        """What the data raise costs no step: a state is saved first. Not among several, for the others wait elsewhere.
+
+        To be entered between two steps only, when the state is one to go on from.
+        """
+        try:
+            yield
+        except I2IError:
+            moved = self.step != (self.saver.saved_step or 0)
+            if moved and self.processes.world_size == 1 and not float(self.train_step.bad_in_a_row):
+                with contextlib.suppress(I2IError):  # the first error is the one to tell
+                    self._save()
+            raise
+
+    def _tell_damaged(self, names: tuple[str, ...]) -> None:
+        """Each picture that another one stood in for is named once."""
+        for name in names:
+            if name not in self.damaged:
+                self.damaged.add(name)
+                self.log.event(self.step, f"cannot be read, the next one is used: {name!r}")
+
+    def _count_damaged(self) -> None:
+        damaged = set().union(*self.processes.gather(self.damaged))
+        if damaged:
+            self.log.event(self.step, f"{len(damaged)} damaged pictures were replaced")
 
     def _one_step(self, batch: ImagePair) -> dict[str, Tensor]:
         seed_step(self.options.seed, self.step, self.processes.rank)
@@ -153,10 +187,10 @@ class Trainer:
         stop, flush_now, save_now = self.processes.agree([self.signals.received, int(flush), int(self.saver.late())])
         if flush_now:
             self._flush()
-        if self.processes.first and (self.step == 1 or self.step % options.sample_every == 0):
-            self._sample()
         if (next_epoch := self.images_seen // self.epoch_length) > epoch:
             self.validation.epoch_ended(next_epoch)
+        if self.processes.first and (self.step == 1 or self.step % options.sample_every == 0):
+            self._sample()
         self._validate_if_due()
         self.save_due |= bool(save_now) or self.step % options.save_every == 0
         if stop:
@@ -192,7 +226,8 @@ class Trainer:
         return self.averages.networks() if self.averages else self.algorithm.translators()
 
     def _sample(self) -> None:
-        picture = self.observer.grid(self._kept(), self.options.samples)
+        with self._steps_kept():
+            picture = self.observer.grid(self._kept(), self.options.samples)
         try:
             save_grid(self.folder.path / "samples" / f"step-{self.step:08d}.png", picture)
         except (OutputError, OSError) as error:
@@ -202,16 +237,23 @@ class Trainer:
     def _validate_if_due(self) -> None:
         if not self.validation.due:
             return
-        numbers = self.validation.run(self._kept())
+        with self._steps_kept():
+            numbers = self.validation.run(self._kept(), self.step)
         if numbers is None:  # not one step further: it is of these weights, first thing after the resume
             self._stop(self.signals.received)
         self.log.validation(self.step, self.images_seen // self.epoch_length, numbers)
+        if self.step != self.saver.saved_step:
+            self.save_due |= self.validation.improved
+        elif self.processes.first:  # first thing after a resume: to write the state again would put it at risk
+            with contextlib.suppress(OutputError):
+                self.states.measured(self.step, self.validation.metric_at(self.step))
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs; in the first process, with every process's pools."""
         pools = self.processes.gather({name: pool.state() for name, pool in self.algorithm.pools().items()})
         return {
             "algorithm": self.algorithm.name,
+            "direction": self.options.direction,
             "architecture": self.algorithm.architecture(),
             "networks": {name: net.state_dict() for name, net in self.algorithm.networks().items()},
             "training": self.train_step.state(),
@@ -223,8 +265,8 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state`. Raises `ModelError` if it belongs to another algorithm or architecture."""
-        check_same(state, self.algorithm)
+        """Continue from `state`. Raises `ModelError` if it is of another algorithm, direction or architecture."""
+        check_same(state, self.algorithm, self.options.direction)
         for name, network in self.algorithm.networks().items():
             network.load_state_dict(state["networks"][name])
         self.train_step.load_state(state["training"])
@@ -244,13 +286,15 @@ class Trainer:
         (broken,) = self.processes.agree([int(not finite(list(tensors(state))))])
         if broken:
             raise self._diverged("weights are not finite")
-        self.saver.save(self.step, state, self.validation.metric, self._save_model_files)
+        self.saver.save(self.step, state, self.validation.metric_at(self.step), self._save_model_files)
 
     def _save_model_files(self) -> None:
-        metrics = {} if self.validation.metric is None else {"l1": self.validation.metric}
+        metric = self.validation.metric_at(self.step)
+        metrics = {} if metric is None else {"l1": metric}
         save_model_files(self.algorithm, self._kept(), self.options, self.step, self.images_seen, metrics)
 
     def _stop(self, number: int) -> NoReturn:
+        self._count_damaged()
         if self.step != self.saver.saved_step:
             self._save()
         if self.saver.missed:
@@ -258,9 +302,10 @@ class Trainer:
         if self.processes.first:
             self.log.event(self.step, f"stopped after step {self.step}; its state is saved")
             self.folder.status(status_for(number), self.step)
-        raise interrupted(number, "to go on, run the same command again")
+        raise interrupted(number, "to go on, run the same command again" if self.processes.first else "")
 
     def _finish(self) -> None:
+        self._count_damaged()
         if self.step != self.saver.saved_step:
             self._save()
         elif self.processes.first:

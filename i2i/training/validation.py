@@ -13,21 +13,30 @@ from i2i.training.signals import Signals
 
 
 class Validation:
-    """`metric` is the mean L1 of the last validation, if there was one and it is finite."""
+    """The metric is the mean L1 of the last validation; it belongs to the weights of that very step.
+
+    `improved`: whether the last validation, if its metric is finite, is the best so far.
+    """
 
     def __init__(self, options: RunOptions, observer: Observer, processes: Processes, signals: Signals) -> None:
         self.options, self.observer, self.processes, self.signals = options, observer, processes, signals
         self.plateau = Plateau(options.patience)
         self.due = False
-        self.metric: float | None = None
+        self.improved = False
+        self._measured: tuple[int, float] | None = None
+        self._best = math.inf
+
+    def metric_at(self, step: int) -> float | None:
+        """The metric of the weights of `step`, if they were validated and it is finite."""
+        return self._measured[1] if self._measured and self._measured[0] == step else None
 
     def epoch_ended(self, epoch: int) -> None:
         """To be called when `epoch` epochs are done."""
         every = self.options.validate_every
         self.due |= bool(every) and epoch % every == 0 and self.observer.data.validation is not None
 
-    def run(self, networks: dict[str, nn.Module]) -> dict[str, float] | None:
-        """The numbers of `Observer.validate`; None if a signal came, and it is still due."""
+    def run(self, networks: dict[str, nn.Module], step: int) -> dict[str, float] | None:
+        """The numbers of `Observer.validate` at `step`; None if a signal came, and it is still due."""
         # A process that stopped alone would leave the others waiting; alone, it may stop at once.
         alone = self.processes.world_size == 1
         numbers = self.observer.validate(
@@ -38,13 +47,24 @@ class Validation:
         self.due = False
         distances = [value for name, value in numbers.items() if name.endswith("/l1")]
         metric = sum(distances) / len(distances)
-        self.metric = metric if math.isfinite(metric) else None
+        self._measured = (step, metric) if math.isfinite(metric) else None
+        self.improved = metric < self._best  # false for NaN
+        self._best = metric if self.improved else self._best
         self.plateau.update(metric)
         return numbers
 
     def state(self) -> dict[str, Any]:
-        return {"plateau": self.plateau.state(), "validation_due": self.due, "metric": self.metric}
+        measured = list(self._measured) if self._measured else None
+        return {
+            "plateau": self.plateau.state(),
+            "validation_due": self.due,
+            "measured": measured,
+            "best_metric": self._best,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.plateau.load_state(state["plateau"])
-        self.due, self.metric = state["validation_due"], state["metric"]
+        self.due = state["validation_due"]
+        measured = state.get("measured")
+        self._measured = (measured[0], measured[1]) if measured else None
+        self._best = state.get("best_metric", math.inf)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,13 +193,67 @@ def test_open_datasets(tmp_path):
     (tmp_path / "trainA" / "1.png").write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"1 pictures cannot be read(.|\n)*1\.png"):
         open_datasets(dataclasses.replace(OPTIONS, data=tmp_path), paired=False)
+
+
+def test_what_is_left_out_is_named(tmp_path, capfd):
+    unpaired(tmp_path, a=40)
+    (tmp_path / "trainA" / "1.png").write_bytes(b"damaged")
+    (tmp_path / "trainA" / "\x1b.png").write_bytes(b"")
     open_datasets(dataclasses.replace(OPTIONS, data=tmp_path, on_bad="skip"), paired=False)
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.partition(str(tmp_path))[0] for line in lines] == ["i2i: left out: "] * 2
+    assert lines[0].endswith("\\x1b.png: empty file") and "trainA/1.png: not a PNG" in lines[1]
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"preprocess": "none"},
+            r"pictures are too small, with a side below 16:(.|\n)*flat\.png: 40x10, scaled to 40x8$",
+        ),
+        ({"preprocess": "scale_width", "load_size": 48}, r"flat\.png: 40x10, scaled to 48x12$"),
+        ({"preprocess": "scale_width", "load_size": 80}, None),
+        ({"preprocess": "scale_shortside"}, None),
+        ({"preprocess": "crop", "crop_size": 12}, r"side below 12:(.|\n)*flat\.png: 40x10$"),
+    ],
+)
+def test_pictures_too_small_for_the_network(tmp_path, paired, changes, message):
+    for i in range(3):
+        make(tmp_path / "trainA" / f"{i}.png", i)
+        make(tmp_path / "trainB" / f"{i}.png", i)
+    for name in ("trainA/flat.png",) if not paired else ("trainA/flat.png", "trainB/flat.png"):
+        images.write(tmp_path / name, images.Picture(np.zeros((10, 40, 3), np.uint8)))
+    options = dataclasses.replace(OPTIONS, data=tmp_path, **changes)
+    if message is None:
+        open_datasets(options, paired, multiple=4, minimum=16)
+        return
+    with pytest.raises(InputError, match=message):
+        open_datasets(options, paired, multiple=4, minimum=16)
+    unchecked = open_datasets(dataclasses.replace(options, check="off"), paired, multiple=4, minimum=16)
+    with pytest.raises(InputError, match=r"flat\.png: 40x10 pixels: too small"):
+        [unchecked.train[t] for t in range(4)]
 
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_open_toys(paired):
     opened = open_datasets(from_mapping(DataOptions, {"data": "toy", "crop_size": 32}), paired)
     assert opened.train[0].a.shape == opened.validation[0].b.shape == (3, 32, 32)
+
+
+def test_toys_that_do_not_fit_the_network():
+    options = DataOptions(data=Path("toy"), preprocess="none", crop_size=24)
+    with pytest.raises(UsageError, match=r"crop_size = 24.*at least 32"):
+        open_datasets(options, paired=True, multiple=4, minimum=32)
+    with pytest.raises(UsageError, match=r"crop_size = 24.*multiples of 16"):
+        open_datasets(options, paired=True, multiple=16, minimum=16)
+
+
+def test_a_folder_of_the_name_toy_is_used(tmp_path, monkeypatch):
+    unpaired(tmp_path / "toy")
+    monkeypatch.chdir(tmp_path)
+    assert len(open_datasets(dataclasses.replace(OPTIONS, data=Path("toy")), paired=False).train) == 5
 
 
 def test_data_is_wanted():

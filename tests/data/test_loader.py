@@ -131,6 +131,29 @@ def test_a_killed_worker_is_replaced(tmp_path):
     assert signal.getsignal(signal.SIGCHLD) == handler
 
 
+class Pictures(Failing):
+    """Large enough for shared memory, which a killed worker takes along."""
+
+    def __getitem__(self, t):
+        pair = super().__getitem__(t)
+        return ImagePair(pair.a.expand(1, 64, 64).clone(), pair.b.expand(1, 64, 64).clone())
+
+
+def test_finished_batches_of_a_killed_worker_are_prepared_again(tmp_path):
+    got = batches(Pictures(DieOnce(str(tmp_path / "dead")), 9), 0, 24, 1, 1)
+    assert numbers(got) == [[t] for t in range(24)]
+    assert (tmp_path / "dead").exists()
+
+
+def find_nothing(t):
+    open("/nowhere/at/all").close()  # noqa: PTH123
+
+
+def test_a_missing_file_is_not_taken_for_a_killed_worker():
+    with pytest.raises(FileNotFoundError, match="Caught FileNotFoundError"):
+        list(batches(Failing(find_nothing, 1), 0, 4, 2, 1))
+
+
 def test_workers_that_are_killed_again_and_again(monkeypatch):
     monkeypatch.setattr(loader, "MAX_RESTARTS", 0)
     with pytest.raises(I2IError, match=r"killed 1 times at the samples 3:"):

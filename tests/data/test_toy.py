@@ -6,6 +6,7 @@ import torch
 
 from i2i import images
 from i2i.data import folders
+from i2i.data.check import check
 from i2i.data.toy import LABEL_COLOURS, ToyPairs, ToyUnpaired, true_map, write_folder
 from i2i.errors import UsageError
 
@@ -73,7 +74,7 @@ def test_folders(tmp_path):
     assert [len(side) for side in folders.unpaired(tmp_path / "u", "train")] == [4, 4]
     assert [len(side) for side in folders.unpaired(tmp_path / "u", "test")] == [1, 1]
     records = folders.paired(tmp_path / "p", "train")
-    assert len(records) == 4 and folders.check(records, "full") == []
+    assert len(records) == 4 and check(records, "full") == []
     first = images.read(records[0].a).pixels
     assert np.array_equal(first[:, :16], images.to_pixels(ToyPairs(16)[0].a))
 

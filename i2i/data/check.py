@@ -1,0 +1,105 @@
+"""A look at every picture of a data set before training: damage, sizes that differ, sizes too small."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from i2i import images
+from i2i.data.folders import PairRecord, listed
+from i2i.errors import ImageError, InputError
+
+Check = Literal["quick", "full", "off"]
+Size = tuple[int, int]
+
+MAX_DAMAGED = 0.05
+
+
+def check(
+    records: Iterable[Path | PairRecord],
+    mode: Check = "quick",
+    minimum: int = 1,
+    scaled: Callable[[Size], Size] = lambda size: size,
+) -> list[tuple[Path, str]]:
+    """The damaged files among the records, each with the reason; `quick` reads headers, `full` decodes.
+
+    `scaled` takes (width, height) of a picture to what it is resized to. Raises `InputError` for pairs side
+    by side of odd width, for pairs in two files of different sizes, for pictures that have a side below
+    `minimum` once resized, and if more than 5 % of the files are damaged.
+    """
+    if mode == "off":
+        return []
+    wanted = list(records)
+    files = [path for record in wanted for path in _files(record)]
+    measure = images.probe if mode == "quick" else _decoded_size
+    with ThreadPoolExecutor() as pool:
+        measured = dict(zip(files, pool.map(lambda path: _measured(measure, path), files), strict=True))
+    damaged = [(path, size) for path, size in measured.items() if isinstance(size, str)]
+    if len(damaged) > MAX_DAMAGED * len(measured):
+        lines = [f"{path}: {reason}" for path, reason in damaged]
+        raise InputError(
+            f"{len(damaged)} of {len(measured)} pictures cannot be read, more than the {MAX_DAMAGED:.0%} "
+            f"that may be left out:{listed(lines)}"
+        )
+    _check_pairs([r for r in wanted if isinstance(r, PairRecord)], measured)
+    _check_minimum(wanted, measured, minimum, scaled)
+    return damaged
+
+
+def _check_pairs(records: list[PairRecord], measured: dict[Path, Size | str]) -> None:
+    odd, unequal = [], []
+    for record in records:
+        a, b = (measured[path] for path in (record.a, record.b or record.a))
+        if isinstance(a, str) or isinstance(b, str):
+            continue
+        if record.b is None and a[0] % 2:
+            odd.append(f"{record.a}: {_shown(a)}")
+        elif record.b is not None and a != b:
+            unequal.append(f"{record.a}: {_shown(a)}, {record.b}: {_shown(b)}")
+    if odd:
+        raise InputError(f"{len(odd)} pictures have an odd width; A and B side by side have equal widths:{listed(odd)}")
+    if unequal:
+        raise InputError(f"{len(unequal)} pairs differ in size:{listed(unequal)}")
+
+
+def _check_minimum(
+    records: list[Path | PairRecord],
+    measured: dict[Path, Size | str],
+    minimum: int,
+    scaled: Callable[[Size], Size],
+) -> None:
+    small = []
+    for record in records:
+        halves = 2 if isinstance(record, PairRecord) and record.b is None else 1
+        for path in _files(record):
+            found = measured[path]
+            if isinstance(found, str):
+                continue
+            size = found[0] // halves, found[1]
+            result = scaled(size)
+            if min(result) < minimum:
+                small.append(f"{path}: {_shown(size)}" + (f", scaled to {_shown(result)}" if result != size else ""))
+    if small:
+        raise InputError(f"{len(small)} pictures are too small, with a side below {minimum}:{listed(small)}")
+
+
+def _shown(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _files(record: Path | PairRecord) -> list[Path]:
+    if isinstance(record, Path):
+        return [record]
+    return [record.a] if record.b is None else [record.a, record.b]
+
+
+def _measured(measure: Callable[[Path], Size], path: Path) -> Size | str:
+    try:
+        return measure(path)
+    except ImageError as error:
+        return str(error)
+
+
+def _decoded_size(path: Path) -> Size:
+    height, width = images.read(path).pixels.shape[:2]
+    return width, height

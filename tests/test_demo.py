@@ -1,0 +1,30 @@
+"""The demo, as a user runs it: slow, because it really trains."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_the_demo_makes_a_contact_sheet_that_shows_a_translation(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts/demo.py"), "--out", str(tmp_path / "demo")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    sheet = Path(done.stdout.strip().splitlines()[-1])
+    assert Image.open(sheet).size[0] > 600
+    log = (tmp_path / "demo/run/log.jsonl").read_text()
+    assert "resumed at step" in log
+
+
+def test_the_demo_does_not_replace_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "holiday.txt").write_text("keep me")
+    command = [sys.executable, str(ROOT / "scripts/demo.py"), "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "not from an earlier demo" in done.stderr
+    assert (tmp_path / "holiday.txt").read_text() == "keep me"
