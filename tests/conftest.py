@@ -13,9 +13,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from golden_rule import rows
-
-GOLDEN = {"network_row": "networks", "training_row": "training", "schedule_row": "schedules"}
+from golden_rule import GOLDEN, rows
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = config.getoption("--golden")
     if not folder.is_dir():
         raise pytest.UsageError(f"--golden {folder}: not a folder")
+    if not any(rows(folder, name) for name in GOLDEN.values()):
+        names = ", ".join(f"{name}.json" for name in GOLDEN.values())
+        raise pytest.UsageError(f"--golden {folder}: no rows ({names})")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -39,6 +40,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if fixture in metafunc.fixturenames:
             found = rows(metafunc.config.getoption("--golden"), name)
             metafunc.parametrize(fixture, found, ids=[f"{i}-{_label(row)}" for i, row in enumerate(found)])
+
+
+@pytest.fixture
+def not_utf8(tmp_path: Path) -> str:
+    """The beginning of a name that is not UTF-8, where the file system takes such names."""
+    name = "\udcff\udcfe"
+    try:
+        (tmp_path / name).touch()
+    except OSError:
+        pytest.skip("this file system wants names in UTF-8")
+    (tmp_path / name).unlink()
+    return name
 
 
 def _label(row: Any) -> str:

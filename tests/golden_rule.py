@@ -11,6 +11,8 @@ from torch import Tensor
 
 Listing = Sequence[tuple[str, Sequence[int]]]
 
+GOLDEN = {"network_row": "networks", "training_row": "training", "schedule_row": "schedules"}
+
 
 def rule(shape: Sequence[int], seed: int) -> Tensor:
     """A standard normal tensor of that shape, float32, on the CPU."""

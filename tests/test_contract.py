@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from i2i.algorithms.algorithm import Algorithm, PartialLosses
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyPairs, ToyUnpaired
+from i2i.losses.adversarial import GanMode
 from i2i.networks.blocks import for_translation, has_batch_norm
 from i2i.training.distributed import Processes
 from i2i.training.options import RunOptions
@@ -121,6 +122,38 @@ def test_micro_batches_add_up(name: str, parts: int) -> None:
     for network, module in made[0][1].items():
         for key, value in module.state_dict().items():
             torch.testing.assert_close(value, made[1][1][network].state_dict()[key], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", get_args(GanMode))
+def test_every_game_is_played(name: str, mode: GanMode) -> None:
+    """With its penalty in the losses, which moves the discriminators elsewhere than they would go without."""
+    penalised = mode in ("wgangp", "nonsaturating")
+    made = []
+    for weight in (10.0, 0.0):
+        algorithm = build(name, gan_mode=mode, norm="instance", dropout=False, lambda_gp=weight, r1_gamma=weight)
+        step = TrainingStep(algorithm, RunOptions(micro_batches=2), ALONE)
+        torch.manual_seed(0)  # of the points between real and fake
+        losses = step(batch(2), 0)
+        assert float(losses["skipped"]) == 0
+        penalties = {key: float(value) for key, value in losses.items() if "penalty" in key}
+        assert bool(penalties) == penalised
+        assert all((value > 0) == (weight > 0) for value in penalties.values())
+        moments = step.players["discriminator"].optimizer.state_dict()["state"]  # Adam's first step is a sign
+        made.append([moment["exp_avg"] for moment in moments.values()])
+    assert all(map(torch.allclose, *made)) != penalised
+
+
+def test_options_of_one_algorithm(name: str) -> None:
+    """Each switch that builds another game plays a step, in parts."""
+    switches = {"pix2pix": [{"conditional": False}], "cyclegan": [{"lambda_identity": 0.0}, {"pool_size": 0}]}
+    for options in switches.get(name, []):
+        algorithm = build(name, norm="instance", **options)
+        before = copy.deepcopy(algorithm.networks())
+        losses = TrainingStep(algorithm, RunOptions(micro_batches=2), ALONE)(batch(2), 0)
+        assert float(losses["skipped"]) == 0
+        assert all(bool(torch.isfinite(loss)) for loss in losses.values())
+        for network, module in algorithm.networks().items():
+            assert not all(map(torch.equal, module.parameters(), before[network].parameters())), network
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

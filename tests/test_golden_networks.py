@@ -1,10 +1,13 @@
 """Fidelity of the networks: the recorded answers of the reference for drawn weights."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from golden_rule import draw, rule, summary
+from golden_rule import GOLDEN, draw, rows, rule, summary
 
 from i2i.networks import blocks
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
@@ -13,6 +16,17 @@ from i2i.networks.unet import UNetConfig
 from i2i.translation import foreign
 
 Row = dict[str, Any]
+
+
+@pytest.mark.parametrize("name", GOLDEN.values())
+def test_there_are_golden_numbers(name: str) -> None:
+    assert rows(Path(__file__).parent / "golden", name)
+
+
+def test_another_folder_without_rows_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--golden", str(tmp_path), __file__]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR and f"--golden {tmp_path}: no rows" in done.stderr
 
 
 def _converted(row: Row) -> tuple[Any, torch.nn.Module]:

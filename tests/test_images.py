@@ -1,6 +1,8 @@
 """Pictures in and out: depth, alpha, orientation, limits, damage, and files that appear whole or not at all."""
 
+import contextlib
 import io
+import multiprocessing
 import os
 import random
 import socket
@@ -8,6 +10,7 @@ import stat
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -318,6 +321,9 @@ SEEDS = {
 }
 
 
+FUZZ_LIMITS = Limits(pixels=1 << 22)
+
+
 def _mutated(data, dice):
     data = bytearray(data)
     for _ in range(dice.randint(1, 4)):
@@ -348,27 +354,50 @@ def _repaired(data):
     return out + data[place:]
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", SEEDS)
-def test_any_bytes_give_a_picture_or_an_image_error(tmp_path, name):
-    dice = random.Random(name)
-    path = tmp_path / "mutated"
-    small = Limits(pixels=1 << 22)
-    for _ in range(60):
+def _fuzz(path, name, part, count):
+    """`count` mutations of a seed, each a picture or an `ImageError`; how many were pictures."""
+    dice = random.Random(f"{name} {part}")
+    whole = 0
+    for _ in range(count):
         data = _mutated(SEEDS[name], dice)
         if name.startswith("png") and dice.random() < 0.7:
             data = _repaired(data)
-        try:
-            picture = decode(data, small)
-        except ImageError as error:
-            assert str(error)
-        else:
-            assert picture.pixels.ndim == 3 and picture.pixels.dtype in (np.uint8, np.uint16, np.float32)
+        whole += _decodes(data)
         path.write_bytes(data)
-        try:
-            probe(path, small)
-        except ImageError:
-            continue
+        with contextlib.suppress(ImageError):
+            probe(path, FUZZ_LIMITS)
+    return whole
+
+
+def _decodes(data):
+    try:
+        picture = decode(data, FUZZ_LIMITS)
+    except ImageError as error:
+        assert str(error)
+        return False
+    assert picture.pixels.ndim == 3 and picture.pixels.dtype in (np.uint8, np.uint16, np.float32)
+    return True
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SEEDS)
+def test_any_bytes_give_a_picture_or_an_image_error(tmp_path, name):
+    _fuzz(tmp_path / "mutated", name, 0, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_twenty_thousand_mutations_give_a_picture_or_an_image_error(tmp_path):
+    # in processes of their own: a decoder that crashes breaks the pool, not the tests
+    parts, count = 4, -(-20_000 // (4 * len(SEEDS)))
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        jobs = [
+            pool.submit(_fuzz, tmp_path / f"{i}-{part}", name, part, count)
+            for i, name in enumerate(SEEDS)
+            for part in range(1, parts + 1)
+        ]
+        whole = sum(job.result() for job in jobs)
+    assert 0 < whole < len(jobs) * count
 
 
 @settings(max_examples=50, deadline=None)
@@ -408,9 +437,11 @@ def test_special_files_do_not_block(tmp_path):
             read(path)
 
 
-@pytest.mark.parametrize(
-    "name", ["with space'\".png", "new\nline.png", "-x.png", "\udcff\udcfe.png", "x" * 251 + ".png"]
-)
+def test_names_that_are_not_utf8(tmp_path, not_utf8):
+    test_odd_names(tmp_path, f"{not_utf8}.png")
+
+
+@pytest.mark.parametrize("name", ["with space'\".png", "new\nline.png", "-x.png", "x" * 251 + ".png"])
 def test_odd_names(tmp_path, name):
     path = tmp_path / name
     write(path, Picture(gradient()))

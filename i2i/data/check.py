@@ -18,14 +18,13 @@ MAX_DAMAGED = 0.05
 def check(
     records: Iterable[Path | PairRecord],
     mode: Check = "quick",
-    minimum: int = 1,
-    scaled: Callable[[Size], Size] = lambda size: size,
+    complaint: Callable[[int, int], str] = lambda height, width: "",
 ) -> list[tuple[Path, str]]:
     """The damaged files among the records, each with the reason; `quick` reads headers, `full` decodes.
 
-    `scaled` takes (width, height) of a picture to what it is resized to. Raises `InputError` for pairs side
-    by side of odd width, for pairs in two files of different sizes, for pictures that have a side below
-    `minimum` once resized, and if more than 5 % of the files are damaged.
+    `complaint` says what is wrong with a height and width, or nothing. Raises `InputError` for pairs side by
+    side of odd width, for pairs in two files of different sizes, for sizes with a complaint, and if more than
+    5 % of the files are damaged.
     """
     if mode == "off":
         return []
@@ -42,7 +41,7 @@ def check(
             f"that may be left out:{listed(lines)}"
         )
     _check_pairs([r for r in wanted if isinstance(r, PairRecord)], measured)
-    _check_minimum(wanted, measured, minimum, scaled)
+    _check_sizes(wanted, measured, complaint)
     return damaged
 
 
@@ -62,25 +61,18 @@ def _check_pairs(records: list[PairRecord], measured: dict[Path, Size | str]) ->
         raise InputError(f"{len(unequal)} pairs differ in size:{listed(unequal)}")
 
 
-def _check_minimum(
-    records: list[Path | PairRecord],
-    measured: dict[Path, Size | str],
-    minimum: int,
-    scaled: Callable[[Size], Size],
+def _check_sizes(
+    records: list[Path | PairRecord], measured: dict[Path, Size | str], complaint: Callable[[int, int], str]
 ) -> None:
-    small = []
+    unfit = []
     for record in records:
         halves = 2 if isinstance(record, PairRecord) and record.b is None else 1
         for path in _files(record):
-            found = measured[path]
-            if isinstance(found, str):
-                continue
-            size = found[0] // halves, found[1]
-            result = scaled(size)
-            if min(result) < minimum:
-                small.append(f"{path}: {_shown(size)}" + (f", scaled to {_shown(result)}" if result != size else ""))
-    if small:
-        raise InputError(f"{len(small)} pictures are too small, with a side below {minimum}:{listed(small)}")
+            size = measured[path]
+            if not isinstance(size, str) and (reason := complaint(size[1], size[0] // halves)):
+                unfit.append(f"{path}: {reason}")
+    if unfit:
+        raise InputError(f"{len(unfit)} pictures cannot be used:{listed(unfit)}")
 
 
 def _shown(size: Size) -> str:

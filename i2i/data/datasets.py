@@ -216,11 +216,7 @@ def _unpaired(options: DataOptions, data: Path, multiple: int, minimum: int) -> 
 
 
 def _check(options: DataOptions, records: Sequence[Path | PairRecord], transform: "Transform") -> None:
-    def scaled(size: tuple[int, int]) -> tuple[int, int]:
-        height, width = transform.resized(size[1], size[0])
-        return width, height
-
-    damaged = check(records, options.check, transform.smallest, scaled)
+    damaged = check(records, options.check, transform.complaint)
     if not damaged:
         return
     lines = [f"{path}: {reason}" for path, reason in damaged]

@@ -17,8 +17,9 @@ from i2i.errors import I2IError, UsageError
 
 MAX_RESTARTS = 3
 _GRACE_SECONDS = 10
-# how torch begins its message about a worker that was killed, unlike one that raised an exception
-_KILLED = "DataLoader worker (pid"
+# how torch begins its message about a worker that was killed, and about its thread that pins memory, which ends
+# when it cannot fetch a batch of such a worker
+_KILLED = ("DataLoader worker (pid", "Pin memory thread exited")
 # how it begins the message of an exception that a worker raised
 _RAISED = "Caught "
 
@@ -38,8 +39,8 @@ def batches(
     `dataset[t]` is a sample for every t >= 0. Each batch is an `ImagePair` of (batch_size, C, H, W); a last
     one that would be short is completed with the samples that follow. The global random state is not touched.
     A worker that is killed is replaced and its batches prepared again; after three times at one batch
-    `I2IError` is raised. An `I2IError` of the data set, such as `InputError` for a damaged picture, arrives as it was raised;
-    `UsageError` says that the pictures of a batch differ in size.
+    `I2IError` is raised. An `I2IError` of the data set, such as `InputError` for a damaged picture, arrives as
+    it was raised; `UsageError` says that the pictures of a batch differ in size.
     """
     stride = batch_size * world_size
     next_batch = start + rank * batch_size
@@ -93,7 +94,7 @@ def _prepare(
         except StopIteration:
             return
         except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-            if _says_killed(error):
+            if workers and _says_killed(error):
                 raise _WorkerKilled(str(error), samples.current()) from None
             raise
         yield batch

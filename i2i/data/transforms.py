@@ -45,29 +45,33 @@ class Transform:
     def __call__(self, seed: int, a: Pixels, b: Pixels | None = None) -> tuple[Pixels, Pixels | None]:
         """(H, W, C) uint8 or uint16, any channels. The same `seed` gives the same crop and flip.
 
-        Raises `InputError` if the two sizes differ or the picture is smaller than `smallest`.
+        Raises `InputError` if the two sizes differ, or with the `complaint` about a picture that is too small.
         """
         size = a.shape[0], a.shape[1]
         if b is not None and b.shape[:2] != size:
             raise InputError(f"sizes differ: {size[1]}x{size[0]} and {b.shape[1]}x{b.shape[0]}")
-        target = self.resized(*size)
-        if min(target) < self.smallest:
-            raise InputError(f"{size[1]}x{size[0]} pixels: too small, with a side below {self.smallest}")
+        if complaint := self.complaint(*size):
+            raise InputError(complaint)
+        target = self._resized(*size)
         compose = _compose(size, target, self.crop_size if self._crops else 0, self.flip, self.train)
         compose.set_random_seed(seed)
         done = compose(image=a) if b is None else compose(image=a, b=b)
         return done["image"], done.get("b")
 
-    @property
-    def smallest(self) -> int:
-        """What the sides of a resized picture must be at least: the crop, else what the network takes."""
-        return self.crop_size if self._crops else self.minimum
+    def complaint(self, height: int, width: int) -> str:
+        """What is wrong with a picture of that size; empty if nothing is."""
+        target = self._resized(height, width)
+        if min(target) >= (self.crop_size if self._crops else self.minimum):
+            return ""
+        scaled = "" if target == (height, width) else f", scaled to {target[1]}x{target[0]}"
+        limit = f"the crop of {self.crop_size}" if self._crops else f"the {self.minimum} that the network takes"
+        return f"{width}x{height} pixels{scaled}: too small, a side is below {limit}"
 
     @property
     def _crops(self) -> bool:
         return self.preprocess not in ("scale_width", "none")
 
-    def resized(self, height: int, width: int) -> _Size:
+    def _resized(self, height: int, width: int) -> _Size:
         """(height, width) after resizing, before cropping."""
         load = self.load_size if self.train or not self._crops else self.crop_size
         if self.preprocess == "resize_and_crop":

@@ -6,9 +6,7 @@ from torch import Tensor
 
 def _intensities(made: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
     if made.shape != expected.shape:
-        raise ValueError(
-            f"images of shapes {tuple(made.shape)} and {tuple(expected.shape)} cannot be compared"
-        )
+        raise ValueError(f"images of shapes {tuple(made.shape)} and {tuple(expected.shape)} cannot be compared")
     return (made.float() + 1) / 2, (expected.float() + 1) / 2
 
 

@@ -74,7 +74,7 @@ class Picture:
 
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:
-    """(H, W, C) as (H, W, channels): kept, one replicated to any number, or RGB to Rec. 601 luminance.
+    """(H, W, C) as (H, W, channels): kept, one replicated to three, or RGB to Rec. 601 luminance.
 
     Raises `ImageError` for any other change.
     """

@@ -52,9 +52,7 @@ def _patchgan(width: int) -> PatchGANConfig:
     for layers in range(1, 9):
         if PatchGANConfig(layers=layers).receptive_field == width:
             return PatchGANConfig(layers=layers)
-    raise UsageError(
-        f"patchgan_{width}: the patch must be 16, 34, 70, 142, 286, 574, 1150 or 2302 pixels wide"
-    )
+    raise UsageError(f"patchgan_{width}: the patch must be 16, 34, 70, 142, 286, 574, 1150 or 2302 pixels wide")
 
 
 _GENERATOR_FAMILIES: dict[str, Callable[[int], GeneratorConfig]] = {
@@ -64,9 +62,7 @@ _GENERATOR_FAMILIES: dict[str, Callable[[int], GeneratorConfig]] = {
 _DISCRIMINATOR_FAMILIES: dict[str, Callable[[int], DiscriminatorConfig]] = {r"patchgan_(\d{1,4})": _patchgan}
 
 
-def _find(
-    what: str, name: str, known: Mapping[str, Any], families: Mapping[str, Callable[[int], Any]]
-) -> Any:
+def _find(what: str, name: str, known: Mapping[str, Any], families: Mapping[str, Callable[[int], Any]]) -> Any:
     if name in known:
         return known[name]
     for pattern, make in families.items():
@@ -79,9 +75,7 @@ def _configure(config: Any, options: Mapping[str, Any]) -> Any:
     known = [field.name for field in dataclasses.fields(config)]
     for key in options:
         if key not in known:
-            raise UsageError(
-                f"{config.kind} has no option {key!r}.{nearest(key, known)} Known: {', '.join(known)}."
-            )
+            raise UsageError(f"{config.kind} has no option {key!r}.{nearest(key, known)} Known: {', '.join(known)}.")
     return checked(dataclasses.replace(config, **options))
 
 

@@ -21,7 +21,7 @@ class TrainingOptions:
     n_epochs: Annotated[int, Ge(0)] = 100
     """Epochs at the full learning rate. An epoch is as long as the longer domain."""
     n_epochs_decay: Annotated[int, Ge(0)] = 100
-    """Epochs in which it falls to zero."""
+    """Epochs after those: linear falls towards zero in them (cosine, whose half period is n_epochs, rises again)."""
     max_steps: Annotated[int, Ge(1)] | None = None
     """Stop after this many steps, whatever the epochs (the learning rates stay those of the epochs)."""
     lr: Annotated[float, Interval(gt=0, le=1e10)] = 2e-4

@@ -164,7 +164,8 @@ class Trainer:
     def _count_damaged(self) -> None:
         damaged = set().union(*self.processes.gather(self.damaged))
         if damaged:
-            self.log.event(self.step, f"{len(damaged)} damaged pictures were replaced")
+            what = "damaged picture was" if len(damaged) == 1 else "damaged pictures were"
+            self.log.event(self.step, f"{len(damaged)} {what} replaced")
 
     def _one_step(self, batch: ImagePair) -> dict[str, Tensor]:
         seed_step(self.options.seed, self.step, self.processes.rank)

@@ -14,8 +14,9 @@ from typing import Literal
 
 import torch
 
+from i2i.cli import printable
 from i2i.config import nearest
-from i2i.data.folders import find_images
+from i2i.data.folders import find_images, listed
 from i2i.errors import I2IError, ImageError, InputError, OutputError, SomeFailed, UsageError
 from i2i.images import SUFFIXES, read, write
 from i2i.translation.translator import Translator, load_translator
@@ -26,7 +27,6 @@ Progress = Callable[[int, int, Path], None]
 Status = Literal["done", "skipped", "failed"]
 
 MAX_SIZE = 65_535
-_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _check_collisions(jobs: Sequence[Job]) -> None:
     counts = Counter(key(job) for job in jobs)
     clashing = sorted((job for job in jobs if counts[key(job)] > 1), key=lambda job: (key(job), str(job.source)))
     if clashing:
-        pairs = _listing([f"{_shown(job.source)} → {_shown(job.target)}" for job in clashing])
+        pairs = listed([f"{_shown(job.source)} → {_shown(job.target)}" for job in clashing])
         raise UsageError(f"{len(clashing)} inputs share their output paths:{pairs}")
 
 
@@ -184,7 +184,7 @@ def _check_targets(jobs: Sequence[Job], existing_allowed: bool) -> set[Job]:
         if job.target.is_dir():
             raise UsageError(f"{_shown(job.target)} is a folder where a picture would be written")
     if existing and not existing_allowed:
-        names = _listing([_shown(job.target) for job in jobs if job in existing])
+        names = listed([_shown(job.target) for job in jobs if job in existing])
         raise UsageError(f"{len(existing)} outputs exist; choose --overwrite or --skip-existing:{names}")
     return existing
 
@@ -251,11 +251,6 @@ def _remove_strays(folders: set[Path], before: float) -> None:
                     stray.unlink()
 
 
-def _listing(lines: Sequence[str]) -> str:
-    more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-    return "".join(f"\n  {line}" for line in [*lines[:_LISTED], *more])
-
-
 def _shown(path: Path) -> str:
-    """A path for a message: control characters and undecodable bytes escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
+    """A path for a message, on one line: control characters and undecodable bytes escaped."""
+    return printable(str(path)).replace("\n", "\\n")

@@ -20,9 +20,7 @@ from i2i.config import checked
 from i2i.errors import ModelError, UsageError
 from i2i.networks import NetworkConfig
 from i2i.networks.blocks import conv_bias
-from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
-from i2i.networks.resnet import ResnetConfig
-from i2i.networks.unet import UNetConfig
+from i2i.translation.reference import KNOWN, Shapes, listing, recognised
 from i2i.translation.weights import (
     MAX_FILE_BYTES,
     MAX_TENSORS,
@@ -32,8 +30,6 @@ from i2i.translation.weights import (
 )
 
 StateDict = dict[str, Tensor]
-Shapes = Mapping[str, tuple[int, ...]]
-KNOWN = "a residual generator, a U-Net, a PatchGAN or a PixelGAN of pytorch-CycleGAN-and-pix2pix"
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -107,8 +103,8 @@ def convert(state_dict: Mapping[str, Any], *, dropout: bool | None = None) -> tu
     """
     tensors = _without_instance_statistics(_without_prefixes(state_dict))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    config = _limited(_recognised(shapes, dropout))
-    expected = _listing(config)
+    config = _limited(recognised(shapes, dropout))
+    expected = listing(config)
     for name, (_, shape) in expected.items():
         if name.endswith("num_batches_tracked") and name not in tensors:  # written since torch 0.4.1
             tensors[name] = torch.zeros(shape, dtype=torch.int64)
@@ -123,13 +119,13 @@ def to_reference(config: NetworkConfig, state_dict: Mapping[str, Tensor]) -> Sta
     Raises `ModelError` if other tensors are there than `config` has, and for a network that the reference
     cannot build, such as norm `none` with biases, so that its keys would be taken for another one.
     """
-    expected = _listing(config)
+    expected = listing(config)
     missing = [ours for ours, _ in expected.values() if ours not in state_dict]
     if missing or len(state_dict) != len(expected):
         extra = sorted(set(state_dict) - {ours for ours, _ in expected.values()})
         raise ModelError(f"not the tensors of this {config.kind}: missing {missing[:3]}, unexpected {extra[:3]}")
     shapes = {name: shape for name, (_, shape) in expected.items()}
-    again = _recognised(shapes, getattr(config, "dropout", None))
+    again = recognised(shapes, getattr(config, "dropout", None))
     if _explicit(again) != _explicit(config):
         raise ModelError(f"the reference's layout cannot express {config}: it would be read as {again}")
     return {name: state_dict[ours] for name, (ours, _) in expected.items()}
@@ -161,128 +157,11 @@ def _without_instance_statistics(tensors: StateDict) -> StateDict:
     return {name: tensor for name, tensor in tensors.items() if belongs(name)}
 
 
-def _recognised(shapes: Shapes, dropout: bool | None) -> NetworkConfig:
-    if any(name.endswith(".filt") for name in shapes):
-        raise ModelError(f"looks like a generator of CUT with anti-aliased sampling; expected {KNOWN}")
-    if "model.model.0.weight" in shapes:
-        return _unet(shapes, dropout)
-    if "model.1.weight" in shapes:
-        return _resnet(shapes)
-    if "model.0.weight" in shapes:
-        return _patchgan(shapes)
-    if "net.0.weight" in shapes:
-        return _pixelgan(shapes)
-    first = ", ".join(name[:60] for name in list(shapes)[:3]) or "none"
-    raise ModelError(f"no network that is known: its first keys are {first}; expected {KNOWN}")
-
-
-def _resnet(shapes: Shapes) -> ResnetConfig:
-    blocks = sum(bool(re.fullmatch(r"model\.\d+\.conv_block\.1\.weight", name)) for name in shapes)
-    width, channels = _convolution(shapes, "model.1")
-    return ResnetConfig(
-        in_channels=channels,
-        out_channels=_convolution(shapes, f"model.{17 + blocks}")[0],
-        width=width,
-        blocks=blocks,
-        dropout=blocks > 0 and "model.10.conv_block.5.weight" not in shapes,
-        **_normalised(shapes, "model.1", "model.2"),
-    )
-
-
-def _unet(shapes: Shapes, dropout: bool | None) -> UNetConfig:
-    width, channels = _convolution(shapes, "model.model.0")
-    norm = _normalised(shapes, "model.model.0", "model.model.1.model.2")
-    downs = (re.fullmatch(r"model\.model\.1((?:\.model\.3)*)\.model\.1\.weight", name) for name in shapes)
-    return UNetConfig(
-        in_channels=channels,
-        out_channels=_convolution(shapes, "model.model.3")[1],  # transposed: (in, out, 4, 4)
-        width=width,
-        depth=2 + max((match[1].count("3") for match in downs if match), default=-1),
-        dropout=norm["norm"] == "batch" if dropout is None else dropout,
-        **norm,
-    )
-
-
-def _patchgan(shapes: Shapes) -> PatchGANConfig:
-    width, channels = _convolution(shapes, "model.0")
-    convolutions = sum(len(shape) == 4 for shape in shapes.values())
-    norm = _normalised(shapes, "model.2", "model.3")
-    return PatchGANConfig(in_channels=channels, width=width, layers=convolutions - 2, **norm)
-
-
-def _pixelgan(shapes: Shapes) -> PixelGANConfig:
-    width, channels = _convolution(shapes, "net.0")
-    return PixelGANConfig(in_channels=channels, width=width, **_normalised(shapes, "net.2", "net.3"))
-
-
-def _convolution(shapes: Shapes, module: str) -> tuple[int, int]:
-    shape = shapes.get(f"{module}.weight")
-    if shape is None or len(shape) != 4:
-        found = "is missing" if shape is None else f"has the shape {shape}"
-        raise ModelError(f"{module}.weight {found}, where a convolution was expected in {KNOWN}")
-    return shape[0], shape[1]
-
-
-def _normalised(shapes: Shapes, convolution: str, norm: str) -> dict[str, Any]:
-    if f"{norm}.weight" in shapes:
-        return {"norm": "batch", "bias": True if f"{convolution}.bias" in shapes else None}
-    if f"{convolution}.bias" in shapes:
-        return {"norm": "instance"}
-    return {"norm": "none", "bias": False}
-
-
 def _limited(config: NetworkConfig) -> NetworkConfig:
     try:
         return checked(config)
     except UsageError as error:
         raise ModelError(f"looks like a {config.kind} out of our limits: {error}") from None
-
-
-def _listing(config: NetworkConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """The reference's name → our name and shape, in the reference's order, which is also ours."""
-    with torch.device("meta"):
-        ours = config.build().state_dict()
-    modules = _modules(config)
-    listing = {}
-    for name, tensor in ours.items():
-        module, _, leaf = name.rpartition(".")
-        listing[f"{modules[module]}.{leaf}"] = (name, tuple(tensor.shape))
-    return listing
-
-
-def _modules(config: NetworkConfig) -> dict[str, str]:
-    """Our module → the reference's."""
-    if isinstance(config, ResnetConfig):
-        return _resnet_modules(config)
-    if isinstance(config, UNetConfig):
-        return _unet_modules(config)
-    if isinstance(config, PatchGANConfig):
-        return {f"layers.{i}": f"model.{i}" for i in range(3 * config.layers + 3)}
-    return {f"layers.{i}": f"net.{i}" for i in range(6)}
-
-
-def _resnet_modules(config: ResnetConfig) -> dict[str, str]:
-    up = 10 + config.blocks
-    numbers = {"stem": 1, "down.0": 4, "down.1": 7, "up.0": up, "up.1": up + 3}
-    modules = {"head": f"model.{up + 7}"}
-    for name, number in numbers.items():
-        modules |= {f"{name}.conv": f"model.{number}", f"{name}.norm": f"model.{number + 1}"}
-    second = 6 if config.dropout else 5
-    for i in range(config.blocks):
-        layers = {"conv1": 1, "norm1": 2, "conv2": second, "norm2": second + 1}
-        modules |= {f"blocks.{i}.{name}": f"model.{10 + i}.conv_block.{n}" for name, n in layers.items()}
-    return modules
-
-
-def _unet_modules(config: UNetConfig) -> dict[str, str]:
-    last = config.depth - 1
-    modules = {"down.0.conv": "model.model.0", f"up.{last}.conv": "model.model.3"}
-    for i in range(1, last + 1):
-        level = "model.model.1" + ".model.3" * (i - 1) + ".model"
-        up = 3 if i == last else 5  # the innermost level holds no norm and no further level before it
-        modules |= {f"down.{i}.conv": f"{level}.1", f"down.{i}.norm": f"{level}.2"}
-        modules |= {f"up.{last - i}.conv": f"{level}.{up}", f"up.{last - i}.norm": f"{level}.{up + 1}"}
-    return modules
 
 
 def _compare(config: NetworkConfig, found: Shapes, expected: Shapes) -> None:

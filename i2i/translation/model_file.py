@@ -40,7 +40,6 @@ class Training:
     steps: int = 0
     images_seen: int = 0
     version: str = __version__
-    commit: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

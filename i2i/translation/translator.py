@@ -1,6 +1,8 @@
 """A trained generator as a function from picture to picture, of any size."""
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,21 +21,25 @@ from i2i.networks.blocks import for_translation, has_batch_norm
 from i2i.translation import model_file
 from i2i.translation.model_file import DIRECTIONS, ModelInfo
 
-_PLAIN_MODES = {"L", "LA", "RGB", "RGBA", "I;16"}
+_PLAIN_MODES = {"L", "LA", "RGB", "RGBA"}
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is a GPU if there is one. Raises `UsageError`."""
+    """The device of that name; `auto` is a CUDA device, else Apple's, else the CPU. Raises `UsageError`."""
+    mps = torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    expected = UsageError(f"device {name!r}: expected auto, cpu, cuda, cuda:N or mps")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+        raise expected from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise expected
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices are usable")
+    if device.type == "mps" and not mps:
+        raise UsageError(f"device {name!r} is not there")
     return device
 
 
@@ -94,10 +100,11 @@ class Translator:
         """Translate a picture; the same kind comes back.
 
         A path (gives a PIL image), a PIL image, a NumPy array (H, W) or (H, W, C) of uint8 or uint16, or a
-        tensor (C, H, W) or (N, C, H, W) in [-1, 1], of any height and width. Alpha is kept. Neither the other
-        pictures of a batch nor earlier calls have an influence, and the random state is left as it was: the
-        noise of dropout is drawn from the picture itself. Raises `ImageError` for a file that cannot be read
-        and `UsageError` for anything that is no picture for this network.
+        tensor (C, H, W) or (N, C, H, W) in [-1, 1], of any height and width. Alpha is kept; a PIL image comes
+        upright, as its EXIF says, with EXIF and colour profile in its `info`. Neither the other pictures of a
+        batch nor earlier calls have an influence, and the random state is left as it was: the noise of dropout
+        is drawn from the picture itself. Raises `ImageError` for a file that cannot be read and `UsageError`
+        for anything that is no picture for this network.
         """
         if isinstance(image, str | PathLike):
             path = Path(image)
@@ -137,9 +144,9 @@ class Translator:
             raise UsageError(f"the picture {error}") from None
 
     def _array(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or array.size == 0:
+        if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or array.size == 0:
             raise UsageError(f"an array {array.shape} of {array.dtype}; expected (H, W, C) or (H, W), uint8 or uint16")
-        pixels = array if array.ndim == 3 else array[..., None]
+        pixels = _native(array if array.ndim == 3 else array[..., None])
         own = pixels.shape[2] == self.config.in_channels
         result = self._channels_or_usage(Picture(pixels) if own else _split(pixels))
         if result.alpha is not None:
@@ -186,14 +193,27 @@ class Translator:
     def _noise_of(self, picture: Tensor, x: Tensor) -> Tensor:
         content = picture.cpu().contiguous().numpy().tobytes()
         seed = int.from_bytes(hashlib.blake2b(content, digest_size=7).digest(), "little")
-        gpu = self.device.type == "cuda"
-        with torch.random.fork_rng(devices=[self.device] if gpu else []):
-            # `torch.manual_seed` would reseed every GPU, beyond what is restored
-            torch.default_generator.manual_seed(seed)
-            if gpu:
-                with torch.cuda.device(self.device):
-                    torch.cuda.manual_seed(seed)
+        with _seeded(seed, self.device):
             return self.network(x)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers on the CPU and on `device` that follow from `seed`; the random states are restored."""
+    apple = torch.mps.get_rng_state() if device.type == "mps" else None
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        # `torch.manual_seed` would reseed every GPU, beyond what is restored
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        if apple is not None:
+            torch.mps.manual_seed(seed)
+        try:
+            yield
+        finally:
+            if apple is not None:
+                torch.mps.set_rng_state(apple)
 
 
 def _split(pixels: Pixels) -> Picture:
@@ -211,15 +231,22 @@ def _resize(x: Tensor, size: int) -> Tensor:
     return F.interpolate(x[None], target, mode="bicubic", antialias=True)[0].clamp_(-1, 1)
 
 
+def _native(pixels: Pixels) -> Pixels:
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
 def _from_pil(image: Image.Image) -> Picture:
+    with contextlib.suppress(Exception):  # a damaged EXIF block says nothing of the orientation
+        image = ImageOps.exif_transpose(image)
     icc = image.info.get("icc_profile")
     if image.mode in ("I", "F"):
         raise UsageError(f"a PIL image of mode {image.mode}, whose range is not defined; expected L, RGB, I;16 …")
-    if image.mode not in _PLAIN_MODES:
+    if image.mode not in _PLAIN_MODES and not image.mode.startswith("I;16"):
         icc = None if image.mode == "CMYK" else icc
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    pixels: Pixels = np.asarray(image)
-    return replace(_split(pixels if pixels.ndim == 3 else pixels[..., None]), icc=icc)
+    pixels = _native(np.asarray(image))
+    picture = _split(pixels if pixels.ndim == 3 else pixels[..., None])
+    return replace(picture, icc=icc, exif=image.info.get("exif"))
 
 
 def _as_pil(picture: Picture) -> Image.Image:
@@ -233,4 +260,6 @@ def _as_pil(picture: Picture) -> Image.Image:
     image = Image.fromarray(layers[..., 0] if layers.shape[2] == 1 else layers)
     if picture.icc:
         image.info["icc_profile"] = picture.icc
+    if picture.exif:
+        image.info["exif"] = picture.exif
     return image

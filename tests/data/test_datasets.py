@@ -211,12 +211,15 @@ def test_what_is_left_out_is_named(tmp_path, capfd):
     [
         (
             {"preprocess": "none"},
-            r"pictures are too small, with a side below 16:(.|\n)*flat\.png: 40x10, scaled to 40x8$",
+            r"cannot be used:(.|\n)*flat\.png: 40x10 pixels, scaled to 40x8.* the 16 that the network takes$",
         ),
-        ({"preprocess": "scale_width", "load_size": 48}, r"flat\.png: 40x10, scaled to 48x12$"),
+        ({"preprocess": "scale_width", "load_size": 48}, r"flat\.png: 40x10 pixels, scaled to 48x12: too small"),
         ({"preprocess": "scale_width", "load_size": 80}, None),
         ({"preprocess": "scale_shortside"}, None),
-        ({"preprocess": "crop", "crop_size": 12}, r"side below 12:(.|\n)*flat\.png: 40x10$"),
+        (
+            {"preprocess": "crop", "crop_size": 12},
+            r"flat\.png: 40x10 pixels: too small, a side is below the crop of 12$",
+        ),
     ],
 )
 def test_pictures_too_small_for_the_network(tmp_path, paired, changes, message):
@@ -232,7 +235,7 @@ def test_pictures_too_small_for_the_network(tmp_path, paired, changes, message):
     with pytest.raises(InputError, match=message):
         open_datasets(options, paired, multiple=4, minimum=16)
     unchecked = open_datasets(dataclasses.replace(options, check="off"), paired, multiple=4, minimum=16)
-    with pytest.raises(InputError, match=r"flat\.png: 40x10 pixels: too small"):
+    with pytest.raises(InputError, match=r"flat\.png: 40x10 pixels.*: too small"):
         [unchecked.train[t] for t in range(4)]
 
 

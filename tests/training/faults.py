@@ -49,6 +49,27 @@ def die() -> None:
 
 
 @dataclass(frozen=True)
+class BeforeFile:
+    """Before a file of that name is put in its place for the `number`-th time, call `act`."""
+
+    name: str
+    act: Callable[[], Any]
+    number: int = 1
+
+    def __call__(self) -> None:
+        left, replace, pid = [self.number], os.replace, os.getpid()
+
+        def replacing(source: Any, target: Any) -> None:
+            if os.getpid() == pid and Path(target).name == self.name:
+                left[0] -= 1
+                if left[0] == 0:
+                    self.act()
+            replace(source, target)
+
+        os.replace = replacing
+
+
+@dataclass(frozen=True)
 class FilesUpTo:
     """A disk that takes no file larger than this many bytes: what a full disk does, without root."""
 

@@ -3,14 +3,16 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from children import CONTEXT, Child, digest, lines, run, start, status
-from faults import AtCall, KillAtStep, SignalAt, SlowSave, die
+from children import CONTEXT, SCRIPTS, Child, digest, lines, run, start, status, tiny
+from faults import BeforeFile, KillAtStep, SignalAt, SlowSave, die
 
 from i2i.algorithms import CycleGAN
 from i2i.algorithms.cyclegan import CycleGANOptions
@@ -41,6 +43,17 @@ def together(folder: Path, options: str, prepare: dict[int, list[Any]] | None = 
         start("cyclegan", folder, f"{OPTIONS} {options}", (prepare or {}).get(rank, ()), meeting_place(rank, 2, port))
         for rank in range(2)
     ]
+
+
+def test_torchrun_itself(tmp_path: Path) -> None:
+    script = SCRIPTS / "train_cyclegan.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--"]
+    arguments = [*tiny("cyclegan", f"{OPTIONS} --device cpu --max-steps 2"), "--run", str(tmp_path / "run")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, str(script), *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line["images"] for line in lines(tmp_path / "run", "step")] == [2, 4]
+    assert done.stderr.count("finished after 2 steps") == 1
 
 
 def batch(step: int, rows: slice) -> ImagePair:
@@ -111,6 +124,8 @@ def test_a_signal_to_both_and_another_number_of_processes_afterwards(tmp_path: P
     assert [child.wait() for child in children] == [75, 75], children[0].said() + children[1].said()
     assert status(folder)["status"] == "preempted" and status(folder)["step"] == 5
     assert "Traceback" not in children[0].said() + children[1].said()
+    assert "run the same command again" in children[0].said()
+    assert "run the same command again" not in children[1].said(), "said once"
     state = torch.load(folder / "state-00000005.pt", weights_only=True)
     assert [len(pools["pool_A"]) for pools in state["pools"]] == [4, 4]
 
@@ -171,7 +186,7 @@ def test_killed_while_saving_in_two_processes(tmp_path: Path) -> None:
     options = "--max-steps 6 --save-every 2"
     for child in together(undisturbed, options):
         assert child.wait() == 0
-    children = together(folder, options, {0: [AtCall(50, die)]})
+    children = together(folder, options, {0: [BeforeFile("state-00000004.pt", die)]})
     assert children[0].wait() == -signal.SIGKILL
     assert children[1].wait(20) == 1
     for child in together(folder, options):

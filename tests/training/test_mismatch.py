@@ -1,6 +1,7 @@
 """What may change when a run is resumed and what may not; weights taken from elsewhere."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.errors import ModelError
 from i2i.training.initial import initialise
+from i2i.training.resume import check_same
+from i2i.training.state import States
 from i2i.translation import foreign, model_file
 
 BASE = "--max-steps 3 --workers 0"
@@ -64,6 +67,24 @@ def test_another_architecture_is_refused(
         assert difference in child.said()
     assert "--init-from" in child.said() or "another --run" in child.said()
     assert contents(folder) == before, "nothing may change before the state is accepted"
+
+
+def test_another_direction_is_refused(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path / "run")
+    before = contents(folder)
+    child = start("cyclegan", folder, "--max-steps 9 --workers 0 --direction b2a")
+    assert child.wait() == 5, child.said()
+    assert "direction was 'a2b', is now 'b2a'" in child.said() and "another --run" in child.said()
+    assert contents(folder) == before
+
+
+def test_a_state_without_a_direction_is_accepted(trained: Path) -> None:
+    _, state = States(trained).latest() or (0, {})
+    algorithm = cyclegan(0)
+    with pytest.raises(ModelError, match="direction was 'a2b'"):
+        check_same(state, algorithm, "b2a")
+    del state["direction"]
+    check_same(state, algorithm, "b2a")
 
 
 def test_a_damaged_run_is_refused_and_nothing_changes(trained: Path, tmp_path: Path) -> None:
@@ -127,6 +148,34 @@ def test_weights_of_the_reference_for_pix2pix(tmp_path: Path) -> None:
     theirs, ours = Pix2Pix(PIX2PIX), Pix2Pix(PIX2PIX)
     initialise(ours, saved_as_reference(theirs, {"G": "G", "D": "D"}, tmp_path))
     assert equal(ours.G, theirs.G) and equal(ours.D, theirs.D)
+
+
+def test_weights_of_the_reference_without_normalisation(tmp_path: Path) -> None:
+    """There it builds no biases, here they are the default; with `bias` the same whether given or not, all is well."""
+    torch.manual_seed(1)
+    theirs, ours, other = (CycleGAN(replace(CYCLEGAN, norm="none", bias=bias)) for bias in (False, False, None))
+    files = saved_as_reference(theirs, {"G_A": "G_AB", "D_A": "D_B"}, tmp_path)
+    initialise(ours, files)
+    assert equal(ours.G_AB, theirs.G_AB) and equal(ours.D_B, theirs.D_B)
+    with pytest.raises(ModelError, match=r"bias is False, G_AB has True; start the run with --bias False"):
+        initialise(other, files)
+    explicit = CycleGAN(replace(CYCLEGAN, bias=True))
+    path = tmp_path / "a2b.safetensors"
+    model_file.save(path, explicit.G_AB, model_file.describe(explicit.G_AB, direction="a2b"))
+    initialise(cyclegan(0), [path])
+
+
+def test_a_run_from_the_reference_without_normalisation_is_resumed(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    theirs = CycleGAN(replace(CYCLEGAN, norm="none", bias=False))
+    (path,) = saved_as_reference(theirs, {"G_A": "G_AB"}, tmp_path)
+    options = f"--norm none --bias False --lr 1e-9 --workers 0 --init-from {path} --max-steps"
+    for steps in (1, 2):
+        run("cyclegan", tmp_path / "run", f"{options} {steps}")
+    taken, info = model_file.load(tmp_path / "run" / "a2b.safetensors")
+    assert info.training.steps == 2
+    for one, other in zip(taken.parameters(), theirs.G_AB.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize(("direction", "name"), [("a2b", "G_AB"), ("b2a", "G_BA")])

@@ -1,5 +1,6 @@
 """A run that is killed, and started again by the same command, ends as if nothing had happened."""
 
+import json
 import random
 import signal
 import time
@@ -7,10 +8,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from children import Child, digest, lines, new_folder, run, start, status, strays
-from faults import AtCall, DieAfterValidation, die
+from children import Child, Prepare, digest, lines, new_folder, run, start, status, strays
+from faults import AtCall, BeforeFile, DieAfterValidation, die
 
 from i2i.data.toy import write_folder
+from i2i.training.state import States
+from i2i.translation import model_file
 
 STEPS = "--max-steps 24 --save-every 4 --log-every 3"
 SHORT = "--max-steps 6 --save-every 3 --workers 0"
@@ -46,9 +49,9 @@ def assert_same(folder: Path, undisturbed: Path) -> None:
 
 
 def killed_at(step: int, child: Child) -> None:
-    """Killed when there is a state of that step, and steps after it in the log."""
+    """Killed when there is a state of that step or a later one, and steps after it in the log."""
     log = child.folder / "log.jsonl"
-    child.until((child.folder / f"state-{step:08d}.json").exists)
+    child.until(lambda: any(int(path.stem[6:]) >= step for path in child.folder.glob("state-*.json")))
     child.until(lambda: log.read_bytes().count(b'"kind": "step"') > step)
     child.signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL, child.said()
@@ -86,10 +89,10 @@ def test_killed_at_random_moments_many_times(algorithm: str, workers: int, tmp_p
         kill_at_random(algorithm, workers, tmp_path / f"run{seed}", seed=1000 + seed)
 
 
-def kill_at_call(number: int, algorithm: str, folder: Path) -> bool:
-    """Kill a run before the `number`-th call that writes a file; whether it came so far."""
+def killed_by(fault: Prepare, algorithm: str, folder: Path) -> bool:
+    """Start a run with a fault that kills it, if it comes so far, and again without: whether it was killed."""
     undisturbed, _ = straight(algorithm, SHORT)
-    child = start(algorithm, folder, SHORT, [AtCall(number, die)])
+    child = start(algorithm, folder, SHORT, [fault])
     code = child.wait()
     assert code in (0, -signal.SIGKILL), child.said()
     run(algorithm, folder, SHORT)
@@ -97,9 +100,24 @@ def kill_at_call(number: int, algorithm: str, folder: Path) -> bool:
     return code != 0
 
 
-@pytest.mark.parametrize("number", [1, 27, 32, 34, 37, 39, 42, 48, 66])
-def test_killed_while_a_file_is_written(number: int, tmp_path: Path) -> None:
-    assert kill_at_call(number, "cyclegan", tmp_path / "run")
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("config.yaml", 1),
+        ("status.json", 1),
+        ("step-00000001.png", 1),
+        ("state-00000003.json", 1),  # says that it is being written
+        ("state-00000003.pt", 1),
+        ("state-00000003.json", 2),
+        ("a2b.safetensors", 1),
+        ("b2a.safetensors", 1),
+        ("state-00000006.pt", 1),
+        ("a2b.safetensors", 2),
+        ("status.json", 2),
+    ],
+)
+def test_killed_while_a_file_is_written(name: str, number: int, tmp_path: Path) -> None:
+    assert killed_by(BeforeFile(name, die, number), "cyclegan", tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -107,7 +125,7 @@ def test_killed_while_a_file_is_written(number: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("algorithm", ["pix2pix", "cyclegan"])
 def test_killed_before_every_call_that_writes(algorithm: str, tmp_path: Path) -> None:
     number = 1
-    while kill_at_call(number, algorithm, tmp_path / f"run{number}"):
+    while killed_by(AtCall(number, die), algorithm, tmp_path / f"run{number}"):
         number += 1
     assert number > 50
 
@@ -142,13 +160,49 @@ def test_a_validation_that_a_kill_cuts_off_is_logged_once(tmp_path: Path) -> Non
     """The run ends in the middle of validating, again and again; the line comes when it is done."""
     data, folder = tmp_path / "data", tmp_path / "run"
     write_folder(data, "paired", count=3, size=32)
-    options = f"--data {data} --validate-every 1 --max-steps 7 --save-every 100 --workers 0"
+    options = f"--data {data} --validate-every 1 --max-steps 7 --save-every 100 --keep-every 1 --workers 0"
     stopped = start("pix2pix", folder, options, [DieAfterValidation(stop_first=True)])
     assert stopped.wait() == 75, stopped.said()
     killed = start("pix2pix", folder, options, [DieAfterValidation()])
     assert killed.wait() == -signal.SIGKILL, killed.said()
     run("pix2pix", folder, options)
     assert [line["step"] for line in lines(folder, "validation")] == [3, 6]
+    assert metrics_of_states(folder)[3] == pytest.approx(validated(folder)[3]), "noted once it was known"
+
+
+def validated(folder: Path) -> dict[int, float]:
+    """Step → the mean L1 of its validation."""
+    metrics = {line["step"]: line["metrics"] for line in lines(folder, "validation")}
+    distances = {step: [v for name, v in m.items() if name.endswith("/l1")] for step, m in metrics.items()}
+    return {step: sum(values) / len(values) for step, values in distances.items()}
+
+
+def metrics_of_states(folder: Path) -> dict[int, float | None]:
+    """Step → the metric in its manifest."""
+    manifests = [json.loads(path.read_text()) for path in folder.glob("state-*.json")]
+    return {manifest["step"]: manifest["metric"] for manifest in manifests}
+
+
+def test_a_metric_stays_with_the_step_that_it_was_measured_at(tmp_path: Path) -> None:
+    data, folder = tmp_path / "data", tmp_path / "run"
+    write_folder(data, "paired", count=3, size=32)
+    options = f"--data {data} --validate-every 1 --save-every 4 --keep-every 1 --lr 0.01 --workers 0 --max-steps"
+    run("pix2pix", folder, f"{options} 5")
+    run("pix2pix", folder, f"{options} 11")
+    measured, states = validated(folder), metrics_of_states(folder)
+    assert list(measured) == [3, 6, 9]
+    assert {4, 5, 8} <= set(states) and states[4] is states[5] is states[8] is None
+    for step, metric in states.items():
+        assert metric == (pytest.approx(measured[step]) if step in measured else None), step
+    best = min(measured, key=lambda step: measured[step])
+    assert States(folder).best() == best, "the best is a state of its own"
+    so_far = [step for step in measured if measured[step] == min(m for s, m in measured.items() if s <= step)]
+    assert set(so_far) <= set(states)
+    assert model_file.load(folder / "a2b.safetensors")[1].training.metrics == {}, "step 11 was not validated"
+
+    run("pix2pix", folder, f"{options} 12")
+    last = validated(folder)[12]
+    assert model_file.load(folder / "a2b.safetensors")[1].training.metrics == {"l1": pytest.approx(last)}
 
 
 @pytest.mark.parametrize("algorithm", ["pix2pix", "cyclegan"])

@@ -196,6 +196,38 @@ def test_precisions(precision: Any) -> None:
     assert all(p.dtype == torch.float32 and bool(torch.isfinite(p).all()) for p in weights(algorithm))
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "scale"),
+    [("fp16", "bf16", 1), ("bf16", "fp16", 2**16), ("fp32", "fp16", 2**16), ("fp16", "fp16", 8)],
+)
+@pytest.mark.parametrize("names_it", [True, False])
+def test_another_precision_has_a_scale_of_its_own(before: Any, now: Any, scale: float, names_it: bool) -> None:
+    """A scale of fp16 in a precision that never divides by it would multiply every gradient."""
+    step = TrainingStep(Game(), TrainingOptions(precision=before), ALONE)
+    if before == "fp16":
+        step.loss_scale.scale.fill_(8)
+    state = copy.deepcopy(step.state())
+    if not names_it:
+        del state["loss_scale"]["dynamic"]
+    state["optimizers"] = {name: player.optimizer.state_dict() for name, player in step.players.items()}
+    resumed = TrainingStep(Game(), TrainingOptions(precision=now), ALONE)
+    resumed.load_state(state)
+    assert float(resumed.loss_scale.scale) == scale
+
+
+def test_the_scale_of_fp16_settles_by_itself() -> None:
+    algorithm = cyclegan()
+    step = TrainingStep(algorithm, TrainingOptions(precision="fp16"), ALONE)
+    assert float(step.loss_scale.scale) == 2.0**16
+    before, skipped = weights(algorithm), []
+    for i in range(12):
+        skipped.append(float(step(pair(2, i, torch.float32), i)["skipped"]))
+    assert skipped[-3:] == [0, 0, 0], skipped
+    assert 1 < float(step.loss_scale.scale) <= 2.0**16
+    assert all(bool(torch.isfinite(p).all()) for p in weights(algorithm))
+    assert not all(map(torch.equal, before, weights(algorithm)))
+
+
 def test_16_bits_are_near_32() -> None:
     made = {}
     for precision in ("fp32", "bf16", "fp16"):

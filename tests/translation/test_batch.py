@@ -297,19 +297,28 @@ def test_strays_of_a_killed_run_are_removed(tmp_path: Path, style: Path) -> None
     assert (out / "mine.part").exists()
 
 
-def test_odd_names(tmp_path: Path, style: Path) -> None:
-    names = (b"-x.png", b"a\nb.png", b"\xff\xfe.png", "🎨 'q\" é.png".encode(), b"n" * 251 + b".png")
-    (tmp_path / "in").mkdir()
-    content = _picture(tmp_path / "x.png").read_bytes()
+def _translated_names(folder: Path, names: tuple[str, ...], style: Path) -> str:
+    """Translate pictures of these names, and again in vain; what is said then."""
+    content = _picture(folder / "x.png").read_bytes()
+    (folder / "in").mkdir()
     for name in names:
-        Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name)).write_bytes(content)
-    report = translate_folder(tmp_path / "in", tmp_path / "out", style, device="cpu")
+        (folder / "in" / name).write_bytes(content)
+    report = translate_folder(folder / "in", folder / "out", style, device="cpu")
     assert len(report.done) == len(names)
-    assert sorted(os.fsencode(p.name) for p in (tmp_path / "out").iterdir()) == sorted(names)
+    assert sorted(p.name for p in (folder / "out").iterdir()) == sorted(names)
     with pytest.raises(UsageError) as caught:
-        translate_folder(tmp_path / "in", tmp_path / "out", style)
-    assert "a\\nb.png" in str(caught.value)
-    str(caught.value).encode()  # no undecodable byte is left in the message
+        translate_folder(folder / "in", folder / "out", style)
+    return str(caught.value)
+
+
+def test_odd_names(tmp_path: Path, style: Path) -> None:
+    names = ("-x.png", "a\nb.png", "🎨 'q\" é.png", "n" * 251 + ".png")
+    assert "a\\nb.png" in _translated_names(tmp_path, names, style)
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, style: Path, not_utf8: str) -> None:
+    message = _translated_names(tmp_path, (f"{not_utf8}.png",), style)
+    message.encode()  # no undecodable byte is left in it
 
 
 def test_special_files_are_no_inputs(tmp_path: Path, style: Path) -> None:

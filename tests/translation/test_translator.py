@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import nn
 
 from i2i.errors import ImageError, ModelError, UsageError
@@ -17,7 +17,7 @@ from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 from i2i.translation import model_file
-from i2i.translation.translator import Translator, load_translator
+from i2i.translation.translator import Translator, load_translator, pick_device
 
 RESNET = ResnetConfig(width=2, blocks=1)
 UNET = UNetConfig(width=2, depth=5)
@@ -244,3 +244,46 @@ def test_styles_that_are_not_there(tmp_path: Path) -> None:
     for options in ({"direction": "a2c"}, {"device": "gpu"}, {"device": "cuda:99"}, {"device": "xla"}):
         with pytest.raises(UsageError):
             load_translator(file, **options)
+
+
+def _identity() -> Translator:
+    """Gives back any picture that it takes."""
+    config = ResnetConfig(width=2, blocks=1, in_channels=1, out_channels=1)
+    network = _Identity(config)
+    return Translator(network, model_file.describe(network, direction="a2b"))
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<u2"])
+def test_sixteen_bits_in_any_byte_order(dtype: str) -> None:
+    pixels = np.linspace(0, 65_535, 48).reshape(6, 8).astype(dtype)
+    result = _identity()(pixels)
+    assert result.dtype == np.uint16 and np.array_equal(result, pixels)
+    image = _identity()(Image.fromarray(pixels))
+    assert image.mode == "I;16" and np.array_equal(np.asarray(image), pixels)
+
+
+def test_a_pil_image_comes_upright_with_its_exif(tmp_path: Path) -> None:
+    pixels = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Artist] = 6, "somebody"
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    for image in (tmp_path / "a.png", Image.open(tmp_path / "a.png")):
+        result = _identity()(image)
+        assert np.array_equal(np.asarray(result), np.rot90(pixels, -1))
+        found = result.getexif()
+        assert ExifTags.Base.Orientation not in found and found[ExifTags.Base.Artist] == "somebody"
+
+
+def test_damaged_exif_is_ignored() -> None:
+    image = Image.fromarray(np.zeros((6, 8), np.uint8))
+    image.info["exif"] = b"Exif\0\0garbage"
+    assert _identity()(image).size == (8, 6)
+
+
+def test_apple_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="not there"):
+        pick_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto").type == "mps"

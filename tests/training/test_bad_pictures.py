@@ -1,0 +1,72 @@
+"""Damaged pictures: named once and counted, or an end that costs no step."""
+
+from pathlib import Path
+
+import pytest
+from children import digest, lines, run, start, status
+
+from i2i.data.datasets import open_datasets
+from i2i.data.options import DataOptions
+from i2i.data.toy import write_folder
+from i2i.training.state import States
+
+OPTIONS = "--check off --workers 0 --save-every 100 --log-every 1 --max-steps"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_folder(tmp_path / "data", "unpaired", count=6, size=16)
+    return tmp_path / "data"
+
+
+def picture_of_sample(data: Path, t: int) -> Path:
+    """The picture of domain A that is first seen as sample t."""
+    train = open_datasets(DataOptions(data=data, load_size=16, crop_size=16, check="off"), paired=False).train
+    return Path(train.names(t).split(", ")[0])  # type: ignore[attr-defined]
+
+
+def test_a_damaged_picture_is_named_once_and_counted(data: Path, tmp_path: Path) -> None:
+    damaged, folder = picture_of_sample(data, 3), tmp_path / "run"
+    damaged.write_bytes(b"damaged")
+    child = run("cyclegan", folder, f"--data {data} --on-bad skip {OPTIONS} 12")
+    met = [line["step"] for line in lines(folder, "step") if line.get("damaged")]
+    assert met[0] == 4 and len(met) == 2, "one in each epoch of 6"
+    assert child.said().count(str(damaged)) == 1
+    events = [line["text"] for line in lines(folder, "event")]
+    assert [text for text in events if str(damaged) in text] == [f"cannot be read, the next one is used: '{damaged}'"]
+    assert "1 damaged picture was replaced" in events and "1 damaged picture was replaced" in child.said()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_ends_the_run_costs_no_step(workers: int, data: Path, tmp_path: Path) -> None:
+    options = OPTIONS.replace("workers 0", f"workers {workers}")
+    run("cyclegan", tmp_path / "straight", f"--data {data} {options} 8")
+    damaged, folder = picture_of_sample(data, 3), tmp_path / "run"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"damaged")
+    child = start("cyclegan", folder, f"--data {data} {options} 8")
+    assert child.wait() == 4, child.said()
+    assert str(damaged) in child.said()
+    assert States(folder).steps() == [3] and len(lines(folder, "step")) == 3
+    assert status(folder)["status"] == "failed"
+
+    damaged.write_bytes(whole)
+    run("cyclegan", folder, f"--data {data} {options} 8")
+    assert digest(folder) == digest(tmp_path / "straight")
+
+
+def test_a_picture_that_ends_a_validation_costs_no_step(data: Path, tmp_path: Path) -> None:
+    options, folder = f"--data {data} --validate-every 1 {OPTIONS} 8", tmp_path / "run"
+    run("cyclegan", tmp_path / "straight", options)
+    damaged = next((data / "testA").iterdir())
+    whole = damaged.read_bytes()
+    prepared = "--sample-every 1000"
+    run("cyclegan", folder, f"{options[:-1]}5 {prepared}")
+    damaged.write_bytes(b"damaged")
+    child = start("cyclegan", folder, f"{options} {prepared}")
+    assert child.wait() == 4, child.said()
+    assert States(folder).steps()[-1] == 6
+    damaged.write_bytes(whole)
+    run("cyclegan", folder, options)
+    assert [line["step"] for line in lines(folder, "validation")] == [6]
+    assert digest(folder) == digest(tmp_path / "straight")

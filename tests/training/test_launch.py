@@ -1,0 +1,70 @@
+"""What is refused before anything is created: options that contradict each other, the data or the device."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from children import start
+
+from i2i.algorithms import CycleGAN
+from i2i.algorithms.cyclegan import CycleGANOptions
+from i2i.data.toy import write_folder
+from i2i.errors import UsageError
+from i2i.training.distributed import Processes, choose_device
+from i2i.training.launch import check_deterministic
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_a_plateau_needs_a_validation(split: bool, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_folder(data, "unpaired", count=2, size=16)
+    if not split:
+        for folder in [*data.glob("val*"), *data.glob("test*")]:
+            for path in folder.iterdir():
+                path.unlink()
+            folder.rmdir()
+    options = f"--data {data} --lr-policy plateau --max-steps 2 --workers 0 --validate-every {0 if split else 1}"
+    child = start("cyclegan", tmp_path / "run", options)
+    assert child.wait() == 2, child.said()
+    assert ("validate_every = 0" if split else "has no val or test split") in child.said()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
+    """A machine with two CUDA devices, as far as anybody asks; returns those that were made the current one."""
+    current: list[torch.device] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", current.append)
+    return current
+
+
+def test_each_process_has_a_device_of_its_own(two_gpus: list[torch.device]) -> None:
+    for name in ("cuda", "auto"):
+        assert [choose_device(name, rank, 2) for rank in range(2)] == [torch.device("cuda", 0), torch.device("cuda", 1)]
+        with pytest.raises(UsageError, match="there are 2 CUDA devices"):
+            choose_device(name, 2, 3)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(UsageError, match=r"device = 'cuda:1': 2 processes need one each; give --device cuda"):
+        choose_device("cuda:1", 0, 2)
+    assert choose_device("cpu", 1, 2) == torch.device("cpu")
+
+
+def test_a_process_works_on_its_device(two_gpus: list[torch.device]) -> None:
+    assert Processes("cuda:1").device == torch.device("cuda", 1)
+    assert two_gpus == [torch.device("cuda", 1)]
+
+
+def cyclegan(**options: Any) -> CycleGAN:
+    return CycleGAN(CycleGANOptions(generator="resnet_1blocks", discriminator="patchgan_16", ngf=4, ndf=4, **options))
+
+
+def test_reflection_is_not_deterministic_on_cuda() -> None:
+    cuda = torch.device("cuda", 0)
+    with pytest.raises(UsageError, match=r"use --padding replicate, or leave out --deterministic"):
+        check_deterministic(cyclegan(), cuda)
+    check_deterministic(cyclegan(), torch.device("cpu"))
+    for padding in ("replicate", "zero"):
+        check_deterministic(cyclegan(padding=padding), cuda)

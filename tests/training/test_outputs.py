@@ -1,0 +1,110 @@
+"""What a run leaves beside its states: logs, sample grids, how it was made, TensorBoard."""
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from children import lines, run
+from PIL import Image
+
+from i2i.errors import OutputError
+from i2i.training.logger import RunLog
+from i2i.training.outputs import dataset_name
+from i2i.training.run_folder import RunFolder
+from i2i.translation import model_file
+
+
+def grid(folder: Path, step: int) -> Any:
+    return np.asarray(Image.open(folder / "samples" / f"step-{step:08d}.png"))
+
+
+def test_what_a_run_leaves(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    child = run("cyclegan", folder, "--max-steps 4 --sample-every 3 --samples 2 --lr 0.05 --workers 0")
+    first, later = grid(folder, 1), grid(folder, 3)
+    assert first.shape == later.shape and first.shape[0] == 2 * 18 + 2
+    assert np.array_equal(first[:, :18], later[:, :18]), "the same inputs in the left column"
+    assert not np.array_equal(first, later), "other translations"
+    assert sorted(path.name for path in (folder / "samples").iterdir()) == ["step-00000001.png", "step-00000003.png"]
+    command = (folder / "command.txt").read_text()
+    assert "train_cyclegan.py" in command and f"--run {folder}" in command and command.endswith("\n")
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["torch"] == torch.__version__ and environment["device"] == "cpu"
+    last = next(line for line in child.said().splitlines() if line.startswith("step 4 "))
+    assert "4/" in last and "gan_AB" in last and "\x1b" not in child.said(), "plain lines off a terminal"
+
+
+class Board:
+    """What `torch.utils.tensorboard.SummaryWriter` was told."""
+
+    made: "list[Board]"
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.purge_step, self.told, self.closed = purge_step, list[Any](), False
+        Board.made.append(self)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.told.append((name, value, step))
+
+    def add_image(self, name: str, image: Any, step: int) -> None:
+        self.told.append((name, tuple(image.shape), step))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def facts(step: int) -> dict[str, Any]:
+    return {"step": step, "images": step, "epoch": 0, "lr": 1e-4}
+
+
+def test_tensorboard_if_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter, Board.made = Board, []  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    log = RunLog(tmp_path, 100)
+    log.open(4)
+    log.step(facts(5), {"gan": torch.tensor(0.5)})
+    log.flush(log.fetch())
+    log.validation(5, 0, {"fake_B/l1": 0.25})
+    log.grid(5, torch.zeros(3, 4, 4))
+    log.close()
+    (board,) = Board.made
+    assert board.purge_step == 5 and board.closed
+    assert board.told == [("loss/gan", 0.5, 5), ("validation/fake_B/l1", 0.25, 5), ("samples", (3, 4, 4), 5)]
+
+
+def test_losses_may_come_and_go_with_the_step(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 100)
+    log.open(0)
+    made = [{"gan": 1.0, "penalty": 2.0}, {"gan": 3.0}, {"other": 4.0, "gan": float("nan")}]
+    for step, losses in enumerate(made, start=1):
+        log.step(facts(step), {name: torch.tensor(value) for name, value in losses.items()})
+    log.flush(log.fetch())
+    log.close()
+    expected = [*made[:2], {"other": 4.0, "gan": None}]
+    assert [line["losses"] for line in lines(tmp_path, "step")] == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [("toy", "toy"), ("sets/photos.v2", "photos.v2"), ("sets/pairs.csv", "pairs"), ("sets/a\\b", "a_b")],
+)
+def test_the_name_of_a_data_set(data: str, name: str) -> None:
+    assert dataset_name(Path(data)) == name
+    model_file.Training(dataset=name)
+
+
+def test_a_lock_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.write", full)
+    with pytest.raises(OutputError, match="cannot be written: No space left"), RunFolder(tmp_path / "run").locked():
+        pass
