@@ -33,5 +33,6 @@ class Averages:
         return {name: model.state_dict() for name, model in self.models.items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state`; from the weights as they are if it is empty, as EMA was off."""
         for name, model in self.models.items():
-            model.load_state_dict(state[name])
+            model.load_state_dict(state[name] if state else self.live[name].state_dict())

@@ -18,12 +18,13 @@ from i2i.data.loader import batches
 from i2i.data.pair import ImagePair
 from i2i.errors import DivergedError, I2IError, Interrupted, ModelError, OutputError
 from i2i.networks.blocks import finite
+from i2i.training.damaged import Damaged
 from i2i.training.distributed import Processes
 from i2i.training.ema import Averages
 from i2i.training.logger import RunLog
+from i2i.training.memory import Memory
 from i2i.training.options import RunOptions
 from i2i.training.outputs import save_grid, save_model_files
-from i2i.training.resume import check_same, deal_pools
 from i2i.training.run_folder import RunFolder
 from i2i.training.samples import Observer
 from i2i.training.saver import Saver
@@ -57,10 +58,11 @@ class Trainer:
         self.validation = Validation(options, self.observer, processes, self.signals)
         self.step = self.images_seen = 0
         self.save_due = self.started = False
-        self.damaged: set[str] = set()
+        self.memory = Memory(algorithm, options.direction, self.train_step, self.averages, self.validation, processes)
         self.folder = RunFolder(options.run)
         self.states = States(options.run, options.keep_last, options.keep_every)
         self.log = RunLog(options.run, self.total_images, quiet=not processes.first)
+        self.damaged = Damaged(self.log, processes)
         self.saver = Saver(self.states, self.log, processes, options.save_minutes)
 
     def fit(self) -> None:
@@ -90,7 +92,7 @@ class Trainer:
         self.processes.barrier()  # nothing is read before the first process has locked the folder
         found = self.states.latest()
         if found:
-            self.load_state(found[1])
+            self.step, self.images_seen = self.memory.restore(found[1])
             self.saver.saved_step = self.step
         if len(steps := set(self.processes.gather_everywhere(self.step))) > 1:
             raise ModelError(f"{self.folder.path}: not all processes see the same state, but those of steps {steps}")
@@ -121,7 +123,7 @@ class Trainer:
                 self.images_seen += self.images_per_step
                 facts = {"step": self.step, "images": self.images_seen, "epoch": epoch, "lr": lr}
                 self.log.step(facts | ({"damaged": list(batch.skipped)} if batch.skipped else {}), losses)
-                self._tell_damaged(batch.skipped)
+                self.damaged.tell(self.step, batch.skipped)
                 self._after_step(epoch)
 
     def _batches(self) -> Iterator[ImagePair]:
@@ -153,19 +155,6 @@ class Trainer:
                 with contextlib.suppress(I2IError):  # the first error is the one to tell
                     self._save()
             raise
-
-    def _tell_damaged(self, names: tuple[str, ...]) -> None:
-        """Each picture that another one stood in for is named once."""
-        for name in names:
-            if name not in self.damaged:
-                self.damaged.add(name)
-                self.log.event(self.step, f"cannot be read, the next one is used: {name!r}")
-
-    def _count_damaged(self) -> None:
-        damaged = set().union(*self.processes.gather(self.damaged))
-        if damaged:
-            what = "damaged picture was" if len(damaged) == 1 else "damaged pictures were"
-            self.log.event(self.step, f"{len(damaged)} {what} replaced")
 
     def _one_step(self, batch: ImagePair) -> dict[str, Tensor]:
         seed_step(self.options.seed, self.step, self.processes.rank)
@@ -249,41 +238,10 @@ class Trainer:
             with contextlib.suppress(OutputError):
                 self.states.measured(self.step, self.validation.metric_at(self.step))
 
-    def state(self) -> dict[str, Any]:
-        """Everything that a resumed run needs; in the first process, with every process's pools."""
-        pools = self.processes.gather({name: pool.state() for name, pool in self.algorithm.pools().items()})
-        return {
-            "algorithm": self.algorithm.name,
-            "direction": self.options.direction,
-            "architecture": self.algorithm.architecture(),
-            "networks": {name: net.state_dict() for name, net in self.algorithm.networks().items()},
-            "training": self.train_step.state(),
-            "ema": self.averages.state() if self.averages else {},
-            "pools": pools,
-            "step": self.step,
-            "images_seen": self.images_seen,
-            **self.validation.state(),
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state`. Raises `ModelError` if it is of another algorithm, direction or architecture."""
-        check_same(state, self.algorithm, self.options.direction)
-        for name, network in self.algorithm.networks().items():
-            network.load_state_dict(state["networks"][name])
-        self.train_step.load_state(state["training"])
-        if self.averages:
-            if state["ema"]:
-                self.averages.load_state(state["ema"])
-            else:
-                self.averages = Averages(self.algorithm.translators(), self.options.ema)
-        deal_pools(self.algorithm, state["pools"], self.processes)
-        self.validation.load_state(state)
-        self.step, self.images_seen = state["step"], state["images_seen"]
-
     def _save(self) -> None:
         self.save_due = False
         self._flush()
-        state = self.state()
+        state = self.memory.collect(self.step, self.images_seen)
         (broken,) = self.processes.agree([int(not finite(list(tensors(state))))])
         if broken:
             raise self._diverged("weights are not finite")
@@ -295,7 +253,7 @@ class Trainer:
         save_model_files(self.algorithm, self._kept(), self.options, self.step, self.images_seen, metrics)
 
     def _stop(self, number: int) -> NoReturn:
-        self._count_damaged()
+        self.damaged.count(self.step)
         if self.step != self.saver.saved_step:
             self._save()
         if self.saver.missed:
@@ -306,7 +264,7 @@ class Trainer:
         raise interrupted(number, "to go on, run the same command again" if self.processes.first else "")
 
     def _finish(self) -> None:
-        self._count_damaged()
+        self.damaged.count(self.step)
         if self.step != self.saver.saved_step:
             self._save()
         elif self.processes.first:

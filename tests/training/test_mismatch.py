@@ -14,7 +14,7 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.errors import ModelError
 from i2i.training.initial import initialise
-from i2i.training.resume import check_same
+from i2i.training.memory import check_same
 from i2i.training.state import States
 from i2i.translation import foreign, model_file
 

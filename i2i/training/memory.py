@@ -1,4 +1,4 @@
-"""Whether a training state belongs to the networks at hand, and how its image pools are dealt out."""
+"""What a resumed run needs: collected into a training state, and put back if it belongs to the networks at hand."""
 
 from typing import Any
 
@@ -7,6 +7,56 @@ import torch
 from i2i.algorithms.algorithm import Algorithm
 from i2i.errors import ModelError
 from i2i.training.distributed import Processes
+from i2i.training.ema import Averages
+from i2i.training.step import TrainingStep
+from i2i.training.validation import Validation
+
+
+class Memory:
+    """Everything that changes while an algorithm trains, but for the step."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        direction: str,
+        train_step: TrainingStep,
+        averages: Averages | None,
+        validation: Validation,
+        processes: Processes,
+    ) -> None:
+        self.algorithm, self.direction, self.train_step = algorithm, direction, train_step
+        self.averages, self.validation, self.processes = averages, validation, processes
+
+    def collect(self, step: int, images_seen: int) -> dict[str, Any]:
+        """The state; in the first process, with every process's pools."""
+        pools = self.processes.gather({name: pool.state() for name, pool in self.algorithm.pools().items()})
+        return {
+            "algorithm": self.algorithm.name,
+            "direction": self.direction,
+            "architecture": self.algorithm.architecture(),
+            "networks": {name: net.state_dict() for name, net in self.algorithm.networks().items()},
+            "training": self.train_step.state(),
+            "ema": self.averages.state() if self.averages else {},
+            "pools": pools,
+            "step": step,
+            "images_seen": images_seen,
+            **self.validation.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> tuple[int, int]:
+        """Go on from `state`; returns its step and images seen.
+
+        Raises `ModelError` if it is of another algorithm, direction or architecture.
+        """
+        check_same(state, self.algorithm, self.direction)
+        for name, network in self.algorithm.networks().items():
+            network.load_state_dict(state["networks"][name])
+        self.train_step.load_state(state["training"])
+        if self.averages:
+            self.averages.load_state(state["ema"])
+        deal_pools(self.algorithm, state["pools"], self.processes)
+        self.validation.load_state(state)
+        return state["step"], state["images_seen"]
 
 
 def check_same(state: dict[str, Any], algorithm: Algorithm, direction: str) -> None:
