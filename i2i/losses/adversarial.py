@@ -97,8 +97,8 @@ class Adversarial:
 
     def penalty(self, name: str, discriminator: nn.Module, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The mode's penalty on `discriminator` under `name`, halved as the other terms are; or nothing."""
-        if self.mode == "wgangp":
+        if self.mode == "wgangp" and self.lambda_gp:
             return {name: 0.5 * self.lambda_gp * gradient_penalty(discriminator, real, fake)}
-        if self.mode == "nonsaturating":
+        if self.mode == "nonsaturating" and self.r1_gamma:
             return {name: 0.5 * self.r1_gamma * r1_penalty(discriminator, real)}
         return {}
