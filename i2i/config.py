@@ -66,11 +66,15 @@ def _explain(error: Any, cls: type) -> str:
     )
 
 
+def _number(value: Any) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
 def bounds(hint: Any) -> str:
     """`> 0, ≤ 1e10` for an annotation with bounds, also inside a union."""
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
     limits = [
-        f"{sign} {getattr(mark, bound):g}"
+        f"{sign} {_number(getattr(mark, bound))}"
         for mark in getattr(hint, "__metadata__", ())
         for bound, sign in signs.items()
         if getattr(mark, bound, None) is not None

@@ -34,7 +34,7 @@ class Options:
     size: Annotated[int, Interval(ge=1, le=65_535)] | None = None
     """Scale the shorter side to so many pixels first; without it the size stays."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu, cuda, cuda:N or mps."""
     strict: bool = False
     """Stop at the first picture that fails."""
 

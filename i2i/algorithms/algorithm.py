@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from i2i.algorithms.image_pool import ImagePool
+from i2i.config import to_mapping
 from i2i.data.pair import ImagePair
-from i2i.networks.blocks import Statistics
+from i2i.networks.blocks import Statistics, conv_bias
 
 
 class Losses(dict[str, Tensor]):
@@ -71,9 +72,12 @@ class Algorithm(ABC):
 
     def architecture(self) -> dict[str, Any]:
         """What a training state must agree with: each network's kind and configuration."""
-        from i2i.config import to_mapping
+        return {name: described(network.config) for name, network in self.networks().items()}
 
-        return {n: {"kind": m.config.kind, **to_mapping(m.config)} for n, m in self.networks().items()}  # type: ignore
+
+def described(config: Any) -> dict[str, Any]:
+    """A network's kind and configuration, with the biases that it has, whether it was asked for them or not."""
+    return {"kind": config.kind, **to_mapping(config), "bias": conv_bias(config.norm, config.bias)}
 
 
 @contextmanager

@@ -6,10 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from i2i.algorithms.algorithm import Algorithm
-from i2i.config import to_mapping
+from i2i.algorithms.algorithm import Algorithm, described
 from i2i.errors import ModelError
-from i2i.networks.blocks import conv_bias
 from i2i.translation import foreign, model_file
 
 # The reference names a discriminator after the generator that it judges: its D_A judges images of B.
@@ -46,24 +44,11 @@ def _read(algorithm: Algorithm, path: Path, direction: str) -> tuple[nn.Module, 
 
 def _check(path: Path, name: str, network: nn.Module, config: Any) -> None:
     """Dropout and padding hold no weights; everything else must agree."""
-    before, now = _explicit(config), _explicit(network.config)
+    before, now = described(config), described(network.config)
     free = {"dropout", "padding"}
-    kinds = (config.kind, network.config.kind)  # type: ignore[union-attr]
-    differences = (
-        [f"kind is {kinds[0]}, {name} is {kinds[1]}"]
-        if kinds[0] != kinds[1]
-        else [
-            f"{key} is {before[key]!r}, {name} has {now[key]!r}"
-            for key in now
-            if key not in free and before[key] != now[key]
-        ]
-    )
+    keys = ["kind"] if before["kind"] != now["kind"] else [key for key in now if key not in free]
+    differences = [f"{key} is {before[key]!r}, {name} has {now[key]!r}" for key in keys if before[key] != now[key]]
     if differences:
         only_bias = len(differences) == 1 and differences[0].startswith("bias")
         hint = f"; start the run with --bias {before['bias']}" if only_bias else ""
         raise ModelError(f"{path}: does not fit {name}: {'; '.join(differences)}{hint}")
-
-
-def _explicit(config: Any) -> dict[str, Any]:
-    """The configuration with the biases that a network has, whether it was asked for them or not."""
-    return to_mapping(config) | {"bias": conv_bias(config.norm, config.bias)}

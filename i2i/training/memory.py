@@ -6,6 +6,7 @@ import torch
 
 from i2i.algorithms.algorithm import Algorithm
 from i2i.errors import ModelError
+from i2i.training.damaged import Damaged
 from i2i.training.distributed import Processes
 from i2i.training.ema import Averages
 from i2i.training.step import TrainingStep
@@ -22,10 +23,11 @@ class Memory:
         train_step: TrainingStep,
         averages: Averages | None,
         validation: Validation,
+        damaged: Damaged,
         processes: Processes,
     ) -> None:
         self.algorithm, self.direction, self.train_step = algorithm, direction, train_step
-        self.averages, self.validation, self.processes = averages, validation, processes
+        self.averages, self.validation, self.damaged, self.processes = averages, validation, damaged, processes
 
     def collect(self, step: int, images_seen: int) -> dict[str, Any]:
         """The state; in the first process, with every process's pools."""
@@ -38,6 +40,7 @@ class Memory:
             "training": self.train_step.state(),
             "ema": self.averages.state() if self.averages else {},
             "pools": pools,
+            "damaged": self.damaged.state(),
             "step": step,
             "images_seen": images_seen,
             **self.validation.state(),
@@ -56,6 +59,7 @@ class Memory:
             self.averages.load_state(state["ema"])
         deal_pools(self.algorithm, state["pools"], self.processes)
         self.validation.load_state(state)
+        self.damaged.load_state(state.get("damaged", []))
         return state["step"], state["images_seen"]
 
 

@@ -1,7 +1,7 @@
 """Looking and measuring while training: sample grids of fixed inputs, validation on the held-out split."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torchvision.utils import make_grid
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair
+from i2i.errors import InputError
 from i2i.evaluation.metrics import l1, psnr, ssim
 from i2i.networks.blocks import for_translation
 from i2i.training.distributed import Processes
@@ -22,8 +23,14 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr": psnr
 class Observer:
     """Looks at an algorithm through copies of its generators, as they will translate; training is not disturbed."""
 
-    def __init__(self, algorithm: Algorithm, data: Datasets, processes: Processes) -> None:
-        self.algorithm, self.data, self.processes = algorithm, data, processes
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        data: Datasets,
+        processes: Processes,
+        tell_damaged: Callable[[Sequence[str]], None] = lambda names: None,
+    ) -> None:
+        self.algorithm, self.data, self.processes, self.tell_damaged = algorithm, data, processes, tell_damaged
 
     def test_time(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
         """Copies of `networks` in the mode in which they translate."""
@@ -63,12 +70,16 @@ class Observer:
             for pair in self._pairs(self.data.validation, range(self.processes.rank, count, self.processes.world_size)):
                 if stop():
                     return None
+                if pair.skipped:  # the picture in its place has a turn of its own
+                    continue
                 for name, value in self._measure(pair, translators).items():
                     values.setdefault(name, []).append(value)
         every: dict[str, list[float]] = {}
         for share in self.processes.gather_everywhere(values):
             for name, measured in share.items():
                 every.setdefault(name, []).extend(measured)
+        if not every:
+            raise InputError(f"none of the {count} held-out pictures can be read")
         return {name: sum(v) / len(v) for name, v in every.items()}
 
     def _measure(self, pair: ImagePair, translators: dict[str, nn.Module]) -> dict[str, float]:
@@ -82,7 +93,8 @@ class Observer:
     def _pairs(self, dataset: Any, places: range) -> Iterator[ImagePair]:
         for t in places:
             pair = dataset[t].to(self.processes.device)
-            yield ImagePair(pair.a[None], pair.b[None])
+            self.tell_damaged(pair.skipped)
+            yield ImagePair(pair.a[None], pair.b[None], pair.skipped)
 
 
 def three_channels(image: Tensor) -> Tensor:

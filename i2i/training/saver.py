@@ -50,6 +50,6 @@ class Saver:
             self.states.save(step, state, metric)
             write_model_files()
         except OutputError as error:
-            self.log.event(step, f"not saved, training goes on: {error}")
+            self.log.event(step, f"not saved: {error}")
             return error
         return None

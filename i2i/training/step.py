@@ -63,8 +63,12 @@ class Player:
         self.optimizer = torch.optim.Adam(self.parameters, lr=options.lr, betas=self.betas, fused=True)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue with these moments, but with the options of now."""
+        """Continue with these moments, but with the options and the memory format of now."""
         self.optimizer.load_state_dict(state)
+        for parameter, moments in self.optimizer.state.items():
+            for name, value in moments.items():
+                if value.shape == parameter.shape:  # the fused update walks the memory of both side by side
+                    moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         for group in self.optimizer.param_groups:
             group["betas"] = self.betas
 

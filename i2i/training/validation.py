@@ -15,7 +15,7 @@ from i2i.training.signals import Signals
 class Validation:
     """The metric is the mean L1 of the last validation; it belongs to the weights of that very step.
 
-    `improved`: whether the last validation, if its metric is finite, is the best so far.
+    `improved`: whether the last validation, if its metric is finite, is better than every saved state's.
     """
 
     def __init__(self, options: RunOptions, observer: Observer, processes: Processes, signals: Signals) -> None:
@@ -49,9 +49,14 @@ class Validation:
         metric = sum(distances) / len(distances)
         self._measured = (step, metric) if math.isfinite(metric) else None
         self.improved = metric < self._best  # false for NaN
-        self._best = metric if self.improved else self._best
         self.plateau.update(metric)
         return numbers
+
+    def saved(self, step: int) -> None:
+        """To be called when the state of `step` is on the disk with its metric: only then is it the one to beat."""
+        metric = self.metric_at(step)
+        if metric is not None:
+            self._best = min(self._best, metric)
 
     def state(self) -> dict[str, Any]:
         measured = list(self._measured) if self._measured else None
@@ -68,3 +73,4 @@ class Validation:
         measured = state.get("measured")
         self._measured = (measured[0], measured[1]) if measured else None
         self._best = state.get("best_metric", math.inf)
+        self.saved(state["step"])

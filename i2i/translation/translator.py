@@ -241,10 +241,13 @@ def _from_pil(image: Image.Image) -> Picture:
     icc = image.info.get("icc_profile")
     if image.mode in ("I", "F"):
         raise UsageError(f"a PIL image of mode {image.mode}, whose range is not defined; expected L, RGB, I;16 …")
-    if image.mode not in _PLAIN_MODES and not image.mode.startswith("I;16"):
-        icc = None if image.mode == "CMYK" else icc
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    pixels = _native(np.asarray(image))
+    try:
+        if image.mode not in _PLAIN_MODES and not image.mode.startswith("I;16"):
+            icc = None if image.mode == "CMYK" else icc
+            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        pixels = _native(np.asarray(image))
+    except (OSError, ValueError, SyntaxError) as error:  # a file that was opened only now turns out damaged
+        raise UsageError(f"a PIL image of mode {image.mode} that cannot be read: {error}") from None
     picture = _split(pixels if pixels.ndim == 3 else pixels[..., None])
     return replace(picture, icc=icc, exif=image.info.get("exif"))
 

@@ -31,10 +31,30 @@ def test_a_damaged_picture_is_named_once_and_counted(data: Path, tmp_path: Path)
     child = run("cyclegan", folder, f"--data {data} --on-bad skip {OPTIONS} 12")
     met = [line["step"] for line in lines(folder, "step") if line.get("damaged")]
     assert met[0] == 4 and len(met) == 2, "one in each epoch of 6"
-    assert child.said().count(str(damaged)) == 1
+    assert child.said().count(f"is used: '{damaged}'") == 1
     events = [line["text"] for line in lines(folder, "event")]
-    assert [text for text in events if str(damaged) in text] == [f"cannot be read, the next one is used: '{damaged}'"]
-    assert "1 damaged picture was replaced" in events and "1 damaged picture was replaced" in child.said()
+    assert [text for text in events if str(damaged) in text] == [
+        f"cannot be read, the next one is used: '{damaged}'",
+        f"1 damaged picture was replaced: '{damaged}'",
+    ]
+
+    child = run("cyclegan", folder, f"--data {data} --on-bad skip {OPTIONS} 20")
+    assert "cannot be read" not in child.said(), "it was named before the resume"
+    assert f"1 damaged picture was replaced: '{damaged}'" in child.said()
+
+
+def test_a_damaged_picture_is_left_out_of_a_validation(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", "unpaired", count=16, size=16)
+    damaged = tmp_path / "data/testA/0000.png"
+    damaged.write_bytes(b"damaged")
+    options = f"--data {tmp_path / 'data'} --on-bad skip --validate-every 1 --samples 1 {OPTIONS} 16"
+    child = run("cyclegan", tmp_path / "damaged", options)
+    assert f"cannot be read, the next one is used: '{damaged}'" in child.said()
+    damaged.unlink()
+    (tmp_path / "data/testB/0000.png").unlink()  # they would have made a sample together
+    run("cyclegan", tmp_path / "without", options)
+    measured = [[line["metrics"] for line in lines(tmp_path / name, "validation")] for name in ("damaged", "without")]
+    assert len(measured[0]) == 1 and measured[0] == measured[1]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -87,6 +87,11 @@ def test_a_state_without_a_direction_is_accepted(trained: Path) -> None:
     check_same(state, algorithm, "b2a")
 
 
+def test_saying_what_is_so_anyway_is_no_other_architecture(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path / "run")
+    run("cyclegan", folder, "--max-steps 4 --workers 0 --bias True")
+
+
 def test_a_damaged_run_is_refused_and_nothing_changes(trained: Path, tmp_path: Path) -> None:
     folder = copied(trained, tmp_path / "run")
     (folder / "state-00000003.pt").write_bytes(b"damaged")
@@ -197,7 +202,7 @@ def test_a_file_of_another_architecture_is_named(tmp_path: Path) -> None:
     model_file.save(path, wide.G_AB, model_file.describe(wide.G_AB, direction="a2b"))
     with pytest.raises(ModelError, match=r"a2b\.safetensors: does not fit a2b: width is 8, a2b has 4; blocks is 2"):
         initialise(cyclegan(0), [path])
-    with pytest.raises(ModelError, match=r"kind is resnet, a2b is unet"):
+    with pytest.raises(ModelError, match=r"kind is 'resnet', a2b has 'unet'"):
         initialise(Pix2Pix(PIX2PIX), [path])
     odd = tmp_path / "weights.pth"
     torch.save(foreign.to_reference(wide.G_AB.config, wide.G_AB.state_dict()), odd)  # type: ignore[arg-type]
