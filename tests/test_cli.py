@@ -123,7 +123,10 @@ def test_a_number_out_of_range(
             from_mapping(OPTIONS[name], {option: value, "data": "toy", "run": "run"})
         message = str(refused.value)
         assert message.startswith(option), message
-        assert all(f"{signs[b]} {limit if isinstance(limit, int) else format(limit, 'g')}" in message for b, limit in bounds.items()), message
+        assert all(
+            f"{signs[b]} {limit if isinstance(limit, int) else format(limit, 'g')}" in message
+            for b, limit in bounds.items()
+        ), message
     assert not list(tmp_path.iterdir())
 
 
