@@ -8,7 +8,7 @@ import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from i2i.errors import OutputError
 
@@ -20,7 +20,7 @@ class _RecordingWriter(io.BufferedWriter):
 
     failure: OSError | None = None
 
-    def write(self, data) -> int:  # type: ignore[no-untyped-def]
+    def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError as error:
