@@ -84,7 +84,8 @@ def with_ranges(options: type[Options]) -> type[Options]:
     for name, hint in get_type_hints(options, include_extras=True).items():
         if allowed := bounds(hint):
             shown[name] = Annotated[hint, arg(help_behavior_hint=_with_range(allowed))]
-    defaults = {field.name: field.default for field in dataclasses.fields(options) if field.name in shown}  # type: ignore[arg-type]
+    plain: Any = options
+    defaults = {field.name: field.default for field in dataclasses.fields(plain) if field.name in shown}
     derived = type(options.__name__, (options,), {"__annotations__": shown, "__doc__": options.__doc__, **defaults})
     return dataclass(frozen=True, kw_only=True)(derived)
 

@@ -24,10 +24,15 @@ MAX_YAML_DEPTH = 16
 class _Loader(yaml.SafeLoader):
     """Words stay words: YAML 1.1 takes `off` for false and `2026-01-01` for a date; pydantic converts what is meant."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the class that it extends declares it
         first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] not in ("bool", "timestamp")]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+
+def option_names(config: Any) -> list[str]:
+    """The fields of a configuration, or of its class, in order."""
+    return [field.name for field in dataclasses.fields(config)]
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -43,7 +48,7 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     range raises, beside the key, the value and what was allowed.
     """
     where = f"{source}: " if source else ""
-    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    known = option_names(cls)
     for key in values:
         if key not in known:
             raise UsageError(f"{where}unknown option {key!r}.{nearest(str(key), known)} Known: {', '.join(known)}.")
@@ -84,7 +89,7 @@ def bounds(hint: Any) -> str:
 
 def checked(config: C) -> C:
     """`config` again, every field held to its annotation. Raises `UsageError` naming option, value and range."""
-    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    values = {name: getattr(config, name) for name in option_names(config)}
     return from_mapping(type(config), values)
 
 

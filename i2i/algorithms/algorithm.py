@@ -43,6 +43,10 @@ class Algorithm(ABC):
     test_dropout: ClassVar[bool] = False
 
     @abstractmethod
+    def __init__(self, options: Any, in_channels: int = 3, out_channels: int = 3) -> None:
+        """Make the networks and the pools: `in_channels` are those of `batch.a`, `out_channels` of `batch.b`."""
+
+    @abstractmethod
     def players(self) -> dict[str, list[nn.Module]]:
         """Player → the networks that its turn updates."""
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from i2i import images
 from i2i.data import cache, folders
@@ -23,7 +22,7 @@ from i2i.data.check import check
 from i2i.data.folders import PairRecord
 from i2i.data.options import DataOptions as DataOptions
 from i2i.data.options import check_sizes as check_sizes
-from i2i.data.pair import ImagePair
+from i2i.data.pair import ImagePair, ImagePairs
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.images import Pixels
 
@@ -42,11 +41,11 @@ _TAG_ORDER_A, _TAG_ORDER_B, _TAG_LOOK_A, _TAG_LOOK_B = range(4)
 class Datasets:
     """What `open_datasets` found: `validation` is the val split, else the test split, else None."""
 
-    train: Dataset[ImagePair]
-    validation: Dataset[ImagePair] | None = None
+    train: ImagePairs
+    validation: ImagePairs | None = None
 
 
-class _Images(Dataset[ImagePair]):
+class _Images(ImagePairs):
     """What paired and unpaired data share: transform, seeds, replacement of damaged pictures."""
 
     def __init__(self, options: DataOptions, train: bool, multiple: int, minimum: int) -> None:

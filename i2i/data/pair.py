@@ -1,10 +1,12 @@
 """What one training step of image-to-image translation sees."""
 
 import dataclasses
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from i2i.errors import UsageError
 
@@ -48,3 +50,10 @@ class ImagePair:
             raise UsageError(f"a batch of {len(self)} cannot be split into {parts} equal micro-batches")
         pieces = zip(self.a.chunk(parts), self.b.chunk(parts), strict=True)
         return [ImagePair(a, b, self.skipped if i == 0 else ()) for i, (a, b) in enumerate(pieces)]
+
+
+class ImagePairs(Dataset[ImagePair]):
+    """A data set of single pairs, (C, H, W) each: `pairs[t]` for every t >= 0, an epoch is `len(pairs)` of them."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...

@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from i2i import images
 from i2i.data.landscape import draw_labels, label_map, render
-from i2i.data.pair import ImagePair
+from i2i.data.pair import ImagePair, ImagePairs
 from i2i.errors import UsageError
 from i2i.images import Picture, Pixels
 
@@ -42,7 +41,7 @@ def true_map(a: Tensor) -> Tensor:
     return torch.from_numpy(dusk * 2 - 1).to(a)
 
 
-class _Toy(Dataset[ImagePair]):
+class _Toy(ImagePairs):
     def __init__(
         self,
         size: int = 64,

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from i2i.config import checked, nearest
+from i2i.config import checked, nearest, option_names
 from i2i.errors import UsageError
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
 from i2i.networks.resnet import ResnetConfig
@@ -72,7 +72,7 @@ def _find(what: str, name: str, known: Mapping[str, Any], families: Mapping[str,
 
 
 def _configure(config: Any, options: Mapping[str, Any]) -> Any:
-    known = [field.name for field in dataclasses.fields(config)]
+    known = option_names(config)
     for key in options:
         if key not in known:
             raise UsageError(f"{config.kind} has no option {key!r}.{nearest(key, known)} Known: {', '.join(known)}.")

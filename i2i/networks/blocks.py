@@ -15,7 +15,7 @@ class InstanceNorm(nn.Module):
     """Instance normalisation without affine parameters (Ulyanov et al. 2016, arXiv:1607.08022).
 
     (N, C, H, W) → the same shape; each channel of each sample to mean 0 and variance 1 (biased, eps 1e-5).
-    Written as group normalisation with one channel a group: the same numbers, much faster on a CPU.
+    Written as group normalisation with one channel a group: the same numbers, faster on a CPU (docs/lab-book.md).
     """
 
     def __init__(self, channels: int) -> None:
@@ -66,11 +66,6 @@ def for_translation(network: nn.Module, statistics: Statistics = "batch", dropou
 def has_batch_norm(network: nn.Module) -> bool:
     """Whether one sample's output depends on the other samples of its batch (while training)."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
-
-
-def parameters_of(network: nn.Module) -> int:
-    """The number of trainable numbers."""
-    return sum(p.numel() for p in network.parameters())
 
 
 def finite(tensors: list[Tensor]) -> bool:

@@ -37,7 +37,7 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
     processes = Processes(options.device)
     try:
         torch.manual_seed(options.seed)
-        players = algorithm(options, *channels)  # type: ignore[call-arg]
+        players = algorithm(options, *channels)
         if options.deterministic:
             check_deterministic(players, processes.device)
         if not States(options.run).steps():  # a resumed run has weights of its own

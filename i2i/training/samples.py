@@ -45,7 +45,7 @@ class Observer:
         translators = self.test_time(networks)
         source = self.data.validation or self.data.train
         cells: list[Tensor] = []
-        rows = min(rows, len(source))  # type: ignore[arg-type]
+        rows = min(rows, len(source))
         with torch.inference_mode():
             for pair in self._pairs(source, range(rows)):
                 torch.manual_seed(0)
@@ -63,7 +63,7 @@ class Observer:
         """
         assert self.data.validation is not None
         translators = self.test_time(networks)
-        count = min(len(self.data.validation), images_used)  # type: ignore[arg-type]
+        count = min(len(self.data.validation), images_used)
         values: dict[str, list[float]] = {}
         torch.manual_seed(0)
         with torch.inference_mode():

@@ -44,7 +44,7 @@ class Trainer:
         assert options.run is not None
         self.algorithm, self.data, self.options, self.processes = algorithm, data, options, processes
         self.images_per_step = options.batch_size * processes.world_size
-        self.epoch_length = len(data.train)  # type: ignore[arg-type]  # torch declares no length
+        self.epoch_length = len(data.train)
         self.total_images = (options.n_epochs + options.n_epochs_decay) * self.epoch_length
         if options.max_steps:
             self.total_images = min(self.total_images, options.max_steps * self.images_per_step)
