@@ -14,6 +14,7 @@ _HOME = {
     "create_discriminator": "i2i.networks",
     "create_generator": "i2i.networks",
     "list_generators": "i2i.networks",
+    "list_styles": "i2i.translation.styles",
     "load_translator": "i2i.translation.translator",
     "translate_folder": "i2i.translation.batch",
 }
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from i2i.networks import create_generator as create_generator
     from i2i.networks import list_generators as list_generators
     from i2i.translation.batch import translate_folder as translate_folder
+    from i2i.translation.styles import list_styles as list_styles
     from i2i.translation.translator import Translator as Translator
     from i2i.translation.translator import load_translator as load_translator
 

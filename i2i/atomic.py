@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import io
 import os
 import secrets
@@ -44,11 +45,13 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise _refused(path, error) from error
     file = _RecordingWriter(io.FileIO(descriptor, "wb"))
     try:
+        with contextlib.suppress(OSError):  # says to `remove_strays` that it is being written
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         write(file)
         file.flush()
         os.fsync(descriptor)
-        file.close()
         temporary.replace(path)
+        file.close()
         _sync_folder(path.parent)
     except BaseException as error:
         cause = error if isinstance(error, OSError) else file.failure
@@ -60,6 +63,23 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
         if cause is None or not isinstance(error, OSError | RuntimeError):
             raise
         raise _refused(path, cause, size) from error
+
+
+def remove_strays(folder: Path, before: float) -> None:
+    """Remove what a killed process left half-written in `folder` before that time (seconds since the epoch).
+
+    What another process is writing is locked, and stays.
+    """
+    for stray in folder.glob(".i2i-*.part"):
+        with contextlib.suppress(OSError):
+            if stray.stat().st_mtime >= before:
+                continue
+            descriptor = os.open(stray, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stray.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

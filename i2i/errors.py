@@ -40,6 +40,13 @@ class ModelError(I2IError):
     exit_code = 5
 
 
+class DownloadError(I2IError):
+    """A download that failed or was refused: no network, wrong size or hash, a redirect to somewhere unsafe.
+
+    Who asked for the file says whether it was a model (exit code 5) or input (4).
+    """
+
+
 class OutputError(I2IError):
     """The output cannot be written: no permission, or the disk is full."""
 
@@ -59,7 +66,7 @@ class DivergedError(I2IError):
 
 
 class Interrupted(I2IError):
-    """A signal stopped the work in good order. `exit_code` is 130 (SIGINT) or 75 (SIGTERM, SIGUSR1)."""
+    """A signal stopped the work in good order. `exit_code` says which and how."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)

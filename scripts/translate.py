@@ -3,95 +3,133 @@
 python scripts/translate.py --style runs/monet photos/ -o out/
 """
 
-import contextlib
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from annotated_types import Interval
+from i2i.cli import Positional, arg, run
+from i2i.errors import OutputError, SomeFailed, UsageError
+from i2i.translation.options import FolderOptions
 
-from i2i.cli import Positional, arg, printable, run
-from i2i.errors import SomeFailed, UsageError
+if TYPE_CHECKING:
+    from i2i.translation.report import Report
+
+STOPPING = "stopping after the picture at hand; Ctrl-C again to stop at once"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(FolderOptions):
     inputs: Positional[tuple[Path, ...]] = ()
-    """Pictures, and folders that are searched recursively."""
+    """Pictures, folders of them, or `-` for a list on the standard input (by lines, or by NUL bytes)."""
     style: str = ""
-    """What translates: a run folder or a model file (.safetensors)."""
+    """What translates: a run folder, a model file, a checkpoint of the reference, hub:owner/name, or a name."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """The folder to write to, names and tree kept; for one input file it may be a file name."""
-    direction: Literal["a2b", "b2a"] | None = None
-    """Needed for a run folder that has both."""
-    overwrite: bool = False
-    """Replace outputs that exist (an input never is)."""
-    skip_existing: bool = False
-    """Do only what is missing."""
-    size: Annotated[int, Interval(ge=1, le=65_535)] | None = None
-    """Scale the shorter side to so many pixels first; without it the size stays."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-    strict: bool = False
-    """Stop at the first picture that fails."""
+    report: Path | None = None
+    """Write a JSON file with a record per input."""
+    json: bool = False
+    """Print that report, or the list of styles, on the standard output."""
+    dry_run: bool = False
+    """Print what would be done, and do nothing."""
+    list_styles: bool = False
+    """List the styles that can be had by name, and the runs in runs/."""
+    install_style: Path | None = None
+    """Keep a model file or checkpoint as a style of your own, under the name given by --as."""
+    as_: Annotated[str, arg(name="as")] = ""
+    """The name for --install-style."""
 
 
 def main(options: Options) -> None:
-    if not options.inputs or not options.style or options.out is None:
-        raise UsageError("expected: translate.py --style RUN_FOLDER|MODEL_FILE INPUT... -o OUT (see --help)")
+    if options.list_styles:
+        return list_styles(options.json)
+    if options.install_style is not None or options.as_:
+        return install_style(options)
+    if not options.inputs or (not options.style and not options.dry_run):
+        raise UsageError("expected: translate.py --style STYLE INPUT... -o OUT (see --help, --list-styles)")
+    if options.report is not None and not options.report.parent.is_dir():
+        raise OutputError(f"{options.report}: cannot be written: no such folder")
+    chosen = FolderOptions(**{field.name: getattr(options, field.name) for field in fields(FolderOptions)})
+    (plan if options.dry_run else translate)(options, chosen)
+
+
+def list_styles(as_json: bool) -> None:
+    from i2i.translation.style_table import as_json as to_json
+    from i2i.translation.style_table import table
+    from i2i.translation.styles import list_styles as found
+
+    print(to_json(found()) if as_json else table(found()))
+
+
+def install_style(options: Options) -> None:
+    if options.install_style is None or not options.as_:
+        raise UsageError("expected: translate.py --install-style FILE --as NAME")
+    from i2i.translation import styles
+
+    path = styles.install(options.install_style, options.as_, direction=options.direction, overwrite=options.overwrite)
+    print(f"{path}: use it with --style {options.as_}")
+
+
+def plan(options: Options, chosen: FolderOptions) -> None:
+    from i2i.translation.plan import plan as make_plan
+    from i2i.translation.plan import shown
+    from i2i.translation.report import Report, records_of
+
+    work = make_plan(options.inputs, options.out, chosen)
+    if options.json:
+        print(Report(records_of(work, {})).to_json(), end="")
+        return
+    for job in work.todo:
+        print(f"{shown(job.source)} → {shown(job.target)}")
+    _say(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
+
+
+def translate(options: Options, chosen: FolderOptions) -> None:
+    from i2i.signals import Signals, interrupted
     from i2i.translation.batch import translate_folder  # here, so that --help does not wait for torch
+    from i2i.translation.progress import fetching, progress
 
     started = time.monotonic()
-    with _progress() as progress:
+
+    def finish(report: "Report") -> None:
+        _summary(report, time.monotonic() - started)
+        if options.json:
+            print(report.to_json(), end="")
+        if options.report is not None:
+            report.write(options.report)
+
+    with Signals((signal.SIGINT, signal.SIGTERM), STOPPING) as signals, progress() as show:
         report = translate_folder(
             options.inputs,
             options.out,
             options.style,
-            direction=options.direction,
-            device=options.device,
-            overwrite=options.overwrite,
-            skip_existing=options.skip_existing,
-            size=options.size,
-            strict=options.strict,
-            progress=progress,
+            progress=show,
+            stop=lambda: bool(signals.received),
+            finish=finish,
+            fetching=fetching(),
+            **vars(chosen),
         )
-    seconds, done = time.monotonic() - started, len(report.done)
-    _say(f"{done} translated, {len(report.skipped)} skipped, {len(report.failed)} failed in {seconds:.1f} s")
-    for record in report.failed:
-        _say(f"{record.source}: {record.reason}")
+    if signals.received and report.left:
+        raise interrupted(signals.received, "stopped; the same command with --skip-existing goes on", terminated=143)
     if report.failed:
         raise SomeFailed(f"{len(report.failed)} of {len(report.records)} pictures failed; the others are done")
 
 
+def _summary(report: "Report", seconds: float) -> None:
+    counts = {"translated": report.done, "skipped": report.skipped, "failed": report.failed, "left": report.left}
+    _say(", ".join(f"{len(records)} {what}" for what, records in counts.items()) + f" in {seconds:.1f} s")
+    for record in report.failed:
+        _say(f"{record.source}: {record.reason}")
+    for notice in report.notices:
+        _say(notice)
+
+
 def _say(text: str) -> None:
+    from i2i.cli import printable
+
     print(printable(text).replace("\n", "\\n"), file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int, Path], None] | None]:
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns = (
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[speed]}"),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task, started = bar.add_task("", total=None, speed=""), time.monotonic()
-
-        def show(number: int, total: int, _: Path) -> None:
-            speed = number / max(time.monotonic() - started, 1e-9)
-            bar.update(task, completed=number, total=total, speed=f"{speed:.1f} images/s")
-
-        yield show
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The golden numbers as test cases.
 
-A test that takes `network_row`, `training_row` or `schedule_row` runs once for each row of `networks.json`,
-`training.json` or `schedules.json` in the folder given by `--golden`.
+A test that takes `network_row`, `training_row`, `schedule_row` or `cut_row` runs once for each row of
+`networks.json`, `training.json`, `schedules.json` or `cut.json` in the folder given by `--golden`.
 """
 
 import os
@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         type=Path,
         default=Path(__file__).parent / "golden",
-        help="folder with networks.json, training.json, schedules.json (default: tests/golden)",
+        help="folder with networks.json, training.json, schedules.json, cut.json (default: tests/golden)",
     )
 
 

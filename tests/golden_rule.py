@@ -11,7 +11,7 @@ from torch import Tensor
 
 Listing = Sequence[tuple[str, Sequence[int]]]
 
-GOLDEN = {"network_row": "networks", "training_row": "training", "schedule_row": "schedules"}
+GOLDEN = {"network_row": "networks", "training_row": "training", "schedule_row": "schedules", "cut_row": "cut"}
 
 
 def rule(shape: Sequence[int], seed: int) -> Tensor:
@@ -27,6 +27,8 @@ def draw(listing: Listing, seed: int, dtype: torch.dtype = torch.float32) -> dic
 def _tensor(name: str, shape: Sequence[int], seed: int, dtype: torch.dtype) -> Tensor:
     if name.endswith("num_batches_tracked"):
         return torch.zeros(tuple(shape), dtype=torch.int64)
+    if name.endswith("filt"):
+        return blur(shape).to(dtype)
     r = rule(shape, seed).to(dtype)
     if name.endswith("running_var"):
         return 1 + 0.1 * r.abs()
@@ -35,6 +37,12 @@ def _tensor(name: str, shape: Sequence[int], seed: int, dtype: torch.dtype) -> T
     if r.dim() == 1:
         return 1 + 0.02 * r if name.endswith("weight") else 0.02 * r
     return r / math.sqrt(r[0].numel())
+
+
+def blur(shape: Sequence[int]) -> Tensor:
+    """The filters that no rule draws: binomial, of sum 1 for 3×3 (halving), of sum 4 for 4×4 (doubling)."""
+    row = torch.tensor({3: [1.0, 2.0, 1.0], 4: [1.0, 3.0, 3.0, 1.0]}[shape[-1]])
+    return torch.outer(row, row).div(16).repeat(shape[0], 1, 1, 1)
 
 
 def summary(y: Tensor) -> dict[str, Any]:

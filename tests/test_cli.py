@@ -107,6 +107,7 @@ def test_there_are_numbers_to_try_and_each_has_a_range() -> None:
     assert {option for _, option, _, bounds in NUMBERS if not bounds} == set()
 
 
+@pytest.mark.promise("R14")
 @pytest.mark.parametrize(("name", "option", "kind", "bounds"), NUMBERS, ids=[f"{n}-{o}" for n, o, *_ in NUMBERS])
 def test_a_number_out_of_range(
     name: str,
@@ -244,6 +245,7 @@ BAD = [
 ]
 
 
+@pytest.mark.promise("R12")
 @pytest.mark.parametrize(("name", "make", "messages"), BAD, ids=[f"{n}-{m.__name__}" for n, m, _ in BAD])
 def test_data_that_cannot_be_used(
     name: str,

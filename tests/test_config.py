@@ -83,6 +83,7 @@ def test_hyphens_are_underscores_and_empty_files_are_defaults(tmp_path: Path) ->
     assert read(tmp_path, "# nothing\n") == Sample()
 
 
+@pytest.mark.promise("R48")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -115,6 +116,7 @@ def test_what_is_refused(text: str | bytes, message: str, tmp_path: Path) -> Non
         read(tmp_path, text)
 
 
+@pytest.mark.promise("R48")
 def test_a_billion_laughs(tmp_path: Path) -> None:
     laughs = ["a0: &a0 [ha, ha, ha]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
     with pytest.raises(UsageError, match="aliases"):

@@ -88,6 +88,7 @@ def test_every_weight_learns(name: str) -> None:
             assert not torch.equal(parameter, dict(before[network].named_parameters())[key]), f"{network}.{key}"
 
 
+@pytest.mark.promise("R1")
 def test_resume_is_exact(name: str, tmp_path: Path) -> None:
     straight, first, second = (build(name) for _ in range(3))
     trainer(straight, tmp_path / "straight", max_steps=6, ema=0.9).fit()

@@ -87,7 +87,10 @@ def test_same_output(network_row: Row, mode: str) -> None:
     x = rule(network_row["input"], network_row["seed"] + 999).clamp(-1, 1)
     with torch.no_grad():
         found = summary(network(x))
-    expected = network_row[mode]
+    assert_same(found, network_row[mode])
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert found["shape"] == expected["shape"]
     torch.testing.assert_close(found["grid"], torch.tensor(expected["grid"]), atol=1e-5, rtol=0)
     for number in ("mean", "std", "min", "max"):

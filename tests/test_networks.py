@@ -15,10 +15,12 @@ from i2i.networks import (
     discriminator_config,
     generator_config,
 )
+from i2i.networks.antialias import BlurDownsample, BlurUpsample
 from i2i.networks.blocks import InstanceNorm, for_translation
 from i2i.networks.init import init_weights
 
-SMALL_GENERATORS = ["resnet_6blocks", "resnet_0blocks", "resnet_3blocks", "unet_32", "unet_64", "unet_128"]
+ANTIALIASED = "resnet_2blocks_antialiased"
+SMALL_GENERATORS = ["resnet_6blocks", "resnet_0blocks", "resnet_3blocks", ANTIALIASED, "unet_32", "unet_64", "unet_128"]
 
 
 @pytest.mark.parametrize("name", SMALL_GENERATORS)
@@ -35,7 +37,7 @@ def test_a_generator_keeps_the_size_and_changes_the_channels(
     assert torch.isfinite(y).all()
 
 
-@pytest.mark.parametrize("name", ["resnet_1blocks", "unet_32"])
+@pytest.mark.parametrize("name", ["resnet_1blocks", ANTIALIASED, "unet_32"])
 def test_the_size_multiple_is_needed_and_the_smallest(name: str) -> None:
     net = create_generator(name, width=1).eval()
     size = net.minimum_size + net.size_multiple // 2
@@ -45,6 +47,40 @@ def test_the_size_multiple_is_needed_and_the_smallest(name: str) -> None:
         except RuntimeError:
             return
     assert shape != size
+
+
+@pytest.mark.parametrize("name", ["resnet_1blocks", "resnet_1blocks_antialiased"])
+def test_below_the_minimum_size_reflection_has_nothing_to_reflect(name: str) -> None:
+    net = create_generator(name, width=1)
+    with pytest.raises(RuntimeError, match=r"[Pp]adding"):
+        net(torch.zeros(1, 3, net.minimum_size - net.size_multiple, 64))
+
+
+@pytest.mark.parametrize("down", ["strided", "antialiased"])
+@pytest.mark.parametrize("up", ["strided", "antialiased"])
+def test_halving_and_doubling_are_chosen_apart(down: Any, up: Any) -> None:
+    net = create_generator("resnet_1blocks", width=2, downsampling=down, upsampling=up)
+    assert net(torch.zeros(1, 3, 12, 20)).shape == (1, 3, 12, 20)
+    filters = [name for name, _ in net.named_buffers() if name.endswith("filt")]
+    assert len(filters) == 2 * ((down == "antialiased") + (up == "antialiased"))
+
+
+def test_a_blur_halves_and_doubles() -> None:
+    x = torch.arange(24.0).reshape(1, 1, 4, 6)
+    assert torch.equal(BlurDownsample(1)(torch.ones(1, 1, 5, 4)), torch.ones(1, 1, 3, 2))
+    assert torch.equal(BlurUpsample(2)(torch.ones(1, 2, 3, 1)), torch.ones(1, 2, 6, 2))
+    half, double = BlurDownsample(1)(x)[0, 0], BlurUpsample(1)(x)[0, 0]
+    assert half.shape == (2, 3) and double.shape == (8, 12)
+    assert half[1, 1] == x[0, 0, 2, 2], "a ramp stays a ramp"
+    torch.testing.assert_close(double[3, 2:8], x[0, 0, 1, 1:4].repeat_interleave(2) + torch.tensor([1.25, 1.75] * 3))
+
+
+def test_blurs_learn_nothing() -> None:
+    net = create_generator(ANTIALIASED, width=2)
+    before = [b.clone() for b in net.buffers()]
+    net.train()(torch.randn(1, 3, 8, 8)).sum().backward()
+    assert not any("filt" in name for name, _ in net.named_parameters())
+    assert before and all(map(torch.equal, before, net.buffers()))
 
 
 @pytest.mark.parametrize("padding", ["reflect", "replicate", "zero"])
@@ -72,7 +108,9 @@ def test_norm_none_keeps_its_biases_unless_told_otherwise() -> None:
         assert sum(key.endswith("bias") for key in without) == 1
 
 
-@pytest.mark.parametrize("name", [*DISCRIMINATORS, "patchgan_574"])
+@pytest.mark.parametrize(
+    "name", [*DISCRIMINATORS, "patchgan_574", "patchgan_16_antialiased", "patchgan_142_antialiased"]
+)
 def test_a_discriminator_s_logit_sees_its_receptive_field(name: str) -> None:
     config = discriminator_config(name, width=1, norm="none")
     net = config.build()
@@ -169,6 +207,8 @@ def test_a_wrong_generator_is_named(name: str, options: dict[str, Any], says: st
 def test_a_wrong_discriminator_is_named() -> None:
     with pytest.raises(UsageError, match="16, 34, 70"):
         create_discriminator("patchgan_71")
+    with pytest.raises(UsageError, match="16, 34, 70"):
+        create_discriminator("patchgan_84_antialiased")
     with pytest.raises(UsageError, match="patchgan_70"):
         create_discriminator("patchgan70")
 

@@ -11,7 +11,7 @@ Unpaired: `trainA/ trainB/`, `testA/ testB/`. Paired, first match wins:
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -41,14 +41,42 @@ def find_images(folder: Path) -> list[Path]:
     Links to files are followed, links to folders are not; hidden names and special files are left out.
     Raises `InputError` for a folder that is missing or cannot be listed.
     """
-    found = []
-    for parent, folders, files in os.walk(folder, onerror=_cannot_list):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = Path(parent, name)
-            if not name.startswith(".") and path.suffix.lower() in images.SUFFIXES and path.is_file():
-                found.append(path)
+    return [p for p in walk(folder, _cannot_list) if p.suffix.lower() in images.SUFFIXES and p.is_file()]
+
+
+def walk(
+    folder: Path,
+    refused: Callable[[OSError], object],
+    *,
+    recursive: bool = True,
+    follow_links: bool = False,
+) -> list[Path]:
+    """All names below a folder that are no folders and not hidden, sorted by their relative path.
+
+    With `follow_links`, folders behind links are searched too, each folder once, so that loops end. A folder
+    that cannot be listed is given to `refused` as the system's error and left out.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    _first_visit(folder, seen)
+    for parent, folders, files in os.walk(folder, onerror=refused, followlinks=follow_links):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        if follow_links:
+            folders[:] = [name for name in folders if _first_visit(Path(parent, name), seen)]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _first_visit(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    try:
+        status = folder.stat()
+    except OSError:
+        return False
+    identity = (status.st_dev, status.st_ino)
+    if identity in seen:
+        return False
+    seen.add(identity)
+    return True
 
 
 def unpaired(data: Path, split: Split) -> tuple[list[Path], list[Path]]:

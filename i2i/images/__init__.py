@@ -3,9 +3,8 @@
 from i2i.atomic import atomic_write
 from i2i.images.decoding import decode, probe, read
 from i2i.images.encoding import encode, write
+from i2i.images.formats import SUFFIXES, UNREAD, Format, written_suffix
 from i2i.images.picture import (
-    SUFFIXES,
-    Format,
     Limits,
     Picture,
     Pixels,
@@ -17,6 +16,7 @@ from i2i.images.picture import (
 
 __all__ = [
     "SUFFIXES",
+    "UNREAD",
     "Format",
     "Limits",
     "Picture",
@@ -31,4 +31,5 @@ __all__ = [
     "with_channels",
     "with_depth",
     "write",
+    "written_suffix",
 ]

@@ -1,8 +1,9 @@
 """Pictures to bytes: OpenCV's encoders where they do the job, Pillow's where metadata must be carried.
 
-PNG and TIFF keep 16 bits, alpha, colour profile and EXIF; JPEG and BMP have no alpha, BMP no metadata. PNG's
+PNG and TIFF keep 16 bits, alpha, colour profile and EXIF, TIFF also float and any number of channels; PPM keeps
+16 bits and nothing else; WebP and AVIF have 8 bits, alpha and metadata, JPEG no alpha, BMP neither. PNG's
 metadata are put into OpenCV's file, since Pillow cannot write 16-bit colour; TIFF is laid out here with
-Pillow's tag writer, for the same reason and for any number of channels.
+Pillow's tag writer, for the same reason.
 """
 
 import io
@@ -17,31 +18,27 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from i2i.atomic import atomic_write
-from i2i.errors import OutputError
-from i2i.images.picture import Format, Picture, Pixels, with_depth
+from i2i.errors import OutputError, UsageError
+from i2i.images import netpbm, png
+from i2i.images.formats import WRITTEN, Format, written_format
+from i2i.images.picture import Picture, Pixels, with_depth
 
-_BY_SUFFIX: dict[str, Format] = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-}
-_PNG_HEADER_BYTES = 8 + 25
+DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 80}
+# one segment, whose length takes two of its 65535 bytes
+_JPEG_EXIF_BYTES = 65_533
 _TIFF_IFD_OFFSET = 8
 
 
-def write(path: Path, picture: Picture, quality: int = 95) -> None:
+def write(path: Path, picture: Picture, quality: int | None = None) -> None:
     """Write a picture whole or not at all, in the format that the suffix names.
 
-    `quality` is that of JPEG and WebP, 1 to 100. Raises `OutputError` for an unknown suffix, for what the
-    format cannot hold, and for what the system refuses.
+    Without a suffix it is the picture's own format (PNG for a GIF). `quality` as in `encode`. Raises
+    `OutputError` for a suffix that is not written, for what the format cannot hold, and for what the system
+    refuses.
     """
-    format = _BY_SUFFIX.get(path.suffix.lower())
+    format = WRITTEN.get(path.suffix.lower()) if path.suffix else written_format(picture.format)
     if format is None:
-        raise OutputError(f"{path}: unknown suffix {path.suffix!r}; known: {', '.join(_BY_SUFFIX)}")
+        raise OutputError(f"{path}: {path.suffix} is not written here; written are {', '.join(sorted(WRITTEN))}")
     try:
         data = encode(picture, format, quality)
     except OutputError as error:
@@ -49,32 +46,46 @@ def write(path: Path, picture: Picture, quality: int = 95) -> None:
     atomic_write(path, lambda file: file.write(data))
 
 
-def encode(picture: Picture, format: Format | None = None, quality: int = 95) -> bytes:
-    """The bytes of a file of `format`, by default the picture's own.
+def encode(picture: Picture, format: Format | None = None, quality: int | None = None) -> bytes:
+    """The bytes of a file of `format`, by default the picture's own (PNG for a GIF, which is not written).
 
-    Depth and alpha are kept where the format can hold them, else scaled to 8 bits and dropped. Raises
-    `OutputError` if the format cannot hold the number of channels or the size.
+    `quality` is that of JPEG, WebP and AVIF, 1 to 100, None for the format's default (`DEFAULT_QUALITY`).
+    Depth and alpha are kept where the format can hold them, else scaled to the depth it has and dropped.
+    Raises `OutputError` if the format cannot hold the number of channels or the size, `UsageError` for a
+    quality out of range.
     """
-    format = format or picture.format
+    format = format or written_format(picture.format)
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"quality {quality}; expected 1 to 100")
     if format == "TIFF":
         return _encode_tiff(picture)
+    if format == "GIF":
+        raise OutputError("GIF is not written here")
     if picture.pixels.shape[2] not in (1, 3):
         raise OutputError(f"{format} holds 1 or 3 channels, not {picture.pixels.shape[2]}; use TIFF")
-    depth = np.uint16 if format == "PNG" and picture.pixels.dtype != np.uint8 else np.uint8
-    pixels = with_depth(picture.pixels, depth)
-    if picture.alpha is not None and format in ("PNG", "WEBP"):
-        # neither encoder takes grey with alpha, except Pillow's for 8-bit PNG
-        colours = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-        if format == "PNG" and depth == np.uint8:
-            colours = pixels
-        pixels = np.dstack([colours, with_depth(picture.alpha, depth)])
-    if pixels.shape[2] == 2:
-        return _encode_pillow(pixels, format, quality, picture)
+    deep = format in ("PNG", "PPM") and picture.pixels.dtype != np.uint8
+    pixels = with_depth(picture.pixels, np.uint16 if deep else np.uint8)
+    if format == "PPM":
+        return netpbm.encode(pixels)
+    if picture.alpha is not None and format in ("PNG", "WEBP", "AVIF"):
+        pixels = _with_alpha(pixels, picture.alpha, format)
+    return _encode(pixels, format, quality or DEFAULT_QUALITY.get(format, 0), picture)
+
+
+def _with_alpha(pixels: Pixels, alpha: Pixels, format: Format) -> Pixels:
+    if pixels.shape[2] == 1 and format != "PNG":
+        pixels = np.repeat(pixels, 3, axis=2)
+    return np.dstack([pixels, with_depth(alpha, pixels.dtype.type)])
+
+
+def _encode(pixels: Pixels, format: Format, quality: int, picture: Picture) -> bytes:
     if format == "PNG":
-        return _with_png_metadata(_encode_opencv(pixels, ".png", []), picture)
+        # OpenCV does not take grey with alpha
+        data = png.gray_alpha(pixels) if pixels.shape[2] == 2 else _encode_opencv(pixels, ".png", [])
+        return png.with_metadata(data, _profile(picture), picture.exif)
     if format == "BMP":
         return _encode_opencv(pixels, ".bmp", [])
-    if picture.icc or picture.exif:
+    if format == "AVIF" or picture.icc or picture.exif:
         return _encode_pillow(pixels, format, quality, picture)
     if format == "JPEG":
         return _encode_opencv(pixels, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -100,11 +111,16 @@ def _encode_pillow(pixels: Pixels, format: Format, quality: int, picture: Pictur
     file = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     try:
-        image.save(file, format, quality=quality, icc_profile=_profile(picture), exif=picture.exif or b"")
+        image.save(file, format, quality=quality, icc_profile=_profile(picture), exif=_exif(picture, format))
     except (ValueError, OSError) as error:
         size = f"{image.width}x{image.height}"
         raise OutputError(f"{size} pixels cannot be written as {format}: {error}") from None
     return file.getvalue()
+
+
+def _exif(picture: Picture, format: Format) -> bytes:
+    block = picture.exif or b""
+    return b"" if format == "JPEG" and len(block) > _JPEG_EXIF_BYTES else block
 
 
 def _profile(picture: Picture) -> bytes | None:
@@ -113,22 +129,11 @@ def _profile(picture: Picture) -> bytes | None:
     return picture.icc if picture.icc and picture.icc[16:20] == wanted else None
 
 
-def _with_png_metadata(data: bytes, picture: Picture) -> bytes:
-    chunks = b""
-    if icc := _profile(picture):
-        chunks += _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
-    if picture.exif:
-        chunks += _png_chunk(b"eXIf", picture.exif.removeprefix(b"Exif\0\0"))
-    return data[:_PNG_HEADER_BYTES] + chunks + data[_PNG_HEADER_BYTES:]
-
-
-def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
 def _encode_tiff(picture: Picture) -> bytes:
     """Little-endian, one deflated strip, channels interleaved (TIFF 6.0, Sec. 2, 7 and 18)."""
-    pixels = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+    pixels = picture.pixels
+    if picture.alpha is not None:
+        pixels = np.dstack([pixels, with_depth(picture.alpha, pixels.dtype.type)])
     height, width, channels = pixels.shape
     strip = zlib.compress(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).tobytes(), 6)
     tags = ImageFileDirectory_v2(prefix=b"II")

@@ -1,20 +1,18 @@
 """A picture as arrays, and its way to and from tensors in [-1, 1]."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from i2i.errors import ImageError
+from i2i.images.formats import Format
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
-
-Format = Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP"]
 Pixels = np.ndarray[Any, np.dtype[Any]]
-Depth = type[np.uint8] | type[np.uint16]
+Depth = type[np.uint8] | type[np.uint16] | type[np.float32]
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,19 @@ class Picture:
             alpha = np.full_like(self.pixels[..., 0], white(self.pixels))
         return np.dstack([with_channels(self.pixels, count - 1), alpha])
 
+    def over(self, background: Literal["white", "black"]) -> "Picture":
+        """The picture laid over a background of one colour, so that its alpha is gone; itself if it has none."""
+        if self.alpha is None:
+            return self
+        full = white(self.pixels)
+        cover = self.alpha[..., None].astype(np.float64) / full
+        pixels = self.pixels * cover
+        if background == "white":
+            pixels += (1 - cover) * full
+        if self.pixels.dtype != np.float32:
+            np.rint(pixels, out=pixels)
+        return replace(self, pixels=pixels.astype(self.pixels.dtype), alpha=None)
+
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:
     """(H, W, C) as (H, W, channels): kept, one replicated to three, or RGB to Rec. 601 luminance.
@@ -89,10 +100,12 @@ def with_channels(pixels: Pixels, channels: int) -> Pixels:
 
 
 def with_depth(pixels: Pixels, dtype: Depth) -> Pixels:
-    """`pixels` scaled to the range of `dtype` and rounded; floating point is clamped to [0, 1] first."""
+    """`pixels` scaled to the range of `dtype`; integers are rounded, floating point is clamped to [0, 1] first."""
     if pixels.dtype == dtype:
         return pixels
-    full = np.iinfo(dtype).max
+    if dtype == np.float32:
+        return (pixels / white(pixels)).astype(np.float32)
+    full = _full(dtype)
     if pixels.dtype == np.float32:
         return np.rint(np.clip(pixels, 0, 1) * full).astype(dtype)
     return np.rint(pixels * (full / white(pixels))).astype(dtype)
@@ -110,15 +123,22 @@ def to_tensor(pixels: Pixels) -> "Tensor":
 
 
 def to_pixels(tensor: "Tensor", dtype: Depth = np.uint8) -> Pixels:
-    """(C, H, W) in [-1, 1] as (H, W, C) of `dtype`, rounded, values outside clamped."""
-    half = np.iinfo(dtype).max / 2
-    planes = tensor.detach().float().add(1).mul(half).round_().clamp_(0, 2 * half)
+    """(C, H, W) in [-1, 1] as (H, W, C) of `dtype`, values outside clamped; integers are rounded."""
+    half = _full(dtype) / 2
+    planes = tensor.detach().float().add(1).mul(half)
+    if dtype != np.float32:
+        planes.round_()
+    planes.clamp_(0, 2 * half)
     return np.ascontiguousarray(planes.permute(1, 2, 0).cpu().numpy().astype(dtype))
 
 
 def white(pixels: Pixels) -> float:
     """The value of full intensity in the dtype of `pixels`."""
-    return 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
+    return _full(pixels.dtype)
+
+
+def _full(dtype: Any) -> float:
+    return 1.0 if dtype == np.float32 else float(np.iinfo(dtype).max)
 
 
 def _luminance(pixels: Pixels) -> Pixels:

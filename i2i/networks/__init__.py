@@ -1,7 +1,9 @@
 """Networks by name.
 
 `GENERATORS` and `DISCRIMINATORS` map a name to the frozen configuration that builds it. Beside the listed
-names, `resnet_<n>blocks`, `unet_<size>` and `patchgan_<patch width>` name any other of their families.
+names, `resnet_<n>blocks`, `unet_<size>` and `patchgan_<patch width>` name any other of their families;
+`_antialiased` behind a residual generator or a PatchGAN gives it the sampling of CUT. (An anti-aliased PatchGAN
+keeps the number in its name, though its patch is wider: `receptive_field`.)
 """
 
 import dataclasses
@@ -13,6 +15,7 @@ from torch import nn
 
 from i2i.config import checked, nearest, option_names
 from i2i.errors import UsageError
+from i2i.networks.antialias import Sampling
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
@@ -24,6 +27,8 @@ NetworkConfig = GeneratorConfig | DiscriminatorConfig
 GENERATORS: dict[str, GeneratorConfig] = {
     "resnet_6blocks": ResnetConfig(blocks=6),
     "resnet_9blocks": ResnetConfig(blocks=9),
+    "resnet_6blocks_antialiased": ResnetConfig(blocks=6, downsampling="antialiased", upsampling="antialiased"),
+    "resnet_9blocks_antialiased": ResnetConfig(blocks=9, downsampling="antialiased", upsampling="antialiased"),
     "unet_128": UNetConfig(depth=7),
     "unet_256": UNetConfig(depth=8),
     "unet_512": UNetConfig(depth=9),
@@ -34,11 +39,17 @@ DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
     "patchgan_70": PatchGANConfig(layers=3),
     "patchgan_142": PatchGANConfig(layers=4),
     "patchgan_286": PatchGANConfig(layers=5),
+    "patchgan_70_antialiased": PatchGANConfig(layers=3, downsampling="antialiased"),
     "pixelgan": PixelGANConfig(),
 }
 NETWORKS: dict[str, type[NetworkConfig]] = {
     config.kind: config for config in (ResnetConfig, UNetConfig, PatchGANConfig, PixelGANConfig)
 }
+GENERATOR_KINDS: dict[str, type[GeneratorConfig]] = {config.kind: config for config in (ResnetConfig, UNetConfig)}
+
+
+def _resnet(blocks: int, sampling: Sampling = "strided") -> ResnetConfig:
+    return ResnetConfig(blocks=blocks, downsampling=sampling, upsampling=sampling)
 
 
 def _unet(size: int) -> UNetConfig:
@@ -48,18 +59,22 @@ def _unet(size: int) -> UNetConfig:
     return UNetConfig(depth=depth)
 
 
-def _patchgan(width: int) -> PatchGANConfig:
+def _patchgan(width: int, sampling: Sampling = "strided") -> PatchGANConfig:
     for layers in range(1, 9):
         if PatchGANConfig(layers=layers).receptive_field == width:
-            return PatchGANConfig(layers=layers)
+            return PatchGANConfig(layers=layers, downsampling=sampling)
     raise UsageError(f"patchgan_{width}: the patch must be 16, 34, 70, 142, 286, 574, 1150 or 2302 pixels wide")
 
 
 _GENERATOR_FAMILIES: dict[str, Callable[[int], GeneratorConfig]] = {
-    r"resnet_(\d{1,4})blocks": lambda n: ResnetConfig(blocks=n),
+    r"resnet_(\d{1,4})blocks": _resnet,
+    r"resnet_(\d{1,4})blocks_antialiased": lambda n: _resnet(n, "antialiased"),
     r"unet_(\d{1,4})": _unet,
 }
-_DISCRIMINATOR_FAMILIES: dict[str, Callable[[int], DiscriminatorConfig]] = {r"patchgan_(\d{1,4})": _patchgan}
+_DISCRIMINATOR_FAMILIES: dict[str, Callable[[int], DiscriminatorConfig]] = {
+    r"patchgan_(\d{1,4})": _patchgan,
+    r"patchgan_(\d{1,4})_antialiased": lambda width: _patchgan(width, "antialiased"),
+}
 
 
 def _find(what: str, name: str, known: Mapping[str, Any], families: Mapping[str, Callable[[int], Any]]) -> Any:

@@ -1,7 +1,8 @@
 """PatchGAN and PixelGAN discriminators (Isola et al. 2017, Sec. 3.2.2 and 6.1.2).
 
 A logit per patch. With n layers a patch is 16, 34, 70, 142, 286 pixels wide for n = 1 … 5; a PixelGAN judges
-each pixel alone.
+each pixel alone. Anti-aliased (Park et al. 2020), each halving is a convolution of stride 1 followed by a blur,
+and a patch is wider: 18, 40, 84, 172, 348 pixels.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Interval
 from torch import Tensor, nn
 
+from i2i.networks.antialias import BlurDownsample, Sampling
 from i2i.networks.blocks import Norm, conv_bias, normalization
 
 
@@ -25,11 +27,13 @@ class PatchGANConfig:
     norm: Norm = "instance"
     bias: bool | None = None
     """Biases before a normalisation; by default where there is no batch norm."""
+    downsampling: Sampling = "strided"
+    """How the size is halved."""
 
     @property
     def receptive_field(self) -> int:
         """The width in pixels of the patch that one logit judges."""
-        return 9 * 2**self.layers - 2
+        return (11 << self.layers) - 4 if self.downsampling == "antialiased" else (9 << self.layers) - 2
 
     @property
     def minimum_size(self) -> int:
@@ -47,15 +51,19 @@ class PatchGAN(nn.Module):
         super().__init__()
         self.config = config
         bias = conv_bias(config.norm, config.bias)
+        blurred = config.downsampling == "antialiased"
+        stride = 1 if blurred else 2
         widths = [config.width * min(2**i, 8) for i in range(config.layers + 1)]
         layers: list[nn.Module] = [
-            nn.Conv2d(config.in_channels, widths[0], 4, stride=2, padding=1),
+            nn.Conv2d(config.in_channels, widths[0], 4, stride=stride, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
         ]
         for i in range(1, config.layers + 1):
-            stride = 2 if i < config.layers else 1
+            last = i == config.layers
+            if blurred:
+                layers.append(BlurDownsample(widths[i - 1]))
             layers += [
-                nn.Conv2d(widths[i - 1], widths[i], 4, stride=stride, padding=1, bias=bias),
+                nn.Conv2d(widths[i - 1], widths[i], 4, stride=1 if last else stride, padding=1, bias=bias),
                 normalization(config.norm, widths[i]),
                 nn.LeakyReLU(0.2, inplace=True),
             ]

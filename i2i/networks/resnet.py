@@ -1,7 +1,9 @@
 """The residual generator of CycleGAN (Zhu et al. 2017, App. 7.2; after Johnson et al. 2016).
 
 c7s1-64, d128, d256, R256 × blocks, u128, u64, c7s1-3. Deviation from the paper's text, shared with every
-published checkpoint: `u` is a transposed 3×3 convolution with stride 2 and output padding 1.
+published checkpoint: `u` is a transposed 3×3 convolution with stride 2 and output padding 1. Where sampling is
+anti-aliased, as in CUT (Park et al. 2020), `d` has stride 1 and is blurred to half the size after its ReLU, and
+`u` is a 3×3 convolution of its input blurred to double the size.
 """
 
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
+from i2i.networks.antialias import BlurDownsample, BlurUpsample, Sampling
 from i2i.networks.blocks import Norm, Padding, conv_bias, normalization, padding_mode
 
 
@@ -29,6 +32,10 @@ class ResnetConfig:
     padding: Padding = "reflect"
     bias: bool | None = None
     """Biases before a normalisation; by default where there is no batch norm."""
+    downsampling: Sampling = "strided"
+    """How the size is halved; CUT's networks are anti-aliased both ways."""
+    upsampling: Sampling = "strided"
+    """How the size is doubled."""
 
     @property
     def size_multiple(self) -> int:
@@ -45,9 +52,36 @@ class ResnetConfig:
 
 
 class ConvNormReLU(nn.Sequential):
-    def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
+    """Convolution, normalisation, ReLU; with a blur before them that doubles or after them that halves the size."""
+
+    def __init__(
+        self, conv: nn.Module, norm: nn.Module, upsample: nn.Module | None = None, downsample: nn.Module | None = None
+    ) -> None:
         super().__init__()
+        if upsample is not None:
+            self.upsample = upsample
         self.conv, self.norm, self.relu = conv, norm, nn.ReLU(inplace=True)
+        if downsample is not None:
+            self.downsample = downsample
+
+
+def _halved(channels: int, config: ResnetConfig) -> ConvNormReLU:
+    """(N, C, H, W) → (N, 2C, H/2, W/2)."""
+    blurred = config.downsampling == "antialiased"
+    bias, made = conv_bias(config.norm, config.bias), 2 * channels
+    conv = nn.Conv2d(channels, made, 3, stride=1 if blurred else 2, padding=1, bias=bias)
+    return ConvNormReLU(conv, normalization(config.norm, made), downsample=BlurDownsample(made) if blurred else None)
+
+
+def _doubled(channels: int, config: ResnetConfig) -> ConvNormReLU:
+    """(N, C, H, W) → (N, C/2, 2H, 2W)."""
+    bias, made = conv_bias(config.norm, config.bias), channels // 2
+    norm = normalization(config.norm, made)
+    if config.upsampling == "antialiased":
+        conv = nn.Conv2d(channels, made, 3, padding=1, bias=bias)
+        return ConvNormReLU(conv, norm, upsample=BlurUpsample(channels))
+    transposed = nn.ConvTranspose2d(channels, made, 3, stride=2, padding=1, output_padding=1, bias=bias)
+    return ConvNormReLU(transposed, norm)
 
 
 class ResidualBlock(nn.Module):
@@ -81,18 +115,9 @@ class ResnetGenerator(nn.Module):
             nn.Conv2d(config.in_channels, w, 7, padding=3, padding_mode=edge, bias=bias),
             normalization(norm, w),
         )
-        self.down = nn.ModuleList(
-            ConvNormReLU(nn.Conv2d(c, 2 * c, 3, stride=2, padding=1, bias=bias), normalization(norm, 2 * c))
-            for c in (w, 2 * w)
-        )
+        self.down = nn.ModuleList(_halved(c, config) for c in (w, 2 * w))
         self.blocks = nn.ModuleList(ResidualBlock(4 * w, config) for _ in range(config.blocks))
-        self.up = nn.ModuleList(
-            ConvNormReLU(
-                nn.ConvTranspose2d(2 * c, c, 3, stride=2, padding=1, output_padding=1, bias=bias),
-                normalization(norm, c),
-            )
-            for c in (2 * w, w)
-        )
+        self.up = nn.ModuleList(_doubled(c, config) for c in (4 * w, 2 * w))
         self.head = nn.Conv2d(w, config.out_channels, 7, padding=3, padding_mode=edge)
 
     def forward(self, x: Tensor) -> Tensor:

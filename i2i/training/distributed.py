@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from i2i.errors import I2IError, UsageError
+from i2i.device import choose_device
+from i2i.errors import I2IError
 
 TIMEOUT = timedelta(minutes=10)
 
@@ -26,30 +27,6 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:
         first = str(error).partition("\n")[0]
         raise I2IError(f"lost the other processes of this training; the one that ended says why ({first})") from None
-
-
-def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.device:
-    """`auto`: a CUDA device, else Apple's, else the CPU. Without a number, each process has a CUDA device of its own.
-
-    Raises `UsageError` for a device that isn't there, and for a numbered one that several processes would share.
-    """
-    kind = name
-    if name == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(kind)
-    except RuntimeError:
-        raise UsageError(f"device = {name!r}: expected auto, cpu, cuda, cuda:<n> or mps") from None
-    if device.type == "cuda":
-        if device.index is not None and world_size > 1:
-            raise UsageError(f"device = {name!r}: {world_size} processes need one each; give --device cuda")
-        alone = torch.cuda.device_count() == 1  # a scheduler may show each process a device of its own
-        device = torch.device("cuda", (0 if alone else local_rank) if device.index is None else device.index)
-        if not device.index < torch.cuda.device_count():
-            raise UsageError(f"device = {name!r}: there are {torch.cuda.device_count()} CUDA devices")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UsageError(f"device = {name!r}: this machine has none")
-    return device
 
 
 class Processes:

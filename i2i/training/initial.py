@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from i2i.algorithms.algorithm import Algorithm, described
 from i2i.errors import ModelError
-from i2i.translation import foreign, model_file
+from i2i.translation import foreign
+from i2i.translation.metadata import looks_like_safetensors
+from i2i.translation.pretrained import open_model
 
 # The reference names a discriminator after the generator that it judges: its D_A judges images of B.
 REFERENCE_NAMES = {"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A", "G": "G", "D": "D"}
@@ -26,8 +28,8 @@ def initialise(algorithm: Algorithm, paths: Sequence[Path], direction: str = "a2
 
 
 def _read(algorithm: Algorithm, path: Path, direction: str) -> tuple[nn.Module, str, Any, dict[str, Tensor]]:
-    if path.suffix == ".safetensors":
-        loaded, info = model_file.load(path)
+    if path.is_dir() or path.suffix == ".safetensors" or looks_like_safetensors(path):
+        loaded, info = open_model(path)
         name = info.direction if direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[info.direction]
         targets = algorithm.translators()
         if name not in targets:

@@ -1,5 +1,6 @@
 """What a run leaves for use and for looking at: model files and sample grids."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,33 @@ from i2i import images
 from i2i.algorithms.algorithm import Algorithm
 from i2i.training.options import RunOptions
 from i2i.translation import model_file
+
+
+def source_commit(root: Path) -> str:
+    """The commit that is checked out at `root`; empty if `root` is no git checkout."""
+    try:
+        git = root / ".git"
+        if git.is_file():  # a linked worktree
+            git = root / git.read_text().removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text().strip()
+        if head.startswith("ref: "):
+            head = _resolved(git, head.removeprefix("ref: "))
+    except (OSError, ValueError):
+        return ""
+    return head if re.fullmatch(r"[0-9a-f]{40,64}", head) else ""
+
+
+def _resolved(git: Path, ref: str) -> str:
+    link = git / "commondir"  # of a linked worktree, where the branches are
+    common = git / link.read_text().strip() if link.exists() else git
+    if (common / ref).is_file():
+        return (common / ref).read_text().strip()
+    packed = (line.split(" ") for line in (common / "packed-refs").read_text().splitlines())
+    return next((words[0] for words in packed if words[1:] == [ref]), "")
+
+
+# on import, as the code is then: by the time a model file is written, something else may be checked out
+COMMIT = source_commit(Path(__file__).resolve().parents[2])
 
 
 def save_model_files(
@@ -26,6 +54,7 @@ def save_model_files(
         dataset=dataset_name(options.data) if options.data else "",
         steps=step,
         images_seen=images_seen,
+        commit=COMMIT,
         metrics=metrics,
     )
     for name, network in networks.items():

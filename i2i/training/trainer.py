@@ -29,7 +29,7 @@ from i2i.training.run_folder import RunFolder
 from i2i.training.samples import Observer
 from i2i.training.saver import Saver
 from i2i.training.schedule import factor
-from i2i.training.signals import Signals, interrupted, status_for
+from i2i.signals import Signals, interrupted, status_for
 from i2i.training.state import States, tensors
 from i2i.training.step import TrainingStep, out_of_memory, ran_out_of_memory, seed_step
 from i2i.training.validation import Validation

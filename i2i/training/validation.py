@@ -9,7 +9,7 @@ from i2i.training.distributed import Processes
 from i2i.training.options import RunOptions
 from i2i.training.samples import Observer
 from i2i.training.schedule import Plateau
-from i2i.training.signals import Signals
+from i2i.signals import Signals
 
 
 class Validation:

@@ -1,4 +1,5 @@
-"""Checkpoints of junyanz/pytorch-CycleGAN-and-pix2pix, both ways: its state dicts and its `.pth` files.
+"""Checkpoints of junyanz/pytorch-CycleGAN-and-pix2pix and taesungp/contrastive-unpaired-translation (CUT), both
+ways: their state dicts and their `.pth` files.
 
 A network is recognised by the names and shapes of its tensors alone. What they do not tell is stated where it
 is decided: padding is taken to be by reflection, and see `convert` for the dropout of a U-Net. Names of files
@@ -8,26 +9,23 @@ are the caller's business; mind that the reference's `D_A` judges images of B an
 import dataclasses
 import re
 import warnings
-import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from i2i.atomic import atomic_write
 from i2i.config import checked
 from i2i.errors import ModelError, UsageError
 from i2i.networks import NetworkConfig
 from i2i.networks.blocks import conv_bias
+from i2i.translation.metadata import MAX_TENSORS
+from i2i.translation.pickles import check_file
 from i2i.translation.reference import KNOWN, Shapes, listing, recognised
-from i2i.translation.weights import (
-    MAX_FILE_BYTES,
-    MAX_TENSORS,
-    refuse_hostile,
-    refuse_nonfinite,
-    regular_file,
-)
+from i2i.translation.weights import refuse_changed_filters, refuse_hostile, refuse_nonfinite
 
 StateDict = dict[str, Tensor]
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -36,6 +34,7 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfig, StateDict]:
     """Read a `.pth` file of the reference: the network's configuration and its state dict in our names.
 
+    The state dict may also be the only one among the entries of a dict, such as `{"state_dict": …, "epoch": 3}`.
     Tensors keep their dtype and lie on the CPU. `dropout` as for `convert`. No code in the file is ever run.
     Raises `ModelError` naming the file for anything but such weights, all of them dense, floating and finite,
     at most 10 000 tensors and 4 GiB.
@@ -51,9 +50,16 @@ def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfi
     return config, weights
 
 
+def build(config: NetworkConfig, weights: StateDict) -> nn.Module:
+    """The network of `config` with `weights`, on the CPU, float32, in eval mode; draws no random number."""
+    with torch.device("meta"):
+        network = config.build()
+    network.to_empty(device="cpu").load_state_dict(weights)
+    return network.eval()
+
+
 def _read(path: Path) -> Mapping[str, Tensor]:
-    size = regular_file(path)
-    _refuse_zip_bomb(path, size)
+    check_file(path)
     try:
         # not mapped into memory: a mapped file that shrinks under us would kill the process
         with warnings.catch_warnings(action="ignore"):
@@ -62,22 +68,22 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         raise ModelError(f"cannot be read as a checkpoint: {_reason(error)}") from None
     if not isinstance(content, Mapping):
         raise ModelError(f"holds a {type(content).__name__}, not a state dict; expected {KNOWN}")
-    return content
+    return _unwrapped(content)
 
 
-def _refuse_zip_bomb(path: Path, size: int) -> None:
-    """torch stores the members of its zip files uncompressed; compressed ones could inflate without limit."""
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as file:
-            members = file.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ModelError(f"a damaged zip file ({error})") from None
-    if sum(member.file_size for member in members) > min(size, MAX_FILE_BYTES):
-        raise ModelError("its members are larger than the file: not written by torch.save")
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ModelError("its members are compressed: not written by torch.save")
+def _unwrapped(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The one state dict among the entries of a training's checkpoint, whatever its key."""
+    if any(isinstance(value, Tensor) for value in content.values()):
+        return content
+    found = {
+        key: value
+        for key, value in content.items()
+        if isinstance(value, Mapping) and value and all(isinstance(entry, Tensor) for entry in value.values())
+    }
+    if len(found) > 1:
+        names = ", ".join(repr(key)[:60] if isinstance(key, str) else type(key).__name__ for key in list(found)[:6])
+        raise ModelError(f"holds {len(found)} state dicts ({names}); save the one that is meant to a file of its own")
+    return next(iter(found.values()), content)
 
 
 def _reason(error: Exception) -> str:
@@ -110,6 +116,7 @@ def convert(state_dict: Mapping[str, Any], *, dropout: bool | None = None) -> tu
             tensors[name] = torch.zeros(shape, dtype=torch.int64)
             shapes[name] = shape
     _compare(config, shapes, {name: shape for name, (_, shape) in expected.items()})
+    refuse_changed_filters(tensors)
     return config, {ours: tensors[name] for name, (ours, _) in expected.items()}
 
 
@@ -131,6 +138,23 @@ def to_reference(config: NetworkConfig, state_dict: Mapping[str, Tensor]) -> Sta
     return {name: state_dict[ours] for name, (ours, _) in expected.items()}
 
 
+def save(path: Path | str, network: nn.Module) -> None:
+    """Write the weights of `network` as a `.pth` file that the reference loads: its layout, a state dict alone.
+
+    What the layout has no place for is not in it: domains, statistics, licence, and whether a U-Net has dropout.
+    Raises `ModelError` as `to_reference` does, `OutputError` if the file cannot be written.
+    """
+    config: Any = network.config
+    try:
+        refuse_nonfinite(network.state_dict())
+        weights = to_reference(config, network.state_dict())
+    except ModelError as error:
+        raise ModelError(f"{path}: not written: {error}") from None
+    # cloned, so that a part of a larger storage does not take the rest along
+    plain = OrderedDict((name, tensor.detach().cpu().clone()) for name, tensor in weights.items())
+    atomic_write(Path(path), lambda file: torch.save(plain, file))
+
+
 def _explicit(config: NetworkConfig) -> NetworkConfig:
     return dataclasses.replace(config, bias=conv_bias(config.norm, config.bias))
 
@@ -141,7 +165,8 @@ def _without_prefixes(state_dict: Mapping[str, Any]) -> StateDict:
     tensors: StateDict = {}
     for key, value in state_dict.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ModelError(f"entry {str(key)[:80]!r} is a {type(value).__name__}, not a tensor; expected {KNOWN}")
+            entry = repr(key[:80]) if isinstance(key, str) else f"of type {type(key).__name__}"
+            raise ModelError(f"entry {entry} is a {type(value).__name__}, not a tensor; expected {KNOWN}")
         name = re.sub(r"^(module\.|_orig_mod\.)+", "", key)
         if name in tensors:
             raise ModelError(f"{name} occurs twice, with and without the prefix of a wrapper")

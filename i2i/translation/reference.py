@@ -1,4 +1,5 @@
-"""How pytorch-CycleGAN-and-pix2pix names its tensors: recognising a network by them, and its names for ours."""
+"""How pytorch-CycleGAN-and-pix2pix, and CUT after it, name their tensors: recognising a network, and their names
+for ours."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
-KNOWN = "a residual generator, a U-Net, a PatchGAN or a PixelGAN of pytorch-CycleGAN-and-pix2pix"
+KNOWN = "a residual generator, a U-Net, a PatchGAN or a PixelGAN of pytorch-CycleGAN-and-pix2pix or CUT"
 
 
 def recognised(shapes: Shapes, dropout: bool | None) -> NetworkConfig:
@@ -21,8 +22,8 @@ def recognised(shapes: Shapes, dropout: bool | None) -> NetworkConfig:
 
     A first guess by a few tensors: the caller compares the rest. Raises `ModelError` if there is none.
     """
-    if any(name.endswith(".filt") for name in shapes):
-        raise ModelError(f"looks like a generator of CUT with anti-aliased sampling; expected {KNOWN}")
+    if "mlp_0.0.weight" in shapes:
+        raise ModelError("CUT's patch embedding (netF), not a network that translates; expected its generator (netG)")
     if "model.model.0.weight" in shapes:
         return _unet(shapes, dropout)
     if "model.1.weight" in shapes:
@@ -38,12 +39,17 @@ def recognised(shapes: Shapes, dropout: bool | None) -> NetworkConfig:
 def _resnet(shapes: Shapes) -> ResnetConfig:
     blocks = sum(bool(re.fullmatch(r"model\.\d+\.conv_block\.1\.weight", name)) for name in shapes)
     width, channels = _convolution(shapes, "model.1")
+    first = 12 if "model.7.filt" in shapes else 10  # the first block; a blur is a layer of its own
+    blurred_up = f"model.{first + blocks}.filt" in shapes
+    head = first + blocks + (9 if blurred_up else 7)
     return ResnetConfig(
         in_channels=channels,
-        out_channels=_convolution(shapes, f"model.{17 + blocks}")[0],
+        out_channels=_convolution(shapes, f"model.{head}")[0],
         width=width,
         blocks=blocks,
-        dropout=blocks > 0 and "model.10.conv_block.5.weight" not in shapes,
+        dropout=blocks > 0 and f"model.{first}.conv_block.5.weight" not in shapes,
+        downsampling="antialiased" if first == 12 else "strided",
+        upsampling="antialiased" if blurred_up else "strided",
         **_normalised(shapes, "model.1", "model.2"),
     )
 
@@ -64,9 +70,16 @@ def _unet(shapes: Shapes, dropout: bool | None) -> UNetConfig:
 
 def _patchgan(shapes: Shapes) -> PatchGANConfig:
     width, channels = _convolution(shapes, "model.0")
-    convolutions = sum(len(shape) == 4 for shape in shapes.values())
-    norm = _normalised(shapes, "model.2", "model.3")
-    return PatchGANConfig(in_channels=channels, width=width, layers=convolutions - 2, **norm)
+    convolutions = sum(len(shape) == 4 and name.endswith(".weight") for name, shape in shapes.items())
+    blurred = "model.2.filt" in shapes
+    second = 3 if blurred else 2
+    return PatchGANConfig(
+        in_channels=channels,
+        width=width,
+        layers=convolutions - 2,
+        downsampling="antialiased" if blurred else "strided",
+        **_normalised(shapes, f"model.{second}", f"model.{second + 1}"),
+    )
 
 
 def _pixelgan(shapes: Shapes) -> PixelGANConfig:
@@ -94,35 +107,40 @@ def listing(config: NetworkConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
     """The reference's name → our name and shape, in the reference's order, which is also ours."""
     with torch.device("meta"):
         ours = config.build().state_dict()
-    modules = _modules(config)
+    numbers = modules(config)
     found = {}
     for name, tensor in ours.items():
         module, _, leaf = name.rpartition(".")
-        found[f"{modules[module]}.{leaf}"] = (name, tuple(tensor.shape))
+        found[f"{numbers[module]}.{leaf}"] = (name, tuple(tensor.shape))
     return found
 
 
-def _modules(config: NetworkConfig) -> dict[str, str]:
-    """Our module → the reference's."""
+def modules(config: NetworkConfig) -> dict[str, str]:
+    """The name of our module → the reference's, for all that hold tensors and the layers of a residual generator."""
     if isinstance(config, ResnetConfig):
         return _resnet_modules(config)
     if isinstance(config, UNetConfig):
         return _unet_modules(config)
     if isinstance(config, PatchGANConfig):
-        return {f"layers.{i}": f"model.{i}" for i in range(3 * config.layers + 3)}
+        return {f"layers.{i}": f"model.{i}" for i in range(4 * config.layers + 3)}
     return {f"layers.{i}": f"net.{i}" for i in range(6)}
 
 
 def _resnet_modules(config: ResnetConfig) -> dict[str, str]:
-    up = 10 + config.blocks
-    numbers = {"stem": 1, "down.0": 4, "down.1": 7, "up.0": up, "up.1": up + 3}
-    modules = {"head": f"model.{up + 7}"}
-    for name, number in numbers.items():
-        modules |= {f"{name}.conv": f"model.{number}", f"{name}.norm": f"model.{number + 1}"}
+    names = ["pad", "stem.conv", "stem.norm", "stem.relu"]
+    for i in range(2):
+        names += [f"down.{i}.conv", f"down.{i}.norm", f"down.{i}.relu"]
+        names += [f"down.{i}.downsample"] * (config.downsampling == "antialiased")
+    names += [f"blocks.{i}" for i in range(config.blocks)]
+    for i in range(2):
+        names += [f"up.{i}.upsample"] * (config.upsampling == "antialiased")
+        names += [f"up.{i}.conv", f"up.{i}.norm", f"up.{i}.relu"]
+    names += ["pad", "head"]
+    modules = {name: f"model.{number}" for number, name in enumerate(names)}
     second = 6 if config.dropout else 5
+    layers = {"conv1": 1, "norm1": 2, "conv2": second, "norm2": second + 1}
     for i in range(config.blocks):
-        layers = {"conv1": 1, "norm1": 2, "conv2": second, "norm2": second + 1}
-        modules |= {f"blocks.{i}.{name}": f"model.{10 + i}.conv_block.{n}" for name, n in layers.items()}
+        modules |= {f"blocks.{i}.{name}": f"{modules[f'blocks.{i}']}.conv_block.{n}" for name, n in layers.items()}
     return modules
 
 

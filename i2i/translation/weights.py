@@ -1,31 +1,16 @@
-"""Weights from elsewhere: what is asked of a file and of its tensors before they are used."""
+"""Weights from elsewhere: what is asked of their tensors before they are used."""
 
-import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from i2i.errors import ModelError
+from i2i.networks.antialias import blur_filter
+from i2i.translation.metadata import MAX_TENSORS
 
-MAX_FILE_BYTES = 4 << 30
-MAX_TENSORS = 10_000
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
-def regular_file(path: Path) -> int:
-    """The size in bytes of the file at `path`. Raises `ModelError` if it is not a file or over 4 GiB."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise ModelError("not a regular file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise ModelError(f"{status.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are accepted")
-    return status.st_size
 
 
 def refuse_hostile(tensors: Mapping[str, Any]) -> None:
@@ -65,3 +50,10 @@ def refuse_nonfinite(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{name}: not finite (NaN or infinity)")
+
+
+def refuse_changed_filters(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse, by name, a blur filter (`filt`) that is not the binomial one, which is the same in every network."""
+    for name, tensor in tensors.items():
+        if name.endswith(".filt") and not torch.equal(tensor.float(), blur_filter(tensor.shape[-1]).expand_as(tensor)):
+            raise ModelError(f"{name}: not the binomial blur filter of CUT's networks")

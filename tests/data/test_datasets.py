@@ -119,6 +119,7 @@ def test_five_channels(tmp_path):
     assert UnpairedImages([path], [make(tmp_path / "b.png", 1)], options)[0].a.shape == (5, 16, 16)
 
 
+@pytest.mark.promise("R11")
 def test_damage_stops_or_is_replaced(tmp_path):
     whole = unpaired(tmp_path)
     bad = whole.paths_a[2]

@@ -102,6 +102,7 @@ def test_wrong_csv(tmp_path, text, message):
         paired(file, "train")
 
 
+@pytest.mark.promise("R12")
 @pytest.mark.parametrize(
     ("files", "kind", "message"),
     [
@@ -131,6 +132,7 @@ def test_missing_folder_names_a_near_one(tmp_path):
         paired(tmp_path / "facade", "train")
 
 
+@pytest.mark.promise("R13")
 def test_unequal_names(tmp_path):
     for i in range(12):
         make(tmp_path / "A" / f"{i}.png")
@@ -142,6 +144,7 @@ def test_unequal_names(tmp_path):
     assert [record.a.name for record in paired(tmp_path, "train", "intersect")] == ["0.png"]
 
 
+@pytest.mark.promise("R13")
 def test_check_of_pairs(tmp_path):
     odd = [PairRecord(make(tmp_path / f"{i}.png", width=7)) for i in range(3)]
     with pytest.raises(InputError, match=r"3 pictures have an odd width(.|\n)*0.png: 7x6"):

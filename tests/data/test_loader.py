@@ -54,6 +54,7 @@ def test_ranks_together_see_what_one_process_sees(stop):
     assert [first + second for first, second in zip(*ranks, strict=True)] == alone
 
 
+@pytest.mark.promise("R1", "H13")
 def test_pictures_do_not_depend_on_workers(tmp_path):
     paths = []
     for i in range(7):
@@ -123,6 +124,7 @@ class DieOnce:
             die(t)
 
 
+@pytest.mark.promise("R10", "H22")
 def test_a_killed_worker_is_replaced(tmp_path):
     handler = signal.getsignal(signal.SIGCHLD)
     got = list(batches(Failing(DieOnce(str(tmp_path / "dead")), 5), 0, 12, 2, 2))

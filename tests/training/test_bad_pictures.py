@@ -25,6 +25,7 @@ def picture_of_sample(data: Path, t: int) -> Path:
     return Path(train.names(t).split(", ")[0])  # type: ignore[attr-defined]
 
 
+@pytest.mark.promise("R11")
 def test_a_damaged_picture_is_named_once_and_counted(data: Path, tmp_path: Path) -> None:
     damaged, folder = picture_of_sample(data, 3), tmp_path / "run"
     damaged.write_bytes(b"damaged")

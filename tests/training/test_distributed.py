@@ -45,6 +45,7 @@ def together(folder: Path, options: str, prepare: dict[int, list[Any]] | None = 
     ]
 
 
+@pytest.mark.promise("R7", "H18")
 def test_torchrun_itself(tmp_path: Path) -> None:
     script = SCRIPTS / "train_cyclegan.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--"]
@@ -144,6 +145,7 @@ def newest(folder: Path) -> dict[str, Any]:
     return dict(torch.load(max(folder.glob("state-*.pt")), weights_only=True))
 
 
+@pytest.mark.promise("R7")
 def test_a_signal_to_one_stops_both_at_the_same_step(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     children = together(folder, "--max-steps 100000", {1: [SignalAt("agree", 4, signal.SIGUSR1)]})
@@ -151,6 +153,7 @@ def test_a_signal_to_one_stops_both_at_the_same_step(tmp_path: Path) -> None:
     assert newest(folder)["step"] == status(folder)["step"] <= 5
 
 
+@pytest.mark.promise("R19")
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_dies_the_other_ends_with_a_message(victim: int, tmp_path: Path) -> None:
     folder = tmp_path / "run"

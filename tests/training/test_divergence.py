@@ -49,6 +49,7 @@ def same(a: Any, b: Any) -> bool:
     )
 
 
+@pytest.mark.promise("R8")
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_a_bad_batch_changes_nothing(name: str, bad: float) -> None:
@@ -152,6 +153,7 @@ def test_a_bad_step_is_in_the_log(tmp_path: Path) -> None:
         assert all(bool(torch.isfinite(t).all()) for t in tensors(state) if t.is_floating_point())
 
 
+@pytest.mark.promise("R8")
 def test_an_end_after_too_many_bad_steps(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = "--max-steps 40 --save-every 2 --log-every 1 --max-bad-steps 5 --workers 0"
@@ -175,6 +177,7 @@ def test_a_learning_rate_that_explodes(tmp_path: Path) -> None:
         assert all(bool(torch.isfinite(t).all()) for t in tensors(state) if t.is_floating_point())
 
 
+@pytest.mark.promise("R8")
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     child = start("cyclegan", folder, "--max-steps 9 --save-every 2 --workers 0", [BreakWeights(after=5)])

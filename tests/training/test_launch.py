@@ -10,8 +10,9 @@ from children import start
 from i2i.algorithms import CycleGAN
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.data.toy import write_folder
+from i2i.device import choose_device
 from i2i.errors import UsageError
-from i2i.training.distributed import Processes, choose_device
+from i2i.training.distributed import Processes
 from i2i.training.launch import check_deterministic
 
 

@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 import psutil
+import pytest
 from children import Child, digest, run, start, status
 
 LONG = "--max-steps 100000 --log-every 1 --save-every 5 --workers 2"
@@ -14,6 +15,7 @@ def running(child: Child) -> None:
     assert child.process.is_alive(), child.said()
 
 
+@pytest.mark.promise("R17")
 def test_a_second_run_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     first = start("cyclegan", folder, LONG)
@@ -28,6 +30,7 @@ def test_a_second_run_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     assert first.wait() == 75, first.said()
 
 
+@pytest.mark.promise("R17")
 def test_a_killed_run_leaves_no_lock_though_its_workers_live_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     first = start("cyclegan", folder, LONG)

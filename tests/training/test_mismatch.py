@@ -45,6 +45,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.promise("R15")
 @pytest.mark.parametrize(
     ("algorithm", "option", "differences"),
     [
@@ -102,6 +103,7 @@ def test_a_damaged_run_is_refused_and_nothing_changes(trained: Path, tmp_path: P
     assert contents(folder) == before
 
 
+@pytest.mark.promise("R15")
 def test_harmless_changes_are_made_and_logged(trained: Path, tmp_path: Path) -> None:
     folder = copied(trained, tmp_path / "run")
     changes = "--lr 1e-3 --beta1 0.9 --n-epochs 7 --workers 1 --batch-size 2 --ema 0.9 --lambda-cycle-A 5 --pool-size 2"

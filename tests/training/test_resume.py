@@ -75,6 +75,7 @@ def kill_at_random(algorithm: str, workers: int, folder: Path, seed: int) -> Non
     assert_same(folder, undisturbed)
 
 
+@pytest.mark.promise("R1", "R18")
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("algorithm", ["pix2pix", "cyclegan"])
 def test_killed_at_random_moments(algorithm: str, workers: int, tmp_path: Path) -> None:
@@ -101,6 +102,7 @@ def killed_by(fault: Prepare, algorithm: str, folder: Path) -> bool:
     return code != 0
 
 
+@pytest.mark.promise("R1", "R2")
 @pytest.mark.parametrize(
     ("name", "number"),
     [
@@ -157,6 +159,7 @@ def test_a_longer_run_goes_on_where_a_shorter_one_ended(tmp_path: Path) -> None:
     assert lines(tmp_path / "run", "step") == lines(undisturbed, "step")
 
 
+@pytest.mark.promise("R18")
 def test_a_validation_that_a_kill_cuts_off_is_logged_once(tmp_path: Path) -> None:
     """The run ends in the middle of validating, again and again; the line comes when it is done."""
     data, folder = tmp_path / "data", tmp_path / "run"
@@ -206,6 +209,7 @@ def test_a_metric_stays_with_the_step_that_it_was_measured_at(tmp_path: Path) ->
     assert model_file.load(folder / "a2b.safetensors")[1].training.metrics == {"l1": pytest.approx(last)}
 
 
+@pytest.mark.promise("R20")
 @pytest.mark.parametrize("algorithm", ["pix2pix", "cyclegan"])
 def test_deterministic_runs_are_equal(algorithm: str, tmp_path: Path) -> None:
     """On a CPU they are so without the option as well; with it, torch refuses what would not be."""

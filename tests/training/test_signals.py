@@ -47,6 +47,7 @@ def assert_stopped(child: Child, number: int, step: int) -> None:
     assert not group(child), "somebody was left behind"
 
 
+@pytest.mark.promise("R6")
 @pytest.mark.parametrize("whole_group", [False, True], ids=["alone", "group"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda n: n.name)
 def test_a_signal_in_a_step_ends_after_it(number: signal.Signals, whole_group: bool, tmp_path: Path) -> None:
@@ -103,6 +104,7 @@ def stop_at_random(folder: Path, number: signal.Signals, delay: float) -> None:
     assert steps == list(range(1, status(folder)["step"] + 1))
 
 
+@pytest.mark.promise("R6")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_signals_at_random_moments(number: signal.Signals, tmp_path: Path) -> None:
     for delay in (0.0, 0.05):  # the second one resumes the first
@@ -132,6 +134,7 @@ def test_an_unexpected_error_is_told_in_the_status(tmp_path: Path) -> None:
     assert not group(child)
 
 
+@pytest.mark.promise("R9")
 @pytest.mark.parametrize("what", ["cuda", "cpu"])
 def test_out_of_memory_says_what_to_try(what: str, tmp_path: Path) -> None:
     hook = FailAt(1, f"out of memory: {what}")

@@ -43,6 +43,7 @@ def latest(folder: Path) -> int | None:
     return step
 
 
+@pytest.mark.promise("R2")
 def test_every_prefix_of_a_save_leaves_the_state_before(tmp_path: Path) -> None:
     reached, number = [], 1
     while True:
@@ -72,6 +73,7 @@ def test_a_kill_in_the_first_save_is_no_damage(tmp_path: Path) -> None:
         assert latest(folder) in (None, 10)
 
 
+@pytest.mark.promise("R3", "H8")
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_damage_is_named_and_the_state_before_is_used(three: Path, data: st.DataObject) -> None:
@@ -117,6 +119,7 @@ def test_a_state_without_its_manifest_is_never_taken_for_no_state(tmp_path: Path
         states.latest()
 
 
+@pytest.mark.promise("R16")
 @pytest.mark.parametrize("versions", [[1, 2], [2]])
 def test_a_state_of_a_newer_version(versions: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for step, version in enumerate(versions):
@@ -127,6 +130,7 @@ def test_a_state_of_a_newer_version(versions: list[int], tmp_path: Path, monkeyp
         States(tmp_path).latest()
 
 
+@pytest.mark.promise("R46")
 def test_a_state_that_would_run_code_is_refused(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:
@@ -187,6 +191,7 @@ class Pruning(RuleBasedStateMachine):
             self.temporary.cleanup()
 
 
+@pytest.mark.promise("R5")
 def test_what_is_kept_and_what_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
@@ -209,6 +214,7 @@ def test_a_damaged_state_is_not_counted_among_those_kept(tmp_path: Path) -> None
 SMALL_DISK = FilesUpTo(150_000)
 
 
+@pytest.mark.promise("R4", "H6", "H23")
 def test_a_full_disk(tmp_path: Path) -> None:
     folder, undisturbed = tmp_path / "run", tmp_path / "straight"
     options = "--workers 0 --save-every 3 --log-every 1 --max-steps"
@@ -231,6 +237,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert [line["step"] for line in lines(folder, "step")] == list(range(1, 21))
 
 
+@pytest.mark.promise("R4")
 def test_two_misses_are_survived(tmp_path: Path) -> None:
     options = "--workers 0 --save-every 3 --max-steps 14"
     child = run("cyclegan", tmp_path / "run", options, Refuse(".pt", times=2))

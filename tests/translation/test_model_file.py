@@ -4,11 +4,15 @@ import json
 import os
 import stat
 import struct
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from golden_rule import draw, rule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -20,6 +24,8 @@ from i2i.translation import model_file
 from i2i.translation.model_file import ModelInfo, Training
 
 CONFIG = ResnetConfig(width=2, blocks=1)
+CUT = ResnetConfig(width=2, blocks=1, downsampling="antialiased", upsampling="antialiased")
+FORMAT_1 = Path(__file__).parents[1] / "data" / "model_format_1.safetensors"
 
 
 def _network(seed: int = 0, config: Any = CONFIG) -> torch.nn.Module:
@@ -38,7 +44,7 @@ def _saved(path: Path, **changes: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    "config", [CONFIG, UNetConfig(width=1, depth=5, in_channels=1), ResnetConfig(width=1, norm="batch")]
+    "config", [CONFIG, CUT, UNetConfig(width=1, depth=5, in_channels=1), ResnetConfig(width=1, norm="batch")]
 )
 def test_round_trip(tmp_path: Path, config: Any) -> None:
     network = _network(1, config)
@@ -63,6 +69,75 @@ def test_round_trip(tmp_path: Path, config: Any) -> None:
         assert torch.equal(again.state_dict()[name], tensor), name
 
 
+@pytest.mark.promise("R16")
+def test_a_file_of_the_first_format() -> None:
+    """`tests/data/make_model_format_1.py` wrote it; the numbers are what the first version answered."""
+    network, info = model_file.load(FORMAT_1)
+    assert (info.direction, info.input_domain, info.output_domain) == ("b2a", "photo", "monet")
+    assert (info.training.dataset, info.training.metrics, info.licence) == (
+        "monet2photo",
+        {"cycle_A/l1": 0.5},
+        "CC0-1.0",
+    )
+    assert info.training.commit == "" and network.config == CONFIG
+    drawn = draw([(name, tensor.shape) for name, tensor in network.state_dict().items()], 424242)
+    assert all(torch.equal(tensor, drawn[name]) for name, tensor in network.state_dict().items())
+    with torch.no_grad():
+        y = network.double()(rule((1, 3, 16, 16), 424242).double().clamp(-1, 1))
+    assert y.mean().item() == pytest.approx(0.18262206485634755, abs=1e-9)
+    assert y.std().item() == pytest.approx(0.5425488996440486, abs=1e-9)
+    expected = torch.tensor([-0.7410201904126411, -0.046613283036170405, 0.7105101009179727], dtype=torch.float64)
+    torch.testing.assert_close(y[0, :, 3, 5], expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.promise("R16")
+def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
+    for read in (model_file.load, model_file.read_info):
+        with pytest.raises(ModelError, match=r"format_version 2, this i2i .* reads 1: upgrade i2i"):
+            read(_saved(tmp_path / "m.safetensors", format_version=2, more="than is known now"))
+
+
+def test_the_description_is_read_without_torch() -> None:
+    code = (
+        "import sys; from i2i.translation.model_info import read_info; "
+        f"print(read_info({str(FORMAT_1)!r}).licence); assert 'torch' not in sys.modules"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "CC0-1.0\n"
+
+
+@pytest.mark.promise("H8")
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    network, path = _network(), tmp_path / "m.safetensors"
+    model_file.save(path, network, model_file.describe(network, direction="a2b"))
+    whole = path.read_bytes()
+    body = 8 + int.from_bytes(whole[:8], "little")
+    for place in (body, (body + len(whole)) // 2, len(whole) - 4):  # the last bits of three weights
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ModelError, match="do not match their SHA-256"):
+            model_file.load(path)
+
+
+def test_changed_blur_filters_are_refused(tmp_path: Path) -> None:
+    network = _network(config=CUT)
+    network.get_submodule("up.0.upsample").filt *= 2  # type: ignore[operator]
+    info = model_file.describe(network, direction="a2b")
+    with pytest.raises(ModelError, match=r"up\.0\.upsample\.filt: not the binomial"):
+        model_file.save(tmp_path / "m.safetensors", network, info)
+    save_file(network.state_dict(), tmp_path / "m.safetensors", {"i2i": json.dumps(model_file.to_mapping(info))})
+    with pytest.raises(ModelError, match=r"up\.0\.upsample\.filt: not the binomial"):
+        model_file.load(tmp_path / "m.safetensors")
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    info = model_file.describe(_network(), direction="a2b")
+    for change in ({"direction": "ab"}, {"format_version": 2}, {"size_multiple": 3}, {"licence": "x" * (1 << 20)}):
+        with pytest.raises(ModelError, match="not written"):
+            model_file.save(tmp_path / "m.safetensors", _network(), replace(info, **change))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:
     _saved(tmp_path / "m.safetensors")
     before = torch.get_rng_state()
@@ -75,6 +150,7 @@ def test_domains_have_names_by_default() -> None:
     assert (info.input_domain, info.output_domain) == ("B", "A")
 
 
+@pytest.mark.promise("H7")
 def test_file_mode_follows_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:
@@ -102,6 +178,7 @@ def test_what_is_not_its_network_is_not_saved(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.promise("R47")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -123,6 +200,11 @@ def test_what_is_not_its_network_is_not_saved(tmp_path: Path) -> None:
         ({"training": {"stepz": 1}}, "unknown option 'stepz'"),
         ({"training": 3}, "training"),
         ({"surprise": 1}, "unknown option 'surprise'"),
+        ({"sha256": "0" * 63}, "sha256: expected"),
+        ({"sha256": "0" * 64}, "do not match their SHA-256"),
+        ({"licence": {"a": [[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]}}, "deeper than 16"),
+        ({"training": {"metrics": {"l1": float("nan")}}}, "not valid JSON"),
+        ({"config": {"width": 10**5000}}, "not valid JSON|width"),
         ({"output_domain": ...}, "output_domain"),
     ],
 )
@@ -132,6 +214,7 @@ def test_descriptions_out_of_bounds(tmp_path: Path, changes: dict[str, Any], mes
     assert str(caught.value).startswith(str(tmp_path / "m.safetensors"))
 
 
+@pytest.mark.promise("R47")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -139,6 +222,8 @@ def test_descriptions_out_of_bounds(tmp_path: Path, changes: dict[str, Any], mes
         (lambda w: w.update(more=torch.zeros(1)), "more has no place"),
         (lambda w: w.update({"head.bias": torch.zeros(4)}), "head.bias has the shape"),
         (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.int64)}), "head.bias: dtype I64"),
+        (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.complex64)}), "head.bias: dtype C64"),
+        (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.float8_e4m3fn)}), "head.bias: dtype F8"),
         (lambda w: w.update({"head.bias": torch.full((3,), float("inf"))}), "head.bias: not finite"),
     ],
 )
@@ -155,6 +240,7 @@ def test_other_files(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "list.safetensors", {"i2i": "[]"})
     save_file({"x": torch.zeros(1)}, tmp_path / "deep.safetensors", {"i2i": "[" * 100_000})
+    save_file({"x": torch.zeros(1)}, tmp_path / "twice.safetensors", {"i2i": '{"network": "a", "network": "b"}'})
     save_file({"x": torch.zeros(1)}, tmp_path / "text.safetensors", {"i2i": "{"})
     save_file({"x": torch.zeros(1)}, tmp_path / "long.safetensors", {"i2i": " " * (1 << 20) + "{}"})
     torch.save(_network().state_dict(), tmp_path / "net.pth")
@@ -167,6 +253,7 @@ def test_other_files(tmp_path: Path) -> None:
         "plain.safetensors": "not a model file of i2i",
         "list.safetensors": "not a JSON object",
         "deep.safetensors": "not valid JSON",
+        "twice.safetensors": "not valid JSON",
         "text.safetensors": "not valid JSON",
         "long.safetensors": "at most 1048576",
         "net.pth": "not a model file",
@@ -182,6 +269,7 @@ def test_other_files(tmp_path: Path) -> None:
             model_file.load(tmp_path / name)
 
 
+@pytest.mark.promise("R47")
 def test_too_many_tensors(tmp_path: Path) -> None:
     info = model_file.describe(_network(), direction="a2b")
     tensors = {f"t{i}": torch.zeros(1) for i in range(10_001)}
@@ -190,10 +278,12 @@ def test_too_many_tensors(tmp_path: Path) -> None:
         model_file.load(tmp_path / "m.safetensors")
 
 
+@pytest.mark.promise("H8")
 @given(st.data())
 @settings(max_examples=80, deadline=None)
 def test_damage_never_crashes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    file = _saved(tmp_path_factory.getbasetemp() / "damaged.safetensors")
+    file, before = tmp_path_factory.getbasetemp() / "damaged.safetensors", _network()
+    model_file.save(file, before, model_file.describe(before, direction="a2b"))
     content = bytearray(file.read_bytes())
     header = 8 + int.from_bytes(content[:8], "little")
     for _ in range(data.draw(st.integers(1, 3))):
@@ -208,7 +298,7 @@ def test_damage_never_crashes(tmp_path_factory: pytest.TempPathFactory, data: st
     else:
         assert length == len(content)
         assert info.network_config() == network.config
-        assert all(torch.isfinite(p).all() for p in network.parameters())
+        assert all(map(torch.equal, network.parameters(), before.parameters())), "only the words were hit"
 
 
 def test_info_alone(tmp_path: Path) -> None:

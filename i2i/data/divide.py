@@ -1,0 +1,124 @@
+"""Dividing a plain folder of pictures into train, val and test.
+
+Which part a picture comes to depends on its name and the seed alone, up to the boundaries between the parts.
+Files that are equal byte for byte come to the same part, and so do the partners of a pair, so that nothing of
+the test pictures is trained on.
+"""
+
+import hashlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from i2i.data.folders import SPLITS, find_images
+from i2i.data.hashes import same_bytes
+from i2i.data.outputs import Outcome, check_outputs, check_place, make_folder
+from i2i.errors import ImageError, InputError, OutputError, UsageError
+from i2i.images import atomic_write
+
+
+def divide(
+    folder: Path,
+    out: Path,
+    *,
+    val: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    domain: Literal["A", "B"] | None = None,
+    link: bool = False,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> Outcome:
+    """Copy, or `link` symbolically, the pictures of `folder` to `out/train`, `out/val` and `out/test`.
+
+    `val` and `test` are fractions of the whole, rounded. Names and trees are kept. With `domain` the folders are
+    `trainA`, `valA`, `testA` or those of B, for unpaired training. If `folder` has the folders A and B, pictures
+    of the same name in them are a pair. Raises `InputError` for a folder without pictures or with too few,
+    `UsageError` for fractions that leave no training pictures and as to the outputs, `OutputError` for the disk.
+    """
+    if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
+        raise UsageError(f"--val {val:g} and --test {test:g} leave nothing to train on; together they are below 1")
+    check_place(out, (folder,))
+    sources = find_images(folder)
+    if not sources:
+        raise InputError(f"{folder}: no pictures in it")
+    parts = _parts(folder, _units(folder, sources), val, test, seed)
+    plan = [
+        (source, out / f"{split}{domain or ''}" / source.relative_to(folder))
+        for split in SPLITS
+        for source in sorted(parts[split])
+    ]
+    check_outputs([target for _, target in plan], sources, overwrite, skip_existing)
+    outcome = Outcome()
+    for source, target in plan:
+        if skip_existing and target.exists():
+            outcome.skipped += 1
+            continue
+        make_folder(target.parent)
+        try:
+            _bring(source, target, link)
+            outcome.done += 1
+        except ImageError as error:
+            outcome.failed.append((source, str(error)))
+    return outcome
+
+
+def _units(folder: Path, sources: list[Path]) -> list[list[Path]]:
+    """The pictures that must stay together: partners of a pair, and copies of one file."""
+    paired = (folder / "A").is_dir() and (folder / "B").is_dir()
+    unit: dict[Path, list[Path]] = {path: [path] for path in sources}
+    together = same_bytes(sources)
+    if paired:
+        partners: dict[str, list[Path]] = {}
+        for path in sources:
+            side, _, name = path.relative_to(folder).with_suffix("").as_posix().partition("/")
+            partners.setdefault(name if side in ("A", "B") and name else str(path), []).append(path)
+        together += partners.values()
+    for first, *others in together:
+        for other in others:
+            if unit[other] is not unit[first]:
+                unit[first] += unit[other]
+                for path in unit[other]:
+                    unit[path] = unit[first]
+    return list({id(paths): sorted(paths) for paths in unit.values()}.values())
+
+
+def _parts(folder: Path, units: list[list[Path]], val: float, test: float, seed: int) -> dict[str, list[Path]]:
+    """Units in an order that the seed decides; the first ones are test, then val, as far as they fit."""
+
+    def order(unit: list[Path]) -> bytes:
+        return hashlib.sha256(b"%d:" % seed + os.fsencode(unit[0].relative_to(folder))).digest()
+
+    total = sum(map(len, units))
+    wanted = {"test": round(test * total), "val": round(val * total), "train": total}
+    parts: dict[str, list[Path]] = {split: [] for split in wanted}
+    for unit in sorted(units, key=order):
+        split = next(split for split in wanted if len(parts[split]) + len(unit) <= wanted[split])
+        parts[split] += unit
+    if not parts["train"]:
+        raise InputError(f"{folder}: {total} pictures are too few to divide")
+    return parts
+
+
+def _bring(source: Path, target: Path, link: bool) -> None:
+    if link:
+        _link(source.resolve(), target)
+        return
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise ImageError(f"cannot be opened: {error.strerror}") from None
+    with file:
+        atomic_write(target, lambda copy: shutil.copyfileobj(file, copy))
+
+
+def _link(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".i2i-{secrets.token_hex(8)}.part")
+    try:
+        temporary.symlink_to(source)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{target}: cannot be linked: {error.strerror}") from None

@@ -1,0 +1,61 @@
+"""What the tools that write data sets have in common: no surprise on disk, and a record of each file."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from i2i.data.folders import listed
+from i2i.errors import OutputError, UsageError
+
+
+@dataclass
+class Outcome:
+    """What became of the inputs: how many were done and skipped, and what failed, with the reason."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def check_place(out: Path, inputs: Iterable[Path]) -> None:
+    """Raises `UsageError` if `out` is one of the folders `inputs` or inside one: a second run would read it."""
+    for folder in inputs:
+        if out.resolve() == folder.resolve() or folder.resolve() in out.resolve().parents:
+            raise UsageError(f"{out}: is {folder} or inside it; choose another folder with --out")
+
+
+def check_outputs(outputs: list[Path], inputs: Iterable[Path], overwrite: bool, skip_existing: bool) -> None:
+    """Raises `UsageError`, before any work, for outputs that would replace one another, an input, or a file.
+
+    `overwrite` allows to replace a file that is no input; `skip_existing` leaves those that are there.
+    """
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing exclude each other")
+    counts = Counter(str(path).casefold() for path in outputs)
+    if twice := [str(path) for path in outputs if counts[str(path).casefold()] > 1]:
+        raise UsageError(f"{len(twice)} outputs would have the name of another one:{listed(twice)}")
+    existing = [path for path in outputs if path.exists()]
+    if not existing:
+        return
+    read = {_identity(path) for path in inputs if path.exists()}
+    if same := [str(path) for path in existing if _identity(path) in read]:
+        raise UsageError(f"{len(same)} outputs are inputs; choose another folder with --out:{listed(same)}")
+    if not overwrite and not skip_existing:
+        raise UsageError(
+            f"{len(existing)} outputs are there already; use --overwrite or --skip-existing:"
+            + listed([str(path) for path in existing])
+        )
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it. Raises `OutputError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be created: {error.strerror}") from None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino

@@ -1,0 +1,139 @@
+"""Pairs as one picture with A and B side by side, and as two pictures of the same name: there and back.
+
+What is written loses nothing: PNG, or TIFF where both sources are TIFF.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from i2i import images
+from i2i.data.folders import find_images, listed
+from i2i.data.outputs import Outcome, check_outputs, check_place, make_folder
+from i2i.errors import ImageError, InputError
+from i2i.images import Picture, Pixels
+
+_TIFF = {".tif", ".tiff"}
+
+
+def combine(a: Path, b: Path, out: Path, *, overwrite: bool = False, skip_existing: bool = False) -> Outcome:
+    """Write each pair of the folders `a` and `b` (partners have the same name) to `out`, A on the left.
+
+    The tree is kept, so `A/train/1.png` and `B/train/1.jpg` become `out/train/1.png`. Pictures without a
+    partner, of different sizes, or damaged are recorded as failed. Raises `InputError` if there is no pair at
+    all, `UsageError` and `OutputError` as to the outputs.
+    """
+    check_place(out, (a, b))
+    in_a, in_b = _by_stem(a), _by_stem(b)
+    pairs = [(in_a[stem], in_b[stem]) for stem in in_a if stem in in_b]
+    if not pairs:
+        raise InputError(f"no picture in {a} has the name of one in {b}")
+    outputs = [out / one.relative_to(a).with_suffix(_suffix(one, two)) for one, two in pairs]
+    check_outputs(outputs, [path for pair in pairs for path in pair], overwrite, skip_existing)
+    outcome = Outcome()
+    outcome.failed += [(path, f"no partner in {b}") for stem, path in in_a.items() if stem not in in_b]
+    outcome.failed += [(path, f"no partner in {a}") for stem, path in in_b.items() if stem not in in_a]
+    for (one, two), output in zip(pairs, outputs, strict=True):
+        _record(outcome, one, [output], skip_existing, partial(_joined, one, two))
+    return outcome
+
+
+def split(folder: Path, out: Path, *, overwrite: bool = False, skip_existing: bool = False) -> Outcome:
+    """Write the halves of each picture of `folder`: the left one to `out/A`, the right one to `out/B`.
+
+    The tree is kept, so `train/1.jpg` becomes `out/A/train/1.png` and `out/B/train/1.png`. Pictures of odd
+    width or damaged are recorded as failed. Raises as `combine` does.
+    """
+    check_place(out, (folder,))
+    sources = find_images(folder)
+    if not sources:
+        raise InputError(f"{folder}: no pictures in it")
+    names = [path.relative_to(folder).with_suffix(_suffix(path)) for path in sources]
+    outputs = [[out / side / name for side in "AB"] for name in names]
+    check_outputs([path for pair in outputs for path in pair], sources, overwrite, skip_existing)
+    outcome = Outcome()
+    for source, pair in zip(sources, outputs, strict=True):
+        _record(outcome, source, pair, skip_existing, partial(_halves, source))
+    return outcome
+
+
+def _record(
+    outcome: Outcome, source: Path, outputs: list[Path], skip_existing: bool, make: Callable[[], list[Picture]]
+) -> None:
+    if skip_existing and all(path.exists() for path in outputs):
+        outcome.skipped += 1
+        return
+    try:
+        pictures = make()
+    except ImageError as error:
+        outcome.failed.append((source, str(error)))
+        return
+    for path, picture in zip(outputs, pictures, strict=True):
+        make_folder(path.parent)
+        images.write(path, picture)
+    outcome.done += 1
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    twice = []
+    for path in find_images(folder):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in found:
+            twice.append(f"{found[stem]}, {path}")
+        found[stem] = path
+    if twice:
+        raise InputError(f"{len(twice)} names occur twice, without suffix; keep one of each:{listed(twice)}")
+    return found
+
+
+def _suffix(*sources: Path) -> str:
+    return ".tif" if all(path.suffix.lower() in _TIFF for path in sources) else ".png"
+
+
+def _joined(one: Path, two: Path) -> list[Picture]:
+    a = images.read(one)
+    try:
+        b = images.read(two)
+    except ImageError as error:
+        raise ImageError(f"its partner {two}: {error}") from None
+    if a.pixels.shape[:2] != b.pixels.shape[:2]:
+        sizes = [f"{p.pixels.shape[1]}x{p.pixels.shape[0]}" for p in (a, b)]
+        raise ImageError(f"{sizes[0]}, and its partner {two} {sizes[1]}; A and B side by side have equal sizes")
+    channels = max(a.pixels.shape[2], b.pixels.shape[2])
+    sides = [_with_channels(p, channels) for p in (a, b)]
+    if a.pixels.dtype != b.pixels.dtype:
+        sides = [_with_sixteen_bits(p) for p in sides]
+    alpha = None
+    if a.alpha is not None or b.alpha is not None:
+        alpha = np.hstack([_opaque(p) if p.alpha is None else p.alpha for p in sides])
+    icc = a.icc if a.icc == b.icc else None
+    return [Picture(np.hstack([p.pixels for p in sides]), alpha, icc)]
+
+
+def _with_channels(picture: Picture, channels: int) -> Picture:
+    return Picture(images.with_channels(picture.pixels, channels), picture.alpha)
+
+
+def _with_sixteen_bits(picture: Picture) -> Picture:
+    alpha = None if picture.alpha is None else images.with_depth(picture.alpha, np.uint16)
+    return Picture(images.with_depth(picture.pixels, np.uint16), alpha)
+
+
+def _opaque(picture: Picture) -> Pixels:
+    dtype = picture.pixels.dtype
+    return np.full_like(picture.pixels[..., 0], 1 if dtype == np.float32 else np.iinfo(dtype).max)
+
+
+def _halves(source: Path) -> list[Picture]:
+    whole = images.read(source)
+    half, odd = divmod(whole.pixels.shape[1], 2)
+    if odd:
+        raise ImageError(f"odd width {whole.pixels.shape[1]}; A and B side by side have equal widths")
+    sides = (slice(None, half), slice(half, None))
+    return [
+        Picture(whole.pixels[:, side], None if whole.alpha is None else whole.alpha[:, side], whole.icc)
+        for side in sides
+    ]

@@ -1,0 +1,33 @@
+"""Where tensors live: the devices of this machine by name."""
+
+import torch
+
+from i2i.errors import UsageError
+
+
+def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.device:
+    """The device of that name; `auto` is a CUDA device, else Apple's, else the CPU.
+
+    Of several processes on one machine each has a CUDA device of its own, by its `local_rank`. Raises
+    `UsageError` for a device that is not there, and for a numbered one that several processes would share.
+    """
+    kind = name
+    if name == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    expected = UsageError(f"device = {name!r}: expected auto, cpu, cuda, cuda:N or mps")
+    try:
+        device = torch.device(kind)
+    except RuntimeError:
+        raise expected from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise expected
+    if device.type == "cuda":
+        if device.index is not None and world_size > 1:
+            raise UsageError(f"device = {name!r}: {world_size} processes need one each; give --device cuda")
+        alone = torch.cuda.device_count() == 1  # a scheduler may show each process a device of its own
+        device = torch.device("cuda", (0 if alone else local_rank) if device.index is None else device.index)
+        if not device.index < torch.cuda.device_count():
+            raise UsageError(f"device = {name!r}: there are {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(f"device = {name!r}: this machine has none")
+    return device

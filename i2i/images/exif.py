@@ -1,0 +1,64 @@
+"""EXIF: found, its orientation read and applied once, the rest kept."""
+
+from typing import BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from i2i.images import png
+from i2i.images.picture import Pixels
+
+_ORIENTATION = int(ExifTags.Base.Orientation)
+_SIDEWAYS = (5, 6, 7, 8)
+# a TIFF's own layout (strips, tiles, compression) must not travel as EXIF into another file
+_TIFF_DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
+
+
+def load(image: Image.Image, file: BinaryIO) -> Image.Exif:
+    """The EXIF of a picture whose header has been read from `file`."""
+    if image.format == "PNG" and "exif" not in image.info:
+        # the chunk may stand behind the pixels; Pillow would decode them to find it
+        position = file.tell()
+        image.info["exif"] = png.late_exif(file)
+        file.seek(position)
+    return Image.Image.getexif(image)
+
+
+def orientation(exif: Image.Exif) -> int:
+    """1 to 8; 1 (upright) where nothing sensible is said."""
+    value = exif.get(_ORIENTATION)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def is_sideways(orientation: int) -> bool:
+    """Whether width and height change places when the picture is turned upright."""
+    return orientation in _SIDEWAYS
+
+
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """(H, W, …) as it is to be seen (TIFF 6.0, tag Orientation)."""
+    turned = {
+        2: lambda p: p[:, ::-1],
+        3: lambda p: p[::-1, ::-1],
+        4: lambda p: p[::-1],
+        5: lambda p: p.swapaxes(0, 1),
+        6: lambda p: p[::-1].swapaxes(0, 1),
+        7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+        8: lambda p: p[:, ::-1].swapaxes(0, 1),
+    }.get(orientation)
+    return pixels if turned is None else np.ascontiguousarray(turned(pixels))
+
+
+def block(exif: Image.Exif, format: str | None) -> bytes | None:
+    """What is kept: all but the orientation, of a TIFF only what describes the picture. None if that is nothing."""
+    for tag in list(exif):
+        if tag == _ORIENTATION or (format == "TIFF" and tag not in _TIFF_DESCRIPTIVE):
+            del exif[tag]
+    if getattr(exif, "bigtiff", False):
+        # its block has a header of 16 bytes, which no reader of EXIF expects, Pillow's neither
+        exif, large = Image.Exif(), exif
+        exif.update(large)
+    try:
+        return exif.tobytes() if len(exif) else None
+    except Exception:  # a block with values of the wrong type is not worth losing the picture for
+        return None

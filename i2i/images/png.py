@@ -1,0 +1,97 @@
+"""What PNG needs beyond a codec: the default picture of an animation, late EXIF, metadata, 16-bit grey with alpha.
+
+PNG specification, third edition (2025).
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from io import BytesIO
+from typing import BinaryIO
+
+import numpy as np
+
+from i2i.images.picture import Pixels
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SIGNATURE_BYTES = len(_SIGNATURE)
+_HEADER_BYTES = _SIGNATURE_BYTES + 25
+_GRAY_ALPHA, _UP = 4, 2
+_MAX_CHUNKS = 200_000
+_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+
+
+def late_exif(file: BinaryIO) -> bytes:
+    """The EXIF block wherever it stands, b"" if there is none; Pillow would decode the pixels to find one late."""
+    for kind, place, length in _chunks(file):
+        if kind == b"eXIf":
+            file.seek(place)
+            return b"Exif\0\0" + file.read(length)
+    return b""
+
+
+def still(file: BinaryIO) -> BinaryIO:
+    """The default picture of an animated PNG as a file of its own; `file` itself where it is not animated."""
+    if not _is_animated(file):
+        file.seek(0)
+        return file
+    file.seek(0)
+    out = BytesIO()
+    out.write(file.read(_SIGNATURE_BYTES))
+    for kind, place, length in _chunks(file):
+        if kind not in _ANIMATION:
+            file.seek(place - 8)
+            out.write(file.read(length + 12))
+    out.seek(0)
+    return out
+
+
+def _is_animated(file: BinaryIO) -> bool:
+    for kind, _, _ in _chunks(file):
+        if kind == b"IDAT":
+            break
+        if kind == b"acTL":
+            return True
+    return False
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Kind of each chunk, where its content begins, and how long it says that is."""
+    place = _SIGNATURE_BYTES
+    for _ in range(_MAX_CHUNKS):
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8:
+            return
+        length, kind = struct.unpack(">I4s", head)
+        yield kind, place + 8, length
+        if kind == b"IEND":
+            return
+        place += length + 12
+
+
+def gray_alpha(pixels: Pixels) -> bytes:
+    """(H, W, 2) uint8 or uint16, grey and alpha, as a file; OpenCV does not write it, Pillow not with 16 bits."""
+    height, width, _ = pixels.shape
+    rows = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1)
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    head = struct.pack(">IIBBBBB", width, height, 8 * pixels.dtype.itemsize, _GRAY_ALPHA, 0, 0, 0)
+    packed = _chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6))
+    return _SIGNATURE + _chunk(b"IHDR", head) + packed + _chunk(b"IEND", b"")
+
+
+def with_metadata(data: bytes, icc: bytes | None, exif: bytes | None) -> bytes:
+    """A file with a colour profile and an EXIF block put behind its header."""
+    chunks = b""
+    if icc:
+        chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
+    if exif:
+        chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    return data[:_HEADER_BYTES] + chunks + data[_HEADER_BYTES:]
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -1,0 +1,46 @@
+"""Halving and doubling that blur by a binomial filter against aliasing (Zhang 2019, arXiv:1904.11486).
+
+As CUT (Park et al. 2020, arXiv:2007.15651) uses them: 3×3 over reflected edges to halve, 4×4 over replicated
+edges to double. The filters are buffers that no training changes.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Sampling = Literal["strided", "antialiased"]
+
+
+def blur_filter(size: int) -> Tensor:
+    """The binomial filter (size, size): of sum 1 for 3, which halves, and of sum 4 for 4, which doubles."""
+    row = torch.tensor([1.0, 2.0, 1.0] if size == 3 else [1.0, 3.0, 3.0, 1.0])
+    return row[:, None] * row / 16
+
+
+class BlurDownsample(nn.Module):
+    """(N, C, H, W) → (N, C, ⌈H/2⌉, ⌈W/2⌉); H and W at least 2."""
+
+    filt: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("filt", blur_filter(3).repeat(channels, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.filt, stride=2, groups=x.shape[1])
+
+
+class BlurUpsample(nn.Module):
+    """(N, C, H, W) → (N, C, 2H, 2W)."""
+
+    filt: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("filt", blur_filter(4).repeat(channels, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        edges = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        return F.conv_transpose2d(edges, self.filt, stride=2, padding=3, groups=x.shape[1])

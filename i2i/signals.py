@@ -1,0 +1,50 @@
+"""SIGINT, SIGTERM and SIGUSR1 ask for an end in good order; a second SIGINT ends at once."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from i2i.errors import Interrupted
+
+ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Signals:
+    """While entered, `received` is the number of the first such signal, else 0; `notice` is said on stderr then."""
+
+    def __init__(self, numbers: Sequence[signal.Signals] = ALL, notice: str = "") -> None:
+        self.received = 0
+        self._numbers, self._notice = numbers, notice
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        for number in self._numbers:
+            try:
+                self._before[number] = signal.signal(number, self._note)
+            except ValueError:  # not the main thread: signals are its business
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._notice and not self.received:
+            with contextlib.suppress(OSError):  # past the buffers, which the signal may have found half-filled
+                os.write(2, f"{self._notice}\n".encode())
+        self.received = self.received or number
+
+
+def interrupted(number: int, message: str, terminated: int = 75) -> Interrupted:
+    """The exception that ends the process: with 130 after SIGINT, else with `terminated`."""
+    return Interrupted(message, 130 if number == signal.SIGINT else terminated)
+
+
+def status_for(number: int) -> str:
+    return "interrupted" if number == signal.SIGINT else "preempted"

@@ -1,0 +1,126 @@
+"""What a file of weights says of itself, bounded before it is believed; nothing here needs torch."""
+
+import json
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from i2i.errors import ModelError
+
+MAX_FILE_BYTES = 4 << 30
+MAX_HEADER_BYTES = 8 << 20
+MAX_INFO_BYTES = 1 << 20
+MAX_JSON_DEPTH = 16
+MAX_TENSORS = 10_000
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of a `.safetensors` file: its metadata, and the dtype and shape of each tensor by name."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+
+
+def regular_file(path: Path) -> int:
+    """The size in bytes of the file at `path`. Raises `ModelError` if it is not a file or over 4 GiB."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelError("not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ModelError(f"{status.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are accepted")
+    return status.st_size
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The contents of a regular file of at most `limit` bytes. Raises `ModelError`."""
+    size = regular_file(path)
+    if size > limit:
+        raise ModelError(f"{size:,} bytes; at most {limit:,} are accepted")
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}") from None
+
+
+def strict_json(text: str | bytes) -> dict[str, Any]:
+    """The JSON object in `text`: at most 1 MiB and 16 levels, no key twice, no NaN. Raises `ModelError`."""
+    if len(text) > MAX_INFO_BYTES:
+        raise ModelError(f"its description has {len(text)} characters; at most {MAX_INFO_BYTES} are accepted")
+    try:
+        values = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise ModelError("its description is not valid JSON") from None
+    if not isinstance(values, dict):
+        raise ModelError("its description is not a JSON object")
+    if _deeper_than(values, MAX_JSON_DEPTH):
+        raise ModelError(f"its description is deeper than {MAX_JSON_DEPTH} levels")
+    return values
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key twice")
+    return values
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _deeper_than(values: Any, depth: int) -> bool:
+    level = [values]
+    for _ in range(depth):
+        nested = [value for value in level if isinstance(value, dict | list)]
+        level = [item for value in nested for item in (value.values() if isinstance(value, dict) else value)]
+    return any(isinstance(value, dict | list) for value in level)
+
+
+def looks_like_safetensors(path: Path) -> bool:
+    """Whether the file begins as a `.safetensors` does: the length of a header, and then the header."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+        return int.from_bytes(start[:8], "little") <= path.stat().st_size - 8 and start[8:] == b"{"
+    except OSError:
+        return False
+
+
+def read_header(path: Path) -> Header:
+    """The header of a `.safetensors` file. Raises `ModelError`, without the file's name."""
+    text = _header_text(path)
+    try:
+        content = json.loads(text, object_pairs_hook=_unique)
+        metadata = content.pop("__metadata__", {})
+        if len(content) > MAX_TENSORS:
+            raise ModelError(f"{len(content)} tensors; at most {MAX_TENSORS} are accepted")
+        tensors = {name: (str(entry["dtype"]), _shape(entry["shape"])) for name, entry in content.items()}
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("metadata")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ModelError("not a model file (.safetensors), or damaged: its header cannot be read") from None
+    return Header(metadata, tensors)
+
+
+def _shape(sizes: list[Any]) -> tuple[int, ...]:
+    if not isinstance(sizes, list) or not all(type(size) is int and size >= 0 for size in sizes):
+        raise ValueError("shape")
+    return tuple(sizes)
+
+
+def _header_text(path: Path) -> bytes:
+    size = regular_file(path)
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
+                raise ModelError("not a model file (.safetensors), or damaged: its header is too long")
+            return file.read(length)
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}") from None

@@ -1,0 +1,172 @@
+"""What a model file says of its network, and reading it without torch.
+
+The same JSON document stands in a model file (metadata key `i2i`) and in the `config.json` of a folder: a
+`ModelInfo` and, under `sha256`, the hash of the weights' bytes, by which a flipped bit is noticed.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from i2i import __version__
+from i2i.config import from_mapping, nearest, to_mapping
+from i2i.errors import ModelError, UsageError
+from i2i.translation.metadata import MAX_INFO_BYTES, read_bounded, read_header, strict_json
+
+if TYPE_CHECKING:
+    from i2i.networks import GeneratorConfig
+
+FORMAT_VERSION = 1
+DIRECTIONS = ("a2b", "b2a")
+Direction = Literal["a2b", "b2a"]
+Statistics = Literal["batch", "running"]
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Where the weights come from. `dataset` is the name of the data set, never a path.
+
+    `version` and `commit` are those of the i2i that trained; `commit` is empty unless it ran from a checkout.
+    """
+
+    algorithm: str = ""
+    dataset: str = ""
+    steps: int = 0
+    images_seen: int = 0
+    version: str = __version__
+    commit: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "/" in self.dataset or "\\" in self.dataset:
+            raise UsageError(f"dataset {self.dataset!r}: a name was expected, not a path")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a model file says of its network.
+
+    `network` and `config` build it. It takes pictures of `input_domain` to `output_domain`, in `value_range`,
+    height and width multiples of `size_multiple`. At translation, batch norm uses the `statistics` of the
+    picture (`batch`) or of the training (`running`), and `dropout` says whether its noise stays on.
+    """
+
+    network: str
+    config: dict[str, Any]
+    direction: Direction
+    input_domain: str
+    output_domain: str
+    size_multiple: int
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    statistics: Statistics = "batch"
+    dropout: bool = False
+    training: Training = field(default_factory=Training)
+    licence: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def network_config(self) -> "GeneratorConfig":
+        """The configuration, held to its limits. Raises `ModelError`. (This imports torch.)"""
+        from i2i.networks import GENERATOR_KINDS
+
+        cls = GENERATOR_KINDS.get(self.network)
+        if cls is None:
+            known = ", ".join(GENERATOR_KINDS)
+            hint = nearest(self.network, GENERATOR_KINDS)
+            raise ModelError(f"unknown network {self.network!r}.{hint} Known: {known}.")
+        try:
+            config = from_mapping(cls, self.config, f"network {self.network}")
+        except UsageError as error:
+            raise ModelError(str(error)) from None
+        if self.size_multiple != config.size_multiple:
+            raise ModelError(f"size_multiple {self.size_multiple}; this {self.network} has {config.size_multiple}")
+        return config
+
+
+def describe(
+    network: Any,
+    *,
+    direction: Direction,
+    input_domain: str = "",
+    output_domain: str = "",
+    statistics: Statistics = "batch",
+    dropout: bool = False,
+    training: Training | None = None,
+    licence: str = "",
+) -> ModelInfo:
+    """The description of a generator, or of its configuration; domains are called A and B unless they have names."""
+    config: Any = getattr(network, "config", network)
+    return ModelInfo(
+        network=config.kind,
+        config=to_mapping(config),
+        direction=direction,
+        input_domain=input_domain or direction[0].upper(),
+        output_domain=output_domain or direction[2].upper(),
+        size_multiple=config.size_multiple,
+        statistics=statistics,
+        dropout=dropout,
+        training=training or Training(),
+        licence=licence,
+    )
+
+
+def read_info(path: Path | str) -> ModelInfo:
+    """The description in a model file, or in a folder with `config.json`, without its weights.
+
+    Raises `ModelError` naming the file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path /= CONFIG_NAME
+    try:
+        text = read_bounded(path, MAX_INFO_BYTES) if path.name == CONFIG_NAME else document(read_header(path).metadata)
+        return parse(text)[0]
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
+def document(metadata: Mapping[str, str]) -> str:
+    """The JSON text in the metadata of a model file. Raises `ModelError` if there is none."""
+    if "i2i" not in metadata:
+        hint = f"; if it belongs to a {CONFIG_NAME}, give their folder"
+        raise ModelError(f"has no metadata key 'i2i': safetensors, but not a model file of i2i{hint}")
+    return metadata["i2i"]
+
+
+def parse(text: str | bytes) -> tuple[ModelInfo, str]:
+    """The description in a JSON document, and the SHA-256 of the weights ("" if it has none).
+
+    Raises `ModelError` for what is too long, too deep, of a newer version, or out of its limits.
+    """
+    values = strict_json(text)
+    version = values.get("format_version")
+    if type(version) is not int or version < 1:
+        raise ModelError(f"format_version {version!r}; expected {FORMAT_VERSION}")
+    if version > FORMAT_VERSION:
+        raise ModelError(f"format_version {version}, this i2i {__version__} reads {FORMAT_VERSION}: upgrade i2i")
+    digest = values.pop("sha256", "")
+    if not isinstance(digest, str) or not re.fullmatch(r"(?:[0-9a-f]{64})?", digest):
+        raise ModelError("sha256: expected 64 hexadecimal digits")
+    return _info(values), digest
+
+
+def _info(values: dict[str, Any]) -> ModelInfo:
+    try:
+        training = values.get("training", {})
+        if not isinstance(training, dict):
+            raise ModelError("training: not a JSON object")
+        info = from_mapping(ModelInfo, values | {"training": from_mapping(Training, training, "training")})
+    except (UsageError, TypeError) as error:
+        raise ModelError(f"its description cannot be used: {error}") from None
+    if tuple(info.value_range) != (-1.0, 1.0):
+        raise ModelError(f"value_range {info.value_range}; format {FORMAT_VERSION} has (-1.0, 1.0)")
+    return info
+
+
+def to_json(info: ModelInfo, sha256: str, indent: int | None = None) -> str:
+    """The JSON document that `parse` takes back."""
+    return json.dumps(to_mapping(info) | {"sha256": sha256}, indent=indent)

@@ -1,0 +1,222 @@
+"""Reading, translating and writing side by side: threads read ahead and write behind one network.
+
+The order of the work, what is batched with what and how much is held in memory follow from the list of jobs
+alone, never from who is first; so the results are those of doing one after the other.
+"""
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from i2i.errors import I2IError, ImageError, OutputError, SomeFailed
+from i2i.images import Picture, probe, read, write
+from i2i.translation.options import FolderOptions
+from i2i.translation.plan import Job, shown
+from i2i.translation.report import Record, changes
+from i2i.translation.translator import Translator, resized
+
+Progress = Callable[[int, int, Path], object]
+Stop = Callable[[], bool]
+
+QUEUE_PIXELS = 32 << 20
+"""How many pixels wait to be translated or written, at most; one picture that is larger has the queue alone."""
+_BATCH = 16
+_MAX_WORKERS = 8
+
+
+@dataclass
+class _Read:
+    """A picture that is being read; `shape` is its height and width in the network."""
+
+    job: Job
+    pixels: int
+    shape: tuple[int, int]
+    picture: "Future[Picture]"
+
+
+@dataclass
+class Pipeline:
+    """Runs jobs through a translator; `records` says what became of each, also after an error."""
+
+    translator: Translator
+    options: FolderOptions
+    progress: Progress | None = None
+    stop: Stop = lambda: False
+    records: dict[Job, Record] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        on_cpu = self.translator.device.type == "cpu"
+        batch, workers = self.options.batch_size, self.options.workers
+        self._batch = batch if isinstance(batch, int) else 1 if on_cpu else _BATCH
+        default = 1 if on_cpu else min(_MAX_WORKERS, os.cpu_count() or 1)
+        self._workers = workers if isinstance(workers, int) else default
+        self._reads: deque[_Read] = deque()
+        self._writes: dict[Future[str], tuple[Job, int]] = {}
+        self._held = 0
+        self._refused: OutputError | None = None
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Raises `SomeFailed` at the first failure if `strict`, `OutputError` if the system refuses to write."""
+        self._total = len(jobs)
+        waiting = deque(jobs)
+        with (
+            ThreadPoolExecutor(self._workers, "i2i-read") as self._readers,
+            ThreadPoolExecutor(self._workers, "i2i-write") as self._writers,
+        ):
+            try:
+                while not self.stop():
+                    self._read_ahead(waiting)
+                    if not self._reads:
+                        break
+                    self._translate(self._next_batch())
+                    self._collect(more=bool(waiting))
+            finally:
+                # what is not begun is left; what is being written comes to its end
+                self._readers.shutdown(wait=False, cancel_futures=True)
+                wait(self._writes)
+                for future in list(self._writes):
+                    with contextlib.suppress(SomeFailed, OutputError):
+                        self._written(future)
+            if self._refused is not None:
+                raise self._refused
+
+    def _read_ahead(self, waiting: deque[Job]) -> None:
+        while waiting and len(self._reads) < self._batch + self._workers:
+            entry = self._measured(waiting[0])
+            if self._held and self._held + entry.pixels > QUEUE_PIXELS:
+                return
+            self._held += entry.pixels
+            self._reads.append(entry)
+            if not entry.picture.done():
+                entry.picture = self._readers.submit(self._read, waiting[0])
+            waiting.popleft()
+
+    def _measured(self, job: Job) -> _Read:
+        """What its header says of a picture, which is not read yet; a failure waits for its turn."""
+        picture: Future[Picture] = Future()
+        try:
+            if job.refused:
+                raise ImageError(job.refused)
+            width, height = probe(job.source)
+            size = self.options.size
+            shape = (height, width) if size is None else resized(height, width, size)
+        except ImageError as error:
+            picture.set_exception(error)
+            return _Read(job, 0, (0, 0), picture)
+        return _Read(job, max(height * width, shape[0] * shape[1]), shape, picture)
+
+    def _read(self, job: Job) -> Picture:
+        picture = read(job.source)
+        return picture if self.options.alpha == "keep" else picture.over(self.options.alpha)
+
+    def _next_batch(self) -> list[tuple[_Read, Picture]]:
+        """The first picture, and others that wait and are of its size."""
+        alike = [entry for entry in self._reads if entry.shape == self._reads[0].shape][: self._batch]
+        batch = []
+        for entry in alike:
+            self._reads.remove(entry)
+            try:
+                batch.append((entry, entry.picture.result()))
+            except Exception as error:
+                self._held -= entry.pixels
+                self._fail(entry.job, _reason(error))
+        return batch
+
+    def _translate(self, batch: Sequence[tuple[_Read, Picture]]) -> None:
+        if not batch:
+            return
+        results = self._attempt([picture for _, picture in batch])
+        if isinstance(results, str):
+            if len(batch) == 1:
+                self._held -= batch[0][0].pixels
+                self._fail(batch[0][0].job, results)
+                return
+            # one picture of a batch must not cost the others
+            for part in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                self._translate(part)
+            return
+        for (entry, picture), result in zip(batch, results, strict=True):
+            note = changes(picture, result, self.translator.config.in_channels, entry.job.target.suffix)
+            future = self._writers.submit(self._write, entry.job, result, note)
+            self._writes[future] = (entry.job, entry.pixels)
+
+    def _attempt(self, pictures: list[Picture]) -> list[Picture] | str:
+        """The results, or why there are none. The error is dropped here: its traceback would hold the memory."""
+        try:
+            return self.translator.translate_batch(pictures, self.options.size)
+        except Exception as error:
+            if len(pictures) > 1 and _out_of_memory(error):
+                self._batch = min(self._batch, len(pictures) // 2)
+                self.notices.append(
+                    f"not enough memory for {len(pictures)} pictures at once: --batch-size {self._batch}"
+                )
+            return _reason(error)
+
+    def _write(self, job: Job, result: Picture, note: str) -> str:
+        try:
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{shown(job.target.parent)}: cannot be created: {error.strerror}") from error
+        try:
+            write(job.target, result, self.options.quality)
+        except OutputError as error:
+            if isinstance(error.__cause__, OSError | RuntimeError):  # the system refused: so it will the next one
+                raise
+            raise ImageError(str(error)) from None
+        return note
+
+    def _collect(self, more: bool) -> None:
+        """Note what has been written; wait for it if the writers are behind or hold what is to be read next."""
+        while self._writes:
+            behind = len(self._writes) > self._batch + self._workers
+            full = more and not self._reads
+            done, _ = wait(self._writes, None if behind or full else 0, FIRST_COMPLETED)
+            if not done:
+                return
+            for future in done:
+                self._written(future)
+
+    def _written(self, future: "Future[str]") -> None:
+        job, pixels = self._writes.pop(future)
+        self._held -= pixels
+        try:
+            note = future.result()
+        except OutputError as error:
+            self._refused = error
+            raise
+        except Exception as error:
+            self._fail(job, _reason(error))
+        else:
+            self._record(job, Record(job.source, job.target, "done", note=note))
+
+    def _fail(self, job: Job, reason: str) -> None:
+        self._record(job, Record(job.source, job.target, "failed", reason))
+        if self.options.strict:
+            raise SomeFailed(f"{shown(job.source)}: {reason}")
+
+    def _record(self, job: Job, record: Record) -> None:
+        self.records[job] = record
+        if self.progress is not None:
+            self.progress(len(self.records), self._total, record.source)
+
+
+def _reason(error: Exception) -> str:
+    """Why a picture failed. Raises `error` again if the next picture would fail for the same reason."""
+    if isinstance(error, ImageError):
+        return str(error)
+    if isinstance(error, I2IError):
+        raise error
+    if _out_of_memory(error):
+        return "not enough memory to translate it at this size"
+    return f"unexpected error, please report it: {type(error).__name__}: {error}"
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

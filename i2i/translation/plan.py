@@ -1,0 +1,251 @@
+"""Which pictures go where: found, named and checked before anything is done."""
+
+import hashlib
+import os
+import stat
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+from i2i.cli import printable
+from i2i.config import nearest
+from i2i.data.folders import listed, walk
+from i2i.errors import InputError, UsageError
+from i2i.images import SUFFIXES, UNREAD, written_suffix
+from i2i.translation.options import FolderOptions
+
+Source = str | PathLike[str]
+Inputs = Source | Sequence[Source]
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to translate, and where the result goes; `refused` says why it cannot be read, if so.
+
+    `name` is the path within the output folder that it would have had alone, the same on every machine.
+    """
+
+    source: Path
+    target: Path
+    name: Path
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work, in its order: `todo`, `skipped` (their results exist); `other` files were no pictures."""
+
+    todo: tuple[Job, ...]
+    skipped: tuple[Job, ...] = ()
+    special: tuple[Job, ...] = ()
+    other: int = 0
+
+
+def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
+    """What `translate_folder` will do with these inputs and options. Nothing is read but names.
+
+    An input is a picture, a folder, or `-` for a list of either on the standard input, separated by lines or,
+    if there is one, by NUL bytes. Raises `InputError` if there are no pictures; `UsageError` for options that
+    contradict each other, for existing outputs without `overwrite` or `skip_existing`, for an output that would
+    replace an input, and for inputs with one output path.
+    """
+    options.check()
+    sources = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
+    if (out is None) != options.in_place:
+        raise UsageError("an output folder is needed" if out is None else "in_place leaves no use for an output")
+    found = _Found(options, Path() if out is None else Path(out))
+    for source in sources:
+        found.add(source)
+    jobs = found.jobs()
+    if not jobs:
+        searched = ", ".join(shown(Path(s)) for s in sources) or "no inputs"
+        raise InputError(f"no pictures found in {searched} (looked for {', '.join(sorted(SUFFIXES))})")
+    if options.in_place:
+        jobs = _in_place(jobs)
+    elif _names_a_picture(found.out):
+        jobs = [_renamed(jobs, sources, found.out)]
+    jobs = _without_collisions(jobs, options.on_collision)
+    mine = _shard(jobs, options)
+    existing = set() if options.in_place else _existing(jobs, mine, options)
+    return Plan(
+        todo=tuple(job for job in mine if job not in existing or not options.skip_existing),
+        skipped=tuple(job for job in mine if job in existing and options.skip_existing),
+        special=tuple(found.special),
+        other=found.other,
+    )
+
+
+class _Found:
+    """Inputs become jobs; what is named twice is one job."""
+
+    def __init__(self, options: FolderOptions, out: Path) -> None:
+        self.options, self.out = options, out
+        self.other = 0
+        self.special: list[Job] = []
+        self._jobs: dict[tuple[Path, Path], Job] = {}
+
+    def jobs(self) -> list[Job]:
+        return list(self._jobs.values())
+
+    def add(self, source: Source, below: Path = Path()) -> None:
+        path = Path(source)
+        if str(source) == STDIN:
+            for name in _standard_input():
+                listed_path = Path(name)
+                # a relative name keeps its folders, so that files of one name from several folders can be told apart
+                kept = Path() if listed_path.is_absolute() or ".." in listed_path.parts else listed_path.parent
+                self.add(listed_path, kept)
+        elif path.is_dir():
+            self._folder(path)
+        elif os.path.lexists(path):
+            self._add(path, below / path.name)
+        else:
+            near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise InputError(f"{shown(path)}: no such file or folder.{nearest(path.name, near)}")
+
+    def _folder(self, folder: Path) -> None:
+        excluded = self._output_within(folder)
+
+        def refused(error: OSError) -> None:
+            path = Path(error.filename)
+            self._add(path, path.relative_to(folder), f"cannot be listed: {error.strerror}")
+
+        names = walk(folder, refused, recursive=self.options.recursive, follow_links=self.options.follow_links)
+        for path in names:
+            if excluded is not None and path.is_relative_to(excluded):
+                continue
+            suffix = path.suffix.lower()
+            if suffix in SUFFIXES or suffix in UNREAD:
+                self._add(path, path.relative_to(folder))
+            else:
+                self.other += 1
+
+    def _output_within(self, folder: Path) -> Path | None:
+        if self.options.in_place:
+            return None
+        inside, target = folder.resolve(), self.out.resolve()
+        if inside == target:
+            raise UsageError(f"{shown(self.out)} is the input folder; choose another output folder")
+        return folder / target.relative_to(inside) if target.is_relative_to(inside) else None
+
+    def _add(self, source: Path, name: Path, refused: str = "") -> None:
+        suffix = f".{self.options.format}" if self.options.format else written_suffix(name.suffix)
+        renamed = name if suffix.lower() == name.suffix.lower() else name.with_name(name.stem + suffix)
+        job = Job(source, self.out / renamed, renamed, refused)
+        if not refused and _is_special(source):
+            self.special.append(job)
+        else:
+            self._jobs.setdefault((source.absolute(), job.target), job)
+
+
+def _standard_input() -> Iterator[str]:
+    data = sys.stdin.buffer.read()
+    separator = b"\0" if b"\0" in data else b"\n"
+    return (os.fsdecode(name) for name in data.split(separator) if name.strip())
+
+
+def _is_special(path: Path) -> bool:
+    """A FIFO, a socket, a device: opening it could wait for ever or do something."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False  # reading it will say why
+    return not stat.S_ISREG(mode)
+
+
+def _names_a_picture(out: Path) -> bool:
+    suffix = out.suffix.lower()
+    return bool(suffix) and suffix in SUFFIXES and written_suffix(suffix) == suffix and not out.is_dir()
+
+
+def _renamed(jobs: Sequence[Job], sources: Sequence[Source], out: Path) -> Job:
+    if len(jobs) != 1 or len(sources) != 1 or Path(sources[0]).is_dir():
+        raise UsageError(f"{shown(out)} names one picture; several inputs need a folder")
+    return replace(jobs[0], target=out)
+
+
+def _in_place(jobs: Sequence[Job]) -> list[Job]:
+    """Each file once, behind its links, for a link would be replaced and not its file."""
+    files: dict[Path, Job] = {}
+    for job in jobs:
+        path = job.source.resolve()
+        if written_suffix(path.suffix) != path.suffix:
+            job = replace(job, refused="this format cannot be written; without --in-place it becomes another")
+        files.setdefault(path, replace(job, source=path, target=path))
+    return list(files.values())
+
+
+def _key(job: Job) -> str:
+    # names that differ only in case or in their Unicode form are one file on many systems
+    return unicodedata.normalize("NFC", str(job.target)).casefold()
+
+
+def _clashing(jobs: Sequence[Job]) -> list[Job]:
+    counts = Counter(map(_key, jobs))
+    return sorted((job for job in jobs if counts[_key(job)] > 1), key=lambda job: (_key(job), str(job.source)))
+
+
+def _without_collisions(jobs: list[Job], policy: str) -> list[Job]:
+    if policy == "suffix":
+        for rename in (_with_suffix, _with_digest):
+            alike = set(_clashing(jobs))
+            jobs = [rename(job) if job in alike else job for job in jobs]
+    if clashing := _clashing(jobs):
+        pairs = listed([f"{shown(job.source)} → {shown(job.target)}" for job in clashing])
+        hint = "" if policy == "suffix" else "\nUse --on-collision suffix to name them apart."
+        raise UsageError(f"{len(clashing)} inputs share their output paths:{pairs}{hint}")
+    return jobs
+
+
+def _with_suffix(job: Job) -> Job:
+    stem = f"{job.source.stem}_{job.source.suffix[1:]}"
+    return replace(job, target=job.target.with_name(stem + job.target.suffix))
+
+
+def _with_digest(job: Job) -> Job:
+    digest = hashlib.blake2b(os.fsencode(job.source), digest_size=4).hexdigest()
+    return replace(job, target=job.target.with_name(f"{job.target.stem}_{digest}{job.target.suffix}"))
+
+
+def _shard(jobs: list[Job], options: FolderOptions) -> list[Job]:
+    number, parts = options.part()
+    if options.shard_by == "index":
+        return jobs[number::parts]
+    return [job for job in jobs if _place(job) % parts == number]
+
+
+def _place(job: Job) -> int:
+    return int.from_bytes(hashlib.blake2b(os.fsencode(job.name), digest_size=8).digest(), "little")
+
+
+def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], options: FolderOptions) -> set[Job]:
+    """The jobs whose target exists."""
+    existing = {job for job in jobs if os.path.lexists(job.target)}
+    inputs = {_identity(job.source) for job in all_jobs} - {None}
+    for job in jobs:
+        if job in existing and _identity(job.target) in inputs:
+            raise UsageError(f"{shown(job.target)} is an input and would be overwritten; choose another output")
+        if job.target.is_dir():
+            raise UsageError(f"{shown(job.target)} is a folder where a picture would be written")
+    if existing and not (options.overwrite or options.skip_existing):
+        names = listed([shown(job.target) for job in jobs if job in existing])
+        raise UsageError(f"{len(existing)} outputs exist; choose --overwrite or --skip-existing:{names}")
+    return existing
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def shown(path: Path) -> str:
+    """A path for a message, on one line: control characters and undecodable bytes escaped."""
+    return printable(str(path)).replace("\n", "\\n")

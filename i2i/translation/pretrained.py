@@ -1,0 +1,110 @@
+"""A trained generator from wherever it lies, and the folder form of the model file."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.torch import save as to_safetensors
+from torch import nn
+
+from i2i.atomic import atomic_write
+from i2i.errors import ModelError, OutputError, UsageError
+from i2i.networks import GeneratorConfig
+from i2i.translation import foreign, model_file
+from i2i.translation.metadata import MAX_INFO_BYTES, looks_like_safetensors, read_bounded, read_header
+from i2i.translation.model_info import (
+    CONFIG_NAME,
+    DIRECTIONS,
+    WEIGHTS_NAME,
+    Direction,
+    ModelInfo,
+    Statistics,
+    Training,
+    describe,
+    parse,
+    to_json,
+)
+
+__all__ = ["from_pretrained", "open_model", "save_pretrained"]
+
+
+def open_model(
+    path: Path | str,
+    *,
+    direction: str | None = None,
+    dropout: bool | None = None,
+    statistics: Statistics | None = None,
+) -> tuple[nn.Module, ModelInfo]:
+    """The generator (on the CPU, float32, in eval mode) at `path` and what is known of it.
+
+    `path` is a model file, a folder with `config.json` and `model.safetensors`, or a checkpoint of
+    pytorch-CycleGAN-and-pix2pix or of CUT; which one, its content says, not its name. `dropout` (whether its
+    noise stays on) and `statistics` (of batch norm: `batch`, of the picture, or `running`, of the training)
+    replace what a model file says. A checkpoint says neither, and by default it is used as its authors did:
+    with the statistics of the picture, and with the noise of whatever dropout it has; that is what its keys
+    tell of a residual generator, and a U-Net is taken to have dropout with batch norm (the published pix2pix
+    models) and none otherwise. Where there is only instance norm and no dropout there is nothing to choose.
+    `direction` names the direction of a checkpoint (default `a2b`); a model file must agree with it.
+
+    Raises `ModelError` naming the file for anything else, `UsageError` for options that do not fit it.
+    """
+    path = Path(path)
+    if direction not in (None, *DIRECTIONS):
+        raise UsageError(f"direction {direction!r}: expected {' or '.join(DIRECTIONS)}")
+    if path.is_dir():
+        network, info = from_pretrained(path)
+    elif path.suffix == ".safetensors" or looks_like_safetensors(path):
+        network, info = model_file.load(path)
+    else:
+        network, info = _from_checkpoint(path, "b2a" if direction == "b2a" else "a2b", dropout)
+    if direction not in (None, info.direction):
+        arrow = f"{info.direction} ({info.input_domain} → {info.output_domain})"
+        raise UsageError(f"{path} translates {arrow}, not {direction}")
+    if dropout is not None:
+        if dropout and not info.config.get("dropout"):
+            raise UsageError(f"{path}: this network has no dropout that could stay on")
+        info = replace(info, dropout=dropout)
+    return network, info if statistics is None else replace(info, statistics=statistics)
+
+
+def _from_checkpoint(path: Path, direction: Direction, dropout: bool | None) -> tuple[nn.Module, ModelInfo]:
+    config, weights = foreign.load(path, dropout=dropout)
+    if not isinstance(config, GeneratorConfig):
+        raise ModelError(f"{path}: a discriminator ({config.kind}), which translates nothing; expected a generator")
+    info = describe(config, direction=direction, dropout=config.dropout, training=Training(version=""))
+    return foreign.build(config, weights), info
+
+
+def save_pretrained(folder: Path | str, network: nn.Module, info: ModelInfo) -> None:
+    """Write `config.json` (all of `info`) and `model.safetensors` into `folder`, which is made if need be.
+
+    Raises `ModelError` as `model_file.save` does, `OutputError` if the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        data = to_safetensors(model_file.checked_weights(network, info), {"format": "pt"})
+    except ModelError as error:
+        raise ModelError(f"{folder}: not written: {error}") from None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
+    text = to_json(info, model_file.body_sha256(data), indent=2) + "\n"
+    atomic_write(folder / WEIGHTS_NAME, lambda file: file.write(data))
+    atomic_write(folder / CONFIG_NAME, lambda file: file.write(text.encode()))
+
+
+def from_pretrained(folder: Path | str) -> tuple[nn.Module, ModelInfo]:
+    """The network (on the CPU, float32, in eval mode) and the description that `save_pretrained` wrote.
+
+    `config.json` is at most 1 MiB and 16 levels deep; the weights are held to what it describes.
+    Raises `ModelError` naming the file.
+    """
+    config, weights = Path(folder) / CONFIG_NAME, Path(folder) / WEIGHTS_NAME
+    current = config
+    try:
+        info, digest = parse(read_bounded(config, MAX_INFO_BYTES))
+        info.network_config()
+        current = weights
+        return model_file.load_network(weights, read_header(weights), info, digest), info
+    except ModelError as error:
+        raise ModelError(f"{current}: {error}") from None

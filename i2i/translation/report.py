@@ -1,0 +1,107 @@
+"""What became of each input, and the file that says so."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from i2i.atomic import atomic_write
+from i2i.images import Picture
+from i2i.translation.plan import Job, Plan
+
+_CONVERTED = {(3, 1): "colours taken as luminance", (1, 3): "grey taken as three channels"}
+_OPAQUE = {".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".ppm", ".pgm", ".pnm"}
+_EIGHT_BIT = {".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".avif"}
+
+Status = Literal["done", "skipped", "failed", "left"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one input.
+
+    `done`; `skipped`, because its result exists or it is no regular file; `failed`; or `left`, because the work
+    was stopped before. `reason` says why it is not done, `note` what was changed beside the translation.
+    """
+
+    source: Path
+    target: Path
+    status: Status
+    reason: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One record per input, in the order of the work.
+
+    `facts` are what one needs to do it again, `notices` what else one should know.
+    """
+
+    records: tuple[Record, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+    def of(self, status: Status) -> list[Record]:
+        return [record for record in self.records if record.status == status]
+
+    @property
+    def done(self) -> list[Record]:
+        return self.of("done")
+
+    @property
+    def skipped(self) -> list[Record]:
+        return self.of("skipped")
+
+    @property
+    def failed(self) -> list[Record]:
+        return self.of("failed")
+
+    @property
+    def left(self) -> list[Record]:
+        return self.of("left")
+
+    def to_json(self) -> str:
+        """ASCII, whatever the names are: bytes that are no UTF-8 appear as lone surrogates (`\\udcff`)."""
+        counts = {status: len(self.of(status)) for status in ("done", "skipped", "failed", "left")}
+        records = [
+            {
+                "source": str(record.source),
+                "target": str(record.target),
+                "status": record.status,
+                "reason": record.reason,
+                "note": record.note,
+            }
+            for record in self.records
+        ]
+        return (
+            json.dumps({**self.facts, "notices": self.notices, "counts": counts, "records": records}, indent=1) + "\n"
+        )
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all. Raises `OutputError`."""
+        atomic_write(path, lambda file: file.write(self.to_json().encode("ascii")))
+
+
+def records_of(work: Plan, found: Mapping[Job, Record]) -> tuple[Record, ...]:
+    """A record for every input of `work`: as `found`, or what the plan says of it, or that it is left."""
+    skipped = [Record(job.source, job.target, "skipped", "exists") for job in work.skipped]
+    special = [Record(job.source, job.target, "skipped", "not a regular file") for job in work.special]
+    done = [found.get(job, Record(job.source, job.target, "left")) for job in work.todo]
+    return (*skipped, *special, *done)
+
+
+def changes(picture: Picture, result: Picture, channels: int, suffix: str) -> str:
+    """What is changed beside the translation, on the way to `channels` and into a file of `suffix`; often nothing."""
+    found = []
+    before, format = picture.pixels.shape[2], suffix.lower()
+    if (before, channels) in _CONVERTED:
+        found.append(_CONVERTED[before, channels])
+    if result.alpha is not None and format in _OPAQUE:
+        found.append("transparency dropped, for the format has none")
+    if result.pixels.dtype != np.uint8 and format in _EIGHT_BIT:
+        found.append("scaled to 8 bits, for the format has no more")
+    return "; ".join(found)

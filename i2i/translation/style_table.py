@@ -1,0 +1,57 @@
+"""The list of styles for people and for programs."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from i2i.translation.styles import BUNDLED, Source, Style, installed_folder
+
+
+def table(styles: Sequence[Style]) -> str:
+    """A group of lines for each source, without control characters."""
+    from i2i.cli import printable
+
+    titles: dict[Source, str] = {
+        "run": "runs of your own",
+        "installed": f"installed in {installed_folder()}",
+        "bundled": f"bundled, in {BUNDLED}",
+        "catalogue": "published by the authors; --download fetches what is (not here) when it is used",
+    }
+    rows = {source: [_row(style) for style in styles if style.source == source] for source in titles}
+    widths = [max((len(row[column]) for row in _all(rows.values())), default=0) for column in range(5)]
+    lines = []
+    for source, title in titles.items():
+        if rows[source]:
+            lines += [printable(title).replace("\n", "\\n"), *(_line(row, widths) for row in rows[source]), ""]
+    lines.append("--style also takes a run folder, a model file, a checkpoint, and hub:owner/name")
+    return "\n".join(lines)
+
+
+def as_json(styles: Sequence[Style]) -> str:
+    """A JSON list with an object for each style, ASCII alone, so that any path can be in it."""
+    records = [asdict(style) | {"path": None if style.path is None else str(style.path)} for style in styles]
+    return json.dumps(records, indent=2)
+
+
+def _all(groups: Iterable[list[list[str]]]) -> list[list[str]]:
+    return [row for group in groups for row in group]
+
+
+def _row(style: Style) -> list[str]:
+    from i2i.cli import printable
+
+    if style.problem:
+        row = [style.name, "", f"cannot be used: {style.problem}", "", ""]
+    else:
+        arrow = f"{style.input_domain} → {style.output_domain}"
+        row = [style.name, style.direction, arrow, _size(style), style.licence or "not stated"]
+    return [printable(text).replace("\n", "\\n") for text in row]
+
+
+def _size(style: Style) -> str:
+    number = "" if style.size is None else f"{style.size / 1e6:.1f} MB"
+    return number if style.path else f"({number or 'not here'})"
+
+
+def _line(row: list[str], widths: list[int]) -> str:
+    return "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

@@ -1,0 +1,76 @@
+"""Write a trained generator in another form: for the reference, for the hub, or as a model file.
+
+python scripts/export.py runs/monet --direction a2b -o latest_net_G_A.pth
+python scripts/export.py latest_net_G.pth -o monet.safetensors --output-domain monet --licence BSD-2-Clause
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from i2i.cli import Positional, arg, printable, run
+from i2i.errors import UsageError
+
+SUFFIXES = {".pth": "reference", ".safetensors": "model_file", "": "pretrained"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    model: Positional[str] = ""
+    """A model file, a folder with config.json, a checkpoint (.pth), a run folder, or the name of a style."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """The file or, for pretrained, the folder to write."""
+    format: Literal["reference", "pretrained", "model_file"] | None = None
+    """reference (.pth for pytorch-CycleGAN-and-pix2pix or CUT), pretrained (a folder), model_file (.safetensors);
+    by default what the suffix of OUT says."""
+    direction: Literal["a2b", "b2a"] | None = None
+    """Needed for a run folder that has both; for a checkpoint, the direction to be noted (default a2b)."""
+    dropout: bool | None = None
+    """Whether dropout stays on at translation; by default as the model says, for a checkpoint as published."""
+    norm_stats: Literal["batch", "running"] | None = None
+    """Statistics of batch norm: of the picture or of the training; by default as the model says, else batch."""
+    input_domain: str | None = None
+    """What the pictures taken are called."""
+    output_domain: str | None = None
+    """What the pictures made are called."""
+    algorithm: str | None = None
+    """How the model was trained."""
+    dataset: str | None = None
+    """The name of the data set it was trained on."""
+    licence: str | None = None
+    """The licence of the weights."""
+    overwrite: bool = False
+    """Replace an output that exists."""
+
+
+def main(options: Options) -> None:
+    if not options.model or options.out is None:
+        raise UsageError("expected: export.py MODEL -o OUT (see --help)")
+    out, form = options.out, options.format or SUFFIXES.get(options.out.suffix.lower())
+    if form is None:
+        raise UsageError(f"{out}: give --format, or one of the suffixes .pth, .safetensors and none (a folder)")
+    written = out / "config.json" if form == "pretrained" else out
+    if written.exists() and not options.overwrite:
+        raise UsageError(f"{written} exists; --overwrite replaces it")
+    changes = {key: getattr(options, key) for key in ("input_domain", "output_domain", "licence")}
+    provenance = {key: getattr(options, key) for key in ("algorithm", "dataset")}
+    from i2i.translation import foreign, model_file, pretrained, styles  # here, so that --help does not wait for torch
+
+    path = styles.find(options.model, options.direction)
+    network, info = pretrained.open_model(
+        path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
+    )
+    training = replace(info.training, **{key: value for key, value in provenance.items() if value is not None})
+    info = replace(info, training=training, **{key: value for key, value in changes.items() if value is not None})
+    if form == "reference":
+        foreign.save(out, network)
+    elif form == "pretrained":
+        pretrained.save_pretrained(out, network, info)
+    else:
+        model_file.save(out, network, info)
+    print(printable(f"{out}: {info.network}, {info.input_domain} → {info.output_domain}"), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run(main, Options, "Write a trained generator in another form.")

@@ -1,0 +1,191 @@
+"""Get, check and shape data sets.
+
+python scripts/prepare_dataset.py list
+python scripts/prepare_dataset.py download horse2zebra
+python scripts/prepare_dataset.py check datasets/horse2zebra --full
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Interval, Lt
+
+from i2i.cli import Positional, arg, printable, run
+from i2i.config import nearest
+from i2i.data.catalog import SETS, PublicSet, find_set
+from i2i.errors import InputError, SomeFailed, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    words: Annotated[Positional[tuple[Path, ...]], arg(metavar="COMMAND ...")] = ()
+    """list | download NAME | check FOLDER | combine A B -o OUT | split FOLDER -o OUT | divide FOLDER -o OUT"""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """The folder to write to; download: datasets/NAME by default."""
+    check: Path | None = None
+    """The same as `check FOLDER`."""
+    full: bool = False
+    """check: decode every picture, not just its header; finds hidden damage and near-duplicates."""
+    json: bool = False
+    """check: as JSON."""
+    keep_archive: bool = False
+    """download: keep the archive beside the folder."""
+    val: Annotated[float, Ge(0), Lt(1)] = 0.1
+    """divide: the fraction for val."""
+    test: Annotated[float, Ge(0), Lt(1)] = 0.1
+    """divide: the fraction for test."""
+    seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = 0
+    """divide: another number, another division."""
+    domain: Literal["A", "B"] | None = None
+    """divide: the pictures are domain A or B of an unpaired set (trainA/, testA/, ...)."""
+    link: bool = False
+    """divide: symbolic links instead of copies."""
+    overwrite: bool = False
+    """combine, split, divide: replace outputs that exist."""
+    skip_existing: bool = False
+    """combine, split, divide: do only what is missing."""
+
+
+_WRITES = {"out", "overwrite", "skip_existing"}
+_OPTIONS = {
+    "list": set(),
+    "download": {"out", "keep_archive"},
+    "check": {"full", "json"},
+    "combine": _WRITES,
+    "split": _WRITES,
+    "divide": _WRITES | {"val", "test", "seed", "domain", "link"},
+}
+_PLACES = {"list": (), "download": ("NAME",), "check": ("FOLDER",), "combine": ("A", "B")}
+
+
+def main(options: Options) -> int:
+    verb, places = _command(options)
+    if verb == "list":
+        return _list()
+    if verb == "download":
+        return _download(find_set(places[0]), options)
+    if verb == "check":
+        return _check(Path(places[0]), options)
+    return _write(verb, [Path(place) for place in places], options)
+
+
+def _command(options: Options) -> tuple[str, tuple[str, ...]]:
+    words = [str(word) for word in options.words]
+    if options.check is not None:
+        words = ["check", str(options.check), *words]
+    if not words:
+        raise UsageError(f"expected one of {', '.join(_OPTIONS)} (see --help)")
+    verb, *places = words
+    if verb not in _OPTIONS:
+        raise UsageError(f"{verb}: unknown.{nearest(verb, _OPTIONS)} Expected one of {', '.join(_OPTIONS)}.")
+    wanted = _PLACES.get(verb, ("FOLDER",))
+    if len(places) != len(wanted):
+        raise UsageError(f"expected: prepare_dataset.py {' '.join((verb, *wanted))}, found {' '.join(words)}")
+    for field in fields(options):
+        given = getattr(options, field.name) != field.default
+        if given and field.name not in _OPTIONS[verb] | {"words", "check"}:
+            raise UsageError(f"--{field.name.replace('_', '-')} does not belong to {verb}")
+    return verb, tuple(places)
+
+
+def _list() -> int:
+    for entry in SETS:
+        print(f"{entry.name:32} {entry.layout:13} {entry.shown_size if entry.urls else 'not fetched'}")
+    return 0
+
+
+def _describe(entry: PublicSet) -> str:
+    counts = ", ".join(f"{folder} {count:,}" for folder, count in entry.counts.items()) or "unknown"
+    return (
+        f"{entry.name}: {' / '.join(entry.domains)} ({entry.layout})\n"
+        f"  from      {entry.urls[0]}\n"
+        f"  size      {entry.shown_size}\n"
+        f"  pictures  {counts}\n"
+        f"  licence   {entry.licence}\n"
+        f"  paper     {entry.paper}\n"
+        f"  SHA-256   {entry.sha256 or 'not known beforehand, recorded'}"
+    )
+
+
+def _download(entry: PublicSet, options: Options) -> int:
+    from i2i.data.fetch import fetch
+    from i2i.data.inspect import inspect
+    from i2i.data.report import as_text
+
+    target = options.out or Path("datasets") / entry.folder
+    if entry.urls:
+        _say(_describe(entry) + f"\n  to        {target}")
+    with _progress() as progress:
+        fetched = fetch(entry, target, keep_archive=options.keep_archive, progress=progress)
+    left_out = f", {fetched.unpacked.left_out:,} other files left out" if fetched.unpacked.left_out else ""
+    _say(f"{fetched.unpacked.pictures:,} pictures{left_out}; SHA-256 of the archive {fetched.sha256}")
+    report = inspect(target)
+    print(as_text(report))
+    return 3 if report.damaged else 0
+
+
+def _check(data: Path, options: Options) -> int:
+    from i2i.data.inspect import inspect
+    from i2i.data.report import as_json, as_text
+
+    report = inspect(data, options.full)
+    print(as_json(report) if options.json else as_text(report), flush=True)
+    if report.exit_code == 4:
+        raise InputError(f"{data}: {'; '.join(report.problems)}")
+    return report.exit_code
+
+
+def _write(verb: str, places: list[Path], options: Options) -> int:
+    from i2i.data.divide import divide
+    from i2i.data.sides import combine, split
+
+    if options.out is None:
+        raise UsageError(f"{verb}: expected --out FOLDER")
+    again = {"overwrite": options.overwrite, "skip_existing": options.skip_existing}
+    if verb == "combine":
+        outcome = combine(places[0], places[1], options.out, **again)
+    elif verb == "split":
+        outcome = split(places[0], options.out, **again)
+    else:
+        outcome = divide(
+            places[0],
+            options.out,
+            val=options.val,
+            test=options.test,
+            seed=options.seed,
+            domain=options.domain,
+            link=options.link,
+            **again,
+        )
+    for path, reason in outcome.failed:
+        _say(f"{path}: {reason}".replace("\n", "\\n"))
+    _say(f"{outcome.done:,} written, {outcome.skipped:,} skipped, {len(outcome.failed):,} failed")
+    if outcome.failed:
+        raise SomeFailed(f"{len(outcome.failed):,} pictures failed; the others are done")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int | None], None] | None]:
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (bars.BarColumn(), bars.DownloadColumn(), bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+if __name__ == "__main__":
+    run(main, Options, "Get, check and shape data sets.")

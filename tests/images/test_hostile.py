@@ -1,0 +1,174 @@
+"""Any bytes give a picture or a reason: fuzzed in child processes, whose signals are counted."""
+
+import contextlib
+import multiprocessing
+import random
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from picture_samples import MODES, exif_bytes, gradient, pillow_bytes, png
+from PIL import features
+
+from i2i.errors import ImageError
+from i2i.images import Limits, Picture, decode, encode, probe
+
+SEEDS = {
+    **{f"png {mode}": pillow_bytes(image, "PNG") for mode, image in MODES.items()},
+    "png 16": encode(Picture(gradient(dtype=np.uint16)), "PNG"),
+    "jpeg": pillow_bytes(MODES["RGB"], "JPEG", exif=exif_bytes(_274=6)),
+    "jpeg progressive": pillow_bytes(MODES["RGB"], "JPEG", progressive=True),
+    "jpeg cmyk": pillow_bytes(MODES["RGB"].convert("CMYK"), "JPEG"),
+    "webp": pillow_bytes(MODES["RGB"], "WEBP"),
+    "webp lossless": pillow_bytes(MODES["RGBA"], "WEBP", lossless=True),
+    "tiff": pillow_bytes(MODES["RGB"], "TIFF"),
+    "tiff lzw": pillow_bytes(MODES["RGBA"], "TIFF", compression="tiff_lzw"),
+    "tiff 16": encode(Picture(gradient(dtype=np.uint16)), "TIFF"),
+    "tiff 5": encode(Picture(gradient(channels=5)), "TIFF"),
+    "bmp": pillow_bytes(MODES["RGB"], "BMP"),
+    "bmp p": pillow_bytes(MODES["P"], "BMP"),
+    "gif": pillow_bytes(MODES["P"], "GIF", transparency=2),
+    "gif animated": pillow_bytes(MODES["P"], "GIF", save_all=True, append_images=[MODES["RGB"]]),
+    "png animated": pillow_bytes(MODES["RGB"], "PNG", save_all=True, append_images=[MODES["RGBA"]]),
+    "ppm": encode(Picture(gradient(dtype=np.uint16)), "PPM"),
+    "ppm plain": b"P3 4 2 255 " + b" ".join(b"%d" % i for i in range(24)),
+    "tiff jpeg": pillow_bytes(MODES["RGB"], "TIFF", compression="jpeg"),
+    "tiff float": encode(Picture(gradient(dtype=np.float32)), "TIFF"),
+    "tiff g4": pillow_bytes(MODES["1"], "TIFF", compression="group4"),
+    **({"avif": pillow_bytes(MODES["RGBA"], "AVIF", speed=10)} if features.check("avif") else {}),
+}
+
+
+FUZZ_LIMITS = Limits(pixels=1 << 22)
+
+
+def _mutated(data, dice):
+    data = bytearray(data)
+    for _ in range(dice.randint(1, 4)):
+        place = dice.randrange(len(data))
+        kind = dice.choice(["byte", "bit", "insert", "cut", "delete"])
+        if kind == "byte":
+            data[place] = dice.randrange(256)
+        elif kind == "bit":
+            data[place] ^= 1 << dice.randrange(8)
+        elif kind == "insert":
+            data[place:place] = dice.randbytes(dice.randint(1, 8))
+        elif kind == "cut" and place > 8:
+            del data[place:]
+        else:
+            del data[place : place + dice.randint(1, 8)]
+        data = data or bytearray(b"\0")
+    return bytes(data)
+
+
+def _repaired(data):
+    """A PNG with right checksums, so that mutations reach what lies behind them."""
+    out, place = data[:8], 8
+    while place + 12 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        chunk = data[place + 4 : place + 8 + length]
+        out += data[place : place + 4] + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        place += 12 + length
+    return out + data[place:]
+
+
+def _fuzz(path, name, part, count):
+    """`count` mutations of a seed, each a picture or an `ImageError`; how many were pictures."""
+    dice = random.Random(f"{name} {part}")
+    whole = 0
+    for _ in range(count):
+        data = _mutated(SEEDS[name], dice)
+        if name.startswith("png") and dice.random() < 0.7:
+            data = _repaired(data)
+        whole += _decodes(data)
+        path.write_bytes(data)
+        with contextlib.suppress(ImageError):
+            probe(path, FUZZ_LIMITS)
+    return whole
+
+
+def _decodes(data):
+    try:
+        picture = decode(data, FUZZ_LIMITS)
+    except ImageError as error:
+        assert str(error)
+        return False
+    assert picture.pixels.ndim == 3 and picture.pixels.dtype in (np.uint8, np.uint16, np.float32)
+    return True
+
+
+def _signals(folder, count):
+    """How many of the children, one for each seed and `count` mutations in all, did not end well."""
+    context = multiprocessing.get_context("fork")
+    bad = []
+    for name in SEEDS:
+        child = context.Process(target=_fuzz, args=(folder / "mutated", name, count, -(-count // len(SEEDS))))
+        child.start()
+        child.join(300)
+        if child.is_alive():
+            child.kill()
+            child.join()
+        if child.exitcode != 0:
+            bad.append(f"{name}: exit code {child.exitcode}")
+    return bad
+
+
+@pytest.mark.promise("R45")
+def test_two_thousand_mutations_give_a_picture_or_an_image_error(tmp_path):
+    assert _signals(tmp_path, 2_000) == []
+
+
+@pytest.mark.slow
+@pytest.mark.promise("R45")
+@pytest.mark.timeout(1200)
+def test_twenty_thousand_mutations_give_a_picture_or_an_image_error(tmp_path):
+    assert _signals(tmp_path, 20_000) == []
+
+
+def test_some_mutations_are_pictures_still(tmp_path):
+    assert 0 < _fuzz(tmp_path / "mutated", "bmp", 0, 60) < 60
+
+
+@pytest.mark.promise("R45")
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=200))
+def test_noise_is_refused(data):
+    with pytest.raises(ImageError):
+        decode(data)
+
+
+@pytest.mark.promise("R45", "H12")
+@pytest.mark.parametrize("name", [n for n in SEEDS if not n.startswith("tiff")])
+def test_truncated_is_an_error(name):
+    data = SEEDS[name]
+    for length in (len(data) // 2, len(data) * 3 // 4):
+        with pytest.raises(ImageError):
+            decode(data[:length])
+
+
+@pytest.mark.promise("H1")
+def test_a_png_whose_pixels_end_early_is_refused():
+    rows = [bytes(64 * 3)] * 64
+    whole = png(64, 64, 8, 2, rows)
+    short = png(64, 64, 8, 2, rows[:5])
+    assert decode(whole).pixels.shape == (64, 64, 3)
+    with pytest.raises(ImageError):
+        decode(short)
+    length = int.from_bytes(whole[33:37], "big")
+    for kept in (0, 1, 2, 7, length // 2, length - 5):
+        content = whole[41 : 41 + kept]
+        data = whole[:33] + len(content).to_bytes(4, "big") + b"IDAT" + content
+        data += zlib.crc32(b"IDAT" + content).to_bytes(4, "big") + whole[-12:]
+        with pytest.raises(ImageError):
+            decode(data)
+
+
+@pytest.mark.promise("H12")
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_cut_anywhere_is_refused(progressive):
+    data = pillow_bytes(MODES["RGB"].resize((96, 64)), "JPEG", progressive=progressive)
+    for length in range(4, len(data) - 2, 37):
+        with pytest.raises(ImageError):
+            decode(data[:length])

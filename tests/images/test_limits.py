@@ -1,0 +1,156 @@
+"""Limits hold before pixels are decoded, in little time and memory."""
+
+import os
+import re
+import struct
+import time
+
+import numpy as np
+import pytest
+from picture_samples import MODES, pillow_bytes, plain_tiff, png_chunk, png_header
+from PIL import Image, features
+
+from i2i.errors import ImageError
+from i2i.images import Limits, probe, read
+
+
+@pytest.mark.promise("R43")
+@pytest.mark.parametrize("size", [(100_000, 100_000), (70_000, 1), (30_000, 30_000), (0, 5)])
+def test_limits_come_before_decoding(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_header(*size))
+    for look in (read, probe):
+        with pytest.raises(ImageError):
+            look(path)
+
+
+@pytest.mark.promise("R43")
+def test_limits_of_bytes_and_own_limits(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(pillow_bytes(MODES["RGB"], "PNG"))
+    with pytest.raises(ImageError, match="bytes: at most 10"):
+        read(path, Limits(file_bytes=10))
+    with pytest.raises(ImageError, match="at most 100"):
+        probe(path, Limits(pixels=100))
+    path.write_bytes(b"")
+    with pytest.raises(ImageError, match="empty"):
+        read(path)
+
+
+def _jpeg(width, height):
+    data = pillow_bytes(MODES["RGB"], "JPEG")
+    place = data.index(b"\xff\xc0") + 5
+    return data[:place] + struct.pack(">HH", height, width) + data[place + 4 :]
+
+
+def _gif(frames):
+    head = b"GIF89a" + struct.pack("<HHBBB", 1000, 1000, 0x80, 0, 0) + bytes(6)
+    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
+    return head + frame * frames + b";"
+
+
+def _tiff(directories, channels):
+    """Many directories in a chain, each of them the first one again."""
+    data = plain_tiff(np.zeros((8, 8, channels), np.uint8), photometric=1 if channels < 3 else 2)
+    start = int.from_bytes(data[4:8], "little")
+    directory = data[start:-4]
+    links = range(start, start + directories * (len(directory) + 4), len(directory) + 4)
+    return data[:start] + b"".join(directory + struct.pack("<I", here + len(directory) + 4) for here in links)
+
+
+def _webp(side):
+    return (
+        b"RIFF" + struct.pack("<I", 30) + b"WEBPVP8X" + struct.pack("<II", 10, 0) + (side - 1).to_bytes(3, "little") * 2
+    )
+
+
+def _avif():
+    data = bytearray(pillow_bytes(MODES["RGB"], "AVIF"))
+    place = data.index(b"ispe") + 8
+    data[place : place + 8] = struct.pack(">II", 60_000, 60_000)
+    return bytes(data)
+
+
+def _overlapping_tags(count=4000, size=1_000_000):
+    """An EXIF block whose tags all claim the same megabyte."""
+    entries = b"".join(struct.pack("<HHII", 1000 + i, 7, size, 0) for i in range(count))
+    block = b"II*\0" + struct.pack("<IH", 8, count) + entries + bytes(4)
+    return block.ljust(size, b"\0")
+
+
+def _exif_png():
+    data = pillow_bytes(MODES["RGB"], "PNG")
+    return data[:33] + png_chunk(b"eXIf", _overlapping_tags()) + data[33:]
+
+
+def _exif_jpeg():
+    data, block = pillow_bytes(MODES["RGB"], "JPEG"), _overlapping_tags()
+    parts = [b"Exif\0\0" + block[i : i + 65_000] for i in range(0, len(block), 65_000)]
+    return data[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", len(p) + 2) + p for p in parts) + data[20:]
+
+
+HOSTILE = {
+    "png of 100,000 squared": lambda: png_header(100_000, 100_000),
+    "jpeg of 65,500 squared": lambda: _jpeg(65_500, 65_500),
+    "gif of 10,000 frames": lambda: _gif(10_000),
+    "tiff of 100,000 directories": lambda: _tiff(100_000, 3),
+    "tiff of 100,000 directories and five channels": lambda: _tiff(100_000, 5),
+    "webp of 16,384 squared": lambda: _webp(16_384),
+    "bmp of 60,000 squared": lambda: (
+        b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, 60_000, 60_000, 1, 24, *[0] * 6)
+    ),
+    "ppm of 60,000 squared": lambda: b"P6 60000 60000 255\n",
+    "plain ppm of 13,000 squared": lambda: b"P3 13000 13000 255 0",
+    "avif of 60,000 squared": _avif,
+    "png with overlapping tags": _exif_png,
+    "jpeg with overlapping tags": _exif_jpeg,
+    "webp with overlapping tags": lambda: pillow_bytes(MODES["RGB"], "WEBP", exif=_overlapping_tags()),
+}
+PICTURES = {"gif of 10,000 frames", "tiff of 100,000 directories", "tiff of 100,000 directories and five channels"}
+
+
+def _memory(field):
+    with open("/proc/self/status") as status:
+        return int(re.search(rf"{field}:\s+(\d+) kB", status.read())[1]) / 1024
+
+
+def _cost(look, path):
+    """What `look` gave ("picture" or the reason), seconds, and megabytes at the worst moment, in a child process."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        before, start = _memory("VmRSS"), time.perf_counter()
+        try:
+            look(path)
+            outcome = "picture"
+        except ImageError as error:
+            outcome = str(error)
+        finally:
+            seconds = time.perf_counter() - start
+        os.write(writer, f"{seconds} {_memory('VmHWM') - before} {outcome}".encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        text = pipe.read().decode()
+    assert os.waitpid(child, 0)[1] == 0
+    seconds, megabytes, outcome = text.split(" ", 2)
+    return outcome, float(seconds), float(megabytes)
+
+
+@pytest.mark.promise("R43")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_cost_little(tmp_path, name):
+    if "avif" in name and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    path = tmp_path / "file"
+    path.write_bytes(HOSTILE[name]())
+    for look in (read, probe):
+        # the machine may be busy: the best of three
+        outcomes, seconds, megabytes = zip(*[_cost(look, path) for _ in range(3)], strict=True)
+        assert min(seconds) < 0.2
+        assert min(megabytes) < 50
+        if name in PICTURES:
+            assert outcomes[0] == "picture"
+        elif "tags" not in name and not (look is probe and "plain" in name):
+            assert re.search("at most|truncated", outcomes[0]), outcomes[0]

@@ -1,0 +1,107 @@
+"""The kinds of TIFF that one decoder alone would get wrong."""
+
+import io
+
+import numpy as np
+import pytest
+from picture_samples import MODES, gradient, pillow_bytes, plain_tiff
+from PIL import Image, ImageCms
+
+from i2i.errors import ImageError
+from i2i.images import decode
+
+tifffile = pytest.importorskip("tifffile")
+
+
+def written(pixels, **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_may_be_zero(dtype):
+    pixels = gradient(channels=1, dtype=dtype)
+    assert np.array_equal(decode(plain_tiff(pixels, photometric=0)).pixels, np.iinfo(dtype).max - pixels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_planes_and_pixels(dtype, planar):
+    pixels = gradient(channels=3, dtype=dtype)
+    given = pixels if planar == "contig" else pixels.transpose(2, 0, 1)
+    data = written(given, photometric="rgb", planarconfig=planar, compression="deflate")
+    assert np.array_equal(decode(data).pixels, pixels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("kind", ["unassalpha", "assocalpha"])
+def test_alpha_is_straight(dtype, kind):
+    full = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    alpha = np.full((12, 17), full if full == 1 else full // 2 + 1, dtype)
+    alpha[:6] = full
+    colours = gradient(dtype=dtype)
+    premultiplied = colours * (alpha[..., None].astype(float) / full)
+    stored = premultiplied.round().astype(dtype) if full > 1 else premultiplied.astype(dtype)
+    given = np.dstack([stored if kind == "assocalpha" else colours, alpha])
+    picture = decode(written(given, photometric="rgb", extrasamples=[kind], compression="deflate"))
+    assert np.array_equal(picture.alpha, alpha)
+    # the rounding of a premultiplied value is doubled where alpha is a half
+    assert np.abs(picture.pixels.astype(float) - colours).max() <= (1.5 if full > 1 else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_floats(dtype):
+    pixels = gradient(channels=1, dtype=np.float32).astype(dtype)
+    picture = decode(written(pixels[..., 0]))
+    assert picture.pixels.dtype == np.float32 and np.array_equal(picture.pixels, pixels.astype(np.float32))
+
+
+def test_signed_values():
+    values = np.array([[[0], [32767], [16384]]], np.int16)
+    assert decode(plain_tiff(values, tags=[(339, 3, 2)])).pixels.ravel().tolist() == [0, 65535, 32769]
+    with pytest.raises(ImageError, match="from -5 to 7"):
+        decode(plain_tiff(np.array([[[-5], [7]]], np.int16), tags=[(339, 3, 2)]))
+    with pytest.raises(ImageError, match="signed"):
+        decode(plain_tiff(np.array([[[-5], [7]]], np.int8), tags=[(339, 3, 2)]))
+
+
+def test_values_that_no_rule_covers_are_refused():
+    pixels = gradient(channels=1, dtype=np.uint16)
+    with pytest.raises(ImageError, match="CFA"):
+        decode(written(np.dstack([pixels] * 5), photometric="cfa", planarconfig="contig"))
+    with pytest.raises(ImageError, match="camera raw"):
+        decode(plain_tiff(pixels, tags=[(50706, 4, 1)]))
+    with pytest.raises(ImageError, match="uint64"):
+        decode(written(pixels.astype(np.uint64)))
+
+
+@pytest.mark.promise("R34")
+def test_cielab_agrees_with_a_colour_management_system():
+    grid = np.stack(np.meshgrid(*[np.arange(60, 200, 20, np.uint8)] * 3), axis=-1).reshape(-1, 7, 3)
+    srgb, lab = (ImageCms.createProfile(kind) for kind in ("sRGB", "LAB"))
+    image = ImageCms.profileToProfile(Image.fromarray(grid), srgb, lab, outputMode="LAB")
+    pixels = decode(pillow_bytes(image, "TIFF")).pixels
+    back = np.array(ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
+    assert np.abs(pixels.astype(int) - back).max() <= 2
+
+
+@pytest.mark.promise("R34")
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_tiff_modes_agree_with_pillow(mode):
+    image = MODES[mode] if mode in MODES else MODES["RGB"].convert(mode)
+    picture = decode(pillow_bytes(image, "TIFF"))
+    expected = np.array(image.convert("RGBA"))
+    colours = picture.pixels if picture.pixels.shape[2] == 3 else np.repeat(picture.pixels, 3, axis=2)
+    assert np.array_equal(colours, expected[..., :3])
+    assert (picture.alpha is not None) == (mode in ("LA", "RGBA"))
+    assert picture.alpha is None or np.array_equal(picture.alpha, expected[..., 3])
+
+
+def test_a_float_tiff_is_turned_and_keeps_its_profile():
+    pixels = gradient(dtype=np.float32)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    tags = [(274, 3, 1, 6, True), (34675, 7, len(profile), profile, True)]
+    picture = decode(written(pixels, photometric="rgb", extratags=tags, description="a view"))
+    assert np.array_equal(picture.pixels, np.rot90(pixels, -1))
+    assert picture.icc == profile and b"a view" in picture.exif

@@ -1,0 +1,143 @@
+"""Files that want to run code: refused wherever weights come in, with exit code 5, and nothing has run."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import resource
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from i2i.algorithms import CycleGAN
+from i2i.algorithms.cyclegan import CycleGANOptions
+from i2i.errors import ModelError
+from i2i.training.initial import initialise
+from i2i.training.state import States
+from i2i.translation.pretrained import from_pretrained, open_model
+
+
+class Calls:
+    """Unpickled, it calls `function` with `arguments`."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.function, self.arguments
+
+
+def saved(content: Any, zipped: bool = True) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    return file.getvalue()
+
+
+def archive(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        for name, data in members.items():
+            made.writestr(name, data)
+    return file.getvalue()
+
+
+def exported_program(evil: bytes) -> bytes:
+    """The layout of a `.pt2`, whose parts `torch.export.load` unpickles."""
+    names = ["archive_format", "models/model.json", "data/weights/model.pt", "data/constants/model.pt"]
+    return archive(**{f"model/{name}": evil if name.endswith(".pt") else b"pt2" for name in names})
+
+
+def script(_: Calls) -> bytes:
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), file)
+    return file.getvalue()
+
+
+RUNS_CODE: dict[str, Callable[[Calls], bytes]] = {
+    "pickle": lambda evil: pickle.dumps({"model.1.weight": evil}),
+    "newest pickle": lambda evil: pickle.dumps({"model.1.weight": evil}, protocol=5),
+    "zip": lambda evil: saved({"model.1.weight": evil}),
+    "legacy": lambda evil: saved({"model.1.weight": evil}, zipped=False),
+    "through an allowed class": lambda evil: saved(Calls(OrderedDict, [("model.1.weight", evil)])),
+    "legacy with a zip behind": lambda evil: saved({"model.1.weight": evil}, zipped=False) + archive(a=b""),
+    "exported program": lambda evil: exported_program(saved({"model.1.weight": evil})),
+    "nested zip": lambda evil: archive(**{"archive/data.pkl": saved({"model.1.weight": evil})}),
+    "pickle in a zip": lambda evil: archive(**{"archive/data.pkl": pickle.dumps(evil), "archive/version": b"3"}),
+    "torchscript": script,
+}
+TAKES_MEMORY: dict[str, Callable[[], bytes]] = {
+    "bytearray": lambda: saved({"model.1.weight": Calls(bytearray, 2 << 30)}),
+    "legacy bytearray": lambda: saved({"model.1.weight": Calls(bytearray, 2 << 30)}, zipped=False),
+    "tensor": lambda: saved({"model.1.weight": Calls(torch.Tensor, 2 << 30)}),
+    "expanded": lambda: saved({"model.1.weight": torch.zeros(1).expand(10**6, 10**6)}),
+}
+
+
+def pretrained_folder(path: Path) -> Any:
+    (path.parent / "model.safetensors").write_bytes(path.read_bytes())
+    (path.parent / "config.json").write_bytes(path.read_bytes())
+    return from_pretrained(path.parent)
+
+
+def init_from(path: Path) -> Any:
+    file = path.with_name("latest_net_G_A.pth")
+    file.write_bytes(path.read_bytes())
+    small = CycleGANOptions(generator="resnet_1blocks", discriminator="patchgan_16", ngf=4, ndf=4)
+    return initialise(CycleGAN(small), [file])
+
+
+def resumed(path: Path) -> Any:
+    states, data = States(path.parent), path.read_bytes()
+    states.path(10).write_bytes(data)
+    facts = {"file": states.path(10).name, "step": 10, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    states.manifest(10).write_text(json.dumps(facts))
+    return states.latest()
+
+
+DOORS: dict[str, Callable[[Path], Any]] = {
+    "open_model": open_model,
+    "model file": lambda path: open_model(path.rename(path.with_suffix(".safetensors"))),
+    "folder": pretrained_folder,
+    "init-from": init_from,
+    "resume": resumed,
+}
+
+
+@pytest.mark.promise("R46", "H4")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", list(RUNS_CODE))
+@pytest.mark.parametrize("door", list(DOORS))
+def test_no_code_runs(tmp_path: Path, door: str, kind: str) -> None:
+    marker, file = tmp_path / "marker", tmp_path / "weights.pth"
+    file.write_bytes(RUNS_CODE[kind](Calls(os.system, f"touch {marker}")))
+    with pytest.raises(ModelError) as caught:
+        DOORS[door](file)
+    assert not marker.exists()
+    assert caught.value.exit_code == 5
+    assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_files_are_hostile(tmp_path: Path) -> None:
+    for kind in ("pickle", "zip", "legacy", "through an allowed class"):
+        file = io.BytesIO(RUNS_CODE[kind](Calls(os.system, f"touch '{tmp_path / kind}'")))
+        (pickle.load if kind == "pickle" else lambda f: torch.load(f, weights_only=False))(file)
+        assert (tmp_path / kind).exists()
+
+
+@pytest.mark.promise("R46", "R47", "H9")
+@pytest.mark.parametrize("kind", list(TAKES_MEMORY))
+@pytest.mark.parametrize("door", ["open_model", "init-from"])
+def test_a_small_file_takes_little_memory(tmp_path: Path, door: str, kind: str) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(TAKES_MEMORY[kind]())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelError) as caught:
+        DOORS[door](file)
+    assert caught.value.exit_code == 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # in kB
