@@ -4,10 +4,11 @@ python scripts/export.py runs/monet --direction a2b -o latest_net_G_A.pth
 python scripts/export.py latest_net_G.pth -o monet.safetensors --output-domain monet --licence BSD-2-Clause
 """
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from i2i.cli import Positional, arg, printable, run
 from i2i.errors import UsageError
@@ -50,19 +51,20 @@ def main(options: Options) -> None:
     out, form = options.out, options.format or SUFFIXES.get(options.out.suffix.lower())
     if form is None:
         raise UsageError(f"{out}: give --format, or one of the suffixes .pth, .safetensors and none (a folder)")
-    written = out / "config.json" if form == "pretrained" else out
-    if written.exists() and not options.overwrite:
-        raise UsageError(f"{written} exists; --overwrite replaces it")
-    changes = {key: getattr(options, key) for key in ("input_domain", "output_domain", "licence")}
-    provenance = {key: getattr(options, key) for key in ("algorithm", "dataset")}
+    described = _given(options, "input_domain", "output_domain", "licence")
+    provenance = _given(options, "algorithm", "dataset")
+    if form == "reference" and (described or provenance):
+        raise UsageError(f"the reference's layout has no place for {', '.join({**described, **provenance})}")
+    files = [out / "config.json", out / "model.safetensors"] if form == "pretrained" else [out]
+    if not options.overwrite and (existing := [str(file) for file in files if os.path.lexists(file)]):
+        raise UsageError(f"{existing[0]} exists; --overwrite replaces it")
     from i2i.translation import foreign, model_file, pretrained, styles  # here, so that --help does not wait for torch
 
     path = styles.find(options.model, options.direction)
     network, info = pretrained.open_model(
         path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
     )
-    training = replace(info.training, **{key: value for key, value in provenance.items() if value is not None})
-    info = replace(info, training=training, **{key: value for key, value in changes.items() if value is not None})
+    info = replace(info, training=replace(info.training, **provenance), **described)
     if form == "reference":
         foreign.save(out, network)
     elif form == "pretrained":
@@ -70,6 +72,10 @@ def main(options: Options) -> None:
     else:
         model_file.save(out, network, info)
     print(printable(f"{out}: {info.network}, {info.input_domain} → {info.output_domain}"), file=sys.stderr)
+
+
+def _given(options: Options, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 if __name__ == "__main__":

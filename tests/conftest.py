@@ -24,6 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=Path(__file__).parent / "golden",
         help="folder with networks.json, training.json, schedules.json, cut.json (default: tests/golden)",
     )
+    parser.addoption(
+        "--hard",
+        metavar="DIR",
+        type=Path,
+        help="folder with the difficult pictures that tests/images/hard.tsv lists (default: those tests are skipped)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -96,6 +96,7 @@ def test_a_short_answer_is_kept_and_goes_on(server: LocalServer, fetch: Any, tmp
     server.serve("/file", DATA, **options)
     assert fetch(url, sha256=SHA256) == SHA256
     assert ranges(server) == [None, "bytes=1000-", "bytes=2000-"]
+    assert server.requests[1][1]["If-Range"] in options.values()
     assert names(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == DATA
 
 
@@ -110,6 +111,7 @@ def test_where_going_on_is_impossible_it_starts_again(server: LocalServer, fetch
         fetch(url)
     server.serve("/file", DATA, **options)
     assert fetch(url) == SHA256
+    assert options == {"ranges": False} or ranges(server) == [None, None]
 
 
 @pytest.mark.promise("R50")
@@ -125,8 +127,14 @@ def test_another_file_at_the_same_address_is_not_mixed_in(server: LocalServer, f
 
 @pytest.mark.parametrize(
     "span, tag",
-    [("bytes 0-5/6", '"one"'), ("bytes 1000-1999/2000", '"one"'), (f"bytes 1000-{len(DATA) - 1}/{len(DATA)}", '"two"')],
-    ids=["another range", "another length", "another file"],
+    [
+        (f"bytes 500-{len(DATA) - 1}/{len(DATA)}", '"one"'),
+        (f"bytes 1000-1005/{len(DATA)}", '"one"'),
+        ("bytes 1000-1005/1006", '"one"'),
+        (f"bytes 1000-{len(DATA) - 1}/{len(DATA)}", '"two"'),
+        ("lines 1-2/3", '"one"'),
+    ],
+    ids=["another start", "another end", "another length", "another file", "nonsense"],
 )
 def test_a_wrong_rest_is_not_appended(server: LocalServer, fetch: Any, span: str, tag: str) -> None:
     url = server.serve("/file", DATA, stop=1000)
@@ -449,6 +457,26 @@ def test_another_process_is_waited_for(server: LocalServer, fetch: Any, tmp_path
         threading.Timer(0.1, process.stdin.close).start()
         assert fetch(server.serve("/file", DATA)) == hashlib.sha256(b"theirs").hexdigest()
     assert server.requests == []
+
+
+def test_who_has_waited_does_not_write_to_the_finished_file(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def wait() -> None:
+        with partial.Part(tmp_path / "file") as part:
+            sizes.append(part.size())
+            part.restart(partial.Source())
+
+    with partial.Part(tmp_path / "file") as part:
+        part.restart(partial.Source())
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.05)
+        part.append(DATA)
+        part.finish()
+    thread.join()
+    assert sizes == [0]
+    assert (tmp_path / "file").read_bytes() == DATA and names(tmp_path) == ["file"]
 
 
 def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

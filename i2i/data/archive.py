@@ -190,7 +190,7 @@ class _Unpacking:
 
     def _check_twins(self, member: Member, parts: list[str]) -> None:
         """A name may occur once, also where case or the composition of accents does not count."""
-        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", "/".join(parts)).casefold())
+        key = unicodedata.normalize("NFC", "/".join(parts).casefold())
         above = [key[: match.start()] for match in re.finditer("/", key)]
         if not self.files.isdisjoint([*above, key]) or (not member.folder and key in self.folders):
             raise InputError(f"member {member.name!r}: a name that occurs twice, which is not accepted")

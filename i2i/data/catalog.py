@@ -19,12 +19,22 @@ _CYCLEGAN_EARLIER = "https://people.eecs.berkeley.edu/~taesung_park/CycleGAN/dat
 _PIX2PIX = "https://efrosgans.eecs.berkeley.edu/pix2pix/datasets/{}.tar.gz"
 _PIX2PIX_EARLIER = "https://people.eecs.berkeley.edu/~tinghuiz/projects/pix2pix/datasets/{}.tar.gz"
 
-_CYCLEGAN_PAPER = "Zhu, Park, Isola, Efros: Unpaired Image-to-Image Translation, ICCV 2017, arXiv:1703.10593"
-_PIX2PIX_PAPER = (
-    "Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional GANs, CVPR 2017, arXiv:1611.07004"
+_CYCLEGAN_PAPER = (
+    "Zhu, Park, Isola, Efros: Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks, "
+    "ICCV 2017, arXiv:1703.10593"
 )
-_CUT_PAPER = "Park, Efros, Zhang, Zhu: Contrastive Learning for Unpaired Translation, ECCV 2020, arXiv:2007.15651"
-_FACADES_PAPER = "Tyleček, Šára: Spatial Pattern Templates (CMP Facades), GCPR 2013"
+_PIX2PIX_PAPER = (
+    "Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks, "
+    "CVPR 2017, arXiv:1611.07004"
+)
+_CUT_PAPER = (
+    "Park, Efros, Zhang, Zhu: Contrastive Learning for Unpaired Image-to-Image Translation, ECCV 2020, arXiv:2007.15651"
+)
+_FACADES_PAPER = "Tyleček, Šára: Spatial Pattern Templates for Recognition of Objects with Regular Structure, GCPR 2013"
+_CITYSCAPES_PAPER = "Cordts et al.: The Cityscapes Dataset for Semantic Urban Scene Understanding, CVPR 2016"
+_TRANSIENT_PAPER = (
+    "Laffont et al.: Transient Attributes for High-Level Understanding and Editing of Outdoor Scenes, SIGGRAPH 2014"
+)
 
 _PAINTINGS = "none stated; paintings from WikiArt, photographs from Flickr, the rights are their owners'"
 _IMAGENET = "none stated; pictures from ImageNet, the rights are their owners'"
@@ -237,7 +247,7 @@ SETS: tuple[PublicSet, ...] = (
         "edges2shoes",
         ("edges", "photographs of shoes"),
         "none stated; from UT Zappos50K",
-        "Yu, Grauman: Fine-Grained Visual Comparisons (UT Zappos50K), CVPR 2014",
+        "Yu, Grauman: Fine-Grained Visual Comparisons with Local Learning, CVPR 2014",
         {},
         about="about 2.0 GiB, 50,000 pairs",
     ),
@@ -245,7 +255,7 @@ SETS: tuple[PublicSet, ...] = (
         "edges2handbags",
         ("edges", "photographs of handbags"),
         "none stated; from Amazon, collected for iGAN",
-        "Zhu et al.: Generative Visual Manipulation (iGAN), ECCV 2016",
+        "Zhu et al.: Generative Visual Manipulation on the Natural Image Manifold, ECCV 2016",
         {},
         about="about 8.0 GiB, 137,000 pairs",
     ),
@@ -253,7 +263,7 @@ SETS: tuple[PublicSet, ...] = (
         "night2day",
         ("landscapes at night", "at day"),
         "none stated; from the Transient Attributes data set",
-        "Laffont et al.: Transient Attributes, SIGGRAPH 2014",
+        _TRANSIENT_PAPER,
         {"train": 17_823},
         about="about 1.9 GiB",
     ),
@@ -261,7 +271,7 @@ SETS: tuple[PublicSet, ...] = (
         name="pix2pix/cityscapes",
         layout="side by side",
         domains=("street scenes", "label maps"),
-        paper=f"{_PIX2PIX_PAPER}; Cordts et al.: The Cityscapes Dataset, CVPR 2016",
+        paper=f"{_PIX2PIX_PAPER}; {_CITYSCAPES_PAPER}",
         licence="non-commercial, not to be passed on (Cityscapes)",
         instead=_CITYSCAPES,
     ),

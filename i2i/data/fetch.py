@@ -10,6 +10,7 @@ from pathlib import Path
 from i2i.atomic import atomic_write
 from i2i.data.archive import Unpacked, unpack
 from i2i.data.catalog import PublicSet
+from i2i.data.outputs import make_folder
 from i2i.download import download
 from i2i.errors import DownloadError, InputError, UsageError
 
@@ -45,12 +46,18 @@ def fetch(
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UsageError(f"{target}: is there already; remove it or choose another folder with --out")
     archive = archive_of(entry, target)
-    if archive.exists():
+    brought = archive.exists()
+    if brought:
         url, sha256 = f"found as {archive.name}", _hash(archive)
     else:
-        archive.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(archive.parent)
         url, sha256 = _download(entry, archive, progress, context)
-    unpacked = unpack(archive, target, sha256=entry.sha256 or sha256)
+    try:
+        unpacked = unpack(archive, target, sha256=entry.sha256 or sha256)
+    except InputError:
+        if not brought:
+            archive.unlink()
+        raise
     fetched = Fetched(unpacked, url, sha256)
     _note(entry, target, fetched)
     if not keep_archive:

@@ -17,6 +17,7 @@ _SCRIPTS = {
     UNPAIRED: "train_cyclegan.py",
     PLAIN: "no layout for training yet",
 }
+_MAX_COPIES = 4
 
 
 def as_text(report: Report) -> str:
@@ -156,7 +157,12 @@ def _copies(what: str, report: Report, found: list[list[Path]]) -> Iterator[str]
     across = [paths for paths in found if len(report.splits(paths)) > 1]
     within = [paths for paths in found if len(report.splits(paths)) <= 1]
     for where, sets in ((" between splits", across), (" within one split", within)):
-        yield from _listed(what + where, [" = ".join(map(names, paths)) for paths in sets])
+        yield from _listed(what + where, [_equation([names(path) for path in paths]) for paths in sets])
+
+
+def _equation(names: list[str]) -> str:
+    more = [f"{len(names) - _MAX_COPIES} more"] if len(names) > _MAX_COPIES else []
+    return " = ".join([*names[:_MAX_COPIES], *more])
 
 
 def _shown(text: str) -> str:

@@ -39,7 +39,7 @@ _PLAINER = (
     (r"decoder error -?\d+", "its compressed pixels cannot be unpacked"),
     (r"not a (PNG|JPEG) file", "its signature is broken"),
     (r"cannot load this image", "there are no pixels in it"),
-    (r"unpack_from requires .*", "its header is cut short"),
+    (r"unpack_from requires .*|index \d+ out of range.*", "its header is cut short"),
     (r"Decompressed data too large .*", "a text in it unpacks to too many bytes"),
     (r"image file is truncated.*", "it is truncated"),
     (r"Truncated File Read", "it is truncated"),

@@ -7,7 +7,7 @@ from typing import Literal
 
 Format = Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF"]
 
-_READ: dict[str, Format] = {
+READ: dict[str, Format] = {
     ".png": "PNG",
     ".apng": "PNG",
     ".jpg": "JPEG",
@@ -26,7 +26,7 @@ _READ: dict[str, Format] = {
     ".pnm": "PPM",
     ".avif": "AVIF",
 }
-SUFFIXES = frozenset(_READ)
+SUFFIXES = frozenset(READ)
 NAMES: dict[Format, str] = {
     "JPEG": "JPEG",
     "PNG": "PNG",
@@ -40,7 +40,7 @@ NAMES: dict[Format, str] = {
 
 # a file of several pictures, or of less depth than a result has, must not give its name to one of another kind
 _WRITTEN_AS = {".apng": ".png", ".gif": ".png", ".pbm": ".png", ".mpo": ".jpg"}
-WRITTEN: dict[str, Format] = {suffix: format for suffix, format in _READ.items() if suffix not in _WRITTEN_AS}
+WRITTEN: dict[str, Format] = {suffix: format for suffix, format in READ.items() if suffix not in _WRITTEN_AS}
 
 UNREAD: dict[str, str] = {
     ".heic": "HEIC",

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from i2i.errors import ImageError
-from i2i.images import lab, tiff
+from i2i.images import colours, png, tiff
 from i2i.images.picture import Pixels
 
 
@@ -18,6 +18,8 @@ def pixels_of(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
             return _split_alpha(pixels, gray=_is_gray(image, data))
         if deep:
             raise ImageError("damaged: the pixels cannot be decoded")
+    if image.format == "PNG" and not png.has_all_pixels(data):
+        raise ImageError("truncated: there are fewer pixels in it than its header says")
     return _few_grays(image, data) if _has_few_grays(image, data) else _by_pillow(image)
 
 
@@ -77,7 +79,9 @@ def _by_pillow(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     if image.mode in ("I", "F"):
         return tiff.wide(image), None
     if image.mode == "LAB":
-        return lab.to_srgb(np.array(image)), None
+        return colours.from_lab(np.array(image)), None
+    if image.mode == "YCbCr" and image.format == "TIFF":
+        return colours.from_ycbcr(image), None
     gray = image.mode in ("1", "L", "LA", "La")
     if image.mode == "RGBX":  # the fourth channel of a TIFF that does not say what it is
         return _split_alpha(np.array(image), gray)

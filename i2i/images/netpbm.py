@@ -85,10 +85,11 @@ def _plain_numbers(data: bytes, start: int, count: int) -> Pixels:
     text = _without_comments(data[start:])
     if re.search(rb"[^\d\s]|\d{6}", text):
         raise ImageError("damaged: a plain PPM holds more than numbers up to 65535")
-    values = np.fromstring(text, np.int32, count, sep=" ")
+    # not with a count: where the text holds fewer numbers, NumPy would make up the rest
+    values = np.fromstring(text, np.int32, sep=" ")
     if len(values) < count:
         raise ImageError(f"truncated: {len(values)} numbers where {count} are expected")
-    return values
+    return values[:count]
 
 
 def _without_comments(text: bytes) -> bytes:

@@ -17,6 +17,10 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SIGNATURE_BYTES = len(_SIGNATURE)
 _HEADER_BYTES = _SIGNATURE_BYTES + 25
 _GRAY_ALPHA, _UP = 4, 2
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# first column and row of each pass, and the steps to the next
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_STEP = 1 << 20
 _MAX_CHUNKS = 200_000
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 
@@ -28,6 +32,32 @@ def late_exif(file: BinaryIO) -> bytes:
             file.seek(place)
             return b"Exif\0\0" + file.read(length)
     return b""
+
+
+def has_all_pixels(data: bytes) -> bool:
+    """Whether as many bytes are packed in it as its header promises; Pillow makes up what is missing."""
+    missing = _packed_bytes(data)
+    inflate = zlib.decompressobj()
+    for kind, place, length in _chunks(BytesIO(data)):
+        if kind != b"IDAT" or inflate.eof:
+            continue
+        part = data[place : place + length]
+        while part and missing > 0:
+            missing -= len(inflate.decompress(part, _STEP))
+            part = inflate.unconsumed_tail
+    return missing <= 0
+
+
+def _packed_bytes(data: bytes) -> int:
+    width, height, depth, kind, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, _SIGNATURE_BYTES + 8)
+    bits = depth * _CHANNELS[kind]
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    total = 0
+    for left, top, right, down in passes:
+        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+        if columns > 0:
+            total += max(0, rows) * (1 + -(-columns * bits // 8))
+    return total
 
 
 def still(file: BinaryIO) -> BinaryIO:

@@ -85,7 +85,8 @@ def _page(file: BinaryIO) -> Any:
         import tifffile
     except ImportError:
         raise ImageError("a TIFF of this kind needs tifffile: pip install 'i2i[large]'") from None
-    return tifffile.TiffFile(file).pages[0]
+    # a name of its own, for that of an opened descriptor is a number
+    return tifffile.TiffFile(file, name="picture").pages[0]
 
 
 def unknown_size(file: BinaryIO, limits: Limits) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """What a run leaves for use and for looking at: model files and sample grids."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def save_model_files(
         steps=step,
         images_seen=images_seen,
         commit=COMMIT,
-        metrics=metrics,
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
     )
     for name, network in networks.items():
         direction: Any = name if options.direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[name]

@@ -37,7 +37,8 @@ def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfi
     The state dict may also be the only one among the entries of a dict, such as `{"state_dict": …, "epoch": 3}`.
     Tensors keep their dtype and lie on the CPU. `dropout` as for `convert`. No code in the file is ever run.
     Raises `ModelError` naming the file for anything but such weights, all of them dense, floating and finite,
-    at most 10 000 tensors and 4 GiB.
+    at most 10 000 tensors and 4 GiB. A flipped bit is noticed by the checksums of a zip file; files of torch
+    before 1.6 have none.
     """
     path = Path(path)
     try:

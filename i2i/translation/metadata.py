@@ -17,10 +17,14 @@ MAX_TENSORS = 10_000
 
 @dataclass(frozen=True)
 class Header:
-    """The header of a `.safetensors` file: its metadata, and the dtype and shape of each tensor by name."""
+    """The header of a `.safetensors` file: its metadata, and the dtype and shape of each tensor by name.
+
+    `body` is the number of bytes behind it.
+    """
 
     metadata: dict[str, str]
     tensors: dict[str, tuple[str, tuple[int, ...]]]
+    body: int
 
 
 def regular_file(path: Path) -> int:
@@ -94,7 +98,7 @@ def looks_like_safetensors(path: Path) -> bool:
 
 def read_header(path: Path) -> Header:
     """The header of a `.safetensors` file. Raises `ModelError`, without the file's name."""
-    text = _header_text(path)
+    text, body = _header_text(path)
     try:
         content = json.loads(text, object_pairs_hook=_unique)
         metadata = content.pop("__metadata__", {})
@@ -105,7 +109,7 @@ def read_header(path: Path) -> Header:
             raise ValueError("metadata")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError("not a model file (.safetensors), or damaged: its header cannot be read") from None
-    return Header(metadata, tensors)
+    return Header(metadata, tensors, body)
 
 
 def _shape(sizes: list[Any]) -> tuple[int, ...]:
@@ -114,13 +118,13 @@ def _shape(sizes: list[Any]) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _header_text(path: Path) -> bytes:
+def _header_text(path: Path) -> tuple[bytes, int]:
     size = regular_file(path)
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
                 raise ModelError("not a model file (.safetensors), or damaged: its header is too long")
-            return file.read(length)
+            return file.read(length), size - 8 - length
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}") from None

@@ -5,6 +5,7 @@ The tensors have the names of the network's state dict; the metadata key `i2i` h
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from i2i.atomic import atomic_write
-from i2i.config import to_mapping
 from i2i.errors import ModelError
 from i2i.translation.metadata import Header, read_header
 from i2i.translation.model_info import (
@@ -41,10 +41,10 @@ __all__ = [
     "load",
     "read_info",
     "save",
-    "to_mapping",
 ]
 
-_FLOATS = {"F16", "BF16", "F32", "F64"}
+_FLOATS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
+_INTEGERS = {"I64": 8}
 
 
 def save(path: Path | str, network: nn.Module, info: ModelInfo) -> None:
@@ -101,9 +101,14 @@ def load_network(path: Path, header: Header, info: ModelInfo, sha256: str) -> nn
     network = _on_meta(info)
     expected = network.state_dict()
     _compare({name: shape for name, (_, shape) in header.tensors.items()}, expected)
-    for name, (dtype, _) in header.tensors.items():
-        if dtype not in (_FLOATS if expected[name].is_floating_point() else {"I64"}):
-            raise ModelError(f"{name}: dtype {dtype} cannot be its weights")
+    body = 0
+    for name, (dtype, shape) in header.tensors.items():
+        sizes = _FLOATS if expected[name].is_floating_point() else _INTEGERS
+        if dtype not in sizes:
+            raise ModelError(f"{name}: dtype {dtype[:20]} cannot be its weights")
+        body += math.prod(shape) * sizes[dtype]
+    if body != header.body:
+        raise ModelError(f"damaged: {header.body:,} bytes of weights; its network has {body:,}")
     weights = _weights(path, sha256)
     refuse_nonfinite(weights)
     refuse_changed_filters(weights)

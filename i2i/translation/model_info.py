@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 DIRECTIONS = ("a2b", "b2a")
 Direction = Literal["a2b", "b2a"]
-Statistics = Literal["batch", "running"]
+Statistics = Literal["batch", "running"]  # those of networks.blocks, which needs torch
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from i2i.translation.styles import BUNDLED, Source, Style, installed_folder
+from i2i.translation.installed import installed_folder
+from i2i.translation.styles import BUNDLED, Source, Style
 
 
 def table(styles: Sequence[Style]) -> str:

@@ -3,7 +3,6 @@
 Nothing here needs torch, but for converting a checkpoint; the network is used only where the user asks for it.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +10,16 @@ from typing import Literal
 
 from i2i.config import nearest
 from i2i.download import Progress
-from i2i.errors import ModelError, OutputError, UsageError
-from i2i.home import home
+from i2i.errors import ModelError, UsageError
 from i2i.translation import catalogue, published
-from i2i.translation.model_info import (
-    CONFIG_NAME,
-    DIRECTIONS,
-    WEIGHTS_NAME,
-    ModelInfo,
-    Statistics,
-    read_info,
-)
+from i2i.translation.installed import MODEL_SUFFIXES, STYLE_NAME, install, installed_folder, model_files, uninstall
+from i2i.translation.model_info import DIRECTIONS, read_info
+from i2i.translation.style_path import exists, model_at, names_in
+
+__all__ = ["Style", "find", "install", "installed_folder", "list_styles", "uninstall"]
 
 Source = Literal["run", "installed", "bundled", "catalogue"]
 BUNDLED = Path(__file__).parent.parent / "styles"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_MODEL_SUFFIXES = {".safetensors", ".pth", ".pt"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +69,22 @@ def find(
             return hub.fetch(repository, revision or None)
         if (named := _named(style, direction, download, progress)) is not None:
             return named
-    return _at(Path(style), direction)
+        if _is_name(style) and not exists(Path(style)):
+            hint = f"{_suggestions(style)} --list-styles shows all that have a name; hub:owner/name is fetched"
+            raise UsageError(f"style {style!r}: no such style, and no such run folder or model file.{hint}")
+    return model_at(Path(style), direction)
+
+
+def _is_name(style: str) -> bool:
+    return bool(STYLE_NAME.fullmatch(style)) and Path(style).suffix not in MODEL_SUFFIXES
 
 
 def _named(style: str, direction: str | None, download: bool, progress: Progress | None) -> Path | None:
-    if _NAME.fullmatch(style):
+    if STYLE_NAME.fullmatch(style):
         for folder in (installed_folder(), BUNDLED):
             if (path := folder / f"{style}.safetensors").is_file():
                 return path
-    elif _exists(Path(style)):
+    elif exists(Path(style)):
         return None
     entry = catalogue.find(style)
     if entry is None:
@@ -95,117 +95,12 @@ def _named(style: str, direction: str | None, download: bool, progress: Progress
     return published.obtain(entry, fetch=download, progress=progress)
 
 
-def _at(path: Path, direction: str | None) -> Path:
-    if not _exists(path):
-        raise _unknown(path)
-    if not path.is_dir() or _is_pretrained(path):
-        return path
-    files = {name: path / f"{name}.safetensors" for name in DIRECTIONS}
-    there = {name: file for name, file in files.items() if file.exists()}
-    if not there:
-        raise ModelError(
-            f"{path}: no model file ({' or '.join(f.name for f in files.values())}) is in this folder"
-            + _checkpoints_in(path)
-        )
-    if direction is None and len(there) > 1:
-        which = "; ".join(_arrow(read_info(file)) for file in there.values())
-        raise UsageError(f"{path} translates in two directions; choose one with direction: {which}")
-    if direction is not None and direction not in there:
-        raise UsageError(f"{path} has no {direction}; it has {', '.join(there)}")
-    return there[direction or next(iter(there))]
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long a name, a zero byte in it, a folder that may not be read
-        return False
-
-
-def _is_pretrained(folder: Path) -> bool:
-    return (folder / CONFIG_NAME).exists() and (folder / WEIGHTS_NAME).exists()
-
-
-def _checkpoints_in(folder: Path) -> str:
-    checkpoints = sorted(folder.glob("*.pth"))[:3]
-    return f"; of its checkpoints, give one: {', '.join(map(str, checkpoints))}" if checkpoints else ""
-
-
-def _arrow(info: ModelInfo) -> str:
-    return f"{info.direction} ({info.input_domain} → {info.output_domain})"
-
-
-def _unknown(path: Path) -> UsageError:
-    style = str(path)
-    if _NAME.fullmatch(style) and path.suffix not in _MODEL_SUFFIXES:
-        hint = f"{_suggestions(style)} --list-styles shows all that have a name; hub:owner/name is fetched"
-        return UsageError(f"style {style!r}: no such style, and no such run folder or model file.{hint}")
-    try:
-        beside = [entry.name for entry in path.parent.iterdir()]
-    except (OSError, ValueError):
-        beside = []
-    shown = style if len(style) < 300 else f"{style[:300]}…"
-    return UsageError(f"style {shown!r}: no such run folder or model file.{nearest(path.name, beside)}")
-
-
 def _suggestions(style: str) -> str:
-    known = [*_files(installed_folder()), *_files(BUNDLED), *(entry.style for entry in catalogue.ENTRIES)]
-    within = [name for name in known if style.lower() in name.lower()]
+    known = [*model_files(installed_folder()), *model_files(BUNDLED), *(entry.style for entry in catalogue.ENTRIES)]
+    within = [name for name in known if len(style) > 2 and style.lower() in name.lower()]
     if within:
         return f" Did you mean {' or '.join(map(repr, within[:3]))}?"
-    return nearest(style, known + [path.name for path in Path().iterdir()])
-
-
-def installed_folder() -> Path:
-    """Where styles that the user has installed are kept."""
-    return home() / "styles"
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    try:
-        return {path.stem: path for path in sorted(folder.glob("*.safetensors")) if _NAME.fullmatch(path.stem)}
-    except OSError:
-        return {}
-
-
-def install(
-    file: str | Path,
-    name: str,
-    *,
-    direction: str | None = None,
-    dropout: bool | None = None,
-    statistics: Statistics | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Keep the model at a path under `name`, so that `--style name` finds it; the path of the copy.
-
-    What `find` takes as a path is taken here; a checkpoint of the reference is converted, and the options are
-    those of `pretrained.open_model`. Raises `UsageError` for a name that is taken (unless `overwrite`) or out
-    of letters, digits, `-`, `_`, `.`; `ModelError` for a model that cannot be used.
-    """
-    if not _NAME.fullmatch(name) or Path(name).suffix in _MODEL_SUFFIXES:
-        raise UsageError(f"{name!r} cannot be the name of a style: expected letters, digits, '-', '_', '.'")
-    target = installed_folder() / f"{name}.safetensors"
-    if target.exists() and not overwrite:
-        raise UsageError(f"a style {name!r} is installed already ({target}); --overwrite replaces it")
-    source = _at(Path(file), direction)
-    from i2i.translation import model_file, pretrained
-
-    network, info = pretrained.open_model(source, direction=direction, dropout=dropout, statistics=statistics)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{target.parent}: cannot be made: {error.strerror}") from None
-    model_file.save(target, network, info)
-    return target
-
-
-def uninstall(name: str) -> None:
-    """Remove an installed style. Raises `UsageError` if there is none of that name."""
-    known = _files(installed_folder())
-    if name not in known:
-        raise UsageError(f"no style {name!r} is installed.{nearest(name, known)}")
-    known[name].unlink(missing_ok=True)
+    return nearest(style, known + names_in(Path()))
 
 
 def list_styles(runs: Sequence[str | Path] | None = None) -> list[Style]:
@@ -217,8 +112,8 @@ def list_styles(runs: Sequence[str | Path] | None = None) -> list[Style]:
     folders = sorted(Path("runs").glob("*")) if runs is None else [Path(run) for run in runs]
     files = [(_as_style(folder), folder / f"{name}.safetensors") for folder in folders for name in DIRECTIONS]
     found = [_style(name, "run", file) for name, file in files if file.is_file()]
-    found += [_style(name, "installed", file) for name, file in _files(installed_folder()).items()]
-    found += [_style(name, "bundled", file) for name, file in _files(BUNDLED).items()]
+    found += [_style(name, "installed", file) for name, file in model_files(installed_folder()).items()]
+    found += [_style(name, "bundled", file) for name, file in model_files(BUNDLED).items()]
     return found + [_published(entry) for entry in catalogue.ENTRIES]
 
 

@@ -46,10 +46,10 @@ def _refuse_odd(name: str, tensor: Tensor) -> None:
 
 
 def refuse_nonfinite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse, by name, a tensor with a NaN or an infinity."""
+    """Refuse, by name, a tensor with a NaN or an infinity, or a number that is one in float32."""
     for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ModelError(f"{name}: not finite (NaN or infinity)")
+        if not bool(torch.isfinite(tensor.float()).all()):
+            raise ModelError(f"{name}: not finite (NaN, infinity, or beyond the range of float32)")
 
 
 def refuse_changed_filters(tensors: Mapping[str, Tensor]) -> None:

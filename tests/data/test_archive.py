@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import signal
 import stat
 import struct
@@ -60,13 +61,14 @@ def tree(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
 
 
-def check_refused(archive, reason="", limits=None, **options):
+def check_refused(archive, reason, limits=None, **options):
     """The archive is refused with the reason, and only it is left."""
     before = sorted(archive.parent.iterdir())
-    with pytest.raises(InputError, match=reason) as caught:
+    with pytest.raises(InputError) as caught:
         unpack(archive, archive.parent / "out", limits or Limits(), **options)
     assert sorted(archive.parent.iterdir()) == before
-    assert str(caught.value).startswith(f"{archive}: ") and str(caught.value).isprintable()
+    name, _, said = str(caught.value).partition(": ")
+    assert name == str(archive) and re.search(reason, said) and said.isprintable()
 
 
 GOOD = [
@@ -283,7 +285,7 @@ def test_more_than_the_limits(tmp_path):
         archive = make(tmp_path / "a", files)
         check_refused(archive, "more than 9 members", Limits(members=9))
         check_refused(archive, "more than 5,000 bytes", Limits(total_bytes=5_000))
-        check_refused(archive, "255|3 bytes", Limits(name_bytes=3))
+        check_refused(archive, "more than 3 bytes", Limits(name_bytes=3))
         check_refused(archive, "1 names deep", Limits(depth=1))
         unpack(archive, tmp_path / f"out {make.__name__}", Limits(members=10, name_bytes=5, depth=2))
     assert Limits() == Limits(200_000, 50 << 30, 200, 1 << 20, 255, 8)

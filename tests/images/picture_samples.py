@@ -58,7 +58,9 @@ def sixteen_bit_png(pixels, colour_type, transparent=b""):
     return png(pixels.shape[1], pixels.shape[0], 16, colour_type, rows, chunks)
 
 
-png_header
+def png_header(width, height):
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\0\0\0"
+    return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + head + zlib.crc32(b"IHDR" + head).to_bytes(4, "big") + b"\0\0\0\0IDAT"
 
 
 def tiff(order, entries, strip):

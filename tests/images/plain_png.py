@@ -80,7 +80,7 @@ def _meaning(values, kind, depth, chunks):
         return palette[index], alpha[index]
     alpha = None
     if transparent is not None:
-        colour = np.frombuffer(transparent, ">u2") % 2**depth
+        colour = np.frombuffer(transparent, ">u2").astype(int) % 2**depth
         alpha = np.where((values == colour).all(axis=2), 0, np.iinfo(full).max).astype(full)
     if depth < 8:
         values = values * (255 // (2**depth - 1))

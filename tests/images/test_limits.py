@@ -1,12 +1,11 @@
 """Limits hold before pixels are decoded, in little time and memory."""
 
-import os
 import re
 import struct
-import time
 
 import numpy as np
 import pytest
+from child_cost import cost
 from picture_samples import MODES, pillow_bytes, plain_tiff, png_chunk, png_header
 from PIL import Image, features
 
@@ -110,32 +109,15 @@ HOSTILE = {
 PICTURES = {"gif of 10,000 frames", "tiff of 100,000 directories", "tiff of 100,000 directories and five channels"}
 
 
-def _memory(field):
-    with open("/proc/self/status") as status:
-        return int(re.search(rf"{field}:\s+(\d+) kB", status.read())[1]) / 1024
-
-
-def _cost(look, path):
-    """What `look` gave ("picture" or the reason), seconds, and megabytes at the worst moment, in a child process."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        before, start = _memory("VmRSS"), time.perf_counter()
+def _outcome(look):
+    def named(path):
         try:
             look(path)
-            outcome = "picture"
         except ImageError as error:
-            outcome = str(error)
-        finally:
-            seconds = time.perf_counter() - start
-        os.write(writer, f"{seconds} {_memory('VmHWM') - before} {outcome}".encode())
-        os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as pipe:
-        text = pipe.read().decode()
-    assert os.waitpid(child, 0)[1] == 0
-    seconds, megabytes, outcome = text.split(" ", 2)
-    return outcome, float(seconds), float(megabytes)
+            return str(error)
+        return "picture"
+
+    return named
 
 
 @pytest.mark.promise("R43")
@@ -147,7 +129,7 @@ def test_hostile_files_cost_little(tmp_path, name):
     path.write_bytes(HOSTILE[name]())
     for look in (read, probe):
         # the machine may be busy: the best of three
-        outcomes, seconds, megabytes = zip(*[_cost(look, path) for _ in range(3)], strict=True)
+        outcomes, seconds, megabytes = zip(*[cost(_outcome(look), path) for _ in range(3)], strict=True)
         assert min(seconds) < 0.2
         assert min(megabytes) < 50
         if name in PICTURES:

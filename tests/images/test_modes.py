@@ -44,8 +44,8 @@ def test_few_bits_agree_with_the_specification(depth, colour_type, transparent):
     if colour_type == 3:
         chunks += png_chunk(b"PLTE", dice.integers(0, 256, 3 * 2**depth, np.uint8).tobytes())
     if transparent:
-        value = 2**depth - 1
-        chunks += png_chunk(b"tRNS", bytes([0, value]) if colour_type == 0 else bytes(range(value)))
+        value = rows[0][0] >> (8 - depth)
+        chunks += png_chunk(b"tRNS", bytes([0, value]) if colour_type == 0 else bytes(range(value + 1))[::-1])
     data = png(13, 9, depth, colour_type, rows, chunks)
     pixels, alpha = plain_png.decode(data)
     picture = decode(data)

@@ -35,6 +35,7 @@ def test_values(data, values, dtype):
     [
         (b"P6 2 1 255\n\1\2\3", "truncated"),
         (b"P2 3 1 255\n0 7", "truncated"),
+        (b"P2 3 1 255\n100 77", "truncated: 2 numbers"),
         (b"P1 3 1 1 0", "truncated"),
         (b"P5 3 1", "header"),
         (b"P5 3 1 0\n\0\0\0", "maximum of 0"),

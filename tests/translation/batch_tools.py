@@ -33,6 +33,9 @@ CONTEXT.set_forkserver_preload(
     ["torch", "tyro", "kornia.metrics", "i2i.training.launch", "i2i.data.transforms", "i2i.data.toy", "i2i.algorithms"]
     + ["i2i.translation.batch", "i2i.translation.progress", "i2i.translation.styles"]
 )
+FORMATS: dict[str, images.Format] = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".bmp": "BMP", ".ppm": "PPM",
+}  # fmt: skip
 NAMES = ("a.png", "b.jpg", "deep/c.webp", "deep/d.tif", "deep/er/e.bmp", "f.png")
 
 Tree = dict[str, bytes]
@@ -40,18 +43,12 @@ Prepare = Callable[[], None]
 
 
 def picture(path: Path, height: int = 12, width: int = 9, channels: int = 3, seed: int | None = None) -> Path:
-    """Noise that follows from the name, so that no two pictures are alike; any format whatever the name."""
+    """Noise that follows from the name, so that no two pictures are alike; a PNG if the name says nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     source = np.random.default_rng(list(os.fsencode(path.name)) if seed is None else seed)
     pixels = source.integers(0, 256, (height, width, channels), np.uint8)
-    format = None if path.suffix.lower() in images.SUFFIXES - {".gif"} else "PNG"
-    path.write_bytes(images.encode(images.Picture(pixels), _format(path) if format is None else "PNG"))
+    path.write_bytes(images.encode(images.Picture(pixels), FORMATS.get(path.suffix.lower(), "PNG")))
     return path
-
-
-def _format(path: Path) -> Any:
-    known = {"jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "tif": "TIFF", "tiff": "TIFF", "bmp": "BMP", "ppm": "PPM"}
-    return known.get(path.suffix.lower()[1:], "PNG")
 
 
 def folder(path: Path, names: Sequence[str] = NAMES, **options: Any) -> Path:

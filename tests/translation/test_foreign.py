@@ -16,7 +16,7 @@ from i2i.errors import ModelError
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
-from i2i.translation import foreign, metadata
+from i2i.translation import foreign, metadata, pickles
 
 RESNET = ResnetConfig(width=2, blocks=1)
 CUT = ResnetConfig(width=2, blocks=1, downsampling="antialiased", upsampling="antialiased")
@@ -313,6 +313,9 @@ def test_a_compressed_zip_is_refused(tmp_path: Path) -> None:
 def test_limits_of_size_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save({str(i): torch.zeros(()) for i in range(metadata.MAX_TENSORS + 1)}, tmp_path / "many.pth")
     with pytest.raises(ModelError, match="at most 10000"):
+        foreign.load(tmp_path / "many.pth")
+    with monkeypatch.context() as patch, pytest.raises(ModelError, match="pickles have more than 1,000 bytes"):
+        patch.setattr(pickles, "MAX_PICKLE_BYTES", 1000)
         foreign.load(tmp_path / "many.pth")
     with (tmp_path / "sparse.pth").open("wb") as file:
         file.truncate((4 << 30) + 1)

@@ -20,6 +20,7 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.errors import ModelError
 from i2i.training.initial import initialise
 from i2i.training.state import States
+from i2i.translation import foreign
 from i2i.translation.pretrained import from_pretrained, open_model
 
 
@@ -121,6 +122,14 @@ def test_no_code_runs(tmp_path: Path, door: str, kind: str) -> None:
     assert not marker.exists()
     assert caught.value.exit_code == 5
     assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.promise("R46")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", list(RUNS_CODE))
+def test_the_restricted_unpickler_alone_runs_none(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "check_file", lambda path: None)
+    test_no_code_runs(tmp_path, "open_model", kind)
 
 
 def test_the_files_are_hostile(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -236,3 +237,21 @@ def test_several_at_once_fetch_it_once(server: LocalServer, tmp_path: Path, fold
         thread.join()
     assert len(found) == 4 and len(server.requests) == 1
     assert names(folder) == [f"{NAME}.json", f"{NAME}.safetensors"]
+
+
+def test_they_take_turns(server: LocalServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    def fetch(*arguments: Any) -> None:
+        calls.append(arguments)
+        time.sleep(0.05)
+        (folder / f"{NAME}.safetensors").touch()
+
+    monkeypatch.setattr(published, "_fetch", fetch)
+    threads = [threading.Thread(target=styles.find, args=[NAME], kwargs={"download": True}) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+    assert names(folder) == [f"{NAME}.safetensors"]

@@ -1,0 +1,130 @@
+"""`scripts/export.py`: from any form to any other, nothing lost that the other can hold."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from i2i.errors import ModelError, UsageError
+from i2i.networks.resnet import ResnetConfig
+from i2i.networks.unet import UNetConfig
+from i2i.translation import foreign, model_file
+from i2i.translation.model_info import Training, describe
+from i2i.translation.pretrained import open_model
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "export.py"
+CUT = ResnetConfig(width=2, blocks=1, downsampling="antialiased", upsampling="antialiased")
+
+
+def export(*arguments: Any, **options: Any) -> None:
+    made = runpy.run_path(str(SCRIPT))
+    model, out = arguments
+    made["main"](made["Options"](model=str(model), out=out, **options))
+
+
+def network(config: Any = CUT) -> nn.Module:
+    torch.manual_seed(0)
+    return config.build()
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for direction in ("a2b", "b2a"):
+        training = Training(algorithm="cyclegan", dataset="toy", steps=3)
+        info = describe(network(), direction=direction, training=training)  # type: ignore[arg-type]
+        model_file.save(folder / f"{direction}.safetensors", network(), info)
+    return folder
+
+
+def test_as_a_command(run_folder: Path, tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
+
+    out = tmp_path / "latest_net_G_B.pth"
+    done = run(str(run_folder), "--direction", "b2a", "-o", str(out))
+    assert done.returncode == 0 and done.stdout == "", done.stderr
+    assert done.stderr == f"{out}: resnet, B → A\n"
+    theirs = torch.load(out, weights_only=True)
+    assert list(theirs) == list(foreign.to_reference(CUT, network().state_dict()))
+    again = run(str(run_folder), "--direction", "b2a", "-o", str(out))
+    assert again.returncode == 2 and again.stderr == f"i2i: {out} exists; --overwrite replaces it\n"
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = f"import runpy, sys; runpy.run_path({str(SCRIPT)!r}); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_round_and_back_again(run_folder: Path, tmp_path: Path) -> None:
+    """A reference's file → a model file with all that it could not say → a folder → the reference's file."""
+    foreign.save(tmp_path / "net.pth", network())
+    names = {"direction": "b2a", "input_domain": "photo", "output_domain": "monet"}
+    known = {"algorithm": "cut", "dataset": "monet2photo", "licence": "BSD-2-Clause"}
+    export(tmp_path / "net.pth", tmp_path / "monet.safetensors", **names, **known)
+    export(tmp_path / "monet.safetensors", tmp_path / "folder")
+    _, info = open_model(tmp_path / "folder")
+    assert (info.direction, info.input_domain, info.output_domain) == ("b2a", "photo", "monet")
+    assert (info.training.algorithm, info.training.dataset, info.licence) == ("cut", "monet2photo", "BSD-2-Clause")
+    export(tmp_path / "folder", tmp_path / "again.pth")
+    one, other = (torch.load(tmp_path / name, weights_only=True) for name in ("net.pth", "again.pth"))
+    assert list(one) == list(other) and all(map(torch.equal, one.values(), other.values()))
+    assert [tensor.shape for tensor in one.values()] == [tensor.shape for tensor in other.values()]
+
+
+def test_what_a_model_says_is_kept(run_folder: Path, tmp_path: Path) -> None:
+    export(run_folder, tmp_path / "copy.safetensors", direction="a2b", licence="MIT")
+    _, info = open_model(tmp_path / "copy.safetensors")
+    assert (info.training.dataset, info.training.steps, info.licence) == ("toy", 3, "MIT")
+
+
+def test_what_the_keys_do_not_tell_is_an_option(tmp_path: Path) -> None:
+    foreign.save(tmp_path / "net.pth", network(UNetConfig(width=1, depth=5)))
+    export(tmp_path / "net.pth", tmp_path / "asked", dropout=False, norm_stats="running")
+    export(tmp_path / "net.pth", tmp_path / "stated", format="pretrained")
+    asked, stated = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("asked", "stated"))
+    assert (asked["dropout"], asked["statistics"]) == (False, "running")
+    assert (stated["dropout"], stated["statistics"]) == (True, "batch")
+
+
+def test_an_existing_folder_is_not_mixed_up(run_folder: Path, tmp_path: Path) -> None:
+    export(run_folder, tmp_path / "out", direction="a2b")
+    for left in ("config.json", "model.safetensors"):
+        with pytest.raises(UsageError, match=f"{left} exists; --overwrite replaces it"):
+            export(run_folder, tmp_path / "out", direction="a2b")
+        (tmp_path / "out" / left).unlink()
+    (tmp_path / "out" / "config.json").touch()
+    export(run_folder, tmp_path / "out", direction="b2a", overwrite=True)
+    assert open_model(tmp_path / "out")[1].direction == "b2a"
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "error", "message"),
+    [
+        ("net.bin", {}, UsageError, "give --format, or one of the suffixes"),
+        ("net.pth", {"licence": "MIT"}, UsageError, "has no place for licence"),
+        ("net.safetensors", {"direction": None}, UsageError, "two directions"),
+        ("net.safetensors", {"dropout": True}, UsageError, "has no dropout"),
+        ("net.safetensors", {"dataset": "/home/me/set"}, UsageError, "a name was expected, not a path"),
+    ],
+)
+def test_mistakes(run_folder: Path, tmp_path: Path, out: str, options: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        export(run_folder, tmp_path / out, **({"direction": "a2b"} | options))
+    assert not (tmp_path / out).exists()
+
+
+def test_what_the_reference_cannot_hold(tmp_path: Path) -> None:
+    odd = network(ResnetConfig(width=2, blocks=1, padding="zero"))
+    model_file.save(tmp_path / "m.safetensors", odd, describe(odd, direction="a2b"))
+    with pytest.raises(ModelError, match="cannot express"):
+        export(tmp_path / "m.safetensors", tmp_path / "net.pth")
+    with pytest.raises(UsageError, match=r"export\.py MODEL -o OUT"):
+        export("", None)
