@@ -18,9 +18,9 @@ class NetworkOptions:
     """Networks and adversarial loss. Subclasses set their paper's defaults."""
 
     generator: str = "resnet_9blocks"
-    """`resnet_<n>blocks` or `unet_<size>`."""
+    """`resnet_<n>blocks`, `resnet_<n>blocks_antialiased` or `unet_<size>`."""
     discriminator: str = "patchgan_70"
-    """`patchgan_<patch width>` (16, 34, 70, 142, 286) or `pixelgan`."""
+    """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, or `pixelgan`."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 64
     """Channels of the generator's first layer."""
     ndf: Annotated[int, Interval(ge=1, le=512)] = 64

@@ -66,13 +66,14 @@ def unpack(archive: Path, target: Path, limits: Limits = DEFAULT_LIMITS, *, sha2
     """
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UsageError(f"{target}: is there already; remove it or choose another folder")
+    target = target.resolve()
     try:
         file = archive.open("rb")
     except OSError as error:
         raise InputError(f"{archive}: cannot be opened: {error.strerror}") from None
     with file:
         try:
-            _check_hash(archive, sha256)
+            _check_hash(file, sha256)
             with _workspace(target) as folder:
                 done = _Unpacking(folder, limits, os.fstat(file.fileno()).st_size).run(file)
                 _what_it_holds(folder).rename(target)
@@ -83,13 +84,13 @@ def unpack(archive: Path, target: Path, limits: Limits = DEFAULT_LIMITS, *, sha2
     return done
 
 
-def _check_hash(archive: Path, sha256: str | None) -> None:
+def _check_hash(file: BinaryIO, sha256: str | None) -> None:
     if sha256 is None:
         return
-    with archive.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     if found != sha256.lower():
         raise InputError(f"its SHA-256 is {found}, expected {sha256}")
+    file.seek(0)
 
 
 @contextlib.contextmanager
@@ -101,8 +102,11 @@ def _workspace(target: Path) -> Iterator[Path]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(f"{target}: another process is unpacking to it") from None
+            ours = os.path.samestat(os.fstat(descriptor), folder.stat())
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        if not ours:
+            raise LockedError(f"{target}: another process is unpacking to it")
         _clear(folder)
         try:
             yield folder

@@ -45,6 +45,7 @@ def fetch(
         raise UsageError(f"{entry.name}: {entry.instead}")
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UsageError(f"{target}: is there already; remove it or choose another folder with --out")
+    target = target.resolve()
     archive = archive_of(entry, target)
     brought = archive.exists()
     if brought:

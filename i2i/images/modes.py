@@ -5,12 +5,14 @@ import numpy as np
 from PIL import Image
 
 from i2i.errors import ImageError
-from i2i.images import colours, png, tiff
+from i2i.images import colours, planes, png, tiff
 from i2i.images.picture import Pixels
 
 
 def pixels_of(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
     """Colours (H, W, 1 or 3) and alpha (H, W) or None, both of uint8, uint16 or float32."""
+    if image.format == "TIFF" and planes.are_deep(image):
+        return _split_alpha(tiff.straight_alpha(image, planes.decode(image, data)), gray=image.mode == "LA")
     deep = _is_deep(image, data)
     if deep or _opencv_agrees(image):
         pixels = _by_opencv(image, data)

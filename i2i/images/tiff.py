@@ -10,7 +10,7 @@ from i2i.errors import ImageError
 from i2i.images import exif
 from i2i.images.picture import Limits, Picture, Pixels, white
 
-_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 277, 284, 338, 339
+_BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 277, 338, 339
 _ORIENTATION, _ICC, _DNG_VERSION = 274, 34675, 50706
 _SIGNED, _FLOAT = 2, 3
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _SEPARATED = 0, 1, 2, 5
@@ -26,9 +26,8 @@ def known_to_pillow(image: Image.Image) -> bool:
         raise ImageError("camera raw (DNG) is not read here")
     if _SIGNED in tags.get(_SAMPLE_FORMAT, ()) and bits(image) != {16} and bits(image) != {32}:
         raise ImageError("signed values of fewer than 16 bits are not read here")
-    # of more channels Pillow would keep the first three; 16-bit planes it reduces to 8 bits, and OpenCV mixes them up
-    deep_planes = tags.get(_PLANAR, 1) == 2 and bits(image) == {16} and tags.get(_SAMPLES, 1) > 1
-    return bool(tags.get(_SAMPLES, 1) <= 4) and not deep_planes
+    # of more channels Pillow would silently keep the first three
+    return bool(tags.get(_SAMPLES, 1) <= 4)
 
 
 def bits(image: Image.Image) -> set[int]:

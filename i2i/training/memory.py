@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from i2i.algorithms.algorithm import Algorithm
 from i2i.errors import ModelError
@@ -79,10 +80,11 @@ def check_same(state: dict[str, Any], algorithm: Algorithm, direction: str) -> N
         )
     before, now = state["architecture"], algorithm.architecture()
     differences = [
-        f"{network}.{key} was {before.get(network, {}).get(key)!r}, is now {value!r}"
+        f"{network}.{key} was {was!r}, is now {value!r}"
         for network, config in now.items()
         for key, value in config.items()
-        if before.get(network, {}).get(key) != value
+        # an option that is younger than the state was what is its default now
+        if (was := before.get(network, {}).get(key, _default(algorithm.networks()[network], key))) != value
     ]
     for name, net in algorithm.networks().items():
         saved = state["networks"].get(name, {})
@@ -99,6 +101,10 @@ def check_same(state: dict[str, Any], algorithm: Algorithm, direction: str) -> N
             f"the run's state is of another architecture: {'; '.join(differences[:10])}{more}. Give the options that "
             "the run was started with (its config.yaml), or another --run; --init-from takes weights alone."
         )
+
+
+def _default(network: nn.Module, key: str) -> Any:
+    return getattr(type(network.config)(), key, None)
 
 
 def deal_pools(algorithm: Algorithm, saved: list[dict[str, list[torch.Tensor]]], processes: Processes) -> None:

@@ -388,6 +388,14 @@ def test_nothing_is_replaced(tmp_path):
         unpack(archive, tmp_path / "link")
 
 
+def test_the_working_folder_as_target(tmp_path, monkeypatch):
+    archive = make_zip(tmp_path / "a", GOOD)
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    unpack(archive, Path())
+    assert tree(tmp_path / "out") == ["train/1.png", "train/Zoë 2.JPG"]
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
     archive = make_zip(tmp_path / "a", GOOD)
     (tmp_path / "file").write_bytes(b"")

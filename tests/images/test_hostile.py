@@ -1,6 +1,7 @@
 """Any bytes give a picture or a reason: fuzzed in child processes, whose signals are counted."""
 
 import contextlib
+import io
 import multiprocessing
 import random
 import zlib
@@ -15,7 +16,17 @@ from PIL import features
 from i2i.errors import ImageError
 from i2i.images import Limits, Picture, decode, encode, probe
 
+
+def _planes():
+    tifffile = pytest.importorskip("tifffile")
+    file = io.BytesIO()
+    planes = gradient(dtype=np.uint16).transpose(2, 0, 1)
+    tifffile.imwrite(file, planes, photometric="rgb", planarconfig="separate", compression="deflate")
+    return file.getvalue()
+
+
 SEEDS = {
+    "tiff planes": _planes(),
     **{f"png {mode}": pillow_bytes(image, "PNG") for mode, image in MODES.items()},
     "png 16": encode(Picture(gradient(dtype=np.uint16)), "PNG"),
     "jpeg": pillow_bytes(MODES["RGB"], "JPEG", exif=exif_bytes(_274=6)),

@@ -88,6 +88,18 @@ def test_a_state_without_a_direction_is_accepted(trained: Path) -> None:
     check_same(state, algorithm, "b2a")
 
 
+@pytest.mark.promise("R16")
+def test_an_option_that_is_younger_than_the_state_was_at_its_default(trained: Path) -> None:
+    _, state = States(trained).latest() or (0, {})
+    algorithm = cyclegan(0)
+    for config in state["architecture"].values():
+        del config["downsampling"]
+    check_same(state, algorithm, "a2b")
+    state["architecture"]["G_AB"]["downsampling"] = "antialiased"
+    with pytest.raises(ModelError, match="downsampling was 'antialiased', is now 'strided'"):
+        check_same(state, algorithm, "a2b")
+
+
 def test_saying_what_is_so_anyway_is_no_other_architecture(trained: Path, tmp_path: Path) -> None:
     folder = copied(trained, tmp_path / "run")
     run("cyclegan", folder, "--max-steps 4 --workers 0 --bias True")
