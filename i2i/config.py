@@ -6,7 +6,7 @@ file are held to the same limits. An unknown key is an error that names its near
 
 import dataclasses
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -57,18 +57,26 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     try:
         valid = adapter.validate_python(dict(values))
     except ValidationError as error:
-        raise UsageError(where + "; ".join(_explain(e, cls) for e in error.errors())) from None
+        raise UsageError(where + "; ".join(_explained(error.errors(), cls))) from None
     return cls(**{name: getattr(valid, name) for name in known})
 
 
-def _explain(error: Any, cls: type) -> str:
-    name = ".".join(str(part) for part in error["loc"])
-    if not name:
-        return str(error["msg"]).removeprefix("Value error, ")
-    allowed = bounds(get_type_hints(cls, include_extras=True).get(str(error["loc"][0])))
-    return f"{name} = {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}" + (
-        f" (allowed: {allowed})" if allowed else ""
-    )
+def _explained(errors: Sequence[Any], cls: type) -> list[str]:
+    """A sentence for each value that is wrong; one that fits no member of a union is wrong once."""
+    found = []
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for error in errors:
+        text = str(error["msg"]).removeprefix("Value error, ")
+        if not error["loc"]:
+            found.append(text)
+            continue
+        # pydantic appends its name for the member of a union that it tried
+        name = ".".join(str(part) for i, part in enumerate(error["loc"]) if i == 0 or isinstance(part, int))
+        reasons.setdefault((name, repr(error["input"])), []).append(text[:1].lower() + text[1:])
+    for (name, value), texts in reasons.items():
+        allowed = bounds(get_type_hints(cls, include_extras=True).get(name.partition(".")[0]))
+        found.append(f"{name} = {value}: {' or '.join(texts)}" + (f" (allowed: {allowed})" if allowed else ""))
+    return found
 
 
 def _number(value: Any) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from i2i.config import checked, from_mapping, nearest, read_yaml, to_mapping, to_yaml
 from i2i.errors import UsageError
+from i2i.translation.options import FolderOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,3 +150,11 @@ def test_plain_values() -> None:
     assert to_mapping(Sample(folder=Path("a"), files=(Path("b"),)))["files"] == ["b"]
     assert nearest("unet_265", ["unet_256", "resnet"]) == " Did you mean 'unet_256'?"
     assert nearest("x", ["unet_256"]) == ""
+
+
+def test_what_fits_no_member_of_a_union_is_wrong_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        from_mapping(FolderOptions, {"batch_size": 0})
+    assert str(caught.value) == (
+        "batch_size = 0: input should be greater than or equal to 1 or input should be 'auto' (allowed: ≥ 1, ≤ 4096)"
+    )

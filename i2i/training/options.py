@@ -16,6 +16,12 @@ class TrainingOptions:
 
     run: Path | None = None
     """Folder of this run; the same command again resumes it."""
+    domain_a: str = ""
+    """What the pictures of domain A are called in the model files, such as Monet; by default A."""
+    domain_b: str = ""
+    """What the pictures of domain B are called."""
+    licence: str = ""
+    """The licence of the weights, to be noted in the model files."""
     init_from: tuple[Path, ...] = ()
     """Start from these weights: model files, or .pth files of the reference named as it names them."""
     n_epochs: Annotated[int, Ge(0)] = 100

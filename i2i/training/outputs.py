@@ -58,11 +58,15 @@ def save_model_files(
         commit=COMMIT,
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
     )
+    domains = {"a": options.domain_a, "b": options.domain_b}
     for name, network in networks.items():
         direction: Any = name if options.direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[name]
         info = model_file.describe(
             network,
             direction=direction,
+            input_domain=domains[direction[0]],
+            output_domain=domains[direction[2]],
+            licence=options.licence,
             statistics=algorithm.test_statistics,
             dropout=algorithm.test_dropout,
             training=training,

@@ -18,6 +18,7 @@ from i2i.data.loader import batches
 from i2i.data.pair import ImagePair
 from i2i.errors import DivergedError, I2IError, Interrupted, ModelError, OutputError
 from i2i.networks.blocks import finite
+from i2i.signals import Signals, interrupted, status_for
 from i2i.training.damaged import Damaged
 from i2i.training.distributed import Processes
 from i2i.training.ema import Averages
@@ -29,7 +30,6 @@ from i2i.training.run_folder import RunFolder
 from i2i.training.samples import Observer
 from i2i.training.saver import Saver
 from i2i.training.schedule import factor
-from i2i.signals import Signals, interrupted, status_for
 from i2i.training.state import States, tensors
 from i2i.training.step import TrainingStep, out_of_memory, ran_out_of_memory, seed_step
 from i2i.training.validation import Validation

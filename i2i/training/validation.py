@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import nn
 
+from i2i.signals import Signals
 from i2i.training.distributed import Processes
 from i2i.training.options import RunOptions
 from i2i.training.samples import Observer
 from i2i.training.schedule import Plateau
-from i2i.signals import Signals
 
 
 class Validation:

@@ -19,6 +19,7 @@ from i2i.training.logger import RunLog
 from i2i.training.outputs import dataset_name
 from i2i.training.run_folder import RunFolder
 from i2i.translation import model_file
+from i2i.translation.model_info import read_info
 
 
 def grid(folder: Path, step: int) -> Any:
@@ -27,12 +28,19 @@ def grid(folder: Path, step: int) -> Any:
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    child = run("cyclegan", folder, "--max-steps 4 --sample-every 3 --samples 2 --lr 0.05 --workers 0")
+    child = run(
+        "cyclegan",
+        folder,
+        "--max-steps 4 --sample-every 3 --samples 2 --lr 0.05 --workers 0 --domain-a dusk --licence CC0-1.0",
+    )
     first, later = grid(folder, 1), grid(folder, 3)
     assert first.shape == later.shape and first.shape[0] == 2 * 18 + 2
     assert np.array_equal(first[:, :18], later[:, :18]), "the same inputs in the left column"
     assert not np.array_equal(first, later), "other translations"
     assert sorted(path.name for path in (folder / "samples").iterdir()) == ["step-00000001.png", "step-00000003.png"]
+    there, back = (read_info(folder / f"{direction}.safetensors") for direction in ("a2b", "b2a"))
+    assert (there.input_domain, there.output_domain, there.licence) == ("dusk", "B", "CC0-1.0")
+    assert (back.input_domain, back.output_domain) == ("B", "dusk")
     command = (folder / "command.txt").read_text()
     assert "train_cyclegan.py" in command and f"--run {folder}" in command and command.endswith("\n")
     environment = json.loads((folder / "environment.json").read_text())

@@ -28,11 +28,10 @@ from i2i.translation.translator import Translator
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "translate.py"
 CONTEXT = multiprocessing.get_context("forkserver")
-# there is one fork server for all tests: what the tests of training want it to have imported stands here too
-CONTEXT.set_forkserver_preload(
-    ["torch", "tyro", "kornia.metrics", "i2i.training.launch", "i2i.data.transforms", "i2i.data.toy", "i2i.algorithms"]
-    + ["i2i.translation.batch", "i2i.translation.progress", "i2i.translation.styles"]
-)
+TRAINING = "kornia.metrics i2i.training.launch i2i.data.transforms i2i.data.toy i2i.algorithms"
+TRANSLATION = "torch tyro i2i.translation.batch i2i.translation.progress i2i.translation.styles"
+# there is one fork server for all tests: what those of training want it to have imported stands here too
+CONTEXT.set_forkserver_preload([*TRAINING.split(), *TRANSLATION.split()])
 FORMATS: dict[str, images.Format] = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".bmp": "BMP", ".ppm": "PPM",
 }  # fmt: skip
@@ -58,11 +57,13 @@ def folder(path: Path, names: Sequence[str] = NAMES, **options: Any) -> Path:
     return path
 
 
-def translator(config: Any = None, cls: type[Translator] = Translator, **described: Any) -> Translator:
+def translator(
+    config: Any = None, cls: type[Translator] = Translator, gain: float = 0.3, **described: Any
+) -> Translator:
     """An untrained network, always the same, on the CPU."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        network = init_weights((config or ResnetConfig(width=2, blocks=0)).build(), gain=0.3)
+        network = init_weights((config or ResnetConfig(width=2, blocks=0)).build(), gain=gain)
     return cls(network, model_file.describe(network, direction="a2b", **described))
 
 
@@ -201,6 +202,26 @@ class FilesUpTo:
     def __call__(self) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+class Closed:
+    """Without one of the standard streams, as under some daemons."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self) -> None:
+        setattr(sys, self.name, None)
+
+
+class Full:
+    """One of the standard streams goes to a disk that is full."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self) -> None:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), self.number)
 
 
 class Nobody:

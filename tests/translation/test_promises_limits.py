@@ -186,14 +186,17 @@ def test_scaled_pictures_count_as_what_they_become(tmp_path: Path, monkeypatch: 
 def test_memory_does_not_grow(tmp_path: Path, count: int, options: dict[str, Any]) -> None:
     content = picture(tmp_path / "x.png", 32, 32).read_bytes()
     (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.png").write_bytes(content[:50])
     for i in range(count):
         (tmp_path / "in" / f"{i:05}.png").write_bytes(content)
     sizes: list[int] = []
     process = psutil.Process(os.getpid())
+    files, threads = process.num_fds(), threading.active_count()
     report = translate_folder(
         tmp_path / "in", tmp_path / "out", translator(), progress=lambda *_: sizes.append(process.memory_info().rss),
         **options,
     )  # fmt: skip
     assert len(report.done) == count
+    assert (process.num_fds(), threading.active_count()) == (files, threads)
     assert max(sizes[50:]) - sizes[50] < 50 * MEGABYTE
     assert images.probe(tmp_path / "out" / "00000.png") == (32, 32)

@@ -18,7 +18,25 @@ from i2i.errors import InputError, UsageError
 from i2i.translation.batch import translate_folder
 
 USED = translator()
-ODD = ["-x", "--style", " ", "a b", "'q\"", "a\nb", "\x1b[2J", "🎨", "e\u0301", "é", "%s", "{x}", "*?[", "~", "CON", "#", "."]
+ODD = [
+    "-x",
+    "--style",
+    " ",
+    "a b",
+    "'q\"",
+    "a\nb",
+    "\x1b[2J",
+    "🎨",
+    "e\u0301",
+    "é",
+    "%s",
+    "{x}",
+    "*?[",
+    "~",
+    "CON",
+    "#",
+    ".",
+]
 NAMES = st.binary(min_size=1, max_size=60).map(lambda b: b.replace(b"/", b"_").replace(b"\0", b"_"))
 
 
@@ -166,5 +184,5 @@ def test_lists_with_nothing_in_them_or_missing_names(tmp_path: Path, monkeypatch
 
 @pytest.mark.promise("R27", "R33")
 def test_a_line_that_cannot_be_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="x{20}"):
+    with pytest.raises(InputError, match=r"x{20}"):
         translate_folder(_listed(monkeypatch, b"x" * 300), tmp_path / "out", USED)

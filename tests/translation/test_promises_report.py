@@ -11,7 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_tools import SCRIPT, Child, FilesUpTo, Slow, folder, model, picture, run, start, translator, tree
+from batch_tools import (
+    SCRIPT,
+    Child,
+    Closed,
+    FilesUpTo,
+    Full,
+    Slow,
+    folder,
+    model,
+    picture,
+    run,
+    start,
+    translator,
+    tree,
+)
 
 from i2i.errors import OutputError
 from i2i.translation.batch import translate_folder
@@ -56,7 +70,9 @@ def test_report_files_and_exit_code_agree(tmp_path: Path) -> None:
     work = [r for r in records if r["status"] != "skipped"]
     assert _names(planned.stdout) == [(r["source"], r["target"]) for r in work]
     assert "7 to do, 0 exist, 1 other files" in planned.stderr
-    assert [(r["source"], r["target"]) for r in planned_json["records"]] == [(r["source"], r["target"]) for r in records]
+    assert [(r["source"], r["target"]) for r in planned_json["records"]] == [
+        (r["source"], r["target"]) for r in records
+    ]
     _again(tmp_path, words, report, len(records))
 
 
@@ -107,20 +123,40 @@ def test_the_report_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.promise("R42", "R25")
-def test_a_report_does_not_replace_a_picture(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["in/a.png", "out/a.png"])
+def test_a_report_does_not_replace_a_picture(tmp_path: Path, name: str) -> None:
     source = folder(tmp_path / "in", ("a.png",))
+    (tmp_path / "out").mkdir()
     before = tree(source)
     words = ("--style", model(tmp_path / "m.safetensors"), source, "-o", tmp_path / "out")
-    assert run(tmp_path, *words, "--report", source / "a.png")[0] == 2
+    assert run(tmp_path, *words, "--report", tmp_path / name)[0] in (2, 6)
     assert tree(source) == before
 
 
 @pytest.mark.promise("R42")
-def test_a_report_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["nowhere/r.json", "in"])
+def test_a_report_that_cannot_be_written_is_found_before_the_work(tmp_path: Path, name: str) -> None:
     words = ("--style", model(tmp_path / "m.safetensors"), folder(tmp_path / "in"), "-o", tmp_path / "out")
-    code, child = run(tmp_path, *words, "--report", tmp_path / "nowhere" / "r.json")
-    assert code == 6 and "nowhere" in child.stderr
+    code, child = run(tmp_path, *words, "--report", tmp_path / name)
+    assert code in (2, 6) and name in child.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.promise("R32", "R42")
+@pytest.mark.parametrize(
+    ("fault", "more", "expected"),
+    [(Closed("stderr"), (), 0), (Closed("stdout"), (), 0), (Full(2), (), 6), (Full(1), ("--json",), 6)],
+    ids=["no stderr", "no stdout", "stderr full", "stdout full"],
+)
+def test_the_report_is_written_though_nobody_listens(
+    tmp_path: Path, fault: Any, more: tuple[str, ...], expected: int
+) -> None:
+    report = tmp_path / "report.json"
+    words = ("--style", model(tmp_path / "m.safetensors"), folder(tmp_path / "in"), "-o", tmp_path / "out")
+    code, child = run(tmp_path, *words, "--report", report, *more, prepare=[fault])
+    assert len(tree(tmp_path / "out")) == 6, child.stderr
+    assert json.loads(report.read_text())["counts"]["done"] == 6
+    assert code == expected, child.stderr
 
 
 def _ended(child: Child, number: int, out: Path) -> int:

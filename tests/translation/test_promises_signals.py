@@ -11,7 +11,7 @@ import psutil
 import pytest
 from batch_tools import Child, Slow, folder, model, run, start, tree
 
-NAMES = tuple(f"{i:02}.{'png jpg'.split()[i % 2]}" for i in range(40))
+NAMES = tuple(f"{i:02}.{['png', 'jpg'][i % 2]}" for i in range(40))
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -124,4 +124,6 @@ class _Late:
 def test_a_signal_when_all_is_done_changes_nothing(tmp_path: Path) -> None:
     code, child = run(tmp_path, *_words(tmp_path, "out"), prepare=[_Late()])
     assert code == 0, child.stderr
-    assert json.loads((tmp_path / "out.json").read_text())["counts"]["done"] == len(NAMES) == len(tree(tmp_path / "out"))
+    assert (
+        json.loads((tmp_path / "out.json").read_text())["counts"]["done"] == len(NAMES) == len(tree(tmp_path / "out"))
+    )

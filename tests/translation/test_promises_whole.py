@@ -3,6 +3,7 @@
 import fcntl
 import os
 import random
+import shutil
 import signal
 import stat
 import time
@@ -14,7 +15,7 @@ from batch_tools import DieAtCall, Slow, Tree, folder, model, run, start, transl
 from i2i.errors import OutputError
 from i2i.translation.batch import translate_folder
 
-NAMES = tuple(f"{'sub/' * (i % 3)}{i}.{'png jpg webp tif'.split()[i % 4]}" for i in range(10))
+NAMES = tuple(f"{'sub/' * (i % 3)}{i}.{['png', 'jpg', 'webp', 'tif'][i % 4]}" for i in range(10))
 
 
 def _strays(out: Path) -> list[Path]:
@@ -71,6 +72,18 @@ def test_killed_at_each_step_of_writing(tmp_path: Path, whole: Tree, calls: list
         code, child = run(tmp_path, *words, prepare=[DieAtCall(number)])
         assert code == -signal.SIGKILL, child.stderr
         _check_and_complete(tmp_path / "in", out, whole)
+
+
+@pytest.mark.promise("R21", "R25")
+def test_killed_in_place(tmp_path: Path, whole: Tree) -> None:
+    style, before = model(tmp_path / "m.safetensors"), tree(tmp_path / "in")
+    for number in CALLS[3:6]:
+        copy = tmp_path / f"copy{number}"
+        shutil.copytree(tmp_path / "in", copy)
+        code, child = run(tmp_path, "--style", style, copy, "--in-place", prepare=[DieAtCall(number)])
+        assert code == -signal.SIGKILL, child.stderr
+        for name, data in before.items():
+            assert (copy / name).read_bytes() in (data, whole[name])
 
 
 @pytest.mark.promise("R21")
