@@ -20,7 +20,7 @@ import cv2
 from PIL import Image, UnidentifiedImageError, features
 
 from i2i.errors import ImageError
-from i2i.images import exif, jpeg, magic, netpbm, png, tiff
+from i2i.images import exif, jpeg, magic, netpbm, pages, png, tiff
 from i2i.images.formats import NAMES, Format
 from i2i.images.modes import pixels_of
 from i2i.images.picture import DEFAULT_LIMITS, Limits, Picture
@@ -67,7 +67,7 @@ def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
         picture = png.still(file) if format == "PNG" else file
         image = _header(picture, format, limits)
         if image is None:
-            return tiff.unknown_size(file, limits)
+            return pages.size(file, limits)
         width, height = image.size
         # Pillow gives the size of a TIFF as it is when turned
         sideways = format != "TIFF" and exif.is_sideways(exif.orientation(exif.load(image, picture)))
@@ -88,7 +88,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         file = png.still(source) if format == "PNG" else source
         image = _header(file, format, limits)
         if image is None:
-            return tiff.decode_unknown(data, limits)
+            return pages.decode(data, limits)
         tags = exif.load(image, file)
         pixels, alpha = pixels_of(image, data if file is source else _whole(file))
         # Pillow turns a TIFF upright by itself, OpenCV as well

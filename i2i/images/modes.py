@@ -21,7 +21,7 @@ def pixels_of(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
         if deep:
             raise ImageError("damaged: the pixels cannot be decoded")
     if image.format == "PNG" and not png.has_all_pixels(data):
-        raise ImageError("truncated: there are fewer pixels in it than its header says")
+        raise ImageError("damaged: it is truncated, with fewer pixels than its header says")
     return _few_grays(image, data) if _has_few_grays(image, data) else _by_pillow(image)
 
 
@@ -52,7 +52,7 @@ def _is_gray(image: Image.Image, data: bytes) -> bool:
 
 
 def _opencv_agrees(image: Image.Image) -> bool:
-    # not JPEG: OpenCV fills what a damaged file lacks with grey and says nothing
+    # not JPEG: some versions of OpenCV fill what a damaged file lacks with grey and say nothing
     if image.format not in ("PNG", "WEBP", "BMP") or image.mode not in ("L", "RGB", "RGBA"):
         return False
     return "transparency" not in image.info and not getattr(image, "is_animated", False)

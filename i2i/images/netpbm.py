@@ -58,8 +58,9 @@ def _header(head: bytes, limits: Limits) -> tuple[int, int, int, int]:
 
 
 def _samples(data: bytes, start: int, kind: np.dtype[np.generic], count: int) -> Pixels:
-    if len(data) - start < count * kind.itemsize:
-        raise ImageError(f"truncated: {len(data) - start} bytes of pixels where {count * kind.itemsize} are expected")
+    present, wanted = len(data) - start, count * kind.itemsize
+    if present < wanted:
+        raise ImageError(f"damaged: it is truncated, with {present} bytes of pixels where {wanted} are expected")
     return np.frombuffer(data, kind, count, start)
 
 
@@ -81,14 +82,14 @@ def _plain_bits(data: bytes, start: int, count: int) -> Pixels:
 def _plain_numbers(data: bytes, start: int, count: int) -> Pixels:
     # a number takes at least two characters, so the text is measured before it is taken apart
     if len(data) - start < 2 * count - 1:
-        raise ImageError(f"truncated: {len(data) - start} bytes of text for {count} numbers")
+        raise ImageError(f"damaged: it is truncated, with {len(data) - start} bytes of text for {count} numbers")
     text = _without_comments(data[start:])
     if re.search(rb"[^\d\s]|\d{6}", text):
         raise ImageError("damaged: a plain PPM holds more than numbers up to 65535")
     # not with a count: where the text holds fewer numbers, NumPy would make up the rest
     values = np.fromstring(text, np.int32, sep=" ")
     if len(values) < count:
-        raise ImageError(f"truncated: {len(values)} numbers where {count} are expected")
+        raise ImageError(f"damaged: it is truncated, with {len(values)} numbers where {count} are expected")
     return values[:count]
 
 

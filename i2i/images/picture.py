@@ -75,10 +75,10 @@ class Picture:
         if self.alpha is None:
             return self
         full = white(self.pixels)
-        cover = self.alpha[..., None].astype(np.float64) / full
+        cover = self.alpha[..., None].astype(np.float32) / np.float32(full)
         pixels = self.pixels * cover
         if background == "white":
-            pixels += (1 - cover) * full
+            pixels += (1 - cover) * np.float32(full)
         if self.pixels.dtype != np.float32:
             np.rint(pixels, out=pixels)
         return replace(self, pixels=pixels.astype(self.pixels.dtype), alpha=None)

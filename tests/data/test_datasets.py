@@ -203,7 +203,7 @@ def test_what_is_left_out_is_named(tmp_path, capfd):
     open_datasets(dataclasses.replace(OPTIONS, data=tmp_path, on_bad="skip"), paired=False)
     lines = capfd.readouterr().err.splitlines()
     assert [line.partition(str(tmp_path))[0] for line in lines] == ["i2i: left out: "] * 2
-    assert lines[0].endswith("\\x1b.png: empty file") and "trainA/1.png: not a PNG" in lines[1]
+    assert lines[0].endswith("\\x1b.png: empty file") and "trainA/1.png: text is not read here" in lines[1]
 
 
 @pytest.mark.parametrize("paired", [True, False])

@@ -10,7 +10,7 @@ from PIL import Image, features
 
 from i2i import images
 from i2i.errors import ImageError
-from i2i.images import decode
+from i2i.images import decode, probe, read
 
 
 @pytest.mark.promise("R34")
@@ -59,8 +59,15 @@ def test_an_animated_png_gives_its_default_picture():
     data = pillow_bytes(shown, "PNG", save_all=True, append_images=[other], default_image=True)
     assert b"acTL" in data
     assert np.array_equal(decode(data).pixels, np.array(shown))
-    # the animation may be broken: it is not looked at
-    assert np.array_equal(decode(data.replace(b"fdAT", b"fdAX")).pixels, np.array(shown))
+
+
+def test_a_broken_animation_does_not_hide_the_default_picture(tmp_path):
+    data = pillow_bytes(MODES["RGB"], "PNG")
+    control = png_chunk(b"acTL", b"\0\0\0\2\0\0\0\0") + png_chunk(b"fcTL", b"\0\0\0\7" + bytes(22))
+    path = tmp_path / "a.png"
+    path.write_bytes(data[:33] + control + data[33:])
+    assert np.array_equal(read(path).pixels, np.array(MODES["RGB"]))
+    assert probe(path) == (17, 12)
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])

