@@ -96,9 +96,10 @@ def _sync_folder(folder: Path) -> None:
 
 def _refused(path: Path, error: OSError, written: int = 0) -> OutputError:
     reason = error.strerror or str(error)
+    name = str(path).replace("\n", "\\n")  # a message about a file is one line
     if error.errno not in FULL:
-        return OutputError(f"{path}: cannot be written: {reason}")
+        return OutputError(f"{name}: cannot be written: {reason}")
     free = shutil.disk_usage(path.parent).free
     return OutputError(
-        f"{path}: cannot be written: {reason}; more than {written:,} bytes are needed, {free:,} are free"
+        f"{name}: cannot be written: {reason}; more than {written:,} bytes are needed, {free:,} are free"
     )

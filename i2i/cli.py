@@ -5,6 +5,7 @@ under a field its help. Precedence: defaults < `--config FILE.yaml` < flags.
 """
 
 import dataclasses
+import io
 import os
 import runpy
 import signal
@@ -36,6 +37,7 @@ def run(
     Every script has, beside its own flags, `--config FILE.yaml`, `--print-config` and `--verbose`. An
     `I2IError` becomes a message and its exit code; anything else is a bug and says so.
     """
+    _streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = _take_switch(arguments, "--verbose")
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
@@ -59,6 +61,16 @@ def run(
     except Exception as error:
         _say(error, verbose, "unexpected error (please report it; --verbose shows where): ")
         sys.exit(1)
+
+
+def _streams() -> None:
+    """Nobody may listen (a daemon without streams), and no name is too odd to be printed."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def parse(options: type[Options], arguments: Sequence[str], description: str = "") -> Options:

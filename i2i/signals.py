@@ -15,8 +15,9 @@ ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class Signals:
     """While entered, `received` is the number of the first such signal, else 0; `notice` is said on stderr then."""
 
-    def __init__(self, numbers: Sequence[signal.Signals] = ALL, notice: str = "") -> None:
+    def __init__(self, numbers: Sequence[signal.Signals] = ALL, notice: str = "", orderly: bool = True) -> None:
         self.received = 0
+        self.orderly = orderly
         self._numbers, self._notice = numbers, notice
         self._before: dict[int, Any] = {}
 
@@ -33,6 +34,8 @@ class Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
+        if not self.orderly:
+            raise interrupted(number, "stopped before the first picture", terminated=143)
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         if self._notice and not self.received:

@@ -3,6 +3,8 @@
 python scripts/translate.py --style runs/monet photos/ -o out/
 """
 
+import contextlib
+import os
 import signal
 import sys
 import time
@@ -49,6 +51,8 @@ def main(options: Options) -> None:
         return install_style(options)
     if not options.inputs or (not options.style and not options.dry_run):
         raise UsageError("expected: translate.py --style STYLE INPUT... -o OUT (see --help, --list-styles)")
+    if options.report is not None and (options.report.suffix.lower() not in ("", ".json") or options.report.is_dir()):
+        raise UsageError(f"--report {options.report}: expected the name of a JSON file")
     if options.report is not None and not options.report.parent.is_dir():
         raise OutputError(f"{options.report}: cannot be written: no such folder")
     chosen = FolderOptions(**{field.name: getattr(options, field.name) for field in fields(FolderOptions)})
@@ -87,26 +91,39 @@ def plan(options: Options, chosen: FolderOptions) -> None:
 
 
 def translate(options: Options, chosen: FolderOptions) -> None:
+    from i2i.atomic import remove_strays
     from i2i.signals import Signals, interrupted
     from i2i.translation.batch import translate_folder  # here, so that --help does not wait for torch
     from i2i.translation.progress import fetching, progress
 
-    started = time.monotonic()
+    started, began = time.monotonic(), time.time()
 
     def finish(report: "Report") -> None:
-        _summary(report, time.monotonic() - started)
-        if options.json:
-            print(report.to_json(), end="")
+        with contextlib.suppress(OSError):  # nobody listens; the report is still of use
+            _summary(report, time.monotonic() - started)
         if options.report is not None:
             report.write(options.report)
+            remove_strays(options.report.parent, began)
+        if options.json:
+            try:
+                print(report.to_json(), end="", flush=True)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in its buffer
+                raise OutputError(f"the standard output cannot be written: {error.strerror}") from error
 
-    with Signals((signal.SIGINT, signal.SIGTERM), STOPPING) as signals, progress() as show:
+    def stop() -> bool:
+        signals.orderly = True  # from the first picture on
+        return bool(signals.received)
+
+    with Signals((signal.SIGINT, signal.SIGTERM), STOPPING, orderly=False) as signals, progress() as show:
         report = translate_folder(
             options.inputs,
             options.out,
             options.style,
             progress=show,
-            stop=lambda: bool(signals.received),
+            stop=stop,
             finish=finish,
             fetching=fetching(),
             **vars(chosen),

@@ -2,7 +2,7 @@
 
 from i2i.atomic import atomic_write
 from i2i.images.decoding import decode, probe, read
-from i2i.images.encoding import encode, write
+from i2i.images.encoding import encode, lost, write
 from i2i.images.formats import SUFFIXES, UNREAD, Format, written_suffix
 from i2i.images.picture import (
     Limits,
@@ -24,6 +24,7 @@ __all__ = [
     "atomic_write",
     "decode",
     "encode",
+    "lost",
     "probe",
     "read",
     "to_pixels",

@@ -20,7 +20,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from i2i.atomic import atomic_write
 from i2i.errors import OutputError, UsageError
 from i2i.images import netpbm, png
-from i2i.images.formats import WRITTEN, Format, written_format
+from i2i.images.formats import DEEP, NAMES, WITH_ALPHA, WRITTEN, Format, written_format
 from i2i.images.picture import Picture, Pixels, with_depth
 
 DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 80}
@@ -46,6 +46,19 @@ def write(path: Path, picture: Picture, quality: int | None = None) -> None:
     atomic_write(path, lambda file: file.write(data))
 
 
+def lost(picture: Picture, suffix: str) -> list[str]:
+    """What a file of that suffix does not keep of a picture, in words; often nothing."""
+    format = WRITTEN.get(suffix.lower(), written_format(picture.format))
+    found = []
+    if picture.alpha is not None and format not in WITH_ALPHA:
+        found.append(f"transparency dropped: {NAMES[format]} has none")
+    if picture.pixels.dtype != np.uint8 and format not in DEEP:
+        found.append(f"scaled to 8 bits: {NAMES[format]} has no more")
+    elif picture.pixels.dtype == np.float32 and format != "TIFF":
+        found.append(f"scaled to 16 bits: {NAMES[format]} has no floating point")
+    return found
+
+
 def encode(picture: Picture, format: Format | None = None, quality: int | None = None) -> bytes:
     """The bytes of a file of `format`, by default the picture's own (PNG for a GIF, which is not written).
 
@@ -63,11 +76,11 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
         raise OutputError("GIF is not written here")
     if picture.pixels.shape[2] not in (1, 3):
         raise OutputError(f"{format} holds 1 or 3 channels, not {picture.pixels.shape[2]}; use TIFF")
-    deep = format in ("PNG", "PPM") and picture.pixels.dtype != np.uint8
+    deep = format in DEEP and picture.pixels.dtype != np.uint8
     pixels = with_depth(picture.pixels, np.uint16 if deep else np.uint8)
     if format == "PPM":
         return netpbm.encode(pixels)
-    if picture.alpha is not None and format in ("PNG", "WEBP", "AVIF"):
+    if picture.alpha is not None and format in WITH_ALPHA:
         pixels = _with_alpha(pixels, picture.alpha, format)
     return _encode(pixels, format, quality or DEFAULT_QUALITY.get(format, 0), picture)
 

@@ -42,6 +42,11 @@ NAMES: dict[Format, str] = {
 _WRITTEN_AS = {".apng": ".png", ".gif": ".png", ".pbm": ".png", ".mpo": ".jpg"}
 WRITTEN: dict[str, Format] = {suffix: format for suffix, format in READ.items() if suffix not in _WRITTEN_AS}
 
+DEEP: frozenset[Format] = frozenset({"PNG", "PPM", "TIFF"})
+"""The formats written with more than 8 bits."""
+WITH_ALPHA: frozenset[Format] = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
+"""The formats written with transparency."""
+
 UNREAD: dict[str, str] = {
     ".heic": "HEIC",
     ".heif": "HEIF",

@@ -4,7 +4,7 @@ The order of the work, what is batched with what and how much is held in memory 
 alone, never from who is first; so the results are those of doing one after the other.
 """
 
-import contextlib
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -60,7 +60,7 @@ class Pipeline:
         self._reads: deque[_Read] = deque()
         self._writes: dict[Future[str], tuple[Job, int]] = {}
         self._held = 0
-        self._refused: OutputError | None = None
+        self._ended: I2IError | None = None
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Raises `SomeFailed` at the first failure if `strict`, `OutputError` if the system refuses to write."""
@@ -76,22 +76,28 @@ class Pipeline:
                     if not self._reads:
                         break
                     self._translate(self._next_batch())
-                    self._collect(more=bool(waiting))
+                    self._collect()
             finally:
                 # what is not begun is left; what is being written comes to its end
                 self._readers.shutdown(wait=False, cancel_futures=True)
                 wait(self._writes)
                 for future in list(self._writes):
-                    with contextlib.suppress(SomeFailed, OutputError):
+                    try:
                         self._written(future)
-            if self._refused is not None:
-                raise self._refused
+                    except (SomeFailed, OutputError) as error:
+                        self._ended = self._ended or error
+            if self._ended is not None:
+                raise self._ended
 
     def _read_ahead(self, waiting: deque[Job]) -> None:
-        while waiting and len(self._reads) < self._batch + self._workers:
+        # at batch 1 nothing depends on how far ahead is read
+        ahead = 2 * self._batch if self._batch > 1 else 1 + self._workers
+        while waiting and len(self._reads) < ahead:
             entry = self._measured(waiting[0])
-            if self._held and self._held + entry.pixels > QUEUE_PIXELS:
+            if self._reads and sum(other.pixels for other in self._reads) + entry.pixels > QUEUE_PIXELS:
                 return
+            while self._writes and self._held + entry.pixels > QUEUE_PIXELS:
+                self._collect(wait_for_one=True)
             self._held += entry.pixels
             self._reads.append(entry)
             if not entry.picture.done():
@@ -107,7 +113,7 @@ class Pipeline:
             width, height = probe(job.source)
             size = self.options.size
             shape = (height, width) if size is None else resized(height, width, size)
-        except ImageError as error:
+        except Exception as error:
             picture.set_exception(error)
             return _Read(job, 0, (0, 0), picture)
         return _Read(job, max(height * width, shape[0] * shape[1]), shape, picture)
@@ -132,7 +138,8 @@ class Pipeline:
     def _translate(self, batch: Sequence[tuple[_Read, Picture]]) -> None:
         if not batch:
             return
-        results = self._attempt([picture for _, picture in batch])
+        # after a part of it was too much, the rest is not tried again at the old size
+        results = self._attempt([picture for _, picture in batch]) if len(batch) <= self._batch else ""
         if isinstance(results, str):
             if len(batch) == 1:
                 self._held -= batch[0][0].pixels
@@ -154,9 +161,7 @@ class Pipeline:
         except Exception as error:
             if len(pictures) > 1 and _out_of_memory(error):
                 self._batch = min(self._batch, len(pictures) // 2)
-                self.notices.append(
-                    f"not enough memory for {len(pictures)} pictures at once: --batch-size {self._batch}"
-                )
+                self.notices[:] = [f"not enough memory for larger batches: went on with --batch-size {self._batch}"]
             return _reason(error)
 
     def _write(self, job: Job, result: Picture, note: str) -> str:
@@ -167,19 +172,21 @@ class Pipeline:
         try:
             write(job.target, result, self.options.quality)
         except OutputError as error:
-            if isinstance(error.__cause__, OSError | RuntimeError):  # the system refused: so it will the next one
+            cause = error.__cause__
+            too_long = isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG
+            if isinstance(cause, OSError | RuntimeError) and not too_long:  # so it will refuse the next one
                 raise
             raise ImageError(str(error)) from None
         return note
 
-    def _collect(self, more: bool) -> None:
-        """Note what has been written; wait for it if the writers are behind or hold what is to be read next."""
+    def _collect(self, wait_for_one: bool = False) -> None:
+        """Note what has been written; wait for some of it on request, or if the writers are behind."""
         while self._writes:
             behind = len(self._writes) > self._batch + self._workers
-            full = more and not self._reads
-            done, _ = wait(self._writes, None if behind or full else 0, FIRST_COMPLETED)
+            done, _ = wait(self._writes, None if behind or wait_for_one else 0, FIRST_COMPLETED)
             if not done:
                 return
+            wait_for_one = False
             for future in done:
                 self._written(future)
 
@@ -188,8 +195,7 @@ class Pipeline:
         self._held -= pixels
         try:
             note = future.result()
-        except OutputError as error:
-            self._refused = error
+        except OutputError:
             raise
         except Exception as error:
             self._fail(job, _reason(error))

@@ -69,13 +69,16 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         jobs = _in_place(jobs)
     elif _names_a_picture(found.out):
         jobs = [_renamed(jobs, sources, found.out)]
-    jobs = _without_collisions(jobs, options.on_collision)
+    if not options.in_place:
+        jobs = _without_collisions(jobs, options.on_collision)
     mine = _shard(jobs, options)
     existing = set() if options.in_place else _existing(jobs, mine, options)
+    # a link to nothing is there, but it is no result
+    skipped = {job for job in existing if options.skip_existing and os.path.exists(job.target)}  # noqa: PTH110
     return Plan(
-        todo=tuple(job for job in mine if job not in existing or not options.skip_existing),
-        skipped=tuple(job for job in mine if job in existing and options.skip_existing),
-        special=tuple(found.special),
+        todo=tuple(job for job in mine if job not in skipped),
+        skipped=tuple(job for job in mine if job in skipped),
+        special=tuple(_shard(found.special, options)),
         other=found.other,
     )
 
@@ -92,50 +95,57 @@ class _Found:
     def jobs(self) -> list[Job]:
         return list(self._jobs.values())
 
-    def add(self, source: Source, below: Path = Path()) -> None:
-        path = Path(source)
-        if str(source) == STDIN:
-            for name in _standard_input():
-                listed_path = Path(name)
-                # a relative name keeps its folders, so that files of one name from several folders can be told apart
-                kept = Path() if listed_path.is_absolute() or ".." in listed_path.parts else listed_path.parent
-                self.add(listed_path, kept)
-        elif path.is_dir():
-            self._folder(path)
-        elif os.path.lexists(path):
-            self._add(path, below / path.name)
+    def add(self, source: Source) -> None:
+        if str(source) != STDIN:
+            self._input(Path(source), None)
+            return
+        for name in _standard_input():
+            path = Path(name)
+            # a relative name keeps its folders, so that files of one name from several folders can be told apart
+            self._input(path, None if path.is_absolute() or ".." in path.parts else path)
+
+    def _input(self, path: Path, name: Path | None) -> None:
+        if os.path.isdir(path):  # noqa: PTH112 - which, unlike pathlib, never raises
+            self._folder(path, name or Path())
+        elif _there(path):
+            self._add(path, name or Path(path.name))
         else:
             near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
             raise InputError(f"{shown(path)}: no such file or folder.{nearest(path.name, near)}")
 
-    def _folder(self, folder: Path) -> None:
-        excluded = self._output_within(folder)
+    def _folder(self, folder: Path, below: Path) -> None:
+        output = self._output(folder)
+        parents: dict[Path, bool] = {}
 
         def refused(error: OSError) -> None:
             path = Path(error.filename)
-            self._add(path, path.relative_to(folder), f"cannot be listed: {error.strerror}")
+            self._add(path, below / path.relative_to(folder), f"cannot be listed: {error.strerror}")
 
         names = walk(folder, refused, recursive=self.options.recursive, follow_links=self.options.follow_links)
         for path in names:
-            if excluded is not None and path.is_relative_to(excluded):
+            if path.parent not in parents:
+                parents[path.parent] = output is not None and _real(path.parent).is_relative_to(output)
+            if parents[path.parent]:
                 continue
             suffix = path.suffix.lower()
             if suffix in SUFFIXES or suffix in UNREAD:
-                self._add(path, path.relative_to(folder))
+                self._add(path, below / path.relative_to(folder))
             else:
                 self.other += 1
 
-    def _output_within(self, folder: Path) -> Path | None:
+    def _output(self, folder: Path) -> Path | None:
+        """Where results go, whatever links lead there: they are no inputs, unless the input is a part of them."""
         if self.options.in_place:
             return None
-        inside, target = folder.resolve(), self.out.resolve()
+        inside, target = _real(folder), _real(self.out)
         if inside == target:
             raise UsageError(f"{shown(self.out)} is the input folder; choose another output folder")
-        return folder / target.relative_to(inside) if target.is_relative_to(inside) else None
+        return None if inside.is_relative_to(target) else target
 
     def _add(self, source: Path, name: Path, refused: str = "") -> None:
         suffix = f".{self.options.format}" if self.options.format else written_suffix(name.suffix)
-        renamed = name if suffix.lower() == name.suffix.lower() else name.with_name(name.stem + suffix)
+        same = refused or suffix.lower() == name.suffix.lower()
+        renamed = name if same else name.with_name(name.stem + suffix)
         job = Job(source, self.out / renamed, renamed, refused)
         if not refused and _is_special(source):
             self.special.append(job)
@@ -143,10 +153,23 @@ class _Found:
             self._jobs.setdefault((source.absolute(), job.target), job)
 
 
+def _there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise InputError(f"{shown(path)}: cannot be opened: {error.strerror}") from None
+    return True
+
+
 def _standard_input() -> Iterator[str]:
     data = sys.stdin.buffer.read()
     separator = b"\0" if b"\0" in data else b"\n"
-    return (os.fsdecode(name) for name in data.split(separator) if name.strip())
+    names = (os.fsdecode(name) for name in data.split(separator) if name.strip())
+    if separator == b"\0":
+        return names
+    return (name if os.path.lexists(name) else name.removesuffix("\r") for name in names)
 
 
 def _is_special(path: Path) -> bool:
@@ -173,26 +196,37 @@ def _in_place(jobs: Sequence[Job]) -> list[Job]:
     """Each file once, behind its links, for a link would be replaced and not its file."""
     files: dict[Path, Job] = {}
     for job in jobs:
-        path = job.source.resolve()
+        path = _real(job.source)
         if written_suffix(path.suffix) != path.suffix:
             job = replace(job, refused="this format cannot be written; without --in-place it becomes another")
         files.setdefault(path, replace(job, source=path, target=path))
     return list(files.values())
 
 
-def _key(job: Job) -> str:
-    # names that differ only in case or in their Unicode form are one file on many systems
-    return unicodedata.normalize("NFC", str(job.target)).casefold()
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # which, unlike pathlib, takes a link to itself
+
+
+def _keys(jobs: Sequence[Job]) -> list[str]:
+    """What makes targets one file: links in the output folder, and on many systems case and Unicode forms."""
+    parents = {parent: _real(parent) for parent in {job.target.parent for job in jobs}}
+    paths = (str(parents[job.target.parent] / job.target.name) for job in jobs)
+    return [unicodedata.normalize("NFC", path).casefold() for path in paths]
 
 
 def _clashing(jobs: Sequence[Job]) -> list[Job]:
-    counts = Counter(map(_key, jobs))
-    return sorted((job for job in jobs if counts[_key(job)] > 1), key=lambda job: (_key(job), str(job.source)))
+    jobs = [job for job in jobs if not job.refused]
+    keys = _keys(jobs)
+    counts = Counter(keys)
+    # what is a folder for one result cannot be another result
+    counts.update(folder for folder in {str(p) for key in keys for p in Path(key).parents} if folder in counts)
+    clashing = [(key, str(job.source), job) for key, job in zip(keys, jobs, strict=True) if counts[key] > 1]
+    return [job for *_, job in sorted(clashing, key=lambda entry: entry[:2])]
 
 
 def _without_collisions(jobs: list[Job], policy: str) -> list[Job]:
     if policy == "suffix":
-        for rename in (_with_suffix, _with_digest):
+        for rename in (_with_suffix, _with_digest_of_name, _with_digest_of_source):
             alike = set(_clashing(jobs))
             jobs = [rename(job) if job in alike else job for job in jobs]
     if clashing := _clashing(jobs):
@@ -207,8 +241,16 @@ def _with_suffix(job: Job) -> Job:
     return replace(job, target=job.target.with_name(stem + job.target.suffix))
 
 
-def _with_digest(job: Job) -> Job:
-    digest = hashlib.blake2b(os.fsencode(job.source), digest_size=4).hexdigest()
+def _with_digest_of_name(job: Job) -> Job:
+    return _with_digest(job, job.name.with_name(job.source.name))
+
+
+def _with_digest_of_source(job: Job) -> Job:
+    return _with_digest(job, job.source)
+
+
+def _with_digest(job: Job, path: Path) -> Job:
+    digest = hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()
     return replace(job, target=job.target.with_name(f"{job.target.stem}_{digest}{job.target.suffix}"))
 
 
@@ -225,12 +267,13 @@ def _place(job: Job) -> int:
 
 def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], options: FolderOptions) -> set[Job]:
     """The jobs whose target exists."""
+    jobs = [job for job in jobs if not job.refused]
     existing = {job for job in jobs if os.path.lexists(job.target)}
     inputs = {_identity(job.source) for job in all_jobs} - {None}
     for job in jobs:
         if job in existing and _identity(job.target) in inputs:
             raise UsageError(f"{shown(job.target)} is an input and would be overwritten; choose another output")
-        if job.target.is_dir():
+        if os.path.isdir(job.target):  # noqa: PTH112
             raise UsageError(f"{shown(job.target)} is a folder where a picture would be written")
     if existing and not (options.overwrite or options.skip_existing):
         names = listed([shown(job.target) for job in jobs if job in existing])

@@ -6,15 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from i2i.atomic import atomic_write
-from i2i.images import Picture
+from i2i.images import Picture, lost
 from i2i.translation.plan import Job, Plan
 
 _CONVERTED = {(3, 1): "colours taken as luminance", (1, 3): "grey taken as three channels"}
-_OPAQUE = {".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".ppm", ".pgm", ".pnm"}
-_EIGHT_BIT = {".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".avif"}
 
 Status = Literal["done", "skipped", "failed", "left"]
 
@@ -96,12 +92,7 @@ def records_of(work: Plan, found: Mapping[Job, Record]) -> tuple[Record, ...]:
 
 def changes(picture: Picture, result: Picture, channels: int, suffix: str) -> str:
     """What is changed beside the translation, on the way to `channels` and into a file of `suffix`; often nothing."""
-    found = []
-    before, format = picture.pixels.shape[2], suffix.lower()
-    if (before, channels) in _CONVERTED:
-        found.append(_CONVERTED[before, channels])
-    if result.alpha is not None and format in _OPAQUE:
-        found.append("transparency dropped, for the format has none")
-    if result.pixels.dtype != np.uint8 and format in _EIGHT_BIT:
-        found.append("scaled to 8 bits, for the format has no more")
+    found = lost(result, suffix)
+    if converted := _CONVERTED.get((picture.pixels.shape[2], channels)):
+        found.insert(0, converted)
     return "; ".join(found)

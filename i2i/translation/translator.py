@@ -81,7 +81,9 @@ class Translator:
         self._buffers = dict(network.named_buffers())  # `for_translation` may drop running statistics
         self.network = for_translation(network, info.statistics, info.dropout).to(self.device)
         noisy = info.dropout and any(isinstance(m, nn.Dropout) for m in network.modules())
-        self._one_by_one = noisy or (info.statistics == "batch" and has_batch_norm(network))
+        together = info.statistics == "batch" and has_batch_norm(network)
+        # on a CPU a batch is no faster, and convolutions round differently in it
+        self._one_by_one = noisy or together or self.device.type == "cpu"
         self._noisy = noisy
 
     @classmethod

@@ -145,7 +145,8 @@ def _listed(monkeypatch: pytest.MonkeyPatch, data: bytes) -> str:
         (b"./in/a.png\n", {"in/a.png"}),
         (b"in/a.png\0in/a\nb.png\0", {"in/a.png", "in/a\nb.png"}),
         (b"in/ a .png\n", {"in/ a .png"}),
-        (b"in/deep\n", {"c.webp", "d.tif", "er/e.bmp"}),
+        (b"in/deep\n", {"in/deep/c.webp", "in/deep/d.tif", "in/deep/er/e.bmp"}),
+        (b"in/a.png\r\nin/deep/d.tif\r\n", {"in/a.png", "in/deep/d.tif"}),
         (b"in/../in/a.png\n", {"a.png"}),
     ],
 )

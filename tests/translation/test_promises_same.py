@@ -24,8 +24,7 @@ from i2i.translation.translator import Translator
 RESNET = ResnetConfig(width=4, blocks=2)
 BATCH = ResnetConfig(width=4, blocks=2, norm="batch", dropout=True)
 UNET = UNetConfig(width=4, depth=5)
-# scaled as a training begins: a network of much larger weights enlarges the rounding of its first layers
-GAIN = 0.02
+GAIN = 0.3
 NETWORKS = {
     "resnet-instance": translator(RESNET, gain=GAIN),
     "resnet-running": translator(BATCH, gain=GAIN, statistics="running", dropout=False),
@@ -107,12 +106,20 @@ def _difference(one: Tree, two: Tree) -> tuple[int, float]:
 @pytest.mark.promise("R38")
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("batch", [2, 8])
-def test_another_batch_size_differs_by_rounding(source: Path, name: str, batch: int) -> None:
+def test_another_batch_size_gives_the_same_bytes_on_a_cpu(source: Path, name: str, batch: int) -> None:
     one, many = (_translated(source, NETWORKS[name], batch_size=size, workers=2) for size in (1, batch))
-    largest, share = _difference(one, many)
+    assert one == many
+
+
+@pytest.mark.promise("R38")
+@pytest.mark.parametrize("name", ["resnet-running", "unet-running"])
+def test_a_batch_computed_together_differs_by_rounding(source: Path, name: str) -> None:
+    """As on a GPU: on a CPU a batch goes through the network one by one."""
+    used = translator(NETWORKS[name].config, gain=0.02, statistics="running", dropout=False)
+    one = _translated(source, used, batch_size=8)
+    used._one_by_one = False
+    largest, share = _difference(one, _translated(source, used, batch_size=8))
     assert largest <= 1 and share < 1e-4
-    if name in ("resnet-per-picture", "unet-dropout"):
-        assert one == many  # the statistics and the noise are those of each picture alone
 
 
 @pytest.mark.promise("R38")
@@ -135,8 +142,7 @@ def test_many_small_pictures(tmp_path: Path, count: int) -> None:
     assert len(one) == count
     for workers in (2, 5)[count < 1000 :]:
         assert _translated(source, used, workers=workers) == one
-    largest, share = _difference(one, _translated(source, used, batch_size=16, workers=3))
-    assert largest <= 1 and share < 1e-4
+    assert _translated(source, used, batch_size=16, workers=3) == one
 
 
 def _check_size(name: str, height: int, width: int) -> None:

@@ -131,7 +131,7 @@ def test_a_signal_while_the_model_comes(tmp_path: Path, number: int) -> None:
     child = start(tmp_path, *_words(tmp_path, "out"), prepare=[_SlowFetch(mark)])
     child.until(mark.exists)
     os.kill(child.pid, number)
-    assert child.wait(5) == CODES[signal.Signals(number)], child.stderr
+    assert child.wait(3) == CODES[signal.Signals(number)], child.stderr
 
 
 class _Late:
