@@ -22,6 +22,7 @@ from i2i import images
 from i2i.atomic import FULL
 from i2i.data.folders import SPLITS
 from i2i.data.members import Member, members, reasons
+from i2i.data.outputs import folders_above
 from i2i.errors import InputError, LockedError, OutputError, UsageError
 
 _LAYOUT = {*SPLITS, *(split + side for split in SPLITS for side in "AB"), "A", "B"}
@@ -74,7 +75,7 @@ def unpack(archive: Path, target: Path, limits: Limits = DEFAULT_LIMITS, *, sha2
     with file:
         try:
             _check_hash(file, sha256)
-            with _workspace(target) as folder:
+            with folders_above(target), _workspace(target) as folder:
                 done = _Unpacking(folder, limits, os.fstat(file.fileno()).st_size).run(file)
                 _what_it_holds(folder).rename(target)
         except InputError as error:
@@ -97,7 +98,7 @@ def _check_hash(file: BinaryIO, sha256: str | None) -> None:
 def _workspace(target: Path) -> Iterator[Path]:
     """An empty folder of a known name, locked as long as the process lives, removed at the end."""
     folder = target.with_name(f".i2i-{target.name}.unpacking")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from i2i.atomic import atomic_write
 from i2i.data.archive import Unpacked, unpack
 from i2i.data.catalog import PublicSet
-from i2i.data.outputs import make_folder
+from i2i.data.outputs import folders_above
 from i2i.download import download
 from i2i.errors import DownloadError, InputError, UsageError
 
@@ -36,8 +36,8 @@ def fetch(
 ) -> Fetched:
     """Download a public set to the new folder `target`; `SOURCE.json` in it tells where it came from.
 
-    The archive lies beside `target`, where one that was put there by hand is taken instead, and is removed
-    afterwards unless `keep_archive` is set. A hash that the catalogue knows must be met; another is recorded.
+    The archive lies beside `target` and is removed afterwards unless `keep_archive` is set; one that was put there
+    by hand is taken instead of a download, and stays. A hash that the catalogue knows must be met; another is recorded.
     Raises `InputError` for what cannot be downloaded or unpacked, `UsageError` for a set that is not fetched or a
     `target` that is there, `OutputError` for the disk.
     """
@@ -47,11 +47,22 @@ def fetch(
         raise UsageError(f"{target}: is there already; remove it or choose another folder with --out")
     target = target.resolve()
     archive = archive_of(entry, target)
+    with folders_above(archive):
+        return _fetched(entry, target, archive, keep_archive, progress, context)
+
+
+def _fetched(
+    entry: PublicSet,
+    target: Path,
+    archive: Path,
+    keep_archive: bool,
+    progress: Callable[[int, int | None], object] | None,
+    context: ssl.SSLContext | None,
+) -> Fetched:
     brought = archive.exists()
     if brought:
         url, sha256 = f"found as {archive.name}", _hash(archive)
     else:
-        make_folder(archive.parent)
         url, sha256 = _download(entry, archive, progress, context)
     try:
         unpacked = unpack(archive, target, sha256=entry.sha256 or sha256)
@@ -61,7 +72,7 @@ def fetch(
         raise
     fetched = Fetched(unpacked, url, sha256)
     _note(entry, target, fetched)
-    if not keep_archive:
+    if not (keep_archive or brought):
         archive.unlink()
     return fetched
 
@@ -92,6 +103,8 @@ def _download(
 
 
 def _hash(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"{path}: not a regular file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -28,6 +28,7 @@ _MAX_TAR_RECORD = 1 << 16
 _LZMA_MEMORY = 256 << 20
 # of a zip's table of contents: an entry has 46 bytes, its name and a few more
 _ENTRY_BYTES = 192
+_ENTRY_SIGNATURE = b"PK\1\2"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -88,20 +89,24 @@ def reasons() -> Iterator[None]:
 
 
 class _BoundedFile:
-    """A file of which no single read may be longer than `most`: `zipfile` reads a table of contents at once."""
+    """A file whose table of contents has at most `entries`: `zipfile` reads it at once, and then keeps every entry."""
 
-    def __init__(self, file: BinaryIO, most: int) -> None:
-        self._file, self._most = file, most
+    def __init__(self, file: BinaryIO, entries: int) -> None:
+        self._file, self._entries, self._most = file, entries, max(entries * _ENTRY_BYTES, 1 << 20)
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
         if size > self._most:
             raise InputError(f"its table of contents has {size:,} bytes; at most {self._most:,} are accepted")
-        return self._file.read(self._most if size < 0 else size)
+        data = self._file.read(self._most if size < 0 else size)
+        # no chunk of a member is long enough to hold so many by chance
+        if data.count(_ENTRY_SIGNATURE) > max(self._entries, _CHUNK // len(_ENTRY_SIGNATURE)):
+            raise InputError(f"more than {self._entries:,} members")
+        return data
 
 
 def _zip_members(file: BinaryIO, most: int, count: Callable[[int], None]) -> Iterator[Member]:
-    bounded: Any = _BoundedFile(file, max(most * _ENTRY_BYTES, 1 << 20))
+    bounded: Any = _BoundedFile(file, most)
     with zipfile.ZipFile(bounded) as archive:
         for info in archive.infolist():
             yield Member(

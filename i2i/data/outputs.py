@@ -1,7 +1,8 @@
 """What the tools that write data sets have in common: no surprise on disk, and a record of each file."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +55,19 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be created: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def folders_above(path: Path) -> Iterator[None]:
+    """Create the folders above `path`; those that are empty at the end, and were not there, go again."""
+    missing = [parent for parent in path.absolute().parents if not parent.exists()]
+    make_folder(path.parent)
+    try:
+        yield
+    finally:
+        for parent in missing:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
 
 
 def _identity(path: Path) -> tuple[int, int]:

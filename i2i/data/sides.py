@@ -1,6 +1,6 @@
 """Pairs as one picture with A and B side by side, and as two pictures of the same name: there and back.
 
-What is written loses nothing: PNG, or TIFF where both sources are TIFF.
+What is written loses nothing: PNG, or TIFF where both sources are TIFF; what PNG cannot hold fails.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from i2i.data.folders import find_images, listed
 from i2i.data.outputs import Outcome, check_outputs, check_place, make_folder
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels
+from i2i.images.picture import Depth
 
 _TIFF = {".tif", ".tiff"}
 
@@ -70,6 +71,9 @@ def _record(
     except ImageError as error:
         outcome.failed.append((source, str(error)))
         return
+    if lost := [reason for path, p in zip(outputs, pictures, strict=True) for reason in images.lost(p, path.suffix)]:
+        outcome.failed.append((source, f"{lost[0]}; name the sources .tif"))
+        return
     for path, picture in zip(outputs, pictures, strict=True):
         make_folder(path.parent)
         images.write(path, picture)
@@ -105,7 +109,8 @@ def _joined(one: Path, two: Path) -> list[Picture]:
     channels = max(a.pixels.shape[2], b.pixels.shape[2])
     sides = [_with_channels(p, channels) for p in (a, b)]
     if a.pixels.dtype != b.pixels.dtype:
-        sides = [_with_sixteen_bits(p) for p in sides]
+        depth = np.float32 if np.float32 in (a.pixels.dtype, b.pixels.dtype) else np.uint16
+        sides = [_with_depth(p, depth) for p in sides]
     alpha = None
     if a.alpha is not None or b.alpha is not None:
         alpha = np.hstack([_opaque(p) if p.alpha is None else p.alpha for p in sides])
@@ -117,9 +122,9 @@ def _with_channels(picture: Picture, channels: int) -> Picture:
     return Picture(images.with_channels(picture.pixels, channels), picture.alpha)
 
 
-def _with_sixteen_bits(picture: Picture) -> Picture:
-    alpha = None if picture.alpha is None else images.with_depth(picture.alpha, np.uint16)
-    return Picture(images.with_depth(picture.pixels, np.uint16), alpha)
+def _with_depth(picture: Picture, depth: Depth) -> Picture:
+    alpha = None if picture.alpha is None else images.with_depth(picture.alpha, depth)
+    return Picture(images.with_depth(picture.pixels, depth), alpha)
 
 
 def _opaque(picture: Picture) -> Pixels:

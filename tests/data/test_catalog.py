@@ -176,6 +176,7 @@ def test_an_archive_put_there_by_hand_needs_no_network(no_network, tmp_path):
     (tmp_path / "toys.zip").write_bytes(DATA)
     entry = toys("https://localhost/toys.zip", sha256=hashlib.sha256(DATA).hexdigest())
     assert fetch(entry, tmp_path / "toys").unpacked.pictures == 2
+    assert (tmp_path / "toys.zip").exists(), "it is not ours to remove"
     (tmp_path / "again.zip").write_bytes(DATA)
     with pytest.raises(InputError, match="its SHA-256 is"):
         fetch(toys("https://localhost/toys.zip", sha256="00" * 32), tmp_path / "again")

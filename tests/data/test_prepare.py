@@ -228,6 +228,19 @@ def test_combine_and_split_there_and_back(tmp_path):
             assert before.alpha is None or np.array_equal(before.alpha, after.alpha)
 
 
+def test_floating_point_is_kept_or_refused(tmp_path):
+    ramp = (np.arange(8 * 12 * 3, dtype=np.float32) / 300).reshape(8, 12, 3)
+    (tmp_path / "A").mkdir()
+    images.write(tmp_path / "A/1.tif", Picture(ramp))
+    images.write(tmp_path / "A/2.tif", Picture(ramp))
+    make(tmp_path / "B/1.tif")
+    make(tmp_path / "B/2.png")
+    outcome = combine(tmp_path / "A", tmp_path / "B", tmp_path / "AB")
+    assert (outcome.done, [path.name for path, _ in outcome.failed]) == (1, ["2.tif"])
+    assert "no floating point" in outcome.failed[0][1] and tree(tmp_path / "AB") == ["1.tif"]
+    assert np.array_equal(images.read(tmp_path / "AB/1.tif").pixels[:, :12], ramp)
+
+
 def test_combine_of_unlike_pictures(tmp_path):
     a = make(tmp_path / "A/1.png", channels=1)
     make(tmp_path / "B/1.png", dtype=np.uint16, alpha=True)
