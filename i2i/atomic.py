@@ -29,10 +29,11 @@ class _RecordingWriter(io.BufferedWriter):
             raise
 
 
-def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def atomic_write(path: Path, write: Callable[[BinaryIO], object], mode: int | None = None) -> None:
     """Call `write` with a temporary file in the folder of `path`, then put that file in the place of `path`.
 
-    The bytes are on the disk before the name appears; the file's mode follows the umask. Whatever fails, an
+    The bytes are on the disk before the name appears; the file's mode follows the umask unless
+    `mode` is given. Whatever fails, an
     earlier file at `path` stays as it was and the temporary one is removed. Raises `OutputError` if the
     system refuses (no permission, read-only, missing folder) or the disk is full.
     """
@@ -45,6 +46,8 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise _refused(path, error) from error
     file = _RecordingWriter(io.FileIO(descriptor, "wb"))
     try:
+        if mode is not None:
+            os.fchmod(descriptor, mode)
         with contextlib.suppress(OSError):  # says to `remove_strays` that it is being written
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         write(file)

@@ -25,6 +25,9 @@ __all__ = ["Positional", "arg", "main", "parse", "printable", "run"]
 
 Options = TypeVar("Options")
 
+_program: str | None = None
+"""What the help calls the program: the script's path, unless it runs as the installed command."""
+
 
 def run(
     main: Callable[[Options], int | None],
@@ -86,6 +89,7 @@ def parse(options: type[Options], arguments: Sequence[str], description: str = "
         args=arguments,
         default=shown(**vars(default)),
         description=f"{description}\n\n{epilogue}",
+        prog=_program,
     )
     return checked(options(**vars(parsed)))
 
@@ -159,5 +163,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    sys.argv = [f"i2i {name}", *sys.argv[2:]]
+    global _program
+    _program = f"i2i {name}"
+    sys.argv = [_program, *sys.argv[2:]]
     runpy.run_path(str(commands[name]), run_name="__main__")

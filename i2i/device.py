@@ -19,7 +19,7 @@ def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.
         device = torch.device(kind)
     except RuntimeError:
         raise expected from None
-    if device.type not in ("cpu", "cuda", "mps"):
+    if device.type not in ("cpu", "cuda", "mps") or (device.type == "cpu" and device.index is not None):
         raise expected
     if device.type == "cuda":
         if device.index is not None and world_size > 1:

@@ -122,8 +122,11 @@ def alone(path: Path) -> Iterator[None]:
 
 def digest(path: Path) -> str:
     """The SHA-256 of a file. Raises `OutputError` if it cannot be read."""
-    with _disk(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _locked(path: Path) -> BinaryIO:

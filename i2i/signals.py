@@ -13,12 +13,22 @@ ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Signals:
-    """While entered, `received` is the number of the first such signal, else 0; `notice` is said on stderr then."""
+    """While entered, `received` is the number of the first such signal, else 0; `notice` is said on stderr then.
 
-    def __init__(self, numbers: Sequence[signal.Signals] = ALL, notice: str = "", orderly: bool = True) -> None:
+    A second one of `impatient` raises `KeyboardInterrupt` or, but for SIGINT, `Interrupted`; so does the first one
+    unless `orderly`.
+    """
+
+    def __init__(
+        self,
+        numbers: Sequence[signal.Signals] = ALL,
+        notice: str = "",
+        orderly: bool = True,
+        impatient: Sequence[signal.Signals] = (signal.SIGINT,),
+    ) -> None:
         self.received = 0
         self.orderly = orderly
-        self._numbers, self._notice = numbers, notice
+        self._numbers, self._notice, self._impatient = numbers, notice, impatient
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
@@ -35,9 +45,9 @@ class Signals:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if not self.orderly:
-            raise interrupted(number, "stopped before the first picture", terminated=143)
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise interrupted(number, "stopped before the work began", 143)
+        if self.received and number in self._impatient:
+            raise KeyboardInterrupt if number == signal.SIGINT else interrupted(number, "stopped at once", 143)
         if self._notice and not self.received:
             with contextlib.suppress(OSError):  # past the buffers, which the signal may have found half-filled
                 os.write(2, f"{self._notice}\n".encode())

@@ -28,9 +28,11 @@ class Options:
     direction: Literal["a2b", "b2a"] | None = None
     """Needed for a run folder that has both; for a checkpoint, the direction to be noted (default a2b)."""
     dropout: bool | None = None
-    """Whether dropout stays on at translation; by default as the model says, for a checkpoint as published."""
+    """Whether dropout stays on at translation; by default as the model says, for a checkpoint as published.
+    The reference's layout has no place for it."""
     norm_stats: Literal["batch", "running"] | None = None
-    """Statistics of batch norm: of the picture or of the training; by default as the model says, else batch."""
+    """Statistics of batch norm: of the picture or of the training; by default as the model says, else batch.
+    The reference's layout has no place for it."""
     input_domain: str | None = None
     """What the pictures taken are called."""
     output_domain: str | None = None
@@ -43,6 +45,8 @@ class Options:
     """The licence of the weights."""
     overwrite: bool = False
     """Replace an output that exists."""
+    download: bool = False
+    """Fetch a published style that is not on this machine."""
 
 
 def main(options: Options) -> None:
@@ -53,14 +57,16 @@ def main(options: Options) -> None:
         raise UsageError(f"{out}: give --format, or one of the suffixes .pth, .safetensors and none (a folder)")
     described = _given(options, "input_domain", "output_domain", "licence")
     provenance = _given(options, "algorithm", "dataset")
-    if form == "reference" and (described or provenance):
-        raise UsageError(f"the reference's layout has no place for {', '.join({**described, **provenance})}")
+    if form == "reference":
+        _refuse({**described, **provenance, **_given(options, "dropout", "norm_stats")})
     files = [out / "config.json", out / "model.safetensors"] if form == "pretrained" else [out]
     if not options.overwrite and (existing := [str(file) for file in files if os.path.lexists(file)]):
         raise UsageError(f"{existing[0]} exists; --overwrite replaces it")
-    from i2i.translation import foreign, model_file, pretrained, styles  # here, so that --help does not wait for torch
+    from i2i.translation import foreign, model_file, pretrained  # here, so that --help does not wait for torch
 
-    path = styles.find(options.model, options.direction)
+    path = _found(options)
+    if form == "reference" and pretrained.is_checkpoint(path):  # elsewhere it chooses, or is compared
+        _refuse(_given(options, "direction"))
     network, info = pretrained.open_model(
         path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
     )
@@ -71,7 +77,21 @@ def main(options: Options) -> None:
         pretrained.save_pretrained(out, network, info)
     else:
         model_file.save(out, network, info)
-    print(printable(f"{out}: {info.network}, {info.input_domain} → {info.output_domain}"), file=sys.stderr)
+    line = printable(f"{out}: {info.network}, {info.input_domain} → {info.output_domain}")
+    print(line.replace("\n", "\\n"), file=sys.stderr)
+
+
+def _found(options: Options) -> Path:
+    from i2i.translation import styles
+    from i2i.translation.console import fetching
+
+    show = fetching() if options.download else None
+    return styles.find(options.model, options.direction, download=options.download, progress=show)
+
+
+def _refuse(given: dict[str, Any]) -> None:
+    if given:
+        raise UsageError(f"the reference's layout has no place for {', '.join(given)}")
 
 
 def _given(options: Options, *names: str) -> dict[str, Any]:

@@ -3,10 +3,7 @@
 python scripts/translate.py --style runs/monet photos/ -o out/
 """
 
-import contextlib
-import os
 import signal
-import sys
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,7 +16,8 @@ from i2i.translation.options import FolderOptions
 if TYPE_CHECKING:
     from i2i.translation.report import Report
 
-STOPPING = "stopping after the picture at hand; Ctrl-C again to stop at once"
+BOTH = (signal.SIGINT, signal.SIGTERM)
+STOPPING = "stopping after the picture at hand; the same again stops at once"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +49,19 @@ def main(options: Options) -> None:
         return install_style(options)
     if not options.inputs or (not options.style and not options.dry_run):
         raise UsageError("expected: translate.py --style STYLE INPUT... -o OUT (see --help, --list-styles)")
-    if options.report is not None and (options.report.suffix.lower() not in ("", ".json") or options.report.is_dir()):
-        raise UsageError(f"--report {options.report}: expected the name of a JSON file")
-    if options.report is not None and not options.report.parent.is_dir():
-        raise OutputError(f"{options.report}: cannot be written: no such folder")
+    check_report(options.report, options.out)
     chosen = FolderOptions(**{field.name: getattr(options, field.name) for field in fields(FolderOptions)})
     (plan if options.dry_run else translate)(options, chosen)
+
+
+def check_report(report: Path | None, out: Path | None) -> None:
+    if report is None:
+        return
+    if report.suffix.lower() not in ("", ".json") or report.is_dir():
+        raise UsageError(f"--report {report}: expected the name of a JSON file")
+    folder, out = report.parent.absolute(), (out or Path()).absolute()
+    if not (folder.is_dir() or folder.is_relative_to(out) or out.is_relative_to(folder)):  # else made with the output
+        raise OutputError(f"{report}: cannot be written: no such folder")
 
 
 def list_styles(as_json: bool) -> None:
@@ -77,47 +82,46 @@ def install_style(options: Options) -> None:
 
 
 def plan(options: Options, chosen: FolderOptions) -> None:
+    from i2i.translation import console, styles
+    from i2i.translation.job import shown
     from i2i.translation.plan import plan as make_plan
-    from i2i.translation.plan import shown
     from i2i.translation.report import Report, records_of
 
     work = make_plan(options.inputs, options.out, chosen)
+    if options.style and not options.style.startswith("hub:"):  # that would fetch it
+        styles.find(options.style, options.direction)
+    report = Report(records_of(work, {}))
+    if options.report is not None:
+        report.write(options.report)
     if options.json:
-        print(Report(records_of(work, {})).to_json(), end="")
+        console.print_json(report)
         return
     for job in work.todo:
         print(f"{shown(job.source)} → {shown(job.target)}")
-    _say(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
+    console.say(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
 
 
 def translate(options: Options, chosen: FolderOptions) -> None:
     from i2i.atomic import remove_strays
     from i2i.signals import Signals, interrupted
+    from i2i.translation import console
     from i2i.translation.batch import translate_folder  # here, so that --help does not wait for torch
-    from i2i.translation.progress import fetching, progress
 
     started, began = time.monotonic(), time.time()
 
     def finish(report: "Report") -> None:
-        with contextlib.suppress(OSError):  # nobody listens; the report is still of use
-            _summary(report, time.monotonic() - started)
+        console.summarise(report, time.monotonic() - started)
         if options.report is not None:
             report.write(options.report)
             remove_strays(options.report.parent, began)
         if options.json:
-            try:
-                print(report.to_json(), end="", flush=True)
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in its buffer
-                raise OutputError(f"the standard output cannot be written: {error.strerror}") from error
+            console.print_json(report)
 
     def stop() -> bool:
         signals.orderly = True  # from the first picture on
         return bool(signals.received)
 
-    with Signals((signal.SIGINT, signal.SIGTERM), STOPPING, orderly=False) as signals, progress() as show:
+    with Signals(BOTH, STOPPING, orderly=False, impatient=BOTH) as signals, console.progress() as show:
         report = translate_folder(
             options.inputs,
             options.out,
@@ -125,28 +129,14 @@ def translate(options: Options, chosen: FolderOptions) -> None:
             progress=show,
             stop=stop,
             finish=finish,
-            fetching=fetching(),
+            fetching=console.fetching(),
             **vars(chosen),
         )
     if signals.received and report.left:
-        raise interrupted(signals.received, "stopped; the same command with --skip-existing goes on", terminated=143)
+        again = "what is done is done" if options.in_place else "the same command with --skip-existing goes on"
+        raise interrupted(signals.received, f"stopped; {again}", terminated=143)
     if report.failed:
         raise SomeFailed(f"{len(report.failed)} of {len(report.records)} pictures failed; the others are done")
-
-
-def _summary(report: "Report", seconds: float) -> None:
-    counts = {"translated": report.done, "skipped": report.skipped, "failed": report.failed, "left": report.left}
-    _say(", ".join(f"{len(records)} {what}" for what, records in counts.items()) + f" in {seconds:.1f} s")
-    for record in report.failed:
-        _say(f"{record.source}: {record.reason}")
-    for notice in report.notices:
-        _say(notice)
-
-
-def _say(text: str) -> None:
-    from i2i.cli import printable
-
-    print(printable(text).replace("\n", "\\n"), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

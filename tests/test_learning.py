@@ -1,5 +1,6 @@
 """Training learns: measured on toy domains whose truth is known, through the run folder and the model file."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +30,14 @@ class CycleGANRun(CycleGANOptions, RunOptions):
 
 TOY = {
     "data": Path("toy"), "load_size": 32, "crop_size": 32, "batch_size": 4, "workers": 0, "device": "cpu",
-    "ngf": 16, "ndf": 16, "discriminator": "patchgan_16", "validate_every": 0, "sample_every": 10**6,
+    "ngf": 16, "ndf": 16, "discriminator": "patchgan_16", "validate_every": 0, "sample_every": 50,
 }  # fmt: skip
+
+
+def ailments(run: Path) -> list[str]:
+    """What the watch over a training has complained of."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line["text"] for line in lines if line["kind"] == "health"]
 
 
 def translated(run: Path, inputs: Tensor, direction: str) -> Tensor:
@@ -54,6 +61,7 @@ def test_pix2pix_learns_to_render_label_maps(tmp_path: Path) -> None:
 
     assert score(1) < 14
     assert score(200) > 22
+    assert not ailments(tmp_path / "200")
 
 
 def test_cyclegan_finds_the_true_map(tmp_path: Path) -> None:
@@ -78,6 +86,7 @@ def test_cyclegan_finds_the_true_map(tmp_path: Path) -> None:
     for direction, distance in trained.items():
         assert distance < 0.4 * identity, direction
         assert distance < 0.25 * untrained[direction], direction
+    assert not ailments(tmp_path / "200")
 
 
 @pytest.mark.slow

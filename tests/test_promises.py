@@ -18,4 +18,3 @@ def _tested() -> set[str]:
 
 def test_every_promise_has_a_test_and_every_test_a_promise() -> None:
     assert _promised() == _tested()
-

@@ -2,9 +2,16 @@
 
 It compares two sets of pictures by the statistics of their small patches at each scale, without any trained
 network: coarse levels see the composition, fine levels the brushwork.
+
+As there: levels from the pictures' size down to 16 px, patches of 7×7 pixels and all channels at random places,
+128 a picture, each set normalised in each channel, 512 random directions. Here the sets may differ in size and
+are small, and what the distance is between two draws of one distribution (its floor) depends on the numbers
+compared. So the same number of patches is taken from both sets: 128 a picture of the smaller one, and as many in
+total, spread evenly, from all pictures of the larger one; and the mean over several seeds is given.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,9 +19,65 @@ from torch.nn import functional as F
 
 PATCH = 7
 PATCHES_PER_IMAGE = 128
+MOST_PATCHES = 1 << 16
 PROJECTIONS = 512
 SMALLEST = 16
 SCALE = 1000.0
+_DIRECTIONS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class SlicedWasserstein:
+    """10³ · SWD: `mean` over the levels and seeds, `std` of the levels' mean over the seeds; `levels` by size in px.
+
+    `patches` were compared at each level.
+    """
+
+    mean: float
+    std: float
+    levels: dict[int, float]
+    patches: int
+
+
+def swd(
+    a: Sequence[Tensor],
+    b: Sequence[Tensor],
+    seeds: Sequence[int] = (0, 1, 2),
+    most_patches: int = MOST_PATCHES,
+) -> SlicedWasserstein:
+    """Compare two sets of pictures, (C, S, S) each, all of one S and one range. Range: 0 and up.
+
+    The numbers of two comparisons are comparable where S and the numbers of pictures are alike. Raises
+    `ValueError` for an empty set and for pictures of other sizes.
+    """
+    if not len(a) or not len(b):
+        raise ValueError("a set without pictures has no distance")
+    size = a[0].shape[-1]
+    count = min(PATCHES_PER_IMAGE * min(len(a), len(b)), most_patches)
+    left = descriptors(a, count, [2 * seed for seed in seeds], size)
+    right = descriptors(b, count, [2 * seed + 1 for seed in seeds], size)
+    values = torch.tensor(
+        [
+            [SCALE * sliced_wasserstein(x, y, seed=seed) for x, y in zip(in_a, in_b, strict=True)]
+            for seed, in_a, in_b in zip(seeds, left, right, strict=True)
+        ],
+        dtype=torch.float64,
+    )
+    of_seeds = values.mean(dim=1)
+    return SlicedWasserstein(
+        mean=float(of_seeds.mean()),
+        std=float(of_seeds.std(unbiased=False)),
+        levels=dict(zip(levels_of(size), values.mean(dim=0).tolist(), strict=True)),
+        patches=count,
+    )
+
+
+def levels_of(size: int) -> list[int]:
+    """The sizes of the levels for pictures of `size` pixels: `size`, `size` / 2, … 16."""
+    levels = [size]
+    while levels[-1] % 2 == 0 and levels[-1] // 2 >= SMALLEST:
+        levels.append(levels[-1] // 2)
+    return levels
 
 
 def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
@@ -48,37 +111,32 @@ def _enlarged(images: Tensor) -> Tensor:
     return _blurred(spread, gain=4.0)
 
 
-def levels_of(size: int) -> list[int]:
-    """The sizes of the levels for pictures of `size` pixels: `size`, `size` / 2, … 16."""
-    levels = [size]
-    while levels[-1] % 2 == 0 and levels[-1] // 2 >= SMALLEST:
-        levels.append(levels[-1] // 2)
-    return levels
+def descriptors(pictures: Sequence[Tensor], count: int, seeds: Sequence[int], size: int) -> list[list[Tensor]]:
+    """For each seed and level (count, C · 49): 7×7 patches at random places, as many of each picture as possible.
 
-
-def descriptors(batches: Iterable[Tensor], seed: int = 0) -> list[Tensor]:
-    """For each level (pictures × 128, C · 49): 7×7 patches at random places of every picture.
-
-    `batches` are (N, C, S, S) in any one range. The places follow from `seed`.
+    They are normalised: mean 0 and standard deviation 1 in each channel, over all patches of the level.
     """
-    generator = torch.Generator().manual_seed(seed)
-    found: list[list[Tensor]] = []
-    for images in batches:
-        bands = laplacian_pyramid(images, len(levels_of(images.shape[-1])))
-        found = found or [[] for _ in bands]
-        for level, band in enumerate(bands):
-            found[level].append(_patches(band, generator))
-    return [torch.cat(parts) for parts in found]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    levels = len(levels_of(size))
+    found: list[list[list[Tensor]]] = [[[] for _ in range(levels)] for _ in seeds]
+    for i in range(len(pictures)):
+        picture = pictures[i]
+        if picture.shape[-2:] != (size, size):
+            raise ValueError(f"picture {i} has {tuple(picture.shape[-2:])} pixels, others {size}x{size}")
+        wanted = (i + 1) * count // len(pictures) - i * count // len(pictures)
+        for level, band in enumerate(laplacian_pyramid(picture[None], levels)):
+            for generator, parts in zip(generators, found, strict=True):
+                parts[level].append(_patches(band[0], wanted, generator))
+    channels = pictures[0].shape[0]
+    return [[normalised(torch.cat(level), channels) for level in parts] for parts in found]
 
 
-def _patches(band: Tensor, generator: torch.Generator) -> Tensor:
-    n, c, h, w = band.shape
-    top = torch.randint(h - PATCH + 1, (n, PATCHES_PER_IMAGE, 1, 1), generator=generator)
-    left = torch.randint(w - PATCH + 1, (n, PATCHES_PER_IMAGE, 1, 1), generator=generator)
+def _patches(band: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    c, h, w = band.shape
+    top = torch.randint(h - PATCH + 1, (count, 1, 1), generator=generator)
+    left = torch.randint(w - PATCH + 1, (count, 1, 1), generator=generator)
     rows, columns = top + torch.arange(PATCH)[:, None], left + torch.arange(PATCH)
-    sample = torch.arange(n)[:, None, None, None]
-    patches = band.permute(0, 2, 3, 1)[sample, rows, columns]  # (n, patches, 7, 7, c)
-    return patches.permute(0, 1, 4, 2, 3).reshape(n * PATCHES_PER_IMAGE, c * PATCH * PATCH)
+    return band[:, rows, columns].transpose(0, 1).reshape(count, c * PATCH * PATCH)
 
 
 def normalised(patches: Tensor, channels: int) -> Tensor:
@@ -90,28 +148,16 @@ def normalised(patches: Tensor, channels: int) -> Tensor:
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = PROJECTIONS, seed: int = 0) -> float:
-    """The mean over random directions of the Wasserstein-1 distance of two sets (N, D), (M, D) projected on them.
+    """The mean over random directions of the Wasserstein-1 distance of two sets (N, D) projected on them.
 
-    Sets of unequal size are compared at equal quantiles. Range: 0 and up.
+    Range: 0 and up. Raises `ValueError` for sets of unequal size.
     """
-    generator = torch.Generator().manual_seed(seed)
-    directions = torch.randn(a.shape[1], projections, generator=generator, dtype=a.dtype).to(a.device)
-    directions = directions / directions.norm(dim=0)
-    count = min(len(a), len(b))
-    left, right = (_quantiles((x @ directions).sort(dim=0).values, count) for x in (a, b))
-    return float((left - right).abs().mean())
-
-
-def _quantiles(ordered: Tensor, count: int) -> Tensor:
-    if len(ordered) == count:
-        return ordered
-    place = (torch.arange(count, device=ordered.device) + 0.5) * (len(ordered) / count)
-    return ordered[place.long()]
-
-
-def swd(a: Sequence[Tensor], b: Sequence[Tensor], channels: int = 3, seed: int = 0) -> list[float]:
-    """Per level 10³ · SWD of two sets of `descriptors`; their mean is the usual single number."""
-    return [
-        SCALE * sliced_wasserstein(normalised(x, channels), normalised(y, channels), seed=seed)
-        for x, y in zip(a, b, strict=True)
-    ]
+    if a.shape != b.shape:
+        raise ValueError(f"sets of shapes {tuple(a.shape)} and {tuple(b.shape)}: as many descriptors in both, please")
+    directions = torch.randn(projections, a.shape[1], generator=torch.Generator().manual_seed(seed)).to(a)
+    directions = directions / directions.norm(dim=1, keepdim=True)
+    total = 0.0
+    for some in directions.split(_DIRECTIONS_AT_ONCE):  # sorted along the memory, and little of it at once
+        left, right = ((some @ x.T).sort(dim=1).values for x in (a, b))
+        total += float((left - right).abs().mean(dim=1).sum())
+    return total / projections

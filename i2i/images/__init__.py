@@ -3,7 +3,7 @@
 from i2i.atomic import atomic_write
 from i2i.images.decoding import decode, probe, read
 from i2i.images.encoding import encode, lost, write
-from i2i.images.formats import SUFFIXES, UNREAD, Format, written_suffix
+from i2i.images.formats import SUFFIXES, UNREAD, WRITTEN, Format, written_suffix
 from i2i.images.picture import (
     Limits,
     Picture,
@@ -17,6 +17,7 @@ from i2i.images.picture import (
 __all__ = [
     "SUFFIXES",
     "UNREAD",
+    "WRITTEN",
     "Format",
     "Limits",
     "Picture",

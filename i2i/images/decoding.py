@@ -99,7 +99,18 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
             icc=None if image.mode in ("CMYK", "LAB") else image.info.get("icc_profile") or None,
             exif=exif.block(tags, format),
             format=format,
+            more=file is not source or _has_more(image),
         )
+
+
+def _has_more(image: Image.Image) -> bool:
+    """Whether further frames or pages follow; they may be damaged, and are not counted."""
+    if image.format == "TIFF":
+        return bool(image.tag_v2.next)  # type: ignore[attr-defined]
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:
+        return True
 
 
 @contextlib.contextmanager

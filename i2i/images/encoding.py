@@ -19,8 +19,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from i2i.atomic import atomic_write
 from i2i.errors import OutputError, UsageError
-from i2i.images import netpbm, png
-from i2i.images.formats import DEEP, NAMES, WITH_ALPHA, WRITTEN, Format, written_format
+from i2i.images import exif, netpbm, png
+from i2i.images.formats import DEEP, NAMES, WITH_ALPHA, WITH_METADATA, WRITTEN, Format, written_format
 from i2i.images.picture import Picture, Pixels, with_depth
 
 DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 80}
@@ -29,10 +29,10 @@ _JPEG_EXIF_BYTES = 65_533
 _TIFF_IFD_OFFSET = 8
 
 
-def write(path: Path, picture: Picture, quality: int | None = None) -> None:
+def write(path: Path, picture: Picture, quality: int | None = None, mode: int | None = None) -> None:
     """Write a picture whole or not at all, in the format that the suffix names.
 
-    Without a suffix it is the picture's own format (PNG for a GIF). `quality` as in `encode`. Raises
+    Without a suffix it is the picture's own format (PNG for a GIF). `quality` as in `encode`; `mode` is that of the file, by default as the umask has it. Raises
     `OutputError` for a suffix that is not written, for what the format cannot hold, and for what the system
     refuses.
     """
@@ -43,7 +43,7 @@ def write(path: Path, picture: Picture, quality: int | None = None) -> None:
         data = encode(picture, format, quality)
     except OutputError as error:
         raise OutputError(f"{path}: {error}") from None
-    atomic_write(path, lambda file: file.write(data))
+    atomic_write(path, lambda file: file.write(data), mode)
 
 
 def lost(picture: Picture, suffix: str) -> list[str]:
@@ -56,6 +56,12 @@ def lost(picture: Picture, suffix: str) -> list[str]:
         found.append(f"scaled to 8 bits: {NAMES[format]} has no more")
     elif picture.pixels.dtype == np.float32 and format != "TIFF":
         found.append(f"scaled to 16 bits: {NAMES[format]} has no floating point")
+    if picture.exif and (format not in WITH_METADATA or (format == "JPEG" and len(picture.exif) > _JPEG_EXIF_BYTES)):
+        found.append(f"EXIF dropped: {NAMES[format]} has no place for it")
+    if picture.icc and format not in WITH_METADATA:
+        found.append(f"colour profile dropped: {NAMES[format]} has none")
+    elif picture.icc and _profile(picture) is None:
+        found.append("colour profile dropped: it is for other colours than the result's")
     return found
 
 
@@ -169,7 +175,8 @@ def _encode_tiff(picture: Picture) -> bytes:
 def _copy_exif(block: bytes | None, tags: ImageFileDirectory_v2) -> None:
     if not block:
         return
-    exif = Image.Exif()
-    exif.load(block)
-    for tag, value in exif.items():
-        tags[tag] = exif.get_ifd(tag) if tag in (34665, 34853) else value
+    found = Image.Exif()
+    found.load(block)
+    for tag, value in found.items():
+        if tag in exif.DESCRIPTIVE:
+            tags[tag] = found.get_ifd(tag) if tag in (34665, 34853) else value

@@ -10,8 +10,8 @@ from i2i.images.picture import Pixels
 
 _ORIENTATION = int(ExifTags.Base.Orientation)
 _SIDEWAYS = (5, 6, 7, 8)
-# a TIFF's own layout (strips, tiles, compression) must not travel as EXIF into another file
-_TIFF_DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
+# a TIFF's own layout (strips, tiles, compression) must not travel as EXIF into another file, nor into a TIFF
+DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
 
 
 def load(image: Image.Image, file: BinaryIO) -> Image.Exif:
@@ -52,7 +52,7 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
 def block(exif: Image.Exif, format: str | None) -> bytes | None:
     """What is kept: all but the orientation, of a TIFF only what describes the picture. None if that is nothing."""
     for tag in list(exif):
-        if tag == _ORIENTATION or (format == "TIFF" and tag not in _TIFF_DESCRIPTIVE):
+        if tag == _ORIENTATION or (format == "TIFF" and tag not in DESCRIPTIVE):
             del exif[tag]
     if getattr(exif, "bigtiff", False):
         # its block has a header of 16 bytes, which no reader of EXIF expects, Pillow's neither

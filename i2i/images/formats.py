@@ -46,6 +46,8 @@ DEEP: frozenset[Format] = frozenset({"PNG", "PPM", "TIFF"})
 """The formats written with more than 8 bits."""
 WITH_ALPHA: frozenset[Format] = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
 """The formats written with transparency."""
+WITH_METADATA: frozenset[Format] = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})
+"""The formats written with EXIF and a colour profile."""
 
 UNREAD: dict[str, str] = {
     ".heic": "HEIC",

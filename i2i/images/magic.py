@@ -64,7 +64,7 @@ _UNREAD: tuple[tuple[bytes, str], ...] = (
         "Targa",
     ),
 )
-_SVG = re.compile(rb"<(?:\w{1,20}:)?svg[\s>]")
+_SVG = re.compile(rb"<(?:\w{1,20}:)?svg[\s/>]")
 _TEXT = re.compile(rb"[\t\n\v\f\r\x20-\x7e\x80-\xff]+")
 
 

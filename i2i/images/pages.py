@@ -44,7 +44,7 @@ def decode(data: bytes, limits: Limits) -> Picture:
         _check_unpacked(page, data)
     turn = _tag(page, _ORIENTATION) or 1
     pixels = exif.upright(_values(page), turn)
-    picture = Picture(pixels, icc=_tag(page, _ICC), exif=_exif(data), format="TIFF")
+    picture = Picture(pixels, icc=_tag(page, _ICC), exif=_exif(data), format="TIFF", more=page.parent.is_multipage)
     last = page.extrasamples[-1] if len(page.extrasamples) else None
     if last in (tiff.PREMULTIPLIED, tiff.STRAIGHT):
         picture.pixels, picture.alpha = np.ascontiguousarray(pixels[..., :-1]), pixels[..., -1].copy()

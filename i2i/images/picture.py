@@ -49,6 +49,7 @@ class Picture:
 
     `pixels` (H, W, C) without alpha, uint8, uint16 or float32 in [0, 1], in RGB order; `alpha` (H, W) of the
     same dtype, not premultiplied, or None. `icc` is the colour profile, `exif` the block without orientation.
+    `more`: the file holds further pages or frames, which are not read.
     """
 
     pixels: Pixels
@@ -56,6 +57,7 @@ class Picture:
     icc: bytes | None = None
     exif: bytes | None = None
     format: Format = "PNG"
+    more: bool = False
 
     def channels(self, count: int) -> Pixels:
         """The pixels (H, W, count) as a network with `count` channels takes them.

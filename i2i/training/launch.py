@@ -9,6 +9,7 @@ from torch import nn
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.errors import UsageError
+from i2i.training import goal
 from i2i.training.distributed import Processes
 from i2i.training.initial import initialise
 from i2i.training.state import States
@@ -23,13 +24,14 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
     check_micro_batches(options.batch_size, options.micro_batches)
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
+    goal.parse(options.stop_when)
     channels = (options.channels_a, options.channels_b)
     if options.direction == "b2a":
         channels = channels[::-1]
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)
     data = open_datasets(options, paired=algorithm.paired, multiple=multiple, minimum=minimum)
-    check_plateau(options, data)
+    check_validation(options, data)
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True)
@@ -47,14 +49,19 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
         processes.close()
 
 
-def check_plateau(options: Any, data: Datasets) -> None:
-    """Raises `UsageError` if the learning rate is to follow a validation that never comes."""
-    if options.lr_policy != "plateau":
-        return
-    if not options.validate_every:
-        raise UsageError("lr_policy = 'plateau': follows the validation, but validate_every = 0 turns it off")
-    if data.validation is None:
-        raise UsageError(f"lr_policy = 'plateau': follows the validation, but {options.data} has no val or test split")
+def check_validation(options: Any, data: Datasets) -> None:
+    """Raises `UsageError` if something is to follow a validation that never comes."""
+    following = {
+        "lr_policy": options.lr_policy == "plateau",
+        "stop_when": bool(options.stop_when.strip()),
+        "stop_patience": options.stop_patience > 0,
+    }
+    for name in (name for name, follows in following.items() if follows):
+        what = f"{name} = {getattr(options, name)!r}: follows the validation"
+        if not options.validate_every:
+            raise UsageError(f"{what}, but validate_every = 0 turns it off")
+        if data.validation is None:
+            raise UsageError(f"{what}, but {options.data} has no val or test split")
 
 
 def check_deterministic(algorithm: Algorithm, device: torch.device) -> None:

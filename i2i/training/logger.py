@@ -1,11 +1,12 @@
 """What a run says while it trains: `log.jsonl`, TensorBoard if installed, a live line on a terminal.
 
 Losses stay on the device until `flush`; a line per step is written then. Lines have a `kind`: `step`,
-`validation` or `event`.
+`validation`, `health` or `event`.
 """
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ PLAIN_SECONDS = 30.0
 
 
 class RunLog:
-    """The log of one run folder. With `quiet` (all processes but the first) it only fetches the losses."""
+    """The log of one run folder. With `quiet` (all processes but the first) it only fetches the losses.
+
+    `ailments`: what is wrong at present, in a few words each, for the live line.
+    """
 
     def __init__(self, folder: Path, total_images: int, quiet: bool = False) -> None:
         self.folder, self.total, self.quiet = folder, total_images, quiet
@@ -32,6 +36,7 @@ class RunLog:
         self._live: Live | None = None
         self._rate = Rate()
         self._said = time.monotonic()
+        self.ailments: list[str] = []
 
     def open(self, step: int, validate_again: bool = False) -> None:
         """Continue after `step`: see `LogFile`."""
@@ -57,23 +62,26 @@ class RunLog:
             return None
         return torch.stack([value.float() for _, _, values in self._pending for value in values])
 
-    def flush(self, values: Tensor | None) -> None:
-        """Write a line per pending step; `values` is what `fetch` returned, perhaps averaged over processes."""
+    def flush(self, values: Tensor | None) -> list[dict[str, Any]]:
+        """Write a line per pending step; `values` is what `fetch` returned, perhaps averaged over processes.
+
+        Returns those lines.
+        """
         if values is None:
-            return
-        numbers = iter(values.tolist())
+            return []
+        numbers, lines = iter(values.tolist()), []
         for facts, names, _ in self._pending:
             losses = {name: next(numbers) for name in names}
             skipped = int(losses.pop("skipped", 0) > 0)
-            self._write({"kind": "step", **facts, "losses": losses, **({"skipped": 1} if skipped else {})})
+            lines.append({"kind": "step", **facts, "losses": losses, **({"skipped": 1} if skipped else {})})
+            self._write(lines[-1])
             if self._board:
                 for name, value in losses.items():
                     self._board.add_scalar(f"loss/{name}", value, facts["step"])
-        facts = self._pending[-1][0]
         self._pending.clear()
         if self._file:
             self._file.write()
-        self._show(facts, losses)
+        return lines
 
     def event(self, step: int, text: str, **facts: Any) -> None:
         """Something that happened between steps; also said on stderr."""
@@ -82,13 +90,19 @@ class RunLog:
             self._file.write()
         self.say(text)
 
-    def validation(self, step: int, epoch: int, numbers: dict[str, float]) -> None:
-        """The numbers of a validation pass."""
+    def health(self, step: int, name: str, text: str, aloud: bool = True, **facts: Any) -> None:
+        """What ails the training, or no longer does; with `aloud` also said on stderr."""
+        self._write({"kind": "health", "step": step, "name": name, "text": text, **facts})
+        if aloud:
+            self.say(f"health, step {step}: {name}: {text}")
+
+    def validation(self, step: int, epoch: int, numbers: dict[str, float], note: str = "") -> None:
+        """The numbers of a validation pass; `note` is only said."""
         self._write({"kind": "validation", "step": step, "epoch": epoch, "metrics": numbers})
         if self._board:
             for name, value in numbers.items():
                 self._board.add_scalar(f"validation/{name}", value, step)
-        self.say(f"step {step}, epoch {epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
+        self.say(f"step {step}, epoch {epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in numbers.items()) + note)
 
     def grid(self, step: int, image: Tensor) -> None:
         """A sample grid, (3, H, W) in [0, 1], for TensorBoard."""
@@ -122,21 +136,27 @@ class RunLog:
         if self._file:
             self._file.add(line)
 
-    def _show(self, facts: dict[str, Any], losses: dict[str, float]) -> None:
+    def show(self, line: dict[str, Any]) -> None:
+        """The line of a step, as `flush` returned it, on the terminal."""
         if self.quiet:
             return
         now = time.monotonic()
-        if not self._live and now - self._said < PLAIN_SECONDS and facts["images"] < self.total:
+        if not self._live and now - self._said < PLAIN_SECONDS and line["images"] < self.total:
             return
         self._said = now
-        left = max(0, self.total - facts["images"])
-        pace = f"{self._rate.value:.2f} images/s, {duration(left / self._rate.value)} left" if self._rate.value else ""
-        numbers = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        text = f"step {facts['step']}  epoch {facts['epoch']}  {facts['images']}/{self.total} images  {pace}  {numbers}"
+        text = live_line(line, self.total, self._rate.value, self.ailments)
         if self._live:
             self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
         else:
             self.say(text)
+
+
+def live_line(line: dict[str, Any], total: int, rate: float, ailments: Sequence[str] = ()) -> str:
+    """Progress, pace and losses in one line; what is wrong comes before the losses, for the end may be cut off."""
+    pace = f"{rate:.2f} images/s, {duration(max(0, total - line['images']) / rate)} left" if rate else ""
+    wrong = f"! {', '.join(ailments)} !  " if ailments else ""
+    numbers = " ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
+    return f"step {line['step']}  epoch {line['epoch']}  {line['images']}/{total} images  {pace}  {wrong}{numbers}"
 
 
 class Rate:

@@ -12,6 +12,7 @@ from i2i.training.distributed import Processes
 from i2i.training.ema import Averages
 from i2i.training.step import TrainingStep
 from i2i.training.validation import Validation
+from i2i.training.watch import Watch
 
 
 class Memory:
@@ -25,10 +26,12 @@ class Memory:
         averages: Averages | None,
         validation: Validation,
         damaged: Damaged,
+        watch: Watch,
         processes: Processes,
     ) -> None:
         self.algorithm, self.direction, self.train_step = algorithm, direction, train_step
-        self.averages, self.validation, self.damaged, self.processes = averages, validation, damaged, processes
+        self.averages, self.validation, self.damaged = averages, validation, damaged
+        self.watch, self.processes = watch, processes
 
     def collect(self, step: int, images_seen: int) -> dict[str, Any]:
         """The state; in the first process, with every process's pools."""
@@ -42,6 +45,7 @@ class Memory:
             "ema": self.averages.state() if self.averages else {},
             "pools": pools,
             "damaged": self.damaged.state(),
+            "watch": self.watch.state(),
             "step": step,
             "images_seen": images_seen,
             **self.validation.state(),
@@ -61,6 +65,7 @@ class Memory:
         deal_pools(self.algorithm, state["pools"], self.processes)
         self.validation.load_state(state)
         self.damaged.load_state(state.get("damaged", []))
+        self.watch.load_state(state.get("watch"))
         return state["step"], state["images_seen"]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Interval
 
 from i2i.data.datasets import DataOptions
+from i2i.training.goal import Metric
 from i2i.training.schedule import Policy
 
 
@@ -70,6 +71,13 @@ class TrainingOptions:
     """Epochs between two validations on the val (else test) split; 0 is off."""
     validate_images: Annotated[int, Ge(1)] = 100
     """How many images of the split a validation uses, from its first."""
+    best_metric: Metric = "l1"
+    """What the best model files (a2b-best.safetensors) are chosen by: the mean over a validation's reconstructions,
+    which are outputs against their targets in paired data, pictures translated there and back in unpaired."""
+    stop_when: str = ""
+    """Stop when a validation has reached this, e.g. "ssim>=0.62"; of several, separated by commas, all."""
+    stop_patience: Annotated[int, Ge(0)] = 0
+    """Stop after this many validations in a row that are no better by best_metric than the best; 0 never does."""
     log_every: Annotated[int, Ge(1)] = 50
     """Steps between two fetches of the losses from the device."""
     max_bad_steps: Annotated[int, Ge(1)] = 50

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from i2i import images
 from i2i.algorithms.algorithm import Algorithm
+from i2i.training.ema import Averages
 from i2i.training.options import RunOptions
+from i2i.training.validation import Validation
 from i2i.translation import model_file
 
 
@@ -47,8 +49,12 @@ def save_model_files(
     step: int,
     images_seen: int,
     metrics: dict[str, float],
+    best: bool = False,
 ) -> None:
-    """Write `<direction>.safetensors` for each of the generators to be kept. Raises `OutputError`."""
+    """Write `<direction>.safetensors`, or `<direction>-best.safetensors`, for each of the generators to be kept.
+
+    Raises `OutputError`.
+    """
     assert options.run is not None
     training = model_file.Training(
         algorithm=algorithm.name,
@@ -71,7 +77,26 @@ def save_model_files(
             dropout=algorithm.test_dropout,
             training=training,
         )
-        model_file.save(options.run / f"{direction}.safetensors", network, info)
+        model_file.save(options.run / f"{direction}{'-best' if best else ''}.safetensors", network, info)
+
+
+class ModelFiles:
+    """The generators to keep, averaged if EMA is on, and their files."""
+
+    def __init__(
+        self, algorithm: Algorithm, averages: Averages | None, options: RunOptions, validation: Validation
+    ) -> None:
+        self.algorithm, self.averages, self.options, self.validation = algorithm, averages, options, validation
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Direction, as the algorithm sees it → generator."""
+        return self.averages.networks() if self.averages else self.algorithm.translators()
+
+    def write(self, step: int, images_seen: int, best: bool = False) -> None:
+        """Write them as of `step`, with the metrics of its validation if it had one. Raises `OutputError`."""
+        what = "" if self.algorithm.paired else "reconstruction_"
+        metrics = {f"{what}{name}": value for name, value in self.validation.metrics_at(step).items()}
+        save_model_files(self.algorithm, self.networks(), self.options, step, images_seen, metrics, best)
 
 
 def dataset_name(data: Path) -> str:

@@ -89,7 +89,7 @@ class RunFolder:
         self.write("environment.json", json.dumps(environment, indent=1) + "\n")
 
     def status(self, status: str, step: int, **facts: Any) -> None:
-        """Write `status.json`: running, interrupted, preempted, finished, diverged or failed."""
+        """Write `status.json`: running, interrupted, preempted, finished, stopped, diverged or failed."""
         text = json.dumps({"status": status, "step": step, "time": _now(), "pid": os.getpid(), **facts}, indent=1)
         self.write("status.json", text + "\n")
 

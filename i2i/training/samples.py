@@ -40,19 +40,17 @@ class Observer:
             for name, net in networks.items()
         }
 
-    def grid(self, networks: dict[str, nn.Module], rows: int) -> Tensor:
-        """A row per fixed input, a column per picture of the algorithm: (3, H, W) in [0, 1]."""
+    def look(self, networks: dict[str, nn.Module], rows: int) -> list[dict[str, Tensor]]:
+        """For each fixed input the pictures of the algorithm by name, (C, H, W) in [-1, 1], on the CPU."""
         translators = self.test_time(networks)
         source = self.data.validation or self.data.train
-        cells: list[Tensor] = []
-        rows = min(rows, len(source))
+        found: list[dict[str, Tensor]] = []
         with torch.inference_mode():
-            for pair in self._pairs(source, range(rows)):
+            for pair in self._pairs(source, range(min(rows, len(source)))):
                 torch.manual_seed(0)
-                cells += [three_channels(x[0]) for x in self.algorithm.pictures(pair, translators).values()]
-        size = cells[0].shape[-2:]
-        cells = [F.interpolate(x[None], size, mode="area")[0] if x.shape[-2:] != size else x for x in cells]
-        return make_grid(torch.stack(cells), nrow=len(cells) // rows, padding=2, pad_value=1.0).clamp(0, 1)
+                pictures = self.algorithm.pictures(pair, translators)
+                found.append({name: x[0].float().cpu() for name, x in pictures.items()})
+        return found
 
     def validate(
         self, networks: dict[str, nn.Module], images_used: int, stop: Callable[[], Any]
@@ -95,6 +93,14 @@ class Observer:
             pair = dataset[t].to(self.processes.device)
             self.tell_damaged(pair.skipped)
             yield ImagePair(pair.a[None], pair.b[None], pair.skipped)
+
+
+def grid(rows: Sequence[dict[str, Tensor]]) -> Tensor:
+    """A row per fixed input, a column per picture: (3, H, W) in [0, 1]."""
+    cells = [three_channels(picture) for row in rows for picture in row.values()]
+    size = cells[0].shape[-2:]
+    cells = [F.interpolate(x[None], size, mode="area")[0] if x.shape[-2:] != size else x for x in cells]
+    return make_grid(torch.stack(cells), nrow=len(cells) // len(rows), padding=2, pad_value=1.0).clamp(0, 1)
 
 
 def three_channels(image: Tensor) -> Tensor:

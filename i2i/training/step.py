@@ -88,6 +88,7 @@ class TrainingStep:
         self.players = {name: Player(nets, options) for name, nets in algorithm.players().items()}
         self.loss_scale = LossScale(options.precision, self.device)
         self.bad_in_a_row = torch.zeros((), device=self.device)
+        self.turns: dict[str, set[str]] = {}  # player -> the names of its losses, as they were yielded
         self._buffers = [b for net in algorithm.networks().values() for b in net.buffers() if b.is_floating_point()]
 
     def set_learning_rate(self, lr: float) -> None:
@@ -105,6 +106,7 @@ class TrainingStep:
         gathered = torch.zeros((), device=self.device)
         while turns := self._next(plays):
             name, losses = turns
+            self.turns.setdefault(name, set()).update(losses)
             for key, value in losses.items():
                 record[key] = record[key] + value if key in record else value
             gathered = gathered + sum(losses.values())

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.datasets import Datasets
@@ -25,14 +25,15 @@ from i2i.training.ema import Averages
 from i2i.training.logger import RunLog
 from i2i.training.memory import Memory
 from i2i.training.options import RunOptions
-from i2i.training.outputs import save_grid, save_model_files
+from i2i.training.outputs import ModelFiles, save_grid
 from i2i.training.run_folder import RunFolder
-from i2i.training.samples import Observer
+from i2i.training.samples import Observer, grid
 from i2i.training.saver import Saver
 from i2i.training.schedule import factor
 from i2i.training.state import States, tensors
 from i2i.training.step import TrainingStep, out_of_memory, ran_out_of_memory, seed_step
 from i2i.training.validation import Validation
+from i2i.training.watch import Watch
 
 FLUSH_SECONDS = 2.0
 
@@ -54,7 +55,7 @@ class Trainer:
         self.train_step = TrainingStep(algorithm, options, processes)
         self.averages = Averages(algorithm.translators(), options.ema) if options.ema else None
         self.signals = Signals()
-        self.step = self.images_seen = 0
+        self.step = self.images_seen = self.began = 0
         self.save_due = self.started = False
         self.folder = RunFolder(options.run)
         self.states = States(options.run, options.keep_last, options.keep_every)
@@ -62,10 +63,19 @@ class Trainer:
         self.damaged = Damaged(self.log, processes)
         self.observer = Observer(algorithm, data, processes, lambda names: self.damaged.tell(self.step, names))
         self.validation = Validation(options, self.observer, processes, self.signals)
+        self.watch = Watch(algorithm, self.train_step.turns, data.train, options, self.log, processes)
         self.memory = Memory(
-            algorithm, options.direction, self.train_step, self.averages, self.validation, self.damaged, processes
+            algorithm,
+            options.direction,
+            self.train_step,
+            self.averages,
+            self.validation,
+            self.damaged,
+            self.watch,
+            processes,
         )
-        self.saver = Saver(self.states, self.log, processes, options.save_minutes)
+        self.model_files = ModelFiles(algorithm, self.averages, options, self.validation)
+        self.saver = Saver(self.states, self.model_files, self.validation, self.log, processes, options.save_minutes)
 
     def fit(self) -> None:
         """Train to the end. Raises `Interrupted` after a signal, and what the data raise, once a state is saved."""
@@ -96,6 +106,7 @@ class Trainer:
         if found:
             self.step, self.images_seen = self.memory.restore(found[1])
             self.saver.saved_step = self.step
+        self.began = self.step
         if len(steps := set(self.processes.gather_everywhere(self.step))) > 1:
             raise ModelError(f"{self.folder.path}: not all processes see the same state, but those of steps {steps}")
         for network in self.algorithm.networks().values():
@@ -114,12 +125,15 @@ class Trainer:
     def _loop(self) -> None:
         self.flushed_at = time.monotonic()
         self._validate_if_due()
+        if self.validation.reached(self.step):
+            return
         stream = self._batches()
         with contextlib.closing(cast(Any, stream)):  # workers end before the run's end is told
             for batch in stream:
                 epoch = self.images_seen // self.epoch_length
                 lr = self._learning_rate(epoch)
                 self.train_step.set_learning_rate(lr)
+                self.watch.crops(self.step + 1, batch, self.images_seen)
                 losses = self._one_step(batch)
                 self.step += 1
                 self.images_seen += self.images_per_step
@@ -127,6 +141,8 @@ class Trainer:
                 self.log.step(facts | ({"damaged": list(batch.skipped)} if batch.skipped else {}), losses)
                 self.damaged.tell(self.step, batch.skipped)
                 self._after_step(epoch)
+                if self.validation.reached(self.step):
+                    return
 
     def _batches(self) -> Iterator[ImagePair]:
         options = self.options
@@ -201,11 +217,14 @@ class Trainer:
         values = self.log.fetch()
         if values is not None:
             self.processes.average_([values])
-        self.log.flush(values)
+        if lines := self.log.flush(values):
+            self.watch.steps(lines)
+            self.log.show(lines[-1])
         if float(self.train_step.bad_in_a_row) >= self.options.max_bad_steps:
-            raise self._diverged(f"{self.options.max_bad_steps} steps in a row were not finite")
+            raise self._diverged(f"{self.options.max_bad_steps} steps in a row were not finite{self.watch.blame()}")
 
     def _diverged(self, what: str) -> DivergedError:
+        self.watch.summary(self.step)
         steps = self.states.steps()
         last = f"the last good state is {self.states.path(steps[-1])}" if steps else "no state was saved before"
         return DivergedError(
@@ -213,13 +232,11 @@ class Trainer:
             "helps, or --precision bf16 in place of fp16."
         )
 
-    def _kept(self) -> dict[str, nn.Module]:
-        """The generators to keep: the averaged ones if EMA is on."""
-        return self.averages.networks() if self.averages else self.algorithm.translators()
-
     def _sample(self) -> None:
         with self._steps_kept():
-            picture = self.observer.grid(self._kept(), self.options.samples)
+            rows = self.observer.look(self.model_files.networks(), self.options.samples)
+        self.watch.look(self.step, rows)
+        picture = grid(rows)
         try:
             save_grid(self.folder.path / "samples" / f"step-{self.step:08d}.png", picture)
         except (OutputError, OSError) as error:
@@ -230,17 +247,15 @@ class Trainer:
         if not self.validation.due:
             return
         with self._steps_kept():
-            numbers = self.validation.run(self._kept(), self.step)
+            numbers = self.validation.run(self.model_files.networks(), self.step)
         if numbers is None:  # not one step further: it is of these weights, first thing after the resume
             self._stop(self.signals.received)
-        self.log.validation(self.step, self.images_seen // self.epoch_length, numbers)
-        if self.step != self.saver.saved_step:
+        best = f" (the best {self.options.best_metric} so far)" if self.validation.improved else ""
+        self.log.validation(self.step, self.images_seen // self.epoch_length, numbers, best)
+        if self.step == self.saver.saved_step:
+            self.saver.measured(self.step, self.images_seen)
+        else:
             self.save_due |= self.validation.improved
-            return
-        if self.processes.first:  # first thing after a resume: to write the state again would put it at risk
-            with contextlib.suppress(OutputError):
-                self.states.measured(self.step, self.validation.metric_at(self.step))
-        self.validation.saved(self.step)
 
     def _save(self) -> None:
         self.save_due = False
@@ -249,17 +264,10 @@ class Trainer:
         (broken,) = self.processes.agree([int(not finite(list(tensors(state))))])
         if broken:
             raise self._diverged("weights are not finite")
-        self.saver.save(self.step, state, self.validation.metric_at(self.step), self._save_model_files)
-        if not self.saver.missed:
-            self.validation.saved(self.step)
-
-    def _save_model_files(self) -> None:
-        metric = self.validation.metric_at(self.step)
-        metrics = {} if metric is None else {"l1": metric}
-        save_model_files(self.algorithm, self._kept(), self.options, self.step, self.images_seen, metrics)
+        self.saver.save(self.step, self.images_seen, state)
 
     def _stop(self, number: int) -> NoReturn:
-        self.damaged.count(self.step)
+        self._account()
         if self.step != self.saver.saved_step:
             self._save()
         if self.saver.missed:
@@ -269,17 +277,36 @@ class Trainer:
             self.folder.status(status_for(number), self.step)
         raise interrupted(number, "to go on, run the same command again" if self.processes.first else "")
 
-    def _finish(self) -> None:
+    def _account(self) -> None:
+        self._flush()
         self.damaged.count(self.step)
+        self.watch.summary(self.step)
+
+    def _finish(self) -> None:
+        self._account()
         if self.step != self.saver.saved_step:
             self._save()
         elif self.processes.first:
-            self._save_model_files()  # a kill may have come between the state and them
+            self.model_files.write(self.step, self.images_seen)  # a kill may have come between the state and them
         if self.saver.missed:
             raise OutputError(f"trained to the end, but the state of step {self.step} could not be saved")
         if self.processes.first:
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        reason = self.validation.reached(self.step)
+        if self.images_seen >= self.total_images or not reason:
             self.folder.status("finished", self.step)
             self.log.say(f"finished after {self.step} steps: {self.folder.path}")
+            return
+        self.folder.status("stopped", self.step, reason=reason)
+        if self.step > self.began:
+            self.log.event(self.step, f"stopped after {self.step} steps: {reason}: {self.folder.path}")
+        else:
+            self.log.say(
+                f"stopped already, after {self.step} steps: {reason}: {self.folder.path}. To go on, change "
+                "--stop-when or --stop-patience"
+            )
 
 
 def best_memory_format(device: torch.device) -> torch.memory_format:

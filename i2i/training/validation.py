@@ -1,11 +1,13 @@
-"""When to measure on the held-out split, what came out last, and what the learning rate makes of it."""
+"""When to measure on the held-out split, what came out, which was best, and whether that is enough."""
 
 import math
 from typing import Any
 
 from torch import nn
 
+from i2i.errors import UsageError
 from i2i.signals import Signals
+from i2i.training import goal
 from i2i.training.distributed import Processes
 from i2i.training.options import RunOptions
 from i2i.training.samples import Observer
@@ -13,22 +15,53 @@ from i2i.training.schedule import Plateau
 
 
 class Validation:
-    """The metric is the mean L1 of the last validation; it belongs to the weights of that very step.
+    """Metrics are means over the reconstructions of a validation; they belong to the weights of that very step.
 
-    `improved`: whether the last validation, if its metric is finite, is better than every saved state's.
+    A score is the best metric's value, turned so that lower is better. `improved`: whether the last validation,
+    if its score is finite, is better than every saved state's.
     """
 
     def __init__(self, options: RunOptions, observer: Observer, processes: Processes, signals: Signals) -> None:
         self.options, self.observer, self.processes, self.signals = options, observer, processes, signals
+        self.conditions = goal.parse(options.stop_when)
         self.plateau = Plateau(options.patience)
         self.due = False
         self.improved = False
-        self._measured: tuple[int, float] | None = None
-        self._best = math.inf
+        self._measured: tuple[int, dict[str, float]] | None = None
+        self._best = math.inf  # of the saved states
+        self._record, self._stalled = math.inf, 0  # of all validations, and how many came since
 
-    def metric_at(self, step: int) -> float | None:
-        """The metric of the weights of `step`, if they were validated and it is finite."""
-        return self._measured[1] if self._measured and self._measured[0] == step else None
+    def metrics_at(self, step: int) -> dict[str, float]:
+        """Metric → mean of the weights of `step`, those that are finite; empty if they were not validated."""
+        return self._measured[1] if self._measured and self._measured[0] == step else {}
+
+    def score_at(self, step: int) -> float | None:
+        """The score of the weights of `step`, if they were validated and it is finite."""
+        score = goal.score(self.options.best_metric, self.metrics_at(step))
+        return score if math.isfinite(score) else None
+
+    def best_at(self, step: int) -> bool:
+        """Whether the weights of `step` are better than every saved state's."""
+        score = self.score_at(step)
+        return score is not None and score < self._best
+
+    def reached(self, step: int) -> str:
+        """Why the training may end at `step`; empty if it may not."""
+        metrics = self.metrics_at(step)
+        if self.conditions and all(condition.holds(metrics) for condition in self.conditions):
+            values = ", ".join(f"{c.metric} is {metrics[c.metric]:.4g}" for c in self.conditions)
+            return f"{', '.join(map(str, self.conditions))} is reached: {values} ({self.measures()})"
+        if self.options.stop_patience and self._stalled >= self.options.stop_patience:
+            name = self.options.best_metric
+            best = goal.value(name, self._record)
+            return f"{name} has not got better than {best:.4g} for {self._stalled} validations ({self.measures()})"
+        return ""
+
+    def measures(self) -> str:
+        """What the metrics are of."""
+        if self.observer.algorithm.paired:
+            return "outputs against their targets"
+        return "pictures restored from their translations; how good those look, it cannot tell"
 
     def epoch_ended(self, epoch: int) -> None:
         """To be called when `epoch` epochs are done."""
@@ -45,32 +78,49 @@ class Validation:
         if numbers is None:
             return None
         self.due = False
-        distances = [value for name, value in numbers.items() if name.endswith("/l1")]
-        metric = sum(distances) / len(distances)
-        self._measured = (step, metric) if math.isfinite(metric) else None
-        self.improved = metric < self._best  # false for NaN
-        self.plateau.update(metric)
+        self._judge(goal.means(numbers), step)
         return numbers
 
+    def _judge(self, means: dict[str, float], step: int) -> None:
+        wanted = {self.options.best_metric, *(condition.metric for condition in self.conditions)}
+        if missing := sorted(wanted - means.keys()):
+            raise UsageError(f"{missing[0]}: the held-out pictures are too small for it (11 pixels a side)")
+        self._measured = (step, {name: value for name, value in means.items() if math.isfinite(value)})
+        self.improved = self.best_at(step)
+        self.plateau.update(means["l1"])
+        score = goal.score(self.options.best_metric, means)
+        self._stalled = 0 if score < self._record else self._stalled + 1  # NaN is no progress
+        self._record = score if self._stalled == 0 else self._record
+
     def saved(self, step: int) -> None:
-        """To be called when the state of `step` is on the disk with its metric: only then is it the one to beat."""
-        metric = self.metric_at(step)
-        if metric is not None:
-            self._best = min(self._best, metric)
+        """To be called when the state of `step` is on the disk with its score: only then is it the one to beat."""
+        score = self.score_at(step)
+        if score is not None:
+            self._best = min(self._best, score)
 
     def state(self) -> dict[str, Any]:
-        measured = list(self._measured) if self._measured else None
         return {
             "plateau": self.plateau.state(),
             "validation_due": self.due,
-            "measured": measured,
+            "measured": list(self._measured) if self._measured else None,
+            "best_by": self.options.best_metric,
             "best_metric": self._best,
+            "record": self._record,
+            "stalled": self._stalled,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Raises `UsageError` if the best was chosen by another metric so far."""
         self.plateau.load_state(state["plateau"])
         self.due = state["validation_due"]
-        measured = state.get("measured")
-        self._measured = (measured[0], measured[1]) if measured else None
-        self._best = state.get("best_metric", math.inf)
+        if measured := state.get("measured"):
+            step, metrics = measured  # before there was a choice, the mean L1 alone
+            self._measured = (step, metrics if isinstance(metrics, dict) else {"l1": metrics})
+        by, self._best = state.get("best_by", "l1"), state.get("best_metric", math.inf)
+        if by != self.options.best_metric and math.isfinite(self._best):
+            raise UsageError(
+                f"best_metric = {self.options.best_metric!r}: this run has chosen its best by {by!r} so far, and a "
+                f"run keeps to one: give --best-metric {by}, or another --run"
+            )
+        self._record, self._stalled = state.get("record", self._best), state.get("stalled", 0)
         self.saved(state["step"])

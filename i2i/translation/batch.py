@@ -10,10 +10,11 @@ from i2i import __version__
 from i2i.atomic import remove_strays
 from i2i.config import from_mapping, option_names, to_mapping
 from i2i.errors import OutputError
+from i2i.translation.job import Job, Plan, shown
 from i2i.translation.options import FolderOptions
-from i2i.translation.pipeline import Pipeline, Progress, Stop
-from i2i.translation.plan import Inputs, Job, Plan, Source, plan, shown
-from i2i.translation.report import Report, records_of
+from i2i.translation.pipeline import Pipeline, Stop
+from i2i.translation.plan import Inputs, Source, plan
+from i2i.translation.report import Progress, Report, records_of
 from i2i.translation.translator import Translator, load_translator
 
 Style = str | PathLike[str] | Translator

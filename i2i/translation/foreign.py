@@ -24,7 +24,7 @@ from i2i.networks import NetworkConfig
 from i2i.networks.blocks import conv_bias
 from i2i.translation.metadata import MAX_TENSORS
 from i2i.translation.pickles import check_file
-from i2i.translation.reference import KNOWN, Shapes, listing, recognised
+from i2i.translation.reference import KNOWN, Shapes, listing, looks_known, recognised
 from i2i.translation.weights import refuse_changed_filters, refuse_hostile, refuse_nonfinite
 
 StateDict = dict[str, Tensor]
@@ -37,13 +37,13 @@ def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfi
     The state dict may also be the only one among the entries of a dict, such as `{"state_dict": …, "epoch": 3}`.
     Tensors keep their dtype and lie on the CPU. `dropout` as for `convert`. No code in the file is ever run.
     Raises `ModelError` naming the file for anything but such weights, all of them dense, floating and finite,
-    at most 10 000 tensors and 4 GiB. A flipped bit is noticed by the checksums of a zip file; files of torch
-    before 1.6 have none.
+    at most 10 000 tensors, 4 GiB, and no larger than the file. A flipped bit is noticed by the checksums of a
+    zip file; files of torch before 1.6 have none.
     """
     path = Path(path)
     try:
-        state_dict = _read(path)
-        refuse_hostile(state_dict)
+        state_dict, size = _read(path)
+        refuse_hostile(state_dict, size)
         config, weights = convert(state_dict, dropout=dropout)
         refuse_nonfinite(weights)
     except ModelError as error:
@@ -59,8 +59,8 @@ def build(config: NetworkConfig, weights: StateDict) -> nn.Module:
     return network.eval()
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
-    check_file(path)
+def _read(path: Path) -> tuple[Mapping[Any, Any], int]:
+    size = check_file(path)
     try:
         # not mapped into memory: a mapped file that shrinks under us would kill the process
         with warnings.catch_warnings(action="ignore"):
@@ -69,22 +69,36 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         raise ModelError(f"cannot be read as a checkpoint: {_reason(error)}") from None
     if not isinstance(content, Mapping):
         raise ModelError(f"holds a {type(content).__name__}, not a state dict; expected {KNOWN}")
-    return _unwrapped(content)
+    return _unwrapped(_as_dict(content)), size
 
 
-def _unwrapped(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The one state dict among the entries of a training's checkpoint, whatever its key."""
-    if any(isinstance(value, Tensor) for value in content.values()):
+def _as_dict(content: Mapping[Any, Any]) -> dict[Any, Any]:
+    if set(getattr(content, "__dict__", {})) - {"_metadata"}:  # they could replace its methods
+        raise ModelError("holds a dict with attributes, not a plain state dict")
+    return dict(content)
+
+
+def _unwrapped(content: dict[Any, Any]) -> Mapping[Any, Any]:
+    """The one state dict among the entries of a training's checkpoint, whatever its key.
+
+    The names of a known network tell it; without them, that it holds tensors alone.
+    """
+    if _looks_known(content):
         return content
-    found = {
-        key: value
-        for key, value in content.items()
-        if isinstance(value, Mapping) and value and all(isinstance(entry, Tensor) for entry in value.values())
-    }
+    nested = {key: _as_dict(value) for key, value in content.items() if isinstance(value, Mapping)}
+    found = {key: value for key, value in nested.items() if _looks_known(value)}
+    if not found:
+        if any(isinstance(value, Tensor) for value in content.values()):
+            return content
+        found = {k: v for k, v in nested.items() if v and all(isinstance(entry, Tensor) for entry in v.values())}
     if len(found) > 1:
         names = ", ".join(repr(key)[:60] if isinstance(key, str) else type(key).__name__ for key in list(found)[:6])
         raise ModelError(f"holds {len(found)} state dicts ({names}); save the one that is meant to a file of its own")
     return next(iter(found.values()), content)
+
+
+def _looks_known(content: Mapping[Any, Any]) -> bool:
+    return looks_known({_without_prefix(key) for key in content if isinstance(key, str)})
 
 
 def _reason(error: Exception) -> str:
@@ -168,11 +182,15 @@ def _without_prefixes(state_dict: Mapping[str, Any]) -> StateDict:
         if not isinstance(key, str) or not isinstance(value, Tensor):
             entry = repr(key[:80]) if isinstance(key, str) else f"of type {type(key).__name__}"
             raise ModelError(f"entry {entry} is a {type(value).__name__}, not a tensor; expected {KNOWN}")
-        name = re.sub(r"^(module\.|_orig_mod\.)+", "", key)
+        name = _without_prefix(key)
         if name in tensors:
             raise ModelError(f"{name} occurs twice, with and without the prefix of a wrapper")
         tensors[name] = value
     return tensors
+
+
+def _without_prefix(key: str) -> str:
+    return re.sub(r"^(module\.|_orig_mod\.)+", "", key)
 
 
 def _without_instance_statistics(tensors: StateDict) -> StateDict:

@@ -2,6 +2,8 @@
 
 import json
 import stat
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ MAX_HEADER_BYTES = 8 << 20
 MAX_INFO_BYTES = 1 << 20
 MAX_JSON_DEPTH = 16
 MAX_TENSORS = 10_000
+MAX_TEXT = 1000
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,10 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def strict_json(text: str | bytes) -> dict[str, Any]:
-    """The JSON object in `text`: at most 1 MiB and 16 levels, no key twice, no NaN. Raises `ModelError`."""
+    """The JSON object in `text`: at most 1 MiB and 16 levels, no key twice, no NaN.
+
+    A text in it has at most 1000 characters and no line break or control character. Raises `ModelError`.
+    """
     if len(text) > MAX_INFO_BYTES:
         raise ModelError(f"its description has {len(text)} characters; at most {MAX_INFO_BYTES} are accepted")
     try:
@@ -64,7 +70,26 @@ def strict_json(text: str | bytes) -> dict[str, Any]:
         raise ModelError("its description is not a JSON object")
     if _deeper_than(values, MAX_JSON_DEPTH):
         raise ModelError(f"its description is deeper than {MAX_JSON_DEPTH} levels")
+    for part in _texts(values):
+        if len(part) > MAX_TEXT:
+            raise ModelError(f"its description has a text of {len(part)} characters; at most {MAX_TEXT} are accepted")
+        if without_controls(part) != part:
+            raise ModelError(f"its description has a control character in {part[:80]!a}")
     return values
+
+
+def without_controls(text: str) -> str:
+    """`text` with `_` for each line break, control character and byte that was no UTF-8."""
+    return "".join("_" if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
+
+
+def _texts(values: Any) -> Iterator[str]:
+    """All keys and values that are texts."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, dict | list):
+        for item in [*values, *values.values()] if isinstance(values, dict) else values:
+            yield from _texts(item)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def load(path: Path | str) -> tuple[nn.Module, ModelInfo]:
     try:
         header = read_header(path)
         info, digest = parse(document(header.metadata))
+        info = info.completed()
         return load_network(path, header, info, digest), info
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None

@@ -7,14 +7,16 @@ The same JSON document stands in a model file (metadata key `i2i`) and in the `c
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge
 
 from i2i import __version__
 from i2i.config import from_mapping, nearest, to_mapping
 from i2i.errors import ModelError, UsageError
-from i2i.translation.metadata import MAX_INFO_BYTES, read_bounded, read_header, strict_json
+from i2i.translation.metadata import MAX_INFO_BYTES, read_bounded, read_header, strict_json, without_controls
 
 if TYPE_CHECKING:
     from i2i.networks import GeneratorConfig
@@ -31,14 +33,15 @@ WEIGHTS_NAME = "model.safetensors"
 class Training:
     """Where the weights come from. `dataset` is the name of the data set, never a path.
 
-    `version` and `commit` are those of the i2i that trained; `commit` is empty unless it ran from a checkout.
+    `version` and `commit` are those of the i2i that trained: `describe` fills `version` in, and it is empty where
+    it is not known; `commit` is empty unless i2i ran from a checkout.
     """
 
     algorithm: str = ""
     dataset: str = ""
-    steps: int = 0
-    images_seen: int = 0
-    version: str = __version__
+    steps: Annotated[int, Ge(0)] = 0
+    images_seen: Annotated[int, Ge(0)] = 0
+    version: str = ""
     commit: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -53,7 +56,8 @@ class ModelInfo:
 
     `network` and `config` build it. It takes pictures of `input_domain` to `output_domain`, in `value_range`,
     height and width multiples of `size_multiple`. At translation, batch norm uses the `statistics` of the
-    picture (`batch`) or of the training (`running`), and `dropout` says whether its noise stays on.
+    picture (`batch`) or of the training (`running`), and `dropout` says whether its noise, if it has any,
+    stays on.
     """
 
     network: str
@@ -82,9 +86,18 @@ class ModelInfo:
             config = from_mapping(cls, self.config, f"network {self.network}")
         except UsageError as error:
             raise ModelError(str(error)) from None
+        _refuse_conversions(f"network {self.network}", self.config, to_mapping(config))
         if self.size_multiple != config.size_multiple:
             raise ModelError(f"size_multiple {self.size_multiple}; this {self.network} has {config.size_multiple}")
         return config
+
+    def completed(self) -> "ModelInfo":
+        """With each value of the configuration spelled out, and no dropout where the network has none.
+
+        Raises `ModelError` as `network_config` does. (This imports torch.)
+        """
+        config = self.network_config()
+        return replace(self, config=to_mapping(config), dropout=self.dropout and config.dropout)
 
 
 def describe(
@@ -98,8 +111,13 @@ def describe(
     training: Training | None = None,
     licence: str = "",
 ) -> ModelInfo:
-    """The description of a generator, or of its configuration; domains are called A and B unless they have names."""
+    """The description of a generator of this i2i, or of its configuration.
+
+    Domains are called A and B unless they have names; `dropout` is of no effect for a network without any.
+    """
     config: Any = getattr(network, "config", network)
+    training = training or Training()
+    dataset = without_controls(training.dataset)  # a folder's name, which can be anything
     return ModelInfo(
         network=config.kind,
         config=to_mapping(config),
@@ -108,8 +126,8 @@ def describe(
         output_domain=output_domain or direction[2].upper(),
         size_multiple=config.size_multiple,
         statistics=statistics,
-        dropout=dropout,
-        training=training or Training(),
+        dropout=dropout and config.dropout,
+        training=replace(training, dataset=dataset, version=training.version or __version__),
         licence=licence,
     )
 
@@ -159,12 +177,30 @@ def _info(values: dict[str, Any]) -> ModelInfo:
         training = values.get("training", {})
         if not isinstance(training, dict):
             raise ModelError("training: not a JSON object")
-        info = from_mapping(ModelInfo, values | {"training": from_mapping(Training, training, "training")})
+        origin = from_mapping(Training, training, "training")
+        info = from_mapping(ModelInfo, values | {"training": origin})
     except (UsageError, TypeError) as error:
         raise ModelError(f"its description cannot be used: {error}") from None
+    _refuse_conversions("training", training, to_mapping(origin))
+    _refuse_conversions("its description", values, to_mapping(info) | {"training": training})
     if tuple(info.value_range) != (-1.0, 1.0):
         raise ModelError(f"value_range {info.value_range}; format {FORMAT_VERSION} has (-1.0, 1.0)")
     return info
+
+
+def _refuse_conversions(where: str, given: Mapping[str, Any], read: Mapping[str, Any]) -> None:
+    """JSON has types: in a value that had to be converted, such as `"1"` for a width, somebody has meddled."""
+    for name, value in given.items():
+        if not _same(value, read[name]):
+            raise ModelError(f"{where}: {name} = {value!r} is not of its type, which that of {read[name]!r} is")
+
+
+def _same(given: Any, read: Any) -> bool:
+    if isinstance(given, dict) and isinstance(read, dict):
+        return given.keys() == read.keys() and all(_same(value, read[key]) for key, value in given.items())
+    if isinstance(given, list) and isinstance(read, list):
+        return len(given) == len(read) and all(map(_same, given, read))
+    return (type(given) is type(read) or (type(given), type(read)) == (int, float)) and bool(given == read)
 
 
 def to_json(info: ModelInfo, sha256: str, indent: int | None = None) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -15,9 +16,19 @@ def seed_of(picture: Tensor, seed: int = 0) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=7, key=key).digest(), "little")
 
 
+# the generators belong to the process
+_ALONE = threading.Lock()
+
+
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Random numbers on the CPU and on `device` that follow from `seed`; the random states are restored."""
+    with _ALONE, _restored(seed, device):
+        yield
+
+
+@contextlib.contextmanager
+def _restored(seed: int, device: torch.device) -> Iterator[None]:
     apple = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # `torch.manual_seed` would reseed every GPU, beyond what is restored

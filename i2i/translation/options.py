@@ -8,7 +8,8 @@ from annotated_types import Interval
 from i2i.errors import UsageError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-OutputFormat = Literal["png", "jpg", "webp", "tiff", "bmp", "avif", "ppm"]
+OutputFormat = Literal["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "avif", "ppm"]
+_LOSSY = ("jpg", "jpeg", "webp", "avif")
 
 MAX_SIDE = 65_535
 
@@ -81,5 +82,7 @@ class FolderOptions(ModelOptions):
         for name in ("overwrite", "skip_existing", "format"):
             if self.in_place and getattr(self, name):
                 raise UsageError(f"in_place and {name} contradict each other")
+        if self.quality is not None and self.format not in (None, *_LOSSY):
+            raise UsageError(f"quality = {self.quality}: {self.format} loses nothing, and has none")
         if self.overwrite and self.skip_existing:
             raise UsageError("overwrite and skip_existing contradict each other")

@@ -1,27 +1,47 @@
 """What a file of `torch.save` would call when it is read, found without running any of it; needs no torch.
 
-torch's restricted unpickler refuses code, but knows constructors that no weights need, and some of them make
-a file of a hundred bytes take any amount of memory. So their names are looked for first.
+torch's restricted unpickler refuses code, but knows constructors that no weights need: some make a file of a
+hundred bytes take any amount of memory, others replace the methods of a tensor. So a pickle is first gone through
+with names in place of objects, and may call nothing but what rebuilds dense tensors from stored bytes.
 """
 
 import pickletools
+import re
 import zipfile
-from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from i2i.errors import ModelError
 from i2i.translation.metadata import MAX_FILE_BYTES, regular_file
 
 MAX_PICKLE_BYTES = 16 << 20
 _LEGACY_PICKLES = 5  # magic number, version, system, the object, the keys of its storages
+_TENSORS = {f"torch._utils {name}" for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")}
+_DICT = "collections OrderedDict"
+_STORAGE = re.compile(r"torch(\.cuda)? [A-Z][A-Za-z0-9]*Storage|torch\.storage (Typed|Untyped)Storage")
+_PLAIN = re.compile(
+    "PROTO|STOP|MARK|NONE|NEWFALSE|NEWTRUE|BININT[12]?|LONG1|BINFLOAT|BINPERSID|EMPTY_(DICT|LIST|TUPLE)|TUPLE[123]?"
+)
 
 
-def check_file(path: Path) -> None:
+@dataclass(frozen=True)
+class _Global:
+    """`module name`; of the objects of a pickle, only it and texts are told apart."""
+
+    name: str
+
+
+_ORDERED = object()  # an OrderedDict
+_MARK = object()
+_OTHER = object()
+
+
+def check_file(path: Path) -> int:
     """Refuse what `torch.load` should not see: damage, zip bombs, and pickles that call more than weights need.
 
-    Raises `ModelError`, without the file's name.
+    The size of the file in bytes. Raises `ModelError`, without the file's name.
     """
     size = regular_file(path)
     try:
@@ -30,28 +50,74 @@ def check_file(path: Path) -> None:
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}") from None
     try:
-        for name in _called(pickles):
-            if not _rebuilds_tensors(name):
-                found = name.replace(" ", ".")[:80]
-                raise ModelError(f"it holds code or objects ({found}), not weights alone; such files are never run")
-    except ValueError:  # of pickletools
+        for pickle in pickles:
+            _check(pickle)
+    except (ValueError, LookupError):  # of pickletools, or of a stack or memo that does not hold what is asked for
         raise ModelError("damaged or not written by torch.save") from None
+    return size
 
 
-def _rebuilds_tensors(name: str) -> bool:
-    module, _, leaf = name.partition(" ")
-    if module == "collections":
-        return leaf == "OrderedDict"
-    return module.partition(".")[0] == "torch" and leaf != "Tensor"  # which would make one of any size
+def _check(pickle: BytesIO) -> None:
+    """Go through the opcodes that torch's unpickler knows and `torch.save` writes, as an unpickler does."""
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    argument: Any
+    for opcode, argument, _ in pickletools.genops(pickle):
+        match opcode.name:
+            case "GLOBAL":
+                if not (argument in _TENSORS or argument == _DICT or _STORAGE.fullmatch(argument)):
+                    raise _refused(argument, stack)
+                stack.append(_Global(argument))
+            case "BINUNICODE" | "SHORT_BINSTRING":
+                stack.append(argument)
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "REDUCE":
+                _, function = stack.pop(), stack.pop()
+                stack.append(_result(function, stack))
+            case "BUILD":
+                del stack[-1]
+                if stack[-1] is not _ORDERED:
+                    raise _refused("BUILD", stack[:-1])
+            case "APPEND" | "SETITEM":
+                del stack[-1 if opcode.name == "APPEND" else -2 :]
+            case "APPENDS" | "SETITEMS":
+                _pop_mark(stack)
+            case name if _PLAIN.fullmatch(name):
+                _apply(opcode, stack)
+            case name:
+                raise _refused(name, stack)
 
 
-def _called(pickles: list[BytesIO]) -> Iterator[str]:
-    for pickle in pickles:
-        for opcode, argument, _ in pickletools.genops(pickle):
-            if opcode.name in ("GLOBAL", "INST"):
-                yield str(argument)
-            elif opcode.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-                yield opcode.name
+def _result(function: Any, stack: list[Any]) -> Any:
+    """What calling it gives. A storage is only ever named, in the reference to its bytes: called, it takes memory."""
+    name = function.name if isinstance(function, _Global) else "REDUCE"
+    if name != _DICT and name not in _TENSORS:
+        raise _refused(name, stack)
+    return _ORDERED if name == _DICT else _OTHER
+
+
+def _apply(opcode: pickletools.OpcodeInfo, stack: list[Any]) -> None:
+    if pickletools.markobject in opcode.stack_before:
+        _pop_mark(stack)
+    else:
+        for _ in opcode.stack_before:
+            stack.pop()
+    stack += [_MARK if pushed is pickletools.markobject else _OTHER for pushed in opcode.stack_after]
+
+
+def _pop_mark(stack: list[Any]) -> None:
+    while stack.pop() is not _MARK:
+        pass
+
+
+def _refused(name: str, stack: list[Any]) -> ModelError:
+    """The key under which it would be stored is what lies beneath it."""
+    key = f"{stack[-1][:80]}: " if stack and isinstance(stack[-1], str) else ""
+    found = name.replace(" ", ".")[:80]
+    return ModelError(f"{key}it holds code or objects ({found}), not weights alone; such files are never run")
 
 
 def _of_zip(opened: BinaryIO, size: int) -> list[BytesIO]:

@@ -10,6 +10,7 @@ from i2i.errors import UsageError
 from i2i.images import Picture, Pixels, with_depth
 
 _PLAIN_MODES = {"L", "LA", "RGB", "RGBA"}
+_PLAINER = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
 
 
 def split_alpha(pixels: Pixels) -> Picture:
@@ -34,7 +35,7 @@ def from_pil(image: Image.Image) -> Picture:
     try:
         if image.mode not in _PLAIN_MODES and not image.mode.startswith("I;16"):
             icc = None if image.mode == "CMYK" else icc
-            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+            image = image.convert(_PLAINER.get(image.mode) or ("RGBA" if "transparency" in image.info else "RGB"))
         pixels = native(np.asarray(image))
     except (OSError, ValueError, SyntaxError) as error:  # a file that was opened only now turns out damaged
         raise UsageError(f"a PIL image of mode {image.mode} that cannot be read: {error}") from None

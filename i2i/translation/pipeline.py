@@ -6,22 +6,21 @@ alone, never from who is first; so the results are those of doing one after the 
 
 import errno
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
 from i2i.errors import I2IError, ImageError, OutputError, SomeFailed
 from i2i.images import Picture, probe, read, write
+from i2i.translation.job import Job, shown
 from i2i.translation.options import FolderOptions
-from i2i.translation.plan import Job, shown
-from i2i.translation.report import Record, changes
+from i2i.translation.report import Progress, Record, changes
 from i2i.translation.translator import Translator, resized
 
-Progress = Callable[[int, int, Path], object]
 Stop = Callable[[], bool]
 
 QUEUE_PIXELS = 32 << 20
@@ -120,6 +119,8 @@ class Pipeline:
 
     def _read(self, job: Job) -> Picture:
         picture = read(job.source)
+        if picture.more and self.options.in_place:
+            raise ImageError("further pages or frames in it would be lost; without --in-place the first is translated")
         return picture if self.options.alpha == "keep" else picture.over(self.options.alpha)
 
     def _next_batch(self) -> list[tuple[_Read, Picture]]:
@@ -170,7 +171,9 @@ class Pipeline:
         except OSError as error:
             raise OutputError(f"{shown(job.target.parent)}: cannot be created: {error.strerror}") from error
         try:
-            write(job.target, result, self.options.quality)
+            # what takes the place of a private picture is as private
+            mode = stat.S_IMODE(job.source.stat().st_mode) if self.options.in_place else None
+            write(job.target, result, self.options.quality, mode)
         except OutputError as error:
             cause = error.__cause__
             too_long = isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG

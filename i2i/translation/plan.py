@@ -4,46 +4,22 @@ import hashlib
 import os
 import stat
 import sys
-import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-from i2i.cli import printable
 from i2i.config import nearest
 from i2i.data.folders import listed, walk
 from i2i.errors import InputError, UsageError
-from i2i.images import SUFFIXES, UNREAD, written_suffix
+from i2i.images import SUFFIXES, UNREAD, WRITTEN, written_suffix
+from i2i.translation.collisions import real, without_collisions
+from i2i.translation.job import Job, Plan, shown
 from i2i.translation.options import FolderOptions
 
 Source = str | PathLike[str]
 Inputs = Source | Sequence[Source]
 STDIN = "-"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture to translate, and where the result goes; `refused` says why it cannot be read, if so.
-
-    `name` is the path within the output folder that it would have had alone, the same on every machine.
-    """
-
-    source: Path
-    target: Path
-    name: Path
-    refused: str = ""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The work, in its order: `todo`, `skipped` (their results exist); `other` files were no pictures."""
-
-    todo: tuple[Job, ...]
-    skipped: tuple[Job, ...] = ()
-    special: tuple[Job, ...] = ()
-    other: int = 0
 
 
 def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
@@ -57,7 +33,7 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
     options.check()
     sources = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     if (out is None) != options.in_place:
-        raise UsageError("an output folder is needed" if out is None else "in_place leaves no use for an output")
+        raise UsageError("give -o OUT, or --in-place to replace the inputs, and not both")
     found = _Found(options, Path() if out is None else Path(out))
     for source in sources:
         found.add(source)
@@ -67,10 +43,10 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         raise InputError(f"no pictures found in {searched} (looked for {', '.join(sorted(SUFFIXES))})")
     if options.in_place:
         jobs = _in_place(jobs)
-    elif _names_a_picture(found.out):
-        jobs = [_renamed(jobs, sources, found.out)]
+    elif _names_a_picture(found.out, sources):
+        jobs = [_renamed(jobs, sources, found.out, options.format)]
     if not options.in_place:
-        jobs = _without_collisions(jobs, options.on_collision)
+        jobs = without_collisions(jobs, options.on_collision)
     mine = _shard(jobs, options)
     existing = set() if options.in_place else _existing(jobs, mine, options)
     # a link to nothing is there, but it is no result
@@ -124,7 +100,7 @@ class _Found:
         names = walk(folder, refused, recursive=self.options.recursive, follow_links=self.options.follow_links)
         for path in names:
             if path.parent not in parents:
-                parents[path.parent] = output is not None and _real(path.parent).is_relative_to(output)
+                parents[path.parent] = output is not None and real(path.parent).is_relative_to(output)
             if parents[path.parent]:
                 continue
             suffix = path.suffix.lower()
@@ -137,7 +113,7 @@ class _Found:
         """Where results go, whatever links lead there: they are no inputs, unless the input is a part of them."""
         if self.options.in_place:
             return None
-        inside, target = _real(folder), _real(self.out)
+        inside, target = real(folder), real(self.out)
         if inside == target:
             raise UsageError(f"{shown(self.out)} is the input folder; choose another output folder")
         return None if inside.is_relative_to(target) else target
@@ -181,14 +157,22 @@ def _is_special(path: Path) -> bool:
     return not stat.S_ISREG(mode)
 
 
-def _names_a_picture(out: Path) -> bool:
+def _names_a_picture(out: Path, sources: Sequence[Source]) -> bool:
     suffix = out.suffix.lower()
-    return bool(suffix) and suffix in SUFFIXES and written_suffix(suffix) == suffix and not out.is_dir()
+    if suffix not in (*SUFFIXES, *UNREAD) or out.is_dir():
+        return False
+    if suffix in WRITTEN:
+        return True
+    if len(sources) == 1 and not os.path.isdir(sources[0]):  # noqa: PTH112
+        raise UsageError(f"{shown(out)}: {suffix} is not written; written are {', '.join(sorted(WRITTEN))}")
+    return False
 
 
-def _renamed(jobs: Sequence[Job], sources: Sequence[Source], out: Path) -> Job:
+def _renamed(jobs: Sequence[Job], sources: Sequence[Source], out: Path, format: str | None) -> Job:
     if len(jobs) != 1 or len(sources) != 1 or Path(sources[0]).is_dir():
         raise UsageError(f"{shown(out)} names one picture; several inputs need a folder")
+    if format is not None and WRITTEN[f".{format}"] != WRITTEN[out.suffix.lower()]:
+        raise UsageError(f"{shown(out)} and --format {format} contradict each other")
     return replace(jobs[0], target=out)
 
 
@@ -196,62 +180,11 @@ def _in_place(jobs: Sequence[Job]) -> list[Job]:
     """Each file once, behind its links, for a link would be replaced and not its file."""
     files: dict[Path, Job] = {}
     for job in jobs:
-        path = _real(job.source)
+        path = real(job.source)
         if written_suffix(path.suffix) != path.suffix:
             job = replace(job, refused="this format cannot be written; without --in-place it becomes another")
         files.setdefault(path, replace(job, source=path, target=path))
     return list(files.values())
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # which, unlike pathlib, takes a link to itself
-
-
-def _keys(jobs: Sequence[Job]) -> list[str]:
-    """What makes targets one file: links in the output folder, and on many systems case and Unicode forms."""
-    parents = {parent: _real(parent) for parent in {job.target.parent for job in jobs}}
-    paths = (str(parents[job.target.parent] / job.target.name) for job in jobs)
-    return [unicodedata.normalize("NFC", path).casefold() for path in paths]
-
-
-def _clashing(jobs: Sequence[Job]) -> list[Job]:
-    jobs = [job for job in jobs if not job.refused]
-    keys = _keys(jobs)
-    counts = Counter(keys)
-    # what is a folder for one result cannot be another result
-    counts.update(folder for folder in {str(p) for key in keys for p in Path(key).parents} if folder in counts)
-    clashing = [(key, str(job.source), job) for key, job in zip(keys, jobs, strict=True) if counts[key] > 1]
-    return [job for *_, job in sorted(clashing, key=lambda entry: entry[:2])]
-
-
-def _without_collisions(jobs: list[Job], policy: str) -> list[Job]:
-    if policy == "suffix":
-        for rename in (_with_suffix, _with_digest_of_name, _with_digest_of_source):
-            alike = set(_clashing(jobs))
-            jobs = [rename(job) if job in alike else job for job in jobs]
-    if clashing := _clashing(jobs):
-        pairs = listed([f"{shown(job.source)} → {shown(job.target)}" for job in clashing])
-        hint = "" if policy == "suffix" else "\nUse --on-collision suffix to name them apart."
-        raise UsageError(f"{len(clashing)} inputs share their output paths:{pairs}{hint}")
-    return jobs
-
-
-def _with_suffix(job: Job) -> Job:
-    stem = f"{job.source.stem}_{job.source.suffix[1:]}"
-    return replace(job, target=job.target.with_name(stem + job.target.suffix))
-
-
-def _with_digest_of_name(job: Job) -> Job:
-    return _with_digest(job, job.name.with_name(job.source.name))
-
-
-def _with_digest_of_source(job: Job) -> Job:
-    return _with_digest(job, job.source)
-
-
-def _with_digest(job: Job, path: Path) -> Job:
-    digest = hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()
-    return replace(job, target=job.target.with_name(f"{job.target.stem}_{digest}{job.target.suffix}"))
 
 
 def _shard(jobs: list[Job], options: FolderOptions) -> list[Job]:
@@ -287,8 +220,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def shown(path: Path) -> str:
-    """A path for a message, on one line: control characters and undecodable bytes escaped."""
-    return printable(str(path)).replace("\n", "\\n")

@@ -24,7 +24,7 @@ from i2i.translation.model_info import (
     to_json,
 )
 
-__all__ = ["from_pretrained", "open_model", "save_pretrained"]
+__all__ = ["from_pretrained", "is_checkpoint", "open_model", "save_pretrained"]
 
 
 def open_model(
@@ -52,10 +52,10 @@ def open_model(
         raise UsageError(f"direction {direction!r}: expected {' or '.join(DIRECTIONS)}")
     if path.is_dir():
         network, info = from_pretrained(path)
-    elif path.suffix == ".safetensors" or looks_like_safetensors(path):
-        network, info = model_file.load(path)
-    else:
+    elif is_checkpoint(path):
         network, info = _from_checkpoint(path, "b2a" if direction == "b2a" else "a2b", dropout)
+    else:
+        network, info = model_file.load(path)
     if direction not in (None, info.direction):
         arrow = f"{info.direction} ({info.input_domain} → {info.output_domain})"
         raise UsageError(f"{path} translates {arrow}, not {direction}")
@@ -66,12 +66,17 @@ def open_model(
     return network, info if statistics is None else replace(info, statistics=statistics)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether `path` is no folder and no model file, so that `open_model` takes it for a checkpoint."""
+    return not (path.is_dir() or path.suffix == ".safetensors" or looks_like_safetensors(path))
+
+
 def _from_checkpoint(path: Path, direction: Direction, dropout: bool | None) -> tuple[nn.Module, ModelInfo]:
     config, weights = foreign.load(path, dropout=dropout)
     if not isinstance(config, GeneratorConfig):
         raise ModelError(f"{path}: a discriminator ({config.kind}), which translates nothing; expected a generator")
-    info = describe(config, direction=direction, dropout=config.dropout, training=Training(version=""))
-    return foreign.build(config, weights), info
+    info = describe(config, direction=direction, dropout=config.dropout)
+    return foreign.build(config, weights), replace(info, training=Training())  # it was not i2i that trained it
 
 
 def save_pretrained(folder: Path | str, network: nn.Module, info: ModelInfo) -> None:
@@ -103,7 +108,7 @@ def from_pretrained(folder: Path | str) -> tuple[nn.Module, ModelInfo]:
     current = config
     try:
         info, digest = parse(read_bounded(config, MAX_INFO_BYTES))
-        info.network_config()
+        info = info.completed()
         current = weights
         return model_file.load_network(weights, read_header(weights), info, digest), info
     except ModelError as error:

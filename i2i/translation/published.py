@@ -5,6 +5,7 @@ That record outlives the model file: what was trusted once is what is expected t
 """
 
 import contextlib
+import hashlib
 import json
 import re
 import time
@@ -16,8 +17,9 @@ from i2i.atomic import atomic_write
 from i2i.download import Progress, download
 from i2i.errors import DownloadError, ModelError, UsageError
 from i2i.home import home
-from i2i.partial import alone, digest
+from i2i.partial import alone
 from i2i.translation.catalogue import MAX_BYTES, NETWORKS, Entry
+from i2i.translation.metadata import regular_file
 
 if TYPE_CHECKING:
     from i2i.translation.model_info import ModelInfo
@@ -72,21 +74,42 @@ def obtain(entry: Entry, *, fetch: bool = False, progress: Progress | None = Non
     nothing yet, `ModelError` if fetching or converting fails, `OutputError` if the result cannot be kept.
     """
     path, checkpoint = model_path(entry), checkpoint_path(entry)
-    if path.exists():
+    if _exists(path):
         return path
-    if not checkpoint.exists() and not fetch:
+    if not _exists(checkpoint) and not fetch:
         raise UsageError(
             f"style {entry.style!r} is not on this machine: --download fetches {entry.url} ({_terms(entry)}); "
             f"or put that file at {checkpoint}"
         )
     with alone(path):
-        if path.exists():
+        if _exists(path):
             return path
-        if checkpoint.exists():
-            _convert(entry, checkpoint, digest(checkpoint), url="")
+        if _exists(checkpoint):
+            _convert(entry, checkpoint, _sha256(checkpoint), url="")
         else:
             _fetch(entry, checkpoint, progress)
     return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be looked for: {error.strerror}; I2I_HOME names another folder for styles"
+        ) from None
+
+
+def _sha256(checkpoint: Path) -> str:
+    try:
+        if (size := regular_file(checkpoint)) > MAX_BYTES:
+            raise ModelError(f"{size:,} bytes; at most {MAX_BYTES:,} are accepted")
+        with checkpoint.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except ModelError as error:
+        raise ModelError(f"{checkpoint}: {error}") from None
+    except OSError as error:
+        raise ModelError(f"{checkpoint}: cannot be read: {error.strerror}") from None
 
 
 def _terms(entry: Entry) -> str:

@@ -2,7 +2,7 @@
 for ours."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,13 @@ from i2i.networks.unet import UNetConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 KNOWN = "a residual generator, a U-Net, a PatchGAN or a PixelGAN of pytorch-CycleGAN-and-pix2pix or CUT"
+
+_MARKS = ("mlp_0.0.weight", "model.model.0.weight", "model.1.weight", "model.0.weight", "net.0.weight")
+
+
+def looks_known(names: Collection[str]) -> bool:
+    """Whether these may be the names of a network that `recognised` knows, if only to refuse it."""
+    return any(mark in names for mark in _MARKS)
 
 
 def recognised(shapes: Shapes, dropout: bool | None) -> NetworkConfig:

@@ -1,17 +1,20 @@
 """What became of each input, and the file that says so."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from i2i.atomic import atomic_write
+from i2i.errors import OutputError
 from i2i.images import Picture, lost
-from i2i.translation.plan import Job, Plan
+from i2i.translation.job import Job, Plan
 
 _CONVERTED = {(3, 1): "colours taken as luminance", (1, 3): "grey taken as three channels"}
 
+Progress = Callable[[int, int, Path], object]
+"""Called with the number of inputs finished, their total and the last one."""
 Status = Literal["done", "skipped", "failed", "left"]
 
 
@@ -78,7 +81,11 @@ class Report:
         )
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all. Raises `OutputError`."""
+        """Write it as JSON, whole or not at all; its folder is made if need be. Raises `OutputError`."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
         atomic_write(path, lambda file: file.write(self.to_json().encode("ascii")))
 
 
@@ -95,4 +102,6 @@ def changes(picture: Picture, result: Picture, channels: int, suffix: str) -> st
     found = lost(result, suffix)
     if converted := _CONVERTED.get((picture.pixels.shape[2], channels)):
         found.insert(0, converted)
+    if picture.more:
+        found.append("the first of several pages or frames")
     return "; ".join(found)

@@ -19,7 +19,7 @@ def model_at(path: Path, direction: str | None = None) -> Path:
     if not path.is_dir() or _is_pretrained(path):
         return path
     files = {name: path / f"{name}.safetensors" for name in DIRECTIONS}
-    there = {name: file for name, file in files.items() if file.exists()}
+    there = {name: file for name, file in files.items() if exists(file)}
     if not there:
         raise ModelError(
             f"{path}: no model file ({' or '.join(f.name for f in files.values())}) is in this folder"
@@ -50,7 +50,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def _is_pretrained(folder: Path) -> bool:
-    return (folder / CONFIG_NAME).exists() and (folder / WEIGHTS_NAME).exists()
+    return exists(folder / CONFIG_NAME) and exists(folder / WEIGHTS_NAME)
 
 
 def _checkpoints_in(folder: Path) -> str:

@@ -67,12 +67,25 @@ def find(
 
             repository, _, revision = style.removeprefix("hub:").partition("@")
             return hub.fetch(repository, revision or None)
-        if (named := _named(style, direction, download, progress)) is not None:
+        try:
+            named = _named(style, direction, download, progress)
+        except UsageError as error:
+            meant = f"; ./{style} means what lies here under that name" if exists(Path(style)) else ""
+            raise UsageError(f"{error}{meant}") from None
+        if named is not None:
             return named
         if _is_name(style) and not exists(Path(style)):
             hint = f"{_suggestions(style)} --list-styles shows all that have a name; hub:owner/name is fetched"
             raise UsageError(f"style {style!r}: no such style, and no such run folder or model file.{hint}")
     return model_at(Path(style), direction)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; what lies in a folder that may not be read is not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _is_name(style: str) -> bool:
@@ -82,7 +95,7 @@ def _is_name(style: str) -> bool:
 def _named(style: str, direction: str | None, download: bool, progress: Progress | None) -> Path | None:
     if STYLE_NAME.fullmatch(style):
         for folder in (installed_folder(), BUNDLED):
-            if (path := folder / f"{style}.safetensors").is_file():
+            if _is_file(path := folder / f"{style}.safetensors"):
                 return path
     elif exists(Path(style)):
         return None
@@ -111,7 +124,7 @@ def list_styles(runs: Sequence[str | Path] | None = None) -> list[Style]:
     """
     folders = sorted(Path("runs").glob("*")) if runs is None else [Path(run) for run in runs]
     files = [(_as_style(folder), folder / f"{name}.safetensors") for folder in folders for name in DIRECTIONS]
-    found = [_style(name, "run", file) for name, file in files if file.is_file()]
+    found = [_style(name, "run", file) for name, file in files if _is_file(file)]
     found += [_style(name, "installed", file) for name, file in model_files(installed_folder()).items()]
     found += [_style(name, "bundled", file) for name, file in model_files(BUNDLED).items()]
     return found + [_published(entry) for entry in catalogue.ENTRIES]
@@ -142,7 +155,7 @@ def _style(name: str, source: Source, file: Path) -> Style:
 
 def _published(entry: catalogue.Entry) -> Style:
     path = published.model_path(entry)
-    here = path.is_file()
+    here = _is_file(path)
     return Style(
         name=entry.style,
         source="catalogue",

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i.config import from_mapping
 from i2i.device import choose_device
 from i2i.errors import ImageError, UsageError
 from i2i.images import Limits, Picture, read, to_pixels, to_tensor
 from i2i.networks.blocks import Statistics, for_translation, has_batch_norm
 from i2i.translation import hub, pretrained, styles
+from i2i.translation.memory import bytes_per_pixel, check_memory
 from i2i.translation.model_info import ModelInfo
 from i2i.translation.noise import seed_of, seeded
-from i2i.translation.options import Precision
+from i2i.translation.options import ModelOptions, Precision
 from i2i.translation.pil import as_pil, from_pil, native, split_alpha
 
 _REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -46,6 +49,8 @@ def load_translator(
     and their total, if it is known. Raises `UsageError` if there is no such style, direction
     or device, `ModelError` if the model cannot be used.
     """
+    asked = {"direction": direction, "device": device, "precision": precision, "norm_stats": norm_stats}
+    from_mapping(ModelOptions, asked | {"dropout": dropout, "seed": seed, "download": download})
     target = choose_device(device)
     path = styles.find(
         style if isinstance(style, str) else Path(style), direction, download=download, progress=fetching
@@ -83,21 +88,29 @@ class Translator:
         noisy = info.dropout and any(isinstance(m, nn.Dropout) for m in network.modules())
         together = info.statistics == "batch" and has_batch_norm(network)
         # on a CPU a batch is no faster, and convolutions round differently in it
+        if precision not in ("auto", "fp32", *_REDUCED):
+            raise UsageError(f"precision = {precision!r}: expected auto, fp32, bf16 or fp16")
         self._one_by_one = noisy or together or self.device.type == "cpu"
         self._noisy = noisy
 
     @classmethod
     def from_pretrained(
-        cls, name: str | PathLike[str], *, revision: str | None = None, device: str = "auto", **options: Any
+        cls,
+        name: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        precision: Precision = "auto",
+        seed: int = 0,
     ) -> "Translator":
         """The translator in a folder (`config.json`, `model.safetensors`), or in the hub's `owner/name`.
 
-        `options` are `precision` and `seed`. Raises `ModelError` if it cannot be used or had.
+        Raises `ModelError` if it cannot be used or had.
         """
         target = choose_device(device)
         folder = Path(name)
         network, info = pretrained.from_pretrained(folder if folder.is_dir() else hub.fetch(str(name), revision))
-        return cls(network, info, target, **options)
+        return cls(network, info, target, precision=precision, seed=seed)
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write `config.json` and `model.safetensors` to `folder`. Raises `OutputError`."""
@@ -139,15 +152,22 @@ class Translator:
         """`picture` translated: its depth, alpha, colour profile and EXIF kept.
 
         `size` scales its shorter side to so many pixels first, antialiased. Raises `ImageError` if the
-        network's channels cannot be had from it.
+        network's channels cannot be had from it, or if it is too large for the memory that is free.
         """
         return self.translate_batch([picture], size)[0]
+
+    @cached_property
+    def bytes_per_pixel(self) -> float:
+        """About what one picture takes of the CPU's memory, for each of its pixels; 0 on other devices."""
+        return bytes_per_pixel(self.config) if self.device.type == "cpu" else 0.0
 
     def translate_batch(self, pictures: Sequence[Picture], size: int | None = None) -> list[Picture]:
         """Pictures of one size (after `size`) through the network together; otherwise as `translate`."""
         inputs = [to_tensor(picture.channels(self.config.in_channels)) for picture in pictures]
         if size is not None:
             inputs = [_resize(x, size) for x in inputs]
+        for x in inputs:  # on a GPU torch says so itself; on a CPU the system may end the whole process
+            check_memory(self.bytes_per_pixel, *x.shape[-2:])
         outputs = self._run(torch.stack(inputs))
         return [_finished(y, picture, size) for y, picture in zip(outputs, pictures, strict=True)]
 

@@ -10,7 +10,7 @@ from PIL import Image, TiffImagePlugin, features
 
 from i2i import images
 from i2i.errors import ImageError, OutputError, UsageError
-from i2i.images import Picture, decode, encode, probe, read, write, written_suffix
+from i2i.images import Picture, decode, encode, lost, probe, read, write, written_suffix
 from i2i.images.formats import WRITTEN
 
 WRITABLE = [f for f in sorted(set(WRITTEN.values())) if f != "AVIF" or features.check("avif")]
@@ -181,3 +181,37 @@ def test_a_bigtiff_is_written_back_with_its_description() -> None:
     again = images.decode(images.encode(picture, "TIFF"))
     assert again.exif is not None
     assert b"a description" in again.exif
+
+
+LAYOUT = [254, 266, 278, 280, 317, 320, 322, 323, 324, 325, 338, 340, 341, 347, 50706, 512, 530, 532]
+
+
+@pytest.mark.parametrize("tag", LAYOUT)
+def test_the_layout_of_another_file_does_not_enter_a_tiff(tag):
+    block = Image.Exif()
+    block[tag], block[271] = 2, "a maker"
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
+    data = encode(Picture(pixels, exif=block.tobytes()), "TIFF")
+    assert np.array_equal(decode(data).pixels, pixels)
+    with Image.open(io.BytesIO(data)) as file:
+        assert np.array_equal(np.asarray(file), pixels) and file.getexif()[271] == "a maker"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "lost_words"),
+    [
+        (".png", []),
+        (".tif", []),
+        (".jpg", ["transparency", "8 bits"]),
+        (".webp", ["8 bits"]),
+        (".bmp", ["transparency", "8 bits", "EXIF", "profile"]),
+        (".ppm", ["transparency", "EXIF", "profile"]),
+    ],
+)
+def test_what_a_file_does_not_keep_is_told(suffix, lost_words):
+    pixels = np.zeros((4, 5, 3), np.uint16)
+    block = Image.Exif()
+    block[271] = "a maker"
+    picture = Picture(pixels, pixels[..., 0], b"\0" * 16 + b"RGB " + b"\0" * 100, block.tobytes())
+    told = lost(picture, suffix)
+    assert len(told) == len(lost_words) and all(word in text for word, text in zip(lost_words, told, strict=True))

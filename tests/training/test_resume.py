@@ -41,7 +41,7 @@ def assert_same(folder: Path, undisturbed: Path) -> None:
     assert digest(folder) == digest(undisturbed)
     assert lines(folder, "step") == lines(undisturbed, "step")
     assert lines(folder, "validation") == lines(undisturbed, "validation")
-    for name in ("a2b.safetensors", "b2a.safetensors"):
+    for name in ("a2b.safetensors", "b2a.safetensors", "a2b-best.safetensors", "b2a-best.safetensors"):
         assert (folder / name).exists() == (undisturbed / name).exists()
         if (folder / name).exists():
             assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
@@ -143,6 +143,7 @@ def test_everything_that_a_run_remembers(
     undisturbed, folder = tmp_path / "straight", tmp_path / "run"
     run(algorithm, undisturbed, options)
     assert len(lines(undisturbed, "validation")) == 6
+    assert (undisturbed / "a2b-best.safetensors").exists()
     assert len({line["lr"] for line in lines(undisturbed, "step")}) > 1, "the plateau never came"
 
     for step in (5, 10):
@@ -206,7 +207,8 @@ def test_a_metric_stays_with_the_step_that_it_was_measured_at(tmp_path: Path) ->
 
     run("pix2pix", folder, f"{options} 12")
     last = validated(folder)[12]
-    assert model_file.load(folder / "a2b.safetensors")[1].training.metrics == {"l1": pytest.approx(last)}
+    metrics = model_file.load(folder / "a2b.safetensors")[1].training.metrics
+    assert metrics["l1"] == pytest.approx(last) and metrics.keys() == {"l1", "psnr", "ssim"}
 
 
 @pytest.mark.promise("R20")

@@ -29,7 +29,7 @@ from i2i.translation.translator import Translator
 SCRIPT = Path(__file__).parents[2] / "scripts" / "translate.py"
 CONTEXT = multiprocessing.get_context("forkserver")
 TRAINING = "kornia.metrics i2i.training.launch i2i.data.transforms i2i.data.toy i2i.algorithms"
-TRANSLATION = "torch tyro i2i.translation.batch i2i.translation.progress i2i.translation.styles"
+TRANSLATION = "torch tyro i2i.translation.batch i2i.translation.console i2i.translation.styles"
 # there is one fork server for all tests: what those of training want it to have imported stands here too
 CONTEXT.set_forkserver_preload([*TRAINING.split(), *TRANSLATION.split()])
 FORMATS: dict[str, images.Format] = {

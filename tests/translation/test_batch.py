@@ -374,3 +374,54 @@ def test_an_unknown_style_has_exit_code_2(tmp_path: Path) -> None:
     result = _script("--style", tmp_path / "none", _picture(tmp_path / "a.png"), "-o", tmp_path / "out")
     assert (result.returncode, result.stdout) == (2, "")
     assert "none" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "message"),
+    [
+        ("o.gif", {}, r"\.gif is not written; written are"),
+        ("o.heic", {}, r"\.heic is not written"),
+        ("o.png", {"format": "jpg"}, "contradict"),
+        ("out", {"format": "png", "quality": 80}, "quality"),
+        (None, {}, "give -o OUT"),
+        ("out", {"in_place": True}, "give -o OUT"),
+        (None, {"in_place": True, "overwrite": True}, "contradict"),
+    ],
+)
+def test_options_that_contradict_each_other(
+    tmp_path: Path, style: Path, out: str | None, options: dict[str, Any], message: str
+) -> None:
+    source = _picture(tmp_path / "a.png")
+    with pytest.raises(UsageError, match=message):
+        translate_folder(source, out and tmp_path / out, style, **options)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "m.safetensors"]
+
+
+@pytest.mark.promise("R25")
+@pytest.mark.parametrize("name", ["a.tif", "a.webp", "a.png"])
+def test_in_place_loses_no_page_or_frame(tmp_path: Path, style: Path, name: str) -> None:
+    frames = [Image.fromarray(np.full((8, 9, 3), level, np.uint8)) for level in (0, 200)]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    before = (tmp_path / name).read_bytes()
+    report = translate_folder(tmp_path / name, None, style, in_place=True)
+    assert "further pages or frames" in report.failed[0].reason
+    assert (tmp_path / name).read_bytes() == before
+    report = translate_folder(tmp_path / name, tmp_path / "out", style)
+    assert "the first of several" in report.done[0].note
+
+
+def test_in_place_keeps_who_may_read(tmp_path: Path, style: Path) -> None:
+    source = _picture(tmp_path / "a.png")
+    source.chmod(0o600)
+    before = source.read_bytes()
+    translate_folder(source, None, style, in_place=True)
+    assert source.read_bytes() != before and source.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_report_among_the_results(tmp_path: Path, style: Path) -> None:
+    source = _folder(tmp_path / "in", ("a.png",))
+    out = tmp_path / "new" / "out"
+    for report, more in ((out / "r.json", ()), (tmp_path / "new" / "q.json", ("--overwrite", "--dry-run"))):
+        done = _script("--style", style, source, "-o", out, "--report", report, *more)
+        assert done.returncode == 0, done.stderr
+        assert '"left": 0' in report.read_text() or more

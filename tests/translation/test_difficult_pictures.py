@@ -1,9 +1,13 @@
 """A folder of difficult pictures translated, where one is given with `--hard`: nothing is lost on the way."""
 
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from PIL import ExifTags, Image
 
 from i2i import images
 from i2i.errors import ImageError
@@ -13,6 +17,8 @@ from i2i.translation.batch import translate_folder
 from i2i.translation.model_info import describe
 from i2i.translation.report import Record
 from i2i.translation.translator import Translator
+
+SECONDS, MEGABYTES = 5, 1000
 
 
 def _reason(path: Path) -> str:
@@ -24,9 +30,11 @@ def _reason(path: Path) -> str:
 
 
 def _check(record: Record) -> None:
-    """The size, depth and transparency of the input, as far as the format holds them."""
+    """The size, depth and transparency of the input, as far as the format holds them, and upright."""
     before, after = images.read(record.source), images.read(record.target)
     format = WRITTEN[record.target.suffix.lower()]
+    with Image.open(record.target) as file:
+        assert file.getexif().get(ExifTags.Base.Orientation, 1) == 1
     assert after.pixels.shape[:2] == before.pixels.shape[:2]
     transparent = before.alpha is not None and before.alpha.min() < before.alpha.max()
     if transparent or format != "WEBP":  # WebP itself drops alpha that is full everywhere
@@ -46,10 +54,21 @@ def test_every_file_is_translated_or_named(tmp_path: Path, request: pytest.Fixtu
     if hard is None:
         pytest.skip("needs a folder of difficult pictures: --hard DIR")
     network = ResnetConfig(width=2, blocks=0).build()
-    report = translate_folder(hard, tmp_path / "out", Translator(network, describe(network, direction="a2b")))
+    moments, memory, process = [time.monotonic()], [0], psutil.Process()
+    memory[0] = process.memory_info().rss
+
+    def note(*_: object) -> None:
+        moments.append(time.monotonic())
+        memory.append(process.memory_info().rss)
+
+    used = Translator(network, describe(network, direction="a2b"))
+    report = translate_folder(hard, tmp_path / "out", used, progress=note)
     assert {record.status for record in report.records} == {"done", "failed"}
     for record in report.done:
         _check(record)
-    for record in report.failed:
-        assert record.reason == _reason(record.source) or "floating-point" not in record.reason
+    assert {record.source: record.reason for record in report.failed} == {
+        record.source: _reason(record.source) for record in report.failed
+    }
     assert len(report.done) > 300
+    assert max(later - earlier for earlier, later in pairwise(moments)) < SECONDS
+    assert max(memory) - memory[0] < MEGABYTES << 20

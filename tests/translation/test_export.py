@@ -14,7 +14,7 @@ from torch import nn
 from i2i.errors import ModelError, UsageError
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
-from i2i.translation import foreign, model_file
+from i2i.translation import catalogue, foreign, model_file, published
 from i2i.translation.model_info import Training, describe
 from i2i.translation.pretrained import open_model
 
@@ -110,6 +110,9 @@ def test_an_existing_folder_is_not_mixed_up(run_folder: Path, tmp_path: Path) ->
     [
         ("net.bin", {}, UsageError, "give --format, or one of the suffixes"),
         ("net.pth", {"licence": "MIT"}, UsageError, "has no place for licence"),
+        ("net.pth", {"dropout": False}, UsageError, "has no place for dropout"),
+        ("net.pth", {"norm_stats": "running"}, UsageError, "has no place for norm_stats"),
+        ("net.safetensors", {"input_domain": "a\nb"}, ModelError, "not written: .* control character"),
         ("net.safetensors", {"direction": None}, UsageError, "two directions"),
         ("net.safetensors", {"dropout": True}, UsageError, "has no dropout"),
         ("net.safetensors", {"dataset": "/home/me/set"}, UsageError, "a name was expected, not a path"),
@@ -119,6 +122,38 @@ def test_mistakes(run_folder: Path, tmp_path: Path, out: str, options: Any, erro
     with pytest.raises(error, match=message):
         export(run_folder, tmp_path / out, **({"direction": "a2b"} | options))
     assert not (tmp_path / out).exists()
+
+
+def test_the_direction_of_a_checkpoint_has_no_place_in_another(run_folder: Path, tmp_path: Path) -> None:
+    export(run_folder, tmp_path / "one.pth", direction="b2a")  # here it chooses
+    export(run_folder / "b2a.safetensors", tmp_path / "two.pth", direction="b2a")  # and here it is compared
+    with pytest.raises(UsageError, match="has no place for direction"):
+        export(tmp_path / "one.pth", tmp_path / "three.pth", direction="b2a")
+    assert not (tmp_path / "three.pth").exists()
+    export(tmp_path / "one.pth", tmp_path / "three.pth")
+
+
+def test_a_published_style_is_fetched_when_asked_for(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def obtain(entry: catalogue.Entry, **options: Any) -> Path:
+        asked.append((entry.name, options["fetch"], options["progress"] is not None))
+        return run_folder / "b2a.safetensors"
+
+    monkeypatch.setattr(published, "obtain", obtain)
+    export("style_monet", tmp_path / "one.pth")
+    export("style_monet", tmp_path / "two.pth", download=True)
+    assert asked == [("style_monet", False, False), ("style_monet", True, True)]
+
+
+def test_one_line_is_printed(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    export(run_folder, Path("a\n\x1b[2J.pth"), direction="a2b")
+    assert capsys.readouterr().err == "a\\n\\x1b[2J.pth: resnet, A → B\n"
 
 
 def test_what_the_reference_cannot_hold(tmp_path: Path) -> None:

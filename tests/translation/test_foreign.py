@@ -180,6 +180,65 @@ def test_a_state_dict_among_other_things_is_found(tmp_path: Path, key: str) -> N
     assert foreign.load(tmp_path / "net.pth")[0] == RESNET
 
 
+def test_a_known_network_is_found_among_other_tensors(tmp_path: Path) -> None:
+    reference = _reference(RESNET)
+    wrapped = {f"module.{name}": tensor for name, tensor in reference.items()}
+    for content in (
+        {"epoch": torch.tensor(3), "state_dict": reference},
+        {"netG": reference, "optimizer": {"lr": torch.tensor(1.0)}},
+        {"netG": wrapped, 5: {"scale": torch.tensor(1.0)}, "average": torch.zeros(3)},
+    ):
+        torch.save(content, tmp_path / "net.pth")
+        assert foreign.load(tmp_path / "net.pth")[0] == RESNET
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_keys_that_are_no_names(tmp_path: Path, zipped: bool) -> None:
+    first = next(iter(_reference(RESNET).values()))
+    for content in ({1: first}, {"a": first, None: first}, {"net": {0: first}}, _reference(RESNET) | {2: first}):
+        torch.save(content, tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(ModelError, match=r"net\.pth: a key is of type (int|NoneType); expected the names"):
+            foreign.load(tmp_path / "net.pth")
+
+
+@pytest.mark.promise("R47")
+@pytest.mark.parametrize("name", ["keys", "values"])
+def test_a_dict_with_other_methods_is_refused(tmp_path: Path, name: str) -> None:
+    state = OrderedDict(_reference(RESNET))
+    setattr(state, name, 3)
+    for content in (state, {"net": state}):
+        torch.save(content, tmp_path / "net.pth")
+        with pytest.raises(ModelError, match="a dict with attributes"):
+            foreign.load(tmp_path / "net.pth")
+
+
+def test_parameters_are_read(tmp_path: Path) -> None:
+    parameters = {name: torch.nn.Parameter(tensor) for name, tensor in _reference(RESNET).items()}
+    torch.save(parameters, tmp_path / "net.pth")
+    assert foreign.load(tmp_path / "net.pth")[0] == RESNET
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_tensors_as_torch_wrote_them_before_0_4(tmp_path: Path, metadata: bool) -> None:
+    """`_rebuild_tensor` has no flag for gradients; everything else is as today."""
+    state = OrderedDict((name, _Old(tensor)) for name, tensor in _reference(RESNET).items())
+    if metadata:
+        state._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]
+    torch.save(state, tmp_path / "net.pth", _use_new_zipfile_serialization=False)
+    assert foreign.load(tmp_path / "net.pth")[0] == RESNET
+
+
+class _Old:
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def __reduce__(self) -> Any:
+        storage = torch.storage.TypedStorage(
+            wrap_storage=self.tensor.untyped_storage(), dtype=self.tensor.dtype, _internal=True
+        )
+        return torch._utils._rebuild_tensor, (storage, 0, tuple(self.tensor.shape), self.tensor.stride())
+
+
 def test_of_several_state_dicts_none_is_chosen(tmp_path: Path) -> None:
     both = {"netG": _reference(RESNET), "netD": _reference(PatchGANConfig(width=1))}
     torch.save(both, tmp_path / "net.pth")
@@ -265,6 +324,46 @@ def test_hostile_tensors_are_refused_by_name(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ModelError, match=r"net\.pth: model\.1\.weight: ") as caught:
         foreign.load(tmp_path / "net.pth")
     assert "instead of" not in str(caught.value)  # refused for what it is, before its shape is compared
+
+
+@pytest.mark.promise("R47")
+@pytest.mark.parametrize("attribute", ["numel", "untyped_storage", "float", "expand_as"])
+def test_tensors_with_other_methods_are_refused(
+    tmp_path: Path, attribute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = torch.nn.Parameter(torch.zeros(SHAPE))
+    setattr(odd, attribute, 3)
+    torch.save(_reference(RESNET) | {"model.1.weight": odd}, tmp_path / "net.pth")
+    with pytest.raises(ModelError, match=r"net\.pth: model\.1\.weight: .*_rebuild_parameter_with_state"):
+        foreign.load(tmp_path / "net.pth")
+    monkeypatch.setattr(foreign, "check_file", lambda path: 1 << 30)
+    with pytest.raises(ModelError, match=r"net\.pth: model\.1\.weight: a tensor with attributes"):
+        foreign.load(tmp_path / "net.pth")
+
+
+class _SetAgain(_Old):
+    """Rebuilt, it is given another storage, shape and strides."""
+
+    def __reduce__(self) -> Any:
+        rebuild, arguments = super().__reduce__()
+        return rebuild, arguments, (arguments[0], 0, (1 << 40,), (0,))
+
+
+@pytest.mark.promise("R47")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_tensor_that_is_set_again_is_refused(tmp_path: Path, zipped: bool) -> None:
+    state = _reference(RESNET) | {"model.1.weight": _SetAgain(torch.zeros(SHAPE))}
+    torch.save(state, tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ModelError, match=r"net\.pth: model\.1\.weight: .*\(BUILD\)"):
+        foreign.load(tmp_path / "net.pth")
+
+
+@pytest.mark.promise("R47")
+def test_more_memory_than_the_file_has_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(_reference(RESNET), tmp_path / "net.pth")
+    monkeypatch.setattr(foreign, "check_file", lambda path: 1000)
+    with pytest.raises(ModelError, match=r"model\.1\.weight: the tensors up to it take 1,176 bytes"):
+        foreign.load(tmp_path / "net.pth")
 
 
 @pytest.mark.promise("R47")

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from i2i import __version__
 from i2i.config import to_mapping
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.networks.resnet import ResnetConfig
@@ -208,12 +209,47 @@ def test_what_is_not_its_network_is_not_saved(tmp_path: Path) -> None:
         ({"training": {"metrics": {"l1": float("nan")}}}, "not valid JSON"),
         ({"config": {"width": 10**4000}}, "width"),
         ({"output_domain": ...}, "output_domain"),
+        ({"config": {"width": "2"}}, "network resnet: width = '2' is not of its type"),
+        ({"config": {"width": 2.0}}, "width = 2.0 is not of its type"),
+        ({"config": {"dropout": "no"}}, "dropout = 'no' is not of its type"),
+        ({"config": {"dropout": 0}}, "dropout = 0 is not of its type"),
+        ({"dropout": "yes"}, "its description: dropout = 'yes' is not of its type"),
+        ({"size_multiple": "4"}, "size_multiple = '4' is not of its type"),
+        ({"training": {"steps": -5}}, r"training: steps = -5: .*allowed: ≥ 0"),
+        ({"training": {"images_seen": True}}, "images_seen = True is not of its type"),
+        ({"training": {"metrics": {"l1": "0.5"}}}, "training: metrics = .* is not of its type"),
+        ({"input_domain": "x" * 1001}, "a text of 1001 characters; at most 1000"),
+        ({"training": {"metrics": {"x" * 1001: 1.0}}}, "a text of 1001 characters"),
+        ({"input_domain": "a\nb"}, r"a control character in 'a\\nb'"),
+        ({"licence": "\x1b[2J"}, "a control character"),
+        ({"training": {"metrics": {"a\x9b": 1.0}}}, "a control character"),
+        ({"output_domain": "a\u2028b"}, "a control character"),
     ],
 )
 def test_descriptions_out_of_bounds(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         model_file.load(_saved(tmp_path / "m.safetensors", **changes))
     assert str(caught.value).startswith(str(tmp_path / "m.safetensors"))
+
+
+def test_what_a_description_leaves_out_is_spelled_out(tmp_path: Path) -> None:
+    path = _saved(tmp_path / "m.safetensors", config={"width": 2, "blocks": 1}, training=..., dropout=True)
+    found = model_file.load(path)[1]
+    assert found.config == to_mapping(CONFIG)
+    assert not found.dropout, "it has none that could stay on"
+    assert found.training == Training() and found.training.version == ""
+
+
+def test_a_description_says_which_i2i_made_it() -> None:
+    assert model_file.describe(CONFIG, direction="a2b").training.version == __version__
+    other = Training(version="0.0.1", steps=3)
+    assert model_file.describe(CONFIG, direction="a2b", training=other).training == other
+
+
+def test_a_data_set_can_lie_in_any_folder(tmp_path: Path, not_utf8: str) -> None:
+    info = model_file.describe(CONFIG, direction="a2b", training=Training(dataset=f"{not_utf8}\n\x1b é"))
+    model_file.save(tmp_path / "m.safetensors", _network(), info)
+    assert model_file.load(tmp_path / "m.safetensors")[1].training.dataset == "____ é"
 
 
 @pytest.mark.promise("R47")

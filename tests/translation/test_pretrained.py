@@ -133,7 +133,7 @@ def test_content_decides_not_the_name(tmp_path: Path) -> None:
     again, found = open_model(checkpoint(tmp_path / "latest_net_G_B", RESNET))
     assert_equal(again, network())
     assert (found.direction, found.input_domain, found.output_domain) == ("a2b", "A", "B")
-    assert found.training == Training(version="") and found.licence == ""
+    assert found.training == Training() and found.licence == ""
     (tmp_path / "text.safetensors").write_text("no weights")
     (tmp_path / "text.pth").write_text("no weights")
     for name, message in (("text.safetensors", "not a model file"), ("text.pth", "not written by torch.save")):

@@ -165,9 +165,9 @@ def test_in_place_needs_its_own_mind(tmp_path: Path, options: dict[str, Any]) ->
     before = tree(tmp_path)
     with pytest.raises(UsageError, match="contradict"):
         translate_folder(source, None, translator(), in_place=True, **options)
-    with pytest.raises(UsageError, match="no use for an output"):
+    with pytest.raises(UsageError, match="give -o OUT, or --in-place"):
         translate_folder(source, tmp_path / "out", translator(), in_place=True)
-    with pytest.raises(UsageError, match="an output folder is needed"):
+    with pytest.raises(UsageError, match="give -o OUT, or --in-place"):
         translate_folder(source, None, translator())
     assert tree(tmp_path) == before
 

@@ -145,8 +145,8 @@ def test_a_report_that_cannot_be_written_is_found_before_the_work(tmp_path: Path
 @pytest.mark.promise("R32", "R42")
 @pytest.mark.parametrize(
     ("fault", "more", "expected"),
-    [(Closed("stderr"), (), {0}), (Closed("stdout"), (), {0}), (Full(2), (), {0, 1, 6}), (Full(1), ("--json",), {6})],
-    ids=["no stderr", "no stdout", "stderr full", "stdout full"],
+    [(Closed("stderr"), (), {0}), (Closed("stdout"), (), {0}), (Full(1), ("--json",), {6})],
+    ids=["no stderr", "no stdout", "stdout full"],
 )
 def test_the_report_is_written_though_nobody_listens(
     tmp_path: Path, fault: Any, more: tuple[str, ...], expected: set[int]
@@ -157,6 +157,16 @@ def test_the_report_is_written_though_nobody_listens(
     assert len(tree(tmp_path / "out")) == 6, child.stderr
     assert json.loads(report.read_text())["counts"]["done"] == 6
     assert code in expected, child.stderr
+
+
+@pytest.mark.promise("R32", "R42")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_stderr_costs_neither_results_nor_report(tmp_path: Path) -> None:
+    report, script = tmp_path / "report.json", Path(__file__).parents[2] / "scripts" / "translate.py"
+    words = ("--style", model(tmp_path / "m.safetensors"), folder(tmp_path / "in"), "-o", tmp_path / "out")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, script, *words, "--report", report], stderr=full, check=False)
+    assert (done.returncode, json.loads(report.read_text())["counts"]["done"]) == (0, 6)
 
 
 def _ended(child: Child, number: int, out: Path) -> int:

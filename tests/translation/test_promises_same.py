@@ -112,14 +112,16 @@ def test_another_batch_size_gives_the_same_bytes_on_a_cpu(source: Path, name: st
 
 
 @pytest.mark.promise("R38")
-@pytest.mark.parametrize("name", ["resnet-running", "unet-running"])
+@pytest.mark.parametrize("name", ["resnet-instance", "unet-running"])
 def test_a_batch_computed_together_differs_by_rounding(source: Path, name: str) -> None:
     """As on a GPU: on a CPU a batch goes through the network one by one."""
-    used = translator(NETWORKS[name].config, gain=0.02, statistics="running", dropout=False)
+    network = NETWORKS[name]
+    used = translator(network.config, gain=GAIN, statistics=network.info.statistics, dropout=False)
     one = _translated(source, used, batch_size=8)
     used._one_by_one = False
     largest, share = _difference(one, _translated(source, used, batch_size=8))
-    assert largest <= 1 and share < 1e-4
+    assert largest <= 1 and share < 1e-3
+    assert np.std(images.decode(one["00.png"]).pixels) > 20, "steep enough to show rounding"
 
 
 @pytest.mark.promise("R38")

@@ -2,14 +2,17 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from i2i.errors import ModelError, UsageError
 from i2i.networks import ResnetConfig
@@ -122,9 +125,15 @@ def test_a_run_or_a_data_set_never_shadows_a_style(tmp_path: Path) -> None:
     file = bundled(tmp_path, "monet")
     assert styles.find("monet") == file
     assert styles.find("./monet").resolve() == styles.find(Path("monet")).resolve() == own
-    (tmp_path / "here" / "horse2zebra").mkdir()
-    with pytest.raises(UsageError, match="not on this machine"):
-        styles.find("horse2zebra")
+    for name in ("horse2zebra", "sat2map"):
+        with pytest.raises(UsageError) as caught:
+            styles.find(name)
+        assert f"./{name}" not in str(caught.value)
+        (tmp_path / "here" / name).mkdir()
+        with pytest.raises(UsageError, match=rf"(not on this machine|both families).*; \./{name} means what lies here"):
+            styles.find(name)
+    with pytest.raises(UsageError, match=r"translates a2b .*; \./horse2zebra means"):
+        styles.find("horse2zebra", "b2a")
 
 
 def test_a_folder_is_not_a_family(tmp_path: Path) -> None:
@@ -266,11 +275,15 @@ def test_the_table_fits_a_terminal(tmp_path: Path) -> None:
 @pytest.mark.promise("R27", "R52", "H17")
 def test_odd_names_in_the_list(not_utf8: str) -> None:
     run = Path("runs") / f"{not_utf8} \x1b[2J\n é"
-    write(run / "a2b.safetensors", output_domain="\x1b[2J\n<script>")
-    found = styles.list_styles()
-    assert styles.find(found[0].name) == run / "a2b.safetensors"
+    file = write(run / "a2b.safetensors", output_domain="<script>")
+    said = model_file.to_json(replace(model_file.read_info(file), output_domain="\x1b[2J\nx"), "")
+    save_file(CONFIG.build().state_dict(), write(Path("runs") / "z" / "a2b.safetensors"), {"i2i": said})
+    found = styles.list_styles([run, Path("runs") / "z"])
+    assert styles.find(found[0].name) == run / "a2b.safetensors" and found[0].output_domain == "<script>"
+    assert "control character" in found[1].problem
     text = style_table.table(found)
     assert "\x1b" not in text and text.encode()
+    assert sum("runs/" in line for line in text.splitlines()) == 2
     record = json.loads(style_table.as_json(found))[0]
     assert record["name"] == str(run) and record["path"] == str(run / "a2b.safetensors")
     assert style_table.as_json(found).isascii()
@@ -284,3 +297,48 @@ def test_listing_imports_neither_torch_nor_what_speaks_https() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+def without_permission() -> list[str]:
+    """What a command begins with to be held to the permissions of files, also for root."""
+    if os.geteuid() != 0:
+        return []
+    rights = "-dac_override,-dac_read_search"
+    command = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+    if not shutil.which("setpriv") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("root may read anything")
+    return command
+
+
+ASKS = """
+from i2i.errors import I2IError
+from i2i.translation import styles
+print(len(styles.list_styles(["begun"])))
+for name in ("style_monet", "mine", "sat2map"):
+    try:
+        styles.find(name)
+    except I2IError as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("closed", ["home", "home/styles", "home/catalogue/cyclegan"])
+def test_a_home_without_permission(tmp_path: Path, closed: str) -> None:
+    """What may not be read is not there, unless it is just that which is asked for."""
+    begin = without_permission()
+    for name in ("styles", "catalogue/cyclegan"):
+        (tmp_path / "home" / name).mkdir(parents=True, exist_ok=True)
+    Path("begun").mkdir(mode=0o000)
+    (tmp_path / closed).chmod(0o000)
+    try:
+        done = subprocess.run([*begin, sys.executable, "-c", ASKS], capture_output=True, text=True, check=False)
+    finally:
+        (tmp_path / closed).chmod(0o700)
+    assert done.returncode == 0, done.stderr
+    listed, monet, unknown, both = done.stdout.splitlines()
+    assert int(listed) == len(catalogue.ENTRIES)
+    assert unknown.startswith("UsageError style 'mine': no such style") and both.startswith("UsageError")
+    if closed == "home/styles":
+        assert monet.startswith("UsageError") and "not on this machine" in monet
+    else:
+        assert monet.startswith("ModelError") and "Permission denied; I2I_HOME names" in monet

@@ -255,3 +255,38 @@ def test_they_take_turns(server: LocalServer, folder: Path, monkeypatch: pytest.
         thread.join()
     assert len(calls) == 1
     assert names(folder) == [f"{NAME}.safetensors"]
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate((1 << 30) + 1)
+
+
+@pytest.mark.promise("R29")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (os.mkfifo, "not a regular file"),
+        (Path.mkdir, "not a regular file"),
+        (sparse, "1,073,741,825 bytes; at most 1,073,741,824"),
+    ],
+    ids=["pipe", "folder", "large"],
+)
+def test_what_is_no_checkpoint_in_its_place(server: LocalServer, folder: Path, make: Any, message: str) -> None:
+    folder.mkdir(parents=True)
+    make(folder / f"{NAME}.pth")
+    with pytest.raises(ModelError, match=rf"{NAME}\.pth: {message}"):
+        styles.find(NAME)
+    assert names(folder) == [f"{NAME}.pth"] and server.requests == []
+
+
+def test_a_checkpoint_without_permission(server: LocalServer, tmp_path: Path, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / f"{NAME}.pth").write_bytes(checkpoint(tmp_path))
+
+    def refuse(*_: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ModelError, match=r"\.pth: cannot be read: Permission"):
+        patch.setattr(published.hashlib, "file_digest", refuse)
+        styles.find(NAME)

@@ -1,5 +1,6 @@
 """A translator: any size, any kind of picture, the same answer whatever came before or beside it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +289,59 @@ def test_apple_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto").type == "mps"
+
+
+def test_several_threads_do_not_share_their_noise() -> None:
+    used = _translator(ResnetConfig(width=2, blocks=2, dropout=True), dropout=True)
+    pictures = [_noise(3, 16, 16, seed=seed) for seed in range(16)]
+    expected = [used(picture) for picture in pictures]
+    state = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(used, pictures))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa", "PA", "1"])
+def test_rare_modes_of_pil_keep_what_they_have(mode: str) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 9, 4), np.uint8), "RGBA")
+    if mode == "PA":
+        image = Image.merge("LA", image.split()[2:]).convert("PA")
+    else:
+        image = image.convert("LA" if mode == "La" else "RGBA").convert(mode)
+    result = _identity()(image)
+    assert result.mode == ("L" if mode == "1" else "LA") and result.size == (9, 8)
+    if mode != "1":
+        assert np.array_equal(
+            np.asarray(result)[..., 1], np.asarray(image.convert("RGBA" if mode == "PA" else mode))[..., -1]
+        )
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"precision": "bf17"}, {"norm_stats": "foo"}, {"seed": -1}, {"device": "cpu:3"}, {"direction": "b2c"}]
+)
+def test_wrong_options_of_the_library(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        load_translator(_save(tmp_path, "a2b"), **wrong)
+
+
+def test_a_translator_is_saved_and_comes_back(tmp_path: Path) -> None:
+    config = ResnetConfig(width=2, blocks=1, norm="batch")
+    used = _translator(config, statistics="batch")
+    used.save_pretrained(tmp_path / "mine")
+    x = _noise(3, 16, 16)
+    again = Translator.from_pretrained(tmp_path / "mine", device="cpu")
+    assert torch.equal(again(x), used(x))
+    running = load_translator(tmp_path / "mine", norm_stats="running", device="cpu")
+    assert not torch.equal(running(x), used(x)), "the statistics of the training are in the folder too"
+
+
+def test_bf16_is_near() -> None:
+    x = _noise(3, 32, 32)
+    full, reduced = (
+        Translator(_network(RESNET), model_file.describe(RESNET, direction="a2b"), precision=precision)(x)
+        for precision in ("fp32", "bf16")
+    )
+    assert reduced.dtype == torch.float32 and 0 < (full - reduced).abs().max() < 0.1
+    with pytest.raises(UsageError, match="needs a GPU"):
+        Translator(_network(RESNET), model_file.describe(RESNET, direction="a2b"), precision="fp16")

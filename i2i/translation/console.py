@@ -1,12 +1,15 @@
-"""How a long translation shows where it is: a live line on a terminal, a plain line now and then elsewhere."""
+"""What a translation says: a live line on a terminal, a plain one now and then elsewhere, the outcome at the end."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from i2i.translation.pipeline import Progress
+from i2i.cli import printable
+from i2i.errors import OutputError
+from i2i.translation.report import Progress, Report
 
 PLAIN_SECONDS = 30.0
 
@@ -68,3 +71,29 @@ def fetching() -> Callable[[int, int | None], None]:
             )
 
     return show
+
+
+def summarise(report: Report, seconds: float) -> None:
+    """Counts, failures and notices, on stderr, where nobody need listen."""
+    counts = {"translated": report.done, "skipped": report.skipped, "failed": report.failed, "left": report.left}
+    lines = [", ".join(f"{len(records)} {what}" for what, records in counts.items()) + f" in {seconds:.1f} s"]
+    lines += [f"{record.source}: {record.reason}" for record in report.failed]
+    with contextlib.suppress(OSError):
+        for line in (*lines, *report.notices):
+            say(line)
+
+
+def say(text: str) -> None:
+    """One line on stderr, without control characters."""
+    print(printable(text).replace("\n", "\\n"), file=sys.stderr, flush=True)
+
+
+def print_json(report: Report) -> None:
+    """The report on stdout. Raises `OutputError` if that is full, `BrokenPipeError` if it is closed."""
+    try:
+        print(report.to_json(), end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in its buffer
+        raise OutputError(f"the standard output cannot be written: {error.strerror}") from error

@@ -1,0 +1,55 @@
+"""What a translation keeps of its input, and whether its outputs differ: pure functions of images in [-1, 1]."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from i2i.evaluation.metrics import l1, ssim
+from i2i.evaluation.resizer import resized
+
+_DIVERSITY_SIZE = 32
+
+
+def luminance(images: Tensor) -> Tensor:
+    """(N, 3, H, W) or (N, 1, H, W) as (N, 1, H, W): Rec. 601 luma, 0.299 R + 0.587 G + 0.114 B.
+
+    Raises `ValueError` for another number of channels.
+    """
+    if images.shape[1] == 1:
+        return images
+    if images.shape[1] != 3:
+        raise ValueError(f"images of {images.shape[1]} channels have no luminance")
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=images.dtype, device=images.device)
+    return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
+
+
+def luminance_ssim(made: Tensor, source: Tensor) -> Tensor:
+    """SSIM of the luminances of outputs and inputs, (N,), -1 to 1 (same structure; colours do not count).
+
+    See `metrics.ssim`. Images must be at least 11 pixels wide and high.
+    """
+    return ssim(luminance(made), luminance(source))
+
+
+def cycle_error(returned: Tensor, source: Tensor) -> Tensor:
+    """Mean absolute difference of inputs and what came back through both directions, (N,), 0 to 1.
+
+    The cycle consistency loss (Zhu et al. 2017, Eq. 2), measured on intensities in [0, 1].
+    """
+    return l1(returned, source)
+
+
+def diversity(pictures: Sequence[Tensor]) -> float:
+    """Mean L1 over all pairs of two pictures of a set, at 32×32 pixels, 0 (all alike) to 1.
+
+    To be read beside the same number of the inputs: much below it, the outputs are alike. Raises `ValueError`
+    for fewer than two pictures.
+    """
+    count = len(pictures)
+    if count < 2:
+        raise ValueError("diversity is undefined for one picture")
+    small = [resized(pictures[i], _DIVERSITY_SIZE, _DIVERSITY_SIZE).flatten() for i in range(count)]
+    rows = (torch.stack(small).double() + 1) / 2
+    total = sum(float((rows[i + 1 :] - rows[i]).abs().mean(dim=1).sum()) for i in range(count - 1))
+    return total / (count * (count - 1) / 2)

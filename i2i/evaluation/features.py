@@ -1,0 +1,39 @@
+"""Features of sets of pictures, by a network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from i2i.evaluation.resizer import resized
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of a set of N pictures: `pool` (N, D) and `logits` (N, classes), float64, on the CPU."""
+
+    pool: Tensor
+    logits: Tensor
+
+
+def extract(
+    pictures: Sequence[Tensor],
+    network: nn.Module,
+    size: int,
+    device: torch.device | str = "cpu",
+    batch: int = 32,
+) -> Features:
+    """What `network` (images (N, 3, size, size) in [-1, 1] → features, logits) makes of the pictures.
+
+    Each is stretched to `size` by the one resizer; grey is repeated. The network runs in float32 on `device`.
+    """
+    network = network.to(device)
+    found: list[tuple[Tensor, Tensor]] = []
+    with torch.inference_mode():
+        for begin in range(0, len(pictures), batch):
+            some = [resized(pictures[i], size, size) for i in range(begin, min(begin + batch, len(pictures)))]
+            images = torch.stack([x.expand(3, -1, -1) if len(x) == 1 else x for x in some])
+            pool, logits = network(images.to(device))
+            found.append((pool.double().cpu(), logits.double().cpu()))
+    return Features(torch.cat([pool for pool, _ in found]), torch.cat([logits for _, logits in found]))

@@ -1,0 +1,66 @@
+"""Labels made from pictures, compared with the right ones; also the FCN score (Isola et al. 2017, Sec. 4.1)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from i2i import images
+from i2i.errors import ImageError, InputError, OutputError, UsageError
+from i2i.evaluation import segmentation
+from i2i.evaluation.measures import Measure
+from i2i.evaluation.palettes import Palette
+from i2i.evaluation.pictures import PictureFiles
+from i2i.images import Picture, Pixels
+
+
+def of_labels(
+    made: Sequence[Pixels], expected: PictureFiles, palette: Palette, wanted: Sequence[str]
+) -> dict[str, Measure]:
+    """Pixel accuracy, class accuracy and mean IoU over all pictures together, as far as `wanted`.
+
+    `made` are pictures of labels (H, W, C), `expected` files of them: colours, which are snapped to the palette,
+    or class indices. Raises `InputError` naming a file that is no labels, or of another size.
+    """
+    counts = np.zeros((len(palette), len(palette) + 1), np.int64)
+    for i, pixels in enumerate(made):
+        try:
+            found, right = (segmentation.to_classes(labels, palette) for labels in (pixels, expected.pixels(i)))
+        except ImageError as error:
+            raise InputError(f"{expected.name(i)}: {error}") from None
+        except InputError as error:
+            raise InputError(f"{expected.name(i)}: {error}") if expected.name(i) not in str(error) else error from None
+        if found.shape != right.shape:
+            raise InputError(
+                f"{expected.name(i)}: {right.shape[1]}x{right.shape[0]} pixels; the labels made have "
+                f"{found.shape[1]}x{found.shape[0]}"
+            )
+        counts += segmentation.confusion(found, right, len(palette))
+    try:
+        scores = segmentation.scores(counts)
+    except ValueError as error:
+        raise InputError(f"labels cannot be scored: {error}") from None
+    beside = {"palette": palette.name, "classes": len(palette)}
+    per_class = {str(index): value for index, value in scores.per_class.items()}
+    found_scores = {
+        "pixel_accuracy": Measure(scores.pixel_accuracy, len(made), beside),
+        "class_accuracy": Measure(scores.class_accuracy, len(made), beside),
+        "mean_iou": Measure(scores.mean_iou, len(made), {**beside, "per_class": per_class}),
+    }
+    return {name: measure for name, measure in found_scores.items() if name in wanted}
+
+
+def write_labels(made: Sequence[Pixels], names: Sequence[str], palette: Palette, folder: Path) -> None:
+    """Write labels as class-index PNG, one grey picture each, under the stems of `names`.
+
+    Raises `UsageError` for files that exist and for two of one name, `OutputError` if they cannot be written.
+    """
+    if not folder.is_dir():
+        raise OutputError(f"labels_out = {folder}: no such folder")
+    targets = [folder / f"{Path(name).stem}.png" for name in names]
+    if len(set(targets)) < len(targets):
+        raise UsageError(f"labels_out = {folder}: two inputs have the same name")
+    if existing := [target for target in targets if target.exists()]:
+        raise UsageError(f"{existing[0]} exists; give an empty folder for --labels-out")
+    for pixels, target in zip(made, targets, strict=True):
+        images.write(target, Picture(segmentation.to_classes(pixels, palette)[..., None]))

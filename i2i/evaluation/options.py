@@ -1,0 +1,89 @@
+"""The options of an evaluation; nothing here needs torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Interval, Len
+
+from i2i.config import nearest
+from i2i.errors import UsageError
+
+PAIRED = ("l1", "psnr", "ssim", "ms_ssim", "lpips")
+SETS = ("swd", "fid", "kid", "is", "precision", "recall", "diversity")
+CONTENT = ("luminance_ssim", "cycle_error")
+LABELS = ("pixel_accuracy", "class_accuracy", "mean_iou")
+METRICS = (*PAIRED, *SETS, *CONTENT, *LABELS)
+NEED_INCEPTION = ("fid", "kid", "is", "precision", "recall")
+HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim", "is", "precision", "recall", "luminance_ssim", *LABELS)
+LOWER_IS_BETTER = ("l1", "lpips", "swd", "fid", "kid", "cycle_error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What is measured, on what, and how."""
+
+    data: Path | None = None
+    """For a run or a model: the data set, or a folder of pictures to translate; by default the run's own."""
+    split: Literal["val", "test", "train"] | None = None
+    """Which part of the data set; by default val, and where there is none test."""
+    direction: Literal["a2b", "b2a"] | None = None
+    """Only this direction of a run; for a checkpoint of the reference, its direction."""
+    unpaired: bool = False
+    """Two folders are sets; by default they are pairs by name. A data set has pairs if its layout says so, or the
+    model was trained by pix2pix, unless this is given."""
+    reference: Path | None = None
+    """The pictures that outputs are compared with as a set; by default those of the train split without pairs, of
+    the same split with pairs."""
+    back: str = ""
+    """The model that goes back, for the cycle error; by default the run's other direction."""
+    metrics: tuple[str, ...] = ()
+    """Only these; by default all that apply and whose files are there."""
+    size: Annotated[int, Interval(ge=16, le=4096)] | None = None
+    """Bring every picture to so many pixels: the shorter side scaled, the middle cut out. By default pairs stay as
+    they are, and sets are brought to 256."""
+    max_pictures: Annotated[int, Ge(1)] | None = None
+    """Only the first so many pictures of each set, by name."""
+    inception: Path | None = None
+    """The Inception weights for FID, KID, IS, precision and recall: weights-inception-2015-12-05-6726825d.pth."""
+    lpips: Path | None = None
+    """The backbone for LPIPS: torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth."""
+    download: bool = False
+    """Fetch the Inception weights (96 MB) if they are not here, and a published style."""
+    label_model: str = ""
+    """A photo → labels model: outputs are translated to labels, and those compared with the labels put in."""
+    palette: str = ""
+    """The classes of labels: facades, or a text file with a colour a line."""
+    labels_out: Path | None = None
+    """An existing folder for the labels made, as class-index PNG."""
+    seeds: Annotated[tuple[int, ...], Len(1, 100)] = (0, 1, 2)
+    """Seeds of the sliced Wasserstein distance, whose mean is given; the first is that of KID, IS and dropout."""
+    kid_subsets: Annotated[int, Interval(ge=1, le=10_000)] = 100
+    """How many random subsets KID is the mean of."""
+    kid_subset_size: Annotated[int, Ge(2)] | None = None
+    """Pictures in a subset; by default 1000, and at most half of the smaller set."""
+    is_splits: Annotated[int, Interval(ge=1, le=1000)] = 10
+    """Parts of the set that the Inception Score is the mean of."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the translation; the measurements are in float32, distances of features in float64."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+
+
+def check(options: EvaluationOptions) -> None:
+    """Raises `UsageError` for unknown metrics, seeds out of range, and options that miss another one."""
+    for name in options.metrics:
+        if name not in METRICS:
+            raise UsageError(f"metrics: unknown {name!r}.{nearest(name, METRICS)} Known: {', '.join(METRICS)}.")
+    if any(not 0 <= seed < 2**31 for seed in options.seeds):
+        raise UsageError("seeds: each is between 0 and 2147483647")
+    labels = [name for name in options.metrics if name in LABELS]
+    for name, value in (
+        ("label_model", options.label_model),
+        ("labels_out", options.labels_out),
+        *((n, n) for n in labels),
+    ):
+        if value and not options.palette:
+            raise UsageError(f"{name}: needs --palette, the colours of the classes")
+    if "lpips" in options.metrics and options.lpips is None:
+        raise UsageError("metrics: lpips needs --lpips FILE, the weights of its backbone")

@@ -1,0 +1,99 @@
+"""The numbers with their protocol: validations during training, and evaluation files beside them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER
+from i2i.evaluation.page.markup import MAX_CELL, escape, facts, fitted, flat, left_out, number, table
+from i2i.evaluation.page.pictures import evenly
+from i2i.evaluation.page.run_record import RunRecord
+from i2i.evaluation.page.sections import columns_of, section
+
+MAX_ROWS = 200
+MAX_COLUMNS = 30
+MAX_CHARACTERS = 2 << 20
+
+
+def numbers(run: RunRecord) -> str:
+    """Tables of the validations and of each evaluation file; a line where there are none."""
+    parts = [_validations(run)] if run.log.validations else []
+    parts += [_evaluation(name, values) for name, values in run.evaluations.items()]
+    content = fitted(parts, MAX_CHARACTERS, "tables") or (
+        '<p class="note">No validation in the log, and no evaluation*.json in the folder.</p>\n'
+    )
+    return section("numbers", "Numbers", content)
+
+
+def _validations(run: RunRecord) -> str:
+    rows = run.log.validations
+    names = list(run.log.metrics)[:MAX_COLUMNS]
+    best = {name: best_of([row[name] for _, row in rows if name in row], name) for name in names}
+    chosen = evenly(rows, MAX_ROWS)
+    cells = [
+        [number(step), number(row["epoch"]), *(_marked(row.get(name), best[name]) for name in names)]
+        for step, row in chosen
+    ]
+    left = left_out(len(rows) - len(chosen), "validations")
+    return "<h3>During training</h3>\n" + _protocol(run) + table(["step", "epoch", *names], cells, "Validations") + left
+
+
+def _protocol(run: RunRecord) -> str:
+    count = run.config.get("validate_images")
+    pictures = f"at most {number(count)} pictures" if isinstance(count, int) else "pictures"
+    seed = run.config.get("seed")
+    version = run.environment.get("i2i")
+    device, precision = run.environment.get("device"), run.config.get("precision")
+    known = {"seed": seed, "device": device, "precision": precision, "i2i": version}
+    told = "".join(f", {name} {escape(value, 60)}" for name, value in known.items() if value is not None)
+    return (
+        f'<p class="note">Means of the reconstructions over {pictures} of the validation split, or of the test '
+        f"split where there is none, the networks as they translate{told}. The best value of a column is bold "
+        "where it is known which end is better.</p>\n"
+    )
+
+
+def best_of(values: Sequence[float], name: str) -> float | None:
+    """The best of the values of a metric; None where it is not known whether high or low is good."""
+    kind = name.rpartition("/")[2]
+    if not values or kind not in (*HIGHER_IS_BETTER, *LOWER_IS_BETTER):
+        return None
+    return max(values) if kind in HIGHER_IS_BETTER else min(values)
+
+
+def _marked(value: float | None, best: float | None) -> str:
+    return f"<b>{number(value)}</b>" if value is not None and value == best else number(value)
+
+
+def _evaluation(name: str, values: Mapping[str, Any]) -> str:
+    """An evaluation file: its tables, and every other entry as the protocol."""
+    content = "".join(_any_table(key, values[key]) for key in ("table", "metrics") if key in values)
+    rest = {key: value for key, value in values.items() if key not in ("table", "metrics")}
+    return f"<h3>{escape(name, MAX_CELL)}</h3>\n{content}" + (facts(rest) if rest else "")
+
+
+def _any_table(key: str, value: Any) -> str:
+    """Rows as mappings, a mapping of mappings, a mapping of values, or rows as lists; what is nested is flattened."""
+    if isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
+        value = [{"": name, **row} for name, row in value.items()]
+    if isinstance(value, dict):
+        value = [{"": name, "value": entry} for name, entry in flat(value)]
+    if not isinstance(value, list):
+        return f"<p>{escape(key)}: {escape(value)}</p>\n"
+    rows = [_row(row) for row in value[:MAX_ROWS]]
+    names = columns_of(rows, MAX_COLUMNS)
+    if not names:
+        return ""
+    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+    return table(names, cells, key) + left_out(len(value) - MAX_ROWS, "rows")
+
+
+def _row(row: Any) -> dict[Any, Any]:
+    if isinstance(row, dict):
+        return dict(flat(row))
+    return dict(enumerate(row if isinstance(row, list) else [row]))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list) and len(value) <= MAX_COLUMNS:
+        return ", ".join(map(number, value))
+    return number(value)

@@ -1,0 +1,49 @@
+"""What came out of an evaluation: rows of numbers, and the protocol that they depend on."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from i2i import __version__
+from i2i.evaluation.measures import Measure
+from i2i.evaluation.sweep import Validation, best_steps
+
+
+@dataclass(frozen=True)
+class Row:
+    """The numbers of one set of pictures; `facts` say which model made them from what."""
+
+    name: str
+    measures: dict[str, Measure]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Rows of numbers, the protocol that they depend on and, of a run, the validations of its training."""
+
+    rows: list[Row]
+    protocol: dict[str, Any]
+    validations: list[Validation] = field(default_factory=list)
+
+    def to_json(self, command: str = "") -> str:
+        """ASCII: `table` (row → metric → number), `results` with all that is beside them, `protocol`, `command`."""
+        values: dict[str, Any] = {
+            "i2i": __version__,
+            "command": command,
+            "table": {row.name: {name: measure.value for name, measure in row.measures.items()} for row in self.rows},
+            "protocol": self.protocol,
+            "results": [_detailed(row) for row in self.rows],
+        }
+        if self.validations:
+            values["validations"] = [asdict(validation) for validation in self.validations]
+            values["best_steps"] = best_steps(self.validations)
+        return json.dumps(values, indent=1) + "\n"
+
+
+def _detailed(row: Row) -> dict[str, Any]:
+    measures = {
+        name: {"value": measure.value, "pictures": measure.pictures, **measure.beside}
+        for name, measure in row.measures.items()
+    }
+    return {"name": row.name, **row.facts, "measures": measures}

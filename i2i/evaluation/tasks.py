@@ -1,0 +1,104 @@
+"""What is to be evaluated: the pictures that a model is given, and those that its outputs are compared with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from i2i.data import folders
+from i2i.data.folders import PairRecord, Split
+from i2i.errors import InputError
+from i2i.evaluation.options import EvaluationOptions
+from i2i.evaluation.pictures import Item, folder, halves
+
+_SETS = ("train", "val", "test", "trainA", "trainB", "valA", "valB", "testA", "testB")
+Items = Sequence[Item]
+
+
+@dataclass(frozen=True)
+class Task:
+    """`inputs`, found at `where`, are translated, and `expected` are their partners, where there are pairs.
+
+    `reference` is the set that outputs should be like; `held_out` are pictures of the same domain that the model
+    never saw. `reference_from` and `held_out_from` say where they are.
+    """
+
+    where: str
+    inputs: Items
+    expected: Items | None = None
+    reference: Items | None = None
+    reference_from: str = ""
+    held_out: Items | None = None
+    held_out_from: str = ""
+
+
+def task(data: Path, direction: str, algorithm: str, options: EvaluationOptions) -> Task:
+    """The task for a model of `direction` and `algorithm` ("" is not known) on a data set or a folder of pictures.
+
+    Raises `InputError` for data that cannot be used.
+    """
+    if not data.exists():
+        raise InputError(f"{data}: no such folder; --data says where the pictures are")
+    source = "ab".index(direction[0])
+    if not _is_data_set(data):
+        found = Task(str(data), folder(data, options.max_pictures))
+    elif _is_paired(data, algorithm, options.unpaired):
+        found = _paired(data, source, options)
+    else:
+        found = _unpaired(data, source, options)
+    if options.reference is None:
+        return found
+    reference = folder(options.reference, options.max_pictures)
+    return replace(found, reference=reference, reference_from=str(options.reference))
+
+
+def _is_data_set(data: Path) -> bool:
+    both = (data / "A").is_dir() and (data / "B").is_dir()
+    return data.is_file() or both or any((data / name).is_dir() for name in _SETS)
+
+
+def _is_paired(data: Path, algorithm: str, unpaired: bool) -> bool:
+    sides = any((data / f"{split}{side}").is_dir() for split in folders.SPLITS for side in "AB")
+    return not unpaired and (not sides or algorithm == "pix2pix")
+
+
+def _splits(options: EvaluationOptions) -> tuple[Split, ...]:
+    return (options.split,) if options.split else ("val", "test")
+
+
+def _paired(data: Path, source: int, options: EvaluationOptions) -> Task:
+    for split in _splits(options):
+        if records := folders.paired(data, split)[: options.max_pictures]:
+            sides = [_side(record, index) for index in (0, 1) for record in records]
+            a, b = sides[: len(records)], sides[len(records) :]
+            inputs, expected = (a, b) if source == 0 else (b, a)
+            return Task(str(data / split), inputs, expected, expected, f"the other side of {data / split}")
+    raise InputError(f"{data}: no pairs in {' or '.join(_splits(options))}; --split chooses another part")
+
+
+def _side(record: PairRecord, index: int) -> Item:
+    if record.b is None:
+        return halves([Item(record.a)], "right" if index else "left")[0]
+    return Item(record.b if index else record.a)
+
+
+def _unpaired(data: Path, source: int, options: EvaluationOptions) -> Task:
+    for split in _splits(options):
+        sides = _sides(data, split, options.max_pictures)
+        if inputs := sides[source]:
+            train = _sides(data, "train", options.max_pictures)
+            held_out = sides[1 - source] if split != "train" else []
+            return Task(
+                str(data / f"{split}{'AB'[source]}"),
+                inputs,
+                reference=train[1 - source] or held_out or None,
+                reference_from=str(data / f"{'train' if train[1 - source] else split}{'BA'[source]}"),
+                held_out=(held_out or None) if train[1 - source] else None,
+                held_out_from=str(data / f"{split}{'BA'[source]}"),
+            )
+    names = " or ".join(f"{split}{'AB'[source]}/" for split in _splits(options))
+    raise InputError(f"{data}: no pictures in {names}; --split chooses another part")
+
+
+def _sides(data: Path, split: Split, limit: int | None) -> list[list[Item]]:
+    roots = [data / f"{split}{side}" for side in "AB"]
+    return [[Item(path) for path in folders.find_images(root)[:limit]] if root.is_dir() else [] for root in roots]

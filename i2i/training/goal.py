@@ -1,0 +1,76 @@
+"""When a training is good enough, or no longer gets better: `--stop-when`, `--best-metric`."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from i2i.config import nearest
+from i2i.errors import UsageError
+
+Metric = Literal["l1", "psnr", "ssim"]
+METRICS: tuple[str, ...] = get_args(Metric)
+LOWER_IS_BETTER = ("l1",)
+
+_CONDITION = re.compile(r"\s*(\w+)\s*(>=|<=)\s*(\S+)\s*")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`metric` has come to `threshold` or better."""
+
+    metric: str
+    threshold: float
+
+    def holds(self, means: Mapping[str, float]) -> bool:
+        """Whether it holds for the means of a validation; not if the metric is missing or not finite."""
+        return score(self.metric, means) <= score(self.metric, {self.metric: self.threshold})
+
+    def __str__(self) -> str:
+        return f"{self.metric}{'<=' if self.metric in LOWER_IS_BETTER else '>='}{self.threshold:g}"
+
+
+def parse(text: str) -> tuple[Condition, ...]:
+    """`ssim>=0.62, l1<=0.1` as conditions; none of an empty text. Raises `UsageError`."""
+    return tuple(_condition(part, text) for part in text.split(",")) if text.strip() else ()
+
+
+def _condition(part: str, text: str) -> Condition:
+    where = f"stop_when = {text!r}"
+    match = _CONDITION.fullmatch(part)
+    if not match:
+        raise UsageError(f"{where}: {part.strip()!r} is no condition; expected one like ssim>=0.62 or l1<=0.1")
+    metric, sign, number = match.groups()
+    if metric not in METRICS:
+        raise UsageError(f"{where}: unknown metric {metric!r}.{nearest(metric, METRICS)} Known: {', '.join(METRICS)}.")
+    try:
+        threshold = float(number)
+    except ValueError:
+        threshold = math.nan
+    if not math.isfinite(threshold):
+        raise UsageError(f"{where}: {number!r} is no number")
+    condition = Condition(metric, threshold)
+    if sign not in str(condition):
+        better = "lower" if metric in LOWER_IS_BETTER else "higher"
+        raise UsageError(f"{where}: {metric} is better when {better}: write {condition}")
+    return condition
+
+
+def score(metric: str, means: Mapping[str, float]) -> float:
+    """The metric's value turned so that lower is better; NaN if it was not measured."""
+    value = means.get(metric, math.nan)
+    return value if metric in LOWER_IS_BETTER else -value
+
+
+def value(metric: str, score: float) -> float:
+    """The metric's value again."""
+    return score if metric in LOWER_IS_BETTER else -score
+
+
+def means(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Metric → its mean over the reconstructions, from `<reconstruction>/<metric>` → number."""
+    found: dict[str, list[float]] = {}
+    for name, value in numbers.items():
+        found.setdefault(name.rpartition("/")[2], []).append(value)
+    return {metric: sum(values) / len(values) for metric, values in found.items()}

@@ -1,0 +1,159 @@
+"""FID, KID, IS, precision and recall against torchmetrics, torch-fidelity and plain NumPy, on the same features."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from i2i.errors import InputError
+from i2i.evaluation import sets
+from i2i.evaluation.features import Features, extract
+
+
+class SmallNetwork(torch.nn.Module):
+    """In place of Inception: random weights, 24 features, 7 classes."""
+
+    num_features = 24
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.convolution = torch.nn.Conv2d(3, 24, 5, 3)
+            self.classes = torch.nn.Linear(24, 7, bias=False)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = 10 * self.convolution(images).relu().mean(dim=(2, 3))
+        return features, self.classes(features)
+
+
+class Pool(torch.nn.Module):
+    """The same as torchmetrics takes it: bytes in, features out."""
+
+    num_features = 24
+
+    def __init__(self, which: int) -> None:
+        super().__init__()
+        self.network, self.which = SmallNetwork(), which
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.network(images.float() / 127.5 - 1)[self.which]
+        return found
+
+
+@pytest.fixture(scope="module")
+def images() -> tuple[torch.Tensor, torch.Tensor]:
+    draw = np.random.default_rng(0)
+    a = draw.integers(0, 256, (60, 3, 16, 16), np.uint8)
+    b = (draw.integers(0, 256, (45, 3, 16, 16)) * np.array([0.8, 1.0, 0.6])[:, None, None]).astype(np.uint8)
+    return torch.from_numpy(a), torch.from_numpy(b)
+
+
+@pytest.fixture(scope="module")
+def features(images: tuple[torch.Tensor, torch.Tensor]) -> tuple[Features, Features]:
+    network = SmallNetwork()
+    a, b = (extract([x.float() / 127.5 - 1 for x in some], network, 16, batch=20) for some in images)
+    return a, b
+
+
+def test_features_are_float64_and_in_order(images: Any, features: Any) -> None:
+    a, _ = features
+    assert a.pool.dtype == a.logits.dtype == torch.float64
+    pool, logits = SmallNetwork()(images[0].float() / 127.5 - 1)
+    torch.testing.assert_close((a.pool, a.logits), (pool.double(), logits.double()), atol=1e-5, rtol=1e-5)
+
+
+def test_fid_is_torchmetrics(images: Any, features: Any) -> None:
+    fid = pytest.importorskip("torchmetrics.image.fid")
+    pytest.importorskip("torch_fidelity")
+    theirs = fid.FrechetInceptionDistance(feature=Pool(0), input_img_size=(3, 16, 16))
+    theirs.set_dtype(torch.float64)
+    theirs.update(images[0], real=True)
+    theirs.update(images[1], real=False)
+    assert sets.fid(features[0].pool, features[1].pool) == pytest.approx(float(theirs.compute()), abs=1e-4)
+
+
+def test_fid_is_torch_fidelitys_also_for_fewer_pictures_than_features(features: Any) -> None:
+    theirs = pytest.importorskip("torch_fidelity.metric_fid")
+    for a, b in (features[0].pool, features[1].pool), (features[0].pool[:9], features[1].pool[:12]):
+        statistics = [theirs.fid_features_to_statistics(x) for x in (a, b)]
+        expected = theirs.fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+        assert sets.fid(a, b) == pytest.approx(expected, abs=1e-4)
+        assert sets.fid(b, a) == pytest.approx(sets.fid(a, b), rel=1e-9)
+        assert sets.fid(a, a) == pytest.approx(0, abs=1e-9)
+
+
+def test_kid_is_torch_fidelitys(features: Any) -> None:
+    theirs = pytest.importorskip("torch_fidelity.metric_kid")
+    a, b = features[0].pool, features[1].pool
+    settings = {"kid_subsets": 50, "kid_subset_size": 20, "rng_seed": 7, "verbose": False}
+    expected = theirs.kid_features_to_metric(a, b, **settings)
+    found = sets.kid(a, b, subsets=50, subset_size=20, seed=7)
+    assert found.mean == pytest.approx(expected["kernel_inception_distance_mean"], abs=1e-4)
+    assert found.std == pytest.approx(expected["kernel_inception_distance_std"], abs=1e-4)
+    assert found.low < found.mean < found.high
+
+
+def test_kid_is_torchmetrics(features: Any) -> None:
+    theirs = pytest.importorskip("torchmetrics.image.kid")
+    a, b = features[0].pool[:40], features[1].pool[:40]
+    expected = float(theirs.poly_mmd(a, b))  # one subset with all pictures
+    assert sets.kid(a, b, subsets=3, subset_size=40).mean == pytest.approx(expected, abs=1e-4)
+
+
+def test_inception_score_is_torch_fidelitys_and_torchmetrics(images: Any, features: Any) -> None:
+    theirs = pytest.importorskip("torch_fidelity.metric_isc")
+    module = pytest.importorskip("torchmetrics.image.inception")
+    logits = features[0].logits
+    expected = theirs.isc_features_to_metric(logits, splits=6, shuffle=True, rng_seed=3)
+    found = sets.inception_score(logits, splits=6, seed=3)
+    assert found.mean == pytest.approx(expected["inception_score_mean"], abs=1e-4)
+    assert found.std == pytest.approx(expected["inception_score_std"], abs=1e-4)
+    metric = module.InceptionScore(feature=Pool(1), splits=1)
+    metric.update(images[0])
+    assert sets.inception_score(logits, splits=1).mean == pytest.approx(float(metric.compute()[0]), abs=1e-4)
+    assert sets.inception_score(torch.zeros(20, 5), splits=2).mean == pytest.approx(1)
+
+
+def test_precision_and_recall_are_the_definition(features: Any) -> None:
+    made, real = features[0].pool.numpy(), features[1].pool.numpy()
+
+    def covered(points: np.ndarray[Any, Any], manifold: np.ndarray[Any, Any], k: int) -> float:
+        inside = 0
+        for point in points:
+            for centre in manifold:
+                radius = np.sort(np.linalg.norm(manifold - centre, axis=1))[k]  # the 0th is itself
+                if np.linalg.norm(point - centre) <= radius:
+                    inside += 1
+                    break
+        return inside / len(points)
+
+    for k in (1, 3, 6):
+        expected = covered(made, real, k), covered(real, made, k)
+        assert sets.precision_recall(torch.from_numpy(made), torch.from_numpy(real), k) == pytest.approx(expected)
+    same = torch.from_numpy(real)
+    assert sets.precision_recall(same, same) == (1.0, 1.0)
+    assert sets.precision_recall(same + 1000, same) == (0.0, 0.0)
+
+
+def test_precision_and_recall_are_torch_fidelitys(features: Any) -> None:
+    theirs = pytest.importorskip("torch_fidelity.metric_prc")
+    a, b = features[0].pool, features[1].pool
+    settings = {"prc_neighborhood": 3, "prc_batch_size": 100, "save_cpu_ram": False, "verbose": False}
+    expected = theirs.prc_features_to_metric(a, b, **settings)
+    assert sets.precision_recall(a, b) == pytest.approx((expected["precision"], expected["recall"]), abs=1e-4)
+
+
+def test_too_few_pictures_are_an_error_that_says_so(features: Any) -> None:
+    a, b = features[0].pool, features[1].pool
+    for call in (
+        lambda: sets.fid(a[:1], b),
+        lambda: sets.kid(a[:5], b, subset_size=10),
+        lambda: sets.inception_score(a[:5], splits=10),
+        lambda: sets.precision_recall(a[:3], b),
+    ):
+        with pytest.raises(InputError, match="undefined for a set of"):
+            call()
+    with pytest.raises(ValueError, match="shapes"):
+        sets.fid(a, b[:, :3])

@@ -1,0 +1,95 @@
+"""The sliced Wasserstein distance against an independent pyramid in NumPy and scipy's distance in one dimension."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from i2i.evaluation.sliced_wasserstein import (
+    descriptors,
+    laplacian_pyramid,
+    levels_of,
+    normalised,
+    sliced_wasserstein,
+    swd,
+)
+
+
+def pictures(count: int, size: int = 32, seed: int = 0, offset: float = 0.0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(3, size, size, generator=generator) * (1 + offset * i / count) for i in range(count)]
+
+
+def test_pyramid_is_that_of_burt_and_adelson() -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    taps = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    kernel = np.outer(taps, taps)[None, None]
+
+    def blurred(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return ndimage.convolve(x, kernel, mode="mirror")
+
+    image = torch.stack(pictures(2)).double()
+    expected, current = [], image.numpy()
+    for _ in range(2):
+        smaller = blurred(current)[:, :, ::2, ::2]
+        spread = np.zeros_like(current)
+        spread[:, :, ::2, ::2] = smaller
+        expected.append(current - 4 * blurred(spread))
+        current = smaller
+    bands = laplacian_pyramid(image, 3)
+    for band, right in zip(bands, [*expected, current], strict=True):
+        np.testing.assert_allclose(band.numpy(), right, atol=1e-12)
+    again = bands[-1]
+    for band in reversed(bands[:-1]):  # and it can be undone
+        spread = np.zeros(band.shape)
+        spread[:, :, ::2, ::2] = again.numpy()
+        again = band + torch.from_numpy(4 * blurred(spread))
+    torch.testing.assert_close(again, image)
+
+
+def test_distance_is_scipys_in_each_direction() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    generator = torch.Generator().manual_seed(1)
+    a = torch.randn(200, 12, generator=generator, dtype=torch.float64)
+    b = 1.5 * torch.randn(200, 12, generator=generator, dtype=torch.float64) + 0.3
+    directions = torch.randn(70, 12, generator=torch.Generator().manual_seed(5)).double().numpy()
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    expected = [stats.wasserstein_distance(a.numpy() @ d, b.numpy() @ d) for d in directions]
+    assert sliced_wasserstein(a, b, projections=70, seed=5) == pytest.approx(np.mean(expected), rel=1e-9)
+    with pytest.raises(ValueError, match="as many"):
+        sliced_wasserstein(a, b[:150])
+
+
+def test_descriptors_are_patches_of_the_levels_spread_over_all_pictures() -> None:
+    batch = [torch.full((3, 32, 32), float(i)) for i in range(4)]
+    (levels,) = descriptors(batch, 10, [0], 32)
+    assert [tuple(level.shape) for level in levels] == [(10, 147), (10, 147)]
+    # the low-pass level of a flat picture is the picture, so a patch tells its source: 2, 3, 2 and 3 of each
+    values, counts = levels[-1][:, 0].unique(return_counts=True)
+    assert counts.tolist() == [2, 3, 2, 3] and len(values) == 4
+    assert levels_of(256) == [256, 128, 64, 32, 16] and levels_of(40) == [40, 20]
+
+
+def test_normalised_is_per_channel() -> None:
+    patches = torch.cat([torch.randn(500, 49) * scale + scale for scale in (1.0, 5.0, 9.0)], dim=1)
+    channels = normalised(patches, 3).reshape(500, 3, 49)
+    torch.testing.assert_close(channels.mean(dim=(0, 2)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(channels.std(dim=(0, 2), unbiased=False), torch.ones(3))
+
+
+def test_the_protocol_for_sets_of_unequal_size() -> None:
+    many, few, other = pictures(12, seed=1), pictures(4, seed=2), [p**3 for p in pictures(4, seed=3)]
+    near, far = swd(few, many, seeds=(0, 1)), swd(other, many, seeds=(0, 1))
+    assert near.patches == far.patches == 4 * 128 and list(near.levels) == [32, 16]
+    assert near.mean == pytest.approx(np.mean(list(near.levels.values()))) and near.std > 0
+    assert far.mean > 1.5 * near.mean
+    assert swd(few, many, seeds=(0, 1)) == near  # nothing else is random
+    assert swd(few, many, seeds=(4,)) != swd(few, many, seeds=(5,))
+
+
+def test_sets_that_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="without pictures"):
+        swd([], pictures(2))
+    with pytest.raises(ValueError, match="16, 16"):
+        swd(pictures(2), pictures(2, size=16))

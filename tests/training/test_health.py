@@ -1,0 +1,243 @@
+"""What ails a training is named within 200 steps, once, in plain words; a healthy one is left in peace.
+
+That healthy ones are is shown on the two toy runs of `tests/test_learning.py` as well.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from i2i import images
+from i2i.algorithms import ALGORITHMS, CycleGAN, Pix2Pix
+from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.cyclegan import CycleGANOptions
+from i2i.algorithms.pix2pix import Pix2PixOptions
+from i2i.data.pair import ImagePair
+from i2i.data.toy import write_folder
+from i2i.losses.adversarial import Adversarial
+from i2i.networks.resnet import ResnetGenerator
+from i2i.training import health, step
+from i2i.training.distributed import Processes
+from i2i.training.launch import train
+from i2i.training.logger import RunLog, live_line
+from i2i.training.options import RunOptions, TrainingOptions
+from i2i.training.watch import Watch
+
+SMALL = {
+    "load_size": 32, "crop_size": 32, "workers": 0, "device": "cpu", "ngf": 4, "ndf": 8, "discriminator": "patchgan_16",
+    "validate_every": 0, "sample_every": 50, "lr": 2e-3, "save_every": 10**6, "log_every": 7,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pix2PixRun(Pix2PixOptions, RunOptions):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleGANRun(CycleGANOptions, RunOptions):
+    pass
+
+
+def pix2pix(folder: Path, steps: int = 200, **options: Any) -> list[dict[str, Any]]:
+    """The health lines of a small training."""
+    given = {"data": Path("toy"), "generator": "unet_32", "norm": "instance", "dropout": False, **SMALL, **options}
+    train(Pix2Pix, Pix2PixRun(run=folder, max_steps=steps, **given))
+    return told(folder)
+
+
+def cyclegan(folder: Path, steps: int = 200, **options: Any) -> list[dict[str, Any]]:
+    given = {"data": Path("toy"), "generator": "resnet_1blocks", **SMALL, **options}
+    train(CycleGAN, CycleGANRun(run=folder, max_steps=steps, **given))
+    return told(folder)
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if entry["kind"] == "health"]
+
+
+def names(lines: list[dict[str, Any]]) -> list[str]:
+    return [line["name"] for line in lines]
+
+
+def at_pace(monkeypatch: pytest.MonkeyPatch, **factors: float) -> None:
+    """Each player with its own multiple of the learning rate."""
+
+    def set_learning_rate(self: step.TrainingStep, lr: float) -> None:
+        for name, player in self.players.items():
+            for group in player.optimizer.param_groups:
+                group["lr"] = lr * factors.get(name, 1.0)
+
+    monkeypatch.setattr(step.TrainingStep, "set_learning_rate", set_learning_rate)
+
+
+@pytest.mark.parametrize("run", [pix2pix, pytest.param(cyclegan, marks=pytest.mark.slow)])
+def test_a_generator_that_stands_still(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its learning rate is 0; the discriminator soon knows it through and through."""
+    at_pace(monkeypatch, generator=0.0)
+    lines = run(tmp_path / "run")
+    assert {health.NOT_LEARNING, health.SATURATED} <= set(names(lines))
+    assert all(names(lines).count(name) == 1 for name in names(lines)), "once per spell"
+    said = capsys.readouterr().err
+    assert "generator not learning: after 150 steps its losses are what they were at the start (" in said
+    assert "health of this training: " in said and "generator not learning since step 150" in said
+
+
+def test_a_learning_rate_that_breaks_the_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_pace(monkeypatch, generator=100.0)
+    lines = cyclegan(tmp_path / "run", steps=50)
+    assert names(lines) == [health.COLLAPSED]
+    assert "shows the same for 4 different inputs" in lines[0]["text"]
+
+
+@pytest.mark.parametrize(("sign", "name"), [(1, health.SAME), (-1, health.INVERTED)])
+def test_generators_that_start_as_identity_or_its_negative(
+    sign: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either satisfies the cycle loss; both directions are named."""
+    forward = ResnetGenerator.forward
+    monkeypatch.setattr(ResnetGenerator, "forward", lambda self, x: sign * x + 0.02 * forward(self, x))
+    lines = cyclegan(tmp_path / "run", steps=50)
+    assert names(lines) == [name]
+    assert "fake_A" in lines[0]["text"] and "fake_B" in lines[0]["text"]
+
+
+@pytest.fixture
+def half_flat(tmp_path: Path) -> Path:
+    write_folder(tmp_path / "data", "unpaired", count=8, size=32)
+    for number, path in enumerate(sorted((tmp_path / "data/trainA").iterdir())[::2]):
+        images.write(path, images.Picture(np.full((32, 32, 3), 60 + number, np.uint8)))
+    return tmp_path / "data"
+
+
+def test_flat_crops_are_named_where_instance_norm_hides_them(half_flat: Path, tmp_path: Path) -> None:
+    lines = cyclegan(tmp_path / "run", steps=40, data=half_flat)
+    assert names(lines) == [health.FLAT]
+    assert "9 of the last 40 crops are of one colour" in lines[0]["text"]
+    assert f"({half_flat}/trainA/0002.png; {half_flat}/trainA/" in lines[0]["text"], "of the two domains that one"
+    assert names(cyclegan(tmp_path / "other", steps=40, data=half_flat, norm="batch")) == []
+
+
+def test_a_healthy_run_goes_on_after_a_resume_as_it_would_have(tmp_path: Path) -> None:
+    assert pix2pix(tmp_path / "straight", 90) == []
+    for steps in (33, 90):
+        assert pix2pix(tmp_path / "run", steps) == []
+    states = [torch.load(tmp_path / run / "state-00000090.pt", weights_only=True) for run in ("straight", "run")]
+    assert states[0]["watch"] == states[1]["watch"]
+    assert states[0]["watch"]["not_learning"]["learnt"]
+
+
+# The detectors themselves.
+
+
+def picture(seed: int) -> Tensor:
+    return torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+PICTURES = [picture(seed) for seed in range(3)]
+OTHERS = [picture(seed) for seed in range(3, 6)]
+
+
+def test_detectors_of_pictures() -> None:
+    def seen(outputs: list[Tensor], targets: list[Tensor] | None = None) -> set[str]:
+        translation = health.Translation("fake_B", PICTURES, outputs, targets or [])
+        return {name for name, detect in health.PICTURE_DETECTORS.items() if detect(translation)}
+
+    assert seen(OTHERS) == set()
+    assert seen([0.5 * x + 0.2 for x in PICTURES]) == set()
+    assert seen([x + 0.01 for x in PICTURES]) == {health.SAME}
+    assert seen([x + 0.01 for x in PICTURES], PICTURES) == set(), "the targets are so"
+    assert seen([x + 0.01 for x in PICTURES], OTHERS) == {health.SAME}
+    assert seen([-0.6 * x for x in PICTURES]) == {health.INVERTED}
+    assert seen([-x for x in PICTURES], [-x for x in PICTURES]) == set(), "the targets are so"
+    assert seen([OTHERS[0]] * 3) == {health.COLLAPSED}
+    assert seen([torch.zeros(1, 8, 8)] * 3) == {health.COLLAPSED}, "other channels than the input"
+    assert health.one_output(health.Translation("fake_B", PICTURES[:1], OTHERS[:1])) is None, "there is but one input"
+
+
+@pytest.mark.parametrize(
+    ("mode", "level"), [("lsgan", 0.25), ("vanilla", 0.6931), ("nonsaturating", 0.6931), ("hinge", 1), ("wgangp", None)]
+)
+def test_a_discriminator_that_guesses(mode: Any, level: float | None) -> None:
+    assert health.chance(Adversarial(mode)) == (level if level is None else pytest.approx(level, abs=1e-4))
+
+
+def test_one_saturated_discriminator_of_two() -> None:
+    detector = health.Saturated(0.25)
+    for number in range(100):
+        detector.observe({"D_A": 0.2, "D_B": 0.001 if number % 3 else 0.3})
+        assert (detector.complaint() is not None) == (number >= 49)
+    assert "D_B" in str(detector.complaint()) and "D_A" not in str(detector.complaint())
+    for _ in range(26):
+        detector.observe({"D_A": 0.2, "D_B": 0.2})
+    assert detector.complaint() is None
+    assert health.Saturated(None, detector.losses).complaint() is None
+
+
+def test_losses_that_have_fallen_once_may_be_flat() -> None:
+    detector = health.NotLearning()
+    for loss in [10.0] * 60 + [9.0] * 60 + [10.0] * 400:
+        detector.observe({"cycle_A": loss, "cycle_B": 3.0})
+        assert detector.complaint() is None
+    assert health.NotLearning(learnt=True).complaint() is None
+
+
+@pytest.mark.parametrize("name", list(ALGORITHMS))
+def test_losses_go_by_their_names(name: str, tmp_path: Path) -> None:
+    """Of every algorithm the watch finds a loss of each discriminator, and one of reconstruction."""
+    algorithm, batch = build(name), ImagePair(*(torch.rand(1, 3, 32, 32) for _ in range(2)))
+    play = step.TrainingStep(algorithm, TrainingOptions(), Processes("cpu"))
+    losses = {key: float(value) for key, value in play(batch, 0).items()}
+    watch = watching(algorithm, play, tmp_path)
+    assert set(watch._judgements(losses)) == set(watch.discriminators) != set()
+    watch.steps([{"step": 1, "images": 1, "losses": losses}])
+    assert watch.not_learning.begun
+
+
+def build(name: str) -> Algorithm:
+    cls = ALGORITHMS[name]
+    module = __import__(cls.__module__, fromlist=["_"])
+    kind = next(value for key, value in vars(module).items() if key == f"{cls.__name__}Options")
+    return cls(kind(ngf=4, ndf=4, generator="unet_32", discriminator="patchgan_16"))  # type: ignore[call-arg]
+
+
+def watching(algorithm: Algorithm, play: step.TrainingStep, folder: Path) -> Watch:
+    return Watch(algorithm, play.turns, [], RunOptions(), RunLog(folder, 100), Processes("cpu"))  # type: ignore[arg-type]
+
+
+def test_a_spell_is_told_once_and_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    algorithm = build("cyclegan")
+    watch = watching(algorithm, step.TrainingStep(algorithm, TrainingOptions(), Processes("cpu")), tmp_path)
+    for number in range(1, 500):
+        watch._tell(number, health.FLAT, "so it is" if number < 200 and number % 3 else None)
+        assert watch.log.ailments == ([health.FLAT] if number < 299 else [])
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["health, step 1: flat crops: so it is", "health, step 299: flat crops: no longer, since step 199"]
+    watch.summary(500)
+    assert capsys.readouterr().err == "health of this training: flat crops from step 1 to 199\n"
+
+
+def test_the_live_line_names_what_is_wrong() -> None:
+    line = {"step": 3, "epoch": 0, "images": 3, "losses": {"D_A": 0.25}}
+    assert live_line(line, 9, 2.0) == "step 3  epoch 0  3/9 images  2.00 images/s, 3 s left  D_A 0.250"
+    assert live_line(line, 9, 0.0, [health.SATURATED, health.FLAT]) == (
+        "step 3  epoch 0  3/9 images    ! discriminator saturated, flat crops !  D_A 0.250"
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

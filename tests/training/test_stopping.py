@@ -1,0 +1,204 @@
+"""The best model files, and an end when a goal is reached or nothing gets better."""
+
+import json
+import signal
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from children import digest, lines, new_folder, run, start, status
+from faults import BeforeFile, die
+
+from i2i.algorithms import Pix2Pix
+from i2i.algorithms.pix2pix import Pix2PixOptions
+from i2i.config import checked
+from i2i.data.toy import write_folder
+from i2i.errors import UsageError
+from i2i.training import goal, samples
+from i2i.training.goal import Condition, means, parse, score, value
+from i2i.training.launch import train
+from i2i.training.options import RunOptions
+from i2i.training.state import States
+from i2i.translation.model_info import read_info
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pix2PixRun(Pix2PixOptions, RunOptions):
+    pass
+
+
+OPTIONS = "--validate-every 1 --save-every 100 --keep-every 1 --lr 0.01 --workers 0"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_folder(folder, "paired", count=3, size=32)
+    write_folder(folder / "unpaired", "unpaired", count=3, size=16)
+    return folder
+
+
+def measured(folder: Path, metric: str) -> dict[int, float]:
+    """Step → what its validation measured."""
+    return {line["step"]: means(line["metrics"])[metric] for line in lines(folder, "validation")}
+
+
+def test_conditions() -> None:
+    assert parse("") == parse(" ") == ()
+    assert parse("ssim>=0.62") == (Condition("ssim", 0.62),)
+    assert parse(" l1 <= 1e-1, psnr>=20") == (Condition("l1", 0.1), Condition("psnr", 20.0))
+    assert str(Condition("l1", 0.1)) == "l1<=0.1" and str(Condition("psnr", 20.0)) == "psnr>=20"
+    for metric, threshold, better, worse in (("l1", 0.1, 0.05, 0.11), ("ssim", 0.6, 0.61, 0.59)):
+        condition = Condition(metric, threshold)
+        assert condition.holds({metric: better}) and condition.holds({metric: threshold})
+        assert not condition.holds({metric: worse}) and not condition.holds({metric: float("nan")})
+        assert not condition.holds({})
+        assert value(metric, score(metric, {metric: better})) == better
+    assert set(goal.METRICS) == set(samples.METRICS), "what a validation measures"
+    assert means({"cycle_A/l1": 0.1, "cycle_B/l1": 0.3, "cycle_A/ssim": 0.5}) == {"l1": 0.2, "ssim": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sim>=0.6", r"stop_when = 'sim>=0.6': unknown metric 'sim'\. Did you mean 'ssim'\? Known: l1, psnr, ssim\."),
+        ("ssim=0.6", r"'ssim=0.6' is no condition; expected one like ssim>=0.62 or l1<=0.1"),
+        ("ssim>=", r"'ssim>=' is no condition"),
+        ("ssim>=0.6,", r"'' is no condition"),
+        ("ssim>=high", r"'high' is no number"),
+        ("ssim>=nan", r"'nan' is no number"),
+        ("l1>=0.1", r"l1 is better when lower: write l1<=0.1"),
+        ("l1<=0.1,ssim<=0.6", r"ssim is better when higher: write ssim>=0.6"),
+    ],
+)
+def test_conditions_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stop_when": "sim>=0.6"}, "unknown metric 'sim'"),
+        (
+            {"stop_when": "ssim>=0.6", "validate_every": 0},
+            "stop_when = 'ssim>=0.6': follows the validation, but valida",
+        ),
+        (
+            {"stop_patience": 3, "validate_every": 0},
+            "stop_patience = 3: follows the validation, but validate_every = 0",
+        ),
+        ({"best_metric": "fid"}, "best_metric = 'fid': .*'l1', 'psnr' or 'ssim'"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_starts(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    given = Pix2PixRun(run=tmp_path / "run", data=Path("toy"), max_steps=2, **options)
+    with pytest.raises(UsageError, match=message):
+        train(Pix2Pix, checked(given))
+    assert not (tmp_path / "run").exists()
+
+
+def test_best_and_last(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run("pix2pix", folder, f"--data {data} {OPTIONS} --best-metric psnr --max-steps 7")
+    run("pix2pix", folder, f"--data {data} {OPTIONS} --lr 10 --best-metric psnr --max-steps 11")
+    scores = measured(folder, "psnr")
+    best = max(scores, key=lambda step: scores[step])
+    assert best != max(scores), "after the jump of the learning rate it gets worse"
+    kept, last = (read_info(folder / f"a2b{suffix}.safetensors").training for suffix in ("-best", ""))
+    assert (kept.steps, last.steps) == (best, 11)
+    assert kept.metrics["psnr"] == pytest.approx(scores[best]) and last.metrics == {}
+    assert States(folder).best() == best
+
+    child = start("pix2pix", folder, f"--data {data} {OPTIONS} --max-steps 11")
+    assert child.wait() == 2
+    assert "this run has chosen its best by 'psnr' so far" in child.said()
+
+
+def test_the_best_of_unpaired_data_is_of_restored_pictures(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    child = run(
+        "cyclegan", folder, f"--data {data}/unpaired {OPTIONS} --direction b2a --max-steps 9 --stop-when l1<=0.9"
+    )
+    for direction in ("a2b", "b2a"):
+        metrics = read_info(folder / f"{direction}-best.safetensors").training.metrics
+        assert metrics["reconstruction_l1"] == pytest.approx(measured(folder, "l1")[3])
+    assert "(pictures restored from their translations; how good those look, it cannot tell)" in child.said()
+    assert "(the best l1 so far)" in child.said()
+
+
+def test_a_goal_ends_a_run_until_it_is_changed(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = f"--data {data} {OPTIONS} --max-steps 6"
+    child = run("pix2pix", folder, f"{options} --stop-when l1<=0.9,psnr>=1")
+    assert "stopped after 3 steps: l1<=0.9, psnr>=1 is reached: l1 is 0." in child.said()
+    assert status(folder)["status"] == "stopped" and status(folder)["step"] == 3
+    assert status(folder)["reason"].startswith("l1<=0.9, psnr>=1 is reached: l1 is 0.")
+    before, log = digest(folder), (folder / "log.jsonl").read_bytes()
+
+    child = run("pix2pix", folder, f"{options} --stop-when l1<=0.9,psnr>=1")
+    assert "stopped already, after 3 steps: l1<=0.9, psnr>=1 is reached" in child.said()
+    assert "To go on, change --stop-when or --stop-patience" in child.said()
+    assert digest(folder) == before and [line["step"] for line in lines(folder, "step")] == [1, 2, 3]
+    assert (folder / "log.jsonl").read_bytes().startswith(log) and status(folder)["status"] == "stopped"
+
+    run("pix2pix", folder, f"{options} --stop-when l1<=0.001")
+    assert status(folder) | {"time": 0, "pid": 0} == {"status": "finished", "step": 6, "time": 0, "pid": 0}
+    undisturbed = tmp_path / "straight"
+    run("pix2pix", undisturbed, options)
+    assert digest(folder) == digest(undisturbed)
+
+
+def test_an_end_when_nothing_gets_better(data: Path, tmp_path: Path) -> None:
+    """With so small a learning rate, and no noise, each validation is like the first."""
+    folder = tmp_path / "run"
+    options = f"--data {data} {OPTIONS} --norm instance --no-dropout --lr 1e-30 --max-steps 30"
+    child = run("pix2pix", folder, f"{options} --best-metric ssim --stop-patience 2")
+    assert list(measured(folder, "ssim")) == [3, 6, 9]
+    assert status(folder)["status"] == "stopped"
+    best = f"{measured(folder, 'ssim')[3]:.4g}"
+    assert f"ssim has not got better than {best} for 2 validations (outputs against their targets)" in child.said()
+    assert read_info(folder / "a2b-best.safetensors").training.steps == 3
+
+    run("pix2pix", folder, f"{options} --best-metric ssim --stop-patience 3")
+    assert list(measured(folder, "ssim")) == [3, 6, 9, 12] and status(folder)["status"] == "stopped"
+
+
+@pytest.mark.promise("R1")
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("state-00000006.pt", 1),
+        ("a2b.safetensors", 2),
+        pytest.param("a2b-best.safetensors", 1, marks=pytest.mark.slow),
+        pytest.param("a2b-best.safetensors", 2, marks=pytest.mark.slow),
+        pytest.param("state-00000006.json", 2, marks=pytest.mark.slow),
+        pytest.param("status.json", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_while_the_best_is_written(name: str, number: int, data: Path, tmp_path: Path) -> None:
+    folder, options = tmp_path / "run", f"--data {data} {OPTIONS} --stop-patience 2 --max-steps 8"
+    child = start("pix2pix", folder, options, [BeforeFile(name, die, number)])
+    assert child.wait() == -signal.SIGKILL, child.said()
+    run("pix2pix", folder, options)
+    assert everything(folder) == everything(straight(options))
+
+
+@cache
+def straight(options: str) -> Path:
+    """The folder of a run that nobody disturbed."""
+    run("pix2pix", folder := new_folder() / "run", options)
+    return folder
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    told = status(folder)
+    return {
+        "files": {path.name: path.read_bytes() for path in folder.glob("*.safetensors")},
+        "manifests": {path.name: json.loads(path.read_bytes())["metric"] for path in folder.glob("state-*.json")},
+        "state": digest(folder),
+        "lines": [lines(folder, kind) for kind in ("step", "validation", "health")],
+        "status": (told["status"], told["step"], told.get("reason")),
+    }
