@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from i2i.evaluation.metrics import l1, psnr, ssim
+from i2i.evaluation.metrics import l1, ms_ssim, psnr, ssim
 
 
 def pictures(seed: int, channels: int = 3) -> torch.Tensor:
@@ -43,3 +43,28 @@ def test_ssim_agrees_with_a_direct_computation() -> None:
 def test_images_of_different_sizes_are_not_compared() -> None:
     with pytest.raises(ValueError, match="shapes"):
         l1(pictures(0), pictures(0)[..., :20])
+
+
+def test_ms_ssim_agrees_with_torchmetrics() -> None:
+    image = pytest.importorskip("torchmetrics.functional.image")
+    generator = torch.Generator().manual_seed(5)
+    rough = torch.rand(3, 3, 40, 50, generator=generator) * 2 - 1
+    a = F.interpolate(rough, (180, 200), mode="bilinear")
+    b = (0.7 * a + 0.3 * a.flip(-1) + 0.1 * torch.randn(a.shape, generator=generator)).clamp(-1, 1)
+    expected = image.multiscale_structural_similarity_index_measure(
+        (a + 1) / 2, (b + 1) / 2, data_range=1.0, reduction="none", normalize="relu"
+    )
+    assert ms_ssim(a, b).tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+    assert ms_ssim(a, a).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
+    assert 0 <= ms_ssim(a, -a).max() < 0.1
+    with pytest.raises(ValueError, match="176"):
+        ms_ssim(a[..., :175], a[..., :175])
+
+
+def test_ssim_and_psnr_agree_with_torchmetrics() -> None:
+    image = pytest.importorskip("torchmetrics.functional.image")
+    a, b = pictures(0), pictures(1)
+    x, y = (a + 1) / 2, (b + 1) / 2
+    for n in range(2):
+        expected = image.peak_signal_noise_ratio(x[n : n + 1], y[n : n + 1], data_range=1.0)
+        assert psnr(a, b)[n].item() == pytest.approx(expected.item(), rel=1e-5)

@@ -66,6 +66,9 @@ def _of_run(run: Path, data: Path | None, options: EvaluationOptions, tell: Tell
     if not found and not validations:
         raise InputError(f"{run}: neither a model file nor a validation is in this run folder yet")
     instruments = Instruments(options)
+    if found and data is None and validations and subjects.is_toy(run):
+        tell("trained on toy pictures, which are drawn on the fly: only its validations are shown")
+        found = []
     if not found:
         return Evaluation([], instruments.protocol, validations)
     return _Models(instruments, tell).evaluate(found, data or subjects.data_of_run(run), validations)
@@ -106,7 +109,7 @@ class _Models:
         shown, wanted = PictureFiles(task.inputs, size=size), self.instruments.wanted(CONTENT)
         found |= measures.of_content(outputs, shown, wanted, self._returned(subject, outputs))
         found |= self._labels(outputs, task)
-        if task.reference is not None:
+        if task.reference is not None and self.instruments.wanted(SETS):
             found |= self._sets(outputs, task)
             facts["reference"] = f"{task.reference_from}, {len(task.reference)} pictures"
         self.rows.append(Row(subject.name, found, {**facts, "data": task.where}))
@@ -117,8 +120,7 @@ class _Models:
         assert task.reference is not None
         if task.reference_from not in self._references:
             self._references[task.reference_from] = PictureFiles(task.reference)
-        if self.instruments.wanted(SETS):
-            self.tell(f"comparing {len(pictures)} pictures with the {len(task.reference)} of {task.reference_from}")
+        self.tell(f"comparing {len(pictures)} pictures with the {len(task.reference)} of {task.reference_from}")
         return self.instruments.sets(pictures, self._references[task.reference_from])
 
     def _baselines(self, task: Task) -> None:

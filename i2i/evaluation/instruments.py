@@ -54,7 +54,8 @@ class Instruments:
 
     def pairs(self, made: Pictures, expected: Pictures) -> dict[str, Measure]:
         """The paired metrics."""
-        wanted = self.wanted(PAIRED)
+        wanted, size = self.wanted(PAIRED), self.options.size
+        self.protocol["pairs"] = "pictures as they are" if size is None else _at(size)
         if not self.options.metrics and min(made[0].shape[-2:]) < measures.LEAST["ms_ssim"]:
             wanted.remove("ms_ssim")  # undefined for such small pictures, and nobody asked for it
         return measures.of_pairs(made, expected, wanted, self.lpips)
@@ -64,7 +65,7 @@ class Instruments:
         wanted, size = self.wanted(SETS), self.options.size or SET_SIZE
         if not wanted:
             return {}
-        self.protocol["sets"] = f"pictures at {size}x{size}: shorter side scaled, middle cut out"
+        self.protocol["sets"] = _at(size)
         if "swd" in wanted:
             self.protocol["sliced Wasserstein"] = SWD_PROTOCOL
         pictures = made.at_size(size), reference.at_size(size)
@@ -115,6 +116,10 @@ class Instruments:
         translator, facts = subjects.load(subject.path, self.options, self.device)
         self.protocol["label_model"] = facts
         return translator
+
+
+def _at(size: int) -> str:
+    return f"pictures at {size}x{size}: shorter side scaled, middle cut out"
 
 
 def translated(translator: Translator, pictures: Pictures) -> Made:

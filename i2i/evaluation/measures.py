@@ -80,22 +80,26 @@ def _means(
     with torch.inference_mode():
         for i in range(len(made) if functions else 0):
             a, b = made[i], expected[i]
-            _comparable(i, a, b, functions)
+            _comparable(_name(i, made, expected), a, b, functions)
             for name, function in functions.items():
                 values[name].append(float(function(a[None], b[None])))
     return {name: _mean(found) for name, found in values.items() if found}
 
 
-def _comparable(index: int, a: Tensor, b: Tensor, functions: dict[str, Any]) -> None:
-    if a.shape != b.shape:
-        sizes = [f"{x.shape[-1]}x{x.shape[-2]} pixels" for x in (a, b)]
-        raise InputError(f"pair {index + 1} by name: {sizes[0]} and {sizes[1]}; --size brings both to one size")
-    for name in functions:
-        least = LEAST.get("ssim" if name == "luminance_ssim" else name, 1)
+def _name(index: int, *sets: Pictures) -> str:
+    """The file of a pair, if one of the sets knows it."""
+    known = [pictures.name(index) for pictures in sets if hasattr(pictures, "name")]
+    return known[0] if known else f"pair {index + 1}"
+
+
+def _comparable(name: str, a: Tensor, b: Tensor, functions: dict[str, Any]) -> None:
+    made, expected = (f"{x.shape[-1]}x{x.shape[-2]} pixels" for x in (a, b))
+    if made != expected:
+        raise InputError(f"{name}: {made}, its partner has {expected}; --size brings both to one size")
+    for metric in functions:
+        least = LEAST.get("ssim" if metric == "luminance_ssim" else metric, 1)
         if min(a.shape[-2:]) < least:
-            raise InputError(
-                f"pair {index + 1} by name: {a.shape[-1]}x{a.shape[-2]} pixels; {name} needs {least} a side"
-            )
+            raise InputError(f"{name}: {made}; {metric} needs {least} a side (--metrics chooses others)")
 
 
 def _mean(values: list[float]) -> Measure:

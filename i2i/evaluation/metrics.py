@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 WINDOW = 11  # pixels of SSIM's Gaussian window, σ = 1.5
 _SIGMA = 1.5
-_C1, _C2 = 0.01**2, 0.03**2
+_C2 = 0.03**2
 # Wang et al. 2003, Sec. 3.2: the weights of the five scales
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_LEAST = WINDOW * 2 ** (len(_SCALE_WEIGHTS) - 1)
@@ -33,36 +33,38 @@ def psnr(made: Tensor, expected: Tensor) -> Tensor:
 def ssim(made: Tensor, expected: Tensor) -> Tensor:
     """Structural similarity, -1 to 1 (equal), mean over pixels and channels (Wang et al. 2004, Eq. 13).
 
-    Gaussian window of 11 pixels, σ = 1.5, K = (0.01, 0.03). Images must be at least 11 pixels wide and high.
+    Gaussian window of 11 pixels, σ = 1.5, K = (0.01, 0.03), edges mirrored. Images must be at least 11 pixels wide
+    and high.
     """
+    return _ssim(*_intensities(made, expected))
+
+
+def _ssim(a: Tensor, b: Tensor) -> Tensor:
     from kornia.metrics import ssim as ssim_map
 
-    a, b = _intensities(made, expected)
     return ssim_map(a, b, window_size=WINDOW, max_val=1.0).flatten(1).mean(dim=1)
 
 
 def ms_ssim(made: Tensor, expected: Tensor) -> Tensor:
     """Multi-scale structural similarity, 0 to 1 (equal) (Wang, Simoncelli & Bovik 2003, Eq. 7).
 
-    Contrast and structure at five scales, luminance at the coarsest, each the mean over pixels and channels
-    where the window of `ssim` lies inside; between scales, the mean of 2×2 pixels. A negative similarity counts
-    as 0. Images must be at least 176 pixels wide and high. Raises `ValueError` for smaller ones.
+    Contrast and structure at four scales, the mean over channels and the pixels where the window of `ssim` lies
+    inside, and `ssim` at the fifth; between scales, the mean of 2×2 pixels. A negative value counts as 0. These
+    are torchmetrics' conventions. Images must be at least 176 pixels wide and high. Raises `ValueError` for
+    smaller ones.
     """
     a, b = _intensities(made, expected)
     if min(a.shape[-2:]) < MS_SSIM_LEAST:
         raise ValueError(f"MS-SSIM needs {MS_SSIM_LEAST} pixels a side, not {tuple(a.shape[-2:])}")
     result = torch.ones(len(a), device=a.device)
-    for scale, weight in enumerate(_SCALE_WEIGHTS):
-        luminance, structure = _similarities(a, b)
-        last = scale == len(_SCALE_WEIGHTS) - 1
-        value = (luminance * structure if last else structure).flatten(1).mean(dim=1)
-        result = result * value.clamp_min(0) ** weight
+    for weight in _SCALE_WEIGHTS[:-1]:
+        result = result * _contrast_structure(a, b).clamp_min(0) ** weight
         a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
-    return result
+    return result * _ssim(a, b).clamp_min(0) ** _SCALE_WEIGHTS[-1]
 
 
-def _similarities(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps of luminance, and of contrast times structure (Wang et al. 2004, Eqs. 6 and 9 with 10)."""
+def _contrast_structure(a: Tensor, b: Tensor) -> Tensor:
+    """Contrast times structure (Wang et al. 2004, Eq. 9 with Eq. 10, C₃ = C₂ / 2), the mean over an image."""
     from kornia.filters import get_gaussian_kernel1d
 
     taps = get_gaussian_kernel1d(WINDOW, _SIGMA, device=a.device, dtype=a.dtype)[0]
@@ -72,6 +74,5 @@ def _similarities(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return F.conv2d(F.conv2d(x, rows, groups=x.shape[1]), columns, groups=x.shape[1])
 
     mean_a, mean_b = mean(a), mean(b)
-    var_a, var_b, covariance = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2, mean(a * b) - mean_a * mean_b
-    luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
-    return luminance, (2 * covariance + _C2) / (var_a + var_b + _C2)
+    variances = mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2
+    return ((2 * (mean(a * b) - mean_a * mean_b) + _C2) / (variances + _C2)).flatten(1).mean(dim=1)

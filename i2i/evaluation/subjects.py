@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from i2i.config import read_yaml
+from i2i.data.datasets import TOY
 from i2i.errors import ModelError, UsageError
 from i2i.partial import digest
 from i2i.translation import pretrained, styles
@@ -47,15 +48,25 @@ def of_run(run: Path, direction: str | None) -> list[Subject]:
 
 def data_of_run(run: Path) -> Path:
     """The data set of a run, as its configuration names it. Raises `UsageError` if it cannot be found there."""
-    values: dict[str, Any] = read_yaml(run / "config.yaml")
-    data = values.get("data")
-    if not isinstance(data, str):
-        raise UsageError(f"{run / 'config.yaml'} names no data; give --data")
-    if data == "toy" and not Path(data).exists():
+    data = _configured(run)
+    if is_toy(run):
         raise UsageError(f"{run} was trained on toy pictures, which are drawn on the fly; give a data set with --data")
-    if not Path(data).exists():
+    if data is None:
+        raise UsageError(f"{run / 'config.yaml'} names no data; give --data")
+    if not data.exists():
         raise UsageError(f"{run}: its data, {data}, are not there (from this folder); give --data")
-    return Path(data)
+    return data
+
+
+def is_toy(run: Path) -> bool:
+    """Whether a run was trained on pictures that no folder has."""
+    return _configured(run) == TOY and not TOY.exists()
+
+
+def _configured(run: Path) -> Path | None:
+    path = run / "config.yaml"
+    data = read_yaml(path).get("data") if path.exists() else None
+    return Path(data) if isinstance(data, str) else None
 
 
 def of_style(style: str, direction: str | None, download: bool) -> Subject:

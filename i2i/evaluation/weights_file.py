@@ -32,7 +32,7 @@ def read_weights(path: Path, what: str) -> tuple[StateDict, str]:
 def _read(path: Path, size: int) -> StateDict:
     try:
         with warnings.catch_warnings(action="ignore"):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)  # noqa: TID251 (checked)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except Exception as error:  # whatever bytes can do to the restricted unpickler
         raise ModelError(f"damaged or not written by torch.save ({type(error).__name__})") from None
     if not isinstance(content, Mapping) or not content:

@@ -115,10 +115,12 @@ UNREAD: dict[str, str] = {
 def written_suffix(suffix: str) -> str:
     """The suffix of a result whose input has `suffix`: the same where that format is written, in the same case.
 
-    GIF, APNG and PBM become ".png", MPO ".jpg"; no suffix stays none, for `write` then goes by the content of
-    the input. What is neither is returned as it is.
+    MPO becomes ".jpg"; GIF, APNG and PBM become ".png". A suffix of nothing that is read gets another behind it, for
+    the content may be a picture nevertheless: a JPEG that is called .heic becomes ".heic.png". No suffix stays
+    none, for `write` then goes by the content of the input.
     """
-    return _WRITTEN_AS.get(suffix.lower(), suffix)
+    kept = not suffix or suffix.lower() in WRITTEN
+    return suffix if kept else _WRITTEN_AS.get(suffix.lower(), f"{suffix}.png")
 
 
 def written_format(format: Format) -> Format:

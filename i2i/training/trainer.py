@@ -33,7 +33,7 @@ from i2i.training.schedule import factor
 from i2i.training.state import States, tensors
 from i2i.training.step import TrainingStep, out_of_memory, ran_out_of_memory, seed_step
 from i2i.training.validation import Validation
-from i2i.training.watch import Watch
+from i2i.training.watch import EARLY_LOOKS, Watch
 
 FLUSH_SECONDS = 2.0
 
@@ -197,8 +197,9 @@ class Trainer:
             self._flush()
         if (next_epoch := self.images_seen // self.epoch_length) > epoch:
             self.validation.epoch_ended(next_epoch)
-        if self.processes.first and (self.step == 1 or self.step % options.sample_every == 0):
-            self._sample()
+        grid_due = self.step == 1 or self.step % options.sample_every == 0
+        if self.processes.first and (grid_due or self.step in EARLY_LOOKS):
+            self._look(grid_due)
         self._validate_if_due()
         self.save_due |= bool(save_now) or self.step % options.save_every == 0
         if stop:
@@ -232,10 +233,12 @@ class Trainer:
             "helps, or --precision bf16 in place of fp16."
         )
 
-    def _sample(self) -> None:
+    def _look(self, grid_due: bool) -> None:
         with self._steps_kept():
             rows = self.observer.look(self.model_files.networks(), self.options.samples)
         self.watch.look(self.step, rows)
+        if not grid_due:
+            return
         picture = grid(rows)
         try:
             save_grid(self.folder.path / "samples" / f"step-{self.step:08d}.png", picture)

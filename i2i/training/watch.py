@@ -1,5 +1,6 @@
 """Watches over a training: hands each detector of `health` what it looks at, and says once per spell what is wrong."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from i2i.training.options import RunOptions
 
 QUIET = 100
 FIRST_LOOK = 50
+EARLY_LOOKS = (100, 200)
 REMEMBERED = 50
 LISTED = 10
 
@@ -23,9 +25,10 @@ LISTED = 10
 class Watch:
     """The spells of one run. An ailment is told when it is first seen, and is over after `QUIET` steps without it.
 
-    Pictures are looked at from step `FIRST_LOOK` on: before, a generator's outputs are all alike. What a loss is
-    goes by its name: a discriminator's begins with the name of its network, penalties say so, and adversarial losses
-    of a generator have `gan` in theirs.
+    Pictures are looked at from step `FIRST_LOOK` on, for before that a generator's outputs are all alike: those of
+    the sample grids, and at the steps `EARLY_LOOKS` the same without a grid. What a loss is goes by its name: a
+    discriminator's begins with the name of its network, penalties say so, and adversarial losses of a generator
+    have `gan` in theirs.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Watch:
 
     def _judgements(self, losses: Mapping[str, float]) -> dict[str, float]:
         """Discriminator → the sum of its losses, without penalties."""
-        names = self.turns.get("discriminator", set())
+        names = sorted(self.turns.get("discriminator", set()))  # in an order that is the same in every process
         found: dict[str, float] = {}
         for network in self.discriminators:
             own = [n for n in names if (n == network or n.startswith(f"{network}_")) and "penalty" not in n]
@@ -93,8 +96,7 @@ class Watch:
             self._tell(step, health.NOT_FINITE, None)
             return
         self.skipped += 1
-        finite = not any(loss != loss or abs(loss) == float("inf") for loss in losses.values())
-        if self.options.precision == "fp16" and finite:
+        if self.options.precision == "fp16" and all(map(math.isfinite, losses.values())):
             return  # the loss scale was too large: as it should be, now and then
         samples = range(line["images"] - self.options.batch_size * self.processes.world_size, line["images"])
         names = [self._name(t) for t in samples]

@@ -38,7 +38,7 @@ class Pool(torch.nn.Module):
         self.network, self.which = SmallNetwork(), which
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.network(images.float() / 127.5 - 1)[self.which]
+        found: torch.Tensor = self.network(images.to(self.network.classes.weight.dtype) / 127.5 - 1)[self.which]
         return found
 
 

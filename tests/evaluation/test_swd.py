@@ -79,11 +79,12 @@ def test_normalised_is_per_channel() -> None:
 
 
 def test_the_protocol_for_sets_of_unequal_size() -> None:
-    many, few, other = pictures(12, seed=1), pictures(4, seed=2), [p**3 for p in pictures(4, seed=3)]
+    many, few = pictures(12, seed=1), pictures(4, seed=2)
+    other = [torch.nn.functional.avg_pool2d(p, 9, 1, 4) for p in pictures(4, seed=3)]  # normalised, but smooth
     near, far = swd(few, many, seeds=(0, 1)), swd(other, many, seeds=(0, 1))
     assert near.patches == far.patches == 4 * 128 and list(near.levels) == [32, 16]
     assert near.mean == pytest.approx(np.mean(list(near.levels.values()))) and near.std > 0
-    assert far.mean > 1.5 * near.mean
+    assert far.mean > 1.2 * near.mean
     assert swd(few, many, seeds=(0, 1)) == near  # nothing else is random
     assert swd(few, many, seeds=(4,)) != swd(few, many, seeds=(5,))
 

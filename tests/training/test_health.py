@@ -95,8 +95,9 @@ def test_a_generator_that_stands_still(
 
 def test_a_learning_rate_that_breaks_the_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_pace(monkeypatch, generator=100.0)
-    lines = cyclegan(tmp_path / "run", steps=50)
-    assert names(lines) == [health.COLLAPSED]
+    lines = cyclegan(tmp_path / "run", steps=100, sample_every=500)
+    assert names(lines) == [health.COLLAPSED] and lines[0]["step"] == 100, "looked at before the first grid"
+    assert [path.name for path in (tmp_path / "run/samples").iterdir()] == ["step-00000001.png"]
     assert "shows the same for 4 different inputs" in lines[0]["text"]
 
 

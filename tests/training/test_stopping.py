@@ -171,9 +171,9 @@ def test_an_end_when_nothing_gets_better(data: Path, tmp_path: Path) -> None:
     ("name", "number"),
     [
         ("state-00000006.pt", 1),
-        ("a2b.safetensors", 2),
+        ("a2b-best.safetensors", 2),
         pytest.param("a2b-best.safetensors", 1, marks=pytest.mark.slow),
-        pytest.param("a2b-best.safetensors", 2, marks=pytest.mark.slow),
+        pytest.param("a2b.safetensors", 2, marks=pytest.mark.slow),
         pytest.param("state-00000006.json", 2, marks=pytest.mark.slow),
         pytest.param("status.json", 2, marks=pytest.mark.slow),
     ],

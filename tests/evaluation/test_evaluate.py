@@ -1,0 +1,252 @@
+"""`evaluate.py` as a user runs it: two folders, a model, a run; and what it says to bad input."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from evaluation_tools import SCRIPT, flat, folder, model, picture, script
+
+from i2i import images
+from i2i.evaluation import content, metrics
+from i2i.evaluation.evaluate import evaluate
+from i2i.evaluation.options import EvaluationOptions
+from i2i.evaluation.pictures import PictureFiles
+from i2i.evaluation.pictures import folder as items
+from i2i.evaluation.sliced_wasserstein import swd
+from i2i.translation.translator import load_translator
+
+FAST = ("--seeds", 0)
+
+
+def tensors(path: Path) -> torch.Tensor:
+    return torch.stack(list(PictureFiles(items(path))))
+
+
+def values(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_bytes())
+    return found
+
+
+def test_two_folders_in_pairs(tmp_path: Path) -> None:
+    a, b = folder(tmp_path / "made"), folder(tmp_path / "expected", seed=1)
+    (b / "2.png").rename(b / "2.bmp")  # the suffix does not matter, the content decides
+    report = tmp_path / "evaluation.json"
+    result = script(a, b, "--report", report)
+    assert result.code == 0, result.err
+    found = values(report)
+    x, y = tensors(a), tensors(b)
+    for name, function in (("l1", metrics.l1), ("psnr", metrics.psnr), ("ssim", metrics.ssim)):
+        assert found["table"]["made"][name] == pytest.approx(float(function(x, y).mean()), rel=1e-5)
+    assert set(found["table"]["made"]) == {"l1", "psnr", "ssim"}  # 32 px are too few for MS-SSIM
+    measure = found["results"][0]["measures"]["l1"]
+    assert measure["pictures"] == 3 and measure["std"] == pytest.approx(float(metrics.l1(x, y).std(unbiased=False)))
+    assert "bicubic" in found["protocol"]["resizer"] and found["protocol"]["seeds"] == [0, 1, 2]
+    assert "evaluate.py" in found["command"] and "--report" in found["command"]
+    assert "psnr" in result.out and "n = 3" in result.out and "resizer" in result.out
+    assert json.loads(script(a, b, "--json").out)["table"] == found["table"]
+
+
+def test_two_folders_as_sets(tmp_path: Path) -> None:
+    a, b = folder(tmp_path / "made", 3), folder(tmp_path / "real", 5, seed=1, size=(40, 50))
+    found = json.loads(script(a, b, "--unpaired", "--size", 32, "--seeds", 0, 1, "--json").out)
+    left, right = (PictureFiles(items(path), size=32) for path in (a, b))
+    expected = swd(left, right, (0, 1))
+    measure = found["results"][0]["measures"]["swd"]
+    assert (measure["value"], measure["std"], measure["patches"]) == (expected.mean, expected.std, 384)
+    assert measure["levels"] == {"32": expected.levels[32], "16": expected.levels[16]}
+    assert (measure["pictures"], measure["reference"]) == (3, 5)
+    assert found["table"]["made"]["diversity"] == content.diversity(left)
+    assert "32x32" in found["protocol"]["sets"]
+
+
+def test_a_model_on_unpaired_data(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for i, name in enumerate(("trainA", "trainB", "testA", "testB")):
+        folder(data / name, 2 + i % 2, seed=i)
+    path = model(tmp_path / "m.safetensors", "b2a")
+    found = json.loads(
+        script(path, data, "--size", 32, *FAST, "--back", model(tmp_path / "b.safetensors"), "--json").out
+    )
+    translator = load_translator(path)
+    inputs = PictureFiles(items(data / "testB"), size=32)
+    outputs = [images.to_tensor(images.to_pixels(translator(x))) for x in inputs]
+    row = found["table"][str(path)]
+    expected = content.luminance_ssim(torch.stack(outputs), torch.stack(list(inputs))).mean()
+    assert row["luminance_ssim"] == pytest.approx(float(expected), rel=1e-5)
+    assert 0 < row["cycle_error"] < 1
+    made = swd(outputs, PictureFiles(items(data / "trainA"), size=32), (0,)).mean
+    assert row["swd"] == made
+    begin, floor = (found["table"][name]["swd"] for name in ("untranslated testB", "held-out testA"))
+    detail = next(r for r in found["results"] if r["name"] == str(path))
+    if begin > floor:
+        assert detail["measures"]["swd"]["way_to_the_floor"] == pytest.approx((begin - made) / (begin - floor))
+    assert detail["algorithm"] == "cyclegan" and len(detail["sha256"]) == 64 and detail["direction"] == "b2a (B → A)"
+
+
+def side_by_side(path: Path, seed: int) -> None:
+    a, b = (picture(path.parent.parent / f"{seed}{side}.png", seed=2 * seed + i) for i, side in enumerate("ab"))
+    flat(path, np.hstack([images.read(a).pixels, images.read(b).pixels]))
+    a.unlink(), b.unlink()
+
+
+def test_a_run_with_its_validations(tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    for split in ("train", "val"):
+        for i in range(2):
+            side_by_side(data / split / f"{i}.png", i)
+    for name in ("a2b", "a2b-best"):
+        model(run / f"{name}.safetensors", "a2b", "pix2pix")
+    (run / "config.yaml").write_text(f"data: {data}\n")
+    lines = [
+        {"kind": "step", "step": 1, "text": "validation"},
+        *({"kind": "validation", "step": s, "epoch": s, "metrics": {"b/l1": x, "b/ssim": y}}
+          for s, x, y in ((1, 0.3, 0.5), (2, 0.2, 0.7), (3, 0.25, 0.6))),
+    ]  # fmt: skip
+    log = "".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "validation", "st'
+    (run / "log.jsonl").write_text(log)
+    result = script(run, "--json", "--metrics", "l1", "ssim")
+    found = json.loads(result.out)
+    assert list(found["table"]) == ["a2b (last)", "a2b-best"]
+    assert found["table"]["a2b (last)"] == found["table"]["a2b-best"]  # the same weights here
+    assert [v["step"] for v in found["validations"]] == [1, 2, 3] and found["best_steps"] == {"b/l1": 2, "b/ssim": 2}
+    text = script(run, "--metrics", "l1").out
+    assert "0.2 *" in text and "0.7 *" in text and text.count(" *") == 2
+    inputs = [PictureFiles(items(data / "val"))[i][..., :32] for i in range(2)]
+    right = torch.stack([PictureFiles(items(data / "val"))[i][..., 32:] for i in range(2)])
+    outputs = torch.stack([images.to_tensor(images.to_pixels(load_translator(run)(x))) for x in inputs])
+    assert found["table"]["a2b (last)"]["l1"] == pytest.approx(float(metrics.l1(outputs, right).mean()), rel=1e-5)
+
+
+def test_labels_snapped_read_back_and_written(tmp_path: Path) -> None:
+    palette = tmp_path / "palette.txt"
+    palette.write_text("0 0 0\n255 255 255\n")
+    draw = np.random.default_rng(0)
+    classes = [draw.integers(0, 2, (16, 16, 1)).astype(np.uint8) for _ in range(2)]
+    for i, labels in enumerate(classes):
+        flat(tmp_path / "indices" / f"{i}.png", labels)  # class indices
+        flat(tmp_path / "colours" / f"{i}.png", np.repeat(labels * 200 + 20, 3, axis=2))  # colours, not quite
+        picture(tmp_path / "data" / "A" / f"{i}.png", (16, 16), seed=i)
+        flat(tmp_path / "data" / "B" / f"{i}.png", labels)
+    found = json.loads(script(tmp_path / "colours", tmp_path / "indices", "--palette", palette, "--json").out)
+    row = found["table"]["colours"]
+    assert (row["pixel_accuracy"], row["class_accuracy"], row["mean_iou"]) == (1, 1, 1)
+
+    out, path = tmp_path / "out", model(tmp_path / "m.safetensors")
+    out.mkdir()
+    arguments = ("--split", "train", "--palette", palette, "--metrics", "mean_iou", "pixel_accuracy", "--json")
+    found = json.loads(script(path, tmp_path / "data", *arguments, "--labels-out", out).out)
+    right = [(images.read(out / f"{i}.png").pixels == labels).mean() for i, labels in enumerate(classes)]
+    assert found["table"][str(path)]["pixel_accuracy"] == pytest.approx(np.mean(right))
+    again = script(path, tmp_path / "data", *arguments, "--labels-out", out)
+    assert again.code == 2 and "exists" in again.err
+
+    back = model(tmp_path / "b.safetensors", "b2a")
+    result = script(back, tmp_path / "data", *arguments, "--label-model", path)
+    found = json.loads(result.out)
+    assert found["protocol"]["label_model"]["model"] == str(path)
+    assert str(path) in found["results"][0]["measures"]["mean_iou"]["read_back_by"]
+    assert "real pictures, labels read back" in found["table"]
+
+
+def test_bad_input_is_named(tmp_path: Path) -> None:
+    a, b = folder(tmp_path / "a", 3), folder(tmp_path / "b", 2)
+    one, small = folder(tmp_path / "one", 1), folder(tmp_path / "small", 3, size=(32, 20))
+    tiny, empty, text = folder(tmp_path / "tiny", 3, size=(8, 8)), tmp_path / "empty", tmp_path / "weights.pth"
+    empty.mkdir()
+    text.write_text("no weights")
+    for arguments, code, reason in (
+        ((a, b), 4, "2.png has no partner"),
+        ((a, small), 4, "0.png: 32x32 pixels, its partner has 20x32"),
+        ((tiny, tiny), 4, "8x8 pixels; ssim needs 11"),
+        ((a, empty), 4, "no pictures"),
+        ((a, tmp_path / "missing"), 4, "no such folder"),
+        ((a, a, "--metrics", "ms_ssim"), 4, "ms_ssim needs 176"),
+        ((a, b, "--unpaired", "--metrics", "fid"), 2, "--inception FILE, or --download"),
+        ((a, b, "--unpaired", "--metrics", "fid", "--inception", text), 5, "expected the Inception weights"),
+        ((a, a, "--metrics", "lpips"), 2, "--lpips FILE"),
+        ((a, a, "--metrics", "ssmi"), 2, "Did you mean 'ssim'"),
+        ((a, a, "--metrics", "luminance_ssim"), 2, "nothing to measure"),
+        ((a, a, "--palette", "facades", "--size", 32), 2, "leave out --size"),
+        ((a, a, "--metrics", "mean_iou"), 2, "--palette"),
+        ((a, a, "--seeds", -1), 2, "seeds"),
+        ((), 2, "expected"),
+        ((model(tmp_path / "m.safetensors"),), 2, "on which pictures"),
+        (("monte", a), 2, "no such style"),
+        ((a, a, "--report", tmp_path / "x.txt"), 2, "JSON"),
+        ((a, a, "--report", tmp_path / "none" / "x.json"), 6, "no such folder"),
+        ((text, a), 5, "weights.pth"),
+    ):
+        result = script(*arguments)
+        assert (result.code, reason in result.err) == (code, True), (arguments, result)
+        assert result.out == ""
+    assert one.is_dir()
+
+
+def test_one_image_has_no_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from i2i.evaluation import inception
+
+    class Tiny(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x.mean(dim=(2, 3)), x.mean(dim=(2, 3))
+
+    monkeypatch.setattr(inception, "load", lambda path: (Tiny(), "f" * 64))
+    a, one = folder(tmp_path / "a", 4), folder(tmp_path / "one", 1, seed=3)
+    weights = tmp_path / "w.pth"
+    weights.touch()
+    options = ("--unpaired", "--inception", weights, "--metrics", "fid", "kid", "--json")
+    result = script(one, a, *options)
+    assert result.code == 4 and "FID is undefined for a set of 1" in result.err
+    found = json.loads(script(folder(tmp_path / "b", 5, seed=2), a, *options).out)
+    assert found["protocol"]["inception"]["sha256"] == "f" * 64 and found["table"]["b"]["fid"] > 0
+    assert found["results"][0]["measures"]["kid"]["subset_size"] == 2
+    assert len(found["results"][0]["measures"]["kid"]["interval"]) == 2
+
+
+def test_a_run_on_toy_pictures_shows_its_validations(tmp_path: Path) -> None:
+    model(tmp_path / "run" / "a2b.safetensors")
+    (tmp_path / "run" / "config.yaml").write_text("data: toy\n")
+    result = script(tmp_path / "run")
+    assert result.code == 2 and "--data" in result.err
+    line = {"kind": "validation", "step": 4, "epoch": 1, "metrics": {"b/l1": 0.125}}
+    (tmp_path / "run" / "log.jsonl").write_text(json.dumps(line) + "\n")
+    result = script(tmp_path / "run")
+    assert result.code == 0 and "0.125 *" in result.out and "drawn on the fly" in result.err
+
+
+@pytest.mark.promise("R52")
+def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    a = folder(tmp_path / "made\x1b[2J", 2)
+    result = script(a, a)
+    assert result.code == 0 and "\x1b" not in result.out + result.err
+    b = folder(tmp_path / "b\x1b[2J", 1)
+    assert "\x1b" not in script(a, b).err
+
+
+def test_an_evaluation_is_a_function_too_and_needs_no_torchmetrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torchmetrics", "torch_fidelity", "scipy"):
+        monkeypatch.setitem(sys.modules, name, None)  # its import fails
+    a = folder(tmp_path / "a", 2, size=(176, 176))
+    found = evaluate([str(a), str(a)], EvaluationOptions(metrics=("l1", "ms_ssim", "swd"), seeds=(0,), size=176))
+    assert found.rows[0].measures["l1"].value == 0 and found.rows[0].measures["ms_ssim"].value > 0.999
+    assert "swd" in found.rows[0].measures
+
+
+def test_help_needs_no_torch() -> None:
+    code = f"""
+import runpy, sys
+sys.argv = ["evaluate.py", "--help"]
+try:
+    runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+except SystemExit:
+    pass
+print(sorted({{"torch", "kornia", "torchmetrics", "albumentations"}} & set(sys.modules)))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]" and "--inception" in out

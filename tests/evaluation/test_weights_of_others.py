@@ -1,0 +1,156 @@
+"""Inception and LPIPS from files of the user: the same numbers as the originals, and no code is run."""
+
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from i2i.errors import ModelError, UsageError
+from i2i.evaluation import inception, lpips
+from i2i.evaluation.inception import Inception
+
+
+class Calls:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.fixture(scope="module")
+def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights with the names and shapes of the published ones, the counters of batch norm left out."""
+    torch.manual_seed(0)
+    network = Inception()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    path = tmp_path_factory.mktemp("inception") / "weights.pth"
+    torch.save({k: v for k, v in network.net.state_dict().items() if "num_batches" not in k}, path)
+    return path
+
+
+def test_inception_is_torch_fidelitys(inception_file: Path) -> None:
+    theirs = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    network, sha256 = inception.load(inception_file)
+    assert len(sha256) == 64 and not network.training
+    reference = theirs.FeatureExtractorInceptionV3("x", ["2048", "logits_unbiased"], str(inception_file))
+    images = torch.randint(0, 256, (1, 3, 299, 299), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected, found = reference(images), network(images / 127.5 - 1)
+    torch.testing.assert_close(found, tuple(expected), atol=1e-4, rtol=1e-4)
+    assert found[0].shape == (1, 2048) and found[1].shape == (1, 1008) and found[0].std() > 0.1
+
+
+@pytest.mark.promise("H3", "R46")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_never_run(tmp_path: Path, zipped: bool) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "weights.pth"
+    torch.save({"fc.weight": Calls(marker)}, path, _use_new_zipfile_serialization=zipped)
+    for load in (inception.load, lpips.load):
+        with pytest.raises(ModelError, match=r"weights\.pth.*expected"):
+            load(path)
+    path.write_bytes(pickle.dumps(Calls(marker)))
+    with pytest.raises(ModelError):
+        inception.load(path)
+    assert not marker.exists()
+    pickle.loads(path.read_bytes())  # noqa: S301 (the trap is a real one)
+    assert marker.exists()
+
+
+@pytest.mark.promise("R47")
+def test_a_file_that_is_not_inception(tmp_path: Path, inception_file: Path) -> None:
+    path = tmp_path / "weights.pth"
+    good = torch.load(inception_file, weights_only=True)
+    name = "Conv2d_1a_3x3.conv.weight"
+    for content, reason in (
+        ({"weight": torch.zeros(3)}, "Conv2d_1a_3x3.conv.weight is missing"),
+        (good | {name: torch.zeros(1, 3, 3, 3)}, r"shape \(1, 3, 3, 3\), not \(32, 3, 3, 3\)"),
+        (good | {"AuxLogits.fc.bias": torch.zeros(4)}, "AuxLogits.fc.bias is unknown"),
+        (good | {name: torch.full((32, 3, 3, 3), float("nan"))}, "not finite"),
+        (good | {name: torch.zeros(1).expand(32, 3, 3, 3)}, "larger than what is stored"),
+        ([torch.zeros(3)], "not a state dict"),
+        ({"epoch": 3}, "not a tensor"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(ModelError, match=reason) as error:
+            inception.load(path)
+        assert inception.NAME in str(error.value)
+    path.write_bytes(inception_file.read_bytes()[:100_000])
+    with pytest.raises(ModelError, match="expected the Inception weights"):
+        inception.load(path)
+
+
+@pytest.mark.promise("R50")
+def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2I_HOME", str(tmp_path))
+    asked: list[Any] = []
+
+    def download(url: str, path: Path, **options: Any) -> None:
+        asked.append((url, options["sha256"], options["size"]))
+        path.write_bytes(b"weights")
+
+    monkeypatch.setattr(inception, "download", download)
+    assert inception.obtain(None) is None and not asked
+    found = inception.obtain(None, fetch=True)
+    assert found is not None and asked == [(inception.URL, inception.SHA256, inception.SIZE)]
+    assert inception.obtain(None) == found and len(asked) == 1
+    with pytest.raises(UsageError, match="no such file"):
+        inception.obtain(tmp_path / "missing.pth", fetch=True)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+
+
+def test_lpips_is_torchmetrics_with_that_backbone(tmp_path: Path, no_network: None) -> None:
+    theirs = pytest.importorskip("torchmetrics.functional.image.lpips")
+    from torchvision.models import alexnet
+
+    torch.manual_seed(0)
+    backbone, path = alexnet(weights=None), tmp_path / "alexnet.pth"
+    # small ones in place of the large layers that LPIPS does not use
+    weights = {name: tensor for name, tensor in backbone.state_dict().items() if name.startswith("features.")}
+    torch.save(weights, path)
+    distance, kind, sha256 = lpips.load(path)
+    assert kind == "alex" and len(sha256) == 64
+    a, b = torch.rand(2, 2, 3, 64, 72) * 2 - 1
+    reference = theirs._LPIPS(pretrained=True, net="alex", pnet_rand=True)
+    for source, target in zip(backbone.features, [m for s in range(1, 6) for m in getattr(reference.net, f"slice{s}")],
+                              strict=False):  # fmt: skip
+        target.load_state_dict(source.state_dict())
+    expected = reference(a, b).flatten()
+    torch.testing.assert_close(distance(a, b), expected, atol=1e-6, rtol=1e-5)
+    assert distance(a, a).abs().max() < 1e-6 and expected.min() > 1e-5
+
+
+def test_files_that_are_no_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchmetrics")
+    path = tmp_path / "weights.pth"
+    for content, reason in (
+        ({"features.0.weight": torch.zeros(5, 3, 3, 3)}, "not the weights of a backbone"),
+        ({"features.0.weight": torch.zeros(64, 3, 11, 11)}, "is missing or has another shape"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(ModelError, match=reason):
+            lpips.load(path)
+    with pytest.raises(UsageError, match="no such file"):
+        lpips.load(tmp_path / "missing.pth")
+    monkeypatch.setitem(sys.modules, "torchmetrics.functional.image.lpips", None)
+    with pytest.raises(UsageError, match=r"i2i\[metrics\]"):
+        lpips.load(path)
