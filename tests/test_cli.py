@@ -23,6 +23,7 @@ from i2i.data.toy import write_folder
 from i2i.errors import I2IError, UsageError
 from i2i.images import Picture, write
 from i2i.training.launch import train
+from i2i.training.options import RunOptions
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -76,7 +77,7 @@ def limits(hint: Any) -> tuple[type, dict[str, float]] | None:
         kind, *marks = get_args(hint)
         names = ("gt", "ge", "lt", "le")
         bounds = {n: getattr(m, n) for m in marks for n in names if getattr(m, n, None) is not None}
-        return kind, bounds
+        return (kind, bounds) if kind in (int, float) else None
     if get_origin(hint) in (types.UnionType,) or hint in (int, float):
         return next(filter(None, map(limits, get_args(hint))), (hint, {}) if hint in (int, float) else None)
     return None
@@ -433,3 +434,10 @@ def test_the_installed_command_names_the_scripts(
         cli.main()
     assert ended.value.code == 2
     assert "Did you mean 'train-cyclegan'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["domain_a", "domain_b", "licence"])
+@pytest.mark.parametrize("label", ["two\nlines", "x" * 1001])
+def test_what_a_model_file_cannot_say_is_refused_at_the_start(option: str, label: str) -> None:
+    with pytest.raises(UsageError, match=option):
+        from_mapping(RunOptions, {option: label})

@@ -32,9 +32,9 @@ _TIFF_IFD_OFFSET = 8
 def write(path: Path, picture: Picture, quality: int | None = None, mode: int | None = None) -> None:
     """Write a picture whole or not at all, in the format that the suffix names.
 
-    Without a suffix it is the picture's own format (PNG for a GIF). `quality` as in `encode`; `mode` is that of the file, by default as the umask has it. Raises
-    `OutputError` for a suffix that is not written, for what the format cannot hold, and for what the system
-    refuses.
+    Without a suffix it is the picture's own format (PNG for a GIF). `quality` as in `encode`; `mode` is that of the
+    file, by default as the umask has it. Raises `OutputError` for a suffix that is not written, for what the
+    format cannot hold, and for what the system refuses.
     """
     format = WRITTEN.get(path.suffix.lower()) if path.suffix else written_format(picture.format)
     if format is None:

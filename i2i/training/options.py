@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
+from pydantic import StringConstraints
 
 from i2i.data.datasets import DataOptions
 from i2i.training.goal import Metric
 from i2i.training.schedule import Policy
+
+# what a model file takes: one line
+Label = Annotated[str, StringConstraints(max_length=1000, pattern=r"^\P{Cc}*$")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +21,11 @@ class TrainingOptions:
 
     run: Path | None = None
     """Folder of this run; the same command again resumes it."""
-    domain_a: str = ""
+    domain_a: Label = ""
     """What the pictures of domain A are called in the model files, such as Monet; by default A."""
-    domain_b: str = ""
+    domain_b: Label = ""
     """What the pictures of domain B are called."""
-    licence: str = ""
+    licence: Label = ""
     """The licence of the weights, to be noted in the model files."""
     init_from: tuple[Path, ...] = ()
     """Start from these weights: model files, or .pth files of the reference named as it names them."""

@@ -399,7 +399,7 @@ def test_the_working_folder_as_target(tmp_path, monkeypatch):
 def test_a_place_that_cannot_be_written(tmp_path):
     archive = make_zip(tmp_path / "a", GOOD)
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OutputError, match="cannot be (written|created)"):
+    with pytest.raises(OutputError, match=r"cannot be (written|created)"):
         unpack(archive, tmp_path / "file" / "out")
 
 

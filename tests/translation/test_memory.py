@@ -18,16 +18,18 @@ from i2i.translation.model_info import describe
 from i2i.translation.translator import Translator
 
 REAL = """
-import resource, sys, torch
+import re, sys, torch
 from i2i.networks import create_generator
 torch.set_num_threads(1)
+def memory(field):
+    return int(re.search(field + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
 network = create_generator(sys.argv[1], width=8).eval()
 side = int(sys.argv[2])
 with torch.inference_mode():
     network(torch.zeros(1, 3, 256, 256))
-    before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+    before = memory("VmRSS")
     network(torch.zeros(1, 3, side, side))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / side**2)
+print((memory("VmHWM") - before) / side**2)
 """
 
 

@@ -132,9 +132,9 @@ class _Counting:
             self._add(found.pixels[..., 0].size)
             return found
 
-        def writing(path: Path, result: Picture, quality: int | None) -> None:
+        def writing(path: Path, result: Picture, *options: Any) -> None:
             time.sleep(0.002)
-            write(path, result, quality)
+            write(path, result, *options)
             self._add(-result.pixels[..., 0].size)
 
         monkeypatch.setattr(pipeline, "read", reading)
