@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from i2i.algorithms import ALGORITHMS
+from i2i.algorithms import ALGORITHMS, augment
 from i2i.algorithms.algorithm import Algorithm, PartialLosses
+from i2i.algorithms.augment import OPERATIONS
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyPairs, ToyUnpaired
@@ -89,8 +90,9 @@ def test_every_weight_learns(name: str) -> None:
 
 
 @pytest.mark.promise("R1")
-def test_resume_is_exact(name: str, tmp_path: Path) -> None:
-    straight, first, second = (build(name) for _ in range(3))
+@pytest.mark.parametrize("diffaugment", ["", "color,translation,cutout"])
+def test_resume_is_exact(name: str, diffaugment: str, tmp_path: Path) -> None:
+    straight, first, second = (build(name, diffaugment=diffaugment) for _ in range(3))
     trainer(straight, tmp_path / "straight", max_steps=6, ema=0.9).fit()
     trainer(first, tmp_path / "run", max_steps=3, ema=0.9).fit()
     resumed = trainer(second, tmp_path / "run", max_steps=6, ema=0.9)
@@ -157,9 +159,39 @@ def test_options_of_one_algorithm(name: str) -> None:
             assert not all(map(torch.equal, module.parameters(), before[network].parameters())), network
 
 
+def test_discriminators_see_nothing_but_augmented_images(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real or generated, in any turn: a cutout that leaves nothing shows what goes round it."""
+    monkeypatch.setattr(augment, "cut_out", lambda images, corners: images * 0)
+    algorithm = build(name, diffaugment="cutout", gan_mode="nonsaturating")
+    kept = list(algorithm.translators().values())
+    seen: list[bool] = []
+    for network in algorithm.networks().values():
+        if network not in kept:
+            network.register_forward_pre_hook(lambda _, inputs: seen.append(bool(inputs[0].any())))
+    for _ in algorithm.losses(batch(), 0):
+        pass
+    assert seen and not any(seen)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_only_adversarial_losses_see_augmented_images(name: str, operation: str) -> None:
+    """Each of them is another one than without; everything else is the same."""
+    made: list[dict[str, float]] = []
+    for diffaugment in ("", operation):
+        algorithm = build(name, diffaugment=diffaugment, dropout=False, norm="instance")
+        made.append(
+            {key: float(loss.detach()) for _, losses in algorithm.losses(batch(), 0) for key, loss in losses.items()}
+        )
+    off, on = made
+    adversarial = {key for key in off if key.startswith("D_") or "gan" in key}
+    assert len(adversarial) >= 2
+    assert {key for key in off if off[key] != on[key]} == adversarial
+
+
+@pytest.mark.parametrize("diffaugment", ["", "color,translation,cutout"])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_16_bits_are_finite(name: str, precision: Any) -> None:
-    algorithm = build(name)
+def test_16_bits_are_finite(name: str, precision: Any, diffaugment: str) -> None:
+    algorithm = build(name, diffaugment=diffaugment)
     step = TrainingStep(algorithm, RunOptions(precision=precision), ALONE)
     step.loss_scale.scale.clamp_(max=2.0**8)
     for i in range(3):

@@ -56,7 +56,7 @@ class CycleGAN(Algorithm):
                 f"({in_channels}) as in B ({out_channels}); use --lambda-identity 0"
             )
         self.options = options
-        self.gan = options.adversarial()
+        self.gan, self.augment = options.adversarial(), options.augmentation()
         self.G_AB = options.create_generator(in_channels, out_channels)
         self.G_BA = options.create_generator(out_channels, in_channels)
         self.D_A = options.create_discriminator(in_channels)
@@ -75,8 +75,8 @@ class CycleGAN(Algorithm):
         fake_B, fake_A = self.G_AB(real_A), self.G_BA(real_B)
         with frozen(self.D_A, self.D_B):
             losses = Losses(
-                gan_AB=self.gan.generator(self.D_B(fake_B)),  # Eq. 1
-                gan_BA=self.gan.generator(self.D_A(fake_A)),
+                gan_AB=self.gan.generator(self.D_B(self.augment(fake_B))),  # Eq. 1
+                gan_BA=self.gan.generator(self.D_A(self.augment(fake_A))),
                 cycle_A=lambda_A * F.l1_loss(self.G_BA(fake_B), real_A),  # Eq. 2
                 cycle_B=lambda_B * F.l1_loss(self.G_AB(fake_A), real_B),
             )
@@ -85,7 +85,8 @@ class CycleGAN(Algorithm):
             losses["identity_B"] = lambda_B * options.lambda_identity * F.l1_loss(self.G_AB(real_B), real_B)
         yield "generator", losses
 
-        fake_A, fake_B = self.pool_A(fake_A), self.pool_B(fake_B)
+        fake_A, fake_B = self.augment(self.pool_A(fake_A)), self.augment(self.pool_B(fake_B))
+        real_A, real_B = self.augment(real_A), self.augment(real_B)
         yield (
             "discriminator",
             Losses(

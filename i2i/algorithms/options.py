@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Interval
+from pydantic import AfterValidator
 from torch import nn
 
+from i2i.algorithms.augment import DiffAugment, checked_names
 from i2i.losses.adversarial import Adversarial, GanMode
 from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_config, generator_config
 from i2i.networks.blocks import Norm, Padding
@@ -43,9 +45,15 @@ class NetworkOptions:
     """Weight of the gradient penalty of `wgangp`."""
     r1_gamma: Annotated[float, Ge(0)] = 10.0
     """Weight of the R1 penalty of `nonsaturating`."""
+    diffaugment: Annotated[str, AfterValidator(checked_names)] = ""
+    """Augment all that discriminators see, for small data sets: some of color,translation,cutout; empty is off."""
 
     def adversarial(self) -> Adversarial:
         return Adversarial(self.gan_mode, self.lambda_gp, self.r1_gamma)
+
+    def augmentation(self) -> DiffAugment:
+        """What every image goes through before a discriminator sees it, in any turn."""
+        return DiffAugment(self.diffaugment)
 
     def generator_config(self, in_channels: int, out_channels: int) -> GeneratorConfig:
         config = generator_config(

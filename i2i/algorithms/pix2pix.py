@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -55,7 +54,7 @@ class Pix2Pix(Algorithm):
 
     def __init__(self, options: Pix2PixOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         self.options = options
-        self.gan = options.adversarial()
+        self.gan, self.augment = options.adversarial(), options.augmentation()
         self.G = options.create_generator(in_channels, out_channels)
         self.D = options.create_discriminator(out_channels + (in_channels if options.conditional else 0))
 
@@ -66,7 +65,8 @@ class Pix2Pix(Algorithm):
         return {"a2b": self.G}
 
     def _judged(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.cat([a, b], dim=1) if self.options.conditional else b
+        """What D is shown: the pair, or the output alone."""
+        return self.augment(b, condition=a if self.options.conditional else None)
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
         real_A, real_B = batch.a, batch.b
