@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from i2i.errors import InputError, UsageError
-from i2i.evaluation import labels, measures, subjects, tasks
-from i2i.evaluation.instruments import SET_SIZE, Instruments, Pictures, translated
+from i2i.evaluation import labels, subjects, tasks
+from i2i.evaluation.instruments import AS_THEY_ARE, SET_SIZE, Instruments, Pictures, at, translated
 from i2i.evaluation.measures import Measure
-from i2i.evaluation.options import CONTENT, LABELS, SETS, EvaluationOptions, check
+from i2i.evaluation.options import LABELS, SETS, EvaluationOptions, check
 from i2i.evaluation.pictures import Made, PictureFiles, folder, matched
 from i2i.evaluation.record import Evaluation, Row
 from i2i.evaluation.subjects import Subject
@@ -63,12 +63,16 @@ def _of_run(run: Path, data: Path | None, options: EvaluationOptions, tell: Tell
     """All model files of a run, on its own data unless others are given; and its validations."""
     validations = read_validations(run) if (run / "log.jsonl").exists() else []
     found = subjects.of_run(run, options.direction)
+    if not found and (others := [subject.path.name for subject in subjects.of_run(run, None)]):
+        raise UsageError(f"direction: {run} has no model of {options.direction}, only {', '.join(others)}")
     if not found and not validations:
         raise InputError(f"{run}: neither a model file nor a validation is in this run folder yet")
     instruments = Instruments(options)
     if found and data is None and validations and subjects.is_toy(run):
         tell("trained on toy pictures, which are drawn on the fly: only its validations are shown")
         found = []
+    elif not found:
+        tell(f"{run}: no model file is in this run folder yet: only its validations are shown")
     if not found:
         return Evaluation([], instruments.protocol, validations)
     return _Models(instruments, tell).evaluate(found, data or subjects.data_of_run(run), validations)
@@ -89,10 +93,12 @@ class _Models:
     def __init__(self, instruments: Instruments, tell: Tell) -> None:
         self.instruments, self.options, self.tell = instruments, instruments.options, tell
         self.rows: list[Row] = []
+        self.several = False
         self._references: dict[str, PictureFiles] = {}
 
     def evaluate(self, found: Sequence[Subject], data: Path, validations: Sequence[Validation] = ()) -> Evaluation:
         """The models, each on the part of `data` that it translates."""
+        self.several = len(found) > 1
         for subject in found:
             self._evaluate(subject, data)
         return _checked(self.rows, self.instruments, validations)
@@ -101,14 +107,19 @@ class _Models:
         translator, facts = subjects.load(subject.path, self.options, self.instruments.device)
         task = tasks.task(data, translator.info.direction, translator.info.training.algorithm, self.options)
         size = self.options.size or (None if task.expected is not None else SET_SIZE)
+        self.instruments.protocol["inputs"] = (
+            AS_THEY_ARE
+            if size is None
+            else f"{at(size)}, before translation; also where outputs are compared with them"
+        )
         self.tell(f"{subject.name}: translating {len(task.inputs)} pictures of {task.where}")
         outputs = translated(translator, PictureFiles(task.inputs, translator.config.in_channels, size))
         found: dict[str, Measure] = {}
         if task.expected is not None:
             found |= self.instruments.pairs(outputs, PictureFiles(task.expected, size=size))
-        shown, wanted = PictureFiles(task.inputs, size=size), self.instruments.wanted(CONTENT)
-        found |= measures.of_content(outputs, shown, wanted, self._returned(subject, outputs))
-        found |= self._labels(outputs, task)
+        shown = PictureFiles(task.inputs, size=size)
+        found |= self.instruments.content(outputs, shown, self._returned(subject, outputs))
+        found |= self._labels(subject, outputs, task)
         if task.reference is not None and self.instruments.wanted(SETS):
             found |= self._sets(outputs, task)
             facts["reference"] = f"{task.reference_from}, {len(task.reference)} pictures"
@@ -148,7 +159,7 @@ class _Models:
             return None
         return translated(subjects.load(path, self.options, self.instruments.device)[0], outputs)
 
-    def _labels(self, outputs: Made, task: Task) -> dict[str, Measure]:
+    def _labels(self, subject: Subject, outputs: Made, task: Task) -> dict[str, Measure]:
         """Outputs that are labels against those expected; outputs that are pictures by the labels read back."""
         if self.instruments.palette is None or (self.instruments.label_model is None and task.expected is None):
             return {}
@@ -157,7 +168,10 @@ class _Models:
             made = translated(self.instruments.label_model, outputs).stored
         if self.options.labels_out is not None:
             names = [str(item.path) for item in task.inputs]
-            labels.write_labels(made, names, self.instruments.palette, self.options.labels_out)
+            folder = self.options.labels_out
+            if self.several:
+                folder = labels.subfolder(folder, subject.path.stem)
+            labels.write_labels(made, names, self.instruments.palette, folder)
         return self._scores(made, task)
 
     def _scores(self, made: list[Pixels], task: Task) -> dict[str, Measure]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from i2i.errors import ModelError
 from i2i.evaluation.resizer import resized
 
 
@@ -27,6 +28,7 @@ def extract(
     """What `network` (images (N, 3, size, size) in [-1, 1] → features, logits) makes of the pictures.
 
     Each is stretched to `size` by the one resizer; grey is repeated. The network runs in float32 on `device`.
+    Raises `ModelError` if what it makes is not finite.
     """
     network = network.to(device)
     found: list[tuple[Tensor, Tensor]] = []
@@ -36,4 +38,6 @@ def extract(
             images = torch.stack([x.expand(3, -1, -1) if len(x) == 1 else x for x in some])
             pool, logits = network(images.to(device))
             found.append((pool.double().cpu(), logits.double().cpu()))
+            if not all(bool(x.isfinite().all()) for x in found[-1]):
+                raise ModelError("the features of pictures are not finite; the weights are not those of the network")
     return Features(torch.cat([pool for pool, _ in found]), torch.cat([logits for _, logits in found]))

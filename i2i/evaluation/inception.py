@@ -78,6 +78,9 @@ def load(path: Path) -> tuple[Inception, str]:
         network = Inception()
     try:
         fill(network.net, weights)
+        for name, variance in network.net.named_buffers():
+            if name.endswith("running_var") and bool((variance < 0).any()):
+                raise ModelError(f"{name} holds a variance below 0")
     except ModelError as error:
         raise ModelError(f"{path}: {error}; expected {_WHAT}") from None
     network.eval()

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from i2i.device import choose_device
-from i2i.errors import InputError, UsageError
+from i2i.errors import InputError, ModelError, UsageError
 from i2i.evaluation import features, inception, lpips, measures, palettes, subjects
 from i2i.evaluation.features import Features
 from i2i.evaluation.measures import Measure, SetOptions
-from i2i.evaluation.options import NEED_INCEPTION, PAIRED, SETS, EvaluationOptions
+from i2i.evaluation.options import CONTENT, NEED_INCEPTION, PAIRED, SETS, EvaluationOptions
 from i2i.evaluation.pictures import Made, PictureFiles
 from i2i.evaluation.resizer import RESIZER
 from i2i.evaluation.sliced_wasserstein import PATCH, PATCHES_PER_IMAGE, PROJECTIONS, SMALLEST
@@ -18,6 +18,7 @@ from i2i.images import to_pixels
 from i2i.translation.translator import Translator
 
 SET_SIZE = 256
+AS_THEY_ARE = "pictures as they are"
 SWD_PROTOCOL = (
     f"10³ · mean over levels down to {SMALLEST} px and over seeds; {PATCH}x{PATCH} patches normalised in each "
     f"channel, {PATCHES_PER_IMAGE} a picture of the smaller set, as many of the larger; {PROJECTIONS} directions"
@@ -54,30 +55,51 @@ class Instruments:
 
     def pairs(self, made: Pictures, expected: Pictures) -> dict[str, Measure]:
         """The paired metrics."""
-        wanted, size = self.wanted(PAIRED), self.options.size
-        self.protocol["pairs"] = "pictures as they are" if size is None else _at(size)
-        if not self.options.metrics and min(made[0].shape[-2:]) < measures.LEAST["ms_ssim"]:
-            wanted.remove("ms_ssim")  # undefined for such small pictures, and nobody asked for it
-        return measures.of_pairs(made, expected, wanted, self.lpips)
+        size, left_out = self.options.size, self._left_out()
+        self.protocol["pairs"] = AS_THEY_ARE if size is None else at(size)
+        found = measures.of_pairs(made, expected, self.wanted(PAIRED), self.lpips, left_out)
+        self._note(left_out)
+        return found
+
+    def content(self, outputs: Pictures, inputs: Pictures, returned: Pictures | None) -> dict[str, Measure]:
+        """What outputs keep of their inputs."""
+        left_out = self._left_out()
+        found = measures.of_content(outputs, inputs, self.wanted(CONTENT), returned, left_out)
+        self._note(left_out)
+        return found
 
     def sets(self, made: Pictures, reference: Pictures) -> dict[str, Measure]:
         """The metrics between sets."""
         wanted, size = self.wanted(SETS), self.options.size or SET_SIZE
         if not wanted:
             return {}
-        self.protocol["sets"] = _at(size)
+        self.protocol["sets"] = at(size)
         if "swd" in wanted:
             self.protocol["sliced Wasserstein"] = SWD_PROTOCOL
         pictures = made.at_size(size), reference.at_size(size)
         of_both = None
         if self.inception is not None and set(wanted) & set(NEED_INCEPTION):
             of_both = (self._features_of(pictures[0], made), self._features_of(pictures[1], reference))
-        return measures.of_sets(*pictures, wanted, self.set_options, of_both)
+        left_out = self._left_out()
+        found = measures.of_sets(*pictures, wanted, self.set_options, of_both, left_out)
+        self._note(left_out)
+        return found
+
+    def _left_out(self) -> list[str] | None:
+        """Where metrics that are undefined here are noted; None if they were asked for by name, and so must be."""
+        return None if self.options.metrics else []
+
+    def _note(self, left_out: list[str] | None) -> None:
+        if left_out:
+            self.protocol["left out"] = list(dict.fromkeys([*self.protocol.get("left out", []), *left_out]))
 
     def _features_of(self, pictures: Pictures, key: Pictures) -> Features:
         if id(key) not in self._features:
             assert self.inception is not None
-            found = features.extract(pictures, self.inception, inception.INPUT, self.device)
+            try:
+                found = features.extract(pictures, self.inception, inception.INPUT, self.device)
+            except ModelError as error:
+                raise ModelError(f"{self.protocol['inception']['file']}: {error}") from None
             self._features[id(key)] = (key, found)  # with the key itself, so that its id stays its own
         return self._features[id(key)][1]
 
@@ -118,7 +140,7 @@ class Instruments:
         return translator
 
 
-def _at(size: int) -> str:
+def at(size: int) -> str:
     return f"pictures at {size}x{size}: shorter side scaled, middle cut out"
 
 

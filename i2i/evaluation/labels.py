@@ -50,6 +50,15 @@ def of_labels(
     return {name: measure for name, measure in found_scores.items() if name in wanted}
 
 
+def subfolder(folder: Path, name: str) -> Path:
+    """The folder of this name in `folder`, made if it is not there. Raises `OutputError` if it cannot be."""
+    try:
+        (folder / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"labels_out = {folder}: {name} cannot be made there: {error.strerror}") from None
+    return folder / name
+
+
 def write_labels(made: Sequence[Pixels], names: Sequence[str], palette: Palette, folder: Path) -> None:
     """Write labels as class-index PNG, one grey picture each, under the stems of `names`.
 

@@ -1,6 +1,6 @@
 """Numbers of pictures and of sets of them, each with what belongs beside it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,12 @@ from i2i.evaluation.lpips import Lpips
 from i2i.evaluation.sliced_wasserstein import swd
 
 Pictures = Sequence[Tensor]
-LEAST = {"ssim": metrics.WINDOW, "ms_ssim": metrics.MS_SSIM_LEAST, "lpips": LPIPS_LEAST}
+LEAST = {
+    "ssim": metrics.WINDOW,
+    "luminance_ssim": metrics.WINDOW,
+    "ms_ssim": metrics.MS_SSIM_LEAST,
+    "lpips": LPIPS_LEAST,
+}
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,16 @@ class SetOptions:
 
 
 def of_pairs(
-    made: Pictures, expected: Pictures, wanted: Sequence[str], lpips: Lpips | None = None
+    made: Pictures,
+    expected: Pictures,
+    wanted: Sequence[str],
+    lpips: Lpips | None = None,
+    left_out: list[str] | None = None,
 ) -> dict[str, Measure]:
     """The paired metrics named in `wanted`: means over the pairs, with their standard deviations.
 
-    Raises `InputError` for sets of unequal length, pairs of unequal sizes, and pictures that are too small.
+    Raises `InputError` for sets of unequal length, pairs of unequal sizes, and pictures that are too small for a
+    metric; with `left_out`, such a metric is left out instead, and why is appended there.
     """
     if len(made) != len(expected):
         raise InputError(f"{len(made)} pictures cannot be compared with {len(expected)} in pairs")
@@ -58,31 +68,45 @@ def of_pairs(
     if lpips is not None:
         functions["lpips"] = lpips
     chosen = {name: functions[name] for name in wanted if name in functions}
-    return _means(made, expected, chosen)
+    return _means(made, expected, chosen, left_out)
 
 
 def of_content(
-    outputs: Pictures, inputs: Pictures, wanted: Sequence[str], returned: Pictures | None
+    outputs: Pictures,
+    inputs: Pictures,
+    wanted: Sequence[str],
+    returned: Pictures | None,
+    left_out: list[str] | None = None,
 ) -> dict[str, Measure]:
-    """What outputs keep of their inputs; the cycle error where `returned` is what came back."""
+    """What outputs keep of their inputs; the cycle error where `returned` is what came back.
+
+    `left_out` is that of `of_pairs`.
+    """
     found: dict[str, Measure] = {}
     if "luminance_ssim" in wanted:
-        found |= _means(outputs, inputs, {"luminance_ssim": content.luminance_ssim})
+        found |= _means(outputs, inputs, {"luminance_ssim": content.luminance_ssim}, left_out)
     if "cycle_error" in wanted and returned is not None:
-        found |= _means(returned, inputs, {"cycle_error": content.cycle_error})
+        found |= _means(returned, inputs, {"cycle_error": content.cycle_error}, left_out)
     return found
 
 
 def _means(
-    made: Pictures, expected: Pictures, functions: dict[str, Callable[[Tensor, Tensor], Tensor]]
+    made: Pictures,
+    expected: Pictures,
+    functions: dict[str, Callable[[Tensor, Tensor], Tensor]],
+    left_out: list[str] | None,
 ) -> dict[str, Measure]:
     values: dict[str, list[float]] = {name: [] for name in functions}
     with torch.inference_mode():
         for i in range(len(made) if functions else 0):
             a, b = made[i], expected[i]
-            _comparable(_name(i, made, expected), a, b, functions)
-            for name, function in functions.items():
-                values[name].append(float(function(a[None], b[None])))
+            for name, reason in _undefined(_name(i, made, expected), a, b, values).items():
+                if left_out is None:
+                    raise InputError(f"{reason} (--metrics chooses others)")
+                left_out.append(f"{name}: {reason}")
+                del values[name]  # a mean over the others would be one of other pictures
+            for name, found in values.items():
+                found.append(float(functions[name](a[None], b[None])))
     return {name: _mean(found) for name, found in values.items() if found}
 
 
@@ -92,14 +116,14 @@ def _name(index: int, *sets: Pictures) -> str:
     return known[0] if known else f"pair {index + 1}"
 
 
-def _comparable(name: str, a: Tensor, b: Tensor, functions: dict[str, Any]) -> None:
+def _undefined(name: str, a: Tensor, b: Tensor, wanted: Iterable[str]) -> dict[str, str]:
+    """Why metrics cannot be computed of a pair. Raises `InputError` for one of unequal sizes."""
     made, expected = (f"{x.shape[-1]}x{x.shape[-2]} pixels" for x in (a, b))
     if made != expected:
         raise InputError(f"{name}: {made}, its partner has {expected}; --size brings both to one size")
-    for metric in functions:
-        least = LEAST.get("ssim" if metric == "luminance_ssim" else metric, 1)
-        if min(a.shape[-2:]) < least:
-            raise InputError(f"{name}: {made}; {metric} needs {least} a side (--metrics chooses others)")
+    least = {metric: LEAST.get(metric, 1) for metric in wanted}
+    side = min(a.shape[-2:])
+    return {metric: f"{name}: {made}; {metric} needs {n} a side" for metric, n in least.items() if side < n}
 
 
 def _mean(values: list[float]) -> Measure:
@@ -113,10 +137,12 @@ def of_sets(
     wanted: Sequence[str],
     options: SetOptions,
     features: tuple[Features, Features] | None = None,
+    left_out: list[str] | None = None,
 ) -> dict[str, Measure]:
     """The metrics between sets named in `wanted`; those of features where `features` of both are given.
 
-    Raises `InputError` where a number is undefined for so few pictures.
+    Raises `InputError` where a number is undefined for so few pictures; with `left_out`, it is left out instead,
+    and why is appended there.
     """
     found: dict[str, Measure] = {}
     if "swd" in wanted:
@@ -124,7 +150,7 @@ def of_sets(
     if "diversity" in wanted and len(made) > 1:
         found["diversity"] = Measure(content.diversity(made), len(made))
     if features is not None:
-        found |= of_features(*features, wanted, options)
+        found |= of_features(*features, wanted, options, left_out)
     return found
 
 
@@ -139,23 +165,48 @@ def _swd(made: Pictures, reference: Pictures, options: SetOptions) -> Measure:
     return Measure(result.mean, len(made), beside)
 
 
-def of_features(made: Features, reference: Features, wanted: Sequence[str], options: SetOptions) -> dict[str, Measure]:
-    """FID, KID, IS, precision and recall, as far as `wanted`. Raises `InputError` for too few pictures."""
+def of_features(
+    made: Features,
+    reference: Features,
+    wanted: Sequence[str],
+    options: SetOptions,
+    left_out: list[str] | None = None,
+) -> dict[str, Measure]:
+    """FID, KID, IS, precision and recall, as far as `wanted`. `left_out`, and what is raised, as in `of_sets`."""
     a, b, count = made.pool, reference.pool, len(made.pool)
     beside = {"reference": len(b)}
-    found: dict[str, Measure] = {}
-    if "fid" in wanted:
-        found["fid"] = Measure(sets.fid(a, b), count, beside)
-    if "kid" in wanted:
+
+    def fid() -> dict[str, Measure]:
+        return {"fid": Measure(sets.fid(a, b), count, beside)}
+
+    def kid() -> dict[str, Measure]:
         size = options.subset_size(len(a), len(b))
-        kid = sets.kid(a, b, options.kid_subsets, size, options.seeds[0])
-        found["kid"] = Measure(kid.mean, count, _beside(kid) | {"subset_size": size} | beside)
-    if "is" in wanted:
+        found = sets.kid(a, b, options.kid_subsets, size, options.seeds[0])
+        return {"kid": Measure(found.mean, count, _beside(found) | {"subset_size": size} | beside)}
+
+    def inception_score() -> dict[str, Measure]:
         score = sets.inception_score(made.logits, options.is_splits, options.seeds[0])
-        found["is"] = Measure(score.mean, count, _beside(score))
-    if "precision" in wanted or "recall" in wanted:
-        values = dict(zip(("precision", "recall"), sets.precision_recall(a, b), strict=True))
-        found |= {name: Measure(value, count, beside) for name, value in values.items() if name in wanted}
+        return {"is": Measure(score.mean, count, _beside(score))}
+
+    def precision_recall() -> dict[str, Measure]:
+        values = zip(("precision", "recall"), sets.precision_recall(a, b), strict=True)
+        return {name: Measure(value, count, beside) for name, value in values if name in wanted}
+
+    found: dict[str, Measure] = {}
+    for names, measured in (
+        (("fid",), fid),
+        (("kid",), kid),
+        (("is",), inception_score),
+        (("precision", "recall"), precision_recall),
+    ):
+        if not set(names) & set(wanted):
+            continue
+        try:
+            found |= measured()
+        except InputError as error:
+            if left_out is None:
+                raise
+            left_out.append(str(error))
     return found
 
 

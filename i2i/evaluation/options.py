@@ -40,8 +40,8 @@ class EvaluationOptions:
     metrics: tuple[str, ...] = ()
     """Only these; by default all that apply and whose files are there."""
     size: Annotated[int, Interval(ge=16, le=4096)] | None = None
-    """Bring every picture to so many pixels: the shorter side scaled, the middle cut out. By default pairs stay as
-    they are, and sets are brought to 256."""
+    """Bring every picture to so many pixels, those to be translated before that: the shorter side scaled, the middle
+    cut out. By default pairs stay as they are; sets, and inputs without partners, are brought to 256."""
     max_pictures: Annotated[int, Ge(1)] | None = None
     """Only the first so many pictures of each set, by name."""
     inception: Path | None = None
@@ -55,7 +55,7 @@ class EvaluationOptions:
     palette: str = ""
     """The classes of labels: facades, or a text file with a colour a line."""
     labels_out: Path | None = None
-    """An existing folder for the labels made, as class-index PNG."""
+    """An existing folder for the labels made, as class-index PNG; in a folder for each model of a run of several."""
     seeds: Annotated[tuple[int, ...], Len(1, 100)] = (0, 1, 2)
     """Seeds of the sliced Wasserstein distance, whose mean is given; the first is that of KID, IS and dropout."""
     kid_subsets: Annotated[int, Interval(ge=1, le=10_000)] = 100
@@ -77,6 +77,8 @@ def check(options: EvaluationOptions) -> None:
             raise UsageError(f"metrics: unknown {name!r}.{nearest(name, METRICS)} Known: {', '.join(METRICS)}.")
     if any(not 0 <= seed < 2**31 for seed in options.seeds):
         raise UsageError("seeds: each is between 0 and 2147483647")
+    if len(set(options.seeds)) < len(options.seeds):
+        raise UsageError("seeds: each only once; the same draw twice says nothing of how the number varies")
     labels = [name for name in options.metrics if name in LABELS]
     for name, value in (
         ("label_model", options.label_model),

@@ -1,6 +1,7 @@
 """What came out of an evaluation: rows of numbers, and the protocol that they depend on."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,7 +28,10 @@ class Evaluation:
     validations: list[Validation] = field(default_factory=list)
 
     def to_json(self, command: str = "") -> str:
-        """ASCII: `table` (row → metric → number), `results` with all that is beside them, `protocol`, `command`."""
+        """ASCII: `table` (row → metric → number), `results` with all that is beside them, `protocol`, `command`.
+
+        Numbers that are not finite are null, as JSON has no others.
+        """
         values: dict[str, Any] = {
             "i2i": __version__,
             "command": command,
@@ -38,7 +42,16 @@ class Evaluation:
         if self.validations:
             values["validations"] = [asdict(validation) for validation in self.validations]
             values["best_steps"] = best_steps(self.validations)
-        return json.dumps(values, indent=1) + "\n"
+        return json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """`value` with None for every number in it that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _detailed(row: Row) -> dict[str, Any]:

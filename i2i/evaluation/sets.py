@@ -89,8 +89,9 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> Spread:
     scores = []
     for begin, end in pairwise(ends):
         part = log_p[begin:end]
-        mean = part.exp().mean(dim=0, keepdim=True).log()
-        scores.append((part.exp() * (part - mean)).sum(dim=1).mean().exp())
+        p = part.exp()
+        entropy = torch.xlogy(p, p.mean(dim=0, keepdim=True))  # 0 for a class that no picture is of
+        scores.append((p * part - entropy).sum(dim=1).mean().exp())
     return _spread(torch.stack(scores))
 
 

@@ -1,14 +1,14 @@
 """The validations of a run in one table, from its `log.jsonl`."""
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2i.errors import InputError
 from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER
+from i2i.evaluation.page import log_record
 
-_MAX_BYTES = 1 << 30
+_MAX_EPOCH = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -21,30 +21,15 @@ class Validation:
 
 
 def read_validations(run: Path) -> list[Validation]:
-    """The validations in the log of a run, in its order; lines that are not whole are passed over.
+    """The validations in the log of a run, in its order; damaged lines, and values not finite, are passed over.
 
     Raises `InputError` if the log cannot be read.
     """
-    found = []
-    try:
-        with (run / "log.jsonl").open("rb") as lines:
-            for line in lines:
-                if b'"validation"' in line and (entry := _entry(line)) is not None:
-                    found.append(entry)
-    except OSError as error:
-        raise InputError(f"{run / 'log.jsonl'}: cannot be read: {error.strerror}") from None
-    return found
-
-
-def _entry(line: bytes) -> Validation | None:
-    try:
-        values = json.loads(line)
-        if values["kind"] != "validation":
-            return None
-        metrics = {str(k): float(v) for k, v in values["metrics"].items() if isinstance(v, int | float)}
-        return Validation(int(values["step"]), int(values["epoch"]), metrics)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
+    return [
+        Validation(step, row["epoch"], {name: value for name, value in row.items() if name != "epoch"})
+        for step, row in log_record.read_validations(run / "log.jsonl")
+        if isinstance(row["epoch"], int) and 0 <= row["epoch"] < _MAX_EPOCH
+    ]
 
 
 def best_steps(validations: Sequence[Validation]) -> dict[str, int]:
@@ -55,6 +40,7 @@ def best_steps(validations: Sequence[Validation]) -> dict[str, int]:
         if kind not in HIGHER_IS_BETTER and kind not in LOWER_IS_BETTER:
             continue
         sign = -1 if kind in HIGHER_IS_BETTER else 1
-        rows = [(sign * v.metrics[name], i, v.step) for i, v in enumerate(validations) if name in v.metrics]
-        best[name] = min(rows)[2]
+        values = ((sign * v.metrics.get(name, math.nan), i, v.step) for i, v in enumerate(validations))
+        if rows := [row for row in values if not math.isnan(row[0])]:
+            best[name] = min(rows)[2]
     return best

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -78,17 +79,19 @@ class Saturated:
 class NotLearning:
     """A generator none of whose reconstruction losses (L1, cycle, identity) falls.
 
-    Told by comparing the median of the last `RECENT` steps with that of the first `FIRST`: none is below 95 %
-    of it after `AFTER` steps. A generator that learns halves them in that time. Asked only until one has fallen
-    so far, for later they may well be flat; adversarial losses say nothing, as both sides move.
+    Told by comparing the mean of the last `RECENT` steps with that of the first `FIRST`. A batch of other pictures
+    has another loss, so that a fall counts only if it is more than `ERRORS` standard errors and 5 %, for `STAYS`
+    steps on end. A generator that learns halves them in that time. Asked only until one has fallen so far, for
+    later they may well be flat; adversarial losses say nothing, as both sides move.
     """
 
     FIRST, RECENT, AFTER = 20, 50, 150
-    SHARE = 0.95
+    SHARE, ERRORS, STAYS = 0.95, 3.0, 10
 
     begun: dict[str, list[float]] = field(default_factory=dict)
     recent: dict[str, deque[float]] = field(default_factory=dict)
     steps: int = 0
+    fallen: int = 0
     learnt: bool = False
 
     def observe(self, losses: Mapping[str, float]) -> None:
@@ -102,33 +105,45 @@ class NotLearning:
             if len(begun := self.begun.setdefault(name, [])) < self.FIRST:
                 begun.append(loss)
             self.recent.setdefault(name, deque(maxlen=self.RECENT)).append(loss)
-        if self.steps >= self.FIRST + self.RECENT and any(share < self.SHARE for share in self._shares().values()):
-            self.learnt = True
+        if self.steps >= self.FIRST + self.RECENT:
+            self.fallen = self.fallen + 1 if any(map(self._has_fallen, self.begun)) else 0
+            self.learnt = self.fallen >= self.STAYS
+
+    def _has_fallen(self, name: str) -> bool:
+        begun, recent = self.begun[name], self.recent[name]
+        if len(begun) < self.FIRST or len(recent) < self.RECENT:
+            return False
+        before, now = statistics.fmean(begun), statistics.fmean(recent)
+        error = math.hypot(*(np.std(losses, ddof=1) / math.sqrt(len(losses)) for losses in (begun, recent)))
+        return before - now > max(self.ERRORS * error, (1 - self.SHARE) * before)
 
     def _shares(self) -> dict[str, float]:
         """Loss → what is left of it."""
-        medians = {
-            name: (statistics.median(past), statistics.median(self.recent[name]))
-            for name, past in self.begun.items()
-            if past
-        }
-        return {name: now / begun for name, (begun, now) in medians.items() if begun > 0}
+        means = {n: (statistics.fmean(past), statistics.fmean(self.recent[n])) for n, past in self.begun.items()}
+        return {name: now / before for name, (before, now) in means.items() if before > 0}
 
     def complaint(self) -> str | None:
         if self.learnt or self.steps < self.AFTER or not (shares := self._shares()):
             return None
         named = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         return (
-            f"after {self.steps} steps its losses are what they were at the start ({named}). Look at --lr, and "
-            "whether the discriminator is far ahead of it"
+            f"after {self.steps} steps its losses are what they were at the start ({named}; they differ as much from "
+            "picture to picture). Look at --lr, and whether the discriminator is far ahead of it"
         )
 
     def state(self) -> dict[str, Any]:
         recent = {name: list(past) for name, past in self.recent.items()}
-        return {"begun": self.begun, "recent": recent, "steps": self.steps, "learnt": self.learnt}
+        return {
+            "begun": self.begun,
+            "recent": recent,
+            "steps": self.steps,
+            "fallen": self.fallen,
+            "learnt": self.learnt,
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.begun, self.steps, self.learnt = dict(state["begun"]), state["steps"], state["learnt"]
+        self.fallen = state.get("fallen", 0)
         self.recent = {name: deque(past, maxlen=self.RECENT) for name, past in state["recent"].items()}
 
 
@@ -141,19 +156,33 @@ class Translation:
     outputs: Sequence[Tensor]
     targets: Sequence[Tensor] = ()
 
+    def finite(self) -> "Translation":
+        """Without the pictures of which a NaN or an infinity is part."""
+        columns = [column for column in (self.inputs, self.outputs, self.targets) if column]
+        rows = zip(*columns, strict=True)
+        kept = [n for n, row in enumerate(rows) if all(bool(torch.isfinite(picture).all()) for picture in row)]
+        inputs, outputs, targets = (
+            [column[n] for n in kept] if column else [] for column in (self.inputs, self.outputs, self.targets)
+        )
+        return Translation(self.name, inputs, outputs, targets)
+
 
 def output_equals_input(seen: Translation, least: float = 0.02) -> str | None:
-    """Mean |output - input| below 0.02 of the range, 5 levels of 255: less than a look could tell apart.
+    """Mean |output - input| below 0.02 of the range of the inputs: less than a look could tell apart.
 
-    Silent in pairs whose target is nearly the input too.
+    Of full contrast that is 5 levels of 255. Silent in pairs whose target is nearly the input too.
     """
+    seen = seen.finite()
     distance = _distance(seen.outputs, seen.inputs)
     wanted = _distance(seen.targets, seen.inputs) if seen.targets else None
-    if distance is None or distance >= least or (wanted is not None and wanted < 2 * least):
+    if distance is None:
+        return None
+    span = _span(seen.inputs)
+    if distance >= least * span or (wanted is not None and wanted < 2 * least * span):
         return None
     return (
-        f"{seen.name} changes its input by {distance:.1%} of the range. Less --lambda-identity, or a discriminator "
-        "that sees more (--discriminator), may help"
+        f"{seen.name} changes its input by {distance / span:.1%} of its range. Less --lambda-identity, or a "
+        "discriminator that sees more (--discriminator), may help"
     )
 
 
@@ -162,9 +191,12 @@ def colours_inverted(seen: Translation, most: float = -0.5) -> str | None:
 
     Two generators that both invert agree with each other, so that a cycle loss does not mind.
     """
+    seen = seen.finite()
     other = seen.targets or seen.inputs
+    if not other:
+        return None
     correlation = statistics.fmean(map(_correlation, seen.outputs, other))
-    if not correlation < most:
+    if correlation >= most:
         return None
     against = "target" if seen.targets else "input"
     return (
@@ -174,13 +206,22 @@ def colours_inverted(seen: Translation, most: float = -0.5) -> str | None:
 
 
 def one_output(seen: Translation, least: float = 0.05) -> str | None:
-    """The outputs differ from their mean by less than 5 % of what the inputs do from theirs. Needs two inputs."""
-    inputs, outputs = _spread(seen.inputs), _spread(seen.outputs)
-    if len(seen.inputs) < 2 or inputs == 0 or outputs >= least * inputs:
+    """The outputs differ from their mean by less than 5 % of what the targets, or without those the inputs, do.
+
+    Needs two pictures. Silent if the targets are that much alike too: then they should be.
+    """
+    seen = seen.finite()
+    if len(seen.inputs) < 2:
         return None
+    inputs, outputs = _spread(seen.inputs), _spread(seen.outputs)
+    wanted = _spread(seen.targets) if seen.targets else inputs
+    if inputs == 0 or wanted < least * inputs or outputs >= least * wanted:
+        return None
+    others = "targets" if seen.targets else "inputs"
     return (
-        f"{seen.name} shows the same for {len(seen.inputs)} different inputs (they differ {outputs / inputs:.1%} "
-        "as much as those). The generator has collapsed: go back to a state before, or start again with a smaller --lr"
+        f"{seen.name} shows the same for {len(seen.inputs)} different inputs (they differ {outputs / wanted:.1%} as "
+        f"much as the {others}). The generator has collapsed: go back to a state before, or start again with a "
+        "smaller --lr"
     )
 
 
@@ -192,6 +233,12 @@ def _distance(some: Sequence[Tensor], others: Sequence[Tensor]) -> float | None:
     if not some or any(a.shape != b.shape for a, b in zip(some, others, strict=True)):
         return None
     return statistics.fmean(float((a.float() - b.float()).abs().mean()) / 2 for a, b in zip(some, others, strict=True))
+
+
+def _span(pictures: Sequence[Tensor]) -> float:
+    """Between which intensities all but 1 % at either end lie, 0 to 1: how far apart the two are."""
+    low, high = np.percentile(np.concatenate([picture.float().cpu().numpy().ravel() for picture in pictures]), (1, 99))
+    return float(high - low) / 2
 
 
 def _thumbnail(picture: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ ATTEMPTS = 3
 class Saver:
     """Saves for all processes, which call it alike; the first one writes.
 
-    The best model files come before the state, which remembers that they were the best: after a kill in between,
-    the steps up to it are made again, and they are written again.
+    The best model files are written as soon as they are known to be the best, and before the state that remembers
+    it: after a kill in between, the steps up to it are made again, and they are written again.
 
     `saved_step` is the step of the newest state that is known to be whole; `missed` counts the saves that
     failed since.
@@ -57,8 +57,6 @@ class Saver:
     def _write(self, step: int, images_seen: int, state: dict[str, Any]) -> OutputError | None:
         try:
             self.log.sync()
-            if self.validation.best_at(step):
-                self.model_files.write(step, images_seen, best=True)
             self.states.save(step, state, self.validation.score_at(step))
             self.model_files.write(step, images_seen)
         except OutputError as error:
@@ -66,16 +64,30 @@ class Saver:
             return error
         return None
 
-    def measured(self, step: int, images_seen: int) -> None:
+    def best(self, step: int, images_seen: int) -> None:
+        """Write the best model files if the weights of `step` are better than those in them, or log why not."""
+        if not self.validation.best_at(step):
+            return
+        failed = self.processes.first and not self._write_best(step, images_seen)
+        if not any(self.processes.agree([int(failed)])):
+            self.validation.written(step)
+
+    def _write_best(self, step: int, images_seen: int) -> bool:
+        try:
+            self.model_files.write(step, images_seen, best=True)
+        except OutputError as error:
+            self.log.event(step, f"the best model is not written: {error}")
+            return False
+        return True
+
+    def measured(self, step: int) -> None:
         """Note a validation of the saved state itself: to write that again would put it at risk."""
-        failed = self.processes.first and not self._note(step, images_seen)
+        failed = self.processes.first and not self._note(step)
         if not any(self.processes.agree([int(failed)])):
             self.validation.saved(step)
 
-    def _note(self, step: int, images_seen: int) -> bool:
+    def _note(self, step: int) -> bool:
         try:
-            if self.validation.best_at(step):
-                self.model_files.write(step, images_seen, best=True)
             self.states.measured(step, self.validation.score_at(step))
         except OutputError as error:
             self.log.event(step, f"its validation is not noted: {error}")

@@ -253,16 +253,18 @@ class Trainer:
             numbers = self.validation.run(self.model_files.networks(), self.step)
         if numbers is None:  # not one step further: it is of these weights, first thing after the resume
             self._stop(self.signals.received)
-        best = f" (the best {self.options.best_metric} so far)" if self.validation.improved else ""
+        best = f" (the best {self.options.best_metric} so far)" if self.validation.best_at(self.step) else ""
         self.log.validation(self.step, self.images_seen // self.epoch_length, numbers, best)
+        self.saver.best(self.step, self.images_seen)
         if self.step == self.saver.saved_step:
-            self.saver.measured(self.step, self.images_seen)
+            self.saver.measured(self.step)
         else:
-            self.save_due |= self.validation.improved
+            self.save_due |= self.validation.best_state_at(self.step)
 
     def _save(self) -> None:
         self.save_due = False
         self._flush()
+        self.saver.best(self.step, self.images_seen)  # again, if the disk was full
         state = self.memory.collect(self.step, self.images_seen)
         (broken,) = self.processes.agree([int(not finite(list(tensors(state))))])
         if broken:

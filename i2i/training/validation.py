@@ -17,8 +17,8 @@ from i2i.training.schedule import Plateau
 class Validation:
     """Metrics are means over the reconstructions of a validation; they belong to the weights of that very step.
 
-    A score is the best metric's value, turned so that lower is better. `improved`: whether the last validation,
-    if its score is finite, is better than every saved state's.
+    A score is the best metric's value, turned so that lower is better. The best model files and the best state are
+    two things: one of them may be on the disk without the other.
     """
 
     def __init__(self, options: RunOptions, observer: Observer, processes: Processes, signals: Signals) -> None:
@@ -26,9 +26,9 @@ class Validation:
         self.conditions = goal.parse(options.stop_when)
         self.plateau = Plateau(options.patience)
         self.due = False
-        self.improved = False
         self._measured: tuple[int, dict[str, float]] | None = None
         self._best = math.inf  # of the saved states
+        self._written = math.inf  # of the best model files
         self._record, self._stalled = math.inf, 0  # of all validations, and how many came since
 
     def metrics_at(self, step: int) -> dict[str, float]:
@@ -41,6 +41,11 @@ class Validation:
         return score if math.isfinite(score) else None
 
     def best_at(self, step: int) -> bool:
+        """Whether the weights of `step` are better than those in the best model files."""
+        score = self.score_at(step)
+        return score is not None and score < self._written
+
+    def best_state_at(self, step: int) -> bool:
         """Whether the weights of `step` are better than every saved state's."""
         score = self.score_at(step)
         return score is not None and score < self._best
@@ -86,11 +91,16 @@ class Validation:
         if missing := sorted(wanted - means.keys()):
             raise UsageError(f"{missing[0]}: the held-out pictures are too small for it (11 pixels a side)")
         self._measured = (step, {name: value for name, value in means.items() if math.isfinite(value)})
-        self.improved = self.best_at(step)
         self.plateau.update(means["l1"])
         score = goal.score(self.options.best_metric, means)
         self._stalled = 0 if score < self._record else self._stalled + 1  # NaN is no progress
         self._record = score if self._stalled == 0 else self._record
+
+    def written(self, step: int) -> None:
+        """To be called when the best model files are those of `step`."""
+        score = self.score_at(step)
+        if score is not None:
+            self._written = score
 
     def saved(self, step: int) -> None:
         """To be called when the state of `step` is on the disk with its score: only then is it the one to beat."""
@@ -105,6 +115,7 @@ class Validation:
             "measured": list(self._measured) if self._measured else None,
             "best_by": self.options.best_metric,
             "best_metric": self._best,
+            "best_written": self._written,
             "record": self._record,
             "stalled": self._stalled,
         }
@@ -116,11 +127,16 @@ class Validation:
         if measured := state.get("measured"):
             step, metrics = measured  # before there was a choice, the mean L1 alone
             self._measured = (step, metrics if isinstance(metrics, dict) else {"l1": metrics})
-        by, self._best = state.get("best_by", "l1"), state.get("best_metric", math.inf)
-        if by != self.options.best_metric and math.isfinite(self._best):
-            raise UsageError(
-                f"best_metric = {self.options.best_metric!r}: this run has chosen its best by {by!r} so far, and a "
-                f"run keeps to one: give --best-metric {by}, or another --run"
-            )
+        self._best = state.get("best_metric", math.inf)
         self._record, self._stalled = state.get("record", self._best), state.get("stalled", 0)
+        self._keep_to(state.get("best_by", "l1"))
         self.saved(state["step"])
+        self._written = state.get("best_written", self._best)  # once, the one came with the other
+
+    def _keep_to(self, metric: str) -> None:
+        measured = goal.score(metric, self._measured[1]) if self._measured else math.nan
+        if metric != self.options.best_metric and any(map(math.isfinite, (self._best, self._record, measured))):
+            raise UsageError(
+                f"best_metric = {self.options.best_metric!r}: this run has chosen its best by {metric!r} so far, and "
+                f"a run keeps to one: give --best-metric {metric}, or another --run"
+            )

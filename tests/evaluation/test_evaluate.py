@@ -1,6 +1,8 @@
 """`evaluate.py` as a user runs it: two folders, a model, a run; and what it says to bad input."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +16,14 @@ from evaluation_tools import SCRIPT, flat, folder, model, picture, script
 from i2i import images
 from i2i.evaluation import content, metrics
 from i2i.evaluation.evaluate import evaluate
+from i2i.evaluation.measures import Measure
 from i2i.evaluation.options import EvaluationOptions
 from i2i.evaluation.pictures import PictureFiles
 from i2i.evaluation.pictures import folder as items
+from i2i.evaluation.record import Evaluation, Row
 from i2i.evaluation.sliced_wasserstein import swd
+from i2i.evaluation.sweep import Validation
+from i2i.evaluation.table import table
 from i2i.translation.translator import load_translator
 
 FAST = ("--seeds", 0)
@@ -145,6 +151,15 @@ def test_labels_snapped_read_back_and_written(tmp_path: Path) -> None:
     again = script(path, tmp_path / "data", *arguments, "--labels-out", out)
     assert again.code == 2 and "exists" in again.err
 
+    run, out = tmp_path / "run", tmp_path / "of run"
+    out.mkdir()
+    for name in ("a2b", "a2b-best"):
+        model(run / f"{name}.safetensors", algorithm="pix2pix")
+    result = script(run, tmp_path / "data", *arguments, "--labels-out", out)
+    assert result.code == 0, result.err
+    written = sorted(str(file.relative_to(out)) for file in out.rglob("*.png"))
+    assert written == ["a2b-best/0.png", "a2b-best/1.png", "a2b/0.png", "a2b/1.png"]
+
     back = model(tmp_path / "b.safetensors", "b2a")
     result = script(back, tmp_path / "data", *arguments, "--label-model", path)
     found = json.loads(result.out)
@@ -162,7 +177,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     for arguments, code, reason in (
         ((a, b), 4, "2.png has no partner"),
         ((a, small), 4, "0.png: 32x32 pixels, its partner has 20x32"),
-        ((tiny, tiny), 4, "8x8 pixels; ssim needs 11"),
+        ((tiny, tiny, "--metrics", "ssim"), 4, "8x8 pixels; ssim needs 11"),
         ((a, empty), 4, "no pictures"),
         ((a, tmp_path / "missing"), 4, "no such folder"),
         ((a, a, "--metrics", "ms_ssim"), 4, "ms_ssim needs 176"),
@@ -174,6 +189,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         ((a, a, "--palette", "facades", "--size", 32), 2, "leave out --size"),
         ((a, a, "--metrics", "mean_iou"), 2, "--palette"),
         ((a, a, "--seeds", -1), 2, "seeds"),
+        ((a, a, "--seeds", 0, 1, 0), 2, "seeds: each only once"),
         ((), 2, "expected"),
         ((model(tmp_path / "m.safetensors"),), 2, "on which pictures"),
         (("monte", a), 2, "no such style"),
@@ -187,7 +203,9 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     assert one.is_dir()
 
 
-def test_one_image_has_no_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of Inception: the mean colours."""
     from i2i.evaluation import inception
 
     class Tiny(torch.nn.Module):
@@ -195,9 +213,46 @@ def test_one_image_has_no_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             return x.mean(dim=(2, 3)), x.mean(dim=(2, 3))
 
     monkeypatch.setattr(inception, "load", lambda path: (Tiny(), "f" * 64))
+    path = tmp_path / "w.pth"
+    path.touch()
+    return path
+
+
+def test_what_is_undefined_is_left_out_unless_asked_for(tmp_path: Path, weights: Path) -> None:
+    a, b, one = folder(tmp_path / "a", 4), folder(tmp_path / "b", 5, seed=2), folder(tmp_path / "one", 1, seed=3)
+    options = ("--unpaired", "--inception", weights, "--size", 32, *FAST)
+    found = json.loads(script(b, a, *options, "--json").out)
+    assert set(found["table"]["b"]) == {"swd", "fid", "kid", "precision", "recall", "diversity"}
+    assert "Inception Score in 10 parts is undefined for a set of 5" in found["protocol"]["left out"][0]
+    result = script(one, a, *options)
+    assert result.code == 0 and "swd" in result.out and "left out: FID is undefined for a set of 1" in result.out
+    result = script(b, a, *options, "--metrics", "is")
+    assert result.code == 4 and "at least 10 pictures" in result.err
+
+
+def test_pictures_too_small_for_a_metric(tmp_path: Path) -> None:
+    mixed = folder(tmp_path / "mixed", 1, size=(180, 180))
+    picture(mixed / "1.png", (32, 32))
+    found = json.loads(script(mixed, mixed, "--json").out)
+    assert set(found["table"]["mixed"]) == {"l1", "psnr", "ssim"}
+    assert (
+        len(found["protocol"]["left out"]) == 1 and "1.png: 32x32 pixels; ms_ssim" in found["protocol"]["left out"][0]
+    )
+    picture(mixed / "2.png", (8, 9))
+    found = json.loads(script(mixed, mixed, "--json").out)
+    assert set(found["table"]["mixed"]) == {"l1", "psnr"} and len(found["protocol"]["left out"]) == 2
+    for side in "AB":
+        folder(tmp_path / "data" / side, 2, size=(8, 8))
+    path = model(tmp_path / "m.safetensors", algorithm="pix2pix")
+    result = script(path, tmp_path / "data", "--split", "train", "--json", *FAST)
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert "luminance_ssim" not in found["table"][str(path)]
+    assert any("luminance_ssim needs 11" in reason for reason in found["protocol"]["left out"])
+
+
+def test_one_image_has_no_fid(tmp_path: Path, weights: Path) -> None:
     a, one = folder(tmp_path / "a", 4), folder(tmp_path / "one", 1, seed=3)
-    weights = tmp_path / "w.pth"
-    weights.touch()
     options = ("--unpaired", "--inception", weights, "--metrics", "fid", "kid", "--json")
     result = script(one, a, *options)
     assert result.code == 4 and "FID is undefined for a set of 1" in result.err
@@ -216,6 +271,62 @@ def test_a_run_on_toy_pictures_shows_its_validations(tmp_path: Path) -> None:
     (tmp_path / "run" / "log.jsonl").write_text(json.dumps(line) + "\n")
     result = script(tmp_path / "run")
     assert result.code == 0 and "0.125 *" in result.out and "drawn on the fly" in result.err
+
+
+def test_a_direction_that_the_run_has_not(tmp_path: Path) -> None:
+    model(tmp_path / "run" / "b2a.safetensors", "b2a")
+    line = {"kind": "validation", "step": 4, "epoch": 1, "metrics": {"b/l1": 0.125}}
+    (tmp_path / "run" / "log.jsonl").write_text(json.dumps(line) + "\n")
+    result = script(tmp_path / "run", "--direction", "a2b")
+    assert result.code == 2 and "no model of a2b, only b2a.safetensors" in result.err and result.out == ""
+
+
+def test_the_protocol_says_what_size_was_translated(tmp_path: Path) -> None:
+    path, data = model(tmp_path / "m.safetensors"), folder(tmp_path / "data", 2, size=(40, 50))
+    found = json.loads(script(path, data, "--json", *FAST).out)
+    assert "256x256" in found["protocol"]["inputs"] and "before translation" in found["protocol"]["inputs"]
+    for side in "AB":
+        folder(tmp_path / "pairs" / side, 1)
+    found = json.loads(script(path, tmp_path / "pairs", "--split", "train", "--metrics", "l1", "--json").out)
+    assert found["protocol"]["inputs"] == "pictures as they are"
+
+
+def test_a_damaged_log(tmp_path: Path) -> None:
+    def line(step: str, value: str, epoch: str = "1") -> str:
+        return f'{{"kind": "validation", "step": {step}, "epoch": {epoch}, "metrics": {{"b/l1": {value}}}}}\n'
+
+    huge, log = "9" * 400, tmp_path / "log.jsonl"
+    lines = [line("1", "NaN"), line("1e999", "0.1"), line("3", huge), line(huge, "0.1"), line("4", "0.1", "1e999")]
+    lines += [line("5", "0.5"), line("6", "-Infinity"), line("7", "0.25"), '{"kind": "validation"}\n', "[]\n"]
+    log.write_text("".join(lines) + line("8", "0.1").replace("}}", " " * (2 << 20) + "}}"))
+    result = script(tmp_path, "--json")
+    found = json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert [v["step"] for v in found["validations"]] == [1, 3, 5, 6, 7] and found["best_steps"] == {"b/l1": 7}
+    result = script(tmp_path)
+    assert "0.25 *" in result.out and "only its validations are shown" in result.err
+    log.unlink()
+    os.mkfifo(log)
+    result = script(tmp_path)
+    assert result.code == 4 and "not a file" in result.err
+
+
+def test_json_has_null_for_numbers_that_are_not_finite() -> None:
+    measure = Measure(
+        float("inf"), 2, {"std": float("nan"), "levels": {"16": float("-inf")}, "interval": [float("nan")]}
+    )
+    validations = [Validation(step, 1, {"b/l1": value}) for step, value in ((1, float("nan")), (2, 0.5))]
+    text = Evaluation([Row("x", {"psnr": measure})], {}, validations).to_json()
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert found["table"] == {"x": {"psnr": None}} and found["best_steps"] == {"b/l1": 2}
+
+
+def test_patch_counts_are_shown_where_they_differ() -> None:
+    def row(patches: int) -> Row:
+        return Row(f"of {patches}", {"swd": Measure(1.0, 2, {"levels": {"16": 1.0}, "patches": patches})})
+
+    assert "patches" not in table(Evaluation([row(256), row(256)], {}))
+    text = table(Evaluation([row(256), row(1384)], {}))
+    assert "patches" in text and "1,384" in text
 
 
 @pytest.mark.promise("R52")
@@ -250,3 +361,4 @@ print(sorted({{"torch", "kornia", "torchmetrics", "albumentations"}} & set(sys.m
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]" and "--inception" in out
+    assert "those to be translated before that" in re.sub(r"[\s│]+", " ", out)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from i2i.errors import InputError
+from i2i.errors import InputError, ModelError
 from i2i.evaluation import sets
 from i2i.evaluation.features import Features, extract
 
@@ -157,3 +157,16 @@ def test_too_few_pictures_are_an_error_that_says_so(features: Any) -> None:
             call()
     with pytest.raises(ValueError, match="shapes"):
         sets.fid(a, b[:, :3])
+
+
+def test_the_inception_score_of_what_is_certain_is_1() -> None:
+    assert sets.inception_score(torch.tensor([[1000.0, 0.0]] * 5), 1).mean == 1
+    both = torch.tensor([[1000.0, 0.0, -2000.0], [0.0, 1000.0, -2000.0]])
+    assert sets.inception_score(both, 1).mean == pytest.approx(2)
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    network = SmallNetwork()
+    network.convolution.weight.data *= 1e38
+    with pytest.raises(ModelError, match="not finite"):
+        extract([torch.ones(3, 16, 16)], network, 16)

@@ -76,6 +76,7 @@ def test_a_file_that_is_not_inception(tmp_path: Path, inception_file: Path) -> N
     for content, reason in (
         ({"weight": torch.zeros(3)}, "Conv2d_1a_3x3.conv.weight is missing"),
         (good | {name: torch.zeros(1, 3, 3, 3)}, r"shape \(1, 3, 3, 3\), not \(32, 3, 3, 3\)"),
+        (good | {"Conv2d_1a_3x3.bn.running_var": -torch.ones(32)}, r"bn\.running_var holds a variance below 0"),
         (good | {"AuxLogits.fc.bias": torch.zeros(4)}, "AuxLogits.fc.bias is unknown"),
         (good | {name: torch.full((32, 3, 3, 3), float("nan"))}, "not finite"),
         (good | {name: torch.zeros(1).expand(32, 3, 3, 3)}, "larger than what is stored"),

@@ -331,3 +331,40 @@ class SlowSave:
             return save(this, *arguments)
 
         States.save = slow  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Distances:
+    """What the validations measure, one after the other: these L1 distances, and nothing else that differs."""
+
+    values: tuple[float, ...]
+
+    def __call__(self) -> None:
+        from i2i.training.samples import Observer
+
+        values = iter(self.values)
+
+        def validate(*_: Any) -> dict[str, float]:
+            return {"fake_B/l1": next(values), "fake_B/psnr": 10.0, "fake_B/ssim": 0.5}
+
+        Observer.validate = validate  # type: ignore[method-assign,assignment]
+
+
+@dataclass(frozen=True)
+class SkipStep:
+    """The gradients of that step, counted from 1, are not finite."""
+
+    step: int
+
+    def __call__(self) -> None:
+        from i2i.data.pair import ImagePair
+        from i2i.training.step import TrainingStep
+
+        original = TrainingStep.__call__
+
+        def poisoned(this: TrainingStep, batch: ImagePair, step: int) -> Any:
+            if step + 1 == self.step:
+                batch.a.fill_(float("nan"))
+            return original(this, batch, step)
+
+        TrainingStep.__call__ = poisoned  # type: ignore[method-assign]

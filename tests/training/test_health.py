@@ -4,6 +4,7 @@ That healthy ones are is shown on the two toy runs of `tests/test_learning.py` a
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from i2i import images
 from i2i.algorithms import ALGORITHMS, CycleGAN, Pix2Pix
@@ -149,11 +151,13 @@ PICTURES = [picture(seed) for seed in range(3)]
 OTHERS = [picture(seed) for seed in range(3, 6)]
 
 
-def test_detectors_of_pictures() -> None:
-    def seen(outputs: list[Tensor], targets: list[Tensor] | None = None) -> set[str]:
-        translation = health.Translation("fake_B", PICTURES, outputs, targets or [])
-        return {name for name, detect in health.PICTURE_DETECTORS.items() if detect(translation)}
+def seen(outputs: list[Tensor], targets: list[Tensor] | None = None, inputs: list[Tensor] = PICTURES) -> set[str]:
+    """What the detectors of pictures find."""
+    translation = health.Translation("fake_B", inputs, outputs, targets or [])
+    return {name for name, detect in health.PICTURE_DETECTORS.items() if detect(translation)}
 
+
+def test_detectors_of_pictures() -> None:
     assert seen(OTHERS) == set()
     assert seen([0.5 * x + 0.2 for x in PICTURES]) == set()
     assert seen([x + 0.01 for x in PICTURES]) == {health.SAME}
@@ -164,6 +168,39 @@ def test_detectors_of_pictures() -> None:
     assert seen([OTHERS[0]] * 3) == {health.COLLAPSED}
     assert seen([torch.zeros(1, 8, 8)] * 3) == {health.COLLAPSED}, "other channels than the input"
     assert health.one_output(health.Translation("fake_B", PICTURES[:1], OTHERS[:1])) is None, "there is but one input"
+
+
+def masks(*sizes: int) -> list[Tensor]:
+    """Black, but for a square of that size."""
+    found = [-torch.ones(1, 32, 32) for _ in sizes]
+    for mask, size in zip(found, sizes, strict=True):
+        mask[:, :size, :size] = 1
+    return found
+
+
+def test_targets_that_are_alike_and_outputs_as_well() -> None:
+    """Of masks that are black nearly everywhere the right ones differ little."""
+    inputs = [F.interpolate(picture[None], size=32)[0] for picture in PICTURES]
+    for targets in (masks(3, 0, 0), masks(0, 0, 0), masks(12, 4, 0)):
+        assert seen(targets, targets, inputs) == set()
+    assert seen(masks(0, 0, 0), masks(2, 0, 0), inputs) == set(), "nobody can tell yet"
+    assert seen(masks(9, 9, 9), masks(30, 20, 4), inputs) == {health.COLLAPSED}
+    assert seen(masks(12, 12, 12), inputs=inputs) == {health.COLLAPSED}
+
+
+def test_pictures_that_are_not_finite_are_no_evidence() -> None:
+    nan = torch.full((3, 8, 8), torch.nan)
+    assert seen([nan] * 3) == seen(OTHERS, [nan] * 3) == seen([nan, nan, PICTURES[2]], OTHERS) - {health.SAME} == set()
+    assert seen([nan, -PICTURES[1], -PICTURES[2]]) == {health.INVERTED}
+    assert seen([OTHERS[0], OTHERS[0], nan]) == {health.COLLAPSED}
+    translation = health.Translation("fake_B", PICTURES, [nan, PICTURES[1], PICTURES[2]])
+    assert "by 0.0% of its range" in str(health.output_equals_input(translation))
+
+
+def test_dark_pictures_have_a_range_of_their_own() -> None:
+    dark = [0.02 * x - 0.98 for x in PICTURES]  # 5 levels of 255
+    assert seen([0.02 * x - 0.98 for x in OTHERS], inputs=dark) == set()
+    assert seen([x + 0.0002 for x in dark], inputs=dark) == {health.SAME}
 
 
 @pytest.mark.parametrize(
@@ -191,6 +228,22 @@ def test_losses_that_have_fallen_once_may_be_flat() -> None:
         detector.observe({"cycle_A": loss, "cycle_B": 3.0})
         assert detector.complaint() is None
     assert health.NotLearning(learnt=True).complaint() is None
+
+
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("spread", [0.05, 0.2, 0.35])
+def test_each_picture_has_a_loss_of_its_own(learns: bool, spread: float) -> None:
+    """A generator that stands still is named by step 200 whatever pictures come; one that learns is left alone."""
+    named = 0
+    for seed in range(50):
+        random, detector, told = np.random.default_rng(seed), health.NotLearning(), False
+        levels = {name: 30 * np.exp(spread * random.standard_normal(200)) for name in ("cycle_A", "cycle_B")}
+        for number in range(200):
+            left = 0.4 + 0.6 * math.exp(-number / 50) if learns else 1.0
+            detector.observe({name: float(level[number] * left) for name, level in levels.items()})
+            told |= detector.complaint() is not None
+        named += told
+    assert named <= 1 if learns else named >= 49
 
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))

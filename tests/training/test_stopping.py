@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from children import digest, lines, new_folder, run, start, status
-from faults import BeforeFile, die
+from faults import BeforeFile, Distances, Refuse, SkipStep, die
 
 from i2i.algorithms import Pix2Pix
 from i2i.algorithms.pix2pix import Pix2PixOptions
@@ -115,6 +115,33 @@ def test_best_and_last(data: Path, tmp_path: Path) -> None:
     child = start("pix2pix", folder, f"--data {data} {OPTIONS} --max-steps 11")
     assert child.wait() == 2
     assert "this run has chosen its best by 'psnr' so far" in child.said()
+
+
+def test_the_first_best_binds_a_run_to_its_metric(data: Path, tmp_path: Path) -> None:
+    folder, options = tmp_path / "run", f"--data {data} {OPTIONS} --max-steps 6"
+    run("pix2pix", folder, f"{options} --best-metric ssim --stop-when l1<=0.9")
+    assert status(folder)["step"] == 3
+    child = start("pix2pix", folder, f"{options} --best-metric l1")
+    assert child.wait() == 2
+    assert "this run has chosen its best by 'ssim' so far" in child.said()
+
+
+@pytest.mark.promise("R1")
+@pytest.mark.parametrize(
+    ("fault", "lost"),
+    [
+        (Refuse("state-00000003.pt", times=1), False),
+        (SkipStep(3), False),  # the save is put off until step 4
+        (Refuse("a2b-best.safetensors", times=1), False),  # tried again before the state
+        (Refuse("a2b-best.safetensors", times=2), True),
+    ],
+)
+def test_the_best_model_needs_no_state_of_its_own(fault: Any, lost: bool, data: Path, tmp_path: Path) -> None:
+    """What cannot be saved beside it costs it nothing, and a worse one does not take its place."""
+    folder = tmp_path / "run"
+    child = run("pix2pix", folder, f"--data {data} {OPTIONS} --max-steps 7", Distances((0.15, 0.17)), fault)
+    assert read_info(folder / "a2b-best.safetensors").training.steps == (6 if lost else 3)
+    assert child.said().count("(the best l1 so far)") == (2 if lost else 1)
 
 
 def test_the_best_of_unpaired_data_is_of_restored_pictures(data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import stat
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -79,9 +80,20 @@ def read_log(path: Path) -> Log:
     return log
 
 
+def read_validations(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Only the validations of the log in a file, as `Log.validations`. Raises `InputError` like `read_log`."""
+    log = Log()
+    for line, _ in _lines(path):
+        if b'"validation"' in line and (entry := _entry(line)) is not None and entry["kind"] == "validation":
+            _add_validation(log, entry)
+    return log.validations
+
+
 def _lines(path: Path) -> Iterator[tuple[bytes, bool]]:
     """Each line, and whether it has an end. Of one that is too long, the beginning."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # from a pipe nothing may ever come
+            raise InputError(f"{path}: cannot be read: not a file")
         with path.open("rb") as file:
             while line := file.readline(MAX_LINE_BYTES):
                 whole = line.endswith(b"\n")
@@ -126,7 +138,7 @@ def _add_validation(log: Log, entry: dict[str, Any]) -> None:
         log.damaged += 1
         return
     kept = _add_numbers(log, log.metrics, step, metrics)
-    log.validations.append((step, {"epoch": entry.get("epoch"), **kept}))
+    log.validations.append((step, {**kept, "epoch": entry.get("epoch")}))
 
 
 def _add_numbers(log: Log, series: dict[str, Series], step: int, values: dict[str, Any]) -> dict[str, float]:

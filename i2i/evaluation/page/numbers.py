@@ -66,9 +66,34 @@ def _marked(value: float | None, best: float | None) -> str:
 
 def _evaluation(name: str, values: Mapping[str, Any]) -> str:
     """An evaluation file: its tables, and every other entry as the protocol."""
-    content = "".join(_any_table(key, values[key]) for key in ("table", "metrics") if key in values)
-    rest = {key: value for key, value in values.items() if key not in ("table", "metrics")}
+    tables = ("table", "metrics", "validations")
+    content = "".join(_any_table(key, values[key]) for key in tables if key in values)
+    rest = {key: value for key, value in values.items() if key not in tables}
+    results = rest.get("results")
+    if isinstance(results, list) and results and all(_is_result(result) for result in results):
+        content += _results(results)
+        kept = [{key: value for key, value in result.items() if key != "measures"} for result in results[:MAX_ROWS]]
+        rest["results"] = {str(i): entries for i, entries in enumerate(kept, 1)}
     return f"<h3>{escape(name, MAX_CELL)}</h3>\n{content}" + (facts(rest) if rest else "")
+
+
+def _is_result(result: Any) -> bool:
+    measures = result.get("measures") if isinstance(result, dict) else None
+    return isinstance(measures, dict) and all(isinstance(measure, dict) for measure in measures.values())
+
+
+def _results(results: Sequence[Mapping[str, Any]]) -> str:
+    """What evaluate.py measured: each number, ± what it varies by, of how many pictures, and what is beside it."""
+    found = [(result.get("name"), *entry) for result in results for entry in result["measures"].items()]
+    header = ("", "metric", "value", "±", "n", "against", "beside")
+    shown = ("value", "std", "pictures", "reference")
+    rows = []
+    for name, metric, measure in found[:MAX_ROWS]:
+        beside = flat({key: value for key, value in measure.items() if key not in shown})[:MAX_COLUMNS]
+        told = ", ".join(f"{escape(key, MAX_CELL)} {_cell(value)}" for key, value in beside)
+        cells = [_cell(measure[key]) if key in measure else "" for key in shown]
+        rows.append([number(name), escape(metric, MAX_CELL), *cells, told])
+    return table(header, rows, "results") + left_out(len(found) - MAX_ROWS, "rows")
 
 
 def _any_table(key: str, value: Any) -> str:
