@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -172,6 +173,13 @@ def test_other_damage_is_named(tmp_path: Path) -> None:
     text = page_of(run).text
     for name in ("config.yaml", "environment.json", "step-00000050.png", "evaluation-2.json", "a2b.safetensors"):
         assert name in text
+
+
+def test_a_pipe_in_a_run_folder_is_not_waited_for(tmp_path: Path) -> None:
+    run = usual_run(tmp_path)
+    (run / "command.txt").unlink(missing_ok=True)
+    os.mkfifo(run / "command.txt")
+    assert any("command.txt is not a file" in notice for notice in write_report(run).notices)
 
 
 def test_messages_are_said_once_with_their_count(tmp_path: Path) -> None:

@@ -81,6 +81,9 @@ def _json(run: RunRecord, path: Path) -> dict[str, Any]:
 
 
 def _text(run: RunRecord, path: Path) -> str:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        run.notices.append(f"{path.name} is not a file")
+        return ""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_JSON_BYTES + 1)
