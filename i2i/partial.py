@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from i2i.atomic import FULL
 from i2i.errors import OutputError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MAX_NOTE_BYTES = 1 << 16
 
 
@@ -159,6 +159,6 @@ def _disk(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         cause = error.strerror or str(error)
-        if error.errno in _FULL:
+        if error.errno in FULL:
             cause += f"; {shutil.disk_usage(path.parent).free:,} bytes are free"
         raise OutputError(f"{path}: cannot be written: {cause}") from error

@@ -1,32 +1,18 @@
 """Training learns: measured on toy domains whose truth is known, through the run folder and the model file."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from run_options import CycleGANRun, Pix2PixRun
 from torch import Tensor
 
 import i2i
 from i2i.algorithms import CycleGAN, Pix2Pix
-from i2i.algorithms.cyclegan import CycleGANOptions
-from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.toy import ToyPairs, ToyUnpaired, true_map
 from i2i.evaluation.metrics import l1, psnr
 from i2i.training.launch import train
-from i2i.training.options import RunOptions
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pix2PixRun(Pix2PixOptions, RunOptions):
-    pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class CycleGANRun(CycleGANOptions, RunOptions):
-    pass
-
 
 TOY = {
     "data": Path("toy"), "load_size": 32, "crop_size": 32, "batch_size": 4, "workers": 0, "device": "cpu",

@@ -1,5 +1,6 @@
 """Pictures to be measured, read when they are wanted: sequences of tensors (C, H, W) in [-1, 1]."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,8 +36,8 @@ class _Tensors(Sequence[Tensor]):
             return [self._at(i) for i in range(*index.indices(len(self)))]
         return self._at(range(len(self))[index])
 
-    def _at(self, index: int) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _at(self, index: int) -> Tensor: ...
 
 
 class PictureFiles(_Tensors):

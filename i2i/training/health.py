@@ -1,7 +1,8 @@
 """What ails a training, told from numbers and pictures that are there anyway.
 
-Each detector says in plain words what is wrong, or None. They see losses that the log has fetched, the rows of
-a sample grid, and a few pixels of each batch before it goes to the device: nothing here waits for the device.
+Each detector says in plain words what is wrong, or None. Those here see losses that the log has fetched, and a few
+pixels of each batch before it goes to the device, so that nothing waits for it; what the rows of a sample grid tell
+is in `picture_health.py`.
 """
 
 import math
@@ -14,15 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from i2i.losses.adversarial import Adversarial
 
 SATURATED = "discriminator saturated"
 NOT_LEARNING = "generator not learning"
-SAME = "output equals input"
-INVERTED = "colours inverted"
-COLLAPSED = "one output for all inputs"
 FLAT = "flat crops"
 NOT_FINITE = "non-finite values"
 
@@ -145,117 +142,6 @@ class NotLearning:
         self.begun, self.steps, self.learnt = dict(state["begun"]), state["steps"], state["learnt"]
         self.fallen = state.get("fallen", 0)
         self.recent = {name: deque(past, maxlen=self.RECENT) for name, past in state["recent"].items()}
-
-
-@dataclass(frozen=True)
-class Translation:
-    """One direction in a sample grid: inputs, outputs and, in paired data, targets; each (C, H, W) in [-1, 1]."""
-
-    name: str
-    inputs: Sequence[Tensor]
-    outputs: Sequence[Tensor]
-    targets: Sequence[Tensor] = ()
-
-    def finite(self) -> "Translation":
-        """Without the pictures of which a NaN or an infinity is part."""
-        columns = [column for column in (self.inputs, self.outputs, self.targets) if column]
-        rows = zip(*columns, strict=True)
-        kept = [n for n, row in enumerate(rows) if all(bool(torch.isfinite(picture).all()) for picture in row)]
-        inputs, outputs, targets = (
-            [column[n] for n in kept] if column else [] for column in (self.inputs, self.outputs, self.targets)
-        )
-        return Translation(self.name, inputs, outputs, targets)
-
-
-def output_equals_input(seen: Translation, least: float = 0.02) -> str | None:
-    """Mean |output - input| below 0.02 of the range of the inputs: less than a look could tell apart.
-
-    Of full contrast that is 5 levels of 255. Silent in pairs whose target is nearly the input too.
-    """
-    seen = seen.finite()
-    distance = _distance(seen.outputs, seen.inputs)
-    wanted = _distance(seen.targets, seen.inputs) if seen.targets else None
-    if distance is None:
-        return None
-    span = _span(seen.inputs)
-    if distance >= least * span or (wanted is not None and wanted < 2 * least * span):
-        return None
-    return (
-        f"{seen.name} changes its input by {distance / span:.1%} of its range. Less --lambda-identity, or a "
-        "discriminator that sees more (--discriminator), may help"
-    )
-
-
-def colours_inverted(seen: Translation, most: float = -0.5) -> str | None:
-    """Brightness of output and input (in paired data, target) correlate below -0.5: light became dark.
-
-    Two generators that both invert agree with each other, so that a cycle loss does not mind.
-    """
-    seen = seen.finite()
-    other = seen.targets or seen.inputs
-    if not other:
-        return None
-    correlation = statistics.fmean(map(_correlation, seen.outputs, other))
-    if correlation >= most:
-        return None
-    against = "target" if seen.targets else "input"
-    return (
-        f"{seen.name} is light where its {against} is dark (correlation {correlation:.2f}). Unless the domains "
-        "are so, start again, with another --seed or more --lambda-identity"
-    )
-
-
-def one_output(seen: Translation, least: float = 0.05) -> str | None:
-    """The outputs differ from their mean by less than 5 % of what the targets, or without those the inputs, do.
-
-    Needs two pictures. Silent if the targets are that much alike too: then they should be.
-    """
-    seen = seen.finite()
-    if len(seen.inputs) < 2:
-        return None
-    inputs, outputs = _spread(seen.inputs), _spread(seen.outputs)
-    wanted = _spread(seen.targets) if seen.targets else inputs
-    if inputs == 0 or wanted < least * inputs or outputs >= least * wanted:
-        return None
-    others = "targets" if seen.targets else "inputs"
-    return (
-        f"{seen.name} shows the same for {len(seen.inputs)} different inputs (they differ {outputs / wanted:.1%} as "
-        f"much as the {others}). The generator has collapsed: go back to a state before, or start again with a "
-        "smaller --lr"
-    )
-
-
-PICTURE_DETECTORS = {SAME: output_equals_input, INVERTED: colours_inverted, COLLAPSED: one_output}
-
-
-def _distance(some: Sequence[Tensor], others: Sequence[Tensor]) -> float | None:
-    """Mean absolute difference of intensities, 0 to 1; None for pictures that cannot be compared."""
-    if not some or any(a.shape != b.shape for a, b in zip(some, others, strict=True)):
-        return None
-    return statistics.fmean(float((a.float() - b.float()).abs().mean()) / 2 for a, b in zip(some, others, strict=True))
-
-
-def _span(pictures: Sequence[Tensor]) -> float:
-    """Between which intensities all but 1 % at either end lie, 0 to 1: how far apart the two are."""
-    low, high = np.percentile(np.concatenate([picture.float().cpu().numpy().ravel() for picture in pictures]), (1, 99))
-    return float(high - low) / 2
-
-
-def _thumbnail(picture: Tensor) -> Tensor:
-    """Brightness, (32, 32): what is compared there has the size of objects, not of textures."""
-    return F.adaptive_avg_pool2d(picture.float().mean(dim=0, keepdim=True), 32)[0]
-
-
-def _correlation(a: Tensor, b: Tensor) -> float:
-    """Pearson's, of brightness; 0 if one of the two is all of one brightness."""
-    a, b = (x - x.mean() for x in (_thumbnail(a), _thumbnail(b)))
-    norm = float(a.norm() * b.norm())
-    return float((a * b).sum()) / norm if norm > 1e-6 else 0.0
-
-
-def _spread(pictures: Sequence[Tensor]) -> float:
-    small = torch.stack([_thumbnail(picture) for picture in pictures])
-    return float((small - small.mean(dim=0)).abs().mean())
 
 
 def flat(pictures: Tensor, levels: float = 4.0) -> list[bool]:

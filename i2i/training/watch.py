@@ -10,7 +10,7 @@ from torch import Tensor
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.pair import ImagePair, ImagePairs
 from i2i.errors import I2IError
-from i2i.training import health
+from i2i.training import health, picture_health
 from i2i.training.distributed import Processes
 from i2i.training.logger import RunLog
 from i2i.training.options import RunOptions
@@ -115,17 +115,17 @@ class Watch:
         if step < FIRST_LOOK or not rows:
             return
         seen = self._translations(rows)
-        for name, detect in health.PICTURE_DETECTORS.items():
+        for name, detect in picture_health.PICTURE_DETECTORS.items():
             self._tell(step, name, "; ".join(filter(None, map(detect, seen))) or None)
 
-    def _translations(self, rows: Sequence[Mapping[str, Tensor]]) -> list[health.Translation]:
+    def _translations(self, rows: Sequence[Mapping[str, Tensor]]) -> list[picture_health.Translation]:
         found = []
         for source, target in (("A", "B"), ("B", "A")):
             names = (f"real_{source}", f"fake_{target}", f"real_{target}")
             if all(name in rows[0] for name in names):
                 inputs, outputs, targets = ([row[name] for row in rows] for name in names)
                 targets = targets if self.algorithm.paired else []
-                found.append(health.Translation(f"fake_{target}", inputs, outputs, targets))
+                found.append(picture_health.Translation(f"fake_{target}", inputs, outputs, targets))
         return found
 
     def _tell(self, step: int, name: str, complaint: str | None) -> None:

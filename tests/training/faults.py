@@ -5,7 +5,6 @@ They replace functions of the library or of `os` in that process; the product ha
 
 import errno
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable
@@ -67,17 +66,6 @@ class BeforeFile:
             replace(source, target)
 
         os.replace = replacing
-
-
-@dataclass(frozen=True)
-class FilesUpTo:
-    """A disk that takes no file larger than this many bytes: what a full disk does, without root."""
-
-    limit: int
-
-    def __call__(self) -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,24 @@ That healthy ones are is shown on the two toy runs of `tests/test_learning.py` a
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from run_options import CycleGANRun, Pix2PixRun
 from torch import Tensor
 from torch.nn import functional as F
 
 from i2i import images
 from i2i.algorithms import ALGORITHMS, CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm
-from i2i.algorithms.cyclegan import CycleGANOptions
-from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.data.toy import write_folder
 from i2i.losses.adversarial import Adversarial
 from i2i.networks.resnet import ResnetGenerator
-from i2i.training import health, step
+from i2i.training import health, picture_health, step
 from i2i.training.distributed import Processes
 from i2i.training.launch import train
 from i2i.training.logger import RunLog, live_line
@@ -36,16 +34,6 @@ SMALL = {
     "load_size": 32, "crop_size": 32, "workers": 0, "device": "cpu", "ngf": 4, "ndf": 8, "discriminator": "patchgan_16",
     "validate_every": 0, "sample_every": 50, "lr": 2e-3, "save_every": 10**6, "log_every": 7,
 }  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pix2PixRun(Pix2PixOptions, RunOptions):
-    pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class CycleGANRun(CycleGANOptions, RunOptions):
-    pass
 
 
 def pix2pix(folder: Path, steps: int = 200, **options: Any) -> list[dict[str, Any]]:
@@ -98,12 +86,12 @@ def test_a_generator_that_stands_still(
 def test_a_learning_rate_that_breaks_the_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_pace(monkeypatch, generator=100.0)
     lines = cyclegan(tmp_path / "run", steps=100, sample_every=500)
-    assert names(lines) == [health.COLLAPSED] and lines[0]["step"] == 100, "looked at before the first grid"
+    assert names(lines) == [picture_health.COLLAPSED] and lines[0]["step"] == 100, "looked at before the first grid"
     assert [path.name for path in (tmp_path / "run/samples").iterdir()] == ["step-00000001.png"]
     assert "shows the same for 4 different inputs" in lines[0]["text"]
 
 
-@pytest.mark.parametrize(("sign", "name"), [(1, health.SAME), (-1, health.INVERTED)])
+@pytest.mark.parametrize(("sign", "name"), [(1, picture_health.SAME), (-1, picture_health.INVERTED)])
 def test_generators_that_start_as_identity_or_its_negative(
     sign: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,21 +141,23 @@ OTHERS = [picture(seed) for seed in range(3, 6)]
 
 def seen(outputs: list[Tensor], targets: list[Tensor] | None = None, inputs: list[Tensor] = PICTURES) -> set[str]:
     """What the detectors of pictures find."""
-    translation = health.Translation("fake_B", inputs, outputs, targets or [])
-    return {name for name, detect in health.PICTURE_DETECTORS.items() if detect(translation)}
+    translation = picture_health.Translation("fake_B", inputs, outputs, targets or [])
+    return {name for name, detect in picture_health.PICTURE_DETECTORS.items() if detect(translation)}
 
 
 def test_detectors_of_pictures() -> None:
     assert seen(OTHERS) == set()
     assert seen([0.5 * x + 0.2 for x in PICTURES]) == set()
-    assert seen([x + 0.01 for x in PICTURES]) == {health.SAME}
+    assert seen([x + 0.01 for x in PICTURES]) == {picture_health.SAME}
     assert seen([x + 0.01 for x in PICTURES], PICTURES) == set(), "the targets are so"
-    assert seen([x + 0.01 for x in PICTURES], OTHERS) == {health.SAME}
-    assert seen([-0.6 * x for x in PICTURES]) == {health.INVERTED}
+    assert seen([x + 0.01 for x in PICTURES], OTHERS) == {picture_health.SAME}
+    assert seen([-0.6 * x for x in PICTURES]) == {picture_health.INVERTED}
     assert seen([-x for x in PICTURES], [-x for x in PICTURES]) == set(), "the targets are so"
-    assert seen([OTHERS[0]] * 3) == {health.COLLAPSED}
-    assert seen([torch.zeros(1, 8, 8)] * 3) == {health.COLLAPSED}, "other channels than the input"
-    assert health.one_output(health.Translation("fake_B", PICTURES[:1], OTHERS[:1])) is None, "there is but one input"
+    assert seen([OTHERS[0]] * 3) == {picture_health.COLLAPSED}
+    assert seen([torch.zeros(1, 8, 8)] * 3) == {picture_health.COLLAPSED}, "other channels than the input"
+    assert picture_health.one_output(picture_health.Translation("fake_B", PICTURES[:1], OTHERS[:1])) is None, (
+        "there is but one input"
+    )
 
 
 def masks(*sizes: int) -> list[Tensor]:
@@ -184,23 +174,28 @@ def test_targets_that_are_alike_and_outputs_as_well() -> None:
     for targets in (masks(3, 0, 0), masks(0, 0, 0), masks(12, 4, 0)):
         assert seen(targets, targets, inputs) == set()
     assert seen(masks(0, 0, 0), masks(2, 0, 0), inputs) == set(), "nobody can tell yet"
-    assert seen(masks(9, 9, 9), masks(30, 20, 4), inputs) == {health.COLLAPSED}
-    assert seen(masks(12, 12, 12), inputs=inputs) == {health.COLLAPSED}
+    assert seen(masks(9, 9, 9), masks(30, 20, 4), inputs) == {picture_health.COLLAPSED}
+    assert seen(masks(12, 12, 12), inputs=inputs) == {picture_health.COLLAPSED}
 
 
 def test_pictures_that_are_not_finite_are_no_evidence() -> None:
     nan = torch.full((3, 8, 8), torch.nan)
-    assert seen([nan] * 3) == seen(OTHERS, [nan] * 3) == seen([nan, nan, PICTURES[2]], OTHERS) - {health.SAME} == set()
-    assert seen([nan, -PICTURES[1], -PICTURES[2]]) == {health.INVERTED}
-    assert seen([OTHERS[0], OTHERS[0], nan]) == {health.COLLAPSED}
-    translation = health.Translation("fake_B", PICTURES, [nan, PICTURES[1], PICTURES[2]])
-    assert "by 0.0% of its range" in str(health.output_equals_input(translation))
+    assert (
+        seen([nan] * 3)
+        == seen(OTHERS, [nan] * 3)
+        == seen([nan, nan, PICTURES[2]], OTHERS) - {picture_health.SAME}
+        == set()
+    )
+    assert seen([nan, -PICTURES[1], -PICTURES[2]]) == {picture_health.INVERTED}
+    assert seen([OTHERS[0], OTHERS[0], nan]) == {picture_health.COLLAPSED}
+    translation = picture_health.Translation("fake_B", PICTURES, [nan, PICTURES[1], PICTURES[2]])
+    assert "by 0.0% of its range" in str(picture_health.output_equals_input(translation))
 
 
 def test_dark_pictures_have_a_range_of_their_own() -> None:
     dark = [0.02 * x - 0.98 for x in PICTURES]  # 5 levels of 255
     assert seen([0.02 * x - 0.98 for x in OTHERS], inputs=dark) == set()
-    assert seen([x + 0.0002 for x in dark], inputs=dark) == {health.SAME}
+    assert seen([x + 0.0002 for x in dark], inputs=dark) == {picture_health.SAME}
 
 
 @pytest.mark.parametrize(

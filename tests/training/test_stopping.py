@@ -2,7 +2,6 @@
 
 import json
 import signal
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,17 @@ from typing import Any
 import pytest
 from children import digest, lines, new_folder, run, start, status
 from faults import BeforeFile, Distances, Refuse, SkipStep, die
+from run_options import Pix2PixRun
 
 from i2i.algorithms import Pix2Pix
-from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.config import checked
 from i2i.data.toy import write_folder
 from i2i.errors import UsageError
 from i2i.training import goal, samples
 from i2i.training.goal import Condition, means, parse, score, value
 from i2i.training.launch import train
-from i2i.training.options import RunOptions
 from i2i.training.state import States
 from i2i.translation.model_info import read_info
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pix2PixRun(Pix2PixOptions, RunOptions):
-    pass
-
 
 OPTIONS = "--validate-every 1 --save-every 100 --keep-every 1 --lr 0.01 --workers 0"
 

@@ -7,7 +7,6 @@ torch has computed can hang, and a fresh Python that imports it takes seconds.
 import io
 import multiprocessing
 import os
-import resource
 import runpy
 import signal
 import sys
@@ -191,17 +190,6 @@ class DieAtCall:
             return original(*arguments, **options)
 
         return counted
-
-
-@dataclass(frozen=True)
-class FilesUpTo:
-    """A disk that takes no file larger than this many bytes: what a full disk does, without root."""
-
-    limit: int
-
-    def __call__(self) -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 class Closed:

@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
-from batch_tools import FilesUpTo, Nobody, folder, model, picture, run, translator, tree
+from batch_tools import Nobody, folder, model, picture, run, translator, tree
+from small_disk import FilesUpTo
 
 from i2i import images
 from i2i.images import Picture

@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from batch_tools import FilesUpTo, folder, model, picture, run, translator, tree
+from batch_tools import folder, model, picture, run, translator, tree
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from small_disk import FilesUpTo
 
 from i2i.errors import InputError, UsageError
 from i2i.translation.batch import translate_folder
