@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_tools import (
+from batch_tools import 
+from small_disk import FilesUpTo(
     SCRIPT,
     Child,
     Closed,
