@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_tools import 
-from small_disk import FilesUpTo(
+from batch_tools import (
     SCRIPT,
     Child,
     Closed,
-    FilesUpTo,
     Full,
     Slow,
     folder,
@@ -27,6 +25,7 @@ from small_disk import FilesUpTo(
     translator,
     tree,
 )
+from small_disk import FilesUpTo
 
 from i2i.errors import OutputError
 from i2i.translation.batch import translate_folder
