@@ -27,6 +27,8 @@ Options = TypeVar("Options")
 
 _program: str | None = None
 """What the help calls the program: the script's path, unless it runs as the installed command."""
+verbose = False
+"""Whether `--verbose` was given: errors show where they come from, and lists everything that is known."""
 
 
 def run(
@@ -42,6 +44,7 @@ def run(
     """
     _streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    global verbose
     verbose = _take_switch(arguments, "--verbose")
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     try:
@@ -53,7 +56,7 @@ def run(
         sys.exit(main(values) or 0)
     except I2IError as error:
         if str(error):  # of several processes only the first has something to say
-            _say(error, verbose)
+            _say(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
@@ -62,7 +65,7 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:
-        _say(error, verbose, "unexpected error (please report it; --verbose shows where): ")
+        _say(error, "unexpected error (please report it; --verbose shows where): ")
         sys.exit(1)
 
 
@@ -134,7 +137,7 @@ def _take_config(arguments: list[str]) -> tuple[list[str], Path | None]:
     return rest, config
 
 
-def _say(error: BaseException, verbose: bool, prefix: str = "") -> None:
+def _say(error: BaseException, prefix: str = "") -> None:
     if verbose:
         traceback.print_exception(error)
     text = printable(str(error) or type(error).__name__)

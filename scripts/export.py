@@ -14,6 +14,7 @@ from i2i.cli import Positional, arg, printable, run
 from i2i.errors import UsageError
 
 SUFFIXES = {".pth": "reference", ".safetensors": "model_file", "": "pretrained"}
+MAX_CARD = 8_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,10 @@ class Options:
     """The name of the data set it was trained on."""
     licence: str | None = None
     """The licence of the weights."""
+    card: Path | None = None
+    """A text file with what its users should know: data, recipe, numbers, limits; --list-styles --verbose shows it."""
+    half: bool = False
+    """Weights of 16 bits in a model file: half the bytes, each rounded by at most 1 in 2,048."""
     overwrite: bool = False
     """Replace an output that exists."""
     download: bool = False
@@ -58,7 +63,11 @@ def main(options: Options) -> None:
     described = _given(options, "input_domain", "output_domain", "licence")
     provenance = _given(options, "algorithm", "dataset")
     if form == "reference":
-        _refuse({**described, **provenance, **_given(options, "dropout", "norm_stats")})
+        _refuse({**described, **provenance, **_given(options, "dropout", "norm_stats", "card")})
+    if options.half and form != "model_file":
+        raise UsageError(f"--half: only a model file (.safetensors) holds weights of 16 bits, {out} is another form")
+    if options.card is not None:
+        described["card"] = _lines(options.card)
     files = [out / "config.json", out / "model.safetensors"] if form == "pretrained" else [out]
     if not options.overwrite and (existing := [str(file) for file in files if os.path.lexists(file)]):
         raise UsageError(f"{existing[0]} exists; --overwrite replaces it")
@@ -76,9 +85,23 @@ def main(options: Options) -> None:
     elif form == "pretrained":
         pretrained.save_pretrained(out, network, info)
     else:
-        model_file.save(out, network, info)
+        import torch
+
+        model_file.save(out, network, info, torch.float16 if options.half else torch.float32)
     line = printable(f"{out}: {info.network}, {info.input_domain} → {info.output_domain}")
     print(line.replace("\n", "\\n"), file=sys.stderr)
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    """The lines of a card, which must fit into a model file."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_CARD + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--card {path}: cannot be read as text: {error}") from None
+    if len(text) > MAX_CARD:
+        raise UsageError(f"--card {path}: at most {MAX_CARD:,} characters")
+    return tuple(line.rstrip() for line in text.strip().splitlines())
 
 
 def _found(options: Options) -> Path:

@@ -35,7 +35,7 @@ class Options(FolderOptions):
     dry_run: bool = False
     """Print what would be done, and do nothing."""
     list_styles: bool = False
-    """List the styles that can be had by name, and the runs in runs/."""
+    """List the styles that can be had by name, and the runs in runs/; with --verbose, what is known of each."""
     install_style: Path | None = None
     """Keep a model file or checkpoint as a style of your own, under the name given by --as."""
     as_: Annotated[str, arg(name="as")] = ""
@@ -65,11 +65,12 @@ def check_report(report: Path | None, out: Path | None) -> None:
 
 
 def list_styles(as_json: bool) -> None:
+    from i2i import cli
     from i2i.translation.style_table import as_json as to_json
     from i2i.translation.style_table import table
     from i2i.translation.styles import list_styles as found
 
-    print(to_json(found()) if as_json else table(found()))
+    print(to_json(found()) if as_json else table(found(), cards=cli.verbose))
 
 
 def install_style(options: Options) -> None:

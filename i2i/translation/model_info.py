@@ -6,7 +6,7 @@ The same JSON document stands in a model file (metadata key `i2i`) and in the `c
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -57,7 +57,7 @@ class ModelInfo:
     `network` and `config` build it. It takes pictures of `input_domain` to `output_domain`, in `value_range`,
     height and width multiples of `size_multiple`. At translation, batch norm uses the `statistics` of the
     picture (`batch`) or of the training (`running`), and `dropout` says whether its noise, if it has any,
-    stays on.
+    stays on. `card` is what its users should know, line by line: data, recipe, numbers, limits.
     """
 
     network: str
@@ -71,6 +71,7 @@ class ModelInfo:
     dropout: bool = False
     training: Training = field(default_factory=Training)
     licence: str = ""
+    card: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
 
     def network_config(self) -> "GeneratorConfig":
@@ -110,6 +111,7 @@ def describe(
     dropout: bool = False,
     training: Training | None = None,
     licence: str = "",
+    card: Sequence[str] = (),
 ) -> ModelInfo:
     """The description of a generator of this i2i, or of its configuration.
 
@@ -129,6 +131,7 @@ def describe(
         dropout=dropout and config.dropout,
         training=replace(training, dataset=dataset, version=training.version or __version__),
         licence=licence,
+        card=tuple(card),
     )
 
 

@@ -1,15 +1,15 @@
 """The list of styles for people and for programs."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from i2i.translation.installed import installed_folder
 from i2i.translation.styles import BUNDLED, Source, Style
 
 
-def table(styles: Sequence[Style]) -> str:
-    """A group of lines for each source, without control characters."""
+def table(styles: Sequence[Style], cards: bool = False) -> str:
+    """A group of lines for each source, without control characters; with `cards`, what is said of each under it."""
     from i2i.cli import printable
 
     titles: dict[Source, str] = {
@@ -18,12 +18,16 @@ def table(styles: Sequence[Style]) -> str:
         "bundled": f"bundled, in {BUNDLED}",
         "catalogue": "published by the authors; --download fetches what is (not here) when it is used",
     }
-    rows = {source: [_row(style) for style in styles if style.source == source] for source in titles}
-    widths = [max((len(row[column]) for row in _all(rows.values())), default=0) for column in range(5)]
+    rows = [_row(style) for style in styles]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
     lines = []
     for source, title in titles.items():
-        if rows[source]:
-            lines += [printable(title).replace("\n", "\\n"), *(_line(row, widths) for row in rows[source]), ""]
+        group = [(style, row) for style, row in zip(styles, rows, strict=True) if style.source == source]
+        if group:
+            lines.append(printable(title).replace("\n", "\\n"))
+            for style, row in group:
+                lines += [_line(row, widths), *(_card(style) if cards else ())]
+            lines.append("")
     lines.append("--style also takes a run folder, a model file, a checkpoint, and hub:owner/name")
     return "\n".join(lines)
 
@@ -32,10 +36,6 @@ def as_json(styles: Sequence[Style]) -> str:
     """A JSON list with an object for each style, ASCII alone, so that any path can be in it."""
     records = [asdict(style) | {"path": None if style.path is None else str(style.path)} for style in styles]
     return json.dumps(records, indent=2)
-
-
-def _all(groups: Iterable[list[list[str]]]) -> list[list[str]]:
-    return [row for group in groups for row in group]
 
 
 def _row(style: Style) -> list[str]:
@@ -47,6 +47,16 @@ def _row(style: Style) -> list[str]:
         arrow = f"{style.input_domain} → {style.output_domain}"
         row = [style.name, style.direction, arrow, _size(style), style.licence or "not stated"]
     return [printable(text).replace("\n", "\\n") for text in row]
+
+
+def _card(style: Style) -> list[str]:
+    from i2i.cli import printable
+
+    facts = list(style.card)
+    facts += [f"paper: {style.paper}"] if style.paper else []
+    facts += [f"from: {style.url}"] if style.url else []
+    facts += [f"file: {style.path}"] if style.path else []
+    return ["      " + printable(fact).replace("\n", "\\n") for fact in facts]
 
 
 def _size(style: Style) -> str:

@@ -28,7 +28,8 @@ class Style:
 
     `size` is in bytes, of the model file or, before a download, of the checkpoint; `None` is not stated.
     `path` is `None` for what is not on this machine; it is then fetched from `url`. `problem` says why a
-    model file cannot be used, else it is empty. An empty `licence` is not stated.
+    model file cannot be used, else it is empty. An empty `licence` is not stated. `card` is what its makers say
+    of it, line by line.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Style:
     url: str = ""
     paper: str = ""
     problem: str = ""
+    card: tuple[str, ...] = ()
 
 
 def find(
@@ -150,6 +152,7 @@ def _style(name: str, source: Source, file: Path) -> Style:
         size=size,
         licence=info.licence,
         path=file,
+        card=info.card,
     )
 
 

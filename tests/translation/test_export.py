@@ -163,3 +163,45 @@ def test_what_the_reference_cannot_hold(tmp_path: Path) -> None:
         export(tmp_path / "m.safetensors", tmp_path / "net.pth")
     with pytest.raises(UsageError, match=r"export\.py MODEL -o OUT"):
         export("", None)
+
+
+def test_half_the_bytes_and_a_card(run_folder: Path, tmp_path: Path) -> None:
+    card = tmp_path / "card.txt"
+    card.write_text("Photos to Monets.\n\nLimits: faces.  \n\n", encoding="utf-8")
+    whole, half = run_folder / "a2b.safetensors", tmp_path / "half.safetensors"
+    export(whole, half, half=True, card=card)
+
+    (exact, _), (rounded, info) = model_file.load(whole), model_file.load(half)
+    assert info.card == ("Photos to Monets.", "", "Limits: faces.")
+    pairs = zip(exact.state_dict().values(), rounded.state_dict().values(), strict=True)
+    assert all(torch.equal(a.half().float(), b) for a, b in pairs)  # float32 again, as all networks are
+    numbers = sum(tensor.numel() for tensor in exact.state_dict().values())
+    assert 4 * numbers < whole.stat().st_size < 4 * numbers + 8000
+    assert 2 * numbers < half.stat().st_size < 2 * numbers + 8000
+
+    export(half, tmp_path / "again.safetensors")
+    assert model_file.read_info(tmp_path / "again.safetensors").card == info.card
+
+
+def test_weights_beyond_half_precision_are_not_halved(tmp_path: Path) -> None:
+    large = network()
+    with torch.no_grad():
+        next(large.parameters()).fill_(1e6)
+    with pytest.raises(ModelError, match="not finite"):
+        model_file.save(tmp_path / "half.safetensors", large, describe(large, direction="a2b"), torch.float16)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", [None, b"\xff\xfe\xff", b"x" * 9000, b"a\x1b[2J"])
+def test_a_card_that_is_none(run_folder: Path, tmp_path: Path, text: bytes | None) -> None:
+    card = tmp_path / "card.txt"
+    if text is not None:
+        card.write_bytes(text)
+    with pytest.raises((UsageError, ModelError), match=r"card|control"):
+        export(run_folder / "a2b.safetensors", tmp_path / "out.safetensors", card=card)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_half_is_for_model_files(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--half"):
+        export(run_folder / "a2b.safetensors", tmp_path / "out.pth", half=True)

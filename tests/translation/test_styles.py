@@ -342,3 +342,22 @@ def test_a_home_without_permission(tmp_path: Path, closed: str) -> None:
         assert monet.startswith("UsageError") and "not on this machine" in monet
     else:
         assert monet.startswith("ModelError") and "Permission denied; I2I_HOME names" in monet
+
+
+def test_cards_are_shown_on_request(tmp_path: Path) -> None:
+    write(tmp_path / "bundled" / "monet.safetensors", card=("Trained on paintings.", "Limits: \u202efaces"))
+    found = styles.list_styles()
+    assert found[0].card == ("Trained on paintings.", "Limits: \u202efaces")
+    assert "Trained" not in style_table.table(found)
+    shown = style_table.table(found, cards=True)
+    assert "      Trained on paintings.\n      Limits: \\u202efaces\n" in shown
+    assert json.loads(style_table.as_json(found))[0]["card"][0] == "Trained on paintings."
+
+
+def test_verbose_shows_the_cards() -> None:
+    script = Path(__file__).parents[2] / "scripts" / "translate.py"
+    plain, verbose = (
+        subprocess.run([sys.executable, script, "--list-styles", *more], capture_output=True, text=True, check=True)
+        for more in ([], ["--verbose"])
+    )
+    assert "arXiv:1703.10593" in verbose.stdout and "arXiv:1703.10593" not in plain.stdout
