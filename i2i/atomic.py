@@ -7,6 +7,7 @@ import io
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,10 +35,13 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object], mode: int | No
 
     The bytes are on the disk before the name appears; the file's mode follows the umask unless
     `mode` is given. Whatever fails, an
-    earlier file at `path` stays as it was and the temporary one is removed. Raises `OutputError` if the
+    earlier file at `path` stays as it was and the temporary one is removed. A link at `path` to a file, or to
+    nothing, is itself replaced, and what it points to stays as it is. Raises `OutputError` if at `path`, or
+    where a link there leads, is anything but a regular file (a folder, a device, a pipe), if the
     system refuses (no permission, read-only, missing folder) or the disk is full.
     """
     path = Path(path)
+    _check_regular(path)
     temporary = path.with_name(f".i2i-{secrets.token_hex(8)}.part")
     try:
         # O_EXCL with 0666 lets the kernel apply umask and default ACLs; tempfile would leave 0600
@@ -66,6 +70,17 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object], mode: int | No
         if cause is None or not isinstance(error, OSError | RuntimeError):
             raise
         raise _refused(path, cause, size) from error
+
+
+def _check_regular(path: Path) -> None:
+    """A rename would put a file in the place of a device, for everybody on the machine."""
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return  # nothing is there, or a link to nothing; what cannot be reached, the system refuses
+    if not stat.S_ISREG(kind):
+        what = "a folder" if stat.S_ISDIR(kind) else "no regular file"
+        raise OutputError(f"{_one_line(path)}: cannot be written: {what} is there already")
 
 
 def remove_strays(folder: Path, before: float) -> None:
@@ -97,9 +112,13 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _one_line(path: Path) -> str:
+    return str(path).replace("\n", "\\n")
+
+
 def _refused(path: Path, error: OSError, written: int = 0) -> OutputError:
     reason = error.strerror or str(error)
-    name = str(path).replace("\n", "\\n")  # a message about a file is one line
+    name = _one_line(path)
     if error.errno not in FULL:
         return OutputError(f"{name}: cannot be written: {reason}")
     free = shutil.disk_usage(path.parent).free

@@ -20,8 +20,8 @@ class Options(EvaluationOptions):
     inputs: Positional[tuple[str, ...]] = ()
     """A run folder; a model and the pictures for it; or two folders: the pictures made, and those they should be."""
     report: Path | None = None
-    """Write the numbers and their protocol to this JSON file; an evaluation*.json in a run folder is shown by the
-    report of that run."""
+    """Write the numbers and their protocol to this JSON file, in the place of an earlier evaluation; an
+    evaluation*.json in a run folder is shown by the report of that run."""
     json: bool = False
     """Print JSON instead of the table."""
 
@@ -36,8 +36,11 @@ def main(options: Options) -> None:
         raise OutputError(f"{report}: cannot be written: no such folder")
     from i2i.atomic import atomic_write
     from i2i.evaluation.evaluate import evaluate  # here, so that --help does not wait for torch
+    from i2i.evaluation.record import check_replaceable
     from i2i.evaluation.table import table
 
+    if report is not None:
+        check_replaceable(report)
     chosen = EvaluationOptions(**{field.name: getattr(options, field.name) for field in fields(EvaluationOptions)})
     command = shlex.join(sys.argv)
     evaluation = evaluate(options.inputs, chosen, _say)

@@ -7,21 +7,9 @@ from torch import Tensor
 
 from i2i.evaluation.metrics import l1, ssim
 from i2i.evaluation.resizer import resized
+from i2i.losses.structure import luminance
 
 _DIVERSITY_SIZE = 32
-
-
-def luminance(images: Tensor) -> Tensor:
-    """(N, 3, H, W) or (N, 1, H, W) as (N, 1, H, W): Rec. 601 luma, 0.299 R + 0.587 G + 0.114 B.
-
-    Raises `ValueError` for another number of channels.
-    """
-    if images.shape[1] == 1:
-        return images
-    if images.shape[1] != 3:
-        raise ValueError(f"images of {images.shape[1]} channels have no luminance")
-    weights = torch.tensor([0.299, 0.587, 0.114], dtype=images.dtype, device=images.device)
-    return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def luminance_ssim(made: Tensor, source: Tensor) -> Tensor:

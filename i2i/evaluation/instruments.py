@@ -1,35 +1,40 @@
 """Everything that measures, loaded once: backbones, seeds, the palette; and what the protocol says of it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 
 from i2i.device import choose_device
 from i2i.errors import InputError, ModelError, UsageError
-from i2i.evaluation import features, inception, lpips, measures, palettes, subjects
+from i2i.evaluation import features, inception, lpips, measures, palettes, sets, subjects
 from i2i.evaluation.features import Features
 from i2i.evaluation.measures import Measure, SetOptions
 from i2i.evaluation.options import CONTENT, NEED_INCEPTION, PAIRED, SETS, EvaluationOptions
 from i2i.evaluation.pictures import Made, PictureFiles
 from i2i.evaluation.resizer import RESIZER
-from i2i.evaluation.sliced_wasserstein import PATCH, PATCHES_PER_IMAGE, PROJECTIONS, SMALLEST
+from i2i.evaluation.sliced_wasserstein import MOST_PATCHES, PATCH, PATCHES_PER_IMAGE, PROJECTIONS, SMALLEST
 from i2i.images import to_pixels
 from i2i.translation.translator import Translator
 
 SET_SIZE = 256
+MEASURED = "measured in float32, distances of features in float64"
 AS_THEY_ARE = "pictures as they are"
 SWD_PROTOCOL = (
     f"10³ · mean over levels down to {SMALLEST} px and over seeds; {PATCH}x{PATCH} patches normalised in each "
-    f"channel, {PATCHES_PER_IMAGE} a picture of the smaller set, as many of the larger; {PROJECTIONS} directions"
+    f"channel, {PATCHES_PER_IMAGE} a picture of the smallest set compared (of outputs, inputs, held-out pictures and "
+    f"reference), at most {MOST_PATCHES:,}, as many of the others; {PROJECTIONS} directions"
 )
 Pictures = PictureFiles | Made
 
 
 class Instruments:
-    """Raises `UsageError` for files that are missing, `ModelError` for such that hold something else."""
+    """Raises `UsageError` for files that are missing, `ModelError` for such that hold something else.
 
-    def __init__(self, options: EvaluationOptions) -> None:
+    With `translating`, outputs of models are measured; else pictures as they are in files.
+    """
+
+    def __init__(self, options: EvaluationOptions, *, translating: bool = True) -> None:
         self.options = options
         self.device = choose_device(options.device)
         self.palette = palettes.find(options.palette) if options.palette else None
@@ -38,8 +43,8 @@ class Instruments:
         self.set_options = SetOptions(options.seeds, options.kid_subsets, options.kid_subset_size, options.is_splits)
         self.protocol: dict[str, Any] = {
             "resizer": RESIZER,
-            "outputs": "rounded to 8 bits, as they are written",
-            "precision": f"translation {options.precision}, measured in float32, distances of features in float64",
+            **({"outputs": "rounded to 8 bits, as they are written"} if translating else {}),
+            "precision": f"{f'translation {options.precision}, ' if translating else ''}{MEASURED}",
             "seeds": list(options.seeds),
             "device": str(self.device),
             "torch": torch.__version__,
@@ -49,47 +54,74 @@ class Instruments:
         self.label_model = self._label_model()
         self._features: dict[int, tuple[Pictures, Features]] = {}
 
-    def wanted(self, group: Sequence[str]) -> list[str]:
-        """The metrics of a group that were asked for; by default all."""
-        return [name for name in group if not self.options.metrics or name in self.options.metrics]
+    def wanted(self, group: Sequence[str], unfit: Collection[str] = ()) -> list[str]:
+        """The metrics of a group that were asked for, by default all, but for those that do not apply."""
+        chosen = self.options.metrics or group
+        return [name for name in group if name in chosen and name not in unfit]
 
-    def pairs(self, made: Pictures, expected: Pictures) -> dict[str, Measure]:
+    def pairs(self, made: Pictures, expected: Pictures, unfit: Collection[str] = ()) -> dict[str, Measure]:
         """The paired metrics."""
         size, left_out = self.options.size, self._left_out()
+        if not (wanted := self.wanted(PAIRED, unfit)):
+            return {}
         self.protocol["pairs"] = AS_THEY_ARE if size is None else at(size)
-        found = measures.of_pairs(made, expected, self.wanted(PAIRED), self.lpips, left_out)
-        self._note(left_out)
+        found = measures.of_pairs(made, expected, wanted, self.lpips, left_out)
+        self.note(left_out)
         return found
 
-    def content(self, outputs: Pictures, inputs: Pictures, returned: Pictures | None) -> dict[str, Measure]:
+    def content(
+        self, outputs: Pictures, inputs: Pictures, returned: Pictures | None, unfit: Collection[str] = ()
+    ) -> dict[str, Measure]:
         """What outputs keep of their inputs."""
         left_out = self._left_out()
-        found = measures.of_content(outputs, inputs, self.wanted(CONTENT), returned, left_out)
-        self._note(left_out)
+        found = measures.of_content(outputs, inputs, self.wanted(CONTENT, unfit), returned, left_out)
+        self.note(left_out)
         return found
 
-    def sets(self, made: Pictures, reference: Pictures) -> dict[str, Measure]:
-        """The metrics between sets."""
-        wanted, size = self.wanted(SETS), self.options.size or SET_SIZE
+    def sets(
+        self, made: Pictures, reference: Pictures | None, unfit: Collection[str] = (), patches: int | None = None
+    ) -> dict[str, Measure]:
+        """The metrics of sets, those between two where there is a reference; `patches` is that of `swd`."""
+        wanted, size, left_out = self.wanted(SETS, unfit), self.options.size or SET_SIZE, self._left_out()
         if not wanted:
             return {}
         self.protocol["sets"] = at(size)
-        if "swd" in wanted:
-            self.protocol["sliced Wasserstein"] = SWD_PROTOCOL
+        found = measures.of_one_set(made.at_size(size), wanted, left_out)
+        if reference is not None:
+            found |= self._between(made, reference, wanted, left_out, patches)
+        self.note(left_out)
+        return found
+
+    def _between(
+        self, made: Pictures, reference: Pictures, wanted: list[str], left_out: list[str] | None, patches: int | None
+    ) -> dict[str, Measure]:
+        size = self.options.size or SET_SIZE
+        self.protocol |= self._protocol_of_sets(wanted)
         pictures = made.at_size(size), reference.at_size(size)
         of_both = None
         if self.inception is not None and set(wanted) & set(NEED_INCEPTION):
             of_both = (self._features_of(pictures[0], made), self._features_of(pictures[1], reference))
-        left_out = self._left_out()
-        found = measures.of_sets(*pictures, wanted, self.set_options, of_both, left_out)
-        self._note(left_out)
+        return measures.of_sets(*pictures, wanted, self.set_options, of_both, left_out, patches)
+
+    def _protocol_of_sets(self, wanted: Collection[str]) -> dict[str, str]:
+        found = {"sliced Wasserstein": SWD_PROTOCOL} if "swd" in wanted else {}
+        if self.inception is None:
+            return found
+        options = self.set_options
+        if "kid" in wanted:
+            found["KID"] = f"{options.kid_subsets} random subsets, of as many pictures as stand beside the number"
+        if "is" in wanted:
+            found["Inception Score"] = f"{options.is_splits} parts of the shuffled set"
+        if {"precision", "recall"} & set(wanted):
+            found["precision and recall"] = f"k = {sets.NEIGHBOURS} neighbours"
         return found
 
     def _left_out(self) -> list[str] | None:
         """Where metrics that are undefined here are noted; None if they were asked for by name, and so must be."""
         return None if self.options.metrics else []
 
-    def _note(self, left_out: list[str] | None) -> None:
+    def note(self, left_out: Sequence[str] | None) -> None:
+        """Say in the protocol why metrics are left out."""
         if left_out:
             self.protocol["left out"] = list(dict.fromkeys([*self.protocol.get("left out", []), *left_out]))
 
@@ -135,7 +167,7 @@ class Instruments:
         if not self.options.label_model:
             return None
         subject = subjects.of_style(self.options.label_model, None, self.options.download)
-        translator, facts = subjects.load(subject.path, self.options, self.device)
+        translator, facts = subjects.load(subject.path, self.options, self.device, None)
         self.protocol["label_model"] = facts
         return translator
 
@@ -145,12 +177,25 @@ def at(size: int) -> str:
 
 
 def translated(translator: Translator, pictures: Pictures) -> Made:
-    """Pictures through a network, in 8 bits. Raises `InputError` for another number of channels than it takes."""
+    """Pictures through a network, in 8 bits.
+
+    Raises `InputError` for another number of channels than it takes and for inputs that are not finite, and
+    `ModelError` if what it makes is not: in 8 bits that would be black, and measured as such.
+    """
     channels = translator.config.in_channels
     made = []
     for i in range(len(pictures)):
         picture = pictures[i]
         if len(picture) != channels:
             raise InputError(f"pictures of {len(picture)} channels; {translator.info.network} takes {channels}")
-        made.append(to_pixels(translator(picture)))
+        name = pictures.name(i) if isinstance(pictures, PictureFiles) else f"picture {i + 1}"
+        if not bool(torch.isfinite(picture).all()):
+            raise InputError(f"{name}: holds values that are not finite")
+        output = translator(picture)
+        if not bool(torch.isfinite(output).all()):
+            raise ModelError(
+                f"{name}: {translator.info.network} makes values that are not finite of it in {translator.precision}"
+                + ("" if translator.precision == "fp32" else "; --precision fp32 may help")
+            )
+        made.append(to_pixels(output))
     return Made(made)

@@ -50,6 +50,25 @@ def of_labels(
     return {name: measure for name, measure in found_scores.items() if name in wanted}
 
 
+def check_folder(folder: Path) -> None:
+    """Raises `OutputError` if the folder for labels is not there."""
+    if not folder.is_dir():
+        raise OutputError(f"labels_out = {folder}: no such folder")
+
+
+def targets(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The files of the labels made from the inputs `names`.
+
+    Raises `UsageError` for those that exist, and for two of one name.
+    """
+    found = [folder / f"{Path(name).stem}.png" for name in names]
+    if len(set(found)) < len(found):
+        raise UsageError(f"labels_out = {folder}: two inputs have the same name")
+    if existing := [target for target in found if target.exists()]:
+        raise UsageError(f"{existing[0]} exists; give an empty folder for --labels-out")
+    return found
+
+
 def subfolder(folder: Path, name: str) -> Path:
     """The folder of this name in `folder`, made if it is not there. Raises `OutputError` if it cannot be."""
     try:
@@ -64,12 +83,6 @@ def write_labels(made: Sequence[Pixels], names: Sequence[str], palette: Palette,
 
     Raises `UsageError` for files that exist and for two of one name, `OutputError` if they cannot be written.
     """
-    if not folder.is_dir():
-        raise OutputError(f"labels_out = {folder}: no such folder")
-    targets = [folder / f"{Path(name).stem}.png" for name in names]
-    if len(set(targets)) < len(targets):
-        raise UsageError(f"labels_out = {folder}: two inputs have the same name")
-    if existing := [target for target in targets if target.exists()]:
-        raise UsageError(f"{existing[0]} exists; give an empty folder for --labels-out")
-    for pixels, target in zip(made, targets, strict=True):
+    check_folder(folder)
+    for pixels, target in zip(made, targets(folder, names), strict=True):
         images.write(target, Picture(segmentation.to_classes(pixels, palette)[..., None]))

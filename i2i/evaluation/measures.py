@@ -138,6 +138,7 @@ def of_sets(
     options: SetOptions,
     features: tuple[Features, Features] | None = None,
     left_out: list[str] | None = None,
+    patches: int | None = None,
 ) -> dict[str, Measure]:
     """The metrics between sets named in `wanted`; those of features where `features` of both are given.
 
@@ -146,16 +147,27 @@ def of_sets(
     """
     found: dict[str, Measure] = {}
     if "swd" in wanted:
-        found["swd"] = _swd(made, reference, options)
-    if "diversity" in wanted and len(made) > 1:
-        found["diversity"] = Measure(content.diversity(made), len(made))
+        found["swd"] = _swd(made, reference, options, patches)
     if features is not None:
         found |= of_features(*features, wanted, options, left_out)
     return found
 
 
-def _swd(made: Pictures, reference: Pictures, options: SetOptions) -> Measure:
-    result = swd(made, reference, options.seeds)
+def of_one_set(made: Pictures, wanted: Sequence[str], left_out: list[str] | None = None) -> dict[str, Measure]:
+    """The diversity, if it is `wanted`. `left_out`, and what is raised, as in `of_sets`."""
+    if "diversity" not in wanted:
+        return {}
+    if len(made) > 1:
+        return {"diversity": Measure(content.diversity(made), len(made))}
+    reason = "diversity is undefined for a set of 1: at least 2 pictures are needed"
+    if left_out is None:
+        raise InputError(reason)
+    left_out.append(reason)
+    return {}
+
+
+def _swd(made: Pictures, reference: Pictures, options: SetOptions, patches: int | None) -> Measure:
+    result = swd(made, reference, options.seeds, patches)
     beside = {
         "std": result.std,
         "levels": {str(size): value for size, value in result.levels.items()},

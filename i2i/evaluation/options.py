@@ -70,6 +70,20 @@ class EvaluationOptions:
     """auto, cpu, cuda, cuda:N or mps."""
 
 
+_OF_MODELS = ("data", "reference", "back", "split", "direction", "label_model", "labels_out")
+
+
+def check_for_folders(options: EvaluationOptions) -> None:
+    """Raises `UsageError` for options that say nothing of two folders."""
+    for name in _OF_MODELS:
+        if value := getattr(options, name):
+            raise UsageError(f"{name} = {str(value)!r}: is for a run or a model, and these are folders of pictures")
+    if options.precision != "fp32":
+        raise UsageError(f"precision = {options.precision!r}: nothing is translated where two folders are compared")
+    if options.unpaired and options.palette:
+        raise UsageError("palette: labels are compared in pairs; leave out --unpaired or --palette")
+
+
 def check(options: EvaluationOptions) -> None:
     """Raises `UsageError` for unknown metrics, seeds out of range, and options that miss another one."""
     for name in options.metrics:

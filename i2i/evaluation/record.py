@@ -2,12 +2,29 @@
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from i2i import __version__
+from i2i.errors import UsageError
 from i2i.evaluation.measures import Measure
 from i2i.evaluation.sweep import Validation, best_steps
+
+_BEGINNING = re.compile(rb'\{\n "i2i": "[^"\n]{1,99}",\n "command": "')  # of what `Evaluation.to_json` writes
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises `UsageError` if at `path` is something that is not an earlier evaluation."""
+    if not path.exists():
+        return
+    try:
+        beginning = path.open("rb").read(200) if path.is_file() else b""
+    except OSError as error:
+        raise UsageError(f"--report {path}: exists and cannot be read: {error.strerror}") from None
+    if not _BEGINNING.match(beginning):
+        raise UsageError(f"--report {path}: exists and is no evaluation of i2i; choose another name")
 
 
 @dataclass(frozen=True)

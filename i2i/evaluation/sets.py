@@ -9,6 +9,8 @@ from torch import Tensor
 
 from i2i.errors import InputError
 
+NEIGHBOURS = 3  # k of precision and recall
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -95,7 +97,7 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> Spread:
     return _spread(torch.stack(scores))
 
 
-def precision_recall(made: Tensor, real: Tensor, neighbours: int = 3) -> tuple[float, float]:
+def precision_recall(made: Tensor, real: Tensor, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
     """Improved precision and recall, each 0 to 1 (Kynkäänniemi et al. 2019, Eqs. 1 and 2).
 
     Precision: the share of `made` inside the manifold of `real`, which is the union of balls around its points,

@@ -6,8 +6,8 @@ network: coarse levels see the composition, fine levels the brushwork.
 As there: levels from the pictures' size down to 16 px, patches of 7×7 pixels and all channels at random places,
 128 a picture, each set normalised in each channel, 512 random directions. Here the sets may differ in size and
 are small, and what the distance is between two draws of one distribution (its floor) depends on the numbers
-compared. So the same number of patches is taken from both sets: 128 a picture of the smaller one, and as many in
-total, spread evenly, from all pictures of the larger one; and the mean over several seeds is given.
+compared. So the same number of patches is taken from both sets: 128 a picture of the smaller one, at most 65,536,
+and as many in total, spread evenly, from all pictures of the larger one; and the mean over several seeds is given.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ PATCHES_PER_IMAGE = 128
 MOST_PATCHES = 1 << 16
 PROJECTIONS = 512
 SMALLEST = 16
+FLAT = 1e-4
 SCALE = 1000.0
 _DIRECTIONS_AT_ONCE = 64
 
@@ -43,17 +44,18 @@ def swd(
     a: Sequence[Tensor],
     b: Sequence[Tensor],
     seeds: Sequence[int] = (0, 1, 2),
-    most_patches: int = MOST_PATCHES,
+    patches: int | None = None,
 ) -> SlicedWasserstein:
-    """Compare two sets of pictures, (C, S, S) each, all of one S and one range. Range: 0 and up.
+    """Compare two sets of pictures, (C, S, S) each, all of one S and in [-1, 1]. Range: 0 and up.
 
-    The numbers of two comparisons are comparable where S and the numbers of pictures are alike. Raises
-    `ValueError` for an empty set and for pictures of other sizes.
+    `patches` are taken of each set at each level, at most `MOST_PATCHES`; by default 128 a picture of the smaller
+    set. Two comparisons are comparable where S and the numbers of patches are alike. Raises `ValueError` for an
+    empty set and for pictures of other sizes.
     """
     if not len(a) or not len(b):
         raise ValueError("a set without pictures has no distance")
     size = a[0].shape[-1]
-    count = min(PATCHES_PER_IMAGE * min(len(a), len(b)), most_patches)
+    count = min(patches, MOST_PATCHES) if patches else patch_count(len(a), len(b))
     left = descriptors(a, count, [2 * seed for seed in seeds], size)
     right = descriptors(b, count, [2 * seed + 1 for seed in seeds], size)
     values = torch.tensor(
@@ -70,6 +72,11 @@ def swd(
         levels=dict(zip(levels_of(size), values.mean(dim=0).tolist(), strict=True)),
         patches=count,
     )
+
+
+def patch_count(*counts: int) -> int:
+    """How many patches are taken of each of the sets that hold so many pictures."""
+    return min(PATCHES_PER_IMAGE * min(counts), MOST_PATCHES)
 
 
 def levels_of(size: int) -> list[int]:
@@ -140,11 +147,15 @@ def _patches(band: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def normalised(patches: Tensor, channels: int) -> Tensor:
-    """Descriptors with mean 0 and standard deviation 1 in each colour channel (over all of them)."""
+    """Descriptors with mean 0 and standard deviation 1 in each colour channel (over all of them).
+
+    A channel whose standard deviation is below 10⁻⁴, of pictures in [-1, 1], is flat but for rounding: all 0.
+    """
     x = patches.reshape(len(patches), channels, -1)
     mean = x.mean(dim=(0, 2), keepdim=True)
-    deviation = x.std(dim=(0, 2), keepdim=True, unbiased=False).clamp_min(1e-12)
-    return ((x - mean) / deviation).reshape(len(patches), -1)
+    deviation = x.std(dim=(0, 2), keepdim=True, unbiased=False)
+    scaled = (x - mean) / deviation.clamp_min(FLAT)
+    return torch.where(deviation < FLAT, 0.0, scaled).reshape(len(patches), -1)
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = PROJECTIONS, seed: int = 0) -> float:

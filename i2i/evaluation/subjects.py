@@ -17,11 +17,12 @@ KINDS = ("", "-best")
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to be evaluated, and the model that goes back, if there is one."""
+    """A model to be evaluated, and the model that goes back, if there is one; `direction` is that of a run's model."""
 
     name: str
     path: Path
     back: Path | None = None
+    direction: str = ""
 
 
 def is_run(path: Path) -> bool:
@@ -42,7 +43,7 @@ def of_run(run: Path, direction: str | None) -> list[Subject]:
         for kind in KINDS:
             path, back = run / f"{name}{kind}.safetensors", run / f"{other}{kind}.safetensors"
             if path.is_file():
-                found.append(Subject(f"{name}{kind or ' (last)'}", path, back if back.is_file() else None))
+                found.append(Subject(f"{name}{kind or ' (last)'}", path, back if back.is_file() else None, name))
     return found
 
 
@@ -74,10 +75,12 @@ def of_style(style: str, direction: str | None, download: bool) -> Subject:
     return Subject(style, styles.find(style, direction, download=download))
 
 
-def load(path: Path, options: Any, device: Any) -> tuple[Translator, dict[str, Any]]:
-    """The translator of a model, and what the report says of it. Raises `ModelError`, `UsageError`."""
-    direction = options.direction if path.suffix == ".pth" else None
-    network, info = pretrained.open_model(path, direction=direction)
+def load(path: Path, options: Any, device: Any, direction: str | None) -> tuple[Translator, dict[str, Any]]:
+    """The translator of a model, and what the report says of it. Raises `ModelError`, `UsageError`.
+
+    `direction` is that of a checkpoint of the reference, which does not say it.
+    """
+    network, info = pretrained.open_model(path, direction=direction if path.suffix == ".pth" else None)
     if info.config.get("out_channels", 3) not in (1, 3):
         raise ModelError(f"{path}: makes pictures of {info.config['out_channels']} channels; 1 or 3 are measured")
     translator = Translator(network, info, device, precision=options.precision, seed=options.seeds[0])

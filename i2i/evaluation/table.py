@@ -49,14 +49,14 @@ def _levels(rows: "Sequence[Row]") -> str:
     if not found:
         return ""
     sizes = list(found[0][1].beside["levels"])
-    differ = len({measure.beside["patches"] for _, measure in found}) > 1  # then not all draws were alike
-    head = ["10³ · SWD by level", *(f"{size} px" for size in sizes), "mean", "way to the floor"]
-    lines = [[*head, *(["patches"] if differ else [])]]
+    is_one = any("way_to_the_floor" in measure.beside for _, measure in found)
+    head = ["10³ · SWD by level", *(f"{size} px" for size in sizes), "mean", "patches"]
+    lines = [[*head, *(["way to the floor"] if is_one else [])]]
     for name, measure in found:
         values = [number(measure.beside["levels"].get(size, float("nan"))) for size in sizes]
         way = measure.beside.get("way_to_the_floor")
-        cells = [name, *values, number(measure.value), "" if way is None else f"{100 * way:.0f} %"]
-        lines.append([*cells, *([f"{measure.beside['patches']:,}"] if differ else [])])
+        cells = [name, *values, number(measure.value), f"{measure.beside['patches']:,}"]
+        lines.append([*cells, *(["" if way is None else f"{100 * way:.0f} %"] if is_one else [])])
     return aligned(lines)
 
 

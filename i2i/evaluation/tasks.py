@@ -6,9 +6,10 @@ from pathlib import Path
 
 from i2i.data import folders
 from i2i.data.folders import PairRecord, Split
-from i2i.errors import InputError
+from i2i.errors import InputError, UsageError
 from i2i.evaluation.options import EvaluationOptions
 from i2i.evaluation.pictures import Item, folder, halves
+from i2i.translation.model_info import Direction
 
 _SETS = ("train", "val", "test", "trainA", "trainB", "valA", "valB", "testA", "testB")
 Items = Sequence[Item]
@@ -31,15 +32,27 @@ class Task:
     held_out_from: str = ""
 
 
+def opposite(direction: str) -> Direction:
+    """The direction that goes back."""
+    return "b2a" if direction == "a2b" else "a2b"
+
+
+def shown_name(path: Path) -> str:
+    """The name of a folder, of `.` too."""
+    return path.name if path.name not in ("", "..") else path.resolve().name or str(path)
+
+
 def task(data: Path, direction: str, algorithm: str, options: EvaluationOptions) -> Task:
     """The task for a model of `direction` and `algorithm` ("" is not known) on a data set or a folder of pictures.
 
-    Raises `InputError` for data that cannot be used.
+    Raises `InputError` for data that cannot be used, `UsageError` for a split of a folder that has none.
     """
     if not data.exists():
         raise InputError(f"{data}: no such folder; --data says where the pictures are")
     source = "ab".index(direction[0])
     if not _is_data_set(data):
+        if options.split is not None:
+            raise UsageError(f"split = {options.split!r}: {data} is a folder of pictures, which has no splits")
         found = Task(str(data), folder(data, options.max_pictures))
     elif _is_paired(data, algorithm, options.unpaired):
         found = _paired(data, source, options)
@@ -71,7 +84,7 @@ def _paired(data: Path, source: int, options: EvaluationOptions) -> Task:
             sides = [_side(record, index) for index in (0, 1) for record in records]
             a, b = sides[: len(records)], sides[len(records) :]
             inputs, expected = (a, b) if source == 0 else (b, a)
-            return Task(str(data / split), inputs, expected, expected, f"the other side of {data / split}")
+            return Task(str(data / split), inputs, expected, expected, f"side {'BA'[source]} of {data / split}")
     raise InputError(f"{data}: no pairs in {' or '.join(_splits(options))}; --split chooses another part")
 
 

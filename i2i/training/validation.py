@@ -26,6 +26,7 @@ class Validation:
         self.conditions = goal.parse(options.stop_when)
         self.plateau = Plateau(options.patience)
         self.due = False
+        self.extra = False  # due for the run's end alone
         self._measured: tuple[int, dict[str, float]] | None = None
         self._best = math.inf  # of the saved states
         self._written = math.inf  # of the best model files
@@ -73,6 +74,14 @@ class Validation:
         every = self.options.validate_every
         self.due |= bool(every) and epoch % every == 0 and self.observer.data.validation is not None
 
+    def run_ended(self) -> None:
+        """To be called after the last step: its weights are measured too, and may be the best.
+
+        A longer run would not have been measured here, so that nothing but the best follows from it.
+        """
+        if self.options.validate_every and self.observer.data.validation is not None and not self.due:
+            self.due = self.extra = True
+
     def run(self, networks: dict[str, nn.Module], step: int) -> dict[str, float] | None:
         """The numbers of `Observer.validate` at `step`; None if a signal came, and it is still due."""
         # A process that stopped alone would leave the others waiting; alone, it may stop at once.
@@ -82,8 +91,8 @@ class Validation:
         )
         if numbers is None:
             return None
-        self.due = False
         self._judge(goal.means(numbers), step)
+        self.due = self.extra = False
         return numbers
 
     def _judge(self, means: dict[str, float], step: int) -> None:
@@ -91,6 +100,8 @@ class Validation:
         if missing := sorted(wanted - means.keys()):
             raise UsageError(f"{missing[0]}: the held-out pictures are too small for it (11 pixels a side)")
         self._measured = (step, {name: value for name, value in means.items() if math.isfinite(value)})
+        if self.extra:
+            return
         self.plateau.update(means["l1"])
         score = goal.score(self.options.best_metric, means)
         self._stalled = 0 if score < self._record else self._stalled + 1  # NaN is no progress
@@ -112,6 +123,7 @@ class Validation:
         return {
             "plateau": self.plateau.state(),
             "validation_due": self.due,
+            "validation_extra": self.extra,
             "measured": list(self._measured) if self._measured else None,
             "best_by": self.options.best_metric,
             "best_metric": self._best,
@@ -123,7 +135,7 @@ class Validation:
     def load_state(self, state: dict[str, Any]) -> None:
         """Raises `UsageError` if the best was chosen by another metric so far."""
         self.plateau.load_state(state["plateau"])
-        self.due = state["validation_due"]
+        self.due, self.extra = state["validation_due"], state.get("validation_extra", False)
         if measured := state.get("measured"):
             step, metrics = measured  # before there was a choice, the mean L1 alone
             self._measured = (step, metrics if isinstance(metrics, dict) else {"l1": metrics})

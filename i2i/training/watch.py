@@ -26,7 +26,8 @@ class Watch:
     """The spells of one run. An ailment is told when it is first seen, and is over after `QUIET` steps without it.
 
     Pictures are looked at from step `FIRST_LOOK` on, for before that a generator's outputs are all alike: those of
-    the sample grids, and at the steps `EARLY_LOOKS` the same without a grid. What a loss is goes by its name: a
+    the sample grids, and at the steps `EARLY_LOOKS` the same without a grid. That outputs equal inputs is told from
+    the last of those on, for a generator may begin so and move away. What a loss is goes by its name: a
     discriminator's begins with the name of its network, penalties say so, and adversarial losses of a generator
     have `gan` in theirs.
     """
@@ -116,6 +117,8 @@ class Watch:
             return
         seen = self._translations(rows)
         for name, detect in picture_health.PICTURE_DETECTORS.items():
+            if name == picture_health.SAME and step < EARLY_LOOKS[-1]:
+                continue
             self._tell(step, name, "; ".join(filter(None, map(detect, seen))) or None)
 
     def _translations(self, rows: Sequence[Mapping[str, Tensor]]) -> list[picture_health.Translation]:

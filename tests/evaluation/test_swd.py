@@ -11,6 +11,7 @@ from i2i.evaluation.sliced_wasserstein import (
     laplacian_pyramid,
     levels_of,
     normalised,
+    patch_count,
     sliced_wasserstein,
     swd,
 )
@@ -94,3 +95,64 @@ def test_sets_that_cannot_be_compared() -> None:
         swd([], pictures(2))
     with pytest.raises(ValueError, match="16, 16"):
         swd(pictures(2), pictures(2, size=16))
+
+
+def test_the_number_from_its_protocol_alone() -> None:
+    """512 directions, patches drawn as documented, each set normalised, 10³ times the mean over levels and seeds."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    taps = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+
+    def blurred(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return ndimage.convolve(x, np.outer(taps, taps)[None], mode="mirror")
+
+    def bands(picture: torch.Tensor) -> list[np.ndarray[Any, Any]]:
+        image = picture.double().numpy()
+        smaller = blurred(image)[:, ::2, ::2]
+        spread = np.zeros_like(image)
+        spread[:, ::2, ::2] = smaller
+        return [image - 4 * blurred(spread), smaller]
+
+    def drawn(pictures: list[torch.Tensor], count: int, seed: int) -> list[np.ndarray[Any, Any]]:
+        generator, found = torch.Generator().manual_seed(seed), [[], []]
+        for i, picture in enumerate(pictures):
+            some = (i + 1) * count // len(pictures) - i * count // len(pictures)
+            for level, band in enumerate(bands(picture)):
+                rows, columns = (
+                    torch.randint(band.shape[1] - 6, (some, 1, 1), generator=generator).flatten().tolist()
+                    for _ in range(2)
+                )
+                found[level] += [band[:, r : r + 7, c : c + 7] for r, c in zip(rows, columns, strict=True)]
+        stacked = [np.stack(level) for level in found]
+        return [
+            ((x - x.mean((0, 2, 3), keepdims=True)) / x.std((0, 2, 3), keepdims=True)).reshape(count, -1)
+            for x in stacked
+        ]
+
+    a = pictures(9, seed=1)
+    b = [torch.nn.functional.avg_pool2d(p, 5, 1, 2) for p in pictures(14, seed=2, offset=1.0)]
+    values = []
+    for seed in (3, 4):
+        directions = torch.randn(512, 147, generator=torch.Generator().manual_seed(seed)).double().numpy()
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        for x, y in zip(drawn(a, 9 * 128, 2 * seed), drawn(b, 9 * 128, 2 * seed + 1), strict=True):
+            values.append(np.abs(np.sort(x @ directions.T, axis=0) - np.sort(y @ directions.T, axis=0)).mean())
+    found = swd(a, b, seeds=(3, 4))
+    assert found.patches == 1152 and found.mean == pytest.approx(1000 * np.mean(values), rel=1e-4)
+    assert found.levels[16] == pytest.approx(1000 * np.mean(values[1::2]), rel=1e-4)
+
+
+def test_how_many_patches() -> None:
+    assert patch_count(60, 240) == 7680 and patch_count(513, 240, 751) == 30720
+    assert patch_count(512, 512) == patch_count(700, 6000) == 65536
+    few = pictures(2)
+    assert swd(few, few, (0,), patches=300).patches == 300
+
+
+def test_flat_pictures_have_no_noise_to_compare() -> None:
+    """What is left of one colour in a band-pass level is rounding, and must not be blown up."""
+    noise = torch.randn(300, 3 * 49, generator=torch.Generator().manual_seed(0))
+    assert not normalised(0.1 + 1e-6 * noise, 3).any()
+    assert normalised(0.1 + 1e-3 * noise, 3).std() == pytest.approx(1, abs=1e-3)
+    flat = [torch.full((3, 32, 32), 0.1)] * 3
+    assert swd(flat, flat, seeds=(0,)).mean == 0
+    assert 0 < swd(flat, pictures(3), seeds=(0,)).mean < 1000

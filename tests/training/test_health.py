@@ -91,15 +91,15 @@ def test_a_learning_rate_that_breaks_the_generator(tmp_path: Path, monkeypatch: 
     assert "shows the same for 4 different inputs" in lines[0]["text"]
 
 
-@pytest.mark.parametrize(("sign", "name"), [(1, picture_health.SAME), (-1, picture_health.INVERTED)])
-def test_generators_that_start_as_identity_or_its_negative(
-    sign: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("sign", "steps", "name"), [(1, 200, picture_health.SAME), (-1, 50, picture_health.INVERTED)])
+def test_generators_that_are_the_identity_or_its_negative(
+    sign: int, steps: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Either satisfies the cycle loss; both directions are named."""
     forward = ResnetGenerator.forward
     monkeypatch.setattr(ResnetGenerator, "forward", lambda self, x: sign * x + 0.02 * forward(self, x))
-    lines = cyclegan(tmp_path / "run", steps=50)
-    assert names(lines) == [name]
+    lines = cyclegan(tmp_path / "run", steps=steps, lr=2e-4)
+    assert names(lines) == [name] and lines[0]["step"] == steps
     assert "fake_A" in lines[0]["text"] and "fake_B" in lines[0]["text"]
 
 
@@ -158,6 +158,19 @@ def test_detectors_of_pictures() -> None:
     assert picture_health.one_output(picture_health.Translation("fake_B", PICTURES[:1], OTHERS[:1])) is None, (
         "there is but one input"
     )
+
+
+@pytest.mark.parametrize(("correlation", "named"), [(-0.3, False), (-0.45, False), (-0.55, True), (-0.9, True)])
+def test_light_may_become_dark_here_and_there(correlation: float, named: bool) -> None:
+    inputs, outputs = [], []
+    for seed in range(3):
+        x, y = torch.randn(2, 32 * 32, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        x, y = x - x.mean(), y - y.mean()
+        y = y - (x @ y) / (x @ x) * x
+        mixed = correlation * x / x.norm() + math.sqrt(1 - correlation**2) * y / y.norm()
+        inputs.append((0.2 * x).reshape(1, 32, 32))
+        outputs.append((3 * mixed).reshape(1, 32, 32))
+    assert seen(outputs, inputs=inputs) == ({picture_health.INVERTED} if named else set())
 
 
 def masks(*sizes: int) -> list[Tensor]:
@@ -225,6 +238,46 @@ def test_losses_that_have_fallen_once_may_be_flat() -> None:
     assert health.NotLearning(learnt=True).complaint() is None
 
 
+def watched(levels: dict[str, list[float]]) -> list[str]:
+    """What is said of losses that take these values."""
+    detector, said = health.NotLearning(), []
+    for values in zip(*levels.values(), strict=True):
+        detector.observe(dict(zip(levels, values, strict=True)))
+        if complaint := detector.complaint():
+            said.append(complaint)
+    return said
+
+
+def test_a_spike_at_the_start_hides_no_fall() -> None:
+    """Nor does it make one of losses that stand still."""
+    fall = [1.0 if step < 20 else max(0.05, 1 - (step - 20) / 60) for step in range(200)]
+    for spike in (40.0, 1000.0):
+        levels = [(spike if step in (2, 3, 4) else 10.0) * left for step, left in enumerate(fall)]
+        assert watched({"cycle_A": levels}) == []
+        still = [spike if step in (2, 3, 4) else 10.0 + step % 3 for step in range(200)]
+        assert watched({"cycle_A": still}) != []
+
+
+def test_losses_that_have_nowhere_to_fall() -> None:
+    """Those of a generator that starts as the identity, whether they stay so or rise."""
+    for end in (0.05, 0.1, 3.0):
+        levels = [0.1 + (end - 0.1) * step / 200 for step in range(200)]
+        assert watched({"cycle_A": levels, "cycle_B": levels, "identity_A": levels}) == []
+
+
+def test_what_is_said_of_losses_is_true() -> None:
+    still, noise = [5.0 + 0.1 * (step % 3) for step in range(160)], np.random.default_rng(1)
+    assert "are what they were at the start (cycle_A 100% of the start)" in watched({"cycle_A": still})[0]
+    risen = [level * (1 + step / 400) for step, level in enumerate(still)]
+    assert "have not fallen (" in watched({"cycle_A": risen})[0]
+    loose = [level * (0.88 if step > 80 else 1) * math.exp(0.5 * noise.standard_normal())
+             for step, level in enumerate(still)]  # fmt: skip
+    for said in watched({"cycle_A": loose}):
+        share = int(said.partition("cycle_A ")[2].partition("%")[0])
+        assert share >= 70 and ("fallen by no more" in said) == (share < 95), said
+    assert watched({"cycle_A": loose})
+
+
 @pytest.mark.parametrize("learns", [False, True])
 @pytest.mark.parametrize("spread", [0.05, 0.2, 0.35])
 def test_each_picture_has_a_loss_of_its_own(learns: bool, spread: float) -> None:
@@ -257,7 +310,7 @@ def build(name: str) -> Algorithm:
     cls = ALGORITHMS[name]
     module = __import__(cls.__module__, fromlist=["_"])
     kind = next(value for key, value in vars(module).items() if key == f"{cls.__name__}Options")
-    return cls(kind(ngf=4, ndf=4, generator="unet_32", discriminator="patchgan_16"))  # type: ignore[call-arg]
+    return cls(kind(ngf=4, ndf=4, generator="resnet_4blocks", discriminator="patchgan_16"))  # type: ignore[call-arg]
 
 
 def watching(algorithm: Algorithm, play: step.TrainingStep, folder: Path) -> Watch:
@@ -274,6 +327,17 @@ def test_a_spell_is_told_once_and_its_end(tmp_path: Path, capsys: pytest.Capture
     assert said == ["health, step 1: flat crops: so it is", "health, step 299: flat crops: no longer, since step 199"]
     watch.summary(500)
     assert capsys.readouterr().err == "health of this training: flat crops from step 1 to 199\n"
+
+
+def test_a_generator_may_begin_as_the_identity(tmp_path: Path) -> None:
+    algorithm = build("cyclegan")
+    watch = watching(algorithm, step.TrainingStep(algorithm, TrainingOptions(), Processes("cpu")), tmp_path)
+    rows = [{"real_A": x, "fake_B": x, "real_B": y, "fake_A": y} for x, y in zip(PICTURES, OTHERS, strict=True)]
+    for number in (1, 50, 100, 199):
+        watch.look(number, rows)
+        assert watch.log.ailments == []
+    watch.look(200, rows)
+    assert watch.log.ailments == [picture_health.SAME]
 
 
 def test_the_live_line_names_what_is_wrong() -> None:

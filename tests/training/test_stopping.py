@@ -82,11 +82,19 @@ def test_conditions_that_are_none(text: str, message: str) -> None:
             {"stop_patience": 3, "validate_every": 0},
             "stop_patience = 3: follows the validation, but validate_every = 0",
         ),
+        (
+            {"stop_when": "ssim>=0.6", "validate_every": 5},
+            r"stop_when = 'ssim>=0.6': the first validation comes after \d+ images \(5 epochs\), and the run ends ",
+        ),
+        (
+            {"stop_patience": 3, "validate_every": 5, "max_steps": None, "n_epochs": 2, "n_epochs_decay": 1},
+            r"stop_patience = 3: the first validation .* lower --validate-every",
+        ),
         ({"best_metric": "fid"}, "best_metric = 'fid': .*'l1', 'psnr' or 'ssim'"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_starts(options: dict[str, Any], message: str, tmp_path: Path) -> None:
-    given = Pix2PixRun(run=tmp_path / "run", data=Path("toy"), max_steps=2, **options)
+    given = Pix2PixRun(run=tmp_path / "run", data=Path("toy"), **{"max_steps": 2, **options})
     with pytest.raises(UsageError, match=message):
         train(Pix2Pix, checked(given))
     assert not (tmp_path / "run").exists()
@@ -101,12 +109,34 @@ def test_best_and_last(data: Path, tmp_path: Path) -> None:
     assert best != max(scores), "after the jump of the learning rate it gets worse"
     kept, last = (read_info(folder / f"a2b{suffix}.safetensors").training for suffix in ("-best", ""))
     assert (kept.steps, last.steps) == (best, 11)
-    assert kept.metrics["psnr"] == pytest.approx(scores[best]) and last.metrics == {}
+    assert kept.metrics["psnr"] == pytest.approx(scores[best])
+    assert last.metrics["psnr"] == pytest.approx(scores[11]), "measured at the end, though no epoch ends there"
     assert States(folder).best() == best
 
     child = start("pix2pix", folder, f"--data {data} {OPTIONS} --max-steps 11")
     assert child.wait() == 2
     assert "this run has chosen its best by 'psnr' so far" in child.said()
+
+
+@pytest.mark.promise("R1")
+def test_a_run_is_measured_at_its_end(data: Path, tmp_path: Path) -> None:
+    """The best is kept of runs that end before a validation is due; one that is made longer goes on as if not."""
+    folder, options = tmp_path / "run", f"--data {data} {OPTIONS} --validate-every 5 --lr-policy plateau --patience 0"
+    run("pix2pix", folder, f"{options} --max-steps 4")
+    assert list(measured(folder, "l1")) == [4]
+    assert read_info(folder / "a2b-best.safetensors").training.steps == 4
+    run("pix2pix", folder, f"{options} --max-steps 16")
+    assert list(measured(folder, "l1")) == [4, 15, 16]
+    undisturbed = tmp_path / "straight"
+    run("pix2pix", undisturbed, f"{options} --max-steps 16")
+    assert list(measured(undisturbed, "l1")) == [15, 16]
+    last, straight = (
+        [line["losses"] for line in lines(path, "step")] for path in (folder, undisturbed)
+    )  # of which a learning rate that fell would make others
+    assert last == straight
+
+    run("pix2pix", tmp_path / "none", f"{options} --validate-every 0 --max-steps 4 --lr-policy linear")
+    assert measured(tmp_path / "none", "l1") == {}
 
 
 def test_the_first_best_binds_a_run_to_its_metric(data: Path, tmp_path: Path) -> None:
@@ -131,7 +161,7 @@ def test_the_first_best_binds_a_run_to_its_metric(data: Path, tmp_path: Path) ->
 def test_the_best_model_needs_no_state_of_its_own(fault: Any, lost: bool, data: Path, tmp_path: Path) -> None:
     """What cannot be saved beside it costs it nothing, and a worse one does not take its place."""
     folder = tmp_path / "run"
-    child = run("pix2pix", folder, f"--data {data} {OPTIONS} --max-steps 7", Distances((0.15, 0.17)), fault)
+    child = run("pix2pix", folder, f"--data {data} {OPTIONS} --max-steps 7", Distances((0.15, 0.17, 0.19)), fault)
     assert read_info(folder / "a2b-best.safetensors").training.steps == (6 if lost else 3)
     assert child.said().count("(the best l1 so far)") == (2 if lost else 1)
 

@@ -64,10 +64,12 @@ class Cells:
 
 def layout_of(config: Mapping[str, Any]) -> Layout | None:
     """The layout that the algorithm of a configuration has, known by its options; None for another."""
+    a, b = (str(config.get(f"domain_{side}") or side.upper()) for side in "ab")
+    if config.get("direction") == "b2a":  # the algorithm's A is then the data's B
+        a, b = b, a
+    if "lambda_NCE_A" in config:
+        return Layout((a, f"{a} → {b}", b, f"{b} → {b}"), ((0, 1), (2, 3)))
     if "lambda_cycle_A" in config:
-        a, b = (str(config.get(f"domain_{side}") or side.upper()) for side in "ab")
-        if config.get("direction") == "b2a":  # the algorithm's A is then the data's B
-            a, b = b, a
         return Layout((a, f"{a} → {b}", f"{a} → {b} → {a}", b, f"{b} → {a}", f"{b} → {a} → {b}"), ((0, 1), (3, 4)))
     if "lambda_L1" in config:
         return Layout(("input", "output", "target"), ((0, 1), (2, 1)))

@@ -1,0 +1,71 @@
+"""Which metrics apply to what is measured, and why the others do not."""
+
+from collections.abc import Mapping, Sequence
+
+from i2i.errors import UsageError
+from i2i.evaluation.options import CONTENT, LABELS, PAIRED, SETS, EvaluationOptions
+from i2i.evaluation.pictures import PictureFiles
+from i2i.evaluation.tasks import Task
+
+Unfit = Mapping[str, str]  # metric → why it does not apply
+INDICES = "class indices, which are no intensities, are compared by the metrics of labels alone"
+NO_PALETTE = "needs --palette, the colours of the classes"
+
+
+def of_folders(made: PictureFiles, expected: PictureFiles, options: EvaluationOptions) -> dict[str, str]:
+    """Of two folders: pairs, or sets where `unpaired`."""
+    unfit = dict.fromkeys(CONTENT, "compares outputs with what a model was given, and two folders have no model")
+    if options.unpaired:
+        return unfit | dict.fromkeys([*PAIRED, *LABELS], "compares pairs, and --unpaired compares sets")
+    if not options.palette:
+        return unfit | dict.fromkeys(LABELS, NO_PALETTE)
+    if hold_indices(made, expected):
+        unfit |= dict.fromkeys([*PAIRED, *SETS], INDICES)
+    return unfit
+
+
+def of_model(task: Task, goes_back: bool, no_labels: str, options: EvaluationOptions) -> dict[str, str]:
+    """Of a model on the pictures of a task; `no_labels` says why its outputs are not scored as labels, or is empty."""
+    unfit: dict[str, str] = {}
+    if task.expected is None:
+        unfit |= dict.fromkeys(PAIRED, f"needs pairs, and {task.where} has none")
+    if task.reference is None:
+        others = [name for name in SETS if name != "diversity"]
+        unfit |= dict.fromkeys(others, "needs the set that outputs should be like: --reference FOLDER")
+    if not goes_back:
+        unfit["cycle_error"] = "needs the model that goes back: --back MODEL"
+    if no_labels:
+        unfit |= dict.fromkeys(LABELS, no_labels)
+    if options.palette and task.expected is not None and hold_indices(PictureFiles(task.expected)):
+        unfit |= dict.fromkeys([*PAIRED, *SETS], INDICES)
+    if options.palette and hold_indices(PictureFiles(task.inputs)):
+        unfit |= dict.fromkeys(CONTENT, INDICES)
+    return unfit
+
+
+def hold_indices(*sets: PictureFiles) -> bool:
+    """Whether one of the sets of labels holds class indices: pictures of one channel, told from the first."""
+    return any(files.pixels(0).shape[2] == 1 for files in sets)
+
+
+def check(options: EvaluationOptions, rows: Sequence[Unfit]) -> None:
+    """Raises `UsageError` for each metric asked for by name that applies to none of the rows.
+
+    So it does for a palette with which nothing can be scored, and if nothing at all is left.
+    """
+    lost = [name for name in options.metrics if all(name in unfit for unfit in rows)]
+    if lost:
+        raise UsageError("metrics: " + "; ".join(f"{name} {rows[0][name]}" for name in lost))
+    if options.palette and all(unfit.get(name) for unfit in rows for name in LABELS):
+        raise UsageError(f"palette: nothing can be scored with it: pixel_accuracy {rows[0][LABELS[0]]}")
+
+
+def notes(row: str, unfit: Unfit, options: EvaluationOptions) -> list[str]:
+    """What is to be said of metrics that do not apply to one row: of those that the user has reason to expect."""
+    if options.metrics:
+        expected = {name: reason for name, reason in unfit.items() if name in options.metrics}
+    else:
+        labels = LABELS if options.palette else ()
+        expected = {name: reason for name, reason in unfit.items() if reason == INDICES or name in labels}
+    reasons = list(dict.fromkeys(expected.values()))
+    return [f"{row}: {', '.join(n for n, r in expected.items() if r == reason)}: {reason}" for reason in reasons]

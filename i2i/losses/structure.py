@@ -1,0 +1,43 @@
+"""What a translation keeps of its input: contrast and structure of the luminance, whatever becomes of the colours."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_WINDOW, _SIGMA = 11, 1.5
+_C2 = 0.03**2
+
+
+def luminance(images: Tensor) -> Tensor:
+    """(N, 3, H, W) or (N, 1, H, W) as (N, 1, H, W): Rec. 601 luma, 0.299 R + 0.587 G + 0.114 B.
+
+    Raises `ValueError` for another number of channels.
+    """
+    if images.shape[1] == 1:
+        return images
+    if images.shape[1] != 3:
+        raise ValueError(f"images of {images.shape[1]} channels have no luminance")
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=images.dtype, device=images.device)
+    return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
+
+
+def structure_loss(made: Tensor, source: Tensor) -> Tensor:
+    """1 - c·s of the luminances, a scalar from 0 to 2: contrast and structure of SSIM (Wang et al. 2004, Eq. 9, 10)
+    in an 11-pixel Gaussian window, without its comparison of brightness.
+
+    (N, 1 or 3, H, W) in [-1, 1], H and W at least 11. Computed in float32 also under autocast.
+    """
+    with torch.autocast(made.device.type, enabled=False):
+        x, y = ((luminance(images.float()) + 1) / 2 for images in (made, source))
+        places = torch.arange(_WINDOW, device=x.device, dtype=x.dtype) - _WINDOW // 2
+        row = torch.exp(-places.square() / (2 * _SIGMA**2))
+        row = row / row.sum()
+
+        def smoothed(values: Tensor) -> Tensor:
+            return F.conv2d(F.conv2d(values, row[None, None, None]), row[None, None, :, None])
+
+        moments = smoothed(torch.cat([x, y, x * x, y * y, x * y]))
+        mean_x, mean_y, xx, yy, xy = moments.chunk(5)
+        covariance = xy - mean_x * mean_y
+        variances = (xx - mean_x.square()) + (yy - mean_y.square())
+        return 1 - ((2 * covariance + _C2) / (variances + _C2)).mean()
