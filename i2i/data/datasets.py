@@ -8,6 +8,7 @@ evenly however different their sizes.
 
 import os
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -16,13 +17,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from i2i import images
 from i2i.data import cache, folders
+from i2i.data.cache import Part, Source
 from i2i.data.check import check
 from i2i.data.folders import PairRecord
 from i2i.data.options import DataOptions as DataOptions
 from i2i.data.options import check_sizes as check_sizes
 from i2i.data.pair import ImagePair, ImagePairs
+from i2i.data.slots import PixelPair
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.images import Pixels
 
@@ -63,6 +65,23 @@ class _Images(ImagePairs):
         place = (place + further) % count
         return int(_permutation(self.options.seed, tag, epoch, count)[place]) if self.train else place
 
+    def __getitem__(self, t: int) -> ImagePair:
+        return self.pixels(t).tensors()
+
+    @abstractmethod
+    def pixels(self, t: int) -> PixelPair:
+        """Sample t before it becomes tensors, which is a quarter of the bytes to send from process to process."""
+
+    @abstractmethod
+    def sources(self) -> list[Source]:
+        """Every picture of the set, as a cache knows it."""
+
+    def _resized(self, source: Source) -> cache.Resized:
+        """The picture before crop and flip."""
+        resized = cache.load(source, self.transform, self.options.cache)
+        self.transform.check(*resized.size)
+        return resized
+
     def _look(self, t: int, tag: int) -> int:
         """The seed of crop and flip of sample t."""
         return int(np.random.SeedSequence((self.options.seed, tag, t)).generate_state(1)[0])
@@ -82,9 +101,8 @@ class _Images(ImagePairs):
                 raise InputError(f"{_name(record)}: {error}") from None
         raise InputError(f"none of {len(records)} pictures can be read, the last one was {skipped[-1]}")
 
-    def _pair(self, a: Pixels, b: Pixels, skipped: tuple[str, ...]) -> ImagePair:
-        pair = ImagePair(images.to_tensor(a), images.to_tensor(b), skipped)
-        return pair if self.options.direction == "a2b" else pair.swapped()
+    def _directed(self, a: Pixels, b: Pixels, skipped: Names) -> PixelPair:
+        return PixelPair(a, b, skipped) if self.options.direction == "a2b" else PixelPair(b, a, skipped)
 
 
 class PairedImages(_Images):
@@ -110,27 +128,25 @@ class PairedImages(_Images):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, t: int) -> ImagePair:
-        seed = self._look(t, _TAG_LOOK_A)
+    def pixels(self, t: int) -> PixelPair:
+        (a, b), skipped = self._first_whole(t, self.records, _TAG_ORDER_A, self._load)
+        a, b = self.transform.augment(self._look(t, _TAG_LOOK_A), a, b)
+        return self._directed(a, b, skipped)
 
-        def sample(record: PairRecord) -> tuple[Pixels, Pixels]:
-            a, b = self.transform(seed, *self._load(record))
-            assert b is not None
-            return a, b
+    def sources(self) -> list[Source]:
+        return [source for record in self.records for source in self._sources(record)]
 
-        (a, b), skipped = self._first_whole(t, self.records, _TAG_ORDER_A, sample)
-        return self._pair(a, b, skipped)
+    def _sources(self, record: PairRecord) -> tuple[Source, Source]:
+        parts: tuple[Part, Part] = ("left", "right") if record.b is None else ("whole", "whole")
+        return (
+            Source(record.a, self.options.channels_a, parts[0]),
+            Source(record.b or record.a, self.options.channels_b, parts[1]),
+        )
 
     def _load(self, record: PairRecord) -> tuple[Pixels, Pixels]:
-        channels_a, channels_b = self.options.channels_a, self.options.channels_b
-        a = cache.load(record.a, channels_a, self.options.cache)
-        if record.b is not None:
-            return a, cache.load(record.b, channels_b, self.options.cache)
-        b = a if channels_a == channels_b else cache.load(record.a, channels_b, self.options.cache)
-        half, odd = divmod(a.shape[1], 2)
-        if odd:
-            raise InputError(f"odd width {a.shape[1]}; A and B side by side have equal widths")
-        return a[:, :half], b[:, half:]
+        a, b = (self._resized(source) for source in self._sources(record))
+        self.transform.check_pair(a.size, b.size)
+        return a.pixels, b.pixels
 
     def names(self, t: int) -> str:
         """The file or files of sample t."""
@@ -161,19 +177,21 @@ class UnpairedImages(_Images):
     def __len__(self) -> int:
         return max(len(self.paths_a), len(self.paths_b))
 
-    def __getitem__(self, t: int) -> ImagePair:
+    def pixels(self, t: int) -> PixelPair:
         a, skipped_a = self._single(t, self.paths_a, self.options.channels_a, _TAG_ORDER_A, _TAG_LOOK_A)
         b, skipped_b = self._single(t, self.paths_b, self.options.channels_b, _TAG_ORDER_B, _TAG_LOOK_B)
-        return self._pair(a, b, skipped_a + skipped_b)
+        return self._directed(a, b, skipped_a + skipped_b)
 
     def _single(self, t: int, paths: list[Path], channels: int, order: int, look: int) -> tuple[Pixels, Names]:
-        seed = self._look(t, look)
-        return self._first_whole(
-            t,
-            paths,
-            order,
-            lambda path: self.transform(seed, cache.load(path, channels, self.options.cache))[0],
-        )
+        def load(path: Path) -> Pixels:
+            return self._resized(Source(path, channels)).pixels
+
+        pixels, skipped = self._first_whole(t, paths, order, load)
+        return self.transform.augment(self._look(t, look), pixels)[0], skipped
+
+    def sources(self) -> list[Source]:
+        sides = (self.paths_a, self.options.channels_a), (self.paths_b, self.options.channels_b)
+        return [Source(path, channels) for paths, channels in sides for path in paths]
 
     def names(self, t: int) -> str:
         """The files of sample t."""
@@ -192,7 +210,10 @@ def open_datasets(options: DataOptions, paired: bool, multiple: int = 1, minimum
         raise UsageError("data: missing; give a folder, a CSV file of pairs, or `toy`")
     if options.data == TOY and not TOY.exists():
         return _toys(options, paired, multiple, minimum)
-    return (_paired if paired else _unpaired)(options, options.data, multiple, minimum)
+    found = (_paired if paired else _unpaired)(options, options.data, multiple, minimum)
+    if options.cache is not None:
+        _prepare_cache(options.cache, [found.train, found.validation])
+    return found
 
 
 def _paired(options: DataOptions, data: Path, multiple: int, minimum: int) -> Datasets:
@@ -227,12 +248,21 @@ def _check(options: DataOptions, records: Sequence[Path | PairRecord], transform
 
 
 def _announce(left_out: list[str]) -> None:
+    _say(*(f"left out: {line}" for line in folders.first_lines(left_out)))
+
+
+def _prepare_cache(folder: Path, datasets: Sequence[ImagePairs | None]) -> None:
+    wanted = [(source, d.transform) for d in datasets if isinstance(d, _Images) for source in d.sources()]
+    _say(cache.prepare(wanted, folder))
+
+
+def _say(*lines: str) -> None:
     from i2i.cli import printable
 
     if os.environ.get("RANK", "0") != "0":  # of several processes under torchrun the first one speaks
         return
-    for line in folders.first_lines(left_out):
-        print(f"i2i: left out: {printable(line)}", file=sys.stderr, flush=True)
+    for line in lines:
+        print(f"i2i: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def _toys(options: DataOptions, paired: bool, multiple: int, minimum: int) -> Datasets:

@@ -5,21 +5,29 @@ so that W processes together see what one process with W B sees.
 """
 
 import contextlib
+import math
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from i2i.data.pair import ImagePair
+from i2i.data.slots import PixelPair, Slot, Slots
 from i2i.errors import I2IError, UsageError
 
 MAX_RESTARTS = 3
 _GRACE_SECONDS = 10
-# how torch begins its message about a worker that was killed, and about its thread that pins memory, which ends
-# when it cannot fetch a batch of such a worker
-_KILLED = ("DataLoader worker (pid", "Pin memory thread exited")
+_MEASURE_SECONDS, _MEASURE_BATCHES = 0.3, 10
+_LITTLE = 0.05
+_AHEAD = 2  # batches that each worker prepares in advance
+# how torch begins its message about a worker that was killed
+_KILLED = "DataLoader worker (pid"
 # how it begins the message of an exception that a worker raised
 _RAISED = "Caught "
 
@@ -29,7 +37,7 @@ def batches(
     start: int,
     stop: int,
     batch_size: int,
-    workers: int,
+    workers: int | Literal["auto"],
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
@@ -38,11 +46,14 @@ def batches(
 
     `dataset[t]` is a sample for every t >= 0. Each batch is an `ImagePair` of (batch_size, C, H, W); a last
     one that would be short is completed with the samples that follow. The global random state is not touched.
+    With `auto` the number of workers is that of `measured_workers`; it changes no batch.
     A worker that is killed is replaced and its batches prepared again; after three times at one batch
     `I2IError` is raised. An `I2IError` of the data set, such as `InputError` for a damaged picture, arrives as
     it was raised; `UsageError` says that the pictures of a batch differ in size.
     """
     stride = batch_size * world_size
+    if workers == "auto":
+        workers = measured_workers(dataset, start, stop, batch_size, accelerator=pin_memory)
     next_batch = start + rank * batch_size
     end = next_batch + max(0, stop - start)
     deaths = 0
@@ -62,6 +73,34 @@ def batches(
                 raise I2IError(f"a data worker was killed {deaths} times at the samples {near}: {error}") from None
 
 
+def measured_workers(dataset: Dataset[ImagePair], start: int, stop: int, batch_size: int, accelerator: bool) -> int:
+    """How many workers keep up with a training, from the time that batches take here and now.
+
+    0 if that is below a twentieth of the shortest step to be expected, which is a fiftieth of a second before an
+    accelerator and a quarter before a CPU; else enough for two batches in such a step, as far as there are cores.
+    """
+    step = 0.02 if accelerator else 0.25
+    first, *others = _timed(dataset, range(start, stop, batch_size), batch_size)
+    seconds = min(others, default=first)  # the first one also imports and warms up
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    here = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return 0 if seconds < _LITTLE * step else min(here, math.ceil(2 * seconds / step))
+
+
+def _timed(dataset: Dataset[ImagePair], firsts: range, batch_size: int) -> list[float]:
+    """Seconds of a few batches, up to `_MEASURE_SECONDS` together."""
+    seconds: list[float] = []
+    for first in firsts[:_MEASURE_BATCHES]:
+        began = time.perf_counter()
+        with contextlib.suppress(I2IError):  # it comes again when it is due
+            for t in range(first, first + batch_size):
+                dataset[t]
+        seconds.append(time.perf_counter() - began)
+        if sum(seconds) > _MEASURE_SECONDS:
+            break
+    return seconds or [0.0]
+
+
 class _WorkerKilled(Exception):
     """A worker ended without a word; `samples` are those that the workers were at."""
 
@@ -75,16 +114,17 @@ def _prepare(
 ) -> Iterator[ImagePair | I2IError]:
     # an own generator: the DataLoader would draw its base seed from the global one
     generator = torch.Generator().manual_seed(0)
-    samples = _ErrorsAsValues(dataset, workers)
+    slots = Slots.of(dataset, firsts, batch_size, _AHEAD * workers + 1) if workers else None
+    samples = _Samples(dataset, workers, firsts, slots)
     with _sigchld_restored():
         iterator = iter(
             DataLoader(
                 samples,
                 batch_sampler=_Order(firsts, batch_size),
-                collate_fn=_collate,
+                collate_fn=_as_it_is,
                 num_workers=workers,
+                prefetch_factor=_AHEAD if workers else None,
                 worker_init_fn=_start_worker,
-                pin_memory=pin_memory,
                 generator=generator,
             )
         )
@@ -97,7 +137,10 @@ def _prepare(
             if workers and _says_killed(error):
                 raise _WorkerKilled(str(error), samples.current()) from None
             raise
-        yield batch
+        if isinstance(batch, Slot):
+            assert slots is not None
+            batch = slots.batch(batch)
+        yield batch.pin_memory() if pin_memory and isinstance(batch, ImagePair) else batch
 
 
 def _says_killed(error: Exception) -> bool:
@@ -126,11 +169,15 @@ def _sigchld_restored() -> Iterator[None]:
     signal.signal(signal.SIGCHLD, previous if previous is not None else signal.SIG_DFL)
 
 
-class _ErrorsAsValues(Dataset[ImagePair | I2IError]):
-    """A worker's exceptions reach the parent rewritten as tracebacks; its values arrive as they are."""
+class _Samples(Dataset[ImagePair | I2IError]):
+    """Whole batches, in a slot of shared memory where they fit one.
 
-    def __init__(self, dataset: Dataset[ImagePair], workers: int) -> None:
-        self.dataset = dataset
+    A worker's exceptions reach the parent rewritten as tracebacks; its values arrive as they are.
+    """
+
+    def __init__(self, dataset: Dataset[ImagePair], workers: int, firsts: range, slots: Slots | None) -> None:
+        self.dataset, self.firsts, self.slots = dataset, firsts, slots
+        self._worker = 0
         # in shared memory, so that the parent sees what a killed worker was at
         self._at = torch.full((max(1, workers),), -1, dtype=torch.int64).share_memory_()
 
@@ -138,14 +185,27 @@ class _ErrorsAsValues(Dataset[ImagePair | I2IError]):
         """The sample that each worker was at last."""
         return sorted(int(t) for t in self._at if t >= 0)
 
-    def __getitem__(self, t: int) -> ImagePair | I2IError:
+    def __getitems__(self, batch: list[int]) -> ImagePair | Slot | I2IError:
+        """The DataLoader asks for the samples of a batch at once."""
         worker = get_worker_info()
-        if worker is not None:
-            self._at[worker.id] = t
+        self._worker = worker.id if worker else 0
         try:
-            return self.dataset[t]
+            if self.slots is None:
+                return _collate([self._sample(t) for t in batch])
+            pairs = [self._pixels(t) for t in batch]
+            slot = self.slots.fill(self.firsts.index(batch[0]), pairs)
+            return slot or _collate([pair.tensors() for pair in pairs])
         except I2IError as error:
             return error.with_traceback(None)
+
+    def _sample(self, t: int) -> ImagePair:
+        self._at[self._worker] = t
+        return self.dataset[t]
+
+    def _pixels(self, t: int) -> PixelPair:
+        self._at[self._worker] = t
+        pair: PixelPair = getattr(self.dataset, "pixels")(t)  # noqa: B009 - where there are slots it has them
+        return pair
 
 
 class _Order:
@@ -161,21 +221,24 @@ class _Order:
         return len(self.firsts)
 
 
-def _collate(samples: Sequence[ImagePair | I2IError]) -> ImagePair | I2IError:
-    whole: list[ImagePair] = []
-    for sample in samples:
-        if isinstance(sample, I2IError):
-            return sample
-        whole.append(sample)
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _collate(samples: Sequence[ImagePair]) -> ImagePair:
     for side in ("a", "b"):
-        shapes = {tuple(getattr(sample, side).shape) for sample in whole}
+        shapes = {tuple(getattr(sample, side).shape) for sample in samples}
         if len(shapes) > 1:
-            return UsageError(
+            raise UsageError(
                 f"pictures of different sizes in one batch: {sorted(shapes)}; "
                 "use batch_size = 1 or a preprocess that crops"
             )
-    skipped = tuple(name for sample in whole for name in sample.skipped)
-    return ImagePair(torch.stack([s.a for s in whole]), torch.stack([s.b for s in whole]), skipped)
+    skipped = tuple(name for sample in samples for name in sample.skipped)
+    return ImagePair(_stacked([s.a for s in samples]), _stacked([s.b for s in samples]), skipped)
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    return torch.stack(tensors) if len(tensors) > 1 else tensors[0].unsqueeze(0)
 
 
 def _start_worker(worker: int) -> None:

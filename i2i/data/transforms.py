@@ -1,11 +1,13 @@
-"""Resize, crop and flip; the only file that imports albumentations.
+"""Resize, crop and flip; the only file of the training path that imports albumentations.
 
-A pair goes through one call, so that crop and flip agree. Each call is seeded by its sample: albumentations'
-own seeding depends on the number of workers. The names are those of the reference implementation, plus
-`scale_shortside`.
+A picture first comes to size, which follows from its own size alone, so that a cache can hold the result; then
+crop and flip are drawn from the sample's seed, the same for both pictures of a pair. The names are those of the
+reference implementation, plus `scale_shortside`.
 """
 
 import os
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -17,6 +19,7 @@ from i2i.images import Pixels
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
 import cv2
+import numpy as np
 
 Preprocess = Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "none"]
 
@@ -47,20 +50,40 @@ class Transform:
 
         Raises `InputError` if the two sizes differ, or with the `complaint` about a picture that is too small.
         """
-        size = a.shape[0], a.shape[1]
-        if b is not None and b.shape[:2] != size:
-            raise InputError(f"sizes differ: {size[1]}x{size[0]} and {b.shape[1]}x{b.shape[0]}")
-        if complaint := self.complaint(*size):
+        if b is None:
+            return self.augment(seed, self.resize(a))[0], None
+        self.check_pair(a.shape, b.shape)
+        first, second = self.augment(seed, self.resize(a), self.resize(b))
+        return first, second
+
+    def resize(self, pixels: Pixels) -> Pixels:
+        """The picture as it is before crop and flip; raises `InputError` with the `complaint` about its size."""
+        size = pixels.shape[0], pixels.shape[1]
+        self.check(*size)
+        return _resizer(size, self.target(*size))(pixels)
+
+    def augment(self, seed: int, *pictures: Pixels) -> list[Pixels]:
+        """Resized pictures of one size, cropped and flipped alike; what comes back may share their memory."""
+        size = pictures[0].shape[0], pictures[0].shape[1]
+        top, left, flipped = self._look(seed, *size)
+        height, width = (self.crop_size, self.crop_size) if self._crops else size
+        crops = [picture[top : top + height, left : left + width] for picture in pictures]
+        return [_flipped(crop) for crop in crops] if flipped else crops
+
+    def check(self, height: int, width: int) -> None:
+        """Raises `InputError` with the `complaint` about a picture of that size."""
+        if complaint := self.complaint(height, width):
             raise InputError(complaint)
-        target = self._resized(*size)
-        compose = _compose(size, target, self.crop_size if self._crops else 0, self.flip, self.train)
-        compose.set_random_seed(seed)
-        done = compose(image=a) if b is None else compose(image=a, b=b)
-        return done["image"], done.get("b")
+
+    @staticmethod
+    def check_pair(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+        """Raises `InputError` if the sizes (height, width, …) of a pair's pictures differ."""
+        if a[:2] != b[:2]:
+            raise InputError(f"sizes differ: {a[1]}x{a[0]} and {b[1]}x{b[0]}")
 
     def complaint(self, height: int, width: int) -> str:
         """What is wrong with a picture of that size; empty if nothing is."""
-        target = self._resized(height, width)
+        target = self.target(height, width)
         if min(target) >= (self.crop_size if self._crops else self.minimum):
             return ""
         scaled = "" if target == (height, width) else f", scaled to {target[1]}x{target[0]}"
@@ -68,12 +91,22 @@ class Transform:
         return f"{width}x{height} pixels{scaled}: too small, a side is below {limit}"
 
     @property
-    def _crops(self) -> bool:
-        return self.preprocess not in ("scale_width", "none")
+    def resizing(self) -> str:
+        """What `resize` does, in words: two transforms of which it is equal resize every picture alike."""
+        name, load = self.preprocess, self._load
+        sizes = {
+            "resize_and_crop": f"{load}",
+            "scale_shortside": f"{load}",
+            "scale_width_and_crop": f"{load} {self.crop_size}",
+            "scale_width": f"{load} {self.multiple}",
+            "none": f"{self.multiple}",
+            "crop": "",
+        }
+        return f"{name} {sizes[name]} cv2 {cv2.__version__}"
 
-    def _resized(self, height: int, width: int) -> _Size:
+    def target(self, height: int, width: int) -> _Size:
         """(height, width) after resizing, before cropping."""
-        load = self.load_size if self.train or not self._crops else self.crop_size
+        load = self._load
         if self.preprocess == "resize_and_crop":
             return load, load
         if self.preprocess == "scale_shortside":
@@ -86,12 +119,33 @@ class Transform:
             return self._rounded(load * height / width), self._rounded(load)
         return (height, width) if self._crops else (self._rounded(height), self._rounded(width))
 
+    @property
+    def _crops(self) -> bool:
+        return self.preprocess not in ("scale_width", "none")
+
+    @property
+    def _load(self) -> int:
+        return self.load_size if self.train or not self._crops else self.crop_size
+
     def _rounded(self, side: float) -> int:
         return max(1, round(side / self.multiple)) * self.multiple
 
+    def _look(self, seed: int, height: int, width: int) -> tuple[int, int, bool]:
+        """Top and left of the crop, and whether to flip.
+
+        The numbers are those that albumentations' `RandomCrop` and `HorizontalFlip` draw in a `Compose` of that
+        seed: each starts a generator of its own with it, so both begin with the same number.
+        """
+        rows, columns = (height - self.crop_size, width - self.crop_size) if self._crops else (0, 0)
+        if not self.train:
+            return rows // 2, columns // 2, False
+        generator = random.Random(seed)
+        first, second = generator.random(), generator.random()
+        return int((rows + 1) * first), int((columns + 1) * second), self.flip and first < 0.5
+
 
 @lru_cache(maxsize=256)
-def _compose(size: _Size, target: _Size, crop: int, flip: bool, train: bool) -> Any:
+def _resizer(size: _Size, target: _Size) -> Callable[[Pixels], Pixels]:
     steps: list[Any] = []
     # one axis may shrink while the other grows: shrink by area, which does not alias, then enlarge
     smaller = min(size[0], target[0]), min(size[1], target[1])
@@ -99,8 +153,16 @@ def _compose(size: _Size, target: _Size, crop: int, flip: bool, train: bool) -> 
         steps.append(A.Resize(*smaller, interpolation=cv2.INTER_AREA))
     if target != smaller:
         steps.append(A.Resize(*target, interpolation=cv2.INTER_CUBIC))
-    if crop and target != (crop, crop):
-        steps.append(A.RandomCrop(crop, crop) if train else A.CenterCrop(crop, crop))
-    if flip and train:
-        steps.append(A.HorizontalFlip(p=0.5))
-    return A.Compose(steps, additional_targets={"b": "image"})
+    compose = A.Compose(steps)
+    return lambda pixels: compose(image=pixels)["image"] if steps else pixels
+
+
+def _flipped(pixels: Pixels) -> Pixels:
+    """Mirrored left to right, plane by plane, as a network wants them: numpy's negative strides are slow to read."""
+    planes = pixels.transpose(2, 0, 1)
+    if planes.strides[2] != pixels.itemsize:
+        planes = np.ascontiguousarray(planes)
+    mirrored = np.empty(planes.shape, pixels.dtype)
+    for plane, target in zip(planes, mirrored, strict=True):
+        cv2.flip(plane, 1, dst=target)
+    return mirrored.transpose(1, 2, 0)

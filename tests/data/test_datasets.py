@@ -1,4 +1,4 @@
-"""Samples as functions of (seed, t), damage, depth, direction, the cache, and options that do not fit."""
+"""Samples as functions of (seed, t), damage, depth, direction, and options that do not fit."""
 
 import dataclasses
 import pickle
@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from i2i import images
 from i2i.config import from_mapping
-from i2i.data import cache
 from i2i.data.datasets import DataOptions, PairedImages, UnpairedImages, check_sizes, open_datasets
 from i2i.data.folders import PairRecord
-from i2i.errors import InputError, OutputError, UsageError
+from i2i.errors import InputError, UsageError
 
 
 def make(path, value, size=24, dtype=np.uint8, channels=3):
@@ -143,43 +142,6 @@ def test_pair_of_two_sizes_names_its_files(tmp_path):
     record = PairRecord(make(tmp_path / "a.png", 1), make(tmp_path / "b.png", 1, size=30))
     with pytest.raises(InputError, match=r"a\.png, .*b\.png: sizes differ"):
         PairedImages([record], OPTIONS)[0]
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_cache(tmp_path, monkeypatch, dtype):
-    path, folder = make(tmp_path / "a.png", 7, dtype=dtype), tmp_path / "cache"
-    plain = cache.load(path, 3)
-    assert np.array_equal(cache.load(path, 3, folder), plain)
-    (entry,) = folder.iterdir()
-    with monkeypatch.context() as without_decoder:
-        without_decoder.setattr(images, "read", lambda path: pytest.fail("decoded again"))
-        assert np.array_equal(cache.load(path, 3, folder), plain)
-    assert cache.load(path, 1, folder).shape[2] == 1 and len(list(folder.iterdir())) == 2
-    entry.write_bytes(entry.read_bytes()[:-100])
-    assert np.array_equal(cache.load(path, 3, folder), plain)
-    make(path, 9, size=30, dtype=dtype)
-    assert cache.load(path, 3, folder)[0, 0, 0] == 9
-
-
-def test_a_changed_picture_of_the_same_length_is_decoded_again(tmp_path):
-    path, folder = make(tmp_path / "a.bmp", 7), tmp_path / "cache"
-    cache.load(path, 3, folder)
-    length = path.stat().st_size
-    make(path, 9)
-    assert path.stat().st_size == length and cache.load(path, 3, folder)[0, 0, 0] == 9
-
-
-def test_cache_does_not_change_samples(tmp_path):
-    plain = unpaired(tmp_path)
-    cached = unpaired(tmp_path, dataclasses.replace(OPTIONS, cache=tmp_path / "cache"))
-    for _ in range(2):
-        assert all(torch.equal(plain[t].a, cached[t].a) for t in range(6))
-
-
-def test_cache_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError):
-        cache.load(make(tmp_path / "a.png", 1), 3, tmp_path / "file")
 
 
 def test_open_datasets(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -184,3 +185,74 @@ def test_pair():
     assert numbers(pair.split(2)) == [[0, 1], [2, 3]]
     with pytest.raises(UsageError, match=r"4.*3"):
         pair.split(3)
+
+
+def pictures(tmp_path, sizes, dtypes=(np.uint8,), **options):
+    paths = []
+    for i, size in enumerate(sizes):
+        dtype = dtypes[i % len(dtypes)]
+        pixels = np.random.default_rng(i).integers(0, 256, (*size, 3)).astype(dtype)
+        images.write(tmp_path / f"{i}.png", images.Picture(pixels))
+        paths.append(tmp_path / f"{i}.png")
+    return UnpairedImages(paths, paths[::-1], DataOptions(load_size=20, crop_size=16, **options))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "dtypes", "preprocess"),
+    [
+        ([(30, 24)] * 5, [np.uint8], "resize_and_crop"),
+        ([(30, 24)] * 5, [np.uint16], "resize_and_crop"),
+        ([(30, 24)] * 5, [np.uint8, np.uint16], "resize_and_crop"),
+        ([(30, 24), (24, 24), (30, 24), (16, 30), (24, 30)], [np.uint8], "none"),
+    ],
+)
+def test_through_shared_memory_batches_are_the_same(tmp_path, sizes, dtypes, preprocess):
+    """Also where pictures differ in size or depth, so that some batches do not fit a slot; more batches than slots."""
+    dataset = pictures(tmp_path, sizes, dtypes, preprocess=preprocess)
+    for batch_size, start in ((1, 0), (1, 7), (2, 3))[: 2 if preprocess == "none" else 3]:
+        plain = list(batches(dataset, start, start + 16, batch_size, 0))
+        for kept, batch in zip(plain, list(batches(dataset, start, start + 16, batch_size, 2)), strict=True):
+            assert torch.equal(kept.a, batch.a) and torch.equal(kept.b, batch.b)
+            assert batch.a.is_contiguous() and batch.a.dtype == torch.float32
+
+
+def test_a_damaged_picture_is_named_through_shared_memory(tmp_path):
+    dataset = pictures(tmp_path, [(30, 24)] * 5, on_bad="skip")
+    dataset.paths_a[2].write_bytes(b"damaged")
+    for first, second in zip(batches(dataset, 0, 10, 2, 0), batches(dataset, 0, 10, 2, 1), strict=True):
+        assert first.skipped == second.skipped and torch.equal(first.a, second.a)
+    dataset = UnpairedImages(dataset.paths_a, dataset.paths_b, dataclasses.replace(dataset.options, on_bad="error"))
+    with pytest.raises(InputError, match=r"2\.png"):
+        list(batches(dataset, 0, 5, 1, 1))
+
+
+class Slow(Numbers):
+    """Takes so many seconds of its own clock, the first time a second more."""
+
+    def __init__(self, seconds):
+        self.seconds, self.now, self.asked = seconds, 0.0, 0
+
+    def __getitem__(self, t):
+        self.now += self.seconds + (0.2 if self.asked == 0 else 0)
+        self.asked += 1
+        return super().__getitem__(t)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "accelerator", "expected"),
+    [(0, False, 0), (0, True, 0), (0.005, False, 0), (0.005, True, 1), (0.03, True, 3), (0.08, True, 4)],
+)
+def test_workers_by_measurement(monkeypatch, seconds, accelerator, expected):
+    dataset = Slow(seconds)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(time, "perf_counter", lambda: dataset.now)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert loader.measured_workers(dataset, 0, 100, 1, accelerator) == expected
+    assert dataset.now < 0.6 and dataset.asked <= 10
+
+
+def test_workers_auto_gives_the_same_batches():
+    assert numbers(batches(Numbers(), 5, 12, 3, "auto")) == [[5, 6, 7], [8, 9, 10], [11, 12, 13]]
+    assert numbers(batches(Numbers(), 5, 5, 3, "auto")) == []
+    with pytest.raises(InputError, match="sample 4: damaged"):
+        list(batches(Failing(raise_input_error, 4), 0, 8, 2, "auto"))

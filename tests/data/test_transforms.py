@@ -1,5 +1,9 @@
 """Resize, crop, flip: sizes, agreement of a pair, no aliasing, every depth and number of channels."""
 
+import itertools
+
+import albumentations as A
+import cv2
 import numpy as np
 import pytest
 
@@ -92,3 +96,56 @@ def test_what_does_not_fit_is_an_error():
         Transform("crop", crop_size=32)(0, picture(40, 20))
     with pytest.raises(InputError, match="sizes differ: 20x40 and 40x20"):
         Transform()(0, picture(40, 20), picture(20, 40))
+
+
+def composed(transform, seed, a, b):
+    """The same by one call of albumentations, crop and flip included."""
+    target = transform.target(*a.shape[:2])
+    smaller = tuple(map(min, a.shape[:2], target))
+    steps = [A.Resize(*smaller, interpolation=cv2.INTER_AREA), A.Resize(*target, interpolation=cv2.INTER_CUBIC)]
+    if transform.preprocess not in ("scale_width", "none"):
+        side = transform.crop_size
+        steps.append(A.RandomCrop(side, side) if transform.train else A.CenterCrop(side, side))
+    if transform.train and transform.flip:
+        steps.append(A.HorizontalFlip(p=0.5))
+    compose = A.Compose(steps, additional_targets={"b": "image"})
+    compose.set_random_seed(seed)
+    done = compose(image=a, b=b)
+    return done["image"], done["b"]
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("preprocess", SIZES)
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint16, 1), (np.uint8, 5)])
+def test_crop_and_flip_are_those_of_albumentations(preprocess, train, dtype, channels):
+    for flip in (True, False):
+        transform = Transform(preprocess, load_size=41, crop_size=32, flip=flip, train=train)
+        a, b = picture(49, 67, channels, dtype), picture(49, 67, 1)
+        for seed in (0, 1, 2, 2**32 - 1):
+            for ours, theirs in zip(transform(seed, a, b), composed(transform, seed, a, b), strict=True):
+                assert np.array_equal(ours, theirs)
+
+
+LOOKS = [(27, 25, False), (4, 27, True), (31, 31, False), (7, 17, True), (15, 24, True), (13, 5, True)]
+
+
+def test_each_seed_has_its_crop_and_flip_for_good():
+    """Numbers noted once: a run that goes on after an update sees the pictures that it would have seen."""
+    source = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64, 1)
+    looks = []
+    for seed in (0, 1, 2, 3, 2024, 4_000_000_000):
+        crop = Transform("crop", crop_size=32)(seed, source)[0][..., 0]
+        looks.append((*divmod(int(crop.min()), 64), bool(crop[0, 0] > crop[0, 1])))
+    assert looks == LOOKS
+
+
+def test_a_picture_is_resized_alike_where_it_is_said_to_be():
+    """What the name of a resize leaves out, such as the flip, must not matter to it; what matters must be in it."""
+    source = picture(40, 140)
+    seen: dict[str, bytes] = {}
+    for preprocess in SIZES:
+        for load, crop, multiple, train in itertools.product((40, 44), (32, 36), (4, 16), (True, False)):
+            transform = Transform(preprocess, load, crop, multiple=multiple, train=train)
+            resized = transform.resize(source)
+            assert seen.setdefault(transform.resizing, resized.tobytes()) == resized.tobytes()
+            assert resized.shape[:2] == transform.target(40, 140)

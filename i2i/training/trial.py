@@ -1,0 +1,226 @@
+"""A few real steps of a training, measured: what `i2i.training.cost` runs in a process of its own.
+
+python -m i2i.training.trial < request.json
+
+The request names the algorithm, its options, and for how long to measure; the answer is the last line of stdout. A
+process of its own has a peak of memory of its own, and gives all of it back. Nothing is written but temporary files.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast, get_type_hints
+
+import torch
+
+from i2i.algorithms import ALGORITHMS
+from i2i.algorithms.algorithm import Algorithm
+from i2i.config import from_mapping
+from i2i.data.datasets import Datasets, check_sizes, open_datasets
+from i2i.data.loader import batches
+from i2i.data.pair import ImagePair
+from i2i.errors import I2IError, UsageError
+from i2i.training import goal
+from i2i.training.distributed import Processes
+from i2i.training.launch import check_deterministic, check_validation
+from i2i.training.options import RunOptions
+from i2i.training.state import tensors
+from i2i.training.step import check_micro_batches, ran_out_of_memory, seed_step
+from i2i.training.trainer import Trainer
+
+ROOM_FOR_CUDA = 3  # steps in which libraries choose their kernels
+
+
+def options_class(algorithm: type[Algorithm], *more: type) -> type[Any]:
+    """The options of the algorithm's training script, and `more` before them."""
+    own = get_type_hints(algorithm.__init__)["options"]
+    made = type("Options", (*more, own, RunOptions), {"__annotations__": {}, "__doc__": own.__doc__})
+    return dataclasses.dataclass(frozen=True, kw_only=True)(made)
+
+
+def checked_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tuple[int, int]]:
+    """What a training checks before it starts: its data, and the channels of its networks' inputs and outputs."""
+    check_micro_batches(options.batch_size, options.micro_batches)
+    if options.n_epochs + options.n_epochs_decay == 0:
+        raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
+    goal.parse(options.stop_when)
+    channels = options.channels_a, options.channels_b
+    if options.direction == "b2a":
+        channels = channels[::-1]
+    multiple, minimum = options.size_limits(*channels)
+    check_sizes(options, multiple, minimum)
+    data = open_datasets(options, paired=algorithm.paired, multiple=multiple, minimum=minimum)
+    check_validation(options, data)
+    return data, channels
+
+
+def measure(algorithm: type[Algorithm], options: Any, steps: int, seconds: float) -> dict[str, Any]:
+    """Train for `steps` steps, fewer if they take more than `seconds` but never fewer than two, after a warm-up."""
+    data, channels = checked_data(algorithm, options)
+    if options.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    processes = Processes(options.device)
+    torch.manual_seed(options.seed)
+    players = algorithm(options, *channels)
+    if options.deterministic:
+        check_deterministic(players, processes.device)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(players, data, dataclasses.replace(options, run=Path(folder) / "run"), processes)
+        weights = sum(p.nbytes for net in players.networks().values() for p in net.parameters())
+        before = _memory(processes.device)
+        took, waited, shape, extra = _train(trainer, steps, seconds)
+        began = time.perf_counter()
+        trainer.observer.look(trainer.model_files.networks(), 1)
+        look = time.perf_counter() - began
+        state = _state_bytes(trainer)
+    return {
+        "device": _named(processes.device),
+        "threads": torch.get_num_threads(),
+        "seconds_per_step": statistics.median(took),
+        "slowest_step": max(took),
+        "seconds_waiting": statistics.median(waited),
+        "steps_measured": len(took),
+        "shape": shape,
+        "seconds_per_look": look,
+        "peak_bytes": _peak(processes.device),
+        "unavoidable_bytes": before + 3 * weights,  # the weights' gradients and Adam's two moments
+        "worker_bytes": extra,
+        "state_bytes": state,
+        "model_bytes": sum(t.nbytes for net in players.translators().values() for t in net.state_dict().values()),
+        "models": len(players.translators()),
+        "images_per_step": trainer.images_per_step,
+        "total_images": trainer.total_images,
+        "epoch_images": trainer.epoch_length,
+        "validation_images": min(options.validate_images, len(data.validation)) if data.validation else 0,
+    }
+
+
+def _train(trainer: Trainer, steps: int, limit: float) -> tuple[list[float], list[float], list[int], int]:
+    """Seconds of each step, those of them in which it waited for its batch, the batch's shape, the workers' bytes."""
+    device = trainer.processes.device
+    warm_up = ROOM_FOR_CUDA if device.type == "cuda" else 1
+    stream = _batches(trainer, warm_up + steps)
+    took: list[float] = []
+    waited: list[float] = []
+    shape: list[int] = []
+    extra = 0
+    with contextlib.closing(cast(Any, stream)):
+        for step in range(warm_up + steps):
+            began = time.perf_counter()
+            batch = next(stream)
+            loaded = time.perf_counter()
+            _one_step(trainer, batch, step)
+            ended = time.perf_counter()
+            if step >= warm_up:
+                took.append(ended - began)
+                waited.append(loaded - began)
+            if step == 0:
+                shape, extra = list(batch.a.shape), _private_bytes_of_children()
+            if len(took) >= 2 and sum(took) > limit:
+                break
+    return took, waited, shape, extra
+
+
+def _batches(trainer: Trainer, count: int) -> Iterator[ImagePair]:
+    options, cuda = trainer.options, trainer.processes.device.type == "cuda"
+    stop = count * options.batch_size
+    return batches(trainer.data.train, 0, stop, options.batch_size, options.workers, pin_memory=cuda)
+
+
+def _one_step(trainer: Trainer, batch: ImagePair, step: int) -> None:
+    """As the trainer does it; waits for the device."""
+    device = trainer.processes.device
+    seed_step(trainer.options.seed, step)
+    batch = batch.to(device, non_blocking=True)
+    a, b = (x.contiguous(memory_format=trainer.memory_format) for x in (batch.a, batch.b))
+    trainer.train_step(ImagePair(a, b), step)
+    if trainer.averages:
+        trainer.averages.update()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _state_bytes(trainer: Trainer) -> int:
+    """Of a state on the disk, once the image pools are full."""
+    total = sum(t.nbytes for t in tensors(trainer.memory.collect(1, 1)))
+    for pool in trainer.algorithm.pools().values():
+        if pool.images:
+            total += (pool.size - len(pool.images)) * pool.images[0].nbytes
+    return total
+
+
+def _memory(device: torch.device) -> int:
+    return torch.cuda.memory_reserved(device) if device.type == "cuda" else _proc_status("VmRSS")
+
+
+def _peak(device: torch.device) -> int:
+    """The most memory at a time: what torch reserved of an accelerator, else resident in this process."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else _proc_status("VmHWM")
+
+
+def _proc_status(key: str) -> int:
+    """Bytes of an entry of Linux's status; elsewhere the peak that the system knows.
+
+    The peak of `getrusage` would be the parent's, if that was higher when it started this process.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _private_bytes_of_children() -> int:
+    """Memory that the data workers do not share with this process; 0 where the system does not tell."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for task in Path("/proc/self/task").iterdir():
+            for child in (task / "children").read_text().split():
+                lines = Path(f"/proc/{child}/smaps_rollup").read_text().splitlines()
+                total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+    return total
+
+
+def _named(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines() if device.type == "cpu" else []:
+            if line.startswith("model name"):
+                return f"cpu ({line.partition(':')[2].strip()})"
+    return device.type
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    algorithm = ALGORITHMS[request["algorithm"]]
+    answer: dict[str, Any]
+    try:
+        options = from_mapping(options_class(algorithm), request["options"])
+        answer = measure(algorithm, options, request["steps"], request["seconds"])
+    except I2IError as error:
+        answer = {"error": str(error), "exit_code": error.exit_code}
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        answer = {"out_of_memory": True}
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
