@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from i2i.algorithms.cut import CUTOptions
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.training.options import RunOptions
@@ -14,4 +15,9 @@ class Pix2PixRun(Pix2PixOptions, RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CycleGANRun(CycleGANOptions, RunOptions):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class CUTRun(CUTOptions, RunOptions):
     pass

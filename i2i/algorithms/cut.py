@@ -1,0 +1,228 @@
+"""CUT: Park, Efros, Zhang, Zhu, "Contrastive Learning for Unpaired Image-to-Image Translation", ECCV 2020
+(arXiv:2007.15651); with its faster variant FastCUT and SinCUT, for one picture of each domain.
+
+| here | paper |
+|---|---|
+| `real_A`, `real_B`, `fake_B`, `same_B` | x ∈ X, y ∈ Y, G(x) = ŷ, G(y) |
+| `G`; `encode(G, …)` | G; its first half G_enc at L layers |
+| `F` | H_l, the two-layer perceptrons |
+| `D` | D |
+| `num_patches`, `temperature` | S = 256, τ = 0.07 |
+| `lambda_NCE_A`, `lambda_NCE_B` | λ_X, λ_Y, Eq. 5 |
+
+FastCUT is `lambda_NCE_A` = 10, `lambda_NCE_B` = 0 and `flip_equivariance`; SinCUT is `lambda_identity` = 1,
+`lambda_NCE_A` = 4, `gan_mode` = nonsaturating with its R1 penalty, on crops of two pictures (Sec. 4.4).
+
+Deviations from the paper. Shared with the published code: λ_X and λ_Y stand for 1 in the text, and are halved if both
+are on; the contrastive loss is the mean over layers, not their sum; no gradient flows to the keys. Ours: places
+and flips are drawn for each picture, not for a batch; the features of the source are those of the pass that
+translates it, which are the same numbers (under dropout, of the same mask). SinCUT has the networks above, not
+StyleGAN2's, and crops at one scale, not at a random one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Interval
+from pydantic import AfterValidator
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from i2i.algorithms.algorithm import Algorithm, Losses, PartialLosses, Translators, Turn, frozen
+from i2i.algorithms.options import NetworkOptions
+from i2i.data.pair import ImagePair
+from i2i.errors import UsageError
+from i2i.losses.patch_nce import Negatives, patch_nce
+from i2i.networks.features import channels, encode, paper_layers, translate
+from i2i.networks.init import Init, init_weights
+from i2i.networks.projection import ProjectionConfig, patches_at
+from i2i.networks.resnet import ResnetGenerator
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """`0,4,8` → (0, 4, 8). Raises `ValueError` unless they are numbers that ascend."""
+    numbers = text.split(",") if text.strip() else []
+    if not all(number.strip().isdecimal() for number in numbers):
+        raise ValueError(f"must be numbers of layers with commas between them, such as 0,4,8, not {text!r}")
+    found = tuple(map(int, numbers))
+    if any(b <= a for a, b in pairwise(found)):
+        raise ValueError(f"numbers of layers must ascend, as in 0,4,8, not {text!r}")
+    return found
+
+
+def checked_layers(text: str) -> str:
+    """`text`, if it can be parsed. Raises `ValueError`."""
+    parse_layers(text)
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class CUTOptions(NetworkOptions):
+    """The paper's defaults for CUT; the weights λ as the published code has them."""
+
+    generator: str = "resnet_9blocks_antialiased"
+    """`resnet_<n>blocks_antialiased` or `resnet_<n>blocks`."""
+    discriminator: str = "patchgan_70_antialiased"
+    """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, or `pixelgan`."""
+    init_type: Init = "xavier"
+    """How weights are drawn."""
+    lambda_GAN: Annotated[float, Ge(0)] = 1.0
+    """Weight of the generator's adversarial loss."""
+    lambda_NCE_A: Annotated[float, Ge(0)] = 0.5
+    """Weight of the contrastive loss between A and its translation."""
+    lambda_NCE_B: Annotated[float, Ge(0)] = 0.5
+    """Weight of the contrastive loss between B and what the generator makes of B; 0 turns it off."""
+    lambda_identity: Annotated[float, Ge(0)] = 0.0
+    """Weight of the L1 distance between B and what the generator makes of B; 0 turns it off."""
+    nce_layers: Annotated[str, AfterValidator(checked_layers)] = ""
+    """Layers of the generator that are compared, such as 0,4,8,12,16 in CUT's count; empty for those of the paper:
+    pixels, both halving convolutions, first and fifth block."""
+    num_patches: Annotated[int, Interval(ge=1, le=65_536)] = 256
+    """Places in each picture and layer that are compared."""
+    negatives: Negatives = "picture"
+    """What a patch is told apart from: the other places of its picture, or of all pictures of its (micro-)batch."""
+    temperature: Annotated[float, Gt(0)] = 0.07
+    """Divides similarities before the softmax."""
+    embedding_width: Annotated[int, Interval(ge=1, le=4096)] = 256
+    """Channels of the patch embedding."""
+    flip_equivariance: bool = False
+    """Translate half of the pictures mirrored, and compare with features of the picture as it was."""
+
+    def checked_layers(self, count: int) -> tuple[int, ...]:
+        """`nce_layers`, if a generator of `count` layers has them. Raises `UsageError`."""
+        numbers = parse_layers(self.nce_layers)
+        if missing := [number for number in numbers if number >= count]:
+            raise UsageError(
+                f"nce_layers = {self.nce_layers!r}: {self.generator} has the layers 0 to {count - 1}, not {missing[0]}"
+            )
+        return numbers
+
+
+class CUT(Algorithm):
+    """A → B, from two sets of images without pairs: what is translated must be told from elsewhere in the picture."""
+
+    name = "cut"
+    paired = False
+
+    def __init__(self, options: CUTOptions, in_channels: int = 3, out_channels: int = 3) -> None:
+        _check(options, in_channels, out_channels)
+        self.options = options
+        self.gan, self.augment = options.adversarial(), options.augmentation()
+        G = options.create_generator(in_channels, out_channels)
+        if not isinstance(G, ResnetGenerator):
+            raise UsageError(
+                f"generator = {options.generator!r}: CUT compares layers of a residual generator; use resnet_<n>blocks "
+                "or resnet_<n>blocks_antialiased"
+            )
+        widths = channels(G)
+        self.layers = options.checked_layers(len(widths)) or paper_layers(G.config)
+        embedding = ProjectionConfig(
+            in_channels=tuple(widths[number] for number in self.layers), width=options.embedding_width
+        )
+        self.G = G
+        self.F = init_weights(embedding.build(), options.init_type, options.init_gain)
+        self.D = options.create_discriminator(out_channels)
+
+    def players(self) -> dict[str, list[nn.Module]]:
+        return {"discriminator": [self.D], "generator": [self.G, self.F]}
+
+    def translators(self) -> dict[str, nn.Module]:
+        return {"a2b": self.G}
+
+    def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
+        options, real_A, real_B = self.options, batch.a, batch.b
+        generators = own_generators(len(batch))  # first of all, so that nothing else drawn moves them
+        flipped = draw_flips(generators) if options.flip_equivariance else torch.zeros(len(batch), dtype=torch.bool)
+        fake_B, features_A = translate(self.G, mirrored(real_A, flipped), self.layers)
+
+        real, fake = self.augment(real_B), self.augment(fake_B.detach())
+        yield (
+            "discriminator",
+            Losses(
+                D_fake=0.5 * self.gan.fake(self.D(fake)),  # Eq. 1
+                D_real=0.5 * self.gan.real(self.D(real)),
+                **self.gan.penalty("D_penalty", self.D, real, fake),
+            ),
+        )
+
+        losses = Losses()
+        if options.lambda_GAN:
+            with frozen(self.D):
+                losses["G_gan"] = options.lambda_GAN * self.gan.generator(self.D(self.augment(fake_B)))
+        if options.lambda_NCE_A:
+            losses["NCE_A"] = options.lambda_NCE_A * self._contrast(fake_B, real_A, features_A, flipped, generators)
+        if not (options.lambda_NCE_B or options.lambda_identity):
+            yield "generator", losses
+            return
+        if losses:
+            yield "generator", PartialLosses(losses)  # their graph is gone before the next one is made
+
+        losses = Losses()
+        source = mirrored(real_B, flipped)
+        same_B, features_B = translate(self.G, source, self.layers)
+        if options.lambda_NCE_B:
+            losses["NCE_B"] = options.lambda_NCE_B * self._contrast(same_B, real_B, features_B, flipped, generators)
+        if options.lambda_identity:
+            losses["identity_B"] = options.lambda_identity * functional.l1_loss(same_B, source)
+        yield "generator", losses
+
+    def _contrast(
+        self, made: Tensor, source: Tensor, features: Sequence[Tensor], flipped: Tensor, generators: Sequence[Generator]
+    ) -> Tensor:
+        """The contrastive loss of Eq. 3 between `made` and `source`, whose own `features` were seen mirrored."""
+        options = self.options
+        queries = [mirrored(query, flipped) for query in encode(self.G, made, self.layers)]
+        if bool(flipped.any()):
+            with torch.no_grad():
+                features = encode(self.G, source, self.layers)
+        losses = []
+        for layer, (query, key) in enumerate(zip(queries, features, strict=True)):
+            places = draw_places(generators, options.num_patches, key[0, 0].numel()).to(key.device, non_blocking=True)
+            z = self.F(layer, patches_at(query, places))
+            with torch.no_grad():
+                z_source = self.F(layer, patches_at(key, places))
+            losses.append(patch_nce(z, z_source, options.temperature, options.negatives))
+        return torch.stack(losses).mean()
+
+    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+        return {"identity_B": (translators["a2b"](batch.b), batch.b)}
+
+    def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
+        G = translators["a2b"]
+        return {"real_A": batch.a, "fake_B": G(batch.a), "real_B": batch.b, "identity_B": G(batch.b)}
+
+
+def _check(options: CUTOptions, in_channels: int, out_channels: int) -> None:
+    if in_channels != out_channels:
+        raise UsageError(
+            f"channels: CUT encodes pictures of A ({in_channels} channels) and of B ({out_channels}) alike, so both "
+            "must have as many"
+        )
+    if not (options.lambda_GAN or options.lambda_NCE_A or options.lambda_NCE_B or options.lambda_identity):
+        raise UsageError("lambda_GAN, lambda_NCE_A, lambda_NCE_B, lambda_identity: all 0, so nothing would be learnt")
+
+
+def own_generators(count: int) -> list[Generator]:
+    """A generator of random numbers for each picture, so that a part of a batch plays as it does within the whole."""
+    return [Generator().manual_seed(int(torch.randint(2**63 - 1, ()))) for _ in range(count)]
+
+
+def draw_flips(generators: Sequence[Generator]) -> Tensor:
+    """(N,), true for one half of the pictures."""
+    return torch.tensor([bool(torch.rand((), generator=generator) < 0.5) for generator in generators])
+
+
+def draw_places(generators: Sequence[Generator], count: int, size: int) -> Tensor:
+    """(N, S): for each picture `count` different places of `size`, or all of them in some order."""
+    return torch.stack([torch.randperm(size, generator=generator)[:count] for generator in generators])
+
+
+def mirrored(images: Tensor, flipped: Tensor) -> Tensor:
+    """(N, C, H, W) with those pictures left to right that (N,) `flipped` says."""
+    if not bool(flipped.any()):
+        return images
+    chosen = flipped.to(images.device, non_blocking=True)[:, None, None, None]
+    return torch.where(chosen, images.flip(3), images)

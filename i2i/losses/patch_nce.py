@@ -1,0 +1,32 @@
+"""The patchwise contrastive loss of CUT (Park et al. 2020, arXiv:2007.15651, Sec. 3.2).
+
+It tells patches apart as van den Oord et al. 2018 (arXiv:1807.03748) do successive ones.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Negatives = Literal["picture", "batch"]
+
+
+def patch_nce(queries: Tensor, keys: Tensor, temperature: float = 0.07, negatives: Negatives = "picture") -> Tensor:
+    """-log(exp(v·v⁺/τ) / (exp(v·v⁺/τ) + Σₙ exp(v·vₙ⁻/τ))) (Eq. 2), the mean over all patches (Eq. 3) as a scalar.
+
+    `queries` v and `keys`, (N, S, C) of unit length: v⁺ is the key of the same picture and place, v⁻ are those of
+    the other places of the picture, or of all in the batch. No gradient flows to the keys. In float32 at least.
+    """
+    queries, keys = _precise(queries), _precise(keys.detach())
+    if negatives == "batch":
+        queries, keys = (x.flatten(0, 1)[None] for x in (queries, keys))
+    with torch.autocast(queries.device.type, enabled=False):
+        similarity = queries @ keys.mT / temperature  # (N, S, S): row s is about query s
+    pictures, patches = similarity.shape[:2]
+    own = torch.arange(patches, device=similarity.device).repeat(pictures)
+    return F.cross_entropy(similarity.flatten(0, 1), own)
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

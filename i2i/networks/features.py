@@ -1,0 +1,66 @@
+"""What the layers of a residual generator answer on the way: the encoder G_enc of CUT (Park et al. 2020, Sec. 3.2).
+
+Layers are numbered as CUT's published code counts them: 0 is the input, padded for the first convolution; then each
+convolution, normalisation, ReLU, blur and residual block is one. An activation works in place: the layer before it
+is seen with it.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from i2i.networks.resnet import ResnetConfig, ResnetGenerator
+
+_MODES = {"zero": "constant", "reflect": "reflect", "replicate": "replicate"}  # torch's names for padding a tensor
+
+
+def layers(generator: ResnetGenerator) -> list[nn.Module]:
+    """The layers 1, 2, … of `generator` up to the padding of its last convolution."""
+    parts = [generator.stem, *generator.down, *generator.blocks, *generator.up]
+    return [layer for part in parts for layer in (part if isinstance(part, nn.Sequential) else [part])]
+
+
+def paper_layers(config: ResnetConfig) -> tuple[int, ...]:
+    """Those of App. C.1: the pixels, both halving convolutions, the first and the fifth block (or the last)."""
+    step = 4 if config.downsampling == "antialiased" else 3
+    first = 4 + 2 * step
+    blocks = {first, first + min(config.blocks, 5) - 1} if config.blocks else set()
+    return (0, 4, 4 + step, *sorted(blocks))
+
+
+def channels(generator: ResnetGenerator) -> list[int]:
+    """The channels of the layers 0, 1, …"""
+    found = [generator.config.in_channels]
+    for layer in layers(generator):
+        found.append(getattr(layer, "out_channels", found[-1]))
+    return found
+
+
+def _played(generator: ResnetGenerator, x: Tensor, wanted: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    """The layers' answers in order, from 0; the padded input only if it is wanted."""
+    yield 0, F.pad(x, (3, 3, 3, 3), mode=_MODES[generator.config.padding]) if 0 in wanted else x
+    for number, layer in enumerate(layers(generator), 1):
+        x = layer(x)
+        yield number, x
+
+
+def encode(generator: ResnetGenerator, x: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+    """The answers (N, C, H', W') of the layers `numbers`, which ascend; nothing after the last of them is computed."""
+    found = []
+    for number, y in _played(generator, x, numbers):
+        if number in numbers:
+            found.append(y)
+        if number == numbers[-1]:
+            break
+    return found
+
+
+def translate(generator: ResnetGenerator, x: Tensor, numbers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+    """`generator(x)` and, of the same pass, what `encode(generator, x, numbers)` gives."""
+    found = []
+    y = x
+    for number, y in _played(generator, x, numbers):
+        if number in numbers:
+            found.append(y)
+    return generator.finished(y, x), found

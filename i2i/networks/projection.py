@@ -1,0 +1,54 @@
+"""The patch embedding of CUT (Park et al. 2020, Sec. 3.2): from features of a generator to points on a sphere."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Interval, Len
+from torch import Tensor, nn
+
+from i2i.networks.blocks import Norm
+
+_EPS = 1e-7  # as in the published code, added to the norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionConfig:
+    """A perceptron for each layer whose features are compared; `in_channels` are those of the layers."""
+
+    kind: ClassVar[str] = "projection"
+    norm: ClassVar[Norm] = "none"
+    bias: ClassVar[bool | None] = None
+
+    in_channels: Annotated[tuple[int, ...], Len(1)] = (3,)
+    width: Annotated[int, Interval(ge=1, le=4096)] = 256
+
+    def build(self) -> "PatchProjection":
+        return PatchProjection(self)
+
+
+class PatchProjection(nn.Module):
+    """The H_l of the paper, of two layers each, named as in the published code: `mlp_0`, `mlp_1`, …
+
+    `forward(layer, patches)`: (N, S, in_channels[layer]) → (N, S, width), each of length 1. In float32 also under
+    autocast: with the published first weights the numbers before the division are too small for float16.
+    """
+
+    def __init__(self, config: ProjectionConfig) -> None:
+        super().__init__()
+        self.config = config
+        for i, channels in enumerate(config.in_channels):
+            layers = nn.Linear(channels, config.width), nn.ReLU(), nn.Linear(config.width, config.width)
+            self.add_module(f"mlp_{i}", nn.Sequential(*layers))
+
+    def forward(self, layer: int, patches: Tensor) -> Tensor:
+        with torch.autocast(patches.device.type, enabled=False):
+            patches = patches.float() if patches.dtype in (torch.float16, torch.bfloat16) else patches
+            z = self.get_submodule(f"mlp_{layer}")(patches)
+            return z / (z.norm(dim=-1, keepdim=True) + _EPS)
+
+
+def patches_at(features: Tensor, places: Tensor) -> Tensor:
+    """(N, C, H, W) at `places`, (N, S) counted along the rows → (N, S, C)."""
+    index = places[:, None].expand(-1, features.shape[1], -1)
+    return features.flatten(2).gather(2, index).mT
