@@ -216,3 +216,38 @@ def test_a_wrong_discriminator_is_named() -> None:
 def test_configurations_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         GENERATORS["unet_256"].width = 3  # type: ignore[misc]
+
+
+def test_a_resize_convolution_doubles_as_the_blur_does() -> None:
+    """Bilinear interpolation is the blur of (1, 3, 3, 1) over replicated edges, so the two networks are one."""
+    blurred = create_generator("resnet_1blocks", width=4, upsampling="antialiased")
+    resized = create_generator("resnet_1blocks_resize", width=4)
+    own = {key: value for key, value in blurred.state_dict().items() if not key.endswith("filt")}
+    resized.load_state_dict(own)
+    x = torch.rand(1, 3, 20, 28) * 2 - 1
+    assert (resized(x) - blurred(x)).abs().max() < 1e-5
+
+
+def test_the_long_skip_shows_the_picture_to_the_last_convolution() -> None:
+    """With no weight for the picture nothing changes; with no other, the result is a filter of the picture."""
+    plain, skipping = (
+        create_generator("resnet_1blocks", width=4),
+        create_generator("resnet_1blocks", width=4, long_skip=True),
+    )
+    weights = plain.state_dict()
+    head = weights["head.weight"]
+    x = torch.rand(1, 3, 20, 28) * 2 - 1
+    skipping.load_state_dict(weights | {"head.weight": torch.cat([head, torch.zeros(3, 3, 7, 7)], dim=1)})
+    assert (skipping(x) - plain(x)).abs().max() < 1e-6
+    picture_alone = torch.zeros(3, 7, 7, 7)
+    for channel in range(3):
+        picture_alone[channel, 4 + channel, 3, 3] = 1
+    skipping.load_state_dict(weights | {"head.weight": picture_alone, "head.bias": torch.zeros(3)})
+    assert (skipping(x) - x.tanh()).abs().max() < 1e-6
+
+
+def test_a_unet_has_its_skips_already() -> None:
+    from i2i.algorithms.pix2pix import Pix2PixOptions
+
+    with pytest.raises(UsageError, match="long_skip = True"):
+        Pix2PixOptions(generator="unet_64", long_skip=True).generator_config(3, 3)

@@ -6,16 +6,17 @@ the trainer's.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from i2i.algorithms.image_pool import ImagePool
 from i2i.config import to_mapping
 from i2i.data.pair import ImagePair
-from i2i.networks.blocks import Statistics, conv_bias
+from i2i.networks.blocks import Statistics, conv_bias, has_batch_norm
 
 
 class Losses(dict[str, Tensor]):
@@ -77,6 +78,25 @@ class Algorithm(ABC):
     def architecture(self) -> dict[str, Any]:
         """What a training state must agree with: each network's kind and configuration."""
         return {name: described(network.config) for name, network in self.networks().items()}
+
+
+def turn(player: str, *parts: Callable[[], Losses], apart: bool = False) -> Iterator[Turn]:
+    """One turn of `player`, whose losses are those of all parts. `apart`: back-propagated part by part, so that the
+    activations of one are gone before the next one is computed; the parts must then share no graph."""
+    if not apart:
+        yield player, Losses({name: loss for part in parts for name, loss in part().items()})
+        return
+    *others, last = parts
+    for part in others:
+        yield player, PartialLosses(part())
+    yield player, last()
+
+
+def in_one_batch(network: nn.Module, *batches: Tensor) -> list[Tensor]:
+    """`network` of each batch: in one pass, which is faster, if they are of one size and no sample sees another."""
+    if has_batch_norm(network) or len({batch.shape[1:] for batch in batches}) > 1:
+        return [network(batch) for batch in batches]
+    return list(network(torch.cat(batches)).split([len(batch) for batch in batches]))
 
 
 def described(config: Any) -> dict[str, Any]:

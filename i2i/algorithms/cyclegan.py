@@ -14,19 +14,21 @@ paper has it for paintings only (`--lambda-identity 0` for the others); the gene
 then the discriminators.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen
+from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen, in_one_batch, turn
 from i2i.algorithms.image_pool import ImagePool
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
+from i2i.losses.structure import structure_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,12 @@ class CycleGANOptions(NetworkOptions):
     """Weight of B → A → B."""
     lambda_identity: Annotated[float, Ge(0)] = 0.5
     """Weight of the identity loss, as a share of the cycle weights; 0 turns it off."""
+    batch_identity: bool = False
+    """Translate in one batch with the identity loss: the same losses, in more memory; for a GPU that one picture does
+    not fill (on a CPU it is slower)."""
+    lambda_structure: Annotated[float, Ge(0)] = 0.0
+    """Weight of a loss that keeps contrast and structure of the picture's luminance, in both directions; not in the
+    paper."""
     pool_size: Annotated[int, Ge(0)] = 50
     """How many past fakes each discriminator may be shown again; 0 turns it off."""
 
@@ -55,6 +63,15 @@ class CycleGAN(Algorithm):
                 f"lambda_identity = {options.lambda_identity}: an identity loss needs as many channels in A "
                 f"({in_channels}) as in B ({out_channels}); use --lambda-identity 0"
             )
+        if options.batch_identity and options.low_memory:
+            raise UsageError("batch_identity = True: takes more memory, which low_memory = True is to save")
+        if options.batch_identity and options.norm == "batch":
+            raise UsageError("batch_identity = True: with norm = 'batch' a batch would normalise its images together")
+        if options.lambda_structure and not {in_channels, out_channels} <= {1, 3}:
+            raise UsageError(
+                f"lambda_structure = {options.lambda_structure}: pictures of {in_channels} and {out_channels} channels "
+                "have no luminance; it is for grey and colour pictures"
+            )
         self.options = options
         self.gan, self.augment = options.adversarial(), options.augmentation()
         self.G_AB = options.create_generator(in_channels, out_channels)
@@ -70,32 +87,59 @@ class CycleGAN(Algorithm):
         return {"a2b": self.G_AB, "b2a": self.G_BA}
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
-        options, real_A, real_B = self.options, batch.a, batch.b
-        lambda_A, lambda_B = options.lambda_cycle_A, options.lambda_cycle_B
-        fake_B, fake_A = self.G_AB(real_A), self.G_BA(real_B)
-        with frozen(self.D_A, self.D_B):
-            losses = Losses(
-                gan_AB=self.gan.generator(self.D_B(self.augment(fake_B))),  # Eq. 1
-                gan_BA=self.gan.generator(self.D_A(self.augment(fake_A))),
-                cycle_A=lambda_A * F.l1_loss(self.G_BA(fake_B), real_A),  # Eq. 2
-                cycle_B=lambda_B * F.l1_loss(self.G_AB(fake_A), real_B),
-            )
-        if options.lambda_identity:  # Sec. 5.2
-            losses["identity_A"] = lambda_A * options.lambda_identity * F.l1_loss(self.G_BA(real_A), real_A)
-            losses["identity_B"] = lambda_B * options.lambda_identity * F.l1_loss(self.G_AB(real_B), real_B)
-        yield "generator", losses
+        o, real_A, real_B = self.options, batch.a, batch.b
+        fakes: dict[str, Tensor] = {}  # made in the generators' turn
+        parts: list[Callable[[], Losses]] = [
+            partial(self._cycle, "AB", batch, fakes),
+            partial(self._cycle, "BA", batch, fakes),
+        ]
+        if o.lambda_identity and not o.batch_identity:
+            parts += [
+                lambda: self._identity("A", self.G_BA(real_A), real_A),
+                lambda: self._identity("B", self.G_AB(real_B), real_B),
+            ]
+        yield from turn("generator", *parts, apart=o.low_memory)
 
-        fake_A, fake_B = self.augment(self.pool_A(fake_A)), self.augment(self.pool_B(fake_B))
-        real_A, real_B = self.augment(real_A), self.augment(real_B)
-        yield (
+        fake_A, fake_B = self.augment(self.pool_A(fakes["BA"])), self.augment(self.pool_B(fakes["AB"]))
+        shown_A, shown_B = self.augment(real_A), self.augment(real_B)
+        yield from turn(
             "discriminator",
-            Losses(
-                D_A=self.gan.discriminator(self.D_A(real_A), self.D_A(fake_A)),
-                D_B=self.gan.discriminator(self.D_B(real_B), self.D_B(fake_B)),
-                **self.gan.penalty("D_A_penalty", self.D_A, real_A, fake_A),
-                **self.gan.penalty("D_B_penalty", self.D_B, real_B, fake_B),
-            ),
+            lambda: self._judgement("D_A", self.D_A, shown_A, fake_A),
+            lambda: self._judgement("D_B", self.D_B, shown_B, fake_B),
+            apart=o.low_memory,
         )
+
+    def _cycle(self, way: str, batch: ImagePair, fakes: dict[str, Tensor]) -> Losses:
+        """What the way there (`AB` or `BA`) and back gives; the fake goes to `fakes`."""
+        o, there = self.options, way == "AB"
+        G, back, D = (self.G_AB, self.G_BA, self.D_B) if there else (self.G_BA, self.G_AB, self.D_A)
+        real, other = (batch.a, batch.b) if there else (batch.b, batch.a)
+        losses = Losses()
+        if o.lambda_identity and o.batch_identity:
+            fake, same = in_one_batch(G, real, other)
+            losses = self._identity(way[1], same, other)
+        else:
+            fake = G(real)
+        fakes[way] = fake.detach()
+        with frozen(D):
+            losses[f"gan_{way}"] = self.gan.generator(D(self.augment(fake)))  # Eq. 1
+        if o.lambda_structure:
+            losses[f"structure_{way}"] = o.lambda_structure * structure_loss(fake, real)
+        losses[f"cycle_{way[0]}"] = self._lambda(way[0]) * F.l1_loss(back(fake), real)  # Eq. 2
+        return losses
+
+    def _identity(self, domain: str, same: Tensor, real: Tensor) -> Losses:
+        """`same` is made of `real`, which is of `domain` already, by the generator *to* that domain (Sec. 5.2)."""
+        weight = self._lambda(domain) * self.options.lambda_identity
+        return Losses({f"identity_{domain}": weight * F.l1_loss(same, real)})
+
+    def _lambda(self, domain: str) -> float:
+        return self.options.lambda_cycle_A if domain == "A" else self.options.lambda_cycle_B
+
+    def _judgement(self, name: str, D: nn.Module, real: Tensor, fake: Tensor) -> Losses:
+        of_real, of_fake = in_one_batch(D, real, fake)
+        loss = self.gan.discriminator(of_real, of_fake)
+        return Losses({name: loss, **self.gan.penalty(f"{name}_penalty", D, real, fake)})
 
     def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         a2b, b2a = translators["a2b"], translators["b2a"]

@@ -8,9 +8,10 @@ from pydantic import AfterValidator
 from torch import nn
 
 from i2i.algorithms.augment import DiffAugment, checked_names
+from i2i.errors import UsageError
 from i2i.losses.adversarial import Adversarial, GanMode
 from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_config, generator_config
-from i2i.networks.blocks import Norm, Padding
+from i2i.networks.blocks import Norm, Padding, recompute
 from i2i.networks.init import Init, init_weights
 from i2i.networks.resnet import ResnetConfig
 
@@ -20,7 +21,7 @@ class NetworkOptions:
     """Networks and adversarial loss. Subclasses set their paper's defaults."""
 
     generator: str = "resnet_9blocks"
-    """`resnet_<n>blocks`, `resnet_<n>blocks_antialiased` or `unet_<size>`."""
+    """`resnet_<n>blocks`, the same with `_antialiased` or `_resize`, or `unet_<size>`."""
     discriminator: str = "patchgan_70"
     """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, or `pixelgan`."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 64
@@ -33,6 +34,8 @@ class NetworkOptions:
     """Dropout in the generator."""
     padding: Padding = "reflect"
     """Padding of the residual generator."""
+    long_skip: bool = False
+    """The residual generator's last convolution sees the picture beside its features: more detail is kept."""
     bias: bool | None = None
     """Biases before a normalisation; by default where there is no batch norm."""
     init_type: Init = "normal"
@@ -47,6 +50,9 @@ class NetworkOptions:
     """Weight of the R1 penalty of `nonsaturating`."""
     diffaugment: Annotated[str, AfterValidator(checked_names)] = ""
     """Augment all that discriminators see, for small data sets: some of color,translation,cutout; empty is off."""
+    low_memory: bool = False
+    """Train in less memory with the same gradients: residual blocks are computed again instead of kept, losses
+    back-propagated one by one."""
 
     def adversarial(self) -> Adversarial:
         return Adversarial(self.gan_mode, self.lambda_gp, self.r1_gamma)
@@ -66,7 +72,10 @@ class NetworkOptions:
             bias=self.bias,
         )
         if isinstance(config, ResnetConfig):
-            return generator_config(self.generator, **{**vars(config), "padding": self.padding})
+            own = {"padding": self.padding, "long_skip": self.long_skip}
+            return generator_config(self.generator, **{**vars(config), **own})
+        if self.long_skip:
+            raise UsageError(f"long_skip = True: is for residual generators; {self.generator} has its skips already")
         return config
 
     def discriminator_config(self, in_channels: int) -> DiscriminatorConfig:
@@ -82,7 +91,13 @@ class NetworkOptions:
 
     def create_generator(self, in_channels: int, out_channels: int) -> nn.Module:
         config = self.generator_config(in_channels, out_channels)
-        return init_weights(config.build(), self.init_type, self.init_gain)
+        generator = init_weights(config.build(), self.init_type, self.init_gain)
+        if self.low_memory and not recompute(generator):
+            raise UsageError(
+                f"low_memory = True: {self.generator} has no residual blocks, so it would save nothing; use "
+                "--micro-batches, a smaller --crop-size or --precision bf16"
+            )
+        return generator
 
     def create_discriminator(self, in_channels: int) -> nn.Module:
         return init_weights(self.discriminator_config(in_channels).build(), self.init_type, self.init_gain)

@@ -12,7 +12,7 @@ Deviations from the paper, all shared with the published code: the noise z is dr
 dropout stands after the innermost decoder layer (see networks/unet.py); D is updated before G.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -20,7 +20,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen
+from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen, in_one_batch, turn
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
 from i2i.losses.adversarial import GanMode
@@ -73,14 +73,7 @@ class Pix2Pix(Algorithm):
         fake_B = self.G(real_A)
 
         real, fake = self._judged(real_A, real_B), self._judged(real_A, fake_B.detach())
-        yield (
-            "discriminator",
-            Losses(
-                D_fake=0.5 * self.gan.fake(self.D(fake)),  # Eq. 1
-                D_real=0.5 * self.gan.real(self.D(real)),
-                **self.gan.penalty("D_penalty", self.D, real, fake),
-            ),
-        )
+        yield from turn("discriminator", *self._judgements(real, fake), apart=self.options.low_memory)
 
         with frozen(self.D):
             losses = Losses(
@@ -88,6 +81,24 @@ class Pix2Pix(Algorithm):
                 G_L1=self.options.lambda_L1 * F.l1_loss(fake_B, real_B),  # Eq. 3, 4
             )
         yield "generator", losses
+
+    def _judgements(self, real: Tensor, fake: Tensor) -> list[Callable[[], Losses]]:
+        """Eq. 1, fakes and real images apart only where memory counts."""
+
+        def of_fake(logits: Tensor) -> Losses:
+            return Losses(D_fake=0.5 * self.gan.fake(logits))
+
+        def of_real(logits: Tensor) -> Losses:
+            penalty = self.gan.penalty("D_penalty", self.D, real, fake)
+            return Losses(D_real=0.5 * self.gan.real(logits), **penalty)
+
+        def of_both() -> Losses:
+            fakes, reals = in_one_batch(self.D, fake, real)
+            return Losses(of_fake(fakes) | of_real(reals))
+
+        if self.options.low_memory:
+            return [lambda: of_fake(self.D(fake)), lambda: of_real(self.D(real))]
+        return [of_both]
 
     def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         return {"fake_B": (translators["a2b"](batch.a), batch.b)}

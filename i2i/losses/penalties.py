@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 def _input_gradient(discriminator: nn.Module, x: Tensor) -> Tensor:
     """d D(x) / d x for each sample: (N, C, H, W) → (N, C·H·W), itself differentiable."""
-    with torch.autocast(x.device.type, enabled=False):
+    # what torch compiles cannot be differentiated twice
+    with torch.autocast(x.device.type, enabled=False), torch.compiler.set_stance("force_eager"):
         x = x.detach().float() if x.dtype in (torch.float16, torch.bfloat16) else x.detach()
         x.requires_grad_(True)
         value = discriminator(x).flatten(1).mean(dim=1).sum()

@@ -2,7 +2,8 @@
 
 `GENERATORS` and `DISCRIMINATORS` map a name to the frozen configuration that builds it. Beside the listed
 names, `resnet_<n>blocks`, `unet_<size>` and `patchgan_<patch width>` name any other of their families;
-`_antialiased` behind a residual generator or a PatchGAN gives it the sampling of CUT. (An anti-aliased PatchGAN
+`_antialiased` behind a residual generator or a PatchGAN gives it the sampling of CUT, `_resize` behind a residual
+generator resize-convolutions in place of transposed ones. (An anti-aliased PatchGAN
 keeps the number in its name, though its patch is wider: `receptive_field`.)
 """
 
@@ -15,7 +16,7 @@ from torch import nn
 
 from i2i.config import checked, nearest, option_names
 from i2i.errors import UsageError
-from i2i.networks.antialias import Sampling
+from i2i.networks.antialias import Sampling, Upsampling
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
@@ -29,6 +30,8 @@ GENERATORS: dict[str, GeneratorConfig] = {
     "resnet_9blocks": ResnetConfig(blocks=9),
     "resnet_6blocks_antialiased": ResnetConfig(blocks=6, downsampling="antialiased", upsampling="antialiased"),
     "resnet_9blocks_antialiased": ResnetConfig(blocks=9, downsampling="antialiased", upsampling="antialiased"),
+    "resnet_6blocks_resize": ResnetConfig(blocks=6, upsampling="resize"),
+    "resnet_9blocks_resize": ResnetConfig(blocks=9, upsampling="resize"),
     "unet_128": UNetConfig(depth=7),
     "unet_256": UNetConfig(depth=8),
     "unet_512": UNetConfig(depth=9),
@@ -48,8 +51,8 @@ NETWORKS: dict[str, type[NetworkConfig]] = {
 GENERATOR_KINDS: dict[str, type[GeneratorConfig]] = {config.kind: config for config in (ResnetConfig, UNetConfig)}
 
 
-def _resnet(blocks: int, sampling: Sampling = "strided") -> ResnetConfig:
-    return ResnetConfig(blocks=blocks, downsampling=sampling, upsampling=sampling)
+def _resnet(blocks: int, downsampling: Sampling = "strided", upsampling: Upsampling = "strided") -> ResnetConfig:
+    return ResnetConfig(blocks=blocks, downsampling=downsampling, upsampling=upsampling)
 
 
 def _unet(size: int) -> UNetConfig:
@@ -68,7 +71,8 @@ def _patchgan(width: int, sampling: Sampling = "strided") -> PatchGANConfig:
 
 _GENERATOR_FAMILIES: dict[str, Callable[[int], GeneratorConfig]] = {
     r"resnet_(\d{1,4})blocks": _resnet,
-    r"resnet_(\d{1,4})blocks_antialiased": lambda n: _resnet(n, "antialiased"),
+    r"resnet_(\d{1,4})blocks_antialiased": lambda n: _resnet(n, "antialiased", "antialiased"),
+    r"resnet_(\d{1,4})blocks_resize": lambda n: _resnet(n, upsampling="resize"),
     r"unet_(\d{1,4})": _unet,
 }
 _DISCRIMINATOR_FAMILIES: dict[str, Callable[[int], DiscriminatorConfig]] = {

@@ -1,7 +1,9 @@
 """Halving and doubling that blur by a binomial filter against aliasing (Zhang 2019, arXiv:1904.11486).
 
 As CUT (Park et al. 2020, arXiv:2007.15651) uses them: 3×3 over reflected edges to halve, 4×4 over replicated
-edges to double. The filters are buffers that no training changes.
+edges to double. The filters are buffers that no training changes. `resize` doubles by bilinear interpolation,
+which gives the same numbers as that blur but has no filter to store: before a convolution, the resize-convolution
+of Odena et al. 2016 (distill.pub/2016/deconv-checkerboard).
 """
 
 from typing import Literal
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Sampling = Literal["strided", "antialiased"]
+Upsampling = Literal["strided", "antialiased", "resize"]
 
 
 def blur_filter(size: int) -> Tensor:
@@ -44,3 +47,17 @@ class BlurUpsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         edges = F.pad(x, (1, 1, 1, 1), mode="replicate")
         return F.conv_transpose2d(edges, self.filt, stride=2, padding=3, groups=x.shape[1])
+
+
+class BilinearUpsample(nn.Module):
+    """(N, C, H, W) → (N, C, 2H, 2W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+    def extra_repr(self) -> str:
+        return str(self.channels)

@@ -1,10 +1,13 @@
 """What the networks share: normalisation, padding, and how a network behaves at test time."""
 
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 Norm = Literal["batch", "instance", "none"]
 Padding = Literal["reflect", "replicate", "zero"]
@@ -16,6 +19,7 @@ class InstanceNorm(nn.Module):
 
     (N, C, H, W) → the same shape; each channel of each sample to mean 0 and variance 1 (biased, eps 1e-5).
     Written as group normalisation with one channel a group: the same numbers, faster on a CPU (docs/lab-book.md).
+    Where a CPU trains in the memory format channels last, torch's gradient of that is slow, and ours is taken.
     """
 
     def __init__(self, channels: int) -> None:
@@ -23,10 +27,104 @@ class InstanceNorm(nn.Module):
         self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad and x.device.type == "cpu" and _only_channels_last(x) and not torch.compiler.is_compiling():
+            normalised: Tensor = _InstanceNorm.apply(x)
+            return normalised
         return F.group_norm(x, self.channels)
 
     def extra_repr(self) -> str:
         return str(self.channels)
+
+
+def _only_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+class _InstanceNorm(torch.autograd.Function):
+    """Instance normalisation with a gradient out of whole-tensor operations, which are fast in channels last.
+
+    With y = (x - m)·r, where m is a channel's mean and r the reciprocal of its deviation, and E the mean over a
+    channel: dx = r·(g - E[g] - y·E[g·y]).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        y, mean, reciprocal = torch.native_group_norm(x, None, None, n, c, h * w, c, 1e-5)
+        # not y, which the activation after it overwrites
+        ctx.save_for_backward(x, mean.view(n, c, 1, 1), reciprocal.view(n, c, 1, 1))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (x, mean, reciprocal), (g,) = ctx.saved_tensors, gradients
+        if torch.is_grad_enabled():  # to be differentiated again, for a gradient penalty
+            return torch.autograd.grad(F.group_norm(x, x.shape[1]), x, g, create_graph=True)[0]
+        exact = torch.promote_types(torch.float32, x.dtype)
+        e_g = g.mean((2, 3), keepdim=True, dtype=exact)
+        e_gx = (g * x).mean((2, 3), keepdim=True, dtype=exact)
+        slope = reciprocal**3 * (e_gx - mean * e_g)  # r²·E[g·y]
+        offset = slope * mean - reciprocal * e_g
+        dx = torch.addcmul(offset.to(g.dtype), g, reciprocal.to(g.dtype))
+        return dx.addcmul_(x, slope.to(g.dtype), value=-1)
+
+
+class ThinConv2d(nn.Conv2d):
+    """A k×k convolution to few channels, with the parameters and the results (but for rounding) of `nn.Conv2d`.
+
+    On a CPU, whose vectors few channels do not fill, training computes it as a k×1 convolution to k channels for
+    each one, of which each is shifted by a column more than the last and summed up (docs/lab-book.md).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(x)
+        return self.in_columns(x)
+
+    def in_columns(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, out_channels, H', W'), stride and dilation 1."""
+        made, channels, height, width = self.weight.shape
+        if any(self._reversed_padding_repeated_twice):
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+        columns = self.weight.permute(0, 3, 1, 2).reshape(made * width, channels, height, 1)
+        parts = F.conv2d(x, columns).unflatten(1, (made, width))
+        result = sum(shifted(parts[:, :, i], i, width) for i in range(width))
+        assert isinstance(result, Tensor)
+        return result if self.bias is None else result + self.bias.to(result.dtype)[:, None, None]
+
+
+class DeepConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution deep in a U-Net, with the parameters and the results (but for rounding) of torch's.
+
+    Many channels of few pixels: on a CPU in float32, training computes it as one product of matrices whose columns are
+    then folded together, which spares torch's reordering of the weights (docs/lab-book.md).
+    """
+
+    MOST_PIXELS = 64  # of the input: 8×8, up to which it was measured to be faster
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        few = x.shape[0] * x.shape[2] * x.shape[3] <= self.MOST_PIXELS
+        if not (few and x.device.type == "cpu" and torch.is_grad_enabled()) or torch.is_autocast_enabled("cpu"):
+            return super().forward(x, output_size)
+        return self.as_product(x)
+
+    def as_product(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, out_channels, H', W'), dilation and groups 1, no output padding."""
+        kernel, stride, padding = (
+            (int(pair[0]), int(pair[1])) for pair in (self.kernel_size, self.stride, self.padding)
+        )
+        height, width = (
+            (n - 1) * step - 2 * edge + k for n, k, step, edge in zip(x.shape[2:], kernel, stride, padding, strict=True)
+        )
+        columns = self.weight.flatten(1).t() @ x.flatten(2)
+        made = F.fold(columns, (height, width), kernel, padding=padding, stride=stride)
+        return made if self.bias is None else made + self.bias[:, None, None]
+
+
+def shifted(x: Tensor, by: int, of: int) -> Tensor:
+    """The columns of x that meet the column `by` of a kernel of `of` columns."""
+    return x[..., by : x.shape[-1] - of + 1 + by]
 
 
 def normalization(norm: Norm, channels: int) -> nn.Module:
@@ -44,6 +142,49 @@ def padding_mode(padding: Padding) -> Literal["zeros", "reflect", "replicate"]:
 def conv_bias(norm: Norm, bias: bool | None) -> bool:
     """Whether a convolution before `norm` keeps a bias: `bias` if given, else unless batch norm has its own."""
     return norm != "batch" if bias is None else bias
+
+
+class Checkpointed(nn.Module):
+    """A module that `recompute` can tell to keep nothing of `inner(x)` for its backward but x.
+
+    `checkpointing`: whether it does. The same gradients in less memory, for the time of a second forward pass
+    (Chen et al. 2016, arXiv:1604.06174).
+    """
+
+    checkpointing = False
+
+    def inner(self, x: Tensor) -> Tensor:
+        """What is computed, and computed again in the backward."""
+        raise NotImplementedError
+
+    def sparing(self, x: Tensor) -> Tensor:
+        """`inner(x)`, with the same random numbers and without a trace in running statistics the second time."""
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return self.inner(x)
+        made: Tensor = checkpoint(self.inner, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _again(self)))
+        return made
+
+
+@contextmanager
+def _again(module: nn.Module) -> Iterator[None]:
+    """Inside, batch norm counts nothing: it has seen these images already."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats and m.training]
+    momenta, counts = [norm.momentum for norm in norms], [norm.num_batches_tracked for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
+
+
+def recompute(network: nn.Module) -> int:
+    """Let all parts of `network` that can compute their activations again in the backward do so; how many did."""
+    parts = [module for module in network.modules() if isinstance(module, Checkpointed)]
+    for part in parts:
+        part.checkpointing = True
+    return len(parts)
 
 
 def for_translation(network: nn.Module, statistics: Statistics = "batch", dropout: bool = False) -> nn.Module:

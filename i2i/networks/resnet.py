@@ -3,7 +3,10 @@
 c7s1-64, d128, d256, R256 × blocks, u128, u64, c7s1-3. Deviation from the paper's text, shared with every
 published checkpoint: `u` is a transposed 3×3 convolution with stride 2 and output padding 1. Where sampling is
 anti-aliased, as in CUT (Park et al. 2020), `d` has stride 1 and is blurred to half the size after its ReLU, and
-`u` is a 3×3 convolution of its input blurred to double the size.
+`u` is a 3×3 convolution of its input blurred, or resized, to double the size.
+
+Of our own is `long_skip`: the last convolution sees the picture beside its features, as the outermost level of a U-Net
+sees its input's (Ronneberger et al. 2015), so that fine detail need not pass the quarter of the size.
 """
 
 from dataclasses import dataclass
@@ -13,8 +16,8 @@ import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from i2i.networks.antialias import BlurDownsample, BlurUpsample, Sampling
-from i2i.networks.blocks import Norm, Padding, conv_bias, normalization, padding_mode
+from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample, Sampling, Upsampling
+from i2i.networks.blocks import Checkpointed, Norm, Padding, ThinConv2d, conv_bias, normalization, padding_mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +37,10 @@ class ResnetConfig:
     """Biases before a normalisation; by default where there is no batch norm."""
     downsampling: Sampling = "strided"
     """How the size is halved; CUT's networks are anti-aliased both ways."""
-    upsampling: Sampling = "strided"
+    upsampling: Upsampling = "strided"
     """How the size is doubled."""
+    long_skip: bool = False
+    """The last convolution sees the picture beside its features."""
 
     @property
     def size_multiple(self) -> int:
@@ -77,14 +82,15 @@ def _doubled(channels: int, config: ResnetConfig) -> ConvNormReLU:
     """(N, C, H, W) → (N, C/2, 2H, 2W)."""
     bias, made = conv_bias(config.norm, config.bias), channels // 2
     norm = normalization(config.norm, made)
-    if config.upsampling == "antialiased":
+    if config.upsampling != "strided":
         conv = nn.Conv2d(channels, made, 3, padding=1, bias=bias)
-        return ConvNormReLU(conv, norm, upsample=BlurUpsample(channels))
+        blurred = config.upsampling == "antialiased"
+        return ConvNormReLU(conv, norm, upsample=BlurUpsample(channels) if blurred else BilinearUpsample(channels))
     transposed = nn.ConvTranspose2d(channels, made, 3, stride=2, padding=1, output_padding=1, bias=bias)
     return ConvNormReLU(transposed, norm)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Checkpointed):
     """x + norm(conv(dropout(relu(norm(conv(x)))))), 3×3 (He et al. 2016)."""
 
     def __init__(self, channels: int, config: ResnetConfig) -> None:
@@ -97,9 +103,12 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, padding_mode=edge, bias=bias)
         self.norm2 = normalization(config.norm, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def inner(self, x: Tensor) -> Tensor:
         y = torch.relu_(self.norm1(self.conv1(x)))
-        return x + self.norm2(self.conv2(self.dropout(y)))
+        return self.norm2(self.conv2(self.dropout(y)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.sparing(x)
 
 
 class ResnetGenerator(nn.Module):
@@ -118,11 +127,19 @@ class ResnetGenerator(nn.Module):
         self.down = nn.ModuleList(_halved(c, config) for c in (w, 2 * w))
         self.blocks = nn.ModuleList(ResidualBlock(4 * w, config) for _ in range(config.blocks))
         self.up = nn.ModuleList(_doubled(c, config) for c in (4 * w, 2 * w))
-        self.head = nn.Conv2d(w, config.out_channels, 7, padding=3, padding_mode=edge)
+        self.head = ThinConv2d(
+            w + config.in_channels * config.long_skip, config.out_channels, 7, padding=3, padding_mode=edge
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
+        y = self.stem(x)
         for stage in (self.down, self.blocks, self.up):
             for layer in stage:
-                x = layer(x)
-        return torch.tanh(self.head(x))
+                y = layer(y)
+        return self.finished(y, x)
+
+    def finished(self, features: Tensor, x: Tensor) -> Tensor:
+        """The result for the picture `x`, whose last features (N, width, H, W) are these."""
+        if self.config.long_skip:
+            features = torch.cat([features, x.to(features.dtype)], dim=1)
+        return torch.tanh(self.head(features))

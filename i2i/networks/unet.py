@@ -13,7 +13,7 @@ from annotated_types import Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.networks.blocks import Norm, conv_bias, normalization
+from i2i.networks.blocks import DeepConvTranspose2d, Norm, conv_bias, normalization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class UNetGenerator(nn.Module):
         self.up = nn.ModuleList()
         for i in range(last, 0, -1):
             inner = channels[i] * (1 if i == last else 2)
-            conv = nn.ConvTranspose2d(inner, channels[i - 1], 4, stride=2, padding=1, bias=bias)
+            conv = DeepConvTranspose2d(inner, channels[i - 1], 4, stride=2, padding=1, bias=bias)
             dropout = config.dropout and 4 <= i < last
             self.up.append(Up(conv, normalization(config.norm, channels[i - 1]), dropout))
         head = nn.ConvTranspose2d(2 * config.width, config.out_channels, 4, stride=2, padding=1)

@@ -12,6 +12,7 @@ from i2i.errors import UsageError
 from i2i.training import goal
 from i2i.training.distributed import Processes
 from i2i.training.initial import initialise
+from i2i.training.prepare import check_compiler
 from i2i.training.state import States
 from i2i.training.step import check_micro_batches
 from i2i.training.trainer import Trainer
@@ -22,6 +23,7 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
     if options.run is None:
         raise UsageError("run: a run folder is needed: --run runs/NAME")
     check_micro_batches(options.batch_size, options.micro_batches)
+    check_compile(options)
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
     goal.parse(options.stop_when)
@@ -38,6 +40,8 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
         torch.backends.cudnn.benchmark = False
     processes = Processes(options.device)
     try:
+        if options.compile:
+            check_compiler(processes.device)
         torch.manual_seed(options.seed)
         players = algorithm(options, *channels)
         if options.deterministic:
@@ -62,6 +66,32 @@ def check_validation(options: Any, data: Datasets) -> None:
             raise UsageError(f"{what}, but validate_every = 0 turns it off")
         if data.validation is None:
             raise UsageError(f"{what}, but {options.data} has no val or test split")
+    if options.stop_when.strip() or options.stop_patience:
+        _check_first_validation(options, len(data.train))
+
+
+def _check_first_validation(options: Any, epoch_length: int) -> None:
+    """Raises `UsageError` if a run that a validation is to stop ends before there is one."""
+    total = (options.n_epochs + options.n_epochs_decay) * epoch_length
+    if options.max_steps:
+        per_step = options.batch_size * int(os.environ.get("WORLD_SIZE", 1))
+        total = min(total, options.max_steps * per_step)
+    first = options.validate_every * epoch_length
+    if first > total:
+        name = "stop_when" if options.stop_when.strip() else "stop_patience"
+        raise UsageError(
+            f"{name} = {getattr(options, name)!r}: the first validation comes after {first} images "
+            f"({options.validate_every} epochs), and the run ends after {total}; lower --validate-every"
+        )
+
+
+def check_compile(options: Any) -> None:
+    """Raises `UsageError` if `compile` contradicts another option."""
+    if options.compile and options.low_memory:
+        raise UsageError(
+            "compile = True: a compiled network chooses what it keeps, and would not heed low_memory = True; "
+            "leave out one of the two"
+        )
 
 
 def check_deterministic(algorithm: Algorithm, device: torch.device) -> None:

@@ -55,6 +55,8 @@ class TrainingOptions:
     """Largest norm of a player's gradient; 0 is off."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; weights stay float32."""
+    compile: bool = False
+    """Compile the networks (torch.compile): faster steps, after minutes of compiling at every start."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:<n> or mps."""
     deterministic: bool = False

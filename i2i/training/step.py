@@ -177,6 +177,8 @@ def out_of_memory(batch: ImagePair, options: TrainingOptions) -> I2IError:
     if len(batch) > options.micro_batches:
         parts = next(n for n in range(options.micro_batches + 1, len(batch) + 1) if len(batch) % n == 0)
         ways = [f"--micro-batches {parts} (the same result in less memory)", f"--batch-size {len(batch) // 2}", *ways]
+    if getattr(options, "low_memory", None) is False and str(getattr(options, "generator", "")).startswith("resnet"):
+        ways = ["--low-memory (the same result)", *ways]
     if options.precision == "fp32":
         ways.append("--precision bf16")
     return I2IError(f"out of memory with {tried}, in {options.micro_batches} parts: try {', '.join(ways)}")

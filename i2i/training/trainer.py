@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn, cast
 
-import torch
 from torch import Tensor
 
 from i2i.algorithms.algorithm import Algorithm
@@ -26,6 +25,7 @@ from i2i.training.logger import RunLog
 from i2i.training.memory import Memory
 from i2i.training.options import RunOptions
 from i2i.training.outputs import ModelFiles, save_grid
+from i2i.training.prepare import prepare
 from i2i.training.run_folder import RunFolder
 from i2i.training.samples import Observer, grid
 from i2i.training.saver import Saver
@@ -49,9 +49,7 @@ class Trainer:
         self.total_images = (options.n_epochs + options.n_epochs_decay) * self.epoch_length
         if options.max_steps:
             self.total_images = min(self.total_images, options.max_steps * self.images_per_step)
-        self.memory_format = best_memory_format(processes.device)
-        for network in algorithm.networks().values():
-            network.to(processes.device).to(memory_format=self.memory_format).train()
+        self.memory_format = prepare(algorithm, options, processes.device)
         self.train_step = TrainingStep(algorithm, options, processes)
         self.averages = Averages(algorithm.translators(), options.ema) if options.ema else None
         self.signals = Signals()
@@ -197,6 +195,8 @@ class Trainer:
             self._flush()
         if (next_epoch := self.images_seen // self.epoch_length) > epoch:
             self.validation.epoch_ended(next_epoch)
+        if self.images_seen >= self.total_images:
+            self.validation.run_ended()
         grid_due = self.step == 1 or self.step % options.sample_every == 0
         if self.processes.first and (grid_due or self.step in EARLY_LOOKS):
             self._look(grid_due)
@@ -312,8 +312,3 @@ class Trainer:
                 f"stopped already, after {self.step} steps: {reason}: {self.folder.path}. To go on, change "
                 "--stop-when or --stop-patience"
             )
-
-
-def best_memory_format(device: torch.device) -> torch.memory_format:
-    """Channels last on CUDA, whose tensor cores want it; on a CPU it gains nothing and in bf16 costs, as measured."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format

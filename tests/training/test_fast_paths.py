@@ -1,0 +1,356 @@
+"""What is faster or smaller gives the same numbers: batched discriminators, the thin convolution, the gradient of
+instance norm, recomputation, compiled networks."""
+
+import copy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from i2i.algorithms import CycleGAN, Pix2Pix
+from i2i.algorithms.algorithm import Algorithm, in_one_batch
+from i2i.algorithms.cyclegan import CycleGANOptions
+from i2i.algorithms.pix2pix import Pix2PixOptions
+from i2i.data.pair import ImagePair
+from i2i.errors import UsageError
+from i2i.networks.blocks import DeepConvTranspose2d, InstanceNorm, ThinConv2d, has_batch_norm
+from i2i.networks.patchgan import PatchGANConfig
+from i2i.networks.resnet import ResnetConfig
+from i2i.training import prepare as preparation
+from i2i.training.distributed import Processes
+from i2i.training.ema import Averages
+from i2i.training.options import TrainingOptions
+from i2i.training.prepare import best_memory_format, check_compiler, prepare
+from i2i.training.step import TrainingStep, seed_step
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from plain_training import plain as plain_version
+from plain_training import plain_step
+
+ALONE = Processes("cpu")
+CPU = torch.device("cpu")
+
+
+def pair(size: int = 1, side: int = 32, dtype: torch.dtype = torch.float32) -> ImagePair:
+    generator = torch.Generator().manual_seed(7)
+    a, b = (torch.rand(size, 3, side, side, generator=generator, dtype=dtype) * 2 - 1 for _ in range(2))
+    return ImagePair(a, b)
+
+
+def cyclegan(**options: Any) -> CycleGAN:
+    torch.manual_seed(0)
+    small = {"generator": "resnet_2blocks", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4}
+    return CycleGAN(CycleGANOptions(**{**small, **options}))
+
+
+def pix2pix(**options: Any) -> Pix2Pix:
+    torch.manual_seed(0)
+    small = {"generator": "resnet_2blocks", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4}
+    return Pix2Pix(Pix2PixOptions(**{**small, **options}))
+
+
+def gradients(algorithm: Algorithm, batch: ImagePair) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Losses, and the gradient of every weight from its player's turn, no weight being updated."""
+    seed_step(0, 0)
+    losses: dict[str, float] = {}
+    players = algorithm.players()
+    found: dict[str, Tensor] = {}
+    for player, turn in algorithm.losses(batch, 0):
+        sum(turn.values()).backward()  # type: ignore[union-attr]
+        losses |= {name: float(loss.detach()) for name, loss in turn.items()}
+        for name, network in algorithm.networks().items():
+            if network in players[player]:
+                learnt = ((key, p.grad) for key, p in network.named_parameters())
+                found |= {f"{name}.{key}": gradient.clone() for key, gradient in learnt if gradient is not None}
+    return losses, found
+
+
+def test_the_first_step_is_the_plain_one() -> None:
+    """Of the published order, in float32; later steps drift apart by rounding alone."""
+    for algorithm in (cyclegan(pool_size=0), pix2pix(generator="unet_32", dropout=False)):
+        expected = plain_step(algorithm)(pair())
+        made = TrainingStep(algorithm, TrainingOptions(), ALONE)(pair(), 0)
+        del made["skipped"]
+        assert {name: float(loss) for name, loss in made.items()} == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["instance", "none"])
+def test_one_batch_is_as_good_as_two(norm: Any) -> None:
+    network = PatchGANConfig(width=4, norm=norm).build().double()
+    a, b = pair(2, dtype=torch.float64).a, pair(3, dtype=torch.float64).b
+    calls: list[int] = []
+    network.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+    for made, expected in zip(in_one_batch(network, a, b), (network(a), network(b)), strict=True):
+        torch.testing.assert_close(made, expected, rtol=1e-12, atol=1e-12)
+    assert calls == [5, 2, 3]
+    in_one_batch(network, a, b[..., :24])
+    assert calls[3:] == [2, 3], "pictures of two sizes"
+
+
+def test_batch_norm_sees_real_and_fake_apart() -> None:
+    network = PatchGANConfig(width=4, norm="batch").build()
+    one, other = network, copy.deepcopy(network)
+    a, b = pair().a, pair().b
+    for made, expected in zip(in_one_batch(one, a, b), (other(a), other(b)), strict=True):
+        assert torch.equal(made, expected)
+
+
+def test_frozen_discriminators_compute_no_gradient_of_weights() -> None:
+    """Nor is one kept from the generators' turn for theirs."""
+    algorithm = cyclegan()
+    turns = algorithm.losses(pair(), 0)
+    _, losses = next(turns)
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is None for D in (algorithm.D_A, algorithm.D_B) for p in D.parameters())
+    before = [p.grad.clone() for p in algorithm.G_AB.parameters() if p.grad is not None]
+    _, losses = next(turns)
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    after = [p.grad for p in algorithm.G_AB.parameters() if p.grad is not None]
+    assert before and all(map(torch.equal, before, after))
+
+
+def test_identity_in_one_batch_with_translation() -> None:
+    batch = pair(2, dtype=torch.float64)
+    made = []
+    for together in (False, True):
+        algorithm = cyclegan(batch_identity=together)
+        for network in algorithm.networks().values():
+            network.double()
+        made.append(gradients(algorithm, batch))
+    assert made[0][0] == pytest.approx(made[1][0], rel=1e-9)
+    for name, gradient in made[0][1].items():
+        torch.testing.assert_close(made[1][1][name], gradient, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "zeros"])
+def test_thin_convolutions_are_convolutions(mode: Any, precision: torch.dtype) -> None:
+    torch.manual_seed(0)
+    thin = ThinConv2d(5, 3, 7, padding=3, padding_mode=mode).to(precision)
+    plain = nn.Conv2d(5, 3, 7, padding=3, padding_mode=mode).to(precision)
+    plain.load_state_dict(thin.state_dict())
+    x = torch.randn(2, 5, 11, 9, dtype=precision, requires_grad=True)
+    g = torch.randn(2, 3, 11, 9, dtype=precision)
+    rounding = {"rtol": 1e-12, "atol": 1e-12} if precision == torch.float64 else {"rtol": 0.05, "atol": 0.1}
+    torch.testing.assert_close(thin(x), plain(x), **rounding)
+    made, expected = (torch.autograd.grad(c(x), [x, *c.parameters()], g) for c in (thin, plain))
+    for one, other in zip(made, expected, strict=True):
+        torch.testing.assert_close(one, other, **rounding)
+    with torch.no_grad():
+        assert torch.equal(thin(x), plain(x)), "in translation it is torch's own"
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_deep_transposed_convolutions_are_transposed_convolutions(bias: bool) -> None:
+    torch.manual_seed(0)
+    deep = DeepConvTranspose2d(6, 5, 4, stride=2, padding=1, bias=bias).double()
+    plain = nn.ConvTranspose2d(6, 5, 4, stride=2, padding=1, bias=bias).double()
+    plain.load_state_dict(deep.state_dict())
+    for height, width in ((1, 1), (2, 3), (8, 8), (9, 8)):  # the last by torch
+        x = torch.randn(1, 6, height, width, dtype=torch.float64, requires_grad=True)
+        torch.testing.assert_close(deep(x), plain(x), rtol=1e-12, atol=1e-12)
+        g = torch.randn_like(plain(x))
+        made, expected = (torch.autograd.grad(c(x), [x, *c.parameters()], g) for c in (deep, plain))
+        for one, other in zip(made, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert "Col2Im" in type(deep(x[..., :1, :1]).grad_fn).__name__ or bias
+    with torch.no_grad():
+        assert torch.equal(deep(x[..., :1]), plain(x[..., :1])), "in translation it is torch's own"
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_of_instance_norm(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    norm = InstanceNorm(3)
+    name = type(norm(x).grad_fn).__name__
+    assert ("_InstanceNorm" in name) == (layout == torch.channels_last), name
+    assert torch.autograd.gradcheck(norm, (x,))
+    assert torch.autograd.gradgradcheck(norm, (x,)), "for gradient penalties"
+    torch.testing.assert_close(norm(x), F.instance_norm(x))
+
+
+def test_gradients_of_instance_norm_in_16_bits() -> None:
+    """Nearly as near to those of float64 as torch's own; and the activation after it may overwrite its result."""
+    torch.manual_seed(0)
+    x = (torch.randn(1, 8, 32, 32) + 1).to(torch.bfloat16)
+    g = torch.randn_like(x)
+
+    def error(layout: torch.memory_format) -> float:
+        given = x.contiguous(memory_format=layout).requires_grad_()
+        (made,) = torch.autograd.grad(torch.relu_(InstanceNorm(8)(given)), given, g)
+        exact = x.double().requires_grad_()
+        (expected,) = torch.autograd.grad(torch.relu(F.instance_norm(exact)), exact, g.double())
+        return float((made - expected).square().mean().sqrt() / expected.square().mean().sqrt())
+
+    ours, torchs = error(torch.channels_last), error(torch.contiguous_format)
+    assert ours < max(0.01, 1.5 * torchs), (ours, torchs)
+
+
+def test_memory_formats_per_device_and_precision() -> None:
+    instance, batch = ([PatchGANConfig(width=4, norm=norm).build()] for norm in ("instance", "batch"))  # type: ignore[arg-type]
+    plain, last = torch.contiguous_format, torch.channels_last
+    assert best_memory_format(torch.device("cuda"), "fp32", batch) == last
+    assert best_memory_format(CPU, "fp32", instance) == best_memory_format(CPU, "bf16", batch) == plain
+    assert best_memory_format(CPU, "bf16", instance) == last
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("build", [cyclegan, pix2pix])
+def test_low_memory_has_the_same_gradients(build: Any, norm: str, dropout: bool) -> None:
+    """With the same draws of dropout in both; CycleGAN draws for each part by itself, and so in the same order."""
+    made, statistics = [], []
+    for low_memory in (False, True):
+        algorithm = build(low_memory=low_memory, norm=norm, dropout=dropout)
+        for network in algorithm.networks().values():
+            network.double().train()
+        made.append(gradients(algorithm, pair(2, dtype=torch.float64)))
+        statistics.append([b for network in algorithm.networks().values() for b in network.buffers()])
+    assert made[0][0] == pytest.approx(made[1][0], rel=1e-12)
+    assert made[0][1].keys() == made[1][1].keys()
+    for name, gradient in made[0][1].items():
+        torch.testing.assert_close(made[1][1][name], gradient, rtol=1e-9, atol=1e-12, msg=name)
+    assert len(statistics[0]) == len(statistics[1])
+    for one, other in zip(*statistics, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+class Kept:
+    """The most bytes of tensors that are kept for backward passes at one time."""
+
+    def __init__(self) -> None:
+        self.most, self.now = 0, 0
+        self.counts: dict[int, int] = {}
+
+    def __enter__(self) -> "Kept":
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda kept: kept.tensor)
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hooks.__exit__(*_)
+
+    def _pack(self, tensor: Tensor) -> "_Tensor":
+        return _Tensor(tensor, self)
+
+    def add(self, storage: int, size: int, by: int) -> None:
+        before = self.counts.get(storage, 0)
+        self.counts[storage] = before + by
+        if before == 0 or before + by == 0:
+            self.now += size * by
+            self.most = max(self.most, self.now)
+
+
+class _Tensor:
+    def __init__(self, tensor: Tensor, book: Kept) -> None:
+        self.tensor, self.book = tensor, book
+        storage = tensor.untyped_storage()
+        self.entry = storage.data_ptr(), storage.nbytes()
+        book.add(*self.entry, 1)
+
+    def __del__(self) -> None:
+        self.book.add(*self.entry, -1)
+
+
+def test_low_memory_keeps_less() -> None:
+    """Measured: a sixth (1.7 of 9.8 MB here; 22 of 144 MB with 64 channels), but for the block that is at work."""
+    most = {}
+    for low_memory in (False, True):
+        algorithm = cyclegan(generator="resnet_9blocks", low_memory=low_memory)
+        with Kept() as kept:
+            TrainingStep(algorithm, TrainingOptions(), ALONE)(pair(side=64), 0)
+        most[low_memory] = kept.most
+    assert most[True] < 0.3 * most[False], most
+
+
+def test_low_memory_says_where_it_cannot_help() -> None:
+    with pytest.raises(UsageError, match="low_memory = True: unet_32 has no residual blocks"):
+        pix2pix(generator="unet_32", low_memory=True)
+    with pytest.raises(UsageError, match="batch_identity = True: takes more memory"):
+        cyclegan(batch_identity=True, low_memory=True)
+    with pytest.raises(UsageError, match="batch_identity = True: with norm = 'batch'"):
+        cyclegan(batch_identity=True, norm="batch")
+
+
+@pytest.fixture
+def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """All of torch.compile but the code generator, which takes minutes."""
+    monkeypatch.setattr(preparation, "BACKEND", "eager")
+    yield
+    torch._dynamo.reset()
+
+
+def steps(algorithm: Algorithm, options: TrainingOptions, count: int = 2) -> list[dict[str, float]]:
+    memory_format = prepare(algorithm, options, CPU)
+    train_step = TrainingStep(algorithm, options, ALONE)
+    made = []
+    for step in range(count):
+        seed_step(0, step)
+        batch = ImagePair(*(x.contiguous(memory_format=memory_format) for x in (pair().a, pair().b)))
+        made.append({name: float(loss) for name, loss in train_step(batch, step).items()})
+    return made
+
+
+@pytest.mark.usefixtures("quick_compiler")
+@pytest.mark.parametrize("build", [cyclegan, pix2pix])
+def test_compiled_networks_are_the_same_networks(build: Any) -> None:
+    """Names of weights, averages and losses are those of networks that are not compiled."""
+    eager, compiled = build(), build()
+    expected = steps(eager, TrainingOptions())
+    assert steps(compiled, TrainingOptions(compile=True)) == [pytest.approx(losses, rel=1e-5) for losses in expected]
+    for name, network in compiled.networks().items():
+        assert network._compiled_call_impl is not None
+        assert list(network.state_dict()) == list(eager.networks()[name].state_dict())
+    averages = Averages(compiled.translators(), 0.9)
+    averages.update()
+    assert all(network._compiled_call_impl is None for network in averages.networks().values())  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_penalties_of_compiled_discriminators() -> None:
+    """They are differentiated twice, which compiled code is not made for."""
+    expected = steps(cyclegan(gan_mode="wgangp"), TrainingOptions(), 1)
+    assert steps(cyclegan(gan_mode="wgangp"), TrainingOptions(compile=True), 1) == [
+        pytest.approx(losses, rel=1e-5) for losses in expected
+    ]
+
+
+def test_a_compiler_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("No working C++ compiler found\nand so on")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(UsageError, match=r"cannot compile for cpu here \(No working C\+\+ compiler found\); install"):
+        check_compiler(CPU)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_code_computes_the_same_losses(precision: Any) -> None:
+    """The first step's, within rounding."""
+    options = {"precision": precision}
+    expected = steps(cyclegan(dropout=True), TrainingOptions(**options), 1)
+    made = steps(cyclegan(dropout=True), TrainingOptions(compile=True, **options), 1)
+    assert made == [pytest.approx(expected[0], rel=1e-5 if precision == "fp32" else 1e-2)]
+
+
+def test_residual_generators_differ_in_nothing_but_rounding() -> None:
+    """Training through the thin head and the fast norm against torch's own layers, in float64. Those are in the plain
+    memory format, for `nn.InstanceNorm2d` has wrong gradients in channels last (torch 2.15, one image)."""
+    torch.manual_seed(0)
+    network = ResnetConfig(width=4, blocks=1).build().double().to(memory_format=torch.channels_last)
+    plain = plain_version(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    x = pair(dtype=torch.float64).a.contiguous(memory_format=torch.channels_last)
+    made = [
+        torch.autograd.grad(net(given).square().sum(), list(net.parameters()))
+        for net, given in ((network, x), (plain, x.contiguous()))
+    ]
+    for one, other in zip(*made, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+    assert not has_batch_norm(network)
