@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "I2IError": "i2i.errors",
+    "Translate": "i2i.translation.transform",
     "Translator": "i2i.translation.translator",
     "create_discriminator": "i2i.networks",
     "create_generator": "i2i.networks",
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from i2i.networks import list_generators as list_generators
     from i2i.translation.batch import translate_folder as translate_folder
     from i2i.translation.styles import list_styles as list_styles
+    from i2i.translation.transform import Translate as Translate
     from i2i.translation.translator import Translator as Translator
     from i2i.translation.translator import load_translator as load_translator
 

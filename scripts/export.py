@@ -1,4 +1,4 @@
-"""Write a trained generator in another form: for the reference, for the hub, or as a model file.
+"""Write a trained generator in another form: for the reference, for the hub, as a model file, or as ONNX.
 
 python scripts/export.py runs/monet --direction a2b -o latest_net_G_A.pth
 python scripts/export.py latest_net_G.pth -o monet.safetensors --output-domain monet --licence BSD-2-Clause
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from i2i.cli import Positional, arg, printable, run
 from i2i.errors import UsageError
 
-SUFFIXES = {".pth": "reference", ".safetensors": "model_file", "": "pretrained"}
+SUFFIXES = {".pth": "reference", ".safetensors": "model_file", ".onnx": "onnx", "": "pretrained"}
 MAX_CARD = 8_000
 
 
@@ -23,9 +23,9 @@ class Options:
     """A model file, a folder with config.json, a checkpoint (.pth), a run folder, or the name of a style."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """The file or, for pretrained, the folder to write."""
-    format: Literal["reference", "pretrained", "model_file"] | None = None
-    """reference (.pth for pytorch-CycleGAN-and-pix2pix or CUT), pretrained (a folder), model_file (.safetensors);
-    by default what the suffix of OUT says."""
+    format: Literal["reference", "pretrained", "model_file", "onnx"] | None = None
+    """reference (.pth for pytorch-CycleGAN-and-pix2pix or CUT), pretrained (a folder), model_file (.safetensors),
+    onnx (any batch, height and width; float32 in [-1, 1]); by default what the suffix of OUT says."""
     direction: Literal["a2b", "b2a"] | None = None
     """Needed for a run folder that has both; for a checkpoint, the direction to be noted (default a2b)."""
     dropout: bool | None = None
@@ -59,7 +59,7 @@ def main(options: Options) -> None:
         raise UsageError("expected: export.py MODEL -o OUT (see --help)")
     out, form = options.out, options.format or SUFFIXES.get(options.out.suffix.lower())
     if form is None:
-        raise UsageError(f"{out}: give --format, or one of the suffixes .pth, .safetensors and none (a folder)")
+        raise UsageError(f"{out}: give --format, or one of the suffixes .pth, .safetensors, .onnx and none (a folder)")
     described = _given(options, "input_domain", "output_domain", "licence")
     provenance = _given(options, "algorithm", "dataset")
     if form == "reference":
@@ -82,6 +82,10 @@ def main(options: Options) -> None:
     info = replace(info, training=replace(info.training, **provenance), **described)
     if form == "reference":
         foreign.save(out, network)
+    elif form == "onnx":
+        from i2i.translation import export
+
+        export.save_onnx(out, network, info)
     elif form == "pretrained":
         pretrained.save_pretrained(out, network, info)
     else:

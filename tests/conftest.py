@@ -4,7 +4,10 @@ A test that takes `network_row`, `training_row`, `schedule_row` or `cut_row` run
 `networks.json`, `training.json`, `schedules.json` or `cut.json` in the folder given by `--golden`.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Networks that were converted for a runtime are kept there: not among the user's own.
+    os.environ["I2I_HOME"] = tempfile.mkdtemp(prefix="i2i-tests-home-")
+    atexit.register(shutil.rmtree, os.environ["I2I_HOME"], ignore_errors=True)
     folder = config.getoption("--golden")
     if not folder.is_dir():
         raise pytest.UsageError(f"--golden {folder}: not a folder")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from i2i.errors import ImageError
 from i2i.images.formats import Format
@@ -113,25 +114,41 @@ def with_depth(pixels: Pixels, dtype: Depth) -> Pixels:
     return np.rint(pixels * (full / white(pixels))).astype(dtype)
 
 
-def to_tensor(pixels: Pixels) -> "Tensor":
+def to_planes(pixels: Pixels) -> Pixels:
     """(H, W, C) uint8, uint16 or float32 in [0, 1] as (C, H, W) float32 in [-1, 1]."""
-    import torch
-
-    # in numpy: torch's threads cost more than they bring for one picture, ten times more on a busy machine
     planes = np.array(pixels.transpose(2, 0, 1), np.float32, order="C")
     planes /= white(pixels) / 2
     planes -= 1
-    return torch.from_numpy(planes)
+    return planes
+
+
+def from_planes(planes: Pixels, dtype: Depth = np.uint8) -> Pixels:
+    """(C, H, W) float32 in [-1, 1] as (H, W, C) of `dtype`, values outside clamped; integers are rounded."""
+    half = _full(dtype) / 2
+    scaled = (planes + 1) * np.float32(half)
+    if dtype != np.float32:
+        np.rint(scaled, out=scaled)
+    np.clip(scaled, 0, 2 * half, out=scaled)
+    return np.ascontiguousarray(scaled.astype(dtype).transpose(1, 2, 0))
+
+
+def resize_planes(planes: Pixels, height: int, width: int) -> Pixels:
+    """(C, H, W) float32 in [-1, 1] as (C, height, width): bicubic, antialiased, clamped to [-1, 1]."""
+    resized = [Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC) for plane in planes]
+    return np.clip(np.stack([np.asarray(plane) for plane in resized]), -1, 1)
+
+
+def to_tensor(pixels: Pixels) -> "Tensor":
+    """As `to_planes`, but a tensor."""
+    import torch
+
+    # in numpy: torch's threads cost more than they bring for one picture, ten times more on a busy machine
+    return torch.from_numpy(to_planes(pixels))
 
 
 def to_pixels(tensor: "Tensor", dtype: Depth = np.uint8) -> Pixels:
     """(C, H, W) in [-1, 1] as (H, W, C) of `dtype`, values outside clamped; integers are rounded."""
-    half = _full(dtype) / 2
-    planes = tensor.detach().float().add(1).mul(half)
-    if dtype != np.float32:
-        planes.round_()
-    planes.clamp_(0, 2 * half)
-    return np.ascontiguousarray(planes.permute(1, 2, 0).cpu().numpy().astype(dtype))
+    return from_planes(tensor.detach().float().cpu().numpy(), dtype)
 
 
 def white(pixels: Pixels) -> float:

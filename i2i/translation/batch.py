@@ -67,7 +67,7 @@ def remove_leftovers(work: Plan, before: float) -> None:
 
 
 def _load(style: str | PathLike[str], options: FolderOptions, fetching: Any) -> Translator:
-    names = ("direction", "device", "precision", "norm_stats", "dropout", "seed", "download")
+    names = ("direction", "device", "precision", "runtime", "norm_stats", "dropout", "seed", "download")
     return load_translator(style, **{name: getattr(options, name) for name in names}, fetching=fetching)
 
 
@@ -82,6 +82,8 @@ def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict
         "style": "" if isinstance(style, Translator) else str(style),
         "model": to_mapping(translator.info),
         "device": str(translator.device),
+        "runtime": translator.runtime,
+        "precision": translator.precision,
         "options": changed,
     }
 

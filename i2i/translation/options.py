@@ -8,6 +8,7 @@ from annotated_types import Interval
 from i2i.errors import UsageError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+RuntimeName = Literal["auto", "torch", "openvino", "onnx"]
 OutputFormat = Literal["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "avif", "ppm"]
 _LOSSY = ("jpg", "jpeg", "webp", "avif")
 
@@ -29,7 +30,9 @@ class ModelOptions:
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"
-    """auto is fp32; bf16 and fp16 compute faster where the device has them, and round more."""
+    """auto is bf16 where the hardware computes it itself, else fp32; fp16 needs a GPU. bf16 and fp16 round more."""
+    runtime: RuntimeName = "auto"
+    """What computes: auto is OpenVINO if it is installed and the device is a CPU, else torch."""
     download: bool = False
     """Fetch the style if it is one of the catalogue."""
 
@@ -46,6 +49,8 @@ class FolderOptions(ModelOptions):
     """Of JPEG, WebP and AVIF; by default one at which the loss is hard to see."""
     alpha: Literal["keep", "white", "black"] = "keep"
     """Keep transparency, or lay the picture on a background before it is translated."""
+    large: bool = False
+    """Take pictures above the limit of 178,956,970 pixels too, by bands of rows; needs pyvips and room on a disk."""
     overwrite: bool = False
     """Replace outputs that exist (an input never is)."""
     skip_existing: bool = False

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-import torch
-
 from i2i.errors import I2IError, ImageError, OutputError, SomeFailed
 from i2i.images import Picture, probe, read, write
+from i2i.images.bands import large_size
+from i2i.images.picture import DEFAULT_LIMITS
+from i2i.spool import SpoolError
 from i2i.translation.job import Job, shown
 from i2i.translation.options import FolderOptions
 from i2i.translation.report import Progress, Record, changes
@@ -26,17 +27,23 @@ Stop = Callable[[], bool]
 QUEUE_PIXELS = 32 << 20
 """How many pixels wait to be translated or written, at most; one picture that is larger has the queue alone."""
 _BATCH = 16
+_LESS = "not enough memory for larger batches"
+_BANDS = "not enough memory for the largest pictures at once: they were translated by bands of rows"
 _MAX_WORKERS = 8
 
 
 @dataclass
 class _Read:
-    """A picture that is being read; `shape` is its height and width in the network."""
+    """A picture that is being read; `shape` is its height and width in the network.
+
+    One that is `large` is never read as a whole.
+    """
 
     job: Job
     pixels: int
     shape: tuple[int, int]
     picture: "Future[Picture]"
+    large: bool = False
 
 
 @dataclass
@@ -74,7 +81,10 @@ class Pipeline:
                     self._read_ahead(waiting)
                     if not self._reads:
                         break
-                    self._translate(self._next_batch())
+                    if self._reads[0].large:
+                        self._translate_large(self._reads.popleft().job)
+                    else:
+                        self._translate(self._next_batch())
                     self._collect()
             finally:
                 # what is not begun is left; what is being written comes to its end
@@ -99,7 +109,7 @@ class Pipeline:
                 self._collect(wait_for_one=True)
             self._held += entry.pixels
             self._reads.append(entry)
-            if not entry.picture.done():
+            if not (entry.large or entry.picture.done()):
                 entry.picture = self._readers.submit(self._read, waiting[0])
             waiting.popleft()
 
@@ -113,6 +123,8 @@ class Pipeline:
             size = self.options.size
             shape = (height, width) if size is None else resized(height, width, size)
         except Exception as error:
+            if self.options.large and not job.refused and _is_large(job):
+                return _Read(job, 0, (0, 0), picture, large=True)
             picture.set_exception(error)
             return _Read(job, 0, (0, 0), picture)
         return _Read(job, max(height * width, shape[0] * shape[1]), shape, picture)
@@ -125,7 +137,8 @@ class Pipeline:
 
     def _next_batch(self) -> list[tuple[_Read, Picture]]:
         """The first picture, and others that wait and are of its size."""
-        alike = [entry for entry in self._reads if entry.shape == self._reads[0].shape][: self._batch]
+        wanted = (self._reads[0].shape, False)
+        alike = [entry for entry in self._reads if (entry.shape, entry.large) == wanted][: self._batch]
         batch = []
         for entry in alike:
             self._reads.remove(entry)
@@ -151,7 +164,7 @@ class Pipeline:
                 self._translate(part)
             return
         for (entry, picture), result in zip(batch, results, strict=True):
-            note = changes(picture, result, self.translator.config.in_channels, entry.job.target.suffix)
+            note = changes(picture, result, self.translator.in_channels, entry.job.target.suffix)
             future = self._writers.submit(self._write, entry.job, result, note)
             self._writes[future] = (entry.job, entry.pixels)
 
@@ -160,20 +173,51 @@ class Pipeline:
         try:
             return self.translator.translate_batch(pictures, self.options.size)
         except Exception as error:
-            if len(pictures) > 1 and _out_of_memory(error):
-                self._batch = min(self._batch, len(pictures) // 2)
-                self.notices[:] = [f"not enough memory for larger batches: went on with --batch-size {self._batch}"]
-            return _reason(error)
+            if not _out_of_memory(error):
+                return _reason_of_one(error)
+        if len(pictures) == 1:
+            return self._streamed(pictures[0])
+        self._batch = min(self._batch, len(pictures) // 2)
+        self.notices[:] = [text for text in self.notices if not text.startswith(_LESS)]
+        self.notices.append(f"{_LESS}: went on with --batch-size {self._batch}")
+        return _reason(MemoryError())
 
-    def _write(self, job: Job, result: Picture, note: str) -> str:
+    def _streamed(self, picture: Picture) -> list[Picture] | str:
+        """What was too much at once, by bands of rows."""
+        try:
+            result = self.translator.stream(picture, self.options.size)
+        except Exception as error:
+            return _reason_of_one(error)
+        if _BANDS not in self.notices:
+            self.notices.append(_BANDS)
+        return [result]
+
+    def _translate_large(self, job: Job) -> None:
+        """One picture above the limits, from its file to the other; nothing else of its size is held beside it."""
+        from i2i.translation.streaming.large import translate_large
+
+        try:
+            self._folder_of(job)
+            note = translate_large(self.translator.streamer, job.source, job.target, self.options, self._mode(job))
+        except Exception as error:
+            self._fail(job, _reason_of_one(error))
+        else:
+            self._record(job, Record(job.source, job.target, "done", note=note))
+
+    def _folder_of(self, job: Job) -> None:
         try:
             job.target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{shown(job.target.parent)}: cannot be created: {error.strerror}") from error
+
+    def _mode(self, job: Job) -> int | None:
+        # what takes the place of a private picture is as private
+        return stat.S_IMODE(job.source.stat().st_mode) if self.options.in_place else None
+
+    def _write(self, job: Job, result: Picture, note: str) -> str:
+        self._folder_of(job)
         try:
-            # what takes the place of a private picture is as private
-            mode = stat.S_IMODE(job.source.stat().st_mode) if self.options.in_place else None
-            write(job.target, result, self.options.quality, mode)
+            write(job.target, result, self.options.quality, self._mode(job))
         except OutputError as error:
             cause = error.__cause__
             too_long = isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG
@@ -227,5 +271,29 @@ def _reason(error: Exception) -> str:
     return f"unexpected error, please report it: {type(error).__name__}: {error}"
 
 
+def _reason_of_one(error: Exception) -> str:
+    """As `_reason`; where there is no room for the spool of one picture, there may be for the others."""
+    return str(error) if isinstance(error, SpoolError) else _reason(error)
+
+
+def _is_large(job: Job) -> bool:
+    """Whether it is a picture above the limits, and not refused for another reason."""
+    try:
+        width, height = large_size(job.source)
+    except ImageError:
+        return False
+    try:
+        DEFAULT_LIMITS.check_size(width, height)
+        DEFAULT_LIMITS.check_bytes(job.source.stat().st_size)
+    except ImageError:
+        return True
+    return False
+
+
 def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    # torch's own by its name, for there may be no torch in this process
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator" in str(error)
+    )

@@ -1,32 +1,38 @@
-"""A trained generator as a function from picture to picture, of any size."""
+"""A trained generator as a function from picture to picture, of any size.
 
+Pictures travel as NumPy arrays, so that a runtime that does without torch starts without it.
+"""
+
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from i2i.config import from_mapping
-from i2i.device import choose_device
 from i2i.errors import ImageError, UsageError
-from i2i.images import Limits, Picture, read, to_pixels, to_tensor
-from i2i.networks.blocks import Statistics, for_translation, has_batch_norm
-from i2i.translation import hub, pretrained, styles
-from i2i.translation.memory import bytes_per_pixel, check_memory
-from i2i.translation.model_info import ModelInfo
-from i2i.translation.noise import seed_of, seeded
-from i2i.translation.options import ModelOptions, Precision
+from i2i.images import Limits, Picture, Pixels, from_planes, read, resize_planes, to_planes
+from i2i.translation import hub, styles
+from i2i.translation.memory import fits
+from i2i.translation.model_info import ModelInfo, Statistics
+from i2i.translation.options import ModelOptions, Precision, RuntimeName
 from i2i.translation.pil import as_pil, from_pil, native, split_alpha
+from i2i.translation.runtime.choice import choose_precision, choose_runtime
+from i2i.translation.runtime.prepare import Prepared, Wanted, gpu_has_bf16, prepare_file, prepare_network
+from i2i.translation.runtime.protocol import Device, Planes
 
-_REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from i2i.networks import GeneratorConfig
+    from i2i.translation.streaming import Streamer
 
 
 def load_translator(
@@ -35,6 +41,7 @@ def load_translator(
     device: str = "auto",
     *,
     precision: Precision = "auto",
+    runtime: RuntimeName = "auto",
     norm_stats: Statistics | None = None,
     dropout: bool | None = None,
     seed: int = 0,
@@ -45,53 +52,115 @@ def load_translator(
 
     A run folder with two directions needs `direction`, `a2b` or `b2a`. `norm_stats` and `dropout` override what
     the model says of batch norm (statistics of each picture, or of the training) and of dropout at test time.
-    `download` allows to fetch a style of the catalogue; `fetching` is then called with the bytes that are there
-    and their total, if it is known. Raises `UsageError` if there is no such style, direction
-    or device, `ModelError` if the model cannot be used.
+    `runtime` is torch, openvino, onnx (both on the CPU only), or auto: OpenVINO on a CPU if it is installed, but
+    for networks that draw noise, else torch. `precision` is fp32 (within one 8-bit level of the plain way), bf16,
+    fp16, or auto: bf16 where the hardware computes it itself. `download` allows to fetch a style of the catalogue;
+    `fetching` is then called with the bytes that are there and their total, if it is known.
+
+    Raises `UsageError` if there is no such style, direction, device or runtime, or not that precision on it,
+    `ModelError` if the model cannot be used.
     """
     asked = {"direction": direction, "device": device, "precision": precision, "norm_stats": norm_stats}
-    from_mapping(ModelOptions, asked | {"dropout": dropout, "seed": seed, "download": download})
-    target = choose_device(device)
+    from_mapping(ModelOptions, asked | {"dropout": dropout, "seed": seed, "download": download, "runtime": runtime})
+    wanted = Wanted(device, runtime, precision, direction, dropout, norm_stats)
+    wanted.check()
     path = styles.find(
         style if isinstance(style, str) else Path(style), direction, download=download, progress=fetching
     )
-    network, info = pretrained.open_model(path, direction=direction, dropout=dropout, statistics=norm_stats)
-    return Translator(network, info, target, precision=precision, seed=seed)
+    return Translator._of_file(path, wanted, seed)
 
 
 class Translator:
     """Takes a picture to a picture of the same size.
 
-    `network` is put into its mode of translation for good and moved to `device`. `precision` bf16 or fp16 lets
-    torch's autocast choose; `seed` varies the noise of dropout, where there is any. Raises `UsageError` for fp16
-    on a CPU, which has no fast arithmetic for it.
+    `network` is put into its mode of translation for good and moved to `device`; `runtime` and `precision` as in
+    `load_translator`. `seed` varies the noise of dropout, where there is any. Raises `UsageError` for a runtime
+    that is not there or does not fit the network, and for a precision that the device has not.
     """
+
+    _origin: tuple[Path, Wanted]
 
     def __init__(
         self,
-        network: nn.Module,
+        network: "nn.Module",
         info: ModelInfo,
-        device: torch.device | str = "cpu",
+        device: "torch.device | str" = "cpu",
         *,
         precision: Precision = "auto",
+        runtime: RuntimeName = "torch",
         seed: int = 0,
     ) -> None:
-        self.info = info
-        self.config = info.network_config()
-        self.device = torch.device(device)
-        self.seed = seed
-        if precision == "fp16" and self.device.type == "cpu":
-            raise UsageError("precision = 'fp16' needs a GPU; a CPU has fp32 and bf16")
-        self._autocast = _REDUCED.get(precision)
-        self._buffers = dict(network.named_buffers())  # `for_translation` may drop running statistics
-        self.network = for_translation(network, info.statistics, info.dropout).to(self.device)
-        noisy = info.dropout and any(isinstance(m, nn.Dropout) for m in network.modules())
-        together = info.statistics == "batch" and has_batch_norm(network)
+        import torch
+
+        from_mapping(ModelOptions, {"precision": precision, "runtime": runtime, "seed": seed})
+        self._buffers = dict(network.named_buffers())  # the mode of translation may drop running statistics
+        target = torch.device(device)
+        chosen = choose_runtime(runtime, target.type)
+        exact = choose_precision(precision, chosen, target.type, gpu_has_bf16(target))
+        self._use(prepare_network(network, info, target, runtime, chosen, exact), seed)
+        self.network = network.to(target)
+
+    def _use(self, prepared: Prepared, seed: int) -> None:
+        self.info, self.seed = prepared.info, seed
+        self._runtime, self._traits, self._noisy = prepared.runtime, prepared.traits, prepared.noisy
         # on a CPU a batch is no faster, and convolutions round differently in it
-        if precision not in ("auto", "fp32", *_REDUCED):
-            raise UsageError(f"precision = {precision!r}: expected auto, fp32, bf16 or fp16")
-        self._one_by_one = noisy or together or self.device.type == "cpu"
-        self._noisy = noisy
+        self._one_by_one = self._noisy or self.device.type == "cpu"
+
+    @classmethod
+    def _of_file(cls, path: Path, wanted: Wanted, seed: int) -> "Translator":
+        translator = cls.__new__(cls)
+        translator._use(prepare_file(path, wanted), seed)
+        translator._origin = path, wanted
+        return translator
+
+    @property
+    def device(self) -> Device:
+        """Where the network runs; its `type` is cpu, cuda or mps."""
+        return self._runtime.device
+
+    @property
+    def runtime(self) -> str:
+        """What runs the network: torch, openvino or onnx."""
+        return self._runtime.name
+
+    @property
+    def precision(self) -> str:
+        """In what it is computed: fp32, bf16 or fp16."""
+        return self._runtime.precision
+
+    @property
+    def in_channels(self) -> int:
+        """How many channels the network takes."""
+        return self._traits.in_channels
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        """About what one picture takes of the CPU's memory, for each of its pixels; 0 on other devices."""
+        return self._traits.bytes_per_pixel if self.device.type == "cpu" else 0.0
+
+    @cached_property
+    def config(self) -> "GeneratorConfig":
+        """The network's configuration. (This imports torch.)"""
+        return self.info.network_config()
+
+    @cached_property
+    def network(self) -> "nn.Module":
+        """The network in float32, in its mode of translation; read from its file if another runtime runs it."""
+        import torch
+
+        from i2i.networks.blocks import for_translation
+
+        network = self._opened()
+        self._buffers = dict(network.named_buffers())
+        return for_translation(network, self.info.statistics, self.info.dropout).to(torch.device(str(self.device)))
+
+    def _opened(self) -> "nn.Module":
+        from i2i.translation import pretrained
+
+        path, wanted = self._origin
+        return pretrained.open_model(
+            path, direction=wanted.direction, dropout=wanted.dropout, statistics=wanted.norm_stats
+        )[0]
 
     @classmethod
     def from_pretrained(
@@ -101,21 +170,24 @@ class Translator:
         revision: str | None = None,
         device: str = "auto",
         precision: Precision = "auto",
+        runtime: RuntimeName = "auto",
         seed: int = 0,
     ) -> "Translator":
         """The translator in a folder (`config.json`, `model.safetensors`), or in the hub's `owner/name`.
 
         Raises `ModelError` if it cannot be used or had.
         """
-        target = choose_device(device)
+        wanted = Wanted(device, runtime, precision)
+        wanted.check()
         folder = Path(name)
-        network, info = pretrained.from_pretrained(folder if folder.is_dir() else hub.fetch(str(name), revision))
-        return cls(network, info, target, precision=precision, seed=seed)
+        return cls._of_file(folder if folder.is_dir() else hub.fetch(str(name), revision), wanted, seed)
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write `config.json` and `model.safetensors` to `folder`. Raises `OutputError`."""
-        network = self.config.build()
-        network.load_state_dict(self._buffers | self.network.state_dict())
+        from i2i.translation import pretrained
+
+        network, current = self.config.build(), self.network  # whose reading sets the buffers
+        network.load_state_dict(self._buffers | current.state_dict())
         pretrained.save_pretrained(Path(folder), network, self.info)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
@@ -144,7 +216,7 @@ class Translator:
             return as_pil(self._channels_or_usage(from_pil(image)))
         if isinstance(image, np.ndarray):
             return self._array(image)
-        if isinstance(image, Tensor):
+        if "torch" in sys.modules and isinstance(image, sys.modules["torch"].Tensor):
             return self._tensor(image)
         raise UsageError(f"a {type(image).__name__} is no picture; expected a path, a PIL image, an array, a tensor")
 
@@ -156,20 +228,41 @@ class Translator:
         """
         return self.translate_batch([picture], size)[0]
 
-    @cached_property
-    def bytes_per_pixel(self) -> float:
-        """About what one picture takes of the CPU's memory, for each of its pixels; 0 on other devices."""
-        return bytes_per_pixel(self.config) if self.device.type == "cpu" else 0.0
-
     def translate_batch(self, pictures: Sequence[Picture], size: int | None = None) -> list[Picture]:
-        """Pictures of one size (after `size`) through the network together; otherwise as `translate`."""
-        inputs = [to_tensor(picture.channels(self.config.in_channels)) for picture in pictures]
-        if size is not None:
-            inputs = [_resize(x, size) for x in inputs]
-        for x in inputs:  # on a GPU torch says so itself; on a CPU the system may end the whole process
-            check_memory(self.bytes_per_pixel, *x.shape[-2:])
-        outputs = self._run(torch.stack(inputs))
+        """Pictures of one size (after `size`) through the network together; otherwise as `translate`.
+
+        Raises `MemoryError` if several are too much for the memory that is free; one is translated by bands then.
+        """
+        inputs = [self._planes(picture, size) for picture in pictures]
+        # on a GPU torch says so itself; on a CPU the system may end the whole process
+        if self.bytes_per_pixel and not fits(self.bytes_per_pixel, *inputs[0].shape[-2:]):
+            if len(pictures) > 1:
+                raise MemoryError
+            return [self._streamed(inputs[0], pictures[0], size)]
+        outputs = np.concatenate(self._parts(np.stack(inputs), self._runtime.run))
         return [_finished(y, picture, size) for y, picture in zip(outputs, pictures, strict=True)]
+
+    def stream(self, picture: Picture, size: int | None = None) -> Picture:
+        """`translate` by bands of rows, for a picture that is too large for the memory; as `Streamer.picture`."""
+        return self._streamed(self._planes(picture, size), picture, size)
+
+    @cached_property
+    def streamer(self) -> "Streamer":
+        """What translates pictures too large for the memory. (This imports torch.)"""
+        import torch
+
+        from i2i.translation.streaming import Streamer
+
+        autocast = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        device = torch.device(str(self.device))
+        return Streamer(self.network, self.config, self._noisy, device, autocast)
+
+    def _streamed(self, planes: Pixels, picture: Picture, size: int | None) -> Picture:
+        return _finished(self.streamer.planes(planes), picture, size)
+
+    def _planes(self, picture: Picture, size: int | None) -> Pixels:
+        planes = to_planes(picture.channels(self.in_channels))
+        return planes if size is None else resize_planes(planes, *resized(planes.shape[1], planes.shape[2], size))
 
     def _channels_or_usage(self, picture: Picture) -> Picture:
         try:
@@ -181,66 +274,75 @@ class Translator:
         if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or array.size == 0:
             raise UsageError(f"an array {array.shape} of {array.dtype}; expected (H, W, C) or (H, W), uint8 or uint16")
         pixels = native(array if array.ndim == 3 else array[..., None])
-        own = pixels.shape[2] == self.config.in_channels
+        own = pixels.shape[2] == self.in_channels
         result = self._channels_or_usage(Picture(pixels) if own else split_alpha(pixels))
         if result.alpha is not None:
             return np.dstack([result.pixels, result.alpha])
         return result.pixels[..., 0] if array.ndim == 2 and result.pixels.shape[2] == 1 else result.pixels
 
-    def _tensor(self, tensor: Tensor) -> Tensor:
-        wanted = self.config.in_channels
+    def _tensor(self, tensor: "Tensor") -> "Tensor":
+        import torch
+
+        wanted = self.in_channels
         if tensor.dim() not in (3, 4) or tensor.shape[-3] != wanted or 0 in tensor.shape[-2:]:
             raise UsageError(f"a tensor {tuple(tensor.shape)}; expected ({wanted}, H, W) or (N, {wanted}, H, W)")
         if not tensor.is_floating_point():
             raise UsageError(f"a tensor of {tensor.dtype}; expected floating point in [-1, 1]")
         batch = tensor.detach().float().reshape(-1, *tensor.shape[-3:])
         if len(batch) == 0:
-            return tensor.new_empty((0, self.config.out_channels, *tensor.shape[-2:]))
-        result = self._run(batch).to(device=tensor.device, dtype=tensor.dtype)
+            return tensor.new_empty((0, self._traits.out_channels, *tensor.shape[-2:]))
+        result = torch.cat(self._tensor_parts(batch)).to(device=tensor.device, dtype=tensor.dtype)
         # copied here, outside of inference mode, so that the caller may use it in a graph
         return result.clone() if tensor.dim() == 4 else result[0].clone()
 
-    def _run(self, batch: Tensor) -> Tensor:
-        parts = batch.split(1) if self._one_by_one else [batch]
-        with torch.inference_mode():
-            return torch.cat([self._padded(part) for part in parts])
+    def _tensor_parts(self, batch: "Tensor") -> "list[Tensor]":
+        import torch
 
-    def _padded(self, batch: Tensor) -> Tensor:
+        if self.device.type == "cpu":
+            return [torch.from_numpy(part) for part in self._parts(batch.cpu().numpy(), self._runtime.run)]
+        runtime: Any = self._runtime  # torch's: what is on the GPU stays there
+        return self._parts(batch.to(runtime.device), runtime.tensor)
+
+    def _parts(self, batch: Any, run: Callable[[Any, int | None], Any]) -> list[Any]:
+        """What `run` makes of `batch`, an array or a tensor (N, C, H, W), in as many parts as it is run."""
+        step = 1 if self._one_by_one else len(batch)
+        return [self._padded(batch[i : i + step], run) for i in range(0, len(batch), step)]
+
+    def _padded(self, batch: Any, run: Callable[[Any, int | None], Any]) -> Any:
         height, width = batch.shape[-2:]
         rows, top = self._reflected(height)
         columns, left = self._reflected(width)
-        x = batch.to(self.device)
+        x = batch
         if len(rows) != height or len(columns) != width:
-            x = x[..., rows.to(self.device)[:, None], columns.to(self.device)]
-        y = self._noise_of(batch, x) if self._noisy else self._network(x)
+            x = batch[..., rows[:, None], columns]
+        y = run(x, self._seed_of(batch) if self._noisy else None)
         return y[..., top : top + height, left : left + width]
 
-    def _reflected(self, length: int) -> tuple[Tensor, int]:
+    def _reflected(self, length: int) -> tuple["np.ndarray[Any, np.dtype[np.int64]]", int]:
         """Indices that pad `length` pixels to what the network takes, mirrored as often as need be."""
-        multiple = self.config.size_multiple
-        padded = -(-max(length, self.config.minimum_size) // multiple) * multiple
+        multiple = self._traits.size_multiple
+        padded = -(-max(length, self._traits.minimum_size) // multiple) * multiple
         before = (padded - length) // 2
         period = max(1, 2 * (length - 1))
-        index = (torch.arange(padded) - before) % period
-        return torch.minimum(index, period - index) if length > 1 else torch.zeros_like(index), before
+        index = (np.arange(padded) - before) % period
+        return np.minimum(index, period - index) if length > 1 else np.zeros_like(index), before
 
-    def _noise_of(self, picture: Tensor, x: Tensor) -> Tensor:
-        with seeded(seed_of(picture, self.seed), self.device):
-            return self._network(x)
+    def _seed_of(self, picture: Any) -> int:
+        import torch
 
-    def _network(self, x: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None):
-            y: Tensor = self.network(x)
-        return y.float()
+        from i2i.translation.noise import seed_of
+
+        return seed_of(torch.as_tensor(picture), self.seed)
 
 
-def _finished(output: Tensor, picture: Picture, size: int | None) -> Picture:
+def _finished(output: Planes, picture: Picture, size: int | None) -> Picture:
     depth: Any = picture.pixels.dtype.type
-    result = split_alpha(to_pixels(output, depth))
+    result = split_alpha(from_planes(output, depth))
     if result.alpha is None and picture.alpha is not None:
         alpha = picture.alpha
         if size is not None:
-            alpha = to_pixels(_resize(to_tensor(alpha[..., None]), size), depth)[..., 0]
+            planes = to_planes(alpha[..., None])
+            alpha = from_planes(resize_planes(planes, *output.shape[-2:]), depth)[..., 0]
         result.alpha = alpha
     return replace(result, icc=picture.icc, exif=picture.exif, format=picture.format)
 
@@ -251,8 +353,3 @@ def resized(height: int, width: int, size: int) -> tuple[int, int]:
     target = (max(size, round(height * scale)), max(size, round(width * scale)))
     Limits().check_size(*target)
     return target
-
-
-def _resize(x: Tensor, size: int) -> Tensor:
-    target = resized(x.shape[-2], x.shape[-1], size)
-    return F.interpolate(x[None], target, mode="bicubic", antialias=True)[0].clamp_(-1, 1)

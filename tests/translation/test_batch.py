@@ -173,6 +173,7 @@ def test_whatever_happens_to_one_picture_the_others_are_done(
         return run(self, pictures, size)
 
     monkeypatch.setattr(Translator, "translate_batch", fails_on_b)
+    monkeypatch.setattr(Translator, "stream", lambda self, picture, size: fails_on_b(self, [picture], size)[0])
     report = translate_folder(tmp_path / "in", tmp_path / "out", style, device="cpu")
     assert [(r.status, r.reason[: len(reason)]) for r in report.records] == [("done", ""), ("failed", reason)]
 

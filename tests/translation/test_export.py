@@ -205,3 +205,12 @@ def test_a_card_that_is_none(run_folder: Path, tmp_path: Path, text: bytes | Non
 def test_half_is_for_model_files(run_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--half"):
         export(run_folder / "a2b.safetensors", tmp_path / "out.pth", half=True)
+
+
+@pytest.mark.parametrize("options", [{"long_skip": True}, {"upsampling": "resize"}])
+def test_the_reference_has_no_such_layers(tmp_path: Path, options: Any) -> None:
+    ours = network(ResnetConfig(width=2, blocks=1, **options))
+    with pytest.raises(ModelError, match="cannot express"):
+        foreign.save(tmp_path / "out.pth", ours)
+    model_file.save(tmp_path / "out.safetensors", ours, describe(ours, direction="a2b"))
+    assert open_model(tmp_path / "out.safetensors")[0].config == ours.config

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from i2i import images
-from i2i.errors import ImageError
 from i2i.networks import create_generator, generator_config
 from i2i.translation import memory
 from i2i.translation.batch import translate_folder
-from i2i.translation.memory import bytes_per_pixel, check_memory
+from i2i.translation.memory import bytes_per_pixel, fits
 from i2i.translation.model_info import describe
+from i2i.translation.streaming import stream
 from i2i.translation.translator import Translator
 
 REAL = """
@@ -47,27 +47,55 @@ def test_it_grows_with_the_width_and_draws_nothing() -> None:
     assert 1.7 < wide / narrow < 2
 
 
-@pytest.mark.promise("R37")
-def test_too_large_a_picture_is_one_failed_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _with_room_for(pixels: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Translator:
     monkeypatch.setattr(memory, "_UNWATCHED", 0)
-    network = create_generator("resnet_1blocks", width=2)
-    used = Translator(network, describe(network, direction="a2b"))
-    monkeypatch.setattr(memory, "available", lambda: int(used.bytes_per_pixel * 200 * 200))
+    network = create_generator(name, width=2)
+    used = Translator(network, describe(network, direction="a2b"), precision="fp32")
+    monkeypatch.setattr(memory, "available", lambda: int(used.bytes_per_pixel * pixels))
     (tmp_path / "in").mkdir()
     for side in (100, 300):
-        pixels = np.zeros((side, side, 3), np.uint8)
-        images.write(tmp_path / "in" / f"{side}.png", images.Picture(pixels))
+        values = np.random.default_rng(side).integers(0, 255, (side, side, 3), np.uint8)
+        images.write(tmp_path / "in" / f"{side}.png", images.Picture(values))
+    return used
+
+
+@pytest.mark.promise("R37")
+def test_too_large_a_picture_for_a_unet_is_one_failed_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = _with_room_for(200 * 200, "unet_32", tmp_path, monkeypatch)
     report = translate_folder(tmp_path / "in", tmp_path / "out", used)
     assert [(r.source.stem, r.status) for r in report.records] == [("100", "done"), ("300", "failed")]
     assert "300x300 pixels need about" in report.failed[0].reason and "--size 192 would fit" in report.failed[0].reason
 
 
+@pytest.mark.promise("R37", "R38")
+@pytest.mark.parametrize("size", [None, 250])
+def test_too_large_a_picture_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int | None) -> None:
+    used = _with_room_for(200 * 200, "resnet_1blocks", tmp_path, monkeypatch)
+    report = translate_folder(tmp_path / "in", tmp_path / "out", used, size=size)
+    assert [r.status for r in report.records] == ["done", "done"]
+    monkeypatch.setattr(memory, "available", lambda: None)
+    translate_folder(tmp_path / "in", tmp_path / "whole", used, size=size)
+    for name in ("100.png", "300.png"):
+        one, two = (images.read(tmp_path / folder / name).pixels.astype(int) for folder in ("out", "whole"))
+        assert np.abs(one - two).max() <= 1
+
+
+@pytest.mark.promise("R37")
+def test_no_room_for_the_spool_is_one_failed_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = _with_room_for(200 * 200, "resnet_1blocks", tmp_path, monkeypatch)
+    monkeypatch.setenv("I2I_SPOOL", "/proc")
+    monkeypatch.setitem(stream.__kwdefaults__, "in_memory", 0)
+    report = translate_folder(tmp_path / "in", tmp_path / "out", used)
+    assert [(r.source.stem, r.status) for r in report.records] == [("100", "done"), ("300", "failed")]
+    assert "bytes are needed for the spool" in report.failed[0].reason and "I2I_SPOOL" in report.failed[0].reason
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["100.png"]
+
+
 def test_where_nobody_tells_what_is_free_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available", lambda: None)
-    check_memory(1e9, 10_000, 10_000)
+    assert fits(1e9, 10_000, 10_000)
     monkeypatch.setattr(memory, "available", lambda: 10**12)
-    with pytest.raises(ImageError, match="need about"):
-        check_memory(1e9, 10_000, 10_000)
+    assert not fits(1e9, 10_000, 10_000)
 
 
 def test_this_machine_tells() -> None:

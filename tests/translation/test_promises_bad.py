@@ -4,6 +4,7 @@ import struct
 import time
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,15 +199,31 @@ ERRORS = [
 def test_too_many_at_once_become_fewer(tmp_path: Path, error: Exception, together: int) -> None:
     source = folder(tmp_path / "in", [f"{i:02}.png" for i in range(20)])
     picture(source / "10.png", 64, 64)
-    used = translator(cls=_Small)
+    used = translator(cls=partial(_Small, precision="fp32"))  # type: ignore[arg-type]
     used.together, used.error, used.pixels = together, error, 4000  # type: ignore[attr-defined]
     report = translate_folder(source, tmp_path / "out", used, batch_size=8)
-    assert [r.source.name for r in report.failed] == ["10.png"]
-    assert report.failed[0].reason == "not enough memory to translate it at this size"
-    assert len(report.done) == 19
-    translate_folder([r.source for r in report.done], tmp_path / "one", translator(), batch_size=1)
+    assert report.failed == [] and report.notices[-1].endswith("by bands of rows")
+    exact = translator(cls=partial(Translator, precision="fp32"))  # type: ignore[arg-type]
+    translate_folder([r.source for r in report.done], tmp_path / "one", exact, batch_size=1)
     expected = tree(tmp_path / "one")
     assert all(_levels(data, expected[name]) <= 1 for name, data in tree(tmp_path / "out").items())
+
+
+@pytest.mark.promise("R37")
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_too_little_for_bands_is_one_failure(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Picture:
+        raise error
+
+    monkeypatch.setattr(Translator, "stream", refuse)
+    source = folder(tmp_path / "in", ("a.png", "b.png"))
+    picture(source / "c.png", 64, 64)
+    used = translator(cls=_Small)
+    used.pixels, used.error = 4000, error  # type: ignore[attr-defined]
+    report = translate_folder(source, tmp_path / "out", used)
+    assert [r.status for r in report.records] == ["done", "done", "failed"]
+    assert report.failed[0].reason == "not enough memory to translate it at this size"
+    assert sorted(tree(tmp_path / "out")) == ["a.png", "b.png"]
 
 
 @pytest.mark.promise("R37")

@@ -19,6 +19,7 @@ from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 from i2i.translation import model_file
+from i2i.translation.runtime import processor
 from i2i.translation.translator import Translator, load_translator
 
 RESNET = ResnetConfig(width=2, blocks=1)
@@ -33,7 +34,7 @@ def _network(config: Any) -> nn.Module:
 
 def _translator(config: Any = RESNET, **options: Any) -> Translator:
     network = _network(config)
-    return Translator(network, model_file.describe(network, direction="a2b", **options))
+    return Translator(network, model_file.describe(network, direction="a2b", **options), precision="fp32")
 
 
 def _noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -70,7 +71,7 @@ def test_any_size_in_the_same_size_out(height: int, width: int, translator: Tran
 def test_padding_is_cropped_where_it_was_added(height: int, width: int, config: Any) -> None:
     network = _Identity(config)
     x = _noise(3, height, width)
-    assert torch.equal(Translator(network, model_file.describe(network, direction="a2b"))(x), x)
+    assert torch.equal(Translator(network, model_file.describe(network, direction="a2b"), precision="fp32")(x), x)
 
 
 def test_padding_mirrors_as_often_as_need_be() -> None:
@@ -85,7 +86,7 @@ def test_a_size_that_fits_is_the_network_alone() -> None:
     x = _noise(2, 3, 32, 64)
     with torch.no_grad():
         expected = torch.cat([_network(RESNET).eval()(part) for part in x.split(1)])
-    assert torch.equal(_translator()(x), expected)
+    torch.testing.assert_close(_translator()(x), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("options", [{}, {"dropout": True}, {"statistics": "running"}])
@@ -217,7 +218,7 @@ def test_a_run_folder_or_a_model_file(tmp_path: Path) -> None:
     file, x = _save(tmp_path / "run", "b2a"), _noise(3, 8, 8)
     expected = RESNET_TRANSLATOR(x)
     for style in (file, str(file), tmp_path / "run"):
-        translator = load_translator(style, device="cpu")
+        translator = load_translator(style, device="cpu", runtime="torch", precision="fp32")
         assert translator.info.direction == "b2a"
         assert torch.equal(translator(x), expected)
     with pytest.raises(UsageError, match=r"b2a \(photos → paintings\), not a2b"):
@@ -252,7 +253,7 @@ def _identity() -> Translator:
     """Gives back any picture that it takes."""
     config = ResnetConfig(width=2, blocks=1, in_channels=1, out_channels=1)
     network = _Identity(config)
-    return Translator(network, model_file.describe(network, direction="a2b"))
+    return Translator(network, model_file.describe(network, direction="a2b"), precision="fp32")
 
 
 @pytest.mark.parametrize("dtype", [">u2", "<u2"])
@@ -318,7 +319,15 @@ def test_rare_modes_of_pil_keep_what_they_have(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"precision": "bf17"}, {"norm_stats": "foo"}, {"seed": -1}, {"device": "cpu:3"}, {"direction": "b2c"}]
+    "wrong",
+    [
+        {"precision": "bf17"},
+        {"runtime": "tensorrt"},
+        {"norm_stats": "foo"},
+        {"seed": -1},
+        {"device": "cpu:3"},
+        {"direction": "b2c"},
+    ],
 )
 def test_wrong_options_of_the_library(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
@@ -330,13 +339,15 @@ def test_a_translator_is_saved_and_comes_back(tmp_path: Path) -> None:
     used = _translator(config, statistics="batch")
     used.save_pretrained(tmp_path / "mine")
     x = _noise(3, 16, 16)
-    again = Translator.from_pretrained(tmp_path / "mine", device="cpu")
+    plain: Any = {"device": "cpu", "runtime": "torch", "precision": "fp32"}
+    again = Translator.from_pretrained(tmp_path / "mine", **plain)
     assert torch.equal(again(x), used(x))
-    running = load_translator(tmp_path / "mine", norm_stats="running", device="cpu")
+    running = load_translator(tmp_path / "mine", norm_stats="running", **plain)
     assert not torch.equal(running(x), used(x)), "the statistics of the training are in the folder too"
 
 
-def test_bf16_is_near() -> None:
+def test_bf16_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
     x = _noise(3, 32, 32)
     full, reduced = (
         Translator(_network(RESNET), model_file.describe(RESNET, direction="a2b"), precision=precision)(x)

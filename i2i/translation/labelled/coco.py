@@ -1,0 +1,187 @@
+"""COCO: one `.json` for many pictures, in `annotations/`, in the folder itself, or beside the pictures.
+
+A copy is an entry of `images` like its original's with an id and `file_name` of its own, and its annotations are
+the original's with ids of their own and the copy's `image_id`. New ids follow the highest there is in the file.
+"""
+
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from i2i.data.folders import listed
+from i2i.errors import InputError
+from i2i.translation.labelled.layout import Copies, Item, Layout, is_picture, outside, read_bytes, relative
+
+MAX_BYTES = 1 << 30
+_SAMPLE = 200
+
+Entry = dict[str, Any]
+
+
+@dataclass
+class _Image:
+    """An entry of `images`, its annotations, and the picture if it is there."""
+
+    entry: Entry
+    picture: Path | None
+    annotations: list[Entry] = field(default_factory=list)
+
+
+class Coco(Layout):
+    name = "coco"
+
+    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+        super().__init__(folder)
+        pictures = {path for path in files if is_picture(path)}
+        self._images: dict[Path, dict[int, _Image]] = {}
+        self._rest: dict[Path, Entry] = {}
+        self._places: dict[Path, list[tuple[Path, _Image]]] = {}
+        for path in files:
+            if path.suffix.lower() == ".json" and (content := _read(folder, path)) is not None:
+                self._add(path, content, pictures)
+        self.lists = list(self._images)
+        self.items = [Item(picture) for picture in sorted(self._places)]
+
+    def _add(self, path: Path, content: Entry, pictures: set[Path]) -> None:
+        entries = content.pop("images")
+        base = _base(path, [entry["file_name"] for entry in entries], pictures)
+        images = {entry["id"]: _Image(entry, _picture(base, entry["file_name"], pictures)) for entry in entries}
+        for key, image in images.items():
+            if image.picture is None:
+                name = image.entry["file_name"][:200]
+                reason = "no such picture" if relative(name) else "leads out of the folder"
+                self.problems[path / f"images/{key}"] = f"{name}: {reason}"
+            else:
+                self._places.setdefault(image.picture, []).append((path, image))
+        counts = Counter(image.picture for image in images.values() if image.picture)
+        if twice := [str(picture) for picture, count in counts.items() if count > 1]:
+            raise InputError(f"{path}: {len(twice)} pictures occur twice in it:{listed(twice)}")
+        categories = {entry["id"] for entry in content.get("categories", ())}
+        for entry in content.pop("annotations"):
+            if reason := _wrong_reference(entry, images, categories):
+                self.problems[path / f"annotations/{entry['id']}"] = reason
+            else:
+                images[entry["image_id"]].annotations.append(entry)
+        self._images[path], self._rest[path] = images, content
+
+    def splits(self, item: Item) -> set[str]:
+        return super().splits(item) | {path.stem for path, _ in self._places[item.picture]}
+
+    def complaint(self, item: Item, width: int, height: int) -> str:
+        wrong = (f"{path}: {reason}" for path, i in self._places[item.picture] if (reason := _wrong(i, width, height)))
+        return next(wrong, "")
+
+    def listing(self, source: Path, kept: set[Path], copies: Copies, out: Path) -> bytes:
+        found = self._images[source]
+        next_image = itertools.count(1 + max(found, default=0))
+        ids = (annotation["id"] for image in found.values() for annotation in image.annotations)
+        next_annotation = itertools.count(1 + max(ids, default=0))
+        originals = [image for image in found.values() if image.picture in kept]
+        images = [image.entry for image in originals]
+        annotations = [annotation for image in originals for annotation in image.annotations]
+        for image in found.values():
+            for copy in copies.get(image.picture, ()) if image.picture else ():
+                key = next(next_image)
+                name = _renamed(image.entry["file_name"], copy.name)
+                images.append({**image.entry, "id": key, "file_name": name})
+                annotations += [{**a, "id": next(next_annotation), "image_id": key} for a in image.annotations]
+        return json.dumps({**self._rest[source], "images": images, "annotations": annotations}).encode()
+
+    @property
+    def summary(self) -> str:
+        boxes = sum(len(image.annotations) for images in self._images.values() for image in images.values())
+        return f"coco: {len(self.items):,} pictures, {boxes:,} annotations in {', '.join(map(str, self.lists))}"
+
+
+def _picture(base: Path, name: str, pictures: set[Path]) -> Path | None:
+    inside = relative(name)
+    return base / inside if inside and base / inside in pictures else None
+
+
+def _renamed(path: str, name: str) -> str:
+    return path[: 1 + max(path.rfind("/"), path.rfind("\\"))] + name
+
+
+def _wrong(image: _Image, width: int, height: int) -> str:
+    entry = image.entry
+    stated = entry.get("width", width), entry.get("height", height)
+    if stated != (width, height):
+        return f"image {entry['id']} has {stated[0]!r}x{stated[1]!r} pixels there; the picture has {width}x{height}"
+    for annotation in image.annotations:
+        if reason := _wrong_box(annotation.get("bbox"), width, height):
+            return f"annotation {annotation['id']}: {reason}"
+    return ""
+
+
+def _read(folder: Path, path: Path) -> Entry | None:
+    """The content of a file in this format, None for another JSON file. Raises `InputError`."""
+    try:
+        data = read_bytes(folder / path, MAX_BYTES)
+        if b'"images"' not in data or b'"annotations"' not in data:
+            return None
+        content = json.loads(data, parse_constant=_refuse)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not valid JSON: too deep") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        return None
+    for name in ("images", "annotations", "categories"):
+        if not _are_entries(content.get(name, [] if name == "categories" else None)):
+            raise InputError(f"{path}: expected in {name!r} a list of objects, each with a whole number as its id")
+        _refuse_twice(path, name, content.get(name, []))
+    if any(not isinstance(entry.get("file_name"), str) for entry in content["images"]):
+        raise InputError(f"{path}: an image without file_name")
+    if any("image_id" not in entry for entry in content["annotations"]):
+        raise InputError(f"{path}: an annotation without image_id")
+    return content
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _are_entries(entries: Any) -> bool:
+    return isinstance(entries, list) and all(isinstance(e, dict) and type(e.get("id")) is int for e in entries)
+
+
+def _refuse_twice(path: Path, name: str, entries: Sequence[Entry]) -> None:
+    counts = Counter(entry["id"] for entry in entries)
+    if twice := [str(key) for key, count in counts.items() if count > 1]:
+        raise InputError(f"{path}: {len(twice)} ids occur twice in {name!r}:{listed(twice)}")
+
+
+def _base(path: Path, names: Iterable[str], pictures: set[Path]) -> Path:
+    """The folder that the names are relative to: the one where most of them are."""
+    wanted = [name for text in list(names)[:_SAMPLE] if (name := relative(text))]
+    folders = {path.parent, *(parent for picture in pictures for parent in picture.parents)}
+    ordered = sorted(folders, key=lambda folder: (folder != path.parent, len(folder.parts), folder))
+    return max(ordered, key=lambda folder: sum(folder / name in pictures for name in wanted), default=Path())
+
+
+def _wrong_reference(entry: Entry, images: Any, categories: set[Any]) -> str:
+    image, category = entry["image_id"], entry.get("category_id")
+    if not isinstance(image, int) or image not in images:
+        return f"image_id {image!r} is no image"[:200]
+    if category is not None and (not isinstance(category, int) or category not in categories):
+        return f"category_id {category!r} is no category"[:200]
+    return ""
+
+
+def _wrong_box(box: Any, width: int, height: int) -> str:
+    if box is None or box == []:
+        return ""
+    numbers = isinstance(box, list) and len(box) == 4 and all(type(n) in (int, float) for n in box)
+    if not numbers or not all(map(math.isfinite, box)):
+        return f"bbox {str(box)[:80]}: expected x, y, width, height"
+    x, y, w, h = box
+    if outside((x, y, x + w, y + h), width, height):
+        return f"the box {x:g} {y:g} {w:g} {h:g} (x, y, width, height) is not within {width}x{height} pixels"
+    return ""

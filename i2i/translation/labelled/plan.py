@@ -1,0 +1,95 @@
+"""What an augmentation will write: found, checked and named before anything is done."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from i2i.data.folders import listed
+from i2i.data.outputs import check_outputs, check_place
+from i2i.errors import InputError, UsageError
+from i2i.translation import styles
+from i2i.translation.job import Job, shown
+from i2i.translation.labelled.copies import Copy, choose, names_of
+from i2i.translation.labelled.find import check, described, files_in, find, of_split, refuse, some
+from i2i.translation.labelled.layout import Copies, Layout
+from i2i.translation.labelled.options import AugmentOptions
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`originals` are files to be copied as they are, `kept` the pictures among them; all relative.
+
+    `problems` are the labels and pictures that are left out.
+    """
+
+    layout: Layout
+    out: Path
+    originals: tuple[Path, ...]
+    kept: frozenset[Path]
+    copies: tuple[Copy, ...]
+    problems: dict[Path, str]
+
+    def job(self, copy: Copy) -> Job:
+        return Job(self.layout.folder / copy.item.picture, self.out / copy.picture, copy.picture)
+
+    def outputs(self) -> list[Path]:
+        relative = [*self.originals, *self.layout.lists]
+        relative += [path for copy in self.copies for path in (copy.picture, *copy.labels)]
+        return [self.out / path for path in relative]
+
+    @property
+    def summary(self) -> str:
+        """What was found and what will come of it, in a line."""
+        originals = f"{len(self.originals):,} files as they are" if self.originals else "no originals"
+        return f"{self.layout.summary}; {len(self.copies):,} translated copies, {originals}"
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is left out, the first ten of it."""
+        left_out = f"{len(self.problems)} labels or pictures do not match and are left out:"
+        return (left_out, *some(self.problems)) if self.problems else ()
+
+
+def plan(folder: Path, out: Path, names: Sequence[str], options: AugmentOptions) -> Plan:
+    """The plan for copies of these names. Reads labels and the headers of pictures.
+
+    Raises `InputError` if there are no labels, or some do not match (unless `on_bad` is skip); `UsageError` for
+    outputs that exist without `overwrite` or `skip_existing`, or that have the name of an input or of one another.
+    """
+    check_place(out, (folder,))
+    files = files_in(folder)
+    layout = find(folder, options.layout, files)
+    problems = check(layout)
+    if options.on_bad == "error":
+        refuse(problems, folder)
+    good = [item for item in layout.items if item.picture not in problems]
+    if not good:
+        raise InputError(f"{shown(folder)}: none of its pictures has labels that match:{listed(described(problems))}")
+    copies = tuple(choose(of_split(layout, good, options.split), names, options))
+    left_out = set(problems) | {label for item in layout.items if item.picture in problems for label in item.labels}
+    left_out -= {label for item in good for label in item.labels}
+    originals = () if options.copies_only else tuple(f for f in files if f not in left_out and f not in layout.lists)
+    kept = frozenset() if options.copies_only else frozenset(item.picture for item in good)
+    made = Plan(layout, out, originals, kept, copies, problems)
+    check_outputs(made.outputs(), [folder / path for path in files], options.overwrite, options.skip_existing)
+    return made
+
+
+def listed_copies(copies: Sequence[Copy]) -> Copies:
+    """The copies of each picture."""
+    found: dict[Path, list[Path]] = {}
+    for copy in copies:
+        found.setdefault(copy.item.picture, []).append(copy.picture)
+    return found
+
+
+def checked_styles(names: Sequence[str], options: AugmentOptions) -> list[str]:
+    """What the copies of each style are called, after a look for the styles that can be had without a download."""
+    if not names:
+        raise UsageError("expected at least one style")
+    options.check(len(names))
+    called = names_of(names, options.names)
+    for style in names:
+        if not style.startswith("hub:") and not options.download:  # those are looked for when they are loaded
+            styles.find(style, options.direction)
+    return called

@@ -1,0 +1,141 @@
+"""YOLO: a `.txt` for each picture, beside it or in `labels/` where the picture is in `images/`.
+
+Each row is a class index and numbers between 0 and 1: a box (centre, width, height), a polygon, or a box with
+keypoints. A picture without a file is background. The labels of a copy are those of its original, byte for byte.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from i2i.config import read_yaml
+from i2i.errors import InputError, UsageError
+from i2i.translation.labelled.layout import (
+    Copies,
+    Item,
+    Layout,
+    by_stem,
+    exchanged,
+    is_picture,
+    lines_of,
+    read_text,
+)
+
+CLASSES = "classes.txt"
+_SLACK = 1e-3
+"""Six digits are usual; a box at the edge may round out of the picture."""
+
+
+class Yolo(Layout):
+    name = "yolo"
+
+    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+        super().__init__(folder)
+        texts = {path for path in files if path.suffix.lower() == ".txt" and path.name != CLASSES}
+        pictures = [path for path in files if is_picture(path)]
+        parallel = [(path, place) for path in pictures if (place := exchanged(path, ("images",), "labels"))]
+        labels = {text for text in texts if "labels" in text.parts[:-1]}
+        if labels and parallel:
+            paired = [(picture, place.with_suffix(".txt")) for picture, place in parallel]
+        else:
+            labels = set()
+            paired = [(picture, picture.with_suffix(".txt")) for picture in pictures]
+            folders = {label.parent for _, label in paired if label in texts}
+            paired = [(picture, label) for picture, label in paired if picture.parent in folders]
+        self.items = [Item(picture, (label,) if label in texts else ()) for picture, label in paired]
+        self._find_lonely(texts, labels)
+        by_stem([item.picture for item in self.items], self.problems)
+        self._pictures = {item.picture for item in self.items}
+        used = {label for item in self.items for label in item.labels} | set(self.problems)
+        self.lists = [path for path in sorted(texts - used) if self.items and self._is_list(path)]
+        self._classes = self._count_classes(files)
+
+    def _find_lonely(self, texts: set[Path], labels: set[Path]) -> None:
+        used = {label for item in self.items for label in item.labels}
+        folders = {item.picture.parent for item in self.items}
+        lonely = labels or {text for text in texts if text.parent in folders and self._has_rows(text)}
+        for path in sorted(lonely - used):
+            self.problems[path] = "a label file without a picture"
+
+    def _has_rows(self, path: Path) -> bool:
+        with suppress(InputError):
+            rows = list(lines_of(read_text(self.folder / path)))
+            return bool(rows) and not any(_wrong(words, math.inf) for _, words in rows)
+        return False
+
+    def complaint(self, item: Item, width: int, height: int) -> str:
+        for label in item.labels:
+            for number, words in lines_of(read_text(self.folder / label)):
+                if reason := _wrong(words, self._classes):
+                    return f"{label}, line {number}: {reason}"
+        return ""
+
+    def _count_classes(self, files: Sequence[Path]) -> float:
+        """How many classes there are, by `data.yaml` or `classes.txt`; without one, any number."""
+        for path in files:
+            if path.name in ("data.yaml", "dataset.yaml", "data.yml"):
+                with suppress(UsageError):
+                    values = read_yaml(self.folder / path)
+                    if isinstance(names := values.get("names"), list | dict):
+                        return len(names) if isinstance(names, list) else 1 + max(map(int, names), default=-1)
+                    if isinstance(values.get("nc"), int):
+                        return float(values["nc"])
+        for path in files:
+            if path.name == CLASSES:
+                return sum(1 for _ in lines_of(read_text(self.folder / path))) or math.inf
+        return math.inf
+
+    def _is_list(self, path: Path) -> bool:
+        """Whether it lists pictures, one in each line."""
+        with suppress(InputError):
+            lines = read_text(self.folder / path).split("\n")
+            return any(lines) and all(self._listed(line) for line in lines if line.strip())
+        return False
+
+    def _listed(self, line: str) -> Path | None:
+        """The picture that a line of a list names, whatever folder its path begins at."""
+        parts = PurePosixPath(os.path.normpath(line.strip())).parts
+        tails = (Path(*parts[start:]) for start in range(len(parts)))
+        return next((tail for tail in tails if tail in self._pictures), None)
+
+    def listing(self, source: Path, kept: set[Path], copies: Copies, out: Path) -> bytes:
+        lines = []
+        for line in read_text(self.folder / source).splitlines():
+            picture = self._listed(line)
+            if picture in kept:
+                lines.append(line)
+            for copy in copies.get(picture, ()) if picture else ():
+                path = line.strip()
+                lines.append(str(out.absolute() / copy) if path.startswith("/") else _renamed(path, copy))
+        return "".join(f"{line}\n" for line in lines).encode()
+
+    @property
+    def summary(self) -> str:
+        classes = "" if self._classes == math.inf else f", {self._classes:.0f} classes"
+        return super().summary + classes
+
+
+def _renamed(path: str, copy: Path) -> str:
+    return path[: path.rfind("/") + 1] + copy.name
+
+
+def _wrong(words: Sequence[str], classes: float) -> str:
+    """What is wrong with a row; empty if nothing is."""
+    try:
+        index, numbers = int(words[0]), [float(word) for word in words[1:]]
+    except ValueError:
+        return f"{' '.join(words)[:60]!r}: expected a class index and numbers"
+    if not 0 <= index < classes:
+        return f"class {index}: expected 0 to {classes - 1:.0f}" if classes < math.inf else f"class {index}: below 0"
+    if len(numbers) < 4:
+        return f"{len(numbers)} numbers after the class: expected at least 4"
+    if not all(map(math.isfinite, numbers)):
+        return "a number that is not finite"
+    if len(numbers) in (4, 5):
+        x, y, width, height = numbers[:4]
+        edges = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        if width <= 0 or height <= 0 or not all(-_SLACK <= edge <= 1 + _SLACK for edge in edges):
+            return f"the box {x:g} {y:g} {width:g} {height:g} is not within the picture"
+    return ""

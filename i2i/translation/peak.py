@@ -1,0 +1,39 @@
+"""What a network holds in memory while it runs, found out without computing anything."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from i2i.networks import GeneratorConfig
+
+
+def peak_bytes(config: GeneratorConfig, side: int) -> int:
+    """The most bytes that the results of operations hold at one time for a picture of `side` × `side`."""
+    with torch.device("meta"):
+        network, picture = config.build().eval(), torch.empty(1, config.in_channels, side, side)
+    with torch.inference_mode(), _Peak() as peak:
+        network(picture)
+    return peak.most
+
+
+class _Peak(TorchDispatchMode):
+    """The most bytes that the results of operations hold at one time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                self._alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self._alive = {key: entry for key, entry in self._alive.items() if not entry[0].expired()}
+        self.most = max(self.most, sum(size for _, size in self._alive.values()))
+        return result

@@ -1,0 +1,54 @@
+"""Which runtime and which precision: the fastest that is there and exact enough, or the one asked for.
+
+On a CPU OpenVINO is faster than torch in either precision, and starts without it; ONNX Runtime is slower than
+both and is used only where it is asked for (docs/lab-book.md).
+"""
+
+from importlib.util import find_spec
+from typing import Literal
+
+from i2i.errors import UsageError
+from i2i.translation.options import Precision, RuntimeName
+from i2i.translation.runtime import processor
+
+Chosen = Literal["torch", "openvino", "onnx"]
+_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+_NAMES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
+
+
+def choose_runtime(asked: RuntimeName, device: str) -> Chosen:
+    """The runtime for that kind of device. Raises `UsageError` for one that is not installed or not for it."""
+    if asked == "torch" or (asked == "auto" and not (device == "cpu" and _installed("openvino"))):
+        return "torch"
+    chosen: Chosen = "openvino" if asked == "auto" else asked
+    if device != "cpu":
+        raise UsageError(f"runtime = {chosen!r}: {_NAMES[chosen]} is used on the CPU only; {device} needs torch")
+    if not _installed(chosen):
+        raise UsageError(
+            f'runtime = {chosen!r}: {_NAMES[chosen]} is not installed (pip install "i2i[{chosen}]"); '
+            "torch is always there"
+        )
+    return chosen
+
+
+def choose_precision(asked: Precision, runtime: Chosen, device: str, gpu_has_bf16: bool = False) -> Precision:
+    """fp32, bf16 or fp16; `auto` is bf16 where it is computed by the hardware itself.
+
+    Raises `UsageError` for what the device or the runtime has not.
+    """
+    if device != "cpu":
+        reduced = device == "cuda" and gpu_has_bf16
+        return ("bf16" if reduced else "fp32") if asked == "auto" else asked
+    if asked == "fp16":
+        raise UsageError("precision = 'fp16' needs a GPU; a CPU has fp32 and bf16")
+    if asked == "bf16" and runtime == "onnx":
+        raise UsageError("precision = 'bf16': ONNX Runtime computes in fp32 on a CPU; openvino and torch have bf16")
+    if asked == "bf16" and not processor.has_bf16():
+        raise UsageError("precision = 'bf16': this processor has no bf16 (AVX-512 BF16 or AMX); use fp32")
+    if asked == "auto":
+        return "bf16" if runtime != "onnx" and processor.has_bf16() else "fp32"
+    return asked
+
+
+def _installed(runtime: str) -> bool:
+    return find_spec(_PACKAGES[runtime]) is not None

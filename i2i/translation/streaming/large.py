@@ -1,0 +1,64 @@
+"""A picture file larger than the limits to another: read, translated and written by bands."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from i2i.errors import ImageError
+from i2i.images import WRITTEN, Picture
+from i2i.images.bands import Bands, Canvas, Large, write_large
+from i2i.images.formats import written_format
+from i2i.images.picture import Pixels
+from i2i.translation.report import changes
+from i2i.translation.streaming.streamer import Streamer
+
+if TYPE_CHECKING:
+    from i2i.translation.options import FolderOptions
+
+
+def translate_large(
+    streamer: Streamer, source: Path, target: Path, options: "FolderOptions", mode: int | None = None
+) -> str:
+    """Translate one file; what was changed beside the translation, in words.
+
+    Raises `ImageError` for a picture that is not read so, or not in this network; `OutputError` if there is no
+    room for the spool or the result. `target` is written whole or not at all.
+    """
+    if options.size is not None:
+        raise ImageError("too large to be resized; without --size it is translated as it is")
+    with Large(source) as large:
+        if large.info.more and options.in_place:
+            raise ImageError("further pages in it would be lost; without --in-place the first is translated")
+        bands: Bands = large if options.alpha == "keep" else _Laid(large, options.alpha)
+        first = bands.read(0, 1)
+        colours = streamer.config.out_channels
+        copied = first.alpha is not None and colours in (1, 3)
+        dtype = first.pixels.dtype
+        with Canvas(large.height, large.width, colours + copied, dtype) as canvas:
+
+            def put(top: int, rows: Pixels) -> None:
+                alpha = bands.read(top, top + len(rows)).alpha if copied else None
+                canvas.fill(top, rows if alpha is None else np.dstack([rows, alpha]))
+
+            streamer.bands(bands, put, dtype.type)
+            alpha = copied or colours in (2, 4)
+            format = WRITTEN.get(target.suffix.lower()) or written_format(large.info.format)
+            write_large(target, canvas, large.info, format, alpha=alpha, quality=options.quality, mode=mode)
+        result = Picture(np.empty((0, 0, colours - (alpha and not copied)), dtype), icc=large.info.icc)
+        result.exif, result.alpha = large.info.exif, np.empty((0, 0), dtype) if alpha else None
+        before = Picture(first.pixels, first.alpha, large.info.icc, large.info.exif, large.info.format, large.info.more)
+        note = changes(before, result, streamer.config.in_channels, target.suffix)
+        dropped = "EXIF dropped: it is not written into a tiled TIFF" if format == "TIFF" and large.info.exif else ""
+        return "; ".join(part for part in (note, dropped) if part)
+
+
+class _Laid:
+    """A picture laid over a background of one colour."""
+
+    def __init__(self, bands: Bands, background: str) -> None:
+        self._bands, self._background = bands, background
+        self.height, self.width = bands.height, bands.width
+
+    def read(self, top: int, bottom: int) -> Picture:
+        return self._bands.read(top, bottom).over("white" if self._background == "white" else "black")

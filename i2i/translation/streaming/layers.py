@@ -1,0 +1,132 @@
+"""A residual generator as a list of layers, one after another."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from torch import nn
+
+from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample, blur_filter
+from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetGenerator
+from i2i.translation.streaming.moments import Moments
+from i2i.translation.streaming.rows import Affine, Convolution, Doubling, Edge, RowLayer
+
+Kind = Literal["convolution", "norm", "relu", "tanh", "fork", "add", "beside"]
+_EDGES: dict[str, Edge] = {"zeros": "zeros", "reflect": "reflect", "replicate": "replicate"}
+_EPSILON = 1e-5  # that of `InstanceNorm`
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer; its result has `channels`, and `zoom` times the height and width of the picture.
+
+    `work` is how many multiplications it takes for each pixel of the picture. `fork` and `add` are the two ends
+    of a way around the layers between them; `beside` puts the picture beside what comes.
+    """
+
+    kind: Kind
+    channels: int
+    zoom: Fraction
+    work: float = 0
+    module: nn.Module | None = None
+
+    @property
+    def measures(self) -> bool:
+        """Whether it needs the statistics of the whole picture before it gives the first row."""
+        if not isinstance(self.module, nn.BatchNorm2d):
+            return self.kind == "norm"
+        return self.module.running_mean is None
+
+
+def layers_of(network: ResnetGenerator) -> list[Layer]:
+    """The layers of a generator that is in the mode in which it translates, without dropout."""
+    found = _Layers(network.config.in_channels)
+    found.stage(network.stem)
+    for stage in network.down:
+        found.stage(stage)
+    for block in network.blocks:
+        found.block(block)
+    for stage in network.up:
+        found.stage(stage)
+    if network.config.long_skip:
+        found.beside(network.config.in_channels)
+    found.convolution(network.head)
+    found.plain("tanh")
+    return found.layers
+
+
+class _Layers:
+    def __init__(self, channels: int) -> None:
+        self.layers: list[Layer] = []
+        self._channels, self._zoom = channels, Fraction(1)
+
+    def plain(self, kind: Kind, module: nn.Module | None = None) -> None:
+        if not isinstance(module, nn.Identity):
+            self.layers.append(Layer(kind, self._channels, self._zoom, module=module))
+
+    def beside(self, channels: int) -> None:
+        self._channels += channels
+        self.plain("beside")
+
+    def convolution(self, module: nn.Module) -> None:
+        before = self._zoom
+        if isinstance(module, BlurDownsample | BlurUpsample | BilinearUpsample):
+            self._zoom *= Fraction(1, 2) if isinstance(module, BlurDownsample) else 2
+            values = 16 * module.channels if isinstance(module, BilinearUpsample) else module.filt.numel()
+        else:
+            assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+            doubles = isinstance(module, nn.ConvTranspose2d)
+            self._zoom = self._zoom * 2 if doubles else self._zoom / module.stride[0]
+            self._channels, values = module.out_channels, module.weight.numel()
+        work = values * float(min(before, self._zoom) ** 2 if before < self._zoom else self._zoom**2)
+        self.layers.append(Layer("convolution", self._channels, self._zoom, work, module))
+
+    def stage(self, stage: nn.Module) -> None:
+        assert isinstance(stage, ConvNormReLU)
+        if hasattr(stage, "upsample"):
+            self.convolution(stage.upsample)
+        self.convolution(stage.conv)
+        self.plain("norm", stage.norm)
+        self.plain("relu")
+        if hasattr(stage, "downsample"):
+            self.convolution(stage.downsample)
+
+    def block(self, block: nn.Module) -> None:
+        assert isinstance(block, ResidualBlock)
+        self.plain("fork")
+        self.convolution(block.conv1)
+        self.plain("norm", block.norm1)
+        self.plain("relu")
+        self.convolution(block.conv2)
+        self.plain("norm", block.norm2)
+        self.plain("add")
+
+
+def convolution(module: nn.Module) -> RowLayer:
+    """The convolution that is to run over rows."""
+    if isinstance(module, BlurDownsample):
+        return Convolution(module.filt, None, 2, 1, "reflect", len(module.filt))
+    if isinstance(module, BlurUpsample):
+        return Doubling(module.filt, None, 1, 3, len(module.filt))
+    if isinstance(module, BilinearUpsample):
+        weight = blur_filter(4).repeat(module.channels, 1, 1, 1)
+        return Doubling(weight, None, 1, 3, module.channels)
+    if isinstance(module, nn.ConvTranspose2d):
+        return Doubling(module.weight, module.bias, 0, int(module.padding[0]))
+    assert isinstance(module, nn.Conv2d)
+    edge = _EDGES[module.padding_mode]
+    return Convolution(module.weight, module.bias, module.stride[0], int(module.padding[0]), edge)
+
+
+def normalisation(layer: Layer, measured: Moments | None) -> RowLayer:
+    """A normalisation by what was measured for it, or by the statistics of its training."""
+    module = layer.module
+    if measured is not None:
+        mean, variance = measured.mean().float(), measured.variance().float()
+    else:
+        assert isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+        assert module.running_var is not None
+        mean, variance = module.running_mean, module.running_var
+    if not isinstance(module, nn.BatchNorm2d):
+        return Affine(mean, variance, None, None, _EPSILON)
+    return Affine(mean, variance, module.weight, module.bias, module.eps)

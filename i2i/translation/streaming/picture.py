@@ -1,0 +1,131 @@
+"""Pictures and tensors of any size through a generator by bands: padded as the network needs it, cropped back."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from i2i.images import Picture, to_pixels, to_tensor
+from i2i.images.bands import Bands, InMemory
+from i2i.images.picture import Pixels
+from i2i.networks import GeneratorConfig
+from i2i.networks.resnet import ResnetConfig, ResnetGenerator
+from i2i.spool import IN_MEMORY
+from i2i.translation.pil import split_alpha
+from i2i.translation.streaming.run import spool_bytes, stream
+
+RowSink = Callable[[int, Pixels], object]
+"""Takes the first row's number and rows (h, W, C) of a result."""
+
+
+def streamable(config: GeneratorConfig, dropout: bool = False) -> str | None:
+    """None if such a network can be streamed, else why not; `dropout` says whether its noise is on."""
+    if not isinstance(config, ResnetConfig):
+        return "a U-Net takes a picture only as a whole"
+    if dropout and config.dropout:
+        return "with the noise of dropout a picture is taken only as a whole"
+    return None
+
+
+def stream_picture(network: nn.Module, picture: Picture, **options: Any) -> Picture:
+    """`picture` translated; depth, alpha, colour profile and EXIF kept. `options` are those of `stream_bands`."""
+    height, width = picture.pixels.shape[:2]
+    channels = _of(network).config.out_channels
+    pixels = np.empty((height, width, channels), picture.pixels.dtype)
+
+    def take(top: int, rows: Pixels) -> None:
+        pixels[top : top + len(rows)] = rows
+
+    stream_bands(network, InMemory(picture), take, pixels.dtype.type, **options)
+    result = split_alpha(pixels)
+    if result.alpha is None:
+        result.alpha = picture.alpha
+    return replace(result, icc=picture.icc, exif=picture.exif, format=picture.format)
+
+
+def stream_tensor(network: nn.Module, x: Tensor, **options: Any) -> Tensor:
+    """(C, H, W) in [-1, 1] translated, float32 on the CPU. `options` are those of `stream_bands`."""
+    out = torch.empty((_of(network).config.out_channels, *x.shape[-2:]))
+
+    def take(top: int, rows: Tensor) -> None:
+        out[:, top : top + rows.shape[1]] = rows
+
+    _cropped(_of(network), _Framed(lambda top, bottom: x[:, top:bottom], x.shape[-2:], network), take, **options)
+    return out
+
+
+def stream_bands(network: nn.Module, bands: Bands, sink: RowSink, depth: Any = np.uint8, **options: Any) -> None:
+    """The picture of `bands` through `network`; `sink` gets the result from top to bottom in that depth.
+
+    `options` are `autocast`, `device`, `folder`, `in_memory`, `band_bytes` and `keep` of `stream`; what is kept in a
+    file for an 8-bit result is by default of half precision. Raises `ImageError` where the network's channels
+    cannot be had from the picture, else as `stream`.
+    """
+    inner = _of(network)
+
+    def rows(top: int, bottom: int) -> Tensor:
+        return to_tensor(bands.read(top, bottom).channels(inner.config.in_channels))
+
+    def take(top: int, part: Tensor) -> None:
+        sink(top, to_pixels(part, depth))
+
+    source = _Framed(rows, (bands.height, bands.width), network)
+    if depth == np.uint8 and "keep" not in options:
+        large = spool_bytes(inner, source.height, source.width) > options.get("in_memory", IN_MEMORY)
+        options["keep"] = torch.float16 if large else torch.float32
+    try:
+        _cropped(inner, source, take, **options)
+    except OverflowError:
+        _cropped(inner, source, take, **options | {"keep": torch.float32})
+
+
+def mirrored(length: int, multiple: int, least: int) -> tuple[Tensor, int]:
+    """Indices that pad `length` pixels to a multiple, mirrored as often as need be, and how many come before."""
+    padded = -(-max(length, least) // multiple) * multiple
+    before = (padded - length) // 2
+    period = max(1, 2 * (length - 1))
+    index = (torch.arange(padded) - before) % period
+    return torch.minimum(index, period - index) if length > 1 else torch.zeros_like(index), before
+
+
+class _Framed:
+    """Rows (C, h, W) of a picture of `size`, mirrored at its edges to a size that the network takes."""
+
+    def __init__(self, rows: Callable[[int, int], Tensor], size: tuple[int, int] | torch.Size, network: Any) -> None:
+        self.size, self._rows = (size[0], size[1]), rows
+        fitting = network.size_multiple, network.minimum_size
+        self._down, self.top = mirrored(size[0], *fitting)
+        self._right, self.left = mirrored(size[1], *fitting)
+        self.height, self.width = len(self._down), len(self._right)
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        index = self._down[top:bottom]
+        first, behind = int(index.min()), int(index.max()) + 1
+        band = self._rows(first, behind)
+        if behind - first != bottom - top or int(index[0]) != first:
+            band = band[:, index - first]
+        if self.width != self.size[1]:
+            band = band[:, :, self._right]
+        return band[None]
+
+
+def _cropped(network: ResnetGenerator, source: _Framed, sink: Callable[[int, Tensor], object], **options: Any) -> None:
+    height, width = source.size
+    done = 0
+
+    def take(rows: Tensor) -> None:
+        nonlocal done
+        first, behind = max(done, source.top), min(done + rows.shape[2], source.top + height)
+        if first < behind:
+            sink(first - source.top, rows[0, :, first - done : behind - done, source.left : source.left + width])
+        done += rows.shape[2]
+
+    stream(network, source, take, **options)
+
+
+def _of(network: nn.Module) -> ResnetGenerator:
+    assert isinstance(network, ResnetGenerator), "only what `streamable` says can be streamed"
+    return network

@@ -1,0 +1,104 @@
+"""Augment a labelled folder: translated copies of its pictures, with their labels.
+
+python scripts/augment.py --style runs/monet data/ -o augmented/
+"""
+
+import signal
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from i2i.cli import Positional, arg, run
+from i2i.errors import SomeFailed, UsageError
+from i2i.translation.labelled.options import AugmentOptions
+from i2i.translation.style_path import exists
+
+if TYPE_CHECKING:
+    from i2i.translation.labelled.plan import Plan
+    from i2i.translation.report import Report
+
+BOTH = (signal.SIGINT, signal.SIGTERM)
+STOPPING = "stopping after the picture at hand; the same again stops at once"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(AugmentOptions):
+    data: Annotated[Positional[tuple[Path, ...]], arg(metavar="DATA")] = ()
+    """The labelled folder: YOLO, Pascal VOC, COCO, or pictures and masks."""
+    style: str = ""
+    """What translates, as in translate.py; several with commas between."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """The folder to write to."""
+    dry_run: bool = False
+    """Print what would be written, and do nothing."""
+    json: bool = False
+    """Print a report with a record for each copy on the standard output."""
+
+
+def main(options: Options) -> None:
+    if len(options.data) != 1 or options.out is None or not options.style:
+        raise UsageError("expected: augment.py --style STYLE[,STYLE...] DATA -o OUT (see --help)")
+    whole = exists(Path(options.style))  # a path may have commas of its own
+    styles = [options.style] if whole else [name.strip() for name in options.style.split(",")]
+    chosen = AugmentOptions(**{field.name: getattr(options, field.name) for field in fields(AugmentOptions)})
+    (show if options.dry_run else augment)(options, options.data[0], options.out, styles, chosen)
+
+
+def show(options: Options, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
+    from i2i.translation import console
+    from i2i.translation.job import shown
+    from i2i.translation.labelled.plan import checked_styles, plan
+    from i2i.translation.report import Record, Report
+
+    work = plan(data, out, checked_styles(styles, chosen), chosen)
+    jobs = [work.job(copy) for copy in work.copies]
+    for line in (work.summary, *work.notices):
+        console.say(line)
+    if options.json:
+        console.print_json(Report(tuple(Record(job.source, job.target, "left") for job in jobs)))
+        return
+    for job in jobs:
+        print(f"{shown(job.source)} → {shown(job.target)}")
+
+
+def augment(options: Options, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
+    from i2i.signals import Signals, interrupted
+    from i2i.translation import console
+    from i2i.translation.labelled.augment import augment_folder  # here, so that --help does not wait for torch
+
+    started = time.monotonic()
+
+    def begin(work: "Plan") -> None:
+        console.say(work.summary)
+
+    def finish(report: "Report") -> None:
+        console.summarise(report, time.monotonic() - started)
+        if options.json:
+            console.print_json(report)
+
+    def stop() -> bool:
+        signals.orderly = True  # from the first file on
+        return bool(signals.received)
+
+    with Signals(BOTH, STOPPING, orderly=False, impatient=BOTH) as signals, console.progress() as progress:
+        report = augment_folder(
+            data,
+            out,
+            styles,
+            progress=progress,
+            stop=stop,
+            begin=begin,
+            finish=finish,
+            fetching=console.fetching(),
+            **vars(chosen),
+        )
+    if signals.received and report.left:
+        again = "stopped; the same command with --skip-existing goes on"
+        raise interrupted(signals.received, again, terminated=143)
+    if report.failed or report.notices:
+        raise SomeFailed(f"{len(report.failed)} of {len(report.records)} copies failed; the others are done")
+
+
+if __name__ == "__main__":
+    run(main, Options, "Augment a labelled folder: translated copies of its pictures, with their labels.")

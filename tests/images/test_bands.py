@@ -1,0 +1,165 @@
+"""Pictures read and written by bands are those read and written whole."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from i2i import images
+from i2i.errors import ImageError, OutputError
+from i2i.images import Picture
+from i2i.images.bands import Canvas, InMemory, Large, large_size, write_large
+from i2i.images.picture import Limits
+from i2i.spool import SpoolError
+
+pytest.importorskip("pyvips")
+HEIGHT, WIDTH = 40, 57
+
+
+def pixels(channels: int = 3, dtype: Any = np.uint8) -> Any:
+    values = np.random.default_rng(0).random((HEIGHT, WIDTH, channels))
+    return (values * (1 if dtype == np.float32 else np.iinfo(dtype).max)).astype(dtype)
+
+
+def same(path: Path, **options: Any) -> None:
+    whole = images.read(path)
+    with Large(path, **options) as large:
+        assert large_size(path) == images.probe(path) == (large.width, large.height)
+        parts = [large.read(top, min(top + 7, large.height)) for top in range(0, large.height, 7)]
+    assert np.array_equal(np.concatenate([part.pixels for part in parts]), whole.pixels)
+    assert parts[0].pixels.dtype == whole.pixels.dtype and (parts[0].alpha is None) == (whole.alpha is None)
+    if whole.alpha is not None:
+        assert np.array_equal(np.concatenate([part.alpha for part in parts]), whole.alpha)  # type: ignore[misc]
+    assert (large.info.icc, large.info.exif, large.info.format) == (whole.icc, whole.exif, whole.format)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_upright_with_its_metadata(tmp_path: Path, turn: int, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("i2i.images.bands._BAND_BYTES", 1000)
+    tags = Image.Exif()
+    tags[274], tags[271] = turn, "maker"
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(pixels()).save(path, exif=tags)
+    same(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "channels", "dtype", "alpha"),
+    [
+        ("png", 1, np.uint8, False),
+        ("png", 1, np.uint16, True),
+        ("png", 3, np.uint16, True),
+        ("tif", 1, np.uint16, False),
+        ("tif", 3, np.uint16, True),
+        ("tif", 3, np.float32, False),
+        ("webp", 3, np.uint8, True),
+        ("jpg", 3, np.uint8, False),
+    ],
+)
+def test_depth_and_alpha(tmp_path: Path, suffix: str, channels: int, dtype: Any, alpha: bool) -> None:
+    values, path = pixels(channels, dtype), tmp_path / f"a.{suffix}"
+    images.write(path, Picture(values, alpha=values[..., 0].copy() if alpha else None))
+    same(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (3, np.uint8), (3, np.uint16)])
+@pytest.mark.parametrize("alpha", [True, False])
+def test_written_as_it_is_on_the_canvas(tmp_path: Path, suffix: str, channels: int, dtype: Any, alpha: bool) -> None:
+    values = pixels(channels + alpha, dtype)
+    path = tmp_path / f"a.{suffix}"
+    for content in (values, values[::-1].copy()):  # nothing is remembered of the canvas before
+        with Canvas(HEIGHT, WIDTH, channels + alpha, dtype, tmp_path) as canvas:
+            canvas.fill(0, content[:9])
+            canvas.fill(9, content[9:])
+            write_large(path, canvas, Picture(values), "TIFF" if suffix == "tif" else "PNG", alpha=alpha)
+        found = images.read(path)
+        layers = found.pixels if found.alpha is None else np.dstack([found.pixels, found.alpha])
+        assert layers.dtype == dtype and np.array_equal(layers, content)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_tiled(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    with Canvas(600, 300, 3, np.uint8, tmp_path) as canvas:
+        write_large(tmp_path / "a.tif", canvas, Picture(pixels()), "TIFF", alpha=False)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert file.pages[0].tile == (256, 256)
+
+
+def test_what_a_format_cannot_hold(tmp_path: Path) -> None:
+    with Canvas(HEIGHT, WIDTH, 4, np.uint16, tmp_path) as canvas:
+        canvas.fill(0, pixels(4, np.uint16))
+        write_large(tmp_path / "a.jpg", canvas, Picture(pixels()), "JPEG", alpha=True)
+        assert images.read(tmp_path / "a.jpg").pixels.dtype == np.uint8
+        with pytest.raises(OutputError, match="BMP is not written by bands"):
+            write_large(tmp_path / "a.bmp", canvas, Picture(pixels()), "BMP", alpha=True)
+
+
+def test_damaged_and_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    images.write(path, Picture(pixels()))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match="damaged"):
+        Large(path, folder=tmp_path)
+    path.write_bytes(b"P6 1000000 1000000 255\n")
+    with pytest.raises(ImageError):
+        Large(path, folder=tmp_path)
+    with pytest.raises(ImageError, match="No such file"):
+        Large(tmp_path / "missing.png", folder=tmp_path)
+    images.write(path, Picture(pixels()))
+    with pytest.raises(ImageError, match="at most 10 are accepted"):
+        Large(path, Limits(pixels=10), folder=tmp_path)
+    Image.fromarray(pixels(4), mode="CMYK").save(tmp_path / "c.tif")
+    with pytest.raises(ImageError, match="only grey and RGB"):
+        Large(tmp_path / "c.tif", folder=tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "c.tif"]
+
+
+def test_no_room(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    images.write(path, Picture(pixels()))
+    with pytest.raises(SpoolError, match=r"bytes are needed.*I2I_SPOOL"):
+        Large(path, folder=Path("/proc"))
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from i2i.images import Picture
+from i2i.images.bands import Canvas, write_large
+from i2i.errors import OutputError
+folder = Path(sys.argv[1])
+with Canvas(500, 500, 3, np.uint8, folder) as canvas:
+    canvas.fill(0, np.random.default_rng(0).integers(0, 255, (500, 500, 3), np.uint8))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+    for suffix, format in (("png", "PNG"), ("tif", "TIFF"), ("jpg", "JPEG")):
+        try:
+            write_large(folder / f"a.{suffix}", canvas, Picture(np.empty((0, 0, 3), np.uint8)), format, alpha=False)
+            print("written")
+        except OutputError as error:
+            print(error)
+"""
+
+
+@pytest.mark.promise("R1")
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 3 and done.stdout.count("cannot be written") == 3, done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_what_is_in_memory() -> None:
+    picture = Picture(pixels(), alpha=pixels(1)[..., 0])
+    part = InMemory(picture).read(3, 8)
+    assert (
+        np.array_equal(part.pixels, picture.pixels[3:8]) and part.alpha is not None and part.alpha.shape == (5, WIDTH)
+    )

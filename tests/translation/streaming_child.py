@@ -1,0 +1,79 @@
+"""A picture of some size by bands of rows in a process of its own: python streaming_child.py FOLDER SIDE WIDTH [whole]
+
+Prints JSON: the peak of anonymous memory, the seconds, the bytes of the spool. With `whole`, a picture of 1024² as a
+whole is timed in the same process, and the seconds are for each million pixels.
+"""
+
+import json
+import re
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from i2i.images.bands import Canvas, write_large
+from i2i.images.picture import Picture, Pixels
+from i2i.networks import create_generator
+from i2i.networks.blocks import for_translation
+from i2i.translation.streaming import stream_bands
+from i2i.translation.streaming.run import spool_bytes
+
+PERIOD = 251
+
+
+class Made:
+    """A picture that is computed where it is read."""
+
+    def __init__(self, side: int) -> None:
+        self.height = self.width = side
+
+    def read(self, top: int, bottom: int) -> Picture:
+        y, x = np.ogrid[top:bottom, : self.width]
+        return Picture(np.stack([(y * x) % PERIOD, (y + x) % PERIOD, (y // 9) % PERIOD + 0 * x], -1).astype(np.uint8))
+
+
+class Peak(threading.Thread):
+    """The most anonymous memory that this process has had."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.bytes = 0
+
+    def run(self) -> None:
+        while True:
+            found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
+            self.bytes = max(self.bytes, int(found[1]) * 1024 if found else 0)
+            time.sleep(0.05)
+
+
+def main(folder: Path, side: int, width: int, whole: bool) -> None:
+    torch.manual_seed(0)
+    network = for_translation(create_generator("resnet_9blocks", width=width))
+    result = {"spool_bytes": spool_bytes(network, side, side, torch.float16)}  # type: ignore[arg-type]
+    peak = Peak()
+    peak.start()
+    began = time.perf_counter()
+    with Canvas(side, side, 3, np.uint8, folder) as canvas:
+
+        def put(top: int, rows: Pixels) -> None:
+            canvas.fill(top, rows)
+
+        stream_bands(network, Made(side), put, folder=folder)
+        streamed = time.perf_counter() - began
+        write_large(folder / "out.tif", canvas, Picture(np.empty((0, 0, 3), np.uint8)), "TIFF", alpha=False)
+    result |= {"seconds": time.perf_counter() - began, "peak_bytes": peak.bytes, "streamed": streamed / side**2 * 1e6}
+    if whole:
+        x = torch.rand(1, 3, 1024, 1024) * 2 - 1
+        with torch.inference_mode():
+            network(x)
+            began = time.perf_counter()
+            network(x)
+        result["whole"] = (time.perf_counter() - began) / 1024**2 * 1e6
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] == ["whole"])

@@ -1,0 +1,383 @@
+"""Runtimes give what torch gives; which one is taken; what they keep between uses."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from i2i.errors import UsageError
+from i2i.images import Picture, write
+from i2i.networks.blocks import for_translation
+from i2i.networks.init import init_weights
+from i2i.networks.resnet import ResnetConfig
+from i2i.networks.unet import UNetConfig
+from i2i.translation import model_file
+from i2i.translation.runtime import cache, choice, openvino_runtime, prepare, processor
+from i2i.translation.runtime.fast_form import SplitConvolution, fast_form
+from i2i.translation.translator import Translator, load_translator
+
+PLAIN = ResnetConfig(width=4, blocks=1)
+NETWORKS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "resnet": (PLAIN, {}),
+    "antialiased": (ResnetConfig(width=4, blocks=1, downsampling="antialiased", upsampling="antialiased"), {}),
+    "replicate": (ResnetConfig(width=4, blocks=1, padding="replicate"), {}),
+    "zero-grey": (ResnetConfig(width=4, blocks=1, padding="zero", in_channels=1, out_channels=2), {}),
+    "batch-of-picture": (ResnetConfig(width=4, blocks=1, norm="batch"), {"statistics": "batch"}),
+    "batch-of-training": (ResnetConfig(width=4, blocks=1, norm="batch"), {"statistics": "running"}),
+    "unet-of-picture": (UNetConfig(width=2, depth=5), {"statistics": "batch"}),
+    "unet-of-training": (UNetConfig(width=2, depth=5), {"statistics": "running"}),
+}
+NOISY = ResnetConfig(width=4, blocks=1, dropout=True)
+# a picture of one colour, such as one of 1x1, is nothing but rounding after a few instance norms
+SIZES = ((3, 5), (32, 32), (37, 50))
+LEVEL = 2 / 255
+
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+needs_onnx = pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")), reason="ONNX is not installed"
+)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("I2I_HOME", str(tmp_path / "home"))
+    yield tmp_path / "home"
+
+
+def _network(config: Any) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = init_weights(config.build(), gain=0.2)
+    for module in network.modules():  # so that the statistics of the training are not those of any picture
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.fill_(0.1), module.running_var.fill_(0.7)
+    return network
+
+
+def _plainly(config: Any, statistics: Any, x: torch.Tensor) -> torch.Tensor:
+    network = for_translation(_network(config), statistics)
+    with torch.no_grad():
+        result: torch.Tensor = network(x)
+    return result
+
+
+def _model(folder: Path, config: Any = PLAIN, **described: Any) -> Path:
+    network = _network(config)
+    folder.mkdir(exist_ok=True)
+    model_file.save(folder / "a2b.safetensors", network, model_file.describe(network, direction="a2b", **described))
+    return folder / "a2b.safetensors"
+
+
+def _noise(channels: int, height: int, width: int) -> torch.Tensor:
+    return torch.rand(channels, height, width, generator=torch.Generator().manual_seed(5)) * 2 - 1
+
+
+@pytest.mark.promise("R36", "R38")
+@pytest.mark.parametrize("runtime", ["torch", pytest.param("openvino", marks=needs_openvino)])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_runtime_gives_what_the_plain_way_gives(name: str, runtime: Any) -> None:
+    config, described = NETWORKS[name]
+    network = _network(config)
+    info = model_file.describe(network, direction="a2b", **described)
+    used = Translator(network, info, runtime=runtime, precision="fp32")
+    assert (used.runtime, used.precision) == (runtime, "fp32")
+    fitting = _noise(config.in_channels, 64, 32)
+    plainly = _plainly(config, info.statistics, fitting[None])[0]
+    torch.testing.assert_close(used(fitting), plainly, atol=1e-4, rtol=0)
+    by_torch = Translator(_network(config), info, precision="fp32")
+    for size in SIZES:
+        x = _noise(config.in_channels, *size)
+        torch.testing.assert_close(used(x), by_torch(x), atol=1e-4, rtol=0)
+    assert torch.isfinite(used(_noise(config.in_channels, 1, 1))).all()
+
+
+@needs_onnx
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_onnx_gives_what_torch_gives(name: str) -> None:
+    config, described = NETWORKS[name]
+    info = model_file.describe(_network(config), direction="a2b", **described)
+    used, by_torch = (
+        Translator(_network(config), info, runtime=runtime, precision="fp32") for runtime in ("onnx", "torch")
+    )
+    for size in SIZES:
+        x = _noise(config.in_channels, *size)
+        torch.testing.assert_close(used(x), by_torch(x), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("padding", ["reflect", "replicate", "zero"])
+def test_a_split_head_is_the_head(padding: Any) -> None:
+    head = ResnetConfig(width=3, blocks=0, padding=padding).build().head
+    x = torch.randn(2, 3, 9, 11)
+    torch.testing.assert_close(SplitConvolution(head)(x), head(x), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_noise_is_that_of_the_plain_way(precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
+    network = for_translation(_network(NOISY), dropout=True)
+    x = _noise(3, 32, 32)[None]
+    torch.manual_seed(1)
+    with torch.no_grad():
+        expected = network(x)
+        torch.manual_seed(1)
+        found = fast_form(network)(x)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    used = Translator(network, model_file.describe(NOISY, direction="a2b", dropout=True), precision=precision)
+    with torch.random.fork_rng():
+        from i2i.translation.noise import seed_of
+
+        torch.manual_seed(seed_of(x))
+        plainly = for_translation(_network(NOISY), dropout=True)(x)
+    assert (used(x) - plainly).abs().max() < (LEVEL / 8 if precision == "fp32" else 0.1)
+
+
+def test_the_network_keeps_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
+    path = _model(tmp_path / "run", NETWORKS["batch-of-picture"][0])
+    for runtime in ("torch", *(["openvino"] if find_spec("openvino") else [])):
+        used = load_translator(path, device="cpu", runtime=runtime, precision="bf16")
+        used.save_pretrained(tmp_path / runtime)
+        saved = load_translator(tmp_path / runtime, device="cpu", runtime="torch", norm_stats="running")
+        for name, tensor in _network(used.config).state_dict().items():
+            assert torch.equal(saved.network.state_dict()[name], tensor), name
+
+
+def _installed(*names: str) -> Any:
+    return lambda name: name if name in names else None
+
+
+CHOICES = [
+    ("auto", "cpu", ("openvino", "onnxruntime"), "openvino"),
+    ("auto", "cpu", ("onnxruntime",), "torch"),
+    ("auto", "cuda", ("openvino",), "torch"),
+    ("torch", "cpu", ("openvino",), "torch"),
+    ("onnx", "cpu", ("onnxruntime",), "onnx"),
+    ("openvino", "cpu", (), r"OpenVINO is not installed \(pip install \"i2i\[openvino\]\"\)"),
+    ("onnx", "cpu", ("openvino",), r"ONNX Runtime is not installed \(pip install \"i2i\[onnx\]\"\)"),
+    ("openvino", "cuda", ("openvino",), "on the CPU only; cuda needs torch"),
+]
+
+
+@pytest.mark.parametrize(("asked", "device", "there", "expected"), CHOICES)
+def test_which_runtime(asked: Any, device: str, there: Any, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "find_spec", _installed(*there))
+    if " " not in expected:
+        assert choice.choose_runtime(asked, device) == expected
+        return
+    with pytest.raises(UsageError, match=expected):
+        choice.choose_runtime(asked, device)
+
+
+PRECISIONS = [
+    ("auto", "torch", "cpu", True, "bf16"),
+    ("auto", "openvino", "cpu", False, "fp32"),
+    ("auto", "onnx", "cpu", True, "fp32"),
+    ("fp32", "openvino", "cpu", True, "fp32"),
+    ("bf16", "openvino", "cpu", False, "this processor has no bf16"),
+    ("bf16", "onnx", "cpu", True, "ONNX Runtime computes in fp32"),
+    ("fp16", "torch", "cpu", True, "needs a GPU"),
+    ("auto", "torch", "cuda", True, "bf16"),
+    ("auto", "torch", "cuda", False, "fp32"),
+    ("fp16", "torch", "cuda", False, "fp16"),
+    ("auto", "torch", "mps", True, "fp32"),
+]
+
+
+@pytest.mark.parametrize(("asked", "runtime", "device", "has", "expected"), PRECISIONS)
+def test_which_precision(
+    asked: Any, runtime: Any, device: str, has: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "has_bf16", lambda: has)
+    if " " not in expected:
+        assert choice.choose_precision(asked, runtime, device, gpu_has_bf16=has) == expected
+        return
+    with pytest.raises(UsageError, match=expected):
+        choice.choose_precision(asked, runtime, device, gpu_has_bf16=has)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16 sse2\n", True),
+        ("flags : fpu amx_bf16\n", True),
+        ("Features : fp asimd bf16\n", True),
+        ("flags : fpu avx512f avx2\n", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_what_the_processor_says(
+    text: str | None, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert processor.has_bf16.__wrapped__() is expected
+
+
+def test_threads_are_as_many_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, expected in (("3", 3), ("4,2", 4), ("0", None), ("many", None), ("", None)):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert processor.threads() == (expected or len(os.sched_getaffinity(0)))
+
+
+@needs_openvino
+def test_noise_is_torchs(tmp_path: Path) -> None:
+    path = _model(tmp_path / "run", NOISY, dropout=True)
+    assert load_translator(path, device="cpu").runtime == "torch"
+    assert load_translator(path, device="cpu", dropout=False).runtime == "openvino"
+    with pytest.raises(UsageError, match="the noise of dropout"):
+        load_translator(path, device="cpu", runtime="openvino")
+
+
+@needs_openvino
+def test_what_openvino_cannot_do_torch_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("Check failed\nno such operation")
+
+    monkeypatch.setattr(openvino_runtime, "convert", fails)
+    path = _model(tmp_path / "run")
+    assert load_translator(path, device="cpu").runtime == "torch"
+    with pytest.raises(UsageError, match="cannot take this network: no such operation"):
+        load_translator(path, device="cpu", runtime="openvino")
+
+
+@pytest.fixture
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Networks that were converted."""
+    found: list[Any] = []
+    convert = openvino_runtime.convert
+    monkeypatch.setattr(openvino_runtime, "convert", lambda *a: (found.append(a[0]), convert(*a))[1])
+    return found
+
+
+@needs_openvino
+def test_a_conversion_is_kept(tmp_path: Path, home: Path, conversions: list[Any]) -> None:
+    path, x = _model(tmp_path / "run"), _noise(3, 20, 24)
+    options: Any = {"device": "cpu", "runtime": "openvino", "precision": "fp32"}
+    first = load_translator(path, **options)(x)
+    assert torch.equal(load_translator(path, **options)(x), first) and len(conversions) == 1
+    (entry,) = (home / "converted").iterdir()
+    for damage in (lambda d: d[: len(d) // 2], lambda d: d[:-9] + b"~" + d[-8:]):
+        before = len(conversions)
+        entry.write_bytes(damage(entry.read_bytes()))
+        assert torch.equal(load_translator(path, **options)(x), first)
+        assert len(conversions) == before + 1, "a damaged one is made anew"
+    assert [file.name for file in (home / "converted").iterdir()] == [entry.name]
+    _model(tmp_path / "run", ResnetConfig(width=4, blocks=0))
+    assert not torch.equal(load_translator(path, **options)(x), first), "another model under the same name"
+    assert len(list((home / "converted").iterdir())) == 2
+
+
+@needs_openvino
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, home: Path) -> None:
+    home.write_bytes(b"a file where the folder would be")
+    assert load_translator(_model(tmp_path / "run"), device="cpu", runtime="openvino").runtime == "openvino"
+
+
+@needs_openvino
+def test_several_may_convert_at_once(tmp_path: Path, home: Path) -> None:
+    path, x, found = _model(tmp_path / "run"), _noise(3, 16, 16), []
+
+    def use() -> None:
+        converted = cache.get(name)
+        if converted is None:
+            cache.put(name, prepared)
+        found.append(cache.get(name) is not None)
+
+    network, info = _network(PLAIN), model_file.describe(PLAIN, direction="a2b")
+    files = openvino_runtime.convert(for_translation(network), 3, 64)
+    prepared = prepare.Converted(info, prepare.Traits(3, 3, 4, 8, 100.0), files)
+    name = str(cache.key(path, "openvino", "1", {}))
+    threads = [threading.Thread(target=use) for _ in range(6)]
+    [thread.start() for thread in threads]  # type: ignore[func-returns-value]
+    [thread.join() for thread in threads]  # type: ignore[func-returns-value]
+    assert found == [True] * 6 and len(list((home / "converted").iterdir())) == 1 and x is not None
+
+
+def test_entries_that_were_not_used_make_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MAX_BYTES", 25_000)
+    info = model_file.describe(PLAIN, direction="a2b")
+    for number in range(4):
+        entry = prepare.Converted(info, prepare.Traits(3, 3, 4, 8, 1.0), {"bin": bytes(10_000)})
+        cache.put(f"{number}", entry)
+        os.utime(home / "converted" / f"{number}.safetensors", (number, number))
+        if number == 1:
+            os.utime(home / "converted" / "0.safetensors", (9, 9))  # used again
+    assert sorted(file.stem for file in (home / "converted").iterdir()) == ["0", "3"]
+    assert cache.get("0") == entry and cache.get("1") is None
+
+
+BLOCKER = """
+import sys
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision"):
+            raise ImportError(f"{name} is imported")
+sys.meta_path.insert(0, NoTorch())
+sys.argv = sys.argv[1:]
+import runpy
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@needs_openvino
+def test_the_second_start_imports_no_torch(tmp_path: Path) -> None:
+    path = _model(tmp_path / "run")
+    load_translator(path, device="cpu", precision="fp32")
+    (tmp_path / "in").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (21, 30, 3), np.uint8)
+    for name in ("a.png", "b.jpg"):
+        write(tmp_path / "in" / name, Picture(pixels))
+    script = Path(__file__).parents[2] / "scripts" / "translate.py"
+    options = ["--style", str(path), str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    command = [sys.executable, "-c", BLOCKER, str(script), *options, "--precision", "fp32", "--size", "24", "--verbose"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.png", "b.jpg"]
+
+
+@needs_openvino
+def test_openvino_takes_threads(tmp_path: Path) -> None:
+    used = load_translator(_model(tmp_path / "run"), device="cpu", runtime="openvino")
+    pictures = [_noise(3, 16 + 4 * i, 16) for i in range(6)]
+    expected = [used(x) for x in pictures]
+    found: dict[int, torch.Tensor] = {}
+    threads = [threading.Thread(target=lambda i=i: found.update({i: used(pictures[i])})) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(found[i], expected[i]) for i in range(6))
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_an_onnx_file_is_checked_and_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnx
+
+    from i2i.translation import export
+
+    info = model_file.describe(PLAIN, direction="a2b")
+    export.save_onnx(tmp_path / "a.onnx", _network(PLAIN), info)
+    model = onnx.load(tmp_path / "a.onnx")
+    assert '"network": "resnet"' in {entry.key: entry.value for entry in model.metadata_props}["i2i"]
+    assert [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == [0, 3, 0, 0]
+    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    with pytest.raises(UsageError, match="from torch's result"):
+        export.save_onnx(tmp_path / "b.onnx", _network(PLAIN), info)
+    with pytest.raises(UsageError, match="noise of dropout"):
+        export.save_onnx(
+            tmp_path / "b.onnx", _network(NOISY), model_file.describe(NOISY, direction="a2b", dropout=True)
+        )
+    assert not (tmp_path / "b.onnx").exists()
