@@ -153,7 +153,7 @@ def test_options_of_one_algorithm(name: str) -> None:
         "cyclegan": [
             {"lambda_identity": 0.0},
             {"pool_size": 0},
-            {"lambda_structure": 1.0, "generator": "resnet_1blocks_resize", "long_skip": True},
+            {"lambda_structure": 1.0, "generator": "resnet_1blocks_resize", "input_share": 0.2},
         ],
         "cut": [
             {"lambda_NCE_A": 10.0, "lambda_NCE_B": 0.0, "flip_equivariance": True},  # FastCUT

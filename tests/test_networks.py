@@ -228,26 +228,22 @@ def test_a_resize_convolution_doubles_as_the_blur_does() -> None:
     assert (resized(x) - blurred(x)).abs().max() < 1e-5
 
 
-def test_the_long_skip_shows_the_picture_to_the_last_convolution() -> None:
-    """With no weight for the picture nothing changes; with no other, the result is a filter of the picture."""
-    plain, skipping = (
-        create_generator("resnet_1blocks", width=4),
-        create_generator("resnet_1blocks", width=4, long_skip=True),
-    )
-    weights = plain.state_dict()
-    head = weights["head.weight"]
+def test_a_share_of_the_picture_is_in_the_result() -> None:
+    plain, mixing = (create_generator("resnet_1blocks", width=4, input_share=share) for share in (0.0, 0.25))
+    mixing.load_state_dict(plain.state_dict())
     x = torch.rand(1, 3, 20, 28) * 2 - 1
-    skipping.load_state_dict(weights | {"head.weight": torch.cat([head, torch.zeros(3, 3, 7, 7)], dim=1)})
-    assert (skipping(x) - plain(x)).abs().max() < 1e-6
-    picture_alone = torch.zeros(3, 7, 7, 7)
-    for channel in range(3):
-        picture_alone[channel, 4 + channel, 3, 3] = 1
-    skipping.load_state_dict(weights | {"head.weight": picture_alone, "head.bias": torch.zeros(3)})
-    assert (skipping(x) - x.tanh()).abs().max() < 1e-6
+    assert (mixing(x) - (0.75 * plain(x) + 0.25 * x)).abs().max() < 1e-6
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (mixing(x) - (0.75 * plain(x).float() + 0.25 * x)).abs().max() < 0.02
 
 
-def test_a_unet_has_its_skips_already() -> None:
+def test_no_share_of_a_picture_of_other_channels() -> None:
+    with pytest.raises(UsageError, match="3 channels cannot be a part of a result of 1"):
+        create_generator("resnet_1blocks", out_channels=1, input_share=0.2)
+
+
+def test_only_residual_generators_take_a_share_of_the_picture() -> None:
     from i2i.algorithms.pix2pix import Pix2PixOptions
 
-    with pytest.raises(UsageError, match="long_skip = True"):
-        Pix2PixOptions(generator="unet_64", long_skip=True).generator_config(3, 3)
+    with pytest.raises(UsageError, match=r"input_share = 0\.2"):
+        Pix2PixOptions(generator="unet_64", input_share=0.2).generator_config(3, 3)

@@ -34,8 +34,8 @@ class NetworkOptions:
     """Dropout in the generator."""
     padding: Padding = "reflect"
     """Padding of the residual generator."""
-    long_skip: bool = False
-    """The residual generator's last convolution sees the picture beside its features: more detail is kept."""
+    input_share: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
+    """The share of the picture itself in the residual generator's result, in training as in use; not in the papers."""
     bias: bool | None = None
     """Biases before a normalisation; by default where there is no batch norm."""
     init_type: Init = "normal"
@@ -72,10 +72,10 @@ class NetworkOptions:
             bias=self.bias,
         )
         if isinstance(config, ResnetConfig):
-            own = {"padding": self.padding, "long_skip": self.long_skip}
+            own = {"padding": self.padding, "input_share": self.input_share}
             return generator_config(self.generator, **{**vars(config), **own})
-        if self.long_skip:
-            raise UsageError(f"long_skip = True: is for residual generators; {self.generator} has its skips already")
+        if self.input_share:
+            raise UsageError(f"input_share = {self.input_share}: is for residual generators, not for {self.generator}")
         return config
 
     def discriminator_config(self, in_channels: int) -> DiscriminatorConfig:

@@ -5,8 +5,8 @@ published checkpoint: `u` is a transposed 3×3 convolution with stride 2 and out
 anti-aliased, as in CUT (Park et al. 2020), `d` has stride 1 and is blurred to half the size after its ReLU, and
 `u` is a 3×3 convolution of its input blurred, or resized, to double the size.
 
-Of our own is `long_skip`: the last convolution sees the picture beside its features, as the outermost level of a U-Net
-sees its input's (Ronneberger et al. 2015), so that fine detail need not pass the quarter of the size.
+Of our own is `input_share`: the result is that share of the picture itself and the rest of what the network draws, so
+that it can leave as it is what is fine as it is. A narrow network keeps more of a picture that way (docs/lab-book.md).
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
+from i2i.errors import UsageError
 from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample, Sampling, Upsampling
 from i2i.networks.blocks import Checkpointed, Norm, Padding, ThinConv2d, conv_bias, normalization, padding_mode
 
@@ -39,8 +40,15 @@ class ResnetConfig:
     """How the size is halved; CUT's networks are anti-aliased both ways."""
     upsampling: Upsampling = "strided"
     """How the size is doubled."""
-    long_skip: bool = False
-    """The last convolution sees the picture beside its features."""
+    input_share: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
+    """The share of the picture itself in the result."""
+
+    def __post_init__(self) -> None:
+        if self.input_share and self.in_channels != self.out_channels:
+            raise UsageError(
+                f"input_share = {self.input_share}: a picture of {self.in_channels} channels cannot be a part of a "
+                f"result of {self.out_channels}"
+            )
 
     @property
     def size_multiple(self) -> int:
@@ -127,9 +135,7 @@ class ResnetGenerator(nn.Module):
         self.down = nn.ModuleList(_halved(c, config) for c in (w, 2 * w))
         self.blocks = nn.ModuleList(ResidualBlock(4 * w, config) for _ in range(config.blocks))
         self.up = nn.ModuleList(_doubled(c, config) for c in (4 * w, 2 * w))
-        self.head = ThinConv2d(
-            w + config.in_channels * config.long_skip, config.out_channels, 7, padding=3, padding_mode=edge
-        )
+        self.head = ThinConv2d(w, config.out_channels, 7, padding=3, padding_mode=edge)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.stem(x)
@@ -140,6 +146,6 @@ class ResnetGenerator(nn.Module):
 
     def finished(self, features: Tensor, x: Tensor) -> Tensor:
         """The result for the picture `x`, whose last features (N, width, H, W) are these."""
-        if self.config.long_skip:
-            features = torch.cat([features, x.to(features.dtype)], dim=1)
-        return torch.tanh(self.head(features))
+        drawn = torch.tanh(self.head(features))
+        share = self.config.input_share
+        return drawn + share * (x - drawn) if share else drawn

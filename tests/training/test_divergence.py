@@ -12,6 +12,7 @@ from faults import BreakWeights, NotANumber
 
 from i2i.algorithms import ALGORITHMS, CycleGAN
 from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.cut import CUTOptions
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
@@ -28,6 +29,9 @@ def build(name: str) -> Algorithm:
     torch.manual_seed(0)
     if name == "cyclegan":
         return ALGORITHMS[name](CycleGANOptions(generator="resnet_1blocks", pool_size=4, **SMALL))  # type: ignore[call-arg]
+    if name == "cut":
+        small = {"generator": "resnet_1blocks", "nce_layers": "0,4", "num_patches": 8}
+        return ALGORITHMS[name](CUTOptions(**small, **SMALL))  # type: ignore[call-arg, arg-type]
     return ALGORITHMS[name](Pix2PixOptions(generator="unet_32", **SMALL))  # type: ignore[call-arg]
 
 

@@ -6,7 +6,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -215,22 +214,19 @@ def test_each_end_has_its_exit_code(tmp_path: Path) -> None:
 
 
 def _seconds(*command: str) -> float:
+    """Of processor time, which a busy machine does not stretch as it does the clock's."""
     found = []
     for _ in range(3):
-        begun = time.perf_counter()
+        begun = os.times()
         subprocess.run([sys.executable, *command], check=True, capture_output=True)
-        found.append(time.perf_counter() - begun)
+        ended = os.times()
+        found.append(ended.children_user + ended.children_system - begun.children_user - begun.children_system)
     return statistics.median(found)
 
 
 @pytest.mark.parametrize("flag", ["--help", "--list-styles"])
 def test_it_begins_to_speak_at_once(flag: str) -> None:
-    # a busy machine gets a second chance
-    for _ in range(2):
-        beyond = _seconds(str(SCRIPT), flag) - _seconds("-c", "pass")
-        if beyond < SECONDS:
-            break
-    assert beyond < SECONDS
+    assert _seconds(str(SCRIPT), flag) - _seconds("-c", "pass") < SECONDS
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--list-styles"], ["photos", "-o", "out", "--dry-run"]])

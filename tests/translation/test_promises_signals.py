@@ -99,7 +99,7 @@ class _Early:
 @pytest.mark.promise("R40")
 @pytest.mark.parametrize("number", CODES)
 def test_a_signal_before_the_first_picture(tmp_path: Path, number: int) -> None:
-    code, child = run(tmp_path, *_words(tmp_path, "out"), prepare=[_Early(number)])
+    code, child = run(tmp_path, *_words(tmp_path, "out"), "--runtime", "torch", prepare=[_Early(number)])
     assert code == CODES[signal.Signals(number)], child.stderr
     assert "Traceback" not in child.stderr and tree(tmp_path / "out") == {}
     if (tmp_path / "out.json").exists():  # there is nothing to report before the work is known
@@ -128,7 +128,7 @@ class _SlowFetch:
 @pytest.mark.parametrize("number", CODES)
 def test_a_signal_while_the_model_comes(tmp_path: Path, number: int) -> None:
     mark = tmp_path / "mark"
-    child = start(tmp_path, *_words(tmp_path, "out"), prepare=[_SlowFetch(mark)])
+    child = start(tmp_path, *_words(tmp_path, "out"), "--runtime", "torch", prepare=[_SlowFetch(mark)])
     child.until(mark.exists)
     os.kill(child.pid, number)
     assert child.wait(3) == CODES[signal.Signals(number)], child.stderr

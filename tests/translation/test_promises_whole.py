@@ -46,7 +46,7 @@ def test_killed_at_random_moments(tmp_path: Path, whole: Tree, rounds: int) -> N
     style, moments, landed = model(tmp_path / "m.safetensors"), random.Random(rounds), 0
     for number in range(rounds):
         out = tmp_path / f"out{number}"
-        words = ("--style", style, tmp_path / "in", "-o", out, "--device", "cpu")
+        words = ("--style", style, tmp_path / "in", "-o", out, "--device", "cpu", "--runtime", "torch")
         child = start(tmp_path, *words, prepare=[Slow(0.01, 0.01)])
         child.until(out.exists)
         time.sleep(moments.uniform(0, 0.25))
@@ -68,7 +68,7 @@ def test_killed_at_each_step_of_writing(tmp_path: Path, whole: Tree, calls: list
     style = model(tmp_path / "m.safetensors")
     for number in calls:
         out = tmp_path / f"out{number}"
-        words = ("--style", style, tmp_path / "in", "-o", out, "--device", "cpu")
+        words = ("--style", style, tmp_path / "in", "-o", out, "--device", "cpu", "--runtime", "torch")
         code, child = run(tmp_path, *words, prepare=[DieAtCall(number)])
         assert code == -signal.SIGKILL, child.stderr
         _check_and_complete(tmp_path / "in", out, whole)
@@ -80,7 +80,9 @@ def test_killed_in_place(tmp_path: Path, whole: Tree) -> None:
     for number in CALLS[3:6]:
         copy = tmp_path / f"copy{number}"
         shutil.copytree(tmp_path / "in", copy)
-        code, child = run(tmp_path, "--style", style, copy, "--in-place", prepare=[DieAtCall(number)])
+        code, child = run(
+            tmp_path, "--style", style, copy, "--in-place", "--runtime", "torch", prepare=[DieAtCall(number)]
+        )
         assert code == -signal.SIGKILL, child.stderr
         for name, data in before.items():
             assert (copy / name).read_bytes() in (data, whole[name])
@@ -106,7 +108,7 @@ def test_what_a_killed_run_left_is_removed_and_what_lives_is_not(tmp_path: Path)
 @pytest.mark.promise("R21")
 def test_two_processes_into_one_folder(tmp_path: Path, whole: Tree) -> None:
     style = model(tmp_path / "m.safetensors")
-    words = ("--style", style, tmp_path / "in", "-o", tmp_path / "out", "--device", "cpu")
+    words = ("--style", style, tmp_path / "in", "-o", tmp_path / "out", "--device", "cpu", "--runtime", "torch")
     parts = [start(tmp_path, *words, "--shard", f"{i}/2", prepare=[Slow(0.01, 0.01)]) for i in (1, 2)]
     assert [child.wait() for child in parts] == [0, 0]
     assert tree(tmp_path / "out") == whole

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from i2i.translation.streaming.lanes import Lanes
@@ -47,8 +46,8 @@ class Chain:
             return self._fork(index)
         if layer.kind == "add":
             return self._add(index)
-        if layer.kind == "beside":
-            return _Beside(self._picture)
+        if layer.kind == "mix":
+            return _Mix(self._picture, layer.share)
         return _relu if layer.kind == "relu" else _tanh
 
     def _fork(self, index: int) -> RowLayer:
@@ -102,13 +101,13 @@ class _Read:
         return rows.add_(self._lanes.read(self._lane, top, self._next))
 
 
-class _Beside:
-    def __init__(self, picture: Picture) -> None:
-        self._picture, self._next = picture, 0
+class _Mix:
+    def __init__(self, picture: Picture, share: float) -> None:
+        self._picture, self._share, self._next = picture, share, 0
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         top, self._next = self._next, self._next + rows.shape[2]
-        return torch.cat([rows, self._picture(top, self._next).to(rows)], dim=1)
+        return rows.lerp_(self._picture(top, self._next).to(rows), self._share)
 
 
 def _relu(rows: Tensor, last: bool) -> Tensor:

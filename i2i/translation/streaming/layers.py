@@ -11,7 +11,7 @@ from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetGenerator
 from i2i.translation.streaming.moments import Moments
 from i2i.translation.streaming.rows import Affine, Convolution, Doubling, Edge, RowLayer
 
-Kind = Literal["convolution", "norm", "relu", "tanh", "fork", "add", "beside"]
+Kind = Literal["convolution", "norm", "relu", "tanh", "fork", "add", "mix"]
 _EDGES: dict[str, Edge] = {"zeros": "zeros", "reflect": "reflect", "replicate": "replicate"}
 _EPSILON = 1e-5  # that of `InstanceNorm`
 
@@ -21,7 +21,7 @@ class Layer:
     """One layer; its result has `channels`, and `zoom` times the height and width of the picture.
 
     `work` is how many multiplications it takes for each pixel of the picture. `fork` and `add` are the two ends
-    of a way around the layers between them; `beside` puts the picture beside what comes.
+    of a way around the layers between them; `mix` mixes the picture in, by its `share`.
     """
 
     kind: Kind
@@ -29,6 +29,7 @@ class Layer:
     zoom: Fraction
     work: float = 0
     module: nn.Module | None = None
+    share: float = 0
 
     @property
     def measures(self) -> bool:
@@ -48,10 +49,10 @@ def layers_of(network: ResnetGenerator) -> list[Layer]:
         found.block(block)
     for stage in network.up:
         found.stage(stage)
-    if network.config.long_skip:
-        found.beside(network.config.in_channels)
     found.convolution(network.head)
     found.plain("tanh")
+    if network.config.input_share:
+        found.mix(network.config.input_share)
     return found.layers
 
 
@@ -64,9 +65,8 @@ class _Layers:
         if not isinstance(module, nn.Identity):
             self.layers.append(Layer(kind, self._channels, self._zoom, module=module))
 
-    def beside(self, channels: int) -> None:
-        self._channels += channels
-        self.plain("beside")
+    def mix(self, share: float) -> None:
+        self.layers.append(Layer("mix", self._channels, self._zoom, share=share))
 
     def convolution(self, module: nn.Module) -> None:
         before = self._zoom
