@@ -131,17 +131,17 @@ class Transform:
         return max(1, round(side / self.multiple)) * self.multiple
 
     def _look(self, seed: int, height: int, width: int) -> tuple[int, int, bool]:
-        """Top and left of the crop, and whether to flip.
+        """Top and left of the crop, and whether to flip: each from a number of its own.
 
-        The numbers are those that albumentations' `RandomCrop` and `HorizontalFlip` draw in a `Compose` of that
-        seed: each starts a generator of its own with it, so both begin with the same number.
+        (The transforms of an albumentations `Compose` each start a generator with its seed, so that a crop's place
+        and a flip would follow from the same number.)
         """
         rows, columns = (height - self.crop_size, width - self.crop_size) if self._crops else (0, 0)
         if not self.train:
             return rows // 2, columns // 2, False
         generator = random.Random(seed)
-        first, second = generator.random(), generator.random()
-        return int((rows + 1) * first), int((columns + 1) * second), self.flip and first < 0.5
+        down, right, mirror = (generator.random() for _ in range(3))
+        return int((rows + 1) * down), int((columns + 1) * right), self.flip and mirror < 0.5
 
 
 @lru_cache(maxsize=256)

@@ -99,17 +99,17 @@ def test_what_does_not_fit_is_an_error():
 
 
 def composed(transform, seed, a, b):
-    """The same by one call of albumentations, crop and flip included."""
+    """The same by one call of albumentations, with the crop's place and the flip that belong to the seed."""
     target = transform.target(*a.shape[:2])
     smaller = tuple(map(min, a.shape[:2], target))
+    top, left, flipped = transform._look(seed, *target)
     steps = [A.Resize(*smaller, interpolation=cv2.INTER_AREA), A.Resize(*target, interpolation=cv2.INTER_CUBIC)]
     if transform.preprocess not in ("scale_width", "none"):
         side = transform.crop_size
-        steps.append(A.RandomCrop(side, side) if transform.train else A.CenterCrop(side, side))
-    if transform.train and transform.flip:
-        steps.append(A.HorizontalFlip(p=0.5))
+        steps.append(A.Crop(left, top, left + side, top + side) if transform.train else A.CenterCrop(side, side))
+    if flipped:
+        steps.append(A.HorizontalFlip(p=1))
     compose = A.Compose(steps, additional_targets={"b": "image"})
-    compose.set_random_seed(seed)
     done = compose(image=a, b=b)
     return done["image"], done["b"]
 
@@ -126,7 +126,14 @@ def test_crop_and_flip_are_those_of_albumentations(preprocess, train, dtype, cha
                 assert np.array_equal(ours, theirs)
 
 
-LOOKS = [(27, 25, False), (4, 27, True), (31, 31, False), (7, 17, True), (15, 24, True), (13, 5, True)]
+LOOKS = [(27, 25, True), (4, 27, False), (31, 31, True), (7, 17, True), (15, 24, True), (13, 5, False)]
+
+
+def test_place_and_flip_have_nothing_to_do_with_each_other():
+    looks = np.array([Transform(crop_size=32)._look(seed, 64, 64) for seed in range(4000)], float)
+    assert np.abs(np.corrcoef(looks.T) - np.eye(3)).max() < 0.06  # 1 / √4000 is 0.016
+    assert np.allclose(looks.mean(axis=0), (16, 16, 0.5), atol=(0.6, 0.6, 0.03))
+    assert looks[:, :2].min() == 0 and looks[:, :2].max() == 32
 
 
 def test_each_seed_has_its_crop_and_flip_for_good():
