@@ -96,8 +96,11 @@ def augment(options: Options, data: Path, out: Path, styles: list[str], chosen: 
     if signals.received and report.left:
         again = "stopped; the same command with --skip-existing goes on"
         raise interrupted(signals.received, again, terminated=143)
-    if report.failed or report.notices:
-        raise SomeFailed(f"{len(report.failed)} of {len(report.records)} copies failed; the others are done")
+    failed, left_out = len(report.failed), report.facts["left_out"]
+    wrong = [f"{failed} of {len(report.records)} copies failed"] if failed else []
+    wrong += [f"{left_out} labels or pictures were left out"] if left_out else []
+    if wrong:
+        raise SomeFailed("; ".join((*wrong, "the others are done")))
 
 
 if __name__ == "__main__":

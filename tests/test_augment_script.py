@@ -5,6 +5,7 @@ import os
 import runpy
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from i2i.images import Picture
 from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.translation import model_file
-from i2i.translation.labelled import safe_xml
+from i2i.translation.labelled import data_yaml, safe_xml
 from i2i.translation.labelled.augment import augment_folder
 from i2i.translation.translator import Translator, load_translator
 
@@ -313,6 +314,10 @@ BREAKAGES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "not finite": ("yolo", lambda d: text(d / "labels/train/a.txt", "0 nan .5 .1 .1"), "not finite"),
     "too few": ("yolo", lambda d: text(d / "labels/train/a.txt", "0 .5"), "1 numbers after the class"),
     "no UTF-8": ("yolo", lambda d: (d / "labels/train/a.txt").write_bytes(b"0 \xff"), "a.txt: byte 2 is no UTF-8"),
+    "a wrong class by the keys": ("yolo", lambda d: [
+        (d / "data.yaml").write_text("names: {person: 0, car: 1}\n"),
+        (d / "labels/train/a.txt").write_text("2 .5 .5 .1 .1"),
+    ], "class 2: expected 0 to 1"),
     "lonely yolo": ("yolo", lambda d: text(d / "labels/train/x.txt", ""), "x.txt: a label file without a picture"),
     "lonely beside": ("yolo_beside", lambda d: text(d / "x.txt", "0 .5 .5 .1 .1"), "x.txt: a label file without"),
     "two of a name": ("yolo", lambda d: picture(d / "images/train/a.png"), "has the name of a.jpg"),
@@ -333,6 +338,8 @@ BREAKAGES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "entities": ("voc_beside", lambda d: text(d / "a.xml", (
         '<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><annotation><filename>&b;</filename></annotation>'
     )), "a document type (<!DOCTYPE>, <!ENTITY>) is not accepted"),
+    "many elements": ("voc_beside", lambda d: text(d / "a.xml", f"<a>{'<b/>' * 300_000}</a>"), "250,000 elements"),
+    "long names": ("voc_beside", lambda d: text(d / "a.xml", f"<{'a' * 300}/>"), "256 characters"),
     "deep xml": ("voc_beside", lambda d: text(d / "a.xml", "<a>" * 10_000), "deeper than 32 levels"),
     "no xml at all": ("voc_beside", lambda d: text(d / "a.xml", "hello"), "not valid XML"),
     "large": ("voc_beside", lambda d: text(d / "a.xml", " " * (17 << 20)), "too large for labels"),
@@ -381,7 +388,8 @@ def test_labels_that_do_not_match(
     if name in LEFT_OUT:
         assert script(*words, "--on-bad", "skip") == 3
         said = capsys.readouterr().err
-        assert message in said and "left out" in said
+        assert message in said and "labels or pictures were left out; the others are done" in said
+        assert "copies failed" not in said
         found = set(tree(tmp_path / "out"))
         assert any("_monet" in name for name in found)
         assert not [path for path in found if path.replace("_monet", "").endswith(LEFT_OUT[name])]
@@ -416,6 +424,9 @@ COCO_BREAKAGES: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "damaged": (_raw('{"images": [], "annotations": ['), "not valid JSON", False),
     "deep": (_raw('{"images": [], "annotations": ' + "[" * 100_000), "not valid JSON: too deep", False),
     "long": (_raw('{"images": [], "annotations": [' + "9" * 10_000 + "]}"), "not valid JSON", False),
+    "400 digits": (_changed(lambda c: c["annotations"][0].update(bbox=[10**400, 1, 1, 1])), "expected x, y, w", True),
+    "an id without next": (_changed(lambda c: c["images"][0].update(id=10**4299)), "a whole number as its id", False),
+    "infinite": (_raw('{"images": [], "annotations": [], "info": 1e999}'), "1e999 is too large for a number", False),
     "NaN": (_raw('{"images": [], "annotations": [NaN]}'), "NaN is no number", False),
 }  # fmt: skip
 
@@ -639,8 +650,114 @@ def test_xml_as_it_is_written_elsewhere() -> None:
     for wrong in ("<a>", "", "<a/><a/>", "<?xml version='1.0' encoding='nonsense'?><a/>"):
         with pytest.raises(InputError, match="not valid XML"):
             safe_xml.parse(wrong.encode())
+    for encoding in ("gbk", "gb2312", "shift_jis", "punycode"):
+        with pytest.raises(InputError, match="not valid XML"):
+            safe_xml.parse(f"<?xml version='1.0' encoding='{encoding}'?><a/>".encode())
     with pytest.raises(InputError, match="UTF-8"):
         safe_xml.parse("<a/>".encode("utf-16-le"))
+
+
+def test_xml_of_many_parts_takes_no_time() -> None:
+    """Sums of texts, and of bytes, took 20 seconds and two minutes."""
+    begun = time.process_time()
+    part = "0123456789" * 6
+    mixed = safe_xml.parse(f"<a>{f'{part}<b/>' * 200_000}</a>".encode())
+    assert mixed.texts("a") == [part * 200_000]
+    named = safe_xml.parse(b"<a>" + b"<b>1</b>" * 200_000 + b" " * (8 << 20) + b"</a>")
+    assert named.replaced({"a/b": "22"}) == b"<a>" + b"<b>22</b>" * 200_000 + b" " * (8 << 20) + b"</a>"
+    assert time.process_time() - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("content", "count"),
+    [
+        ("names: [a, b]\nnc: 7\n", 2),
+        ("names: {0: a, 4: b}", 5),
+        ("names: {person: 0, car: 1}", 2),
+        ("names: {.inf: a, ~: b}", 2),
+        ("names: []\nnc: 3", 3),
+        ("nc: true", None),
+        ("nc: -1", None),
+        ("nc: many", None),
+        (f"nc: {10**400}", None),
+        (f"names: {{{10**400}: a}}", None),
+        ("- a", None),
+    ],
+)
+def test_classes_of_a_data_yaml(content: str, count: int | None, tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", content)
+    assert data_yaml.count_classes(tmp_path / "data.yaml") == count
+
+
+@of("yolo")
+def test_absolute_places_of_a_data_yaml_are_those_of_the_output(data: Path, models: dict[str, Path]) -> None:
+    """Otherwise a training on the output would read the input."""
+    content = (
+        "# {0}\r\npath: {0}  # the root\r\ntrain: ['{0}/images/train', images]\r\n"
+        'val: "{0}/images/val/"\r\ntest: /elsewhere\r\nnames: [cat, dog]\r\ndownload: {0}\r\n'
+    )
+    (data / "data.yaml").write_bytes(content.format(data).encode())
+    found, out = augmented(data, models)["data.yaml"].decode(), data.parent / "out"
+    expected = content.replace("path: {0}", 'path: "{1}"').replace("'{0}/images/train'", '"{1}/images/train"')
+    assert found == expected.replace("{0}/images/val/", "{1}/images/val").format(data, out)
+    text(data / "data.yaml", f"path: |\n  {data}/x\ntrain: ../images\n")
+    assert data_yaml.moved(data / "data.yaml", data, out) is None
+
+
+@of("coco")
+def test_coco_sizes_may_be_null(data: Path, models: dict[str, Path]) -> None:
+    _changed(lambda content: content["images"][0].update(width=None, height=None))(data)
+    found = json.loads(augmented(data, models)["annotations/instances_train2017.json"])
+    assert [entry["width"] for entry in found["images"]] == [None, WIDTH, None, WIDTH]
+
+
+def without_labels(out: Path) -> list[Path]:
+    """Copies without a label, which would be background."""
+    labels = {path.stem for path in out.glob("labels/**/*.txt")}
+    return [path for path in out.glob("images/**/[ac]_monet.jpg") if path.stem not in labels]
+
+
+@of("yolo")
+def test_overwriting_never_leaves_a_picture_without_its_label(
+    data: Path, models: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = augmented(data, models)
+    out = data.parent / "out"
+    words = ("--style", models["monet"], data, "-o", out, "--device", "cpu", "--runtime", "torch")
+    translate = Translator.translate_batch
+    pictures: list[Path] = []
+
+    def then_stop(this: Translator, batch: Any, size: int | None = None) -> Any:
+        pictures.extend(out.glob("images/**/*_monet.*"))  # a kill at this place would leave these
+        signal.raise_signal(signal.SIGINT)
+        return translate(this, batch, size)
+
+    monkeypatch.setattr(Translator, "translate_batch", then_stop)
+    assert script(*words, "--overwrite") == 130
+    assert not pictures and not without_labels(out) and not (out / "train.txt").exists()
+    monkeypatch.undo()
+    assert script(*words, "--skip-existing") == 0
+    assert tree(out) == whole
+    path = data / "images/train/a.jpg"
+    path.write_bytes(path.read_bytes()[:-300])
+    assert script(*words, "--overwrite") == 3
+    assert "1 of 3 copies failed; the others are done" in capsys.readouterr().err
+    found = tree(out)
+    assert not without_labels(out) and not [name for name in found if "a_monet" in name]
+    assert b"a_monet" not in found["train.txt"]
+
+
+@of("yolo")
+def test_a_picture_that_is_there_keeps_the_label_that_it_lacked(data: Path, models: dict[str, Path]) -> None:
+    augmented(data, models)
+    out = data.parent / "out"
+    (out / "labels/train/a_monet.txt").unlink()
+
+    def stop() -> bool:
+        return (out / "labels/train/a_monet.txt").exists()
+
+    augment_folder(data, out, [str(models["monet"])], skip_existing=True, stop=stop, device="cpu", runtime="torch")
+    assert not without_labels(out)
 
 
 def test_progress_counts_over_all_styles(tmp_path: Path, models: dict[str, Path]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.training import cost as costs
+from i2i.training import trial
 from i2i.training.cost import Cost, OutOfMemory
 from i2i.training.launch import train
 from i2i.training.suggest import suggest
@@ -98,7 +99,9 @@ def test_what_is_computed():
     options = options_class(CycleGAN)(validate_every=2, keep_last=2, keep_every=500)
     cost = Cost(options, MEASURED)
     assert cost.steps == 1001 and cost.training_hours == pytest.approx(1001 * 0.5 / 3600)
-    assert cost.validation_hours == pytest.approx(2 * 50 * 2.0 / 3600)  # after the epochs 2 and 4
+    assert cost.validation_hours == pytest.approx(3 * 50 * 2.0 / 3600)  # after the epochs 2 and 4, and at the end
+    ends_with_an_epoch = Cost(options, MEASURED | {"total_images": 4000})
+    assert ends_with_an_epoch.validation_hours == pytest.approx(2 * 50 * 2.0 / 3600)
     # the last two, the best, every 500th of 1001, one being written; two model files, and the best two
     assert cost.disk_bytes == (2 + 1 + 2 + 1) * 10**8 + 2 * 10**7
     without = Cost(dataclasses.replace(options, validate_every=0, keep_every=0), MEASURED)
@@ -146,6 +149,57 @@ def test_the_mildest_change_that_will_do():
 def test_what_turns_out_to_be_needless_is_taken_back():
     found, tried = changes(int(3.1e9), batch_size=4)
     assert found == {"micro_batches": 4} and tried[-1].flags == "--micro-batches 4"
+
+
+def refused(options):
+    """What networks and training refuse; as the trial tells it, by its exit code alone."""
+    if options.low_memory and (options.batch_identity or options.compile or options.generator.startswith("unet")):
+        return "low_memory"
+    if options.batch_size % options.micro_batches:
+        return "must divide"
+    return ""
+
+
+class Strict(Machine):
+    """Refuses what cannot be."""
+
+    def __call__(self, algorithm, options):
+        if what := refused(options):
+            error = I2IError(what)
+            error.exit_code = UsageError.exit_code
+            raise error
+        return super().__call__(algorithm, options)
+
+
+def test_changes_that_do_not_apply_are_skipped():
+    assert changes(int(2.1e9), Strict(), generator="unet_256")[0] == {"precision": "bf16"}
+    found, tried = changes(int(2.1e9), Strict(), batch_identity=True)
+    assert [attempt.changes for attempt in tried[1:]] == [
+        {"batch_identity": False},
+        {"batch_identity": False, "low_memory": True},
+    ]
+    assert found == tried[-1].changes and tried[-1].flags == "--no-batch-identity --low-memory"
+    found, _ = changes(int(2.1e9), Strict(), batch_size=2, micro_batches=2, precision="bf16", low_memory=True)
+    assert found == {}
+    found, _ = changes(int(2.1e9), Strict(), batch_size=4, micro_batches=2, low_memory=True)
+    assert found == {"micro_batches": 4}
+    _, tried = changes(int(1.5e9), Strict(), batch_size=2, micro_batches=2, precision="bf16", compile=True)
+    assert tried[1].changes == {"batch_size": 1, "micro_batches": 1}
+    assert not any("low_memory" in attempt.changes for attempt in tried)
+    with pytest.raises(I2IError, match="must divide"):
+        changes(int(2.1e9), Strict(), batch_size=3, micro_batches=2)
+
+
+def test_a_limit_for_a_u_net():
+    """Measured, for no stand-in refuses as the networks do; low memory, all that is left to try, does not apply."""
+
+    def measure(algorithm, options):
+        cost = costs.cost(algorithm, options, 2, 1.0)
+        return Cost(options, cost.measured | {"unavoidable_bytes": 0})
+
+    options = options_class(Pix2Pix)(**(SMALL | {"batch_size": 1, "precision": "bf16"}))
+    (as_it_is,) = suggest(Pix2Pix, options, 1, measure=measure)
+    assert as_it_is.changes == {} and not as_it_is.fits
 
 
 def test_a_smaller_crop_is_predicted_and_measured():
@@ -200,12 +254,23 @@ def test_amounts_of_memory(text, expected):
         ({"batch_size": 3, "micro_batches": 2}, UsageError, "must divide batch_size = 3"),
         ({"crop_size": 33}, UsageError, "crop_size = 33"),
         ({"n_epochs": 0}, UsageError, "nothing to train"),
+        ({"compile": True, "low_memory": True}, UsageError, "compile = True: .* low_memory = True"),
+        ({"lambda_structure": 1.0, "crop_size": 8, "generator": "resnet_1blocks"}, UsageError, "crop_size = 8"),
         ({"stop_when": "ssim>=0.9", "validate_every": 0}, UsageError, "follows the validation"),
     ],
 )
 def test_mistakes_are_those_of_the_training(changed, kind, message):
     with pytest.raises(kind, match=message):
         checked_data(CycleGAN, options_class(CycleGAN)(**(SMALL | changed)))
+
+
+def test_a_missing_compiler_is_met_by_the_trial_too(monkeypatch):
+    def missing(device):
+        raise UsageError(f"no compiler for {device}")
+
+    monkeypatch.setattr(trial, "check_compiler", missing)
+    with pytest.raises(UsageError, match="no compiler for cpu"):
+        trial.measure(CycleGAN, options_class(CycleGAN)(**(SMALL | {"compile": True, "device": "cpu"})), 2, 9)
 
 
 @pytest.mark.parametrize(

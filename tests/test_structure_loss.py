@@ -62,6 +62,18 @@ def test_its_gradient_is_finite_also_for_flat_pictures_under_autocast() -> None:
     assert made.grad is not None and bool(torch.isfinite(made.grad).all()) and bool(made.grad.any())
 
 
+def test_the_least_picture() -> None:
+    """Generators without halvings take smaller ones, the window does not."""
+    for weight in (0.0, 1.0):
+        options = CycleGANOptions(lambda_structure=weight, generator="resnet_1blocks", discriminator="pixelgan")
+        _, minimum = options.size_limits(3, 3)
+        assert (minimum == 11) == bool(weight) and minimum <= 11
+    small, least = pictures(0)[..., :10, :], pictures(0)[..., :11, :]
+    assert bool(structure_loss(least, least).isfinite())
+    with pytest.raises(RuntimeError):
+        structure_loss(small, small)
+
+
 def test_only_pictures_with_a_luminance() -> None:
     with pytest.raises(ValueError, match="2 channels"):
         structure_loss(pictures(0, 2), pictures(1, 2))

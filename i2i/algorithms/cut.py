@@ -11,7 +11,8 @@
 | `lambda_NCE_A`, `lambda_NCE_B` | λ_X, λ_Y, Eq. 5 |
 
 FastCUT is `lambda_NCE_A` = 10, `lambda_NCE_B` = 0 and `flip_equivariance`; SinCUT is `lambda_identity` = 1,
-`lambda_NCE_A` = 4, `gan_mode` = nonsaturating with its R1 penalty, on crops of two pictures (Sec. 4.4).
+`lambda_NCE_A` = `lambda_NCE_B` = 2, which is 4 halved (see below), `gan_mode` = nonsaturating with its R1 penalty, on
+crops of two pictures (Sec. 4.4).
 
 Deviations from the paper. Shared with the published code: λ_X and λ_Y stand for 1 in the text, and are halved if both
 are on; the contrastive loss is the mean over layers, not their sum; no gradient flows to the keys. Ours: places
@@ -196,6 +197,12 @@ class CUT(Algorithm):
 
 
 def _check(options: CUTOptions, in_channels: int, out_channels: int) -> None:
+    # an option of the training; a network is compiled as a whole, and the whole generator is never called here
+    if getattr(options, "compile", False):
+        raise UsageError(
+            "compile = True: CUT plays its generator layer by layer to compare their features, where compiling it "
+            "gains nothing; leave out --compile"
+        )
     if in_channels != out_channels:
         raise UsageError(
             f"channels: CUT encodes pictures of A ({in_channels} channels) and of B ({out_channels}) alike, so both "

@@ -30,6 +30,8 @@ from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.structure import structure_loss
 
+WINDOW = 11  # of the structure loss, which needs pictures at least as large
+
 
 @dataclass(frozen=True, kw_only=True)
 class CycleGANOptions(NetworkOptions):
@@ -49,6 +51,10 @@ class CycleGANOptions(NetworkOptions):
     paper."""
     pool_size: Annotated[int, Ge(0)] = 50
     """How many past fakes each discriminator may be shown again; 0 turns it off."""
+
+    def size_limits(self, in_channels: int, out_channels: int) -> tuple[int, int]:
+        multiple, minimum = super().size_limits(in_channels, out_channels)
+        return multiple, max(minimum, WINDOW) if self.lambda_structure else minimum
 
 
 class CycleGAN(Algorithm):

@@ -52,7 +52,7 @@ class NetworkOptions:
     """Augment all that discriminators see, for small data sets: some of color,translation,cutout; empty is off."""
     low_memory: bool = False
     """Train in less memory with the same gradients: residual blocks are computed again instead of kept, losses
-    back-propagated one by one."""
+    back-propagated one by one. (With micro-batches, dropout and DiffAugment draw in another order.)"""
 
     def adversarial(self) -> Adversarial:
         return Adversarial(self.gan_mode, self.lambda_gp, self.r1_gamma)

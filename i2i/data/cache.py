@@ -189,7 +189,8 @@ def _write(entry: Path, prepared: Resized) -> None:
 def prepare(sources: Sequence[tuple[Source, Resizer]], folder: Path) -> str:
     """Make the folder, see that what is missing will fit, and say what it holds of these pictures.
 
-    Raises `OutputError` if the folder cannot be made or written, or if its disk has too little room.
+    Raises `OutputError` if the folder cannot be made, or if it lacks pictures and cannot be written or its disk has too
+    little room.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -197,8 +198,6 @@ def prepare(sources: Sequence[tuple[Source, Resizer]], folder: Path) -> str:
         present = set(os.listdir(folder))  # noqa: PTH208
     except OSError as error:
         raise OutputError(f"{folder}: no folder for the cache: {error.strerror}") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder}: the cache cannot be written: no permission")
     there = missing = to_come = 0
     for source, resizer in dict.fromkeys(sources):
         with contextlib.suppress(ImageError):  # such a picture is somebody else's to report
@@ -208,6 +207,8 @@ def prepare(sources: Sequence[tuple[Source, Resizer]], folder: Path) -> str:
                 height, width = resizer.target(*source.shape(images.probe(source.path)))
                 to_come += _PLANES_AT + height * width * source.channels  # twice that if it has 16 bits
                 missing += 1
+    if missing and not os.access(folder, os.W_OK | os.X_OK):  # a complete one may be read-only
+        raise OutputError(f"{folder}: the cache cannot be written: no permission")
     free = shutil.disk_usage(folder).free
     if to_come > free:
         raise OutputError(

@@ -4,8 +4,11 @@ A tensor that a worker sends needs shared memory, a file descriptor and a connec
 pictures of 256 px a batch that took 1,280 microseconds a picture, both processes together; this takes 92.
 """
 
+import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +18,8 @@ from i2i import images
 from i2i.data.pair import ImagePair
 from i2i.errors import I2IError
 from i2i.images import Pixels
+
+SHARED = Path("/dev/shm")  # where Linux keeps shared memory; absent elsewhere
 
 
 class PixelPair(NamedTuple):
@@ -49,7 +54,10 @@ class Slots:
 
     @classmethod
     def of(cls, dataset: Any, firsts: range, batch_size: int, count: int) -> "Slots | None":
-        """Slots for what the first sample looks like; None for a data set without `pixels`, or if that fails."""
+        """Slots for what the first sample looks like; None for a data set without `pixels`, or if that fails.
+
+        Raises `I2IError` if the memory cannot be had: what torch would share without slots is four times as much.
+        """
         if not hasattr(dataset, "pixels") or not firsts:
             return None
         try:
@@ -60,7 +68,12 @@ class Slots:
             return None
         kind = torch.uint8 if pair.a.dtype == np.uint8 else torch.uint16
         shapes = [(count, batch_size, x.shape[2], *x.shape[:2]) for x in (pair.a, pair.b)]
-        a, b = (torch.zeros(shape, dtype=kind).share_memory_() for shape in shapes)
+        needed = sum(map(math.prod, shapes)) * kind.itemsize
+        _check_room(needed)
+        try:
+            a, b = (torch.zeros(shape, dtype=kind).share_memory_() for shape in shapes)
+        except RuntimeError as error:
+            raise _no_memory(needed, str(error).splitlines()[0]) from None
         return cls(a, b, pair.a.dtype)
 
     def fill(self, batch: int, pairs: Sequence[PixelPair]) -> Slot | None:
@@ -78,6 +91,22 @@ class Slots:
     def batch(self, slot: Slot) -> ImagePair:
         """The batch in a slot, as tensors of its own."""
         return ImagePair(_tensors(self.a[slot.number].numpy()), _tensors(self.b[slot.number].numpy()), slot.skipped)
+
+
+def _check_room(needed: int) -> None:
+    """Beforehand, for what does not fit there may kill the process that writes it."""
+    if not SHARED.is_dir():
+        return
+    room = shutil.disk_usage(SHARED)
+    if room.total and needed > room.free:  # without a limit it says 0 in all
+        raise _no_memory(needed, f"{room.free / 1e6:,.1f} MB are free in {SHARED}")
+
+
+def _no_memory(needed: int, reason: str) -> I2IError:
+    return I2IError(
+        f"data workers need {needed / 1e6:,.1f} MB of shared memory, which cannot be had: {reason}. Give fewer "
+        "--workers, or --workers 0, which needs none (in Docker: more by --shm-size)"
+    )
 
 
 def _tensors(planes: Pixels) -> torch.Tensor:

@@ -35,6 +35,8 @@ _FORMATS = {np.dtype(kind): name for name, kind in _TYPES.items()}
 _PLAIN = ("b-w", "srgb", "rgb", "scrgb", "rgb16", "grey16", "multiband")
 _TILE = 256
 _EXIF, _ICC = 1, 8  # what libvips is to keep
+# as libvips and libjpeg have it; what is read by bands has no longer sides than TIFF and PNG can hold
+_SIDES: dict[Format, int] = {"JPEG": 65_500, "WEBP": 16_383}
 # a TIFF of more bytes needs addresses of 64 bits
 _CLASSIC_TIFF_BYTES = 1 << 31
 
@@ -153,6 +155,17 @@ def large_size(path: Path, limits: Limits = LARGE_LIMITS) -> tuple[int, int]:
         return (image.height, image.width) if sideways else (image.width, image.height)
 
 
+def refusal(format: Format, width: int, height: int, colours: int) -> str | None:
+    """Why `write_large` cannot write such a picture, if so; to be asked before hours are spent on it."""
+    if format not in _LOADERS.values():
+        return f"{NAMES[format]} is not written by bands; use TIFF or PNG"
+    if max(width, height) > (side := _SIDES.get(format, LARGE_LIMITS.side)):
+        return f"{width}x{height} pixels: {NAMES[format]} holds at most {side} a side; use TIFF or PNG"
+    if colours not in (1, 3) and format != "TIFF":
+        return f"{NAMES[format]} holds 1 or 3 channels, not {colours}; use TIFF"
+    return None
+
+
 def write_large(
     path: Path,
     canvas: Canvas,
@@ -169,8 +182,8 @@ def write_large(
     written by bands, for what it cannot hold, and for what the system refuses.
     """
     pyvips = _vips()
-    if format not in _LOADERS.values():
-        raise OutputError(f"{path}: {NAMES[format]} is not written by bands; use TIFF or PNG")
+    if reason := refusal(format, canvas.width, canvas.height, canvas.channels - alpha):
+        raise OutputError(f"{path}: {reason}")
     source = f"/proc/self/fd/{canvas.spool.descriptor}"
     name = _FORMATS[canvas.dtype]
     image = pyvips.Image.rawload(source, canvas.width, canvas.height, canvas.channels * canvas.dtype.itemsize)
@@ -204,7 +217,8 @@ def _save(image: Any, name: str, format: Format, quality: int | None) -> None:
     elif format == "PNG":
         image.pngsave(name, compression=3, filter="up", keep=keep)
     elif format == "JPEG":
-        image.jpegsave(name, Q=quality or DEFAULT_QUALITY[format], keep=keep)
+        # as the pictures that are written whole
+        image.jpegsave(name, Q=quality or DEFAULT_QUALITY[format], subsample_mode="on", keep=keep)
     else:
         image.webpsave(name, Q=quality or DEFAULT_QUALITY[format], keep=keep)
 

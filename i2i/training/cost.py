@@ -53,8 +53,12 @@ class Cost:
     @property
     def validation_hours(self) -> float:
         """A picture of a validation is taken to cost what a row of a sample grid did."""
-        every = self.options.validate_every
-        count = self.measured["total_images"] // (every * self.measured["epoch_images"]) if every else 0
+        if not self.options.validate_every:
+            return 0.0
+        period, step = self.options.validate_every * self.measured["epoch_images"], self.measured["images_per_step"]
+        count = self.steps * step // period
+        if count == (self.steps - 1) * step // period:  # none is due after the last step, which is validated anyway
+            count += 1
         return float(count * self.measured["validation_images"] * self.measured["seconds_per_look"] / 3600)
 
     @property

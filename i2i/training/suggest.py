@@ -4,14 +4,13 @@ It goes from what changes the result least to what changes it most, adding one c
 and then takes back those that turn out not to be needed.
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from i2i.algorithms.algorithm import Algorithm
-from i2i.errors import UsageError
+from i2i.errors import I2IError, UsageError
 from i2i.training.cost import Cost, OutOfMemory, cost
 
 MARGIN = 0.95  # of the limit is aimed at, where memory is predicted
@@ -37,8 +36,13 @@ class Attempt:
     @property
     def flags(self) -> str:
         """The changes as they are typed."""
-        words = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in self.changes.items()]
-        return " ".join(words)
+        return " ".join(_flag(name.replace("_", "-"), value) for name, value in self.changes.items())
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {value}"
 
 
 def suggest(
@@ -54,56 +58,72 @@ def suggest(
     """
     tried: list[Attempt] = []
 
-    def attempt(changes: Changes, effects: list[str]) -> Attempt:
+    def attempt(steps: list[tuple[Changes, str]]) -> Attempt | None:
+        """None if these changes do not apply, such as low memory to a U-Net."""
+        changes = _together(steps, options)
         try:
             measured: Cost | None = measure(algorithm, replace(options, **changes))
         except OutOfMemory:
             measured = None
-        tried.append(Attempt(changes, "; ".join(effects), measured, limit))
+        except I2IError as error:  # of the trial's errors the exit code alone says what they were
+            if not changes or error.exit_code != UsageError.exit_code:
+                raise
+            return None
+        tried.append(Attempt(changes, "; ".join(effect for _, effect in steps), measured, limit))
         tell(tried[-1])
         return tried[-1]
 
-    latest = attempt({}, [])
+    latest = attempt([])
+    assert latest is not None, "no change always applies"
     _check_possible(latest, limit)
     kept: list[tuple[Changes, str]] = []
     for step in _steps(options):
         if latest.fits:
             break
-        kept.append(step)
-        latest = attempt(*_together(kept))
-        _check_possible(latest, limit)
+        if made := attempt([*kept, step]):
+            kept.append(step)
+            latest = made
+            _check_possible(latest, limit)
     if not latest.fits:
-        with contextlib.suppress(UsageError):  # the data may know a smallest size of their own
-            for smaller in _crops(options, tried, limit):
-                latest = attempt(*_together([*kept, smaller]))
-                if latest.fits:
-                    kept.append(smaller)
-                    break
+        for smaller in _crops(options, tried, limit):
+            if not (made := attempt([*kept, smaller])):
+                break  # the data may know a smallest size of their own
+            latest = made
+            if latest.fits:
+                kept.append(smaller)
+                break
     if latest.fits:
-        _take_back(kept, attempt)
+        _take_back(kept, attempt, options)
     return tried
 
 
-def _together(kept: list[tuple[Changes, str]]) -> tuple[Changes, list[str]]:
+def _together(steps: list[tuple[Changes, str]], options: Any) -> Changes:
     changes: Changes = {}
-    for more, _ in kept:
+    for more, _ in steps:
         changes |= more
-    if changes.get("batch_size") == 1:  # a batch of one has one part
+    # a batch of one has one part
+    if changes.get("batch_size") == 1 and options.micro_batches == 1:
         changes.pop("micro_batches", None)
-    return changes, [effect for _, effect in kept]
+    return changes
 
 
-def _take_back(kept: list[tuple[Changes, str]], attempt: Callable[[Changes, list[str]], Attempt]) -> None:
+def _take_back(
+    kept: list[tuple[Changes, str]], attempt: Callable[[list[tuple[Changes, str]]], Attempt | None], options: Any
+) -> None:
     """Without each earlier change in turn: the last one alone may do."""
     for one in kept[:-1]:
         fewer = [other for other in kept if other is not one]
-        if _together(fewer)[0] != _together(kept)[0] and attempt(*_together(fewer)).fits:
+        if _together(fewer, options) == _together(kept, options):
+            continue
+        if (made := attempt(fewer)) and made.fits:
             kept.remove(one)
 
 
 def _steps(options: Any) -> Iterator[tuple[Changes, str]]:
     """Changes short of smaller pictures, from the mildest on."""
-    if getattr(options, "low_memory", None) is False:
+    if getattr(options, "batch_identity", False):  # first of all, for low memory contradicts it
+        yield {"batch_identity": False}, "the same losses, one after the other"
+    if getattr(options, "low_memory", None) is False and not options.compile:  # these two contradict each other
         yield {"low_memory": True}, "the same gradients, computed again instead of stored"
     if options.batch_size > options.micro_batches:
         yield {"micro_batches": options.batch_size}, "the same result but for batch norm, in parts"

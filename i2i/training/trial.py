@@ -29,8 +29,9 @@ from i2i.data.pair import ImagePair
 from i2i.errors import I2IError, UsageError
 from i2i.training import goal
 from i2i.training.distributed import Processes
-from i2i.training.launch import check_deterministic, check_validation
+from i2i.training.launch import check_compile, check_deterministic, check_validation
 from i2i.training.options import RunOptions
+from i2i.training.prepare import check_compiler
 from i2i.training.state import tensors
 from i2i.training.step import check_micro_batches, ran_out_of_memory, seed_step
 from i2i.training.trainer import Trainer
@@ -48,6 +49,7 @@ def options_class(algorithm: type[Algorithm], *more: type) -> type[Any]:
 def checked_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tuple[int, int]]:
     """What a training checks before it starts: its data, and the channels of its networks' inputs and outputs."""
     check_micro_batches(options.batch_size, options.micro_batches)
+    check_compile(options)
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
     goal.parse(options.stop_when)
@@ -68,6 +70,8 @@ def measure(algorithm: type[Algorithm], options: Any, steps: int, seconds: float
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     processes = Processes(options.device)
+    if options.compile:
+        check_compiler(processes.device)
     torch.manual_seed(options.seed)
     players = algorithm(options, *channels)
     if options.deterministic:

@@ -28,6 +28,7 @@ class Validation:
         self.due = False
         self.extra = False  # due for the run's end alone
         self._measured: tuple[int, dict[str, float]] | None = None
+        self._measured_extra = False  # for a run's end alone
         self._best = math.inf  # of the saved states
         self._written = math.inf  # of the best model files
         self._record, self._stalled = math.inf, 0  # of all validations, and how many came since
@@ -53,7 +54,8 @@ class Validation:
 
     def reached(self, step: int) -> str:
         """Why the training may end at `step`; empty if it may not."""
-        metrics = self.metrics_at(step)
+        # a longer run would not have been measured there, and goes on as if it had not been
+        metrics = {} if self._measured_extra else self.metrics_at(step)
         if self.conditions and all(condition.holds(metrics) for condition in self.conditions):
             values = ", ".join(f"{c.metric} is {metrics[c.metric]:.4g}" for c in self.conditions)
             return f"{', '.join(map(str, self.conditions))} is reached: {values} ({self.measures()})"
@@ -100,6 +102,7 @@ class Validation:
         if missing := sorted(wanted - means.keys()):
             raise UsageError(f"{missing[0]}: the held-out pictures are too small for it (11 pixels a side)")
         self._measured = (step, {name: value for name, value in means.items() if math.isfinite(value)})
+        self._measured_extra = self.extra
         if self.extra:
             return
         self.plateau.update(means["l1"])
@@ -125,6 +128,7 @@ class Validation:
             "validation_due": self.due,
             "validation_extra": self.extra,
             "measured": list(self._measured) if self._measured else None,
+            "measured_extra": self._measured_extra,
             "best_by": self.options.best_metric,
             "best_metric": self._best,
             "best_written": self._written,
@@ -139,6 +143,7 @@ class Validation:
         if measured := state.get("measured"):
             step, metrics = measured  # before there was a choice, the mean L1 alone
             self._measured = (step, metrics if isinstance(metrics, dict) else {"l1": metrics})
+        self._measured_extra = state.get("measured_extra", False)
         self._best = state.get("best_metric", math.inf)
         self._record, self._stalled = state.get("record", self._best), state.get("stalled", 0)
         self._keep_to(state.get("best_by", "l1"))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from i2i.networks import GeneratorConfig
 
+_CGROUP = Path("/sys/fs/cgroup")
 _SIDE = 256
 _UNWATCHED = 1 << 28
 # convolutions hold copies of what they take and give, in another layout: measured 1.31 to 1.56 (docs/lab-book.md)
@@ -44,8 +45,11 @@ def available() -> int | None:
     except (OSError, StopIteration, ValueError):
         return None
     try:  # of a container
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        limit = int((_CGROUP / "memory.max").read_text())
+        used = int((_CGROUP / "memory.current").read_text())
+        facts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        # what is kept of files counts as used, and is given up when there is need
+        cached = sum(int(facts.get(name, 0)) for name in ("inactive_file", "active_file"))
     except (OSError, ValueError):
         return free
-    return min(free, limit - used)
+    return min(free, limit - max(0, used - cached))

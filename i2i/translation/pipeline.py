@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from i2i.errors import I2IError, ImageError, OutputError, SomeFailed
 from i2i.images import Picture, probe, read, write
-from i2i.images.bands import large_size
+from i2i.images.bands import LARGE_LIMITS, large_size
 from i2i.images.picture import DEFAULT_LIMITS
 from i2i.spool import SpoolError
 from i2i.translation.job import Job, shown
@@ -29,6 +30,7 @@ QUEUE_PIXELS = 32 << 20
 _BATCH = 16
 _LESS = "not enough memory for larger batches"
 _BANDS = "not enough memory for the largest pictures at once: they were translated by bands of rows"
+_BY_BANDS = "translated by bands of rows"
 _MAX_WORKERS = 8
 
 
@@ -67,6 +69,7 @@ class Pipeline:
         self._writes: dict[Future[str], tuple[Job, int]] = {}
         self._held = 0
         self._ended: I2IError | None = None
+        self.notices.extend(self.translator.notices)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Raises `SomeFailed` at the first failure if `strict`, `OutputError` if the system refuses to write."""
@@ -123,9 +126,15 @@ class Pipeline:
             size = self.options.size
             shape = (height, width) if size is None else resized(height, width, size)
         except Exception as error:
+            reason = error
             if self.options.large and not job.refused and _is_large(job):
-                return _Read(job, 0, (0, 0), picture, large=True)
-            picture.set_exception(error)
+                try:
+                    large_size(job.source)
+                except ImageError as other:
+                    reason = other
+                else:
+                    return _Read(job, 0, (0, 0), picture, large=True)
+            picture.set_exception(reason)
             return _Read(job, 0, (0, 0), picture)
         return _Read(job, max(height * width, shape[0] * shape[1]), shape, picture)
 
@@ -153,25 +162,30 @@ class Pipeline:
         if not batch:
             return
         # after a part of it was too much, the rest is not tried again at the old size
-        results = self._attempt([picture for _, picture in batch]) if len(batch) <= self._batch else ""
-        if isinstance(results, str):
+        found = self._attempt([picture for _, picture in batch]) if len(batch) <= self._batch else ""
+        if isinstance(found, str):
             if len(batch) == 1:
                 self._held -= batch[0][0].pixels
-                self._fail(batch[0][0].job, results)
+                self._fail(batch[0][0].job, found)
                 return
             # one picture of a batch must not cost the others
             for part in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
                 self._translate(part)
             return
+        results, how = found
         for (entry, picture), result in zip(batch, results, strict=True):
-            note = changes(picture, result, self.translator.in_channels, entry.job.target.suffix)
+            changed = changes(picture, result, self.translator.in_channels, entry.job.target.suffix)
+            note = "; ".join(part for part in (changed, how) if part)
             future = self._writers.submit(self._write, entry.job, result, note)
             self._writes[future] = (entry.job, entry.pixels)
 
-    def _attempt(self, pictures: list[Picture]) -> list[Picture] | str:
-        """The results, or why there are none. The error is dropped here: its traceback would hold the memory."""
+    def _attempt(self, pictures: list[Picture]) -> tuple[list[Picture], str] | str:
+        """The results and how they came about, where that is worth a note; or why there are none.
+
+        The error is dropped here: its traceback would hold the memory.
+        """
         try:
-            return self.translator.translate_batch(pictures, self.options.size)
+            return self.translator.translate_batch(pictures, self.options.size), ""
         except Exception as error:
             if not _out_of_memory(error):
                 return _reason_of_one(error)
@@ -182,7 +196,7 @@ class Pipeline:
         self.notices.append(f"{_LESS}: went on with --batch-size {self._batch}")
         return _reason(MemoryError())
 
-    def _streamed(self, picture: Picture) -> list[Picture] | str:
+    def _streamed(self, picture: Picture) -> tuple[list[Picture], str] | str:
         """What was too much at once, by bands of rows."""
         try:
             result = self.translator.stream(picture, self.options.size)
@@ -190,7 +204,7 @@ class Pipeline:
             return _reason_of_one(error)
         if _BANDS not in self.notices:
             self.notices.append(_BANDS)
-        return [result]
+        return [result], _BY_BANDS
 
     def _translate_large(self, job: Job) -> None:
         """One picture above the limits, from its file to the other; nothing else of its size is held beside it."""
@@ -200,6 +214,8 @@ class Pipeline:
             self._folder_of(job)
             note = translate_large(self.translator.streamer, job.source, job.target, self.options, self._mode(job))
         except Exception as error:
+            if isinstance(error, OutputError) and not _refuses_all(error):
+                error = ImageError(str(error))
             self._fail(job, _reason_of_one(error))
         else:
             self._record(job, Record(job.source, job.target, "done", note=note))
@@ -219,9 +235,7 @@ class Pipeline:
         try:
             write(job.target, result, self.options.quality, self._mode(job))
         except OutputError as error:
-            cause = error.__cause__
-            too_long = isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG
-            if isinstance(cause, OSError | RuntimeError) and not too_long:  # so it will refuse the next one
+            if _refuses_all(error):
                 raise
             raise ImageError(str(error)) from None
         return note
@@ -276,10 +290,17 @@ def _reason_of_one(error: Exception) -> str:
     return str(error) if isinstance(error, SpoolError) else _reason(error)
 
 
+def _refuses_all(error: OutputError) -> bool:
+    """Whether the system refused to write one, so that it will refuse the next one too."""
+    cause = error.__cause__
+    too_long = isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG
+    return isinstance(cause, OSError | RuntimeError) and not too_long
+
+
 def _is_large(job: Job) -> bool:
     """Whether it is a picture above the limits, and not refused for another reason."""
     try:
-        width, height = large_size(job.source)
+        width, height = _size(job.source)
     except ImageError:
         return False
     try:
@@ -288,6 +309,13 @@ def _is_large(job: Job) -> bool:
     except ImageError:
         return True
     return False
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        return probe(path, LARGE_LIMITS)
+    except Exception:
+        return large_size(path)  # which reads some that are not read whole
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from i2i.config import from_mapping
-from i2i.errors import ImageError, UsageError
+from i2i.errors import ImageError, ModelError, UsageError
 from i2i.images import Limits, Picture, Pixels, from_planes, read, resize_planes, to_planes
 from i2i.translation import hub, styles
 from i2i.translation.memory import fits
@@ -24,7 +24,7 @@ from i2i.translation.model_info import ModelInfo, Statistics
 from i2i.translation.options import ModelOptions, Precision, RuntimeName
 from i2i.translation.pil import as_pil, from_pil, native, split_alpha
 from i2i.translation.runtime.choice import choose_precision, choose_runtime
-from i2i.translation.runtime.prepare import Prepared, Wanted, gpu_has_bf16, prepare_file, prepare_network
+from i2i.translation.runtime.prepare import Prepared, Wanted, cache_key, gpu_has_bf16, prepare_file, prepare_network
 from i2i.translation.runtime.protocol import Device, Planes
 
 if TYPE_CHECKING:
@@ -75,10 +75,11 @@ class Translator:
 
     `network` is put into its mode of translation for good and moved to `device`; `runtime` and `precision` as in
     `load_translator`. `seed` varies the noise of dropout, where there is any. Raises `UsageError` for a runtime
-    that is not there or does not fit the network, and for a precision that the device has not.
+    that is not there or does not fit the network, and for a precision that the device has not. `notices` say
+    why it is torch where another runtime would have been taken.
     """
 
-    _origin: tuple[Path, Wanted]
+    _origin: tuple[Path, Wanted, str | None]
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class Translator:
         self.network = network.to(target)
 
     def _use(self, prepared: Prepared, seed: int) -> None:
-        self.info, self.seed = prepared.info, seed
+        self.info, self.seed, self.notices = prepared.info, seed, prepared.notices
         self._runtime, self._traits, self._noisy = prepared.runtime, prepared.traits, prepared.noisy
         # on a CPU a batch is no faster, and convolutions round differently in it
         self._one_by_one = self._noisy or self.device.type == "cpu"
@@ -109,8 +110,9 @@ class Translator:
     @classmethod
     def _of_file(cls, path: Path, wanted: Wanted, seed: int) -> "Translator":
         translator = cls.__new__(cls)
-        translator._use(prepare_file(path, wanted), seed)
-        translator._origin = path, wanted
+        prepared = prepare_file(path, wanted)
+        translator._use(prepared, seed)
+        translator._origin = path, wanted, prepared.key
         return translator
 
     @property
@@ -145,7 +147,10 @@ class Translator:
 
     @cached_property
     def network(self) -> "nn.Module":
-        """The network in float32, in its mode of translation; read from its file if another runtime runs it."""
+        """The network in float32, in its mode of translation; read from its file if that was loaded.
+
+        Raises `ModelError` if the file has changed since.
+        """
         import torch
 
         from i2i.networks.blocks import for_translation
@@ -157,10 +162,14 @@ class Translator:
     def _opened(self) -> "nn.Module":
         from i2i.translation import pretrained
 
-        path, wanted = self._origin
-        return pretrained.open_model(
+        path, wanted, key = self._origin
+        network, _ = pretrained.open_model(
             path, direction=wanted.direction, dropout=wanted.dropout, statistics=wanted.norm_stats
-        )[0]
+        )
+        # a run that is still training writes its model anew: bands would be of another network than the rest
+        if key is not None and cache_key(path, self._runtime.name, wanted) != key:
+            raise ModelError(f"{path} has changed since it was loaded")
+        return network
 
     @classmethod
     def from_pretrained(
@@ -226,25 +235,27 @@ class Translator:
         `size` scales its shorter side to so many pixels first, antialiased. Raises `ImageError` if the
         network's channels cannot be had from it, or if it is too large for the memory that is free.
         """
-        return self.translate_batch([picture], size)[0]
+        try:
+            return self.translate_batch([picture], size)[0]
+        except MemoryError:
+            pass  # its traceback would hold the memory
+        return self.stream(picture, size)
 
     def translate_batch(self, pictures: Sequence[Picture], size: int | None = None) -> list[Picture]:
         """Pictures of one size (after `size`) through the network together; otherwise as `translate`.
 
-        Raises `MemoryError` if several are too much for the memory that is free; one is translated by bands then.
+        Raises `MemoryError` if they are too much for the memory that is free, also for one; `stream` may have room.
         """
         inputs = [self._planes(picture, size) for picture in pictures]
         # on a GPU torch says so itself; on a CPU the system may end the whole process
         if self.bytes_per_pixel and not fits(self.bytes_per_pixel, *inputs[0].shape[-2:]):
-            if len(pictures) > 1:
-                raise MemoryError
-            return [self._streamed(inputs[0], pictures[0], size)]
+            raise MemoryError
         outputs = np.concatenate(self._parts(np.stack(inputs), self._runtime.run))
         return [_finished(y, picture, size) for y, picture in zip(outputs, pictures, strict=True)]
 
     def stream(self, picture: Picture, size: int | None = None) -> Picture:
         """`translate` by bands of rows, for a picture that is too large for the memory; as `Streamer.picture`."""
-        return self._streamed(self._planes(picture, size), picture, size)
+        return _finished(self.streamer.planes(self._planes(picture, size)), picture, size)
 
     @cached_property
     def streamer(self) -> "Streamer":
@@ -256,9 +267,6 @@ class Translator:
         autocast = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         device = torch.device(str(self.device))
         return Streamer(self.network, self.config, self._noisy, device, autocast)
-
-    def _streamed(self, planes: Pixels, picture: Picture, size: int | None) -> Picture:
-        return _finished(self.streamer.planes(planes), picture, size)
 
     def _planes(self, picture: Picture, size: int | None) -> Pixels:
         planes = to_planes(picture.channels(self.in_channels))

@@ -228,6 +228,16 @@ def test_a_folder_that_cannot_be_one(tmp_path):
         open_datasets(DataOptions(data=tmp_path, cache=tmp_path / "file", load_size=20, crop_size=16), False)
 
 
+def test_a_complete_one_may_be_read_only(tmp_path, capfd, monkeypatch):
+    make(tmp_path / "trainA" / "a.png"), make(tmp_path / "trainB" / "b.png")
+    options = DataOptions(data=tmp_path, cache=tmp_path / "cache", load_size=20, crop_size=16)
+    expected = open_datasets(options, False).train[0]
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (tmp_path / "cache").chmod(0o555)
+    sample = open_datasets(options, False).train[0]
+    assert torch.equal(sample.a, expected.a) and "2 pictures are there\n" in capfd.readouterr().err
+
+
 def test_what_it_holds_and_needs_is_said_before_the_training(tmp_path, capfd, monkeypatch):
     for name in ("trainA/1", "trainA/2", "trainB/1", "testA/1", "testB/1"):
         make(tmp_path / f"{name}.png")
@@ -243,7 +253,11 @@ def test_what_it_holds_and_needs_is_said_before_the_training(tmp_path, capfd, mo
     open_datasets(options, False)
     assert "3 pictures are there, 2 to come (0.4 MB)" in capfd.readouterr().err
     assert sorted(path.name for path in folder.glob(".*")) == [".i2i-alive.part"]
+    monkeypatch.setattr(os, "access", lambda *_: False)  # what permissions are, root would not feel
+    with pytest.raises(OutputError, match="the cache cannot be written: no permission"):
+        open_datasets(options, False)
     usage = namedtuple("usage", "free")(300_000)
+    monkeypatch.setattr(os, "access", lambda *_: True)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OutputError, match=r"the cache needs 0\.4 MB for 2 pictures, 0\.3 MB are free"):
         open_datasets(options, False)

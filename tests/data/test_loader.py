@@ -3,8 +3,10 @@
 import dataclasses
 import multiprocessing
 import os
+import shutil
 import signal
 import time
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from i2i import images
-from i2i.data import loader
+from i2i.data import loader, slots
 from i2i.data.datasets import DataOptions, UnpairedImages
 from i2i.data.loader import batches
 from i2i.data.pair import ImagePair
@@ -224,6 +226,28 @@ def test_a_damaged_picture_is_named_through_shared_memory(tmp_path):
     dataset = UnpairedImages(dataset.paths_a, dataset.paths_b, dataclasses.replace(dataset.options, on_bad="error"))
     with pytest.raises(InputError, match=r"2\.png"):
         list(batches(dataset, 0, 5, 1, 1))
+
+
+def test_shared_memory_that_cannot_be_had(tmp_path, monkeypatch):
+    """2 workers with 2 batches ahead and one at work, of A and B: 5 x 2 x 16 x 16 x 3 bytes."""
+    dataset = pictures(tmp_path, [(30, 24)] * 2)
+    monkeypatch.setattr(slots, "SHARED", tmp_path)
+    usage = namedtuple("usage", "total free")
+    for room, fits in (((10**6, 7680), True), ((10**6, 7679), False), ((0, 0), True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, room=room: usage(*room))
+        if fits:
+            assert len(list(batches(dataset, 0, 4, 1, 2))) == 4
+            continue
+        with pytest.raises(I2IError, match=r"need 0\.0 MB of shared memory.*0\.0 MB are free in .*--workers 0"):
+            list(batches(dataset, 0, 4, 1, 2))
+
+    def refused(tensor):
+        raise RuntimeError("unable to allocate shared memory\nand so on")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", refused)
+    monkeypatch.setattr(slots, "SHARED", tmp_path / "none")
+    with pytest.raises(I2IError, match=r"cannot be had: unable to allocate shared memory\. Give fewer --workers"):
+        list(batches(dataset, 0, 4, 1, 2))
 
 
 class Slow(Numbers):

@@ -12,7 +12,7 @@ from PIL import Image
 from i2i import images
 from i2i.errors import ImageError, OutputError
 from i2i.images import Picture
-from i2i.images.bands import Canvas, InMemory, Large, large_size, write_large
+from i2i.images.bands import Canvas, InMemory, Large, large_size, refusal, write_large
 from i2i.images.picture import Limits
 from i2i.spool import SpoolError
 
@@ -99,6 +99,47 @@ def test_what_a_format_cannot_hold(tmp_path: Path) -> None:
         assert images.read(tmp_path / "a.jpg").pixels.dtype == np.uint8
         with pytest.raises(OutputError, match="BMP is not written by bands"):
             write_large(tmp_path / "a.bmp", canvas, Picture(pixels()), "BMP", alpha=True)
+
+
+@pytest.mark.parametrize(
+    ("format", "width", "colours", "reason"),
+    [
+        ("BMP", 10, 3, "BMP is not written by bands"),
+        ("WEBP", 16_384, 3, "16384x8 pixels: WebP holds at most 16383 a side"),
+        ("JPEG", 65_501, 3, "65501x8 pixels: JPEG holds at most 65500 a side"),
+        ("PNG", 10, 6, "PNG holds 1 or 3 channels, not 6"),
+        ("WEBP", 16_383, 3, None),
+        ("JPEG", 65_500, 3, None),
+        ("TIFF", 70_000, 6, None),
+        ("PNG", 70_000, 1, None),
+    ],
+)
+def test_what_is_refused_cannot_be_written(
+    tmp_path: Path, format: Any, width: int, colours: int, reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = refusal(format, width, 8, colours)
+    assert (found is None) == (reason is None) and (reason or "") in (found or "")
+    if format != "BMP":  # and libvips agrees
+        monkeypatch.setattr("i2i.images.bands.refusal", lambda *_: None)
+        with Canvas(8, width, colours, np.uint8, tmp_path) as canvas:
+            info = Picture(np.empty((0, 0, colours), np.uint8))
+            if reason is None:
+                write_large(tmp_path / "a", canvas, info, format, alpha=False)
+            else:
+                with pytest.raises(OutputError, match="cannot be written"):
+                    write_large(tmp_path / "a", canvas, info, format, alpha=False)
+
+
+def test_a_jpeg_is_as_one_that_is_written_whole(tmp_path: Path) -> None:
+    images.write(tmp_path / "whole.jpg", Picture(pixels()))
+    with Canvas(HEIGHT, WIDTH, 3, np.uint8, tmp_path) as canvas:
+        canvas.fill(0, pixels())
+        write_large(tmp_path / "bands.jpg", canvas, Picture(pixels()), "JPEG", alpha=False)
+    layers = []
+    for name in ("whole.jpg", "bands.jpg"):
+        with Image.open(tmp_path / name) as image:
+            layers.append(image.layer)  # type: ignore[attr-defined]
+    assert layers[0] == layers[1], "the same subsampling of colours"
 
 
 def test_damaged_and_unknown(tmp_path: Path) -> None:

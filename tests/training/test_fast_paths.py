@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.algorithms import CycleGAN, Pix2Pix
+from i2i.algorithms import CUT, CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm, in_one_batch
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
@@ -27,6 +27,7 @@ from i2i.training.ema import Averages
 from i2i.training.options import TrainingOptions
 from i2i.training.prepare import best_memory_format, check_compiler, prepare
 from i2i.training.step import TrainingStep, seed_step
+from i2i.training.trial import options_class
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from plain_training import plain as plain_version
@@ -328,6 +329,13 @@ def test_a_compiler_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.raises(UsageError, match=r"cannot compile for cpu here \(No working C\+\+ compiler found\); install"):
         check_compiler(CPU)
+
+
+def test_cut_says_that_it_is_not_compiled() -> None:
+    options = options_class(CUT)
+    CUT(options(generator="resnet_1blocks", ngf=2, ndf=2))
+    with pytest.raises(UsageError, match="compile = True: CUT plays its generator layer by layer"):
+        CUT(options(generator="resnet_1blocks", ngf=2, ndf=2, compile=True))
 
 
 @pytest.mark.slow

@@ -200,6 +200,16 @@ def test_a_goal_ends_a_run_until_it_is_changed(data: Path, tmp_path: Path) -> No
     assert digest(folder) == digest(undisturbed)
 
 
+def test_the_measurement_of_a_runs_end_ends_no_longer_run(data: Path, tmp_path: Path) -> None:
+    """It would not have been made there: the goal is met where the next validation is due."""
+    folder, options = tmp_path / "run", f"--data {data} {OPTIONS}"
+    run("pix2pix", folder, f"{options} --max-steps 4")
+    assert list(measured(folder, "l1")) == [3, 4]
+    run("pix2pix", folder, f"{options} --max-steps 8 --stop-when l1<=0.9")
+    assert list(measured(folder, "l1")) == [3, 4, 6]
+    assert status(folder)["status"] == "stopped" and status(folder)["step"] == 6
+
+
 def test_an_end_when_nothing_gets_better(data: Path, tmp_path: Path) -> None:
     """With so small a learning rate, and no noise, each validation is like the first."""
     folder = tmp_path / "run"

@@ -17,6 +17,7 @@ from i2i.translation.model_info import describe
 from i2i.translation.streaming import stream
 from i2i.translation.translator import Translator
 
+BANDS = "translated by bands of rows"
 REAL = """
 import re, sys, torch
 from i2i.networks import create_generator
@@ -68,11 +69,14 @@ def test_too_large_a_picture_for_a_unet_is_one_failed_item(tmp_path: Path, monke
 
 
 @pytest.mark.promise("R37", "R38")
-@pytest.mark.parametrize("size", [None, 250])
-def test_too_large_a_picture_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int | None) -> None:
+@pytest.mark.parametrize(("size", "note"), [(None, ""), (250, BANDS)])
+def test_too_large_a_picture_is_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int | None, note: str
+) -> None:
     used = _with_room_for(200 * 200, "resnet_1blocks", tmp_path, monkeypatch)
     report = translate_folder(tmp_path / "in", tmp_path / "out", used, size=size)
-    assert [r.status for r in report.records] == ["done", "done"]
+    assert [(r.status, r.note) for r in report.records] == [("done", note), ("done", BANDS)]
+    assert len(report.notices) == 1 and report.notices[0].endswith("translated by bands of rows")
     monkeypatch.setattr(memory, "available", lambda: None)
     translate_folder(tmp_path / "in", tmp_path / "whole", used, size=size)
     for name in ("100.png", "300.png"):
@@ -96,6 +100,16 @@ def test_where_nobody_tells_what_is_free_it_is_tried(monkeypatch: pytest.MonkeyP
     assert fits(1e9, 10_000, 10_000)
     monkeypatch.setattr(memory, "available", lambda: 10**12)
     assert not fits(1e9, 10_000, 10_000)
+
+
+def test_what_a_container_keeps_of_files_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("50000000\n")
+    (tmp_path / "memory.current").write_text("49000000\n")
+    (tmp_path / "memory.stat").write_text("anon 9\ninactive_file 40000000\nactive_file 2000000\n")
+    assert memory.available() == 43_000_000
+    (tmp_path / "memory.stat").write_text("anon 9\ninactive_file 60000000\n")  # read at another moment
+    assert memory.available() == 50_000_000
 
 
 def test_this_machine_tells() -> None:

@@ -1,6 +1,7 @@
 """One bad picture is one failure: named with its reason, and the others are as they would have been without it."""
 
 import struct
+import sys
 import time
 import zlib
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from batch_tools import folder, model, picture, run, translator, tree
 from i2i import images
 from i2i.errors import ImageError, InputError, SomeFailed
 from i2i.images import Picture
+from i2i.images.picture import Limits
 from i2i.networks.resnet import ResnetConfig
 from i2i.translation import pipeline
 from i2i.translation.batch import translate_folder
@@ -233,6 +235,63 @@ def test_too_little_memory_is_said_once(tmp_path: Path) -> None:
     source = folder(tmp_path / "in", [f"{i:02}.png" for i in range(20)])
     notices = translate_folder(source, tmp_path / "out", used, batch_size=16).notices
     assert len(notices) == 1 and notices[0].endswith("--batch-size 1"), notices
+
+
+def _limited(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
+    """As if pictures of more pixels were above the limits."""
+    real, limits = pipeline.probe, Limits(pixels=pixels)
+    monkeypatch.setattr(pipeline, "probe", lambda path, known=limits: real(path, known))
+    monkeypatch.setattr(pipeline, "DEFAULT_LIMITS", limits)
+
+
+@pytest.mark.promise("R23")
+def test_what_large_cannot_write_is_one_failure_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyvips")
+    from i2i.images import bands
+
+    _limited(monkeypatch, 1000)
+    source = folder(tmp_path / "in", ("a.png",))
+    for name in ("b.webp", "c.png"):
+        picture(source / name, 40, 50)
+    used, streamed = translator(), []
+    monkeypatch.setitem(bands._SIDES, "WEBP", 45)
+    monkeypatch.setattr(type(used.streamer), "bands", lambda *a: streamed.append(a[1].width))
+    report = translate_folder(source, tmp_path / "out", used, large=True)
+    assert [r.status for r in report.records] == ["done", "failed", "done"] and streamed == [50]
+    assert report.failed[0].reason.startswith("50x40 pixels: WebP holds at most 45 a side")
+
+
+@pytest.mark.promise("R23")
+def test_what_libvips_refuses_is_one_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyvips")
+    from i2i.images import bands
+
+    _limited(monkeypatch, 1000)
+    source = picture(tmp_path / "in" / "b.png", 40, 50).parent
+    picture(source / "c.png")
+    monkeypatch.setattr("i2i.translation.streaming.large.refusal", lambda *_: None)
+
+    def refuses(image: Any, *_: Any) -> None:
+        image.new_from_memory(b"", 1, 1, 1, "uchar")
+
+    monkeypatch.setattr(bands, "_save", refuses)
+    report = translate_folder(source, tmp_path / "out", translator(), large=True)
+    assert [r.status for r in report.records] == ["failed", "done"] and "cannot be written" in report.failed[0].reason
+
+
+@pytest.mark.promise("R23")
+def test_large_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _limited(monkeypatch, 1000)
+    source = picture(tmp_path / "in" / "b.png", 40, 50).parent
+    (source / "c.png").write_text("no picture")
+    monkeypatch.setitem(sys.modules, "pyvips", None)
+    reasons = [r.reason for r in translate_folder(source, tmp_path / "out", translator(), large=True).failed]
+    assert "pip install 'i2i[large]'" in reasons[0] and "pyvips" not in reasons[1]
+    monkeypatch.undo()
+    _limited(monkeypatch, 1000)
+    assert "at most 1000" in translate_folder(source / "b.png", tmp_path / "out2", translator()).failed[0].reason
 
 
 def _levels(one: bytes, two: bytes) -> int:

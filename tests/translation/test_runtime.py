@@ -5,8 +5,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,10 @@ from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 from i2i.translation import model_file
+from i2i.translation.batch import translate_folder
 from i2i.translation.runtime import cache, choice, openvino_runtime, prepare, processor
 from i2i.translation.runtime.fast_form import SplitConvolution, fast_form
+from i2i.translation.runtime.onnx_runtime import OnnxRuntime
 from i2i.translation.translator import Translator, load_translator
 
 PLAIN = ResnetConfig(width=4, blocks=1)
@@ -153,7 +157,7 @@ def test_the_network_keeps_its_weights(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def _installed(*names: str) -> Any:
-    return lambda name: name if name in names else None
+    return lambda name: SimpleNamespace(origin="there") if name in names else None
 
 
 CHOICES = [
@@ -176,6 +180,29 @@ def test_which_runtime(asked: Any, device: str, there: Any, expected: str, monke
         return
     with pytest.raises(UsageError, match=expected):
         choice.choose_runtime(asked, device)
+
+
+def test_a_folder_of_that_name_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "openvino").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    assert choice.choose_runtime("auto", "cpu") == "torch"
+
+
+@pytest.mark.parametrize("error", [ImportError("libtbb.so: no such file"), OSError("libtbb.so: no such file")])
+def test_what_is_installed_and_broken(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> str:
+        raise error
+
+    monkeypatch.setattr(choice, "find_spec", _installed("openvino"))
+    monkeypatch.setattr(openvino_runtime, "version", broken)
+    used = load_translator(_model(tmp_path / "run"), device="cpu")
+    assert used.runtime == "torch"
+    assert used.notices == ("OpenVINO cannot be imported (libtbb.so: no such file): torch is used instead",)
+    with pytest.raises(UsageError, match="installed, but cannot be imported: libtbb"):
+        load_translator(tmp_path / "run", device="cpu", runtime="openvino")
+    write(tmp_path / "a.png", Picture(np.zeros((8, 8, 3), np.uint8)))
+    assert translate_folder(tmp_path / "a.png", tmp_path / "out", used).notices == used.notices
 
 
 PRECISIONS = [
@@ -247,7 +274,10 @@ def test_what_openvino_cannot_do_torch_does(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(openvino_runtime, "convert", fails)
     path = _model(tmp_path / "run")
-    assert load_translator(path, device="cpu").runtime == "torch"
+    used = load_translator(path, device="cpu")
+    assert used.runtime == "torch"
+    assert used.notices == ("OpenVINO cannot take this network (no such operation): torch is used instead",)
+    assert used.stream(Picture(np.zeros((8, 8, 3), np.uint8))).pixels.shape == (8, 8, 3)
     with pytest.raises(UsageError, match="cannot take this network: no such operation"):
         load_translator(path, device="cpu", runtime="openvino")
 
@@ -277,6 +307,59 @@ def test_a_conversion_is_kept(tmp_path: Path, home: Path, conversions: list[Any]
     _model(tmp_path / "run", ResnetConfig(width=4, blocks=0))
     assert not torch.equal(load_translator(path, **options)(x), first), "another model under the same name"
     assert len(list((home / "converted").iterdir())) == 2
+
+
+@needs_openvino
+def test_a_conversion_of_junk_is_made_anew(tmp_path: Path, home: Path, conversions: list[Any]) -> None:
+    path = _model(tmp_path / "run")
+    options: Any = {"device": "cpu", "runtime": "openvino", "precision": "fp32"}
+    load_translator(path, **options)
+    (entry,) = (home / "converted").iterdir()
+    whole = cache.get(entry.stem)
+    assert whole is not None
+    for files in ({"xml": b"\xff\xfe", "bin": b""}, {}, {"xml": b"<net/>", "bin": b""}):
+        before = len(conversions)
+        cache.put(entry.stem, replace(whole, files=files))
+        assert load_translator(path, **options).runtime == "openvino" and len(conversions) == before + 1
+        again = cache.get(entry.stem)
+        assert again is not None and again.files["bin"] == whole.files["bin"]
+
+
+def test_a_pipe_in_place_of_an_entry_does_not_block(home: Path) -> None:
+    (home / "converted").mkdir(parents=True)
+    os.mkfifo(home / "converted" / "a.safetensors")
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(cache.get("a")), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert found == [None]
+
+
+def test_strays_of_a_killed_process_are_removed(home: Path) -> None:
+    (home / "converted").mkdir(parents=True)
+    old, new = (home / "converted" / f".i2i-{name}.part" for name in ("00", "11"))
+    for stray in (old, new):
+        stray.touch()
+    os.utime(old, (1, 1))
+    info = model_file.describe(PLAIN, direction="a2b")
+    cache.put("a", prepare.Converted(info, prepare.Traits(3, 3, 4, 8, 1.0), {"bin": b"a"}))
+    assert not old.exists() and new.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("bfc_arena.cc:360 Failed to allocate memory", MemoryError), ("no such node", RuntimeError)]
+)
+def test_onnx_without_memory(text: str, expected: Any) -> None:
+    class Fail(RuntimeError if expected is RuntimeError else Exception):  # type: ignore[misc]
+        """As ONNX Runtime's own."""
+
+    def run(*_: Any) -> Any:
+        raise Fail(text)
+
+    used = OnnxRuntime.__new__(OnnxRuntime)
+    used._session, used._input = SimpleNamespace(run=run), "x"
+    with pytest.raises(expected, match=text):
+        used.run(np.zeros((1, 3, 8, 8), np.float32))
 
 
 @needs_openvino

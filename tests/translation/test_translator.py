@@ -14,7 +14,7 @@ from torch import nn
 
 from i2i.device import choose_device
 from i2i.errors import ImageError, ModelError, UsageError
-from i2i.images import to_pixels, to_tensor
+from i2i.images import Picture, to_pixels, to_tensor
 from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
@@ -225,6 +225,30 @@ def test_a_run_folder_or_a_model_file(tmp_path: Path) -> None:
         load_translator(file, "a2b")
     with pytest.raises(UsageError, match="has no a2b; it has b2a"):
         load_translator(tmp_path / "run", "a2b")
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_a_model_that_has_changed_since_is_not_taken_for_the_one_in_use(tmp_path: Path, runtime: Any) -> None:
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    plain: Any = {"device": "cpu", "runtime": runtime, "precision": "fp32"}
+    file, picture = _save(tmp_path / "run", "a2b"), Picture(to_pixels(_noise(3, 16, 16)))
+    same, changed = load_translator(file, **plain), load_translator(file, **plain)
+    assert np.abs(same.stream(picture).pixels.astype(int) - same.translate(picture).pixels).max() <= 1
+    network = _network(ResnetConfig(width=2, blocks=0))
+    model_file.save(file, network, model_file.describe(network, direction="a2b"))
+    for use in (lambda: changed.stream(picture), lambda: changed.save_pretrained(tmp_path / "saved")):
+        with pytest.raises(ModelError, match=r"a2b\.safetensors has changed since it was loaded"):
+            use()
+
+
+def test_too_large_a_picture_is_streamed_without_a_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = to_pixels(_noise(3, 16, 16))
+    expected = RESNET_TRANSLATOR(pixels)
+    monkeypatch.setattr("i2i.translation.translator.fits", lambda *_: False)
+    assert np.abs(RESNET_TRANSLATOR(pixels).astype(int) - expected).max() <= 1
+    with pytest.raises(MemoryError):
+        RESNET_TRANSLATOR.translate_batch([Picture(pixels)])
 
 
 def test_two_directions_are_told_apart_by_their_domains(tmp_path: Path) -> None:

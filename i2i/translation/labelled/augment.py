@@ -87,10 +87,18 @@ class _Run:
             if self.stop():
                 return
             target = self.plan.out / path
-            if not self._exists(target):
+            if self._exists(target):
+                continue
+            if (data := layout.original(path, self.plan.out)) is not None:
+                _write(target, data)
+            else:
                 _copy(layout.folder / path, target)
 
     def copies(self, translators: Sequence[Translator]) -> None:
+        if self.stop():
+            return
+        for path in self.plan.layout.lists:  # those of an earlier run name what is about to go
+            self._remove(path)
         for copy in self.plan.copies:
             if self.stop():
                 return
@@ -99,6 +107,8 @@ class _Run:
             self._translate([copy for copy in self.plan.copies if copy.style == style], translator)
 
     def _write_labels(self, copy: Copy) -> None:
+        """An earlier run's picture goes first: if no new one comes, it would have no label, or a later one's."""
+        self._remove(copy.picture)
         for source, label in zip(copy.item.labels, copy.labels, strict=True):
             if not self._exists(target := self.plan.out / label):
                 data = self.plan.layout.label(source, copy.picture)
@@ -143,12 +153,19 @@ class _Run:
     def tidy(self, started: float) -> None:
         """Labels of copies that did not come about go again, and what a killed run left half-written."""
         for copy in self.plan.copies:
-            if self.record(copy).status in ("failed", "left"):
+            if not self.plan.job(copy).target.exists():  # whatever its record says: a picture keeps its label
                 for path in self.labels.get(copy.picture, ()):
                     with contextlib.suppress(OSError):
                         path.unlink()
         for folder in {path.parent for path in self.plan.outputs()}:
             remove_strays(folder, started)
+
+    def _remove(self, path: Path) -> None:
+        if self.options.overwrite:
+            try:
+                (self.plan.out / path).unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(f"{shown(self.plan.out / path)}: cannot be replaced: {error.strerror}") from error
 
     def _exists(self, target: Path) -> bool:
         return self.options.skip_existing and target.exists()
@@ -168,7 +185,12 @@ def _facts(work: Plan, styles: Sequence[str], options: AugmentOptions) -> dict[s
     """What one needs to do it again, and what was found."""
     defaults, values = to_mapping(AugmentOptions()), to_mapping(options)
     changed = {name: value for name, value in values.items() if value != defaults[name]}
-    found = {"layout": work.layout.name, "summary": work.summary, "originals": len(work.originals)}
+    found = {
+        "layout": work.layout.name,
+        "summary": work.summary,
+        "originals": len(work.originals),
+        "left_out": len(work.problems),
+    }
     return {"i2i": __version__, "styles": list(styles), "options": changed, **found}
 
 

@@ -9,6 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -90,7 +91,9 @@ class Coco(Layout):
                 name = _renamed(image.entry["file_name"], copy.name)
                 images.append({**image.entry, "id": key, "file_name": name})
                 annotations += [{**a, "id": next(next_annotation), "image_id": key} for a in image.annotations]
-        return json.dumps({**self._rest[source], "images": images, "annotations": annotations}).encode()
+        return json.dumps(
+            {**self._rest[source], "images": images, "annotations": annotations}, allow_nan=False
+        ).encode()
 
     @property
     def summary(self) -> str:
@@ -109,7 +112,8 @@ def _renamed(path: str, name: str) -> str:
 
 def _wrong(image: _Image, width: int, height: int) -> str:
     entry = image.entry
-    stated = entry.get("width", width), entry.get("height", height)
+    given = entry.get("width"), entry.get("height")
+    stated = tuple(own if size is None else size for size, own in zip(given, (width, height), strict=True))
     if stated != (width, height):
         return f"image {entry['id']} has {stated[0]!r}x{stated[1]!r} pixels there; the picture has {width}x{height}"
     for annotation in image.annotations:
@@ -124,7 +128,7 @@ def _read(folder: Path, path: Path) -> Entry | None:
         data = read_bytes(folder / path, MAX_BYTES)
         if b'"images"' not in data or b'"annotations"' not in data:
             return None
-        content = json.loads(data, parse_constant=_refuse)
+        content = json.loads(data, parse_constant=_refuse, parse_float=_finite)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except RecursionError:
@@ -148,8 +152,20 @@ def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
+def _finite(text: str) -> float:
+    """1e999 would be written as Infinity, which is no JSON."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:80]} is too large for a number")
+    return number
+
+
 def _are_entries(entries: Any) -> bool:
-    return isinstance(entries, list) and all(isinstance(e, dict) and type(e.get("id")) is int for e in entries)
+    return isinstance(entries, list) and all(isinstance(e, dict) and _is_id(e.get("id")) for e in entries)
+
+
+def _is_id(value: Any) -> bool:
+    """Those of the copies follow, and must still be numbers that can be written."""
+    return type(value) is int and abs(value) < 1 << 63
 
 
 def _refuse_twice(path: Path, name: str, entries: Sequence[Entry]) -> None:
@@ -175,11 +191,17 @@ def _wrong_reference(entry: Entry, images: Any, categories: set[Any]) -> str:
     return ""
 
 
+def _is_number(value: Any) -> bool:
+    """Whole numbers may have any length, and those of 400 digits are no floats."""
+    with suppress(OverflowError):
+        return type(value) in (int, float) and math.isfinite(value)
+    return False
+
+
 def _wrong_box(box: Any, width: int, height: int) -> str:
     if box is None or box == []:
         return ""
-    numbers = isinstance(box, list) and len(box) == 4 and all(type(n) in (int, float) for n in box)
-    if not numbers or not all(map(math.isfinite, box)):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return f"bbox {str(box)[:80]}: expected x, y, width, height"
     x, y, w, h = box
     if outside((x, y, x + w, y + h), width, height):

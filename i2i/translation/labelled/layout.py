@@ -53,6 +53,10 @@ class Layout:
         """The label file `source` for a copy of its picture that is called `picture`. Both are relative."""
         return read_bytes(self.folder / source)
 
+    def original(self, source: Path, out: Path) -> bytes | None:
+        """The file `source` as it is written to the folder `out`, None if that is byte for byte."""
+        return None
+
     def listing(self, source: Path, kept: set[Path], copies: Copies, out: Path) -> bytes:
         """The file `source` of `lists` with the pictures `kept` of this folder and with `copies` of them.
 

@@ -12,6 +12,9 @@ from xml.sax.saxutils import escape
 from i2i.errors import InputError
 
 _MAX_DEPTH = 32
+_MAX_ELEMENTS = 250_000
+_MAX_NAME = 256
+"""Each element has the path to it, so long names would add up."""
 _TAG = re.compile(rb"""<[^\s>/]+(?:\s+[^\s=]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*(/?)>""")
 
 
@@ -39,12 +42,13 @@ class Document:
 
     def replaced(self, texts: dict[str, str]) -> bytes:
         """The bytes with other texts in the elements at these paths."""
-        data = self.data
-        for element in sorted(self.elements, key=lambda found: -found.start):
-            if element.path in texts and element.start >= 0:
-                inside = escape(texts[element.path]).encode(self.encoding, "xmlcharrefreplace")
-                data = data[: element.start] + inside + data[element.end :]
-        return data
+        inside = {path: escape(text).encode(self.encoding, "xmlcharrefreplace") for path, text in texts.items()}
+        pieces, position = [], 0
+        for element in sorted(self.elements, key=lambda found: found.start):
+            if element.path in inside and element.start >= position:
+                pieces += [self.data[position : element.start], inside[element.path]]
+                position = element.end
+        return b"".join((*pieces, self.data[position:]))
 
 
 def parse(data: bytes) -> Document:
@@ -56,7 +60,7 @@ def parse(data: bytes) -> Document:
         reader.parser.Parse(data, True)
     except expat.ExpatError as error:
         raise InputError(f"not valid XML: {error}") from None
-    except LookupError as error:  # an encoding that nobody knows
+    except (LookupError, ValueError) as error:  # an encoding that nobody knows, or of several bytes (GBK)
         raise InputError(f"not valid XML: {error}") from None
     return reader.document
 
@@ -64,7 +68,9 @@ def parse(data: bytes) -> Document:
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self.document = Document(data)
-        self._open: list[Element] = []
+        self._open: list[tuple[Element, list[str]]] = []
+        """Texts in pieces: one for each element between them, which a sum would copy each time."""
+        self._count = 0
         self.parser = parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.XmlDeclHandler = self._declaration
@@ -80,18 +86,22 @@ class _Reader:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if len(self._open) >= _MAX_DEPTH:
             raise InputError(f"deeper than {_MAX_DEPTH} levels")
-        path = f"{self._open[-1].path}/{name}" if self._open else name
+        self._count += 1
+        if self._count > _MAX_ELEMENTS or len(name) > _MAX_NAME:
+            raise InputError(f"more than {_MAX_ELEMENTS:,} elements, or a name of more than {_MAX_NAME} characters")
+        path = f"{self._open[-1][0].path}/{name}" if self._open else name
         place = self.parser.CurrentByteIndex
         tag = _TAG.match(self.document.data, place)
         inside = -1 if tag is None or tag[1] else tag.end()
-        self._open.append(Element(path, inside))
+        self._open.append((Element(path, inside), []))
 
     def _text(self, text: str) -> None:
         if self._open:
-            self._open[-1].text += text
+            self._open[-1][1].append(text)
 
     def _end(self, name: str) -> None:
-        element = self._open.pop()
+        element, texts = self._open.pop()
+        element.text = "".join(texts)
         element.end = self.parser.CurrentByteIndex
         self.document.elements.append(element)
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from i2i.config import read_yaml
-from i2i.errors import InputError, UsageError
+from i2i.errors import InputError
+from i2i.translation.labelled.data_yaml import count_classes, moved
 from i2i.translation.labelled.layout import (
     Copies,
     Item,
@@ -75,17 +75,16 @@ class Yolo(Layout):
     def _count_classes(self, files: Sequence[Path]) -> float:
         """How many classes there are, by `data.yaml` or `classes.txt`; without one, any number."""
         for path in files:
-            if path.name in ("data.yaml", "dataset.yaml", "data.yml"):
-                with suppress(UsageError):
-                    values = read_yaml(self.folder / path)
-                    if isinstance(names := values.get("names"), list | dict):
-                        return len(names) if isinstance(names, list) else 1 + max(map(int, names), default=-1)
-                    if isinstance(values.get("nc"), int):
-                        return float(values["nc"])
+            known = path.name in ("data.yaml", "dataset.yaml", "data.yml")
+            if known and (count := count_classes(self.folder / path)):
+                return count
         for path in files:
             if path.name == CLASSES:
                 return sum(1 for _ in lines_of(read_text(self.folder / path))) or math.inf
         return math.inf
+
+    def original(self, source: Path, out: Path) -> bytes | None:
+        return moved(self.folder / source, self.folder, out) if source.suffix in (".yaml", ".yml") else None
 
     def _is_list(self, path: Path) -> bool:
         """Whether it lists pictures, one in each line."""

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from i2i.atomic import atomic_write
+from i2i.atomic import atomic_write, remove_strays
 from i2i.errors import I2IError, ModelError
 from i2i.home import home
 from i2i.translation.metadata import read_header, regular_file
@@ -27,6 +28,7 @@ VERSION = 1
 """Of what is converted, and how it is stored: to be raised with every change that makes older entries wrong."""
 MAX_BYTES = 4 << 30
 """Of all entries together; those that were not used for the longest time go first."""
+_STRAY_SECONDS = 3600
 
 
 def folder() -> Path:
@@ -49,6 +51,7 @@ def get(name: str) -> Converted | None:
     """The entry of that name, if it is there and whole."""
     path = folder() / f"{name}.safetensors"
     try:
+        regular_file(path)  # a pipe would block
         data = path.read_bytes()
         if read_header(path).metadata.get("sha256") != _body_sha256(data):
             return None
@@ -73,6 +76,7 @@ def put(name: str, converted: Converted) -> None:
     data = save(arrays, {"sha256": _body_sha256(save(arrays))})
     with contextlib.suppress(OSError, I2IError):
         folder().mkdir(parents=True, exist_ok=True)
+        remove_strays(folder(), time.time() - _STRAY_SECONDS)
         atomic_write(folder() / f"{name}.safetensors", lambda file: file.write(data))
         _prune()
 

@@ -13,7 +13,7 @@ from i2i.translation.runtime import processor
 
 Chosen = Literal["torch", "openvino", "onnx"]
 _PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
-_NAMES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
+NAMES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
 
 
 def choose_runtime(asked: RuntimeName, device: str) -> Chosen:
@@ -22,10 +22,10 @@ def choose_runtime(asked: RuntimeName, device: str) -> Chosen:
         return "torch"
     chosen: Chosen = "openvino" if asked == "auto" else asked
     if device != "cpu":
-        raise UsageError(f"runtime = {chosen!r}: {_NAMES[chosen]} is used on the CPU only; {device} needs torch")
+        raise UsageError(f"runtime = {chosen!r}: {NAMES[chosen]} is used on the CPU only; {device} needs torch")
     if not _installed(chosen):
         raise UsageError(
-            f'runtime = {chosen!r}: {_NAMES[chosen]} is not installed (pip install "i2i[{chosen}]"); '
+            f'runtime = {chosen!r}: {NAMES[chosen]} is not installed (pip install "i2i[{chosen}]"); '
             "torch is always there"
         )
     return chosen
@@ -51,4 +51,5 @@ def choose_precision(asked: Precision, runtime: Chosen, device: str, gpu_has_bf1
 
 
 def _installed(runtime: str) -> bool:
-    return find_spec(_PACKAGES[runtime]) is not None
+    # a folder of that name, without code, has no origin
+    return (spec := find_spec(_PACKAGES[runtime])) is not None and spec.origin is not None

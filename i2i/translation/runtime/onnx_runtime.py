@@ -35,7 +35,12 @@ class OnnxRuntime:
         self._input = self._session.get_inputs()[0].name
 
     def run(self, batch: Planes, seed: int | None = None) -> Planes:
-        result: Planes = self._session.run(None, {self._input: batch})[0]
+        try:
+            result: Planes = self._session.run(None, {self._input: batch})[0]
+        except Exception as error:  # its own, `Fail`, which is nothing but an `Exception`
+            if "alloc" in str(error):
+                raise MemoryError(str(error)) from None
+            raise
         return result
 
 

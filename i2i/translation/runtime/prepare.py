@@ -1,6 +1,6 @@
 """From a model to a runtime that is ready: by conversion, or from what an earlier conversion has left."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from i2i.translation.memory import bytes_per_pixel
 from i2i.translation.model_info import ModelInfo, Statistics
 from i2i.translation.options import Precision, RuntimeName
 from i2i.translation.runtime import cache, onnx_runtime, openvino_runtime, processor
-from i2i.translation.runtime.choice import Chosen, choose_precision, choose_runtime
+from i2i.translation.runtime.choice import NAMES, Chosen, choose_precision, choose_runtime
 from i2i.translation.runtime.protocol import Converted, Cpu, Device, Runtime, Traits
 
 if TYPE_CHECKING:
@@ -20,13 +20,18 @@ _MODULES: Any = {"openvino": openvino_runtime, "onnx": onnx_runtime}
 
 @dataclass(frozen=True)
 class Prepared:
-    """A runtime, what is known of its network, and whether that draws noise; `network` if it had to be opened."""
+    """A runtime, what is known of its network, and whether that draws noise; `network` if it had to be opened.
+
+    `notices` say why another runtime was not taken; `key` is what `cache_key` said of the model's file, if any.
+    """
 
     runtime: Runtime
     info: ModelInfo
     traits: Traits
     noisy: bool = False
     network: "nn.Module | None" = None
+    notices: tuple[str, ...] = ()
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,26 +59,42 @@ def prepare_file(path: Path, wanted: Wanted) -> Prepared:
     """
     device = device_of(wanted)
     chosen = choose_runtime(wanted.runtime, device.type)
+    notices: tuple[str, ...] = ()
+    if reason := _not_imported(chosen):
+        if wanted.runtime != "auto":
+            raise UsageError(f"runtime = {chosen!r}: {NAMES[chosen]} is installed, but cannot be imported: {reason}")
+        notices = (f"{NAMES[chosen]} cannot be imported ({reason}): torch is used instead",)
+        chosen = "torch"
     precision = _precision(wanted.precision, chosen, device)
-    if chosen == "torch":
-        return _opened(path, wanted, device, "torch", precision)
-    name = _cache_key(path, chosen, wanted)
-    if name is not None and (converted := cache.get(name)) is not None:
+    key = cache_key(path, chosen, wanted)
+    if chosen != "torch" and key is not None and (converted := cache.get(key)) is not None:
         try:
-            return Prepared(_run(chosen, converted, precision), converted.info, converted.traits)
-        except RuntimeError:  # a conversion that cannot be read: made anew below
+            return Prepared(_run(chosen, converted, precision), converted.info, converted.traits, key=key)
+        except Exception:  # whatever a runtime makes of a conversion that it cannot read: it is made anew below
             pass
-    return _opened(path, wanted, device, chosen, precision, name)
+    prepared = _opened(path, wanted, device, chosen, precision, key)
+    # a conversion that fails ends at torch, whose key is another
+    key = key if prepared.runtime.name == chosen else cache_key(path, "torch", wanted)
+    return replace(prepared, notices=notices + prepared.notices, key=key)
 
 
-def _opened(path: Path, wanted: Wanted, device: Device, chosen: Chosen, precision: str, name: str | None = None) -> Any:
+def _not_imported(chosen: Chosen) -> str:
+    """Why a runtime that is installed cannot be imported, if so."""
+    try:
+        _version(chosen)
+    except Exception as error:  # a missing library, another version of NumPy, half an upgrade
+        return _last_line(error)
+    return ""
+
+
+def _opened(path: Path, wanted: Wanted, device: Device, chosen: Chosen, precision: str, key: str | None) -> Prepared:
     from i2i.translation import pretrained
 
     network, info = pretrained.open_model(
         path, direction=wanted.direction, dropout=wanted.dropout, statistics=wanted.norm_stats
     )
     # what the model file was when its hash was taken, it must still be
-    keep = name if name is not None and _cache_key(path, chosen, wanted) == name else None
+    keep = key if chosen != "torch" and key is not None and cache_key(path, chosen, wanted) == key else None
     return prepare_network(network, info, device, wanted.runtime, chosen, precision, keep)
 
 
@@ -103,6 +124,7 @@ def prepare_network(
             f"runtime = {chosen!r}: the noise of dropout, which stays on in this model, is torch's; "
             "use torch, or dropout = False"
         )
+    notices: tuple[str, ...] = ()
     if chosen != "torch" and not noisy:
         try:
             side = -(-max(64, config.minimum_size) // config.size_multiple) * config.size_multiple
@@ -111,9 +133,10 @@ def prepare_network(
         except I2IError:
             raise
         except Exception as error:
+            reason = _last_line(error)
             if asked != "auto":
-                reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-                raise UsageError(f"runtime = {chosen!r}: it cannot take this network: {reason[0]}") from error
+                raise UsageError(f"runtime = {chosen!r}: it cannot take this network: {reason}") from error
+            notices = (f"{NAMES[chosen]} cannot take this network ({reason}): torch is used instead",)
         else:
             if keep is not None:
                 cache.put(keep, converted)
@@ -123,7 +146,7 @@ def prepare_network(
     from i2i.translation.runtime.torch_runtime import TorchRuntime
 
     target = torch.device(str(device))
-    return Prepared(TorchRuntime(network, target, precision), info, traits, noisy, network)
+    return Prepared(TorchRuntime(network, target, precision), info, traits, noisy, network, notices)
 
 
 def device_of(wanted: Wanted) -> Device:
@@ -161,6 +184,15 @@ def _run(chosen: Chosen, converted: Converted, precision: str) -> Runtime:
     return openvino_runtime.OpenVINORuntime(converted, precision)
 
 
-def _cache_key(path: Path, chosen: Chosen, wanted: Wanted) -> str | None:
+def cache_key(path: Path, runtime: str, wanted: Wanted) -> str | None:
+    """What stands for the content of the model at `path` as it is now, and for how it is used."""
     options = {"direction": wanted.direction, "dropout": wanted.dropout, "norm_stats": wanted.norm_stats}
-    return cache.key(path, chosen, _MODULES[chosen].version(), options)
+    return cache.key(path, runtime, _version(runtime), options)
+
+
+def _version(runtime: str) -> str:
+    return str(_MODULES[runtime].version()) if runtime != "torch" else ""
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

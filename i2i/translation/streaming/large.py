@@ -7,7 +7,7 @@ import numpy as np
 
 from i2i.errors import ImageError
 from i2i.images import WRITTEN, Picture
-from i2i.images.bands import Bands, Canvas, Large, write_large
+from i2i.images.bands import Bands, Canvas, Large, refusal, write_large
 from i2i.images.formats import written_format
 from i2i.images.picture import Pixels
 from i2i.translation.report import changes
@@ -22,8 +22,8 @@ def translate_large(
 ) -> str:
     """Translate one file; what was changed beside the translation, in words.
 
-    Raises `ImageError` for a picture that is not read so, or not in this network; `OutputError` if there is no
-    room for the spool or the result. `target` is written whole or not at all.
+    Raises `ImageError` for a picture that is not read or written so, or not in this network; `OutputError` if there
+    is no room for the spool or the result. `target` is written whole or not at all.
     """
     if options.size is not None:
         raise ImageError("too large to be resized; without --size it is translated as it is")
@@ -34,6 +34,10 @@ def translate_large(
         first = bands.read(0, 1)
         colours = streamer.config.out_channels
         copied = first.alpha is not None and colours in (1, 3)
+        alpha = copied or colours in (2, 4)
+        format = WRITTEN.get(target.suffix.lower()) or written_format(large.info.format)
+        if reason := refusal(format, large.width, large.height, colours + copied - alpha):
+            raise ImageError(reason)
         dtype = first.pixels.dtype
         with Canvas(large.height, large.width, colours + copied, dtype) as canvas:
 
@@ -42,8 +46,6 @@ def translate_large(
                 canvas.fill(top, rows if alpha is None else np.dstack([rows, alpha]))
 
             streamer.bands(bands, put, dtype.type)
-            alpha = copied or colours in (2, 4)
-            format = WRITTEN.get(target.suffix.lower()) or written_format(large.info.format)
             write_large(target, canvas, large.info, format, alpha=alpha, quality=options.quality, mode=mode)
         result = Picture(np.empty((0, 0, colours - (alpha and not copied)), dtype), icc=large.info.icc)
         result.exif, result.alpha = large.info.exif, np.empty((0, 0), dtype) if alpha else None
