@@ -53,8 +53,9 @@ def size(text: str) -> int:
 
 def plan(algorithm: Any, options: Any) -> None:
     from i2i.training.cost import cost
+    from i2i.training.launch import checked_data
     from i2i.training.suggest import suggest
-    from i2i.training.trial import checked_data, options_class
+    from i2i.training.trial import options_class
 
     limit = size(options.memory_limit) if options.memory_limit else None
     kind = options_class(algorithm)

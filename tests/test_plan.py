@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from i2i.algorithms import CycleGAN, Pix2Pix
+from i2i.algorithms import CUT, CycleGAN, Pix2Pix
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.training import cost as costs
-from i2i.training import trial
+from i2i.training import launch, trial
 from i2i.training.cost import Cost, OutOfMemory
-from i2i.training.launch import train
+from i2i.training.launch import checked_data, train
 from i2i.training.suggest import suggest
-from i2i.training.trial import checked_data, options_class
+from i2i.training.trial import options_class
 
 ROOT = Path(__file__).parents[1]
 
@@ -264,11 +264,16 @@ def test_mistakes_are_those_of_the_training(changed, kind, message):
         checked_data(CycleGAN, options_class(CycleGAN)(**(SMALL | changed)))
 
 
+def test_an_algorithm_that_compiling_does_not_help_refuses_it():
+    with pytest.raises(UsageError, match="compile = True: cut plays its generator layer by layer"):
+        checked_data(CUT, options_class(CUT)(**(SMALL | {"compile": True})))
+
+
 def test_a_missing_compiler_is_met_by_the_trial_too(monkeypatch):
     def missing(device):
         raise UsageError(f"no compiler for {device}")
 
-    monkeypatch.setattr(trial, "check_compiler", missing)
+    monkeypatch.setattr(launch, "check_compiler", missing)
     with pytest.raises(UsageError, match="no compiler for cpu"):
         trial.measure(CycleGAN, options_class(CycleGAN)(**(SMALL | {"compile": True, "device": "cpu"})), 2, 9)
 

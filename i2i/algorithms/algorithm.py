@@ -42,6 +42,8 @@ class Algorithm(ABC):
     paired: ClassVar[bool]
     test_statistics: ClassVar[Statistics] = "batch"
     test_dropout: ClassVar[bool] = False
+    compiles: ClassVar[bool] = True
+    """Whether its networks are called as a whole, so that compiling them is of use."""
 
     @abstractmethod
     def __init__(self, options: Any, in_channels: int = 3, out_channels: int = 3) -> None:

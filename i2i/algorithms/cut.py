@@ -107,6 +107,7 @@ class CUT(Algorithm):
 
     name = "cut"
     paired = False
+    compiles = False  # its generator is played layer by layer, to compare their features
 
     def __init__(self, options: CUTOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         _check(options, in_channels, out_channels)
@@ -197,12 +198,6 @@ class CUT(Algorithm):
 
 
 def _check(options: CUTOptions, in_channels: int, out_channels: int) -> None:
-    # an option of the training; a network is compiled as a whole, and the whole generator is never called here
-    if getattr(options, "compile", False):
-        raise UsageError(
-            "compile = True: CUT plays its generator layer by layer to compare their features, where compiling it "
-            "gains nothing; leave out --compile"
-        )
     if in_channels != out_channels:
         raise UsageError(
             f"channels: CUT encodes pictures of A ({in_channels} channels) and of B ({out_channels}) alike, so both "

@@ -72,26 +72,41 @@ class _InstanceNorm(torch.autograd.Function):
 class ThinConv2d(nn.Conv2d):
     """A k×k convolution to few channels, with the parameters and the results (but for rounding) of `nn.Conv2d`.
 
-    On a CPU, whose vectors few channels do not fill, training computes it as a k×1 convolution to k channels for
-    each one, of which each is shifted by a column more than the last and summed up (docs/lab-book.md).
+    On a CPU training computes it `by_columns`, which is faster there (docs/lab-book.md) and gives float32 at least.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
-        return self.in_columns(x)
+        return by_columns(self.padded(x), column_kernels(self.weight), self.bias)
 
-    def in_columns(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, out_channels, H', W'), stride and dilation 1."""
-        made, channels, height, width = self.weight.shape
-        if any(self._reversed_padding_repeated_twice):
-            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
-        columns = self.weight.permute(0, 3, 1, 2).reshape(made * width, channels, height, 1)
-        parts = F.conv2d(x, columns).unflatten(1, (made, width))
-        result = sum(shifted(parts[:, :, i], i, width) for i in range(width))
-        assert isinstance(result, Tensor)
-        return result if self.bias is None else result + self.bias.to(result.dtype)[:, None, None]
+    def padded(self, x: Tensor) -> Tensor:
+        """x with its edges as the convolution pads them."""
+        if not any(self._reversed_padding_repeated_twice):
+            return x
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        return F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+
+
+def column_kernels(weight: Tensor) -> Tensor:
+    """(M, C, k, k) → (k·M, C, k, 1): the columns of the kernels, from left to right, as kernels of their own."""
+    return weight.permute(3, 0, 1, 2).flatten(0, 1)[..., None]
+
+
+def by_columns(x: Tensor, columns: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution, without padding, of x by the kernels whose `column_kernels` these are; float32 at least.
+
+    One by columns, to k times as many channels, and the sum of those, each shifted by a column more than the last:
+    convolutions to few channels leave most of a CPU's vectors empty.
+    """
+    size = columns.shape[2]
+    made, width = len(columns) // size, x.shape[3] - size + 1
+    parts = F.conv2d(x, columns)
+    parts = parts.to(torch.promote_types(parts.dtype, torch.float32))
+    total = parts[:, :made, :, :width].clone()
+    for i in range(1, size):
+        total += parts[:, i * made : (i + 1) * made, :, i : i + width]
+    return total if bias is None else total + bias.to(total.dtype)[:, None, None]
 
 
 class DeepConvTranspose2d(nn.ConvTranspose2d):
@@ -120,11 +135,6 @@ class DeepConvTranspose2d(nn.ConvTranspose2d):
         columns = self.weight.flatten(1).t() @ x.flatten(2)
         made = F.fold(columns, (height, width), kernel, padding=padding, stride=stride)
         return made if self.bias is None else made + self.bias[:, None, None]
-
-
-def shifted(x: Tensor, by: int, of: int) -> Tensor:
-    """The columns of x that meet the column `by` of a kernel of `of` columns."""
-    return x[..., by : x.shape[-1] - of + 1 + by]
 
 
 def normalization(norm: Norm, channels: int) -> nn.Module:

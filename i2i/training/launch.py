@@ -22,8 +22,23 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
     """Train `algorithm` as `options` (its own options and `RunOptions`) say; everything is checked first."""
     if options.run is None:
         raise UsageError("run: a run folder is needed: --run runs/NAME")
+    data, channels = checked_data(algorithm, options)
+    if options.deterministic:
+        be_deterministic()
+    processes = Processes(options.device)
+    try:
+        players = created(algorithm, options, channels, processes.device)
+        if not States(options.run).steps():  # a resumed run has weights of its own
+            initialise(players, options.init_from, options.direction)
+        Trainer(players, data, options, processes).fit()
+    finally:
+        processes.close()
+
+
+def checked_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tuple[int, int]]:
+    """What a training checks before it starts: its data, and the channels of its networks' inputs and outputs."""
     check_micro_batches(options.batch_size, options.micro_batches)
-    check_compile(options)
+    check_compile(algorithm, options)
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
     goal.parse(options.stop_when)
@@ -34,23 +49,25 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
     check_sizes(options, multiple, minimum)
     data = open_datasets(options, paired=algorithm.paired, multiple=multiple, minimum=minimum)
     check_validation(options, data)
+    return data, channels
+
+
+def be_deterministic() -> None:
+    """Let torch take only algorithms that give the same numbers again; to be called before CUDA starts."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def created(algorithm: type[Algorithm], options: Any, channels: tuple[int, int], device: torch.device) -> Algorithm:
+    """The algorithm with its networks as the seed draws them. Raises `UsageError` for what `device` has not."""
+    if options.compile:
+        check_compiler(device)
+    torch.manual_seed(options.seed)
+    players: Algorithm = algorithm(options, *channels)
     if options.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
-    processes = Processes(options.device)
-    try:
-        if options.compile:
-            check_compiler(processes.device)
-        torch.manual_seed(options.seed)
-        players = algorithm(options, *channels)
-        if options.deterministic:
-            check_deterministic(players, processes.device)
-        if not States(options.run).steps():  # a resumed run has weights of its own
-            initialise(players, options.init_from, options.direction)
-        Trainer(players, data, options, processes).fit()
-    finally:
-        processes.close()
+        check_deterministic(players, device)
+    return players
 
 
 def check_validation(options: Any, data: Datasets) -> None:
@@ -85,8 +102,10 @@ def _check_first_validation(options: Any, epoch_length: int) -> None:
         )
 
 
-def check_compile(options: Any) -> None:
-    """Raises `UsageError` if `compile` contradicts another option."""
+def check_compile(algorithm: type[Algorithm], options: Any) -> None:
+    """Raises `UsageError` if `compile` contradicts another option, or is of no use to the algorithm."""
+    if options.compile and not algorithm.compiles:
+        raise UsageError(f"compile = True: {algorithm.name} plays its generator layer by layer; leave out --compile")
     if options.compile and options.low_memory:
         raise UsageError(
             "compile = True: a compiled network chooses what it keeps, and would not heed low_memory = True; "

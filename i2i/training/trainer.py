@@ -172,19 +172,23 @@ class Trainer:
                     self._save()
             raise
 
-    def _one_step(self, batch: ImagePair) -> dict[str, Tensor]:
-        seed_step(self.options.seed, self.step, self.processes.rank)
+    def play(self, batch: ImagePair, step: int) -> dict[str, Tensor]:
+        """One step of all players, and their averages. What the losses wait for is not waited for."""
+        seed_step(self.options.seed, step, self.processes.rank)
         batch = batch.to(self.processes.device, non_blocking=True)
         a, b = (x.contiguous(memory_format=self.memory_format) for x in (batch.a, batch.b))
+        losses = self.train_step(ImagePair(a, b), step)
+        if self.averages:
+            self.averages.update()
+        return losses
+
+    def _one_step(self, batch: ImagePair) -> dict[str, Tensor]:
         try:
-            losses = self.train_step(ImagePair(a, b), self.step)
+            return self.play(batch, self.step)
         except (RuntimeError, MemoryError) as error:
             if ran_out_of_memory(error):
                 raise out_of_memory(batch, self.options) from None
             raise
-        if self.averages:
-            self.averages.update()
-        return losses
 
     def _after_step(self, epoch: int) -> None:
         """Everything that may come between two steps; all processes decide alike."""

@@ -9,7 +9,6 @@ process of its own has a peak of memory of its own, and gives all of it back. No
 import contextlib
 import dataclasses
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -23,17 +22,14 @@ import torch
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import Algorithm
 from i2i.config import from_mapping
-from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.data.loader import batches
 from i2i.data.pair import ImagePair
-from i2i.errors import I2IError, UsageError
-from i2i.training import goal
+from i2i.errors import I2IError
 from i2i.training.distributed import Processes
-from i2i.training.launch import check_compile, check_deterministic, check_validation
+from i2i.training.launch import be_deterministic, checked_data, created
 from i2i.training.options import RunOptions
-from i2i.training.prepare import check_compiler
 from i2i.training.state import tensors
-from i2i.training.step import check_micro_batches, ran_out_of_memory, seed_step
+from i2i.training.step import ran_out_of_memory
 from i2i.training.trainer import Trainer
 
 ROOM_FOR_CUDA = 3  # steps in which libraries choose their kernels
@@ -46,36 +42,13 @@ def options_class(algorithm: type[Algorithm], *more: type) -> type[Any]:
     return dataclasses.dataclass(frozen=True, kw_only=True)(made)
 
 
-def checked_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tuple[int, int]]:
-    """What a training checks before it starts: its data, and the channels of its networks' inputs and outputs."""
-    check_micro_batches(options.batch_size, options.micro_batches)
-    check_compile(options)
-    if options.n_epochs + options.n_epochs_decay == 0:
-        raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
-    goal.parse(options.stop_when)
-    channels = options.channels_a, options.channels_b
-    if options.direction == "b2a":
-        channels = channels[::-1]
-    multiple, minimum = options.size_limits(*channels)
-    check_sizes(options, multiple, minimum)
-    data = open_datasets(options, paired=algorithm.paired, multiple=multiple, minimum=minimum)
-    check_validation(options, data)
-    return data, channels
-
-
 def measure(algorithm: type[Algorithm], options: Any, steps: int, seconds: float) -> dict[str, Any]:
     """Train for `steps` steps, fewer if they take more than `seconds` but never fewer than two, after a warm-up."""
     data, channels = checked_data(algorithm, options)
     if options.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+        be_deterministic()
     processes = Processes(options.device)
-    if options.compile:
-        check_compiler(processes.device)
-    torch.manual_seed(options.seed)
-    players = algorithm(options, *channels)
-    if options.deterministic:
-        check_deterministic(players, processes.device)
+    players = created(algorithm, options, channels, processes.device)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(players, data, dataclasses.replace(options, run=Path(folder) / "run"), processes)
         weights = sum(p.nbytes for net in players.networks().values() for p in net.parameters())
@@ -142,12 +115,7 @@ def _batches(trainer: Trainer, count: int) -> Iterator[ImagePair]:
 def _one_step(trainer: Trainer, batch: ImagePair, step: int) -> None:
     """As the trainer does it; waits for the device."""
     device = trainer.processes.device
-    seed_step(trainer.options.seed, step)
-    batch = batch.to(device, non_blocking=True)
-    a, b = (x.contiguous(memory_format=trainer.memory_format) for x in (batch.a, batch.b))
-    trainer.train_step(ImagePair(a, b), step)
-    if trainer.averages:
-        trainer.averages.update()
+    trainer.play(batch, step)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -22,6 +22,7 @@ from i2i.translation import hub, styles
 from i2i.translation.memory import fits
 from i2i.translation.model_info import ModelInfo, Statistics
 from i2i.translation.options import ModelOptions, Precision, RuntimeName
+from i2i.translation.padding import mirrored
 from i2i.translation.pil import as_pil, from_pil, native, split_alpha
 from i2i.translation.runtime.choice import choose_precision, choose_runtime
 from i2i.translation.runtime.prepare import Prepared, Wanted, cache_key, gpu_has_bf16, prepare_file, prepare_network
@@ -318,22 +319,14 @@ class Translator:
 
     def _padded(self, batch: Any, run: Callable[[Any, int | None], Any]) -> Any:
         height, width = batch.shape[-2:]
-        rows, top = self._reflected(height)
-        columns, left = self._reflected(width)
+        fitting = self._traits.size_multiple, self._traits.minimum_size
+        rows, top = mirrored(height, *fitting)
+        columns, left = mirrored(width, *fitting)
         x = batch
         if len(rows) != height or len(columns) != width:
             x = batch[..., rows[:, None], columns]
         y = run(x, self._seed_of(batch) if self._noisy else None)
         return y[..., top : top + height, left : left + width]
-
-    def _reflected(self, length: int) -> tuple["np.ndarray[Any, np.dtype[np.int64]]", int]:
-        """Indices that pad `length` pixels to what the network takes, mirrored as often as need be."""
-        multiple = self._traits.size_multiple
-        padded = -(-max(length, self._traits.minimum_size) // multiple) * multiple
-        before = (padded - length) // 2
-        period = max(1, 2 * (length - 1))
-        index = (np.arange(padded) - before) % period
-        return np.minimum(index, period - index) if length > 1 else np.zeros_like(index), before
 
     def _seed_of(self, picture: Any) -> int:
         import torch

@@ -19,6 +19,7 @@ from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 from i2i.translation import model_file
+from i2i.translation.padding import mirrored
 from i2i.translation.runtime import processor
 from i2i.translation.translator import Translator, load_translator
 
@@ -77,7 +78,7 @@ def test_padding_is_cropped_where_it_was_added(height: int, width: int, config: 
 def test_padding_mirrors_as_often_as_need_be() -> None:
     # numpy's reflection is the independent reading of the same rule
     for length in (1, 2, 3, 5, 31, 33):
-        index, before = UNET_TRANSLATOR._reflected(length)
+        index, before = mirrored(length, UNET.size_multiple, UNET.minimum_size)
         after = len(index) - length - before
         assert index.tolist() == np.pad(np.arange(length), (before, after), "reflect").tolist()
 

@@ -2,8 +2,7 @@
 
 * Instance norm, and batch norm by the statistics of the picture, are per-sample normalisation, in the form that
   the runtime computes fastest; so no other picture of a batch has an influence.
-* The last convolution of a residual generator, k×k to few channels, is one of k×1 to k times as many, followed by
-  k shifted sums: convolutions to three channels leave most of a CPU's vectors empty.
+* The last convolution of a residual generator is computed `by_columns`.
 * The noise of dropout is drawn in the plain layout in float32, so that it does not follow from layout or precision.
 """
 
@@ -12,9 +11,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from i2i.networks.blocks import InstanceNorm
+from i2i.networks.blocks import InstanceNorm, ThinConv2d, by_columns, column_kernels
 from i2i.networks.resnet import ResnetGenerator
 
 NormForm = Literal["group", "instance"]
@@ -53,25 +51,16 @@ def _per_sample(batch_norm: nn.BatchNorm2d, norms: NormForm) -> nn.Module:
 
 
 class SplitConvolution(nn.Module):
-    """The k×k convolution of stride 1 `conv`, of equal padding all around, by the columns of its kernel."""
+    """`conv`, of stride 1, by the columns of its kernel, which are laid out once."""
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: ThinConv2d) -> None:
         super().__init__()
-        self.size, self.out = conv.kernel_size[0], conv.out_channels
-        self.mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
-        columns = conv.weight.detach().permute(3, 0, 1, 2).reshape(-1, conv.in_channels, self.size, 1)
-        self.columns = nn.Parameter(columns.contiguous(), requires_grad=False)
+        self.padded = conv.padded
+        self.columns = nn.Parameter(column_kernels(conv.weight.detach()).contiguous(), requires_grad=False)
         self.bias = nn.Parameter(conv.bias.detach().clone(), requires_grad=False) if conv.bias is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
-        edge = self.size // 2
-        width = x.shape[-1]
-        y = F.conv2d(F.pad(x, (edge,) * 4, mode=self.mode), self.columns).float()
-        parts = [y[:, i * self.out : (i + 1) * self.out, :, i : i + width] for i in range(self.size)]
-        total = parts[0] + parts[1]
-        for part in parts[2:]:
-            total += part
-        return total if self.bias is None else total.add_(self.bias.float()[:, None, None])
+        return by_columns(self.padded(x), self.columns, self.bias)
 
 
 class PlainNoise(nn.Module):

@@ -14,6 +14,7 @@ from i2i.images.picture import Pixels
 from i2i.networks import GeneratorConfig
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 from i2i.spool import IN_MEMORY
+from i2i.translation.padding import mirrored
 from i2i.translation.pil import split_alpha
 from i2i.translation.streaming.run import spool_bytes, stream
 
@@ -82,23 +83,14 @@ def stream_bands(network: nn.Module, bands: Bands, sink: RowSink, depth: Any = n
         _cropped(inner, source, take, **options | {"keep": torch.float32})
 
 
-def mirrored(length: int, multiple: int, least: int) -> tuple[Tensor, int]:
-    """Indices that pad `length` pixels to a multiple, mirrored as often as need be, and how many come before."""
-    padded = -(-max(length, least) // multiple) * multiple
-    before = (padded - length) // 2
-    period = max(1, 2 * (length - 1))
-    index = (torch.arange(padded) - before) % period
-    return torch.minimum(index, period - index) if length > 1 else torch.zeros_like(index), before
-
-
 class _Framed:
     """Rows (C, h, W) of a picture of `size`, mirrored at its edges to a size that the network takes."""
 
     def __init__(self, rows: Callable[[int, int], Tensor], size: tuple[int, int] | torch.Size, network: Any) -> None:
         self.size, self._rows = (size[0], size[1]), rows
         fitting = network.size_multiple, network.minimum_size
-        self._down, self.top = mirrored(size[0], *fitting)
-        self._right, self.left = mirrored(size[1], *fitting)
+        self._down, self.top = _indices(size[0], *fitting)
+        self._right, self.left = _indices(size[1], *fitting)
         self.height, self.width = len(self._down), len(self._right)
 
     def rows(self, top: int, bottom: int) -> Tensor:
@@ -110,6 +102,11 @@ class _Framed:
         if self.width != self.size[1]:
             band = band[:, :, self._right]
         return band[None]
+
+
+def _indices(length: int, multiple: int, least: int) -> tuple[Tensor, int]:
+    index, before = mirrored(length, multiple, least)
+    return torch.from_numpy(index), before
 
 
 def _cropped(network: ResnetGenerator, source: _Framed, sink: Callable[[int, Tensor], object], **options: Any) -> None:
