@@ -5,35 +5,14 @@ One step as the published code orders it, on the networks of one of our algorith
 in the discriminators, `torch.optim.Adam` as it comes, eager float32 in the plain memory format.
 """
 
-import copy
-
 import torch
+from plain_networks import plain
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.pair import ImagePair
-from i2i.networks.blocks import DeepConvTranspose2d, InstanceNorm, ThinConv2d
-
-
-def plain(network: nn.Module) -> nn.Module:
-    """A copy of `network` with the same weights, whose instance norm and convolutions are torch's modules."""
-    made = copy.deepcopy(network)
-    for module in list(made.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, InstanceNorm):
-                setattr(module, name, nn.InstanceNorm2d(child.channels))
-            elif isinstance(child, ThinConv2d | DeepConvTranspose2d):
-                setattr(module, name, plain_convolution(child))
-    return made
-
-
-def plain_convolution(ours: ThinConv2d | DeepConvTranspose2d) -> nn.Module:
-    """torch's convolution with the parameters of ours."""
-    made = copy.copy(ours)
-    made.__class__ = nn.Conv2d if isinstance(ours, ThinConv2d) else nn.ConvTranspose2d  # type: ignore[assignment]
-    return made
 
 
 def needs_gradients(networks: list[nn.Module], on: bool) -> None:

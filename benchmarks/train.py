@@ -1,19 +1,24 @@
-"""One training step against the plain one: the same weights, the same batch, interleaved in one process.
+"""One training step against the plain one: the same weights, the same batch, in turn in one process.
 
-python benchmarks/train.py --algorithm cyclegan --json train-cyclegan.json
+python benchmarks/train.py --algorithm cyclegan --json benchmarks/results/train-cyclegan.json
+
+The first step of each way is not timed; its losses are compared, as later ones drift apart by rounding alone. The limit
+is that of convolutions forward and backward, the work that of the plain step.
 """
 
 import argparse
 import json
-import platform
-import statistics
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import results
 import torch
+from ceiling import best, ceilings
+from measuring import Figures, in_turn, parse, parser, positive, timed
 from plain_training import plain_step
+from torch.utils.flop_counter import FlopCounterMode
 
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm
@@ -35,20 +40,46 @@ WAYS: dict[str, dict[str, Any]] = {
 Step = Callable[[], dict[str, float]]
 
 
+def main(arguments: Sequence[str] | None = None) -> results.Result:
+    made = parser(__doc__, rounds=5)
+    made.add_argument("--algorithm", choices=["cyclegan", "pix2pix"], default="cyclegan")
+    made.add_argument("--ways", nargs="+", choices=list(WAYS), default=["fp32", "bf16"], help="beside plain")
+    made.add_argument("--size", type=positive, default=256)
+    made.add_argument("--batch-size", type=positive, default=1)
+    made.add_argument("--options", type=json.loads, default={}, help='of the algorithm, such as {"ngf": 8}')
+    options = parse(made, arguments)
+    ways = list(dict.fromkeys(["plain", *options.ways]))
+    steps = {way: step_of(way, options) for way in ways}
+    facts, work = first_steps(steps)
+    for fact in facts.values():
+        fact["gflop"] = work
+    limits = partial(ceilings, sorted({precision(way) for way in ways}), options.device, options.clock, backward=True)
+    before = limits()
+    taken = in_turn({way: partial(measure, step) for way, step in steps.items()}, options.rounds)
+    title = f"One step of {options.algorithm}, {options.size} px, batch {options.batch_size}, {work:,.0f} GFLOP"
+    table = results.table(title, options.clock, taken, facts)
+    return results.finish("train", options, [table], best(before, limits()))
+
+
+def precision(way: str) -> str:
+    """In what its networks compute."""
+    return str(WAYS[way].get("precision", "fp32"))
+
+
 def build(name: str, **options: Any) -> Algorithm:
     """The algorithm as published, the same weights at each call."""
     torch.manual_seed(0)
     return CycleGAN(CycleGANOptions(**options)) if name == "cyclegan" else Pix2Pix(Pix2PixOptions(**options))
 
 
-def step_of(way: str, name: str, batch: ImagePair, device: torch.device, **options: Any) -> Step:
-    """A step on `batch` whose losses have arrived when it returns."""
-    algorithm = build(name, **options)
+def step_of(way: str, options: argparse.Namespace) -> Step:
+    """A step whose losses have arrived when it returns."""
+    device, algorithm = torch.device(options.device), build(options.algorithm, **options.options)
+    batch = random_batch(options.batch_size, options.size, device)
     if way == "plain":
         for network in algorithm.networks().values():
             network.to(device)
-        plain = plain_step(algorithm)
-        return lambda: plain(batch)
+        return partial(plain_step(algorithm), batch)
     chosen = TrainingOptions(**WAYS[way])
     memory_format = prepare(algorithm, chosen, device)
     train_step = TrainingStep(algorithm, chosen, Processes(str(device)))
@@ -56,63 +87,44 @@ def step_of(way: str, name: str, batch: ImagePair, device: torch.device, **optio
     return lambda: {key: float(loss) for key, loss in train_step(given, 0).items() if key != "skipped"}
 
 
-def measure(steps: dict[str, Step], repetitions: int, cpu_time: bool) -> dict[str, dict[str, Any]]:
-    """Way → seconds of each step, time (compiling and all) and losses of the first, the ratio to the first way."""
-    clock = time.process_time if cpu_time else time.perf_counter
-    found: dict[str, dict[str, Any]] = {way: {"seconds": []} for way in steps}
-    for repetition in range(repetitions + 1):
-        for way, step in steps.items():
-            seed_step(0, 0)
-            begun = clock()
-            losses = step()
-            took = clock() - begun
-            if repetition:
-                found[way]["seconds"].append(took)
-            else:
-                found[way] |= {"first_seconds": took, "first_losses": losses}
-    first = next(iter(found.values()))
-    for numbers in found.values():
-        numbers["median"] = statistics.median(numbers["seconds"])
-        numbers["ratio"] = first["median"] / numbers["median"]
-        numbers["largest_loss_difference"] = max(
-            abs(numbers["first_losses"][key] - loss) / max(abs(loss), 1e-8)
-            for key, loss in first["first_losses"].items()
-        )
-    return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algorithm", choices=["cyclegan", "pix2pix"], default="cyclegan")
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=["plain", "fp32", "bf16"])
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--cpu-time", action="store_true", help="processor time, for a busy machine and one thread")
-    parser.add_argument("--options", type=json.loads, default={}, help='of the algorithm, such as {"ngf": 8}')
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    device = torch.device(arguments.device)
+def random_batch(count: int, size: int, device: torch.device) -> ImagePair:
+    """(count, 3, size, size) twice, in [-1, 1], always the same."""
     torch.manual_seed(1)
-    shape = (arguments.batch_size, 3, arguments.size, arguments.size)
-    batch = ImagePair(*(torch.rand(shape, device=device) * 2 - 1 for _ in range(2)))
-    steps = {
-        way: step_of(way, arguments.algorithm, batch, device, **arguments.options)
-        for way in dict.fromkeys(arguments.ways)
-    }
-    results = measure(steps, arguments.repetitions, arguments.cpu_time)
-    for way, numbers in results.items():
-        spread = f"{min(numbers['seconds']):.3f} to {max(numbers['seconds']):.3f}"
-        print(
-            f"{way}: {numbers['median']:.3f} s ({spread}), {numbers['ratio']:.2f} times the first, losses of the first "
-            f"step within {numbers['largest_loss_difference']:.1e}"
-        )
-    if arguments.json:
-        hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-        facts = {"hardware": hardware, "threads": torch.get_num_threads(), "torch": torch.__version__}
-        asked = {key: value for key, value in vars(arguments).items() if key != "json"}
-        arguments.json.write_text(json.dumps({**facts, "asked": asked, "results": results}, indent=1))
+    return ImagePair(*(torch.rand((count, 3, size, size)).to(device) * 2 - 1 for _ in range(2)))
+
+
+def first_steps(steps: dict[str, Step]) -> tuple[dict[str, dict[str, Any]], float]:
+    """Of every way's first step the seconds (compiling and all) and the losses, and how far they are from the first's.
+
+    And the GFLOP of the first way's convolutions, forward and backward.
+    """
+    facts: dict[str, dict[str, Any]] = {}
+    work = 0.0
+    for way, step in steps.items():
+        seed_step(0, 0)
+        begun = time.perf_counter()
+        if facts:
+            losses = step()
+        else:
+            with FlopCounterMode(display=False) as counted:
+                losses = step()
+            work = counted.get_total_flops() / 1e9
+        facts[way] = {"precision": precision(way), "first_seconds": time.perf_counter() - begun, "first_losses": losses}
+        if "compile" in WAYS[way]:
+            step()  # which may compile again
+        facts[way]["loss_difference"] = apart(losses, next(iter(facts.values()))["first_losses"])
+    return facts, work
+
+
+def apart(losses: dict[str, float], expected: dict[str, float]) -> float:
+    """The largest relative difference."""
+    return max(abs(losses[key] - loss) / max(abs(loss), 1e-8) for key, loss in expected.items())
+
+
+def measure(step: Step) -> Figures:
+    """One further step."""
+    seed_step(0, 0)
+    return timed(step)
 
 
 if __name__ == "__main__":
