@@ -11,28 +11,13 @@ import cv2
 import numpy as np
 
 from i2i.images import Pixels
+from i2i.images.palettes import TOY
 
 _Colour = tuple[int, int, int]
 
 SKY, SUN, HILL, GRASS, ROAD, WALL, ROOF, WINDOW, TREE, TRUNK, WATER = range(11)
 
-# the label map's flat colours, RGB
-LABEL_COLOURS = np.array(
-    [
-        [70, 130, 220],
-        [255, 220, 40],
-        [140, 90, 190],
-        [60, 190, 80],
-        [128, 128, 128],
-        [240, 150, 120],
-        [190, 30, 50],
-        [250, 250, 250],
-        [20, 90, 50],
-        [110, 60, 20],
-        [30, 200, 210],
-    ],
-    np.uint8,
-)
+LABEL_COLOURS = TOY.array()
 
 
 def draw_labels(random: np.random.Generator, side: int) -> Pixels:

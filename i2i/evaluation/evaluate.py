@@ -5,7 +5,7 @@ from pathlib import Path
 
 from i2i import images
 from i2i.errors import InputError, UsageError
-from i2i.evaluation import applicable, subjects
+from i2i.evaluation import applicable, made_of_noise, subjects
 from i2i.evaluation.instruments import Instruments
 from i2i.evaluation.labels import of_labels
 from i2i.evaluation.models import Models
@@ -43,6 +43,8 @@ def evaluate(inputs: Sequence[str], options: EvaluationOptions, tell: Tell = lam
     subject = _named(inputs[0], options)
     if data is None:
         raise UsageError(f"{inputs[0]}: on which pictures? Give a data set or a folder after it")
+    if made_of_noise.is_made_of_noise(subject.path):
+        return made_of_noise.evaluate([subject], data, options, tell)
     return Models(Instruments(options), tell).evaluate([subject], data)
 
 
@@ -104,6 +106,8 @@ def _of_run(run: Path, data: Path | None, options: EvaluationOptions, tell: Tell
         raise UsageError(f"direction: {run} has no model of {options.direction}, only {', '.join(others)}")
     if not found and not validations:
         raise InputError(f"{run}: neither a model file nor a validation is in this run folder yet")
+    if found and made_of_noise.is_made_of_noise(found[0].path) and (data or not subjects.is_toy(run)):
+        return made_of_noise.evaluate(found, data or subjects.data_of_run(run), options, tell, validations)
     instruments = Instruments(options)
     if found and data is None and validations and subjects.is_toy(run):
         tell("trained on toy pictures, which are drawn on the fly: only its validations are shown")

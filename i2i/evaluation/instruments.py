@@ -7,14 +7,14 @@ import torch
 
 from i2i.device import choose_device
 from i2i.errors import InputError, ModelError, UsageError
-from i2i.evaluation import features, inception, lpips, measures, palettes, sets, subjects
+from i2i.evaluation import features, inception, lpips, measures, sets, subjects
 from i2i.evaluation.features import Features
 from i2i.evaluation.measures import Measure, SetOptions
 from i2i.evaluation.options import CONTENT, NEED_INCEPTION, PAIRED, SETS, EvaluationOptions
 from i2i.evaluation.pictures import Made, PictureFiles
 from i2i.evaluation.resizer import RESIZER
 from i2i.evaluation.sliced_wasserstein import MOST_PATCHES, PATCH, PATCHES_PER_IMAGE, PROJECTIONS, SMALLEST
-from i2i.images import to_pixels
+from i2i.images import palettes, to_pixels
 from i2i.translation.translator import Translator
 
 SET_SIZE = 256
@@ -182,7 +182,7 @@ def translated(translator: Translator, pictures: Pictures) -> Made:
     Raises `InputError` for another number of channels than it takes and for inputs that are not finite, and
     `ModelError` if what it makes is not: in 8 bits that would be black, and measured as such.
     """
-    channels = translator.config.in_channels
+    channels = translator.picture_channels
     made = []
     for i in range(len(pictures)):
         picture = pictures[i]

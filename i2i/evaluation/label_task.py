@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from i2i.evaluation.palettes import Palette
 from i2i.evaluation.pictures import Item, PictureFiles
 from i2i.evaluation.tasks import Task
-from i2i.images import with_channels, with_depth
+from i2i.images.palettes import Palette, distance
 
 _LOOKED_AT = 4
 
@@ -51,13 +50,4 @@ def label_task(task: Task, direction: str, reader: str | None, palette: Palette 
 def _distance(items: Sequence[Item], palette: Palette) -> float:
     """How far, on average, the pixels of the first pictures are from the palette; 0 for class indices."""
     files = PictureFiles(items[:_LOOKED_AT])
-    found = []
-    for i in range(len(files)):
-        pixels = files.pixels(i)
-        if pixels.shape[2] == 1 and pixels.dtype == np.uint8 and set(np.unique(pixels)) <= {*range(len(palette)), 255}:
-            found.append(0.0)
-            continue
-        colours = with_depth(with_channels(pixels, 3), np.uint8)[::4, ::4].reshape(-1, 1, 3).astype(np.int64)
-        distances = np.square(colours - palette.array().astype(np.int64)).sum(axis=2)
-        found.append(float(np.sqrt(distances.min(axis=1)).mean()))
-    return float(np.mean(found))
+    return float(np.mean([distance(files.pixels(i), palette) for i in range(len(files))]))

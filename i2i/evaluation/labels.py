@@ -9,9 +9,9 @@ from i2i import images
 from i2i.errors import ImageError, InputError, OutputError, UsageError
 from i2i.evaluation import segmentation
 from i2i.evaluation.measures import Measure
-from i2i.evaluation.palettes import Palette
 from i2i.evaluation.pictures import PictureFiles
 from i2i.images import Picture, Pixels
+from i2i.images.palettes import Palette, to_classes
 
 
 def of_labels(
@@ -25,7 +25,7 @@ def of_labels(
     counts = np.zeros((len(palette), len(palette) + 1), np.int64)
     for i, pixels in enumerate(made):
         try:
-            found, right = (segmentation.to_classes(labels, palette) for labels in (pixels, expected.pixels(i)))
+            found, right = (to_classes(labels, palette) for labels in (pixels, expected.pixels(i)))
         except ImageError as error:
             raise InputError(f"{expected.name(i)}: {error}") from None
         except InputError as error:
@@ -85,4 +85,4 @@ def write_labels(made: Sequence[Pixels], names: Sequence[str], palette: Palette,
     """
     check_folder(folder)
     for pixels, target in zip(made, targets(folder, names), strict=True):
-        images.write(target, Picture(segmentation.to_classes(pixels, palette)[..., None]))
+        images.write(target, Picture(to_classes(pixels, palette)[..., None]))

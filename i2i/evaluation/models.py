@@ -116,7 +116,7 @@ class Models:
             else f"{at(size)}, before translation; also where outputs are compared with them"
         )
         self.tell(f"{plan.subject.name}: translating {len(task.inputs)} pictures of {task.where}")
-        outputs = translated(plan.translator, PictureFiles(task.inputs, plan.translator.config.in_channels, size))
+        outputs = translated(plan.translator, PictureFiles(task.inputs, plan.translator.picture_channels, size))
         found: dict[str, Measure] = {}
         if task.expected is not None:
             found |= instruments.pairs(outputs, PictureFiles(task.expected, size=size), unfit)
@@ -159,7 +159,7 @@ class Models:
         if reader is None or scored is None or not scored.read_back or task.expected is None:
             return
         if (name := f"real pictures, labels read back ({reader.info.direction})") not in known:
-            real = translated(reader, PictureFiles(task.expected, reader.config.in_channels))
+            real = translated(reader, PictureFiles(task.expected, reader.picture_channels))
             self.rows.append(Row(name, self._scores(real.stored, scored), {"data": task.where}))
 
     def _labels(self, plan: Planned, outputs: Made, folder: Path | None) -> dict[str, Measure]:

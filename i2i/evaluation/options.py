@@ -53,7 +53,7 @@ class EvaluationOptions:
     label_model: str = ""
     """A photo → labels model: outputs are translated to labels, and those compared with the labels put in."""
     palette: str = ""
-    """The classes of labels: facades, or a text file with a colour a line."""
+    """The classes of labels: facades, a text file with a colour a line, or their number, if pictures hold indices."""
     labels_out: Path | None = None
     """An existing folder for the labels made, as class-index PNG; in a folder for each model of a run of several."""
     seeds: Annotated[tuple[int, ...], Len(1, 100)] = (0, 1, 2)

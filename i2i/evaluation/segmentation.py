@@ -1,14 +1,11 @@
-"""Labels as classes: colours snapped to a palette, and how many pixels are right (Long et al. 2015, Sec. 5)."""
+"""How many pixels have the right label (Long et al. 2015, Sec. 5)."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from i2i.errors import InputError
-from i2i.evaluation.palettes import Palette
-from i2i.images import Pixels, with_channels, with_depth
-
-VOID = 255  # in a class-index picture: not counted
+from i2i.images import Pixels
+from i2i.images.palettes import VOID
 
 
 @dataclass(frozen=True)
@@ -19,34 +16,6 @@ class LabelScores:
     class_accuracy: float
     mean_iou: float
     per_class: dict[int, float]
-
-
-def to_classes(pixels: Pixels, palette: Palette) -> Pixels:
-    """A picture of labels (H, W, C) as class indices (H, W) uint8.
-
-    Colours go to the nearest of the palette (Euclidean in RGB; the lower index of two). A picture of one channel
-    holds the indices themselves; 255 is a pixel without a label. Raises `InputError` for an index that is no
-    class, and for more channels than three.
-    """
-    if pixels.shape[2] == 1:
-        indices = pixels[..., 0]
-        wrong = (indices >= len(palette)) & (indices != VOID)
-        if indices.dtype != np.uint8 or wrong.any():
-            kind = indices[wrong][0] if wrong.any() else indices.dtype
-            raise InputError(f"a grey picture holds class indices, 0 to {len(palette) - 1} or {VOID}; found {kind}")
-        return indices
-    colours = with_depth(with_channels(pixels, 3), np.uint8).reshape(-1, 3)
-    found, where = np.unique(colours, axis=0, return_inverse=True)
-    distances = ((found[:, None].astype(np.int64) - palette.array()) ** 2).sum(axis=2)
-    nearest: Pixels = distances.argmin(axis=1).astype(np.uint8)[where.reshape(pixels.shape[:2])]
-    return nearest
-
-
-def to_colours(classes: Pixels, palette: Palette) -> Pixels:
-    """Class indices (H, W) as the palette's colours (H, W, 3) uint8; pixels without a label are black."""
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(palette)] = palette.array()
-    return table[classes]
 
 
 def confusion(made: Pixels, expected: Pixels, classes: int) -> Pixels:

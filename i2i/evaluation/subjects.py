@@ -81,7 +81,8 @@ def load(path: Path, options: Any, device: Any, direction: str | None) -> tuple[
     `direction` is that of a checkpoint of the reference, which does not say it.
     """
     network, info = pretrained.open_model(path, direction=direction if path.suffix == ".pth" else None)
-    if info.config.get("out_channels", 3) not in (1, 3):
+    pictures = bool(info.output_labels) or info.encoding == "lab"  # of labels in their colours
+    if not pictures and info.config.get("out_channels", 3) not in (1, 3):
         raise ModelError(f"{path}: makes pictures of {info.config['out_channels']} channels; 1 or 3 are measured")
     translator = Translator(network, info, device, precision=options.precision, seed=options.seeds[0])
     return translator, {

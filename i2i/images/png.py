@@ -1,4 +1,4 @@
-"""What PNG needs beyond a codec: the default picture of an animation, late EXIF, metadata, 16-bit grey with alpha.
+"""What reading PNG needs beyond a codec: the default picture of an animation, late EXIF, whether all pixels are there.
 
 PNG specification, third edition (2025).
 """
@@ -9,14 +9,8 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import BinaryIO
 
-import numpy as np
-
-from i2i.images.picture import Pixels
-
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SIGNATURE_BYTES = len(_SIGNATURE)
-_HEADER_BYTES = _SIGNATURE_BYTES + 25
-_GRAY_ALPHA, _UP = 4, 2
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # first column and row of each pass, and the steps to the next
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -98,30 +92,3 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
         if kind == b"IEND":
             return
         place += length + 12
-
-
-def gray_alpha(pixels: Pixels) -> bytes:
-    """(H, W, 2) uint8 or uint16, grey and alpha, as a file; OpenCV does not write it, Pillow not with 16 bits."""
-    height, width, _ = pixels.shape
-    rows = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1)
-    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = _UP
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    head = struct.pack(">IIBBBBB", width, height, 8 * pixels.dtype.itemsize, _GRAY_ALPHA, 0, 0, 0)
-    packed = _chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6))
-    return _SIGNATURE + _chunk(b"IHDR", head) + packed + _chunk(b"IEND", b"")
-
-
-def with_metadata(data: bytes, icc: bytes | None, exif: bytes | None) -> bytes:
-    """A file with a colour profile and an EXIF block put behind its header."""
-    chunks = b""
-    if icc:
-        chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
-    if exif:
-        chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
-    return data[:_HEADER_BYTES] + chunks + data[_HEADER_BYTES:]
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -13,13 +13,21 @@ _UNWATCHED = 1 << 28
 _LAID_OUT_ANEW = 1.5
 # the picture itself: 8 bits and 32, before and after, padded
 _BESIDE = 60.0
+# and for each channel of the first layer: 34 in the network that takes most
+_MOST_OF_A_CHANNEL = 40.0
 
 
 def bytes_per_pixel(config: "GeneratorConfig") -> float:
     """About what a picture takes in that network, in bytes for each of its pixels. Nothing is computed for it."""
     from i2i.translation.peak import peak_bytes
 
-    return _BESIDE + _LAID_OUT_ANEW * peak_bytes(config, _SIDE) / _SIDE**2
+    side = max(_SIDE, -(-config.minimum_size // config.size_multiple) * config.size_multiple)
+    return _BESIDE + _LAID_OUT_ANEW * peak_bytes(config, side) / side**2
+
+
+def surely_fits(channels: int, height: int, width: int) -> bool:
+    """Whether a picture is too small to be watched in any network whose first layer has so many channels."""
+    return (_BESIDE + _MOST_OF_A_CHANNEL * channels) * height * width < _UNWATCHED
 
 
 def fits(per_pixel: float, height: int, width: int) -> bool:
@@ -28,9 +36,12 @@ def fits(per_pixel: float, height: int, width: int) -> bool:
     return need < _UNWATCHED or (there := available()) is None or need <= there
 
 
-def too_much(config: "GeneratorConfig", height: int, width: int, reason: str) -> str:
-    """What to say of a picture that does not fit and, for that reason, cannot be streamed."""
-    need, there = bytes_per_pixel(config) * height * width, available() or 0
+def too_much(config: "GeneratorConfig", height: int, width: int, reason: str, there: int | None = None) -> str:
+    """What to say of a picture that does not fit and, for that reason, cannot be streamed.
+
+    `there`: the bytes that are free where the network runs, by default those of the machine.
+    """
+    need, there = bytes_per_pixel(config) * height * width, there if there is not None else available() or 0
     fitting = int(min(height, width) * min(1.0, there / need) ** 0.5) // 64 * 64
     hint = f"; --size {fitting} would fit" if 0 < fitting < min(height, width) else "; try a smaller --size"
     needs = f"{width}x{height} pixels need about {need / 1e9:.1f} GB here, {there / 1e9:.1f} GB are free"

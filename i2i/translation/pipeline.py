@@ -4,7 +4,6 @@ The order of the work, what is batched with what and how much is held in memory 
 alone, never from who is first; so the results are those of doing one after the other.
 """
 
-import errno
 import os
 import stat
 from collections import deque
@@ -17,7 +16,7 @@ from i2i.errors import I2IError, ImageError, OutputError, SomeFailed
 from i2i.images import Picture, probe, read, write
 from i2i.images.bands import LARGE_LIMITS, large_size
 from i2i.images.picture import DEFAULT_LIMITS
-from i2i.spool import SpoolError
+from i2i.translation import failures
 from i2i.translation.job import Job, shown
 from i2i.translation.options import FolderOptions
 from i2i.translation.report import Progress, Record, changes
@@ -155,7 +154,7 @@ class Pipeline:
                 batch.append((entry, entry.picture.result()))
             except Exception as error:
                 self._held -= entry.pixels
-                self._fail(entry.job, _reason(error))
+                self._fail(entry.job, failures.reason(error))
         return batch
 
     def _translate(self, batch: Sequence[tuple[_Read, Picture]]) -> None:
@@ -174,7 +173,7 @@ class Pipeline:
             return
         results, how = found
         for (entry, picture), result in zip(batch, results, strict=True):
-            changed = changes(picture, result, self.translator.in_channels, entry.job.target.suffix)
+            changed = changes(picture, result, self.translator.picture_channels, entry.job.target.suffix)
             note = "; ".join(part for part in (changed, how) if part)
             future = self._writers.submit(self._write, entry.job, result, note)
             self._writes[future] = (entry.job, entry.pixels)
@@ -187,21 +186,21 @@ class Pipeline:
         try:
             return self.translator.translate_batch(pictures, self.options.size), ""
         except Exception as error:
-            if not _out_of_memory(error):
-                return _reason_of_one(error)
+            if not failures.out_of_memory(error):
+                return failures.reason_of_one(error)
         if len(pictures) == 1:
             return self._streamed(pictures[0])
         self._batch = min(self._batch, len(pictures) // 2)
         self.notices[:] = [text for text in self.notices if not text.startswith(_LESS)]
         self.notices.append(f"{_LESS}: went on with --batch-size {self._batch}")
-        return _reason(MemoryError())
+        return failures.reason(MemoryError())
 
     def _streamed(self, picture: Picture) -> tuple[list[Picture], str] | str:
         """What was too much at once, by bands of rows."""
         try:
             result = self.translator.stream(picture, self.options.size)
         except Exception as error:
-            return _reason_of_one(error)
+            return failures.reason_of_one(error)
         if _BANDS not in self.notices:
             self.notices.append(_BANDS)
         return [result], _BY_BANDS
@@ -214,9 +213,9 @@ class Pipeline:
             self._folder_of(job)
             note = translate_large(self.translator.streamer, job.source, job.target, self.options, self._mode(job))
         except Exception as error:
-            if isinstance(error, OutputError) and not _refuses_all(error):
+            if isinstance(error, OutputError) and not failures.refuses_all(error):
                 error = ImageError(str(error))
-            self._fail(job, _reason_of_one(error))
+            self._fail(job, failures.reason_of_one(error))
         else:
             self._record(job, Record(job.source, job.target, "done", note=note))
 
@@ -235,7 +234,7 @@ class Pipeline:
         try:
             write(job.target, result, self.options.quality, self._mode(job))
         except OutputError as error:
-            if _refuses_all(error):
+            if failures.refuses_all(error):
                 raise
             raise ImageError(str(error)) from None
         return note
@@ -259,7 +258,7 @@ class Pipeline:
         except OutputError:
             raise
         except Exception as error:
-            self._fail(job, _reason(error))
+            self._fail(job, failures.reason(error))
         else:
             self._record(job, Record(job.source, job.target, "done", note=note))
 
@@ -272,29 +271,6 @@ class Pipeline:
         self.records[job] = record
         if self.progress is not None:
             self.progress(len(self.records), self._total, record.source)
-
-
-def _reason(error: Exception) -> str:
-    """Why a picture failed. Raises `error` again if the next picture would fail for the same reason."""
-    if isinstance(error, ImageError):
-        return str(error)
-    if isinstance(error, I2IError):
-        raise error
-    if _out_of_memory(error):
-        return "not enough memory to translate it at this size"
-    return f"unexpected error, please report it: {type(error).__name__}: {error}"
-
-
-def _reason_of_one(error: Exception) -> str:
-    """As `_reason`; where there is no room for the spool of one picture, there may be for the others."""
-    return str(error) if isinstance(error, SpoolError) else _reason(error)
-
-
-def _refuses_all(error: OutputError) -> bool:
-    """Whether the system refused to write one, so that it will refuse the next one too."""
-    cause = error.__cause__
-    too_long = isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG
-    return isinstance(cause, OSError | RuntimeError) and not too_long
 
 
 def _is_large(job: Job) -> bool:
@@ -316,12 +292,3 @@ def _size(path: Path) -> tuple[int, int]:
         return probe(path, LARGE_LIMITS)
     except Exception:
         return large_size(path)  # which reads some that are not read whole
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # torch's own by its name, for there may be no torch in this process
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "DefaultCPUAllocator" in str(error)
-    )

@@ -6,12 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from evaluation_tools import flat, folder, model, picture, script
 
 from i2i import images
 from i2i.evaluation.pictures import PictureFiles
 from i2i.evaluation.pictures import folder as items
 from i2i.evaluation.sliced_wasserstein import swd
+from i2i.images import palettes
+from i2i.networks.init import init_weights
+from i2i.networks.resnet import ResnetConfig
+from i2i.translation import model_file
 from i2i.translation.translator import load_translator
 
 FAST = ("--seeds", 0)
@@ -144,3 +149,26 @@ def test_class_indices_are_no_intensities(labelled: Path, tmp_path: Path) -> Non
     assert "class indices" in found["protocol"]["left out"][0] and "l1, psnr" in found["protocol"]["left out"][0]
     result = script(tmp_path / "indices", labelled / "B", *palette, "--metrics", "l1", "mean_iou")
     assert result.code == 2 and "l1 class indices" in result.err
+
+
+@pytest.mark.parametrize("classes", ["palette.txt", "2"])
+def test_a_model_whose_outputs_are_classes(labelled: Path, tmp_path: Path, classes: str) -> None:
+    palette = palettes.find(str(tmp_path / classes) if classes.endswith("txt") else classes)
+    torch.manual_seed(0)
+    network = init_weights(ResnetConfig(in_channels=3, out_channels=2, width=4, blocks=1).build(), "normal", 0.2)
+    info = model_file.describe(network, direction="a2b", output_palette=palette)
+    model_file.save(tmp_path / "m.safetensors", network, info)
+    photos, labels = (sorted((labelled / side).iterdir()) for side in "AB")
+    network.eval()
+    with torch.no_grad():
+        made = [network(images.to_tensor(images.read(path).pixels)[None])[0].argmax(dim=0).numpy() for path in photos]
+    right = [(images.read(path).pixels[..., 0] > 127).astype(int) for path in labels]
+    if classes == "2":  # then the labels hold indices too
+        for path, pixels in zip(labels, right, strict=True):
+            flat(path, pixels.astype(np.uint8)[..., None])
+    option = tmp_path / classes if classes.endswith("txt") else classes
+    arguments = (tmp_path / "m.safetensors", labelled, "--split", "train", "--palette", option, "--precision", "fp32")
+    found = measured(*arguments, "--metrics", "pixel_accuracy")
+    (row,) = (row for row in found["results"] if "pixel_accuracy" in row["measures"])
+    assert 0.2 < row["measures"]["pixel_accuracy"]["value"] < 0.8
+    assert row["measures"]["pixel_accuracy"]["value"] == pytest.approx(np.mean(np.stack(made) == np.stack(right)))

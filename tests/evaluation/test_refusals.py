@@ -161,8 +161,7 @@ def test_files_take_the_place_of_files_alone(tmp_path: Path) -> None:
 class Broken:
     """A translator whose outputs overflow."""
 
-    class config:
-        in_channels = 3
+    picture_channels = 3
 
     class info:
         network = "resnet"

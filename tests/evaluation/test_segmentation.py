@@ -1,34 +1,7 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from i2i.errors import InputError, UsageError
-from i2i.evaluation import palettes, segmentation
-from i2i.evaluation.palettes import FACADES, Palette
-
-THREE = Palette("three", ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
-
-
-def test_colours_are_snapped_to_the_nearest() -> None:
-    draw = np.random.default_rng(0)
-    classes = draw.integers(0, 12, (20, 30)).astype(np.uint8)
-    colours = segmentation.to_colours(classes, FACADES)
-    noisy = np.clip(colours.astype(int) + draw.integers(-12, 13, colours.shape), 0, 255).astype(np.uint8)
-    assert np.array_equal(segmentation.to_classes(noisy, FACADES), classes)
-    anything = draw.integers(0, 256, (6, 7, 3), np.uint8)
-    for pixel, found in zip(anything.reshape(-1, 3), segmentation.to_classes(anything, FACADES).ravel(), strict=True):
-        distances = [sum((int(c) - k) ** 2 for c, k in zip(pixel, colour, strict=True)) for colour in FACADES.colours]
-        assert found == np.argmin(distances)
-
-
-def test_a_grey_picture_holds_indices() -> None:
-    indices = np.array([[0, 1, 2, 255]], np.uint8)
-    assert np.array_equal(segmentation.to_classes(indices[..., None], THREE), indices)
-    with pytest.raises(InputError, match="class indices, 0 to 2 or 255; found 3"):
-        segmentation.to_classes(np.array([[[3]]], np.uint8), THREE)
-    with pytest.raises(InputError, match="uint16"):
-        segmentation.to_classes(np.zeros((1, 1, 1), np.uint16), THREE)
+from i2i.evaluation import segmentation
 
 
 def test_scores_are_their_definitions() -> None:
@@ -66,21 +39,3 @@ def test_a_made_pixel_without_label_is_wrong() -> None:
     assert (found.pixel_accuracy, found.mean_iou) == (0.5, 0.5)
     with pytest.raises(ValueError, match="no pixel has a label"):
         segmentation.scores(segmentation.confusion(made, np.full((1, 2), 255, np.uint8), 2))
-
-
-def test_palettes_from_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "roads.txt"
-    file.write_text("#ff0000 wall\n\n0 255 0\n 0, 0, 255, sky\n")
-    assert palettes.find(str(file)) == Palette("roads", THREE.colours)
-    assert palettes.find("facades") is FACADES and len(FACADES) == 12
-    for text, reason in (
-        ("#ff0000\n#ff00zz\n", "line 2.*no colour"),
-        ("1 2 3\n1 2 300\n", "line 2.*no colour"),
-        ("1 2 3\n", "2 to 255"),
-        ("1 2 3\n4 5 6\n1 2 3", "twice"),
-    ):
-        file.write_text(text)
-        with pytest.raises(InputError, match=reason):
-            palettes.find(str(file))
-    with pytest.raises(UsageError, match="facades"):
-        palettes.find("facade")

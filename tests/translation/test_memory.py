@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from i2i import images
-from i2i.networks import create_generator, generator_config
+from i2i.networks import create_generator, generator_config, list_generators
 from i2i.translation import memory
 from i2i.translation.batch import translate_folder
 from i2i.translation.memory import bytes_per_pixel, fits
@@ -46,6 +46,15 @@ def test_the_estimate_is_near_what_it_takes(name: str) -> None:
 def test_it_grows_with_the_width_and_draws_nothing() -> None:
     narrow, wide = (bytes_per_pixel(generator_config("resnet_9blocks", width=width)) for width in (32, 64))
     assert 1.7 < wide / narrow < 2
+
+
+@pytest.mark.parametrize("name", [name for name in list_generators() if not name.startswith("dcgan")] + ["unet_512"])
+def test_small_pictures_need_no_estimate(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    per_pixel = bytes_per_pixel(generator_config(name, width=6))
+    for pixels in (memory._UNWATCHED / per_pixel * share for share in (0.3, 0.9, 1.1, 3)):
+        side = int(pixels**0.5)
+        assert not memory.surely_fits(6, side, side) or per_pixel * side * side < memory._UNWATCHED
+    assert memory.surely_fits(64, 256, 256)
 
 
 def _with_room_for(pixels: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Translator:

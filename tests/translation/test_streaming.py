@@ -191,6 +191,15 @@ def test_which_cannot_say_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> Non
         Streamer(config.build(), config).picture(Picture(np.zeros((3000, 4000, 3), np.uint8)))
 
 
+@pytest.mark.promise("R37")
+def test_on_a_gpu_it_is_its_memory_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = generator_config("unet_128", width=2)
+    for name, value in (("mem_get_info", (2 * 10**6, 0)), ("memory_reserved", 10**7), ("memory_allocated", 2 * 10**6)):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda device, value=value: value)
+    with pytest.raises(ImageError, match=r"0\.0 GB are free, and a U-Net takes .*; --size \d+ would fit"):
+        Streamer(config.build(), config, device="cuda").picture(Picture(np.zeros((3000, 4000, 3), np.uint8)))
+
+
 @pytest.mark.parametrize("refusal", ["free", "fallocate", "folder"])
 def test_no_room_for_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str) -> None:
     folder = tmp_path

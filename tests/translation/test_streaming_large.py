@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from i2i.networks import create_generator
+from i2i.networks.blocks import for_translation
+from i2i.translation.streaming import stream_tensor
 
 pytest.importorskip("pyvips")
 CHILD = Path(__file__).with_name("streaming_child.py")
@@ -37,7 +42,7 @@ def test_memory_does_not_follow_the_height(tmp_path: Path) -> None:
 def test_8192_in_one_and_a_half_gigabytes_of_anonymous_memory(tmp_path: Path) -> None:
     found = streamed(tmp_path, 8192, 64, "whole")
     assert found["peak_bytes"] < 1_500_000_000
-    assert found["streamed"] < 1.3 * found["whole"]
+    assert found["streamed"] < 1.3 * max(found["whole"])
 
 
 @pytest.mark.slow
@@ -45,6 +50,19 @@ def test_8192_in_one_and_a_half_gigabytes_of_anonymous_memory(tmp_path: Path) ->
 @pytest.mark.promise("R39")
 def test_16384_completes(tmp_path: Path) -> None:
     assert streamed(tmp_path, 16_384, 16)["peak_bytes"] < 2_500_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.promise("R38")
+@pytest.mark.parametrize(("keep", "most"), [(torch.float32, 1e-4), (torch.float16, 1 / 127.5)])
+def test_2048_is_the_picture_as_a_whole(tmp_path: Path, keep: torch.dtype, most: float) -> None:
+    """In the plain memory format: with channels last torch's group norm of so many pixels is off by more than this."""
+    torch.manual_seed(0)
+    network = for_translation(create_generator("resnet_9blocks", width=8))
+    x = torch.rand(3, 2048, 2048) * 2 - 1
+    with torch.inference_mode():
+        whole = network(x[None])[0]
+    assert float((stream_tensor(network, x, keep=keep, in_memory=0, folder=tmp_path) - whole).abs().max()) < most
 
 
 @pytest.mark.slow

@@ -45,10 +45,13 @@ def _protocol(run: RunRecord) -> str:
     device, precision = run.environment.get("device"), run.config.get("precision")
     known = {"seed": seed, "device": device, "precision": precision, "i2i": version}
     told = "".join(f", {name} {escape(value, 60)}" for name, value in known.items() if value is not None)
+    of_sets = {name.rpartition("/")[2] == "swd" for name in run.log.metrics}
+    kinds = (False, "means of the reconstructions"), (True, "swd the distance of what is made to them as a set")
+    what = ", ".join(text for kind, text in kinds if kind in of_sets) or kinds[0][1]
     return (
-        f'<p class="note">Means of the reconstructions over {pictures} of the validation split, or of the test '
-        f"split where there is none, the networks as they translate{told}. The best value of a column is bold "
-        "where it is known which end is better.</p>\n"
+        f'<p class="note">On {pictures} of the validation split, or of the test split where there is none: {what}; '
+        f"the networks as they translate{told}. The best value of a column is bold where it is known which end is "
+        "better.</p>\n"
     )
 
 

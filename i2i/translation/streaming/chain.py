@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from i2i.translation.streaming.lanes import Lanes
@@ -16,14 +17,20 @@ Picture = Callable[[int, int], Tensor]
 class Chain:
     """Layers `step.start` to `step.end`; `moments` are the statistics for those that have been measured.
 
-    `picture` gives rows `top` to `bottom` of the picture itself.
+    `picture` gives rows `top` to `bottom` of the picture itself; convolutions are computed in `dtype`.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], step: Pass, lanes: Lanes, moments: dict[int, Moments], picture: Picture
+        self,
+        layers: Sequence[Layer],
+        step: Pass,
+        lanes: Lanes,
+        moments: dict[int, Moments],
+        picture: Picture,
+        dtype: torch.dtype,
     ) -> None:
         self._layers, self._step, self._lanes, self._moments = layers, step, lanes, moments
-        self._picture = picture
+        self._picture, self._dtype = picture, dtype
         self._queues: dict[int, Queue] = {}
         self._chain = [self._open(i) for i in range(step.start, step.end)]
 
@@ -39,7 +46,7 @@ class Chain:
         layer = self._layers[index]
         if layer.kind == "convolution":
             assert layer.module is not None
-            return convolution(layer.module)
+            return convolution(layer.module, self._dtype)
         if layer.kind == "norm":
             return normalisation(layer, self._moments.get(index))
         if layer.kind == "fork":
@@ -78,7 +85,7 @@ class _Take:
         self._queue = queue
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
-        return rows.add_(self._queue.take(rows.shape[2]))
+        return self._queue.take(rows.shape[2]).float().add_(rows)
 
 
 class _Write:
@@ -98,7 +105,7 @@ class _Read:
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         top, self._next = self._next, self._next + rows.shape[2]
-        return rows.add_(self._lanes.read(self._lane, top, self._next))
+        return self._lanes.read(self._lane, top, self._next).add_(rows)
 
 
 class _Mix:

@@ -7,7 +7,8 @@ import numpy as np
 
 from i2i.errors import ImageError
 from i2i.images import WRITTEN, Picture
-from i2i.images.bands import Bands, Canvas, Large, refusal, write_large
+from i2i.images.band_writing import refusal, write_large
+from i2i.images.bands import Bands, Canvas, Large
 from i2i.images.formats import written_format
 from i2i.images.picture import Pixels
 from i2i.translation.report import changes
@@ -50,9 +51,7 @@ def translate_large(
         result = Picture(np.empty((0, 0, colours - (alpha and not copied)), dtype), icc=large.info.icc)
         result.exif, result.alpha = large.info.exif, np.empty((0, 0), dtype) if alpha else None
         before = Picture(first.pixels, first.alpha, large.info.icc, large.info.exif, large.info.format, large.info.more)
-        note = changes(before, result, streamer.config.in_channels, target.suffix)
-        dropped = "EXIF dropped: it is not written into a tiled TIFF" if format == "TIFF" and large.info.exif else ""
-        return "; ".join(part for part in (note, dropped) if part)
+        return changes(before, result, streamer.config.in_channels, target.suffix)
 
 
 class _Laid:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+import torch
 from torch import nn
 
 from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample, blur_filter
@@ -102,20 +103,20 @@ class _Layers:
         self.plain("add")
 
 
-def convolution(module: nn.Module) -> RowLayer:
-    """The convolution that is to run over rows."""
+def convolution(module: nn.Module, dtype: torch.dtype = torch.float32) -> RowLayer:
+    """The convolution that is to run over rows, in that type."""
     if isinstance(module, BlurDownsample):
-        return Convolution(module.filt, None, 2, 1, "reflect", len(module.filt))
+        return Convolution(module.filt.to(dtype), None, 2, 1, "reflect", len(module.filt))
     if isinstance(module, BlurUpsample):
-        return Doubling(module.filt, None, 1, 3, len(module.filt))
+        return Doubling(module.filt.to(dtype), None, 1, 3, len(module.filt))
     if isinstance(module, BilinearUpsample):
         weight = blur_filter(4).repeat(module.channels, 1, 1, 1)
-        return Doubling(weight, None, 1, 3, module.channels)
+        return Doubling(weight.to(dtype), None, 1, 3, module.channels)
+    assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+    weight, bias = module.weight.to(dtype), None if module.bias is None else module.bias.to(dtype)
     if isinstance(module, nn.ConvTranspose2d):
-        return Doubling(module.weight, module.bias, 0, int(module.padding[0]))
-    assert isinstance(module, nn.Conv2d)
-    edge = _EDGES[module.padding_mode]
-    return Convolution(module.weight, module.bias, module.stride[0], int(module.padding[0]), edge)
+        return Doubling(weight, bias, 0, int(module.padding[0]))
+    return Convolution(weight, bias, module.stride[0], int(module.padding[0]), _EDGES[module.padding_mode])
 
 
 def normalisation(layer: Layer, measured: Moments | None) -> RowLayer:

@@ -20,33 +20,49 @@ _LARGE_KERNEL, _FEW_CHANNELS = 5, 4
 
 
 class _Frame:
-    """Puts rows under those that are held, and the edge of the picture around them."""
+    """Puts rows under those that are held, and the edge of the picture around them; all in values of `dtype`.
 
-    def __init__(self, width: int, edge: Edge) -> None:
-        self._width, self._edge = width, edge
+    Its memory is the same for all rows: had anew each time, it costs more than what is copied into it.
+    """
+
+    def __init__(self, width: int, edge: Edge, dtype: torch.dtype) -> None:
+        self._width, self._edge, self._dtype = width, edge, dtype
         self._early: list[Tensor] = []
-        self.held: Tensor | None = None
+        self._memory: Tensor | None = None
+        self._held: int | None = None
 
     def around(self, rows: Tensor, last: bool) -> Tensor | None:
-        """None as long as there are too few rows for the upper edge to mirror them."""
-        p, first = self._width, self.held is None
+        """What holds until the next call; None as long as there are too few rows for the upper edge to mirror them."""
+        p, first = self._width, self._held is None
         if first:
             self._early.append(rows)
             if not last and sum(part.shape[2] for part in self._early) <= p:
                 return None
             rows = self._early[0] if len(self._early) == 1 else torch.cat(self._early, 2)
             self._early.clear()
-        above = p if self.held is None else self.held.shape[2]
-        height = above + rows.shape[2] + (p if last else 0)
-        shape = (1, rows.shape[1], height, rows.shape[3] + 2 * p)
-        framed = torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last)
+        above = p if self._held is None else self._held
+        framed = self._room(above + rows.shape[2] + (p if last else 0), rows)
         inner = framed.narrow(2, above, rows.shape[2])
         inner.narrow(3, p, rows.shape[3]).copy_(rows)
         self._fill(inner, 3, True, True)
-        if self.held is not None:
-            framed.narrow(2, 0, above).copy_(self.held)
         self._fill(framed, 2, first, last)
         return framed
+
+    def hold(self, framed: Tensor, start: int) -> None:
+        """Keep the rows of `framed` from `start` on, for the rows that come next."""
+        held = framed[:, :, start:]
+        framed[:, :, : held.shape[2]] = held.clone()
+        self._held = held.shape[2]
+
+    def _room(self, height: int, rows: Tensor) -> Tensor:
+        """So many rows, of which the first are those that are held."""
+        if self._memory is None or self._memory.shape[2] < height:
+            shape = (1, rows.shape[1], height + self._width, rows.shape[3] + 2 * self._width)
+            memory = torch.empty(shape, dtype=self._dtype, device=rows.device, memory_format=torch.channels_last)
+            if self._memory is not None and self._held:
+                memory[:, :, : self._held] = self._memory[:, :, : self._held]
+            self._memory = memory
+        return self._memory[:, :, :height]
 
     def _fill(self, x: Tensor, dim: int, start: bool, end: bool) -> None:
         p, size = self._width, x.shape[dim]
@@ -68,7 +84,10 @@ class _Frame:
 
 
 class Convolution:
-    """A convolution with `padding` pixels around the picture, which `edge` says what to fill with."""
+    """A convolution with `padding` pixels around the picture, which `edge` says what to fill with.
+
+    It is computed in the type of its weight.
+    """
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, stride: int, padding: int, edge: Edge, groups: int = 1
@@ -77,33 +96,35 @@ class Convolution:
         self._kernel, self._stride, self._groups = weight.shape[-1], stride, groups
         thin = self._kernel >= _LARGE_KERNEL and stride == 1 and len(weight) <= _FEW_CHANNELS
         self._columns = column_kernels(weight).contiguous(memory_format=torch.channels_last) if thin else None
-        self._frame = _Frame(padding, edge)
+        self._frame = _Frame(padding, edge, weight.dtype)
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor | None:
         framed = self._frame.around(rows, last)
         if framed is None:
             return None
         count = max(0, (framed.shape[2] - self._kernel) // self._stride + 1)
-        self._frame.held = framed[:, :, count * self._stride :].clone()
-        if count == 0:
-            return None
-        used = framed[:, :, : (count - 1) * self._stride + self._kernel]
+        made = self._of(framed[:, :, : (count - 1) * self._stride + self._kernel]) if count else None
+        self._frame.hold(framed, count * self._stride)
+        return made
+
+    def _of(self, framed: Tensor) -> Tensor:
         if self._columns is not None:
-            return by_columns(used, self._columns, self._bias)
-        return F.conv2d(used, self._weight, self._bias, self._stride, groups=self._groups)
+            return by_columns(framed, self._columns, self._bias)
+        return F.conv2d(framed, self._weight, self._bias, self._stride, groups=self._groups)
 
 
 class Doubling:
     """A transposed convolution of stride 2 to double the height and width.
 
-    The picture is replicated by `padding` pixels first; `crop` rows and columns of the result are cut off.
+    The picture is replicated by `padding` pixels first; `crop` rows and columns of the result are cut off. It is
+    computed in the type of its weight.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, padding: int, crop: int, groups: int = 1) -> None:
         self._weight, self._bias, self._crop, self._groups = weight, bias, crop, groups
         # columns that the crop takes too many of
         self._more = 2 - 4 * padding + 2 * crop - weight.shape[-1]
-        self._frame = _Frame(padding, "replicate")
+        self._frame = _Frame(padding, "replicate", weight.dtype)
         self._padding, self._rows, self._next = padding, 0, crop
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor | None:
@@ -118,23 +139,31 @@ class Doubling:
         )
         certain = doubled[:, :, self._next - 2 * above : end - 2 * above]
         self._next = end
-        self._frame.held = framed[:, :, -1:].clone()
+        self._frame.hold(framed, framed.shape[2] - 1)
         return certain
 
 
 class Affine:
-    """A normalisation whose mean and variance (C,) are known, with its weight and bias if it has any."""
+    """A normalisation whose mean and variance (C,) are known, with its weight and bias if it has any.
+
+    Rows in float32 are changed in place.
+    """
 
     def __init__(self, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> None:
         self._mean, self._variance = mean, variance
         self._weight, self._bias, self._eps = weight, bias, eps
+        scale = torch.rsqrt(variance + eps)
+        self._scale = (scale if weight is None else scale * weight)[:, None, None]
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
-        return F.batch_norm(rows.float(), self._mean, self._variance, self._weight, self._bias, False, 0.0, self._eps)
+        if rows.dtype != torch.float32:  # to be rounded once
+            return F.batch_norm(rows, self._mean, self._variance, self._weight, self._bias, False, 0.0, self._eps)
+        rows.sub_(self._mean[:, None, None]).mul_(self._scale)
+        return rows if self._bias is None else rows.add_(self._bias[:, None, None])
 
 
 class Queue:
-    """Rows on a way around other layers: put in where the ways part, taken out where they meet."""
+    """Rows on a way around other layers: put in where the ways part, taken out, to keep, where they meet."""
 
     def __init__(self) -> None:
         self._parts: list[Tensor] = []

@@ -1,7 +1,6 @@
 """A picture through the layers of a generator, pass by pass, band by band."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -56,13 +55,12 @@ def stream(
     layers = layers_of(network)
     plan = schedule(layers, source.height, source.width, keep.itemsize)
     place = torch.device(device)
-    low = torch.autocast(place.type, autocast) if autocast is not None else nullcontext()
-    with torch.inference_mode(), low, spool(plan.spool_bytes, folder, in_memory) as kept:
+    with torch.inference_mode(), spool(plan.spool_bytes, folder, in_memory) as kept:
         lanes = Lanes(kept, source.width, keep, place)
         moments: dict[int, Moments] = {}
         for step in plan.passes:
             bands = _Bands(layers, step, source, lanes, place, band_bytes)
-            chain = Chain(layers, step, lanes, moments, source.rows)
+            chain = Chain(layers, step, lanes, moments, source.rows, autocast or torch.float32)
             moments[step.end] = _run(bands, chain, step, lanes, sink if step.end == len(layers) else None)
 
 

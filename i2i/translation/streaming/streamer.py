@@ -53,4 +53,12 @@ class Streamer:
 
     def _check(self, height: int, width: int) -> None:
         if reason := streamable(self.config, self.dropout):
-            raise ImageError(too_much(self.config, height, width, reason))
+            raise ImageError(too_much(self.config, height, width, reason, _free(torch.device(self.device))))
+
+
+def _free(device: torch.device) -> int | None:
+    """The bytes of a GPU that this process can have, None elsewhere."""
+    if device.type != "cuda":
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept

@@ -1,0 +1,141 @@
+"""Pictures larger than the limits, written by bands of rows: PNG and TIFF laid out here, JPEG and WebP by libvips."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from i2i.atomic import atomic_write
+from i2i.errors import OutputError
+from i2i.images import png_writing, tiff_writing
+from i2i.images.bands import LARGE_LIMITS, Canvas
+from i2i.images.encoding import DEFAULT_QUALITY, exif_for, profile
+from i2i.images.exif_writing import into_webp, jpeg_segment
+from i2i.images.formats import NAMES, WITH_ALPHA, Format
+from i2i.images.libvips import plain, vips
+from i2i.images.picture import Picture, Pixels, with_depth
+
+_FORMATS: tuple[Format, ...] = ("PNG", "JPEG", "TIFF", "WEBP")
+# as libvips and libjpeg have it; what is read by bands has no longer sides than TIFF and PNG can hold
+_SIDES: dict[Format, int] = {"JPEG": 65_500, "WEBP": 16_383}
+_BAND_BYTES = 1 << 25
+_ICC_ALONE = 8  # what libvips is to keep: of EXIF it would make up what there is not
+
+
+def refusal(format: Format, width: int, height: int, colours: int) -> str | None:
+    """Why `write_large` cannot write such a picture, if so; to be asked before hours are spent on it."""
+    if format not in _FORMATS:
+        return f"{NAMES[format]} is not written by bands; use TIFF or PNG"
+    if max(width, height) > (side := _SIDES.get(format, LARGE_LIMITS.side)):
+        return f"{width}x{height} pixels: {NAMES[format]} holds at most {side} a side; use TIFF or PNG"
+    if colours not in (1, 3) and format != "TIFF":
+        return f"{NAMES[format]} holds 1 or 3 channels, not {colours}; use TIFF"
+    return None
+
+
+def write_large(
+    path: Path,
+    canvas: Canvas,
+    info: Picture,
+    format: Format,
+    *,
+    alpha: bool,
+    quality: int | None = None,
+    mode: int | None = None,
+) -> None:
+    """Write the pixels of `canvas` whole or not at all; `alpha` says whether their last channel is that.
+
+    The colour profile and EXIF of `info` are carried as a picture's that is written whole. TIFF is tiled, and of
+    64-bit addresses where it has to be. Raises `OutputError` for a format that is not written by bands, for what it
+    cannot hold, and for what the system refuses.
+    """
+    colours = canvas.channels - alpha
+    if reason := refusal(format, canvas.width, canvas.height, colours):
+        raise OutputError(f"{path}: {reason}")
+    icc = profile(Picture(np.empty((0, 0, colours), canvas.dtype), icc=info.icc))
+    exif = exif_for(info.exif, format)
+    shape = canvas.height, canvas.width, canvas.channels
+
+    def save(file: BinaryIO) -> None:
+        if format == "TIFF":
+            tiff_writing.write_tiled(file, shape, canvas.dtype, canvas.rows, alpha=alpha, exif=exif, icc=icc)
+        elif format == "PNG":
+            file.writelines(png_writing.parts(*shape[:2], _bands(canvas), icc, exif))
+        else:
+            image = _image(canvas, alpha and format not in WITH_ALPHA, icc)
+            _save_by_libvips(path, image, file, format, quality, exif)
+
+    atomic_write(path, save, mode)
+
+
+def _bands(canvas: Canvas) -> Iterator[Pixels]:
+    """All rows, as PNG holds them."""
+    deep = np.uint8 if canvas.dtype == np.uint8 else np.uint16
+    count = max(1, _BAND_BYTES // (canvas.width * canvas.channels * canvas.dtype.itemsize))
+    for top in range(0, canvas.height, count):
+        yield with_depth(canvas.rows(top, min(top + count, canvas.height)), deep)
+
+
+def _image(canvas: Canvas, without_last: bool, icc: bytes | None) -> Any:
+    """What libvips is to write, in 8 bits; `without_last`: all channels but the last."""
+    pyvips = vips()
+    source = f"/proc/self/fd/{canvas.spool.descriptor}"
+    kind = {1: "uchar", 2: "ushort", 4: "float"}[canvas.dtype.itemsize]
+    image = pyvips.Image.rawload(source, canvas.width, canvas.height, canvas.channels * canvas.dtype.itemsize)
+    image = image.copy(bands=canvas.channels, format=kind)
+    if without_last:
+        image = image.extract_band(0, n=image.bands - 1)
+    if kind != "uchar":
+        image = (image * (255 / (1 if kind == "float" else 65535))).rint().cast("uchar")
+    image = image.copy(interpretation="b-w" if image.bands < 3 else "srgb")
+    if icc:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)
+    return image
+
+
+def _save_by_libvips(
+    path: Path, image: Any, file: BinaryIO, format: Format, quality: int | None, exif: bytes | None
+) -> None:
+    try:
+        _save(image, file, format, {"Q": quality or DEFAULT_QUALITY[format], "keep": _ICC_ALONE}, exif)
+    except vips().Error as error:
+        raise OutputError(f"{path}: cannot be written: {plain(error)}") from error
+
+
+def _save(image: Any, file: BinaryIO, format: Format, options: dict[str, Any], exif: bytes | None) -> None:
+    if format == "JPEG":
+        _Jpeg(file, exif).save(image, options)
+    else:  # whose encoder has all of it in memory in any case
+        data = image.webpsave_buffer(**options)
+        file.write(into_webp(data, exif, image.width, image.height) if exif else data)
+
+
+class _Jpeg:
+    """A JPEG on its way from libvips to a file, with an EXIF block put in."""
+
+    def __init__(self, file: BinaryIO, exif: bytes | None) -> None:
+        self._file, self._exif = file, exif
+        self._refused: OSError | None = None
+
+    def save(self, image: Any, options: dict[str, Any]) -> None:
+        target = vips().TargetCustom()
+        target.on_write(self._write)
+        try:
+            # colours subsampled as in the pictures that are written whole
+            image.jpegsave_target(target, subsample_mode="on", **options)
+        except Exception:
+            if self._refused is not None:
+                raise self._refused from None
+            raise
+
+    def _write(self, data: Any) -> int:
+        part = bytes(data)
+        if self._exif:
+            part, self._exif = part[:2] + jpeg_segment(self._exif) + part[2:], None
+        try:
+            self._file.write(part)
+        except OSError as error:  # which must not cross libvips
+            self._refused = self._refused or error
+            return -1
+        return len(data)

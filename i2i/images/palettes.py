@@ -1,0 +1,184 @@
+"""Label pictures: classes by colour, as a palette lists them, or by index."""
+
+import colorsys
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from i2i.config import nearest
+from i2i.errors import InputError, UsageError
+from i2i.images.picture import Pixels, with_channels, with_depth
+
+VOID = 255  # in a class-index picture: no label
+
+_MAX_BYTES = 1 << 16
+_HEX = r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})"
+_DECIMAL = r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})"
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours (red, green, blue), 0 to 255 each; the index of a colour is that of its class.
+
+    With `indexed`, pictures hold the indices themselves, and the colours are for looking at alone.
+    """
+
+    name: str
+    colours: tuple[tuple[int, int, int], ...]
+    indexed: bool = False
+
+    def __len__(self) -> int:
+        return len(self.colours)
+
+    def array(self) -> Pixels:
+        return np.array(self.colours, np.uint8)
+
+
+# the twelve classes of CMP Facades as the pix2pix data set draws them, measured: the modes of its label pictures
+FACADES = Palette(
+    "facades",
+    (
+        (0, 0, 222),
+        (0, 48, 255),
+        (0, 128, 255),
+        (0, 207, 255),
+        (32, 255, 224),
+        (112, 255, 143),
+        (192, 255, 63),
+        (255, 240, 0),
+        (255, 159, 0),
+        (255, 80, 0),
+        (255, 0, 0),
+        (174, 0, 0),
+    ),
+)
+# the label maps of the toy pictures
+TOY = Palette(
+    "toy",
+    (
+        (70, 130, 220),
+        (255, 220, 40),
+        (140, 90, 190),
+        (60, 190, 80),
+        (128, 128, 128),
+        (240, 150, 120),
+        (190, 30, 50),
+        (250, 250, 250),
+        (20, 90, 50),
+        (110, 60, 20),
+        (30, 200, 210),
+    ),
+)
+PALETTES = {palette.name: palette for palette in (FACADES, TOY)}
+
+
+def find(name: str, option: str = "palette") -> Palette:
+    """A palette by its name; from a text file, a colour a line, `#rrggbb` or `R G B`, then perhaps its name; or, by
+    a number, so many classes whose pictures hold their indices.
+
+    Empty lines are left out. Raises `UsageError` naming `option` if there is no such palette or file, `InputError`
+    for a line that is no colour, fewer than 2 and more than 255 of them, and for a colour twice.
+    """
+    if name in PALETTES:
+        return PALETTES[name]
+    path = Path(name)
+    if re.fullmatch(r"\d{1,6}", name) and not path.is_file():
+        return indexed(int(name), option)
+    if not path.is_file():
+        raise UsageError(
+            f"{option} = {name!r}: no such file or name.{nearest(name, PALETTES)} Names: {', '.join(PALETTES)}; or "
+            "how many classes there are, if pictures hold their indices."
+        )
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a palette: {error}") from None
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    colours = tuple(_colour(path, number, line) for number, line in lines)
+    if not 2 <= len(colours) <= 255 or len(text) > _MAX_BYTES:
+        raise InputError(f"{path}: {len(colours)} colours; a palette has 2 to 255")
+    if len(set(colours)) < len(colours):
+        twice = next(colour for colour in colours if colours.count(colour) > 1)
+        raise InputError(f"{path}: the colour {twice} is there twice")
+    return Palette(path.stem, colours)
+
+
+def indexed(count: int, option: str = "palette") -> Palette:
+    """`count` classes by index, with colours that are told apart. Raises `UsageError` unless there are 2 to 255."""
+    if not 2 <= count <= 255:
+        raise UsageError(f"{option} = {count}: there may be 2 to 255 classes")
+    hues = [i * 0.618034 % 1 for i in range(count)]  # by the golden section each is far from those before
+    levels = [colorsys.hsv_to_rgb(hue, (0.9, 0.55)[i % 2], (0.95, 0.7, 0.45)[i % 3]) for i, hue in enumerate(hues)]
+    colours = tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in levels)
+    return Palette(f"{count} classes", colours, indexed=True)
+
+
+def to_classes(pixels: Pixels, palette: Palette) -> Pixels:
+    """A picture of labels (H, W, C) as class indices (H, W) uint8.
+
+    Colours go to the nearest of the palette (Euclidean in RGB; the lower index of two). A picture of one channel
+    holds the indices themselves; 255 is a pixel without a label. Raises `InputError` for an index that is no
+    class, for more channels than three, and for colours where the palette is of indices.
+    """
+    if pixels.shape[2] == 1:
+        indices = pixels[..., 0]
+        wrong = (indices >= len(palette)) & (indices != VOID)
+        if indices.dtype != np.uint8 or wrong.any():
+            kind = indices[wrong][0] if wrong.any() else indices.dtype
+            raise InputError(f"a grey picture holds class indices, 0 to {len(palette) - 1} or {VOID}; found {kind}")
+        return indices
+    if palette.indexed:
+        raise InputError(f"a picture of colours; expected a grey one of class indices, 0 to {len(palette) - 1}")
+    colours = _colours(pixels).reshape(-1, 3)
+    found, where = np.unique(colours, axis=0, return_inverse=True)
+    distances = ((found[:, None].astype(np.int64) - palette.array()) ** 2).sum(axis=2)
+    nearest: Pixels = distances.argmin(axis=1).astype(np.uint8)[where.reshape(pixels.shape[:2])]
+    return nearest
+
+
+def to_colours(classes: Pixels, palette: Palette) -> Pixels:
+    """Class indices (H, W) as the palette's colours (H, W, 3) uint8; pixels without a label are black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette.array()
+    return table[classes]
+
+
+def boundaries(classes: Pixels, instances: Pixels | None = None) -> Pixels:
+    """Where things meet, (H, W) uint8 of 0 and 1: a pixel of whose four neighbours one is of another class or another
+    instance (Wang et al. 2018, Sec. 3.3). (H, W) each."""
+    found = np.zeros(classes.shape, bool)
+    for plane in (classes,) if instances is None else (classes, instances):
+        down, right = plane[1:] != plane[:-1], plane[:, 1:] != plane[:, :-1]
+        found[1:] |= down
+        found[:-1] |= down
+        found[:, 1:] |= right
+        found[:, :-1] |= right
+    return found.astype(np.uint8)
+
+
+def distance(pixels: Pixels, palette: Palette) -> float:
+    """How far the pixels of a picture (H, W, C) are from the palette's colours, on average, in levels of 255; of a
+    sample of them. 0 for class indices."""
+    if pixels.shape[2] == 1 and pixels.dtype == np.uint8 and set(np.unique(pixels)) <= {*range(len(palette)), VOID}:
+        return 0.0
+    colours = _colours(pixels)[::4, ::4].reshape(-1, 1, 3).astype(np.int64)
+    distances = np.square(colours - palette.array().astype(np.int64)).sum(axis=2)
+    return float(np.sqrt(distances.min(axis=1)).mean())
+
+
+def _colours(pixels: Pixels) -> Pixels:
+    return with_depth(with_channels(pixels, 3), np.uint8)
+
+
+def _colour(path: Path, number: int, line: str) -> tuple[int, int, int]:
+    if found := re.match(_HEX + r"(\s|$)", line):
+        red, green, blue = (int(part, 16) for part in found.groups()[:3])
+        return red, green, blue
+    found = re.match(_DECIMAL + r"(\s|,|$)", line)
+    values = tuple(map(int, found.groups()[:3])) if found else ()
+    if len(values) != 3 or max(values) > 255:
+        raise InputError(f"{path}, line {number}: {line[:60]!r} is no colour; expected #rrggbb or R G B")
+    return values[0], values[1], values[2]

@@ -1,0 +1,40 @@
+"""What an error in the work on one picture means: for that picture, for the next ones, for the batch."""
+
+import errno
+import re
+
+from i2i.errors import I2IError, ImageError, OutputError
+from i2i.spool import SpoolError
+
+_NO_MEMORY = re.compile(r"DefaultCPUAllocator|bad_alloc|out of memory|STATUS_ALLOC_FAILED")
+
+
+def reason(error: Exception) -> str:
+    """Why a picture failed. Raises `error` again if the next picture would fail for the same reason."""
+    if isinstance(error, ImageError):
+        return str(error)
+    if isinstance(error, I2IError):
+        raise error
+    if out_of_memory(error):
+        return "not enough memory to translate it at this size"
+    return f"unexpected error, please report it: {type(error).__name__}: {error}"
+
+
+def reason_of_one(error: Exception) -> str:
+    """As `reason`; where there is no room for the spool of one picture, there may be for the others."""
+    return str(error) if isinstance(error, SpoolError) else reason(error)
+
+
+def refuses_all(error: OutputError) -> bool:
+    """Whether the system refused to write one, so that it will refuse the next one too."""
+    cause = error.__cause__
+    too_long = isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG
+    return isinstance(cause, OSError | RuntimeError) and not too_long
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it says that memory ran out: of the machine, or of what the network runs on."""
+    # torch's own by its name, for there may be no torch in this process
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None

@@ -1,0 +1,54 @@
+"""PNG laid out here is what other readers take it for, whatever deflates it."""
+
+import io
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from picture_samples import SRGB, exif_bytes, gradient
+from PIL import Image
+
+from i2i.images import Picture, decode, deflate, encode, png_writing
+
+
+@pytest.fixture(params=["isal", "zlib"], autouse=True)
+def codec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each test once with isal, once as if it were not installed."""
+    if request.param == "zlib":
+        for name, value in (("_codec", zlib), ("FAST", False), ("LEVEL", 3)):
+            monkeypatch.setattr(deflate, name, value)
+    elif not deflate.FAST:
+        pytest.skip("isal is not installed")
+    return str(request.param)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_same_pixels_and_metadata(dtype: Any, channels: int, alpha: bool) -> None:
+    clear = gradient(channels=1, dtype=dtype)[..., 0] if alpha else None
+    picture = Picture(gradient(channels=channels, dtype=dtype), clear, exif=exif_bytes())
+    picture.icc = SRGB if channels == 3 else None
+    data = encode(picture, "PNG")
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()  # which looks at the check sums
+        assert image.info.get("icc_profile") == picture.icc
+    back = decode(data)
+    assert np.array_equal(back.pixels, picture.pixels) and back.pixels.dtype == dtype
+    assert back.exif == picture.exif
+    assert (back.alpha is None) if clear is None else np.array_equal(back.alpha, clear)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rows", [1, 5, 100])
+def test_bands_are_one_picture(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(png_writing, "_CHUNK_BYTES", 100)
+    pixels = gradient(channels=3, dtype=np.uint16)
+    bands = [pixels[top : top + rows] for top in range(0, len(pixels), rows)]
+    found = decode(b"".join(png_writing.parts(*pixels.shape[:2], bands)))
+    assert np.array_equal(found.pixels, pixels)
+
+
+def test_it_is_used_where_it_is_installed(codec: str) -> None:
+    pixels = gradient(channels=3)
+    assert (encode(Picture(pixels), "PNG") == png_writing.encode(pixels)) == (codec == "isal")
