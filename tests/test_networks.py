@@ -7,6 +7,7 @@ from torch import nn
 
 from i2i.config import to_mapping
 from i2i.errors import UsageError
+from i2i.losses.penalties import scales
 from i2i.networks import (
     DISCRIMINATORS,
     GENERATORS,
@@ -20,7 +21,10 @@ from i2i.networks.blocks import InstanceNorm, for_translation
 from i2i.networks.init import init_weights
 
 ANTIALIASED = "resnet_2blocks_antialiased"
-SMALL_GENERATORS = ["resnet_6blocks", "resnet_0blocks", "resnet_3blocks", ANTIALIASED, "unet_32", "unet_64", "unet_128"]
+SMALL_GENERATORS = [
+    *("resnet_6blocks", "resnet_0blocks", "resnet_3blocks", ANTIALIASED),
+    *("unet_32", "unet_64", "unet_128", "unet_64_attention"),
+]
 
 
 @pytest.mark.parametrize("name", SMALL_GENERATORS)
@@ -109,7 +113,14 @@ def test_norm_none_keeps_its_biases_unless_told_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*DISCRIMINATORS, "patchgan_574", "patchgan_16_antialiased", "patchgan_142_antialiased"]
+    "name",
+    [
+        *(name for name in DISCRIMINATORS if not name.startswith("dcgan")),
+        "patchgan_574",
+        "patchgan_16_antialiased",
+        "patchgan_142_antialiased",
+        "patchgan_16_antialiased_multiscale2",
+    ],
 )
 def test_a_discriminator_s_logit_sees_its_receptive_field(name: str) -> None:
     config = discriminator_config(name, width=1, norm="none")
@@ -118,12 +129,12 @@ def test_a_discriminator_s_logit_sees_its_receptive_field(name: str) -> None:
         nn.init.constant_(parameter, 0.1)  # positive everywhere, so no path is cut by an activation
     side = max(config.minimum_size, 2 * config.receptive_field + 64)
     x = torch.ones(1, 3, side, side, dtype=torch.float64, requires_grad=True)
-    logits = net.double()(x)
+    logits = scales(net.double()(x))[-1]
     middle = logits.shape[-1] // 2
     logits[0, 0, middle, middle].backward()
     assert x.grad is not None
     assert int((x.grad[0, 0].abs().sum(dim=0) > 0).sum()) == config.receptive_field
-    assert config.build()(torch.zeros(1, 3, config.minimum_size, config.minimum_size)).numel() >= 1
+    assert scales(config.build()(torch.zeros(1, 3, config.minimum_size, config.minimum_size)))[-1].numel() >= 1
 
 
 @pytest.mark.parametrize("name", ["resnet_1blocks", "unet_32"])
@@ -192,6 +203,8 @@ def test_a_configuration_comes_back_from_its_mapping(name: str) -> None:
         ("resnet9", {}, "resnet_9blocks"),
         ("unet_100", {}, "power of two"),
         ("unet_16", {}, "depth"),
+        ("unet_32_attention", {}, "at least 64"),
+        ("unet_64", {"attention": 6}, "before the last of 6 halvings"),
         ("resnet_65blocks", {}, "64"),
         ("resnet_9blocks", {"width": 10**9}, "512"),
         ("resnet_9blocks", {"wdith": 8}, "width"),
@@ -211,6 +224,8 @@ def test_a_wrong_discriminator_is_named() -> None:
         create_discriminator("patchgan_84_antialiased")
     with pytest.raises(UsageError, match="patchgan_70"):
         create_discriminator("patchgan70")
+    with pytest.raises(UsageError, match="unknown discriminator 'patchgan_70_multiscale_spectral'"):
+        create_discriminator("patchgan_70_multiscale_spectral")
 
 
 def test_configurations_are_frozen() -> None:

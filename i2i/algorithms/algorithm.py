@@ -8,13 +8,14 @@ the trainer's.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from i2i.algorithms.image_pool import ImagePool
 from i2i.config import to_mapping
+from i2i.data.options import channels
 from i2i.data.pair import ImagePair
 from i2i.networks.blocks import Statistics, conv_bias, has_batch_norm
 
@@ -44,10 +45,28 @@ class Algorithm(ABC):
     test_dropout: ClassVar[bool] = False
     compiles: ClassVar[bool] = True
     """Whether its networks are called as a whole, so that compiling them is of use."""
+    one_domain: ClassVar[bool] = False
+    """Whether its batches are what `sample` makes of the pictures of one domain."""
+    from_noise: ClassVar[bool] = False
+    """Whether pictures are made of noise, and so are to be like others only as a set."""
+    mixes: ClassVar[bool] = False
+    """Whether it learns from pairs among pictures without partners (`ImagePair.matched`)."""
+    encoding: ClassVar[Literal["pixels", "lab"]] = "pixels"
+    """What its translators take and give: see `ModelInfo`."""
 
     @abstractmethod
     def __init__(self, options: Any, in_channels: int = 3, out_channels: int = 3) -> None:
         """Make the networks and the pools: `in_channels` are those of `batch.a`, `out_channels` of `batch.b`."""
+
+    @classmethod
+    def channels(cls, options: Any) -> tuple[int, int]:
+        """The channels of `batch.a` and `batch.b`, as the options ask for them. Raises `UsageError`, `InputError`."""
+        return channels(options)
+
+    @classmethod
+    def sample(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
+        """For `one_domain`: the sample that a picture (C, H, W) in [-1, 1] gives; `seed` is for what it draws."""
+        raise NotImplementedError
 
     @abstractmethod
     def players(self) -> dict[str, list[nn.Module]]:
@@ -76,6 +95,11 @@ class Algorithm(ABC):
     def pools(self) -> dict[str, ImagePool]:
         """Name → image pool."""
         return {name: value for name, value in vars(self).items() if isinstance(value, ImagePool)}
+
+    def adapted(self) -> dict[str, Tensor]:
+        """Name → numbers that a training adapts beside the networks: saved with them, and alike in all processes."""
+        augment = getattr(self, "augment", None)
+        return augment.adapted() if augment else {}
 
     def architecture(self) -> dict[str, Any]:
         """What a training state must agree with: each network's kind and configuration."""

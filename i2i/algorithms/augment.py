@@ -37,7 +37,7 @@ class DiffAugment:
         are the same beside a real and a generated image, they give neither away.
         """
         if "color" in self.operations:
-            images = recolour(_precise(images), *draw_colours(len(images)))
+            images = recolour(precise(images), *draw_colours(len(images)))
         if condition is not None:
             images = torch.cat([condition, images], dim=1)
         height, width = images.shape[-2:]
@@ -139,6 +139,6 @@ def _like(factors: Tensor, images: Tensor) -> Tensor:
     return factors.to(images, non_blocking=True)[:, None, None, None]
 
 
-def _precise(images: Tensor) -> Tensor:
+def precise(images: Tensor) -> Tensor:
     """In float32 at least: under autocast fakes come in 16 bits, and the real ones do not."""
     return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images

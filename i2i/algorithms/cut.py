@@ -67,7 +67,8 @@ class CUTOptions(NetworkOptions):
     generator: str = "resnet_9blocks_antialiased"
     """`resnet_<n>blocks_antialiased` or `resnet_<n>blocks`."""
     discriminator: str = "patchgan_70_antialiased"
-    """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, or `pixelgan`."""
+    """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, `_spectral` (weights normalised in
+    place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, or `pixelgan`."""
     init_type: Init = "xavier"
     """How weights are drawn."""
     lambda_GAN: Annotated[float, Ge(0)] = 1.0
@@ -140,20 +141,17 @@ class CUT(Algorithm):
         flipped = draw_flips(generators) if options.flip_equivariance else torch.zeros(len(batch), dtype=torch.bool)
         fake_B, features_A = translate(self.G, mirrored(real_A, flipped), self.layers)
 
-        real, fake = self.augment(real_B), self.augment(fake_B.detach())
-        yield (
-            "discriminator",
-            Losses(
-                D_fake=0.5 * self.gan.fake(self.D(fake)),  # Eq. 1
-                D_real=0.5 * self.gan.real(self.D(real)),
-                **self.gan.penalty("D_penalty", self.D, real, fake),
-            ),
-        )
+        real, fake = self.augment(real_B, step), self.augment(fake_B.detach(), step)
+        of_fake, of_real = self.D(fake), self.D(real)
+        self.augment.observe(of_real)
+        penalty = self.gan.penalty("D_penalty", self.D, real, fake)
+        yield "discriminator", Losses(self.gan.terms("D", of_real, of_fake) | penalty)  # Eq. 1
 
         losses = Losses()
         if options.lambda_GAN:
             with frozen(self.D):
-                losses["G_gan"] = options.lambda_GAN * self.gan.generator(self.D(self.augment(fake_B)))
+                logits, rivals = self.D(self.augment(fake_B, step)), self.gan.rivals(self.D, real)
+                losses["G_gan"] = options.lambda_GAN * self.gan.generator(logits, rivals)
         if options.lambda_NCE_A:
             losses["NCE_A"] = options.lambda_NCE_A * self._contrast(fake_B, real_A, features_A, flipped, generators)
         if not (options.lambda_NCE_B or options.lambda_identity):

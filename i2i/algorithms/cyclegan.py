@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen, in_one_batch, turn
+from i2i.algorithms.augmentation import judged
 from i2i.algorithms.image_pool import ImagePool
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
@@ -49,6 +50,9 @@ class CycleGANOptions(NetworkOptions):
     lambda_structure: Annotated[float, Ge(0)] = 0.0
     """Weight of a loss that keeps contrast and structure of the picture's luminance, in both directions; not in the
     paper."""
+    lambda_paired: Annotated[float, Ge(0)] = 10.0
+    """Weight of the L1 distance of a translation from its partner, where --paired-data has some (Tripathy et al. 2018,
+    arXiv:1805.03189); not in the paper."""
     pool_size: Annotated[int, Ge(0)] = 50
     """How many past fakes each discriminator may be shown again; 0 turns it off."""
 
@@ -62,6 +66,7 @@ class CycleGAN(Algorithm):
 
     name = "cyclegan"
     paired = False
+    mixes = True
 
     def __init__(self, options: CycleGANOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         if options.lambda_identity and in_channels != out_channels:
@@ -94,10 +99,11 @@ class CycleGAN(Algorithm):
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
         o, real_A, real_B = self.options, batch.a, batch.b
+        shown_A, shown_B = self.augment(real_A, step), self.augment(real_B, step)
         fakes: dict[str, Tensor] = {}  # made in the generators' turn
         parts: list[Callable[[], Losses]] = [
-            partial(self._cycle, "AB", batch, fakes),
-            partial(self._cycle, "BA", batch, fakes),
+            partial(self._cycle, "AB", batch, step, shown_B, fakes),
+            partial(self._cycle, "BA", batch, step, shown_A, fakes),
         ]
         if o.lambda_identity and not o.batch_identity:
             parts += [
@@ -106,8 +112,7 @@ class CycleGAN(Algorithm):
             ]
         yield from turn("generator", *parts, apart=o.low_memory)
 
-        fake_A, fake_B = self.augment(self.pool_A(fakes["BA"])), self.augment(self.pool_B(fakes["AB"]))
-        shown_A, shown_B = self.augment(real_A), self.augment(real_B)
+        fake_A, fake_B = self.augment(self.pool_A(fakes["BA"]), step), self.augment(self.pool_B(fakes["AB"]), step)
         yield from turn(
             "discriminator",
             lambda: self._judgement("D_A", self.D_A, shown_A, fake_A),
@@ -115,8 +120,8 @@ class CycleGAN(Algorithm):
             apart=o.low_memory,
         )
 
-    def _cycle(self, way: str, batch: ImagePair, fakes: dict[str, Tensor]) -> Losses:
-        """What the way there (`AB` or `BA`) and back gives; the fake goes to `fakes`."""
+    def _cycle(self, way: str, batch: ImagePair, step: int, shown: Tensor, fakes: dict[str, Tensor]) -> Losses:
+        """What the way there (`AB` or `BA`) and back gives; the fake, whose rivals are `shown`, goes to `fakes`."""
         o, there = self.options, way == "AB"
         G, back, D = (self.G_AB, self.G_BA, self.D_B) if there else (self.G_BA, self.G_AB, self.D_A)
         real, other = (batch.a, batch.b) if there else (batch.b, batch.a)
@@ -128,9 +133,11 @@ class CycleGAN(Algorithm):
             fake = G(real)
         fakes[way] = fake.detach()
         with frozen(D):
-            losses[f"gan_{way}"] = self.gan.generator(D(self.augment(fake)))  # Eq. 1
+            losses[f"gan_{way}"] = self.gan.generator(D(self.augment(fake, step)), self.gan.rivals(D, shown))  # Eq. 1
         if o.lambda_structure:
             losses[f"structure_{way}"] = o.lambda_structure * structure_loss(fake, real)
+        if batch.matched is not None and o.lambda_paired:
+            losses[f"paired_{way}"] = o.lambda_paired * _of_pairs(fake, other, batch.matched)
         losses[f"cycle_{way[0]}"] = self._lambda(way[0]) * F.l1_loss(back(fake), real)  # Eq. 2
         return losses
 
@@ -143,7 +150,8 @@ class CycleGAN(Algorithm):
         return self.options.lambda_cycle_A if domain == "A" else self.options.lambda_cycle_B
 
     def _judgement(self, name: str, D: nn.Module, real: Tensor, fake: Tensor) -> Losses:
-        of_real, of_fake = in_one_batch(D, real, fake)
+        of_real, of_fake = judged(D, real, fake)
+        self.augment.observe(of_real)
         loss = self.gan.discriminator(of_real, of_fake)
         return Losses({name: loss, **self.gan.penalty(f"{name}_penalty", D, real, fake)})
 
@@ -162,3 +170,8 @@ class CycleGAN(Algorithm):
             "fake_A": fake_A,
             "cycle_B": a2b(fake_A),
         }
+
+
+def _of_pairs(made: Tensor, partner: Tensor, matched: Tensor) -> Tensor:
+    """The L1 distance of rows that are pairs, 0 for others; the mean over all rows, so that micro-batches add up."""
+    return ((made - partner).abs().flatten(1).mean(dim=1) * matched).mean()

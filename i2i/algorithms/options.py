@@ -7,11 +7,14 @@ from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator
 from torch import nn
 
+from i2i.algorithms.ada import ADA
 from i2i.algorithms.augment import DiffAugment, checked_names
+from i2i.algorithms.augmentation import Augmentation
 from i2i.errors import UsageError
 from i2i.losses.adversarial import Adversarial, GanMode
 from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_config, generator_config
 from i2i.networks.blocks import Norm, Padding, recompute
+from i2i.networks.coarse_to_fine import CoarseToFineConfig
 from i2i.networks.init import Init, init_weights
 from i2i.networks.resnet import ResnetConfig
 
@@ -21,15 +24,16 @@ class NetworkOptions:
     """Networks and adversarial loss. Subclasses set their paper's defaults."""
 
     generator: str = "resnet_9blocks"
-    """`resnet_<n>blocks`, the same with `_antialiased` or `_resize`, or `unet_<size>`."""
+    """`resnet_<n>blocks`, the same with `_antialiased` or `_resize`, `unet_<size>`, or the same with `_attention`."""
     discriminator: str = "patchgan_70"
-    """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, or `pixelgan`."""
+    """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, `_spectral` (weights normalised in
+    place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, or `pixelgan`."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 64
     """Channels of the generator's first layer."""
     ndf: Annotated[int, Interval(ge=1, le=512)] = 64
     """Channels of the discriminator's first layer."""
     norm: Norm = "instance"
-    """Normalisation in all networks."""
+    """Normalisation in all networks, but for a discriminator with spectral normalisation."""
     dropout: bool = False
     """Dropout in the generator."""
     padding: Padding = "reflect"
@@ -43,23 +47,52 @@ class NetworkOptions:
     init_gain: Annotated[float, Gt(0)] = 0.02
     """Their standard deviation (normal) or gain (xavier, orthogonal)."""
     gan_mode: GanMode = "lsgan"
-    """The adversarial loss."""
+    """The adversarial loss; relativistic is that of R3GAN (Huang et al. 2024), which penalises by R1 and R2 besides."""
     lambda_gp: Annotated[float, Ge(0)] = 10.0
     """Weight of the gradient penalty of `wgangp`."""
-    r1_gamma: Annotated[float, Ge(0)] = 10.0
-    """Weight of the R1 penalty of `nonsaturating`."""
+    r1_gamma: Annotated[float, Ge(0)] | None = None
+    """Weight of the R1 penalty (Mescheder et al. 2018), in any game; by default 10 with `nonsaturating`, else 0."""
+    r2_gamma: Annotated[float, Ge(0)] = 0.0
+    """Weight of the R2 penalty, which is R1 on fakes (Mescheder et al. 2018), in any game."""
+    label_smoothing: Annotated[float, Interval(ge=0, lt=0.5)] = 0.0
+    """What the label of real images falls short of 1 for a discriminator, e.g. 0.1 (Salimans et al. 2016)."""
+    instance_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    """Standard deviation at the start of noise on all that discriminators see, e.g. 0.1 (Sønderby et al. 2017)."""
+    instance_noise_steps: Annotated[int, Ge(1)] = 50_000
+    """Steps in which that noise falls to zero."""
     diffaugment: Annotated[str, AfterValidator(checked_names)] = ""
     """Augment all that discriminators see, for small data sets: some of color,translation,cutout; empty is off."""
+    ada_target: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Augment all that discriminators see as often as keeps them from growing too sure (ADA, Karras et al. 2020): the
+    mean sign of their logits of real images that is aimed at, in the paper 0.6; 0 is off."""
+    ada_images: Annotated[int, Ge(1)] = 500_000
+    """Pictures (of each process) in which ADA's probability of an augmentation can go from 0 to 1."""
     low_memory: bool = False
     """Train in less memory with the same gradients: residual blocks are computed again instead of kept, losses
-    back-propagated one by one. (With micro-batches, dropout and DiffAugment draw in another order.)"""
+    back-propagated one by one. (With micro-batches, dropout and augmentation draw in another order.)"""
 
     def adversarial(self) -> Adversarial:
-        return Adversarial(self.gan_mode, self.lambda_gp, self.r1_gamma)
+        """The game. Raises `UsageError` for options that contradict each other, as `augmentation` does."""
+        return Adversarial(self.gan_mode, self.lambda_gp, self.r1_gamma, self.r2_gamma, self.label_smoothing)
 
-    def augmentation(self) -> DiffAugment:
+    def augmentation(self) -> Augmentation:
         """What every image goes through before a discriminator sees it, in any turn."""
-        return DiffAugment(self.diffaugment)
+        always = DiffAugment(self.diffaugment)
+        return Augmentation(always, self._ada(always), self.instance_noise, self.instance_noise_steps)
+
+    def _ada(self, always: DiffAugment) -> ADA | None:
+        if not self.ada_target:
+            return None
+        if always.operations:
+            raise UsageError(
+                f"ada_target = {self.ada_target}: ADA augments by itself; leave out diffaugment = {self.diffaugment!r}"
+            )
+        if (undecided := self.adversarial().undecided) is None:
+            raise UsageError(
+                f"ada_target = {self.ada_target}: with gan_mode = {self.gan_mode!r} only differences of logits count, "
+                "and ADA goes by their signs; use another game, or diffaugment"
+            )
+        return ADA(self.ada_target, self.ada_images, undecided)
 
     def generator_config(self, in_channels: int, out_channels: int) -> GeneratorConfig:
         config = generator_config(
@@ -74,14 +107,16 @@ class NetworkOptions:
         if isinstance(config, ResnetConfig):
             own = {"padding": self.padding, "input_share": self.input_share}
             return generator_config(self.generator, **{**vars(config), **own})
+        if isinstance(config, CoarseToFineConfig):
+            config = generator_config(self.generator, **{**vars(config), "padding": self.padding})
         if self.input_share:
             raise UsageError(f"input_share = {self.input_share}: is for residual generators, not for {self.generator}")
         return config
 
     def discriminator_config(self, in_channels: int) -> DiscriminatorConfig:
-        return discriminator_config(
-            self.discriminator, in_channels=in_channels, width=self.ndf, norm=self.norm, bias=self.bias
-        )
+        spectral = discriminator_config(self.discriminator).norm == "spectral"
+        norm = {} if spectral else {"norm": self.norm}
+        return discriminator_config(self.discriminator, in_channels=in_channels, width=self.ndf, bias=self.bias, **norm)
 
     def size_limits(self, in_channels: int, out_channels: int) -> tuple[int, int]:
         """(multiple, minimum): what the networks ask of a crop's height and width."""

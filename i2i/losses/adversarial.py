@@ -2,7 +2,9 @@
 
 `generator(fake)` is what a generator minimises; `real(logits)` and `fake(logits)` are the two terms of a
 discriminator, which minimises *half* their sum, so that it learns at half the generator's pace (Isola et al.
-2017, Sec. 3.3; Zhu et al. 2017, Sec. 4).
+2017, Sec. 3.3; Zhu et al. 2017, Sec. 4). A relativistic game has one term instead, of fakes against real images.
+
+Of a discriminator that judges at several scales, each loss is the mean over the scales.
 """
 
 from collections.abc import Callable
@@ -13,15 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.losses.penalties import gradient_penalty, r1_penalty
+from i2i.errors import UsageError
+from i2i.losses.penalties import Logits, gradient_penalty, input_gradient_penalty, scales
 
-GanMode = Literal["vanilla", "lsgan", "hinge", "nonsaturating", "wgangp"]
-Loss = Callable[[Tensor], Tensor]
+GanMode = Literal["vanilla", "minimax", "lsgan", "hinge", "nonsaturating", "wgangp", "relativistic"]
+Loss = Callable[..., Tensor]
 
 
-def cross_entropy_real(logits: Tensor) -> Tensor:
-    """-log D(x), D = sigmoid(logits) (Goodfellow et al. 2014, Eq. 1). As a generator's loss: non-saturating."""
-    return -F.logsigmoid(logits).mean()
+def cross_entropy_real(logits: Tensor, label: float = 1.0) -> Tensor:
+    """-log D(x), D = sigmoid(logits) (Goodfellow et al. 2014, Eq. 1). As a generator's loss: non-saturating.
+
+    With another `label` α, -α log D(x) - (1 - α) log(1 - D(x)) (Salimans et al. 2016, Sec. 3.4).
+    """
+    loss = -F.logsigmoid(logits).mean()
+    return loss if label == 1 else loss + (1 - label) * logits.mean()  # as log(1 - D) = log D - logit
 
 
 def cross_entropy_fake(logits: Tensor) -> Tensor:
@@ -29,9 +36,14 @@ def cross_entropy_fake(logits: Tensor) -> Tensor:
     return -F.logsigmoid(-logits).mean()
 
 
-def least_squares_real(logits: Tensor) -> Tensor:
-    """(D(x) - 1)² (Mao et al. 2017, Eq. 9 without its 1/2)."""
-    return (logits - 1).square().mean()
+def minimax(logits: Tensor) -> Tensor:
+    """log(1 - D(x)), for a generator (Goodfellow et al. 2014, Eq. 1): what the discriminator maximises."""
+    return -cross_entropy_fake(logits)
+
+
+def least_squares_real(logits: Tensor, label: float = 1.0) -> Tensor:
+    """(D(x) - 1)² (Mao et al. 2017, Eq. 9 without its 1/2); with another `label` in place of 1."""
+    return (logits - label).square().mean()
 
 
 def least_squares_fake(logits: Tensor) -> Tensor:
@@ -59,46 +71,123 @@ def critic_fake(logits: Tensor) -> Tensor:
     return logits.mean()
 
 
+def relativistic(better: Tensor, worse: Tensor) -> Tensor:
+    """-log sigmoid(D(better) - D(worse)), row by row and patch by patch (Jolicoeur-Martineau 2019, Eq. 2; Huang et al.
+    2024, Eq. 2): a discriminator wants real images better than fakes, a generator its fakes better than real ones.
+
+    Raises `UsageError` for logits of different shapes.
+    """
+    if better.shape != worse.shape:
+        sizes = " and ".join("x".join(map(str, logits.shape[-2:])) for logits in (better, worse))
+        raise UsageError(
+            f"gan_mode = 'relativistic': compares pictures patch by patch, but these have {sizes} patches; crop all "
+            "to one size (--preprocess resize_and_crop)"
+        )
+    return F.softplus(worse - better).mean()
+
+
 def _precise(logits: Tensor) -> Tensor:
     """Logits in float32 at least: under autocast they come in 16 bits, too coarse for a mean."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
+def _mean(loss: Loss, *logits: Logits) -> Tensor:
+    """The mean over scales of `loss` of those logits."""
+    made = [loss(*map(_precise, scale)) for scale in zip(*map(scales, logits), strict=True)]
+    return made[0] if len(made) == 1 else torch.stack(made).mean()
+
+
 _TERMS: dict[str, tuple[Loss, Loss, Loss]] = {  # generator, real, fake
     "vanilla": (cross_entropy_real, cross_entropy_real, cross_entropy_fake),
+    "minimax": (minimax, cross_entropy_real, cross_entropy_fake),
     "nonsaturating": (cross_entropy_real, cross_entropy_real, cross_entropy_fake),
     "lsgan": (least_squares_real, least_squares_real, least_squares_fake),
     "hinge": (critic_real, hinge_real, hinge_fake),
     "wgangp": (critic_real, critic_real, critic_fake),
 }
+_LABELLED = ("vanilla", "minimax", "nonsaturating", "lsgan")
 
 
 @dataclass(frozen=True)
 class Adversarial:
-    """The game of one `mode`: `vanilla` (cross-entropy), `lsgan`, `hinge`, `nonsaturating` (cross-entropy with
-    the R1 penalty, weight `r1_gamma`), `wgangp` (Wasserstein with a gradient penalty, weight `lambda_gp`)."""
+    """The game of one `mode`: `vanilla` (cross-entropy; `minimax` with the generator's loss that saturates), `lsgan`,
+    `hinge`, `nonsaturating` (cross-entropy with the R1 penalty), `wgangp` (Wasserstein with a gradient penalty, weight
+    `lambda_gp`), `relativistic` (fakes against real images).
+
+    `r1_gamma` and `r2_gamma` are the weights of the penalties R1, by default 10 with `nonsaturating` and 0 with
+    others, and R2. The label of real images is 1 - `label_smoothing`. Raises `UsageError` for a mode without labels.
+    """
 
     mode: GanMode
     lambda_gp: float = 10.0
-    r1_gamma: float = 10.0
+    r1_gamma: float | None = None
+    r2_gamma: float = 0.0
+    label_smoothing: float = 0.0
 
-    def generator(self, fake: Tensor) -> Tensor:
-        return _TERMS[self.mode][0](_precise(fake))
+    def __post_init__(self) -> None:
+        if self.label_smoothing and self.mode not in _LABELLED:
+            raise UsageError(
+                f"label_smoothing = {self.label_smoothing}: gan_mode = {self.mode!r} has no labels; it is for "
+                f"{', '.join(_LABELLED)}"
+            )
 
-    def real(self, logits: Tensor) -> Tensor:
-        return _TERMS[self.mode][1](_precise(logits))
+    @property
+    def relativistic(self) -> bool:
+        """Whether fakes are judged against real images, so that neither side has a loss of its own."""
+        return self.mode == "relativistic"
 
-    def fake(self, logits: Tensor) -> Tensor:
-        return _TERMS[self.mode][2](_precise(logits))
+    @property
+    def undecided(self) -> float | None:
+        """The logit between real and fake; None if only differences of logits count."""
+        if self.mode in ("wgangp", "relativistic"):
+            return None
+        return 0.5 if self.mode == "lsgan" else 0.0
 
-    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Half the sum of both terms."""
+    def generator(self, fake: Logits, real: Logits | None = None) -> Tensor:
+        """What a generator minimises; `real` is what `rivals` gave."""
+        if self.relativistic:
+            assert real is not None, "a relativistic game needs rivals"
+            return _mean(relativistic, fake, real)
+        return _mean(_TERMS[self.mode][0], fake)
+
+    def rivals(self, discriminator: nn.Module, real: Tensor) -> Logits | None:
+        """The logits of real images, if the generator's loss compares its fakes with them; else nothing is computed."""
+        if not self.relativistic:
+            return None
+        with torch.no_grad():
+            logits: Logits = discriminator(real)
+        return logits
+
+    def real(self, logits: Logits) -> Tensor:
+        """The discriminator's term of real images, in a game that is not relativistic."""
+        if self.label_smoothing:
+            return _mean(lambda x: _TERMS[self.mode][1](x, 1 - self.label_smoothing), logits)
+        return _mean(_TERMS[self.mode][1], logits)
+
+    def fake(self, logits: Logits) -> Tensor:
+        """The discriminator's term of fakes, in a game that is not relativistic."""
+        return _mean(_TERMS[self.mode][2], logits)
+
+    def discriminator(self, real: Logits, fake: Logits) -> Tensor:
+        """Half of what the discriminator's terms sum up to."""
+        if self.relativistic:
+            return 0.5 * _mean(relativistic, real, fake)
         return 0.5 * (self.real(real) + self.fake(fake))
 
+    def terms(self, name: str, real: Logits, fake: Logits) -> dict[str, Tensor]:
+        """What `discriminator` sums up, under `<name>_fake` and `<name>_real`; or under `<name>_pair`, if one term."""
+        if self.relativistic:
+            return {f"{name}_pair": self.discriminator(real, fake)}
+        return {f"{name}_fake": 0.5 * self.fake(fake), f"{name}_real": 0.5 * self.real(real)}
+
     def penalty(self, name: str, discriminator: nn.Module, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """The mode's penalty on `discriminator` under `name`, halved as the other terms are; or nothing."""
+        """The sum of the penalties on `discriminator` under `name`, halved as the other terms are; or nothing."""
+        r1_gamma = self.r1_gamma if self.r1_gamma is not None else 10.0 * (self.mode == "nonsaturating")
+        made = []
         if self.mode == "wgangp" and self.lambda_gp:
-            return {name: 0.5 * self.lambda_gp * gradient_penalty(discriminator, real, fake)}
-        if self.mode == "nonsaturating" and self.r1_gamma:
-            return {name: 0.5 * self.r1_gamma * r1_penalty(discriminator, real)}
-        return {}
+            made.append(self.lambda_gp * gradient_penalty(discriminator, real, fake))
+        if r1_gamma:
+            made.append(r1_gamma * input_gradient_penalty(discriminator, real))
+        if self.r2_gamma:
+            made.append(self.r2_gamma * input_gradient_penalty(discriminator, fake))
+        return {name: 0.5 * sum(made[1:], made[0])} if made else {}

@@ -1,4 +1,5 @@
-"""Gradient penalties on a discriminator. A patch discriminator's value is the mean of its logits.
+"""Gradient penalties on a discriminator. A patch discriminator's value is the mean of its logits, and of several scales
+the mean over those.
 
 The gradients of the discriminator are taken with respect to its *input* and differentiated again, in float32
 also under autocast.
@@ -7,6 +8,14 @@ also under autocast.
 import torch
 from torch import Tensor, nn
 
+Logits = Tensor | tuple[Tensor, ...]
+"""What a discriminator answers: (N, …), or one such of each scale."""
+
+
+def scales(logits: Logits) -> tuple[Tensor, ...]:
+    """The logits of each scale."""
+    return (logits,) if isinstance(logits, Tensor) else logits
+
 
 def _input_gradient(discriminator: nn.Module, x: Tensor) -> Tensor:
     """d D(x) / d x for each sample: (N, C, H, W) → (N, C·H·W), itself differentiable."""
@@ -14,7 +23,8 @@ def _input_gradient(discriminator: nn.Module, x: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False), torch.compiler.set_stance("force_eager"):
         x = x.detach().float() if x.dtype in (torch.float16, torch.bfloat16) else x.detach()
         x.requires_grad_(True)
-        value = discriminator(x).flatten(1).mean(dim=1).sum()
+        values = [logits.flatten(1).mean(dim=1).sum() for logits in scales(discriminator(x))]
+        value = sum(values[1:], values[0]) / len(values)
         (gradient,) = torch.autograd.grad(value, x, create_graph=True)
     return gradient.flatten(1)
 
@@ -26,6 +36,6 @@ def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Te
     return (gradient.norm(dim=1) - 1).square().mean()
 
 
-def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
-    """½ E[‖∇D(x)‖²] on real images (Mescheder et al. 2018, Eq. 9)."""
-    return 0.5 * _input_gradient(discriminator, real).square().sum(dim=1).mean()
+def input_gradient_penalty(discriminator: nn.Module, x: Tensor) -> Tensor:
+    """½ E[‖∇D(x)‖²]: R1 on real images, R2 on fakes (Mescheder et al. 2018, Eq. 9 and 10)."""
+    return 0.5 * _input_gradient(discriminator, x).square().sum(dim=1).mean()

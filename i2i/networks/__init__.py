@@ -1,9 +1,17 @@
 """Networks by name.
 
 `GENERATORS` and `DISCRIMINATORS` map a name to the frozen configuration that builds it. Beside the listed
-names, `resnet_<n>blocks`, `unet_<size>` and `patchgan_<patch width>` name any other of their families;
-`_antialiased` behind a residual generator or a PatchGAN gives it the sampling of CUT, `_resize` behind a residual
-generator resize-convolutions in place of transposed ones. (An anti-aliased PatchGAN
+names, `resnet_<n>blocks`, `unet_<size>` and `patchgan_<patch width>` name any other of their families:
+
+* behind a residual generator or a PatchGAN `_antialiased` gives it the sampling of CUT;
+* behind a residual generator `_resize` gives it resize-convolutions in place of transposed ones;
+* behind a U-Net `_attention` gives it self-attention where it has made 32 pixels of a side of `<size>`;
+* behind a PatchGAN `_spectral` normalises weights in place of activations, and `_multiscale` makes it three that judge
+  at three sizes (`_multiscale2`, `_multiscale4`: two, four); of several, in the order named here.
+
+`pix2pixhd` is the coarse-to-fine generator of that paper, and `pix2pixhd_global` its coarse part alone.
+
+`dcgan_<size>` is a generator of pictures from noise, and its discriminator. (An anti-aliased or multi-scale PatchGAN
 keeps the number in its name, though its patch is wider: `receptive_field`.)
 """
 
@@ -17,12 +25,16 @@ from torch import nn
 from i2i.config import checked, nearest, option_names
 from i2i.errors import UsageError
 from i2i.networks.antialias import Sampling, Upsampling
+from i2i.networks.blocks import DiscriminatorNorm
+from i2i.networks.coarse_to_fine import CoarseToFineConfig
+from i2i.networks.dcgan import DCGANConfig, DCGANDiscriminatorConfig
+from i2i.networks.multiscale import MultiScaleConfig
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 
-GeneratorConfig = ResnetConfig | UNetConfig
-DiscriminatorConfig = PatchGANConfig | PixelGANConfig
+GeneratorConfig = ResnetConfig | UNetConfig | CoarseToFineConfig | DCGANConfig
+DiscriminatorConfig = PatchGANConfig | MultiScaleConfig | PixelGANConfig | DCGANDiscriminatorConfig
 NetworkConfig = GeneratorConfig | DiscriminatorConfig
 
 GENERATORS: dict[str, GeneratorConfig] = {
@@ -35,6 +47,10 @@ GENERATORS: dict[str, GeneratorConfig] = {
     "unet_128": UNetConfig(depth=7),
     "unet_256": UNetConfig(depth=8),
     "unet_512": UNetConfig(depth=9),
+    "unet_256_attention": UNetConfig(depth=8, attention=3),
+    "pix2pixhd": CoarseToFineConfig(),
+    "pix2pixhd_global": CoarseToFineConfig(enhancers=0, width=64),
+    "dcgan_64": DCGANConfig(size=64),
 }
 DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
     "patchgan_16": PatchGANConfig(layers=1),
@@ -43,50 +59,79 @@ DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
     "patchgan_142": PatchGANConfig(layers=4),
     "patchgan_286": PatchGANConfig(layers=5),
     "patchgan_70_antialiased": PatchGANConfig(layers=3, downsampling="antialiased"),
+    "patchgan_70_spectral": PatchGANConfig(layers=3, norm="spectral"),
+    "patchgan_70_multiscale": MultiScaleConfig(layers=3),
     "pixelgan": PixelGANConfig(),
+    "dcgan_64": DCGANDiscriminatorConfig(size=64),
 }
 NETWORKS: dict[str, type[NetworkConfig]] = {
-    config.kind: config for config in (ResnetConfig, UNetConfig, PatchGANConfig, PixelGANConfig)
+    config.kind: config
+    for config in (
+        ResnetConfig,
+        UNetConfig,
+        CoarseToFineConfig,
+        DCGANConfig,
+        PatchGANConfig,
+        MultiScaleConfig,
+        PixelGANConfig,
+        DCGANDiscriminatorConfig,
+    )
 }
-GENERATOR_KINDS: dict[str, type[GeneratorConfig]] = {config.kind: config for config in (ResnetConfig, UNetConfig)}
+GENERATOR_KINDS: dict[str, type[GeneratorConfig]] = {
+    config.kind: config for config in (ResnetConfig, UNetConfig, CoarseToFineConfig, DCGANConfig)
+}
 
 
 def _resnet(blocks: int, downsampling: Sampling = "strided", upsampling: Upsampling = "strided") -> ResnetConfig:
     return ResnetConfig(blocks=blocks, downsampling=downsampling, upsampling=upsampling)
 
 
-def _unet(size: int) -> UNetConfig:
+def _unet(size: int, attention: str | None = None) -> UNetConfig:
     depth = size.bit_length() - 1
     if size != 1 << depth:
         raise UsageError(f"unet_{size}: the size must be a power of two from 32 to 4096")
-    return UNetConfig(depth=depth)
+    if attention is None:
+        return UNetConfig(depth=depth)
+    if depth < 6:
+        raise UsageError(
+            f"unet_{size}_attention: the size must be at least 64, as attention is where 32 pixels are left"
+        )
+    return UNetConfig(depth=depth, attention=depth - 5)
 
 
-def _patchgan(width: int, sampling: Sampling = "strided") -> PatchGANConfig:
-    for layers in range(1, 9):
-        if PatchGANConfig(layers=layers).receptive_field == width:
-            return PatchGANConfig(layers=layers, downsampling=sampling)
-    raise UsageError(f"patchgan_{width}: the patch must be 16, 34, 70, 142, 286, 574, 1150 or 2302 pixels wide")
+def _patchgan(
+    width: int, antialiased: str | None, spectral: str | None, scales: str | None
+) -> PatchGANConfig | MultiScaleConfig:
+    found = [layers for layers in range(1, 9) if PatchGANConfig(layers=layers).receptive_field == width]
+    if not found:
+        raise UsageError(f"patchgan_{width}: the patch must be 16, 34, 70, 142, 286, 574, 1150 or 2302 pixels wide")
+    sampling: Sampling = "antialiased" if antialiased else "strided"
+    norm: DiscriminatorNorm = "spectral" if spectral else "instance"
+    if scales is None:
+        return PatchGANConfig(layers=found[0], downsampling=sampling, norm=norm)
+    count = int(scales.removeprefix("_multiscale") or 3)
+    return MultiScaleConfig(layers=found[0], downsampling=sampling, norm=norm, scales=count)
 
 
-_GENERATOR_FAMILIES: dict[str, Callable[[int], GeneratorConfig]] = {
+_GENERATOR_FAMILIES: dict[str, Callable[..., GeneratorConfig]] = {
     r"resnet_(\d{1,4})blocks": _resnet,
     r"resnet_(\d{1,4})blocks_antialiased": lambda n: _resnet(n, "antialiased", "antialiased"),
     r"resnet_(\d{1,4})blocks_resize": lambda n: _resnet(n, upsampling="resize"),
-    r"unet_(\d{1,4})": _unet,
+    r"unet_(\d{1,4})(_attention)?": _unet,
+    r"dcgan_(\d{1,4})": lambda size: DCGANConfig(size=size),
 }
-_DISCRIMINATOR_FAMILIES: dict[str, Callable[[int], DiscriminatorConfig]] = {
-    r"patchgan_(\d{1,4})": _patchgan,
-    r"patchgan_(\d{1,4})_antialiased": lambda width: _patchgan(width, "antialiased"),
+_DISCRIMINATOR_FAMILIES: dict[str, Callable[..., DiscriminatorConfig]] = {
+    r"patchgan_(\d{1,4})(_antialiased)?(_spectral)?(_multiscale[24]?)?": _patchgan,
+    r"dcgan_(\d{1,4})": lambda size: DCGANDiscriminatorConfig(size=size),
 }
 
 
-def _find(what: str, name: str, known: Mapping[str, Any], families: Mapping[str, Callable[[int], Any]]) -> Any:
+def _find(what: str, name: str, known: Mapping[str, Any], families: Mapping[str, Callable[..., Any]]) -> Any:
     if name in known:
         return known[name]
     for pattern, make in families.items():
         if match := re.fullmatch(pattern, name):
-            return make(int(match[1]))
+            return make(int(match[1]), *match.groups()[1:])
     raise UsageError(f"unknown {what} {name!r}.{nearest(name, known)} Known: {', '.join(known)}.")
 
 
@@ -118,7 +163,8 @@ def create_generator(name: str, **options: Any) -> nn.Module:
 
 
 def create_discriminator(name: str, **options: Any) -> nn.Module:
-    """A discriminator by name: (N, in_channels, H, W) in [-1, 1] to (N, 1, H', W') logits."""
+    """A discriminator by name: (N, in_channels, H, W) in [-1, 1] to (N, 1, H', W') logits, or to a tuple of
+    those, from the finest scale to the coarsest."""
     return discriminator_config(name, **options).build()
 
 

@@ -16,10 +16,11 @@ Sampling = Literal["strided", "antialiased"]
 Upsampling = Literal["strided", "antialiased", "resize"]
 
 
-def blur_filter(size: int) -> Tensor:
-    """The binomial filter (size, size): of sum 1 for 3, which halves, and of sum 4 for 4, which doubles."""
-    row = torch.tensor([1.0, 2.0, 1.0] if size == 3 else [1.0, 3.0, 3.0, 1.0])
-    return row[:, None] * row / 16
+def blur_filter(size: int, channels: int = 1) -> Tensor:
+    """The binomial filter (channels, 1, size, size): for 3 of sum 1, it halves; for 4 of sum 4, it doubles."""
+    row = (1, 2, 1) if size == 3 else (1, 3, 3, 1)
+    # in Python, for arithmetic on the device `meta` imports torch's compiler, which takes a second
+    return torch.tensor([[[[a * b / 16 for b in row] for a in row]]] * channels)
 
 
 class BlurDownsample(nn.Module):
@@ -29,7 +30,7 @@ class BlurDownsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("filt", blur_filter(3).repeat(channels, 1, 1, 1))
+        self.register_buffer("filt", blur_filter(3, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.filt, stride=2, groups=x.shape[1])
@@ -42,7 +43,7 @@ class BlurUpsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("filt", blur_filter(4).repeat(channels, 1, 1, 1))
+        self.register_buffer("filt", blur_filter(4, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         edges = F.pad(x, (1, 1, 1, 1), mode="replicate")

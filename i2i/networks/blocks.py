@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 Norm = Literal["batch", "instance", "none"]
+DiscriminatorNorm = Literal["batch", "instance", "none", "spectral"]
 Padding = Literal["reflect", "replicate", "zero"]
 Statistics = Literal["batch", "running"]
 
@@ -137,8 +138,9 @@ class DeepConvTranspose2d(nn.ConvTranspose2d):
         return made if self.bias is None else made + self.bias[:, None, None]
 
 
-def normalization(norm: Norm, channels: int) -> nn.Module:
-    """The normalisation layer of that name for `channels` channels; `none` is the identity."""
+def normalization(norm: DiscriminatorNorm, channels: int) -> nn.Module:
+    """The normalisation layer of that name for `channels` channels; `none` is the identity, and so is `spectral`, which
+    is a matter of the convolutions."""
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     return InstanceNorm(channels) if norm == "instance" else nn.Identity()
@@ -149,7 +151,7 @@ def padding_mode(padding: Padding) -> Literal["zeros", "reflect", "replicate"]:
     return "zeros" if padding == "zero" else padding
 
 
-def conv_bias(norm: Norm, bias: bool | None) -> bool:
+def conv_bias(norm: DiscriminatorNorm, bias: bool | None) -> bool:
     """Whether a convolution before `norm` keeps a bias: `bias` if given, else unless batch norm has its own."""
     return norm != "batch" if bias is None else bias
 

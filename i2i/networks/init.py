@@ -4,6 +4,8 @@ from typing import Literal
 
 from torch import nn
 
+from i2i.networks.spectral import SpectralConv2d
+
 Init = Literal["normal", "xavier", "kaiming", "orthogonal"]
 
 
@@ -26,6 +28,8 @@ def init_weights(network: nn.Module, kind: Init = "normal", gain: float = 0.02) 
                 nn.init.orthogonal_(module.weight, gain=gain)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+            if isinstance(module, SpectralConv2d):
+                module.settle()
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, gain)
             nn.init.zeros_(module.bias)

@@ -2,7 +2,8 @@
 
 A logit per patch. With n layers a patch is 16, 34, 70, 142, 286 pixels wide for n = 1 … 5; a PixelGAN judges
 each pixel alone. Anti-aliased (Park et al. 2020), each halving is a convolution of stride 1 followed by a blur,
-and a patch is wider: 18, 40, 84, 172, 348 pixels.
+and a patch is wider: 18, 40, 84, 172, 348 pixels. With spectral normalisation (Miyato et al. 2018), the weights of all
+convolutions are normalised in place of what they answer.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from annotated_types import Interval
 from torch import Tensor, nn
 
 from i2i.networks.antialias import BlurDownsample, Sampling
-from i2i.networks.blocks import Norm, conv_bias, normalization
+from i2i.networks.blocks import DiscriminatorNorm, Norm, conv_bias, normalization
+from i2i.networks.spectral import convolution, follow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class PatchGANConfig:
     in_channels: Annotated[int, Interval(ge=1, le=128)] = 3
     width: Annotated[int, Interval(ge=1, le=512)] = 64
     layers: Annotated[int, Interval(ge=1, le=8)] = 3
-    norm: Norm = "instance"
+    norm: DiscriminatorNorm = "instance"
     bias: bool | None = None
     """Biases before a normalisation; by default where there is no batch norm."""
     downsampling: Sampling = "strided"
@@ -50,12 +52,12 @@ class PatchGAN(nn.Module):
     def __init__(self, config: PatchGANConfig) -> None:
         super().__init__()
         self.config = config
-        bias = conv_bias(config.norm, config.bias)
+        conv, bias = convolution(config.norm == "spectral"), conv_bias(config.norm, config.bias)
         blurred = config.downsampling == "antialiased"
         stride = 1 if blurred else 2
         widths = [config.width * min(2**i, 8) for i in range(config.layers + 1)]
         layers: list[nn.Module] = [
-            nn.Conv2d(config.in_channels, widths[0], 4, stride=stride, padding=1),
+            conv(config.in_channels, widths[0], 4, stride=stride, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
         ]
         for i in range(1, config.layers + 1):
@@ -63,14 +65,28 @@ class PatchGAN(nn.Module):
             if blurred:
                 layers.append(BlurDownsample(widths[i - 1]))
             layers += [
-                nn.Conv2d(widths[i - 1], widths[i], 4, stride=1 if last else stride, padding=1, bias=bias),
+                conv(widths[i - 1], widths[i], 4, stride=1 if last else stride, padding=1, bias=bias),
                 normalization(config.norm, widths[i]),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, padding=1))
+        self.layers = nn.Sequential(*layers, conv(widths[-1], 1, 4, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.config.norm == "spectral":
+            follow(self.layers)
         return self.layers(x)
+
+    def features(self, x: Tensor) -> list[list[Tensor]]:
+        """What each of its layers answers, after the activation, from the first to the logits: one list, as there is
+        one scale."""
+        if self.config.norm == "spectral":
+            follow(self.layers)
+        found = []
+        for layer in self.layers:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                found.append(x)
+        return [[*found, x]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ class ConvNormReLU(nn.Sequential):
             self.downsample = downsample
 
 
-def _halved(channels: int, config: ResnetConfig) -> ConvNormReLU:
+def halved(channels: int, config: ResnetConfig) -> ConvNormReLU:
     """(N, C, H, W) → (N, 2C, H/2, W/2)."""
     blurred = config.downsampling == "antialiased"
     bias, made = conv_bias(config.norm, config.bias), 2 * channels
@@ -86,7 +86,7 @@ def _halved(channels: int, config: ResnetConfig) -> ConvNormReLU:
     return ConvNormReLU(conv, normalization(config.norm, made), downsample=BlurDownsample(made) if blurred else None)
 
 
-def _doubled(channels: int, config: ResnetConfig) -> ConvNormReLU:
+def doubled(channels: int, config: ResnetConfig) -> ConvNormReLU:
     """(N, C, H, W) → (N, C/2, 2H, 2W)."""
     bias, made = conv_bias(config.norm, config.bias), channels // 2
     norm = normalization(config.norm, made)
@@ -132,9 +132,9 @@ class ResnetGenerator(nn.Module):
             nn.Conv2d(config.in_channels, w, 7, padding=3, padding_mode=edge, bias=bias),
             normalization(norm, w),
         )
-        self.down = nn.ModuleList(_halved(c, config) for c in (w, 2 * w))
+        self.down = nn.ModuleList(halved(c, config) for c in (w, 2 * w))
         self.blocks = nn.ModuleList(ResidualBlock(4 * w, config) for _ in range(config.blocks))
-        self.up = nn.ModuleList(_doubled(c, config) for c in (4 * w, 2 * w))
+        self.up = nn.ModuleList(doubled(c, config) for c in (4 * w, 2 * w))
         self.head = ThinConv2d(w, config.out_channels, 7, padding=3, padding_mode=edge)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,6 +3,9 @@
 Encoder C64-C128-C256-C512 … C512, decoder mirrored, skip connections between layers of one size. Deviations
 from the paper's text, shared with every published checkpoint: dropout stands in the decoder layers after
 the innermost one (three of them at depth 8), not in the first three.
+
+With `attention`, the features after that many halvings attend to each other (Zhang et al. 2019): both what lies deeper
+and, through the skip connection, the decoder get what that gives.
 """
 
 from dataclasses import dataclass
@@ -13,6 +16,8 @@ from annotated_types import Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i.errors import UsageError
+from i2i.networks.attention import SelfAttention
 from i2i.networks.blocks import DeepConvTranspose2d, Norm, conv_bias, normalization
 
 
@@ -30,6 +35,12 @@ class UNetConfig:
     dropout: bool = True
     bias: bool | None = None
     """Biases before a normalisation; by default where there is no batch norm."""
+    attention: Annotated[int, Interval(ge=0, le=11)] = 0
+    """After how many halvings there is self-attention; 0 is none."""
+
+    def __post_init__(self) -> None:
+        if self.attention >= self.depth:
+            raise UsageError(f"attention = {self.attention}: must come before the last of {self.depth} halvings")
 
     @property
     def size_multiple(self) -> int:
@@ -86,6 +97,8 @@ class UNetGenerator(nn.Module):
             )
             for i, c in enumerate(channels)
         )
+        if config.attention:
+            self.attention = SelfAttention(channels[config.attention - 1])
         self.up = nn.ModuleList()
         for i in range(last, 0, -1):
             inner = channels[i] * (1 if i == last else 2)
@@ -97,8 +110,10 @@ class UNetGenerator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         skips = []
-        for down in self.down:
+        for halvings, down in enumerate(self.down, 1):
             x = down(x)
+            if halvings == self.config.attention:
+                x = self.attention(x)
             skips.append(x)
         x = self.up[0](skips.pop())
         for up in self.up[1:]:

@@ -1,0 +1,135 @@
+"""GAN: Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville, Bengio, "Generative Adversarial Nets",
+NeurIPS 2014 (arXiv:1406.2661), with the networks of DCGAN (Radford, Metz, Chintala, ICLR 2016, arXiv:1511.06434).
+
+| here | paper |
+|---|---|
+| `z`, `real_B`, `fake_B` | z ~ p_z, x ~ p_data, G(z) |
+| `G`, `D` | G, D (whose logits are of D's sigmoid) |
+| `gan` (`minimax`) | the value function V(G, D), Eq. 1: both play the same cross-entropy |
+| `gan` (`vanilla`, the default) | the generator maximises log D(G(z)) instead, Sec. 3 |
+| `losses`: D's turn, then G's | Algorithm 1 with k = 1, as in the paper's experiments |
+
+Deviations. From the GAN: Adam, not momentum, as in DCGAN; D minimises half of its cross-entropy, as everywhere here,
+and G's turn has the noise of D's. From DCGAN: see networks/dcgan.py; and the learning rate falls in the second half
+(`lr_policy` constant is the paper's).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Interval
+from torch import Tensor, nn
+
+from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen
+from i2i.algorithms.options import NetworkOptions
+from i2i.config import checked
+from i2i.data.pair import ImagePair
+from i2i.errors import UsageError
+from i2i.losses.adversarial import GanMode
+from i2i.networks import generator_config
+from i2i.networks.blocks import Norm
+from i2i.networks.dcgan import DCGANConfig, noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class GANOptions(NetworkOptions):
+    """DCGAN's defaults."""
+
+    generator: str = "dcgan_64"
+    """`dcgan_<size>`, which makes pictures of that size: 16, 32, 64, 128 or 256."""
+    discriminator: str = "dcgan_64"
+    """`dcgan_<size>`, `patchgan_<patch width>` or `pixelgan`."""
+    latent_size: Annotated[int, Interval(ge=1, le=1024)] = 100
+    """Numbers in the noise that a picture is made of."""
+    norm: Norm = "batch"
+    """Normalisation in both networks."""
+    gan_mode: GanMode = "vanilla"
+    """The adversarial loss: minimax is the paper's first, vanilla its non-saturating form."""
+    crop_size: Annotated[int, Interval(ge=1, le=65_535)] = 64
+    """Pixels of the side of the random square crop: the size that the generator makes."""
+    load_size: Annotated[int, Interval(ge=1, le=65_535)] = 64
+    """Pixels that a side is scaled to before the crop."""
+    batch_size: Annotated[int, Ge(1)] | Literal["auto"] = 128
+    """Samples per step and process."""
+    samples: Annotated[int, Interval(ge=1, le=64)] = 16
+    """Rows of a sample grid: what is made of fixed noise, beside a picture."""
+    best_metric: Literal["swd"] = "swd"
+    """What the best model file is chosen by: the sliced Wasserstein distance of what is made to held-out pictures."""
+
+    def generator_config(self, in_channels: int, out_channels: int) -> DCGANConfig:
+        for name in ("dropout", "input_share"):
+            if value := getattr(self, name):
+                raise UsageError(f"{name} = {value}: the generator of a GAN has none; leave it out")
+        config = generator_config(self.generator)
+        if not isinstance(config, DCGANConfig):
+            raise UsageError(f"generator = {self.generator!r}: translates pictures; one that takes noise is dcgan_64")
+        channels = {"in_channels": in_channels, "out_channels": out_channels}
+        return checked(replace(config, **channels, width=self.ngf, norm=self.norm, bias=self.bias))
+
+    def size_limits(self, in_channels: int, out_channels: int) -> tuple[int, int]:
+        size = self.generator_config(in_channels, out_channels).size
+        if self.crop_size != size:
+            raise UsageError(
+                f"crop_size = {self.crop_size}: {self.generator} makes pictures of {size}; give --crop-size {size} "
+                "or another --generator dcgan_<size>"
+            )
+        return super().size_limits(in_channels, out_channels)
+
+
+class GAN(Algorithm):
+    """Noise → pictures like those of one set; `batch.a` is the noise, (N, z, 1, 1), `batch.b` the pictures."""
+
+    name = "gan"
+    paired = False
+    one_domain = True
+    from_noise = True
+    test_statistics = "running"  # a picture must not depend on those made with it
+
+    def __init__(self, options: GANOptions, in_channels: int = 100, out_channels: int = 3) -> None:
+        self.options = options
+        self.gan, self.augment = options.adversarial(), options.augmentation()
+        self.G = options.create_generator(in_channels, out_channels)
+        self.D = options.create_discriminator(out_channels)
+
+    @classmethod
+    def channels(cls, options: Any) -> tuple[int, int]:
+        if options.direction != "a2b":
+            raise UsageError(f"direction = {options.direction!r}: a GAN goes from noise to pictures; leave it out")
+        if options.preprocess in ("none", "scale_width"):
+            raise UsageError(
+                f"preprocess = {options.preprocess}: a generator makes pictures of one size, and needs such; use "
+                "resize_and_crop, scale_width_and_crop, scale_shortside or crop"
+            )
+        return options.latent_size, options.channels_b
+
+    @classmethod
+    def sample(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
+        return ImagePair(a=noise(options.latent_size, seed), b=picture)
+
+    def players(self) -> dict[str, list[nn.Module]]:
+        return {"discriminator": [self.D], "generator": [self.G]}
+
+    def translators(self) -> dict[str, nn.Module]:
+        return {"a2b": self.G}
+
+    def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
+        z, real_B = batch.a, batch.b
+        fake_B = self.G(z)
+
+        real, fake = self.augment(real_B, step), self.augment(fake_B.detach(), step)
+        of_fake, of_real = self.D(fake), self.D(real)
+        self.augment.observe(of_real)
+        penalty = self.gan.penalty("D_penalty", self.D, real, fake)
+        yield "discriminator", Losses(self.gan.terms("D", of_real, of_fake) | penalty)  # Eq. 1
+
+        with frozen(self.D):
+            logits, rivals = self.D(self.augment(fake_B, step)), self.gan.rivals(self.D, real)
+            losses = Losses(G_gan=self.gan.generator(logits, rivals))
+        yield "generator", losses
+
+    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+        return {}  # no picture belongs to a noise
+
+    def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
+        return {"fake_B": translators["a2b"](batch.a), "real_B": batch.b}

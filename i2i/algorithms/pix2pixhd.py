@@ -1,0 +1,100 @@
+"""pix2pixHD: Wang, Liu, Zhu, Tao, Kautz, Catanzaro, "High-Resolution Image Synthesis and Semantic Manipulation with
+Conditional GANs", CVPR 2018 (arXiv:1711.11585).
+
+| here | paper |
+|---|---|
+| `real_A`, `real_B`, `fake_B` | s (labels, and where instances meet), x, G(s) |
+| `G` (`pix2pixhd`) | G = {G1, G2}, Sec. 3.2 |
+| `D` (`patchgan_70_multiscale`) | D_1, D_2, D_3, Sec. 3.2 |
+| `lambda_FM` | λ = 10, Eq. 5; L_FM, Eq. 4 |
+| `lambda_VGG` | λ = 10 of the perceptual loss, Sec. 3.3 |
+| `--classes-a`, `--instance-edges` | one-hot label maps and the boundary map, Sec. 3.3 |
+
+Deviations: the means over discriminators stand where Eq. 2 and 5 have sums, as in the published code; G1 and G2 are
+trained together from the start, where the paper begins with G1; convolutions of D pad by 1, as PatchGANs do here. Not
+here: the encoder of instance features (Sec. 3.4).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Interval
+from torch import Tensor
+
+from i2i.algorithms.algorithm import Losses, Translators, Turn, frozen
+from i2i.algorithms.conditional import ConditionalGAN
+from i2i.algorithms.options import NetworkOptions
+from i2i.data.pair import ImagePair
+from i2i.errors import UsageError
+from i2i.losses.perceptual import Perceptual, feature_matching
+from i2i.networks.multiscale import MultiScalePatchGAN
+from i2i.networks.patchgan import PatchGAN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pix2PixHDOptions(NetworkOptions):
+    """The paper's defaults."""
+
+    generator: str = "pix2pixhd"
+    """`pix2pixhd`, its G1 alone `pix2pixhd_global`, or any other."""
+    discriminator: str = "patchgan_70_multiscale"
+    """`patchgan_<patch width>`, the same with `_multiscale`: three scales."""
+    ngf: Annotated[int, Interval(ge=1, le=512)] = 32
+    """Channels of G2's first layer; G1 has twice as many."""
+    lambda_FM: Annotated[float, Ge(0)] = 10.0
+    """Weight of the feature matching loss."""
+    lambda_VGG: Annotated[float, Ge(0)] = 0.0
+    """Weight of the perceptual loss, 10 in the paper; needs --vgg."""
+    vgg: Path | None = None
+    """torchvision's weights of VGG-19, as a safetensors file."""
+
+
+class Pix2PixHD(ConditionalGAN):
+    """`batch.a`, labels or pictures → `batch.b`, from pairs."""
+
+    name = "pix2pixhd"
+
+    def __init__(self, options: Pix2PixHDOptions, in_channels: int = 3, out_channels: int = 3) -> None:
+        if bool(options.lambda_VGG) != (options.vgg is not None):
+            raise UsageError(f"lambda_VGG = {options.lambda_VGG}, vgg = {options.vgg}: one needs the other")
+        super().__init__(options, in_channels, out_channels)
+        self.options = options
+        if not isinstance(self.D, PatchGAN | MultiScalePatchGAN):
+            raise UsageError(f"discriminator = {options.discriminator}: its layers are compared; use a patchgan")
+        if options.vgg and out_channels != 3:
+            raise UsageError(f"vgg: sees pictures of 3 channels, not of {out_channels}")
+        self.perceptual = Perceptual(options.vgg) if options.vgg else None
+
+    def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
+        o, real_A, real_B = self.options, batch.a, batch.b
+        fake_B = self.G(real_A)
+        real = self.shown(real_A, real_B, step)
+        yield from self.judgement(real, self.shown(real_A, fake_B.detach(), step))
+
+        with frozen(self.D):
+            of_fake, of_real = self._layers(real_A, fake_B), self._layers(real_A, real_B.detach())
+            if self.augment.changes(step):  # not for features, of which each is compared with one in its place
+                deceit = self.deceit(real, self.shown(real_A, fake_B, step))
+            else:
+                logits, rivals = (tuple(scale[-1] for scale in features) for features in (of_fake, of_real))
+                deceit = self.gan.generator(logits, rivals)
+            losses = Losses(G_gan=deceit, G_FM=o.lambda_FM * feature_matching(of_fake, of_real))  # Eq. 2, 4, 5
+        if self.perceptual:
+            losses["G_VGG"] = o.lambda_VGG * self.perceptual(fake_B, real_B)
+        yield "generator", losses
+
+    def _layers(self, a: Tensor, b: Tensor) -> list[list[Tensor]]:
+        """What D's layers answer to a pair as it is, at each scale; without a gradient where `b` needs none."""
+        judge: Any = self.D
+        with torch.set_grad_enabled(b.requires_grad):
+            found: list[list[Tensor]] = judge.features(torch.cat([a, b], dim=1))
+        return found
+
+    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+        return {"fake_B": (translators["a2b"](batch.a), batch.b)}
+
+    def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
+        return {"real_A": batch.a, "fake_B": translators["a2b"](batch.a), "real_B": batch.b}

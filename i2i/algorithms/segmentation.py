@@ -1,0 +1,88 @@
+"""Photo to labels: pix2pix (Isola et al. 2017, arXiv:1611.07004, Sec. 4.4) with the cross-entropy of semantic
+segmentation (Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015).
+
+| here | papers |
+|---|---|
+| `real_A`, `real_B`, `fake_B` | photo x, labels y with a channel for each class, probabilities of the classes |
+| `G`, `D` | G, D (judges pairs: x beside y) |
+| `class_cross_entropy` | the multinomial logistic loss (FCN, Sec. 4.3), of which this is the mean over pixels |
+| `lambda_L1` | λ, Eq. 4 of pix2pix |
+
+Deviations: G's last tanh is undone for the logits, so that any generator will do; D sees the softmax of those beside
+labels of 0 and 1, as Luc et al. 2016 (arXiv:1611.08408) do; no dropout, so that the same photo gives the same labels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from torch import Tensor
+from torch.nn import functional as F
+
+from i2i.algorithms.algorithm import Losses, Translators, Turn
+from i2i.algorithms.conditional import ConditionalGAN
+from i2i.algorithms.options import NetworkOptions
+from i2i.data.options import channels, classes
+from i2i.data.pair import ImagePair
+from i2i.errors import UsageError
+from i2i.losses.adversarial import GanMode
+from i2i.losses.classes import class_cross_entropy, decided, known, probabilities
+from i2i.networks.blocks import Norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationOptions(NetworkOptions):
+    """Labels by class: `--classes-b` (or `--classes-a` with `--direction b2a`) says which there are."""
+
+    generator: str = "unet_256"
+    """`unet_<size>` or `resnet_<n>blocks`."""
+    norm: Norm = "batch"
+    """Normalisation in all networks."""
+    gan_mode: GanMode = "vanilla"
+    """The adversarial loss."""
+    lambda_CE: Annotated[float, Ge(0)] = 10.0
+    """Weight of the cross-entropy."""
+    lambda_L1: Annotated[float, Ge(0)] = 0.0
+    """Weight of the L1 loss between probabilities and labels."""
+    lambda_gan: Annotated[float, Ge(0)] = 1.0
+    """Weight of the adversarial loss; 0 trains without a discriminator."""
+
+
+class Segmentation(ConditionalGAN):
+    """`batch.a`, a photo → `batch.b`, labels, from pairs."""
+
+    name = "segmentation"
+
+    def __init__(self, options: SegmentationOptions, in_channels: int = 3, out_channels: int = 3) -> None:
+        super().__init__(options, in_channels, out_channels, judge=options.lambda_gan > 0)
+        self.options = options
+
+    @classmethod
+    def channels(cls, options: Any) -> tuple[int, int]:
+        target = classes(options)["ab".index(options.direction[2])]
+        if target is None:
+            side = options.direction[2]
+            raise UsageError(f"classes_{side}: missing; say which classes domain {side.upper()} has: --classes-{side}")
+        return channels(options)
+
+    def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
+        o, real_A, real_B = self.options, batch.a, batch.b
+        output = self.G(real_A)
+        fake_B = probabilities(output).where(known(real_B), -1.0)  # as the labels are where there is none
+
+        losses = Losses(G_CE=o.lambda_CE * class_cross_entropy(output, real_B))
+        if o.lambda_L1:
+            losses["G_L1"] = o.lambda_L1 * F.l1_loss(fake_B, real_B)  # Eq. 3, 4
+        if o.lambda_gan:
+            real = self.shown(real_A, real_B, step)
+            yield from self.judgement(real, self.shown(real_A, fake_B.detach(), step))
+            losses["G_gan"] = o.lambda_gan * self.deceit(real, self.shown(real_A, fake_B, step))
+        yield "generator", losses
+
+    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+        """Labels against labels: of K classes, the metric l1 is 2/K of the share of pixels that are wrong."""
+        return {"fake_B": (decided(translators["a2b"](batch.a)).where(known(batch.b), -1.0), batch.b)}
+
+    def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
+        return {"real_A": batch.a, "fake_B": decided(translators["a2b"](batch.a)), "real_B": batch.b}
