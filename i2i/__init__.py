@@ -16,6 +16,7 @@ _HOME = {
     "create_generator": "i2i.networks",
     "list_generators": "i2i.networks",
     "list_styles": "i2i.translation.styles",
+    "load_sampler": "i2i.translation.sample",
     "load_translator": "i2i.translation.translator",
     "translate_folder": "i2i.translation.batch",
 }
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from i2i.networks import create_generator as create_generator
     from i2i.networks import list_generators as list_generators
     from i2i.translation.batch import translate_folder as translate_folder
+    from i2i.translation.sample import load_sampler as load_sampler
     from i2i.translation.styles import list_styles as list_styles
     from i2i.translation.transform import Translate as Translate
     from i2i.translation.translator import Translator as Translator

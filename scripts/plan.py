@@ -52,6 +52,7 @@ def size(text: str) -> int:
 
 
 def plan(algorithm: Any, options: Any) -> None:
+    from i2i.training.batch_size import settled
     from i2i.training.cost import cost
     from i2i.training.launch import checked_data
     from i2i.training.suggest import suggest
@@ -59,7 +60,7 @@ def plan(algorithm: Any, options: Any) -> None:
 
     limit = size(options.memory_limit) if options.memory_limit else None
     kind = options_class(algorithm)
-    wanted = kind(**{name: getattr(options, name) for name in option_names(kind)})
+    wanted = settled(algorithm, kind(**{name: getattr(options, name) for name in option_names(kind)}))
     checked_data(algorithm, dataclasses.replace(wanted, cache=None))
 
     def measured(algorithm: Any, options_: Any) -> "Cost":

@@ -1,11 +1,13 @@
 """Translate pictures and folders of them with a trained generator.
 
 python scripts/translate.py --style runs/monet photos/ -o out/
+torchrun --nproc-per-node 4 -- scripts/translate.py --style runs/monet photos/ -o out/
 """
 
+import os
 import signal
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,9 +51,22 @@ def main(options: Options) -> None:
         return install_style(options)
     if not options.inputs or (not options.style and not options.dry_run):
         raise UsageError("expected: translate.py --style STYLE INPUT... -o OUT (see --help, --list-styles)")
+    options = share(options, int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
     check_report(options.report, options.out)
     chosen = FolderOptions(**{field.name: getattr(options, field.name) for field in fields(FolderOptions)})
     (plan if options.dry_run else translate)(options, chosen)
+
+
+def share(options: Options, rank: int, processes: int) -> Options:
+    """What one of several processes, started by torchrun, does of the work; its report says so in its name."""
+    if processes == 1:
+        return options
+    if Path("-") in options.inputs:
+        raise UsageError("a list on the standard input goes to one process; give folders and files to several")
+    number, parts = options.part()
+    part = f"{number * processes + rank + 1}/{parts * processes}"
+    report = options.report and options.report.with_stem(f"{options.report.stem}-{part.replace('/', '-of-')}")
+    return replace(options, shard=part, report=report)
 
 
 def check_report(report: Path | None, out: Path | None) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from i2i.algorithms.cut import CUTOptions
 from i2i.algorithms.cyclegan import CycleGANOptions
+from i2i.algorithms.gan import GANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.training.options import RunOptions
 
@@ -20,4 +21,9 @@ class CycleGANRun(CycleGANOptions, RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CUTRun(CUTOptions, RunOptions):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class GANRun(GANOptions, RunOptions):
     pass

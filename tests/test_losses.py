@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.losses.adversarial import Adversarial
-from i2i.losses.penalties import gradient_penalty, r1_penalty
+from i2i.losses.penalties import gradient_penalty, input_gradient_penalty
 
 REAL = torch.tensor([[2.0, -1.0], [0.3, 40.0]], dtype=torch.float64)
 FAKE = torch.tensor([[-3.0, 0.5], [1.5, -40.0]], dtype=torch.float64)
@@ -29,6 +29,7 @@ def hinge(margins: Tensor) -> float:
     [
         ("vanilla", bce(FAKE, 1), bce(REAL, 1), bce(FAKE, 0)),
         ("nonsaturating", bce(FAKE, 1), bce(REAL, 1), bce(FAKE, 0)),
+        ("minimax", -bce(FAKE, 0), bce(REAL, 1), bce(FAKE, 0)),
         ("lsgan", mse(FAKE, 1), mse(REAL, 1), mse(FAKE, 0)),
         ("hinge", -FAKE.mean().item(), hinge(1 - REAL), hinge(1 + FAKE)),
         ("wgangp", -FAKE.mean().item(), -REAL.mean().item(), FAKE.mean().item()),
@@ -64,7 +65,7 @@ def test_penalties_on_a_linear_discriminator_are_exact() -> None:
     d, x, y = Linear(w), torch.randn(5, 3, 4, 4, dtype=torch.float64), torch.randn(5, 3, 4, 4, dtype=torch.float64)
     norm = w.norm().item()
     assert gradient_penalty(d, x, y).item() == pytest.approx((norm - 1) ** 2)
-    assert r1_penalty(d, x).item() == pytest.approx(norm**2 / 2)
+    assert input_gradient_penalty(d, x).item() == pytest.approx(norm**2 / 2)
 
 
 def test_the_gradient_penalty_reaches_the_weights_and_pulls_the_slope_to_one() -> None:
@@ -104,7 +105,7 @@ def test_a_mode_applies_its_penalty_halved(mode: Any, weight: float) -> None:
     assert value.item() == pytest.approx(0.5 * weight * expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["vanilla", "lsgan", "hinge"])
+@pytest.mark.parametrize("mode", ["vanilla", "minimax", "lsgan", "hinge", "relativistic"])
 def test_the_other_modes_have_no_penalty(mode: Any) -> None:
     assert (
         Adversarial(mode).penalty("P", Linear(torch.ones(1, 1, 1)), torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))

@@ -33,6 +33,7 @@ from i2i import images
 from i2i.atomic import remove_strays
 from i2i.errors import ImageError, InputError, OutputError
 from i2i.images import Pixels
+from i2i.images.palettes import Palette, boundaries, to_classes
 
 Part = Literal["whole", "left", "right"]
 
@@ -52,17 +53,28 @@ class Resizer(Protocol):
 
     @property
     def resizing(self) -> str: ...
-    def resize(self, pixels: Pixels) -> Pixels: ...
+    def resize(self, pixels: Pixels, labels: bool = False) -> Pixels: ...
     def target(self, height: int, width: int) -> tuple[int, int]: ...
 
 
 @dataclass(frozen=True)
 class Source:
-    """A picture, or its left or right half, as a network with so many channels takes it."""
+    """A picture, or its left or right half, as a network with so many channels takes it.
+
+    With a palette it is one of labels, and what is kept of it are its class indices, in one channel; with `edges`,
+    in another one, where things meet.
+    """
 
     path: Path
     channels: int
     part: Part = "whole"
+    palette: Palette | None = None
+    edges: bool = False
+
+    @property
+    def planes(self) -> int:
+        """How many channels are kept."""
+        return 1 + self.edges if self.palette else self.channels
 
     def shape(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of this part of a picture of that (width, height)."""
@@ -87,7 +99,7 @@ def load(source: Source, resizer: Resizer, folder: Path | None = None) -> Resize
         return _prepared(source, resizer, None)
     status = _status(source.path)
     entry = _entry(source, resizer, status, folder)
-    if (stored := _stored(entry, source.channels)) is not None:
+    if (stored := _stored(entry, source.planes)) is not None:
         return stored
     prepared = _prepared(source, resizer, status)
     if _status(source.path) == status:  # else the name would be that of other contents
@@ -104,27 +116,36 @@ def _status(path: Path) -> tuple[int, int]:
 
 
 def _prepared(source: Source, resizer: Resizer, status: tuple[int, int] | None) -> Resized:
-    if source.part == "whole":
-        pixels = _decoded(source.path, source.channels)
-    else:
-        both = _decoded_once(source.path, source.channels, status or _status(source.path))
-        half, odd = divmod(both.shape[1], 2)
-        if odd:
-            raise InputError(f"odd width {both.shape[1]}; A and B side by side have equal widths")
-        pixels = both[:, :half] if source.part == "left" else both[:, half:]
-    return Resized(resizer.resize(pixels), (pixels.shape[0], pixels.shape[1]))
+    whole = source.part == "whole"
+    picture = images.read(source.path) if whole else _read_once(source.path, status or _status(source.path))
+    pixels = part_of(picture.pixels if source.palette else picture.channels(source.channels), source.part)
+    size = pixels.shape[0], pixels.shape[1]
+    if source.palette is None:
+        return Resized(resizer.resize(pixels), size)
+    classes = resizer.resize(to_classes(pixels, source.palette)[..., None], labels=True)
+    if not source.edges:
+        return Resized(classes, size)
+    alpha = None if picture.alpha is None else part_of(picture.alpha[..., None], source.part)
+    instances = None if alpha is None else resizer.resize(alpha, labels=True)[..., 0]
+    return Resized(np.dstack([classes, boundaries(classes[..., 0], instances)]), size)
 
 
-def _decoded(path: Path, channels: int) -> Pixels:
-    pixels = images.read(path).channels(channels)
-    # augmentation is done on integers
-    return images.with_depth(pixels, np.uint16) if pixels.dtype == np.float32 else pixels
+def part_of(pixels: Pixels, part: Part) -> Pixels:
+    """The half that is meant, or all, uint8 or uint16. Raises `InputError` for halves of an odd width."""
+    if pixels.dtype == np.float32:  # augmentation is done on integers
+        pixels = images.with_depth(pixels, np.uint16)
+    if part == "whole":
+        return pixels
+    half, odd = divmod(pixels.shape[1], 2)
+    if odd:
+        raise InputError(f"odd width {pixels.shape[1]}; A and B side by side have equal widths")
+    return pixels[:, :half] if part == "left" else pixels[:, half:]
 
 
 @lru_cache(maxsize=1)
-def _decoded_once(path: Path, channels: int, status: tuple[int, int]) -> Pixels:
+def _read_once(path: Path, status: tuple[int, int]) -> images.Picture:
     """The last picture of two halves: one sample wants both."""
-    return _decoded(path, channels)
+    return images.read(path)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -133,7 +154,8 @@ def _absolute(path: Path) -> bytes:
 
 
 def _entry(source: Source, resizer: Resizer, status: tuple[int, int], folder: Path) -> str:
-    what = f"{source.channels} {source.part} {resizer.resizing} pillow {PIL.__version__} {status[0]} {status[1]} "
+    kept = f"{source.palette.colours} {source.palette.indexed} {source.edges}" if source.palette else source.channels
+    what = f"{kept} {source.part} {resizer.resizing} pillow {PIL.__version__} {status[0]} {status[1]} "
     name = hashlib.sha1(what.encode() + _absolute(source.path), usedforsecurity=False).hexdigest()
     return f"{folder}/{name}{SUFFIX}"
 
@@ -205,7 +227,7 @@ def prepare(sources: Sequence[tuple[Source, Resizer]], folder: Path) -> str:
                 there += 1
             else:
                 height, width = resizer.target(*source.shape(images.probe(source.path)))
-                to_come += _PLANES_AT + height * width * source.channels  # twice that if it has 16 bits
+                to_come += _PLANES_AT + height * width * source.planes  # twice that if it has 16 bits
                 missing += 1
     if missing and not os.access(folder, os.W_OK | os.X_OK):  # a complete one may be read-only
         raise OutputError(f"{folder}: the cache cannot be written: no permission")

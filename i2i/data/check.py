@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Literal
 
 from i2i import images
+from i2i.data.cache import Source, part_of
 from i2i.data.folders import PairRecord, listed
 from i2i.errors import ImageError, InputError
+from i2i.images.palettes import distance, to_classes
 
 Check = Literal["quick", "full", "off"]
 Size = tuple[int, int]
 
 MAX_DAMAGED = 0.05
+FAR_FROM_LABELS = 25
+_LOOKED_AT = 4
 
 
 def check(
@@ -43,6 +47,39 @@ def check(
     _check_pairs([r for r in wanted if isinstance(r, PairRecord)], measured)
     _check_sizes(wanted, measured, complaint)
     return damaged
+
+
+def check_labels(sources: Iterable[Source]) -> None:
+    """Those of the sources that are labels: each holds class indices of its palette, or colours that look like it.
+
+    Of colours the first few are looked at. Raises `InputError` for the files where that is not so.
+    """
+    labels = [source for source in sources if source.palette]
+    indexed = [source for source in labels if source.palette and source.palette.indexed]
+    coloured = [source for source in labels if source.palette and not source.palette.indexed][:_LOOKED_AT]
+    with ThreadPoolExecutor() as pool:
+        wrong = [line for line in pool.map(_no_labels, [*indexed, *coloured]) if line]
+    if wrong:
+        raise InputError(f"{len(wrong)} pictures are no labels:{listed(wrong)}")
+
+
+def _no_labels(source: Source) -> str:
+    """What is wrong with a picture of labels; empty if nothing is, or if it cannot be read, which is told elsewhere."""
+    assert source.palette
+    try:
+        pixels = part_of(images.read(source.path).pixels, source.part)
+        to_classes(pixels, source.palette)
+    except ImageError:
+        return ""
+    except InputError as error:
+        return f"{source.path}: {error}"
+    far = distance(pixels, source.palette)
+    if far <= FAR_FROM_LABELS:
+        return ""
+    return (
+        f"{source.path}: its pixels are {far:.0f} levels from the colours of {source.palette.name!r}, on average; are "
+        "the labels on the other side?"
+    )
 
 
 def _check_pairs(records: list[PairRecord], measured: dict[Path, Size | str]) -> None:

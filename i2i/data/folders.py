@@ -121,6 +121,22 @@ def paired(data: Path, split: Split, pairs: Pairs = "error") -> list[PairRecord]
     _no_layout(data, "train/ (A and B side by side), A/ and B/, trainA/ and trainB/, or a CSV file (paired)")
 
 
+def one_domain(data: Path, split: Split) -> list[Path]:
+    """The pictures of a split of one domain, in `<split>/`; without a `train/`, all below the folder are for training.
+
+    Raises `InputError` if the folder is missing or there is nothing to train on.
+    """
+    if (data / split).is_dir():
+        return _not_empty(data / split)
+    if split != "train":
+        return []
+    if not data.is_dir():
+        _no_layout(data, "train/, or pictures directly in it (one domain)")
+    if (data / "trainB").is_dir():
+        raise InputError(f"{data}: two domains; give one of them, such as --data {data / 'trainB'}")
+    return _not_empty(data)
+
+
 def _match(a: Path, b: Path, pairs: Pairs) -> list[PairRecord]:
     in_a, in_b = (_by_stem(folder) for folder in (a, b))
     both = [stem for stem in in_a if stem in in_b]

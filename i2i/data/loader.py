@@ -234,7 +234,9 @@ def _collate(samples: Sequence[ImagePair]) -> ImagePair:
                 "use batch_size = 1 or a preprocess that crops"
             )
     skipped = tuple(name for sample in samples for name in sample.skipped)
-    return ImagePair(_stacked([s.a for s in samples]), _stacked([s.b for s in samples]), skipped)
+    matched = [sample.matched for sample in samples if sample.matched is not None]
+    a, b = _stacked([sample.a for sample in samples]), _stacked([sample.b for sample in samples])
+    return ImagePair(a, b, skipped, torch.stack(matched) if matched else None)
 
 
 def _stacked(tensors: list[Tensor]) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Interval
 
 from i2i.errors import UsageError
+from i2i.images.palettes import Palette, find
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,14 @@ class DataOptions:
     """Channels of domain A: 1 is luminance, 3 RGB, 4 RGB with alpha."""
     channels_b: Annotated[int, Interval(ge=1, le=64)] = 3
     """Channels of domain B."""
+    classes_a: str = ""
+    """Domain A holds labels: `facades`, a text file with a colour a line, or how many classes its grey pictures hold
+    the indices of (255 is no label). The network then sees a channel for each class; empty: A holds pictures."""
+    classes_b: str = ""
+    """Domain B holds labels."""
+    instance_edges: bool = False
+    """Where the input is labels, give the network a further channel: where things meet, 1, else -1. The alpha of a
+    label picture, if it has one, says which instance of its class a pixel is of."""
     preprocess: Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "none"] = (
         "resize_and_crop"
     )
@@ -32,8 +41,8 @@ class DataOptions:
     """Pixels of the side of the random square crop."""
     flip: bool = True
     """Mirror half of the samples left to right."""
-    batch_size: Annotated[int, Ge(1)] = 1
-    """Samples per step and process."""
+    batch_size: Annotated[int, Ge(1)] | Literal["auto"] = 1
+    """Samples per step and process; auto tries, before the run, how many fit into memory (a power of two up to 64)."""
     workers: Annotated[int, Interval(ge=0, le=256)] | Literal["auto"] = 2
     """Processes that prepare batches; 0 prepares them in the training process, auto measures how many are needed.
     Changes no result."""
@@ -46,8 +55,44 @@ class DataOptions:
     """A damaged picture stops the training, or is replaced by the next one and counted, up to 5 % of all."""
     pairs: Literal["error", "intersect"] = "error"
     """Pictures without a partner are an error, or left out."""
+    paired_data: Path | None = None
+    """Pairs of the two domains to be mixed among pictures without partners; CycleGAN has a loss of its own for them."""
+    paired_share: Annotated[float, Interval(gt=0, lt=1)] = 0.25
+    """The share of samples that are such pairs."""
     seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = 0
     """Seed of order, crops and flips, and of everything else random in the training."""
+
+
+def batch_size(options: DataOptions) -> int:
+    """That of a training that has begun: by then `auto` has become a number."""
+    assert options.batch_size != "auto"
+    return options.batch_size
+
+
+def classes(options: DataOptions) -> tuple[Palette | None, Palette | None]:
+    """The classes of domain A and of B, None where it holds pictures. Raises `UsageError`, `InputError`."""
+    a = find(options.classes_a, "classes_a") if options.classes_a else None
+    return a, find(options.classes_b, "classes_b") if options.classes_b else None
+
+
+def channels(options: DataOptions) -> tuple[int, int]:
+    """The channels of `ImagePair.a` and `.b` that the options ask for: one for each class of a domain of labels."""
+    given = zip(classes(options), (options.channels_a, options.channels_b), strict=True)
+    sides = [len(palette) if palette else count for palette, count in given]
+    source, target = sides if options.direction == "a2b" else reversed(sides)
+    if not options.instance_edges:
+        return source, target
+    if not (options.classes_a if options.direction == "a2b" else options.classes_b):
+        raise UsageError(
+            f"instance_edges: the input is no labels; --classes-{options.direction[0]} says which there are"
+        )
+    return source + 1, target
+
+
+def check_mixing(options: DataOptions, mixes: bool) -> None:
+    """Raises `UsageError` if pairs are to be mixed in where an algorithm has no use for them."""
+    if options.paired_data and not mixes:
+        raise UsageError(f"paired_data = {options.paired_data}: is for CycleGAN, which alone learns from both")
 
 
 def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
@@ -57,7 +102,7 @@ def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
     """
     name = options.preprocess
     crops = name not in ("scale_width", "none")
-    if options.batch_size > 1 and not crops:
+    if options.batch_size != 1 and not crops:
         raise UsageError(
             f"batch_size = {options.batch_size}: with preprocess = {name} sizes vary, so only 1 is possible"
         )

@@ -23,15 +23,22 @@ SHARED = Path("/dev/shm")  # where Linux keeps shared memory; absent elsewhere
 
 
 class PixelPair(NamedTuple):
-    """A sample as pixels: `a` and `b` (H, W, C), uint8 or uint16, and the damaged pictures passed over."""
+    """A sample as pixels: `a` and `b` (H, W, C), uint8 or uint16, and the damaged pictures passed over.
+
+    `classes` says of how many classes a side holds the indices, (H, W, 1) uint8, perhaps with a further channel that
+    is 0 or 1; 0 is a picture. `matched` says whether the two sides show one thing, where some do.
+    """
 
     a: Pixels
     b: Pixels
     skipped: tuple[str, ...] = ()
+    classes: tuple[int, int] = (0, 0)
+    matched: bool | None = None
 
     def tensors(self) -> ImagePair:
         """The same as (C, H, W) float32 in [-1, 1]."""
-        return ImagePair(images.to_tensor(self.a), images.to_tensor(self.b), self.skipped)
+        a, b = (_tensor(x, count) for x, count in zip((self.a, self.b), self.classes, strict=True))
+        return ImagePair(a, b, self.skipped, None if self.matched is None else torch.tensor(self.matched))
 
 
 class Slot(NamedTuple):
@@ -39,6 +46,7 @@ class Slot(NamedTuple):
 
     number: int
     skipped: tuple[str, ...]
+    matched: tuple[bool, ...] | None = None
 
 
 @dataclass
@@ -51,6 +59,7 @@ class Slots:
     a: torch.Tensor
     b: torch.Tensor
     dtype: np.dtype[Any]
+    classes: tuple[int, int]
 
     @classmethod
     def of(cls, dataset: Any, firsts: range, batch_size: int, count: int) -> "Slots | None":
@@ -74,7 +83,7 @@ class Slots:
             a, b = (torch.zeros(shape, dtype=kind).share_memory_() for shape in shapes)
         except RuntimeError as error:
             raise _no_memory(needed, str(error).splitlines()[0]) from None
-        return cls(a, b, pair.a.dtype)
+        return cls(a, b, pair.a.dtype, pair.classes)
 
     def fill(self, batch: int, pairs: Sequence[PixelPair]) -> Slot | None:
         """Lay these samples down as batch number so-and-so; None if they are of other sizes or another depth."""
@@ -86,11 +95,14 @@ class Slots:
                 if planes.shape != place.shape[1:] or planes.dtype != self.dtype:
                     return None
                 place[i] = planes
-        return Slot(number, tuple(name for pair in pairs for name in pair.skipped))
+        matched = tuple(pair.matched for pair in pairs if pair.matched is not None)
+        return Slot(number, tuple(name for pair in pairs for name in pair.skipped), matched or None)
 
     def batch(self, slot: Slot) -> ImagePair:
         """The batch in a slot, as tensors of its own."""
-        return ImagePair(_tensors(self.a[slot.number].numpy()), _tensors(self.b[slot.number].numpy()), slot.skipped)
+        sides = zip((self.a, self.b), self.classes, strict=True)
+        a, b = (_tensors(places[slot.number].numpy(), count) for places, count in sides)
+        return ImagePair(a, b, slot.skipped, None if slot.matched is None else torch.tensor(slot.matched))
 
 
 def _check_room(needed: int) -> None:
@@ -109,7 +121,26 @@ def _no_memory(needed: int, reason: str) -> I2IError:
     )
 
 
-def _tensors(planes: Pixels) -> torch.Tensor:
+def _tensors(planes: Pixels, classes: int) -> torch.Tensor:
     """(N, C, H, W) integers as float32 in [-1, 1]."""
+    if classes:
+        return labels(torch.from_numpy(planes), classes)
     one = planes.reshape(-1, *planes.shape[2:]).transpose(1, 2, 0)
     return images.to_tensor(one).view(planes.shape)
+
+
+def _tensor(pixels: Pixels, classes: int) -> torch.Tensor:
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return labels(torch.from_numpy(planes), classes) if classes else images.to_tensor(pixels)
+
+
+def labels(planes: torch.Tensor, classes: int) -> torch.Tensor:
+    """(…, 1 + M, H, W) class indices, and planes of 0 and 1 → (…, classes + M, H, W) of -1 and 1."""
+    indices, further = planes.split([1, planes.shape[-3] - 1], dim=-3)
+    return torch.cat([one_hot(indices, classes), further.to(torch.float32) * 2 - 1], dim=-3)
+
+
+def one_hot(indices: torch.Tensor, classes: int) -> torch.Tensor:
+    """(…, 1, H, W) class indices as (…, classes, H, W) float32: 1 for the class of a pixel, else -1."""
+    each = torch.arange(classes, dtype=torch.uint8)[:, None, None]
+    return (indices == each).to(torch.float32) * 2 - 1

@@ -4,8 +4,9 @@ Paired: the label map of a landscape (A), the rendered scene (B). Unpaired: scen
 other scenes (B), dusk with hatched plants, so that a translation can be compared with the truth.
 """
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,14 +14,18 @@ import torch
 from torch import Tensor
 
 from i2i import images
-from i2i.data.landscape import draw_labels, label_map, render
+from i2i.data.image_sets import Sample, is_matched, sample_seed
+from i2i.data.landscape import LABEL_COLOURS, draw_labels, label_map, render
 from i2i.data.pair import ImagePair, ImagePairs
+from i2i.data.slots import labels as coded
 from i2i.errors import UsageError
 from i2i.images import Picture, Pixels
+from i2i.images.palettes import boundaries
 
 _DUSK = np.array([[0.62, 0.14, 0.12], [0.06, 0.54, 0.06], [0.16, 0.10, 0.50]], np.float32)
 _DUSK_LIFT = np.array([0.06, 0.0, 0.09], np.float32)
 
+TOY = Path("toy")
 MIN_SIZE = 16
 _TRAIN, _HELD_OUT = 0, 1
 
@@ -61,6 +66,9 @@ class _Toy(ImagePairs):
     def __len__(self) -> int:
         return self.length
 
+    def _place(self, t: int) -> int:
+        return t if self.part == _TRAIN else t % self.length
+
     def _labels(self, *key: int) -> Pixels:
         return draw_labels(np.random.default_rng((self.seed, self.part, *key)), self.size * self.oversampling)
 
@@ -74,24 +82,54 @@ class _Toy(ImagePairs):
 class ToyPairs(_Toy):
     """Label map (A) and rendered scene (B) of one landscape: `dataset[t]` for every t >= 0, as in `datasets`.
 
-    Each is (3, size, size) in [-1, 1]. Every t shows a new landscape; an epoch is `length` samples.
-    `train=False` gives other landscapes, always the same 50.
+    Each is (3, size, size) in [-1, 1]; with `one_hot_labels`, A has a channel for each of the eleven classes, and with
+    `edges` one for where they meet. Every t shows a new landscape; an epoch is `length` samples. `train=False` gives
+    other landscapes, always the same 50.
     """
 
+    def __init__(self, *args: Any, one_hot_labels: bool = False, edges: bool = False, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.one_hot_labels, self.edges = one_hot_labels, edges
+
     def __getitem__(self, t: int) -> ImagePair:
-        labels = self._labels(t if self.part == _TRAIN else t % self.length)
+        labels = self._labels(self._place(t))
         centres = slice(self.oversampling // 2, None, self.oversampling)
         small = labels[centres, centres]
-        return self._directed(images.to_tensor(label_map(small)), images.to_tensor(self._scene(labels)))
+        if self.one_hot_labels:
+            planes = np.stack([small, boundaries(small)] if self.edges else [small])
+            a = coded(torch.from_numpy(planes), len(LABEL_COLOURS))
+        else:
+            a = images.to_tensor(label_map(small))
+        return self._directed(a, images.to_tensor(self._scene(labels)))
 
 
 class ToyUnpaired(_Toy):
-    """Scenes by day (A) and `true_map` of other scenes (B), with the contract of `ToyPairs`."""
+    """Scenes by day (A) and `true_map` of other scenes (B), with the contract of `ToyPairs`.
+
+    With a `paired_share`, so many samples show one scene by day and at dusk, and `ImagePair.matched` says which.
+    """
+
+    def __init__(self, *args: Any, paired_share: float = 0.0, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.paired_share = paired_share
 
     def __getitem__(self, t: int) -> ImagePair:
-        t = t if self.part == _TRAIN else t % self.length
-        a, b = (images.to_tensor(self._scene(self._labels(t, domain))) for domain in range(2))
-        return self._directed(a, true_map(b))
+        matched = is_matched(self.seed, t, self.paired_share)
+        a, b = (images.to_tensor(self._scene(self._labels(self._place(t), side))) for side in (0, 0 if matched else 1))
+        pair = self._directed(a, true_map(b))
+        return replace(pair, matched=torch.tensor(matched)) if self.paired_share else pair
+
+
+class ToyDomain(_Toy):
+    """Scenes by day, and what `sample` makes of each, with the contract of `ToyPairs`."""
+
+    def __init__(self, *args: Any, sample: Sample, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.sample = sample
+
+    def __getitem__(self, t: int) -> ImagePair:
+        scene = images.to_tensor(self._scene(self._labels(self._place(t), 0)))
+        return self.sample(scene, sample_seed(self.seed, t))
 
 
 def write_folder(

@@ -56,11 +56,14 @@ class Transform:
         first, second = self.augment(seed, self.resize(a), self.resize(b))
         return first, second
 
-    def resize(self, pixels: Pixels) -> Pixels:
-        """The picture as it is before crop and flip; raises `InputError` with the `complaint` about its size."""
+    def resize(self, pixels: Pixels, labels: bool = False) -> Pixels:
+        """The picture as it is before crop and flip; of `labels` each pixel is that of the nearest.
+
+        Raises `InputError` with the `complaint` about its size.
+        """
         size = pixels.shape[0], pixels.shape[1]
         self.check(*size)
-        return _resizer(size, self.target(*size))(pixels)
+        return _resizer(size, self.target(*size), labels)(pixels)
 
     def augment(self, seed: int, *pictures: Pixels) -> list[Pixels]:
         """Resized pictures of one size, cropped and flipped alike; what comes back may share their memory."""
@@ -145,8 +148,11 @@ class Transform:
 
 
 @lru_cache(maxsize=256)
-def _resizer(size: _Size, target: _Size) -> Callable[[Pixels], Pixels]:
+def _resizer(size: _Size, target: _Size, labels: bool = False) -> Callable[[Pixels], Pixels]:
     steps: list[Any] = []
+    if labels:
+        compose = A.Compose([A.Resize(*target, interpolation=cv2.INTER_NEAREST_EXACT)])
+        return lambda pixels: compose(image=pixels)["image"] if target != size else pixels
     # one axis may shrink while the other grows: shrink by area, which does not alias, then enlarge
     smaller = min(size[0], target[0]), min(size[1], target[1])
     if smaller != size:

@@ -9,9 +9,9 @@ from typing import Literal, get_args
 from i2i.config import nearest
 from i2i.errors import UsageError
 
-Metric = Literal["l1", "psnr", "ssim"]
+Metric = Literal["l1", "psnr", "ssim", "swd"]
 METRICS: tuple[str, ...] = get_args(Metric)
-LOWER_IS_BETTER = ("l1",)
+LOWER_IS_BETTER = ("l1", "swd")
 
 _CONDITION = re.compile(r"\s*(\w+)\s*(>=|<=)\s*(\S+)\s*")
 
@@ -69,7 +69,7 @@ def value(metric: str, score: float) -> float:
 
 
 def means(numbers: Mapping[str, float]) -> dict[str, float]:
-    """Metric → its mean over the reconstructions, from `<reconstruction>/<metric>` → number."""
+    """Metric → its mean over what was measured, from `<what>/<metric>` → number."""
     found: dict[str, list[float]] = {}
     for name, value in numbers.items():
         found.setdefault(name.rpartition("/")[2], []).append(value)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from i2i.algorithms.algorithm import Algorithm, described
 from i2i.errors import ModelError
+from i2i.networks.projection import PatchProjection
 from i2i.translation import foreign
 from i2i.translation.metadata import looks_like_safetensors
 from i2i.translation.pretrained import open_model
@@ -22,9 +23,22 @@ def initialise(algorithm: Algorithm, paths: Sequence[Path], direction: str = "a2
     Raises `ModelError` for a file that cannot be read, fits no network, or fits one of another configuration.
     """
     for path in paths:
+        if isinstance(F := algorithm.networks().get("F"), PatchProjection) and path.stem.endswith("net_F"):
+            _load_embedding(F, path)
+            continue
         network, name, config, weights = _read(algorithm, path, direction)
         _check(path, name, network, config)
         network.load_state_dict(weights)
+
+
+def _load_embedding(F: PatchProjection, path: Path) -> None:
+    weights, own = foreign.load_embedding(path), F.state_dict()
+    shapes, expected = ({name: tuple(value.shape) for name, value in state.items()} for state in (weights, own))
+    if shapes != expected:
+        wrong = next(name for name in expected | shapes if shapes.get(name) != expected.get(name))
+        here = f"{wrong} is {shapes.get(wrong, 'missing')}, here {expected.get(wrong, 'missing')}"
+        raise ModelError(f"{path}: another patch embedding: {here}; --nce-layers and --ngf must agree")
+    F.load_state_dict(weights)
 
 
 def _read(algorithm: Algorithm, path: Path, direction: str) -> tuple[nn.Module, str, Any, dict[str, Tensor]]:

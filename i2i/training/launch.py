@@ -1,6 +1,7 @@
 """From options to a running training: everything is checked before anything is created."""
 
 import os
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,8 +9,10 @@ from torch import nn
 
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
+from i2i.data.options import check_mixing
 from i2i.errors import UsageError
 from i2i.training import goal
+from i2i.training.batch_size import settled
 from i2i.training.distributed import Processes
 from i2i.training.initial import initialise
 from i2i.training.prepare import check_compiler
@@ -22,6 +25,7 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
     """Train `algorithm` as `options` (its own options and `RunOptions`) say; everything is checked first."""
     if options.run is None:
         raise UsageError("run: a run folder is needed: --run runs/NAME")
+    options = settled(algorithm, options)
     data, channels = checked_data(algorithm, options)
     if options.deterministic:
         be_deterministic()
@@ -42,12 +46,12 @@ def checked_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tu
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
     goal.parse(options.stop_when)
-    channels = (options.channels_a, options.channels_b)
-    if options.direction == "b2a":
-        channels = channels[::-1]
+    check_mixing(options, algorithm.mixes)
+    channels = algorithm.channels(options)
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)
-    data = open_datasets(options, paired=algorithm.paired, multiple=multiple, minimum=minimum)
+    sample = partial(algorithm.sample, options) if algorithm.one_domain else None
+    data = open_datasets(options, algorithm.paired, multiple, minimum, sample)
     check_validation(options, data)
     return data, channels
 

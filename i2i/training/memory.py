@@ -44,6 +44,7 @@ class Memory:
             "training": self.train_step.state(),
             "ema": self.averages.state() if self.averages else {},
             "pools": pools,
+            "adapted": dict(self.algorithm.adapted()),
             "damaged": self.damaged.state(),
             "watch": self.watch.state(),
             "step": step,
@@ -63,6 +64,9 @@ class Memory:
         if self.averages:
             self.averages.load_state(state["ema"])
         deal_pools(self.algorithm, state["pools"], self.processes)
+        for name, value in self.algorithm.adapted().items():
+            if name in state.get("adapted", {}):
+                value.copy_(state["adapted"][name])
         self.validation.load_state(state)
         self.damaged.load_state(state.get("damaged", []))
         self.watch.load_state(state.get("watch"))

@@ -37,6 +37,8 @@ class TrainingOptions:
     """Stop after this many steps, whatever the epochs (the learning rates stay those of the epochs)."""
     lr: Annotated[float, Interval(gt=0, le=1e10)] = 2e-4
     """Adam's learning rate."""
+    lr_discriminator: Annotated[float, Interval(gt=0, le=1e10)] | None = None
+    """That of the discriminators, by default the same: two time scales (Heusel et al. 2017), e.g. 4e-4 beside 1e-4."""
     beta1: Annotated[float, Interval(ge=0, lt=1)] = 0.5
     """Adam's first momentum."""
     beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.999
@@ -79,7 +81,8 @@ class TrainingOptions:
     """How many images of the split a validation uses, from its first."""
     best_metric: Metric = "l1"
     """What the best model files (a2b-best.safetensors) are chosen by: the mean over a validation's reconstructions,
-    which are outputs against their targets in paired data, pictures translated there and back in unpaired."""
+    which are outputs against their targets in paired data, pictures translated there and back in unpaired; or swd, the
+    sliced Wasserstein distance of outputs to held-out pictures of the domain that they should be of, as sets."""
     stop_when: str = ""
     """Stop when a validation has reached this, e.g. "ssim>=0.62"; of several, separated by commas, all."""
     stop_patience: Annotated[int, Ge(0)] = 0

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from i2i import images
 from i2i.algorithms.algorithm import Algorithm
+from i2i.data.options import classes
 from i2i.training.ema import Averages
 from i2i.training.options import RunOptions
 from i2i.training.validation import Validation
@@ -65,6 +66,7 @@ def save_model_files(
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
     )
     domains = {"a": options.domain_a, "b": options.domain_b}
+    palettes = dict(zip("ab", classes(options), strict=True))
     for name, network in networks.items():
         direction: Any = name if options.direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[name]
         info = model_file.describe(
@@ -76,6 +78,10 @@ def save_model_files(
             statistics=algorithm.test_statistics,
             dropout=algorithm.test_dropout,
             training=training,
+            input_palette=palettes[direction[0]],
+            output_palette=palettes[direction[2]],
+            instance_edges=options.instance_edges,
+            encoding=algorithm.encoding,
         )
         model_file.save(options.run / f"{direction}{'-best' if best else ''}.safetensors", network, info)
 
@@ -94,8 +100,7 @@ class ModelFiles:
 
     def write(self, step: int, images_seen: int, best: bool = False) -> None:
         """Write them as of `step`, with the metrics of its validation if it had one. Raises `OutputError`."""
-        what = "" if self.algorithm.paired else "reconstruction_"
-        metrics = {f"{what}{name}": value for name, value in self.validation.metrics_at(step).items()}
+        metrics = self.validation.named_at(step)
         save_model_files(self.algorithm, self.networks(), self.options, step, images_seen, metrics, best)
 
 

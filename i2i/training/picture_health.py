@@ -16,30 +16,33 @@ COLLAPSED = "one output for all inputs"
 
 @dataclass(frozen=True)
 class Translation:
-    """One direction in a sample grid: inputs, outputs and, in paired data, targets; each (C, H, W) in [-1, 1]."""
+    """One direction in a sample grid: inputs, outputs and, in paired data, targets; each (C, H, W) in [-1, 1].
+
+    There are no inputs where outputs are made of noise; `others` are pictures of the domain to which outputs belong.
+    """
 
     name: str
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
     targets: Sequence[Tensor] = ()
+    others: Sequence[Tensor] = ()
 
     def finite(self) -> "Translation":
         """Without the pictures of which a NaN or an infinity is part."""
-        columns = [column for column in (self.inputs, self.outputs, self.targets) if column]
-        rows = zip(*columns, strict=True)
+        columns = (self.inputs, self.outputs, self.targets, self.others)
+        rows = zip(*filter(None, columns), strict=True)
         kept = [n for n, row in enumerate(rows) if all(bool(torch.isfinite(picture).all()) for picture in row)]
-        inputs, outputs, targets = (
-            [column[n] for n in kept] if column else [] for column in (self.inputs, self.outputs, self.targets)
-        )
-        return Translation(self.name, inputs, outputs, targets)
+        return Translation(self.name, *([column[n] for n in kept] if column else [] for column in columns))
 
 
 def output_equals_input(seen: Translation, least: float = 0.02) -> str | None:
     """Mean |output - input| below 0.02 of the range of the inputs: less than a look could tell apart.
 
-    Of full contrast that is 5 levels of 255. Silent in pairs whose target is nearly the input too.
+    Of full contrast that is 5 levels of 255. Silent in pairs whose target is nearly the input too, and without inputs.
     """
     seen = seen.finite()
+    if not seen.inputs:
+        return None
     distance = _distance(seen.outputs, seen.inputs)
     wanted = _distance(seen.targets, seen.inputs) if seen.targets else None
     if distance is None:
@@ -75,20 +78,21 @@ def colours_inverted(seen: Translation, most: float = -0.5) -> str | None:
 def one_output(seen: Translation, least: float = 0.05) -> str | None:
     """The outputs differ from their mean by less than 5 % of what the targets, or without those the inputs, do.
 
-    Needs two pictures. Silent if the targets are that much alike too: then they should be.
+    Made of noise, of what other pictures of their domain do. Needs two pictures. Silent if the targets are that much
+    alike too: then they should be.
     """
     seen = seen.finite()
-    if len(seen.inputs) < 2:
+    if len(seen.outputs) < 2:
         return None
-    inputs, outputs = _spread(seen.inputs), _spread(seen.outputs)
+    inputs, outputs = _spread(seen.inputs or seen.others), _spread(seen.outputs)
     wanted = _spread(seen.targets) if seen.targets else inputs
     if inputs == 0 or wanted < least * inputs or outputs >= least * wanted:
         return None
-    others = "targets" if seen.targets else "inputs"
+    others = "targets" if seen.targets else "inputs" if seen.inputs else "pictures of the data set"
     return (
-        f"{seen.name} shows the same for {len(seen.inputs)} different inputs (they differ {outputs / wanted:.1%} as "
-        f"much as the {others}). The generator has collapsed: go back to a state before, or start again with a "
-        "smaller --lr"
+        f"{seen.name} shows the same for {len(seen.outputs)} different {'inputs' if seen.inputs else 'noises'} (they "
+        f"differ {outputs / wanted:.1%} as much as the {others}). The generator has collapsed: go back to a state "
+        "before, or start again with a smaller --lr"
     )
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from i2i.algorithms.algorithm import Algorithm
 from i2i.errors import UsageError
 from i2i.networks.blocks import InstanceNorm, has_batch_norm
+from i2i.networks.spectral import keep_out_of_graphs
 from i2i.training.options import TrainingOptions
 
 BACKEND = "inductor"
@@ -24,6 +25,8 @@ def prepare(algorithm: Algorithm, options: TrainingOptions, device: torch.device
     """
     networks = algorithm.networks().values()
     memory_format = best_memory_format(device, options.precision, networks)
+    if options.compile:
+        keep_out_of_graphs()
     for network in networks:
         network.to(device).to(memory_format=memory_format).train()
         if options.compile:

@@ -1,7 +1,8 @@
 """Looking and measuring while training: sample grids of fixed inputs, validation on the held-out split."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,10 @@ from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair
 from i2i.errors import InputError
 from i2i.evaluation.metrics import l1, psnr, ssim
+from i2i.images import to_tensor
+from i2i.images.palettes import VOID, Palette, to_colours
 from i2i.networks.blocks import for_translation
+from i2i.training import set_distance
 from i2i.training.distributed import Processes
 
 METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr": psnr, "ssim": ssim}
@@ -29,8 +33,11 @@ class Observer:
         data: Datasets,
         processes: Processes,
         tell_damaged: Callable[[Sequence[str]], None] = lambda names: None,
+        palettes: Mapping[str, Palette | None] | None = None,
     ) -> None:
+        """`palettes`: the classes of `A` and `B`, as the algorithm sees them, where they are labels."""
         self.algorithm, self.data, self.processes, self.tell_damaged = algorithm, data, processes, tell_damaged
+        self.palettes = palettes or {}
 
     def test_time(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
         """Copies of `networks` in the mode in which they translate."""
@@ -49,36 +56,56 @@ class Observer:
             for pair in self._pairs(source, range(min(rows, len(source)))):
                 torch.manual_seed(0)
                 pictures = self.algorithm.pictures(pair, translators)
-                found.append({name: x[0].float().cpu() for name, x in pictures.items()})
+                found.append({name: self._shown(name, x[0].float().cpu()) for name, x in pictures.items()})
         return found
 
+    def _shown(self, name: str, picture: Tensor) -> Tensor:
+        """Labels in the colours of their palette: `real_A`, `fake_B` are of the domains `batch.a` and `.b`."""
+        palette = self.palettes.get(name[-1])
+        if palette is None:
+            return picture
+        picture = picture[: len(palette)]  # without the edges of instances
+        none = (picture <= 0).all(dim=0)
+        return to_tensor(to_colours(picture.argmax(dim=0).to(torch.uint8).masked_fill(none, VOID).numpy(), palette))
+
     def validate(
-        self, networks: dict[str, nn.Module], images_used: int, stop: Callable[[], Any]
+        self, networks: dict[str, nn.Module], images_used: int, stop: Callable[[], Any], sets: bool = False
     ) -> dict[str, float] | None:
         """Mean L1, PSNR and SSIM of the reconstructions as `<name>/<metric>`; None once `stop()` is true.
 
-        Every process measures its share of the split and gets the means of all.
+        With `sets` also the distance of what is made to held-out pictures, see `set_distance`. Every process measures
+        its share of the split and gets the numbers of all.
         """
         assert self.data.validation is not None
         translators = self.test_time(networks)
         count = min(len(self.data.validation), images_used)
+        share = range(self.processes.rank, count, self.processes.world_size)
         values: dict[str, list[float]] = {}
+        seen: dict[int, set_distance.Seen] = {}
         torch.manual_seed(0)
         with torch.inference_mode():
-            for pair in self._pairs(self.data.validation, range(self.processes.rank, count, self.processes.world_size)):
+            for place, pair in zip(share, self._pairs(self.data.validation, share), strict=True):
                 if stop():
                     return None
                 if pair.skipped:  # the picture in its place has a turn of its own
                     continue
                 for name, value in self._measure(pair, translators).items():
                     values.setdefault(name, []).append(value)
+                seen[place] = self._seen(pair, translators) if sets else {}
         every: dict[str, list[float]] = {}
-        for share in self.processes.gather_everywhere(values):
-            for name, measured in share.items():
-                every.setdefault(name, []).extend(measured)
-        if not every:
+        for measured, others in self.processes.gather_everywhere((values, seen)):
+            seen |= others
+            for name, numbers in measured.items():
+                every.setdefault(name, []).extend(numbers)
+        if not seen:
             raise InputError(f"none of the {count} held-out pictures can be read")
-        return {name: sum(v) / len(v) for name, v in every.items()}
+        return {name: sum(v) / len(v) for name, v in every.items()} | set_distance.distances(seen)
+
+    def _seen(self, pair: ImagePair, translators: dict[str, nn.Module]) -> set_distance.Seen:
+        """What a set is measured by, drawn apart, so that the other metrics are what they are without it."""
+        device = self.processes.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            return set_distance.seen(self.algorithm.pictures(pair, translators))
 
     def _measure(self, pair: ImagePair, translators: dict[str, nn.Module]) -> dict[str, float]:
         return {
@@ -96,11 +123,17 @@ class Observer:
 
 
 def grid(rows: Sequence[dict[str, Tensor]]) -> Tensor:
-    """A row per fixed input, a column per picture: (3, H, W) in [0, 1]."""
+    """A row per fixed input, a column per picture: (3, H, W) in [0, 1]. Rows of two stand beside each other."""
     cells = [three_channels(picture) for row in rows for picture in row.values()]
     size = cells[0].shape[-2:]
     cells = [F.interpolate(x[None], size, mode="area")[0] if x.shape[-2:] != size else x for x in cells]
-    return make_grid(torch.stack(cells), nrow=len(cells) // len(rows), padding=2, pad_value=1.0).clamp(0, 1)
+    columns = len(rows[0]) * (_beside(len(rows)) if len(rows[0]) <= 2 else 1)
+    return make_grid(torch.stack(cells), nrow=columns, padding=2, pad_value=1.0).clamp(0, 1)
+
+
+def _beside(count: int) -> int:
+    """How many of `count` stand beside each other so that none is left over: as in a square, or fewer."""
+    return next(n for n in range(math.isqrt(count), 0, -1) if count % n == 0)
 
 
 def three_channels(image: Tensor) -> Tensor:

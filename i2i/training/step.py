@@ -55,9 +55,10 @@ class LossScale:
 
 
 class Player:
-    """The networks that one turn updates, and their optimizer."""
+    """The networks that one turn updates, and their optimizer. Its learning rate is `pace` times that of the run."""
 
-    def __init__(self, networks: list[nn.Module], options: TrainingOptions) -> None:
+    def __init__(self, networks: list[nn.Module], options: TrainingOptions, pace: float = 1.0) -> None:
+        self.pace = pace
         self.parameters = [p for network in networks for p in network.parameters()]
         self.betas = (options.beta1, options.beta2)
         self.optimizer = torch.optim.Adam(self.parameters, lr=options.lr, betas=self.betas, fused=True)
@@ -79,22 +80,31 @@ class Player:
         return [p.grad for p in self.parameters if p.grad is not None]
 
 
+def _pace(player: str, options: TrainingOptions) -> float:
+    if player != "discriminator" or options.lr_discriminator is None:
+        return 1.0
+    return options.lr_discriminator / options.lr
+
+
 class TrainingStep:
     """Plays one step of `algorithm` on a batch and updates its players."""
 
     def __init__(self, algorithm: Algorithm, options: TrainingOptions, processes: Processes) -> None:
         self.algorithm, self.options, self.processes = algorithm, options, processes
         self.device = processes.device
-        self.players = {name: Player(nets, options) for name, nets in algorithm.players().items()}
+        self.players = {
+            name: Player(networks, options, _pace(name, options)) for name, networks in algorithm.players().items()
+        }
         self.loss_scale = LossScale(options.precision, self.device)
         self.bad_in_a_row = torch.zeros((), device=self.device)
         self.turns: dict[str, set[str]] = {}  # player -> the names of its losses, as they were yielded
         self._buffers = [b for net in algorithm.networks().values() for b in net.buffers() if b.is_floating_point()]
 
     def set_learning_rate(self, lr: float) -> None:
+        """To be `lr` for generators, and as many times that of the options for discriminators."""
         for player in self.players.values():
             for group in player.optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * player.pace
 
     def __call__(self, batch: ImagePair, step: int) -> Losses:
         """One step. `batch` on the device, (N, C, H, W) in [-1, 1]. Returns the named losses, and `skipped`:
@@ -113,6 +123,8 @@ class TrainingStep:
             if not isinstance(losses, PartialLosses):
                 skipped = skipped + self._update(self.players[name], gathered)
                 gathered = torch.zeros((), device=self.device)
+        if adapted := list(self.algorithm.adapted().values()):
+            self.processes.average_(adapted)
         bad = (skipped > 0).to(torch.float32)
         if self._buffers:  # batch norm's averages have already seen the images of a step that is skipped
             kept = [torch.where(bad > 0, old, new) for old, new in zip(before, self._buffers, strict=True)]
@@ -172,7 +184,7 @@ def ran_out_of_memory(error: Exception) -> bool:
 
 def out_of_memory(batch: ImagePair, options: TrainingOptions) -> I2IError:
     """What was tried, and what to try instead."""
-    tried = f"batches of {len(batch)} at {batch.a.shape[-1]}x{batch.a.shape[-2]}"
+    tried = f"batches of {len(batch)} at {batch.b.shape[-1]}x{batch.b.shape[-2]}"
     ways = ["a smaller --crop-size"]
     if len(batch) > options.micro_batches:
         parts = next(n for n in range(options.micro_batches + 1, len(batch) + 1) if len(batch) % n == 0)

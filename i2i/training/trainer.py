@@ -14,6 +14,7 @@ from torch import Tensor
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.datasets import Datasets
 from i2i.data.loader import batches
+from i2i.data.options import batch_size, classes
 from i2i.data.pair import ImagePair
 from i2i.errors import DivergedError, I2IError, Interrupted, ModelError, OutputError
 from i2i.networks.blocks import finite
@@ -44,7 +45,7 @@ class Trainer:
     def __init__(self, algorithm: Algorithm, data: Datasets, options: RunOptions, processes: Processes) -> None:
         assert options.run is not None
         self.algorithm, self.data, self.options, self.processes = algorithm, data, options, processes
-        self.images_per_step = options.batch_size * processes.world_size
+        self.images_per_step = batch_size(options) * processes.world_size
         self.epoch_length = len(data.train)
         self.total_images = (options.n_epochs + options.n_epochs_decay) * self.epoch_length
         if options.max_steps:
@@ -59,7 +60,14 @@ class Trainer:
         self.states = States(options.run, options.keep_last, options.keep_every)
         self.log = RunLog(options.run, self.total_images, quiet=not processes.first)
         self.damaged = Damaged(self.log, processes)
-        self.observer = Observer(algorithm, data, processes, lambda names: self.damaged.tell(self.step, names))
+        a, b = classes(options)
+        self.observer = Observer(
+            algorithm,
+            data,
+            processes,
+            lambda names: self.damaged.tell(self.step, names),
+            {"A": a, "B": b} if options.direction == "a2b" else {"A": b, "B": a},
+        )
         self.validation = Validation(options, self.observer, processes, self.signals)
         self.watch = Watch(algorithm, self.train_step.turns, data.train, options, self.log, processes)
         self.memory = Memory(
@@ -148,7 +156,7 @@ class Trainer:
             self.data.train,
             self.images_seen,
             self.total_images,
-            options.batch_size,
+            batch_size(options),
             options.workers,
             rank=self.processes.rank,
             world_size=self.processes.world_size,
@@ -175,9 +183,8 @@ class Trainer:
     def play(self, batch: ImagePair, step: int) -> dict[str, Tensor]:
         """One step of all players, and their averages. What the losses wait for is not waited for."""
         seed_step(self.options.seed, step, self.processes.rank)
-        batch = batch.to(self.processes.device, non_blocking=True)
-        a, b = (x.contiguous(memory_format=self.memory_format) for x in (batch.a, batch.b))
-        losses = self.train_step(ImagePair(a, b), step)
+        batch = batch.to(self.processes.device, non_blocking=True).contiguous(self.memory_format)
+        losses = self.train_step(batch, step)
         if self.averages:
             self.averages.update()
         return losses

@@ -23,6 +23,7 @@ from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import Algorithm
 from i2i.config import from_mapping
 from i2i.data.loader import batches
+from i2i.data.options import batch_size
 from i2i.data.pair import ImagePair
 from i2i.errors import I2IError
 from i2i.training.distributed import Processes
@@ -100,7 +101,7 @@ def _train(trainer: Trainer, steps: int, limit: float) -> tuple[list[float], lis
                 took.append(ended - began)
                 waited.append(loaded - began)
             if step == 0:
-                shape, extra = list(batch.a.shape), _private_bytes_of_children()
+                shape, extra = list(batch.b.shape), _private_bytes_of_children()
             if len(took) >= 2 and sum(took) > limit:
                 break
     return took, waited, shape, extra
@@ -108,8 +109,8 @@ def _train(trainer: Trainer, steps: int, limit: float) -> tuple[list[float], lis
 
 def _batches(trainer: Trainer, count: int) -> Iterator[ImagePair]:
     options, cuda = trainer.options, trainer.processes.device.type == "cuda"
-    stop = count * options.batch_size
-    return batches(trainer.data.train, 0, stop, options.batch_size, options.workers, pin_memory=cuda)
+    size = batch_size(options)
+    return batches(trainer.data.train, 0, count * size, size, options.workers, pin_memory=cuda)
 
 
 def _one_step(trainer: Trainer, batch: ImagePair, step: int) -> None:

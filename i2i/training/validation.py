@@ -7,15 +7,20 @@ from torch import nn
 
 from i2i.errors import UsageError
 from i2i.signals import Signals
-from i2i.training import goal
+from i2i.training import goal, set_distance
 from i2i.training.distributed import Processes
 from i2i.training.options import RunOptions
 from i2i.training.samples import Observer
 from i2i.training.schedule import Plateau
 
+PLATEAU_METRIC = "l1"  # what the learning rate follows, where it is measured
+LEAST_SIDE = {"ssim": 11, set_distance.METRIC: set_distance.LEAST}
+METRIC_OF_SETS = "swd_to_held_out"
+
 
 class Validation:
-    """Metrics are means over the reconstructions of a validation; they belong to the weights of that very step.
+    """Metrics are means over the reconstructions of a validation, and over the sets of what is made; they belong to the
+    weights of that very step.
 
     A score is the best metric's value, turned so that lower is better. The best model files and the best state are
     two things: one of them may be on the disk without the other.
@@ -24,6 +29,12 @@ class Validation:
     def __init__(self, options: RunOptions, observer: Observer, processes: Processes, signals: Signals) -> None:
         self.options, self.observer, self.processes, self.signals = options, observer, processes, signals
         self.conditions = goal.parse(options.stop_when)
+        self.wanted = {options.best_metric, *(condition.metric for condition in self.conditions)}
+        if observer.algorithm.from_noise and (others := {c.metric for c in self.conditions} - {set_distance.METRIC}):
+            raise UsageError(
+                f"stop_when = {options.stop_when!r}: {min(others)} compares a picture with the one that it should be, "
+                f"and {observer.algorithm.name} makes none in particular; use {set_distance.METRIC}"
+            )
         self.plateau = Plateau(options.patience)
         self.due = False
         self.extra = False  # due for the run's end alone
@@ -58,18 +69,37 @@ class Validation:
         metrics = {} if self._measured_extra else self.metrics_at(step)
         if self.conditions and all(condition.holds(metrics) for condition in self.conditions):
             values = ", ".join(f"{c.metric} is {metrics[c.metric]:.4g}" for c in self.conditions)
-            return f"{', '.join(map(str, self.conditions))} is reached: {values} ({self.measures()})"
+            what = self.measures(*(condition.metric for condition in self.conditions))
+            return f"{', '.join(map(str, self.conditions))} is reached: {values} ({what})"
         if self.options.stop_patience and self._stalled >= self.options.stop_patience:
             name = self.options.best_metric
             best = goal.value(name, self._record)
-            return f"{name} has not got better than {best:.4g} for {self._stalled} validations ({self.measures()})"
+            return f"{name} has not got better than {best:.4g} for {self._stalled} validations ({self.measures(name)})"
         return ""
 
-    def measures(self) -> str:
-        """What the metrics are of."""
+    def measures(self, *metrics: str) -> str:
+        """What those metrics are of."""
+        kinds = {metric: self._kind(metric) for metric in metrics}
+        if len(set(kinds.values())) == 1:
+            return kinds[metrics[0]]
+        return "; ".join(f"{metric}: {kind}" for metric, kind in kinds.items())
+
+    def _kind(self, metric: str) -> str:
+        if metric == set_distance.METRIC:
+            return "outputs against held-out pictures, as sets"
         if self.observer.algorithm.paired:
             return "outputs against their targets"
         return "pictures restored from their translations; how good those look, it cannot tell"
+
+    def named_at(self, step: int) -> dict[str, float]:
+        """As `metrics_at`, under names that say what they are of, for a model file that lies elsewhere one day."""
+        algorithm = self.observer.algorithm
+        of_sets = METRIC_OF_SETS if len(algorithm.translators()) == 1 else f"mean_{METRIC_OF_SETS}"
+        of_pictures = "" if algorithm.paired else "reconstruction_"
+        return {
+            of_sets if name == set_distance.METRIC else f"{of_pictures}{name}": value
+            for name, value in self.metrics_at(step).items()
+        }
 
     def epoch_ended(self, epoch: int) -> None:
         """To be called when `epoch` epochs are done."""
@@ -89,7 +119,7 @@ class Validation:
         # A process that stopped alone would leave the others waiting; alone, it may stop at once.
         alone = self.processes.world_size == 1
         numbers = self.observer.validate(
-            networks, self.options.validate_images, lambda: alone and self.signals.received
+            networks, self.options.validate_images, lambda: alone and self.signals.received, self._sets()
         )
         if numbers is None:
             return None
@@ -97,18 +127,28 @@ class Validation:
         self.due = self.extra = False
         return numbers
 
+    def _sets(self) -> bool:
+        """Whether sets are compared: it takes a while, so only where something follows from it."""
+        return set_distance.METRIC in self.wanted or self.observer.algorithm.from_noise
+
     def _judge(self, means: dict[str, float], step: int) -> None:
-        wanted = {self.options.best_metric, *(condition.metric for condition in self.conditions)}
-        if missing := sorted(wanted - means.keys()):
-            raise UsageError(f"{missing[0]}: the held-out pictures are too small for it (11 pixels a side)")
+        if missing := sorted(self.wanted - means.keys()):
+            raise UsageError(self._missing(missing[0]))
         self._measured = (step, {name: value for name, value in means.items() if math.isfinite(value)})
         self._measured_extra = self.extra
         if self.extra:
             return
-        self.plateau.update(means["l1"])
+        if self.options.lr_policy == "plateau":  # to every other policy its factor is nothing
+            follows = PLATEAU_METRIC if PLATEAU_METRIC in means else self.options.best_metric
+            self.plateau.update(goal.score(follows, means))
         score = goal.score(self.options.best_metric, means)
         self._stalled = 0 if score < self._record else self._stalled + 1  # NaN is no progress
         self._record = score if self._stalled == 0 else self._record
+
+    def _missing(self, metric: str) -> str:
+        if metric in LEAST_SIDE and (metric == set_distance.METRIC or not self.observer.algorithm.from_noise):
+            return f"{metric}: the held-out pictures are too small for it ({LEAST_SIDE[metric]} pixels a side)"
+        return f"{metric}: nothing that {self.observer.algorithm.name} makes can be measured by it; use swd"
 
     def written(self, step: int) -> None:
         """To be called when the best model files are those of `step`."""

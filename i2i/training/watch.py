@@ -49,7 +49,9 @@ class Watch:
         self.saturated = health.Saturated(health.chance(game) if game else None)
         self.not_learning = health.NotLearning(learnt=bool(options.init_from))
         generators = algorithm.translators().values()
-        self.normalises = any(getattr(net.config, "norm", "") == "instance" for net in generators)
+        self.normalises = not algorithm.from_noise and any(
+            getattr(net.config, "norm", "") == "instance" for net in generators
+        )
         self.flat = health.FlatCrops()
         self.spells: dict[str, list[int]] = {}  # ailment → since which step, last seen
         self.past: list[tuple[str, int, int]] = []
@@ -125,10 +127,12 @@ class Watch:
         found = []
         for source, target in (("A", "B"), ("B", "A")):
             names = (f"real_{source}", f"fake_{target}", f"real_{target}")
-            if all(name in rows[0] for name in names):
-                inputs, outputs, targets = ([row[name] for row in rows] for name in names)
-                targets = targets if self.algorithm.paired else []
-                found.append(picture_health.Translation(f"fake_{target}", inputs, outputs, targets))
+            inputs, outputs, reals = ([row[name] for row in rows if name in row] for name in names)
+            if not outputs or not reals:
+                continue
+            targets = reals if self.algorithm.paired else []
+            others = [] if inputs else reals
+            found.append(picture_health.Translation(f"fake_{target}", inputs, outputs, targets, others))
         return found
 
     def _tell(self, step: int, name: str, complaint: str | None) -> None:

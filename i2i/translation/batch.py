@@ -9,7 +9,8 @@ from typing import Any
 from i2i import __version__
 from i2i.atomic import remove_strays
 from i2i.config import from_mapping, option_names, to_mapping
-from i2i.errors import OutputError
+from i2i.errors import OutputError, UsageError
+from i2i.images import WRITTEN
 from i2i.translation.job import Job, Plan, shown
 from i2i.translation.options import FolderOptions
 from i2i.translation.pipeline import Pipeline, Stop
@@ -48,6 +49,7 @@ def translate_folder(
     chosen = from_mapping(FolderOptions, options)
     todo = plan(inputs, out, chosen)
     translator = style if isinstance(style, Translator) else _load(style, chosen, fetching)
+    _check_labels(translator, todo.todo)
     _probe(todo.todo)
     pipeline = Pipeline(translator, chosen, progress, stop)
     try:
@@ -86,6 +88,17 @@ def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict
         "precision": translator.precision,
         "options": changed,
     }
+
+
+def _check_labels(translator: Translator, jobs: Sequence[Job]) -> None:
+    """Raises `UsageError` if labels would be written into a format that blurs them."""
+    if not translator.coding.outputs:
+        return
+    if lossy := [job for job in jobs if WRITTEN.get(job.target.suffix.lower()) in ("JPEG", "WEBP", "AVIF")]:
+        raise UsageError(
+            f"{shown(lossy[0].target)}: this model makes labels, whose colours {lossy[0].target.suffix} would change; "
+            "give --format png"
+        )
 
 
 def _probe(jobs: Sequence[Job]) -> None:

@@ -51,6 +51,20 @@ def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfi
     return config, weights
 
 
+def load_embedding(path: Path) -> StateDict:
+    """Read a `.pth` file of CUT's patch embedding (`mlp_0.0.weight`, …), whose names are ours. Raises as `load`."""
+    try:
+        state_dict, size = _read(path)
+        refuse_hostile(state_dict, size)
+        if "mlp_0.0.weight" not in state_dict:
+            raise ModelError("not a patch embedding of CUT")
+        weights = dict(state_dict)
+        refuse_nonfinite(weights)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    return weights
+
+
 def build(config: NetworkConfig, weights: StateDict) -> nn.Module:
     """The network of `config` with `weights`, on the CPU, float32, in eval mode; draws no random number."""
     with torch.device("meta"):

@@ -119,8 +119,9 @@ def load_network(path: Path, header: Header, info: ModelInfo, sha256: str) -> nn
     weights = _weights(path, sha256)
     refuse_nonfinite(weights)
     refuse_changed_filters(weights)
-    # built without drawing initial weights, so that the caller's random numbers are left alone
-    network.to_empty(device="cpu").load_state_dict(weights)
+    # built without drawing initial weights, so that the caller's random numbers are left alone; in float32, as it was
+    own = {name: value.to(expected[name].dtype) for name, value in weights.items()}
+    network.load_state_dict(own, assign=True)
     return network.eval()
 
 

@@ -19,12 +19,15 @@ from i2i.errors import ModelError, UsageError
 from i2i.translation.metadata import MAX_INFO_BYTES, read_bounded, read_header, strict_json, without_controls
 
 if TYPE_CHECKING:
+    from i2i.images.palettes import Palette
     from i2i.networks import GeneratorConfig
 
 FORMAT_VERSION = 1
 DIRECTIONS = ("a2b", "b2a")
+FROM_NOISE = ("dcgan",)  # networks that translate nothing
 Direction = Literal["a2b", "b2a"]
 Statistics = Literal["batch", "running"]  # those of networks.blocks, which needs torch
+Encoding = Literal["pixels", "lab"]
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 
@@ -58,6 +61,11 @@ class ModelInfo:
     height and width multiples of `size_multiple`. At translation, batch norm uses the `statistics` of the
     picture (`batch`) or of the training (`running`), and `dropout` says whether its noise, if it has any,
     stays on. `card` is what its users should know, line by line: data, recipe, numbers, limits.
+
+    Labels on a side have a channel for each class, 1 where a pixel is of it, else -1: `input_labels` and
+    `output_labels` are the classes' colours, `#rrggbb`, or `#` and their number if pictures hold indices. With
+    `instance_edges` a further channel of the input says where things meet. With the
+    `encoding` lab a picture's L* goes in and its a* and b* come out.
     """
 
     network: str
@@ -72,7 +80,19 @@ class ModelInfo:
     training: Training = field(default_factory=Training)
     licence: str = ""
     card: tuple[str, ...] = ()
+    input_labels: tuple[str, ...] = ()
+    output_labels: tuple[str, ...] = ()
+    instance_edges: bool = False
+    encoding: Encoding = "pixels"
     format_version: int = FORMAT_VERSION
+
+    def input_palette(self) -> "Palette | None":
+        """The classes of its inputs; None if they are no labels."""
+        return _palette(self.input_labels)
+
+    def output_palette(self) -> "Palette | None":
+        """The classes of its outputs; None if they are no labels."""
+        return _palette(self.output_labels)
 
     def network_config(self) -> "GeneratorConfig":
         """The configuration, held to its limits. Raises `ModelError`. (This imports torch.)"""
@@ -90,7 +110,25 @@ class ModelInfo:
         _refuse_conversions(f"network {self.network}", self.config, to_mapping(config))
         if self.size_multiple != config.size_multiple:
             raise ModelError(f"size_multiple {self.size_multiple}; this {self.network} has {config.size_multiple}")
+        self._check_channels(config.in_channels, config.out_channels)
         return config
+
+    def _check_channels(self, in_channels: int, out_channels: int) -> None:
+        if self.instance_edges and not self.input_labels:
+            raise ModelError("instance_edges: the input is no labels")
+        sides = (
+            ("input", self.input_palette(), in_channels - self.instance_edges),
+            ("output", self.output_palette(), out_channels),
+        )
+        for side, palette, channels in sides:
+            if palette and len(palette) != channels:
+                raise ModelError(f"{side}_labels: {len(palette)} classes; this network has {channels} channels")
+        if self.encoding != "lab":
+            return
+        if (in_channels, out_channels) != (1, 2) or self.input_labels or self.output_labels:
+            raise ModelError(
+                f"encoding lab: takes 1 channel (L*) to 2 (a*, b*), this network {in_channels} to {out_channels}"
+            )
 
     def completed(self) -> "ModelInfo":
         """With each value of the configuration spelled out, and no dropout where the network has none.
@@ -112,10 +150,15 @@ def describe(
     training: Training | None = None,
     licence: str = "",
     card: Sequence[str] = (),
+    input_palette: "Palette | None" = None,
+    output_palette: "Palette | None" = None,
+    instance_edges: bool = False,
+    encoding: Encoding = "pixels",
 ) -> ModelInfo:
     """The description of a generator of this i2i, or of its configuration.
 
-    Domains are called A and B unless they have names; `dropout` is of no effect for a network without any.
+    Domains are called A and B (what a GAN takes: noise) unless they have names; `dropout` is of no effect for a
+    network without any. A palette says that a side has labels.
     """
     config: Any = getattr(network, "config", network)
     training = training or Training()
@@ -124,7 +167,7 @@ def describe(
         network=config.kind,
         config=to_mapping(config),
         direction=direction,
-        input_domain=input_domain or direction[0].upper(),
+        input_domain=input_domain or ("noise" if config.kind in FROM_NOISE else direction[0].upper()),
         output_domain=output_domain or direction[2].upper(),
         size_multiple=config.size_multiple,
         statistics=statistics,
@@ -132,7 +175,31 @@ def describe(
         training=replace(training, dataset=dataset, version=training.version or __version__),
         licence=licence,
         card=tuple(card),
+        input_labels=_labels(input_palette),
+        output_labels=_labels(output_palette),
+        instance_edges=instance_edges,
+        encoding=encoding,
     )
+
+
+def _labels(palette: "Palette | None") -> tuple[str, ...]:
+    if palette is None:
+        return ()
+    return (f"#{len(palette)}",) if palette.indexed else tuple(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in palette.colours)
+
+
+def _palette(labels: tuple[str, ...]) -> "Palette | None":
+    """Raises `ModelError` for what is neither colours nor a number of classes."""
+    if not labels:
+        return None
+    from i2i.images.palettes import Palette, indexed  # here, as listing styles would wait for OpenCV
+
+    if len(labels) == 1 and re.fullmatch(r"#\d{1,3}", labels[0]) and 2 <= int(labels[0][1:]) <= 255:
+        return indexed(int(labels[0][1:]))
+    if not 2 <= len(labels) <= 255 or not all(re.fullmatch("#[0-9a-f]{6}", label) for label in labels):
+        raise ModelError(f"labels {labels[:3]}: expected 2 to 255 colours #rrggbb, or # and a number of classes")
+    red_green_blue = [bytes.fromhex(label[1:]) for label in labels]
+    return Palette("", tuple((r, g, b) for r, g, b in red_green_blue))
 
 
 def read_info(path: Path | str) -> ModelInfo:

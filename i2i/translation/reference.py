@@ -118,19 +118,26 @@ def listing(config: NetworkConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
     found = {}
     for name, tensor in ours.items():
         module, _, leaf = name.rpartition(".")
+        if module not in numbers:
+            raise ModelError(f"the reference has no place for {module}")
         found[f"{numbers[module]}.{leaf}"] = (name, tuple(tensor.shape))
     return found
 
 
 def modules(config: NetworkConfig) -> dict[str, str]:
-    """The name of our module → the reference's, for all that hold tensors and the layers of a residual generator."""
+    """The name of our module → the reference's, for all that hold tensors and the layers of a residual generator.
+
+    Raises `ModelError` for a network that the reference has not.
+    """
     if isinstance(config, ResnetConfig):
         return _resnet_modules(config)
     if isinstance(config, UNetConfig):
         return _unet_modules(config)
     if isinstance(config, PatchGANConfig):
         return {f"layers.{i}": f"model.{i}" for i in range(4 * config.layers + 3)}
-    return {f"layers.{i}": f"net.{i}" for i in range(6)}
+    if isinstance(config, PixelGANConfig):
+        return {f"layers.{i}": f"net.{i}" for i in range(6)}
+    raise ModelError(f"the reference has no {config.kind}")
 
 
 def _resnet_modules(config: ResnetConfig) -> dict[str, str]:

@@ -159,7 +159,7 @@ def _checked(image: Pixels) -> Pixels:
 def _translated(translator: Translator, image: Pixels) -> Pixels:
     """In the shape and dtype of `image`."""
     pixels = image if image.ndim == 3 else image[..., None]
-    own = pixels.shape[2] == translator.in_channels
+    own = pixels.shape[2] == translator.picture_channels
     picture = Picture(pixels) if own else split_alpha(pixels)
     try:
         result = translator.translate(picture)

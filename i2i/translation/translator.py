@@ -19,7 +19,9 @@ from i2i.config import from_mapping
 from i2i.errors import ImageError, ModelError, UsageError
 from i2i.images import Limits, Picture, Pixels, from_planes, read, resize_planes, to_planes
 from i2i.translation import hub, styles
-from i2i.translation.memory import fits
+from i2i.translation.coding import Coding
+from i2i.translation.failures import out_of_memory
+from i2i.translation.memory import bytes_per_pixel, fits, surely_fits
 from i2i.translation.model_info import ModelInfo, Statistics
 from i2i.translation.options import ModelOptions, Precision, RuntimeName
 from i2i.translation.padding import mirrored
@@ -105,6 +107,7 @@ class Translator:
     def _use(self, prepared: Prepared, seed: int) -> None:
         self.info, self.seed, self.notices = prepared.info, seed, prepared.notices
         self._runtime, self._traits, self._noisy = prepared.runtime, prepared.traits, prepared.noisy
+        self.coding = Coding(self.info, self._traits.in_channels)
         # on a CPU a batch is no faster, and convolutions round differently in it
         self._one_by_one = self._noisy or self.device.type == "cpu"
 
@@ -132,14 +135,17 @@ class Translator:
         return self._runtime.precision
 
     @property
-    def in_channels(self) -> int:
-        """How many channels the network takes."""
-        return self._traits.in_channels
+    def picture_channels(self) -> int:
+        """How many channels a picture is taken with: the network's, but 3 for labels and for one to be coloured."""
+        return self.coding.picture_channels
 
-    @property
+    @cached_property
     def bytes_per_pixel(self) -> float:
         """About what one picture takes of the CPU's memory, for each of its pixels; 0 on other devices."""
-        return self._traits.bytes_per_pixel if self.device.type == "cpu" else 0.0
+        if self.device.type != "cpu":
+            return 0.0
+        known = self._traits.bytes_per_pixel
+        return bytes_per_pixel(self.config) if known is None else known
 
     @cached_property
     def config(self) -> "GeneratorConfig":
@@ -210,7 +216,8 @@ class Translator:
         """Translate a picture; the same kind comes back.
 
         A path (gives a PIL image), a PIL image, a NumPy array (H, W) or (H, W, C) of uint8 or uint16, or a
-        tensor (C, H, W) or (N, C, H, W) in [-1, 1], of any height and width. Alpha is kept; a PIL image comes
+        tensor (C, H, W) or (N, C, H, W) in [-1, 1], of any height and width. Labels are colours of the model's
+        palette, or class indices in one channel. Alpha is kept; a PIL image comes
         upright, as its EXIF says, with EXIF and colour profile in its `info`. Neither the other pictures of a
         batch nor earlier calls have an influence, and the random state is left as it was: the noise of dropout
         is drawn from the picture itself. Raises `ImageError` for a file that cannot be read and `UsageError`
@@ -238,8 +245,10 @@ class Translator:
         """
         try:
             return self.translate_batch([picture], size)[0]
-        except MemoryError:
-            pass  # its traceback would hold the memory
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            # on, without its traceback, which would hold the memory
         return self.stream(picture, size)
 
     def translate_batch(self, pictures: Sequence[Picture], size: int | None = None) -> list[Picture]:
@@ -247,16 +256,23 @@ class Translator:
 
         Raises `MemoryError` if they are too much for the memory that is free, also for one; `stream` may have room.
         """
-        inputs = [self._planes(picture, size) for picture in pictures]
+        sources = [self._source(picture, size) for picture in pictures]
         # on a GPU torch says so itself; on a CPU the system may end the whole process
-        if self.bytes_per_pixel and not fits(self.bytes_per_pixel, *inputs[0].shape[-2:]):
+        if not self._fits(*sources[0].shape[-2:]):
             raise MemoryError
-        outputs = np.concatenate(self._parts(np.stack(inputs), self._runtime.run))
-        return [_finished(y, picture, size) for y, picture in zip(outputs, pictures, strict=True)]
+        outputs = np.concatenate(self._parts(np.stack([*map(self.coding.encode, sources)]), self._runtime.run))
+        made = zip(outputs, sources, pictures, strict=True)
+        return [self._finished(output, source, picture, size) for output, source, picture in made]
+
+    def _fits(self, height: int, width: int) -> bool:
+        if self.device.type != "cpu" or surely_fits(self.info.config["width"], height, width):
+            return True
+        return fits(self.bytes_per_pixel, height, width)
 
     def stream(self, picture: Picture, size: int | None = None) -> Picture:
         """`translate` by bands of rows, for a picture that is too large for the memory; as `Streamer.picture`."""
-        return _finished(self.streamer.planes(self._planes(picture, size)), picture, size)
+        source = self._source(picture, size)
+        return self._finished(self.streamer.planes(self.coding.encode(source)), source, picture, size)
 
     @cached_property
     def streamer(self) -> "Streamer":
@@ -269,9 +285,23 @@ class Translator:
         device = torch.device(str(self.device))
         return Streamer(self.network, self.config, self._noisy, device, autocast)
 
-    def _planes(self, picture: Picture, size: int | None) -> Pixels:
-        planes = to_planes(picture.channels(self.in_channels))
-        return planes if size is None else resize_planes(planes, *resized(planes.shape[1], planes.shape[2], size))
+    def _source(self, picture: Picture, size: int | None) -> Pixels:
+        source = self.coding.source(picture)
+        height, width = source.shape[-2:]
+        return source if size is None else self.coding.resized(source, *resized(height, width, size))
+
+    def _finished(self, output: Planes, source: Planes, picture: Picture, size: int | None) -> Picture:
+        result = split_alpha(from_planes(self.coding.decode(output, source), self.coding.depth(picture)))
+        if self.coding.outputs:  # labels: not a picture of what the profile and the camera's data are about
+            return replace(result, format=picture.format)
+        if result.alpha is None and picture.alpha is not None and not self.coding.edges:
+            alpha = picture.alpha
+            if size is not None:
+                planes = to_planes(alpha[..., None])
+                alpha = from_planes(resize_planes(planes, *output.shape[-2:]), self.coding.depth(picture))[..., 0]
+            result.alpha = alpha
+        profile = None if self.coding.lab and picture.pixels.shape[2] == 1 else picture.icc  # that one is of grey
+        return replace(result, icc=profile, exif=picture.exif, format=picture.format)
 
     def _channels_or_usage(self, picture: Picture) -> Picture:
         try:
@@ -283,7 +313,7 @@ class Translator:
         if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or array.size == 0:
             raise UsageError(f"an array {array.shape} of {array.dtype}; expected (H, W, C) or (H, W), uint8 or uint16")
         pixels = native(array if array.ndim == 3 else array[..., None])
-        own = pixels.shape[2] == self.in_channels
+        own = pixels.shape[2] == self.picture_channels
         result = self._channels_or_usage(Picture(pixels) if own else split_alpha(pixels))
         if result.alpha is not None:
             return np.dstack([result.pixels, result.alpha])
@@ -292,15 +322,17 @@ class Translator:
     def _tensor(self, tensor: "Tensor") -> "Tensor":
         import torch
 
-        wanted = self.in_channels
+        wanted = self.picture_channels
         if tensor.dim() not in (3, 4) or tensor.shape[-3] != wanted or 0 in tensor.shape[-2:]:
             raise UsageError(f"a tensor {tuple(tensor.shape)}; expected ({wanted}, H, W) or (N, {wanted}, H, W)")
         if not tensor.is_floating_point():
             raise UsageError(f"a tensor of {tensor.dtype}; expected floating point in [-1, 1]")
         batch = tensor.detach().float().reshape(-1, *tensor.shape[-3:])
         if len(batch) == 0:
-            return tensor.new_empty((0, self._traits.out_channels, *tensor.shape[-2:]))
-        result = torch.cat(self._tensor_parts(batch)).to(device=tensor.device, dtype=tensor.dtype)
+            channels = self._traits.out_channels if self.coding.plain else 3
+            return tensor.new_empty((0, channels, *tensor.shape[-2:]))
+        parts = self._tensor_parts(batch) if self.coding.plain else self._coded(batch)
+        result = torch.cat(parts).to(device=tensor.device, dtype=tensor.dtype)
         # copied here, outside of inference mode, so that the caller may use it in a graph
         return result.clone() if tensor.dim() == 4 else result[0].clone()
 
@@ -311,6 +343,16 @@ class Translator:
             return [torch.from_numpy(part) for part in self._parts(batch.cpu().numpy(), self._runtime.run)]
         runtime: Any = self._runtime  # torch's: what is on the GPU stays there
         return self._parts(batch.to(runtime.device), runtime.tensor)
+
+    def _coded(self, batch: "Tensor") -> "list[Tensor]":
+        import torch
+
+        made = []
+        for planes in batch.cpu().numpy():
+            source = self.coding.source_of_planes(planes)
+            (output,) = self._parts(self.coding.encode(source)[None], self._runtime.run)
+            made.append(torch.from_numpy(self.coding.decode(output[0], source))[None])
+        return made
 
     def _parts(self, batch: Any, run: Callable[[Any, int | None], Any]) -> list[Any]:
         """What `run` makes of `batch`, an array or a tensor (N, C, H, W), in as many parts as it is run."""
@@ -334,18 +376,6 @@ class Translator:
         from i2i.translation.noise import seed_of
 
         return seed_of(torch.as_tensor(picture), self.seed)
-
-
-def _finished(output: Planes, picture: Picture, size: int | None) -> Picture:
-    depth: Any = picture.pixels.dtype.type
-    result = split_alpha(from_planes(output, depth))
-    if result.alpha is None and picture.alpha is not None:
-        alpha = picture.alpha
-        if size is not None:
-            planes = to_planes(alpha[..., None])
-            alpha = from_planes(resize_planes(planes, *output.shape[-2:]), depth)[..., 0]
-        result.alpha = alpha
-    return replace(result, icc=picture.icc, exif=picture.exif, format=picture.format)
 
 
 def resized(height: int, width: int, size: int) -> tuple[int, int]:

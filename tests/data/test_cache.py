@@ -15,8 +15,9 @@ from small_disk import FilesUpTo
 from i2i import images
 from i2i.data import cache
 from i2i.data.cache import Source
-from i2i.data.datasets import DataOptions, PairedImages, UnpairedImages, open_datasets
+from i2i.data.datasets import DataOptions, open_datasets
 from i2i.data.folders import PairRecord
+from i2i.data.image_sets import PairedImages, UnpairedImages
 from i2i.data.loader import batches
 from i2i.data.transforms import Transform
 from i2i.errors import ImageError, InputError, OutputError

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from i2i import images
 from i2i.config import from_mapping
-from i2i.data.datasets import DataOptions, PairedImages, UnpairedImages, check_sizes, open_datasets
+from i2i.data.datasets import DataOptions, check_sizes, open_datasets
 from i2i.data.folders import PairRecord
+from i2i.data.image_sets import PairedImages, UnpairedImages
 from i2i.errors import InputError, UsageError
 
 

@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 
 from i2i import images
 from i2i.data import loader, slots
-from i2i.data.datasets import DataOptions, UnpairedImages
+from i2i.data.datasets import DataOptions
+from i2i.data.image_sets import UnpairedImages
 from i2i.data.loader import batches
 from i2i.data.pair import ImagePair
 from i2i.errors import I2IError, InputError, UsageError

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_contract as contract
 import torch
 from children import lines, run, start, status
 from faults import BreakWeights, NotANumber
 
 from i2i.algorithms import ALGORITHMS, CycleGAN
 from i2i.algorithms.algorithm import Algorithm
-from i2i.algorithms.cut import CUTOptions
-from i2i.algorithms.cyclegan import CycleGANOptions
-from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.training.distributed import Processes
 from i2i.training.ema import Averages
@@ -22,23 +20,19 @@ from i2i.training.options import TrainingOptions
 from i2i.training.state import States, tensors
 from i2i.training.step import LossScale, TrainingStep, seed_step
 
-SMALL = {"ngf": 4, "ndf": 4, "norm": "batch", "discriminator": "patchgan_16"}
+SMALL = {
+    "pix2pix": {"generator": "unet_32"},
+    "cyclegan": {"pool_size": 4},
+    "cut": {"nce_layers": "0,4", "num_patches": 8},
+}
 
 
 def build(name: str) -> Algorithm:
-    torch.manual_seed(0)
-    if name == "cyclegan":
-        return ALGORITHMS[name](CycleGANOptions(generator="resnet_1blocks", pool_size=4, **SMALL))  # type: ignore[call-arg]
-    if name == "cut":
-        small = {"generator": "resnet_1blocks", "nce_layers": "0,4", "num_patches": 8}
-        return ALGORITHMS[name](CUTOptions(**small, **SMALL))  # type: ignore[call-arg, arg-type]
-    return ALGORITHMS[name](Pix2PixOptions(generator="unet_32", **SMALL))  # type: ignore[call-arg]
+    return contract.build(name, norm="batch", **SMALL.get(name, {}))
 
 
-def batch(seed: int) -> ImagePair:
-    generator = torch.Generator().manual_seed(seed)
-    a, b = (torch.rand(2, 3, 32, 32, generator=generator) * 2 - 1 for _ in range(2))
-    return ImagePair(a, b)
+def batch(name: str, seed: int) -> ImagePair:
+    return contract.batch(name, seed=seed)
 
 
 def memory(algorithm: Algorithm, step: TrainingStep) -> dict[str, Any]:
@@ -60,12 +54,12 @@ def test_a_bad_batch_changes_nothing(name: str, bad: float) -> None:
     algorithm = build(name)
     step = TrainingStep(algorithm, TrainingOptions(), Processes("cpu"))
     averages = Averages(algorithm.translators(), 0.5)
-    step(batch(0), 0)
+    step(batch(name, 0), 0)
     averages.update()
     before, means = memory(algorithm, step), copy.deepcopy(averages.state())
 
-    damaged = batch(1)
-    damaged.a[0, 0, 3, 3] = bad
+    damaged = batch(name, 1)
+    damaged.a.flatten(1)[0, 3] = bad
     losses = step(damaged, 1)
     assert float(losses["skipped"]) == len(algorithm.players())
     assert float(step.bad_in_a_row) == 1
@@ -76,7 +70,7 @@ def test_a_bad_batch_changes_nothing(name: str, bad: float) -> None:
         assert all(bool(torch.isfinite(image).all()) for image in pool.images)
     assert not same(means, averages.state()), "the average goes on towards the weights"
 
-    losses = step(batch(2), 2)
+    losses = step(batch(name, 2), 2)
     assert float(losses["skipped"]) == 0 and float(step.bad_in_a_row) == 0
     assert not same(memory(algorithm, step), before)
 
@@ -92,9 +86,9 @@ def test_after_a_bad_batch_training_is_as_if_it_had_not_been(name: str) -> None:
         step = TrainingStep(algorithm, TrainingOptions(), Processes("cpu"))
         for i in range(4):
             if with_bad and i == 2:
-                step(ImagePair(batch(9).a * float("nan"), batch(9).b), i)
+                step(ImagePair(batch(name, 9).a * float("nan"), batch(name, 9).b), i)
             seed_step(0, i)
-            step(batch(i), i)
+            step(batch(name, i), i)
         weights.append(memory(algorithm, step))
     assert same(*weights)
 
@@ -108,10 +102,10 @@ def test_one_bad_player_does_not_stop_the_other() -> None:
                 yield player, losses
 
     torch.manual_seed(0)
-    algorithm = HalfBad(CycleGANOptions(generator="resnet_1blocks", **SMALL))  # type: ignore[arg-type]
+    algorithm = HalfBad(contract.options_of("cyclegan", norm="batch"))
     before = copy.deepcopy(algorithm.networks())
     step = TrainingStep(algorithm, TrainingOptions(), Processes("cpu"))
-    losses = step(batch(0), 0)
+    losses = step(batch("cyclegan", 0), 0)
     assert float(losses["skipped"]) == 1
     after = algorithm.networks()
     changed = {n for n in after if not all(map(torch.equal, after[n].parameters(), before[n].parameters()))}
@@ -136,7 +130,7 @@ def test_an_overflow_in_fp16_halves_the_scale_and_changes_nothing() -> None:
     step = TrainingStep(algorithm, TrainingOptions(precision="fp16"), Processes("cpu"))
     step.loss_scale.scale.fill_(2.0**120)
     before = memory(algorithm, step)["networks"]
-    step(batch(0), 0)
+    step(batch("cyclegan", 0), 0)
     assert float(step.bad_in_a_row) == 1
     assert same(memory(algorithm, step)["networks"], before)
     assert float(step.loss_scale.scale) < 2.0**120

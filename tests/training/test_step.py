@@ -278,3 +278,18 @@ def test_the_seed_of_a_step_is_a_function_of_seed_step_and_rank() -> None:
         drawn.append(float(torch.rand(())))
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) == 4
+
+
+@pytest.mark.parametrize("schedule", [1.0, 0.5])
+def test_two_time_scales(schedule: float) -> None:
+    """Adam's first step moves weights by the learning rate, whatever their gradient."""
+    options = TrainingOptions(lr=1e-3, lr_discriminator=4e-3)
+    algorithm = double(cyclegan())
+    before = {name: copy.deepcopy(network) for name, network in algorithm.networks().items()}
+    step = TrainingStep(algorithm, options, ALONE)
+    step.set_learning_rate(options.lr * schedule)
+    step(pair(), 0)
+    for name, network in algorithm.networks().items():
+        old = dict(before[name].named_parameters())
+        moved = max(float((p - old[key]).abs().max()) for key, p in network.named_parameters())
+        assert moved == pytest.approx((4e-3 if name.startswith("D") else 1e-3) * schedule, rel=1e-3), name

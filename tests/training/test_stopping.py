@@ -15,7 +15,7 @@ from i2i.algorithms import Pix2Pix
 from i2i.config import checked
 from i2i.data.toy import write_folder
 from i2i.errors import UsageError
-from i2i.training import goal, samples
+from i2i.training import goal, samples, set_distance
 from i2i.training.goal import Condition, means, parse, score, value
 from i2i.training.launch import train
 from i2i.training.state import States
@@ -48,14 +48,17 @@ def test_conditions() -> None:
         assert not condition.holds({metric: worse}) and not condition.holds({metric: float("nan")})
         assert not condition.holds({})
         assert value(metric, score(metric, {metric: better})) == better
-    assert set(goal.METRICS) == set(samples.METRICS), "what a validation measures"
+    assert set(goal.METRICS) == {*samples.METRICS, set_distance.METRIC}, "what a validation measures"
     assert means({"cycle_A/l1": 0.1, "cycle_B/l1": 0.3, "cycle_A/ssim": 0.5}) == {"l1": 0.2, "ssim": 0.5}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sim>=0.6", r"stop_when = 'sim>=0.6': unknown metric 'sim'\. Did you mean 'ssim'\? Known: l1, psnr, ssim\."),
+        (
+            "sim>=0.6",
+            r"stop_when = 'sim>=0.6': unknown metric 'sim'\. Did you mean 'ssim'\? Known: l1, psnr, ssim, swd\.",
+        ),
         ("ssim=0.6", r"'ssim=0.6' is no condition; expected one like ssim>=0.62 or l1<=0.1"),
         ("ssim>=", r"'ssim>=' is no condition"),
         ("ssim>=0.6,", r"'' is no condition"),
@@ -90,7 +93,7 @@ def test_conditions_that_are_none(text: str, message: str) -> None:
             {"stop_patience": 3, "validate_every": 5, "max_steps": None, "n_epochs": 2, "n_epochs_decay": 1},
             r"stop_patience = 3: the first validation .* lower --validate-every",
         ),
-        ({"best_metric": "fid"}, "best_metric = 'fid': .*'l1', 'psnr' or 'ssim'"),
+        ({"best_metric": "fid"}, "best_metric = 'fid': .*'l1', 'psnr', 'ssim' or 'swd'"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_starts(options: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -371,6 +371,20 @@ def test_help_does_not_import_torch() -> None:
     subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=environment)
 
 
+def test_the_first_picture_does_not_wait_for_torchs_compiler(tmp_path: Path) -> None:
+    """It takes a second to import, and arithmetic on the device `meta` does import it."""
+    torch.manual_seed(0)
+    network = ResnetConfig(blocks=1, width=2, downsampling="antialiased", upsampling="antialiased").build()
+    model_file.save(tmp_path / "m.safetensors", network, model_file.describe(network, direction="a2b"))
+    code = (
+        "import numpy, sys, i2i\n"
+        f"translate = i2i.load_translator({str(tmp_path / 'm.safetensors')!r}, device='cpu', runtime='torch')\n"
+        "translate(numpy.zeros((64, 64, 3), numpy.uint8))\n"
+        "assert not {'torch._dynamo', 'torch._inductor', 'sympy', 'kornia', 'albumentations'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
 def test_an_unknown_style_has_exit_code_2(tmp_path: Path) -> None:
     result = _script("--style", tmp_path / "none", _picture(tmp_path / "a.png"), "-o", tmp_path / "out")
     assert (result.returncode, result.stdout) == (2, "")

@@ -1,12 +1,13 @@
 """From a model to a runtime that is ready: by conversion, or from what an earlier conversion has left."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from i2i.errors import I2IError, UsageError
 from i2i.translation.memory import bytes_per_pixel
-from i2i.translation.model_info import ModelInfo, Statistics
+from i2i.translation.model_info import FROM_NOISE, ModelInfo, Statistics
 from i2i.translation.options import Precision, RuntimeName
 from i2i.translation.runtime import cache, onnx_runtime, openvino_runtime, processor
 from i2i.translation.runtime.choice import NAMES, Chosen, choose_precision, choose_runtime
@@ -114,9 +115,9 @@ def prepare_network(
     from i2i.networks.blocks import for_translation
 
     config = info.network_config()
-    traits = Traits(
-        config.in_channels, config.out_channels, config.size_multiple, config.minimum_size, bytes_per_pixel(config)
-    )
+    if info.network in FROM_NOISE:
+        raise UsageError(f"{info.network} makes pictures from noise: use scripts/sample.py")
+    traits = Traits(config.in_channels, config.out_channels, config.size_multiple, config.minimum_size, None)
     for_translation(network, info.statistics, info.dropout)
     noisy = _is_noisy(network)
     if chosen != "torch" and noisy and asked != "auto":
@@ -128,6 +129,7 @@ def prepare_network(
     if chosen != "torch" and not noisy:
         try:
             side = -(-max(64, config.minimum_size) // config.size_multiple) * config.size_multiple
+            traits = replace(traits, bytes_per_pixel=bytes_per_pixel(config))  # now, as later there is no torch
             converted = Converted(info, traits, _MODULES[chosen].convert(network, config.in_channels, side))
             runtime = _run(chosen, converted, precision)
         except I2IError:
@@ -156,7 +158,8 @@ def device_of(wanted: Wanted) -> Device:
         return Cpu()
     from i2i.device import choose_device
 
-    return choose_device(wanted.device)
+    # started by torchrun, each process has a device of its own
+    return choose_device(wanted.device, int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
 
 def gpu_has_bf16(device: Any) -> bool:

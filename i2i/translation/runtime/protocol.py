@@ -30,13 +30,14 @@ class Cpu:
 
 @dataclass(frozen=True)
 class Traits:
-    """What a picture must be for a network, and about what it takes there (`memory.bytes_per_pixel`)."""
+    """What a picture must be for a network, and about what it takes there (`memory.bytes_per_pixel`), which takes half
+    a second to work out: None where that is still to be done."""
 
     in_channels: int
     out_channels: int
     size_multiple: int
     minimum_size: int
-    bytes_per_pixel: float
+    bytes_per_pixel: float | None
 
 
 class Runtime(Protocol):

@@ -22,7 +22,8 @@ class TorchRuntime:
         self.device, self.precision = device, precision
         self._dtype = _DTYPES[precision]
         self._format = torch.contiguous_format if device.type == "mps" else torch.channels_last
-        fast = fast_form(network, split_head=device.type == "cpu")
+        cpu = device.type == "cpu"
+        fast = fast_form(network, "exact" if cpu else "group", split_head=cpu)
         if self._dtype != torch.float32:
             fast = copy.deepcopy(fast)  # what `network` holds stays float32
         self.network = fast.to(device, self._dtype).to(memory_format=self._format)

@@ -1,0 +1,283 @@
+"""Data sets whose sample t is a function of (seed, t) alone.
+
+`dataset[t]` exists for every t >= 0: t counts samples from the start of training, through all epochs. Hence
+batches do not depend on the number of workers, and training can go on at any t. Each epoch is a permutation
+of its own; in unpaired data each domain has its own permutations, of its own length, so that both are covered
+evenly however different their sizes.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from i2i import images
+from i2i.data import cache
+from i2i.data.cache import Part, Source
+from i2i.data.folders import PairRecord
+from i2i.data.options import DataOptions, classes
+from i2i.data.pair import ImagePair, ImagePairs
+from i2i.data.slots import PixelPair
+from i2i.errors import ImageError, InputError
+from i2i.images import Pixels
+
+R = TypeVar("R")
+S = TypeVar("S")
+Names = tuple[str, ...]
+Sample = Callable[[Tensor, int], ImagePair]
+"""From a picture (C, H, W) in [-1, 1] and a seed, what a training of one domain sees of it."""
+
+_TAG_ORDER_A, _TAG_ORDER_B, _TAG_LOOK_A, _TAG_LOOK_B, _TAG_SAMPLE, _TAG_KIND = range(6)
+
+
+class Images(ImagePairs):
+    """What data sets of files share: transform, seeds, replacement of damaged pictures."""
+
+    def __init__(self, options: DataOptions, train: bool, multiple: int, minimum: int) -> None:
+        # imported here, before workers are forked, so that each need not import albumentations again
+        from i2i.data.transforms import Transform
+
+        self.options, self.train = options, train
+        self.palettes = classes(options)
+        self.transform = Transform(
+            options.preprocess, options.load_size, options.crop_size, options.flip, multiple, train, minimum
+        )
+
+    def _index(self, t: int, count: int, tag: int, further: int = 0) -> int:
+        """The record of sample t, or one `further` on in the same epoch's order, which is a circle."""
+        epoch, place = divmod(t, count)
+        place = (place + further) % count
+        return int(_permutation(self.options.seed, tag, epoch, count)[place]) if self.train else place
+
+    @abstractmethod
+    def sources(self) -> list[Source]:
+        """Every picture of the set, as a cache knows it."""
+
+    def _resized(self, source: Source) -> cache.Resized:
+        """The picture before crop and flip."""
+        resized = cache.load(source, self.transform, self.options.cache)
+        self.transform.check(*resized.size)
+        return resized
+
+    def _look(self, t: int, tag: int) -> int:
+        """The seed of crop and flip of sample t."""
+        return int(np.random.SeedSequence((self.options.seed, tag, t)).generate_state(1)[0])
+
+    def _first_whole(self, t: int, records: Sequence[R], tag: int, sample: Callable[[R], S]) -> tuple[S, Names]:
+        """Sample t, or the next in the order that can be read, and the names of those passed over."""
+        skipped: list[str] = []
+        for further in range(len(records)):
+            record = records[self._index(t, len(records), tag, further)]
+            try:
+                return sample(record), tuple(skipped)
+            except ImageError as error:
+                if self.options.on_bad == "error":
+                    raise InputError(f"{_name(record)}: {error}") from None
+                skipped.append(_name(record))
+            except InputError as error:
+                raise InputError(f"{_name(record)}: {error}") from None
+        raise InputError(f"none of {len(records)} pictures can be read, the last one was {skipped[-1]}")
+
+    def _source(self, path: Path, side: int, part: Part = "whole") -> Source:
+        """The picture as one of domain A (side 0) or B."""
+        channels = self.options.channels_b if side else self.options.channels_a
+        edges = self.options.instance_edges and "ab"[side] == self.options.direction[0]
+        return Source(path, channels, part, self.palettes[side], edges)
+
+    def _single(self, t: int, paths: Sequence[Path], side: int) -> tuple[Pixels, Names]:
+        """The picture of sample t of a domain that has orders, crops and flips of its own."""
+
+        def load(path: Path) -> Pixels:
+            return self._resized(self._source(path, side)).pixels
+
+        order, look = (_TAG_ORDER_B, _TAG_LOOK_B) if side else (_TAG_ORDER_A, _TAG_LOOK_A)
+        pixels, skipped = self._first_whole(t, paths, order, load)
+        return self.transform.augment(self._look(t, look), pixels)[0], skipped
+
+
+class PixelImages(Images):
+    """A data set whose samples are pixels of two sides."""
+
+    def __getitem__(self, t: int) -> ImagePair:
+        return self.pixels(t).tensors()
+
+    @abstractmethod
+    def pixels(self, t: int) -> PixelPair:
+        """Sample t before it becomes tensors, which is a quarter of the bytes to send from process to process."""
+
+    def _directed(self, a: Pixels, b: Pixels, skipped: Names) -> PixelPair:
+        kinds = [len(palette) if palette else 0 for palette in self.palettes]
+        if self.options.direction == "a2b":
+            return PixelPair(a, b, skipped, (kinds[0], kinds[1]))
+        return PixelPair(b, a, skipped, (kinds[1], kinds[0]))
+
+
+class PairedImages(PixelImages):
+    """Pairs of pictures of one thing; crop and flip agree.
+
+    `dataset[t]` is an `ImagePair` of single pictures, (C, H, W) in [-1, 1]. `a` is the input and `b` the
+    target: with direction b2a, `a` is the picture of domain B (`channels_b`). One epoch has `len(dataset)`
+    samples. With `train=False` the order is that of `records` and nothing is random. Raises `InputError` for
+    a damaged picture, unless `on_bad="skip"`.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[PairRecord],
+        options: DataOptions,
+        train: bool = True,
+        multiple: int = 1,
+        minimum: int = 1,
+    ) -> None:
+        super().__init__(options, train, multiple, minimum)
+        self.records = list(records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def pixels(self, t: int) -> PixelPair:
+        (a, b), skipped = self._first_whole(t, self.records, _TAG_ORDER_A, self._load)
+        a, b = self.transform.augment(self._look(t, _TAG_LOOK_A), a, b)
+        return self._directed(a, b, skipped)
+
+    def sources(self) -> list[Source]:
+        return [source for record in self.records for source in self._sources(record)]
+
+    def _sources(self, record: PairRecord) -> tuple[Source, Source]:
+        if record.b is None:
+            return self._source(record.a, 0, "left"), self._source(record.a, 1, "right")
+        return self._source(record.a, 0), self._source(record.b, 1)
+
+    def _load(self, record: PairRecord) -> tuple[Pixels, Pixels]:
+        a, b = (self._resized(source) for source in self._sources(record))
+        self.transform.check_pair(a.size, b.size)
+        return a.pixels, b.pixels
+
+    def names(self, t: int) -> str:
+        """The file or files of sample t."""
+        return _name(self.records[self._index(t, len(self.records), _TAG_ORDER_A)])
+
+
+class UnpairedImages(PixelImages):
+    """Pictures of two domains, drawn independently, each with its own order, crops and flips.
+
+    `dataset[t]` is an `ImagePair` of single pictures, (C, H, W) in [-1, 1]; with direction b2a, `a` is the
+    picture of domain B. One epoch, `len(dataset)`, is as long as the larger domain; the smaller one starts
+    over meanwhile. With `train=False` the orders are those of the lists and nothing is random. Raises
+    `InputError` for a damaged picture, unless `on_bad="skip"`.
+    """
+
+    def __init__(
+        self,
+        paths_a: Sequence[Path],
+        paths_b: Sequence[Path],
+        options: DataOptions,
+        train: bool = True,
+        multiple: int = 1,
+        minimum: int = 1,
+    ) -> None:
+        super().__init__(options, train, multiple, minimum)
+        self.paths_a, self.paths_b = list(paths_a), list(paths_b)
+
+    def __len__(self) -> int:
+        return max(len(self.paths_a), len(self.paths_b))
+
+    def pixels(self, t: int) -> PixelPair:
+        a, skipped_a = self._single(t, self.paths_a, 0)
+        b, skipped_b = self._single(t, self.paths_b, 1)
+        return self._directed(a, b, skipped_a + skipped_b)
+
+    def sources(self) -> list[Source]:
+        return [self._source(path, side) for side, paths in enumerate((self.paths_a, self.paths_b)) for path in paths]
+
+    def names(self, t: int) -> str:
+        """The files of sample t."""
+        a = self.paths_a[self._index(t, len(self.paths_a), _TAG_ORDER_A)]
+        return f"{a}, {self.paths_b[self._index(t, len(self.paths_b), _TAG_ORDER_B)]}"
+
+
+class MixedImages(ImagePairs):
+    """Pairs among pictures that have no partner: `share` of the samples are pairs, `ImagePair.matched` says which."""
+
+    def __init__(self, pairs: PairedImages, others: UnpairedImages, share: float) -> None:
+        self.pairs, self.others, self.share = pairs, others, share
+
+    def __len__(self) -> int:
+        return len(self.others)
+
+    def __getitem__(self, t: int) -> ImagePair:
+        return self.pixels(t).tensors()
+
+    def pixels(self, t: int) -> PixelPair:
+        """As `PixelImages.pixels`."""
+        matched = self._matched(t)
+        return self._set(matched).pixels(t)._replace(matched=matched)
+
+    def names(self, t: int) -> str:
+        """The file or files of sample t."""
+        return self._set(self._matched(t)).names(t)
+
+    def _set(self, matched: bool) -> PairedImages | UnpairedImages:
+        return self.pairs if matched else self.others
+
+    def _matched(self, t: int) -> bool:
+        return is_matched(self.others.options.seed, t, self.share)
+
+
+class OneDomain(Images):
+    """Pictures of domain B alone, and what `sample` makes of each: `dataset[t]` is an `ImagePair`.
+
+    An epoch is every picture once. Otherwise as `UnpairedImages`.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        sample: Sample,
+        options: DataOptions,
+        train: bool = True,
+        multiple: int = 1,
+        minimum: int = 1,
+    ) -> None:
+        super().__init__(options, train, multiple, minimum)
+        self.paths, self.sample = list(paths), sample
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, t: int) -> ImagePair:
+        pixels, skipped = self._single(t, self.paths, 1)
+        return replace(self.sample(images.to_tensor(pixels), sample_seed(self.options.seed, t)), skipped=skipped)
+
+    def sources(self) -> list[Source]:
+        return [self._source(path, 1) for path in self.paths]
+
+    def names(self, t: int) -> str:
+        """The file of sample t."""
+        return str(self.paths[self._index(t, len(self.paths), _TAG_ORDER_B)])
+
+
+def is_matched(seed: int, t: int, share: float) -> bool:
+    """Whether sample t is one of the `share` of all that are pairs."""
+    return bool(np.random.SeedSequence((seed, _TAG_KIND, t)).generate_state(1)[0] < share * 2**32)
+
+
+def sample_seed(seed: int, t: int) -> int:
+    """The seed of whatever else is drawn for sample t."""
+    return int(np.random.SeedSequence((seed, _TAG_SAMPLE, t)).generate_state(1, np.uint64)[0] >> 1)
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, tag: int, epoch: int, count: int) -> Pixels:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, tag, epoch)))).permutation(count)
+
+
+def _name(record: object) -> str:
+    if isinstance(record, PairRecord):
+        return str(record.a) if record.b is None else f"{record.a}, {record.b}"
+    return str(record)

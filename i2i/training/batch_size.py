@@ -1,0 +1,124 @@
+"""The largest batch that fits, found before a training starts, by trials in processes of their own.
+
+Batches of one and of two are measured, which says what each further image takes; the largest power of two that ought
+to fit is tried, and halved until it does. The number found belongs into the run's options, so that it stays what it is
+for as long as the run does: another batch size is another training.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from i2i.algorithms.algorithm import Algorithm
+from i2i.config import read_yaml
+from i2i.device import choose_device
+from i2i.errors import I2IError, UsageError
+from i2i.training.cost import Cost, OutOfMemory, cost
+from i2i.translation.memory import available
+
+LARGEST = 64
+MARGIN = 0.9
+"""The share of the memory that a training may take: its peak differs a little from step to step."""
+
+Measure = Callable[[type[Algorithm], Any], Cost]
+_shortest = partial(cost, steps=2, seconds=1.0)
+
+
+def settled(algorithm: type[Algorithm], options: Any, measure: Measure = _shortest) -> Any:
+    """`options` with a number for `batch_size` where that is auto: the run's own if it is resumed, else what fits.
+
+    What is tried is said on the standard error stream. Raises `UsageError` where that cannot be found out, else as
+    `fitting`.
+    """
+    if options.batch_size != "auto":
+        return options
+    if options.preprocess in ("scale_width", "none"):  # of whose pictures no two need be of one size
+        return replace(options, batch_size=1)
+    earlier = options.run / "config.yaml" if options.run is not None else None
+    if earlier is not None and earlier.exists():
+        return replace(options, batch_size=read_yaml(earlier).get("batch_size", 1))
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UsageError("batch_size = auto: not found out by several processes; find it with one, and name it to all")
+    if (room := _room(choose_device(options.device))) is None:
+        raise UsageError("batch_size = auto: this system does not tell how much memory is free; name a number")
+    found = fitting(algorithm, options, room, measure=measure)
+    print(f"i2i: batch_size = auto: {found.batch_size} of {found}", file=sys.stderr)
+    return replace(options, batch_size=found.batch_size)
+
+
+def _room(device: torch.device) -> int | None:
+    """The bytes that a training on that device could have; None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return available() if device.type == "cpu" else None
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The batch size to train with; `peaks`: of each that was tried the peak of memory, None where it did not fit."""
+
+    batch_size: int
+    peaks: dict[int, int | None]
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{size}: {'does not fit' if peak is None else f'{peak / 1e9:.2f} GB'}" for size, peak in self.peaks.items()
+        )
+
+
+def fitting(
+    algorithm: type[Algorithm],
+    options: Any,
+    room: int,
+    largest: int = LARGEST,
+    measure: Measure = _shortest,
+    tell: Callable[[int, int | None], object] = lambda size, peak: None,
+) -> Fitting:
+    """The largest power of two, up to `largest`, whose batches take at most `MARGIN` of `room` bytes.
+
+    `options` are those of a training, of whose batch size nothing is taken; each batch is measured in one part.
+    `tell` gets each size tried and its peak. Raises `I2IError` with the way out if not even one image fits; whatever
+    the training would raise before it starts.
+    """
+    peaks: dict[int, int | None] = {}
+
+    def fits(size: int) -> bool:
+        try:
+            peaks[size] = measure(algorithm, replace(options, batch_size=size, micro_batches=1)).peak_bytes
+        except OutOfMemory:
+            peaks[size] = None
+        tell(size, peaks[size])
+        peak = peaks[size]
+        return peak is not None and peak <= MARGIN * room
+
+    if not fits(1):
+        found = "more than there is" if peaks[1] is None else f"{peaks[1] / 1e9:.2f} GB"
+        raise I2IError(
+            f"batch_size = auto: one image of {options.crop_size}x{options.crop_size} takes {found} of the "
+            f"{MARGIN * room / 1e9:.2f} GB that may be used: a smaller --crop-size, --low-memory or --precision bf16 "
+            "takes less"
+        )
+    best = 1
+    if largest >= 2 and fits(2):
+        best = 2
+        size = _predicted(peaks, room, largest)
+        while size > best:
+            if fits(size):
+                best = size
+            else:
+                size //= 2
+    return Fitting(best, peaks)
+
+
+def _predicted(peaks: dict[int, int | None], room: int, largest: int) -> int:
+    """The largest power of two that ought to fit, as batches of one and two tell."""
+    one, two = peaks[1], peaks[2]
+    assert one is not None and two is not None
+    each = max(1, two - one)
+    count = min(largest, 1 + (MARGIN * room - one) / each)
+    return 1 << (int(count).bit_length() - 1)

@@ -1,0 +1,170 @@
+"""Domains of labels: class indices or colours in the files, a channel for each class in the batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from i2i import images
+from i2i.data.datasets import DataOptions, open_datasets
+from i2i.data.loader import batches
+from i2i.data.options import channels
+from i2i.data.slots import one_hot
+from i2i.errors import InputError, UsageError
+from i2i.images import Picture
+from i2i.images.palettes import FACADES, to_colours
+
+SIDE, CLASSES = 24, 5
+
+
+def write(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images.write(path, Picture(pixels))
+
+
+def blocks(seed: int, classes: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, classes, (SIDE // 4, SIDE // 4), np.uint8).repeat(4, 0).repeat(4, 1)
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> Path:
+    """Photos that are their labels in grey, so that crops and flips can be told from each other."""
+    for i in range(4):
+        labels = blocks(i, CLASSES)
+        write(tmp_path / "train" / "A" / f"{i}.png", (labels * 50)[..., None].repeat(3, 2))
+        write(tmp_path / "train" / "B" / f"{i}.png", labels[..., None])
+    return tmp_path
+
+
+def options(data: Path, **more: object) -> DataOptions:
+    given = {"data": data, "classes_b": str(CLASSES), "load_size": 30, "crop_size": SIDE, "batch_size": 2}
+    return DataOptions(**(given | more))  # type: ignore[arg-type]
+
+
+def test_labels_are_cropped_and_flipped_with_their_photo(indexed: Path) -> None:
+    data = open_datasets(options(indexed, load_size=SIDE, crop_size=16), paired=True).train
+    looks = set()
+    for t in range(12):
+        pair = data[t]
+        assert pair.b.shape == (CLASSES, 16, 16) and set(pair.b.unique().tolist()) == {-1.0, 1.0}
+        assert torch.equal(pair.b.sum(dim=0), torch.full((16, 16), 2.0 - CLASSES))
+        grey = ((pair.a[0] + 1) * 127.5).round()
+        assert torch.equal(pair.b.argmax(dim=0), grey / 50)
+        looks.add(tuple(grey.flatten().tolist()))
+    assert len(looks) > 8
+
+
+def test_labels_are_resized_to_the_nearest(indexed: Path) -> None:
+    """A mixture of the classes 0 and 4 would be class 2."""
+    pair = open_datasets(options(indexed), paired=True).train[0]
+    assert set(pair.b.argmax(dim=0).unique().tolist()) <= set(range(CLASSES))
+    assert torch.equal(pair.b.max(dim=0).values, torch.ones(SIDE, SIDE))
+
+
+def test_workers_and_the_cache_change_nothing(indexed: Path, tmp_path: Path) -> None:
+    plain = open_datasets(options(indexed), paired=True).train
+    expected = list(batches(plain, 0, 8, 2, 0))
+    cached = open_datasets(options(indexed, cache=tmp_path / "cache"), paired=True).train
+    for dataset, workers in ((plain, 1), (cached, 0), (cached, 0), (cached, 2)):
+        for one, other in zip(batches(dataset, 0, 8, 2, workers), expected, strict=True):
+            assert torch.equal(one.a, other.a) and torch.equal(one.b, other.b)
+
+
+def test_the_other_direction(indexed: Path) -> None:
+    backwards = options(indexed, direction="b2a")
+    pair = open_datasets(backwards, paired=True).train[0]
+    assert (len(pair.a), len(pair.b)) == channels(backwards) == (CLASSES, 3)
+
+
+def test_colours_beside_a_photo_in_a_lossy_picture(tmp_path: Path) -> None:
+    labels = blocks(0, 12).repeat(4, 0).repeat(4, 1)
+    photo = np.random.default_rng(1).integers(0, 256, (*labels.shape, 3), np.uint8)
+    path = tmp_path / "train" / "0.jpg"
+    write(path, np.hstack([photo, to_colours(labels, FACADES)]))
+    found = open_datasets(
+        options(tmp_path, classes_b="facades", load_size=96, crop_size=96, flip=False, batch_size=1), paired=True
+    )
+    made = found.train[0].b
+    assert made.shape == (12, 96, 96)
+    assert (made.argmax(dim=0).numpy() == labels).mean() > 0.9  # JPEG blurs their edges
+    with pytest.raises(InputError, match=r"0\.jpg: its pixels are .* levels from the colours of 'facades'.*other side"):
+        open_datasets(options(tmp_path, classes_a="facades", classes_b=""), paired=True)
+
+
+def test_pixels_without_a_label(indexed: Path) -> None:
+    path = indexed / "train" / "B" / "0.png"
+    write(path, np.full((SIDE, SIDE, 1), 255, np.uint8))
+    data = open_datasets(options(indexed), paired=True).train
+    found = [t for t in range(4) if not bool((data[t].b > 0).any())]
+    assert len(found) == 1 and bool((data[found[0]].b == -1).all())
+
+
+def test_indices_that_are_no_classes_are_found_before_the_training(indexed: Path) -> None:
+    write(indexed / "train" / "B" / "2.png", np.full((SIDE, SIDE, 1), CLASSES, np.uint8))
+    with pytest.raises(InputError, match=r"1 pictures are no labels:\n.*2\.png: .* 0 to 4 or 255; found 5"):
+        open_datasets(options(indexed), paired=True)
+    write(indexed / "train" / "B" / "2.png", np.zeros((SIDE, SIDE, 3), np.uint8))
+    with pytest.raises(InputError, match=r"2\.png: a picture of colours; expected a grey one of class indices"):
+        open_datasets(options(indexed), paired=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [("facade", "classes_b = 'facade': .*facades"), ("1", "2 to 255"), ("a.txt", "no such file")]
+)
+def test_classes_that_are_none(indexed: Path, wrong: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        open_datasets(options(indexed, classes_b=wrong), paired=True)
+
+
+def test_toy_labels() -> None:
+    toy = DataOptions(data=Path("toy"), classes_a="toy", crop_size=32, load_size=32)
+    pair = open_datasets(toy, paired=True).train[0]
+    assert channels(toy) == (11, 3) == (len(pair.a), len(pair.b))
+    assert torch.equal(pair.a.sum(dim=0), torch.full((32, 32), -9.0))
+    for wrong in ({"classes_b": "toy"}, {"classes_a": "facades"}):
+        with pytest.raises(UsageError, match="--classes-a toy"):
+            open_datasets(DataOptions(data=Path("toy"), crop_size=32, load_size=32, **wrong), paired=True)
+
+
+def test_one_hot() -> None:
+    indices = torch.tensor([[[0, 2, 255]]], dtype=torch.uint8)
+    assert one_hot(indices, 3)[:, 0].tolist() == [[1, -1, -1], [-1, -1, -1], [-1, 1, -1]]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_instance_edges(tmp_path: Path, beside: bool) -> None:
+    """Two things of one class meet where their instances, the alpha, do; in 8 bits and in 16."""
+    classes, instances = np.zeros((SIDE, SIDE, 1), np.uint8), np.zeros((SIDE, SIDE), np.uint8)
+    classes[:, 12:], instances[12:] = 1, 9
+    picture = Picture(classes, instances)
+    if beside:
+        picture = Picture(np.hstack([classes, classes]), np.hstack([instances, instances]))
+        (tmp_path / "train").mkdir()
+        images.write(tmp_path / "train" / "0.png", picture)
+    else:
+        for side in "AB":
+            (tmp_path / "train" / side).mkdir(parents=True)
+            images.write(tmp_path / "train" / side / "0.png", picture)
+    given = options(tmp_path, classes_a="2", classes_b="2", load_size=SIDE, instance_edges=True, batch_size=1)
+    assert channels(given) == (3, 2)
+    data = open_datasets(given, paired=True).train
+    (batch,) = batches(data, 0, 1, 1, 1)
+    (plain,) = batches(data, 0, 1, 1, 0)
+    assert torch.equal(batch.a, plain.a) and batch.a.shape == (1, 3, SIDE, SIDE) and batch.b.shape[1] == 2
+    edges = batch.a[0, 2] > 0
+    expected = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    expected[:, 11:13] = expected[11:13] = True
+    assert torch.equal(edges, expected)
+
+
+def test_edges_are_of_labels(indexed: Path) -> None:
+    with pytest.raises(UsageError, match="instance_edges: the input is no labels; --classes-a says which there are"):
+        channels(options(indexed, instance_edges=True))
+    backwards = options(indexed, instance_edges=True, direction="b2a")
+    assert channels(backwards) == (CLASSES + 1, 3) == tuple(map(len, _sides(backwards)))
+
+
+def _sides(given: DataOptions) -> tuple[torch.Tensor, torch.Tensor]:
+    pair = open_datasets(given, paired=True).train[0]
+    return pair.a, pair.b

@@ -1,0 +1,36 @@
+"""The third network of CUT's published checkpoints: `latest_net_F.pth`."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from i2i.algorithms.cut import CUT, CUTOptions
+from i2i.errors import ModelError
+from i2i.training.initial import initialise
+
+
+def cut(**options: object) -> CUT:
+    small = {"generator": "resnet_1blocks", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4}
+    return CUT(CUTOptions(**(small | options)))  # type: ignore[arg-type]
+
+
+def test_the_patch_embedding_goes_on_from_its_file(tmp_path: Path) -> None:
+    one, other = cut(), cut()
+    torch.save(one.networks()["F"].state_dict(), tmp_path / "latest_net_F.pth")
+    initialise(other, [tmp_path / "latest_net_F.pth"])
+    for name, value in one.networks()["F"].state_dict().items():
+        assert torch.equal(value, other.networks()["F"].state_dict()[name])
+
+
+def test_another_embedding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latest_net_F.pth"
+    torch.save(cut(ngf=8).networks()["F"].state_dict(), path)
+    with pytest.raises(ModelError, match=r"mlp_1\.0\.weight is \(\d+, 16\), here \(\d+, 8\); --nce-layers and --ngf"):
+        initialise(cut(), [path])
+    torch.save({"model.0.weight": torch.zeros(3)}, path)
+    with pytest.raises(ModelError, match="not a patch embedding of CUT"):
+        initialise(cut(), [path])
+    torch.save({"mlp_0.0.weight": torch.full((256, 3), torch.nan)}, path)
+    with pytest.raises(ModelError, match="finite"):
+        initialise(cut(), [path])
