@@ -51,10 +51,16 @@ def main(options: Options) -> None:
         return install_style(options)
     if not options.inputs or (not options.style and not options.dry_run):
         raise UsageError("expected: translate.py --style STYLE INPUT... -o OUT (see --help, --list-styles)")
-    options = share(options, int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    options = share(options, int(os.environ.get("RANK", 0)), processes)
     check_report(options.report, options.out)
     chosen = FolderOptions(**{field.name: getattr(options, field.name) for field in fields(FolderOptions)})
-    (plan if options.dry_run else translate)(options, chosen)
+    try:
+        (plan if options.dry_run else translate)(options, chosen)
+    except SomeFailed:
+        wait_for_others(processes)
+        raise
+    wait_for_others(processes)
 
 
 def share(options: Options, rank: int, processes: int) -> Options:
@@ -64,9 +70,22 @@ def share(options: Options, rank: int, processes: int) -> Options:
     if Path("-") in options.inputs:
         raise UsageError("a list on the standard input goes to one process; give folders and files to several")
     number, parts = options.part()
-    part = f"{number * processes + rank + 1}/{parts * processes}"
+    part = f"{number + rank * parts + 1}/{parts * processes}"
     report = options.report and options.report.with_stem(f"{options.report.stem}-{part.replace('/', '-of-')}")
     return replace(options, shard=part, report=report)
+
+
+def wait_for_others(processes: int) -> None:
+    """Until all are done: torchrun ends the others as soon as one has ended with a failure, be it of one picture."""
+    if processes == 1:
+        return
+    from datetime import timedelta
+
+    from torch import distributed
+
+    distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    distributed.barrier()
+    distributed.destroy_process_group()
 
 
 def check_report(report: Path | None, out: Path | None) -> None:

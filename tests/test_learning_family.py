@@ -13,7 +13,10 @@ from i2i import images
 from i2i.algorithms import ALGORITHMS
 from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired, true_map
+from i2i.errors import UsageError
 from i2i.evaluation.metrics import l1, psnr
+from i2i.evaluation.options import EvaluationOptions
+from i2i.evaluation.tasks import task
 from i2i.images.lab import joined, split
 from i2i.images.palettes import TOY as CLASSES
 from i2i.images.palettes import to_classes, to_colours
@@ -128,3 +131,32 @@ def test_the_loss_of_pairs_is_of_pairs_alone() -> None:
     assert float(losses["paired_AB"].detach()) == pytest.approx(expected, rel=1e-5)
     (_, losses), *_ = algorithm.losses(ImagePair(a, b), 0)
     assert not any(name.startswith("paired") for name in losses)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("cyclegan", {"instance_edges": True, "classes_a": "3"}, "instance_edges: the way back"),
+        ("cyclegan", {"classes_a": "3"}, "use --lambda-identity 0"),
+        ("cyclegan", {"paired_data": Path("toy"), "lambda_paired": 0.0}, "makes nothing of its pairs"),
+        ("cut", {"classes_a": "3"}, "one of them holds labels"),
+        ("segmentation", {}, "classes_b: missing"),
+        ("colorization", {"direction": "b2a"}, "goes from lightness"),
+        ("colorization", {"channels_b": 1}, "pictures in colour"),
+    ],
+)
+def test_labels_where_they_make_no_sense(name: str, options: dict[str, Any], said: str) -> None:
+    algorithm = ALGORITHMS[name]
+    with pytest.raises(UsageError, match=said):
+        algorithm.channels(options_class(algorithm)(**(TOY | options)))
+
+
+def test_colorization_is_evaluated_on_whole_pictures(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for t in range(2):
+            path = tmp_path / "data" / part / f"{t}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            images.write(path, images.Picture(images.to_pixels(ToyPairs(size=32, train=False)[t].b)))
+    found = task(tmp_path / "data", "a2b", "colorization", EvaluationOptions())
+    assert [item.path.name for item in found.inputs] == ["0.png", "1.png"] and found.expected == found.inputs
+    assert all(item.half is None for item in found.inputs) and found.where.endswith("val")

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
-from i2i.algorithms.algorithm import Algorithm, Losses, Turn, frozen, turn
+from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen, turn
 from i2i.algorithms.augmentation import judged
 from i2i.algorithms.options import NetworkOptions
+from i2i.data.pair import ImagePair
 
 
 class ConditionalGAN(Algorithm):
@@ -44,6 +45,12 @@ class ConditionalGAN(Algorithm):
         """What G minimises to deceive D, on what that is `shown` (Isola et al. 2017, Sec. 3.3)."""
         with frozen(self.D):
             return self.gan.generator(self.D(fake), self.gan.rivals(self.D, real))
+
+    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+        return {"fake_B": (translators["a2b"](batch.a), batch.b)}
+
+    def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
+        return {"real_A": batch.a, "fake_B": translators["a2b"](batch.a), "real_B": batch.b}
 
     def _judgements(self, real: Tensor, fake: Tensor) -> list[Callable[[], Losses]]:
         """Fakes and real images apart only where memory counts and they are not compared."""

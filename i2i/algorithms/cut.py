@@ -24,7 +24,7 @@ StyleGAN2's, and crops at one scale, not at a random one.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Interval
@@ -33,7 +33,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from i2i.algorithms.algorithm import Algorithm, Losses, PartialLosses, Translators, Turn, frozen
-from i2i.algorithms.options import NetworkOptions
+from i2i.algorithms.options import NetworkOptions, check_one_size
+from i2i.data.options import classes
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.patch_nce import Negatives, patch_nce
@@ -128,6 +129,13 @@ class CUT(Algorithm):
         self.G = G
         self.F = init_weights(embedding.build(), options.init_type, options.init_gain)
         self.D = options.create_discriminator(out_channels)
+
+    @classmethod
+    def channels(cls, options: Any) -> tuple[int, int]:
+        check_one_size(options)
+        if len({palette is None for palette in classes(options)}) > 1:
+            raise UsageError("classes: CUT encodes pictures of A and of B alike, and one of them holds labels")
+        return super().channels(options)
 
     def players(self) -> dict[str, list[nn.Module]]:
         return {"discriminator": [self.D], "generator": [self.G, self.F]}

@@ -17,7 +17,7 @@ then the discriminators.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge
 from torch import Tensor, nn
@@ -26,7 +26,8 @@ from torch.nn import functional as F
 from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen, in_one_batch, turn
 from i2i.algorithms.augmentation import judged
 from i2i.algorithms.image_pool import ImagePool
-from i2i.algorithms.options import NetworkOptions
+from i2i.algorithms.options import NetworkOptions, check_one_size
+from i2i.data.options import classes
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.structure import structure_loss
@@ -90,6 +91,21 @@ class CycleGAN(Algorithm):
         self.D_A = options.create_discriminator(in_channels)
         self.D_B = options.create_discriminator(out_channels)
         self.pool_A, self.pool_B = ImagePool(options.pool_size), ImagePool(options.pool_size)
+
+    @classmethod
+    def channels(cls, options: Any) -> tuple[int, int]:
+        if options.instance_edges:
+            raise UsageError("instance_edges: the way back would have to make them; leave it out")
+        if options.paired_data and not options.lambda_paired:
+            raise UsageError(f"paired_data = {options.paired_data}: lambda_paired = 0.0 makes nothing of its pairs")
+        check_one_size(options)
+        labels = [palette is not None for palette in classes(options)]
+        if len(set(labels)) > 1 and (options.lambda_identity or options.lambda_structure):
+            raise UsageError(
+                "classes: labels and pictures have nothing to be compared by; use --lambda-identity 0 and "
+                "--lambda-structure 0"
+            )
+        return super().channels(options)
 
     def players(self) -> dict[str, list[nn.Module]]:
         return {"generator": [self.G_AB, self.G_BA], "discriminator": [self.D_A, self.D_B]}

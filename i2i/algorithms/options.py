@@ -1,7 +1,7 @@
 """Options that the algorithms share: which networks, how they start, which adversarial game."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator
@@ -49,7 +49,8 @@ class NetworkOptions:
     gan_mode: GanMode = "lsgan"
     """The adversarial loss; relativistic is that of R3GAN (Huang et al. 2024), which penalises by R1 and R2 besides."""
     lambda_gp: Annotated[float, Ge(0)] = 10.0
-    """Weight of the gradient penalty of `wgangp`."""
+    """Weight of the gradient penalty of `wgangp`. (With batch norm in the discriminator the gradients of this and of R1
+    and R2 are not those of single pictures: Gulrajani et al. 2017, Sec. 4; --norm instance has them so.)"""
     r1_gamma: Annotated[float, Ge(0)] | None = None
     """Weight of the R1 penalty (Mescheder et al. 2018), in any game; by default 10 with `nonsaturating`, else 0."""
     r2_gamma: Annotated[float, Ge(0)] = 0.0
@@ -136,3 +137,12 @@ class NetworkOptions:
 
     def create_discriminator(self, in_channels: int) -> nn.Module:
         return init_weights(self.discriminator_config(in_channels).build(), self.init_type, self.init_gain)
+
+
+def check_one_size(options: Any) -> None:
+    """Raises `UsageError` for a game that compares fakes with real images, if those may be of other sizes."""
+    if options.gan_mode in ("relativistic", "wgangp") and options.preprocess in ("none", "scale_width"):
+        raise UsageError(
+            f"gan_mode = {options.gan_mode!r}: compares pictures of one size, and with preprocess = "
+            f"{options.preprocess} sizes vary; crop, or use another game"
+        )

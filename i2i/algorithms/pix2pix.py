@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge
-from torch import Tensor
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import Losses, Translators, Turn
+from i2i.algorithms.algorithm import Losses, Turn
 from i2i.algorithms.conditional import ConditionalGAN
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
@@ -70,9 +69,3 @@ class Pix2Pix(ConditionalGAN):
                 G_L1=self.options.lambda_L1 * F.l1_loss(fake_B, real_B),  # Eq. 3, 4
             ),
         )
-
-    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
-        return {"fake_B": (translators["a2b"](batch.a), batch.b)}
-
-    def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
-        return {"real_A": batch.a, "fake_B": translators["a2b"](batch.a), "real_B": batch.b}

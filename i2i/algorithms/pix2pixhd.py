@@ -24,7 +24,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from i2i.algorithms.algorithm import Losses, Translators, Turn, frozen
+from i2i.algorithms.algorithm import Losses, Turn, frozen
 from i2i.algorithms.conditional import ConditionalGAN
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
@@ -92,9 +92,3 @@ class Pix2PixHD(ConditionalGAN):
         with torch.set_grad_enabled(b.requires_grad):
             found: list[list[Tensor]] = judge.features(torch.cat([a, b], dim=1))
         return found
-
-    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
-        return {"fake_B": (translators["a2b"](batch.a), batch.b)}
-
-    def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
-        return {"real_A": batch.a, "fake_B": translators["a2b"](batch.a), "real_B": batch.b}

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from i2i import images
 from i2i.data.cache import Source, part_of
 from i2i.data.folders import PairRecord, listed
 from i2i.errors import ImageError, InputError
-from i2i.images.palettes import distance, to_classes
+from i2i.images.palettes import VOID, Palette, distance, to_classes
 
 Check = Literal["quick", "full", "off"]
 Size = tuple[int, int]
@@ -49,36 +52,59 @@ def check(
     return damaged
 
 
-def check_labels(sources: Iterable[Source]) -> None:
+def check_labels(sources: Iterable[Source], mode: Check = "quick") -> None:
     """Those of the sources that are labels: each holds class indices of its palette, or colours that look like it.
 
-    Of colours the first few are looked at. Raises `InputError` for the files where that is not so.
+    Grey ones are all decoded, of colours the first few of each palette. Raises `InputError` for the files where that
+    is not so, and if all that hold indices have one class and pixels without any: masks of 0 and 255, most likely.
     """
-    labels = [source for source in sources if source.palette]
-    indexed = [source for source in labels if source.palette and source.palette.indexed]
-    coloured = [source for source in labels if source.palette and not source.palette.indexed][:_LOOKED_AT]
-    with ThreadPoolExecutor() as pool:
-        wrong = [line for line in pool.map(_no_labels, [*indexed, *coloured]) if line]
-    if wrong:
-        raise InputError(f"{len(wrong)} pictures are no labels:{listed(wrong)}")
+    if mode == "off":
+        return
+    sides: dict[Palette, list[Source]] = {}
+    for source in sources:
+        if source.palette:
+            sides.setdefault(source.palette, []).append(source)
+    for labels in sides.values():
+        found = list(map(_looked_at, labels[:_LOOKED_AT]))
+        if any(look.grey for look in found):
+            with ThreadPoolExecutor() as pool:
+                found += pool.map(_looked_at, labels[_LOOKED_AT:])
+        if wrong := [look.complaint for look in found if look.complaint]:
+            raise InputError(f"{len(wrong)} pictures are no labels:{listed(wrong)}")
+        classes = set().union(*(look.classes for look in found))
+        if VOID in classes and len(classes) <= 2:
+            raise InputError(
+                f"{labels[0].path} and all other labels hold no class but {min(classes)}, and {VOID}, which is none. "
+                "Masks of 0 and 255 are to be told by their colours: a text file with the lines #000000 and #ffffff"
+            )
 
 
-def _no_labels(source: Source) -> str:
-    """What is wrong with a picture of labels; empty if nothing is, or if it cannot be read, which is told elsewhere."""
-    assert source.palette
+@dataclass(frozen=True)
+class _Look:
+    """At a picture of labels: what is wrong with it, whether it is grey, the classes of a grey one."""
+
+    complaint: str = ""
+    grey: bool = False
+    classes: frozenset[int] = frozenset()
+
+
+def _looked_at(source: Source) -> _Look:
+    palette = source.palette
+    assert palette
     try:
         pixels = part_of(images.read(source.path).pixels, source.part)
-        to_classes(pixels, source.palette)
-    except ImageError:
-        return ""
+        grey = pixels.shape[2] == 1
+        looked = grey or palette.indexed  # which refuses colours
+        classes = frozenset(map(int, np.unique(to_classes(pixels, palette)))) if looked else frozenset()
+    except ImageError:  # it cannot be read, which is told elsewhere
+        return _Look()
     except InputError as error:
-        return f"{source.path}: {error}"
-    far = distance(pixels, source.palette)
-    if far <= FAR_FROM_LABELS:
-        return ""
-    return (
-        f"{source.path}: its pixels are {far:.0f} levels from the colours of {source.palette.name!r}, on average; are "
-        "the labels on the other side?"
+        return _Look(f"{source.path}: {error}")
+    if grey or (far := distance(pixels, palette)) <= FAR_FROM_LABELS:
+        return _Look(grey=grey, classes=classes)
+    return _Look(
+        f"{source.path}: its pixels are {far:.0f} levels from the colours of {palette.name!r}, on average; are the "
+        "labels on the other side?"
     )
 
 

@@ -42,7 +42,7 @@ def open_datasets(
     if options.paired_data:
         found = _mixed(options, options.paired_data, found, multiple, minimum)
     sets = _image_sets(found)
-    check_labels([source for one in sets for source in one.sources()])
+    check_labels([source for one in sets for source in one.sources()], options.check)
     if options.cache is not None:
         _say(cache.prepare([(source, one.transform) for one in sets for source in one.sources()], options.cache))
     return found

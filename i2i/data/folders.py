@@ -132,8 +132,10 @@ def one_domain(data: Path, split: Split) -> list[Path]:
         return []
     if not data.is_dir():
         _no_layout(data, "train/, or pictures directly in it (one domain)")
-    if (data / "trainB").is_dir():
-        raise InputError(f"{data}: two domains; give one of them, such as --data {data / 'trainB'}")
+    if sides := [name for name in ("trainB", "trainA", "testB", "testA") if (data / name).is_dir()]:
+        raise InputError(f"{data}: two domains; give one of them, such as --data {data / sides[0]}")
+    if held_out := [name for name in ("val", "test") if (data / name).is_dir()]:
+        raise InputError(f"{data}: has {held_out[0]}/, to be measured on, but no train/")
     return _not_empty(data)
 
 

@@ -5,9 +5,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
+from pydantic import BeforeValidator
 
 from i2i.errors import UsageError
 from i2i.images.palettes import Palette, find
+
+
+def _as_text(value: object) -> object:
+    """How many classes there are is a number in YAML."""
+    return str(value) if type(value) is int else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +29,10 @@ class DataOptions:
     """Channels of domain A: 1 is luminance, 3 RGB, 4 RGB with alpha."""
     channels_b: Annotated[int, Interval(ge=1, le=64)] = 3
     """Channels of domain B."""
-    classes_a: str = ""
+    classes_a: Annotated[str, BeforeValidator(_as_text)] = ""
     """Domain A holds labels: `facades`, a text file with a colour a line, or how many classes its grey pictures hold
     the indices of (255 is no label). The network then sees a channel for each class; empty: A holds pictures."""
-    classes_b: str = ""
+    classes_b: Annotated[str, BeforeValidator(_as_text)] = ""
     """Domain B holds labels."""
     instance_edges: bool = False
     """Where the input is labels, give the network a further channel: where things meet, 1, else -1. The alpha of a
@@ -93,6 +99,16 @@ def check_mixing(options: DataOptions, mixes: bool) -> None:
     """Raises `UsageError` if pairs are to be mixed in where an algorithm has no use for them."""
     if options.paired_data and not mixes:
         raise UsageError(f"paired_data = {options.paired_data}: is for CycleGAN, which alone learns from both")
+    if options.paired_share != DataOptions.paired_share and not options.paired_data:
+        raise UsageError(f"paired_share = {options.paired_share}: of what --paired-data names; give that too")
+
+
+def check_one_domain(options: DataOptions) -> None:
+    """Raises `UsageError` for options that mean nothing where all pictures are of one domain, B."""
+    defaults = DataOptions()
+    for name in ("classes_a", "classes_b", "instance_edges", "channels_a", "pairs", "paired_data"):
+        if (value := getattr(options, name)) != getattr(defaults, name):
+            raise UsageError(f"{name} = {value!r}: there is one domain of pictures, and no labels; leave it out")
 
 
 def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from i2i.device import choose_device
-from i2i.errors import InputError, ModelError, UsageError
+from i2i.errors import ImageError, InputError, ModelError, UsageError
 from i2i.evaluation import features, inception, lpips, measures, sets, subjects
 from i2i.evaluation.features import Features
 from i2i.evaluation.measures import Measure, SetOptions
@@ -14,7 +15,7 @@ from i2i.evaluation.options import CONTENT, NEED_INCEPTION, PAIRED, SETS, Evalua
 from i2i.evaluation.pictures import Made, PictureFiles
 from i2i.evaluation.resizer import RESIZER
 from i2i.evaluation.sliced_wasserstein import MOST_PATCHES, PATCH, PATCHES_PER_IMAGE, PROJECTIONS, SMALLEST
-from i2i.images import palettes, to_pixels
+from i2i.images import palettes, to_pixels, with_depth
 from i2i.translation.translator import Translator
 
 SET_SIZE = 256
@@ -182,6 +183,8 @@ def translated(translator: Translator, pictures: Pictures) -> Made:
     Raises `InputError` for another number of channels than it takes and for inputs that are not finite, and
     `ModelError` if what it makes is not: in 8 bits that would be black, and measured as such.
     """
+    if translator.coding.inputs and isinstance(pictures, PictureFiles):
+        return _of_labels(translator, pictures)
     channels = translator.picture_channels
     made = []
     for i in range(len(pictures)):
@@ -199,3 +202,16 @@ def translated(translator: Translator, pictures: Pictures) -> Made:
             )
         made.append(to_pixels(output))
     return Made(made)
+
+
+def _of_labels(translator: Translator, files: PictureFiles) -> Made:
+    """What is made of pictures of labels, as they are in their files. Raises `InputError` for what is no labels."""
+    if files.size is not None:
+        raise InputError("pictures of labels are measured at their own size: without --size, and with their partners")
+    made = []
+    for i in range(len(files)):
+        try:
+            made.append(translator.translate(files.picture(i)).pixels)
+        except ImageError as error:
+            raise InputError(f"{files.name(i)}: {error}") from None
+    return Made([with_depth(pixels, np.uint8) for pixels in made])

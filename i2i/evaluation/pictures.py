@@ -13,7 +13,7 @@ from i2i import images
 from i2i.data.folders import find_images, listed
 from i2i.errors import ImageError, InputError
 from i2i.evaluation.resizer import squared
-from i2i.images import Pixels
+from i2i.images import Picture, Pixels
 
 Half = Literal["left", "right"]
 
@@ -51,17 +51,25 @@ class PictureFiles(_Tensors):
 
     def pixels(self, index: int) -> Pixels:
         """As it is in the file, (H, W, C), without alpha. Raises `InputError` naming the file."""
+        return self.picture(index).pixels
+
+    def picture(self, index: int) -> Picture:
+        """As it is in the file. Raises `InputError` naming it."""
         item = self.items[index]
         try:
-            pixels = images.read(item.path).pixels
+            picture = images.read(item.path)
         except ImageError as error:
             raise InputError(f"{item.path}: {error}") from None
         if item.half is None:
-            return pixels
-        half, odd = divmod(pixels.shape[1], 2)
+            return picture
+        half, odd = divmod(picture.pixels.shape[1], 2)
         if odd:
-            raise InputError(f"{item.path}: odd width {pixels.shape[1]}; A and B side by side have equal widths")
-        return pixels[:, :half] if item.half == "left" else pixels[:, half:]
+            raise InputError(
+                f"{item.path}: odd width {picture.pixels.shape[1]}; A and B side by side have equal widths"
+            )
+        columns = slice(half) if item.half == "left" else slice(half, None)
+        alpha = None if picture.alpha is None else picture.alpha[:, columns]
+        return replace(picture, pixels=picture.pixels[:, columns], alpha=alpha)
 
     def _at(self, index: int) -> Tensor:
         try:

@@ -12,6 +12,7 @@ from i2i.evaluation.pictures import Item, folder, halves
 from i2i.translation.model_info import Direction
 
 _SETS = ("train", "val", "test", "trainA", "trainB", "valA", "valB", "testA", "testB")
+_OF_PAIRS = ("pix2pix", "pix2pixhd", "segmentation")
 Items = Sequence[Item]
 
 
@@ -50,7 +51,9 @@ def task(data: Path, direction: str, algorithm: str, options: EvaluationOptions)
     if not data.exists():
         raise InputError(f"{data}: no such folder; --data says where the pictures are")
     source = "ab".index(direction[0])
-    if not _is_data_set(data):
+    if algorithm == "colorization":
+        found = _coloured(data, options)
+    elif not _is_data_set(data):
         if options.split is not None:
             raise UsageError(f"split = {options.split!r}: {data} is a folder of pictures, which has no splits")
         found = Task(str(data), folder(data, options.max_pictures))
@@ -64,6 +67,16 @@ def task(data: Path, direction: str, algorithm: str, options: EvaluationOptions)
     return replace(found, reference=reference, reference_from=str(options.reference))
 
 
+def _coloured(data: Path, options: EvaluationOptions) -> Task:
+    """Pictures in colour, which are given without and expected with it."""
+    for split in _splits(options):
+        if (data / split).is_dir():
+            items = folder(data / split, options.max_pictures)
+            return Task(str(data / split), items, items, items, str(data / split))
+    items = folder(data, options.max_pictures)
+    return Task(str(data), items, items, items, str(data))
+
+
 def _is_data_set(data: Path) -> bool:
     both = (data / "A").is_dir() and (data / "B").is_dir()
     return data.is_file() or both or any((data / name).is_dir() for name in _SETS)
@@ -71,7 +84,7 @@ def _is_data_set(data: Path) -> bool:
 
 def _is_paired(data: Path, algorithm: str, unpaired: bool) -> bool:
     sides = any((data / f"{split}{side}").is_dir() for split in folders.SPLITS for side in "AB")
-    return not unpaired and (not sides or algorithm == "pix2pix")
+    return not unpaired and (not sides or algorithm in _OF_PAIRS)
 
 
 def _splits(options: EvaluationOptions) -> tuple[Split, ...]:

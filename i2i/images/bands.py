@@ -159,22 +159,28 @@ def _opened(path: Path, limits: Limits) -> Any:
 def _described(path: Path, image: Any) -> Picture:
     fields = image.get_fields()
     format = _LOADERS[str(image.get("vips-loader"))]
-    tags = Image.Exif()
-    if format == "TIFF":
-        _load_tags(path, tags)
-    elif "exif-data" in fields:
-        tags.load(image.get("exif-data"))
+    found = _tags_of_tiff(path) if format == "TIFF" else _tags_in(image) if "exif-data" in fields else None
     return Picture(
         np.empty((0, 0, 0), _TYPES[image.format]),
         icc=image.get("icc-profile-data") if "icc-profile-data" in fields else None,
-        exif=exif.block(tags, format),
+        exif=found,
         format=format,
         more=_number(image, "n-pages", 1) > 1,
     )
 
 
-def _load_tags(path: Path, tags: Image.Exif) -> None:
-    with path.open("rb") as file:
+def _tags_in(image: Any) -> bytes | None:
+    tags = Image.Exif()
+    try:
+        tags.load(image.get("exif-data"))
+    except Exception:  # a damaged block says nothing
+        return None
+    return exif.block(tags, None)
+
+
+def _tags_of_tiff(path: Path) -> bytes | None:
+    tags = Image.Exif()
+    with path.open("rb") as file:  # until the directories within are read
         head = file.read(16)
         tags.endian = "<" if head[:2] == b"II" else ">"
         magic, offset = struct.unpack_from(tags.endian + "HL", head, 2)
@@ -182,6 +188,7 @@ def _load_tags(path: Path, tags: Image.Exif) -> None:
         if tags.bigtiff:
             (offset,) = struct.unpack_from(tags.endian + "Q", head, 8)
         tags.load_from_fp(file, offset)
+        return exif.block(tags, "TIFF")
 
 
 def _number(image: Any, name: str, default: int) -> int:

@@ -1,6 +1,6 @@
 """EXIF: found, its orientation read and applied once, the rest kept."""
 
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -12,6 +12,8 @@ _ORIENTATION = int(ExifTags.Base.Orientation)
 _SIDEWAYS = (5, 6, 7, 8)
 # a TIFF's own layout (strips, tiles, compression) must not travel as EXIF into another file, nor into a TIFF
 DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
+DIRECTORIES = (34665, 34853)  # tags that point to one within: Exif and GPS
+_INTEROPERABILITY = 40965
 
 
 def load(image: Image.Image, file: BinaryIO) -> Image.Exif:
@@ -49,16 +51,22 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     return pixels if turned is None else np.ascontiguousarray(turned(pixels))
 
 
+def directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
+    """What the tag of a directory within points to, without its pointer to one further down."""
+    return {inner: value for inner, value in exif.get_ifd(tag).items() if inner != _INTEROPERABILITY}
+
+
 def block(exif: Image.Exif, format: str | None) -> bytes | None:
     """What is kept: all but the orientation, of a TIFF only what describes the picture. None if that is nothing."""
     for tag in list(exif):
         if tag == _ORIENTATION or (format == "TIFF" and tag not in DESCRIPTIVE):
             del exif[tag]
-    if getattr(exif, "bigtiff", False):
-        # its block has a header of 16 bytes, which no reader of EXIF expects, Pillow's neither
-        exif, large = Image.Exif(), exif
-        exif.update(large)
     try:
+        if getattr(exif, "bigtiff", False):
+            # its block has a header of 16 bytes, which no reader of EXIF expects, Pillow's neither
+            exif, large = Image.Exif(), exif
+            for tag in large:
+                exif[tag] = directory(large, tag) if tag in DIRECTORIES else large[tag]
         return exif.tobytes() if len(exif) else None
     except Exception:  # a block with values of the wrong type is not worth losing the picture for
         return None

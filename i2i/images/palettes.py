@@ -14,6 +14,7 @@ from i2i.images.picture import Pixels, with_channels, with_depth
 VOID = 255  # in a class-index picture: no label
 
 _MAX_BYTES = 1 << 16
+_CHUNK = 1 << 16  # of different colours, at a time
 _HEX = r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})"
 _DECIMAL = r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})"
 
@@ -120,10 +121,11 @@ def to_classes(pixels: Pixels, palette: Palette) -> Pixels:
     """A picture of labels (H, W, C) as class indices (H, W) uint8.
 
     Colours go to the nearest of the palette (Euclidean in RGB; the lower index of two). A picture of one channel
-    holds the indices themselves; 255 is a pixel without a label. Raises `InputError` for an index that is no
-    class, for more channels than three, and for colours where the palette is of indices.
+    holds the indices themselves, and 255 is a pixel without a label; unless its values are the palette's own greys
+    and no indices, as in a mask of 0 and 255. Raises `InputError` for an index that is no class, for more channels
+    than three, and for colours where the palette is of indices.
     """
-    if pixels.shape[2] == 1:
+    if pixels.shape[2] == 1 and not _is_of_greys(pixels, palette):
         indices = pixels[..., 0]
         wrong = (indices >= len(palette)) & (indices != VOID)
         if indices.dtype != np.uint8 or wrong.any():
@@ -131,12 +133,32 @@ def to_classes(pixels: Pixels, palette: Palette) -> Pixels:
             raise InputError(f"a grey picture holds class indices, 0 to {len(palette) - 1} or {VOID}; found {kind}")
         return indices
     if palette.indexed:
-        raise InputError(f"a picture of colours; expected a grey one of class indices, 0 to {len(palette) - 1}")
-    colours = _colours(pixels).reshape(-1, 3)
-    found, where = np.unique(colours, axis=0, return_inverse=True)
-    distances = ((found[:, None].astype(np.int64) - palette.array()) ** 2).sum(axis=2)
-    nearest: Pixels = distances.argmin(axis=1).astype(np.uint8)[where.reshape(pixels.shape[:2])]
-    return nearest
+        raise InputError(
+            f"a picture of colours (as one with a palette of its own is read); expected a grey one of class indices, 0 "
+            f"to {len(palette) - 1}"
+        )
+    colours = _colours(pixels).astype(np.int32)
+    packed = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]
+    found, where = np.unique(packed, return_inverse=True)
+    apart = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
+    parts = np.array_split(apart, len(apart) // _CHUNK + 1)
+    nearest = np.concatenate([_nearest(part, palette) for part in parts])
+    classes: Pixels = nearest[where.reshape(pixels.shape[:2])]
+    return classes
+
+
+def _nearest(colours: Pixels, palette: Palette) -> Pixels:
+    """(N, 3) int32 → (N,) uint8."""
+    distances = np.square(colours[:, None] - palette.array().astype(np.int32)).sum(axis=2)
+    return distances.argmin(axis=1).astype(np.uint8)
+
+
+def _is_of_greys(pixels: Pixels, palette: Palette) -> bool:
+    """Whether a picture of one channel holds the palette's own greys rather than class indices."""
+    if palette.indexed or pixels.dtype != np.uint8 or any(len(set(colour)) > 1 for colour in palette.colours):
+        return False
+    values = {int(value) for value in np.unique(pixels)}
+    return values <= {colour[0] for colour in palette.colours} and not values <= {*range(len(palette))}
 
 
 def to_colours(classes: Pixels, palette: Palette) -> Pixels:

@@ -64,7 +64,10 @@ def write_tiled(
     if large:
         tags.tagtype[324] = _LONG8
     directory = file.tell() + file.tell() % 2
-    file.write(b"\0" * (file.tell() % 2) + tags.tobytes(directory))
+    made = tags.tobytes(directory)
+    for tag in blocks.DIRECTORIES if large else ():  # Pillow's type of these pointers holds 32 bits
+        made = made.replace(struct.pack("<HHQ", tag, 4, 1), struct.pack("<HHQ", tag, _LONG8, 1), 1)
+    file.write(b"\0" * (file.tell() % 2) + made)
     file.seek(0)
     file.write(_LARGE_HEADER.pack(b"II", 43, 8, 0, directory) if large else _HEADER.pack(b"II", 42, directory))
 
@@ -111,4 +114,4 @@ def _copy_exif(block: bytes | None, tags: ImageFileDirectory_v2) -> None:
     found.load(block)
     for tag, value in found.items():
         if tag in blocks.DESCRIPTIVE:
-            tags[tag] = found.get_ifd(tag) if tag in (34665, 34853) else value
+            tags[tag] = blocks.directory(found, tag) if tag in blocks.DIRECTORIES else value

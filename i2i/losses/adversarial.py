@@ -137,6 +137,10 @@ class Adversarial:
         return self.mode == "relativistic"
 
     @property
+    def _r1(self) -> float:
+        return self.r1_gamma if self.r1_gamma is not None else 10.0 * (self.mode == "nonsaturating")
+
+    @property
     def undecided(self) -> float | None:
         """The logit between real and fake; None if only differences of logits count."""
         if self.mode in ("wgangp", "relativistic"):
@@ -182,12 +186,11 @@ class Adversarial:
 
     def penalty(self, name: str, discriminator: nn.Module, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The sum of the penalties on `discriminator` under `name`, halved as the other terms are; or nothing."""
-        r1_gamma = self.r1_gamma if self.r1_gamma is not None else 10.0 * (self.mode == "nonsaturating")
         made = []
         if self.mode == "wgangp" and self.lambda_gp:
             made.append(self.lambda_gp * gradient_penalty(discriminator, real, fake))
-        if r1_gamma:
-            made.append(r1_gamma * input_gradient_penalty(discriminator, real))
+        if self._r1:
+            made.append(self._r1 * input_gradient_penalty(discriminator, real))
         if self.r2_gamma:
             made.append(self.r2_gamma * input_gradient_penalty(discriminator, fake))
         return {name: 0.5 * sum(made[1:], made[0])} if made else {}

@@ -24,7 +24,7 @@ class CoarseToFineConfig:
     kind: ClassVar[str] = "coarse_to_fine"
 
     in_channels: Annotated[int, Interval(ge=1, le=256)] = 3
-    out_channels: Annotated[int, Interval(ge=1, le=64)] = 3
+    out_channels: Annotated[int, Interval(ge=1, le=256)] = 3
     width: Annotated[int, Interval(ge=1, le=512)] = 32
     enhancers: Annotated[int, Interval(ge=0, le=3)] = 1
     """How many; 0 is G1 alone."""

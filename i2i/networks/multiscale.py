@@ -24,7 +24,7 @@ class MultiScaleConfig:
 
     kind: ClassVar[str] = "multiscale_patchgan"
 
-    in_channels: Annotated[int, Interval(ge=1, le=128)] = 3
+    in_channels: Annotated[int, Interval(ge=1, le=512)] = 3
     width: Annotated[int, Interval(ge=1, le=512)] = 64
     layers: Annotated[int, Interval(ge=1, le=8)] = 3
     norm: DiscriminatorNorm = "instance"

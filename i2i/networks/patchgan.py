@@ -23,7 +23,7 @@ class PatchGANConfig:
 
     kind: ClassVar[str] = "patchgan"
 
-    in_channels: Annotated[int, Interval(ge=1, le=128)] = 3
+    in_channels: Annotated[int, Interval(ge=1, le=512)] = 3
     width: Annotated[int, Interval(ge=1, le=512)] = 64
     layers: Annotated[int, Interval(ge=1, le=8)] = 3
     norm: DiscriminatorNorm = "instance"
@@ -95,7 +95,7 @@ class PixelGANConfig:
 
     kind: ClassVar[str] = "pixelgan"
 
-    in_channels: Annotated[int, Interval(ge=1, le=128)] = 3
+    in_channels: Annotated[int, Interval(ge=1, le=512)] = 3
     width: Annotated[int, Interval(ge=1, le=512)] = 64
     norm: Norm = "instance"
     bias: bool | None = None

@@ -27,8 +27,8 @@ class ResnetConfig:
 
     kind: ClassVar[str] = "resnet"
 
-    in_channels: Annotated[int, Interval(ge=1, le=64)] = 3
-    out_channels: Annotated[int, Interval(ge=1, le=64)] = 3
+    in_channels: Annotated[int, Interval(ge=1, le=256)] = 3
+    out_channels: Annotated[int, Interval(ge=1, le=256)] = 3
     width: Annotated[int, Interval(ge=1, le=512)] = 64
     blocks: Annotated[int, Interval(ge=0, le=64)] = 9
     norm: Norm = "instance"

@@ -27,11 +27,13 @@ class SpectralConv2d(nn.Conv2d):
     """
 
     u: Tensor
+    seen: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, **options: Any) -> None:
         super().__init__(in_channels, out_channels, kernel_size, **options)
         self.register_buffer("u", F.normalize(torch.randn(self.out_channels), dim=0))
-        self._seen: Tensor | None = None  # the weight that `u` has followed; torch's fused updates leave no other trace
+        # the weight that `u` has followed, torch's fused updates leaving no other trace; not a number equals nothing
+        self.register_buffer("seen", torch.full_like(self.weight.detach(), torch.nan), persistent=False)
         self.settle()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,11 +57,9 @@ class SpectralConv2d(nn.Conv2d):
         if not (self.training and self.weight.requires_grad and torch.is_grad_enabled()):
             return
         with torch.no_grad():
-            if self._seen is None or self._seen.device != self.weight.device or self._seen.dtype != self.weight.dtype:
-                self._seen = torch.full_like(self.weight, torch.nan)  # which equals nothing
-            changed = (self.weight != self._seen).any()
+            changed = (self.weight != self.seen).any()
             self.u.copy_(torch.where(changed, self._iterated(), self.u))
-            self._seen.copy_(self.weight)
+            self.seen.copy_(self.weight)
 
     def _iterated(self) -> Tensor:
         matrix = self.weight.flatten(1)

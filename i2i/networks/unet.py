@@ -27,8 +27,8 @@ class UNetConfig:
 
     kind: ClassVar[str] = "unet"
 
-    in_channels: Annotated[int, Interval(ge=1, le=64)] = 3
-    out_channels: Annotated[int, Interval(ge=1, le=64)] = 3
+    in_channels: Annotated[int, Interval(ge=1, le=256)] = 3
+    out_channels: Annotated[int, Interval(ge=1, le=256)] = 3
     width: Annotated[int, Interval(ge=1, le=512)] = 64
     depth: Annotated[int, Interval(ge=5, le=12)] = 8
     norm: Norm = "batch"

@@ -19,6 +19,7 @@ from i2i.config import read_yaml
 from i2i.device import choose_device
 from i2i.errors import I2IError, UsageError
 from i2i.training.cost import Cost, OutOfMemory, cost
+from i2i.training.state import States
 from i2i.translation.memory import available
 
 LARGEST = 64
@@ -39,9 +40,10 @@ def settled(algorithm: type[Algorithm], options: Any, measure: Measure = _shorte
         return options
     if options.preprocess in ("scale_width", "none"):  # of whose pictures no two need be of one size
         return replace(options, batch_size=1)
-    earlier = options.run / "config.yaml" if options.run is not None else None
-    if earlier is not None and earlier.exists():
-        return replace(options, batch_size=read_yaml(earlier).get("batch_size", 1))
+    if options.micro_batches > 1:
+        raise UsageError(f"batch_size = auto: finds what fits without micro_batches = {options.micro_batches}")
+    if options.run is not None and States(options.run).steps():  # it is resumed
+        return replace(options, batch_size=read_yaml(options.run / "config.yaml").get("batch_size", 1))
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UsageError("batch_size = auto: not found out by several processes; find it with one, and name it to all")
     if (room := _room(choose_device(options.device))) is None:
@@ -79,7 +81,9 @@ def fitting(
     measure: Measure = _shortest,
     tell: Callable[[int, int | None], object] = lambda size, peak: None,
 ) -> Fitting:
-    """The largest power of two, up to `largest`, whose batches take at most `MARGIN` of `room` bytes.
+    """The largest power of two, up to `largest`, that ought to fit by the first two trials, and does.
+
+    Its batches take at most `MARGIN` of `room` bytes.
 
     `options` are those of a training, of whose batch size nothing is taken; each batch is measured in one part.
     `tell` gets each size tried and its peak. Raises `I2IError` with the way out if not even one image fits; whatever

@@ -9,7 +9,7 @@ from torch import nn
 
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
-from i2i.data.options import check_mixing
+from i2i.data.options import check_mixing, check_one_domain
 from i2i.errors import UsageError
 from i2i.training import goal
 from i2i.training.batch_size import settled
@@ -47,6 +47,8 @@ def checked_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tu
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
     goal.parse(options.stop_when)
     check_mixing(options, algorithm.mixes)
+    if algorithm.one_domain:
+        check_one_domain(options)
     channels = algorithm.channels(options)
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)

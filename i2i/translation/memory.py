@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 _CGROUP = Path("/sys/fs/cgroup")
 _SIDE = 256
-_UNWATCHED = 1 << 28
+UNWATCHED = 1 << 28
 # convolutions hold copies of what they take and give, in another layout: measured 1.31 to 1.56 (docs/lab-book.md)
 _LAID_OUT_ANEW = 1.5
 # the picture itself: 8 bits and 32, before and after, padded
@@ -27,13 +27,19 @@ def bytes_per_pixel(config: "GeneratorConfig") -> float:
 
 def surely_fits(channels: int, height: int, width: int) -> bool:
     """Whether a picture is too small to be watched in any network whose first layer has so many channels."""
-    return (_BESIDE + _MOST_OF_A_CHANNEL * channels) * height * width < _UNWATCHED
+    return (_BESIDE + _MOST_OF_A_CHANNEL * channels) * height * width < UNWATCHED
 
 
-def fits(per_pixel: float, height: int, width: int) -> bool:
-    """Whether a picture of that size can be had in the memory that is free, as far as one can tell."""
-    need = per_pixel * height * width
-    return need < _UNWATCHED or (there := available()) is None or need <= there
+def of_pairs(attention: int, height: int, width: int) -> int:
+    """The bytes of all pairs of places, scores and weights, where self-attention stands after so many halvings (0 is
+    none), in a runtime that holds them all at once."""
+    return 8 * ((height >> attention) * (width >> attention)) ** 2 if attention else 0
+
+
+def fits(per_pixel: float, height: int, width: int, beside: int = 0) -> bool:
+    """Whether a picture of that size, and `beside` more, can be had in the memory that is free, as far as one tells."""
+    need = per_pixel * height * width + beside
+    return need < UNWATCHED or (there := available()) is None or need <= there
 
 
 def too_much(config: "GeneratorConfig", height: int, width: int, reason: str, there: int | None = None) -> str:

@@ -159,7 +159,8 @@ def sample(
             shown.append(pixels)
         progress(number, len(work), Path(made.name))
     if options.grid is not None:
-        images.write(options.grid, _picture(_grid(shown, options)))
+        lossy = images.WRITTEN[options.grid.suffix.lower()] in ("JPEG", "WEBP", "AVIF")
+        images.write(options.grid, _picture(_grid(shown, options)), options.quality if lossy else None)
         written.append(options.grid)
     return written
 
@@ -179,6 +180,9 @@ def plan(sampler: Sampler, options: SampleOptions) -> list[Made]:
     work = list(_made(options, suffix))
     paths = [options.out / made.name for made in work] if options.out is not None else []
     if options.grid is not None:
+        parent = options.grid.absolute().parent
+        if not parent.is_dir() and parent != (options.out and options.out.absolute()):
+            raise OutputError(f"{options.grid}: cannot be written: no such folder")
         if options.grid in paths:
             raise UsageError(f"grid {options.grid}: one of the pictures has this name")
         paths.append(options.grid)

@@ -21,7 +21,7 @@ from i2i.images import Limits, Picture, Pixels, from_planes, read, resize_planes
 from i2i.translation import hub, styles
 from i2i.translation.coding import Coding
 from i2i.translation.failures import out_of_memory
-from i2i.translation.memory import bytes_per_pixel, fits, surely_fits
+from i2i.translation.memory import UNWATCHED, bytes_per_pixel, fits, of_pairs, surely_fits
 from i2i.translation.model_info import ModelInfo, Statistics
 from i2i.translation.options import ModelOptions, Precision, RuntimeName
 from i2i.translation.padding import mirrored
@@ -265,9 +265,13 @@ class Translator:
         return [self._finished(output, source, picture, size) for output, source, picture in made]
 
     def _fits(self, height: int, width: int) -> bool:
-        if self.device.type != "cpu" or surely_fits(self.info.config["width"], height, width):
+        if self.device.type != "cpu":
             return True
-        return fits(self.bytes_per_pixel, height, width)
+        # torch and OpenVINO go through them in parts
+        pairs = of_pairs(self.info.config.get("attention", 0), height, width) if self.runtime == "onnx" else 0
+        if surely_fits(self.info.config["width"], height, width) and pairs < UNWATCHED:
+            return True
+        return fits(self.bytes_per_pixel, height, width, pairs)
 
     def stream(self, picture: Picture, size: int | None = None) -> Picture:
         """`translate` by bands of rows, for a picture that is too large for the memory; as `Streamer.picture`."""
@@ -283,7 +287,7 @@ class Translator:
 
         autocast = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         device = torch.device(str(self.device))
-        return Streamer(self.network, self.config, self._noisy, device, autocast)
+        return Streamer(self.network, self.config, self._noisy, device, autocast, self.coding.plain)
 
     def _source(self, picture: Picture, size: int | None) -> Pixels:
         source = self.coding.source(picture)
@@ -323,13 +327,16 @@ class Translator:
         import torch
 
         wanted = self.picture_channels
+        if self.coding.inputs and tensor.dim() in (3, 4) and tensor.shape[-3] == 1:  # class indices, as pixels
+            wanted = 1
         if tensor.dim() not in (3, 4) or tensor.shape[-3] != wanted or 0 in tensor.shape[-2:]:
             raise UsageError(f"a tensor {tuple(tensor.shape)}; expected ({wanted}, H, W) or (N, {wanted}, H, W)")
         if not tensor.is_floating_point():
             raise UsageError(f"a tensor of {tensor.dtype}; expected floating point in [-1, 1]")
         batch = tensor.detach().float().reshape(-1, *tensor.shape[-3:])
         if len(batch) == 0:
-            channels = self._traits.out_channels if self.coding.plain else 3
+            indices = self.coding.outputs is not None and self.coding.outputs.indexed
+            channels = self._traits.out_channels if self.coding.plain else 1 if indices else 3
             return tensor.new_empty((0, channels, *tensor.shape[-2:]))
         parts = self._tensor_parts(batch) if self.coding.plain else self._coded(batch)
         result = torch.cat(parts).to(device=tensor.device, dtype=tensor.dtype)
@@ -349,7 +356,10 @@ class Translator:
 
         made = []
         for planes in batch.cpu().numpy():
-            source = self.coding.source_of_planes(planes)
+            try:
+                source = self.coding.source_of_planes(planes)
+            except ImageError as error:
+                raise UsageError(f"the picture {error}") from None
             (output,) = self._parts(self.coding.encode(source)[None], self._runtime.run)
             made.append(torch.from_numpy(self.coding.decode(output[0], source))[None])
         return made

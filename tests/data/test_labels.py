@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from i2i import images
+from i2i.config import from_mapping
 from i2i.data.datasets import DataOptions, open_datasets
 from i2i.data.loader import batches
 from i2i.data.options import channels
@@ -105,7 +106,7 @@ def test_indices_that_are_no_classes_are_found_before_the_training(indexed: Path
     with pytest.raises(InputError, match=r"1 pictures are no labels:\n.*2\.png: .* 0 to 4 or 255; found 5"):
         open_datasets(options(indexed), paired=True)
     write(indexed / "train" / "B" / "2.png", np.zeros((SIDE, SIDE, 3), np.uint8))
-    with pytest.raises(InputError, match=r"2\.png: a picture of colours; expected a grey one of class indices"):
+    with pytest.raises(InputError, match=r"2\.png: a picture of colours .*; expected a grey one of class indices"):
         open_datasets(options(indexed), paired=True)
 
 
@@ -168,3 +169,32 @@ def test_edges_are_of_labels(indexed: Path) -> None:
 def _sides(given: DataOptions) -> tuple[torch.Tensor, torch.Tensor]:
     pair = open_datasets(given, paired=True).train[0]
     return pair.a, pair.b
+
+
+def test_masks_are_no_indices(tmp_path: Path) -> None:
+    """Of 0 and 255 all but the background would be without a label."""
+    for i in range(6):
+        mask = (blocks(i, 2) * 255)[..., None]
+        write(tmp_path / "train" / "A" / f"{i}.png", mask.repeat(3, 2))
+        write(tmp_path / "train" / "B" / f"{i}.png", mask)
+    with pytest.raises(InputError, match=r"no class but 0, and 255, which is none\. Masks of 0 and 255"):
+        open_datasets(options(tmp_path, classes_b="2"), paired=True)
+    (tmp_path / "two.txt").write_text("#000000 ground\n#ffffff thing\n")
+    given = options(tmp_path, classes_b=str(tmp_path / "two.txt"), load_size=SIDE, flip=False)
+    pair = open_datasets(given, paired=True).train[0]
+    assert torch.equal(pair.b[1], pair.a[0]) and torch.equal(pair.b[0], -pair.a[0])
+
+
+def test_every_grey_picture_is_looked_at(tmp_path: Path) -> None:
+    for i in range(9):
+        write(tmp_path / "train" / "A" / f"{i}.png", np.zeros((SIDE, SIDE, 3), np.uint8))
+        write(tmp_path / "train" / "B" / f"{i}.png", np.full((SIDE, SIDE, 1), 12 if i == 8 else i % 3, np.uint8))
+    with pytest.raises(InputError, match=r"8\.png: .* 0 to 11 or 255; found 12"):
+        open_datasets(options(tmp_path, classes_b="facades"), paired=True)
+    assert len(open_datasets(options(tmp_path, classes_b="facades", check="off"), paired=True).train) == 9
+
+
+def test_a_number_of_classes_in_yaml() -> None:
+    assert from_mapping(DataOptions, {"classes_b": 12}) == DataOptions(classes_b="12")
+    with pytest.raises(UsageError, match="classes_b"):
+        from_mapping(DataOptions, {"classes_b": 1.5})

@@ -1,6 +1,7 @@
 """Pairs among pictures without partners, and pictures of one domain."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from i2i import images
 from i2i.data.datasets import DataOptions, open_datasets
 from i2i.data.image_sets import OneDomain
 from i2i.data.loader import batches
-from i2i.data.options import check_mixing
+from i2i.data.options import check_mixing, check_one_domain
 from i2i.data.pair import ImagePair
 from i2i.data.toy import true_map
 from i2i.errors import InputError, UsageError
@@ -111,3 +112,26 @@ def test_splits_of_one_domain(data: Path) -> None:
     ):
         with pytest.raises(InputError, match=said):
             open_datasets(options(wrong, paired_data=None), paired=False, sample=sample)
+
+
+@pytest.mark.parametrize("name", ["val", "testA", "test"])
+def test_what_is_held_out_is_not_trained_on(data: Path, name: str) -> None:
+    fill(data / "one" / "0.png", 1)
+    fill(data / "one" / name / "1.png", 2)
+    with pytest.raises(InputError, match=f"{name}"):
+        open_datasets(options(data / "one", paired_data=None), paired=False, sample=sample)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"classes_a": "2"}, {"classes_b": "2"}, {"instance_edges": True}, {"channels_a": 1}, {"pairs": "intersect"}],
+)
+def test_one_domain_has_no_other(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(wrong))} = .*there is one domain"):
+        check_one_domain(DataOptions(**wrong))
+    check_one_domain(DataOptions(channels_b=1, crop_size=64))
+
+
+def test_a_share_of_nothing() -> None:
+    with pytest.raises(UsageError, match=r"paired_share = 0\.5: of what --paired-data names"):
+        check_mixing(DataOptions(paired_share=0.5), mixes=True)

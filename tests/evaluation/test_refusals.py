@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,7 @@ class Broken:
     """A translator whose outputs overflow."""
 
     picture_channels = 3
+    coding = SimpleNamespace(inputs=None)
 
     class info:
         network = "resnet"

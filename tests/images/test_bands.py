@@ -1,5 +1,6 @@
 """Pictures read and written by bands are those read and written whole."""
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,23 @@ def test_upright_with_its_metadata(tmp_path: Path, turn: int, suffix: str, monke
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(pixels()).save(path, exif=tags)
     same(path)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "jpg", "png", "webp"])
+def test_directories_within_are_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    images.write(path, Picture(pixels(), exif=exif_bytes(suffix != "jpg")))
+    same(path)
+    with Large(path) as large:
+        assert large.info.exif is not None and b"2020:01:01" in large.info.exif
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_a_damaged_exif_block_says_nothing(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(pixels()).save(path, exif=b"Exif\0\0no header of a TIFF at all")
+    with Large(path) as large:
+        assert large.info.exif is None and large.read(0, 1).pixels.shape[2] == 3
 
 
 @pytest.mark.parametrize(
@@ -197,6 +215,12 @@ def test_a_tiff_of_64_bit_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = images.read(path)
     assert np.array_equal(found.pixels, values) and found.icc == SRGB
     assert described(path)[0][(34665, 36867)] == "2020:01:01 00:00:00"  # type: ignore[index]
+    assert found.exif is not None  # and not None from both ways of reading
+    again = Image.Exif()
+    again.load(found.exif)
+    assert again.get_ifd(34665)[36867] == "2020:01:01 00:00:00"
+    entries = path.read_bytes()
+    assert struct.pack("<HHQ", 34665, 16, 1) in entries and struct.pack("<HHQ", 34665, 4, 1) not in entries
 
 
 def test_damaged_and_unknown(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_classes_by_their_number() -> None:
     assert palette.indexed and len(palette) == 40 == len(set(palette.colours))
     indices = np.arange(40, dtype=np.uint8).reshape(5, 8)
     assert np.array_equal(to_classes(indices[..., None], palette), indices)
-    with pytest.raises(InputError, match="a picture of colours; expected a grey one of class indices, 0 to 39"):
+    with pytest.raises(InputError, match=r"a picture of colours .*; expected a grey one of class indices, 0 to 39"):
         to_classes(to_colours(indices, palette), palette)
     for number in ("0", "1", "256"):
         with pytest.raises(UsageError, match=f"classes_b = {number}: there may be 2 to 255"):
@@ -75,3 +75,18 @@ def test_how_far_a_picture_is_from_a_palette() -> None:
     )
     assert distance(shifted.astype(np.uint8), FACADES) == pytest.approx(3 * 3**0.5)
     assert distance(draw.integers(0, 256, (40, 40, 3), np.uint8), FACADES) > 50
+
+
+def test_masks_of_a_grey_palette() -> None:
+    """0 and 255 are its colours; 0 and 1 are indices."""
+    masks = Palette("masks", ((0, 0, 0), (255, 255, 255)))
+    mask = np.array([[0, 255], [255, 0]], np.uint8)
+    assert np.array_equal(to_classes(mask[..., None], masks), mask // 255)
+    assert np.array_equal(to_classes((mask // 255)[..., None], masks), mask // 255)
+    assert np.array_equal(to_classes(np.array([[[0], [255]]], np.uint8), FACADES), [[0, 255]])
+
+
+def test_many_colours_are_snapped_alike() -> None:
+    anything = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    distances = np.square(anything[:, :, None].astype(int) - FACADES.array()).sum(axis=3)
+    assert np.array_equal(to_classes(anything, FACADES), distances.argmin(axis=2))

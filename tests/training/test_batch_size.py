@@ -88,24 +88,29 @@ def test_a_run_keeps_what_was_found_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(batch_size, "available", lambda: 10 * GB)
-    options = Options(run=tmp_path / "run")
+    options = Options(run=tmp_path / "run", micro_batches=1)
     made = settled(Pix2Pix, options, lambda algorithm, options: SimpleNamespace(peak_bytes=2 * GB * options.batch_size))
     assert made == replace(options, batch_size=4)
     assert "batch_size = auto: 4 of 1: 2.00 GB, 2: 4.00 GB, 4: 8.00 GB" in capsys.readouterr().err
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("batch_size: 3\n")
+    with pytest.raises(AssertionError):  # it died before its first state
+        settled(Pix2Pix, options, nothing_measured)
+    monkeypatch.setattr(batch_size.States, "steps", lambda self: [100])
     assert settled(Pix2Pix, options, nothing_measured).batch_size == 3
 
 
 def test_where_there_is_nothing_to_find(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settled(Pix2Pix, Options(batch_size=5), nothing_measured).batch_size == 5
-    assert settled(Pix2Pix, Options(preprocess="none"), nothing_measured).batch_size == 1
+    assert settled(Pix2Pix, Options(preprocess="none", micro_batches=1), nothing_measured).batch_size == 1
     monkeypatch.setattr(batch_size, "available", lambda: None)
     with pytest.raises(UsageError, match="name a number"):
-        settled(Pix2Pix, Options(), nothing_measured)
+        settled(Pix2Pix, Options(micro_batches=1), nothing_measured)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="several processes"):
-        settled(Pix2Pix, Options(), nothing_measured)
+        settled(Pix2Pix, Options(micro_batches=1), nothing_measured)
+    with pytest.raises(UsageError, match="micro_batches = 2"):
+        settled(Pix2Pix, Options(micro_batches=2), nothing_measured)
 
 
 def test_other_errors_are_those_of_the_training() -> None:

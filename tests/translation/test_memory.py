@@ -51,14 +51,20 @@ def test_it_grows_with_the_width_and_draws_nothing() -> None:
 @pytest.mark.parametrize("name", [name for name in list_generators() if not name.startswith("dcgan")] + ["unet_512"])
 def test_small_pictures_need_no_estimate(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     per_pixel = bytes_per_pixel(generator_config(name, width=6))
-    for pixels in (memory._UNWATCHED / per_pixel * share for share in (0.3, 0.9, 1.1, 3)):
+    for pixels in (memory.UNWATCHED / per_pixel * share for share in (0.3, 0.9, 1.1, 3)):
         side = int(pixels**0.5)
-        assert not memory.surely_fits(6, side, side) or per_pixel * side * side < memory._UNWATCHED
+        assert not memory.surely_fits(6, side, side) or per_pixel * side * side < memory.UNWATCHED
     assert memory.surely_fits(64, 256, 256)
 
 
+def test_all_pairs_of_places_need_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert memory.of_pairs(0, 768, 768) == 0 and memory.of_pairs(2, 768, 768) == 2 * 4 * (192 * 192) ** 2
+    monkeypatch.setattr(memory, "available", lambda: 10**9)
+    assert memory.fits(100.0, 768, 768) and not memory.fits(100.0, 768, 768, memory.of_pairs(2, 768, 768))
+
+
 def _with_room_for(pixels: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Translator:
-    monkeypatch.setattr(memory, "_UNWATCHED", 0)
+    monkeypatch.setattr(memory, "UNWATCHED", 0)
     network = create_generator(name, width=2)
     used = Translator(network, describe(network, direction="a2b"), precision="fp32")
     monkeypatch.setattr(memory, "available", lambda: int(used.bytes_per_pixel * pixels))

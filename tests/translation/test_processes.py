@@ -1,12 +1,15 @@
 """Several processes that torchrun starts share a folder."""
 
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from batch_tools import SCRIPT, folder
+from batch_tools import SCRIPT, folder, model
 
 from i2i.errors import UsageError
 from i2i.translation.options import FolderOptions
@@ -36,6 +39,43 @@ def test_their_parts_are_the_whole_once(tmp_path: Path, shards: tuple[str, ...])
     assert sorted(done) == sorted(names)
     alone = options(shard="1/1")
     assert TRANSLATE["share"](alone, 0, 1) is alone
+
+
+@pytest.mark.parametrize("counts", [(4, 2), (1, 3), (2, 2)])
+def test_machines_with_different_numbers_of_processes(tmp_path: Path, counts: tuple[int, ...]) -> None:
+    names = tuple(f"{i}.png" for i in range(17))
+    folder(tmp_path / "in", names)
+    done = []
+    for machine, count in enumerate(counts, 1):
+        for rank in range(count):
+            mine = TRANSLATE["share"](options(shard=f"{machine}/{len(counts)}"), rank, count)
+            done += plan([tmp_path / "in"], tmp_path / "out", FolderOptions(shard=mine.shard)).todo
+    assert sorted(job.name.name for job in done) == sorted(names)
+
+
+def test_one_bad_picture_does_not_stop_the_others(tmp_path: Path) -> None:
+    """Torchrun ends all when one has ended with a failure: so none ends before all are done."""
+    folder(tmp_path / "in", tuple(f"{i}.png" for i in range(20)), height=60, width=60)
+    (tmp_path / "in" / "0.png").write_text("no picture")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--standalone",
+        "--",
+        str(SCRIPT),
+    ]
+    style = str(model(tmp_path / "m.safetensors"))
+    done = subprocess.run(
+        [*command, "--style", style, "--runtime", "torch", str(tmp_path / "in"), "-o", str(tmp_path / "out")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0 and "1 of 10 pictures failed" in done.stderr, done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 19
 
 
 def test_a_list_on_the_standard_input_is_for_one() -> None:

@@ -17,6 +17,7 @@ from batch_tools import folder, model, picture, run, translator, tree
 from i2i import images
 from i2i.errors import ImageError, InputError, SomeFailed
 from i2i.images import Picture
+from i2i.images.palettes import find
 from i2i.images.picture import Limits
 from i2i.networks.resnet import ResnetConfig
 from i2i.translation import pipeline
@@ -311,3 +312,13 @@ def test_what_a_network_cannot_take_is_one_failure(tmp_path: Path) -> None:
     picture(source / "c.png", 16, 16)
     report = translate_folder(source, tmp_path / "out", translator(cls=Picky), batch_size=4)
     assert [(r.status, r.reason) for r in report.records] == [("done", ""), ("done", ""), ("failed", "not this one")]
+
+
+def test_a_model_of_labels_takes_no_picture_above_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyvips")
+    _limited(monkeypatch, 1000)
+    source = picture(tmp_path / "in" / "b.png", 40, 50).parent
+    labeller = translator(ResnetConfig(out_channels=2, width=2, blocks=1), output_palette=find("2"))
+    report = translate_folder(source, tmp_path / "out", labeller, large=True)
+    assert "too large for a model of labels" in report.failed[0].reason
+    assert not (tmp_path / "out" / "b.png").exists()

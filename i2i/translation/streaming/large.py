@@ -26,6 +26,8 @@ def translate_large(
     Raises `ImageError` for a picture that is not read or written so, or not in this network; `OutputError` if there
     is no room for the spool or the result. `target` is written whole or not at all.
     """
+    if not streamer.plain:
+        raise ImageError("too large for a model of labels or of colours, which takes pictures up to the limit only")
     if options.size is not None:
         raise ImageError("too large to be resized; without --size it is translated as it is")
     with Large(source) as large:

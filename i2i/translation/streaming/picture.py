@@ -25,7 +25,8 @@ RowSink = Callable[[int, Pixels], object]
 def streamable(config: GeneratorConfig, dropout: bool = False) -> str | None:
     """None if such a network can be streamed, else why not; `dropout` says whether its noise is on."""
     if not isinstance(config, ResnetConfig):
-        return "a U-Net takes a picture only as a whole"
+        what = {"unet": "a U-Net", "coarse_to_fine": "a coarse-to-fine generator"}.get(config.kind, "this network")
+        return f"{what} takes a picture only as a whole"
     if dropout and config.dropout:
         return "with the noise of dropout a picture is taken only as a whole"
     return None
