@@ -103,13 +103,12 @@ def first_steps(steps: dict[str, Step]) -> tuple[dict[str, dict[str, Any]], floa
     for way, step in steps.items():
         seed_step(0, 0)
         begun = time.perf_counter()
-        if facts:
-            losses = step()
-        else:
-            with FlopCounterMode(display=False) as counted:
-                losses = step()
-            work = counted.get_total_flops() / 1e9
+        losses = step()
         facts[way] = {"precision": precision(way), "first_seconds": time.perf_counter() - begun, "first_losses": losses}
+        if not work:  # counted in a step of its own, for counting takes time
+            with FlopCounterMode(display=False) as counted:
+                step()
+            work = counted.get_total_flops() / 1e9
         if "compile" in WAYS[way]:
             step()  # which may compile again
         facts[way]["loss_difference"] = apart(losses, next(iter(facts.values()))["first_losses"])
