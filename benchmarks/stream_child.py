@@ -74,9 +74,12 @@ class Peak(threading.Thread):
 
     def run(self) -> None:
         while True:
-            found = re.search(r"RssAnon:\s+(\d+)", STATUS.read_text())
-            self.bytes = max(self.bytes, int(found[1]) * 1024 if found else 0)
+            self.look()
             time.sleep(0.05)
+
+    def look(self) -> None:
+        found = re.search(r"RssAnon:\s+(\d+)", STATUS.read_text())
+        self.bytes = max(self.bytes, int(found[1]) * 1024 if found else 0)
 
 
 def main() -> None:
@@ -84,7 +87,9 @@ def main() -> None:
     work = prepared(task)
     peak = Peak()
     peak.start()
-    print(json.dumps(timed(work) | {"peak_mb": peak.bytes / 1e6}))
+    seconds = timed(work)
+    peak.look()
+    print(json.dumps(seconds | {"peak_mb": peak.bytes / 1e6}))
 
 
 def prepared(task: Task) -> Callable[[], None]:
