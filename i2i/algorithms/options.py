@@ -52,7 +52,8 @@ class NetworkOptions:
     """Weight of the gradient penalty of `wgangp`. (With batch norm in the discriminator the gradients of this and of R1
     and R2 are not those of single pictures: Gulrajani et al. 2017, Sec. 4; --norm instance has them so.)"""
     r1_gamma: Annotated[float, Ge(0)] | None = None
-    """Weight of the R1 penalty (Mescheder et al. 2018), in any game; by default 10 with `nonsaturating`, else 0."""
+    """Weight of the R1 penalty (Mescheder et al. 2018), in any game, over all that the discriminator sees, a condition
+    too; by default 10 with `nonsaturating`, else 0."""
     r2_gamma: Annotated[float, Ge(0)] = 0.0
     """Weight of the R2 penalty, which is R1 on fakes (Mescheder et al. 2018), in any game."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=0.5)] = 0.0
@@ -67,7 +68,8 @@ class NetworkOptions:
     """Augment all that discriminators see as often as keeps them from growing too sure (ADA, Karras et al. 2020): the
     mean sign of their logits of real images that is aimed at, in the paper 0.6; 0 is off."""
     ada_images: Annotated[int, Ge(1)] = 500_000
-    """Pictures (of each process) in which ADA's probability of an augmentation can go from 0 to 1."""
+    """Pictures, of each process and each discriminator, in which ADA's probability of an augmentation can go from 0 to
+    1."""
     low_memory: bool = False
     """Train in less memory with the same gradients: residual blocks are computed again instead of kept, losses
     back-propagated one by one. (With micro-batches, dropout and augmentation draw in another order.)"""

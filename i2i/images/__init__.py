@@ -3,7 +3,7 @@
 from i2i.atomic import atomic_write
 from i2i.images.decoding import decode, probe, read
 from i2i.images.encoding import encode, lost, write
-from i2i.images.formats import SUFFIXES, UNREAD, WRITTEN, Format, written_suffix
+from i2i.images.formats import LOSSY, SUFFIXES, UNREAD, WRITTEN, Format, written_suffix
 from i2i.images.picture import (
     Limits,
     Picture,
@@ -18,6 +18,7 @@ from i2i.images.picture import (
 )
 
 __all__ = [
+    "LOSSY",
     "SUFFIXES",
     "UNREAD",
     "WRITTEN",

@@ -49,6 +49,9 @@ WITH_ALPHA: frozenset[Format] = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
 WITH_METADATA: frozenset[Format] = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})
 """The formats written with EXIF and a colour profile."""
 
+LOSSY: tuple[Format, ...] = ("JPEG", "WEBP", "AVIF")
+"""Those that may change pixels."""
+
 UNREAD: dict[str, str] = {
     ".heic": "HEIC",
     ".heif": "HEIF",

@@ -177,11 +177,6 @@ class TrainingStep:
         self.bad_in_a_row.copy_(state["bad"])
 
 
-def ran_out_of_memory(error: Exception) -> bool:
-    """Whether an accelerator or the CPU had no memory left (torch has no exception of its own for the latter)."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
-
-
 def out_of_memory(batch: ImagePair, options: TrainingOptions) -> I2IError:
     """What was tried, and what to try instead."""
     tried = f"batches of {len(batch)} at {batch.b.shape[-1]}x{batch.b.shape[-2]}"

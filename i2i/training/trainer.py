@@ -32,9 +32,10 @@ from i2i.training.samples import Observer, grid
 from i2i.training.saver import Saver
 from i2i.training.schedule import factor
 from i2i.training.state import States, tensors
-from i2i.training.step import TrainingStep, out_of_memory, ran_out_of_memory, seed_step
+from i2i.training.step import TrainingStep, out_of_memory, seed_step
 from i2i.training.validation import Validation
 from i2i.training.watch import EARLY_LOOKS, Watch
+from i2i.translation import failures
 
 FLUSH_SECONDS = 2.0
 
@@ -193,7 +194,7 @@ class Trainer:
         try:
             return self.play(batch, self.step)
         except (RuntimeError, MemoryError) as error:
-            if ran_out_of_memory(error):
+            if failures.out_of_memory(error):
                 raise out_of_memory(batch, self.options) from None
             raise
 

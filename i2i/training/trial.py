@@ -30,8 +30,8 @@ from i2i.training.distributed import Processes
 from i2i.training.launch import be_deterministic, checked_data, created
 from i2i.training.options import RunOptions
 from i2i.training.state import tensors
-from i2i.training.step import ran_out_of_memory
 from i2i.training.trainer import Trainer
+from i2i.translation import failures
 
 ROOM_FOR_CUDA = 3  # steps in which libraries choose their kernels
 
@@ -189,7 +189,7 @@ def main() -> None:
     except I2IError as error:
         answer = {"error": str(error), "exit_code": error.exit_code}
     except (RuntimeError, MemoryError) as error:
-        if not ran_out_of_memory(error):
+        if not failures.out_of_memory(error):
             raise
         answer = {"out_of_memory": True}
     print(json.dumps(answer), flush=True)

@@ -10,7 +10,7 @@ from i2i import __version__
 from i2i.atomic import remove_strays
 from i2i.config import from_mapping, option_names, to_mapping
 from i2i.errors import OutputError, UsageError
-from i2i.images import WRITTEN
+from i2i.images import LOSSY, WRITTEN
 from i2i.translation.job import Job, Plan, shown
 from i2i.translation.options import FolderOptions
 from i2i.translation.pipeline import Pipeline, Stop
@@ -94,7 +94,7 @@ def _check_labels(translator: Translator, jobs: Sequence[Job]) -> None:
     """Raises `UsageError` if labels would be written into a format that blurs them."""
     if not translator.coding.outputs:
         return
-    if lossy := [job for job in jobs if WRITTEN.get(job.target.suffix.lower()) in ("JPEG", "WEBP", "AVIF")]:
+    if lossy := [job for job in jobs if WRITTEN.get(job.target.suffix.lower()) in LOSSY]:
         raise UsageError(
             f"{shown(lossy[0].target)}: this model makes labels, whose colours {lossy[0].target.suffix} would change; "
             "give --format png"

@@ -66,6 +66,10 @@ class SampleOptions:
             raise UsageError(f"columns = {self.columns}: is for a grid that shows no walk")
         if self.grid is not None and self.grid.suffix.lower() not in images.WRITTEN:
             raise UsageError(f"grid {self.grid}: expected the name of a picture, such as grid.png")
+        names = [f".{self.format}"] if self.out is not None else []
+        names += [self.grid.suffix.lower()] if self.grid is not None else []
+        if self.quality is not None and not any(images.WRITTEN[name] in images.LOSSY for name in names):
+            raise UsageError(f"quality = {self.quality}: {names[0]} loses nothing, and has none")
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ def sample(
             shown.append(pixels)
         progress(number, len(work), Path(made.name))
     if options.grid is not None:
-        lossy = images.WRITTEN[options.grid.suffix.lower()] in ("JPEG", "WEBP", "AVIF")
+        lossy = images.WRITTEN[options.grid.suffix.lower()] in images.LOSSY
         images.write(options.grid, _picture(_grid(shown, options)), options.quality if lossy else None)
         written.append(options.grid)
     return written
