@@ -9,7 +9,7 @@ LIGHTEST, AB_RANGE = 100.0, 110.0
 
 def split(picture: Tensor) -> tuple[Tensor, Tensor]:
     """sRGB (…, 3, H, W) in [-1, 1] → L* (…, 1, H, W) and a*, b* (…, 2, H, W), 0 to 100 and -110 to 110 as [-1, 1]."""
-    from kornia.color import rgb_to_lab  # here, as importing it takes half a second
+    from kornia.color import rgb_to_lab  # here, for `--help` imports the algorithms and waits for no more than torch
 
     light, colours = rgb_to_lab((picture.float() + 1) / 2).split([1, 2], dim=-3)
     return light * (2 / LIGHTEST) - 1, colours / AB_RANGE

@@ -1,5 +1,6 @@
 """What a picture is to a network, and what its output is as a picture: pixels, labels of classes, or CIE Lab."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
 from i2i.images.palettes import Palette, boundaries, to_classes, to_colours
 from i2i.translation.model_info import ModelInfo
+from i2i.translation.pil import split_alpha
 
 _BLACK, _WHITE = -1.0, 1.0
 
@@ -65,6 +67,21 @@ class Coding:
     def depth(self, picture: Picture) -> Any:
         """The dtype of the result: 8 bits for labels, else the picture's."""
         return np.uint8 if self.outputs else picture.pixels.dtype.type
+
+    def result(self, output: Pixels, source: Pixels, picture: Picture, size: int | None) -> Picture:
+        """The network's output for `picture` as a picture, with what is kept of that one: depth, alpha scaled as the
+        `size` asks for, colour profile and EXIF."""
+        result = split_alpha(from_planes(self.decode(output, source), self.depth(picture)))
+        if self.outputs:  # labels: not a picture of what the profile and the camera's data are about
+            return replace(result, format=picture.format)
+        if result.alpha is None and picture.alpha is not None and not self.edges:
+            alpha = picture.alpha
+            if size is not None:
+                planes = resize_planes(to_planes(alpha[..., None]), *output.shape[-2:])
+                alpha = from_planes(planes, self.depth(picture))[..., 0]
+            result.alpha = alpha
+        profile = None if self.lab and picture.pixels.shape[2] == 1 else picture.icc  # that one is of grey
+        return replace(result, icc=profile, exif=picture.exif, format=picture.format)
 
 
 def _indices(pixels: Pixels, palette: Palette, instances: Pixels | None = None) -> Pixels:

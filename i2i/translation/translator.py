@@ -6,7 +6,6 @@ Pictures travel as NumPy arrays, so that a runtime that does without torch start
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -17,18 +16,18 @@ from PIL import Image
 
 from i2i.config import from_mapping
 from i2i.errors import ImageError, ModelError, UsageError
-from i2i.images import Limits, Picture, Pixels, from_planes, read, resize_planes, to_planes
+from i2i.images import Limits, Picture, Pixels, read
 from i2i.translation import hub, styles
 from i2i.translation.coding import Coding
 from i2i.translation.failures import out_of_memory
 from i2i.translation.memory import UNWATCHED, bytes_per_pixel, fits, of_pairs, surely_fits
 from i2i.translation.model_info import ModelInfo, Statistics
 from i2i.translation.options import ModelOptions, Precision, RuntimeName
-from i2i.translation.padding import mirrored
+from i2i.translation.padding import fitted
 from i2i.translation.pil import as_pil, from_pil, native, split_alpha
 from i2i.translation.runtime.choice import choose_precision, choose_runtime
 from i2i.translation.runtime.prepare import Prepared, Wanted, cache_key, gpu_has_bf16, prepare_file, prepare_network
-from i2i.translation.runtime.protocol import Device, Planes
+from i2i.translation.runtime.protocol import Device
 
 if TYPE_CHECKING:
     import torch
@@ -262,7 +261,7 @@ class Translator:
             raise MemoryError
         outputs = np.concatenate(self._parts(np.stack([*map(self.coding.encode, sources)]), self._runtime.run))
         made = zip(outputs, sources, pictures, strict=True)
-        return [self._finished(output, source, picture, size) for output, source, picture in made]
+        return [self.coding.result(output, source, picture, size) for output, source, picture in made]
 
     def _fits(self, height: int, width: int) -> bool:
         if self.device.type != "cpu":
@@ -276,7 +275,7 @@ class Translator:
     def stream(self, picture: Picture, size: int | None = None) -> Picture:
         """`translate` by bands of rows, for a picture that is too large for the memory; as `Streamer.picture`."""
         source = self._source(picture, size)
-        return self._finished(self.streamer.planes(self.coding.encode(source)), source, picture, size)
+        return self.coding.result(self.streamer.planes(self.coding.encode(source)), source, picture, size)
 
     @cached_property
     def streamer(self) -> "Streamer":
@@ -293,19 +292,6 @@ class Translator:
         source = self.coding.source(picture)
         height, width = source.shape[-2:]
         return source if size is None else self.coding.resized(source, *resized(height, width, size))
-
-    def _finished(self, output: Planes, source: Planes, picture: Picture, size: int | None) -> Picture:
-        result = split_alpha(from_planes(self.coding.decode(output, source), self.coding.depth(picture)))
-        if self.coding.outputs:  # labels: not a picture of what the profile and the camera's data are about
-            return replace(result, format=picture.format)
-        if result.alpha is None and picture.alpha is not None and not self.coding.edges:
-            alpha = picture.alpha
-            if size is not None:
-                planes = to_planes(alpha[..., None])
-                alpha = from_planes(resize_planes(planes, *output.shape[-2:]), self.coding.depth(picture))[..., 0]
-            result.alpha = alpha
-        profile = None if self.coding.lab and picture.pixels.shape[2] == 1 else picture.icc  # that one is of grey
-        return replace(result, icc=profile, exif=picture.exif, format=picture.format)
 
     def _channels_or_usage(self, picture: Picture) -> Picture:
         try:
@@ -370,15 +356,8 @@ class Translator:
         return [self._padded(batch[i : i + step], run) for i in range(0, len(batch), step)]
 
     def _padded(self, batch: Any, run: Callable[[Any, int | None], Any]) -> Any:
-        height, width = batch.shape[-2:]
-        fitting = self._traits.size_multiple, self._traits.minimum_size
-        rows, top = mirrored(height, *fitting)
-        columns, left = mirrored(width, *fitting)
-        x = batch
-        if len(rows) != height or len(columns) != width:
-            x = batch[..., rows[:, None], columns]
-        y = run(x, self._seed_of(batch) if self._noisy else None)
-        return y[..., top : top + height, left : left + width]
+        seed = self._seed_of(batch) if self._noisy else None
+        return fitted(batch, self._traits.size_multiple, self._traits.minimum_size, lambda x: run(x, seed))
 
     def _seed_of(self, picture: Any) -> int:
         import torch
