@@ -11,6 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 WALL, CPU = "seconds", "cpu_seconds"
+SETTLE = 0.3
+"""Seconds in which the threads of the way before, which spin for a while, fall asleep."""
 
 Figures = dict[str, float]
 """`WALL` and `CPU` seconds of one measurement."""

@@ -19,7 +19,7 @@ import numpy as np
 import results
 import torch
 from ceiling import bandwidth, best, ceilings
-from measuring import Figures, in_turn, parse, parser, positive, timed
+from measuring import SETTLE, Figures, in_turn, parse, parser, positive, timed
 from pictures import mosaic, pictures_in
 from plain_translating import plain_network
 from ways import WAYS, chosen
@@ -28,8 +28,6 @@ from i2i.images import to_planes
 from i2i.translation.runtime.prepare import Wanted, prepare_file
 
 ALONE = [way for way in WAYS if way not in ("auto", "fp32")]
-SETTLE = 0.3
-"""Seconds in which the threads of the way before, which spin for a while, fall asleep."""
 Run = Callable[[], object]
 
 

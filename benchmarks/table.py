@@ -27,6 +27,7 @@ COLUMNS = {
     "error": ("apart in [-1, 1], at most", "{:.1e}"),
     "first_seconds": ("first step, s", "{:.1f}"),
     "loss_difference": ("its losses apart, relative", "{:.0e}"),
+    "resident_mb": ("most memory, MB", "{:,.0f}"),
     "peak_mb": ("anonymous memory, MB", "{:,.0f}"),
     "spool_mb": ("spool, MB", "{:,.0f}"),
     "same": ("same pictures", "{}"),

@@ -32,6 +32,7 @@ import results
 import stream
 import stream_child
 import table
+import train
 from measuring import CPU, WALL
 
 COMMITTED = sorted(table.RESULTS.glob("*.json"))
@@ -45,7 +46,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceiling, "SHAPES", ((8, 8, 1),))
     monkeypatch.setattr(ceiling, "SECONDS", 0.0)
     monkeypatch.setattr(ceiling, "READ_BYTES", 1 << 16)
-    monkeypatch.setattr(network, "SETTLE", 0.0)
+    for module in (network, train):
+        monkeypatch.setattr(module, "SETTLE", 0.0)
     monkeypatch.setattr(stream, "DISK_BYTES", 1 << 24)
 
 

@@ -13,7 +13,8 @@ from annotated_types import Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.networks.blocks import Norm, Padding, ThinConv2d, conv_bias, normalization, padding_mode
+from i2i.networks.blocks import Norm, Padding, conv_bias, normalization, padding_mode
+from i2i.networks.convolutions import ThinConv2d
 from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetConfig, doubled, halved
 
 

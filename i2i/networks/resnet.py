@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from i2i.errors import UsageError
 from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample, Sampling, Upsampling
-from i2i.networks.blocks import Checkpointed, Norm, Padding, ThinConv2d, conv_bias, normalization, padding_mode
+from i2i.networks.blocks import Checkpointed, Norm, Padding, conv_bias, normalization, padding_mode
+from i2i.networks.convolutions import ThinConv2d
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from i2i.errors import UsageError
 from i2i.networks.attention import SelfAttention
-from i2i.networks.blocks import DeepConvTranspose2d, Norm, conv_bias, normalization
+from i2i.networks.blocks import Norm, conv_bias, normalization
+from i2i.networks.convolutions import DeepConv2d, DeepConvTranspose2d
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ class UNetGenerator(nn.Module):
         channels = [config.width * min(2**i, 8) for i in range(config.depth)]
         self.down = nn.ModuleList(
             Down(
-                nn.Conv2d(channels[i - 1] if i else config.in_channels, c, 4, stride=2, padding=1, bias=bias),
+                DeepConv2d(channels[i - 1] if i else config.in_channels, c, bias=bias),
                 normalization(config.norm, c) if 0 < i < last else nn.Identity(),
                 first=i == 0,
             )
@@ -102,7 +103,7 @@ class UNetGenerator(nn.Module):
         self.up = nn.ModuleList()
         for i in range(last, 0, -1):
             inner = channels[i] * (1 if i == last else 2)
-            conv = DeepConvTranspose2d(inner, channels[i - 1], 4, stride=2, padding=1, bias=bias)
+            conv = DeepConvTranspose2d(inner, channels[i - 1], bias=bias)
             dropout = config.dropout and 4 <= i < last
             self.up.append(Up(conv, normalization(config.norm, channels[i - 1]), dropout))
         head = nn.ConvTranspose2d(2 * config.width, config.out_channels, 4, stride=2, padding=1)

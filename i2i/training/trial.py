@@ -68,7 +68,7 @@ def measure(algorithm: type[Algorithm], options: Any, steps: int, seconds: float
         "steps_measured": len(took),
         "shape": shape,
         "seconds_per_look": look,
-        "peak_bytes": _peak(processes.device),
+        "peak_bytes": memory_peak(processes.device),
         "unavoidable_bytes": before + 3 * weights,  # the weights' gradients and Adam's two moments
         "worker_bytes": extra,
         "state_bytes": state,
@@ -136,7 +136,7 @@ def _memory(device: torch.device) -> int:
     return torch.cuda.memory_reserved(device) if device.type == "cuda" else _proc_status("VmRSS")
 
 
-def _peak(device: torch.device) -> int:
+def memory_peak(device: torch.device) -> int:
     """The most memory at a time: what torch reserved of an accelerator, else resident in this process."""
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else _proc_status("VmHWM")
 

@@ -2,7 +2,10 @@
 instance norm, recomputation, compiled networks."""
 
 import copy
+import platform
+import subprocess
 import sys
+import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,8 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
-from i2i.networks.blocks import DeepConvTranspose2d, InstanceNorm, ThinConv2d, has_batch_norm
+from i2i.networks.blocks import InstanceNorm, has_batch_norm
+from i2i.networks.convolutions import MOST_PIXELS, DeepConv2d, DeepConvTranspose2d, ThinConv2d
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.training import prepare as preparation
@@ -145,22 +149,74 @@ def test_thin_convolutions_are_convolutions(mode: Any, precision: torch.dtype) -
         assert torch.equal(thin(x), plain(x)), "in translation it is torch's own"
 
 
+def as_product(deep: nn.Module, x: torch.Tensor) -> bool:
+    """Whether the convolution of x leaves the trace of a product of matrices."""
+    with (
+        unittest.mock.patch.object(F, "fold", wraps=F.fold) as fold,
+        unittest.mock.patch.object(F, "unfold", wraps=F.unfold) as unfold,
+    ):
+        deep(x)
+    return bool(fold.called or unfold.called)
+
+
 @pytest.mark.parametrize("bias", [False, True])
-def test_deep_transposed_convolutions_are_transposed_convolutions(bias: bool) -> None:
+@pytest.mark.parametrize("ours, torchs", [(DeepConv2d, nn.Conv2d), (DeepConvTranspose2d, nn.ConvTranspose2d)])
+def test_deep_convolutions_are_convolutions(
+    ours: Any, torchs: Any, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MOST_PIXELS, torch.float64, 16)
     torch.manual_seed(0)
-    deep = DeepConvTranspose2d(6, 5, 4, stride=2, padding=1, bias=bias).double()
-    plain = nn.ConvTranspose2d(6, 5, 4, stride=2, padding=1, bias=bias).double()
+    deep, plain = ours(6, 5, bias=bias).double(), torchs(6, 5, 4, stride=2, padding=1, bias=bias).double()
     plain.load_state_dict(deep.state_dict())
-    for height, width in ((1, 1), (2, 3), (8, 8), (9, 8)):  # the last by torch
-        x = torch.randn(1, 6, height, width, dtype=torch.float64, requires_grad=True)
+    scale = 2 if ours is DeepConv2d else 1
+    for count, height, width, product in ((1, 1, 1, True), (2, 2, 3, True), (1, 4, 4, True), (2, 3, 3, False)):
+        x = torch.randn(count, 6, scale * height, scale * width, dtype=torch.float64, requires_grad=True)
+        assert as_product(deep, x) == product
         torch.testing.assert_close(deep(x), plain(x), rtol=1e-12, atol=1e-12)
         g = torch.randn_like(plain(x))
         made, expected = (torch.autograd.grad(c(x), [x, *c.parameters()], g) for c in (deep, plain))
         for one, other in zip(made, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
-    assert "Col2Im" in type(deep(x[..., :1, :1]).grad_fn).__name__ or bias
-    with torch.no_grad():
-        assert torch.equal(deep(x[..., :1]), plain(x[..., :1])), "in translation it is torch's own"
+        with torch.no_grad():
+            assert torch.equal(deep(x), plain(x)), "in translation it is torch's own"
+
+
+@pytest.mark.parametrize("ours, torchs", [(DeepConv2d, nn.Conv2d), (DeepConvTranspose2d, nn.ConvTranspose2d)])
+def test_deep_convolutions_in_bf16(ours: Any, torchs: Any) -> None:
+    """Nearly as near to float64 as torch's own, where float32 would be left to torch; and only in the plain layout."""
+    torch.manual_seed(0)
+    deep, plain = ours(64, 32), torchs(64, 32, 4, stride=2, padding=1)
+    plain.load_state_dict(deep.state_dict())
+    x = torch.randn(2, 64, 8, 8)
+    assert not as_product(deep, x)
+    expected = plain.double()(x.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert as_product(deep, x)
+        errors = [float((c(x) - expected).detach().abs().mean()) for c in (deep, plain.float())]
+        assert deep(x).dtype == torch.bfloat16 and errors[0] < 1.5 * errors[1]
+        assert not as_product(deep.to(memory_format=torch.channels_last), x)
+
+
+FAULTS = """
+import resource, sys, torch
+from i2i.training.prepare import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.ones(1 << 24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of the GNU C library")
+def test_freed_memory_is_kept() -> None:
+    """Most of 20 blocks of 64 MiB have the memory of one before, whose pages need not be made again."""
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True, check=True).stdout)
+        for way in ("keep", "leave")
+    )
+    assert kept < given_back / 3
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.networks.blocks import InstanceNorm, ThinConv2d, by_columns, column_kernels
+from i2i.networks.blocks import InstanceNorm
+from i2i.networks.convolutions import ThinConv2d, by_columns, column_kernels
 from i2i.networks.resnet import ResnetGenerator
 
 NormForm = Literal["group", "instance", "exact"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2i.networks.blocks import by_columns, column_kernels
+from i2i.networks.convolutions import by_columns, column_kernels
 
 RowLayer = Callable[[Tensor, bool], Tensor | None]
 Edge = Literal["zeros", "reflect", "replicate"]
