@@ -19,6 +19,7 @@ from i2i.algorithms.cut import CUTOptions
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.options import NetworkOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
+from i2i.algorithms.segmentation import Segmentation, SegmentationOptions
 from i2i.config import from_mapping
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair
@@ -536,6 +537,9 @@ def test_all_at_once_in_16_bits(kind: Any, precision: Any, adaptive: bool) -> No
         ({"gan_mode": "wgangp", "ada_target": 0.6}, "only differences of logits count"),
         ({"gan_mode": "relativistic", "ada_target": 0.6}, "only differences of logits count"),
         ({"diffaugment": "color", "ada_target": 0.6}, "leave out diffaugment = 'color'"),
+        ({"lambda_gp": 1.0}, r"lambda_gp = 1\.0: changes nothing without gan_mode wgangp"),
+        ({"instance_noise_steps": 9}, "instance_noise_steps = 9: changes nothing without instance_noise"),
+        ({"ada_images": 9}, "ada_images = 9: changes nothing without ada_target"),
     ],
 )
 @EVERY
@@ -569,3 +573,10 @@ def test_off_nothing_is_done_or_drawn() -> None:
     augment.observe(x)
     assert augment.adapted() == {} and torch.equal(torch.get_rng_state(), before)
     assert Augmentation(DiffAugment(), None).deviation(0) == 0
+
+
+def test_segmentation_without_a_discriminator_takes_no_options_of_one() -> None:
+    for option in ({"diffaugment": "color"}, {"r1_gamma": 1.0}, {"instance_noise": 0.1}):
+        (name,) = option
+        with pytest.raises(UsageError, match=f"{name} = .* changes nothing without lambda_gan"):
+            Segmentation(SegmentationOptions(lambda_gan=0.0, **option))  # type: ignore[arg-type]

@@ -76,12 +76,21 @@ class NetworkOptions:
 
     def adversarial(self) -> Adversarial:
         """The game. Raises `UsageError` for options that contradict each other, as `augmentation` does."""
+        self.needs("lambda_gp", self.gan_mode == "wgangp" or not self.lambda_gp, "gan_mode wgangp")
         return Adversarial(self.gan_mode, self.lambda_gp, self.r1_gamma, self.r2_gamma, self.label_smoothing)
 
     def augmentation(self) -> Augmentation:
         """What every image goes through before a discriminator sees it, in any turn."""
+        self.needs("instance_noise_steps", self.instance_noise > 0, "instance_noise")
+        self.needs("ada_images", self.ada_target > 0, "ada_target")
         always = DiffAugment(self.diffaugment)
         return Augmentation(always, self._ada(always), self.instance_noise, self.instance_noise_steps)
+
+    def needs(self, name: str, used: bool, what: str) -> None:
+        """Raises `UsageError` for an option that is set though nothing uses it, because `what` is missing."""
+        value = getattr(self, name)
+        if not used and value != getattr(NetworkOptions, name):
+            raise UsageError(f"{name} = {value}: changes nothing without {what}")
 
     def _ada(self, always: DiffAugment) -> ADA | None:
         if not self.ada_target:

@@ -49,12 +49,17 @@ class SegmentationOptions(NetworkOptions):
     """Weight of the adversarial loss; 0 trains without a discriminator."""
 
 
+_OF_THE_GAME = ("diffaugment", "ada_target", "instance_noise", "label_smoothing", "r1_gamma", "r2_gamma")
+
+
 class Segmentation(ConditionalGAN):
     """`batch.a`, a photo → `batch.b`, labels, from pairs."""
 
     name = "segmentation"
 
     def __init__(self, options: SegmentationOptions, in_channels: int = 3, out_channels: int = 3) -> None:
+        for name in _OF_THE_GAME:
+            options.needs(name, options.lambda_gan > 0, "lambda_gan")
         super().__init__(options, in_channels, out_channels, judge=options.lambda_gan > 0)
         self.options = options
 

@@ -4,6 +4,7 @@ Children come from a fork server that has imported torch but never computed with
 torch has computed can hang, and a fresh Python that imports it takes seconds.
 """
 
+import contextlib
 import io
 import multiprocessing
 import os
@@ -74,8 +75,13 @@ def model(path: Path) -> Path:
 
 
 def tree(path: Path) -> Tree:
-    """All files below a folder, hidden ones too."""
-    return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+    """All files below a folder, hidden ones too, but for those that vanish under way."""
+    found: Tree = {}
+    for file in sorted(path.rglob("*")):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if file.is_file():
+                found[str(file.relative_to(path))] = file.read_bytes()
+    return found
 
 
 @dataclass
