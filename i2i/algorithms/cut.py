@@ -12,13 +12,13 @@
 
 FastCUT is `lambda_NCE_A` = 10, `lambda_NCE_B` = 0 and `flip_equivariance`; SinCUT is `lambda_identity` = 1,
 `lambda_NCE_A` = `lambda_NCE_B` = 2, which is 4 halved (see below), `gan_mode` = nonsaturating with its R1 penalty, on
-crops of two pictures (Sec. 4.4).
+crops of two pictures at random scales (Sec. 4.4; `random_zoom`).
 
 Deviations from the paper. Shared with the published code: λ_X and λ_Y stand for 1 in the text, and are halved if both
 are on; the contrastive loss is the mean over layers, not their sum; no gradient flows to the keys. Ours: places
 and flips are drawn for each picture, not for a batch; the features of the source are those of the pass that
 translates it, which are the same numbers (under dropout, of the same mask). SinCUT has the networks above, not
-StyleGAN2's, and crops at one scale, not at a random one.
+StyleGAN2's.
 """
 
 from collections.abc import Iterator, Sequence

@@ -45,7 +45,14 @@ class Images(ImagePairs):
         self.options, self.train = options, train
         self.palettes = classes(options)
         self.transform = Transform(
-            options.preprocess, options.load_size, options.crop_size, options.flip, multiple, train, minimum
+            options.preprocess,
+            options.load_size,
+            options.crop_size,
+            options.flip,
+            multiple,
+            train,
+            minimum,
+            options.random_zoom,
         )
 
     def _index(self, t: int, count: int, tag: int, further: int = 0) -> int:
@@ -97,7 +104,8 @@ class Images(ImagePairs):
 
         order, look = (_TAG_ORDER_B, _TAG_LOOK_B) if side else (_TAG_ORDER_A, _TAG_LOOK_A)
         pixels, skipped = self._first_whole(t, paths, order, load)
-        return self.transform.augment(self._look(t, look), pixels)[0], skipped
+        labels = self.palettes[side] is not None
+        return self.transform.augment(self._look(t, look), pixels, labels=[labels])[0], skipped
 
 
 class PixelImages(Images):
@@ -142,7 +150,8 @@ class PairedImages(PixelImages):
 
     def pixels(self, t: int) -> PixelPair:
         (a, b), skipped = self._first_whole(t, self.records, _TAG_ORDER_A, self._load)
-        a, b = self.transform.augment(self._look(t, _TAG_LOOK_A), a, b)
+        labels = [palette is not None for palette in self.palettes]
+        a, b = self.transform.augment(self._look(t, _TAG_LOOK_A), a, b, labels=labels)
         return self._directed(a, b, skipped)
 
     def sources(self) -> list[Source]:

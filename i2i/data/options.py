@@ -45,6 +45,8 @@ class DataOptions:
     """Pixels that a side is scaled to before the crop."""
     crop_size: Annotated[int, Interval(ge=1, le=65_535)] = 256
     """Pixels of the side of the random square crop."""
+    random_zoom: Annotated[float, Interval(ge=0.05, le=1)] = 1.0
+    """Crops come from the picture at a random scale from this to 1, e.g. 0.333 for SinCUT; 1 is always as it is."""
     flip: bool = True
     """Mirror half of the samples left to right."""
     batch_size: Annotated[int, Ge(1)] | Literal["auto"] = 1
@@ -127,6 +129,9 @@ def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
             f"crop_size = {options.crop_size}: cropped out of load_size = {options.load_size}, "
             f"so at most {options.load_size}"
         )
+    if options.random_zoom < 1 and (not crops or options.instance_edges):
+        why = f"preprocess = {name} crops nothing" if not crops else "instance_edges would be lost between pixels"
+        raise UsageError(f"random_zoom = {options.random_zoom}: {why}")
     side = "crop_size" if crops else "load_size"
     size = getattr(options, side)
     if crops and size % multiple:

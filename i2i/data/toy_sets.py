@@ -36,6 +36,8 @@ def _check(options: DataOptions, paired: bool, multiple: int, minimum: int) -> N
         )
     if options.paired_data not in (None, TOY):
         raise UsageError(f"paired_data = {options.paired_data}: goes with --data {options.paired_data}, not with toy")
+    if options.random_zoom < 1:
+        raise UsageError(f"random_zoom = {options.random_zoom}: toy pictures are drawn as large as crops; leave it out")
     size, least = options.crop_size, max(MIN_SIZE, minimum)
     if size < least:
         raise UsageError(f"crop_size = {size}: toy pictures for this network have at least {least}")

@@ -7,10 +7,10 @@ reference implementation, plus `scale_shortside`.
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from i2i.errors import InputError
 from i2i.images import Pixels
@@ -33,8 +33,9 @@ class Transform:
     `resize_and_crop` stretches to `load_size` x `load_size`, `scale_width` gives that width and
     `scale_shortside` that shorter side; all but `scale_width` and `none` then crop `crop_size` x `crop_size`
     at random. What is not cropped is resized to the nearest multiple of `multiple`, at least one, and may not
-    be smaller than `minimum`. With `train=False` nothing is random: what would be cropped is scaled to
-    `crop_size` at once and cropped in the middle, without a flip.
+    be smaller than `minimum`. With a `zoom` below 1 the crop is one of the picture at a random scale, uniform from
+    there to 1, though never so small that the crop would not fit. With `train=False` nothing is random: what would
+    be cropped is scaled to `crop_size` at once and cropped in the middle, without a flip.
     """
 
     preprocess: Preprocess = "resize_and_crop"
@@ -44,6 +45,7 @@ class Transform:
     multiple: int = 1
     train: bool = True
     minimum: int = 1
+    zoom: float = 1.0
 
     def __call__(self, seed: int, a: Pixels, b: Pixels | None = None) -> tuple[Pixels, Pixels | None]:
         """(H, W, C) uint8 or uint16, any channels. The same `seed` gives the same crop and flip.
@@ -65,13 +67,18 @@ class Transform:
         self.check(*size)
         return _resizer(size, self.target(*size), labels)(pixels)
 
-    def augment(self, seed: int, *pictures: Pixels) -> list[Pixels]:
-        """Resized pictures of one size, cropped and flipped alike; what comes back may share their memory."""
-        size = pictures[0].shape[0], pictures[0].shape[1]
-        top, left, flipped = self._look(seed, *size)
-        height, width = (self.crop_size, self.crop_size) if self._crops else size
-        crops = [picture[top : top + height, left : left + width] for picture in pictures]
-        return [_flipped(crop) for crop in crops] if flipped else crops
+    def augment(self, seed: int, *pictures: Pixels, labels: Sequence[bool] = ()) -> list[Pixels]:
+        """Resized pictures of one size, zoomed, cropped and flipped alike; what comes back may share their memory.
+
+        `labels` says which of them hold labels, none unless given: zoomed, each of their pixels is that of the nearest.
+        """
+        look = self._look(seed, pictures[0].shape[0], pictures[0].shape[1])
+        crops = [picture[look.top : look.top + look.height, look.left : look.left + look.width] for picture in pictures]
+        if self._crops and look.height != self.crop_size:
+            sizes = (look.height, look.width), (self.crop_size, self.crop_size)
+            kinds = [*labels, *[False] * (len(crops) - len(labels))]
+            crops = [_resizer(*sizes, kind)(crop) for crop, kind in zip(crops, kinds, strict=True)]
+        return [_flipped(crop) for crop in crops] if look.flipped else crops
 
     def check(self, height: int, width: int) -> None:
         """Raises `InputError` with the `complaint` about a picture of that size."""
@@ -133,18 +140,31 @@ class Transform:
     def _rounded(self, side: float) -> int:
         return max(1, round(side / self.multiple)) * self.multiple
 
-    def _look(self, seed: int, height: int, width: int) -> tuple[int, int, bool]:
-        """Top and left of the crop, and whether to flip: each from a number of its own.
+    def _look(self, seed: int, height: int, width: int) -> "_Look":
+        """Where the crop is, how much of the picture, and whether to flip: each from a number of its own.
 
         (The transforms of an albumentations `Compose` each start a generator with its seed, so that a crop's place
         and a flip would follow from the same number.)
         """
-        rows, columns = (height - self.crop_size, width - self.crop_size) if self._crops else (0, 0)
+        crop = (self.crop_size,) * 2 if self._crops else (height, width)
         if not self.train:
-            return rows // 2, columns // 2, False
+            return _Look((height - crop[0]) // 2, (width - crop[1]) // 2, *crop, False)
         generator = random.Random(seed)
-        down, right, mirror = (generator.random() for _ in range(3))
-        return int((rows + 1) * down), int((columns + 1) * right), self.flip and mirror < 0.5
+        down, right, mirror, scale = (generator.random() for _ in range(4))
+        if self._crops:
+            crop = (min(round(self.crop_size / (self.zoom + (1 - self.zoom) * scale)), height, width),) * 2
+        top, left = int((height - crop[0] + 1) * down), int((width - crop[1] + 1) * right)
+        return _Look(top, left, *crop, self.flip and mirror < 0.5)
+
+
+class _Look(NamedTuple):
+    """What is seen of a picture: `height` × `width` from there, brought to the crop's size, perhaps mirrored."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    flipped: bool
 
 
 @lru_cache(maxsize=256)

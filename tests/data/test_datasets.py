@@ -95,6 +95,19 @@ def test_crop_and_flip_of_a_pair_agree(tmp_path):
         assert torch.equal(dataset[t].a, dataset[t].b)
 
 
+def test_a_random_zoom_shows_more_of_a_picture_and_labels_as_they_are(tmp_path):
+    classes = np.random.default_rng(0).integers(0, 2, (64, 64, 1)).astype(np.uint8) * 5
+    for side in ("A", "B"):
+        (tmp_path / "train" / side).mkdir(parents=True)
+        images.write(tmp_path / "train" / side / "one.png", images.Picture(classes))
+    options = DataOptions(data=tmp_path, preprocess="crop", crop_size=16, random_zoom=0.25, classes_a="6", channels_b=1)
+    pairs = open_datasets(options, paired=True).train
+    seen = [pairs[t] for t in range(6)]
+    assert all(x.a.shape == (6, 16, 16) and ((x.a == 1).sum(dim=0) == 1).all() for x in seen)
+    assert all(set(x.a.argmax(dim=0).unique().tolist()) == {0, 5} for x in seen)
+    assert any(len(x.b.unique()) > 2 for x in seen), "pictures are averaged"
+
+
 def test_channels_of_each_domain(tmp_path):
     record = PairRecord(make(tmp_path / "ab.png", 20))
     options = dataclasses.replace(OPTIONS, channels_a=1, channels_b=3, direction="b2a")
@@ -237,6 +250,9 @@ def test_data_is_wanted():
         ({"crop_size": 300, "preprocess": "crop", "batch_size": 2}, None),
         ({"batch_size": 2, "preprocess": "none"}, r"batch_size = 2.*preprocess = none"),
         ({"load_size": 6, "preprocess": "scale_width"}, r"load_size = 6"),
+        ({"random_zoom": 0.5, "preprocess": "none"}, r"random_zoom = 0\.5: preprocess = none crops nothing"),
+        ({"random_zoom": 0.5, "instance_edges": True}, r"random_zoom = 0\.5: instance_edges"),
+        ({"random_zoom": 0.5}, None),
         ({}, None),
     ],
 )

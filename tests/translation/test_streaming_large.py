@@ -2,6 +2,7 @@
 
 import json
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ def test_memory_does_not_follow_the_height(tmp_path: Path) -> None:
 def test_8192_in_one_and_a_half_gigabytes_of_anonymous_memory(tmp_path: Path) -> None:
     found = streamed(tmp_path, 8192, 64, "whole")
     assert found["peak_bytes"] < 1_500_000_000
-    assert found["streamed"] < 1.3 * max(found["whole"])
+    assert found["streamed"] < 1.3 * statistics.mean(found["whole"])
 
 
 @pytest.mark.slow
