@@ -54,6 +54,9 @@ class Algorithm(ABC):
     encoding: ClassVar[Literal["pixels", "lab"]] = "pixels"
     """What its translators take and give: see `ModelInfo`."""
 
+    reconstructed: ClassVar[str] = "pictures restored from their translations"
+    """What `reconstructions` of pictures without partners are, in words."""
+
     @abstractmethod
     def __init__(self, options: Any, in_channels: int = 3, out_channels: int = 3) -> None:
         """Make the networks and the pools: `in_channels` are those of `batch.a`, `out_channels` of `batch.b`."""

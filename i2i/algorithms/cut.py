@@ -108,6 +108,7 @@ class CUT(Algorithm):
     """A → B, from two sets of images without pairs: what is translated must be told from elsewhere in the picture."""
 
     name = "cut"
+    reconstructed = "pictures of the domain translated to, which should stay as they are"
     paired = False
     compiles = False  # its generator is played layer by layer, to compare their features
 

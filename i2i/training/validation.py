@@ -89,7 +89,7 @@ class Validation:
             return "outputs against held-out pictures, as sets"
         if self.observer.algorithm.paired:
             return "outputs against their targets"
-        return "pictures restored from their translations; how good those look, it cannot tell"
+        return f"{self.observer.algorithm.reconstructed}; how good translations look, it cannot tell"
 
     def named_at(self, step: int) -> dict[str, float]:
         """As `metrics_at`, under names that say what they are of, for a model file that lies elsewhere one day."""

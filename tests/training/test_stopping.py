@@ -177,7 +177,7 @@ def test_the_best_of_unpaired_data_is_of_restored_pictures(data: Path, tmp_path:
     for direction in ("a2b", "b2a"):
         metrics = read_info(folder / f"{direction}-best.safetensors").training.metrics
         assert metrics["reconstruction_l1"] == pytest.approx(measured(folder, "l1")[3])
-    assert "(pictures restored from their translations; how good those look, it cannot tell)" in child.said()
+    assert "(pictures restored from their translations; how good translations look, it cannot tell)" in child.said()
     assert "(the best l1 so far)" in child.said()
 
 
