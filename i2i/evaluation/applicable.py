@@ -6,10 +6,11 @@ from i2i.errors import UsageError
 from i2i.evaluation.options import CONTENT, LABELS, PAIRED, SETS, EvaluationOptions
 from i2i.evaluation.pictures import PictureFiles
 from i2i.evaluation.tasks import Task
+from i2i.images.palettes import Palette
 
 Unfit = Mapping[str, str]  # metric → why it does not apply
 INDICES = "class indices, which are no intensities, are compared by the metrics of labels alone"
-NO_PALETTE = "needs --palette, the colours of the classes"
+NO_PALETTE = "needs --palette, the colours of the classes"  # of which no model knows
 
 
 def of_folders(made: PictureFiles, expected: PictureFiles, options: EvaluationOptions) -> dict[str, str]:
@@ -24,7 +25,7 @@ def of_folders(made: PictureFiles, expected: PictureFiles, options: EvaluationOp
     return unfit
 
 
-def of_model(task: Task, goes_back: bool, no_labels: str, options: EvaluationOptions) -> dict[str, str]:
+def of_model(task: Task, goes_back: bool, no_labels: str, palette: Palette | None) -> dict[str, str]:
     """Of a model on the pictures of a task; `no_labels` says why its outputs are not scored as labels, or is empty."""
     unfit: dict[str, str] = {}
     if task.expected is None:
@@ -36,9 +37,9 @@ def of_model(task: Task, goes_back: bool, no_labels: str, options: EvaluationOpt
         unfit["cycle_error"] = "needs the model that goes back: --back MODEL"
     if no_labels:
         unfit |= dict.fromkeys(LABELS, no_labels)
-    if options.palette and task.expected is not None and hold_indices(PictureFiles(task.expected)):
+    if palette and task.expected is not None and hold_indices(PictureFiles(task.expected)):
         unfit |= dict.fromkeys([*PAIRED, *SETS], INDICES)
-    if options.palette and hold_indices(PictureFiles(task.inputs)):
+    if palette and hold_indices(PictureFiles(task.inputs)):
         unfit |= dict.fromkeys(CONTENT, INDICES)
     return unfit
 

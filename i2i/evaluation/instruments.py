@@ -1,5 +1,6 @@
 """Everything that measures, loaded once: backbones, seeds, the palette; and what the protocol says of it."""
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -53,7 +54,15 @@ class Instruments:
         self.lpips = self._lpips()
         self.inception = self._inception()
         self.label_model = self._label_model()
+        if self.label_model is not None:
+            self.know(self.label_model.info.output_palette())
         self._features: dict[int, tuple[Pictures, Features]] = {}
+
+    def know(self, palette: palettes.Palette | None) -> None:
+        """Take the classes that a model makes for those of the labels, unless there are some already, or pictures are
+        brought to another size."""
+        if self.palette is None and self.options.size is None and palette is not None:
+            self.palette = dataclasses.replace(palette, name=palette.name or "of the model")
 
     def wanted(self, group: Sequence[str], unfit: Collection[str] = ()) -> list[str]:
         """The metrics of a group that were asked for, by default all, but for those that do not apply."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from i2i.evaluation.applicable import NO_PALETTE
 from i2i.evaluation.pictures import Item, PictureFiles
 from i2i.evaluation.tasks import Task
 from i2i.images.palettes import Palette, distance
@@ -30,7 +31,7 @@ def label_task(task: Task, direction: str, reader: str | None, palette: Palette 
     Raises `InputError` for pictures that cannot be read.
     """
     if palette is None:
-        return "needs --palette, the colours of the classes"
+        return NO_PALETTE
     if reader is not None and reader != direction:
         return LabelTask(task.inputs, read_back=True)
     if task.expected is None:

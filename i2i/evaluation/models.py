@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from i2i.errors import UsageError
+from i2i.errors import ModelError, UsageError
 from i2i.evaluation import applicable, labels, subjects, tasks
 from i2i.evaluation.instruments import AS_THEY_ARE, SET_SIZE, Instruments, Pictures, at, translated
 from i2i.evaluation.label_task import LabelTask, label_task
@@ -18,6 +18,8 @@ from i2i.evaluation.subjects import Subject
 from i2i.evaluation.sweep import Validation
 from i2i.evaluation.tasks import Task, shown_name
 from i2i.images import Pixels
+from i2i.images.palettes import Palette
+from i2i.translation.model_info import read_info
 from i2i.translation.translator import Translator
 
 Tell = Callable[[str], object]
@@ -50,11 +52,20 @@ class Models:
             value = getattr(self.options, name)
             if value and len({subject.direction for subject in found}) > 1:
                 raise UsageError(f"{name} = {str(value)!r}: cannot serve both directions; choose one with --direction")
+        for subject in found:
+            self.instruments.know(_palette(subject))
+        self._check_palette()
         planned = [self._planned(subject, data) for subject in found]
         self._check(planned)
         for plan in planned:
             self._evaluate(plan, several=len(planned) > 1)
         return Evaluation(self.rows, self.instruments.protocol, list(validations))
+
+    def _check_palette(self) -> None:
+        """Raises `UsageError` for options that mean nothing without a palette, if no model knows one."""
+        for name in ("label_model", "labels_out"):
+            if getattr(self.options, name) and self.instruments.palette is None:
+                raise UsageError(f"{name}: {applicable.NO_PALETTE}")
 
     def _planned(self, subject: Subject, data: Path) -> Planned:
         options, device = self.options, self.instruments.device
@@ -72,7 +83,7 @@ class Models:
         return Planned(subject, translator, facts, task, back, scored, self._unfit(task, back, ""))
 
     def _unfit(self, task: Task, back: Translator | None, no_labels: str) -> dict[str, str]:
-        return applicable.of_model(task, back is not None, no_labels, self.options)
+        return applicable.of_model(task, back is not None, no_labels, self.instruments.palette)
 
     def _back(self, subject: Subject, direction: str) -> Translator | None:
         """The model that goes back, if the cycle error is wanted. Raises `UsageError` for one that does not."""
@@ -187,6 +198,14 @@ class Models:
         model = self.instruments.protocol["label_model"]
         reader = {"read_back_by": f"{model['model']}, sha256 {model['sha256']}"}
         return {name: Measure(m.value, m.pictures, m.beside | reader) for name, m in found.items()}
+
+
+def _palette(subject: Subject) -> Palette | None:
+    """The classes that a model makes, if its file tells."""
+    try:
+        return read_info(subject.path).output_palette()
+    except ModelError:  # a checkpoint of the reference, or what is refused in a moment
+        return None
 
 
 def _names(task: Task) -> list[str]:

@@ -53,7 +53,8 @@ class EvaluationOptions:
     label_model: str = ""
     """A photo → labels model: outputs are translated to labels, and those compared with the labels put in."""
     palette: str = ""
-    """The classes of labels: facades, a text file with a colour a line, or their number, if pictures hold indices."""
+    """The classes of labels: facades, a text file with a colour a line, or their number, if pictures hold indices. By
+    default those that the model, or the label model, was trained with."""
     labels_out: Path | None = None
     """An existing folder for the labels made, as class-index PNG; in a folder for each model of a run of several."""
     seeds: Annotated[tuple[int, ...], Len(1, 100)] = (0, 1, 2)
@@ -93,13 +94,5 @@ def check(options: EvaluationOptions) -> None:
         raise UsageError("seeds: each is between 0 and 2147483647")
     if len(set(options.seeds)) < len(options.seeds):
         raise UsageError("seeds: each only once; the same draw twice says nothing of how the number varies")
-    labels = [name for name in options.metrics if name in LABELS]
-    for name, value in (
-        ("label_model", options.label_model),
-        ("labels_out", options.labels_out),
-        *((n, n) for n in labels),
-    ):
-        if value and not options.palette:
-            raise UsageError(f"{name}: needs --palette, the colours of the classes")
     if "lpips" in options.metrics and options.lpips is None:
         raise UsageError("metrics: lpips needs --lpips FILE, the weights of its backbone")

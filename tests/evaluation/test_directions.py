@@ -167,8 +167,12 @@ def test_a_model_whose_outputs_are_classes(labelled: Path, tmp_path: Path, class
         for path, pixels in zip(labels, right, strict=True):
             flat(path, pixels.astype(np.uint8)[..., None])
     option = tmp_path / classes if classes.endswith("txt") else classes
-    arguments = (tmp_path / "m.safetensors", labelled, "--split", "train", "--palette", option, "--precision", "fp32")
-    found = measured(*arguments, "--metrics", "pixel_accuracy")
-    (row,) = (row for row in found["results"] if "pixel_accuracy" in row["measures"])
-    assert 0.2 < row["measures"]["pixel_accuracy"]["value"] < 0.8
-    assert row["measures"]["pixel_accuracy"]["value"] == pytest.approx(np.mean(np.stack(made) == np.stack(right)))
+    arguments = (tmp_path / "m.safetensors", labelled, "--split", "train", "--precision", "fp32")
+    scores = []
+    for asked in (("--palette", option, "--metrics", "pixel_accuracy"), ("--metrics", "pixel_accuracy"), ()):
+        found = measured(*arguments, *asked)  # the model knows its classes
+        (row,) = (row for row in found["results"] if "pixel_accuracy" in row["measures"])
+        assert ("mean_iou" in row["measures"], "l1" in row["measures"]) == (not asked, not asked and classes != "2")
+        scores.append(row["measures"]["pixel_accuracy"]["value"])
+    assert 0.2 < scores[0] < 0.8 and len(set(scores)) == 1
+    assert scores[0] == pytest.approx(np.mean(np.stack(made) == np.stack(right)))
