@@ -22,6 +22,7 @@ from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
+from i2i.allocator import keep_freed_memory
 from i2i.data.pair import ImagePair
 from i2i.training.distributed import Processes
 from i2i.training.options import TrainingOptions
@@ -75,6 +76,8 @@ def step_of(task: Task) -> Step:
         return partial(plain_step(algorithm), batch)
     chosen = TrainingOptions(**WAYS[task.way])
     memory_format = prepare(algorithm, chosen, device)
+    if device.type == "cpu":
+        keep_freed_memory()  # as the trainer does
     train_step = TrainingStep(algorithm, chosen, Processes(str(device)))
     given = ImagePair(*(x.contiguous(memory_format=memory_format) for x in (batch.a, batch.b)))
     return lambda: {key: float(loss) for key, loss in train_step(given, 0).items() if key != "skipped"}

@@ -27,6 +27,7 @@ import measuring
 import models
 import network
 import pictures
+import plain_networks
 import plain_translating
 import results
 import stream
@@ -199,12 +200,22 @@ def test_pictures_are_the_same_each_time_and_compared(tmp_path: Path) -> None:
         pictures.apart(tmp_path / "b", tmp_path / "a")
 
 
+@pytest.mark.parametrize("name", ["resnet_1blocks", "unet_32"])
+def test_the_plain_networks_are_of_torch(name: str) -> None:
+    ours, theirs = (
+        {type(module).__name__ for module in network.modules()}
+        for network in (create_generator(name), plain_networks.plain(create_generator(name)))
+    )
+    own = {"InstanceNorm", "ThinConv2d", "DeepConv2d", "DeepConvTranspose2d"}
+    assert ours & own and not theirs & own
+
+
 def test_the_plain_way_is_plain_and_gives_the_same(
     tmp_path: Path, noise: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = models.write_model(tmp_path / "model.safetensors", "resnet_9blocks", 4)
     kinds = {type(module).__module__ for module in plain_translating.plain_network(model).modules()}
-    assert not any("i2i.networks.blocks" in kind or "fast_form" in kind for kind in kinds)
+    assert not any(kind.endswith(("networks.blocks", "networks.convolutions", "fast_form")) for kind in kinds)
     (path,) = pictures.write_jpegs(tmp_path / "in", (64, 64), 1, noise)
     monkeypatch.setattr(sys, "argv", ["plain", str(model), str(path.parent), str(tmp_path / "out")])
     plain_translating.main()

@@ -18,7 +18,7 @@ Deviations from the paper. Shared with the published code: λ_X and λ_Y stand f
 are on; the contrastive loss is the mean over layers, not their sum; no gradient flows to the keys. Ours: places
 and flips are drawn for each picture, not for a batch; the features of the source are those of the pass that
 translates it, which are the same numbers (under dropout, of the same mask). SinCUT has the networks above, not
-StyleGAN2's.
+StyleGAN2's, and each of its crops a scale of its own, the same for height and width.
 """
 
 from collections.abc import Iterator, Sequence

@@ -76,7 +76,7 @@ class NetworkOptions:
 
     def adversarial(self) -> Adversarial:
         """The game. Raises `UsageError` for options that contradict each other, as `augmentation` does."""
-        self.needs("lambda_gp", self.gan_mode == "wgangp" or not self.lambda_gp, "gan_mode wgangp")
+        self.needs("lambda_gp", self.gan_mode == "wgangp", "gan_mode wgangp")
         return Adversarial(self.gan_mode, self.lambda_gp, self.r1_gamma, self.r2_gamma, self.label_smoothing)
 
     def augmentation(self) -> Augmentation:
@@ -89,7 +89,7 @@ class NetworkOptions:
     def needs(self, name: str, used: bool, what: str) -> None:
         """Raises `UsageError` for an option that is set though nothing uses it, because `what` is missing."""
         value = getattr(self, name)
-        if not used and value != getattr(NetworkOptions, name):
+        if not used and value and value != getattr(type(self), name):
             raise UsageError(f"{name} = {value}: changes nothing without {what}")
 
     def _ada(self, always: DiffAugment) -> ADA | None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from i2i.allocator import give_freed_memory_back
 from i2i.data.pair import ImagePair
 from i2i.data.slots import PixelPair, Slot, Slots
 from i2i.errors import I2IError, UsageError
@@ -251,5 +252,6 @@ def _start_worker(worker: int) -> None:
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_SECONDS))
+    give_freed_memory_back()  # pictures have all sizes
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

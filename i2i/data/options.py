@@ -1,5 +1,6 @@
 """The options of data sets, and whether they fit each other and the network."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -97,6 +98,20 @@ def channels(options: DataOptions) -> tuple[int, int]:
     return source + 1, target
 
 
+def check_zoom(options: DataOptions) -> None:
+    """Raises `UsageError` where a random zoom would do harm, or nothing."""
+    zoom, side = options.random_zoom, options.load_size
+    if not of_one_size(options):
+        raise UsageError(f"random_zoom = {zoom}: preprocess = {options.preprocess} crops nothing")
+    if options.instance_edges:
+        raise UsageError(f"random_zoom = {zoom}: instance_edges would be lost between pixels")
+    if options.preprocess != "crop" and zoom * side < options.crop_size:
+        raise UsageError(
+            f"random_zoom = {zoom}: of load_size = {side} that is less than crop_size = {options.crop_size}; a larger "
+            f"--load-size, or at least {math.ceil(1000 * options.crop_size / side) / 1000}"
+        )
+
+
 def check_mixing(options: DataOptions, mixes: bool) -> None:
     """Raises `UsageError` if pairs are to be mixed in where an algorithm has no use for them."""
     if options.paired_data and not mixes:
@@ -113,13 +128,18 @@ def check_one_domain(options: DataOptions) -> None:
             raise UsageError(f"{name} = {value!r}: there is one domain of pictures, and no labels; leave it out")
 
 
+def of_one_size(options: DataOptions) -> bool:
+    """Whether all samples are as large as the crop."""
+    return options.preprocess not in ("scale_width", "none")
+
+
 def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
     """Raises `UsageError` if the network cannot take what the options would give it.
 
     `multiple` and `minimum` are the network's: a side is a multiple of the one and at least the other.
     """
     name = options.preprocess
-    crops = name not in ("scale_width", "none")
+    crops = of_one_size(options)
     if options.batch_size != 1 and not crops:
         raise UsageError(
             f"batch_size = {options.batch_size}: with preprocess = {name} sizes vary, so only 1 is possible"
@@ -129,9 +149,8 @@ def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
             f"crop_size = {options.crop_size}: cropped out of load_size = {options.load_size}, "
             f"so at most {options.load_size}"
         )
-    if options.random_zoom < 1 and (not crops or options.instance_edges):
-        why = f"preprocess = {name} crops nothing" if not crops else "instance_edges would be lost between pixels"
-        raise UsageError(f"random_zoom = {options.random_zoom}: {why}")
+    if options.random_zoom < 1:
+        check_zoom(options)
     side = "crop_size" if crops else "load_size"
     size = getattr(options, side)
     if crops and size % multiple:

@@ -167,7 +167,7 @@ class _Look(NamedTuple):
     flipped: bool
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _resizer(size: _Size, target: _Size, labels: bool = False) -> Callable[[Pixels], Pixels]:
     steps: list[Any] = []
     if labels:

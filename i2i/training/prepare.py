@@ -1,7 +1,5 @@
 """Networks made ready for training: where they lie, in which memory format, compiled or not."""
 
-import ctypes
-import sys
 from collections.abc import Collection
 
 import torch
@@ -17,18 +15,14 @@ BACKEND = "inductor"
 # Each network is compiled once for every way in which it is called: with and without gradients of its weights and
 # of its input, at each batch size. Torch counts them together for all networks, and gives up after 8.
 _WAYS = 64
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def prepare(algorithm: Algorithm, options: TrainingOptions, device: torch.device) -> torch.memory_format:
     """Move the networks to `device`, ready to be trained; returns the memory format that their images should have.
 
-    On a CPU the process keeps what memory it frees from now on (`keep_freed_memory`). Compiled networks stay the
-    modules that they are: the same weights under the same names, and copies of them, as for samples and averages, are
-    not compiled.
+    Compiled networks stay the modules that they are: the same weights under the same names, and copies of them, as
+    for samples and averages, are not compiled.
     """
-    if device.type == "cpu":
-        keep_freed_memory()
     networks = algorithm.networks().values()
     memory_format = best_memory_format(device, options.precision, networks)
     if options.compile:
@@ -54,18 +48,6 @@ def best_memory_format(
     if device.type == "cpu" and precision == "bf16" and normalised and not any(map(has_batch_norm, networks)):
         return torch.channels_last
     return torch.contiguous_format
-
-
-def keep_freed_memory() -> None:
-    """Have the process keep the memory that it frees, for the rest of its life.
-
-    A step asks for the same large blocks as the one before. The GNU C library would give each back and have the system
-    clear it anew, page by page: a quarter of the time of a step of pix2pix (docs/lab-book.md). The peak stays the same.
-    Elsewhere nothing happens, for other C libraries have other ways.
-    """
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
-        library.mallopt(_M_MMAP_MAX, 0)  # no block has a mapping of its own, which would end with it
-        library.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def check_compiler(device: torch.device) -> None:

@@ -12,9 +12,10 @@ from typing import Any, NoReturn, cast
 from torch import Tensor
 
 from i2i.algorithms.algorithm import Algorithm
+from i2i.allocator import keep_freed_memory
 from i2i.data.datasets import Datasets
 from i2i.data.loader import batches
-from i2i.data.options import batch_size, classes
+from i2i.data.options import batch_size, classes, of_one_size
 from i2i.data.pair import ImagePair
 from i2i.errors import DivergedError, I2IError, Interrupted, ModelError, OutputError
 from i2i.networks.blocks import finite
@@ -52,6 +53,8 @@ class Trainer:
         if options.max_steps:
             self.total_images = min(self.total_images, options.max_steps * self.images_per_step)
         self.memory_format = prepare(algorithm, options, processes.device)
+        if processes.device.type == "cpu" and of_one_size(options):
+            keep_freed_memory()
         self.train_step = TrainingStep(algorithm, options, processes)
         self.averages = Averages(algorithm.translators(), options.ema) if options.ema else None
         self.signals = Signals()

@@ -14,7 +14,8 @@ from i2i import images
 from i2i.config import from_mapping
 from i2i.data.datasets import DataOptions, check_sizes, open_datasets
 from i2i.data.folders import PairRecord
-from i2i.data.image_sets import PairedImages, UnpairedImages
+from i2i.data.image_sets import OneDomain, PairedImages, UnpairedImages
+from i2i.data.pair import ImagePair
 from i2i.errors import InputError, UsageError
 
 
@@ -106,6 +107,21 @@ def test_a_random_zoom_shows_more_of_a_picture_and_labels_as_they_are(tmp_path):
     assert all(x.a.shape == (6, 16, 16) and ((x.a == 1).sum(dim=0) == 1).all() for x in seen)
     assert all(set(x.a.argmax(dim=0).unique().tolist()) == {0, 5} for x in seen)
     assert any(len(x.b.unique()) > 2 for x in seen), "pictures are averaged"
+
+
+def test_a_random_zoom_where_each_domain_has_looks_of_its_own(tmp_path):
+    classes = np.random.default_rng(0).integers(0, 2, (64, 64, 1)).astype(np.uint8) * 5
+    for side in ("A", "B"):
+        (tmp_path / f"train{side}").mkdir()
+        images.write(tmp_path / f"train{side}" / "one.png", images.Picture(classes))
+    options = DataOptions(data=tmp_path, preprocess="crop", crop_size=16, random_zoom=0.25, classes_a="6", channels_b=1)
+    unpaired = open_datasets(options, paired=False).train
+    assert all(((unpaired[t].a == 1).sum(dim=0) == 1).all() for t in range(6))
+    assert all(set(unpaired[t].a.argmax(dim=0).unique().tolist()) == {0, 5} for t in range(6))
+    alone = OneDomain(
+        [tmp_path / "trainB/one.png"], lambda x, seed: ImagePair(x, x), dataclasses.replace(options, classes_a="")
+    )
+    assert alone[0].b.shape == (1, 16, 16) and any(len(alone[t].b.unique()) > 2 for t in range(6))
 
 
 def test_channels_of_each_domain(tmp_path):
@@ -252,7 +268,8 @@ def test_data_is_wanted():
         ({"load_size": 6, "preprocess": "scale_width"}, r"load_size = 6"),
         ({"random_zoom": 0.5, "preprocess": "none"}, r"random_zoom = 0\.5: preprocess = none crops nothing"),
         ({"random_zoom": 0.5, "instance_edges": True}, r"random_zoom = 0\.5: instance_edges"),
-        ({"random_zoom": 0.5}, None),
+        ({"random_zoom": 0.5}, r"random_zoom = 0\.5: of load_size = 286 .* at least 0\.896"),
+        ({"random_zoom": 0.896}, None),
         ({}, None),
     ],
 )
