@@ -16,7 +16,7 @@ import torch
 
 from i2i import images
 from i2i.errors import InputError
-from i2i.images import Picture
+from i2i.images import Picture, palettes
 from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.translation import model_file
@@ -505,6 +505,15 @@ def test_mistakes(
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said
     assert tree(data) == before and not (data.parent / "out").exists()
+
+
+@of("masks")
+def test_a_style_that_makes_labels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = init_weights(ResnetConfig(out_channels=2, width=2, blocks=0).build(), gain=0.3)
+    labels = model_file.describe(network, direction="a2b", output_palette=palettes.find("2"))
+    model_file.save(tmp_path / "labels.safetensors", network, labels)
+    assert script("--style", str(tmp_path / "labels.safetensors"), str(data), "-o", str(tmp_path / "out")) == 2
+    assert "makes labels of pictures" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_labels_of_several_kinds(tmp_path: Path, models: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

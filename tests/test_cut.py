@@ -192,6 +192,10 @@ def test_every_weight_learns_in_16_bits(precision: Any, monkeypatch: pytest.Monk
         ({"generator": "unet_32"}, "residual generator"),
         ({"nce_layers": "0,4,99"}, "not 99"),
         ({"lambda_GAN": 0, "lambda_NCE_A": 0, "lambda_NCE_B": 0}, "nothing would be learnt"),
+        (
+            {"lambda_NCE_A": 0, "lambda_NCE_B": 0, "num_patches": 7},
+            "num_patches = 7: changes nothing",
+        ),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], said: str) -> None:

@@ -1,8 +1,10 @@
 """The rest of the family learns: measured on toy pictures, through the run folder and the model file."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_learning import TOY, ailments, translated
@@ -16,6 +18,7 @@ from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired, true_map
 from i2i.errors import UsageError
 from i2i.evaluation.metrics import l1, psnr
 from i2i.evaluation.options import EvaluationOptions
+from i2i.evaluation.segmentation import confusion, scores
 from i2i.evaluation.tasks import task
 from i2i.images.lab import joined, split
 from i2i.images.palettes import TOY as CLASSES
@@ -48,6 +51,48 @@ def test_segmentation_labels_scenes_it_never_saw(tmp_path: Path) -> None:
     assert accuracy(1) < 0.5
     assert accuracy(200) > 0.94
     assert not ailments(tmp_path / "200")
+
+
+def test_segmentation_is_chosen_and_stopped_by_how_well_it_labels(tmp_path: Path) -> None:
+    """The scores of a validation are those of the model file on the same pictures, whole sets at a time."""
+    goal = {"best_metric": "mean_iou", "stop_when": "pixel_accuracy>=0.5", "validate_every": 1, "validate_images": 12}
+    folder = run("segmentation", tmp_path, 200, classes_a="toy", direction="b2a", n_epochs=4, **goal)
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    found = [line for line in lines if line["kind"] == "validation"]
+    assert set(found[-1]["metrics"]) == {f"fake_B/{name}" for name in ("l1", "pixel_accuracy", "mean_iou")}
+    translate = i2i.load_translator(folder / "b2a-best.safetensors", device="cpu", precision="fp32", runtime="torch")
+    held_out = [ToyPairs(size=32, train=False)[t] for t in range(12)]
+    total = np.zeros((len(CLASSES), len(CLASSES) + 1), int)
+    for pair in held_out:
+        pictures = translate(images.to_pixels(pair.b)), images.to_pixels(pair.a)
+        total += confusion(*(to_classes(pixels, CLASSES) for pixels in pictures), len(CLASSES))
+    best = max(line["metrics"]["fake_B/mean_iou"] for line in found)
+    assert best == pytest.approx(scores(total).mean_iou)
+    assert found[-1]["metrics"]["fake_B/pixel_accuracy"] >= 0.5 and found[-1]["step"] < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        (
+            "segmentation",
+            {"classes_a": "toy", "direction": "b2a", "stop_when": "ssim>=0.5"},
+            "ssim is of pictures",
+        ),
+        ("segmentation", {"classes_a": "toy", "direction": "b2a", "best_metric": "psnr"}, "use mean_iou"),
+        ("cyclegan", {"best_metric": "mean_iou"}, "mean_iou is of labels, and these are pictures"),
+        (
+            "pix2pix",
+            {"classes_a": "toy", "stop_when": "pixel_accuracy>=1"},
+            "pixel_accuracy is of labels",
+        ),
+    ],
+)
+def test_metrics_of_what_is_not_made(name: str, options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    generator = "resnet_1blocks" if name == "cyclegan" else "unet_32"
+    with pytest.raises(UsageError, match=said):
+        run(name, tmp_path, 400, generator=generator, validate_every=1, **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_colorization_finds_the_colours(tmp_path: Path) -> None:
@@ -139,6 +184,7 @@ def test_the_loss_of_pairs_is_of_pairs_alone() -> None:
         ("cyclegan", {"instance_edges": True, "classes_a": "3"}, "instance_edges: the way back"),
         ("cyclegan", {"classes_a": "3"}, "use --lambda-identity 0"),
         ("cyclegan", {"paired_data": Path("toy"), "lambda_paired": 0.0}, "makes nothing of its pairs"),
+        ("cyclegan", {"lambda_paired": 5.0}, "lambda_paired = 5.0: changes nothing without paired_data"),
         ("cut", {"classes_a": "3"}, "one of them holds labels"),
         ("segmentation", {}, "classes_b: missing"),
         ("colorization", {"direction": "b2a"}, "goes from lightness"),

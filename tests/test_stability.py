@@ -576,7 +576,9 @@ def test_off_nothing_is_done_or_drawn() -> None:
 
 
 def test_segmentation_without_a_discriminator_takes_no_options_of_one() -> None:
-    for option in ({"diffaugment": "color"}, {"r1_gamma": 1.0}, {"instance_noise": 0.1}):
+    for option in ({"diffaugment": "color"}, {"r1_gamma": 1.0}, {"instance_noise": 0.1}, {"gan_mode": "hinge"}):
         (name,) = option
         with pytest.raises(UsageError, match=f"{name} = .* changes nothing without lambda_gan"):
             Segmentation(SegmentationOptions(lambda_gan=0.0, **option))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="nothing would be learnt"):
+        Segmentation(SegmentationOptions(lambda_gan=0.0, lambda_CE=0.0))

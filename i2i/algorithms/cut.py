@@ -212,6 +212,9 @@ def _check(options: CUTOptions, in_channels: int, out_channels: int) -> None:
         )
     if not (options.lambda_GAN or options.lambda_NCE_A or options.lambda_NCE_B or options.lambda_identity):
         raise UsageError("lambda_GAN, lambda_NCE_A, lambda_NCE_B, lambda_identity: all 0, so nothing would be learnt")
+    compares = bool(options.lambda_NCE_A or options.lambda_NCE_B)
+    for name in ("nce_layers", "num_patches", "negatives", "temperature", "embedding_width", "flip_equivariance"):
+        options.needs(name, compares, "lambda_NCE_A or lambda_NCE_B")
 
 
 def own_generators(count: int) -> list[Generator]:

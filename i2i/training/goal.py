@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from i2i.config import nearest
 from i2i.errors import UsageError
 
-Metric = Literal["l1", "psnr", "ssim", "swd"]
+Metric = Literal["l1", "psnr", "ssim", "swd", "pixel_accuracy", "mean_iou"]
 METRICS: tuple[str, ...] = get_args(Metric)
 LOWER_IS_BETTER = ("l1", "swd")
 

@@ -81,8 +81,9 @@ class TrainingOptions:
     """How many images of the split a validation uses, from its first."""
     best_metric: Metric = "l1"
     """What the best model files (a2b-best.safetensors) are chosen by: the mean over a validation's reconstructions,
-    which are outputs against their targets in paired data, pictures translated there and back in unpaired; or swd, the
-    sliced Wasserstein distance of outputs to held-out pictures of the domain that they should be of, as sets."""
+    which are outputs against their targets in paired data, in unpaired pictures translated there and back (of CUT,
+    which has no way back, pictures of the target that should stay as they are); or swd, the sliced Wasserstein distance
+    of outputs to held-out pictures of the domain that they should be of, as sets; of labels also mean_iou."""
     stop_when: str = ""
     """Stop when a validation has reached this, e.g. "ssim>=0.62"; of several, separated by commas, all."""
     stop_patience: Annotated[int, Ge(0)] = 0

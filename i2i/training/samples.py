@@ -18,7 +18,7 @@ from i2i.evaluation.metrics import l1, psnr, ssim
 from i2i.images import to_tensor
 from i2i.images.palettes import VOID, Palette, to_colours
 from i2i.networks.blocks import for_translation
-from i2i.training import set_distance
+from i2i.training import label_scores, set_distance
 from i2i.training.distributed import Processes
 
 METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr": psnr, "ssim": ssim}
@@ -71,7 +71,8 @@ class Observer:
     def validate(
         self, networks: dict[str, nn.Module], images_used: int, stop: Callable[[], Any], sets: bool = False
     ) -> dict[str, float] | None:
-        """Mean L1, PSNR and SSIM of the reconstructions as `<name>/<metric>`; None once `stop()` is true.
+        """Mean L1, PSNR and SSIM of the reconstructions as `<name>/<metric>`, of labels mean L1, pixel accuracy and
+        mean IoU; None once `stop()` is true.
 
         With `sets` also the distance of what is made to held-out pictures, see `set_distance`. Every process measures
         its share of the split and gets the numbers of all.
@@ -82,6 +83,7 @@ class Observer:
         share = range(self.processes.rank, count, self.processes.world_size)
         values: dict[str, list[float]] = {}
         seen: dict[int, set_distance.Seen] = {}
+        labels: dict[int, label_scores.Counts] = {}
         torch.manual_seed(0)
         with torch.inference_mode():
             for place, pair in zip(share, self._pairs(self.data.validation, share), strict=True):
@@ -89,17 +91,20 @@ class Observer:
                     return None
                 if pair.skipped:  # the picture in its place has a turn of its own
                     continue
-                for name, value in self._measure(pair, translators).items():
+                numbers, labels[place] = self._measure(pair, translators)
+                for name, value in numbers.items():
                     values.setdefault(name, []).append(value)
                 seen[place] = self._seen(pair, translators) if sets else {}
         every: dict[str, list[float]] = {}
-        for measured, others in self.processes.gather_everywhere((values, seen)):
+        for measured, others, counts in self.processes.gather_everywhere((values, seen, labels)):
             seen |= others
+            labels |= counts
             for name, numbers in measured.items():
                 every.setdefault(name, []).extend(numbers)
         if not seen:
             raise InputError(f"none of the {count} held-out pictures can be read")
-        return {name: sum(v) / len(v) for name, v in every.items()} | set_distance.distances(seen)
+        means = {name: sum(v) / len(v) for name, v in every.items()}
+        return means | label_scores.measured(labels) | set_distance.distances(seen)
 
     def _seen(self, pair: ImagePair, translators: dict[str, nn.Module]) -> set_distance.Seen:
         """What a set is measured by, drawn apart, so that the other metrics are what they are without it."""
@@ -107,13 +112,19 @@ class Observer:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             return set_distance.seen(self.algorithm.pictures(pair, translators))
 
-    def _measure(self, pair: ImagePair, translators: dict[str, nn.Module]) -> dict[str, float]:
-        return {
-            f"{name}/{metric}": float(measure(made, expected))
-            for name, (made, expected) in self.algorithm.reconstructions(pair, translators).items()
-            for metric, measure in METRICS.items()
-            if metric != "ssim" or min(made.shape[-2:]) >= 11
-        }
+    def _measure(
+        self, pair: ImagePair, translators: dict[str, nn.Module]
+    ) -> tuple[dict[str, float], label_scores.Counts]:
+        found: dict[str, float] = {}
+        counts: label_scores.Counts = {}
+        for name, (made, expected) in self.algorithm.reconstructions(pair, translators).items():
+            palette = self.palettes.get(name[-1])
+            if palette is not None:
+                counts |= label_scores.counts(name, made, expected, len(palette))
+            for metric, measure in METRICS.items():
+                if metric == "l1" or (palette is None and (metric != "ssim" or min(made.shape[-2:]) >= 11)):
+                    found[f"{name}/{metric}"] = float(measure(made, expected))
+        return found, counts
 
     def _pairs(self, dataset: Any, places: range) -> Iterator[ImagePair]:
         for t in places:

@@ -7,7 +7,7 @@ from torch import nn
 
 from i2i.errors import UsageError
 from i2i.signals import Signals
-from i2i.training import goal, set_distance
+from i2i.training import goal, label_scores, set_distance
 from i2i.training.distributed import Processes
 from i2i.training.options import RunOptions
 from i2i.training.samples import Observer
@@ -15,6 +15,7 @@ from i2i.training.schedule import Plateau
 
 PLATEAU_METRIC = "l1"  # what the learning rate follows, where it is measured
 LEAST_SIDE = {"ssim": 11, set_distance.METRIC: set_distance.LEAST}
+_OF_PICTURES = ("psnr", "ssim")
 METRIC_OF_SETS = "swd_to_held_out"
 
 
@@ -35,6 +36,7 @@ class Validation:
                 f"stop_when = {options.stop_when!r}: {min(others)} compares a picture with the one that it should be, "
                 f"and {observer.algorithm.name} makes none in particular; use {set_distance.METRIC}"
             )
+        self._check_labels()
         self.plateau = Plateau(options.patience)
         self.due = False
         self.extra = False  # due for the run's end alone
@@ -43,6 +45,21 @@ class Validation:
         self._best = math.inf  # of the saved states
         self._written = math.inf  # of the best model files
         self._record, self._stalled = math.inf, 0  # of all validations, and how many came since
+
+    def _check_labels(self) -> None:
+        """Raises `UsageError` for a metric of labels where there are none, of pictures where there are only labels."""
+        made = ("B",) if self.observer.algorithm.paired else ("A", "B")
+        kinds = {self.observer.palettes.get(domain) is not None for domain in made}
+        for option, metrics in (
+            ("best_metric", [self.options.best_metric]),
+            ("stop_when", [condition.metric for condition in self.conditions]),
+        ):
+            for metric in metrics:
+                value = f"{option} = {getattr(self.options, option)!r}"
+                if metric in label_scores.METRICS and True not in kinds:
+                    raise UsageError(f"{value}: {metric} is of labels, and these are pictures")
+                if metric in _OF_PICTURES and False not in kinds:
+                    raise UsageError(f"{value}: {metric} is of pictures, and these are labels; use mean_iou")
 
     def metrics_at(self, step: int) -> dict[str, float]:
         """Metric → mean of the weights of `step`, those that are finite; empty if they were not validated."""

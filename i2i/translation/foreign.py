@@ -191,6 +191,8 @@ def _explicit(config: NetworkConfig) -> NetworkConfig:
 def _without_prefixes(state_dict: Mapping[str, Any]) -> StateDict:
     if len(state_dict) > MAX_TENSORS:
         raise ModelError(f"{len(state_dict)} entries; at most {MAX_TENSORS} are accepted")
+    if {"networks", "architecture"} <= set(state_dict):
+        raise ModelError("a training state, to go on from, and no model: its run has model files (a2b.safetensors)")
     tensors: StateDict = {}
     for key, value in state_dict.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):

@@ -28,7 +28,7 @@ from i2i.training.distributed import Processes
 from i2i.training.launch import train
 from i2i.training.logger import RunLog, live_line
 from i2i.training.options import RunOptions, TrainingOptions
-from i2i.training.watch import Watch
+from i2i.training.watch import Watch, _is_content
 
 SMALL = {
     "load_size": 32, "crop_size": 32, "workers": 0, "device": "cpu", "ngf": 4, "ndf": 8, "discriminator": "patchgan_16",
@@ -370,3 +370,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def test_losses_that_go_by_a_discriminator_say_nothing_of_learning() -> None:
+    """They rise and fall with it; feature matching is one of them."""
+    assert [_is_content(name) for name in ("G_L1", "cycle_A", "NCE_A", "G_CE", "G_VGG")] == [True] * 5
+    assert [_is_content(name) for name in ("G_gan", "gan_AB", "G_FM")] == [False] * 3

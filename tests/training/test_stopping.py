@@ -15,7 +15,7 @@ from i2i.algorithms import Pix2Pix
 from i2i.config import checked
 from i2i.data.toy import write_folder
 from i2i.errors import UsageError
-from i2i.training import goal, samples, set_distance
+from i2i.training import goal, label_scores, samples, set_distance
 from i2i.training.goal import Condition, means, parse, score, value
 from i2i.training.launch import train
 from i2i.training.state import States
@@ -48,7 +48,8 @@ def test_conditions() -> None:
         assert not condition.holds({metric: worse}) and not condition.holds({metric: float("nan")})
         assert not condition.holds({})
         assert value(metric, score(metric, {metric: better})) == better
-    assert set(goal.METRICS) == {*samples.METRICS, set_distance.METRIC}, "what a validation measures"
+    measured = {*samples.METRICS, *label_scores.METRICS, set_distance.METRIC}
+    assert set(goal.METRICS) == measured, "what a validation measures"
     assert means({"cycle_A/l1": 0.1, "cycle_B/l1": 0.3, "cycle_A/ssim": 0.5}) == {"l1": 0.2, "ssim": 0.5}
 
 
@@ -57,7 +58,8 @@ def test_conditions() -> None:
     [
         (
             "sim>=0.6",
-            r"stop_when = 'sim>=0.6': unknown metric 'sim'\. Did you mean 'ssim'\? Known: l1, psnr, ssim, swd\.",
+            r"stop_when = 'sim>=0.6': unknown metric 'sim'\. Did you mean 'ssim'\? Known: l1, psnr, ssim, swd, "
+            r"pixel_accuracy, mean_iou\.",
         ),
         ("ssim=0.6", r"'ssim=0.6' is no condition; expected one like ssim>=0.62 or l1<=0.1"),
         ("ssim>=", r"'ssim>=' is no condition"),

@@ -151,6 +151,7 @@ def test_what_the_reference_cannot_express_is_refused(config: Any) -> None:
         (lambda s: s.update({"model.1.weight": torch.zeros(5)}), "where a convolution was expected"),
         (lambda s: s.update({"model.1.weight": torch.zeros(600, 3, 1, 1)}), "limits: width = 600"),
         (lambda s: s.update({"epoch": 3}), "'epoch' is a int, not a tensor"),
+        (lambda s: s.update({"networks": {}, "architecture": {}}), "a training state, to go on from, and no model"),
         (lambda s: s.update({"module.model.1.bias": torch.zeros(2)}), "occurs twice"),
     ],
 )

@@ -13,7 +13,7 @@ from i2i import __version__
 from i2i.atomic import atomic_write, remove_strays
 from i2i.config import from_mapping, option_names, to_mapping
 from i2i.data.outputs import make_folder
-from i2i.errors import OutputError
+from i2i.errors import OutputError, UsageError
 from i2i.translation.job import shown
 from i2i.translation.labelled.copies import Copy
 from i2i.translation.labelled.options import AugmentOptions
@@ -48,7 +48,7 @@ def augment_folder(
     when `stop()` has ended the work, they are left for the run that completes it.
 
     Found before any work: `InputError` for a folder without labels and labels that do not match; `UsageError`
-    for wrong options, existing outputs, an output folder within the input; `ModelError`.
+    for wrong options, existing outputs, an output folder within the input, a style that makes labels; `ModelError`.
     """
     started = time.time()
     chosen = from_mapping(AugmentOptions, options)
@@ -56,6 +56,9 @@ def augment_folder(
     work = plan(Path(folder), Path(out), names, chosen)
     begin(work)
     translators = [_load(style, chosen, fetching) for style in styles]
+    for style, translator in zip(styles, translators, strict=True):
+        if translator.coding.outputs:
+            raise UsageError(f"style {str(style)!r}: makes labels of pictures, not pictures")
     run = _Run(work, chosen, stop, progress)
     try:
         run.originals()
