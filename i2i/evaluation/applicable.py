@@ -11,6 +11,7 @@ from i2i.images.palettes import Palette
 Unfit = Mapping[str, str]  # metric → why it does not apply
 INDICES = "class indices, which are no intensities, are compared by the metrics of labels alone"
 NO_PALETTE = "needs --palette, the colours of the classes"  # of which no model knows
+AT_SIZE = "is for labels at their own size: leave out --size"
 
 
 def of_folders(made: PictureFiles, expected: PictureFiles, options: EvaluationOptions) -> dict[str, str]:
@@ -19,14 +20,24 @@ def of_folders(made: PictureFiles, expected: PictureFiles, options: EvaluationOp
     if options.unpaired:
         return unfit | dict.fromkeys([*PAIRED, *LABELS], "compares pairs, and --unpaired compares sets")
     if not options.palette:
-        return unfit | dict.fromkeys(LABELS, NO_PALETTE)
+        return unfit | dict.fromkeys(LABELS, no_palette(options, known=False))
     if hold_indices(made, expected):
         unfit |= dict.fromkeys([*PAIRED, *SETS], INDICES)
     return unfit
 
 
+def no_palette(options: EvaluationOptions, *, known: bool) -> str:
+    """Why labels cannot be scored; `known` says whether a model knows the classes."""
+    if options.size is None:
+        return NO_PALETTE
+    return AT_SIZE if known else f"{NO_PALETTE}, and {AT_SIZE}"
+
+
 def of_model(task: Task, goes_back: bool, no_labels: str, palette: Palette | None) -> dict[str, str]:
-    """Of a model on the pictures of a task; `no_labels` says why its outputs are not scored as labels, or is empty."""
+    """Of a model on the pictures of a task; `no_labels` says why its outputs are not scored as labels, or is empty.
+
+    `palette` are the classes, if they are known, also where labels are not scored.
+    """
     unfit: dict[str, str] = {}
     if task.expected is None:
         unfit |= dict.fromkeys(PAIRED, f"needs pairs, and {task.where} has none")
@@ -67,6 +78,6 @@ def notes(row: str, unfit: Unfit, options: EvaluationOptions) -> list[str]:
         expected = {name: reason for name, reason in unfit.items() if name in options.metrics}
     else:
         labels = LABELS if options.palette else ()
-        expected = {name: reason for name, reason in unfit.items() if reason == INDICES or name in labels}
+        expected = {name: reason for name, reason in unfit.items() if reason in (INDICES, AT_SIZE) or name in labels}
     reasons = list(dict.fromkeys(expected.values()))
     return [f"{row}: {', '.join(n for n, r in expected.items() if r == reason)}: {reason}" for reason in reasons]

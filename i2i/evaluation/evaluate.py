@@ -1,6 +1,7 @@
 """Evaluating a run, a model or two folders of pictures."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from i2i import images
@@ -13,7 +14,7 @@ from i2i.evaluation.options import LABELS, SETS, EvaluationOptions, check, check
 from i2i.evaluation.pictures import PictureFiles, folder, matched
 from i2i.evaluation.record import Evaluation, Row
 from i2i.evaluation.subjects import Subject
-from i2i.evaluation.sweep import read_validations
+from i2i.evaluation.sweep import read_protocol, read_validations
 from i2i.evaluation.tasks import shown_name
 
 Tell = Callable[[str], object]
@@ -106,14 +107,21 @@ def _of_run(run: Path, data: Path | None, options: EvaluationOptions, tell: Tell
         raise UsageError(f"direction: {run} has no model of {options.direction}, only {', '.join(others)}")
     if not found and not validations:
         raise InputError(f"{run}: neither a model file nor a validation is in this run folder yet")
+    evaluation = _of_models_of_run(run, found, data, options, tell, shows_validations=bool(validations))
+    return replace(evaluation, validations=validations, validation_protocol=read_protocol(run, validations))
+
+
+def _of_models_of_run(
+    run: Path, found: list[Subject], data: Path | None, options: EvaluationOptions, tell: Tell, shows_validations: bool
+) -> Evaluation:
     if found and made_of_noise.is_made_of_noise(found[0].path) and (data or not subjects.is_toy(run)):
-        return made_of_noise.evaluate(found, data or subjects.data_of_run(run), options, tell, validations)
+        return made_of_noise.evaluate(found, data or subjects.data_of_run(run), options, tell)
     instruments = Instruments(options)
-    if found and data is None and validations and subjects.is_toy(run):
+    if found and data is None and shows_validations and subjects.is_toy(run):
         tell("trained on toy pictures, which are drawn on the fly: only its validations are shown")
         found = []
     elif not found:
         tell(f"{run}: no model file is in this run folder yet: only its validations are shown")
     if not found:
-        return Evaluation([], instruments.protocol, validations)
-    return Models(instruments, tell).evaluate(found, data or subjects.data_of_run(run), validations)
+        return Evaluation([], instruments.protocol)
+    return Models(instruments, tell).evaluate(found, data or subjects.data_of_run(run))

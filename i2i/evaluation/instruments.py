@@ -9,7 +9,7 @@ import torch
 
 from i2i.device import choose_device
 from i2i.errors import ImageError, InputError, ModelError, UsageError
-from i2i.evaluation import features, inception, lpips, measures, sets, subjects
+from i2i.evaluation import applicable, features, inception, lpips, measures, sets, subjects
 from i2i.evaluation.features import Features
 from i2i.evaluation.measures import Measure, SetOptions
 from i2i.evaluation.options import CONTENT, NEED_INCEPTION, PAIRED, SETS, EvaluationOptions
@@ -39,8 +39,8 @@ class Instruments:
     def __init__(self, options: EvaluationOptions, *, translating: bool = True) -> None:
         self.options = options
         self.device = choose_device(options.device)
-        self.palette = palettes.find(options.palette) if options.palette else None
-        if self.palette is not None and options.size is not None:
+        self.classes = palettes.find(options.palette) if options.palette else None
+        if self.classes is not None and options.size is not None:
             raise UsageError("size: labels are compared as they are; leave out --size or --palette")
         self.set_options = SetOptions(options.seeds, options.kid_subsets, options.kid_subset_size, options.is_splits)
         self.protocol: dict[str, Any] = {
@@ -59,10 +59,20 @@ class Instruments:
         self._features: dict[int, tuple[Pictures, Features]] = {}
 
     def know(self, palette: palettes.Palette | None) -> None:
-        """Take the classes that a model makes for those of the labels, unless there are some already, or pictures are
-        brought to another size."""
-        if self.palette is None and self.options.size is None and palette is not None:
-            self.palette = dataclasses.replace(palette, name=palette.name or "of the model")
+        """Take the classes that a model makes for those of the labels, unless there are some already."""
+        if self.classes is None and palette is not None:
+            self.classes = dataclasses.replace(palette, name=palette.name or "of the model")
+
+    @property
+    def palette(self) -> palettes.Palette | None:
+        """The classes by which labels are scored; None where there are none, and where pictures come to another size:
+        a mixture of two classes is a third."""
+        return self.classes if self.options.size is None else None
+
+    @property
+    def no_palette(self) -> str:
+        """Why `palette` is None, after the name of a metric or an option."""
+        return applicable.no_palette(self.options, known=self.classes is not None)
 
     def wanted(self, group: Sequence[str], unfit: Collection[str] = ()) -> list[str]:
         """The metrics of a group that were asked for, by default all, but for those that do not apply."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from i2i.evaluation.applicable import NO_PALETTE
 from i2i.evaluation.pictures import Item, PictureFiles
 from i2i.evaluation.tasks import Task
 from i2i.images.palettes import Palette, distance
@@ -23,15 +22,13 @@ class LabelTask:
     read_back: bool
 
 
-def label_task(task: Task, direction: str, reader: str | None, palette: Palette | None) -> LabelTask | str:
+def label_task(task: Task, direction: str, reader: str | None, palette: Palette) -> LabelTask | str:
     """What is scored of a model of `direction`, with a model of direction `reader` that makes labels of pictures.
 
     A model of the other direction makes pictures of labels, and they are read back. One of the same direction, or
     any model without a reader, makes labels itself. If nothing can be scored, the reason why, after `mean_iou`.
     Raises `InputError` for pictures that cannot be read.
     """
-    if palette is None:
-        return NO_PALETTE
     if reader is not None and reader != direction:
         return LabelTask(task.inputs, read_back=True)
     if task.expected is None:

@@ -16,8 +16,7 @@ from i2i.evaluation.pictures import Item, Made, PictureFiles, folder
 from i2i.evaluation.record import Evaluation, Row
 from i2i.evaluation.sliced_wasserstein import patch_count
 from i2i.evaluation.subjects import Subject
-from i2i.evaluation.sweep import Validation
-from i2i.evaluation.tasks import shown_name
+from i2i.evaluation.tasks import no_pictures, shown_name
 from i2i.partial import digest
 from i2i.translation.model_info import FROM_NOISE, WEIGHTS_NAME, read_info
 from i2i.translation.sample import Sampler, load_sampler
@@ -42,10 +41,10 @@ def evaluate(
     data: Path,
     options: EvaluationOptions,
     tell: Tell = lambda text: None,
-    validations: Sequence[Validation] = (),
 ) -> Evaluation:
     """The pictures of seeds 0 and on, as many as the training pictures of `data`, or `reference`, at most 10,000,
-    against those; held-out pictures are a row of their own.
+    against those; held-out pictures, of val, else test, unless `split` names one of them, are a row
+    of their own.
 
     All are brought to the size that the generator makes, unless another is asked for. Raises as `evaluate.evaluate`.
     """
@@ -73,7 +72,7 @@ def evaluate(
     if held_out:
         found_there = measured(PictureFiles(held_out))
         rows.append(Row(f"held-out {shown_name(held_out_from)}", found_there, {"data": str(held_out_from)}))
-    return Evaluation(rows, instruments.protocol, list(validations))
+    return Evaluation(rows, instruments.protocol)
 
 
 def _opened(subject: Subject, options: EvaluationOptions) -> Sampler:
@@ -86,10 +85,15 @@ def _opened(subject: Subject, options: EvaluationOptions) -> Sampler:
 
 
 def _pictures(data: Path, options: EvaluationOptions) -> tuple[list[Item], str, list[Item], Path]:
-    """What to compare with and where it is; held-out pictures, if there are any, and where they are."""
+    """What to compare with and where it is; held-out pictures, if there are any, and where they are.
+
+    Raises `InputError` for a split that was asked for and is not there.
+    """
     limit = options.max_pictures
     splits: tuple[Split, ...] = (options.split,) if options.split and options.split != "train" else ("val", "test")
     held_out, held_out_from = next(((found, data / s) for s in splits if (found := _split(data, s, limit))), ([], data))
+    if options.split in splits and not held_out:
+        raise no_pictures(data, splits)
     if options.reference is not None:
         return folder(options.reference, limit), str(options.reference), held_out, held_out_from
     where = data / "train" if (data / "train").is_dir() else data

@@ -15,7 +15,6 @@ from i2i.evaluation.pictures import Item, Made, PictureFiles
 from i2i.evaluation.record import Evaluation, Row
 from i2i.evaluation.sliced_wasserstein import patch_count
 from i2i.evaluation.subjects import Subject
-from i2i.evaluation.sweep import Validation
 from i2i.evaluation.tasks import Task, shown_name
 from i2i.images import Pixels
 from i2i.images.palettes import Palette
@@ -46,7 +45,7 @@ class Models:
         self.rows: list[Row] = []
         self._references: dict[tuple[Item, ...], PictureFiles] = {}
 
-    def evaluate(self, found: Sequence[Subject], data: Path, validations: Sequence[Validation] = ()) -> Evaluation:
+    def evaluate(self, found: Sequence[Subject], data: Path) -> Evaluation:
         """The models, each on the part of `data` that it translates. Raises as `evaluate.evaluate` does."""
         for name in ("back", "reference"):
             value = getattr(self.options, name)
@@ -59,13 +58,13 @@ class Models:
         self._check(planned)
         for plan in planned:
             self._evaluate(plan, several=len(planned) > 1)
-        return Evaluation(self.rows, self.instruments.protocol, list(validations))
+        return Evaluation(self.rows, self.instruments.protocol)
 
     def _check_palette(self) -> None:
         """Raises `UsageError` for options that mean nothing without a palette, if no model knows one."""
         for name in ("label_model", "labels_out"):
             if getattr(self.options, name) and self.instruments.palette is None:
-                raise UsageError(f"{name}: {applicable.NO_PALETTE}")
+                raise UsageError(f"{name}: {self.instruments.no_palette}")
 
     def _planned(self, subject: Subject, data: Path) -> Planned:
         options, device = self.options, self.instruments.device
@@ -76,14 +75,14 @@ class Models:
         task = tasks.task(data, info.direction, info.training.algorithm, options)
         back = self._back(subject, info.direction)
         reader = self.instruments.label_model
-        reads = None if reader is None else reader.info.direction
-        scored = label_task(task, info.direction, reads, self.instruments.palette)
+        reads, palette = None if reader is None else reader.info.direction, self.instruments.palette
+        scored = self.instruments.no_palette if palette is None else label_task(task, info.direction, reads, palette)
         if isinstance(scored, str):
             return Planned(subject, translator, facts, task, back, None, self._unfit(task, back, scored))
         return Planned(subject, translator, facts, task, back, scored, self._unfit(task, back, ""))
 
     def _unfit(self, task: Task, back: Translator | None, no_labels: str) -> dict[str, str]:
-        return applicable.of_model(task, back is not None, no_labels, self.instruments.palette)
+        return applicable.of_model(task, back is not None, no_labels, self.instruments.classes)
 
     def _back(self, subject: Subject, direction: str) -> Translator | None:
         """The model that goes back, if the cycle error is wanted. Raises `UsageError` for one that does not."""
@@ -135,7 +134,7 @@ class Models:
         found |= instruments.content(outputs, PictureFiles(task.inputs, size=size), returned, unfit)
         found |= self._labels(plan, outputs, self._labels_out(plan, several))
         found |= self._sets(outputs, task, unfit)
-        facts = {**plan.facts, "data": task.where}
+        facts = {**plan.facts, "data": task.where, **({"note": task.note} if task.note else {})}
         if task.reference is not None and instruments.wanted(SETS, unfit):
             facts["reference"] = f"{task.reference_from}, {len(task.reference)} pictures"
         self.rows.append(Row(plan.subject.name, found, facts))

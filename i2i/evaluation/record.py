@@ -38,11 +38,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Rows of numbers, the protocol that they depend on and, of a run, the validations of its training."""
+    """Rows of numbers, the protocol that they depend on and, of a run, the validations of its training with theirs."""
 
     rows: list[Row]
     protocol: dict[str, Any]
     validations: list[Validation] = field(default_factory=list)
+    validation_protocol: dict[str, str] = field(default_factory=dict)
 
     def to_json(self, command: str = "") -> str:
         """ASCII: `table` (row → metric → number), `results` with all that is beside them, `protocol`, `command`.
@@ -59,6 +60,7 @@ class Evaluation:
         if self.validations:
             values["validations"] = [asdict(validation) for validation in self.validations]
             values["best_steps"] = best_steps(self.validations)
+            values["validation_protocol"] = self.validation_protocol
         return json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
 
 

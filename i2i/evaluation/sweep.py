@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from i2i.config import read_yaml
+from i2i.errors import UsageError
 from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER
 from i2i.evaluation.page import log_record
+from i2i.evaluation.validation_protocol import validation_protocol
 
 _MAX_EPOCH = 1 << 53
 
@@ -30,6 +33,17 @@ def read_validations(run: Path) -> list[Validation]:
         for step, row in log_record.read_validations(run / "log.jsonl")
         if isinstance(row["epoch"], int) and 0 <= row["epoch"] < _MAX_EPOCH
     ]
+
+
+def read_protocol(run: Path, validations: Sequence[Validation]) -> dict[str, str]:
+    """What `validations` of a run depend on, see `validation_protocol`; empty if there are none."""
+    if not validations:
+        return {}
+    try:
+        config = read_yaml(run / "config.yaml")
+    except UsageError:  # the numbers are there all the same, and that the rest is not known is said
+        config = {}
+    return validation_protocol(config, dict.fromkeys(name for v in validations for name in v.metrics))
 
 
 def best_steps(validations: Sequence[Validation]) -> dict[str, int]:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def table(evaluation: "Evaluation", command: str = "") -> str:
-    """The numbers, then what they depend on, then the validations of a run, the best of each column marked."""
+    """The numbers, then what they depend on, then the validations of a run, the best of each column marked,
+    and what those depend on."""
     from i2i.cli import printable
 
     parts = []
@@ -19,7 +20,8 @@ def table(evaluation: "Evaluation", command: str = "") -> str:
         parts.append(_numbers(evaluation.rows))
         parts += [_levels(evaluation.rows), _facts(evaluation.rows)]
     if evaluation.validations:
-        parts.append(_sweep(evaluation.validations))
+        protocol = [f"{name} of the validations: {value}" for name, value in evaluation.validation_protocol.items()]
+        parts.append("\n".join([_sweep(evaluation.validations), *protocol]))
     if evaluation.rows:
         parts.append("\n".join(f"{name}: {_plain(value)}" for name, value in evaluation.protocol.items()))
     if command:

@@ -13,6 +13,7 @@ from i2i.translation.model_info import Direction
 
 _SETS = ("train", "val", "test", "trainA", "trainB", "valA", "valB", "testA", "testB")
 _OF_PAIRS = ("pix2pix", "pix2pixhd", "segmentation")
+MAYBE_TRAINED_ON = "a folder without val/ and test/: if the model was trained on it, these are its training pictures"
 Items = Sequence[Item]
 
 
@@ -21,7 +22,7 @@ class Task:
     """`inputs`, found at `where`, are translated, and `expected` are their partners, where there are pairs.
 
     `reference` is the set that outputs should be like; `held_out` are pictures of the same domain that the model
-    never saw. `reference_from` and `held_out_from` say where they are.
+    never saw. `reference_from` and `held_out_from` say where they are. `note` is said beside the numbers.
     """
 
     where: str
@@ -31,6 +32,7 @@ class Task:
     reference_from: str = ""
     held_out: Items | None = None
     held_out_from: str = ""
+    note: str = ""
 
 
 def opposite(direction: str) -> Direction:
@@ -68,13 +70,23 @@ def task(data: Path, direction: str, algorithm: str, options: EvaluationOptions)
 
 
 def _coloured(data: Path, options: EvaluationOptions) -> Task:
-    """Pictures in colour, which are given without and expected with it."""
+    """Pictures in colour, which are given without and expected with it.
+
+    A folder without splits is taken whole, as by the training. Raises `InputError` for a split that is not there.
+    """
     for split in _splits(options):
         if (data / split).is_dir():
             items = folder(data / split, options.max_pictures)
             return Task(str(data / split), items, items, items, str(data / split))
-    items = folder(data, options.max_pictures)
-    return Task(str(data), items, items, items, str(data))
+    if options.split in ("val", "test") or (data / "train").is_dir():
+        raise no_pictures(data, _splits(options))
+    items = [Item(path) for path in folders.one_domain(data, "train")[: options.max_pictures]]
+    return Task(str(data), items, items, items, str(data), note=MAYBE_TRAINED_ON)
+
+
+def no_pictures(data: Path, splits: Sequence[str]) -> InputError:
+    """What is to be raised for a data set that has none of the folders `splits`."""
+    return InputError(f"{data}: no pictures in {' or '.join(f'{s}/' for s in splits)}; --split chooses another part")
 
 
 def _is_data_set(data: Path) -> bool:
@@ -121,8 +133,7 @@ def _unpaired(data: Path, source: int, options: EvaluationOptions) -> Task:
                 held_out=(held_out or None) if train[1 - source] else None,
                 held_out_from=str(data / f"{split}{'BA'[source]}"),
             )
-    names = " or ".join(f"{split}{'AB'[source]}/" for split in _splits(options))
-    raise InputError(f"{data}: no pictures in {names}; --split chooses another part")
+    raise no_pictures(data, [f"{split}{'AB'[source]}" for split in _splits(options)])
 
 
 def _sides(data: Path, split: Split, limit: int | None) -> list[list[Item]]:

@@ -151,13 +151,45 @@ def test_class_indices_are_no_intensities(labelled: Path, tmp_path: Path) -> Non
     assert result.code == 2 and "l1 class indices" in result.err
 
 
+def classifying(path: Path, palette: palettes.Palette) -> Any:
+    """A network that makes two classes, also in a file."""
+    torch.manual_seed(0)
+    network = init_weights(ResnetConfig(in_channels=3, out_channels=2, width=4, blocks=1).build(), "normal", 0.2)
+    model_file.save(path, network, model_file.describe(network, direction="a2b", output_palette=palette))
+    return network
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_labels_are_not_scored_at_another_size_and_that_is_said(labelled: Path, tmp_path: Path, indexed: bool) -> None:
+    path = tmp_path / "m.safetensors"
+    classifying(path, palettes.find("2" if indexed else str(tmp_path / "palette.txt")))
+    for file in (labelled / "B").iterdir() if indexed else ():
+        flat(file, images.read(file).pixels[..., :1] // 255)
+    arguments = (path, labelled, "--split", "train", "--size", 16, *FAST)
+    found = measured(*arguments)
+    reason = "pixel_accuracy, class_accuracy, mean_iou: is for labels at their own size: leave out --size"
+    assert found["protocol"]["left out"][0] == f"{path}: {reason}"
+    assert ("l1" in found["table"][str(path)]) == (not indexed), "indices are no intensities, at any size"
+    assert not any(name in row for row in found["table"].values() for name in ("pixel_accuracy", "mean_iou"))
+    given = ("--palette", tmp_path / "palette.txt")
+    for more, said in (
+        (("--metrics", "mean_iou"), "metrics: mean_iou is for labels at their own size: leave out --size"),
+        (("--labels-out", tmp_path), "labels_out: is for labels at their own size: leave out --size"),
+        (("--metrics", "mean_iou", *given), "leave out --size or --palette"),
+    ):
+        result = script(*arguments, *more)
+        assert result.code == 2 and said in result.err and "needs --palette" not in result.err
+
+    unknown = (model(tmp_path / "unknown.safetensors"), *arguments[1:], "--metrics", "mean_iou")
+    for two in (unknown, (labelled / "A", labelled / "B", "--size", 16, "--metrics", "mean_iou")):
+        err = " ".join(script(*two).err.split())
+        assert "needs --palette, the colours of the classes, and is for labels at their own size" in err
+
+
 @pytest.mark.parametrize("classes", ["palette.txt", "2"])
 def test_a_model_whose_outputs_are_classes(labelled: Path, tmp_path: Path, classes: str) -> None:
     palette = palettes.find(str(tmp_path / classes) if classes.endswith("txt") else classes)
-    torch.manual_seed(0)
-    network = init_weights(ResnetConfig(in_channels=3, out_channels=2, width=4, blocks=1).build(), "normal", 0.2)
-    info = model_file.describe(network, direction="a2b", output_palette=palette)
-    model_file.save(tmp_path / "m.safetensors", network, info)
+    network = classifying(tmp_path / "m.safetensors", palette)
     photos, labels = (sorted((labelled / side).iterdir()) for side in "AB")
     network.eval()
     with torch.no_grad():

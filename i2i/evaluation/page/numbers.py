@@ -8,6 +8,7 @@ from i2i.evaluation.page.markup import MAX_CELL, escape, facts, fitted, flat, le
 from i2i.evaluation.page.pictures import evenly
 from i2i.evaluation.page.run_record import RunRecord
 from i2i.evaluation.page.sections import columns_of, section
+from i2i.evaluation.validation_protocol import validation_protocol
 
 MAX_ROWS = 200
 MAX_COLUMNS = 30
@@ -38,19 +39,12 @@ def _validations(run: RunRecord) -> str:
 
 
 def _protocol(run: RunRecord) -> str:
-    count = run.config.get("validate_images")
-    pictures = f"at most {number(count)} pictures" if isinstance(count, int) else "pictures"
-    seed = run.config.get("seed")
-    version = run.environment.get("i2i")
-    device, precision = run.environment.get("device"), run.config.get("precision")
-    known = {"seed": seed, "device": device, "precision": precision, "i2i": version}
+    protocol = validation_protocol(run.config, run.log.metrics)
+    known = {name: run.environment.get(name) for name in ("device", "i2i")}
     told = "".join(f", {name} {escape(value, 60)}" for name, value in known.items() if value is not None)
-    of_sets = {name.rpartition("/")[2] == "swd" for name in run.log.metrics}
-    kinds = (False, "means of the reconstructions"), (True, "swd the distance of what is made to them as a set")
-    what = ", ".join(text for kind, text in kinds if kind in of_sets) or kinds[0][1]
     return (
-        f'<p class="note">On {pictures} of the validation split, or of the test split where there is none: {what}; '
-        f"the networks as they translate{told}. The best value of a column is bold where it is known which end is "
+        f'<p class="note">Pictures: {escape(protocol["pictures"])}. Numbers: {escape(protocol["numbers"])}. '
+        f"The networks as they translate{told}. The best value of a column is bold where it is known which end is "
         "better.</p>\n"
     )
 
