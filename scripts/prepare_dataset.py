@@ -23,7 +23,8 @@ from i2i.errors import InputError, SomeFailed, UsageError
 @dataclass(frozen=True, kw_only=True)
 class Options:
     words: Annotated[Positional[tuple[Path, ...]], arg(metavar="COMMAND ...")] = ()
-    """list | download NAME | check FOLDER | combine A B -o OUT | split FOLDER -o OUT | divide FOLDER -o OUT"""
+    """list | download NAME | check FOLDER | combine A B -o OUT | split FOLDER -o OUT | divide FOLDER -o OUT |
+    instances LABELS MAPS -o OUT"""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """The folder to write to; download: datasets/NAME by default."""
     check: Path | None = None
@@ -45,9 +46,9 @@ class Options:
     link: bool = False
     """divide: symbolic links instead of copies."""
     overwrite: bool = False
-    """combine, split, divide: replace outputs that exist."""
+    """combine, split, divide, instances: replace outputs that exist."""
     skip_existing: bool = False
-    """combine, split, divide: do only what is missing."""
+    """combine, split, divide, instances: do only what is missing."""
 
 
 _WRITES = {"out", "overwrite", "skip_existing"}
@@ -58,8 +59,15 @@ _OPTIONS = {
     "combine": _WRITES,
     "split": _WRITES,
     "divide": _WRITES | {"val", "test", "seed", "domain", "link"},
+    "instances": _WRITES,
 }
-_PLACES = {"list": (), "download": ("NAME",), "check": ("FOLDER",), "combine": ("A", "B")}
+_PLACES = {
+    "list": (),
+    "download": ("NAME",),
+    "check": ("FOLDER",),
+    "combine": ("A", "B"),
+    "instances": ("LABELS", "MAPS"),
+}
 
 
 def main(options: Options) -> int:
@@ -141,6 +149,7 @@ def _check(data: Path, options: Options) -> int:
 
 def _write(verb: str, places: list[Path], options: Options) -> int:
     from i2i.data.divide import divide
+    from i2i.data.instances import add_instances
     from i2i.data.sides import combine, split
 
     if options.out is None:
@@ -150,6 +159,8 @@ def _write(verb: str, places: list[Path], options: Options) -> int:
         outcome = combine(places[0], places[1], options.out, **again)
     elif verb == "split":
         outcome = split(places[0], options.out, **again)
+    elif verb == "instances":
+        outcome = add_instances(places[0], places[1], options.out, **again)
     else:
         outcome = divide(
             places[0],

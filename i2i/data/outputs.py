@@ -2,12 +2,12 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from i2i.data.folders import listed
-from i2i.errors import OutputError, UsageError
+from i2i.data.folders import find_images, listed
+from i2i.errors import InputError, OutputError, UsageError
 
 
 @dataclass
@@ -17,6 +17,25 @@ class Outcome:
     done: int = 0
     skipped: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def by_stem(folder: Path, endings: Sequence[str] = ()) -> dict[str, Path]:
+    """The pictures of a folder by their relative path without suffix, and without the first of `endings` that it has.
+
+    Raises `InputError` for a name that occurs twice then, and for a folder that is missing or cannot be listed.
+    """
+    found: dict[str, Path] = {}
+    twice = []
+    for path in find_images(folder):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        ending = next((ending for ending in endings if path.stem.endswith(ending) and path.stem != ending), "")
+        stem = stem.removesuffix(ending)
+        if stem in found:
+            twice.append(f"{found[stem]}, {path}")
+        found[stem] = path
+    if twice:
+        raise InputError(f"{len(twice)} names occur twice, without suffix; keep one of each:{listed(twice)}")
+    return found
 
 
 def check_place(out: Path, inputs: Iterable[Path]) -> None:

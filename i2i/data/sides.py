@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from i2i import images
-from i2i.data.folders import find_images, listed
-from i2i.data.outputs import Outcome, check_outputs, check_place, make_folder
+from i2i.data.folders import find_images
+from i2i.data.outputs import Outcome, by_stem, check_outputs, check_place, make_folder
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels
 from i2i.images.picture import Depth
@@ -27,7 +27,7 @@ def combine(a: Path, b: Path, out: Path, *, overwrite: bool = False, skip_existi
     all, `UsageError` and `OutputError` as to the outputs.
     """
     check_place(out, (a, b))
-    in_a, in_b = _by_stem(a), _by_stem(b)
+    in_a, in_b = by_stem(a), by_stem(b)
     pairs = [(in_a[stem], in_b[stem]) for stem in in_a if stem in in_b]
     if not pairs:
         raise InputError(f"no picture in {a} has the name of one in {b}")
@@ -78,19 +78,6 @@ def _record(
         make_folder(path.parent)
         images.write(path, picture)
     outcome.done += 1
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    twice = []
-    for path in find_images(folder):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        if stem in found:
-            twice.append(f"{found[stem]}, {path}")
-        found[stem] = path
-    if twice:
-        raise InputError(f"{len(twice)} names occur twice, without suffix; keep one of each:{listed(twice)}")
-    return found
 
 
 def _suffix(*sources: Path) -> str:

@@ -442,6 +442,7 @@ USAGE = [
     ["--check", "x", "list"],
     ["list", "--val", "0.2"],
     ["combine", "x", "-o", "y"],
+    ["instances", "x", "-o", "y"],
     ["divide", "x", "-o", "y", "--val", "1.5"],
 ]
 
