@@ -154,7 +154,7 @@ def test_a_number_out_of_range(
         ("--generator unet_256 --load-size 200 --crop-size 200", "crop_size = 200: this network takes multiples of"),
         ("--generator unet_512 --crop-size 256", "this network takes"),
         ("--crop-size 250 --generator resnet_1blocks", "crop_size = 250: this network takes multiples of 4"),
-        ("--random-zoom 0.5", "random_zoom = 0.5: toy pictures are drawn"),
+        ("--random-zoom 0.5", "random_zoom = 0.5: of load_size = "),
         ("--n-epochs 0 --n-epochs-decay 0", "nothing to train"),
         ("--device cuda:99", "device = 'cuda:99'"),
         ("--device gpu", "device = 'gpu': expected auto, cpu, cuda"),

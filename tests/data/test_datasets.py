@@ -252,6 +252,11 @@ def test_a_folder_of_the_name_toy_is_used(tmp_path, monkeypatch):
     assert len(open_datasets(dataclasses.replace(OPTIONS, data=Path("toy")), paired=False).train) == 5
 
 
+def test_toys_are_as_large_as_crops():
+    with pytest.raises(UsageError, match="toy pictures are drawn as large as crops"):
+        open_datasets(DataOptions(data=Path("toy"), random_zoom=0.9), paired=True)
+
+
 def test_data_is_wanted():
     with pytest.raises(UsageError, match="data"):
         open_datasets(DataOptions(), paired=True)

@@ -318,7 +318,7 @@ def test_losses_go_by_their_names(name: str, tmp_path: Path) -> None:
     watch = watching(algorithm, play, tmp_path)
     assert set(watch._judgements(losses)) == set(watch.discriminators) != set()
     watch.steps([{"step": 1, "images": 1, "losses": losses}])
-    assert bool(watch.not_learning.begun) != algorithm.from_noise
+    assert bool(watch.not_learning.begun) != (algorithm.from_noise or name == "pix2pixhd")  # which has no L1
 
 
 def build(name: str) -> Algorithm:

@@ -95,7 +95,7 @@ def test_conditions_that_are_none(text: str, message: str) -> None:
             {"stop_patience": 3, "validate_every": 5, "max_steps": None, "n_epochs": 2, "n_epochs_decay": 1},
             r"stop_patience = 3: the first validation .* lower --validate-every",
         ),
-        ({"best_metric": "fid"}, "best_metric = 'fid': .*'l1', 'psnr', 'ssim' or 'swd'"),
+        ({"best_metric": "fid"}, "best_metric = 'fid': .*'l1', 'psnr', 'ssim', 'swd', .*'mean_iou'"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_starts(options: dict[str, Any], message: str, tmp_path: Path) -> None:
