@@ -98,8 +98,7 @@ class CycleGAN(Algorithm):
             raise UsageError("instance_edges: the way back would have to make them; leave it out")
         if options.paired_data and not options.lambda_paired:
             raise UsageError(f"paired_data = {options.paired_data}: lambda_paired = 0.0 makes nothing of its pairs")
-        if not options.paired_data:
-            options.needs("lambda_paired", False, "paired_data")
+        options.needs("lambda_paired", options.paired_data is not None, "paired_data")
         check_one_size(options)
         labels = [palette is not None for palette in classes(options)]
         if len(set(labels)) > 1 and (options.lambda_identity or options.lambda_structure):

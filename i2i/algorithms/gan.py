@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen
 from i2i.algorithms.options import NetworkOptions
 from i2i.config import checked
+from i2i.data.options import of_one_size
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GanMode
@@ -96,7 +97,7 @@ class GAN(Algorithm):
     def channels(cls, options: Any) -> tuple[int, int]:
         if options.direction != "a2b":
             raise UsageError(f"direction = {options.direction!r}: a GAN goes from noise to pictures; leave it out")
-        if options.preprocess in ("none", "scale_width"):
+        if not of_one_size(options.preprocess):
             raise UsageError(
                 f"preprocess = {options.preprocess}: a generator makes pictures of one size, and needs such; use "
                 "resize_and_crop, scale_width_and_crop, scale_shortside or crop"

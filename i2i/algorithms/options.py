@@ -10,6 +10,7 @@ from torch import nn
 from i2i.algorithms.ada import ADA
 from i2i.algorithms.augment import DiffAugment, checked_names
 from i2i.algorithms.augmentation import Augmentation
+from i2i.data.options import of_one_size
 from i2i.errors import UsageError
 from i2i.losses.adversarial import Adversarial, GanMode
 from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_config, generator_config
@@ -152,7 +153,7 @@ class NetworkOptions:
 
 def check_one_size(options: Any) -> None:
     """Raises `UsageError` for a game that compares fakes with real images, if those may be of other sizes."""
-    if options.gan_mode in ("relativistic", "wgangp") and options.preprocess in ("none", "scale_width"):
+    if options.gan_mode in ("relativistic", "wgangp") and not of_one_size(options.preprocess):
         raise UsageError(
             f"gan_mode = {options.gan_mode!r}: compares pictures of one size, and with preprocess = "
             f"{options.preprocess} sizes vary; crop, or use another game"

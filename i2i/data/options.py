@@ -101,7 +101,7 @@ def channels(options: DataOptions) -> tuple[int, int]:
 def check_zoom(options: DataOptions) -> None:
     """Raises `UsageError` where a random zoom would do harm, or nothing."""
     zoom, side = options.random_zoom, options.load_size
-    if not of_one_size(options):
+    if not of_one_size(options.preprocess):
         raise UsageError(f"random_zoom = {zoom}: preprocess = {options.preprocess} crops nothing")
     if options.instance_edges:
         raise UsageError(f"random_zoom = {zoom}: instance_edges would be lost between pixels")
@@ -128,9 +128,9 @@ def check_one_domain(options: DataOptions) -> None:
             raise UsageError(f"{name} = {value!r}: there is one domain of pictures, and no labels; leave it out")
 
 
-def of_one_size(options: DataOptions) -> bool:
+def of_one_size(preprocess: str) -> bool:
     """Whether all samples are as large as the crop."""
-    return options.preprocess not in ("scale_width", "none")
+    return preprocess not in ("scale_width", "none")
 
 
 def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
@@ -139,7 +139,7 @@ def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
     `multiple` and `minimum` are the network's: a side is a multiple of the one and at least the other.
     """
     name = options.preprocess
-    crops = of_one_size(options)
+    crops = of_one_size(options.preprocess)
     if options.batch_size != 1 and not crops:
         raise UsageError(
             f"batch_size = {options.batch_size}: with preprocess = {name} sizes vary, so only 1 is possible"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+from i2i.data.options import of_one_size
 from i2i.errors import InputError
 from i2i.images import Pixels
 
@@ -131,7 +132,7 @@ class Transform:
 
     @property
     def _crops(self) -> bool:
-        return self.preprocess not in ("scale_width", "none")
+        return of_one_size(self.preprocess)
 
     @property
     def _load(self) -> int:

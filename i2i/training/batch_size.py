@@ -16,6 +16,7 @@ import torch
 
 from i2i.algorithms.algorithm import Algorithm
 from i2i.config import read_yaml
+from i2i.data.options import of_one_size
 from i2i.device import choose_device
 from i2i.errors import I2IError, UsageError
 from i2i.training.cost import Cost, OutOfMemory, cost
@@ -38,7 +39,7 @@ def settled(algorithm: type[Algorithm], options: Any, measure: Measure = _shorte
     """
     if options.batch_size != "auto":
         return options
-    if options.preprocess in ("scale_width", "none"):  # of whose pictures no two need be of one size
+    if not of_one_size(options.preprocess):  # of whose pictures no two need be of one size
         return replace(options, batch_size=1)
     if options.micro_batches > 1:
         raise UsageError(f"batch_size = auto: finds what fits without micro_batches = {options.micro_batches}")

@@ -83,7 +83,7 @@ class Observer:
         share = range(self.processes.rank, count, self.processes.world_size)
         values: dict[str, list[float]] = {}
         seen: dict[int, set_distance.Seen] = {}
-        labels: dict[int, label_scores.Counts] = {}
+        labels: label_scores.Counts = {}
         torch.manual_seed(0)
         with torch.inference_mode():
             for place, pair in zip(share, self._pairs(self.data.validation, share), strict=True):
@@ -91,20 +91,22 @@ class Observer:
                     return None
                 if pair.skipped:  # the picture in its place has a turn of its own
                     continue
-                numbers, labels[place] = self._measure(pair, translators)
+                numbers, counts = self._measure(pair, translators)
+                label_scores.add(labels, counts)
                 for name, value in numbers.items():
                     values.setdefault(name, []).append(value)
                 seen[place] = self._seen(pair, translators) if sets else {}
         every: dict[str, list[float]] = {}
+        total: label_scores.Counts = {}
         for measured, others, counts in self.processes.gather_everywhere((values, seen, labels)):
             seen |= others
-            labels |= counts
+            label_scores.add(total, counts)
             for name, numbers in measured.items():
                 every.setdefault(name, []).extend(numbers)
         if not seen:
             raise InputError(f"none of the {count} held-out pictures can be read")
         means = {name: sum(v) / len(v) for name, v in every.items()}
-        return means | label_scores.measured(labels) | set_distance.distances(seen)
+        return means | label_scores.measured(total) | set_distance.distances(seen)
 
     def _seen(self, pair: ImagePair, translators: dict[str, nn.Module]) -> set_distance.Seen:
         """What a set is measured by, drawn apart, so that the other metrics are what they are without it."""
@@ -120,7 +122,7 @@ class Observer:
         for name, (made, expected) in self.algorithm.reconstructions(pair, translators).items():
             palette = self.palettes.get(name[-1])
             if palette is not None:
-                counts |= label_scores.counts(name, made, expected, len(palette))
+                counts[name] = label_scores.counts(made, expected, len(palette))
             for metric, measure in METRICS.items():
                 if metric == "l1" or (palette is None and (metric != "ssim" or min(made.shape[-2:]) >= 11)):
                     found[f"{name}/{metric}"] = float(measure(made, expected))

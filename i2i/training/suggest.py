@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from i2i.algorithms.algorithm import Algorithm
+from i2i.data.options import of_one_size
 from i2i.errors import I2IError, UsageError
 from i2i.training.cost import Cost, OutOfMemory, cost
 
@@ -135,7 +136,7 @@ def _steps(options: Any) -> Iterator[tuple[Changes, str]]:
 
 def _crops(options: Any, tried: list[Attempt], limit: int) -> Iterator[tuple[Changes, str]]:
     """Smaller and smaller crops, the first as memory in proportion to the pixels predicts it from what was measured."""
-    if options.preprocess in ("scale_width", "none"):
+    if not of_one_size(options.preprocess):
         return
     channels = options.channels_a, options.channels_b
     multiple, minimum = options.size_limits(*channels if options.direction == "a2b" else channels[::-1])

@@ -53,7 +53,7 @@ class Trainer:
         if options.max_steps:
             self.total_images = min(self.total_images, options.max_steps * self.images_per_step)
         self.memory_format = prepare(algorithm, options, processes.device)
-        if processes.device.type == "cpu" and of_one_size(options):
+        if processes.device.type == "cpu" and of_one_size(options.preprocess):
             keep_freed_memory()
         self.train_step = TrainingStep(algorithm, options, processes)
         self.averages = Averages(algorithm.translators(), options.ema) if options.ema else None
