@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from i2i.algorithms import ALGORITHMS
 from i2i.data import folders
 from i2i.data.folders import PairRecord, Split
 from i2i.errors import InputError, UsageError
@@ -12,7 +13,6 @@ from i2i.evaluation.pictures import Item, folder, halves
 from i2i.translation.model_info import Direction
 
 _SETS = ("train", "val", "test", "trainA", "trainB", "valA", "valB", "testA", "testB")
-_OF_PAIRS = ("pix2pix", "pix2pixhd", "segmentation")
 MAYBE_TRAINED_ON = "a folder without val/ and test/: if the model was trained on it, these are its training pictures"
 Items = Sequence[Item]
 
@@ -53,7 +53,7 @@ def task(data: Path, direction: str, algorithm: str, options: EvaluationOptions)
     if not data.exists():
         raise InputError(f"{data}: no such folder; --data says where the pictures are")
     source = "ab".index(direction[0])
-    if algorithm == "colorization":
+    if algorithm in ALGORITHMS and ALGORITHMS[algorithm].one_domain:
         found = _coloured(data, options)
     elif not _is_data_set(data):
         if options.split is not None:
@@ -96,7 +96,7 @@ def _is_data_set(data: Path) -> bool:
 
 def _is_paired(data: Path, algorithm: str, unpaired: bool) -> bool:
     sides = any((data / f"{split}{side}").is_dir() for split in folders.SPLITS for side in "AB")
-    return not unpaired and (not sides or algorithm in _OF_PAIRS)
+    return not unpaired and (not sides or (algorithm in ALGORITHMS and ALGORITHMS[algorithm].paired))
 
 
 def _splits(options: EvaluationOptions) -> tuple[Split, ...]:
