@@ -243,25 +243,29 @@ FASTCUT = {"lambda_NCE_A": 10.0, "lambda_NCE_B": 0.0, "flip_equivariance": True}
 
 @pytest.mark.parametrize("variant", [{}, FASTCUT], ids=["CUT", "FastCUT"])
 def test_cut_finds_the_true_map(variant: dict[str, Any], tmp_path: Path) -> None:
-    """After 200 steps its translation is at most 0.6 times as far from the truth as the input itself, and at most
-    0.35 times as far as an untrained network's."""
+    """After 300 steps its translation is at most 0.6 times as far from the truth as the input itself, and at most
+    0.35 times as far as an untrained network's.
+
+    With three seeds it is 0.36 ± 0.05 of the input's distance, and with FastCUT 0.43 ± 0.04; without the contrastive
+    loss 0.8 to 0.9. (After 200 steps FastCUT has 0.55 ± 0.07, and rounding decides.)
+    """
     held_out = ToyUnpaired(size=32, train=False)
     day = torch.stack([held_out[t].a for t in range(24)])
-    dusk = true_map(day)
+    dusk, small = true_map(day), {"load_size": 24, "crop_size": 24}
 
     def distance(steps: int) -> float:
         run = tmp_path / str(steps)
         options = CUTRun(
             run=run, generator="resnet_2blocks", init_type="normal", num_patches=32, embedding_width=64,
-            max_steps=steps, n_epochs=1, n_epochs_decay=1, lr=2e-3, **TOY, **variant,
+            max_steps=steps, n_epochs=1, n_epochs_decay=2, lr=2e-3, **(TOY | small | variant),
         )  # fmt: skip
         train(CUT, options)
         return l1(translated(run, day, "a2b"), dusk).mean().item()
 
-    identity, untrained, trained = l1(day, dusk).mean().item(), distance(1), distance(200)
+    identity, untrained, trained = l1(day, dusk).mean().item(), distance(1), distance(300)
     assert trained < 0.6 * identity
     assert trained < 0.35 * untrained
-    assert not ailments(tmp_path / "200")
+    assert not ailments(tmp_path / "300")
 
 
 def test_sincut_finds_the_map_of_one_picture(tmp_path: Path) -> None:

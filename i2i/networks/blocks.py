@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from i2i.networks.convolutions import PaddingMode, channels_last
+
 Norm = Literal["batch", "instance", "none"]
 DiscriminatorNorm = Literal["batch", "instance", "none", "spectral"]
 Padding = Literal["reflect", "replicate", "zero"]
@@ -28,17 +30,13 @@ class InstanceNorm(nn.Module):
         self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.requires_grad and x.device.type == "cpu" and _only_channels_last(x) and not torch.compiler.is_compiling():
+        if x.requires_grad and x.device.type == "cpu" and channels_last(x) and not torch.compiler.is_compiling():
             normalised: Tensor = _InstanceNorm.apply(x)
             return normalised
         return F.group_norm(x, self.channels)
 
     def extra_repr(self) -> str:
         return str(self.channels)
-
-
-def _only_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 class _InstanceNorm(torch.autograd.Function):
@@ -78,7 +76,7 @@ def normalization(norm: DiscriminatorNorm, channels: int) -> nn.Module:
     return InstanceNorm(channels) if norm == "instance" else nn.Identity()
 
 
-def padding_mode(padding: Padding) -> Literal["zeros", "reflect", "replicate"]:
+def padding_mode(padding: Padding) -> PaddingMode:
     """torch's name for that padding."""
     return "zeros" if padding == "zero" else padding
 

@@ -2,12 +2,35 @@
 trains faster by them (docs/lab-book.md). When translating they are torch's own: runtimes have ways of their own there.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i.networks import winograd
 
-class ThinConv2d(nn.Conv2d):
+PaddingMode = Literal["zeros", "reflect", "replicate"]
+"""As torch calls it."""
+
+
+def channels_last(x: Tensor) -> bool:
+    """Whether (N, C, H, W) lies channels last in memory, and not in torch's own format too."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+class PaddedConv2d(nn.Conv2d):
+    """An `nn.Conv2d` that can be computed in two steps: its padding, and the rest."""
+
+    def padded(self, x: Tensor) -> Tensor:
+        """x with its edges as the convolution pads them."""
+        if not any(self._reversed_padding_repeated_twice):
+            return x
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        return F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+
+
+class ThinConv2d(PaddedConv2d):
     """A k×k convolution to few channels, with the parameters and the results (but for rounding) of `nn.Conv2d`.
 
     On a CPU training computes it `by_columns`, which is faster there (docs/lab-book.md) and gives float32 at least.
@@ -18,12 +41,37 @@ class ThinConv2d(nn.Conv2d):
             return super().forward(x)
         return by_columns(self.padded(x), column_kernels(self.weight), self.bias)
 
-    def padded(self, x: Tensor) -> Tensor:
-        """x with its edges as the convolution pads them."""
-        if not any(self._reversed_padding_repeated_twice):
-            return x
-        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-        return F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+
+class WideConv2d(PaddedConv2d):
+    """A 3×3 convolution of stride 1 between many channels, with the parameters and the results (but for rounding) of
+    `nn.Conv2d`.
+
+    On a CPU training computes it by `winograd` in float32, best with channels last.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, padding_mode: PaddingMode = "zeros", bias: bool = True
+    ) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1, padding_mode=padding_mode, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.by_winograd(x):
+            return super().forward(x)
+        made: Tensor = winograd.Correlation.apply(self.padded(x), self.weight)
+        if not channels_last(x):
+            made = made.contiguous()
+        return made if self.bias is None else made + self.bias[:, None, None]
+
+    def by_winograd(self, x: Tensor) -> bool:
+        """Whether it is computed by `winograd` for x: in training, where it pays."""
+        training = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        exact = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        tiles = len(x) * x.shape[2] * x.shape[3] / winograd.TILE**2
+        return training and exact and tiles >= FEWEST_TILES and winograd.pays(self.weight)
+
+
+FEWEST_TILES = 64
+"""From so many tiles of a batch on, the transformed kernels, made anew at each step, are repaid."""
 
 
 def column_kernels(weight: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from i2i.errors import UsageError
 from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample, Sampling, Upsampling
 from i2i.networks.blocks import Checkpointed, Norm, Padding, conv_bias, normalization, padding_mode
-from i2i.networks.convolutions import ThinConv2d
+from i2i.networks.convolutions import ThinConv2d, WideConv2d, channels_last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,11 @@ class ConvNormReLU(nn.Sequential):
     """Convolution, normalisation, ReLU; with a blur before them that doubles or after them that halves the size."""
 
     def __init__(
-        self, conv: nn.Module, norm: nn.Module, upsample: nn.Module | None = None, downsample: nn.Module | None = None
+        self,
+        conv: nn.Conv2d | nn.ConvTranspose2d,
+        norm: nn.Module,
+        upsample: nn.Module | None = None,
+        downsample: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if upsample is not None:
@@ -78,13 +82,19 @@ class ConvNormReLU(nn.Sequential):
         if downsample is not None:
             self.downsample = downsample
 
+    def forward(self, x: Tensor) -> Tensor:
+        """In the memory format of the weights, which residual blocks may have changed."""
+        last = channels_last(self.conv.weight)
+        return super().forward(x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format))
+
 
 def halved(channels: int, config: ResnetConfig) -> ConvNormReLU:
     """(N, C, H, W) → (N, 2C, H/2, W/2)."""
-    blurred = config.downsampling == "antialiased"
     bias, made = conv_bias(config.norm, config.bias), 2 * channels
-    conv = nn.Conv2d(channels, made, 3, stride=1 if blurred else 2, padding=1, bias=bias)
-    return ConvNormReLU(conv, normalization(config.norm, made), downsample=BlurDownsample(made) if blurred else None)
+    norm = normalization(config.norm, made)
+    if config.downsampling == "antialiased":
+        return ConvNormReLU(WideConv2d(channels, made, bias=bias), norm, downsample=BlurDownsample(made))
+    return ConvNormReLU(nn.Conv2d(channels, made, 3, stride=2, padding=1, bias=bias), norm)
 
 
 def doubled(channels: int, config: ResnetConfig) -> ConvNormReLU:
@@ -92,7 +102,7 @@ def doubled(channels: int, config: ResnetConfig) -> ConvNormReLU:
     bias, made = conv_bias(config.norm, config.bias), channels // 2
     norm = normalization(config.norm, made)
     if config.upsampling != "strided":
-        conv = nn.Conv2d(channels, made, 3, padding=1, bias=bias)
+        conv = WideConv2d(channels, made, bias=bias)
         blurred = config.upsampling == "antialiased"
         return ConvNormReLU(conv, norm, upsample=BlurUpsample(channels) if blurred else BilinearUpsample(channels))
     transposed = nn.ConvTranspose2d(channels, made, 3, stride=2, padding=1, output_padding=1, bias=bias)
@@ -106,10 +116,10 @@ class ResidualBlock(Checkpointed):
         super().__init__()
         bias = conv_bias(config.norm, config.bias)
         edge = padding_mode(config.padding)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, padding_mode=edge, bias=bias)
+        self.conv1 = WideConv2d(channels, channels, edge, bias)
         self.norm1 = normalization(config.norm, channels)
         self.dropout = nn.Dropout(0.5) if config.dropout else nn.Identity()
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, padding_mode=edge, bias=bias)
+        self.conv2 = WideConv2d(channels, channels, edge, bias)
         self.norm2 = normalization(config.norm, channels)
 
     def inner(self, x: Tensor) -> Tensor:
@@ -117,6 +127,8 @@ class ResidualBlock(Checkpointed):
         return self.norm2(self.conv2(self.dropout(y)))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.conv1.by_winograd(x):
+            x = x.contiguous(memory_format=torch.channels_last)
         return x + self.sparing(x)
 
 

@@ -3,14 +3,16 @@
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from i2i import __version__
 from i2i.atomic import remove_strays
 from i2i.config import from_mapping, option_names, to_mapping
 from i2i.errors import OutputError, UsageError
-from i2i.images import LOSSY, WRITTEN
+from i2i.images import LOSSY, WRITTEN, probe
 from i2i.translation.job import Job, Plan, shown
 from i2i.translation.options import FolderOptions
 from i2i.translation.pipeline import Pipeline, Stop
@@ -19,6 +21,7 @@ from i2i.translation.report import Progress, Report, records_of
 from i2i.translation.translator import Translator, load_translator
 
 Style = str | PathLike[str] | Translator
+_COUNTED = 64
 
 
 def translate_folder(
@@ -48,7 +51,7 @@ def translate_folder(
     started = time.time()
     chosen = from_mapping(FolderOptions, options)
     todo = plan(inputs, out, chosen)
-    translator = style if isinstance(style, Translator) else _load(style, chosen, fetching)
+    translator = style if isinstance(style, Translator) else _load(style, chosen, pixels(todo.found), fetching)
     _check_labels(translator, todo.todo)
     _probe(todo.todo)
     pipeline = Pipeline(translator, chosen, progress, stop)
@@ -68,9 +71,22 @@ def remove_leftovers(work: Plan, before: float) -> None:
         remove_strays(folder, before)
 
 
-def _load(style: str | PathLike[str], options: FolderOptions, fetching: Any) -> Translator:
+def pixels(pictures: Sequence[Path]) -> int | None:
+    """How many these have together, by their headers; None if they are more than is worth counting."""
+    if len(pictures) > _COUNTED:
+        return None
+    total = 0
+    for path in pictures:
+        with suppress(Exception):  # whatever is wrong with it is said when its turn comes
+            width, height = probe(path)
+            total += width * height
+    return total
+
+
+def _load(style: str | PathLike[str], options: FolderOptions, pixels: int | None, fetching: Any) -> Translator:
     names = ("direction", "device", "precision", "runtime", "norm_stats", "dropout", "seed", "download")
-    return load_translator(style, **{name: getattr(options, name) for name in names}, fetching=fetching)
+    chosen = {name: getattr(options, name) for name in names}
+    return load_translator(style, **chosen, pixels=pixels, fetching=fetching)
 
 
 def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict[str, Any]:

@@ -21,12 +21,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """The work, in its order: `todo`, `skipped` (their results exist); `other` files were no pictures."""
+    """The work, in its order: `todo`, `skipped` (their results exist); `other` files were no pictures.
+
+    `found` are all pictures of the inputs, those of other shards too.
+    """
 
     todo: tuple[Job, ...]
     skipped: tuple[Job, ...] = ()
     special: tuple[Job, ...] = ()
     other: int = 0
+    found: tuple[Path, ...] = ()
 
 
 def shown(path: Path) -> str:

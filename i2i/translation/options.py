@@ -32,7 +32,7 @@ class ModelOptions:
     precision: Precision = "auto"
     """auto is bf16 where the hardware computes it itself, else fp32; fp16 needs a GPU. bf16 and fp16 round more."""
     runtime: RuntimeName = "auto"
-    """What computes: auto is OpenVINO if it is installed and the device is a CPU, else torch."""
+    """What computes: auto is the fastest on this device, OpenVINO (if it is installed) or torch."""
     download: bool = False
     """Fetch the style if it is one of the catalogue."""
 

@@ -56,6 +56,7 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         skipped=tuple(job for job in mine if job in skipped),
         special=tuple(_shard(found.special, options)),
         other=found.other,
+        found=tuple(job.source for job in jobs),
     )
 
 

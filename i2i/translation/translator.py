@@ -48,23 +48,26 @@ def load_translator(
     dropout: bool | None = None,
     seed: int = 0,
     download: bool = False,
+    pixels: int | None = None,
     fetching: Callable[[int, int | None], object] | None = None,
 ) -> "Translator":
     """The translator that `style` names: a path, `hub:owner/name`, or a name (see `i2i.list_styles`).
 
     A run folder with two directions needs `direction`, `a2b` or `b2a`. `norm_stats` and `dropout` override what
     the model says of batch norm (statistics of each picture, or of the training) and of dropout at test time.
-    `runtime` is torch, openvino, onnx (both on the CPU only), or auto: OpenVINO on a CPU if it is installed, but
-    for networks that draw noise, else torch. `precision` is fp32 (within one 8-bit level of the plain way), bf16,
-    fp16, or auto: bf16 where the hardware computes it itself. `download` allows to fetch a style of the catalogue;
-    `fetching` is then called with the bytes that are there and their total, if it is known.
+    `runtime` is torch, openvino, onnx (both on the CPU only), or auto: OpenVINO on a CPU if it is installed, else
+    torch, which also takes networks that draw noise and, in fp32, wide residual generators, for which it is the faster
+    one: unless `pixels`, how many are to be translated in all, are too few to make up for its start. `precision` is
+    fp32 (within one 8-bit level of the plain way), bf16, fp16, or auto: bf16 where the hardware computes it itself.
+    `download` allows to fetch a style of the catalogue; `fetching` is then called with the bytes that are there and
+    their total, if it is known.
 
     Raises `UsageError` if there is no such style, direction, device or runtime, or not that precision on it,
     `ModelError` if the model cannot be used.
     """
     asked = {"direction": direction, "device": device, "precision": precision, "norm_stats": norm_stats}
     from_mapping(ModelOptions, asked | {"dropout": dropout, "seed": seed, "download": download, "runtime": runtime})
-    wanted = Wanted(device, runtime, precision, direction, dropout, norm_stats)
+    wanted = Wanted(device, runtime, precision, direction, dropout, norm_stats, pixels)
     wanted.check()
     path = styles.find(
         style if isinstance(style, str) else Path(style), direction, download=download, progress=fetching

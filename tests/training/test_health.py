@@ -84,8 +84,10 @@ def test_a_generator_that_stands_still(
 
 
 def test_a_learning_rate_that_breaks_the_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without normalisation it dies for good: with three seeds its outputs differ by 0.000 of what the inputs do, where
+    at the right pace it is 0.4 to 1.0, and 0.05 is the limit. Instance norm leaves it to chance (0.0 to 1.9)."""
     at_pace(monkeypatch, generator=100.0)
-    lines = cyclegan(tmp_path / "run", steps=100, sample_every=500)
+    lines = cyclegan(tmp_path / "run", steps=100, sample_every=500, norm="none")
     assert names(lines) == [picture_health.COLLAPSED] and lines[0]["step"] == 100, "looked at before the first grid"
     assert [path.name for path in (tmp_path / "run/samples").iterdir()] == ["step-00000001.png"]
     assert "shows the same for 4 different inputs" in lines[0]["text"]
@@ -98,7 +100,8 @@ def test_generators_that_are_the_identity_or_its_negative(
     """Either satisfies the cycle loss; both directions are named."""
     forward = ResnetGenerator.forward
     monkeypatch.setattr(ResnetGenerator, "forward", lambda self, x: sign * x + 0.02 * forward(self, x))
-    lines = cyclegan(tmp_path / "run", steps=steps, lr=2e-4)
+    small = {"load_size": 16, "crop_size": 16, "lambda_identity": 0.0}
+    lines = cyclegan(tmp_path / "run", steps=steps, lr=2e-4, **small)
     assert names(lines) == [name] and lines[0]["step"] == steps
     assert "fake_A" in lines[0]["text"] and "fake_B" in lines[0]["text"]
 

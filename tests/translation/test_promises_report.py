@@ -2,8 +2,8 @@
 
 import json
 import os
+import resource
 import signal
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +30,8 @@ from i2i.errors import OutputError
 from i2i.translation.batch import translate_folder
 from i2i.translation.report import Report
 
-SECONDS = 0.5
+LIBRARY = "asyncio, email.mime.text, http.server, unittest.mock, xml.dom.minidom"
+TIMES = 5
 
 
 def _mixed(path: Path) -> Path:
@@ -215,18 +216,19 @@ def test_each_end_has_its_exit_code(tmp_path: Path) -> None:
 
 def _seconds(*command: str) -> float:
     """Of processor time, which a busy machine does not stretch as it does the clock's."""
-    found = []
-    for _ in range(3):
-        begun = os.times()
-        subprocess.run([sys.executable, *command], check=True, capture_output=True)
-        ended = os.times()
-        found.append(ended.children_user + ended.children_system - begun.children_user - begun.children_system)
-    return statistics.median(found)
+    begun = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime - begun.ru_utime - begun.ru_stime
 
 
 @pytest.mark.parametrize("flag", ["--help", "--list-styles"])
 def test_it_begins_to_speak_at_once(flag: str) -> None:
-    assert _seconds(str(SCRIPT), flag) - _seconds("-c", "pass") < SECONDS
+    """Measured by some of Python's own library, imported beside it, so that a slow machine is no failure: 2.2 to 3.6
+    times that, on a busy machine; torch alone is 20 times, scipy 10."""
+    found = [(_seconds(str(SCRIPT), flag), _seconds("-c", f"import {LIBRARY}")) for _ in range(3)]
+    script, library = map(min, zip(*found, strict=True))
+    assert script < TIMES * library, found
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--list-styles"], ["photos", "-o", "out", "--dry-run"]])
@@ -237,7 +239,7 @@ def test_what_is_said_at_once_needs_no_torch(tmp_path: Path, words: list[str]) -
         "try: runpy.run_path(sys.argv[0], run_name='__main__')",
         "except SystemExit as stop: assert not stop.code, stop.code",
         "assert not {'torch', 'albumentations', 'kornia'} & set(sys.modules)",
-        "assert sys.argv[1][0] != '-' or 'cv2' not in sys.modules",
+        "assert sys.argv[1][0] != '-' or not {'cv2', 'numpy', 'PIL', 'torchvision'} & set(sys.modules)",
     ]
     begin = f"import sys; sys.argv = {[str(SCRIPT), *words]!r}\n"
     environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[1]), "I2I_HOME": str(tmp_path / "home")}

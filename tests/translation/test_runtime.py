@@ -23,10 +23,10 @@ from i2i.networks.blocks import for_translation
 from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
-from i2i.translation import model_file
+from i2i.translation import batch, model_file
 from i2i.translation.batch import translate_folder
 from i2i.translation.runtime import cache, choice, openvino_runtime, prepare, processor
-from i2i.translation.runtime.fast_form import ExactNorm, SplitConvolution, fast_form
+from i2i.translation.runtime.fast_form import ExactNorm, SplitConvolution, WinogradConvolution, fast_form
 from i2i.translation.runtime.onnx_runtime import OnnxRuntime
 from i2i.translation.translator import Translator, load_translator
 
@@ -156,6 +156,64 @@ def test_the_network_keeps_its_weights(tmp_path: Path, monkeypatch: pytest.Monke
         saved = load_translator(tmp_path / runtime, device="cpu", runtime="torch", norm_stats="running")
         for name, tensor in _network(used.config).state_dict().items():
             assert torch.equal(saved.network.state_dict()[name], tensor), name
+
+
+WIDE = ResnetConfig(width=16, blocks=1)  # its blocks have the 64 channels that `winograd` is for
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_wide_convolutions_by_winograd(precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 alone, to the same result; the network itself stays as it was."""
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
+    network = _network(WIDE)
+    used = Translator(network, model_file.describe(network, direction="a2b"), precision=precision)
+    done = [module for module in used._runtime.network.modules() if isinstance(module, WinogradConvolution)]  # type: ignore[attr-defined]
+    assert len(done) == (2 if precision == "fp32" else 0)
+    x = _noise(3, 72, 60)
+    if precision == "fp32":
+        torch.testing.assert_close(used(x), _plainly(WIDE, "batch", x[None])[0], atol=1e-4, rtol=0)
+    for key, value in _network(WIDE).state_dict().items():
+        assert torch.equal(used.network.state_dict()[key], value)
+
+
+@needs_openvino
+def test_torch_for_wide_generators_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they were converted before or not; few pixels are left to the runtime that starts sooner."""
+    few, many = 100, 1 << 20
+    wide, narrow = _model(tmp_path / "wide", WIDE), _model(tmp_path / "narrow")
+
+    def runtime(path: Path, pixels: int | None, **options: Any) -> str:
+        return load_translator(path, device="cpu", pixels=pixels, **{"precision": "fp32"} | options).runtime
+
+    for _ in range(2):
+        assert [runtime(wide, pixels) for pixels in (many, None, few)] == ["torch", "torch", "openvino"]
+    assert runtime(narrow, None) == runtime(wide, many, runtime="openvino") == "openvino"
+    monkeypatch.setattr(processor, "has_bf16", lambda: False)
+    assert runtime(wide, many, precision="auto") == "torch"
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
+    monkeypatch.setattr(openvino_runtime, "_HINTS", {"fp32": "f32", "bf16": "f32"})  # whatever this processor has
+    assert runtime(wide, many, precision="auto") == "openvino"
+
+
+@needs_openvino
+def test_how_much_there_is_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted over all inputs, damaged ones aside: a shard, or a rest, is done by the runtime of the whole."""
+    monkeypatch.setattr(choice, "_PIXELS", 3 * 20 * 24)
+    model, pixels = _model(tmp_path / "wide", WIDE), np.zeros((20, 24, 3), np.uint8)
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        write(tmp_path / "in" / name, Picture(pixels))
+    (tmp_path / "in" / "c.png").write_bytes(b"no picture")
+    options: Any = {"style": model, "device": "cpu", "precision": "fp32"}
+    report = translate_folder(tmp_path / "in", tmp_path / "few", **options)
+    assert report.facts["runtime"] == "openvino"
+    write(tmp_path / "in" / "c.png", Picture(pixels))
+    for more in ({"shard": "2/3"}, {"skip_existing": True}):
+        report = translate_folder(tmp_path / "in", tmp_path / "many", **options, **more)
+        assert report.facts["runtime"] == "torch"
+    monkeypatch.setattr(batch, "_COUNTED", 2)
+    monkeypatch.setattr(batch, "probe", lambda path: pytest.fail("more than is worth counting"))
+    assert translate_folder(tmp_path / "in", tmp_path / "more", **options).facts["runtime"] == "torch"
 
 
 def _installed(*names: str) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from i2i import spool as spools
 from i2i.errors import ImageError
 from i2i.images import Picture
-from i2i.networks import create_generator, generator_config
+from i2i.networks import create_generator, generator_config, winograd
 from i2i.networks.blocks import for_translation
 from i2i.networks.resnet import ResnetGenerator
 from i2i.spool import SpoolError
@@ -76,6 +76,17 @@ def test_bands_give_what_the_whole_gives(name: str, norm: str, statistics: str, 
     for size, band_bytes in itertools.product(SIZES, (1, 20_000)):
         x = torch.rand(1, 3, *size) * 2 - 1
         assert error(network, x, band_bytes=band_bytes) < 1e-4, (size, band_bytes)
+
+
+@pytest.mark.parametrize("name", ["resnet_2blocks", "resnet_2blocks_antialiased"])
+@pytest.mark.parametrize("band_bytes", [1, 200_000])
+def test_wide_generators(name: str, band_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose blocks have the 64 channels that `winograd` is for."""
+    calls: list[Tensor] = []
+    correlate = winograd.correlate
+    monkeypatch.setattr(winograd, "correlate", lambda x, *a: (calls.append(x), correlate(x, *a))[1])
+    assert error(made(name, width=16), torch.rand(1, 3, 60, 52) * 2 - 1, band_bytes=band_bytes) < 1e-4
+    assert calls
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -1,18 +1,23 @@
 """Which runtime and which precision: the fastest that is there and exact enough, or the one asked for.
 
-On a CPU OpenVINO is faster than torch in either precision, and starts without it; ONNX Runtime is slower than
-both and is used only where it is asked for (docs/lab-book.md).
+On a CPU OpenVINO starts sooner than torch and is the faster one, but for wide residual generators in fp32; ONNX
+Runtime is slower than both and is used only where it is asked for (docs/lab-book.md).
 """
 
 from importlib.util import find_spec
 from typing import Literal
 
 from i2i.errors import UsageError
+from i2i.translation.model_info import ModelInfo
 from i2i.translation.options import Precision, RuntimeName
 from i2i.translation.runtime import processor
 
 Chosen = Literal["torch", "openvino", "onnx"]
 _PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+_WIDTH = 16
+"""From so many channels at full resolution on the residual blocks have the 64 that `networks.winograd` pays for."""
+_PIXELS = 1 << 20
+"""From so many on torch makes up for its later start (docs/lab-book.md)."""
 NAMES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
 
 
@@ -48,6 +53,12 @@ def choose_precision(asked: Precision, runtime: Chosen, device: str, gpu_has_bf1
     if asked == "auto":
         return "bf16" if runtime != "onnx" and processor.has_bf16() else "fp32"
     return asked
+
+
+def torch_is_faster(info: ModelInfo, precision: Precision, pixels: int | None) -> bool:
+    """Whether torch, which has `networks.winograd`, does so many pixels (None: many) sooner than OpenVINO."""
+    many = pixels is None or pixels >= _PIXELS
+    return precision == "fp32" and many and info.network == "resnet" and int(info.config.get("width", 64)) >= _WIDTH
 
 
 def _installed(runtime: str) -> bool:

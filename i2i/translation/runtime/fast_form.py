@@ -2,7 +2,7 @@
 
 * Instance norm, and batch norm by the statistics of the picture, are per-sample normalisation, in the form that
   the runtime computes fastest; so no other picture of a batch has an influence.
-* The last convolution of a residual generator is computed `by_columns`.
+* The last convolution of a residual generator is computed `by_columns`, wide ones of 3×3 by `winograd`.
 * The noise of dropout is drawn in the plain layout in float32, so that it does not follow from layout or precision.
 """
 
@@ -13,21 +13,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i.networks import winograd
 from i2i.networks.blocks import InstanceNorm
-from i2i.networks.convolutions import ThinConv2d, by_columns, column_kernels
+from i2i.networks.convolutions import ThinConv2d, WideConv2d, by_columns, column_kernels
 from i2i.networks.resnet import ResnetGenerator
 
 NormForm = Literal["group", "instance", "exact"]
 _MANY, _VERY_MANY = 1 << 16, 1 << 20  # pixels
 
 
-def fast_form(network: nn.Module, norms: NormForm = "group", split_head: bool = True) -> nn.Module:
-    """A copy of `network`, which is in its mode of translation; it has the same parameters, not copies of them."""
+def fast_form(
+    network: nn.Module, norms: NormForm = "group", split_head: bool = True, by_winograd: bool = False
+) -> nn.Module:
+    """A copy of `network`, which is in its mode of translation; it has the same parameters, not copies of them, but for
+    the kernels that are laid out anew. `by_winograd` is for float32 on a CPU."""
     shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     fast = copy.deepcopy(network, dict(shared))
     for parent in list(fast.modules()):
         for name, child in list(parent.named_children()):
-            if (replaced := _replacement(child, norms)) is not None:
+            if by_winograd and isinstance(child, WideConv2d) and winograd.pays(child.weight):
+                setattr(parent, name, WinogradConvolution(child))
+            elif (replaced := _replacement(child, norms)) is not None:
                 setattr(parent, name, replaced)
     if split_head and isinstance(fast, ResnetGenerator):
         setattr(fast, "head", SplitConvolution(fast.head))  # noqa: B010 - it is declared as another convolution
@@ -99,6 +105,22 @@ class SplitConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return by_columns(self.padded(x), self.columns, self.bias)
+
+
+class WinogradConvolution(nn.Module):
+    """`conv` by `winograd`, its kernels transformed once: four times as many numbers. The result is channels last."""
+
+    def __init__(self, conv: WideConv2d) -> None:
+        super().__init__()
+        self.padded, self.bias = conv.padded, conv.bias
+        self.kernels = nn.Parameter(winograd.transformed(conv.weight.detach()), requires_grad=False)
+
+    def by_winograd(self, x: Tensor) -> bool:
+        """As `WideConv2d` has it."""
+        return True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return winograd.correlate(self.padded(x), self.kernels, self.bias)
 
 
 class PlainNoise(nn.Module):

@@ -10,7 +10,7 @@ from i2i.translation.memory import bytes_per_pixel
 from i2i.translation.model_info import FROM_NOISE, ModelInfo, Statistics
 from i2i.translation.options import Precision, RuntimeName
 from i2i.translation.runtime import cache, onnx_runtime, openvino_runtime, processor
-from i2i.translation.runtime.choice import NAMES, Chosen, choose_precision, choose_runtime
+from i2i.translation.runtime.choice import NAMES, Chosen, choose_precision, choose_runtime, torch_is_faster
 from i2i.translation.runtime.protocol import Converted, Cpu, Device, Runtime, Traits
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Wanted:
     direction: str | None = None
     dropout: bool | None = None
     norm_stats: Statistics | None = None
+    pixels: int | None = None
+    """How many are to be translated; None: many."""
 
     def check(self) -> None:
         """What can be known before there is a model. Raises `UsageError`."""
@@ -68,7 +70,8 @@ def prepare_file(path: Path, wanted: Wanted) -> Prepared:
         chosen = "torch"
     precision = _precision(wanted.precision, chosen, device)
     key = cache_key(path, chosen, wanted)
-    if chosen != "torch" and key is not None and (converted := cache.get(key)) is not None:
+    converted = cache.get(key) if chosen != "torch" and key is not None else None
+    if converted is not None and not _torch_instead(converted.info, wanted, precision):
         try:
             return Prepared(_run(chosen, converted, precision), converted.info, converted.traits, key=key)
         except Exception:  # whatever a runtime makes of a conversion that it cannot read: it is made anew below
@@ -88,12 +91,21 @@ def _not_imported(chosen: Chosen) -> str:
     return ""
 
 
-def _opened(path: Path, wanted: Wanted, device: Device, chosen: Chosen, precision: str, key: str | None) -> Prepared:
+def _torch_instead(info: ModelInfo, wanted: Wanted, precision: Precision) -> bool:
+    """Whether torch is taken where OpenVINO could be."""
+    return wanted.runtime == "auto" and torch_is_faster(info, precision, wanted.pixels)
+
+
+def _opened(
+    path: Path, wanted: Wanted, device: Device, chosen: Chosen, precision: Precision, key: str | None
+) -> Prepared:
     from i2i.translation import pretrained
 
     network, info = pretrained.open_model(
         path, direction=wanted.direction, dropout=wanted.dropout, statistics=wanted.norm_stats
     )
+    if chosen != "torch" and _torch_instead(info, wanted, precision):
+        chosen = "torch"
     # what the model file was when its hash was taken, it must still be
     keep = key if chosen != "torch" and key is not None and cache_key(path, chosen, wanted) == key else None
     return prepare_network(network, info, device, wanted.runtime, chosen, precision, keep)

@@ -23,7 +23,8 @@ class TorchRuntime:
         self._dtype = _DTYPES[precision]
         self._format = torch.contiguous_format if device.type == "mps" else torch.channels_last
         cpu = device.type == "cpu"
-        fast = fast_form(network, "exact" if cpu else "group", split_head=cpu)
+        exact = cpu and self._dtype == torch.float32
+        fast = fast_form(network, "exact" if cpu else "group", split_head=cpu, by_winograd=exact)
         if self._dtype != torch.float32:
             fast = copy.deepcopy(fast)  # what `network` holds stays float32
         self.network = fast.to(device, self._dtype).to(memory_format=self._format)

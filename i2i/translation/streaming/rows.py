@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from i2i.networks import winograd
 from i2i.networks.convolutions import by_columns, column_kernels
 
 RowLayer = Callable[[Tensor, bool], Tensor | None]
@@ -96,6 +97,8 @@ class Convolution:
         self._kernel, self._stride, self._groups = weight.shape[-1], stride, groups
         thin = self._kernel >= _LARGE_KERNEL and stride == 1 and len(weight) <= _FEW_CHANNELS
         self._columns = column_kernels(weight).contiguous(memory_format=torch.channels_last) if thin else None
+        wide = self._kernel == winograd.KERNEL and stride == groups == 1 and winograd.pays(weight)
+        self._transformed = winograd.transformed(weight) if wide else None
         self._frame = _Frame(padding, edge, weight.dtype)
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor | None:
@@ -110,6 +113,8 @@ class Convolution:
     def _of(self, framed: Tensor) -> Tensor:
         if self._columns is not None:
             return by_columns(framed, self._columns, self._bias)
+        if self._transformed is not None:
+            return winograd.correlate(framed, self._transformed, self._bias)
         return F.conv2d(framed, self._weight, self._bias, self._stride, groups=self._groups)
 
 

@@ -1,0 +1,203 @@
+"""3×3 convolutions of stride 1 by a quarter of the multiplications: Winograd's (1980) minimal filtering, as Lavin &
+Gray (2016, arXiv:1509.09308) use it.
+
+F(4×4, 3×3): 4×4 pixels of the result at once, from 6×6 of the picture. With d such a tile and g a kernel, of one
+channel each, the result is Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A (their Eq. 8); over channels ⊙ becomes 36 products of matrices.
+
+The points of interpolation are 0, ±2/3, ±3/2 and infinity, where they take 0, ±1, ±2 and infinity: so the results in
+float32 are about as near to the exact ones as those of the usual convolution (docs/lab-book.md).
+"""
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+TILE, KERNEL = 4, 3
+SIDE = TILE + KERNEL - 1
+POINTS = (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
+FEWEST_CHANNELS = 64
+CHUNK_TILES = 256
+"""About so many tiles go through the three steps together, so that what is between them stays in the cache."""
+
+
+class Transforms(NamedTuple):
+    """The matrices of F(4×4, 3×3): `data` Bᵀ (6×6), `kernel` G (6×3), `result` Aᵀ (4×6)."""
+
+    data: Tensor
+    kernel: Tensor
+    result: Tensor
+
+
+@cache
+def transforms(dtype: torch.dtype = torch.float32) -> Transforms:
+    """By Lagrange interpolation in `POINTS` and at infinity (Blahut 2010, Sec. 5.2), from float64."""
+    points = torch.tensor(POINTS, dtype=torch.float64)
+    data, kernel, result = (torch.zeros(size, dtype=torch.float64) for size in ((SIDE, SIDE), (SIDE, 3), (TILE, SIDE)))
+    for i, point in enumerate(points):
+        others = torch.cat((points[:i], points[i + 1 :]))
+        data[i, : SIDE - 1] = _polynomial(others)
+        kernel[i] = point ** torch.arange(KERNEL) / (point - others).prod()
+        result[:, i] = point ** torch.arange(TILE)
+    data[-1], kernel[-1, -1], result[-1, -1] = _polynomial(points), 1, 1
+    return Transforms(data.to(dtype), kernel.to(dtype), result.to(dtype))
+
+
+def _polynomial(roots: Tensor) -> Tensor:
+    """The coefficients of the product of (x - root), from that of 1 up."""
+    made = torch.ones(1, dtype=roots.dtype)
+    for root in roots:
+        made = F.pad(made, (1, 0)) - root * F.pad(made, (0, 1))
+    return made
+
+
+def pays(weight: Tensor) -> bool:
+    """Whether a convolution by these kernels (K, C, 3, 3) is faster this way (docs/lab-book.md)."""
+    return weight.dtype == torch.float32 and weight.device.type == "cpu" and min(weight.shape[:2]) >= FEWEST_CHANNELS
+
+
+def transformed(weight: Tensor) -> Tensor:
+    """G g Gᵀ: kernels (K, C, 3, 3) → (36, C, K), in their type."""
+    out, channels = weight.shape[:2]
+    kernel = transforms(weight.dtype).kernel
+    along = (kernel @ weight.permute(2, 3, 1, 0).reshape(KERNEL, -1)).view(SIDE, KERNEL, -1)
+    return (kernel @ along).view(SIDE**2, channels, out)
+
+
+def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(N, C, H + 2, W + 2) → (N, K, H, W), channels last: the convolution, without padding, of x by the kernels whose
+    `transformed` are these (36, C, K). All in float32, on a CPU."""
+    padded = _whole_tiles(x)
+    height, width = x.shape[2] - 2, x.shape[3] - 2
+    rows, columns = (padded.shape[1] - 2) // TILE, (padded.shape[2] - 2) // TILE
+    made = x.new_empty(len(x), rows, TILE, columns, TILE, kernels.shape[2])
+    room, (data, _, result) = _Room(), transforms()
+    for part, n, top, bottom in _chunks(padded):
+        of_points = room.product(room.both(data, room.copy(part), SIDE**2, -1, part.shape[-1]), kernels)
+        target = made[n, top:bottom].permute(1, 3, 0, 2, 4)
+        target.copy_(room.both(result, of_points, *target.shape))
+    if bias is not None:
+        made += bias
+    return _cropped(made.view(len(x), TILE * rows, TILE * columns, -1), height, width)
+
+
+def gradients(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of `correlate`'s input and of the untransformed kernels; the adjoint of each of its steps."""
+    padded, kernels = _whole_tiles(x), transformed(weight)
+    of_x, of_kernels = torch.zeros_like(padded), torch.zeros_like(kernels)
+    bands = _whole_bands(gradient, padded)
+    room, around, (data, kernel, result) = _Room(), _Room("around"), transforms()
+    for part, n, top, bottom in _chunks(padded):
+        tiles = room.copy(bands[n, top:bottom].permute(1, 3, 0, 2, 4))
+        of_points = room.both(result.T, tiles, SIDE**2, -1, len(weight))
+        of_data = around.both(data, around.copy(part), SIDE**2, -1, part.shape[-1])
+        of_kernels.baddbmm_(of_data.transpose(1, 2), of_points)
+        target = _tiles(of_x[n], top, bottom)
+        of_tiles = room.both(data.T, room.product(of_points, kernels.transpose(1, 2)), *target.shape)
+        for i in range(SIDE):
+            for j in range(SIDE):  # tiles overlap, pixels of one place in them do not
+                target[i, j] += of_tiles[i, j]
+    of_weight = _Room().both(kernel.T, of_kernels, KERNEL, KERNEL, *of_kernels.shape[1:])
+    return _cropped(of_x, *x.shape[2:]), of_weight.permute(3, 2, 0, 1).contiguous()
+
+
+class Correlation(torch.autograd.Function):
+    """`correlate` by untransformed kernels, with its `gradients`; nothing but its arguments is kept for them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return correlate(x, transformed(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again, for a gradient penalty
+            of_x, of_weight = torch.autograd.grad(F.conv2d(x, weight), (x, weight), gradient, create_graph=True)
+            return of_x, of_weight
+        return gradients(x, weight, gradient[0])
+
+
+class _Room:
+    """Memory for what is between two steps, kept by each thread: had anew each time it takes longer than the steps.
+
+    Each step reads what the last one has written, and writes the other of two places.
+    """
+
+    _kept = threading.local()
+
+    def __init__(self, name: str = "") -> None:
+        self._names = [f"{name} first", f"{name} second"]
+
+    def copy(self, x: Tensor) -> Tensor:
+        return self._place(x.shape).copy_(x)
+
+    def product(self, x: Tensor, y: Tensor) -> Tensor:
+        """Of matrices, one for each point."""
+        return torch.bmm(x, y, out=self._place((len(x), x.shape[1], y.shape[2])))
+
+    def both(self, matrix: Tensor, x: Tensor, *shape: int) -> Tensor:
+        """The matrix (m×k) along both axes of k×k points, of whatever shape behind them; in `shape`."""
+        m, k = matrix.shape
+        rest = x.numel() // k**2
+        along = torch.mm(matrix, x.view(k, -1), out=self._place((m, k * rest)))
+        made = torch.bmm(matrix.expand(m, m, k), along.view(m, k, rest), out=self._place((m, m, rest)))
+        return made.view(shape)
+
+    def _place(self, shape: Sequence[int]) -> Tensor:
+        self._names.reverse()
+        count, name = math.prod(shape), self._names[0]
+        kept = getattr(self._kept, name, None)
+        if kept is None or len(kept) < count:
+            with torch.inference_mode(False):  # to be written in any mode
+                kept = torch.empty(count)
+            setattr(self._kept, name, kept)
+        return kept[:count].view(shape)
+
+
+def _whole_tiles(x: Tensor) -> Tensor:
+    """(N, C, H + 2, W + 2) → (N, H' + 2, W' + 2, C) with H' and W' multiples of a tile; zeros are added."""
+    more = [-(size - 2) % TILE for size in x.shape[2:]]
+    if any(more):
+        x = F.pad(x, (0, more[1], 0, more[0]))
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def _whole_bands(gradient: Tensor, padded: Tensor) -> Tensor:
+    """(N, K, H, W) → (N, rows, 4, columns, 4, K), with zeros where there are no pixels."""
+    height, width = padded.shape[1] - 2, padded.shape[2] - 2
+    more = (0, width - gradient.shape[3], 0, height - gradient.shape[2])
+    if any(more):
+        gradient = F.pad(gradient, more)
+    last = gradient.permute(0, 2, 3, 1).contiguous()
+    return last.view(len(last), height // TILE, TILE, width // TILE, TILE, -1)
+
+
+def _chunks(padded: Tensor) -> Iterator[tuple[Tensor, int, int, int]]:
+    """Tiles (6, 6, rows, columns, C), of which picture they are, and their rows."""
+    rows, columns = (padded.shape[1] - 2) // TILE, (padded.shape[2] - 2) // TILE
+    parts = max(1, round(rows * columns / CHUNK_TILES))
+    together = -(-rows // parts)
+    for n, picture in enumerate(padded):
+        for top in range(0, rows, together):
+            bottom = min(top + together, rows)
+            yield _tiles(picture, top, bottom), n, top, bottom
+
+
+def _tiles(picture: Tensor, top: int, bottom: int) -> Tensor:
+    """(6, 6, rows, columns, C): a view of the overlapping tiles of (H' + 2, W' + 2, C)."""
+    row, pixel, one = picture.stride()
+    columns = (picture.shape[1] - 2) // TILE
+    shape = (SIDE, SIDE, bottom - top, columns, picture.shape[2])
+    start = picture.storage_offset() + TILE * top * row
+    return picture.as_strided(shape, (row, pixel, TILE * row, TILE * pixel, one), start)
+
+
+def _cropped(x: Tensor, height: int, width: int) -> Tensor:
+    """(N, H', W', C) → (N, C, height, width), channels last."""
+    return x[:, :height, :width].contiguous().permute(0, 3, 1, 2)
