@@ -130,6 +130,7 @@ def machine(device: str) -> dict[str, Any]:
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
     return {
         "processor": processor_name(),
+        "vectors": vectors(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
@@ -140,12 +141,13 @@ def machine(device: str) -> dict[str, Any]:
 
 def processor_name() -> str:
     """As Linux calls it."""
-    try:
-        lines = processor.CPUINFO.read_text().splitlines()
-    except OSError:
-        lines = []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return name or platform.processor() or platform.machine()
+    return processor.told("model name") or platform.processor() or platform.machine()
+
+
+def vectors() -> str:
+    """The widest vectors of the processor that torch uses, and bf16 if it multiplies that: one name fits several."""
+    widest = torch.backends.cpu.get_cpu_capability()
+    return f"{widest}, bf16" if processor.has_bf16() else widest
 
 
 def versions() -> dict[str, str]:

@@ -49,6 +49,17 @@ def test_results_and_gradients(size: tuple[int, ...], tiles: int, monkeypatch: p
         assert found.shape == one.shape and off(found, one) < 1e-5
 
 
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate"])
+@pytest.mark.parametrize("size", SIZES[:3])
+def test_edges(size: tuple[int, ...], mode: Any) -> None:
+    """Filled in place, over whatever an earlier convolution left there."""
+    x, weight = drawn(*size), drawn(6, size[1], 3, 3, seed=1)
+    winograd.correlate(torch.full((3, 8, 40, 40), torch.inf), winograd.transformed(drawn(2, 8, 3, 3)), padding=mode)
+    made = winograd.correlate(x, winograd.transformed(weight), padding=mode)
+    padded = F.pad(x.double(), (1, 1, 1, 1), mode="constant" if mode == "zeros" else mode)
+    assert off(made, F.conv2d(padded, weight.double())) < 1e-5
+
+
 def test_it_is_as_near_to_the_truth_as_the_usual_convolution() -> None:
     """Root mean square over a layer of a residual block: 1.2 times; with the points of Lavin & Gray 2.6 times."""
     x, weight = drawn(1, 256, 34, 34), 0.02 * drawn(256, 256, 3, 3, seed=1)
@@ -126,7 +137,7 @@ def test_wide_convolutions_are_convolutions(mode: Any, bias: bool, layout: Any, 
     x = drawn(2, 64, 30, 33).contiguous(memory_format=layout).requires_grad_()
     exact_x = x.detach().double().requires_grad_()
     made, exact = ours(x), torchs(exact_x)
-    assert len(calls) == 1 and off(made, exact.detach()) < 1e-5
+    assert len(calls) == 1 and off(made, exact.detach()) < 3e-5
     assert channels_last(made) == (layout == torch.channels_last)
     made.square().mean().backward()
     exact.square().mean().backward()

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from i2i.networks.convolutions import PaddingMode, channels_last
+from i2i.networks import winograd
+from i2i.networks.convolutions import channels_last
 
 Norm = Literal["batch", "instance", "none"]
 DiscriminatorNorm = Literal["batch", "instance", "none", "spectral"]
@@ -76,7 +77,7 @@ def normalization(norm: DiscriminatorNorm, channels: int) -> nn.Module:
     return InstanceNorm(channels) if norm == "instance" else nn.Identity()
 
 
-def padding_mode(padding: Padding) -> PaddingMode:
+def padding_mode(padding: Padding) -> winograd.Padding:
     """torch's name for that padding."""
     return "zeros" if padding == "zero" else padding
 

@@ -2,16 +2,11 @@
 trains faster by them (docs/lab-book.md). When translating they are torch's own: runtimes have ways of their own there.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.networks import winograd
-
-PaddingMode = Literal["zeros", "reflect", "replicate"]
-"""As torch calls it."""
 
 
 def channels_last(x: Tensor) -> bool:
@@ -50,7 +45,7 @@ class WideConv2d(PaddedConv2d):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, padding_mode: PaddingMode = "zeros", bias: bool = True
+        self, in_channels: int, out_channels: int, padding_mode: winograd.Padding = "zeros", bias: bool = True
     ) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1, padding_mode=padding_mode, bias=bias)
 

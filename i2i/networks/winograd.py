@@ -12,12 +12,14 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+Padding = Literal["zeros", "reflect", "replicate"]
+"""How torch calls it."""
 TILE, KERNEL = 4, 3
 SIDE = TILE + KERNEL - 1
 POINTS = (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
@@ -69,11 +71,14 @@ def transformed(weight: Tensor) -> Tensor:
     return (kernel @ along).view(SIDE**2, channels, out)
 
 
-def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(N, C, H + 2, W + 2) → (N, K, H, W), channels last: the convolution, without padding, of x by the kernels whose
-    `transformed` are these (36, C, K). All in float32, on a CPU."""
-    padded = _whole_tiles(x)
-    height, width = x.shape[2] - 2, x.shape[3] - 2
+def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None, padding: Padding | None = None) -> Tensor:
+    """(N, C, H, W) → (N, K, H, W), channels last: the convolution of x, whose edges are filled as `padding` says, by
+    the kernels whose `transformed` are these (36, C, K). All in float32, on a CPU.
+
+    Without `padding` x is (N, C, H + 2, W + 2) and comes with its edges.
+    """
+    padded = _whole_tiles(x) if padding is None else _framed(x, padding)
+    height, width = (size - (2 if padding is None else 0) for size in x.shape[2:])
     rows, columns = (padded.shape[1] - 2) // TILE, (padded.shape[2] - 2) // TILE
     made = x.new_empty(len(x), rows, TILE, columns, TILE, kernels.shape[2])
     room, (data, _, result) = _Room(), transforms()
@@ -135,21 +140,22 @@ class _Room:
         self._names = [f"{name} first", f"{name} second"]
 
     def copy(self, x: Tensor) -> Tensor:
-        return self._place(x.shape).copy_(x)
+        return self.place(x.shape).copy_(x)
 
     def product(self, x: Tensor, y: Tensor) -> Tensor:
         """Of matrices, one for each point."""
-        return torch.bmm(x, y, out=self._place((len(x), x.shape[1], y.shape[2])))
+        return torch.bmm(x, y, out=self.place((len(x), x.shape[1], y.shape[2])))
 
     def both(self, matrix: Tensor, x: Tensor, *shape: int) -> Tensor:
         """The matrix (m×k) along both axes of k×k points, of whatever shape behind them; in `shape`."""
         m, k = matrix.shape
-        rest = x.numel() // k**2
-        along = torch.mm(matrix, x.view(k, -1), out=self._place((m, k * rest)))
-        made = torch.bmm(matrix.expand(m, m, k), along.view(m, k, rest), out=self._place((m, m, rest)))
-        return made.view(shape)
+        points = x.view(k, k, -1)
+        for _ in "ij":
+            lines = points.transpose(0, 1)
+            points = torch.bmm(matrix.expand(len(lines), m, k), lines, out=self.place((len(lines), m, lines.shape[2])))
+        return points.view(shape)
 
-    def _place(self, shape: Sequence[int]) -> Tensor:
+    def place(self, shape: Sequence[int]) -> Tensor:
         self._names.reverse()
         count, name = math.prod(shape), self._names[0]
         kept = getattr(self._kept, name, None)
@@ -166,6 +172,22 @@ def _whole_tiles(x: Tensor) -> Tensor:
     if any(more):
         x = F.pad(x, (0, more[1], 0, more[0]))
     return x.permute(0, 2, 3, 1).contiguous()
+
+
+def _framed(x: Tensor, padding: Padding) -> Tensor:
+    """(N, C, H, W) → (N, H' + 2, W' + 2, C) as `_whole_tiles`, its edges filled; in memory that is kept."""
+    height, width = x.shape[2:]
+    framed = _Room("frame").place([len(x), *(size + -size % TILE + 2 for size in (height, width)), x.shape[1]])
+    framed[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
+    for dim, size in ((1, height), (2, width)):
+        framed.narrow(dim, size + 2, framed.shape[dim] - size - 2).zero_()
+        for edge, inside in ((0, 1), (size + 1, -1)):
+            outside = framed.select(dim, edge)
+            if padding == "zeros":
+                outside.zero_()
+            else:
+                outside.copy_(framed.select(dim, edge + inside * (2 if padding == "reflect" else 1)))
+    return framed
 
 
 def _whole_bands(gradient: Tensor, padded: Tensor) -> Tensor:

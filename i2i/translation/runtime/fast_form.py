@@ -7,7 +7,7 @@
 """
 
 import copy
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +112,7 @@ class WinogradConvolution(nn.Module):
 
     def __init__(self, conv: WideConv2d) -> None:
         super().__init__()
-        self.padded, self.bias = conv.padded, conv.bias
+        self.padding, self.bias = cast(winograd.Padding, conv.padding_mode), conv.bias
         self.kernels = nn.Parameter(winograd.transformed(conv.weight.detach()), requires_grad=False)
 
     def by_winograd(self, x: Tensor) -> bool:
@@ -120,7 +120,7 @@ class WinogradConvolution(nn.Module):
         return True
 
     def forward(self, x: Tensor) -> Tensor:
-        return winograd.correlate(self.padded(x), self.kernels, self.bias)
+        return winograd.correlate(x, self.kernels, self.bias, self.padding)
 
 
 class PlainNoise(nn.Module):

@@ -13,12 +13,16 @@ CPUINFO = Path("/proc/cpuinfo")
 @cache
 def has_bf16() -> bool:
     """Whether the processor multiplies bf16 itself, so that it is faster than float32; False where nobody tells."""
+    return not _BF16.isdisjoint(told("flags", "Features").split())
+
+
+def told(*names: str) -> str:
+    """What Linux says of the first processor under one of these names; empty where nobody tells."""
     try:
         lines = CPUINFO.read_text().splitlines()
     except OSError:
-        return False
-    words = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return not _BF16.isdisjoint(words.partition(":")[2].split())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(names)), "")
 
 
 def threads() -> int:
