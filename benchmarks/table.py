@@ -85,8 +85,8 @@ def described(result: dict[str, Any]) -> str:
     """The machine and the limits that were measured on it."""
     machine, limits = result["machine"], result["ceilings"]
     parts = [
-        f"{machine['processor']} ({machine.get('vectors', 'AVX512, bf16')}), {machine['cores']} cores, "
-        f"{machine['memory_gb']:.0f} GB",
+        machine["processor"] + (f" ({machine['vectors']})" if "vectors" in machine else ""),
+        f"{machine['cores']} cores, {machine['memory_gb']:.0f} GB",
         f"{machine['threads']} threads",
         *([machine["gpu"]] if machine["gpu"] else []),
         f"torch {result['versions']['torch']}",

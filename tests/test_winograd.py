@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.networks import winograd
+from i2i.networks import features, winograd
 from i2i.networks.convolutions import FEWEST_TILES, WideConv2d, channels_last
-from i2i.networks.resnet import ResnetConfig
+from i2i.networks.resnet import ResidualBlock, ResnetConfig
 
 SIZES = [(1, 8, 4, 4), (2, 5, 21, 30), (1, 8, 18, 7), (3, 4, 1, 2)]
 
@@ -60,6 +60,21 @@ def test_edges(size: tuple[int, ...], mode: Any) -> None:
     assert off(made, F.conv2d(padded, weight.double())) < 1e-5
 
 
+def test_nothing_to_reflect() -> None:
+    with pytest.raises(ValueError, match="1×4: there is nothing to reflect"):
+        winograd.correlate(drawn(1, 2, 1, 4), winograd.transformed(drawn(2, 2, 3, 3)), padding="reflect")
+
+
+def test_what_is_kept_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each place; the results are the same with nothing kept."""
+    x, weight = drawn(1, 4, 42, 42), drawn(4, 4, 3, 3, seed=1)
+    expected = winograd.correlate(x, winograd.transformed(weight))
+    monkeypatch.setattr(winograd, "MOST_KEPT", 100)
+    monkeypatch.setattr(winograd._Room, "_kept", threading.local())
+    assert torch.equal(winograd.correlate(x, winograd.transformed(weight)), expected)
+    assert all(len(kept) <= 100 for kept in vars(winograd._Room._kept).values())
+
+
 def test_it_is_as_near_to_the_truth_as_the_usual_convolution() -> None:
     """Root mean square over a layer of a residual block: 1.2 times; with the points of Lavin & Gray 2.6 times."""
     x, weight = drawn(1, 256, 34, 34), 0.02 * drawn(256, 256, 3, 3, seed=1)
@@ -80,6 +95,18 @@ def test_gradients_can_be_differentiated() -> None:
         return torch.autograd.grad(slope.square().sum(), weight)[0]
 
     assert off(penalty(winograd.Correlation.apply, torch.float32), penalty(F.conv2d, torch.float64)) < 1e-5
+
+
+@pytest.mark.parametrize("penalty", [False, True])
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_frozen_weights_and_given_pictures(frozen: int, penalty: bool) -> None:
+    sides = [drawn(1, 3, 8, 8), drawn(2, 3, 3, 3, seed=1)]
+    learnt = sides[1 - frozen].requires_grad_()
+    made = winograd.Correlation.apply(*sides)
+    (slope,) = torch.autograd.grad(made.square().sum(), learnt, create_graph=penalty)
+    exact_sides = [side.detach().double().requires_grad_(side.requires_grad) for side in sides]
+    (exact,) = torch.autograd.grad(F.conv2d(*exact_sides).square().sum(), exact_sides[1 - frozen])
+    assert off(slope.detach(), exact) < 1e-5 and sides[frozen].grad is None
 
 
 def test_threads_do_not_share_their_memory() -> None:
@@ -160,6 +187,29 @@ def test_where_it_does_not_pay(calls: list[Tensor]) -> None:
     assert not calls
     wide(whole)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("norm", ["instance", "none"])
+def test_a_block_without_biases(norm: Any, calls: list[Tensor]) -> None:
+    """Whose ReLU works in place, be it on the result of the convolution itself."""
+    torch.manual_seed(0)
+    block = ResidualBlock(64, ResnetConfig(width=16, norm=norm, bias=False))
+    x = drawn(2, 64, 31, 34)
+    block(x).square().sum().backward()
+    assert len(calls) == 2
+    with torch.no_grad():
+        assert off(block(x), block.double()(x.double())) < 1e-4
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in block.parameters())
+
+
+@pytest.mark.parametrize("layer", [9, 12])
+def test_features_and_translation_are_those_of_the_network(layer: int, calls: list[Tensor]) -> None:
+    """CUT plays the layers one by one: in the same memory formats."""
+    network, x = ResnetConfig(width=16, blocks=2).build(), drawn(1, 3, 128, 128)
+    expected = network(x)
+    made, (one,) = features.translate(network, x, [layer])
+    assert calls and torch.equal(made, expected)
+    assert torch.equal(features.encode(network, x, [layer])[0], one)
 
 
 @pytest.mark.parametrize("sampling", ["strided", "antialiased"])

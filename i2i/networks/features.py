@@ -5,20 +5,28 @@ convolution, normalisation, ReLU, blur and residual block is one. An activation 
 is seen with it.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.networks.resnet import ResnetConfig, ResnetGenerator
+from i2i.networks.resnet import ConvNormReLU, ResnetConfig, ResnetGenerator
 
 _MODES = {"zero": "constant", "reflect": "reflect", "replicate": "replicate"}  # torch's names for padding a tensor
 
 
 def layers(generator: ResnetGenerator) -> list[nn.Module]:
     """The layers 1, 2, … of `generator` up to the padding of its last convolution."""
-    parts = [generator.stem, *generator.down, *generator.blocks, *generator.up]
-    return [layer for part in parts for layer in (part if isinstance(part, nn.Sequential) else [part])]
+    return [layer for part in _parts(generator) for layer in _within(part)]
+
+
+def _parts(generator: ResnetGenerator) -> list[nn.Module]:
+    return [generator.stem, *generator.down, *generator.blocks, *generator.up]
+
+
+def _within(part: nn.Module) -> Iterable[nn.Module]:
+    return part if isinstance(part, nn.Sequential) else [part]
 
 
 def paper_layers(config: ResnetConfig) -> tuple[int, ...]:
@@ -40,9 +48,13 @@ def channels(generator: ResnetGenerator) -> list[int]:
 def _played(generator: ResnetGenerator, x: Tensor, wanted: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
     """The layers' answers in order, from 0; the padded input only if it is wanted."""
     yield 0, F.pad(x, (3, 3, 3, 3), mode=_MODES[generator.config.padding]) if 0 in wanted else x
-    for number, layer in enumerate(layers(generator), 1):
-        x = layer(x)
-        yield number, x
+    numbers = itertools.count(1)
+    for part in _parts(generator):
+        if isinstance(part, ConvNormReLU):
+            x = part.laid_out(x)
+        for layer in _within(part):
+            x = layer(x)
+            yield next(numbers), x
 
 
 def encode(generator: ResnetGenerator, x: Tensor, numbers: Sequence[int]) -> list[Tensor]:

@@ -69,11 +69,7 @@ class ConvNormReLU(nn.Sequential):
     """Convolution, normalisation, ReLU; with a blur before them that doubles or after them that halves the size."""
 
     def __init__(
-        self,
-        conv: nn.Conv2d | nn.ConvTranspose2d,
-        norm: nn.Module,
-        upsample: nn.Module | None = None,
-        downsample: nn.Module | None = None,
+        self, conv: nn.Module, norm: nn.Module, upsample: nn.Module | None = None, downsample: nn.Module | None = None
     ) -> None:
         super().__init__()
         if upsample is not None:
@@ -83,9 +79,14 @@ class ConvNormReLU(nn.Sequential):
             self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        """In the memory format of the weights, which residual blocks may have changed."""
+        return super().forward(self.laid_out(x))
+
+    def laid_out(self, x: Tensor) -> Tensor:
+        """x in the memory format of the weights: residual blocks may have given it another one."""
+        if not isinstance(self.conv, nn.Conv2d | nn.ConvTranspose2d):
+            return x
         last = channels_last(self.conv.weight)
-        return super().forward(x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format))
+        return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def halved(channels: int, config: ResnetConfig) -> ConvNormReLU:
@@ -127,7 +128,7 @@ class ResidualBlock(Checkpointed):
         return self.norm2(self.conv2(self.dropout(y)))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.conv1.by_winograd(x):
+        if isinstance(self.conv1, WideConv2d) and self.conv1.by_winograd(x):
             x = x.contiguous(memory_format=torch.channels_last)
         return x + self.sparing(x)
 

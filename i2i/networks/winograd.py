@@ -23,9 +23,10 @@ Padding = Literal["zeros", "reflect", "replicate"]
 TILE, KERNEL = 4, 3
 SIDE = TILE + KERNEL - 1
 POINTS = (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
-FEWEST_CHANNELS = 64
+FEWEST_CHANNELS, MOST_CHANNELS = 64, 512
 CHUNK_TILES = 256
 """About so many tiles go through the three steps together, so that what is between them stays in the cache."""
+MOST_KEPT = 1 << 24
 
 
 class Transforms(NamedTuple):
@@ -60,7 +61,8 @@ def _polynomial(roots: Tensor) -> Tensor:
 
 def pays(weight: Tensor) -> bool:
     """Whether a convolution by these kernels (K, C, 3, 3) is faster this way (docs/lab-book.md)."""
-    return weight.dtype == torch.float32 and weight.device.type == "cpu" and min(weight.shape[:2]) >= FEWEST_CHANNELS
+    measured = min(weight.shape[:2]) >= FEWEST_CHANNELS and max(weight.shape[:2]) <= MOST_CHANNELS
+    return measured and weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
 def transformed(weight: Tensor) -> Tensor:
@@ -80,19 +82,24 @@ def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None, padding: P
     padded = _whole_tiles(x) if padding is None else _framed(x, padding)
     height, width = (size - (2 if padding is None else 0) for size in x.shape[2:])
     rows, columns = (padded.shape[1] - 2) // TILE, (padded.shape[2] - 2) // TILE
-    made = x.new_empty(len(x), rows, TILE, columns, TILE, kernels.shape[2])
+    shape = len(x), kernels.shape[2], TILE * rows, TILE * columns
+    made = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    tiled = made.permute(0, 2, 3, 1).view(len(x), rows, TILE, columns, TILE, -1)
     room, (data, _, result) = _Room(), transforms()
     for part, n, top, bottom in _chunks(padded):
         of_points = room.product(room.both(data, room.copy(part), SIDE**2, -1, part.shape[-1]), kernels)
-        target = made[n, top:bottom].permute(1, 3, 0, 2, 4)
+        target = tiled[n, top:bottom].permute(1, 3, 0, 2, 4)
         target.copy_(room.both(result, of_points, *target.shape))
     if bias is not None:
-        made += bias
-    return _cropped(made.view(len(x), TILE * rows, TILE * columns, -1), height, width)
+        made += bias[:, None, None]
+    return made[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
 
 
-def gradients(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of `correlate`'s input and of the untransformed kernels; the adjoint of each of its steps."""
+def gradients(
+    x: Tensor, weight: Tensor, gradient: Tensor, wanted: Sequence[bool] = (True, True)
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of `correlate`'s input and of the untransformed kernels, the `wanted` ones of them; the adjoint of
+    each of its steps."""
     padded, kernels = _whole_tiles(x), transformed(weight)
     of_x, of_kernels = torch.zeros_like(padded), torch.zeros_like(kernels)
     bands = _whole_bands(gradient, padded)
@@ -100,15 +107,19 @@ def gradients(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor, Tens
     for part, n, top, bottom in _chunks(padded):
         tiles = room.copy(bands[n, top:bottom].permute(1, 3, 0, 2, 4))
         of_points = room.both(result.T, tiles, SIDE**2, -1, len(weight))
-        of_data = around.both(data, around.copy(part), SIDE**2, -1, part.shape[-1])
-        of_kernels.baddbmm_(of_data.transpose(1, 2), of_points)
+        if wanted[1]:
+            of_data = around.both(data, around.copy(part), SIDE**2, -1, part.shape[-1])
+            of_kernels.baddbmm_(of_data.transpose(1, 2), of_points)
+        if not wanted[0]:
+            continue
         target = _tiles(of_x[n], top, bottom)
         of_tiles = room.both(data.T, room.product(of_points, kernels.transpose(1, 2)), *target.shape)
         for i in range(SIDE):
             for j in range(SIDE):  # tiles overlap, pixels of one place in them do not
                 target[i, j] += of_tiles[i, j]
-    of_weight = _Room().both(kernel.T, of_kernels, KERNEL, KERNEL, *of_kernels.shape[1:])
-    return _cropped(of_x, *x.shape[2:]), of_weight.permute(3, 2, 0, 1).contiguous()
+    of_weight = _Room().both(kernel.T, of_kernels, KERNEL, KERNEL, *of_kernels.shape[1:]).permute(3, 2, 0, 1)
+    cropped = of_x[:, : x.shape[2], : x.shape[3]].contiguous().permute(0, 3, 1, 2)
+    return cropped if wanted[0] else None, of_weight.contiguous() if wanted[1] else None
 
 
 class Correlation(torch.autograd.Function):
@@ -120,18 +131,22 @@ class Correlation(torch.autograd.Function):
         return correlate(x, transformed(weight))
 
     @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():  # to be differentiated again, for a gradient penalty
-            of_x, of_weight = torch.autograd.grad(F.conv2d(x, weight), (x, weight), gradient, create_graph=True)
-            return of_x, of_weight
-        return gradients(x, weight, gradient[0])
+        if not torch.is_grad_enabled():
+            return gradients(x, weight, gradient[0], ctx.needs_input_grad)
+        # to be differentiated again, for a gradient penalty
+        wanted = [one for one, needed in zip((x, weight), ctx.needs_input_grad, strict=True) if needed]
+        found = iter(torch.autograd.grad(F.conv2d(x, weight), wanted, gradient, create_graph=True))
+        of_x, of_weight = (next(found) if needed else None for needed in ctx.needs_input_grad)
+        return of_x, of_weight
 
 
 class _Room:
     """Memory for what is between two steps, kept by each thread: had anew each time it takes longer than the steps.
 
-    Each step reads what the last one has written, and writes the other of two places.
+    Each step reads what the last one has written, and writes the other of two places. What is larger than
+    `MOST_KEPT` numbers is had anew.
     """
 
     _kept = threading.local()
@@ -150,7 +165,7 @@ class _Room:
         """The matrix (m×k) along both axes of k×k points, of whatever shape behind them; in `shape`."""
         m, k = matrix.shape
         points = x.view(k, k, -1)
-        for _ in "ij":
+        for _ in range(2):
             lines = points.transpose(0, 1)
             points = torch.bmm(matrix.expand(len(lines), m, k), lines, out=self.place((len(lines), m, lines.shape[2])))
         return points.view(shape)
@@ -160,9 +175,12 @@ class _Room:
         count, name = math.prod(shape), self._names[0]
         kept = getattr(self._kept, name, None)
         if kept is None or len(kept) < count:
+            kept = None
+            self._kept.__dict__.pop(name, None)  # before there is the larger one
             with torch.inference_mode(False):  # to be written in any mode
-                kept = torch.empty(count)
-            setattr(self._kept, name, kept)
+                kept = torch.empty(count, dtype=torch.float32, device="cpu")
+            if count <= MOST_KEPT:
+                setattr(self._kept, name, kept)
         return kept[:count].view(shape)
 
 
@@ -177,6 +195,8 @@ def _whole_tiles(x: Tensor) -> Tensor:
 def _framed(x: Tensor, padding: Padding) -> Tensor:
     """(N, C, H, W) → (N, H' + 2, W' + 2, C) as `_whole_tiles`, its edges filled; in memory that is kept."""
     height, width = x.shape[2:]
+    if padding == "reflect" and min(height, width) < 2:
+        raise ValueError(f"{height}×{width}: there is nothing to reflect")
     framed = _Room("frame").place([len(x), *(size + -size % TILE + 2 for size in (height, width)), x.shape[1]])
     framed[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
     for dim, size in ((1, height), (2, width)):
@@ -218,8 +238,3 @@ def _tiles(picture: Tensor, top: int, bottom: int) -> Tensor:
     shape = (SIDE, SIDE, bottom - top, columns, picture.shape[2])
     start = picture.storage_offset() + TILE * top * row
     return picture.as_strided(shape, (row, pixel, TILE * row, TILE * pixel, one), start)
-
-
-def _cropped(x: Tensor, height: int, width: int) -> Tensor:
-    """(N, H', W', C) → (N, C, height, width), channels last."""
-    return x[:, :height, :width].contiguous().permute(0, 3, 1, 2)

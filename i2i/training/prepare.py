@@ -31,7 +31,7 @@ def prepare(algorithm: Algorithm, options: TrainingOptions, device: torch.device
         network.to(device).to(memory_format=memory_format).train()
         if options.compile:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _WAYS)
-            # dropout draws the numbers that it draws when not compiled
+            # dropout draws the numbers that it draws when not compiled, in the same memory format
             choices = {"fallback_random": True} if BACKEND == "inductor" else None
             network.compile(backend=BACKEND, dynamic=False, options=choices)
     return memory_format

@@ -1,5 +1,6 @@
 """A folder of pictures in, a folder of pictures out: reading, translating and writing overlap."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from i2i.translation.options import FolderOptions
 from i2i.translation.pipeline import Pipeline, Stop
 from i2i.translation.plan import Inputs, Source, plan
 from i2i.translation.report import Progress, Report, records_of
-from i2i.translation.translator import Translator, load_translator
+from i2i.translation.translator import Translator, load_translator, resized
 
 Style = str | PathLike[str] | Translator
 _COUNTED = 64
@@ -51,7 +52,7 @@ def translate_folder(
     started = time.time()
     chosen = from_mapping(FolderOptions, options)
     todo = plan(inputs, out, chosen)
-    translator = style if isinstance(style, Translator) else _load(style, chosen, pixels(todo.found), fetching)
+    translator = style if isinstance(style, Translator) else _load(style, chosen, todo, fetching)
     _check_labels(translator, todo.todo)
     _probe(todo.todo)
     pipeline = Pipeline(translator, chosen, progress, stop)
@@ -71,22 +72,23 @@ def remove_leftovers(work: Plan, before: float) -> None:
         remove_strays(folder, before)
 
 
-def pixels(pictures: Sequence[Path]) -> int | None:
-    """How many these have together, by their headers; None if they are more than is worth counting."""
+def _load(style: str | PathLike[str], options: FolderOptions, todo: Plan, fetching: Any) -> Translator:
+    names = ("direction", "device", "precision", "runtime", "norm_stats", "dropout", "seed", "download")
+    chosen = {name: getattr(options, name) for name in names}
+    pixels = _pixels(todo.found, options.size) if options.runtime == "auto" else None
+    return load_translator(style, **chosen, pixels=pixels, fetching=fetching)
+
+
+def _pixels(pictures: Sequence[Path], size: int | None) -> int | None:
+    """How many are to be translated, by the headers; None if the pictures are more than is worth counting."""
     if len(pictures) > _COUNTED:
         return None
     total = 0
     for path in pictures:
         with suppress(Exception):  # whatever is wrong with it is said when its turn comes
             width, height = probe(path)
-            total += width * height
+            total += math.prod((height, width) if size is None else resized(height, width, size))
     return total
-
-
-def _load(style: str | PathLike[str], options: FolderOptions, pixels: int | None, fetching: Any) -> Translator:
-    names = ("direction", "device", "precision", "runtime", "norm_stats", "dropout", "seed", "download")
-    chosen = {name: getattr(options, name) for name in names}
-    return load_translator(style, **chosen, pixels=pixels, fetching=fetching)
 
 
 def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict[str, Any]:

@@ -57,8 +57,9 @@ def choose_precision(asked: Precision, runtime: Chosen, device: str, gpu_has_bf1
 
 def torch_is_faster(info: ModelInfo, precision: Precision, pixels: int | None) -> bool:
     """Whether torch, which has `networks.winograd`, does so many pixels (None: many) sooner than OpenVINO."""
-    many = pixels is None or pixels >= _PIXELS
-    return precision == "fp32" and many and info.network == "resnet" and int(info.config.get("width", 64)) >= _WIDTH
+    if precision != "fp32" or info.network != "resnet" or (pixels is not None and pixels < _PIXELS):
+        return False
+    return int(info.config.get("width", 64)) >= _WIDTH and int(info.config.get("blocks", 9)) > 0
 
 
 def _installed(runtime: str) -> bool:

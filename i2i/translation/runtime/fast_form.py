@@ -115,10 +115,6 @@ class WinogradConvolution(nn.Module):
         self.padding, self.bias = cast(winograd.Padding, conv.padding_mode), conv.bias
         self.kernels = nn.Parameter(winograd.transformed(conv.weight.detach()), requires_grad=False)
 
-    def by_winograd(self, x: Tensor) -> bool:
-        """As `WideConv2d` has it."""
-        return True
-
     def forward(self, x: Tensor) -> Tensor:
         return winograd.correlate(x, self.kernels, self.bias, self.padding)
 

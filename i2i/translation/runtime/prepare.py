@@ -71,7 +71,8 @@ def prepare_file(path: Path, wanted: Wanted) -> Prepared:
     precision = _precision(wanted.precision, chosen, device)
     key = cache_key(path, chosen, wanted)
     converted = cache.get(key) if chosen != "torch" and key is not None else None
-    if converted is not None and not _torch_instead(converted.info, wanted, precision):
+    sooner = wanted.runtime == "auto" and converted and torch_is_faster(converted.info, precision, wanted.pixels)
+    if converted is not None and not sooner:
         try:
             return Prepared(_run(chosen, converted, precision), converted.info, converted.traits, key=key)
         except Exception:  # whatever a runtime makes of a conversion that it cannot read: it is made anew below
@@ -91,11 +92,6 @@ def _not_imported(chosen: Chosen) -> str:
     return ""
 
 
-def _torch_instead(info: ModelInfo, wanted: Wanted, precision: Precision) -> bool:
-    """Whether torch is taken where OpenVINO could be."""
-    return wanted.runtime == "auto" and torch_is_faster(info, precision, wanted.pixels)
-
-
 def _opened(
     path: Path, wanted: Wanted, device: Device, chosen: Chosen, precision: Precision, key: str | None
 ) -> Prepared:
@@ -104,11 +100,9 @@ def _opened(
     network, info = pretrained.open_model(
         path, direction=wanted.direction, dropout=wanted.dropout, statistics=wanted.norm_stats
     )
-    if chosen != "torch" and _torch_instead(info, wanted, precision):
-        chosen = "torch"
     # what the model file was when its hash was taken, it must still be
     keep = key if chosen != "torch" and key is not None and cache_key(path, chosen, wanted) == key else None
-    return prepare_network(network, info, device, wanted.runtime, chosen, precision, keep)
+    return prepare_network(network, info, device, wanted.runtime, chosen, precision, keep, wanted.pixels)
 
 
 def prepare_network(
@@ -117,12 +111,14 @@ def prepare_network(
     device: Device,
     asked: RuntimeName,
     chosen: Chosen,
-    precision: str,
+    precision: Precision,
     keep: str | None = None,
+    pixels: int | None = None,
 ) -> Prepared:
     """`network`, which is put into its mode of translation for good, in the runtime `chosen`.
 
-    If only `auto` chose it, torch does what it cannot do. `keep` is the name under which a conversion is kept.
+    If only `auto` chose it, torch does what it cannot do, and what torch does sooner. `keep` is the name under which a
+    conversion is kept.
     """
     from i2i.networks.blocks import for_translation
 
@@ -132,6 +128,8 @@ def prepare_network(
     traits = Traits(config.in_channels, config.out_channels, config.size_multiple, config.minimum_size, None)
     for_translation(network, info.statistics, info.dropout)
     noisy = _is_noisy(network)
+    if asked == "auto" and torch_is_faster(info, precision, pixels):
+        chosen = "torch"
     if chosen != "torch" and noisy and asked != "auto":
         raise UsageError(
             f"runtime = {chosen!r}: the noise of dropout, which stays on in this model, is torch's; "
