@@ -17,6 +17,7 @@ from i2i.translation import model_file
 
 STEPS = "--max-steps 24 --save-every 4 --log-every 3"
 SHORT = "--max-steps 6 --save-every 3 --workers 0"
+WIDE = "--ngf 16 --crop-size 128 --load-size 128 --max-steps 6 --save-every 2 --log-every 1 --workers 0"
 # What is worth remembering beside the weights: the plateau's learning rate, EMA, the noise of dropout, and a
 # batch in two parts; on pictures that are cropped and flipped at random.
 # So small a learning rate that the metric cannot fall by the 1 % that the plateau waits for.
@@ -131,6 +132,16 @@ def test_killed_before_every_call_that_writes(algorithm: str, tmp_path: Path) ->
     while killed_by(AtCall(number, die), algorithm, tmp_path / f"run{number}"):
         number += 1
     assert number > 50
+
+
+@pytest.mark.promise("R1")
+def test_wide_convolutions_go_on_as_they_were(tmp_path: Path) -> None:
+    """A generator whose blocks are computed by Winograd's filtering."""
+    undisturbed, folder = tmp_path / "straight", tmp_path / "run"
+    run("cyclegan", undisturbed, WIDE)
+    killed_at(2, start("cyclegan", folder, WIDE))
+    run("cyclegan", folder, WIDE)
+    assert_same(folder, undisturbed)
 
 
 @pytest.mark.parametrize("algorithm", ["pix2pix", "cyclegan"])
