@@ -27,6 +27,7 @@ FEWEST_CHANNELS, MOST_CHANNELS = 64, 512
 CHUNK_TILES = 256
 """About so many tiles go through the three steps together, so that what is between them stays in the cache."""
 MOST_KEPT = 1 << 24
+"""So many numbers, at most, stay in memory for the next convolution, in each of a few places (64 MB each)."""
 
 
 class Transforms(NamedTuple):
@@ -92,6 +93,8 @@ def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None, padding: P
         target.copy_(room.both(result, of_points, *target.shape))
     if bias is not None:
         made += bias[:, None, None]
+    if (height, width) == shape[2:]:
+        return made  # no view of it, so that what follows may work in place
     return made[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
 
 
@@ -145,8 +148,7 @@ class Correlation(torch.autograd.Function):
 class _Room:
     """Memory for what is between two steps, kept by each thread: had anew each time it takes longer than the steps.
 
-    Each step reads what the last one has written, and writes the other of two places. What is larger than
-    `MOST_KEPT` numbers is had anew.
+    Each step reads what the last one has written, and writes the other of two places.
     """
 
     _kept = threading.local()
