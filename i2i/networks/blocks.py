@@ -55,9 +55,8 @@ class _InstanceNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
-        if (
-            x.dtype == torch.float32
-        ):  # torch sums channels last in one go: up to 20 times the rounding (docs/lab-book.md)
+        # torch sums channels last in one go: up to 20 times the rounding (docs/lab-book.md)
+        if x.dtype == torch.float32:
             mean = _mean(x)
             y = x - mean
             reciprocal = torch.rsqrt(_mean(y.square()) + 1e-5)
@@ -73,10 +72,13 @@ class _InstanceNorm(torch.autograd.Function):
         (x, mean, reciprocal), (g,) = ctx.saved_tensors, gradients
         if torch.is_grad_enabled():  # to be differentiated again, for a gradient penalty
             return torch.autograd.grad(F.group_norm(x, x.shape[1]), x, g, create_graph=True)[0]
-        exact = torch.promote_types(torch.float32, x.dtype)
-        e_g = g.mean((2, 3), keepdim=True, dtype=exact)
-        e_gx = (g * x).mean((2, 3), keepdim=True, dtype=exact)
-        slope = reciprocal**3 * (e_gx - mean * e_g)  # r²·E[g·y]
+        if x.dtype == torch.float32:
+            e_g, e_gy = _mean(g), _mean(g * (x - mean)) * reciprocal
+        else:
+            exact = torch.promote_types(torch.float32, x.dtype)
+            e_g = g.mean((2, 3), keepdim=True, dtype=exact)
+            e_gy = ((g * x).mean((2, 3), keepdim=True, dtype=exact) - mean * e_g) * reciprocal
+        slope = reciprocal**2 * e_gy
         offset = slope * mean - reciprocal * e_g
         dx = torch.addcmul(offset.to(g.dtype), g, reciprocal.to(g.dtype))
         return dx.addcmul_(x, slope.to(g.dtype), value=-1)

@@ -24,6 +24,7 @@ TILE, KERNEL = 4, 3
 SIDE = TILE + KERNEL - 1
 POINTS = (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
 FEWEST_CHANNELS, MOST_CHANNELS = 64, 512
+"""Between so many it was measured; of more the transformed kernels would take much memory too."""
 CHUNK_TILES = 256
 """About so many tiles go through the three steps together, so that what is between them stays in the cache."""
 MOST_KEPT = 1 << 24
@@ -41,6 +42,12 @@ class Transforms(NamedTuple):
 @cache
 def transforms(dtype: torch.dtype = torch.float32) -> Transforms:
     """By Lagrange interpolation in `POINTS` and at infinity (Blahut 2010, Sec. 5.2), from float64."""
+    with torch.device("cpu"):
+        data, kernel, result = _exact_transforms()
+    return Transforms(data.to(dtype), kernel.to(dtype), result.to(dtype))
+
+
+def _exact_transforms() -> Transforms:
     points = torch.tensor(POINTS, dtype=torch.float64)
     data, kernel, result = (torch.zeros(size, dtype=torch.float64) for size in ((SIDE, SIDE), (SIDE, 3), (TILE, SIDE)))
     for i, point in enumerate(points):
@@ -49,7 +56,7 @@ def transforms(dtype: torch.dtype = torch.float32) -> Transforms:
         kernel[i] = point ** torch.arange(KERNEL) / (point - others).prod()
         result[:, i] = point ** torch.arange(TILE)
     data[-1], kernel[-1, -1], result[-1, -1] = _polynomial(points), 1, 1
-    return Transforms(data.to(dtype), kernel.to(dtype), result.to(dtype))
+    return Transforms(data, kernel, result)
 
 
 def _polynomial(roots: Tensor) -> Tensor:
@@ -84,7 +91,7 @@ def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None, padding: P
     height, width = (size - (2 if padding is None else 0) for size in x.shape[2:])
     rows, columns = (padded.shape[1] - 2) // TILE, (padded.shape[2] - 2) // TILE
     shape = len(x), kernels.shape[2], TILE * rows, TILE * columns
-    made = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    made = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     tiled = made.permute(0, 2, 3, 1).view(len(x), rows, TILE, columns, TILE, -1)
     room, (data, _, result) = _Room(), transforms()
     for part, n, top, bottom in _chunks(padded):
@@ -95,7 +102,7 @@ def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None, padding: P
         made += bias[:, None, None]
     if (height, width) == shape[2:]:
         return made  # no view of it, so that what follows may work in place
-    return made[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
+    return made[:, :, :height, :width].clone(memory_format=torch.channels_last)
 
 
 def gradients(
@@ -104,25 +111,29 @@ def gradients(
     """The gradients of `correlate`'s input and of the untransformed kernels, the `wanted` ones of them; the adjoint of
     each of its steps."""
     padded, kernels = _whole_tiles(x), transformed(weight)
-    of_x, of_kernels = torch.zeros_like(padded), torch.zeros_like(kernels)
+    of_x = torch.zeros_like(padded) if wanted[0] else None
+    of_kernels = torch.zeros_like(kernels) if wanted[1] else None
     bands = _whole_bands(gradient, padded)
     room, around, (data, kernel, result) = _Room(), _Room("around"), transforms()
     for part, n, top, bottom in _chunks(padded):
         tiles = room.copy(bands[n, top:bottom].permute(1, 3, 0, 2, 4))
         of_points = room.both(result.T, tiles, SIDE**2, -1, len(weight))
-        if wanted[1]:
+        if of_kernels is not None:
             of_data = around.both(data, around.copy(part), SIDE**2, -1, part.shape[-1])
             of_kernels.baddbmm_(of_data.transpose(1, 2), of_points)
-        if not wanted[0]:
+        if of_x is None:
             continue
         target = _tiles(of_x[n], top, bottom)
         of_tiles = room.both(data.T, room.product(of_points, kernels.transpose(1, 2)), *target.shape)
         for i in range(SIDE):
             for j in range(SIDE):  # tiles overlap, pixels of one place in them do not
                 target[i, j] += of_tiles[i, j]
-    of_weight = _Room().both(kernel.T, of_kernels, KERNEL, KERNEL, *of_kernels.shape[1:]).permute(3, 2, 0, 1)
-    cropped = of_x[:, : x.shape[2], : x.shape[3]].contiguous().permute(0, 3, 1, 2)
-    return cropped if wanted[0] else None, of_weight.contiguous() if wanted[1] else None
+    if of_x is not None:
+        of_x = of_x[:, : x.shape[2], : x.shape[3]].contiguous().permute(0, 3, 1, 2)
+    if of_kernels is None:
+        return of_x, None
+    of_weight = room.both(kernel.T, of_kernels, KERNEL, KERNEL, *of_kernels.shape[1:]).permute(3, 2, 0, 1)
+    return of_x, of_weight.clone(memory_format=torch.contiguous_format)
 
 
 class Correlation(torch.autograd.Function):

@@ -14,6 +14,7 @@ from i2i.atomic import remove_strays
 from i2i.config import from_mapping, option_names, to_mapping
 from i2i.errors import OutputError, UsageError
 from i2i.images import LOSSY, WRITTEN, probe
+from i2i.images.bands import LARGE_LIMITS
 from i2i.translation.job import Job, Plan, shown
 from i2i.translation.options import FolderOptions
 from i2i.translation.pipeline import Pipeline, Stop
@@ -86,7 +87,7 @@ def _pixels(pictures: Sequence[Path], size: int | None) -> int | None:
     total = 0
     for path in pictures:
         with suppress(Exception):  # whatever is wrong with it is said when its turn comes
-            width, height = probe(path)
+            width, height = probe(path, LARGE_LIMITS)
             total += math.prod((height, width) if size is None else resized(height, width, size))
     return total
 

@@ -205,6 +205,9 @@ def test_torch_for_wide_generators_in_float32(tmp_path: Path, monkeypatch: pytes
     for _ in range(2):
         assert [runtime(wide, pixels) for pixels in (many, None, few)] == ["torch", "torch", "openvino"]
     assert runtime(narrow, None) == runtime(wide, many, runtime="openvino") == "openvino"
+    for config in (ResnetConfig(width=16, blocks=0), ResnetConfig(width=129, blocks=1)):
+        info = model_file.describe(config.build(), direction="a2b")
+        assert not choice.torch_is_faster(info, "fp32", None), "no convolution goes by Winograd's filtering"
     info = model_file.describe(_network(WIDE), direction="a2b")
     assert Translator(_network(WIDE), info, runtime="auto", precision="fp32").runtime == "torch"
     monkeypatch.setattr(processor, "has_bf16", lambda: False)

@@ -14,8 +14,8 @@ from i2i.translation.runtime import processor
 
 Chosen = Literal["torch", "openvino", "onnx"]
 _PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
-_WIDTH = 16
-"""From so many channels at full resolution on the residual blocks have the 64 that `networks.winograd` pays for."""
+_WIDTHS = range(16, 129)
+"""Channels at full resolution with which residual blocks have the 64 to 512 that `networks.winograd` is for."""
 _PIXELS = 1 << 20
 """From so many on torch makes up for its later start (docs/lab-book.md)."""
 NAMES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
@@ -59,7 +59,7 @@ def torch_is_faster(info: ModelInfo, precision: Precision, pixels: int | None) -
     """Whether torch, which has `networks.winograd`, does so many pixels (None: many) sooner than OpenVINO."""
     if precision != "fp32" or info.network != "resnet" or (pixels is not None and pixels < _PIXELS):
         return False
-    return int(info.config.get("width", 64)) >= _WIDTH and int(info.config.get("blocks", 9)) > 0
+    return int(info.config.get("width", 64)) in _WIDTHS and int(info.config.get("blocks", 9)) > 0
 
 
 def _installed(runtime: str) -> bool:
