@@ -71,8 +71,9 @@ def prepare_file(path: Path, wanted: Wanted) -> Prepared:
     precision = _precision(wanted.precision, chosen, device)
     key = cache_key(path, chosen, wanted)
     converted = cache.get(key) if chosen != "torch" and key is not None else None
-    sooner = wanted.runtime == "auto" and converted and torch_is_faster(converted.info, precision, wanted.pixels)
-    if converted is not None and not sooner:
+    if converted is not None and not (
+        wanted.runtime == "auto" and torch_is_faster(converted.info, precision, wanted.pixels)
+    ):
         try:
             return Prepared(_run(chosen, converted, precision), converted.info, converted.traits, key=key)
         except Exception:  # whatever a runtime makes of a conversion that it cannot read: it is made anew below
