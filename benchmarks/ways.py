@@ -3,21 +3,25 @@
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from i2i.translation.runtime import processor
 
-WAYS: dict[str, dict[str, str]] = {
+WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "auto": {"precision": "auto"},
     "fp32": {"precision": "fp32"},
     "torch fp32": {"runtime": "torch", "precision": "fp32"},
     "torch bf16": {"runtime": "torch", "precision": "bf16"},
     "torch fp16": {"runtime": "torch", "precision": "fp16"},
+    "torch fp32 compiled": {"runtime": "torch", "precision": "fp32", "compile": True},
+    "torch bf16 compiled": {"runtime": "torch", "precision": "bf16", "compile": True},
     "openvino fp32": {"runtime": "openvino", "precision": "fp32"},
     "openvino bf16": {"runtime": "openvino", "precision": "bf16"},
     "onnx fp32": {"runtime": "onnx", "precision": "fp32"},
 }
-"""Way → options of `scripts/translate.py`; the plain way is `benchmarks/plain_translating.py`."""
+"""Way → options of `scripts/translate.py`, True for one without a value; the plain way is
+`benchmarks/plain_translating.py`."""
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
 
 
@@ -32,13 +36,14 @@ def possible(way: str, device: str) -> bool:
     if device != "cpu":
         return runtime in ("", "torch")
     there = runtime not in PACKAGES or find_spec(PACKAGES[runtime]) is not None
-    return there and precision != "fp16" and (precision != "bf16" or processor.has_bf16())
+    has = precision != "fp16" and (precision != "bf16" or processor.has_bf16())
+    return there and has and "compile" not in WAYS[way]  # there are faster ones, without minutes of compiling
 
 
 def command(way: str, model: Path, pictures: Path, out: Path, device: str, *more: str) -> list[str]:
     """The arguments of python that translate the folder `pictures` to PNGs in `out`."""
     if way == "plain":
         return ["benchmarks/plain_translating.py", str(model), str(pictures), str(out), "--device", device]
-    options = [word for name, value in WAYS[way].items() for word in (f"--{name}", value)]
+    options = [word for name, value in WAYS[way].items() for word in (f"--{name}", value) if word is not True]
     always = ["--format", "png", "--overwrite", "--device", device]
     return ["scripts/translate.py", "--style", str(model), str(pictures), "-o", str(out), *always, *options, *more]

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from pretended_gpu import pretended_gpu
 from torch import nn
 
 from i2i.algorithms import ALGORITHMS, augment
@@ -20,6 +21,7 @@ from i2i.losses.adversarial import GanMode
 from i2i.networks.blocks import for_translation, has_batch_norm
 from i2i.training.distributed import Processes
 from i2i.training.options import RunOptions
+from i2i.training.prepare import prepare
 from i2i.training.step import TrainingStep
 from i2i.training.trainer import Trainer
 from i2i.translation import model_file
@@ -119,6 +121,18 @@ def test_every_weight_learns(name: str) -> None:
     for network, module in algorithm.networks().items():
         for key, parameter in module.named_parameters():
             assert not torch.equal(parameter, dict(before[network].named_parameters())[key]), f"{network}.{key}"
+
+
+@pytest.mark.parametrize(("options", "precision"), [({}, "fp32"), ({}, "bf16"), (STEADIED, "bf16")])
+def test_a_step_on_a_gpu(name: str, options: dict[str, Any], precision: Any) -> None:
+    """No tensor is left on the CPU, and nothing waits for the device."""
+    with pretended_gpu():
+        algorithm, chosen, processes = build(name, **options), RunOptions(precision=precision), Processes("cuda")
+        memory_format = prepare(algorithm, chosen, processes.device)
+        step = TrainingStep(algorithm, chosen, processes)
+        given = batch(name).to(processes.device).contiguous(memory_format)
+        made = [step(given, number) for number in range(2)]
+        assert {loss.device.type for losses in made for loss in losses.values()} == {"cuda"}
 
 
 @pytest.mark.promise("R1")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from i2i import compiler
 from i2i.algorithms import CUT, CycleGAN, Pix2Pix, ada
 from i2i.algorithms.ada import ADA
 from i2i.algorithms.algorithm import Algorithm, frozen
@@ -28,7 +29,6 @@ from i2i.errors import UsageError
 from i2i.networks import create_discriminator
 from i2i.networks.init import init_weights
 from i2i.networks.spectral import SpectralConv2d
-from i2i.training import prepare as preparation
 from i2i.training.distributed import Processes
 from i2i.training.options import RunOptions, TrainingOptions
 from i2i.training.prepare import prepare
@@ -489,7 +489,7 @@ ALL_AT_ONCE: dict[str, Any] = {
 @pytest.fixture
 def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """All of torch.compile but the code generator, which takes minutes."""
-    monkeypatch.setattr(preparation, "BACKEND", "eager")
+    monkeypatch.setattr(compiler, "BACKEND", "eager")
     yield
     torch._dynamo.reset()
 

@@ -12,6 +12,7 @@ from i2i.networks import features, winograd
 from i2i.networks.convolutions import FEWEST_TILES, WideConv2d, channels_last
 from i2i.networks.resnet import ResidualBlock, ResnetConfig
 
+sizes = pytest.mark.parametrize("r", winograd.FEWEST_CHANNELS)
 SIZES = [(1, 8, 4, 4), (2, 5, 21, 30), (1, 8, 18, 7), (3, 4, 1, 2)]
 
 
@@ -24,24 +25,26 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_transforms_are_exact() -> None:
+@sizes
+def test_the_transforms_are_exact(r: int) -> None:
     """Eq. 8 of Lavin & Gray in float64, for one tile."""
-    data, kernel, result = winograd.transforms(torch.float64)
-    tile, weight = drawn(6, 6).double(), drawn(3, 3, seed=1).double()
+    data, kernel, result = winograd.transforms(r, torch.float64)
+    tile, weight = drawn(6, 6).double(), drawn(r, r, seed=1).double()
     made = result @ ((kernel @ weight @ kernel.T) * (data @ tile @ data.T)) @ result.T
     assert torch.allclose(made, F.conv2d(tile[None, None], weight[None, None])[0, 0], rtol=0, atol=1e-12)
 
 
+@sizes
 @pytest.mark.parametrize("tiles", [1, 7, 256])
 @pytest.mark.parametrize("size", SIZES)
-def test_results_and_gradients(size: tuple[int, ...], tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_and_gradients(size: tuple[int, ...], tiles: int, r: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of torch in float64, for sizes that are no multiples of a tile, and however many tiles go together."""
     monkeypatch.setattr(winograd, "CHUNK_TILES", tiles)
     n, c, h, w = size
-    x, weight, bias = drawn(n, c, h + 2, w + 2), drawn(6, c, 3, 3, seed=1), drawn(6, seed=2)
+    x, weight, bias = drawn(n, c, h + r - 1, w + r - 1), drawn(6, c, r, r, seed=1), drawn(6, seed=2)
     exact_x, exact_weight = x.double().requires_grad_(), weight.double().requires_grad_()
     exact = F.conv2d(exact_x, exact_weight, bias.double())
-    made = winograd.correlate(x, winograd.transformed(weight), bias)
+    made = winograd.correlate(x, winograd.transformed(weight), bias, size=r)
     assert made.shape == exact.shape and off(made, exact.detach()) < 1e-5
     gradient = drawn(*exact.shape, seed=3)
     expected = torch.autograd.grad(exact, (exact_x, exact_weight), gradient.double())
@@ -75,13 +78,14 @@ def test_what_is_kept_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(len(kept) <= 100 for kept in vars(winograd._Room._kept).values())
 
 
-def test_it_is_as_near_to_the_truth_as_the_usual_convolution() -> None:
+@sizes
+def test_it_is_as_near_to_the_truth_as_the_usual_convolution(r: int) -> None:
     """Root mean square over a layer of a residual block: 1.2 times; with the points of Lavin & Gray 2.6 times."""
-    x, weight = drawn(1, 256, 34, 34), 0.02 * drawn(256, 256, 3, 3, seed=1)
+    x, weight = drawn(1, 256, 34, 34), 0.02 * drawn(256, 256, r, r, seed=1)
     exact = F.conv2d(x.double(), weight.double())
     ours, usual = (
         (made.double() - exact).square().mean().sqrt()
-        for made in (winograd.correlate(x, winograd.transformed(weight)), F.conv2d(x, weight))
+        for made in (winograd.correlate(x, winograd.transformed(weight), size=r), F.conv2d(x, weight))
     )
     assert ours < 1.6 * usual
 
@@ -150,20 +154,22 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The inputs that came to be computed by `winograd`."""
     found: list[Tensor] = []
     correlate = winograd.correlate
-    monkeypatch.setattr(winograd, "correlate", lambda x, *a: (found.append(x), correlate(x, *a))[1])
+    monkeypatch.setattr(winograd, "correlate", lambda x, *a, **b: (found.append(x), correlate(x, *a, **b))[1])
     return found
 
 
+@sizes
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate"])
-def test_wide_convolutions_are_convolutions(mode: Any, bias: bool, layout: Any, calls: list[Tensor]) -> None:
+def test_wide_convolutions_are_convolutions(mode: Any, bias: bool, layout: Any, r: int, calls: list[Tensor]) -> None:
     torch.manual_seed(0)
-    ours = WideConv2d(64, 96, mode, bias).to(memory_format=layout)
-    torchs = nn.Conv2d(64, 96, 3, padding=1, padding_mode=mode, bias=bias)
+    channels = winograd.FEWEST_CHANNELS[r]
+    ours = WideConv2d(channels, 144, mode, bias, r).to(memory_format=layout)
+    torchs = nn.Conv2d(channels, 144, r, padding=1, padding_mode=mode, bias=bias)
     torchs.load_state_dict(ours.state_dict())
     torchs.double()
-    x = drawn(2, 64, 30, 33).contiguous(memory_format=layout).requires_grad_()
+    x = drawn(2, channels, 30, 33).contiguous(memory_format=layout).requires_grad_()
     exact_x = x.detach().double().requires_grad_()
     made, exact = ours(x), torchs(exact_x)
     assert len(calls) == 1 and off(made, exact.detach()) < 3e-5
@@ -180,6 +186,7 @@ def test_where_it_does_not_pay(calls: list[Tensor]) -> None:
     wide, side = WideConv2d(64, 64), 4 * int(FEWEST_TILES**0.5)
     whole = drawn(1, 64, side, side)
     WideConv2d(32, 64)(whole[:, :32])
+    WideConv2d(64, 128, kernel_size=4)(whole)
     WideConv2d(64, 513)(whole)
     wide(whole[:, :, 1:])
     with torch.autocast("cpu", torch.bfloat16):
@@ -240,7 +247,7 @@ def test_a_generator_trains_as_it_would(sampling: Any, calls: list[Tensor], monk
 
     ours = trained(torch.float32)
     assert len(calls) >= 4 and seen == [True, True]
-    monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 1 << 20)
+    monkeypatch.setattr(winograd, "MOST_CHANNELS", 0)
     usual = trained(torch.float32)
     exact = trained(torch.float64)
     for mine, other, true in zip(ours, usual, exact, strict=True):

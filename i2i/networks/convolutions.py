@@ -38,16 +38,21 @@ class ThinConv2d(PaddedConv2d):
 
 
 class WideConv2d(PaddedConv2d):
-    """A 3×3 convolution of stride 1 between many channels, with the parameters and the results (but for rounding) of
-    `nn.Conv2d`.
+    """A 3×3 or 4×4 convolution of stride 1 and padding 1 between many channels, with the parameters and the results
+    (but for rounding) of `nn.Conv2d`.
 
     On a CPU training computes it by `winograd` in float32, best with channels last.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, padding_mode: winograd.Padding = "zeros", bias: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        padding_mode: winograd.Padding = "zeros",
+        bias: bool = True,
+        kernel_size: int = 3,
     ) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=1, padding_mode=padding_mode, bias=bias)
+        super().__init__(in_channels, out_channels, kernel_size, padding=1, padding_mode=padding_mode, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.by_winograd(x):
@@ -61,7 +66,7 @@ class WideConv2d(PaddedConv2d):
         """Whether it is computed by `winograd` for x: in training, where it pays."""
         training = torch.is_grad_enabled() and not torch.compiler.is_compiling()
         exact = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        tiles = len(x) * x.shape[2] * x.shape[3] / winograd.TILE**2
+        tiles = len(x) * x.shape[2] * x.shape[3] / winograd.tile_of(self.kernel_size[0]) ** 2
         return training and exact and tiles >= FEWEST_TILES and winograd.pays(self.weight)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from i2i.networks.antialias import BlurDownsample, Sampling
 from i2i.networks.blocks import DiscriminatorNorm, Norm, conv_bias, normalization
+from i2i.networks.convolutions import WideConv2d
 from i2i.networks.spectral import convolution, follow
 
 
@@ -52,7 +53,8 @@ class PatchGAN(nn.Module):
     def __init__(self, config: PatchGANConfig) -> None:
         super().__init__()
         self.config = config
-        conv, bias = convolution(config.norm == "spectral"), conv_bias(config.norm, config.bias)
+        spectral, bias = config.norm == "spectral", conv_bias(config.norm, config.bias)
+        conv = convolution(spectral)
         blurred = config.downsampling == "antialiased"
         stride = 1 if blurred else 2
         widths = [config.width * min(2**i, 8) for i in range(config.layers + 1)]
@@ -65,7 +67,9 @@ class PatchGAN(nn.Module):
             if blurred:
                 layers.append(BlurDownsample(widths[i - 1]))
             layers += [
-                conv(widths[i - 1], widths[i], 4, stride=1 if last else stride, padding=1, bias=bias),
+                conv(widths[i - 1], widths[i], 4, stride=2, padding=1, bias=bias)
+                if spectral or not (last or blurred)
+                else WideConv2d(widths[i - 1], widths[i], bias=bias, kernel_size=4),
                 normalization(config.norm, widths[i]),
                 nn.LeakyReLU(0.2, inplace=True),
             ]

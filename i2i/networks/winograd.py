@@ -1,8 +1,9 @@
-"""3×3 convolutions of stride 1 by a quarter of the multiplications: Winograd's (1980) minimal filtering, as Lavin &
-Gray (2016, arXiv:1509.09308) use it.
+"""3×3 and 4×4 convolutions of stride 1 by a quarter of the multiplications: Winograd's (1980) minimal filtering, as
+Lavin & Gray (2016, arXiv:1509.09308) use it.
 
 F(4×4, 3×3): 4×4 pixels of the result at once, from 6×6 of the picture. With d such a tile and g a kernel, of one
 channel each, the result is Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A (their Eq. 8); over channels ⊙ becomes 36 products of matrices.
+F(3×3, 4×4) goes by the same points, and so from tiles of the same size.
 
 The points of interpolation are 0, ±2/3, ±3/2 and infinity, where they take 0, ±1, ±2 and infinity: so the results in
 float32 are about as near to the exact ones as those of the usual convolution (docs/lab-book.md).
@@ -20,11 +21,12 @@ from torch.nn import functional as F
 
 Padding = Literal["zeros", "reflect", "replicate"]
 """How torch calls it."""
-TILE, KERNEL = 4, 3
-SIDE = TILE + KERNEL - 1
 POINTS = (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
-FEWEST_CHANNELS, MOST_CHANNELS = 64, 512
-"""Between so many it was measured; of more the transformed kernels would take much memory too."""
+SIDE = len(POINTS) + 1
+"""Of a tile of the picture: there is infinity too."""
+FEWEST_CHANNELS, MOST_CHANNELS = {3: 64, 4: 128}, 512
+"""Between so many, by the size of the kernels, it was measured to be faster; of more the transformed kernels would take
+much memory too."""
 CHUNK_TILES = 256
 """About so many tiles go through the three steps together, so that what is between them stays in the cache."""
 MOST_KEPT = 1 << 24
@@ -32,29 +34,36 @@ MOST_KEPT = 1 << 24
 
 
 class Transforms(NamedTuple):
-    """The matrices of F(4×4, 3×3): `data` Bᵀ (6×6), `kernel` G (6×3), `result` Aᵀ (4×6)."""
+    """The matrices of F(m×m, r×r), m = 7 - r: `data` Bᵀ (6×6), `kernel` G (6×r), `result` Aᵀ (m×6)."""
 
     data: Tensor
     kernel: Tensor
     result: Tensor
 
 
+def tile_of(size: int) -> int:
+    """How many pixels of the result, a side, come from one tile, with kernels of that size."""
+    return SIDE + 1 - size
+
+
 @cache
-def transforms(dtype: torch.dtype = torch.float32) -> Transforms:
-    """By Lagrange interpolation in `POINTS` and at infinity (Blahut 2010, Sec. 5.2), from float64."""
+def transforms(size: int, dtype: torch.dtype = torch.float32) -> Transforms:
+    """For kernels of that size, by Lagrange interpolation in `POINTS` and at infinity (Blahut 2010, Sec. 5.2), from
+    float64."""
     with torch.device("cpu"):
-        data, kernel, result = _exact_transforms()
+        data, kernel, result = _exact_transforms(size)
     return Transforms(data.to(dtype), kernel.to(dtype), result.to(dtype))
 
 
-def _exact_transforms() -> Transforms:
-    points = torch.tensor(POINTS, dtype=torch.float64)
-    data, kernel, result = (torch.zeros(size, dtype=torch.float64) for size in ((SIDE, SIDE), (SIDE, 3), (TILE, SIDE)))
+def _exact_transforms(size: int) -> Transforms:
+    points, tile = torch.tensor(POINTS, dtype=torch.float64), tile_of(size)
+    shapes = (SIDE, SIDE), (SIDE, size), (tile, SIDE)
+    data, kernel, result = (torch.zeros(shape, dtype=torch.float64) for shape in shapes)
     for i, point in enumerate(points):
         others = torch.cat((points[:i], points[i + 1 :]))
         data[i, : SIDE - 1] = _polynomial(others)
-        kernel[i] = point ** torch.arange(KERNEL) / (point - others).prod()
-        result[:, i] = point ** torch.arange(TILE)
+        kernel[i] = point ** torch.arange(size) / (point - others).prod()
+        result[:, i] = point ** torch.arange(tile)
     data[-1], kernel[-1, -1], result[-1, -1] = _polynomial(points), 1, 1
     return Transforms(data, kernel, result)
 
@@ -68,34 +77,43 @@ def _polynomial(roots: Tensor) -> Tensor:
 
 
 def pays(weight: Tensor) -> bool:
-    """Whether a convolution by these kernels (K, C, 3, 3) is faster this way (docs/lab-book.md)."""
-    measured = min(weight.shape[:2]) >= FEWEST_CHANNELS and max(weight.shape[:2]) <= MOST_CHANNELS
+    """Whether a convolution by these kernels (K, C, r, r) is faster this way (docs/lab-book.md)."""
+    measured = min(weight.shape[:2]) >= FEWEST_CHANNELS[weight.shape[-1]] and max(weight.shape[:2]) <= MOST_CHANNELS
     return measured and weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
 def transformed(weight: Tensor) -> Tensor:
-    """G g Gᵀ: kernels (K, C, 3, 3) → (36, C, K), in their type."""
-    out, channels = weight.shape[:2]
-    kernel = transforms(weight.dtype).kernel
-    along = (kernel @ weight.permute(2, 3, 1, 0).reshape(KERNEL, -1)).view(SIDE, KERNEL, -1)
-    return (kernel @ along).view(SIDE**2, channels, out)
+    """G g Gᵀ: kernels (K, C, r, r) → (36, K, C), in their type."""
+    size = weight.shape[-1]
+    return (_of_kernels(size, weight.dtype) @ weight.reshape(-1, size**2).T).view(SIDE**2, *weight.shape[:2])
 
 
-def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None, padding: Padding | None = None) -> Tensor:
+@cache
+def _of_kernels(size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(36, r²): G ⊗ G, which takes the rows of a kernel, one after the other, to those of G g Gᵀ."""
+    with torch.device("cpu"):
+        kernel = _exact_transforms(size).kernel
+        return torch.kron(kernel, kernel).to(dtype)
+
+
+def correlate(
+    x: Tensor, kernels: Tensor, bias: Tensor | None = None, padding: Padding | None = None, size: int = 3
+) -> Tensor:
     """(N, C, H, W) → (N, K, H, W), channels last: the convolution of x, whose edges are filled as `padding` says, by
-    the kernels whose `transformed` are these (36, C, K). All in float32, on a CPU.
+    the 3×3 kernels whose `transformed` are these (36, K, C). All in float32, on a CPU.
 
-    Without `padding` x is (N, C, H + 2, W + 2) and comes with its edges.
+    Without `padding` x is (N, C, H + r - 1, W + r - 1) and comes with its edges, and the kernels are of `size` r×r.
     """
-    padded = _whole_tiles(x) if padding is None else _framed(x, padding)
-    height, width = (size - (2 if padding is None else 0) for size in x.shape[2:])
-    rows, columns = (padded.shape[1] - 2) // TILE, (padded.shape[2] - 2) // TILE
-    shape = len(x), kernels.shape[2], TILE * rows, TILE * columns
+    tile, more = tile_of(size), size - 1
+    padded = _whole_tiles(x, size) if padding is None else _framed(x, padding)
+    height, width = (side - (more if padding is None else 0) for side in x.shape[2:])
+    rows, columns = ((side - more) // tile for side in padded.shape[1:3])
+    shape = len(x), kernels.shape[1], tile * rows, tile * columns
     made = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    tiled = made.permute(0, 2, 3, 1).view(len(x), rows, TILE, columns, TILE, -1)
-    room, (data, _, result) = _Room(), transforms()
-    for part, n, top, bottom in _chunks(padded):
-        of_points = room.product(room.both(data, room.copy(part), SIDE**2, -1, part.shape[-1]), kernels)
+    tiled = made.permute(0, 2, 3, 1).view(len(x), rows, tile, columns, tile, -1)
+    room, (data, _, result) = _Room(), transforms(size)
+    for part, n, top, bottom in _chunks(padded, size):
+        of_points = room.product(room.both(data, room.copy(part), SIDE**2, -1, part.shape[-1]), kernels.transpose(1, 2))
         target = tiled[n, top:bottom].permute(1, 3, 0, 2, 4)
         target.copy_(room.both(result, of_points, *target.shape))
     if bias is not None:
@@ -110,21 +128,22 @@ def gradients(
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients of `correlate`'s input and of the untransformed kernels, the `wanted` ones of them; the adjoint of
     each of its steps."""
-    padded, kernels = _whole_tiles(x), transformed(weight)
+    size = weight.shape[-1]
+    padded, kernels = _whole_tiles(x, size), transformed(weight)
     of_x = torch.zeros_like(padded) if wanted[0] else None
-    of_kernels = torch.zeros_like(kernels) if wanted[1] else None
-    bands = _whole_bands(gradient, padded)
-    room, around, (data, kernel, result) = _Room(), _Room("around"), transforms()
-    for part, n, top, bottom in _chunks(padded):
+    of_kernels = torch.empty_like(kernels) if wanted[1] else None
+    bands = _whole_bands(gradient, padded, size)
+    room, around, (data, _, result) = _Room(), _Room("around"), transforms(size)
+    for number, (part, n, top, bottom) in enumerate(_chunks(padded, size)):
         tiles = room.copy(bands[n, top:bottom].permute(1, 3, 0, 2, 4))
         of_points = room.both(result.T, tiles, SIDE**2, -1, len(weight))
         if of_kernels is not None:
             of_data = around.both(data, around.copy(part), SIDE**2, -1, part.shape[-1])
-            of_kernels.baddbmm_(of_data.transpose(1, 2), of_points)
+            of_kernels.baddbmm_(of_points.transpose(1, 2), of_data, beta=min(number, 1))
         if of_x is None:
             continue
-        target = _tiles(of_x[n], top, bottom)
-        of_tiles = room.both(data.T, room.product(of_points, kernels.transpose(1, 2)), *target.shape)
+        target = _tiles(of_x[n], top, bottom, size)
+        of_tiles = room.both(data.T, room.product(of_points, kernels), *target.shape)
         for i in range(SIDE):
             for j in range(SIDE):  # tiles overlap, pixels of one place in them do not
                 target[i, j] += of_tiles[i, j]
@@ -132,8 +151,7 @@ def gradients(
         of_x = of_x[:, : x.shape[2], : x.shape[3]].contiguous().permute(0, 3, 1, 2)
     if of_kernels is None:
         return of_x, None
-    of_weight = room.both(kernel.T, of_kernels, KERNEL, KERNEL, *of_kernels.shape[1:]).permute(3, 2, 0, 1)
-    return of_x, of_weight.clone(memory_format=torch.contiguous_format)
+    return of_x, (of_kernels.flatten(1).T @ _of_kernels(size, weight.dtype)).view(weight.shape)
 
 
 class Correlation(torch.autograd.Function):
@@ -142,7 +160,7 @@ class Correlation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return correlate(x, transformed(weight))
+        return correlate(x, transformed(weight), size=weight.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -197,24 +215,27 @@ class _Room:
         return kept[:count].view(shape)
 
 
-def _whole_tiles(x: Tensor) -> Tensor:
-    """(N, C, H + 2, W + 2) → (N, H' + 2, W' + 2, C) with H' and W' multiples of a tile; zeros are added."""
-    more = [-(size - 2) % TILE for size in x.shape[2:]]
+def _whole_tiles(x: Tensor, size: int) -> Tensor:
+    """(N, C, H + r - 1, W + r - 1) → (N, H' + r - 1, W' + r - 1, C) with H' and W' multiples of what a tile gives;
+    zeros are added."""
+    more = [-(side - size + 1) % tile_of(size) for side in x.shape[2:]]
     if any(more):
         x = F.pad(x, (0, more[1], 0, more[0]))
     return x.permute(0, 2, 3, 1).contiguous()
 
 
 def _framed(x: Tensor, padding: Padding) -> Tensor:
-    """(N, C, H, W) → (N, H' + 2, W' + 2, C) as `_whole_tiles`, its edges filled; in memory that is kept."""
+    """(N, C, H, W) → (N, H' + 2, W' + 2, C) as `_whole_tiles` for 3×3 kernels, its edges filled; in memory that is
+    kept."""
     height, width = x.shape[2:]
+    tile = tile_of(3)
     if padding == "reflect" and min(height, width) < 2:
         raise ValueError(f"{height}×{width}: there is nothing to reflect")
-    framed = _Room("frame").place([len(x), *(size + -size % TILE + 2 for size in (height, width)), x.shape[1]])
+    framed = _Room("frame").place([len(x), *(side + -side % tile + 2 for side in (height, width)), x.shape[1]])
     framed[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
-    for dim, size in ((1, height), (2, width)):
-        framed.narrow(dim, size + 2, framed.shape[dim] - size - 2).zero_()
-        for edge, inside in ((0, 1), (size + 1, -1)):
+    for dim, side in ((1, height), (2, width)):
+        framed.narrow(dim, side + 2, framed.shape[dim] - side - 2).zero_()
+        for edge, inside in ((0, 1), (side + 1, -1)):
             outside = framed.select(dim, edge)
             if padding == "zeros":
                 outside.zero_()
@@ -223,31 +244,33 @@ def _framed(x: Tensor, padding: Padding) -> Tensor:
     return framed
 
 
-def _whole_bands(gradient: Tensor, padded: Tensor) -> Tensor:
-    """(N, K, H, W) → (N, rows, 4, columns, 4, K), with zeros where there are no pixels."""
-    height, width = padded.shape[1] - 2, padded.shape[2] - 2
+def _whole_bands(gradient: Tensor, padded: Tensor, size: int) -> Tensor:
+    """(N, K, H, W) → (N, rows, m, columns, m, K), with zeros where there are no pixels."""
+    tile = tile_of(size)
+    height, width = (side - size + 1 for side in padded.shape[1:3])
     more = (0, width - gradient.shape[3], 0, height - gradient.shape[2])
     if any(more):
         gradient = F.pad(gradient, more)
     last = gradient.permute(0, 2, 3, 1).contiguous()
-    return last.view(len(last), height // TILE, TILE, width // TILE, TILE, -1)
+    return last.view(len(last), height // tile, tile, width // tile, tile, -1)
 
 
-def _chunks(padded: Tensor) -> Iterator[tuple[Tensor, int, int, int]]:
+def _chunks(padded: Tensor, size: int) -> Iterator[tuple[Tensor, int, int, int]]:
     """Tiles (6, 6, rows, columns, C), of which picture they are, and their rows."""
-    rows, columns = (padded.shape[1] - 2) // TILE, (padded.shape[2] - 2) // TILE
+    rows, columns = ((side - size + 1) // tile_of(size) for side in padded.shape[1:3])
     parts = max(1, round(rows * columns / CHUNK_TILES))
     together = -(-rows // parts)
     for n, picture in enumerate(padded):
         for top in range(0, rows, together):
             bottom = min(top + together, rows)
-            yield _tiles(picture, top, bottom), n, top, bottom
+            yield _tiles(picture, top, bottom, size), n, top, bottom
 
 
-def _tiles(picture: Tensor, top: int, bottom: int) -> Tensor:
-    """(6, 6, rows, columns, C): a view of the overlapping tiles of (H' + 2, W' + 2, C)."""
+def _tiles(picture: Tensor, top: int, bottom: int, size: int) -> Tensor:
+    """(6, 6, rows, columns, C): a view of the overlapping tiles of (H' + r - 1, W' + r - 1, C)."""
+    tile = tile_of(size)
     row, pixel, one = picture.stride()
-    columns = (picture.shape[1] - 2) // TILE
+    columns = (picture.shape[1] - size + 1) // tile
     shape = (SIDE, SIDE, bottom - top, columns, picture.shape[2])
-    start = picture.storage_offset() + TILE * top * row
-    return picture.as_strided(shape, (row, pixel, TILE * row, TILE * pixel, one), start)
+    start = picture.storage_offset() + tile * top * row
+    return picture.as_strided(shape, (row, pixel, tile * row, tile * pixel, one), start)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from i2i.algorithms.algorithm import Algorithm
+from i2i.compiler import check_compiler
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.data.options import check_mixing, check_one_domain
 from i2i.errors import UsageError
@@ -15,7 +16,6 @@ from i2i.training import goal
 from i2i.training.batch_size import settled
 from i2i.training.distributed import Processes
 from i2i.training.initial import initialise
-from i2i.training.prepare import check_compiler
 from i2i.training.state import States
 from i2i.training.step import check_micro_batches
 from i2i.training.trainer import Trainer

@@ -16,7 +16,7 @@ from i2i.errors import OutputError, UsageError
 from i2i.images import LOSSY, WRITTEN, probe
 from i2i.images.bands import LARGE_LIMITS
 from i2i.translation.job import Job, Plan, shown
-from i2i.translation.options import FolderOptions
+from i2i.translation.options import FolderOptions, ModelOptions
 from i2i.translation.pipeline import Pipeline, Stop
 from i2i.translation.plan import Inputs, Source, plan
 from i2i.translation.report import Progress, Report, records_of
@@ -74,7 +74,7 @@ def remove_leftovers(work: Plan, before: float) -> None:
 
 
 def _load(style: str | PathLike[str], options: FolderOptions, todo: Plan, fetching: Any) -> Translator:
-    names = ("direction", "device", "precision", "runtime", "norm_stats", "dropout", "seed", "download")
+    names = option_names(ModelOptions())
     chosen = {name: getattr(options, name) for name in names}
     pixels = _pixels(todo.found, options.size) if options.runtime == "auto" else None
     return load_translator(style, **chosen, pixels=pixels, fetching=fetching)

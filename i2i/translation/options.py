@@ -33,6 +33,8 @@ class ModelOptions:
     """auto is bf16 where the hardware computes it itself, else fp32; fp16 needs a GPU. bf16 and fp16 round more."""
     runtime: RuntimeName = "auto"
     """What computes: auto is the fastest on this device, OpenVINO (if it is installed) or torch."""
+    compile: bool = False
+    """Compile the network (torch.compile), after up to minutes at every start: for many pictures on a GPU."""
     download: bool = False
     """Fetch the style if it is one of the catalogue."""
 

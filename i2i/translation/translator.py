@@ -49,6 +49,7 @@ def load_translator(
     seed: int = 0,
     download: bool = False,
     pixels: int | None = None,
+    compile: bool = False,
     fetching: Callable[[int, int | None], object] | None = None,
 ) -> "Translator":
     """The translator that `style` names: a path, `hub:owner/name`, or a name (see `i2i.list_styles`).
@@ -59,6 +60,7 @@ def load_translator(
     torch, which also takes networks that draw noise and, in fp32, wide residual generators, for which it is the faster
     one: unless `pixels`, how many are to be translated in all, are too few to make up for its start. `precision` is
     fp32 (within one 8-bit level of the plain way), bf16, fp16, or auto: bf16 where the hardware computes it itself.
+    `compile` has torch compile the network, at the first picture of each kind: for many pictures on a GPU.
     `download` allows to fetch a style of the catalogue; `fetching` is then called with the bytes that are there and
     their total, if it is known.
 
@@ -66,8 +68,9 @@ def load_translator(
     `ModelError` if the model cannot be used.
     """
     asked = {"direction": direction, "device": device, "precision": precision, "norm_stats": norm_stats}
-    from_mapping(ModelOptions, asked | {"dropout": dropout, "seed": seed, "download": download, "runtime": runtime})
-    wanted = Wanted(device, runtime, precision, direction, dropout, norm_stats, pixels)
+    more = {"dropout": dropout, "seed": seed, "download": download, "runtime": runtime, "compile": compile}
+    from_mapping(ModelOptions, asked | more)
+    wanted = Wanted(device, runtime, precision, direction, dropout, norm_stats, pixels, compile)
     wanted.check()
     path = styles.find(
         style if isinstance(style, str) else Path(style), direction, download=download, progress=fetching
@@ -78,10 +81,10 @@ def load_translator(
 class Translator:
     """Takes a picture to a picture of the same size.
 
-    `network` is put into its mode of translation for good and moved to `device`; `runtime` and `precision` as in
-    `load_translator`. `seed` varies the noise of dropout, where there is any. Raises `UsageError` for a runtime
-    that is not there or does not fit the network, and for a precision that the device has not. `notices` say
-    why it is torch where another runtime would have been taken.
+    `network` is put into its mode of translation for good and moved to `device`; `runtime`, `precision` and `compile`
+    as in `load_translator`. `seed` varies the noise of dropout, where there is any. Raises `UsageError` for a runtime
+    that is not there or does not fit the network, for a precision that the device has not, and where torch cannot
+    compile. `notices` say why it is torch where another runtime would have been taken.
     """
 
     _origin: tuple[Path, Wanted, str | None]
@@ -94,16 +97,17 @@ class Translator:
         *,
         precision: Precision = "auto",
         runtime: RuntimeName = "torch",
+        compile: bool = False,
         seed: int = 0,
     ) -> None:
         import torch
 
-        from_mapping(ModelOptions, {"precision": precision, "runtime": runtime, "seed": seed})
+        from_mapping(ModelOptions, {"precision": precision, "runtime": runtime, "compile": compile, "seed": seed})
         self._buffers = dict(network.named_buffers())  # the mode of translation may drop running statistics
         target = torch.device(device)
-        chosen = choose_runtime(runtime, target.type)
+        chosen = choose_runtime(runtime, target.type, compile)
         exact = choose_precision(precision, chosen, target.type, gpu_has_bf16(target))
-        self._use(prepare_network(network, info, target, runtime, chosen, exact), seed)
+        self._use(prepare_network(network, info, target, runtime, chosen, exact, compiled=compile), seed)
         self.network = network.to(target)
 
     def _use(self, prepared: Prepared, seed: int) -> None:

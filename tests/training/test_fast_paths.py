@@ -15,21 +15,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i import compiler
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm, in_one_batch
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
+from i2i.compiler import check_compiler
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.networks.blocks import InstanceNorm, has_batch_norm
 from i2i.networks.convolutions import MOST_PIXELS, DeepConv2d, DeepConvTranspose2d, ThinConv2d
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig
-from i2i.training import prepare as preparation
 from i2i.training.distributed import Processes
 from i2i.training.ema import Averages
 from i2i.training.options import TrainingOptions
-from i2i.training.prepare import best_memory_format, check_compiler, prepare
+from i2i.training.prepare import best_memory_format, prepare
 from i2i.training.step import TrainingStep, seed_step
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -339,7 +340,7 @@ def test_low_memory_says_where_it_cannot_help() -> None:
 @pytest.fixture
 def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """All of torch.compile but the code generator, which takes minutes."""
-    monkeypatch.setattr(preparation, "BACKEND", "eager")
+    monkeypatch.setattr(compiler, "BACKEND", "eager")
     yield
     torch._dynamo.reset()
 

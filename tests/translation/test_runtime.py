@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from i2i import compiler
 from i2i.errors import UsageError
 from i2i.images import Picture, write
 from i2i.networks.blocks import for_translation
@@ -117,6 +118,55 @@ def test_onnx_gives_what_torch_gives(name: str) -> None:
     for size in SIZES:
         x = _noise(config.in_channels, *size)
         torch.testing.assert_close(used(x), by_torch(x), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_compiled_networks_give_what_the_others_give(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whatever size; all of torch.compile but the code generator, which takes minutes, and with it."""
+    monkeypatch.setattr(compiler, "BACKEND", backend)
+    config, described = NETWORKS[name]
+    info = model_file.describe(_network(config), direction="a2b", **described)
+    used, usual = (Translator(_network(config), info, precision="fp32", compile=there) for there in (True, False))
+    made: list[Any] = []
+    used._runtime.network.register_forward_hook(lambda *_: made.append(torch.compiler.is_compiling()))  # type: ignore[attr-defined]
+    try:
+        for size in SIZES:
+            x = _noise(config.in_channels, *size)
+            torch.testing.assert_close(used(x), usual(x), atol=1e-4, rtol=0)
+    finally:
+        torch._dynamo.reset()
+    assert any(made), "nothing was compiled"
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_networks_draw_the_same_noise(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "BACKEND", backend)
+    info = model_file.describe(NOISY, direction="a2b", dropout=True)
+    used, usual = (Translator(_network(NOISY), info, precision="fp32", compile=there) for there in (True, False))
+    x = _noise(3, 32, 32)
+    try:
+        torch.testing.assert_close(used(x), usual(x), atol=1e-4, rtol=0)
+    finally:
+        torch._dynamo.reset()
+
+
+def test_what_compiles_is_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "BACKEND", "eager")
+    path = _model(tmp_path / "run")
+    assert load_translator(path, device="cpu", compile=True).runtime == "torch"
+    for other, named in (("openvino", "OpenVINO"), ("onnx", "ONNX Runtime")):
+        with pytest.raises(UsageError, match=f"compile = True: it is torch that compiles; leave it out with {named}"):
+            load_translator(path, device="cpu", runtime=other, compile=True)  # type: ignore[arg-type]
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "a.png", Picture(np.zeros((8, 8, 3), np.uint8)))
+    monkeypatch.setattr(torch, "compile", _broken)
+    with pytest.raises(UsageError, match=r"torch cannot compile for cpu here \(No C\+\+ compiler\); install"):
+        translate_folder(tmp_path / "in", tmp_path / "out", path, device="cpu", compile=True)
+
+
+def _broken(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("No C++ compiler")
 
 
 @pytest.mark.parametrize("padding", ["reflect", "replicate", "zero"])

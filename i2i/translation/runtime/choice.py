@@ -22,8 +22,15 @@ _PIXELS = 1 << 20
 NAMES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
 
 
-def choose_runtime(asked: RuntimeName, device: str) -> Chosen:
-    """The runtime for that kind of device. Raises `UsageError` for one that is not installed or not for it."""
+def choose_runtime(asked: RuntimeName, device: str, compiled: bool = False) -> Chosen:
+    """The runtime for that kind of device, `compiled` by torch or not.
+
+    Raises `UsageError` for one that is not installed or not for it.
+    """
+    if compiled and asked in NAMES:
+        raise UsageError(f"compile = True: it is torch that compiles; leave it out with {NAMES[asked]}")
+    if compiled:
+        return "torch"
     if asked == "torch" or (asked == "auto" and not (device == "cpu" and _installed("openvino"))):
         return "torch"
     chosen: Chosen = "openvino" if asked == "auto" else asked

@@ -47,11 +47,12 @@ class Wanted:
     norm_stats: Statistics | None = None
     pixels: int | None = None
     """How many are to be translated; None: many."""
+    compile: bool = False
 
     def check(self) -> None:
         """What can be known before there is a model. Raises `UsageError`."""
         device = device_of(self)
-        _precision(self.precision, choose_runtime(self.runtime, device.type), device)
+        _precision(self.precision, choose_runtime(self.runtime, device.type, self.compile), device)
 
 
 def prepare_file(path: Path, wanted: Wanted) -> Prepared:
@@ -61,7 +62,7 @@ def prepare_file(path: Path, wanted: Wanted) -> Prepared:
     does not fit the model. A converted model is used again, and then nothing imports torch.
     """
     device = device_of(wanted)
-    chosen = choose_runtime(wanted.runtime, device.type)
+    chosen = choose_runtime(wanted.runtime, device.type, wanted.compile)
     notices: tuple[str, ...] = ()
     if reason := _not_imported(chosen):
         if wanted.runtime != "auto":
@@ -103,7 +104,9 @@ def _opened(
     )
     # what the model file was when its hash was taken, it must still be
     keep = key if chosen != "torch" and key is not None and cache_key(path, chosen, wanted) == key else None
-    return prepare_network(network, info, device, wanted.runtime, chosen, precision, keep, wanted.pixels)
+    return prepare_network(
+        network, info, device, wanted.runtime, chosen, precision, keep, wanted.pixels, wanted.compile
+    )
 
 
 def prepare_network(
@@ -115,6 +118,7 @@ def prepare_network(
     precision: Precision,
     keep: str | None = None,
     pixels: int | None = None,
+    compiled: bool = False,
 ) -> Prepared:
     """`network`, which is put into its mode of translation for good, in the runtime `chosen`.
 
@@ -159,7 +163,7 @@ def prepare_network(
     from i2i.translation.runtime.torch_runtime import TorchRuntime
 
     target = torch.device(str(device))
-    return Prepared(TorchRuntime(network, target, precision), info, traits, noisy, network, notices)
+    return Prepared(TorchRuntime(network, target, precision, compiled), info, traits, noisy, network, notices)
 
 
 def device_of(wanted: Wanted) -> Device:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from i2i import compiler
+from i2i.compiler import check_compiler
 from i2i.translation.noise import seeded
 from i2i.translation.runtime.fast_form import fast_form
 from i2i.translation.runtime.protocol import Planes
@@ -14,20 +16,28 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchRuntime:
-    """`network`, which is in its mode of translation, in `precision` on `device`. On a CPU its channels come last."""
+    """`network`, which is in its mode of translation, in `precision` on `device`, `compiled` or not.
+
+    Raises `UsageError` if it is to be compiled and torch cannot do so here.
+    """
 
     name = "torch"
 
-    def __init__(self, network: nn.Module, device: torch.device, precision: str) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, precision: str, compiled: bool = False) -> None:
+        if compiled:
+            check_compiler(device)
         self.device, self.precision = device, precision
         self._dtype = _DTYPES[precision]
         self._format = torch.contiguous_format if device.type == "mps" else torch.channels_last
         cpu = device.type == "cpu"
-        exact = cpu and self._dtype == torch.float32
-        fast = fast_form(network, "exact" if cpu else "group", split_head=cpu, by_winograd=exact)
+        by_hand = cpu and not compiled  # what the compiler writes itself
+        exact = by_hand and self._dtype == torch.float32
+        fast = fast_form(network, "exact" if by_hand else "group", split_head=cpu, by_winograd=exact)
         if self._dtype != torch.float32:
             fast = copy.deepcopy(fast)  # what `network` holds stays float32
         self.network = fast.to(device, self._dtype).to(memory_format=self._format)
+        if compiled:
+            self.network.compile(backend=compiler.BACKEND, options=compiler.choices())
 
     def run(self, batch: Planes, seed: int | None = None) -> Planes:
         x = torch.from_numpy(batch)
@@ -39,7 +49,8 @@ class TorchRuntime:
     def tensor(self, x: Tensor, seed: int | None = None) -> Tensor:
         """As `run`, from a tensor on any device to one on this runtime's."""
         with torch.inference_mode():
-            x = x.to(self.device, self._dtype, non_blocking=True).contiguous(memory_format=self._format)
+            # of another type only there: on the way to it what is pinned would be copied to what is not
+            x = x.to(self.device, non_blocking=True).to(self._dtype, memory_format=self._format)
             if seed is None:
                 y: Tensor = self.network(x)
             else:
