@@ -23,7 +23,7 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m slow --timeout 3600
 
 test-gpu: $(READY)
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m gpu --timeout 3600
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -117,12 +117,16 @@ def command(benchmark: str, given: list[str]) -> str:
 
 
 def commit() -> str:
-    """Of the checkout, with `+` behind it if files differ; empty where there is none."""
-    shown = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    """Of the checkout, with `+` behind it if files other than results differ; empty where there is none."""
     try:
-        return subprocess.run(shown, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        changed = _git("diff", "HEAD", "--name-only", "--", ".", ":!benchmarks/results")
+        return _git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -31,19 +31,24 @@ def chosen(asked: Iterable[str] | None, device: str) -> list[str]:
 
 
 def possible(way: str, device: str) -> bool:
-    """Whether what that way needs is there."""
+    """Whether what that way needs is there, and on a CPU whether it is worth the time by default."""
     runtime, precision = (WAYS[way].get(key, "") for key in ("runtime", "precision"))
     if device != "cpu":
         return runtime in ("", "torch")
     there = runtime not in PACKAGES or find_spec(PACKAGES[runtime]) is not None
-    has = precision != "fp16" and (precision != "bf16" or processor.has_bf16())
-    return there and has and "compile" not in WAYS[way]  # there are faster ones, without minutes of compiling
+    computed = precision != "fp16" and (precision != "bf16" or processor.has_bf16())
+    return there and computed and "compile" not in WAYS[way]  # which takes minutes, and others are faster
+
+
+def given(name: str, value: Any) -> list[str]:
+    """An option on the command line."""
+    return [f"--{name}"] if value is True else [f"--{name}", value]
 
 
 def command(way: str, model: Path, pictures: Path, out: Path, device: str, *more: str) -> list[str]:
     """The arguments of python that translate the folder `pictures` to PNGs in `out`."""
     if way == "plain":
         return ["benchmarks/plain_translating.py", str(model), str(pictures), str(out), "--device", device]
-    options = [word for name, value in WAYS[way].items() for word in (f"--{name}", value) if word is not True]
+    options = [word for name, value in WAYS[way].items() for word in given(name, value)]
     always = ["--format", "png", "--overwrite", "--device", device]
     return ["scripts/translate.py", "--style", str(model), str(pictures), "-o", str(out), *always, *options, *more]

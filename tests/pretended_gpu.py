@@ -31,7 +31,7 @@ def _moved(module: nn.Module, *where: Any, memory_format: torch.memory_format | 
     """`nn.Module.to`, which cannot take what is pretended elsewhere."""
 
     def moved(x: Tensor) -> Tensor:
-        x = x.detach().to(*where) if where and x.is_floating_point() else x.detach()
+        x = x.detach().to(*(where if x.is_floating_point() else where[:1]))
         return x if memory_format is None or x.ndim != 4 else x.contiguous(memory_format=memory_format)
 
     for part in module.modules():

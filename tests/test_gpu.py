@@ -91,12 +91,15 @@ def test_translations_are_those_of_the_cpu(name: str, precision: Any, limit: int
     info = model_file.describe(network(name), direction="a2b")
     exact = Translator(network(name), info, "cpu", precision="fp32")
     used = Translator(network(name), info, CUDA, precision=precision, compile=compiled)
+    made: list[bool] = []
+    used._runtime.network.register_forward_hook(lambda *_: made.append(torch.compiler.is_compiling()))  # type: ignore[attr-defined]
     for size in ((64, 64), (37, 50), (64, 96)):
         pictures = [Picture(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)) for seed in range(3)]
-        made = [*used.translate_batch(pictures), used.translate(pictures[0])]
-        for one, other in zip(made, [*pictures, pictures[0]], strict=True):
+        results = [*used.translate_batch(pictures), used.translate(pictures[0])]
+        for one, other in zip(results, [*pictures, pictures[0]], strict=True):
             apart = np.abs(one.pixels.astype(int) - exact.translate(other).pixels)
             assert apart.max() <= limit
+    assert any(made) == compiled
 
 
 @pytest.mark.gpu
@@ -125,7 +128,8 @@ here = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pyte
 @here
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_first_steps_losses_are_those_of_the_cpu(kind: Any, device: str) -> None:
-    """In float32 but for rounding, which on a GPU is to 10 bits in convolutions."""
+    """In float32 but for rounding, which on a GPU is to 10 bits in convolutions. (On the CPU this shows that the test
+    runs.)"""
     generator = torch.Generator().manual_seed(7)
     a, b = (torch.rand((2, 3, 64, 64), generator=generator) * 2 - 1 for _ in range(2))
     found = []

@@ -19,6 +19,7 @@ from i2i.networks import (
 from i2i.networks.antialias import BlurDownsample, BlurUpsample
 from i2i.networks.blocks import InstanceNorm, for_translation
 from i2i.networks.init import init_weights
+from i2i.networks.patchgan import PatchGANConfig
 
 ANTIALIASED = "resnet_2blocks_antialiased"
 SMALL_GENERATORS = [
@@ -135,6 +136,16 @@ def test_a_discriminator_s_logit_sees_its_receptive_field(name: str) -> None:
     assert x.grad is not None
     assert int((x.grad[0, 0].abs().sum(dim=0) > 0).sum()) == config.receptive_field
     assert scales(config.build()(torch.zeros(1, 3, config.minimum_size, config.minimum_size)))[-1].numel() >= 1
+
+
+@pytest.mark.parametrize("downsampling", ["strided", "antialiased"])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_spectral_discriminators_judge_the_same_patches(layers: int, downsampling: Any) -> None:
+    shared: Any = {"width": 1, "layers": layers, "downsampling": downsampling}
+    spectral, usual = (PatchGANConfig(norm=norm, **shared) for norm in ("spectral", "none"))
+    for side in (spectral.minimum_size, 64, 71):
+        x = torch.zeros(1, 3, side, side)
+        assert spectral.build()(x).shape == usual.build()(x).shape
 
 
 @pytest.mark.parametrize("name", ["resnet_1blocks", "unet_32"])

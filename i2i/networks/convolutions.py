@@ -2,6 +2,8 @@
 trains faster by them (docs/lab-book.md). When translating they are torch's own: runtimes have ways of their own there.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,7 +52,7 @@ class WideConv2d(PaddedConv2d):
         out_channels: int,
         padding_mode: winograd.Padding = "zeros",
         bias: bool = True,
-        kernel_size: int = 3,
+        kernel_size: Literal[3, 4] = 3,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, padding=1, padding_mode=padding_mode, bias=bias)
 

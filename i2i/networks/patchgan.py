@@ -63,13 +63,15 @@ class PatchGAN(nn.Module):
             nn.LeakyReLU(0.2, inplace=True),
         ]
         for i in range(1, config.layers + 1):
-            last = i == config.layers
             if blurred:
                 layers.append(BlurDownsample(widths[i - 1]))
+            halves = not blurred and i < config.layers
+            if spectral or halves:
+                made = conv(widths[i - 1], widths[i], 4, stride=2 if halves else 1, padding=1, bias=bias)
+            else:
+                made = WideConv2d(widths[i - 1], widths[i], bias=bias, kernel_size=4)
             layers += [
-                conv(widths[i - 1], widths[i], 4, stride=2, padding=1, bias=bias)
-                if spectral or not (last or blurred)
-                else WideConv2d(widths[i - 1], widths[i], bias=bias, kernel_size=4),
+                made,
                 normalization(config.norm, widths[i]),
                 nn.LeakyReLU(0.2, inplace=True),
             ]

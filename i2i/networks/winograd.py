@@ -34,7 +34,8 @@ MOST_KEPT = 1 << 24
 
 
 class Transforms(NamedTuple):
-    """The matrices of F(m×m, r×r), m = 7 - r: `data` Bᵀ (6×6), `kernel` G (6×r), `result` Aᵀ (m×6)."""
+    """The matrices of F(m×m, r×r), m = 7 - r: `data` Bᵀ (6×6), `kernel` G ⊗ G (36×r²), which takes the rows of a
+    kernel, one after the other, to those of G g Gᵀ, and `result` Aᵀ (m×6)."""
 
     data: Tensor
     kernel: Tensor
@@ -65,7 +66,7 @@ def _exact_transforms(size: int) -> Transforms:
         kernel[i] = point ** torch.arange(size) / (point - others).prod()
         result[:, i] = point ** torch.arange(tile)
     data[-1], kernel[-1, -1], result[-1, -1] = _polynomial(points), 1, 1
-    return Transforms(data, kernel, result)
+    return Transforms(data, torch.kron(kernel, kernel), result)
 
 
 def _polynomial(roots: Tensor) -> Tensor:
@@ -85,25 +86,20 @@ def pays(weight: Tensor) -> bool:
 def transformed(weight: Tensor) -> Tensor:
     """G g Gᵀ: kernels (K, C, r, r) → (36, K, C), in their type."""
     size = weight.shape[-1]
-    return (_of_kernels(size, weight.dtype) @ weight.reshape(-1, size**2).T).view(SIDE**2, *weight.shape[:2])
-
-
-@cache
-def _of_kernels(size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(36, r²): G ⊗ G, which takes the rows of a kernel, one after the other, to those of G g Gᵀ."""
-    with torch.device("cpu"):
-        kernel = _exact_transforms(size).kernel
-        return torch.kron(kernel, kernel).to(dtype)
+    kernel = transforms(size, weight.dtype).kernel
+    return (kernel @ weight.reshape(-1, size**2).T).view(SIDE**2, *weight.shape[:2])
 
 
 def correlate(
-    x: Tensor, kernels: Tensor, bias: Tensor | None = None, padding: Padding | None = None, size: int = 3
+    x: Tensor, kernels: Tensor, size: int, bias: Tensor | None = None, padding: Padding | None = None
 ) -> Tensor:
-    """(N, C, H, W) → (N, K, H, W), channels last: the convolution of x, whose edges are filled as `padding` says, by
-    the 3×3 kernels whose `transformed` are these (36, K, C). All in float32, on a CPU.
+    """(N, C, H + r - 1, W + r - 1) → (N, K, H, W), channels last: the convolution, without padding, of x by the kernels
+    of `size` r×r whose `transformed` are these (36, K, C). All in float32, on a CPU.
 
-    Without `padding` x is (N, C, H + r - 1, W + r - 1) and comes with its edges, and the kernels are of `size` r×r.
+    With `padding` x is (N, C, H, W), r is 3 and one pixel is added at each edge as it says.
     """
+    if padding is not None and size != 3:
+        raise ValueError(f"kernels of {size}×{size}: padding is for those of 3×3")
     tile, more = tile_of(size), size - 1
     padded = _whole_tiles(x, size) if padding is None else _framed(x, padding)
     height, width = (side - (more if padding is None else 0) for side in x.shape[2:])
@@ -126,20 +122,20 @@ def correlate(
 def gradients(
     x: Tensor, weight: Tensor, gradient: Tensor, wanted: Sequence[bool] = (True, True)
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of `correlate`'s input and of the untransformed kernels, the `wanted` ones of them; the adjoint of
-    each of its steps."""
+    """The gradients of `correlate`'s input, of one picture at least, and of the untransformed kernels, the `wanted`
+    ones of them; the adjoint of each of its steps."""
     size = weight.shape[-1]
     padded, kernels = _whole_tiles(x, size), transformed(weight)
     of_x = torch.zeros_like(padded) if wanted[0] else None
     of_kernels = torch.empty_like(kernels) if wanted[1] else None
     bands = _whole_bands(gradient, padded, size)
-    room, around, (data, _, result) = _Room(), _Room("around"), transforms(size)
+    room, around, (data, kernel, result) = _Room(), _Room("around"), transforms(size)
     for number, (part, n, top, bottom) in enumerate(_chunks(padded, size)):
         tiles = room.copy(bands[n, top:bottom].permute(1, 3, 0, 2, 4))
         of_points = room.both(result.T, tiles, SIDE**2, -1, len(weight))
         if of_kernels is not None:
             of_data = around.both(data, around.copy(part), SIDE**2, -1, part.shape[-1])
-            of_kernels.baddbmm_(of_points.transpose(1, 2), of_data, beta=min(number, 1))
+            of_kernels.baddbmm_(of_points.transpose(1, 2), of_data, beta=0 if number == 0 else 1)
         if of_x is None:
             continue
         target = _tiles(of_x[n], top, bottom, size)
@@ -151,7 +147,7 @@ def gradients(
         of_x = of_x[:, : x.shape[2], : x.shape[3]].contiguous().permute(0, 3, 1, 2)
     if of_kernels is None:
         return of_x, None
-    return of_x, (of_kernels.flatten(1).T @ _of_kernels(size, weight.dtype)).view(weight.shape)
+    return of_x, (of_kernels.flatten(1).T @ kernel).view(weight.shape)
 
 
 class Correlation(torch.autograd.Function):
@@ -160,7 +156,7 @@ class Correlation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return correlate(x, transformed(weight), size=weight.shape[-1])
+        return correlate(x, transformed(weight), weight.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -168,9 +164,9 @@ class Correlation(torch.autograd.Function):
         if not torch.is_grad_enabled():
             return gradients(x, weight, gradient[0], ctx.needs_input_grad)
         # to be differentiated again, for a gradient penalty
-        wanted = [one for one, needed in zip((x, weight), ctx.needs_input_grad, strict=True) if needed]
-        found = iter(torch.autograd.grad(F.conv2d(x, weight), wanted, gradient, create_graph=True))
-        of_x, of_weight = (next(found) if needed else None for needed in ctx.needs_input_grad)
+        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
+            *(gradient[0], x, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [*ctx.needs_input_grad, False])
+        )
         return of_x, of_weight
 
 

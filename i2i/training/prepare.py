@@ -5,15 +5,11 @@ from collections.abc import Collection
 import torch
 from torch import nn
 
-from i2i import compiler
 from i2i.algorithms.algorithm import Algorithm
+from i2i.compiler import compile_in_place
 from i2i.networks.blocks import InstanceNorm, has_batch_norm
 from i2i.networks.spectral import keep_out_of_graphs
 from i2i.training.options import TrainingOptions
-
-# Each network is compiled once for every way in which it is called: with and without gradients of its weights and
-# of its input, at each batch size. Torch counts them together for all networks, and gives up after 8.
-_WAYS = 64
 
 
 def prepare(algorithm: Algorithm, options: TrainingOptions, device: torch.device) -> torch.memory_format:
@@ -29,8 +25,7 @@ def prepare(algorithm: Algorithm, options: TrainingOptions, device: torch.device
     for network in networks:
         network.to(device).to(memory_format=memory_format).train()
         if options.compile:
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _WAYS)
-            network.compile(backend=compiler.BACKEND, dynamic=False, options=compiler.choices())
+            compile_in_place(network, dynamic=False)
     return memory_format
 
 

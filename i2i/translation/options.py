@@ -34,7 +34,8 @@ class ModelOptions:
     runtime: RuntimeName = "auto"
     """What computes: auto is the fastest on this device, OpenVINO (if it is installed) or torch."""
     compile: bool = False
-    """Compile the network (torch.compile), after up to minutes at every start: for many pictures on a GPU."""
+    """Have torch compile the network, up to minutes at the first size and at the second, for many pictures on a GPU.
+    On a CPU auto is faster without. Pictures that go by bands of rows gain nothing."""
     download: bool = False
     """Fetch the style if it is one of the catalogue."""
 

@@ -60,7 +60,7 @@ def load_translator(
     torch, which also takes networks that draw noise and, in fp32, wide residual generators, for which it is the faster
     one: unless `pixels`, how many are to be translated in all, are too few to make up for its start. `precision` is
     fp32 (within one 8-bit level of the plain way), bf16, fp16, or auto: bf16 where the hardware computes it itself.
-    `compile` has torch compile the network, at the first picture of each kind: for many pictures on a GPU.
+    `compile` has torch compile the network, at the first picture and again at the second size; not for bands of rows.
     `download` allows to fetch a style of the catalogue; `fetching` is then called with the bytes that are there and
     their total, if it is known.
 
@@ -193,13 +193,14 @@ class Translator:
         device: str = "auto",
         precision: Precision = "auto",
         runtime: RuntimeName = "auto",
+        compile: bool = False,
         seed: int = 0,
     ) -> "Translator":
         """The translator in a folder (`config.json`, `model.safetensors`), or in the hub's `owner/name`.
 
         Raises `ModelError` if it cannot be used or had.
         """
-        wanted = Wanted(device, runtime, precision)
+        wanted = Wanted(device, runtime, precision, compile=compile)
         wanted.check()
         folder = Path(name)
         return cls._of_file(folder if folder.is_dir() else hub.fetch(str(name), revision), wanted, seed)

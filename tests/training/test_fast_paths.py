@@ -385,6 +385,7 @@ def test_a_compiler_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) ->
         raise RuntimeError("No working C++ compiler found\nand so on")
 
     monkeypatch.setattr(torch, "compile", broken)
+    check_compiler.cache_clear()
     with pytest.raises(UsageError, match=r"cannot compile for cpu here \(No working C\+\+ compiler found\); install"):
         check_compiler(CPU)
 

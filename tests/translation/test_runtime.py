@@ -161,8 +161,29 @@ def test_what_compiles_is_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "a.png", Picture(np.zeros((8, 8, 3), np.uint8)))
     monkeypatch.setattr(torch, "compile", _broken)
+    compiler.check_compiler.cache_clear()
     with pytest.raises(UsageError, match=r"torch cannot compile for cpu here \(No C\+\+ compiler\); install"):
         translate_folder(tmp_path / "in", tmp_path / "out", path, device="cpu", compile=True)
+
+
+def test_a_network_that_cannot_be_compiled_ends_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, and not picture by picture; what else goes wrong in it is what it was."""
+
+    def refuses(*_: Any) -> Any:
+        raise ValueError("no such instruction\nand much more")
+
+    monkeypatch.setattr(compiler, "BACKEND", "eager")
+    path = _model(tmp_path / "run")
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        write(tmp_path / "in" / name, Picture(np.zeros((8, 8, 3), np.uint8)))
+    compiler.check_compiler(torch.device("cpu"))
+    monkeypatch.setattr(compiler, "BACKEND", refuses)
+    torch._dynamo.reset()
+    message = r"torch cannot compile this network \(backend='refuses' raised: ValueError: no such instruction\); leave"
+    with pytest.raises(UsageError, match=message):
+        translate_folder(tmp_path / "in", tmp_path / "out", path, device="cpu", compile=True)
+    assert compiler.refused(MemoryError()) is None is compiler.refused(RuntimeError("out of memory"))
 
 
 def _broken(*_: Any, **__: Any) -> Any:

@@ -31,7 +31,7 @@ def fast_form(
     fast = copy.deepcopy(network, dict(shared))
     for parent in list(fast.modules()):
         for name, child in list(parent.named_children()):
-            if by_winograd and isinstance(child, WideConv2d) and winograd.pays(child.weight):
+            if by_winograd and isinstance(child, WideConv2d) and WinogradConvolution.takes(child):
                 setattr(parent, name, WinogradConvolution(child))
             elif (replaced := _replacement(child, norms)) is not None:
                 setattr(parent, name, replaced)
@@ -110,13 +110,17 @@ class SplitConvolution(nn.Module):
 class WinogradConvolution(nn.Module):
     """`conv` by `winograd`, its kernels transformed once: four times as many numbers. The result is channels last."""
 
+    @staticmethod
+    def takes(conv: WideConv2d) -> bool:
+        return conv.kernel_size == (3, 3) and winograd.pays(conv.weight)
+
     def __init__(self, conv: WideConv2d) -> None:
         super().__init__()
         self.padding, self.bias = cast(winograd.Padding, conv.padding_mode), conv.bias
         self.kernels = nn.Parameter(winograd.transformed(conv.weight.detach()), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return winograd.correlate(x, self.kernels, self.bias, self.padding)
+        return winograd.correlate(x, self.kernels, 3, self.bias, self.padding)
 
 
 class PlainNoise(nn.Module):

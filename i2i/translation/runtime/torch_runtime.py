@@ -1,13 +1,13 @@
 """Running a network with torch: on a CPU, and on whatever else torch knows."""
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from i2i import compiler
-from i2i.compiler import check_compiler
+from i2i.compiler import check_compiler, compile_in_place, refused
 from i2i.translation.noise import seeded
 from i2i.translation.runtime.fast_form import fast_form
 from i2i.translation.runtime.protocol import Planes
@@ -18,7 +18,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class TorchRuntime:
     """`network`, which is in its mode of translation, in `precision` on `device`, `compiled` or not.
 
-    Raises `UsageError` if it is to be compiled and torch cannot do so here.
+    Raises `UsageError` if it is to be compiled and torch cannot do so, also at the first picture.
     """
 
     name = "torch"
@@ -26,18 +26,20 @@ class TorchRuntime:
     def __init__(self, network: nn.Module, device: torch.device, precision: str, compiled: bool = False) -> None:
         if compiled:
             check_compiler(device)
-        self.device, self.precision = device, precision
+        self.device, self.precision, self._compiled = device, precision, compiled
         self._dtype = _DTYPES[precision]
         self._format = torch.contiguous_format if device.type == "mps" else torch.channels_last
         cpu = device.type == "cpu"
-        by_hand = cpu and not compiled  # what the compiler writes itself
+        by_hand = (
+            cpu and not compiled
+        )  # norms and wide convolutions: the compiler fuses torch's with what is beside them
         exact = by_hand and self._dtype == torch.float32
         fast = fast_form(network, "exact" if by_hand else "group", split_head=cpu, by_winograd=exact)
         if self._dtype != torch.float32:
             fast = copy.deepcopy(fast)  # what `network` holds stays float32
         self.network = fast.to(device, self._dtype).to(memory_format=self._format)
         if compiled:
-            self.network.compile(backend=compiler.BACKEND, options=compiler.choices())
+            compile_in_place(self.network)
 
     def run(self, batch: Planes, seed: int | None = None) -> Planes:
         x = torch.from_numpy(batch)
@@ -51,9 +53,14 @@ class TorchRuntime:
         with torch.inference_mode():
             # of another type only there: on the way to it what is pinned would be copied to what is not
             x = x.to(self.device, non_blocking=True).to(self._dtype, memory_format=self._format)
-            if seed is None:
-                y: Tensor = self.network(x)
-            else:
-                with seeded(seed, self.device):
-                    y = self.network(x)
-            return y.float().contiguous()
+            with nullcontext() if seed is None else seeded(seed, self.device):
+                return self._of(x).float().contiguous()
+
+    def _of(self, x: Tensor) -> Tensor:
+        try:
+            y: Tensor = self.network(x)
+        except RuntimeError as error:
+            if not self._compiled or (reason := refused(error)) is None:
+                raise
+            raise reason from None
+        return y

@@ -114,7 +114,7 @@ class Convolution:
         if self._columns is not None:
             return by_columns(framed, self._columns, self._bias)
         if self._transformed is not None:
-            return winograd.correlate(framed, self._transformed, self._bias)
+            return winograd.correlate(framed, self._transformed, self._kernel, self._bias)
         return F.conv2d(framed, self._weight, self._bias, self._stride, groups=self._groups)
 
 
