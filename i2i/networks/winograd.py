@@ -165,7 +165,7 @@ class Correlation(torch.autograd.Function):
             return gradients(x, weight, gradient[0], ctx.needs_input_grad)
         # to be differentiated again, for a gradient penalty
         of_x, of_weight, _ = torch.ops.aten.convolution_backward(
-            *(gradient[0], x, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [*ctx.needs_input_grad, False])
+            gradient[0], x, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [*ctx.needs_input_grad, False]
         )
         return of_x, of_weight
 

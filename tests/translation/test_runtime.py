@@ -120,8 +120,13 @@ def test_onnx_gives_what_torch_gives(name: str) -> None:
         torch.testing.assert_close(used(x), by_torch(x), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        *(("resnet", "eager"), ("unet-of-picture", "eager")),
+        *(pytest.param(name, "inductor", marks=pytest.mark.slow) for name in NETWORKS),
+    ],
+)
 def test_compiled_networks_give_what_the_others_give(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of whatever size; all of torch.compile but the code generator, which takes minutes, and with it."""
     monkeypatch.setattr(compiler, "BACKEND", backend)
