@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from measuring import CPU, WALL
@@ -63,7 +64,7 @@ def bandwidth(device: str, clock: str) -> float:
 def fastest(work: Callable[[], object], device: str, clock: str) -> float:
     """The least seconds of `work` in several goes; after one that does not count."""
     now = {WALL: time.perf_counter, CPU: time.process_time}[clock]
-    wait: Callable[[], object] = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    wait: Callable[[], object] = partial(torch.cuda.synchronize, device) if device.startswith("cuda") else lambda: None
     times: list[float] = []
     end = 0.0
     while len(times) < 4 or time.perf_counter() < end:

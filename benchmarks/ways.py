@@ -31,13 +31,14 @@ def chosen(asked: Iterable[str] | None, device: str) -> list[str]:
 
 
 def possible(way: str, device: str) -> bool:
-    """Whether what that way needs is there, and on a CPU whether it is worth the time by default."""
+    """Whether what that way needs is there; compiling, which takes minutes in every process, is done on request."""
     runtime, precision = (WAYS[way].get(key, "") for key in ("runtime", "precision"))
+    if "compile" in WAYS[way]:
+        return False
     if device != "cpu":
         return runtime in ("", "torch")
     there = runtime not in PACKAGES or find_spec(PACKAGES[runtime]) is not None
-    computed = precision != "fp16" and (precision != "bf16" or processor.has_bf16())
-    return there and computed and "compile" not in WAYS[way]  # which takes minutes, and others are faster
+    return there and precision != "fp16" and (precision != "bf16" or processor.has_bf16())
 
 
 def given(name: str, value: Any) -> list[str]:

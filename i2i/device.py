@@ -1,5 +1,8 @@
 """Where tensors live: the devices of this machine by name."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from i2i.errors import UsageError
@@ -31,3 +34,14 @@ def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError(f"device = {name!r}: this machine has none")
     return device
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Inside, convolutions in float32 on CUDA have 24-bit mantissas; else torch rounds them to 11 (TF32)."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

@@ -36,6 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("markexpr") != "gpu":  # `auto` is the CPU, also where there is more
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     # Networks that were converted for a runtime are kept there: not among the user's own.
     os.environ["I2I_HOME"] = tempfile.mkdtemp(prefix="i2i-tests-home-")
     atexit.register(shutil.rmtree, os.environ["I2I_HOME"], ignore_errors=True)

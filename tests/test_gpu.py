@@ -18,7 +18,10 @@ from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyPairs, ToyUnpaired
 from i2i.images import Picture, read, write
+from i2i.losses.structure import structure_loss
+from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample
 from i2i.networks.blocks import for_translation
+from i2i.networks.convolutions import WideConv2d
 from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
@@ -29,6 +32,7 @@ from i2i.training.trainer import Trainer
 from i2i.translation import model_file
 from i2i.translation.batch import translate_folder
 from i2i.translation.runtime.torch_runtime import TorchRuntime
+from i2i.translation.streaming.layers import convolution
 from i2i.translation.translator import Translator, load_translator
 
 CUDA = torch.device("cuda", 0)
@@ -36,6 +40,7 @@ ANTIALIASED: dict[str, Any] = {"downsampling": "antialiased", "upsampling": "ant
 NETWORKS: dict[str, Any] = {
     "resnet": ResnetConfig(width=16, blocks=2),
     "antialiased": ResnetConfig(width=16, blocks=2, **ANTIALIASED),
+    "resize": ResnetConfig(width=16, blocks=2, upsampling="resize"),
     "unet": UNetConfig(width=4, depth=5),
 }
 SMALL: dict[str, Any] = {"ngf": 8, "ndf": 8, "discriminator": "patchgan_16", "workers": 0, "validate_every": 0}
@@ -74,12 +79,33 @@ def test_a_picture_on_a_gpu(name: str, precision: str) -> None:
     with pretended_gpu():
         runtime = TorchRuntime(for_translation(NETWORKS[name].build()), CUDA, precision)
         seen: list[Any] = []
-        runtime.network.register_forward_hook(lambda _, given, made: seen.append((given[0].dtype, made.dtype)))
+        flags = torch.backends.cudnn
+        runtime.network.register_forward_hook(
+            lambda _, given, made: seen.append((given[0].dtype, made.dtype, flags.allow_tf32))
+        )
         for device in ("cpu", "cuda"):
             made = runtime.tensor(torch.ones((2, 3, 64, 32), device=device))
             assert made.device.type == "cuda" and made.dtype == torch.float32
     computed = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    assert seen == [(computed, computed)] * 2
+    assert seen == [(computed, computed, precision != "fp32")] * 2, "float32 is float32"
+
+
+@pytest.mark.parametrize("layer", [BlurDownsample, BlurUpsample, BilinearUpsample, partial(WideConv2d, 4)])
+def test_rows_on_a_gpu(layer: Any) -> None:
+    """The layers of a picture that goes by bands of rows lie where the rows do."""
+    with pretended_gpu():
+        rows = convolution(layer(4).to("cuda"), torch.float32, CUDA)
+        made = rows(torch.ones((1, 4, 16, 16), device="cuda"), True)
+        assert made is not None and made.device.type == "cuda"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_structure_of_pictures_on_a_gpu(channels: int) -> None:
+    with pretended_gpu():
+        one, other = (torch.ones((2, channels, 32, 32), device="cuda") for _ in range(2))
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = structure_loss(one, other)
+        assert (loss.device.type, loss.dtype) == ("cuda", torch.float32)
 
 
 @pytest.mark.gpu
@@ -103,10 +129,11 @@ def test_translations_are_those_of_the_cpu(name: str, precision: Any, limit: int
 
 
 @pytest.mark.gpu
-def test_a_folder_by_a_gpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "unet"])
+def test_a_folder_by_a_gpu(name: str, tmp_path: Path) -> None:
     """Batches of pictures of several sizes, and by bands of rows, as the CPU translates them one by one."""
     model = tmp_path / "a2b.safetensors"
-    model_file.save(model, network("resnet"), model_file.describe(network("resnet"), direction="a2b"))
+    model_file.save(model, network(name), model_file.describe(network(name), direction="a2b"))
     (tmp_path / "in").mkdir()
     for seed, size in enumerate([(64, 64)] * 5 + [(37, 50)] * 2):
         pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
@@ -143,6 +170,24 @@ def test_the_first_steps_losses_are_those_of_the_cpu(kind: Any, device: str) -> 
         losses = step(ImagePair(a, b).to(processes.device).contiguous(memory_format), 0)
         found.append({name: float(loss) for name, loss in losses.items()})
     assert found[1] == pytest.approx(found[0], rel=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_does_not_wait(kind: Any, precision: Any) -> None:
+    options = KINDS[kind](**SMALL, precision=precision)
+    algorithm, processes = kind(options), Processes("cuda")
+    memory_format = prepare(algorithm, options, processes.device)
+    step = TrainingStep(algorithm, options, processes)
+    batch = ImagePair(*torch.rand((2, 2, 3, 64, 64))).to(processes.device).contiguous(memory_format)
+    step(batch, 0)  # in which libraries are loaded
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        losses = step(batch, 1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(loss.isfinite() for loss in losses.values())
 
 
 @pytest.mark.gpu

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from i2i import images
+from i2i.device import exact_float32
 from i2i.errors import InputError, UsageError
 from i2i.evaluation import applicable, made_of_noise, subjects
 from i2i.evaluation.instruments import Instruments
@@ -20,6 +21,7 @@ from i2i.evaluation.tasks import shown_name
 Tell = Callable[[str], object]
 
 
+@exact_float32()
 def evaluate(inputs: Sequence[str], options: EvaluationOptions, tell: Tell = lambda text: None) -> Evaluation:
     """Evaluate what `inputs` name: a run folder; a model and, unless `data` is given, what to translate; two folders.
 

@@ -54,18 +54,19 @@ class Perceptual:
             if name not in own or own[name].shape != value.shape:
                 raise ModelError(f"{path}: features.{name} is missing or has another shape; expected {_HOW}")
         self._network.load_state_dict({name: own[name] for name in expected})
+        self._mean, self._deviation = (torch.tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
 
     def __call__(self, made: Tensor, real: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] each, H and W at least 16 → a scalar; no gradient flows to `real`."""
         self._network.to(made.device)
+        self._mean, self._deviation = self._mean.to(made.device), self._deviation.to(made.device)
         with torch.no_grad():
             expected = self._seen(real)
         pairs = zip(_SEEN.values(), self._seen(made), expected, strict=True)
         return torch.stack([weight * F.l1_loss(one, other) for weight, one, other in pairs]).sum()
 
     def _seen(self, x: Tensor) -> list[Tensor]:
-        mean, deviation = (torch.tensor(v, device=x.device)[:, None, None] for v in (_MEAN, _DEVIATION))
-        y, found = ((x + 1) / 2 - mean) / deviation, []
+        y, found = ((x + 1) / 2 - self._mean) / self._deviation, []
         for number, layer in enumerate(self._network):
             y = layer(y)
             if number in _SEEN:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from i2i.device import exact_float32
+
 _WINDOW, _SIGMA = 11, 1.5
 _C2 = 0.03**2
 
@@ -17,8 +19,8 @@ def luminance(images: Tensor) -> Tensor:
         return images
     if images.shape[1] != 3:
         raise ValueError(f"images of {images.shape[1]} channels have no luminance")
-    weights = torch.tensor([0.299, 0.587, 0.114], dtype=images.dtype, device=images.device)
-    return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def structure_loss(made: Tensor, source: Tensor) -> Tensor:
@@ -27,7 +29,7 @@ def structure_loss(made: Tensor, source: Tensor) -> Tensor:
 
     (N, 1 or 3, H, W) in [-1, 1], H and W at least 11. Computed in float32 also under autocast.
     """
-    with torch.autocast(made.device.type, enabled=False):
+    with torch.autocast(made.device.type, enabled=False), exact_float32():  # variances are small differences
         x, y = ((luminance(images.float()) + 1) / 2 for images in (made, source))
         places = torch.arange(_WINDOW, device=x.device, dtype=x.dtype) - _WINDOW // 2
         row = torch.exp(-places.square() / (2 * _SIGMA**2))

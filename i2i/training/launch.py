@@ -12,6 +12,7 @@ from i2i.compiler import check_compiler
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.data.options import check_mixing, check_one_domain
 from i2i.errors import UsageError
+from i2i.networks.antialias import BlurDownsample
 from i2i.training import goal
 from i2i.training.batch_size import settled
 from i2i.training.distributed import Processes
@@ -124,8 +125,8 @@ def check_deterministic(algorithm: Algorithm, device: torch.device) -> None:
     if device.type != "cuda":
         return
     modules = [module for network in algorithm.networks().values() for module in network.modules()]
+    none = "deterministic: padding by reflection has no deterministic gradient on CUDA"
+    if any(isinstance(module, BlurDownsample) for module in modules):
+        raise UsageError(f"{none}, and anti-aliased networks halve by it; use others, or leave out --deterministic")
     if any(isinstance(module, nn.Conv2d) and module.padding_mode == "reflect" for module in modules):
-        raise UsageError(
-            "deterministic: padding by reflection has no deterministic gradient on CUDA; "
-            "use --padding replicate, or leave out --deterministic"
-        )
+        raise UsageError(f"{none}; use --padding replicate, or leave out --deterministic")

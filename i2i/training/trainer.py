@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn, cast
 
+import torch
 from torch import Tensor
 
 from i2i.algorithms.algorithm import Algorithm
@@ -55,6 +56,8 @@ class Trainer:
         self.memory_format = prepare(algorithm, options, processes.device)
         if processes.device.type == "cpu" and of_one_size(options.preprocess):
             keep_freed_memory()
+        if processes.device.type == "cuda" and of_one_size(options.preprocess) and not options.deterministic:
+            torch.backends.cudnn.benchmark = True  # the fastest algorithm, found once for that size
         self.train_step = TrainingStep(algorithm, options, processes)
         self.averages = Averages(algorithm.translators(), options.ema) if options.ema else None
         self.signals = Signals()

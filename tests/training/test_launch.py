@@ -59,7 +59,8 @@ def test_a_process_works_on_its_device(two_gpus: list[torch.device]) -> None:
 
 
 def cyclegan(**options: Any) -> CycleGAN:
-    return CycleGAN(CycleGANOptions(generator="resnet_1blocks", discriminator="patchgan_16", ngf=4, ndf=4, **options))
+    small: dict[str, Any] = {"generator": "resnet_1blocks", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4}
+    return CycleGAN(CycleGANOptions(**small | options))
 
 
 def test_reflection_is_not_deterministic_on_cuda() -> None:
@@ -69,3 +70,6 @@ def test_reflection_is_not_deterministic_on_cuda() -> None:
     check_deterministic(cyclegan(), torch.device("cpu"))
     for padding in ("replicate", "zero"):
         check_deterministic(cyclegan(padding=padding), cuda)
+    antialiased = cyclegan(padding="replicate", generator="resnet_1blocks_antialiased")
+    with pytest.raises(UsageError, match=r"anti-aliased networks halve by it; use others, or leave out"):
+        check_deterministic(antialiased, cuda)

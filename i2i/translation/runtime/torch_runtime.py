@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.compiler import check_compiler, compile_in_place, refused
+from i2i.device import exact_float32
 from i2i.translation.noise import seeded
 from i2i.translation.runtime.fast_form import fast_form
 from i2i.translation.runtime.protocol import Planes
@@ -28,6 +29,7 @@ class TorchRuntime:
             check_compiler(device)
         self.device, self.precision, self._compiled = device, precision, compiled
         self._dtype = _DTYPES[precision]
+        self._exactly = exact_float32 if device.type == "cuda" and precision == "fp32" else nullcontext
         self._format = torch.contiguous_format if device.type == "mps" else torch.channels_last
         cpu = device.type == "cpu"
         by_hand = (
@@ -45,7 +47,10 @@ class TorchRuntime:
         x = torch.from_numpy(batch)
         if self.device.type == "cuda":
             x = x.pin_memory()
-        result: Any = self.tensor(x, seed).cpu().numpy()
+        y = self.tensor(x, seed)
+        if self.device.type == "cuda":  # both ways through page-locked memory
+            y = torch.empty(y.shape, pin_memory=True).copy_(y)
+        result: Any = y.cpu().numpy()
         return result
 
     def tensor(self, x: Tensor, seed: int | None = None) -> Tensor:
@@ -58,7 +63,8 @@ class TorchRuntime:
 
     def _of(self, x: Tensor) -> Tensor:
         try:
-            y: Tensor = self.network(x)
+            with self._exactly():
+                y: Tensor = self.network(x)
         except RuntimeError as error:
             if not self._compiled or (reason := refused(error)) is None:
                 raise

@@ -46,7 +46,7 @@ class Chain:
         layer = self._layers[index]
         if layer.kind == "convolution":
             assert layer.module is not None
-            return convolution(layer.module, self._dtype)
+            return convolution(layer.module, self._dtype, self._lanes.device)
         if layer.kind == "norm":
             return normalisation(layer, self._moments.get(index))
         if layer.kind == "fork":

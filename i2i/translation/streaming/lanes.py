@@ -11,14 +11,14 @@ class Lanes:
     """Reads and writes rows (1, C, h, W) of the lanes of a spool, `width` being that of the picture."""
 
     def __init__(self, spool: Spool, width: int, dtype: torch.dtype, device: torch.device) -> None:
-        self._spool, self._width, self._dtype, self._device = spool, width, dtype, device
+        self._spool, self._width, self._dtype, self.device = spool, width, dtype, device
 
     def read(self, lane: Lane, top: int, bottom: int) -> Tensor:
         data = torch.empty((bottom - top, int(self._width * lane.zoom), lane.channels), dtype=self._dtype)
         for start, part in self._parts(lane, top, data):
             self._spool.read(start, part)
         # a copy on the way to another device or type, which is what is computed with
-        return data.permute(2, 0, 1)[None].to(self._device, torch.float32)
+        return data.permute(2, 0, 1)[None].to(self.device).to(torch.float32)
 
     def write(self, lane: Lane, top: int, rows: Tensor) -> None:
         data = rows[0].permute(1, 2, 0).to("cpu", self._dtype).contiguous()

@@ -103,15 +103,15 @@ class _Layers:
         self.plain("add")
 
 
-def convolution(module: nn.Module, dtype: torch.dtype = torch.float32) -> RowLayer:
-    """The convolution that is to run over rows, in that type."""
+def convolution(module: nn.Module, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> RowLayer:
+    """The convolution that is to run over rows, in that type, on the device where the module is."""
     if isinstance(module, BlurDownsample):
         return Convolution(module.filt.to(dtype), None, 2, 1, "reflect", len(module.filt))
     if isinstance(module, BlurUpsample):
         return Doubling(module.filt.to(dtype), None, 1, 3, len(module.filt))
     if isinstance(module, BilinearUpsample):
         weight = blur_filter(4).repeat(module.channels, 1, 1, 1)
-        return Doubling(weight.to(dtype), None, 1, 3, module.channels)
+        return Doubling(weight.to(device, dtype), None, 1, 3, module.channels)
     assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
     weight, bias = module.weight.to(dtype), None if module.bias is None else module.bias.to(dtype)
     if isinstance(module, nn.ConvTranspose2d):
