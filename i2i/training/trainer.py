@@ -54,10 +54,11 @@ class Trainer:
         if options.max_steps:
             self.total_images = min(self.total_images, options.max_steps * self.images_per_step)
         self.memory_format = prepare(algorithm, options, processes.device)
-        if processes.device.type == "cpu" and of_one_size(options.preprocess):
-            keep_freed_memory()
-        if processes.device.type == "cuda" and of_one_size(options.preprocess) and not options.deterministic:
-            torch.backends.cudnn.benchmark = True  # the fastest algorithm, found once for that size
+        if of_one_size(options.preprocess):
+            if processes.device.type == "cpu":
+                keep_freed_memory()
+            elif not options.deterministic:
+                torch.backends.cudnn.benchmark = True  # of CUDA's algorithms the fastest, found once for that size
         self.train_step = TrainingStep(algorithm, options, processes)
         self.averages = Averages(algorithm.translators(), options.ema) if options.ema else None
         self.signals = Signals()
