@@ -57,8 +57,8 @@ class Trainer:
         if of_one_size(options.preprocess):
             if processes.device.type == "cpu":
                 keep_freed_memory()
-            elif not options.deterministic:
-                torch.backends.cudnn.benchmark = True  # of CUDA's algorithms the fastest, found once for that size
+            elif processes.device.type == "cuda" and not options.deterministic:
+                torch.backends.cudnn.benchmark = True  # the fastest algorithms, found once for that size
         self.train_step = TrainingStep(algorithm, options, processes)
         self.averages = Averages(algorithm.translators(), options.ema) if options.ema else None
         self.signals = Signals()

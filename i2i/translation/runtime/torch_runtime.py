@@ -32,9 +32,7 @@ class TorchRuntime:
         self._exactly = exact_float32 if device.type == "cuda" and precision == "fp32" else nullcontext
         self._format = torch.contiguous_format if device.type == "mps" else torch.channels_last
         cpu = device.type == "cpu"
-        by_hand = (
-            cpu and not compiled
-        )  # norms and wide convolutions: the compiler fuses torch's with what is beside them
+        by_hand = cpu and not compiled  # a compiler fuses torch's own norms and convolutions with what is beside them
         exact = by_hand and self._dtype == torch.float32
         fast = fast_form(network, "exact" if by_hand else "group", split_head=cpu, by_winograd=exact)
         if self._dtype != torch.float32:
