@@ -14,7 +14,8 @@ from typing import Literal
 
 from i2i.data.folders import SPLITS, find_images
 from i2i.data.hashes import same_bytes
-from i2i.data.outputs import Outcome, check_outputs, check_place, make_folder
+from i2i.data.outputs import Outcome, check_outputs, check_place, is_there, make_folder
+from i2i.data.walking import is_folder
 from i2i.errors import ImageError, InputError, OutputError, UsageError
 from i2i.images import atomic_write
 
@@ -53,7 +54,7 @@ def divide(
     check_outputs([target for _, target in plan], sources, overwrite, skip_existing)
     outcome = Outcome()
     for source, target in plan:
-        if skip_existing and target.exists():
+        if skip_existing and is_there(target):
             outcome.skipped += 1
             continue
         make_folder(target.parent)
@@ -67,7 +68,7 @@ def divide(
 
 def _units(folder: Path, sources: list[Path]) -> list[list[Path]]:
     """The pictures that must stay together: partners of a pair, and copies of one file."""
-    paired = (folder / "A").is_dir() and (folder / "B").is_dir()
+    paired = is_folder(folder / "A") and is_folder(folder / "B")
     unit: dict[Path, list[Path]] = {path: [path] for path in sources}
     together = same_bytes(sources)
     if paired:

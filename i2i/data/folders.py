@@ -1,23 +1,25 @@
 """Finding the pictures of a data set: folders, layouts and CSV lists.
 
-Unpaired: `trainA/ trainB/`, `testA/ testB/`. Paired, first match wins:
+Unpaired: `trainA/ trainB/`, `testA/ testB/`. Paired, the first match of the train split decides for all splits:
 
 * `train/A/ train/B/`, `A/train/ B/train/` or `trainA/ trainB/`: pairs by relative path without suffix;
 * `train/`: A and B side by side in each picture, A on the left;
 * `A/ B/` without folders for splits, which is then the training split;
 * a CSV file with the columns `a`, `b` and optionally `split`; paths relative to the file's folder, blanks
-  around them dropped.
+  around them dropped, a backslash as good as a slash.
 """
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from i2i import images
 from i2i.config import nearest
+from i2i.data.walking import exists, inside, is_file, is_folder, walk
 from i2i.errors import InputError
 
 Split = Literal["train", "val", "test"]
@@ -25,6 +27,9 @@ Pairs = Literal["error", "intersect"]
 
 SPLITS = ("train", "val", "test")
 _LISTED = 10
+_FORMS = (("{}/A", "{}/B"), ("A/{}", "B/{}"), ("{}A", "{}B"), ("{}",))
+_WITHOUT_SPLITS = ("A", "B")
+_LITTER = ("thumbs.db", "desktop.ini")  # what systems leave in folders of pictures
 
 
 @dataclass(frozen=True)
@@ -35,115 +40,187 @@ class PairRecord:
     b: Path | None = None
 
 
-def find_images(folder: Path) -> list[Path]:
+class LeftOut:
+    """What a search for the pictures of `data` passed over, by folder and reason, to be said once.
+
+    The reasons are those of `_reason`, and those that a search gives by `note`.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self._notes: list[str] = []
+        self._files: dict[Path, dict[Path, str]] = {}
+
+    def add(self, folder: Path, found: dict[Path, str]) -> None:
+        """The files below a folder that was searched, each with the reason why it is none of its pictures."""
+        self._files[folder] = found
+
+    def note(self, text: str) -> None:
+        if text not in self._notes:
+            self._notes.append(text)
+
+    def reasons(self, folder: Path) -> dict[Path, str]:
+        """The files below a folder that were left out, each with its reason."""
+        return self._files.get(folder, {})
+
+    @property
+    def lines(self) -> list[str]:
+        """One for each folder and reason, with their number and what they are called."""
+        return [*self._notes, *(line for folder in self._files for line in self.of(folder))]
+
+    def of(self, folder: Path) -> list[str]:
+        """The lines of one folder."""
+        groups: dict[str, list[Path]] = {}
+        for path, reason in self.reasons(folder).items():
+            groups.setdefault(reason, []).append(path)
+        return [self._line(folder, reason, paths) for reason, paths in sorted(groups.items())]
+
+    def _line(self, folder: Path, reason: str, paths: list[Path]) -> str:
+        one, many = _REASONS.get(reason, (reason, reason))
+        name = folder.relative_to(self.data) if folder.is_relative_to(self.data) else folder
+        where = name if name.parts else folder
+        files = f"{len(paths):,} files of {where} {many}" if len(paths) > 1 else f"1 file of {where} {one}"
+        if reason in _BY_SUFFIX:
+            suffixes = Counter(path.suffix.lower() or "without suffix" for path in paths)
+            return f"{files}: {', '.join(suffixes)}"
+        shown = [str(path.relative_to(folder)) for path in paths[:3]] + ["…"] * (len(paths) > 3)
+        return f"{files}: {', '.join(shown)}"
+
+
+UNREAD, OTHER = "is not read here", "has no suffix of a picture"
+_BY_SUFFIX = (UNREAD, OTHER)
+LINKED, DANGLING, SPECIAL = "is a link to a folder", "is a link that leads nowhere", "is not a regular file"
+_REASONS = {
+    UNREAD: (UNREAD, "are not read here"),
+    OTHER: (OTHER, "have no suffix of a picture"),
+    LINKED: (f"{LINKED}, and not followed", "are links to folders, and not followed"),
+    DANGLING: (DANGLING, "are links that lead nowhere"),
+    SPECIAL: (SPECIAL, "are not regular files"),
+}
+
+
+def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     """All pictures below a folder by suffix in any case, sorted by their relative path.
 
-    Links to files are followed, links to folders are not; hidden names and special files are left out.
-    Raises `InputError` for a folder that is missing or cannot be listed.
+    Links to files are followed, links to folders are not; hidden names and special files are left out. Whatever
+    else is passed over is added to `left_out`. Raises `InputError` for a folder that is missing, cannot be listed or
+    may not be looked into.
     """
-    return [p for p in walk(folder, _cannot_list) if p.suffix.lower() in images.SUFFIXES and p.is_file()]
+    linked: list[Path] = []
+    names = walk(folder, _cannot_list, not_followed=linked.append)
+    reasons = {path: _reason(path) for path in names}
+    if left_out is not None:
+        passed = {path: reason for path, reason in reasons.items() if reason and path.name.lower() not in _LITTER}
+        left_out.add(folder, dict.fromkeys(linked, LINKED) | passed)
+    return [path for path, reason in reasons.items() if not reason]
 
 
-def walk(
-    folder: Path,
-    refused: Callable[[OSError], object],
-    *,
-    recursive: bool = True,
-    follow_links: bool = False,
-) -> list[Path]:
-    """All names below a folder that are no folders and not hidden, sorted by their relative path.
-
-    With `follow_links`, folders behind links are searched too, each folder once, so that loops end. A folder
-    that cannot be listed is given to `refused` as the system's error and left out.
-    """
-    found: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    _first_visit(folder, seen)
-    for parent, folders, files in os.walk(folder, onerror=refused, followlinks=follow_links):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        if follow_links:
-            folders[:] = [name for name in folders if _first_visit(Path(parent, name), seen)]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+def _reason(path: Path) -> str:
+    """Why a file is no picture of a data set; empty if it is one."""
+    suffix = path.suffix.lower()
+    reason = no_file(path)
+    if suffix in images.SUFFIXES or reason == DANGLING:
+        return reason
+    return UNREAD if suffix in images.UNREAD else OTHER
 
 
-def _first_visit(folder: Path, seen: set[tuple[int, int]]) -> bool:
-    try:
-        status = folder.stat()
-    except OSError:
-        return False
-    identity = (status.st_dev, status.st_ino)
-    if identity in seen:
-        return False
-    seen.add(identity)
-    return True
+def no_file(path: Path) -> str:
+    """Why there is nothing to read behind a name in a folder; empty if there is. Raises `InputError`."""
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - which never raise
+        return DANGLING
+    return "" if is_file(path) else SPECIAL
 
 
-def unpaired(data: Path, split: Split) -> tuple[list[Path], list[Path]]:
+def unpaired(data: Path, split: Split, left_out: LeftOut | None = None) -> tuple[list[Path], list[Path]]:
     """The pictures of domain A and of domain B in `<split>A/` and `<split>B/`.
 
     A missing folder of the train split raises `InputError`, as does an empty one; the other splits may be
     absent or one-sided, and give empty lists then.
     """
     sides = [data / f"{split}A", data / f"{split}B"]
+    left_out = left_out or LeftOut(data)
     found = []
     for side in sides:
-        if side.is_dir():
-            found.append(find_images(side))
+        if is_folder(side):
+            found.append(find_images(side, left_out) if split != "train" else _not_empty(side, left_out))
         elif split == "train":
             _no_layout(data, "trainA/ and trainB/ (unpaired)")
         else:
             found.append([])
-        if split == "train" and not found[-1]:
-            raise InputError(f"{side}: no pictures in this folder (looked for {_suffixes()})")
+    if any(found) and not all(found):
+        has, lacks = (f"{split}A", f"{split}B") if found[0] else (f"{split}B", f"{split}A")
+        left_out.note(f"{has}/ is of one side, without pictures in {lacks}/: no set to be measured on")
     return found[0], found[1]
 
 
-def paired(data: Path, split: Split, pairs: Pairs = "error") -> list[PairRecord]:
+def paired(data: Path, split: Split, pairs: Pairs = "error", left_out: LeftOut | None = None) -> list[PairRecord]:
     """The pairs of a split, in a fixed order; empty if a split other than train is absent.
 
+    Folders of a split that are laid out otherwise than the training pairs are no pairs, which `left_out` says.
     Raises `InputError` if there is no train split, a folder is empty, names do not match (`pairs="intersect"`
     keeps those that do), or a CSV file is wrong.
     """
-    if data.is_file():
+    if is_file(data):
         return _from_csv(data, split)
-    for a, b in ((data / split / "A", data / split / "B"), (data / "A" / split, data / "B" / split)):
-        if a.is_dir() and b.is_dir():
-            return _match(a, b, pairs)
-    if (data / split).is_dir():
-        return [PairRecord(path) for path in _not_empty(data / split)]
-    if (data / f"{split}A").is_dir() and (data / f"{split}B").is_dir():
-        return _match(data / f"{split}A", data / f"{split}B", pairs)
+    left_out = left_out or LeftOut(data)
+    here, train = _forms(data, split), _forms(data, "train")
+    form = next(iter(train or here), None)
+    for other in here:
+        if other != form:
+            mine = train[form] if form in train else here[form] if form else ()
+            left_out.note(f"{_named(here[other])} is left out: pairs are taken as in {_named(mine)}")
+    if form in here:
+        first, *second = (data / name for name in here[form])
+        return _match(first, second[0], pairs, left_out) if second else _beside(first, left_out)
     if split != "train":
         return []
-    if (data / "A").is_dir() and (data / "B").is_dir():
-        return _match(data / "A", data / "B", pairs)
     _no_layout(data, "train/ (A and B side by side), A/ and B/, trainA/ and trainB/, or a CSV file (paired)")
 
 
-def one_domain(data: Path, split: Split) -> list[Path]:
+def _forms(data: Path, split: Split) -> dict[int, tuple[str, ...]]:
+    """The layouts of pairs in which there is such a split, by their place in the order, with their folders."""
+    named = [tuple(name.format(split) for name in form) for form in _FORMS]
+    found = {i: form for i, form in enumerate(named) if all(is_folder(data / name) for name in form)}
+    if 0 in found:
+        found.pop(len(_FORMS) - 1)  # `train/` is there, as the folder of `train/A/` and `train/B/`
+    if split == "train" and not found and all(is_folder(data / name) for name in _WITHOUT_SPLITS):
+        if held_out := [f"{side}/{name}" for side in "AB" for name in SPLITS[1:] if is_folder(data / side / name)]:
+            raise InputError(f"{data}: has {held_out[0]}/, to be measured on, but no {held_out[0][0]}/train/")
+        found[len(_FORMS)] = _WITHOUT_SPLITS
+    return found
+
+
+def _named(names: Sequence[str]) -> str:
+    return " with ".join(f"{name}/" for name in names)
+
+
+def one_domain(data: Path, split: Split, left_out: LeftOut | None = None) -> list[Path]:
     """The pictures of a split of one domain, in `<split>/`; without a `train/`, all below the folder are for training.
 
     Raises `InputError` if the folder is missing or there is nothing to train on.
     """
-    if (data / split).is_dir():
-        return _not_empty(data / split)
+    left_out = left_out or LeftOut(data)
+    if is_folder(data / split):
+        return _not_empty(data / split, left_out)
     if split != "train":
         return []
-    if not data.is_dir():
+    if not is_folder(data):
         _no_layout(data, "train/, or pictures directly in it (one domain)")
-    if sides := [name for name in ("trainB", "trainA", "testB", "testA") if (data / name).is_dir()]:
+    if sides := [name for name in ("trainB", "trainA", "testB", "testA") if is_folder(data / name)]:
         raise InputError(f"{data}: two domains; give one of them, such as --data {data / sides[0]}")
-    if held_out := [name for name in ("val", "test") if (data / name).is_dir()]:
+    if held_out := [name for name in ("val", "test") if is_folder(data / name)]:
         raise InputError(f"{data}: has {held_out[0]}/, to be measured on, but no train/")
-    return _not_empty(data)
+    return _not_empty(data, left_out)
 
 
-def _match(a: Path, b: Path, pairs: Pairs) -> list[PairRecord]:
-    in_a, in_b = (_by_stem(folder) for folder in (a, b))
+def _beside(folder: Path, left_out: LeftOut) -> list[PairRecord]:
+    return [PairRecord(path) for path in _not_empty(folder, left_out)]
+
+
+def _match(a: Path, b: Path, pairs: Pairs, left_out: LeftOut) -> list[PairRecord]:
+    in_a, in_b = (_by_stem(folder, left_out) for folder in (a, b))
     both = [stem for stem in in_a if stem in in_b]
-    lonely = [f"{path} has no partner in {b}" for stem, path in in_a.items() if stem not in in_b]
-    lonely += [f"{path} has no partner in {a}" for stem, path in in_b.items() if stem not in in_a]
+    lonely = [*_lonely(in_a, in_b, b, left_out), *_lonely(in_b, in_a, a, left_out)]
     if not both:
         raise InputError(f"no picture in {a} has the name of one in {b}:{listed(lonely)}")
     if lonely and pairs == "error":
@@ -154,10 +231,28 @@ def _match(a: Path, b: Path, pairs: Pairs) -> list[PairRecord]:
     return [PairRecord(in_a[stem], in_b[stem]) for stem in both]
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def _lonely(mine: dict[str, Path], others: dict[str, Path], folder: Path, left_out: LeftOut) -> list[str]:
+    """What is said of each picture that has no partner in that folder, or one that was left out."""
+    passed = {_stem(path, folder): (path, reason) for path, reason in left_out.reasons(folder).items()}
+    lines = []
+    for stem, path in mine.items():
+        if stem in others:
+            continue
+        if stem in passed:
+            lines.append(f"{path}: its partner {passed[stem][0]} {passed[stem][1]}")
+        else:
+            lines.append(f"{path} has no partner in {folder}")
+    return lines
+
+
+def _stem(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def _by_stem(folder: Path, left_out: LeftOut) -> dict[str, Path]:
     stems: dict[str, Path] = {}
-    for path in _not_empty(folder):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
+    for path in _not_empty(folder, left_out):
+        stem = _stem(path, folder)
         if stem in stems:
             raise InputError(f"{stems[stem]} and {path} have the same name without suffix; keep one of them")
         stems[stem] = path
@@ -201,41 +296,57 @@ def _csv_record(file: Path, line: int, row: dict[str, str]) -> PairRecord:
         value = (row.get(column) or "").strip()
         if not value:
             raise InputError(f"{file}, line {line}: nothing in column {column!r}")
-        sides.append(file.parent / value)
-        if not sides[-1].is_file():
-            raise InputError(f"{file}, line {line}: {sides[-1]} is missing or not a file")
+        sides.append(_csv_path(file, line, value))
     return PairRecord(*sides)
 
 
-def _not_empty(folder: Path) -> list[Path]:
-    found = find_images(folder)
+def _csv_path(file: Path, line: int, value: str) -> Path:
+    """The file that a value names, which may have been written on Windows."""
+    path = file.parent / value
+    if not exists(path) and "\\" in value:
+        path = file.parent / value.replace("\\", "/")
+    if not is_file(path):
+        raise InputError(f"{file}, line {line}: {path} is missing or not a file")
+    return path
+
+
+def _not_empty(folder: Path, left_out: LeftOut) -> list[Path]:
+    found = find_images(folder, left_out)
     if not found:
-        raise InputError(f"{folder}: no pictures in this folder (looked for {_suffixes()})")
+        passed = "".join(f"\n  {line}" for line in left_out.of(folder))
+        raise InputError(f"{folder}: no pictures in this folder (looked for {_suffixes()}){passed}")
     return found
 
 
 def _no_layout(data: Path, wanted: str) -> NoReturn:
-    if not data.exists():
-        near = nearest(data.name, [p.name for p in data.parent.iterdir()] if data.parent.is_dir() else [])
-        raise InputError(f"{data}: no such folder.{near}")
-    if not data.is_dir():
+    if not exists(data):
+        raise InputError(f"{data}: no such folder.{near_to(data)}")
+    if not is_folder(data):
         raise InputError(f"{data}: not a folder; expected one with {wanted}")
     raise InputError(f"{data}: looked for {wanted}, and found {_what_it_is(data)}")
 
 
+def near_to(path: Path) -> str:
+    """A hint at a name beside a path that is not there, or nothing."""
+    try:
+        return nearest(path.name, [p.name for p in inside(path.parent)])
+    except InputError:
+        return ""
+
+
 def _what_it_is(data: Path) -> str:
     """What a folder that does not fit looks like, and what to do with it."""
-    names = sorted(path.name for path in data.iterdir() if path.is_dir())
+    names = [path.name for path in inside(data) if os.path.isdir(path)]  # noqa: PTH112 - which never raises
     layout = _layout(data)
     if layout:
         return layout
     for name in names:
         if layout := _layout(data / name):
             return f"{name}/, which is {layout}. Did you mean --data {data / name}?"
-    direct = [path for path in data.iterdir() if path.suffix.lower() in images.SUFFIXES]
+    direct = [path for path in inside(data) if path.suffix.lower() in images.SUFFIXES]
     if direct:
         return f"{len(direct)} pictures directly in it; put them into a folder train/, or trainA/ and trainB/"
-    lists = sorted(path for path in data.glob("*.csv"))
+    lists = [path for path in inside(data) if path.suffix == ".csv"]
     if lists:
         return f"a CSV file: use --data {lists[0]}"
     near = nearest("trainA", names) or nearest("train", names)
@@ -243,11 +354,11 @@ def _what_it_is(data: Path) -> str:
 
 
 def _layout(data: Path) -> str:
-    if (data / "trainA").is_dir() and (data / "trainB").is_dir():
+    if is_folder(data / "trainA") and is_folder(data / "trainB"):
         return "an unpaired folder (trainA/, trainB/): use scripts/train_cyclegan.py"
-    if (data / "train").is_dir():
+    if is_folder(data / "train"):
         return "a paired folder (train/): use scripts/train_pix2pix.py"
-    if (data / "A").is_dir() and (data / "B").is_dir():
+    if is_folder(data / "A") and is_folder(data / "B"):
         return "a paired folder (A/, B/): use scripts/train_pix2pix.py"
     return ""
 

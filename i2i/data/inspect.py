@@ -9,8 +9,9 @@ from pathlib import Path
 from i2i import images
 from i2i.data import folders
 from i2i.data.check import MAX_DAMAGED
-from i2i.data.folders import SPLITS, PairRecord
+from i2i.data.folders import SPLITS, LeftOut, PairRecord
 from i2i.data.hashes import difference_hash, groups, pixel_hash, same_bytes
+from i2i.data.walking import is_file, is_folder
 from i2i.errors import ImageError, InputError
 
 SIDE_BY_SIDE = "A and B side by side in each picture"
@@ -88,13 +89,14 @@ def inspect(data: Path, full: bool = False) -> Report:
     picture is decoded: format, channels and depth, hidden damage, duplicates by pixels, near-duplicates. Raises
     `InputError` if there is no such folder or no picture in it.
     """
-    found = find_groups(data)
+    left_out = LeftOut(data)
+    found = find_groups(data, left_out)
     paths = list(dict.fromkeys(path for group in found for path in group.paths))
     if not paths:
-        raise InputError(f"{data}: no pictures in it")
+        raise InputError(f"{data}: no pictures in it{folders.listed(left_out.lines)}")
     with ThreadPoolExecutor() as pool:
         looks = dict(zip(paths, pool.map(_decoded if full else _probed, paths), strict=True))
-    report = Report(data, full, found, looks)
+    report = Report(data, full, found, looks, remarks=left_out.lines)
     _judge_damage(report)
     _judge_layout(report)
     _compare_partners(report)
@@ -102,33 +104,42 @@ def inspect(data: Path, full: bool = False) -> Report:
     return report
 
 
-def find_groups(data: Path) -> list[Group]:
-    """The groups of pictures in a data set, in the order train, val, test. A folder without layout is one group."""
-    if data.is_file():
+def find_groups(data: Path, left_out: LeftOut | None = None) -> list[Group]:
+    """The groups of pictures in a data set, in the order train, val, test. A folder without layout is one group.
+
+    What is passed over is added to `left_out`.
+    """
+    if is_file(data):
         return list(_listed(data))
-    if not data.is_dir():
+    if not is_folder(data):
         raise InputError(f"{data}: no such folder")
-    found = [group for split in SPLITS for group in _of_split(data, split)]
-    if not any(group.layout == BY_NAME for group in found):
-        found += [_group(data, side, BY_NAME, "train", side) for side in "AB" if (data / side).is_dir()]
+    left_out = left_out or LeftOut(data)
+    found = [
+        Group(name, layout, split, domain, folders.find_images(data / name, left_out))
+        for name, layout, split, domain in _places(data)
+    ]
     found = [group for group in found if group.paths]
-    return found or [Group(".", PLAIN, "", "", folders.find_images(data))]
+    return found or [Group(".", PLAIN, "", "", folders.find_images(data, left_out))]
 
 
-def _of_split(data: Path, split: str) -> Iterator[Group]:
+def _places(data: Path) -> list[tuple[str, str, str, str]]:
+    """The folders of pictures, each with its layout, split and domain."""
+    found = [place for split in SPLITS for place in _of_split(data, split)]
+    if not any(layout == BY_NAME for _, layout, _, _ in found):
+        found += [(side, BY_NAME, "train", side) for side in "AB" if is_folder(data / side)]
+    return found
+
+
+def _of_split(data: Path, split: str) -> Iterator[tuple[str, str, str, str]]:
     sides = [(f"{split}/{side}", side) for side in "AB"] + [(f"{side}/{split}", side) for side in "AB"]
     for name, side in sides:
-        if (data / name).is_dir():
-            yield _group(data, name, BY_NAME, split, side)
-    if (data / split).is_dir() and not any((data / split / side).is_dir() for side in "AB"):
-        yield _group(data, split, SIDE_BY_SIDE, split, "AB")
+        if is_folder(data / name):
+            yield name, BY_NAME, split, side
+    if is_folder(data / split) and not any(is_folder(data / split / side) for side in "AB"):
+        yield split, SIDE_BY_SIDE, split, "AB"
     for side in "AB":
-        if (data / f"{split}{side}").is_dir():
-            yield _group(data, f"{split}{side}", UNPAIRED, split, side)
-
-
-def _group(data: Path, name: str, layout: str, split: str, domain: str) -> Group:
-    return Group(name, layout, split, domain, folders.find_images(data / name))
+        if is_folder(data / f"{split}{side}"):
+            yield f"{split}{side}", UNPAIRED, split, side
 
 
 def _listed(file: Path) -> Iterator[Group]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from i2i import images
 from i2i.data.folders import listed
-from i2i.data.outputs import Outcome, by_stem, check_outputs, check_place, make_folder
+from i2i.data.outputs import Outcome, by_stem, check_outputs, check_place, is_there, make_folder
 from i2i.errors import ImageError, InputError
 from i2i.images import LOSSY, Picture, Pixels
 
@@ -47,7 +47,9 @@ def add_instances(
     pairs = [(in_labels[stem], in_maps[stem]) for stem in in_labels]
     outputs = [out / f"{stem}.png" for stem in in_labels]
     check_outputs(outputs, [path for pair in pairs for path in pair], overwrite, skip_existing)
-    wanted = [(*pair, path) for pair, path in zip(pairs, outputs, strict=True) if not (skip_existing and path.exists())]
+    wanted = [
+        (*pair, path) for pair, path in zip(pairs, outputs, strict=True) if not (skip_existing and is_there(path))
+    ]
     with ThreadPoolExecutor() as pool:
         complaints = list(filter(None, pool.map(lambda one: _complaint(*one[:2]), wanted)))
     if complaints:

@@ -1,12 +1,14 @@
 """What the tools that write data sets have in common: no surprise on disk, and a record of each file."""
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from i2i.data.folders import find_images, listed
+from i2i.data.walking import exists
 from i2i.errors import InputError, OutputError, UsageError
 
 
@@ -55,10 +57,10 @@ def check_outputs(outputs: list[Path], inputs: Iterable[Path], overwrite: bool, 
     counts = Counter(str(path).casefold() for path in outputs)
     if twice := [str(path) for path in outputs if counts[str(path).casefold()] > 1]:
         raise UsageError(f"{len(twice)} outputs would have the name of another one:{listed(twice)}")
-    existing = [path for path in outputs if path.exists()]
+    existing = [path for path in outputs if is_there(path)]
     if not existing:
         return
-    read = {_identity(path) for path in inputs if path.exists()}
+    read = {_identity(path) for path in inputs if exists(path)}
     if same := [str(path) for path in existing if _identity(path) in read]:
         raise UsageError(f"{len(same)} outputs are inputs; choose another folder with --out:{listed(same)}")
     if not overwrite and not skip_existing:
@@ -71,15 +73,26 @@ def check_outputs(outputs: list[Path], inputs: Iterable[Path], overwrite: bool, 
 def make_folder(folder: Path) -> None:
     """Create a folder and those above it. Raises `OutputError`."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # not `parents=True`, which calls itself for each level
+        missing = itertools.takewhile(lambda place: not place.is_dir(), (folder, *folder.parents))
+        for place in reversed(list(missing)):
+            place.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be created: {error.strerror}") from None
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is where an output is to be. Raises `OutputError` if that may not be looked at."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 @contextlib.contextmanager
 def folders_above(path: Path) -> Iterator[None]:
     """Create the folders above `path`; those that are empty at the end, and were not there, go again."""
-    missing = [parent for parent in path.absolute().parents if not parent.exists()]
+    missing = [parent for parent in path.absolute().parents if not is_there(parent)]
     make_folder(path.parent)
     try:
         yield

@@ -9,6 +9,7 @@ from typing import Any
 from i2i.cli import printable
 from i2i.data.folders import first_lines
 from i2i.data.inspect import BY_NAME, CROP, LIST, PLAIN, SIDE_BY_SIDE, UNPAIRED, Group, Look, Report, tally
+from i2i.data.walking import is_folder
 
 _SCRIPTS = {
     SIDE_BY_SIDE: "train_pix2pix.py",
@@ -50,7 +51,7 @@ class _Names:
     """Paths as text, relative to the data set where they lie in it."""
 
     def __init__(self, data: Path) -> None:
-        self._root = data if data.is_dir() else data.parent
+        self._root = data if is_folder(data) else data.parent
 
     def __call__(self, path: Path) -> str:
         return str(path.relative_to(self._root)) if path.is_relative_to(self._root) else str(path)

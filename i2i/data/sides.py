@@ -11,7 +11,7 @@ import numpy as np
 
 from i2i import images
 from i2i.data.folders import find_images
-from i2i.data.outputs import Outcome, by_stem, check_outputs, check_place, make_folder
+from i2i.data.outputs import Outcome, by_stem, check_outputs, check_place, is_there, make_folder
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels
 from i2i.images.picture import Depth
@@ -63,7 +63,7 @@ def split(folder: Path, out: Path, *, overwrite: bool = False, skip_existing: bo
 def _record(
     outcome: Outcome, source: Path, outputs: list[Path], skip_existing: bool, make: Callable[[], list[Picture]]
 ) -> None:
-    if skip_existing and all(path.exists() for path in outputs):
+    if skip_existing and all(map(is_there, outputs)):
         outcome.skipped += 1
         return
     try:

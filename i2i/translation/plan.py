@@ -10,7 +10,8 @@ from os import PathLike
 from pathlib import Path
 
 from i2i.config import nearest
-from i2i.data.folders import listed, walk
+from i2i.data.folders import listed
+from i2i.data.walking import walk
 from i2i.errors import InputError, UsageError
 from i2i.images import SUFFIXES, UNREAD, WRITTEN, written_suffix
 from i2i.translation.collisions import real, without_collisions

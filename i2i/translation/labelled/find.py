@@ -6,7 +6,8 @@ from pathlib import Path
 
 from i2i import images
 from i2i.config import nearest
-from i2i.data.folders import first_lines, listed, walk
+from i2i.data.folders import LINKED, LeftOut, first_lines, listed, near_to, no_file
+from i2i.data.walking import exists, is_folder, walk
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.translation.job import shown
 from i2i.translation.labelled.coco import Coco
@@ -24,17 +25,22 @@ _EXPECTED = (
 )
 
 
-def files_in(folder: Path) -> list[Path]:
-    """All regular files below a folder that are not hidden, relative to it. Raises `InputError`."""
-    if not folder.is_dir():
-        near = nearest(folder.name, [p.name for p in folder.parent.iterdir()] if folder.parent.is_dir() else [])
-        reason = "not a folder" if folder.exists() else "no such folder"
-        raise InputError(f"{shown(folder)}: {reason}.{near}")
+def files_in(folder: Path, left_out: LeftOut) -> list[Path]:
+    """All regular files below a folder that are not hidden, relative to it. Raises `InputError`.
+
+    Links to folders and what is no regular file are added to `left_out`.
+    """
+    if not is_folder(folder):
+        reason = "not a folder" if exists(folder) else "no such folder"
+        raise InputError(f"{shown(folder)}: {reason}.{near_to(folder)}")
 
     def refused(error: OSError) -> None:
         raise InputError(f"{shown(Path(error.filename))}: cannot be listed: {error.strerror}")
 
-    return [path.relative_to(folder) for path in walk(folder, refused) if path.is_file()]
+    linked: list[Path] = []
+    reasons = {path: no_file(path) for path in walk(folder, refused, not_followed=linked.append)}
+    left_out.add(folder, dict.fromkeys(linked, LINKED) | {path: reason for path, reason in reasons.items() if reason})
+    return [path.relative_to(folder) for path, reason in reasons.items() if not reason]
 
 
 def find(folder: Path, name: LayoutName, files: list[Path]) -> Layout:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2i.data.folders import listed
+from i2i.data.folders import LeftOut, listed
 from i2i.data.outputs import check_outputs, check_place
 from i2i.errors import InputError, UsageError
 from i2i.translation import styles
@@ -28,6 +28,8 @@ class Plan:
     kept: frozenset[Path]
     copies: tuple[Copy, ...]
     problems: dict[Path, str]
+    passed: tuple[str, ...] = ()
+    """What was not looked at, such as folders behind links."""
 
     def job(self, copy: Copy) -> Job:
         return Job(self.layout.folder / copy.item.picture, self.out / copy.picture, copy.picture)
@@ -47,7 +49,7 @@ class Plan:
     def notices(self) -> tuple[str, ...]:
         """What is left out, the first ten of it."""
         left_out = f"{len(self.problems)} labels or pictures do not match and are left out:"
-        return (left_out, *some(self.problems)) if self.problems else ()
+        return (*self.passed, *((left_out, *some(self.problems)) if self.problems else ()))
 
 
 def plan(folder: Path, out: Path, names: Sequence[str], options: AugmentOptions) -> Plan:
@@ -57,7 +59,8 @@ def plan(folder: Path, out: Path, names: Sequence[str], options: AugmentOptions)
     outputs that exist without `overwrite` or `skip_existing`, or that have the name of an input or of one another.
     """
     check_place(out, (folder,))
-    files = files_in(folder)
+    left_out = LeftOut(folder)
+    files = files_in(folder, left_out)
     layout = find(folder, options.layout, files)
     problems = check(layout)
     if options.on_bad == "error":
@@ -66,11 +69,11 @@ def plan(folder: Path, out: Path, names: Sequence[str], options: AugmentOptions)
     if not good:
         raise InputError(f"{shown(folder)}: none of its pictures has labels that match:{listed(described(problems))}")
     copies = tuple(choose(of_split(layout, good, options.split), names, options))
-    left_out = set(problems) | {label for item in layout.items if item.picture in problems for label in item.labels}
-    left_out -= {label for item in good for label in item.labels}
-    originals = () if options.copies_only else tuple(f for f in files if f not in left_out and f not in layout.lists)
+    bad = set(problems) | {label for item in layout.items if item.picture in problems for label in item.labels}
+    bad -= {label for item in good for label in item.labels}
+    originals = () if options.copies_only else tuple(f for f in files if f not in bad and f not in layout.lists)
     kept = frozenset() if options.copies_only else frozenset(item.picture for item in good)
-    made = Plan(layout, out, originals, kept, copies, problems)
+    made = Plan(layout, out, originals, kept, copies, problems, tuple(left_out.lines))
     check_outputs(made.outputs(), [folder / path for path in files], options.overwrite, options.skip_existing)
     return made
 

@@ -1,0 +1,118 @@
+"""Looking at folders: what a path leads to, and all names below one. What the system refuses is an `InputError`.
+
+`pathlib` tells some refusals and hides others, and which differs from version to version; here a path that is not
+there is nothing, and one that may not be looked at is an error that names it and the reason.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from i2i.errors import InputError
+
+_NOTHING = (errno.ENOENT, errno.ENOTDIR)
+
+
+def mode(path: Path) -> int:
+    """What the path leads to, as the system's `st_mode`; 0 if there is nothing. Raises `InputError`."""
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if error.errno in _NOTHING:
+            return 0
+        raise InputError(refusal(path, error)) from None
+    except ValueError as error:  # a NUL byte
+        raise InputError(f"{path}: cannot be looked at: {error}") from None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether the path leads to a folder. Raises `InputError`."""
+    return stat.S_ISDIR(mode(path))
+
+
+def is_file(path: Path) -> bool:
+    """Whether the path leads to a regular file. Raises `InputError`."""
+    return stat.S_ISREG(mode(path))
+
+
+def exists(path: Path) -> bool:
+    """Whether the path leads to anything. Raises `InputError`."""
+    return mode(path) != 0
+
+
+def inside(folder: Path) -> list[Path]:
+    """What lies directly in a folder, sorted by name. Raises `InputError`."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(refusal(folder, error, "listed")) from None
+
+
+def refusal(path: Path, error: OSError, done: str = "looked at") -> str:
+    """What the system said of a path, as a message that names the path."""
+    hint = f" (no permission for the folder {path.parent})" if error.errno == errno.EACCES and done != "listed" else ""
+    return f"{path}: cannot be {done}: {error.strerror or error}{hint}"
+
+
+def walk(
+    folder: Path,
+    refused: Callable[[OSError], object],
+    *,
+    recursive: bool = True,
+    follow_links: bool = False,
+    not_followed: Callable[[Path], object] = lambda link: None,
+) -> list[Path]:
+    """All names below a folder, however deep, that are no folders and not hidden, sorted by their relative path.
+
+    With `follow_links`, folders behind links are searched too, each folder once, so that loops end; without, each
+    such link is given to `not_followed`. A folder that cannot be listed is given to `refused` as the system's error
+    and left out.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    _first_visit(folder, seen)
+    waiting = [folder]
+    while waiting:  # not `os.walk`, which calls itself for each level before Python 3.12
+        folders: list[os.DirEntry[str]] = []
+        files: list[os.DirEntry[str]] = []
+        for entry in _entries(waiting.pop(), refused):
+            (folders if _is_folder(entry) else files).append(entry)
+        found += [Path(entry.path) for entry in files]
+        deeper = []
+        for entry in sorted(folders, key=lambda entry: entry.name) if recursive else ():
+            path = Path(entry.path)
+            if not follow_links and entry.is_symlink():
+                not_followed(path)
+            elif not follow_links or _first_visit(path, seen):
+                deeper.append(path)
+        waiting += reversed(deeper)
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _entries(folder: Path, refused: Callable[[OSError], object]) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        refused(error)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _first_visit(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    try:
+        status = folder.stat()
+    except OSError:
+        return False
+    identity = (status.st_dev, status.st_ino)
+    if identity in seen:
+        return False
+    seen.add(identity)
+    return True
