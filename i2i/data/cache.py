@@ -21,7 +21,7 @@ import struct
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
@@ -33,7 +33,7 @@ from i2i import images
 from i2i.atomic import remove_strays
 from i2i.errors import ImageError, InputError, OutputError
 from i2i.images import Pixels
-from i2i.images.palettes import Palette, boundaries, to_classes
+from i2i.images.palettes import Palette, boundaries, labels_of
 
 Part = Literal["whole", "left", "right"]
 
@@ -118,16 +118,24 @@ def _status(path: Path) -> tuple[int, int]:
 def _prepared(source: Source, resizer: Resizer, status: tuple[int, int] | None) -> Resized:
     whole = source.part == "whole"
     picture = images.read(source.path) if whole else _read_once(source.path, status or _status(source.path))
-    pixels = part_of(picture.pixels if source.palette else picture.channels(source.channels), source.part)
-    size = pixels.shape[0], pixels.shape[1]
     if source.palette is None:
-        return Resized(resizer.resize(pixels), size)
-    classes = resizer.resize(to_classes(pixels, source.palette)[..., None], labels=True)
+        pixels = part_of(picture.channels(source.channels), source.part)
+        return Resized(resizer.resize(pixels), (pixels.shape[0], pixels.shape[1]))
+    picture = picture_part(picture, source.part)
+    size = picture.pixels.shape[0], picture.pixels.shape[1]
+    classes = resizer.resize(labels_of(picture, source.palette)[..., None], labels=True)
     if not source.edges:
         return Resized(classes, size)
-    alpha = None if picture.alpha is None else part_of(picture.alpha[..., None], source.part)
-    instances = None if alpha is None else resizer.resize(alpha, labels=True)[..., 0]
+    instances = None if picture.alpha is None else resizer.resize(picture.alpha[..., None], labels=True)[..., 0]
     return Resized(np.dstack([classes, boundaries(classes[..., 0], instances)]), size)
+
+
+def picture_part(picture: images.Picture, part: Part) -> images.Picture:
+    """The half of a picture that is meant, or all. Raises `InputError` for halves of an odd width."""
+    alpha, numbers = (
+        None if plane is None else part_of(plane[..., None], part)[..., 0] for plane in (picture.alpha, picture.numbers)
+    )
+    return replace(picture, pixels=part_of(picture.pixels, part), alpha=alpha, numbers=numbers)
 
 
 def part_of(pixels: Pixels, part: Part) -> Pixels:
@@ -154,7 +162,7 @@ def _absolute(path: Path) -> bytes:
 
 
 def _entry(source: Source, resizer: Resizer, status: tuple[int, int], folder: Path) -> str:
-    kept = f"{source.palette.colours} {source.palette.indexed} {source.edges}" if source.palette else source.channels
+    kept = f"{source.palette} {source.edges}" if source.palette else source.channels
     what = f"{kept} {source.part} {resizer.resizing} pillow {PIL.__version__} {status[0]} {status[1]} "
     name = hashlib.sha1(what.encode() + _absolute(source.path), usedforsecurity=False).hexdigest()
     return f"{folder}/{name}{SUFFIX}"

@@ -1,119 +1,248 @@
-"""A look at every picture of a data set before training: damage, sizes that differ, sizes too small."""
+"""A look at every picture of a data set before training: damage, sizes and channels that do not fit, labels that are
+none, and pictures that are not what they are taken for."""
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from i2i import images
-from i2i.data.cache import Source, part_of
+from i2i.data.cache import Source, picture_part
 from i2i.data.folders import PairRecord, listed
+from i2i.data.options import MAX_DAMAGED as MAX_DAMAGED
+from i2i.data.seeming import Seen, different, seen
 from i2i.errors import ImageError, InputError
-from i2i.images.palettes import VOID, Palette, distance, to_classes
+from i2i.images import LOSSY, Picture
+from i2i.images.palettes import FAR, VOID, Palette, distance, label_pixels, labels_of
 
-Check = Literal["quick", "full", "off"]
+Check = Literal["auto", "quick", "full", "off"]
 Size = tuple[int, int]
 
-MAX_DAMAGED = 0.05
-FAR_FROM_LABELS = 25
+SAMPLE = 5_000
+"""So many pictures `auto` decodes."""
 _LOOKED_AT = 4
+
+
+@dataclass(frozen=True)
+class LabelsSeen:
+    """Of a picture of labels: the different numbers of one that may hold indices, and how it is kept; of the first ones
+    also how far their colours are from the palette, on average, and the part of the pixels that is none of its."""
+
+    path: Path
+    grey: bool = False
+    lossy: bool = False
+    dtype: str = "uint8"
+    numbers: frozenset[int] = frozenset()
+    apart: float = 0.0
+    unlabelled: float = 0.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one file turned out to be: its size, or why it cannot be read; and if it was decoded what each source of it
+    is: the reason why it does not fit the network, what it seems to be, or its labels."""
+
+    size: Size = (0, 0)
+    damage: str = ""
+    unfit: tuple[str, ...] = ()
+    seen: Mapping[Source, Seen] = field(default_factory=dict)
+    labels: Mapping[Source, LabelsSeen] = field(default_factory=dict)
 
 
 def check(
     records: Iterable[Path | PairRecord],
-    mode: Check = "quick",
+    mode: Check = "auto",
     complaint: Callable[[int, int], str] = lambda height, width: "",
 ) -> list[tuple[Path, str]]:
-    """The damaged files among the records, each with the reason; `quick` reads headers, `full` decodes.
-
-    `complaint` says what is wrong with a height and width, or nothing. Raises `InputError` for pairs side by
-    side of odd width, for pairs in two files of different sizes, for sizes with a complaint, and if more than
-    5 % of the files are damaged.
-    """
+    """The damaged files among the records, each with the reason; see `look_at` and `judge`."""
     if mode == "off":
         return []
     wanted = list(records)
-    files = [path for record in wanted for path in _files(record)]
-    measure = images.probe if mode == "quick" else _decoded_size
-    with ThreadPoolExecutor() as pool:
-        measured = dict(zip(files, pool.map(lambda path: _measured(measure, path), files), strict=True))
-    damaged = [(path, size) for path, size in measured.items() if isinstance(size, str)]
-    if len(damaged) > MAX_DAMAGED * len(measured):
+    return judge(wanted, look_at(wanted, mode), complaint)
+
+
+def look_at(
+    records: Sequence[Path | PairRecord], mode: Check = "auto", sources: Iterable[Source] = ()
+) -> dict[Path, Look]:
+    """A look at each file of the records, by decoding those that `decoded` names, else at the header.
+
+    `sources` say what the files are to a network; those of labels are decoded in any mode, up to `SAMPLE`.
+    """
+    files = list(dict.fromkeys(path for record in records for path in _files(record)))
+    of_file: dict[Path, list[Source]] = {}
+    for source in sources:
+        of_file.setdefault(source.path, []).append(source)
+    labels = [path for path in files if any(source.palette for source in of_file.get(path, ()))]
+    whole = {*decoded(files, mode), *decoded(labels, "auto")}
+    first = {*labels[:_LOOKED_AT]}
+
+    def look(path: Path) -> Look:
+        try:
+            if path in whole:
+                return _decoded(path, of_file.get(path, ()), path in first)
+            return Look(images.probe(path))
+        except ImageError as error:
+            return Look(damage=str(error))
+
+    with ThreadPoolExecutor(_cores() + 1) as pool:
+        return dict(zip(files, pool.map(look, files), strict=True))
+
+
+def decoded(files: Sequence[Path], mode: Check) -> Sequence[Path]:
+    """Those of the files that a check decodes: with `auto` all, or of more than `SAMPLE` so many, evenly from all."""
+    if mode == "full" or (mode == "auto" and len(files) <= SAMPLE):
+        return files
+    return [files[i * len(files) // SAMPLE] for i in range(SAMPLE)] if mode == "auto" else ()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _decoded(path: Path, sources: Iterable[Source], first: bool) -> Look:
+    picture = images.read(path)
+    height, width = picture.pixels.shape[:2]
+    unfit, pictures, labels = [], {}, {}
+    for source in sources:
+        try:
+            part = picture_part(picture, source.part)
+        except InputError:  # of odd width, which is told of all at once
+            continue
+        if source.palette:
+            labels[source] = _labels_seen(path, part, source.palette, first)
+        else:
+            pictures[source] = seen(part)
+            unfit.append(_unfit(part, source.channels))
+    return Look((width, height), unfit=tuple(filter(None, unfit)), seen=pictures, labels=labels)
+
+
+def _unfit(picture: Picture, channels: int) -> str:
+    corner = None if picture.alpha is None else picture.alpha[:1, :1]
+    try:
+        replace(picture, pixels=picture.pixels[:1, :1], alpha=corner).channels(channels)
+    except ImageError as error:
+        return str(error)
+    return ""
+
+
+def _labels_seen(path: Path, picture: Picture, palette: Palette, first: bool) -> LabelsSeen:
+    plane = label_pixels(picture, palette)
+    found = LabelsSeen(path, picture.pixels.shape[2] == 1, picture.format in LOSSY, dtype=str(plane.dtype))
+    if plane.shape[2] == 1:
+        numbers = different(plane[..., 0]) if plane.dtype == np.uint8 else frozenset(map(int, np.unique(plane)))
+        found = replace(found, numbers=numbers)
+    if not first or palette.indexed:
+        return found
+    as_colours = replace(palette, coloured=True)
+    unlabelled = float((labels_of(picture, as_colours) == VOID).mean())
+    return replace(found, apart=distance(picture.pixels, palette), unlabelled=unlabelled)
+
+
+def judge(
+    records: Sequence[Path | PairRecord],
+    looks: Mapping[Path, Look],
+    complaint: Callable[[int, int], str] = lambda height, width: "",
+    patient: bool = False,
+) -> list[tuple[Path, str]]:
+    """The damaged files, each with the reason; with `patient`, those whose channels do not fit are among them.
+
+    `complaint` says what is wrong with a height and width, or nothing. Raises `InputError` for pairs side by
+    side of odd width, for pairs in two files of different sizes, for sizes with a complaint, for channels that do not
+    fit, and if more than 5 % of the files are damaged.
+    """
+    damaged = [(path, look.damage) for path, look in looks.items() if look.damage]
+    unfit = [(path, look.unfit[0]) for path, look in looks.items() if look.unfit]
+    if unfit and (not patient or len(unfit) > MAX_DAMAGED * len(looks)):
+        lines = [f"{path}: {reason}" for path, reason in unfit]
+        raise InputError(
+            f"{len(unfit)} pictures have another number of channels than the network takes; --channels-a and "
+            f"--channels-b say how many there are:{listed(lines)}"
+        )
+    damaged += unfit
+    if len(damaged) > MAX_DAMAGED * len(looks):
         lines = [f"{path}: {reason}" for path, reason in damaged]
         raise InputError(
-            f"{len(damaged)} of {len(measured)} pictures cannot be read, more than the {MAX_DAMAGED:.0%} "
-            f"that may be left out:{listed(lines)}"
+            f"{len(damaged)} of {len(looks)} pictures cannot be read, more than the {MAX_DAMAGED:.0%} "
+            f"that may be left out (by --on-bad skip):{listed(lines)}"
         )
-    _check_pairs([r for r in wanted if isinstance(r, PairRecord)], measured)
-    _check_sizes(wanted, measured, complaint)
+    good = {path: look.size for path, look in looks.items() if not look.damage}
+    _check_pairs([r for r in records if isinstance(r, PairRecord)], good)
+    _check_sizes(records, good, complaint)
     return damaged
 
 
-def check_labels(sources: Iterable[Source], mode: Check = "quick") -> None:
-    """Those of the sources that are labels: each holds class indices of its palette, or colours that look like it.
+def rule(palette: Palette, looks: Sequence[LabelsSeen]) -> Palette:
+    """The palette with the one rule for all pictures of labels of a data set: whether those without colours hold the
+    classes' indices or colours too.
 
-    Grey ones are all decoded, of colours the first few of each palette. Raises `InputError` for the files where that
-    is not so, and if all that hold indices have one class and pixels without any: masks of 0 and 255, most likely.
+    Where classes have colours, a picture without any holds colours if another one has some, or if all hold greys of
+    a palette that is grey; otherwise all hold indices. Raises `InputError` for the pictures that are no labels by that
+    rule, and if all that hold indices have one class and pixels without any: masks of 0 and 255, most likely.
     """
-    if mode == "off":
-        return
-    sides: dict[Palette, list[Source]] = {}
-    for source in sources:
-        if source.palette:
-            sides.setdefault(source.palette, []).append(source)
-    for labels in sides.values():
-        found = list(map(_looked_at, labels[:_LOOKED_AT]))
-        if any(look.grey for look in found):
-            with ThreadPoolExecutor() as pool:
-                found += pool.map(_looked_at, labels[_LOOKED_AT:])
-        if wrong := [look.complaint for look in found if look.complaint]:
-            raise InputError(f"{len(wrong)} pictures are no labels:{listed(wrong)}")
-        classes = set().union(*(look.classes for look in found))
-        if VOID in classes and len(classes) <= 2:
-            raise InputError(
-                f"{labels[0].path} and all other labels hold no class but {min(classes)}, and {VOID}, which is none. "
-                "Masks of 0 and 255 are to be told by their colours: a text file with the lines #000000 and #ffffff"
-            )
+    numbers: frozenset[int] = frozenset().union(*(look.numbers for look in looks if look.grey))
+    if looks and not palette.indexed:
+        greys = {colour[0] for colour in palette.colours}
+        lossy = any(look.lossy for look in looks)
+        held = palette.is_grey and (numbers <= greys or not numbers <= {*range(len(palette)), VOID} or lossy)
+        coloured = held or not all(look.grey for look in looks)
+        palette = replace(palette, coloured=coloured, indexed=not coloured)
+    lines = [f"{look.path}: {reason}" for look in looks if (reason := _no_labels(palette, look))]
+    if lines:
+        raise InputError(f"{len(lines)} pictures are no labels:{listed(lines)}")
+    found: frozenset[int] = frozenset().union(*(look.numbers for look in looks))
+    if palette.indexed and VOID in found and len(found) <= 2:
+        raise InputError(
+            f"{looks[0].path} and all other labels hold no class but {min(found)}, and {VOID}, which is none. "
+            "Masks of 0 and 255 are to be told by their colours: a text file with the lines #000000 and #ffffff"
+        )
+    return palette
 
 
-@dataclass(frozen=True)
-class _Look:
-    """At a picture of labels: what is wrong with it, whether it is grey, the classes of a grey one."""
+def _no_labels(palette: Palette, look: LabelsSeen) -> str:
+    """Why a picture is none of labels; empty if it is one."""
+    if not palette.indexed:
+        return _far(palette, look)
+    if look.lossy and look.grey:
+        return "a lossy format, which may have changed the indices of classes; keep them as PNG, TIFF, BMP, GIF or PPM"
+    classes = f"0 to {len(palette) - 1}"
+    if not look.numbers:
+        return (
+            f"a picture of colours without a palette of its own; expected a grey one of class indices, {classes}, or "
+            "one with a palette. Colours of classes are told by a text file, a colour a line"
+        )
+    wrong = sorted(look.numbers - {*range(len(palette)), VOID})
+    if wrong or look.dtype != "uint8":
+        held = "a grey picture" if look.grey else "a picture with a palette"
+        return f"{held} holds class indices, {classes} or {VOID}; found {wrong[0] if wrong else look.dtype}"
+    return ""
 
-    complaint: str = ""
-    grey: bool = False
-    classes: frozenset[int] = frozenset()
 
-
-def _looked_at(source: Source) -> _Look:
-    palette = source.palette
-    assert palette
-    try:
-        pixels = part_of(images.read(source.path).pixels, source.part)
-        grey = pixels.shape[2] == 1
-        looked = grey or palette.indexed  # which refuses colours
-        classes = frozenset(map(int, np.unique(to_classes(pixels, palette)))) if looked else frozenset()
-    except ImageError:  # it cannot be read, which is told elsewhere
-        return _Look()
-    except InputError as error:
-        return _Look(f"{source.path}: {error}")
-    if grey or (far := distance(pixels, palette)) <= FAR_FROM_LABELS:
-        return _Look(grey=grey, classes=classes)
-    return _Look(
-        f"{source.path}: its pixels are {far:.0f} levels from the colours of {palette.name!r}, on average; are the "
-        "labels on the other side?"
+def _far(palette: Palette, look: LabelsSeen) -> str:
+    if look.apart <= FAR:
+        return ""
+    return (
+        f"its pixels are {look.apart:.0f} levels from the colours of {palette.name!r}, on average; are the labels on "
+        "the other side?"
     )
 
 
-def _check_pairs(records: list[PairRecord], measured: dict[Path, Size | str]) -> None:
+def unlabelled(palette: Palette, looks: Sequence[LabelsSeen]) -> float:
+    """The part of the pixels, of the pictures that were looked at for it, whose colour is none of the palette's."""
+    if palette.indexed:
+        return 0.0
+    return float(np.mean([look.unlabelled for look in looks[:_LOOKED_AT]])) if looks else 0.0
+
+
+def _check_pairs(records: list[PairRecord], good: Mapping[Path, Size]) -> None:
     odd, unequal = [], []
     for record in records:
-        a, b = (measured[path] for path in (record.a, record.b or record.a))
-        if isinstance(a, str) or isinstance(b, str):
+        if record.a not in good or (record.b or record.a) not in good:
             continue
+        a, b = (good[path] for path in (record.a, record.b or record.a))
         if record.b is None and a[0] % 2:
             odd.append(f"{record.a}: {_shown(a)}")
         elif record.b is not None and a != b:
@@ -125,14 +254,13 @@ def _check_pairs(records: list[PairRecord], measured: dict[Path, Size | str]) ->
 
 
 def _check_sizes(
-    records: list[Path | PairRecord], measured: dict[Path, Size | str], complaint: Callable[[int, int], str]
+    records: Sequence[Path | PairRecord], good: Mapping[Path, Size], complaint: Callable[[int, int], str]
 ) -> None:
     unfit = []
     for record in records:
         halves = 2 if isinstance(record, PairRecord) and record.b is None else 1
         for path in _files(record):
-            size = measured[path]
-            if not isinstance(size, str) and (reason := complaint(size[1], size[0] // halves)):
+            if path in good and (reason := complaint(good[path][1], good[path][0] // halves)):
                 unfit.append(f"{path}: {reason}")
     if unfit:
         raise InputError(f"{len(unfit)} pictures cannot be used:{listed(unfit)}")
@@ -146,15 +274,3 @@ def _files(record: Path | PairRecord) -> list[Path]:
     if isinstance(record, Path):
         return [record]
     return [record.a] if record.b is None else [record.a, record.b]
-
-
-def _measured(measure: Callable[[Path], Size], path: Path) -> Size | str:
-    try:
-        return measure(path)
-    except ImageError as error:
-        return str(error)
-
-
-def _decoded_size(path: Path) -> Size:
-    height, width = images.read(path).pixels.shape[:2]
-    return width, height

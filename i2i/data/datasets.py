@@ -2,23 +2,24 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from i2i.data import cache, folders
-from i2i.data.check import check, check_labels
-from i2i.data.folders import PairRecord
+from i2i.data.check import Check, Look, decoded, judge, look_at, rule, unlabelled
+from i2i.data.folders import LeftOut
 from i2i.data.image_sets import Images, MixedImages, OneDomain, PairedImages, Sample, UnpairedImages
 from i2i.data.options import DataOptions as DataOptions
 from i2i.data.options import check_sizes as check_sizes
 from i2i.data.pair import Datasets as Datasets
+from i2i.data.seeming import remarks
 from i2i.data.toy import TOY as TOY
 from i2i.data.toy_sets import toys
+from i2i.data.walking import exists
 from i2i.errors import InputError, UsageError
+from i2i.images.palettes import FAR
 
-if TYPE_CHECKING:
-    from i2i.data.transforms import Transform
+_TOLD = 0.005
 
 
 def open_datasets(
@@ -27,23 +28,25 @@ def open_datasets(
     """The data sets that the options name, every file found and checked.
 
     `multiple` and `minimum` are the network's: a side is a multiple of the one and at least the other, also
-    where pictures are not cropped. With `sample`, pictures of one domain, and what it makes of them. With
-    `on_bad="skip"` damaged pictures are named on stderr. Raises `UsageError` if `data` is missing, `InputError` for a
-    layout, names or pictures that cannot be used.
+    where pictures are not cropped. With `sample`, pictures of one domain, and what it makes of them. What is left out,
+    and what seems to be something else, is named on stderr, as with `on_bad="skip"` damaged pictures are. Raises
+    `UsageError` if `data` is missing, `InputError` for a layout, names or pictures that cannot be used.
     """
     if options.data is None:
         raise UsageError("data: missing; give a folder, a CSV file of pairs, or `toy`")
-    if options.data == TOY and not TOY.exists():
+    if options.data == TOY and not exists(TOY):
         return toys(options, paired, multiple, minimum, sample)
+    left_out = LeftOut(options.data)
     if sample:
-        found = _one_domain(options, options.data, sample, multiple, minimum)
+        found = _one_domain(options, sample, left_out, multiple, minimum)
     else:
-        found = (_paired if paired else _unpaired)(options, options.data, multiple, minimum)
+        found = (_paired if paired else _unpaired)(options, options.data, left_out, multiple, minimum)
+    _say(*left_out.lines)
+    _check(options, _image_sets(found))
     if options.paired_data:
         found = _mixed(options, options.paired_data, found, multiple, minimum)
-    sets = _image_sets(found)
-    check_labels([source for one in sets for source in one.sources()], options.check)
     if options.cache is not None:
+        sets = _image_sets(found)
         _say(cache.prepare([(source, one.transform) for one in sets for source in one.sources()], options.cache))
     return found
 
@@ -53,49 +56,83 @@ def _image_sets(found: Datasets) -> list[Images]:
     return [one for one in (*train, found.validation) if isinstance(one, Images)]
 
 
-def _paired(options: DataOptions, data: Path, multiple: int, minimum: int) -> Datasets:
-    records = folders.paired(data, "train", options.pairs)
-    held_out = folders.paired(data, "val", options.pairs) or folders.paired(data, "test", options.pairs)
+def _paired(options: DataOptions, data: Path, left_out: LeftOut, multiple: int, minimum: int) -> Datasets:
+    records, val = (folders.paired(data, split, options.pairs, left_out) for split in ("train", "val"))
+    held_out = val or folders.paired(data, "test", options.pairs, left_out)
     train = PairedImages(records, options, True, multiple, minimum)
     validation = PairedImages(held_out, options, False, multiple, minimum)
-    _check(options, [*records, *held_out], train.transform)
     return Datasets(train, validation if held_out else None)
 
 
-def _unpaired(options: DataOptions, data: Path, multiple: int, minimum: int) -> Datasets:
-    sides = folders.unpaired(data, "train")
-    splits = [folders.unpaired(data, "val"), folders.unpaired(data, "test")]
-    held_out = next((split for split in splits if all(split)), ([], []))
+def _unpaired(options: DataOptions, data: Path, left_out: LeftOut, multiple: int, minimum: int) -> Datasets:
+    sides, val = (folders.unpaired(data, split, left_out) for split in ("train", "val"))
+    held_out = val if all(val) else folders.unpaired(data, "test", left_out)
     train = UnpairedImages(*sides, options, True, multiple, minimum)
-    validation = UnpairedImages(*held_out, options, False, multiple, minimum)
-    _check(options, [path for side in (*sides, *held_out) for path in side], train.transform)
-    return Datasets(train, validation if len(validation) else None)
+    validation = UnpairedImages(*held_out, options, False, multiple, minimum) if all(held_out) else None
+    return Datasets(train, validation)
 
 
 def _mixed(options: DataOptions, data: Path, found: Datasets, multiple: int, minimum: int) -> Datasets:
     """Pairs among the pictures without partners, in training; what is held out stays as it is."""
-    pairs = _paired(options, data, multiple, minimum).train
+    left_out = LeftOut(data)
+    pairs = _paired(options, data, left_out, multiple, minimum).train
+    _say(*left_out.lines)
     assert isinstance(pairs, PairedImages) and isinstance(found.train, UnpairedImages)
+    _check(options, [pairs])
     return Datasets(MixedImages(pairs, found.train, options.paired_share), found.validation)
 
 
-def _one_domain(options: DataOptions, data: Path, sample: Sample, multiple: int, minimum: int) -> Datasets:
-    train, held_out = folders.one_domain(data, "train"), folders.one_domain(data, "val")
-    held_out = held_out or folders.one_domain(data, "test")
+def _one_domain(options: DataOptions, sample: Sample, left_out: LeftOut, multiple: int, minimum: int) -> Datasets:
+    assert options.data is not None
+    train, val = (folders.one_domain(options.data, split, left_out) for split in ("train", "val"))
+    held_out = val or folders.one_domain(options.data, "test", left_out)
     one = OneDomain(train, sample, options, True, multiple, minimum)
     other = OneDomain(held_out, sample, options, False, multiple, minimum)
-    _check(options, [*train, *held_out], one.transform)
     return Datasets(one, other if held_out else None)
 
 
-def _check(options: DataOptions, records: Sequence[Path | PairRecord], transform: "Transform") -> None:
-    damaged = check(records, options.check, transform.complaint)
-    if not damaged:
+def _check(options: DataOptions, sets: Sequence[Images]) -> None:
+    """Look at all pictures; what is wrong is an error, what is odd is said, and labels get the rule of their set.
+
+    Of several processes the first one decodes pictures, and all look at labels.
+    """
+    if options.check == "off":
         return
-    lines = [f"{path}: {reason}" for path, reason in damaged]
+    records = [record for one in sets for record in one.records]
+    mode: Check = options.check if _is_first() else "quick"
+    looks = look_at(records, mode, (source for one in sets for source in one.sources()))
+    damaged = judge(records, looks, sets[0].transform.complaint, patient=options.on_bad == "skip")
+    if damaged:
+        _damaged(options, [f"{path}: {reason}" for path, reason in damaged])
+    if (whole := len(decoded(list(looks), mode))) < len(looks) and mode == "auto":
+        _say(f"checked {whole:,} of {len(looks):,} pictures by decoding them, the headers of the others")
+    for side, name in enumerate("ab"):
+        _check_side(sets, side, name, looks)
+
+
+def _check_side(sets: Sequence[Images], side: int, name: str, looks: Mapping[Path, Look]) -> None:
+    sources = [source for one in sets for source in one.sides()[side]]
+    found = [looks[source.path] for source in sources]
+    where = f"domain {name.upper()}"
+    pictures = [look.seen[source] for look, source in zip(found, sources, strict=True) if source in look.seen]
+    _say(*remarks(where, pictures, f"--classes-{name}"))
+    if (palette := sets[0].palettes[side]) is None:
+        return
+    labels = [look.labels[source] for look, source in zip(found, sources, strict=True) if source in look.labels]
+    ruled = rule(palette, labels)
+    for one in sets:
+        one.palettes = (ruled, one.palettes[1]) if side == 0 else (one.palettes[0], ruled)
+    if (share := unlabelled(ruled, labels)) > _TOLD:
+        _say(
+            f"{where}: {share:.1%} of the pixels are more than {FAR} levels from every colour of {palette.name!r}: "
+            "they are no label"
+        )
+
+
+def _damaged(options: DataOptions, lines: list[str]) -> None:
     if options.on_bad == "error":
         raise InputError(
-            f"{len(damaged)} pictures cannot be read:{folders.listed(lines)}\nUse --on-bad skip to train without them."
+            f"{len(lines)} pictures cannot be read:{folders.listed(lines)}\nUse --on-bad skip to train without them."
         )
     _announce(lines)
 
@@ -107,7 +144,12 @@ def _announce(left_out: list[str]) -> None:
 def _say(*lines: str) -> None:
     from i2i.cli import printable
 
-    if os.environ.get("RANK", "0") != "0":  # of several processes under torchrun the first one speaks
+    if not _is_first():
         return
     for line in lines:
         print(f"i2i: {printable(line)}", file=sys.stderr, flush=True)
+
+
+def _is_first() -> bool:
+    """Of several processes under torchrun the first one speaks, and decodes."""
+    return os.environ.get("RANK", "0") == "0"

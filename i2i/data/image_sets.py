@@ -20,7 +20,7 @@ from i2i import images
 from i2i.data import cache
 from i2i.data.cache import Part, Source
 from i2i.data.folders import PairRecord
-from i2i.data.options import DataOptions, classes
+from i2i.data.options import MAX_DAMAGED, DataOptions, classes
 from i2i.data.pair import ImagePair, ImagePairs
 from i2i.data.slots import PixelPair
 from i2i.errors import ImageError, InputError
@@ -62,8 +62,18 @@ class Images(ImagePairs):
         return int(_permutation(self.options.seed, tag, epoch, count)[place]) if self.train else place
 
     @abstractmethod
+    def sides(self) -> tuple[list[Source], list[Source]]:
+        """Every picture of domain A and of domain B, as a cache knows it."""
+
     def sources(self) -> list[Source]:
         """Every picture of the set, as a cache knows it."""
+        a, b = self.sides()
+        return [*a, *b]
+
+    @property
+    @abstractmethod
+    def records(self) -> Sequence[Path | PairRecord]:
+        """All that may be damaged, and be replaced by another: pictures, or pairs of them."""
 
     def _resized(self, source: Source) -> cache.Resized:
         """The picture before crop and flip."""
@@ -84,7 +94,8 @@ class Images(ImagePairs):
                 return sample(record), tuple(skipped)
             except ImageError as error:
                 if self.options.on_bad == "error":
-                    raise InputError(f"{_name(record)}: {error}") from None
+                    hint = f"use --on-bad skip to train without such pictures, up to {MAX_DAMAGED:.0%} of all"
+                    raise InputError(f"{_name(record)}: {error}; {hint}") from None
                 skipped.append(_name(record))
             except InputError as error:
                 raise InputError(f"{_name(record)}: {error}") from None
@@ -143,19 +154,24 @@ class PairedImages(PixelImages):
         minimum: int = 1,
     ) -> None:
         super().__init__(options, train, multiple, minimum)
-        self.records = list(records)
+        self.pairs = list(records)
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.pairs)
 
     def pixels(self, t: int) -> PixelPair:
-        (a, b), skipped = self._first_whole(t, self.records, _TAG_ORDER_A, self._load)
+        (a, b), skipped = self._first_whole(t, self.pairs, _TAG_ORDER_A, self._load)
         labels = [palette is not None for palette in self.palettes]
         a, b = self.transform.augment(self._look(t, _TAG_LOOK_A), a, b, labels=labels)
         return self._directed(a, b, skipped)
 
-    def sources(self) -> list[Source]:
-        return [source for record in self.records for source in self._sources(record)]
+    @property
+    def records(self) -> Sequence[PairRecord]:
+        return self.pairs
+
+    def sides(self) -> tuple[list[Source], list[Source]]:
+        both = [self._sources(record) for record in self.pairs]
+        return [a for a, _ in both], [b for _, b in both]
 
     def _sources(self, record: PairRecord) -> tuple[Source, Source]:
         if record.b is None:
@@ -169,7 +185,7 @@ class PairedImages(PixelImages):
 
     def names(self, t: int) -> str:
         """The file or files of sample t."""
-        return _name(self.records[self._index(t, len(self.records), _TAG_ORDER_A)])
+        return _name(self.pairs[self._index(t, len(self.pairs), _TAG_ORDER_A)])
 
 
 class UnpairedImages(PixelImages):
@@ -201,8 +217,12 @@ class UnpairedImages(PixelImages):
         b, skipped_b = self._single(t, self.paths_b, 1)
         return self._directed(a, b, skipped_a + skipped_b)
 
-    def sources(self) -> list[Source]:
-        return [self._source(path, side) for side, paths in enumerate((self.paths_a, self.paths_b)) for path in paths]
+    @property
+    def records(self) -> Sequence[Path]:
+        return [*self.paths_a, *self.paths_b]
+
+    def sides(self) -> tuple[list[Source], list[Source]]:
+        return [self._source(path, 0) for path in self.paths_a], [self._source(path, 1) for path in self.paths_b]
 
     def names(self, t: int) -> str:
         """The files of sample t."""
@@ -230,6 +250,11 @@ class MixedImages(ImagePairs):
     def names(self, t: int) -> str:
         """The file or files of sample t."""
         return self._set(self._matched(t)).names(t)
+
+    @property
+    def records(self) -> Sequence[Path | PairRecord]:
+        """As `Images.records`."""
+        return [*self.pairs.records, *self.others.records]
 
     def _set(self, matched: bool) -> PairedImages | UnpairedImages:
         return self.pairs if matched else self.others
@@ -263,8 +288,12 @@ class OneDomain(Images):
         pixels, skipped = self._single(t, self.paths, 1)
         return replace(self.sample(images.to_tensor(pixels), sample_seed(self.options.seed, t)), skipped=skipped)
 
-    def sources(self) -> list[Source]:
-        return [self._source(path, 1) for path in self.paths]
+    @property
+    def records(self) -> Sequence[Path]:
+        return self.paths
+
+    def sides(self) -> tuple[list[Source], list[Source]]:
+        return [], [self._source(path, 1) for path in self.paths]
 
     def names(self, t: int) -> str:
         """The file of sample t."""

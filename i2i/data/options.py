@@ -11,6 +11,9 @@ from pydantic import BeforeValidator
 from i2i.errors import UsageError
 from i2i.images.palettes import Palette, find
 
+MAX_DAMAGED = 0.05
+"""The part of all pictures that may be damaged and left out."""
+
 
 def _as_text(value: object) -> object:
     """How many classes there are is a number in YAML."""
@@ -58,8 +61,9 @@ class DataOptions:
     cache: Path | None = None
     """Folder for decoded and resized pictures, so that an epoch need not do that again: a picture of load_size 286
     takes 0.25 MB there. Changes no result; may be shared by runs, and deleted when none is running."""
-    check: Literal["quick", "full", "off"] = "quick"
-    """Check every picture before training: its header, by decoding it, or not at all."""
+    check: Literal["auto", "quick", "full", "off"] = "auto"
+    """Check every picture before training: auto decodes all of a set of up to 5,000, of a larger one so many, and reads
+    the headers of the others; quick reads headers, full decodes all, off does nothing."""
     on_bad: Literal["error", "skip"] = "error"
     """A damaged picture stops the training, or is replaced by the next one and counted, up to 5 % of all."""
     pairs: Literal["error", "intersect"] = "error"

@@ -75,3 +75,8 @@ class Datasets:
 
     train: ImagePairs
     validation: ImagePairs | None = None
+
+    @property
+    def count(self) -> int:
+        """How many pictures there are, or pairs of them, that may be damaged."""
+        return sum(len(getattr(one, "records", ())) for one in (self.train, self.validation))

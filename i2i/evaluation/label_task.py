@@ -7,7 +7,7 @@ import numpy as np
 
 from i2i.evaluation.pictures import Item, PictureFiles
 from i2i.evaluation.tasks import Task
-from i2i.images.palettes import Palette, distance
+from i2i.images.palettes import Palette, distance, label_pixels
 
 _LOOKED_AT = 4
 
@@ -48,4 +48,4 @@ def label_task(task: Task, direction: str, reader: str | None, palette: Palette)
 def _distance(items: Sequence[Item], palette: Palette) -> float:
     """How far, on average, the pixels of the first pictures are from the palette; 0 for class indices."""
     files = PictureFiles(items[:_LOOKED_AT])
-    return float(np.mean([distance(files.pixels(i), palette) for i in range(len(files))]))
+    return float(np.mean([distance(label_pixels(files.picture(i), palette), palette) for i in range(len(files))]))

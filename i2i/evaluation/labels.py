@@ -11,7 +11,7 @@ from i2i.evaluation import segmentation
 from i2i.evaluation.measures import Measure
 from i2i.evaluation.pictures import PictureFiles
 from i2i.images import Picture, Pixels
-from i2i.images.palettes import Palette, to_classes
+from i2i.images.palettes import Palette, labels_of, to_classes
 
 
 def of_labels(
@@ -20,12 +20,13 @@ def of_labels(
     """Pixel accuracy, class accuracy and mean IoU over all pictures together, as far as `wanted`.
 
     `made` are pictures of labels (H, W, C), `expected` files of them: colours, which are snapped to the palette,
-    or class indices. Raises `InputError` naming a file that is no labels, or of another size.
+    or class indices; pixels without a label do not count. Raises `InputError` naming a file that is no labels, or of
+    another size.
     """
     counts = np.zeros((len(palette), len(palette) + 1), np.int64)
     for i, pixels in enumerate(made):
         try:
-            found, right = (to_classes(labels, palette) for labels in (pixels, expected.pixels(i)))
+            found, right = to_classes(pixels, palette), labels_of(expected.picture(i), palette)
         except ImageError as error:
             raise InputError(f"{expected.name(i)}: {error}") from None
         except InputError as error:

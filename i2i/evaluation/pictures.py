@@ -68,8 +68,8 @@ class PictureFiles(_Tensors):
                 f"{item.path}: odd width {picture.pixels.shape[1]}; A and B side by side have equal widths"
             )
         columns = slice(half) if item.half == "left" else slice(half, None)
-        alpha = None if picture.alpha is None else picture.alpha[:, columns]
-        return replace(picture, pixels=picture.pixels[:, columns], alpha=alpha)
+        alpha, numbers = (None if x is None else x[:, columns] for x in (picture.alpha, picture.numbers))
+        return replace(picture, pixels=picture.pixels[:, columns], alpha=alpha, numbers=numbers)
 
     def _at(self, index: int) -> Tensor:
         try:

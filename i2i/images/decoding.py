@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import cv2
+import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from i2i.errors import ImageError
@@ -93,6 +94,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         pixels, alpha = pixels_of(image, data if file is source else _whole(file))
         # Pillow turns a TIFF upright by itself, OpenCV as well
         turn = 1 if format == "TIFF" else exif.orientation(tags)
+        numbers = np.array(image) if image.mode == "P" else None
         return Picture(
             pixels=exif.upright(pixels, turn),
             alpha=None if alpha is None else exif.upright(alpha, turn),
@@ -100,6 +102,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
             exif=exif.block(tags, format),
             format=format,
             more=file is not source or _has_more(image),
+            numbers=None if numbers is None else exif.upright(numbers, turn),
         )
 
 

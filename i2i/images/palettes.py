@@ -1,6 +1,7 @@
 """Label pictures: classes by colour, as a palette lists them, or by index."""
 
 import colorsys
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,12 @@ import numpy as np
 
 from i2i.config import nearest
 from i2i.errors import InputError, UsageError
-from i2i.images.picture import Pixels, with_channels, with_depth
+from i2i.images.formats import LOSSY
+from i2i.images.picture import Picture, Pixels, with_channels, with_depth
 
 VOID = 255  # in a class-index picture: no label
+FAR = 25
+"""So many levels from each colour of a palette, of 255, a pixel is none of its classes."""
 
 _MAX_BYTES = 1 << 16
 _CHUNK = 1 << 16  # of different colours, at a time
@@ -23,12 +27,19 @@ _DECIMAL = r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})"
 class Palette:
     """Colours (red, green, blue), 0 to 255 each; the index of a colour is that of its class.
 
-    With `indexed`, pictures hold the indices themselves, and the colours are for looking at alone.
+    With `indexed`, pictures hold the indices themselves, and the colours are for looking at alone. With `coloured`,
+    those of one channel hold colours, as all do. With neither, each picture of one channel is looked at.
     """
 
     name: str
     colours: tuple[tuple[int, int, int], ...]
     indexed: bool = False
+    coloured: bool = False
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether all its colours are."""
+        return all(len(set(colour)) == 1 for colour in self.colours)
 
     def __len__(self) -> int:
         return len(self.colours)
@@ -117,13 +128,35 @@ def indexed(count: int, option: str = "palette") -> Palette:
     return Palette(f"{count} classes", colours, indexed=True)
 
 
-def to_classes(pixels: Pixels, palette: Palette) -> Pixels:
-    """A picture of labels (H, W, C) as class indices (H, W) uint8.
+def labels_of(picture: Picture, palette: Palette) -> Pixels:
+    """A picture of labels as class indices (H, W) uint8, as `to_classes`, by what its file is.
 
-    Colours go to the nearest of the palette (Euclidean in RGB; the lower index of two). A picture of one channel
-    holds the indices themselves, and 255 is a pixel without a label; unless its values are the palette's own greys
-    and no indices, as in a mask of 0 and 255. Raises `InputError` for an index that is no class, for more channels
-    than three, and for colours where the palette is of indices.
+    Where classes have indices, those of a file with a palette are the numbers of its colours, and a lossy format, which
+    changes numbers, raises `InputError`. In a lossless file a colour that is further than `FAR` levels from all of the
+    palette is no label; JPEG and its like blur edges, so that there all go to the nearest.
+    """
+    lossy = picture.format in LOSSY
+    if not palette.indexed:
+        return to_classes(picture.pixels, palette, math.inf if lossy else FAR)
+    if lossy:
+        raise InputError(
+            f"{picture.format} may have changed the indices of classes; keep them as PNG, TIFF, BMP, GIF or PPM"
+        )
+    return to_classes(label_pixels(picture, palette), palette)
+
+
+def label_pixels(picture: Picture, palette: Palette) -> Pixels:
+    """What of a picture (H, W, C) says the classes: where they have indices, the numbers of a file with a palette."""
+    return picture.pixels if picture.numbers is None or not palette.indexed else picture.numbers[..., None]
+
+
+def to_classes(pixels: Pixels, palette: Palette, farthest: float = math.inf) -> Pixels:
+    """A picture of labels (H, W, C) as class indices (H, W) uint8, 255 for a pixel without a label.
+
+    Colours go to the nearest of the palette (Euclidean in RGB; the lower index of two), but to none that is further
+    than `farthest`. A picture of one channel holds the indices themselves; unless its values are the palette's own
+    greys, as in a mask of 0 and 255. Raises `InputError` for an index that is no class, for more channels than three,
+    and for colours where the palette is of indices.
     """
     if pixels.shape[2] == 1 and not _is_of_greys(pixels, palette):
         indices = pixels[..., 0]
@@ -134,31 +167,33 @@ def to_classes(pixels: Pixels, palette: Palette) -> Pixels:
         return indices
     if palette.indexed:
         raise InputError(
-            f"a picture of colours (as one with a palette of its own is read); expected a grey one of class indices, 0 "
-            f"to {len(palette) - 1}"
+            f"a picture of colours without a palette of its own; expected a grey one of class indices, 0 to "
+            f"{len(palette) - 1}, or one with a palette. Colours of classes are told by a text file, a colour a line"
         )
     colours = _colours(pixels).astype(np.int32)
     packed = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]
     found, where = np.unique(packed, return_inverse=True)
     apart = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
     parts = np.array_split(apart, len(apart) // _CHUNK + 1)
-    nearest = np.concatenate([_nearest(part, palette) for part in parts])
+    nearest = np.concatenate([_nearest(part, palette, farthest) for part in parts])
     classes: Pixels = nearest[where.reshape(pixels.shape[:2])]
     return classes
 
 
-def _nearest(colours: Pixels, palette: Palette) -> Pixels:
+def _nearest(colours: Pixels, palette: Palette, farthest: float) -> Pixels:
     """(N, 3) int32 → (N,) uint8."""
     distances = np.square(colours[:, None] - palette.array().astype(np.int32)).sum(axis=2)
-    return distances.argmin(axis=1).astype(np.uint8)
+    classes = distances.argmin(axis=1).astype(np.uint8)
+    return np.where(distances.min(axis=1) > farthest**2, np.uint8(VOID), classes)
 
 
 def _is_of_greys(pixels: Pixels, palette: Palette) -> bool:
-    """Whether a picture of one channel holds the palette's own greys rather than class indices."""
-    if palette.indexed or pixels.dtype != np.uint8 or any(len(set(colour)) > 1 for colour in palette.colours):
+    """Whether a picture of one channel holds colours, the palette's own greys, rather than class indices."""
+    if palette.coloured:
+        return True
+    if palette.indexed or pixels.dtype != np.uint8 or not palette.is_grey:
         return False
-    values = {int(value) for value in np.unique(pixels)}
-    return values <= {colour[0] for colour in palette.colours} and not values <= {*range(len(palette))}
+    return {int(value) for value in np.unique(pixels)} <= {colour[0] for colour in palette.colours}
 
 
 def to_colours(classes: Pixels, palette: Palette) -> Pixels:

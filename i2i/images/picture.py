@@ -50,7 +50,8 @@ class Picture:
 
     `pixels` (H, W, C) without alpha, uint8, uint16 or float32 in [0, 1], in RGB order; `alpha` (H, W) of the
     same dtype, not premultiplied, or None. `icc` is the colour profile, `exif` the block without orientation.
-    `more`: the file holds further pages or frames, which are not read.
+    `more`: the file holds further pages or frames, which are not read. `numbers` (H, W) uint8 are those of the
+    colours in the palette of a file that has one: in a picture of labels, the classes.
     """
 
     pixels: Pixels
@@ -59,6 +60,7 @@ class Picture:
     exif: bytes | None = None
     format: Format = "PNG"
     more: bool = False
+    numbers: Pixels | None = None
 
     def channels(self, count: int) -> Pixels:
         """The pixels (H, W, count) as a network with `count` channels takes them.

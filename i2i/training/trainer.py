@@ -67,7 +67,7 @@ class Trainer:
         self.folder = RunFolder(options.run)
         self.states = States(options.run, options.keep_last, options.keep_every)
         self.log = RunLog(options.run, self.total_images, quiet=not processes.first)
-        self.damaged = Damaged(self.log, processes)
+        self.damaged = Damaged(self.log, processes, data.count)
         a, b = classes(options)
         self.observer = Observer(
             algorithm,
@@ -171,7 +171,10 @@ class Trainer:
             pin_memory=self.processes.device.type == "cuda",
         )
         with self._steps_kept(), contextlib.closing(cast(Any, stream)):
-            yield from stream
+            for batch in stream:
+                if batch.skipped:
+                    self.damaged.check(batch.skipped)
+                yield batch
 
     @contextlib.contextmanager
     def _steps_kept(self) -> Iterator[None]:

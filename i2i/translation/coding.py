@@ -7,7 +7,7 @@ import numpy as np
 
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
-from i2i.images.palettes import Palette, boundaries, to_classes, to_colours
+from i2i.images.palettes import Palette, boundaries, labels_of, to_colours
 from i2i.translation.model_info import ModelInfo
 from i2i.translation.pil import split_alpha
 
@@ -34,12 +34,12 @@ class Coding:
     def source(self, picture: Picture) -> Pixels:
         """Raises `ImageError` if the picture has not what the network takes."""
         if self.inputs:
-            return _indices(picture.pixels, self.inputs, picture.alpha if self.edges else None)
+            return _indices(picture, self.inputs, picture.alpha if self.edges else None)
         return to_planes(picture.channels(self.picture_channels))
 
     def source_of_planes(self, planes: Pixels) -> Pixels:
         """The same of a picture that is already planes, `picture_channels` of them."""
-        return _indices(from_planes(planes), self.inputs) if self.inputs else planes
+        return _indices(Picture(from_planes(planes)), self.inputs) if self.inputs else planes
 
     def resized(self, source: Pixels, height: int, width: int) -> Pixels:
         if not self.inputs:
@@ -84,10 +84,10 @@ class Coding:
         return replace(result, icc=profile, exif=picture.exif, format=picture.format)
 
 
-def _indices(pixels: Pixels, palette: Palette, instances: Pixels | None = None) -> Pixels:
+def _indices(picture: Picture, palette: Palette, instances: Pixels | None = None) -> Pixels:
     """Class indices, and instances, as planes."""
     try:
-        classes = to_classes(pixels, palette)
+        classes = labels_of(picture, palette)
     except InputError as error:
         raise ImageError(str(error)) from None
     return np.stack([classes] if instances is None else [classes, instances]).astype(np.float32)
