@@ -21,7 +21,7 @@ from tyro.conf import Positional, arg
 from i2i.config import bounds, checked, from_mapping, nearest, read_yaml, to_yaml
 from i2i.errors import I2IError, UsageError
 
-__all__ = ["Positional", "arg", "main", "parse", "printable", "run"]
+__all__ = ["Positional", "arg", "drawable", "main", "parse", "printable", "run"]
 
 Options = TypeVar("Options")
 
@@ -142,6 +142,11 @@ def _say(error: BaseException, prefix: str = "") -> None:
         traceback.print_exception(error)
     text = printable(str(error) or type(error).__name__)
     print(f"i2i: {prefix}{text}", file=sys.stderr, flush=True)
+
+
+def drawable() -> bool:
+    """Whether stderr is a terminal on which a line can be drawn anew: no file, and not one of TERM=dumb."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def printable(text: str) -> str:

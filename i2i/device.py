@@ -1,9 +1,10 @@
-"""Where tensors live: the devices of this machine by name."""
+"""Where tensors live, the devices of this machine by name, and in how many bits they are."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from i2i.errors import UsageError
 
@@ -34,6 +35,12 @@ def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError(f"device = {name!r}: this machine has none")
     return device
+
+
+def precise(x: Tensor) -> Tensor:
+    """x in float32 at least: 16 bits, in which autocast gives it, are too coarse for a mean, for a small difference and
+    for a tanh, which is 1 for all beyond 3.5 there."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 @contextmanager

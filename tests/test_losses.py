@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from i2i.losses.adversarial import Adversarial
+from i2i.losses.classes import class_cross_entropy
 from i2i.losses.penalties import gradient_penalty, input_gradient_penalty
+from i2i.networks import create_generator
 
 REAL = torch.tensor([[2.0, -1.0], [0.3, 40.0]], dtype=torch.float64)
 FAKE = torch.tensor([[-3.0, 0.5], [1.5, -40.0]], dtype=torch.float64)
@@ -47,6 +49,24 @@ def test_sixteen_bit_logits_are_averaged_in_float32() -> None:
     logits = torch.full((64, 64), 1.0, dtype=torch.bfloat16)
     logits[0, 0] = 3.0
     assert Adversarial("wgangp").fake(logits).item() == pytest.approx(1 + 2 / 4096, rel=1e-6)
+
+
+@pytest.mark.parametrize("logit", [3.0, 6.0, 8.0])
+@pytest.mark.parametrize("name", ["resnet_1blocks", "unet_32"])
+def test_sure_mistakes_have_their_gradient_in_16_bits(name: str, logit: float) -> None:
+    """Softmax less labels, (p, -p) of two classes: by a bias alone, so that all pixels are sure of the wrong one."""
+    net = create_generator(name, out_channels=2, width=2)
+    head = net.up[-1].conv if name.startswith("unet") else net.head
+    with torch.no_grad():
+        head.weight.zero_(), head.bias.copy_(torch.tensor([logit, -logit]))
+    labels = torch.tensor([-1.0, 1.0])[None, :, None, None].expand(1, 2, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = class_cross_entropy(net(torch.zeros(1, 3, 32, 32)), labels)
+    loss.backward()
+    p = 1 / (1 + math.exp(-2 * logit))
+    # at 8 the tanh is 4 steps of float32 from 1
+    assert loss.item() == pytest.approx(-math.log(1 - p), rel=0.02)
+    assert head.bias.grad.tolist() == pytest.approx([p, -p], rel=0.02)
 
 
 class Linear(nn.Module):

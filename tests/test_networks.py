@@ -263,6 +263,18 @@ def test_a_share_of_the_picture_is_in_the_result() -> None:
         assert (mixing(x) - (0.75 * plain(x).float() + 0.25 * x)).abs().max() < 0.02
 
 
+@pytest.mark.parametrize("name", ["resnet_1blocks", "unet_32", "pix2pixhd", "dcgan_32"])
+def test_pictures_are_made_in_float32_by_a_network_of_16_bits(name: str) -> None:
+    """Where tanh is 1 for all beyond 3.5: there labels would tie, and nothing would tell sure mistakes from the right."""
+    net = create_generator(name, width=2)
+    size = 1 if name.startswith("dcgan") else net.minimum_size
+    x = torch.randn(1, net.config.in_channels, size, size)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert net(x).dtype == torch.float32
+    assert net.to(torch.bfloat16)(x.to(torch.bfloat16)).dtype == torch.float32
+    assert net.double()(x.double()).dtype == torch.float64
+
+
 def test_no_share_of_a_picture_of_other_channels() -> None:
     with pytest.raises(UsageError, match="3 channels cannot be a part of a result of 1"):
         create_generator("resnet_1blocks", out_channels=1, input_share=0.2)

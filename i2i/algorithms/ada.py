@@ -17,7 +17,8 @@ comes from torch's global generator on the CPU.
 import torch
 from torch import Tensor
 
-from i2i.algorithms.augment import draw_colours, draw_shifts, precise, recolour, translate
+from i2i.algorithms.augment import draw_colours, draw_shifts, recolour, translate
+from i2i.device import precise
 from i2i.losses.penalties import Logits, scales
 
 PICTURES = 256  # that are judged before p moves: the paper's four batches of 64

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.config import nearest
+from i2i.device import precise
 from i2i.errors import UsageError
 
 OPERATIONS = ("color", "translation", "cutout")
@@ -137,8 +138,3 @@ def _half(size: int) -> int:
 def _like(factors: Tensor, images: Tensor) -> Tensor:
     """A factor per picture, (N, 1, 1, 1), where the images are; nobody waits for the copy."""
     return factors.to(images, non_blocking=True)[:, None, None, None]
-
-
-def precise(images: Tensor) -> Tensor:
-    """In float32 at least: under autocast fakes come in 16 bits, and the real ones do not."""
-    return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images

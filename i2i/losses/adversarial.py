@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i.device import precise
 from i2i.errors import UsageError
 from i2i.losses.penalties import Logits, gradient_penalty, input_gradient_penalty, scales
 
@@ -86,14 +87,9 @@ def relativistic(better: Tensor, worse: Tensor) -> Tensor:
     return F.softplus(worse - better).mean()
 
 
-def _precise(logits: Tensor) -> Tensor:
-    """Logits in float32 at least: under autocast they come in 16 bits, too coarse for a mean."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-
-
 def _mean(loss: Loss, *logits: Logits) -> Tensor:
     """The mean over scales of `loss` of those logits."""
-    made = [loss(*map(_precise, scale)) for scale in zip(*map(scales, logits), strict=True)]
+    made = [loss(*map(precise, scale)) for scale in zip(*map(scales, logits), strict=True)]
     return made[0] if len(made) == 1 else torch.stack(made).mean()
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from i2i.device import precise
+
 Negatives = Literal["picture", "batch"]
 
 
@@ -18,7 +20,7 @@ def patch_nce(queries: Tensor, keys: Tensor, temperature: float = 0.07, negative
     `queries` v and `keys`, (N, S, C) of unit length: v⁺ is the key of the same picture and place, v⁻ are those of
     the other places of the picture, or of all in the batch. No gradient flows to the keys. In float32 at least.
     """
-    queries, keys = _precise(queries), _precise(keys.detach())
+    queries, keys = precise(queries), precise(keys.detach())
     if negatives == "batch":
         queries, keys = (x.flatten(0, 1)[None] for x in (queries, keys))
     with torch.autocast(queries.device.type, enabled=False):
@@ -26,7 +28,3 @@ def patch_nce(queries: Tensor, keys: Tensor, temperature: float = 0.07, negative
     pictures, patches = similarity.shape[:2]
     own = torch.arange(patches, device=similarity.device).repeat(pictures)
     return F.cross_entropy(similarity.flatten(0, 1), own)
-
-
-def _precise(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

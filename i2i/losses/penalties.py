@@ -8,6 +8,8 @@ also under autocast.
 import torch
 from torch import Tensor, nn
 
+from i2i.device import precise
+
 Logits = Tensor | tuple[Tensor, ...]
 """What a discriminator answers: (N, …), or one such of each scale."""
 
@@ -21,8 +23,7 @@ def _input_gradient(discriminator: nn.Module, x: Tensor) -> Tensor:
     """d D(x) / d x for each sample: (N, C, H, W) → (N, C·H·W), itself differentiable."""
     # what torch compiles cannot be differentiated twice
     with torch.autocast(x.device.type, enabled=False), torch.compiler.set_stance("force_eager"):
-        x = x.detach().float() if x.dtype in (torch.float16, torch.bfloat16) else x.detach()
-        x.requires_grad_(True)
+        x = precise(x.detach()).requires_grad_(True)
         values = [logits.flatten(1).mean(dim=1).sum() for logits in scales(discriminator(x))]
         value = sum(values[1:], values[0]) / len(values)
         (gradient,) = torch.autograd.grad(value, x, create_graph=True)

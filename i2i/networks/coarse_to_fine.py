@@ -13,6 +13,7 @@ from annotated_types import Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i.device import precise
 from i2i.networks.blocks import Norm, Padding, conv_bias, normalization, padding_mode
 from i2i.networks.convolutions import ThinConv2d
 from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetConfig, doubled, halved
@@ -115,4 +116,4 @@ class CoarseToFineGenerator(nn.Module):
         features = self.coarse(pyramid.pop())
         for enhancer in self.enhancers:
             features = enhancer(pyramid.pop(), features)
-        return self.head(features).tanh()
+        return precise(self.head(features)).tanh()

@@ -18,6 +18,7 @@ from annotated_types import Interval
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
+from i2i.device import precise
 from i2i.networks.blocks import Norm, conv_bias, normalization
 
 SIZES = (16, 32, 64, 128, 256)
@@ -86,7 +87,7 @@ class DCGANGenerator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels, config.out_channels, 4, stride=2, padding=1))
 
     def forward(self, z: Tensor) -> Tensor:
-        return torch.tanh(self.layers(z))
+        return torch.tanh(precise(self.layers(z)))
 
 
 @dataclass(frozen=True, kw_only=True)

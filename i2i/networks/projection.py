@@ -7,6 +7,7 @@ import torch
 from annotated_types import Interval, Len
 from torch import Tensor, nn
 
+from i2i.device import precise
 from i2i.networks.blocks import Norm
 
 _EPS = 1e-7  # as in the published code, added to the norm
@@ -43,7 +44,7 @@ class PatchProjection(nn.Module):
 
     def forward(self, layer: int, patches: Tensor) -> Tensor:
         with torch.autocast(patches.device.type, enabled=False):
-            patches = patches.float() if patches.dtype in (torch.float16, torch.bfloat16) else patches
+            patches = precise(patches)
             z = self.get_submodule(f"mlp_{layer}")(patches)
             return z / (z.norm(dim=-1, keepdim=True) + _EPS)
 

@@ -16,6 +16,7 @@ import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
+from i2i.device import precise
 from i2i.errors import UsageError
 from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample, Sampling, Upsampling
 from i2i.networks.blocks import Checkpointed, Norm, Padding, conv_bias, normalization, padding_mode
@@ -160,6 +161,6 @@ class ResnetGenerator(nn.Module):
 
     def finished(self, features: Tensor, x: Tensor) -> Tensor:
         """The result for the picture `x`, whose last features (N, width, H, W) are these."""
-        drawn = torch.tanh(self.head(features))
+        drawn = torch.tanh(precise(self.head(features)))
         share = self.config.input_share
         return drawn + share * (x - drawn) if share else drawn

@@ -16,6 +16,7 @@ from annotated_types import Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i.device import precise
 from i2i.errors import UsageError
 from i2i.networks.attention import SelfAttention
 from i2i.networks.blocks import Norm, conv_bias, normalization
@@ -119,4 +120,4 @@ class UNetGenerator(nn.Module):
         x = self.up[0](skips.pop())
         for up in self.up[1:]:
             x = up(torch.cat([skips.pop(), x], dim=1))
-        return torch.tanh(x)
+        return torch.tanh(precise(x))

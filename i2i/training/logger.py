@@ -1,4 +1,4 @@
-"""What a run says while it trains: `log.jsonl`, TensorBoard if installed, a live line on a terminal.
+"""What a run says while it trains: `log.jsonl`, TensorBoard if installed and able, a live line on a terminal.
 
 Losses stay on the device until `flush`; a line per step is written then. Lines have a `kind`: `step`,
 `validation`, `health` or `event`.
@@ -6,7 +6,8 @@ Losses stay on the device until `flush`; a line per step is written then. Lines 
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.live import Live
 from rich.text import Text
 from torch import Tensor
 
+from i2i.cli import drawable
 from i2i.training.log_file import LogFile
 
 PLAIN_SECONDS = 30.0
@@ -31,8 +33,7 @@ class RunLog:
         self.folder, self.total, self.quiet = folder, total_images, quiet
         self._pending: list[tuple[dict[str, Any], list[str], list[Tensor]]] = []
         self._file: LogFile | None = None
-        self._board: Any = None
-        self._console = Console(stderr=True)
+        self._board: _Board | None = None
         self._live: Live | None = None
         self._rate = Rate()
         self._said = time.monotonic()
@@ -43,10 +44,10 @@ class RunLog:
         if self.quiet:
             return
         self._file = LogFile(self.folder / "log.jsonl", step, validate_again)
-        self._board = _tensorboard(self.folder / "tensorboard", step)
-        if self._console.is_terminal:
-            self._live = Live(Text(""), console=self._console, auto_refresh=False, transient=True)
+        if drawable():
+            self._live = Live(Text(""), console=Console(stderr=True), auto_refresh=False, transient=True)
             self._live.start()
+        self._board = _Board(self.folder / "tensorboard", step, self.event)
 
     def step(self, facts: dict[str, Any], losses: dict[str, Tensor]) -> None:
         """One optimizer step: `facts` are plain values (step, images, epoch, lr), `losses` scalars on the device."""
@@ -76,8 +77,7 @@ class RunLog:
             lines.append({"kind": "step", **facts, "losses": losses, **({"skipped": 1} if skipped else {})})
             self._write(lines[-1])
             if self._board:
-                for name, value in losses.items():
-                    self._board.add_scalar(f"loss/{name}", value, facts["step"])
+                self._board.numbers(facts["step"], "loss", losses)
         self._pending.clear()
         if self._file:
             self._file.write()
@@ -100,14 +100,13 @@ class RunLog:
         """The numbers of a validation pass; `note` is only said."""
         self._write({"kind": "validation", "step": step, "epoch": epoch, "metrics": numbers})
         if self._board:
-            for name, value in numbers.items():
-                self._board.add_scalar(f"validation/{name}", value, step)
+            self._board.numbers(step, "validation", numbers)
         self.say(f"step {step}, epoch {epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in numbers.items()) + note)
 
     def grid(self, step: int, image: Tensor) -> None:
         """A sample grid, (3, H, W) in [0, 1], for TensorBoard."""
         if self._board:
-            self._board.add_image("samples", image, step)
+            self._board.picture(step, "samples", image)
 
     def say(self, text: str) -> None:
         if self.quiet:
@@ -126,11 +125,12 @@ class RunLog:
         if self._live:
             self._live.stop()
             self._live = None
+        if self._board:
+            self._board.close()
+            self._board = None
         if self._file:
             self._file.close()
             self._file = None
-        if self._board:
-            self._board.close()
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file:
@@ -186,9 +186,48 @@ def duration(seconds: float) -> str:
     return f"{s // 60} min {s % 60:02d} s" if s >= 60 else f"{s} s"
 
 
-def _tensorboard(folder: Path, step: int) -> Any:
+class _Board:
+    """TensorBoard where it is installed, as long as it works: whatever it raises is `told`, once, and ends it alone."""
+
+    def __init__(self, folder: Path, step: int, told: Callable[[int, str], None]) -> None:
+        self._told, self._step = told, step
+        self._writer: Any = None
+        with self._alone():
+            self._writer = _writer(folder, step)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._writer = None
+            reason = str(error).partition("\n")[0]
+            self._told(self._step, f"TensorBoard is off: {type(error).__name__}: {reason}")
+
+    def numbers(self, step: int, group: str, numbers: Mapping[str, float]) -> None:
+        self._step = step
+        with self._alone():
+            for name, value in numbers.items() if self._writer else ():
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def picture(self, step: int, name: str, image: Tensor) -> None:
+        self._step = step
+        with self._alone():
+            if self._writer:
+                self._writer.add_image(name, image, step)
+
+    def close(self) -> None:
+        with self._alone():
+            if self._writer:
+                self._writer.close()
+
+
+def _writer(folder: Path, step: int) -> Any:
+    """None where it is not installed; raises whatever it raises where it is."""
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
+    except ModuleNotFoundError as error:
+        if error.name == "tensorboard":
+            return None
+        raise
     return SummaryWriter(str(folder), purge_step=step + 1)

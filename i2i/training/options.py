@@ -50,7 +50,8 @@ class TrainingOptions:
     patience: Annotated[int, Ge(0)] = 5
     """Policy plateau: validations without improvement before the learning rate falls."""
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Decay of the averaged generators, e.g. 0.999; 0 is off. The model files then hold the averages."""
+    """Decay of the averaged generators, e.g. 0.999, less for the first steps; 0 is off. The model files then hold the
+    averages."""
     micro_batches: Annotated[int, Ge(1)] = 1
     """Parts in which a batch is computed, to save memory; gradients add up."""
     clip_grad: Annotated[float, Ge(0)] = 0.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from i2i.cli import printable
+from i2i.cli import drawable, printable
 from i2i.errors import OutputError
 from i2i.translation.report import Progress, Report
 
@@ -17,7 +17,7 @@ PLAIN_SECONDS = 30.0
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
     """A function to call with the number of pictures finished, their total and the last one. Writes to stderr."""
-    if not sys.stderr.isatty():
+    if not drawable():
         yield _Plain()
         return
     from rich import progress as bars
@@ -56,7 +56,7 @@ class _Plain:
 def fetching() -> Callable[[int, int | None], None]:
     """A function to call with the bytes of a download that are there, and their total if it is known."""
     state = {"last": time.monotonic()}
-    live = sys.stderr.isatty()
+    live = drawable()
 
     def show(there: int, total: int | None) -> None:
         now, whole = time.monotonic(), there == total

@@ -130,7 +130,7 @@ def test_harmless_changes_are_made_and_logged(trained: Path, tmp_path: Path) -> 
     state = torch.load(max(folder.glob("state-*.pt")), weights_only=True)
     for optimizer in state["training"]["optimizers"].values():
         assert optimizer["param_groups"][0]["betas"] == (0.9, 0.999)
-    assert set(state["ema"]) == {"a2b", "b2a"}
+    assert set(state["ema"]) == {"updates", "a2b", "b2a"}
     assert all(len(images) <= 2 for images in state["pools"][0].values())
 
 

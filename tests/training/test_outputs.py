@@ -1,6 +1,7 @@
 """What a run leaves beside its states: logs, sample grids, how it was made, TensorBoard."""
 
 import errno
+import io
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from children import lines, run
 from PIL import Image
 
 from i2i.errors import OutputError
+from i2i.training import logger
 from i2i.training.logger import RunLog
 from i2i.training.outputs import dataset_name
 from i2i.training.run_folder import RunFolder
@@ -86,6 +88,92 @@ def test_tensorboard_if_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (board,) = Board.made
     assert board.purge_step == 5 and board.closed
     assert board.told == [("loss/gan", 0.5, 5), ("validation/fake_B/l1", 0.25, 5), ("samples", (3, 4, 4), 5)]
+
+
+@pytest.mark.parametrize("where", ["__init__", "add_scalar", "add_image", "close"])
+def test_a_tensorboard_that_fails_is_off_and_nothing_else(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter, Board.made = type("Failing", (Board,), {where: fail}), []  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    log = RunLog(tmp_path, 100)
+    log.open(4)
+    for step in (5, 6):
+        log.step(facts(step), {"gan": torch.tensor(0.5), "cycle": torch.tensor(0.25)})
+        log.flush(log.fetch())
+        log.validation(step, 0, {"fake_B/l1": 0.25})
+        log.grid(step, torch.zeros(3, 4, 4))
+    log.close()
+    (event,) = lines(tmp_path, "event")
+    assert event["text"] == "TensorBoard is off: OSError: [Errno 28] No space left on device"
+    assert event["step"] == {"__init__": 4, "add_scalar": 5, "add_image": 5, "close": 6}[where]
+    assert len(lines(tmp_path, "step")) == len(lines(tmp_path, "validation")) == 2
+    assert capsys.readouterr().err.count("TensorBoard is off") == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (
+            "TypeError('Descriptors cannot be created directly.\\nIf this call came from')",
+            "TypeError: Descriptors cannot be created directly.",
+        ),
+        ("AttributeError('no attribute distutils')", "AttributeError: no attribute distutils"),
+        ("ImportError('cannot import name x')", "ImportError: cannot import name x"),
+        ("ModuleNotFoundError('No module named google', name='google')", "ModuleNotFoundError: No module named google"),
+        ("ModuleNotFoundError('No module named tensorboard', name='tensorboard')", None),
+    ],
+)
+def test_a_tensorboard_that_cannot_be_imported(
+    raised: str, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is optional: that it is not there is no news."""
+    (tmp_path / "tensorboard.py").write_text(f"raise {raised}")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.startswith(("tensorboard", "torch.utils.tensorboard"))]:
+        monkeypatch.delitem(sys.modules, name)
+    log = RunLog(tmp_path, 100)
+    log.open(0)
+    log.close()
+    events = [line["text"] for line in lines(tmp_path, "event")]
+    assert events == [f"TensorBoard is off: {text}" for text in [told] if text]
+
+
+@pytest.mark.parametrize(("term", "anew"), [("xterm", True), ("dumb", False), ("unknown", False)])
+def test_a_line_is_drawn_anew_where_a_terminal_can(
+    term: str, anew: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To others it is written now and then."""
+    monkeypatch.setattr(logger, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setenv("TERM", term)
+    said = shown(tmp_path, monkeypatch, terminal=True)
+    assert ("\x1b" in said) == ("\r" in said) == anew and ("step 1 " in said) and ("step 2 " in said)
+
+
+def test_a_file_gets_plain_lines_whatever_forces_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logger, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    said = shown(tmp_path, monkeypatch, terminal=False)
+    assert [line[:6] for line in said.splitlines()] == ["step 1", "step 2"] and "\x1b" not in said and "\r" not in said
+
+
+def shown(folder: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool) -> str:
+    """What two steps write to a terminal, or to something else."""
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    log = RunLog(folder, 100)
+    log.open(0)
+    for step in (1, 2):
+        log.step(facts(step), {"gan": torch.tensor(0.5)})
+        for line in log.flush(log.fetch()):
+            log.show(line)
+    log.close()
+    return stream.getvalue()
 
 
 def test_losses_may_come_and_go_with_the_step(tmp_path: Path) -> None:

@@ -153,33 +153,69 @@ def test_gradients_are_clipped_by_their_norm(clip: float, gradient: float) -> No
     assert float(moment) == pytest.approx(0.5 * gradient, rel=1e-5)
 
 
+def moved(network: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter))
+
+
 def test_the_average_is_the_formula() -> None:
+    """Whose decay starts by (1 + n) / (10 + n), and stays at that of the options once it is there."""
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    averages = Averages({"a2b": network}, decay=0.9)
-    expected = {name: value.detach().clone() for name, value in network.named_parameters()}
-    for _ in range(5):
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.add_(torch.randn_like(parameter))
+    averages = Averages({"a2b": network}, decay=0.3)
+    expected = {name: value.detach().double() for name, value in network.named_parameters()}
+    for decay in (1 / 10, 2 / 11, 3 / 12, 0.3, 0.3):
+        moved(network)
         network(torch.randn(2, 1, 5, 5))
         averages.update()
-        expected = {name: 0.9 * expected[name] + 0.1 * value.detach() for name, value in network.named_parameters()}
+        now = {name: value.detach().double() for name, value in network.named_parameters()}
+        expected = {name: decay * expected[name] + (1 - decay) * value for name, value in now.items()}
     average = averages.networks()["a2b"]
     for name, value in average.named_parameters():
-        torch.testing.assert_close(value, expected[name])
+        torch.testing.assert_close(
+            value.double(), expected[name], rtol=0, atol=1e-6
+        )  # some roundings of numbers near 1
         assert not value.requires_grad
     for name, buffer in average.named_buffers():
         assert torch.equal(buffer, dict(network.named_buffers())[name])
 
 
+def test_a_short_training_averages_what_it_learnt() -> None:
+    """A constant 0.9999 would leave 98 % of the weights as they were drawn."""
+    network = nn.Conv2d(1, 1, 1)
+    nn.init.constant_(network.weight, 5.0)
+    averages = Averages({"a2b": network}, decay=0.9999)
+    nn.init.constant_(network.weight, 1.0)
+    for _ in range(220):
+        averages.update()
+    assert float(averages.networks()["a2b"].weight) == pytest.approx(1, abs=1e-5)
+
+
 def test_averages_come_back_from_a_state() -> None:
+    """And go on from there as they would have."""
     network = nn.Conv2d(1, 1, 3)
     averages = Averages({"a2b": network}, decay=0.9)
     nn.init.zeros_(network.weight)
     averages.update()
-    other = Averages({"a2b": nn.Conv2d(1, 1, 3)}, decay=0.9)
+    other = Averages({"a2b": network}, decay=0.9)
     other.load_state(copy.deepcopy(averages.state()))
-    assert torch.equal(other.networks()["a2b"].weight, averages.networks()["a2b"].weight)
+    for _ in range(3):
+        assert torch.equal(other.networks()["a2b"].weight, averages.networks()["a2b"].weight)
+        moved(network)
+        averages.update(), other.update()
+
+
+def test_averages_that_did_not_count_keep_their_decay() -> None:
+    """Those of states of an earlier version."""
+    network = nn.Conv2d(1, 1, 1)
+    nn.init.zeros_(network.weight)
+    averages = Averages({"a2b": network}, decay=0.75)
+    state = copy.deepcopy(averages.state())
+    del state["updates"]
+    averages.load_state(state)
+    nn.init.ones_(network.weight)
+    averages.update()
+    assert float(averages.networks()["a2b"].weight) == 0.25
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

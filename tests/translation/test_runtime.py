@@ -269,6 +269,18 @@ def test_wide_convolutions_by_winograd(
         assert torch.equal(used.network.state_dict()[key], value)
 
 
+@pytest.mark.parametrize("runtime", ["torch", pytest.param("openvino", marks=needs_openvino)])
+def test_two_likely_classes_do_not_tie_in_16_bits(runtime: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose tanh is 1 for both."""
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
+    network = _network(replace(PLAIN, out_channels=3))
+    with torch.no_grad():
+        network.head.weight.zero_(), network.head.bias.copy_(torch.tensor([5.0, 6.0, -6.0]))  # type: ignore[operator]
+    info = model_file.describe(network, direction="a2b")
+    used = Translator(network, info, runtime=runtime, precision="bf16")
+    assert (used(_noise(3, 16, 16)).argmax(0) == 1).all()
+
+
 @needs_openvino
 def test_torch_for_wide_generators_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether they were converted before or not; few pixels are left to the runtime that starts sooner."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from i2i.device import precise
 from i2i.translation.streaming.lanes import Lanes
 from i2i.translation.streaming.layers import Layer, convolution, normalisation
 from i2i.translation.streaming.moments import Moments
@@ -122,4 +123,4 @@ def _relu(rows: Tensor, last: bool) -> Tensor:
 
 
 def _tanh(rows: Tensor, last: bool) -> Tensor:
-    return rows.tanh_()
+    return precise(rows).tanh_()
