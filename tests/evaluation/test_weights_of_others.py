@@ -3,6 +3,8 @@
 import os
 import pickle
 import sys
+import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from i2i.errors import ModelError, UsageError
-from i2i.evaluation import inception, lpips
+from i2i.evaluation import inception, lpips, weights_file
 from i2i.evaluation.inception import Inception
 
 
@@ -66,6 +68,45 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, zipped: bool) -> None:
     assert not marker.exists()
     pickle.loads(path.read_bytes())  # noqa: S301 (the trap is a real one)
     assert marker.exists()
+
+
+@pytest.mark.promise("H3", "R46")
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("guard", ["the scan", "the restricted unpickler"])
+def test_each_of_two_guards_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: str, zipped: bool
+) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "weights.pth"
+    torch.save({"fc.weight": Calls(marker)}, path, _use_new_zipfile_serialization=zipped)
+    if guard == "the scan":
+        monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch has seen the file"))
+    else:
+        monkeypatch.setattr(weights_file, "check_file", lambda path: 1 << 30)
+    for load in (inception.load, lpips.load):
+        with pytest.raises(ModelError):
+            load(path)
+    assert not marker.exists()
+
+
+@pytest.mark.promise("R46")
+def test_a_compressed_member_is_refused(tmp_path: Path, inception_file: Path) -> None:
+    """However small: it could inflate to anything, and torch.save writes none."""
+    path = tmp_path / "weights.pth"
+    path.write_bytes(inception_file.read_bytes())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/more", os.urandom(100), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ModelError, match="its members are compressed"):
+        inception.load(path)
+
+
+@pytest.mark.promise("R46")
+@pytest.mark.parametrize("name", ["keys", "values"])
+def test_a_dict_with_other_methods_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    state, path = OrderedDict({"fc.weight": torch.zeros(1)}), tmp_path / "weights.pth"
+    setattr(state, name, 3)
+    torch.save(state, path)
+    with pytest.raises(ModelError, match="a dict with attributes"):
+        inception.load(path)
 
 
 @pytest.mark.promise("R47")

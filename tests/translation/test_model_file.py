@@ -320,6 +320,14 @@ def test_more_behind_the_header_than_its_network_has_is_not_read(tmp_path: Path)
 
 
 @pytest.mark.promise("R47")
+@pytest.mark.parametrize(("size", "reason"), [(8 << 20, "not a model file of i2i"), ((8 << 20) + 1, "is too long")])
+def test_a_header_has_a_limit(tmp_path: Path, size: int, reason: str) -> None:
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", size) + b"{}".ljust(size))
+    with pytest.raises(ModelError, match=reason):
+        model_file.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.promise("R47")
 def test_too_many_tensors(tmp_path: Path) -> None:
     info = model_file.describe(_network(), direction="a2b")
     tensors = {f"t{i}": torch.zeros(1) for i in range(10_001)}
