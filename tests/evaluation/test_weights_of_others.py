@@ -123,6 +123,7 @@ def test_a_file_that_is_not_inception(tmp_path: Path, inception_file: Path) -> N
         (good | {name: torch.zeros(1).expand(32, 3, 3, 3)}, "larger than what is stored"),
         ([torch.zeros(3)], "not a state dict"),
         ({"epoch": 3}, "not a tensor"),
+        ({3: torch.zeros(1)}, "a key is of type int; expected the names of tensors"),
     ):
         torch.save(content, path)
         with pytest.raises(ModelError, match=reason) as error:
@@ -131,6 +132,14 @@ def test_a_file_that_is_not_inception(tmp_path: Path, inception_file: Path) -> N
     path.write_bytes(inception_file.read_bytes()[:100_000])
     with pytest.raises(ModelError, match="expected the Inception weights"):
         inception.load(path)
+
+
+@pytest.mark.promise("R47")
+def test_the_number_of_tensors_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("i2i.translation.weights.MAX_TENSORS", 10)
+    torch.save({str(i): torch.zeros(1) for i in range(11)}, tmp_path / "weights.pth")
+    with pytest.raises(ModelError, match="11 tensors; at most 10 are accepted"):
+        inception.load(tmp_path / "weights.pth")
 
 
 @pytest.mark.promise("R50")

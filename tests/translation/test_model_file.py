@@ -275,6 +275,7 @@ def test_weights_that_are_not_its_networks(tmp_path: Path, change: Any, message:
         model_file.load(tmp_path / "m.safetensors")
 
 
+@pytest.mark.promise("R47")
 def test_other_files(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "list.safetensors", {"i2i": "[]"})
