@@ -1,14 +1,25 @@
-"""docs/reliability.md and the tests name the same promises."""
+"""docs/reliability.md says what is so: its promises, its limits, its exit codes."""
 
+import inspect
 import re
 from pathlib import Path
 
+import pytest
+
+from i2i import errors
+from i2i.config import MAX_YAML_BYTES, MAX_YAML_DEPTH, bounds
+from i2i.data import archive
+from i2i.download import download
+from i2i.images import Limits
+from i2i.networks import GENERATOR_KINDS
+from i2i.translation import metadata, pickles, pipeline
+
 ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "reliability.md").read_text()
 
 
 def _promised() -> set[str]:
-    text = (ROOT / "docs" / "reliability.md").read_text()
-    return set(re.findall(r"^\| ([RH]\d+) \|", text, re.MULTILINE))
+    return set(re.findall(r"^\| ([RH]\d+) \|", PAGE, re.MULTILINE))
 
 
 def _tested() -> set[str]:
@@ -18,3 +29,77 @@ def _tested() -> set[str]:
 
 def test_every_promise_has_a_test_and_every_test_a_promise() -> None:
     assert _promised() == _tested()
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):g} MiB"
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):g} GiB"
+
+
+def _picture() -> str:
+    limits = Limits()
+    return f"{limits.side:,}; {_gib(limits.file_bytes)}"
+
+
+def _network() -> str:
+    """The largest number that a configuration of a generator of pictures from pictures takes."""
+    most = {
+        name: max(
+            int(bounds(hint).split("≤ ")[1])
+            for kind, config in GENERATOR_KINDS.items()
+            for key, hint in inspect.get_annotations(config, eval_str=True).items()
+            if key.endswith(name) and kind != "dcgan"
+        )
+        for name in ("width", "blocks", "channels")
+    }
+    return ", ".join(f"{name} ≤ {number}" for name, number in most.items())
+
+
+def _archive() -> str:
+    limits = archive.Limits()
+    size = f"{limits.members:,} members, {_gib(limits.total_bytes)}, ratio {limits.ratio}"
+    return f"{size}, names {limits.name_bytes} bytes, depth {limits.depth}"
+
+
+def _download() -> str:
+    least = {name: parameter.default for name, parameter in inspect.signature(download).parameters.items()}
+    return f"{_gib(least['max_bytes'])}, {least['connect_timeout']:g} s to connect, {least['idle_timeout']:g} s idle"
+
+
+LIMITS = {
+    "pixels of a picture": f"{Limits().pixels:,}",
+    "side of a picture; its file": _picture(),
+    "pictures waiting in a folder translation": (
+        f"{pipeline.QUEUE_PIXELS / (1 << 20):g} Mi pixels, or one larger picture"
+    ),
+    "model file or checkpoint": f"{_gib(metadata.MAX_FILE_BYTES)}, {metadata.MAX_TENSORS:,} tensors",
+    "its network": _network(),
+    "its header (.safetensors)": _mib(metadata.MAX_HEADER_BYTES),
+    "its pickles (.pth)": _mib(pickles.MAX_PICKLE_BYTES),
+    "its description, JSON": (
+        f"{_mib(metadata.MAX_INFO_BYTES)}, depth {metadata.MAX_JSON_DEPTH}, {metadata.MAX_TEXT:,} characters in a text"
+    ),
+    "YAML configuration": f"{_mib(MAX_YAML_BYTES)}, depth {MAX_YAML_DEPTH}",
+    "archive": _archive(),
+    "download": _download(),
+}
+
+
+@pytest.mark.parametrize("what", LIMITS)
+def test_the_limits_are_those_of_the_page(what: str) -> None:
+    assert re.findall(rf"^\| {re.escape(what)} \| (.*?) \|", PAGE, re.MULTILINE) == [LIMITS[what]]
+
+
+CODES = {
+    errors.I2IError: 1, errors.UsageError: 2, errors.SomeFailed: 3, errors.InputError: 4, errors.ImageError: 4,
+    errors.ModelError: 5, errors.OutputError: 6, errors.LockedError: 7, errors.DivergedError: 8,
+}  # fmt: skip
+
+
+def test_the_exit_codes_are_those_of_the_page() -> None:
+    assert {kind: kind.exit_code for kind in CODES} == CODES
+    told = {int(code) for code in re.findall(r"(?:^|· ?)(\d+) [a-z]", PAGE.partition("## Exit codes")[2], re.MULTILINE)}
+    assert told >= {0, *CODES.values(), 75, 130, 143}

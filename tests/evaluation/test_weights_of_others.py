@@ -3,6 +3,8 @@
 import os
 import pickle
 import sys
+import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from i2i.errors import ModelError, UsageError
-from i2i.evaluation import inception, lpips
+from i2i.evaluation import inception, lpips, weights_file
 from i2i.evaluation.inception import Inception
 
 
@@ -68,6 +70,45 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, zipped: bool) -> None:
     assert marker.exists()
 
 
+@pytest.mark.promise("H3", "R46")
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("guard", ["the scan", "the restricted unpickler"])
+def test_each_of_two_guards_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: str, zipped: bool
+) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "weights.pth"
+    torch.save({"fc.weight": Calls(marker)}, path, _use_new_zipfile_serialization=zipped)
+    if guard == "the scan":
+        monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch has seen the file"))
+    else:
+        monkeypatch.setattr(weights_file, "check_file", lambda path: 1 << 30)
+    for load in (inception.load, lpips.load):
+        with pytest.raises(ModelError):
+            load(path)
+    assert not marker.exists()
+
+
+@pytest.mark.promise("R46")
+def test_a_compressed_member_is_refused(tmp_path: Path, inception_file: Path) -> None:
+    """However small: it could inflate to anything, and torch.save writes none."""
+    path = tmp_path / "weights.pth"
+    path.write_bytes(inception_file.read_bytes())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/more", os.urandom(100), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ModelError, match="its members are compressed"):
+        inception.load(path)
+
+
+@pytest.mark.promise("R46")
+@pytest.mark.parametrize("name", ["keys", "values"])
+def test_a_dict_with_other_methods_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    state, path = OrderedDict({"fc.weight": torch.zeros(1)}), tmp_path / "weights.pth"
+    setattr(state, name, 3)
+    torch.save(state, path)
+    with pytest.raises(ModelError, match="a dict with attributes"):
+        inception.load(path)
+
+
 @pytest.mark.promise("R47")
 def test_a_file_that_is_not_inception(tmp_path: Path, inception_file: Path) -> None:
     path = tmp_path / "weights.pth"
@@ -82,6 +123,7 @@ def test_a_file_that_is_not_inception(tmp_path: Path, inception_file: Path) -> N
         (good | {name: torch.zeros(1).expand(32, 3, 3, 3)}, "larger than what is stored"),
         ([torch.zeros(3)], "not a state dict"),
         ({"epoch": 3}, "not a tensor"),
+        ({3: torch.zeros(1)}, "a key is of type int; expected the names of tensors"),
     ):
         torch.save(content, path)
         with pytest.raises(ModelError, match=reason) as error:
@@ -90,6 +132,14 @@ def test_a_file_that_is_not_inception(tmp_path: Path, inception_file: Path) -> N
     path.write_bytes(inception_file.read_bytes()[:100_000])
     with pytest.raises(ModelError, match="expected the Inception weights"):
         inception.load(path)
+
+
+@pytest.mark.promise("R47")
+def test_the_number_of_tensors_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("i2i.translation.weights.MAX_TENSORS", 10)
+    torch.save({str(i): torch.zeros(1) for i in range(11)}, tmp_path / "weights.pth")
+    with pytest.raises(ModelError, match="11 tensors; at most 10 are accepted"):
+        inception.load(tmp_path / "weights.pth")
 
 
 @pytest.mark.promise("R50")

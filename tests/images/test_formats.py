@@ -76,6 +76,40 @@ OTHERS = {
 }
 
 
+def _card(text):
+    return text.ljust(80).encode()
+
+
+_FITS = ("SIMPLE  =                    T", "BITPIX  =                    8", "NAXIS   =                    2",
+         "NAXIS1  =                    1", "NAXIS2  =                    1", "END")  # fmt: skip
+_PHOTO_CD = b"PCD_" + bytes(1 << 20)
+# whole pictures that Pillow reads and we do not: those that it can write itself, and the smallest of some others
+PILLOW_ALONE = {
+    **{name: pillow_bytes(MODES["RGB"].resize((32, 32)), name) for name in ("DDS", "DIB", "EPS", "ICO", "ICNS", "IM")},
+    **{name: pillow_bytes(MODES["RGB"].resize((32, 32)), name) for name in ("PCX", "QOI", "SGI", "TGA")},
+    "BLP": pillow_bytes(MODES["P"], "BLP"),
+    "MSP": pillow_bytes(MODES["1"], "MSP"),
+    "XBM": pillow_bytes(MODES["1"], "XBM"),
+    "SPIDER": pillow_bytes(MODES["L"].convert("F"), "SPIDER"),
+    "CUR": struct.pack("<HHHBBBBHHII", 0, 2, 1, 1, 1, 0, 0, 0, 0, 48, 22)
+    + struct.pack("<IiiHHIIiiII", 40, 1, 2, 1, 32, 0, 4, 0, 0, 0, 0) + bytes(8),
+    "FITS": b"".join(map(_card, _FITS)).ljust(2880) + bytes(2880),
+    "FLI": struct.pack("<IHHHHHHI", 144, 0xAF12, 1, 1, 1, 8, 3, 100) + bytes(108) + struct.pack("<IHH", 16, 0xF1FA, 0)
+    + bytes(28),
+    "GBR": struct.pack(">5I", 28, 1, 1, 1, 1) + b"brush..\0\5",
+    "MCIDAS": struct.pack(">15I", 0, 4, *[0] * 6, 1, 1, 1, 0, 0, 1, 0) + bytes(72) + struct.pack(">I", 256)
+    + bytes(180),
+    "PCD": bytes(2048) + _PHOTO_CD,
+    "PSD": b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 1, 1, 8, 3) + bytes(14) + b"\1\2\3",
+    "XPM": b'/* XPM */\nstatic char *a[] = {\n"1 1 1 1",\n"x c #ff0000",\n"x"\n};\n',
+    "XVThumb": b"P7 332\n#END_OF_COMMENTS\n1 1 255\n\0",
+}  # fmt: skip
+BEGINNINGS = {
+    "PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8", "WEBP": b"RIFF\0\0\0\0WEBP", "TIFF": b"II*\0",
+    "TIFF of big endian": b"MM\0*", "GIF": b"GIF89a", "AVIF": _ftyp(b"avif", b"mif1"),
+}  # fmt: skip
+
+
 @pytest.fixture
 def no_helpers(monkeypatch):
     """Neither another program nor the network."""
@@ -96,6 +130,29 @@ def test_other_formats_are_named_whatever_their_suffix(tmp_path, no_helpers, kin
         for look in (read, probe):
             with pytest.raises(ImageError, match=f"^{re.escape(kind)} is not read here; read are JPEG, PNG"):
                 look(path)
+
+
+@pytest.mark.promise("R44")
+@pytest.mark.parametrize("format", PILLOW_ALONE)
+def test_what_pillow_reads_beside_the_formats_listed_is_refused(format):
+    data = PILLOW_ALONE[format]
+    with Image.open(BytesIO(data)) as image:
+        assert image.format == format
+        if format != "EPS":  # which another program would draw
+            image.load()
+    with pytest.raises(ImageError, match="; read are JPEG, PNG"):
+        decode(data)
+
+
+@pytest.mark.promise("R44")
+@pytest.mark.parametrize("format", BEGINNINGS)
+def test_a_file_is_read_as_what_it_begins_as_or_not_at_all(format):
+    """Pillow knows a Photo CD by what stands further on, and would read it as one, whatever it begins with."""
+    data = BEGINNINGS[format].ljust(2048, b"\0") + _PHOTO_CD
+    with Image.open(BytesIO(data)) as image:
+        assert image.format == "PCD" and image.size == (768, 512)
+    with pytest.raises(ImageError, match=r"damaged|not read by this build"):
+        decode(data)
 
 
 @pytest.mark.promise("R44")

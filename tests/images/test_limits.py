@@ -11,7 +11,7 @@ from picture_samples import MODES, pillow_bytes, plain_tiff, png_chunk, png_head
 from PIL import Image, features
 
 from i2i.errors import ImageError
-from i2i.images import Limits, probe, read
+from i2i.images import Limits, decode, probe, read
 
 
 @pytest.mark.promise("R43")
@@ -29,8 +29,9 @@ def test_limits_come_before_decoding(tmp_path, monkeypatch, size):
 def test_limits_of_bytes_and_own_limits(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(pillow_bytes(MODES["RGB"], "PNG"))
-    with pytest.raises(ImageError, match="bytes: at most 10"):
-        read(path, Limits(file_bytes=10))
+    for look in (read, probe, lambda path, limits: decode(path.read_bytes(), limits)):
+        with pytest.raises(ImageError, match="bytes: at most 10"):
+            look(path, Limits(file_bytes=10))
     with pytest.raises(ImageError, match="at most 100"):
         probe(path, Limits(pixels=100))
     path.write_bytes(b"")

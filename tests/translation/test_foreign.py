@@ -140,6 +140,7 @@ def test_what_the_reference_cannot_express_is_refused(config: Any) -> None:
         _reference(config)
 
 
+@pytest.mark.promise("R47")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -367,6 +368,23 @@ def test_more_memory_than_the_file_has_bytes_is_refused(tmp_path: Path, monkeypa
         foreign.load(tmp_path / "net.pth")
 
 
+@pytest.mark.promise("R47", "H9")
+@pytest.mark.parametrize(
+    ("weight", "reason"),
+    [
+        (lambda: torch.zeros(1).expand(10**6, 10**6), "larger than what is stored"),
+        (lambda: torch.full((2, 2), float("nan")), "not finite"),
+        (lambda: torch.zeros(2, 2, dtype=torch.int32), "expected float32"),
+    ],
+)
+def test_a_patch_embedding_is_held_to_the_same_rules(
+    tmp_path: Path, weight: Callable[[], torch.Tensor], reason: str
+) -> None:
+    torch.save({"mlp_0.0.weight": weight()}, tmp_path / "net_F.pth")
+    with pytest.raises(ModelError, match=rf"net_F\.pth: mlp_0\.0\.weight: .*{reason}"):
+        foreign.load_embedding(tmp_path / "net_F.pth")
+
+
 @pytest.mark.promise("R47")
 @pytest.mark.filterwarnings("ignore")
 def test_quantised_tensors_are_refused(tmp_path: Path) -> None:
@@ -396,16 +414,13 @@ def test_nonfinite_weights_are_refused_by_name(tmp_path: Path, value: float) -> 
         foreign.load(tmp_path / "net.pth")
 
 
-def test_a_compressed_zip_is_refused(tmp_path: Path) -> None:
-    torch.save(_reference(RESNET), tmp_path / "net.pth")
-    with (
-        zipfile.ZipFile(tmp_path / "net.pth") as stored,
-        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as packed,
-    ):
-        for member in stored.infolist():
-            packed.writestr(member.filename, stored.read(member))
-        packed.writestr("archive/data/0", bytes(1 << 20))
-    with pytest.raises(ModelError, match=r"members are (larger|compressed)"):
+@pytest.mark.promise("R46")
+@pytest.mark.parametrize(("data", "reason"), [(bytes(1 << 20), "larger than the file"), (os.urandom(99), "compressed")])
+def test_a_compressed_member_is_refused(tmp_path: Path, data: bytes, reason: str) -> None:
+    torch.save(_reference(RESNET), tmp_path / "bomb.pth")
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "a") as packed:
+        packed.writestr("bomb/data/99", data, zipfile.ZIP_DEFLATED)
+    with pytest.raises(ModelError, match=rf"its members are {reason}"):
         foreign.load(tmp_path / "bomb.pth")
 
 
@@ -425,6 +440,7 @@ def test_limits_of_size_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         foreign.load(tmp_path / "sparse.pth")
 
 
+@pytest.mark.promise("R47")
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_other_files(tmp_path: Path) -> None:
     torch.save([torch.zeros(1)], tmp_path / "list.pth")

@@ -161,6 +161,17 @@ def test_the_restricted_unpickler_alone_runs_none(tmp_path: Path, kind: str, mon
     test_no_code_runs(tmp_path, "open_model", kind)
 
 
+@pytest.mark.promise("R46")
+@pytest.mark.parametrize("kind", list(RUNS_CODE))
+@pytest.mark.parametrize("door", ["open_model", "init-from"])
+def test_torch_never_sees_them(tmp_path: Path, door: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(RUNS_CODE[kind](Calls(os.system, "exit 1")))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch has seen the file"))
+    with pytest.raises(ModelError):
+        DOORS[door](file)
+
+
 def test_the_files_are_hostile(tmp_path: Path) -> None:
     for kind in ("pickle", "zip", "legacy", "through an allowed class"):
         file = io.BytesIO(RUNS_CODE[kind](Calls(os.system, f"touch '{tmp_path / kind}'")))

@@ -275,6 +275,7 @@ def test_weights_that_are_not_its_networks(tmp_path: Path, change: Any, message:
         model_file.load(tmp_path / "m.safetensors")
 
 
+@pytest.mark.promise("R47")
 def test_other_files(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "list.safetensors", {"i2i": "[]"})
@@ -317,6 +318,14 @@ def test_more_behind_the_header_than_its_network_has_is_not_read(tmp_path: Path)
     with pytest.raises(ModelError, match=r"damaged: 3,221,.* bytes of weights; its network has"):
         model_file.load(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # in kB
+
+
+@pytest.mark.promise("R47")
+@pytest.mark.parametrize(("size", "reason"), [(8 << 20, "not a model file of i2i"), ((8 << 20) + 1, "is too long")])
+def test_a_header_has_a_limit(tmp_path: Path, size: int, reason: str) -> None:
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", size) + b"{}".ljust(size))
+    with pytest.raises(ModelError, match=reason):
+        model_file.load(tmp_path / "m.safetensors")
 
 
 @pytest.mark.promise("R47")

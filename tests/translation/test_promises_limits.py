@@ -5,6 +5,7 @@ import os
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,6 +180,30 @@ def test_scaled_pictures_count_as_what_they_become(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(used, "translate_batch", noted)
     translate_folder(source, tmp_path / "out", used, size=40, batch_size=8)
     assert most[0] == 2
+
+
+@pytest.mark.promise("R39")
+@pytest.mark.parametrize("options", [{}, {"batch_size": 4, "workers": 2}])
+def test_a_picture_is_let_go_once_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """Neither what was read nor what was made of it is kept, by whatever holds a batch, a job or a future."""
+    monkeypatch.setattr(pipeline, "QUEUE_PIXELS", 8 * 400)
+    source, used = folder(tmp_path / "in", [f"{i:02}.png" for i in range(40)], height=20, width=20), translator()
+    seen: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+    real = used.translate_batch
+
+    def noted(pictures: Any, size: int | None = None) -> list[Picture]:
+        results = real(pictures, size)
+        seen.extend(weakref.ref(one.pixels) for one in (*pictures, *results))
+        alive.append(sum(one() is not None for one in seen))
+        return results
+
+    monkeypatch.setattr(used, "translate_batch", noted)
+    assert len(translate_folder(source, tmp_path / "out", used, **options).done) == 40
+    # of each picture that waits the source and the result, and as much again that a thread is about to drop
+    assert len(seen) == 2 * 40 and max(alive) <= 4 * 8, alive
 
 
 @pytest.mark.promise("R39")

@@ -1,6 +1,8 @@
 """Parts of the work that are together all of it, and of which no two overlap."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,31 @@ def test_by_hash_does_not_depend_on_where_the_folder_lies(source: Path, tmp_path
         (copy / path.relative_to(source)).touch()
     assert _part(source, 2, 3, "hash") == _part(copy, 2, 3, "hash")
     assert 0 < len(_part(source, 2, 3, "hash")) < TOTAL
+
+
+# which part of five each name belongs to, for good: machines of one work need not have the same Python, or i2i
+PARTS = {"a.png": 3, "b.png": 1, "deep/er/c.jpg": 2, "żółć.webp": 1, "0001.tif": 3, "0002.tif": 5}
+PRINTED = """
+import sys
+from i2i.translation.options import FolderOptions
+from i2i.translation.plan import plan
+for number in range(1, 6):
+    for job in plan(sys.argv[1], "out", FolderOptions(shard=f"{number}/5", shard_by="hash")).todo:
+        print(ascii(str(job.name)), number)
+"""
+
+
+@pytest.mark.promise("R41")
+def test_by_hash_each_name_has_its_part_in_every_process(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", list(PARTS))
+    found = {name: number for number in range(1, 6) for name in _part(source, number, 5, "hash")}
+    assert found == {f"out/{name}": number for name, number in PARTS.items()}
+    command = [sys.executable, "-c", PRINTED, source]
+    environment = os.environ | {"PYTHONHASHSEED": "1"}  # of Python's own hash, which is another in each process
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert dict(line.rsplit(" ", 1) for line in printed.splitlines()) == {
+        ascii(name): str(number) for name, number in PARTS.items()
+    }
 
 
 @pytest.mark.promise("R41", "R24")
