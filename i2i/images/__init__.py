@@ -5,6 +5,7 @@ from i2i.images.decoding import decode, probe, read
 from i2i.images.encoding import encode, lost, write
 from i2i.images.formats import LOSSY, SUFFIXES, UNREAD, WRITTEN, Format, written_suffix
 from i2i.images.picture import (
+    ColourDescription,
     Limits,
     Picture,
     Pixels,
@@ -22,6 +23,7 @@ __all__ = [
     "SUFFIXES",
     "UNREAD",
     "WRITTEN",
+    "ColourDescription",
     "Format",
     "Limits",
     "Picture",

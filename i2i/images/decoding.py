@@ -21,10 +21,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from i2i.errors import ImageError
-from i2i.images import exif, jpeg, magic, netpbm, pages, png, tiff
+from i2i.images import containers, exif, jpeg, magic, netpbm, pages, png, tiff
+from i2i.images.apart import Apart
 from i2i.images.formats import NAMES, Format
 from i2i.images.modes import pixels_of
-from i2i.images.picture import DEFAULT_LIMITS, Limits, Picture
+from i2i.images.picture import DEFAULT_LIMITS, Limits, Picture, Pixels
 
 # a damaged file is reported once, as an ImageError, not also by the libraries on stderr
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -65,13 +66,11 @@ def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
         head, format = _recognised(file)
         if format == "PPM":
             return netpbm.size(head, limits)
-        picture = png.still(file) if format == "PNG" else file
-        image = _header(picture, format, limits)
-        if image is None:
-            return pages.size(file, limits)
-        width, height = image.size
-        # Pillow gives the size of a TIFF as it is when turned
-        sideways = format != "TIFF" and exif.is_sideways(exif.orientation(exif.load(image, picture)))
+        if format == "TIFF":
+            return _tiff_size(file, limits)
+        found = _apart(file, format, limits, pixels=False)
+        width, height = _header(io.BytesIO(found.pixels), format, limits).size
+        sideways = exif.is_sideways(exif.orientation(exif.parsed(found.exif, found.xmp)))
         return (height, width) if sideways else (width, height)
 
 
@@ -86,34 +85,77 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         _, format = _recognised(source)
         if format == "PPM":
             return Picture(netpbm.decode(data, limits), format="PPM")
-        file = png.still(source) if format == "PNG" else source
-        image = _header(file, format, limits)
-        if image is None:
-            return pages.decode(data, limits)
-        tags = exif.load(image, file)
-        pixels, alpha = pixels_of(image, data if file is source else _whole(file))
-        # Pillow turns a TIFF upright by itself, OpenCV as well
-        turn = 1 if format == "TIFF" else exif.orientation(tags)
-        numbers = np.array(image) if image.mode == "P" else None
-        return Picture(
-            pixels=exif.upright(pixels, turn),
-            alpha=None if alpha is None else exif.upright(alpha, turn),
-            icc=None if image.mode in ("CMYK", "LAB") else image.info.get("icc_profile") or None,
-            exif=exif.block(tags, format),
-            format=format,
-            more=file is not source or _has_more(image),
-            numbers=None if numbers is None else exif.upright(numbers, turn),
-        )
+        if format == "TIFF":
+            return _tiff(data, limits)
+        found = _apart(source, format, limits)
+        image = _header(io.BytesIO(found.pixels), format, limits)
+        pixels, alpha = pixels_of(image, found.pixels)
+        if image.mode in ("CMYK", "LAB"):
+            found.icc = None
+        return _described(pixels, alpha, _numbers(image), found, format)
 
 
-def _has_more(image: Image.Image) -> bool:
-    """Whether further frames or pages follow; they may be damaged, and are not counted."""
-    if image.format == "TIFF":
-        return bool(image.tag_v2.next)  # type: ignore[attr-defined]
-    try:
-        return bool(getattr(image, "is_animated", False))
-    except Exception:
-        return True
+def _apart(file: BinaryIO, format: Format, limits: Limits, pixels: bool = True) -> Apart:
+    """A file taken apart, with what its pixels need; without `pixels` with what its size needs at least."""
+    if format == "PNG":
+        return png.apart(file, limits, pixels)
+    if format == "JPEG":
+        return jpeg.apart(file, pixels)
+    if format == "GIF":
+        return containers.gif(file, pixels)
+    if format == "BMP":
+        return containers.bmp(file, pixels)
+    return containers.webp(file) if format == "WEBP" else containers.avif(file)
+
+
+def _numbers(image: Image.Image) -> Pixels | None:
+    return np.array(image) if image.mode == "P" else None
+
+
+def _described(pixels: Pixels, alpha: Pixels | None, numbers: Pixels | None, found: Apart, format: Format) -> Picture:
+    """The picture upright, with what its file says of it."""
+    tags = exif.parsed(found.exif, found.xmp)
+    turn = exif.orientation(tags)
+    across, down = found.resolution or exif.resolution(tags) or (0.0, 0.0)
+    if exif.is_sideways(turn):
+        across, down = down, across
+    return Picture(
+        pixels=exif.upright(pixels, turn),
+        alpha=None if alpha is None else exif.upright(alpha, turn),
+        icc=found.icc,
+        exif=exif.block(tags, format),
+        format=format,
+        more=found.more,
+        colour=found.colour,
+        resolution=(across, down) if across and down else None,
+        xmp=exif.upright_xmp(found.xmp),
+        texts=found.texts,
+        unread=tuple(found.unread),
+        numbers=None if numbers is None else exif.upright(numbers, turn),
+    )
+
+
+def _tiff_size(file: BinaryIO, limits: Limits) -> tuple[int, int]:
+    image = _tiff_header(file, limits)
+    # Pillow gives the size of a TIFF as it is when turned
+    return pages.size(file, limits) if image is None else image.size
+
+
+def _tiff(data: bytes, limits: Limits) -> Picture:
+    image = _tiff_header(io.BytesIO(data), limits)
+    if image is None:
+        return pages.decode(data, limits)
+    tags = image.getexif()
+    pixels, alpha = pixels_of(image, data)
+    return Picture(
+        pixels=pixels,
+        alpha=alpha,
+        icc=None if image.mode in ("CMYK", "LAB") else image.info.get("icc_profile") or None,
+        exif=exif.block(tags, "TIFF"),
+        format="TIFF",
+        more=bool(image.tag_v2.next),  # type: ignore[attr-defined]
+        numbers=_numbers(image),
+    )
 
 
 @contextlib.contextmanager
@@ -171,25 +213,26 @@ def _recognised(file: BinaryIO) -> tuple[bytes, Format]:
     return head, format
 
 
-def _whole(file: BinaryIO) -> bytes:
-    place = file.tell()
-    file.seek(0)
-    data = file.read()
-    file.seek(place)
-    return data
-
-
-def _header(file: BinaryIO, format: Format, limits: Limits) -> Image.Image | None:
-    """The header by Pillow, checked against the limits; None for a TIFF that it does not know."""
+def _header(file: BinaryIO, format: Format, limits: Limits) -> Image.Image:
+    """The header by Pillow, checked against the limits."""
     try:
         image = Image.open(file, formats=(format,))  # noqa: TID251 (bounded by `limits` right here)
     except UnidentifiedImageError:
         file.seek(0)
-        if format == "TIFF":
-            return None
         raise ImageError(_fault(file, format, limits)) from None
     limits.check_size(*image.size)
-    if format == "TIFF" and not tiff.known_to_pillow(image):
+    return image
+
+
+def _tiff_header(file: BinaryIO, limits: Limits) -> Image.Image | None:
+    """The header of a TIFF by Pillow; None for one that it does not know."""
+    try:
+        image = Image.open(file, formats=("TIFF",))  # noqa: TID251 (bounded by `limits` right here)
+    except UnidentifiedImageError:
+        file.seek(0)
+        return None
+    limits.check_size(*image.size)
+    if not tiff.known_to_pillow(image):
         file.seek(0)
         return None
     return image
@@ -197,8 +240,6 @@ def _header(file: BinaryIO, format: Format, limits: Limits) -> Image.Image | Non
 
 def _fault(file: BinaryIO, format: Format, limits: Limits) -> str:
     """Why Pillow does not take the header, which `Image.open` does not say."""
-    if format == "JPEG" and jpeg.is_lossless(file):
-        return "lossless JPEG is not read here"
     if format == "AVIF":
         # a picture that the decoder refuses for its size is not damaged
         for width, height in re.findall(_AVIF_SIZE, file.read(_AVIF_HEADER_BYTES), re.DOTALL):

@@ -17,6 +17,11 @@ def compressor() -> Any:
     return _codec.compressobj(LEVEL)
 
 
+def decompressor() -> Any:
+    """As `zlib.decompressobj()`."""
+    return _codec.decompressobj()
+
+
 def compress(data: Any) -> bytes:
     """`data`, with a buffer of contiguous bytes, deflated."""
     packed: bytes = _codec.compress(data, LEVEL)

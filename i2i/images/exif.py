@@ -1,11 +1,11 @@
 """EXIF: found, its orientation read and applied once, the rest kept."""
 
-from typing import Any, BinaryIO
+import re
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from i2i.images import png
 from i2i.images.picture import Pixels
 
 _ORIENTATION = int(ExifTags.Base.Orientation)
@@ -14,22 +14,42 @@ _SIDEWAYS = (5, 6, 7, 8)
 DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
 DIRECTORIES = (34665, 34853)  # tags that point to one within: Exif and GPS
 _INTEROPERABILITY = 40965
+_ACROSS, _DOWN, _UNIT = 282, 283, 296
+_IN_XMP = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>\s*))([0-9])")
 
 
-def load(image: Image.Image, file: BinaryIO) -> Image.Exif:
-    """The EXIF of a picture whose header has been read from `file`."""
-    if image.format == "PNG" and "exif" not in image.info:
-        # the chunk may stand behind the pixels; Pillow would decode them to find it
-        position = file.tell()
-        image.info["exif"] = png.late_exif(file)
-        file.seek(position)
-    return Image.Image.getexif(image)
+def parsed(block: bytes | None, xmp: bytes | None = None) -> Image.Exif:
+    """The tags of a block, none where it is damaged; the orientation by XMP where the block says nothing of it."""
+    tags = Image.Exif()
+    try:
+        tags.load(block or b"")
+        said = tags.get(_ORIENTATION)
+    except Exception:  # a damaged block says nothing
+        tags, said = Image.Exif(), None
+    if said is None and xmp and (found := _IN_XMP.search(xmp)):
+        tags[_ORIENTATION] = int(found[2])
+    return tags
+
+
+def upright_xmp(xmp: bytes | None) -> bytes | None:
+    """A packet that says of its picture that it is upright, if anything."""
+    return xmp and _IN_XMP.sub(rb"\g<1>1", xmp)
 
 
 def orientation(exif: Image.Exif) -> int:
     """1 to 8; 1 (upright) where nothing sensible is said."""
     value = exif.get(_ORIENTATION)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def resolution(exif: Image.Exif) -> tuple[float, float] | None:
+    """Across and down, in pixels an inch, where the block names both and their unit."""
+    scale = {2: 1.0, 3: 2.54}.get(exif.get(_UNIT, 2))
+    try:
+        across, down = float(exif[_ACROSS]), float(exif[_DOWN])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across * scale, down * scale) if scale and 0 < min(across, down) < 1e6 else None
 
 
 def is_sideways(orientation: int) -> bool:

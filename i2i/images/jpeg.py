@@ -1,20 +1,146 @@
-"""What a JPEG's segments say before it is decoded (ITU-T T.81, Annex B)."""
+"""JPEG taken apart (ITU-T T.81, Annex B): the segments that a decoder needs, and what the others say."""
 
+import contextlib
+import re
+import struct
 from typing import BinaryIO
 
+from i2i.errors import ImageError
+from i2i.images.apart import EXIF_BYTES, EXIF_PREFIX, ICC_BYTES, XMP_IN_JPEG, Apart
+
+_START = b"\xff\xd8"
+_SCAN, _COMMENT, _END = 0xDA, 0xFE, 0xD9
 _LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_APPLICATIONS = range(0xE0, 0xF0)
+_RESTARTS = range(0xD0, 0xD8)
 _MAX_SEGMENTS = 10_000
+# a decoder goes through all blocks of the picture for each; encoders make about ten
+_MAX_SCANS = 100
+_MARKER = re.compile(rb"\xff[^\0\x01\xff\xd0-\xd7]")
+_ICC, _JFIF, _ADOBE, _PAGES, _PHOTOSHOP = b"ICC_PROFILE\0", b"JFIF\0", b"Adobe", b"MPF\0", b"Photoshop 3.0\0"
+_FURTHER_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+_PAGE_COUNT = 0xB001
+_IPTC = b"8BIM\x04\x04"
+_CENTIMETRES = 2.54
+_HEAD_BYTES = 1 << 16
 
 
-def is_lossless(file: BinaryIO) -> bool:
-    """Whether its frame is of a lossless process, which Pillow's decoder lacks; False where there is no frame."""
-    file.seek(2)
+def apart(file: BinaryIO, pixels: bool = True) -> Apart:
+    """A JPEG taken apart; of several pictures the first. Without `pixels` what a codec gets ends before them.
+
+    Raises `ImageError` for one with more segments or scans than any encoder makes, and for a lossless one.
+    """
+    found, needed, profile = Apart(), [_START], list[bytes]()
+    frame, place = (0, 0), 2
     for _ in range(_MAX_SEGMENTS):
+        place, marker, content = _segment(file, place)
+        if marker in _APPLICATIONS or marker == _COMMENT:
+            with contextlib.suppress(struct.error, IndexError):
+                _read(marker, content, found, profile)
+        if marker in _FRAMES:
+            frame = marker, content[5] if len(content) > 5 else 0
+        if (marker not in _APPLICATIONS and marker != _COMMENT) or content.startswith((_JFIF, _ADOBE)):
+            needed.append(_packed(marker, content))
+        if marker in (0, _SCAN, _END):
+            break
+    else:
+        raise ImageError(f"damaged JPEG: more than {_MAX_SEGMENTS} segments before its pixels")
+    if frame[0] in _LOSSLESS:
+        raise ImageError("lossless JPEG is not read here")
+    found.add_icc(_joined(profile))
+    if pixels:
+        file.seek(place)
+        needed.append(file.read())
+        if marker == _SCAN and (frame[0] in _PROGRESSIVE or content[:1] != bytes([frame[1]])):
+            _check_scans(needed[-1])
+    found.pixels = b"".join(needed)
+    return found
+
+
+def _segment(file: BinaryIO, place: int) -> tuple[int, int, bytes]:
+    """Where the next segment ends, its marker, and what is in it; the marker is 0 where there is none."""
+    file.seek(place)
+    head = file.read(4)
+    while not (len(head) == 4 and head[0] == 0xFF and head[1] not in (0, 1, 0xFF)):
+        # fill bytes, and what stands there by mistake
+        found = _MARKER.search(head + file.read(_HEAD_BYTES))
+        if found is None and len(head) < 4:
+            return place, 0, b""
+        place += found.start() if found else _HEAD_BYTES
+        file.seek(place)
         head = file.read(4)
-        if len(head) < 4 or head[0] != 0xFF:
-            return False
-        if head[1] in _FRAMES:
-            return head[1] in _LOSSLESS
-        file.seek(max(0, int.from_bytes(head[2:], "big") - 2), 1)
-    return False
+    if head[1] == _END or head[1] in _RESTARTS or head[1] == 0xD8:
+        return place + 2, head[1], b""
+    length = int.from_bytes(head[2:], "big") - 2
+    content = file.read(max(0, length))
+    return (place + 4 + length, head[1], content) if 0 <= length == len(content) else (place, 0, b"")
+
+
+def _packed(marker: int, content: bytes) -> bytes:
+    if marker == 0:
+        return b""
+    alone = marker == _END or marker in _RESTARTS or marker == 0xD8
+    return bytes([0xFF, marker]) + (b"" if alone else struct.pack(">H", len(content) + 2) + content)
+
+
+def _check_scans(data: bytes) -> None:
+    """Raises `ImageError` where so many scans follow the first that to decode them takes for ever."""
+    place, scans = 0, 1
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER.search(data, place)
+        if found is None or data[found.end() - 1] == _END:
+            return
+        scans += data[found.end() - 1] == _SCAN
+        if scans > _MAX_SCANS:
+            break
+        place = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    raise ImageError(f"damaged JPEG: more than {_MAX_SCANS} scans of its pixels")
+
+
+def _read(marker: int, content: bytes, found: Apart, profile: list[bytes]) -> None:
+    """A segment that says something beside the pixels."""
+    if marker == _COMMENT:
+        found.add_text("Comment", content.rstrip(b"\0"))
+    elif content.startswith(_JFIF):
+        _resolution(content, found)
+    elif content.startswith(EXIF_PREFIX):
+        # one block in several segments, as some write it
+        if found.exif is None or len(found.exif) < EXIF_BYTES:
+            found.exif = (found.exif or b"") + content[len(EXIF_PREFIX) if found.exif else 0 :]
+    elif content.startswith(XMP_IN_JPEG):
+        found.add_xmp(content[len(XMP_IN_JPEG) :])
+    elif content.startswith(_ICC):
+        if sum(map(len, profile)) < ICC_BYTES:
+            profile.append(content)
+    elif content.startswith(_PAGES):
+        found.more = found.more or _pages(content[len(_PAGES) :]) > 1
+    elif content.startswith(_FURTHER_XMP):
+        found.add_unread("the extended part of its XMP")
+    elif content.startswith(_PHOTOSHOP) and _IPTC in content:
+        found.add_unread("IPTC")
+
+
+def _resolution(content: bytes, found: Apart) -> None:
+    unit, across, down = struct.unpack_from(">BHH", content, 7)
+    if unit in (1, 2):
+        scale = 1 if unit == 1 else _CENTIMETRES
+        found.add_resolution(across * scale, down * scale)
+
+
+def _pages(index: bytes) -> int:
+    """How many pictures a Multi-Picture Format index names (CIPA DC-007)."""
+    order = "<" if index[:2] == b"II" else ">"
+    (start,) = struct.unpack_from(order + "I", index, 4)
+    (count,) = struct.unpack_from(order + "H", index, start)
+    entries = (struct.unpack_from(order + "HHII", index, start + 2 + 12 * i) for i in range(min(count, 16)))
+    return next((value for tag, _, _, value in entries if tag == _PAGE_COUNT), 1)
+
+
+def _joined(profile: list[bytes]) -> bytes | None:
+    """A colour profile of numbered parts; None unless all are there (ICC.1:2022, Annex B.4)."""
+    parts = sorted(profile, key=lambda part: part[len(_ICC) : len(_ICC) + 1])
+    if not parts or parts[0][len(_ICC) + 1 : len(_ICC) + 2] != bytes([len(parts) & 0xFF]):
+        return None
+    return b"".join(part[len(_ICC) + 2 :] for part in parts)

@@ -1,6 +1,6 @@
 """A picture as arrays, and its way to and from tensors in [-1, 1]."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -43,6 +43,29 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
+_PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, _GEO_KEYS = 33550, 33922, 34264, 34735
+_POINTS = (1025, 0, 1, 2)  # GTRasterTypeGeoKey, RasterPixelIsPoint
+
+
+@dataclass(frozen=True)
+class ColourDescription:
+    """How a file describes its colours beside an ICC profile; each part is None where the file does not say it.
+
+    `cicp`: the codes of primaries, transfer, matrix and full range (ITU-T H.273). `gamma`: samples are light to this
+    power, as in PNG (0.45455 is usual). `chromaticities`: x and y of white, red, green and blue (CIE 1931).
+    `srgb`: the colours are sRGB, with this rendering intent, 0 to 3. `transfer`: the table of TIFF's TransferFunction.
+    """
+
+    cicp: tuple[int, int, int, int] | None = None
+    gamma: float | None = None
+    chromaticities: tuple[float, ...] | None = None
+    srgb: int | None = None
+    transfer: tuple[int, ...] | None = None
+
+
+Geo = dict[int, tuple[float, ...] | str]
+"""GeoTIFF's tags: 33550, 33922, 34264, 34735 to 34737, and GDAL's 42112 and 42113."""
+
 
 @dataclass
 class Picture:
@@ -50,8 +73,12 @@ class Picture:
 
     `pixels` (H, W, C) without alpha, uint8, uint16 or float32 in [0, 1], in RGB order; `alpha` (H, W) of the
     same dtype, not premultiplied, or None. `icc` is the colour profile, `exif` the block without orientation.
-    `more`: the file holds further pages or frames, which are not read. `numbers` (H, W) uint8 are those of the
-    colours in the palette of a file that has one: in a picture of labels, the classes.
+    `more`: the file holds further pages or frames, which are not read. `colour` describes the colours where no profile
+    does. `resolution` is that across and down, in pixels an inch. `xmp` is the packet, upright as the pixels are;
+    `texts` has what the file says in words, by keywords as PNG has them (Copyright, Author, Description, Comment, …).
+    `geo` says which place on Earth it shows. `unread` names what the file says beside its pixels and was left out.
+    `numbers` (H, W) uint8 are those of the colours in the palette of a file that has one: in a picture of labels, the
+    classes.
     """
 
     pixels: Pixels
@@ -60,7 +87,23 @@ class Picture:
     exif: bytes | None = None
     format: Format = "PNG"
     more: bool = False
+    colour: ColourDescription | None = None
+    resolution: tuple[float, float] | None = None
+    xmp: bytes | None = None
+    texts: dict[str, str] = field(default_factory=dict)
+    geo: Geo = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
     numbers: Pixels | None = None
+
+    def described_as(self, source: "Picture") -> "Picture":
+        """These pixels with all that the file of `source` says beside its own, and its format.
+
+        `source` shows the same, perhaps at another size: its place on Earth is scaled.
+        """
+        described = replace(source, pixels=self.pixels, alpha=self.alpha, more=False, numbers=None)
+        height, width = self.pixels.shape[:2]
+        described.geo = scaled_geo(source.geo, width / source.pixels.shape[1], height / source.pixels.shape[0])
+        return described
 
     def channels(self, count: int) -> Pixels:
         """The pixels (H, W, count) as a network with `count` channels takes them.
@@ -87,6 +130,39 @@ class Picture:
         if self.pixels.dtype != np.float32:
             np.rint(pixels, out=pixels)
         return replace(self, pixels=pixels.astype(self.pixels.dtype), alpha=None)
+
+
+def scaled_geo(geo: Geo, across: float, down: float) -> Geo:
+    """GeoTIFF's tags of a picture that is scaled by these factors (OGC 19-008r4, Annex B)."""
+    if (across, down) == (1, 1) or not geo:
+        return geo
+    scaled, steps = dict(geo), (1 / across, 1 / down, 1.0)
+    # where pixels are points, the first one's middle is the origin of coordinates
+    shift = 0.5 if _are_points(geo.get(_GEO_KEYS, ())) else 0.0
+    if sizes := _numbers(geo, _PIXEL_SCALE, 3):
+        scaled[_PIXEL_SCALE] = tuple(size * step for size, step in zip(sizes, steps, strict=False))
+    if ties := _numbers(geo, _TIE_POINTS, 6):
+        factors = (across, down, 1.0)
+        moved = [(ties[i] + shift) * factors[i % 6] - shift if i % 6 < 2 else ties[i] for i in range(len(ties))]
+        scaled[_TIE_POINTS] = tuple(moved)
+    if matrix := _numbers(geo, _TRANSFORMATION, 16):
+        table = np.array(matrix[:16]).reshape(4, 4)
+        table[:, 3] += table[:, :2] @ (np.array(steps[:2]) - 1) * shift
+        table[:, :2] *= steps[:2]
+        scaled[_TRANSFORMATION] = tuple(table.reshape(-1).tolist())
+    return scaled
+
+
+def _numbers(geo: Geo, tag: int, count: int) -> tuple[float, ...]:
+    """The numbers of a tag that has whole groups of `count`; none otherwise."""
+    values = geo.get(tag, ())
+    return values if not isinstance(values, str) and len(values) % count == 0 else ()
+
+
+def _are_points(keys: tuple[float, ...] | str) -> bool:
+    """Whether GTRasterTypeGeoKey is RasterPixelIsPoint."""
+    entries = [] if isinstance(keys, str) else [keys[i : i + 4] for i in range(4, len(keys), 4)]
+    return any(tuple(entry) == _POINTS for entry in entries)
 
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:

@@ -1,87 +1,151 @@
-"""What reading PNG needs beyond a codec: the default picture of an animation, late EXIF, whether all pixels are there.
+"""PNG taken apart (PNG specification, third edition, 2025): its pixels unpacked once and no further than they go.
 
-PNG specification, third edition (2025).
+A codec is given the header, the palette, the transparent colour and the pixels, which are deflated again without
+compression. So packed bytes that swell beyond the picture are never unpacked, whatever the codec would do.
 """
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Iterator
-from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_SIGNATURE_BYTES = len(_SIGNATURE)
+from i2i.errors import ImageError
+from i2i.images.apart import EXIF_BYTES, ICC_BYTES, INCH, TEXT_BYTES, XMP_BYTES, XMP_IN_JPEG, Apart, inflated
+from i2i.images.deflate import decompressor
+from i2i.images.picture import Limits
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# what stands beside the pixels of each colour type and has a part in them
+_NEEDED = {0: (b"tRNS",), 2: (b"tRNS",), 3: (b"PLTE", b"tRNS")}
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # first column and row of each pass, and the steps to the next
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_STEP = 1 << 20
 _MAX_CHUNKS = 200_000
-_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+_STORED_BYTES = 65_535
+_LAST_FILTER = 4
+_PALETTE_BYTES = 768
+_XMP = b"XML:com.adobe.xmp"
+_RAW = b"Raw profile type "
+# the longest of what is read of the other chunks; texts that are packed may be longer than what is in them
+_OTHER_BYTES = 1 << 25
 
 
-def late_exif(file: BinaryIO) -> bytes:
-    """The EXIF block wherever it stands, b"" if there is none; Pillow would decode the pixels to find one late."""
+def apart(file: BinaryIO, limits: Limits, pixels: bool = True) -> Apart:
+    """A PNG taken apart; of an animation the default picture. Without `pixels` what a codec gets ends before them.
+
+    Raises `ImageError` for what is no PNG within the limits, or has fewer pixels than its header says.
+    """
+    found, needed, packed = Apart(), [SIGNATURE], list[bytes]()
+    header, late = _header(file, limits), False
+    needed.append(chunk(b"IHDR", header))
     for kind, place, length in _chunks(file):
-        if kind == b"eXIf":
+        late |= kind == b"IDAT"
+        if kind in _NEEDED.get(header[9], ()) and not late:
+            needed.append(chunk(kind, _critical(file, kind, place, length)))
+        elif kind == b"IDAT" and pixels:
             file.seek(place)
-            return b"Exif\0\0" + file.read(length)
-    return b""
+            packed.append(file.read(length))
+        elif kind == b"acTL" and not late:
+            found.more = True
+        elif kind in _READERS:
+            _read(file, kind, place, length, found)
+        elif not kind.isalpha() and not late:
+            raise ImageError(f"damaged PNG: {kind!r} where the name of a chunk is expected")
+    needed.append(_pixels(header, packed) if pixels else chunk(b"IDAT", b""))
+    found.pixels = b"".join([*needed, chunk(b"IEND", b"")])
+    return found
 
 
-def has_all_pixels(data: bytes) -> bool:
-    """Whether as many bytes are packed in it as its header promises; Pillow makes up what is missing."""
-    missing = _packed_bytes(data)
-    inflate = zlib.decompressobj()
-    for kind, place, length in _chunks(BytesIO(data)):
-        if kind != b"IDAT" or inflate.eof:
-            continue
-        part = data[place : place + length]
-        while part and missing > 0:
-            missing -= len(inflate.decompress(part, _STEP))
-            part = inflate.unconsumed_tail
-    return missing <= 0
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
 
 
-def _packed_bytes(data: bytes) -> int:
-    width, height, depth, kind, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, _SIGNATURE_BYTES + 8)
-    bits = depth * _CHANNELS[kind]
-    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
-    total = 0
-    for left, top, right, down in passes:
-        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
-        if columns > 0:
-            total += max(0, rows) * (1 + -(-columns * bits // 8))
-    return total
-
-
-def still(file: BinaryIO) -> BinaryIO:
-    """The default picture of an animated PNG as a file of its own; `file` itself where it is not animated."""
-    if not _is_animated(file):
-        file.seek(0)
-        return file
+def _header(file: BinaryIO, limits: Limits) -> bytes:
     file.seek(0)
-    out = BytesIO()
-    out.write(file.read(_SIGNATURE_BYTES))
-    for kind, place, length in _chunks(file):
-        if kind not in _ANIMATION:
-            file.seek(place - 8)
-            out.write(file.read(length + 12))
-    out.seek(0)
-    return out
+    head = file.read(len(SIGNATURE) + 25)
+    if head[:16] != SIGNATURE + b"\0\0\0\rIHDR":
+        raise ImageError("damaged PNG: its signature is broken" if head[:8] != SIGNATURE else "damaged PNG: no header")
+    content = head[16:29]
+    if head[29:33] != struct.pack(">I", zlib.crc32(head[12:29])):
+        raise ImageError("damaged PNG: the checksum of its header is another")
+    width, height, depth, kind, packing, filtering, interlaced = struct.unpack(">IIBBBBB", content)
+    limits.check_size(width, height)
+    if depth not in _DEPTHS.get(kind, ()) or packing or filtering or interlaced > 1:
+        raise ImageError("damaged PNG: its header names no size or an unknown kind of pixels")
+    return content
 
 
-def _is_animated(file: BinaryIO) -> bool:
-    for kind, _, _ in _chunks(file):
-        if kind == b"IDAT":
-            break
-        if kind == b"acTL":
-            return True
-    return False
+def _critical(file: BinaryIO, kind: bytes, place: int, length: int) -> bytes:
+    """What a chunk holds that the pixels need; its checksum must be right."""
+    file.seek(place)
+    content = file.read(min(length, _PALETTE_BYTES))
+    if len(content) < length or file.read(4) != struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))):
+        raise ImageError(f"damaged PNG: a broken {kind.decode()} chunk")
+    return content
+
+
+def _pixels(header: bytes, packed: list[bytes]) -> bytes:
+    """The chunk of the pixels. Raises `ImageError` if they are fewer than the header says, or filtered by no filter."""
+    passes = _passes(header)
+    wanted = sum(rows * row for rows, row in passes)
+    raw = _unpacked(b"".join(packed), wanted)
+    if len(raw) < wanted:
+        raise ImageError("damaged: it is truncated, with fewer pixels than its header says")
+    start = 0
+    for rows, row in passes:
+        if max(raw[start : start + rows * row : row]) > _LAST_FILTER:
+            raise ImageError("damaged: its compressed pixels are broken")
+        start += rows * row
+    return _stored(raw)
+
+
+def _unpacked(packed: bytes, wanted: int) -> bytes:
+    """As many bytes as the pixels have, or fewer. Raises `ImageError` for what is damaged."""
+    inflate = decompressor()
+    try:
+        raw: bytes = inflate.decompress(packed, wanted)
+        # the checksum behind the pixels, which nothing else reads
+        while len(raw) == wanted and inflate.unconsumed_tail and not inflate.eof:
+            if inflate.decompress(inflate.unconsumed_tail, 1):
+                break
+    except Exception:  # isal has errors of its own
+        raise ImageError("damaged: its compressed pixels are broken") from None
+    return raw
+
+
+def _stored(raw: bytes) -> bytes:
+    """The chunk of pixels deflated without compression (RFC 1951, Sec. 3.2.4)."""
+    whole = memoryview(raw)
+    parts: list[bytes | memoryview] = [b"IDAT\x78\x01"]
+    for start in range(0, len(raw), _STORED_BYTES):
+        part = whole[start : start + _STORED_BYTES]
+        last = start + _STORED_BYTES >= len(raw)
+        parts += [struct.pack("<BHH", last, len(part), len(part) ^ 0xFFFF), part]
+    parts.append(struct.pack(">I", zlib.adler32(raw)))
+    checksum = 0
+    for piece in parts:
+        checksum = zlib.crc32(piece, checksum)
+    length = sum(map(len, parts)) - 4
+    return b"".join([struct.pack(">I", length), *parts, struct.pack(">I", checksum)])
+
+
+def _passes(header: bytes) -> list[tuple[int, int]]:
+    """Rows of each pass, and the bytes of a row with its filter; one pass where it is not interlaced."""
+    width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    bits = depth * _CHANNELS[kind]
+    found = []
+    for left, top, right, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            found.append((rows, 1 + -(-columns * bits // 8)))
+    return found
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Kind of each chunk, where its content begins, and how long it says that is."""
-    place = _SIGNATURE_BYTES
+    place = len(SIGNATURE)
     for _ in range(_MAX_CHUNKS):
         file.seek(place)
         head = file.read(8)
@@ -92,3 +156,124 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
         if kind == b"IEND":
             return
         place += length + 12
+
+
+def _read(file: BinaryIO, kind: bytes, place: int, length: int, found: Apart) -> None:
+    """A chunk that says something beside the pixels; one that is damaged says nothing."""
+    if length > _OTHER_BYTES:
+        found.add_unread(f"a {kind.decode()} chunk of {length} bytes")
+        return
+    file.seek(place)
+    content = file.read(length)
+    if file.read(4) == struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))):
+        with contextlib.suppress(struct.error, ValueError, IndexError):
+            _READERS[kind](content, found)
+
+
+def _numbers(pattern: str, content: bytes) -> tuple[Any, ...]:
+    return struct.unpack(pattern, content[: struct.calcsize(pattern)])
+
+
+def _gamma(content: bytes, found: Apart) -> None:
+    found.add_colour(gamma=_numbers(">I", content)[0] / 100_000)
+
+
+def _chromaticities(content: bytes, found: Apart) -> None:
+    found.add_colour(chromaticities=tuple(value / 100_000 for value in _numbers(">8I", content)))
+
+
+def _srgb(content: bytes, found: Apart) -> None:
+    if content[0] < 4:
+        found.add_colour(srgb=content[0])
+
+
+def _cicp(content: bytes, found: Apart) -> None:
+    found.add_colour(cicp=_numbers("4B", content))
+
+
+def _resolution(content: bytes, found: Apart) -> None:
+    across, down, unit = _numbers(">IIB", content)
+    if unit == 1:
+        found.add_resolution(across * INCH, down * INCH)
+    elif across != down:
+        found.add_unread("the shape of its pixels")
+
+
+def _profile(content: bytes, found: Apart) -> None:
+    _, _, packed = content.partition(b"\0")
+    if packed[:1] == b"\0":
+        found.add_icc(inflated(packed[1:], ICC_BYTES))
+
+
+def _exif(content: bytes, found: Apart) -> None:
+    if content:
+        # before one in a text, which stands for writers that know no such chunk
+        found.exif = None
+        found.add_exif(content)
+
+
+def _text(content: bytes, found: Apart) -> None:
+    keyword, _, text = content.partition(b"\0")
+    _add_text(keyword, text, found)
+
+
+def _packed_text(content: bytes, found: Apart) -> None:
+    keyword, _, packed = content.partition(b"\0")
+    if packed[:1] == b"\0":
+        _add_text(keyword, inflated(packed[1:], _most(keyword)), found)
+
+
+def _international_text(content: bytes, found: Apart) -> None:
+    keyword, _, rest = content.partition(b"\0")
+    text = rest[2:].split(b"\0", 2)[2]
+    if rest[0]:
+        text = inflated(text, _most(keyword)) or b""
+    if keyword == _XMP:
+        found.add_xmp(text)
+    else:
+        found.add_text(keyword.decode("latin-1"), text.decode())
+
+
+def _most(keyword: bytes) -> int:
+    """How long a text may be: hexadecimal blocks take two characters a byte and line ends."""
+    return 3 * EXIF_BYTES if keyword.startswith(_RAW) else XMP_BYTES if keyword == _XMP else TEXT_BYTES
+
+
+def _add_text(keyword: bytes, text: bytes | None, found: Apart) -> None:
+    if keyword.startswith(_RAW):
+        _add_raw(keyword.removeprefix(_RAW), text or b"", found)
+    elif text is not None:
+        found.add_text(keyword.decode("latin-1"), text.decode("latin-1"))
+
+
+def _add_raw(kind: bytes, text: bytes, found: Apart) -> None:
+    """A block in hexadecimal digits behind its name and length, as ImageMagick writes it."""
+    block = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+    if block.startswith(XMP_IN_JPEG) or kind == b"xmp":
+        found.add_xmp(block.removeprefix(XMP_IN_JPEG))
+    elif kind in (b"exif", b"APP1"):
+        found.add_exif(block)
+    elif kind in (b"icc", b"icm"):
+        found.add_icc(block)
+    else:
+        found.add_unread("IPTC")
+
+
+def _light(content: bytes, found: Apart) -> None:
+    found.add_unread("the light levels of its display")
+
+
+_READERS = {
+    b"gAMA": _gamma,
+    b"cHRM": _chromaticities,
+    b"sRGB": _srgb,
+    b"cICP": _cicp,
+    b"iCCP": _profile,
+    b"pHYs": _resolution,
+    b"eXIf": _exif,
+    b"tEXt": _text,
+    b"zTXt": _packed_text,
+    b"iTXt": _international_text,
+    b"mDCV": _light,
+    b"cLLI": _light,
+}

@@ -70,18 +70,20 @@ class Coding:
 
     def result(self, output: Pixels, source: Pixels, picture: Picture, size: int | None) -> Picture:
         """The network's output for `picture` as a picture, with what is kept of that one: depth, alpha scaled as the
-        `size` asks for, colour profile and EXIF."""
+        `size` asks for, and all that its file says beside pixels."""
         result = split_alpha(from_planes(self.decode(output, source), self.depth(picture)))
+        described = result.described_as(picture)
         if self.outputs:  # labels: not a picture of what the profile and the camera's data are about
-            return replace(result, format=picture.format)
+            return replace(result, format=picture.format, resolution=picture.resolution, geo=described.geo)
         if result.alpha is None and picture.alpha is not None and not self.edges:
             alpha = picture.alpha
             if size is not None:
                 planes = resize_planes(to_planes(alpha[..., None]), *output.shape[-2:])
                 alpha = from_planes(planes, self.depth(picture))[..., 0]
-            result.alpha = alpha
-        profile = None if self.lab and picture.pixels.shape[2] == 1 else picture.icc  # that one is of grey
-        return replace(result, icc=profile, exif=picture.exif, format=picture.format)
+            described.alpha = alpha
+        if self.lab and picture.pixels.shape[2] == 1:  # what the file says is of grey, and the result is sRGB
+            described.icc = described.colour = None
+        return described
 
 
 def _indices(picture: Picture, palette: Palette, instances: Pixels | None = None) -> Pixels:

@@ -1,7 +1,6 @@
 """Pictures and tensors of any size through a generator by bands: padded as the network needs it, cropped back."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def streamable(config: GeneratorConfig, dropout: bool = False) -> str | None:
 
 
 def stream_picture(network: nn.Module, picture: Picture, **options: Any) -> Picture:
-    """`picture` translated; depth, alpha, colour profile and EXIF kept. `options` are those of `stream_bands`."""
+    """`picture` translated; depth, alpha and all that its file says are kept. `options` are those of `stream_bands`."""
     height, width = picture.pixels.shape[:2]
     channels = _of(network).config.out_channels
     pixels = np.empty((height, width, channels), picture.pixels.dtype)
@@ -45,7 +44,7 @@ def stream_picture(network: nn.Module, picture: Picture, **options: Any) -> Pict
     result = split_alpha(pixels)
     if result.alpha is None:
         result.alpha = picture.alpha
-    return replace(result, icc=picture.icc, exif=picture.exif, format=picture.format)
+    return result.described_as(picture)
 
 
 def stream_tensor(network: nn.Module, x: Tensor, **options: Any) -> Tensor:
