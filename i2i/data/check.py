@@ -45,7 +45,8 @@ def check(
         lines = [f"{path}: {reason}" for path, reason in damaged]
         raise InputError(
             f"{len(damaged)} of {len(measured)} pictures cannot be read, more than the {MAX_DAMAGED:.0%} "
-            f"that may be left out:{listed(lines)}"
+            f"that may be left out:",
+            *listed(lines),
         )
     _check_pairs([r for r in wanted if isinstance(r, PairRecord)], measured)
     _check_sizes(wanted, measured, complaint)
@@ -70,7 +71,7 @@ def check_labels(sources: Iterable[Source], mode: Check = "quick") -> None:
             with ThreadPoolExecutor() as pool:
                 found += pool.map(_looked_at, labels[_LOOKED_AT:])
         if wrong := [look.complaint for look in found if look.complaint]:
-            raise InputError(f"{len(wrong)} pictures are no labels:{listed(wrong)}")
+            raise InputError(f"{len(wrong)} pictures are no labels:", *listed(wrong))
         classes = set().union(*(look.classes for look in found))
         if VOID in classes and len(classes) <= 2:
             raise InputError(
@@ -119,9 +120,11 @@ def _check_pairs(records: list[PairRecord], measured: dict[Path, Size | str]) ->
         elif record.b is not None and a != b:
             unequal.append(f"{record.a}: {_shown(a)}, {record.b}: {_shown(b)}")
     if odd:
-        raise InputError(f"{len(odd)} pictures have an odd width; A and B side by side have equal widths:{listed(odd)}")
+        raise InputError(
+            f"{len(odd)} pictures have an odd width; A and B side by side have equal widths:", *listed(odd)
+        )
     if unequal:
-        raise InputError(f"{len(unequal)} pairs differ in size:{listed(unequal)}")
+        raise InputError(f"{len(unequal)} pairs differ in size:", *listed(unequal))
 
 
 def _check_sizes(
@@ -135,7 +138,7 @@ def _check_sizes(
             if not isinstance(size, str) and (reason := complaint(size[1], size[0] // halves)):
                 unfit.append(f"{path}: {reason}")
     if unfit:
-        raise InputError(f"{len(unfit)} pictures cannot be used:{listed(unfit)}")
+        raise InputError(f"{len(unfit)} pictures cannot be used:", *listed(unfit))
 
 
 def _shown(size: Size) -> str:

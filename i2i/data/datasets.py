@@ -1,7 +1,6 @@
 """From options to data sets: every file found and checked before anything starts."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,7 +94,9 @@ def _check(options: DataOptions, records: Sequence[Path | PairRecord], transform
     lines = [f"{path}: {reason}" for path, reason in damaged]
     if options.on_bad == "error":
         raise InputError(
-            f"{len(damaged)} pictures cannot be read:{folders.listed(lines)}\nUse --on-bad skip to train without them."
+            f"{len(damaged)} pictures cannot be read:",
+            *folders.listed(lines),
+            "Use --on-bad skip to train without them.",
         )
     _announce(lines)
 
@@ -105,9 +106,9 @@ def _announce(left_out: list[str]) -> None:
 
 
 def _say(*lines: str) -> None:
-    from i2i.cli import printable
+    from i2i.streams import say
 
     if os.environ.get("RANK", "0") != "0":  # of several processes under torchrun the first one speaks
         return
     for line in lines:
-        print(f"i2i: {printable(line)}", file=sys.stderr, flush=True)
+        say(line)

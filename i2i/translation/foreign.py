@@ -167,11 +167,12 @@ def to_reference(config: NetworkConfig, state_dict: Mapping[str, Tensor]) -> Sta
     return {name: state_dict[ours] for name, (ours, _) in expected.items()}
 
 
-def save(path: Path | str, network: nn.Module) -> None:
+def save(path: Path | str, network: nn.Module, *, replace: bool = True) -> None:
     """Write the weights of `network` as a `.pth` file that the reference loads: its layout, a state dict alone.
 
     What the layout has no place for is not in it: domains, statistics, licence, and whether a U-Net has dropout.
-    Raises `ModelError` as `to_reference` does, `OutputError` if the file cannot be written.
+    `replace` as in `atomic_write`. Raises `ModelError` as `to_reference` does, `OutputError` if the file cannot be
+    written.
     """
     config: Any = network.config
     try:
@@ -181,7 +182,7 @@ def save(path: Path | str, network: nn.Module) -> None:
         raise ModelError(f"{path}: not written: {error}") from None
     # cloned, so that a part of a larger storage does not take the rest along
     plain = OrderedDict((name, tensor.detach().cpu().clone()) for name, tensor in weights.items())
-    atomic_write(Path(path), lambda file: torch.save(plain, file))
+    atomic_write(Path(path), lambda file: torch.save(plain, file), replace=replace)
 
 
 def _explicit(config: NetworkConfig) -> NetworkConfig:

@@ -211,7 +211,7 @@ def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], options: FolderOptio
             raise UsageError(f"{shown(job.target)} is a folder where a picture would be written")
     if existing and not (options.overwrite or options.skip_existing):
         names = listed([shown(job.target) for job in jobs if job in existing])
-        raise UsageError(f"{len(existing)} outputs exist; choose --overwrite or --skip-existing:{names}")
+        raise UsageError(f"{len(existing)} outputs exist; choose --overwrite or --skip-existing:", *names)
     return existing
 
 
