@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 
@@ -29,6 +30,8 @@ _program: str | None = None
 """What the help calls the program: the script's path, unless it runs as the installed command."""
 WRITTEN = {"out", "run", "report", "grid", "labels_out", "cache"}
 """The options of all scripts that name what is written; every other path is read."""
+TEXTS = {"diffaugment", "domain_a", "domain_b", "licence", "nce_layers", "stop_when"}
+"""The options of all scripts that may be emptied on the command line, where a configuration has something in them."""
 verbose = False
 """Whether `--verbose` was given: errors show where they come from, and lists everything that is known."""
 
@@ -121,6 +124,7 @@ def parse(options: type[Options], arguments: Sequence[str], description: str = "
     """The options that a command line gives. Raises `UsageError`; exits by itself after `--help`."""
     import tyro
 
+    _refuse_empty(arguments)
     arguments, config = _take_config(list(arguments))
     default = from_mapping(options, read_yaml(config), str(config)) if config else options()
     epilogue = "also: --config FILE.yaml (flags come on top), --print-config, --verbose"
@@ -133,6 +137,19 @@ def parse(options: type[Options], arguments: Sequence[str], description: str = "
         prog=_program,
     )
     return checked(options(**vars(parsed)))
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """An empty path would mean the current folder, and nearly always comes of a variable of the shell that is unset."""
+    for before, word in pairwise(("", *arguments)):
+        name, given, value = (before, True, word) if word == "" else word.partition("=")
+        if given and not value and (word == "" or name.startswith("-")) and _option(name) not in TEXTS:
+            place = f" after {before}" if word == "" and before else f", {word}" if word else ""
+            raise UsageError(f"an empty argument{place}: is a variable unset? The current folder is '.'")
+
+
+def _option(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
 
 
 def with_ranges(options: type[Options]) -> type[Options]:

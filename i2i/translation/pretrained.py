@@ -68,7 +68,18 @@ def open_model(
 
 def is_checkpoint(path: Path) -> bool:
     """Whether `path` is no folder and no model file, so that `open_model` takes it for a checkpoint."""
-    return not (path.is_dir() or path.suffix == ".safetensors" or looks_like_safetensors(path))
+    if path.is_dir():
+        return False
+    if looks_like_safetensors(path):
+        return _has_reference_keys(path)
+    return path.suffix != ".safetensors"
+
+
+def _has_reference_keys(path: Path) -> bool:
+    try:
+        return foreign.has_reference_keys(path)
+    except ModelError:
+        return False  # reading it as a model file says why
 
 
 def _from_checkpoint(path: Path, direction: Direction, dropout: bool | None) -> tuple[nn.Module, ModelInfo]:

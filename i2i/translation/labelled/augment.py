@@ -11,7 +11,7 @@ from typing import Any
 
 from i2i import __version__
 from i2i.atomic import atomic_write, remove_strays
-from i2i.config import from_mapping, option_names, to_mapping
+from i2i.config import from_mapping, option_names, path_of, to_mapping
 from i2i.data.outputs import make_folder
 from i2i.errors import ExistsError, OutputError, UsageError
 from i2i.translation.job import shown
@@ -53,7 +53,7 @@ def augment_folder(
     started = time.time()
     chosen = from_mapping(AugmentOptions, options)
     names = checked_styles(styles, chosen)
-    work = plan(Path(folder), Path(out), names, chosen)
+    work = plan(path_of(folder), path_of(out), names, chosen)
     begin(work)
     translators = [_load(style, chosen, fetching) for style in styles]
     for style, translator in zip(styles, translators, strict=True):
