@@ -6,15 +6,17 @@ import fcntl
 import io
 import os
 import secrets
+import select
 import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from i2i.errors import OutputError
+from i2i.errors import FULL, ExistsError, OutputError
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_being_written: set[Path] = set()
+"""The temporary files of this process."""
 
 
 class _RecordingWriter(io.BufferedWriter):
@@ -30,23 +32,34 @@ class _RecordingWriter(io.BufferedWriter):
             raise
 
 
-def atomic_write(path: Path, write: Callable[[BinaryIO], object], mode: int | None = None) -> None:
+def atomic_write(
+    path: Path, write: Callable[[BinaryIO], object], mode: int | None = None, *, replace: bool = True
+) -> None:
     """Call `write` with a temporary file in the folder of `path`, then put that file in the place of `path`.
 
     The bytes are on the disk before the name appears; the file's mode follows the umask unless
     `mode` is given. Whatever fails, an
     earlier file at `path` stays as it was and the temporary one is removed. A link at `path` to a file, or to
-    nothing, is itself replaced, and what it points to stays as it is. Raises `OutputError` if at `path`, or
-    where a link there leads, is anything but a regular file (a folder, a device, a pipe), if the
+    nothing, is itself replaced, and what it points to stays as it is. Without `replace` nothing but a link to
+    nothing is, not even what appears while the file is written: that is an `ExistsError`. Raises `OutputError` if
+    at `path`, or where a link there leads, is anything but a regular file (a folder, a device, a pipe), if the
     system refuses (no permission, read-only, missing folder) or the disk is full.
     """
     path = Path(path)
     _check_regular(path)
     temporary = path.with_name(f".i2i-{secrets.token_hex(8)}.part")
+    _being_written.add(temporary)
+    try:
+        _write(path, temporary, write, mode, replace)
+    finally:
+        _being_written.discard(temporary)
+
+
+def _write(path: Path, temporary: Path, write: Callable[[BinaryIO], object], mode: int | None, replace: bool) -> None:
     try:
         # O_EXCL with 0666 lets the kernel apply umask and default ACLs; tempfile would leave 0600
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _refused(path, error) from error
     file = _RecordingWriter(io.FileIO(descriptor, "wb"))
     try:
@@ -57,7 +70,7 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object], mode: int | No
         write(file)
         file.flush()
         os.fsync(descriptor)
-        temporary.replace(path)
+        place(temporary, path, replace)
         file.close()
         _sync_folder(path.parent)
     except BaseException as error:
@@ -72,11 +85,62 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object], mode: int | No
         raise _refused(path, cause, size) from error
 
 
+def place(temporary: Path, path: Path, replace: bool) -> None:
+    """Give a finished file its name. Without `replace`, raises `ExistsError` where something has that already."""
+    if replace:
+        temporary.replace(path)
+        return
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        if not path.is_symlink() or path.exists():
+            raise appeared(path) from None
+        temporary.replace(path)  # of a link to nothing
+    except OSError:
+        _place_without_links(temporary, path)
+    else:
+        temporary.unlink()
+
+
+def _place_without_links(temporary: Path, path: Path) -> None:
+    """Where the file system has no hard links: take the name with an empty file, which no other can take then."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    except FileExistsError:
+        raise appeared(path) from None
+    try:
+        temporary.replace(path)
+    except OSError:
+        path.unlink()
+        raise
+
+
+def appeared(path: Path) -> ExistsError:
+    return ExistsError(f"{_one_line(path)}: not written: something of this name has appeared there meanwhile")
+
+
+def abandon() -> None:
+    """Remove what this process is writing: it ends before that is whole."""
+    for temporary in list(_being_written):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write every byte. The system may take fewer than it is given, without an error: on a disk that is nearly full."""
+    view = memoryview(data)
+    while len(view):
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:  # a pipe or terminal that somebody made non-blocking
+            select.select([], [descriptor], [])
+
+
 def _check_regular(path: Path) -> None:
     """A rename would put a file in the place of a device, for everybody on the machine."""
     try:
         kind = path.stat().st_mode
-    except OSError:
+    except (OSError, ValueError):
         return  # nothing is there, or a link to nothing; what cannot be reached, the system refuses
     if not stat.S_ISREG(kind):
         what = "a folder" if stat.S_ISDIR(kind) else "no regular file"
@@ -116,10 +180,9 @@ def _one_line(path: Path) -> str:
     return str(path).replace("\n", "\\n")
 
 
-def _refused(path: Path, error: OSError, written: int = 0) -> OutputError:
-    reason = error.strerror or str(error)
-    name = _one_line(path)
-    if error.errno not in FULL:
+def _refused(path: Path, error: OSError | ValueError, written: int = 0) -> OutputError:
+    name, reason = _one_line(path), getattr(error, "strerror", None) or str(error)
+    if not isinstance(error, OSError) or error.errno not in FULL:
         return OutputError(f"{name}: cannot be written: {reason}")
     free = shutil.disk_usage(path.parent).free
     return OutputError(

@@ -5,28 +5,33 @@ under a field its help. Precedence: defaults < `--config FILE.yaml` < flags.
 """
 
 import dataclasses
-import io
 import os
 import runpy
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 from tyro.conf import Positional, arg
 
-from i2i.config import bounds, checked, from_mapping, nearest, read_yaml, to_yaml
-from i2i.errors import I2IError, UsageError
+from i2i import signals, streams
+from i2i.config import bounds, checked, from_mapping, nearest, option_names, read_yaml, to_yaml
+from i2i.errors import I2IError, UsageError, explained
+from i2i.streams import printable, say, tell
 
-__all__ = ["Positional", "arg", "drawable", "main", "parse", "printable", "run"]
+__all__ = ["Positional", "arg", "ended", "main", "parse", "printable", "run", "say", "tell"]
 
 Options = TypeVar("Options")
 
 _program: str | None = None
 """What the help calls the program: the script's path, unless it runs as the installed command."""
+WRITTEN = {"out", "run", "report", "grid", "labels_out", "cache"}
+"""The options of all scripts that name what is written; every other path is read."""
+TEXTS = {"diffaugment", "domain_a", "domain_b", "licence", "nce_layers", "stop_when"}
+"""The options of all scripts that may be emptied on the command line, where a configuration has something in them."""
 verbose = False
 """Whether `--verbose` was given: errors show where they come from, and lists everything that is known."""
 
@@ -40,49 +45,86 @@ def run(
     """Parse the command line into `options`, call `main`, exit with its code.
 
     Every script has, beside its own flags, `--config FILE.yaml`, `--print-config` and `--verbose`. An
-    `I2IError` becomes a message and its exit code; anything else is a bug and says so.
+    `I2IError` becomes a message and its exit code, and so does what the system refuses; anything else is a bug
+    and says so.
     """
-    _streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     global verbose
     verbose = _take_switch(arguments, "--verbose")
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
-    try:
+
+    def work() -> int | None:
         print_config = _take_switch(arguments, "--print-config")
         values = parse(options, arguments, description)
+        outputs[:] = written_paths(values)
         if print_config:
             print(to_yaml(values), end="")
-            sys.exit(0)
-        sys.exit(main(values) or 0)
-    except I2IError as error:
-        if str(error):  # of several processes only the first has something to say
-            _say(error)
-        sys.exit(error.exit_code)
+            return 0
+        return main(values)
+
+    outputs: list[Path] = []
+    ended(work, outputs)
+
+
+def ended(work: Callable[[], int | None], outputs: Sequence[Path] = ()) -> NoReturn:
+    """Do `work`, which is all that a script does, and exit with its code, or with that of what it raises.
+
+    What the system says of the paths `outputs`, and of those in them, is that they cannot be written.
+    """
+    streams.guard()
+    sys.exit(_code(work, outputs))
+
+
+def _code(work: Callable[[], int | None], outputs: Sequence[Path]) -> int:
+    try:
+        with signals.at_once():
+            code = _finished(work)
+            sys.stdout.flush()
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        say("interrupted")
+        code = 130
     except Exception as error:
-        _say(error, "unexpected error (please report it; --verbose shows where): ")
-        sys.exit(1)
+        code = _failed(error, explained(error, _is_in(error, outputs)))
+    return code
 
 
-def _streams() -> None:
-    """Nobody may listen (a daemon without streams), and no name is too odd to be printed."""
-    sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+def _finished(work: Callable[[], int | None]) -> int:
+    try:
+        return work() or 0
+    except SystemExit as ended:  # of the parser, which has said why
+        return ended.code if isinstance(ended.code, int) else 2 if ended.code else 0
+
+
+def _failed(error: Exception, meaning: I2IError | None) -> int:
+    if verbose:
+        traceback.print_exception(error)
+    if meaning is None:
+        say(f"unexpected error (please report it; --verbose shows where): {str(error) or type(error).__name__}")
+        return 1
+    if str(meaning):  # of several processes only the first has something to say
+        say(*meaning.args)
+    return meaning.exit_code
+
+
+def _is_in(error: Exception, outputs: Sequence[Path]) -> bool:
+    """Whether `error` is about one of `outputs`, something in it, or a folder on the way to it."""
+    name = getattr(error, "filename", None)
+    if not isinstance(name, str | bytes) or not name:
+        return False
+    path = Path(os.fsdecode(name)).absolute()
+    return any(path.is_relative_to(whole) or whole.is_relative_to(path) for whole in map(Path.absolute, outputs))
+
+
+def written_paths(options: Any) -> list[Path]:
+    """The paths among `options` at which something is to be written."""
+    values = (getattr(options, name) for name in option_names(options) if name in WRITTEN)
+    return [value for value in values if isinstance(value, Path)]
 
 
 def parse(options: type[Options], arguments: Sequence[str], description: str = "") -> Options:
     """The options that a command line gives. Raises `UsageError`; exits by itself after `--help`."""
     import tyro
 
+    _refuse_empty(arguments)
     arguments, config = _take_config(list(arguments))
     default = from_mapping(options, read_yaml(config), str(config)) if config else options()
     epilogue = "also: --config FILE.yaml (flags come on top), --print-config, --verbose"
@@ -95,6 +137,19 @@ def parse(options: type[Options], arguments: Sequence[str], description: str = "
         prog=_program,
     )
     return checked(options(**vars(parsed)))
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """An empty path would mean the current folder, and nearly always comes of a variable of the shell that is unset."""
+    for before, word in pairwise(("", *arguments)):
+        name, given, value = (before, True, word) if word == "" else word.partition("=")
+        if given and not value and (word == "" or name.startswith("-")) and _option(name) not in TEXTS:
+            place = f" after {before}" if word == "" and before else f", {word}" if word else ""
+            raise UsageError(f"an empty argument{place}: is a variable unset? The current folder is '.'")
+
+
+def _option(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
 
 
 def with_ranges(options: type[Options]) -> type[Options]:
@@ -137,41 +192,21 @@ def _take_config(arguments: list[str]) -> tuple[list[str], Path | None]:
     return rest, config
 
 
-def _say(error: BaseException, prefix: str = "") -> None:
-    if verbose:
-        traceback.print_exception(error)
-    text = printable(str(error) or type(error).__name__)
-    print(f"i2i: {prefix}{text}", file=sys.stderr, flush=True)
-
-
-def drawable() -> bool:
-    """Whether stderr is a terminal on which a line can be drawn anew: no file, and not one of TERM=dumb."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
-
-
-def printable(text: str) -> str:
-    """`text` with control characters escaped: file names must not steer a terminal."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
-
-
 def main() -> None:
     """The installed command: `i2i translate …` runs `scripts/translate.py …`."""
     here = Path(__file__).parent
     folder = next(f for f in (here / "scripts", here.parent / "scripts") if (f / "translate.py").exists())
     commands = {path.stem.replace("_", "-"): path for path in sorted(folder.glob("*.py"))}
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name in ("-h", "--help"):
-        print("usage: i2i COMMAND [options]\n\ncommands: " + ", ".join(commands))
-        return
     if name not in commands:
-        print(
-            f"i2i: unknown command {name!r}.{nearest(name, commands)} Commands: {', '.join(commands)}.",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        ended(lambda: _usage(name, list(commands)))
     global _program
     _program = f"i2i {name}"
     sys.argv = [_program, *sys.argv[2:]]
     runpy.run_path(str(commands[name]), run_name="__main__")
+
+
+def _usage(name: str, commands: list[str]) -> None:
+    if name not in ("-h", "--help"):
+        raise UsageError(f"unknown command {name!r}.{nearest(name, commands)} Commands: {', '.join(commands)}.")
+    print("usage: i2i COMMAND [options]\n\ncommands: " + ", ".join(commands))

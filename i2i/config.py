@@ -6,6 +6,7 @@ file are held to the same limits. An unknown key is an error that names its near
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -41,6 +42,15 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def path_of(value: str | os.PathLike[str]) -> Path:
+    """`value` as a path. Raises `UsageError` for an empty text, which would mean the current folder, and for a NUL."""
+    if value == "":
+        raise UsageError("an empty path: is a variable unset? The current folder is '.'")
+    if "\0" in os.fspath(value):
+        raise UsageError(f"{os.fspath(value)!a}: no path has a NUL character")
+    return Path(value)
+
+
 def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C:
     """The dataclass `cls` with `values`, each converted and checked against its annotation.
 
@@ -52,6 +62,7 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     for key in values:
         if key not in known:
             raise UsageError(f"{where}unknown option {key!r}.{nearest(str(key), known)} Known: {', '.join(known)}.")
+    _check_paths(cls, values, where)
     config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
     adapter: TypeAdapter[Any] = TypeAdapter(type(cls.__name__, (cls,), {"__pydantic_config__": config}))
     try:
@@ -59,6 +70,23 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     except ValidationError as error:
         raise UsageError(where + "; ".join(_explained(error.errors(), cls))) from None
     return cls(**{name: getattr(valid, name) for name in known})
+
+
+def _check_paths(cls: type, values: Mapping[str, Any], where: str) -> None:
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        if Path not in _types_in(hints[name]):
+            continue
+        for path in value if isinstance(value, list | tuple) else (value,):
+            try:
+                path_of(path if isinstance(path, str | Path) else "?")
+            except UsageError as error:
+                raise UsageError(f"{where}{name} = {value!r}: {error}") from None
+
+
+def _types_in(hint: Any) -> set[Any]:
+    """The types that a union or a container is made of."""
+    return set().union({hint}, *map(_types_in, get_args(hint)))
 
 
 def _explained(errors: Sequence[Any], cls: type) -> list[str]:

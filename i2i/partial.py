@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from i2i.atomic import FULL
-from i2i.errors import OutputError
+from i2i.atomic import write_all
+from i2i.errors import FULL, OutputError
 
 _MAX_NOTE_BYTES = 1 << 16
 
@@ -76,7 +76,7 @@ class Part:
 
     def append(self, data: bytes) -> None:
         with _disk(self._target):
-            self._file.write(data)
+            write_all(self._file.fileno(), data)
 
     def need(self, size: int) -> None:
         """Raises `OutputError` if there is no room for `size` more bytes."""

@@ -1,15 +1,27 @@
-"""SIGINT, SIGTERM and SIGUSR1 ask for an end in good order; a second SIGINT ends at once."""
+"""SIGINT, SIGTERM and SIGUSR1 ask for an end in good order; a second SIGINT ends at once.
+
+Python runs a handler only between two of its own instructions of the main thread, which a decoder or a network can
+keep from it for minutes. So a thread is told of each signal as it comes, and ends the process of who asks twice.
+"""
 
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
+from i2i import atomic
 from i2i.errors import Interrupted
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+GRACE = 1.0
+"""So many seconds the main thread has to end by itself, once that is asked for at once."""
+
+_entered: "list[Signals]" = []
+"""What is entered at present, the innermost last."""
 
 
 class Signals:
@@ -28,6 +40,7 @@ class Signals:
     ) -> None:
         self.received = 0
         self.orderly = orderly
+        self._heard = False
         self._numbers, self._notice, self._impatient = numbers, notice, impatient
         self._before: dict[int, Any] = {}
 
@@ -37,9 +50,13 @@ class Signals:
                 self._before[number] = signal.signal(number, self._note)
             except ValueError:  # not the main thread: signals are its business
                 break
+        if self._before:
+            _entered.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self in _entered:
+            _entered.remove(self)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -52,6 +69,74 @@ class Signals:
             with contextlib.suppress(OSError):  # past the buffers, which the signal may have found half-filled
                 os.write(2, f"{self._notice}\n".encode())
         self.received = self.received or number
+
+    def insists(self, number: int) -> bool:
+        """Whether a signal that has just come asks for an end at once; to be asked once for each."""
+        again, self._heard = self._heard, True
+        return again and number in self._impatient
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """While entered, whoever asks for an end at once gets it within `GRACE`, whatever the main thread is at.
+
+    Outside of `Signals`, SIGTERM asks for that, and a second SIGINT.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with Signals((signal.SIGTERM,), impatient=(signal.SIGINT,)) as base, _Watch(base):
+        yield
+
+
+class _Watch:
+    """A thread that is told of signals. In what is forked meanwhile it is none: their signals are their business."""
+
+    def __init__(self, base: Signals) -> None:
+        self._base, self._left = base, threading.Event()
+
+    def __enter__(self) -> None:
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, args=(reader,), name="i2i-signals", daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        signal.set_wakeup_fd(self._before)
+        os.write(self._writer, b"\0")
+        os.close(self._writer)
+
+    def _listen(self, reader: int) -> None:
+        while (number := os.read(reader, 1)[0]) != 0:
+            if self._ends(number) and not self._left.wait(0 if _entered[-1:] == [self._base] else GRACE):
+                _end(number)
+        os.close(reader)
+
+    def _ends(self, number: int) -> bool:
+        innermost = _entered[-1]
+        return innermost.insists(number) or (innermost is self._base and number == signal.SIGTERM)
+
+
+def _end(number: int) -> NoReturn:
+    """End this process now: nothing half-written, no process of its own and no hidden cursor stays."""
+    atomic.abandon()
+    if "multiprocessing" in sys.modules:
+        for child in sys.modules["multiprocessing"].active_children():
+            child.kill()
+    with contextlib.suppress(OSError):
+        if os.isatty(2):
+            os.write(2, b"\x1b[?25h\r\n")
+    os._exit(130 if number == signal.SIGINT else 143)
+
+
+def _forked() -> None:
+    _entered.clear()
+    with contextlib.suppress(ValueError):
+        signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def interrupted(number: int, message: str, terminated: int = 75) -> Interrupted:

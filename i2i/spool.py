@@ -13,8 +13,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from i2i.atomic import FULL
-from i2i.errors import OutputError
+from i2i.errors import FULL, OutputError
 
 FOLDER_VARIABLE = "I2I_SPOOL"
 IN_MEMORY = 1 << 28

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from i2i.cli import Positional, arg, run
+from i2i.cli import Positional, arg, run, tell
 from i2i.errors import SomeFailed, UsageError
 from i2i.translation.labelled.options import AugmentOptions
 from i2i.translation.style_path import exists
@@ -46,7 +46,6 @@ def main(options: Options) -> None:
 
 
 def show(options: Options, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
-    from i2i.translation import console
     from i2i.translation.job import shown
     from i2i.translation.labelled.plan import checked_styles, plan
     from i2i.translation.report import Record, Report
@@ -54,9 +53,9 @@ def show(options: Options, data: Path, out: Path, styles: list[str], chosen: Aug
     work = plan(data, out, checked_styles(styles, chosen), chosen)
     jobs = [work.job(copy) for copy in work.copies]
     for line in (work.summary, *work.notices):
-        console.say(line)
+        tell(line)
     if options.json:
-        console.print_json(Report(tuple(Record(job.source, job.target, "left") for job in jobs)))
+        print(Report(tuple(Record(job.source, job.target, "left") for job in jobs)).to_json(), end="")
         return
     for job in jobs:
         print(f"{shown(job.source)} → {shown(job.target)}")
@@ -70,12 +69,12 @@ def augment(options: Options, data: Path, out: Path, styles: list[str], chosen: 
     started = time.monotonic()
 
     def begin(work: "Plan") -> None:
-        console.say(work.summary)
+        tell(work.summary)
 
     def finish(report: "Report") -> None:
         console.summarise(report, time.monotonic() - started)
         if options.json:
-            console.print_json(report)
+            print(report.to_json(), end="")
 
     def stop() -> bool:
         signals.orderly = True  # from the first file on

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2i.cli import run
+from i2i.cli import printable, run, tell
 from i2i.errors import I2IError, UsageError
 
 HERE = Path(__file__).resolve().parent
@@ -60,11 +60,11 @@ def main(options: Options) -> None:
             f"the translation should be at most {MOST_OF_THE_WAY} times as far from the truth; look at {sheet}"
         )
     say(f"done. Look at {sheet}: the input, its translation, and the truth, which the training never saw beside it")
-    print(sheet)
+    print(printable(str(sheet)))
 
 
 def say(text: str) -> None:
-    print(f"demo: {text}", file=sys.stderr, flush=True)
+    tell(f"demo: {text}")
 
 
 def command(*words: str) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from i2i.cli import Positional, printable, run
+from i2i.cli import Positional, run, tell
 from i2i.errors import OutputError, UsageError
 from i2i.evaluation.options import EvaluationOptions
 
@@ -40,18 +40,14 @@ def main(options: Options) -> None:
     from i2i.evaluation.table import table
 
     if report is not None:
-        check_replaceable(report)
+        replace = check_replaceable(report)
     chosen = EvaluationOptions(**{field.name: getattr(options, field.name) for field in fields(EvaluationOptions)})
     command = shlex.join(sys.argv)
-    evaluation = evaluate(options.inputs, chosen, _say)
+    evaluation = evaluate(options.inputs, chosen, tell)
     text = evaluation.to_json(command)
     if report is not None:
-        atomic_write(report, lambda file: file.write(text.encode("ascii")))
+        atomic_write(report, lambda file: file.write(text.encode("ascii")), replace=replace)
     print(text if options.json else table(evaluation, command), end="" if options.json else "\n")
-
-
-def _say(text: str) -> None:
-    print(printable(text).replace("\n", "\\n"), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

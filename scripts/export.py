@@ -5,12 +5,11 @@ python scripts/export.py latest_net_G.pth -o monet.safetensors --output-domain m
 """
 
 import os
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from i2i.cli import Positional, arg, printable, run
+from i2i.cli import Positional, arg, run, tell
 from i2i.errors import UsageError
 
 SUFFIXES = {".pth": "reference", ".safetensors": "model_file", ".onnx": "onnx", "": "pretrained"}
@@ -81,19 +80,19 @@ def main(options: Options) -> None:
     )
     info = replace(info, training=replace(info.training, **provenance), **described)
     if form == "reference":
-        foreign.save(out, network)
+        foreign.save(out, network, replace=options.overwrite)
     elif form == "onnx":
         from i2i.translation import export
 
-        export.save_onnx(out, network, info)
+        export.save_onnx(out, network, info, replace=options.overwrite)
     elif form == "pretrained":
-        pretrained.save_pretrained(out, network, info)
+        pretrained.save_pretrained(out, network, info, replace=options.overwrite)
     else:
         import torch
 
-        model_file.save(out, network, info, torch.float16 if options.half else torch.float32)
-    line = printable(f"{out}: {info.network}, {info.input_domain} → {info.output_domain}")
-    print(line.replace("\n", "\\n"), file=sys.stderr)
+        dtype = torch.float16 if options.half else torch.float32
+        model_file.save(out, network, info, dtype, replace=options.overwrite)
+    tell(f"{out}: {info.network}, {info.input_domain} → {info.output_domain}")
 
 
 def _lines(path: Path) -> tuple[str, ...]:

@@ -13,11 +13,12 @@ import json
 import re
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from annotated_types import Ge, Gt
 
-from i2i.cli import run
+from i2i.cli import ended, run, say
 from i2i.config import nearest, option_names
 from i2i.errors import UsageError
 
@@ -66,10 +67,10 @@ def plan(algorithm: Any, options: Any) -> None:
     def measured(algorithm: Any, options_: Any) -> "Cost":
         return cost(algorithm, options_, options.measure_steps, options.measure_seconds)
 
-    _say(f"training a few steps of {algorithm.name} …")
+    say(f"training a few steps of {algorithm.name} …")
     attempts: list[Attempt] = []
     if limit is not None:
-        attempts = suggest(algorithm, wanted, limit, lambda attempt: _say(line(attempt)), measured)
+        attempts = suggest(algorithm, wanted, limit, lambda attempt: say(line(attempt)), measured)
     first = attempts[0].cost if attempts else measured(algorithm, wanted)
     if options.json:
         print(json.dumps(as_json(algorithm.name, first, attempts, limit), indent=1))
@@ -151,10 +152,6 @@ def hours(count: float) -> str:
     return f"{count:.3g} h" if count < 72 else f"{count:,.0f} h ({count / 24:.1f} days)"
 
 
-def _say(text: str) -> None:
-    print(f"i2i: {text}", file=sys.stderr, flush=True)
-
-
 def choose(arguments: list[str]) -> Any:
     """The algorithm that the first word names. Raises `UsageError`."""
     from i2i.algorithms import ALGORITHMS
@@ -168,24 +165,30 @@ def choose(arguments: list[str]) -> Any:
     )
 
 
+def usage() -> None:
+    print(__doc__)
+
+
 def main() -> None:
     arguments = sys.argv[1:]
     if arguments in (["--help"], ["-h"]):
-        print(__doc__)
-        return
+        ended(usage)
     from i2i.training.trial import options_class
 
     try:
         algorithm = choose(arguments)
     except UsageError as error:
-        print(f"i2i: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        ended(partial(_raise, error))
     run(
         lambda options: plan(algorithm, options),
         options_class(algorithm, PlanOptions),
         "Plan a training.",
         arguments[1:],
     )
+
+
+def _raise(error: UsageError) -> NoReturn:
+    raise error
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval, Lt
 
-from i2i.cli import Positional, arg, printable, run
+from i2i.cli import Positional, arg, run, tell
 from i2i.config import nearest
 from i2i.data.catalog import SETS, PublicSet, find_set
 from i2i.errors import InputError, SomeFailed, UsageError
@@ -106,17 +106,17 @@ def _list() -> int:
     return 0
 
 
-def _describe(entry: PublicSet) -> str:
+def _described(entry: PublicSet) -> list[str]:
     counts = ", ".join(f"{folder} {count:,}" for folder, count in entry.counts.items()) or "unknown"
-    return (
-        f"{entry.name}: {' / '.join(entry.domains)} ({entry.layout})\n"
-        f"  from      {entry.urls[0]}\n"
-        f"  size      {entry.shown_size}\n"
-        f"  pictures  {counts}\n"
-        f"  licence   {entry.licence}\n"
-        f"  paper     {entry.paper}\n"
-        f"  SHA-256   {entry.sha256 or 'not known beforehand, recorded'}"
-    )
+    return [
+        f"{entry.name}: {' / '.join(entry.domains)} ({entry.layout})",
+        f"  from      {entry.urls[0]}",
+        f"  size      {entry.shown_size}",
+        f"  pictures  {counts}",
+        f"  licence   {entry.licence}",
+        f"  paper     {entry.paper}",
+        f"  SHA-256   {entry.sha256 or 'not known beforehand, recorded'}",
+    ]
 
 
 def _download(entry: PublicSet, options: Options) -> int:
@@ -126,11 +126,12 @@ def _download(entry: PublicSet, options: Options) -> int:
 
     target = options.out or Path("datasets") / entry.folder
     if entry.urls:
-        _say(_describe(entry) + f"\n  to        {target}")
+        for line in (*_described(entry), f"  to        {target}"):
+            tell(line)
     with _progress() as progress:
         fetched = fetch(entry, target, keep_archive=options.keep_archive, progress=progress)
     left_out = f", {fetched.unpacked.left_out:,} other files left out" if fetched.unpacked.left_out else ""
-    _say(f"{fetched.unpacked.pictures:,} pictures{left_out}; SHA-256 of the archive {fetched.sha256}")
+    tell(f"{fetched.unpacked.pictures:,} pictures{left_out}; SHA-256 of the archive {fetched.sha256}")
     report = inspect(target)
     print(as_text(report))
     return 3 if report.damaged else 0
@@ -173,15 +174,11 @@ def _write(verb: str, places: list[Path], options: Options) -> int:
             **again,
         )
     for path, reason in outcome.failed:
-        _say(f"{path}: {reason}".replace("\n", "\\n"))
-    _say(f"{outcome.done:,} written, {outcome.skipped:,} skipped, {len(outcome.failed):,} failed")
+        tell(f"{path}: {reason}")
+    tell(f"{outcome.done:,} written, {outcome.skipped:,} skipped, {len(outcome.failed):,} failed")
     if outcome.failed:
         raise SomeFailed(f"{len(outcome.failed):,} pictures failed; the others are done")
     return 0
-
-
-def _say(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

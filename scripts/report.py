@@ -3,12 +3,11 @@
 python scripts/report.py runs/facades
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from i2i.cli import Positional, arg, printable, run
+from i2i.cli import Positional, arg, printable, run, tell
 from i2i.errors import SomeFailed, UsageError
 
 
@@ -43,7 +42,7 @@ def main(options: Options) -> None:
         device=options.device,
     )
     for notice in written.notices:
-        print(printable(notice).replace("\n", "\\n"), file=sys.stderr)
+        tell(notice)
     print(f"{printable(str(written.path))}: {written.size / 1e6:.1f} MB")
     if written.failed:
         raise SomeFailed(f"{len(written.failed)} pictures could not be translated; first: {written.failed[0]}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from i2i.cli import Positional, arg, run
+from i2i.cli import Positional, arg, printable, run, tell
 from i2i.errors import OutputError, SomeFailed, UsageError
 from i2i.translation.options import FolderOptions
 
@@ -113,11 +113,11 @@ def install_style(options: Options) -> None:
     from i2i.translation import styles
 
     path = styles.install(options.install_style, options.as_, direction=options.direction, overwrite=options.overwrite)
-    print(f"{path}: use it with --style {options.as_}")
+    print(f"{printable(str(path))}: use it with --style {options.as_}")
 
 
 def plan(options: Options, chosen: FolderOptions) -> None:
-    from i2i.translation import console, styles
+    from i2i.translation import styles
     from i2i.translation.job import shown
     from i2i.translation.plan import plan as make_plan
     from i2i.translation.report import Report, records_of
@@ -129,11 +129,11 @@ def plan(options: Options, chosen: FolderOptions) -> None:
     if options.report is not None:
         report.write(options.report)
     if options.json:
-        console.print_json(report)
+        print(report.to_json(), end="")
         return
     for job in work.todo:
         print(f"{shown(job.source)} → {shown(job.target)}")
-    console.say(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
+    tell(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
 
 
 def translate(options: Options, chosen: FolderOptions) -> None:
@@ -150,7 +150,7 @@ def translate(options: Options, chosen: FolderOptions) -> None:
             report.write(options.report)
             remove_strays(options.report.parent, began)
         if options.json:
-            console.print_json(report)
+            print(report.to_json(), end="")
 
     def stop() -> bool:
         signals.orderly = True  # from the first picture on

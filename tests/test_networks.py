@@ -265,7 +265,7 @@ def test_a_share_of_the_picture_is_in_the_result() -> None:
 
 @pytest.mark.parametrize("name", ["resnet_1blocks", "unet_32", "pix2pixhd", "dcgan_32"])
 def test_pictures_are_made_in_float32_by_a_network_of_16_bits(name: str) -> None:
-    """Where tanh is 1 for all beyond 3.5: there labels would tie, and nothing would tell sure mistakes from the right."""
+    """Where tanh is 1 for all beyond 3.5: there labels would tie, and sure mistakes have no gradient."""
     net = create_generator(name, width=2)
     size = 1 if name.startswith("dcgan") else net.minimum_size
     x = torch.randn(1, net.config.in_channels, size, size)

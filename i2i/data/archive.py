@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from i2i import images
-from i2i.atomic import FULL
 from i2i.data.folders import SPLITS
 from i2i.data.members import Member, members, reasons
 from i2i.data.outputs import folders_above
-from i2i.errors import InputError, LockedError, OutputError, UsageError
+from i2i.errors import FULL, InputError, LockedError, OutputError, UsageError
 
 _LAYOUT = {*SPLITS, *(split + side for split in SPLITS for side in "AB"), "A", "B"}
 

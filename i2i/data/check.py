@@ -160,14 +160,16 @@ def judge(
         lines = [f"{path}: {reason}" for path, reason in unfit]
         raise InputError(
             f"{len(unfit)} pictures have another number of channels than the network takes; --channels-a and "
-            f"--channels-b say how many there are:{listed(lines)}"
+            "--channels-b say how many there are:",
+            *listed(lines),
         )
     damaged += unfit
     if len(damaged) > MAX_DAMAGED * len(looks):
         lines = [f"{path}: {reason}" for path, reason in damaged]
         raise InputError(
             f"{len(damaged)} of {len(looks)} pictures cannot be read, more than the {MAX_DAMAGED:.0%} "
-            f"that may be left out (by --on-bad skip):{listed(lines)}"
+            f"that may be left out (by --on-bad skip):",
+            *listed(lines),
         )
     good = {path: look.size for path, look in looks.items() if not look.damage}
     _check_pairs([r for r in records if isinstance(r, PairRecord)], good)
@@ -192,7 +194,7 @@ def rule(palette: Palette, looks: Sequence[LabelsSeen]) -> Palette:
         palette = replace(palette, coloured=coloured, indexed=not coloured)
     lines = [f"{look.path}: {reason}" for look in looks if (reason := _no_labels(palette, look))]
     if lines:
-        raise InputError(f"{len(lines)} pictures are no labels:{listed(lines)}")
+        raise InputError(f"{len(lines)} pictures are no labels:", *listed(lines))
     found: frozenset[int] = frozenset().union(*(look.numbers for look in looks))
     if palette.indexed and VOID in found and len(found) <= 2:
         raise InputError(
@@ -248,9 +250,11 @@ def _check_pairs(records: list[PairRecord], good: Mapping[Path, Size]) -> None:
         elif record.b is not None and a != b:
             unequal.append(f"{record.a}: {_shown(a)}, {record.b}: {_shown(b)}")
     if odd:
-        raise InputError(f"{len(odd)} pictures have an odd width; A and B side by side have equal widths:{listed(odd)}")
+        raise InputError(
+            f"{len(odd)} pictures have an odd width; A and B side by side have equal widths:", *listed(odd)
+        )
     if unequal:
-        raise InputError(f"{len(unequal)} pairs differ in size:{listed(unequal)}")
+        raise InputError(f"{len(unequal)} pairs differ in size:", *listed(unequal))
 
 
 def _check_sizes(
@@ -263,7 +267,7 @@ def _check_sizes(
             if path in good and (reason := complaint(good[path][1], good[path][0] // halves)):
                 unfit.append(f"{path}: {reason}")
     if unfit:
-        raise InputError(f"{len(unfit)} pictures cannot be used:{listed(unfit)}")
+        raise InputError(f"{len(unfit)} pictures cannot be used:", *listed(unfit))
 
 
 def _shown(size: Size) -> str:

@@ -1,7 +1,6 @@
 """From options to data sets: every file found and checked before anything starts."""
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -132,7 +131,9 @@ def _check_side(sets: Sequence[Images], side: int, name: str, looks: Mapping[Pat
 def _damaged(options: DataOptions, lines: list[str]) -> None:
     if options.on_bad == "error":
         raise InputError(
-            f"{len(lines)} pictures cannot be read:{folders.listed(lines)}\nUse --on-bad skip to train without them."
+            f"{len(lines)} pictures cannot be read:",
+            *folders.listed(lines),
+            "Use --on-bad skip to train without them.",
         )
     _announce(lines)
 
@@ -142,12 +143,12 @@ def _announce(left_out: list[str]) -> None:
 
 
 def _say(*lines: str) -> None:
-    from i2i.cli import printable
+    from i2i.streams import say
 
     if not _is_first():
         return
     for line in lines:
-        print(f"i2i: {printable(line)}", file=sys.stderr, flush=True)
+        say(line)
 
 
 def _is_first() -> bool:

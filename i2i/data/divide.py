@@ -12,11 +12,12 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+from i2i.atomic import appeared
 from i2i.data.folders import SPLITS, find_images
 from i2i.data.hashes import same_bytes
 from i2i.data.outputs import Outcome, check_outputs, check_place, is_there, make_folder
 from i2i.data.walking import is_folder
-from i2i.errors import ImageError, InputError, OutputError, UsageError
+from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
 from i2i.images import atomic_write
 
 
@@ -59,9 +60,9 @@ def divide(
             continue
         make_folder(target.parent)
         try:
-            _bring(source, target, link)
+            _bring(source, target, link, overwrite)
             outcome.done += 1
-        except ImageError as error:
+        except (ImageError, ExistsError) as error:
             outcome.failed.append((source, str(error)))
     return outcome
 
@@ -103,23 +104,28 @@ def _parts(folder: Path, units: list[list[Path]], val: float, test: float, seed:
     return parts
 
 
-def _bring(source: Path, target: Path, link: bool) -> None:
+def _bring(source: Path, target: Path, link: bool, replace: bool) -> None:
     if link:
-        _link(source.resolve(), target)
+        _link(source.resolve(), target, replace)
         return
     try:
         file = source.open("rb")
     except OSError as error:
         raise ImageError(f"cannot be opened: {error.strerror}") from None
     with file:
-        atomic_write(target, lambda copy: shutil.copyfileobj(file, copy))
+        atomic_write(target, lambda copy: shutil.copyfileobj(file, copy), replace=replace)
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: Path, target: Path, replace: bool) -> None:
     temporary = target.with_name(f".i2i-{secrets.token_hex(8)}.part")
     try:
+        if not replace and (not target.is_symlink() or target.exists()):
+            target.symlink_to(source)
+            return
         temporary.symlink_to(source)
         temporary.replace(target)
+    except FileExistsError:
+        raise appeared(target) from None
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(f"{target}: cannot be linked: {error.strerror}") from None

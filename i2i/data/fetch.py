@@ -99,7 +99,7 @@ def _download(
         part = archive.with_name(archive.name + ".part")
         if part.exists() and part.stat().st_size:
             break  # another place would start again from nothing
-    raise InputError("; ".join(failures) + f"\nOr get the archive in another way and put it at {archive}.")
+    raise InputError("; ".join(failures), f"Or get the archive in another way and put it at {archive}.")
 
 
 def _hash(path: Path) -> str:

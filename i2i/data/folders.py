@@ -222,11 +222,12 @@ def _match(a: Path, b: Path, pairs: Pairs, left_out: LeftOut) -> list[PairRecord
     both = [stem for stem in in_a if stem in in_b]
     lonely = [*_lonely(in_a, in_b, b, left_out), *_lonely(in_b, in_a, a, left_out)]
     if not both:
-        raise InputError(f"no picture in {a} has the name of one in {b}:{listed(lonely)}")
+        raise InputError(f"no picture in {a} has the name of one in {b}:", *listed(lonely))
     if lonely and pairs == "error":
         raise InputError(
-            f"{len(lonely)} pictures have no partner:{listed(lonely)}\n"
-            f"Use --pairs intersect to train on the {len(both)} pairs that are complete."
+            f"{len(lonely)} pictures have no partner:",
+            *listed(lonely),
+            f"Use --pairs intersect to train on the {len(both)} pairs that are complete.",
         )
     return [PairRecord(in_a[stem], in_b[stem]) for stem in both]
 
@@ -371,9 +372,9 @@ def _suffixes() -> str:
     return ", ".join(sorted(images.SUFFIXES))
 
 
-def listed(lines: Sequence[str]) -> str:
-    """The first ten lines, each on its own line, and how many more there are."""
-    return "".join(f"\n  {line}" for line in first_lines(lines))
+def listed(lines: Sequence[str]) -> list[str]:
+    """The first ten lines, and how many more there are, as the further lines of an error's message."""
+    return [f"  {line}" for line in first_lines(lines)]
 
 
 def first_lines(lines: Sequence[str]) -> list[str]:

@@ -93,7 +93,7 @@ def inspect(data: Path, full: bool = False) -> Report:
     found = find_groups(data, left_out)
     paths = list(dict.fromkeys(path for group in found for path in group.paths))
     if not paths:
-        raise InputError(f"{data}: no pictures in it{folders.listed(left_out.lines)}")
+        raise InputError(f"{data}: no pictures in it", *folders.listed(left_out.lines))
     with ThreadPoolExecutor() as pool:
         looks = dict(zip(paths, pool.map(_decoded if full else _probed, paths), strict=True))
     report = Report(data, full, found, looks, remarks=left_out.lines)

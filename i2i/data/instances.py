@@ -13,7 +13,7 @@ import numpy as np
 from i2i import images
 from i2i.data.folders import listed
 from i2i.data.outputs import Outcome, by_stem, check_outputs, check_place, is_there, make_folder
-from i2i.errors import ImageError, InputError
+from i2i.errors import ExistsError, ImageError, InputError
 from i2i.images import LOSSY, Picture, Pixels
 
 REACH = 8
@@ -53,7 +53,7 @@ def add_instances(
     with ThreadPoolExecutor() as pool:
         complaints = list(filter(None, pool.map(lambda one: _complaint(*one[:2]), wanted)))
     if complaints:
-        raise InputError(f"{len(complaints)} pictures cannot be used, nothing was written:{listed(complaints)}")
+        raise InputError(f"{len(complaints)} pictures cannot be used, nothing was written:", *listed(complaints))
     outcome = Outcome(skipped=len(pairs) - len(wanted))
     for label, map_, output in wanted:
         try:
@@ -62,8 +62,11 @@ def add_instances(
             outcome.failed.append((label, str(error)))
             continue
         make_folder(output.parent)
-        images.write(output, picture)
-        outcome.done += 1
+        try:
+            images.write(output, picture, replace=overwrite)
+            outcome.done += 1
+        except ExistsError as error:
+            outcome.failed.append((label, str(error)))
     return outcome
 
 
@@ -121,7 +124,7 @@ def _check_partners(labels: Path, in_labels: dict[str, Path], maps: Path, in_map
     lonely = [f"{path} has no partner in {maps}" for stem, path in in_labels.items() if stem not in in_maps]
     lonely += [f"{path} has no partner in {labels}" for stem, path in in_maps.items() if stem not in in_labels]
     if lonely:
-        raise InputError(f"{len(lonely)} pictures have no partner of the same name:{listed(lonely)}")
+        raise InputError(f"{len(lonely)} pictures have no partner of the same name:", *listed(lonely))
     if not in_labels:
         raise InputError(f"{labels}: no pictures in it")
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from i2i.allocator import give_freed_memory_back
 from i2i.data.pair import ImagePair
 from i2i.data.slots import PixelPair, Slot, Slots
-from i2i.errors import I2IError, UsageError
+from i2i.errors import I2IError, ResourceError, UsageError
 
 MAX_RESTARTS = 3
 _GRACE_SECONDS = 10
@@ -71,7 +71,7 @@ def batches(
             if deaths > MAX_RESTARTS:
                 names = getattr(dataset, "names", str)
                 near = "; ".join(str(names(t)) for t in error.samples)
-                raise I2IError(f"a data worker was killed {deaths} times at the samples {near}: {error}") from None
+                raise ResourceError(f"a data worker was killed {deaths} times at the samples {near}: {error}") from None
 
 
 def measured_workers(dataset: Dataset[ImagePair], start: int, stop: int, batch_size: int, accelerator: bool) -> int:

@@ -88,8 +88,11 @@ def reasons() -> Iterator[None]:
         raise InputError(f"cannot be read: {error.strerror or error}") from None
 
 
-class _BoundedFile:
-    """A file whose table of contents has at most `entries`: `zipfile` reads it at once, and then keeps every entry."""
+class BoundedFile:
+    """A zip file whose table of contents has at most `entries`: `zipfile` reads it at once, and keeps every entry.
+
+    Of anything else in it at most a mebibyte is read at once. Raises `InputError` for a longer table.
+    """
 
     def __init__(self, file: BinaryIO, entries: int) -> None:
         self._file, self._entries, self._most = file, entries, max(entries * _ENTRY_BYTES, 1 << 20)
@@ -106,7 +109,7 @@ class _BoundedFile:
 
 
 def _zip_members(file: BinaryIO, most: int, count: Callable[[int], None]) -> Iterator[Member]:
-    bounded: Any = _BoundedFile(file, most)
+    bounded: Any = BoundedFile(file, most)
     with zipfile.ZipFile(bounded) as archive:
         for info in archive.infolist():
             yield Member(

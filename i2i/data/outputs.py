@@ -36,7 +36,7 @@ def by_stem(folder: Path, endings: Sequence[str] = ()) -> dict[str, Path]:
             twice.append(f"{found[stem]}, {path}")
         found[stem] = path
     if twice:
-        raise InputError(f"{len(twice)} names occur twice, without suffix; keep one of each:{listed(twice)}")
+        raise InputError(f"{len(twice)} names occur twice, without suffix; keep one of each:", *listed(twice))
     return found
 
 
@@ -56,17 +56,17 @@ def check_outputs(outputs: list[Path], inputs: Iterable[Path], overwrite: bool, 
         raise UsageError("--overwrite and --skip-existing exclude each other")
     counts = Counter(str(path).casefold() for path in outputs)
     if twice := [str(path) for path in outputs if counts[str(path).casefold()] > 1]:
-        raise UsageError(f"{len(twice)} outputs would have the name of another one:{listed(twice)}")
+        raise UsageError(f"{len(twice)} outputs would have the name of another one:", *listed(twice))
     existing = [path for path in outputs if is_there(path)]
     if not existing:
         return
     read = {_identity(path) for path in inputs if exists(path)}
     if same := [str(path) for path in existing if _identity(path) in read]:
-        raise UsageError(f"{len(same)} outputs are inputs; choose another folder with --out:{listed(same)}")
+        raise UsageError(f"{len(same)} outputs are inputs; choose another folder with --out:", *listed(same))
     if not overwrite and not skip_existing:
         raise UsageError(
-            f"{len(existing)} outputs are there already; use --overwrite or --skip-existing:"
-            + listed([str(path) for path in existing])
+            f"{len(existing)} outputs are there already; use --overwrite or --skip-existing:",
+            *listed([str(path) for path in existing]),
         )
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
-from i2i.cli import printable
 from i2i.data.folders import first_lines
 from i2i.data.inspect import BY_NAME, CROP, LIST, PLAIN, SIDE_BY_SIDE, UNPAIRED, Group, Look, Report, tally
 from i2i.data.walking import is_folder
+from i2i.streams import printable
 
 _SCRIPTS = {
     SIDE_BY_SIDE: "train_pix2pix.py",
@@ -167,4 +167,4 @@ def _equation(names: list[str]) -> str:
 
 
 def _shown(text: str) -> str:
-    return printable(text).replace("\n", "\\n")
+    return printable(text)

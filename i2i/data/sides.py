@@ -12,7 +12,7 @@ import numpy as np
 from i2i import images
 from i2i.data.folders import find_images
 from i2i.data.outputs import Outcome, by_stem, check_outputs, check_place, is_there, make_folder
-from i2i.errors import ImageError, InputError
+from i2i.errors import ExistsError, ImageError, InputError
 from i2i.images import Picture, Pixels
 from i2i.images.picture import Depth
 
@@ -37,7 +37,7 @@ def combine(a: Path, b: Path, out: Path, *, overwrite: bool = False, skip_existi
     outcome.failed += [(path, f"no partner in {b}") for stem, path in in_a.items() if stem not in in_b]
     outcome.failed += [(path, f"no partner in {a}") for stem, path in in_b.items() if stem not in in_a]
     for (one, two), output in zip(pairs, outputs, strict=True):
-        _record(outcome, one, [output], skip_existing, partial(_joined, one, two))
+        _record(outcome, one, [output], overwrite, skip_existing, partial(_joined, one, two))
     return outcome
 
 
@@ -56,14 +56,20 @@ def split(folder: Path, out: Path, *, overwrite: bool = False, skip_existing: bo
     check_outputs([path for pair in outputs for path in pair], sources, overwrite, skip_existing)
     outcome = Outcome()
     for source, pair in zip(sources, outputs, strict=True):
-        _record(outcome, source, pair, skip_existing, partial(_halves, source))
+        _record(outcome, source, pair, overwrite, skip_existing, partial(_halves, source))
     return outcome
 
 
 def _record(
-    outcome: Outcome, source: Path, outputs: list[Path], skip_existing: bool, make: Callable[[], list[Picture]]
+    outcome: Outcome,
+    source: Path,
+    outputs: list[Path],
+    overwrite: bool,
+    skip_existing: bool,
+    make: Callable[[], list[Picture]],
 ) -> None:
-    if skip_existing and all(map(is_there, outputs)):
+    there = {path for path in outputs if skip_existing and is_there(path)}
+    if len(there) == len(outputs):
         outcome.skipped += 1
         return
     try:
@@ -74,10 +80,15 @@ def _record(
     if lost := [reason for path, p in zip(outputs, pictures, strict=True) for reason in images.lost(p, path.suffix)]:
         outcome.failed.append((source, f"{lost[0]}; name the sources .tif"))
         return
-    for path, picture in zip(outputs, pictures, strict=True):
-        make_folder(path.parent)
-        images.write(path, picture)
-    outcome.done += 1
+    try:
+        for path, picture in zip(outputs, pictures, strict=True):
+            if path not in there:
+                make_folder(path.parent)
+                images.write(path, picture, replace=overwrite)
+    except ExistsError as error:
+        outcome.failed.append((source, str(error)))
+    else:
+        outcome.done += 1
 
 
 def _suffix(*sources: Path) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from i2i import images
+from i2i.config import path_of
 from i2i.device import exact_float32
 from i2i.errors import InputError, UsageError
 from i2i.evaluation import applicable, made_of_noise, subjects
@@ -33,12 +34,13 @@ def evaluate(inputs: Sequence[str], options: EvaluationOptions, tell: Tell = lam
     check(options)
     if not 1 <= len(inputs) <= 2:
         raise UsageError("expected: a run folder, a model and pictures, or two folders of pictures")
-    first = Path(inputs[0])
+    paths = [path_of(name) for name in inputs]
+    first = paths[0]
     if _is_of_pictures(first):
-        return _of_folders([Path(name) for name in inputs], options)
+        return _of_folders(paths, options)
     if len(inputs) == 2 and options.data is not None:
         raise UsageError(f"data: given twice, {inputs[1]} and {options.data}")
-    data = Path(inputs[1]) if len(inputs) == 2 else options.data
+    data = paths[1] if len(inputs) == 2 else options.data
     if data is not None:
         _check_data(data)
     if subjects.is_run(first):

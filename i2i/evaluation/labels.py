@@ -86,4 +86,4 @@ def write_labels(made: Sequence[Pixels], names: Sequence[str], palette: Palette,
     """
     check_folder(folder)
     for pixels, target in zip(made, targets(folder, names), strict=True):
-        images.write(target, Picture(to_classes(pixels, palette)[..., None]))
+        images.write(target, Picture(to_classes(pixels, palette)[..., None]), replace=False)

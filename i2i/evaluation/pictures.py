@@ -124,7 +124,8 @@ def matched(made: Path, expected: Path, limit: int | None = None) -> tuple[list[
     if lonely:
         raise InputError(
             f"{made} has {len(left)} pictures, {expected} has {len(right)}; {len(lonely)} have no partner of their "
-            f"name (--unpaired compares sets):{listed(lonely)}"
+            f"name (--unpaired compares sets):",
+            *listed(lonely),
         )
     stems = list(left)[:limit]
     return [Item(left[stem]) for stem in stems], [Item(right[stem]) for stem in stems]

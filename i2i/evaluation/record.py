@@ -15,16 +15,17 @@ from i2i.evaluation.sweep import Validation, best_steps
 _BEGINNING = re.compile(rb'\{\n "i2i": "[^"\n]{1,99}",\n "command": "')  # of what `Evaluation.to_json` writes
 
 
-def check_replaceable(path: Path) -> None:
-    """Raises `UsageError` if at `path` is something that is not an earlier evaluation."""
+def check_replaceable(path: Path) -> bool:
+    """Whether an earlier evaluation is at `path`. Raises `UsageError` if something else is."""
     if not path.exists():
-        return
+        return False
     try:
         beginning = path.open("rb").read(200) if path.is_file() else b""
     except OSError as error:
         raise UsageError(f"--report {path}: exists and cannot be read: {error.strerror}") from None
     if not _BEGINNING.match(beginning):
         raise UsageError(f"--report {path}: exists and is no evaluation of i2i; choose another name")
+    return True
 
 
 @dataclass(frozen=True)

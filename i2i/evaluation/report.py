@@ -54,22 +54,23 @@ def write_report(
     """
     record = read_run(run)
     out = run / NAME if out is None else out
-    check_replaceable(out)
+    replace = check_replaceable(out)
     page, failed = build_page(record, pictures, direction, device)
-    atomic_write(out, lambda file: file.write(page))
+    atomic_write(out, lambda file: file.write(page), replace=replace)
     return Written(out, len(page), tuple(record.notices), tuple(failed))
 
 
-def check_replaceable(out: Path) -> None:
-    """Raises `UsageError` if at `out` is something that is not an earlier report."""
+def check_replaceable(out: Path) -> bool:
+    """Whether an earlier report is at `out`. Raises `UsageError` if something else is."""
     if not out.exists():
-        return
+        return False
     try:
         beginning = out.open("rb").read(len(MARK)) if out.is_file() else b""
     except OSError as error:
         raise UsageError(f"{out}: exists and cannot be read: {error.strerror}") from None
     if beginning != MARK:
         raise UsageError(f"{out}: exists and is not a report of i2i; choose another name with -o")
+    return True
 
 
 def build_page(

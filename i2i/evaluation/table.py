@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from i2i.evaluation.options import METRICS
 from i2i.evaluation.sweep import Validation, best_steps
+from i2i.streams import printable
 
 if TYPE_CHECKING:
     from i2i.evaluation.record import Evaluation, Row
@@ -13,27 +14,25 @@ if TYPE_CHECKING:
 def table(evaluation: "Evaluation", command: str = "") -> str:
     """The numbers, then what they depend on, then the validations of a run, the best of each column marked,
     and what those depend on."""
-    from i2i.cli import printable
-
-    parts = []
+    parts: list[list[str]] = []
     if evaluation.rows:
         parts.append(_numbers(evaluation.rows))
         parts += [_levels(evaluation.rows), _facts(evaluation.rows)]
     if evaluation.validations:
         protocol = [f"{name} of the validations: {value}" for name, value in evaluation.validation_protocol.items()]
-        parts.append("\n".join([_sweep(evaluation.validations), *protocol]))
+        parts.append([*_sweep(evaluation.validations), *protocol])
     if evaluation.rows:
-        parts.append("\n".join(f"{name}: {_plain(value)}" for name, value in evaluation.protocol.items()))
+        parts.append([f"{name}: {_plain(value)}" for name, value in evaluation.protocol.items()])
     if command:
-        parts.append(f"command: {command}")
-    return "\n\n".join(printable(part) for part in parts if part)
+        parts.append([f"command: {command}"])
+    return "\n\n".join("\n".join(map(printable, lines)) for lines in parts if lines)
 
 
-def _numbers(rows: "Sequence[Row]") -> str:
+def _numbers(rows: "Sequence[Row]") -> list[str]:
     """A line for each metric: the number, ± what it varies by, and of how many pictures."""
     lines = []
     for row in rows:
-        lines.append([row.name.replace("\n", "\\n"), "", "", ""])
+        lines.append([row.name, "", "", ""])
         for name in METRICS:
             if measure := row.measures.get(name):
                 spread = measure.beside.get("std")
@@ -46,10 +45,10 @@ def _numbers(rows: "Sequence[Row]") -> str:
     return aligned(lines)
 
 
-def _levels(rows: "Sequence[Row]") -> str:
+def _levels(rows: "Sequence[Row]") -> list[str]:
     found = [(row.name, row.measures["swd"]) for row in rows if "swd" in row.measures]
     if not found:
-        return ""
+        return []
     sizes = list(found[0][1].beside["levels"])
     is_one = any("way_to_the_floor" in measure.beside for _, measure in found)
     head = ["10³ · SWD by level", *(f"{size} px" for size in sizes), "mean", "patches"]
@@ -62,12 +61,11 @@ def _levels(rows: "Sequence[Row]") -> str:
     return aligned(lines)
 
 
-def _facts(rows: "Sequence[Row]") -> str:
-    lines = [f"{row.name}: {_plain(row.facts)}" for row in rows if row.facts]
-    return "\n".join(lines)
+def _facts(rows: "Sequence[Row]") -> list[str]:
+    return [f"{row.name}: {_plain(row.facts)}" for row in rows if row.facts]
 
 
-def _sweep(validations: Sequence[Validation]) -> str:
+def _sweep(validations: Sequence[Validation]) -> list[str]:
     names = list(dict.fromkeys(name for validation in validations for name in validation.metrics))
     best = best_steps(validations)
     lines = [["step", "epoch", *names]]
@@ -79,7 +77,7 @@ def _sweep(validations: Sequence[Validation]) -> str:
             for name in names
         ]
         lines.append([str(validation.step), str(validation.epoch), *cells])
-    return "validations during training (* is the best of its column)\n" + aligned(lines)
+    return ["validations during training (* is the best of its column)", *aligned(lines)]
 
 
 def number(value: float) -> str:
@@ -87,11 +85,10 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    lines = [[printable(cell) for cell in line] for line in lines]
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def _plain(value: Any) -> str:

@@ -43,12 +43,13 @@ def write_large(
     alpha: bool,
     quality: int | None = None,
     mode: int | None = None,
+    replace: bool = True,
 ) -> None:
     """Write the pixels of `canvas` whole or not at all; `alpha` says whether their last channel is that.
 
-    The colour profile and EXIF of `info` are carried as a picture's that is written whole. TIFF is tiled, and of
-    64-bit addresses where it has to be. Raises `OutputError` for a format that is not written by bands, for what it
-    cannot hold, and for what the system refuses.
+    The colour profile and EXIF of `info` are carried as a picture's that is written whole; `mode` and `replace` as in
+    `images.write`. TIFF is tiled, and of 64-bit addresses where it has to be. Raises `OutputError` for a format that
+    is not written by bands, for what it cannot hold, and for what the system refuses.
     """
     colours = canvas.channels - alpha
     if reason := refusal(format, canvas.width, canvas.height, colours):
@@ -66,7 +67,7 @@ def write_large(
             image = _image(canvas, alpha and format not in WITH_ALPHA, icc)
             _save_by_libvips(path, image, file, format, quality, exif)
 
-    atomic_write(path, save, mode)
+    atomic_write(path, save, mode, replace=replace)
 
 
 def _bands(canvas: Canvas) -> Iterator[Pixels]:

@@ -24,12 +24,14 @@ DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 80}
 _JPEG_EXIF_BYTES = 65_533
 
 
-def write(path: Path, picture: Picture, quality: int | None = None, mode: int | None = None) -> None:
+def write(
+    path: Path, picture: Picture, quality: int | None = None, mode: int | None = None, *, replace: bool = True
+) -> None:
     """Write a picture whole or not at all, in the format that the suffix names.
 
     Without a suffix it is the picture's own format (PNG for a GIF). `quality` as in `encode`; `mode` is that of the
-    file, by default as the umask has it. Raises `OutputError` for a suffix that is not written, for what the
-    format cannot hold, and for what the system refuses.
+    file, by default as the umask has it; `replace` as in `atomic_write`. Raises `OutputError` for a suffix that is
+    not written, for what the format cannot hold, and for what the system refuses.
     """
     format = WRITTEN.get(path.suffix.lower()) if path.suffix else written_format(picture.format)
     if format is None:
@@ -38,7 +40,7 @@ def write(path: Path, picture: Picture, quality: int | None = None, mode: int | 
         data = encode(picture, format, quality)
     except OutputError as error:
         raise OutputError(f"{path}: {error}") from None
-    atomic_write(path, lambda file: file.write(data), mode)
+    atomic_write(path, lambda file: file.write(data), mode, replace=replace)
 
 
 def lost(picture: Picture, suffix: str) -> list[str]:

@@ -6,7 +6,6 @@ for as long as the run does: another batch size is another training.
 """
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ from i2i.config import read_yaml
 from i2i.data.options import of_one_size
 from i2i.device import choose_device
 from i2i.errors import I2IError, UsageError
+from i2i.streams import say
 from i2i.training.cost import Cost, OutOfMemory, cost
 from i2i.training.state import States
 from i2i.translation.memory import available
@@ -50,7 +50,7 @@ def settled(algorithm: type[Algorithm], options: Any, measure: Measure = _shorte
     if (room := _room(choose_device(options.device))) is None:
         raise UsageError("batch_size = auto: this system does not tell how much memory is free; name a number")
     found = fitting(algorithm, options, room, measure=measure)
-    print(f"i2i: batch_size = auto: {found.batch_size} of {found}", file=sys.stderr)
+    say(f"batch_size = auto: {found.batch_size} of {found}")
     return replace(options, batch_size=found.batch_size)
 
 

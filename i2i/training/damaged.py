@@ -24,7 +24,8 @@ class Damaged:
         if len(found) > MAX_DAMAGED * self.total:
             raise InputError(
                 f"{len(found)} of {self.total} pictures cannot be read, more than the {MAX_DAMAGED:.0%} that may be "
-                f"left out (by --on-bad skip):{listed(found)}"
+                "left out (by --on-bad skip):",
+                *listed(found),
             )
 
     def tell(self, step: int, names: Iterable[str]) -> None:

@@ -10,8 +10,7 @@ from i2i.algorithms.algorithm import Algorithm, described
 from i2i.errors import ModelError
 from i2i.networks.projection import PatchProjection
 from i2i.translation import foreign
-from i2i.translation.metadata import looks_like_safetensors
-from i2i.translation.pretrained import open_model
+from i2i.translation.pretrained import is_checkpoint, open_model
 
 # The reference names a discriminator after the generator that it judges: its D_A judges images of B.
 REFERENCE_NAMES = {"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A", "G": "G", "D": "D"}
@@ -42,7 +41,7 @@ def _load_embedding(F: PatchProjection, path: Path) -> None:
 
 
 def _read(algorithm: Algorithm, path: Path, direction: str) -> tuple[nn.Module, str, Any, dict[str, Tensor]]:
-    if path.is_dir() or path.suffix == ".safetensors" or looks_like_safetensors(path):
+    if not is_checkpoint(path):
         loaded, info = open_model(path)
         name = info.direction if direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[info.direction]
         targets = algorithm.translators()

@@ -4,7 +4,6 @@ Losses stay on the device until `flush`; a line per step is written then. Lines 
 `validation`, `health` or `event`.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 from torch import Tensor
 
-from i2i.cli import drawable
+from i2i.streams import drawable, printable, tell
 from i2i.training.log_file import LogFile
 
 PLAIN_SECONDS = 30.0
@@ -112,9 +111,9 @@ class RunLog:
         if self.quiet:
             return
         if self._live:
-            self._live.console.print(text, markup=False, highlight=False)
+            self._live.console.print(printable(text), markup=False, highlight=False)
         else:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
 
     def sync(self) -> None:
         """Bring every line to the disk, see `LogFile`. Raises `OutputError`."""
@@ -146,7 +145,7 @@ class RunLog:
         self._said = now
         text = live_line(line, self.total, self._rate.value, self.ailments)
         if self._live:
-            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            self._live.update(Text(printable(text), no_wrap=True, overflow="ellipsis"), refresh=True)
         else:
             self.say(text)
 

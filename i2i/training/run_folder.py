@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from i2i import __version__
-from i2i.atomic import atomic_write
+from i2i.atomic import atomic_write, write_all
 from i2i.config import from_mapping, read_yaml, to_mapping, to_yaml
 from i2i.errors import LockedError, OutputError, UsageError
+from i2i.streams import say
 
 
 class RunFolder:
@@ -44,7 +45,7 @@ class RunFolder:
                 lock.seek(0)
                 raise LockedError(f"{self.path}: another run writes here ({lock.read().strip()})") from None
             except OSError as error:
-                print(f"i2i: {self.path}: this file system cannot lock ({error.strerror})", file=sys.stderr)
+                say(f"{self.path}: this file system cannot lock ({error.strerror})")
             self._sign(lock.fileno())
             for folder in (self.path, self.path / "samples"):
                 for stray in folder.glob(".i2i-*.part"):
@@ -55,7 +56,7 @@ class RunFolder:
         """Say in the lock who holds it. Not through the file's buffer, which would be tried again on closing."""
         try:
             os.ftruncate(lock, 0)
-            os.write(lock, f"pid {os.getpid()} on {socket.gethostname()} since {_now()}\n".encode())
+            write_all(lock, f"pid {os.getpid()} on {socket.gethostname()} since {_now()}\n".encode())
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
 
@@ -67,7 +68,7 @@ class RunFolder:
         try:
             before, now = to_mapping(from_mapping(type(options), read_yaml(path))), to_mapping(options)
         except UsageError as error:
-            print(f"i2i: {path} is not compared: {error}", file=sys.stderr)
+            say(f"{path} is not compared: {error}")
             return {}
         return {key: (before[key], now[key]) for key in now if before[key] != now[key]}
 

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from i2i.atomic import atomic_write
 from i2i.errors import ModelError
+from i2i.streams import say
 
 FORMAT_VERSION = 1
 
@@ -131,7 +131,7 @@ class States:
                 raise
             except ModelError as error:
                 self.damaged[step] = str(error)
-                print(f"i2i: {self.path(step)} is passed over: {error}", file=sys.stderr)
+                say(f"{self.path(step)} is passed over: {error}")
         if not self.damaged:
             return None
         reasons = "; ".join(f"{self.path(step).name}: {reason}" for step, reason in self.damaged.items())

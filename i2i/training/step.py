@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from i2i.algorithms.algorithm import Algorithm, Losses, PartialLosses, Turn
 from i2i.data.pair import ImagePair
-from i2i.errors import I2IError, UsageError
+from i2i.errors import I2IError, ResourceError, UsageError
 from i2i.training.distributed import Processes
 from i2i.training.options import TrainingOptions
 
@@ -188,7 +188,7 @@ def out_of_memory(batch: ImagePair, options: TrainingOptions) -> I2IError:
         ways = ["--low-memory (the same result)", *ways]
     if options.precision == "fp32":
         ways.append("--precision bf16")
-    return I2IError(f"out of memory with {tried}, in {options.micro_batches} parts: try {', '.join(ways)}")
+    return ResourceError(f"out of memory with {tried}, in {options.micro_batches} parts: try {', '.join(ways)}")
 
 
 def check_micro_batches(batch_size: int, micro_batches: int) -> None:

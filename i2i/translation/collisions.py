@@ -38,8 +38,8 @@ def without_collisions(jobs: list[Job], policy: str) -> list[Job]:
             jobs = [rename(job) if job in alike else job for job in jobs]
     if clashing := _clashing(jobs):
         pairs = listed([f"{shown(job.source)} → {shown(job.target)}" for job in clashing])
-        hint = "" if policy == "suffix" else "\nUse --on-collision suffix to name them apart."
-        raise UsageError(f"{len(clashing)} inputs share their output paths:{pairs}{hint}")
+        hint = [] if policy == "suffix" else ["Use --on-collision suffix to name them apart."]
+        raise UsageError(f"{len(clashing)} inputs share their output paths:", *pairs, *hint)
     return jobs
 
 

@@ -1,14 +1,12 @@
 """What a translation says: a live line on a terminal, a plain one now and then elsewhere, the outcome at the end."""
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from i2i.cli import drawable, printable
-from i2i.errors import OutputError
+from i2i.streams import drawable, tell
 from i2i.translation.report import Progress, Report
 
 PLAIN_SECONDS = 30.0
@@ -50,7 +48,7 @@ class _Plain:
         self._last = now
         speed = number / (now - self._started)
         left = (total - number) / speed
-        print(f"{number}/{total}, {speed:.1f} images/s, {left:.0f} s left", file=sys.stderr, flush=True)
+        tell(f"{number}/{total}, {speed:.1f} images/s, {left:.0f} s left")
 
 
 def fetching() -> Callable[[int, int | None], None]:
@@ -74,26 +72,8 @@ def fetching() -> Callable[[int, int | None], None]:
 
 
 def summarise(report: Report, seconds: float) -> None:
-    """Counts, failures and notices, on stderr, where nobody need listen."""
+    """Counts, failures and notices, on stderr."""
     counts = {"translated": report.done, "skipped": report.skipped, "failed": report.failed, "left": report.left}
-    lines = [", ".join(f"{len(records)} {what}" for what, records in counts.items()) + f" in {seconds:.1f} s"]
-    lines += [f"{record.source}: {record.reason}" for record in report.failed]
-    with contextlib.suppress(OSError):
-        for line in (*lines, *report.notices):
-            say(line)
-
-
-def say(text: str) -> None:
-    """One line on stderr, without control characters."""
-    print(printable(text).replace("\n", "\\n"), file=sys.stderr, flush=True)
-
-
-def print_json(report: Report) -> None:
-    """The report on stdout. Raises `OutputError` if that is full, `BrokenPipeError` if it is closed."""
-    try:
-        print(report.to_json(), end="", flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in its buffer
-        raise OutputError(f"the standard output cannot be written: {error.strerror}") from error
+    tell(", ".join(f"{len(records)} {what}" for what, records in counts.items()) + f" in {seconds:.1f} s")
+    for line in (*(f"{record.source}: {record.reason}" for record in report.failed), *report.notices):
+        tell(line)

@@ -23,8 +23,10 @@ TOLERANCE = 1e-3
 """How far the file's output may be from torch's in [-1, 1]; an 8-bit level is 8e-3."""
 
 
-def save_onnx(path: Path, network: nn.Module, info: ModelInfo) -> None:
+def save_onnx(path: Path, network: nn.Module, info: ModelInfo, *, replace: bool = True) -> None:
     """Write `network`, which is put into its mode of translation for good, to `path`, with `info` in its metadata.
+
+    `replace` as in `atomic_write`.
 
     What ONNX Runtime computes is compared with torch first. Raises `UsageError` for a network whose noise of
     dropout is on, for packages that are not installed, and for results that differ; `OutputError`.
@@ -38,7 +40,7 @@ def save_onnx(path: Path, network: nn.Module, info: ModelInfo) -> None:
         raise UsageError('onnxruntime, which checks the file, is not installed (pip install "i2i[onnx]")')
     data = onnx_bytes(network, channels, side, {"i2i": to_json(info, "")})
     check_onnx(data, network, (1, channels, side + multiple, side + 2 * multiple))
-    atomic_write(path, lambda file: file.write(data))
+    atomic_write(path, lambda file: file.write(data), replace=replace)
 
 
 def usable_side(info: ModelInfo) -> int:

@@ -1,12 +1,11 @@
 """What an error in the work on one picture means: for that picture, for the next ones, for the batch."""
 
 import errno
-import re
 
-from i2i.errors import I2IError, ImageError, OutputError
+from i2i.errors import I2IError, ImageError, OutputError, out_of_memory
 from i2i.spool import SpoolError
 
-_NO_MEMORY = re.compile(r"DefaultCPUAllocator|bad_alloc|out of memory|STATUS_ALLOC_FAILED")
+__all__ = ["out_of_memory", "reason", "reason_of_one", "refuses_all"]
 
 
 def reason(error: Exception) -> str:
@@ -30,11 +29,3 @@ def refuses_all(error: OutputError) -> bool:
     cause = error.__cause__
     too_long = isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG
     return isinstance(cause, OSError | RuntimeError) and not too_long
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether it says that memory ran out: of the machine, or of what the network runs on."""
-    # torch's own by its name, for there may be no torch in this process
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None

@@ -10,11 +10,13 @@ import dataclasses
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load as from_safetensors
 from torch import Tensor, nn
 
 from i2i.atomic import atomic_write
@@ -22,18 +24,20 @@ from i2i.config import checked
 from i2i.errors import ModelError, UsageError
 from i2i.networks import NetworkConfig
 from i2i.networks.blocks import conv_bias
-from i2i.translation.metadata import MAX_TENSORS
+from i2i.translation.metadata import MAX_TENSORS, looks_like_safetensors, read_header, regular_file
 from i2i.translation.pickles import check_file
 from i2i.translation.reference import KNOWN, Shapes, listing, looks_known, recognised
 from i2i.translation.weights import refuse_changed_filters, refuse_hostile, refuse_nonfinite
 
 StateDict = dict[str, Tensor]
+_MAX_PREFIX = 4  # names that a key has before those of its network
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfig, StateDict]:
     """Read a `.pth` file of the reference: the network's configuration and its state dict in our names.
 
+    A `.safetensors` file of the same keys is read too.
     The state dict may also be the only one among the entries of a dict, such as `{"state_dict": …, "epoch": 3}`.
     Tensors keep their dtype and lie on the CPU. `dropout` as for `convert`. No code in the file is ever run.
     Raises `ModelError` naming the file for anything but such weights, all of them dense, floating and finite,
@@ -74,6 +78,8 @@ def build(config: NetworkConfig, weights: StateDict) -> nn.Module:
 
 
 def _read(path: Path) -> tuple[Mapping[Any, Any], int]:
+    if looks_like_safetensors(path):
+        return _read_safetensors(path)
     size = check_file(path)
     try:
         # not mapped into memory: a mapped file that shrinks under us would kill the process
@@ -84,6 +90,21 @@ def _read(path: Path) -> tuple[Mapping[Any, Any], int]:
     if not isinstance(content, Mapping):
         raise ModelError(f"holds a {type(content).__name__}, not a state dict; expected {KNOWN}")
     return _unwrapped(_as_dict(content)), size
+
+
+def has_reference_keys(path: Path) -> bool:
+    """Whether a `.safetensors` file without our description has the keys of a network of the reference."""
+    header = read_header(path)
+    return "i2i" not in header.metadata and _looks_known(header.tensors)
+
+
+def _read_safetensors(path: Path) -> tuple[Mapping[Any, Any], int]:
+    read_header(path)
+    try:
+        # not mapped into memory, as above
+        return from_safetensors(path.read_bytes()), regular_file(path)
+    except Exception as error:  # whatever its library makes of odd bytes
+        raise ModelError(f"damaged: {error}") from None
 
 
 def _as_dict(content: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -112,7 +133,20 @@ def _unwrapped(content: dict[Any, Any]) -> Mapping[Any, Any]:
 
 
 def _looks_known(content: Mapping[Any, Any]) -> bool:
-    return looks_known({_without_prefix(key) for key in content if isinstance(key, str)})
+    names = {_without_prefix(key) for key in content if isinstance(key, str)}
+    return looks_known(names) or bool(_common_prefix(names))
+
+
+def _common_prefix(names: Collection[str]) -> str:
+    """What all names begin with, up to a dot, where those of a known network follow; such as `netG.`."""
+    first = next(iter(names), "")
+    for dot in islice(re.finditer(r"\.", first), _MAX_PREFIX):
+        prefix = first[: dot.end()]
+        if not all(name.startswith(prefix) for name in names):
+            return ""
+        if looks_known({name.removeprefix(prefix) for name in names}):
+            return prefix
+    return ""
 
 
 def _reason(error: Exception) -> str:
@@ -129,11 +163,11 @@ def _reason(error: Exception) -> str:
 def convert(state_dict: Mapping[str, Any], *, dropout: bool | None = None) -> tuple[NetworkConfig, StateDict]:
     """A state dict of the reference as our configuration and state dict (the same tensors, not copied).
 
-    Prefixes `module.` and `_orig_mod.` are dropped, and so are the running statistics that instance norm kept
-    in torch < 0.4. Without norm tensors, biases mean instance norm and their absence `norm="none"` (which in
-    the reference has no biases: `bias=False`). A residual generator's keys tell whether it has dropout, a
-    U-Net's do not: `dropout` says so, and by default it is `True` with batch norm, for the published pix2pix
-    models were trained with it, and `False` otherwise. It changes no tensor.
+    Prefixes `module.` and `_orig_mod.` are dropped, and one that all keys have (`netG.`), and so are the running
+    statistics that instance norm kept in torch < 0.4. Without norm tensors, biases mean instance norm and their
+    absence `norm="none"` (which in the reference has no biases: `bias=False`). A residual generator's keys tell
+    whether it has dropout, a U-Net's do not: `dropout` says so, and by default it is `True` with batch norm, for
+    the published pix2pix models were trained with it, and `False` otherwise. It changes no tensor.
     Raises `ModelError` saying what the keys look like and what was expected.
     """
     tensors = _without_instance_statistics(_without_prefixes(state_dict))
@@ -167,11 +201,12 @@ def to_reference(config: NetworkConfig, state_dict: Mapping[str, Tensor]) -> Sta
     return {name: state_dict[ours] for name, (ours, _) in expected.items()}
 
 
-def save(path: Path | str, network: nn.Module) -> None:
+def save(path: Path | str, network: nn.Module, *, replace: bool = True) -> None:
     """Write the weights of `network` as a `.pth` file that the reference loads: its layout, a state dict alone.
 
     What the layout has no place for is not in it: domains, statistics, licence, and whether a U-Net has dropout.
-    Raises `ModelError` as `to_reference` does, `OutputError` if the file cannot be written.
+    `replace` as in `atomic_write`. Raises `ModelError` as `to_reference` does, `OutputError` if the file cannot be
+    written.
     """
     config: Any = network.config
     try:
@@ -181,7 +216,7 @@ def save(path: Path | str, network: nn.Module) -> None:
         raise ModelError(f"{path}: not written: {error}") from None
     # cloned, so that a part of a larger storage does not take the rest along
     plain = OrderedDict((name, tensor.detach().cpu().clone()) for name, tensor in weights.items())
-    atomic_write(Path(path), lambda file: torch.save(plain, file))
+    atomic_write(Path(path), lambda file: torch.save(plain, file), replace=replace)
 
 
 def _explicit(config: NetworkConfig) -> NetworkConfig:
@@ -202,7 +237,8 @@ def _without_prefixes(state_dict: Mapping[str, Any]) -> StateDict:
         if name in tensors:
             raise ModelError(f"{name} occurs twice, with and without the prefix of a wrapper")
         tensors[name] = value
-    return tensors
+    prefix = "" if looks_known(tensors) else _common_prefix(tensors)
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def _without_prefix(key: str) -> str:

@@ -55,7 +55,7 @@ def install(
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{target.parent}: cannot be made: {error.strerror}") from None
-    model_file.save(target, network, info)
+    model_file.save(target, network, info, replace=overwrite)
     return target
 
 

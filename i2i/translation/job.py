@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2i.cli import printable
+from i2i.streams import printable
 
 
 @dataclass(frozen=True)
@@ -35,4 +35,4 @@ class Plan:
 
 def shown(path: Path) -> str:
     """A path for a message, on one line: control characters and undecodable bytes escaped."""
-    return printable(str(path)).replace("\n", "\\n")
+    return printable(str(path))

@@ -47,8 +47,15 @@ _FLOATS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 _INTEGERS = {"I64": 8}
 
 
-def save(path: Path | str, network: nn.Module, info: ModelInfo, dtype: torch.dtype = torch.float32) -> None:
-    """Write the weights of `network` and `info` to `path`, whole or not at all.
+def save(
+    path: Path | str,
+    network: nn.Module,
+    info: ModelInfo,
+    dtype: torch.dtype = torch.float32,
+    *,
+    replace: bool = True,
+) -> None:
+    """Write the weights of `network` and `info` to `path`, whole or not at all; `replace` as in `atomic_write`.
 
     As `torch.float16` the weights take half the bytes and are rounded, by at most 1 in 2,048 of each. Raises
     `ModelError` if the weights are not those of `info`'s configuration or not finite in that type, or `info`
@@ -59,7 +66,7 @@ def save(path: Path | str, network: nn.Module, info: ModelInfo, dtype: torch.dty
     except ModelError as error:
         raise ModelError(f"{path}: not written: {error}") from None
     data = to_safetensors(weights, {"i2i": to_json(info, body_sha256(to_safetensors(weights)))})
-    atomic_write(Path(path), lambda file: file.write(data))
+    atomic_write(Path(path), lambda file: file.write(data), replace=replace)
 
 
 def load(path: Path | str) -> tuple[nn.Module, ModelInfo]:

@@ -77,6 +77,11 @@ class FolderOptions(ModelOptions):
     workers: Annotated[int, Interval(ge=1, le=256)] | Literal["auto"] = "auto"
     """Threads that read, and as many that write; auto is 1 on a CPU, else up to 8. They change no result."""
 
+    @property
+    def replaces(self) -> bool:
+        """Whether a result may take the place of a file that is there."""
+        return self.overwrite or self.in_place
+
     def part(self) -> tuple[int, int]:
         """`shard` as (number from 0, parts). Raises `UsageError`."""
         number, _, parts = self.shard.partition("/")

@@ -9,20 +9,26 @@ import pickletools
 import re
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from i2i.errors import ModelError
-from i2i.translation.metadata import MAX_FILE_BYTES, regular_file
+from i2i.data.members import BoundedFile
+from i2i.errors import InputError, ModelError
+from i2i.translation.metadata import MAX_FILE_BYTES, MAX_TENSORS, regular_file
 
 MAX_PICKLE_BYTES = 16 << 20
+MAX_OPCODES = 100 * MAX_TENSORS
+"""Of all pickles of a file; a tensor takes 25 to 40, and what a training notes beside them a few."""
+_MAX_MEMBERS = MAX_TENSORS + 1000
+_PROTOCOL = 2  # the only one that torch's restricted unpickler reads
 _LEGACY_PICKLES = 5  # magic number, version, system, the object, the keys of its storages
 _TENSORS = {f"torch._utils {name}" for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")}
 _DICT = "collections OrderedDict"
 _STORAGE = re.compile(r"torch(\.cuda)? [A-Z][A-Za-z0-9]*Storage|torch\.storage (Typed|Untyped)Storage")
 _PLAIN = re.compile(
-    "PROTO|STOP|MARK|NONE|NEWFALSE|NEWTRUE|BININT[12]?|LONG1|BINFLOAT|BINPERSID|EMPTY_(DICT|LIST|TUPLE)|TUPLE[123]?"
+    "FRAME|MARK|NONE|NEWFALSE|NEWTRUE|BININT[12]?|LONG1|BINFLOAT|BINPERSID|EMPTY_(DICT|LIST|TUPLE)|TUPLE[123]?"
 )
 
 
@@ -50,28 +56,41 @@ def check_file(path: Path) -> int:
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}") from None
     try:
+        left = MAX_OPCODES
         for pickle in pickles:
-            _check(pickle)
+            left = _check(pickle, left)
     except (ValueError, LookupError):  # of pickletools, or of a stack or memo that does not hold what is asked for
         raise ModelError("damaged or not written by torch.save") from None
     return size
 
 
-def _check(pickle: BytesIO) -> None:
-    """Go through the opcodes that torch's unpickler knows and `torch.save` writes, as an unpickler does."""
+def _check(pickle: BytesIO, left: int) -> int:
+    """Go through the opcodes that `torch.save` writes, of any protocol, as an unpickler does.
+
+    At most `left` of them; how many may follow.
+    """
     stack: list[Any] = []
     memo: dict[int, Any] = {}
+    protocol = _PROTOCOL
     argument: Any
     for opcode, argument, _ in pickletools.genops(pickle):
+        left -= 1
+        if left < 0:
+            raise ModelError(f"its pickles have more than {MAX_OPCODES:,} operations; weights alone have far fewer")
         match opcode.name:
+            case "PROTO":
+                protocol = argument
             case "GLOBAL":
-                if not (argument in _TENSORS or argument == _DICT or _STORAGE.fullmatch(argument)):
-                    raise _refused(argument, stack)
-                stack.append(_Global(argument))
-            case "BINUNICODE" | "SHORT_BINSTRING":
+                stack.append(_global(argument, stack))
+            case "STACK_GLOBAL":
+                name, module = stack.pop(), stack.pop()
+                stack.append(_global(f"{module} {name}", stack))
+            case "BINUNICODE" | "SHORT_BINSTRING" | "SHORT_BINUNICODE":
                 stack.append(argument)
             case "BINPUT" | "LONG_BINPUT":
                 memo[argument] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
             case "BINGET" | "LONG_BINGET":
                 stack.append(memo[argument])
             case "REDUCE":
@@ -85,10 +104,26 @@ def _check(pickle: BytesIO) -> None:
                 del stack[-1 if opcode.name == "APPEND" else -2 :]
             case "APPENDS" | "SETITEMS":
                 _pop_mark(stack)
+            case "STOP":
+                del stack[-1]
             case name if _PLAIN.fullmatch(name):
                 _apply(opcode, stack)
             case name:
                 raise _refused(name, stack)
+    if stack:  # each would be made in vain, and there could be millions
+        raise ModelError("damaged or not written by torch.save")
+    if protocol != _PROTOCOL:
+        raise ModelError(
+            f"its pickle is of protocol {protocol}, and torch reads weights of protocol {_PROTOCOL} alone: "
+            "save it again by torch.save without pickle_protocol"
+        )
+    return left
+
+
+def _global(name: str, stack: list[Any]) -> _Global:
+    if not (name in _TENSORS or name == _DICT or _STORAGE.fullmatch(name)):
+        raise _refused(name, stack)
+    return _Global(name)
 
 
 def _result(function: Any, stack: list[Any]) -> Any:
@@ -123,7 +158,8 @@ def _refused(name: str, stack: list[Any]) -> ModelError:
 def _of_zip(opened: BinaryIO, size: int) -> list[BytesIO]:
     """torch stores the members of its zip files uncompressed; compressed ones could inflate without limit."""
     try:
-        with zipfile.ZipFile(opened) as file:
+        bounded: Any = BoundedFile(opened, _MAX_MEMBERS)
+        with zipfile.ZipFile(bounded) as file:
             members = file.infolist()
             if sum(member.file_size for member in members) > min(size, MAX_FILE_BYTES):
                 raise ModelError("its members are larger than the file: not written by torch.save")
@@ -136,9 +172,16 @@ def _of_zip(opened: BinaryIO, size: int) -> list[BytesIO]:
                 raise ModelError("a zip file, but not of torch.save (an exported program, .pt2, is never read)")
             if sum(member.file_size for member in pickles) > MAX_PICKLE_BYTES:
                 raise ModelError(f"its pickles have more than {MAX_PICKLE_BYTES:,} bytes")
-            return [BytesIO(file.read(member)) for member in pickles]
+            return [_content(file, member) for member in pickles]
+    except InputError as error:
+        raise ModelError(str(error)) from None
     except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
         raise ModelError(f"a damaged zip file ({error})") from None
+
+
+def _content(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> BytesIO:
+    with file.open(member) as opened:
+        return BytesIO(b"".join(iter(partial(opened.read, 1 << 20), b"")))
 
 
 def _of_legacy_file(opened: BinaryIO) -> list[BytesIO]:

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from i2i.errors import I2IError, ImageError, OutputError, SomeFailed
+from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFailed
 from i2i.images import Picture, probe, read, write
 from i2i.images.bands import LARGE_LIMITS, large_size
 from i2i.images.picture import DEFAULT_LIMITS
@@ -212,6 +212,8 @@ class Pipeline:
         try:
             self._folder_of(job)
             note = translate_large(self.translator.streamer, job.source, job.target, self.options, self._mode(job))
+        except ExistsError as error:
+            self._appeared(job, error)
         except Exception as error:
             if isinstance(error, OutputError) and not failures.refuses_all(error):
                 error = ImageError(str(error))
@@ -232,7 +234,9 @@ class Pipeline:
     def _write(self, job: Job, result: Picture, note: str) -> str:
         self._folder_of(job)
         try:
-            write(job.target, result, self.options.quality, self._mode(job))
+            write(job.target, result, self.options.quality, self._mode(job), replace=self.options.replaces)
+        except ExistsError:
+            raise
         except OutputError as error:
             if failures.refuses_all(error):
                 raise
@@ -255,12 +259,21 @@ class Pipeline:
         self._held -= pixels
         try:
             note = future.result()
+        except ExistsError as error:
+            self._appeared(job, error)
         except OutputError:
             raise
         except Exception as error:
             self._fail(job, failures.reason(error))
         else:
             self._record(job, Record(job.source, job.target, "done", note=note))
+
+    def _appeared(self, job: Job, error: ExistsError) -> None:
+        """A file has come to the place of its result since the plan was made: perhaps another run's."""
+        if self.options.skip_existing:
+            self._record(job, Record(job.source, job.target, "skipped", "exists"))
+        else:
+            self._fail(job, str(error))
 
     def _fail(self, job: Job, reason: str) -> None:
         self._record(job, Record(job.source, job.target, "failed", reason))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-from i2i.config import nearest
+from i2i.config import nearest, path_of
 from i2i.data.folders import listed
 from i2i.data.walking import walk
 from i2i.errors import InputError, UsageError
@@ -35,7 +35,7 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
     sources = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     if (out is None) != options.in_place:
         raise UsageError("give -o OUT, or --in-place to replace the inputs, and not both")
-    found = _Found(options, Path() if out is None else Path(out))
+    found = _Found(options, Path() if out is None else path_of(out))
     for source in sources:
         found.add(source)
     jobs = found.jobs()
@@ -75,10 +75,10 @@ class _Found:
 
     def add(self, source: Source) -> None:
         if str(source) != STDIN:
-            self._input(Path(source), None)
+            self._input(path_of(source), None)
             return
         for name in _standard_input():
-            path = Path(name)
+            path = path_of(name)
             # a relative name keeps its folders, so that files of one name from several folders can be told apart
             self._input(path, None if path.is_absolute() or ".." in path.parts else path)
 
@@ -143,10 +143,9 @@ def _there(path: Path) -> bool:
 
 def _standard_input() -> Iterator[str]:
     data = sys.stdin.buffer.read()
-    separator = b"\0" if b"\0" in data else b"\n"
-    names = (os.fsdecode(name) for name in data.split(separator) if name.strip())
-    if separator == b"\0":
-        return names
+    if b"\0" in data:
+        return map(os.fsdecode, data.removesuffix(b"\0").split(b"\0"))
+    names = (os.fsdecode(name) for name in data.split(b"\n") if name.strip())
     return (name if os.path.lexists(name) else name.removesuffix("\r") for name in names)
 
 
@@ -212,7 +211,7 @@ def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], options: FolderOptio
             raise UsageError(f"{shown(job.target)} is a folder where a picture would be written")
     if existing and not (options.overwrite or options.skip_existing):
         names = listed([shown(job.target) for job in jobs if job in existing])
-        raise UsageError(f"{len(existing)} outputs exist; choose --overwrite or --skip-existing:{names}")
+        raise UsageError(f"{len(existing)} outputs exist; choose --overwrite or --skip-existing:", *names)
     return existing
 
 

@@ -68,7 +68,18 @@ def open_model(
 
 def is_checkpoint(path: Path) -> bool:
     """Whether `path` is no folder and no model file, so that `open_model` takes it for a checkpoint."""
-    return not (path.is_dir() or path.suffix == ".safetensors" or looks_like_safetensors(path))
+    if path.is_dir():
+        return False
+    if looks_like_safetensors(path):
+        return _has_reference_keys(path)
+    return path.suffix != ".safetensors"
+
+
+def _has_reference_keys(path: Path) -> bool:
+    try:
+        return foreign.has_reference_keys(path)
+    except ModelError:
+        return False  # reading it as a model file says why
 
 
 def _from_checkpoint(path: Path, direction: Direction, dropout: bool | None) -> tuple[nn.Module, ModelInfo]:
@@ -79,8 +90,10 @@ def _from_checkpoint(path: Path, direction: Direction, dropout: bool | None) -> 
     return foreign.build(config, weights), replace(info, training=Training())  # it was not i2i that trained it
 
 
-def save_pretrained(folder: Path | str, network: nn.Module, info: ModelInfo) -> None:
+def save_pretrained(folder: Path | str, network: nn.Module, info: ModelInfo, *, replace: bool = True) -> None:
     """Write `config.json` (all of `info`) and `model.safetensors` into `folder`, which is made if need be.
+
+    `replace` as in `atomic_write`.
 
     Raises `ModelError` as `model_file.save` does, `OutputError` if the folder cannot be written.
     """
@@ -94,8 +107,8 @@ def save_pretrained(folder: Path | str, network: nn.Module, info: ModelInfo) -> 
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
     text = to_json(info, model_file.body_sha256(data), indent=2) + "\n"
-    atomic_write(folder / WEIGHTS_NAME, lambda file: file.write(data))
-    atomic_write(folder / CONFIG_NAME, lambda file: file.write(text.encode()))
+    atomic_write(folder / WEIGHTS_NAME, lambda file: file.write(data), replace=replace)
+    atomic_write(folder / CONFIG_NAME, lambda file: file.write(text.encode()), replace=replace)
 
 
 def from_pretrained(folder: Path | str) -> tuple[nn.Module, ModelInfo]:

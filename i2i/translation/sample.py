@@ -157,14 +157,15 @@ def sample(
         pixels = images.to_pixels(sampler(_noise_of(made, sampler, options)))
         if options.out is not None:
             path = options.out / made.name
-            images.write(path, _picture(pixels), options.quality)
+            images.write(path, _picture(pixels), options.quality, replace=options.overwrite)
             written.append(path)
         if options.grid is not None:
             shown.append(pixels)
         progress(number, len(work), Path(made.name))
     if options.grid is not None:
         lossy = images.WRITTEN[options.grid.suffix.lower()] in images.LOSSY
-        images.write(options.grid, _picture(_grid(shown, options)), options.quality if lossy else None)
+        whole = _picture(_grid(shown, options))
+        images.write(options.grid, whole, options.quality if lossy else None, replace=options.overwrite)
         written.append(options.grid)
     return written
 

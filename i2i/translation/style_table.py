@@ -4,14 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from i2i.streams import printable
 from i2i.translation.installed import installed_folder
 from i2i.translation.styles import BUNDLED, Source, Style
 
 
 def table(styles: Sequence[Style], cards: bool = False) -> str:
     """A group of lines for each source, without control characters; with `cards`, what is said of each under it."""
-    from i2i.cli import printable
-
     titles: dict[Source, str] = {
         "run": "runs of your own",
         "installed": f"installed in {installed_folder()}",
@@ -24,7 +23,7 @@ def table(styles: Sequence[Style], cards: bool = False) -> str:
     for source, title in titles.items():
         group = [(style, row) for style, row in zip(styles, rows, strict=True) if style.source == source]
         if group:
-            lines.append(printable(title).replace("\n", "\\n"))
+            lines.append(printable(title))
             for style, row in group:
                 lines += [_line(row, widths), *(_card(style) if cards else ())]
             lines.append("")
@@ -39,24 +38,20 @@ def as_json(styles: Sequence[Style]) -> str:
 
 
 def _row(style: Style) -> list[str]:
-    from i2i.cli import printable
-
     if style.problem:
         row = [style.name, "", f"cannot be used: {style.problem}", "", ""]
     else:
         arrow = f"{style.input_domain} → {style.output_domain}"
         row = [style.name, style.direction, arrow, _size(style), style.licence or "not stated"]
-    return [printable(text).replace("\n", "\\n") for text in row]
+    return [printable(text) for text in row]
 
 
 def _card(style: Style) -> list[str]:
-    from i2i.cli import printable
-
     facts = list(style.card)
     facts += [f"paper: {style.paper}"] if style.paper else []
     facts += [f"from: {style.url}"] if style.url else []
     facts += [f"file: {style.path}"] if style.path else []
-    return ["      " + printable(fact).replace("\n", "\\n") for fact in facts]
+    return ["      " + printable(fact) for fact in facts]
 
 
 def _size(style: Style) -> str:

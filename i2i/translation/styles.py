@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from i2i.config import nearest
+from i2i.config import nearest, path_of
 from i2i.download import Progress
 from i2i.errors import ModelError, UsageError
 from i2i.translation import catalogue, published
@@ -79,7 +79,7 @@ def find(
         if _is_name(style) and not exists(Path(style)):
             hint = f"{_suggestions(style)} --list-styles shows all that have a name; hub:owner/name is fetched"
             raise UsageError(f"style {style!r}: no such style, and no such run folder or model file.{hint}")
-    return model_at(Path(style), direction)
+    return model_at(path_of(style), direction)
 
 
 def _is_file(path: Path) -> bool:

@@ -37,7 +37,7 @@ def thinned(series: Series) -> Curve:
         y=smoothed([float(values[part].mean()) for part in bins]),
         low=smoothed([float(np.percentile(values[part], 5)) for part in bins]),
         high=smoothed([float(np.percentile(values[part], 95)) for part in bins]),
-        count=len(steps),
+        count=series.count,
     )
 
 
@@ -45,7 +45,7 @@ def exact(series: Series) -> Curve:
     """Few numbers as they are; of more than `MAX_POINTS`, evenly chosen ones with the first and the last."""
     chosen = np.unique(np.linspace(0, len(series.steps) - 1, MAX_POINTS).round().astype(int))
     x, y = ([float(numbers[i]) for i in chosen] for numbers in (series.steps, series.values))
-    return Curve(x, y, y, y, len(series.steps))
+    return Curve(x, y, y, y, series.count)
 
 
 def smoothed(values: list[float]) -> list[float]:

@@ -14,6 +14,9 @@ from i2i.errors import InputError
 MAX_LINE_BYTES = 1 << 20
 MAX_SERIES = 40
 MAX_MESSAGES = 200
+MAX_VALIDATIONS = 10_000
+MAX_NUMBERS = 1 << 18
+"""Of one quantity; of more, every second is dropped, again and again, which a curve of some hundred points hides."""
 LARGEST = 1e100  # far beyond float32, and differences of two such numbers are still numbers
 _MAX_STEP = 1 << 53
 _NAME, _TEXT = 80, 500
@@ -21,12 +24,19 @@ _NAME, _TEXT = 80, 500
 
 @dataclass
 class Series:
-    """The values of one quantity, by step."""
+    """The values of one quantity, by step; of `count` that there were, each `every`-th."""
 
     steps: "array[float]" = field(default_factory=lambda: array("d"))
     values: "array[float]" = field(default_factory=lambda: array("d"))
+    count: int = 0
+    every: int = 1
 
     def add(self, step: int, value: float) -> None:
+        self.count += 1
+        if self.count % self.every:
+            return
+        if len(self.steps) >= MAX_NUMBERS:
+            self.steps, self.values, self.every = self.steps[1::2], self.values[1::2], 2 * self.every
         self.steps.append(step)
         self.values.append(value)
 
@@ -60,6 +70,7 @@ class Log:
     skipped: int = 0
     not_finite: int = 0
     damaged: int = 0
+    other_validations: int = 0
     other_series: set[str] = field(default_factory=set)
     other_messages: int = 0
 
@@ -128,7 +139,7 @@ def _add_step(log: Log, entry: dict[str, Any]) -> None:
         return
     log.steps += 1
     log.skipped += entry.get("skipped") == 1
-    log.last = {name: entry[name] for name in ("step", "images", "epoch", "lr") if name in entry}
+    log.last = {name: entry[name] for name in ("step", "images", "epoch", "lr") if _number(entry.get(name)) is not None}
     _add_numbers(log, log.losses, step, losses)
 
 
@@ -138,7 +149,11 @@ def _add_validation(log: Log, entry: dict[str, Any]) -> None:
         log.damaged += 1
         return
     kept = _add_numbers(log, log.metrics, step, metrics)
-    log.validations.append((step, {**kept, "epoch": entry.get("epoch")}))
+    if len(log.validations) >= MAX_VALIDATIONS:
+        log.other_validations += 1
+        return
+    epoch = entry.get("epoch")
+    log.validations.append((step, {**kept, "epoch": epoch if _number(epoch) is not None else None}))
 
 
 def _add_numbers(log: Log, series: dict[str, Series], step: int, values: dict[str, Any]) -> dict[str, float]:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from i2i.cli import printable
+from i2i.streams import printable
 
 MAX_TEXT = 2_000
 MAX_VALUE = 500

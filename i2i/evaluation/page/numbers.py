@@ -34,7 +34,7 @@ def _validations(run: RunRecord) -> str:
         [number(step), number(row["epoch"]), *(_marked(row.get(name), best[name]) for name in names)]
         for step, row in chosen
     ]
-    left = left_out(len(rows) - len(chosen), "validations")
+    left = left_out(len(rows) - len(chosen) + run.log.other_validations, "validations")
     return "<h3>During training</h3>\n" + _protocol(run) + table(["step", "epoch", *names], cells, "Validations") + left
 
 

@@ -1,5 +1,6 @@
 """What lies in a run folder, as far as it can be read."""
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from i2i.translation.model_info import DIRECTIONS, ModelInfo, read_info
 
 MAX_JSON_BYTES = 4 << 20
 MAX_EVALUATIONS = 50
+MAX_EVALUATION_BYTES = 8 << 20
+"""Of all evaluation files together; in memory JSON may take twenty times its bytes."""
 _SIGNS = ("log.jsonl", "config.yaml", "status.json")
 _SAMPLE = re.compile(r"step-(\d{1,15})\.png")
 
@@ -122,5 +125,13 @@ def _evaluations(run: RunRecord) -> dict[str, dict[str, Any]]:
     paths = sorted(run.path.glob("evaluation*.json"))
     if len(paths) > MAX_EVALUATIONS:
         run.notices.append(f"{len(paths) - MAX_EVALUATIONS} of {len(paths)} evaluation files are left out")
-    found = {path.name: _json(run, path) for path in paths[:MAX_EVALUATIONS]}
+    found: dict[str, dict[str, Any]] = {}
+    left = MAX_EVALUATION_BYTES
+    for path in paths[:MAX_EVALUATIONS]:
+        with contextlib.suppress(OSError):  # reading it says why
+            left -= path.stat().st_size
+        if left < 0:
+            run.notices.append(f"{path.name} and what follows are left out: more than {MAX_EVALUATION_BYTES:,} bytes")
+            break
+        found[path.name] = _json(run, path)
     return {name: values for name, values in found.items() if "table" in values or "metrics" in values}

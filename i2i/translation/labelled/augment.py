@@ -11,9 +11,9 @@ from typing import Any
 
 from i2i import __version__
 from i2i.atomic import atomic_write, remove_strays
-from i2i.config import from_mapping, option_names, to_mapping
+from i2i.config import from_mapping, option_names, path_of, to_mapping
 from i2i.data.outputs import make_folder
-from i2i.errors import OutputError, UsageError
+from i2i.errors import ExistsError, OutputError, UsageError
 from i2i.translation.job import shown
 from i2i.translation.labelled.copies import Copy
 from i2i.translation.labelled.options import AugmentOptions
@@ -23,7 +23,7 @@ from i2i.translation.pipeline import Pipeline, Stop
 from i2i.translation.report import Progress, Record, Report
 from i2i.translation.translator import Translator, load_translator
 
-_PIPELINE = ("quality", "batch_size", "workers")
+_PIPELINE = ("quality", "batch_size", "workers", "overwrite", "skip_existing")
 
 
 def augment_folder(
@@ -53,7 +53,7 @@ def augment_folder(
     started = time.time()
     chosen = from_mapping(AugmentOptions, options)
     names = checked_styles(styles, chosen)
-    work = plan(Path(folder), Path(out), names, chosen)
+    work = plan(path_of(folder), path_of(out), names, chosen)
     begin(work)
     translators = [_load(style, chosen, fetching) for style in styles]
     for style, translator in zip(styles, translators, strict=True):
@@ -93,9 +93,9 @@ class _Run:
             if self._exists(target):
                 continue
             if (data := layout.original(path, self.plan.out)) is not None:
-                _write(target, data)
+                self._write(target, data)
             else:
-                _copy(layout.folder / path, target)
+                _copy(layout.folder / path, target, self.options.overwrite)
 
     def copies(self, translators: Sequence[Translator]) -> None:
         if self.stop():
@@ -105,7 +105,11 @@ class _Run:
         for copy in self.plan.copies:
             if self.stop():
                 return
-            self._write_labels(copy)
+            try:
+                self._write_labels(copy)
+            except ExistsError as error:  # it is somebody else's, and a picture with it would have a wrong label
+                job = self.plan.job(copy)
+                self.records[copy.picture] = Record(job.source, job.target, "failed", str(error))
         for style, translator in enumerate(translators):
             self._translate([copy for copy in self.plan.copies if copy.style == style], translator)
 
@@ -115,12 +119,12 @@ class _Run:
         for source, label in zip(copy.item.labels, copy.labels, strict=True):
             if not self._exists(target := self.plan.out / label):
                 data = self.plan.layout.label(source, copy.picture)
-                _write(target, data)
+                self._write(target, data)
                 self.labels.setdefault(copy.picture, []).append(target)
 
     def _translate(self, copies: Sequence[Copy], translator: Translator) -> None:
         jobs = []
-        for copy in copies:
+        for copy in (copy for copy in copies if copy.picture not in self.records):
             job = self.plan.job(copy)
             if self._exists(job.target):
                 self.records[copy.picture] = Record(job.source, job.target, "skipped", "exists")
@@ -143,7 +147,7 @@ class _Run:
         there = [copy for copy in self.plan.copies if self.record(copy).status in ("done", "skipped")]
         for path in self.plan.layout.lists:
             data = self.plan.layout.listing(path, set(self.plan.kept), listed_copies(there), self.plan.out)
-            _write(self.plan.out / path, data)
+            self._write(self.plan.out / path, data, replace=self.options.overwrite or self.options.skip_existing)
 
     @property
     def left(self) -> bool:
@@ -169,6 +173,11 @@ class _Run:
                 (self.plan.out / path).unlink(missing_ok=True)
             except OSError as error:
                 raise OutputError(f"{shown(self.plan.out / path)}: cannot be replaced: {error.strerror}") from error
+
+    def _write(self, target: Path, data: bytes, replace: bool | None = None) -> None:
+        make_folder(target.parent)
+        replace = self.options.overwrite if replace is None else replace
+        atomic_write(target, lambda file: file.write(data), replace=replace)
 
     def _exists(self, target: Path) -> bool:
         return self.options.skip_existing and target.exists()
@@ -197,15 +206,10 @@ def _facts(work: Plan, styles: Sequence[str], options: AugmentOptions) -> dict[s
     return {"i2i": __version__, "styles": list(styles), "options": changed, **found}
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, replace: bool) -> None:
     try:
         with source.open("rb") as original:
             make_folder(target.parent)
-            atomic_write(target, lambda file: shutil.copyfileobj(original, file))
+            atomic_write(target, lambda file: shutil.copyfileobj(original, file), replace=replace)
     except OSError as error:
         raise OutputError(f"{shown(source)}: cannot be copied: {error.strerror}") from error
-
-
-def _write(target: Path, data: bytes) -> None:
-    make_folder(target.parent)
-    atomic_write(target, lambda file: file.write(data))

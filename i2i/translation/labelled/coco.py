@@ -61,7 +61,7 @@ class Coco(Layout):
                 self._places.setdefault(image.picture, []).append((path, image))
         counts = Counter(image.picture for image in images.values() if image.picture)
         if twice := [str(picture) for picture, count in counts.items() if count > 1]:
-            raise InputError(f"{path}: {len(twice)} pictures occur twice in it:{listed(twice)}")
+            raise InputError(f"{path}: {len(twice)} pictures occur twice in it:", *listed(twice))
         categories = {entry["id"] for entry in content.get("categories", ())}
         for entry in content.pop("annotations"):
             if reason := _wrong_reference(entry, images, categories):
@@ -171,7 +171,7 @@ def _is_id(value: Any) -> bool:
 def _refuse_twice(path: Path, name: str, entries: Sequence[Entry]) -> None:
     counts = Counter(entry["id"] for entry in entries)
     if twice := [str(key) for key, count in counts.items() if count > 1]:
-        raise InputError(f"{path}: {len(twice)} ids occur twice in {name!r}:{listed(twice)}")
+        raise InputError(f"{path}: {len(twice)} ids occur twice in {name!r}:", *listed(twice))
 
 
 def _base(path: Path, names: Iterable[str], pictures: set[Path]) -> Path:

@@ -92,15 +92,15 @@ def check(layout: Layout) -> dict[Path, str]:
 def refuse(problems: dict[Path, str], folder: Path) -> None:
     """Raises `InputError` that names the first ten."""
     if problems:
-        lines = listed(described(problems))
         raise InputError(
-            f"{shown(folder)}: {len(problems)} labels or pictures do not match:{lines}\n"
-            "Mend them, or use --on-bad skip to leave those pictures out."
+            f"{shown(folder)}: {len(problems)} labels or pictures do not match:",
+            *listed(described(problems)),
+            "Mend them, or use --on-bad skip to leave those pictures out.",
         )
 
 
 def described(problems: dict[Path, str]) -> list[str]:
-    return [f"{shown(path)}: {reason}".replace("\n", "\\n") for path, reason in problems.items()]
+    return [f"{shown(path)}: {reason}" for path, reason in problems.items()]
 
 
 def some(problems: dict[Path, str]) -> list[str]:

@@ -67,7 +67,7 @@ def plan(folder: Path, out: Path, names: Sequence[str], options: AugmentOptions)
         refuse(problems, folder)
     good = [item for item in layout.items if item.picture not in problems]
     if not good:
-        raise InputError(f"{shown(folder)}: none of its pictures has labels that match:{listed(described(problems))}")
+        raise InputError(f"{shown(folder)}: none of its pictures has labels that match:", *listed(described(problems)))
     copies = tuple(choose(of_split(layout, good, options.split), names, options))
     bad = set(problems) | {label for item in layout.items if item.picture in problems for label in item.labels}
     bad -= {label for item in good for label in item.labels}

@@ -24,7 +24,8 @@ def translate_large(
     """Translate one file; what was changed beside the translation, in words.
 
     Raises `ImageError` for a picture that is not read or written so, or not in this network; `OutputError` if there
-    is no room for the spool or the result. `target` is written whole or not at all.
+    is no room for the spool or the result. `target` is written whole or not at all, in the place of another file only
+    if `options` say so.
     """
     if not streamer.plain:
         raise ImageError("too large for a model of labels or of colours, which takes pictures up to the limit only")
@@ -49,7 +50,16 @@ def translate_large(
                 canvas.fill(top, rows if alpha is None else np.dstack([rows, alpha]))
 
             streamer.bands(bands, put, dtype.type)
-            write_large(target, canvas, large.info, format, alpha=alpha, quality=options.quality, mode=mode)
+            write_large(
+                target,
+                canvas,
+                large.info,
+                format,
+                alpha=alpha,
+                quality=options.quality,
+                mode=mode,
+                replace=options.replaces,
+            )
         result = Picture(np.empty((0, 0, colours - (alpha and not copied)), dtype), icc=large.info.icc)
         result.exif, result.alpha = large.info.exif, np.empty((0, 0), dtype) if alpha else None
         before = Picture(first.pixels, first.alpha, large.info.icc, large.info.exif, large.info.format, large.info.more)
