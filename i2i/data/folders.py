@@ -139,6 +139,14 @@ def one_domain(data: Path, split: Split) -> list[Path]:
     return _not_empty(data)
 
 
+def searched(data: Path) -> list[Path]:
+    """The folder of a data set and those in it that a layout names, which may be links to elsewhere."""
+    names = ["A", "B", *(f"{split}{side}" for split in SPLITS for side in ("", "A", "B"))]
+    places = [data, *(data / name for name in names)]
+    places += [data / one / other for one in names for other in names]
+    return [place for place in places if os.path.isdir(place)]  # noqa: PTH112 - what may not be looked at is none
+
+
 def _match(a: Path, b: Path, pairs: Pairs) -> list[PairRecord]:
     in_a, in_b = (_by_stem(folder) for folder in (a, b))
     both = [stem for stem in in_a if stem in in_b]
