@@ -1,7 +1,7 @@
 """The command line: the only file that knows its library.
 
 A script's options are a frozen dataclass; its fields are the flags, its annotations their ranges, the text
-under a field its help. Precedence: defaults < `--config FILE.yaml` < flags.
+under a field its help. Precedence: defaults < what a run goes on with < `--config FILE.yaml` < flags.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 from tyro.conf import Positional, arg
 
 from i2i import signals, streams
-from i2i.config import bounds, checked, from_mapping, nearest, option_names, read_yaml, to_yaml
+from i2i.config import ALGORITHM, RUN_CONFIG, bounds, checked, from_mapping, nearest, option_names, read_yaml, to_yaml
 from i2i.errors import I2IError, UsageError, explained
 from i2i.streams import printable, say, tell
 
@@ -121,12 +121,28 @@ def written_paths(options: Any) -> list[Path]:
 
 
 def parse(options: type[Options], arguments: Sequence[str], description: str = "") -> Options:
-    """The options that a command line gives. Raises `UsageError`; exits by itself after `--help`."""
-    import tyro
+    """The options that a command line gives. Raises `UsageError`; exits by itself after `--help`.
 
+    A training whose run folder has a configuration goes on with that one: what is given comes on top of it.
+    """
     _refuse_empty(arguments)
     arguments, config = _take_config(list(arguments))
-    default = from_mapping(options, read_yaml(config), str(config)) if config else options()
+    _tell_repeated(options, arguments)
+    given = read_yaml(config) if config else {}
+    default = from_mapping(options, given, str(config)) if config else options()
+    chosen = _parsed(options, arguments, default, description)
+    so_far = _of_run(options, chosen)
+    if so_far is None:
+        return chosen
+    named = {name: getattr(default, name) for name in option_names(options) if name in given}
+    resumed = _parsed(options, arguments, dataclasses.replace(so_far, **named), description)
+    _tell_kept(chosen, resumed)
+    return resumed
+
+
+def _parsed(options: type[Options], arguments: list[str], default: Options, description: str) -> Options:
+    import tyro
+
     epilogue = "also: --config FILE.yaml (flags come on top), --print-config, --verbose"
     shown = with_ranges(options)
     parsed = tyro.cli(
@@ -150,6 +166,50 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
 
 def _option(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_")
+
+
+def _of_run(options: type[Options], chosen: Options) -> Any:
+    """The configuration of the run that a training is to go on with; None for a new one, and in other scripts."""
+    run = getattr(chosen, "run", None)
+    if run is None or not hasattr(options, ALGORITHM) or not os.path.isfile(run / RUN_CONFIG):  # noqa: PTH113 - no error
+        return None
+    try:
+        return from_mapping(options, read_yaml(run / RUN_CONFIG), str(run / RUN_CONFIG))
+    except UsageError as error:
+        raise UsageError(
+            f"{str(error).rstrip('.')}; the run would go on with this: give another --run, or restore that file, or "
+            "remove it and give every option again"
+        ) from None
+
+
+def _tell_kept(asked: Any, resumed: Any) -> None:
+    kept = [
+        f"{name} = {getattr(resumed, name)}"
+        for name in option_names(resumed)
+        if getattr(resumed, name) != getattr(asked, name)
+    ]
+    if kept:
+        _tell(f"{resumed.run} goes on as it was where no option is given: {', '.join(kept)}")
+
+
+def _tell_repeated(options: Any, arguments: Sequence[str]) -> None:
+    """Of a flag that is given twice the last one counts, as everywhere; but it is said."""
+    known = {f"--{name}" for option in option_names(options) for name in (option, f"no_{option}")}
+    flags = [word.partition("=")[0].replace("-", "_").replace("__", "--", 1) for word in _before_separator(arguments)]
+    options_given = [flag.replace("--no_", "--", 1) if f"--{flag[5:]}" in known else flag for flag in flags]
+    twice = {flag for flag in options_given if flag in known and options_given.count(flag) > 1}
+    for flag in sorted(twice):
+        _tell(f"{flag.replace('_', '-')} is given more than once; the last one counts")
+
+
+def _before_separator(arguments: Sequence[str]) -> Sequence[str]:
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _tell(text: str) -> None:
+    """To those who look on; of several processes the first one speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        say(text)
 
 
 def with_ranges(options: type[Options]) -> type[Options]:
@@ -177,19 +237,23 @@ def _take_switch(arguments: list[str], name: str) -> bool:
 
 def _take_config(arguments: list[str]) -> tuple[list[str], Path | None]:
     rest: list[str] = []
-    config: Path | None = None
+    found: list[Path] = []
     words = iter(arguments)
     for word in words:
         if word == "--config":
             value = next(words, None)
             if value is None:
                 raise UsageError("--config: expected a YAML file")
-            config = Path(value)
+            found.append(Path(value))
         elif word.startswith("--config="):
-            config = Path(word.removeprefix("--config="))
+            found.append(Path(word.removeprefix("--config=")))
         else:
             rest.append(word)
-    return rest, config
+    if len(found) > 1:
+        raise UsageError(
+            f"--config: given more than once ({', '.join(map(str, found))}); put all options into one file"
+        )
+    return rest, found[0] if found else None
 
 
 def main() -> None:

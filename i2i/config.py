@@ -7,28 +7,27 @@ file are held to the same limits. An unknown key is an error that names its near
 import dataclasses
 import difflib
 import os
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from i2i.errors import UsageError
+from i2i.plain_yaml import read_yaml as read_yaml
 
 C = TypeVar("C")
 
-MAX_YAML_BYTES = 1 << 20
-MAX_YAML_DEPTH = 16
+ALGORITHM = "algorithm"
+"""The key by which a training's configuration names its algorithm; a class of options does by a variable."""
+RUN_CONFIG = "config.yaml"
+"""The configuration in the folder of a run."""
 
-
-class _Loader(yaml.SafeLoader):
-    """Words stay words: YAML 1.1 takes `off` for false and `2026-01-01` for a date; pydantic converts what is meant."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - as the class that it extends declares it
-        first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] not in ("bool", "timestamp")]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+# 8, 10 or a mistake? YAML 1.1 says 8 to the first, Python 10 to both
+_AMBIGUOUS = re.compile(r"[-+]?(?:0[0-9]|[0-9]*_)[0-9_]*(?:\.[0-9_]*)?(?:e[-+]?[0-9_]+)?", re.I)
+_SHOWN = 200
 
 
 def option_names(config: Any) -> list[str]:
@@ -59,23 +58,29 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     """
     where = f"{source}: " if source else ""
     known = option_names(cls)
+    lines: Mapping[str, int] = getattr(values, "lines", {})
+    if ALGORITHM in values and ALGORITHM not in known:
+        values = _of_algorithm(cls, values, where)
     for key in values:
         if key not in known:
-            raise UsageError(f"{where}unknown option {key!r}.{nearest(str(key), known)} Known: {', '.join(known)}.")
+            what = f"{where}unknown option {str(key)[:_SHOWN]!r}.{nearest(str(key), known)}"
+            raise UsageError(f"{what} Known: {', '.join(known)}.{_line(lines, key)}")
+    if wrong := _ambiguous(cls, values, lines):
+        raise UsageError(where + "; ".join(wrong))
     _check_paths(cls, values, where)
     config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
     adapter: TypeAdapter[Any] = TypeAdapter(type(cls.__name__, (cls,), {"__pydantic_config__": config}))
     try:
         valid = adapter.validate_python(dict(values))
     except ValidationError as error:
-        raise UsageError(where + "; ".join(_explained(error.errors(), cls))) from None
+        raise UsageError(where + "; ".join(_explained(error.errors(), cls, lines))) from None
     return cls(**{name: getattr(valid, name) for name in known})
 
 
 def _check_paths(cls: type, values: Mapping[str, Any], where: str) -> None:
     hints = get_type_hints(cls)
     for name, value in values.items():
-        if Path not in _types_in(hints[name]):
+        if Path not in _leaves(hints[name]):
             continue
         for path in value if isinstance(value, list | tuple) else (value,):
             try:
@@ -84,12 +89,46 @@ def _check_paths(cls: type, values: Mapping[str, Any], where: str) -> None:
                 raise UsageError(f"{where}{name} = {value!r}: {error}") from None
 
 
-def _types_in(hint: Any) -> set[Any]:
-    """The types that a union or a container is made of."""
-    return set().union({hint}, *map(_types_in, get_args(hint)))
+def _of_algorithm(cls: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`values` without the algorithm that they name, which is that of `cls`. Raises `UsageError` if it is not."""
+    named, own = values[ALGORITHM], getattr(cls, ALGORITHM, None)
+    if own is None:
+        raise UsageError(f"{where}algorithm = {named!r}: the configuration of a training, and this is none")
+    if named != own:
+        script = f"; use train_{named}.py" if re.fullmatch(r"[a-z0-9_]{1,40}", str(named)) else ""
+        raise UsageError(f"{where}algorithm = {str(named)[:_SHOWN]!r}: this is {own!r}{script}")
+    return {key: value for key, value in values.items() if key != ALGORITHM}
 
 
-def _explained(errors: Sequence[Any], cls: type) -> list[str]:
+def _ambiguous(cls: type, values: Mapping[str, Any], lines: Mapping[str, int]) -> list[str]:
+    """A sentence for each number that may be read in two ways."""
+    hints = get_type_hints(cls)
+    numbers = {name: value for name, value in values.items() if _is_number(hints[name])}
+    return [
+        f"{name} = {word!r}: may be read in two ways; write it without leading zeros and underscores"
+        + _line(lines, name)
+        for name, value in numbers.items()
+        for word in (value if isinstance(value, list | tuple) else [value])
+        if isinstance(word, str) and len(word) < _SHOWN and _AMBIGUOUS.fullmatch(word)
+    ]
+
+
+def _is_number(hint: Any) -> bool:
+    """Whether text could only be meant as a number."""
+    leaves = set(_leaves(hint))
+    return bool(leaves & {int, float}) and not leaves & {str, Path, Any}
+
+
+def _leaves(hint: Any) -> Iterator[Any]:
+    parts = [] if get_origin(hint) is Literal else get_args(hint)
+    yield from (leaf for part in parts for leaf in _leaves(part)) if parts else [hint]
+
+
+def _line(lines: Mapping[str, int], name: str) -> str:
+    return f" (line {lines[name]})" if name in lines else ""
+
+
+def _explained(errors: Sequence[Any], cls: type, lines: Mapping[str, int]) -> list[str]:
     """A sentence for each value that is wrong; one that fits no member of a union is wrong once."""
     found = []
     reasons: dict[tuple[str, str], list[str]] = {}
@@ -100,11 +139,21 @@ def _explained(errors: Sequence[Any], cls: type) -> list[str]:
             continue
         # pydantic appends its name for the member of a union that it tried
         name = ".".join(str(part) for i, part in enumerate(error["loc"]) if i == 0 or isinstance(part, int))
-        reasons.setdefault((name, repr(error["input"])), []).append(text[:1].lower() + text[1:])
+        reasons.setdefault((name, _shown(error["input"])), []).append(text[:1].lower() + text[1:])
     for (name, value), texts in reasons.items():
-        allowed = bounds(get_type_hints(cls, include_extras=True).get(name.partition(".")[0]))
-        found.append(f"{name} = {value}: {' or '.join(texts)}" + (f" (allowed: {allowed})" if allowed else ""))
+        option = name.partition(".")[0]
+        allowed = bounds(get_type_hints(cls, include_extras=True).get(option))
+        sentence = f"{name} = {value}: {' or '.join(texts)}" + (f" (allowed: {allowed})" if allowed else "")
+        found.append(sentence + _line(lines, option))
     return found
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _number(value: Any) -> str:
@@ -145,35 +194,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's mapping: at most 1 MiB, 16 levels deep, no aliases, no tags. Raises `UsageError`."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_YAML_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read this configuration: {error.strerror}") from None
-    if len(data) > MAX_YAML_BYTES:
-        raise UsageError(f"{path}: a configuration has at most {MAX_YAML_BYTES} bytes")
-    try:
-        depth = 0
-        for event in yaml.parse(data, Loader=_Loader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_YAML_DEPTH:
-                raise UsageError(f"{path}: deeper than {MAX_YAML_DEPTH} levels")
-            if isinstance(event, yaml.AliasEvent):
-                raise UsageError(f"{path}: aliases (*{event.anchor}) are not accepted")
-        values = _Loader(data).get_single_data()
-    except UsageError:
-        raise
-    except Exception as error:  # whatever a parser of YAML makes of odd bytes and odd numbers
-        raise UsageError(f"{path}: not valid YAML: {error}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UsageError(f"{path}: expected `option: value` lines")
-    return {key.replace("-", "_"): value for key, value in values.items()}
-
-
 def to_yaml(config: Any) -> str:
-    """The complete configuration as YAML text that `read_yaml` and `from_mapping` take back."""
-    return yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True)
+    """The complete configuration, and its algorithm, as YAML text that `read_yaml` and `from_mapping` take back."""
+    own = getattr(config, ALGORITHM, None)
+    named = {} if own is None or ALGORITHM in option_names(config) else {ALGORITHM: own}
+    return yaml.safe_dump(named | to_mapping(config), sort_keys=False, allow_unicode=True)

@@ -34,6 +34,8 @@ from i2i.networks.blocks import Norm
 class ColorizationOptions(NetworkOptions):
     """pix2pix's defaults."""
 
+    algorithm = "colorization"
+
     generator: str = "unet_256"
     """`unet_<size>` or `resnet_<n>blocks`."""
     norm: Norm = "batch"
@@ -47,7 +49,7 @@ class ColorizationOptions(NetworkOptions):
 class Colorization(ConditionalGAN):
     """`batch.a`, (N, 1, H, W) lightness → `batch.b`, (N, 2, H, W) colours, from pictures in colour."""
 
-    name = "colorization"
+    name = ColorizationOptions.algorithm
     one_domain = True
     encoding = "lab"
 

@@ -65,6 +65,8 @@ def checked_layers(text: str) -> str:
 class CUTOptions(NetworkOptions):
     """The paper's defaults for CUT; the weights λ as the published code has them."""
 
+    algorithm = "cut"
+
     generator: str = "resnet_9blocks_antialiased"
     """`resnet_<n>blocks_antialiased` or `resnet_<n>blocks`."""
     discriminator: str = "patchgan_70_antialiased"
@@ -107,7 +109,7 @@ class CUTOptions(NetworkOptions):
 class CUT(Algorithm):
     """A → B, from two sets of images without pairs: what is translated must be told from elsewhere in the picture."""
 
-    name = "cut"
+    name = CUTOptions.algorithm
     reconstructed = "pictures of the domain translated to, which should stay as they are"
     paired = False
     compiles = False  # its generator is played layer by layer, to compare their features

@@ -39,6 +39,8 @@ WINDOW = 11  # of the structure loss, which needs pictures at least as large
 class CycleGANOptions(NetworkOptions):
     """The paper's defaults."""
 
+    algorithm = "cyclegan"
+
     lambda_cycle_A: Annotated[float, Ge(0)] = 10.0
     """Weight of A → B → A."""
     lambda_cycle_B: Annotated[float, Ge(0)] = 10.0
@@ -65,7 +67,7 @@ class CycleGANOptions(NetworkOptions):
 class CycleGAN(Algorithm):
     """A ↔ B, from two sets of images without pairs."""
 
-    name = "cyclegan"
+    name = CycleGANOptions.algorithm
     paired = False
     mixes = True
 

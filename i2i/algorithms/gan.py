@@ -37,6 +37,8 @@ from i2i.networks.dcgan import DCGANConfig, noise
 class GANOptions(NetworkOptions):
     """DCGAN's defaults."""
 
+    algorithm = "gan"
+
     generator: str = "dcgan_64"
     """`dcgan_<size>`, which makes pictures of that size: 16, 32, 64, 128 or 256."""
     discriminator: str = "dcgan_64"
@@ -81,7 +83,7 @@ class GANOptions(NetworkOptions):
 class GAN(Algorithm):
     """Noise → pictures like those of one set; `batch.a` is the noise, (N, z, 1, 1), `batch.b` the pictures."""
 
-    name = "gan"
+    name = GANOptions.algorithm
     paired = False
     one_domain = True
     from_noise = True

@@ -29,7 +29,7 @@ class ImagePool:
             return fake
         place = int(torch.randint(self.size, ()))
         old, self.images[place] = self.images[place], self._keepable(fake)
-        return old
+        return old.to(fake.dtype)  # of a run that went on in another precision
 
     @staticmethod
     def _keepable(fake: Tensor) -> Tensor:
@@ -40,6 +40,10 @@ class ImagePool:
         """The images, oldest place first, on the CPU."""
         return [image.cpu() for image in self.images]
 
-    def load_state(self, images: list[Tensor], device: torch.device) -> None:
-        """Continue with these images (the first `size` of them)."""
-        self.images = [image.to(device) for image in images[: self.size]]
+    def load_state(self, images: list[Tensor], device: torch.device, side: int | None = None) -> None:
+        """Continue with these images (the first `size` of them).
+
+        With `side`, where all are squares of one size, without those of another, which no batch holds beside them.
+        """
+        fitting = [image for image in images if side is None or image.shape[1:] == (side, side)]
+        self.images = [image.to(device) for image in fitting[: self.size]]

@@ -1,7 +1,7 @@
 """Options that the algorithms share: which networks, how they start, which adversarial game."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator
@@ -23,6 +23,9 @@ from i2i.networks.resnet import ResnetConfig
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
     """Networks and adversarial loss. Subclasses set their paper's defaults."""
+
+    algorithm: ClassVar[str]
+    """The name under which configurations and states know whose options they are."""
 
     generator: str = "resnet_9blocks"
     """`resnet_<n>blocks`, the same with `_antialiased` or `_resize`, `unet_<size>`, or the same with `_attention`."""

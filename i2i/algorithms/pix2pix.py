@@ -31,6 +31,8 @@ from i2i.networks.blocks import Norm
 class Pix2PixOptions(NetworkOptions):
     """The paper's defaults."""
 
+    algorithm = "pix2pix"
+
     generator: str = "unet_256"
     """`unet_<size>`, the same with `_attention`, or `resnet_<n>blocks`."""
     norm: Norm = "batch"
@@ -48,7 +50,7 @@ class Pix2PixOptions(NetworkOptions):
 class Pix2Pix(ConditionalGAN):
     """`batch.a` → `batch.b`, from pairs."""
 
-    name = "pix2pix"
+    name = Pix2PixOptions.algorithm
     test_dropout = True
 
     def __init__(self, options: Pix2PixOptions, in_channels: int = 3, out_channels: int = 3) -> None:

@@ -38,6 +38,8 @@ from i2i.networks.patchgan import PatchGAN
 class Pix2PixHDOptions(NetworkOptions):
     """The paper's defaults."""
 
+    algorithm = "pix2pixhd"
+
     generator: str = "pix2pixhd"
     """`pix2pixhd`, its G1 alone `pix2pixhd_global`, or any other."""
     discriminator: str = "patchgan_70_multiscale"
@@ -55,7 +57,7 @@ class Pix2PixHDOptions(NetworkOptions):
 class Pix2PixHD(ConditionalGAN):
     """`batch.a`, labels or pictures → `batch.b`, from pairs."""
 
-    name = "pix2pixhd"
+    name = Pix2PixHDOptions.algorithm
 
     def __init__(self, options: Pix2PixHDOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         if bool(options.lambda_VGG) != (options.vgg is not None):

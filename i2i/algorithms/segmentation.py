@@ -35,6 +35,8 @@ from i2i.networks.blocks import Norm
 class SegmentationOptions(NetworkOptions):
     """Labels by class: `--classes-b` (or `--classes-a` with `--direction b2a`) says which there are."""
 
+    algorithm = "segmentation"
+
     generator: str = "unet_256"
     """`unet_<size>` or `resnet_<n>blocks`."""
     norm: Norm = "batch"
@@ -64,7 +66,7 @@ _OF_THE_GAME = (
 class Segmentation(ConditionalGAN):
     """`batch.a`, a photo → `batch.b`, labels, from pairs."""
 
-    name = "segmentation"
+    name = SegmentationOptions.algorithm
 
     def __init__(self, options: SegmentationOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         if not (options.lambda_CE or options.lambda_L1 or options.lambda_gan):

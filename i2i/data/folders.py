@@ -213,6 +213,14 @@ def one_domain(data: Path, split: Split, left_out: LeftOut | None = None) -> lis
     return _not_empty(data, left_out)
 
 
+def searched(data: Path) -> list[Path]:
+    """The folder of a data set and those in it that a layout names, which may be links to elsewhere."""
+    names = ["A", "B", *(f"{split}{side}" for split in SPLITS for side in ("", "A", "B"))]
+    places = [data, *(data / name for name in names)]
+    places += [data / one / other for one in names for other in names]
+    return [place for place in places if os.path.isdir(place)]  # noqa: PTH112 - what may not be looked at is none
+
+
 def _beside(folder: Path, left_out: LeftOut) -> list[PairRecord]:
     return [PairRecord(path) for path in _not_empty(folder, left_out)]
 

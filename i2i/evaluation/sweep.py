@@ -1,9 +1,11 @@
 """The validations of a run in one table, from its `log.jsonl`."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from i2i.config import read_yaml
 from i2i.errors import UsageError
@@ -39,10 +41,9 @@ def read_protocol(run: Path, validations: Sequence[Validation]) -> dict[str, str
     """What `validations` of a run depend on, see `validation_protocol`; empty if there are none."""
     if not validations:
         return {}
-    try:
+    config: dict[str, Any] = {}
+    with contextlib.suppress(UsageError):  # the numbers are there all the same, and that the rest is not known is said
         config = read_yaml(run / "config.yaml")
-    except UsageError:  # the numbers are there all the same, and that the rest is not known is said
-        config = {}
     return validation_protocol(config, dict.fromkeys(name for v in validations for name in v.metrics))
 
 

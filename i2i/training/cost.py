@@ -56,9 +56,10 @@ class Cost:
         if not self.options.validate_every:
             return 0.0
         period, step = self.options.validate_every * self.measured["epoch_images"], self.measured["images_per_step"]
-        count = self.steps * step // period
-        if count == (self.steps - 1) * step // period:  # none is due after the last step, which is validated anyway
+        count, before = (steps * step // period for steps in (self.steps, self.steps - 1))
+        if count == before:  # none is due after the last step, which is validated anyway
             count += 1
+        count = min(count, self.steps)  # a step that is longer than the period ends in one validation
         return float(count * self.measured["validation_images"] * self.measured["seconds_per_look"] / 3600)
 
     @property

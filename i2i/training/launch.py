@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from i2i.algorithms.algorithm import Algorithm
 from i2i.compiler import check_compiler
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
+from i2i.data.folders import searched
 from i2i.data.options import check_mixing, check_one_domain
 from i2i.errors import UsageError
 from i2i.networks.antialias import BlurDownsample
@@ -17,6 +19,7 @@ from i2i.training import goal
 from i2i.training.batch_size import settled
 from i2i.training.distributed import Processes
 from i2i.training.initial import initialise
+from i2i.training.progress import Progress
 from i2i.training.state import States
 from i2i.training.step import check_micro_batches
 from i2i.training.trainer import Trainer
@@ -26,6 +29,7 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
     """Train `algorithm` as `options` (its own options and `RunOptions`) say; everything is checked first."""
     if options.run is None:
         raise UsageError("run: a run folder is needed: --run runs/NAME")
+    check_place(options)
     options = settled(algorithm, options)
     data, channels = checked_data(algorithm, options)
     if options.deterministic:
@@ -38,6 +42,33 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
         Trainer(players, data, options, processes).fit()
     finally:
         processes.close()
+
+
+def check_place(options: Any) -> None:
+    """Raises `UsageError` if the run folder lies within the data, where its sample grids would become pictures of
+    them, or the data within its sample grids."""
+    run = Path(os.path.realpath(options.run))
+    for name in ("data", "paired_data"):
+        data = getattr(options, name)
+        if data is None:
+            continue
+        around = {_identity(folder) for folder in (run, *run.parents)}
+        if any(_identity(folder) in around for folder in searched(data)):  # none of toys, and of tables
+            raise UsageError(
+                f"run = {options.run}: lies within {name} = {data}, where its sample grids would be taken for pictures "
+                "of the data set; give a folder elsewhere, such as --run runs/NAME"
+            )
+        if Path(os.path.realpath(data)).is_relative_to(run / "samples"):
+            raise UsageError(f"{name} = {data}: lies among the sample grids of run = {options.run}; give another --run")
+
+
+def _identity(folder: Path) -> tuple[int, int] | Path:
+    """By which a folder is known, whatever its name."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return folder
+    return status.st_dev, status.st_ino
 
 
 def checked_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tuple[int, int]]:
@@ -95,11 +126,10 @@ def check_validation(options: Any, data: Datasets) -> None:
 
 
 def _check_first_validation(options: Any, epoch_length: int) -> None:
-    """Raises `UsageError` if a run that a validation is to stop ends before there is one."""
-    total = (options.n_epochs + options.n_epochs_decay) * epoch_length
-    if options.max_steps:
-        per_step = options.batch_size * int(os.environ.get("WORLD_SIZE", 1))
-        total = min(total, options.max_steps * per_step)
+    """Raises `UsageError` if a new run that a validation is to stop ends before there is one."""
+    if options.run is not None and States(options.run).steps():  # how far a resumed one is, its state says
+        return
+    total = Progress(options, epoch_length, int(os.environ.get("WORLD_SIZE", 1))).total_images
     first = options.validate_every * epoch_length
     if first > total:
         name = "stop_when" if options.stop_when.strip() else "stop_patience"

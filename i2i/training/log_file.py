@@ -3,15 +3,19 @@
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from i2i.atomic import atomic_write
 from i2i.errors import OutputError
 
+MAX_LINE_BYTES = 1 << 20
+"""What is longer was not written by a run."""
+
 
 class LogFile:
-    """A log that goes on after `step`: later lines of an earlier attempt, or a torn one, are dropped.
+    """A log that goes on after `step`: later lines of an earlier attempt, a torn one, and what is no log are dropped.
 
     With `validate_again` so are the validations of `step` itself, for the run begins with that one. Lines wait
     in memory until `write` or `sync`, and while the disk is full.
@@ -21,9 +25,9 @@ class LogFile:
         self.path = path
         self._waiting: list[bytes] = []
         if path.exists():
-            lines = path.read_bytes().splitlines(keepends=True)
-            kept = [line for line in lines if _belongs(line, step, validate_again)]
-            atomic_write(path, lambda file: file.writelines(kept))
+            with _opened(path) as lines:
+                kept = (line for line in _bounded(lines) if _belongs(line, step, validate_again))
+                atomic_write(path, lambda file: file.writelines(kept))
         try:
             self._file = path.open("ab", buffering=0)
             self._size = os.fstat(self._file.fileno()).st_size
@@ -62,13 +66,32 @@ class LogFile:
         self._file.close()
 
 
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _bounded(file: BinaryIO) -> Iterator[bytes]:
+    """The lines that are whole and at most `MAX_LINE_BYTES` long."""
+    long = False
+    while piece := file.readline(MAX_LINE_BYTES):
+        whole = piece.endswith(b"\n")
+        if whole and not long:
+            yield piece
+        long = not whole
+
+
 def _belongs(line: bytes, step: int, validate_again: bool) -> bool:
     try:
         entry = json.loads(line)
-        again = validate_again and entry["step"] == step and entry.get("kind") == "validation"
-        return line.endswith(b"\n") and entry["step"] <= step and not again
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError):
         return False
+    if not isinstance(entry, dict) or type(at := entry.get("step")) is not int:
+        return False
+    again = validate_again and at == step and entry.get("kind") == "validation"
+    return at <= step and not again
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """What a resumed run needs: collected into a training state, and put back if it belongs to the networks at hand."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from i2i.errors import ModelError
 from i2i.training.damaged import Damaged
 from i2i.training.distributed import Processes
 from i2i.training.ema import Averages
+from i2i.training.pictures_seen import PicturesSeen
+from i2i.training.state_form import check_form, check_images, check_optimizer, check_shapes, require_names
 from i2i.training.step import TrainingStep
 from i2i.training.validation import Validation
 from i2i.training.watch import Watch
@@ -27,11 +30,14 @@ class Memory:
         validation: Validation,
         damaged: Damaged,
         watch: Watch,
+        pictures: PicturesSeen,
+        side: int | None,
         processes: Processes,
     ) -> None:
+        """`side`: of the pictures in the pools, where all are squares of one size."""
         self.algorithm, self.direction, self.train_step = algorithm, direction, train_step
         self.averages, self.validation, self.damaged = averages, validation, damaged
-        self.watch, self.processes = watch, processes
+        self.watch, self.pictures, self.side, self.processes = watch, pictures, side, processes
 
     def collect(self, step: int, images_seen: int) -> dict[str, Any]:
         """The state; in the first process, with every process's pools."""
@@ -47,30 +53,56 @@ class Memory:
             "adapted": dict(self.algorithm.adapted()),
             "damaged": self.damaged.state(),
             "watch": self.watch.state(),
+            "pictures": self.pictures.state(),
             "step": step,
             "images_seen": images_seen,
             **self.validation.state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> tuple[int, int]:
-        """Go on from `state`; returns its step and images seen.
+    def restore(self, step: int, state: dict[str, Any], data_before: Path | None = None) -> list[str]:
+        """Go on from `state`, that of `step`; returns what is different now in the pictures, a sentence each.
 
-        Raises `ModelError` if it is of another algorithm, direction or architecture.
+        `data_before` is where the data set was, if it was elsewhere. Raises `ModelError` if it is of another algorithm,
+        direction, architecture or data set, or no such state; nothing has changed then.
         """
+        check_form(state, step)
         check_same(state, self.algorithm, self.direction)
+        self._check_shapes(step, state)
+        told = self.pictures.compare(state.get("pictures"), state["images_seen"], data_before)
         for name, network in self.algorithm.networks().items():
             network.load_state_dict(state["networks"][name])
         self.train_step.load_state(state["training"])
         if self.averages:
             self.averages.load_state(state["ema"])
-        deal_pools(self.algorithm, state["pools"], self.processes)
+        deal_pools(self.algorithm, state["pools"], self.processes, self.side)
         for name, value in self.algorithm.adapted().items():
             if name in state.get("adapted", {}):
                 value.copy_(state["adapted"][name])
         self.validation.load_state(state)
         self.damaged.load_state(state.get("damaged", []))
         self.watch.load_state(state.get("watch"))
-        return state["step"], state["images_seen"]
+        return told
+
+    def _check_shapes(self, step: int, state: dict[str, Any]) -> None:
+        """What `check_same` leaves: everything but the networks."""
+        translators = self.algorithm.translators()
+        if state["ema"]:
+            require_names(step, "ema", state["ema"], translators)
+        for name, weights in state["ema"].items():
+            check_shapes(step, f"ema.{name}", weights, translators[name].state_dict())
+        optimizers, players = state["training"]["optimizers"], self.train_step.players
+        require_names(step, "optimizers", optimizers, players)
+        for name, player in players.items():
+            check_optimizer(step, name, optimizers[name], player.parameters)
+        scalars = {"bad": state["training"]["bad"], **state["training"]["loss_scale"]}
+        scalars = {name: value for name, value in scalars.items() if name != "dynamic"}
+        check_shapes(step, "training", scalars, dict.fromkeys(("bad", "scale", "good"), torch.zeros(())))
+        for name, value in self.algorithm.adapted().items():
+            if name in (saved := state.get("adapted", {})):
+                check_shapes(step, "adapted", {name: saved[name]}, {name: value})
+        for pools in state["pools"]:
+            require_names(step, "pools", pools, self.algorithm.pools())
+            check_images(step, [image for images in pools.values() for image in images])
 
 
 def check_same(state: dict[str, Any], algorithm: Algorithm, direction: str) -> None:
@@ -116,11 +148,19 @@ def _default(network: nn.Module, key: str) -> Any:
     return getattr(type(network.config)(), key, None)
 
 
-def deal_pools(algorithm: Algorithm, saved: list[dict[str, list[torch.Tensor]]], processes: Processes) -> None:
-    """Give this process its image pools; if there were more or fewer processes, its share of all of them."""
+def deal_pools(
+    algorithm: Algorithm,
+    saved: list[dict[str, list[torch.Tensor]]],
+    processes: Processes,
+    side: int | None = None,
+) -> None:
+    """Give this process its image pools; if there were more or fewer processes, its share of all of them.
+
+    `side`: see `ImagePool.load_state`.
+    """
     for name, pool in algorithm.pools().items():
         if len(saved) == processes.world_size:
             images = saved[processes.rank][name]
         else:
             images = [image for pools in saved for image in pools[name]][processes.rank :: processes.world_size]
-        pool.load_state(images, processes.device)
+        pool.load_state(images, processes.device, side)

@@ -95,7 +95,8 @@ class RunFolder:
         self.write("status.json", text + "\n")
 
     def write(self, name: str, text: str) -> None:
-        atomic_write(self.path / name, lambda file: file.write(text.encode()))
+        # names that are no UTF-8 stay the bytes that they are; YAML and JSON have escaped them by now
+        atomic_write(self.path / name, lambda file: file.write(text.encode(errors="surrogateescape")))
 
 
 def _now() -> str:

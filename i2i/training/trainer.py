@@ -7,6 +7,7 @@ killed and resumed gives the same numbers, bit for bit on a CPU.
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
@@ -28,7 +29,9 @@ from i2i.training.logger import RunLog
 from i2i.training.memory import Memory
 from i2i.training.options import RunOptions
 from i2i.training.outputs import ModelFiles, save_grid
+from i2i.training.pictures_seen import PicturesSeen
 from i2i.training.prepare import prepare
+from i2i.training.progress import Progress
 from i2i.training.run_folder import RunFolder
 from i2i.training.samples import Observer, grid
 from i2i.training.saver import Saver
@@ -48,11 +51,7 @@ class Trainer:
     def __init__(self, algorithm: Algorithm, data: Datasets, options: RunOptions, processes: Processes) -> None:
         assert options.run is not None
         self.algorithm, self.data, self.options, self.processes = algorithm, data, options, processes
-        self.images_per_step = batch_size(options) * processes.world_size
-        self.epoch_length = len(data.train)
-        self.total_images = (options.n_epochs + options.n_epochs_decay) * self.epoch_length
-        if options.max_steps:
-            self.total_images = min(self.total_images, options.max_steps * self.images_per_step)
+        self.progress = Progress(options, len(data.train), processes.world_size)
         self.memory_format = prepare(algorithm, options, processes.device)
         if of_one_size(options.preprocess):
             if processes.device.type == "cpu":
@@ -62,11 +61,10 @@ class Trainer:
         self.train_step = TrainingStep(algorithm, options, processes)
         self.averages = Averages(algorithm.translators(), options.ema) if options.ema else None
         self.signals = Signals()
-        self.step = self.images_seen = self.began = 0
         self.save_due = self.started = False
         self.folder = RunFolder(options.run)
         self.states = States(options.run, options.keep_last, options.keep_every)
-        self.log = RunLog(options.run, self.total_images, quiet=not processes.first)
+        self.log = RunLog(options.run, self.progress.total_images, quiet=not processes.first)
         self.damaged = Damaged(self.log, processes, data.count)
         a, b = classes(options)
         self.observer = Observer(
@@ -86,10 +84,20 @@ class Trainer:
             self.validation,
             self.damaged,
             self.watch,
+            PicturesSeen(data, options),
+            options.crop_size if of_one_size(options.preprocess) else None,
             processes,
         )
         self.model_files = ModelFiles(algorithm, self.averages, options, self.validation)
         self.saver = Saver(self.states, self.model_files, self.validation, self.log, processes, options.save_minutes)
+
+    @property
+    def step(self) -> int:
+        return self.progress.step
+
+    @property
+    def images_seen(self) -> int:
+        return self.progress.images_seen
 
     def fit(self) -> None:
         """Train to the end. Raises `Interrupted` after a signal, and what the data raise, once a state is saved."""
@@ -116,17 +124,18 @@ class Trainer:
 
     def _start(self) -> None:
         self.processes.barrier()  # nothing is read before the first process has locked the folder
-        found = self.states.latest()
+        changes = self.folder.changes(self.options)
+        found, told = self.states.latest(), []
         if found:
-            self.step, self.images_seen = self.memory.restore(found[1])
+            told = self.memory.restore(*found, Path(changes["data"][0]) if changes.get("data", ("",))[0] else None)
+            self.progress.resume(found[0], found[1]["images_seen"])
             self.saver.saved_step = self.step
-        self.began = self.step
+            self.log.total = self.progress.total_images
         if len(steps := set(self.processes.gather_everywhere(self.step))) > 1:
             raise ModelError(f"{self.folder.path}: not all processes see the same state, but those of steps {steps}")
         for network in self.algorithm.networks().values():
             self.processes.broadcast_([*network.parameters(), *network.buffers()])
         if self.processes.first:
-            changes = self.folder.changes(self.options)
             self.log.open(self.step, self.validation.due)
             self.folder.describe(self.options, str(self.processes.device))
             self.folder.status("running", self.step)
@@ -134,6 +143,8 @@ class Trainer:
                 self.log.event(self.step, f"resumed at step {self.step} from {self.states.path(found[0]).name}")
             for key, (before, now) in changes.items():
                 self.log.event(self.step, f"{key} was {before}, is now {now}")
+            for text in told:
+                self.log.event(self.step, text)
         self.started = True
 
     def _loop(self) -> None:
@@ -144,17 +155,16 @@ class Trainer:
         stream = self._batches()
         with contextlib.closing(cast(Any, stream)):  # workers end before the run's end is told
             for batch in stream:
-                epoch = self.images_seen // self.epoch_length
+                epoch = self.progress.epoch
                 lr = self._learning_rate(epoch)
                 self.train_step.set_learning_rate(lr)
                 self.watch.crops(self.step + 1, batch, self.images_seen)
                 losses = self._one_step(batch)
-                self.step += 1
-                self.images_seen += self.images_per_step
+                self.progress.advance()
                 facts = {"step": self.step, "images": self.images_seen, "epoch": epoch, "lr": lr}
                 self.log.step(facts | ({"damaged": list(batch.skipped)} if batch.skipped else {}), losses)
                 self.damaged.tell(self.step, batch.skipped)
-                self._after_step(epoch)
+                self._after_step()
                 if self.validation.reached(self.step):
                     return
 
@@ -163,7 +173,7 @@ class Trainer:
         stream = batches(
             self.data.train,
             self.images_seen,
-            self.total_images,
+            self.progress.total_images,
             batch_size(options),
             options.workers,
             rank=self.processes.rank,
@@ -208,16 +218,16 @@ class Trainer:
                 raise out_of_memory(batch, self.options) from None
             raise
 
-    def _after_step(self, epoch: int) -> None:
+    def _after_step(self) -> None:
         """Everything that may come between two steps; all processes decide alike."""
         options, now = self.options, time.monotonic()
         flush = self.step % options.log_every == 0 or now - self.flushed_at > FLUSH_SECONDS
         stop, flush_now, save_now = self.processes.agree([self.signals.received, int(flush), int(self.saver.late())])
         if flush_now:
             self._flush()
-        if (next_epoch := self.images_seen // self.epoch_length) > epoch:
-            self.validation.epoch_ended(next_epoch)
-        if self.images_seen >= self.total_images:
+        if self.progress.validation_due():
+            self.validation.fall_due()
+        if self.progress.finished:
             self.validation.run_ended()
         grid_due = self.step == 1 or self.step % options.sample_every == 0
         if self.processes.first and (grid_due or self.step in EARLY_LOOKS):
@@ -233,7 +243,7 @@ class Trainer:
     def _learning_rate(self, epoch: int) -> float:
         o = self.options
         scheduled = factor(o.lr_policy, epoch, o.n_epochs, o.n_epochs_decay, o.lr_decay_epochs)
-        return o.lr * self.validation.plateau.factor * scheduled
+        return o.lr * self.validation.plateau_factor * scheduled
 
     def _flush(self) -> None:
         self.flushed_at = time.monotonic()
@@ -276,7 +286,7 @@ class Trainer:
         if numbers is None:  # not one step further: it is of these weights, first thing after the resume
             self._stop(self.signals.received)
         best = f" (the best {self.options.best_metric} so far)" if self.validation.best_at(self.step) else ""
-        self.log.validation(self.step, self.images_seen // self.epoch_length, numbers, best)
+        self.log.validation(self.step, self.progress.epoch, numbers, best)
         self.saver.best(self.step, self.images_seen)
         if self.step == self.saver.saved_step:
             self.saver.measured(self.step)
@@ -322,12 +332,15 @@ class Trainer:
 
     def _tell_end(self) -> None:
         reason = self.validation.reached(self.step)
-        if self.images_seen >= self.total_images or not reason:
+        if self.progress.finished or not reason:
             self.folder.status("finished", self.step)
-            self.log.say(f"finished after {self.step} steps: {self.folder.path}")
+            nothing = (
+                "" if self.step > self.progress.began else f"; nothing was left to do: {self.progress.why_finished()}"
+            )
+            self.log.say(f"finished after {self.step} steps: {self.folder.path}{nothing}")
             return
         self.folder.status("stopped", self.step, reason=reason)
-        if self.step > self.began:
+        if self.step > self.progress.began:
             self.log.event(self.step, f"stopped after {self.step} steps: {reason}: {self.folder.path}")
         else:
             self.log.say(

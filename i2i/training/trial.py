@@ -74,9 +74,9 @@ def measure(algorithm: type[Algorithm], options: Any, steps: int, seconds: float
         "state_bytes": state,
         "model_bytes": sum(t.nbytes for net in players.translators().values() for t in net.state_dict().values()),
         "models": len(players.translators()),
-        "images_per_step": trainer.images_per_step,
-        "total_images": trainer.total_images,
-        "epoch_images": trainer.epoch_length,
+        "images_per_step": trainer.progress.images_per_step,
+        "total_images": trainer.progress.total_images,
+        "epoch_images": trainer.progress.epoch_length,
         "validation_images": min(options.validate_images, len(data.validation)) if data.validation else 0,
     }
 

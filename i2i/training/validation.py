@@ -118,17 +118,26 @@ class Validation:
             for name, value in self.metrics_at(step).items()
         }
 
-    def epoch_ended(self, epoch: int) -> None:
-        """To be called when `epoch` epochs are done."""
-        every = self.options.validate_every
-        self.due |= bool(every) and epoch % every == 0 and self.observer.data.validation is not None
+    @property
+    def possible(self) -> bool:
+        """Whether this run measures anything."""
+        return bool(self.options.validate_every) and self.observer.data.validation is not None
+
+    @property
+    def plateau_factor(self) -> float:
+        """Of the learning rate; to every policy but `plateau` it is nothing."""
+        return self.plateau.factor if self.options.lr_policy == "plateau" else 1.0
+
+    def fall_due(self) -> None:
+        """To be called when the epochs after which there is a validation are done."""
+        self.due |= self.possible
 
     def run_ended(self) -> None:
         """To be called after the last step: its weights are measured too, and may be the best.
 
         A longer run would not have been measured here, so that nothing but the best follows from it.
         """
-        if self.options.validate_every and self.observer.data.validation is not None and not self.due:
+        if self.possible and not self.due:
             self.due = self.extra = True
 
     def run(self, networks: dict[str, nn.Module], step: int) -> dict[str, float] | None:
@@ -181,7 +190,7 @@ class Validation:
 
     def state(self) -> dict[str, Any]:
         return {
-            "plateau": self.plateau.state(),
+            "plateau": self.plateau.state() | {"lr": self.options.lr},
             "validation_due": self.due,
             "validation_extra": self.extra,
             "measured": list(self._measured) if self._measured else None,
@@ -195,8 +204,10 @@ class Validation:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Raises `UsageError` if the best was chosen by another metric so far."""
-        self.plateau.load_state(state["plateau"])
-        self.due, self.extra = state["validation_due"], state.get("validation_extra", False)
+        if self._same_plateau(state["plateau"]):
+            self.plateau.load_state(state["plateau"])
+        self.due = self.possible and state["validation_due"]
+        self.extra = self.due and state.get("validation_extra", False)
         if measured := state.get("measured"):
             step, metrics = measured  # before there was a choice, the mean L1 alone
             self._measured = (step, metrics if isinstance(metrics, dict) else {"l1": metrics})
@@ -206,6 +217,10 @@ class Validation:
         self._keep_to(state.get("best_by", "l1"))
         self.saved(state["step"])
         self._written = state.get("best_written", self._best)  # once, the one came with the other
+
+    def _same_plateau(self, state: dict[str, Any]) -> bool:
+        """Whether it is the one that the state speaks of; another learning rate, or another policy, begins anew."""
+        return self.options.lr_policy == "plateau" and state.get("lr", self.options.lr) == self.options.lr
 
     def _keep_to(self, metric: str) -> None:
         measured = goal.score(metric, self._measured[1]) if self._measured else math.nan
