@@ -19,6 +19,8 @@ from i2i.translation import model_file
 from i2i.translation.streaming import streamable
 from i2i.translation.translator import load_translator
 
+pytestmark = pytest.mark.arithmetic
+
 SMALL = UNetConfig(width=8, depth=5, norm="instance", dropout=False, attention=2)
 
 

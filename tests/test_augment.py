@@ -19,6 +19,8 @@ from i2i.training.distributed import Processes
 from i2i.training.options import RunOptions
 from i2i.training.step import TrainingStep
 
+pytestmark = pytest.mark.arithmetic
+
 ALL = ",".join(OPERATIONS)
 SMALL: dict[str, Any] = {"ngf": 4, "ndf": 4, "discriminator": "patchgan_16", "generator": "resnet_1blocks"}
 

@@ -40,14 +40,6 @@ STEADIED = {
 pytestmark = pytest.mark.parametrize("name", list(ALGORITHMS))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 CHANNELS = {"segmentation": (3, 11)}  # in and out; of the others as they are by default
 
 

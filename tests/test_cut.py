@@ -35,14 +35,6 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def build(**options: Any) -> CUT:
     torch.manual_seed(0)
     return CUT(CUTOptions(**{**SMALL, **options}))
@@ -68,6 +60,7 @@ def gradients(algorithm: CUT, batch: ImagePair) -> dict[str, Tensor]:
     return {name: gradient for name, gradient in found.items() if gradient is not None}
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("negatives", ["picture", "batch"])
 def test_the_loss_is_the_paper_s(negatives: Any) -> None:
     """Eq. 2, patch by patch."""
@@ -81,12 +74,14 @@ def test_the_loss_is_the_paper_s(negatives: Any) -> None:
     torch.testing.assert_close(patch_nce(v, k, 0.1, negatives), torch.stack(terms).mean(), rtol=1e-12, atol=0)
 
 
+@pytest.mark.arithmetic
 def test_no_gradient_flows_to_the_keys() -> None:
     v, k = (torch.randn(1, 4, 3, requires_grad=True) for _ in range(2))
     patch_nce(v, k).backward()
     assert v.grad is not None and bool(v.grad.any()) and k.grad is None
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("padding", ["reflect", "replicate", "zero"])
 @pytest.mark.parametrize("sampling", ["strided", "antialiased"])
 def test_features_and_translation_come_of_one_pass(sampling: Any, padding: Any) -> None:
@@ -111,6 +106,7 @@ def test_layers_of_the_paper() -> None:
     assert paper_layers(ResnetConfig(blocks=0)) == (0, 4, 7)
 
 
+@pytest.mark.arithmetic
 def test_the_source_s_features_are_those_of_a_pass_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Encoding the source once gives the losses and gradients of encoding it twice, bit for bit."""
     batch = pair()
@@ -126,6 +122,7 @@ def test_the_source_s_features_are_those_of_a_pass_of_their_own(monkeypatch: pyt
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.arithmetic
 def test_the_gradient_is_that_of_the_loss() -> None:
     """Along the gradient itself, against a difference; one picture, as most trainings have it."""
     algorithm, batch = build(norm="none", lambda_GAN=0.0, lambda_NCE_B=0.0), pair(1, dtype=torch.float64)
@@ -174,6 +171,7 @@ def test_places_and_flips_are_a_picture_s_own() -> None:
     assert 350 < int(cut.draw_flips(cut.own_generators(800)).sum()) < 450
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_every_weight_learns_in_16_bits(precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the source is encoded again, without a gradient, in the same autocast."""

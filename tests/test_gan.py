@@ -39,14 +39,6 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def lines(run: Path, kind: str) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [line for line in found if line["kind"] == kind]
@@ -126,6 +118,7 @@ def played(mode: Any) -> tuple[dict[str, float], Tensor, Tensor]:
         return losses, algorithm.D(pair.b), algorithm.D(algorithm.G(pair.a))
 
 
+@pytest.mark.arithmetic
 def test_both_play_for_one_value_or_the_generator_for_its_own() -> None:
     """Goodfellow et al. 2014, Eq. 1 and Sec. 3, written out with D = sigmoid(logits)."""
     losses, real, fake = played("minimax")

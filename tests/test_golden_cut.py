@@ -23,6 +23,8 @@ from i2i.training.options import TrainingOptions
 from i2i.training.step import TrainingStep
 from i2i.translation import foreign
 
+pytestmark = pytest.mark.arithmetic
+
 Row = dict[str, Any]
 
 

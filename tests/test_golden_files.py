@@ -17,6 +17,8 @@ from i2i.networks.resnet import ResnetConfig
 from i2i.translation import foreign, reference
 from i2i.translation.pretrained import open_model
 
+pytestmark = pytest.mark.arithmetic
+
 Row = dict[str, Any]
 ZIPPED = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 

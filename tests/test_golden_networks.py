@@ -14,6 +14,8 @@ from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 from i2i.translation import foreign
 
+pytestmark = pytest.mark.arithmetic
+
 Row = dict[str, Any]
 
 

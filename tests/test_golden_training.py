@@ -18,6 +18,8 @@ from i2i.training.schedule import factor
 from i2i.training.step import TrainingStep
 from i2i.translation import foreign
 
+pytestmark = pytest.mark.arithmetic
+
 NETWORKS = {
     "CycleGANModel": {"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A"},
     "Pix2PixModel": {"G": "G", "D": "D"},

@@ -10,6 +10,8 @@ from i2i.losses.classes import class_cross_entropy
 from i2i.losses.penalties import gradient_penalty, input_gradient_penalty
 from i2i.networks import create_generator
 
+pytestmark = pytest.mark.arithmetic
+
 REAL = torch.tensor([[2.0, -1.0], [0.3, 40.0]], dtype=torch.float64)
 FAKE = torch.tensor([[-3.0, 0.5], [1.5, -40.0]], dtype=torch.float64)
 

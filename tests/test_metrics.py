@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from i2i.evaluation.metrics import l1, ms_ssim, psnr, ssim
 
+pytestmark = pytest.mark.arithmetic
+
 
 def pictures(seed: int, channels: int = 3) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)

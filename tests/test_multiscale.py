@@ -13,6 +13,8 @@ from i2i.losses.adversarial import Adversarial
 from i2i.networks import create_discriminator, discriminator_config
 from i2i.networks.multiscale import MultiScaleConfig, MultiScalePatchGAN
 
+pytestmark = pytest.mark.arithmetic
+
 
 def images(count: int = 2, height: int = 32, width: int = 32, seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)

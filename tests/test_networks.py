@@ -21,6 +21,8 @@ from i2i.networks.blocks import InstanceNorm, for_translation
 from i2i.networks.init import init_weights
 from i2i.networks.patchgan import PatchGANConfig
 
+pytestmark = pytest.mark.arithmetic
+
 ANTIALIASED = "resnet_2blocks_antialiased"
 SMALL_GENERATORS = [
     *("resnet_6blocks", "resnet_0blocks", "resnet_3blocks", ANTIALIASED),
@@ -265,7 +267,7 @@ def test_a_share_of_the_picture_is_in_the_result() -> None:
 
 @pytest.mark.parametrize("name", ["resnet_1blocks", "unet_32", "pix2pixhd", "dcgan_32"])
 def test_pictures_are_made_in_float32_by_a_network_of_16_bits(name: str) -> None:
-    """Where tanh is 1 for all beyond 3.5: there labels would tie, and sure mistakes have no gradient."""
+    """In which tanh is 1 for all beyond 3.5: labels would tie, and sure mistakes have no gradient."""
     net = create_generator(name, width=2)
     size = 1 if name.startswith("dcgan") else net.minimum_size
     x = torch.randn(1, net.config.in_channels, size, size)

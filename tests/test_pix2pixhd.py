@@ -19,6 +19,8 @@ from i2i.losses.perceptual import Perceptual, feature_matching
 from i2i.networks import create_generator, list_generators
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
 
+pytestmark = pytest.mark.arithmetic
+
 
 def residual(channels: int) -> list[nn.Module]:
     conv = [nn.Conv2d(channels, channels, 3), nn.Conv2d(channels, channels, 3)]

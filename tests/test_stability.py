@@ -35,6 +35,8 @@ from i2i.training.prepare import prepare
 from i2i.training.step import TrainingStep, seed_step
 from i2i.training.trainer import Trainer
 
+pytestmark = pytest.mark.arithmetic
+
 ALONE = Processes("cpu")
 SMALL: dict[str, Any] = {"ngf": 4, "ndf": 4, "discriminator": "patchgan_16", "generator": "resnet_1blocks"}
 

@@ -10,6 +10,8 @@ from i2i.algorithms.cyclegan import CycleGAN, CycleGANOptions
 from i2i.errors import UsageError
 from i2i.losses.structure import luminance, structure_loss
 
+pytestmark = pytest.mark.arithmetic
+
 
 def pictures(seed: int, channels: int = 3) -> torch.Tensor:
     return torch.rand(2, channels, 24, 31, generator=torch.Generator().manual_seed(seed)) * 2 - 1

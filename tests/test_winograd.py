@@ -13,6 +13,8 @@ from i2i.networks.convolutions import FEWEST_TILES, WideConv2d, channels_last
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResidualBlock, ResnetConfig
 
+pytestmark = pytest.mark.arithmetic
+
 sizes = pytest.mark.parametrize("r", winograd.FEWEST_CHANNELS)
 SIZES = [(1, 8, 4, 4), (2, 5, 21, 30), (1, 8, 18, 7), (3, 4, 1, 2)]
 
@@ -82,16 +84,14 @@ def test_what_is_kept_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @sizes
-def test_it_is_as_near_to_the_truth_as_the_usual_convolution(r: int) -> None:
-    """Root mean square over a layer of a residual block: 1.2 times; with the points of Lavin & Gray 2.6 times. By 4×4
-    kernels 0.9 times."""
+def test_how_near_to_the_truth_it_is(r: int) -> None:
+    """Root mean square over a layer of a residual block, in deviations of the result: 1.0 to 1.45e-6, by how the
+    processor's library sums up 256 products, of which nearly all of it comes; with the points of Lavin & Gray 2.3 to
+    3.2e-6."""
     x, weight = drawn(1, 256, 34, 34), 0.02 * drawn(256, 256, r, r, seed=1)
     exact = F.conv2d(x.double(), weight.double())
-    ours, usual = (
-        (made.double() - exact).square().mean().sqrt()
-        for made in (winograd.correlate(x, winograd.transformed(weight), r), F.conv2d(x, weight))
-    )
-    assert ours < 1.6 * usual
+    ours = winograd.correlate(x, winograd.transformed(weight), r)
+    assert (ours.double() - exact).square().mean().sqrt() < 2e-6 * exact.std()
 
 
 @sizes
@@ -253,11 +253,8 @@ def test_a_generator_trains_as_it_would(sampling: Any, calls: list[Tensor], monk
 
     ours = trained(torch.float32)
     assert len(calls) >= 4 and seen == [True, True]
-    monkeypatch.setattr(winograd, "MOST_CHANNELS", 0)
-    usual = trained(torch.float32)
-    exact = trained(torch.float64)
-    for mine, other, true in zip(ours, usual, exact, strict=True):
-        assert (mine.double() - true).norm() < 3 * (other.double() - true).norm() + 1e-6 * true.norm()
+    for mine, true in zip(ours, trained(torch.float64), strict=True):
+        assert (mine.double() - true).norm() < 1e-5 * true.norm(), "some layers of 1.4e-6 each"
 
 
 @pytest.mark.parametrize("penalty", [False, True])
@@ -282,8 +279,5 @@ def test_a_discriminator_trains_as_it_would(
     monkeypatch.setitem(winograd.FEWEST_CHANNELS, 4, 64)
     ours = trained(torch.float32)
     assert len(calls) == 1
-    monkeypatch.setattr(winograd, "MOST_CHANNELS", 0)
-    usual = trained(torch.float32)
-    exact = trained(torch.float64)
-    for mine, other, true in zip(ours, usual, exact, strict=True):
-        assert (mine.double() - true).norm() < 3 * (other.double() - true).norm() + 1e-6 * true.norm()
+    for mine, true in zip(ours, trained(torch.float64), strict=True):
+        assert (mine.double() - true).norm() < 1e-5 * true.norm(), "some layers of 1.4e-6 each"

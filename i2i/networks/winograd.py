@@ -5,8 +5,9 @@ F(4×4, 3×3): 4×4 pixels of the result at once, from 6×6 of the picture. With
 channel each, the result is Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A (their Eq. 8); over channels ⊙ becomes 36 products of matrices.
 F(3×3, 4×4) goes by the same points, and so from tiles of the same size.
 
-The points of interpolation are 0, ±2/3, ±3/2 and infinity, where they take 0, ±1, ±2 and infinity: so the results in
-float32 are about as near to the exact ones as those of the usual convolution (docs/lab-book.md).
+The points of interpolation are 0, ±2/3, ±3/2 and infinity, where they take 0, ±1, ±2 and infinity, which halves the
+error. Of 256 channels in float32 it is 1.0 to 1.5·10⁻⁶ deviations of the result, by how a library sums up products;
+that of torch's direct convolution is 0.2 to 1.2·10⁻⁶, by the processor (docs/design.md).
 """
 
 import math

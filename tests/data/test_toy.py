@@ -11,6 +11,8 @@ from i2i.data.landscape import LABEL_COLOURS
 from i2i.data.toy import ToyPairs, ToyUnpaired, true_map, write_folder
 from i2i.errors import UsageError
 
+pytestmark = pytest.mark.arithmetic
+
 
 @pytest.mark.parametrize("kind", [ToyPairs, ToyUnpaired])
 @pytest.mark.parametrize("size", [16, 33, 64])

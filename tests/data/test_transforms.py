@@ -10,6 +10,8 @@ import pytest
 from i2i.data.transforms import Transform
 from i2i.errors import InputError
 
+pytestmark = pytest.mark.arithmetic
+
 
 def picture(height, width, channels=3, dtype=np.uint8):
     values = np.random.default_rng(height * width).random((height, width, channels))

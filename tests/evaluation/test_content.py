@@ -5,6 +5,8 @@ import torch
 from i2i.evaluation.content import cycle_error, diversity, luminance, luminance_ssim
 from i2i.evaluation.resizer import resized, squared
 
+pytestmark = pytest.mark.arithmetic
+
 
 def test_luminance_is_pillows() -> None:
     image = pytest.importorskip("PIL.Image")

@@ -3,6 +3,8 @@ import pytest
 
 from i2i.evaluation import segmentation
 
+pytestmark = pytest.mark.arithmetic
+
 
 def test_scores_are_their_definitions() -> None:
     draw = np.random.default_rng(0)

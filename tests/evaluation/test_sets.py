@@ -10,6 +10,8 @@ from i2i.errors import InputError, ModelError
 from i2i.evaluation import sets
 from i2i.evaluation.features import Features, extract
 
+pytestmark = pytest.mark.arithmetic
+
 
 class SmallNetwork(torch.nn.Module):
     """In place of Inception: random weights, 24 features, 7 classes."""

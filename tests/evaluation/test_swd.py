@@ -16,6 +16,8 @@ from i2i.evaluation.sliced_wasserstein import (
     swd,
 )
 
+pytestmark = pytest.mark.arithmetic
+
 
 def pictures(count: int, size: int = 32, seed: int = 0, offset: float = 0.0) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)

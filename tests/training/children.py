@@ -130,9 +130,9 @@ def end_all() -> None:
     _started.clear()
 
 
-def run(algorithm: str, folder: Path, options: str = "", *prepare: Prepare) -> Child:
+def run(algorithm: str, folder: Path, options: str = "", *prepare: Prepare, threads: int = 1) -> Child:
     """A training that has run to its end."""
-    child = start(algorithm, folder, options, prepare)
+    child = start(algorithm, folder, options, prepare, threads=threads)
     code = child.wait()
     assert code == 0, f"exit code {code}:\n{child.said()}"
     return child

@@ -37,6 +37,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from plain_training import plain as plain_version
 from plain_training import plain_step
 
+pytestmark = pytest.mark.arithmetic
+
 ALONE = Processes("cpu")
 CPU = torch.device("cpu")
 
@@ -135,19 +137,22 @@ def test_identity_in_one_batch_with_translation() -> None:
 @pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "zeros"])
 def test_thin_convolutions_are_convolutions(mode: Any, precision: torch.dtype) -> None:
+    """Those of float64, within three roundings of bf16, of 8 bits, where it is computed in that."""
     torch.manual_seed(0)
     thin = ThinConv2d(5, 3, 7, padding=3, padding_mode=mode).to(precision)
     plain = nn.Conv2d(5, 3, 7, padding=3, padding_mode=mode).to(precision)
     plain.load_state_dict(thin.state_dict())
     x = torch.randn(2, 5, 11, 9, dtype=precision, requires_grad=True)
     g = torch.randn(2, 3, 11, 9, dtype=precision)
-    rounding = {"rtol": 1e-12, "atol": 1e-12} if precision == torch.float64 else {"rtol": 0.05, "atol": 0.05}
-    torch.testing.assert_close(thin(x).to(precision), plain(x), **rounding)
-    made, expected = (torch.autograd.grad(c(x).to(precision), [x, *c.parameters()], g) for c in (thin, plain))
-    for one, other in zip(made, expected, strict=True):
-        torch.testing.assert_close(one, other, **rounding)
     with torch.no_grad():
         assert torch.equal(thin(x), plain(x)), "in translation it is torch's own"
+    made, exact_x = thin(x), x.detach().double().requires_grad_()
+    exact = plain.double()(exact_x)
+    of_thin = torch.autograd.grad(made, [x, *thin.parameters()], g.to(made.dtype))
+    of_exact = torch.autograd.grad(exact, [exact_x, *plain.parameters()], g.double())
+    least = 1e-12 if precision == torch.float64 else 3 * 2**-8
+    for one, other in zip([made.detach(), *of_thin], [exact.detach(), *of_exact], strict=True):
+        assert (one.double() - other).abs().max() < least * other.abs().max()
 
 
 def as_product(deep: nn.Module, x: torch.Tensor) -> bool:
@@ -184,17 +189,19 @@ def test_deep_convolutions_are_convolutions(
 
 @pytest.mark.parametrize("ours, torchs", [(DeepConv2d, nn.Conv2d), (DeepConvTranspose2d, nn.ConvTranspose2d)])
 def test_deep_convolutions_in_bf16(ours: Any, torchs: Any) -> None:
-    """Nearly as near to float64 as torch's own, where float32 would be left to torch; and only in the plain layout."""
+    """Two roundings of bf16, of 8 bits, from float64 (0.0033 and 0.0042 of its deviation), where float32 would be left
+    to torch; and only in the plain layout."""
     torch.manual_seed(0)
-    deep, plain = ours(64, 32), torchs(64, 32, 4, stride=2, padding=1)
-    plain.load_state_dict(deep.state_dict())
+    deep, exact = ours(64, 32), torchs(64, 32, 4, stride=2, padding=1).double()
+    exact.load_state_dict(deep.state_dict())
     x = torch.randn(2, 64, 8, 8)
     assert not as_product(deep, x)
-    expected = plain.double()(x.double())
+    expected = exact(x.double()).detach()
     with torch.autocast("cpu", torch.bfloat16):
         assert as_product(deep, x)
-        errors = [float((c(x) - expected).detach().abs().mean()) for c in (deep, plain.float())]
-        assert deep(x).dtype == torch.bfloat16 and errors[0] < 1.5 * errors[1]
+        made = deep(x).detach()
+        assert made.dtype == torch.bfloat16
+        assert (made - expected).square().mean().sqrt() < 2 * 2**-8 * expected.std()
         assert not as_product(deep.to(memory_format=torch.channels_last), x)
 
 
@@ -235,20 +242,17 @@ def test_gradients_of_instance_norm(layout: torch.memory_format) -> None:
 
 
 def test_gradients_of_instance_norm_in_16_bits() -> None:
-    """Nearly as near to those of float64 as torch's own; and the activation after it may overwrite its result."""
+    """Two roundings of bf16, of 8 bits, from those of float64 (0.0032 of them; torch's own 0.0026); and the activation
+    after it may overwrite its result."""
     torch.manual_seed(0)
     x = (torch.randn(1, 8, 32, 32) + 1).to(torch.bfloat16)
     g = torch.randn_like(x)
 
-    def error(layout: torch.memory_format) -> float:
-        given = x.contiguous(memory_format=layout).requires_grad_()
-        (made,) = torch.autograd.grad(torch.relu_(InstanceNorm(8)(given)), given, g)
-        exact = x.double().requires_grad_()
-        (expected,) = torch.autograd.grad(torch.relu(F.instance_norm(exact)), exact, g.double())
-        return float((made - expected).square().mean().sqrt() / expected.square().mean().sqrt())
-
-    ours, torchs = error(torch.channels_last), error(torch.contiguous_format)
-    assert ours < max(0.01, 1.5 * torchs), (ours, torchs)
+    given = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    (made,) = torch.autograd.grad(torch.relu_(InstanceNorm(8)(given)), given, g)
+    exact = x.double().requires_grad_()
+    (expected,) = torch.autograd.grad(torch.relu(F.instance_norm(exact)), exact, g.double())
+    assert (made - expected).norm() < 2 * 2**-8 * expected.norm()
 
 
 def test_memory_formats_per_device_and_precision() -> None:

@@ -5,7 +5,6 @@ That healthy ones are is shown on the two toy runs of `tests/test_learning.py` a
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -365,14 +364,6 @@ def test_the_live_line_names_what_is_wrong() -> None:
     assert live_line(line, 9, 0.0, [health.SATURATED, health.FLAT]) == (
         "step 3  epoch 0  3/9 images    ! discriminator saturated, flat crops !  D_A 0.250"
     )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_losses_that_go_by_a_discriminator_say_nothing_of_learning() -> None:

@@ -135,31 +135,30 @@ def test_killed_before_every_call_that_writes(algorithm: str, tmp_path: Path) ->
 
 
 @pytest.mark.promise("R1")
-def test_wide_convolutions_go_on_as_they_were(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_wide_convolutions_go_on_as_they_were(threads: int, tmp_path: Path) -> None:
     """A generator whose blocks are computed by Winograd's filtering."""
     undisturbed, folder = tmp_path / "straight", tmp_path / "run"
-    run("cyclegan", undisturbed, WIDE)
-    killed_at(2, start("cyclegan", folder, WIDE))
-    run("cyclegan", folder, WIDE)
+    run("cyclegan", undisturbed, WIDE, threads=threads)
+    killed_at(2, start("cyclegan", folder, WIDE, threads=threads))
+    run("cyclegan", folder, WIDE, threads=threads)
     assert_same(folder, undisturbed)
 
 
-@pytest.mark.parametrize("algorithm", ["pix2pix", "cyclegan"])
-def test_everything_that_a_run_remembers(
-    algorithm: str, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("algorithm", "threads"), [("pix2pix", 1), ("cyclegan", 1), ("pix2pix", 2)])
+def test_everything_that_a_run_remembers(algorithm: str, threads: int, tmp_path: Path) -> None:
     data = tmp_path / "data"
     write_folder(data, "paired" if algorithm == "pix2pix" else "unpaired", count=6, size=40)
     options = f"--data {data} {EVERYTHING}"
     undisturbed, folder = tmp_path / "straight", tmp_path / "run"
-    run(algorithm, undisturbed, options)
+    run(algorithm, undisturbed, options, threads=threads)
     assert len(lines(undisturbed, "validation")) == 6
     assert (undisturbed / "a2b-best.safetensors").exists()
     assert len({line["lr"] for line in lines(undisturbed, "step")}) > 1, "the plateau never came"
 
     for step in (5, 10):
-        killed_at(step, start(algorithm, folder, options))
-    run(algorithm, folder, options)
+        killed_at(step, start(algorithm, folder, options, threads=threads))
+    run(algorithm, folder, options, threads=threads)
     assert_same(folder, undisturbed)
 
 

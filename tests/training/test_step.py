@@ -19,6 +19,8 @@ from i2i.training.ema import Averages
 from i2i.training.options import TrainingOptions
 from i2i.training.step import TrainingStep, check_micro_batches, seed_step
 
+pytestmark = pytest.mark.arithmetic
+
 ALONE = Processes("cpu")
 
 

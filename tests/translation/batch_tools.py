@@ -218,6 +218,17 @@ class Full:
         os.dup2(os.open("/dev/full", os.O_WRONLY), self.number)
 
 
+class Threads:
+    """So many compute, whatever runs the network."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self) -> None:
+        os.environ["OMP_NUM_THREADS"] = str(self.number)
+        torch.set_num_threads(self.number)
+
+
 class Nobody:
     """Without root's right to read and write everything."""
 

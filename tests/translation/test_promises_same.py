@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from batch_tools import Tree, folder, picture, translator, tree
+from batch_tools import Threads, Tree, folder, picture, run, translator, tree
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ from i2i import images
 from i2i.images import Picture
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
-from i2i.translation import pipeline
+from i2i.translation import model_file, pipeline
 from i2i.translation.batch import translate_folder
 from i2i.translation.translator import Translator
 
@@ -57,6 +57,27 @@ def _translated(source: Path, used: Translator, **options: Any) -> Tree:
 def test_any_number_of_workers_gives_the_same_bytes(source: Path, name: str, batch: int) -> None:
     one, *others = (_translated(source, NETWORKS[name], batch_size=batch, workers=workers) for workers in (1, 2, 5))
     assert all(other == one for other in others)
+
+
+@pytest.mark.promise("R38")
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_two_threads_give_the_same_bytes_again_and_those_of_one_but_for_rounding(tmp_path: Path, runtime: str) -> None:
+    """With wide convolutions, which leave memory to each thread, and with several workers."""
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    used = translator(ResnetConfig(width=32, blocks=1), gain=GAIN)
+    model_file.save(tmp_path / "a2b.safetensors", used.network, used.info)
+    for i in range(4):
+        picture(tmp_path / f"in/{i}.png", 120, 128)
+    found: list[Tree] = []
+    for threads, workers in ((1, 1), (2, 1), (2, 3)):
+        out = tmp_path / f"out{len(found)}"
+        options = ["--device", "cpu", "--precision", "fp32", "--runtime", runtime, "--workers", workers]
+        words = [tmp_path / "in", "-o", out, "--style", tmp_path / "a2b.safetensors", *options]
+        code, child = run(tmp_path, *words, prepare=[Threads(threads)])
+        assert code == 0, child.stderr
+        found.append(tree(out))
+    assert found[1] == found[2] and _difference(found[0], found[1])[0] <= 1
 
 
 class _Noting(Translator):
@@ -103,6 +124,7 @@ def _difference(one: Tree, two: Tree) -> tuple[int, float]:
     return largest, different / count
 
 
+@pytest.mark.arithmetic
 @pytest.mark.promise("R38")
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("batch", [2, 8])
@@ -111,6 +133,7 @@ def test_another_batch_size_gives_the_same_bytes_on_a_cpu(source: Path, name: st
     assert one == many
 
 
+@pytest.mark.arithmetic
 @pytest.mark.promise("R38")
 @pytest.mark.parametrize("name", ["resnet-instance", "unet-running"])
 def test_a_batch_computed_together_differs_by_rounding(source: Path, name: str) -> None:

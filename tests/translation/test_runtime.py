@@ -70,10 +70,11 @@ def _network(config: Any) -> nn.Module:
 
 
 def _plainly(config: Any, statistics: Any, x: torch.Tensor) -> torch.Tensor:
-    network = for_translation(_network(config), statistics)
+    """What torch's own layers give in float64."""
+    network = for_translation(_network(config).double(), statistics)
     with torch.no_grad():
-        result: torch.Tensor = network(x)
-    return result
+        result: torch.Tensor = network(x.double())
+    return result.float()
 
 
 def _model(folder: Path, config: Any = PLAIN, **described: Any) -> Path:
@@ -87,6 +88,7 @@ def _noise(channels: int, height: int, width: int) -> torch.Tensor:
     return torch.rand(channels, height, width, generator=torch.Generator().manual_seed(5)) * 2 - 1
 
 
+@pytest.mark.arithmetic
 @pytest.mark.promise("R36", "R38")
 @pytest.mark.parametrize("runtime", ["torch", pytest.param("openvino", marks=needs_openvino)])
 @pytest.mark.parametrize("name", NETWORKS)
@@ -106,6 +108,7 @@ def test_a_runtime_gives_what_the_plain_way_gives(name: str, runtime: Any) -> No
     assert torch.isfinite(used(_noise(config.in_channels, 1, 1))).all()
 
 
+@pytest.mark.arithmetic
 @needs_onnx
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
@@ -120,6 +123,7 @@ def test_onnx_gives_what_torch_gives(name: str) -> None:
         torch.testing.assert_close(used(x), by_torch(x), atol=1e-4, rtol=0)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize(
     ("name", "backend"),
     [
@@ -144,6 +148,7 @@ def test_compiled_networks_give_what_the_others_give(name: str, backend: str, mo
     assert any(made), "nothing was compiled"
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiled_networks_draw_the_same_noise(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "BACKEND", backend)
@@ -195,6 +200,7 @@ def _broken(*_: Any, **__: Any) -> Any:
     raise RuntimeError("No C++ compiler")
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("padding", ["reflect", "replicate", "zero"])
 def test_a_split_head_is_the_head(padding: Any) -> None:
     head = ResnetConfig(width=3, blocks=0, padding=padding).build().head
@@ -203,6 +209,7 @@ def test_a_split_head_is_the_head(padding: Any) -> None:
         torch.testing.assert_close(SplitConvolution(head)(x), head(x), atol=1e-5, rtol=0)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_noise_is_that_of_the_plain_way(precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "has_bf16", lambda: True)
@@ -240,6 +247,7 @@ WIDE = ResnetConfig(width=32, blocks=1)  # its blocks have 128 channels, which `
 ANTIALIASED = {"downsampling": "antialiased", "upsampling": "antialiased"}
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("config", "count"),
@@ -254,7 +262,8 @@ ANTIALIASED = {"downsampling": "antialiased", "upsampling": "antialiased"}
 def test_wide_convolutions_by_winograd(
     config: ResnetConfig, count: int, precision: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In float32 alone, about as near to the result in float64 as the plain way; the network itself stays as it was."""
+    """In float32 alone, a two hundredth of a level from the result in float64, and nowhere more than a quarter of one
+    (without any norm; 0.0002 with one); the network itself stays as it was."""
     monkeypatch.setattr(processor, "has_bf16", lambda: True)
     network = _network(config)
     used = Translator(network, model_file.describe(network, direction="a2b"), precision=precision)
@@ -263,12 +272,13 @@ def test_wide_convolutions_by_winograd(
     x = _noise(3, 72, 60)
     if precision == "fp32":
         exact = for_translation(_network(config).double())(x[None].double())[0]
-        ours, plains = (float((made - exact).abs().max()) for made in (used(x), _plainly(config, "batch", x[None])[0]))
-        assert ours < 4 * plains < 4e-3
+        off = used(x) - exact
+        assert off.square().mean().sqrt() < LEVEL / 200 and off.abs().max() < LEVEL / 4
     for key, value in _network(config).state_dict().items():
         assert torch.equal(used.network.state_dict()[key], value)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("runtime", ["torch", pytest.param("openvino", marks=needs_openvino)])
 def test_two_likely_classes_do_not_tie_in_16_bits(runtime: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose tanh is 1 for both."""
@@ -660,10 +670,11 @@ def test_an_onnx_file_is_checked_and_says_what_it_is(tmp_path: Path, monkeypatch
     assert not (tmp_path / "b.onnx").exists()
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("affine", [False, True])
 def test_norms_of_large_pictures_are_exact(dtype: torch.dtype, affine: bool) -> None:
-    """Statistics of 1040×1040 pixels, far from 0, as float64 has them; torch is 20 times as far off in float32."""
+    """Statistics of 1040×1040 pixels, far from 0, as float64 has them: some roundings of 24 or of 8 bits from them."""
     torch.manual_seed(0)
     x = (torch.randn(1, 3, 1040, 1040) * 0.3 + 2).to(dtype).contiguous(memory_format=torch.channels_last)
     weight, bias = (nn.Parameter(torch.rand(3).to(dtype)) for _ in range(2)) if affine else (None, None)
@@ -671,7 +682,5 @@ def test_norms_of_large_pictures_are_exact(dtype: torch.dtype, affine: bool) -> 
     if weight is not None and bias is not None:
         exact = exact * weight.double()[:, None, None] + bias.double()[:, None, None]
     with torch.inference_mode():
-        theirs = float((F.group_norm(x, 3, weight, bias).double() - exact).abs().max())
-        ours = float((ExactNorm(3, weight=weight, bias=bias)(x.clone()).double() - exact).abs().max())
-    assert ours < (1e-5 if dtype == torch.float32 else 0.02)
-    assert dtype != torch.float32 or theirs > 20 * ours
+        made = ExactNorm(3, weight=weight, bias=bias)(x.clone()).double()
+    assert (made - exact).abs().max() < (1e-5 if dtype == torch.float32 else 0.02)

@@ -83,6 +83,7 @@ def test_padding_mirrors_as_often_as_need_be() -> None:
         assert index.tolist() == np.pad(np.arange(length), (before, after), "reflect").tolist()
 
 
+@pytest.mark.arithmetic
 def test_a_size_that_fits_is_the_network_alone() -> None:
     x = _noise(2, 3, 32, 64)
     with torch.no_grad():
@@ -90,6 +91,7 @@ def test_a_size_that_fits_is_the_network_alone() -> None:
     torch.testing.assert_close(_translator()(x), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("options", [{}, {"dropout": True}, {"statistics": "running"}])
 @pytest.mark.parametrize("config", [RESNET, UNET, ResnetConfig(width=2, blocks=1, norm="batch", dropout=True)])
 def test_neither_batch_nor_order_matter(config: Any, options: dict[str, Any]) -> None:
@@ -101,6 +103,7 @@ def test_neither_batch_nor_order_matter(config: Any, options: dict[str, Any]) ->
     torch.testing.assert_close(together, torch.stack([apart[1], apart[2], apart[0]]), atol=1e-4, rtol=0)
 
 
+@pytest.mark.arithmetic
 def test_batch_statistics_are_those_of_each_picture() -> None:
     x = _noise(2, 3, 32, 32)
     network = _network(UNET).train()
@@ -112,6 +115,7 @@ def test_batch_statistics_are_those_of_each_picture() -> None:
     torch.testing.assert_close(_translator(UNET)(x), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.arithmetic
 def test_dropout_noise_is_of_the_picture_and_leaves_the_random_state_alone() -> None:
     config = ResnetConfig(width=2, blocks=1, dropout=True)
     noisy, calm, x = _translator(config, dropout=True), _translator(config), _noise(3, 16, 16)
@@ -243,6 +247,7 @@ def test_a_model_that_has_changed_since_is_not_taken_for_the_one_in_use(tmp_path
             use()
 
 
+@pytest.mark.arithmetic
 def test_too_large_a_picture_is_streamed_without_a_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = to_pixels(_noise(3, 16, 16))
     expected = RESNET_TRANSLATOR(pixels)
