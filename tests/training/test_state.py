@@ -95,12 +95,13 @@ class Order:
 @pytest.mark.promise("R2", "R5")
 def test_a_state_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its bytes are on the disk before its name, its name before its manifest, and all that before another goes."""
-    States(tmp_path, keep_last=1).save(10, content(10))
+    for step in (5, 10):
+        States(tmp_path, keep_last=2).save(step, content(step))
     order = Order(monkeypatch)
-    States(tmp_path, keep_last=1).save(20, content(20))
+    States(tmp_path, keep_last=2).save(20, content(20))
     written = [f"state-00000020.{suffix}" for suffix in ("json", "pt", "json")]
     expected = [step for name in written for step in ("sync file", f"rename to {name}", "sync folder")]
-    assert order.calls == [*expected, "remove state-00000010.pt", "remove state-00000010.json"]
+    assert order.calls == [*expected, "remove state-00000005.pt", "remove state-00000005.json"]
 
 
 def test_a_kill_in_the_first_save_is_no_damage(tmp_path: Path) -> None:
