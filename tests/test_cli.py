@@ -1,6 +1,7 @@
 """The command line as a user meets it: parsing, precedence, mistakes, and the code that a script ends with."""
 
 import importlib.util
+import io
 import math
 import signal
 import subprocess
@@ -378,6 +379,16 @@ def test_a_bug_says_that_it_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unexpected error" in quiet and "Traceback" not in quiet
     assert run("cyclegan", "--verbose", main) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.promise("R27")
+def test_no_name_is_too_odd_to_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoding in ("ascii", "utf-8"):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert run("cyclegan", "", lambda _: print("\udcff\U0001f3a8") or 0) == 0
+        stream.flush()
+        assert stream.buffer.getvalue().startswith(b"\\udcff")  # type: ignore[attr-defined]
 
 
 def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import sys
 import tarfile
 import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,25 @@ def test_what_is_left_out_of_a_tar_counts_too(tmp_path):
     check_refused(
         make_tar(tmp_path / "a", [("0.png", PICTURE), ("notes.txt", bytes(50_000_000))]), "200 times its size"
     )
+
+
+@pytest.mark.promise("R49")
+def test_what_follows_the_end_of_a_tar_counts_too(tmp_path):
+    archive = make_tar(tmp_path / "a", [("0.png", PICTURE)])
+    archive.write_bytes(gzip.compress(gzip.decompress(archive.read_bytes()) + bytes(50_000_000)))
+    check_refused(archive, "200 times its size")
+
+
+@pytest.mark.promise("R49")
+def test_a_dictionary_that_would_fill_the_memory(tmp_path):
+    """A block of xz names the size of its dictionary, and whoever unpacks it allocates that."""
+    archive = make_tar(tmp_path / "a", [("0.png", PICTURE)], "w:xz")
+    data = bytearray(archive.read_bytes())
+    size, place = 4 * (data[12] + 1), data.index(b"\x21\x01", 12, 24) + 2
+    data[place] = 40  # 4 GiB
+    data[12 + size - 4 : 12 + size] = struct.pack("<I", zlib.crc32(data[12 : 12 + size - 4]))
+    archive.write_bytes(data)
+    check_refused(archive, "damaged: Memory usage limit exceeded")
 
 
 @pytest.mark.promise("R49")

@@ -161,6 +161,32 @@ def test_a_missing_file_is_not_taken_for_a_killed_worker(workers):
         list(batches(Failing(find_nothing, 1), 0, 4, 2, workers))
 
 
+class Dying:
+    """In place of what prepares batches: killed so many times at these first samples."""
+
+    def __init__(self, deaths):
+        self.deaths = deaths
+
+    def __call__(self, dataset, firsts, batch_size, *_):
+        for first in firsts:
+            if self.deaths.get(first):
+                self.deaths[first] -= 1
+                raise loader._WorkerKilled("killed", [first])
+            yield loader._collate([dataset[t] for t in range(first, first + batch_size)])
+
+
+@pytest.mark.promise("R10")
+def test_three_deaths_at_each_batch_are_survived_and_no_fourth(monkeypatch):
+    monkeypatch.setattr(loader, "_prepare", Dying({2: 3, 4: 3, 8: 3}))
+    assert numbers(batches(Numbers(), 0, 10, 2, 1)) == [[t, t + 1] for t in range(0, 10, 2)]
+    monkeypatch.setattr(loader, "_prepare", Dying({4: 4}))
+    got = batches(Numbers(), 0, 10, 2, 1)
+    assert numbers([next(got), next(got)]) == [[0, 1], [2, 3]]
+    with pytest.raises(I2IError, match=r"killed 4 times at the samples 4: killed"):
+        next(got)
+
+
+@pytest.mark.promise("R10")
 def test_workers_that_are_killed_again_and_again(monkeypatch):
     monkeypatch.setattr(loader, "MAX_RESTARTS", 0)
     with pytest.raises(I2IError, match=r"killed 1 times at the samples 3:"):

@@ -5,6 +5,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from picture_samples import gradient
 
 from i2i import images
+from i2i.atomic import remove_strays
 from i2i.errors import ImageError, OutputError
 from i2i.images import Picture, probe, read, write
 
@@ -41,6 +43,18 @@ def test_odd_names(tmp_path, name):
     write(path, Picture(gradient()))
     assert np.array_equal(read(path).pixels, gradient())
     assert probe(path) == (17, 12)
+
+
+@pytest.mark.promise("R21")
+def test_what_is_being_written_is_no_stray(tmp_path):
+    """However long ago it was begun: another run would take it away from under the writer."""
+
+    def write_slowly(file):
+        file.write(b"new")
+        remove_strays(tmp_path, time.time() + 1000)
+
+    images.atomic_write(tmp_path / "a.png", write_slowly)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"] and (tmp_path / "a.png").read_bytes() == b"new"
 
 
 def test_atomic_write_keeps_the_old_file_when_the_writer_fails(tmp_path):

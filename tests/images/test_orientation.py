@@ -29,6 +29,19 @@ def test_orientation_is_applied_once(tmp_path, format, orientation):
     assert Image.open(io.BytesIO(encode(picture, "PNG"))).getexif().get(274) is None
 
 
+@pytest.mark.promise("R34")
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_alpha_is_turned_with_the_pixels(format):
+    alpha = np.arange(12 * 17, dtype=np.uint8).reshape(12, 17) | 1
+    whole = Image.fromarray(np.dstack([gradient(), alpha]))
+    for orientation in range(1, 9):
+        data = pillow_bytes(whole, format, exif=exif_bytes(_274=orientation), lossless=True)
+        expected = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+        picture = decode(data)
+        assert np.array_equal(picture.pixels, expected[..., :3])
+        assert np.array_equal(picture.alpha, expected[..., 3])
+
+
 def test_orientation_behind_the_pixels_of_a_png(tmp_path):
     data = pillow_bytes(MODES["RGB"], "PNG")
     content = exif_bytes(_274=6).removeprefix(b"Exif\0\0")

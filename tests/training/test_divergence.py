@@ -112,6 +112,28 @@ def test_one_bad_player_does_not_stop_the_other() -> None:
     assert changed == {"G_AB", "G_BA"}
 
 
+@pytest.mark.promise("R8")
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_either_the_loss_or_the_gradients_are_enough(where: str) -> None:
+    class Odd(CycleGAN):
+        def losses(self, batch: ImagePair, step: int) -> Any:
+            for player, losses in super().losses(batch, step):
+                name, weight = next(iter(losses)), next(self.networks()["D_A"].parameters()).flatten()[0]
+                if player == "discriminator" and where == "loss":
+                    losses[name] = losses[name] + float("inf")  # a constant: no gradient knows of it
+                elif player == "discriminator":
+                    losses[name] = losses[name] + (weight - weight.detach()).abs().sqrt()  # 0, of no finite slope
+                yield player, losses
+
+    torch.manual_seed(0)
+    algorithm = Odd(contract.options_of("cyclegan", norm="batch"))
+    before = copy.deepcopy(algorithm.networks()["D_A"].state_dict())
+    step = TrainingStep(algorithm, TrainingOptions(), Processes("cpu"))
+    losses = step(batch("cyclegan", 0), 0)
+    assert float(losses["skipped"]) == 1
+    assert same(algorithm.networks()["D_A"].state_dict(), before)
+
+
 def test_the_loss_scale_of_fp16_falls_and_rises() -> None:
     scale = LossScale("fp16", torch.device("cpu"))
     start = float(scale.scale)
@@ -136,6 +158,7 @@ def test_an_overflow_in_fp16_halves_the_scale_and_changes_nothing() -> None:
     assert float(step.loss_scale.scale) < 2.0**120
 
 
+@pytest.mark.promise("R8")
 def test_a_bad_step_is_in_the_log(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = "--norm batch --ema 0.9 --max-steps 8 --save-every 1 --keep-every 1 --workers 0"

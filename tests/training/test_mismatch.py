@@ -88,6 +88,20 @@ def test_a_state_without_a_direction_is_accepted(trained: Path) -> None:
     check_same(state, algorithm, "b2a")
 
 
+@pytest.mark.promise("R15")
+def test_weights_of_other_names_or_shapes_are_refused(trained: Path) -> None:
+    """Also where both say that they are of one architecture."""
+    _, state = States(trained).latest() or (0, {})
+    weights = state["networks"]["G_AB"]
+    name = next(iter(weights))
+    whole = weights.pop(name)
+    with pytest.raises(ModelError, match=rf"G_AB: {name} is missing on one side"):
+        check_same(state, cyclegan(0), "a2b")
+    weights[name] = whole[:1]
+    with pytest.raises(ModelError, match=rf"G_AB\.{name}: \(1, .*\), now \({len(whole)}, "):
+        check_same(state, cyclegan(0), "a2b")
+
+
 @pytest.mark.promise("R16")
 def test_an_option_that_is_younger_than_the_state_was_at_its_default(trained: Path) -> None:
     _, state = States(trained).latest() or (0, {})

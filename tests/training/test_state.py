@@ -1,7 +1,10 @@
 """Training states on disk: whole or not at all, damage noticed, only their own files deleted, full disks survived."""
 
+import os
 import shutil
 import signal
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -62,6 +65,43 @@ def test_every_prefix_of_a_save_leaves_the_state_before(tmp_path: Path) -> None:
         number += 1
     assert number > 15
     assert reached == sorted(reached) and reached[0] == 10, "the new state counts from one call on"
+
+
+class Order:
+    """What is asked of the file system, in order; a kill does not lose what a power cut would."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        for name, said in (("fsync", self.synced), ("replace", self.renamed), ("unlink", self.removed)):
+            monkeypatch.setattr(os, name, self._telling(getattr(os, name), said))
+
+    def _telling(self, original: Callable[..., Any], said: Callable[..., str]) -> Callable[..., Any]:
+        def telling(*arguments: Any, **options: Any) -> Any:
+            self.calls.append(said(*arguments))
+            return original(*arguments, **options)
+
+        return telling
+
+    def synced(self, descriptor: int) -> str:
+        return "sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file"
+
+    def renamed(self, _: Any, target: Path) -> str:
+        return f"rename to {Path(target).name}"
+
+    def removed(self, path: Path) -> str:
+        return f"remove {Path(path).name}"
+
+
+@pytest.mark.promise("R2", "R5")
+def test_a_state_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes are on the disk before its name, its name before its manifest, and all that before another goes."""
+    for step in (5, 10):
+        States(tmp_path, keep_last=2).save(step, content(step))
+    order = Order(monkeypatch)
+    States(tmp_path, keep_last=2).save(20, content(20))
+    written = [f"state-00000020.{suffix}" for suffix in ("json", "pt", "json")]
+    expected = [step for name in written for step in ("sync file", f"rename to {name}", "sync folder")]
+    assert order.calls == [*expected, "remove state-00000005.pt", "remove state-00000005.json"]
 
 
 def test_a_kill_in_the_first_save_is_no_damage(tmp_path: Path) -> None:

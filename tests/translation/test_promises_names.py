@@ -149,16 +149,26 @@ def _listed(monkeypatch: pytest.MonkeyPatch, data: bytes) -> str:
         (b"in/deep\n", {"in/deep/c.webp", "in/deep/d.tif", "in/deep/er/e.bmp"}),
         (b"in/a.png\r\nin/deep/d.tif\r\n", {"in/a.png", "in/deep/d.tif"}),
         (b"in/../in/a.png\n", {"a.png"}),
+        (b"odd\r\n", {"odd\r/x.png"}),
     ],
 )
 def test_lists_on_the_standard_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, expected: set[str]
 ) -> None:
     folder(tmp_path / "in", ("a.png", "a\nb.png", " a .png", "deep/c.webp", "deep/d.tif", "deep/er/e.bmp"))
+    folder(tmp_path, ("odd\r/x.png",))
     monkeypatch.chdir(tmp_path)
     report = translate_folder(_listed(monkeypatch, data), "out", USED)
     assert set(tree(tmp_path / "out")) == expected
     assert len(report.done) == len(expected)
+
+
+@pytest.mark.promise("R27")
+def test_a_list_of_names_that_are_no_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, not_utf8: str) -> None:
+    picture(tmp_path / "in" / f"{not_utf8}.png")
+    monkeypatch.chdir(tmp_path)
+    translate_folder(_listed(monkeypatch, os.fsencode(f"in/{not_utf8}.png\n")), "out", USED)
+    assert set(tree(tmp_path / "out")) == {f"in/{not_utf8}.png"}
 
 
 @pytest.mark.promise("R24", "R27")

@@ -93,13 +93,14 @@ def test_what_a_killed_run_left_is_removed_and_what_lives_is_not(tmp_path: Path)
     source, out = folder(tmp_path / "in"), tmp_path / "out"
     out.mkdir()
     stray, living, other = out / ".i2i-0.part", out / ".i2i-1.part", out / "mine.part"
-    for path in (stray, living, other):
+    younger = out / ".i2i-2.part"  # of a run that began later, on a file system that does not lock
+    for path in (stray, living, other, younger):
         path.write_bytes(b"half")
-        os.utime(path, (1e9, 1e9))
+        os.utime(path, (1e9, 1e9) if path != younger else (4e9, 4e9))
     with living.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         translate_folder(source, out, translator())
-        assert (stray.exists(), living.exists(), other.exists()) == (False, True, True)
+        assert [path.exists() for path in (stray, living, other, younger)] == [False, True, True, True]
     # whoever wrote it has ended: now it is one, even if there is nothing to do
     translate_folder(source, out, translator(), skip_existing=True)
     assert (living.exists(), other.exists()) == (False, True)
