@@ -170,7 +170,7 @@ def _listed(file: Path) -> Iterator[Group]:
 
 def _probed(path: Path, two: bool, whole: bool) -> Look:
     width, height = images.probe(path)
-    seen = ()
+    seen: tuple[Seen, ...] = ()
     if whole:
         with contextlib.suppress(ImageError):  # what only decoding tells is for `full`
             seen = _seen(images.read(path), two)
