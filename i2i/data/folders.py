@@ -76,10 +76,9 @@ class LeftOut:
         return [self._line(folder, reason, paths) for reason, paths in sorted(groups.items())]
 
     def _line(self, folder: Path, reason: str, paths: list[Path]) -> str:
-        one, many = _REASONS.get(reason, (reason, reason))
         name = folder.relative_to(self.data) if folder.is_relative_to(self.data) else folder
-        where = name if name.parts else folder
-        files = f"{len(paths):,} files of {where} {many}" if len(paths) > 1 else f"1 file of {where} {one}"
+        one, many = _TOLD[reason]
+        files = (one if len(paths) == 1 else many).format(n=f"{len(paths):,}", folder=name if name.parts else folder)
         if reason in _BY_SUFFIX:
             suffixes = Counter(path.suffix.lower() or "without suffix" for path in paths)
             return f"{files}: {', '.join(suffixes)}"
@@ -90,12 +89,15 @@ class LeftOut:
 UNREAD, OTHER = "is not read here", "has no suffix of a picture"
 _BY_SUFFIX = (UNREAD, OTHER)
 LINKED, DANGLING, SPECIAL = "is a link to a folder", "is a link that leads nowhere", "is not a regular file"
-_REASONS = {
-    UNREAD: (UNREAD, "are not read here"),
-    OTHER: (OTHER, "have no suffix of a picture"),
-    LINKED: (f"{LINKED}, and not followed", "are links to folders, and not followed"),
-    DANGLING: (DANGLING, "are links that lead nowhere"),
-    SPECIAL: (SPECIAL, "are not regular files"),
+_TOLD = {
+    UNREAD: ("1 file of {folder} is not read here", "{n} files of {folder} are not read here"),
+    OTHER: ("1 file of {folder} has no suffix of a picture", "{n} files of {folder} have no suffix of a picture"),
+    LINKED: (
+        "1 link of {folder} leads to a folder, and is not followed",
+        "{n} links of {folder} lead to folders, and are not followed",
+    ),
+    DANGLING: ("1 link of {folder} leads nowhere", "{n} links of {folder} lead nowhere"),
+    SPECIAL: ("1 file of {folder} is not a regular one", "{n} files of {folder} are not regular ones"),
 }
 
 

@@ -1,5 +1,6 @@
 """Looking at a folder before it is trained on: what is in it, what is wrong with it, what is in it twice."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +9,11 @@ from pathlib import Path
 
 from i2i import images
 from i2i.data import folders
+from i2i.data.cache import Part, picture_part
 from i2i.data.check import MAX_DAMAGED
 from i2i.data.folders import SPLITS, LeftOut, PairRecord
 from i2i.data.hashes import difference_hash, groups, pixel_hash, same_bytes
+from i2i.data.seeming import Seen, remarks, seen
 from i2i.data.walking import is_file, is_folder
 from i2i.errors import ImageError, InputError
 
@@ -22,6 +25,8 @@ PLAIN = "a plain folder"
 
 # the size of a training crop by default
 CROP = 256
+
+_FEW = 8  # pictures of a group that are decoded in any case
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Look:
     pixels: str | None = None
     difference: int | None = None
     damage: str = ""
+    seen: tuple[Seen, ...] = ()
+    """What it is to a training, of A and B side by side each half."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +101,21 @@ def inspect(data: Path, full: bool = False) -> Report:
     paths = list(dict.fromkeys(path for group in found for path in group.paths))
     if not paths:
         raise InputError(f"{data}: no pictures in it", *folders.listed(left_out.lines))
+    two = {path for group in found if group.domain == "AB" for path in group.paths}
+    few = {path for group in found for path in group.paths[:: max(1, len(group.paths) // _FEW)]}
+
+    def look(path: Path) -> Look:
+        try:
+            return _decoded(path, path in two) if full else _probed(path, path in two, path in few)
+        except ImageError as error:
+            return Look(damage=str(error))
+
     with ThreadPoolExecutor() as pool:
-        looks = dict(zip(paths, pool.map(_decoded if full else _probed, paths), strict=True))
+        looks = dict(zip(paths, pool.map(look, paths), strict=True))
     report = Report(data, full, found, looks, remarks=left_out.lines)
     _judge_damage(report)
     _judge_layout(report)
+    _judge_seeming(report)
     _compare_partners(report)
     _find_duplicates(report)
     return report
@@ -151,19 +168,17 @@ def _listed(file: Path) -> Iterator[Group]:
                 yield Group(f"{split} {side}", LIST, split, side, paths)
 
 
-def _probed(path: Path) -> Look:
-    try:
-        width, height = images.probe(path)
-    except ImageError as error:
-        return Look(damage=str(error))
-    return Look(width, height)
+def _probed(path: Path, two: bool, whole: bool) -> Look:
+    width, height = images.probe(path)
+    seen: tuple[Seen, ...] = ()
+    if whole:
+        with contextlib.suppress(ImageError):  # what only decoding tells is for `full`
+            seen = _seen(images.read(path), two)
+    return Look(width, height, seen=seen)
 
 
-def _decoded(path: Path) -> Look:
-    try:
-        picture = images.read(path)
-    except ImageError as error:
-        return Look(damage=str(error))
+def _decoded(path: Path, two: bool) -> Look:
+    picture = images.read(path)
     height, width, channels = picture.pixels.shape
     return Look(
         width,
@@ -173,7 +188,24 @@ def _decoded(path: Path) -> Look:
         str(picture.pixels.dtype),
         pixel_hash(picture),
         difference_hash(picture),
+        seen=_seen(picture, two),
     )
+
+
+def _seen(picture: images.Picture, two: bool) -> tuple[Seen, ...]:
+    parts: tuple[Part, ...] = ("left", "right") if two else ("whole",)
+    return () if two and picture.pixels.shape[1] % 2 else tuple(seen(picture_part(picture, part)) for part in parts)
+
+
+def _judge_seeming(report: Report) -> None:
+    """Pictures that a training would take for something else than they seem to be; unless all are looked at there may
+    be more classes."""
+    for group in report.groups:
+        found = [report.looks[path].seen for path in group.paths if report.looks[path].seen]
+        for side, domain in enumerate(group.domain or "?"):
+            where = f"{group.name}, {domain}" if len(group.domain) == 2 else group.name
+            option = f"--classes-{domain.lower()}" if group.domain else "--classes-a or --classes-b"
+            report.remarks += remarks(where, [pictures[side] for pictures in found], option)
 
 
 def _judge_damage(report: Report) -> None:

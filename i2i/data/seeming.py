@@ -115,7 +115,7 @@ def narrow(low: float, high: float, full: float) -> str:
     span = high - low
     if span > NARROW * full or span <= 0:
         return ""
-    start = 0.0 if low < 0.1 * span else low
+    start = 0.0 if low < NARROW * high else low
     factor = float(Fraction(full) / Fraction(high - start))
     by = f"{int(factor)}" if full > 1 else f"{factor:.3g}"
     sees = [2 * value / full - 1 for value in (low, high)]

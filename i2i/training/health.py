@@ -196,10 +196,16 @@ class FlatCrops:
             if is_flat:
                 self.found.append((sample, side))
 
-    def complaint(self, names: Iterable[str] = ()) -> str | None:
+    def complaint(self, names: Iterable[str] = (), narrow: str = "") -> str | None:
+        """`narrow` says of the last that were flat that their numbers use a small part of their range, if so."""
         count = len(self.crops)
         if count < self.LEAST or sum(self.crops) <= self.SHARE * count:
             return None
+        if narrow:
+            return (
+                f"{sum(self.crops)} of the last {count} crops span at most 4 of 255 levels, as their pictures "
+                f"({'; '.join(names)}) have {narrow}"
+            )
         return (
             f"{sum(self.crops)} of the last {count} crops are of one colour, and instance norm makes the same picture "
             f"of each ({'; '.join(names)}). A smaller --load-size, a larger --crop-size or --norm batch may help, or "

@@ -4,12 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.pair import ImagePair, ImagePairs
+from i2i.data.seeming import narrow
+from i2i.data.slots import PixelPair
 from i2i.errors import I2IError
+from i2i.images import Pixels
+from i2i.images.picture import white
 from i2i.training import health, picture_health
 from i2i.training.distributed import Processes
 from i2i.training.logger import RunLog
@@ -68,8 +73,26 @@ class Watch:
             self.flat.observe(health.flat(pictures), range(first, first + len(batch)), side)
         complaint = self.flat.complaint()
         if complaint and health.FLAT not in self.spells:  # names are looked up for the message alone
-            complaint = self.flat.complaint([self._name(t, side) for t, side in self.flat.found])
+            names = [self._name(t, side) for t, side in self.flat.found]
+            complaint = self.flat.complaint(names, self._narrow())
         self._tell(step, health.FLAT, complaint)
+
+    def _narrow(self) -> str:
+        """Whether the pictures that were flat last have more than 8 bits, and use little of their range."""
+        found = [pixels for t, side in self.flat.found if (pixels := self._pixels(t, side)) is not None]
+        if not found or any(pixels.dtype == np.uint8 for pixels in found):
+            return ""
+        lows, highs = [int(pixels.min()) for pixels in found], [int(pixels.max()) for pixels in found]
+        return narrow(min(lows), max(highs), white(found[0]))
+
+    def _pixels(self, t: int, side: int) -> Pixels | None:
+        """One side of sample t, once more, for it is a function of t; None of data that are not files."""
+        look = getattr(self.data, "pixels", None)
+        try:
+            pair: PixelPair | None = look(t) if look else None
+        except I2IError:
+            return None
+        return None if pair is None else (pair.a, pair.b)[side]
 
     def steps(self, lines: Sequence[dict[str, Any]]) -> None:
         """The log's lines of steps, in order, as they were fetched."""

@@ -16,9 +16,25 @@ from typing import Any, NoReturn
 
 from i2i.data.folders import listed
 from i2i.errors import InputError
-from i2i.translation.labelled.layout import Copies, Item, Layout, is_picture, outside, read_bytes, relative
+from i2i.translation.labelled.layout import (
+    Copies,
+    Item,
+    Layout,
+    is_absolute,
+    is_picture,
+    outside,
+    read_bytes,
+    relative,
+    renamed,
+    within,
+)
 
 MAX_BYTES = 1 << 30
+MAX_MEMORY = 4 << 30
+"""What the values of a file may take, by an estimate from its brackets and commas; the 448 MB of the annotations of
+2017's training set take half of that."""
+_CONTAINER, _VALUE = 72, 40  # bytes of an empty list and its place, of a number and its place
+_MAX_GROWTH, _FREE = 16, 16 << 20
 _SAMPLE = 200
 
 Entry = dict[str, Any]
@@ -51,11 +67,11 @@ class Coco(Layout):
     def _add(self, path: Path, content: Entry, pictures: set[Path]) -> None:
         entries = content.pop("images")
         base = _base(path, [entry["file_name"] for entry in entries], pictures)
-        images = {entry["id"]: _Image(entry, _picture(base, entry["file_name"], pictures)) for entry in entries}
+        images = {entry["id"]: _Image(entry, self._picture(base, entry["file_name"], pictures)) for entry in entries}
         for key, image in images.items():
             if image.picture is None:
                 name = image.entry["file_name"][:200]
-                reason = "no such picture" if relative(name) else "leads out of the folder"
+                reason = "no such picture" if relative(name) or within(name, self.folder) else "leads out of the folder"
                 self.problems[path / f"images/{key}"] = f"{name}: {reason}"
             else:
                 self._places.setdefault(image.picture, []).append((path, image))
@@ -64,11 +80,16 @@ class Coco(Layout):
             raise InputError(f"{path}: {len(twice)} pictures occur twice in it:", *listed(twice))
         categories = {entry["id"] for entry in content.get("categories", ())}
         for entry in content.pop("annotations"):
-            if reason := _wrong_reference(entry, images, categories):
+            if reason := _wrong_reference(entry, images, categories) or _empty(entry.get("bbox")):
                 self.problems[path / f"annotations/{entry['id']}"] = reason
             else:
                 images[entry["image_id"]].annotations.append(entry)
         self._images[path], self._rest[path] = images, content
+
+    def _picture(self, base: Path, name: str, pictures: set[Path]) -> Path | None:
+        inside = relative(name)
+        place = base / inside if inside else within(name, self.folder)
+        return place if place in pictures else None
 
     def splits(self, item: Item) -> set[str]:
         return super().splits(item) | {path.stem for path, _ in self._places[item.picture]}
@@ -83,12 +104,13 @@ class Coco(Layout):
         ids = (annotation["id"] for image in found.values() for annotation in image.annotations)
         next_annotation = itertools.count(1 + max(ids, default=0))
         originals = [image for image in found.values() if image.picture in kept]
-        images = [image.entry for image in originals]
+        images = [_moved(image, out) for image in originals]
         annotations = [annotation for image in originals for annotation in image.annotations]
         for image in found.values():
             for copy in copies.get(image.picture, ()) if image.picture else ():
                 key = next(next_image)
-                name = _renamed(image.entry["file_name"], copy.name)
+                name = image.entry["file_name"]
+                name = str(out.absolute() / copy) if is_absolute(name) else renamed(name, copy.name)
                 images.append({**image.entry, "id": key, "file_name": name})
                 annotations += [{**a, "id": next(next_annotation), "image_id": key} for a in image.annotations]
         return json.dumps(
@@ -101,13 +123,11 @@ class Coco(Layout):
         return f"coco: {len(self.items):,} pictures, {boxes:,} annotations in {', '.join(map(str, self.lists))}"
 
 
-def _picture(base: Path, name: str, pictures: set[Path]) -> Path | None:
-    inside = relative(name)
-    return base / inside if inside and base / inside in pictures else None
-
-
-def _renamed(path: str, name: str) -> str:
-    return path[: 1 + max(path.rfind("/"), path.rfind("\\"))] + name
+def _moved(image: _Image, out: Path) -> Entry:
+    """The entry of an original, whose absolute path would lead from the output back to the input."""
+    if image.picture is None or not is_absolute(image.entry["file_name"]):
+        return image.entry
+    return {**image.entry, "file_name": str(out.absolute() / image.picture)}
 
 
 def _wrong(image: _Image, width: int, height: int) -> str:
@@ -128,6 +148,7 @@ def _read(folder: Path, path: Path) -> Entry | None:
         data = read_bytes(folder / path, MAX_BYTES)
         if b'"images"' not in data or b'"annotations"' not in data:
             return None
+        _check_values(data)
         content = json.loads(data, parse_constant=_refuse, parse_float=_finite)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -146,6 +167,16 @@ def _read(folder: Path, path: Path) -> Entry | None:
     if any("image_id" not in entry for entry in content["annotations"]):
         raise InputError(f"{path}: an annotation without image_id")
     return content
+
+
+def _check_values(data: bytes) -> None:
+    """Raises `InputError` where the values would take far more memory than the file: before there is a single one."""
+    needed = _CONTAINER * (data.count(b"[") + data.count(b"{")) + _VALUE * data.count(b",")
+    if needed > min(_MAX_GROWTH * len(data) + _FREE, MAX_MEMORY):
+        raise InputError(
+            f"its values would take {needed / 1e6:,.0f} MB, {needed / len(data):.0f} times the file; read are up to "
+            f"{_MAX_GROWTH} times, and {MAX_MEMORY / 1e9:.1f} GB"
+        )
 
 
 def _refuse(name: str) -> NoReturn:
@@ -196,6 +227,13 @@ def _is_number(value: Any) -> bool:
     with suppress(OverflowError):
         return type(value) in (int, float) and math.isfinite(value)
     return False
+
+
+def _empty(box: Any) -> str:
+    """That a box has no pixels, as two of the published training set of 2017; else nothing."""
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)) or (box[2] and box[3]):
+        return ""
+    return f"the box {' '.join(f'{number:g}' for number in box)} (x, y, width, height) is empty"
 
 
 def _wrong_box(box: Any, width: int, height: int) -> str:

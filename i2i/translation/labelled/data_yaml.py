@@ -1,7 +1,6 @@
 """The `data.yaml` of Ultralytics: how many classes there are, and where the pictures lie."""
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import yaml
 
 from i2i.config import read_yaml
 from i2i.errors import UsageError
+from i2i.translation.labelled.layout import within
 
 _PLACES = ("path", "train", "val", "test", "minival")
 _MAX_CLASSES = 1 << 31
@@ -47,7 +47,7 @@ def moved(path: Path, folder: Path, out: Path) -> bytes | None:
         return None
     pieces, position = [], 0
     for node in _places(root):
-        if place := _inside(node.value, folder):
+        if place := within(node.value, folder):
             pieces += [
                 text[position : node.start_mark.index],
                 json.dumps(str(out.absolute() / place), ensure_ascii=False),
@@ -65,11 +65,3 @@ def _places(root: yaml.Node | None) -> list[yaml.ScalarNode]:
     values = [value for key, value in root.value if key.value in _PLACES]
     nodes = [node for value in values for node in (value.value if isinstance(value, yaml.SequenceNode) else [value])]
     return [node for node in nodes if isinstance(node, yaml.ScalarNode) and node.style not in ("|", ">")]
-
-
-def _inside(value: str, folder: Path) -> Path | None:
-    """An absolute path within `folder`, relative to it."""
-    if not value.startswith("/") or "\0" in value:
-        return None
-    place = Path(os.path.realpath(value))
-    return place.relative_to(folder.resolve()) if place.is_relative_to(folder.resolve()) else None

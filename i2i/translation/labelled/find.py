@@ -95,7 +95,7 @@ def refuse(problems: dict[Path, str], folder: Path) -> None:
         raise InputError(
             f"{shown(folder)}: {len(problems)} labels or pictures do not match:",
             *listed(described(problems)),
-            "Mend them, or use --on-bad skip to leave those pictures out.",
+            "Mend them, or use --on-bad skip to leave out those pictures, or annotations.",
         )
 
 

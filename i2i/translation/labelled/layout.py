@@ -1,6 +1,7 @@
 """What the four layouts of labels have in common."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,26 @@ def outside(box: Sequence[float], width: float, height: float) -> bool:
     left, top, right, bottom = box
     inside = -TOLERANCE <= left < right <= width + TOLERANCE and -TOLERANCE <= top < bottom <= height + TOLERANCE
     return not inside
+
+
+def renamed(path: str, name: str) -> str:
+    """A path from a label file, with slashes or backslashes, whose last part is `name`."""
+    return path[: 1 + max(path.rfind("/"), path.rfind("\\"))] + name
+
+
+def is_absolute(path: str) -> bool:
+    """Whether a path from a label file begins at a root, or at a drive of Windows."""
+    return re.match(r"/|\\|[A-Za-z]:[/\\]", path) is not None
+
+
+def within(path: str, folder: Path) -> Path | None:
+    """An absolute path that leads into the folder, relative to it."""
+    if not path.startswith("/") or "\0" in path:
+        return None
+    for place, root in ((os.path.normpath(path), folder.absolute()), (os.path.realpath(path), folder.resolve())):
+        if Path(place).is_relative_to(root):
+            return Path(place).relative_to(root)
+    return None
 
 
 def relative(path: str) -> Path | None:

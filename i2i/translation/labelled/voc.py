@@ -19,6 +19,7 @@ from i2i.translation.labelled.layout import (
     outside,
     read_bytes,
     read_text,
+    renamed,
     stem,
 )
 from i2i.translation.labelled.masks import wrong_mask
@@ -52,13 +53,24 @@ class Voc(Layout):
         for label in sorted(set(labels.values()) - set(pairs.values())):
             self.problems[label] = "a label file without a picture"
         self.lists = [path for path in files if "ImageSets" in path.parts[:-1] and path.suffix == ".txt"]
-        self._splits = {path: {line.split()[0] for line in self._lines(path) if line.split()} for path in self.lists}
+        self._names = _names([item.picture for item in self.items], {_root(path) for path in self.lists})
+        self._listed = {path: self._pictures_of(path) for path in self.lists}
 
     def _lines(self, path: Path) -> list[str]:
         return read_text(self.folder / path).splitlines()
 
+    def _pictures_of(self, path: Path) -> set[Path]:
+        return {picture for line in self._lines(path) for picture in self._named(path, (line.split() or [""])[0])}
+
+    def _named(self, path: Path, word: str) -> list[Path]:
+        """The pictures that a word of the list `path` names, which may have folders, a suffix, and backslashes."""
+        names = self._names.get(_root(path)) or self._names[Path()]
+        parts = _without_suffix(word.replace("\\", "/")).split("/")
+        tails = ("/".join(parts[start:]) for start in range(len(parts)))
+        return next((names[tail] for tail in tails if tail in names), [])
+
     def splits(self, item: Item) -> set[str]:
-        listed = {path.stem for path, stems in self._splits.items() if item.picture.stem in stems}
+        listed = {path.stem for path, pictures in self._listed.items() if item.picture in pictures}
         return super().splits(item) | listed
 
     def complaint(self, item: Item, width: int, height: int) -> str:
@@ -82,16 +94,45 @@ class Voc(Layout):
         return document.replaced(texts)
 
     def listing(self, source: Path, kept: set[Path], copies: Copies, out: Path) -> bytes:
-        names = {item.picture.stem: item.picture for item in self.items}
         lines = []
         for line in self._lines(source):
             first = (line.split() or [""])[0]
-            picture = names.get(first)
-            if picture is None or picture in kept:
+            pictures = self._named(source, first)
+            if not pictures or not kept.isdisjoint(pictures):
                 lines.append(line)
-            for copy in copies.get(picture, ()) if picture else ():
-                lines.append(line.replace(first, copy.stem, 1))
+            suffix = first.removeprefix(_without_suffix(first))
+            made = dict.fromkeys(copy.name if suffix else copy.stem for p in pictures for copy in copies.get(p, ()))
+            lines += [line.replace(first, renamed(first, name), 1) for name in made]
         return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _root(path: Path) -> Path:
+    """The folder of a list's `ImageSets`: its pictures are those beside that one."""
+    return Path(*path.parts[: path.parts.index("ImageSets")])
+
+
+def _names(pictures: Sequence[Path], roots: set[Path]) -> dict[Path, dict[str, list[Path]]]:
+    """What the pictures of each root are called, with all or some of their folders; of all roots at `Path()`, if it has
+    none of its own."""
+    found: dict[Path, dict[str, list[Path]]] = {Path(): {}}
+    everywhere = not any(_nearest(picture, roots) == Path() for picture in pictures)
+    for picture in pictures:
+        nearest = _nearest(picture, roots)
+        for root in {nearest, Path()} if everywhere else {nearest}:
+            parts = stem(picture).relative_to(root).parts
+            for start in range(len(parts)):
+                found.setdefault(root, {}).setdefault("/".join(parts[start:]), []).append(picture)
+    return found
+
+
+def _nearest(picture: Path, roots: set[Path]) -> Path:
+    return max(
+        (root for root in roots if picture.is_relative_to(root)), key=lambda root: len(root.parts), default=Path()
+    )
+
+
+def _without_suffix(name: str) -> str:
+    return name.rpartition(".")[0] if is_picture(Path(name)) else name
 
 
 def _label_of(picture: Path, labels: dict[Path, Path]) -> Path | None:

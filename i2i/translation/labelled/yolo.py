@@ -18,9 +18,12 @@ from i2i.translation.labelled.layout import (
     Layout,
     by_stem,
     exchanged,
+    is_absolute,
     is_picture,
     lines_of,
     read_text,
+    renamed,
+    stem,
 )
 
 CLASSES = "classes.txt"
@@ -35,16 +38,17 @@ class Yolo(Layout):
         super().__init__(folder)
         texts = {path for path in files if path.suffix.lower() == ".txt" and path.name != CLASSES}
         pictures = [path for path in files if is_picture(path)]
-        parallel = [(path, place) for path in pictures if (place := exchanged(path, ("images",), "labels"))]
-        labels = {text for text in texts if "labels" in text.parts[:-1]}
-        if labels and parallel:
-            paired = [(picture, place.with_suffix(".txt")) for picture, place in parallel]
-        else:
-            labels = set()
-            paired = [(picture, picture.with_suffix(".txt")) for picture in pictures]
-            folders = {label.parent for _, label in paired if label in texts}
-            paired = [(picture, label) for picture, label in paired if picture.parent in folders]
-        self.items = [Item(picture, (label,) if label in texts else ()) for picture, label in paired]
+        parallel = {path: place.with_suffix(".txt") for path in pictures if (place := _parallel(path))}
+        labels = {text for text in texts if "labels" in text.parts[:-1]} if parallel else set()
+        own = {picture: _label_of(picture, parallel.get(picture), texts) for picture in pictures}
+        beside = {picture.parent for picture, label in own.items() if label and label.parent == picture.parent}
+        # a picture without a label is background where others have one in the same way
+        backgrounds = {picture for picture in pictures if picture.parent in beside or (labels and picture in parallel)}
+        self.items = [
+            Item(picture, (label,) if label else ())
+            for picture, label in own.items()
+            if label or picture in backgrounds
+        ]
         self._find_lonely(texts, labels)
         by_stem([item.picture for item in self.items], self.problems)
         self._pictures = {item.picture for item in self.items}
@@ -53,11 +57,13 @@ class Yolo(Layout):
         self._classes = self._count_classes(files)
 
     def _find_lonely(self, texts: set[Path], labels: set[Path]) -> None:
-        used = {label for item in self.items for label in item.labels}
-        folders = {item.picture.parent for item in self.items}
-        lonely = labels or {text for text in texts if text.parent in folders and self._has_rows(text)}
-        for path in sorted(lonely - used):
-            self.problems[path] = "a label file without a picture"
+        unused = texts - {label for item in self.items for label in item.labels}
+        pictures = {stem(item.picture): item.labels for item in self.items}
+        folders = {picture.parent for picture in pictures}
+        for path in sorted(unused):
+            if path in labels or (path.parent in folders and self._has_rows(path)):
+                other = pictures.get(stem(path))
+                self.problems[path] = f"its picture has {other[0]}" if other else "a label file without a picture"
 
     def _has_rows(self, path: Path) -> bool:
         with suppress(InputError):
@@ -95,9 +101,12 @@ class Yolo(Layout):
 
     def _listed(self, line: str) -> Path | None:
         """The picture that a line of a list names, whatever folder its path begins at."""
-        parts = PurePosixPath(os.path.normpath(line.strip())).parts
-        tails = (Path(*parts[start:]) for start in range(len(parts)))
-        return next((tail for tail in tails if tail in self._pictures), None)
+        for path in (line.strip(), line.strip().replace("\\", "/")):
+            parts = PurePosixPath(os.path.normpath(path)).parts
+            tails = (Path(*parts[start:]) for start in range(len(parts)))
+            if picture := next((tail for tail in tails if tail in self._pictures), None):
+                return picture
+        return None
 
     def listing(self, source: Path, kept: set[Path], copies: Copies, out: Path) -> bytes:
         lines = []
@@ -107,7 +116,7 @@ class Yolo(Layout):
                 lines.append(line)
             for copy in copies.get(picture, ()) if picture else ():
                 path = line.strip()
-                lines.append(str(out.absolute() / copy) if path.startswith("/") else _renamed(path, copy))
+                lines.append(str(out.absolute() / copy) if is_absolute(path) else renamed(path, copy.name))
         return "".join(f"{line}\n" for line in lines).encode()
 
     @property
@@ -116,8 +125,13 @@ class Yolo(Layout):
         return super().summary + classes
 
 
-def _renamed(path: str, copy: Path) -> str:
-    return path[: path.rfind("/") + 1] + copy.name
+def _parallel(picture: Path) -> Path | None:
+    return exchanged(picture, ("images",), "labels")
+
+
+def _label_of(picture: Path, place: Path | None, texts: set[Path]) -> Path | None:
+    """In `labels/`, else beside it: each picture has its own way."""
+    return next((path for path in (place, picture.with_suffix(".txt")) if path in texts), None)
 
 
 def _wrong(words: Sequence[str], classes: float) -> str:
