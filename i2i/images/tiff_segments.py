@@ -177,7 +177,7 @@ class _Plane:
         if layout.compression in PIXELS_BY_PILLOW:
             return self._pixels_by_pillow(indices, rows)
         if layout.compression in _BYTES_BY_PILLOW:
-            data = self._bytes_by_pillow(indices, rows)
+            data: Any = self._bytes_by_pillow(indices, rows)
         else:
             data = b"".join([self._plain(i, layout.bytes_of(n)) for i, n in zip(indices, rows, strict=True)])
         return samples_of(data, sum(rows), layout)
@@ -220,13 +220,13 @@ class _Plane:
             raise ImageError("damaged: it is truncated")
         return found
 
-    def _bytes_by_pillow(self, indices: Sequence[int], rows: Sequence[int]) -> bytes:
+    def _bytes_by_pillow(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
         """Strips of bytes, unpacked as a grey picture of so many bytes a line."""
         layout = self._layout
         lines = [layout.bytes_of(n) // layout.line_bytes for n in rows]
         strips = [self._packed(i, _SWELLING * n * layout.line_bytes) for i, n in zip(indices, lines, strict=True)]
         tags = {t.COMPRESSION: _longs(layout.compression), t.BITS: _longs(8), t.PHOTOMETRIC: _longs(_BLACK_IS_ZERO)}
-        return np.asarray(_by_pillow(layout.line_bytes, lines, strips, tags, "L")).tobytes()
+        return np.asarray(_by_pillow(layout.line_bytes, lines, strips, tags, "L"))
 
     def _pixels_by_pillow(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
         layout = self._layout
@@ -298,7 +298,7 @@ def old_jpeg(layout: Layout, source: Source) -> Pixels:
     return found.reshape(layout.height, layout.width, layout.samples)
 
 
-def samples_of(data: bytes, rows: int, layout: Layout) -> Pixels:
+def samples_of(data: Any, rows: int, layout: Layout) -> Pixels:
     """Unpacked lines as samples (rows, segment width, samples), differences summed up."""
     if layout.subsampled:
         return _upsampled(data, rows, layout)
@@ -350,7 +350,7 @@ def _few_bits(lines: Pixels, shape: tuple[int, int, int], layout: Layout) -> Pix
     return np.packbits(padded, axis=-1).view(dtype.newbyteorder(">")).astype(dtype).reshape(shape)
 
 
-def _upsampled(data: bytes, rows: int, layout: Layout) -> Pixels:
+def _upsampled(data: Any, rows: int, layout: Layout) -> Pixels:
     """Blocks of luminance with one value each of two colours (Sec. 21), as pixels with the colours of their block."""
     across, down = layout.subsampling
     blocks = np.frombuffer(data, f"{layout.order}u{layout.bits // 8}").astype(_dtype(layout), copy=False)
