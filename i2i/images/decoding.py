@@ -19,7 +19,7 @@ from typing import BinaryIO
 import cv2
 from PIL import Image, UnidentifiedImageError, features
 
-from i2i.errors import ImageError
+from i2i.errors import I2IError, ImageError
 from i2i.images import containers, exif, jpeg, magic, netpbm, png, tiff
 from i2i.images.apart import Apart
 from i2i.images.formats import NAMES, Format
@@ -61,7 +61,7 @@ def read(path: Path, limits: Limits = DEFAULT_LIMITS) -> Picture:
 
 def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
     """(width, height) of a picture file, upright, from its header. Raises `ImageError` as `read` would."""
-    with _open(path, limits) as file, _reasons():
+    with _open(path, limits) as file, reasons():
         head, format = _recognised(file)
         if format == "PPM":
             return netpbm.size(head, limits)
@@ -79,7 +79,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
     Raises `ImageError` with a plain reason for anything that is not a whole picture within the limits.
     """
     limits.check_bytes(len(data))
-    with _reasons():
+    with reasons():
         source = io.BytesIO(data)
         _, format = _recognised(source)
         if format == "PPM":
@@ -130,11 +130,11 @@ def _described(pixels: Pixels, alpha: Pixels | None, found: Apart, format: Forma
 
 
 @contextlib.contextmanager
-def _reasons() -> Iterator[None]:
+def reasons() -> Iterator[None]:
     """Turns whatever a decoder raises into an `ImageError`."""
     try:
         yield
-    except ImageError:
+    except I2IError:
         raise
     except MemoryError:
         raise ImageError("not enough memory to decode it") from None

@@ -8,7 +8,7 @@ bounded copy. Colours become grey or RGB in bands of rows (`Rows`), so that pict
 import io
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -41,6 +41,7 @@ _KINDS = {_UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f", _VOID: "u"}
 _MAX_CHANNELS = 64
 _MIN_TILE_PIXELS = 1 << 24
 _BLOCK_VALUES = 1 << 20
+_MOST_SEGMENT_BYTES = 1 << 28
 _INCH, _CENTIMETRE = 2, 3
 _NODATA = 42113
 _BITS = {_UNSIGNED: (*range(1, 33), 64), _VOID: (*range(1, 33), 64), _SIGNED: (8, 16, 32, 64), _FLOAT: (16, 32, 64)}
@@ -104,21 +105,27 @@ class Rows:
                 yield self._block(band[top : top + step], seen)
         seen.check()
 
-    @property
-    def by_bands(self) -> bool:
-        """Whether it is read without holding the file."""
-        return self._layout.compression != OLD_JPEG
+    def check_bands(self) -> None:
+        """Raises `ImageError` where a block of rows needs more of the file than a part of it."""
+        layout = self._layout
+        if layout.compression == OLD_JPEG or (not layout.streamable and layout.segment_bytes > _MOST_SEGMENT_BYTES):
+            raise ImageError(
+                "a TIFF packed as a whole is not read by bands of rows; use tiles, or strips of a few rows"
+            )
 
     def picture(self, pixels: Pixels) -> Picture:
-        """Pixels (h, w, `channels`), turned upright, with all that the file says of them."""
-        described, count = self.info, self.channels - (self._kind.alpha is not None)
-        if self._kind.alpha is not None:
-            described.alpha = pixels[..., -1].copy()
-        if self._kind.bands and self._kind.colours == 3:
-            described.extra = np.ascontiguousarray(pixels[..., 3:count])
-            count = 3
-        described.pixels = np.ascontiguousarray(pixels[..., :count])
-        return described
+        """Rows of `channels`, turned upright, with all that the file says of them."""
+        described, found = self.info, self.split(pixels)
+        return replace(described, pixels=found.pixels, alpha=found.alpha, extra=found.extra)
+
+    def split(self, pixels: Pixels) -> Picture:
+        """Rows (h, w, `channels`) as colours, alpha, and what is data beside colours."""
+        count = self.channels - (self._kind.alpha is not None)
+        alpha = pixels[..., -1].copy() if count < self.channels else None
+        if not self._kind.bands or self._kind.colours == 1:
+            return Picture(np.ascontiguousarray(pixels[..., :count]), alpha)
+        extra = np.ascontiguousarray(pixels[..., 3:count])
+        return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, extra=extra)
 
     @property
     def info(self) -> Picture:
@@ -224,7 +231,7 @@ class _Range:
     high: float = 0.0
     odd: int = 0
     total: int = 0
-    signed: bool = field(default=False)
+    signed: bool = False
 
     def note(self, values: Pixels, kind: str) -> None:
         self.total += values.size
@@ -406,7 +413,7 @@ def _dtype(layout: Layout) -> np.dtype[Any]:
 def _described(tags: t.Directory, turn: int, own_colours: bool) -> Picture:
     """A picture without pixels, of whose file these are the tags; `own_colours`: its profile is that of grey or RGB."""
     blank = np.empty((0, 0, 1), np.uint8)
-    described = Picture(blank, exif=_exif(tags), format="TIFF", more=tags.more, xmp=tags.bytes(t.XMP))
+    described = Picture(blank, exif=_exif(tags), format="TIFF", more=tags.more, xmp=exif.upright_xmp(tags.bytes(t.XMP)))
     described.icc = tags.bytes(t.ICC) if own_colours else None
     described.colour = _colour(tags) if own_colours else None
     across, down = _resolution(tags) or (0, 0)

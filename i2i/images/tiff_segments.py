@@ -105,6 +105,15 @@ class Layout:
             return -(-self.segment_width // across) * (across * down + 2) * self.bits // 8
         return -(-self.segment_width * self.segment_samples * self.bits // 8)
 
+    @property
+    def segment_bytes(self) -> int:
+        return self.bytes_of(self.segment_height)
+
+    @property
+    def streamable(self) -> bool:
+        """Whether a segment can be unpacked by rows."""
+        return not self.tiled and self.compression in (PLAIN, *DEFLATE)
+
     def bytes_of(self, rows: int) -> int:
         return -(-rows // self.line_rows) * self.line_bytes
 
@@ -125,17 +134,13 @@ class _Plane:
 
     def bands(self) -> Iterator[Pixels]:
         layout = self._layout
-        if layout.bytes_of(layout.segment_height) > _UNIT_BYTES and self._streamable:
+        if layout.segment_bytes > _UNIT_BYTES and layout.streamable:
             for i in range(layout.down):
                 yield from self._streamed(i)
             return
-        each = 1 if layout.tiled else max(1, _UNIT_BYTES // layout.bytes_of(layout.segment_height))
+        each = 1 if layout.tiled else max(1, _UNIT_BYTES // layout.segment_bytes)
         for top in range(0, layout.down, each):
             yield self._unit(top, min(top + each, layout.down))
-
-    @property
-    def _streamable(self) -> bool:
-        return not self._layout.tiled and self._layout.compression in (PLAIN, *DEFLATE)
 
     def _rows(self, down: int) -> int:
         """Rows of the segments in that row of them; tiles are whole also at the edge."""
@@ -203,7 +208,7 @@ class _Plane:
     def _stream(self, index: int) -> Callable[[int], bytes]:
         """Gives the next bytes of a segment that is plain or deflated, fewer where it ends."""
         layout = self._layout
-        size = layout.bytes_of(layout.segment_height)
+        size = layout.segment_bytes
         # some writers' counts are wrong where nothing is packed
         count = size if layout.compression == PLAIN else min(layout.counts[index], _SWELLING * size + _HEADS)
         packed = _Packed(self._source, layout.offsets[index], count, layout.fill_order == 2)
