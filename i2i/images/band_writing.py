@@ -23,48 +23,46 @@ _BAND_BYTES = 1 << 25
 _ICC_ALONE = 8  # what libvips is to keep: of EXIF it would make up what there is not
 
 
-def refusal(format: Format, width: int, height: int, colours: int) -> str | None:
-    """Why `write_large` cannot write such a picture, if so; to be asked before hours are spent on it."""
+def refusal(format: Format, width: int, height: int, like: Picture) -> str | None:
+    """Why `write_large` cannot write a picture with the channels of `like`, if so; ask before hours are spent on it."""
     if format not in _FORMATS:
         return f"{NAMES[format]} is not written by bands; use TIFF or PNG"
     if max(width, height) > (side := _SIDES.get(format, LARGE_LIMITS.side)):
         return f"{width}x{height} pixels: {NAMES[format]} holds at most {side} a side; use TIFF or PNG"
-    if colours not in (1, 3) and format != "TIFF":
-        return f"{NAMES[format]} holds 1 or 3 channels, not {colours}; use TIFF"
+    if like.holds_data and format != "TIFF":
+        channels = like.pixels.shape[2] + (0 if like.extra is None else like.extra.shape[2])
+        return f"{NAMES[format]} holds 1 or 3 channels, not {channels}; use TIFF"
     return None
 
 
 def write_large(
     path: Path,
     canvas: Canvas,
-    info: Picture,
+    like: Picture,
     format: Format,
     *,
-    alpha: bool,
     quality: int | None = None,
     mode: int | None = None,
     replace: bool = True,
 ) -> None:
-    """Write the pixels of `canvas` whole or not at all; `alpha` says whether their last channel is that.
+    """Write the pixels of `canvas` whole or not at all: the channels of `like`, with all that is said of that picture.
 
-    The colour profile and EXIF of `info` are carried as a picture's that is written whole; `mode` and `replace` as in
-    `images.write`. TIFF is tiled, and of 64-bit addresses where it has to be. Raises `OutputError` for a format that
-    is not written by bands, for what it cannot hold, and for what the system refuses.
+    It is carried as a picture's that is written whole; `mode` and `replace` as in `images.write`. TIFF is tiled, and of
+    64-bit addresses where it has to be. Raises `OutputError` for a format that is not written by bands, for what it
+    cannot hold, and for what the system refuses.
     """
-    colours = canvas.channels - alpha
-    if reason := refusal(format, canvas.width, canvas.height, colours):
+    if reason := refusal(format, canvas.width, canvas.height, like):
         raise OutputError(f"{path}: {reason}")
-    icc = profile(Picture(np.empty((0, 0, colours), canvas.dtype), icc=info.icc))
-    exif = exif_for(info.exif, format)
+    icc, exif = profile(like), exif_for(like.exif, format)
     shape = canvas.height, canvas.width, canvas.channels
 
     def save(file: BinaryIO) -> None:
         if format == "TIFF":
-            tiff_writing.write_tiled(file, shape, canvas.dtype, canvas.rows, alpha=alpha, exif=exif, icc=icc)
+            tiff_writing.write_tiled(file, shape, canvas.rows, like, icc)
         elif format == "PNG":
             file.writelines(png_writing.parts(*shape[:2], _bands(canvas), icc, exif))
         else:
-            image = _image(canvas, alpha and format not in WITH_ALPHA, icc)
+            image = _image(canvas, like.alpha is not None and format not in WITH_ALPHA, icc)
             _save_by_libvips(path, image, file, format, quality, exif)
 
     atomic_write(path, save, mode, replace=replace)

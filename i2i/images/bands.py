@@ -1,10 +1,12 @@
-"""Pictures larger than the limits, read by bands of rows with libvips, and on a disk from then on.
+"""Pictures larger than the limits, read by bands of rows, and on a disk from then on.
 
 What is there of a picture is a file of its plain pixels, upright, without a name (`FileSpool`): any rows of it can
-be had, any number of times, and the process holds none of them. libvips is optional: `pip install 'i2i[large]'`.
+be had, any number of times, and the process holds none of them. TIFF is read by `tiff`, as smaller ones are, the others
+by libvips, which is optional: `pip install 'i2i[large]'`.
 """
 
-import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -13,20 +15,19 @@ import numpy as np
 from PIL import Image
 
 from i2i.errors import ImageError
-from i2i.images import exif
+from i2i.images import decoding, exif, magic, tiff
 from i2i.images.formats import NAMES, Format
 from i2i.images.libvips import reasons, vips
-from i2i.images.picture import Limits, Picture, Pixels
+from i2i.images.picture import Limits, Picture, Pixels, split_alpha
 from i2i.spool import FileSpool, spool_folder
 
 LARGE_LIMITS = Limits(pixels=1 << 34, side=1 << 20, file_bytes=1 << 40)
 """What a picture may be that is read by bands."""
 
 _BAND_BYTES = 1 << 25
-_LOADERS: dict[str, Format] = {"pngload": "PNG", "jpegload": "JPEG", "tiffload": "TIFF", "webpload": "WEBP"}
-_TYPES: dict[str, Any] = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
-_BIG_TIFF = 43
-_PLAIN = ("b-w", "srgb", "rgb", "scrgb", "rgb16", "grey16", "multiband")
+_LOADERS: dict[str, Format] = {"pngload": "PNG", "jpegload": "JPEG", "webpload": "WEBP"}
+_TYPES: dict[str, Any] = {"uchar": np.uint8, "ushort": np.uint16}
+_PLAIN = ("b-w", "srgb", "rgb", "rgb16", "grey16")
 
 
 class Bands(Protocol):
@@ -82,24 +83,40 @@ class Canvas:
             self.spool.write(start, np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
 
 
+class Stored(Protocol):
+    """A picture in a file, by blocks of rows (h, `width`, `channels`) as they are stored, to be turned by `turn`."""
+
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype[Any]
+    turn: int
+
+    @property
+    def info(self) -> Picture:
+        """The picture without pixels."""
+
+    def __iter__(self) -> Iterator[Pixels]: ...
+
+    def split(self, pixels: Pixels) -> Picture:
+        """Rows of `channels` as a picture."""
+
+
 class Large:
     """A picture file read once from its top to its bottom; a context manager, for its pixels are on a disk.
 
-    `info` is the picture without pixels. Raises `ImageError` for what is not a whole picture within the limits,
-    of grey or RGB with or without alpha; `OutputError` if there is no room for its pixels.
+    `info` is the picture without pixels. Raises `ImageError` for what is not a whole picture within the limits, and for
+    what is not read by bands; `OutputError` if there is no room for its pixels.
     """
 
     def __init__(self, path: Path, limits: Limits = LARGE_LIMITS, folder: Path | None = None) -> None:
-        with reasons():
-            image = _opened(path, limits)
-            self._alpha = image.bands in (2, 4)
-            turn = _number(image, "orientation", 1)
-            sideways = exif.is_sideways(turn)
-            self.height, self.width = (image.width, image.height) if sideways else (image.height, image.width)
-            self.info = _described(path, image)
-            self._canvas = Canvas(self.height, self.width, image.bands, _TYPES[image.format], folder)
+        with _opened(path, limits) as stored:
+            sideways = exif.is_sideways(stored.turn)
+            self.height, self.width = (stored.width, stored.height) if sideways else (stored.height, stored.width)
+            self.info, self._split = stored.info, stored.split
+            self._canvas = Canvas(self.height, self.width, stored.channels, stored.dtype, folder)
             try:
-                self._fill(image, turn)
+                self._fill(stored)
             except BaseException:
                 self._canvas.spool.close()
                 raise
@@ -111,21 +128,13 @@ class Large:
         self._canvas.spool.close()
 
     def read(self, top: int, bottom: int) -> Picture:
-        pixels = self._canvas.rows(top, bottom)
-        if not self._alpha:
-            return Picture(pixels)
-        return Picture(np.ascontiguousarray(pixels[..., :-1]), pixels[..., -1].copy())
+        return self._split(self._canvas.rows(top, bottom))
 
-    def _fill(self, image: Any, turn: int) -> None:
-        region = vips().Region.new(image)
-        rows = max(1, _BAND_BYTES // (image.width * image.bands * self._canvas.dtype.itemsize))
-        for top in range(0, image.height, rows):
-            count = min(rows, image.height - top)
-            data = region.fetch(0, top, image.width, count)
-            band = np.frombuffer(data, self._canvas.dtype).reshape(count, image.width, image.bands)
-            if band.dtype == np.float32 and not (band.min() >= 0 and band.max() <= 1):
-                raise ImageError("floating-point values outside of 0 to 1")
-            self._place(exif.upright(band, turn), top, image.height - top - count, turn)
+    def _fill(self, stored: Stored) -> None:
+        top = 0
+        for band in stored:
+            self._place(exif.upright(band, stored.turn), top, stored.height - top - len(band), stored.turn)
+            top += len(band)
 
     def _place(self, band: Pixels, before: int, after: int, turn: int) -> None:
         """A band turned upright, where it belongs: as many rows were before it in the file, and come after it."""
@@ -137,36 +146,69 @@ class Large:
 
 def large_size(path: Path, limits: Limits = LARGE_LIMITS) -> tuple[int, int]:
     """(width, height), upright, of a picture that `Large` would read. Raises `ImageError`."""
-    with reasons():
-        image = _opened(path, limits)
-        sideways = exif.is_sideways(_number(image, "orientation", 1))
-        return (image.height, image.width) if sideways else (image.width, image.height)
+    with _opened(path, limits) as stored:
+        sideways = exif.is_sideways(stored.turn)
+        return (stored.height, stored.width) if sideways else (stored.width, stored.height)
 
 
-def _opened(path: Path, limits: Limits) -> Any:
-    limits.check_bytes(path.stat().st_size)
-    image = vips().Image.new_from_file(str(path), access="sequential", fail_on="error")
-    kind = str(image.get("vips-loader"))
-    if kind not in _LOADERS:
-        raise ImageError(f"of this size, only {', '.join(NAMES[f] for f in _LOADERS.values())} are read")
-    limits.check_size(image.width, image.height, image.bands)
-    if image.interpretation not in _PLAIN or image.bands > 4 or image.format not in _TYPES:
-        kind = f"{image.bands} channels of {image.format}, {image.interpretation}"
-        raise ImageError(f"{kind}: of this size, only grey and RGB of 8 or 16 bits or floating point are read")
-    return image
+@contextmanager
+def _opened(path: Path, limits: Limits) -> Iterator[Stored]:
+    """The picture of a file; whatever is raised while it is read is an `ImageError` with the reason."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror}") from None
+    with file:
+        limits.check_bytes(path.stat().st_size)
+        if magic.format_of(file.read(magic.HEAD_BYTES)) == "TIFF":
+            with decoding.reasons():
+                rows = tiff.Rows(file, limits)
+                rows.check_bands()
+                yield rows
+        else:
+            with reasons():
+                yield _ByLibvips(path, limits)
 
 
-def _described(path: Path, image: Any) -> Picture:
-    fields = image.get_fields()
-    format = _LOADERS[str(image.get("vips-loader"))]
-    found = _tags_of_tiff(path) if format == "TIFF" else _tags_in(image) if "exif-data" in fields else None
-    return Picture(
-        np.empty((0, 0, 0), _TYPES[image.format]),
-        icc=image.get("icc-profile-data") if "icc-profile-data" in fields else None,
-        exif=found,
-        format=format,
-        more=_number(image, "n-pages", 1) > 1,
-    )
+class _ByLibvips:
+    """PNG, JPEG and WebP."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self._image = image = vips().Image.new_from_file(str(path), access="sequential", fail_on="error")
+        kind = str(image.get("vips-loader"))
+        if kind not in _LOADERS:
+            names = [NAMES[format] for format in (*_LOADERS.values(), "TIFF")]
+            raise ImageError(f"of this size, only {', '.join(names)} are read")
+        self._format = _LOADERS[kind]
+        self.width, self.height, self.channels = image.width, image.height, image.bands
+        limits.check_size(image.width, image.height, image.bands)
+        if image.interpretation not in _PLAIN or image.bands > 4 or image.format not in _TYPES:
+            kind = f"{image.bands} channels of {image.format}, {image.interpretation}"
+            raise ImageError(f"{kind}: of this size, only grey and RGB of 8 or 16 bits are read")
+        self.dtype = np.dtype(_TYPES[image.format])
+        self.turn = _number(image, "orientation", 1)
+
+    def __iter__(self) -> Iterator[Pixels]:
+        region = vips().Region.new(self._image)
+        rows = max(1, _BAND_BYTES // (self.width * self.channels * self.dtype.itemsize))
+        for top in range(0, self.height, rows):
+            count = min(rows, self.height - top)
+            data = region.fetch(0, top, self.width, count)
+            yield np.frombuffer(data, self.dtype).reshape(count, self.width, self.channels)
+
+    def split(self, pixels: Pixels) -> Picture:
+        return split_alpha(pixels)
+
+    @property
+    def info(self) -> Picture:
+        fields = self._image.get_fields()
+        return Picture(
+            np.empty((0, 0, 0), self.dtype),
+            icc=self._image.get("icc-profile-data") if "icc-profile-data" in fields else None,
+            exif=_tags_in(self._image) if "exif-data" in fields else None,
+            format=self._format,
+            more=_number(self._image, "n-pages", 1) > 1,
+        )
 
 
 def _tags_in(image: Any) -> bytes | None:
@@ -176,19 +218,6 @@ def _tags_in(image: Any) -> bytes | None:
     except Exception:  # a damaged block says nothing
         return None
     return exif.block(tags, None)
-
-
-def _tags_of_tiff(path: Path) -> bytes | None:
-    tags = Image.Exif()
-    with path.open("rb") as file:  # until the directories within are read
-        head = file.read(16)
-        tags.endian = "<" if head[:2] == b"II" else ">"
-        magic, offset = struct.unpack_from(tags.endian + "HL", head, 2)
-        tags.bigtiff = magic == _BIG_TIFF
-        if tags.bigtiff:
-            (offset,) = struct.unpack_from(tags.endian + "Q", head, 8)
-        tags.load_from_fp(file, offset)
-        return exif.block(tags, "TIFF")
 
 
 def _number(image: Any, name: str, default: int) -> int:

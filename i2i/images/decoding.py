@@ -1,8 +1,8 @@
 """Bytes to pictures, without trust.
 
 The first bytes say which format it is. Its header is read, the limits are checked, and only then are pixels
-decoded: by OpenCV where it gives the same pixels faster, else by Pillow, a TIFF that Pillow does not know by
-tifffile, Netpbm's formats here. Only the first frame of an animation or a file of several pages is looked at.
+decoded: by OpenCV where it gives the same pixels faster, else by Pillow, TIFF by `tiff`, Netpbm's formats here.
+Only the first frame of an animation or a file of several pages is looked at.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from i2i.errors import ImageError
-from i2i.images import containers, exif, jpeg, magic, netpbm, pages, png, tiff
+from i2i.errors import I2IError, ImageError
+from i2i.images import containers, exif, jpeg, magic, netpbm, png, tiff
 from i2i.images.apart import Apart
 from i2i.images.formats import NAMES, Format
 from i2i.images.modes import pixels_of
@@ -62,12 +62,12 @@ def read(path: Path, limits: Limits = DEFAULT_LIMITS) -> Picture:
 
 def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
     """(width, height) of a picture file, upright, from its header. Raises `ImageError` as `read` would."""
-    with _open(path, limits) as file, _reasons():
+    with _open(path, limits) as file, reasons():
         head, format = _recognised(file)
         if format == "PPM":
             return netpbm.size(head, limits)
         if format == "TIFF":
-            return _tiff_size(file, limits)
+            return tiff.size(file, limits)
         found = _apart(file, format, limits, pixels=False)
         width, height = _header(io.BytesIO(found.pixels), format, limits).size
         sideways = exif.is_sideways(exif.orientation(exif.parsed(found.exif, found.xmp)))
@@ -80,17 +80,17 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
     Raises `ImageError` with a plain reason for anything that is not a whole picture within the limits.
     """
     limits.check_bytes(len(data))
-    with _reasons():
+    with reasons():
         source = io.BytesIO(data)
         _, format = _recognised(source)
         if format == "PPM":
             return Picture(netpbm.decode(data, limits), format="PPM")
         if format == "TIFF":
-            return _tiff(data, limits)
+            return tiff.decode(data, limits)
         found = _apart(source, format, limits)
         image = _header(io.BytesIO(found.pixels), format, limits)
         pixels, alpha = pixels_of(image, found.pixels)
-        if image.mode in ("CMYK", "LAB"):
+        if image.mode == "CMYK":
             found.icc = None
         return _described(pixels, alpha, _numbers(image), found, format)
 
@@ -135,35 +135,12 @@ def _described(pixels: Pixels, alpha: Pixels | None, numbers: Pixels | None, fou
     )
 
 
-def _tiff_size(file: BinaryIO, limits: Limits) -> tuple[int, int]:
-    image = _tiff_header(file, limits)
-    # Pillow gives the size of a TIFF as it is when turned
-    return pages.size(file, limits) if image is None else image.size
-
-
-def _tiff(data: bytes, limits: Limits) -> Picture:
-    image = _tiff_header(io.BytesIO(data), limits)
-    if image is None:
-        return pages.decode(data, limits)
-    tags = image.getexif()
-    pixels, alpha = pixels_of(image, data)
-    return Picture(
-        pixels=pixels,
-        alpha=alpha,
-        icc=None if image.mode in ("CMYK", "LAB") else image.info.get("icc_profile") or None,
-        exif=exif.block(tags, "TIFF"),
-        format="TIFF",
-        more=bool(image.tag_v2.next),  # type: ignore[attr-defined]
-        numbers=_numbers(image),
-    )
-
-
 @contextlib.contextmanager
-def _reasons() -> Iterator[None]:
+def reasons() -> Iterator[None]:
     """Turns whatever a decoder raises into an `ImageError`."""
     try:
         yield
-    except ImageError:
+    except I2IError:
         raise
     except MemoryError:
         raise ImageError("not enough memory to decode it") from None
@@ -221,20 +198,6 @@ def _header(file: BinaryIO, format: Format, limits: Limits) -> Image.Image:
         file.seek(0)
         raise ImageError(_fault(file, format, limits)) from None
     limits.check_size(*image.size)
-    return image
-
-
-def _tiff_header(file: BinaryIO, limits: Limits) -> Image.Image | None:
-    """The header of a TIFF by Pillow; None for one that it does not know."""
-    try:
-        image = Image.open(file, formats=("TIFF",))  # noqa: TID251 (bounded by `limits` right here)
-    except UnidentifiedImageError:
-        file.seek(0)
-        return None
-    limits.check_size(*image.size)
-    if not tiff.known_to_pillow(image):
-        file.seek(0)
-        return None
     return image
 
 

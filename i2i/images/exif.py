@@ -82,11 +82,6 @@ def block(exif: Image.Exif, format: str | None) -> bytes | None:
         if tag == _ORIENTATION or (format == "TIFF" and tag not in DESCRIPTIVE):
             del exif[tag]
     try:
-        if getattr(exif, "bigtiff", False):
-            # its block has a header of 16 bytes, which no reader of EXIF expects, Pillow's neither
-            exif, large = Image.Exif(), exif
-            for tag in large:
-                exif[tag] = directory(large, tag) if tag in DIRECTORIES else large[tag]
         return exif.tobytes() if len(exif) else None
     except Exception:  # a block with values of the wrong type is not worth losing the picture for
         return None

@@ -5,14 +5,11 @@ import numpy as np
 from PIL import Image
 
 from i2i.errors import ImageError
-from i2i.images import colours, planes, tiff
 from i2i.images.picture import Pixels
 
 
 def pixels_of(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
     """Colours (H, W, 1 or 3) and alpha (H, W) or None, both of uint8, uint16 or float32."""
-    if image.format == "TIFF" and planes.are_deep(image):
-        return _split_alpha(tiff.straight_alpha(image, planes.decode(image, data)), gray=image.mode == "LA")
     deep = _is_deep(image, data)
     if deep or _opencv_agrees(image):
         pixels = _by_opencv(image, data)
@@ -39,9 +36,7 @@ def _few_grays(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
 
 def _is_deep(image: Image.Image, data: bytes) -> bool:
     """Whether there are 16 bits per channel and several channels, which Pillow would reduce to 8."""
-    if image.format == "PNG":
-        return data[24] == 16 and data[25] != 0
-    return image.format == "TIFF" and tiff.bits(image) == {16} and image.mode in ("RGB", "RGBA", "RGBX")
+    return image.format == "PNG" and data[24] == 16 and data[25] != 0
 
 
 def _is_gray(image: Image.Image, data: bytes) -> bool:
@@ -68,24 +63,15 @@ def _by_opencv(image: Image.Image, data: bytes) -> Pixels | None:
         return None
     if pixels.ndim == 2:
         return pixels[..., None]
-    pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-    return tiff.straight_alpha(image, pixels) if image.format == "TIFF" else pixels
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
 
 
 def _by_pillow(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     transparent = image.info.get("transparency")
     if image.mode.startswith("I;16"):
         return _sixteen_bit(image, transparent)
-    if image.mode in ("I", "F"):
-        return tiff.wide(image), None
-    if image.mode == "LAB":
-        return colours.from_lab(np.array(image)), None
-    if image.mode == "YCbCr" and image.format == "TIFF":
-        return colours.from_ycbcr(image), None
-    gray = image.mode in ("1", "L", "LA", "La")
-    if image.mode == "RGBX":  # the fourth channel of a TIFF that does not say what it is
-        return _split_alpha(np.array(image), gray)
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or transparent is not None:
+    gray = image.mode in ("1", "L", "LA")
+    if image.mode in ("RGBA", "LA", "PA") or transparent is not None:
         image = image.convert("RGBA")
     else:
         image = image.convert("L" if gray else "RGB")
@@ -95,8 +81,6 @@ def _by_pillow(image: Image.Image) -> tuple[Pixels, Pixels | None]:
 
 def _sixteen_bit(image: Image.Image, transparent: object) -> tuple[Pixels, Pixels | None]:
     pixels = np.asarray(image).astype(np.uint16)[..., None]
-    if image.format == "TIFF":
-        return tiff.sixteen_bit(image, pixels), None
     if not isinstance(transparent, int):
         return pixels, None
     return pixels, np.where(pixels[..., 0] == transparent, 0, 65_535).astype(np.uint16)

@@ -79,6 +79,8 @@ class Picture:
     `geo` says which place on Earth it shows. `unread` names what the file says beside its pixels and was left out.
     `numbers` (H, W) uint8 are those of the colours in the palette of a file that has one: in a picture of labels, the
     classes.
+    `extra` (H, W, n) of the same dtype are channels of data beyond three colours, such as near-infrared, or None; a
+    picture of data alone has all its channels in `pixels`.
     """
 
     pixels: Pixels
@@ -94,13 +96,27 @@ class Picture:
     geo: Geo = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     numbers: Pixels | None = None
+    extra: Pixels | None = None
+
+    @property
+    def holds_data(self) -> bool:
+        """Whether it has channels that are neither colours nor alpha."""
+        return self.extra is not None or self.pixels.shape[2] not in (1, 3)
+
+    def with_pixels(self, pixels: Pixels) -> "Picture":
+        """A network's (H, W, C) for this picture: colours, with alpha where C is 2 or 4, unless this one holds data."""
+        if not self.holds_data:
+            return split_alpha(pixels)
+        if self.extra is None or pixels.shape[2] <= 3:
+            return Picture(pixels)
+        return Picture(np.ascontiguousarray(pixels[..., :3]), extra=np.ascontiguousarray(pixels[..., 3:]))
 
     def described_as(self, source: "Picture") -> "Picture":
         """These pixels with all that the file of `source` says beside its own, and its format.
 
         `source` shows the same, perhaps at another size: its place on Earth is scaled.
         """
-        described = replace(source, pixels=self.pixels, alpha=self.alpha, more=False, numbers=None)
+        described = replace(source, pixels=self.pixels, alpha=self.alpha, extra=self.extra, more=False, numbers=None)
         height, width = self.pixels.shape[:2]
         described.geo = scaled_geo(source.geo, width / source.pixels.shape[1], height / source.pixels.shape[0])
         return described
@@ -108,9 +124,16 @@ class Picture:
     def channels(self, count: int) -> Pixels:
         """The pixels (H, W, count) as a network with `count` channels takes them.
 
-        Alpha is dropped, except that 2 is luminance with alpha and 4 is RGB with alpha (opaque where the
-        picture has none). Raises `ImageError` where there is no rule.
+        As many as it has, without alpha, are taken as they are. Else alpha is dropped, except that 2 is luminance with
+        alpha and 4 is RGB with alpha (opaque where the picture has none); `extra` is dropped beside its colours. Raises
+        `ImageError` where there is no rule.
         """
+        if self.extra is not None:
+            present = 3 + self.extra.shape[2]
+            if present == count:
+                return np.dstack([self.pixels, self.extra])
+            if count not in (1, 3) and self.alpha is None:
+                raise ImageError(f"has {present} channels where {count} are expected")
         if count not in (2, 4) or self.pixels.shape[2] == count:
             return with_channels(self.pixels, count)
         alpha = self.alpha
@@ -130,6 +153,13 @@ class Picture:
         if self.pixels.dtype != np.float32:
             np.rint(pixels, out=pixels)
         return replace(self, pixels=pixels.astype(self.pixels.dtype), alpha=None)
+
+
+def split_alpha(pixels: Pixels) -> Picture:
+    """Two channels are luminance with alpha and four are RGB with alpha, as `Picture.channels` has it."""
+    if pixels.shape[2] not in (2, 4):
+        return Picture(pixels)
+    return Picture(np.ascontiguousarray(pixels[..., :-1]), pixels[..., -1].copy())
 
 
 def scaled_geo(geo: Geo, across: float, down: float) -> Geo:

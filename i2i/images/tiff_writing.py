@@ -1,19 +1,19 @@
 """TIFF files (TIFF 6.0, and BigTIFF where 32-bit addresses do not reach), laid out here with Pillow's tag writer.
 
-Pillow cannot write 16-bit colour. Channels are interleaved, little-endian, deflated: one strip for what is in memory,
-tiles (Sec. 15) for what comes by bands.
+Pillow cannot write 16-bit colour. Channels are interleaved, little-endian, deflated, integers as differences of
+neighbours (Sec. 14): strips of some rows for what is in memory, tiles (Sec. 15) for what comes by bands.
 """
 
 import struct
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from i2i.images import exif as blocks
+from i2i.images import tiff_directory as t
 from i2i.images.deflate import compress
 from i2i.images.picture import Picture, Pixels, with_depth
 
@@ -22,47 +22,55 @@ _LARGE_HEADER = struct.Struct("<2sHHHQ")
 # a file of more bytes needs addresses of 64 bits
 _CLASSIC_BYTES = 1 << 31
 _TILE = 256
+_STRIP_BYTES = 1 << 18
 _LONG8 = 16
-_DIFFERENCES = 2  # of neighbours (Sec. 14)
+_DEFLATED, _INTERLEAVED, _DIFFERENCES = 8, 1, 2
+_GREY, _RGB = 1, 2
+_UNSPECIFIED, _STRAIGHT = 0, 2
+_INCH = 2
+_KEYS = 34735
+
+TEXTS = {name: tag for tag, name in t.TEXTS.items() if tag != 306}
+"""The texts of a picture that have a tag. (That of the creation time has a form that others' times have not.)"""
 
 
 def encode(picture: Picture, icc: bytes | None) -> bytes:
-    """`picture` with its EXIF, and that colour profile, as a file of one strip."""
-    pixels = picture.pixels
-    if picture.alpha is not None:
-        pixels = np.dstack([pixels, with_depth(picture.alpha, pixels.dtype.type)])
-    strip = zlib.compress(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).tobytes(), 6)
+    """`picture` with all that is said of it, and that colour profile, as a file."""
+    dtype = picture.pixels.dtype.type
+    parts = [picture.pixels] if picture.extra is None else [picture.pixels, with_depth(picture.extra, dtype)]
+    parts += [] if picture.alpha is None else [with_depth(picture.alpha, dtype)]
+    pixels = parts[0] if len(parts) == 1 else np.dstack(parts)
+    rows = max(1, _STRIP_BYTES // max(1, pixels[0].nbytes))
+    strips = [_packed(pixels[top : top + rows]) for top in range(0, len(pixels), rows)]
+    sizes = [len(strip) for strip in strips]
     tags = ImageFileDirectory_v2(prefix=b"II")
-    _describe(tags, pixels.shape, pixels.dtype, picture.alpha is not None, picture.exif, icc)
+    _describe(tags, pixels.shape, pixels.dtype, picture, icc)
     # Pillow counts strip offsets from the end of the directory
-    tags[273], tags[278], tags[279] = 0, len(pixels), len(strip)
-    return _HEADER.pack(b"II", 42, _HEADER.size) + tags.tobytes(_HEADER.size) + strip
+    tags[t.STRIP_ROWS], tags[t.STRIP_BYTES] = rows, tuple(sizes)
+    tags[t.STRIPS] = tuple(np.cumsum([0, *sizes[:-1]]).tolist())
+    return b"".join([_HEADER.pack(b"II", 42, _HEADER.size), tags.tobytes(_HEADER.size), *strips])
 
 
 def write_tiled(
     file: BinaryIO,
     shape: tuple[int, int, int],
-    dtype: np.dtype[Any],
     rows: Callable[[int, int], Pixels],
-    *,
-    alpha: bool,
-    exif: bytes | None = None,
+    like: Picture,
     icc: bytes | None = None,
 ) -> None:
-    """A picture (H, W, C) whose pixels `rows` gives from top to bottom, as tiles; `alpha`: the last channel is that."""
+    """A picture (H, W, C) whose pixels `rows` gives from top to bottom, as tiles; its channels are those of `like`."""
+    dtype = like.pixels.dtype
     large = int(np.prod(shape, dtype=object)) * dtype.itemsize > _CLASSIC_BYTES
     header = _LARGE_HEADER.pack(b"II", 43, 8, 0, 0) if large else _HEADER.pack(b"II", 42, 0)
     file.write(header)
     sizes = [file.write(tile) for tile in _tiles(shape, rows)]
     starts = (np.cumsum([0, *sizes[:-1]]) + len(header)).tolist()
     tags = ImageFileDirectory_v2(header.ljust(16, b"\0") if large else header)
-    _describe(tags, shape, dtype, alpha, exif, icc)
-    if dtype.kind == "u":
-        tags[317] = _DIFFERENCES
-    tags[322] = tags[323] = _TILE
-    tags[324], tags[325] = tuple(starts), tuple(sizes)
+    _describe(tags, shape, dtype, like, icc)
+    tags[t.TILE_WIDTH] = tags[t.TILE_HEIGHT] = _TILE
+    tags[t.TILES], tags[t.TILE_BYTES] = tuple(starts), tuple(sizes)
     if large:
-        tags.tagtype[324] = _LONG8
+        tags.tagtype[t.TILES] = _LONG8
     directory = file.tell() + file.tell() % 2
     made = tags.tobytes(directory)
     for tag in blocks.DIRECTORIES if large else ():  # Pillow's type of these pointers holds 32 bits
@@ -78,33 +86,39 @@ def _tiles(shape: tuple[int, int, int], rows: Callable[[int, int], Pixels]) -> I
         band = rows(top, min(top + _TILE, height))
         for left in range(0, width, _TILE):
             part = band[:, left : left + _TILE]
-            tile = np.zeros((_TILE, _TILE, channels), part.dtype.newbyteorder("<"))
+            tile = np.zeros((_TILE, _TILE, channels), part.dtype)
             tile[: part.shape[0], : part.shape[1]] = part
-            if tile.dtype.kind == "u":
-                tile[:, 1:] -= tile[:, :-1].copy()
-            yield compress(tile)
+            yield _packed(tile)
+
+
+def _packed(rows: Pixels) -> bytes:
+    """Rows (h, W, C) deflated, integers as differences of neighbours."""
+    packed = np.array(rows, rows.dtype.newbyteorder("<"), order="C")
+    if packed.dtype.kind == "u":
+        np.subtract(rows[:, 1:], rows[:, :-1], out=packed[:, 1:])
+    return compress(packed)
 
 
 def _describe(
-    tags: ImageFileDirectory_v2,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    alpha: bool,
-    block: bytes | None,
-    icc: bytes | None,
+    tags: ImageFileDirectory_v2, shape: tuple[int, ...], dtype: np.dtype[Any], like: Picture, icc: bytes | None
 ) -> None:
-    """What the pixels are, and what describes the picture (Sec. 7 and 18)."""
-    _copy_exif(block, tags)
+    """What the pixels are (Sec. 7 and 18), and all that is said of the picture."""
+    _copy_exif(like.exif, tags)
+    _copy_rest(like, dtype, tags)
     height, width, channels = shape
-    colours = 3 if channels - alpha >= 3 else 1
-    tags[256], tags[257], tags[277] = width, height, channels
-    tags[258] = (dtype.itemsize * 8,) * channels
-    tags[339] = (3 if dtype == np.float32 else 1,) * channels
-    tags[259], tags[262], tags[284] = 8, 2 if colours == 3 else 1, 1
+    alpha = like.alpha is not None
+    colours = 3 if like.pixels.shape[2] == 3 else 1
+    tags[t.WIDTH], tags[t.HEIGHT], tags[t.SAMPLES] = width, height, channels
+    tags[t.BITS] = (dtype.itemsize * 8,) * channels
+    tags[t.FORMAT] = (3 if dtype == np.float32 else 1,) * channels
+    tags[t.COMPRESSION], tags[t.PLANAR] = _DEFLATED, _INTERLEAVED
+    tags[t.PHOTOMETRIC] = _RGB if colours == 3 else _GREY
+    if dtype.kind == "u":
+        tags[t.PREDICTOR] = _DIFFERENCES
     if channels > colours:
-        tags[338] = (0,) * (channels - colours - 1) + (2 if alpha else 0,)
+        tags[t.EXTRA_SAMPLES] = (_UNSPECIFIED,) * (channels - colours - alpha) + (_STRAIGHT,) * alpha
     if icc:
-        tags[34675] = icc
+        tags[t.ICC] = icc
 
 
 def _copy_exif(block: bytes | None, tags: ImageFileDirectory_v2) -> None:
@@ -115,3 +129,36 @@ def _copy_exif(block: bytes | None, tags: ImageFileDirectory_v2) -> None:
     for tag, value in found.items():
         if tag in blocks.DESCRIPTIVE:
             tags[tag] = blocks.directory(found, tag) if tag in blocks.DIRECTORIES else value
+
+
+def _copy_rest(picture: Picture, dtype: np.dtype[Any], tags: ImageFileDirectory_v2) -> None:
+    """What a picture says of itself that TIFF has tags for."""
+    if picture.resolution:
+        tags[t.RESOLUTION[0]], tags[t.RESOLUTION[1]] = picture.resolution
+        tags[t.RESOLUTION_UNIT] = _INCH
+    if picture.xmp:
+        _put(tags, t.XMP, TiffTags.BYTE, picture.xmp)
+    for name, text in picture.texts.items():
+        if name in TEXTS and TEXTS[name] not in tags:
+            _put(tags, TEXTS[name], TiffTags.ASCII, text.encode())
+    if picture.colour and (primaries := picture.colour.chromaticities):
+        _put(tags, t.WHITE_POINT, TiffTags.RATIONAL, primaries[:2])
+        _put(tags, t.PRIMARIES, TiffTags.RATIONAL, primaries[2:])
+    if transfer := kept_transfer(picture):
+        _put(tags, t.TRANSFER, TiffTags.SHORT, transfer)
+    for tag, value in picture.geo.items():
+        kind = TiffTags.ASCII if isinstance(value, str) else TiffTags.SHORT if tag == _KEYS else TiffTags.DOUBLE
+        _put(tags, tag, kind, value.encode() if isinstance(value, str) else value)
+
+
+def kept_transfer(picture: Picture) -> tuple[int, ...] | None:
+    """The table of the transfer function, which has an entry for each value of one depth."""
+    table = picture.colour.transfer if picture.colour else None
+    values = 1 << 8 * picture.pixels.dtype.itemsize
+    colours = picture.pixels.shape[2]
+    return table if table and len(table) in {values, values * min(3, colours)} else None
+
+
+def _put(tags: ImageFileDirectory_v2, tag: int, kind: int, value: Any) -> None:
+    tags.tagtype[tag] = kind
+    tags[tag] = value

@@ -9,7 +9,6 @@ from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
 from i2i.images.palettes import Palette, boundaries, labels_of, to_colours
 from i2i.translation.model_info import ModelInfo
-from i2i.translation.pil import split_alpha
 
 _BLACK, _WHITE = -1.0, 1.0
 
@@ -71,7 +70,7 @@ class Coding:
     def result(self, output: Pixels, source: Pixels, picture: Picture, size: int | None) -> Picture:
         """The network's output for `picture` as a picture, with what is kept of that one: depth, alpha scaled as the
         `size` asks for, and all that its file says beside pixels."""
-        result = split_alpha(from_planes(self.decode(output, source), self.depth(picture)))
+        result = picture.with_pixels(from_planes(self.decode(output, source), self.depth(picture)))
         described = result.described_as(picture)
         if self.outputs:  # labels: not a picture of what the profile and the camera's data are about
             return replace(result, format=picture.format, resolution=picture.resolution, geo=described.geo)

@@ -8,16 +8,10 @@ from PIL import Image, ImageOps
 
 from i2i.errors import UsageError
 from i2i.images import Picture, Pixels, with_depth
+from i2i.images.picture import split_alpha
 
 _PLAIN_MODES = {"L", "LA", "RGB", "RGBA"}
 _PLAINER = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
-
-
-def split_alpha(pixels: Pixels) -> Picture:
-    """Two channels are luminance with alpha and four are RGB with alpha, as `Picture.channels` has it."""
-    if pixels.shape[2] not in (2, 4):
-        return Picture(pixels)
-    return Picture(np.ascontiguousarray(pixels[..., :-1]), pixels[..., -1].copy())
 
 
 def native(pixels: Pixels) -> Pixels:

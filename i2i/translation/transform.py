@@ -12,10 +12,10 @@ import numpy as np
 from i2i.config import from_mapping
 from i2i.errors import ImageError, UsageError
 from i2i.images import Pixels, with_channels
-from i2i.images.picture import Depth, Picture
+from i2i.images.picture import Depth, Picture, split_alpha
 from i2i.translation import styles
 from i2i.translation.options import ModelOptions, Precision
-from i2i.translation.pil import native, split_alpha
+from i2i.translation.pil import native
 from i2i.translation.translator import Translator, load_translator
 
 # without it the import asks the network for a newer version
@@ -163,8 +163,6 @@ def _translated(translator: Translator, image: Pixels) -> Pixels:
     picture = Picture(pixels) if own else split_alpha(pixels)
     try:
         result = translator.translate(picture)
-        if own and result.alpha is not None and result.pixels.shape[2] + 1 == pixels.shape[2]:
-            return np.dstack([result.pixels, result.alpha])
         found = with_channels(result.pixels, picture.pixels.shape[2])
     except ImageError as error:
         raise UsageError(f"Translate: an image {image.shape}: {error}") from None

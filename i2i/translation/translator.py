@@ -17,6 +17,7 @@ from PIL import Image
 from i2i.config import from_mapping
 from i2i.errors import ImageError, ModelError, UsageError
 from i2i.images import Limits, Picture, Pixels, read
+from i2i.images.picture import split_alpha
 from i2i.translation import hub, styles
 from i2i.translation.coding import Coding
 from i2i.translation.failures import out_of_memory
@@ -24,7 +25,7 @@ from i2i.translation.memory import UNWATCHED, bytes_per_pixel, fits, of_pairs, s
 from i2i.translation.model_info import ModelInfo, Statistics
 from i2i.translation.options import ModelOptions, Precision, RuntimeName
 from i2i.translation.padding import fitted
-from i2i.translation.pil import as_pil, from_pil, native, split_alpha
+from i2i.translation.pil import as_pil, from_pil, native
 from i2i.translation.runtime.choice import choose_precision, choose_runtime
 from i2i.translation.runtime.prepare import Prepared, Wanted, cache_key, gpu_has_bf16, prepare_file, prepare_network
 from i2i.translation.runtime.protocol import Device

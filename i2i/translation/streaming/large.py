@@ -1,5 +1,6 @@
 """A picture file larger than the limits to another: read, translated and written by bands."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,33 +37,25 @@ def translate_large(
             raise ImageError("further pages in it would be lost; without --in-place the first is translated")
         bands: Bands = large if options.alpha == "keep" else _Laid(large, options.alpha)
         first = bands.read(0, 1)
-        colours = streamer.config.out_channels
-        copied = first.alpha is not None and colours in (1, 3)
-        alpha = copied or colours in (2, 4)
-        format = WRITTEN.get(target.suffix.lower()) or written_format(large.info.format)
-        if reason := refusal(format, large.width, large.height, colours + copied - alpha):
-            raise ImageError(reason)
         dtype = first.pixels.dtype
-        with Canvas(large.height, large.width, colours + copied, dtype) as canvas:
+        # as a picture that is translated whole
+        result = first.with_pixels(np.empty((1, 1, streamer.config.out_channels), dtype))
+        copied = first.alpha is not None and result.alpha is None
+        if copied:
+            result.alpha = np.empty((1, 1), dtype)
+        format = WRITTEN.get(target.suffix.lower()) or written_format(large.info.format)
+        if reason := refusal(format, large.width, large.height, result):
+            raise ImageError(reason)
+        result = result.described_as(replace(large.info, pixels=result.pixels))
+        with Canvas(large.height, large.width, streamer.config.out_channels + copied, dtype) as canvas:
 
             def put(top: int, rows: Pixels) -> None:
                 alpha = bands.read(top, top + len(rows)).alpha if copied else None
                 canvas.fill(top, rows if alpha is None else np.dstack([rows, alpha]))
 
             streamer.bands(bands, put, dtype.type)
-            write_large(
-                target,
-                canvas,
-                large.info,
-                format,
-                alpha=alpha,
-                quality=options.quality,
-                mode=mode,
-                replace=options.replaces,
-            )
-        result = Picture(np.empty((0, 0, colours - (alpha and not copied)), dtype), icc=large.info.icc)
-        result.exif, result.alpha = large.info.exif, np.empty((0, 0), dtype) if alpha else None
-        before = Picture(first.pixels, first.alpha, large.info.icc, large.info.exif, large.info.format, large.info.more)
+            write_large(target, canvas, result, format, quality=options.quality, mode=mode, replace=options.replaces)
+        before = replace(large.info, pixels=first.pixels, alpha=first.alpha, extra=first.extra)
         return changes(before, result, streamer.config.in_channels, target.suffix)
 
 

@@ -14,7 +14,6 @@ from i2i.networks import GeneratorConfig
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 from i2i.spool import IN_MEMORY
 from i2i.translation.padding import mirrored
-from i2i.translation.pil import split_alpha
 from i2i.translation.streaming.run import spool_bytes, stream
 
 RowSink = Callable[[int, Pixels], object]
@@ -41,7 +40,7 @@ def stream_picture(network: nn.Module, picture: Picture, **options: Any) -> Pict
         pixels[top : top + len(rows)] = rows
 
     stream_bands(network, InMemory(picture), take, pixels.dtype.type, **options)
-    result = split_alpha(pixels)
+    result = picture.with_pixels(pixels)
     if result.alpha is None:
         result.alpha = picture.alpha
     return result.described_as(picture)

@@ -1,0 +1,92 @@
+"""What colours in a TIFF can be, to RGB: a palette, CMYK, luminance with chroma, CIELAB. Arrays are (h, w, samples)."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from i2i.errors import ImageError
+from i2i.images.picture import Pixels, white
+
+# CIE 15:2004; the white point is D50, as the ICC has it
+_D50 = np.array([0.9642, 1.0, 0.8249], np.float32)
+# XYZ relative to D50 to linear sRGB, adapted by Bradford's method
+_TO_SRGB = np.array(
+    [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]],
+    np.float32,
+)
+_BT_601 = (0.299, 0.587, 0.114)
+_SUM_TOLERANCE = 0.01
+
+
+def from_palette(indices: Pixels, table: Sequence[float], bits: int) -> Pixels:
+    """(h, w) indices as uint8 RGB; `table` has all reds, then greens, then blues, of 16 bits (TIFF 6.0, Sec. 5)."""
+    if len(table) < 3 << bits:
+        raise ImageError(f"damaged: a palette of {len(table) // 3} colours where {1 << bits} are expected")
+    colours = np.array(table[: 3 << bits], np.uint16).reshape(3, -1)
+    # some writers give 8 bits
+    return (colours if colours.max() < 256 else colours >> 8).astype(np.uint8).T[indices]
+
+
+def from_cmyk(inks: Pixels) -> Pixels:
+    """Inks and black as RGB, without a profile."""
+    full = white(inks)
+    left = np.float64(full) - inks
+    colours = left[..., :3] * left[..., 3:] / full
+    return (colours if inks.dtype == np.float32 else np.rint(colours)).astype(inks.dtype)
+
+
+def from_ycbcr(stored: Pixels, coefficients: Sequence[float], reference: Sequence[float]) -> Pixels:
+    """RGB of luminance and chroma, uint8 or uint16, by the tags of the file (TIFF 6.0, Sec. 21).
+
+    Coefficients that are none, because they are not positive or do not add up to 1, are those of BT.601; a reference
+    black and white without a distance is the full range.
+    """
+    red, green, blue = coefficients if _are_weights(coefficients) else _BT_601
+    y, cb, cr = _unscaled(stored, reference)
+    r, b = y + cr * (2 - 2 * red), y + cb * (2 - 2 * blue)
+    g = (y - red * r - blue * b) / green
+    return np.rint(np.clip(np.stack([r, g, b], axis=-1), 0, white(stored))).astype(stored.dtype)
+
+
+def _are_weights(coefficients: Sequence[float]) -> bool:
+    if len(coefficients) != 3 or not all(0 < weight < 1 for weight in coefficients):
+        return False
+    return math.isclose(sum(coefficients), 1, abs_tol=_SUM_TOLERANCE)
+
+
+def _unscaled(stored: Pixels, reference: Sequence[float]) -> list[Pixels]:
+    full = white(stored)
+    middle = (full + 1) / 2
+    usual = (0, full, middle, full, middle, full)
+    if len(reference) != 6 or not all(map(math.isfinite, reference)):
+        reference = usual
+    channels = []
+    for i, span in enumerate((full, middle - 1, middle - 1)):
+        black, bright = reference[2 * i : 2 * i + 2]
+        if black == bright:
+            black, bright = usual[2 * i : 2 * i + 2]
+        channels.append((stored[..., i].astype(np.float32) - black) * (span / (bright - black)))
+    return channels
+
+
+def from_lab(lab: Pixels, icc: bool) -> Pixels:
+    """CIELAB, uint8 or uint16, as sRGB of the same depth; what sRGB lacks is clamped.
+
+    L* is the range of the type as 0 to 100, a* and b* are signed (TIFF 6.0, Sec. 23); with `icc` they are shifted by
+    128, and of 16 bits all three have their whole steps in the upper byte (ICC.1:2001, Annex A).
+    """
+    step = 1 if lab.dtype == np.uint8 else 256
+    stored = lab.astype(np.float32)
+    lightness = stored[..., 0] * (100 / (255 * step if icc else white(lab)))
+    if icc:
+        a, b = (stored[..., i] / step - 128 for i in (1, 2))
+    else:
+        a, b = (lab[..., i].view(np.int8 if step == 1 else np.int16).astype(np.float32) / step for i in (1, 2))
+    y = (lightness + 16) / 116
+    f = np.stack([y + a / 500, y, y - b / 200], axis=-1)
+    epsilon = 6 / 29
+    xyz = np.where(f > epsilon, f**3, 3 * epsilon**2 * (f - 4 / 29)) * _D50
+    linear = np.clip(xyz @ _TO_SRGB.T, 0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.rint(encoded * white(lab)).astype(lab.dtype)

@@ -1,0 +1,212 @@
+"""The first directory of a TIFF (TIFF 6.0, Sec. 2; BigTIFF), bounded before anything is made of it.
+
+A tag may claim any number of values, anywhere in the file, and readers believe it. Here only tags that are known are
+read, each no longer than it can be, all together no longer than a fixed number of bytes. Others get a copy.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from i2i.errors import ImageError
+
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
+STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, STRIP_BYTES, PLANAR = 273, 274, 277, 278, 279, 284
+FAX_3, FAX_4, TRANSFER, PREDICTOR, WHITE_POINT, PRIMARIES, PALETTE = 292, 293, 301, 317, 318, 319, 320
+TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
+INK_SET, INKS, EXTRA_SAMPLES, FORMAT, JPEG_TABLES = 332, 334, 338, 339, 347
+OLD_JPEG = tuple(range(512, 522))
+COEFFICIENTS, SUBSAMPLING, REFERENCE, XMP, DEPTH, ICC = 529, 530, 532, 700, 32997, 34675
+EXIF, GPS, DNG = 34665, 34853, 50706
+DESCRIPTION, RESOLUTION, RESOLUTION_UNIT = 270, (282, 283), 296
+TEXTS = {DESCRIPTION: "Description", 305: "Software", 306: "Creation Time", 315: "Author", 33432: "Copyright"}
+GEO = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
+SEGMENTS = (STRIPS, STRIP_BYTES, TILES, TILE_BYTES)
+
+# the layout, which Pillow and tifffile are shown
+LAYOUT = frozenset(
+    {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, STRIP_ROWS, PLANAR, FAX_3, FAX_4, PREDICTOR}
+    | {TILE_WIDTH, TILE_HEIGHT, EXTRA_SAMPLES, FORMAT, JPEG_TABLES, SUBSAMPLING, DEPTH, INK_SET, INKS}
+    | {COEFFICIENTS, REFERENCE, *OLD_JPEG, *SEGMENTS}
+)
+_DESCRIBED = frozenset(
+    {ORIENTATION, TRANSFER, WHITE_POINT, PRIMARIES, PALETTE, XMP, ICC, DNG, RESOLUTION_UNIT}
+    | {271, 272, *RESOLUTION, *TEXTS, *GEO}
+)
+# bytes, text and undefined may be long, numbers may not, but for these
+_TEXT_KINDS = (1, 2, 6, 7)
+_MOST_VALUES = {PALETTE: 3 << 16, TRANSFER: 3 << 16, 34735: 1 << 16, 34736: 1 << 16, 33922: 6 << 12}
+_FEW = 4096
+_TOTAL_BYTES = 1 << 24
+_MOST_SEGMENTS = 1 << 20
+_MOST_TAGS = 4096
+_KINDS = dict(enumerate(["", "B", "s", "H", "I", "2I", "b", "s", "h", "i", "2i", "f", "d", "I", "", "", "Q", "q", "Q"]))
+_POINTER = 13
+_CLASSIC, _BIG = 42, 43
+_SIGNS = {"<": b"II", ">": b"MM"}
+
+
+@dataclass(frozen=True)
+class Tag:
+    """The values of a tag as they are in the file: their kind (TIFF 6.0, Sec. 2), number and bytes."""
+
+    kind: int
+    count: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The known tags of a directory in byte order `order`; `more`: it names another one;
+    `inner` are those that the tags of EXIF and GPS point to."""
+
+    order: str
+    tags: Mapping[int, Tag]
+    more: bool = False
+    inner: Mapping[int, "Directory"] = field(default_factory=dict)
+
+    def values(self, tag: int) -> tuple[float, ...]:
+        """The numbers of a tag, rational ones divided (0/0 is NaN); none where it is not there, or text."""
+        found = self.tags.get(tag)
+        if found is None or found.kind not in _KINDS or _KINDS[found.kind] in ("", "s"):
+            return ()
+        code = _KINDS[found.kind]
+        flat = struct.unpack(f"{self.order}{found.count * len(code)}{code[-1]}", found.data)
+        return flat if len(code) == 1 else tuple(map(_divided, flat[::2], flat[1::2]))
+
+    def number(self, tag: int, default: int) -> int:
+        """The first value of a tag as a whole number."""
+        values = self.values(tag)
+        return int(values[0]) if values and values[0] == values[0] and abs(values[0]) < 1 << 63 else default
+
+    def text(self, tag: int) -> str | None:
+        """The text of a tag, UTF-8 or Latin-1, up to its first zero byte; None where there is none."""
+        found = self.tags.get(tag)
+        if found is None or found.kind not in _TEXT_KINDS:
+            return None
+        data = found.data.partition(b"\0")[0]
+        try:
+            return data.decode().strip() or None
+        except UnicodeDecodeError:
+            return data.decode("latin-1").strip() or None
+
+    def bytes(self, tag: int) -> bytes | None:
+        found = self.tags.get(tag)
+        return found.data if found is not None and found.kind in _TEXT_KINDS and found.data else None
+
+
+def read(file: BinaryIO, *, segments: bool = True) -> Directory:
+    """The first directory of a file. Without `segments` the places of strips and tiles are left out.
+
+    Raises `ImageError` where there is no directory.
+    """
+    return _Reader(file, segments).first()
+
+
+class _Reader:
+    def __init__(self, file: BinaryIO, segments: bool) -> None:
+        self._file, self._segments, self._left = file, segments, _TOTAL_BYTES
+        self._end = file.seek(0, 2)
+        head = self._at(0, 16)
+        self._order = "<" if head[:2] == b"II" else ">"
+        self._big = struct.unpack_from(self._order + "H", head, 2)[0] == _BIG
+        self._offset = "Q" if self._big else "I"
+        self._start = struct.unpack_from(self._order + self._offset, head, 8 if self._big else 4)[0]
+
+    def first(self) -> Directory:
+        entries, following = self._entries(self._start)
+        if not entries:
+            raise ImageError("damaged: it has no directory")
+        most = 1
+        for tag in (WIDTH, HEIGHT, SAMPLES):
+            numbers = self._directory({tag: entries[tag]}).values(tag) if tag in entries else ()
+            most = min(_MOST_SEGMENTS, most * max(1, int(numbers[0]) if numbers else 1))
+        inner = {tag: self._inner(entries[tag]) for tag in (EXIF, GPS) if tag in entries}
+        known = {tag: entry for tag, entry in entries.items() if tag in LAYOUT or tag in _DESCRIBED}
+        read = self._directory(known, most)
+        return Directory(self._order, read.tags, bool(following), {tag: d for tag, d in inner.items() if d.tags})
+
+    def _inner(self, entry: "_Entry") -> Directory:
+        """The directory that a tag points to; empty where it cannot be read."""
+        place = self._directory({EXIF: entry}).values(EXIF)
+        return self._directory(self._entries(int(place[0]))[0] if place else {})
+
+    def _entries(self, start: int) -> "tuple[dict[int, _Entry], int]":
+        """The entries of the directory there, of each tag the first, and where the next directory is."""
+        count_format, entry_format = ("Q", "HHQ8s") if self._big else ("H", "HHI4s")
+        counted, size = struct.calcsize("=" + count_format), struct.calcsize("=" + entry_format)
+        count = int.from_bytes(self._at(start, counted), "little" if self._order == "<" else "big")
+        if count > _MOST_TAGS:
+            raise ImageError(f"damaged: a directory of {count} tags")
+        data = self._at(start + counted, count * size)
+        if len(data) < count * size:
+            raise ImageError("damaged: its header is cut short")
+        found: dict[int, _Entry] = {}
+        for tag, kind, number, value in struct.iter_unpack(self._order + entry_format, data):
+            found.setdefault(tag, (kind, number, value))
+        behind = self._at(start + counted + count * size, struct.calcsize("=" + self._offset))
+        return found, int.from_bytes(behind, "little" if self._order == "<" else "big")
+
+    def _directory(self, entries: "Mapping[int, _Entry]", most_segments: int = 0) -> Directory:
+        read = {tag: self._tag(tag, *entry, most_segments) for tag, entry in entries.items()}
+        return Directory(self._order, {tag: found for tag, found in read.items() if found is not None})
+
+    def _tag(self, tag: int, kind: int, count: int, value: bytes, most_segments: int) -> Tag | None:
+        """The values of an entry; None for more than it can need, and for what is not in the file."""
+        size = struct.calcsize("=" + _KINDS.get(kind, ""))
+        if tag in SEGMENTS:
+            count = min(count, most_segments) if self._segments else 0
+        elif kind not in _TEXT_KINDS and count > _MOST_VALUES.get(tag, _FEW):
+            return None
+        if not 0 < count * size <= (self._end if tag in SEGMENTS else min(self._end, self._left)):
+            return None
+        if count * size <= len(value):
+            return Tag(kind, count, value[: count * size])
+        data = self._at(struct.unpack(self._order + self._offset, value)[0], count * size)
+        if tag not in SEGMENTS:
+            self._left -= len(data)
+        return Tag(kind, count, data) if len(data) == count * size else None
+
+    def _at(self, place: int, size: int) -> bytes:
+        if place >= self._end:
+            return b""
+        self._file.seek(place)
+        return self._file.read(size)
+
+
+_Entry = tuple[int, int, bytes]
+
+
+def file_of(
+    order: str, tags: Mapping[int, Tag], inner: Mapping[int, Directory] | None = None, *, big: bool = False
+) -> bytes:
+    """A file of nothing but a directory with these tags, and the directories within."""
+    header = struct.pack(f"{order}2sHHHQ", _SIGNS[order], _BIG, 8, 0, 16) if big else b""
+    header = header or struct.pack(f"{order}2sHI", _SIGNS[order], _CLASSIC, 8)
+    return header + directory_of(order, tags, len(header), inner, big=big)
+
+
+def directory_of(
+    order: str, tags: Mapping[int, Tag], place: int, inner: Mapping[int, Directory] | None = None, *, big: bool = False
+) -> bytes:
+    """A directory with these tags, to stand at `place`, their values, and the directories within behind it."""
+    inner, wide = inner or {}, 8 if big else 4
+    count, entry, pointer = ("Q", "HHQ", "Q") if big else ("H", "HHI", "I")
+    every = dict(tags) | {tag: Tag(_POINTER, 1, bytes(wide)) for tag in inner}
+    fields, behind = b"", b""
+    start = place + struct.calcsize("=" + count) + len(every) * (struct.calcsize("=" + entry) + wide) + wide
+    for tag, found in sorted(every.items()):
+        value = found.data.ljust(wide, b"\0")
+        if tag in inner:
+            within = directory_of(order, inner[tag].tags, start + len(behind), big=big)
+            value, behind = struct.pack(order + pointer, start + len(behind)), behind + within
+        elif len(value) > wide:
+            value, behind = struct.pack(order + pointer, start + len(behind)), behind + value + b"\0" * (len(value) % 2)
+        kind = found.kind if tag not in inner else 16 if big else 4
+        fields += struct.pack(order + entry, tag, kind, found.count) + value
+    return struct.pack(order + count, len(every)) + fields + bytes(wide) + behind
+
+
+def _divided(above: float, below: float) -> float:
+    return above / below if below else float("nan")

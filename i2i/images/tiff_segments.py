@@ -1,0 +1,366 @@
+"""The strips and tiles of a TIFF unpacked to its samples, from top to bottom (TIFF 6.0, Sec. 3, 9 to 11, 14, 15, 21).
+
+Deflated ones are unpacked here, no further than the picture needs. Pillow unpacks LZW, PackBits, Zstandard, LZMA, fax,
+JPEG and WebP: it gets strips alone, under a directory made here, so that none of its ideas of the picture counts.
+"""
+
+import io
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from i2i.errors import ImageError
+from i2i.images import deflate
+from i2i.images import tiff_directory as t
+from i2i.images.picture import Pixels
+
+Source = Callable[[int, int], bytes]
+"""Gives bytes of the file from a place on, fewer where it ends."""
+
+PLAIN, FAX, LZW, OLD_JPEG, JPEG, DEFLATE = 1, (2, 3, 4, 32771), 5, 6, 7, (8, 32946)
+_PACKBITS, _LZMA, _ZSTD, _WEBP = 32773, 34925, 50000, 50001
+_BYTES_BY_PILLOW = (LZW, _PACKBITS, _LZMA, _ZSTD)
+PIXELS_BY_PILLOW = (*FAX, JPEG, OLD_JPEG, _WEBP)
+PREDICTED = (*DEFLATE, LZW, _LZMA, _ZSTD)
+UNPACKED = (PLAIN, *DEFLATE, *_BYTES_BY_PILLOW, *PIXELS_BY_PILLOW)
+DIFFERENCES, FLOAT_DIFFERENCES = 2, 3
+_UNIT_BYTES = 1 << 22
+# how much longer than its pixels a strip can get: a packed one of noise, a fax of single dots
+_SWELLING, _FAX_SWELLING, _HEADS = 2, 16, 1024
+_REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
+_BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR = 1, 2, 5, 6
+_ALPHA = 2
+_MODES = {(1, _BLACK_IS_ZERO): "L", (2, _BLACK_IS_ZERO): "LA", (3, _RGB): "RGB", (3, _YCBCR): "RGB"}
+_MODES |= {(4, _RGB): "RGBA", (4, _CMYK): "CMYK"}
+_HEADER = struct.Struct("<2sHI")
+_ANY = _WHOLE = 1 << 40
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the samples of a picture lie in its file.
+
+    Segments are strips or tiles of `segment_width` x `segment_height`, `offsets` and `counts` their places and packed
+    bytes. `kind` is that of numpy ("u", "i", "f"). `subsampling` is that of chroma, across and down. `absent` is the
+    value of segments that are left out.
+    """
+
+    order: str
+    width: int
+    height: int
+    samples: int
+    bits: int
+    kind: str
+    photometric: int
+    planar: bool
+    compression: int
+    predictor: int
+    fill_order: int
+    subsampling: tuple[int, int]
+    segment_width: int
+    segment_height: int
+    tiled: bool
+    offsets: Sequence[int]
+    counts: Sequence[int]
+    absent: float
+    tables: t.Directory
+
+    @property
+    def colours(self) -> int:
+        """What the unpacked samples are, as `photometric` has it: JPEG itself undoes YCbCr, but not in planes."""
+        undone = self.photometric == _YCBCR and self.compression in PIXELS_BY_PILLOW and not self.planar
+        return self.photometric if not undone else _RGB if self.samples > 1 else _BLACK_IS_ZERO
+
+    @property
+    def subsampled(self) -> bool:
+        # JPEG undoes it itself
+        return self.subsampling != (1, 1) and self.compression not in PIXELS_BY_PILLOW
+
+    @cached_property
+    def across(self) -> int:
+        return -(-self.width // self.segment_width)
+
+    @cached_property
+    def down(self) -> int:
+        return -(-self.height // self.segment_height)
+
+    @property
+    def segment_samples(self) -> int:
+        return 1 if self.planar else self.samples
+
+    @cached_property
+    def line_rows(self) -> int:
+        """Rows of pixels in one line of bytes, which is a row, or a row of blocks of subsampled colours."""
+        return self.subsampling[1] if self.subsampled else 1
+
+    @cached_property
+    def line_bytes(self) -> int:
+        across, down = self.subsampling
+        if self.subsampled:
+            return -(-self.segment_width // across) * (across * down + 2) * self.bits // 8
+        return -(-self.segment_width * self.segment_samples * self.bits // 8)
+
+    @property
+    def segment_bytes(self) -> int:
+        return self.bytes_of(self.segment_height)
+
+    @property
+    def streamable(self) -> bool:
+        """Whether a segment can be unpacked by rows."""
+        return not self.tiled and self.compression in (PLAIN, *DEFLATE)
+
+    def bytes_of(self, rows: int) -> int:
+        return -(-rows // self.line_rows) * self.line_bytes
+
+
+def bands(layout: Layout, source: Source) -> Iterator[Pixels]:
+    """Rows (h, W, S) of the samples as they are stored, in native byte order, from top to bottom."""
+    planes = [_Plane(layout, source, i).bands() for i in range(layout.samples if layout.planar else 1)]
+    for parts in zip(*planes, strict=True):
+        yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+
+class _Plane:
+    """One plane of the samples, or all of them where they are interleaved."""
+
+    def __init__(self, layout: Layout, source: Source, index: int) -> None:
+        self._layout, self._source = layout, source
+        self._first = index * layout.across * layout.down
+
+    def bands(self) -> Iterator[Pixels]:
+        layout = self._layout
+        if layout.segment_bytes > _UNIT_BYTES and layout.streamable:
+            for i in range(layout.down):
+                yield from self._streamed(i)
+            return
+        each = 1 if layout.tiled else max(1, _UNIT_BYTES // layout.segment_bytes)
+        for top in range(0, layout.down, each):
+            yield self._unit(top, min(top + each, layout.down))
+
+    def _rows(self, down: int) -> int:
+        """Rows of the segments in that row of them; tiles are whole also at the edge."""
+        layout = self._layout
+        left = layout.height - down * layout.segment_height
+        return layout.segment_height if layout.tiled else min(layout.segment_height, left)
+
+    def _unit(self, top: int, bottom: int) -> Pixels:
+        """All segments in some rows of them."""
+        layout = self._layout
+        indices = range(self._first + top * layout.across, self._first + bottom * layout.across)
+        rows = [self._rows(i) for i in range(top, bottom) for _ in range(layout.across)]
+        pixels = self._unpacked(indices, rows)
+        if layout.tiled:
+            tiles = pixels.reshape(layout.across, layout.segment_height, layout.segment_width, -1)
+            pixels = tiles.transpose(1, 0, 2, 3).reshape(layout.segment_height, -1, tiles.shape[-1])
+        return pixels[: layout.height - top * layout.segment_height, : layout.width]
+
+    def _unpacked(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
+        """Segments below each other, (rows, width, samples)."""
+        layout = self._layout
+        there = [not self._left_out(i) for i in indices]
+        if all(there):
+            return self._decoded(indices, rows)
+        given = [(i, n) for i, n, is_there in zip(indices, rows, there, strict=True) if is_there]
+        shape = (sum(rows), layout.segment_width, layout.segment_samples)
+        pixels = np.full(shape, layout.absent, _dtype(layout))
+        if given:
+            decoded = self._decoded(*zip(*given, strict=True))
+            pixels[np.repeat(there, rows)] = decoded
+        return pixels
+
+    def _left_out(self, index: int) -> bool:
+        """Whether a segment has neither a place nor bytes, as sparse files have it."""
+        return self._layout.offsets[index] == 0 and self._layout.counts[index] == 0
+
+    def _decoded(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
+        layout = self._layout
+        if layout.compression in PIXELS_BY_PILLOW:
+            return self._pixels_by_pillow(indices, rows)
+        if layout.compression in _BYTES_BY_PILLOW:
+            data: Any = self._bytes_by_pillow(indices, rows)
+        else:
+            data = b"".join([self._plain(i, layout.bytes_of(n)) for i, n in zip(indices, rows, strict=True)])
+        return samples_of(data, sum(rows), layout)
+
+    def _plain(self, index: int, size: int) -> bytes:
+        # one byte more, for the checksum behind the last one
+        data = self._stream(index)(size + 1)
+        if len(data) < size:
+            raise ImageError("damaged: it is truncated")
+        return data[:size]
+
+    def _streamed(self, down: int) -> Iterator[Pixels]:
+        """One strip too large to be held, by rows."""
+        layout, take = self._layout, self._stream(self._first + down)
+        each = max(1, _UNIT_BYTES // layout.line_bytes) * layout.line_rows
+        for top in range(0, self._rows(down), each):
+            rows = min(each, self._rows(down) - top)
+            data = take(layout.bytes_of(rows))
+            if len(data) < layout.bytes_of(rows):
+                raise ImageError("damaged: it is truncated")
+            yield samples_of(data, rows, layout)[:, : layout.width]
+
+    def _stream(self, index: int) -> Callable[[int], bytes]:
+        """Gives the next bytes of a segment that is plain or deflated, fewer where it ends."""
+        layout = self._layout
+        size = layout.segment_bytes
+        # some writers' counts are wrong where nothing is packed
+        count = size if layout.compression == PLAIN else min(layout.counts[index], _SWELLING * size + _HEADS)
+        packed = _Packed(self._source, layout.offsets[index], count, layout.fill_order == 2)
+        return packed.read if layout.compression == PLAIN else deflate.Inflating(packed.read).read
+
+    def _packed(self, index: int, most: int) -> bytes:
+        """The bytes of a compressed segment, no more than `most` and a little."""
+        layout = self._layout
+        count = min(layout.counts[index], most + _HEADS)
+        data = _Packed(
+            self._source, layout.offsets[index], count, layout.fill_order == 2 and layout.compression not in FAX
+        )
+        if count == 0 or len(found := data.read(count)) < count:
+            raise ImageError("damaged: it is truncated")
+        return found
+
+    def _bytes_by_pillow(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
+        """Strips of bytes, unpacked as a grey picture of so many bytes a line."""
+        layout = self._layout
+        lines = [layout.bytes_of(n) // layout.line_bytes for n in rows]
+        strips = [self._packed(i, _SWELLING * n * layout.line_bytes) for i, n in zip(indices, lines, strict=True)]
+        tags = {t.COMPRESSION: _longs(layout.compression), t.BITS: _longs(8), t.PHOTOMETRIC: _longs(_BLACK_IS_ZERO)}
+        return np.asarray(_by_pillow(layout.line_bytes, lines, strips, tags, "L"))
+
+    def _pixels_by_pillow(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
+        layout = self._layout
+        is_fax, samples = layout.compression in FAX, layout.segment_samples
+        most = _FAX_SWELLING * layout.line_bytes if is_fax else _ANY
+        strips = [self._packed(i, most * n) for i, n in zip(indices, rows, strict=True)]
+        photometric = layout.photometric if samples > 2 and layout.photometric in (_RGB, _CMYK, _YCBCR) else None
+        photometric = photometric or (_BLACK_IS_ZERO if samples < 3 else _RGB)
+        tags = {t.COMPRESSION: _longs(layout.compression), t.BITS: _longs(*(layout.bits,) * samples)}
+        tags |= {t.PHOTOMETRIC: _longs(photometric), t.SAMPLES: _longs(samples)}
+        tags |= {t.FILL_ORDER: _longs(layout.fill_order), t.SUBSAMPLING: _longs(*layout.subsampling)}
+        if samples == 2 or (samples == 4 and photometric == _RGB):
+            tags[t.EXTRA_SAMPLES] = _longs(_ALPHA)
+        if t.JPEG_TABLES in layout.tables.tags:
+            tags[t.JPEG_TABLES] = layout.tables.tags[t.JPEG_TABLES]
+        tags |= {tag: _longs(layout.tables.number(tag, 0)) for tag in (t.FAX_3, t.FAX_4)} if is_fax else {}
+        mode = _MODES.get((samples, photometric)) if not is_fax else "1"
+        if mode is None:
+            raise ImageError(f"JPEG of {samples} channels in a TIFF is not read here")
+        found = np.asarray(_by_pillow(layout.segment_width, rows, strips, tags, mode)).astype(np.uint8, copy=False)
+        return found.reshape(sum(rows), layout.segment_width, samples)
+
+
+class _Packed:
+    """Bytes of the file from a place on, `count` at most, their bits turned round on request."""
+
+    def __init__(self, source: Source, place: int, count: int, reverse: bool) -> None:
+        self._source, self._place, self._left, self._reverse = source, place, count, reverse
+
+    def read(self, size: int) -> bytes:
+        data = self._source(self._place, min(size, self._left))
+        self._place, self._left = self._place + len(data), self._left - len(data)
+        return data.translate(_REVERSED) if self._reverse else data
+
+
+def _by_pillow(
+    width: int, rows: Sequence[int], strips: Sequence[bytes], tags: dict[int, t.Tag], mode: str
+) -> Image.Image:
+    """Strips of so many rows, the last perhaps of fewer, unpacked by Pillow under a directory of these tags."""
+    sizes = [len(strip) for strip in strips]
+    starts = [_HEADER.size + start for start in np.cumsum([0, *sizes[:-1]]).tolist()]
+    tags = tags | {t.WIDTH: _longs(width), t.HEIGHT: _longs(sum(rows)), t.STRIP_ROWS: _longs(rows[0])}
+    tags |= {t.STRIPS: _longs(*starts), t.STRIP_BYTES: _longs(*sizes)}
+    place = _HEADER.size + sum(sizes)
+    file = io.BytesIO(b"".join([_HEADER.pack(b"II", 42, place), *strips, t.directory_of("<", tags, place)]))
+    return _opened(file, (width, sum(rows)), mode)
+
+
+def _opened(file: BinaryIO, size: tuple[int, int], mode: str) -> Image.Image:
+    # not `Image.open`, whose limit on pixels is for files that nobody has looked at
+    image = TiffImagePlugin.TiffImageFile(file)
+    if image.size != size or image.mode != mode:
+        raise ImageError("damaged: its compressed pixels are not of the kind that its tags name")
+    image.load()
+    return image
+
+
+def _longs(*values: int) -> t.Tag:
+    return t.Tag(4, len(values), struct.pack(f"<{len(values)}I", *values))
+
+
+def old_jpeg(layout: Layout, source: Source) -> Pixels:
+    """The pixels of an old-style JPEG (Sec. 22), whose parts lie anywhere in the file; (H, W, 1 or 3)."""
+    data = source(0, _WHOLE)
+    tags = {tag: found for tag, found in layout.tables.tags.items() if tag in t.LAYOUT}
+    head = struct.pack(f"{layout.order}2sHI", data[:2], 42, len(data))
+    file = io.BytesIO(b"".join([head, data[_HEADER.size :], t.directory_of(layout.order, tags, len(data))]))
+    found = np.asarray(_opened(file, (layout.width, layout.height), "L" if layout.samples == 1 else "RGB"))
+    return found.reshape(layout.height, layout.width, layout.samples)
+
+
+def samples_of(data: Any, rows: int, layout: Layout) -> Pixels:
+    """Unpacked lines as samples (rows, segment width, samples), differences summed up."""
+    if layout.subsampled:
+        return _upsampled(data, rows, layout)
+    shape = (rows, layout.segment_width, layout.segment_samples)
+    if layout.bits % 8 or layout.bits == 24:
+        return _few_bits(np.frombuffer(data, np.uint8).reshape(rows, -1), shape, layout)
+    if layout.predictor == FLOAT_DIFFERENCES:
+        return _float_sums(np.frombuffer(data, np.uint8), shape, layout)
+    whole = np.frombuffer(data, f"{layout.order}u{layout.bits // 8}").reshape(shape)
+    whole = whole if whole.dtype.isnative else whole.astype(whole.dtype.newbyteorder("="))
+    if layout.predictor == DIFFERENCES:
+        whole = _sums(whole)
+    return whole.view(_dtype(layout))
+
+
+def _dtype(layout: Layout) -> np.dtype[Any]:
+    size = next(size for size in (1, 2, 4, 8) if 8 * size >= layout.bits)
+    return np.dtype(f"{layout.kind}{size}")
+
+
+def _sums(differences: Pixels) -> Pixels:
+    """Each row's running sums, channel by channel, modulo the range of the type (Sec. 14)."""
+    sums = np.empty_like(differences)
+    for i in range(differences.shape[-1]):
+        np.add.accumulate(differences[..., i], axis=1, dtype=differences.dtype, out=sums[..., i])
+    return sums
+
+
+def _float_sums(data: Pixels, shape: tuple[int, int, int], layout: Layout) -> Pixels:
+    """Floats of which all first bytes come first (TIFF Technical Note 3)."""
+    rows, width, samples = shape
+    size = layout.bits // 8
+    summed = _sums(data.reshape(rows, width * size, samples))
+    ordered = summed.reshape(rows, size, width * samples).swapaxes(1, 2)
+    return np.ascontiguousarray(ordered).view(f">f{size}").astype(_dtype(layout)).reshape(shape)
+
+
+def _few_bits(lines: Pixels, shape: tuple[int, int, int], layout: Layout) -> Pixels:
+    """Values that share bytes, the highest bits first, each line from a byte on."""
+    rows, count, bits = shape[0], shape[1] * shape[2], layout.bits
+    if bits == 24 and layout.order == "<":
+        lines = lines.reshape(rows, count, 3)[..., ::-1].reshape(rows, -1)
+    single = np.unpackbits(lines, axis=1, count=count * bits)
+    if bits == 1:
+        return single.reshape(shape)
+    dtype = _dtype(layout)
+    padded = np.zeros((rows, count, 8 * dtype.itemsize), np.uint8)
+    padded[..., -bits:] = single.reshape(rows, count, bits)
+    return np.packbits(padded, axis=-1).view(dtype.newbyteorder(">")).astype(dtype).reshape(shape)
+
+
+def _upsampled(data: Any, rows: int, layout: Layout) -> Pixels:
+    """Blocks of luminance with one value each of two colours (Sec. 21), as pixels with the colours of their block."""
+    across, down = layout.subsampling
+    blocks = np.frombuffer(data, f"{layout.order}u{layout.bits // 8}").astype(_dtype(layout), copy=False)
+    blocks = blocks.reshape(-1, -(-layout.segment_width // across), across * down + 2)
+    inner = blocks[..., :-2].reshape(*blocks.shape[:2], down, across).swapaxes(1, 2)
+    light = inner.reshape(blocks.shape[0] * down, -1)
+    colours = [np.repeat(np.repeat(blocks[..., i], across, axis=1), down, axis=0) for i in (-2, -1)]
+    return np.stack([light, *colours], axis=-1)[:rows, : layout.segment_width]
