@@ -44,7 +44,11 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, _GEO_KEYS = 33550, 33922, 34264, 34735
+_HIDDEN = 0.5 / 65_535  # of what is seen of a pixel
 _POINTS = (1025, 0, 1, 2)  # GTRasterTypeGeoKey, RasterPixelIsPoint
+
+
+_SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,16 @@ class ColourDescription:
     chromaticities: tuple[float, ...] | None = None
     srgb: int | None = None
     transfer: tuple[int, ...] | None = None
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether these are the colours of sRGB, which is what everybody takes a picture for that says nothing."""
+        if self.cicp or self.transfer:
+            return self.cicp is not None and self.cicp[:2] == (1, 13)
+        if self.srgb is not None:
+            return True
+        alike = [abs(a - b) < 1e-3 for a, b in zip(self.chromaticities or _SRGB, _SRGB, strict=False)]
+        return all(alike) and (self.gamma is None or abs(self.gamma - 1 / 2.2) < 1e-3)
 
 
 Geo = dict[int, tuple[float, ...] | str]
@@ -207,8 +221,24 @@ def from_planes(planes: Pixels, dtype: Depth = np.uint8) -> Pixels:
     return np.ascontiguousarray(scaled.astype(dtype).transpose(1, 2, 0))
 
 
-def resize_planes(planes: Pixels, height: int, width: int) -> Pixels:
-    """(C, H, W) float32 in [-1, 1] as (C, height, width): bicubic, antialiased, clamped to [-1, 1]."""
+def resize_planes(planes: Pixels, height: int, width: int, alpha: int | None = None) -> Pixels:
+    """(C, H, W) float32 in [-1, 1] as (C, height, width): bicubic, antialiased, clamped to [-1, 1].
+
+    `alpha` is the plane that says how much of the others is seen: what is hidden has no part in what is near it.
+    """
+    if alpha is None:
+        return _resized(planes, height, width)
+    cover = (planes[alpha] + 1) / 2
+    weighted = (planes + 1) * cover
+    weighted[alpha] = planes[alpha] + 1
+    found = _resized(weighted - 1, height, width) + 1
+    seen = found[alpha] / 2
+    straight = np.divide(found, seen, out=_resized(planes, height, width) + 1, where=seen > _HIDDEN)
+    straight[alpha] = found[alpha]
+    return np.clip(straight - 1, -1, 1)
+
+
+def _resized(planes: Pixels, height: int, width: int) -> Pixels:
     resized = [Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC) for plane in planes]
     return np.clip(np.stack([np.asarray(plane) for plane in resized]), -1, 1)
 
