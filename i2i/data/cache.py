@@ -121,7 +121,10 @@ def _prepared(source: Source, resizer: Resizer, status: tuple[int, int] | None) 
     pixels = part_of(picture.pixels if source.palette else picture.channels(source.channels), source.part)
     size = pixels.shape[0], pixels.shape[1]
     if source.palette is None:
-        return Resized(resizer.resize(pixels), size)
+        if picture.alpha is None or source.channels not in (2, 4) or source.channels == picture.pixels.shape[2]:
+            return Resized(resizer.resize(pixels), size)
+        seen = images.scaled_as_seen(images.with_depth(pixels, np.float32), resizer.resize)
+        return Resized(images.with_depth(seen, pixels.dtype.type), size)
     classes = resizer.resize(to_classes(pixels, source.palette)[..., None], labels=True)
     if not source.edges:
         return Resized(classes, size)

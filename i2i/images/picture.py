@@ -1,5 +1,6 @@
 """A picture as arrays, and its way to and from tensors in [-1, 1]."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -221,26 +222,34 @@ def from_planes(planes: Pixels, dtype: Depth = np.uint8) -> Pixels:
     return np.ascontiguousarray(scaled.astype(dtype).transpose(1, 2, 0))
 
 
-def resize_planes(planes: Pixels, height: int, width: int, alpha: int | None = None) -> Pixels:
+def resize_planes(planes: Pixels, height: int, width: int, *, alpha: bool = False) -> Pixels:
     """(C, H, W) float32 in [-1, 1] as (C, height, width): bicubic, antialiased, clamped to [-1, 1].
 
-    `alpha` is the plane that says how much of the others is seen: what is hidden has no part in what is near it.
+    With `alpha` the last plane is that, and the others are scaled as they are seen.
     """
-    if alpha is None:
-        return _resized(planes, height, width)
-    cover = (planes[alpha] + 1) / 2
-    weighted = (planes + 1) * cover
-    weighted[alpha] = planes[alpha] + 1
-    found = _resized(weighted - 1, height, width) + 1
-    seen = found[alpha] / 2
-    straight = np.divide(found, seen, out=_resized(planes, height, width) + 1, where=seen > _HIDDEN)
-    straight[alpha] = found[alpha]
-    return np.clip(straight - 1, -1, 1)
+
+    def bicubic(pixels: Pixels) -> Pixels:
+        bands = [Image.fromarray(np.ascontiguousarray(band)) for band in pixels.transpose(2, 0, 1)]
+        return np.dstack([np.asarray(band.resize((width, height), Image.Resampling.BICUBIC)) for band in bands])
+
+    if not alpha:
+        return np.clip(np.ascontiguousarray(bicubic(planes.transpose(1, 2, 0)).transpose(2, 0, 1)), -1, 1)
+    seen = scaled_as_seen((planes.transpose(1, 2, 0) + 1) / 2, bicubic)
+    return np.ascontiguousarray((seen * 2 - 1).transpose(2, 0, 1))
 
 
-def _resized(planes: Pixels, height: int, width: int) -> Pixels:
-    resized = [Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC) for plane in planes]
-    return np.clip(np.stack([np.asarray(plane) for plane in resized]), -1, 1)
+def scaled_as_seen(pixels: Pixels, scale: Callable[[Pixels], Pixels]) -> Pixels:
+    """(H, W, C) float32 in [0, 1] whose last channel is alpha, through `scale`, clamped to [0, 1].
+
+    Colours are weighted by alpha while they are scaled, so that hidden ones have no part in those beside them.
+    """
+    colours, alpha = pixels[..., :-1], pixels[..., -1:]
+    weighted = scale(np.concatenate([colours * alpha, alpha], axis=2))
+    seen = weighted[..., -1:]
+    # where nothing is seen, the hidden colours stay
+    straight = np.array(scale(np.ascontiguousarray(pixels))[..., :-1])
+    np.divide(weighted[..., :-1], seen, out=straight, where=seen > _HIDDEN)
+    return np.clip(np.concatenate([straight, seen], axis=2), 0, 1)
 
 
 def to_tensor(pixels: Pixels) -> "Tensor":
