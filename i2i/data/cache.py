@@ -120,7 +120,11 @@ def _prepared(source: Source, resizer: Resizer, status: tuple[int, int] | None) 
     picture = images.read(source.path) if whole else _read_once(source.path, status or _status(source.path))
     if source.palette is None:
         pixels = part_of(picture.channels(source.channels), source.part)
-        return Resized(resizer.resize(pixels), (pixels.shape[0], pixels.shape[1]))
+        size = pixels.shape[0], pixels.shape[1]
+        if picture.alpha is None or source.channels not in (2, 4) or source.channels == picture.pixels.shape[2]:
+            return Resized(resizer.resize(pixels), size)
+        seen = images.scaled_as_seen(images.with_depth(pixels, np.float32), resizer.resize)
+        return Resized(images.with_depth(seen, pixels.dtype.type), size)
     picture = picture_part(picture, source.part)
     size = picture.pixels.shape[0], picture.pixels.shape[1]
     classes = resizer.resize(labels_of(picture, source.palette)[..., None], labels=True)

@@ -13,7 +13,7 @@ from i2i.evaluation import applicable, features, inception, lpips, measures, set
 from i2i.evaluation.features import Features
 from i2i.evaluation.measures import Measure, SetOptions
 from i2i.evaluation.options import CONTENT, NEED_INCEPTION, PAIRED, SETS, EvaluationOptions
-from i2i.evaluation.pictures import Made, PictureFiles
+from i2i.evaluation.pictures import BACKGROUND, Made, PictureFiles
 from i2i.evaluation.resizer import RESIZER
 from i2i.evaluation.sliced_wasserstein import MOST_PATCHES, PATCH, PATCHES_PER_IMAGE, PROJECTIONS, SMALLEST
 from i2i.images import palettes, to_pixels, with_depth
@@ -45,6 +45,7 @@ class Instruments:
         self.set_options = SetOptions(options.seeds, options.kid_subsets, options.kid_subset_size, options.is_splits)
         self.protocol: dict[str, Any] = {
             "resizer": RESIZER,
+            "transparency": f"pictures of files are measured as seen over {BACKGROUND}",
             **({"outputs": "rounded to 8 bits, as they are written"} if translating else {}),
             "precision": f"{f'translation {options.precision}, ' if translating else ''}{MEASURED}",
             "seeds": list(options.seeds),

@@ -16,6 +16,8 @@ from i2i.evaluation.resizer import squared
 from i2i.images import Picture, Pixels
 
 Half = Literal["left", "right"]
+BACKGROUND: Literal["white"] = "white"
+"""Over this colour pictures with transparency are measured."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,15 @@ class PictureFiles(_Tensors):
 
     def _at(self, index: int) -> Tensor:
         try:
-            picture = images.to_tensor(images.with_channels(self.pixels(index), self.channels))
+            picture = images.to_tensor(self._as_seen(self.picture(index)))
         except ImageError as error:
             raise InputError(f"{self.items[index].path}: {error}") from None
         return picture if self.size is None else squared(picture, self.size)
+
+    def _as_seen(self, picture: Picture) -> Pixels:
+        if self.channels in (2, 4):  # a network's that takes alpha
+            return picture.channels(self.channels)
+        return images.with_channels(picture.over(BACKGROUND).pixels, self.channels)
 
     def at_size(self, size: int | None) -> "PictureFiles":
         return PictureFiles(self.items, self.channels, size)

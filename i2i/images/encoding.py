@@ -1,12 +1,13 @@
 """Pictures to bytes: OpenCV's encoders where they do the job, Pillow's where metadata must be carried.
 
-PNG and TIFF keep 16 bits, alpha, colour profile and EXIF, TIFF also float and any number of channels; PPM keeps
-16 bits and nothing else; WebP and AVIF have 8 bits, alpha and metadata, JPEG no alpha, BMP neither. PNG is laid
+PNG and TIFF keep 16 bits, alpha, and what is known of a picture, TIFF also float and any number of channels; PPM
+keeps 16 bits and nothing else; WebP and AVIF have 8 bits, alpha and metadata, JPEG no alpha, BMP neither. PNG is laid
 out here where isal is installed to deflate it (`pip install 'i2i[fast]'`), TIFF always.
 """
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,13 +16,33 @@ from PIL import Image
 
 from i2i.atomic import atomic_write
 from i2i.errors import OutputError, UsageError
-from i2i.images import deflate, netpbm, png_writing, tiff_writing
-from i2i.images.formats import DEEP, NAMES, WITH_ALPHA, WITH_METADATA, WRITTEN, Format, written_format
+from i2i.images import deflate, exif_writing, netpbm, png_writing, tiff_writing
+from i2i.images.apart import XMP_IN_JPEG
+from i2i.images.formats import (
+    DEEP,
+    NAMES,
+    TEXTS_IN_EXIF,
+    WITH_ALPHA,
+    WITH_METADATA,
+    WITH_PROFILE,
+    WRITTEN,
+    Format,
+    written_format,
+)
 from i2i.images.picture import Picture, Pixels, with_depth
 
+_IN_EXIF = frozenset(TEXTS_IN_EXIF)
+# which texts each format holds; PNG all of them
+_TEXTS: dict[Format, frozenset[str]] = {
+    "JPEG": _IN_EXIF | {"Comment"},
+    "WEBP": _IN_EXIF,
+    "AVIF": _IN_EXIF,
+    "TIFF": _IN_EXIF,
+    "BMP": frozenset(),
+    "PPM": frozenset(),
+}
+_KNOWN_TEXTS = (*_IN_EXIF, "Comment", "Title", "Disclaimer", "Warning", "Source", "Creation Time")
 DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 80}
-# one segment, whose length takes two of its 65535 bytes
-_JPEG_EXIF_BYTES = 65_533
 
 
 def write(
@@ -55,11 +76,54 @@ def lost(picture: Picture, suffix: str) -> list[str]:
         found.append(f"scaled to 16 bits: {NAMES[format]} has no floating point")
     if picture.exif and (format not in WITH_METADATA or exif_for(picture.exif, format) is None):
         found.append(f"EXIF dropped: {NAMES[format]} has no place for it")
-    if picture.icc and format not in WITH_METADATA:
+    if picture.icc and format not in WITH_PROFILE:
         found.append(f"colour profile dropped: {NAMES[format]} has none")
     elif picture.icc and profile(picture) is None:
         found.append("colour profile dropped: it is for other colours than the result's")
-    return found
+    found += [f"{name} dropped: {NAMES[format]} has no place for it" for name in _unkept(picture, format)]
+    return found + [f"not kept: {name}" for name in picture.unread]
+
+
+def _unkept(picture: Picture, format: Format) -> list[str]:
+    """What is known of a picture, beside EXIF and profile, that a file of the format does not hold."""
+    held = _TEXTS.get(format)
+    texts = [name for name in picture.texts if held is not None and name not in held]
+    unkept = {
+        "description of its colours": not _keeps_colours(picture, format),
+        "resolution": picture.resolution and not _keeps_resolution(picture.resolution, format),
+        "XMP": picture.xmp and not _keeps_xmp(picture.xmp, format),
+        _named(texts): texts,
+        "place on Earth (GeoTIFF)": picture.geo and format != "TIFF",
+    }
+    return [name for name, is_so in unkept.items() if is_so]
+
+
+def _named(texts: list[str]) -> str:
+    """Texts by those of their keywords that everybody knows; the others are a file's own words."""
+    known = [name for name in texts if name in _KNOWN_TEXTS]
+    others = len(texts) - len(known)
+    return ", ".join(["text " + " and ".join(known)] * bool(known) + [f"{others} texts"] * bool(others))
+
+
+def _keeps_colours(picture: Picture, format: Format) -> bool:
+    colour = picture.colour
+    if colour is None or colour.is_usual or (profile(picture) and format in WITH_PROFILE and not colour.cicp):
+        return True
+    if format == "PNG":
+        return colour.transfer is None
+    if format == "TIFF":
+        return colour.cicp is None and colour.gamma is None
+    if format == "AVIF":
+        return colour.cicp is not None
+    return format == "BMP" and colour.cicp is None and bool(colour.gamma and colour.chromaticities)
+
+
+def _keeps_resolution(resolution: tuple[float, float], format: Format) -> bool:
+    return format in WITH_PROFILE and (format != "JPEG" or max(resolution) < 65_535.5)
+
+
+def _keeps_xmp(xmp: bytes, format: Format) -> bool:
+    return format in WITH_METADATA and (format != "JPEG" or len(xmp) + len(XMP_IN_JPEG) <= exif_writing.SEGMENT_BYTES)
 
 
 def encode(picture: Picture, format: Format | None = None, quality: int | None = None) -> bytes:
@@ -74,7 +138,7 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality {quality}; expected 1 to 100")
     if format == "TIFF":
-        return tiff_writing.encode(picture, profile(picture))
+        return tiff_writing.encode(replace(picture, exif=exif_writing.with_texts(picture)), profile(picture))
     if format == "GIF":
         raise OutputError("GIF is not written here")
     if picture.pixels.shape[2] not in (1, 3):
@@ -95,17 +159,27 @@ def _with_alpha(pixels: Pixels, alpha: Pixels, format: Format) -> Pixels:
 
 
 def _encode(pixels: Pixels, format: Format, quality: int, picture: Picture) -> bytes:
+    icc = profile(picture)
     if format == "PNG":
+        said = png_writing.chunks(picture)
         if deflate.FAST or pixels.shape[2] == 2:  # OpenCV does not take grey with alpha
-            return png_writing.encode(pixels, profile(picture), picture.exif)
-        return png_writing.with_metadata(_encode_opencv(pixels, ".png", []), profile(picture), picture.exif)
+            return png_writing.encode(pixels, icc, picture.exif, said)
+        return png_writing.with_metadata(_encode_opencv(pixels, ".png", []), icc, picture.exif, said)
     if format == "BMP":
-        return _encode_opencv(pixels, ".bmp", [])
-    if format == "AVIF" or picture.icc or picture.exif:
-        return _encode_pillow(pixels, format, quality, picture)
-    if format == "JPEG":
-        return _encode_opencv(pixels, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return _encode_opencv(pixels, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
+        return exif_writing.into_bmp(_encode_opencv(pixels, ".bmp", []), picture, icc)
+    has_own = format == "JPEG" and not _IN_EXIF & {*picture.texts}
+    exif = exif_for(picture.exif if has_own else exif_writing.with_texts(picture), format)
+    if format == "AVIF":
+        return exif_writing.nclx(_encode_pillow(pixels, format, quality, icc, exif, picture.xmp), picture)
+    if format == "WEBP":
+        if icc or exif or picture.xmp:
+            return _encode_pillow(pixels, format, quality, icc, exif, picture.xmp)
+        return _encode_opencv(pixels, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
+    if icc or exif:
+        data = _encode_pillow(pixels, format, quality, icc, exif, None)
+    else:
+        data = _encode_opencv(pixels, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return exif_writing.into_jpeg(data, picture)
 
 
 def _encode_opencv(pixels: Pixels, suffix: str, parameters: Sequence[int]) -> bytes:
@@ -123,13 +197,13 @@ def _encode_opencv(pixels: Pixels, suffix: str, parameters: Sequence[int]) -> by
     return data.tobytes()
 
 
-def _encode_pillow(pixels: Pixels, format: Format, quality: int, picture: Picture) -> bytes:
+def _encode_pillow(
+    pixels: Pixels, format: Format, quality: int, icc: bytes | None, exif: bytes | None, xmp: bytes | None
+) -> bytes:
     file = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     try:
-        image.save(
-            file, format, quality=quality, icc_profile=profile(picture), exif=exif_for(picture.exif, format) or b""
-        )
+        image.save(file, format, quality=quality, icc_profile=icc, exif=exif or b"", **({"xmp": xmp} if xmp else {}))
     except (ValueError, OSError) as error:
         size = f"{image.width}x{image.height}"
         raise OutputError(f"{size} pixels cannot be written as {format}: {error}") from None
@@ -138,7 +212,7 @@ def _encode_pillow(pixels: Pixels, format: Format, quality: int, picture: Pictur
 
 def exif_for(block: bytes | None, format: Format) -> bytes | None:
     """An EXIF block if the format has room for it."""
-    return None if format == "JPEG" and block and len(block) > _JPEG_EXIF_BYTES else block
+    return None if format == "JPEG" and block and len(block) > exif_writing.SEGMENT_BYTES else block
 
 
 def profile(picture: Picture) -> bytes | None:

@@ -14,7 +14,7 @@ _SIDEWAYS = (5, 6, 7, 8)
 DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
 DIRECTORIES = (34665, 34853)  # tags that point to one within: Exif and GPS
 _INTEROPERABILITY = 40965
-_ACROSS, _DOWN, _UNIT = 282, 283, 296
+RESOLUTION = _ACROSS, _DOWN, _UNIT = 282, 283, 296
 _IN_XMP = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>\s*))([0-9])")
 
 

@@ -1,15 +1,101 @@
-"""An EXIF block put into a file, for encoders that put more into it than there was, or none."""
+"""What is known of a picture put into the files of encoders that know nothing of it, or make up more."""
 
 import struct
 
+import numpy as np
+
+from i2i.images import exif
+from i2i.images.apart import INCH, XMP_IN_JPEG
+from i2i.images.formats import TEXTS_IN_EXIF
+from i2i.images.picture import Picture
+
 _EXTENDED = struct.Struct("<4sIB3x3s3s")
 _HAS_EXIF = 0x08
+# one segment, whose length takes two of its 65535 bytes
+SEGMENT_BYTES = 65_533
+_DENSITY, _BEHIND_JFIF = 13, 20
+_DPI = 1
+_BMP_HEADER, _BMP_V3, _BMP_V5 = 14, 40, 124
+
+
+def with_texts(picture: Picture) -> bytes | None:
+    """The EXIF block of a picture, with those of its texts and its resolution that have a tag there and are missing."""
+    tags = exif.parsed(picture.exif)
+    wanted = {tag: picture.texts[name] for name, tag in TEXTS_IN_EXIF.items() if name in picture.texts}
+    if picture.resolution and exif.resolution(tags) is None:
+        wanted |= dict(zip(exif.RESOLUTION, (*picture.resolution, 2), strict=True))  # type: ignore[arg-type]
+    missing = {tag: value for tag, value in wanted.items() if tag not in tags}
+    if not missing:
+        return picture.exif
+    for tag, value in missing.items():
+        tags[tag] = value
+    return exif.block(tags, None) or picture.exif
+
+
+def into_jpeg(data: bytes, picture: Picture) -> bytes:
+    """A JPEG file that begins with a JFIF segment, with resolution, XMP and comment of a picture."""
+    if data[6:11] != b"JFIF\0":
+        return data
+    head, said = bytearray(data[:_BEHIND_JFIF]), b""
+    if picture.resolution and max(picture.resolution) < 65_535.5:
+        across, down = (max(1, round(value)) for value in picture.resolution)
+        struct.pack_into(">BHH", head, _DENSITY, _DPI, across, down)
+    if picture.xmp and len(picture.xmp) <= SEGMENT_BYTES - len(XMP_IN_JPEG):
+        said += _segment(0xE1, XMP_IN_JPEG + picture.xmp)
+    if comment := picture.texts.get("Comment", "").encode("utf-8", "replace")[:SEGMENT_BYTES]:
+        said += _segment(0xFE, comment)
+    return bytes(head) + said + data[_BEHIND_JFIF:]
+
+
+def into_bmp(data: bytes, picture: Picture, icc: bytes | None) -> bytes:
+    """A BMP file of version 3 with the resolution of a picture, and in version 5 with its colours if they are known."""
+    head, rest = bytearray(data[: _BMP_HEADER + _BMP_V3]), data[_BMP_HEADER + _BMP_V3 :]
+    if picture.resolution:
+        across, down = (min(round(value / INCH), 0x7FFFFFFF) for value in picture.resolution)
+        struct.pack_into("<II", head, 38, across, down)
+    colours = _bmp_colours(picture, icc, _BMP_V5 + len(rest))
+    if not colours:
+        return bytes(head) + rest
+    longer = _BMP_V5 - _BMP_V3
+    (start,) = struct.unpack_from("<I", head, 10)
+    struct.pack_into("<I", head, 2, len(data) + longer + len(icc or b""))
+    struct.pack_into("<II", head, 10, start + longer, _BMP_V5)
+    return bytes(head) + bytes(16) + colours + rest + (icc or b"")
+
+
+def _bmp_colours(picture: Picture, icc: bytes | None, place: int) -> bytes:
+    """What version 5 of the header says of colours behind its masks; the profile is at `place` of the header."""
+    colour, ends, gammas, kind = picture.colour, [0] * 9, [0] * 3, b"DEBM"
+    if not icc and (colour is None or (colour.srgb is None and not (colour.gamma and colour.chromaticities))):
+        return b""
+    if not icc and colour is not None:
+        kind = b"BGRs"
+        if colour.srgb is None and colour.gamma and colour.chromaticities:
+            kind, gammas = bytes(4), [round(65_536 / colour.gamma)] * 3
+            ends = [round(value * (1 << 30)) for value in xyz(colour.chromaticities)]
+    profile = (place, len(icc)) if icc else (0, 0)
+    return kind + struct.pack("<9i3I", *ends, *gammas) + struct.pack("<4I", 4, *profile, 0)
+
+
+def xyz(chromaticities: tuple[float, ...]) -> list[float]:
+    """CIE XYZ of red, green and blue, which add up to a white of luminance 1."""
+    points = [(chromaticities[i], chromaticities[i + 1]) for i in range(0, 8, 2)]
+    (white, *ends) = [np.array([x / y, 1, (1 - x - y) / y]) for x, y in points]
+    amounts = np.linalg.solve(np.stack(ends, axis=1), white)
+    return [float(value) for end, amount in zip(ends, amounts, strict=True) for value in end * amount]
+
+
+def nclx(data: bytes, picture: Picture) -> bytes:
+    """An AVIF file whose container names the primaries and the transfer of a picture; the matrix is the encoder's."""
+    place = data.find(b"colrnclx", 0, 4096)
+    if place < 0 or picture.colour is None or picture.colour.cicp is None:
+        return data
+    return data[: place + 8] + struct.pack(">HH", *picture.colour.cicp[:2]) + data[place + 12 :]
 
 
 def jpeg_segment(block: bytes) -> bytes:
     """What stands directly behind a JPEG's first two bytes (Exif 2.32, Sec. 4.5.4); at most 65,533 bytes are held."""
-    content = _plain(block, b"Exif\0\0")
-    return b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content
+    return _segment(0xE1, _plain(block, b"Exif\0\0"))
 
 
 def into_webp(data: bytes, block: bytes, width: int, height: int) -> bytes:
@@ -22,6 +108,10 @@ def into_webp(data: bytes, block: bytes, width: int, height: int) -> bytes:
     content = _plain(block)
     rest += b"EXIF" + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
     return struct.pack("<4sI4s", b"RIFF", 4 + len(rest), b"WEBP") + bytes(rest)
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
 
 
 def _plain(block: bytes, prefix: bytes = b"") -> bytes:

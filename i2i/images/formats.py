@@ -47,7 +47,11 @@ DEEP: frozenset[Format] = frozenset({"PNG", "PPM", "TIFF"})
 WITH_ALPHA: frozenset[Format] = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
 """The formats written with transparency."""
 WITH_METADATA: frozenset[Format] = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})
-"""The formats written with EXIF and a colour profile."""
+"""The formats written with EXIF, XMP, resolution and a colour profile."""
+WITH_PROFILE: frozenset[Format] = WITH_METADATA | {"BMP"}
+"""The formats written with a colour profile and resolution."""
+TEXTS_IN_EXIF = {"Description": 270, "Software": 305, "Author": 315, "Copyright": 33432}
+"""The texts that EXIF has a tag for."""
 
 LOSSY: tuple[Format, ...] = ("JPEG", "WEBP", "AVIF")
 """Those that may change pixels."""

@@ -32,6 +32,8 @@ def apart(file: BinaryIO, pixels: bool = True) -> Apart:
 
     Raises `ImageError` for one with more segments or scans than any encoder makes, and for a lossless one.
     """
+    if not file.read(3) == _START + b"\xff":
+        raise ImageError("damaged JPEG: its signature is broken")
     found, needed, profile = Apart(), [_START], list[bytes]()
     frame, place = (0, 0), 2
     for _ in range(_MAX_SEGMENTS):

@@ -1,5 +1,6 @@
 """A picture as arrays, and its way to and from tensors in [-1, 1]."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,7 +45,11 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, _GEO_KEYS = 33550, 33922, 34264, 34735
+_HIDDEN = 0.5 / 65_535  # of what is seen of a pixel
 _POINTS = (1025, 0, 1, 2)  # GTRasterTypeGeoKey, RasterPixelIsPoint
+
+
+_SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,16 @@ class ColourDescription:
     chromaticities: tuple[float, ...] | None = None
     srgb: int | None = None
     transfer: tuple[int, ...] | None = None
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether these are the colours of sRGB, which is what everybody takes a picture for that says nothing."""
+        if self.cicp or self.transfer:
+            return self.cicp is not None and self.cicp[:2] == (1, 13)
+        if self.srgb is not None:
+            return True
+        alike = [abs(a - b) < 1e-3 for a, b in zip(self.chromaticities or _SRGB, _SRGB, strict=False)]
+        return all(alike) and (self.gamma is None or abs(self.gamma - 1 / 2.2) < 1e-3)
 
 
 Geo = dict[int, tuple[float, ...] | str]
@@ -240,10 +255,34 @@ def from_planes(planes: Pixels, dtype: Depth = np.uint8) -> Pixels:
     return np.ascontiguousarray(scaled.astype(dtype).transpose(1, 2, 0))
 
 
-def resize_planes(planes: Pixels, height: int, width: int) -> Pixels:
-    """(C, H, W) float32 in [-1, 1] as (C, height, width): bicubic, antialiased, clamped to [-1, 1]."""
-    resized = [Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC) for plane in planes]
-    return np.clip(np.stack([np.asarray(plane) for plane in resized]), -1, 1)
+def resize_planes(planes: Pixels, height: int, width: int, *, alpha: bool = False) -> Pixels:
+    """(C, H, W) float32 in [-1, 1] as (C, height, width): bicubic, antialiased, clamped to [-1, 1].
+
+    With `alpha` the last plane is that, and the others are scaled as they are seen.
+    """
+
+    def bicubic(pixels: Pixels) -> Pixels:
+        bands = [Image.fromarray(np.ascontiguousarray(band)) for band in pixels.transpose(2, 0, 1)]
+        return np.dstack([np.asarray(band.resize((width, height), Image.Resampling.BICUBIC)) for band in bands])
+
+    if not alpha:
+        return np.clip(np.ascontiguousarray(bicubic(planes.transpose(1, 2, 0)).transpose(2, 0, 1)), -1, 1)
+    seen = scaled_as_seen((planes.transpose(1, 2, 0) + 1) / 2, bicubic)
+    return np.ascontiguousarray((seen * 2 - 1).transpose(2, 0, 1))
+
+
+def scaled_as_seen(pixels: Pixels, scale: Callable[[Pixels], Pixels]) -> Pixels:
+    """(H, W, C) float32 in [0, 1] whose last channel is alpha, through `scale`, clamped to [0, 1].
+
+    Colours are weighted by alpha while they are scaled, so that hidden ones have no part in those beside them.
+    """
+    colours, alpha = pixels[..., :-1], pixels[..., -1:]
+    weighted = scale(np.concatenate([colours * alpha, alpha], axis=2))
+    seen = weighted[..., -1:]
+    # where nothing is seen, the hidden colours stay
+    straight = np.array(scale(np.ascontiguousarray(pixels))[..., :-1])
+    np.divide(weighted[..., :-1], seen, out=straight, where=seen > _HIDDEN)
+    return np.clip(np.concatenate([straight, seen], axis=2), 0, 1)
 
 
 def to_tensor(pixels: Pixels) -> "Tensor":

@@ -40,9 +40,15 @@ class Coding:
         """The same of a picture that is already planes, `picture_channels` of them."""
         return _indices(Picture(from_planes(planes)), self.inputs) if self.inputs else planes
 
-    def resized(self, source: Pixels, height: int, width: int) -> Pixels:
+    def resized(self, source: Pixels, height: int, width: int, picture: Picture) -> Pixels:
+        """The source of `picture` at another size, as it is seen where that has alpha."""
         if not self.inputs:
-            return resize_planes(source, height, width)
+            if picture.alpha is None:
+                return resize_planes(source, height, width)
+            if len(source) in (2, 4) and len(source) != picture.pixels.shape[2]:  # alpha is the last of its planes
+                return resize_planes(source, height, width, alpha=True)
+            both = np.concatenate([source, to_planes(picture.alpha[..., None])])
+            return resize_planes(both, height, width, alpha=True)[:-1]
         import cv2  # here, for the start of every translation would wait for it
 
         return np.stack([cv2.resize(p, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) for p in source])

@@ -300,7 +300,7 @@ class Translator:
     def _source(self, picture: Picture, size: int | None) -> Pixels:
         source = self.coding.source(picture)
         height, width = source.shape[-2:]
-        return source if size is None else self.coding.resized(source, *resized(height, width, size))
+        return source if size is None else self.coding.resized(source, *resized(height, width, size), picture)
 
     def _channels_or_usage(self, picture: Picture) -> Picture:
         try:
