@@ -1,6 +1,5 @@
 """From options to data sets: every file found and checked before anything starts."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from i2i.data.pair import Datasets as Datasets
 from i2i.data.toy import TOY as TOY
 from i2i.data.toy_sets import toys
 from i2i.errors import InputError, UsageError
+from i2i.torchrun import place
 
 if TYPE_CHECKING:
     from i2i.data.transforms import Transform
@@ -107,7 +107,7 @@ def _announce(left_out: list[str]) -> None:
 def _say(*lines: str) -> None:
     from i2i.cli import printable
 
-    if os.environ.get("RANK", "0") != "0":  # of several processes under torchrun the first one speaks
+    if place().rank:  # of several processes under torchrun the first one speaks
         return
     for line in lines:
         print(f"i2i: {printable(line)}", file=sys.stderr, flush=True)

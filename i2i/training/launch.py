@@ -2,17 +2,19 @@
 
 import os
 from functools import partial
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
 
 from i2i.algorithms.algorithm import Algorithm
 from i2i.compiler import check_compiler
+from i2i.config import narrowed
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.data.options import check_mixing, check_one_domain
 from i2i.errors import UsageError
 from i2i.networks.antialias import BlurDownsample
+from i2i.torchrun import place
 from i2i.training import goal
 from i2i.training.batch_size import settled
 from i2i.training.distributed import Processes
@@ -26,6 +28,7 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
     """Train `algorithm` as `options` (its own options and `RunOptions`) say; everything is checked first."""
     if options.run is None:
         raise UsageError("run: a run folder is needed: --run runs/NAME")
+    place()  # contradictions are said before the data are read
     options = settled(algorithm, options)
     data, channels = checked_data(algorithm, options)
     if options.deterministic:
@@ -53,7 +56,7 @@ def checked_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tu
     channels = algorithm.channels(options)
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)
-    sample = partial(algorithm.sample, options) if algorithm.one_domain else None
+    sample = partial(algorithm.sample, narrowed(options, own_options(algorithm))) if algorithm.one_domain else None
     data = open_datasets(options, algorithm.paired, multiple, minimum, sample)
     check_validation(options, data)
     return data, channels
@@ -77,6 +80,12 @@ def created(algorithm: type[Algorithm], options: Any, channels: tuple[int, int],
     return players
 
 
+def own_options(algorithm: type[Algorithm]) -> type[Any]:
+    """The dataclass of the options that the algorithm itself takes."""
+    found: type[Any] = get_type_hints(algorithm.__init__)["options"]
+    return found
+
+
 def check_validation(options: Any, data: Datasets) -> None:
     """Raises `UsageError` if something is to follow a validation that never comes."""
     following = {
@@ -98,7 +107,7 @@ def _check_first_validation(options: Any, epoch_length: int) -> None:
     """Raises `UsageError` if a run that a validation is to stop ends before there is one."""
     total = (options.n_epochs + options.n_epochs_decay) * epoch_length
     if options.max_steps:
-        per_step = options.batch_size * int(os.environ.get("WORLD_SIZE", 1))
+        per_step = options.batch_size * place().world_size
         total = min(total, options.max_steps * per_step)
     first = options.validate_every * epoch_length
     if first > total:

@@ -67,7 +67,6 @@ def push(folder: Path | str, repository: str, *, private: bool = False) -> str:
 def _library(repository: str) -> Any:
     if not _REPOSITORY.fullmatch(repository):
         raise UsageError(f"hub:{repository}: expected hub:owner/name")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         import huggingface_hub
         import huggingface_hub.errors
