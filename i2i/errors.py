@@ -2,7 +2,8 @@
 
 0 all done · 1 unexpected (a bug) · 2 usage or configuration · 3 finished, some inputs failed ·
 4 no usable input · 5 model or state unusable · 6 output not writable or disk full · 7 output locked ·
-8 training diverged · 9 memory ran out or a process was lost · 75 preempted after a saved state · 130 SIGINT · 143 SIGTERM without a saved state.
+8 training diverged · 9 memory ran out or a process was lost ·
+75 preempted after a saved state · 130 SIGINT · 143 SIGTERM without a saved state.
 """
 
 

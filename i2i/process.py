@@ -39,7 +39,8 @@ def prepare() -> None:
 def _end_threads() -> None:
     """Have OpenMP end the threads that this one keeps; here and in the child it starts others when it needs them."""
     global _threads_ended
-    _threads_ended = "torch" not in sys.modules or all([_ended(path) for path in _openmp()])
+    ended = [_ended(path) for path in (_openmp() if "torch" in sys.modules else ())]
+    _threads_ended = all(ended)
 
 
 def _openmp() -> set[str]:

@@ -16,8 +16,8 @@ _WHO = VARIABLES[:4]
 _MEETING = VARIABLES[4:6]
 _DIGITS = 9
 _ADVICE = (
-    "torchrun sets RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT for each process; to run "
-    f"a single one, type: unset {' '.join(_WHO)}"
+    f"torchrun sets {', '.join(VARIABLES[:6])} for each process that it starts; to run a single one, "
+    f"type: unset {' '.join(_WHO)}"
 )
 
 
@@ -53,12 +53,13 @@ def place(environment: Mapping[str, str] = os.environ) -> Place:
 
 def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
     """Join the other processes for collective operations of torch, each of which waits for `timeout` at most."""
-    from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore, init_process_group
+    from torch.distributed.rendezvous import rendezvous
 
     # torchrun's own store outlives a restart, and would hand out the addresses of the processes before it
-    store, rank, world_size = next(distributed.rendezvous("env://", timeout=timeout))
-    store = distributed.PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    store, rank, world_size = next(rendezvous("env://", timeout=timeout))
+    store = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
 
 
 def _number(name: str, text: str) -> int:

@@ -87,8 +87,8 @@ def fitting(
     Its batches take at most `MARGIN` of `room` bytes.
 
     `options` are those of a training, of whose batch size nothing is taken; each batch is measured in one part.
-    `tell` gets each size tried and its peak. Raises `ResourceError` with the way out if not even one image fits; whatever
-    the training would raise before it starts.
+    `tell` gets each size tried and its peak. Raises `ResourceError` with the way out if not even one image fits;
+    whatever the training would raise before it starts.
     """
     peaks: dict[int, int | None] = {}
 

@@ -4,7 +4,6 @@ The only file that knows huggingface_hub, which keeps what it has fetched in its
 download broke off. Its environment variables hold: `HF_HUB_OFFLINE`, `HF_HOME`, `HF_TOKEN`.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -20,7 +20,6 @@ from i2i.translation.options import ModelOptions, Precision
 from i2i.translation.pil import native, split_alpha
 from i2i.translation.translator import Translator, load_translator
 
-
 Style = str | PathLike[str]
 
 _DEPTHS: tuple[Depth, ...] = (np.uint8, np.uint16, np.float32)

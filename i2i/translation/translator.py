@@ -126,7 +126,7 @@ class Translator:
         return translator
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and other processes: all but what is made again when it is needed. Each runtime sees to its own."""
+        """For copies and other processes: all but what is made again when needed. Each runtime sees to its own."""
         return {name: value for name, value in self.__dict__.items() if name != "streamer"}
 
     @property
