@@ -6,6 +6,8 @@ The names below are imported when first used, so that `import i2i` costs nothing
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from i2i import process
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from i2i.translation.translator import load_translator as load_translator
 
 __all__ = [*_HOME, "__version__"]
+
+process.prepare()
 
 
 def __getattr__(name: str) -> Any:

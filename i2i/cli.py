@@ -21,6 +21,7 @@ from i2i import signals, streams
 from i2i.config import ALGORITHM, RUN_CONFIG, bounds, checked, from_mapping, nearest, option_names, read_yaml, to_yaml
 from i2i.errors import I2IError, UsageError, explained
 from i2i.streams import printable, say, tell
+from i2i.torchrun import place
 
 __all__ = ["Positional", "arg", "ended", "main", "parse", "printable", "run", "say", "tell"]
 
@@ -208,7 +209,7 @@ def _before_separator(arguments: Sequence[str]) -> Sequence[str]:
 
 def _tell(text: str) -> None:
     """To those who look on; of several processes the first one speaks."""
-    if os.environ.get("RANK", "0") == "0":
+    if place().rank == 0:
         say(text)
 
 

@@ -35,6 +35,12 @@ def option_names(config: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(config)]
 
 
+def narrowed(options: Any, kind: type[C]) -> C:
+    """As much of `options`, whose class extends `kind`, as that has: what other processes are given, since a class of
+    the library's can be pickled, and one that was made for a script or a notebook may not."""
+    return kind(**{name: getattr(options, name) for name in option_names(kind)})
+
+
 def nearest(name: str, known: Collection[str]) -> str:
     """` Did you mean 'x'?` for a name that is close to a known one, else the empty string."""
     near = difflib.get_close_matches(name, list(known), n=1)

@@ -2,8 +2,8 @@
 
 0 all done · 1 unexpected (a bug) · 2 usage or configuration · 3 finished, some inputs failed ·
 4 no usable input · 5 model or state unusable · 6 output not writable or disk full · 7 output locked ·
-8 training diverged · 9 too little memory, or too few processes or open files · 75 preempted after a saved state ·
-130 SIGINT · 141 nobody reads the results · 143 SIGTERM without a saved state.
+8 training diverged · 9 too little memory, or too few processes or open files, or a process was lost ·
+75 preempted after a saved state · 130 SIGINT · 141 nobody reads the results · 143 SIGTERM without a saved state.
 """
 
 import errno
@@ -86,7 +86,8 @@ class DivergedError(I2IError):
 
 
 class ResourceError(I2IError):
-    """The machine has no more memory, processes, threads, shared memory or open files for this."""
+    """The machine has no more memory, processes, threads, shared memory or open files for this, or a process that the
+    work needs was lost."""
 
     exit_code = 9
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from annotated_types import Ge, Gt
 
 from i2i.cli import ended, run, say
-from i2i.config import nearest, option_names
+from i2i.config import narrowed, nearest
 from i2i.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def plan(algorithm: Any, options: Any) -> None:
     from i2i.training.trial import options_class
 
     limit = size(options.memory_limit) if options.memory_limit else None
-    kind = options_class(algorithm)
-    wanted = settled(algorithm, kind(**{name: getattr(options, name) for name in option_names(kind)}))
+    wanted = settled(algorithm, narrowed(options, options_class(algorithm)))
     checked_data(algorithm, dataclasses.replace(wanted, cache=None))
 
     def measured(algorithm: Any, options_: Any) -> "Cost":

@@ -4,7 +4,6 @@ python scripts/translate.py --style runs/monet photos/ -o out/
 torchrun --nproc-per-node 4 -- scripts/translate.py --style runs/monet photos/ -o out/
 """
 
-import os
 import signal
 import time
 from dataclasses import dataclass, fields, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from i2i.cli import Positional, arg, printable, run, tell
 from i2i.errors import OutputError, SomeFailed, UsageError
+from i2i.torchrun import meet, place
 from i2i.translation.options import FolderOptions
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ def main(options: Options) -> None:
         return install_style(options)
     if not options.inputs or (not options.style and not options.dry_run):
         raise UsageError("expected: translate.py --style STYLE INPUT... -o OUT (see --help, --list-styles)")
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    options = share(options, int(os.environ.get("RANK", 0)), processes)
+    here = place()
+    processes = here.world_size
+    options = share(options, here.rank, processes)
     check_report(options.report, options.out)
     chosen = FolderOptions(**{field.name: getattr(options, field.name) for field in fields(FolderOptions)})
     try:
@@ -83,7 +84,7 @@ def wait_for_others(processes: int) -> None:
 
     from torch import distributed
 
-    distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    meet("gloo", timedelta(days=30))
     distributed.barrier()
     distributed.destroy_process_group()
 

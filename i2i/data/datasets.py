@@ -1,6 +1,5 @@
 """From options to data sets: every file found and checked before anything starts."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from i2i.data.toy_sets import toys
 from i2i.data.walking import exists
 from i2i.errors import InputError, UsageError
 from i2i.images.palettes import FAR
+from i2i.torchrun import place
 
 _TOLD = 0.005
 
@@ -153,4 +153,4 @@ def _say(*lines: str) -> None:
 
 def _is_first() -> bool:
     """Of several processes under torchrun the first one speaks, and decodes."""
-    return os.environ.get("RANK", "0") == "0"
+    return place().rank == 0

@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from i2i import images
+from i2i.config import narrowed
 from i2i.data import cache
 from i2i.data.cache import Part, Source
 from i2i.data.folders import PairRecord
@@ -42,7 +43,7 @@ class Images(ImagePairs):
         # imported here, before workers are forked, so that each need not import albumentations again
         from i2i.data.transforms import Transform
 
-        self.options, self.train = options, train
+        self.options, self.train = narrowed(options, DataOptions), train
         self.palettes = classes(options)
         self.transform = Transform(
             options.preprocess,

@@ -11,8 +11,9 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -21,6 +22,7 @@ from i2i.allocator import give_freed_memory_back
 from i2i.data.pair import ImagePair
 from i2i.data.slots import PixelPair, Slot, Slots
 from i2i.errors import I2IError, ResourceError, UsageError
+from i2i.torchrun import place
 
 MAX_RESTARTS = 3
 _GRACE_SECONDS = 10
@@ -49,7 +51,7 @@ def batches(
     one that would be short is completed with the samples that follow. The global random state is not touched.
     With `auto` the number of workers is that of `measured_workers`; it changes no batch.
     A worker that is killed is replaced and its batches prepared again; after three times at one batch
-    `I2IError` is raised. An `I2IError` of the data set, such as `InputError` for a damaged picture, arrives as
+    `ResourceError` is raised. An `I2IError` of the data set, such as `InputError` for a damaged picture, arrives as
     it was raised; `UsageError` says that the pictures of a batch differ in size.
     """
     stride = batch_size * world_size
@@ -84,7 +86,7 @@ def measured_workers(dataset: Dataset[ImagePair], start: int, stop: int, batch_s
     first, *others = _timed(dataset, range(start, stop, batch_size), batch_size)
     seconds = min(others, default=first)  # the first one also imports and warms up
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    here = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    here = max(1, cores // place().local_world_size)
     return 0 if seconds < _LITTLE * step else min(here, math.ceil(2 * seconds / step))
 
 
@@ -116,8 +118,8 @@ def _prepare(
     # an own generator: the DataLoader would draw its base seed from the global one
     generator = torch.Generator().manual_seed(0)
     slots = Slots.of(dataset, firsts, batch_size, _AHEAD * workers + 1) if workers else None
-    samples = _Samples(dataset, workers, firsts, slots)
-    with _sigchld_restored():
+    with _sigchld_restored(), _room_for_workers(workers):
+        samples = _Samples(dataset, workers, firsts, slots)
         iterator = iter(
             DataLoader(
                 samples,
@@ -141,6 +143,8 @@ def _prepare(
         if isinstance(batch, Slot):
             assert slots is not None
             batch = slots.batch(batch)
+        elif isinstance(batch, _Sent):
+            batch = batch.pair()
         yield batch.pin_memory() if pin_memory and isinstance(batch, ImagePair) else batch
 
 
@@ -170,6 +174,38 @@ def _sigchld_restored() -> Iterator[None]:
     signal.signal(signal.SIGCHLD, previous if previous is not None else signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def _room_for_workers(workers: int) -> Iterator[None]:
+    """What the system refuses when workers are started is said as such: semaphores, shared memory, processes."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if not workers or not (isinstance(error, OSError) or "shared memory" in str(error)):
+            raise
+        first = str(error).partition("\n")[0]
+        raise ResourceError(
+            f"data workers cannot be started: {first}. Give fewer --workers, or --workers 0 (in Docker: --shm-size)"
+        ) from None
+
+
+class _Sent(NamedTuple):
+    """A batch on its way from a worker through a pipe. As tensors it would need shared memory of its own, and where
+    there is none left torch tells nobody: the batch would be waited for without end."""
+
+    a: np.ndarray[Any, Any]
+    b: np.ndarray[Any, Any]
+    skipped: tuple[str, ...]
+    matched: np.ndarray[Any, Any] | None
+
+    @classmethod
+    def of(cls, pair: ImagePair) -> "_Sent":
+        return cls(pair.a.numpy(), pair.b.numpy(), pair.skipped, None if pair.matched is None else pair.matched.numpy())
+
+    def pair(self) -> ImagePair:
+        a, b = torch.from_numpy(self.a), torch.from_numpy(self.b)
+        return ImagePair(a, b, self.skipped, None if self.matched is None else torch.from_numpy(self.matched))
+
+
 class _Samples(Dataset[ImagePair | I2IError]):
     """Whole batches, in a slot of shared memory where they fit one.
 
@@ -186,18 +222,22 @@ class _Samples(Dataset[ImagePair | I2IError]):
         """The sample that each worker was at last."""
         return sorted(int(t) for t in self._at if t >= 0)
 
-    def __getitems__(self, batch: list[int]) -> ImagePair | Slot | I2IError:
+    def __getitems__(self, batch: list[int]) -> ImagePair | _Sent | Slot | I2IError:
         """The DataLoader asks for the samples of a batch at once."""
         worker = get_worker_info()
         self._worker = worker.id if worker else 0
         try:
-            if self.slots is None:
-                return _collate([self._sample(t) for t in batch])
-            pairs = [self._pixels(t) for t in batch]
-            slot = self.slots.fill(self.firsts.index(batch[0]), pairs)
-            return slot or _collate([pair.tensors() for pair in pairs])
+            made = self._batch(batch)
         except I2IError as error:
             return error.with_traceback(None)
+        return _Sent.of(made) if worker and isinstance(made, ImagePair) else made
+
+    def _batch(self, batch: list[int]) -> ImagePair | Slot:
+        if self.slots is None:
+            return _collate([self._sample(t) for t in batch])
+        pairs = [self._pixels(t) for t in batch]
+        slot = self.slots.fill(self.firsts.index(batch[0]), pairs)
+        return slot or _collate([pair.tensors() for pair in pairs])
 
     def _sample(self, t: int) -> ImagePair:
         self._at[self._worker] = t

@@ -5,22 +5,19 @@ crop and flip are drawn from the sample's seed, the same for both pictures of a 
 reference implementation, plus `scale_shortside`.
 """
 
-import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from i2i.data.options import of_one_size
-from i2i.errors import InputError
-from i2i.images import Pixels
-
-# without it the import asks the network for a newer version
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
 import cv2
 import numpy as np
+
+from i2i.data.options import of_one_size
+from i2i.errors import InputError
+from i2i.images import Pixels
 
 Preprocess = Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "none"]
 

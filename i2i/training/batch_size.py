@@ -5,7 +5,6 @@ to fit is tried, and halved until it does. The number found belongs into the run
 for as long as the run does: another batch size is another training.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,8 +16,9 @@ from i2i.algorithms.algorithm import Algorithm
 from i2i.config import read_yaml
 from i2i.data.options import of_one_size
 from i2i.device import choose_device
-from i2i.errors import I2IError, UsageError
+from i2i.errors import ResourceError, UsageError
 from i2i.streams import say
+from i2i.torchrun import place
 from i2i.training.cost import Cost, OutOfMemory, cost
 from i2i.training.state import States
 from i2i.translation.memory import available
@@ -45,7 +45,7 @@ def settled(algorithm: type[Algorithm], options: Any, measure: Measure = _shorte
         raise UsageError(f"batch_size = auto: finds what fits without micro_batches = {options.micro_batches}")
     if options.run is not None and States(options.run).steps():  # it is resumed
         return replace(options, batch_size=read_yaml(options.run / "config.yaml").get("batch_size", 1))
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if place().world_size > 1:
         raise UsageError("batch_size = auto: not found out by several processes; find it with one, and name it to all")
     if (room := _room(choose_device(options.device))) is None:
         raise UsageError("batch_size = auto: this system does not tell how much memory is free; name a number")
@@ -87,8 +87,8 @@ def fitting(
     Its batches take at most `MARGIN` of `room` bytes.
 
     `options` are those of a training, of whose batch size nothing is taken; each batch is measured in one part.
-    `tell` gets each size tried and its peak. Raises `I2IError` with the way out if not even one image fits; whatever
-    the training would raise before it starts.
+    `tell` gets each size tried and its peak. Raises `ResourceError` with the way out if not even one image fits;
+    whatever the training would raise before it starts.
     """
     peaks: dict[int, int | None] = {}
 
@@ -103,7 +103,7 @@ def fitting(
 
     if not fits(1):
         found = "more than there is" if peaks[1] is None else f"{peaks[1] / 1e9:.2f} GB"
-        raise I2IError(
+        raise ResourceError(
             f"batch_size = auto: one image of {options.crop_size}x{options.crop_size} takes {found} of the "
             f"{MARGIN * room / 1e9:.2f} GB that may be used: a smaller --crop-size, --low-memory or --precision bf16 "
             "takes less"

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from i2i import torchrun
 from i2i.algorithms.algorithm import Algorithm
 from i2i.config import to_mapping
-from i2i.errors import I2IError
-
-# none of which a process that measures alone should take for its own
-_OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
+from i2i.errors import I2IError, ResourceError
 
 
-class OutOfMemory(I2IError):
+class OutOfMemory(ResourceError):
     """The trial did not fit into this machine."""
 
 
@@ -98,7 +96,8 @@ def cost(algorithm: type[Algorithm], options: Any, steps: int = 5, seconds: floa
     """
     wanted = to_mapping(dataclasses.replace(options, run=None, cache=None, init_from=(), check="off"))
     request = {"algorithm": algorithm.name, "options": wanted, "steps": steps, "seconds": seconds}
-    environment = {name: value for name, value in os.environ.items() if name not in _OF_TORCHRUN}
+    # it measures alone
+    environment = {name: value for name, value in os.environ.items() if name not in torchrun.VARIABLES}
     here = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (here, environment.get("PYTHONPATH", ""))))
     done = subprocess.run(

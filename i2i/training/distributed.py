@@ -4,7 +4,6 @@ Decisions (stop, save) are agreed on over a gloo group on the CPU, so that no ac
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -14,7 +13,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from i2i.device import choose_device
-from i2i.errors import I2IError
+from i2i.errors import ResourceError
+from i2i.torchrun import meet, place
 
 TIMEOUT = timedelta(minutes=10)
 
@@ -26,20 +26,22 @@ def _together() -> Iterator[None]:
         yield
     except RuntimeError as error:
         first = str(error).partition("\n")[0]
-        raise I2IError(f"lost the other processes of this training; the one that ended says why ({first})") from None
+        raise ResourceError(
+            f"lost the other processes of this training; the one that ended says why ({first})"
+        ) from None
 
 
 class Processes:
     """This process among `world_size`; alone unless torchrun started it."""
 
     def __init__(self, device: str = "auto") -> None:
-        self.world_size = int(os.environ.get("WORLD_SIZE", 1))
-        self.rank = int(os.environ.get("RANK", 0))
-        self.device = choose_device(device, int(os.environ.get("LOCAL_RANK", 0)), self.world_size)
+        here = place()
+        self.rank, self.world_size = here.rank, here.world_size
+        self.device = choose_device(device, here.local_rank, self.world_size)
         if self.device.type == "cuda":  # what names no device, such as NCCL, takes this one
             torch.cuda.set_device(self.device)
         if self.world_size > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=TIMEOUT)
+            meet("nccl" if self.device.type == "cuda" else "gloo", TIMEOUT)
         self._control: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if self.world_size > 1 else None
 
     @property
@@ -49,7 +51,7 @@ class Processes:
 
     def average_(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its mean over the processes, in one flat all-reduce."""
-        if self.world_size == 1:
+        if self.world_size == 1 or not tensors:
             return
         flat = torch.cat([t.reshape(-1) for t in tensors])
         with _together():

@@ -3,18 +3,20 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
 
 from i2i.algorithms.algorithm import Algorithm
 from i2i.compiler import check_compiler
+from i2i.config import narrowed
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.data.folders import searched
 from i2i.data.options import check_mixing, check_one_domain
 from i2i.errors import UsageError
 from i2i.networks.antialias import BlurDownsample
+from i2i.torchrun import place
 from i2i.training import goal
 from i2i.training.batch_size import settled
 from i2i.training.distributed import Processes
@@ -30,6 +32,7 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
     if options.run is None:
         raise UsageError("run: a run folder is needed: --run runs/NAME")
     check_place(options)
+    place()  # contradictions are said before the data are read
     options = settled(algorithm, options)
     data, channels = checked_data(algorithm, options)
     if options.deterministic:
@@ -84,7 +87,7 @@ def checked_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tu
     channels = algorithm.channels(options)
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)
-    sample = partial(algorithm.sample, options) if algorithm.one_domain else None
+    sample = partial(algorithm.sample, narrowed(options, own_options(algorithm))) if algorithm.one_domain else None
     data = open_datasets(options, algorithm.paired, multiple, minimum, sample)
     check_validation(options, data)
     return data, channels
@@ -108,6 +111,12 @@ def created(algorithm: type[Algorithm], options: Any, channels: tuple[int, int],
     return players
 
 
+def own_options(algorithm: type[Algorithm]) -> type[Any]:
+    """The dataclass of the options that the algorithm itself takes."""
+    found: type[Any] = get_type_hints(algorithm.__init__)["options"]
+    return found
+
+
 def check_validation(options: Any, data: Datasets) -> None:
     """Raises `UsageError` if something is to follow a validation that never comes."""
     following = {
@@ -129,7 +138,7 @@ def _check_first_validation(options: Any, epoch_length: int) -> None:
     """Raises `UsageError` if a new run that a validation is to stop ends before there is one."""
     if options.run is not None and States(options.run).steps():  # how far a resumed one is, its state says
         return
-    total = Progress(options, epoch_length, int(os.environ.get("WORLD_SIZE", 1))).total_images
+    total = Progress(options, epoch_length, place().world_size).total_images
     first = options.validate_every * epoch_length
     if first > total:
         name = "stop_when" if options.stop_when.strip() else "stop_patience"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from i2i.algorithms.algorithm import Algorithm, Losses, PartialLosses, Turn
 from i2i.data.pair import ImagePair
-from i2i.errors import I2IError, ResourceError, UsageError
+from i2i.errors import ResourceError, UsageError
 from i2i.training.distributed import Processes
 from i2i.training.options import TrainingOptions
 
@@ -86,6 +86,12 @@ def _pace(player: str, options: TrainingOptions) -> float:
     return options.lr_discriminator / options.lr
 
 
+def _running_statistics(network: nn.Module) -> list[Tensor]:
+    """Of batch norm; each process has seen the images of its own batches alone."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    return [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
+
+
 class TrainingStep:
     """Plays one step of `algorithm` on a batch and updates its players."""
 
@@ -99,6 +105,7 @@ class TrainingStep:
         self.bad_in_a_row = torch.zeros((), device=self.device)
         self.turns: dict[str, set[str]] = {}  # player -> the names of its losses, as they were yielded
         self._buffers = [b for net in algorithm.networks().values() for b in net.buffers() if b.is_floating_point()]
+        self._statistics = [b for net in algorithm.networks().values() for b in _running_statistics(net)]
 
     def set_learning_rate(self, lr: float) -> None:
         """To be `lr` for generators, and as many times that of the options for discriminators."""
@@ -129,6 +136,8 @@ class TrainingStep:
         if self._buffers:  # batch norm's averages have already seen the images of a step that is skipped
             kept = [torch.where(bad > 0, old, new) for old, new in zip(before, self._buffers, strict=True)]
             torch._foreach_copy_(self._buffers, kept)
+        # at every step, and not before a save alone: then the averages would depend on when a run was interrupted
+        self.processes.average_(self._statistics)
         self.bad_in_a_row = (self.bad_in_a_row + 1) * bad
         self.loss_scale.update(bad)
         record["skipped"] = skipped
@@ -177,7 +186,7 @@ class TrainingStep:
         self.bad_in_a_row.copy_(state["bad"])
 
 
-def out_of_memory(batch: ImagePair, options: TrainingOptions) -> I2IError:
+def out_of_memory(batch: ImagePair, options: TrainingOptions) -> ResourceError:
     """What was tried, and what to try instead."""
     tried = f"batches of {len(batch)} at {batch.b.shape[-1]}x{batch.b.shape[-2]}"
     ways = ["a smaller --crop-size"]

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import Any, cast
 
 import torch
 
@@ -27,7 +27,7 @@ from i2i.data.options import batch_size
 from i2i.data.pair import ImagePair
 from i2i.errors import I2IError
 from i2i.training.distributed import Processes
-from i2i.training.launch import be_deterministic, checked_data, created
+from i2i.training.launch import be_deterministic, checked_data, created, own_options
 from i2i.training.options import RunOptions
 from i2i.training.state import tensors
 from i2i.training.trainer import Trainer
@@ -38,7 +38,7 @@ ROOM_FOR_CUDA = 3  # steps in which libraries choose their kernels
 
 def options_class(algorithm: type[Algorithm], *more: type) -> type[Any]:
     """The options of the algorithm's training script, and `more` before them."""
-    own = get_type_hints(algorithm.__init__)["options"]
+    own = own_options(algorithm)
     made = type("Options", (*more, own, RunOptions), {"__annotations__": {}, "__doc__": own.__doc__})
     return dataclasses.dataclass(frozen=True, kw_only=True)(made)
 

@@ -80,10 +80,11 @@ def onnx_bytes(network: nn.Module, channels: int, side: int, metadata: dict[str,
 
 def check_onnx(data: bytes, network: nn.Module, shape: tuple[int, ...]) -> None:
     """Compare the file with `network` at (N, C, H, W). Raises `UsageError` if they differ by more than `TOLERANCE`."""
-    import onnxruntime
+    from i2i.translation.runtime.onnx_runtime import silent_onnxruntime
 
     x = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    found: Any = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, {"input": x})[0]
+    session = silent_onnxruntime().InferenceSession(data, providers=["CPUExecutionProvider"])
+    found: Any = session.run(None, {"input": x})[0]
     with torch.inference_mode():
         expected = network(torch.from_numpy(x)).numpy()
     error = float(np.abs(found - expected).max())

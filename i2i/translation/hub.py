@@ -4,7 +4,6 @@ The only file that knows huggingface_hub, which keeps what it has fetched in its
 download broke off. Its environment variables hold: `HF_HUB_OFFLINE`, `HF_HOME`, `HF_TOKEN`.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +66,6 @@ def push(folder: Path | str, repository: str, *, private: bool = False) -> str:
 def _library(repository: str) -> Any:
     if not _REPOSITORY.fullmatch(repository):
         raise UsageError(f"hub:{repository}: expected hub:owner/name")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         import huggingface_hub
         import huggingface_hub.errors

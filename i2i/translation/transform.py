@@ -1,12 +1,14 @@
 """`Translate`: a style as a transform of albumentations, to stand in a `Compose` among others."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from os import PathLike, getpid
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+import albumentations as A
 import numpy as np
 
 from i2i.config import from_mapping
@@ -17,10 +19,6 @@ from i2i.translation import styles
 from i2i.translation.options import ModelOptions, Precision
 from i2i.translation.pil import native
 from i2i.translation.translator import Translator, load_translator
-
-# without it the import asks the network for a newer version
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-import albumentations as A
 
 Style = str | PathLike[str]
 
@@ -38,8 +36,8 @@ class Translate(A.ImageOnlyTransform):
         direction: `a2b` or `b2a`, needed for a run folder that has both.
         blend_ratio: each call draws from this range how much of the translation is laid over the image:
             1 is the translation alone, 0 the image.
-        device: the CPU by default, so that any number of data workers gives the same images; `auto`,
-            `cuda`, `cuda:N`, `mps`.
+        device: the CPU by default, where it computes in one thread, so that any number of data workers gives the
+            same images; `auto`, `cuda`, `cuda:N`, `mps`.
         precision: as in `i2i.load_translator`.
         download: fetch styles of the catalogue, once, when the transform is made.
         p: the probability that it is applied.
@@ -99,7 +97,9 @@ class Translate(A.ImageOnlyTransform):
     def apply(self, img: Pixels, style: str, blend: float, **_: Any) -> Pixels:
         translator = _loaded(getpid(), self._paths[style], self.direction, self.device, self.precision)
         image = _checked(img)
-        return _blended(image, _translated(translator, image), blend)
+        with _one_thread() if translator.device.type == "cpu" else nullcontext():
+            translation = _translated(translator, image)
+        return _blended(image, translation, blend)
 
     def _styles(self) -> list[str]:
         return [self.style] if isinstance(self.style, str) else self.style
@@ -136,6 +136,32 @@ def _loaded(process: int, path: Path, direction: str | None, device: str, precis
             f"Translate: device = {device!r} cannot be used in a forked worker; use the default, device='cpu', "
             "or DataLoader(multiprocessing_context='spawn')"
         ) from None
+
+
+class _Threads:
+    """How many torch had before the first of the threads that are inside `_one_thread`, and how many those are."""
+
+    lock = Lock()
+    inside = before = 0
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch computes in one thread inside, as in a worker of a DataLoader: sums over other numbers of threads round
+    otherwise."""
+    import torch
+
+    with _Threads.lock:
+        if not _Threads.inside:  # a thread that is new to torch begins with what another has set meanwhile
+            _Threads.before = torch.get_num_threads()
+        _Threads.inside += 1
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _Threads.lock:
+            _Threads.inside -= 1
+        torch.set_num_threads(_Threads.before)
 
 
 def _checked(image: Pixels) -> Pixels:

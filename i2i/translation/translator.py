@@ -126,6 +126,10 @@ class Translator:
         translator._origin = path, wanted, prepared.key
         return translator
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and other processes: all but what is made again when needed. Each runtime sees to its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "streamer"}
+
     @property
     def device(self) -> Device:
         """Where the network runs; its `type` is cpu, cuda or mps."""

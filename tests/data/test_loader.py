@@ -297,7 +297,16 @@ def test_workers_by_measurement(monkeypatch, seconds, accelerator, expected):
     dataset = Slow(seconds)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
     monkeypatch.setattr(time, "perf_counter", lambda: dataset.now)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    together = {
+        "RANK": 0,
+        "LOCAL_RANK": 0,
+        "WORLD_SIZE": 2,
+        "LOCAL_WORLD_SIZE": 2,
+        "MASTER_ADDR": "x",
+        "MASTER_PORT": 1,
+    }
+    for name, value in together.items():
+        monkeypatch.setenv(name, str(value))
     assert loader.measured_workers(dataset, 0, 100, 1, accelerator) == expected
     assert dataset.now < 0.6 and dataset.asked <= 10
 

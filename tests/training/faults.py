@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,49 @@ class KillAtStep:
         from i2i.training.step import TrainingStep
 
         _before(TrainingStep, "__call__", self.step, die)
+
+
+@dataclass(frozen=True)
+class HangAt:
+    """Hangs before the `call`-th step, or before processes agree for the `call`-th time."""
+
+    place: str
+    call: int
+
+    def __call__(self) -> None:
+        from i2i.training.distributed import Processes
+        from i2i.training.step import TrainingStep
+
+        owner, name = (TrainingStep, "__call__") if self.place == "step" else (Processes, "agree")
+        _before(owner, name, self.call, lambda: time.sleep(3600))
+
+
+@dataclass(frozen=True)
+class Timeout:
+    """Others are waited for so many seconds."""
+
+    seconds: float
+
+    def __call__(self) -> None:
+        from i2i.training import distributed
+
+        distributed.TIMEOUT = timedelta(seconds=self.seconds)
+
+
+@dataclass(frozen=True)
+class TellArithmetic:
+    """What torch was told of its algorithms, as the first step begins."""
+
+    file: Path
+
+    def __call__(self) -> None:
+        from i2i.training.step import TrainingStep
+
+        _before(TrainingStep, "__call__", 1, self._tell)
+
+    def _tell(self) -> None:
+        told = torch.are_deterministic_algorithms_enabled(), "CUBLAS_WORKSPACE_CONFIG" in os.environ
+        self.file.write_text(f"{told} {torch.backends.cudnn.benchmark}")
 
 
 @dataclass(frozen=True)

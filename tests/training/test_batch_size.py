@@ -106,7 +106,8 @@ def test_where_there_is_nothing_to_find(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(batch_size, "available", lambda: None)
     with pytest.raises(UsageError, match="name a number"):
         settled(Pix2Pix, Options(micro_batches=1), nothing_measured)
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="several processes"):
         settled(Pix2Pix, Options(micro_batches=1), nothing_measured)
     with pytest.raises(UsageError, match="micro_batches = 2"):

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 import torch
 from children import CONTEXT, SCRIPTS, Child, digest, lines, run, start, status, tiny
-from faults import BeforeFile, KillAtStep, SignalAt, SlowSave, die
+from faults import BeforeFile, HangAt, KillAtStep, SignalAt, SlowSave, Timeout, die
+from torch.distributed import TCPStore
 
-from i2i.algorithms import CycleGAN
+from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.cyclegan import CycleGANOptions
+from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
+from i2i.training import distributed
 from i2i.training.distributed import Processes
 from i2i.training.options import TrainingOptions
 from i2i.training.step import TrainingStep
@@ -36,11 +39,23 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def together(folder: Path, options: str, prepare: dict[int, list[Any]] | None = None) -> list[Child]:
+def together(
+    folder: Path,
+    options: str,
+    prepare: dict[int, list[Any]] | None = None,
+    algorithm: str = "cyclegan",
+    environment: dict[str, str] | None = None,
+) -> list[Child]:
     """Two processes of one training, started."""
     port = free_port()
     return [
-        start("cyclegan", folder, f"{OPTIONS} {options}", (prepare or {}).get(rank, ()), meeting_place(rank, 2, port))
+        start(
+            algorithm,
+            folder,
+            f"{OPTIONS} {options}",
+            (prepare or {}).get(rank, ()),
+            meeting_place(rank, 2, port) | (environment or {}),
+        )
         for rank in range(2)
     ]
 
@@ -160,11 +175,112 @@ def test_when_one_dies_the_other_ends_with_a_message(victim: int, tmp_path: Path
     children = together(folder, "--max-steps 100000 --save-every 2", {victim: [KillAtStep(6)]})
     since = time.monotonic()
     assert children[victim].wait() == -signal.SIGKILL
-    assert children[1 - victim].wait(20) == 1, children[1 - victim].said()
+    assert children[1 - victim].wait(20) == 9, children[1 - victim].said()
     assert time.monotonic() - since < 20
     assert "lost the other processes of this training" in children[1 - victim].said()
     run("cyclegan", folder, f"{OPTIONS} --max-steps 7")
     assert status(folder)["status"] == "finished"
+
+
+@pytest.mark.promise("R19")
+@pytest.mark.parametrize("place", ["step", "agree"])  # in the group for gradients, and in the one for decisions
+def test_who_hangs_is_waited_for_as_long_as_was_set(place: str, tmp_path: Path) -> None:
+    hooks: dict[int, list[Any]] = {0: [Timeout(3)], 1: [Timeout(3), HangAt(place, 2)]}
+    children = together(tmp_path / "run", "--max-steps 9", hooks)
+    assert children[0].wait(60) == 9, children[0].said()
+    assert "lost the other processes of this training" in children[0].said()
+
+
+def test_who_hangs_is_waited_for_ten_minutes() -> None:
+    assert distributed.TIMEOUT.total_seconds() == 600
+
+
+@pytest.mark.promise("R19")
+def test_restarted_by_torchrun_they_find_each_other_and_end_as_if_nothing_had_been(tmp_path: Path) -> None:
+    """Its store lives through the restart, and holds the addresses of the processes that are gone."""
+    folder, undisturbed = tmp_path / "run", tmp_path / "straight"
+    options = "--max-steps 6 --save-every 2"
+    for child in together(undisturbed, options):
+        assert child.wait() == 0
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_PORT": str(store.port)}
+    first, second = (agent | {"TORCHELASTIC_RESTART_COUNT": count} for count in "01")
+    children = together(folder, options, {1: [KillAtStep(5)]}, environment=first)
+    assert [child.wait(30) for child in children] == [9, -signal.SIGKILL]
+    children = together(folder, options, environment=second)
+    assert [child.wait(30) for child in children] == [0, 0], children[0].said() + children[1].said()
+    assert digest(folder) == digest(undisturbed)
+
+
+KILL_ONCE = """
+import os, signal, threading, time
+def kill():
+    while not os.path.exists(os.environ["I2I_TEST_STATE"]):
+        time.sleep(0.005)
+    os.kill(os.getpid(), signal.SIGKILL)
+if os.environ.get("RANK") == "1" and os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0":
+    threading.Thread(target=kill, daemon=True).start()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.promise("R19")
+def test_torchrun_restarts_a_training_whose_process_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(KILL_ONCE)
+    folder, undisturbed = tmp_path / "run", tmp_path / "straight"
+    options = "--max-steps 200 --save-every 2"
+    for child in together(undisturbed, options):
+        assert child.wait() == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    script = [str(SCRIPTS / "train_cyclegan.py"), *tiny("cyclegan", f"{OPTIONS} --device cpu {options}")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "I2I_TEST_STATE": str(folder / "state-00000002.json")}
+    environment["PYTHONPATH"] = str(tmp_path / "site")
+    done = subprocess.run(
+        [*command, "--max-restarts", "1", "--", *script, "--run", str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "resumed at step" in done.stderr and digest(folder) == digest(undisturbed)
+
+
+def statistics(environment: dict[str, str], rows: list[slice], file: Path) -> None:
+    """Batch norm's after one step on these rows, each with networks of its own; they go to `file`."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    processes, made = Processes("cpu"), []
+    small: Any = {"generator": "unet_32", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4}
+    for part in rows:
+        torch.manual_seed(0)
+        algorithm = Pix2Pix(Pix2PixOptions(**small))
+        for network in algorithm.networks().values():
+            network.double()
+        generator = torch.Generator().manual_seed(0)
+        a, b = (torch.rand(2, 3, 32, 32, generator=generator, dtype=torch.float64) * 2 - 1 for _ in range(2))
+        torch.manual_seed(1)
+        TrainingStep(algorithm, TrainingOptions(), processes)(ImagePair(a[part], b[part]), 0)
+        made.append({name: value for name, value in algorithm.G.state_dict().items() if "running" in name})
+    torch.save(made, file)
+    processes.close()
+
+
+def test_batch_norm_has_the_mean_of_the_statistics_of_all_processes(tmp_path: Path) -> None:
+    port, halves = free_port(), [slice(0, 1), slice(1, 2)]
+    jobs = [(meeting_place(rank, 2, port), [halves[rank]], tmp_path / f"{rank}.pt") for rank in range(2)]
+    workers = [CONTEXT.Process(target=statistics, args=job) for job in [*jobs, ({}, halves, tmp_path / "alone.pt")]]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    (first,), (second,), alone = (torch.load(tmp_path / f"{name}.pt") for name in ("0", "1", "alone"))
+    assert len(first) > 4
+    for name, value in first.items():
+        assert not torch.equal(alone[0][name], alone[1][name])
+        torch.testing.assert_close(value, (alone[0][name] + alone[1][name]) / 2, rtol=0, atol=1e-12)
+        assert torch.equal(value, second[name])
 
 
 def test_the_last_save_is_waited_for_by_all(tmp_path: Path) -> None:
@@ -179,19 +295,21 @@ def test_a_folder_that_is_taken_is_refused_by_all(tmp_path: Path) -> None:
     first.until((folder / "status.json").exists)
     children = together(folder, "--max-steps 9")
     assert children[0].wait() == 7, children[0].said()
-    assert children[1].wait(20) == 1, children[1].said()
+    assert children[1].wait(20) == 9, children[1].said()
     first.signal(signal.SIGKILL)
     first.wait()
 
 
-def test_killed_while_saving_in_two_processes(tmp_path: Path) -> None:
+@pytest.mark.promise("R1")
+@pytest.mark.parametrize("algorithm", ["cyclegan", "pix2pix"])  # with instance norm, and with batch norm
+def test_killed_while_saving_in_two_processes(algorithm: str, tmp_path: Path) -> None:
     folder, undisturbed = tmp_path / "run", tmp_path / "straight"
     options = "--max-steps 6 --save-every 2"
-    for child in together(undisturbed, options):
+    for child in together(undisturbed, options, algorithm=algorithm):
         assert child.wait() == 0
-    children = together(folder, options, {0: [BeforeFile("state-00000004.pt", die)]})
+    children = together(folder, options, {0: [BeforeFile("state-00000004.pt", die)]}, algorithm)
     assert children[0].wait() == -signal.SIGKILL
-    assert children[1].wait(20) == 1
-    for child in together(folder, options):
+    assert children[1].wait(20) == 9
+    for child in together(folder, options, algorithm=algorithm):
         assert child.wait() == 0, child.said()
     assert digest(folder) == digest(undisturbed)

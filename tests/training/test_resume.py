@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from children import Child, Prepare, digest, lines, new_folder, run, start, status, strays
-from faults import AtCall, BeforeFile, DieAfterValidation, die
+from faults import AtCall, BeforeFile, DieAfterValidation, TellArithmetic, die
 
 from i2i.data.toy import write_folder
 from i2i.training.state import States
@@ -225,6 +225,8 @@ def test_a_metric_stays_with_the_step_that_it_was_measured_at(tmp_path: Path) ->
 def test_deterministic_runs_are_equal(algorithm: str, tmp_path: Path) -> None:
     """On a CPU they are so without the option as well; with it, torch refuses what would not be."""
     for name, options in (("one", "--deterministic"), ("two", "--deterministic"), ("three", "--seed 1")):
-        run(algorithm, tmp_path / name, f"{SHORT} {options}")
+        run(algorithm, tmp_path / name, f"{SHORT} {options}", TellArithmetic(tmp_path / f"{name}.txt"))
+    assert (tmp_path / "one.txt").read_text() == "(True, True) False"
+    assert (tmp_path / "three.txt").read_text().startswith("(False,")
     assert digest(tmp_path / "one") == digest(tmp_path / "two") == digest(straight(algorithm, SHORT)[0])
     assert digest(tmp_path / "one") != digest(tmp_path / "three")

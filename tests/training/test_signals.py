@@ -139,7 +139,7 @@ def test_an_unexpected_error_is_told_in_the_status(tmp_path: Path) -> None:
 def test_out_of_memory_says_what_to_try(what: str, tmp_path: Path) -> None:
     hook = FailAt(1, f"out of memory: {what}")
     child = start("cyclegan", tmp_path / "run", "--batch-size 4 --max-steps 9 --workers 0", [hook])
-    assert child.wait() == 1
+    assert child.wait() == 9
     assert "out of memory with batches of 4 at 16x16" in child.said()
     assert "--micro-batches 2" in child.said() and "--batch-size 2" in child.said()
     assert "unexpected" not in child.said()

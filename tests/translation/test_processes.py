@@ -87,8 +87,9 @@ def test_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare.processor, "may_have_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.setenv("LOCAL_RANK", "2")
+    place = {"RANK": 2, "LOCAL_RANK": 2, "WORLD_SIZE": 4, "MASTER_ADDR": "x", "MASTER_PORT": 1}
+    for name, value in place.items():
+        monkeypatch.setenv(name, str(value))
     assert str(device_of(Wanted("auto", "torch"))) == str(device_of(Wanted("cuda", "torch"))) == "cuda:2"
     with pytest.raises(UsageError, match="4 processes need one each"):
         device_of(Wanted("cuda:1", "torch"))

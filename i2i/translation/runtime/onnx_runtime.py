@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from i2i.process import Session
 from i2i.translation.runtime.processor import threads
 from i2i.translation.runtime.protocol import Converted, Cpu, Planes
 
@@ -11,32 +12,47 @@ if TYPE_CHECKING:
 
 def version() -> str:
     """What is part of a conversion's identity."""
+    return str(silent_onnxruntime().__version__)
+
+
+def silent_onnxruntime() -> Any:
+    """The library, told once more to report to nobody: it may have been imported before i2i."""
     import onnxruntime
 
-    return str(onnxruntime.__version__)
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
-class OnnxRuntime:
+class OnnxRuntime(Session):
     """A converted network; sizes are free."""
 
     name, precision = "onnx", "fp32"
 
     def __init__(self, converted: Converted) -> None:
-        import onnxruntime
+        super().__init__()
+        self.device, self._network = Cpu(), converted.files["onnx"]
+        self.held  # noqa: B018 - what cannot be read is noticed now
 
-        self.device = Cpu()
+    def __getstate__(self) -> dict[str, Any]:
+        return {"device": self.device, "_network": self._network}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__init__()
+        self.__dict__.update(state)
+
+    def start(self) -> Any:
+        onnxruntime = silent_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads()
         options.log_severity_level = 3
         options.enable_mem_pattern = False  # it plans for pictures of one size
-        self._session: Any = onnxruntime.InferenceSession(
-            converted.files["onnx"], options, providers=["CPUExecutionProvider"]
-        )
-        self._input = self._session.get_inputs()[0].name
+        return onnxruntime.InferenceSession(self._network, options, providers=["CPUExecutionProvider"])
 
     def run(self, batch: Planes, seed: int | None = None) -> Planes:
+        with self.alone:
+            session = self.held
         try:
-            result: Planes = self._session.run(None, {self._input: batch})[0]
+            result: Planes = session.run(None, {session.get_inputs()[0].name: batch})[0]
         except Exception as error:  # its own, `Fail`, which is nothing but an `Exception`
             if "alloc" in str(error):
                 raise MemoryError(str(error)) from None

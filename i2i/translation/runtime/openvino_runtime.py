@@ -1,11 +1,11 @@
 """Running a network with OpenVINO on the CPU. Only converting needs torch."""
 
-import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from i2i.process import Session
 from i2i.translation.runtime.processor import threads
 from i2i.translation.runtime.protocol import Converted, Cpu, Planes
 
@@ -24,33 +24,44 @@ def version() -> str:
     return str(__version__)
 
 
-class OpenVINORuntime:
+class OpenVINORuntime(Session):
     """A converted network in `precision`; sizes are free."""
 
     name = "openvino"
 
     def __init__(self, converted: Converted, precision: str) -> None:
+        super().__init__()
+        self.device, self.precision = Cpu(), precision
+        self._network = converted.files["xml"].decode()
+        self._weights = np.frombuffer(converted.files["bin"], np.uint8).copy()
+        self.held  # noqa: B018 - what cannot be read is noticed now
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("device", "precision", "_network", "_weights")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__init__()
+        self.__dict__.update(state)
+
+    def start(self) -> Any:
         import openvino
 
-        self.device, self.precision = Cpu(), precision
         core = openvino.Core()
-        # copied: the compiled network goes on using this memory
-        weights = openvino.Tensor(np.frombuffer(converted.files["bin"], np.uint8))
-        model = core.read_model(converted.files["xml"].decode(), weights)
+        # shared: the compiled network goes on using this memory, which lives as long as this object
+        model = core.read_model(self._network, openvino.Tensor(self._weights, shared_memory=True))
         options = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],  # unless told it takes bf16 where the processor has it
+            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],  # unless told it takes bf16 where the processor has it
             "INFERENCE_NUM_THREADS": threads(),
             "ENABLE_CPU_PINNING": False,  # several processes would be pinned to the same cores
             "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS,
         }
-        self._request: Any = core.compile_model(model, "CPU", options).create_infer_request()
-        self._alone = threading.Lock()
+        return core.compile_model(model, "CPU", options).create_infer_request()
 
     def run(self, batch: Planes, seed: int | None = None) -> Planes:
-        with self._alone:
+        with self.alone:
             try:
-                results = self._request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+                results = self.held.infer([np.ascontiguousarray(batch)], share_inputs=True)
             except RuntimeError as error:
                 if "alloc" in str(error):
                     raise MemoryError(str(error)) from None

@@ -1,11 +1,11 @@
 """From a model to a runtime that is ready: by conversion, or from what an earlier conversion has left."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from i2i.errors import I2IError, UsageError
+from i2i.torchrun import place
 from i2i.translation.memory import bytes_per_pixel
 from i2i.translation.model_info import FROM_NOISE, ModelInfo, Statistics
 from i2i.translation.options import Precision, RuntimeName
@@ -173,8 +173,8 @@ def device_of(wanted: Wanted) -> Device:
         return Cpu()
     from i2i.device import choose_device
 
-    # started by torchrun, each process has a device of its own
-    return choose_device(wanted.device, int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    here = place()  # started by torchrun, each process has a device of its own
+    return choose_device(wanted.device, here.local_rank, here.world_size)
 
 
 def gpu_has_bf16(device: Any) -> bool:

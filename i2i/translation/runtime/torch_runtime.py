@@ -41,6 +41,11 @@ class TorchRuntime:
         if compiled:
             compile_in_place(self.network)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._compiled:  # what torch has compiled stays behind
+            compile_in_place(self.network)
+
     def run(self, batch: Planes, seed: int | None = None) -> Planes:
         x = torch.from_numpy(batch)
         if self.device.type == "cuda":
