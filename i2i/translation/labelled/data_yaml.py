@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from i2i.config import read_yaml
+from i2i.config import read_yaml, real
 from i2i.errors import UsageError
 
 _PLACES = ("path", "train", "val", "test", "minival")
@@ -72,4 +72,4 @@ def _inside(value: str, folder: Path) -> Path | None:
     if not value.startswith("/") or "\0" in value:
         return None
     place = Path(os.path.realpath(value))
-    return place.relative_to(folder.resolve()) if place.is_relative_to(folder.resolve()) else None
+    return place.relative_to(real(folder)) if place.is_relative_to(real(folder)) else None
