@@ -59,7 +59,7 @@ def _write(path: Path, temporary: Path, write: Callable[[BinaryIO], object], mod
     try:
         # O_EXCL with 0666 lets the kernel apply umask and default ACLs; tempfile would leave 0600
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise _refused(path, error) from error
     file = _RecordingWriter(io.FileIO(descriptor, "wb"))
     try:
@@ -140,7 +140,9 @@ def _check_regular(path: Path) -> None:
     """A rename would put a file in the place of a device, for everybody on the machine."""
     try:
         kind = path.stat().st_mode
-    except (OSError, ValueError):
+    except ValueError as error:  # a NUL in its name
+        raise _refused(path, error) from error
+    except OSError:
         return  # nothing is there, or a link to nothing; what cannot be reached, the system refuses
     if not stat.S_ISREG(kind):
         what = "a folder" if stat.S_ISDIR(kind) else "no regular file"

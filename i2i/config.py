@@ -56,6 +56,11 @@ def path_of(value: str | os.PathLike[str]) -> Path:
     return Path(value)
 
 
+def real(path: Path) -> Path:
+    """Where `path` leads through all links. Unlike pathlib's, it takes a link to itself."""
+    return Path(os.path.realpath(path))
+
+
 def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C:
     """The dataclass `cls` with `values`, each converted and checked against its annotation.
 

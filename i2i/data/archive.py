@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from i2i import images
+from i2i.config import real
 from i2i.data.folders import SPLITS
 from i2i.data.members import Member, members, reasons
 from i2i.data.outputs import folders_above
@@ -66,7 +67,7 @@ def unpack(archive: Path, target: Path, limits: Limits = DEFAULT_LIMITS, *, sha2
     """
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UsageError(f"{target}: is there already; remove it or choose another folder")
-    target = target.resolve()
+    target = real(target)
     try:
         file = archive.open("rb")
     except OSError as error:

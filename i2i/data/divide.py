@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from i2i.atomic import appeared
+from i2i.config import real
 from i2i.data.folders import SPLITS, find_images
 from i2i.data.hashes import same_bytes
 from i2i.data.outputs import Outcome, check_outputs, check_place, is_there, make_folder
@@ -106,7 +107,7 @@ def _parts(folder: Path, units: list[list[Path]], val: float, test: float, seed:
 
 def _bring(source: Path, target: Path, link: bool, replace: bool) -> None:
     if link:
-        _link(source.resolve(), target, replace)
+        _link(real(source), target, replace)
         return
     try:
         file = source.open("rb")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i2i.atomic import atomic_write
+from i2i.config import real
 from i2i.data.archive import Unpacked, unpack
 from i2i.data.catalog import PublicSet
 from i2i.data.outputs import folders_above
@@ -45,7 +46,7 @@ def fetch(
         raise UsageError(f"{entry.name}: {entry.instead}")
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UsageError(f"{target}: is there already; remove it or choose another folder with --out")
-    target = target.resolve()
+    target = real(target)
     archive = archive_of(entry, target)
     with folders_above(archive):
         return _fetched(entry, target, archive, keep_archive, progress, context)

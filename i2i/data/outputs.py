@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from i2i.config import real
 from i2i.data.folders import find_images, listed
 from i2i.data.walking import exists
 from i2i.errors import InputError, OutputError, UsageError
@@ -43,7 +44,7 @@ def by_stem(folder: Path, endings: Sequence[str] = ()) -> dict[str, Path]:
 def check_place(out: Path, inputs: Iterable[Path]) -> None:
     """Raises `UsageError` if `out` is one of the folders `inputs` or inside one: a second run would read it."""
     for folder in inputs:
-        if out.resolve() == folder.resolve() or folder.resolve() in out.resolve().parents:
+        if real(out).is_relative_to(real(folder)):
             raise UsageError(f"{out}: is {folder} or inside it; choose another folder with --out")
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from i2i.algorithms import ALGORITHMS
+from i2i.config import real
 from i2i.data import folders
 from i2i.data.folders import PairRecord, Split
 from i2i.errors import InputError, UsageError
@@ -42,7 +43,7 @@ def opposite(direction: str) -> Direction:
 
 def shown_name(path: Path) -> str:
     """The name of a folder, of `.` too."""
-    return path.name if path.name not in ("", "..") else path.resolve().name or str(path)
+    return path.name if path.name not in ("", "..") else real(path).name or str(path)
 
 
 def task(data: Path, direction: str, algorithm: str, options: EvaluationOptions) -> Task:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from i2i.config import real
 from i2i.data.folders import listed
 from i2i.errors import UsageError
 from i2i.translation.job import Job, shown
@@ -59,8 +60,3 @@ def _with_digest_of_source(job: Job) -> Job:
 def _with_digest(job: Job, path: Path) -> Job:
     digest = hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()
     return replace(job, target=job.target.with_name(f"{job.target.stem}_{digest}{job.target.suffix}"))
-
-
-def real(path: Path) -> Path:
-    """Where `path` leads through all links. Unlike pathlib's, it takes a link to itself."""
-    return Path(os.path.realpath(path))

@@ -9,12 +9,12 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-from i2i.config import nearest, path_of
+from i2i.config import nearest, path_of, real
 from i2i.data.folders import listed
 from i2i.data.walking import walk
 from i2i.errors import InputError, UsageError
 from i2i.images import SUFFIXES, UNREAD, WRITTEN, written_suffix
-from i2i.translation.collisions import real, without_collisions
+from i2i.translation.collisions import without_collisions
 from i2i.translation.job import Job, Plan, shown
 from i2i.translation.options import FolderOptions
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from i2i.config import read_yaml
+from i2i.config import read_yaml, real
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.evaluation.page.log_record import Log, read_log
 from i2i.translation.model_info import DIRECTIONS, ModelInfo, read_info
@@ -37,7 +37,7 @@ class RunRecord:
 
     @property
     def name(self) -> str:
-        return self.path.resolve().name or str(self.path)
+        return real(self.path).name or str(self.path)
 
 
 def read_run(path: Path) -> RunRecord:
