@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-gpu check format clean
+.PHONY: demo test test-fast test-arithmetic test-slow test-gpu check format clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -18,6 +18,19 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# what trains, starts processes or plays a server is left to `test`
+test-fast: $(READY)
+	$(BIN)/python -m pytest -n 2 $(addprefix --ignore=tests/,$(LONG))
+
+# The instruction sets that torch, oneDNN and MKL are held to, the last one the machine's own, each with 1 and 2 threads;
+# those of one thread side by side. The header of each run says what torch makes of it.
+test-arithmetic: $(READY)
+	@for set in "default SSE41 SSE4_2" "avx2 AVX2 AVX2" ""; do for threads in 1 2; do \
+		set -- $$set; \
+		env $${1:+ATEN_CPU_CAPABILITY=$$1 ONEDNN_MAX_CPU_ISA=$$2 MKL_ENABLE_INSTRUCTIONS=$$3} OMP_NUM_THREADS=$$threads \
+			$(BIN)/python -m pytest -m "arithmetic and not slow" -n $$((4 - 2 * threads)) || exit 1; \
+	done; done
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m slow --timeout 3600

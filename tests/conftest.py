@@ -7,6 +7,7 @@ A test that takes `network_row`, `training_row`, `schedule_row` or `cut_row` run
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,23 @@ def pytest_configure(config: pytest.Config) -> None:
     if not any(rows(folder, name) for name in GOLDEN.values()):
         names = ", ".join(f"{name}.json" for name in GOLDEN.values())
         raise pytest.UsageError(f"--golden {folder}: no rows ({names})")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """What the arithmetic of this run is computed with."""
+    if "arithmetic" not in config.getoption("markexpr"):
+        return None
+    import torch
+
+    threads = f"{torch.get_num_threads()} threads" if torch.get_num_threads() > 1 else "1 thread"
+    return f"arithmetic: torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {threads}"
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Whatever ran before: a test that draws without a seed of its own draws the same each time."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

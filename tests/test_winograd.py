@@ -1,5 +1,7 @@
 """Convolutions by Winograd's filtering are the usual ones: results, gradients, where they are taken and where not."""
 
+import os
+import platform
 import threading
 from typing import Any
 
@@ -26,6 +28,14 @@ def off(found: Tensor, exact: Tensor) -> float:
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_torch_computes_with_what_it_was_given() -> None:
+    """The threads and, on x86, the instruction set of the environment: what `make test-arithmetic` goes through."""
+    assert torch.get_num_threads() == int(os.environ["OMP_NUM_THREADS"])
+    wanted = os.environ.get("ATEN_CPU_CAPABILITY")
+    if wanted and platform.machine() in ("x86_64", "AMD64"):
+        assert torch.backends.cpu.get_cpu_capability() == wanted.upper()
 
 
 @sizes

@@ -100,7 +100,7 @@ class NotLearning:
         if self.learnt:
             return
         for name, loss in losses.items():
-            if not math.isfinite(loss):
+            if not math.isfinite(loss) or loss == 0:  # as that of pairs is in a batch without any: it says nothing
                 continue
             if len(begun := self.begun.setdefault(name, [])) < self.FIRST:
                 begun.append(loss)
@@ -117,8 +117,9 @@ class NotLearning:
         return now < self.PLAIN * before or (now < self.SHARE * before and _rank_sum(begun, recent) > self.ERRORS)
 
     def _shares(self) -> dict[str, float]:
-        """Loss → what is left of it; none if one of them began with nothing to learn."""
-        medians = {n: (statistics.median(past), statistics.median(self.recent[n])) for n, past in self.begun.items()}
+        """Loss → what is left of it, of those seen often enough; none if one of them began with nothing to learn."""
+        often = [name for name, past in self.recent.items() if len(past) == self.RECENT]
+        medians = {n: (statistics.median(self.begun[n]), statistics.median(self.recent[n])) for n in often}
         if any(before < self.LEAST for before, _ in medians.values()):
             return {}
         return {name: now / before for name, (before, now) in medians.items()}

@@ -192,12 +192,21 @@ def out_of_memory(batch: ImagePair, options: TrainingOptions) -> ResourceError:
     ways = ["a smaller --crop-size"]
     if len(batch) > options.micro_batches:
         parts = next(n for n in range(options.micro_batches + 1, len(batch) + 1) if len(batch) % n == 0)
-        ways = [f"--micro-batches {parts} (the same result in less memory)", f"--batch-size {len(batch) // 2}", *ways]
+        ways = [f"--micro-batches {parts} ({of_parts(options)})", f"--batch-size {len(batch) // 2}", *ways]
     if getattr(options, "low_memory", None) is False and str(getattr(options, "generator", "")).startswith("resnet"):
         ways = ["--low-memory (the same result)", *ways]
     if options.precision == "fp32":
         ways.append("--precision bf16")
     return ResourceError(f"out of memory with {tried}, in {options.micro_batches} parts: try {', '.join(ways)}")
+
+
+def of_parts(options: Any) -> str:
+    """What a batch gives in parts, for whoever is advised to take it so."""
+    if getattr(options, "norm", None) == "batch":
+        return "less memory, but batch norm sees each part alone"
+    if getattr(options, "negatives", None) == "batch":
+        return "less memory, but negatives come from each part alone"
+    return "the same result in less memory"
 
 
 def check_micro_batches(batch_size: int, micro_batches: int) -> None:

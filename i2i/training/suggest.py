@@ -13,6 +13,7 @@ from i2i.algorithms.algorithm import Algorithm
 from i2i.data.options import of_one_size
 from i2i.errors import I2IError, UsageError
 from i2i.training.cost import Cost, OutOfMemory, cost
+from i2i.training.step import of_parts
 
 MARGIN = 0.95  # of the limit is aimed at, where memory is predicted
 SHRINK = 0.85
@@ -127,7 +128,7 @@ def _steps(options: Any) -> Iterator[tuple[Changes, str]]:
     if getattr(options, "low_memory", None) is False and not options.compile:  # these two contradict each other
         yield {"low_memory": True}, "the same gradients, computed again instead of stored"
     if options.batch_size > options.micro_batches:
-        yield {"micro_batches": options.batch_size}, "the same result but for batch norm, in parts"
+        yield {"micro_batches": options.batch_size}, of_parts(options)
     if options.precision == "fp32":
         yield {"precision": "bf16"}, "coarser rounding"
     if options.batch_size > 1:

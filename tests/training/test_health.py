@@ -308,6 +308,28 @@ def test_each_picture_has_a_loss_of_its_own(learns: bool, spread: float) -> None
     assert named <= 1 if learns else named >= 49
 
 
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.75])
+def test_a_loss_of_pairs_is_0_where_there_are_none(share: float) -> None:
+    """And says nothing there: a generator that stands still is named by step 200, however few pairs come."""
+    named = 0
+    for seed in range(50):
+        random, detector, told = np.random.default_rng(seed), health.NotLearning(), False
+        levels = {name: 30 * np.exp(0.2 * random.standard_normal(200)) for name in ("cycle_A", "paired_AB")}
+        levels["paired_AB"] *= random.random(200) < share
+        for number in range(200):
+            detector.observe({name: float(level[number]) for name, level in levels.items()})
+            told |= detector.complaint() is not None
+        named += told
+    assert named >= 49
+
+
+def test_pairs_that_are_learnt_are_enough() -> None:
+    detector = health.NotLearning()
+    for number in range(400):
+        detector.observe({"cycle_A": 5.0, "paired_AB": (30 - 0.07 * number) * (number % 2)})
+    assert detector.complaint() is None and detector.learnt
+
+
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_losses_go_by_their_names(name: str, tmp_path: Path) -> None:
     """Of every algorithm the watch finds a loss of each discriminator, and one of reconstruction if it has any."""

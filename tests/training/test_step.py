@@ -2,6 +2,8 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm, Losses, PartialLosses, Turn
+from i2i.algorithms.cut import CUTOptions
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
@@ -17,7 +20,7 @@ from i2i.errors import UsageError
 from i2i.training.distributed import Processes
 from i2i.training.ema import Averages
 from i2i.training.options import TrainingOptions
-from i2i.training.step import TrainingStep, check_micro_batches, seed_step
+from i2i.training.step import TrainingStep, check_micro_batches, out_of_memory, seed_step
 
 pytestmark = pytest.mark.arithmetic
 
@@ -65,6 +68,23 @@ def test_a_batch_must_divide() -> None:
     check_micro_batches(6, 3)
     with pytest.raises(UsageError, match="micro_batches = 4: must divide batch_size = 6"):
         check_micro_batches(6, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (CycleGANOptions, "(the same result in less memory)"),
+        (Pix2PixOptions, "(less memory, but batch norm sees each part alone)"),
+        (partial(CUTOptions, negatives="batch"), "(less memory, but negatives come from each part alone)"),
+    ],
+)
+def test_the_same_result_is_promised_where_it_is_so(kind: Any, said: str) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Options(TrainingOptions):
+        norm: str = kind().norm
+        negatives: str | None = getattr(kind(), "negatives", None)
+
+    assert f"--micro-batches 2 {said}, " in str(out_of_memory(pair(4), Options()))
 
 
 class Game(Algorithm):

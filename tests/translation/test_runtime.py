@@ -110,8 +110,9 @@ def test_a_runtime_gives_what_the_plain_way_gives(name: str, runtime: Any) -> No
 
 @pytest.mark.arithmetic
 @needs_onnx
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", ["resnet", *(pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS if n != "resnet")]
+)
 def test_onnx_gives_what_torch_gives(name: str) -> None:
     config, described = NETWORKS[name]
     info = model_file.describe(_network(config), direction="a2b", **described)
