@@ -28,7 +28,7 @@ def ailments(run: Path) -> list[str]:
 
 def translated(run: Path, inputs: Tensor, direction: str) -> Tensor:
     """The translations of (N, C, H, W) by the model file of a run."""
-    translator = i2i.load_translator(run, direction=direction, device="cpu")
+    translator = i2i.load_translator(run, direction=direction, device="cpu", precision="fp32", runtime="torch")
     return torch.stack([translator(image) for image in inputs])
 
 

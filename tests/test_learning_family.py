@@ -42,7 +42,7 @@ def test_segmentation_labels_scenes_it_never_saw(tmp_path: Path) -> None:
 
     def accuracy(steps: int) -> float:
         folder = run("segmentation", tmp_path, steps, classes_a="toy", direction="b2a")
-        translate = i2i.load_translator(folder, device="cpu")
+        translate = i2i.load_translator(folder, device="cpu", precision="fp32", runtime="torch")
         made = [translate(images.to_pixels(pair.b)) for pair in held_out]
         labels = [to_classes(pixels, CLASSES) for pixels in made]
         for pixels, classes in zip(made, labels, strict=True):
@@ -68,7 +68,7 @@ def test_segmentation_is_chosen_and_stopped_by_how_well_it_labels(tmp_path: Path
         pictures = translate(images.to_pixels(pair.b)), images.to_pixels(pair.a)
         total += confusion(*(to_classes(pixels, CLASSES) for pixels in pictures), len(CLASSES))
     best = max(line["metrics"]["fake_B/mean_iou"] for line in found)
-    assert best == pytest.approx(scores(total).mean_iou)
+    assert best == pytest.approx(scores(total).mean_iou, abs=2e-3), "rounding decides a few of 12,288 pixels"
     assert found[-1]["metrics"]["fake_B/pixel_accuracy"] >= 0.5 and found[-1]["step"] < 200
 
 
@@ -132,7 +132,7 @@ def test_pix2pixhd_renders_label_maps(tmp_path: Path) -> None:
 def test_edges_tell_instances_of_one_class_apart(tmp_path: Path) -> None:
     """A model with `instance_edges` takes the instances from the alpha of label pictures."""
     folder = run("pix2pixhd", tmp_path, 2, classes_a="toy", instance_edges=True, generator="resnet_1blocks")
-    translate = i2i.load_translator(folder, device="cpu")
+    translate = i2i.load_translator(folder, device="cpu", precision="fp32", runtime="torch")
     labels = torch.zeros(32, 32, 1, dtype=torch.uint8).numpy()
     alike, halves = (torch.zeros(32, 32, dtype=torch.uint8).numpy() for _ in range(2))
     halves[:, 16:] = 7

@@ -10,11 +10,11 @@ Conditional GANs", CVPR 2018 (arXiv:1711.11585).
 | `lambda_VGG` | λ = 10 of the perceptual loss, Sec. 3.3 |
 | `--classes-a`, `--instance-edges` | one-hot label maps and the boundary map, Sec. 3.3 |
 
-Deviations: each loss is the mean over the discriminators where Eq. 2 and 5 have sums, so that --lambda-FM is the paper's
-λ however many there are. The published code sums up the adversarial losses, G's and D's, and takes the mean of feature
-matching alone: with its three discriminators its adversarial loss weighs three times as much beside L_FM and L_VGG as
-ours. G1 and G2 are trained together from the start, where the paper begins with G1; convolutions of D pad by 1, as
-PatchGANs do here. Not here: the encoder of instance features (Sec. 3.4).
+Deviations: each loss is the mean over the discriminators where Eq. 2 and 5 have sums, so that `lambda_FM` is the
+paper's λ however many there are. The published code sums up the adversarial losses, G's and D's, and takes the mean of
+feature matching alone: with its three discriminators its adversarial loss weighs three times as much beside L_FM and
+L_VGG as ours. G1 and G2 are trained together from the start, where the paper begins with G1; convolutions of D pad by
+1, as PatchGANs do here. Not here: the encoder of instance features (Sec. 3.4).
 """
 
 from collections.abc import Iterator
