@@ -3,13 +3,14 @@
 This is the one place that reads those variables: a shell, a container or a cluster may have left some of them behind.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from i2i.errors import UsageError
+from i2i.errors import ResourceError, UsageError
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
 _WHO = VARIABLES[:4]
@@ -60,6 +61,19 @@ def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
     store, rank, world_size = next(rendezvous("env://", timeout=timeout))
     store = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+
+
+@contextlib.contextmanager
+def together(work: str = "training") -> Iterator[None]:
+    """Around what is done with the others: one that ends takes them along, and its reason is its own to tell.
+
+    Raises `ResourceError`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        first = str(error).partition("\n")[0]
+        raise ResourceError(f"lost the other processes of this {work}; the one that ended says why ({first})") from None
 
 
 def _number(name: str, text: str) -> int:

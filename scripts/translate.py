@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from i2i.cli import Positional, arg, printable, run, tell
 from i2i.errors import OutputError, SomeFailed, UsageError
-from i2i.torchrun import meet, place
+from i2i.torchrun import meet, place, together
 from i2i.translation.options import FolderOptions
 
 if TYPE_CHECKING:
@@ -84,8 +84,9 @@ def wait_for_others(processes: int) -> None:
 
     from torch import distributed
 
-    meet("gloo", timedelta(days=30))
-    distributed.barrier()
+    with together("translation"):
+        meet("gloo", timedelta(days=30))
+        distributed.barrier()
     distributed.destroy_process_group()
 
 

@@ -3,8 +3,6 @@
 Decisions (stop, save) are agreed on over a gloo group on the CPU, so that no accelerator is waited for.
 """
 
-import contextlib
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,22 +11,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from i2i.device import choose_device
-from i2i.errors import ResourceError
-from i2i.torchrun import meet, place
+from i2i.torchrun import meet, place, together
 
 TIMEOUT = timedelta(minutes=10)
-
-
-@contextlib.contextmanager
-def _together() -> Iterator[None]:
-    """A process that ends takes the others along; the reason is its own to tell."""
-    try:
-        yield
-    except RuntimeError as error:
-        first = str(error).partition("\n")[0]
-        raise ResourceError(
-            f"lost the other processes of this training; the one that ended says why ({first})"
-        ) from None
 
 
 class Processes:
@@ -41,7 +26,8 @@ class Processes:
         if self.device.type == "cuda":  # what names no device, such as NCCL, takes this one
             torch.cuda.set_device(self.device)
         if self.world_size > 1 and not dist.is_initialized():
-            meet("nccl" if self.device.type == "cuda" else "gloo", TIMEOUT)
+            with together():
+                meet("nccl" if self.device.type == "cuda" else "gloo", TIMEOUT)
         self._control: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if self.world_size > 1 else None
 
     @property
@@ -54,13 +40,13 @@ class Processes:
         if self.world_size == 1 or not tensors:
             return
         flat = torch.cat([t.reshape(-1) for t in tensors])
-        with _together():
+        with together():
             dist.all_reduce(flat)
         flat /= self.world_size
         parts = flat.split([t.numel() for t in tensors])
         torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
 
-    @_together()
+    @together()
     def agree(self, flags: list[int]) -> list[int]:
         """The maximum of each flag over the processes."""
         if self.world_size == 1:
@@ -69,7 +55,7 @@ class Processes:
         dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=self._control)
         return shared.tolist()
 
-    @_together()
+    @together()
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes, in the first one; elsewhere an empty list."""
         if self.world_size == 1:
@@ -78,7 +64,7 @@ class Processes:
         dist.gather_object(value, values, dst=0, group=self._control)
         return values or []
 
-    @_together()
+    @together()
     def gather_everywhere(self, value: Any) -> list[Any]:
         """The values of all processes, in rank order, in each of them."""
         if self.world_size == 1:
@@ -87,14 +73,14 @@ class Processes:
         dist.all_gather_object(values, value, group=self._control)
         return values
 
-    @_together()
+    @together()
     def broadcast_(self, tensors: list[Tensor]) -> None:
         """Give every process the first one's numbers."""
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0)
 
-    @_together()
+    @together()
     def barrier(self) -> None:
         if self.world_size > 1:
             dist.barrier(group=self._control)

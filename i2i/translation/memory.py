@@ -10,24 +10,25 @@ _CGROUP = Path("/sys/fs/cgroup")
 _SIDE = 256
 UNWATCHED = 1 << 28
 # convolutions hold copies of what they take and give, in another layout: measured 1.31 to 1.56 (docs/lab-book.md)
-_LAID_OUT_ANEW = 1.5
+_LAID_OUT_ANEW = {"torch": 1.5, "openvino": 1.5, "onnx": 2.2}
 # the picture itself: 8 bits and 32, before and after, padded
 _BESIDE = 60.0
-# and for each channel of the first layer: 34 in the network that takes most
-_MOST_OF_A_CHANNEL = 40.0
+# and for each channel of the first layer, beside the columns of the last one's kernels, of which there are 21
+_MOST_OF_A_CHANNEL = 50.0
+_COLUMNS = 21 * 4 * 2.0
 
 
-def bytes_per_pixel(config: "GeneratorConfig") -> float:
+def bytes_per_pixel(config: "GeneratorConfig", runtime: str = "torch") -> float:
     """About what a picture takes in that network, in bytes for each of its pixels. Nothing is computed for it."""
     from i2i.translation.peak import peak_bytes
 
     side = max(_SIDE, -(-config.minimum_size // config.size_multiple) * config.size_multiple)
-    return _BESIDE + _LAID_OUT_ANEW * peak_bytes(config, side) / side**2
+    return _BESIDE + _LAID_OUT_ANEW[runtime] * peak_bytes(config, side, runtime == "torch") / side**2
 
 
 def surely_fits(channels: int, height: int, width: int) -> bool:
     """Whether a picture is too small to be watched in any network whose first layer has so many channels."""
-    return (_BESIDE + _MOST_OF_A_CHANNEL * channels) * height * width < UNWATCHED
+    return (_BESIDE + _COLUMNS + _MOST_OF_A_CHANNEL * channels) * height * width < UNWATCHED
 
 
 def of_pairs(attention: int, height: int, width: int) -> int:

@@ -9,12 +9,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from i2i.networks import GeneratorConfig
+from i2i.networks.blocks import for_translation
+from i2i.translation.runtime.fast_form import fast_form
 
 
-def peak_bytes(config: GeneratorConfig, side: int) -> int:
-    """The most bytes that the results of operations hold at one time for a picture of `side` × `side`."""
+def peak_bytes(config: GeneratorConfig, side: int, by_torch: bool = True) -> int:
+    """The most bytes that the results of operations hold at one time for a picture of `side` × `side`, in the form that
+    torch computes on a CPU, or in that of the other runtimes."""
     with torch.device("meta"):
-        network, picture = config.build().eval(), torch.empty(1, config.in_channels, side, side)
+        network, picture = for_translation(config.build()), torch.empty(1, config.in_channels, side, side)
+        network = fast_form(network, "exact" if by_torch else "instance", split_head=by_torch)
     with torch.inference_mode(), _Peak() as peak:
         network(picture)
     return peak.most

@@ -1,6 +1,7 @@
 """Batches: the same whatever prepares them, from any start, by any number of processes; errors and kills."""
 
 import dataclasses
+import errno
 import multiprocessing
 import os
 import shutil
@@ -19,7 +20,7 @@ from i2i.data.datasets import DataOptions
 from i2i.data.image_sets import UnpairedImages
 from i2i.data.loader import batches
 from i2i.data.pair import ImagePair
-from i2i.errors import I2IError, InputError, UsageError
+from i2i.errors import I2IError, InputError, ResourceError, UsageError
 
 
 class Numbers(Dataset):
@@ -275,6 +276,34 @@ def test_shared_memory_that_cannot_be_had(tmp_path, monkeypatch):
     monkeypatch.setattr(slots, "SHARED", tmp_path / "none")
     with pytest.raises(I2IError, match=r"cannot be had: unable to allocate shared memory\. Give fewer --workers"):
         list(batches(dataset, 0, 4, 1, 2))
+
+
+class WithoutSharedMemory(Numbers):
+    """In a worker torch can share no memory, as where the room for it is used up."""
+
+    def __getitem__(self, t):
+        def refused(*arguments):
+            raise RuntimeError("unable to allocate shared memory(shm)")
+
+        torch.UntypedStorage._share_fd_cpu_ = torch.UntypedStorage._share_filename_cpu_ = refused
+        return super().__getitem__(t)
+
+
+@pytest.mark.promise("R10")
+@pytest.mark.timeout(60)
+def test_batches_need_no_shared_memory_of_their_own():
+    assert numbers(batches(WithoutSharedMemory(), 0, 4, 2, 1)) == [[0, 1], [2, 3]]
+
+
+@pytest.mark.promise("R10")
+def test_where_workers_cannot_be_started_the_reason_is_told(monkeypatch):
+    def refused(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(loader, "DataLoader", refused)
+    with pytest.raises(ResourceError, match=r"cannot be started: .*No space left.*--workers 0") as caught:
+        list(batches(Numbers(), 0, 4, 1, 2))
+    assert caught.value.exit_code == 9
 
 
 class Slow(Numbers):

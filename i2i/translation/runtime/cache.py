@@ -24,7 +24,7 @@ from i2i.translation.metadata import read_header, regular_file
 from i2i.translation.model_info import CONFIG_NAME, WEIGHTS_NAME, parse, to_json
 from i2i.translation.runtime.protocol import Converted, Traits
 
-VERSION = 1
+VERSION = 2
 """Of what is converted, and how it is stored: to be raised with every change that makes older entries wrong."""
 MAX_BYTES = 4 << 30
 """Of all entries together; those that were not used for the longest time go first."""

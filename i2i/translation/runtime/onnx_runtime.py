@@ -46,6 +46,7 @@ class OnnxRuntime(Session):
         options.intra_op_num_threads = threads()
         options.log_severity_level = 3
         options.enable_mem_pattern = False  # it plans for pictures of one size
+        options.enable_cpu_mem_arena = False  # it grows by doubling, and gives nothing back
         return onnxruntime.InferenceSession(self._network, options, providers=["CPUExecutionProvider"])
 
     def run(self, batch: Planes, seed: int | None = None) -> Planes:

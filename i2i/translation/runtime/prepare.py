@@ -144,7 +144,7 @@ def prepare_network(
     if chosen != "torch" and not noisy:
         try:
             side = -(-max(64, config.minimum_size) // config.size_multiple) * config.size_multiple
-            traits = replace(traits, bytes_per_pixel=bytes_per_pixel(config))  # now, as later there is no torch
+            traits = replace(traits, bytes_per_pixel=bytes_per_pixel(config, chosen))  # now, as later there is no torch
             converted = Converted(info, traits, _MODULES[chosen].convert(network, config.in_channels, side))
             runtime = _run(chosen, converted, precision)
         except I2IError:
