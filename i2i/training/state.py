@@ -150,7 +150,7 @@ class States:
     def _put_aside(self, step: int) -> None:
         """A file of that name without a manifest may be somebody's: it is kept under another name."""
         path = self.path(step)
-        if self._pending(step) or not path.exists():
+        if self.manifest(step).exists() or not path.exists():
             return
         numbers = itertools.count(1)
         free = next(name for n in numbers if not (name := path.with_name(f"{path.name}.{n}.kept")).exists())
