@@ -206,7 +206,10 @@ MUTATIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "pools of another name": at("pools", value=[{"other": []}]),
     "pools of numbers": at("pools", value=[{"fakes_A": [1]}]),
     "pool of no image": at("pools", 0, None, value=[torch.zeros(3)]),
-    "ema expanded": at("ema", None, value={"a": claim()}),
+    "ema expanded": at("ema", "a2b", value={"a": claim()}),
+    "updates of the averages a word": at("ema", "updates", value="x"),
+    "updates of the averages weights": at("ema", "updates", value={}),
+    "averages a number": at("ema", "a2b", value=3),
     "ema of another": at("ema", value={"x": {}}),
     "ema of another shape": at("ema", "a2b", None, value=torch.zeros(2)),
     "weight expanded": at("networks", "G_AB", None, value=claim()),
@@ -399,8 +402,9 @@ def test_a_run_within_its_data_is_refused(
         Path(folder).mkdir(parents=True)
     Path("link").symlink_to("photos")
     Path("linked/train").symlink_to(tmp_path / "elsewhere")
+    given: dict[str, Any] = {option: Path(data)}
     with pytest.raises(UsageError, match=r"run = |--run"):
-        check_place(RunOptions(run=Path(run), **{option: Path(data)}))
+        check_place(RunOptions(run=Path(run), **given))
 
 
 def test_a_run_beside_its_data_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
