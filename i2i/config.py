@@ -104,10 +104,10 @@ def _of_algorithm(cls: type, values: Mapping[str, Any], where: str) -> dict[str,
     """`values` without the algorithm that they name, which is that of `cls`. Raises `UsageError` if it is not."""
     named, own = values[ALGORITHM], getattr(cls, ALGORITHM, None)
     if own is None:
-        raise UsageError(f"{where}algorithm = {named!r}: the configuration of a training, and this is none")
+        raise UsageError(f"{where}algorithm: is of {str(named)[:_SHOWN]!r}, a training, and this is none")
     if named != own:
-        script = f"; use train_{named}.py" if re.fullmatch(r"[a-z0-9_]{1,40}", str(named)) else ""
-        raise UsageError(f"{where}algorithm = {str(named)[:_SHOWN]!r}: this is {own!r}{script}")
+        script = f": use train_{named}.py" if re.fullmatch(r"[a-z0-9_]{1,40}", str(named)) else ""
+        raise UsageError(f"{where}algorithm: is of {str(named)[:_SHOWN]!r}, this is {own!r}{script}")
     return {key: value for key, value in values.items() if key != ALGORITHM}
 
 

@@ -17,7 +17,7 @@ import yaml
 
 from i2i import cli
 from i2i.algorithms import ALGORITHMS
-from i2i.config import from_mapping, read_yaml
+from i2i.config import from_mapping, read_yaml, to_yaml
 from i2i.data.options import DataOptions
 from i2i.data.toy import write_folder
 from i2i.errors import I2IError, UsageError
@@ -339,7 +339,7 @@ def test_print_config_is_complete_and_comes_back(name: str, tmp_path: Path, caps
     flags = "--data toy --run runs/x --lr 1e-3 --no-flip --max-steps 7 --init-from a.pth b.pth"
     assert run(name, f"{flags} --print-config") == 0
     printed = capsys.readouterr().out
-    assert set(yaml.safe_load(printed)) == {option.name for option in fields(OPTIONS[name])}
+    assert set(yaml.safe_load(printed)) == {"algorithm", *(option.name for option in fields(OPTIONS[name]))}
     (tmp_path / "c.yaml").write_text(printed)
     assert parse(name, f"--config {tmp_path}/c.yaml") == parse(name, flags)
     assert run(name, f"--print_config --config {tmp_path}/c.yaml") == 0
@@ -351,8 +351,70 @@ def test_every_configuration_that_comes_with_i2i(path: Path) -> None:
     name = {"fastcut": "cut", "sincut": "cut"}.get(kind := path.stem.partition("_")[0], kind)
     values = read_yaml(path)
     made = parse(name, f"--config {path}")
-    assert values.keys() <= set(vars(made))
+    assert values.keys() <= {"algorithm", *vars(made)}
+    assert values["algorithm"] == name == made.algorithm
     assert made.data is not None and made.run is not None
+
+
+def run_of(folder: Path, name: str, flags: str) -> Path:
+    """A run folder with the configuration of those flags."""
+    folder.mkdir()
+    (folder / "config.yaml").write_text(to_yaml(parse(name, flags)))
+    return folder
+
+
+@pytest.mark.promise("R15")
+def test_a_run_goes_on_as_it_was_but_for_what_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_of(tmp_path / "run", "pix2pix", "--data toy --run old --crop-size 128 --load-size 130 --no-flip")
+    assert parse("pix2pix", f"--run {folder}") == parse(
+        "pix2pix", f"--data toy --run {folder} --crop-size 128 --load-size 130 --no-flip"
+    )
+    assert "goes on as it was where no option is given: data = toy, load_size = 130" in capsys.readouterr().err
+    (tmp_path / "c.yaml").write_text("lr: 3e-4\ncrop-size: 64\n")
+    on_top = parse("pix2pix", f"--run {folder} --config {tmp_path}/c.yaml --crop-size 96 --max-steps 256")
+    assert (on_top.lr, on_top.crop_size, on_top.max_steps, on_top.flip) == (3e-4, 96, 256, False)
+    default = parse("pix2pix", f"--run {folder} --crop-size 256 --load-size 286 --flip")
+    assert (default.crop_size, default.load_size, default.flip) == (256, 286, True), "a default that is given counts"
+    assert run("pix2pix", f"--run {folder} --print-config") == 0
+    assert "crop_size: 128\n" in capsys.readouterr().out
+
+
+def test_a_new_run_has_the_defaults(tmp_path: Path) -> None:
+    assert parse("pix2pix", f"--run {tmp_path}/new").crop_size == 256
+
+
+@pytest.mark.parametrize("text", ["[", "lr: 0", "btach_size: 1"])
+def test_a_run_whose_configuration_cannot_be_read(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    assert run("cyclegan", f"--run {tmp_path}") == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/config.yaml" in said and "remove it and give every option again" in said
+
+
+@pytest.mark.parametrize("place", ["--config {}/config.yaml", "--run {}"])
+def test_a_configuration_of_another_algorithm(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_of(tmp_path / "run", "pix2pix", "--data toy")
+    assert run("cyclegan", place.format(folder)) == 2
+    assert "algorithm: is of 'pix2pix', this is 'cyclegan': use train_pix2pix.py" in capsys.readouterr().err
+    (folder / "config.yaml").write_text("data: toy\ncrop_size: 32\n")
+    assert parse("cyclegan", place.format(folder)).crop_size == 32, "one that names none is held to its keys"
+
+
+def test_two_configurations_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.yaml").write_text("lr: 1e-3\n")
+    assert run("cyclegan", f"--config {tmp_path}/a.yaml --config={tmp_path}/b.yaml") == 2
+    assert f"--config: given more than once ({tmp_path}/a.yaml, {tmp_path}/b.yaml)" in capsys.readouterr().err
+
+
+def test_of_a_flag_given_twice_the_last_counts_and_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    made = parse("cyclegan", "--lr 1 --batch-size 2 --lr=3 --flip --no-flip")
+    assert (made.lr, made.flip) == (3, False)
+    said = capsys.readouterr().err
+    assert "--lr is given more than once" in said and "--flip is given more than once" in said
+    assert "--batch-size" not in said
 
 
 # How a script ends

@@ -1,9 +1,11 @@
 """Configurations: the same ranges everywhere, nothing guessed, nothing hostile followed."""
 
 import contextlib
+import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from annotated_types import Ge, Interval
@@ -115,6 +117,88 @@ def test_hyphens_are_underscores_and_empty_files_are_defaults(tmp_path: Path) ->
 def test_what_is_refused(text: str | bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rate: 1\nweight: 2\nrate: 3", r"config\.yaml, line 3: rate is given twice, first in line 1"),
+        ("a-b: 1\n\na_b: 2", r"line 3: a_b is given twice, first in line 1"),
+        ("numbers: {a: 1, a: 2}", r"line 1: 'a' is given twice"),
+        ("rate: 1\ncount: 010", r"count = '010': may be read in two ways.*\(line 2\)"),
+        ("count: 1_0", r"count = '1_0': may be read in two ways"),
+        ("count: -0_1", r"count = '-0_1': may be read in two ways"),
+        ("rate: 1_0.5", r"rate = '1_0\.5': may be read in two ways"),
+        ("rate: 01.5", r"rate = '01\.5': may be read in two ways"),
+        ("count: 4:46", r"count = '4:46': .*integer.*\(line 1\)"),
+        ("count: 0b11", r"count = '0b11': .*integer"),
+        ("rate: 1:30.5", r"rate = '1:30\.5': .*number"),
+        ("# one\ncount: 0", r"count = 0: .*\(line 2\)"),
+        ("# one\nrtae: 0", r"unknown option 'rtae'.*\(line 2\)"),
+        ("count: 0x" + "f" * 5000, r"line 1: .*a number of 5002 digits"),
+        ("count: 1" + "_0" * 5000, r"line 1: .*a number of 10001 digits"),
+        ("<<: {rate: 1}", r"unknown option '<<'"),
+        ("[a]: 1", r"line 1: a key that is no word"),
+        ("rate: 1\n---\nrate: 2", r"a second document"),
+    ],
+)
+def test_what_yaml_would_take_in_silence(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        read(tmp_path, text)
+
+
+def test_numbers_that_are_meant_as_such(tmp_path: Path) -> None:
+    for text, count in (("10", 10), ("0x20", 32), ("'12'", 12), ("+3", 3)):
+        assert read(tmp_path, f"count: {text}").count == count
+    assert read(tmp_path, "rate: .5").rate == 0.5 and read(tmp_path, "count: ~").count is None
+    assert read(tmp_path, "folder: 010").folder == Path("010") and read(tmp_path, "folder: 1_0").folder == Path("1_0")
+
+
+@pytest.mark.promise("R48")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: 1" + ":59" * 340_000,
+        "data: [" + "[]," * 349_000 + "[]]",
+        "".join(f"a{i}: b\n" for i in range(100_000)),
+        "\n" * 1_000_000 + "[",
+        'a: "' + "\\uDCE9" * 160_000 + '"',
+    ],
+    ids=["base 60", "brackets", "keys", "blank lines", "escapes that libyaml does not read"],
+)
+def test_a_mebibyte_of_yaml_takes_no_time(text: str, tmp_path: Path) -> None:
+    before = time.process_time()
+    with contextlib.suppress(UsageError):
+        read(tmp_path, text)
+    assert time.process_time() - before < 2, "on a slow machine; it was 15 to 30 seconds"
+
+
+def test_with_and_without_libyaml_the_same_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["rate: 1e-4 # x", "files: [a, 'b: c', \"\\u00e9\"]\n", "folder: |\n  é\n  x\n", "numbers: {a: 1, b: .inf}"]
+    paths = [written(tmp_path / str(i), text) for i, text in enumerate(texts) if (tmp_path / str(i)).mkdir() is None]
+    fast = [read_yaml(path) for path in paths]
+    monkeypatch.setattr("yaml.__with_libyaml__", False)
+    assert [read_yaml(path) for path in paths] == fast
+
+
+@pytest.mark.parametrize("name", [b"photos_\xe9", b"\xff\xfe", "\u00fc \U0001f600 \u2028 'quoted' #".encode()])
+def test_any_name_comes_back(name: bytes, tmp_path: Path) -> None:
+    sample = Sample(folder=Path(os.fsdecode(name)), files=(Path(os.fsdecode(name)),))
+    assert read(tmp_path, to_yaml(sample)) == sample
+
+
+def test_an_algorithm_is_named_and_checked(tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(Sample):
+        algorithm: ClassVar[str] = "mine"
+
+    path = written(tmp_path, to_yaml(Mine(rate=2)))
+    assert read_yaml(path)["algorithm"] == "mine"
+    assert from_mapping(Mine, read_yaml(path)) == Mine(rate=2)
+    with pytest.raises(UsageError, match=r"algorithm: is of 'other', this is 'mine': use train_other\.py"):
+        from_mapping(Mine, {"algorithm": "other"})
+    with pytest.raises(UsageError, match=r"algorithm: is of 'mine', a training, and this is none"):
+        read(tmp_path, path.read_text())
 
 
 @pytest.mark.promise("R48")

@@ -10,7 +10,7 @@ from torch import nn
 
 from i2i.algorithms.algorithm import Algorithm
 from i2i.compiler import check_compiler
-from i2i.config import narrowed
+from i2i.config import narrowed, real
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.data.folders import searched
 from i2i.data.options import check_mixing, check_one_domain
@@ -50,7 +50,7 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
 def check_place(options: Any) -> None:
     """Raises `UsageError` if the run folder lies within the data, where its sample grids would become pictures of
     them, or the data within its sample grids."""
-    run = Path(os.path.realpath(options.run))
+    run = real(options.run)
     for name in ("data", "paired_data"):
         data = getattr(options, name)
         if data is None:
@@ -61,7 +61,7 @@ def check_place(options: Any) -> None:
                 f"run = {options.run}: lies within {name} = {data}, where its sample grids would be taken for pictures "
                 "of the data set; give a folder elsewhere, such as --run runs/NAME"
             )
-        if Path(os.path.realpath(data)).is_relative_to(run / "samples"):
+        if real(data).is_relative_to(run / "samples"):
             raise UsageError(f"{name} = {data}: lies among the sample grids of run = {options.run}; give another --run")
 
 

@@ -86,9 +86,10 @@ class Memory:
     def _check_shapes(self, step: int, state: dict[str, Any]) -> None:
         """What `check_same` leaves: everything but the networks."""
         translators = self.algorithm.translators()
+        averages = {name: weights for name, weights in state["ema"].items() if name != "updates"}
         if state["ema"]:
-            require_names(step, "ema", state["ema"], translators)
-        for name, weights in state["ema"].items():
+            require_names(step, "ema", averages, translators)
+        for name, weights in averages.items():
             check_shapes(step, f"ema.{name}", weights, translators[name].state_dict())
         optimizers, players = state["training"]["optimizers"], self.train_step.players
         require_names(step, "optimizers", optimizers, players)

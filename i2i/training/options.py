@@ -1,18 +1,28 @@
 """Options of the training loop."""
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
-from pydantic import StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 
 from i2i.data.datasets import DataOptions
 from i2i.training.goal import Metric
 from i2i.training.schedule import Policy
 
+
+def _as_typed(value: object) -> object:
+    """Text of a command line as UTF-8, though the locale says that there is none (`LC_ALL=C`)."""
+    with contextlib.suppress(UnicodeError):
+        return os.fsencode(value).decode() if isinstance(value, str) else value
+    return value
+
+
 # what a model file takes: one line
-Label = Annotated[str, StringConstraints(max_length=1000, pattern=r"^\P{Cc}*$")]
+Label = Annotated[str, BeforeValidator(_as_typed), StringConstraints(max_length=1000, pattern=r"^\P{Cc}*$")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from i2i.config import real
 from i2i.data.image_sets import Images, MixedImages, UnpairedImages
 from i2i.data.options import classes
 from i2i.data.pair import Datasets
@@ -149,7 +150,7 @@ def _same_picture(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def _same_place(one: Path, other: Path | None) -> bool:
-    return other is not None and os.path.realpath(one) == os.path.realpath(other)
+    return other is not None and real(one) == real(other)
 
 
 def _by_place(rows: Tensor | None) -> Rows:

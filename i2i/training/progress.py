@@ -55,7 +55,7 @@ class Progress:
     def why_finished(self) -> str:
         """Which option says that no step is left."""
         if self.images_seen >= self.images_of_all_epochs:
-            return f"all {self.images_of_all_epochs} images of n_epochs + n_epochs_decay are seen"
+            return f"n_epochs + n_epochs_decay = {self.images_of_all_epochs // self.epoch_length} are done"
         return f"max_steps = {self.max_steps}"
 
     def validation_due(self) -> bool:

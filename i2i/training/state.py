@@ -8,6 +8,7 @@ so (`pending`): what a kill then leaves behind is neither damage nor a file of s
 
 import contextlib
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from i2i.atomic import atomic_write
-from i2i.errors import ModelError
+from i2i.errors import ModelError, OutputError
 from i2i.streams import say
 
 FORMAT_VERSION = 1
@@ -78,6 +79,7 @@ class States:
 
         path, replaces = self.path(step), step in self.steps()
         if not replaces:
+            self._put_aside(step)
             self._write_manifest(step, pending=True)
         try:
             atomic_write(path, write)
@@ -144,6 +146,19 @@ class States:
         found = (re.fullmatch(rf"state-(\d+)\{suffix}", path.name) for path in self.folder.glob(f"state-*{suffix}"))
         numbers = sorted(int(match[1]) for match in found if match)
         return [n for n in numbers if self.path(n).with_suffix(suffix).exists()]
+
+    def _put_aside(self, step: int) -> None:
+        """A file of that name without a manifest may be somebody's: it is kept under another name."""
+        path = self.path(step)
+        if self.manifest(step).exists() or not path.exists():
+            return
+        numbers = itertools.count(1)
+        free = next(name for n in numbers if not (name := path.with_name(f"{path.name}.{n}.kept")).exists())
+        try:
+            path.rename(free)
+        except OSError as error:
+            raise OutputError(f"{path}: is in the way, and cannot be renamed: {error.strerror}") from None
+        say(f"{path} was not written by this run; it is now {free.name}")
 
     def _delete(self, step: int) -> None:
         with contextlib.suppress(OSError):  # what cannot be deleted is kept

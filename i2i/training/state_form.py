@@ -38,6 +38,12 @@ def _measured(row: list[Any]) -> list[Any]:
     return row
 
 
+def _averages(state: dict[str, Any]) -> dict[str, Any]:
+    if any(isinstance(value, int) != (name == "updates") for name, value in state.items()):
+        raise ValueError("expected the number of updates, and weights")
+    return state
+
+
 class _Form(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -109,7 +115,7 @@ class _State(_Form):
     architecture: dict[Text, dict[Text, Any]]
     networks: dict[Text, Weights]
     training: _Training
-    ema: dict[Text, Weights]
+    ema: Annotated[dict[Text, Weights | Count], AfterValidator(_averages)]
     pools: Annotated[list[dict[Text, list[InstanceOf[Tensor]]]], Len(1)]
     adapted: Weights = _LEFT_OUT
     damaged: list[Text] = _LEFT_OUT

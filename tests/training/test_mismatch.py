@@ -54,7 +54,6 @@ def contents(folder: Path) -> dict[str, str]:
         ("cyclegan", "--norm batch", ["G_AB.norm was 'instance', is now 'batch'"]),
         ("cyclegan", "--generator resnet_2blocks", ["G_AB.blocks was 1, is now 2"]),
         ("cyclegan", "--discriminator pixelgan", ["D_A.kind was 'patchgan', is now 'pixelgan'"]),
-        ("pix2pix", "--crop-size 32 --load-size 32", ["is of 'cyclegan', this is 'pix2pix'"]),
     ],
 )
 def test_another_architecture_is_refused(
@@ -68,6 +67,19 @@ def test_another_architecture_is_refused(
         assert difference in child.said()
     assert "--init-from" in child.said() or "another --run" in child.said()
     assert contents(folder) == before, "nothing may change before the state is accepted"
+
+
+@pytest.mark.promise("R15")
+def test_another_algorithm_is_refused_by_the_configuration_and_by_the_state(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path / "run")
+    before = contents(folder)
+    child = start("pix2pix", folder, "--max-steps 9 --workers 0 --crop-size 32 --load-size 32")
+    assert child.wait() == 2, child.said()
+    assert "is of 'cyclegan', this is 'pix2pix': use train_cyclegan.py" in child.said()
+    assert contents(folder) == before
+    _, state = States(trained).latest() or (0, {})
+    with pytest.raises(ModelError, match="is of 'cyclegan', this is 'pix2pix'"):
+        check_same(state, Pix2Pix(PIX2PIX), "a2b")
 
 
 def test_another_direction_is_refused(trained: Path, tmp_path: Path) -> None:
