@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -450,3 +451,38 @@ def test_neither_help_nor_a_plain_report_needs_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.promise("R45")
+def test_a_log_takes_little_memory_whatever_is_in_it(tmp_path: Path) -> None:
+    """A value that should be a number and is a tree of a mebibyte, in many lines; and more numbers than are drawn."""
+    tree = json.dumps([[]] * 100_000)
+    odd = [f'{{"kind": "validation", "step": {n}, "epoch": {tree}, "metrics": {{"l1": 1}}}}' for n in range(30)]
+    odd += [f'{{"kind": "step", "step": {n}, "images": {tree}, "losses": {{"G": 1}}}}' for n in range(3)]
+    (tmp_path / "log.jsonl").write_text("\n".join(odd) + "\n")
+    tracemalloc.start()
+    try:
+        log = read_log(tmp_path / "log.jsonl")
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1 << 20 and peak < 40 << 20
+    assert [entry for _, entry in log.validations] == [{"l1": 1.0, "epoch": None}] * 30
+    assert log.last == {"step": 2}
+
+
+def test_of_very_many_numbers_every_second_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_record, "MAX_NUMBERS", 8)
+    series = Series()
+    for step in range(1, 101):
+        series.add(step, step / 2)
+    assert series.count == 100 and len(series.steps) <= 8
+    assert list(series.steps) == [16, 32, 48, 64, 80, 96] and list(series.values) == [step / 2 for step in series.steps]
+
+
+def test_of_very_many_validations_the_first_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_record, "MAX_VALIDATIONS", 5)
+    lines = [validation_line(step, l1=0.1) for step in range(8)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    log = read_log(tmp_path / "log.jsonl")
+    assert len(log.validations) == 5 and log.other_validations == 3

@@ -1,6 +1,8 @@
 """Checkpoints of the reference: recognised by their keys, read without running anything."""
 
+import math
 import os
+import tracemalloc
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,12 +13,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from i2i.errors import ModelError
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 from i2i.translation import foreign, metadata, pickles
+from i2i.translation.pretrained import open_model
 
 RESNET = ResnetConfig(width=2, blocks=1)
 CUT = ResnetConfig(width=2, blocks=1, downsampling="antialiased", upsampling="antialiased")
@@ -487,3 +491,88 @@ def test_damage_never_crashes(tmp_path_factory: pytest.TempPathFactory, data: st
         assert str(error).startswith(str(file))
     else:
         assert config.kind == "resnet"
+
+
+# The keys decide, whatever holds them
+
+
+@pytest.mark.parametrize("prefix", ["netG.", "module.", "model.generator.", "a.b.c.d."])
+def test_a_prefix_that_all_keys_have_is_dropped(prefix: str) -> None:
+    config = ResnetConfig(width=4, blocks=1)
+    given = {prefix + name: tensor for name, tensor in _reference(config).items()}
+    found, weights = foreign.convert(given)
+    assert found == config
+    assert {name: tensor.shape for name, tensor in weights.items()} == {n: t.shape for n, t in _weights(config).items()}
+
+
+def test_the_prefix_of_some_keys_is_none() -> None:
+    given = {f"netG.{name}": tensor for name, tensor in _reference(ResnetConfig(width=4, blocks=1)).items()}
+    with pytest.raises(ModelError, match="no network that is known"):
+        foreign.convert({**given, "netD.model.0.weight": torch.zeros(1)})
+
+
+def test_the_reference_keys_in_safetensors(tmp_path: Path) -> None:
+    config = ResnetConfig(width=4, blocks=1)
+    save_file(_reference(config), tmp_path / "a.safetensors")
+    save_file({f"netG.{name}": t for name, t in _reference(config).items()}, tmp_path / "lightning.bin")
+    for name in ("a.safetensors", "lightning.bin"):
+        network, info = open_model(tmp_path / name)
+        assert info.network_config() == config
+        assert all(torch.equal(network.state_dict()[name], value) for name, value in _weights(config).items())
+
+
+@pytest.mark.promise("R47")
+def test_safetensors_of_others_are_refused_by_name(tmp_path: Path) -> None:
+    weights = _reference(ResnetConfig(width=4, blocks=1))
+    weights["model.1.weight"][0] = math.nan
+    save_file(weights, tmp_path / "nan.safetensors")
+    with pytest.raises(ModelError, match=r"nan\.safetensors: .*not finite"):
+        open_model(tmp_path / "nan.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "nan.safetensors").read_bytes()[:-10])
+    with pytest.raises(ModelError, match=r"cut\.safetensors: damaged"):
+        open_model(tmp_path / "cut.safetensors")
+    save_file({"a.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="not a model file of i2i"):
+        open_model(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_the_protocol_of_a_pickle_is_named_and_not_called_code(tmp_path: Path, protocol: int) -> None:
+    torch.save(_reference(ResnetConfig(width=4, blocks=0)), tmp_path / "a.pth", pickle_protocol=protocol)
+    with pytest.raises(ModelError, match=f"of protocol {protocol}, and torch reads weights of protocol 2"):
+        foreign.load(tmp_path / "a.pth")
+
+
+def _pickled(path: Path, opcodes: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", b"\x80\x02" + opcodes + b".")
+        file.writestr("archive/version", "3\n")
+    return path
+
+
+@pytest.mark.promise("R45", "R46")
+@pytest.mark.parametrize("opcodes", [b"}" * 5_000_000, b"](" + b"}" * 5_000_000 + b"e"], ids=["in vain", "in a list"])
+def test_a_pickle_of_nothing_is_refused_soon_and_in_little_memory(tmp_path: Path, opcodes: bytes) -> None:
+    path = _pickled(tmp_path / "a.pth", opcodes)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelError, match="more than 1,000,000 operations"):
+            foreign.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.promise("R46")
+def test_what_a_pickle_leaves_over_is_damage(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="damaged or not written"):
+        foreign.load(_pickled(tmp_path / "a.pth", b"}}"))
+
+
+@pytest.mark.promise("R46")
+def test_a_long_table_of_contents_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as file:
+        for number in range(12_000):
+            file.writestr(f"archive/data/{number}", b"")
+    with pytest.raises(ModelError, match=r"members|table of contents"):
+        foreign.load(tmp_path / "a.pth")

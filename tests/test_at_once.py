@@ -1,0 +1,82 @@
+"""Whoever asks twice is not kept waiting, whatever the main thread is at; nothing half-written stays."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from i2i.signals import GRACE
+
+ROOT = Path(__file__).parents[1]
+# a call into C that no signal interrupts, as those of decoders and networks are
+PROGRAM = """
+import hashlib, signal
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from i2i.atomic import atomic_write
+from i2i.cli import run
+from i2i.signals import Signals
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    out: Path = Path()
+    orderly: bool = False
+def main(options):
+    def write(file):
+        (options.out / "begun").touch()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+    both = (signal.SIGINT, signal.SIGTERM)
+    with Signals(both, impatient=both) if options.orderly else nullcontext():
+        atomic_write(options.out / "file", write)
+run(main, Options, "Computes.")
+"""
+
+
+def begun(folder: Path, *words: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", PROGRAM, "--out", str(folder), *words]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+    while not (folder / "begun").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    return process
+
+
+def ended(process: "subprocess.Popen[bytes]") -> int:
+    try:
+        return process.wait(GRACE + 20)  # the machine may be busy; the call alone takes many minutes
+    finally:
+        process.kill()
+
+
+@pytest.mark.promise("R6", "R40")
+@pytest.mark.parametrize("words", [(), ("--orderly",)], ids=["any script", "one that ends in good order"])
+def test_a_second_interrupt_does_not_wait_for_what_is_computed(words: tuple[str, ...], tmp_path: Path) -> None:
+    process = begun(tmp_path, *words)
+    process.send_signal(signal.SIGINT)
+    time.sleep(GRACE + 0.3)
+    assert process.poll() is None, "the first one ends in good order"
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
+
+
+@pytest.mark.promise("R40")
+def test_outside_of_such_work_one_sigterm_is_enough(tmp_path: Path) -> None:
+    process = begun(tmp_path)
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
+
+
+@pytest.mark.promise("R40")
+def test_a_second_sigterm_is_enough_in_it(tmp_path: Path) -> None:
+    process = begun(tmp_path, "--orderly")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == 143
