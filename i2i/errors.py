@@ -2,7 +2,8 @@
 
 0 all done · 1 unexpected (a bug) · 2 usage or configuration · 3 finished, some inputs failed ·
 4 no usable input · 5 model or state unusable · 6 output not writable or disk full · 7 output locked ·
-8 training diverged · 75 preempted after a saved state · 130 SIGINT · 143 SIGTERM without a saved state.
+8 training diverged · 9 too little memory, or too few processes or open files · 75 preempted after a saved state ·
+130 SIGINT · 141 nobody reads the results · 143 SIGTERM without a saved state.
 """
 
 
@@ -63,6 +64,12 @@ class DivergedError(I2IError):
     """Training produced non-finite numbers again and again."""
 
     exit_code = 8
+
+
+class ResourceError(I2IError):
+    """The machine has no more memory, processes, threads, shared memory or open files for this."""
+
+    exit_code = 9
 
 
 class Interrupted(I2IError):

@@ -16,7 +16,7 @@ import torch
 
 from i2i import images
 from i2i.data.pair import ImagePair
-from i2i.errors import I2IError
+from i2i.errors import I2IError, ResourceError
 from i2i.images import Pixels
 
 SHARED = Path("/dev/shm")  # where Linux keeps shared memory; absent elsewhere
@@ -65,7 +65,7 @@ class Slots:
     def of(cls, dataset: Any, firsts: range, batch_size: int, count: int) -> "Slots | None":
         """Slots for what the first sample looks like; None for a data set without `pixels`, or if that fails.
 
-        Raises `I2IError` if the memory cannot be had: what torch would share without slots is four times as much.
+        Raises `ResourceError` if the memory cannot be had: what torch would share without slots is four times as much.
         """
         if not hasattr(dataset, "pixels") or not firsts:
             return None
@@ -114,8 +114,8 @@ def _check_room(needed: int) -> None:
         raise _no_memory(needed, f"{room.free / 1e6:,.1f} MB are free in {SHARED}")
 
 
-def _no_memory(needed: int, reason: str) -> I2IError:
-    return I2IError(
+def _no_memory(needed: int, reason: str) -> ResourceError:
+    return ResourceError(
         f"data workers need {needed / 1e6:,.1f} MB of shared memory, which cannot be had: {reason}. Give fewer "
         "--workers, or --workers 0, which needs none (in Docker: more by --shm-size)"
     )
