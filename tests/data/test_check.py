@@ -143,7 +143,7 @@ def labels(seed: int, classes: int, side: int = 24) -> np.ndarray:
         (
             5,
             "grey",
-            "from 0 to 4, which a network sees as nearly black. They seem to be indices of classes: --classes-b 5",
+            "from 0 to 4, which a network sees as nearly black. They seem to be indices of classes: --cl.*-b 5",
         ),
         (5, "three", "from 0 to 4.* --classes-b 5 takes them, saved as grey ones, as labels"),
         (5, "palette", "a palette, of which they use the numbers 0 to 4.* labels by colour: --classes-b 5"),

@@ -217,7 +217,7 @@ def test_what_is_left_out_is_told_by_folder_and_reason(tmp_path):
     assert set(expected) <= set(inspect(data).remarks)
     (data / "trainA" / "1.png").unlink()
     with pytest.raises(
-        InputError, match=r"trainA: no pictures in this folder(.|\n)*\n  3 files of trainA are not read"
+        InputError, match=r"trainA: no pictures in this folder(.|\n)*  3 files of trainA are not"
     ):
         unpaired(data, "train")
 

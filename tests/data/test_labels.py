@@ -211,7 +211,7 @@ def palette_file(
     made.save(path)
 
 
-VOC = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
+VOC: list[tuple[int, ...]] = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
 
 
 @pytest.mark.parametrize("rule", ["4", "colours"])
@@ -274,12 +274,12 @@ def test_a_grey_picture_among_colours_holds_colours(tmp_path: Path) -> None:
     """Some programs keep a picture that is all white as a grey one; as indices 255 would be no label."""
     colours = np.array([(255, 255, 255), (200, 0, 0), (0, 0, 200)], np.uint8)
     for i in range(3):
-        photo = np.full((SIDE, SIDE, 3), i, np.uint8)
+        photo = np.full((SIDE, SIDE, 3), 100 * i, np.uint8)
         write(tmp_path / "train/A" / f"{i}.png", photo)
         white = np.full((SIDE, SIDE, 1), 255, np.uint8)
         write(tmp_path / "train/B" / f"{i}.png", white if i == 1 else colours[blocks(i, 3)])
     (tmp_path / "three.txt").write_text("#ffffff\n#c80000\n#0000c8\n")
     given = options(tmp_path, classes_b=str(tmp_path / "three.txt"), load_size=SIDE, flip=False)
     train = open_datasets(given, paired=True).train
-    (pair,) = (train[t] for t in range(3) if float(train[t].a[0, 0, 0]) == 2 / 255 - 1)
+    (pair,) = (train[t] for t in range(3) if abs(float(train[t].a[0, 0, 0]) + 1 - 1 / 1.275) < 1e-3)
     assert bool((pair.b[0] == 1).all())
