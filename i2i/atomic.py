@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import itertools
 import os
 import secrets
 import select
@@ -190,3 +191,10 @@ def _refused(path: Path, error: OSError | ValueError, written: int = 0) -> Outpu
     return OutputError(
         f"{name}: cannot be written: {reason}; more than {written:,} bytes are needed, {free:,} are free"
     )
+
+
+def make_folders(folder: Path) -> None:
+    """Create a folder and those above it, however deep: `Path.mkdir` calls itself for each level. Raises `OSError`."""
+    missing = itertools.takewhile(lambda place: not place.is_dir(), (folder, *folder.parents))
+    for place in reversed(list(missing)):
+        place.mkdir(exist_ok=True)

@@ -224,7 +224,7 @@ def _no_labels(palette: Palette, look: LabelsSeen) -> str:
 
 
 def _far(palette: Palette, look: LabelsSeen) -> str:
-    if look.apart <= FAR:
+    if look.apart <= FAR or (not look.lossy and look.unlabelled < 0.5):  # a wide border is none of the classes
         return ""
     return (
         f"its pixels are {look.apart:.0f} levels from the colours of {palette.name!r}, on average; are the labels on "

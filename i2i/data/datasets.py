@@ -1,5 +1,6 @@
 """From options to data sets: every file found and checked before anything starts."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from i2i.images.palettes import FAR
 from i2i.torchrun import place
 
 _TOLD = 0.005
+_PATIENCE = 5.0  # seconds until it is said that a check takes its time
 
 
 def open_datasets(
@@ -99,7 +101,14 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
         return
     records = [record for one in sets for record in one.records]
     mode: Check = options.check if _is_first() else "quick"
-    looks = look_at(records, mode, (source for one in sets for source in one.sources()))
+    patience = threading.Timer(
+        _PATIENCE, _say, (f"checking {len(records):,} records; --check quick reads headers alone",)
+    )
+    patience.start()
+    try:
+        looks = look_at(records, mode, (source for one in sets for source in one.sources()))
+    finally:
+        patience.cancel()
     damaged = judge(records, looks, sets[0].transform.complaint, patient=options.on_bad == "skip")
     if damaged:
         _damaged(options, [f"{path}: {reason}" for path, reason in damaged])

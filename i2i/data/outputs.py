@@ -1,12 +1,12 @@
 """What the tools that write data sets have in common: no surprise on disk, and a record of each file."""
 
 import contextlib
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from i2i.atomic import make_folders
 from i2i.config import real
 from i2i.data.folders import find_images, listed
 from i2i.data.walking import exists
@@ -74,10 +74,7 @@ def check_outputs(outputs: list[Path], inputs: Iterable[Path], overwrite: bool, 
 def make_folder(folder: Path) -> None:
     """Create a folder and those above it. Raises `OutputError`."""
     try:
-        # not `parents=True`, which calls itself for each level
-        missing = itertools.takewhile(lambda place: not place.is_dir(), (folder, *folder.parents))
-        for place in reversed(list(missing)):
-            place.mkdir(exist_ok=True)
+        make_folders(folder)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be created: {error.strerror}") from None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from i2i import __version__
-from i2i.atomic import remove_strays
+from i2i.atomic import make_folders, remove_strays
 from i2i.config import from_mapping, option_names, to_mapping
 from i2i.errors import OutputError, UsageError
 from i2i.images import LOSSY, WRITTEN, probe
@@ -125,7 +125,7 @@ def _probe(jobs: Sequence[Job]) -> None:
     for job in jobs[:1]:
         folder = job.target.parent
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder)
             with tempfile.NamedTemporaryFile(dir=folder, prefix=".i2i-", suffix=".part"):
                 pass
         except OSError as error:

@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from i2i.atomic import make_folders
 from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFailed
 from i2i.images import Picture, probe, read, write
 from i2i.images.bands import LARGE_LIMITS, large_size
@@ -223,7 +224,7 @@ class Pipeline:
 
     def _folder_of(self, job: Job) -> None:
         try:
-            job.target.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(job.target.parent)
         except OSError as error:
             raise OutputError(f"{shown(job.target.parent)}: cannot be created: {error.strerror}") from error
 

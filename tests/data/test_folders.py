@@ -1,13 +1,19 @@
 """Finding pictures: what belongs to a data set, and what is said when it is laid out differently."""
 
+import errno
 import os
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from i2i import images
 from i2i.data.check import check
-from i2i.data.folders import PairRecord, find_images, paired, unpaired
+from i2i.data.folders import LeftOut, PairRecord, find_images, one_domain, paired, unpaired
+from i2i.data.inspect import inspect
+from i2i.data.outputs import make_folder
+from i2i.data.walking import walk
 from i2i.errors import InputError
 
 
@@ -184,3 +190,124 @@ def test_unreadable_folder_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "closed").mkdir(mode=0)
     with pytest.raises(InputError, match="cannot be listed"):
         find_images(tmp_path)
+
+
+def test_what_is_left_out_is_told_by_folder_and_reason(tmp_path):
+    data = tmp_path / "data"
+    for name in ("trainA/1.png", "trainB/1.png", "elsewhere/2.png"):
+        make(data / name)
+    for name in ("1.HEIC", "2.heic", "sub/3.jxl", "sub/4.npy", "5", ".hidden.heic", "Thumbs.db"):
+        (data / "trainA" / name).parent.mkdir(exist_ok=True)
+        (data / "trainA" / name).write_bytes(b"x")
+    (data / "trainA" / "more").symlink_to(data / "elsewhere")
+    (data / "trainA" / "gone.png").symlink_to("nowhere")
+    (data / "trainA" / "round.png").symlink_to("round.png")
+    (data / "trainA" / "disk").symlink_to("/not/mounted")
+    os.mkfifo(data / "trainB" / "fifo.png")
+    left_out = LeftOut(data)
+    assert [len(side) for side in unpaired(data, "train", left_out)] == [1, 1]
+    expected = [
+        "2 files of trainA have no suffix of a picture: without suffix, .npy",
+        "1 link of trainA leads to a folder, and is not followed: more",
+        "3 links of trainA lead nowhere: disk, gone.png, round.png",
+        "3 files of trainA are not read here: .heic, .jxl",
+        "1 file of trainB is not a regular one: fifo.png",
+    ]
+    assert sorted(left_out.lines) == sorted(expected)
+    assert set(expected) <= set(inspect(data).remarks)
+    (data / "trainA" / "1.png").unlink()
+    with pytest.raises(InputError, match=r"trainA: no pictures in this folder(.|\n)*  3 files of trainA are not"):
+        unpaired(data, "train")
+
+
+def test_one_domain_and_pairs_tell_too(tmp_path):
+    for name in ("A/1.png", "B/1.png", "A/2.png"):
+        make(tmp_path / name)
+    (tmp_path / "B" / "2.heic").write_bytes(b"x")
+    (tmp_path / "A" / "3.png").symlink_to("nowhere")
+    make(tmp_path / "B/3.png")
+    with pytest.raises(InputError) as caught:
+        paired(tmp_path, "train")
+    assert f"{tmp_path}/A/2.png: its partner {tmp_path}/B/2.heic is not read here" in str(caught.value)
+    assert f"{tmp_path}/B/3.png: its partner {tmp_path}/A/3.png is a link that leads nowhere" in str(caught.value)
+    left_out = LeftOut(tmp_path / "B")
+    assert len(one_domain(tmp_path / "B", "train", left_out)) == 2
+    assert left_out.lines == [f"1 file of {tmp_path}/B is not read here: .heic"]
+
+
+def test_the_layout_of_train_holds_for_the_other_splits(tmp_path):
+    for name in ("trainA/1.png", "trainB/1.png", "test/1.png", "train/1.png", "val/A/1.png", "val/B/1.png"):
+        make(tmp_path / name)
+    left_out = LeftOut(tmp_path)
+    pair = [PairRecord(tmp_path / "trainA/1.png", tmp_path / "trainB/1.png")]
+    assert paired(tmp_path, "train", left_out=left_out) == pair
+    assert paired(tmp_path, "test", left_out=left_out) == paired(tmp_path, "val", left_out=left_out) == []
+    as_trained = "is left out: pairs are taken as in trainA/ with trainB/"
+    assert left_out.lines[:3] == [f"{name} {as_trained}" for name in ("train/", "test/", "val/A/ with val/B/")]
+
+
+def test_the_order_of_layouts_is_that_of_the_documentation(tmp_path):
+    for name in ("A/1.png", "B/1.png", "train/2.png", "trainA/3.png", "trainB/3.png", "A/train/4.png", "B/train/4.png"):
+        make(tmp_path / name)
+    assert [record.a.name for record in paired(tmp_path, "train")] == ["4.png"]
+    (tmp_path / "B/train").rename(tmp_path / "B/other")
+    assert [record.a.name for record in paired(tmp_path, "train")] == ["3.png"]
+    (tmp_path / "trainB").rename(tmp_path / "other")
+    assert [record.a.name for record in paired(tmp_path, "train")] == ["2.png"]
+
+
+def test_what_is_held_out_is_not_trained_on(tmp_path):
+    for name in ("A/1.png", "B/1.png", "A/val/2.png", "B/val/2.png"):
+        make(tmp_path / name)
+    with pytest.raises(InputError, match=r"has A/val/, to be measured on, but no A/train/"):
+        paired(tmp_path, "train")
+
+
+def test_a_list_written_on_windows(tmp_path):
+    make(tmp_path / "x/1.png")
+    make(tmp_path / "y/1.png")
+    (tmp_path / "pairs.csv").write_text("a,b\r\nx\\1.png,.\\y\\1.png\r\n")
+    assert paired(tmp_path / "pairs.csv", "train") == [PairRecord(tmp_path / "x/1.png", tmp_path / "./y/1.png")]
+
+
+def test_a_folder_of_any_depth(tmp_path):
+    """Deeper than Python calls itself."""
+    parts = ["d"] * 1100
+    make_folder(tmp_path / "/".join(parts))
+    made = make(tmp_path / "a.png")
+    made.rename(tmp_path.joinpath(*parts, "a.png"))
+    found = [len(path.relative_to(tmp_path).parts) for path in find_images(tmp_path)]
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # pytest could not
+    assert found == [1101]
+    refused = []
+    assert walk(tmp_path / "missing", refused.append) == [] and refused[0].filename == str(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("search", [unpaired, paired, one_domain])
+@pytest.mark.parametrize("wrong", ["x" * 300, "round", "a\0b"])
+def test_what_the_system_refuses_is_an_error_that_names_it(tmp_path, search, wrong):
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(InputError, match=r"cannot be (looked at|listed): |no such folder") as caught:
+        search(tmp_path / wrong, "train")
+    assert str(tmp_path) in str(caught.value) and caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("search", "closed"),
+    [(unpaired, ""), (unpaired, "trainA"), (paired, ""), (paired, "trainA"), (one_domain, ""), (inspect, "")],
+)
+def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch, search, closed):
+    """As the system answers whoever is not root: names may be listed, what lies behind them not be looked at."""
+    make(tmp_path / "trainA/1.png")
+    make(tmp_path / "trainB/1.png")
+    real = os.stat
+
+    def stat(path, *args, **more):
+        if (tmp_path / closed) in Path(os.fspath(path)).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *args, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(InputError, match=r"Permission denied") as caught:
+        search(tmp_path) if search is inspect else search(tmp_path, "train")
+    assert f"no permission for the folder {tmp_path}" in str(caught.value)

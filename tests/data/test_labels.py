@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from i2i import images
 from i2i.config import from_mapping
@@ -198,3 +199,87 @@ def test_a_number_of_classes_in_yaml() -> None:
     assert from_mapping(DataOptions, {"classes_b": 12}) == DataOptions(classes_b="12")
     with pytest.raises(UsageError, match="classes_b"):
         from_mapping(DataOptions, {"classes_b": 1.5})
+
+
+def palette_file(
+    path: Path, labels: np.ndarray, colours: list[tuple[int, int, int]], void: tuple[int, int, int]
+) -> None:
+    """As Pascal VOC keeps labels: a palette PNG, 255 the colour of a border."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Image.fromarray(labels, "P")
+    made.putpalette([*sum(colours, ()), *[0] * (765 - 3 * len(colours)), *void])
+    made.save(path)
+
+
+VOC: list[tuple[int, ...]] = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
+
+
+@pytest.mark.parametrize("rule", ["4", "colours"])
+def test_a_palette_file_holds_its_indices_or_its_colours_and_a_border_is_no_label(
+    tmp_path: Path, rule: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data, kept = tmp_path / "data", []
+    for i in range(4):
+        kept.append(blocks(i, 4))
+        kept[-1][0] = 255
+        write(data / "train/A" / f"{i}.png", (kept[-1] // 2)[..., None].repeat(3, 2))
+        palette_file(data / "train/B" / f"{i}.png", kept[-1], VOC, (224, 224, 192))
+    (tmp_path / "voc.txt").write_text("".join(f"{r} {g} {b}\n" for r, g, b in VOC))
+    classes = rule if rule == "4" else str(tmp_path / "voc.txt")
+    given = options(data, classes_b=classes, load_size=SIDE, flip=False, batch_size=1)
+    train = open_datasets(given, paired=True).train
+    found = {bytes(_classes(train[t].b)) for t in range(4)}
+    assert found == {bytes(labels) for labels in kept}
+    told = capfd.readouterr().err
+    assert ("more than 25 levels from every colour of 'voc'" in told) == (rule != "4")
+    assert "seem" not in told
+
+
+def _classes(planes: torch.Tensor) -> np.ndarray:
+    there = (planes > 0).any(dim=0)
+    return np.where(there.numpy(), planes.argmax(dim=0).numpy(), 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("classes", ["4", "8"])
+def test_indices_in_a_lossy_file_are_refused(tmp_path: Path, classes: str) -> None:
+    for i in range(2):
+        write(tmp_path / "train/A" / f"{i}.png", blocks(i, 4)[..., None].repeat(3, 2))
+        write(tmp_path / "train/B" / f"{i}.jpg", blocks(i, 4)[..., None])
+    with pytest.raises(InputError, match=r"2 pictures are no labels:\n.*0\.jpg: a lossy format"):
+        open_datasets(options(tmp_path, classes_b=classes), paired=True)
+    unchecked = open_datasets(options(tmp_path, classes_b=classes, check="off"), paired=True).train
+    with pytest.raises(InputError, match="JPEG may have changed the indices"):
+        unchecked[0]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("first", ["white", "black"])
+def test_masks_of_one_colour_follow_the_rule_of_their_set(tmp_path: Path, first: str, suffix: str) -> None:
+    """An all-black mask is of the class black, the second one where white comes first; with JPEG's noise too."""
+    colours = {"white": "#ffffff\n#000000\n", "black": "#000000\n#ffffff\n"}[first]
+    (tmp_path / "two.txt").write_text(colours)
+    masks = [np.zeros((SIDE, SIDE), np.uint8), np.full((SIDE, SIDE), 255, np.uint8), blocks(0, 2) * 255]
+    for i, mask in enumerate(masks):
+        write(tmp_path / "train/A" / f"{i}.png", mask[..., None].repeat(3, 2))
+        write(tmp_path / "train/B" / f"{i}.{suffix}", mask[..., None])
+    given = options(tmp_path, classes_b=str(tmp_path / "two.txt"), load_size=SIDE, flip=False)
+    train = open_datasets(given, paired=True).train
+    for t in range(3):
+        white = train[t].a[0] > 0
+        assert torch.equal(train[t].b[0 if first == "white" else 1] > 0, white)
+        assert torch.equal(train[t].b.sum(dim=0), torch.zeros(SIDE, SIDE))
+
+
+def test_a_grey_picture_among_colours_holds_colours(tmp_path: Path) -> None:
+    """Some programs keep a picture that is all white as a grey one; as indices 255 would be no label."""
+    colours = np.array([(255, 255, 255), (200, 0, 0), (0, 0, 200)], np.uint8)
+    for i in range(3):
+        photo = np.full((SIDE, SIDE, 3), 100 * i, np.uint8)
+        write(tmp_path / "train/A" / f"{i}.png", photo)
+        white = np.full((SIDE, SIDE, 1), 255, np.uint8)
+        write(tmp_path / "train/B" / f"{i}.png", white if i == 1 else colours[blocks(i, 3)])
+    (tmp_path / "three.txt").write_text("#ffffff\n#c80000\n#0000c8\n")
+    given = options(tmp_path, classes_b=str(tmp_path / "three.txt"), load_size=SIDE, flip=False)
+    train = open_datasets(given, paired=True).train
+    (pair,) = (train[t] for t in range(3) if abs(float(train[t].a[0, 0, 0]) + 1 - 1 / 1.275) < 1e-3)
+    assert bool((pair.b[0] == 1).all())

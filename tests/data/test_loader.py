@@ -266,7 +266,7 @@ def test_shared_memory_that_cannot_be_had(tmp_path, monkeypatch):
         if fits:
             assert len(list(batches(dataset, 0, 4, 1, 2))) == 4
             continue
-        with pytest.raises(I2IError, match=r"need 0\.0 MB of shared memory.*0\.0 MB are free in .*--workers 0"):
+        with pytest.raises(ResourceError, match=r"need 0\.0 MB of shared memory.*0\.0 MB are free in .*--workers 0"):
             list(batches(dataset, 0, 4, 1, 2))
 
     def refused(tensor):
@@ -274,7 +274,7 @@ def test_shared_memory_that_cannot_be_had(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", refused)
     monkeypatch.setattr(slots, "SHARED", tmp_path / "none")
-    with pytest.raises(I2IError, match=r"cannot be had: unable to allocate shared memory\. Give fewer --workers"):
+    with pytest.raises(ResourceError, match=r"cannot be had: unable to allocate shared memory\. Give fewer --workers"):
         list(batches(dataset, 0, 4, 1, 2))
 
 

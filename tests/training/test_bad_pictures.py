@@ -19,6 +19,13 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """So many that one of them may be damaged: with those that are held out 20."""
+    write_folder(tmp_path / "many", "unpaired", count=8, size=16)
+    return tmp_path / "many"
+
+
 def picture_of_sample(data: Path, t: int) -> Path:
     """The picture of domain A that is first seen as sample t."""
     train = open_datasets(DataOptions(data=data, load_size=16, crop_size=16, check="off"), paired=False).train
@@ -26,12 +33,13 @@ def picture_of_sample(data: Path, t: int) -> Path:
 
 
 @pytest.mark.promise("R11")
-def test_a_damaged_picture_is_named_once_and_counted(data: Path, tmp_path: Path) -> None:
+def test_a_damaged_picture_is_named_once_and_counted(many: Path, tmp_path: Path) -> None:
+    data = many
     damaged, folder = picture_of_sample(data, 3), tmp_path / "run"
     damaged.write_bytes(b"damaged")
-    child = run("cyclegan", folder, f"--data {data} --on-bad skip {OPTIONS} 12")
+    child = run("cyclegan", folder, f"--data {data} --on-bad skip {OPTIONS} 16")
     met = [line["step"] for line in lines(folder, "step") if line.get("damaged")]
-    assert met[0] == 4 and len(met) == 2, "one in each epoch of 6"
+    assert met[0] == 4 and len(met) == 2, "one in each epoch of 8"
     assert child.said().count(f"is used: '{damaged}'") == 1
     events = [line["text"] for line in lines(folder, "event")]
     assert [text for text in events if str(damaged) in text] == [
@@ -39,9 +47,28 @@ def test_a_damaged_picture_is_named_once_and_counted(data: Path, tmp_path: Path)
         f"1 damaged picture was replaced: '{damaged}'",
     ]
 
-    child = run("cyclegan", folder, f"--data {data} --on-bad skip {OPTIONS} 20")
+    child = run("cyclegan", folder, f"--data {data} --on-bad skip {OPTIONS} 24")
     assert "cannot be read" not in child.said(), "it was named before the resume"
     assert f"1 damaged picture was replaced: '{damaged}'" in child.said()
+
+
+@pytest.mark.promise("R11")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_more_damage_than_is_accepted_ends_a_training_at_a_state(workers: int, data: Path, tmp_path: Path) -> None:
+    damaged, folder = picture_of_sample(data, 3), tmp_path / "run"
+    damaged.write_bytes(b"damaged")
+    options = OPTIONS.replace("workers 0", f"workers {workers}")
+    child = start("cyclegan", folder, f"--data {data} --on-bad skip {options} 12")
+    assert child.wait() == 4, child.said()
+    assert "1 of 14 pictures cannot be read, more than the 5% that may be left out (by --on-bad skip)" in child.said()
+    assert str(damaged) in child.said()
+    assert States(folder).steps() == [3]
+
+
+def test_the_message_of_a_damaged_picture_says_what_to_do(data: Path, tmp_path: Path) -> None:
+    picture_of_sample(data, 0).write_bytes(b"damaged")
+    child = start("cyclegan", tmp_path / "run", f"--data {data} {OPTIONS} 4")
+    assert child.wait() == 4 and "use --on-bad skip to train without such pictures, up to 5% of all" in child.said()
 
 
 def test_a_damaged_picture_is_left_out_of_a_validation(tmp_path: Path) -> None:

@@ -121,6 +121,23 @@ def test_flat_crops_are_named_where_instance_norm_hides_them(half_flat: Path, tm
     assert names(cyclegan(tmp_path / "other", steps=40, data=half_flat, norm="batch")) == []
 
 
+def test_flat_crops_of_16_bits_that_use_few_of_them_get_other_advice(tmp_path: Path) -> None:
+    """They are no flat pictures: a smaller --load-size and the like would change nothing."""
+    for side in "AB":
+        (tmp_path / f"data/train{side}").mkdir(parents=True)
+        for i in range(3):
+            pixels = np.random.default_rng(i).integers(0, 1001, (32, 32, 1), np.uint16)
+            pixels[0, :2, 0] = 0, 1000
+            images.write(tmp_path / f"data/train{side}/{i}.png", images.Picture(pixels))
+    small = {"channels_a": 1, "channels_b": 1, "load_size": 32, "crop_size": 32, "flip": False}
+    lines = cyclegan(tmp_path / "run", steps=20, data=tmp_path / "data", **small)
+    assert names(lines) == [health.FLAT]
+    text = lines[0]["text"]
+    assert "40 of the last 40 crops span at most 4 of 255 levels" in text
+    assert "have values from 0 to 1000 of 65535" in text and "each value v to v * 65" in text
+    assert "may help" not in text and "one colour" not in text
+
+
 def test_a_healthy_run_goes_on_after_a_resume_as_it_would_have(tmp_path: Path) -> None:
     assert pix2pix(tmp_path / "straight", 90) == []
     for steps in (33, 90):
