@@ -87,7 +87,7 @@ def _said(image: Image.Image) -> dict[str, Any]:
     if isinstance(info.get("xmp"), bytes):
         found["xmp"] = exif.upright_xmp(info["xmp"])
     dpi = info.get("dpi")
-    if isinstance(dpi, tuple) and len(dpi) == 2 and min(dpi) > 0:
+    if isinstance(dpi, tuple) and len(dpi) == 2 and min(dpi) > 1:  # 1 is what Pillow says where a TIFF says nothing
         found["resolution"] = float(dpi[0]), float(dpi[1])
     return found
 

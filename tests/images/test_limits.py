@@ -138,7 +138,7 @@ def _scans(side, scans, progressive=True, hidden=b""):
     def segment(marker, content):
         return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
 
-    blocks = -((-side // 8) ** 2)
+    blocks = ((side + 7) // 8) ** 2
     head = segment(0xDB, b"\0" + bytes([1] * 64))
     head += segment(
         0xC2 if progressive else 0xC0, struct.pack(">BHHB", 8, side, side, 3) + bytes([1, 17, 0, 2, 17, 0, 3, 17, 0])
@@ -146,9 +146,9 @@ def _scans(side, scans, progressive=True, hidden=b""):
     head += segment(0xC4, b"\x00" + bytes([1] + [0] * 15) + b"\0") + segment(
         0xC4, b"\x10" + bytes([1] + [0] * 15) + b"\xe0"
     )
-    first = segment(0xDA, bytes([1, 1, 0, 0, 0 if progressive else 63, 0])) + bytes(-(-blocks // 4))
+    first = segment(0xDA, bytes([1, 1, 0, 0, 0 if progressive else 63, 0])) + bytes(blocks // 4 + 1)
     runs = int("0" + "1" * 15, 2).to_bytes(2, "big").replace(b"\xff", b"\xff\0")
-    scan = segment(0xDA, bytes([1, 1, 0, 1, 63, 0])) + runs * -(-blocks // 32_767) if progressive else first
+    scan = segment(0xDA, bytes([1, 1, 0, 1, 63, 0])) + runs * (blocks // 32_767 + 1) if progressive else first
     return b"\xff\xd8" + head + first + (hidden + scan) * scans + b"\xff\xd9"
 
 
@@ -247,5 +247,5 @@ def test_hostile_files_cost_little(tmp_path, name):
         assert not re.match(r"signal|\w+(Error|Exception)\(", outcomes[0]), outcomes[0]
         if name in PICTURES:
             assert outcomes[0] == "picture"
-        elif "tags" not in name and not (look is probe and ("plain" in name or "swells" in name)):
+        elif "tags" not in name and not (look is probe and re.search("plain|swells|claims|scans", name)):
             assert re.search("at most|truncated|damaged", outcomes[0]), outcomes[0]
