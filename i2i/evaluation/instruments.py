@@ -17,6 +17,7 @@ from i2i.evaluation.pictures import BACKGROUND, Made, PictureFiles
 from i2i.evaluation.resizer import RESIZER
 from i2i.evaluation.sliced_wasserstein import MOST_PATCHES, PATCH, PATCHES_PER_IMAGE, PROJECTIONS, SMALLEST
 from i2i.images import palettes, to_pixels, with_depth
+from i2i.translation.failures import not_finite
 from i2i.translation.translator import Translator
 
 SET_SIZE = 256
@@ -216,10 +217,7 @@ def translated(translator: Translator, pictures: Pictures) -> Made:
             raise InputError(f"{name}: holds values that are not finite")
         output = translator(picture)
         if not bool(torch.isfinite(output).all()):
-            raise ModelError(
-                f"{name}: {translator.info.network} makes values that are not finite of it in {translator.precision}"
-                + ("" if translator.precision == "fp32" else "; --precision fp32 may help")
-            )
+            raise ModelError(f"{name}: {not_finite(translator.info.network, translator.precision)}")
         made.append(to_pixels(output))
     return Made(made)
 

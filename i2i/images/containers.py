@@ -14,7 +14,7 @@ from i2i.images.apart import INCH, TEXT_BYTES, XMP_BYTES, Apart
 
 _MAX_CHUNKS = _MAX_BLOCKS = 10_000
 # of a GIF's data, 255 bytes or fewer each
-_MAX_PARTS = 1 << 20
+_MAX_PARTS = 1 << 18
 _HEAD_BYTES = 1 << 24
 _EXIF_ITEM = rb"(infe\x02.{3}(?:.{4}|.{6}))Exif"
 _NCLX = re.compile(rb"colrnclx(.{7})", re.DOTALL)
@@ -151,11 +151,11 @@ def _read_extension(kind: int, content: bytes, found: Apart) -> None:
 
 
 def _unblocked(content: bytes) -> bytes:
-    out, place = b"", 0
+    out, place = bytearray(), 0
     while place < len(content) and content[place] and len(out) <= TEXT_BYTES:
         out += content[place + 1 : place + 1 + content[place]]
         place += content[place] + 1
-    return out
+    return bytes(out)
 
 
 def bmp(file: BinaryIO, pixels: bool = True) -> Apart:

@@ -17,7 +17,7 @@ def pixels_of(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
             return _split_alpha(pixels, gray=_is_gray(image, data))
         if deep:
             raise ImageError("damaged: the pixels cannot be decoded")
-    return _few_grays(image, data) if _has_few_grays(image, data) else _by_pillow(image)
+    return _few_grays(image, data) if _has_few_grays(image, data) else of_image(image)
 
 
 def _has_few_grays(image: Image.Image, data: bytes) -> bool:
@@ -66,17 +66,34 @@ def _by_opencv(image: Image.Image, data: bytes) -> Pixels | None:
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
 
 
-def _by_pillow(image: Image.Image) -> tuple[Pixels, Pixels | None]:
-    transparent = image.info.get("transparency")
+def of_image(image: Image.Image) -> tuple[Pixels, Pixels | None]:
+    """Colours and alpha of any image of Pillow's whose mode has a range; a transparent colour becomes alpha."""
+    image, transparent = _believed(image)
     if image.mode.startswith("I;16"):
         return _sixteen_bit(image, transparent)
-    gray = image.mode in ("1", "L", "LA")
-    if image.mode in ("RGBA", "LA", "PA") or transparent is not None:
+    gray = image.mode in ("1", "L", "LA", "La")
+    if gray and isinstance(transparent, int):  # Pillow's own conversion of these depends on its version
+        pixels = np.array(image.convert("L"))[..., None]
+        return pixels, np.where(pixels[..., 0] == transparent, 0, 255).astype(np.uint8)
+    if image.mode == "La":  # which is converted to nothing else
+        image = image.convert("LA")
+    if image.mode in ("RGBA", "RGBa", "LA", "PA") or transparent is not None:
         image = image.convert("RGBA")
     else:
         image = image.convert("L" if gray else "RGB")
     pixels = np.array(image)
     return _split_alpha(pixels if pixels.ndim == 3 else pixels[..., None], gray)
+
+
+def _believed(image: Image.Image) -> tuple[Image.Image, object]:
+    """The image, and its transparent colour if that is one of its mode; a text of that name is left out."""
+    value = image.info.get("transparency")
+    kinds = {"P": (int, bytes), "PA": (int, bytes), "RGB": (tuple,)}
+    if value is None or isinstance(value, kinds.get(image.mode, (int,))):
+        return image, value
+    image = image.copy()
+    del image.info["transparency"]
+    return image, None
 
 
 def _sixteen_bit(image: Image.Image, transparent: object) -> tuple[Pixels, Pixels | None]:

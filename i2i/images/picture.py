@@ -246,7 +246,12 @@ def to_planes(pixels: Pixels) -> Pixels:
 
 
 def from_planes(planes: Pixels, dtype: Depth = np.uint8) -> Pixels:
-    """(C, H, W) float32 in [-1, 1] as (H, W, C) of `dtype`, values outside clamped; integers are rounded."""
+    """(C, H, W) float32 in [-1, 1] as (H, W, C) of `dtype`, values outside clamped; integers are rounded.
+
+    Raises `ImageError` for values that are not finite, which would come out as black.
+    """
+    if not np.isfinite(planes).all():
+        raise ImageError("values that are not finite (NaN or infinite); expected [-1, 1]")
     half = _full(dtype) / 2
     scaled = (planes + 1) * np.float32(half)
     if dtype != np.float32:
@@ -294,7 +299,7 @@ def to_tensor(pixels: Pixels) -> "Tensor":
 
 
 def to_pixels(tensor: "Tensor", dtype: Depth = np.uint8) -> Pixels:
-    """(C, H, W) in [-1, 1] as (H, W, C) of `dtype`, values outside clamped; integers are rounded."""
+    """As `from_planes`, of a tensor."""
     return from_planes(tensor.detach().float().cpu().numpy(), dtype)
 
 

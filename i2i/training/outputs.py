@@ -111,6 +111,6 @@ def dataset_name(data: Path) -> str:
 
 
 def save_grid(path: Path, picture: Tensor) -> None:
-    """Write a grid, (3, H, W) in [0, 1], as PNG, whole or not at all."""
+    """Write a grid, (3, H, W) in [0, 1], as PNG, whole or not at all; what is not finite is black."""
     path.parent.mkdir(exist_ok=True)
-    images.write(path, images.Picture(pixels=images.to_pixels(picture * 2 - 1)))
+    images.write(path, images.Picture(pixels=images.to_pixels(picture.nan_to_num() * 2 - 1)))

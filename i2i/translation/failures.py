@@ -24,6 +24,12 @@ def reason_of_one(error: Exception) -> str:
     return str(error) if isinstance(error, SpoolError) else reason(error)
 
 
+def not_finite(network: str, precision: str) -> str:
+    """That a network makes values that are no picture, and what may help."""
+    hint = "" if precision == "fp32" else "; --precision fp32 may help"
+    return f"{network} makes values that are not finite of it in {precision}{hint}"
+
+
 def refuses_all(error: OutputError) -> bool:
     """Whether the system refused to write one, so that it will refuse the next one too."""
     cause = error.__cause__

@@ -1,17 +1,18 @@
 """PIL images to pictures and back."""
 
 import contextlib
+import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from i2i.errors import UsageError
-from i2i.images import Picture, Pixels, with_depth
-from i2i.images.picture import split_alpha
-
-_PLAIN_MODES = {"L", "LA", "RGB", "RGBA"}
-_PLAINER = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
+from i2i.errors import ImageError, UsageError
+from i2i.images import Picture, Pixels, decode, exif, with_depth
+from i2i.images.formats import NAMES
+from i2i.images.modes import of_image
+from i2i.images.picture import DEFAULT_LIMITS
 
 
 def native(pixels: Pixels) -> Pixels:
@@ -20,21 +21,75 @@ def native(pixels: Pixels) -> Pixels:
 
 
 def from_pil(image: Image.Image) -> Picture:
-    """Upright, as its EXIF says. Raises `UsageError` for a mode without a defined range and for a damaged file."""
-    with contextlib.suppress(Exception):  # a damaged EXIF block says nothing of the orientation
-        image = ImageOps.exif_transpose(image)
-    icc = image.info.get("icc_profile")
+    """Upright, as its EXIF says; an image whose file was opened and nothing else is read as that file is.
+
+    Raises `UsageError` for a mode without a defined range and for a damaged file.
+    """
+    if (data := _untouched(image)) is not None:
+        try:
+            return decode(data)
+        except ImageError as error:
+            raise UsageError(f"a PIL image of mode {image.mode} that cannot be read: {error}") from None
     if image.mode in ("I", "F"):
         raise UsageError(f"a PIL image of mode {image.mode}, whose range is not defined; expected L, RGB, I;16 …")
+    tags = _tags(image)
     try:
-        if image.mode not in _PLAIN_MODES and not image.mode.startswith("I;16"):
-            icc = None if image.mode == "CMYK" else icc
-            image = image.convert(_PLAINER.get(image.mode) or ("RGBA" if "transparency" in image.info else "RGB"))
-        pixels = native(np.asarray(image))
-    except (OSError, ValueError, SyntaxError) as error:  # a file that was opened only now turns out damaged
+        pixels, alpha = of_image(image)
+    # a file that was opened only now turns out damaged, or a text of it stands for what Pillow expects there
+    except (OSError, ValueError, SyntaxError, TypeError) as error:
         raise UsageError(f"a PIL image of mode {image.mode} that cannot be read: {error}") from None
-    picture = split_alpha(pixels if pixels.ndim == 3 else pixels[..., None])
-    return replace(picture, icc=icc, exif=image.info.get("exif"))
+    turn = exif.orientation(tags)
+    picture = Picture(exif.upright(pixels, turn), None if alpha is None else exif.upright(alpha, turn))
+    return replace(picture, exif=exif.block(tags, image.format), **_said(image))
+
+
+def _untouched(image: Image.Image) -> bytes | None:
+    """The bytes of the file behind an image, if it is of a format that is read here and as it was when opened."""
+    file = getattr(image, "fp", None)
+    known = image.format in (*NAMES, "MPO") and image.format != "PPM"
+    if not known or file is None or getattr(image, "_im", file) is not None or image.tell():
+        return None
+    if image.width * image.height > DEFAULT_LIMITS.pixels:  # who allowed that to Pillow
+        return None
+    with contextlib.suppress(Exception):
+        place = file.tell()
+        file.seek(0)
+        data: bytes = file.read(DEFAULT_LIMITS.file_bytes + 1)
+        file.seek(place)
+        if len(data) <= DEFAULT_LIMITS.file_bytes and _are_alike(image, data):
+            return data
+    return None
+
+
+def _are_alike(image: Image.Image, data: bytes) -> bool:
+    """Whether an image is as one that is opened from these bytes now."""
+    kind = "JPEG" if image.format == "MPO" else str(image.format)
+    fresh = Image.open(io.BytesIO(data), formats=(kind,))  # noqa: TID251 (a header that Pillow has read before)
+    parts = (fresh.size, fresh.mode, fresh.info, getattr(fresh, "tile", None))
+    if parts != (image.size, image.mode, image.info, getattr(image, "tile", None)):
+        return False
+    return getattr(image, "_exif", None) is None or dict(image.getexif()) == dict(fresh.getexif())
+
+
+def _tags(image: Image.Image) -> Image.Exif:
+    """A copy of its EXIF; none where that is damaged."""
+    with contextlib.suppress(Exception):
+        return exif.parsed(image.getexif().tobytes())
+    return Image.Exif()
+
+
+def _said(image: Image.Image) -> dict[str, Any]:
+    """What Pillow knows of an image beside its pixels and EXIF; what is of another type is a text of its file."""
+    info = image.info
+    found: dict[str, Any] = {}
+    if isinstance(info.get("icc_profile"), bytes) and image.mode not in ("CMYK", "LAB"):
+        found["icc"] = info["icc_profile"]
+    if isinstance(info.get("xmp"), bytes):
+        found["xmp"] = exif.upright_xmp(info["xmp"])
+    dpi = info.get("dpi")
+    if isinstance(dpi, tuple) and len(dpi) == 2 and min(dpi) > 1:  # 1 is what Pillow says where a TIFF says nothing
+        found["resolution"] = float(dpi[0]), float(dpi[1])
+    return found
 
 
 def as_pil(picture: Picture) -> Image.Image:
@@ -50,4 +105,8 @@ def as_pil(picture: Picture) -> Image.Image:
         image.info["icc_profile"] = picture.icc
     if picture.exif:
         image.info["exif"] = picture.exif
+    if picture.xmp:
+        image.info["xmp"] = picture.xmp
+    if picture.resolution:
+        image.info["dpi"] = picture.resolution
     return image

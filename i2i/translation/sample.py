@@ -12,7 +12,7 @@ from annotated_types import Ge, Interval
 
 from i2i import images
 from i2i.config import checked
-from i2i.errors import ModelError, OutputError, UsageError
+from i2i.errors import ImageError, ModelError, OutputError, UsageError
 from i2i.images import Picture, Pixels
 from i2i.translation import styles
 from i2i.translation.model_info import FROM_NOISE, ModelInfo
@@ -154,7 +154,10 @@ def sample(
     for number, made in enumerate(work, 1):
         if stop():
             return written
-        pixels = images.to_pixels(sampler(_noise_of(made, sampler, options)))
+        try:
+            pixels = images.to_pixels(sampler(_noise_of(made, sampler, options)))
+        except ImageError as error:
+            raise ModelError(f"{made.name}: the generator makes {error}") from None
         if options.out is not None:
             path = options.out / made.name
             images.write(path, _picture(pixels), options.quality, replace=options.overwrite)

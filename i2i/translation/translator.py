@@ -5,8 +5,9 @@ Pictures travel as NumPy arrays, so that a runtime that does without torch start
 
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from i2i.images import Limits, Picture, Pixels, read
 from i2i.images.picture import split_alpha
 from i2i.translation import hub, styles
 from i2i.translation.coding import Coding
-from i2i.translation.failures import out_of_memory
+from i2i.translation.failures import not_finite, out_of_memory
 from i2i.translation.memory import UNWATCHED, bytes_per_pixel, fits, of_pairs, surely_fits
 from i2i.translation.model_info import ModelInfo, Statistics
 from i2i.translation.options import ModelOptions, Precision, RuntimeName
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
     from i2i.networks import GeneratorConfig
     from i2i.translation.streaming import Streamer
+
+
+_OVERSHOOT = 0.5
+"""How far resampling may leave [-1, 1]; what is further out was never a picture in this range."""
 
 
 def load_translator(
@@ -273,8 +278,14 @@ class Translator:
         if not self._fits(*sources[0].shape[-2:]):
             raise MemoryError
         outputs = np.concatenate(self._parts(np.stack([*map(self.coding.encode, sources)]), self._runtime.run))
+        self._check_finite(outputs)
         made = zip(outputs, sources, pictures, strict=True)
         return [self.coding.result(output, source, picture, size) for output, source, picture in made]
+
+    def _check_finite(self, output: Pixels) -> None:
+        """Raises `ImageError` for what would come out as black."""
+        if not np.isfinite(output).all():
+            raise ImageError(not_finite(self.info.network, self.precision))
 
     def _fits(self, height: int, width: int) -> bool:
         if self.device.type != "cpu":
@@ -288,7 +299,9 @@ class Translator:
     def stream(self, picture: Picture, size: int | None = None) -> Picture:
         """`translate` by bands of rows, for a picture that is too large for the memory; as `Streamer.picture`."""
         source = self._source(picture, size)
-        return self.coding.result(self.streamer.planes(self.coding.encode(source)), source, picture, size)
+        output = self.streamer.planes(self.coding.encode(source))
+        self._check_finite(output)
+        return self.coding.result(output, source, picture, size)
 
     @cached_property
     def streamer(self) -> "Streamer":
@@ -332,6 +345,7 @@ class Translator:
             raise UsageError(f"a tensor {tuple(tensor.shape)}; expected ({wanted}, H, W) or (N, {wanted}, H, W)")
         if not tensor.is_floating_point():
             raise UsageError(f"a tensor of {tensor.dtype}; expected floating point in [-1, 1]")
+        _check_range(tensor)
         batch = tensor.detach().float().reshape(-1, *tensor.shape[-3:])
         if len(batch) == 0:
             indices = self.coding.outputs is not None and self.coding.outputs.indexed
@@ -378,6 +392,28 @@ class Translator:
         from i2i.translation.noise import seed_of
 
         return seed_of(torch.as_tensor(picture), self.seed)
+
+
+def _check_range(tensor: "Tensor") -> None:
+    """Raises `UsageError` for a tensor that is no picture in [-1, 1]; warns once where it seems to be in [0, 1]."""
+    if tensor.numel() == 0:
+        return
+    low, high = (float(value) for value in tensor.detach().aminmax())
+    if not max(-low, high) <= 1 + _OVERSHOOT:  # so that NaN is refused
+        hint = "; x / 127.5 - 1 brings 0 to 255 there" if low >= 0 and high > 1 else ""
+        raise UsageError(f"a tensor with values from {low:.4g} to {high:.4g}; expected a picture in [-1, 1]{hint}")
+    if low >= 0 and high <= 1:
+        _warn_of_range()
+
+
+@cache
+def _warn_of_range() -> None:
+    """Once in a process."""
+    warnings.warn(
+        "a tensor that seems to be in [0, 1], as ToTensor() gives it; a translator takes a picture in [-1, 1]: "
+        "x * 2 - 1",
+        stacklevel=5,
+    )
 
 
 def resized(height: int, width: int, size: int) -> tuple[int, int]:

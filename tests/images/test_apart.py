@@ -1,0 +1,235 @@
+"""What files say beside their pixels: read by its kind, bounded, dropped where damaged, never believed as more."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from picture_samples import MODES, SRGB, exif_bytes, gradient, pillow_bytes, png, png_chunk
+from PIL import Image, PngImagePlugin, features
+
+from i2i.images import ColourDescription, Picture, decode, encode, lost, probe
+from i2i.images.picture import scaled_geo
+
+RGB = np.array(MODES["RGB"])
+P3 = (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
+NAMES = ("exif", "xmp", "transparency", "interlace", "bbox", "gamma", "dpi", "icc_profile", "background", "loop")
+MORE_NAMES = (
+    "duration",
+    "default_image",
+    "srgb",
+    "chromaticity",
+    "aspect",
+    "Raw profile type exif",
+    "XML:com.adobe.xmp",
+)
+AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+
+
+def _with_chunks(data, *chunks):
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def _bad_exif(format):
+    """A file with an EXIF block that is none, and without one."""
+    data, block = pillow_bytes(MODES["RGB"], format), b"hello world!"
+    if format == "PNG":
+        return _with_chunks(data, png_chunk(b"eXIf", block)), data
+    if format == "JPEG":
+        return data[:2] + b"\xff\xe1" + struct.pack(">H", 8 + len(block)) + b"Exif\0\0" + block + data[2:], data
+    sides = (17 - 1).to_bytes(3, "little") + (12 - 1).to_bytes(3, "little")
+    body = b"VP8X" + struct.pack("<II", 10, 8) + sides + data[12:] + b"EXIF" + struct.pack("<I", len(block)) + block
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body, data
+
+
+@pytest.mark.parametrize("name", [*NAMES, *MORE_NAMES])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_text_is_a_text_whatever_it_is_called(mode, name):
+    plain = pillow_bytes(MODES[mode], "PNG")
+    for value in ("1", "b'Exif\\x00\\x00II*'", "<x/>", "\nexif\n 4\n4d4d\n"):
+        found = decode(_with_chunks(plain, png_chunk(b"tEXt", name.encode() + b"\0" + value.encode())))
+        wanted = decode(plain)
+        assert np.array_equal(found.pixels, wanted.pixels)
+        assert (found.alpha is None) == (wanted.alpha is None)
+        assert found.exif is None and found.icc is None and found.colour is None and found.resolution is None
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+def test_a_damaged_exif_block_is_dropped_and_the_picture_read(tmp_path, format):
+    bad, plain = _bad_exif(format)
+    assert np.array_equal(decode(bad).pixels, decode(plain).pixels) and decode(bad).exif is None
+    (tmp_path / "a").write_bytes(bad)
+    assert probe(tmp_path / "a") == (17, 12)
+
+
+@AVIF
+def test_a_damaged_exif_block_of_an_avif_is_dropped():
+    data = pillow_bytes(MODES["RGB"], "AVIF", exif=exif_bytes(), speed=10)
+    place = data.index(b"MM\0*", data.index(b"mdat"))
+    found = decode(data[:place] + b"MM\x13*" + data[place + 4 :])
+    assert np.array_equal(found.pixels, decode(data).pixels) and found.exif is None
+    assert b"a maker" in decode(data).exif
+
+
+@pytest.mark.parametrize(
+    "kind", [b"iCCP", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"eXIf", b"cICP", b"acTL"]
+)
+@pytest.mark.parametrize("content", [b"", b"\0", b"name", b"name\0\x07broken", b"\xff" * 40])
+def test_damaged_chunks_say_nothing(kind, content):
+    found = decode(_with_chunks(pillow_bytes(MODES["RGB"], "PNG"), png_chunk(kind, content)))
+    assert np.array_equal(found.pixels, RGB) and found.icc is None and found.alpha is None
+
+
+@pytest.mark.parametrize("name", [b"exif", b"APP1"])
+@pytest.mark.parametrize("late", [False, True])
+def test_exif_in_the_raw_profile_of_a_png_turns_it(tmp_path, name, late):
+    block = exif_bytes(_274=6)
+    text = b"\n%s\n%8d\n%s\n" % (name, len(block), block.hex().encode())
+    chunk = png_chunk(b"zTXt", b"Raw profile type " + name + b"\0\0" + zlib.compress(text))
+    plain = pillow_bytes(MODES["RGB"], "PNG")
+    data = plain[:-12] + chunk + plain[-12:] if late else _with_chunks(plain, chunk)
+    found = decode(data)
+    assert np.array_equal(found.pixels, np.rot90(RGB, -1)) and b"a maker" in found.exif
+    (tmp_path / "a").write_bytes(data)
+    assert probe(tmp_path / "a") == (12, 17)
+
+
+CHUNKS = {
+    "cICP": (png_chunk(b"cICP", bytes([12, 16, 0, 1])), ColourDescription(cicp=(12, 16, 0, 1))),
+    "gAMA": (png_chunk(b"gAMA", struct.pack(">I", 100_000)), ColourDescription(gamma=1.0)),
+    "cHRM": (
+        png_chunk(b"cHRM", struct.pack(">8I", *(round(v * 100_000) for v in P3))),
+        ColourDescription(chromaticities=P3),
+    ),
+    "sRGB": (png_chunk(b"sRGB", b"\1"), ColourDescription(srgb=1)),
+}
+
+
+@pytest.mark.promise("R34")
+@pytest.mark.parametrize("kind", CHUNKS)
+def test_the_colours_of_a_png_are_kept_chunk_for_chunk(kind):
+    chunk, colour = CHUNKS[kind]
+    picture = decode(_with_chunks(pillow_bytes(MODES["RGB"], "PNG"), chunk))
+    assert picture.colour == colour
+    assert chunk in encode(picture, "PNG") and lost(picture, ".png") == []
+    named = ["description of its colours dropped: JPEG has no place for it"]
+    assert lost(picture, ".jpg") == ([] if kind == "sRGB" else named)
+
+
+@AVIF
+def test_the_colours_of_an_avif_are_kept():
+    data = pillow_bytes(MODES["RGB"], "AVIF", speed=10)
+    place = data.index(b"colrnclx") + 8
+    picture = decode(data[:place] + struct.pack(">HH", 12, 16) + data[place + 4 :])
+    assert picture.colour == ColourDescription(cicp=(12, 16, 0, 1))
+    assert decode(encode(picture, "AVIF")).colour == picture.colour
+    assert decode(encode(picture, "PNG")).colour == picture.colour
+
+
+def _bmp(kind, colours, profile=b""):
+    data = pillow_bytes(MODES["RGB"], "BMP")
+    start, pixels = 14 + 124, data[54:]
+    head = data[:10] + struct.pack("<II", start, 124) + data[18:54] + bytes(16) + kind + colours
+    return head + struct.pack("<4I", 4, 124 + len(pixels), len(profile), 0) + pixels + profile
+
+
+def test_profile_and_calibrated_colours_of_a_bmp_are_kept():
+    embedded = decode(_bmp(b"DEBM", bytes(48), SRGB))
+    assert embedded.icc == SRGB and np.array_equal(embedded.pixels, RGB)
+    again = decode(encode(embedded, "BMP"))
+    assert again.icc == SRGB and np.array_equal(again.pixels, RGB) and lost(embedded, ".bmp") == []
+    # CIE XYZ of Display P3 (SMPTE EG 432-1), in 2.30
+    ends = [0.48657, 0.22897, 0.0, 0.26567, 0.69174, 0.04511, 0.19822, 0.07929, 1.04394]
+    colours = struct.pack("<9i3I", *(round(v * (1 << 30)) for v in ends), *[round(2.2 * 65_536)] * 3)
+    calibrated = decode(_bmp(bytes(4), colours))
+    assert calibrated.colour.gamma == pytest.approx(1 / 2.2, abs=1e-4)
+    assert calibrated.colour.chromaticities == pytest.approx(P3, abs=1e-3)
+    assert decode(encode(calibrated, "BMP")).colour.chromaticities == pytest.approx(P3, abs=1e-3)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "TIFF", "WEBP", pytest.param("AVIF", marks=AVIF)])
+def test_resolution_is_kept(format):
+    back = decode(encode(Picture(gradient(), resolution=(300.0, 150.0)), format))
+    assert back.resolution == pytest.approx((300, 150), abs=0.1)
+    assert lost(Picture(gradient(), resolution=(300.0, 150.0)), f".{format.lower()}") == []
+
+
+def test_resolution_is_turned_with_the_picture():
+    data = pillow_bytes(MODES["RGB"], "PNG", dpi=(300, 150), exif=exif_bytes(_274=6))
+    assert decode(data).resolution == pytest.approx((150, 300), abs=0.1)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", pytest.param("AVIF", marks=AVIF)])
+def test_xmp_is_kept_and_says_upright(format):
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="%d"/>'
+    data = encode(Picture(gradient(), xmp=packet % 6), format)
+    back = decode(data)
+    if format not in ("TIFF", "AVIF"):
+        assert back.pixels.shape[:2] == (17, 12) and back.xmp == packet % 1
+    assert b"adobe:ns:meta" in decode(encode(back, format)).xmp
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", pytest.param("AVIF", marks=AVIF)])
+def test_copyright_survives(format):
+    said = pillow_bytes(MODES["RGB"], "PNG", pnginfo=_texts(Copyright="me", Title="a name"))
+    picture = decode(said)
+    assert picture.texts == {"Copyright": "me", "Title": "a name"}
+    data = encode(picture, format)
+    assert b"me" in (decode(data).texts.get("Copyright", "").encode() or decode(data).exif)
+    suffix = {"JPEG": ".jpg"}.get(format, f".{format.lower()}")
+    assert any("Title" in note for note in lost(picture, suffix)) == (format != "PNG")
+
+
+def _texts(**texts):
+    info = PngImagePlugin.PngInfo()
+    for name, value in texts.items():
+        info.add_text(name, value)
+    return info
+
+
+def test_comments_of_jpeg_and_gif_are_texts():
+    assert decode(pillow_bytes(MODES["RGB"], "JPEG", comment=b"of me")).texts == {"Comment": "of me"}
+    assert decode(pillow_bytes(MODES["P"], "GIF", comment=b"of me")).texts == {"Comment": "of me"}
+    assert Image.open(io.BytesIO(encode(Picture(gradient(), texts={"Comment": "me"}), "JPEG"))).info["comment"] == b"me"
+
+
+def test_texts_are_bounded_and_without_control_characters():
+    swelling = png_chunk(b"zTXt", b"Title\0\0" + zlib.compress(bytes(50_000_000)))
+    told = png_chunk(b"tEXt", b"Author\0\x1b[2Jme\x07")
+    picture = decode(_with_chunks(pillow_bytes(MODES["RGB"], "PNG"), swelling, told))
+    assert picture.texts == {"Author": "[2Jme"} and picture.unread == ("long texts",)
+    assert "not kept: long texts" in lost(picture, ".png")
+
+
+def test_a_picture_that_says_nothing_loses_nothing():
+    for suffix in (".png", ".jpg", ".webp", ".bmp", ".ppm", ".tif"):
+        assert lost(Picture(gradient()), suffix) == []
+
+
+def test_geo_tags_are_scaled_with_the_picture():
+    geo = {33550: (2.0, 2.0, 0.0), 33922: (4.0, 6.0, 0.0, 100.0, 200.0, 0.0), 34737: "WGS 84"}
+    scaled = scaled_geo(geo, 0.5, 0.25)
+    assert scaled == {33550: (4.0, 8.0, 0.0), 33922: (2.0, 1.5, 0.0, 100.0, 200.0, 0.0), 34737: "WGS 84"}
+    points = scaled_geo({**geo, 34735: (1, 1, 0, 1, 1025, 0, 1, 2)}, 0.5, 0.5)
+    assert points[33922][:2] == (1.75, 2.75)  # (4 + ½) / 2 - ½
+    matrix = (2.0, 0, 0, 10, 0, -2.0, 0, 20, 0, 0, 0, 0, 0, 0, 0, 1)
+    moved = scaled_geo({34264: matrix, 34735: (1, 1, 0, 1, 1025, 0, 1, 2)}, 0.5, 0.5)[34264]
+    # the middle of the new first pixel is the corner between the first two of the old
+    assert moved[:4] == (4.0, 0, 0, 11.0) and moved[4:8] == (0, -4.0, 0, 19.0)
+
+
+def test_pixels_are_read_whatever_packs_them():
+    rows = [bytes(row) for row in np.random.default_rng(1).integers(0, 256, (300, 900), dtype=np.uint8)]
+    whole = png(300, 300, 8, 2, rows)
+    wanted = np.frombuffer(b"".join(rows), np.uint8).reshape(300, 300, 3)
+    place = whole.index(b"IDAT")
+    length = int.from_bytes(whole[place - 4 : place], "big")
+    content = whole[place + 4 : place + 4 + length]
+    pieces = b"".join(png_chunk(b"IDAT", content[i : i + 7001]) for i in range(0, length, 7001))
+    for data in (
+        whole,
+        whole[: place - 4] + pieces + whole[-12:],
+        whole[:-12] + png_chunk(b"IDAT", bytes(999)) + whole[-12:],
+    ):
+        assert np.array_equal(decode(data).pixels, wanted)
