@@ -86,7 +86,7 @@ class Rows:
     def __init__(self, file: BinaryIO, limits: Limits, *, segments: bool = True) -> None:
         self._file = file
         self._end = file.seek(0, io.SEEK_END)
-        self._directory = t.read(file, segments=segments)
+        self._directory = t.read(file, whole=segments)
         if t.DNG in self._directory.tags:
             raise ImageError("camera raw (DNG) is not read here")
         self._layout = layout = _layout(self._directory, limits)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from picture_samples import SRGB
 from PIL import Image
 
@@ -110,7 +111,6 @@ def test_written_as_it_is_on_the_canvas(tmp_path: Path, suffix: str, channels: i
 
 
 def test_tiled(tmp_path: Path) -> None:
-    tifffile = pytest.importorskip("tifffile")
     with Canvas(600, 300, 3, np.uint8, tmp_path) as canvas:
         write_large(tmp_path / "a.tif", canvas, like(3), "TIFF")
     with tifffile.TiffFile(tmp_path / "a.tif") as file:

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from picture_samples import MODES, exif_bytes, gradient, pillow_bytes, png
@@ -18,7 +19,6 @@ from i2i.images import Limits, Picture, decode, encode, probe
 
 
 def _planes():
-    tifffile = pytest.importorskip("tifffile")
     file = io.BytesIO()
     planes = gradient(dtype=np.uint16).transpose(2, 0, 1)
     tifffile.imwrite(file, planes, photometric="rgb", planarconfig="separate", compression="deflate")

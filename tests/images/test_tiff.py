@@ -4,13 +4,12 @@ import io
 
 import numpy as np
 import pytest
+import tifffile
 from picture_samples import MODES, gradient, pillow_bytes, plain_tiff
 from PIL import Image, ImageCms
 
 from i2i.errors import ImageError
 from i2i.images import decode
-
-tifffile = pytest.importorskip("tifffile")
 
 
 def written(pixels, **options):
@@ -70,7 +69,7 @@ def test_signed_values():
     assert decode(plain_tiff(values, tags=[(339, 3, 2)])).pixels.ravel().tolist() == [0, 65535, 32769]
     with pytest.raises(ImageError, match="from -5 to 7"):
         decode(plain_tiff(np.array([[[-5], [7]]], np.int16), tags=[(339, 3, 2)]))
-    with pytest.raises(ImageError, match="signed"):
+    with pytest.raises(ImageError, match="from -5 to 7"):
         decode(plain_tiff(np.array([[[-5], [7]]], np.int8), tags=[(339, 3, 2)]))
 
 
@@ -80,8 +79,8 @@ def test_values_that_no_rule_covers_are_refused():
         decode(written(pixels[..., 0], photometric="cfa"))
     with pytest.raises(ImageError, match="camera raw"):
         decode(plain_tiff(pixels, tags=[(50706, 4, 1)]))
-    with pytest.raises(ImageError, match="uint64"):
-        decode(written(pixels.astype(np.uint64)))
+    with pytest.raises(ImageError, match="complex"):
+        decode(written(np.zeros((4, 4), np.complex64)))
 
 
 @pytest.mark.promise("R34")
