@@ -1,75 +1,25 @@
 """TIFF of every kind of samples against what was written, by formulas of the test's own."""
 
-import itertools
-import random
-
 import numpy as np
 import pytest
 from tiff_files import (
     CIELAB,
-    CMYK,
     COLOURS,
-    DEFLATE,
-    GREY,
+    DEPTHS,
     ICCLAB,
-    LZW,
-    PACKBITS,
+    NAMES,
     PALETTE,
-    PLAIN,
     PREMULTIPLIED,
-    RGB,
-    STRAIGHT,
-    UNSPECIFIED,
-    WHITE_IS_ZERO,
     YCBCR,
-    Kind,
     expected,
+    sampled,
     samples,
+    settings,
     written,
 )
 
 from i2i.images import decode, probe
 from i2i.images.bands import Large
-
-NAMES = {
-    "grey": GREY,
-    "white is zero": WHITE_IS_ZERO,
-    "RGB": RGB,
-    "palette": PALETTE,
-    "CMYK": CMYK,
-    "YCbCr": YCBCR,
-    "CIELAB": CIELAB,
-    "ICCLAB": ICCLAB,
-}
-UNSIGNED = [("u", bits) for bits in (1, 2, 4, 8, 10, 12, 16, 24, 32, 64)]
-EVERY_DEPTH = [*UNSIGNED, *(("i", bits) for bits in (8, 16, 32, 64)), *(("f", bits) for bits in (16, 32, 64))]
-DEPTHS = {GREY: EVERY_DEPTH, WHITE_IS_ZERO: EVERY_DEPTH, RGB: EVERY_DEPTH, CMYK: EVERY_DEPTH}
-DEPTHS[PALETTE] = [("u", bits) for bits in (1, 2, 4, 8, 12, 16)]
-DEPTHS |= {photometric: [("u", 8), ("u", 16)] for photometric in (YCBCR, CIELAB, ICCLAB)}
-EXTRA = [(), (UNSPECIFIED,), (STRAIGHT,), (PREMULTIPLIED,), (UNSPECIFIED, STRAIGHT), (UNSPECIFIED, UNSPECIFIED)]
-SEGMENTS = [(5, 0), (16, 16), (19, 0)]
-SHARED = [(1, 1), (2, 2), (2, 1), (4, 2)]
-
-
-def settings(photometric, kind, bits):
-    """Every way to store samples of that kind and depth."""
-    predictors = [1, *([2] if bits in (8, 16, 32, 64) else []), *([3] if kind == "f" else [])]
-    product = itertools.product(EXTRA, (False, True), "<>", (PLAIN, DEFLATE, LZW, PACKBITS), predictors, SEGMENTS)
-    for extra, planar, order, compression, predictor, segment in product:
-        if predictor == 1 or compression in (DEFLATE, LZW):
-            for fill_order in (1, 2) if compression in (PLAIN, DEFLATE) else (1,):
-                yield Kind(photometric, bits, kind, extra, planar, order, compression, predictor, segment, fill_order)
-    if photometric == YCBCR:
-        for order, compression, across_down in itertools.product("<>", (PLAIN, LZW), SHARED):
-            for segment in [(8, 0), (16, 16)]:
-                yield Kind(YCBCR, bits, "u", (), False, order, compression, segment=segment, subsampling=across_down)
-
-
-def sampled(photometric, each):
-    """So many settings of each depth, the same at each run."""
-    for kind, bits in DEPTHS[photometric]:
-        every = list(settings(photometric, kind, bits))
-        yield from random.Random(f"{photometric} {kind} {bits}").sample(every, min(each, len(every)))
 
 
 def depth(kind):

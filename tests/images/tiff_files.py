@@ -1,6 +1,7 @@
 """A writer of TIFF files for tests, of any kind of samples, and their colours by formulas of their own in float64."""
 
 import itertools
+import random
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -240,3 +241,44 @@ def _from_lab(stored, kind):
     to_xyz = corners * np.linalg.solve(corners, d65)
     linear = np.clip(xyz @ adapt.T @ np.linalg.inv(to_xyz).T, 0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+NAMES = {
+    "grey": GREY,
+    "white is zero": WHITE_IS_ZERO,
+    "RGB": RGB,
+    "palette": PALETTE,
+    "CMYK": CMYK,
+    "YCbCr": YCBCR,
+    "CIELAB": CIELAB,
+    "ICCLAB": ICCLAB,
+}
+UNSIGNED = [("u", bits) for bits in (1, 2, 4, 8, 10, 12, 16, 24, 32, 64)]
+EVERY_DEPTH = [*UNSIGNED, *(("i", bits) for bits in (8, 16, 32, 64)), *(("f", bits) for bits in (16, 32, 64))]
+DEPTHS = {GREY: EVERY_DEPTH, WHITE_IS_ZERO: EVERY_DEPTH, RGB: EVERY_DEPTH, CMYK: EVERY_DEPTH}
+DEPTHS[PALETTE] = [("u", bits) for bits in (1, 2, 4, 8, 12, 16)]
+DEPTHS |= {photometric: [("u", 8), ("u", 16)] for photometric in (YCBCR, CIELAB, ICCLAB)}
+EXTRA = [(), (UNSPECIFIED,), (STRAIGHT,), (PREMULTIPLIED,), (UNSPECIFIED, STRAIGHT), (UNSPECIFIED, UNSPECIFIED)]
+SEGMENTS = [(5, 0), (16, 16), (19, 0)]
+SHARED = [(1, 1), (2, 2), (2, 1), (4, 2)]
+
+
+def settings(photometric, kind, bits):
+    """Every way to store samples of that kind and depth."""
+    predictors = [1, *([2] if bits in (8, 16, 32, 64) else []), *([3] if kind == "f" else [])]
+    product = itertools.product(EXTRA, (False, True), "<>", (PLAIN, DEFLATE, LZW, PACKBITS), predictors, SEGMENTS)
+    for extra, planar, order, compression, predictor, segment in product:
+        if predictor == 1 or compression in (DEFLATE, LZW):
+            for fill_order in (1, 2) if compression in (PLAIN, DEFLATE) else (1,):
+                yield Kind(photometric, bits, kind, extra, planar, order, compression, predictor, segment, fill_order)
+    if photometric == YCBCR:
+        for order, compression, across_down in itertools.product("<>", (PLAIN, LZW), SHARED):
+            for segment in [(8, 0), (16, 16)]:
+                yield Kind(YCBCR, bits, "u", (), False, order, compression, segment=segment, subsampling=across_down)
+
+
+def sampled(photometric, each):
+    """So many settings of each depth, the same at each run."""
+    for kind, bits in DEPTHS[photometric]:
+        every = list(settings(photometric, kind, bits))
+        yield from random.Random(f"{photometric} {kind} {bits}").sample(every, min(each, len(every)))
