@@ -151,6 +151,7 @@ class Rows:
         self._file.seek(place)
         return self._file.read(min(size, self._end - place))
 
+    @np.errstate(all="ignore")  # values out of range are refused in the end
     def _block(self, stored: Pixels, seen: "_Range") -> Pixels:
         kind, layout = self._kind, self._layout
         if layout.colours in _AS_STORED and kind.as_stored and layout.bits in (8, 16) and layout.kind == "u":
@@ -305,7 +306,7 @@ def _layout(tags: t.Directory, limits: Limits) -> Layout:
         tiled=tiled,
         offsets=page.dataoffsets,
         counts=page.databytecounts,
-        absent=_absent(page),
+        absent=_absent(page, tags),
         tables=tags,
     )
     _check_layout(layout)
@@ -370,10 +371,10 @@ def _subsampling(page: Any, tags: t.Directory, photometric: int) -> tuple[int, i
     return int(given[0]), int(given[1])
 
 
-def _absent(page: Any) -> float:
+def _absent(page: Any, tags: t.Directory) -> float:
     """The value of segments that are left out: the one for no data, as GDAL has it, else 0."""
     try:
-        value = float(page.tags.valueof(_NODATA) or 0)
+        value = float(tags.text(_NODATA) or 0)
     except ValueError:
         return 0
     return value if page.sampleformat == _FLOAT or 0 <= value < 2**page.bitspersample else 0
