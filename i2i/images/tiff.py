@@ -284,6 +284,8 @@ def _layout(tags: t.Directory, limits: Limits) -> Layout:
     limits.check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
     photometric, compression = _photometric(page, tags), int(page.compression)
     _check_kind(page, photometric)
+    if photometric == _CMYK and (tags.number(t.INK_SET, 1) != 1 or tags.number(t.INKS, 4) != 4):
+        raise ImageError("TIFF of other inks than cyan, magenta, yellow and black is not read here")
     tiled = t.TILE_WIDTH in tags.tags
     wide, high = (
         (page.tilewidth, page.tilelength) if tiled else (page.imagewidth, page.rowsperstrip or page.imagelength)
