@@ -32,7 +32,7 @@ def same_bytes(paths: Iterable[Path]) -> list[list[Path]]:
 def pixel_hash(picture: Picture) -> str:
     """Equal for pictures of equal size, channels, depth and pixels (alpha included), whatever their files."""
     digest = hashlib.sha256()
-    for part in (picture.pixels, picture.alpha):
+    for part in (picture.pixels, picture.extra, picture.alpha):
         if part is not None:
             digest.update(f"{part.shape} {part.dtype}".encode())
             digest.update(part.tobytes())

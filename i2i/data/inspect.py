@@ -179,12 +179,12 @@ def _probed(path: Path, two: bool, whole: bool) -> Look:
 
 def _decoded(path: Path, two: bool) -> Look:
     picture = images.read(path)
-    height, width, channels = picture.pixels.shape
+    height, width = picture.pixels.shape[:2]
     return Look(
         width,
         height,
         picture.format,
-        channels + (picture.alpha is not None),
+        picture.band_count + (picture.alpha is not None),
         str(picture.pixels.dtype),
         pixel_hash(picture),
         difference_hash(picture),

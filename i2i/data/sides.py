@@ -4,6 +4,7 @@ What is written loses nothing: PNG, or TIFF where both sources are TIFF; what PN
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -104,6 +105,8 @@ def _joined(one: Path, two: Path) -> list[Picture]:
     if a.pixels.shape[:2] != b.pixels.shape[:2]:
         sizes = [f"{p.pixels.shape[1]}x{p.pixels.shape[0]}" for p in (a, b)]
         raise ImageError(f"{sizes[0]}, and its partner {two} {sizes[1]}; A and B side by side have equal sizes")
+    if a.band_count - a.pixels.shape[2] != b.band_count - b.pixels.shape[2]:
+        raise ImageError(f"{a.band_count} channels, and its partner {two} {b.band_count}; they must have equally many")
     channels = max(a.pixels.shape[2], b.pixels.shape[2])
     sides = [_with_channels(p, channels) for p in (a, b)]
     if a.pixels.dtype != b.pixels.dtype:
@@ -113,16 +116,17 @@ def _joined(one: Path, two: Path) -> list[Picture]:
     if a.alpha is not None or b.alpha is not None:
         alpha = np.hstack([_opaque(p) if p.alpha is None else p.alpha for p in sides])
     icc = a.icc if a.icc == b.icc else None
-    return [Picture(np.hstack([p.pixels for p in sides]), alpha, icc)]
+    extra = [p.extra for p in sides if p.extra is not None]
+    return [Picture(np.hstack([p.pixels for p in sides]), alpha, icc, extra=np.hstack(extra) if extra else None)]
 
 
 def _with_channels(picture: Picture, channels: int) -> Picture:
-    return Picture(images.with_channels(picture.pixels, channels), picture.alpha)
+    return replace(picture, pixels=images.with_channels(picture.pixels, channels))
 
 
 def _with_depth(picture: Picture, depth: Depth) -> Picture:
-    alpha = None if picture.alpha is None else images.with_depth(picture.alpha, depth)
-    return Picture(images.with_depth(picture.pixels, depth), alpha)
+    alpha, extra = (p if p is None else images.with_depth(p, depth) for p in (picture.alpha, picture.extra))
+    return replace(picture, pixels=images.with_depth(picture.pixels, depth), alpha=alpha, extra=extra)
 
 
 def _opaque(picture: Picture) -> Pixels:
@@ -136,7 +140,4 @@ def _halves(source: Path) -> list[Picture]:
     if odd:
         raise ImageError(f"odd width {whole.pixels.shape[1]}; A and B side by side have equal widths")
     sides = (slice(None, half), slice(half, None))
-    return [
-        Picture(whole.pixels[:, side], None if whole.alpha is None else whole.alpha[:, side], whole.icc)
-        for side in sides
-    ]
+    return [whole.columns(side) for side in sides]

@@ -70,8 +70,7 @@ class PictureFiles(_Tensors):
                 f"{item.path}: odd width {picture.pixels.shape[1]}; A and B side by side have equal widths"
             )
         columns = slice(half) if item.half == "left" else slice(half, None)
-        alpha, numbers = (None if x is None else x[:, columns] for x in (picture.alpha, picture.numbers))
-        return replace(picture, pixels=picture.pixels[:, columns], alpha=alpha, numbers=numbers)
+        return picture.columns(columns)
 
     def _at(self, index: int) -> Tensor:
         try:

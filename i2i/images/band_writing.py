@@ -30,8 +30,7 @@ def refusal(format: Format, width: int, height: int, like: Picture) -> str | Non
     if max(width, height) > (side := _SIDES.get(format, LARGE_LIMITS.side)):
         return f"{width}x{height} pixels: {NAMES[format]} holds at most {side} a side; use TIFF or PNG"
     if like.holds_data and format != "TIFF":
-        channels = like.pixels.shape[2] + (0 if like.extra is None else like.extra.shape[2])
-        return f"{NAMES[format]} holds 1 or 3 channels, not {channels}; use TIFF"
+        return f"{NAMES[format]} holds 1 or 3 channels, not {like.band_count}; use TIFF"
     return None
 
 

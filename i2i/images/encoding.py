@@ -141,8 +141,8 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
         return tiff_writing.encode(replace(picture, exif=exif_writing.with_texts(picture)), profile(picture))
     if format == "GIF":
         raise OutputError("GIF is not written here")
-    if picture.pixels.shape[2] not in (1, 3):
-        raise OutputError(f"{format} holds 1 or 3 channels, not {picture.pixels.shape[2]}; use TIFF")
+    if picture.holds_data:
+        raise OutputError(f"{format} holds 1 or 3 channels, not {picture.band_count}; use TIFF")
     deep = format in DEEP and picture.pixels.dtype != np.uint8
     pixels = with_depth(picture.pixels, np.uint16 if deep else np.uint8)
     if format == "PPM":

@@ -126,6 +126,17 @@ class Picture:
             return Picture(pixels)
         return Picture(np.ascontiguousarray(pixels[..., :3]), extra=np.ascontiguousarray(pixels[..., 3:]))
 
+    @property
+    def band_count(self) -> int:
+        """How many channels it has without alpha."""
+        return self.pixels.shape[2] + (0 if self.extra is None else self.extra.shape[2])
+
+    def columns(self, some: slice) -> "Picture":
+        """These columns of it, without what is said of the whole."""
+        rest = (None if part is None else part[:, some] for part in (self.alpha, self.extra, self.numbers))
+        alpha, extra, numbers = rest
+        return Picture(self.pixels[:, some], alpha, self.icc, format=self.format, extra=extra, numbers=numbers)
+
     def described_as(self, source: "Picture") -> "Picture":
         """These pixels with all that the file of `source` says beside its own, and its format.
 
@@ -144,11 +155,10 @@ class Picture:
         `ImageError` where there is no rule.
         """
         if self.extra is not None:
-            present = 3 + self.extra.shape[2]
-            if present == count:
+            if self.band_count == count:
                 return np.dstack([self.pixels, self.extra])
             if count not in (1, 3) and self.alpha is None:
-                raise ImageError(f"has {present} channels where {count} are expected")
+                raise ImageError(f"has {self.band_count} channels where {count} are expected")
         if count not in (2, 4) or self.pixels.shape[2] == count:
             return with_channels(self.pixels, count)
         alpha = self.alpha

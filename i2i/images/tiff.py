@@ -86,7 +86,7 @@ class Rows:
     def __init__(self, file: BinaryIO, limits: Limits, *, segments: bool = True) -> None:
         self._file = file
         self._end = file.seek(0, io.SEEK_END)
-        self._directory = t.read(file, segments=segments)
+        self._directory = t.read(file, whole=segments)
         if t.DNG in self._directory.tags:
             raise ImageError("camera raw (DNG) is not read here")
         self._layout = layout = _layout(self._directory, limits)
@@ -96,7 +96,7 @@ class Rows:
         turn = self._directory.number(t.ORIENTATION, 1)
         self.turn = turn if 1 <= turn <= 8 else 1
         self._kind = _Kind.of(layout)
-        self.dtype = _dtype(layout)
+        self.dtype = np.dtype(np.uint8) if layout.colours == _PALETTE else _depth(layout)
         self.channels = self._kind.colours + len(self._kind.bands) + (self._kind.alpha is not None)
 
     def __iter__(self) -> Iterator[Pixels]:
@@ -151,51 +151,56 @@ class Rows:
         self._file.seek(place)
         return self._file.read(min(size, self._end - place))
 
+    @np.errstate(all="ignore")  # values out of range are refused in the end
     def _block(self, stored: Pixels, seen: "_Range") -> Pixels:
         kind, layout = self._kind, self._layout
         if layout.colours in _AS_STORED and kind.as_stored and layout.bits in (8, 16) and layout.kind == "u":
             return stored
-        alpha = None if kind.alpha is None else self._scaled(stored[..., kind.alpha], seen)
-        premultiplied = alpha if kind.premultiplied else None
-        parts = [self._colours(stored[..., : kind.stored], premultiplied, seen)]
+        parts = [self._colours(stored, seen)]
         parts += [self._scaled(stored[..., kind.bands], seen)] if kind.bands else []
-        parts += [alpha[..., None]] if alpha is not None else []
+        parts += [] if kind.alpha is None else [self._scaled(stored[..., kind.alpha, None], seen)]
         return parts[0] if len(parts) == 1 else np.concatenate([with_depth(p, self.dtype.type) for p in parts], axis=2)
 
-    def _colours(self, stored: Pixels, premultiplied: Pixels | None, seen: "_Range") -> Pixels:
-        """Grey or RGB of what is stored, made straight by the alpha with which it is multiplied."""
-        layout, tags = self._layout, self._directory
+    def _colours(self, stored: Pixels, seen: "_Range") -> Pixels:
+        """Grey or RGB of what is stored, not premultiplied."""
+        layout, tags, kind = self._layout, self._directory, self._kind
+        samples = stored[..., : kind.stored]
+        alpha = stored[..., kind.alpha, None] if kind.premultiplied else None
         if layout.colours in (_PALETTE, _YCBCR, _CIELAB, _ICCLAB):
             if layout.colours == _PALETTE:
-                found = tiff_colours.from_palette(stored[..., 0], tags.values(t.PALETTE), layout.bits)
+                found = tiff_colours.from_palette(samples[..., 0], tags.values(t.PALETTE), layout.bits)
             elif layout.colours == _YCBCR:
-                found = tiff_colours.from_ycbcr(stored, tags.values(t.COEFFICIENTS), tags.values(t.REFERENCE))
+                found = tiff_colours.from_ycbcr(samples, tags.values(t.COEFFICIENTS), tags.values(t.REFERENCE))
             else:
-                found = tiff_colours.from_lab(stored, icc=layout.colours == _ICCLAB)
-            return found if premultiplied is None else divided(found, with_depth(premultiplied, found.dtype.type))
-        values = self._scaled(stored, seen)
-        if premultiplied is not None:
-            values = divided(values, premultiplied)
+                found = tiff_colours.from_lab(samples, icc=layout.colours == _ICCLAB)
+            if alpha is None:
+                return found
+            return _rounded(_ratio(found / white(found), self._units(alpha, seen)), found.dtype)
+        if alpha is None and layout.colours in _AS_STORED:
+            return self._scaled(samples, seen)
+        units = self._units(samples, seen)
+        if alpha is not None:
+            units = _ratio(units, self._units(alpha, seen))
         if layout.colours == _CMYK:
-            return tiff_colours.from_cmyk(values)
-        if layout.colours == _WHITE_IS_ZERO:
-            values = np.concatenate([values.dtype.type(white(values)) - values[..., :1], values[..., 1:]], axis=2)
-        return values
+            units = tiff_colours.from_cmyk(units)
+        elif layout.colours == _WHITE_IS_ZERO:
+            units = 1 - units
+        return _rounded(units, self.dtype)
 
     def _scaled(self, stored: Pixels, seen: "_Range") -> Pixels:
         """Values of the whole range of 8 or 16 bits, wider ones as float32 in [0, 1]."""
         bits, kind = self._layout.bits, self._layout.kind
-        if kind != "u":
-            seen.note(stored, kind)
-        if kind == "f":
-            return stored.astype(np.float32)
         if kind == "u" and bits in (8, 16):
             return stored
-        scaled = stored / (2 ** (bits - (kind == "i")) - 1)
-        if bits > 16:
-            return scaled.astype(np.float32)
-        dtype = np.uint8 if bits <= 8 else np.uint16
-        return np.rint(np.maximum(scaled, 0) * np.iinfo(dtype).max).astype(dtype)
+        return _rounded(self._units(stored, seen), _depth(self._layout))
+
+    def _units(self, stored: Pixels, seen: "_Range") -> Pixels:
+        """Values as float64 in [0, 1], the range of their type; floats as they are."""
+        bits, kind = self._layout.bits, self._layout.kind
+        if kind != "u":
+            seen.note(stored, kind)
+        units = stored.astype(np.float64)
+        return units if kind == "f" else units / (2 ** (bits - (kind == "i")) - 1)
 
 
 @dataclass(frozen=True)
@@ -261,12 +266,16 @@ class _Range:
             raise ImageError(f"floating-point values from {self.low:g} to {self.high:g}{known}; expected 0 to 1")
 
 
-def divided(colours: Pixels, alpha: Pixels) -> Pixels:
-    """Premultiplied (H, W, C) colours made straight by alpha (H, W)."""
-    full = white(colours)
-    least = 1 / 65_535 if colours.dtype == np.float32 else 1
-    straight = np.minimum(colours * (full / np.maximum(alpha, least).astype(np.float64))[..., None], full)
-    return (straight if colours.dtype == np.float32 else np.rint(straight)).astype(colours.dtype)
+def _ratio(colours: Pixels, alpha: Pixels) -> Pixels:
+    """Premultiplied (h, w, C) colours in [0, 1] divided by alpha (h, w, 1); 0 where that is 0."""
+    return np.minimum(np.divide(colours, alpha, out=np.zeros(colours.shape), where=alpha > 0), 1)
+
+
+def _rounded(units: Pixels, dtype: np.dtype[Any]) -> Pixels:
+    """Values in [0, 1] as those of `dtype`."""
+    if dtype == np.float32:
+        return units.astype(np.float32)
+    return np.rint(np.clip(units, 0, 1) * np.iinfo(dtype).max).astype(dtype)
 
 
 def _layout(tags: t.Directory, limits: Limits) -> Layout:
@@ -275,6 +284,8 @@ def _layout(tags: t.Directory, limits: Limits) -> Layout:
     limits.check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
     photometric, compression = _photometric(page, tags), int(page.compression)
     _check_kind(page, photometric)
+    if photometric == _CMYK and (tags.number(t.INK_SET, 1) != 1 or tags.number(t.INKS, 4) != 4):
+        raise ImageError("TIFF of other inks than cyan, magenta, yellow and black is not read here")
     tiled = t.TILE_WIDTH in tags.tags
     wide, high = (
         (page.tilewidth, page.tilelength) if tiled else (page.imagewidth, page.rowsperstrip or page.imagelength)
@@ -297,7 +308,7 @@ def _layout(tags: t.Directory, limits: Limits) -> Layout:
         tiled=tiled,
         offsets=page.dataoffsets,
         counts=page.databytecounts,
-        absent=_absent(page),
+        absent=_absent(page, tags),
         tables=tags,
     )
     _check_layout(layout)
@@ -362,10 +373,10 @@ def _subsampling(page: Any, tags: t.Directory, photometric: int) -> tuple[int, i
     return int(given[0]), int(given[1])
 
 
-def _absent(page: Any) -> float:
+def _absent(page: Any, tags: t.Directory) -> float:
     """The value of segments that are left out: the one for no data, as GDAL has it, else 0."""
     try:
-        value = float(page.tags.valueof(_NODATA) or 0)
+        value = float(tags.text(_NODATA) or 0)
     except ValueError:
         return 0
     return value if page.sampleformat == _FLOAT or 0 <= value < 2**page.bitspersample else 0
@@ -410,9 +421,8 @@ def _check_segments(layout: Layout, end: int) -> None:
         raise ImageError("damaged: its strips have more bytes than the file")
 
 
-def _dtype(layout: Layout) -> np.dtype[Any]:
-    if layout.colours == _PALETTE:
-        return np.dtype(np.uint8)
+def _depth(layout: Layout) -> np.dtype[Any]:
+    """What samples become: 8 bits, 16, or float32."""
     return np.dtype(
         np.float32 if layout.kind == "f" or layout.bits > 16 else np.uint8 if layout.bits <= 8 else np.uint16
     )

@@ -10,9 +10,13 @@ from i2i.images.picture import Pixels, white
 
 # CIE 15:2004; the white point is D50, as the ICC has it
 _D50 = np.array([0.9642, 1.0, 0.8249], np.float32)
-# XYZ relative to D50 to linear sRGB, adapted by Bradford's method
+# XYZ relative to D50 to linear sRGB (IEC 61966-2-1), adapted by Bradford's method
 _TO_SRGB = np.array(
-    [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]],
+    [
+        [3.1337826, -1.6168778, -0.4906235],
+        [-0.9787618, 1.9161365, 0.0334412],
+        [0.0719670, -0.2290271, 1.4057905],
+    ],
     np.float32,
 )
 _BT_601 = (0.299, 0.587, 0.114)
@@ -29,11 +33,8 @@ def from_palette(indices: Pixels, table: Sequence[float], bits: int) -> Pixels:
 
 
 def from_cmyk(inks: Pixels) -> Pixels:
-    """Inks and black as RGB, without a profile."""
-    full = white(inks)
-    left = np.float64(full) - inks
-    colours = left[..., :3] * left[..., 3:] / full
-    return (colours if inks.dtype == np.float32 else np.rint(colours)).astype(inks.dtype)
+    """Inks and black in [0, 1] as RGB in [0, 1], without a profile."""
+    return (1 - inks[..., :3]) * (1 - inks[..., 3:4])
 
 
 def from_ycbcr(stored: Pixels, coefficients: Sequence[float], reference: Sequence[float]) -> Pixels:

@@ -37,8 +37,10 @@ _DESCRIBED = frozenset(
 # bytes, text and undefined may be long, numbers may not, but for these
 _TEXT_KINDS = (1, 2, 6, 7)
 _MOST_VALUES = {PALETTE: 3 << 16, TRANSFER: 3 << 16, 34735: 1 << 16, 34736: 1 << 16, 33922: 6 << 12}
-_FEW = 4096
+_MOST_VALUES |= {ICC: 1 << 23, XMP: 1 << 23}
+_FEW, _MOST_TEXT = 4096, 1 << 20
 _TOTAL_BYTES = 1 << 24
+_INNER_BYTES = 1 << 20  # of EXIF and GPS
 _MOST_SEGMENTS = 1 << 20
 _MOST_TAGS = 4096
 _KINDS = dict(enumerate(["", "B", "s", "H", "I", "2I", "b", "s", "h", "i", "2i", "f", "d", "I", "", "", "Q", "q", "Q"]))
@@ -96,17 +98,17 @@ class Directory:
         return found.data if found is not None and found.kind in _TEXT_KINDS and found.data else None
 
 
-def read(file: BinaryIO, *, segments: bool = True) -> Directory:
-    """The first directory of a file. Without `segments` the places of strips and tiles are left out.
+def read(file: BinaryIO, *, whole: bool = True) -> Directory:
+    """The first directory of a file; if not `whole`, what a size needs of it: no places of segments, no descriptions.
 
     Raises `ImageError` where there is no directory.
     """
-    return _Reader(file, segments).first()
+    return _Reader(file, whole).first()
 
 
 class _Reader:
-    def __init__(self, file: BinaryIO, segments: bool) -> None:
-        self._file, self._segments, self._left = file, segments, _TOTAL_BYTES
+    def __init__(self, file: BinaryIO, whole: bool) -> None:
+        self._file, self._whole, self._left = file, whole, _TOTAL_BYTES
         self._end = file.seek(0, 2)
         head = self._at(0, 16)
         self._order = "<" if head[:2] == b"II" else ">"
@@ -122,9 +124,10 @@ class _Reader:
         for tag in (WIDTH, HEIGHT, SAMPLES):
             numbers = self._directory({tag: entries[tag]}).values(tag) if tag in entries else ()
             most = min(_MOST_SEGMENTS, most * max(1, int(numbers[0]) if numbers else 1))
-        inner = {tag: self._inner(entries[tag]) for tag in (EXIF, GPS) if tag in entries}
-        known = {tag: entry for tag, entry in entries.items() if tag in LAYOUT or tag in _DESCRIBED}
-        read = self._directory(known, most)
+        known = LAYOUT | _DESCRIBED if self._whole else (LAYOUT | {ORIENTATION, DNG}) - {*SEGMENTS}
+        read = self._directory({tag: entry for tag, entry in entries.items() if tag in known}, most)
+        self._left = min(self._left, _INNER_BYTES)
+        inner = {tag: self._inner(entries[tag]) for tag in (EXIF, GPS) if tag in entries and self._whole}
         return Directory(self._order, read.tags, bool(following), {tag: d for tag, d in inner.items() if d.tags})
 
     def _inner(self, entry: "_Entry") -> Directory:
@@ -156,8 +159,8 @@ class _Reader:
         """The values of an entry; None for more than it can need, and for what is not in the file."""
         size = struct.calcsize("=" + _KINDS.get(kind, ""))
         if tag in SEGMENTS:
-            count = min(count, most_segments) if self._segments else 0
-        elif kind not in _TEXT_KINDS and count > _MOST_VALUES.get(tag, _FEW):
+            count = min(count, most_segments)
+        elif count > _MOST_VALUES.get(tag, _MOST_TEXT if kind in _TEXT_KINDS else _FEW):
             return None
         if not 0 < count * size <= (self._end if tag in SEGMENTS else min(self._end, self._left)):
             return None

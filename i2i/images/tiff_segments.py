@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from i2i.errors import ImageError
-from i2i.images import deflate
+from i2i.images import deflate, jpeg
 from i2i.images import tiff_directory as t
 from i2i.images.picture import Pixels
 
@@ -238,6 +238,8 @@ class _Plane:
         is_fax, samples = layout.compression in FAX, layout.segment_samples
         most = _FAX_SWELLING * layout.line_bytes if is_fax else _ANY
         strips = [self._packed(i, most * n) for i, n in zip(indices, rows, strict=True)]
+        if layout.compression == JPEG:  # no more scans than an encoder makes
+            strips = [jpeg.apart(io.BytesIO(strip)).pixels for strip in strips]
         photometric = layout.photometric if samples > 2 and layout.photometric in (_RGB, _CMYK, _YCBCR) else None
         photometric = photometric or (_BLACK_IS_ZERO if samples < 3 else _RGB)
         tags = {t.COMPRESSION: _longs(layout.compression), t.BITS: _longs(*(layout.bits,) * samples)}

@@ -139,7 +139,7 @@ def _copy_rest(picture: Picture, dtype: np.dtype[Any], tags: ImageFileDirectory_
     if picture.xmp:
         _put(tags, t.XMP, TiffTags.BYTE, picture.xmp)
     for name, text in picture.texts.items():
-        if name in TEXTS and TEXTS[name] not in tags:
+        if name in TEXTS:  # EXIF has them too, in ASCII
             _put(tags, TEXTS[name], TiffTags.ASCII, text.encode())
     if picture.colour and (primaries := picture.colour.chromaticities):
         _put(tags, t.WHITE_POINT, TiffTags.RATIONAL, primaries[:2])

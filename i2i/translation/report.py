@@ -102,6 +102,8 @@ def changes(picture: Picture, result: Picture, channels: int, suffix: str) -> st
     found = lost(result, suffix)
     if converted := _CONVERTED.get((picture.pixels.shape[2], channels)):
         found.insert(0, converted)
+    if picture.extra is not None and channels != picture.band_count:
+        found.insert(0, f"bands beyond red, green and blue left out: {picture.extra.shape[2]}")
     if picture.more:
         found.append("the first of several pages or frames")
     return "; ".join(found)

@@ -141,7 +141,6 @@ def test_sixteen_bits_reach_the_tensor(tmp_path):
 
 
 def test_five_channels(tmp_path):
-    pytest.importorskip("tifffile")
     path = tmp_path / "five.tif"
     images.write(path, images.Picture(np.zeros((20, 20, 5), np.uint16)))
     options = dataclasses.replace(OPTIONS, channels_a=5)

@@ -8,17 +8,18 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from picture_samples import MODES, exif_bytes, gradient, pillow_bytes, png
 from PIL import features
+from tiff_files import NAMES, sampled, samples, written
 
 from i2i.errors import ImageError
 from i2i.images import Limits, Picture, decode, encode, probe
 
 
 def _planes():
-    tifffile = pytest.importorskip("tifffile")
     file = io.BytesIO()
     planes = gradient(dtype=np.uint16).transpose(2, 0, 1)
     tifffile.imwrite(file, planes, photometric="rgb", planarconfig="separate", compression="deflate")
@@ -124,6 +125,66 @@ def _signals(folder, count):
         if child.exitcode != 0:
             bad.append(f"{name}: exit code {child.exitcode}")
     return bad
+
+
+def _tiff_mutated(data, dice):
+    """Bytes of it changed, or an entry of its directory: another tag, type, number of values, or value."""
+    if dice.random() < 0.4:
+        return _mutated(data, dice)
+    data, big = bytearray(data), data[2:4] in (b"+\0", b"\0+")
+    order = "little" if data[:2] == b"II" else "big"
+    place = int.from_bytes(data[8:16] if big else data[4:8], order)
+    head, size = (8, 20) if big else (2, 12)
+    count = int.from_bytes(data[place : place + head], order)
+    for _ in range(dice.randint(1, 3)):
+        entry = place + head + size * dice.randrange(count)
+        start, length = dice.choice([(0, 2), (2, 2), (4, (size - 4) // 2), (size - (size - 4) // 2, (size - 4) // 2)])
+        value = dice.choice(
+            [0, 1, 2, 3, 4, 7, 8, 12, 16, 255, 65_535, 1 << 20, (1 << 32) - 1, dice.randrange(len(data))]
+        )
+        data[entry + start : entry + start + length] = (value % (1 << 8 * length)).to_bytes(length, order)
+    return bytes(data)
+
+
+def _tiff_seeds():
+    kinds = [kind for name in NAMES for kind in sampled(NAMES[name], 1)]
+    return [written(samples(kind, 9, 11), kind) for kind in kinds] + [SEEDS[n] for n in SEEDS if n.startswith("tiff")]
+
+
+def _fuzz_tiffs(path, part, count):
+    dice, seeds = random.Random(part), _tiff_seeds()
+    for _ in range(count):
+        data = _tiff_mutated(dice.choice(seeds), dice)
+        _decodes(data)
+        path.write_bytes(data)
+        with contextlib.suppress(ImageError):
+            probe(path, FUZZ_LIMITS)
+
+
+def _tiff_exit_codes(folder, parts, count):
+    """Of children that fuzz `count` TIFFs each, one after the other."""
+    context, codes = multiprocessing.get_context("fork"), []
+    for part in range(parts):
+        child = context.Process(target=_fuzz_tiffs, args=(folder / "mutated", part, count))
+        child.start()
+        child.join(300)
+        if child.is_alive():
+            child.kill()
+            child.join()
+        codes.append(child.exitcode)
+    return codes
+
+
+@pytest.mark.promise("R45")
+def test_mutated_tiffs_of_every_kind_give_a_picture_or_an_image_error(tmp_path):
+    assert _tiff_exit_codes(tmp_path, 1, 600) == [0]
+
+
+@pytest.mark.slow
+@pytest.mark.promise("R45")
+@pytest.mark.timeout(6000)
+def test_twenty_thousand_mutated_tiffs_give_a_picture_or_an_image_error(tmp_path):
+    assert _tiff_exit_codes(tmp_path, 20, 1_000) == [0] * 20
 
 
 @pytest.mark.promise("R45")

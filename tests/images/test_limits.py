@@ -9,6 +9,7 @@ import pytest
 from child_cost import cost
 from picture_samples import MODES, pillow_bytes, plain_tiff, png_chunk, png_header
 from PIL import Image, features
+from tiff_files import DEFLATE, LZW, Kind, directory, written
 
 from i2i.errors import ImageError
 from i2i.images import Limits, decode, probe, read
@@ -162,6 +163,39 @@ def _riff(kind, length):
     return data[:4] + b"\xff\xff\xff\x7f" + data[8:] + kind + struct.pack("<I", length)
 
 
+def _claiming_tiff(*tags, size=16_000_000):
+    """A small picture whose tags claim so many bytes, which are there: (tag, type, count of values)."""
+    whole = written(np.zeros((8, 8, 1), np.uint8), Kind(1, segment=(8, 0)))
+    place = int.from_bytes(whole[4:8], "little")
+    count = int.from_bytes(whole[place : place + 2], "little")
+    entries = [whole[i : i + 12] for i in range(place + 2, place + 2 + 12 * count, 12)]
+    replaced = {tag for tag, _, _ in tags}
+    entries = [entry for entry in entries if int.from_bytes(entry[:2], "little") not in replaced]
+    entries += [struct.pack("<HHII", tag, kind, number, 16) for tag, kind, number in tags]
+    start = max(len(whole), size + 16)
+    data = whole.ljust(start, b"\1") + struct.pack("<H", len(entries)) + b"".join(sorted(entries)) + bytes(4)
+    return data[:4] + struct.pack("<I", start) + data[8:]
+
+
+def _tiff_with_exif():
+    """A picture whose EXIF is a directory of 4,000 tags that all claim the same megabyte."""
+    block = _overlapping_tags()
+    whole = written(np.zeros((8, 8, 1), np.uint8), Kind(1, segment=(8, 0), tags=((34665, "I", [0]),)))
+    place = whole.index(struct.pack("<HHI", 34665, 4, 1)) + 8
+    start = len(whole) + len(whole) % 2
+    inner = block[8:].replace(struct.pack("<I", 1_000_000), struct.pack("<I", 900_000))
+    return whole[:place] + struct.pack("<I", start) + whole[place + 4 :].ljust(start - place - 4, b"\0") + inner
+
+
+def _strips_of_the_whole_file(compression, count=5_000, size=1_000_000):
+    """Strips of one row, each of which claims all bytes of the file."""
+    tags = [(256, "I", [8]), (257, "I", [count]), (258, "H", [8]), (259, "H", [compression]), (262, "H", [1])]
+    tags += [(273, "I", [16] * count), (278, "I", [1]), (279, "I", [size] * count)]
+    empty_blocks = zlib.compress(b"")[:2] + b"\0\0\0\xff\xff" * (size // 5)
+    start = 16 + len(empty_blocks)
+    return struct.pack("<2sHI", b"II", 42, start).ljust(16, b"\0") + empty_blocks + directory("<", tags, start)
+
+
 HOSTILE = {
     "png whose chunk of text claims 2 GiB": lambda: _png_claiming(b"tEXt", 0x7FFFFFFF, behind=True),
     "png whose chunk behind claims 4 GiB": lambda: _png_claiming(b"abCd", 0xFFFFFFFF, behind=True),
@@ -187,6 +221,17 @@ HOSTILE = {
     "tiff whose strip swells": lambda: _swelling_strip(5),
     "sixteen-bit tiff whose strip swells": lambda: _swelling_strip(3),
     "tiff with a tile far larger": _wide_tile,
+    "tiff whose resolution has two million values": lambda: _claiming_tiff((282, 5, 2_000_000)),
+    "tiff whose description, profile and texts are all the file": lambda: _claiming_tiff(
+        *((tag, 2, 16_000_000) for tag in (270, 305, 306, 315, 700, 33432, 34675, 34737, 42112, 42113))
+    ),
+    "tiff with overlapping tags": lambda: _claiming_tiff(*((60_000 + i, 7, 16_000_000) for i in range(4_000))),
+    "tiff whose EXIF has overlapping tags": _tiff_with_exif,
+    "tiff of two million strips": lambda: _claiming_tiff((273, 4, 2_000_000), (279, 4, 2_000_000)),
+    "tiff of strips that are all the file, deflated": lambda: _strips_of_the_whole_file(DEFLATE),
+    "tiff of strips that are all the file, LZW": lambda: _strips_of_the_whole_file(LZW),
+    "tiff of strips that are all the file, JPEG": lambda: _strips_of_the_whole_file(7),
+    "tiff of a palette of four million colours": lambda: _claiming_tiff((320, 3, 4_000_000), (262, 3, 3)),
     "png of 100,000 squared": lambda: png_header(100_000, 100_000),
     "jpeg of 65,500 squared": lambda: _jpeg(65_500, 65_500),
     "gif of 10,000 frames": lambda: _gif(10_000),
@@ -216,8 +261,12 @@ PICTURES = {
     "gif of 10,000 frames",
     "tiff of 100,000 directories",
     "tiff of 100,000 directories and five channels",
-    # OpenCV unpacks no more than the picture needs
+    # what a strip has beyond the pixels is left in it
+    "tiff whose strip swells",
     "sixteen-bit tiff whose strip swells",
+    "tiff whose resolution has two million values",
+    "tiff whose description, profile and texts are all the file",
+    "tiff of two million strips",
 }
 
 
@@ -247,5 +296,5 @@ def test_hostile_files_cost_little(tmp_path, name):
         assert not re.match(r"signal|\w+(Error|Exception)\(", outcomes[0]), outcomes[0]
         if name in PICTURES:
             assert outcomes[0] == "picture"
-        elif "tags" not in name and not (look is probe and re.search("plain|swells|claims|scans", name)):
+        elif "tags" not in name and not (look is probe and re.search("plain|swells|claims|scans|strips", name)):
             assert re.search("at most|truncated|damaged", outcomes[0]), outcomes[0]

@@ -1,7 +1,6 @@
 """What each format keeps, and what it scales, drops or refuses."""
 
 import io
-import sys
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from picture_samples import SRGB, exif_bytes, gradient
 from PIL import Image, TiffImagePlugin, features
 
 from i2i import images
-from i2i.errors import ImageError, OutputError, UsageError
+from i2i.errors import OutputError, UsageError
 from i2i.images import Picture, decode, encode, lost, probe, read, write, written_suffix
 from i2i.images.formats import WRITTEN
 
@@ -49,19 +48,11 @@ def test_profile_of_other_colours_is_not_carried():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_five_channel_tiff(dtype):
-    pytest.importorskip("tifffile")
     picture = Picture(gradient(channels=5, dtype=dtype))
     back = decode(encode(picture, "TIFF"))
     assert back.pixels.dtype == dtype and np.array_equal(back.pixels, picture.pixels)
     with pytest.raises(OutputError, match="5"):
         encode(picture, "PNG")
-
-
-def test_five_channels_without_tifffile_say_what_to_install(monkeypatch):
-    data = encode(Picture(gradient(channels=5)), "TIFF")
-    monkeypatch.setitem(sys.modules, "tifffile", None)
-    with pytest.raises(ImageError, match=r"i2i\[large\]"):
-        decode(data)
 
 
 def test_sixteen_bits_are_scaled_for_eight_bit_formats():
@@ -73,7 +64,6 @@ def test_sixteen_bits_are_scaled_for_eight_bit_formats():
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("alpha", [False, True])
 def test_float_is_kept_by_tiff_and_scaled_by_others(channels, alpha):
-    pytest.importorskip("tifffile")
     clear = gradient(channels=1, dtype=np.float32)[..., 0] if alpha else None
     picture = Picture(gradient(channels=channels, dtype=np.float32), clear)
     back = decode(encode(picture, "TIFF"))

@@ -82,7 +82,7 @@ def main(folder: Path, side: int, width: int, more: set[str]) -> None:
         stream_bands(network, Made(side), put, folder=folder, autocast=autocast)
         result["streamed"] = (time.process_time() - used) / side**2 * 1e6
         result["wall"] = (time.perf_counter() - began) / side**2 * 1e6
-        write_large(folder / "out.tif", canvas, Picture(np.empty((0, 0, 3), np.uint8)), "TIFF", alpha=False)
+        write_large(folder / "out.tif", canvas, Picture(np.empty((0, 0, 3), np.uint8)), "TIFF")
     result |= {"seconds": time.perf_counter() - began, "peak_bytes": peak.bytes}
     if before:
         result["whole"] = [before, whole(network, precision)]
