@@ -59,8 +59,8 @@ def _network() -> str:
 
 
 def _yaml() -> str:
-    size = f"{_mib(plain_yaml.MAX_BYTES)} ({plain_yaml.MAX_SLOW_BYTES >> 10} KiB without libyaml)"
-    return f"{size}, depth {plain_yaml.MAX_DEPTH}, {plain_yaml.MAX_EVENTS:,} parts"
+    size = f"{_mib(plain_yaml.MAX_BYTES)} ({plain_yaml.MAX_SLOW_BYTES >> 10} KiB where libyaml cannot read it)"
+    return f"{size}, depth {plain_yaml.MAX_DEPTH}, {plain_yaml.MAX_EVENTS:,} keys, values and brackets"
 
 
 def _archive() -> str:
