@@ -797,3 +797,138 @@ def test_the_commands_of_the_documentation(
     for words in commands:
         assert script(*words, "--dry-run") == 0
     assert "augmented/images/train/a_night.jpg" in capsys.readouterr().out
+
+
+def two_rows(data: Path, name: str, label: str) -> None:
+    picture(data / name)
+    text(data / label, "0 0.5 0.5 0.2 0.2\n")
+
+
+def test_each_picture_has_its_label_in_its_own_way(tmp_path: Path, models: dict[str, Path]) -> None:
+    data = tmp_path / "data"
+    for name, label in (
+        ("a/images/1.png", "a/labels/1.txt"),
+        ("b/2.png", "b/2.txt"),
+        ("c/images/3.png", "c/images/3.txt"),
+    ):
+        two_rows(data, name, label)
+    picture(data / "a/images/background.png")
+    report = augment_folder(data, tmp_path / "out", [str(models["monet"])])
+    made = {path for path in tree(tmp_path / "out") if "monet" in path}
+    assert {path for path in made if path.endswith(".txt")} == {
+        "a/labels/1_monet.txt",
+        "b/2_monet.txt",
+        "c/images/3_monet.txt",
+    }
+    assert len(report.records) == 4 and len(made) == 7
+    text(data / "a/images/1.txt", "0 0.1 0.1 0.1 0.1\n")
+    with pytest.raises(InputError, match=r"a/images/1\.txt: its picture has a/labels/1\.txt"):
+        augment_folder(data, tmp_path / "other", [str(models["monet"])])
+
+
+def test_lists_of_yolo_written_on_windows(tmp_path: Path, models: dict[str, Path]) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    yolo(data)
+    text(data / "train.txt", "images\\train\\a.jpg\r\nC:\\sets\\images\\train\\b.png\r\n")
+    augment_folder(data, out, [str(models["monet"])])
+    assert (out / "train.txt").read_text().splitlines() == [
+        "images\\train\\a.jpg",
+        "images\\train\\a_monet.jpg",
+        "C:\\sets\\images\\train\\b.png",
+        str(out / "images/train/b_monet.png"),
+    ]
+
+
+def test_the_lists_of_two_roots_name_their_own_pictures(tmp_path: Path, models: dict[str, Path]) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for site, train in (("site1", "01"), ("site2", "23")):
+        for name in "0123":
+            picture(data / f"{site}/JPEGImages/{name}.jpg")
+            text(data / f"{site}/Annotations/{name}.xml", XML.format(name=f"{name}.jpg"))
+        held_out = "".join(sorted(set("0123") - set(train)))
+        for split, names in (("train", train), ("val", held_out)):
+            text(data / f"{site}/ImageSets/Main/{split}.txt", "".join(f"{name}\r\n" for name in names))
+        text(data / f"{site}/ImageSets/Main/odd.txt", f"JPEGImages\\{train[0]}.jpg 1\n")
+    augment_folder(data, out, [str(models["monet"])], split="train")
+    for site, train in (("site1", "01"), ("site2", "23")):
+        lists = {path.stem: path.read_text().split("\n") for path in (out / site / "ImageSets/Main").iterdir()}
+        assert lists["train"] == [line for name in train for line in (name, f"{name}_monet")] + [""]
+        assert not any("monet" in line for line in lists["val"])
+        assert lists["odd"] == [f"JPEGImages\\{train[0]}.jpg 1", f"JPEGImages\\{train[0]}_monet.jpg 1", ""]
+    assert len([name for name in tree(out) if name.endswith("_monet.jpg")]) == 4
+
+
+def coco_of(data: Path, file_name: str, boxes: list[list[float]]) -> None:
+    picture(data / "images/0.png")
+    annotations = [{"id": i, "image_id": 1, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)]
+    content = {
+        "images": [{"id": 1, "file_name": file_name, "width": WIDTH, "height": HEIGHT}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    text(data / "result.json", json.dumps(content))
+
+
+def test_of_coco_an_empty_box_is_left_out_and_its_picture_stays(tmp_path: Path, models: dict[str, Path]) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    coco_of(data, "images/0.png", [[1, 1, 5, 5], [3, 3, 5, 0], [3, 3, 0, 5]])
+    with pytest.raises(InputError, match=r"annotations/1: the box 3 3 5 0 \(x, y, width, height\) is empty"):
+        augment_folder(data, out, [str(models["monet"])])
+    report = augment_folder(data, out, [str(models["monet"])], on_bad="skip")
+    made = json.loads((out / "result.json").read_text())
+    assert [image["file_name"] for image in made["images"]] == ["images/0.png", "images/0_monet.png"]
+    assert [annotation["bbox"] for annotation in made["annotations"]] == [[1, 1, 5, 5]] * 2
+    assert any("is empty" in notice for notice in report.notices)
+
+
+def test_of_coco_an_absolute_path_into_the_folder_leads_to_the_output(tmp_path: Path, models: dict[str, Path]) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    coco_of(data, str(data / "images/0.png"), [[1, 1, 5, 5]])
+    augment_folder(data, out, [str(models["monet"])])
+    names = [image["file_name"] for image in json.loads((out / "result.json").read_text())["images"]]
+    assert names == [str(out / "images/0.png"), str(out / "images/0_monet.png")]
+    for wrong in (str(tmp_path / "images/0.png"), "..\\..\\images\\0.png"):
+        coco_of(data, wrong, [])
+        with pytest.raises(InputError, match="leads out of the folder"):
+            augment_folder(data, tmp_path / "other", [str(models["monet"])])
+
+
+def test_values_of_coco_that_would_take_far_more_than_the_file_are_not_parsed(
+    tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    coco_of(data, "images/0.png", [])
+    whole = (data / "result.json").read_bytes()
+    (data / "result.json").write_bytes(whole[:-1] + b',"x":[' + b"[]," * 2_000_000 + b"[]]}")
+
+    def parsed(*_: Any, **__: Any) -> None:
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(json, "loads", parsed)
+    with pytest.raises(InputError, match=r"its values would take 224 MB, 37 times the file; read are up to 16 times"):
+        augment_folder(data, tmp_path / "out", [str(models["monet"])])
+
+
+def test_a_dense_file_of_coco_is_parsed(tmp_path: Path, models: dict[str, Path]) -> None:
+    """As those of the published sets are: polygons of short numbers, annotations of few words."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    coco_of(data, "images/0.png", [[1, 1, 5, 5]])
+    content = json.loads((data / "result.json").read_text())
+    content["annotations"] = [
+        {"id": i, "image_id": 1, "segmentation": [[float(j % 20) for j in range(2000)]]} for i in range(300)
+    ]
+    text(data / "result.json", json.dumps(content, separators=(",", ":")))
+    augment_folder(data, out, [str(models["monet"])])
+    assert len(json.loads((out / "result.json").read_text())["annotations"]) == 600
+
+
+def test_links_to_folders_are_told(tmp_path: Path, models: dict[str, Path]) -> None:
+    data = tmp_path / "data"
+    yolo(data)
+    (data / "more").symlink_to(tmp_path)
+    (data / "gone.jpg").symlink_to("nowhere")
+    report = augment_folder(data, tmp_path / "out", [str(models["monet"])])
+    assert list(report.notices) == [
+        f"1 link of {data} leads nowhere: gone.jpg",
+        f"1 link of {data} leads to a folder, and is not followed: more",
+    ]
