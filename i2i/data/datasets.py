@@ -102,7 +102,7 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
     records = [record for one in sets for record in one.records]
     mode: Check = options.check if _is_first() else "quick"
     patience = threading.Timer(
-        _PATIENCE, _say, (f"checking {len(records):,} records; --check quick reads headers alone",)
+        _PATIENCE, _say, (f"checking {len(records):,} pictures or pairs; --check quick reads headers alone",)
     )
     patience.start()
     try:
