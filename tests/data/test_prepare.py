@@ -380,10 +380,10 @@ def test_a_picture_that_vanishes(plain, tmp_path, monkeypatch):
 
     honest = dividing._bring
 
-    def bring(source, target, link):
+    def bring(source, *others):
         if source.name == "7.png":
             source.unlink()
-        honest(source, target, link)
+        honest(source, *others)
 
     monkeypatch.setattr(dividing, "_bring", bring)
     outcome = divide(plain, tmp_path / "out")
