@@ -37,8 +37,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from plain_training import plain as plain_version
 from plain_training import plain_step
 
-pytestmark = pytest.mark.arithmetic
-
 ALONE = Processes("cpu")
 CPU = torch.device("cpu")
 
@@ -77,6 +75,7 @@ def gradients(algorithm: Algorithm, batch: ImagePair) -> tuple[dict[str, float],
     return losses, found
 
 
+@pytest.mark.arithmetic
 def test_the_first_step_is_the_plain_one() -> None:
     """Of the published order, in float32; later steps drift apart by rounding alone."""
     for algorithm in (cyclegan(pool_size=0), pix2pix(generator="unet_32", dropout=False)):
@@ -86,6 +85,7 @@ def test_the_first_step_is_the_plain_one() -> None:
         assert {name: float(loss) for name, loss in made.items()} == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("norm", ["instance", "none"])
 def test_one_batch_is_as_good_as_two(norm: Any) -> None:
     network = PatchGANConfig(width=4, norm=norm).build().double()
@@ -99,6 +99,7 @@ def test_one_batch_is_as_good_as_two(norm: Any) -> None:
     assert calls[3:] == [2, 3], "pictures of two sizes"
 
 
+@pytest.mark.arithmetic
 def test_batch_norm_sees_real_and_fake_apart() -> None:
     network = PatchGANConfig(width=4, norm="batch").build()
     one, other = network, copy.deepcopy(network)
@@ -107,6 +108,7 @@ def test_batch_norm_sees_real_and_fake_apart() -> None:
         assert torch.equal(made, expected)
 
 
+@pytest.mark.arithmetic
 def test_frozen_discriminators_compute_no_gradient_of_weights() -> None:
     """Nor is one kept from the generators' turn for theirs."""
     algorithm = cyclegan()
@@ -121,6 +123,7 @@ def test_frozen_discriminators_compute_no_gradient_of_weights() -> None:
     assert before and all(map(torch.equal, before, after))
 
 
+@pytest.mark.arithmetic
 def test_identity_in_one_batch_with_translation() -> None:
     batch = pair(2, dtype=torch.float64)
     made = []
@@ -134,6 +137,7 @@ def test_identity_in_one_batch_with_translation() -> None:
         torch.testing.assert_close(made[1][1][name], gradient, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "zeros"])
 def test_thin_convolutions_are_convolutions(mode: Any, precision: torch.dtype) -> None:
@@ -165,6 +169,7 @@ def as_product(deep: nn.Module, x: torch.Tensor) -> bool:
     return bool(fold.called or unfold.called)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("ours, torchs", [(DeepConv2d, nn.Conv2d), (DeepConvTranspose2d, nn.ConvTranspose2d)])
 def test_deep_convolutions_are_convolutions(
@@ -187,6 +192,7 @@ def test_deep_convolutions_are_convolutions(
             assert torch.equal(deep(x), plain(x)), "in translation it is torch's own"
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("ours, torchs", [(DeepConv2d, nn.Conv2d), (DeepConvTranspose2d, nn.ConvTranspose2d)])
 def test_deep_convolutions_in_bf16(ours: Any, torchs: Any) -> None:
     """Two roundings of bf16, of 8 bits, from float64 (0.0033 and 0.0042 of its deviation), where float32 would be left
@@ -229,6 +235,7 @@ def test_freed_memory_is_kept() -> None:
     assert kept < given_back / 3 and undone > given_back / 2
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_gradients_of_instance_norm(layout: torch.memory_format) -> None:
     torch.manual_seed(0)
@@ -241,6 +248,7 @@ def test_gradients_of_instance_norm(layout: torch.memory_format) -> None:
     torch.testing.assert_close(norm(x), F.instance_norm(x))
 
 
+@pytest.mark.arithmetic
 def test_gradients_of_instance_norm_in_16_bits() -> None:
     """Two roundings of bf16, of 8 bits, from those of float64 (0.0032 of them; torch's own 0.0026); and the activation
     after it may overwrite its result."""
@@ -263,6 +271,7 @@ def test_memory_formats_per_device_and_precision() -> None:
     assert best_memory_format(CPU, "bf16", instance) == last
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("dropout", [False, True])
 @pytest.mark.parametrize("build", [cyclegan, pix2pix])
@@ -404,6 +413,7 @@ def test_compiled_code_computes_the_same_losses(precision: Any) -> None:
     assert made == [pytest.approx(expected[0], rel=1e-5 if precision == "fp32" else 1e-2)]
 
 
+@pytest.mark.arithmetic
 def test_residual_generators_differ_in_nothing_but_rounding() -> None:
     """Training through the thin head and the fast norm against torch's own layers, in float64. Those are in the plain
     memory format, for `nn.InstanceNorm2d` has wrong gradients in channels last (torch 2.15, one image)."""

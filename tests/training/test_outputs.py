@@ -90,6 +90,7 @@ def test_tensorboard_if_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert board.told == [("loss/gan", 0.5, 5), ("validation/fake_B/l1", 0.25, 5), ("samples", (3, 4, 4), 5)]
 
 
+@pytest.mark.promise("R4")
 @pytest.mark.parametrize("where", ["__init__", "add_scalar", "add_image", "close"])
 def test_a_tensorboard_that_fails_is_off_and_nothing_else(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -124,7 +124,6 @@ def test_onnx_gives_what_torch_gives(name: str) -> None:
         torch.testing.assert_close(used(x), by_torch(x), atol=1e-4, rtol=0)
 
 
-@pytest.mark.arithmetic
 @pytest.mark.parametrize(
     ("name", "backend"),
     [
@@ -149,7 +148,6 @@ def test_compiled_networks_give_what_the_others_give(name: str, backend: str, mo
     assert any(made), "nothing was compiled"
 
 
-@pytest.mark.arithmetic
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiled_networks_draw_the_same_noise(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "BACKEND", backend)
