@@ -45,6 +45,7 @@ def test_the_data_set_of_each_algorithm_is_pickled_whatever_class_its_options_ha
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("start", ["spawn", "forkserver"])
 @pytest.mark.parametrize("job", sorted(JOBS))
 def test_scripts_with_workers_do_their_work(job: str, start: str, folder: Path) -> None:
