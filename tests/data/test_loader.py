@@ -297,7 +297,7 @@ def test_batches_need_no_shared_memory_of_their_own():
 
 @pytest.mark.promise("R10")
 def test_where_workers_cannot_be_started_the_reason_is_told(monkeypatch):
-    def refused(*arguments):
+    def refused(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(loader, "DataLoader", refused)
