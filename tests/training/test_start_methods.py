@@ -19,33 +19,33 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 SITE = "import multiprocessing, os\nmultiprocessing.set_start_method(os.environ['I2I_TEST_START'])\n"
 SMALL = "--generator resnet_1blocks --discriminator patchgan_16 --ngf 4 --ndf 4 --load-size 64 --crop-size 64"
 JOBS = {
-    "plan": f"plan.py cyclegan --data . {SMALL} --workers 1 --measure-steps 2",
-    "auto": f"train_cyclegan.py --data . --run run {SMALL} --workers 1 --batch-size auto --max-steps 2",
-    "gan": "train_gan.py --data trainA --run run --workers 1 --batch-size 2 --max-steps 2 --ngf 4 --ndf 4",
+    "plan": f"plan.py cyclegan --data data {SMALL} --workers 1 --measure-steps 2",
+    "auto": f"train_cyclegan.py --data data --run run {SMALL} --workers 1 --batch-size auto --max-steps 2",
+    "gan": "train_gan.py --data data/trainA --run run --workers 1 --batch-size 2 --max-steps 2 --ngf 4 --ndf 4",
 }
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("trainA", "trainB", "train"):
-        (tmp_path / name).mkdir()
+        (tmp_path / "data" / name).mkdir(parents=True)
         for i in range(4):
             values = np.random.default_rng(i).integers(0, 255, (64, 128, 3), np.uint8)
-            images.write(tmp_path / name / f"{i}.png", images.Picture(values))
+            images.write(tmp_path / "data" / name / f"{i}.png", images.Picture(values))
     return tmp_path
 
 
-@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+@pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"segmentation"}))  # whose pictures would be labels
 def test_the_data_set_of_each_algorithm_is_pickled_whatever_class_its_options_have(name: str, folder: Path) -> None:
     algorithm = ALGORITHMS[name]
     kind = options_class(algorithm)  # no name leads to it
-    further = {"classes_b": "2"} if name == "segmentation" else {}
-    data, _ = checked_data(algorithm, kind(data=folder, crop_size=64, load_size=64, check="off", **further))
+    data, _ = checked_data(algorithm, kind(data=folder / "data", check="off"))
     found = pickle.loads(pickle.dumps(_Samples(data.train, 1, range(1), None)))  # noqa: S301
     assert type(found.dataset) is type(data.train) and len(found.dataset) == 4
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("start", ["spawn", "forkserver"])
 @pytest.mark.parametrize("job", sorted(JOBS))
 def test_scripts_with_workers_do_their_work(job: str, start: str, folder: Path) -> None:

@@ -84,7 +84,7 @@ def test_the_estimate_is_a_bound_for_every_width(network: str, runtime: str) -> 
 
 def test_it_grows_with_the_width_and_draws_nothing() -> None:
     narrow, wide = (bytes_per_pixel(generator_config("resnet_9blocks", width=width)) for width in (32, 64))
-    assert 1.7 < wide / narrow < 2
+    assert 1.5 < wide / narrow < 2  # the columns of the last kernels are as many in both
 
 
 @pytest.mark.parametrize("name", [name for name in list_generators() if not name.startswith("dcgan")] + ["unet_512"])
