@@ -598,3 +598,10 @@ def test_a_message_has_the_lines_that_are_meant_and_no_more(capsys: pytest.Captu
 
     assert run("pix2pix", ["--data", "toy"], main) == 2
     assert capsys.readouterr().err == "i2i: a\\x1b[2J\\nfinished\n  b\\u202e\\nc\n"
+
+
+@pytest.mark.promise("R52")
+def test_a_refused_argument_is_shown_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("pix2pix", ["--nosuch=a\x1b[2J\u202e\nfinished"]) == 2
+    said = capsys.readouterr().err
+    assert "a\\x1b[2J" in said and all(c.isprintable() or c == "\n" for c in said)
