@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from i2i.errors import FULL, ExistsError, OutputError
 
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _being_written: set[Path] = set()
 """The temporary files of this process."""
 
@@ -97,7 +98,9 @@ def place(temporary: Path, path: Path, replace: bool) -> None:
         if not path.is_symlink() or path.exists():
             raise appeared(path) from None
         temporary.replace(path)  # of a link to nothing
-    except OSError:
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
         _place_without_links(temporary, path)
     else:
         temporary.unlink()

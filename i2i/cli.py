@@ -4,13 +4,16 @@ A script's options are a frozen dataclass; its fields are the flags, its annotat
 under a field its help. Precedence: defaults < what a run goes on with < `--config FILE.yaml` < flags.
 """
 
+import contextlib
 import dataclasses
+import io
 import os
 import runpy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
@@ -111,8 +114,11 @@ def _is_in(error: Exception, outputs: Sequence[Path]) -> bool:
     name = getattr(error, "filename", None)
     if not isinstance(name, str | bytes) or not name:
         return False
-    path = Path(os.fsdecode(name)).absolute()
-    return any(path.is_relative_to(whole) or whole.is_relative_to(path) for whole in map(Path.absolute, outputs))
+    try:
+        path, wholes = Path(os.fsdecode(name)).absolute(), [output.absolute() for output in outputs]
+    except OSError:  # the current folder is gone, or may not be looked at
+        return False
+    return any(path.is_relative_to(whole) or whole.is_relative_to(path) for whole in wholes)
 
 
 def written_paths(options: Any) -> list[Path]:
@@ -146,14 +152,27 @@ def _parsed(options: type[Options], arguments: list[str], default: Options, desc
 
     epilogue = "also: --config FILE.yaml (flags come on top), --print-config, --verbose"
     shown = with_ranges(options)
-    parsed = tyro.cli(
+    parser = partial(
+        tyro.cli,
         shown,
-        args=arguments,
         default=shown(**vars(default)),
         description=f"{description}\n\n{epilogue}",
         prog=_program,
     )
-    return checked(options(**vars(parsed)))
+    return checked(options(**vars(_understood(parser, list(arguments)))))
+
+
+def _understood(parser: Callable[..., Any], arguments: list[str]) -> Any:
+    """What the parser makes of them; where it refuses them, it shows them, and their control characters escaped."""
+    harmless = [printable(word) for word in arguments]
+    if harmless == arguments:
+        return parser(args=arguments)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return parser(args=arguments)
+    except SystemExit:
+        parser(args=harmless)
+        raise
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:

@@ -114,8 +114,10 @@ class _Watch:
         os.close(reader)
 
     def _ends(self, number: int) -> bool:
-        innermost = _entered[-1]
-        return innermost.insists(number) or (innermost is self._base and number == signal.SIGTERM)
+        innermost = next(reversed(_entered), None)  # there is none when the main thread has been faster
+        return innermost is not None and (
+            innermost.insists(number) or (innermost is self._base and number == signal.SIGTERM)
+        )
 
 
 def _end(number: int) -> NoReturn:

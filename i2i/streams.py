@@ -14,6 +14,9 @@ from typing import Any, NoReturn
 from i2i.atomic import write_all
 from i2i.errors import I2IError, OutputError
 
+_replaced: list[Any] = []
+"""What was there before: collected, it would close its descriptor."""
+
 
 class Unread(I2IError):
     """Nobody reads the results any more (`| head`): no fault, and nothing to be said."""
@@ -55,8 +58,9 @@ def _guarded(name: str, refused: Callable[[OSError], object]) -> Any:
     stream = getattr(sys, name)
     if stream is None:
         return open(os.devnull, "w")  # noqa: PTH123
-    if not isinstance(stream, io.TextIOWrapper) or stream is not getattr(sys, f"__{name}__"):
+    if not _is_plain(stream):
         return stream  # guarded already, or somebody's own, such as a notebook's
+    _replaced.append(stream)
     with contextlib.suppress(OSError, ValueError):
         stream.flush()
     return io.TextIOWrapper(
@@ -66,6 +70,18 @@ def _guarded(name: str, refused: Callable[[OSError], object]) -> Any:
         line_buffering=name == "stderr" or stream.line_buffering,
         write_through=stream.write_through,
     )
+
+
+def _is_plain(stream: Any) -> bool:
+    """Whether it writes to a standard descriptor by Python's own means."""
+    try:
+        return isinstance(stream, io.TextIOWrapper) and stream.fileno() in (1, 2) and not _is_guarded(stream)
+    except (OSError, ValueError):
+        return False
+
+
+def _is_guarded(stream: io.TextIOWrapper) -> bool:
+    return isinstance(getattr(stream.buffer, "raw", None), _Descriptor)
 
 
 class _Descriptor(io.RawIOBase):

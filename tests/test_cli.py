@@ -522,3 +522,86 @@ def test_the_installed_command_names_the_scripts(
 def test_what_a_model_file_cannot_say_is_refused_at_the_start(option: str, label: str) -> None:
     with pytest.raises(UsageError, match=option):
         from_mapping(RunOptions, {option: label})
+
+
+# Empty arguments, which an unset variable of the shell leaves behind
+
+
+@pytest.mark.promise("R14")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--data", ""],
+        ["--data="],
+        ["--data", "toy", "--run", ""],
+        ["--data", "toy", "--run", "r", "--init-from", "a.pth", ""],
+        ["--data", "toy", "--run", "r", "--classes-b", ""],
+        ["--config", ""],
+        ["--config="],
+        [""],
+    ],
+)
+def test_an_empty_argument_is_refused(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("pix2pix", words) == 2
+    assert "an empty argument" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_text_may_be_emptied() -> None:
+    assert run("pix2pix", ["--data", "toy", "--stop-when", "", "--licence="], lambda options: 0) == 0
+
+
+@pytest.mark.promise("R14")
+@pytest.mark.parametrize("values", [{"data": ""}, {"init_from": ["a.pth", ""]}, {"run": "a\0b"}])
+def test_an_empty_path_of_a_configuration_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"^{next(iter(values))} = .*(empty path|NUL)"):
+        from_mapping(OPTIONS["pix2pix"], values)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PermissionError(13, "Permission denied", "in/a.png"), 4),
+        (PermissionError(13, "Permission denied", "out/b/c.png"), 6),
+        (OSError(36, "File name too long", "out"), 6),
+        (OSError(40, "Too many levels of symbolic links", "data"), 4),
+        (OSError(28, "No space left on device"), 6),
+        (OSError(30, "Read-only file system", "in"), 6),
+        (OSError(24, "Too many open files", "in/a.png"), 9),
+        (BlockingIOError(11, "Resource temporarily unavailable"), 9),
+        (OSError(28, "No space left on device", "/psm_1234"), 9),
+        (MemoryError(), 9),
+        (RuntimeError("can't start new thread"), 9),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), 9),
+        (ValueError("embedded null byte"), 2),
+        (UnicodeEncodeError("utf-8", "r\udcff", 1, 2, "surrogates not allowed"), 2),
+        (ValueError("a bug"), 1),
+    ],
+)
+def test_what_the_system_refuses_has_an_exit_code(
+    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(options: Any) -> None:
+        raise error
+
+    assert run("pix2pix", ["--data", "data", "--run", "out"], main) == code
+    assert ("unexpected" in capsys.readouterr().err) == (code == 1)
+
+
+@pytest.mark.promise("R52")
+def test_a_message_has_the_lines_that_are_meant_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(options: Any) -> None:
+        raise UsageError("a\x1b[2J\nfinished", "  b\u202e\nc")
+
+    assert run("pix2pix", ["--data", "toy"], main) == 2
+    assert capsys.readouterr().err == "i2i: a\\x1b[2J\\nfinished\n  b\\u202e\\nc\n"
+
+
+@pytest.mark.promise("R52")
+def test_a_refused_argument_is_shown_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("pix2pix", ["--nosuch=a\x1b[2J\u202e\nfinished"]) == 2
+    said = capsys.readouterr().err
+    assert "a\\x1b[2J" in said and all(c.isprintable() or c == "\n" for c in said)

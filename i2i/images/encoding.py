@@ -46,7 +46,7 @@ DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 80}
 
 
 def write(
-    path: Path, picture: Picture, quality: int | None = None, mode: int | None = None, *, replace: bool = True
+    path: Path, picture: Picture, quality: int | None = None, mode: int | None = None, replace: bool = True
 ) -> None:
     """Write a picture whole or not at all, in the format that the suffix names.
 

@@ -235,7 +235,7 @@ class Pipeline:
     def _write(self, job: Job, result: Picture, note: str) -> str:
         self._folder_of(job)
         try:
-            write(job.target, result, self.options.quality, self._mode(job), replace=self.options.replaces)
+            write(job.target, result, self.options.quality, self._mode(job), self.options.replaces)
         except ExistsError:
             raise
         except OutputError as error:

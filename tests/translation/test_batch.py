@@ -274,14 +274,14 @@ def test_a_folder_without_permission(tmp_path: Path, style: Path) -> None:
 def test_a_stop_while_writing_leaves_nothing_half_written(
     tmp_path: Path, style: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException
 ) -> None:
-    source, real = _folder(tmp_path / "in", ("a.png", "b.png", "c.png")), os.replace
+    source, real = _folder(tmp_path / "in", ("a.png", "b.png", "c.png")), os.link
 
     def second_fails(a: Any, b: Any) -> None:
         if Path(b).name == "b.png":
             raise stop
         real(a, b)
 
-    monkeypatch.setattr(os, "replace", second_fails)
+    monkeypatch.setattr(os, "link", second_fails)
     with pytest.raises(KeyboardInterrupt if isinstance(stop, KeyboardInterrupt) else OutputError):
         translate_folder(source, tmp_path / "out", style, device="cpu")
     left = {p.name for p in (tmp_path / "out").iterdir()}

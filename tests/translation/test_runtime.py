@@ -683,3 +683,11 @@ def test_norms_of_large_pictures_are_exact(dtype: torch.dtype, affine: bool) -> 
     with torch.inference_mode():
         made = ExactNorm(3, weight=weight, bias=bias)(x.clone()).double()
     assert (made - exact).abs().max() < (1e-5 if dtype == torch.float32 else 0.02)
+
+
+def test_openvino_does_not_end_the_process_where_it_may_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    from i2i.translation.runtime import openvino_runtime
+
+    monkeypatch.setattr(os, "access", lambda path, mode: path != ".")
+    with pytest.raises(UsageError, match="current folder may not be searched"):
+        openvino_runtime._check_here()

@@ -1,10 +1,12 @@
 """Running a network with OpenVINO on the CPU. Only converting needs torch."""
 
+import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from i2i.errors import UsageError
 from i2i.process import Session
 from i2i.translation.runtime.processor import threads
 from i2i.translation.runtime.protocol import Converted, Cpu, Planes
@@ -44,6 +46,7 @@ class OpenVINORuntime(Session):
         self.__dict__.update(state)
 
     def start(self) -> Any:
+        _check_here()
         import openvino
 
         core = openvino.Core()
@@ -68,6 +71,12 @@ class OpenVINORuntime(Session):
                 raise
             result: Planes = np.array(results[0], np.float32)
         return result
+
+
+def _check_here() -> None:
+    """Raises `UsageError` in a folder that may not be searched, where OpenVINO ends the process."""
+    if not os.access(".", os.X_OK):
+        raise UsageError("the current folder may not be searched, which OpenVINO has to: go to another one")
 
 
 def convert(network: "nn.Module", channels: int, side: int) -> dict[str, bytes]:
