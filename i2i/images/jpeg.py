@@ -65,14 +65,14 @@ def _segment(file: BinaryIO, place: int) -> tuple[int, int, bytes]:
     """Where the next segment ends, its marker, and what is in it; the marker is 0 where there is none."""
     file.seek(place)
     head = file.read(4)
-    while not (len(head) == 4 and head[0] == 0xFF and head[1] not in (0, 1, 0xFF)):
+    while len(head) == 4 and not (head[0] == 0xFF and head[1] not in (0, 1, 0xFF)):
         # fill bytes, and what stands there by mistake
         found = _MARKER.search(head + file.read(_HEAD_BYTES))
-        if found is None and len(head) < 4:
-            return place, 0, b""
         place += found.start() if found else _HEAD_BYTES
         file.seek(place)
         head = file.read(4)
+    if len(head) < 4:
+        return place, 0, b""
     if head[1] == _END or head[1] in _RESTARTS or head[1] == 0xD8:
         return place + 2, head[1], b""
     length = int.from_bytes(head[2:], "big") - 2

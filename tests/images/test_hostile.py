@@ -16,7 +16,7 @@ from PIL import features
 from tiff_files import NAMES, sampled, samples, written
 
 from i2i.errors import ImageError
-from i2i.images import Limits, Picture, decode, encode, probe
+from i2i.images import Limits, Picture, decode, encode, probe, read
 
 
 def _planes():
@@ -235,6 +235,20 @@ def test_a_png_whose_pixels_end_early_is_refused():
         data += zlib.crc32(b"IDAT" + content).to_bytes(4, "big") + whole[-12:]
         with pytest.raises(ImageError):
             decode(data)
+
+
+@pytest.mark.promise("R45")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "end", [b"", b"\xff", b"\xff\xd9", b"\xff\xda", b"\xff\xe1\0", b"\xff\xff\xff", b"\xff\1\xff\1", b"\xff\xd0\xff"]
+)
+def test_a_jpeg_that_ends_within_its_header_is_refused(tmp_path, end):
+    data, path = pillow_bytes(MODES["RGB"], "JPEG"), tmp_path / "a"
+    for start in (2, 20, data.index(b"\xff\xc0")):
+        path.write_bytes(data[:start] + end)
+        for look in (read, probe):
+            with pytest.raises(ImageError):
+                look(path)
 
 
 @pytest.mark.promise("H12")
