@@ -100,7 +100,7 @@ class Rows:
         self.channels = self._kind.colours + len(self._kind.bands) + (self._kind.alpha is not None)
 
     def __iter__(self) -> Iterator[Pixels]:
-        seen = _Range(self._directory.text(_NODATA))
+        seen = _Range(_nodata(self._directory))
         for band in self._bands():
             step = max(1, _BLOCK_VALUES // (band.shape[1] * band.shape[2]))
             for top in range(0, len(band), step):
@@ -239,9 +239,9 @@ class _Kind:
 class _Range:
     """The range of the values that were seen, where not every value of their type is one of a picture."""
 
-    nodata: str | None
-    low: float = 0.0
-    high: float = 0.0
+    nodata: float | None
+    low: float = math.inf
+    high: float = -math.inf
     odd: int = 0
     total: int = 0
     signed: bool = False
@@ -252,17 +252,17 @@ class _Range:
         if not (np.isfinite(low) and np.isfinite(high)):
             finite = values[np.isfinite(values)]
             self.odd += values.size - finite.size
-            low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
+            low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
         self.low, self.high, self.signed = min(self.low, float(low)), max(self.high, float(high)), kind == "i"
 
     def check(self) -> None:
         """Raises `ImageError` for values below 0, floating-point values above 1, and those that are not finite."""
-        known = f" (the file's value for no data is {self.nodata[:40]})" if self.nodata else ""
+        known = "" if self.nodata is None else f" (the file's value for no data is {self.nodata:g})"
         if self.odd:
             raise ImageError(f"{self.odd} of {self.total} values are not finite{known}; expected 0 to 1")
         if self.signed and self.low < 0:
             raise ImageError(f"signed values from {self.low:.0f} to {self.high:.0f}{known}; expected none below 0")
-        if not self.signed and not (self.low >= 0 and self.high <= 1):
+        if self.total and not self.signed and not (self.low >= 0 and self.high <= 1):
             raise ImageError(f"floating-point values from {self.low:g} to {self.high:g}{known}; expected 0 to 1")
 
 
@@ -317,7 +317,7 @@ def _layout(tags: t.Directory, limits: Limits) -> Layout:
 
 def _page(tags: t.Directory) -> Any:
     """The tags as tifffile understands them."""
-    if not {t.WIDTH, t.HEIGHT} & set(tags.tags):
+    if not {t.WIDTH, t.HEIGHT} <= set(tags.tags):
         raise ImageError("damaged: its header names no size")
     layout = {tag: found for tag, found in tags.tags.items() if tag in t.LAYOUT}
     try:
@@ -375,11 +375,16 @@ def _subsampling(page: Any, tags: t.Directory, photometric: int) -> tuple[int, i
 
 def _absent(page: Any, tags: t.Directory) -> float:
     """The value of segments that are left out: the one for no data, as GDAL has it, else 0."""
-    try:
-        value = float(tags.text(_NODATA) or 0)
-    except ValueError:
-        return 0
+    value = _nodata(tags) or 0
     return value if page.sampleformat == _FLOAT or 0 <= value < 2**page.bitspersample else 0
+
+
+def _nodata(tags: t.Directory) -> float | None:
+    """The file's value for no data, where it is a number: nothing else that a file says gets into a message."""
+    try:
+        return float(tags.text(_NODATA) or "")
+    except ValueError:
+        return None
 
 
 def _check_layout(layout: Layout) -> None:

@@ -131,14 +131,15 @@ class _Plane:
     def __init__(self, layout: Layout, source: Source, index: int) -> None:
         self._layout, self._source = layout, source
         self._first = index * layout.across * layout.down
+        self._most = _UNIT_BYTES // (layout.samples if layout.planar else 1)
 
     def bands(self) -> Iterator[Pixels]:
         layout = self._layout
-        if layout.segment_bytes > _UNIT_BYTES and layout.streamable:
+        if layout.segment_bytes > self._most and layout.streamable:
             for i in range(layout.down):
                 yield from self._streamed(i)
             return
-        each = 1 if layout.tiled else max(1, _UNIT_BYTES // layout.segment_bytes)
+        each = 1 if layout.tiled else max(1, self._most // layout.segment_bytes)
         for top in range(0, layout.down, each):
             yield self._unit(top, min(top + each, layout.down))
 
@@ -197,7 +198,7 @@ class _Plane:
     def _streamed(self, down: int) -> Iterator[Pixels]:
         """One strip too large to be held, by rows."""
         layout, take = self._layout, self._stream(self._first + down)
-        each = max(1, _UNIT_BYTES // layout.line_bytes) * layout.line_rows
+        each = max(1, self._most // layout.line_bytes) * layout.line_rows
         for top in range(0, self._rows(down), each):
             rows = min(each, self._rows(down) - top)
             data = take(layout.bytes_of(rows))

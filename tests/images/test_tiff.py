@@ -382,3 +382,25 @@ def test_what_is_written_is_read_by_others(dtype):
     with tifffile.TiffFile(io.BytesIO(encode(Picture(pixels), "TIFF"))) as file:
         assert len(file.pages[0].dataoffsets) == (1 if dtype == np.uint8 else 2)
         assert np.array_equal(file.pages[0].asarray(), pixels)
+
+
+def test_the_range_of_refused_values_is_theirs():
+    kind = Kind(GREY, 32, "f")
+    with pytest.raises(ImageError, match=r"^floating-point values from 5 to 7; expected 0 to 1$"):
+        decode(built(np.array([[[5], [7], [6]]], np.float32), kind))
+
+
+def test_no_text_of_a_file_is_in_a_message():
+    kind = Kind(GREY, 32, "f", tags=((42113, "s", b"\x1b[2Jred\0"),))
+    with pytest.raises(ImageError, match=r"^floating-point values from 5 to 7; expected 0 to 1$"):
+        decode(built(np.array([[[5], [7], [6]]], np.float32), kind))
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("compression", [1, LZW, DEFLATE])
+def test_a_strip_that_is_larger_than_a_band(planar, compression, monkeypatch):
+    monkeypatch.setattr("i2i.images.tiff_segments._UNIT_BYTES", 300)
+    for predictor in (1, 2) if compression != 1 else (1,):
+        for segment in [(19, 0), (5, 0), (16, 16)]:
+            kind = Kind(RGB, 16, planar=planar, compression=compression, predictor=predictor, segment=segment)
+            assert np.array_equal(decode(built(samples(kind), kind)).pixels, samples(kind))

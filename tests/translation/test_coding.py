@@ -176,3 +176,19 @@ def test_a_folder_of_labels(tmp_path: Path) -> None:
     assert not report.failed
     made = images.read(tmp_path / "out" / "two.png").pixels
     assert np.array_equal(to_colours(to_classes(made, FOUR), FOUR), made)
+
+
+def test_what_is_made_of_data_is_data_and_what_is_left_out_is_told(tmp_path: Path) -> None:
+    photo = DRAW.integers(0, 256, (28, 40, 4), np.uint8)
+    data = Picture(photo[..., :3].copy(), extra=photo[..., 3:].copy(), geo={33550: (10.0, 10.0, 0.0)}, format="TIFF")
+    made = translator(resnet(4, 4)).translate(data)
+    assert made.alpha is None and made.extra is not None and made.extra.shape == (28, 40, 1) and made.geo == data.geo
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    images.write(source / "a.tif", data)
+    (all_bands,) = translate_folder(source, target / "all", translator(resnet(4, 4))).records
+    (colours,) = translate_folder(source, target / "colours", translator(resnet(3, 3))).records
+    assert (all_bands.status, all_bands.note) == ("done", "")
+    assert colours.status == "done" and colours.note == "bands beyond red, green and blue left out: 1"
+    assert images.read(target / "all" / "a.tif").extra is not None
+    assert images.read(target / "colours" / "a.tif").geo == data.geo
