@@ -1,5 +1,6 @@
 """FID, KID, IS, precision and recall against torchmetrics, torch-fidelity and plain NumPy, on the same features."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from i2i.errors import InputError, ModelError
 from i2i.evaluation import sets
 from i2i.evaluation.features import Features, extract
+from i2i.evaluation.pictures import Item, PictureFiles
+from i2i.images import Picture, write
 
 pytestmark = pytest.mark.arithmetic
 
@@ -172,3 +175,17 @@ def test_features_that_are_not_finite_are_refused() -> None:
     network.convolution.weight.data *= 1e38
     with pytest.raises(ModelError, match="not finite"):
         extract([torch.ones(3, 16, 16)], network, 16)
+
+
+def test_transparency_is_measured_as_it_is_seen_over_white(tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    alpha = np.full((16, 16), 255, np.uint8)
+    alpha[:, :8] = 0
+    other = pixels.copy()
+    other[:, :8] = 0
+    pictures = {"a": Picture(pixels, alpha), "hidden": Picture(other, alpha), "lost": Picture(pixels)}
+    for name, picture in pictures.items():
+        write(tmp_path / f"{name}.png", picture)
+    seen, hidden, lost = (PictureFiles([Item(tmp_path / f"{name}.png")])[0] for name in pictures)
+    assert torch.equal(seen, hidden) and not torch.equal(seen, lost)
+    assert (seen[:, :, :8] == 1).all() and torch.equal(seen[:, :, 8:], lost[:, :, 8:])
