@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from picture_samples import MODES, gradient, pillow_bytes, plain_tiff
 from PIL import Image, ImageCms
-from tiff_files import CMYK, DEFLATE, GREY, LZW, RGB, UNSPECIFIED, YCBCR, Kind, directory, samples
+from tiff_files import CMYK, DEFLATE, GREY, LZW, PALETTE, RGB, UNSPECIFIED, YCBCR, Kind, directory, samples
 from tiff_files import written as built
 
 from i2i.errors import ImageError
@@ -404,3 +404,9 @@ def test_a_strip_that_is_larger_than_a_band(planar, compression, monkeypatch):
         for segment in [(19, 0), (5, 0), (16, 16)]:
             kind = Kind(RGB, 16, planar=planar, compression=compression, predictor=predictor, segment=segment)
             assert np.array_equal(decode(built(samples(kind), kind)).pixels, samples(kind))
+
+
+def test_a_palette_of_eight_bits_is_not_darkened():
+    kind = Kind(PALETTE, 2, tags=((320, "H", [0, 10, 200, 255] * 3),))
+    stored = samples(kind)
+    assert np.array_equal(decode(built(stored, kind)).pixels[..., 0], np.array([0, 10, 200, 255])[stored[..., 0]])
