@@ -58,8 +58,10 @@ def _guarded(name: str, refused: Callable[[OSError], object]) -> Any:
     stream = getattr(sys, name)
     if stream is None:
         return open(os.devnull, "w")  # noqa: PTH123
-    if not _is_plain(stream):
-        return stream  # guarded already, or somebody's own, such as a notebook's
+    if not _is_plain(stream):  # guarded already, or somebody's own, such as a notebook's
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        return stream
     _replaced.append(stream)
     with contextlib.suppress(OSError, ValueError):
         stream.flush()
