@@ -13,12 +13,15 @@ class ImagePool:
     def __init__(self, size: int) -> None:
         self.size = size
         self.images: list[Tensor] = []
+        self._one_size = False
 
     def __call__(self, fakes: Tensor) -> Tensor:
         """(N, C, H, W) → as many images, detached, each new or from the history."""
         fakes = fakes.detach()
         if self.size == 0:
             return fakes
+        if self._one_size:
+            self.images = [image for image in self.images if image.shape == fakes.shape[1:]]
         return torch.stack([self._exchange(fake) for fake in fakes])
 
     def _exchange(self, fake: Tensor) -> Tensor:
@@ -40,10 +43,10 @@ class ImagePool:
         """The images, oldest place first, on the CPU."""
         return [image.cpu() for image in self.images]
 
-    def load_state(self, images: list[Tensor], device: torch.device, side: int | None = None) -> None:
+    def load_state(self, images: list[Tensor], device: torch.device, one_size: bool = False) -> None:
         """Continue with these images (the first `size` of them).
 
-        With `side`, where all are squares of one size, without those of another, which no batch holds beside them.
+        With `one_size` all fakes are of one size. Images of another one, which a run with another crop made, are then
+        dropped: no batch holds both.
         """
-        fitting = [image for image in images if side is None or image.shape[1:] == (side, side)]
-        self.images = [image.to(device) for image in fitting[: self.size]]
+        self.images, self._one_size = [image.to(device) for image in images[: self.size]], one_size

@@ -31,13 +31,13 @@ class Memory:
         damaged: Damaged,
         watch: Watch,
         pictures: PicturesSeen,
-        side: int | None,
+        one_size: bool,
         processes: Processes,
     ) -> None:
-        """`side`: of the pictures in the pools, where all are squares of one size."""
+        """`one_size`: whether all samples are of one size."""
         self.algorithm, self.direction, self.train_step = algorithm, direction, train_step
         self.averages, self.validation, self.damaged = averages, validation, damaged
-        self.watch, self.pictures, self.side, self.processes = watch, pictures, side, processes
+        self.watch, self.pictures, self.one_size, self.processes = watch, pictures, one_size, processes
 
     def collect(self, step: int, images_seen: int) -> dict[str, Any]:
         """The state; in the first process, with every process's pools."""
@@ -74,7 +74,7 @@ class Memory:
         self.train_step.load_state(state["training"])
         if self.averages:
             self.averages.load_state(state["ema"])
-        deal_pools(self.algorithm, state["pools"], self.processes, self.side)
+        deal_pools(self.algorithm, state["pools"], self.processes, self.one_size)
         for name, value in self.algorithm.adapted().items():
             if name in state.get("adapted", {}):
                 value.copy_(state["adapted"][name])
@@ -153,15 +153,15 @@ def deal_pools(
     algorithm: Algorithm,
     saved: list[dict[str, list[torch.Tensor]]],
     processes: Processes,
-    side: int | None = None,
+    one_size: bool = False,
 ) -> None:
     """Give this process its image pools; if there were more or fewer processes, its share of all of them.
 
-    `side`: see `ImagePool.load_state`.
+    `one_size`: see `ImagePool.load_state`.
     """
     for name, pool in algorithm.pools().items():
         if len(saved) == processes.world_size:
             images = saved[processes.rank][name]
         else:
             images = [image for pools in saved for image in pools[name]][processes.rank :: processes.world_size]
-        pool.load_state(images, processes.device, side)
+        pool.load_state(images, processes.device, one_size)

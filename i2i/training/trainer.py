@@ -85,7 +85,7 @@ class Trainer:
             self.damaged,
             self.watch,
             PicturesSeen(data, options),
-            options.crop_size if of_one_size(options.preprocess) else None,
+            of_one_size(options.preprocess),
             processes,
         )
         self.model_files = ModelFiles(algorithm, self.averages, options, self.validation)
