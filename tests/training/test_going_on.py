@@ -146,7 +146,7 @@ def test_a_pool_goes_on_in_another_size_and_precision() -> None:
         assert out.dtype == torch.float32 and out.shape == (2, 3, 32, 32)
     pool.load_state(saved, torch.device("cpu"))
     pool(torch.zeros(1, 3, 32, 32))
-    assert [image.shape[1] for image in pool.images].count(16) >= 1, "where pictures are of all sizes"
+    assert any(image.shape != (3, 32, 32) for image in pool.images), "where pictures are of all sizes"
 
 
 def test_a_run_goes_on_with_another_crop_and_precision(tmp_path: Path) -> None:
