@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 from typing import Any
 
@@ -18,6 +19,7 @@ from i2i.networks import (
 )
 from i2i.networks.antialias import BlurDownsample, BlurUpsample
 from i2i.networks.blocks import InstanceNorm, for_translation
+from i2i.networks.convolutions import StridedConv2d
 from i2i.networks.init import init_weights
 from i2i.networks.patchgan import PatchGANConfig
 
@@ -288,3 +290,22 @@ def test_only_residual_generators_take_a_share_of_the_picture() -> None:
 
     with pytest.raises(UsageError, match=r"input_share = 0\.2"):
         Pix2PixOptions(generator="unet_64", input_share=0.2).generator_config(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "padding", "width"), [(4, 1, 2), (4, 1, 3), (3, 1, 1), (3, 1, 2), (5, 2, 2), (3, 0, 3)]
+)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_strided_convolution_in_bfloat16_to_a_column_of_pixels(
+    kernel: int, padding: int, width: int, autocast: bool
+) -> None:
+    """Within bfloat16's eight bits of the one in float64, also where oneDNN reads beyond the picture (with AMX)."""
+    torch.manual_seed(0)
+    conv = StridedConv2d(32, 24, kernel, stride=2, padding=padding)
+    x = torch.randn(2, 32, 20, width)
+    with torch.no_grad():
+        expected = copy.deepcopy(conv).double()(x.double())
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            found = conv(x) if autocast else conv.bfloat16()(x.bfloat16())
+    assert found.shape == expected.shape and found.shape[3] == 1
+    torch.testing.assert_close(found.double(), expected, rtol=2**-6, atol=2**-6)

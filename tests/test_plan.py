@@ -281,8 +281,8 @@ def test_a_missing_compiler_is_met_by_the_trial_too(monkeypatch):
 @pytest.mark.parametrize(
     ("returncode", "stdout", "expected"),
     [
-        (-9, "", (OutOfMemory, "was killed", 1)),
-        (0, '{"out_of_memory": true}', (OutOfMemory, "memory ran out", 1)),
+        (-9, "", (OutOfMemory, "was killed", 9)),
+        (0, '{"out_of_memory": true}', (OutOfMemory, "memory ran out", 9)),
         (0, 'noise\n{"error": "device = cuda: none", "exit_code": 2}', (I2IError, "device = cuda: none", 2)),
         (1, "", (I2IError, "ended with 1: Traceback", 1)),
     ],

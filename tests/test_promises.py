@@ -83,7 +83,7 @@ LIMITS = {
     "model file or checkpoint": f"{_gib(metadata.MAX_FILE_BYTES)}, {metadata.MAX_TENSORS:,} tensors",
     "its network": _network(),
     "its header (.safetensors)": _mib(metadata.MAX_HEADER_BYTES),
-    "its pickles (.pth)": _mib(pickles.MAX_PICKLE_BYTES),
+    "its pickles (.pth)": f"{_mib(pickles.MAX_PICKLE_BYTES)}, {pickles.MAX_OPCODES:,} operations",
     "its description, JSON": (
         f"{_mib(metadata.MAX_INFO_BYTES)}, depth {metadata.MAX_JSON_DEPTH}, {metadata.MAX_TEXT:,} characters in a text"
     ),

@@ -97,7 +97,34 @@ def by_columns(x: Tensor, columns: Tensor, bias: Tensor | None) -> Tensor:
     return total if bias is None else total + bias.to(total.dtype)[:, None, None]
 
 
-class DeepConv2d(nn.Conv2d):
+class StridedConv2d(nn.Conv2d):
+    """A square `nn.Conv2d` with a stride and zero padding.
+
+    In bfloat16 on a processor with AMX, oneDNN (torch 2.11 to 2.14) reads beyond the picture where the result is one
+    pixel wide and several high. So a result of that shape is computed on its side.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        misread = self.stride[0] > 1 and _is_bfloat16(input)
+        if not (misread and _reach(self, input.shape[3]) == 1 < _reach(self, input.shape[2])):
+            return super()._conv_forward(input, weight, bias)
+        return super()._conv_forward(input.transpose(2, 3), weight.transpose(2, 3), bias).transpose(2, 3)
+
+
+def _is_bfloat16(x: Tensor) -> bool:
+    """Whether a CPU computes convolutions of x in it."""
+    if x.device.type != "cpu":
+        return False
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return autocast or x.dtype == torch.bfloat16
+
+
+def _reach(conv: nn.Conv2d, size: int) -> int:
+    """The height or width of the result."""
+    return (size + 2 * int(conv.padding[0]) - conv.kernel_size[0]) // conv.stride[0] + 1
+
+
+class DeepConv2d(StridedConv2d):
     """A 4×4 convolution to half the height and width, deep in a U-Net: many channels of few pixels.
 
     On a CPU training computes it as one product of matrices (N·H/2·W/2 × C·16 by C·16 × out_channels), which reads the

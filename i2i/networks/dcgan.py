@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from i2i.device import precise
 from i2i.networks.blocks import Norm, conv_bias, normalization
+from i2i.networks.convolutions import StridedConv2d
 
 SIZES = (16, 32, 64, 128, 256)
 
@@ -123,7 +124,7 @@ class DCGANDiscriminator(nn.Module):
         channels = config.in_channels
         for i, width in enumerate(_widths(config.width, config.size)):
             layers += [
-                nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=bias or i == 0),
+                StridedConv2d(channels, width, 4, stride=2, padding=1, bias=bias or i == 0),
                 normalization(config.norm, width) if i else nn.Identity(),
                 nn.LeakyReLU(0.2, inplace=True),
             ]

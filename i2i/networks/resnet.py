@@ -20,7 +20,7 @@ from i2i.device import precise
 from i2i.errors import UsageError
 from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample, Sampling, Upsampling
 from i2i.networks.blocks import Checkpointed, Norm, Padding, conv_bias, normalization, padding_mode
-from i2i.networks.convolutions import ThinConv2d, WideConv2d, channels_last
+from i2i.networks.convolutions import StridedConv2d, ThinConv2d, WideConv2d, channels_last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def halved(channels: int, config: ResnetConfig) -> ConvNormReLU:
     norm = normalization(config.norm, made)
     if config.downsampling == "antialiased":
         return ConvNormReLU(WideConv2d(channels, made, bias=bias), norm, downsample=BlurDownsample(made))
-    return ConvNormReLU(nn.Conv2d(channels, made, 3, stride=2, padding=1, bias=bias), norm)
+    return ConvNormReLU(StridedConv2d(channels, made, 3, stride=2, padding=1, bias=bias), norm)
 
 
 def doubled(channels: int, config: ResnetConfig) -> ConvNormReLU:

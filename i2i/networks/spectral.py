@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i.networks.convolutions import StridedConv2d
+
 _FIRST = 15  # iterations for weights just drawn
 _TINY = 1e-12
 
 
-class SpectralConv2d(nn.Conv2d):
+class SpectralConv2d(StridedConv2d):
     """A convolution by W / σ(W); the parameters are those of `nn.Conv2d`. How W is scaled changes no result, but how
     fast W turns.
 
@@ -92,4 +94,4 @@ def keep_out_of_graphs() -> None:
 
 def convolution(spectral: bool) -> Callable[..., nn.Conv2d]:
     """What makes a convolution of that kind."""
-    return SpectralConv2d if spectral else nn.Conv2d
+    return SpectralConv2d if spectral else StridedConv2d

@@ -114,11 +114,12 @@ def _deeper_than(values: Any, depth: int) -> bool:
 def looks_like_safetensors(path: Path) -> bool:
     """Whether the file begins as a `.safetensors` does: the length of a header, and then the header."""
     try:
+        size = regular_file(path)
         with path.open("rb") as file:
             start = file.read(9)
-        return int.from_bytes(start[:8], "little") <= path.stat().st_size - 8 and start[8:] == b"{"
-    except OSError:
+    except (OSError, ModelError):
         return False
+    return int.from_bytes(start[:8], "little") <= size - 8 and start[8:] == b"{"
 
 
 def read_header(path: Path) -> Header:

@@ -222,8 +222,8 @@ def test_one_that_vanishes_meanwhile(scene, monkeypatch):
 
     honest = instances.images.write
 
-    def and_remove(path, picture):
-        honest(path, picture)
+    def and_remove(path, picture, **how):
+        honest(path, picture, **how)
         (scene / "labels/1.png").unlink()
 
     monkeypatch.setattr(instances.images, "write", and_remove)

@@ -118,7 +118,7 @@ def test_best_and_last(data: Path, tmp_path: Path) -> None:
     assert last.metrics["psnr"] == pytest.approx(scores[11]), "measured at the end, though no epoch ends there"
     assert States(folder).best() == best
 
-    child = start("pix2pix", folder, f"--data {data} {OPTIONS} --max-steps 11")
+    child = start("pix2pix", folder, f"--data {data} {OPTIONS} --best-metric l1 --max-steps 11")
     assert child.wait() == 2
     assert "this run has chosen its best by 'psnr' so far" in child.said()
 

@@ -559,8 +559,11 @@ def test_onnx_without_memory(text: str, expected: Any) -> None:
     def run(*_: Any) -> Any:
         raise Fail(text)
 
-    used = OnnxRuntime.__new__(OnnxRuntime)
-    used._session, used._input = SimpleNamespace(run=run), "x"
+    class Failing(OnnxRuntime):
+        def start(self) -> Any:
+            return SimpleNamespace(run=run, get_inputs=lambda: [SimpleNamespace(name="x")])
+
+    used = Failing(SimpleNamespace(files={"onnx": b""}))  # type: ignore[arg-type]
     with pytest.raises(expected, match=text):
         used.run(np.zeros((1, 3, 8, 8), np.float32))
 

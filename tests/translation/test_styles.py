@@ -105,7 +105,7 @@ def test_what_does_not_exist(tmp_path: Path) -> None:
         ("monet", "Did you mean 'style_monet' or 'monet2photo'.* --list-styles"),
         ("van_goh", "Did you mean 'van_gogh'"),
         ("x" * 5000, "no such run folder or model file"),
-        ("a\0b", "no such run folder or model file"),
+        ("a\0b", "no path has a NUL character"),
     ]:
         with pytest.raises(UsageError, match=hint):
             styles.find(style)
