@@ -33,10 +33,10 @@ class Series:
 
     def add(self, step: int, value: float) -> None:
         self.count += 1
-        if self.count % self.every:
-            return
         if len(self.steps) >= MAX_NUMBERS:
             self.steps, self.values, self.every = self.steps[1::2], self.values[1::2], 2 * self.every
+        if self.count % self.every:
+            return
         self.steps.append(step)
         self.values.append(value)
 
