@@ -60,11 +60,11 @@ def folder(path: Path, names: Sequence[str] = NAMES, **options: Any) -> Path:
 def translator(
     config: Any = None, cls: type[Translator] = Translator, gain: float = 0.3, **described: Any
 ) -> Translator:
-    """An untrained network, always the same, on the CPU."""
+    """An untrained network, always the same, on the CPU in float32, whatever else the processor has."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         network = init_weights((config or ResnetConfig(width=2, blocks=0)).build(), gain=gain)
-    return cls(network, model_file.describe(network, direction="a2b", **described))
+    return cls(network, model_file.describe(network, direction="a2b", **described), precision="fp32")
 
 
 def model(path: Path) -> Path:
