@@ -48,6 +48,10 @@ SIZES = ((3, 5), (32, 32), (37, 50))
 LEVEL = 2 / 255
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+needs_bf16 = pytest.mark.skipif(
+    not processor.has_bf16() or "ONEDNN_MAX_CPU_ISA" in os.environ,
+    reason="no bfloat16 in this processor, or kept from it",
+)
 needs_onnx = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")), reason="ONNX is not installed"
 )
@@ -104,7 +108,8 @@ def test_a_runtime_gives_what_the_plain_way_gives(name: str, runtime: Any) -> No
     by_torch = Translator(_network(config), info, precision="fp32")
     for size in SIZES:
         x = _noise(config.in_channels, *size)
-        torch.testing.assert_close(used(x), by_torch(x), atol=1e-4, rtol=0)
+        # each of the two may be 1e-4, an 80th of an 8-bit level, off the truth
+        torch.testing.assert_close(used(x), by_torch(x), atol=2e-4, rtol=0)
     assert torch.isfinite(used(_noise(config.in_channels, 1, 1))).all()
 
 
@@ -278,7 +283,7 @@ def test_wide_convolutions_by_winograd(
 
 
 @pytest.mark.arithmetic
-@pytest.mark.parametrize("runtime", ["torch", pytest.param("openvino", marks=needs_openvino)])
+@pytest.mark.parametrize("runtime", ["torch", pytest.param("openvino", marks=[needs_openvino, needs_bf16])])
 def test_two_likely_classes_do_not_tie_in_16_bits(runtime: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose tanh is 1 for both."""
     monkeypatch.setattr(processor, "has_bf16", lambda: True)
