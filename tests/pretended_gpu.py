@@ -39,6 +39,9 @@ def _moved(module: nn.Module, *where: Any, memory_format: torch.memory_format | 
             part._parameters[name] = nn.Parameter(moved(parameter), parameter.requires_grad)
         for name, buffer in part.named_buffers(recurse=False):
             part._buffers[name] = moved(buffer)
+        for kept in vars(part).values():  # beside the parts, by `_apply`
+            if isinstance(kept, nn.Module):
+                _moved(kept, *where, memory_format=memory_format)
     return module
 
 

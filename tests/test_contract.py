@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from pretended_gpu import pretended_gpu
+from tiny_vgg import tiny_vgg, unfilled
 from torch import nn
 
 from i2i.algorithms import ALGORITHMS, augment
@@ -18,6 +19,7 @@ from i2i.data.pair import ImagePair, ImagePairs
 from i2i.data.slots import one_hot
 from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired
 from i2i.losses.adversarial import GanMode
+from i2i.networks import projected
 from i2i.networks.blocks import for_translation, has_batch_norm
 from i2i.training.distributed import Processes
 from i2i.training.options import RunOptions
@@ -36,6 +38,9 @@ STEADIED = {
     "diffaugment": "color,translation,cutout",
     "instance_noise": 0.1,
 }
+PROJECTED = {"gan_mode": "hinge", "discriminator": "projected_patchgan_16", "features": tiny_vgg()}
+# of `projected`, whose features want pictures
+REFUSES = {"segmentation": "judges labels", "pix2pixhd": "compares the layers of PatchGANs"}
 
 pytestmark = pytest.mark.parametrize("name", list(ALGORITHMS))
 
@@ -55,6 +60,8 @@ def options_of(name: str, **options: Any) -> Any:
 
 
 def build(name: str, **options: Any) -> Algorithm:
+    if name in REFUSES and "features" in options:
+        pytest.skip(REFUSES[name])
     torch.manual_seed(0)
     return ALGORITHMS[name](options_of(name, **options), *CHANNELS.get(name, ()))
 
@@ -115,9 +122,12 @@ def test_every_weight_learns(name: str) -> None:
             assert not torch.equal(parameter, dict(before[network].named_parameters())[key]), f"{network}.{key}"
 
 
-@pytest.mark.parametrize(("options", "precision"), [({}, "fp32"), ({}, "fp16"), (STEADIED, "bf16")])
-def test_a_step_on_a_gpu(name: str, options: dict[str, Any], precision: Any) -> None:
+@pytest.mark.parametrize(("options", "precision"), [({}, "fp32"), ({}, "fp16"), (STEADIED, "bf16"), (PROJECTED, "bf16")])
+def test_a_step_on_a_gpu(
+    name: str, options: dict[str, Any], precision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Losses and updates: no tensor is left on the CPU, and nothing waits for the device."""
+    monkeypatch.setattr(projected, "feature_network", lambda features: unfilled())  # no file is read there
     with pretended_gpu():
         algorithm, chosen, processes = build(name, **options), RunOptions(precision=precision), Processes("cuda")
         memory_format = prepare(algorithm, chosen, processes.device)
@@ -128,7 +138,7 @@ def test_a_step_on_a_gpu(name: str, options: dict[str, Any], precision: Any) -> 
 
 
 @pytest.mark.promise("R1")
-@pytest.mark.parametrize("options", [{}, STEADIED])
+@pytest.mark.parametrize("options", [{}, STEADIED, PROJECTED])
 def test_resume_is_exact(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     straight, first, second = (build(name, **options) for _ in range(3))
     trainer(straight, tmp_path / "straight", max_steps=6, ema=0.9).fit()
@@ -144,13 +154,11 @@ def test_resume_is_exact(name: str, options: dict[str, Any], tmp_path: Path) -> 
     assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.parametrize(("parts", "steadied"), [(2, False), (4, False), (2, True)])
-def test_micro_batches_add_up(name: str, parts: int, steadied: bool) -> None:
+@pytest.mark.parametrize(("parts", "special"), [(2, {}), (4, {}), (2, STEADIED), (2, PROJECTED)])
+def test_micro_batches_add_up(name: str, parts: int, special: dict[str, Any]) -> None:
     """With normalisation per sample; batch norm sees other statistics, and is exempt, as is what is drawn."""
     made = []
-    options: dict[str, Any] = {"norm": "instance", "dropout": False}
-    if steadied:
-        options |= {**STEADIED, "diffaugment": "", "instance_noise": 0.0}
+    options: dict[str, Any] = {**special, "norm": "instance", "dropout": False, "diffaugment": "", "instance_noise": 0.0}
     for micro_batches in (1, parts):
         algorithm = build(name, **options)
         assert not any(map(has_batch_norm, algorithm.networks().values()))
@@ -194,6 +202,7 @@ def test_options_of_one_algorithm(name: str) -> None:
         {"discriminator": "patchgan_16_antialiased_multiscale", "r1_gamma": 1.0, "ada_target": 0.6},
         {"gan_mode": "lsgan", "label_smoothing": 0.1, "instance_noise": 0.1, "instance_noise_steps": 1},
         {"gan_mode": "vanilla", "label_smoothing": 0.1, "r2_gamma": 1.0},
+        *([] if name in REFUSES else [PROJECTED, {**PROJECTED, "discriminator": "projected", "r1_gamma": 1.0}]),
     ]
     switches: dict[str, list[dict[str, Any]]] = {
         "pix2pix": [{"conditional": False}],

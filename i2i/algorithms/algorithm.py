@@ -18,6 +18,7 @@ from i2i.config import to_mapping
 from i2i.data.options import channels
 from i2i.data.pair import ImagePair
 from i2i.networks.blocks import Statistics, conv_bias, has_batch_norm
+from i2i.networks.pretrained import described_features
 
 
 class Losses(dict[str, Tensor]):
@@ -130,7 +131,8 @@ def in_one_batch(network: nn.Module, *batches: Tensor) -> list[Tensor]:
 
 def described(config: Any) -> dict[str, Any]:
     """A network's kind and configuration, with the biases that it has, whether it was asked for them or not."""
-    return {"kind": config.kind, **to_mapping(config), "bias": conv_bias(config.norm, config.bias)}
+    mapping = described_features(to_mapping(config))
+    return {"kind": config.kind, **mapping, "bias": conv_bias(config.norm, config.bias)}
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from i2i.algorithms.algorithm import in_one_batch
 from i2i.algorithms.augment import DiffAugment
 from i2i.losses.penalties import Logits
 from i2i.networks.multiscale import MultiScalePatchGAN
+from i2i.networks.projected import Projected
 
 
 class Augmentation:
@@ -63,6 +64,6 @@ class Augmentation:
 
 def judged(discriminator: nn.Module, *batches: Tensor) -> list[Logits]:
     """The discriminator's logits of each batch: in one pass where that is faster, and the same."""
-    if isinstance(discriminator, MultiScalePatchGAN):
+    if isinstance(discriminator, MultiScalePatchGAN | Projected):
         return [discriminator(batch) for batch in batches]
     return [*in_one_batch(discriminator, *batches)]

