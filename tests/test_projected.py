@@ -138,7 +138,7 @@ LABELS, WIDE = "see pictures of 1 or 3 channels, and these have 14", "features.0
         ({"features.3.weight": torch.full((6, 4, 3, 3), torch.nan)}, {}, ModelError, "features.3 holds values"),
         ({"features.3.bias": None}, {}, ModelError, "features.3.bias is missing"),
         ({f"features.12.{part}": None for part in ("weight", "bias")}, {}, ModelError, "4 convolutions"),
-        ({name: None for name in tensors()}, {}, ModelError, "features.0.weight is missing"),
+        (dict.fromkeys(tensors()), {}, ModelError, "features.0.weight is missing"),
     ],
 )
 def test_what_is_no_network_to_see_with_is_refused(
@@ -166,7 +166,7 @@ def test_the_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_features_without_a_use_are_refused() -> None:
     options = options_class(CycleGAN)(run=Path("run"), features=tiny_vgg())
-    with pytest.raises(UsageError, match="features = .* changes nothing without discriminator projected"):
+    with pytest.raises(UsageError, match=r"features = .* changes nothing without discriminator projected"):
         options.discriminator_config(3)
 
 
@@ -175,17 +175,18 @@ def test_widths_of_the_tiny_network_are_those_of_its_file() -> None:
 
 
 def test_cyclegan_learns_from_projected_features(tmp_path: Path) -> None:
-    """With features that know nothing: after 200 steps its translation is at most 0.5 times as far from the truth as the
-    input itself, in both directions."""
+    """With features that know nothing: after 200 steps its translation is at most 0.5 times as far from the truth as
+    the input itself, in both directions."""
     held_out = ToyUnpaired(size=32, train=False)
     day = torch.stack([held_out[t].a for t in range(24)])
     dusk = true_map(day)
-    options = options_class(CycleGAN)(
-        **TOY | {"discriminator": "projected", "features": tiny_vgg(), "gan_mode": "hinge", "generator": "resnet_2blocks"},
-        run=tmp_path, max_steps=200, n_epochs=1, n_epochs_decay=1, lr=2e-3,
-    )  # fmt: skip
-    train(CycleGAN, options)
+    judge = {"discriminator": "projected", "features": tiny_vgg(), "gan_mode": "hinge"}
+    given = TOY | judge | {"generator": "resnet_2blocks", "n_epochs": 1, "n_epochs_decay": 1, "lr": 2e-3}
+    train(CycleGAN, options_class(CycleGAN)(**given, run=tmp_path, max_steps=200))
     identity = l1(day, dusk).mean().item()
-    print(l1(translated(tmp_path, day, "a2b"), dusk).mean().item()/identity, l1(translated(tmp_path, dusk, "b2a"), day).mean().item()/identity)
+    print(
+        l1(translated(tmp_path, day, "a2b"), dusk).mean().item() / identity,
+        l1(translated(tmp_path, dusk, "b2a"), day).mean().item() / identity,
+    )
     assert l1(translated(tmp_path, day, "a2b"), dusk).mean().item() < 0.5 * identity
     assert l1(translated(tmp_path, dusk, "b2a"), day).mean().item() < 0.5 * identity

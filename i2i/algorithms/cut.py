@@ -150,7 +150,8 @@ class CUT(Algorithm):
         options, real_A, real_B = self.options, batch.a, batch.b
         generators = own_generators(len(batch))  # first of all, so that nothing else drawn moves them
         flipped = draw_flips(generators) if options.flip_equivariance else torch.zeros(len(batch), dtype=torch.bool)
-        fake_B, features_A = translate(self.G, mirrored(real_A, flipped), self.layers)
+        shown_A = mirrored(real_A, flipped)
+        fake_B, features_A = translate(self.G, shown_A, self.layers)
 
         real, fake = self.augment(real_B, step), self.augment(fake_B.detach(), step)
         of_fake, of_real = self.D(fake), self.D(real)
@@ -163,6 +164,7 @@ class CUT(Algorithm):
             with frozen(self.D):
                 logits, rivals = self.D(self.augment(fake_B, step)), self.gan.rivals(self.D, real)
                 losses["G_gan"] = options.lambda_GAN * self.gan.generator(logits, rivals)
+        losses |= options.stability("G_stability", self.G, shown_A, fake_B)
         if options.lambda_NCE_A:
             losses["NCE_A"] = options.lambda_NCE_A * self._contrast(fake_B, real_A, features_A, flipped, generators)
         if not (options.lambda_NCE_B or options.lambda_identity):

@@ -153,6 +153,7 @@ class CycleGAN(Algorithm):
         fakes[way] = fake.detach()
         with frozen(D):
             losses[f"gan_{way}"] = self.gan.generator(D(self.augment(fake, step)), self.gan.rivals(D, shown))  # Eq. 1
+        losses |= o.stability(f"stability_{way}", G, real, fake)
         if o.lambda_structure:
             losses[f"structure_{way}"] = o.lambda_structure * structure_loss(fake, real)
         if batch.matched is not None and o.lambda_paired:

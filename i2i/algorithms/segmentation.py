@@ -91,6 +91,7 @@ class Segmentation(ConditionalGAN):
         fake_B = probabilities(output).where(known(real_B), -1.0)  # as the labels are where there is none
 
         losses = Losses(G_CE=o.lambda_CE * class_cross_entropy(output, real_B))
+        losses |= o.stability("G_stability", self.G, real_A, output)
         if o.lambda_L1:
             losses["G_L1"] = o.lambda_L1 * F.l1_loss(fake_B, real_B)  # Eq. 3, 4
         if o.lambda_gan:

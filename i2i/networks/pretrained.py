@@ -1,11 +1,12 @@
 """Frozen networks that have learnt to see pictures, as features at strides 4, 8, 16 and 32.
 
-`efficientnet` is EfficientNet-Lite0 (Tan & Le 2019, arXiv:1905.11946; the lite variant has neither squeeze-and-excitation
-nor swish) with its ImageNet weights, from the packages of the extra `features`. A file is a VGG of any width (Simonyan &
-Zisserman 2015, arXiv:1409.1556) under torchvision's names, as safetensors.
+`efficientnet` is EfficientNet-Lite0 (Tan & Le 2019, arXiv:1905.11946; the lite variant has neither
+squeeze-and-excitation nor swish) with its ImageNet weights, from the packages of the extra `features`. A file is a VGG
+of any width (Simonyan & Zisserman 2015, arXiv:1409.1556) under torchvision's names, as safetensors.
 """
 
 import hashlib
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,7 +90,7 @@ def _efficientnet(path: Path) -> FeatureNetwork:
 
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # of an installed package
-    stages: list[list[nn.Module]] = [[network._conv_stem, network._bn0, nn.ReLU6()]]
+    stages: list[list[Any]] = [[network._conv_stem, network._bn0, nn.ReLU6()]]
     for block in network._blocks:
         if block._depthwise_conv.stride[0] == 2 and len(stages[0]) > 4:  # the first of them only reaches stride 4
             stages.append([])
@@ -142,7 +143,7 @@ def _numbered(tensors: Mapping[str, Tensor]) -> dict[int, tuple[Tensor, Tensor]]
 def _check(weights: Mapping[int, tuple[Tensor, Tensor]]) -> None:
     """Raises `ModelError` for anything but the convolutions of a VGG on pictures of three channels."""
     width, numbers = 3, sorted(weights)
-    steps = [after - before for before, after in zip(numbers, numbers[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(numbers)]
     if numbers[0] != 0 or set(steps) - {2, 3} or steps.count(3) != _BLOCKS - 1 or len(numbers) > _MAX_CONVOLUTIONS:
         raise ModelError(f"its {len(numbers)} convolutions are not those of a VGG without batch norm")
     for number in numbers:
@@ -158,7 +159,6 @@ def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
     made = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device="meta")
     made.weight, made.bias = nn.Parameter(weight), nn.Parameter(bias)
     return made
-
 
 
 def described_features(mapping: Mapping[str, Any]) -> dict[str, Any]:

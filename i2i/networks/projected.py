@@ -3,8 +3,8 @@
 
 A frozen network that has learnt to see gives features at strides 4, 8, 16 and 32. Fixed random projections mix them:
 1×1 convolutions across channels, then, from the coarsest scale to the finest, upsampling, addition and 3×3 convolutions
-across scales (Sec. 3.2). A small discriminator with spectral normalisation judges each scale. It does not see the finest
-texture, so a PatchGAN may judge beside it.
+across scales (Sec. 3.2). A small discriminator with spectral normalisation judges each scale. None of them sees the
+finest texture, so a PatchGAN may judge beside them.
 
 Deviations from the paper: all scales are projected to one number of channels; the small discriminators are fully
 convolutional with a logit for each patch, so that any size of picture is judged; a condition (pix2pix) goes through the
@@ -108,8 +108,8 @@ class _Projections(nn.Module):
 
 
 class Projected(nn.Module):
-    """(N, in_channels, H, W) in [-1, 1] → logits (N, 1, H', W') of each scale from the finest to the coarsest, then those
-    of the PatchGAN where there is one.
+    """(N, in_channels, H, W) in [-1, 1] → logits (N, 1, H', W') of each scale from the finest to the coarsest, then
+    those of the PatchGAN where there is one.
 
     Features and projections are neither trained nor saved: they follow from the configuration.
     """
