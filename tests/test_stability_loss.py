@@ -81,8 +81,8 @@ def test_a_gan_has_nothing_to_move() -> None:
 
 
 def test_pix2pix_learns_to_be_stable(tmp_path: Path) -> None:
-    """After 150 steps, pictures moved by one pixel are translated at most 0.8 times as differently as without the
-    loss."""
+    """After 150 steps, pictures moved by one pixel are translated at most 0.7 times as differently as without the loss
+    (0.40 and 0.48 with two seeds)."""
     held_out = torch.stack([ToyPairs(size=40, train=False)[t].a for t in range(16)])
     here, there = held_out[..., 4:36, 4:36], held_out[..., 4:36, 5:37]
 
@@ -98,5 +98,4 @@ def test_pix2pix_learns_to_be_stable(tmp_path: Path) -> None:
         return float((one[..., 1:] - other[..., :-1]).square().mean())
 
     plain, stable = flicker(0.0), flicker(1000.0)
-    print(plain, stable, stable / plain)
-    assert stable < 0.8 * plain
+    assert stable < 0.7 * plain
