@@ -6,6 +6,7 @@ damaged costs the picture, and no claim of a chunk is believed before the bytes 
 
 import re
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,8 +17,10 @@ ICC_BYTES = 1 << 24
 TEXT_BYTES, _TEXTS_BYTES, _TEXTS = 1 << 16, 1 << 20, 256
 INCH = 0.0254
 """Metres."""
+_MOST_RESOLUTION = 1e6
+_STEP = 1e-5  # of chromaticities in PNG
 
-XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
+XMP_IN_JPEG, XMP_IN_PNG = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp"
 EXIF_PREFIX = b"Exif\0\0"
 _ICC_LEAST = 128
 # what a terminal or another program would take for a command
@@ -64,11 +67,19 @@ class Apart:
             self.texts[_CONTROL.sub("", keyword)] = found
 
     def add_colour(self, **parts: Any) -> None:
-        self.colour = replace(self.colour or ColourDescription(), **parts)
+        """Parts of a description; one that no file could hold is named as unread, as with each that follows here."""
+        sound = {name: value for name, value in parts.items() if name not in _SOUND or _SOUND[name](value)}
+        if sound:
+            self.colour = replace(self.colour or ColourDescription(), **sound)
+        if len(sound) < len(parts):
+            self.add_unread("an odd description of its colours")
 
     def add_resolution(self, across: float, down: float) -> None:
-        if across > 0 and down > 0 and self.resolution is None:
+        """Pixels an inch; 0 and 0 is what files say that know of none."""
+        if self.resolution is None and is_resolution(across, down):
             self.resolution = across, down
+        elif self.resolution is None and (across, down) != (0, 0):
+            self.add_unread("an odd resolution")
 
     def add_unread(self, name: str) -> None:
         if name not in self.unread:
@@ -78,6 +89,33 @@ class Apart:
         if len(data) > limit:
             self.add_unread(f"{name} of more than {limit >> 20} MiB")
         return len(data) <= limit
+
+
+def is_resolution(across: float, down: float) -> bool:
+    """Whether both are pixels an inch that files can hold: at least one pixel a metre, which is what they count by."""
+    return all(INCH <= value < _MOST_RESOLUTION for value in (across, down))
+
+
+def whole_numbers(values: Sequence[float]) -> tuple[int, ...] | None:
+    """The values as integers; None if one of them is not one of 16 bits."""
+    if not all(0 <= value < 1 << 16 and value == int(value) for value in values):
+        return None
+    return tuple(map(int, values))
+
+
+def _is_gamma(value: float) -> bool:
+    return 1e-4 < value < 1e4
+
+
+def _are_chromaticities(values: Sequence[float]) -> bool:
+    """Whether they are x and y of white and of three primaries that span colours, as far as PNG's steps show that."""
+    if len(values) != 8 or not all(0 <= x < 10 for x in values[::2]) or not all(_STEP <= y < 10 for y in values[1::2]):
+        return False
+    _, _, red, red_y, green, green_y, blue, blue_y = values
+    return abs((green - red) * (blue_y - red_y) - (blue - red) * (green_y - red_y)) > 10 * _STEP
+
+
+_SOUND: dict[str, Callable[[Any], bool]] = {"gamma": _is_gamma, "chromaticities": _are_chromaticities, "transfer": bool}
 
 
 def inflated(data: bytes, limit: int) -> bytes | None:

@@ -1,6 +1,7 @@
 """WebP, AVIF, GIF and BMP taken apart: what their pixels need, and what else they say."""
 
 import contextlib
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -187,10 +188,9 @@ def _bmp_colours(data: bytes, size: int, found: Apart) -> None:
 
 def _calibrated(ends: list[list[float]], gammas: list[float], found: Apart) -> None:
     """Primaries as CIE XYZ, which add up to white, and an exponent for each."""
-    sums = [*map(sum, ends)]
     white = [sum(column) for column in zip(*ends, strict=True)]
-    if min(sums) > 0:
-        points = [(x / total, y / total) for (x, y, _), total in zip([white, *ends], [sum(sums), *sums], strict=True)]
+    if any(map(any, ends)):
+        points = [(x / (x + y + z or math.nan), y / (x + y + z or math.nan)) for x, y, z in [white, *ends]]
         found.add_colour(chromaticities=tuple(round(value, 5) for point in points for value in point))
     if min(gammas) > 0 and len(set(gammas)) == 1:
         found.add_colour(gamma=round(1 / gammas[0], 5))

@@ -116,7 +116,8 @@ def _described(pixels: Pixels, alpha: Pixels | None, numbers: Pixels | None, fou
     """The picture upright, with what its file says of it."""
     tags = exif.parsed(found.exif, found.xmp)
     turn = exif.orientation(tags)
-    across, down = found.resolution or exif.resolution(tags) or (0.0, 0.0)
+    found.add_resolution(*(exif.resolution(tags) or (0.0, 0.0)))
+    across, down = found.resolution or (0.0, 0.0)
     if exif.is_sideways(turn):
         across, down = down, across
     return Picture(

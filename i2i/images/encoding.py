@@ -112,10 +112,11 @@ def _keeps_colours(picture: Picture, format: Format) -> bool:
     if format == "PNG":
         return colour.transfer is None
     if format == "TIFF":
-        return colour.cicp is None and colour.gamma is None
+        kept = colour.transfer is None or tiff_writing.kept_transfer(picture)
+        return bool(kept) and colour.cicp is None and colour.gamma is None
     if format == "AVIF":
         return colour.cicp is not None
-    return format == "BMP" and colour.cicp is None and bool(colour.gamma and colour.chromaticities)
+    return format == "BMP" and colour.cicp is None and bool(exif_writing.bmp_ends(colour))
 
 
 def _keeps_resolution(resolution: tuple[float, float], format: Format) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
+from i2i.images.apart import is_resolution
 from i2i.images.picture import Pixels
 
 _ORIENTATION = int(ExifTags.Base.Orientation)
@@ -43,13 +44,13 @@ def orientation(exif: Image.Exif) -> int:
 
 
 def resolution(exif: Image.Exif) -> tuple[float, float] | None:
-    """Across and down, in pixels an inch, where the block names both and their unit."""
+    """Across and down, in pixels an inch, where the block names both and their unit; they may be none (0/0 is NaN)."""
     scale = {2: 1.0, 3: 2.54}.get(exif.get(_UNIT, 2))
     try:
         across, down = float(exif[_ACROSS]), float(exif[_DOWN])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
-    return (across * scale, down * scale) if scale and 0 < min(across, down) < 1e6 else None
+    return (across * scale, down * scale) if scale else None
 
 
 def is_sideways(orientation: int) -> bool:
@@ -77,9 +78,14 @@ def directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
 
 
 def block(exif: Image.Exif, format: str | None) -> bytes | None:
-    """What is kept: all but the orientation, of a TIFF only what describes the picture. None if that is nothing."""
+    """What is kept: all but the orientation and an odd resolution, of a TIFF only what describes the picture.
+
+    None if that is nothing.
+    """
+    said = resolution(exif)
+    dropped = (_ORIENTATION, *(RESOLUTION if said and not is_resolution(*said) else ()))
     for tag in list(exif):
-        if tag == _ORIENTATION or (format == "TIFF" and tag not in DESCRIPTIVE):
+        if tag in dropped or (format == "TIFF" and tag not in DESCRIPTIVE):
             del exif[tag]
     try:
         return exif.tobytes() if len(exif) else None

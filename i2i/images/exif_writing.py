@@ -5,9 +5,9 @@ import struct
 import numpy as np
 
 from i2i.images import exif
-from i2i.images.apart import INCH, XMP_IN_JPEG
+from i2i.images.apart import EXIF_PREFIX, INCH, XMP_IN_JPEG, is_resolution
 from i2i.images.formats import TEXTS_IN_EXIF
-from i2i.images.picture import Picture
+from i2i.images.picture import ColourDescription, Picture
 
 _EXTENDED = struct.Struct("<4sIB3x3s3s")
 _HAS_EXIF = 0x08
@@ -22,7 +22,8 @@ def with_texts(picture: Picture) -> bytes | None:
     """The EXIF block of a picture, with those of its texts and its resolution that have a tag there and are missing."""
     tags = exif.parsed(picture.exif)
     wanted = {tag: picture.texts[name] for name, tag in TEXTS_IN_EXIF.items() if name in picture.texts}
-    if picture.resolution and exif.resolution(tags) is None:
+    said = exif.resolution(tags)
+    if picture.resolution and not (said and is_resolution(*said)):
         wanted |= dict(zip(exif.RESOLUTION, (*picture.resolution, 2), strict=True))  # type: ignore[arg-type]
     missing = {tag: value for tag, value in wanted.items() if tag not in tags}
     if not missing:
@@ -51,7 +52,7 @@ def into_bmp(data: bytes, picture: Picture, icc: bytes | None) -> bytes:
     """A BMP file of version 3 with the resolution of a picture, and in version 5 with its colours if they are known."""
     head, rest = bytearray(data[: _BMP_HEADER + _BMP_V3]), data[_BMP_HEADER + _BMP_V3 :]
     if picture.resolution:
-        across, down = (min(round(value / INCH), 0x7FFFFFFF) for value in picture.resolution)
+        across, down = (round(value / INCH) for value in picture.resolution)
         struct.pack_into("<II", head, 38, across, down)
     colours = _bmp_colours(picture, icc, _BMP_V5 + len(rest))
     if not colours:
@@ -65,19 +66,27 @@ def into_bmp(data: bytes, picture: Picture, icc: bytes | None) -> bytes:
 
 def _bmp_colours(picture: Picture, icc: bytes | None, place: int) -> bytes:
     """What version 5 of the header says of colours behind its masks; the profile is at `place` of the header."""
-    colour, ends, gammas, kind = picture.colour, [0] * 9, [0] * 3, b"DEBM"
-    if not icc and (colour is None or (colour.srgb is None and not (colour.gamma and colour.chromaticities))):
+    colour = picture.colour
+    if icc:
+        kind, ends = b"DEBM", bytes(48)
+    elif colour and colour.srgb is not None:
+        kind, ends = b"BGRs", bytes(48)
+    else:
+        kind, ends = bytes(4), bmp_ends(colour)
+    return kind + ends + struct.pack("<4I", 4, *((place, len(icc)) if icc else (0, 0)), 0) if ends else b""
+
+
+def bmp_ends(colour: ColourDescription | None) -> bytes:
+    """Primaries and exponent as a BMP has them; nothing where they are not known, or not within its range of ±2."""
+    if colour is None or not colour.gamma or not colour.chromaticities:
         return b""
-    if not icc and colour is not None:
-        kind = b"BGRs"
-        if colour.srgb is None and colour.gamma and colour.chromaticities:
-            kind, gammas = bytes(4), [round(65_536 / colour.gamma)] * 3
-            ends = [round(value * (1 << 30)) for value in xyz(colour.chromaticities)]
-    profile = (place, len(icc)) if icc else (0, 0)
-    return kind + struct.pack("<9i3I", *ends, *gammas) + struct.pack("<4I", 4, *profile, 0)
+    ends = [round(value * (1 << 30)) for value in _xyz(colour.chromaticities)]
+    if not all(-1 << 31 <= value < 1 << 31 for value in ends):
+        return b""
+    return struct.pack("<9i3I", *ends, *[round(65_536 / colour.gamma)] * 3)
 
 
-def xyz(chromaticities: tuple[float, ...]) -> list[float]:
+def _xyz(chromaticities: tuple[float, ...]) -> list[float]:
     """CIE XYZ of red, green and blue, which add up to a white of luminance 1."""
     points = [(chromaticities[i], chromaticities[i + 1]) for i in range(0, 8, 2)]
     (white, *ends) = [np.array([x / y, 1, (1 - x - y) / y]) for x, y in points]
@@ -95,7 +104,7 @@ def nclx(data: bytes, picture: Picture) -> bytes:
 
 def jpeg_segment(block: bytes) -> bytes:
     """What stands directly behind a JPEG's first two bytes (Exif 2.32, Sec. 4.5.4); at most 65,533 bytes are held."""
-    return _segment(0xE1, _plain(block, b"Exif\0\0"))
+    return _segment(0xE1, _plain(block, EXIF_PREFIX))
 
 
 def into_webp(data: bytes, block: bytes, width: int, height: int) -> bytes:
@@ -115,4 +124,4 @@ def _segment(marker: int, content: bytes) -> bytes:
 
 
 def _plain(block: bytes, prefix: bytes = b"") -> bytes:
-    return prefix + block.removeprefix(b"Exif\0\0")
+    return prefix + block.removeprefix(EXIF_PREFIX)

@@ -51,7 +51,7 @@ WITH_METADATA: frozenset[Format] = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TI
 WITH_PROFILE: frozenset[Format] = WITH_METADATA | {"BMP"}
 """The formats written with a colour profile and resolution."""
 TEXTS_IN_EXIF = {"Description": 270, "Software": 305, "Author": 315, "Copyright": 33432}
-"""The texts that EXIF has a tag for."""
+"""The texts that EXIF and TIFF have a tag for."""
 
 LOSSY: tuple[Format, ...] = ("JPEG", "WEBP", "AVIF")
 """Those that may change pixels."""

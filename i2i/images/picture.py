@@ -44,7 +44,9 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
-_PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, _GEO_KEYS = 33550, 33922, 34264, 34735
+PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
+GEO_NUMBERS, GEO_TEXTS, GDAL_METADATA, NODATA = 34736, 34737, 42112, 42113
+GEO = (PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS, GEO_NUMBERS, GEO_TEXTS, GDAL_METADATA, NODATA)
 _HIDDEN = 0.5 / 65_535  # of what is seen of a pixel
 _POINTS = (1025, 0, 1, 2)  # GTRasterTypeGeoKey, RasterPixelIsPoint
 
@@ -193,18 +195,18 @@ def scaled_geo(geo: Geo, across: float, down: float) -> Geo:
         return geo
     scaled, steps = dict(geo), (1 / across, 1 / down, 1.0)
     # where pixels are points, the first one's middle is the origin of coordinates
-    shift = 0.5 if _are_points(geo.get(_GEO_KEYS, ())) else 0.0
-    if sizes := _numbers(geo, _PIXEL_SCALE, 3):
-        scaled[_PIXEL_SCALE] = tuple(size * step for size, step in zip(sizes, steps, strict=False))
-    if ties := _numbers(geo, _TIE_POINTS, 6):
+    shift = 0.5 if _are_points(geo.get(GEO_KEYS, ())) else 0.0
+    if sizes := _numbers(geo, PIXEL_SCALE, 3):
+        scaled[PIXEL_SCALE] = tuple(size * step for size, step in zip(sizes, steps, strict=False))
+    if ties := _numbers(geo, TIE_POINTS, 6):
         factors = (across, down, 1.0)
         moved = [(ties[i] + shift) * factors[i % 6] - shift if i % 6 < 2 else ties[i] for i in range(len(ties))]
-        scaled[_TIE_POINTS] = tuple(moved)
-    if matrix := _numbers(geo, _TRANSFORMATION, 16):
+        scaled[TIE_POINTS] = tuple(moved)
+    if matrix := _numbers(geo, TRANSFORMATION, 16):
         table = np.array(matrix[:16]).reshape(4, 4)
         table[:, 3] += table[:, :2] @ (np.array(steps[:2]) - 1) * shift
         table[:, :2] *= steps[:2]
-        scaled[_TRANSFORMATION] = tuple(table.reshape(-1).tolist())
+        scaled[TRANSFORMATION] = tuple(table.reshape(-1).tolist())
     return scaled
 
 

@@ -11,7 +11,17 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from i2i.errors import ImageError
-from i2i.images.apart import EXIF_BYTES, ICC_BYTES, INCH, TEXT_BYTES, XMP_BYTES, XMP_IN_JPEG, Apart, inflated
+from i2i.images.apart import (
+    EXIF_BYTES,
+    ICC_BYTES,
+    INCH,
+    TEXT_BYTES,
+    XMP_BYTES,
+    XMP_IN_JPEG,
+    XMP_IN_PNG,
+    Apart,
+    inflated,
+)
 from i2i.images.deflate import decompressor
 from i2i.images.picture import Limits
 
@@ -26,7 +36,6 @@ _MAX_CHUNKS = 200_000
 _STORED_BYTES = 65_535
 _LAST_FILTER = 4
 _PALETTE_BYTES = 768
-_XMP = b"XML:com.adobe.xmp"
 _RAW = b"Raw profile type "
 # the longest of what is read of the other chunks; texts that are packed may be longer than what is in them
 _OTHER_BYTES = 1 << 25
@@ -228,7 +237,7 @@ def _international_text(content: bytes, found: Apart) -> None:
     text = rest[2:].split(b"\0", 2)[2]
     if rest[0]:
         text = inflated(text, _most(keyword)) or b""
-    if keyword == _XMP:
+    if keyword == XMP_IN_PNG:
         found.add_xmp(text)
     else:
         found.add_text(keyword.decode("latin-1"), text.decode())
@@ -236,7 +245,7 @@ def _international_text(content: bytes, found: Apart) -> None:
 
 def _most(keyword: bytes) -> int:
     """How long a text may be: hexadecimal blocks take two characters a byte and line ends."""
-    return 3 * EXIF_BYTES if keyword.startswith(_RAW) else XMP_BYTES if keyword == _XMP else TEXT_BYTES
+    return 3 * EXIF_BYTES if keyword.startswith(_RAW) else XMP_BYTES if keyword == XMP_IN_PNG else TEXT_BYTES
 
 
 def _add_text(keyword: bytes, text: bytes | None, found: Apart) -> None:

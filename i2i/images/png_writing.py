@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from i2i.images.apart import INCH
+from i2i.images.apart import EXIF_PREFIX, INCH, XMP_IN_PNG
 from i2i.images.deflate import compressor
 from i2i.images.picture import Picture, Pixels
 from i2i.images.png import SIGNATURE, chunk
@@ -59,10 +59,10 @@ def chunks(picture: Picture) -> bytes:
     """Colours, resolution, XMP and texts of a picture as chunks; not its colour profile and its EXIF block."""
     found = _colours(picture)
     if picture.resolution:
-        across, down = (min(round(value / INCH), 0x7FFFFFFF) for value in picture.resolution)
+        across, down = (round(value / INCH) for value in picture.resolution)
         found += chunk(b"pHYs", struct.pack(">IIB", across, down, 1))
     if picture.xmp:
-        found += chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + picture.xmp)
+        found += chunk(b"iTXt", XMP_IN_PNG + bytes(5) + picture.xmp)
     return found + b"".join(_text(*text) for text in picture.texts.items())
 
 
@@ -107,5 +107,5 @@ def _metadata(icc: bytes | None, exif: bytes | None) -> bytes:
     if icc:
         chunks += chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
     if exif:
-        chunks += chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+        chunks += chunk(b"eXIf", exif.removeprefix(EXIF_PREFIX))
     return chunks

@@ -18,7 +18,9 @@ from tifffile import COMPRESSION, TiffFile
 from i2i.errors import ImageError
 from i2i.images import exif, tiff_colours
 from i2i.images import tiff_directory as t
-from i2i.images.picture import ColourDescription, Limits, Picture, Pixels, white, with_depth
+from i2i.images.apart import Apart, whole_numbers
+from i2i.images.formats import TEXTS_IN_EXIF
+from i2i.images.picture import GEO, GEO_KEYS, NODATA, Geo, Limits, Picture, Pixels, white, with_depth
 from i2i.images.tiff_segments import (
     DIFFERENCES,
     FAX,
@@ -43,7 +45,6 @@ _MIN_TILE_PIXELS = 1 << 24
 _BLOCK_VALUES = 1 << 20
 _MOST_SEGMENT_BYTES = 1 << 28
 _INCH, _CENTIMETRE = 2, 3
-_NODATA = 42113
 _BITS = {_UNSIGNED: (*range(1, 33), 64), _VOID: (*range(1, 33), 64), _SIGNED: (8, 16, 32, 64), _FLOAT: (16, 32, 64)}
 _COMPLEX = (5, 6)
 _UNSIGNED_ALONE = {_PALETTE: range(1, 17), _YCBCR: (8, 16), _CIELAB: (8, 16), _ICCLAB: (8, 16)}
@@ -220,7 +221,8 @@ class _Kind:
     def of(cls, layout: Layout) -> "_Kind":
         stored = _COLOURS[layout.colours]
         colours = 1 if layout.colours in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3
-        given = [int(value) for value in layout.tables.values(t.EXTRA_SAMPLES)]
+        # of a kind that is none, a number is that of unspecified ones
+        given = [int(value) if math.isfinite(value) else 0 for value in layout.tables.values(t.EXTRA_SAMPLES)]
         rest = range(stored, layout.samples)
         if not given and layout.colours == _RGB and len(rest) == 1:
             given = [_STRAIGHT]  # older writers leave the tag out, and mean alpha
@@ -382,7 +384,7 @@ def _absent(page: Any, tags: t.Directory) -> float:
 def _nodata(tags: t.Directory) -> float | None:
     """The file's value for no data, where it is a number: nothing else that a file says gets into a message."""
     try:
-        return float(tags.text(_NODATA) or "")
+        return float(tags.text(NODATA) or "")
     except ValueError:
         return None
 
@@ -435,39 +437,57 @@ def _depth(layout: Layout) -> np.dtype[Any]:
 
 def _described(tags: t.Directory, turn: int, own_colours: bool) -> Picture:
     """A picture without pixels, of whose file these are the tags; `own_colours`: its profile is that of grey or RGB."""
-    blank = np.empty((0, 0, 1), np.uint8)
-    described = Picture(blank, exif=_exif(tags), format="TIFF", more=tags.more, xmp=exif.upright_xmp(tags.bytes(t.XMP)))
-    described.icc = tags.bytes(t.ICC) if own_colours else None
-    described.colour = _colour(tags) if own_colours else None
-    across, down = _resolution(tags) or (0, 0)
-    if across and down:
-        described.resolution = (down, across) if exif.is_sideways(turn) else (across, down)
-    described.texts = {name: text for tag, name in t.TEXTS.items() if (text := tags.text(tag))}
-    geo = {tag: value for tag in t.GEO if (value := tags.text(tag) or tags.values(tag))}
-    if geo and turn != 1:  # its coordinates are those of the rows and columns as they are stored
-        described.unread = ("GeoTIFF keys of a turned picture",)
-    else:
-        described.geo = geo
-    return described
+    found = Apart()
+    found.add_exif(_exif(tags))
+    found.add_xmp(exif.upright_xmp(tags.bytes(t.XMP)))
+    found.add_icc(tags.bytes(t.ICC) if own_colours else None)
+    _add_colours(tags if own_colours else t.Directory(tags.order, {}), found)
+    _add_resolution(tags, found)
+    for name, tag in TEXTS_IN_EXIF.items():
+        found.add_text(name, tags.text(tag))
+    geo = _geo(tags, turn, found)
+    across, down = found.resolution or (0, 0)
+    return Picture(
+        pixels=np.empty((0, 0, 1), np.uint8),
+        icc=found.icc,
+        exif=found.exif,
+        format="TIFF",
+        more=tags.more,
+        colour=found.colour,
+        resolution=((down, across) if exif.is_sideways(turn) else (across, down)) if across and down else None,
+        xmp=found.xmp,
+        texts=found.texts,
+        geo=geo,
+        unread=tuple(found.unread),
+    )
 
 
-def _colour(tags: t.Directory) -> ColourDescription | None:
-    white_point, primaries = tags.values(t.WHITE_POINT), tags.values(t.PRIMARIES)
-    whole = (*white_point, *primaries)
-    chromaticities = whole if len(white_point) == 2 and len(primaries) == 6 and all(map(math.isfinite, whole)) else None
-    transfer = tuple(map(int, tags.values(t.TRANSFER))) or None
-    if chromaticities is None and transfer is None:
-        return None
-    return ColourDescription(chromaticities=chromaticities, transfer=transfer)
+def _add_colours(tags: t.Directory, found: Apart) -> None:
+    chromaticities = (*tags.values(t.WHITE_POINT), *tags.values(t.PRIMARIES))
+    if chromaticities:
+        found.add_colour(chromaticities=chromaticities)
+    if transfer := tags.values(t.TRANSFER):
+        found.add_colour(transfer=whole_numbers(transfer))
 
 
-def _resolution(tags: t.Directory) -> tuple[float, float] | None:
-    """Pixels an inch, across and down."""
+def _add_resolution(tags: t.Directory, found: Apart) -> None:
     per_inch = {_INCH: 1.0, _CENTIMETRE: 2.54}.get(tags.number(t.RESOLUTION_UNIT, _INCH))
     values = [tags.values(tag) for tag in t.RESOLUTION]
-    if per_inch is None or not all(v and math.isfinite(v[0]) and v[0] > 0 for v in values):
-        return None
-    return values[0][0] * per_inch, values[1][0] * per_inch
+    if per_inch is not None and all(values):
+        found.add_resolution(values[0][0] * per_inch, values[1][0] * per_inch)
+
+
+def _geo(tags: t.Directory, turn: int, found: Apart) -> Geo:
+    geo: Geo = {tag: value for tag in GEO if (value := tags.text(tag) or tags.values(tag))}
+    if geo and turn != 1:  # its coordinates are those of the rows and columns as they are stored
+        found.add_unread("GeoTIFF keys of a turned picture")
+        return {}
+    keys = geo.pop(GEO_KEYS, None)
+    if keys and (whole := None if isinstance(keys, str) else whole_numbers(keys)):
+        geo[GEO_KEYS] = whole
+    elif keys:
+        found.add_unread("odd GeoTIFF keys")
+    return geo
 
 
 def _exif(tags: t.Directory) -> bytes | None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from i2i.errors import ImageError
+from i2i.images.formats import TEXTS_IN_EXIF
+from i2i.images.picture import GEO, GEO_KEYS, GEO_NUMBERS, TIE_POINTS
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, STRIP_BYTES, PLANAR = 273, 274, 277, 278, 279, 284
@@ -19,9 +21,7 @@ INK_SET, INKS, EXTRA_SAMPLES, FORMAT, JPEG_TABLES = 332, 334, 338, 339, 347
 OLD_JPEG = tuple(range(512, 522))
 COEFFICIENTS, SUBSAMPLING, REFERENCE, XMP, DEPTH, ICC = 529, 530, 532, 700, 32997, 34675
 EXIF, GPS, DNG = 34665, 34853, 50706
-DESCRIPTION, RESOLUTION, RESOLUTION_UNIT = 270, (282, 283), 296
-TEXTS = {DESCRIPTION: "Description", 305: "Software", 306: "Creation Time", 315: "Author", 33432: "Copyright"}
-GEO = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
+RESOLUTION, RESOLUTION_UNIT = (282, 283), 296
 SEGMENTS = (STRIPS, STRIP_BYTES, TILES, TILE_BYTES)
 
 # the layout, which Pillow and tifffile are shown
@@ -32,11 +32,11 @@ LAYOUT = frozenset(
 )
 _DESCRIBED = frozenset(
     {ORIENTATION, TRANSFER, WHITE_POINT, PRIMARIES, PALETTE, XMP, ICC, DNG, RESOLUTION_UNIT}
-    | {271, 272, *RESOLUTION, *TEXTS, *GEO}
+    | {271, 272, 306, *RESOLUTION, *TEXTS_IN_EXIF.values(), *GEO}
 )
 # bytes, text and undefined may be long, numbers may not, but for these
 _TEXT_KINDS = (1, 2, 6, 7)
-_MOST_VALUES = {PALETTE: 3 << 16, TRANSFER: 3 << 16, 34735: 1 << 16, 34736: 1 << 16, 33922: 6 << 12}
+_MOST_VALUES = {PALETTE: 3 << 16, TRANSFER: 3 << 16, GEO_KEYS: 1 << 16, GEO_NUMBERS: 1 << 16, TIE_POINTS: 6 << 12}
 _MOST_VALUES |= {ICC: 1 << 23, XMP: 1 << 23}
 _FEW, _MOST_TEXT = 4096, 1 << 20
 _TOTAL_BYTES = 1 << 24
@@ -131,9 +131,12 @@ class _Reader:
         return Directory(self._order, read.tags, bool(following), {tag: d for tag, d in inner.items() if d.tags})
 
     def _inner(self, entry: "_Entry") -> Directory:
-        """The directory that a tag points to; empty where it cannot be read."""
-        place = self._directory({EXIF: entry}).values(EXIF)
-        return self._directory(self._entries(int(place[0]))[0] if place else {})
+        """The directory that a tag points to; empty where it cannot be read, for it only describes the picture."""
+        try:
+            place = self._directory({EXIF: entry}).values(EXIF)
+            return self._directory(self._entries(int(place[0]))[0] if place else {})
+        except (ImageError, ValueError, OverflowError, OSError):
+            return Directory(self._order, {})
 
     def _entries(self, start: int) -> "tuple[dict[int, _Entry], int]":
         """The entries of the directory there, of each tag the first, and where the next directory is."""

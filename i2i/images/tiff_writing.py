@@ -15,7 +15,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from i2i.images import exif as blocks
 from i2i.images import tiff_directory as t
 from i2i.images.deflate import compress
-from i2i.images.picture import Picture, Pixels, with_depth
+from i2i.images.formats import TEXTS_IN_EXIF
+from i2i.images.picture import GEO_KEYS, Picture, Pixels, with_depth
 
 _HEADER = struct.Struct("<2sHI")
 _LARGE_HEADER = struct.Struct("<2sHHHQ")
@@ -28,10 +29,6 @@ _DEFLATED, _INTERLEAVED, _DIFFERENCES = 8, 1, 2
 _GREY, _RGB = 1, 2
 _UNSPECIFIED, _STRAIGHT = 0, 2
 _INCH = 2
-_KEYS = 34735
-
-TEXTS = {name: tag for tag, name in t.TEXTS.items() if tag != 306}
-"""The texts of a picture that have a tag. (That of the creation time has a form that others' times have not.)"""
 
 
 def encode(picture: Picture, icc: bytes | None) -> bytes:
@@ -139,15 +136,15 @@ def _copy_rest(picture: Picture, dtype: np.dtype[Any], tags: ImageFileDirectory_
     if picture.xmp:
         _put(tags, t.XMP, TiffTags.BYTE, picture.xmp)
     for name, text in picture.texts.items():
-        if name in TEXTS:  # EXIF has them too, in ASCII
-            _put(tags, TEXTS[name], TiffTags.ASCII, text.encode())
+        if name in TEXTS_IN_EXIF:
+            _put(tags, TEXTS_IN_EXIF[name], TiffTags.ASCII, text.encode("utf-8", "replace"))
     if picture.colour and (primaries := picture.colour.chromaticities):
         _put(tags, t.WHITE_POINT, TiffTags.RATIONAL, primaries[:2])
         _put(tags, t.PRIMARIES, TiffTags.RATIONAL, primaries[2:])
     if transfer := kept_transfer(picture):
         _put(tags, t.TRANSFER, TiffTags.SHORT, transfer)
     for tag, value in picture.geo.items():
-        kind = TiffTags.ASCII if isinstance(value, str) else TiffTags.SHORT if tag == _KEYS else TiffTags.DOUBLE
+        kind = TiffTags.ASCII if isinstance(value, str) else TiffTags.SHORT if tag == GEO_KEYS else TiffTags.DOUBLE
         _put(tags, tag, kind, value.encode() if isinstance(value, str) else value)
 
 

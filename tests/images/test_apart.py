@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from picture_samples import MODES, SRGB, exif_bytes, gradient, pillow_bytes, png, png_chunk
 from PIL import Image, PngImagePlugin, features
+from tiff_files import Kind, written
 
 from i2i.images import ColourDescription, Picture, decode, encode, lost, probe
 from i2i.images.picture import scaled_geo
@@ -233,3 +234,90 @@ def test_pixels_are_read_whatever_packs_them():
         whole[:-12] + png_chunk(b"IDAT", bytes(999)) + whole[-12:],
     ):
         assert np.array_equal(decode(data).pixels, wanted)
+
+
+def _png_saying(kind, pattern, *values):
+    return _with_chunks(pillow_bytes(MODES["RGB"], "PNG"), png_chunk(kind, struct.pack(pattern, *values)))
+
+
+def _tiff_saying(*tags):
+    return written(np.zeros((8, 8, 3), np.uint8), Kind(segment=(8, 0), tags=tags))
+
+
+def _density(across, down):
+    """The two numbers of an EXIF resolution in a JPEG, each above and below its line."""
+    block = b"MM\0*\0\0\0\x08\0\3" + b"".join(
+        struct.pack(">HHII", tag, 5, 1, 50 + 8 * i) for i, tag in enumerate((282, 283))
+    )
+    block += struct.pack(">HHIHH", 296, 3, 1, 2, 0) + bytes(4) + struct.pack(">4I", *across, *down)
+    data = pillow_bytes(MODES["RGB"], "JPEG")
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", 8 + len(block)) + b"Exif\0\0" + block + data[2:]
+
+
+_WHITE, _ENDS = (31270, 32900), (64000, 33000, 30000, 60000, 15000, 6000)
+_RATIONALS = (318, "2I", [3, 10, 3, 10]), (319, "2I", [1, 3] * 6)
+_UNIT = [round(value * (1 << 30)) for value in (0.4124, 0.2126, 0.0193, 0.3576, 0.7152, 0.1192, 0.1805, 0.0722, 0.9505)]
+_2_2 = [144_179] * 3  # in 16.16
+_COLOURS, _RESOLUTION, _KEYS = "an odd description of its colours", "an odd resolution", "odd GeoTIFF keys"
+ODD = {
+    "cHRM of 2^32": (_png_saying(b"cHRM", ">8I", *[0xFFFFFFFF] * 8), _COLOURS),
+    "cHRM of zeros": (_png_saying(b"cHRM", ">8I", *[0] * 8), _COLOURS),
+    "cHRM on a line": (_png_saying(b"cHRM", ">8I", *_WHITE, *(30_000, 30_000) * 3), _COLOURS),
+    "cHRM without luminance": (_png_saying(b"cHRM", ">8I", *_WHITE, *_ENDS[:5], 0), _COLOURS),
+    "gAMA of 0": (_png_saying(b"gAMA", ">I", 0), _COLOURS),
+    "gAMA of 1": (_png_saying(b"gAMA", ">I", 1), _COLOURS),
+    "gAMA of 2^32": (_png_saying(b"gAMA", ">I", 0xFFFFFFFF), _COLOURS),
+    "pHYs of 2^32": (_png_saying(b"pHYs", ">IIB", 0xFFFFFFFF, 0xFFFFFFFF, 1), _RESOLUTION),
+    "pHYs of 0 across": (_png_saying(b"pHYs", ">IIB", 0, 3000, 1), _RESOLUTION),
+    "EXIF of 0/0 down": (_density((72, 1), (0, 0)), _RESOLUTION),
+    "EXIF of 0/0 across": (_density((0, 0), (72, 1)), _RESOLUTION),
+    "EXIF of 2^32": (_density((0xFFFFFFFF, 1), (72, 1)), _RESOLUTION),
+    "EXIF of 2^-32": (_density((72, 1), (1, 0xFFFFFFFF)), _RESOLUTION),
+    "BMP whose exponent is 2^-16": (lambda: _bmp(bytes(4), struct.pack("<9i3I", *_UNIT, 1, 1, 1)), _COLOURS),
+    "BMP whose exponent is 2^16": (lambda: _bmp(bytes(4), struct.pack("<9i3I", *_UNIT, *[0xFFFFFFFF] * 3)), _COLOURS),
+    "BMP of dark ends": (lambda: _bmp(bytes(4), struct.pack("<9i3I", *[-1 << 30, 1 << 30, 1] * 3, *_2_2)), _COLOURS),
+    "BMP of equal ends": (lambda: _bmp(bytes(4), struct.pack("<9i3I", *[1 << 28] * 9, *_2_2)), _COLOURS),
+    "TIFF with white far off": (_tiff_saying((318, "2I", [0xFFFFFFFF, 1, 3, 10]), _RATIONALS[1]), _COLOURS),
+    "TIFF with white of 1e300": (_tiff_saying((318, "d", [1e300, 1e300]), _RATIONALS[1]), _COLOURS),
+    "TIFF with negative white": (_tiff_saying((318, "f", [-1, 0.3]), _RATIONALS[1]), _COLOURS),
+    "TIFF with white of 0/0": (_tiff_saying((318, "2I", [0, 0, 0, 0]), _RATIONALS[1]), _COLOURS),
+    "TIFF of one end": (_tiff_saying(*_RATIONALS), _COLOURS),
+    "TIFF with white alone": (_tiff_saying(_RATIONALS[0]), _COLOURS),
+    "TIFF transfer above 16 bits": (_tiff_saying((301, "I", range(70_000, 70_256))), _COLOURS),
+    "TIFF transfer of 0/0": (_tiff_saying((301, "2I", [0] * 512)), _COLOURS),
+    "TIFF transfer of NaN": (_tiff_saying((301, "d", [float("nan")] * 256)), _COLOURS),
+    "TIFF transfer below 0": (_tiff_saying((301, "i", [-1] * 256)), _COLOURS),
+    "TIFF resolution of 2^32": (_tiff_saying((282, "2I", [0xFFFFFFFF, 1]), (283, "2I", [1, 0xFFFFFFFF])), _RESOLUTION),
+    "TIFF resolution of 0/0": (_tiff_saying((282, "2I", [72, 1]), (283, "2I", [0, 0])), _RESOLUTION),
+    "TIFF resolution of 1e300": (_tiff_saying((282, "d", [1e300]), (283, "d", [1e300])), _RESOLUTION),
+    "GeoTIFF keys above 16 bits": (_tiff_saying((34735, "I", [1, 1, 0, 1, 70_000, 0, 1, 1])), _KEYS),
+    "GeoTIFF keys of NaN": (_tiff_saying((34735, "d", [float("nan")] * 8)), _KEYS),
+    "GeoTIFF keys of text": (_tiff_saying((34735, "s", b"keys\0")), _KEYS),
+}  # fmt: skip
+
+
+@pytest.mark.promise("R45")
+@pytest.mark.parametrize("name", ODD)
+def test_odd_numbers_beside_the_pixels_are_named_and_cost_nothing(name):
+    data, note = ODD[name]
+    picture = decode(data() if callable(data) else data)
+    assert picture.unread == (note,)
+    for format in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", *["AVIF"] * features.check("avif")):
+        assert decode(encode(picture, format)).pixels.shape == picture.pixels.shape
+        assert f"not kept: {note}" in lost(picture, f".{format.lower()}")
+
+
+def test_an_odd_resolution_does_not_take_the_place_of_a_sound_one():
+    data = _density((0, 0), (72, 1))
+    place = data.index(b"JFIF\0") + 7
+    picture = decode(data[:place] + struct.pack(">BHH", 1, 300, 150) + data[place + 5 :])
+    assert picture.resolution == (300, 150) and picture.unread == ()
+    assert decode(encode(picture, "WEBP")).resolution == pytest.approx((300, 150))
+
+
+def test_primaries_beyond_the_range_of_a_bmp_are_said_to_be_dropped():
+    far = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.6, 0.36)
+    picture = Picture(gradient(), colour=ColourDescription(gamma=0.5, chromaticities=far))
+    assert decode(encode(picture, "BMP")).colour is None
+    assert lost(picture, ".bmp") == ["description of its colours dropped: BMP has no place for it"]
+    assert decode(encode(picture, "PNG")).colour == picture.colour

@@ -410,3 +410,35 @@ def test_a_palette_of_eight_bits_is_not_darkened():
     kind = Kind(PALETTE, 2, tags=((320, "H", [0, 10, 200, 255] * 3),))
     stored = samples(kind)
     assert np.array_equal(decode(built(stored, kind)).pixels[..., 0], np.array([0, 10, 200, 255])[stored[..., 0]])
+
+
+@pytest.mark.promise("R45")
+@pytest.mark.parametrize(
+    "tag",
+    [
+        (34665, "I", [2]),
+        (34665, "I", [4]),
+        (34665, "I", [16]),
+        (34665, "I", [1 << 31]),
+        (34665, "i", [-5]),
+        (34853, "f", [float("nan")]),
+        (34853, "d", [float("inf")]),
+        (274, "f", [float("inf")]),
+        (301, "2I", [0] * 512),
+        (338, "f", [float("nan")]),
+    ],
+)
+@pytest.mark.parametrize("extra", [(), (UNSPECIFIED,)])
+def test_a_damaged_tag_beside_the_pixels_does_not_cost_the_picture(tag, extra):
+    kind = Kind(RGB, extra=extra, tags=(tag,))
+    stored = np.full((8, 8, kind.samples), 255, np.uint8)
+    assert np.array_equal(decode(built(stored, kind)).pixels, stored[..., :3])
+
+
+def test_the_time_of_a_tiff_is_kept_in_its_exif_and_not_said_to_be_dropped():
+    kind = Kind(RGB, tags=((306, "s", b"2020:01:01 00:00:00\0"),))
+    picture = decode(built(samples(kind), kind))
+    assert picture.texts == {}
+    for suffix, format in ((".tif", "TIFF"), (".jpg", "JPEG"), (".png", "PNG")):
+        assert lost(picture, suffix) == []
+        assert b"2020:01:01 00:00:00" in decode(encode(picture, format)).exif

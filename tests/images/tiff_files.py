@@ -12,7 +12,7 @@ WHITE_IS_ZERO, GREY, RGB, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 
 COLOURS = {WHITE_IS_ZERO: 1, GREY: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3}
 PLAIN, LZW, DEFLATE, PACKBITS = 1, 5, 8, 32773
 UNSPECIFIED, PREMULTIPLIED, STRAIGHT = 0, 1, 2
-_SIZES = {"B": 1, "s": 2, "H": 3, "I": 4, "2I": 5, "d": 12, "f": 11, "Q": 16}
+_SIZES = {"B": 1, "s": 2, "H": 3, "I": 4, "2I": 5, "i": 9, "d": 12, "f": 11, "Q": 16}
 REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
 
 
