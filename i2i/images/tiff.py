@@ -35,8 +35,16 @@ from i2i.images.tiff_segments import (
     old_jpeg,
 )
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
-_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
+_COLOURS = {
+    t.WHITE_IS_ZERO: 1,
+    t.BLACK_IS_ZERO: 1,
+    t.RGB: 3,
+    t.PALETTE_COLOUR: 1,
+    t.CMYK: 4,
+    t.YCBCR: 3,
+    t.CIELAB: 3,
+    t.ICCLAB: 3,
+}
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 _UNSIGNED, _SIGNED, _FLOAT, _VOID = 1, 2, 3, 4
 _KINDS = {_UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f", _VOID: "u"}
@@ -47,9 +55,9 @@ _MOST_SEGMENT_BYTES = 1 << 28
 _INCH, _CENTIMETRE = 2, 3
 _BITS = {_UNSIGNED: (*range(1, 33), 64), _VOID: (*range(1, 33), 64), _SIGNED: (8, 16, 32, 64), _FLOAT: (16, 32, 64)}
 _COMPLEX = (5, 6)
-_UNSIGNED_ALONE = {_PALETTE: range(1, 17), _YCBCR: (8, 16), _CIELAB: (8, 16), _ICCLAB: (8, 16)}
-_OTHER_COLOURS = (_CMYK, _CIELAB, _ICCLAB)
-_AS_STORED = (_BLACK_IS_ZERO, _RGB)
+_UNSIGNED_ALONE = {t.PALETTE_COLOUR: range(1, 17), t.YCBCR: (8, 16), t.CIELAB: (8, 16), t.ICCLAB: (8, 16)}
+_OTHER_COLOURS = (t.CMYK, t.CIELAB, t.ICCLAB)
+_AS_STORED = (t.BLACK_IS_ZERO, t.RGB)
 _WHOLE_NUMBERS = (
     *("imagewidth", "imagelength", "imagedepth", "samplesperpixel", "rowsperstrip", "tilewidth", "tilelength"),
     *("compression", "planarconfig", "fillorder", "photometric", "predictor"),
@@ -61,11 +69,13 @@ def decode(data: bytes, limits: Limits) -> Picture:
     """The first picture of a file. Raises `ImageError` for what is damaged, above the limits or not read here."""
     rows = Rows(io.BytesIO(data), limits)
     whole = np.empty((rows.height, rows.width, rows.channels), rows.dtype)
+    numbers = np.empty(whole.shape[:2], np.uint8) if rows.has_numbers else None
     top = 0
-    for block in rows:
+    for block, stored in rows.with_stored():
         whole[top : top + len(block)] = block
+        if numbers is not None:
+            numbers[top : top + len(block)] = stored[..., 0]
         top += len(block)
-    numbers = rows.indices()
     picture = rows.picture(exif.upright(whole, rows.turn))
     return replace(picture, numbers=None if numbers is None else exif.upright(numbers, rows.turn))
 
@@ -97,22 +107,26 @@ class Rows:
         turn = self._directory.number(t.ORIENTATION, 1)
         self.turn = turn if 1 <= turn <= 8 else 1
         self._kind = _Kind.of(layout)
-        self.dtype = np.dtype(np.uint8) if layout.colours == _PALETTE else _depth(layout)
+        self.dtype = np.dtype(np.uint8) if layout.colours == t.PALETTE_COLOUR else _depth(layout)
         self.channels = self._kind.colours + len(self._kind.bands) + (self._kind.alpha is not None)
 
     def __iter__(self) -> Iterator[Pixels]:
+        return (block for block, _ in self.with_stored())
+
+    def with_stored(self) -> Iterator[tuple[Pixels, Pixels]]:
+        """Each block, and the samples that it was made of."""
         seen = _Range(_nodata(self._directory))
         for band in self._bands():
             step = max(1, _BLOCK_VALUES // (band.shape[1] * band.shape[2]))
             for top in range(0, len(band), step):
-                yield self._block(band[top : top + step], seen)
+                stored = band[top : top + step]
+                yield self._block(stored, seen), stored
         seen.check()
 
-    def indices(self) -> Pixels | None:
-        """(height, width) uint8: the numbers of the colours in the palette, as stored; None where there is none."""
-        if self._layout.colours != _PALETTE or self._layout.bits > 8:
-            return None
-        return np.concatenate([band[..., 0] for band in self._bands()]).astype(np.uint8)
+    @property
+    def has_numbers(self) -> bool:
+        """Whether what is stored first are the numbers of colours in a palette, of 8 bits at most."""
+        return self._layout.colours == t.PALETTE_COLOUR and self._layout.bits <= 8
 
     def check_bands(self) -> None:
         """Raises `ImageError` where a block of rows needs more of the file than a part of it."""
@@ -167,13 +181,13 @@ class Rows:
         layout, tags, kind = self._layout, self._directory, self._kind
         samples = stored[..., : kind.stored]
         alpha = stored[..., kind.alpha, None] if kind.premultiplied else None
-        if layout.colours in (_PALETTE, _YCBCR, _CIELAB, _ICCLAB):
-            if layout.colours == _PALETTE:
+        if layout.colours in (t.PALETTE_COLOUR, t.YCBCR, t.CIELAB, t.ICCLAB):
+            if layout.colours == t.PALETTE_COLOUR:
                 found = tiff_colours.from_palette(samples[..., 0], tags.values(t.PALETTE), layout.bits)
-            elif layout.colours == _YCBCR:
+            elif layout.colours == t.YCBCR:
                 found = tiff_colours.from_ycbcr(samples, tags.values(t.COEFFICIENTS), tags.values(t.REFERENCE))
             else:
-                found = tiff_colours.from_lab(samples, icc=layout.colours == _ICCLAB)
+                found = tiff_colours.from_lab(samples, icc=layout.colours == t.ICCLAB)
             if alpha is None:
                 return found
             return _rounded(_ratio(found / white(found), self._units(alpha, seen)), found.dtype)
@@ -182,9 +196,9 @@ class Rows:
         units = self._units(samples, seen)
         if alpha is not None:
             units = _ratio(units, self._units(alpha, seen))
-        if layout.colours == _CMYK:
+        if layout.colours == t.CMYK:
             units = tiff_colours.from_cmyk(units)
-        elif layout.colours == _WHITE_IS_ZERO:
+        elif layout.colours == t.WHITE_IS_ZERO:
             units = 1 - units
         return _rounded(units, self.dtype)
 
@@ -220,11 +234,11 @@ class _Kind:
     @classmethod
     def of(cls, layout: Layout) -> "_Kind":
         stored = _COLOURS[layout.colours]
-        colours = 1 if layout.colours in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3
+        colours = 1 if layout.colours in (t.WHITE_IS_ZERO, t.BLACK_IS_ZERO) else 3
         # of a kind that is none, a number is that of unspecified ones
         given = [int(value) if math.isfinite(value) else 0 for value in layout.tables.values(t.EXTRA_SAMPLES)]
         rest = range(stored, layout.samples)
-        if not given and layout.colours == _RGB and len(rest) == 1:
+        if not given and layout.colours == t.RGB and len(rest) == 1:
             given = [_STRAIGHT]  # older writers leave the tag out, and mean alpha
         codes = dict(zip(rest, [*given[: len(rest)], *[0] * len(rest)], strict=False))
         alpha = next((i for i, code in codes.items() if code in (_PREMULTIPLIED, _STRAIGHT)), None)
@@ -286,7 +300,7 @@ def _layout(tags: t.Directory, limits: Limits) -> Layout:
     limits.check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
     photometric, compression = _photometric(page, tags), int(page.compression)
     _check_kind(page, photometric)
-    if photometric == _CMYK and (tags.number(t.INK_SET, 1) != 1 or tags.number(t.INKS, 4) != 4):
+    if photometric == t.CMYK and (tags.number(t.INK_SET, 1) != 1 or tags.number(t.INKS, 4) != 4):
         raise ImageError("TIFF of other inks than cyan, magenta, yellow and black is not read here")
     tiled = t.TILE_WIDTH in tags.tags
     wide, high = (
@@ -334,7 +348,7 @@ def _page(tags: t.Directory) -> Any:
 
 def _photometric(page: Any, tags: t.Directory) -> int:
     # as libtiff has it; the tag is not optional
-    return _RGB if t.PHOTOMETRIC not in tags.tags and page.samplesperpixel > 2 else int(page.photometric)
+    return t.RGB if t.PHOTOMETRIC not in tags.tags and page.samplesperpixel > 2 else int(page.photometric)
 
 
 def _check_kind(page: Any, photometric: int) -> None:
@@ -362,7 +376,7 @@ def _check_kind(page: Any, photometric: int) -> None:
 
 def _subsampling(page: Any, tags: t.Directory, photometric: int) -> tuple[int, int]:
     """How many pixels across and down share a colour of YCbCr (Sec. 21)."""
-    if photometric != _YCBCR:
+    if photometric != t.YCBCR:
         return 1, 1
     given = tags.values(t.SUBSAMPLING)
     if len(given) < 2:
@@ -401,8 +415,11 @@ def _check_layout(layout: Layout) -> None:
     wanted = {1: True, DIFFERENCES: layout.bits in (8, 16, 32, 64), FLOAT_DIFFERENCES: layout.kind == "f"}
     if not wanted.get(layout.predictor) or (layout.predictor > 1 and layout.subsampled):
         raise ImageError(f"TIFF of {layout.bits} bits with predictor {layout.predictor} is not read here")
-    if layout.subsampled and (layout.samples != 3 or layout.planar or layout.segment_height % layout.subsampling[1]):
+    if layout.subsampled and (layout.samples != 3 or layout.planar):
         raise ImageError("TIFF of subsampled colours with further channels or in planes is not read here")
+    if (layout.tiled or layout.down > 1) and layout.segment_height % layout.line_rows:
+        each = f"strips or tiles of {layout.segment_height} rows"
+        raise ImageError(f"TIFF of colours that {layout.line_rows} rows share in {each} is not read here")
     if layout.compression in FAX and (layout.bits > 1 or layout.segment_samples > 1):
         raise ImageError("damaged: a fax of more than one bit")
     if layout.compression in PIXELS_BY_PILLOW and layout.compression not in FAX and layout.bits != 8:

@@ -33,10 +33,9 @@ _UNIT_BYTES = 1 << 22
 # how much longer than its pixels a strip can get: a packed one of noise, a fax of single dots
 _SWELLING, _FAX_SWELLING, _HEADS = 2, 16, 1024
 _REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
-_BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR = 1, 2, 5, 6
 _ALPHA = 2
-_MODES = {(1, _BLACK_IS_ZERO): "L", (2, _BLACK_IS_ZERO): "LA", (3, _RGB): "RGB", (3, _YCBCR): "RGB"}
-_MODES |= {(4, _RGB): "RGBA", (4, _CMYK): "CMYK"}
+_MODES = {(1, t.BLACK_IS_ZERO): "L", (2, t.BLACK_IS_ZERO): "LA", (3, t.RGB): "RGB", (3, t.YCBCR): "RGB"}
+_MODES |= {(4, t.RGB): "RGBA", (4, t.CMYK): "CMYK"}
 _HEADER = struct.Struct("<2sHI")
 _ANY = _WHOLE = 1 << 40
 
@@ -73,8 +72,8 @@ class Layout:
     @property
     def colours(self) -> int:
         """What the unpacked samples are, as `photometric` has it: JPEG itself undoes YCbCr, but not in planes."""
-        undone = self.photometric == _YCBCR and self.compression in PIXELS_BY_PILLOW and not self.planar
-        return self.photometric if not undone else _RGB if self.samples > 1 else _BLACK_IS_ZERO
+        undone = self.photometric == t.YCBCR and self.compression in PIXELS_BY_PILLOW and not self.planar
+        return self.photometric if not undone else t.RGB if self.samples > 1 else t.BLACK_IS_ZERO
 
     @property
     def subsampled(self) -> bool:
@@ -231,7 +230,7 @@ class _Plane:
         layout = self._layout
         lines = [layout.bytes_of(n) // layout.line_bytes for n in rows]
         strips = [self._packed(i, _SWELLING * n * layout.line_bytes) for i, n in zip(indices, lines, strict=True)]
-        tags = {t.COMPRESSION: _longs(layout.compression), t.BITS: _longs(8), t.PHOTOMETRIC: _longs(_BLACK_IS_ZERO)}
+        tags = {t.COMPRESSION: _longs(layout.compression), t.BITS: _longs(8), t.PHOTOMETRIC: _longs(t.BLACK_IS_ZERO)}
         return np.asarray(_by_pillow(layout.line_bytes, lines, strips, tags, "L"))
 
     def _pixels_by_pillow(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
@@ -241,12 +240,12 @@ class _Plane:
         strips = [self._packed(i, most * n) for i, n in zip(indices, rows, strict=True)]
         if layout.compression == JPEG:  # no more scans than an encoder makes
             strips = [jpeg.apart(io.BytesIO(strip)).pixels for strip in strips]
-        photometric = layout.photometric if samples > 2 and layout.photometric in (_RGB, _CMYK, _YCBCR) else None
-        photometric = photometric or (_BLACK_IS_ZERO if samples < 3 else _RGB)
+        photometric = layout.photometric if samples > 2 and layout.photometric in (t.RGB, t.CMYK, t.YCBCR) else None
+        photometric = photometric or (t.BLACK_IS_ZERO if samples < 3 else t.RGB)
         tags = {t.COMPRESSION: _longs(layout.compression), t.BITS: _longs(*(layout.bits,) * samples)}
         tags |= {t.PHOTOMETRIC: _longs(photometric), t.SAMPLES: _longs(samples)}
         tags |= {t.FILL_ORDER: _longs(layout.fill_order), t.SUBSAMPLING: _longs(*layout.subsampling)}
-        if samples == 2 or (samples == 4 and photometric == _RGB):
+        if samples == 2 or (samples == 4 and photometric == t.RGB):
             tags[t.EXTRA_SAMPLES] = _longs(_ALPHA)
         if t.JPEG_TABLES in layout.tables.tags:
             tags[t.JPEG_TABLES] = layout.tables.tags[t.JPEG_TABLES]

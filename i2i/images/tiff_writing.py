@@ -26,7 +26,6 @@ _TILE = 256
 _STRIP_BYTES = 1 << 18
 _LONG8 = 16
 _DEFLATED, _INTERLEAVED, _DIFFERENCES = 8, 1, 2
-_GREY, _RGB = 1, 2
 _UNSPECIFIED, _STRAIGHT = 0, 2
 _INCH = 2
 
@@ -109,7 +108,7 @@ def _describe(
     tags[t.BITS] = (dtype.itemsize * 8,) * channels
     tags[t.FORMAT] = (3 if dtype == np.float32 else 1,) * channels
     tags[t.COMPRESSION], tags[t.PLANAR] = _DEFLATED, _INTERLEAVED
-    tags[t.PHOTOMETRIC] = _RGB if colours == 3 else _GREY
+    tags[t.PHOTOMETRIC] = t.RGB if colours == 3 else t.BLACK_IS_ZERO
     if dtype.kind == "u":
         tags[t.PREDICTOR] = _DIFFERENCES
     if channels > colours:

@@ -12,7 +12,7 @@ from tiff_files import CMYK, DEFLATE, GREY, LZW, PALETTE, RGB, UNSPECIFIED, YCBC
 from tiff_files import written as built
 
 from i2i.errors import ImageError
-from i2i.images import Picture, decode, encode, lost
+from i2i.images import Picture, decode, encode, lost, tiff_segments
 from i2i.images.band_writing import write_large
 from i2i.images.bands import Canvas, Large
 
@@ -442,3 +442,10 @@ def test_the_time_of_a_tiff_is_kept_in_its_exif_and_not_said_to_be_dropped():
     for suffix, format in ((".tif", "TIFF"), (".jpg", "JPEG"), (".png", "PNG")):
         assert lost(picture, suffix) == []
         assert b"2020:01:01 00:00:00" in decode(encode(picture, format)).exif
+
+
+def test_the_numbers_of_a_palette_cost_no_second_unpacking(monkeypatch):
+    kind, unpacked = Kind(PALETTE, 8, compression=DEFLATE), []
+    stored, samples_of = samples(kind), tiff_segments.samples_of
+    monkeypatch.setattr(tiff_segments, "samples_of", lambda *given: unpacked.append(given) or samples_of(*given))
+    assert np.array_equal(decode(built(stored, kind)).numbers, stored[..., 0]) and len(unpacked) == 1

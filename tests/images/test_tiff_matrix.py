@@ -5,12 +5,16 @@ import pytest
 from tiff_files import (
     CIELAB,
     COLOURS,
+    DEFLATE,
     DEPTHS,
     ICCLAB,
+    LZW,
     NAMES,
     PALETTE,
+    PLAIN,
     PREMULTIPLIED,
     YCBCR,
+    Kind,
     expected,
     sampled,
     samples,
@@ -18,6 +22,7 @@ from tiff_files import (
     written,
 )
 
+from i2i.errors import ImageError
 from i2i.images import decode, probe
 from i2i.images.bands import Large
 
@@ -84,3 +89,16 @@ def test_samples_come_by_bands_as_they_come_at_once(name, tmp_path):
             found, wanted = [getattr(part, field) for part in parts], getattr(whole, field)
             assert (wanted is None) == (found[0] is None), kind
             assert wanted is None or np.array_equal(np.concatenate(found), wanted), kind
+
+
+@pytest.mark.parametrize("compression", [PLAIN, LZW, DEFLATE])
+@pytest.mark.parametrize("shared", [(2, 2), (4, 2), (1, 4)])
+@pytest.mark.parametrize("rows", [19, 64])
+def test_an_only_strip_may_end_within_the_rows_that_share_colours(compression, shared, rows):
+    check(Kind(YCBCR, compression=compression, segment=(19, 0), subsampling=shared, tags=((278, "I", [rows]),)))
+
+
+def test_strips_that_each_end_within_the_rows_that_share_colours_are_refused_by_name():
+    kind = Kind(YCBCR, segment=(5, 0), subsampling=(2, 2))
+    with pytest.raises(ImageError, match="colours that 2 rows share in strips or tiles of 5 rows is not read here"):
+        decode(written(samples(kind), kind))
