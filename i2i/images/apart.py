@@ -15,6 +15,8 @@ from i2i.images.picture import ColourDescription
 EXIF_BYTES = XMP_BYTES = 1 << 22
 ICC_BYTES = 1 << 24
 TEXT_BYTES, _TEXTS_BYTES, _TEXTS = 1 << 16, 1 << 20, 256
+_UNPACKED_BYTES = 1 << 25  # of one file
+_SWELLING = 1032  # times, at most, of what is deflated
 INCH = 0.0254
 """Metres."""
 _MOST_RESOLUTION = 1e6
@@ -29,7 +31,10 @@ _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 @dataclass
 class Apart:
-    """`pixels` is a whole file of what the pixels need and nothing else; the rest is as in `Picture`."""
+    """`pixels` is a whole file of what the pixels need and nothing else; the rest is as in `Picture`.
+
+    If not `whole`, only what turns the picture is asked for.
+    """
 
     pixels: bytes = b""
     exif: bytes | None = None
@@ -40,6 +45,9 @@ class Apart:
     texts: dict[str, str] = field(default_factory=dict)
     more: bool = False
     unread: list[str] = field(default_factory=list)
+    whole: bool = True
+    _room: int = _UNPACKED_BYTES
+    _text_bytes: int = 0
 
     def add_exif(self, block: bytes | None) -> None:
         """The first of several; one that is too long is named as unread, as with each that follows here."""
@@ -57,14 +65,40 @@ class Apart:
 
     def add_text(self, keyword: str, text: bytes | str | None) -> None:
         """A text, without control characters; of two with one keyword the first."""
-        if not text or not keyword or keyword in self.texts:
+        keyword = _CONTROL.sub("", keyword)
+        if not text or not keyword or not self.wants_text(keyword):
             return
-        room = _TEXTS_BYTES - sum(map(len, self.texts.values()))
-        if len(self.texts) >= _TEXTS or len(keyword) > 79 or len(text) > min(room, TEXT_BYTES):
+        self._text_bytes += len(text)
+        if len(self.texts) >= _TEXTS or len(keyword) > 79 or len(text) > TEXT_BYTES or self._text_bytes > _TEXTS_BYTES:
             self.add_unread("long texts")
             return
         if found := _CONTROL.sub("", text if isinstance(text, str) else _decoded(text)):
-            self.texts[_CONTROL.sub("", keyword)] = found
+            self.texts[keyword] = found
+
+    def wants_text(self, keyword: str) -> bool:
+        """Whether a text of that name would be added; a second one is named as unread."""
+        if keyword in self.texts:
+            self.add_unread("a second text of the same name")
+        return self.whole and keyword not in self.texts
+
+    def inflated(self, data: bytes, limit: int) -> bytes | None:
+        """The bytes that were deflated, at most one more than the limit.
+
+        None if they are damaged, and if all that was asked of one file comes to more than 32 MiB, which is named.
+        """
+        most = min(limit, self._room)
+        try:
+            found = zlib.decompressobj().decompress(data, most + 1)
+        except zlib.error:
+            # as much as that can have been unpacked before
+            self._room -= min(most, _SWELLING * len(data))
+            return None
+        if len(found) > self._room:
+            self._room = 0
+            self.add_unread("packed texts of more than 32 MiB")
+            return None
+        self._room -= len(found)
+        return found
 
     def add_colour(self, **parts: Any) -> None:
         """Parts of a description; one that no file could hold is named as unread, as with each that follows here."""
@@ -116,14 +150,6 @@ def _are_chromaticities(values: Sequence[float]) -> bool:
 
 
 _SOUND: dict[str, Callable[[Any], bool]] = {"gamma": _is_gamma, "chromaticities": _are_chromaticities, "transfer": bool}
-
-
-def inflated(data: bytes, limit: int) -> bytes | None:
-    """The bytes that were deflated, at most one more than the limit; None if they are damaged."""
-    try:
-        return zlib.decompressobj().decompress(data, limit + 1)
-    except zlib.error:
-        return None
 
 
 def _decoded(text: bytes) -> str:

@@ -7,6 +7,8 @@ from PIL import Image
 from i2i.errors import ImageError
 from i2i.images.picture import Pixels
 
+_BLOCK_BYTES = 1 << 20
+
 
 def pixels_of(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
     """Colours (H, W, 1 or 3) and alpha (H, W) or None, both of uint8, uint16 or float32."""
@@ -63,7 +65,16 @@ def _by_opencv(image: Image.Image, data: bytes) -> Pixels | None:
         return None
     if pixels.ndim == 2:
         return pixels[..., None]
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+    return _in_rgb(pixels)
+
+
+def _in_rgb(pixels: Pixels) -> Pixels:
+    """(H, W, 3 or 4) in OpenCV's order of colours, turned round where they are, by rows: no second picture is made."""
+    order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    each = max(1, _BLOCK_BYTES // pixels[0].nbytes)
+    for top in range(0, len(pixels), each):
+        pixels[top : top + each] = cv2.cvtColor(pixels[top : top + each], order)
+    return pixels
 
 
 def of_image(image: Image.Image) -> tuple[Pixels, Pixels | None]:

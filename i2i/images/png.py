@@ -4,6 +4,7 @@ A codec is given the header, the palette, the transparent colour and the pixels,
 compression. So packed bytes that swell beyond the picture are never unpacked, whatever the codec would do.
 """
 
+import binascii
 import contextlib
 import struct
 import zlib
@@ -20,15 +21,15 @@ from i2i.images.apart import (
     XMP_IN_JPEG,
     XMP_IN_PNG,
     Apart,
-    inflated,
 )
 from i2i.images.deflate import decompressor
 from i2i.images.picture import Limits
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-# what stands beside the pixels of each colour type and has a part in them
-_NEEDED = {0: (b"tRNS",), 2: (b"tRNS",), 3: (b"PLTE", b"tRNS")}
+_PALETTE = 3
+# how many values of 16 bits are the transparent colour; of a palette each colour has one byte
+_TRANSPARENT = {0: 1, 2: 3, _PALETTE: 0}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # first column and row of each pass, and the steps to the next
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -37,6 +38,10 @@ _STORED_BYTES = 65_535
 _LAST_FILTER = 4
 _PALETTE_BYTES = 768
 _RAW = b"Raw profile type "
+_IPTC = (b"iptc", b"8bim")
+# which parts of a picture a raw profile of that name can be
+_SLOTS = {b"exif": ("exif",), b"APP1": ("exif", "xmp"), b"xmp": ("xmp",), b"icc": ("icc",), b"icm": ("icc",)}
+_RAW_BYTES = 2 * EXIF_BYTES + (EXIF_BYTES >> 3)  # two digits a byte, and line ends
 # the longest of what is read of the other chunks; texts that are packed may be longer than what is in them
 _OTHER_BYTES = 1 << 25
 
@@ -46,23 +51,25 @@ def apart(file: BinaryIO, limits: Limits, pixels: bool = True) -> Apart:
 
     Raises `ImageError` for what is no PNG within the limits, or has fewer pixels than its header says.
     """
-    found, needed, packed = Apart(), [SIGNATURE], list[bytes]()
+    found, needed, packed = Apart(whole=pixels), list[bytes | memoryview]([SIGNATURE]), list[bytes]()
     header, late = _header(file, limits), False
     needed.append(chunk(b"IHDR", header))
     for kind, place, length in _chunks(file):
         late |= kind == b"IDAT"
-        if kind in _NEEDED.get(header[9], ()) and not late:
-            needed.append(chunk(kind, _critical(file, kind, place, length)))
+        if kind == b"PLTE" and header[9] == _PALETTE and not late:
+            needed.append(chunk(kind, _palette(file, place, length)))
+        elif kind == b"tRNS" and header[9] in _TRANSPARENT and not late:
+            needed.append(_transparent(header, _content(file, kind, place, min(length, _PALETTE_BYTES)), found))
         elif kind == b"IDAT" and pixels:
             file.seek(place)
             packed.append(file.read(length))
         elif kind == b"acTL" and not late:
             found.more = True
-        elif kind in _READERS:
+        elif kind in (_READERS if pixels else _TURNING):
             _read(file, kind, place, length, found)
         elif not kind.isalpha() and not late:
             raise ImageError(f"damaged PNG: {kind!r} where the name of a chunk is expected")
-    needed.append(_pixels(header, packed) if pixels else chunk(b"IDAT", b""))
+    needed.extend(_pixels(header, packed) if pixels else [chunk(b"IDAT", b"")])
     found.pixels = b"".join([*needed, chunk(b"IEND", b"")])
     return found
 
@@ -86,20 +93,41 @@ def _header(file: BinaryIO, limits: Limits) -> bytes:
     return content
 
 
-def _critical(file: BinaryIO, kind: bytes, place: int, length: int) -> bytes:
-    """What a chunk holds that the pixels need; its checksum must be right."""
+def _content(file: BinaryIO, kind: bytes, place: int, length: int) -> bytes | None:
+    """What a chunk holds; None if its checksum is another."""
     file.seek(place)
-    content = file.read(min(length, _PALETTE_BYTES))
-    if len(content) < length or file.read(4) != struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))):
-        raise ImageError(f"damaged PNG: a broken {kind.decode()} chunk")
+    content = file.read(length)
+    return content if file.read(4) == struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))) else None
+
+
+def _palette(file: BinaryIO, place: int, length: int) -> bytes:
+    """The colours, without which the pixels are none."""
+    content = _content(file, b"PLTE", place, min(length, _PALETTE_BYTES))
+    if content is None:
+        raise ImageError("damaged PNG: a broken PLTE chunk")
     return content
 
 
-def _pixels(header: bytes, packed: list[bytes]) -> bytes:
-    """The chunk of the pixels. Raises `ImageError` if they are fewer than the header says, or filtered by no filter."""
+def _transparent(header: bytes, content: bytes | None, found: Apart) -> bytes:
+    """The chunk of what is transparent, of a colour the bits that its depth has; none where it is damaged."""
+    count = _TRANSPARENT[header[9]]
+    if content is None or len(content) < 2 * count:
+        found.add_unread("a damaged description of what is transparent")
+        return b""
+    if not count:
+        return chunk(b"tRNS", content)
+    mask = (1 << header[8]) - 1
+    return chunk(b"tRNS", struct.pack(f">{count}H", *(v & mask for v in struct.unpack_from(f">{count}H", content))))
+
+
+def _pixels(header: bytes, packed: list[bytes]) -> Iterator[bytes | memoryview]:
+    """The parts of the chunks of the pixels, of which nothing stays in `packed`.
+
+    Raises `ImageError` if they are fewer than the header says, or filtered by no filter.
+    """
     passes = _passes(header)
     wanted = sum(rows * row for rows, row in passes)
-    raw = _unpacked(b"".join(packed), wanted)
+    raw = _unpacked(packed, wanted)
     if len(raw) < wanted:
         raise ImageError("damaged: it is truncated, with fewer pixels than its header says")
     start = 0
@@ -110,11 +138,12 @@ def _pixels(header: bytes, packed: list[bytes]) -> bytes:
     return _stored(raw)
 
 
-def _unpacked(packed: bytes, wanted: int) -> bytes:
+def _unpacked(packed: list[bytes], wanted: int) -> bytes:
     """As many bytes as the pixels have, or fewer. Raises `ImageError` for what is damaged."""
-    inflate = decompressor()
+    inflate, data = decompressor(), b"".join(packed)
+    packed.clear()
     try:
-        raw: bytes = inflate.decompress(packed, wanted)
+        raw: bytes = inflate.decompress(data, wanted)
         # the checksum behind the pixels, which nothing else reads
         while len(raw) == wanted and inflate.unconsumed_tail and not inflate.eof:
             if inflate.decompress(inflate.unconsumed_tail, 1):
@@ -124,20 +153,17 @@ def _unpacked(packed: bytes, wanted: int) -> bytes:
     return raw
 
 
-def _stored(raw: bytes) -> bytes:
-    """The chunk of pixels deflated without compression (RFC 1951, Sec. 3.2.4)."""
+def _stored(raw: bytes) -> Iterator[bytes | memoryview]:
+    """The parts of the chunks of pixels deflated without compression (RFC 1951, Sec. 3.2.4); `raw` is not copied."""
     whole = memoryview(raw)
-    parts: list[bytes | memoryview] = [b"IDAT\x78\x01"]
     for start in range(0, len(raw), _STORED_BYTES):
-        part = whole[start : start + _STORED_BYTES]
-        last = start + _STORED_BYTES >= len(raw)
-        parts += [struct.pack("<BHH", last, len(part), len(part) ^ 0xFFFF), part]
-    parts.append(struct.pack(">I", zlib.adler32(raw)))
-    checksum = 0
-    for piece in parts:
-        checksum = zlib.crc32(piece, checksum)
-    length = sum(map(len, parts)) - 4
-    return b"".join([struct.pack(">I", length), *parts, struct.pack(">I", checksum)])
+        part, last = whole[start : start + _STORED_BYTES], start + _STORED_BYTES >= len(raw)
+        head = b"IDAT" + b"\x78\x01" * (start == 0) + struct.pack("<BHH", last, len(part), len(part) ^ 0xFFFF)
+        tail = struct.pack(">I", zlib.adler32(raw)) if last else b""
+        checksum = zlib.crc32(tail, zlib.crc32(part, zlib.crc32(head)))
+        yield struct.pack(">I", len(head) - 4 + len(part) + len(tail)) + head
+        yield part
+        yield tail + struct.pack(">I", checksum)
 
 
 def _passes(header: bytes) -> list[tuple[int, int]]:
@@ -172,9 +198,8 @@ def _read(file: BinaryIO, kind: bytes, place: int, length: int, found: Apart) ->
     if length > _OTHER_BYTES:
         found.add_unread(f"a {kind.decode()} chunk of {length} bytes")
         return
-    file.seek(place)
-    content = file.read(length)
-    if file.read(4) == struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))):
+    content = _content(file, kind, place, length)
+    if content is not None:
         with contextlib.suppress(struct.error, ValueError, IndexError):
             _READERS[kind](content, found)
 
@@ -210,8 +235,8 @@ def _resolution(content: bytes, found: Apart) -> None:
 
 def _profile(content: bytes, found: Apart) -> None:
     _, _, packed = content.partition(b"\0")
-    if packed[:1] == b"\0":
-        found.add_icc(inflated(packed[1:], ICC_BYTES))
+    if packed[:1] == b"\0" and found.icc is None:
+        found.add_icc(found.inflated(packed[1:], ICC_BYTES))
 
 
 def _exif(content: bytes, found: Apart) -> None:
@@ -228,44 +253,62 @@ def _text(content: bytes, found: Apart) -> None:
 
 def _packed_text(content: bytes, found: Apart) -> None:
     keyword, _, packed = content.partition(b"\0")
-    if packed[:1] == b"\0":
-        _add_text(keyword, inflated(packed[1:], _most(keyword)), found)
+    if packed[:1] == b"\0" and _is_wanted(keyword, found):
+        _add_text(keyword, found.inflated(packed[1:], _most(keyword)), found)
 
 
 def _international_text(content: bytes, found: Apart) -> None:
     keyword, _, rest = content.partition(b"\0")
+    if not _is_wanted(keyword, found):
+        return
     text = rest[2:].split(b"\0", 2)[2]
     if rest[0]:
-        text = inflated(text, _most(keyword)) or b""
+        text = found.inflated(text, _most(keyword)) or b""
     if keyword == XMP_IN_PNG:
         found.add_xmp(text)
     else:
         found.add_text(keyword.decode("latin-1"), text.decode())
 
 
+def _is_wanted(keyword: bytes, found: Apart) -> bool:
+    """Whether a text says something that is not known yet; it is not unpacked else."""
+    if keyword == XMP_IN_PNG:
+        return found.xmp is None
+    if not keyword.startswith(_RAW):
+        return found.wants_text(keyword.decode("latin-1"))
+    kind = keyword.removeprefix(_RAW)
+    if kind not in _SLOTS:
+        found.add_unread("IPTC" if kind in _IPTC else "a raw profile of another kind")
+    slots = _SLOTS.get(kind, ())
+    return any(getattr(found, slot) is None for slot in slots) and (found.whole or slots != ("icc",))
+
+
 def _most(keyword: bytes) -> int:
-    """How long a text may be: hexadecimal blocks take two characters a byte and line ends."""
-    return 3 * EXIF_BYTES if keyword.startswith(_RAW) else XMP_BYTES if keyword == XMP_IN_PNG else TEXT_BYTES
+    """How long a text may be."""
+    return _RAW_BYTES if keyword.startswith(_RAW) else XMP_BYTES if keyword == XMP_IN_PNG else TEXT_BYTES
 
 
 def _add_text(keyword: bytes, text: bytes | None, found: Apart) -> None:
+    if text is None or not _is_wanted(keyword, found):
+        return
     if keyword.startswith(_RAW):
-        _add_raw(keyword.removeprefix(_RAW), text or b"", found)
-    elif text is not None:
+        _add_raw(keyword.removeprefix(_RAW), text, found)
+    else:
         found.add_text(keyword.decode("latin-1"), text.decode("latin-1"))
 
 
 def _add_raw(kind: bytes, text: bytes, found: Apart) -> None:
     """A block in hexadecimal digits behind its name and length, as ImageMagick writes it."""
-    block = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+    if len(text) > _RAW_BYTES:
+        found.add_unread("a long raw profile")
+        return
+    block = binascii.unhexlify(text.split(b"\n", 3)[3].translate(None, b" \r\n"))
     if block.startswith(XMP_IN_JPEG) or kind == b"xmp":
         found.add_xmp(block.removeprefix(XMP_IN_JPEG))
-    elif kind in (b"exif", b"APP1"):
-        found.add_exif(block)
     elif kind in (b"icc", b"icm"):
         found.add_icc(block)
     else:
-        found.add_unread("IPTC")
+        found.add_exif(block)
 
 
 def _light(content: bytes, found: Apart) -> None:
@@ -286,3 +329,5 @@ _READERS = {
     b"mDCV": _light,
     b"cLLI": _light,
 }
+# what says which way up a picture is
+_TURNING = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")

@@ -321,3 +321,59 @@ def test_primaries_beyond_the_range_of_a_bmp_are_said_to_be_dropped():
     assert decode(encode(picture, "BMP")).colour is None
     assert lost(picture, ".bmp") == ["description of its colours dropped: BMP has no place for it"]
     assert decode(encode(picture, "PNG")).colour == picture.colour
+
+
+def _told(picture):
+    return picture.exif, picture.icc, picture.xmp, picture.texts
+
+
+def test_packed_texts_of_a_png_have_a_bound_together_and_the_rest_is_named():
+    wasted = b"".join(png_chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(15 << 20))) for _ in range(3))
+    title = png_chunk(b"zTXt", b"Title\0\0" + zlib.compress(b"a name"))
+    plain = pillow_bytes(MODES["RGB"], "PNG")
+    assert decode(_with_chunks(plain, title, wasted)).texts == {"Title": "a name"}
+    late = decode(_with_chunks(plain, wasted, title))
+    assert _told(late) == (None, None, None, {}) and late.unread == ("packed texts of more than 32 MiB",)
+
+
+def test_damaged_packed_texts_use_up_the_bound_of_no_others():
+    broken = [png_chunk(b"zTXt", b"a%d\0\0" % i + zlib.compress(b"a text")[:-1] + b"?") for i in range(500)]
+    title = png_chunk(b"zTXt", b"Title\0\0" + zlib.compress(b"a name"))
+    assert decode(_with_chunks(pillow_bytes(MODES["RGB"], "PNG"), *broken, title)).texts == {"Title": "a name"}
+
+
+@pytest.mark.parametrize(
+    ("name", "note"), [(b"iptc", "IPTC"), (b"8bim", "IPTC"), (b"x", "a raw profile of another kind")]
+)
+def test_raw_profiles_of_other_kinds_are_named(name, note):
+    raw = png_chunk(b"zTXt", b"Raw profile type " + name + b"\0\0" + zlib.compress(b"\n%s\n 1\n00\n" % name))
+    assert decode(_with_chunks(pillow_bytes(MODES["RGB"], "PNG"), raw)).unread == (note,)
+
+
+def test_a_second_text_of_one_name_is_named():
+    plain = pillow_bytes(MODES["RGB"], "PNG")
+    for second in (png_chunk(b"tEXt", b"Title\0b"), png_chunk(b"zTXt", b"Title\0\0" + zlib.compress(b"b"))):
+        picture = decode(_with_chunks(plain, png_chunk(b"tEXt", b"Title\0a"), second))
+        assert picture.texts == {"Title": "a"} and picture.unread == ("a second text of the same name",)
+    picture = decode(_with_chunks(plain, png_chunk(b"tEXt", b"Title\0a"), png_chunk(b"tEXt", b"T\7itle\0b")))
+    assert picture.texts == {"Title": "a"}
+
+
+@pytest.mark.parametrize("kind", [0, 2, 3])
+def test_a_damaged_transparent_colour_is_dropped_and_named(kind):
+    palette = png_chunk(b"PLTE", bytes(6)) if kind == 3 else b""
+    whole = png_chunk(b"tRNS", {0: bytes(2), 2: bytes(6), 3: bytes(1)}[kind])
+    for damaged in [whole[:-1] + b"!", *[png_chunk(b"tRNS", b"\0")] * (kind != 3)]:
+        picture = decode(png(2, 1, 8, kind, [bytes(2 if kind != 2 else 6)], palette + damaged))
+        assert picture.alpha is None and picture.unread == ("a damaged description of what is transparent",)
+
+
+def test_of_a_transparent_colour_the_bits_of_the_depth_count():
+    grey = decode(png(2, 1, 8, 0, [b"\1\2"], png_chunk(b"tRNS", b"\1\1")))
+    assert grey.alpha.tolist() == [[0, 255]]
+    colour = decode(png(2, 1, 8, 2, [b"\1\2\3\4\5\6"], png_chunk(b"tRNS", b"\7\1\7\2\7\3")))
+    assert colour.alpha.tolist() == [[0, 255]]
+    bits = decode(png(2, 1, 1, 0, [b"\x40"], png_chunk(b"tRNS", b"\0\3")))
+    assert bits.alpha.tolist() == [[255, 0]]
+    deep = decode(png(2, 1, 16, 0, [b"\1\1\0\1"], png_chunk(b"tRNS", b"\1\1")))
+    assert deep.alpha.tolist() == [[0, 65_535]]

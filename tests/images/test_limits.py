@@ -1,7 +1,9 @@
 """Limits hold before pixels are decoded, in little time and memory."""
 
+import io
 import re
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image, features
 from tiff_files import DEFLATE, LZW, Kind, directory, written
 
 from i2i.errors import ImageError
-from i2i.images import Limits, decode, probe, read
+from i2i.images import Limits, decode, png, probe, read
 
 
 @pytest.mark.promise("R43")
@@ -196,7 +198,36 @@ def _strips_of_the_whole_file(compression, count=5_000, size=1_000_000):
     return struct.pack("<2sHI", b"II", 42, start).ljust(16, b"\0") + empty_blocks + directory("<", tags, start)
 
 
+def _with_text(content):
+    data = pillow_bytes(MODES["RGB"], "PNG")
+    return data[:33] + png_chunk(b"tEXt", content) + data[33:]
+
+
+def _png_saying_often(kind, keywords, said=bytes(12 << 20)):
+    packed, data = zlib.compress(said, 9), pillow_bytes(MODES["RGB"], "PNG")
+    return data[:33] + b"".join(png_chunk(kind, keyword + packed) for keyword in keywords) + data[33:]
+
+
+def _raws(name, count):
+    return [b"Raw profile type " + (name % i if b"%" in name else name) + b"\0\0" for i in range(count)]
+
+
 HOSTILE = {
+    "png whose 40 raw profiles unpack to 480 MB": lambda: _png_saying_often(b"zTXt", _raws(b"x%d", 40)),
+    "png whose 40 raw EXIF blocks unpack to 480 MB": lambda: _png_saying_often(b"zTXt", _raws(b"exif", 40)),
+    "png whose 6 raw EXIF blocks are of 4,000,000 lines": lambda: _png_saying_often(
+        b"zTXt", _raws(b"exif", 6), b"ab\n" * (4 << 20)
+    ),
+    "png whose raw EXIF block is not packed and of 8,000,000 lines": lambda: _with_text(
+        b"Raw profile type exif\0" + b"ab\n" * (8 << 20)
+    ),
+    "png whose 40 profiles unpack to 480 MB": lambda: _png_saying_often(b"iCCP", [b"name\0\0"] * 40),
+    "png whose 40 packets of XMP unpack to 480 MB": lambda: _png_saying_often(
+        b"iTXt", [b"XML:com.adobe.xmp\0\1\0\0\0"] * 40
+    ),
+    "png whose 10,000 texts unpack to 640 MB": lambda: _png_saying_often(
+        b"zTXt", [b"a%d\0\0" % i for i in range(10_000)], bytes(1 << 16)
+    ),
     "png whose chunk of text claims 2 GiB": lambda: _png_claiming(b"tEXt", 0x7FFFFFFF, behind=True),
     "png whose chunk behind claims 4 GiB": lambda: _png_claiming(b"abCd", 0xFFFFFFFF, behind=True),
     "png whose pixels claim 2 GiB": lambda: pillow_bytes(MODES["RGB"], "PNG")[:33] + b"\x7f\xff\xff\xffIDAT",
@@ -249,6 +280,7 @@ HOSTILE = {
     "webp with overlapping tags": lambda: pillow_bytes(MODES["RGB"], "WEBP", exif=_overlapping_tags()),
 }
 PICTURES = {
+    *(name for name in HOSTILE if re.match("png whose [0-9,]+ |png whose raw", name)),
     "png whose chunk of text claims 2 GiB",
     "png whose chunk behind claims 4 GiB",
     "png of grey that unpacks to 600 MB",
@@ -298,3 +330,13 @@ def test_hostile_files_cost_little(tmp_path, name):
             assert outcomes[0] == "picture"
         elif "tags" not in name and not (look is probe and re.search("plain|swells|claim|scans|strips", name)):
             assert re.search("at most|truncated|damaged", outcomes[0]), outcomes[0]
+
+
+def test_the_pixels_of_a_png_are_held_twice_at_most():
+    data = pillow_bytes(Image.new("RGB", (2000, 2000)), "PNG")
+    tracemalloc.start()
+    try:
+        png.apart(io.BytesIO(data), Limits())
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * 12_000_000
+    finally:
+        tracemalloc.stop()
