@@ -115,9 +115,11 @@ def _joined(one: Path, two: Path) -> list[Picture]:
     alpha = None
     if a.alpha is not None or b.alpha is not None:
         alpha = np.hstack([_opaque(p) if p.alpha is None else p.alpha for p in sides])
-    icc = a.icc if a.icc == b.icc else None
+    # colours that differ cannot both be described
+    icc, colour = (a.icc, a.colour) if (a.icc, a.colour) == (b.icc, b.colour) else (None, None)
     extra = [p.extra for p in sides if p.extra is not None]
-    return [Picture(np.hstack([p.pixels for p in sides]), alpha, icc, extra=np.hstack(extra) if extra else None)]
+    joined = Picture(np.hstack([p.pixels for p in sides]), alpha, icc, extra=np.hstack(extra) if extra else None)
+    return [replace(joined, colour=colour)]
 
 
 def _with_channels(picture: Picture, channels: int) -> Picture:

@@ -68,7 +68,7 @@ def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
             return netpbm.size(head, limits)
         if format == "TIFF":
             return tiff.size(file, limits)
-        found = _apart(file, format, limits, pixels=False)
+        found = _apart(file, format, limits, pixels=False, whole=False)
         width, height = _header(io.BytesIO(found.pixels), format, limits).size
         sideways = exif.is_sideways(exif.orientation(exif.parsed(found.exif, found.xmp)))
         return (height, width) if sideways else (width, height)
@@ -95,10 +95,13 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         return _described(pixels, alpha, _numbers(image), found, format)
 
 
-def _apart(file: BinaryIO, format: Format, limits: Limits, pixels: bool = True) -> Apart:
-    """A file taken apart, with what its pixels need; without `pixels` with what its size needs at least."""
+def _apart(file: BinaryIO, format: Format, limits: Limits, pixels: bool = True, whole: bool = True) -> Apart:
+    """A file taken apart, with what its pixels need; without `pixels` with what its size needs at least.
+
+    If not `whole`, what does not turn the picture may be left out.
+    """
     if format == "PNG":
-        return png.apart(file, limits, pixels)
+        return png.apart(file, limits, pixels, whole)
     if format == "JPEG":
         return jpeg.apart(file, pixels)
     if format == "GIF":

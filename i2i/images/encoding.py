@@ -88,6 +88,9 @@ def _unkept(picture: Picture, format: Format) -> list[str]:
     """What is known of a picture, beside EXIF and profile, that a file of the format does not hold."""
     held = _TEXTS.get(format)
     texts = [name for name in picture.texts if held is not None and name not in held]
+    if format == "JPEG":
+        texts += _exif_and_rest(picture, format)[1]
+        texts += ["Comment"] if picture.texts.get("Comment") and not exif_writing.comment(picture) else []
     unkept = {
         "description of its colours": not _keeps_colours(picture, format),
         "resolution": picture.resolution and not _keeps_resolution(picture.resolution, format),
@@ -139,7 +142,7 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality {quality}; expected 1 to 100")
     if format == "TIFF":
-        return tiff_writing.encode(replace(picture, exif=exif_writing.with_texts(picture)), profile(picture))
+        return tiff_writing.encode(replace(picture, exif=exif_of(picture, format)), profile(picture))
     if format == "GIF":
         raise OutputError("GIF is not written here")
     if picture.holds_data:
@@ -168,8 +171,7 @@ def _encode(pixels: Pixels, format: Format, quality: int, picture: Picture) -> b
         return png_writing.with_metadata(_encode_opencv(pixels, ".png", []), icc, picture.exif, said)
     if format == "BMP":
         return exif_writing.into_bmp(_encode_opencv(pixels, ".bmp", []), picture, icc)
-    has_own = format == "JPEG" and not _IN_EXIF & {*picture.texts}
-    exif = exif_for(picture.exif if has_own else exif_writing.with_texts(picture), format)
+    exif = exif_of(picture, format)
     if format == "AVIF":
         return exif_writing.nclx(_encode_pillow(pixels, format, quality, icc, exif, picture.xmp), picture)
     if format == "WEBP":
@@ -209,6 +211,18 @@ def _encode_pillow(
         size = f"{image.width}x{image.height}"
         raise OutputError(f"{size} pixels cannot be written as {format}: {error}") from None
     return file.getvalue()
+
+
+def exif_of(picture: Picture, format: Format) -> bytes | None:
+    """The EXIF block that a file of the format gets: with what it has no other place for, as far as there is room."""
+    return _exif_and_rest(picture, format)[0]
+
+
+def _exif_and_rest(picture: Picture, format: Format) -> tuple[bytes | None, list[str]]:
+    """That block, and the texts for which there is no room in it."""
+    if format == "PNG" or (format == "JPEG" and not _IN_EXIF & {*picture.texts}):
+        return exif_for(picture.exif, format), []
+    return exif_writing.with_texts(picture, exif_writing.SEGMENT_BYTES if format == "JPEG" else None)
 
 
 def exif_for(block: bytes | None, format: Format) -> bytes | None:

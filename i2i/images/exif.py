@@ -74,7 +74,7 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
 
 def directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
     """What the tag of a directory within points to, without its pointer to one further down."""
-    return {inner: value for inner, value in exif.get_ifd(tag).items() if inner != _INTEROPERABILITY}
+    return {inner: as_read(value) for inner, value in exif.get_ifd(tag).items() if inner != _INTEROPERABILITY}
 
 
 def block(exif: Image.Exif, format: str | None) -> bytes | None:
@@ -88,6 +88,22 @@ def block(exif: Image.Exif, format: str | None) -> bytes | None:
         if tag in dropped or (format == "TIFF" and tag not in DESCRIPTIVE):
             del exif[tag]
     try:
+        _spell_out(exif)
         return exif.tobytes() if len(exif) else None
     except Exception:  # a block with values of the wrong type is not worth losing the picture for
         return None
+
+
+def _spell_out(exif: Image.Exif) -> None:
+    """Gives each text as the bytes it was read from, for Pillow reads any as Latin-1 and writes ASCII alone."""
+    for tag, value in list(exif.items()):
+        exif[tag] = as_read(value)
+    for tag in DIRECTORIES:
+        if tag in exif:
+            inner = exif.get_ifd(tag)
+            inner |= {key: as_read(value) for key, value in inner.items()}
+
+
+def as_read(value: Any) -> Any:
+    """A text that is not ASCII as the bytes that Pillow read it from; any other value as it is."""
+    return value.encode("latin-1", "replace") if isinstance(value, str) and not value.isascii() else value

@@ -1,6 +1,7 @@
 """What is known of a picture put into the files of encoders that know nothing of it, or make up more."""
 
 import struct
+from functools import partial
 
 import numpy as np
 
@@ -18,19 +19,36 @@ _DPI = 1
 _BMP_HEADER, _BMP_V3, _BMP_V5 = 14, 40, 124
 
 
-def with_texts(picture: Picture) -> bytes | None:
-    """The EXIF block of a picture, with those of its texts and its resolution that have a tag there and are missing."""
-    tags = exif.parsed(picture.exif)
-    wanted = {tag: picture.texts[name] for name, tag in TEXTS_IN_EXIF.items() if name in picture.texts}
-    said = exif.resolution(tags)
+def with_texts(picture: Picture, room: int | None = None) -> tuple[bytes | None, list[str]]:
+    """The EXIF block of a picture, with those of its texts and its resolution that have a tag there and are missing.
+
+    With it the texts for which there is no `room` of so many bytes; where there is none for what the block has already,
+    it is made anew of the texts.
+    """
+    fits = partial(_fits, room)
+    tags = exif.parsed(picture.exif if fits(picture.exif) else None)
+    wanted = {n: t for n, t in TEXTS_IN_EXIF.items() if n in picture.texts and t not in tags}
+    said, changed, left_out = exif.resolution(tags), bool(wanted), list[str]()
     if picture.resolution and not (said and is_resolution(*said)):
-        wanted |= dict(zip(exif.RESOLUTION, (*picture.resolution, 2), strict=True))  # type: ignore[arg-type]
-    missing = {tag: value for tag, value in wanted.items() if tag not in tags}
-    if not missing:
-        return picture.exif
-    for tag, value in missing.items():
-        tags[tag] = value
-    return exif.block(tags, None) or picture.exif
+        changed = True
+        for tag, value in zip(exif.RESOLUTION, (*picture.resolution, 2), strict=True):
+            tags[tag] = value
+    for name, tag in wanted.items():
+        tags[tag] = picture.texts[name].encode("utf-8", "replace")
+        if not fits(exif.block(tags, None)):
+            del tags[tag]
+            left_out.append(name)
+    return (exif.block(tags, None) if changed or not fits(picture.exif) else picture.exif), left_out
+
+
+def _fits(room: int | None, block: bytes | None) -> bool:
+    return room is None or len(block or b"") <= room
+
+
+def comment(picture: Picture) -> bytes:
+    """The comment of a picture as a JPEG holds it, in one segment; nothing where it is longer."""
+    text = picture.texts.get("Comment", "").encode("utf-8", "replace")
+    return text if len(text) <= SEGMENT_BYTES else b""
 
 
 def into_jpeg(data: bytes, picture: Picture) -> bytes:
@@ -43,8 +61,8 @@ def into_jpeg(data: bytes, picture: Picture) -> bytes:
         struct.pack_into(">BHH", head, _DENSITY, _DPI, across, down)
     if picture.xmp and len(picture.xmp) <= SEGMENT_BYTES - len(XMP_IN_JPEG):
         said += _segment(0xE1, XMP_IN_JPEG + picture.xmp)
-    if comment := picture.texts.get("Comment", "").encode("utf-8", "replace")[:SEGMENT_BYTES]:
-        said += _segment(0xFE, comment)
+    if text := comment(picture):
+        said += _segment(0xFE, text)
     return bytes(head) + said + data[_BEHIND_JFIF:]
 
 

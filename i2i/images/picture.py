@@ -137,7 +137,8 @@ class Picture:
         """These columns of it, without what is said of the whole."""
         rest = (None if part is None else part[:, some] for part in (self.alpha, self.extra, self.numbers))
         alpha, extra, numbers = rest
-        return Picture(self.pixels[:, some], alpha, self.icc, format=self.format, extra=extra, numbers=numbers)
+        part = Picture(self.pixels[:, some], alpha, self.icc, format=self.format, extra=extra, numbers=numbers)
+        return replace(part, colour=self.colour)
 
     def described_as(self, source: "Picture") -> "Picture":
         """These pixels with all that the file of `source` says beside its own, and its format.

@@ -46,12 +46,13 @@ _RAW_BYTES = 2 * EXIF_BYTES + (EXIF_BYTES >> 3)  # two digits a byte, and line e
 _OTHER_BYTES = 1 << 25
 
 
-def apart(file: BinaryIO, limits: Limits, pixels: bool = True) -> Apart:
+def apart(file: BinaryIO, limits: Limits, pixels: bool = True, whole: bool = True) -> Apart:
     """A PNG taken apart; of an animation the default picture. Without `pixels` what a codec gets ends before them.
 
+    If not `whole`, of what it says beside pixels only that is read which turns them.
     Raises `ImageError` for what is no PNG within the limits, or has fewer pixels than its header says.
     """
-    found, needed, packed = Apart(whole=pixels), list[bytes | memoryview]([SIGNATURE]), list[bytes]()
+    found, needed, packed = Apart(whole=whole), list[bytes | memoryview]([SIGNATURE]), list[bytes]()
     header, late = _header(file, limits), False
     needed.append(chunk(b"IHDR", header))
     for kind, place, length in _chunks(file):
@@ -65,7 +66,7 @@ def apart(file: BinaryIO, limits: Limits, pixels: bool = True) -> Apart:
             packed.append(file.read(length))
         elif kind == b"acTL" and not late:
             found.more = True
-        elif kind in (_READERS if pixels else _TURNING):
+        elif kind in (_READERS if whole else _TURNING):
             _read(file, kind, place, length, found)
         elif not kind.isalpha() and not late:
             raise ImageError(f"damaged PNG: {kind!r} where the name of a chunk is expected")

@@ -124,7 +124,7 @@ def _copy_exif(block: bytes | None, tags: ImageFileDirectory_v2) -> None:
     found.load(block)
     for tag, value in found.items():
         if tag in blocks.DESCRIPTIVE:
-            tags[tag] = blocks.directory(found, tag) if tag in blocks.DIRECTORIES else value
+            tags[tag] = blocks.directory(found, tag) if tag in blocks.DIRECTORIES else blocks.as_read(value)
 
 
 def _copy_rest(picture: Picture, dtype: np.dtype[Any], tags: ImageFileDirectory_v2) -> None:

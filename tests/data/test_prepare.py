@@ -18,7 +18,7 @@ from i2i.data.inspect import inspect
 from i2i.data.report import as_json, as_text
 from i2i.data.sides import combine, split
 from i2i.errors import InputError, UsageError
-from i2i.images import Picture
+from i2i.images import ColourDescription, Picture
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_dataset.py"
 
@@ -239,6 +239,19 @@ def test_floating_point_is_kept_or_refused(tmp_path):
     assert (outcome.done, [path.name for path, _ in outcome.failed]) == (1, ["2.tif"])
     assert "no floating point" in outcome.failed[0][1] and tree(tmp_path / "AB") == ["1.tif"]
     assert np.array_equal(images.read(tmp_path / "AB/1.tif").pixels[:, :12], ramp)
+
+
+def test_combine_and_split_keep_the_description_of_colours(tmp_path):
+    linear, other = ColourDescription(gamma=1.0), ColourDescription(gamma=0.5)
+    for name, sides in {"alike": (linear, linear), "unlike": (linear, other)}.items():
+        for side, colour in zip("ab", sides, strict=True):
+            (tmp_path / side).mkdir(exist_ok=True)
+            images.write(tmp_path / side / f"{name}.png", Picture(np.zeros((2, 2, 3), np.uint8), colour=colour))
+    assert combine(tmp_path / "a", tmp_path / "b", tmp_path / "joined").done == 2
+    assert images.read(tmp_path / "joined" / "alike.png").colour == linear
+    assert images.read(tmp_path / "joined" / "unlike.png").colour is None
+    assert split(tmp_path / "joined", tmp_path / "out").done == 2
+    assert {images.read(tmp_path / "out" / side / "alike.png").colour for side in "AB"} == {linear}
 
 
 def test_combine_of_unlike_pictures(tmp_path):

@@ -171,15 +171,63 @@ def test_xmp_is_kept_and_says_upright(format):
     assert b"adobe:ns:meta" in decode(encode(back, format)).xmp
 
 
+@pytest.mark.promise("R34")
+@pytest.mark.parametrize("said", ["me", "© 2024 Anna Müller", "著者"])
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", pytest.param("AVIF", marks=AVIF)])
-def test_copyright_survives(format):
-    said = pillow_bytes(MODES["RGB"], "PNG", pnginfo=_texts(Copyright="me", Title="a name"))
-    picture = decode(said)
-    assert picture.texts == {"Copyright": "me", "Title": "a name"}
+def test_copyright_survives(format, said):
+    file = pillow_bytes(MODES["RGB"], "PNG", pnginfo=_texts(Copyright=said, Title="a name"))
+    picture = decode(file)
+    assert picture.texts == {"Copyright": said, "Title": "a name"}
     data = encode(picture, format)
-    assert b"me" in (decode(data).texts.get("Copyright", "").encode() or decode(data).exif)
     suffix = {"JPEG": ".jpg"}.get(format, f".{format.lower()}")
     assert any("Title" in note for note in lost(picture, suffix)) == (format != "PNG")
+    for back in (decode(data), decode(encode(decode(data), format))):
+        assert back.texts.get("Copyright") == said or said.encode() in back.exif
+
+
+@pytest.mark.promise("R34")
+@pytest.mark.parametrize("target", ["PNG", "JPEG", "WEBP", "TIFF", pytest.param("AVIF", marks=AVIF)])
+@pytest.mark.parametrize("source", ["PNG", "JPEG", "WEBP", pytest.param("AVIF", marks=AVIF)])
+@pytest.mark.parametrize("code", ["utf-8", "latin-1"])
+def test_texts_of_exif_keep_their_bytes(source, target, code):
+    block, said, lens = Image.Exif(), "© Müller".encode(code), "Öl".encode(code)
+    block[271], block[33432] = "a maker", said
+    block[34665] = {42036: lens}
+    picture = decode(pillow_bytes(MODES["RGB"], source, exif=block.tobytes()))
+    data = encode(picture, target)
+    # the tags of a TIFF itself are written in UTF-8
+    assert said in picture.exif and lens + b"\0" in picture.exif
+    for found in (decode(data), decode(encode(decode(data), target))):
+        assert said in found.exif or (target == "TIFF" and "© Müller".encode() in found.exif)
+        assert lens + b"\0" in found.exif
+
+
+def test_texts_that_an_exif_segment_has_no_room_for_are_named_and_the_rest_kept():
+    texts = {"Author": "me", "Copyright": "x" * 65_500, "Description": "a name"}
+    picture = Picture(gradient(), exif=exif_bytes(), texts=texts)
+    back = decode(encode(picture, "JPEG")).exif
+    assert b"a maker" in back and b"a name" in back and b"xxx" not in back
+    assert lost(picture, ".jpg") == ["text Copyright dropped: JPEG has no place for it"]
+    for suffix in (".webp", ".png", ".tif"):
+        assert lost(picture, suffix) == []
+
+
+def test_texts_are_kept_where_the_exif_of_a_picture_is_too_long():
+    picture = Picture(gradient(), exif=exif_bytes(_270="x" * 70_000), texts={"Author": "me and you"})
+    back = decode(encode(picture, "JPEG")).exif
+    assert b"me and you" in back and b"a maker" not in back
+    assert lost(picture, ".jpg") == ["EXIF dropped: JPEG has no place for it"]
+
+
+def test_a_comment_that_is_longer_than_a_segment_is_named():
+    picture = Picture(gradient(), texts={"Comment": "é" * 40_000})
+    assert decode(encode(picture, "JPEG")).texts == {}
+    assert lost(picture, ".jpg") == ["text Comment dropped: JPEG has no place for it"]
+
+
+def test_texts_of_a_tiff_are_bounded_and_without_control_characters():
+    picture = decode(_tiff_saying((315, "s", b"\x1b[2Jme\0"), (33432, "s", b"x" * 70_000 + b"\0")))
+    assert picture.texts == {"Author": "[2Jme"} and picture.unread == ("long texts",)
 
 
 def _texts(**texts):
