@@ -52,8 +52,7 @@ class InMemory:
         self.height, self.width = self.picture.pixels.shape[:2]
 
     def read(self, top: int, bottom: int) -> Picture:
-        alpha = self.picture.alpha
-        return Picture(self.picture.pixels[top:bottom], None if alpha is None else alpha[top:bottom])
+        return self.picture.rows(slice(top, bottom))
 
 
 class Canvas:

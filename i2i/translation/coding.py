@@ -45,7 +45,7 @@ class Coding:
         if not self.inputs:
             if picture.alpha is None:
                 return resize_planes(source, height, width)
-            if len(source) in (2, 4) and len(source) != picture.pixels.shape[2]:  # alpha is the last of its planes
+            if picture.takes_alpha(len(source)):
                 return resize_planes(source, height, width, alpha=True)
             both = np.concatenate([source, to_planes(picture.alpha[..., None])])
             return resize_planes(both, height, width, alpha=True)[:-1]

@@ -273,3 +273,16 @@ def _picture(height: int, width: int, dtype: Any = np.uint8) -> Picture:
 def _levels(one: Picture, two: Picture) -> float:
     full = 1 if one.pixels.dtype == np.float32 else np.iinfo(one.pixels.dtype).max
     return float(np.abs(one.pixels.astype(np.float64) - two.pixels).max()) * 255 / full
+
+
+@pytest.mark.parametrize("bands", [4, 5])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_bands_of_data_are_translated_as_by_the_whole(bands: int, alpha: bool) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (36, 28, 6), np.uint8)
+    picture = Picture(values[..., :3].copy(), values[..., 5] if alpha else None, extra=values[..., 3:bands].copy())
+    network = made("resnet_1blocks", in_channels=bands, out_channels=bands)
+    translator = Translator(network, describe(network, direction="a2b"), precision="fp32")
+    whole, found = translator.translate(picture), translator.streamer.picture(picture)
+    assert whole.extra is not None and found.extra is not None and _levels(whole, found) <= 1
+    assert np.abs(whole.extra.astype(int) - found.extra).max() <= 1
+    assert (found.alpha is not None) == alpha and np.array_equal(found.alpha, whole.alpha)
