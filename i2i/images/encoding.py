@@ -138,7 +138,7 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality {quality}; expected 1 to 100")
     if format == "TIFF":
-        return tiff_writing.encode(replace(picture, exif=exif_writing.with_texts(picture)), profile(picture))
+        return tiff_writing.encode(replace(picture, exif=exif_of(picture, format)), profile(picture))
     if format == "GIF":
         raise OutputError("GIF is not written here")
     if picture.holds_data:
@@ -167,8 +167,7 @@ def _encode(pixels: Pixels, format: Format, quality: int, picture: Picture) -> b
         return png_writing.with_metadata(_encode_opencv(pixels, ".png", []), icc, picture.exif, said)
     if format == "BMP":
         return exif_writing.into_bmp(_encode_opencv(pixels, ".bmp", []), picture, icc)
-    has_own = format == "JPEG" and not _IN_EXIF & {*picture.texts}
-    exif = exif_for(picture.exif if has_own else exif_writing.with_texts(picture), format)
+    exif = exif_of(picture, format)
     if format == "AVIF":
         return exif_writing.nclx(_encode_pillow(pixels, format, quality, icc, exif, picture.xmp), picture)
     if format == "WEBP":
@@ -208,6 +207,12 @@ def _encode_pillow(
         size = f"{image.width}x{image.height}"
         raise OutputError(f"{size} pixels cannot be written as {format}: {error}") from None
     return file.getvalue()
+
+
+def exif_of(picture: Picture, format: Format) -> bytes | None:
+    """The EXIF block that a file of the format gets: with what it has no other place for, if there is room."""
+    has_own = format == "PNG" or (format == "JPEG" and not _IN_EXIF & {*picture.texts})
+    return exif_for(picture.exif if has_own else exif_writing.with_texts(picture), format)
 
 
 def exif_for(block: bytes | None, format: Format) -> bytes | None:
