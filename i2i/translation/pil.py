@@ -10,7 +10,7 @@ from PIL import Image
 
 from i2i.errors import ImageError, UsageError
 from i2i.images import Picture, Pixels, decode, exif, with_depth
-from i2i.images.formats import NAMES
+from i2i.images.formats import NAMES, Format
 from i2i.images.modes import of_image
 from i2i.images.picture import DEFAULT_LIMITS
 
@@ -39,8 +39,10 @@ def from_pil(image: Image.Image) -> Picture:
     except (OSError, ValueError, SyntaxError, TypeError) as error:
         raise UsageError(f"a PIL image of mode {image.mode} that cannot be read: {error}") from None
     turn = exif.orientation(tags)
-    picture = Picture(exif.upright(pixels, turn), None if alpha is None else exif.upright(alpha, turn))
-    return replace(picture, exif=exif.block(tags, image.format), **_said(image))
+    numbers = np.array(image) if image.mode == "P" else None
+    turned = (None if part is None else exif.upright(part, turn) for part in (alpha, numbers))
+    picture = Picture(exif.upright(pixels, turn), **dict(zip(("alpha", "numbers"), turned, strict=True)))
+    return replace(picture, exif=exif.block(tags, image.format), format=_format(image), **_said(image))
 
 
 def _untouched(image: Image.Image) -> bytes | None:
@@ -61,10 +63,15 @@ def _untouched(image: Image.Image) -> bytes | None:
     return None
 
 
+def _format(image: Image.Image) -> Format:
+    """That of the file which an image is of, PNG for one that was made in memory."""
+    known = {"MPO": "JPEG", **{name: name for name in NAMES}}
+    return known.get(image.format or "", "PNG")  # type: ignore[return-value]
+
+
 def _are_alike(image: Image.Image, data: bytes) -> bool:
     """Whether an image is as one that is opened from these bytes now."""
-    kind = "JPEG" if image.format == "MPO" else str(image.format)
-    fresh = Image.open(io.BytesIO(data), formats=(kind,))  # noqa: TID251 (a header that Pillow has read before)
+    fresh = Image.open(io.BytesIO(data), formats=(_format(image),))  # noqa: TID251 (a header that Pillow has read before)
     parts = (fresh.size, fresh.mode, fresh.info, getattr(fresh, "tile", None))
     if parts != (image.size, image.mode, image.info, getattr(image, "tile", None)):
         return False
