@@ -80,7 +80,7 @@ class PictureFiles(_Tensors):
         return picture if self.size is None else squared(picture, self.size)
 
     def _as_seen(self, picture: Picture) -> Pixels:
-        if self.channels in (2, 4):  # a network's that takes alpha
+        if self.channels not in (1, 3):  # a network's that takes alpha, or bands of data
             return picture.channels(self.channels)
         return images.with_channels(picture.over(BACKGROUND).pixels, self.channels)
 

@@ -150,6 +150,12 @@ def label_pixels(picture: Picture, palette: Palette) -> Pixels:
     return picture.pixels if picture.numbers is None or not palette.indexed else picture.numbers[..., None]
 
 
+def holds_indices(picture: Picture, palette: Palette) -> bool:
+    """Whether the classes of a picture of labels are numbers in it, and not colours."""
+    pixels = label_pixels(picture, palette)
+    return pixels.shape[2] == 1 and not _is_of_greys(pixels, palette)
+
+
 def to_classes(pixels: Pixels, palette: Palette, farthest: float = math.inf) -> Pixels:
     """A picture of labels (H, W, C) as class indices (H, W) uint8, 255 for a pixel without a label.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
-from i2i.images.palettes import Palette, boundaries, labels_of, to_colours
+from i2i.images.palettes import VOID, Palette, boundaries, holds_indices, labels_of, to_colours
 from i2i.translation.model_info import ModelInfo
 
 _BLACK, _WHITE = -1.0, 1.0
@@ -68,6 +68,12 @@ class Coding:
             classes = output.argmax(axis=0).astype(np.uint8)
             return to_planes(classes[..., None] if self.outputs.indexed else to_colours(classes, self.outputs))
         return output
+
+    def unlabelled(self, picture: Picture) -> float:
+        """The part of the pixels of a picture of labels whose colour is none of the palette's; 0 for other networks."""
+        if not self.inputs or holds_indices(picture, self.inputs):
+            return 0.0
+        return float((labels_of(picture, self.inputs) == VOID).mean())
 
     def depth(self, picture: Picture) -> Any:
         """The dtype of the result: 8 bits for labels, else the picture's."""

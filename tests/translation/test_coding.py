@@ -222,3 +222,17 @@ def test_alpha_is_taken_where_it_is_said_to_be(count: int, bands: int, has_alpha
     except ImageError:
         return
     assert picture.takes_alpha(count) == (last in (77, 255))
+
+
+def test_the_report_says_how_much_of_labels_is_none(tmp_path: Path) -> None:
+    colours = to_colours((np.arange(400).reshape(20, 20) % 4).astype(np.uint8), FOUR)
+    source = tmp_path / "in"
+    source.mkdir()
+    images.write(source / "a.png", Picture(colours.copy()))
+    colours[:, :5] = 100, 100, 0
+    images.write(source / "b.png", Picture(colours.copy()))
+    images.write(source / "c.png", Picture(np.full((20, 20, 1), 255, np.uint8)))  # which says itself that it is none
+    report = translate_folder(source, tmp_path / "out", translator(resnet(4, 3), input_palette=FOUR))
+    assert not report.failed
+    said = "25.0% of its pixels are more than 25 levels from every colour of the classes: they are no label"
+    assert [said in record.note for record in report.records] == [False, True, False]
