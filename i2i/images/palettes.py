@@ -174,7 +174,7 @@ def to_classes(pixels: Pixels, palette: Palette, farthest: float = math.inf) -> 
     if palette.indexed:
         raise InputError(
             f"a picture of colours without a palette of its own; expected a grey one of class indices, 0 to "
-            f"{len(palette) - 1}, or one with a palette. Colours of classes are told by a text file, a colour a line"
+            f"{len(palette) - 1}, or one with a palette. A text file names the colours of classes, a colour a line"
         )
     colours = _colours(pixels).astype(np.int32)
     packed = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]
