@@ -40,9 +40,9 @@ def from_pil(image: Image.Image) -> Picture:
         raise UsageError(f"a PIL image of mode {image.mode} that cannot be read: {error}") from None
     turn = exif.orientation(tags)
     numbers = np.array(image) if image.mode == "P" else None
-    turned = (None if part is None else exif.upright(part, turn) for part in (alpha, numbers))
-    picture = Picture(exif.upright(pixels, turn), **dict(zip(("alpha", "numbers"), turned, strict=True)))
-    return replace(picture, exif=exif.block(tags, image.format), format=_format(image), **_said(image))
+    alpha, numbers = (None if part is None else exif.upright(part, turn) for part in (alpha, numbers))
+    picture = Picture(exif.upright(pixels, turn), alpha, exif=exif.block(tags, image.format), numbers=numbers)
+    return replace(picture, format=_format(image), **_said(image))
 
 
 def _untouched(image: Image.Image) -> bytes | None:
@@ -65,8 +65,8 @@ def _untouched(image: Image.Image) -> bytes | None:
 
 def _format(image: Image.Image) -> Format:
     """That of the file which an image is of, PNG for one that was made in memory."""
-    known = {"MPO": "JPEG", **{name: name for name in NAMES}}
-    return known.get(image.format or "", "PNG")  # type: ignore[return-value]
+    kind = "JPEG" if image.format == "MPO" else image.format
+    return next((name for name in NAMES if name == kind), "PNG")
 
 
 def _are_alike(image: Image.Image, data: bytes) -> bool:
