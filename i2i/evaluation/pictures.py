@@ -51,10 +51,6 @@ class PictureFiles(_Tensors):
     def __len__(self) -> int:
         return len(self.items)
 
-    def pixels(self, index: int) -> Pixels:
-        """As it is in the file, (H, W, C), without alpha. Raises `InputError` naming the file."""
-        return self.picture(index).pixels
-
     def picture(self, index: int) -> Picture:
         """As it is in the file. Raises `InputError` naming it."""
         item = self.items[index]
