@@ -1,13 +1,12 @@
-"""What i2i sees to in every process that imports it, before anything else: nothing is told to anyone, and forks work.
+"""Every process that imports i2i is prepared before anything else: no library reports to anyone, and forks work.
 
 * Some libraries report to their makers, or ask whether there is a newer version, as soon as they are imported or used.
-  docs/reliability.md says what each would do; here they are told not to.
+  docs/reliability.md says what each would do; here their switches are set.
 * The OpenMP library that torch computes with on Linux (GNU's) keeps its threads between computations. They do not
   survive a fork, and the child would wait for them without end.
 """
 
 import os
-import re
 import sys
 from pathlib import Path
 from threading import Lock
@@ -21,7 +20,6 @@ SILENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
 }
 _MAPS = Path("/proc/self/maps")
-_GOMP = re.compile(r"/\S*libgomp[^/\s]*$", re.MULTILINE)
 _PAUSE_HARD = 2  # of omp.h
 
 _threads_ended = True
@@ -46,9 +44,11 @@ def _end_threads() -> None:
 def _openmp() -> set[str]:
     """GNU's OpenMP libraries in this process; there can be several. Those of others see to forks themselves."""
     try:
-        return set(_GOMP.findall(_MAPS.read_text()))
+        fields = [line.split(maxsplit=5) for line in os.fsdecode(_MAPS.read_bytes()).splitlines()]
     except OSError:
         return set()
+    paths = {found[5] for found in fields if len(found) > 5}
+    return {path for path in paths if os.path.basename(path).startswith("libgomp")}  # noqa: PTH119 (as text)
 
 
 def _ended(path: str) -> bool:

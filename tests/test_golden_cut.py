@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_rule import draw, rule
+from golden_rule import LOSS_TOLERANCE, draw, rule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -149,7 +149,7 @@ def test_cut_follows_its_published_code(cut_row: Row, drawn: dict[str, int]) -> 
         drawn["step"] = step
         losses = losses_of(cut_row, train_step(batch_of(cut_row, step), step))
         for name, value in expected.items():
-            assert losses[name] == pytest.approx(value, rel=1e-6), f"step {step}: {name}"
+            assert losses[name] == pytest.approx(value, rel=LOSS_TOLERANCE), f"step {step}: {name}"
     assert drawn["call"] == cut_row["permutations"]
 
     networks = algorithm.networks()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_rule import draw, rule
+from golden_rule import LOSS_TOLERANCE, draw, rule
 from torch import Tensor
 
 from i2i.algorithms import CycleGAN, Pix2Pix
@@ -81,7 +81,7 @@ def test_training_follows_the_reference(training_row: dict[str, Any]) -> None:
         for name, value in expected.items():
             own, factor = LOSSES[row["model"]][name]
             made = float(losses[own]) * factor if own in losses else 0.0
-            assert made == pytest.approx(value, rel=1e-6), f"step {step}: {name}"
+            assert made == pytest.approx(value, rel=LOSS_TOLERANCE), f"step {step}: {name}"
 
     networks = algorithm.networks()
     for name, tensors in row["after"].items():

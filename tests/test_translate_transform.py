@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +271,24 @@ def test_the_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.Mo
     exec(example, names)
     done: Any = names["done"]
     assert done["image"].shape == (*SIZE, 3) and done["mask"].shape == SIZE and len(done["bboxes"]) == 1
+
+
+def test_torch_has_as_many_threads_as_before_whoever_comes_and_goes() -> None:
+    before, interval = torch.get_num_threads(), sys.getswitchinterval()
+    torch.set_num_threads(2)
+    sys.setswitchinterval(1e-6)
+
+    def work() -> None:
+        for _ in range(50):
+            with transform._one_thread():
+                assert torch.get_num_threads() == 1
+
+    try:
+        for _ in range(20):
+            with ThreadPoolExecutor(3) as pool:
+                [done.result() for done in [pool.submit(work) for _ in range(3)]]
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(torch.get_num_threads).result() == 2, "of a thread that is new to torch"
+    finally:
+        sys.setswitchinterval(interval)
+        torch.set_num_threads(before)

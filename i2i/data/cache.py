@@ -121,7 +121,7 @@ def _prepared(source: Source, resizer: Resizer, status: tuple[int, int] | None) 
     if source.palette is None:
         pixels = part_of(picture.channels(source.channels), source.part)
         size = pixels.shape[0], pixels.shape[1]
-        if picture.alpha is None or source.channels not in (2, 4) or source.channels == picture.pixels.shape[2]:
+        if picture.alpha is None or not picture.takes_alpha(source.channels):
             return Resized(resizer.resize(pixels), size)
         seen = images.scaled_as_seen(images.with_depth(pixels, np.float32), resizer.resize)
         return Resized(images.with_depth(seen, pixels.dtype.type), size)

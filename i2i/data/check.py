@@ -214,7 +214,7 @@ def _no_labels(palette: Palette, look: LabelsSeen) -> str:
     if not look.numbers:
         return (
             f"a picture of colours without a palette of its own; expected a grey one of class indices, {classes}, or "
-            "one with a palette. Colours of classes are told by a text file, a colour a line"
+            "one with a palette. A text file names the colours of classes, a colour a line"
         )
     wrong = sorted(look.numbers - {*range(len(palette)), VOID})
     if wrong or look.dtype != "uint8":

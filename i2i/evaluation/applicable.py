@@ -6,6 +6,7 @@ from i2i.errors import UsageError
 from i2i.evaluation.options import CONTENT, LABELS, PAIRED, SETS, EvaluationOptions
 from i2i.evaluation.pictures import PictureFiles
 from i2i.evaluation.tasks import Task
+from i2i.images import palettes
 from i2i.images.palettes import Palette
 
 Unfit = Mapping[str, str]  # metric → why it does not apply
@@ -21,7 +22,7 @@ def of_folders(made: PictureFiles, expected: PictureFiles, options: EvaluationOp
         return unfit | dict.fromkeys([*PAIRED, *LABELS], "compares pairs, and --unpaired compares sets")
     if not options.palette:
         return unfit | dict.fromkeys(LABELS, no_palette(options, known=False))
-    if hold_indices(made, expected):
+    if hold_indices(palettes.find(options.palette), made, expected):
         unfit |= dict.fromkeys([*PAIRED, *SETS], INDICES)
     return unfit
 
@@ -48,16 +49,16 @@ def of_model(task: Task, goes_back: bool, no_labels: str, palette: Palette | Non
         unfit["cycle_error"] = "needs the model that goes back: --back MODEL"
     if no_labels:
         unfit |= dict.fromkeys(LABELS, no_labels)
-    if palette and task.expected is not None and hold_indices(PictureFiles(task.expected)):
+    if palette and task.expected is not None and hold_indices(palette, PictureFiles(task.expected)):
         unfit |= dict.fromkeys([*PAIRED, *SETS], INDICES)
-    if palette and hold_indices(PictureFiles(task.inputs)):
+    if palette and hold_indices(palette, PictureFiles(task.inputs)):
         unfit |= dict.fromkeys(CONTENT, INDICES)
     return unfit
 
 
-def hold_indices(*sets: PictureFiles) -> bool:
-    """Whether one of the sets of labels holds class indices: pictures of one channel, told from the first."""
-    return any(files.pixels(0).shape[2] == 1 for files in sets)
+def hold_indices(palette: Palette, *sets: PictureFiles) -> bool:
+    """Whether one of the sets of labels holds class indices, as its first picture shows."""
+    return any(palettes.holds_indices(files.picture(0), palette) for files in sets)
 
 
 def check(options: EvaluationOptions, rows: Sequence[Unfit]) -> None:

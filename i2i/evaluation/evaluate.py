@@ -18,6 +18,7 @@ from i2i.evaluation.record import Evaluation, Row
 from i2i.evaluation.subjects import Subject
 from i2i.evaluation.sweep import read_protocol, read_validations
 from i2i.evaluation.tasks import shown_name
+from i2i.images.palettes import label_pixels
 
 Tell = Callable[[str], object]
 
@@ -96,7 +97,7 @@ def _of_folders(inputs: Sequence[Path], options: EvaluationOptions) -> Evaluatio
     instruments.note(applicable.notes(name, unfit, options))
     found = instruments.pairs(a.at_size(options.size), b.at_size(options.size), unfit) if not options.unpaired else {}
     if instruments.palette is not None:
-        pixels = [a.pixels(i) for i in range(len(a))]
+        pixels = [label_pixels(a.picture(i), instruments.palette) for i in range(len(a))]
         found |= of_labels(pixels, b, instruments.palette, instruments.wanted(LABELS, unfit))
     if options.unpaired or set(options.metrics) & set(SETS):
         found |= instruments.sets(a, b, unfit)

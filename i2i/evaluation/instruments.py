@@ -215,7 +215,7 @@ def translated(translator: Translator, pictures: Pictures) -> Made:
         name = pictures.name(i) if isinstance(pictures, PictureFiles) else f"picture {i + 1}"
         if not bool(torch.isfinite(picture).all()):
             raise InputError(f"{name}: holds values that are not finite")
-        output = translator(picture)
+        output = translator.translate_tensor(picture)
         if not bool(torch.isfinite(output).all()):
             raise ModelError(f"{name}: {not_finite(translator.info.network, translator.precision)}")
         made.append(to_pixels(output))

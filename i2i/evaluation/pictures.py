@@ -51,10 +51,6 @@ class PictureFiles(_Tensors):
     def __len__(self) -> int:
         return len(self.items)
 
-    def pixels(self, index: int) -> Pixels:
-        """As it is in the file, (H, W, C), without alpha. Raises `InputError` naming the file."""
-        return self.picture(index).pixels
-
     def picture(self, index: int) -> Picture:
         """As it is in the file. Raises `InputError` naming it."""
         item = self.items[index]
@@ -80,7 +76,7 @@ class PictureFiles(_Tensors):
         return picture if self.size is None else squared(picture, self.size)
 
     def _as_seen(self, picture: Picture) -> Pixels:
-        if self.channels in (2, 4):  # a network's that takes alpha
+        if self.channels not in (1, 3):  # a network's that takes alpha, or bands of data
             return picture.channels(self.channels)
         return images.with_channels(picture.over(BACKGROUND).pixels, self.channels)
 

@@ -1,5 +1,6 @@
 """Pictures larger than the limits, written by bands of rows: PNG and TIFF laid out here, JPEG and WebP by libvips."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,8 +11,8 @@ from i2i.atomic import atomic_write
 from i2i.errors import OutputError
 from i2i.images import png_writing, tiff_writing
 from i2i.images.bands import LARGE_LIMITS, Canvas
-from i2i.images.encoding import DEFAULT_QUALITY, exif_for, profile
-from i2i.images.exif_writing import into_webp, jpeg_segment
+from i2i.images.encoding import DEFAULT_QUALITY, exif_of, profile
+from i2i.images.exif_writing import into_jpeg, into_webp, jpeg_segment
 from i2i.images.formats import NAMES, WITH_ALPHA, Format
 from i2i.images.libvips import plain, vips
 from i2i.images.picture import Picture, Pixels, with_depth
@@ -20,7 +21,8 @@ _FORMATS: tuple[Format, ...] = ("PNG", "JPEG", "TIFF", "WEBP")
 # as libvips and libjpeg have it; what is read by bands has no longer sides than TIFF and PNG can hold
 _SIDES: dict[Format, int] = {"JPEG": 65_500, "WEBP": 16_383}
 _BAND_BYTES = 1 << 25
-_ICC_ALONE = 8  # what libvips is to keep: of EXIF it would make up what there is not
+_XMP_AND_ICC = 2 | 8  # what libvips is to keep: of EXIF it would make up what there is not
+_JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"  # ITU-T T.871: a density that is not known
 
 
 def refusal(format: Format, width: int, height: int, like: Picture) -> str | None:
@@ -52,17 +54,17 @@ def write_large(
     """
     if reason := refusal(format, canvas.width, canvas.height, like):
         raise OutputError(f"{path}: {reason}")
-    icc, exif = profile(like), exif_for(like.exif, format)
+    icc, exif = profile(like), exif_of(like, format)
     shape = canvas.height, canvas.width, canvas.channels
 
     def save(file: BinaryIO) -> None:
         if format == "TIFF":
-            tiff_writing.write_tiled(file, shape, canvas.rows, like, icc)
+            tiff_writing.write_tiled(file, shape, canvas.rows, dataclasses.replace(like, exif=exif), icc)
         elif format == "PNG":
-            file.writelines(png_writing.parts(*shape[:2], _bands(canvas), icc, exif))
+            file.writelines(png_writing.parts(*shape[:2], _bands(canvas), icc, exif, png_writing.chunks(like)))
         else:
             image = _image(canvas, like.alpha is not None and format not in WITH_ALPHA, icc)
-            _save_by_libvips(path, image, file, format, quality, exif)
+            _save_by_libvips(path, image, file, format, quality, dataclasses.replace(like, exif=exif))
 
     atomic_write(path, save, mode, replace=replace)
 
@@ -93,27 +95,30 @@ def _image(canvas: Canvas, without_last: bool, icc: bytes | None) -> Any:
 
 
 def _save_by_libvips(
-    path: Path, image: Any, file: BinaryIO, format: Format, quality: int | None, exif: bytes | None
+    path: Path, image: Any, file: BinaryIO, format: Format, quality: int | None, like: Picture
 ) -> None:
     try:
-        _save(image, file, format, {"Q": quality or DEFAULT_QUALITY[format], "keep": _ICC_ALONE}, exif)
+        _save(image, file, format, {"Q": quality or DEFAULT_QUALITY[format], "keep": _XMP_AND_ICC}, like)
     except vips().Error as error:
         raise OutputError(f"{path}: cannot be written: {plain(error)}") from error
 
 
-def _save(image: Any, file: BinaryIO, format: Format, options: dict[str, Any], exif: bytes | None) -> None:
+def _save(image: Any, file: BinaryIO, format: Format, options: dict[str, Any], like: Picture) -> None:
     if format == "JPEG":
-        _Jpeg(file, exif).save(image, options)
-    else:  # whose encoder has all of it in memory in any case
-        data = image.webpsave_buffer(**options)
-        file.write(into_webp(data, exif, image.width, image.height) if exif else data)
+        _Jpeg(file, like).save(image, options)
+        return
+    if like.xmp:
+        image.set_type(vips().GValue.blob_type, "xmp-data", like.xmp)
+    data = image.webpsave_buffer(**options)  # its encoder has all of it in memory in any case
+    file.write(into_webp(data, like.exif, image.width, image.height) if like.exif else data)
 
 
 class _Jpeg:
-    """A JPEG on its way from libvips to a file, with an EXIF block put in."""
+    """A JPEG on its way from libvips to a file, with all that is said of a picture put in."""
 
-    def __init__(self, file: BinaryIO, exif: bytes | None) -> None:
-        self._file, self._exif = file, exif
+    def __init__(self, file: BinaryIO, like: Picture) -> None:
+        self._file, self._like = file, like
+        self._begun = False
         self._refused: OSError | None = None
 
     def save(self, image: Any, options: dict[str, Any]) -> None:
@@ -128,12 +133,17 @@ class _Jpeg:
             raise
 
     def _write(self, data: Any) -> int:
-        part = bytes(data)
-        if self._exif:
-            part, self._exif = part[:2] + jpeg_segment(self._exif) + part[2:], None
         try:
-            self._file.write(part)
+            self._file.write(self._with_head(bytes(data)))
         except OSError as error:  # which must not cross libvips
             self._refused = self._refused or error
             return -1
         return len(data)
+
+    def _with_head(self, part: bytes) -> bytes:
+        """The next part of the file; the first begins with what libvips leaves out."""
+        if self._begun:
+            return part
+        self._begun = True
+        exif = jpeg_segment(self._like.exif) if self._like.exif else b""
+        return into_jpeg(part[:2] + _JFIF + exif + part[2:], self._like)

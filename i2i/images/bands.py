@@ -7,12 +7,11 @@ by libvips, which is optional: `pip install 'i2i[large]'`.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
-from PIL import Image
 
 from i2i.errors import ImageError
 from i2i.images import decoding, exif, magic, tiff
@@ -52,8 +51,7 @@ class InMemory:
         self.height, self.width = self.picture.pixels.shape[:2]
 
     def read(self, top: int, bottom: int) -> Picture:
-        alpha = self.picture.alpha
-        return Picture(self.picture.pixels[top:bottom], None if alpha is None else alpha[top:bottom])
+        return self.picture.rows(slice(top, bottom))
 
 
 class Canvas:
@@ -167,26 +165,25 @@ def _opened(path: Path, limits: Limits) -> Iterator[Stored]:
                 yield rows
         else:
             with reasons():
-                yield _ByLibvips(path, limits)
+                yield _ByLibvips(file, limits)
 
 
 class _ByLibvips:
-    """PNG, JPEG and WebP."""
+    """PNG, JPEG and WebP: their pixels by libvips, and what they say beside those as with smaller ones."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self._image = image = vips().Image.new_from_file(str(path), access="sequential", fail_on="error")
+    def __init__(self, file: BinaryIO, limits: Limits) -> None:
+        self._image = image = vips().Image.new_from_file(file.name, access="sequential", fail_on="error")
         kind = str(image.get("vips-loader"))
         if kind not in _LOADERS:
             names = [NAMES[format] for format in (*_LOADERS.values(), "TIFF")]
             raise ImageError(f"of this size, only {', '.join(names)} are read")
-        self._format = _LOADERS[kind]
         self.width, self.height, self.channels = image.width, image.height, image.bands
         limits.check_size(image.width, image.height, image.bands)
         if image.interpretation not in _PLAIN or image.bands > 4 or image.format not in _TYPES:
             kind = f"{image.bands} channels of {image.format}, {image.interpretation}"
             raise ImageError(f"{kind}: of this size, only grey and RGB of 8 or 16 bits are read")
         self.dtype = np.dtype(_TYPES[image.format])
-        self.turn = _number(image, "orientation", 1)
+        self._said, self.turn = decoding.said(file, _LOADERS[kind], limits)
 
     def __iter__(self) -> Iterator[Pixels]:
         region = vips().Region.new(self._image)
@@ -201,24 +198,4 @@ class _ByLibvips:
 
     @property
     def info(self) -> Picture:
-        fields = self._image.get_fields()
-        return Picture(
-            np.empty((0, 0, 0), self.dtype),
-            icc=self._image.get("icc-profile-data") if "icc-profile-data" in fields else None,
-            exif=_tags_in(self._image) if "exif-data" in fields else None,
-            format=self._format,
-            more=_number(self._image, "n-pages", 1) > 1,
-        )
-
-
-def _tags_in(image: Any) -> bytes | None:
-    tags = Image.Exif()
-    try:
-        tags.load(image.get("exif-data"))
-    except Exception:  # a damaged block says nothing
-        return None
-    return exif.block(tags, None)
-
-
-def _number(image: Any, name: str, default: int) -> int:
-    return int(image.get(name)) if name in image.get_fields() else default
+        return replace(self._said, pixels=np.empty((0, 0, 0), self.dtype))

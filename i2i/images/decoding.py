@@ -95,6 +95,18 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         return _described(pixels, alpha, _numbers(image), found, format)
 
 
+def said(file: BinaryIO, format: Format, limits: Limits) -> tuple[Picture, int]:
+    """What the file of a picture says beside its pixels, as a picture without them, and how those are to be turned.
+
+    Not for TIFF and Netpbm's formats. Raises `ImageError` as `decode`.
+    """
+    with reasons():
+        file.seek(0)
+        found = _apart(file, format, limits, pixels=False)
+        turn = exif.orientation(exif.parsed(found.exif, found.xmp))
+        return _described(np.empty((0, 0, 0), np.uint8), None, None, found, format), turn
+
+
 def _apart(file: BinaryIO, format: Format, limits: Limits, pixels: bool = True, whole: bool = True) -> Apart:
     """A file taken apart, with what its pixels need; without `pixels` with what its size needs at least.
 

@@ -150,6 +150,12 @@ def label_pixels(picture: Picture, palette: Palette) -> Pixels:
     return picture.pixels if picture.numbers is None or not palette.indexed else picture.numbers[..., None]
 
 
+def holds_indices(picture: Picture, palette: Palette) -> bool:
+    """Whether the classes of a picture of labels are numbers in it, and not colours."""
+    pixels = label_pixels(picture, palette)
+    return pixels.shape[2] == 1 and not _is_of_greys(pixels, palette)
+
+
 def to_classes(pixels: Pixels, palette: Palette, farthest: float = math.inf) -> Pixels:
     """A picture of labels (H, W, C) as class indices (H, W) uint8, 255 for a pixel without a label.
 
@@ -168,7 +174,7 @@ def to_classes(pixels: Pixels, palette: Palette, farthest: float = math.inf) -> 
     if palette.indexed:
         raise InputError(
             f"a picture of colours without a palette of its own; expected a grey one of class indices, 0 to "
-            f"{len(palette) - 1}, or one with a palette. Colours of classes are told by a text file, a colour a line"
+            f"{len(palette) - 1}, or one with a palette. A text file names the colours of classes, a colour a line"
         )
     colours = _colours(pixels).astype(np.int32)
     packed = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]

@@ -140,6 +140,13 @@ class Picture:
         part = Picture(self.pixels[:, some], alpha, self.icc, format=self.format, extra=extra, numbers=numbers)
         return replace(part, colour=self.colour)
 
+    def rows(self, some: slice) -> "Picture":
+        """These rows of its planes alone."""
+        alpha, extra, numbers = (
+            None if part is None else part[some] for part in (self.alpha, self.extra, self.numbers)
+        )
+        return Picture(self.pixels[some], alpha, extra=extra, numbers=numbers)
+
     def described_as(self, source: "Picture") -> "Picture":
         """These pixels with all that the file of `source` says beside its own, and its format.
 
@@ -162,12 +169,16 @@ class Picture:
                 return np.dstack([self.pixels, self.extra])
             if count not in (1, 3) and self.alpha is None:
                 raise ImageError(f"has {self.band_count} channels where {count} are expected")
-        if count not in (2, 4) or self.pixels.shape[2] == count:
+        if not self.takes_alpha(count):
             return with_channels(self.pixels, count)
         alpha = self.alpha
         if alpha is None:
             alpha = np.full_like(self.pixels[..., 0], white(self.pixels))
         return np.dstack([with_channels(self.pixels, count - 1), alpha])
+
+    def takes_alpha(self, count: int) -> bool:
+        """Whether the last of the channels that `channels(count)` gives is alpha."""
+        return count in (2, 4) and count not in (self.pixels.shape[2], self.band_count)
 
     def over(self, background: Literal["white", "black"]) -> "Picture":
         """The picture laid over a background of one colour, so that its alpha is gone; itself if it has none."""

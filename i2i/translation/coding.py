@@ -7,7 +7,7 @@ import numpy as np
 
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
-from i2i.images.palettes import Palette, boundaries, labels_of, to_colours
+from i2i.images.palettes import VOID, Palette, boundaries, holds_indices, labels_of, to_colours
 from i2i.translation.model_info import ModelInfo
 
 _BLACK, _WHITE = -1.0, 1.0
@@ -45,7 +45,7 @@ class Coding:
         if not self.inputs:
             if picture.alpha is None:
                 return resize_planes(source, height, width)
-            if len(source) in (2, 4) and len(source) != picture.pixels.shape[2]:  # alpha is the last of its planes
+            if picture.takes_alpha(len(source)):
                 return resize_planes(source, height, width, alpha=True)
             both = np.concatenate([source, to_planes(picture.alpha[..., None])])
             return resize_planes(both, height, width, alpha=True)[:-1]
@@ -68,6 +68,12 @@ class Coding:
             classes = output.argmax(axis=0).astype(np.uint8)
             return to_planes(classes[..., None] if self.outputs.indexed else to_colours(classes, self.outputs))
         return output
+
+    def unlabelled(self, picture: Picture) -> float:
+        """The part of the pixels of a picture of labels whose colour is none of the palette's; 0 for other networks."""
+        if not self.inputs or holds_indices(picture, self.inputs):
+            return 0.0
+        return float((labels_of(picture, self.inputs) == VOID).mean())
 
     def depth(self, picture: Picture) -> Any:
         """The dtype of the result: 8 bits for labels, else the picture's."""

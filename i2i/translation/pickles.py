@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from i2i.data.members import BoundedFile
+from i2i.data.members import opened_zip
 from i2i.errors import InputError, ModelError
 from i2i.translation.metadata import MAX_FILE_BYTES, MAX_TENSORS, regular_file
 
@@ -158,8 +158,7 @@ def _refused(name: str, stack: list[Any]) -> ModelError:
 def _of_zip(opened: BinaryIO, size: int) -> list[BytesIO]:
     """torch stores the members of its zip files uncompressed; compressed ones could inflate without limit."""
     try:
-        bounded: Any = BoundedFile(opened, _MAX_MEMBERS)
-        with zipfile.ZipFile(bounded) as file:
+        with opened_zip(opened, _MAX_MEMBERS) as file:
             members = file.infolist()
             if sum(member.file_size for member in members) > min(size, MAX_FILE_BYTES):
                 raise ModelError("its members are larger than the file: not written by torch.save")

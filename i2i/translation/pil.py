@@ -10,7 +10,8 @@ from PIL import Image
 
 from i2i.errors import ImageError, UsageError
 from i2i.images import Picture, Pixels, decode, exif, with_depth
-from i2i.images.formats import NAMES
+from i2i.images.apart import is_resolution
+from i2i.images.formats import NAMES, Format
 from i2i.images.modes import of_image
 from i2i.images.picture import DEFAULT_LIMITS
 
@@ -39,8 +40,10 @@ def from_pil(image: Image.Image) -> Picture:
     except (OSError, ValueError, SyntaxError, TypeError) as error:
         raise UsageError(f"a PIL image of mode {image.mode} that cannot be read: {error}") from None
     turn = exif.orientation(tags)
-    picture = Picture(exif.upright(pixels, turn), None if alpha is None else exif.upright(alpha, turn))
-    return replace(picture, exif=exif.block(tags, image.format), **_said(image))
+    numbers = np.array(image) if image.mode == "P" else None
+    alpha, numbers = (None if part is None else exif.upright(part, turn) for part in (alpha, numbers))
+    picture = Picture(exif.upright(pixels, turn), alpha, exif=exif.block(tags, image.format), numbers=numbers)
+    return replace(picture, format=_format(image), **_said(image))
 
 
 def _untouched(image: Image.Image) -> bytes | None:
@@ -61,10 +64,15 @@ def _untouched(image: Image.Image) -> bytes | None:
     return None
 
 
+def _format(image: Image.Image) -> Format:
+    """That of the file which an image is of, PNG for one that was made in memory."""
+    kind = "JPEG" if image.format == "MPO" else image.format
+    return next((name for name in NAMES if name == kind), "PNG")
+
+
 def _are_alike(image: Image.Image, data: bytes) -> bool:
     """Whether an image is as one that is opened from these bytes now."""
-    kind = "JPEG" if image.format == "MPO" else str(image.format)
-    fresh = Image.open(io.BytesIO(data), formats=(kind,))  # noqa: TID251 (a header that Pillow has read before)
+    fresh = Image.open(io.BytesIO(data), formats=(_format(image),))  # noqa: TID251 (a header that Pillow has read before)
     parts = (fresh.size, fresh.mode, fresh.info, getattr(fresh, "tile", None))
     if parts != (image.size, image.mode, image.info, getattr(image, "tile", None)):
         return False
@@ -87,8 +95,10 @@ def _said(image: Image.Image) -> dict[str, Any]:
     if isinstance(info.get("xmp"), bytes):
         found["xmp"] = exif.upright_xmp(info["xmp"])
     dpi = info.get("dpi")
-    if isinstance(dpi, tuple) and len(dpi) == 2 and min(dpi) > 1:  # 1 is what Pillow says where a TIFF says nothing
-        found["resolution"] = float(dpi[0]), float(dpi[1])
+    if isinstance(dpi, tuple) and len(dpi) == 2 and dpi != (1, 1):  # which Pillow says where a TIFF says nothing
+        across, down = float(dpi[0]), float(dpi[1])
+        if is_resolution(across, down):
+            found["resolution"] = across, down
     return found
 
 

@@ -20,7 +20,7 @@ from i2i.images.picture import DEFAULT_LIMITS
 from i2i.translation import failures
 from i2i.translation.job import Job, shown
 from i2i.translation.options import FolderOptions
-from i2i.translation.report import Progress, Record, changes
+from i2i.translation.report import Progress, Record, changes, unlabelled
 from i2i.translation.translator import Translator, resized
 
 Stop = Callable[[], bool]
@@ -175,7 +175,8 @@ class Pipeline:
         results, how = found
         for (entry, picture), result in zip(batch, results, strict=True):
             changed = changes(picture, result, self.translator.picture_channels, entry.job.target.suffix)
-            note = "; ".join(part for part in (changed, how) if part)
+            missing = unlabelled(self.translator.coding.unlabelled(picture))
+            note = "; ".join(part for part in (missing, changed, how) if part)
             future = self._writers.submit(self._write, entry.job, result, note)
             self._writes[future] = (entry.job, entry.pixels)
 

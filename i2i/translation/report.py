@@ -9,6 +9,7 @@ from typing import Any, Literal
 from i2i.atomic import atomic_write
 from i2i.errors import OutputError
 from i2i.images import Picture, lost
+from i2i.images.palettes import FAR
 from i2i.translation.job import Job, Plan
 
 _CONVERTED = {(3, 1): "colours taken as luminance", (1, 3): "grey taken as three channels"}
@@ -95,6 +96,14 @@ def records_of(work: Plan, found: Mapping[Job, Record]) -> tuple[Record, ...]:
     special = [Record(job.source, job.target, "skipped", "not a regular file") for job in work.special]
     done = [found.get(job, Record(job.source, job.target, "left")) for job in work.todo]
     return (*skipped, *special, *done)
+
+
+def unlabelled(share: float) -> str:
+    """What to say of labels of which this share of the pixels has no class; nothing where all have one."""
+    if not share:
+        return ""
+    part = f"{share:.1%}" if share >= 0.001 else "fewer than 0.1%"
+    return f"{part} of its pixels are more than {FAR} levels from every colour of the classes: they are no label"
 
 
 def changes(picture: Picture, result: Picture, channels: int, suffix: str) -> str:

@@ -139,7 +139,11 @@ def _loaded(process: int, path: Path, direction: str | None, device: str, precis
 
 
 class _Threads:
-    """How many torch had before the first of the threads that are inside `_one_thread`, and how many those are."""
+    """How many torch had before the first of those that are inside `_one_thread`, and how many these are.
+
+    With the lock, for torch tells a thread that is new to it what another has set last: so the last that is set is
+    what was there before, whoever comes and goes meanwhile.
+    """
 
     lock = Lock()
     inside = before = 0
@@ -152,16 +156,16 @@ def _one_thread() -> Iterator[None]:
     import torch
 
     with _Threads.lock:
-        if not _Threads.inside:  # a thread that is new to torch begins with what another has set meanwhile
+        if not _Threads.inside:
             _Threads.before = torch.get_num_threads()
         _Threads.inside += 1
-    torch.set_num_threads(1)
+        torch.set_num_threads(1)  # each for itself: a thread that computed before keeps its own number
     try:
         yield
     finally:
         with _Threads.lock:
             _Threads.inside -= 1
-        torch.set_num_threads(_Threads.before)
+            torch.set_num_threads(_Threads.before)
 
 
 def _checked(image: Pixels) -> Pixels:

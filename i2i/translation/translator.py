@@ -251,7 +251,9 @@ class Translator:
         if isinstance(image, np.ndarray):
             return self._array(image)
         if "torch" in sys.modules and isinstance(image, sys.modules["torch"].Tensor):
-            return self._tensor(image)
+            self._check_tensor(image)
+            _check_range(image)
+            return self.translate_tensor(image)
         raise UsageError(f"a {type(image).__name__} is no picture; expected a path, a PIL image, an array, a tensor")
 
     def translate(self, picture: Picture, size: int | None = None) -> Picture:
@@ -335,9 +337,7 @@ class Translator:
             return np.dstack([result.pixels, result.alpha])
         return result.pixels[..., 0] if array.ndim == 2 and result.pixels.shape[2] == 1 else result.pixels
 
-    def _tensor(self, tensor: "Tensor") -> "Tensor":
-        import torch
-
+    def _check_tensor(self, tensor: "Tensor") -> None:
         wanted = self.picture_channels
         if self.coding.inputs and tensor.dim() in (3, 4) and tensor.shape[-3] == 1:  # class indices, as pixels
             wanted = 1
@@ -345,7 +345,12 @@ class Translator:
             raise UsageError(f"a tensor {tuple(tensor.shape)}; expected ({wanted}, H, W) or (N, {wanted}, H, W)")
         if not tensor.is_floating_point():
             raise UsageError(f"a tensor of {tensor.dtype}; expected floating point in [-1, 1]")
-        _check_range(tensor)
+
+    def translate_tensor(self, tensor: "Tensor") -> "Tensor":
+        """A tensor as a call takes it, whose values are known to be a picture's in [-1, 1]; dark or bright as it is."""
+        import torch
+
+        self._check_tensor(tensor)
         batch = tensor.detach().float().reshape(-1, *tensor.shape[-3:])
         if len(batch) == 0:
             indices = self.coding.outputs is not None and self.coding.outputs.indexed
@@ -402,7 +407,7 @@ def _check_range(tensor: "Tensor") -> None:
     if not max(-low, high) <= 1 + _OVERSHOOT:  # so that NaN is refused
         hint = "; x / 127.5 - 1 brings 0 to 255 there" if low >= 0 and high > 1 else ""
         raise UsageError(f"a tensor with values from {low:.4g} to {high:.4g}; expected a picture in [-1, 1]{hint}")
-    if low >= 0 and high <= 1:
+    if 0 <= low < high <= 1:  # one of a single value says nothing
         _warn_of_range()
 
 
@@ -412,7 +417,7 @@ def _warn_of_range() -> None:
     warnings.warn(
         "a tensor that seems to be in [0, 1], as ToTensor() gives it; a translator takes a picture in [-1, 1]: "
         "x * 2 - 1",
-        stacklevel=5,
+        stacklevel=4,
     )
 
 

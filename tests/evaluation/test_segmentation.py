@@ -1,7 +1,19 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from i2i import images
+from i2i.errors import InputError
 from i2i.evaluation import segmentation
+from i2i.evaluation.applicable import hold_indices
+from i2i.evaluation.evaluate import evaluate
+from i2i.evaluation.options import LABELS, EvaluationOptions
+from i2i.evaluation.pictures import Item, PictureFiles
+from i2i.images import Picture
+from i2i.images.palettes import Palette, indexed
 
 pytestmark = pytest.mark.arithmetic
 
@@ -41,3 +53,43 @@ def test_a_made_pixel_without_label_is_wrong() -> None:
     assert (found.pixel_accuracy, found.mean_iou) == (0.5, 0.5)
     with pytest.raises(ValueError, match="no pixel has a label"):
         segmentation.scores(segmentation.confusion(made, np.full((1, 2), 255, np.uint8), 2))
+
+
+def _numbered(path: Path) -> Path:
+    """A PNG with a palette, whose numbers are two classes."""
+    image = Image.new("P", (8, 6))
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.paste(1, (0, 0, 4, 6))
+    image.save(path)
+    return path
+
+
+def test_numbers_of_a_palette_are_class_indices(tmp_path: Path) -> None:
+    files = PictureFiles([Item(_numbered(tmp_path / "a.png"))])
+    assert hold_indices(indexed(2), files)
+    assert not hold_indices(Palette("two", ((255, 0, 0), (0, 255, 0))), files), "colours of classes"
+    greys = tmp_path / "mask.png"
+    images.write(greys, Picture(np.array([[[0], [255]]], np.uint8)))
+    masks = PictureFiles([Item(greys)])
+    assert hold_indices(indexed(255), masks) and not hold_indices(Palette("mask", ((0,) * 3, (255,) * 3)), masks)
+
+
+def test_folders_of_such_files_are_scored_as_labels(tmp_path: Path) -> None:
+    for side in "ab":
+        (tmp_path / side).mkdir()
+        _numbered(tmp_path / side / "0.png")
+    found = evaluate([str(tmp_path / "a"), str(tmp_path / "b")], EvaluationOptions(palette="2"))
+    (row,) = found.rows
+    assert set(row.measures) == set(LABELS) and row.measures["mean_iou"].value == 1
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_bands_of_data_are_measured_as_they_are_translated(tmp_path: Path, channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (6, 8, 5), np.uint8)
+    images.write(tmp_path / "a.tif", Picture(values[..., :3].copy(), extra=values[..., 3:].copy()))
+    files, picture = PictureFiles([Item(tmp_path / "a.tif")], channels), images.read(tmp_path / "a.tif")
+    if channels in (1, 3, 5):
+        assert torch.equal(files[0], images.to_tensor(picture.channels(channels)))
+    else:
+        with pytest.raises(InputError, match="has 5 channels"):
+            files[0]

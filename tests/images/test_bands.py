@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tifffile
 from picture_samples import SRGB
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from i2i import images
 from i2i.errors import ImageError, OutputError
-from i2i.images import Picture
+from i2i.images import ColourDescription, Picture
 from i2i.images.band_writing import refusal, write_large
 from i2i.images.bands import Canvas, InMemory, Large, large_size
 from i2i.images.picture import Limits
@@ -43,7 +43,15 @@ def same(path: Path, **options: Any) -> None:
     assert parts[0].pixels.dtype == whole.pixels.dtype and (parts[0].alpha is None) == (whole.alpha is None)
     if whole.alpha is not None:
         assert np.array_equal(np.concatenate([part.alpha for part in parts]), whole.alpha)  # type: ignore[misc]
-    assert (large.info.icc, large.info.exif, large.info.format) == (whole.icc, whole.exif, whole.format)
+    assert said(large.info) == said(whole)
+
+
+BESIDE = ("icc", "exif", "format", "more", "colour", "resolution", "xmp", "texts", "geo", "unread")
+
+
+def said(picture: Picture) -> dict[str, Any]:
+    """All that a file says beside its pixels."""
+    return {name: getattr(picture, name) for name in BESIDE}
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -64,6 +72,59 @@ def test_directories_within_are_read(tmp_path: Path, suffix: str) -> None:
     same(path)
     with Large(path) as large:
         assert large.info.exif is not None and b"2020:01:01" in large.info.exif
+
+
+XMP = b"<x:xmpmeta><rdf:Description tiff:Orientation='%d' dc:title='view'/></x:xmpmeta>"
+
+
+def full() -> Picture:
+    """A picture of which everything is known that a file can say."""
+    geo: Any = {33550: (10.0, 10.0, 0.0), 33922: (0.0, 0.0, 0.0, 5e5, 4e6, 0.0)}
+    texts = {"Copyright": "© me", "Author": "Anna", "Comment": "a view", "Title": "View", "own": "word"}
+    colour = ColourDescription(
+        cicp=(9, 16, 0, 1), gamma=0.5, chromaticities=(0.31, 0.33, 0.7, 0.3, 0.2, 0.75, 0.13, 0.05)
+    )
+    more: Any = {"colour": colour, "resolution": (300.0, 200.0), "xmp": XMP % 1, "texts": texts, "geo": geo}
+    return Picture(pixels(), exif=exif_bytes(False), **more)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_all_that_a_file_says_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    images.write(path, full())
+    same(path)
+    with Large(path) as large:
+        assert large.info.xmp == XMP % 1
+        assert suffix == "webp" or large.info.resolution == pytest.approx((300, 200), abs=0.01)
+        assert suffix != "png" or (large.info.colour, large.info.texts) == (full().colour, full().texts)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("said_by", ["XMP", "raw profile", "JPEG's XMP"])
+def test_upright_whoever_says_so(tmp_path: Path, turn: int, said_by: str) -> None:
+    tags, text, path = Image.Exif(), PngImagePlugin.PngInfo(), tmp_path / "a.png"
+    tags[274] = turn
+    block = tags.tobytes()
+    if said_by == "raw profile":
+        text.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n", zip=True)
+    else:
+        text.add_itxt("XML:com.adobe.xmp", (XMP % turn).decode())
+    Image.fromarray(pixels()).save(path, pnginfo=text)
+    if said_by == "JPEG's XMP":
+        path = tmp_path / "a.jpg"
+        Image.fromarray(pixels()).save(path, xmp=XMP % turn)
+    same(path)
+    assert images.probe(path) == ((HEIGHT, WIDTH) if turn > 4 else (WIDTH, HEIGHT))
+
+
+def test_what_is_not_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "x" * 70_000)
+    Image.fromarray(pixels()).save(path, pnginfo=text)
+    same(path)
+    with Large(path) as large:
+        assert large.info.unread == ("long texts",)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
@@ -166,14 +227,15 @@ def test_a_jpeg_is_as_one_that_is_written_whole(tmp_path: Path) -> None:
     assert layers[0] == layers[1], "the same subsampling of colours"
 
 
-@pytest.mark.parametrize("exif", [None, "some", "long"])
+@pytest.mark.parametrize("exif", [None, "some", "long", "all"])
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize(("suffix", "format"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP"), ("tif", "TIFF")])
 def test_what_is_carried_is_what_a_whole_one_carries(
     tmp_path: Path, suffix: str, format: Any, alpha: bool, exif: str | None
 ) -> None:
-    picture = Picture(pixels(), alpha=pixels(1)[..., 0] if alpha else None)
-    if exif is not None:
+    picture = full() if exif == "all" else Picture(pixels())
+    picture.alpha = pixels(1)[..., 0] if alpha else None
+    if exif in ("some", "long"):
         picture.icc, picture.exif = SRGB, exif_bytes(exif == "long")
     images.write(tmp_path / f"whole.{suffix}", picture)
     layers = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
@@ -182,7 +244,8 @@ def test_what_is_carried_is_what_a_whole_one_carries(
         write_large(tmp_path / f"bands.{suffix}", canvas, picture, format)
     whole, bands = (images.read(tmp_path / f"{name}.{suffix}") for name in ("whole", "bands"))
     assert bands.pixels.shape == whole.pixels.shape and (bands.alpha is None) == (whole.alpha is None)
-    assert (bands.icc, bands.exif) == (whole.icc, whole.exif)
+    assert said(bands) == said(whole)
+    assert exif != "all" or bands.xmp == picture.xmp
     tags, info = zip(*(described(tmp_path / f"{name}.{suffix}") for name in ("whole", "bands")), strict=True)
     assert tags[0] == tags[1] and info[0] == info[1]
 

@@ -192,3 +192,47 @@ def test_what_is_made_of_data_is_data_and_what_is_left_out_is_told(tmp_path: Pat
     assert colours.status == "done" and colours.note == "bands beyond red, green and blue left out: 1"
     assert images.read(target / "all" / "a.tif").extra is not None
     assert images.read(target / "colours" / "a.tif").geo == data.geo
+
+
+@pytest.mark.parametrize("bands", [4, 5])
+def test_bands_of_data_are_scaled_as_they_are(bands: int) -> None:
+    """Near-infrared, that is dark where the colours are bright, does not weigh them as alpha does."""
+    photo = np.full((64, 64, bands), 200, np.uint8)
+    photo[:32, :, :3], photo[32:, :, 3:] = 20, 0
+    opaque = np.full((64, 64), 255, np.uint8)
+    with_alpha, without = (
+        Picture(photo[..., :3].copy(), alpha, extra=photo[..., 3:].copy()) for alpha in (opaque, None)
+    )
+    used = translator(resnet(bands, bands))
+    found, plain = (used.translate(picture, 32) for picture in (with_alpha, without))
+    assert found.extra is not None and plain.extra is not None and found.alpha is not None
+    assert np.abs(found.pixels.astype(int) - plain.pixels).max() <= 1
+    assert np.abs(found.extra.astype(int) - plain.extra).max() <= 1
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+@pytest.mark.parametrize("bands", [1, 3, 4, 5])
+@pytest.mark.parametrize("has_alpha", [True, False])
+def test_alpha_is_taken_where_it_is_said_to_be(count: int, bands: int, has_alpha: bool) -> None:
+    planes = np.arange(6, dtype=np.uint8) * np.ones((2, 2, 1), np.uint8)
+    alpha = np.full((2, 2), 77, np.uint8) if has_alpha else None
+    picture = Picture(planes[..., : min(bands, 3)], alpha, extra=planes[..., 3:bands] if bands > 3 else None)
+    try:
+        last = int(picture.channels(count)[0, 0, -1])
+    except ImageError:
+        return
+    assert picture.takes_alpha(count) == (last in (77, 255))
+
+
+def test_the_report_says_how_much_of_labels_is_none(tmp_path: Path) -> None:
+    colours = to_colours((np.arange(400).reshape(20, 20) % 4).astype(np.uint8), FOUR)
+    source = tmp_path / "in"
+    source.mkdir()
+    images.write(source / "a.png", Picture(colours.copy()))
+    colours[:, :5] = 100, 100, 0
+    images.write(source / "b.png", Picture(colours.copy()))
+    images.write(source / "c.png", Picture(np.full((20, 20, 1), 255, np.uint8)))  # which says itself that it is none
+    report = translate_folder(source, tmp_path / "out", translator(resnet(4, 3), input_palette=FOUR))
+    assert not report.failed
+    said = "25.0% of its pixels are more than 25 levels from every colour of the classes: they are no label"
+    assert [said in record.note for record in report.records] == [False, True, False]

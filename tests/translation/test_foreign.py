@@ -512,12 +512,14 @@ def test_the_prefix_of_some_keys_is_none() -> None:
 
 def test_the_reference_keys_in_safetensors(tmp_path: Path) -> None:
     config = ResnetConfig(width=4, blocks=1)
-    save_file(_reference(config), tmp_path / "a.safetensors")
-    save_file({f"netG.{name}": t for name, t in _reference(config).items()}, tmp_path / "lightning.bin")
-    for name in ("a.safetensors", "lightning.bin"):
-        network, info = open_model(tmp_path / name)
+    for file, prefix in (("a.safetensors", ""), ("lightning.bin", "netG.")):
+        ours = {name: torch.randn_like(value) for name, value in _weights(config).items()}
+        theirs = foreign.to_reference(config, ours)
+        save_file({prefix + name: tensor for name, tensor in theirs.items()}, tmp_path / file)
+        network, info = open_model(tmp_path / file)
         assert info.network_config() == config
-        assert all(torch.equal(network.state_dict()[name], value) for name, value in _weights(config).items())
+        found = network.state_dict()
+        assert found.keys() == ours.keys() and all(torch.equal(found[name], ours[name]) for name in ours)
 
 
 @pytest.mark.promise("R47")
@@ -570,5 +572,5 @@ def test_a_long_table_of_contents_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as file:
         for number in range(12_000):
             file.writestr(f"archive/data/{number}", b"")
-    with pytest.raises(ModelError, match=r"members|table of contents"):
+    with pytest.raises(ModelError, match=r"more than 11,000 members"):
         foreign.load(tmp_path / "a.pth")

@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 
+from i2i import process
 from i2i.networks.resnet import ResnetConfig
 from i2i.translation import model_file
 
@@ -113,3 +115,15 @@ def test_the_transform_gives_the_same_images_in_any_process_with_any_number_of_t
     found: dict[str, dict[str, object]],
 ) -> None:
     assert found["Translate"] == {"used before": True, "threads after": 2, "workers": True, "one thread": True}
+
+
+def test_openmp_is_found_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = tmp_path / "maps"
+    lines = ["7f00-7f01 r-xp 00000000 08:01 42   /a folder/of b/libgomp-a34b.so.1", "7f01-7f02 rw-p 00000000 00:00 0 "]
+    lines += [
+        "7f03-7f04 r--p 00000000 08:01 43  /opt/libgomp/other.so",
+        "7f05-7f06 r--p 00000000 08:01 4 /l/libgomp.so.1",
+    ]
+    maps.write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(process, "_MAPS", maps)
+    assert process._openmp() == {"/a folder/of b/libgomp-a34b.so.1", "/l/libgomp.so.1"}

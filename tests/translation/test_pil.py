@@ -9,8 +9,11 @@ import torch
 from PIL import Image, PngImagePlugin, features
 
 from i2i import translate_folder
-from i2i.errors import ImageError, UsageError
+from i2i.errors import ImageError, InputError, UsageError
+from i2i.evaluation.instruments import translated
+from i2i.evaluation.pictures import Item, PictureFiles
 from i2i.images import Picture, decode, read, write
+from i2i.images.palettes import indexed, labels_of
 from i2i.networks.resnet import ResnetConfig
 from i2i.translation import model_file
 from i2i.translation.pil import as_pil, from_pil
@@ -92,6 +95,9 @@ def _same(one, other):
     assert one.pixels.dtype == other.pixels.dtype and np.array_equal(one.pixels, other.pixels)
     assert (one.alpha is None) == (other.alpha is None)
     assert one.alpha is None or np.array_equal(one.alpha, other.alpha)
+    assert (one.numbers is None) == (other.numbers is None)
+    assert one.numbers is None or np.array_equal(one.numbers, other.numbers)
+    assert one.format == other.format
 
 
 @pytest.mark.promise("R34")
@@ -119,6 +125,17 @@ def test_a_loaded_image_is_the_same_picture(name):
     assert (found.exif is None) == (expected.exif is None)
     assert (found.resolution is None) == (expected.resolution is None)
     assert np.allclose(found.resolution or 0, expected.resolution or 0, atol=0.01)
+
+
+def test_an_image_with_a_palette_holds_class_indices():
+    image = Image.fromarray(L8 % 3).convert("P")
+    image.putdata((L8 % 3).reshape(-1).tolist())
+    image.putpalette([255, 0, 0, 0, 255, 0, 9, 9, 9])
+    assert np.array_equal(labels_of(from_pil(image), indexed(3)), L8 % 3)
+    image = Image.open(io.BytesIO(_saved("L", "JPEG")))
+    image.load()
+    with pytest.raises(InputError, match="JPEG may have changed the indices"):
+        labels_of(from_pil(image), indexed(255))
 
 
 @pytest.mark.parametrize("key", ["exif", "xmp", "transparency", "dpi", "icc_profile", "gamma"])
@@ -185,6 +202,17 @@ def test_a_tensor_of_0_to_1_is_taken_with_one_warning(translator):
     with np.testing.assert_no_warnings():
         translator(torch.rand(3, 8, 8))
         translator(torch.rand(3, 8, 8) * 2 - 1)
+
+
+def test_bright_pictures_and_plain_ones_are_taken_without_a_warning(tmp_path, translator):
+    from i2i.translation import translator as module
+
+    module._warn_of_range.cache_clear()
+    write(tmp_path / "a.png", Picture(128 + L8[..., None].repeat(3, 2) // 2))
+    with np.testing.assert_no_warnings():
+        translator(torch.full((3, 8, 8), 0.5))
+        made = translated(translator, PictureFiles([Item(tmp_path / "a.png")]))
+    assert len(made) == 1
 
 
 @pytest.mark.promise("R42")

@@ -2,22 +2,26 @@
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from i2i import images
 from i2i import spool as spools
 from i2i.errors import ImageError
-from i2i.images import Picture
+from i2i.images import ColourDescription, Picture
 from i2i.networks import create_generator, generator_config, winograd
 from i2i.networks.blocks import for_translation
 from i2i.networks.resnet import ResnetGenerator
 from i2i.spool import SpoolError
+from i2i.translation.batch import translate_folder
 from i2i.translation.model_info import describe
+from i2i.translation.options import FolderOptions
 from i2i.translation.streaming import Streamer, stream, stream_picture, stream_tensor, streamable
+from i2i.translation.streaming.large import translate_large
 from i2i.translation.streaming.layers import layers_of
 from i2i.translation.streaming.moments import Moments
 from i2i.translation.streaming.schedule import schedule
@@ -273,3 +277,36 @@ def _picture(height: int, width: int, dtype: Any = np.uint8) -> Picture:
 def _levels(one: Picture, two: Picture) -> float:
     full = 1 if one.pixels.dtype == np.float32 else np.iinfo(one.pixels.dtype).max
     return float(np.abs(one.pixels.astype(np.float64) - two.pixels).max()) * 255 / full
+
+
+@pytest.mark.parametrize("bands", [4, 5])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_bands_of_data_are_translated_as_by_the_whole(bands: int, alpha: bool) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (36, 28, 6), np.uint8)
+    picture = Picture(values[..., :3].copy(), values[..., 5] if alpha else None, extra=values[..., 3:bands].copy())
+    network = made("resnet_1blocks", in_channels=bands, out_channels=bands)
+    translator = Translator(network, describe(network, direction="a2b"), precision="fp32")
+    whole, found = translator.translate(picture), translator.streamer.picture(picture)
+    assert whole.extra is not None and found.extra is not None and _levels(whole, found) <= 1
+    assert np.abs(whole.extra.astype(int) - found.extra).max() <= 1
+    assert (found.alpha is not None) == alpha and np.array_equal(found.alpha, whole.alpha)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_the_report_of_a_large_one_is_that_of_a_whole_one(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("pyvips")
+    picture = Picture(_picture(36, 28).pixels, resolution=(300.0, 200.0), xmp=b"<x tiff:Orientation='1'/>")
+    picture.texts = {"Copyright": "me", "Title": "a view", "Comment": "x" * 70_000}
+    picture.colour = ColourDescription(gamma=0.5, chromaticities=(0.31, 0.33, 0.7, 0.3, 0.2, 0.75, 0.13, 0.05))
+    (tmp_path / "in").mkdir()
+    images.write(tmp_path / "in" / "a.png", picture)
+    network = made("resnet_1blocks")
+    used = Translator(network, describe(network, direction="a2b"), precision="fp32")
+    (record,) = translate_folder(tmp_path / "in", tmp_path / "out", used, format=cast("Any", suffix[1:])).records
+    (whole,) = (tmp_path / "out").iterdir()
+    options = FolderOptions(format=cast("Any", suffix[1:]))
+    note = translate_large(used.streamer, tmp_path / "in" / "a.png", tmp_path / f"large{suffix}", options)
+    assert note == record.note and "not kept: long texts" in note
+    one, two = images.read(whole), images.read(tmp_path / f"large{suffix}")
+    for name in ("icc", "exif", "colour", "resolution", "xmp", "texts", "unread"):
+        assert getattr(one, name) == getattr(two, name), name
