@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -14,10 +15,10 @@ Listing = Sequence[tuple[str, Sequence[int]]]
 GOLDEN = {"network_row": "networks", "training_row": "training", "schedule_row": "schedules", "cut_row": "cut"}
 
 
-AS_RECORDED = torch.backends.cpu.get_cpu_capability() != "DEFAULT"
-"""Whether torch draws the normal numbers of the record. Without AVX2 its logarithms and cosines end in other digits of
-float32: 10⁻⁷ of a weight, which three updates carry on."""
-LOSS_TOLERANCE = 1e-6 if AS_RECORDED else 1e-5
+drawn_as_recorded = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() == "DEFAULT",
+    reason="without AVX2 torch draws normal numbers with other last digits, and updates carry them on to 1e-4",
+)
 
 
 def rule(shape: Sequence[int], seed: int) -> Tensor:

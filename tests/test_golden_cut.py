@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_rule import LOSS_TOLERANCE, draw, rule
+from golden_rule import draw, drawn_as_recorded, rule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -141,6 +141,7 @@ def drawn(cut_row: Row, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return state
 
 
+@drawn_as_recorded
 def test_cut_follows_its_published_code(cut_row: Row, drawn: dict[str, int]) -> None:
     algorithm, o = algorithm_of(cut_row), cut_row["options"]
     options = TrainingOptions(lr=o["lr"], beta1=o["beta1"], beta2=o["beta2"])
@@ -149,7 +150,7 @@ def test_cut_follows_its_published_code(cut_row: Row, drawn: dict[str, int]) -> 
         drawn["step"] = step
         losses = losses_of(cut_row, train_step(batch_of(cut_row, step), step))
         for name, value in expected.items():
-            assert losses[name] == pytest.approx(value, rel=LOSS_TOLERANCE), f"step {step}: {name}"
+            assert losses[name] == pytest.approx(value, rel=1e-6), f"step {step}: {name}"
     assert drawn["call"] == cut_row["permutations"]
 
     networks = algorithm.networks()

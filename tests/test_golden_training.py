@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_rule import LOSS_TOLERANCE, draw, rule
+from golden_rule import draw, drawn_as_recorded, rule
 from torch import Tensor
 
 from i2i.algorithms import CycleGAN, Pix2Pix
@@ -70,6 +70,7 @@ def batch_of(row: dict[str, Any], step: int) -> ImagePair:
     return pair if o["direction"] == "AtoB" else pair.swapped()
 
 
+@drawn_as_recorded
 def test_training_follows_the_reference(training_row: dict[str, Any]) -> None:
     row, o = training_row, training_row["options"]
     algorithm = algorithm_of(row)
@@ -81,7 +82,7 @@ def test_training_follows_the_reference(training_row: dict[str, Any]) -> None:
         for name, value in expected.items():
             own, factor = LOSSES[row["model"]][name]
             made = float(losses[own]) * factor if own in losses else 0.0
-            assert made == pytest.approx(value, rel=LOSS_TOLERANCE), f"step {step}: {name}"
+            assert made == pytest.approx(value, rel=1e-6), f"step {step}: {name}"
 
     networks = algorithm.networks()
     for name, tensors in row["after"].items():
