@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_rule import draw, rule, summary
+from golden_rule import draw, drawn_as_recorded, rule, summary
 from test_golden_networks import assert_same
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -71,6 +71,7 @@ def loaded(path: Path) -> nn.Module:
 
 
 @ZIPPED
+@drawn_as_recorded
 def test_files_of_cut(cut_row: Row, zipped: bool, tmp_path: Path) -> None:
     options, expected = cut_row["options"], cut_row["generator"]["output"]
     paths = {name: written(tmp_path / name, drawn(cut_row, name), zipped) for name in cut_row["networks"]}
@@ -98,6 +99,7 @@ def test_files_of_cut(cut_row: Row, zipped: bool, tmp_path: Path) -> None:
         open_model(paths["F"])
 
 
+@drawn_as_recorded
 def test_features_of_cut(cut_row: Row) -> None:
     """After the layers that `nce_layers` numbers, the first of which pads the input."""
     config, weights = foreign.convert(drawn(cut_row, "G"))
