@@ -139,7 +139,8 @@ def picture_part(picture: images.Picture, part: Part) -> images.Picture:
     alpha, numbers = (
         None if plane is None else part_of(plane[..., None], part)[..., 0] for plane in (picture.alpha, picture.numbers)
     )
-    return replace(picture, pixels=part_of(picture.pixels, part), alpha=alpha, numbers=numbers)
+    extra = None if picture.extra is None else part_of(picture.extra, part)
+    return replace(picture, pixels=part_of(picture.pixels, part), alpha=alpha, numbers=numbers, extra=extra)
 
 
 def part_of(pixels: Pixels, part: Part) -> Pixels:

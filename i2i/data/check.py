@@ -121,9 +121,8 @@ def _decoded(path: Path, sources: Iterable[Source], first: bool) -> Look:
 
 
 def _unfit(picture: Picture, channels: int) -> str:
-    corner = None if picture.alpha is None else picture.alpha[:1, :1]
     try:
-        replace(picture, pixels=picture.pixels[:1, :1], alpha=corner).channels(channels)
+        picture.columns(slice(1)).channels(channels)
     except ImageError as error:
         return str(error)
     return ""

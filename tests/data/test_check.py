@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from i2i import images
+from i2i.data import cache, datasets
 from i2i.data import check as checking
-from i2i.data import datasets
 from i2i.data.check import check
 from i2i.data.datasets import DataOptions, open_datasets
 from i2i.data.inspect import inspect
@@ -105,6 +106,27 @@ def test_other_channels_are_found_before_the_training(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 pictures have another number of channels"):
         open_datasets(options(tmp_path / "photos"), paired=False)
     assert len(open_datasets(options(tmp_path / "photos", on_bad="skip"), paired=False).train) == 30
+
+
+def with_a_band(path: Path, pixels: np.ndarray) -> None:
+    """RGB and a band of no stated meaning, such as near-infrared."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, np.rint(pixels * 255).astype(np.uint8), photometric="rgb", extrasamples=["unspecified"])
+
+
+def test_a_band_beside_colours_is_one_of_four_channels(tmp_path: Path) -> None:
+    for i in range(4):
+        with_a_band(tmp_path / "data" / "trainA" / f"{i}.tif", smooth(i, channels=4))
+        write(tmp_path / "data" / "trainB" / f"{i}.png", np.rint(smooth(i) * 255).astype(np.uint8))
+    train = open_datasets(options(tmp_path / "data", channels_a=4, load_size=16), paired=False).train
+    assert train[0].a.shape == (4, 16, 16)
+    two = smooth(0, channels=4)
+    with_a_band(tmp_path / "beside" / "train" / "0.tif", np.hstack([two, 1 - two]))
+    given = options(tmp_path / "beside", channels_a=4, channels_b=4, preprocess="none")
+    pair = open_datasets(given, paired=True).train[0]
+    assert pair.a.shape == (4, 24, 24) and float((pair.a + pair.b).abs().max()) < 0.01
+    halves = [cache.picture_part(images.read(tmp_path / "beside/train/0.tif"), part) for part in ("left", "right")]
+    assert [half.channels(4).shape for half in halves] == [(24, 24, 4)] * 2
 
 
 @pytest.mark.parametrize("top", [1000, 4095, 10_000])
