@@ -1,8 +1,11 @@
 """A look at every picture of a data set before training: damage, sizes and channels that do not fit, labels that are
 none, and pictures that are not what they are taken for."""
 
+import contextlib
+import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,15 +27,21 @@ Size = tuple[int, int]
 
 SAMPLE = 5_000
 """So many pictures `auto` decodes."""
+AT_A_TIME = 32 << 20
+"""So many pixels of several pictures are decoded at a time."""
 _LOOKED_AT = 4
 
 
 @dataclass(frozen=True)
 class LabelsSeen:
     """Of a picture of labels: the different numbers of one that may hold indices, and how it is kept; of the first ones
-    also how far their colours are from the palette, on average, and the part of the pixels that is none of its."""
+    also how far their colours are from the palette, on average, and the part of the pixels that is none of its.
+
+    The rule follows from those that are `ruling`, which are the same in every process and any mode of a check.
+    """
 
     path: Path
+    ruling: bool = True
     grey: bool = False
     lossy: bool = False
     dtype: str = "uint8"
@@ -68,7 +77,8 @@ def check(
 def look_at(
     records: Sequence[Path | PairRecord], mode: Check = "auto", sources: Iterable[Source] = ()
 ) -> dict[Path, Look]:
-    """A look at each file of the records, by decoding those that `decoded` names, else at the header.
+    """A look at each file of the records, by decoding those that `decoded` names, else at the header; with `off` at
+    the labels that need a rule alone.
 
     `sources` say what the files are to a network; those of labels are decoded in any mode, up to `SAMPLE`.
     """
@@ -77,19 +87,51 @@ def look_at(
     for source in sources:
         of_file.setdefault(source.path, []).append(source)
     labels = [path for path in files if any(source.palette for source in of_file.get(path, ()))]
-    whole = {*decoded(files, mode), *decoded(labels, "auto")}
-    first = {*labels[:_LOOKED_AT]}
+    if mode == "off":
+        labels = [path for path in labels if any(s.palette and not s.palette.indexed for s in of_file[path])]
+    ruling, first = {*decoded(labels, "auto")}, {*labels[:_LOOKED_AT]}
+    whole, room = {*decoded(files, mode), *ruling}, _Room()
 
     def look(path: Path) -> Look:
         try:
-            if path in whole:
-                return _decoded(path, of_file.get(path, ()), path in first)
-            return Look(images.probe(path))
+            if path not in whole:
+                return Look(images.probe(path))
+            with room.of(path):
+                return _decoded(path, of_file.get(path, ()), path in first, path in ruling)
         except ImageError as error:
             return Look(damage=str(error))
 
+    looked_at = [path for path in files if path in whole] if mode == "off" else files
     with ThreadPoolExecutor(_cores() + 1) as pool:
-        return dict(zip(files, pool.map(look, files), strict=True))
+        return dict(zip(looked_at, pool.map(look, looked_at), strict=True))
+
+
+class _Room:
+    """Bounds what is decoded at a time: so many pixels in all, or one picture."""
+
+    def __init__(self) -> None:
+        self._held, self._changed = 0, threading.Condition()
+
+    @contextlib.contextmanager
+    def of(self, path: Path) -> Iterator[None]:
+        """Room for the picture of a file, waited for. One whose header says no size takes none: it is damaged."""
+        pixels = _pixels(path)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + pixels <= AT_A_TIME)
+            self._held += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= pixels
+                self._changed.notify_all()
+
+
+def _pixels(path: Path) -> int:
+    try:
+        return math.prod(images.probe(path))
+    except ImageError:
+        return 0
 
 
 def decoded(files: Sequence[Path], mode: Check) -> Sequence[Path]:
@@ -103,7 +145,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _decoded(path: Path, sources: Iterable[Source], first: bool) -> Look:
+def _decoded(path: Path, sources: Iterable[Source], first: bool, ruling: bool) -> Look:
     picture = images.read(path)
     height, width = picture.pixels.shape[:2]
     unfit, pictures, labels = [], {}, {}
@@ -113,7 +155,7 @@ def _decoded(path: Path, sources: Iterable[Source], first: bool) -> Look:
         except InputError:  # of odd width, which is told of all at once
             continue
         if source.palette:
-            labels[source] = _labels_seen(path, part, source.palette, first)
+            labels[source] = replace(_labels_seen(path, part, source.palette, first), ruling=ruling)
         else:
             pictures[source] = seen(part)
             unfit.append(_unfit(part, source.channels))
@@ -130,7 +172,7 @@ def _unfit(picture: Picture, channels: int) -> str:
 
 def _labels_seen(path: Path, picture: Picture, palette: Palette, first: bool) -> LabelsSeen:
     plane = label_pixels(picture, palette)
-    found = LabelsSeen(path, picture.pixels.shape[2] == 1, picture.format in LOSSY, dtype=str(plane.dtype))
+    found = LabelsSeen(path, grey=picture.pixels.shape[2] == 1, lossy=picture.format in LOSSY, dtype=str(plane.dtype))
     if plane.shape[2] == 1:
         numbers = different(plane[..., 0]) if plane.dtype == np.uint8 else frozenset(map(int, np.unique(plane)))
         found = replace(found, numbers=numbers)
@@ -181,16 +223,53 @@ def rule(palette: Palette, looks: Sequence[LabelsSeen]) -> Palette:
     classes' indices or colours too.
 
     Where classes have colours, a picture without any holds colours if another one has some, or if all hold greys of
-    a palette that is grey; otherwise all hold indices. Raises `InputError` for the pictures that are no labels by that
-    rule, and if all that hold indices have one class and pixels without any: masks of 0 and 255, most likely.
+    a palette that is grey; otherwise all hold indices. The ruling ones decide. Raises `InputError` if some have
+    colours and others hold indices, naming one of each.
     """
-    numbers: frozenset[int] = frozenset().union(*(look.numbers for look in looks if look.grey))
-    if looks and not palette.indexed:
-        greys = {colour[0] for colour in palette.colours}
-        lossy = any(look.lossy for look in looks)
-        held = palette.is_grey and (numbers <= greys or not numbers <= {*range(len(palette)), VOID} or lossy)
-        coloured = held or not all(look.grey for look in looks)
+    if palette.indexed:
+        return palette
+    ruling = [look for look in looks if look.ruling]
+    if ruling:
+        coloured = not all(look.grey for look in ruling) or _hold_greys(palette, ruling)
         palette = replace(palette, coloured=coloured, indexed=not coloured)
+    _check_mixture(palette, looks)
+    return palette
+
+
+def _hold_greys(palette: Palette, looks: Sequence[LabelsSeen]) -> bool:
+    """Whether pictures of one channel hold the greys of a palette."""
+    numbers: frozenset[int] = frozenset().union(*(look.numbers for look in looks))
+    if not palette.is_grey:
+        return False
+    lossy = any(look.lossy for look in looks)
+    return numbers <= _greys(palette) or not numbers <= {*range(len(palette)), VOID} or lossy
+
+
+def _greys(palette: Palette) -> set[int]:
+    return {colour[0] for colour in palette.colours if len(set(colour)) == 1}
+
+
+def _check_mixture(palette: Palette, looks: Sequence[LabelsSeen]) -> None:
+    colours = next((look for look in looks if not look.grey), None)
+    indices = next((look for look in looks if _holds_indices(palette, look)), None)
+    if palette.coloured and colours and indices:
+        raise InputError(
+            f"{indices.path} holds class indices ({', '.join(map(str, sorted(indices.numbers)[:5]))}), and "
+            f"{colours.path} colours of {palette.name!r}; the labels of a domain are all of one kind: convert those of "
+            "the other one"
+        )
+
+
+def _holds_indices(palette: Palette, look: LabelsSeen) -> bool:
+    """Whether a picture of one channel has numbers of classes that are no greys of the palette."""
+    if not look.grey or look.lossy or not look.numbers <= {*range(len(palette)), VOID}:
+        return False
+    return not look.numbers <= {*_greys(palette), VOID}
+
+
+def check_labels(palette: Palette, looks: Sequence[LabelsSeen]) -> None:
+    """Raises `InputError` for the pictures that are no labels by the rule of their set, and if all that hold indices
+    have one class and pixels without any: masks of 0 and 255, most likely."""
     lines = [f"{look.path}: {reason}" for look in looks if (reason := _no_labels(palette, look))]
     if lines:
         raise InputError(f"{len(lines)} pictures are no labels:", *listed(lines))
@@ -200,7 +279,6 @@ def rule(palette: Palette, looks: Sequence[LabelsSeen]) -> Palette:
             f"{looks[0].path} and all other labels hold no class but {min(found)}, and {VOID}, which is none. "
             "Masks of 0 and 255 are to be told by their colours: a text file with the lines #000000 and #ffffff"
         )
-    return palette
 
 
 def _no_labels(palette: Palette, look: LabelsSeen) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from i2i.data import cache, folders
-from i2i.data.check import Check, Look, decoded, judge, look_at, rule, unlabelled
-from i2i.data.folders import LeftOut
+from i2i.data.check import Check, Look, check_labels, decoded, judge, look_at, rule, unlabelled
+from i2i.data.folders import LeftOut, PairRecord
 from i2i.data.image_sets import Images, MixedImages, OneDomain, PairedImages, Sample, UnpairedImages
 from i2i.data.options import DataOptions as DataOptions
 from i2i.data.options import check_sizes as check_sizes
@@ -95,12 +95,10 @@ def _one_domain(options: DataOptions, sample: Sample, left_out: LeftOut, multipl
 def _check(options: DataOptions, sets: Sequence[Images]) -> None:
     """Look at all pictures; what is wrong is an error, what is odd is said, and labels get the rule of their set.
 
-    Of several processes the first one decodes pictures, and all look at labels.
+    Of several processes the first one decodes pictures, and all look at labels, which with `off` get their rule too.
     """
-    if options.check == "off":
-        return
     records = [record for one in sets for record in one.records]
-    mode: Check = options.check if _is_first() else "quick"
+    mode: Check = options.check if _is_first() or options.check == "off" else "quick"
     patience = threading.Timer(
         _PATIENCE, _say, (f"checking {len(records):,} pictures or pairs; --check quick reads headers alone",)
     )
@@ -109,17 +107,24 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
         looks = look_at(records, mode, (source for one in sets for source in one.sources()))
     finally:
         patience.cancel()
-    damaged = judge(records, looks, sets[0].transform.complaint, patient=options.on_bad == "skip")
+    if mode != "off":
+        _judge(options, records, looks, sets[0], mode)
+    for side, name in enumerate("ab"):
+        _check_side(sets, side, name, looks, checked=mode != "off")
+
+
+def _judge(
+    options: DataOptions, records: Sequence[Path | PairRecord], looks: Mapping[Path, Look], first: Images, mode: Check
+) -> None:
+    damaged = judge(records, looks, first.transform.complaint, patient=options.on_bad == "skip")
     if damaged:
         _damaged(options, [f"{path}: {reason}" for path, reason in damaged])
     if (whole := len(decoded(list(looks), mode))) < len(looks) and mode == "auto":
         _say(f"checked {whole:,} of {len(looks):,} pictures by decoding them, the headers of the others")
-    for side, name in enumerate("ab"):
-        _check_side(sets, side, name, looks)
 
 
-def _check_side(sets: Sequence[Images], side: int, name: str, looks: Mapping[Path, Look]) -> None:
-    sources = [source for one in sets for source in one.sides()[side]]
+def _check_side(sets: Sequence[Images], side: int, name: str, looks: Mapping[Path, Look], checked: bool) -> None:
+    sources = [source for one in sets for source in one.sides()[side] if source.path in looks]
     found = [looks[source.path] for source in sources]
     where = f"domain {name.upper()}"
     pictures = [look.seen[source] for look, source in zip(found, sources, strict=True) if source in look.seen]
@@ -130,6 +135,9 @@ def _check_side(sets: Sequence[Images], side: int, name: str, looks: Mapping[Pat
     ruled = rule(palette, labels)
     for one in sets:
         one.palettes = (ruled, one.palettes[1]) if side == 0 else (one.palettes[0], ruled)
+    if not checked:
+        return
+    check_labels(ruled, labels)
     if (share := unlabelled(ruled, labels)) > _TOLD:
         _say(
             f"{where}: {share:.1%} of the pixels are more than {FAR} levels from every colour of {palette.name!r}: "

@@ -41,6 +41,11 @@ class Palette:
         """Whether all its colours are."""
         return all(len(set(colour)) == 1 for colour in self.colours)
 
+    @property
+    def held(self) -> str:
+        """What pictures of one channel hold: `indices` or `colours`; empty where each is looked at."""
+        return "indices" if self.indexed else "colours" if self.coloured else ""
+
     def __len__(self) -> int:
         return len(self.colours)
 

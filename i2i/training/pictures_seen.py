@@ -44,6 +44,7 @@ class PicturesSeen:
             self._add(_TRAINING, data.train, root)
         self._add(_HELD_OUT, data.validation, root)
         self.classes = [None if palette is None else [list(c) for c in palette.colours] for palette in classes(options)]
+        self.rules = _rules(data)
         vgg = getattr(options, "vgg", None)
         self.files = {} if vgg is None else {"vgg": f"{vgg.stat().st_size} bytes, {_part(vgg):x}"}
 
@@ -55,7 +56,8 @@ class PicturesSeen:
             self.lists[name] = _rows(list(dict.fromkeys(source.path for source in images.sources())), root)
 
     def state(self) -> dict[str, Any]:
-        return {"lists": self.lists, "epoch": self.epoch, "classes": self.classes, "files": self.files}
+        kept = {"lists": self.lists, "epoch": self.epoch, "classes": self.classes, "files": self.files}
+        return kept | {"rules": self.rules}
 
     def compare(self, state: Mapping[str, Any] | None, images_seen: int, data_before: Path | None) -> list[str]:
         """What is different from the pictures of `state`, which has seen so many images, a sentence each.
@@ -72,6 +74,7 @@ class PicturesSeen:
                 )
             return []
         self._check_classes(state["classes"])
+        self._check_rules(state.get("rules", {}))
         found = {name: _Comparison(name, state["lists"].get(name), now) for name, now in self.lists.items()}
         gone = state["lists"].keys() - self.lists.keys()
         self._check_data(found, gone, data_before if moved else None)
@@ -94,6 +97,15 @@ class PicturesSeen:
                 f"classes_{domain}: {what}: the networks would take labels for others. Give the classes that the run "
                 f"was started with, or {_ELSEWHERE}."
             )
+
+    def _check_rules(self, before: Mapping[str, str]) -> None:
+        for labels in sorted(before.keys() & self.rules.keys()):
+            if before[labels] != (now := self.rules[labels]):
+                raise ModelError(
+                    f"{labels}: pictures of one channel held {before[labels] or 'either'}, now {now or 'either'}: the "
+                    "networks would take labels for others. Some pictures of labels came, went or changed their kind; "
+                    f"restore them, or {_ELSEWHERE}."
+                )
 
     def _check_data(self, found: Mapping[str, "_Comparison"], gone: set[str], moved_from: Path | None) -> None:
         trained = {name: comparison for name, comparison in found.items() if name.startswith(_TRAINING)}
@@ -142,6 +154,17 @@ class _Comparison:
             return "" if self.in_order else f"{self.name}: in another order"
         measured = "; the best so far was measured on those before" if self.name.startswith(_HELD_OUT) else ""
         return f"{self.name}: of {len(self.before)} {', '.join(parts)}, now {len(self.now)}{measured}"
+
+
+def _rules(data: Datasets) -> dict[str, str]:
+    """By which rule the labels of each domain in training are read."""
+    train = data.train
+    sets = {"": train.others, _PAIRS + ", ": train.pairs} if isinstance(train, MixedImages) else {"": train}
+    palettes = {name: one.palettes for name, one in sets.items() if isinstance(one, Images)}
+    sides = [
+        (f"{name}classes_{side}", p) for name, both in palettes.items() for side, p in zip("ab", both, strict=True)
+    ]
+    return {name: palette.held for name, palette in sides if palette is not None}
 
 
 def _same_picture(one: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -107,6 +107,7 @@ class _Pictures(_Form):
     epoch: Annotated[Count, Ge(1)]
     classes: list[list[list[int]] | None]
     files: dict[Text, Text]
+    rules: dict[Text, Text] = _LEFT_OUT
 
 
 class _State(_Form):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -206,3 +207,23 @@ def test_pictures_are_not_taken_for_labels() -> None:
     assert remarks("A", [few, few], "") and not remarks("A", [few, seen(Picture(photo))], "")
     lossy = seen(Picture(labels(0, 5)[..., None], format="JPEG"))
     assert remarks("A", [lossy], "") == []
+
+
+def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypatch) -> None:
+    files, held, most = photos(tmp_path, 4), [], []
+    read = images.read
+
+    def watched(path: Path) -> Picture:
+        held.append(path)
+        most.append(len(held))
+        time.sleep(0.02)
+        held.remove(path)
+        return read(path)
+
+    monkeypatch.setattr(checking, "_cores", lambda: 3)
+    monkeypatch.setattr(checking.images, "read", watched)
+    for pixels, at_a_time in ((24 * 24 - 1, 1), (2 * 24 * 24, 2), (1 << 20, 4)):
+        most.clear()
+        monkeypatch.setattr(checking, "AT_A_TIME", pixels)
+        check(files)
+        assert max(most) == at_a_time

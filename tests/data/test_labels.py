@@ -9,6 +9,8 @@ from PIL import Image
 
 from i2i import images
 from i2i.config import from_mapping
+from i2i.data import check as checking
+from i2i.data import datasets
 from i2i.data.datasets import DataOptions, open_datasets
 from i2i.data.loader import batches
 from i2i.data.options import channels
@@ -283,3 +285,55 @@ def test_a_grey_picture_among_colours_holds_colours(tmp_path: Path) -> None:
     train = open_datasets(given, paired=True).train
     (pair,) = (train[t] for t in range(3) if abs(float(train[t].a[0, 0, 0]) + 1 - 1 / 1.275) < 1e-3)
     assert bool((pair.b[0] == 1).all())
+
+
+DARK = np.array([(0, 0, 0), (20, 0, 0), (0, 20, 0)], np.uint8)
+
+
+def dark_masks(data: Path, coloured: set[int], count: int = 6) -> str:
+    """Masks of three dark classes, as colours or as indices; their palette."""
+    for i in range(count):
+        write(data / "train/A" / f"{i}.png", np.full((SIDE, SIDE, 3), 100, np.uint8))
+        labels = blocks(i, 3)
+        write(data / "train/B" / f"{i}.png", DARK[labels] if i in coloured else labels[..., None])
+    (data / "dark.txt").write_text("".join(f"{r} {g} {b}\n" for r, g, b in DARK))
+    return str(data / "dark.txt")
+
+
+@pytest.mark.parametrize("check", ["auto", "quick", "off"])
+def test_indices_among_colours_are_refused(tmp_path: Path, check: str) -> None:
+    """Taken for colours, all of the indices 0, 1 and 2 would be black."""
+    classes = dark_masks(tmp_path, coloured={4})
+    with pytest.raises(InputError, match=r"B/0\.png holds class indices \(0, 1, 2\), and .*B/4\.png colours of 'dark'"):
+        open_datasets(options(tmp_path, classes_b=classes, check=check), paired=True)
+
+
+@pytest.mark.parametrize("check", ["auto", "quick", "full", "off"])
+def test_labels_have_one_rule_in_any_check(tmp_path: Path, check: str) -> None:
+    """A mask that is all white is of the colour white, where others of its set hold black and white."""
+    (tmp_path / "two.txt").write_text("#ffffff\n#000000\n")
+    for i in range(3):
+        write(tmp_path / "train/A" / f"{i}.png", np.zeros((SIDE, SIDE, 3), np.uint8))
+        write(tmp_path / "train/B" / f"{i}.png", (blocks(i, 2) * (1 if i else 0) * 255)[..., None])
+    given = options(tmp_path, classes_b=str(tmp_path / "two.txt"), check=check)
+    train = open_datasets(given, paired=True).train
+    assert train.palettes[1].held == "colours"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("check", ["auto", "full"])
+def test_every_process_takes_the_same_labels_for_the_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    """The first one decodes more than the others, who look at a sample of the labels alone."""
+    (tmp_path / "two.txt").write_text("#000000\n#ffffff\n")
+    for i in range(7):
+        write(tmp_path / "train/A" / f"{i}.png", np.zeros((SIDE, SIDE, 3), np.uint8))
+        mask = np.ones((SIDE, SIDE, 1), np.uint8) if i == 5 else 255 * blocks(i, 2)[..., None]
+        write(tmp_path / "train/B" / f"{i}.png", mask)
+    monkeypatch.setattr(checking, "SAMPLE", 3)
+    held = []
+    for first in (True, False):
+        monkeypatch.setattr(datasets, "_is_first", lambda first=first: first)
+        given = options(tmp_path, classes_b=str(tmp_path / "two.txt"), check=check)
+        held.append(open_datasets(given, paired=True).train.palettes[1].held)  # type: ignore[attr-defined]
+    assert held == ["colours", "colours"]

@@ -9,16 +9,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from children import lines
 from run_options import CycleGANRun, Pix2PixRun
 
+from i2i import images
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.image_pool import ImagePool
 from i2i.data.datasets import open_datasets
 from i2i.data.toy import write_folder
 from i2i.errors import ModelError, OutputError, UsageError
+from i2i.images import Picture
 from i2i.training.distributed import Processes
 from i2i.training.launch import check_place, train
 from i2i.training.log_file import LogFile
@@ -238,6 +241,7 @@ MUTATIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "best a word": at("best_metric", value="x"),
     "pictures wrong": at("pictures", value={"lists": 3}),
     "epoch of none": at("pictures", "epoch", value=0),
+    "rules wrong": at("pictures", "rules", value={"classes_b": 3}),
 }
 
 
@@ -361,6 +365,26 @@ def test_labels_that_would_swap_are_refused(tmp_path: Path) -> None:
     palette.write_text("#ffffff\n#000000\n")
     with pytest.raises(ModelError, match=r"classes_b: class 0 was \(0, 0, 0\), is now \(255, 255, 255\)"):
         of_classes().compare(state, 1, None)
+
+
+@pytest.mark.promise("R15")
+@pytest.mark.parametrize("check", ["auto", "off"])
+def test_labels_that_would_be_read_by_another_rule_are_refused(check: str, tmp_path: Path) -> None:
+    """An added picture may turn colours into indices: no colour is another one then."""
+    (tmp_path / "two.txt").write_text("#ffffff\n#000000\n")
+    for i, colour in enumerate((0, 255)):
+        for side, mask in (("A", np.zeros((16, 16, 3), np.uint8)), ("B", np.full((16, 16, 1), colour, np.uint8))):
+            path = tmp_path / "data" / f"train{side}" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            images.write(path, Picture(mask))
+    given = {"classes_b": str(tmp_path / "two.txt"), "check": check}
+    state = seen(tmp_path / "data", **given).state()
+    assert state["rules"] == {"classes_b": "colours"} and told(tmp_path / "data", state, **given) == []
+    images.write(tmp_path / "data/trainB/2.png", Picture(np.ones((16, 16, 1), np.uint8)))
+    with pytest.raises(ModelError, match="classes_b: pictures of one channel held colours, now indices"):
+        told(tmp_path / "data", state, **given)
+    older = {name: value for name, value in state.items() if name != "rules"}
+    assert told(tmp_path / "data", older, **given)
 
 
 def test_other_data_are_refused_before_anything_changes(photos: Path, tmp_path: Path) -> None:
