@@ -196,9 +196,11 @@ def _of_run(options: type[Options], chosen: Options) -> Any:
     try:
         return from_mapping(options, read_yaml(run / RUN_CONFIG), str(run / RUN_CONFIG))
     except UsageError as error:
+        first, *more = error.args
         raise UsageError(
-            f"{str(error).rstrip('.')}; the run would go on with this: give another --run, or restore that file, or "
-            "remove it and give every option again"
+            f"{str(first).rstrip('.')}; the run would go on with this: give another --run, or restore that file, or "
+            "remove it and give every option again",
+            *more,
         ) from None
 
 

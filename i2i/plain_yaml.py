@@ -51,7 +51,8 @@ def read_yaml(path: Path) -> Values:
     try:
         return _Reader(path, _events(path, data)).values()
     except (yaml.YAMLError, UnicodeError) as error:
-        raise UsageError(f"{path}: not valid YAML: {error}") from None
+        first, *more = str(error).splitlines()
+        raise UsageError(f"{path}: not valid YAML: {first}", *more) from None
 
 
 def _events(path: Path, data: bytes) -> Iterator[yaml.Event]:

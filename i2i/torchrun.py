@@ -16,6 +16,8 @@ VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADD
 _WHO = VARIABLES[:4]
 _MEETING = VARIABLES[4:6]
 _DIGITS = 9
+FIRST = timedelta(hours=12)
+"""So long processes wait for each other at the start."""
 _ADVICE = (
     f"torchrun sets {', '.join(VARIABLES[:6])} for each process that it starts; to run a single one, "
     f"type: unset {' '.join(_WHO)}"
@@ -53,13 +55,19 @@ def place(environment: Mapping[str, str] = os.environ) -> Place:
 
 
 def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
-    """Join the other processes for collective operations of torch, each of which waits for `timeout` at most."""
+    """Join the other processes for collective operations of torch, each of which waits for `timeout` at most.
+
+    The first meeting waits longer, for up to `FIRST`: the first process looks at all pictures of a data set before.
+    """
     from torch.distributed.distributed_c10d import PrefixStore, init_process_group
     from torch.distributed.rendezvous import rendezvous
 
     # torchrun's own store outlives a restart, and would hand out the addresses of the processes before it
-    store, rank, world_size = next(rendezvous("env://", timeout=timeout))
+    store, rank, world_size = next(rendezvous("env://", timeout=FIRST))
     store = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    store.set(f"here-{rank}", "")
+    store.wait([f"here-{other}" for other in range(world_size)], FIRST)
+    store.set_timeout(timeout)
     init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
 
 

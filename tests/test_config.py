@@ -115,8 +115,9 @@ def test_hyphens_are_underscores_and_empty_files_are_defaults(tmp_path: Path) ->
     ],
 )
 def test_what_is_refused(text: str | bytes, message: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as raised:
         read(tmp_path, text)
+    assert not any("\n" in line for line in raised.value.args), "its arguments are its lines"
 
 
 @pytest.mark.parametrize(

@@ -324,8 +324,8 @@ def _csv_path(file: Path, line: int, value: str) -> Path:
 def _not_empty(folder: Path, left_out: LeftOut) -> list[Path]:
     found = find_images(folder, left_out)
     if not found:
-        passed = "".join(f"\n  {line}" for line in left_out.of(folder))
-        raise InputError(f"{folder}: no pictures in this folder (looked for {_suffixes()}){passed}")
+        passed = [f"  {line}" for line in left_out.of(folder)]
+        raise InputError(f"{folder}: no pictures in this folder (looked for {_suffixes()})", *passed)
     return found
 
 

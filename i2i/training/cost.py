@@ -117,7 +117,7 @@ def cost(algorithm: type[Algorithm], options: Any, steps: int = 5, seconds: floa
     if answer.get("out_of_memory"):
         raise OutOfMemory("memory ran out")
     if "error" in answer:
-        error = I2IError(answer["error"])
+        error = I2IError(*answer["error"])
         error.exit_code = answer["exit_code"]
         raise error
     return Cost(options, answer)

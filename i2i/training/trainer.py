@@ -65,7 +65,8 @@ class Trainer:
         self.folder = RunFolder(options.run)
         self.states = States(options.run, options.keep_last, options.keep_every)
         self.log = RunLog(options.run, self.progress.total_images, quiet=not processes.first)
-        self.damaged = Damaged(self.log, processes, data.count)
+        roots = {name: root for name in ("data", "paired_data") if (root := getattr(options, name))}
+        self.damaged = Damaged(self.log, processes, data.count, roots)
         a, b = classes(options)
         self.observer = Observer(
             algorithm,

@@ -187,7 +187,7 @@ def main() -> None:
         options = from_mapping(options_class(algorithm), request["options"])
         answer = measure(algorithm, options, request["steps"], request["seconds"])
     except I2IError as error:
-        answer = {"error": str(error), "exit_code": error.exit_code}
+        answer = {"error": list(map(str, error.args)), "exit_code": error.exit_code}
     except (RuntimeError, MemoryError) as error:
         if not failures.out_of_memory(error):
             raise

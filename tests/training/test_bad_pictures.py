@@ -1,6 +1,7 @@
 """Damaged pictures: named once and counted, or an end that costs no step."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from children import digest, lines, run, start, status
@@ -8,6 +9,8 @@ from children import digest, lines, run, start, status
 from i2i.data.datasets import open_datasets
 from i2i.data.options import DataOptions
 from i2i.data.toy import write_folder
+from i2i.training.damaged import Damaged
+from i2i.training.distributed import Processes
 from i2i.training.state import States
 
 OPTIONS = "--check off --workers 0 --save-every 100 --log-every 1 --max-steps"
@@ -50,6 +53,35 @@ def test_a_damaged_picture_is_named_once_and_counted(many: Path, tmp_path: Path)
     child = run("cyclegan", folder, f"--data {data} --on-bad skip {OPTIONS} 24")
     assert "cannot be read" not in child.said(), "it was named before the resume"
     assert f"1 damaged picture was replaced: '{damaged}'" in child.said()
+
+
+@pytest.mark.promise("R11")
+def test_damage_counts_once_however_the_data_set_is_given(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same picture by an absolute path, from beside the data set, from within it and after it was moved."""
+    monkeypatch.chdir(many.parent)
+    told: list[str] = []
+    log = SimpleNamespace(event=lambda step, text: told.append(text))
+
+    def damaged(root: Path) -> Damaged:
+        return Damaged(log, Processes("cpu"), 60, {"data": root})  # type: ignore[arg-type]
+
+    kept: list[str] = []
+    (many.parent / "moved").symlink_to(many)
+    for root in (many, Path("many"), Path("../", many.parent.name, "many"), many.parent / "moved", Path()):
+        if not root.name:
+            monkeypatch.chdir(many)
+        again = damaged(root)
+        again.load_state(kept)
+        again.tell(1, [str(root / "trainA/1.png"), f"{root / 'trainA/2.png'}, {root / 'trainB/2.png'}"])
+        kept = again.state()
+        assert len(kept) == 2
+        again.count(2)
+        assert f"2 damaged pictures were replaced: '{root / 'trainA/1.png'}'" in told[-1]
+    assert len([text for text in told if "is used" in text]) == 2, "each is told once"
+    older = damaged(many)
+    older.load_state([str(many / "trainA/1.png")])
+    older.tell(1, [str(many / "trainA/1.png")])
+    assert len(older.state()) == 1
 
 
 @pytest.mark.promise("R11")

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
+from i2i.torchrun import meet
 from i2i.training import distributed
 from i2i.training.distributed import Processes
 from i2i.training.options import TrainingOptions
@@ -119,6 +121,27 @@ def test_two_processes_give_the_update_of_one_with_twice_the_batch(tmp_path: Pat
         for key, value in one[network].items():
             torch.testing.assert_close(first[network][key], value, rtol=0, atol=1e-9, msg=f"{network}.{key}")
             assert torch.equal(first[network][key], second[network][key])
+
+
+def meet_after(seconds: float, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    time.sleep(seconds)
+    meet("gloo", timedelta(seconds=3))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.promise("R7")
+def test_a_check_of_the_data_may_take_longer_than_a_step() -> None:
+    """The first process looks at all pictures while the others wait for it."""
+    port = free_port()
+    late = [(5.0, meeting_place(0, 2, port)), (0.0, meeting_place(1, 2, port))]
+    workers = [CONTEXT.Process(target=meet_after, args=each) for each in late]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
 
 
 def test_the_script_in_two_processes(tmp_path: Path) -> None:
