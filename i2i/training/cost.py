@@ -112,7 +112,7 @@ def cost(algorithm: type[Algorithm], options: Any, steps: int = 5, seconds: floa
         raise OutOfMemory("the trial was killed, which happens when memory runs out")
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
-        raise I2IError(f"the trial ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+        raise I2IError(f"the trial ended with {done.returncode}:", *done.stderr.strip()[-2000:].splitlines())
     answer = json.loads(lines[-1])
     if answer.get("out_of_memory"):
         raise OutOfMemory("memory ran out")
