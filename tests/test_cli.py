@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+import i2i
 from i2i import cli
 from i2i.algorithms import ALGORITHMS
 from i2i.config import from_mapping, read_yaml, to_yaml
@@ -575,6 +576,18 @@ def test_an_empty_path_of_a_configuration_is_refused(values: dict[str, Any]) -> 
         (OSError(24, "Too many open files", "in/a.png"), 9),
         (BlockingIOError(11, "Resource temporarily unavailable"), 9),
         (OSError(28, "No space left on device", "/psm_1234"), 9),
+        (OSError(28, "No space left on device", "/torch_12_34_0"), 9),
+        (PermissionError(13, "Permission denied", "/dev/shm/photos/a.png"), 4),
+        (FileNotFoundError(2, "No such file or directory", "/opt/torch_2.4/x.png"), 4),
+        (FileNotFoundError(2, "No such file or directory", "/psm_1/x.png"), 4),
+        (OSError(28, "No space left on device", "/data/psm_1/x.png"), 6),
+        (FileNotFoundError(2, "No such file or directory", str(Path(i2i.__file__).with_name("styles") / "none")), 1),
+        (BrokenPipeError(32, "Broken pipe"), 9),
+        (ConnectionResetError(104, "Connection reset by peer"), 9),
+        (RuntimeError("unable to mmap 128 bytes from file </torch_12_3>: Cannot allocate memory (12)"), 9),
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left (28)"), 9),
+        (RuntimeError("shapes differ in /envs/torch_2/lib and /dev/shm/psm_1"), 1),
+        (RuntimeError("unable to open file </opt/torch_2/x.pt> in read-only mode"), 1),
         (MemoryError(), 9),
         (RuntimeError("can't start new thread"), 9),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), 9),

@@ -59,16 +59,18 @@ class Memory:
             **self.validation.state(),
         }
 
-    def restore(self, step: int, state: dict[str, Any], data_before: Path | None = None) -> list[str]:
+    def restore(
+        self, step: int, state: dict[str, Any], data_before: Path | None = None, pairs_before: Path | None = None
+    ) -> list[str]:
         """Go on from `state`, that of `step`; returns what is different now in the pictures, a sentence each.
 
-        `data_before` is where the data set was, if it was elsewhere. Raises `ModelError` if it is of another algorithm,
+        `data_before` is where the data set was, `pairs_before` where the pairs were, if elsewhere. Raises `ModelError` if it is of another algorithm,
         direction, architecture or data set, or no such state; nothing has changed then.
         """
         check_form(state, step)
         check_same(state, self.algorithm, self.direction)
         self._check_shapes(step, state)
-        told = self.pictures.compare(state.get("pictures"), state["images_seen"], data_before)
+        told = self.pictures.compare(state.get("pictures"), state["images_seen"], data_before, pairs_before)
         for name, network in self.algorithm.networks().items():
             network.load_state_dict(state["networks"][name])
         self.train_step.load_state(state["training"])

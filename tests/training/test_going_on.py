@@ -347,6 +347,59 @@ def test_pictures_of_one_size_are_told_apart_by_their_content(photos: Path) -> N
         told(photos, state)
 
 
+def test_the_same_list_of_pictures_however_its_path_is_written(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    a, b = (sorted((photos / side).iterdir()) for side in ("trainA", "trainB"))
+
+    def listed(rows: list[tuple[Path, Path]], data: Path = Path("photos/p.csv")) -> PicturesSeen:
+        (photos / "p.csv").write_text("".join(f"{x},{y}\n" for x, y in [("a", "b"), *rows]))
+        given = RunOptions(data=data, crop_size=16, load_size=16)
+        return PicturesSeen(open_datasets(given, paired=True), given)
+
+    Path("link").symlink_to("photos")
+    state = listed(list(zip(a, b, strict=True))).state()
+    for data in (photos / "p.csv", Path("link/p.csv"), Path("photos/../photos/p.csv")):
+        assert listed(list(zip(a, b, strict=True)), data).compare(state, 9, Path("photos/p.csv")) == []
+    relative = [(Path("trainA") / x.name, Path("trainB") / y.name) for x, y in zip(a, b, strict=True)]
+    assert listed(relative, photos / "p.csv").compare(state, 9, None) == []
+
+
+def test_the_same_pictures_under_other_names_are_the_same(photos: Path) -> None:
+    state = seen(photos).state()
+    for path in list(photos.rglob("*.png")):
+        path.rename(path.with_name(f"new {path.name}"))
+    found = told(photos.rename(photos.with_name("moved")), state, photos)
+    assert "training pictures of A: the same ones in other places" in found
+    moved = photos.with_name("moved")
+    for path in (moved / "trainB").iterdir():
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelError, match="these are other pictures"):
+        told(moved, state, photos)
+
+
+@pytest.mark.promise("R15")
+def test_other_pairs_are_refused(photos: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    write_folder(one, "paired", count=3, size=16)
+    write_folder(other, "paired", count=3, size=16, seed=7)
+
+    def mixed(pairs: Path | None) -> PicturesSeen:
+        given = RunOptions(data=photos, paired_data=pairs, crop_size=16, load_size=16)
+        return PicturesSeen(open_datasets(given, paired=False), given)
+
+    state = mixed(one).state()
+    assert mixed(one).compare(state, 9, None) == []
+    with pytest.raises(ModelError, match=r"^paired_data was .*one, is now .*other, and these are other pictures"):
+        mixed(other).compare(state, 9, None, one)
+    with pytest.raises(ModelError, match=r"^paired_data was .*one, is now None"):
+        mixed(None).compare(state, 9, None, one)
+    with pytest.raises(ModelError, match=r"^paired_data was .*too old to tell.*--paired-data .*one"):
+        mixed(other).compare(None, 9, None, one)
+    assert mixed(one.rename(tmp_path / "moved")).compare(None, 9, None, tmp_path / "moved") == []
+
+
 @pytest.mark.promise("R15")
 def test_labels_that_would_swap_are_refused(tmp_path: Path) -> None:
     palette = tmp_path / "p.txt"
