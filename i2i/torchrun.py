@@ -53,14 +53,25 @@ def place(environment: Mapping[str, str] = os.environ) -> Place:
 
 
 def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
-    """Join the other processes for collective operations of torch, each of which waits for `timeout` at most."""
+    """Join the other processes for collective operations of torch, each of which waits for `timeout` at most.
+
+    Raises `ResourceError` that names the place if they do not meet.
+    """
     from torch.distributed.distributed_c10d import PrefixStore, init_process_group
     from torch.distributed.rendezvous import rendezvous
 
     # torchrun's own store outlives a restart, and would hand out the addresses of the processes before it
-    store, rank, world_size = next(rendezvous("env://", timeout=timeout))
-    store = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    try:
+        store, rank, world_size = next(rendezvous("env://", timeout=timeout))
+        store = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    except (RuntimeError, OSError, ValueError) as error:
+        where = ":".join(os.environ.get(name, "") for name in _MEETING)
+        first = str(error).partition("\n")[0]
+        raise ResourceError(
+            f"cannot meet at {where}: {first}; start all processes, and give another MASTER_ADDR or MASTER_PORT if "
+            "that one is wrong or taken"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -120,3 +120,17 @@ file.close()
 )
 def test_control_characters_are_shown_and_not_obeyed(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+class _Refusing(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("stream", [None, _Refusing(), closed := io.StringIO()])
+def test_a_line_that_nobody_can_be_told_is_lost(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    streams.say("first", "more")
+    if stream is not closed:
+        assert not streams.drawable()

@@ -72,8 +72,8 @@ class PicturesSeen:
     ) -> list[str]:
         """What is different from the pictures of `state`, which has seen so many images, a sentence each.
 
-        `data_before` is where the data set was, `pairs_before` where the pairs were, if elsewhere. Raises `ModelError` if it is another data set, or
-        if labels would change their classes.
+        `data_before` is where the data set was, `pairs_before` where the pairs were, if elsewhere. Raises `ModelError`
+        if it is another data set, or if labels would change their classes.
         """
         places = {"data": data_before, "paired_data": pairs_before}
         moved = {
@@ -98,9 +98,10 @@ class PicturesSeen:
     def _refuse_moved(self, moved: Mapping[str, Path | None]) -> None:
         for name, was in moved.items():
             if was is not None:
+                now = getattr(self.options, name)
                 raise ModelError(
-                    f"{name} was {was}, is now {getattr(self.options, name)}: this run is too old to tell whether these "
-                    f"are the same pictures. Give --{name.replace('_', '-')} {was}, or {_ELSEWHERE}."
+                    f"{name} was {was}, is now {now}: this run is too old to tell whether these are the same pictures. "
+                    f"Give --{name.replace('_', '-')} {was}, or {_ELSEWHERE}."
                 )
 
     def _check_classes(self, before: Sequence[Any]) -> None:
@@ -166,7 +167,7 @@ class _Comparison:
             self.same, self.gone, self.new = len(self.now), 0, 0
 
     def _holds_them_all(self, paths: Sequence[Path]) -> bool:
-        """Whether these are the pictures from before, whatever the places: all sizes agree, and what is kept of them."""
+        """Whether these are the pictures from before, wherever they lie: by all sizes, and what is kept of contents."""
         if Counter(size for size, _ in self.before.values()) != Counter(size for size, _ in self.now.values()):
             return False
         kept = Counter(row for row in self.before.values() if row[1])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from i2i import __version__
-from i2i.atomic import atomic_write, write_all
+from i2i.atomic import atomic_write, check_regular, write_all
 from i2i.config import from_mapping, read_yaml, to_mapping, to_yaml
 from i2i.errors import LockedError, OutputError, UsageError
 from i2i.streams import say
@@ -34,6 +34,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            check_regular(self.path / ".lock")
             lock = (self.path / ".lock").open("a+")
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
@@ -63,7 +64,7 @@ class RunFolder:
     def changes(self, options: Any) -> dict[str, tuple[Any, Any]]:
         """Option → (before, now), against the configuration of the run so far."""
         path = self.path / "config.yaml"
-        if not path.exists():
+        if not path.is_file():  # from a pipe nothing may ever come
             return {}
         try:
             before, now = to_mapping(from_mapping(type(options), read_yaml(path))), to_mapping(options)

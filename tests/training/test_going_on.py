@@ -238,6 +238,15 @@ MUTATIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "best a word": at("best_metric", value="x"),
     "pictures wrong": at("pictures", value={"lists": 3}),
     "epoch of none": at("pictures", "epoch", value=0),
+    "pictures of one dimension": at("pictures", "lists", value={"training pictures of A": torch.zeros(3)}),
+    "pictures of no content": at("pictures", "lists", value={"a": torch.zeros(4, 2, dtype=torch.int64)}),
+    "pictures in fractions": at("pictures", "lists", value={"a": torch.zeros(4, 3)}),
+    "weight of truth values": at("networks", "G_AB", None, value=lambda w: w > 0),
+    "average of whole numbers": at("ema", "a2b", None, value=lambda w: w.long()),
+    "step of a moment true": at("training", "optimizers", "generator", "state", 0, "step", value=torch.tensor(True)),
+    "moment of whole numbers": at(
+        "training", "optimizers", "generator", "state", 0, "exp_avg", value=lambda m: m.long()
+    ),
 }
 
 
@@ -262,6 +271,24 @@ def test_the_state_as_it_is_fits(saved: Path, tmp_path: Path) -> None:
     options = cyclegan(tmp_path, crop_size=16, load_size=16, ema=0.9, pool_size=2, max_steps=3)
     trainer = Trainer(CycleGAN(options), open_datasets(options, False), options, Processes("cpu"))
     assert trainer.memory.restore(2, state) == []
+
+
+@pytest.mark.promise("R3")
+def test_what_an_optimizer_does_is_not_for_a_state_to_say(saved: Path, tmp_path: Path) -> None:
+    _, state = States(saved).latest() or (0, {})
+    for optimizer in state["training"]["optimizers"].values():
+        (group,) = optimizer["param_groups"]
+        optimizer["param_groups"] = [{"params": group["params"], "amsgrad": True, "foreach": [1], "betas": "x"}]
+    options = cyclegan(tmp_path, crop_size=16, load_size=16, ema=0.9, pool_size=2, max_steps=3)
+    trainer = Trainer(CycleGAN(options), open_datasets(options, False), options, Processes("cpu"))
+    own = {name: dict(player.optimizer.param_groups[0]) for name, player in trainer.train_step.players.items()}
+    assert trainer.memory.restore(2, state) == []
+    for name, player in trainer.train_step.players.items():
+        now = player.optimizer.param_groups[0]
+        assert {key: now[key] for key in now if key != "params"} == {
+            k: own[name][k] for k in own[name] if k != "params"
+        }
+        player.optimizer.step()
 
 
 @pytest.mark.promise("R16")
@@ -557,6 +584,18 @@ def test_the_log_is_on_the_disk_before_a_state_that_follows_it(tmp_path: Path, m
     with watched(monkeypatch, tmp_path / "log.jsonl") as states:
         train(Pix2Pix, pix2pix(tmp_path, max_steps=3, save_every=1, log_every=1))
     assert states == [("state-00000001.pt", 0), ("state-00000002.pt", 0), ("state-00000003.pt", 0)]
+
+
+@pytest.mark.promise("R5")
+@pytest.mark.parametrize("name", ["config.yaml", "log.jsonl", ".lock", "state-00000001.json"])
+def test_a_pipe_in_the_run_folder_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    if name.startswith("state-"):
+        with pytest.raises(ModelError, match="its manifest .* is damaged"):
+            States(tmp_path).latest()
+        return
+    with pytest.raises(OutputError, match="no regular file is there already"):
+        train(Pix2Pix, pix2pix(tmp_path, max_steps=1))
 
 
 # Files of states
