@@ -21,7 +21,18 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 from tyro.conf import Positional, arg
 
 from i2i import signals, streams
-from i2i.config import ALGORITHM, RUN_CONFIG, bounds, checked, from_mapping, nearest, option_names, read_yaml, to_yaml
+from i2i.config import (
+    ALGORITHM,
+    RUN_CONFIG,
+    bounds,
+    checked,
+    from_mapping,
+    nearest,
+    of_run,
+    option_names,
+    read_yaml,
+    to_yaml,
+)
 from i2i.errors import I2IError, UsageError, explained
 from i2i.streams import printable, say, tell
 from i2i.torchrun import place
@@ -194,7 +205,7 @@ def _of_run(options: type[Options], chosen: Options) -> Any:
     if run is None or not hasattr(options, ALGORITHM) or not os.path.isfile(run / RUN_CONFIG):  # noqa: PTH113 - no error
         return None
     try:
-        return from_mapping(options, read_yaml(run / RUN_CONFIG), str(run / RUN_CONFIG))
+        return of_run(options, run)
     except UsageError as error:
         raise UsageError(
             f"{str(error).rstrip('.')}; the run would go on with this: give another --run, or restore that file, or "

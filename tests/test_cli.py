@@ -7,7 +7,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -25,6 +25,7 @@ from i2i.errors import I2IError, UsageError
 from i2i.images import Picture, write
 from i2i.training.launch import train
 from i2i.training.options import RunOptions
+from i2i.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -555,6 +556,31 @@ def test_an_empty_argument_is_refused(
 
 def test_a_text_may_be_emptied() -> None:
     assert run("pix2pix", ["--data", "toy", "--stop-when", "", "--licence="], lambda options: 0) == 0
+
+
+def test_a_run_goes_on_from_another_folder_with_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("here", "there"):
+        for name in ("photos", "cache", "facades"):
+            (tmp_path / folder / name).mkdir(parents=True)
+        for name in ("p.txt", "a.pth"):
+            (tmp_path / folder / name).touch()
+    monkeypatch.chdir(tmp_path / "here")
+    flags = (
+        "--data photos --cache cache --classes-a p.txt --classes-b facades --init-from a.pth /b.pth --licence photos"
+    )
+    RunFolder(tmp_path).describe(parse("pix2pix", flags), "cpu")
+    assert parse("pix2pix", "--run .. --lr 1").data == Path("photos"), "as it was typed"
+    monkeypatch.chdir(tmp_path / "there")
+    here = tmp_path / "here"
+    found = parse("pix2pix", "--run ..")
+    assert (found.data, found.cache, found.classes_a) == (here / "photos", here / "cache", str(here / "p.txt"))
+    assert (found.classes_b, found.licence) == ("facades", "photos")
+    assert found.init_from == (here / "a.pth", Path("/b.pth"))
+    assert parse("pix2pix", "--run .. --data photos").data == Path("photos"), "given anew"
+    assert RunFolder(Path("..")).changes(replace(found, run=None)) == {}
+    assert RunFolder(Path("..")).changes(replace(found, run=None, data=Path("photos"))) == {
+        "data": (str(here / "photos"), "photos")
+    }
 
 
 @pytest.mark.promise("R14")

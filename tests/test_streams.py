@@ -1,12 +1,15 @@
 """Nobody need listen: what is said costs nothing, and results that are not written have an exit code."""
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from i2i import streams
 from i2i.streams import printable
 
 ROOT = Path(__file__).parents[1]

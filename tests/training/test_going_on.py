@@ -58,7 +58,11 @@ def test_max_steps_are_steps_whatever_came_before(batch: int, world: int) -> Non
     for _ in range(10):
         assert not made.finished
         made.advance()
-    assert made.finished and made.step == 20 and "max_steps = 20" in made.why_finished()
+    assert (
+        made.finished
+        and made.step == 20
+        and "max_steps = 20; to go on, give more --max-steps, or None" in made.why_finished()
+    )
 
 
 def test_epochs_end_a_run_by_images() -> None:
@@ -591,7 +595,7 @@ def test_the_log_is_on_the_disk_before_a_state_that_follows_it(tmp_path: Path, m
 def test_a_pipe_in_the_run_folder_is_not_waited_for(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
     if name.startswith("state-"):
-        with pytest.raises(ModelError, match="its manifest .* is damaged"):
+        with pytest.raises(ModelError, match=r"its manifest .* is damaged"):
             States(tmp_path).latest()
         return
     with pytest.raises(OutputError, match="no regular file is there already"):
