@@ -89,8 +89,7 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
         if key not in known:
             what = f"{where}unknown option {str(key)[:_SHOWN]!r}.{nearest(str(key), known)}"
             raise UsageError(f"{what} Known: {', '.join(known)}.{_line(lines, key)}")
-    if wrong := _ambiguous(cls, values, lines):
-        raise UsageError(where + "; ".join(wrong))
+    check_numbers(cls, values, where)
     _check_paths(cls, values, where)
     config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
     adapter: TypeAdapter[Any] = TypeAdapter(type(cls.__name__, (cls,), {"__pydantic_config__": config}))
@@ -165,6 +164,12 @@ def _of_algorithm(cls: type, values: Mapping[str, Any], where: str) -> dict[str,
         script = f": use train_{named}.py" if re.fullmatch(r"[a-z0-9_]{1,40}", str(named)) else ""
         raise UsageError(f"{where}algorithm: is of {str(named)[:_SHOWN]!r}, this is {own!r}{script}")
     return {key: value for key, value in values.items() if key != ALGORITHM}
+
+
+def check_numbers(cls: type, values: Mapping[str, Any], where: str = "") -> None:
+    """Raises `UsageError` for a number among the words of `values` that may be read in two ways."""
+    if wrong := _ambiguous(cls, values, getattr(values, "lines", {})):
+        raise UsageError(where + "; ".join(wrong))
 
 
 def _ambiguous(cls: type, values: Mapping[str, Any], lines: Mapping[str, int]) -> list[str]:

@@ -18,7 +18,7 @@ import yaml
 import i2i
 from i2i import cli
 from i2i.algorithms import ALGORITHMS
-from i2i.config import from_mapping, read_yaml, to_yaml
+from i2i.config import _leaves, from_mapping, read_yaml, to_yaml
 from i2i.data.options import DataOptions
 from i2i.data.toy import write_folder
 from i2i.errors import I2IError, UsageError
@@ -34,13 +34,17 @@ TINY = {
 }
 
 
-def options_of(script: str) -> Any:
+def module_of(script: str) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(script, ROOT / "scripts" / f"{script}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[script] = module
     spec.loader.exec_module(module)
-    return module.Options  # type: ignore[attr-defined]
+    return module
+
+
+def options_of(script: str) -> Any:
+    return module_of(script).Options
 
 
 OPTIONS = {name: options_of(f"train_{name}") for name in ALGORITHMS}
@@ -552,6 +556,33 @@ def test_an_empty_argument_is_refused(
     assert run("pix2pix", words) == 2
     assert "an empty argument" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flags", ["--batch-size 010", "--batch-size=1_0", "--lr 1_0.5", "--batch_size -01"])
+def test_a_number_that_may_be_read_in_two_ways_is_refused_as_in_a_file(flags: str) -> None:
+    with pytest.raises(UsageError, match=r"^(batch_size|lr) = .*may be read in two ways"):
+        parse("pix2pix", f"--data toy {flags}")
+    assert parse("pix2pix", "--data 010 --run 1_0 --classes-a 010 --lr 1e-3").data == Path("010")
+
+
+READ = {
+    "card", "check", "data", "folder", "inception", "init_from", "inputs", "install_style", "lpips", "paired_data",
+    "pictures", "reference", "vgg", "words",
+}  # fmt: skip
+"""The options of all scripts that are paths and name what is read."""
+
+
+def test_every_path_is_read_or_written_on_purpose_and_every_text_may_be_emptied_or_not() -> None:
+    paths, texts = set(), set()
+    for script in sorted((ROOT / "scripts").glob("*.py")):
+        options = getattr(module_of(script.stem), "Options", RunOptions)
+        for name, hint in get_type_hints(options).items():
+            leaves = set(_leaves(hint))
+            paths |= {name} if Path in leaves else set()
+            texts |= {name} if str in leaves and getattr(options, name, None) == "" else set()
+    assert paths == READ | (cli.WRITTEN & paths)
+    assert paths >= cli.WRITTEN
+    assert {name for name in texts if "domain" in name or name == "licence"} <= cli.TEXTS
 
 
 def test_a_text_may_be_emptied() -> None:

@@ -1,7 +1,6 @@
 """A look at every picture of a data set before training: damage, sizes and channels that do not fit, labels that are
 none, and pictures that are not what they are taken for."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from i2i.data.seeming import Seen, different, seen
 from i2i.errors import ImageError, InputError
 from i2i.images import LOSSY, Picture
 from i2i.images.palettes import FAR, VOID, Palette, distance, label_pixels, labels_of
+from i2i.process import cores
 
 Check = Literal["auto", "quick", "full", "off"]
 Size = tuple[int, int]
@@ -88,7 +88,7 @@ def look_at(
         except ImageError as error:
             return Look(damage=str(error))
 
-    with ThreadPoolExecutor(_cores() + 1) as pool:
+    with ThreadPoolExecutor(cores() + 1) as pool:
         return dict(zip(files, pool.map(look, files), strict=True))
 
 
@@ -97,10 +97,6 @@ def decoded(files: Sequence[Path], mode: Check) -> Sequence[Path]:
     if mode == "full" or (mode == "auto" and len(files) <= SAMPLE):
         return files
     return [files[i * len(files) // SAMPLE] for i in range(SAMPLE)] if mode == "auto" else ()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _decoded(path: Path, sources: Iterable[Source], first: bool) -> Look:
