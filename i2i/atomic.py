@@ -39,16 +39,15 @@ def atomic_write(
 ) -> None:
     """Call `write` with a temporary file in the folder of `path`, then put that file in the place of `path`.
 
-    The bytes are on the disk before the name appears; the file's mode follows the umask unless
-    `mode` is given. Whatever fails, an
-    earlier file at `path` stays as it was and the temporary one is removed. A link at `path` to a file, or to
-    nothing, is itself replaced, and what it points to stays as it is. Without `replace` nothing but a link to
-    nothing is, not even what appears while the file is written: that is an `ExistsError`. Raises `OutputError` if
-    at `path`, or where a link there leads, is anything but a regular file (a folder, a device, a pipe), if the
-    system refuses (no permission, read-only, missing folder) or the disk is full.
+    The bytes are on the disk before the name appears; the file's mode follows the umask unless `mode` is given.
+    Whatever fails, an earlier file at `path` stays as it was and the temporary one is removed. A link at `path` to a
+    file, or to nothing, is itself replaced, and what it points to stays as it is. Without `replace` nothing but a
+    link to nothing is, not even what appears while the file is written: that is an `ExistsError`. Raises
+    `OutputError` if at `path`, or where a link there leads, is anything but a regular file (a folder, a device, a
+    pipe), if the system refuses (no permission, read-only, missing folder) or the disk is full.
     """
     path = Path(path)
-    _check_regular(path)
+    check_regular(path)
     temporary = path.with_name(f".i2i-{secrets.token_hex(8)}.part")
     _being_written.add(temporary)
     try:
@@ -140,8 +139,11 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
             select.select([], [descriptor], [])
 
 
-def _check_regular(path: Path) -> None:
-    """A rename would put a file in the place of a device, for everybody on the machine."""
+def check_regular(path: Path) -> None:
+    """Raises `OutputError` if anything but a regular file is at `path`.
+
+    A rename would put a file in the place of a device, for everybody on the machine; from a pipe nothing may ever come.
+    """
     try:
         kind = path.stat().st_mode
     except ValueError as error:  # a NUL in its name

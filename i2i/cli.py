@@ -21,7 +21,19 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 from tyro.conf import Positional, arg
 
 from i2i import signals, streams
-from i2i.config import ALGORITHM, RUN_CONFIG, bounds, checked, from_mapping, nearest, option_names, read_yaml, to_yaml
+from i2i.config import (
+    ALGORITHM,
+    RUN_CONFIG,
+    bounds,
+    check_numbers,
+    checked,
+    from_mapping,
+    nearest,
+    of_run,
+    option_names,
+    read_yaml,
+    to_yaml,
+)
 from i2i.errors import I2IError, UsageError, explained
 from i2i.streams import printable, say, tell
 from i2i.torchrun import place
@@ -34,7 +46,7 @@ _program: str | None = None
 """What the help calls the program: the script's path, unless it runs as the installed command."""
 WRITTEN = {"out", "run", "report", "grid", "labels_out", "cache"}
 """The options of all scripts that name what is written; every other path is read."""
-TEXTS = {"diffaugment", "domain_a", "domain_b", "licence", "nce_layers", "stop_when"}
+TEXTS = {"diffaugment", "domain_a", "domain_b", "input_domain", "licence", "nce_layers", "output_domain", "stop_when"}
 """The options of all scripts that may be emptied on the command line, where a configuration has something in them."""
 verbose = False
 """Whether `--verbose` was given: errors show where they come from, and lists everything that is known."""
@@ -135,6 +147,7 @@ def parse(options: type[Options], arguments: Sequence[str], description: str = "
     _refuse_empty(arguments)
     arguments, config = _take_config(list(arguments))
     _tell_repeated(options, arguments)
+    check_numbers(options, _words(options, arguments))
     given = read_yaml(config) if config else {}
     default = from_mapping(options, given, str(config)) if config else options()
     chosen = _parsed(options, arguments, default, description)
@@ -194,7 +207,7 @@ def _of_run(options: type[Options], chosen: Options) -> Any:
     if run is None or not hasattr(options, ALGORITHM) or not os.path.isfile(run / RUN_CONFIG):  # noqa: PTH113 - no error
         return None
     try:
-        return from_mapping(options, read_yaml(run / RUN_CONFIG), str(run / RUN_CONFIG))
+        return of_run(options, run)
     except UsageError as error:
         first, *more = error.args
         raise UsageError(
@@ -212,6 +225,19 @@ def _tell_kept(asked: Any, resumed: Any) -> None:
     ]
     if kept:
         _tell(f"{resumed.run} goes on as it was where no option is given: {', '.join(kept)}")
+
+
+def _words(options: Any, arguments: Sequence[str]) -> dict[str, list[str]]:
+    """The words that follow each flag of an option."""
+    known, name = set(option_names(options)), ""
+    found: dict[str, list[str]] = {}
+    for word in _before_separator(arguments):
+        flag, equals, value = word.partition("=")
+        if word.startswith("--"):
+            name = _option(flag)
+        if name in known and (equals or not word.startswith("--")):
+            found.setdefault(name, []).append(value if word.startswith("--") else word)
+    return found
 
 
 def _tell_repeated(options: Any, arguments: Sequence[str]) -> None:

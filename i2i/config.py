@@ -6,6 +6,7 @@ file are held to the same limits. An unknown key is an error that names its near
 
 import dataclasses
 import difflib
+import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,6 +25,18 @@ ALGORITHM = "algorithm"
 """The key by which a training's configuration names its algorithm; a class of options does by a variable."""
 RUN_CONFIG = "config.yaml"
 """The configuration in the folder of a run."""
+
+_BASE = "# relative paths begin at "
+"""How the configuration of a run begins: before the folder in which the run was started, as JSON."""
+_MAX_LINE = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class PathUnless:
+    """Marks an option whose text is the path of a file unless it is one of `names`."""
+
+    names: frozenset[str]
+
 
 # 8, 10 or a mistake? YAML 1.1 says 8 to the first, Python 10 to both
 _AMBIGUOUS = re.compile(r"[-+]?(?:0[0-9]|[0-9]*_)[0-9_]*(?:\.[0-9_]*)?(?:e[-+]?[0-9_]+)?", re.I)
@@ -76,8 +89,7 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
         if key not in known:
             what = f"{where}unknown option {str(key)[:_SHOWN]!r}.{nearest(str(key), known)}"
             raise UsageError(f"{what} Known: {', '.join(known)}.{_line(lines, key)}")
-    if wrong := _ambiguous(cls, values, lines):
-        raise UsageError(where + "; ".join(wrong))
+    check_numbers(cls, values, where)
     _check_paths(cls, values, where)
     config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
     adapter: TypeAdapter[Any] = TypeAdapter(type(cls.__name__, (cls,), {"__pydantic_config__": config}))
@@ -86,6 +98,49 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     except ValidationError as error:
         raise UsageError(where + "; ".join(_explained(error.errors(), cls, lines))) from None
     return cls(**{name: getattr(valid, name) for name in known})
+
+
+def run_yaml(config: Any) -> str:
+    """The configuration of a run that is started here: it goes on from any folder with the files that it has now."""
+    try:
+        base = f"{_BASE}{json.dumps(os.getcwd())}\n"  # noqa: PTH109 - pathlib's fails on names that are no UTF-8
+    except OSError:  # the current folder is gone
+        base = ""
+    return base + to_yaml(config)
+
+
+def of_run(cls: type[C], run: Path) -> C:
+    """The configuration in the folder of a run. Read in another folder, its relative paths are absolute.
+
+    Raises `UsageError`.
+    """
+    path = run / RUN_CONFIG
+    config = from_mapping(cls, read_yaml(path), str(path))
+    base = _base(path)
+    if base is None or real(base) == real(Path()):
+        return config
+    values = {name: getattr(config, name) for name in option_names(cls) if name != "run"}
+    hints = get_type_hints(cls, include_extras=True)
+    return cls(**vars(config) | {name: _from(base, value, hints[name]) for name, value in values.items()})
+
+
+def _base(path: Path) -> Path | None:
+    with path.open("rb") as file:
+        line = file.readline(_MAX_LINE)
+    try:
+        found = json.loads(line.removeprefix(_BASE.encode())) if line.startswith(_BASE.encode()) else None
+    except ValueError:
+        return None
+    return Path(found) if isinstance(found, str) and found.startswith("/") and "\0" not in found else None
+
+
+def _from(base: Path, value: Any, hint: Any) -> Any:
+    """`value`, and where it is the path of something in `base`, that one."""
+    if isinstance(value, tuple):
+        return tuple(_from(base, one, hint) for one in value)
+    marks = [mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, PathUnless)]
+    is_path = isinstance(value, Path) or (bool(value) and any(value not in mark.names for mark in marks))
+    return type(value)(base / value) if is_path and os.path.exists(base / value) else value  # noqa: PTH110 - no error
 
 
 def _check_paths(cls: type, values: Mapping[str, Any], where: str) -> None:
@@ -109,6 +164,12 @@ def _of_algorithm(cls: type, values: Mapping[str, Any], where: str) -> dict[str,
         script = f": use train_{named}.py" if re.fullmatch(r"[a-z0-9_]{1,40}", str(named)) else ""
         raise UsageError(f"{where}algorithm: is of {str(named)[:_SHOWN]!r}, this is {own!r}{script}")
     return {key: value for key, value in values.items() if key != ALGORITHM}
+
+
+def check_numbers(cls: type, values: Mapping[str, Any], where: str = "") -> None:
+    """Raises `UsageError` for a number among the words of `values` that may be read in two ways."""
+    if wrong := _ambiguous(cls, values, getattr(values, "lines", {})):
+        raise UsageError(where + "; ".join(wrong))
 
 
 def _ambiguous(cls: type, values: Mapping[str, Any], lines: Mapping[str, int]) -> list[str]:

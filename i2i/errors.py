@@ -9,11 +9,16 @@
 import errno
 import os
 import re
+from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SCARCE = {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE}
 _NO_MEMORY = re.compile(r"DefaultCPUAllocator|bad_alloc|out of memory|STATUS_ALLOC_FAILED|Cannot allocate memory")
-_SHARED = re.compile(r"shared memory|/dev/shm|/psm_|/torch_\d")
+_NO_SHARED = re.compile(r"unable to (?:allocate|open|mmap|resize|write to)[^\n]*(?:shared memory|</torch_\w+>)")
+"""Of torch, about its shared memory: a word of a path says nothing."""
+_SHARED = re.compile(r"/(?:psm_|torch_)\w+")
+"""The name of a piece of shared memory as a whole: no path that a user gives has only one part like this."""
+_PACKAGE = Path(__file__).parent
 
 
 class I2IError(Exception):
@@ -112,28 +117,41 @@ def out_of_memory(error: BaseException) -> bool:
 
 def of_system(error: OSError, written: bool = False) -> I2IError:
     """What the system's refusal means, by its reason, and by whether the path that it names is `written` or read."""
-    path = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    path = name and f"{name}: "
     reason = error.strerror or str(error) or type(error).__name__
-    if error.errno in _SCARCE or _SHARED.search(str(error)):
+    if error.errno in _SCARCE or (error.errno in FULL and _SHARED.fullmatch(name)):
         return ResourceError(f"{path}{reason}; {_LESS}")
+    if isinstance(error, ConnectionError):
+        return ResourceError(f"{path}lost a process that the work needs: {reason}")
     if written or error.errno in {*FULL, errno.EROFS}:
         return OutputError(f"{path}cannot be written: {reason}")
     return InputError(f"{path}cannot be read: {reason}")
 
 
 def explained(error: Exception, written: bool = False) -> I2IError | None:
-    """What `error` means for a user; None if it is a bug. `written` as in `of_system`."""
+    """What `error` means for a user; None if it is a bug. `written`: whether the path that it names is written to."""
     if isinstance(error, I2IError):
         return error
     if isinstance(error, OSError):
-        return of_system(error, written)
-    if out_of_memory(error) or "can't start new thread" in str(error) or _SHARED.search(str(error)):
+        return None if _of_package(error) else of_system(error, written)
+    if out_of_memory(error) or (isinstance(error, RuntimeError) and _out_of_means(str(error))):
         return ResourceError(f"{str(error).strip() or 'not enough memory'}; {_LESS}")
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return UsageError(f"{error.object[:300]!a}: a name that is no UTF-8 cannot be written down; choose another")
     if isinstance(error, ValueError) and "null byte" in str(error):
         return UsageError("a path has a NUL character in it, which no path can have")
     return None
+
+
+def _of_package(error: OSError) -> bool:
+    """Whether a file that belongs to this program is missing."""
+    own = isinstance(error.filename, str) and Path(error.filename).is_relative_to(_PACKAGE)
+    return own and error.errno == errno.ENOENT
+
+
+def _out_of_means(text: str) -> bool:
+    return "can't start new thread" in text or _NO_SHARED.search(text) is not None
 
 
 _LESS = "the machine has too little left: end other programs, or take fewer workers, smaller batches or pictures"

@@ -7,6 +7,7 @@
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 from threading import Lock
@@ -21,6 +22,7 @@ SILENT = {
 }
 _MAPS = Path("/proc/self/maps")
 _PAUSE_HARD = 2  # of omp.h
+_PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 
 _threads_ended = True
 
@@ -97,3 +99,16 @@ class Session:
 
 
 _sessions: "WeakSet[Session]" = WeakSet()
+
+
+def end_with_parent() -> None:
+    """Have the system end this process when the one that started it ends, however that does; on Linux alone."""
+    import ctypes
+
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

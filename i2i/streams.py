@@ -113,7 +113,9 @@ class _Descriptor(io.RawIOBase):
 
 def drawable() -> bool:
     """Whether stderr is a terminal on which a line can be drawn anew: no file, and not one of TERM=dumb."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    return (
+        sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    )
 
 
 def printable(text: str) -> str:
@@ -122,8 +124,9 @@ def printable(text: str) -> str:
 
 
 def tell(text: str) -> None:
-    """A line on the standard error, without control characters."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """A line on the standard error, without control characters; lost where that cannot be written."""
+    with contextlib.suppress(OSError, ValueError):
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def say(first: object, *more: object) -> None:

@@ -16,7 +16,7 @@ VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADD
 _WHO = VARIABLES[:4]
 _MEETING = VARIABLES[4:6]
 _DIGITS = 9
-FIRST = timedelta(hours=12)
+FIRST = timedelta(hours=1)
 """So long processes wait for each other at the start."""
 _ADVICE = (
     f"torchrun sets {', '.join(VARIABLES[:6])} for each process that it starts; to run a single one, "
@@ -58,17 +58,26 @@ def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
     """Join the other processes for collective operations of torch, each of which waits for `timeout` at most.
 
     The first meeting waits longer, for up to `FIRST`: the first process looks at all pictures of a data set before.
+    Raises `ResourceError` that names the place if they do not meet.
     """
     from torch.distributed.distributed_c10d import PrefixStore, init_process_group
     from torch.distributed.rendezvous import rendezvous
 
     # torchrun's own store outlives a restart, and would hand out the addresses of the processes before it
-    store, rank, world_size = next(rendezvous("env://", timeout=FIRST))
-    store = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    store.set(f"here-{rank}", "")
-    store.wait([f"here-{other}" for other in range(world_size)], FIRST)
-    store.set_timeout(timeout)
-    init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    try:
+        store, rank, world_size = next(rendezvous("env://", timeout=FIRST))
+        store = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        store.set(f"here-{rank}", "")
+        store.wait([f"here-{other}" for other in range(world_size)], FIRST)
+        store.set_timeout(timeout)
+        init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    except (RuntimeError, OSError, ValueError) as error:
+        where = ":".join(os.environ.get(name, "") for name in _MEETING)
+        first = str(error).partition("\n")[0]
+        raise ResourceError(
+            f"cannot meet at {where}: {first}; start all processes, and give another MASTER_ADDR or MASTER_PORT if "
+            "that one is wrong or taken"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -80,3 +80,16 @@ def test_a_second_sigterm_is_enough_in_it(tmp_path: Path) -> None:
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert ended(process) == 143
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a system call of Linux")
+def test_a_process_that_ends_with_its_parent() -> None:
+    child = "import time; from i2i import process as p; p.end_with_parent(); print('ready', flush=True); time.sleep(99)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", parent], env=environment, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    process.kill()
+    began = time.monotonic()
+    process.communicate()  # the pipe is open as long as the child lives
+    assert time.monotonic() - began < 20

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -15,15 +15,17 @@ import numpy as np
 import pytest
 import yaml
 
+import i2i
 from i2i import cli
 from i2i.algorithms import ALGORITHMS
-from i2i.config import from_mapping, read_yaml, to_yaml
+from i2i.config import _leaves, from_mapping, read_yaml, to_yaml
 from i2i.data.options import DataOptions
 from i2i.data.toy import write_folder
 from i2i.errors import I2IError, UsageError
 from i2i.images import Picture, write
 from i2i.training.launch import train
 from i2i.training.options import RunOptions
+from i2i.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -32,13 +34,17 @@ TINY = {
 }
 
 
-def options_of(script: str) -> Any:
+def module_of(script: str) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(script, ROOT / "scripts" / f"{script}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[script] = module
     spec.loader.exec_module(module)
-    return module.Options  # type: ignore[attr-defined]
+    return module
+
+
+def options_of(script: str) -> Any:
+    return module_of(script).Options
 
 
 OPTIONS = {name: options_of(f"train_{name}") for name in ALGORITHMS}
@@ -552,8 +558,60 @@ def test_an_empty_argument_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("flags", ["--batch-size 010", "--batch-size=1_0", "--lr 1_0.5", "--batch_size -01"])
+def test_a_number_that_may_be_read_in_two_ways_is_refused_as_in_a_file(flags: str) -> None:
+    with pytest.raises(UsageError, match=r"^(batch_size|lr) = .*may be read in two ways"):
+        parse("pix2pix", f"--data toy {flags}")
+    assert parse("pix2pix", "--data 010 --run 1_0 --classes-a 010 --lr 1e-3").data == Path("010")
+
+
+READ = {
+    "card", "check", "data", "folder", "inception", "init_from", "inputs", "install_style", "lpips", "paired_data",
+    "pictures", "reference", "vgg", "words",
+}  # fmt: skip
+"""The options of all scripts that are paths and name what is read."""
+
+
+def test_every_path_is_read_or_written_on_purpose_and_every_text_may_be_emptied_or_not() -> None:
+    paths, texts = set(), set()
+    for script in sorted((ROOT / "scripts").glob("*.py")):
+        options = getattr(module_of(script.stem), "Options", RunOptions)
+        for name, hint in get_type_hints(options).items():
+            leaves = set(_leaves(hint))
+            paths |= {name} if Path in leaves else set()
+            texts |= {name} if str in leaves and getattr(options, name, None) == "" else set()
+    assert paths == READ | (cli.WRITTEN & paths)
+    assert paths >= cli.WRITTEN
+    assert {name for name in texts if "domain" in name or name == "licence"} <= cli.TEXTS
+
+
 def test_a_text_may_be_emptied() -> None:
     assert run("pix2pix", ["--data", "toy", "--stop-when", "", "--licence="], lambda options: 0) == 0
+
+
+def test_a_run_goes_on_from_another_folder_with_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("here", "there"):
+        for name in ("photos", "cache", "facades"):
+            (tmp_path / folder / name).mkdir(parents=True)
+        for name in ("p.txt", "a.pth"):
+            (tmp_path / folder / name).touch()
+    monkeypatch.chdir(tmp_path / "here")
+    flags = (
+        "--data photos --cache cache --classes-a p.txt --classes-b facades --init-from a.pth /b.pth --licence photos"
+    )
+    RunFolder(tmp_path).describe(parse("pix2pix", flags), "cpu")
+    assert parse("pix2pix", "--run .. --lr 1").data == Path("photos"), "as it was typed"
+    monkeypatch.chdir(tmp_path / "there")
+    here = tmp_path / "here"
+    found = parse("pix2pix", "--run ..")
+    assert (found.data, found.cache, found.classes_a) == (here / "photos", here / "cache", str(here / "p.txt"))
+    assert (found.classes_b, found.licence) == ("facades", "photos")
+    assert found.init_from == (here / "a.pth", Path("/b.pth"))
+    assert parse("pix2pix", "--run .. --data photos").data == Path("photos"), "given anew"
+    assert RunFolder(Path("..")).changes(replace(found, run=None)) == {}
+    assert RunFolder(Path("..")).changes(replace(found, run=None, data=Path("photos"))) == {
+        "data": (str(here / "photos"), "photos")
+    }
 
 
 @pytest.mark.promise("R14")
@@ -575,6 +633,18 @@ def test_an_empty_path_of_a_configuration_is_refused(values: dict[str, Any]) -> 
         (OSError(24, "Too many open files", "in/a.png"), 9),
         (BlockingIOError(11, "Resource temporarily unavailable"), 9),
         (OSError(28, "No space left on device", "/psm_1234"), 9),
+        (OSError(28, "No space left on device", "/torch_12_34_0"), 9),
+        (PermissionError(13, "Permission denied", "/dev/shm/photos/a.png"), 4),
+        (FileNotFoundError(2, "No such file or directory", "/opt/torch_2.4/x.png"), 4),
+        (FileNotFoundError(2, "No such file or directory", "/psm_1/x.png"), 4),
+        (OSError(28, "No space left on device", "/data/psm_1/x.png"), 6),
+        (FileNotFoundError(2, "No such file or directory", str(Path(i2i.__file__).with_name("styles") / "none")), 1),
+        (BrokenPipeError(32, "Broken pipe"), 9),
+        (ConnectionResetError(104, "Connection reset by peer"), 9),
+        (RuntimeError("unable to mmap 128 bytes from file </torch_12_3>: Cannot allocate memory (12)"), 9),
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left (28)"), 9),
+        (RuntimeError("shapes differ in /envs/torch_2/lib and /dev/shm/psm_1"), 1),
+        (RuntimeError("unable to open file </opt/torch_2/x.pt> in read-only mode"), 1),
         (MemoryError(), 9),
         (RuntimeError("can't start new thread"), 9),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), 9),

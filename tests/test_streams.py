@@ -1,12 +1,15 @@
 """Nobody need listen: what is said costs nothing, and results that are not written have an exit code."""
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from i2i import streams
 from i2i.streams import printable
 
 ROOT = Path(__file__).parents[1]
@@ -120,3 +123,17 @@ file.close()
 )
 def test_control_characters_are_shown_and_not_obeyed(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+class _Refusing(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("stream", [None, _Refusing(), closed := io.StringIO()])
+def test_a_line_that_nobody_can_be_told_is_lost(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    streams.say("first", "more")
+    if stream is not closed:
+        assert not streams.drawable()

@@ -1,14 +1,16 @@
 """The variables that torchrun sets are read in one place, and what is left over of them is no surprise."""
 
+import importlib
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from i2i.errors import UsageError
-from i2i.torchrun import Place, place
+from i2i.errors import ResourceError, UsageError
+from i2i.torchrun import Place, meet, place, together
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
@@ -96,3 +98,20 @@ def test_a_script_that_reads_them_ends_with_2_before_it_makes_anything(words: st
     )
     assert done.returncode == 2 and "RANK = 1, but not WORLD_SIZE" in done.stderr, done.stderr
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("failed to listen: EADDRINUSE\nmore"), OSError(98, "in use")])
+def test_processes_that_cannot_meet_say_where(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    module = importlib.import_module("torch.distributed.rendezvous")  # in its package, the function has that name
+    monkeypatch.setattr(module, "rendezvous", refused)
+    monkeypatch.setenv("MASTER_ADDR", "nosuch.invalid")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    with (
+        pytest.raises(ResourceError, match=r"^cannot meet at nosuch\.invalid:29500: .*PORT") as told,
+        together(),
+    ):
+        meet("gloo", timedelta(seconds=1))
+    assert "lost" not in str(told.value) and "more" not in str(told.value)

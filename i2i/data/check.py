@@ -3,7 +3,6 @@ none, and pictures that are not what they are taken for."""
 
 import contextlib
 import math
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from i2i.data.seeming import Seen, different, seen
 from i2i.errors import ImageError, InputError
 from i2i.images import LOSSY, Picture
 from i2i.images.palettes import FAR, VOID, Palette, distance, label_pixels, labels_of
+from i2i.process import cores
 
 Check = Literal["auto", "quick", "full", "off"]
 Size = tuple[int, int]
@@ -102,7 +102,7 @@ def look_at(
             return Look(damage=str(error))
 
     looked_at = [path for path in files if path in whole] if mode == "off" else files
-    with ThreadPoolExecutor(_cores() + 1) as pool:
+    with ThreadPoolExecutor(cores() + 1) as pool:
         return dict(zip(looked_at, pool.map(look, looked_at), strict=True))
 
 
@@ -139,10 +139,6 @@ def decoded(files: Sequence[Path], mode: Check) -> Sequence[Path]:
     if mode == "full" or (mode == "auto" and len(files) <= SAMPLE):
         return files
     return [files[i * len(files) // SAMPLE] for i in range(SAMPLE)] if mode == "auto" else ()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _decoded(path: Path, sources: Iterable[Source], first: bool, ruling: bool) -> Look:

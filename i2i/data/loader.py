@@ -6,7 +6,6 @@ so that W processes together see what one process with W B sees.
 
 import contextlib
 import math
-import os
 import signal
 import threading
 import time
@@ -22,6 +21,7 @@ from i2i.allocator import give_freed_memory_back
 from i2i.data.pair import ImagePair
 from i2i.data.slots import PixelPair, Slot, Slots
 from i2i.errors import I2IError, ResourceError, UsageError
+from i2i.process import cores
 from i2i.torchrun import place
 
 MAX_RESTARTS = 3
@@ -85,8 +85,7 @@ def measured_workers(dataset: Dataset[ImagePair], start: int, stop: int, batch_s
     step = 0.02 if accelerator else 0.25
     first, *others = _timed(dataset, range(start, stop, batch_size), batch_size)
     seconds = min(others, default=first)  # the first one also imports and warms up
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    here = max(1, cores // place().local_world_size)
+    here = max(1, cores() // place().local_world_size)
     return 0 if seconds < _LITTLE * step else min(here, math.ceil(2 * seconds / step))
 
 

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Interval
 from pydantic import BeforeValidator
 
+from i2i.config import PathUnless
 from i2i.errors import UsageError
-from i2i.images.palettes import Palette, find
+from i2i.images.palettes import PALETTES, Palette, find
 
 MAX_DAMAGED = 0.05
 """The part of all pictures that may be damaged and left out."""
@@ -18,6 +19,9 @@ MAX_DAMAGED = 0.05
 def _as_text(value: object) -> object:
     """How many classes there are is a number in YAML."""
     return str(value) if type(value) is int else value
+
+
+Classes = Annotated[str, BeforeValidator(_as_text), PathUnless(frozenset(PALETTES))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +37,10 @@ class DataOptions:
     """Channels of domain A: 1 is luminance, 3 RGB, 4 RGB with alpha."""
     channels_b: Annotated[int, Interval(ge=1, le=64)] = 3
     """Channels of domain B."""
-    classes_a: Annotated[str, BeforeValidator(_as_text)] = ""
+    classes_a: Classes = ""
     """Domain A holds labels: `facades`, a text file with a colour a line, or how many classes its grey pictures hold
     the indices of (255 is no label). The network then sees a channel for each class; empty: A holds pictures."""
-    classes_b: Annotated[str, BeforeValidator(_as_text)] = ""
+    classes_b: Classes = ""
     """Domain B holds labels."""
     instance_edges: bool = False
     """Where the input is labels, give the network a further channel: where things meet, 1, else -1. The alpha of a

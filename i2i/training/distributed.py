@@ -26,9 +26,12 @@ class Processes:
         if self.device.type == "cuda":  # what names no device, such as NCCL, takes this one
             torch.cuda.set_device(self.device)
         if self.world_size > 1 and not dist.is_initialized():
-            with together():
-                meet("nccl" if self.device.type == "cuda" else "gloo", TIMEOUT)
-        self._control: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if self.world_size > 1 else None
+            meet("nccl" if self.device.type == "cuda" else "gloo", TIMEOUT)
+        self._control = self._met()
+
+    @together()
+    def _met(self) -> Any:
+        return dist.new_group(backend="gloo", timeout=TIMEOUT) if self.world_size > 1 else None
 
     @property
     def first(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from i2i.atomic import atomic_write
+from i2i.atomic import atomic_write, check_regular
 from i2i.errors import OutputError
 
 MAX_LINE_BYTES = 1 << 20
@@ -24,6 +24,7 @@ class LogFile:
     def __init__(self, path: Path, step: int, validate_again: bool = False) -> None:
         self.path = path
         self._waiting: list[bytes] = []
+        check_regular(path)
         if path.exists():
             with _opened(path) as lines:
                 kept = (line for line in _bounded(lines) if _belongs(line, step, validate_again))

@@ -186,7 +186,7 @@ def duration(seconds: float) -> str:
 
 
 class _Board:
-    """TensorBoard where it is installed, as long as it works: whatever it raises is `told`, once, and ends it alone."""
+    """Writes for TensorBoard where that is installed. An error of it is told once, and ends this writing alone."""
 
     def __init__(self, folder: Path, step: int, told: Callable[[int, str], None]) -> None:
         self._told, self._step = told, step

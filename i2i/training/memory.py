@@ -59,16 +59,18 @@ class Memory:
             **self.validation.state(),
         }
 
-    def restore(self, step: int, state: dict[str, Any], data_before: Path | None = None) -> list[str]:
+    def restore(
+        self, step: int, state: dict[str, Any], data_before: Path | None = None, pairs_before: Path | None = None
+    ) -> list[str]:
         """Go on from `state`, that of `step`; returns what is different now in the pictures, a sentence each.
 
-        `data_before` is where the data set was, if it was elsewhere. Raises `ModelError` if it is of another algorithm,
-        direction, architecture or data set, or no such state; nothing has changed then.
+        `data_before` is where the data set was, `pairs_before` where the pairs were, if elsewhere. Raises `ModelError`
+        if it is of another algorithm, direction, architecture or data set, or no such state; nothing has changed then.
         """
         check_form(state, step)
         check_same(state, self.algorithm, self.direction)
         self._check_shapes(step, state)
-        told = self.pictures.compare(state.get("pictures"), state["images_seen"], data_before)
+        told = self.pictures.compare(state.get("pictures"), state["images_seen"], data_before, pairs_before)
         for name, network in self.algorithm.networks().items():
             network.load_state_dict(state["networks"][name])
         self.train_step.load_state(state["training"])
@@ -84,7 +86,9 @@ class Memory:
         return told
 
     def _check_shapes(self, step: int, state: dict[str, Any]) -> None:
-        """What `check_same` leaves: everything but the networks."""
+        """What `check_same` leaves: everything but the shapes of networks."""
+        for name, network in self.algorithm.networks().items():
+            check_shapes(step, f"networks.{name}", state["networks"][name], network.state_dict())
         translators = self.algorithm.translators()
         averages = {name: weights for name, weights in state["ema"].items() if name != "updates"}
         if state["ema"]:
@@ -94,7 +98,7 @@ class Memory:
         optimizers, players = state["training"]["optimizers"], self.train_step.players
         require_names(step, "optimizers", optimizers, players)
         for name, player in players.items():
-            check_optimizer(step, name, optimizers[name], player.parameters)
+            check_optimizer(step, name, optimizers[name], player.optimizer)
         scalars = {"bad": state["training"]["bad"], **state["training"]["loss_scale"]}
         scalars = {name: value for name, value in scalars.items() if name != "dynamic"}
         check_shapes(step, "training", scalars, dict.fromkeys(("bad", "scale", "good"), torch.zeros(())))

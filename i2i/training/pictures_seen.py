@@ -6,7 +6,9 @@ is kept, for pictures without compression all have one size. A state holds 24 by
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ _TRAINING, _HELD_OUT, _PAIRS = "training pictures", "held-out pictures", "pairs"
 _ELSEWHERE = "use another --run; --init-from takes weights alone"
 
 Rows = dict[int, tuple[int, int]]
-"""Hash of a picture's place → its bytes, and the hash of a part of its content or 0."""
+"""By the hash of a picture's place: its size in bytes, and the hash of a part of its content or 0."""
 
 
 class PicturesSeen:
@@ -37,6 +39,7 @@ class PicturesSeen:
         self.options, self.epoch = options, len(data.train)
         root = options.data or Path()
         self.lists: dict[str, Tensor] = {}
+        self._paths: dict[str, Sequence[Path]] = {}
         if isinstance(data.train, MixedImages):
             self._add(_PAIRS, data.train.pairs, options.paired_data or root)
             self._add(_TRAINING, data.train.others, root)
@@ -50,40 +53,59 @@ class PicturesSeen:
 
     def _add(self, name: str, images: Any, root: Path) -> None:
         if isinstance(images, UnpairedImages):
-            self.lists[f"{name} of A"] = _rows(images.paths_a, root)
-            self.lists[f"{name} of B"] = _rows(images.paths_b, root)
+            self._list(f"{name} of A", images.paths_a, root)
+            self._list(f"{name} of B", images.paths_b, root)
         elif isinstance(images, Images):
-            self.lists[name] = _rows(list(dict.fromkeys(source.path for source in images.sources())), root)
+            self._list(name, list(dict.fromkeys(source.path for source in images.sources())), root)
+
+    def _list(self, name: str, paths: Sequence[Path], root: Path) -> None:
+        self.lists[name], self._paths[name] = _rows(paths, root), paths
 
     def state(self) -> dict[str, Any]:
         kept = {"lists": self.lists, "epoch": self.epoch, "classes": self.classes, "files": self.files}
         return kept | {"rules": self.rules}
 
-    def compare(self, state: Mapping[str, Any] | None, images_seen: int, data_before: Path | None) -> list[str]:
+    def compare(
+        self,
+        state: Mapping[str, Any] | None,
+        images_seen: int,
+        data_before: Path | None,
+        pairs_before: Path | None = None,
+    ) -> list[str]:
         """What is different from the pictures of `state`, which has seen so many images, a sentence each.
 
-        `data_before` is where the data set was, if it was elsewhere. Raises `ModelError` if it is another data set, or
-        if labels would change their classes.
+        `data_before` is where the data set was, `pairs_before` where the pairs were, if elsewhere. Raises `ModelError`
+        if it is another data set, or if labels would change their classes.
         """
-        moved = data_before is not None and not _same_place(data_before, self.options.data)
+        places = {"data": data_before, "paired_data": pairs_before}
+        moved = {
+            name: None if place is None or _same_place(place, getattr(self.options, name)) else place
+            for name, place in places.items()
+        }
         if state is None:  # from before this was kept
-            if moved:
-                raise ModelError(
-                    f"data was {data_before}, is now {self.options.data}: this run is too old to tell whether these "
-                    f"are the same pictures. Give --data {data_before}, or {_ELSEWHERE}."
-                )
+            self._refuse_moved(moved)
             return []
         self._check_classes(state["classes"])
         self._check_rules(state.get("rules", {}))
-        found = {name: _Comparison(name, state["lists"].get(name), now) for name, now in self.lists.items()}
-        gone = state["lists"].keys() - self.lists.keys()
-        self._check_data(found, gone, data_before if moved else None)
+        before = state["lists"]
+        found = {name: _Comparison(name, before.get(name), now, self._paths[name]) for name, now in self.lists.items()}
+        gone = before.keys() - self.lists.keys()
+        self._check_data(found, gone, moved)
         told = [text for comparison in found.values() if (text := comparison.told())]
         told += [f"there are no {name} any more" for name in sorted(gone)]
-        if self.epoch != (before := state["epoch"]):
-            epochs = f"epoch {images_seen // before} becomes {images_seen // self.epoch}"
-            told.append(f"an epoch had {before} pictures, has now {self.epoch}: {epochs}")
+        if self.epoch != (was := state["epoch"]):
+            epochs = f"epoch {images_seen // was} becomes {images_seen // self.epoch}"
+            told.append(f"an epoch had {was} pictures, has now {self.epoch}: {epochs}")
         return told + self._other_files(state["files"])
+
+    def _refuse_moved(self, moved: Mapping[str, Path | None]) -> None:
+        for name, was in moved.items():
+            if was is not None:
+                now = getattr(self.options, name)
+                raise ModelError(
+                    f"{name} was {was}, is now {now}: this run is too old to tell whether these are the same pictures. "
+                    f"Give --{name.replace('_', '-')} {was}, or {_ELSEWHERE}."
+                )
 
     def _check_classes(self, before: Sequence[Any]) -> None:
         for domain, was, now in zip("ab", before, self.classes, strict=False):
@@ -107,19 +129,30 @@ class PicturesSeen:
                     f"restore them, or {_ELSEWHERE}."
                 )
 
-    def _check_data(self, found: Mapping[str, "_Comparison"], gone: set[str], moved_from: Path | None) -> None:
-        trained = {name: comparison for name, comparison in found.items() if name.startswith(_TRAINING)}
-        lost = [name for name in gone if name.startswith(_TRAINING)]
-        different = [c.told() for c in trained.values() if not c.same_set] + [f"no {name}" for name in lost]
+    def _check_data(
+        self, found: Mapping[str, "_Comparison"], gone: Collection[str], before: Mapping[str, Path | None]
+    ) -> None:
+        for kind in (_TRAINING, _PAIRS):
+            option = "paired_data" if kind == _PAIRS and (self.options.paired_data or before["paired_data"]) else "data"
+            of_kind = [comparison for name, comparison in found.items() if name.startswith(kind)]
+            lost = [name for name in gone if name.startswith(kind)]
+            self._check_kind(option, of_kind, lost, before[option])
+
+    def _check_kind(
+        self, option: str, found: Sequence["_Comparison"], lost: Sequence[str], moved_from: Path | None
+    ) -> None:
+        now = getattr(self.options, option)
+        different = [c.told() for c in found if not c.same_set] + [f"no {name}" for name in lost]
         if moved_from is not None and different:
             raise ModelError(
-                f"data was {moved_from}, is now {self.options.data}, and these are other pictures ({different[0]}): "
-                f"its model files would say that they were trained on them. Give --data {moved_from}, or {_ELSEWHERE}."
+                f"{option} was {moved_from}, is now {now}, and these are other pictures ({different[0]}): its model "
+                f"files would say that they were trained on them. Give --{option.replace('_', '-')} {moved_from}, or "
+                f"{_ELSEWHERE}."
             )
-        others = [name for name, comparison in trained.items() if not comparison.same]
+        others = [c.name for c in found if not c.same]
         if others or lost:
             raise ModelError(
-                f"data = {self.options.data}: none of the {(others or lost)[0]} is one that this run was trained on: "
+                f"{option} = {now}: none of the {(others or lost)[0]} is one that this run was trained on: "
                 f"it would be another data set. Restore them, or {_ELSEWHERE}."
             )
 
@@ -134,13 +167,24 @@ class PicturesSeen:
 class _Comparison:
     """One list of pictures, as it was and as it is."""
 
-    def __init__(self, name: str, before: Tensor | None, now: Tensor) -> None:
+    def __init__(self, name: str, before: Tensor | None, now: Tensor, paths: Sequence[Path]) -> None:
         self.name, self.before, self.now = name, _by_place(before), _by_place(now)
         self.in_order = before is not None and before.shape == now.shape and bool((before[:, 0] == now[:, 0]).all())
         common = self.before.keys() & self.now.keys()
         self.changed = sum(not _same_picture(self.before[place], self.now[place]) for place in common)
         self.same = len(common) - self.changed
         self.gone, self.new = len(self.before) - len(common), len(self.now) - len(common)
+        self.renamed = bool(self.before) and not common and self._holds_them_all(paths)
+        if self.renamed:
+            self.same, self.gone, self.new = len(self.now), 0, 0
+
+    def _holds_them_all(self, paths: Sequence[Path]) -> bool:
+        """Whether these are the pictures from before, wherever they lie: by all sizes, and what is kept of contents."""
+        if Counter(size for size, _ in self.before.values()) != Counter(size for size, _ in self.now.values()):
+            return False
+        kept = Counter(row for row in self.before.values() if row[1])
+        sizes = {size for size, _ in kept}
+        return kept <= Counter((size, _part(path)) for path in paths if (size := _size(path)) in sizes)
 
     @property
     def same_set(self) -> bool:
@@ -150,6 +194,8 @@ class _Comparison:
         """What is different, in numbers; empty if nothing is."""
         counts = {"gone": self.gone, "changed": self.changed, "new": self.new}
         parts = [f"{count} {what}" for what, count in counts.items() if count]
+        if self.renamed:
+            return f"{self.name}: the same ones in other places"
         if not parts:
             return "" if self.in_order else f"{self.name}: in another order"
         measured = "; the best so far was measured on those before" if self.name.startswith(_HELD_OUT) else ""
@@ -183,11 +229,22 @@ def _by_place(rows: Tensor | None) -> Rows:
 def _rows(paths: Sequence[Path], root: Path) -> Tensor:
     """(N, 3): of each picture the hash of its place, its bytes, and the hash of a part of its content or 0."""
     folder = root if root.is_dir() else root.parent
-    places = [_hash(os.fsencode(p.relative_to(folder) if p.is_relative_to(folder) else p)) for p in paths]
+    places = [_hash(os.fsencode(_place(path, folder))) for path in paths]
     looked_at = set(sorted(places)[:SAMPLED])  # the same ones whatever else comes or goes
     parts = [_part(path) if place in looked_at else 0 for place, path in zip(places, paths, strict=True)]
     rows = list(zip(places, map(_size, paths), parts, strict=True))
     return torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
+
+
+def _place(path: Path, folder: Path) -> Path:
+    """Where a picture lies in the data set, however the paths of both are written; as a whole if it lies elsewhere."""
+    if path.is_relative_to(folder):
+        return path.relative_to(folder)
+    whole, above = _real(path.parent) / path.name, _real(folder)
+    return whole.relative_to(above) if whole.is_relative_to(above) else whole
+
+
+_real = lru_cache(1024)(real)
 
 
 def _hash(data: bytes) -> int:

@@ -11,7 +11,7 @@ from i2i.training.options import RunOptions
 
 
 class Progress:
-    """Of one run, from its first step through all resumes. `began` is the step at which this process came in."""
+    """How far a run is, from its first step through all resumes. `began` is the step at which this process came in."""
 
     def __init__(self, options: RunOptions, epoch_length: int, world_size: int = 1) -> None:
         self.epoch_length, self.max_steps = epoch_length, options.max_steps
@@ -53,10 +53,11 @@ class Progress:
         return self.steps_left == 0
 
     def why_finished(self) -> str:
-        """Which option says that no step is left."""
+        """Which option says that no step is left, and what to type to go on."""
         if self.images_seen >= self.images_of_all_epochs:
-            return f"n_epochs + n_epochs_decay = {self.images_of_all_epochs // self.epoch_length} are done"
-        return f"max_steps = {self.max_steps}"
+            epochs = self.images_of_all_epochs // self.epoch_length
+            return f"n_epochs + n_epochs_decay = {epochs} are done; to go on, give more --n-epochs or --n-epochs-decay"
+        return f"max_steps = {self.max_steps}; to go on, give more --max-steps, or None for all epochs"
 
     def validation_due(self) -> bool:
         """Whether the last step ended an epoch after which there is a validation; a long step may end several."""

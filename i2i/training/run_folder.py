@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from i2i import __version__
-from i2i.atomic import atomic_write, write_all
-from i2i.config import from_mapping, read_yaml, to_mapping, to_yaml
+from i2i.atomic import atomic_write, check_regular, write_all
+from i2i.config import of_run, run_yaml, to_mapping
 from i2i.errors import LockedError, OutputError, UsageError
 from i2i.streams import say
 
@@ -34,6 +34,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            check_regular(self.path / ".lock")
             lock = (self.path / ".lock").open("a+")
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
@@ -63,10 +64,10 @@ class RunFolder:
     def changes(self, options: Any) -> dict[str, tuple[Any, Any]]:
         """Option → (before, now), against the configuration of the run so far."""
         path = self.path / "config.yaml"
-        if not path.exists():
+        if not path.is_file():  # from a pipe nothing may ever come
             return {}
         try:
-            before, now = to_mapping(from_mapping(type(options), read_yaml(path))), to_mapping(options)
+            before, now = to_mapping(of_run(type(options), self.path)), to_mapping(options)
         except UsageError as error:
             say(f"{path} is not compared: {error}")
             return {}
@@ -85,7 +86,7 @@ class RunFolder:
             "threads": torch.get_num_threads(),
             "cuda": torch.version.cuda,
         }
-        self.write("config.yaml", to_yaml(options))
+        self.write("config.yaml", run_yaml(options))
         self.write("command.txt", shlex.join(sys.argv) + "\n")
         self.write("environment.json", json.dumps(environment, indent=1) + "\n")
 

@@ -175,7 +175,9 @@ class States:
     def _entry(self, step: int) -> dict[str, Any]:
         """What the manifest says; empty if it is missing or damaged."""
         try:
-            entry = json.loads(self.manifest(step).read_bytes())
+            if not (manifest := self.manifest(step)).is_file():  # from a pipe nothing may ever come
+                return {}
+            entry = json.loads(manifest.read_bytes())
         except (OSError, ValueError, RecursionError):
             return {}
         mine = isinstance(entry, dict) and entry.get("file") == self.path(step).name and entry.get("step") == step

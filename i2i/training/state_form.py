@@ -4,7 +4,7 @@ A state with the right hash may still be anybody's. Its plain values are held to
 finite and, where this training has one of the same name, of the same shape.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Self
 
 import torch
@@ -102,8 +102,14 @@ class _Watch(_Form):
     bad_since: Annotated[list[Any], AfterValidator(_row(int, list))] | None
 
 
+def _rows(rows: Tensor) -> Tensor:
+    if rows.dim() != 2 or rows.shape[1] != 3 or rows.dtype != torch.int64:
+        raise ValueError("expected whole numbers, three for each picture")
+    return rows
+
+
 class _Pictures(_Form):
-    lists: dict[Text, InstanceOf[Tensor]]
+    lists: dict[Text, Annotated[InstanceOf[Tensor], AfterValidator(_rows)]]
     epoch: Annotated[Count, Ge(1)]
     classes: list[list[list[int]] | None]
     files: dict[Text, Text]
@@ -168,15 +174,23 @@ def require_names(step: int, what: str, saved: Iterable[str], own: Iterable[str]
 
 
 def check_shapes(step: int, what: str, saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Raises `ModelError` unless `saved` has tensors of the names and shapes of `own`."""
+    """Raises `ModelError` unless `saved` has tensors of the names, the shapes and the kinds of number of `own`."""
     require_names(step, what, saved, own)
     for name, tensor in own.items():
+        check_kind(step, f"{what}.{name}", saved[name], tensor)
         if saved[name].shape != tensor.shape:
             raise _refused(step, f"{what}.{name}: {tuple(saved[name].shape)}, not {tuple(tensor.shape)}")
 
 
-def check_optimizer(step: int, player: str, saved: Mapping[str, Any], parameters: Sequence[Tensor]) -> None:
-    """Raises `ModelError` unless these are the moments of `parameters`."""
+def check_kind(step: int, what: str, saved: Tensor, own: Tensor) -> None:
+    """Raises `ModelError` if one holds whole numbers or truth values and the other does not."""
+    if saved.is_floating_point() != own.is_floating_point() or (saved.dtype == torch.bool) != (own.dtype == torch.bool):
+        raise _refused(step, f"{what}: {saved.dtype}, not {own.dtype}")
+
+
+def check_optimizer(step: int, player: str, saved: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Raises `ModelError` unless these are the moments of the parameters of `optimizer`."""
+    parameters: list[Tensor] = optimizer.param_groups[0]["params"]
     numbers = list(range(len(parameters)))
     if saved["param_groups"][0].get("params") != numbers or not saved["state"].keys() <= set(numbers):
         raise _refused(step, f"the moments of {player} are of other weights")

@@ -60,18 +60,18 @@ class Player:
     def __init__(self, networks: list[nn.Module], options: TrainingOptions, pace: float = 1.0) -> None:
         self.pace = pace
         self.parameters = [p for network in networks for p in network.parameters()]
-        self.betas = (options.beta1, options.beta2)
-        self.optimizer = torch.optim.Adam(self.parameters, lr=options.lr, betas=self.betas, fused=True)
+        betas = (options.beta1, options.beta2)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=options.lr, betas=betas, fused=True)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue with these moments, but with the options and the memory format of now."""
-        self.optimizer.load_state_dict(state)
+        groups = zip(state["param_groups"], self.optimizer.param_groups, strict=True)
+        now = [group | {"params": saved["params"]} for saved, group in groups]
+        self.optimizer.load_state_dict({"state": state["state"], "param_groups": now})
         for parameter, moments in self.optimizer.state.items():
             for name, value in moments.items():
                 if value.shape == parameter.shape:  # the fused update walks the memory of both side by side
                     moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-        for group in self.optimizer.param_groups:
-            group["betas"] = self.betas
 
     def gradients(self) -> list[Tensor]:
         for p in self.parameters:

@@ -128,7 +128,7 @@ class Trainer:
         changes = self.folder.changes(self.options)
         found, told = self.states.latest(), []
         if found:
-            told = self.memory.restore(*found, Path(changes["data"][0]) if changes.get("data", ("",))[0] else None)
+            told = self.memory.restore(*found, *(_before(changes, name) for name in ("data", "paired_data")))
             self.progress.resume(found[0], found[1]["images_seen"])
             self.saver.saved_step = self.step
             self.log.total = self.progress.total_images
@@ -348,3 +348,9 @@ class Trainer:
                 f"stopped already, after {self.step} steps: {reason}: {self.folder.path}. To go on, change "
                 "--stop-when or --stop-patience"
             )
+
+
+def _before(changes: dict[str, tuple[Any, Any]], name: str) -> Path | None:
+    """The path that an option had, if it had another one."""
+    was, _ = changes.get(name, (None, None))
+    return Path(was) if was else None

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import torch
 
+from i2i import process
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import Algorithm
 from i2i.config import from_mapping
@@ -180,6 +181,7 @@ def _named(device: torch.device) -> str:
 
 
 def main() -> None:
+    process.end_with_parent()
     request = json.load(sys.stdin)
     algorithm = ALGORITHMS[request["algorithm"]]
     answer: dict[str, Any]

@@ -125,7 +125,7 @@ class Validation:
 
     @property
     def plateau_factor(self) -> float:
-        """Of the learning rate; to every policy but `plateau` it is nothing."""
+        """By which the learning rate is multiplied; 1 for every policy but `plateau`."""
         return self.plateau.factor if self.options.lr_policy == "plateau" else 1.0
 
     def fall_due(self) -> None:

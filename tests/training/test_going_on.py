@@ -61,7 +61,11 @@ def test_max_steps_are_steps_whatever_came_before(batch: int, world: int) -> Non
     for _ in range(10):
         assert not made.finished
         made.advance()
-    assert made.finished and made.step == 20 and "max_steps = 20" in made.why_finished()
+    assert (
+        made.finished
+        and made.step == 20
+        and "max_steps = 20; to go on, give more --max-steps, or None" in made.why_finished()
+    )
 
 
 def test_epochs_end_a_run_by_images() -> None:
@@ -242,6 +246,15 @@ MUTATIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "pictures wrong": at("pictures", value={"lists": 3}),
     "epoch of none": at("pictures", "epoch", value=0),
     "rules wrong": at("pictures", "rules", value={"classes_b": 3}),
+    "pictures of one dimension": at("pictures", "lists", value={"training pictures of A": torch.zeros(3)}),
+    "pictures of no content": at("pictures", "lists", value={"a": torch.zeros(4, 2, dtype=torch.int64)}),
+    "pictures in fractions": at("pictures", "lists", value={"a": torch.zeros(4, 3)}),
+    "weight of truth values": at("networks", "G_AB", None, value=lambda w: w > 0),
+    "average of whole numbers": at("ema", "a2b", None, value=lambda w: w.long()),
+    "step of a moment true": at("training", "optimizers", "generator", "state", 0, "step", value=torch.tensor(True)),
+    "moment of whole numbers": at(
+        "training", "optimizers", "generator", "state", 0, "exp_avg", value=lambda m: m.long()
+    ),
 }
 
 
@@ -266,6 +279,24 @@ def test_the_state_as_it_is_fits(saved: Path, tmp_path: Path) -> None:
     options = cyclegan(tmp_path, crop_size=16, load_size=16, ema=0.9, pool_size=2, max_steps=3)
     trainer = Trainer(CycleGAN(options), open_datasets(options, False), options, Processes("cpu"))
     assert trainer.memory.restore(2, state) == []
+
+
+@pytest.mark.promise("R3")
+def test_what_an_optimizer_does_is_not_for_a_state_to_say(saved: Path, tmp_path: Path) -> None:
+    _, state = States(saved).latest() or (0, {})
+    for optimizer in state["training"]["optimizers"].values():
+        (group,) = optimizer["param_groups"]
+        optimizer["param_groups"] = [{"params": group["params"], "amsgrad": True, "foreach": [1], "betas": "x"}]
+    options = cyclegan(tmp_path, crop_size=16, load_size=16, ema=0.9, pool_size=2, max_steps=3)
+    trainer = Trainer(CycleGAN(options), open_datasets(options, False), options, Processes("cpu"))
+    own = {name: dict(player.optimizer.param_groups[0]) for name, player in trainer.train_step.players.items()}
+    assert trainer.memory.restore(2, state) == []
+    for name, player in trainer.train_step.players.items():
+        now = player.optimizer.param_groups[0]
+        assert {key: now[key] for key in now if key != "params"} == {
+            k: own[name][k] for k in own[name] if k != "params"
+        }
+        player.optimizer.step()
 
 
 @pytest.mark.promise("R16")
@@ -349,6 +380,59 @@ def test_pictures_of_one_size_are_told_apart_by_their_content(photos: Path) -> N
         path.write_bytes((photos / "trainA" / path.name).read_bytes())
     with pytest.raises(ModelError, match="none of the training pictures of B"):
         told(photos, state)
+
+
+def test_the_same_list_of_pictures_however_its_path_is_written(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    a, b = (sorted((photos / side).iterdir()) for side in ("trainA", "trainB"))
+
+    def listed(rows: list[tuple[Path, Path]], data: Path = Path("photos/p.csv")) -> PicturesSeen:
+        (photos / "p.csv").write_text("".join(f"{x},{y}\n" for x, y in [("a", "b"), *rows]))
+        given = RunOptions(data=data, crop_size=16, load_size=16)
+        return PicturesSeen(open_datasets(given, paired=True), given)
+
+    Path("link").symlink_to("photos")
+    state = listed(list(zip(a, b, strict=True))).state()
+    for data in (photos / "p.csv", Path("link/p.csv"), Path("photos/../photos/p.csv")):
+        assert listed(list(zip(a, b, strict=True)), data).compare(state, 9, Path("photos/p.csv")) == []
+    relative = [(Path("trainA") / x.name, Path("trainB") / y.name) for x, y in zip(a, b, strict=True)]
+    assert listed(relative, photos / "p.csv").compare(state, 9, None) == []
+
+
+def test_the_same_pictures_under_other_names_are_the_same(photos: Path) -> None:
+    state = seen(photos).state()
+    for path in list(photos.rglob("*.png")):
+        path.rename(path.with_name(f"new {path.name}"))
+    found = told(photos.rename(photos.with_name("moved")), state, photos)
+    assert "training pictures of A: the same ones in other places" in found
+    moved = photos.with_name("moved")
+    for path in (moved / "trainB").iterdir():
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelError, match="these are other pictures"):
+        told(moved, state, photos)
+
+
+@pytest.mark.promise("R15")
+def test_other_pairs_are_refused(photos: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    write_folder(one, "paired", count=3, size=16)
+    write_folder(other, "paired", count=3, size=16, seed=7)
+
+    def mixed(pairs: Path | None) -> PicturesSeen:
+        given = RunOptions(data=photos, paired_data=pairs, crop_size=16, load_size=16)
+        return PicturesSeen(open_datasets(given, paired=False), given)
+
+    state = mixed(one).state()
+    assert mixed(one).compare(state, 9, None) == []
+    with pytest.raises(ModelError, match=r"^paired_data was .*one, is now .*other, and these are other pictures"):
+        mixed(other).compare(state, 9, None, one)
+    with pytest.raises(ModelError, match=r"^paired_data was .*one, is now None"):
+        mixed(None).compare(state, 9, None, one)
+    with pytest.raises(ModelError, match=r"^paired_data was .*too old to tell.*--paired-data .*one"):
+        mixed(other).compare(None, 9, None, one)
+    assert mixed(one.rename(tmp_path / "moved")).compare(None, 9, None, tmp_path / "moved") == []
 
 
 @pytest.mark.promise("R15")
@@ -528,6 +612,18 @@ def test_the_log_is_on_the_disk_before_a_state_that_follows_it(tmp_path: Path, m
     with watched(monkeypatch, tmp_path / "log.jsonl") as states:
         train(Pix2Pix, pix2pix(tmp_path, max_steps=3, save_every=1, log_every=1))
     assert states == [("state-00000001.pt", 0), ("state-00000002.pt", 0), ("state-00000003.pt", 0)]
+
+
+@pytest.mark.promise("R5")
+@pytest.mark.parametrize("name", ["config.yaml", "log.jsonl", ".lock", "state-00000001.json"])
+def test_a_pipe_in_the_run_folder_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    if name.startswith("state-"):
+        with pytest.raises(ModelError, match=r"its manifest .* is damaged"):
+            States(tmp_path).latest()
+        return
+    with pytest.raises(OutputError, match="no regular file is there already"):
+        train(Pix2Pix, pix2pix(tmp_path, max_steps=1))
 
 
 # Files of states

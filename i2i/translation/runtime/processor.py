@@ -5,6 +5,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from i2i.process import cores
+
 _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """As Linux calls it: on x86, and last on Arm."""
 CPUINFO = Path("/proc/cpuinfo")
@@ -30,7 +32,7 @@ def threads() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return cores()
 
 
 def may_have_gpu() -> bool:
