@@ -5,7 +5,10 @@ import copy
 from torch import nn
 
 from i2i.networks.blocks import InstanceNorm
-from i2i.networks.convolutions import DeepConv2d, DeepConvTranspose2d, ThinConv2d, WideConv2d
+from i2i.networks.convolutions import DeepConvTranspose2d, StridedConv2d, ThinConv2d, WideConv2d
+from i2i.networks.spectral import SpectralConv2d
+
+OURS = (ThinConv2d, WideConv2d, StridedConv2d, DeepConvTranspose2d)
 
 
 def plain(network: nn.Module) -> nn.Module:
@@ -15,12 +18,12 @@ def plain(network: nn.Module) -> nn.Module:
         for name, child in module.named_children():
             if isinstance(child, InstanceNorm):
                 setattr(module, name, nn.InstanceNorm2d(child.channels))
-            elif isinstance(child, ThinConv2d | WideConv2d | DeepConv2d | DeepConvTranspose2d):
+            elif isinstance(child, OURS) and not isinstance(child, SpectralConv2d):
                 setattr(module, name, plain_convolution(child))
     return made
 
 
-def plain_convolution(ours: ThinConv2d | WideConv2d | DeepConv2d | DeepConvTranspose2d) -> nn.Module:
+def plain_convolution(ours: ThinConv2d | WideConv2d | StridedConv2d | DeepConvTranspose2d) -> nn.Module:
     """torch's convolution with the parameters of ours."""
     made = copy.copy(ours)
     made.__class__ = nn.ConvTranspose2d if isinstance(ours, nn.ConvTranspose2d) else nn.Conv2d  # type: ignore[assignment]

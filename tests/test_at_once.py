@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 # a call into C that no signal interrupts, as those of decoders and networks are
 PROGRAM = """
 import hashlib, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it starts in the background
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path

@@ -283,8 +283,8 @@ def test_a_missing_compiler_is_met_by_the_trial_too(monkeypatch):
     [
         (-9, "", (OutOfMemory, "was killed", 9)),
         (0, '{"out_of_memory": true}', (OutOfMemory, "memory ran out", 9)),
-        (0, 'noise\n{"error": "device = cuda: none", "exit_code": 2}', (I2IError, "device = cuda: none", 2)),
-        (1, "", (I2IError, "ended with 1: Traceback", 1)),
+        (0, 'noise\n{"error": ["device = cuda: none"], "exit_code": 2}', (I2IError, "device = cuda: none", 2)),
+        (1, "", (I2IError, "ended with 1:\nTraceback", 1)),
     ],
 )
 def test_a_trial_that_fails(monkeypatch, returncode, stdout, expected):

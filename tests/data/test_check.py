@@ -220,7 +220,7 @@ def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypa
         held.remove(path)
         return read(path)
 
-    monkeypatch.setattr(checking, "_cores", lambda: 3)
+    monkeypatch.setattr(checking, "cores", lambda: 3)
     monkeypatch.setattr(checking.images, "read", watched)
     for pixels, at_a_time in ((24 * 24 - 1, 1), (2 * 24 * 24, 2), (1 << 20, 4)):
         most.clear()

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -58,13 +58,17 @@ def folder(path: Path, names: Sequence[str] = NAMES, **options: Any) -> Path:
 
 
 def translator(
-    config: Any = None, cls: type[Translator] = Translator, gain: float = 0.3, **described: Any
+    config: Any = None,
+    cls: type[Translator] = Translator,
+    gain: float = 0.3,
+    precision: Literal["auto", "fp32"] = "auto",
+    **described: Any,
 ) -> Translator:
-    """An untrained network, always the same, on the CPU in float32, whatever else the processor has."""
+    """An untrained network, always the same, on the CPU."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         network = init_weights((config or ResnetConfig(width=2, blocks=0)).build(), gain=gain)
-    return cls(network, model_file.describe(network, direction="a2b", **described), precision="fp32")
+    return cls(network, model_file.describe(network, direction="a2b", **described), precision=precision)
 
 
 def model(path: Path) -> Path:

@@ -26,11 +26,11 @@ BATCH = ResnetConfig(width=4, blocks=2, norm="batch", dropout=True)
 UNET = UNetConfig(width=4, depth=5)
 GAIN = 0.3
 NETWORKS = {
-    "resnet-instance": translator(RESNET, gain=GAIN),
-    "resnet-running": translator(BATCH, gain=GAIN, statistics="running", dropout=False),
-    "resnet-per-picture": translator(BATCH, gain=GAIN, statistics="batch", dropout=True),
-    "unet-dropout": translator(UNET, gain=GAIN, statistics="batch", dropout=True),
-    "unet-running": translator(UNET, gain=GAIN, statistics="running", dropout=False),
+    "resnet-instance": translator(RESNET, gain=GAIN, precision="fp32"),
+    "resnet-running": translator(BATCH, gain=GAIN, precision="fp32", statistics="running", dropout=False),
+    "resnet-per-picture": translator(BATCH, gain=GAIN, precision="fp32", statistics="batch", dropout=True),
+    "unet-dropout": translator(UNET, gain=GAIN, precision="fp32", statistics="batch", dropout=True),
+    "unet-running": translator(UNET, gain=GAIN, precision="fp32", statistics="running", dropout=False),
 }
 SIZES = st.one_of(st.just((1, 1)), st.tuples(st.integers(1, 40), st.integers(1, 40)))
 
@@ -65,7 +65,7 @@ def test_two_threads_give_the_same_bytes_again_and_those_of_one_but_for_rounding
     """With wide convolutions, which leave memory to each thread, and with several workers."""
     if runtime == "openvino":
         pytest.importorskip("openvino")
-    used = translator(ResnetConfig(width=32, blocks=1), gain=GAIN)
+    used = translator(ResnetConfig(width=32, blocks=1), gain=GAIN, precision="fp32")
     model_file.save(tmp_path / "a2b.safetensors", used.network, used.info)
     for i in range(4):
         picture(tmp_path / f"in/{i}.png", 120, 128)
@@ -139,7 +139,7 @@ def test_another_batch_size_gives_the_same_bytes_on_a_cpu(source: Path, name: st
 def test_a_batch_computed_together_differs_by_rounding(source: Path, name: str) -> None:
     """As on a GPU: on a CPU a batch goes through the network one by one."""
     network = NETWORKS[name]
-    used = translator(network.config, gain=GAIN, statistics=network.info.statistics, dropout=False)
+    used = translator(network.config, gain=GAIN, precision="fp32", statistics=network.info.statistics, dropout=False)
     one = _translated(source, used, batch_size=8)
     used._one_by_one = False
     largest, share = _difference(one, _translated(source, used, batch_size=8))
