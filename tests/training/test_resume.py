@@ -145,7 +145,10 @@ def test_wide_convolutions_go_on_as_they_were(threads: int, tmp_path: Path) -> N
     assert_same(folder, undisturbed)
 
 
-@pytest.mark.parametrize(("algorithm", "threads"), [("pix2pix", 1), ("cyclegan", 1), ("pix2pix", 2)])
+@pytest.mark.parametrize(
+    ("algorithm", "threads"),
+    [("pix2pix", 1), ("cyclegan", 1), pytest.param("pix2pix", 2, marks=pytest.mark.slow)],
+)
 def test_everything_that_a_run_remembers(algorithm: str, threads: int, tmp_path: Path) -> None:
     data = tmp_path / "data"
     write_folder(data, "paired" if algorithm == "pix2pix" else "unpaired", count=6, size=40)
