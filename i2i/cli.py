@@ -84,7 +84,7 @@ def run(
 def ended(work: Callable[[], int | None], outputs: Sequence[Path] = ()) -> NoReturn:
     """Do `work`, which is all that a script does, and exit with its code, or with that of what it raises.
 
-    What the system says of the paths `outputs`, and of those in them, is that they cannot be written.
+    A refusal of the system that names one of the paths `outputs`, or one in them, means that it cannot be written.
     """
     streams.guard()
     sys.exit(_code(work, outputs))
@@ -176,7 +176,7 @@ def _parsed(options: type[Options], arguments: list[str], default: Options, desc
 
 
 def _understood(parser: Callable[..., Any], arguments: list[str]) -> Any:
-    """What the parser makes of them; where it refuses them, it shows them, and their control characters escaped."""
+    """Parse the arguments; a refusal shows them with their control characters escaped."""
     harmless = [printable(word) for word in arguments]
     if harmless == arguments:
         return parser(args=arguments)
@@ -241,7 +241,7 @@ def _words(options: Any, arguments: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _tell_repeated(options: Any, arguments: Sequence[str]) -> None:
-    """Of a flag that is given twice the last one counts, as everywhere; but it is said."""
+    """Say which flags are given twice: the last one counts, as everywhere."""
     known = {f"--{name}" for option in option_names(options) for name in (option, f"no_{option}")}
     flags = [word.partition("=")[0].replace("-", "_").replace("__", "--", 1) for word in _before_separator(arguments)]
     options_given = [flag.replace("--no_", "--", 1) if f"--{flag[5:]}" in known else flag for flag in flags]
