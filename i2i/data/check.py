@@ -34,7 +34,7 @@ _LOOKED_AT = 4
 
 @dataclass(frozen=True)
 class LabelsSeen:
-    """Of a picture of labels: the different numbers of one that may hold indices, and how it is kept; of the first ones
+    """A picture of labels: the different numbers of one that may hold indices, and how it is kept; of the first ones
     also how far their colours are from the palette, on average, and the part of the pixels that is none of its.
 
     The rule follows from those that are `ruling`, which are the same in every process and any mode of a check.
@@ -52,7 +52,7 @@ class LabelsSeen:
 
 @dataclass(frozen=True)
 class Look:
-    """What one file turned out to be: its size, or why it cannot be read; and if it was decoded what each source of it
+    """The outcome for one file: its size, or why it cannot be read; and if it was decoded what each source of it
     is: the reason why it does not fit the network, what it seems to be, or its labels."""
 
     size: Size = (0, 0)
@@ -148,7 +148,7 @@ def _decoded(path: Path, sources: Iterable[Source], first: bool, ruling: bool) -
     for source in sources:
         try:
             part = picture_part(picture, source.part)
-        except InputError:  # of odd width, which is told of all at once
+        except InputError:  # of odd width: one error names all of them
             continue
         if source.palette:
             labels[source] = replace(_labels_seen(path, part, source.palette, first), ruling=ruling)
