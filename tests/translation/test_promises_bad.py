@@ -5,7 +5,6 @@ import sys
 import time
 import zlib
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,11 +201,11 @@ ERRORS = [
 def test_too_many_at_once_become_fewer(tmp_path: Path, error: Exception, together: int) -> None:
     source = folder(tmp_path / "in", [f"{i:02}.png" for i in range(20)])
     picture(source / "10.png", 64, 64)
-    used = translator(cls=partial(_Small, precision="fp32"))  # type: ignore[arg-type]
+    used = translator(cls=_Small, precision="fp32")
     used.together, used.error, used.pixels = together, error, 4000  # type: ignore[attr-defined]
     report = translate_folder(source, tmp_path / "out", used, batch_size=8)
     assert report.failed == [] and report.notices[-1].endswith("by bands of rows")
-    exact = translator(cls=partial(Translator, precision="fp32"))  # type: ignore[arg-type]
+    exact = translator(precision="fp32")
     translate_folder([r.source for r in report.done], tmp_path / "one", exact, batch_size=1)
     expected = tree(tmp_path / "one")
     assert all(_levels(data, expected[name]) <= 1 for name, data in tree(tmp_path / "out").items())
