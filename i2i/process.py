@@ -1,9 +1,11 @@
-"""Every process that imports i2i is prepared before anything else: no library reports to anyone, and forks work.
+"""Every process that imports i2i is prepared before anything else: nothing reports to anyone, forks and resumes work.
 
 * Some libraries report to their makers, or ask whether there is a newer version, as soon as they are imported or used.
   docs/reliability.md says what each would do; here their switches are set.
 * The OpenMP library that torch computes with on Linux (GNU's) keeps its threads between computations. They do not
   survive a fork, and the child would wait for them without end.
+* MKL may share a product of matrices among its threads in another way at each run, and then its last digits differ. With
+  this setting it gives the same bytes for the same number of threads (oneMKL, "Conditional Numerical Reproducibility").
 """
 
 import os
@@ -30,6 +32,7 @@ _threads_ended = True
 def prepare() -> None:
     """To be called once in a process, by `i2i` itself."""
     os.environ.update(SILENT)
+    os.environ.setdefault("MKL_CBWR", "AUTO")
     # OpenVINO does without this package where it cannot be imported, and has no other switch
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     if hasattr(os, "register_at_fork"):

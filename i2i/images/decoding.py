@@ -62,6 +62,14 @@ def read(path: Path, limits: Limits = DEFAULT_LIMITS) -> Picture:
 
 def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
     """(width, height) of a picture file, upright, from its header. Raises `ImageError` as `read` would."""
+    try:
+        return _size(path, limits)
+    except ImageError:  # the pixels have the last word, also on what is wrong
+        height, width = read(path, limits).pixels.shape[:2]
+        return width, height
+
+
+def _size(path: Path, limits: Limits) -> tuple[int, int]:
     with _open(path, limits) as file, reasons():
         head, format = _recognised(file)
         if format == "PPM":

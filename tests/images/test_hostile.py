@@ -1,6 +1,5 @@
 """Any bytes give a picture or a reason: fuzzed in child processes, whose signals are counted."""
 
-import contextlib
 import io
 import multiprocessing
 import random
@@ -94,21 +93,26 @@ def _fuzz(path, name, part, count):
         data = _mutated(SEEDS[name], dice)
         if name.startswith("png") and dice.random() < 0.7:
             data = _repaired(data)
-        whole += _decodes(data)
-        path.write_bytes(data)
-        with contextlib.suppress(ImageError):
-            probe(path, FUZZ_LIMITS)
+        whole += _decodes(data, path)
     return whole
 
 
-def _decodes(data):
+def _decodes(data, path):
+    """Whether there is a picture in it. What `probe` refuses is refused, and for the same reason."""
+    path.write_bytes(data)
+    reason = ""
     try:
         picture = decode(data, FUZZ_LIMITS)
     except ImageError as error:
-        assert str(error)
-        return False
-    assert picture.pixels.ndim == 3 and picture.pixels.dtype in (np.uint8, np.uint16, np.float32)
-    return True
+        reason = str(error)
+        assert reason
+    else:
+        assert picture.pixels.ndim == 3 and picture.pixels.dtype in (np.uint8, np.uint16, np.float32)
+    try:
+        probe(path, FUZZ_LIMITS)
+    except ImageError as error:
+        assert str(error) == reason
+    return not reason
 
 
 def _signals(folder, count):
@@ -155,10 +159,7 @@ def _fuzz_tiffs(path, part, count):
     dice, seeds = random.Random(part), _tiff_seeds()
     for _ in range(count):
         data = _tiff_mutated(dice.choice(seeds), dice)
-        _decodes(data)
-        path.write_bytes(data)
-        with contextlib.suppress(ImageError):
-            probe(path, FUZZ_LIMITS)
+        _decodes(data, path)
 
 
 def _tiff_exit_codes(folder, parts, count):
