@@ -4,8 +4,9 @@
   docs/reliability.md says what each would do; here their switches are set.
 * The OpenMP library that torch computes with on Linux (GNU's) keeps its threads between computations. They do not
   survive a fork, and the child would wait for them without end.
-* MKL may share a product of matrices among its threads in another way at each run, and then its last digits differ. With
-  this setting it gives the same bytes for the same number of threads (oneMKL, "Conditional Numerical Reproducibility").
+* MKL may share a product of matrices among its threads in another way at each run, and then its last digits differ.
+  Asked for it, it gives the same bytes for the same number of threads (oneMKL, "Conditional Numerical
+  Reproducibility").
 """
 
 import os

@@ -212,11 +212,13 @@ def test_options_of_one_algorithm(name: str) -> None:
             {"lambda_identity": 0.0},
             {"pool_size": 0},
             {"lambda_structure": 1.0, "generator": "resnet_1blocks_resize", "input_share": 0.2},
+            {"lambda_content": 1.0, "features": tiny_vgg()},
         ],
         "cut": [
             {"lambda_NCE_A": 10.0, "lambda_NCE_B": 0.0, "flip_equivariance": True},  # FastCUT
             {"lambda_NCE_A": 0.0, "lambda_identity": 1.0},
             {"generator": "resnet_1blocks_antialiased", "nce_layers": "0,4,8", "negatives": "batch"},
+            {"lambda_NCE_B": 0.0, "lambda_structure": 1.0, "lambda_content": 1.0} | PROJECTED,
         ],
         "gan": [{"discriminator": f"dcgan_{SIZE}"}, {"discriminator": "pixelgan", "bias": True}],
     }

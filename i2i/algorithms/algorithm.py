@@ -106,8 +106,10 @@ class Algorithm(ABC):
         return augment.adapted() if augment else {}
 
     def architecture(self) -> dict[str, Any]:
-        """What a training state must agree with: each network's kind and configuration."""
-        return {name: described(network.config) for name, network in self.networks().items()}
+        """What a training state must agree with: each network's kind and configuration, and the features compared."""
+        content = getattr(self, "content", None)
+        compared = {"content": described_features({"features": content.features})} if content else {}
+        return compared | {name: described(network.config) for name, network in self.networks().items()}
 
 
 def turn(player: str, *parts: Callable[[], Losses], apart: bool = False) -> Iterator[Turn]:

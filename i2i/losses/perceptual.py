@@ -1,4 +1,5 @@
-"""Losses that compare what networks see in two pictures (Wang et al. 2018, arXiv:1711.11585, Sec. 3.3)."""
+"""Losses that compare what networks see in two pictures (Wang et al. 2018, arXiv:1711.11585, Sec. 3.3; Johnson, Alahi,
+Fei-Fei 2016, arXiv:1603.08155, Sec. 3.2)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +10,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i.device import exact_float32
 from i2i.errors import ModelError, UsageError
+from i2i.losses.structure import luminance
+from i2i.networks.pretrained import STRIDES, feature_network
 
 Features = Sequence[Sequence[Tensor]]
 _PLAN = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512)
 _SEEN = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}  # relu1_1 … relu5_1 and their weights
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CONTENT_STRIDES = (8, 16)
+CONTENT_SIZE = 32  # pixels, which a picture has at least
+_NOTHING = 1e-6  # a squared length of features that is as good as none
+_LEAST_CONTRAST = 0.1  # of pictures in [-1, 1], so that the noise of a flat one does not count
 _HOW = (
     "torchvision's ImageNet weights of VGG-19 as safetensors: python -c \"import torch, safetensors.torch as s; "
     "s.save_file(torch.load('vgg19-dcbb9e9d.pth', weights_only=True), 'vgg19.safetensors')\""
@@ -72,6 +80,49 @@ class Perceptual:
             if number in _SEEN:
                 found.append(y)
         return found
+
+
+class Content:
+    """Σₖ (1 - cos(Fₖ(x), Fₖ(G(x)))) + ¼ |ℓ(x) - ℓ(G(x))|, the mean over places and pictures, a scalar from 0 up.
+
+    F are the features at strides 8 and 16 of a network that has learnt to see (`pretrained.feature_network`): they say
+    what is in a picture, and where. ℓ is the luminance at a quarter of the size, with the picture's mean and contrast
+    taken out: it says what is light and what is dark.
+
+    After the feature reconstruction loss of Johnson et al. 2016, Eq. 2, which takes the squared distance of one layer.
+    """
+
+    def __init__(self, features: str) -> None:
+        """Raises as `feature_network` does."""
+        self.features = features
+        self._network = feature_network(features)
+
+    def __call__(self, made: Tensor, source: Tensor) -> Tensor:
+        """(N, 1 or 3, H, W) in [-1, 1] each, H and W at least 32; no gradient flows to `source`. In float32."""
+        self._network.to(made.device)
+        with torch.autocast(made.device.type, enabled=False), exact_float32():
+            made, source = made.float(), source.detach().float()
+            with torch.no_grad():
+                expected = self._seen(source)
+            pairs = zip(self._seen(made), expected, strict=True)
+            apart = [1 - _cosines(one, other).mean() for one, other in pairs]
+            light = F.l1_loss(_light_and_dark(made), _light_and_dark(source))
+            return torch.stack(apart).sum() + light / 4
+
+    def _seen(self, x: Tensor) -> list[Tensor]:
+        found = self._network(x.expand(-1, 3, -1, -1))
+        return [found[STRIDES.index(stride)] for stride in _CONTENT_STRIDES]
+
+
+def _cosines(one: Tensor, other: Tensor) -> Tensor:
+    """Of the features at each place, (N, H, W); 1 where nothing is seen in either."""
+    product = (one * other).sum(dim=1) + _NOTHING
+    return product / ((one.square().sum(dim=1) + _NOTHING) * (other.square().sum(dim=1) + _NOTHING)).sqrt()
+
+
+def _light_and_dark(images: Tensor) -> Tensor:
+    x = F.avg_pool2d(luminance(images), 4)
+    return (x - x.mean(dim=(2, 3), keepdim=True)) / (x.std(dim=(2, 3), keepdim=True) + _LEAST_CONTRAST)
 
 
 def _vgg() -> nn.Sequential:

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from i2i.device import exact_float32
 
-_WINDOW, _SIGMA = 11, 1.5
+WINDOW = 11  # pixels, which a picture has at least
+_SIGMA = 1.5
 _C2 = 0.03**2
 
 
@@ -31,7 +32,7 @@ def structure_loss(made: Tensor, source: Tensor) -> Tensor:
     """
     with torch.autocast(made.device.type, enabled=False), exact_float32():  # variances are small differences
         x, y = ((luminance(images.float()) + 1) / 2 for images in (made, source))
-        places = torch.arange(_WINDOW, device=x.device, dtype=x.dtype) - _WINDOW // 2
+        places = torch.arange(WINDOW, device=x.device, dtype=x.dtype) - WINDOW // 2
         row = torch.exp(-places.square() / (2 * _SIGMA**2))
         row = row / row.sum()
 
