@@ -124,6 +124,16 @@ def of_run(cls: type[C], run: Path) -> C:
     return cls(**vars(config) | {name: _from(base, value, hints[name]) for name, value in values.items()})
 
 
+def path_of_run(run: Path, name: str) -> Path | None:
+    """The path that the configuration in the folder of a run names so, if it does; seen from the current folder."""
+    path = run / RUN_CONFIG
+    value = read_yaml(path).get(name) if path.exists() else None
+    if not isinstance(value, str):
+        return None
+    base = _base(path)
+    return Path(value) if base is None or real(base) == real(Path()) else Path(_from(base, Path(value), Path))
+
+
 def _base(path: Path) -> Path | None:
     with path.open("rb") as file:
         line = file.readline(_MAX_LINE)

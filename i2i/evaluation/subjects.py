@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from i2i.config import read_yaml
+from i2i.config import path_of_run
 from i2i.data.datasets import TOY
 from i2i.errors import ModelError, UsageError
 from i2i.partial import digest
@@ -49,25 +49,19 @@ def of_run(run: Path, direction: str | None) -> list[Subject]:
 
 def data_of_run(run: Path) -> Path:
     """The data set of a run, as its configuration names it. Raises `UsageError` if it cannot be found there."""
-    data = _configured(run)
+    data = path_of_run(run, "data")
     if is_toy(run):
         raise UsageError(f"{run} was trained on toy pictures, which are drawn on the fly; give a data set with --data")
     if data is None:
         raise UsageError(f"{run / 'config.yaml'} names no data; give --data")
     if not data.exists():
-        raise UsageError(f"{run}: its data, {data}, are not there (from this folder); give --data")
+        raise UsageError(f"{run}: its data, {data}, are not there ; give --data")
     return data
 
 
 def is_toy(run: Path) -> bool:
     """Whether a run was trained on pictures that no folder has."""
-    return _configured(run) == TOY and not TOY.exists()
-
-
-def _configured(run: Path) -> Path | None:
-    path = run / "config.yaml"
-    data = read_yaml(path).get("data") if path.exists() else None
-    return Path(data) if isinstance(data, str) else None
+    return path_of_run(run, "data") == TOY and not TOY.exists()
 
 
 def of_style(style: str, direction: str | None, download: bool) -> Subject:

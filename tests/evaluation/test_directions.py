@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 from evaluation_tools import flat, folder, model, picture, script
+from run_options import Pix2PixRun
 
 from i2i import images
+from i2i.config import run_yaml
 from i2i.evaluation.pictures import PictureFiles
 from i2i.evaluation.pictures import folder as items
 from i2i.evaluation.sliced_wasserstein import swd
+from i2i.evaluation.subjects import data_of_run, is_toy
 from i2i.images import palettes
 from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
@@ -208,3 +211,17 @@ def test_a_model_whose_outputs_are_classes(labelled: Path, tmp_path: Path, class
         scores.append(row["measures"]["pixel_accuracy"]["value"])
     assert 0.2 < scores[0] < 0.8 and len(set(scores)) == 1
     assert scores[0] == pytest.approx(np.mean(np.stack(made) == np.stack(right)))
+
+
+def test_the_data_of_a_run_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they are seen from the folder in which the run was started; `toy` is no folder there either."""
+    for path in ("start/data", "start/runs/one", "start/runs/toys", "elsewhere/data"):
+        (tmp_path / path).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "start")
+    for name, data in (("one", "data"), ("toys", "toy")):
+        text = run_yaml(Pix2PixRun(run=Path("runs", name), data=Path(data)))
+        Path("runs", name, "config.yaml").write_text(text)
+    assert data_of_run(Path("runs/one")) == Path("data")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert data_of_run(Path("../start/runs/one")).resolve() == tmp_path / "start" / "data"
+    assert is_toy(Path("../start/runs/toys"))
