@@ -22,6 +22,7 @@ from i2i.networks.blocks import InstanceNorm, for_translation
 from i2i.networks.convolutions import StridedConv2d
 from i2i.networks.init import init_weights
 from i2i.networks.patchgan import PatchGANConfig
+from i2i.networks.resnet import ResnetConfig, doubled
 
 pytestmark = pytest.mark.arithmetic
 
@@ -256,6 +257,26 @@ def test_a_resize_convolution_doubles_as_the_blur_does() -> None:
     resized.load_state_dict(own)
     x = torch.rand(1, 3, 20, 28) * 2 - 1
     assert (resized(x) - blurred(x)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["antialiased", "smooth"])
+def test_a_smooth_doubling_leaves_nothing_that_a_relu_makes_a_weave_of(name: str) -> None:
+    """Features that alternate from pixel to pixel: a third of them passes the usual blur, and rectified it is another
+    value at every second pixel; of a smooth doubling nothing is left."""
+    plane = torch.ones(12, 16)
+    plane[::2, 1::2] = plane[1::2, ::2] = -1
+    doubling = doubled(2, ResnetConfig(upsampling=name)).upsample  # type: ignore[arg-type]
+    inside = torch.relu(doubling(plane.expand(1, 2, 12, 16)))[..., 4:-4, 4:-4]
+    weave = inside.amax() - inside.amin()
+    assert float(weave) == pytest.approx(0 if name == "smooth" else 0.25, abs=1e-6)
+
+
+def test_a_smooth_doubling_keeps_what_is_flat_or_steady() -> None:
+    doubling = doubled(2, ResnetConfig(upsampling="smooth")).upsample
+    assert torch.equal(doubling(torch.full((1, 2, 5, 6), 0.5)), torch.full((1, 2, 10, 12), 0.5))
+    ramp = torch.arange(8.0).expand(1, 2, 8, 8)
+    expected = (torch.arange(16.0) - 0.5) / 2  # the middles of pixels half as wide
+    assert torch.allclose(doubling(ramp)[..., 4:-4, 4:-4], expected[4:-4].expand(8, 8), atol=1e-6)
 
 
 def test_a_share_of_the_picture_is_in_the_result() -> None:

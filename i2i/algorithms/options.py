@@ -33,7 +33,8 @@ class NetworkOptions:
     """The name under which configurations and states know whose options they are."""
 
     generator: str = "resnet_9blocks"
-    """`resnet_<n>blocks`, the same with `_antialiased` or `_resize`, `unet_<size>`, or the same with `_attention`."""
+    """`resnet_<n>blocks`, the same with `_antialiased`, `_smooth` or `_resize`, `unet_<size>`, or the same with
+    `_attention`."""
     discriminator: str = "patchgan_70"
     """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, `_spectral` (weights normalised in
     place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, `pixelgan`, or

@@ -4,7 +4,8 @@
 names, `resnet_<n>blocks`, `unet_<size>` and `patchgan_<patch width>` name any other of their families:
 
 * behind a residual generator or a PatchGAN `_antialiased` gives it the sampling of CUT;
-* behind a residual generator `_resize` gives it resize-convolutions in place of transposed ones;
+* behind a residual generator `_resize` gives it resize-convolutions in place of transposed ones, and `_smooth` the
+  sampling of CUT with a blur before it doubles, against weaves;
 * behind a U-Net `_attention` gives it self-attention where it has made 32 pixels of a side of `<size>`;
 * behind a PatchGAN `_spectral` normalises weights in place of activations, and `_multiscale` makes it three that judge
   at three sizes (`_multiscale2`, `_multiscale4`: two, four); of several, in the order named here.
@@ -127,6 +128,7 @@ def _patchgan(
 _GENERATOR_FAMILIES: dict[str, Callable[..., GeneratorConfig]] = {
     r"resnet_(\d{1,4})blocks": _resnet,
     r"resnet_(\d{1,4})blocks_antialiased": lambda n: _resnet(n, "antialiased", "antialiased"),
+    r"resnet_(\d{1,4})blocks_smooth": lambda n: _resnet(n, "antialiased", "smooth"),
     r"resnet_(\d{1,4})blocks_resize": lambda n: _resnet(n, upsampling="resize"),
     r"unet_(\d{1,4})(_attention)?": _unet,
     r"dcgan_(\d{1,4})": lambda size: DCGANConfig(size=size),

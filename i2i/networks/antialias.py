@@ -3,7 +3,9 @@
 As CUT (Park et al. 2020, arXiv:2007.15651) uses them: 3×3 over reflected edges to halve, 4×4 over replicated
 edges to double. The filters are buffers that no training changes. `resize` doubles by bilinear interpolation,
 which gives the same numbers as that blur but has no filter to store: before a convolution, the resize-convolution
-of Odena et al. 2016 (distill.pub/2016/deconv-checkerboard).
+of Odena et al. 2016 (distill.pub/2016/deconv-checkerboard). `smooth` blurs by 3×3 before it doubles so. That takes out
+what alternates from pixel to pixel. The other two let a third of it pass, and the ReLU behind them folds it into a
+weave of every second pixel of the doubled size (Karras et al. 2021, arXiv:2106.12423, Sec. 2; docs/lab-book.md).
 """
 
 from typing import Literal
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Sampling = Literal["strided", "antialiased"]
-Upsampling = Literal["strided", "antialiased", "resize"]
+Upsampling = Literal["strided", "antialiased", "resize", "smooth"]
 
 
 def blur_filter(size: int, channels: int = 1) -> Tensor:
@@ -62,3 +64,24 @@ class BilinearUpsample(nn.Module):
 
     def extra_repr(self) -> str:
         return str(self.channels)
+
+
+class Blur(nn.Module):
+    """(N, C, H, W) → (N, C, H, W), by the 3×3 filter over replicated edges; no state holds that filter."""
+
+    filt: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("filt", blur_filter(3, channels), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), self.filt, groups=x.shape[1])
+
+
+class SmoothUpsample(nn.Sequential):
+    """(N, C, H, W) → (N, C, 2H, 2W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.blur, self.resize = Blur(channels), BilinearUpsample(channels)

@@ -9,6 +9,7 @@ Of our own is `input_share`: the result is that share of the picture itself and 
 that it can leave as it is what is fine as it is. A narrow network keeps more of a picture that way (docs/lab-book.md).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -18,9 +19,15 @@ from torch import Tensor, nn
 
 from i2i.device import precise
 from i2i.errors import UsageError
-from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample, Sampling, Upsampling
+from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample, Sampling, SmoothUpsample, Upsampling
 from i2i.networks.blocks import Checkpointed, Norm, Padding, conv_bias, normalization, padding_mode
 from i2i.networks.convolutions import StridedConv2d, ThinConv2d, WideConv2d, channels_last
+
+_DOUBLINGS: dict[str, Callable[[int], nn.Module]] = {
+    "antialiased": BlurUpsample,
+    "resize": BilinearUpsample,
+    "smooth": SmoothUpsample,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +111,8 @@ def doubled(channels: int, config: ResnetConfig) -> ConvNormReLU:
     bias, made = conv_bias(config.norm, config.bias), channels // 2
     norm = normalization(config.norm, made)
     if config.upsampling != "strided":
-        conv = WideConv2d(channels, made, bias=bias)
-        blurred = config.upsampling == "antialiased"
-        return ConvNormReLU(conv, norm, upsample=BlurUpsample(channels) if blurred else BilinearUpsample(channels))
+        doubling = _DOUBLINGS[config.upsampling](channels)
+        return ConvNormReLU(WideConv2d(channels, made, bias=bias), norm, upsample=doubling)
     transposed = nn.ConvTranspose2d(channels, made, 3, stride=2, padding=1, output_padding=1, bias=bias)
     return ConvNormReLU(transposed, norm)
 

@@ -207,7 +207,7 @@ def test_half_is_for_model_files(run_folder: Path, tmp_path: Path) -> None:
         export(run_folder / "a2b.safetensors", tmp_path / "out.pth", half=True)
 
 
-@pytest.mark.parametrize("options", [{"input_share": 0.2}, {"upsampling": "resize"}])
+@pytest.mark.parametrize("options", [{"input_share": 0.2}, {"upsampling": "resize"}, {"upsampling": "smooth"}])
 def test_the_reference_has_no_such_layers(tmp_path: Path, options: Any) -> None:
     ours = network(ResnetConfig(width=2, blocks=1, **options))
     with pytest.raises(ModelError, match="cannot express"):

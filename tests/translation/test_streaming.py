@@ -29,7 +29,13 @@ from i2i.translation.translator import Translator
 
 pytestmark = pytest.mark.arithmetic
 
-KINDS = ("resnet_2blocks", "resnet_2blocks_antialiased", "resnet_2blocks_resize", "resnet_0blocks")
+KINDS = (
+    "resnet_2blocks",
+    "resnet_2blocks_antialiased",
+    "resnet_2blocks_resize",
+    "resnet_2blocks_smooth",
+    "resnet_0blocks",
+)
 SIZES = ((8, 8), (8, 64), (52, 36))
 
 
