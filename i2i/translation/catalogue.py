@@ -15,8 +15,8 @@ from i2i.translation.model_info import Direction
 Family = Literal["cyclegan", "pix2pix"]
 
 TRAINING_SIZE = 256
-PAINT_SIZE = 2 * TRAINING_SIZE
-"""For painters: their strokes were looked at on pictures of 9 to 15 megapixels (docs/lab-book.md)."""
+PAINT_SIZE = 3 * TRAINING_SIZE // 2
+"""For painters: where strokes and picture were both to be seen, of the sizes that were looked at (docs/lab-book.md)."""
 MAX_BYTES = 1 << 30
 """More than four times the largest of these files."""
 
