@@ -98,6 +98,7 @@ def test_rows_are_all_there_once() -> None:
         assert [row for rows in bands for row in range(rows.start, rows.stop)] == list(range(height))
 
 
+@pytest.mark.promise("R36")
 @pytest.mark.parametrize(("height", "width"), [(96, 144), (144, 33), (33, 33), (39, 301)])
 def test_the_size_stays_and_the_network_sees_the_paint_size(height: int, width: int) -> None:
     result = painter(Watched())(shapes(height, width))
@@ -187,6 +188,17 @@ def test_hidden_colours_leave_no_halo(hidden: tuple[int, int, int]) -> None:
     assert levels(result.pixels[shown], np.array([164, 84, 84])).max() <= 2
 
 
+def test_what_is_hidden_and_how_it_is_painted_is_no_part_of_what_is_seen() -> None:
+    random = np.random.default_rng(0)
+    alpha = np.repeat(np.float32([1, -1]), 12)[None].repeat(24, axis=0)
+    planes, painted, source = (random.uniform(-1, 1, (3, n, n)).astype(np.float32) for n in (24, 24, 96))
+    found = []
+    for hidden in (-1, 1):
+        planes[..., 12:], painted[..., 12:], source[..., 48:] = hidden, -hidden, hidden
+        found.append(Enlargement(painted, planes, (96, 96), alpha).whole(source)[..., :48])
+    assert np.abs(found[0] - found[1]).max() < 0.02
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_all_else_is_kept(dtype: Any) -> None:
     full = 1 if dtype == np.float32 else np.iinfo(dtype).max
@@ -223,6 +235,7 @@ def test_arrays_tensors_and_pictures_alike() -> None:
     assert np.array_equal(used.translate(Picture(pixels)).pixels, whole)
 
 
+@pytest.mark.promise("R38")
 def test_a_batch_is_each_for_itself() -> None:
     """Also of pictures that only the network sees at one size, among them one that is no larger."""
     used = painter(swapped)
