@@ -15,7 +15,7 @@ _BLACK, _WHITE = -1.0, 1.0
 
 
 class Coding:
-    """The way to a network and back for pictures as planes, (C, H, W) float32 in [-1, 1]; `plain` where they stay so.
+    """The way to a network and back for pictures as planes, (C, H, W) float32 in [-1, 1].
 
     `source` is what is kept of a picture, and may be resized; `encode` makes of it what the network takes, and
     `decode` of the network's output, with the source, the planes of the result.
@@ -23,7 +23,7 @@ class Coding:
 
     def __init__(self, info: ModelInfo, in_channels: int) -> None:
         self.inputs, self.outputs, self.lab = info.input_palette(), info.output_palette(), info.encoding == "lab"
-        self.edges, self.plain = info.instance_edges, info.plain
+        self.edges = info.instance_edges
         self.picture_channels = 3 if self.inputs or self.lab else in_channels
 
     def source(self, picture: Picture) -> Pixels:

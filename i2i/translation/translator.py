@@ -362,7 +362,7 @@ class Translator:
 
         autocast = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         device = torch.device(str(self.device))
-        return Streamer(self.network, self.config, self._noisy, device, autocast, self.coding.plain)
+        return Streamer(self.network, self.config, self._noisy, device, autocast)
 
     def _source(self, picture: Picture, size: int | None) -> _Source:
         own = planes = self.coding.source(picture)
@@ -405,10 +405,10 @@ class Translator:
         batch = tensor.detach().float().reshape(-1, *tensor.shape[-3:])
         if len(batch) == 0:
             indices = self.coding.outputs is not None and self.coding.outputs.indexed
-            channels = self._traits.out_channels if self.coding.plain else 1 if indices else 3
+            channels = self._traits.out_channels if self.info.plain else 1 if indices else 3
             return tensor.new_empty((0, channels, *tensor.shape[-2:]))
         painted = self.network_size(*batch.shape[-2:]) != batch.shape[-2:]
-        way = self._painted if painted else self._tensor_parts if self.coding.plain else self._coded
+        way = self._painted if painted else self._tensor_parts if self.info.plain else self._coded
         parts = way(batch)
         result = torch.cat(parts).to(device=tensor.device, dtype=tensor.dtype)
         # copied here, outside of inference mode, so that the caller may use it in a graph

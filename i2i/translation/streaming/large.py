@@ -32,7 +32,7 @@ def translate_large(
     if `options` say so.
     """
     config = translator.config
-    if not translator.coding.plain:
+    if not translator.info.plain:
         raise ImageError("too large for a model of labels or of colours, which takes pictures up to the limit only")
     if options.size is not None:
         raise ImageError("too large to be resized; without --size it is translated as it is")
