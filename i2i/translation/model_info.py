@@ -31,7 +31,7 @@ Statistics = Literal["batch", "running"]  # those of networks.blocks, which need
 Encoding = Literal["pixels", "lab"]
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-NOT_PAINTED = "this model takes or makes labels, or colours pictures, which no size to paint at is for"
+NOT_PAINTED = "a model of labels or of colours paints nothing"
 
 
 @dataclass(frozen=True, kw_only=True)
