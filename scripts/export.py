@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from annotated_types import Interval
+
 from i2i.cli import Positional, arg, run, tell
 from i2i.errors import UsageError
+from i2i.translation.options import MAX_SIDE
 
 SUFFIXES = {".pth": "reference", ".safetensors": "model_file", ".onnx": "onnx", "": "pretrained"}
 MAX_CARD = 8_000
@@ -43,6 +46,9 @@ class Options:
     """The name of the data set it was trained on."""
     licence: str | None = None
     """The licence of the weights."""
+    paint_size: Annotated[int, Interval(ge=0, le=MAX_SIDE)] | None = None
+    """The shorter side, in pixels, at which a larger picture is translated if nobody says otherwise; 0: its own size.
+    For painters, whose strokes are to be seen on a photograph of any size."""
     card: Path | None = None
     """A text file with what its users should know: data, recipe, numbers, limits; --list-styles --verbose shows it."""
     half: bool = False
@@ -59,7 +65,7 @@ def main(options: Options) -> None:
     out, form = options.out, options.format or SUFFIXES.get(options.out.suffix.lower())
     if form is None:
         raise UsageError(f"{out}: give --format, or one of the suffixes .pth, .safetensors, .onnx and none (a folder)")
-    described = _given(options, "input_domain", "output_domain", "licence")
+    described = _given(options, "input_domain", "output_domain", "licence", "paint_size")
     provenance = _given(options, "algorithm", "dataset")
     if form == "reference":
         _refuse({**described, **provenance, **_given(options, "dropout", "norm_stats", "card")})
@@ -71,6 +77,7 @@ def main(options: Options) -> None:
     if not options.overwrite and (existing := [str(file) for file in files if os.path.lexists(file)]):
         raise UsageError(f"{existing[0]} exists; --overwrite replaces it")
     from i2i.translation import foreign, model_file, pretrained  # here, so that --help does not wait for torch
+    from i2i.translation.model_info import NOT_PAINTED
 
     path = _found(options)
     if form == "reference" and pretrained.is_checkpoint(path):  # elsewhere it chooses, or is compared
@@ -79,6 +86,8 @@ def main(options: Options) -> None:
         path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
     )
     info = replace(info, training=replace(info.training, **provenance), **described)
+    if options.paint_size and not info.plain:
+        raise UsageError(f"--paint-size {options.paint_size}: {NOT_PAINTED}; leave it out")
     if form == "reference":
         foreign.save(out, network, replace=options.overwrite)
     elif form == "onnx":

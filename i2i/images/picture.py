@@ -284,15 +284,19 @@ def from_planes(planes: Pixels, dtype: Depth = np.uint8) -> Pixels:
     return np.ascontiguousarray(scaled.astype(dtype).transpose(1, 2, 0))
 
 
-def resize_planes(planes: Pixels, height: int, width: int, *, alpha: bool = False) -> Pixels:
+def resize_planes(
+    planes: Pixels, height: int, width: int, *, alpha: bool = False, rows: tuple[float, float] | None = None
+) -> Pixels:
     """(C, H, W) float32 in [-1, 1] as (C, height, width): bicubic, antialiased, clamped to [-1, 1].
 
-    With `alpha` the last plane is that, and the others are scaled as they are seen.
+    With `alpha` the last plane is that, and the others are scaled as they are seen. `rows` is from where to where the
+    planes become the result, by default all of them: rows beyond still have their part in those at its edges.
     """
+    box = None if rows is None else (0, rows[0], planes.shape[2], rows[1])
 
     def bicubic(pixels: Pixels) -> Pixels:
         bands = [Image.fromarray(np.ascontiguousarray(band)) for band in pixels.transpose(2, 0, 1)]
-        return np.dstack([np.asarray(band.resize((width, height), Image.Resampling.BICUBIC)) for band in bands])
+        return np.dstack([np.asarray(band.resize((width, height), Image.Resampling.BICUBIC, box)) for band in bands])
 
     if not alpha:
         return np.clip(np.ascontiguousarray(bicubic(planes.transpose(1, 2, 0)).transpose(2, 0, 1)), -1, 1)

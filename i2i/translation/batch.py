@@ -1,6 +1,5 @@
 """A folder of pictures in, a folder of pictures out: reading, translating and writing overlap."""
 
-import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,8 @@ from i2i.translation.options import FolderOptions, ModelOptions
 from i2i.translation.pipeline import Pipeline, Stop
 from i2i.translation.plan import Inputs, Source, plan
 from i2i.translation.report import Progress, Report, records_of
-from i2i.translation.translator import Translator, load_translator, resized
+from i2i.translation.scaling import resized
+from i2i.translation.translator import Translator, load_translator
 
 Style = str | PathLike[str] | Translator
 _COUNTED = 64
@@ -76,20 +76,20 @@ def remove_leftovers(work: Plan, before: float) -> None:
 def _load(style: str | PathLike[str], options: FolderOptions, todo: Plan, fetching: Any) -> Translator:
     names = option_names(ModelOptions())
     chosen = {name: getattr(options, name) for name in names}
-    pixels = _pixels(todo.found, options.size) if options.runtime == "auto" else None
-    return load_translator(style, **chosen, pixels=pixels, fetching=fetching)
+    sizes = _sizes(todo.found, options.size) if options.runtime == "auto" else None
+    return load_translator(style, **chosen, sizes=sizes, fetching=fetching)
 
 
-def _pixels(pictures: Sequence[Path], size: int | None) -> int | None:
-    """How many are to be translated, by the headers; None if the pictures are more than is worth counting."""
+def _sizes(pictures: Sequence[Path], size: int | None) -> list[tuple[int, int]] | None:
+    """Heights and widths by the headers, scaled to `size`; None if the pictures are more than is worth looking at."""
     if len(pictures) > _COUNTED:
         return None
-    total = 0
+    sizes = []
     for path in pictures:
         with suppress(Exception):  # whatever is wrong with it is said when its turn comes
             width, height = probe(path, LARGE_LIMITS)
-            total += math.prod((height, width) if size is None else resized(height, width, size))
-    return total
+            sizes.append((height, width) if size is None else resized(height, width, size))
+    return sizes
 
 
 def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict[str, Any]:
@@ -105,6 +105,7 @@ def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict
         "device": str(translator.device),
         "runtime": translator.runtime,
         "precision": translator.precision,
+        "paint_size": translator.paint_size,
         "options": changed,
     }
 

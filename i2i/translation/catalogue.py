@@ -15,6 +15,8 @@ from i2i.translation.model_info import Direction
 Family = Literal["cyclegan", "pix2pix"]
 
 TRAINING_SIZE = 256
+PAINT_SIZE = 3 * TRAINING_SIZE // 2
+"""For painters: where strokes and picture were both to be seen, of the sizes that were looked at (docs/lab-book.md)."""
 MAX_BYTES = 1 << 30
 """More than four times the largest of these files."""
 
@@ -36,7 +38,10 @@ _FOLDERS: dict[Family, str] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A published checkpoint. `size` in bytes, `sha256` and `licence` are those of the file, as far as stated."""
+    """A published checkpoint. `size` in bytes, `sha256` and `licence` are those of the file, as far as stated.
+
+    `paint_size` is not the authors': see `ModelInfo`.
+    """
 
     family: Family
     name: str
@@ -47,6 +52,7 @@ class Entry:
     size: int | None = None
     sha256: str | None = None
     licence: str = ""
+    paint_size: int = 0
 
     @property
     def full_name(self) -> str:
@@ -67,10 +73,10 @@ class Entry:
 
 
 ENTRIES: tuple[Entry, ...] = (
-    Entry("cyclegan", "style_monet", "monet2photo", "b2a", "photo", "Monet"),
-    Entry("cyclegan", "style_cezanne", "cezanne2photo", "b2a", "photo", "Cézanne"),
-    Entry("cyclegan", "style_ukiyoe", "ukiyoe2photo", "b2a", "photo", "ukiyo-e"),
-    Entry("cyclegan", "style_vangogh", "vangogh2photo", "b2a", "photo", "Van Gogh"),
+    Entry("cyclegan", "style_monet", "monet2photo", "b2a", "photo", "Monet", paint_size=PAINT_SIZE),
+    Entry("cyclegan", "style_cezanne", "cezanne2photo", "b2a", "photo", "Cézanne", paint_size=PAINT_SIZE),
+    Entry("cyclegan", "style_ukiyoe", "ukiyoe2photo", "b2a", "photo", "ukiyo-e", paint_size=PAINT_SIZE),
+    Entry("cyclegan", "style_vangogh", "vangogh2photo", "b2a", "photo", "Van Gogh", paint_size=PAINT_SIZE),
     Entry("cyclegan", "monet2photo", "monet2photo", "a2b", "Monet", "photo"),
     Entry("cyclegan", "horse2zebra", "horse2zebra", "a2b", "horse", "zebra"),
     Entry("cyclegan", "zebra2horse", "horse2zebra", "b2a", "zebra", "horse"),

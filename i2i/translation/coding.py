@@ -9,6 +9,7 @@ from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
 from i2i.images.palettes import VOID, Palette, boundaries, holds_indices, labels_of, to_colours
 from i2i.translation.model_info import ModelInfo
+from i2i.translation.scaling import scaled
 
 _BLACK, _WHITE = -1.0, 1.0
 
@@ -25,11 +26,6 @@ class Coding:
         self.edges = info.instance_edges
         self.picture_channels = 3 if self.inputs or self.lab else in_channels
 
-    @property
-    def plain(self) -> bool:
-        """Whether the planes of pictures are what the network takes and gives."""
-        return not (self.inputs or self.outputs or self.lab)
-
     def source(self, picture: Picture) -> Pixels:
         """Raises `ImageError` if the picture has not what the network takes."""
         if self.inputs:
@@ -43,12 +39,7 @@ class Coding:
     def resized(self, source: Pixels, height: int, width: int, picture: Picture) -> Pixels:
         """The source of `picture` at another size, as it is seen where that has alpha."""
         if not self.inputs:
-            if picture.alpha is None:
-                return resize_planes(source, height, width)
-            if picture.takes_alpha(len(source)):
-                return resize_planes(source, height, width, alpha=True)
-            both = np.concatenate([source, to_planes(picture.alpha[..., None])])
-            return resize_planes(both, height, width, alpha=True)[:-1]
+            return scaled(source, picture, (height, width))[0]
         import cv2  # here, for the start of every translation would wait for it
 
         return np.stack([cv2.resize(p, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) for p in source])

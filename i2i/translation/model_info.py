@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 
 from i2i import __version__
 from i2i.config import from_mapping, nearest, to_mapping
 from i2i.errors import ModelError, UsageError
 from i2i.translation.metadata import MAX_INFO_BYTES, read_bounded, read_header, strict_json, without_controls
+from i2i.translation.options import MAX_SIDE
 
 if TYPE_CHECKING:
     from i2i.images.palettes import Palette
@@ -30,6 +31,7 @@ Statistics = Literal["batch", "running"]  # those of networks.blocks, which need
 Encoding = Literal["pixels", "lab"]
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+NOT_PAINTED = "a model of labels or of colours paints nothing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,9 @@ class ModelInfo:
     `output_labels` are the classes' colours, `#rrggbb`, or `#` and their number if pictures hold indices. With
     `instance_edges` a further channel of the input says where things meet. With the
     `encoding` lab a picture's L* goes in and its a* and b* come out.
+
+    A picture whose shorter side is longer than `paint_size` is translated at that size, and brought back to its own:
+    strokes are so many pixels wide, and are to be seen. 0, for networks that paint nothing, leaves all as they are.
     """
 
     network: str
@@ -84,7 +89,13 @@ class ModelInfo:
     output_labels: tuple[str, ...] = ()
     instance_edges: bool = False
     encoding: Encoding = "pixels"
+    paint_size: Annotated[int, Interval(ge=0, le=MAX_SIDE)] = 0
     format_version: int = FORMAT_VERSION
+
+    @property
+    def plain(self) -> bool:
+        """Whether the planes of pictures are what the network takes and gives, neither labels nor L*, a* and b*."""
+        return not (self.input_labels or self.output_labels or self.encoding == "lab")
 
     def input_palette(self) -> "Palette | None":
         """The classes of its inputs; None if they are no labels."""
@@ -111,6 +122,8 @@ class ModelInfo:
         if self.size_multiple != config.size_multiple:
             raise ModelError(f"size_multiple {self.size_multiple}; this {self.network} has {config.size_multiple}")
         self._check_channels(config.in_channels, config.out_channels)
+        if self.paint_size and not self.plain:
+            raise ModelError(f"paint_size {self.paint_size}: {NOT_PAINTED}")
         return config
 
     def _check_channels(self, in_channels: int, out_channels: int) -> None:

@@ -25,6 +25,9 @@ class ModelOptions:
     """Batch norm by the statistics of each picture or by those of the training; by default as the model says."""
     dropout: bool | None = None
     """Whether the noise of dropout stays on, as in the published pix2pix; by default as the model says."""
+    paint_size: Annotated[int, Interval(ge=0, le=MAX_SIDE)] | None = None
+    """Translate a larger picture with its shorter side scaled down to so many pixels, and bring the result back to the
+    picture's size, so that strokes are to be seen; 0: translate each at its own size; by default as the model says."""
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Another noise; it is drawn from this and from each picture, so that neither order nor batch matter."""
     device: str = "auto"

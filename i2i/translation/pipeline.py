@@ -20,8 +20,9 @@ from i2i.images.picture import DEFAULT_LIMITS
 from i2i.translation import failures
 from i2i.translation.job import Job, shown
 from i2i.translation.options import FolderOptions
-from i2i.translation.report import Progress, Record, changes, unlabelled
-from i2i.translation.translator import Translator, resized
+from i2i.translation.report import Progress, Record, changes, painted, unlabelled
+from i2i.translation.scaling import resized
+from i2i.translation.translator import Translator
 
 Stop = Callable[[], bool]
 
@@ -124,7 +125,7 @@ class Pipeline:
                 raise ImageError(job.refused)
             width, height = probe(job.source)
             size = self.options.size
-            shape = (height, width) if size is None else resized(height, width, size)
+            scaled = (height, width) if size is None else resized(height, width, size)
         except Exception as error:
             reason = error
             if self.options.large and not job.refused and _is_large(job):
@@ -136,7 +137,8 @@ class Pipeline:
                     return _Read(job, 0, (0, 0), picture, large=True)
             picture.set_exception(reason)
             return _Read(job, 0, (0, 0), picture)
-        return _Read(job, max(height * width, shape[0] * shape[1]), shape, picture)
+        shape = self.translator.network_size(*scaled)
+        return _Read(job, max(height * width, scaled[0] * scaled[1]), shape, picture)
 
     def _read(self, job: Job) -> Picture:
         picture = read(job.source)
@@ -145,7 +147,7 @@ class Pipeline:
         return picture if self.options.alpha == "keep" else picture.over(self.options.alpha)
 
     def _next_batch(self) -> list[tuple[_Read, Picture]]:
-        """The first picture, and others that wait and are of its size."""
+        """The first picture, and others that wait and are of its size in the network."""
         wanted = (self._reads[0].shape, False)
         alike = [entry for entry in self._reads if (entry.shape, entry.large) == wanted][: self._batch]
         batch = []
@@ -176,7 +178,8 @@ class Pipeline:
         for (entry, picture), result in zip(batch, results, strict=True):
             changed = changes(picture, result, self.translator.picture_channels, entry.job.target.suffix)
             missing = unlabelled(self.translator.coding.unlabelled(picture))
-            note = "; ".join(part for part in (missing, changed, how) if part)
+            small = painted(entry.shape, result.pixels.shape[:2])
+            note = "; ".join(part for part in (missing, changed, small, how) if part)
             future = self._writers.submit(self._write, entry.job, result, note)
             self._writes[future] = (entry.job, entry.pixels)
 
@@ -213,7 +216,7 @@ class Pipeline:
 
         try:
             self._folder_of(job)
-            note = translate_large(self.translator.streamer, job.source, job.target, self.options, self._mode(job))
+            note = translate_large(self.translator, job.source, job.target, self.options, self._mode(job))
         except ExistsError as error:
             self._appeared(job, error)
         except Exception as error:

@@ -148,6 +148,7 @@ def _convert(entry: Entry, checkpoint: Path, sha256: str, url: str) -> None:
         output_domain=entry.output_domain,
         training=training,
         licence=entry.licence,
+        paint_size=entry.paint_size,
     )
     _record(entry, url, sha256, checkpoint.stat().st_size)
     model_file.save(model_path(entry), network, info)

@@ -106,6 +106,11 @@ def unlabelled(share: float) -> str:
     return f"{part} of its pixels are more than {FAR} levels from every colour of the classes: they are no label"
 
 
+def painted(shape: tuple[int, int], size: tuple[int, ...]) -> str:
+    """What to say of a picture of that `size` that was painted at another height and width; nothing if it was not."""
+    return "" if shape == size else f"painted at {shape[1]}x{shape[0]} pixels"
+
+
 def changes(picture: Picture, result: Picture, channels: int, suffix: str) -> str:
     """What is changed beside the translation, on the way to `channels` and into a file of `suffix`; often nothing."""
     found = lost(result, suffix)

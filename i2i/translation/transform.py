@@ -40,6 +40,7 @@ class Translate(A.ImageOnlyTransform):
             same images; `auto`, `cuda`, `cuda:N`, `mps`.
         precision: as in `i2i.load_translator`.
         download: fetch styles of the catalogue, once, when the transform is made.
+        paint_size: as in `i2i.load_translator`.
         p: the probability that it is applied.
 
     Images are (H, W) or (H, W, C), uint8, uint16 or float32 in [0, 1], so it stands before `A.Normalize`. A
@@ -65,13 +66,11 @@ class Translate(A.ImageOnlyTransform):
         precision: Precision = "auto",
         download: bool = False,
         p: float = 0.5,
+        paint_size: int | None = None,
     ) -> None:
         super().__init__(p=p)
-        from_mapping(
-            ModelOptions,
-            {"direction": direction, "device": device, "precision": precision, "download": download},
-            "Translate",
-        )
+        asked = {"direction": direction, "device": device, "precision": precision, "download": download}
+        from_mapping(ModelOptions, asked | {"paint_size": paint_size}, "Translate")
         self.style = _as_text(style) if isinstance(style, str | PathLike) else [_as_text(one) for one in style]
         if not self.style:
             raise UsageError("Translate: expected at least one style")
@@ -80,6 +79,7 @@ class Translate(A.ImageOnlyTransform):
         self.device = device
         self.precision = precision
         self.download = download
+        self.paint_size = paint_size
         # found here and not in every worker: a wrong name is an error at once, a download happens once
         self._paths = {name: styles.find(name, direction, download=download) for name in self._styles()}
 
@@ -95,7 +95,8 @@ class Translate(A.ImageOnlyTransform):
         }
 
     def apply(self, img: Pixels, style: str, blend: float, **_: Any) -> Pixels:
-        translator = _loaded(getpid(), self._paths[style], self.direction, self.device, self.precision)
+        used = self.direction, self.device, self.precision, self.paint_size
+        translator = _loaded(getpid(), self._paths[style], *used)
         image = _checked(img)
         with _one_thread() if translator.device.type == "cpu" else nullcontext():
             translation = _translated(translator, image)
@@ -124,11 +125,13 @@ def _checked_range(limits: Any) -> tuple[float, float]:
 
 
 @cache
-def _loaded(process: int, path: Path, direction: str | None, device: str, precision: Precision) -> Translator:
+def _loaded(
+    process: int, path: Path, direction: str | None, device: str, precision: Precision, paint_size: int | None
+) -> Translator:
     """One for each process: threads and devices of a parent do not survive a fork."""
     try:
         # torch keeps to the one thread of a worker, and survives a fork
-        return load_translator(path, direction, device, precision=precision, runtime="torch")
+        return load_translator(path, direction, device, precision=precision, runtime="torch", paint_size=paint_size)
     except RuntimeError as error:
         if "forked subprocess" not in str(error):
             raise

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from i2i.config import from_mapping
 from i2i.errors import ImageError, ModelError, UsageError
-from i2i.images import Limits, Picture, Pixels, read
+from i2i.images import Picture, Pixels, read, resize_planes
 from i2i.images.picture import split_alpha
 from i2i.translation import hub, styles
 from i2i.translation.coding import Coding
@@ -30,6 +30,7 @@ from i2i.translation.pil import as_pil, from_pil, native
 from i2i.translation.runtime.choice import choose_precision, choose_runtime
 from i2i.translation.runtime.prepare import Prepared, Wanted, cache_key, gpu_has_bf16, prepare_file, prepare_network
 from i2i.translation.runtime.protocol import Device
+from i2i.translation.scaling import Enlargement, painted_size, resized, scaled
 
 if TYPE_CHECKING:
     import torch
@@ -54,8 +55,9 @@ def load_translator(
     dropout: bool | None = None,
     seed: int = 0,
     download: bool = False,
-    pixels: int | None = None,
+    sizes: Sequence[tuple[int, int]] | None = None,
     compile: bool = False,
+    paint_size: int | None = None,
     fetching: Callable[[int, int | None], object] | None = None,
 ) -> "Translator":
     """The translator that `style` names: a path, `hub:owner/name`, or a name (see `i2i.list_styles`).
@@ -64,9 +66,11 @@ def load_translator(
     the model says of batch norm (statistics of each picture, or of the training) and of dropout at test time.
     `runtime` is torch, openvino, onnx (both on the CPU only), or auto: OpenVINO on a CPU if it is installed, else
     torch, which also takes networks that draw noise and, in fp32, wide residual generators, for which it is the faster
-    one: unless `pixels`, how many are to be translated in all, are too few to make up for its start. `precision` is
-    fp32 (within one 8-bit level of the plain way), bf16, fp16, or auto: bf16 where the hardware computes it itself.
+    one: unless `sizes`, the heights and widths of all pictures to be translated, are too little to make up for its
+    start. `precision` is fp32 (within one 8-bit level of the plain way), bf16, fp16, or auto: bf16 where the hardware
+    computes it itself.
     `compile` has torch compile the network, at the first picture and again at the second size; not for bands of rows.
+    `paint_size` is that of `Translator`; by default the model's.
     `download` allows to fetch a style of the catalogue; `fetching` is then called with the bytes that are there and
     their total, if it is known.
 
@@ -75,8 +79,9 @@ def load_translator(
     """
     asked = {"direction": direction, "device": device, "precision": precision, "norm_stats": norm_stats}
     more = {"dropout": dropout, "seed": seed, "download": download, "runtime": runtime, "compile": compile}
-    from_mapping(ModelOptions, asked | more)
-    wanted = Wanted(device, runtime, precision, direction, dropout, norm_stats, pixels, compile)
+    from_mapping(ModelOptions, asked | more | {"paint_size": paint_size})
+    known = None if sizes is None else tuple(sizes)
+    wanted = Wanted(device, runtime, precision, direction, dropout, norm_stats, known, compile, paint_size)
     wanted.check()
     path = styles.find(
         style if isinstance(style, str) else Path(style), direction, download=download, progress=fetching
@@ -84,13 +89,25 @@ def load_translator(
     return Translator._of_file(path, wanted, seed)
 
 
+class _Source(NamedTuple):
+    """The planes of a picture; what goes through the network of them, perhaps `small`, and the alpha of that."""
+
+    planes: Pixels
+    small: Pixels
+    alpha: Pixels | None = None
+
+
 class Translator:
     """Takes a picture to a picture of the same size.
 
     `network` is put into its mode of translation for good and moved to `device`; `runtime`, `precision` and `compile`
-    as in `load_translator`. `seed` varies the noise of dropout, where there is any. Raises `UsageError` for a runtime
-    that is not there or does not fit the network, for a precision that the device has not, and where torch cannot
-    compile. `notices` say why it is torch where another runtime would have been taken.
+    as in `load_translator`. `seed` varies the noise of dropout, where there is any. A picture whose shorter side is
+    longer than `paint_size` is translated at that size, and the result is brought back to the picture's own
+    (`scaling.Enlargement`); 0 translates each at its own size, None is as the model says. `notices` say why it is torch
+    where another runtime would have been taken.
+
+    Raises `UsageError` for a runtime that is not there or does not fit the network, for a precision that the device has
+    not, where torch cannot compile, and for a paint size with a model of labels or of colours.
     """
 
     _origin: tuple[Path, Wanted, str | None]
@@ -105,21 +122,25 @@ class Translator:
         runtime: RuntimeName = "torch",
         compile: bool = False,
         seed: int = 0,
+        paint_size: int | None = None,
     ) -> None:
         import torch
 
-        from_mapping(ModelOptions, {"precision": precision, "runtime": runtime, "compile": compile, "seed": seed})
+        asked = {"precision": precision, "runtime": runtime, "compile": compile, "seed": seed, "paint_size": paint_size}
+        from_mapping(ModelOptions, asked)
+        wanted = Wanted(compile=compile, paint_size=paint_size)
         self._buffers = dict(network.named_buffers())  # the mode of translation may drop running statistics
         target = torch.device(device)
         chosen = choose_runtime(runtime, target.type, compile)
         exact = choose_precision(precision, chosen, target.type, gpu_has_bf16(target))
-        self._use(prepare_network(network, info, target, runtime, chosen, exact, compiled=compile), seed)
+        self._use(prepare_network(network, info, target, runtime, chosen, exact, compiled=compile), wanted, seed)
         self.network = network.to(target)
 
-    def _use(self, prepared: Prepared, seed: int) -> None:
+    def _use(self, prepared: Prepared, wanted: Wanted, seed: int) -> None:
         self.info, self.seed, self.notices = prepared.info, seed, prepared.notices
         self._runtime, self._traits, self._noisy = prepared.runtime, prepared.traits, prepared.noisy
         self.coding = Coding(self.info, self._traits.in_channels)
+        self.paint_size = wanted.paint_size_of(self.info)
         # on a CPU a batch is no faster, and convolutions round differently in it
         self._one_by_one = self._noisy or self.device.type == "cpu"
 
@@ -127,7 +148,7 @@ class Translator:
     def _of_file(cls, path: Path, wanted: Wanted, seed: int) -> "Translator":
         translator = cls.__new__(cls)
         prepared = prepare_file(path, wanted)
-        translator._use(prepared, seed)
+        translator._use(prepared, wanted, seed)
         translator._origin = path, wanted, prepared.key
         return translator
 
@@ -205,12 +226,14 @@ class Translator:
         runtime: RuntimeName = "auto",
         compile: bool = False,
         seed: int = 0,
+        paint_size: int | None = None,
     ) -> "Translator":
         """The translator in a folder (`config.json`, `model.safetensors`), or in the hub's `owner/name`.
 
         Raises `ModelError` if it cannot be used or had.
         """
-        wanted = Wanted(device, runtime, precision, compile=compile)
+        from_mapping(ModelOptions, {"paint_size": paint_size})
+        wanted = Wanted(device, runtime, precision, compile=compile, paint_size=paint_size)
         wanted.check()
         folder = Path(name)
         return cls._of_file(folder if folder.is_dir() else hub.fetch(str(name), revision), wanted, seed)
@@ -271,23 +294,49 @@ class Translator:
         return self.stream(picture, size)
 
     def translate_batch(self, pictures: Sequence[Picture], size: int | None = None) -> list[Picture]:
-        """Pictures of one size (after `size`) through the network together; otherwise as `translate`.
+        """Pictures of one `network_size` through the network together; otherwise as `translate`.
 
         Raises `MemoryError` if they are too much for the memory that is free, also for one; `stream` may have room.
         """
         sources = [self._source(picture, size) for picture in pictures]
-        # on a GPU torch says so itself; on a CPU the system may end the whole process
-        if not self._fits(*sources[0].shape[-2:]):
-            raise MemoryError
-        outputs = np.concatenate(self._parts(np.stack([*map(self.coding.encode, sources)]), self._runtime.run))
-        self._check_finite(outputs)
+        outputs = self._run(np.stack([self.coding.encode(source.small) for source in sources]))
         made = zip(outputs, sources, pictures, strict=True)
-        return [self.coding.result(output, source, picture, size) for output, source, picture in made]
+        return [self._result(output, source, picture, size) for output, source, picture in made]
 
-    def _check_finite(self, output: Pixels) -> None:
+    def _run(self, batch: Pixels) -> Pixels:
+        """A batch, (N, C, H, W), through the network. Raises `MemoryError` and `ImageError` as `translate_batch`."""
+        # on a GPU torch says so itself; on a CPU the system may end the whole process
+        if not self._fits(*batch.shape[-2:]):
+            raise MemoryError
+        return self._finite(np.concatenate(self._parts(batch, self._runtime.run)))
+
+    def planes(self, planes: Pixels) -> Pixels:
+        """(C, H, W) float32 in [-1, 1] through the network, at their own size, by bands of rows if need be.
+
+        Raises as `stream`.
+        """
+        try:
+            return self._run(planes[None])[0]
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        return self._finite(self.streamer.planes(planes))
+
+    def _finite(self, output: Pixels) -> Pixels:
         """Raises `ImageError` for what would come out as black."""
         if not np.isfinite(output).all():
             raise ImageError(not_finite(self.info.network, self.precision))
+        return output
+
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width at which a picture, or what `size` makes of it, goes through the network."""
+        return painted_size(height, width, self.paint_size)
+
+    def _result(self, output: Pixels, source: _Source, picture: Picture, size: int | None) -> Picture:
+        """The output for `source.small` as a picture of the size of `source.planes`."""
+        if source.small is not source.planes:
+            output = Enlargement(output, source.small, source.planes.shape[-2:], source.alpha).whole(source.planes)
+        return self.coding.result(output, source.planes, picture, size)
 
     def _fits(self, height: int, width: int) -> bool:
         if self.device.type != "cpu":
@@ -301,9 +350,8 @@ class Translator:
     def stream(self, picture: Picture, size: int | None = None) -> Picture:
         """`translate` by bands of rows, for a picture that is too large for the memory; as `Streamer.picture`."""
         source = self._source(picture, size)
-        output = self.streamer.planes(self.coding.encode(source))
-        self._check_finite(output)
-        return self.coding.result(output, source, picture, size)
+        output = self._finite(self.streamer.planes(self.coding.encode(source.small)))
+        return self._result(output, source, picture, size)
 
     @cached_property
     def streamer(self) -> "Streamer":
@@ -314,12 +362,15 @@ class Translator:
 
         autocast = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         device = torch.device(str(self.device))
-        return Streamer(self.network, self.config, self._noisy, device, autocast, self.coding.plain)
+        return Streamer(self.network, self.config, self._noisy, device, autocast)
 
-    def _source(self, picture: Picture, size: int | None) -> Pixels:
-        source = self.coding.source(picture)
-        height, width = source.shape[-2:]
-        return source if size is None else self.coding.resized(source, *resized(height, width, size), picture)
+    def _source(self, picture: Picture, size: int | None) -> _Source:
+        own = planes = self.coding.source(picture)
+        height, width = own.shape[-2:]
+        if size is not None:
+            planes = self.coding.resized(own, *resized(height, width, size), picture)
+        shape = self.network_size(*planes.shape[-2:])
+        return _Source(planes, planes) if shape == planes.shape[-2:] else _Source(planes, *scaled(own, picture, shape))
 
     def _channels_or_usage(self, picture: Picture) -> Picture:
         try:
@@ -354,9 +405,11 @@ class Translator:
         batch = tensor.detach().float().reshape(-1, *tensor.shape[-3:])
         if len(batch) == 0:
             indices = self.coding.outputs is not None and self.coding.outputs.indexed
-            channels = self._traits.out_channels if self.coding.plain else 1 if indices else 3
+            channels = self._traits.out_channels if self.info.plain else 1 if indices else 3
             return tensor.new_empty((0, channels, *tensor.shape[-2:]))
-        parts = self._tensor_parts(batch) if self.coding.plain else self._coded(batch)
+        painted = self.network_size(*batch.shape[-2:]) != batch.shape[-2:]
+        way = self._painted if painted else self._tensor_parts if self.info.plain else self._coded
+        parts = way(batch)
         result = torch.cat(parts).to(device=tensor.device, dtype=tensor.dtype)
         # copied here, outside of inference mode, so that the caller may use it in a graph
         return result.clone() if tensor.dim() == 4 else result[0].clone()
@@ -368,6 +421,14 @@ class Translator:
             return [torch.from_numpy(part) for part in self._parts(batch.cpu().numpy(), self._runtime.run)]
         runtime: Any = self._runtime  # torch's: what is on the GPU stays there
         return self._parts(batch.to(runtime.device), runtime.tensor)
+
+    def _painted(self, batch: "Tensor") -> "list[Tensor]":
+        import torch
+
+        sources, size = batch.cpu().numpy(), batch.shape[-2:]
+        small = np.stack([resize_planes(source, *self.network_size(*size)) for source in sources])
+        made = zip(np.concatenate(self._parts(small, self._runtime.run)), small, sources, strict=True)
+        return [torch.from_numpy(Enlargement(painted, one, size).whole(source))[None] for painted, one, source in made]
 
     def _coded(self, batch: "Tensor") -> "list[Tensor]":
         import torch
@@ -419,11 +480,3 @@ def _warn_of_range() -> None:
         "x * 2 - 1",
         stacklevel=4,
     )
-
-
-def resized(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width once the shorter side is scaled to `size`. Raises `ImageError` if that is too large."""
-    scale = size / min(height, width)
-    target = (max(size, round(height * scale)), max(size, round(width * scale)))
-    Limits().check_size(*target)
-    return target

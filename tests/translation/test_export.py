@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from i2i.errors import ModelError, UsageError
+from i2i.images import palettes
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 from i2i.translation import catalogue, foreign, model_file, published
@@ -205,6 +206,20 @@ def test_a_card_that_is_none(run_folder: Path, tmp_path: Path, text: bytes | Non
 def test_half_is_for_model_files(run_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--half"):
         export(run_folder / "a2b.safetensors", tmp_path / "out.pth", half=True)
+
+
+def test_the_paint_size_of_a_model_file(run_folder: Path, tmp_path: Path) -> None:
+    export(run_folder / "a2b.safetensors", tmp_path / "painter.safetensors", paint_size=384)
+    assert model_file.read_info(tmp_path / "painter.safetensors").paint_size == 384
+    export(tmp_path / "painter.safetensors", tmp_path / "again.safetensors")
+    export(tmp_path / "again.safetensors", tmp_path / "none.safetensors", paint_size=0)
+    assert [model_file.read_info(tmp_path / f"{name}.safetensors").paint_size for name in ("again", "none")] == [384, 0]
+    with pytest.raises(UsageError, match="paint_size"):
+        export(run_folder / "a2b.safetensors", tmp_path / "out.pth", paint_size=384)
+    labels = describe(network(), direction="a2b", output_palette=palettes.indexed(3))
+    model_file.save(tmp_path / "labels.safetensors", network(), labels)
+    with pytest.raises(UsageError, match=r"--paint-size 384.*labels"):
+        export(tmp_path / "labels.safetensors", tmp_path / "out.safetensors", paint_size=384)
 
 
 @pytest.mark.parametrize("options", [{"input_share": 0.2}, {"upsampling": "resize"}, {"upsampling": "smooth"}])

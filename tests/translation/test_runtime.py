@@ -302,7 +302,9 @@ def test_torch_for_wide_generators_in_float32(tmp_path: Path, monkeypatch: pytes
     wide, narrow = _model(tmp_path / "wide", WIDE), _model(tmp_path / "narrow")
 
     def runtime(path: Path, pixels: int | None, **options: Any) -> str:
-        return load_translator(path, device="cpu", pixels=pixels, **{"precision": "fp32"} | options).runtime
+        return load_translator(
+            path, device="cpu", sizes=pixels and [(1, pixels)], **{"precision": "fp32"} | options
+        ).runtime
 
     for _ in range(2):
         assert [runtime(wide, pixels) for pixels in (many, None, few)] == ["torch", "torch", "openvino"]

@@ -75,6 +75,7 @@ def test_fetched_when_asked_for_converted_and_kept(server: LocalServer, tmp_path
     network, info = model_file.load(path)
     assert (info.direction, info.input_domain, info.output_domain) == ("b2a", "photo", "Monet")
     assert (info.training.algorithm, info.training.dataset, info.licence) == ("cyclegan", "monet2photo", "")
+    assert info.paint_size == 384
     torch.manual_seed(0)
     for name, tensor in SMALL.build().state_dict().items():
         assert torch.equal(network.state_dict()[name], tensor)
@@ -100,6 +101,7 @@ def test_a_unet_keeps_its_dropout_and_its_statistics(
     server.serve("/day2night.pth", checkpoint(tmp_path, UNetConfig(width=2, depth=5)))
     info = model_file.read_info(styles.find("day2night", download=True))
     assert (info.dropout, info.statistics, info.direction, info.output_domain) == (True, "batch", "b2a", "night")
+    assert info.paint_size == 0
 
 
 @pytest.mark.promise("R50")

@@ -1,5 +1,6 @@
 """From a model to a runtime that is ready: by conversion, or from what an earlier conversion has left."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from i2i.errors import I2IError, UsageError
 from i2i.torchrun import place
 from i2i.translation.memory import bytes_per_pixel
-from i2i.translation.model_info import FROM_NOISE, ModelInfo, Statistics
+from i2i.translation.model_info import FROM_NOISE, NOT_PAINTED, ModelInfo, Statistics
 from i2i.translation.options import Precision, RuntimeName
 from i2i.translation.runtime import cache, onnx_runtime, openvino_runtime, processor
 from i2i.translation.runtime.choice import NAMES, Chosen, choose_precision, choose_runtime, torch_is_faster
 from i2i.translation.runtime.protocol import Converted, Cpu, Device, Runtime, Traits
+from i2i.translation.scaling import painted_size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,9 +47,23 @@ class Wanted:
     direction: str | None = None
     dropout: bool | None = None
     norm_stats: Statistics | None = None
-    pixels: int | None = None
-    """How many are to be translated; None: many."""
+    sizes: tuple[tuple[int, int], ...] | None = None
+    """Heights and widths of the pictures to be translated; None: many."""
     compile: bool = False
+    paint_size: int | None = None
+
+    def paint_size_of(self, info: ModelInfo) -> int:
+        """The paint size asked for, or else that of the model. Raises `UsageError` for a model that paints nothing."""
+        if self.paint_size and not info.plain:
+            raise UsageError(f"paint_size = {self.paint_size}: {NOT_PAINTED}; leave it out")
+        return info.paint_size if self.paint_size is None else self.paint_size
+
+    def pixels(self, info: ModelInfo) -> int | None:
+        """How many go through the network; None: many."""
+        if self.sizes is None:
+            return None
+        paint_size = self.paint_size_of(info)
+        return sum(math.prod(painted_size(height, width, paint_size)) for height, width in self.sizes)
 
     def check(self) -> None:
         """What can be known before there is a model. Raises `UsageError`."""
@@ -73,7 +89,7 @@ def prepare_file(path: Path, wanted: Wanted) -> Prepared:
     key = cache_key(path, chosen, wanted)
     converted = cache.get(key) if chosen != "torch" and key is not None else None
     if converted is not None and not (
-        wanted.runtime == "auto" and torch_is_faster(converted.info, precision, wanted.pixels)
+        wanted.runtime == "auto" and torch_is_faster(converted.info, precision, wanted.pixels(converted.info))
     ):
         try:
             return Prepared(_run(chosen, converted, precision), converted.info, converted.traits, key=key)
@@ -105,7 +121,7 @@ def _opened(
     # what the model file was when its hash was taken, it must still be
     keep = key if chosen != "torch" and key is not None and cache_key(path, chosen, wanted) == key else None
     return prepare_network(
-        network, info, device, wanted.runtime, chosen, precision, keep, wanted.pixels, wanted.compile
+        network, info, device, wanted.runtime, chosen, precision, keep, wanted.pixels(info), wanted.compile
     )
 
 

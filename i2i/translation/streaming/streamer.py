@@ -19,7 +19,7 @@ from i2i.translation.streaming.picture import RowSink, stream_bands, stream_pict
 class Streamer:
     """A network in the mode in which it translates, on `device`; `dropout`: its noise is on.
 
-    `autocast` is the reduced type of its arithmetic, if any. `plain`: pixels are what it takes and gives.
+    `autocast` is the reduced type of its arithmetic, if any.
     """
 
     network: nn.Module
@@ -27,7 +27,6 @@ class Streamer:
     dropout: bool = False
     device: torch.device | str = "cpu"
     autocast: torch.dtype | None = None
-    plain: bool = True
 
     def picture(self, picture: Picture) -> Picture:
         """`picture` translated; depth, alpha, colour profile and EXIF kept.
