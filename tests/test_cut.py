@@ -240,7 +240,9 @@ def test_the_page_knows_the_columns_of_a_grid() -> None:
 FASTCUT = {"lambda_NCE_A": 10.0, "lambda_NCE_B": 0.0, "flip_equivariance": True}
 
 
-@pytest.mark.parametrize("variant", [{}, FASTCUT], ids=["CUT", "FastCUT"])
+@pytest.mark.parametrize(
+    "variant", [pytest.param({}, id="CUT"), pytest.param(FASTCUT, id="FastCUT", marks=pytest.mark.slow)]
+)
 def test_cut_finds_the_true_map(variant: dict[str, Any], tmp_path: Path) -> None:
     """After 300 steps its translation is at most 0.6 times as far from the truth as the input itself, and at most
     0.35 times as far as an untrained network's.
@@ -267,6 +269,7 @@ def test_cut_finds_the_true_map(variant: dict[str, Any], tmp_path: Path) -> None
     assert not ailments(tmp_path / "300")
 
 
+@pytest.mark.slow
 def test_sincut_finds_the_map_of_one_picture(tmp_path: Path) -> None:
     """From one picture of day and another one of dusk: after 200 steps the whole picture's translation is at most 0.75
     times as far from the truth as the picture itself, and at most 0.5 times as far as an untrained network's."""
