@@ -107,8 +107,7 @@ def _interval(value: Any) -> str:
 
 
 def _results(results: Sequence[Mapping[str, Any]]) -> str:
-    """What evaluate.py measured: each number, its interval, ± the deviation of its parts, of how many pictures, and what
-    is beside it."""
+    """What evaluate.py measured: numbers, intervals, ± the deviation of the parts, counts, and what is beside them."""
     found = [(result.get("name"), *entry) for result in results for entry in result["measures"].items()]
     header = ("", "metric", "value", "95 % interval", "±", "n", "against", "beside")
     shown = ("value", "interval", "std", "pictures", "reference")
@@ -116,9 +115,7 @@ def _results(results: Sequence[Mapping[str, Any]]) -> str:
     for name, metric, measure in found[:MAX_ROWS]:
         beside = flat({key: value for key, value in measure.items() if key not in shown})[:MAX_COLUMNS]
         told = ", ".join(f"{escape(key, MAX_CELL)} {_cell(value)}" for key, value in beside)
-        cells = [
-            (_interval if key == "interval" else _cell)(measure[key]) if key in measure else "" for key in shown
-        ]
+        cells = [(_interval if key == "interval" else _cell)(measure[key]) if key in measure else "" for key in shown]
         rows.append([number(name), escape(metric, MAX_CELL), *cells, told])
     return table(header, rows, "results") + left_out(len(found) - MAX_ROWS, "rows")
 
