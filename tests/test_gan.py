@@ -19,6 +19,7 @@ from i2i.data.datasets import open_datasets
 from i2i.data.pair import ImagePair
 from i2i.data.toy import write_folder
 from i2i.errors import InputError, UsageError
+from i2i.evaluation.content import luminance_ssim
 from i2i.evaluation.evaluate import evaluate
 from i2i.evaluation.options import EvaluationOptions
 from i2i.evaluation.sliced_wasserstein import swd
@@ -148,6 +149,10 @@ def test_noise_is_a_function_of_the_seed() -> None:
         ({"dropout": True}, "dropout = True: the generator of a GAN has none"),
         ({"low_memory": True}, "low_memory = True: dcgan_16 has no residual blocks"),
         ({"best_metric": "l1"}, "best_metric = 'l1': .*'swd'"),
+        (
+            {"best_floor": "luminance_ssim=0.5"},
+            "best_floor = 'luminance_ssim=0.5': luminance_ssim compares .*; use swd",
+        ),
         ({"stop_when": "l1<=0.1", "validate_every": 1}, "stop_when = 'l1<=0.1': l1 compares .*; use swd"),
         ({"latent_size": 0}, "latent_size = 0"),
     ],
@@ -276,6 +281,27 @@ def test_the_plateau_alone_follows_what_is_measured(
     train(GAN, GANRun(run=tmp_path, lr_policy=policy, patience=0, validate_every=1, max_steps=5, **given))
     rates = [line["lr"] for line in lines(tmp_path, "step")]
     assert rates == pytest.approx([1e-3, 1e-3, 2e-4, 4e-5, 8e-6] if falls else [1e-3] * 5)
+
+
+@pytest.mark.parametrize("name", ["pix2pix", "cyclegan"])
+def test_what_translations_keep_is_measured_too(name: str) -> None:
+    """Each output against its input, the mean over all; the other metrics stay as they are, dropout or not."""
+    algorithm, options = untrained(name)
+    observer = Observer(algorithm, open_datasets(options, algorithm.paired), Processes("cpu"))
+    without, beside = (
+        observer.validate(algorithm.translators(), 3, lambda: False, content=content) for content in (False, True)
+    )
+    assert without is not None and beside is not None
+    translators, expected = observer.test_time(algorithm.translators()), {}
+    for direction, letter in (("a2b", "B"), ("b2a", "A")) if name == "cyclegan" else ():
+        pairs = [observer.data.validation[t] for t in range(3)]  # type: ignore[index]
+        sources = torch.stack([pair.a if letter == "B" else pair.b for pair in pairs])
+        with torch.inference_mode():
+            found = luminance_ssim(translators[direction](sources), sources).mean()
+        expected[f"fake_{letter}/luminance_ssim"] = pytest.approx(float(found), abs=1e-5)
+    kept = {key: beside[key] for key in beside.keys() - without.keys()}
+    assert kept == expected if expected else set(kept) == {"fake_B/luminance_ssim"}
+    assert {key: beside[key] for key in without} == without
 
 
 @pytest.mark.parametrize(("name", "of_sets"), [("pix2pix", {"fake_B/swd"}), ("cyclegan", {"fake_A/swd", "fake_B/swd"})])

@@ -11,6 +11,7 @@ from typing import Any
 from i2i import __version__
 from i2i.errors import UsageError
 from i2i.evaluation.measures import Measure, difference
+from i2i.evaluation.options import METRICS
 from i2i.evaluation.sweep import Validation, best_steps
 
 _BEGINNING = re.compile(rb'\{\n "i2i": "[^"\n]{1,99}",\n "command": "')  # of what `Evaluation.to_json` writes
@@ -57,7 +58,7 @@ def comparisons(rows: Sequence[Row]) -> list[Comparison]:
     found = []
     for row in rows:
         base = first.setdefault(row.group, row)
-        both = [name for name in row.measures if name in base.measures and base is not row]
+        both = [name for name in METRICS if name in row.measures and name in base.measures and base is not row]
         differences = {name: difference(name, row.measures[name], base.measures[name]) for name in both}
         if told := {name: entry for name, entry in differences.items() if entry is not None}:
             found.append(Comparison(row.name, base.name, told))

@@ -91,7 +91,9 @@ class Validation:
             return f" (the best {self.options.best_metric} so far)"
         metrics = self.metrics_at(step)
         below = [c for c in self.floor if not c.holds(metrics)]
-        values = ", ".join(f"{c.metric} is {metrics.get(c.metric, math.nan):.4g}, not {str(c).removeprefix(c.metric)}" for c in below)
+        values = ", ".join(
+            f"{c.metric} is {metrics.get(c.metric, math.nan):.4g}, not {str(c).removeprefix(c.metric)}" for c in below
+        )
         return f" (not taken for the best: {values})" if metrics and below else ""
 
     def never_above_floor(self) -> str:

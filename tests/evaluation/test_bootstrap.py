@@ -311,6 +311,6 @@ def test_coverage_of_the_sliced_wasserstein_distance() -> None:
         found.append(linear(result.mean, result.influences, 0))
     right = np.mean([estimate.value for estimate in found])
     intervals = [estimate.interval() or (0.0, 0.0) for estimate in found]
-    assert 0.9 <= np.mean([low <= right <= high for low, high in intervals])
+    assert np.mean([low <= right <= high for low, high in intervals]) >= 0.9
     widths = np.mean([half_width(estimate) for estimate in found]) / (student(15) * np.std([e.value for e in found]))
     assert 0.8 <= widths <= 2.5
