@@ -64,84 +64,32 @@ def swd(
     count = min(patches, MOST_PATCHES) if patches else patch_count(len(a), len(b))
     left = descriptors(a, count, [2 * seed for seed in seeds], size)
     right = descriptors(b, count, [2 * seed + 1 for seed in seeds], size)
-    values = torch.tensor(
-        [
-            [SCALE * sliced_wasserstein(x, y, seed=seed) for x, y in zip(in_a, in_b, strict=True)]
-            for seed, in_a, in_b in zip(seeds, left, right, strict=True)
-        ],
-        dtype=torch.float64,
-    )
+    moved = (torch.zeros(len(a), dtype=torch.float64), torch.zeros(len(b), dtype=torch.float64))
+    values = torch.zeros(len(seeds), len(left[0]), dtype=torch.float64)
+    for row, seed in enumerate(seeds):
+        for level, (x, y) in enumerate(zip(left[row], right[row], strict=True)):
+            if influences:
+                distance, of_patches = with_influences(x, y, a[0].shape[0], seed)
+                for total, some in zip(moved, of_patches, strict=True):
+                    total += SCALE * _together(some, len(total)) / values.numel()
+            else:
+                distance = sliced_wasserstein(x, y, seed=seed)
+            values[row, level] = SCALE * distance
     of_seeds = values.mean(dim=1)
-    channels = a[0].shape[0]
-    found = _of_pictures(left, right, seeds, channels, (len(a), len(b))) if influences else None
     return SlicedWasserstein(
         mean=float(of_seeds.mean()),
         std=float(of_seeds.std(unbiased=False)),
         levels=dict(zip(levels_of(size), values.mean(dim=0).tolist(), strict=True)),
         patches=count,
-        influences=found,
+        influences=moved if influences else None,
     )
-
-
-def _of_pictures(
-    left: list[list[Tensor]], right: list[list[Tensor]], seeds: Sequence[int], channels: int, counts: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """The influences of the pictures: those of their patches together, the mean over seeds and levels."""
-    found = tuple(torch.zeros(count, dtype=torch.float64) for count in counts)
-    for seed, in_a, in_b in zip(seeds, left, right, strict=True):
-        for x, y in zip(in_a, in_b, strict=True):
-            for total, some in zip(found, _of_patches(x, y, channels, seed), strict=True):
-                total += SCALE * _together(some, len(total)) / (len(seeds) * len(left[0]))
-    return found[0], found[1]
 
 
 def _together(of_patches: Tensor, pictures: int) -> Tensor:
     """The sums of each picture's patches, (pictures,), in the order of `descriptors`."""
     ends = torch.arange(1, pictures + 1) * len(of_patches) // pictures
     sums = torch.cat([torch.zeros(1, dtype=torch.float64), of_patches.cumsum(dim=0)])
-    return sums[ends].diff(prepend=torch.zeros(1, dtype=torch.float64))
-
-
-def _of_patches(a: Tensor, b: Tensor, channels: int, seed: int) -> tuple[Tensor, Tensor]:
-    """How much the distance of two sets of descriptors (N, D) moves with each one's weight, (N,) twice.
-
-    In a direction, weight at x moves the distance ∫ |F_a - F_b| by ∫_x^∞ sgn(F_a - F_b), Kantorovich's potential. It
-    also moves mean and deviation of each channel, by which all descriptors of the set are normalised.
-    """
-    count, size = len(a), a.shape[1] // channels
-    potentials = [torch.zeros(count, dtype=torch.float64) for _ in range(2)]
-    shifts = [torch.zeros(channels, dtype=torch.float64) for _ in range(2)]  # dSWD / d(mean, deviation), negative
-    scales = [torch.zeros(channels, dtype=torch.float64) for _ in range(2)]
-    for some, (x, y) in _sorted(a, b, PROJECTIONS, seed):
-        for k, (own, other, descriptors) in enumerate(((x, y, a), (y, x, b))):
-            potentials[k] += _unsorted(_potential(own.values, other.values), own.indices).double().sum(dim=0)
-            signs = _unsorted((own.values - other.values).sign(), own.indices)
-            each = some.reshape(len(some), channels, size)
-            shifts[k] += (signs.sum(dim=1)[:, None] * each.sum(dim=2)).double().sum(dim=0) / count
-            moved = (signs @ descriptors).reshape(len(some), channels, size)
-            scales[k] += (moved * each).double().sum(dim=(0, 2)) / count
-    found = []
-    for potential, shift, scale, descriptors in zip(potentials, shifts, scales, (a, b), strict=True):
-        patches = descriptors.double().reshape(count, channels, size)
-        through = patches.mean(dim=2) @ shift + (patches.square().mean(dim=2) - 1) / 2 @ scale
-        moved = (potential - through) / (count * PROJECTIONS)
-        found.append(moved - moved.mean())
-    return found[0], found[1]
-
-
-def _potential(own: Tensor, other: Tensor) -> Tensor:
-    """∫_x^∞ sgn(F_own - F_other) at each x of `own`; both (directions, N), sorted along N.
-
-    Between own_i and own_(i+1) F_own is i / N, and F_other is less before other_i, as much until other_(i+1).
-    """
-    low, high = own[:, :-1], own[:, 1:]
-    steps = other[:, :-1].clamp(low, high) + other[:, 1:].clamp(low, high) - low - high
-    beyond = (other[:, -1:] - own[:, -1:]).clamp_min(0.0)  # there F_own is 1
-    return torch.cat([steps, beyond], dim=1).flip(1).cumsum(dim=1).flip(1)
-
-
-def _unsorted(values: Tensor, indices: Tensor) -> Tensor:
-    return torch.empty_like(values).scatter_(1, indices, values)
+    return sums[ends].diff(prepend=sums[:1])
 
 
 def patch_count(*counts: int) -> int:
@@ -246,3 +194,57 @@ def _sorted(a: Tensor, b: Tensor, projections: int, seed: int) -> Iterator[tuple
     directions = directions / directions.norm(dim=1, keepdim=True)
     for some in directions.split(_DIRECTIONS_AT_ONCE):
         yield some, ((some @ a.T).sort(dim=1), (some @ b.T).sort(dim=1))
+
+
+def with_influences(a: Tensor, b: Tensor, channels: int, seed: int = 0) -> tuple[float, tuple[Tensor, Tensor]]:
+    """`sliced_wasserstein` of two sets of descriptors (N, D), and how much it moves with each one's weight, (N,) twice.
+
+    In a direction, weight at x moves the distance ∫ |F_a - F_b| by ∫_x^∞ sgn(F_a - F_b), Kantorovich's potential. It
+    also moves mean and deviation of each channel, by which all descriptors of the set are normalised.
+    """
+    distance, sides = 0.0, (_Influences(a, channels), _Influences(b, channels))
+    for directions, (x, y) in _sorted(a, b, PROJECTIONS, seed):
+        distance += float((x.values - y.values).abs().mean(dim=1).sum())
+        sides[0].add(directions, x, y.values)
+        sides[1].add(directions, y, x.values)
+    return distance / PROJECTIONS, (sides[0].found(), sides[1].found())
+
+
+class _Influences:
+    """Of the descriptors (N, D) of one set, added up over directions."""
+
+    def __init__(self, descriptors: Tensor, channels: int) -> None:
+        self.descriptors, self.channels = descriptors, channels
+        self.potentials = torch.zeros(len(descriptors), dtype=torch.float64)
+        # by how much the distances of all directions grow as all values of a channel do, by one, or by themselves
+        self.shifts, self.scales = (torch.zeros(channels, dtype=torch.float64) for _ in range(2))
+
+    def add(self, directions: Tensor, own: Any, other: Tensor) -> None:
+        """`own` is sorted along each direction, with its indices; `other` are the values of the other set."""
+        count, each = len(self.descriptors), directions.reshape(len(directions), self.channels, -1)
+        self.potentials += _unsorted(_potential(own.values, other), own.indices).double().sum(dim=0)
+        signs = _unsorted((own.values - other).sign(), own.indices)
+        self.shifts += (signs.sum(dim=1)[:, None] * each.sum(dim=2)).double().sum(dim=0) / count
+        moved = (signs @ self.descriptors).reshape(each.shape)
+        self.scales += (moved * each).double().sum(dim=(0, 2)) / count
+
+    def found(self) -> Tensor:
+        patches = self.descriptors.double().reshape(len(self.descriptors), self.channels, -1)
+        normalising = patches.mean(dim=2) @ self.shifts + (patches.square().mean(dim=2) - 1) / 2 @ self.scales
+        moved = (self.potentials - normalising) / (len(patches) * PROJECTIONS)
+        return moved - moved.mean()
+
+
+def _potential(own: Tensor, other: Tensor) -> Tensor:
+    """∫_x^∞ sgn(F_own - F_other) at each x of `own`; both (directions, N), sorted along N.
+
+    Between own_i and own_(i+1) F_own is i / N, and F_other is less before other_i, as much until other_(i+1).
+    """
+    low, high = own[:, :-1], own[:, 1:]
+    steps = other[:, :-1].clamp(low, high) + other[:, 1:].clamp(low, high) - low - high
+    beyond = (other[:, -1:] - own[:, -1:]).clamp_min(0.0)  # there F_own is 1
+    return torch.cat([steps, beyond], dim=1).flip(1).cumsum(dim=1).flip(1)
+
+
+def _unsorted(values: Tensor, indices: Tensor) -> Tensor:
+    return torch.empty_like(values).scatter_(1, indices, values)

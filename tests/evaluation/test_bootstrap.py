@@ -11,7 +11,7 @@ from torch import Tensor
 from i2i.evaluation import content, segmentation, sets
 from i2i.evaluation.bootstrap import RESAMPLES, Estimate, draws, linear, mean, mean_of_pairs, student
 from i2i.evaluation.measures import Measure, difference, measured, way_to_the_floor
-from i2i.evaluation.sliced_wasserstein import _of_patches, normalised, sliced_wasserstein, swd
+from i2i.evaluation.sliced_wasserstein import normalised, sliced_wasserstein, swd, with_influences
 
 pytestmark = pytest.mark.arithmetic
 
@@ -182,7 +182,9 @@ def test_how_a_patchs_weight_moves_the_sliced_wasserstein_distance() -> None:
     x, y = normalised(a, 2), normalised(b, 2)
     assert float(distance(ones, ones)) == pytest.approx(sliced_wasserstein(x, y, seed=5))
     moves: list[Callable[[Tensor], Tensor]] = [lambda w: distance(w, ones), lambda w: distance(ones, w)]
-    for found, moved in zip(_of_patches(x, y, 2, 5), moves, strict=True):
+    value, both = with_influences(x, y, 2, 5)
+    assert value == sliced_wasserstein(x, y, seed=5)
+    for found, moved in zip(both, moves, strict=True):
         assert float(found.sum()) == pytest.approx(0, abs=1e-9)
         expected = changes(lambda w: moved(torch.cat([w, ones[2:]])), 2)  # noqa: B023 (called at once)
         torch.testing.assert_close(found[:2], expected, rtol=1e-3, atol=1e-6)
