@@ -16,6 +16,7 @@ from i2i.evaluation import sets
 from i2i.evaluation.pictures import PictureFiles
 from i2i.evaluation.pictures import folder as items
 from i2i.evaluation.resizer import resized
+from i2i.evaluation.table import verdict
 from i2i.networks.init import init_weights
 from i2i.networks.pretrained import digest, feature_network
 from i2i.networks.resnet import ResnetConfig
@@ -144,6 +145,17 @@ def test_few_pictures_have_a_kid_though_no_interval(tmp_path: Path) -> None:
     assert "interval" not in evaluated(a, b, *arguments)["results"][0]["measures"]["kid"]
     result = script(folder(tmp_path / "one", 1), b, *arguments)
     assert result.code == 4 and "KID is undefined for a set of 1: at least 2 pictures are needed" in result.err
+
+
+def test_what_is_said_of_a_difference() -> None:
+    def said(metric: str, value: float, interval: list[float] | None, differs: bool = True) -> str:
+        return verdict(metric, {"value": value, "interval": interval, "differs": differs})
+
+    assert said("kid", -0.1, [-0.2, -0.05]) == said("ssim", 0.1, [0.05, 0.2]) == "better"
+    assert said("kid", 0.1, [0.05, 0.2]) == said("ssim", -0.1, [-0.2, -0.05]) == "worse"
+    assert said("diversity", 0.1, [0.05, 0.2]) == "differs"
+    assert said("kid", 0.1, [-0.05, 0.2], differs=False) == "no difference is shown"
+    assert said("kid", 0.1, None, differs=False) == "too few pictures to tell"
 
 
 def grey_model(path: Path) -> Path:
