@@ -211,7 +211,7 @@ def with_influences(a: Tensor, b: Tensor, channels: int, seed: int = 0) -> tuple
 
 
 class _Influences:
-    """Of the descriptors (N, D) of one set, added up over directions."""
+    """Influences of the descriptors (N, D) of one set, added up over directions."""
 
     def __init__(self, descriptors: Tensor, channels: int) -> None:
         self.descriptors, self.channels = descriptors, channels
@@ -236,14 +236,13 @@ class _Influences:
 
 
 def _potential(own: Tensor, other: Tensor) -> Tensor:
-    """∫_x^∞ sgn(F_own - F_other) at each x of `own`; both (directions, N), sorted along N.
+    """∫_x^max sgn(F_own - F_other) at each x of `own`, with its largest value; both (directions, N), sorted along N.
 
-    Between own_i and own_(i+1) F_own is i / N, and F_other is less before other_i, as much until other_(i+1).
+    Beyond, the integral is the same for all x, and a constant is no influence. Between own_i and own_(i+1) F_own is i / N, and F_other is less before other_i, as much until other_(i+1).
     """
     low, high = own[:, :-1], own[:, 1:]
     steps = other[:, :-1].clamp(low, high) + other[:, 1:].clamp(low, high) - low - high
-    beyond = (other[:, -1:] - own[:, -1:]).clamp_min(0.0)  # there F_own is 1
-    return torch.cat([steps, beyond], dim=1).flip(1).cumsum(dim=1).flip(1)
+    return torch.cat([steps, torch.zeros_like(own[:, :1])], dim=1).flip(1).cumsum(dim=1).flip(1)
 
 
 def _unsorted(values: Tensor, indices: Tensor) -> Tensor:
