@@ -89,7 +89,7 @@ def weights(count: int, seed: int) -> Tensor:
 
 
 def of_pairs(values: Tensor, count: int) -> Estimate:
-    """Of a mean over pairs for each row of `weights`. Two pictures are one pair, of which there is no other draw."""
+    """A mean over pairs, one for each row of `weights`. Two pictures are one pair, so no draw differs from it."""
     return Estimate(float(values[0]), values[1:] if count > 2 else None, count)
 
 

@@ -15,8 +15,7 @@ INPUT = 224  # pixels a side, those that ImageNet's networks are trained with
 
 @dataclass(frozen=True)
 class Features:
-    """Of a set of N pictures: `pool` (N, D) and `logits` (N, classes), float64, on the CPU; `network` names their
-    source."""
+    """Features of N pictures: `pool` (N, D) and `logits` (N, classes), float64, on the CPU, by `network`."""
 
     pool: Tensor
     logits: Tensor
@@ -43,10 +42,10 @@ def extract(
     batch: int = 32,
     name: str = "",
 ) -> Features:
-    """What `network` (images (N, 3, size, size) in [-1, 1] → features, logits), called `name`, makes of the pictures.
+    """The features of the pictures by `network` (images (N, 3, size, size) in [-1, 1] → features, logits).
 
     Each is stretched to `size` by the one resizer; grey is repeated. The network runs in float32 on `device`.
-    Raises `ModelError` if what it makes is not finite.
+    `name` is the network's in the result. Raises `ModelError` if features are not finite.
     """
     network = network.to(device)
     found: list[tuple[Tensor, Tensor]] = []

@@ -53,7 +53,7 @@ class Comparison:
 
 
 def comparisons(rows: Sequence[Row]) -> list[Comparison]:
-    """Of each row with the first of its group, where there is something to compare."""
+    """Each row with the first of its group, where there is something to compare."""
     first: dict[str, Row] = {}
     found = []
     for row in rows:

@@ -45,7 +45,7 @@ def scores(counts: Pixels) -> LabelScores:
 
 
 def rates(right: Pixels, expected: Pixels, made: Pixels) -> tuple[Pixels, Pixels, Pixels]:
-    """Of counts of pixels by class (…, classes), in float64: pixel accuracy (…), class accuracy (…), IoU (…, classes).
+    """Pixel accuracy (…), class accuracy (…) and IoU (…, classes) from counts of pixels by class (…, classes), float64.
 
     With n_ij pixels of class i taken for j, `right` n_ii, `expected` t_i = Σ_j n_ij and `made` Σ_j n_ji: pixel accuracy
     Σ n_ii / Σ t_i, class accuracy the mean of n_ii / t_i over the classes that are expected anywhere, IoU

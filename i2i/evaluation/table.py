@@ -54,7 +54,7 @@ def _comparisons(rows: Sequence[Row]) -> list[str]:
 
 
 def verdict(name: str, found: Mapping[str, Any]) -> str:
-    """What a difference of `measures.difference` says, in words."""
+    """The result of `measures.difference` in words."""
     if found["interval"] is None:
         return "too few pictures to tell"
     if not found["differs"]:

@@ -96,8 +96,8 @@ class TrainingOptions:
     which has no way back, pictures of the target that should stay as they are); or swd, the sliced Wasserstein distance
     of outputs to held-out pictures of the domain that they should be of, as sets; of labels also mean_iou."""
     best_floor: str = ""
-    """What the best must keep, e.g. "luminance_ssim=0.5" beside --best-metric swd: it is chosen among the validations
-    whose metric is at least that (at most, for l1 and swd); of several, separated by commas, all. luminance_ssim is
+    """The best is chosen among the validations that keep this, e.g. "luminance_ssim=0.5" beside --best-metric swd: the
+    metric is at least that (at most, for l1 and swd); of several, separated by commas, all. luminance_ssim is
     the structure that translations keep of their inputs."""
     stop_when: str = ""
     """Stop when a validation has reached this, e.g. "ssim>=0.62"; of several, separated by commas, all."""

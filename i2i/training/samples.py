@@ -118,7 +118,7 @@ class Observer:
         return means | label_scores.measured(total) | set_distance.distances(seen)
 
     def _pictures(self, pair: ImagePair, translators: dict[str, nn.Module]) -> dict[str, Tensor]:
-        """What sets and content are measured by, drawn apart, so that the other metrics are what they are without."""
+        """The pictures that sets and content are measured on, drawn apart: the other metrics are the same without them."""
         device = self.processes.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             return self.algorithm.pictures(pair, translators)

@@ -86,7 +86,7 @@ class Validation:
         return score if math.isfinite(score) and self._above_floor else None
 
     def verdict_at(self, step: int) -> str:
-        """What the log says after the numbers of a validation."""
+        """The remark after the numbers of a validation in the log."""
         if self.best_at(step):
             return f" (the best {self.options.best_metric} so far)"
         metrics = self.metrics_at(step)
@@ -97,7 +97,7 @@ class Validation:
         return f" (not taken for the best: {values})" if metrics and below else ""
 
     def never_above_floor(self) -> str:
-        """What is to be said of a run that ends without a best model because of the floor; empty if nothing."""
+        """Why a run ends without a best model, if the floor is the reason; else empty."""
         if not self.floor or self._measured is None or math.isfinite(self._written):
             return ""
         conditions = ", ".join(map(str, self.floor))

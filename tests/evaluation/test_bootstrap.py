@@ -81,7 +81,7 @@ def test_draws_of_kid_are_those_of_the_pictures_drawn() -> None:
 
 
 def test_kid_of_points_and_of_few_pictures() -> None:
-    """Of two sets without any spread, x and y everywhere: (x² + 1)³ + (y² + 1)³ - 2 (x y + 1)³."""
+    """Two sets without any spread, x and y everywhere: (x² + 1)³ + (y² + 1)³ - 2 (x y + 1)³."""
     a, b = torch.full((4, 1), 0.5), torch.full((3, 1), -1.0)
     assert sets.kid(a, b).value == pytest.approx(1.25**3 + 2**3 - 2 * 0.5**3)
     assert sets.kid(a, b).interval() == pytest.approx((sets.kid(a, b).value,) * 2)
@@ -280,7 +280,7 @@ def shifted(shift: float, count: int, random: np.random.RandomState) -> Tensor:
     ("name", "least", "most"), [("mean", 0.9, 0.985), ("kid", 0.9, 0.985), ("fid", 0.88, 0.985), ("floor", 0.94, 1.0)]
 )
 def test_coverage(name: str, least: float, most: float) -> None:
-    """Of 400 intervals about 95 % hold the number that is right; at the floor, where two sets are of one distribution,
+    """About 95 % of 400 intervals hold the number that is right; at the floor, where two sets are of one distribution,
     more, as the draws vary more than the number."""
     random, found = np.random.RandomState(0), []
     for _ in range(400):

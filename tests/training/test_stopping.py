@@ -277,7 +277,7 @@ FLOOR = "--best-metric l1 --best-floor luminance_ssim=0.5"
 
 @dataclass(frozen=True)
 class Measured:
-    """What the validations measure, one after the other: L1 distances and luminance SSIMs."""
+    """The L1 distances and luminance SSIMs that the validations measure, one after the other."""
 
     values: tuple[tuple[float, float], ...]
 

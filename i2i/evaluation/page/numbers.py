@@ -107,7 +107,7 @@ def _interval(value: Any) -> str:
 
 
 def _results(results: Sequence[Mapping[str, Any]]) -> str:
-    """What evaluate.py measured: numbers, intervals, ± the deviation of the parts, counts, and what is beside them."""
+    """The numbers of evaluate.py: intervals, ± the deviation of the parts, counts, and all else beside them."""
     found = [(result.get("name"), *entry) for result in results for entry in result["measures"].items()]
     header = ("", "metric", "value", "95 % interval", "±", "n", "against", "beside")
     shown = ("value", "interval", "std", "pictures", "reference")
