@@ -238,7 +238,8 @@ class _Influences:
 def _potential(own: Tensor, other: Tensor) -> Tensor:
     """∫_x^max sgn(F_own - F_other) at each x of `own`, with its largest value; both (directions, N), sorted along N.
 
-    Beyond, the integral is the same for all x, and a constant is no influence. Between own_i and own_(i+1) F_own is i / N, and F_other is less before other_i, as much until other_(i+1).
+    Beyond, the integral is the same for all x, and a constant is no influence. Between own_i and own_(i+1) F_own is
+    i / N, and F_other is less before other_i, as much until other_(i+1).
     """
     low, high = own[:, :-1], own[:, 1:]
     steps = other[:, :-1].clamp(low, high) + other[:, 1:].clamp(low, high) - low - high

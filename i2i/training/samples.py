@@ -118,7 +118,7 @@ class Observer:
         return means | label_scores.measured(total) | set_distance.distances(seen)
 
     def _pictures(self, pair: ImagePair, translators: dict[str, nn.Module]) -> dict[str, Tensor]:
-        """The pictures that sets and content are measured on, drawn apart: the other metrics are the same without them."""
+        """The pictures that sets and content are measured on, drawn apart: other metrics stay as they are."""
         device = self.processes.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             return self.algorithm.pictures(pair, translators)
