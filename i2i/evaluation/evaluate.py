@@ -165,6 +165,8 @@ def _of_models_of_run(
         found = []
     elif not found:
         tell(f"{run}: no model file is in this run folder yet: only its validations are shown")
+    if not found and against:
+        raise UsageError(f"against = {options.against[0]!r}: there is no model in {run} to compare it with")
     if not found:
         return Evaluation([], instruments.protocol)
     return Models(instruments, tell).evaluate(found, data or subjects.data_of_run(run), against)

@@ -271,6 +271,8 @@ def test_a_run_on_toy_pictures_shows_its_validations(tmp_path: Path) -> None:
     (tmp_path / "run" / "log.jsonl").write_text(json.dumps(line) + "\n")
     result = script(tmp_path / "run")
     assert result.code == 0 and "0.125 *" in result.out and "drawn on the fly" in result.err
+    result = script(tmp_path / "run", "--against", model(tmp_path / "other.safetensors"))
+    assert result.code == 2 and "there is no model in" in result.err and result.out == ""
 
 
 def test_a_direction_that_the_run_has_not(tmp_path: Path) -> None:
