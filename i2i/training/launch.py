@@ -150,7 +150,7 @@ def _check_first_validation(options: Any, epoch_length: int) -> None:
 
 
 def check_content(algorithm: type[Algorithm], options: Any, channels: tuple[int, int]) -> None:
-    """Raises `UsageError` for conditions that are none, and if the luminances of inputs and outputs are to be compared, and one has bands of data."""
+    """Raises `UsageError` for conditions that cannot be read, and for luminances of bands of data."""
     asked = {c.metric for c in (*goal.parse(options.stop_when), *goal.parse_floor(options.best_floor))}
     pictures = not (algorithm.from_noise or algorithm.one_domain or options.classes_a or options.classes_b)
     if goal.CONTENT in asked and pictures and (bands := set(channels) - {1, 3}):
