@@ -128,7 +128,7 @@ class Models:
         """Raises `UsageError`, or `InputError` for pictures, unless `--features` is for pictures in colour."""
         for plan in planned:
             info = plan.translator.info
-            if info.output_labels or info.config.get("out_channels", 3) == 1 and info.encoding != "lab":
+            if info.output_labels or (info.config.get("out_channels", 3) == 1 and info.encoding != "lab"):
                 kind = "labels" if info.output_labels else "grey pictures"
                 applicable.check_features(self.options, {plan.subject.name: f"makes {kind}"})
             for items in (plan.task.reference, plan.task.held_out):
