@@ -19,6 +19,7 @@ from i2i.data.datasets import open_datasets
 from i2i.data.pair import ImagePair
 from i2i.data.toy import write_folder
 from i2i.errors import InputError, UsageError
+from i2i.evaluation.content import luminance_ssim
 from i2i.evaluation.evaluate import evaluate
 from i2i.evaluation.options import EvaluationOptions
 from i2i.evaluation.sliced_wasserstein import swd
@@ -148,6 +149,10 @@ def test_noise_is_a_function_of_the_seed() -> None:
         ({"dropout": True}, "dropout = True: the generator of a GAN has none"),
         ({"low_memory": True}, "low_memory = True: dcgan_16 has no residual blocks"),
         ({"best_metric": "l1"}, "best_metric = 'l1': .*'swd'"),
+        (
+            {"best_floor": "luminance_ssim=0.5"},
+            "best_floor = 'luminance_ssim=0.5': luminance_ssim compares .*; use swd",
+        ),
         ({"stop_when": "l1<=0.1", "validate_every": 1}, "stop_when = 'l1<=0.1': l1 compares .*; use swd"),
         ({"latent_size": 0}, "latent_size = 0"),
     ],
@@ -278,6 +283,27 @@ def test_the_plateau_alone_follows_what_is_measured(
     assert rates == pytest.approx([1e-3, 1e-3, 2e-4, 4e-5, 8e-6] if falls else [1e-3] * 5)
 
 
+@pytest.mark.parametrize("name", ["pix2pix", "cyclegan"])
+def test_what_translations_keep_is_measured_too(name: str) -> None:
+    """Each output against its input, the mean over all; the other metrics stay as they are, dropout or not."""
+    algorithm, options = untrained(name)
+    observer = Observer(algorithm, open_datasets(options, algorithm.paired), Processes("cpu"))
+    without, beside = (
+        observer.validate(algorithm.translators(), 3, lambda: False, content=content) for content in (False, True)
+    )
+    assert without is not None and beside is not None
+    translators, expected = observer.test_time(algorithm.translators()), {}
+    for direction, letter in (("a2b", "B"), ("b2a", "A")) if name == "cyclegan" else ():
+        pairs = [observer.data.validation[t] for t in range(3)]  # type: ignore[index]
+        sources = torch.stack([pair.a if letter == "B" else pair.b for pair in pairs])
+        with torch.inference_mode():
+            found = luminance_ssim(translators[direction](sources), sources).mean()
+        expected[f"fake_{letter}/luminance_ssim"] = pytest.approx(float(found), abs=1e-5)
+    kept = {key: beside[key] for key in beside.keys() - without.keys()}
+    assert kept == expected if expected else set(kept) == {"fake_B/luminance_ssim"}
+    assert {key: beside[key] for key in without} == without
+
+
 @pytest.mark.parametrize(("name", "of_sets"), [("pix2pix", {"fake_B/swd"}), ("cyclegan", {"fake_A/swd", "fake_B/swd"})])
 def test_translations_are_measured_as_sets_too(name: str, of_sets: set[str]) -> None:
     """Beside the other metrics, which stay as they are, dropout or not."""
@@ -292,15 +318,20 @@ def test_translations_are_measured_as_sets_too(name: str, of_sets: set[str]) -> 
 def test_the_best_of_a_translation_by_sets(tmp_path: Path) -> None:
     given = {"data": Path("toy"), "crop_size": 16, "load_size": 16, "workers": 0, "device": "cpu", "batch_size": 100}
     options = CycleGANRun(
-        run=tmp_path, best_metric="swd", lr_policy="plateau", validate_every=1, max_steps=4, validate_images=4,
+        run=tmp_path, best_metric="swd", best_floor="luminance_ssim=-1", lr_policy="plateau", validate_every=1,
+        max_steps=4, validate_images=4,
         generator="resnet_0blocks", discriminator="pixelgan", ngf=2, ndf=2, **given,
     )  # fmt: skip
     train(CycleGAN, options)
     metrics = read_info(tmp_path / "a2b-best.safetensors").training.metrics
     (numbers,) = [line["metrics"] for line in lines(tmp_path, "validation")]
+    assert metrics["luminance_ssim"] == pytest.approx(
+        (numbers["fake_A/luminance_ssim"] + numbers["fake_B/luminance_ssim"]) / 2
+    )
     assert metrics["mean_swd_to_held_out"] == pytest.approx((numbers["fake_A/swd"] + numbers["fake_B/swd"]) / 2)
     assert {"reconstruction_l1", "reconstruction_psnr", "reconstruction_ssim"} == metrics.keys() - {
-        "mean_swd_to_held_out"
+        "mean_swd_to_held_out",
+        "luminance_ssim",
     }
 
 

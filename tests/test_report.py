@@ -346,19 +346,25 @@ def test_measures_with_their_spread(tmp_path: Path) -> None:
 def test_what_evaluate_wrote(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [step_line(1)])
     swd = {"value": 12.5, "pictures": 71, "std": 0.75, "levels": {"16": 9.25}, "reference": 1300}
+    swd["interval"] = [11.25, 14.125]
+    difference = {"value": -1.625, "interval": [-2.5, -0.875], "differs": True}
     results = [
         {"name": name, "sha256": "ab12", "measures": {"swd": swd, EVIL: {"value": None}}} for name in ("x", EVIL)
     ]
     validations = [{"step": 50, "epoch": 2, "metrics": {"b/l1": 0.125}}]
     values = {"table": {"x": {"swd": 12.5}}, "results": results, "validations": validations, "protocol": {}}
+    values["comparisons"] = [{"name": EVIL, "less": "x", "differences": {"swd": difference, EVIL: {"value": EVIL}}}]
     (run / "evaluation.json").write_text(json.dumps(values))
     page = page_of(run)
     check_sound(page)
     for shown in ("±", "0.75", "71", "1300", "levels.16 9.25", "metrics.b/l1", "0.125", "results.1.sha256"):
         assert shown in page.text, shown
+    for shown in ("95 % interval", "[11.25, 14.12]", "-1.625", "[-2.5, -0.875]"):
+        assert shown in page.text, shown
     assert "{'" not in page.text and "measures" not in page.text
     for odd in ([], "text", [1], [{"measures": 3}], [{"measures": {"swd": 3}}], {"a": {"measures": {}}}):
-        (run / "evaluation.json").write_text(json.dumps({"table": {}, "results": odd}))
+        odd_too = [{"differences": odd}] if isinstance(odd, dict) else odd
+        (run / "evaluation.json").write_text(json.dumps({"table": {}, "results": odd, "comparisons": odd_too}))
         check_sound(page_of(run))
 
 

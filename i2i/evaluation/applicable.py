@@ -12,6 +12,7 @@ from i2i.images.palettes import Palette
 Unfit = Mapping[str, str]  # metric → why it does not apply
 INDICES = "class indices, which are no intensities, are compared by the metrics of labels alone"
 NO_PALETTE = "needs --palette, the colours of the classes"  # of which no model knows
+_LOOKED_AT = 4  # pictures of a set, of which one in colour is enough
 AT_SIZE = "is for labels at their own size: leave out --size"
 
 
@@ -61,6 +62,28 @@ def hold_indices(palette: Palette, *sets: PictureFiles) -> bool:
     return any(palettes.holds_indices(files.picture(0), palette) for files in sets)
 
 
+def check_features(options: EvaluationOptions, made: Mapping[str, str]) -> None:
+    """Raises `UsageError` if `--features` is given and something (name → what it is) has no colours to see."""
+    for name, kind in made.items():
+        if options.features:
+            raise UsageError(
+                f"features = {options.features!r}: a network that knows pictures in colour; {name} {kind}: leave out "
+                "--features"
+            )
+
+
+def check_colours(options: EvaluationOptions, *sets: PictureFiles) -> None:
+    """Raises `UsageError` if `--features` is given and the first pictures of a set are all grey, or have bands of data.
+
+    Raises `InputError` for pictures that cannot be read.
+    """
+    for files in sets if options.features else ():
+        channels = {files.picture(i).pixels.shape[2] for i in range(min(len(files), _LOOKED_AT))}
+        if channels and 3 not in channels:
+            kind = "holds grey pictures" if channels == {1} else f"holds pictures of {max(channels)} channels"
+            check_features(options, {str(files.items[0].path.parent): kind})
+
+
 def check(options: EvaluationOptions, rows: Sequence[Unfit]) -> None:
     """Raises `UsageError` for each metric asked for by name that applies to none of the rows.
 
@@ -69,6 +92,8 @@ def check(options: EvaluationOptions, rows: Sequence[Unfit]) -> None:
     lost = [name for name in options.metrics if all(name in unfit for unfit in rows)]
     if lost:
         raise UsageError("metrics: " + "; ".join(f"{name} {rows[0][name]}" for name in lost))
+    if options.features and all("kid" in unfit for unfit in rows):
+        raise UsageError(f"features = {options.features!r}: KID is measured in them, and kid {rows[0]['kid']}")
     if options.palette and all(unfit.get(name) for unfit in rows for name in LABELS):
         raise UsageError(f"palette: nothing can be scored with it: pixel_accuracy {rows[0][LABELS[0]]}")
 

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from i2i.evaluation.bootstrap import Estimate, mean_of_pairs, of_pairs, weights
 from i2i.evaluation.metrics import l1, ssim
 from i2i.evaluation.resizer import resized
 from i2i.losses.structure import luminance
 
 _DIVERSITY_SIZE = 32
+_ROWS = 256  # of the matrix of all pairs, at once
 
 
 def luminance_ssim(made: Tensor, source: Tensor) -> Tensor:
@@ -28,16 +30,20 @@ def cycle_error(returned: Tensor, source: Tensor) -> Tensor:
     return l1(returned, source)
 
 
-def diversity(pictures: Sequence[Tensor]) -> float:
+def diversity(pictures: Sequence[Tensor], seed: int = 0) -> Estimate:
     """Mean L1 over all pairs of two pictures of a set, at 32×32 pixels, 0 (all alike) to 1.
 
-    To be read beside the same number of the inputs: much below it, the outputs are alike. Raises `ValueError`
-    for fewer than two pictures.
+    To be read beside the same number of the inputs: much below it, the outputs are alike. The draws of its interval
+    leave a picture's pairs with itself out. Raises `ValueError` for fewer than two pictures.
     """
     count = len(pictures)
     if count < 2:
         raise ValueError("diversity is undefined for one picture")
     small = [resized(pictures[i], _DIVERSITY_SIZE, _DIVERSITY_SIZE).flatten() for i in range(count)]
     rows = (torch.stack(small).double() + 1) / 2
-    total = sum(float((rows[i + 1 :] - rows[i]).abs().mean(dim=1).sum()) for i in range(count - 1))
-    return total / (count * (count - 1) / 2)
+    blocks = ((begin, _mean_l1(rows[begin : begin + _ROWS], rows)) for begin in range(0, count, _ROWS))
+    return of_pairs(mean_of_pairs(blocks, weights(count, seed)), count)
+
+
+def _mean_l1(some: Tensor, rows: Tensor) -> Tensor:
+    return torch.stack([(rows - row).abs().mean(dim=1) for row in some])

@@ -11,6 +11,7 @@ from i2i.errors import InputError, UsageError
 from i2i.evaluation import applicable, made_of_noise, subjects
 from i2i.evaluation.instruments import Instruments
 from i2i.evaluation.labels import of_labels
+from i2i.evaluation.measures import Measure
 from i2i.evaluation.models import Models
 from i2i.evaluation.options import LABELS, SETS, EvaluationOptions, check, check_for_folders
 from i2i.evaluation.pictures import PictureFiles, folder, matched
@@ -49,9 +50,27 @@ def evaluate(inputs: Sequence[str], options: EvaluationOptions, tell: Tell = lam
     subject = _named(inputs[0], options)
     if data is None:
         raise UsageError(f"{inputs[0]}: on which pictures? Give a data set or a folder after it")
+    against = _against([subject], options)
     if made_of_noise.is_made_of_noise(subject.path):
-        return made_of_noise.evaluate([subject], data, options, tell)
-    return Models(Instruments(options), tell).evaluate([subject], data)
+        return made_of_noise.evaluate([subject, *against], data, options, tell)
+    return Models(Instruments(options), tell).evaluate([subject], data, against)
+
+
+def _against(found: Sequence[Subject], options: EvaluationOptions) -> list[Subject]:
+    """The models that `--against` names. Raises `UsageError` for one that is there already, and for pictures."""
+    others: list[Subject] = []
+    for name in options.against:
+        path = path_of(name)
+        if _is_of_pictures(path):
+            raise UsageError(
+                f"against = {name!r}: a folder of pictures; expected a model or a run, as the first is one"
+            )
+        run = subjects.of_run(path, options.direction) if subjects.is_run(path) else []
+        others += [replace(subject, name=f"{name} {subject.name}") for subject in run] or [_named(name, options)]
+    names = [subject.path for subject in (*found, *others)]
+    if twice := [subject.name for subject in others if names.count(subject.path) > 1]:
+        raise UsageError(f"against = {twice[0]!r}: is measured already")
+    return others
 
 
 def _is_of_pictures(path: Path) -> bool:
@@ -86,22 +105,40 @@ def _of_folders(inputs: Sequence[Path], options: EvaluationOptions) -> Evaluatio
         folder(made)
         raise UsageError(f"{made}: a folder of pictures, no run and no model; give the folder to compare it with")
     expected = inputs[1]
+    pairs = [_pictures(folder, expected, options) for folder in (made, *map(path_of, options.against))]
+    unfit = [applicable.of_folders(a, b, options) for a, b in pairs]
+    applicable.check(options, unfit)
+    for a, b in pairs:
+        applicable.check_colours(options, a, b)
+    instruments, rows = Instruments(options, translating=False), []
+    names = [str(a) for a in (made, *options.against)] if options.against else [shown_name(made)]
+    for name, (a, b), without in zip(names, pairs, unfit, strict=True):
+        instruments.note(applicable.notes(name, without, options))
+        facts = {"made": name if options.against else str(made), "compared with": str(expected)}
+        rows.append(Row(name, _compared(a, b, instruments, without), facts))
+    return Evaluation(rows, instruments.protocol)
+
+
+def _pictures(made: Path, expected: Path, options: EvaluationOptions) -> tuple[PictureFiles, PictureFiles]:
     if options.unpaired:
         a, b = (PictureFiles(folder(path, options.max_pictures)) for path in (made, expected))
     else:
         a, b = (PictureFiles(items) for items in matched(made, expected, options.max_pictures))
-    unfit = applicable.of_folders(a, b, options)
-    applicable.check(options, [unfit])
-    instruments = Instruments(options, translating=False)
-    name = shown_name(made)
-    instruments.note(applicable.notes(name, unfit, options))
+    return a, b
+
+
+def _compared(
+    a: PictureFiles, b: PictureFiles, instruments: Instruments, unfit: applicable.Unfit
+) -> dict[str, Measure]:
+    options = instruments.options
     found = instruments.pairs(a.at_size(options.size), b.at_size(options.size), unfit) if not options.unpaired else {}
     if instruments.palette is not None:
         pixels = [label_pixels(a.picture(i), instruments.palette) for i in range(len(a))]
-        found |= of_labels(pixels, b, instruments.palette, instruments.wanted(LABELS, unfit))
-    if options.unpaired or set(options.metrics) & set(SETS):
+        wanted = instruments.wanted(LABELS, unfit)
+        found |= of_labels(pixels, b, instruments.palette, wanted, instruments.seed)
+    if options.unpaired or options.features or set(options.metrics) & set(SETS):
         found |= instruments.sets(a, b, unfit)
-    return Evaluation([Row(name, found, {"made": str(made), "compared with": str(expected)})], instruments.protocol)
+    return found
 
 
 def _of_run(run: Path, data: Path | None, options: EvaluationOptions, tell: Tell) -> Evaluation:
@@ -119,14 +156,17 @@ def _of_run(run: Path, data: Path | None, options: EvaluationOptions, tell: Tell
 def _of_models_of_run(
     run: Path, found: list[Subject], data: Path | None, options: EvaluationOptions, tell: Tell, shows_validations: bool
 ) -> Evaluation:
+    against = _against(found, options)
     if found and made_of_noise.is_made_of_noise(found[0].path) and (data or not subjects.is_toy(run)):
-        return made_of_noise.evaluate(found, data or subjects.data_of_run(run), options, tell)
+        return made_of_noise.evaluate([*found, *against], data or subjects.data_of_run(run), options, tell)
     instruments = Instruments(options)
     if found and data is None and shows_validations and subjects.is_toy(run):
         tell("trained on toy pictures, which are drawn on the fly: only its validations are shown")
         found = []
     elif not found:
         tell(f"{run}: no model file is in this run folder yet: only its validations are shown")
+    if not found and against:
+        raise UsageError(f"against = {options.against[0]!r}: there is no model in {run} to compare it with")
     if not found:
         return Evaluation([], instruments.protocol)
-    return Models(instruments, tell).evaluate(found, data or subjects.data_of_run(run))
+    return Models(instruments, tell).evaluate(found, data or subjects.data_of_run(run), against)

@@ -8,14 +8,30 @@ from torch import Tensor, nn
 
 from i2i.errors import ModelError
 from i2i.evaluation.resizer import resized
+from i2i.networks.pretrained import FeatureNetwork
+
+INPUT = 224  # pixels a side, those that ImageNet's networks are trained with
 
 
 @dataclass(frozen=True)
 class Features:
-    """Of a set of N pictures: `pool` (N, D) and `logits` (N, classes), float64, on the CPU."""
+    """Features of N pictures: `pool` (N, D) and `logits` (N, classes), float64, on the CPU, by `network`."""
 
     pool: Tensor
     logits: Tensor
+    network: str = ""
+
+
+class Pooled(nn.Module):
+    """A network of `networks.pretrained` as `extract` takes it: its last features, the mean over space; no logits."""
+
+    def __init__(self, network: FeatureNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.network(images)[-1].mean(dim=(2, 3))
+        return features, features[:, :0]
 
 
 def extract(
@@ -24,11 +40,12 @@ def extract(
     size: int,
     device: torch.device | str = "cpu",
     batch: int = 32,
+    name: str = "",
 ) -> Features:
-    """What `network` (images (N, 3, size, size) in [-1, 1] → features, logits) makes of the pictures.
+    """The features of the pictures by `network` (images (N, 3, size, size) in [-1, 1] → features, logits).
 
     Each is stretched to `size` by the one resizer; grey is repeated. The network runs in float32 on `device`.
-    Raises `ModelError` if what it makes is not finite.
+    `name` is the network's in the result. Raises `ModelError` if features are not finite.
     """
     network = network.to(device)
     found: list[tuple[Tensor, Tensor]] = []
@@ -40,4 +57,4 @@ def extract(
             found.append((pool.double().cpu(), logits.double().cpu()))
             if not all(bool(x.isfinite().all()) for x in found[-1]):
                 raise ModelError("the features of pictures are not finite; the weights are not those of the network")
-    return Features(torch.cat([pool for pool, _ in found]), torch.cat([logits for _, logits in found]))
+    return Features(torch.cat([pool for pool, _ in found]), torch.cat([logits for _, logits in found]), name)

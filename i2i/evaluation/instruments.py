@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from i2i.device import choose_device
 from i2i.errors import ImageError, InputError, ModelError, UsageError
 from i2i.evaluation import applicable, features, inception, lpips, measures, sets, subjects
+from i2i.evaluation.bootstrap import RESAMPLES
 from i2i.evaluation.features import Features
 from i2i.evaluation.measures import Measure, SetOptions
 from i2i.evaluation.options import CONTENT, NEED_INCEPTION, PAIRED, SETS, EvaluationOptions
@@ -17,6 +19,7 @@ from i2i.evaluation.pictures import BACKGROUND, Made, PictureFiles
 from i2i.evaluation.resizer import RESIZER
 from i2i.evaluation.sliced_wasserstein import MOST_PATCHES, PATCH, PATCHES_PER_IMAGE, PROJECTIONS, SMALLEST
 from i2i.images import palettes, to_pixels, with_depth
+from i2i.networks import pretrained
 from i2i.translation.failures import not_finite
 from i2i.translation.translator import Translator
 
@@ -31,6 +34,16 @@ SWD_PROTOCOL = (
 Pictures = PictureFiles | Made
 
 
+@dataclasses.dataclass(frozen=True)
+class SeesPictures:
+    """A network for `features.extract`, its name with the hash of its weights, the side of its input, and its file."""
+
+    network: nn.Module
+    name: str
+    size: int
+    file: str
+
+
 class Instruments:
     """Raises `UsageError` for files that are missing, `ModelError` for such that hold something else.
 
@@ -43,22 +56,28 @@ class Instruments:
         self.classes = palettes.find(options.palette) if options.palette else None
         if self.classes is not None and options.size is not None:
             raise UsageError("size: labels are compared as they are; leave out --size or --palette")
-        self.set_options = SetOptions(options.seeds, options.kid_subsets, options.kid_subset_size, options.is_splits)
+        self.set_options = SetOptions(options.seeds, options.is_splits)
         self.protocol: dict[str, Any] = {
             "resizer": RESIZER,
             "transparency": f"pictures of files are measured as seen over {BACKGROUND}",
             **({"outputs": "rounded to 8 bits, as they are written"} if translating else {}),
             "precision": f"{f'translation {options.precision}, ' if translating else ''}{MEASURED}",
             "seeds": list(options.seeds),
+            "intervals": f"95 %, {RESAMPLES} bootstrap draws of the pictures with seed {options.seeds[0]}",
             "device": str(self.device),
             "torch": torch.__version__,
         }
         self.lpips = self._lpips()
-        self.inception = self._inception()
+        self.networks = self._networks()
         self.label_model = self._label_model()
         if self.label_model is not None:
             self.know(self.label_model.info.output_palette())
-        self._features: dict[int, tuple[Pictures, Features]] = {}
+        self._features: dict[tuple[str, int], tuple[Pictures, Features]] = {}
+
+    @property
+    def seed(self) -> int:
+        """That of bootstrap draws."""
+        return self.options.seeds[0]
 
     def know(self, palette: palettes.Palette | None) -> None:
         """Take the classes that a model makes for those of the labels, unless there are some already."""
@@ -87,7 +106,7 @@ class Instruments:
         if not (wanted := self.wanted(PAIRED, unfit)):
             return {}
         self.protocol["pairs"] = AS_THEY_ARE if size is None else at(size)
-        found = measures.of_pairs(made, expected, wanted, self.lpips, left_out)
+        found = measures.of_pairs(made, expected, wanted, self.lpips, left_out, self.seed)
         self.note(left_out)
         return found
 
@@ -96,7 +115,7 @@ class Instruments:
     ) -> dict[str, Measure]:
         """What outputs keep of their inputs."""
         left_out = self._left_out()
-        found = measures.of_content(outputs, inputs, self.wanted(CONTENT, unfit), returned, left_out)
+        found = measures.of_content(outputs, inputs, self.wanted(CONTENT, unfit), returned, left_out, self.seed)
         self.note(left_out)
         return found
 
@@ -108,7 +127,7 @@ class Instruments:
         if not wanted:
             return {}
         self.protocol["sets"] = at(size)
-        found = measures.of_one_set(made.at_size(size), wanted, left_out)
+        found = measures.of_one_set(made.at_size(size), wanted, left_out, self.seed)
         if reference is not None:
             found |= self._between(made, reference, wanted, left_out, patches)
         self.note(left_out)
@@ -120,21 +139,21 @@ class Instruments:
         size = self.options.size or SET_SIZE
         self.protocol |= self._protocol_of_sets(wanted)
         pictures = made.at_size(size), reference.at_size(size)
-        of_both = None
-        if self.inception is not None and set(wanted) & set(NEED_INCEPTION):
-            of_both = (self._features_of(pictures[0], made), self._features_of(pictures[1], reference))
-        return measures.of_sets(*pictures, wanted, self.set_options, of_both, left_out, patches)
+        seen = {
+            name: (self._features_of(pictures[0], made, network), self._features_of(pictures[1], reference, network))
+            for name in wanted
+            if (network := self.networks.get(name)) is not None
+        }
+        return measures.of_sets(*pictures, wanted, self.set_options, seen, left_out, patches)
 
     def _protocol_of_sets(self, wanted: Collection[str]) -> dict[str, str]:
         found = {"sliced Wasserstein": SWD_PROTOCOL} if "swd" in wanted else {}
-        if self.inception is None:
-            return found
-        options = self.set_options
-        if "kid" in wanted:
-            found["KID"] = f"{options.kid_subsets} random subsets, of as many pictures as stand beside the number"
-        if "is" in wanted:
-            found["Inception Score"] = f"{options.is_splits} parts of the shuffled set"
-        if {"precision", "recall"} & set(wanted):
+        measured = self.networks.keys() & set(wanted)
+        if "kid" in measured:
+            found["KID"] = "of all pictures at once, unbiased"
+        if "is" in measured:
+            found["Inception Score"] = f"{self.set_options.is_splits} parts of the shuffled set"
+        if {"precision", "recall"} & measured:
             found["precision and recall"] = f"k = {sets.NEIGHBOURS} neighbours"
         return found
 
@@ -147,15 +166,29 @@ class Instruments:
         if left_out:
             self.protocol["left out"] = list(dict.fromkeys([*self.protocol.get("left out", []), *left_out]))
 
-    def _features_of(self, pictures: Pictures, key: Pictures) -> Features:
-        if id(key) not in self._features:
-            assert self.inception is not None
+    def _features_of(self, pictures: Pictures, key: Pictures, network: SeesPictures) -> Features:
+        place = network.name, id(key)
+        if place not in self._features:
             try:
-                found = features.extract(pictures, self.inception, inception.INPUT, self.device)
+                found = features.extract(pictures, network.network, network.size, self.device, name=network.name)
             except ModelError as error:
-                raise ModelError(f"{self.protocol['inception']['file']}: {error}") from None
-            self._features[id(key)] = (key, found)  # with the key itself, so that its id stays its own
-        return self._features[id(key)][1]
+                raise ModelError(f"{network.file}: {error}") from None
+            self._features[place] = (key, found)  # with the key itself, so that its id stays its own
+        return self._features[place][1]
+
+    def _networks(self) -> dict[str, SeesPictures]:
+        """The network in whose features each metric is measured, as far as there is one."""
+        found = dict.fromkeys(NEED_INCEPTION, self._inception())
+        if self.options.features and self.wanted(["kid"]):
+            found["kid"] = self._pretrained()
+        return {name: network for name, network in found.items() if network is not None}
+
+    def _pretrained(self) -> SeesPictures:
+        """The network of `--features`. Raises `UsageError`, `ModelError` as `pretrained.feature_network` does."""
+        name = self.options.features
+        network, sha256 = features.Pooled(pretrained.feature_network(name, head=True)), pretrained.digest(name)
+        self.protocol["features"] = {"network": name, "sha256": sha256, "input": _input(features.INPUT), "of": "kid"}
+        return SeesPictures(network, f"{name}, sha256 {sha256}", features.INPUT, name)
 
     def _lpips(self) -> lpips.Lpips | None:
         if self.options.lpips is None or not self.wanted(["lpips"]):
@@ -164,15 +197,18 @@ class Instruments:
         self.protocol["lpips"] = {"backbone": kind, "file": str(self.options.lpips), "sha256": sha256}
         return distance
 
-    def _inception(self) -> inception.Inception | None:
-        options, asked = self.options, set(NEED_INCEPTION) & set(self.options.metrics)
+    def _inception(self) -> SeesPictures | None:
+        options = self.options
+        by_inception = [name for name in NEED_INCEPTION if not (name == "kid" and options.features)]
+        asked = set(by_inception) & set(options.metrics)
         if options.metrics and not asked:
             return None
         path = inception.obtain(options.inception, fetch=options.download)
         if path is None and asked:
+            other = ", and KID can be measured by --features" if "kid" in asked else ""
             raise UsageError(
                 f"metrics: {', '.join(sorted(asked))} need the Inception weights: --inception FILE, or --download "
-                f"fetches them ({inception.SIZE / 1e6:.0f} MB) from {inception.URL}"
+                f"fetches them ({inception.SIZE / 1e6:.0f} MB) from {inception.URL}{other}"
             )
         if path is None:
             return None
@@ -181,9 +217,9 @@ class Instruments:
             "file": str(path),
             "sha256": sha256,
             "published": sha256 == inception.SHA256,
-            "input": f"{inception.INPUT}x{inception.INPUT} by the resizer",
+            "input": _input(inception.INPUT),
         }
-        return network
+        return SeesPictures(network, f"Inception, sha256 {sha256}", inception.INPUT, str(path))
 
     def _label_model(self) -> Translator | None:
         if not self.options.label_model:
@@ -192,6 +228,10 @@ class Instruments:
         translator, facts = subjects.load(subject.path, self.options, self.device, None)
         self.protocol["label_model"] = facts
         return translator
+
+
+def _input(size: int) -> str:
+    return f"{size}x{size} by the resizer"
 
 
 def at(size: int) -> str:

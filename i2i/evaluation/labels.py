@@ -1,29 +1,35 @@
 """Labels made from pictures, compared with the right ones; also the FCN score (Isola et al. 2017, Sec. 4.1)."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from i2i import images
 from i2i.errors import ImageError, InputError, OutputError, UsageError
 from i2i.evaluation import segmentation
-from i2i.evaluation.measures import Measure
+from i2i.evaluation.bootstrap import Estimate, draws
+from i2i.evaluation.measures import Measure, measured
 from i2i.evaluation.pictures import PictureFiles
 from i2i.images import Picture, Pixels
 from i2i.images.palettes import Palette, labels_of, to_classes
 
 
 def of_labels(
-    made: Sequence[Pixels], expected: PictureFiles, palette: Palette, wanted: Sequence[str]
+    made: Sequence[Pixels], expected: PictureFiles, palette: Palette, wanted: Sequence[str], seed: int = 0
 ) -> dict[str, Measure]:
-    """Pixel accuracy, class accuracy and mean IoU over all pictures together, as far as `wanted`.
+    """Pixel accuracy, class accuracy and mean IoU over all pictures together, as far as `wanted`; `seed` is that of
+    bootstrap draws.
 
     `made` are pictures of labels (H, W, C), `expected` files of them: colours, which are snapped to the palette,
     or class indices; pixels without a label do not count. Raises `InputError` naming a file that is no labels, or of
     another size.
     """
     counts = np.zeros((len(palette), len(palette) + 1), np.int64)
+    each: list[list[Pixels]] = []
     for i, pixels in enumerate(made):
         try:
             found, right = to_classes(pixels, palette), labels_of(expected.picture(i), palette)
@@ -36,7 +42,9 @@ def of_labels(
                 f"{expected.name(i)}: {right.shape[1]}x{right.shape[0]} pixels; the labels made have "
                 f"{found.shape[1]}x{found.shape[0]}"
             )
-        counts += segmentation.confusion(found, right, len(palette))
+        confused = segmentation.confusion(found, right, len(palette))
+        counts += confused
+        each.append([np.diag(confused), confused.sum(axis=1), confused.sum(axis=0)[:-1]])
     try:
         scores = segmentation.scores(counts)
     except ValueError as error:
@@ -44,11 +52,28 @@ def of_labels(
     beside = {"palette": palette.name, "classes": len(palette)}
     per_class = {str(index): value for index, value in scores.per_class.items()}
     found_scores = {
-        "pixel_accuracy": Measure(scores.pixel_accuracy, len(made), beside),
-        "class_accuracy": Measure(scores.class_accuracy, len(made), beside),
-        "mean_iou": Measure(scores.mean_iou, len(made), {**beside, "per_class": per_class}),
+        "pixel_accuracy": (scores.pixel_accuracy, {}),
+        "class_accuracy": (scores.class_accuracy, {}),
+        "mean_iou": (scores.mean_iou, {"per_class": per_class}),
     }
-    return {name: measure for name, measure in found_scores.items() if name in wanted}
+    varied = _resampled(each, seed)
+    return {
+        name: measured(name, Estimate(value, varied[name], len(made)), len(made), beside | more)
+        for name, (value, more) in found_scores.items()
+        if name in wanted
+    }
+
+
+def _resampled(each: Sequence[Sequence[Pixels]], seed: int) -> dict[str, Tensor]:
+    """The scores of bootstrap draws, from the counts of each picture that `segmentation.rates` takes."""
+    weights = draws(len(each), seed).numpy()
+    pixel_accuracy, class_accuracy, iou = segmentation.rates(
+        *(weights @ np.stack(part) for part in zip(*each, strict=True))
+    )
+    with warnings.catch_warnings(action="ignore"):  # of draws without labels
+        mean_iou = np.nanmean(iou, axis=-1)
+    found = {"pixel_accuracy": pixel_accuracy, "class_accuracy": class_accuracy, "mean_iou": mean_iou}
+    return {name: torch.from_numpy(values) for name, values in found.items()}
 
 
 def check_folder(folder: Path) -> None:

@@ -55,8 +55,12 @@ def evaluate(
         raise UsageError(f"precision = {options.precision!r}: pictures are made of noise in fp32 alone")
     applicable.check(options, [dict.fromkeys([*PAIRED, *CONTENT, *LABELS], WITHOUT_INPUTS)])
     samplers = [_opened(subject, options) for subject in found]
+    for subject, sampler in zip(found, samplers, strict=True):
+        if sampler.channels == 1:
+            applicable.check_features(options, {subject.name: "makes grey pictures"})
     reference, where, held_out, held_out_from = _pictures(data, options)
     instruments = Instruments(replace(options, size=options.size or samplers[0].size))
+    applicable.check_colours(options, PictureFiles(reference), PictureFiles(held_out))
     files, count = PictureFiles(reference), min(len(reference), options.max_pictures or MOST)
     patches = patch_count(count, len(files), *([len(held_out)] if held_out else []))
 

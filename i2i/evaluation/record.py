@@ -3,13 +3,15 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from i2i import __version__
 from i2i.errors import UsageError
-from i2i.evaluation.measures import Measure
+from i2i.evaluation.measures import Measure, difference
+from i2i.evaluation.options import METRICS
 from i2i.evaluation.sweep import Validation, best_steps
 
 _BEGINNING = re.compile(rb'\{\n "i2i": "[^"\n]{1,99}",\n "command": "')  # of what `Evaluation.to_json` writes
@@ -30,11 +32,37 @@ def check_replaceable(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Row:
-    """The numbers of one set of pictures; `facts` say which model made them from what."""
+    """The numbers of one set of pictures; `facts` say which model made them from what.
+
+    Rows of one `group` are measured on the same pictures, and compared with the first of them.
+    """
 
     name: str
     measures: dict[str, Measure]
     facts: dict[str, Any] = field(default_factory=dict)
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row less another: metric → `value`, `interval` and `differs`, see `measures.difference`."""
+
+    row: str
+    less: str
+    differences: dict[str, dict[str, Any]]
+
+
+def comparisons(rows: Sequence[Row]) -> list[Comparison]:
+    """Each row with the first of its group, where there is something to compare."""
+    first: dict[str, Row] = {}
+    found = []
+    for row in rows:
+        base = first.setdefault(row.group, row)
+        both = [name for name in METRICS if name in row.measures and name in base.measures and base is not row]
+        differences = {name: difference(name, row.measures[name], base.measures[name]) for name in both}
+        if told := {name: entry for name, entry in differences.items() if entry is not None}:
+            found.append(Comparison(row.name, base.name, told))
+    return found
 
 
 @dataclass(frozen=True)
@@ -47,7 +75,8 @@ class Evaluation:
     validation_protocol: dict[str, str] = field(default_factory=dict)
 
     def to_json(self, command: str = "") -> str:
-        """ASCII: `table` (row → metric → number), `results` with all that is beside them, `protocol`, `command`.
+        """ASCII: `table` (row → metric → number), `results` with all that is beside them, `comparisons`, `protocol`,
+        `command`.
 
         Numbers that are not finite are null, as JSON has no others.
         """
@@ -58,6 +87,8 @@ class Evaluation:
             "protocol": self.protocol,
             "results": [_detailed(row) for row in self.rows],
         }
+        if compared := comparisons(self.rows):
+            values["comparisons"] = [{"name": c.row, "less": c.less, "differences": c.differences} for c in compared]
         if self.validations:
             values["validations"] = [asdict(validation) for validation in self.validations]
             values["best_steps"] = best_steps(self.validations)

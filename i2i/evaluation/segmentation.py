@@ -1,5 +1,6 @@
 """How many pixels have the right label (Long et al. 2015, Sec. 5)."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,19 +34,25 @@ def confusion(made: Pixels, expected: Pixels, classes: int) -> Pixels:
 def scores(counts: Pixels) -> LabelScores:
     """The scores of a confusion matrix, which is summed over all pictures first.
 
-    With n_ij pixels of class i taken for j and t_i = Σ_j n_ij: pixel accuracy Σ n_ii / Σ t_i, class accuracy the
-    mean of n_ii / t_i over the classes that are expected anywhere, mean IoU that of n_ii / (t_i + Σ_j n_ji - n_ii)
-    over the classes that are expected or made. Raises `ValueError` if no pixel has a label.
+    See `rates`; `per_class` is of the classes that are expected or made. Raises `ValueError` if no pixel has a label.
     """
-    right, expected, made = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)[:-1]
     if not counts.sum():
         raise ValueError("no pixel has a label")
+    parts = [part.astype(np.float64) for part in (np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)[:-1])]
+    pixel_accuracy, class_accuracy, iou = rates(*parts)
+    per_class = {i: float(value) for i, value in enumerate(iou) if not np.isnan(value)}
+    return LabelScores(float(pixel_accuracy), float(class_accuracy), float(np.nanmean(iou)), per_class)
+
+
+def rates(right: Pixels, expected: Pixels, made: Pixels) -> tuple[Pixels, Pixels, Pixels]:
+    """Pixel accuracy (…), class accuracy (…) and IoU (…, classes) from counts of pixels by class (…, classes), float64.
+
+    With n_ij pixels of class i taken for j, `right` n_ii, `expected` t_i = Σ_j n_ij and `made` Σ_j n_ji: pixel accuracy
+    Σ n_ii / Σ t_i, class accuracy the mean of n_ii / t_i over the classes that are expected anywhere, IoU
+    n_ii / (t_i + Σ_j n_ji - n_ii), NaN for a class that is neither expected nor made; its mean over the others is the
+    mean IoU.
+    """
     union = expected + made - right
-    there, seen = expected > 0, union > 0
-    iou = right[seen] / union[seen]
-    return LabelScores(
-        pixel_accuracy=float(right.sum() / expected.sum()),
-        class_accuracy=float((right[there] / expected[there]).mean()),
-        mean_iou=float(iou.mean()),
-        per_class={int(i): float(value) for i, value in zip(np.flatnonzero(seen), iou, strict=True)},
-    )
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings(action="ignore"):  # of no pixels: NaN
+        class_accuracy = np.nanmean(np.where(expected > 0, right / expected, np.nan), axis=-1)
+        return right.sum(axis=-1) / expected.sum(axis=-1), class_accuracy, np.where(union > 0, right / union, np.nan)

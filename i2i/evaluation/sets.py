@@ -1,6 +1,9 @@
-"""Distances between two sets of pictures by their features: pure functions of matrices (N, D), in float64."""
+"""Distances between two sets of pictures by their features: pure functions of matrices (N, D), in float64.
 
-from dataclasses import dataclass
+Each comes with its bootstrap draws, see `bootstrap`; `seed` is theirs.
+"""
+
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -8,23 +11,10 @@ import torch
 from torch import Tensor
 
 from i2i.errors import InputError
+from i2i.evaluation.bootstrap import Estimate, linear, mean, mean_of_pairs, of_pairs, weights
 
 NEIGHBOURS = 3  # k of precision and recall
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A mean over parts of the data, with the standard deviation and the 95 % interval of those parts."""
-
-    mean: float
-    std: float
-    low: float
-    high: float
-
-
-def _spread(values: Tensor) -> Spread:
-    low, high = torch.quantile(values, torch.tensor([0.025, 0.975], dtype=values.dtype)).tolist()
-    return Spread(float(values.mean()), float(values.std(unbiased=False)), low, high)
+_ROWS = 256  # of a matrix of all pairs, at once
 
 
 def _checked(a: Tensor, b: Tensor, least: int, what: str) -> tuple[Tensor, Tensor]:
@@ -39,80 +29,106 @@ def _enough(count: int, least: int, what: str) -> None:
         raise InputError(f"{what} is undefined for a set of {count}: at least {least} pictures are needed")
 
 
-def fid(a: Tensor, b: Tensor) -> float:
+def fid(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
     """Fréchet distance of the Gaussians with the sets' means and covariances (Heusel et al. 2017, Eq. 6).
 
-    |μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½), 0 and up. With Σ = RᵀR the last trace is the sum of the singular
-    values of R_a R_bᵀ, which needs no root of a matrix that may be singular. Symmetric. Biased: for small sets it
-    is too large, and numbers from sets of other sizes cannot be compared. Raises `InputError` for one picture.
+    |μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½), 0 and up. With Σ = XᵀX, X the centred features of a set over
+    √(n - 1), the last trace is the sum of the singular values of X_a X_bᵀ, which needs no root of a matrix that may be
+    singular. Symmetric. Biased: for small sets it is too large, and numbers from sets of other sizes cannot be
+    compared; the interval, by influences, is of the number for sets of these sizes. Raises `InputError` for one
+    picture.
     """
     a, b = _checked(a, b, 2, "FID")
-    roots = [torch.linalg.qr(x - x.mean(dim=0), mode="r").R / (len(x) - 1) ** 0.5 for x in (a, b)]
-    mixed = torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
-    traces = sum(root.square().sum() for root in roots)
-    return float((a.mean(dim=0) - b.mean(dim=0)).square().sum() + traces - 2 * mixed)
+    centred = [(x - x.mean(dim=0)) / (len(x) - 1) ** 0.5 for x in (a, b)]
+    bases, roots = zip(*(torch.linalg.qr(x) for x in centred), strict=True)
+    left, mixed, right = torch.linalg.svd(roots[0] @ roots[1].T, full_matrices=False)
+    shift = a.mean(dim=0) - b.mean(dim=0)
+    traces = sum(x.square().sum() for x in centred)
+    value = float(shift.square().sum() + traces - 2 * mixed.sum())
+    sides = ((centred[0], bases[0] @ left, shift), (centred[1], bases[1] @ right.T, -shift))
+    return linear(value, [_influences(x, vectors, mixed, away) for x, vectors, away in sides], seed)
 
 
-def kid(a: Tensor, b: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> Spread:
+def _influences(centred: Tensor, vectors: Tensor, mixed: Tensor, away: Tensor) -> Tensor:
+    """dFID / dw of each picture's weight, (n,): through the mean, the trace, and the root of the product.
+
+    `vectors` (n, r) are the singular vectors on the side of the set, `mixed` (r,) the singular values.
+    """
+    n = len(centred)
+    through_mean = 2 * (n - 1) ** 0.5 / n * (centred @ away)
+    found = through_mean + centred.square().sum(dim=1) - vectors.square() @ mixed
+    return found - found.mean()
+
+
+def kid(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
     """Squared maximum mean discrepancy, unbiased, with the kernel (x·y / D + 1)³ (Bińkowski et al. 2018, Sec. 4).
 
-    The mean over `subsets` random subsets of both, which may be below 0, and the spread of the subsets. The
-    subsets are those of torch-fidelity for the same seed. Raises `InputError` for sets smaller than a subset.
+    Of all pictures at once: the published code's mean over random subsets has the same expectation and more noise. May
+    be below 0. The draws of the interval leave a picture's pairs with itself out, so that they too are unbiased. Raises
+    `InputError` for one picture.
     """
-    a, b = _checked(a, b, max(2, subset_size), "KID")
-    draw = np.random.RandomState(seed)  # whose stream is the same in every NumPy
-    values = []
-    for _ in range(subsets):
-        chosen = [torch.from_numpy(draw.choice(len(x), subset_size, replace=False)) for x in (a, b)]
-        values.append(_mmd(a[chosen[0]], b[chosen[1]]))
-    return _spread(torch.stack(values))
+    a, b = _checked(a, b, 2, "KID")
+    of_a, of_b = weights(len(a), seed), weights(len(b), seed)
+    within = mean_of_pairs(_kernel(a, a), of_a) + mean_of_pairs(_kernel(b, b), of_b)
+    return of_pairs(within - 2 * _mean_across(_kernel(a, b), of_a, of_b), min(len(a), len(b)))
 
 
-def _mmd(x: Tensor, y: Tensor) -> Tensor:
-    n, dimensions = x.shape
-
-    def kernel(u: Tensor, v: Tensor) -> Tensor:
-        return (u @ v.T / dimensions + 1) ** 3
-
-    within = sum(k.sum() - k.diagonal().sum() for k in (kernel(x, x), kernel(y, y)))
-    return torch.as_tensor(within / (n * (n - 1)) - 2 * kernel(x, y).mean())
+def _kernel(u: Tensor, v: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Rows of (u·v / D + 1)³ and where they begin: of all at once memory could run out."""
+    for begin in range(0, len(u), _ROWS):
+        yield begin, (u[begin : begin + _ROWS] @ v.T / u.shape[1] + 1) ** 3
 
 
-def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> Spread:
-    """exp E KL(p(y|x) ‖ p(y)), the mean over `splits` parts of a shuffled set (Salimans et al. 2016, Sec. 4).
+def _mean_across(blocks: Iterable[tuple[int, Tensor]], of_a: Tensor, of_b: Tensor) -> Tensor:
+    total = torch.zeros(len(of_a), dtype=torch.float64)
+    for begin, block in blocks:
+        total += (of_a[:, begin : begin + len(block)] * (of_b @ block.T)).sum(dim=1)
+    return total / (of_a.shape[1] * of_b.shape[1])
 
-    `logits` (N, classes). 1 (all alike) to the number of classes. The order is torch-fidelity's for the same seed.
-    Raises `InputError` for fewer pictures than parts.
+
+def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> tuple[Estimate, float]:
+    """exp E KL(p(y|x) ‖ p(y)), the mean over `splits` parts of a shuffled set (Salimans et al. 2016, Sec. 4), and the
+    standard deviation of the parts.
+
+    `logits` (N, classes). 1 (all alike) to the number of classes. The order is torch-fidelity's for the same seed. The
+    interval is by influences: more pictures would give more. Raises `InputError` for fewer pictures than parts.
     """
     _enough(len(logits), splits, f"the Inception Score in {splits} parts")
     order = torch.from_numpy(np.random.RandomState(seed).permutation(len(logits)))
     log_p = logits.double()[order].log_softmax(dim=1)
     ends = [i * len(log_p) // splits for i in range(splits + 1)]
-    scores = []
+    scores, influences = [], torch.zeros(len(log_p), dtype=torch.float64)
     for begin, end in pairwise(ends):
         part = log_p[begin:end]
         p = part.exp()
         entropy = torch.xlogy(p, p.mean(dim=0, keepdim=True))  # 0 for a class that no picture is of
-        scores.append((p * part - entropy).sum(dim=1).mean().exp())
-    return _spread(torch.stack(scores))
+        divergence = (p * part - entropy).sum(dim=1)
+        scores.append(divergence.mean().exp())
+        influences[order[begin:end]] = scores[-1] * (divergence - divergence.mean()) / (end - begin) / splits
+    found = torch.stack(scores)
+    return linear(float(found.mean()), [influences], seed), float(found.std(unbiased=False))
 
 
-def precision_recall(made: Tensor, real: Tensor, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
-    """Improved precision and recall, each 0 to 1 (Kynkäänniemi et al. 2019, Eqs. 1 and 2).
+def precision(made: Tensor, real: Tensor, neighbours: int = NEIGHBOURS, seed: int = 0) -> Estimate:
+    """Improved precision, 0 to 1 (Kynkäänniemi et al. 2019, Eqs. 1 and 2).
 
-    Precision: the share of `made` inside the manifold of `real`, which is the union of balls around its points,
-    each reaching to the point's k-th neighbour; recall the other way round. Raises `InputError` for fewer than
+    The share of `made` inside the manifold of `real`, which is the union of balls around its points, each reaching to
+    the point's k-th neighbour. The interval is over `made`; the manifold stays. Raises `InputError` for fewer than
     `neighbours` + 1 pictures.
     """
     made, real = _checked(made, real, neighbours + 1, f"precision and recall with {neighbours} neighbours")
-    return _covered(made, real, neighbours), _covered(real, made, neighbours)
+    return mean(_covered(made, real, neighbours), seed)
 
 
-def _covered(points: Tensor, manifold: Tensor, neighbours: int, at_once: int = 1024) -> float:
-    """The share of `points` inside a ball of `manifold`."""
+def recall(made: Tensor, real: Tensor, neighbours: int = NEIGHBOURS, seed: int = 0) -> Estimate:
+    """Improved recall: the share of `real` inside the manifold of `made`, see `precision`."""
+    return precision(real, made, neighbours, seed)
+
+
+def _covered(points: Tensor, manifold: Tensor, neighbours: int, at_once: int = 1024) -> Tensor:
+    """Which of `points` are inside a ball of `manifold`."""
     radius = torch.cat([_distances(part, manifold).kthvalue(neighbours + 1).values for part in manifold.split(at_once)])
-    inside = [(_distances(part, manifold) <= radius).any(dim=1) for part in points.split(at_once)]
-    return float(torch.cat(inside).double().mean())
+    return torch.cat([(_distances(part, manifold) <= radius).any(dim=1) for part in points.split(at_once)])
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:

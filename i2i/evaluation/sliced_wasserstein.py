@@ -10,8 +10,9 @@ compared. So the same number of patches is taken from both sets: 128 a picture o
 and as many in total, spread evenly, from all pictures of the larger one; and the mean over several seeds is given.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,13 +32,15 @@ _DIRECTIONS_AT_ONCE = 64
 class SlicedWasserstein:
     """10³ · SWD: `mean` over the levels and seeds, `std` of the levels' mean over the seeds; `levels` by size in px.
 
-    `patches` were compared at each level.
+    `patches` were compared at each level. `influences` of the pictures of both sets on the mean, (N,), where they were
+    asked for.
     """
 
     mean: float
     std: float
     levels: dict[int, float]
     patches: int
+    influences: tuple[Tensor, Tensor] | None = None
 
 
 def swd(
@@ -45,12 +48,15 @@ def swd(
     b: Sequence[Tensor],
     seeds: Sequence[int] = (0, 1, 2),
     patches: int | None = None,
+    *,
+    influences: bool = False,
 ) -> SlicedWasserstein:
     """Compare two sets of pictures, (C, S, S) each, all of one S and in [-1, 1]. Range: 0 and up.
 
     `patches` are taken of each set at each level, at most `MOST_PATCHES`; by default 128 a picture of the smaller
-    set. Two comparisons are comparable where S and the numbers of patches are alike. Raises `ValueError` for an
-    empty set and for pictures of other sizes.
+    set. Two comparisons are comparable where S and the numbers of patches are alike. With `influences`, so is said how
+    much each picture's weight moves the mean: dSWD / dw at w = 1, see `bootstrap`. Raises `ValueError` for an empty set
+    and for pictures of other sizes.
     """
     if not len(a) or not len(b):
         raise ValueError("a set without pictures has no distance")
@@ -58,20 +64,32 @@ def swd(
     count = min(patches, MOST_PATCHES) if patches else patch_count(len(a), len(b))
     left = descriptors(a, count, [2 * seed for seed in seeds], size)
     right = descriptors(b, count, [2 * seed + 1 for seed in seeds], size)
-    values = torch.tensor(
-        [
-            [SCALE * sliced_wasserstein(x, y, seed=seed) for x, y in zip(in_a, in_b, strict=True)]
-            for seed, in_a, in_b in zip(seeds, left, right, strict=True)
-        ],
-        dtype=torch.float64,
-    )
+    moved = (torch.zeros(len(a), dtype=torch.float64), torch.zeros(len(b), dtype=torch.float64))
+    values = torch.zeros(len(seeds), len(left[0]), dtype=torch.float64)
+    for row, seed in enumerate(seeds):
+        for level, (x, y) in enumerate(zip(left[row], right[row], strict=True)):
+            if influences:
+                distance, of_patches = with_influences(x, y, a[0].shape[0], seed)
+                for total, some in zip(moved, of_patches, strict=True):
+                    total += SCALE * _together(some, len(total)) / values.numel()
+            else:
+                distance = sliced_wasserstein(x, y, seed=seed)
+            values[row, level] = SCALE * distance
     of_seeds = values.mean(dim=1)
     return SlicedWasserstein(
         mean=float(of_seeds.mean()),
         std=float(of_seeds.std(unbiased=False)),
         levels=dict(zip(levels_of(size), values.mean(dim=0).tolist(), strict=True)),
         patches=count,
+        influences=moved if influences else None,
     )
+
+
+def _together(of_patches: Tensor, pictures: int) -> Tensor:
+    """The sums of each picture's patches, (pictures,), in the order of `descriptors`."""
+    ends = torch.arange(1, pictures + 1) * len(of_patches) // pictures
+    sums = torch.cat([torch.zeros(1, dtype=torch.float64), of_patches.cumsum(dim=0)])
+    return sums[ends].diff(prepend=sums[:1])
 
 
 def patch_count(*counts: int) -> int:
@@ -165,10 +183,68 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = PROJECTIONS, see
     """
     if a.shape != b.shape:
         raise ValueError(f"sets of shapes {tuple(a.shape)} and {tuple(b.shape)}: as many descriptors in both, please")
+    distances = [(x.values - y.values).abs().mean(dim=1).sum() for _, (x, y) in _sorted(a, b, projections, seed)]
+    return sum(map(float, distances)) / projections
+
+
+def _sorted(a: Tensor, b: Tensor, projections: int, seed: int) -> Iterator[tuple[Tensor, tuple[Any, Any]]]:
+    """Some directions (K, D) at a time, and both sets projected on them, sorted along the memory: (K, N) with the
+    `indices` where each value was."""
     directions = torch.randn(projections, a.shape[1], generator=torch.Generator().manual_seed(seed)).to(a)
     directions = directions / directions.norm(dim=1, keepdim=True)
-    total = 0.0
-    for some in directions.split(_DIRECTIONS_AT_ONCE):  # sorted along the memory, and little of it at once
-        left, right = ((some @ x.T).sort(dim=1).values for x in (a, b))
-        total += float((left - right).abs().mean(dim=1).sum())
-    return total / projections
+    for some in directions.split(_DIRECTIONS_AT_ONCE):
+        yield some, ((some @ a.T).sort(dim=1), (some @ b.T).sort(dim=1))
+
+
+def with_influences(a: Tensor, b: Tensor, channels: int, seed: int = 0) -> tuple[float, tuple[Tensor, Tensor]]:
+    """`sliced_wasserstein` of two sets of descriptors (N, D), and how much it moves with each one's weight, (N,) twice.
+
+    In a direction, weight at x moves the distance ∫ |F_a - F_b| by ∫_x^∞ sgn(F_a - F_b), Kantorovich's potential. It
+    also moves mean and deviation of each channel, by which all descriptors of the set are normalised.
+    """
+    distance, sides = 0.0, (_Influences(a, channels), _Influences(b, channels))
+    for directions, (x, y) in _sorted(a, b, PROJECTIONS, seed):
+        distance += float((x.values - y.values).abs().mean(dim=1).sum())
+        sides[0].add(directions, x, y.values)
+        sides[1].add(directions, y, x.values)
+    return distance / PROJECTIONS, (sides[0].found(), sides[1].found())
+
+
+class _Influences:
+    """Influences of the descriptors (N, D) of one set, added up over directions."""
+
+    def __init__(self, descriptors: Tensor, channels: int) -> None:
+        self.descriptors, self.channels = descriptors, channels
+        self.potentials = torch.zeros(len(descriptors), dtype=torch.float64)
+        # by how much the distances of all directions grow as all values of a channel do, by one, or by themselves
+        self.shifts, self.scales = (torch.zeros(channels, dtype=torch.float64) for _ in range(2))
+
+    def add(self, directions: Tensor, own: Any, other: Tensor) -> None:
+        """`own` is sorted along each direction, with its indices; `other` are the values of the other set."""
+        count, each = len(self.descriptors), directions.reshape(len(directions), self.channels, -1)
+        self.potentials += _unsorted(_potential(own.values, other), own.indices).double().sum(dim=0)
+        signs = _unsorted((own.values - other).sign(), own.indices)
+        self.shifts += (signs.sum(dim=1)[:, None] * each.sum(dim=2)).double().sum(dim=0) / count
+        moved = (signs @ self.descriptors).reshape(each.shape)
+        self.scales += (moved * each).double().sum(dim=(0, 2)) / count
+
+    def found(self) -> Tensor:
+        patches = self.descriptors.double().reshape(len(self.descriptors), self.channels, -1)
+        normalising = patches.mean(dim=2) @ self.shifts + (patches.square().mean(dim=2) - 1) / 2 @ self.scales
+        moved = (self.potentials - normalising) / (len(patches) * PROJECTIONS)
+        return moved - moved.mean()
+
+
+def _potential(own: Tensor, other: Tensor) -> Tensor:
+    """∫_x^max sgn(F_own - F_other) at each x of `own`, with its largest value; both (directions, N), sorted along N.
+
+    Beyond, the integral is the same for all x, and a constant is no influence. Between own_i and own_(i+1) F_own is
+    i / N, and F_other is less before other_i, as much until other_(i+1).
+    """
+    low, high = own[:, :-1], own[:, 1:]
+    steps = other[:, :-1].clamp(low, high) + other[:, 1:].clamp(low, high) - low - high
+    return torch.cat([steps, torch.zeros_like(own[:, :1])], dim=1).flip(1).cumsum(dim=1).flip(1)
+
+
+def _unsorted(values: Tensor, indices: Tensor) -> Tensor:
+    return torch.empty_like(values).scatter_(1, indices, values)

@@ -61,11 +61,12 @@ def _size(config: Mapping[str, Any]) -> str:
 
 
 def _numbers(metrics: list[str]) -> str:
-    of_pictures = [name.rpartition("/")[0] for name in metrics if not _is_of_sets(name)]
+    of_pictures = [name.rpartition("/")[0] for name in metrics if not _is_of_sets(name) and not _is_of_content(name)]
     kinds: dict[str, list[str]] = {}
     for name in dict.fromkeys(of_pictures):
         kinds.setdefault(_MEANS.get(name.partition("_")[0], _OTHERS), []).append(name)
-    parts = [f"{', '.join(names)}: means of {kind}" for kind, names in kinds.items()]
+    parts = ["luminance_ssim: means of outputs against their inputs"] if any(map(_is_of_content, metrics)) else []
+    parts += [f"{', '.join(names)}: means of {kind}" for kind, names in kinds.items()]
     if any(map(_is_of_sets, metrics)):
         seeds = ", ".join(map(str, EvaluationOptions.seeds))
         parts.append(
@@ -77,6 +78,10 @@ def _numbers(metrics: list[str]) -> str:
 
 def _is_of_sets(name: str) -> bool:
     return name.rpartition("/")[2] == "swd"
+
+
+def _is_of_content(name: str) -> bool:
+    return name.rpartition("/")[2] == "luminance_ssim"
 
 
 def _number(config: Mapping[str, Any], name: str) -> int | None:

@@ -63,13 +63,17 @@ def digest(features: str) -> str:
     return hashlib.sha256(_path(features).read_bytes()).hexdigest()
 
 
-def feature_network(features: str) -> FeatureNetwork:
+def feature_network(features: str, *, head: bool = False) -> FeatureNetwork:
     """`efficientnet`, or the VGG in the file `features`.
+
+    With `head`, EfficientNet has one more stage, the convolution that its classes are told by: 1280 channels from 0 to
+    6 at stride 32. The sums of its last block are bounded by nothing, and a few of them would outweigh the others in a
+    kernel. A VGG's last stage serves as it is.
 
     Raises `UsageError` if the packages or the file are missing, `ModelError` for a file of another network.
     """
     path = _path(features)
-    return _efficientnet(path) if features == EFFICIENTNET else _vgg(path)
+    return _efficientnet(path, head) if features == EFFICIENTNET else _vgg(path)
 
 
 def _path(features: str) -> Path:
@@ -85,7 +89,7 @@ def _path(features: str) -> Path:
     return path
 
 
-def _efficientnet(path: Path) -> FeatureNetwork:
+def _efficientnet(path: Path, head: bool) -> FeatureNetwork:
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name("efficientnet-lite0")
@@ -96,6 +100,9 @@ def _efficientnet(path: Path) -> FeatureNetwork:
             stages.append([])
         stages[-1].append(block)
     channels = [stage[-1]._project_conv.out_channels for stage in stages]
+    if head:
+        stages.append([network._conv_head, network._bn1, nn.ReLU6()])
+        channels.append(network._conv_head.out_channels)
     return FeatureNetwork([nn.Sequential(*stage) for stage in stages], channels, [-1 / 255] * 3, [256 / 255] * 3)
 
 

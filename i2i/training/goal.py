@@ -1,4 +1,4 @@
-"""When a training is good enough, or no longer gets better: `--stop-when`, `--best-metric`."""
+"""When a training is good enough, or no longer gets better: `--stop-when`, `--best-metric`, `--best-floor`."""
 
 import math
 import re
@@ -10,10 +10,13 @@ from i2i.config import nearest
 from i2i.errors import UsageError
 
 Metric = Literal["l1", "psnr", "ssim", "swd", "pixel_accuracy", "mean_iou"]
-METRICS: tuple[str, ...] = get_args(Metric)
+CONTENT = (
+    "luminance_ssim"  # what translations keep of their inputs: a floor or a goal, as most is kept by doing nothing
+)
+METRICS: tuple[str, ...] = (*get_args(Metric), CONTENT)
 LOWER_IS_BETTER = ("l1", "swd")
 
-_CONDITION = re.compile(r"\s*(\w+)\s*(>=|<=)\s*(\S+)\s*")
+_CONDITION = re.compile(r"\s*(\w+)\s*(>=|<=|=)\s*([^\s=]+)\s*")
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,23 @@ class Condition:
 
 def parse(text: str) -> tuple[Condition, ...]:
     """`ssim>=0.62, l1<=0.1` as conditions; none of an empty text. Raises `UsageError`."""
-    return tuple(_condition(part, text) for part in text.split(",")) if text.strip() else ()
+    return _conditions(text, "stop_when", "one like ssim>=0.62 or l1<=0.1", equals=False)
 
 
-def _condition(part: str, text: str) -> Condition:
-    where = f"stop_when = {text!r}"
+def parse_floor(text: str) -> tuple[Condition, ...]:
+    """`luminance_ssim=0.5` (at least, for a metric that is better when lower at most) as conditions, see `parse`."""
+    return _conditions(text, "best_floor", "one like luminance_ssim=0.5", equals=True)
+
+
+def _conditions(text: str, option: str, example: str, *, equals: bool) -> tuple[Condition, ...]:
+    where = f"{option} = {text!r}"
+    return tuple(_condition(part, where, example, equals) for part in text.split(",")) if text.strip() else ()
+
+
+def _condition(part: str, where: str, example: str, equals: bool) -> Condition:
     match = _CONDITION.fullmatch(part)
-    if not match:
-        raise UsageError(f"{where}: {part.strip()!r} is no condition; expected one like ssim>=0.62 or l1<=0.1")
+    if not match or (match[2] == "=" and not equals):
+        raise UsageError(f"{where}: {part.strip()!r} is no condition; expected {example}")
     metric, sign, number = match.groups()
     if metric not in METRICS:
         raise UsageError(f"{where}: unknown metric {metric!r}.{nearest(metric, METRICS)} Known: {', '.join(METRICS)}.")

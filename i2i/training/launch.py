@@ -80,13 +80,13 @@ def checked_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tu
     check_compile(algorithm, options)
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
-    goal.parse(options.stop_when)
     check_mixing(options, algorithm.mixes)
     if algorithm.one_domain:
         check_one_domain(options)
     channels = algorithm.channels(options)
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)
+    check_content(algorithm, options, channels)
     sample = partial(algorithm.sample, narrowed(options, own_options(algorithm))) if algorithm.one_domain else None
     data = open_datasets(options, algorithm.paired, multiple, minimum, sample)
     check_validation(options, data)
@@ -123,6 +123,7 @@ def check_validation(options: Any, data: Datasets) -> None:
         "lr_policy": options.lr_policy == "plateau",
         "stop_when": bool(options.stop_when.strip()),
         "stop_patience": options.stop_patience > 0,
+        "best_floor": bool(options.best_floor.strip()),
     }
     for name in (name for name, follows in following.items() if follows):
         what = f"{name} = {getattr(options, name)!r}: follows the validation"
@@ -146,6 +147,14 @@ def _check_first_validation(options: Any, epoch_length: int) -> None:
             f"{name} = {getattr(options, name)!r}: the first validation comes after {first} images "
             f"({options.validate_every} epochs), and the run ends after {total}; lower --validate-every"
         )
+
+
+def check_content(algorithm: type[Algorithm], options: Any, channels: tuple[int, int]) -> None:
+    """Raises `UsageError` for conditions that cannot be read, and for luminances of bands of data."""
+    asked = {c.metric for c in (*goal.parse(options.stop_when), *goal.parse_floor(options.best_floor))}
+    pictures = not (algorithm.from_noise or algorithm.one_domain or options.classes_a or options.classes_b)
+    if goal.CONTENT in asked and pictures and (bands := set(channels) - {1, 3}):
+        raise UsageError(f"{goal.CONTENT} compares pictures of 1 or 3 channels, and these have {max(bands)}")
 
 
 def check_compile(algorithm: type[Algorithm], options: Any) -> None:

@@ -95,10 +95,15 @@ class TrainingOptions:
     which are outputs against their targets in paired data, in unpaired pictures translated there and back (of CUT,
     which has no way back, pictures of the target that should stay as they are); or swd, the sliced Wasserstein distance
     of outputs to held-out pictures of the domain that they should be of, as sets; of labels also mean_iou."""
+    best_floor: str = ""
+    """The best is chosen among the validations that keep this, e.g. "luminance_ssim=0.5" beside --best-metric swd: the
+    metric is at least that (at most, for l1 and swd); of several, separated by commas, all. luminance_ssim is
+    the structure that translations keep of their inputs."""
     stop_when: str = ""
     """Stop when a validation has reached this, e.g. "ssim>=0.62"; of several, separated by commas, all."""
     stop_patience: Annotated[int, Ge(0)] = 0
-    """Stop after this many validations in a row that are no better by best_metric than the best; 0 never does."""
+    """Stop after this many validations in a row that are no better by best_metric than the best, or below best_floor; 0
+    never does."""
     log_every: Annotated[int, Ge(1)] = 50
     """Steps between two fetches of the losses from the device."""
     max_bad_steps: Annotated[int, Ge(1)] = 50

@@ -14,12 +14,14 @@ from i2i.algorithms.algorithm import Algorithm
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair
 from i2i.errors import InputError
-from i2i.evaluation.metrics import l1, psnr, ssim
+from i2i.evaluation.content import luminance_ssim
+from i2i.evaluation.metrics import WINDOW, l1, psnr, ssim
 from i2i.images import to_tensor
 from i2i.images.palettes import VOID, Palette, to_colours
 from i2i.networks.blocks import for_translation
 from i2i.training import label_scores, set_distance
 from i2i.training.distributed import Processes
+from i2i.training.goal import CONTENT
 
 METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr": psnr, "ssim": ssim}
 
@@ -69,13 +71,19 @@ class Observer:
         return to_tensor(to_colours(picture.argmax(dim=0).to(torch.uint8).masked_fill(none, VOID).numpy(), palette))
 
     def validate(
-        self, networks: dict[str, nn.Module], images_used: int, stop: Callable[[], Any], sets: bool = False
+        self,
+        networks: dict[str, nn.Module],
+        images_used: int,
+        stop: Callable[[], Any],
+        sets: bool = False,
+        content: bool = False,
     ) -> dict[str, float] | None:
         """Mean L1, PSNR and SSIM of the reconstructions as `<name>/<metric>`, of labels mean L1, pixel accuracy and
         mean IoU; None once `stop()` is true.
 
-        With `sets` also the distance of what is made to held-out pictures, see `set_distance`. Every process measures
-        its share of the split and gets the numbers of all.
+        With `sets` also the distance of what is made to held-out pictures, see `set_distance`; with `content` the
+        luminance SSIM of what is made and its input. Every process measures its share of the split and gets the numbers
+        of all.
         """
         assert self.data.validation is not None
         translators = self.test_time(networks)
@@ -93,9 +101,10 @@ class Observer:
                     continue
                 numbers, counts = self._measure(pair, translators)
                 label_scores.add(labels, counts)
-                for name, value in numbers.items():
+                pictures = self._pictures(pair, translators) if sets or content else {}
+                seen[place] = set_distance.seen(pictures) if sets else {}
+                for name, value in (numbers | (_kept(pictures) if content else {})).items():
                     values.setdefault(name, []).append(value)
-                seen[place] = self._seen(pair, translators) if sets else {}
         every: dict[str, list[float]] = {}
         total: label_scores.Counts = {}
         for measured, others, counts in self.processes.gather_everywhere((values, seen, labels)):
@@ -108,11 +117,11 @@ class Observer:
         means = {name: sum(v) / len(v) for name, v in every.items()}
         return means | label_scores.measured(total) | set_distance.distances(seen)
 
-    def _seen(self, pair: ImagePair, translators: dict[str, nn.Module]) -> set_distance.Seen:
-        """What a set is measured by, drawn apart, so that the other metrics are what they are without it."""
+    def _pictures(self, pair: ImagePair, translators: dict[str, nn.Module]) -> dict[str, Tensor]:
+        """The pictures that sets and content are measured on, drawn apart: other metrics stay as they are."""
         device = self.processes.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            return set_distance.seen(self.algorithm.pictures(pair, translators))
+            return self.algorithm.pictures(pair, translators)
 
     def _measure(
         self, pair: ImagePair, translators: dict[str, nn.Module]
@@ -124,7 +133,7 @@ class Observer:
             if palette is not None:
                 counts[name] = label_scores.counts(made, expected, len(palette))
             for metric, measure in METRICS.items():
-                if metric == "l1" or (palette is None and (metric != "ssim" or min(made.shape[-2:]) >= 11)):
+                if metric == "l1" or (palette is None and (metric != "ssim" or min(made.shape[-2:]) >= WINDOW)):
                     found[f"{name}/{metric}"] = float(measure(made, expected))
         return found, counts
 
@@ -133,6 +142,18 @@ class Observer:
             pair = dataset[t].to(self.processes.device)
             self.tell_damaged(pair.skipped)
             yield ImagePair(pair.a[None], pair.b[None], pair.skipped)
+
+
+def _kept(pictures: Mapping[str, Tensor]) -> dict[str, float]:
+    """`fake_B/luminance_ssim` of what is made and `real_A`, its input, where both are pictures of one size."""
+    found = {}
+    for name, source in (("fake_B", "real_A"), ("fake_A", "real_B")):
+        made, given = pictures.get(name), pictures.get(source)
+        if made is None or given is None or made.shape[-2:] != given.shape[-2:] or min(made.shape[-2:]) < WINDOW:
+            continue
+        if {made.shape[1], given.shape[1]} <= {1, 3}:
+            found[f"{name}/{CONTENT}"] = float(luminance_ssim(made, given))
+    return found
 
 
 def grid(rows: Sequence[dict[str, Tensor]]) -> Tensor:

@@ -136,6 +136,8 @@ class _State(_Form):
     measured: Annotated[list[Any], AfterValidator(_measured)] | None = _LEFT_OUT
     measured_extra: bool = _LEFT_OUT
     best_by: Text = _LEFT_OUT
+    best_floor: Text = _LEFT_OUT
+    above_floor: bool = _LEFT_OUT
     best_metric: float = _LEFT_OUT
     best_written: float = _LEFT_OUT
     record: float = _LEFT_OUT

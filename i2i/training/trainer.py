@@ -286,8 +286,7 @@ class Trainer:
             numbers = self.validation.run(self.model_files.networks(), self.step)
         if numbers is None:  # not one step further: it is of these weights, first thing after the resume
             self._stop(self.signals.received)
-        best = f" (the best {self.options.best_metric} so far)" if self.validation.best_at(self.step) else ""
-        self.log.validation(self.step, self.progress.epoch, numbers, best)
+        self.log.validation(self.step, self.progress.epoch, numbers, self.validation.verdict_at(self.step))
         self.saver.best(self.step, self.images_seen)
         if self.step == self.saver.saved_step:
             self.saver.measured(self.step)
@@ -333,6 +332,8 @@ class Trainer:
 
     def _tell_end(self) -> None:
         reason = self.validation.reached(self.step)
+        if (missed := self.validation.never_above_floor()) and self.step > self.progress.began:
+            self.log.event(self.step, missed)
         if self.progress.finished or not reason:
             self.folder.status("finished", self.step)
             nothing = (

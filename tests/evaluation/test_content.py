@@ -30,8 +30,8 @@ def test_colours_do_not_count_and_structure_does() -> None:
 def test_diversity_is_the_mean_over_all_pairs() -> None:
     pictures = [torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(5)]
     pairs = [(pictures[i] - pictures[j]).abs().mean() / 2 for i in range(5) for j in range(i)]
-    assert diversity(pictures) == pytest.approx(float(torch.stack(pairs).mean()), rel=1e-6)
-    assert diversity([pictures[0]] * 3) == 0
+    assert diversity(pictures).value == pytest.approx(float(torch.stack(pairs).mean()), rel=1e-6)
+    assert diversity([pictures[0]] * 3).value == 0
     with pytest.raises(ValueError, match="one picture"):
         diversity(pictures[:1])
 

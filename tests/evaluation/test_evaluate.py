@@ -66,7 +66,7 @@ def test_two_folders_as_sets(tmp_path: Path) -> None:
     assert (measure["value"], measure["std"], measure["patches"]) == (expected.mean, expected.std, 384)
     assert measure["levels"] == {"32": expected.levels[32], "16": expected.levels[16]}
     assert (measure["pictures"], measure["reference"]) == (3, 5)
-    assert found["table"]["made"]["diversity"] == content.diversity(left)
+    assert found["table"]["made"]["diversity"] == content.diversity(left).value
     assert "32x32" in found["protocol"]["sets"]
 
 
@@ -258,8 +258,8 @@ def test_one_image_has_no_fid(tmp_path: Path, weights: Path) -> None:
     assert result.code == 4 and "FID is undefined for a set of 1" in result.err
     found = json.loads(script(folder(tmp_path / "b", 5, seed=2), a, *options).out)
     assert found["protocol"]["inception"]["sha256"] == "f" * 64 and found["table"]["b"]["fid"] > 0
-    assert found["results"][0]["measures"]["kid"]["subset_size"] == 2
-    assert len(found["results"][0]["measures"]["kid"]["interval"]) == 2
+    kid = found["results"][0]["measures"]["kid"]
+    assert kid["interval"][0] < kid["value"] < kid["interval"][1] and kid["network"] == "Inception, sha256 " + "f" * 64
 
 
 def test_a_run_on_toy_pictures_shows_its_validations(tmp_path: Path) -> None:
@@ -271,6 +271,8 @@ def test_a_run_on_toy_pictures_shows_its_validations(tmp_path: Path) -> None:
     (tmp_path / "run" / "log.jsonl").write_text(json.dumps(line) + "\n")
     result = script(tmp_path / "run")
     assert result.code == 0 and "0.125 *" in result.out and "drawn on the fly" in result.err
+    result = script(tmp_path / "run", "--against", model(tmp_path / "other.safetensors"))
+    assert result.code == 2 and "there is no model in" in result.err and result.out == ""
 
 
 def test_a_direction_that_the_run_has_not(tmp_path: Path) -> None:

@@ -196,8 +196,8 @@ def test_how_sets_were_drawn_is_said(there: dict[str, Path], monkeypatch: pytest
 
     monkeypatch.setattr(inception, "load", lambda path: (Tiny(), "f" * 64))
     picture(tmp_path / "x.png")
-    weights = ("--inception", tmp_path / "x.png", "--is-splits", 2, "--kid-subsets", 7)
+    weights = ("--inception", tmp_path / "x.png", "--is-splits", 2)
     a, b = folder(tmp_path / "a", 4), folder(tmp_path / "b", 5, seed=2)
     found = json.loads(script(a, b, "--unpaired", "--size", 32, *FAST, *weights, "--json").out)["protocol"]
-    assert found["KID"].startswith("7 random subsets") and found["Inception Score"].startswith("2 parts")
+    assert found["KID"].startswith("of all pictures") and found["Inception Score"].startswith("2 parts")
     assert found["precision and recall"] == "k = 3 neighbours"

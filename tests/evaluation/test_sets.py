@@ -76,7 +76,7 @@ def test_fid_is_torchmetrics(images: Any, features: Any) -> None:
     theirs.set_dtype(torch.float64)
     theirs.update(images[0], real=True)
     theirs.update(images[1], real=False)
-    assert sets.fid(features[0].pool, features[1].pool) == pytest.approx(float(theirs.compute()), abs=1e-4)
+    assert sets.fid(features[0].pool, features[1].pool).value == pytest.approx(float(theirs.compute()), abs=1e-4)
 
 
 def test_fid_is_torch_fidelitys_also_for_fewer_pictures_than_features(features: Any) -> None:
@@ -84,27 +84,25 @@ def test_fid_is_torch_fidelitys_also_for_fewer_pictures_than_features(features: 
     for a, b in (features[0].pool, features[1].pool), (features[0].pool[:9], features[1].pool[:12]):
         statistics = [theirs.fid_features_to_statistics(x) for x in (a, b)]
         expected = theirs.fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
-        assert sets.fid(a, b) == pytest.approx(expected, abs=1e-4)
-        assert sets.fid(b, a) == pytest.approx(sets.fid(a, b), rel=1e-9)
-        assert sets.fid(a, a) == pytest.approx(0, abs=1e-9)
+        assert sets.fid(a, b).value == pytest.approx(expected, abs=1e-4)
+        assert sets.fid(b, a).value == pytest.approx(sets.fid(a, b).value, rel=1e-9)
+        assert sets.fid(a, a).value == pytest.approx(0, abs=1e-9)
 
 
-def test_kid_is_torch_fidelitys(features: Any) -> None:
+def test_kid_is_the_mean_of_torch_fidelitys_subsets(features: Any) -> None:
     theirs = pytest.importorskip("torch_fidelity.metric_kid")
     a, b = features[0].pool, features[1].pool
-    settings = {"kid_subsets": 50, "kid_subset_size": 20, "rng_seed": 7, "verbose": False}
+    settings = {"kid_subsets": 2000, "kid_subset_size": 20, "rng_seed": 7, "verbose": False}
     expected = theirs.kid_features_to_metric(a, b, **settings)
-    found = sets.kid(a, b, subsets=50, subset_size=20, seed=7)
-    assert found.mean == pytest.approx(expected["kernel_inception_distance_mean"], abs=1e-4)
-    assert found.std == pytest.approx(expected["kernel_inception_distance_std"], abs=1e-4)
-    assert found.low < found.mean < found.high
+    error = expected["kernel_inception_distance_std"] / 2000**0.5
+    found = sets.kid(a, b).value
+    assert found == pytest.approx(expected["kernel_inception_distance_mean"], abs=4 * error) and error < 0.02 * found
 
 
 def test_kid_is_torchmetrics(features: Any) -> None:
     theirs = pytest.importorskip("torchmetrics.image.kid")
     a, b = features[0].pool[:40], features[1].pool[:40]
-    expected = float(theirs.poly_mmd(a, b))  # one subset with all pictures
-    assert sets.kid(a, b, subsets=3, subset_size=40).mean == pytest.approx(expected, abs=1e-4)
+    assert sets.kid(a, b).value == pytest.approx(float(theirs.poly_mmd(a, b)), abs=1e-4)
 
 
 def test_inception_score_is_torch_fidelitys_and_torchmetrics(images: Any, features: Any) -> None:
@@ -112,13 +110,13 @@ def test_inception_score_is_torch_fidelitys_and_torchmetrics(images: Any, featur
     module = pytest.importorskip("torchmetrics.image.inception")
     logits = features[0].logits
     expected = theirs.isc_features_to_metric(logits, splits=6, shuffle=True, rng_seed=3)
-    found = sets.inception_score(logits, splits=6, seed=3)
-    assert found.mean == pytest.approx(expected["inception_score_mean"], abs=1e-4)
-    assert found.std == pytest.approx(expected["inception_score_std"], abs=1e-4)
+    found, deviation = sets.inception_score(logits, splits=6, seed=3)
+    assert found.value == pytest.approx(expected["inception_score_mean"], abs=1e-4)
+    assert deviation == pytest.approx(expected["inception_score_std"], abs=1e-4)
     metric = module.InceptionScore(feature=Pool(1), splits=1)
     metric.update(images[0])
-    assert sets.inception_score(logits, splits=1).mean == pytest.approx(float(metric.compute()[0]), abs=1e-4)
-    assert sets.inception_score(torch.zeros(20, 5), splits=2).mean == pytest.approx(1)
+    assert sets.inception_score(logits, splits=1)[0].value == pytest.approx(float(metric.compute()[0]), abs=1e-4)
+    assert sets.inception_score(torch.zeros(20, 5), splits=2)[0].value == pytest.approx(1)
 
 
 def test_precision_and_recall_are_the_definition(features: Any) -> None:
@@ -136,10 +134,11 @@ def test_precision_and_recall_are_the_definition(features: Any) -> None:
 
     for k in (1, 3, 6):
         expected = covered(made, real, k), covered(real, made, k)
-        assert sets.precision_recall(torch.from_numpy(made), torch.from_numpy(real), k) == pytest.approx(expected)
+        a, b = torch.from_numpy(made), torch.from_numpy(real)
+        assert (sets.precision(a, b, k).value, sets.recall(a, b, k).value) == pytest.approx(expected)
     same = torch.from_numpy(real)
-    assert sets.precision_recall(same, same) == (1.0, 1.0)
-    assert sets.precision_recall(same + 1000, same) == (0.0, 0.0)
+    assert sets.precision(same, same).value == sets.recall(same, same).value == 1
+    assert sets.precision(same + 1000, same).value == sets.recall(same + 1000, same).value == 0
 
 
 def test_precision_and_recall_are_torch_fidelitys(features: Any) -> None:
@@ -147,16 +146,18 @@ def test_precision_and_recall_are_torch_fidelitys(features: Any) -> None:
     a, b = features[0].pool, features[1].pool
     settings = {"prc_neighborhood": 3, "prc_batch_size": 100, "save_cpu_ram": False, "verbose": False}
     expected = theirs.prc_features_to_metric(a, b, **settings)
-    assert sets.precision_recall(a, b) == pytest.approx((expected["precision"], expected["recall"]), abs=1e-4)
+    assert sets.precision(a, b).value == pytest.approx(expected["precision"], abs=1e-4)
+    assert sets.recall(a, b).value == pytest.approx(expected["recall"], abs=1e-4)
 
 
 def test_too_few_pictures_are_an_error_that_says_so(features: Any) -> None:
     a, b = features[0].pool, features[1].pool
     for call in (
         lambda: sets.fid(a[:1], b),
-        lambda: sets.kid(a[:5], b, subset_size=10),
+        lambda: sets.kid(a[:1], b),
         lambda: sets.inception_score(a[:5], splits=10),
-        lambda: sets.precision_recall(a[:3], b),
+        lambda: sets.precision(a[:3], b),
+        lambda: sets.recall(a, b[:3]),
     ):
         with pytest.raises(InputError, match="undefined for a set of"):
             call()
@@ -165,9 +166,9 @@ def test_too_few_pictures_are_an_error_that_says_so(features: Any) -> None:
 
 
 def test_the_inception_score_of_what_is_certain_is_1() -> None:
-    assert sets.inception_score(torch.tensor([[1000.0, 0.0]] * 5), 1).mean == 1
+    assert sets.inception_score(torch.tensor([[1000.0, 0.0]] * 5), 1)[0].value == 1
     both = torch.tensor([[1000.0, 0.0, -2000.0], [0.0, 1000.0, -2000.0]])
-    assert sets.inception_score(both, 1).mean == pytest.approx(2)
+    assert sets.inception_score(both, 1)[0].value == pytest.approx(2)
 
 
 def test_features_that_are_not_finite_are_refused() -> None:

@@ -35,7 +35,7 @@ def run_folder(path: Path, metrics: dict[str, float], **options: Any) -> Path:
 
 
 def test_validations_stand_beside_their_protocol(tmp_path: Path) -> None:
-    metrics = {"identity_B/l1": 0.1, "fake_B/swd": 12.0}
+    metrics = {"identity_B/l1": 0.1, "fake_B/luminance_ssim": 0.5, "fake_B/swd": 12.0}
     given = {"data": Path("photos"), "validate_images": 7, "crop_size": 64, "seed": 5}
     run = run_folder(tmp_path / "run", metrics, **given)
     found = json.loads(script(run, "--json").out)["validation_protocol"]
@@ -43,7 +43,10 @@ def test_validations_stand_beside_their_protocol(tmp_path: Path) -> None:
         "at most 7, the first of the val split of photos, or of test where there is no val; stretched to 64x64; "
         "measured in float32; seed 0 for dropout, 5 for toy pictures and noise"
     )
-    assert found["numbers"].startswith("identity_B: means of pictures of the domain translated to")
+    assert found["numbers"].startswith(
+        "luminance_ssim: means of outputs against their inputs; identity_B: means of pic"
+    )
+    assert "outputs against their targets" not in found["numbers"]
     assert "swd: what is made against the held-out pictures, as sets, one seed (0)" in found["numbers"]
     text = script(run).out
     for part in found.values():

@@ -128,6 +128,17 @@ def test_a_plateau_s_factor_is_of_its_policy_and_its_learning_rate() -> None:
     assert back.state()["plateau"]["factor"] == 1, "nor does it come back"
 
 
+def test_whether_the_measured_weights_were_above_the_floor_is_kept() -> None:
+    """A run that goes on with a lower floor does not take for its best what no state was saved as."""
+    below = validation(best_floor="luminance_ssim=0.5")
+    below._judge({"l1": 0.1, "luminance_ssim": 0.4}, 3)
+    lower = validation(best_floor="luminance_ssim=0.3")
+    lower.load_state(below.state() | {"step": 3})
+    assert lower.score_at(3) is None and lower.metrics_at(3) == {"l1": 0.1, "luminance_ssim": 0.4}
+    lower._judge({"l1": 0.2, "luminance_ssim": 0.4}, 6)
+    assert lower.score_at(6) == 0.2 and lower.best_at(6) and lower.best_state_at(6)
+
+
 def test_a_validation_that_is_due_is_not_made_where_it_was_turned_off() -> None:
     due = validation()
     due.fall_due()

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from i2i.config import checked
 from i2i.data.toy import write_folder
 from i2i.errors import UsageError
 from i2i.training import goal, label_scores, samples, set_distance
-from i2i.training.goal import Condition, means, parse, score, value
+from i2i.training.goal import Condition, means, parse, parse_floor, score, value
 from i2i.training.launch import train
 from i2i.training.state import States
 from i2i.translation.model_info import read_info
@@ -48,7 +49,7 @@ def test_conditions() -> None:
         assert not condition.holds({metric: worse}) and not condition.holds({metric: float("nan")})
         assert not condition.holds({})
         assert value(metric, score(metric, {metric: better})) == better
-    measured = {*samples.METRICS, *label_scores.METRICS, set_distance.METRIC}
+    measured = {*samples.METRICS, *label_scores.METRICS, set_distance.METRIC, goal.CONTENT}
     assert set(goal.METRICS) == measured, "what a validation measures"
     assert means({"cycle_A/l1": 0.1, "cycle_B/l1": 0.3, "cycle_A/ssim": 0.5}) == {"l1": 0.2, "ssim": 0.5}
 
@@ -59,7 +60,7 @@ def test_conditions() -> None:
         (
             "sim>=0.6",
             r"stop_when = 'sim>=0.6': unknown metric 'sim'\. Did you mean 'ssim'\? Known: l1, psnr, ssim, swd, "
-            r"pixel_accuracy, mean_iou\.",
+            r"pixel_accuracy, mean_iou, luminance_ssim\.",
         ),
         ("ssim=0.6", r"'ssim=0.6' is no condition; expected one like ssim>=0.62 or l1<=0.1"),
         ("ssim>=", r"'ssim>=' is no condition"),
@@ -266,3 +267,107 @@ def everything(folder: Path) -> dict[str, Any]:
         "lines": [lines(folder, kind) for kind in ("step", "validation", "health")],
         "status": (told["status"], told["step"], told.get("reason")),
     }
+
+
+# The floor of the best
+
+
+FLOOR = "--best-metric l1 --best-floor luminance_ssim=0.5"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The L1 distances and luminance SSIMs that the validations measure, one after the other."""
+
+    values: tuple[tuple[float, float], ...]
+
+    def __call__(self) -> None:
+        from i2i.training.samples import Observer
+
+        values = iter(self.values)
+
+        def validate(*_: Any) -> dict[str, float]:
+            distance, kept = next(values)
+            return {"fake_B/l1": distance, "fake_B/psnr": 10.0, "fake_B/ssim": 0.5, "fake_B/luminance_ssim": kept}
+
+        Observer.validate = validate  # type: ignore[method-assign,assignment]
+
+
+def test_floors() -> None:
+    assert parse_floor("") == ()
+    assert parse_floor("luminance_ssim=0.5, l1=0.2") == (Condition("luminance_ssim", 0.5), Condition("l1", 0.2))
+    assert parse_floor("luminance_ssim>=0.5") == parse_floor("luminance_ssim = 5e-1")
+    assert Condition("l1", 0.2).holds({"l1": 0.2}) and not Condition("l1", 0.2).holds({"l1": 0.21})
+    for text, message in (
+        ("luminance_sim=0.5", r"best_floor = 'luminance_sim=0.5': unknown metric 'luminance_sim'\. Did you mean"),
+        ("luminance_ssim=", "'luminance_ssim=' is no condition; expected one like luminance_ssim=0.5"),
+        ("luminance_ssim", "'luminance_ssim' is no condition"),
+        ("luminance_ssim=half", "'half' is no number"),
+        ("luminance_ssim==0.5", "is no condition"),
+        ("luminance_ssim=nan", "'nan' is no number"),
+        ("luminance_ssim<=0.5", "luminance_ssim is better when higher: write luminance_ssim>=0.5"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            parse_floor(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"best_floor": "luminance=0.5"}, "best_floor = 'luminance=0.5': unknown metric"),
+        ({"best_floor": "ssim=much"}, "'much' is no number"),
+        (
+            {"best_floor": "ssim=0.5", "validate_every": 0},
+            "best_floor = 'ssim=0.5': follows the validation, but valida",
+        ),
+        ({"best_floor": "mean_iou=0.5"}, "best_floor = 'mean_iou=0.5': mean_iou is of labels"),
+        ({"best_floor": "luminance_ssim=0.5", "classes_a": "toy"}, "luminance_ssim compares pictures .* are labels"),
+        ({"best_metric": "luminance_ssim"}, "best_metric = 'luminance_ssim'"),
+    ],
+)
+def test_floors_that_cannot_be_are_said_before_anything_starts(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    given = Pix2PixRun(run=tmp_path / "run", data=Path("toy"), **{"max_steps": 2, **options})
+    with pytest.raises(UsageError, match=message):
+        train(Pix2Pix, checked(given))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_best_is_the_best_of_those_above_the_floor(data: Path, tmp_path: Path) -> None:
+    """The nearest ones, of steps 3 and 9, do not keep enough; a run that goes on knows the best of step 6."""
+    folder, options = tmp_path / "run", f"--data {data} {OPTIONS} {FLOOR}"
+    child = run("pix2pix", folder, f"{options} --max-steps 9", Measured(((0.1, 0.4), (0.2, 0.6), (0.15, 0.3))))
+    assert child.said().count("(the best l1 so far)") == 1
+    assert "(not taken for the best: luminance_ssim is 0.4, not >=0.5)" in child.said()
+    best = folder / "a2b-best.safetensors"
+    assert read_info(best).training.steps == 6 == States(folder).best()
+    assert read_info(best).training.metrics["luminance_ssim"] == 0.6
+    run("pix2pix", folder, f"{options} --max-steps 15", Measured(((0.25, 0.9), (0.19, 0.5))))
+    assert read_info(best).training.steps == 15, "not that of step 12, which keeps more but is farther than the best"
+
+    child = start("pix2pix", folder, f"--data {data} {OPTIONS} --best-floor luminance_ssim=0.4 --max-steps 15")
+    assert child.wait() == 2
+    assert "cannot change once a run has a best model (so far: --best-floor luminance_ssim>=0.5)" in child.said()
+
+
+def test_a_run_that_never_comes_to_its_floor_says_so_and_may_lower_it(data: Path, tmp_path: Path) -> None:
+    """Its patience counts the validations below the floor."""
+    folder, options = tmp_path / "run", f"--data {data} {OPTIONS} --stop-patience 2"
+    child = run("pix2pix", folder, f"{options} {FLOOR} --max-steps 30", Measured(((0.2, 0.4), (0.1, 0.4), (0.1, 0.6))))
+    assert list(measured(folder, "l1")) == [3, 6] and status(folder)["status"] == "stopped"
+    assert status(folder)["reason"] == "luminance_ssim>=0.5 was not reached in 2 validations"
+    never = "no validation came to luminance_ssim>=0.5 (--best-floor), so there is no best model file"
+    assert never in child.said() and [line["text"] for line in lines(folder, "event")].count(never) == 1
+    assert not list(folder.glob("*-best.safetensors")) and States(folder).best() is None
+
+    lower = f"{options} --best-metric l1 --best-floor luminance_ssim=0.3 --stop-patience 3 --max-steps 9"
+    run("pix2pix", folder, lower, Measured(((0.1, 0.35),)))
+    assert read_info(folder / "a2b-best.safetensors").training.steps == 9
+
+
+def test_patience_counts_from_the_best_above_the_floor(data: Path, tmp_path: Path) -> None:
+    folder, options = tmp_path / "run", f"--data {data} {OPTIONS} {FLOOR} --stop-patience 2 --max-steps 30"
+    child = run("pix2pix", folder, options, Measured(((0.2, 0.6), (0.1, 0.4), (0.05, 0.4), (0.1, 0.9))))
+    assert list(measured(folder, "l1")) == [3, 6, 9]
+    assert "l1 has not got better than 0.2 for 2 validations" in child.said()

@@ -66,6 +66,10 @@ def _evaluation(name: str, values: Mapping[str, Any]) -> str:
     tables = ("table", "metrics", "validations")
     content = "".join(_any_table(key, values[key]) for key in tables if key in values)
     rest = {key: value for key, value in values.items() if key not in tables}
+    compared = rest.get("comparisons")
+    if isinstance(compared, list) and compared and all(_is_comparison(entry) for entry in compared):
+        content += _comparisons(compared)
+        del rest["comparisons"]
     results = rest.get("results")
     if isinstance(results, list) and results and all(_is_result(result) for result in results):
         content += _results(results)
@@ -74,21 +78,44 @@ def _evaluation(name: str, values: Mapping[str, Any]) -> str:
     return f"<h3>{escape(name, MAX_CELL)}</h3>\n{content}" + (facts(rest) if rest else "")
 
 
-def _is_result(result: Any) -> bool:
-    measures = result.get("measures") if isinstance(result, dict) else None
+def _is_result(result: Any, key: str = "measures") -> bool:
+    measures = result.get(key) if isinstance(result, dict) else None
     return isinstance(measures, dict) and all(isinstance(measure, dict) for measure in measures.values())
 
 
+def _is_comparison(entry: Any) -> bool:
+    return _is_result(entry, "differences")
+
+
+def _comparisons(compared: Sequence[Mapping[str, Any]]) -> str:
+    """Each row less another, with the interval of the difference, bold where it does not hold 0."""
+    found = [(entry, *each) for entry in compared for each in entry["differences"].items()]
+    rows = []
+    for entry, metric, difference in found[:MAX_ROWS]:
+        value = _cell(difference.get("value"))
+        names = [number(entry.get(key)) for key in ("name", "less")]
+        marked = f"<b>{value}</b>" if difference.get("differs") is True else value
+        rows.append([*names, escape(metric, MAX_CELL), marked, _interval(difference.get("interval"))])
+    note = '<p class="note">Differences on the same pictures; bold where the interval does not hold 0.</p>\n'
+    head = ("", "less", "metric", "difference", "95 % interval")
+    return note + table(head, rows, "comparisons") + left_out(len(found) - MAX_ROWS, "rows")
+
+
+def _interval(value: Any) -> str:
+    """`[low, high]`, or whatever else the file has there."""
+    return f"[{_cell(value)}]" if isinstance(value, list) and value else _cell(value) if value is not None else ""
+
+
 def _results(results: Sequence[Mapping[str, Any]]) -> str:
-    """What evaluate.py measured: each number, ± what it varies by, of how many pictures, and what is beside it."""
+    """The numbers of evaluate.py: intervals, ± the deviation of the parts, counts, and all else beside them."""
     found = [(result.get("name"), *entry) for result in results for entry in result["measures"].items()]
-    header = ("", "metric", "value", "±", "n", "against", "beside")
-    shown = ("value", "std", "pictures", "reference")
+    header = ("", "metric", "value", "95 % interval", "±", "n", "against", "beside")
+    shown = ("value", "interval", "std", "pictures", "reference")
     rows = []
     for name, metric, measure in found[:MAX_ROWS]:
         beside = flat({key: value for key, value in measure.items() if key not in shown})[:MAX_COLUMNS]
         told = ", ".join(f"{escape(key, MAX_CELL)} {_cell(value)}" for key, value in beside)
-        cells = [_cell(measure[key]) if key in measure else "" for key in shown]
+        cells = [(_interval if key == "interval" else _cell)(measure[key]) if key in measure else "" for key in shown]
         rows.append([number(name), escape(metric, MAX_CELL), *cells, told])
     return table(header, rows, "results") + left_out(len(found) - MAX_ROWS, "rows")
 
