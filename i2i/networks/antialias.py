@@ -67,13 +67,13 @@ class BilinearUpsample(nn.Module):
 
 
 class Blur(nn.Module):
-    """(N, C, H, W) → (N, C, H, W), by the 3×3 filter over replicated edges; no state holds that filter."""
+    """(N, C, H, W) → (N, C, H, W), by the 3×3 filter over replicated edges."""
 
     filt: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("filt", blur_filter(3, channels), persistent=False)
+        self.register_buffer("filt", blur_filter(3, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), self.filt, groups=x.shape[1])

@@ -47,7 +47,15 @@ def _saved(path: Path, **changes: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    "config", [CONFIG, CUT, UNetConfig(width=1, depth=5, in_channels=1), ResnetConfig(width=1, norm="batch")]
+    "config",
+    [
+        CONFIG,
+        CUT,
+        ResnetConfig(width=2, blocks=1, upsampling="resize"),
+        ResnetConfig(width=2, blocks=1, upsampling="smooth"),
+        UNetConfig(width=1, depth=5, in_channels=1),
+        ResnetConfig(width=1, norm="batch"),
+    ],
 )
 def test_round_trip(tmp_path: Path, config: Any) -> None:
     network = _network(1, config)
@@ -70,6 +78,9 @@ def test_round_trip(tmp_path: Path, config: Any) -> None:
     assert not again.training
     for name, tensor in network.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
+    x = torch.rand(1, config.in_channels, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(again(x), network.eval()(x)), "all that it computes with is in its weights"
 
 
 @pytest.mark.promise("R16")
