@@ -87,6 +87,7 @@ PLACES = {  # where `@` stands, the bad path comes
     "train_pix2pixhd": ["--data pairs --run r --vgg @"],
     "train_segmentation": ["--data @ --run r"],
     "train_colorization": ["--data @ --run r"],
+    "distill": ["monet --data @ --run r", "@ --data toy --run r", "monet --data toy --run @"],
     "plan": ["pix2pix --data @", f"pix2pix {TRAIN} --data toy --classes-b @"],
     "sample": ["--style @ -o o", "--style monet -o @", "--style monet --grid @.png"],
     "export": ["@ -o o.pth", "monet -o @.pth", "monet -o @.safetensors --card @", "monet -o @ --format pretrained"],

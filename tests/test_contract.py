@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from pretended_gpu import pretended_gpu
+from tiny_teacher import tiny_teacher, unfilled_teacher
 from tiny_vgg import tiny_vgg, unfilled
 from torch import nn
 
@@ -27,6 +28,7 @@ from i2i.training.prepare import prepare
 from i2i.training.step import TrainingStep
 from i2i.training.trainer import Trainer
 from i2i.translation import model_file
+from i2i.translation.teacher import Teacher
 
 ALONE = Processes("cpu")
 SIZE = 32
@@ -39,6 +41,7 @@ STEADIED = {
     "instance_noise": 0.1,
 }
 PROJECTED = {"gan_mode": "hinge", "discriminator": "projected_patchgan_16", "features": tiny_vgg()}
+TEACHER = tiny_teacher()
 # of `projected`, whose features want pictures
 REFUSES = {"segmentation": "judges labels", "pix2pixhd": "compares the layers of PatchGANs"}
 
@@ -56,6 +59,8 @@ def options_of(name: str, **options: Any) -> Any:
     small: dict[str, Any] = {"ngf": 4, "ndf": 4, "discriminator": "patchgan_16", "generator": "resnet_1blocks"}
     if name == "gan":
         small["generator"] = f"dcgan_{SIZE}"
+    if name == "distill":
+        small |= {"teacher": TEACHER, "lambda_gan": 1.0}
     return kind(**{**small, **options})
 
 
@@ -128,6 +133,7 @@ def test_every_weight_learns(name: str) -> None:
 def test_a_step_on_a_gpu(name: str, options: dict[str, Any], precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses and updates: no tensor is left on the CPU, and nothing waits for the device."""
     monkeypatch.setattr(projected, "feature_network", lambda features: unfilled())  # no file is read there
+    monkeypatch.setattr(Teacher, "opened", unfilled_teacher)
     with pretended_gpu():
         algorithm, chosen, processes = build(name, **options), RunOptions(precision=precision), Processes("cuda")
         memory_format = prepare(algorithm, chosen, processes.device)
@@ -220,6 +226,7 @@ def test_options_of_one_algorithm(name: str) -> None:
             {"generator": "resnet_1blocks_antialiased", "nce_layers": "0,4,8", "negatives": "batch"},
             {"lambda_NCE_B": 0.0, "lambda_structure": 1.0, "lambda_content": 1.0} | PROJECTED,
         ],
+        "distill": [{"lambda_content": 1.0, "features": tiny_vgg()}, {"lambda_features": 0.0}],
         "gan": [{"discriminator": f"dcgan_{SIZE}"}, {"discriminator": "pixelgan", "bias": True}],
     }
     for options in common + switches.get(name, []):

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.arithmetic
 
 ANTIALIASED = "resnet_2blocks_antialiased"
 SMALL_GENERATORS = [
-    *("resnet_6blocks", "resnet_0blocks", "resnet_3blocks", ANTIALIASED),
+    *("resnet_6blocks", "resnet_0blocks", "resnet_3blocks", ANTIALIASED, "mobile_resnet_2blocks"),
     *("unet_32", "unet_64", "unet_128", "unet_64_attention"),
 ]
 
@@ -47,7 +47,7 @@ def test_a_generator_keeps_the_size_and_changes_the_channels(
     assert torch.isfinite(y).all()
 
 
-@pytest.mark.parametrize("name", ["resnet_1blocks", ANTIALIASED, "unet_32"])
+@pytest.mark.parametrize("name", ["resnet_1blocks", ANTIALIASED, "mobile_resnet_1blocks", "unet_32"])
 def test_the_size_multiple_is_needed_and_the_smallest(name: str) -> None:
     net = create_generator(name, width=1).eval()
     size = net.minimum_size + net.size_multiple // 2
@@ -288,7 +288,7 @@ def test_a_share_of_the_picture_is_in_the_result() -> None:
         assert (mixing(x) - (0.75 * plain(x).float() + 0.25 * x)).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("name", ["resnet_1blocks", "unet_32", "pix2pixhd", "dcgan_32"])
+@pytest.mark.parametrize("name", ["resnet_1blocks", "mobile_resnet_1blocks", "unet_32", "pix2pixhd", "dcgan_32"])
 def test_pictures_are_made_in_float32_by_a_network_of_16_bits(name: str) -> None:
     """In which tanh is 1 for all beyond 3.5: labels would tie, and sure mistakes have no gradient."""
     net = create_generator(name, width=2)

@@ -4,11 +4,13 @@ from i2i.algorithms.algorithm import Algorithm
 from i2i.algorithms.colorization import Colorization
 from i2i.algorithms.cut import CUT
 from i2i.algorithms.cyclegan import CycleGAN
+from i2i.algorithms.distill import Distill
 from i2i.algorithms.gan import GAN
 from i2i.algorithms.pix2pix import Pix2Pix
 from i2i.algorithms.pix2pixhd import Pix2PixHD
 from i2i.algorithms.segmentation import Segmentation
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
-    algorithm.name: algorithm for algorithm in (Pix2Pix, Pix2PixHD, CycleGAN, CUT, Segmentation, Colorization, GAN)
+    algorithm.name: algorithm
+    for algorithm in (Pix2Pix, Pix2PixHD, CycleGAN, CUT, Segmentation, Colorization, GAN, Distill)
 }

@@ -57,6 +57,13 @@ class Algorithm(ABC):
 
     reconstructed: ClassVar[str] = "pictures restored from their translations"
     """What `reconstructions` of pictures without partners are, in words."""
+    measured: ClassVar[str] = "reconstruction"
+    """The same in a word, before the names of their metrics in a model file."""
+
+    teacher: str = ""
+    """The SHA-256 of the weights of the generator that it learns from, if there is one."""
+    domains: tuple[str, str] = ("", "")
+    """What it translates from and to, if it knows."""
 
     @abstractmethod
     def __init__(self, options: Any, in_channels: int = 3, out_channels: int = 3) -> None:
@@ -66,6 +73,11 @@ class Algorithm(ABC):
     def channels(cls, options: Any) -> tuple[int, int]:
         """The channels of `batch.a` and `batch.b`, as the options ask for them. Raises `UsageError`, `InputError`."""
         return channels(options)
+
+    @classmethod
+    def takes_one_domain(cls, options: Any) -> bool:
+        """Whether the options ask for batches that `sample` makes of the pictures of one domain."""
+        return cls.one_domain
 
     @classmethod
     def sample(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:

@@ -24,6 +24,17 @@ from i2i.networks.pretrained import EFFICIENTNET
 from i2i.networks.projected import ProjectedConfig
 from i2i.networks.resnet import ResnetConfig
 
+_OF_THE_GAME = (
+    "gan_mode",
+    "r1_gamma",
+    "r2_gamma",
+    "label_smoothing",
+    "instance_noise",
+    "diffaugment",
+    "ada_target",
+    "lr_discriminator",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
@@ -33,8 +44,8 @@ class NetworkOptions:
     """The name under which configurations and states know whose options they are."""
 
     generator: str = "resnet_9blocks"
-    """`resnet_<n>blocks`, the same with `_antialiased`, `_smooth` or `_resize`, `unet_<size>`, or the same with
-    `_attention`."""
+    """`resnet_<n>blocks`, the same with `_antialiased`, `_smooth` or `_resize`, `mobile_resnet_<n>blocks` (a tenth of
+    the multiplications), `unet_<size>`, or the same with `_attention`."""
     discriminator: str = "patchgan_70"
     """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, `_spectral` (weights normalised in
     place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, `pixelgan`, or
@@ -120,6 +131,12 @@ class NetworkOptions:
         value = getattr(self, name)
         if not used and value and value != getattr(type(self), name):
             raise UsageError(f"{name} = {value}: changes nothing without {what}")
+
+    def needs_game(self, played: bool, what: str) -> None:
+        """As `needs`, for all options of the adversarial game."""
+        for name in _OF_THE_GAME:
+            if hasattr(self, name):  # the learning rate is the trainer's
+                self.needs(name, played, what)
 
     def _ada(self, always: DiffAugment) -> ADA | None:
         if not self.ada_target:

@@ -51,18 +51,6 @@ class SegmentationOptions(NetworkOptions):
     """Weight of the adversarial loss; 0 trains without a discriminator, which labelled the facades better."""
 
 
-_OF_THE_GAME = (
-    "gan_mode",
-    "r1_gamma",
-    "r2_gamma",
-    "label_smoothing",
-    "instance_noise",
-    "diffaugment",
-    "ada_target",
-    "lr_discriminator",
-)
-
-
 class Segmentation(ConditionalGAN):
     """`batch.a`, a photo → `batch.b`, labels, from pairs."""
 
@@ -71,9 +59,7 @@ class Segmentation(ConditionalGAN):
     def __init__(self, options: SegmentationOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         if not (options.lambda_CE or options.lambda_L1 or options.lambda_gan):
             raise UsageError("lambda_CE, lambda_L1, lambda_gan: all 0, so nothing would be learnt")
-        for name in _OF_THE_GAME:
-            if hasattr(options, name):
-                options.needs(name, options.lambda_gan > 0, "lambda_gan")
+        options.needs_game(options.lambda_gan > 0, "lambda_gan")
         super().__init__(options, in_channels, out_channels, judge=options.lambda_gan > 0)
         self.options = options
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.device import exact_float32
+from i2i.device import exact_float32, precise
 from i2i.errors import ModelError, UsageError
 from i2i.losses.structure import luminance
 from i2i.networks.pretrained import STRIDES, feature_network
@@ -18,6 +18,7 @@ from i2i.networks.pretrained import STRIDES, feature_network
 Features = Sequence[Sequence[Tensor]]
 _PLAN = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512)
 _SEEN = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}  # relu1_1 … relu5_1 and their weights
+_LEAST = 1e-6
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CONTENT_STRIDES = (8, 16)
 CONTENT_SIZE = 32  # pixels, which a picture has at least
@@ -40,6 +41,16 @@ def feature_matching(made: Features, real: Features) -> Tensor:
         for ours, theirs in zip(made, real, strict=True)
     ]
     return torch.stack(scales).mean()
+
+
+def feature_distance(made: Sequence[Tensor], expected: Sequence[Tensor]) -> Tensor:
+    """1/L Σₗ ‖Fₗ - Tₗ‖² / ‖Tₗ‖² of each sample over L layers (N, Cₗ, Hₗ, Wₗ) each, its mean over the samples; no
+    gradient flows to `expected`. In float32 at least."""
+    found = []
+    for one, other in zip(made, expected, strict=True):
+        mine, target = precise(one).flatten(1), precise(other.detach()).flatten(1)
+        found.append((mine - target).square().mean(1) / (target.square().mean(1) + _LEAST))
+    return torch.stack(found).mean()
 
 
 class Perceptual:

@@ -31,10 +31,29 @@ def _within(part: nn.Module) -> Iterable[nn.Module]:
 
 def paper_layers(config: ResnetConfig) -> tuple[int, ...]:
     """Those of App. C.1: the pixels, both halving convolutions, the first and the fifth block (or the last)."""
-    step = 4 if config.downsampling == "antialiased" else 3
-    first = 4 + 2 * step
+    step, first = _halving(config), _first_block(config)
     blocks = {first, first + min(config.blocks, 5) - 1} if config.blocks else set()
     return (0, 4, 4 + step, *sorted(blocks))
+
+
+def _halving(config: ResnetConfig) -> int:
+    """How many layers halve the size; the blur of a separable convolution is a part of it."""
+    return 4 if config.downsampling == "antialiased" and not config.separable else 3
+
+
+def _first_block(config: ResnetConfig) -> int:
+    return 4 + 2 * _halving(config)
+
+
+def comparable_layers(one: ResnetConfig, other: ResnetConfig, most: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of each of two generators as many layers, at a quarter of the size and at the same shares of the way: that before
+    the first block, the last block, and between them evenly spread ones; `most` of them or fewer."""
+    parts = min(most - 1, one.blocks, other.blocks)
+
+    def spread(config: ResnetConfig) -> tuple[int, ...]:
+        return tuple(_first_block(config) - 1 + round(config.blocks * i / max(parts, 1)) for i in range(parts + 1))
+
+    return spread(one), spread(other)
 
 
 def channels(generator: ResnetGenerator) -> list[int]:

@@ -1,5 +1,7 @@
-"""The patch embedding of CUT (Park et al. 2020, Sec. 3.2): from features of a generator to points on a sphere."""
+"""What features of a generator go through before they are compared: the patch embedding of CUT (Park et al. 2020,
+Sec. 3.2), to points on a sphere, and the 1×1 convolutions of a distillation, to the channels of another generator."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -47,6 +49,34 @@ class PatchProjection(nn.Module):
             patches = precise(patches)
             z = self.get_submodule(f"mlp_{layer}")(patches)
             return z / (z.norm(dim=-1, keepdim=True) + _EPS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelProjectionConfig:
+    """A 1×1 convolution for each layer whose features are compared."""
+
+    kind: ClassVar[str] = "channel_projection"
+    norm: ClassVar[Norm] = "none"
+    bias: ClassVar[bool | None] = None
+
+    in_channels: Annotated[tuple[int, ...], Len(1)] = (3,)
+    out_channels: Annotated[tuple[int, ...], Len(1)] = (3,)
+
+    def build(self) -> "ChannelProjection":
+        return ChannelProjection(self)
+
+
+class ChannelProjection(nn.Module):
+    """Of each layer (N, in_channels, H, W) → (N, out_channels, H, W)."""
+
+    def __init__(self, config: ChannelProjectionConfig) -> None:
+        super().__init__()
+        self.config = config
+        pairs = zip(config.in_channels, config.out_channels, strict=True)
+        self.layers = nn.ModuleList(nn.Conv2d(one, other, 1) for one, other in pairs)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return [layer(x) for layer, x in zip(self.layers, features, strict=True)]
 
 
 def patches_at(features: Tensor, places: Tensor) -> Tensor:

@@ -81,13 +81,14 @@ def checked_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tu
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
     check_mixing(options, algorithm.mixes)
-    if algorithm.one_domain:
+    one_domain = algorithm.takes_one_domain(options)
+    if one_domain:
         check_one_domain(options)
     channels = algorithm.channels(options)
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)
     check_content(algorithm, options, channels)
-    sample = partial(algorithm.sample, narrowed(options, own_options(algorithm))) if algorithm.one_domain else None
+    sample = partial(algorithm.sample, narrowed(options, own_options(algorithm))) if one_domain else None
     data = open_datasets(options, algorithm.paired, multiple, minimum, sample)
     check_validation(options, data)
     return data, channels

@@ -130,7 +130,7 @@ def check_same(state: dict[str, Any], algorithm: Algorithm, direction: str) -> N
         for network, config in now.items()
         for key, value in config.items()
         # an option that is younger than the state was what is its default now
-        if (was := before.get(network, {}).get(key, _default(algorithm.networks()[network], key))) != value
+        if (was := before.get(network, {}).get(key, _default(algorithm.networks().get(network), key))) != value
     ]
     for name, net in algorithm.networks().items():
         saved = state["networks"].get(name, {})
@@ -149,8 +149,9 @@ def check_same(state: dict[str, Any], algorithm: Algorithm, direction: str) -> N
         )
 
 
-def _default(network: nn.Module, key: str) -> Any:
-    return getattr(type(network.config)(), key, None)
+def _default(network: nn.Module | None, key: str) -> Any:
+    """None also for what is compared, but no network of the algorithm."""
+    return None if network is None else getattr(type(network.config)(), key, None)
 
 
 def deal_pools(

@@ -63,9 +63,11 @@ def save_model_files(
         steps=step,
         images_seen=images_seen,
         commit=COMMIT,
+        teacher=algorithm.teacher,
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
     )
-    domains = {"a": options.domain_a, "b": options.domain_b}
+    known = algorithm.domains if options.direction == "a2b" else algorithm.domains[::-1]
+    domains = {"a": options.domain_a or known[0], "b": options.domain_b or known[1]}
     palettes = dict(zip("ab", classes(options), strict=True))
     for name, network in networks.items():
         direction: Any = name if options.direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[name]

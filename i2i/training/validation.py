@@ -149,7 +149,7 @@ class Validation:
         """As `metrics_at`, under names that say what they are of, for a model file that lies elsewhere one day."""
         algorithm = self.observer.algorithm
         of_sets = METRIC_OF_SETS if len(algorithm.translators()) == 1 else f"mean_{METRIC_OF_SETS}"
-        of_pictures = "" if algorithm.paired else "reconstruction_"
+        of_pictures = "" if algorithm.paired else f"{algorithm.measured}_"
         names = {set_distance.METRIC: of_sets, goal.CONTENT: goal.CONTENT}
         return {names.get(name, f"{of_pictures}{name}"): value for name, value in self.metrics_at(step).items()}
 

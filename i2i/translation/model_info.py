@@ -39,7 +39,8 @@ class Training:
     """Where the weights come from. `dataset` is the name of the data set, never a path.
 
     `version` and `commit` are those of the i2i that trained: `describe` fills `version` in, and it is empty where
-    it is not known; `commit` is empty unless i2i ran from a checkout.
+    it is not known; `commit` is empty unless i2i ran from a checkout. `teacher` is the SHA-256 of the weights of the
+    generator that a student has learnt from.
     """
 
     algorithm: str = ""
@@ -48,6 +49,7 @@ class Training:
     images_seen: Annotated[int, Ge(0)] = 0
     version: str = ""
     commit: str = ""
+    teacher: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

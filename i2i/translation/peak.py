@@ -1,5 +1,6 @@
-"""What a network holds in memory while it runs, found out without computing anything."""
+"""What a network holds in memory while it runs, and how much it computes, found out without computing anything."""
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from i2i.networks import GeneratorConfig
 from i2i.networks.blocks import for_translation
@@ -22,6 +24,18 @@ def peak_bytes(config: GeneratorConfig, side: int, by_torch: bool = True) -> int
     with torch.inference_mode(), _Peak() as peak:
         network(picture)
     return peak.most
+
+
+@cache
+def multiplications(config: GeneratorConfig, least: int = 256) -> float:
+    """How many of them, each with its addition, it takes for a pixel of a picture of at least that side."""
+    multiple = config.size_multiple
+    side = max(-(-least // multiple) * multiple, config.minimum_size)
+    with torch.device("meta"):
+        network, picture = config.build(), torch.empty(1, config.in_channels, side, side)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counted:
+        for_translation(network)(picture)
+    return counted.get_total_flops() / 2 / side**2
 
 
 class _Peak(TorchDispatchMode):

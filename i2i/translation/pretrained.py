@@ -1,5 +1,6 @@
 """A trained generator from wherever it lies, and the folder form of the model file."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from i2i.translation.model_info import (
     to_json,
 )
 
-__all__ = ["from_pretrained", "is_checkpoint", "open_model", "save_pretrained"]
+__all__ = ["from_pretrained", "is_checkpoint", "open_model", "save_pretrained", "weights_sha256"]
 
 
 def open_model(
@@ -64,6 +65,14 @@ def open_model(
             raise UsageError(f"{path}: this network has no dropout that could stay on")
         info = replace(info, dropout=dropout)
     return network, info if statistics is None else replace(info, statistics=statistics)
+
+
+def weights_sha256(path: Path) -> str:
+    """The SHA-256 of the weights at `path`: that which a model file states of itself; of a checkpoint, of the file."""
+    data = (path / WEIGHTS_NAME if path.is_dir() else path).read_bytes()
+    if path.is_dir() or looks_like_safetensors(path):
+        return model_file.body_sha256(data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def is_checkpoint(path: Path) -> bool:

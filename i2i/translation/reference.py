@@ -129,6 +129,8 @@ def modules(config: NetworkConfig) -> dict[str, str]:
 
     Raises `ModelError` for a network that the reference has not.
     """
+    if isinstance(config, ResnetConfig) and config.separable:
+        raise ModelError("the reference has no separable convolutions")
     if isinstance(config, ResnetConfig):
         return _resnet_modules(config)
     if isinstance(config, UNetConfig):

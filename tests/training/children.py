@@ -22,6 +22,8 @@ from typing import Any
 
 import torch
 
+from i2i.config import script_of
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -157,7 +159,7 @@ def _main(
     torch.set_num_threads(threads)
     for function in prepare:
         function()
-    script = SCRIPTS / f"train_{algorithm}.py"
+    script = SCRIPTS / script_of(algorithm)
     sys.argv = [str(script), *arguments]
     runpy.run_path(str(script), run_name="__main__")
 

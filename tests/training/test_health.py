@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from run_options import CycleGANRun, Pix2PixRun
+from tiny_teacher import tiny_teacher
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -367,7 +368,8 @@ def build(name: str) -> Algorithm:
     module = __import__(cls.__module__, fromlist=["_"])
     kind = next(value for key, value in vars(module).items() if key == f"{cls.__name__}Options")
     generator = "dcgan_32" if cls.from_noise else "resnet_4blocks"
-    return cls(kind(ngf=4, ndf=4, generator=generator, discriminator="patchgan_16"))  # type: ignore[call-arg]
+    taught = {"teacher": tiny_teacher(), "lambda_gan": 1.0} if name == "distill" else {}
+    return cls(kind(ngf=4, ndf=4, generator=generator, discriminator="patchgan_16", **taught))  # type: ignore[call-arg]
 
 
 def watching(algorithm: Algorithm, play: step.TrainingStep, folder: Path) -> Watch:

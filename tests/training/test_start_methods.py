@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_teacher import tiny_teacher
 
 from i2i import images
 from i2i.algorithms import ALGORITHMS
@@ -39,7 +40,8 @@ def folder(tmp_path: Path) -> Path:
 def test_the_data_set_of_each_algorithm_is_pickled_whatever_class_its_options_have(name: str, folder: Path) -> None:
     algorithm = ALGORITHMS[name]
     kind = options_class(algorithm)  # no name leads to it
-    data, _ = checked_data(algorithm, kind(data=folder / "data", check="off"))
+    taught = {"teacher": tiny_teacher(), "generator": "resnet_1blocks", "ngf": 4} if name == "distill" else {}
+    data, _ = checked_data(algorithm, kind(data=folder / "data", check="off", **taught))
     found = pickle.loads(pickle.dumps(_Samples(data.train, 1, range(1), None)))  # noqa: S301
     assert type(found.dataset) is type(data.train) and len(found.dataset) == 4
 

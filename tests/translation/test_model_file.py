@@ -53,6 +53,7 @@ def _saved(path: Path, **changes: Any) -> Path:
         CUT,
         ResnetConfig(width=2, blocks=1, upsampling="resize"),
         ResnetConfig(width=2, blocks=1, upsampling="smooth"),
+        ResnetConfig(width=2, blocks=1, upsampling="smooth", separable=True),
         UNetConfig(width=1, depth=5, in_channels=1),
         ResnetConfig(width=1, norm="batch"),
     ],

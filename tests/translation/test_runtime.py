@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from i2i import compiler
 from i2i.errors import UsageError
 from i2i.images import Picture, write
+from i2i.networks import generator_config
 from i2i.networks.blocks import for_translation
 from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
@@ -35,6 +36,7 @@ PLAIN = ResnetConfig(width=4, blocks=1)
 NETWORKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "resnet": (PLAIN, {}),
     "antialiased": (ResnetConfig(width=4, blocks=1, downsampling="antialiased", upsampling="antialiased"), {}),
+    "separable": (generator_config("mobile_resnet_1blocks", width=4), {}),
     "replicate": (ResnetConfig(width=4, blocks=1, padding="replicate"), {}),
     "zero-grey": (ResnetConfig(width=4, blocks=1, padding="zero", in_channels=1, out_channels=2), {}),
     "batch-of-picture": (ResnetConfig(width=4, blocks=1, norm="batch"), {"statistics": "batch"}),

@@ -35,6 +35,7 @@ KINDS = (
     "resnet_2blocks_resize",
     "resnet_2blocks_smooth",
     "resnet_0blocks",
+    "mobile_resnet_2blocks",
 )
 SIZES = ((8, 8), (8, 64), (52, 36))
 

@@ -67,6 +67,8 @@ def torch_is_faster(info: ModelInfo, precision: Precision, pixels: int | None) -
     """Whether torch, which has `networks.winograd`, does so many pixels (None: many) sooner than OpenVINO."""
     if precision != "fp32" or info.network != "resnet" or (pixels is not None and pixels < _PIXELS):
         return False
+    if info.config.get("separable"):  # nothing for `winograd` is left
+        return False
     return int(info.config.get("width", 64)) in _WIDTHS and int(info.config.get("blocks", 9)) > 0
 
 

@@ -35,8 +35,8 @@ def fast_form(
                 setattr(parent, name, WinogradConvolution(child))
             elif (replaced := _replacement(child, norms)) is not None:
                 setattr(parent, name, replaced)
-    if split_head and isinstance(fast, ResnetGenerator):
-        setattr(fast, "head", SplitConvolution(fast.head))  # noqa: B010 - it is declared as another convolution
+    if split_head and isinstance(fast, ResnetGenerator) and isinstance(fast.head, ThinConv2d):
+        fast.head = SplitConvolution(fast.head)
     return fast.train(network.training)
 
 

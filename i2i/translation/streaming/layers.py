@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from i2i.networks.antialias import BilinearUpsample, Blur, BlurDownsample, BlurUpsample, SmoothUpsample, blur_filter
-from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetGenerator
+from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetGenerator, SeparableConv2d
 from i2i.translation.streaming.moments import Moments
 from i2i.translation.streaming.rows import Affine, Convolution, Doubling, Edge, RowLayer
 
@@ -70,10 +70,11 @@ class _Layers:
         self.layers.append(Layer("mix", self._channels, self._zoom, share=share))
 
     def convolution(self, module: nn.Module) -> None:
+        if isinstance(module, SeparableConv2d | SmoothUpsample):
+            for part in module:
+                self.convolution(part)
+            return
         before = self._zoom
-        if isinstance(module, SmoothUpsample):
-            self.convolution(module.blur)
-            return self.convolution(module.resize)
         if isinstance(module, Blur):
             values = module.filt.numel()
         elif isinstance(module, BlurDownsample | BlurUpsample | BilinearUpsample):
@@ -122,8 +123,9 @@ def convolution(module: nn.Module, dtype: torch.dtype = torch.float32, device: t
     assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
     weight, bias = module.weight.to(dtype), None if module.bias is None else module.bias.to(dtype)
     if isinstance(module, nn.ConvTranspose2d):
-        return Doubling(weight, bias, 0, int(module.padding[0]))
-    return Convolution(weight, bias, module.stride[0], int(module.padding[0]), _EDGES[module.padding_mode])
+        return Doubling(weight, bias, 0, int(module.padding[0]), module.groups)
+    edge = _EDGES[module.padding_mode]
+    return Convolution(weight, bias, module.stride[0], int(module.padding[0]), edge, module.groups)
 
 
 def normalisation(layer: Layer, measured: Moments | None) -> RowLayer:

@@ -95,7 +95,7 @@ class Convolution:
     ) -> None:
         self._weight, self._bias = weight.contiguous(memory_format=torch.channels_last), bias
         self._kernel, self._stride, self._groups = weight.shape[-1], stride, groups
-        thin = self._kernel >= _LARGE_KERNEL and stride == 1 and len(weight) <= _FEW_CHANNELS
+        thin = self._kernel >= _LARGE_KERNEL and stride == groups == 1 and len(weight) <= _FEW_CHANNELS
         self._columns = column_kernels(weight).contiguous(memory_format=torch.channels_last) if thin else None
         wide = self._kernel == 3 and stride == groups == 1 and winograd.pays(weight)
         self._transformed = winograd.transformed(weight) if wide else None

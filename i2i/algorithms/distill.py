@@ -1,0 +1,222 @@
+"""A small generator that learns from a large one: Li, Lin, Ding, Liu, Zhu, Han, "GAN Compression: Efficient
+Architectures for Interactive Conditional GANs", CVPR 2020 (arXiv:2003.08936); Ren, Wu, Xiao, Yang, "Online
+Multi-Granularity Distillation for GAN Compression", ICCV 2021 (arXiv:2108.06908).
+
+| here | papers |
+|---|---|
+| `teacher`, `G` | teacher G', student G of GAN Compression; T, S of OMGD |
+| `F` | f_t, 1×1 convolutions from the student's channels to the teacher's (GAN Compression, Eq. 2) |
+| `lambda_L1` | L_recon (GAN Compression, Eq. 1) between the two results, as it has it without pairs |
+| `lambda_structure` | L_SSIM (OMGD, Eq. 2) |
+| `lambda_content` | L_feature (OMGD, Eq. 3), as `losses/perceptual.py` has it |
+| `lambda_features` | L_distill (GAN Compression, Eq. 2) |
+| `lambda_gan` | L_cGAN (GAN Compression, Eq. 3), here without a condition |
+
+Deviations. The teacher is a model file and stays as it is; OMGD trains two teachers along. Its answers are computed at
+each crop, so that each is new. The errors of features are relative to the teacher's features, so that layers weigh
+alike whatever their scale. L_SSIM leaves out the comparison of brightness, which is that of the L1 loss; there is
+neither L_style nor L_TV. The discriminator starts anew, and judges pictures of the other domain, where the data have
+some. There is no search for widths.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from annotated_types import Ge, Interval
+from torch import Tensor, nn
+from torch.nn import functional
+
+from i2i.algorithms.algorithm import Losses, Translators, Turn
+from i2i.algorithms.conditional import ConditionalGAN
+from i2i.algorithms.options import NetworkOptions, UnpairedOptions, check_one_size
+from i2i.config import PathUnless
+from i2i.data.options import channels, classes
+from i2i.data.pair import ImagePair
+from i2i.errors import UsageError
+from i2i.losses.perceptual import feature_distance
+from i2i.networks import GeneratorConfig, generator_config
+from i2i.networks.features import channels as widths
+from i2i.networks.features import comparable_layers, translate
+from i2i.networks.projection import ChannelProjectionConfig
+from i2i.networks.resnet import ResnetConfig, ResnetGenerator
+from i2i.translation.installed import model_files
+from i2i.translation.peak import multiplications
+from i2i.translation.styles import BUNDLED
+from i2i.translation.teacher import Teacher
+
+STYLE_OR_PATH = PathUnless(frozenset(model_files(BUNDLED)))
+_COMPARED = 4  # layers at most, as in GAN Compression
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(UnpairedOptions):
+    """Which teacher, and by what the student is compared with it."""
+
+    algorithm = "distill"
+
+    teacher: Annotated[str, STYLE_OR_PATH] = ""
+    """The generator to learn from: a model file, a run folder, or the name of a style."""
+    generator: str = "mobile_resnet_9blocks"
+    """The student: `mobile_resnet_<n>blocks`, or any other that takes no more multiplications than its teacher."""
+    ngf: Annotated[int, Interval(ge=1, le=512)] = 16
+    """Channels of the student's first layer."""
+    input_share: Annotated[float, Interval(ge=0, le=0.9)] | None = None  # type: ignore[assignment]
+    """The share of the picture itself in the result of a residual student; by default its teacher's."""
+    lambda_L1: Annotated[float, Ge(0)] = 10.0
+    """Weight of the L1 distance of the student's result from its teacher's."""
+    lambda_structure: Annotated[float, Ge(0)] = 1.0
+    """Weight of a loss of contrast and structure between the luminances of the two."""
+    lambda_features: Annotated[float, Ge(0)] = 1.0
+    """Weight of the distance of their features on the way, where both are residual generators."""
+    lambda_content: Annotated[float, Ge(0)] = 0.0
+    """Weight of the distance of what a network sees in the two (`--features`), and of their light and dark."""
+    lambda_gan: Annotated[float, Ge(0)] = 0.0
+    """Weight of the student's own adversarial loss: its results against the pictures of the other domain. Without it
+    the data are pictures of one domain."""
+
+    def opened(self) -> Teacher:
+        """The teacher. Raises `UsageError` for one that nobody can learn from, `ModelError` for a file that is none."""
+        if not self.teacher:
+            raise UsageError("teacher: missing; give a model file, a run folder, or the name of a style such as monet")
+        return Teacher.opened(self.teacher)
+
+    def generator_config(self, in_channels: int, out_channels: int) -> GeneratorConfig:
+        share = self.input_share
+        if share is None and isinstance(generator_config(self.generator), ResnetConfig):
+            share = getattr(self.opened().config, "input_share", None)
+        return NetworkOptions.generator_config(replace(self, input_share=share or 0.0), in_channels, out_channels)
+
+    def size_limits(self, in_channels: int, out_channels: int) -> tuple[int, int]:
+        multiple, minimum = super().size_limits(in_channels, out_channels)
+        teacher = self.opened().config
+        return math.lcm(multiple, teacher.size_multiple), max(minimum, teacher.minimum_size)
+
+
+class Distill(ConditionalGAN):
+    """`batch.a` → what the teacher makes of it; `batch.b` are pictures of the other domain, or `batch.a` again."""
+
+    name = DistillOptions.algorithm
+    paired = False
+    compiles = False  # its generator is played layer by layer, to compare their features
+    reconstructed = "outputs against those of the teacher"
+    measured = "teacher"
+
+    def __init__(self, options: DistillOptions, in_channels: int = 3, out_channels: int = 3) -> None:
+        self.taught_by = _checked(options, in_channels, out_channels)
+        self.teacher, self.domains = self.taught_by.sha256, self.taught_by.domains
+        super().__init__(options, in_channels, out_channels, conditional=False, judge=options.lambda_gan > 0)
+        self.options = options
+        if options.lambda_features:
+            self._compare(self.G, self.taught_by.network)
+        self.content = options.create_content(out_channels, out_channels)
+
+    def _compare(self, student: nn.Module, teacher: nn.Module) -> None:
+        assert isinstance(student, ResnetGenerator) and isinstance(teacher, ResnetGenerator), "as `_checked` asks"
+        self.layers = comparable_layers(student.config, teacher.config, _COMPARED)
+        self.F = ChannelProjectionConfig(
+            in_channels=tuple(widths(student)[number] for number in self.layers[0]),
+            out_channels=tuple(widths(teacher)[number] for number in self.layers[1]),
+        ).build()
+
+    @classmethod
+    def takes_one_domain(cls, options: Any) -> bool:
+        return not options.lambda_gan
+
+    @classmethod
+    def channels(cls, options: Any) -> tuple[int, int]:
+        check_one_size(options)
+        if any(classes(options)):
+            raise UsageError("classes: a teacher takes pictures to pictures, and one of the domains holds labels")
+        config = options.opened().config
+        expected = config.in_channels, config.out_channels
+        if cls.takes_one_domain(options):
+            if options.channels_b != config.in_channels:
+                raise UsageError(
+                    f"channels_b = {options.channels_b}: the teacher takes pictures of {config.in_channels} channels; "
+                    f"give --channels-b {config.in_channels}"
+                )
+        elif (given := channels(options)) != expected:
+            raise UsageError(
+                f"channels: the teacher takes {expected[0]} to {expected[1]} channels, the data have {given[0]} and "
+                f"{given[1]}; give --channels-a and --channels-b"
+            )
+        _checked(options, *expected)
+        return expected
+
+    @classmethod
+    def sample(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
+        return ImagePair(picture, picture)
+
+    def players(self) -> dict[str, list[nn.Module]]:
+        learners = [self.G, self.F] if self.options.lambda_features else [self.G]
+        return super().players() | {"generator": learners}
+
+    def architecture(self) -> dict[str, Any]:
+        found = super().architecture()
+        return found | {"G": found["G"] | {"teacher": self.teacher}}
+
+    def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
+        o, real_A, real_B = self.options, batch.a, batch.b
+        losses, G = Losses(), self.G
+        if isinstance(G, ResnetGenerator) and o.lambda_features:
+            fake_B, features = translate(G, real_A, self.layers[0])
+            expected, of_teacher = self.taught_by.with_features(real_A, self.layers[1])
+            losses["G_features"] = o.lambda_features * feature_distance(self.F(features), of_teacher)
+        else:
+            fake_B, expected = G(real_A), self.taught_by(real_A)
+
+        if o.lambda_gan:
+            real = self.shown(real_A, real_B, step)
+            yield from self.judgement(real, self.shown(real_A, fake_B.detach(), step))
+            losses["G_gan"] = o.lambda_gan * self.deceit(real, self.shown(real_A, fake_B, step))
+        if o.lambda_L1:
+            losses["G_L1"] = o.lambda_L1 * functional.l1_loss(fake_B, expected)
+        losses |= o.kept("", self.content, fake_B, expected)
+        losses |= o.stability("G_stability", G, real_A, fake_B)
+        yield "generator", losses
+
+    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+        return {"fake_B": (translators["a2b"](batch.a), self.taught_by(batch.a))}
+
+    def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
+        """Where there is no other domain, `real_B` is what the teacher makes."""
+        taught = self.taught_by(batch.a)
+        found = {"real_A": batch.a, "fake_B": translators["a2b"](batch.a)}
+        return found | ({"teacher_B": taught, "real_B": batch.b} if self.options.lambda_gan else {"real_B": taught})
+
+
+def _checked(options: DistillOptions, in_channels: int, out_channels: int) -> Teacher:
+    """The teacher, if the student may learn from it as the options say. Raises `UsageError`."""
+    teacher = options.opened()
+    weights = ("lambda_L1", "lambda_structure", "lambda_features", "lambda_content")
+    if not any(getattr(options, name) for name in weights):
+        raise UsageError(f"{', '.join(weights)}: all 0, so nothing of the teacher would be learnt")
+    options.needs_game(options.lambda_gan > 0, "lambda_gan")
+    options.needs("discriminator", options.lambda_gan > 0, "lambda_gan")
+    options.needs("features", options.compares_features or options.lambda_gan > 0, "lambda_content or lambda_gan")
+    if (teacher.config.in_channels, teacher.config.out_channels) != (in_channels, out_channels):
+        raise UsageError(
+            f"teacher = {options.teacher}: takes {teacher.config.in_channels} to {teacher.config.out_channels} "
+            f"channels, and its student was to take {in_channels} to {out_channels}"
+        )
+    student = options.generator_config(in_channels, out_channels)
+    _check_comparisons(options, student, teacher.config)
+    mine, its = multiplications(student), multiplications(teacher.config)
+    if mine > its:
+        raise UsageError(
+            f"generator = {options.generator}, ngf = {options.ngf}: takes {mine:,.0f} multiplications a pixel, more "
+            f"than its teacher {options.teacher} with {its:,.0f}; a smaller --ngf, or mobile_resnet_<fewer>blocks"
+        )
+    return teacher
+
+
+def _check_comparisons(options: DistillOptions, student: GeneratorConfig, teacher: GeneratorConfig) -> None:
+    """Raises `UsageError` for a comparison that the two networks, or their pictures, have no means for."""
+    for name, config in ((options.generator, student), (f"the teacher, a {teacher.kind}", teacher)):
+        if options.lambda_features and not isinstance(config, ResnetConfig):
+            raise UsageError(
+                f"lambda_features = {options.lambda_features}: layers of residual generators are compared, and "
+                f"{name} is none; give --lambda-features 0"
+            )
