@@ -1,6 +1,7 @@
 """The content loss against its formula, and which pictures and weights a training takes it for."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ from safetensors.torch import save_file
 from tiny_vgg import tensors, tiny_vgg
 from torch import Tensor
 
-from i2i.algorithms import CUT, CycleGAN
+from i2i.algorithms import ALGORITHMS, CUT, CycleGAN
 from i2i.algorithms.cut import CUTOptions
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.errors import UsageError
 from i2i.losses import perceptual
 from i2i.losses.perceptual import Content
+from i2i.training.trial import options_class
 
 
 def picture(seed: int = 0, channels: int = 3) -> Tensor:
@@ -83,3 +85,20 @@ def test_a_state_agrees_with_the_weights_that_were_compared(tmp_path: Path) -> N
         options = CUTOptions(lambda_content=1.0, features=str(tmp_path / name), ngf=2, ndf=2)
         found.append(CUT(options).architecture())
     assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        ("cyclegan", {"lambda_content": 1.0, "lambda_identity": 0.0}),
+        ("cyclegan", {"lambda_structure": 1.0, "lambda_identity": 0.0}),
+        ("cut", {"lambda_content": 1.0}),
+        ("pix2pix", {"discriminator": "projected"}),
+    ],
+)
+def test_labels_of_three_classes_are_no_colours(algorithm: str, options: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "three.txt").write_text("#000000\n#808080\n#ffffff\n")
+    labels = {"classes_a": str(tmp_path / "three.txt"), "classes_b": str(tmp_path / "three.txt")}
+    chosen = options_class(ALGORITHMS[algorithm])(run=tmp_path / "run", data=Path("toy"), **labels, **options)
+    with pytest.raises(UsageError, match=r": sees pictures, and a domain holds labels$"):
+        ALGORITHMS[algorithm].channels(chosen)

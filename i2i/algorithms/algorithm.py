@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from i2i.algorithms.image_pool import ImagePool
 from i2i.config import to_mapping
-from i2i.data.options import channels
+from i2i.data.options import channels, classes
 from i2i.data.pair import ImagePair
 from i2i.networks.blocks import Statistics, conv_bias, has_batch_norm
 from i2i.networks.pretrained import described_features
@@ -72,6 +72,8 @@ class Algorithm(ABC):
     @classmethod
     def channels(cls, options: Any) -> tuple[int, int]:
         """The channels of `batch.a` and `batch.b`, as the options ask for them. Raises `UsageError`, `InputError`."""
+        if any(classes(options)):
+            options.refuse_labels()
         return channels(options)
 
     @classmethod

@@ -68,7 +68,7 @@ class CUTOptions(UnpairedOptions):
     algorithm = "cut"
 
     generator: str = "resnet_9blocks_antialiased"
-    """`resnet_<n>blocks_antialiased`, the same with `_smooth`, or `resnet_<n>blocks`."""
+    """`resnet_<n>blocks`, the same with `_antialiased`, `_smooth` or `_resize`, or `mobile_resnet_<n>blocks`."""
     discriminator: str = "patchgan_70_antialiased"
     """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, `_spectral` (weights normalised in
     place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, `pixelgan`, or

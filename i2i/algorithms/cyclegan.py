@@ -88,13 +88,9 @@ class CycleGAN(Algorithm):
             raise UsageError(f"paired_data = {options.paired_data}: lambda_paired = 0.0 makes nothing of its pairs")
         options.needs("lambda_paired", options.paired_data is not None, "paired_data")
         check_one_size(options)
-        labels = [palette is not None for palette in classes(options)]
-        compared = options.lambda_identity or options.lambda_structure or options.lambda_content
-        if len(set(labels)) > 1 and compared:
-            raise UsageError(
-                "classes: labels and pictures have nothing to be compared by; use --lambda-identity 0, "
-                "--lambda-structure 0 and --lambda-content 0"
-            )
+        labels = {palette is not None for palette in classes(options)}
+        if len(labels) > 1 and options.lambda_identity:
+            raise UsageError("classes: labels and pictures have nothing to be compared by; use --lambda-identity 0")
         return super().channels(options)
 
     def players(self) -> dict[str, list[nn.Module]]:

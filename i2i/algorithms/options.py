@@ -121,6 +121,14 @@ class NetworkOptions:
             return {}
         return {name: self.lambda_stability * stability_loss(generator, x, made)}
 
+    def refuse_labels(self) -> None:
+        """Raises `UsageError` for what sees pictures, where a domain holds labels: three classes are no colours."""
+        projected = isinstance(discriminator_config(self.discriminator), ProjectedConfig)
+        seeing = ["discriminator"] if projected else []
+        seeing += [name for name in ("lambda_structure", "lambda_content") if getattr(self, name, 0)]
+        if seeing:
+            raise UsageError(f"{seeing[0]} = {getattr(self, seeing[0])!r}: sees pictures, and a domain holds labels")
+
     @property
     def compares_features(self) -> bool:
         """Whether a loss compares features of the network `features`."""

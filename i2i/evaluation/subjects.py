@@ -55,7 +55,7 @@ def data_of_run(run: Path) -> Path:
     if data is None:
         raise UsageError(f"{run / 'config.yaml'} names no data; give --data")
     if not data.exists():
-        raise UsageError(f"{run}: its data, {data}, are not there ; give --data")
+        raise UsageError(f"{run}: its data, {data}, are not there; give --data")
     return data
 
 
