@@ -171,14 +171,10 @@ def _of_algorithm(cls: type, values: Mapping[str, Any], where: str) -> dict[str,
     if own is None:
         raise UsageError(f"{where}algorithm: is of {str(named)[:_SHOWN]!r}, a training, and this is none")
     if named != own:
-        script = f": use {script_of(str(named))}" if re.fullmatch(r"[a-z0-9_]{1,40}", str(named)) else ""
+        trains = getattr(cls, "script_of", None)
+        script = f": use {trains(str(named))}" if trains and re.fullmatch(r"[a-z0-9_]{1,40}", str(named)) else ""
         raise UsageError(f"{where}algorithm: is of {str(named)[:_SHOWN]!r}, this is {own!r}{script}")
     return {key: value for key, value in values.items() if key != ALGORITHM}
-
-
-def script_of(algorithm: str) -> str:
-    """The script that trains it."""
-    return "distill.py" if algorithm == "distill" else f"train_{algorithm}.py"
 
 
 def check_numbers(cls: type, values: Mapping[str, Any], where: str = "") -> None:

@@ -18,7 +18,8 @@ import yaml
 import i2i
 from i2i import cli
 from i2i.algorithms import ALGORITHMS
-from i2i.config import _leaves, from_mapping, read_yaml, script_of, to_yaml
+from i2i.algorithms.options import NetworkOptions
+from i2i.config import _leaves, from_mapping, read_yaml, to_yaml
 from i2i.data.options import DataOptions
 from i2i.data.toy import write_folder
 from i2i.errors import I2IError, UsageError
@@ -47,7 +48,7 @@ def options_of(script: str) -> Any:
     return module_of(script).Options
 
 
-OPTIONS = {name: options_of(script_of(name).removesuffix(".py")) for name in ALGORITHMS}
+OPTIONS = {name: options_of(NetworkOptions.script_of(name).removesuffix(".py")) for name in ALGORITHMS}
 
 
 @pytest.fixture(autouse=True)

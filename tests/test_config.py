@@ -12,6 +12,7 @@ from annotated_types import Ge, Interval
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.config import checked, from_mapping, nearest, read_yaml, to_mapping, to_yaml
 from i2i.errors import UsageError
 from i2i.translation.options import FolderOptions
@@ -196,8 +197,11 @@ def test_an_algorithm_is_named_and_checked(tmp_path: Path) -> None:
     path = written(tmp_path, to_yaml(Mine(rate=2)))
     assert read_yaml(path)["algorithm"] == "mine"
     assert from_mapping(Mine, read_yaml(path)) == Mine(rate=2)
-    with pytest.raises(UsageError, match=r"algorithm: is of 'other', this is 'mine': use train_other\.py"):
+    with pytest.raises(UsageError, match=r"algorithm: is of 'other', this is 'mine'$"):
         from_mapping(Mine, {"algorithm": "other"})
+    for other, script in (("pix2pix", "train_pix2pix"), ("distill", "distill"), ("other", "train_other")):
+        with pytest.raises(UsageError, match=rf"algorithm: is of '{other}', this is 'cyclegan': use {script}\.py$"):
+            from_mapping(CycleGANOptions, {"algorithm": other})
     with pytest.raises(UsageError, match=r"algorithm: is of 'mine', a training, and this is none"):
         read(tmp_path, path.read_text())
 

@@ -13,6 +13,7 @@ from tiny_vgg import tiny_vgg
 
 from i2i.algorithms import Distill
 from i2i.algorithms.distill import DistillOptions
+from i2i.algorithms.segmentation import SegmentationOptions
 from i2i.config import of_run, run_yaml
 from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyDomain
@@ -26,11 +27,12 @@ from i2i.networks.features import comparable_layers, translate
 from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.training.launch import checked_data, train
+from i2i.training.memory import check_same
+from i2i.training.set_distance import seen
 from i2i.training.trial import options_class
 from i2i.translation.model_file import read_info
 from i2i.translation.peak import multiplications
 from i2i.translation.pretrained import open_model, weights_sha256
-from i2i.translation.styles import find
 from i2i.translation.teacher import Teacher
 
 SMALL: dict[str, Any] = {"generator": "mobile_resnet_1blocks", "ngf": 8}
@@ -68,9 +70,11 @@ def test_multiplications_are_those_counted_by_hand(width: int) -> None:
 
 
 def test_the_default_student_takes_a_tenth_of_its_teacher_and_less_than_a_megabyte() -> None:
-    """0.62 GMAC at 256 pixels: 1/26 of the bundled style's 16.4, 1/20 of 12.7 without anti-aliasing."""
-    student = DistillOptions(teacher="monet").generator_config(3, 3)
-    mine, its = (multiplications(config) for config in (student, read_info(find("monet")).network_config()))
+    """0.62 GMAC at 256 pixels: 1/26 of a `resnet_9blocks_antialiased` of 32 channels, 16.4, and 1/20 of 12.7 without
+    anti-aliasing."""
+    student = DistillOptions(teacher=tiny_teacher()).generator_config(3, 3)
+    teacher = ResnetConfig(blocks=9, width=32, downsampling="antialiased", upsampling="antialiased")
+    mine, its = multiplications(student), multiplications(teacher)
     assert mine * 65_536 / 1e9 == pytest.approx(0.622, abs=0.001)
     assert its / mine > 26 and _strided(32) / mine > 20
     assert sum(4 * p.numel() for p in student.build().parameters()) < 1_000_000
@@ -163,10 +167,41 @@ def test_the_losses_are_those_with_a_weight(given: dict[str, Any], names: set[st
     assert set(found) == names and len(found) == len(names)
 
 
+def test_the_teachers_pictures_are_never_called_real() -> None:
+    """Without paintings no set is there to be compared with."""
+    pair = ImagePair(pictures(1), -pictures(1))
+    for weight, names in ((0.0, {"real_A", "fake_B", "teacher_B"}), (1.0, {"real_A", "fake_B", "teacher_B", "real_B"})):
+        student = Distill(DistillOptions(teacher=tiny_teacher(), lambda_gan=weight, **SMALL))
+        found = student.pictures(pair, student.translators())
+        assert set(found) == names and set(seen(found)) == ({"fake_B"} if weight else set())
+        assert torch.equal(found["teacher_B"], student.teacher_model(pair.a))
+        assert torch.equal(found.get("real_B", pair.b), pair.b)
+
+
+def test_a_discriminator_that_is_not_there_asks_for_no_size() -> None:
+    """PatchGAN's is 24 pixels; the structure loss has a window of 11."""
+    student, labeller = {"teacher": tiny_teacher(), **SMALL}, {"generator": "resnet_1blocks"}
+    for weight, minimum in ((0.0, 11), (1.0, 24)):
+        assert DistillOptions(lambda_gan=weight, **student).size_limits(3, 3) == (4, minimum)
+    for weight, minimum in ((0.0, 8), (1.0, 24)):
+        assert SegmentationOptions(lambda_gan=weight, **labeller).size_limits(3, 3) == (4, minimum)
+
+
+def test_a_network_that_was_trained_and_is_left_out_is_another_architecture() -> None:
+    """Not a damaged state, whose files may go."""
+    given: dict[str, Any] = {"teacher": tiny_teacher(), **SMALL}
+    whole = Distill(DistillOptions(lambda_gan=1.0, discriminator="patchgan_16", ndf=2, **given))
+    networks = {name: network.state_dict() for name, network in whole.networks().items()}
+    state = {"algorithm": "distill", "architecture": whole.architecture(), "networks": networks}
+    check_same(state, whole, "a2b")
+    with pytest.raises(ModelError, match=r"architecture: D was trained too; F was trained too\. Give the options"):
+        check_same(state, Distill(DistillOptions(lambda_features=0.0, **given)), "a2b")
+
+
 def test_a_student_that_is_its_teacher_has_nothing_to_learn() -> None:
     given = {"generator": "resnet_2blocks", "ngf": 12, "lambda_features": 0.0, "lambda_content": 1.0}
     algorithm = Distill(DistillOptions(teacher=tiny_teacher(), features=tiny_vgg(), **given))  # type: ignore[arg-type]
-    algorithm.G.load_state_dict(algorithm.taught_by.network.state_dict())
+    algorithm.G.load_state_dict(algorithm.teacher_model.network.state_dict())
     ((_, losses),) = algorithm.losses(ImagePair(pictures(), pictures()), 0)
     assert all(abs(loss.item()) < 1e-3 for loss in losses.values())
 
@@ -202,6 +237,9 @@ DOUBLE = {"described": {"dropout": True}, "dropout": True}
         ({}, {"features": "x"}, UsageError, "changes nothing without"),
         ({}, {"lambda_L1": 0.0, "lambda_structure": 0.0, "lambda_features": 0.0}, UsageError, "nothing of the teacher"),
         ({"name": "unet_64"}, {"lambda_features": 0.0}, UsageError, "crop_size = 32: .* 64"),
+        ({}, {"best_metric": "swd"}, UsageError, "swd: compares outputs with pictures of the domain .* has none"),
+        ({}, {"stop_when": "swd<=40"}, UsageError, "swd: .* give --lambda-gan and data of two domains"),
+        ({}, {"best_floor": "swd=40"}, UsageError, "swd: .* give --lambda-gan and data of two domains"),
         ({}, {"compile": True}, UsageError, "plays its generator layer by layer"),
     ],
 )  # fmt: skip
@@ -227,7 +265,7 @@ def test_a_folder_with_two_directions_is_no_teacher(tmp_path: Path) -> None:
 def test_a_student_comes_near_its_teacher(tmp_path: Path) -> None:
     """After 120 steps at most 0.35 times as far from what it makes as the picture itself is, and at most 0.65 times as
     far as an untrained student."""
-    domains = {"input_domain": "day", "output_domain": "dusk"}
+    domains = {"input_domain": "day", "output_domain": "dusk", "paint_size": 256}
     path = tmp_path / "teacher.safetensors"
     write_teacher(path, "resnet_2blocks_antialiased", width=8, gain=0.02, described=domains)
     scenes = ToyDomain(size=32, train=False, sample=lambda picture, seed: Distill.sample(None, picture, seed))
@@ -244,15 +282,18 @@ def test_a_student_comes_near_its_teacher(tmp_path: Path) -> None:
     assert trained < 0.65 * untrained
     info = read_info(tmp_path / "120" / "a2b.safetensors")
     assert (info.training.algorithm, info.training.teacher) == ("distill", weights_sha256(path))
-    assert (info.input_domain, info.output_domain) == ("day", "dusk")
+    assert (info.input_domain, info.output_domain, info.paint_size) == ("day", "dusk", 256)
 
 
 def test_a_run_keeps_to_its_teacher(tmp_path: Path) -> None:
     given = {"teacher": tiny_teacher(), "run": tmp_path / "run", "max_steps": 1}
     train(Distill, options(**given))
     other = write_teacher(tmp_path / "teacher.safetensors", width=14)
-    with pytest.raises(ModelError, match=r"G.teacher was '[0-9a-f]{64}', is now '[0-9a-f]{64}'"):
+    was, now = weights_sha256(Path(tiny_teacher())), weights_sha256(other)
+    said = f"teacher = {other}: the run began with .* {was}, these have {now}; name the file that it began with"
+    with pytest.raises(ModelError, match=said) as refused:
         train(Distill, options(**given | {"teacher": str(other), "max_steps": 2}))
+    assert "config.yaml" not in str(refused.value)
 
 
 def test_a_run_goes_on_with_the_teacher_of_the_folder_that_it_was_started_in(

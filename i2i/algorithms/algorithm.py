@@ -8,7 +8,7 @@ the trainer's.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,8 @@ class Algorithm(ABC):
     """The SHA-256 of the weights of the generator that it learns from, if there is one."""
     domains: tuple[str, str] = ("", "")
     """What it translates from and to, if it knows."""
+    paint_size: int = 0
+    """The size at which its translators translate larger pictures (see `ModelInfo`); 0 is the pictures' own."""
 
     @abstractmethod
     def __init__(self, options: Any, in_channels: int = 3, out_channels: int = 3) -> None:
@@ -80,6 +82,11 @@ class Algorithm(ABC):
     def takes_one_domain(cls, options: Any) -> bool:
         """Whether the options ask for batches that `sample` makes of the pictures of one domain."""
         return cls.one_domain
+
+    @classmethod
+    def shows_targets(cls, options: Any) -> bool:
+        """Whether `pictures` has real pictures of a domain that it translates to: sets are compared with those."""
+        return True
 
     @classmethod
     def sample(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
@@ -124,6 +131,17 @@ class Algorithm(ABC):
         content = getattr(self, "content", None)
         compared = {"content": described_features({"features": content.features})} if content else {}
         return compared | {name: described(network.config) for name, network in self.networks().items()}
+
+    def refusal(self, architecture: Mapping[str, Mapping[str, Any]]) -> str:
+        """Why it cannot go on from a state of that `architecture`, where other advice helps than to give the options of
+        then; empty for whatever else differs."""
+        return ""
+
+
+def own_options(algorithm: type[Algorithm]) -> type[Any]:
+    """The dataclass of the options that the algorithm itself takes."""
+    found: type[Any] = get_type_hints(algorithm.__init__)["options"]
+    return found
 
 
 def turn(player: str, *parts: Callable[[], Losses], apart: bool = False) -> Iterator[Turn]:

@@ -20,7 +20,7 @@ some. There is no search for widths.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -76,6 +76,10 @@ class DistillOptions(UnpairedOptions):
     """Weight of the student's own adversarial loss: its results against the pictures of the other domain. Without it
     the data are pictures of one domain."""
 
+    @property
+    def has_discriminator(self) -> bool:
+        return self.lambda_gan > 0
+
     def opened(self) -> Teacher:
         """The teacher. Raises `UsageError` for one that nobody can learn from, `ModelError` for a file that is none."""
         if not self.teacher:
@@ -104,16 +108,19 @@ class Distill(ConditionalGAN):
     measured = "teacher"
 
     def __init__(self, options: DistillOptions, in_channels: int = 3, out_channels: int = 3) -> None:
-        self.taught_by = _checked(options, in_channels, out_channels)
-        self.teacher, self.domains = self.taught_by.sha256, self.taught_by.domains
-        super().__init__(options, in_channels, out_channels, conditional=False, judge=options.lambda_gan > 0)
+        self.teacher_model = checked_teacher(options, in_channels, out_channels)
+        self.teacher, self.domains = self.teacher_model.sha256, self.teacher_model.domains
+        self.paint_size = self.teacher_model.info.paint_size
+        super().__init__(options, in_channels, out_channels, conditional=False, judge=options.has_discriminator)
         self.options = options
         if options.lambda_features:
-            self._compare(self.G, self.taught_by.network)
+            self._compare(self.G, self.teacher_model.network)
         self.content = options.create_content(out_channels, out_channels)
 
     def _compare(self, student: nn.Module, teacher: nn.Module) -> None:
-        assert isinstance(student, ResnetGenerator) and isinstance(teacher, ResnetGenerator), "as `_checked` asks"
+        assert isinstance(student, ResnetGenerator) and isinstance(teacher, ResnetGenerator), (
+            "as `checked_teacher` asks"
+        )
         self.layers = comparable_layers(student.config, teacher.config, _COMPARED)
         self.F = ChannelProjectionConfig(
             in_channels=tuple(widths(student)[number] for number in self.layers[0]),
@@ -123,6 +130,10 @@ class Distill(ConditionalGAN):
     @classmethod
     def takes_one_domain(cls, options: Any) -> bool:
         return not options.lambda_gan
+
+    @classmethod
+    def shows_targets(cls, options: Any) -> bool:
+        return not cls.takes_one_domain(options)
 
     @classmethod
     def channels(cls, options: Any) -> tuple[int, int]:
@@ -142,7 +153,7 @@ class Distill(ConditionalGAN):
                 f"channels: the teacher takes {expected[0]} to {expected[1]} channels, the data have {given[0]} and "
                 f"{given[1]}; give --channels-a and --channels-b"
             )
-        _checked(options, *expected)
+        checked_teacher(options, *expected)
         return expected
 
     @classmethod
@@ -157,15 +168,24 @@ class Distill(ConditionalGAN):
         found = super().architecture()
         return found | {"G": found["G"] | {"teacher": self.teacher}}
 
+    def refusal(self, architecture: Mapping[str, Mapping[str, Any]]) -> str:
+        began_with = architecture.get("G", {}).get("teacher", self.teacher)
+        if began_with == self.teacher:
+            return ""
+        return (
+            f"teacher = {self.options.teacher}: the run began with a teacher whose weights have the SHA-256 "
+            f"{str(began_with)[:64]}, these have {self.teacher}; name the file that it began with, or use another --run"
+        )
+
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
         o, real_A, real_B = self.options, batch.a, batch.b
         losses, G = Losses(), self.G
         if isinstance(G, ResnetGenerator) and o.lambda_features:
             fake_B, features = translate(G, real_A, self.layers[0])
-            expected, of_teacher = self.taught_by.with_features(real_A, self.layers[1])
+            expected, of_teacher = self.teacher_model.with_features(real_A, self.layers[1])
             losses["G_features"] = o.lambda_features * feature_distance(self.F(features), of_teacher)
         else:
-            fake_B, expected = G(real_A), self.taught_by(real_A)
+            fake_B, expected = G(real_A), self.teacher_model(real_A)
 
         if o.lambda_gan:
             real = self.shown(real_A, real_B, step)
@@ -178,16 +198,14 @@ class Distill(ConditionalGAN):
         yield "generator", losses
 
     def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
-        return {"fake_B": (translators["a2b"](batch.a), self.taught_by(batch.a))}
+        return {"teacher_B": (translators["a2b"](batch.a), self.teacher_model(batch.a))}
 
     def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
-        """Where there is no other domain, `real_B` is what the teacher makes."""
-        taught = self.taught_by(batch.a)
-        found = {"real_A": batch.a, "fake_B": translators["a2b"](batch.a)}
-        return found | ({"teacher_B": taught, "real_B": batch.b} if self.options.lambda_gan else {"real_B": taught})
+        found = {"real_A": batch.a, "fake_B": translators["a2b"](batch.a), "teacher_B": self.teacher_model(batch.a)}
+        return found | ({"real_B": batch.b} if self.shows_targets(self.options) else {})
 
 
-def _checked(options: DistillOptions, in_channels: int, out_channels: int) -> Teacher:
+def checked_teacher(options: DistillOptions, in_channels: int, out_channels: int) -> Teacher:
     """The teacher, if the student may learn from it as the options say. Raises `UsageError`."""
     teacher = options.opened()
     weights = ("lambda_L1", "lambda_structure", "lambda_features", "lambda_content")

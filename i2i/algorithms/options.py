@@ -34,6 +34,7 @@ _OF_THE_GAME = (
     "ada_target",
     "lr_discriminator",
 )
+_SCRIPTS = {"distill": "distill.py"}  # of algorithms that train_<name>.py does not train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +135,16 @@ class NetworkOptions:
         """Whether a loss compares features of the network `features`."""
         return False
 
+    @staticmethod
+    def script_of(algorithm: str) -> str:
+        """The script that trains an algorithm of that name."""
+        return _SCRIPTS.get(algorithm, f"train_{algorithm}.py")
+
+    @property
+    def has_discriminator(self) -> bool:
+        """Whether a discriminator is trained."""
+        return True
+
     def needs(self, name: str, used: bool, what: str) -> None:
         """Raises `UsageError` for an option that is set though nothing uses it, because `what` is missing."""
         value = getattr(self, name)
@@ -192,7 +203,8 @@ class NetworkOptions:
         """(multiple, minimum): what the networks ask of a crop's height and width."""
         generator = self.generator_config(in_channels, out_channels)
         discriminator = self.discriminator_config(out_channels)
-        return generator.size_multiple, max(generator.minimum_size, discriminator.minimum_size)
+        judged = discriminator.minimum_size if self.has_discriminator else 1
+        return generator.size_multiple, max(generator.minimum_size, judged)
 
     def create_generator(self, in_channels: int, out_channels: int) -> nn.Module:
         config = self.generator_config(in_channels, out_channels)

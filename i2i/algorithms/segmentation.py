@@ -50,6 +50,10 @@ class SegmentationOptions(NetworkOptions):
     lambda_gan: Annotated[float, Ge(0)] = 1.0
     """Weight of the adversarial loss; 0 trains without a discriminator, which labelled the facades better."""
 
+    @property
+    def has_discriminator(self) -> bool:
+        return self.lambda_gan > 0
+
 
 class Segmentation(ConditionalGAN):
     """`batch.a`, a photo → `batch.b`, labels, from pairs."""
@@ -60,7 +64,7 @@ class Segmentation(ConditionalGAN):
         if not (options.lambda_CE or options.lambda_L1 or options.lambda_gan):
             raise UsageError("lambda_CE, lambda_L1, lambda_gan: all 0, so nothing would be learnt")
         options.needs_game(options.lambda_gan > 0, "lambda_gan")
-        super().__init__(options, in_channels, out_channels, judge=options.lambda_gan > 0)
+        super().__init__(options, in_channels, out_channels, judge=options.has_discriminator)
         self.options = options
 
     @classmethod

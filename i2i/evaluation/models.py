@@ -76,7 +76,7 @@ class Models:
         info, asked = translator.info, options.direction
         if asked not in (None, info.direction):
             raise UsageError(f"direction = {asked!r}: {subject.name} translates {facts['direction']}")
-        task = tasks.task(data, info.direction, info.training.algorithm, options)
+        task = tasks.task(data, info.direction, info.training.algorithm, options, subjects.configuration(subject.path))
         back = self._back(subject, info.direction)
         reader = self.instruments.label_model
         reads, palette = None if reader is None else reader.info.direction, self.instruments.palette

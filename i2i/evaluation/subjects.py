@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from i2i.config import path_of_run
+from i2i.config import path_of_run, read_yaml
 from i2i.data.datasets import TOY
 from i2i.errors import ModelError, UsageError
 from i2i.partial import digest
@@ -57,6 +57,15 @@ def data_of_run(run: Path) -> Path:
     if not data.exists():
         raise UsageError(f"{run}: its data, {data}, are not there; give --data")
     return data
+
+
+def configuration(model: Path) -> dict[str, Any]:
+    """The configuration of the run in whose folder a model file lies; empty where none can be read."""
+    path = model.parent / "config.yaml"
+    try:
+        return read_yaml(path) if path.exists() else {}
+    except UsageError:
+        return {}
 
 
 def is_toy(run: Path) -> bool:

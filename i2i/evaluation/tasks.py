@@ -1,11 +1,13 @@
 """What is to be evaluated: the pictures that a model is given, and those that its outputs are compared with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from i2i.algorithms import ALGORITHMS
-from i2i.config import real
+from i2i.algorithms.algorithm import own_options
+from i2i.config import from_mapping, option_names, real
 from i2i.data import folders
 from i2i.data.folders import PairRecord, Split
 from i2i.errors import InputError, UsageError
@@ -46,9 +48,12 @@ def shown_name(path: Path) -> str:
     return path.name if path.name not in ("", "..") else real(path).name or str(path)
 
 
-def task(data: Path, direction: str, algorithm: str, options: EvaluationOptions) -> Task:
+def task(
+    data: Path, direction: str, algorithm: str, options: EvaluationOptions, config: Mapping[str, Any] | None = None
+) -> Task:
     """The task for a model of `direction` and `algorithm` ("" is not known) on a data set or a folder of pictures.
 
+    `config` is the configuration of the model's run, where it is known: it may say how many domains the run had.
     Raises `InputError` for data that cannot be used, `UsageError` for a split of a folder that has none.
     """
     if not data.exists():
@@ -60,6 +65,8 @@ def task(data: Path, direction: str, algorithm: str, options: EvaluationOptions)
         if options.split is not None:
             raise UsageError(f"split = {options.split!r}: {data} is a folder of pictures, which has no splits")
         found = Task(str(data), folder(data, options.max_pictures))
+    elif not _has_sides(data) and _takes_one_domain(algorithm, config or {}):
+        found = _one_domain(data, options)
     elif _is_paired(data, algorithm, options.unpaired):
         found = _paired(data, source, options)
     else:
@@ -75,14 +82,36 @@ def _coloured(data: Path, options: EvaluationOptions) -> Task:
 
     A folder without splits is taken whole, as by the training. Raises `InputError` for a split that is not there.
     """
-    for split in _splits(options):
-        if (data / split).is_dir():
-            items = folder(data / split, options.max_pictures)
-            return Task(str(data / split), items, items, items, str(data / split))
+    if found := _split_folder(data, options):
+        items = folder(found, options.max_pictures)
+        return Task(str(found), items, items, items, str(found))
     if options.split in ("val", "test") or (data / "train").is_dir():
         raise no_pictures(data, _splits(options))
     items = [Item(path) for path in folders.one_domain(data, "train")[: options.max_pictures]]
     return Task(str(data), items, items, items, str(data), note=MAYBE_TRAINED_ON)
+
+
+def _one_domain(data: Path, options: EvaluationOptions) -> Task:
+    """Pictures as they are, without partners. Raises `InputError` for a split that is not there."""
+    if found := _split_folder(data, options):
+        return Task(str(found), folder(found, options.max_pictures))
+    raise no_pictures(data, _splits(options))
+
+
+def _split_folder(data: Path, options: EvaluationOptions) -> Path | None:
+    return next((data / split for split in _splits(options) if (data / split).is_dir()), None)
+
+
+def _takes_one_domain(algorithm: str, config: Mapping[str, Any]) -> bool:
+    """Whether a run of `algorithm` took one folder's pictures; where its configuration does not say, as by default."""
+    if algorithm not in ALGORITHMS:
+        return False
+    kind = own_options(ALGORITHMS[algorithm])
+    try:
+        options = from_mapping(kind, {name: config[name] for name in option_names(kind) if name in config})
+    except UsageError:
+        options = kind()
+    return ALGORITHMS[algorithm].takes_one_domain(options)
 
 
 def no_pictures(data: Path, splits: Sequence[str]) -> InputError:
@@ -96,8 +125,17 @@ def _is_data_set(data: Path) -> bool:
 
 
 def _is_paired(data: Path, algorithm: str, unpaired: bool) -> bool:
-    sides = any((data / f"{split}{side}").is_dir() for split in folders.SPLITS for side in "AB")
-    return not unpaired and (not sides or (algorithm in ALGORITHMS and ALGORITHMS[algorithm].paired))
+    return not unpaired and (not _unpaired_sides(data) or (algorithm in ALGORITHMS and ALGORITHMS[algorithm].paired))
+
+
+def _unpaired_sides(data: Path) -> bool:
+    return any((data / f"{split}{side}").is_dir() for split in folders.SPLITS for side in "AB")
+
+
+def _has_sides(data: Path) -> bool:
+    """Whether two domains are told apart by a table or by names; without, a picture may hold both side by side."""
+    inner = any((data / split / side).is_dir() for split in folders.SPLITS for side in "AB")
+    return data.is_file() or all((data / side).is_dir() for side in "AB") or inner or _unpaired_sides(data)
 
 
 def _splits(options: EvaluationOptions) -> tuple[Split, ...]:

@@ -8,6 +8,7 @@ from i2i.evaluation.options import EvaluationOptions
 SEED = 0  # of every validation, whatever that of the run
 _MEANS = {
     "fake": "outputs against their targets",
+    "teacher": "outputs against those of the teacher",
     "cycle": "pictures restored from their translations, not of the translations",
     "identity": "pictures of the domain translated to, which should stay as they are, not of translations",
 }

@@ -3,12 +3,12 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import nn
 
-from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.algorithm import Algorithm, own_options
 from i2i.compiler import check_compiler
 from i2i.config import narrowed, real
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
@@ -17,7 +17,7 @@ from i2i.data.options import check_mixing, check_one_domain
 from i2i.errors import UsageError
 from i2i.networks.antialias import BlurDownsample
 from i2i.torchrun import place
-from i2i.training import goal
+from i2i.training import goal, set_distance
 from i2i.training.batch_size import settled
 from i2i.training.distributed import Processes
 from i2i.training.initial import initialise
@@ -112,12 +112,6 @@ def created(algorithm: type[Algorithm], options: Any, channels: tuple[int, int],
     return players
 
 
-def own_options(algorithm: type[Algorithm]) -> type[Any]:
-    """The dataclass of the options that the algorithm itself takes."""
-    found: type[Any] = get_type_hints(algorithm.__init__)["options"]
-    return found
-
-
 def check_validation(options: Any, data: Datasets) -> None:
     """Raises `UsageError` if something is to follow a validation that never comes."""
     following = {
@@ -151,8 +145,14 @@ def _check_first_validation(options: Any, epoch_length: int) -> None:
 
 
 def check_content(algorithm: type[Algorithm], options: Any, channels: tuple[int, int]) -> None:
-    """Raises `UsageError` for conditions that cannot be read, and for luminances of bands of data."""
+    """Raises `UsageError` for conditions that cannot be read, for luminances of bands of data, and for sets where there
+    is none to compare with."""
     asked = {c.metric for c in (*goal.parse(options.stop_when), *goal.parse_floor(options.best_floor))}
+    if set_distance.METRIC in asked | {options.best_metric} and not algorithm.shows_targets(options):
+        raise UsageError(
+            f"{set_distance.METRIC}: compares outputs with pictures of the domain that they should be of, and this run "
+            "has none; use l1, psnr or ssim, or give --lambda-gan and data of two domains"
+        )
     pictures = not (algorithm.from_noise or algorithm.one_domain or options.classes_a or options.classes_b)
     if goal.CONTENT in asked and pictures and (bands := set(channels) - {1, 3}):
         raise UsageError(f"{goal.CONTENT} compares pictures of 1 or 3 channels, and these have {max(bands)}")

@@ -125,6 +125,8 @@ def check_same(state: dict[str, Any], algorithm: Algorithm, direction: str) -> N
             f"pictures. Give --direction {was}, or another --run; --init-from takes weights alone."
         )
     before, now = state["architecture"], algorithm.architecture()
+    if reason := algorithm.refusal(before):
+        raise ModelError(reason)
     differences = [
         f"{network}.{key} was {was!r}, is now {value!r}"
         for network, config in now.items()
@@ -132,7 +134,9 @@ def check_same(state: dict[str, Any], algorithm: Algorithm, direction: str) -> N
         # an option that is younger than the state was what is its default now
         if (was := before.get(network, {}).get(key, _default(algorithm.networks().get(network), key))) != value
     ]
-    for name, net in algorithm.networks().items():
+    own_networks = algorithm.networks()
+    differences += [f"{name} was trained too" for name in state["networks"] if name not in own_networks]
+    for name, net in own_networks.items():
         saved = state["networks"].get(name, {})
         own = net.state_dict()
         differences += [f"{name}: {key} is missing on one side" for key in own.keys() ^ saved.keys()]

@@ -84,6 +84,7 @@ def save_model_files(
             output_palette=palettes[direction[2]],
             instance_edges=options.instance_edges,
             encoding=algorithm.encoding,
+            paint_size=algorithm.paint_size,
         )
         model_file.save(options.run / f"{direction}{'-best' if best else ''}.safetensors", network, info)
 

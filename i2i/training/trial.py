@@ -21,14 +21,14 @@ import torch
 
 from i2i import process
 from i2i.algorithms import ALGORITHMS
-from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.algorithm import Algorithm, own_options
 from i2i.config import from_mapping
 from i2i.data.loader import batches
 from i2i.data.options import batch_size
 from i2i.data.pair import ImagePair
 from i2i.errors import I2IError
 from i2i.training.distributed import Processes
-from i2i.training.launch import be_deterministic, checked_data, created, own_options
+from i2i.training.launch import be_deterministic, checked_data, created
 from i2i.training.options import RunOptions
 from i2i.training.state import tensors
 from i2i.training.trainer import Trainer

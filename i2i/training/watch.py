@@ -151,7 +151,7 @@ class Watch:
         for source, target in (("A", "B"), ("B", "A")):
             names = (f"real_{source}", f"fake_{target}", f"real_{target}")
             inputs, outputs, reals = ([row[name] for row in rows if name in row] for name in names)
-            if not outputs or not reals:
+            if not outputs or not (inputs or reals):
                 continue
             targets = reals if self.algorithm.paired else []
             others = [] if inputs else reals

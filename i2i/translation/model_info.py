@@ -169,6 +169,7 @@ def describe(
     output_palette: "Palette | None" = None,
     instance_edges: bool = False,
     encoding: Encoding = "pixels",
+    paint_size: int = 0,
 ) -> ModelInfo:
     """The description of a generator of this i2i, or of its configuration.
 
@@ -194,6 +195,7 @@ def describe(
         output_labels=_labels(output_palette),
         instance_edges=instance_edges,
         encoding=encoding,
+        paint_size=paint_size,
     )
 
 

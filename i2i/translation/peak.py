@@ -1,4 +1,4 @@
-"""What a network holds in memory while it runs, and how much it computes, found out without computing anything."""
+"""The memory that a network holds while it runs, and its multiplications, counted without computing anything."""
 
 from functools import cache
 from typing import Any

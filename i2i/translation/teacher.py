@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -44,7 +44,7 @@ class Teacher:
         if all(exists(Path(name) / f"{direction}.safetensors") for direction in DIRECTIONS):
             file = Path(name) / "a2b.safetensors"
             raise UsageError(f"teacher = {name}: translates in two directions; name one file, such as {file}")
-        teacher = _read(path := find(name), _stamp(path))
+        teacher = _read(path := _fetched(name) if name.startswith("hub:") else find(name), _stamp(path))
         if reason := _refusal(teacher.info):
             raise UsageError(f"teacher = {name}: {reason}; expected a generator that takes pictures to pictures")
         return teacher
@@ -81,6 +81,12 @@ def _stamp(path: Path) -> tuple[int, ...]:
     """By which a file is known to be the same as before."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return tuple(number for file in files for number in (file.stat().st_mtime_ns, file.stat().st_size))
+
+
+@cache
+def _fetched(name: str) -> Path:
+    """A model of the Hub, asked for once in a process, so that a start has one commit of it."""
+    return find(name)
 
 
 @lru_cache(maxsize=1)

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluation_tools import folder
+from evaluation_tools import folder, model
 
-from i2i.errors import InputError
+from i2i.errors import InputError, UsageError
 from i2i.evaluation.evaluate import evaluate
 from i2i.evaluation.options import EvaluationOptions
 from i2i.evaluation.record import Evaluation
 from i2i.evaluation.table import table
+from i2i.evaluation.tasks import task
 from i2i.networks.dcgan import DCGANConfig
 from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
@@ -80,3 +81,37 @@ def test_what_is_made_of_noise_is_compared_with_the_split_asked_for(making: Path
         assert [row.name for row in measured(making, data, "swd", split).rows][1:] == ["held-out test"]
     with pytest.raises(InputError, match="no pictures in val/; --split chooses another part"):
         measured(making, data, "swd", "val")
+
+
+def test_a_student_of_one_folder_takes_its_pictures_whole(tmp_path: Path) -> None:
+    """Where its run had two domains, side by side, as any other algorithm does."""
+    data, options = tmp_path / "data", EvaluationOptions()
+    folder(data / "train", 3), folder(data / "test", 2, seed=1)
+    for config in (None, {}, {"lambda_gan": 0}, {"lambda_gan": "much"}):
+        found = task(data, "b2a", "distill", options, config)
+        assert (found.where, [item.half for item in found.inputs]) == (str(data / "test"), [None, None])
+        assert found.expected is None and found.reference is None
+    assert len(task(data, "a2b", "distill", EvaluationOptions(split="train")).inputs) == 3
+    with pytest.raises(InputError, match="no pictures in val/; --split chooses another part"):
+        task(data, "a2b", "distill", EvaluationOptions(split="val"))
+    for algorithm, config in (("distill", {"lambda_gan": 1.0}), ("cyclegan", {}), ("", {})):
+        assert [item.half for item in task(data, "a2b", algorithm, options, config).inputs] == ["left", "left"]
+
+
+def test_two_sides_are_told_apart_for_a_student_too(tmp_path: Path) -> None:
+    pairs, sets = tmp_path / "pairs", tmp_path / "sets"
+    for side in "AB":
+        folder(pairs / side, 2), folder(sets / f"train{side}", 2), folder(sets / f"test{side}", 1)
+    assert task(pairs, "a2b", "distill", EvaluationOptions(split="train")).expected is not None
+    assert task(sets, "b2a", "distill", EvaluationOptions()).where == str(sets / "testB")
+
+
+def test_the_configuration_beside_a_student_says_how_many_domains_it_had(tmp_path: Path) -> None:
+    folder(tmp_path / "data/train", 1, size=(32, 64)), folder(tmp_path / "data/test", 1, size=(32, 64))
+    student = model(tmp_path / "run/a2b.safetensors", algorithm="distill")
+    for config in ("lambda_gan: 0.0\n", "{", None):
+        (tmp_path / "run/config.yaml").unlink() if config is None else (tmp_path / "run/config.yaml").write_text(config)
+        with pytest.raises(UsageError, match="needs pairs"):
+            measured(student, tmp_path / "data", "l1")
+    (tmp_path / "run/config.yaml").write_text("algorithm: distill\nlambda_gan: 1.0\n")
+    assert measured(student, tmp_path / "data", "l1").rows[0].measures["l1"].pictures == 1

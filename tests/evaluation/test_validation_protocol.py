@@ -9,10 +9,10 @@ import pytest
 import torch
 from evaluation_tools import script
 
-from i2i.algorithms.algorithm import Algorithm
 from i2i.algorithms.colorization import Colorization
 from i2i.algorithms.cut import CUT
 from i2i.algorithms.cyclegan import CycleGAN
+from i2i.algorithms.distill import Distill
 from i2i.algorithms.pix2pix import Pix2Pix
 from i2i.algorithms.segmentation import Segmentation
 from i2i.config import to_yaml
@@ -84,10 +84,11 @@ def test_numbers_are_told_from_their_names(monkeypatch: pytest.MonkeyPatch) -> N
     for algorithm, channels, words in (
         (Pix2Pix, 3, "outputs against their targets"), (Segmentation, 3, "outputs against their targets"),
         (Colorization, 2, "outputs against their targets"), (CycleGAN, 3, CycleGAN.reconstructed),
-        (CUT, 3, CUT.reconstructed),
+        (CUT, 3, CUT.reconstructed), (Distill, 3, Distill.reconstructed),
     ):  # fmt: skip
         batch = ImagePair(torch.zeros(1, 1 if channels == 2 else 3, 4, 4), torch.zeros(1, channels, 4, 4))
-        played: Algorithm = object.__new__(algorithm)  # it compares without networks of its own
+        played: Any = object.__new__(algorithm)  # it compares without networks of its own
+        played.teacher_model = same
         networks: Any = {"a2b": same, "b2a": same}
         names = [f"{name}/l1" for name in played.reconstructions(batch, networks)]
         assert f": means of {words}" in validation_protocol({}, names)["numbers"], algorithm.name

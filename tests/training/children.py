@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from i2i.config import script_of
+from i2i.algorithms.options import NetworkOptions
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -159,7 +159,7 @@ def _main(
     torch.set_num_threads(threads)
     for function in prepare:
         function()
-    script = SCRIPTS / script_of(algorithm)
+    script = SCRIPTS / NetworkOptions.script_of(algorithm)
     sys.argv = [str(script), *arguments]
     runpy.run_path(str(script), run_name="__main__")
 

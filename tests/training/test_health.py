@@ -399,6 +399,13 @@ def test_a_generator_may_begin_as_the_identity(tmp_path: Path) -> None:
     assert watch.log.ailments == [picture_health.SAME]
 
 
+def test_a_generator_is_watched_without_pictures_to_compare_it_with(tmp_path: Path) -> None:
+    algorithm = build("cyclegan")
+    watch = watching(algorithm, step.TrainingStep(algorithm, TrainingOptions(), Processes("cpu")), tmp_path)
+    watch.look(200, [{"real_A": x, "fake_B": x} for x in PICTURES])
+    assert watch.log.ailments == [picture_health.SAME]
+
+
 def test_the_live_line_names_what_is_wrong() -> None:
     line = {"step": 3, "epoch": 0, "images": 3, "losses": {"D_A": 0.25}}
     assert live_line(line, 9, 2.0) == "step 3  epoch 0  3/9 images  2.00 images/s, 3 s left  D_A 0.250"

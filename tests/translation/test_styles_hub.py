@@ -11,6 +11,7 @@ import pytest
 from i2i.errors import ModelError, UsageError
 from i2i.networks import ResnetConfig
 from i2i.translation import hub, model_file, pretrained, styles
+from i2i.translation.teacher import Teacher
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 errors = pytest.importorskip("huggingface_hub.errors")
@@ -66,6 +67,12 @@ def test_fetching(fake: Hub) -> None:
     wanted = {"revision": "abc", "allow_patterns": ALLOWED, "local_files_only": False}
     assert fake.asked == [("owner/name", "v1"), ("owner/name", wanted)]
     pretrained.open_model(styles.find("hub:owner/name"))
+
+
+def test_a_teacher_is_asked_for_once(fake: Hub) -> None:
+    """Options and algorithm each open it, and a start learns from one commit."""
+    first, second = Teacher.opened("hub:owner/teacher"), Teacher.opened("hub:owner/teacher")
+    assert first is second and [what for what, _ in fake.asked] == ["owner/teacher"] * 2, "sizes, then the files"
 
 
 @pytest.mark.promise("R50")
