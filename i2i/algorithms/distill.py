@@ -211,9 +211,9 @@ def checked_teacher(options: DistillOptions, in_channels: int, out_channels: int
     weights = ("lambda_L1", "lambda_structure", "lambda_features", "lambda_content")
     if not any(getattr(options, name) for name in weights):
         raise UsageError(f"{', '.join(weights)}: all 0, so nothing of the teacher would be learnt")
-    options.needs_game(options.lambda_gan > 0, "lambda_gan")
-    options.needs("discriminator", options.lambda_gan > 0, "lambda_gan")
-    options.needs("features", options.compares_features or options.lambda_gan > 0, "lambda_content or lambda_gan")
+    options.needs_game(options.has_discriminator, "lambda_gan")
+    options.needs("discriminator", options.has_discriminator, "lambda_gan")
+    options.needs("features", options.compares_features or options.has_discriminator, "lambda_content or lambda_gan")
     if (teacher.config.in_channels, teacher.config.out_channels) != (in_channels, out_channels):
         raise UsageError(
             f"teacher = {options.teacher}: takes {teacher.config.in_channels} to {teacher.config.out_channels} "

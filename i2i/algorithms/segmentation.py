@@ -63,7 +63,7 @@ class Segmentation(ConditionalGAN):
     def __init__(self, options: SegmentationOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         if not (options.lambda_CE or options.lambda_L1 or options.lambda_gan):
             raise UsageError("lambda_CE, lambda_L1, lambda_gan: all 0, so nothing would be learnt")
-        options.needs_game(options.lambda_gan > 0, "lambda_gan")
+        options.needs_game(options.has_discriminator, "lambda_gan")
         super().__init__(options, in_channels, out_channels, judge=options.has_discriminator)
         self.options = options
 
