@@ -160,6 +160,9 @@ def test_named_domains_tell_which_models_do_the_same(tmp_path: Path) -> None:
     assert compared(*arguments, "--against", student, unnamed)[1:] == others
     back = model(tmp_path / "back.safetensors", "b2a", input_domain="Monet", output_domain="photo")
     assert script(*arguments, "--against", back).code == 2
+    for side in "AB":  # of pairs, each direction takes a side of its own
+        folder(tmp_path / "pairs/test" / side, 2)
+    assert script(teacher, tmp_path / "pairs", "--metrics", "l1", "--against", student).code == 2
 
 
 def test_kid_in_the_features_of_a_file(tmp_path: Path) -> None:
