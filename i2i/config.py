@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -93,7 +93,7 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     check_numbers(cls, values, where)
     _check_paths(cls, values, where)
     try:
-        valid = _adapter(cls).validate_python(dict(values))
+        valid = _adapter(cast(type, cls)).validate_python(dict(values))
     except ValidationError as error:
         raise UsageError(where + "; ".join(_explained(error.errors(), cls, lines))) from None
     return cls(**{name: getattr(valid, name) for name in known})
