@@ -10,8 +10,9 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -91,13 +92,18 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
             raise UsageError(f"{what} Known: {', '.join(known)}.{_line(lines, key)}")
     check_numbers(cls, values, where)
     _check_paths(cls, values, where)
-    config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
-    adapter: TypeAdapter[Any] = TypeAdapter(type(cls.__name__, (cls,), {"__pydantic_config__": config}))
     try:
-        valid = adapter.validate_python(dict(values))
+        valid = _adapter(cast(type, cls)).validate_python(dict(values))
     except ValidationError as error:
         raise UsageError(where + "; ".join(_explained(error.errors(), cls, lines))) from None
     return cls(**{name: getattr(valid, name) for name in known})
+
+
+@cache
+def _adapter(cls: type) -> TypeAdapter[Any]:
+    """What checks values for `cls`; to build it takes milliseconds, and every file of a model or a run is checked."""
+    config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+    return TypeAdapter(type(cls.__name__, (cls,), {"__pydantic_config__": config}))
 
 
 def run_yaml(config: Any) -> str:

@@ -361,6 +361,7 @@ def test_what_evaluate_wrote(tmp_path: Path) -> None:
         assert shown in page.text, shown
     for shown in ("95 % interval", "[11.25, 14.12]", "-1.625", "[-2.5, -0.875]"):
         assert shown in page.text, shown
+    assert "Differences; bold" in page.text and "same pictures" not in page.text, "not all rows are of the same"
     assert "{'" not in page.text and "measures" not in page.text
     for odd in ([], "text", [1], [{"measures": 3}], [{"measures": {"swd": 3}}], {"a": {"measures": {}}}):
         odd_too = [{"differences": odd}] if isinstance(odd, dict) else odd

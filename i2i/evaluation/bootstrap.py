@@ -2,17 +2,17 @@
 
 A set's pictures are drawn anew, as many, with replacement, 1000 times (Efron 1979); no network runs again. The draws
 follow from the seed and the number of pictures alone, so pictures at the same place of two sets of one size are drawn
-together: pairs stay pairs, and two models are compared on the same pictures. For sets that have nothing to do with each
-other that changes nothing but chance.
+together: pairs stay pairs, and two models with the same inputs are compared on the same pictures. For sets that have
+nothing to do with each other that changes nothing but chance.
 
 A number that is a mean, or a mean over pairs, is computed of each draw. A distance that is biased upward in small sets
-would be biased once more in a draw, which holds fewer different pictures; of such a one the first-order effect of each
-picture's weight is taken instead (the influence function; Efron 1982, Ch. 6), so that its interval lies around the
-number itself. It says how the number varies *for sets of this size*, and nothing of the bias.
+would be biased once more in a draw, which holds fewer different pictures. Its draws are computed from the first-order
+effect of each picture's weight instead (the influence function; Efron 1982, Ch. 6), so that its interval lies around
+the number itself. The interval says how the number varies *for sets of this size*, and nothing of the bias.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Tensor
 
 RESAMPLES = 1000
 LEVEL = 0.95
+ROWS = 256  # of a matrix of all pairs, at once: of all of them memory could run out
 _Z = 1.959963984540054  # standard normal quantile of (1 + LEVEL) / 2
 
 
@@ -105,15 +106,36 @@ def linear(value: float, influences: Sequence[Tensor], seed: int) -> Estimate:
     return Estimate(value, value + torch.stack(moved).sum(dim=0), min(map(len, influences)))
 
 
-def mean_of_pairs(blocks: Iterable[tuple[int, Tensor]], weights: Tensor) -> Tensor:
+Between = Callable[[Tensor, Tensor], Tensor]
+"""A number of each pair of pictures: (M, D) and (N, D) → (M, N)."""
+
+
+def mean_of_pairs(pictures: Tensor, between: Between, weights: Tensor) -> Tensor:
     """For each row w of `weights` Σ w_i w_j k_ij / Σ w_i w_j over i ≠ j, the mean over pairs of different pictures.
 
-    A picture that was drawn twice makes no pair with itself. `blocks` are (b, some rows of the symmetric matrix k from
-    row b on). NaN for a draw of one picture alone.
+    k is `between` of the `pictures` (N, D), and symmetric. A picture that was drawn twice makes no pair with itself.
+    NaN for a draw of one picture alone.
     """
     total = torch.zeros(len(weights), dtype=torch.float64)
-    for begin, block in blocks:
+    for begin, block in _blocks(pictures, pictures, between):
         some = weights[:, begin : begin + len(block)]
         total += (some * (weights @ block.T)).sum(dim=1) - some.square() @ block.diagonal(begin)
     pairs = weights.sum(dim=1).square() - weights.square().sum(dim=1)
     return torch.where(pairs > 0, total / pairs, torch.nan)
+
+
+def mean_across(a: Tensor, b: Tensor, between: Between, of_a: Tensor, of_b: Tensor) -> Tensor:
+    """For rows v of `of_a` and w of `of_b` Σ v_i w_j k_ij / Σ v_i w_j, the mean over all pairs of a picture of each.
+
+    k is `between` of `a` (M, D) and `b` (N, D); rows of weights sum to M and N.
+    """
+    total = torch.zeros(len(of_a), dtype=torch.float64)
+    for begin, block in _blocks(a, b, between):
+        total += (of_a[:, begin : begin + len(block)] * (of_b @ block.T)).sum(dim=1)
+    return total / (len(a) * len(b))
+
+
+def _blocks(a: Tensor, b: Tensor, between: Between) -> Iterator[tuple[int, Tensor]]:
+    """Rows of the matrix of all pairs, and where they begin."""
+    for begin in range(0, len(a), ROWS):
+        yield begin, between(a[begin : begin + ROWS], b)

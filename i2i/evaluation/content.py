@@ -11,7 +11,6 @@ from i2i.evaluation.resizer import resized
 from i2i.losses.structure import luminance
 
 _DIVERSITY_SIZE = 32
-_ROWS = 256  # of the matrix of all pairs, at once
 
 
 def luminance_ssim(made: Tensor, source: Tensor) -> Tensor:
@@ -41,8 +40,7 @@ def diversity(pictures: Sequence[Tensor], seed: int = 0) -> Estimate:
         raise ValueError("diversity is undefined for one picture")
     small = [resized(pictures[i], _DIVERSITY_SIZE, _DIVERSITY_SIZE).flatten() for i in range(count)]
     rows = (torch.stack(small).double() + 1) / 2
-    blocks = ((begin, _mean_l1(rows[begin : begin + _ROWS], rows)) for begin in range(0, count, _ROWS))
-    return of_pairs(mean_of_pairs(blocks, weights(count, seed)), count)
+    return of_pairs(mean_of_pairs(rows, _mean_l1, weights(count, seed)), count)
 
 
 def _mean_l1(some: Tensor, rows: Tensor) -> Tensor:

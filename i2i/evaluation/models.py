@@ -26,7 +26,10 @@ Tell = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Planned:
-    """A model with what it is measured on, all checked; `unfit` are the metrics that do not apply to it, and why."""
+    """A model with what it is measured on, all checked; `unfit` are the metrics that do not apply to it, and why.
+
+    `group` is that of its rows.
+    """
 
     subject: Subject
     translator: Translator
@@ -35,6 +38,20 @@ class Planned:
     back: Translator | None
     label_task: LabelTask | None
     unfit: dict[str, str]
+    group: str = ""
+
+    def translates_as(self, other: "Planned") -> bool:
+        """Whether both take the same pictures the same way: in one direction, or by the names of their domains.
+
+        A training counts directions by the sides of its own data, so where two models name the same two domains,
+        the names tell.
+        """
+        if self.task.inputs != other.task.inputs:
+            return False
+        mine, its = ((plan.translator.info.input_domain, plan.translator.info.output_domain) for plan in (self, other))
+        if set(mine) == set(its):
+            return mine == its
+        return self.translator.info.direction == other.translator.info.direction
 
 
 class Models:
@@ -61,7 +78,8 @@ class Models:
         planned += self._alike([self._planned(subject, data) for subject in against], planned)
         self._check(planned)
         for plan in planned:
-            self._evaluate(plan, several=len(planned) > 1)
+            first = next(i for i, other in enumerate(planned) if plan.translates_as(other))
+            self._evaluate(replace(plan, group=str(first)), several=len(planned) > 1)
         return Evaluation(self.rows, self.instruments.protocol)
 
     def _check_palette(self) -> None:
@@ -87,7 +105,7 @@ class Models:
 
     def _alike(self, others: list[Planned], planned: list[Planned]) -> list[Planned]:
         """Those of `others` that translate what one of `planned` does. Raises `UsageError` if that is none."""
-        alike = [plan for plan in others if plan.task.where in {own.task.where for own in planned}]
+        alike = [plan for plan in others if any(plan.translates_as(own) for own in planned)]
         if others and not alike:
             raise UsageError(
                 f"against: {others[0].subject.name} translates {others[0].facts['direction']}, and what is evaluated "
@@ -162,7 +180,7 @@ class Models:
         facts = {**plan.facts, "data": task.where, **({"note": task.note} if task.note else {})}
         if task.reference is not None and instruments.wanted(SETS, unfit):
             facts["reference"] = f"{task.reference_from}, {len(task.reference)} pictures"
-        self.rows.append(Row(plan.subject.name, found, facts, task.where))
+        self.rows.append(Row(plan.subject.name, found, facts, plan.group))
         self._baselines(plan)
         _note_way(found, self.rows, task)
 
@@ -186,16 +204,16 @@ class Models:
         if task.expected is None and self.instruments.wanted(SETS, plan.unfit):
             if (name := _inputs_name(task)) not in known:
                 found = self._sets(PictureFiles(task.inputs), task, plan.unfit)
-                self.rows.append(Row(name, found, {"data": task.where}, task.where))
+                self.rows.append(Row(name, found, {"data": task.where}, plan.group))
             if task.held_out is not None and (name := _held_out_name(task)) not in known:
                 found = self._sets(PictureFiles(task.held_out), task, plan.unfit)
-                self.rows.append(Row(name, found, {"data": task.held_out_from}, task.where))
+                self.rows.append(Row(name, found, {"data": task.held_out_from}, plan.group))
         reader, scored = self.instruments.label_model, plan.label_task
         if reader is None or scored is None or not scored.read_back or task.expected is None:
             return
         if (name := f"real pictures, labels read back ({reader.info.direction})") not in known:
             real = translated(reader, PictureFiles(task.expected, reader.picture_channels))
-            self.rows.append(Row(name, self._scores(real.stored, scored), {"data": task.where}, task.where))
+            self.rows.append(Row(name, self._scores(real.stored, scored), {"data": task.where}, plan.group))
 
     def _labels(self, plan: Planned, outputs: Made, folder: Path | None) -> dict[str, Measure]:
         """Outputs that are labels against those expected; outputs that are pictures by the labels read back."""

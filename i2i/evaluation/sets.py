@@ -3,7 +3,6 @@
 Each comes with its bootstrap draws, see `bootstrap`; `seed` is theirs.
 """
 
-from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +10,9 @@ import torch
 from torch import Tensor
 
 from i2i.errors import InputError
-from i2i.evaluation.bootstrap import Estimate, linear, mean, mean_of_pairs, of_pairs, weights
+from i2i.evaluation.bootstrap import Estimate, linear, mean, mean_across, mean_of_pairs, of_pairs, weights
 
 NEIGHBOURS = 3  # k of precision and recall
-_ROWS = 256  # of a matrix of all pairs, at once
 
 
 def _checked(a: Tensor, b: Tensor, least: int, what: str) -> tuple[Tensor, Tensor]:
@@ -63,27 +61,18 @@ def _influences(centred: Tensor, vectors: Tensor, mixed: Tensor, away: Tensor) -
 def kid(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
     """Squared maximum mean discrepancy, unbiased, with the kernel (x·y / D + 1)³ (Bińkowski et al. 2018, Sec. 4).
 
-    Of all pictures at once: the published code's mean over random subsets has the same expectation and more noise. May
-    be below 0. The draws of the interval leave a picture's pairs with itself out, so that they too are unbiased. Raises
-    `InputError` for one picture.
+    It is the estimate from all pictures. The published code takes the mean over random subsets, which has the same
+    expectation and more noise. May be below 0. The draws of the interval leave a picture's pairs with itself out, so
+    that they too are unbiased. Raises `InputError` for one picture.
     """
     a, b = _checked(a, b, 2, "KID")
     of_a, of_b = weights(len(a), seed), weights(len(b), seed)
-    within = mean_of_pairs(_kernel(a, a), of_a) + mean_of_pairs(_kernel(b, b), of_b)
-    return of_pairs(within - 2 * _mean_across(_kernel(a, b), of_a, of_b), min(len(a), len(b)))
+    within = mean_of_pairs(a, _kernel, of_a) + mean_of_pairs(b, _kernel, of_b)
+    return of_pairs(within - 2 * mean_across(a, b, _kernel, of_a, of_b), min(len(a), len(b)))
 
 
-def _kernel(u: Tensor, v: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Rows of (u·v / D + 1)³ and where they begin: of all at once memory could run out."""
-    for begin in range(0, len(u), _ROWS):
-        yield begin, (u[begin : begin + _ROWS] @ v.T / u.shape[1] + 1) ** 3
-
-
-def _mean_across(blocks: Iterable[tuple[int, Tensor]], of_a: Tensor, of_b: Tensor) -> Tensor:
-    total = torch.zeros(len(of_a), dtype=torch.float64)
-    for begin, block in blocks:
-        total += (of_a[:, begin : begin + len(block)] * (of_b @ block.T)).sum(dim=1)
-    return total / (of_a.shape[1] * of_b.shape[1])
+def _kernel(u: Tensor, v: Tensor) -> Tensor:
+    return (u @ v.T / u.shape[1] + 1) ** 3
 
 
 def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> tuple[Estimate, float]:

@@ -54,9 +54,9 @@ def swd(
     """Compare two sets of pictures, (C, S, S) each, all of one S and in [-1, 1]. Range: 0 and up.
 
     `patches` are taken of each set at each level, at most `MOST_PATCHES`; by default 128 a picture of the smaller
-    set. Two comparisons are comparable where S and the numbers of patches are alike. With `influences`, so is said how
-    much each picture's weight moves the mean: dSWD / dw at w = 1, see `bootstrap`. Raises `ValueError` for an empty set
-    and for pictures of other sizes.
+    set. Two comparisons are comparable where S and the numbers of patches are alike. With `influences`, the result
+    holds how much each picture's weight moves the mean: dSWD / dw at w = 1, see `bootstrap`. Raises `ValueError` for an
+    empty set and for pictures of other sizes.
     """
     if not len(a) or not len(b):
         raise ValueError("a set without pictures has no distance")

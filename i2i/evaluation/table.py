@@ -43,14 +43,14 @@ def _numbers(rows: Sequence[Row]) -> list[str]:
 
 
 def _comparisons(rows: Sequence[Row]) -> list[str]:
-    """How each row differs from the first that is measured on the same pictures."""
+    """How each row differs from the first of its group."""
     lines = []
     for comparison in comparisons(rows):
         lines.append([f"{comparison.row} less {comparison.less}", "", "", ""])
         for name, found in comparison.differences.items():
             told = verdict(name, found)
             lines.append([f"  {name}", f"{found['value']:+.4g}", interval(found["interval"]), told])
-    return ["differences on the same pictures, with 95 % intervals", *aligned(lines)] if lines else []
+    return ["differences, with 95 % intervals", *aligned(lines)] if lines else []
 
 
 def verdict(name: str, found: Mapping[str, Any]) -> str:

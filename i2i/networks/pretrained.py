@@ -66,9 +66,9 @@ def digest(features: str) -> str:
 def feature_network(features: str, *, head: bool = False) -> FeatureNetwork:
     """`efficientnet`, or the VGG in the file `features`.
 
-    With `head`, EfficientNet has one more stage, the convolution that its classes are told by: 1280 channels from 0 to
-    6 at stride 32. The sums of its last block are bounded by nothing, and a few of them would outweigh the others in a
-    kernel. A VGG's last stage serves as it is.
+    With `head`, EfficientNet has one more stage, the convolution before its classifier: 1280 channels from 0 to 6 at
+    stride 32. The outputs of its last block are unbounded, and a few of them would outweigh the others in a kernel. A
+    VGG's last stage serves as it is.
 
     Raises `UsageError` if the packages or the file are missing, `ModelError` for a file of another network.
     """

@@ -10,9 +10,8 @@ from i2i.config import nearest
 from i2i.errors import UsageError
 
 Metric = Literal["l1", "psnr", "ssim", "swd", "pixel_accuracy", "mean_iou"]
-CONTENT = (
-    "luminance_ssim"  # what translations keep of their inputs: a floor or a goal, as most is kept by doing nothing
-)
+# what translations keep of their inputs: a floor or a goal, and never the best metric, as most is kept by doing nothing
+CONTENT = "luminance_ssim"
 METRICS: tuple[str, ...] = (*get_args(Metric), CONTENT)
 LOWER_IS_BETTER = ("l1", "swd")
 
@@ -31,7 +30,9 @@ class Condition:
         return score(self.metric, means) <= score(self.metric, {self.metric: self.threshold})
 
     def __str__(self) -> str:
-        return f"{self.metric}{'<=' if self.metric in LOWER_IS_BETTER else '>='}{self.threshold:g}"
+        """Which no condition with another threshold has."""
+        sign = "<=" if self.metric in LOWER_IS_BETTER else ">="
+        return f"{self.metric}{sign}{str(self.threshold).removesuffix('.0')}"
 
 
 def parse(text: str) -> tuple[Condition, ...]:

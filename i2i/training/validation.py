@@ -260,10 +260,12 @@ class Validation:
         self._above_floor = state.get("above_floor", True)
         self._best = state.get("best_metric", math.inf)
         self._record, self._stalled = state.get("record", self._best), state.get("stalled", 0)
+        self._written = state.get("best_written", math.inf)
         self._keep_to(state.get("best_by", "l1"))
         self._keep_to_floor(state.get("best_floor", ""))
         self.saved(state["step"])
-        self._written = state.get("best_written", self._best)  # once, the one came with the other
+        if "best_written" not in state:  # once, the one came with the other
+            self._written = self._best
 
     def _same_plateau(self, state: dict[str, Any]) -> bool:
         """Whether it is the one that the state speaks of; another learning rate, or another policy, begins anew."""
@@ -271,20 +273,24 @@ class Validation:
 
     def _keep_to(self, metric: str) -> None:
         measured = goal.score(metric, self._measured[1]) if self._measured else math.nan
-        if metric != self.options.best_metric and any(map(math.isfinite, (self._best, self._record, measured))):
+        if metric != self.options.best_metric and any(map(math.isfinite, (*self._scores(), measured))):
             raise UsageError(
                 f"best_metric = {self.options.best_metric!r}: this run has chosen its best by {metric!r} so far, and "
                 f"a run keeps to one: give --best-metric {metric}, or another --run"
             )
 
     def _keep_to_floor(self, floor: str) -> None:
-        if floor != self._floor_text() and math.isfinite(min(self._best, self._record, self._written)):
+        if floor != self._floor_text() and any(map(math.isfinite, self._scores())):
             before = f"--best-floor {floor}" if floor else "no --best-floor"
             raise UsageError(
                 f"best_floor = {self.options.best_floor!r}: cannot change once a run has a best model (so far: "
                 f"{before}); use the same, or a new --run folder"
             )
 
+    def _scores(self) -> tuple[float, ...]:
+        """Of the best so far; all infinite if nothing is the best yet."""
+        return self._best, self._written, self._record
+
     def _floor_text(self) -> str:
-        """The same for all ways to type one."""
-        return ",".join(sorted(map(str, self.floor)))
+        """The same for all ways to type one, and for no other."""
+        return ",".join(sorted(set(map(str, self.floor))))

@@ -43,14 +43,14 @@ def flat(path: Path, pixels: np.ndarray[Any, Any]) -> Path:
     return path
 
 
-def model(path: Path, direction: Any = "a2b", algorithm: str = "cyclegan") -> Path:
-    """An untrained network, always the same."""
+def model(path: Path, direction: Any = "a2b", algorithm: str = "cyclegan", **told: str) -> Path:
+    """An untrained network, always the same; `told` is said of it."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         network = init_weights(ResnetConfig(width=2, blocks=0).build(), gain=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     training = model_file.Training(algorithm=algorithm, steps=7)
-    model_file.save(path, network, model_file.describe(network, direction=direction, training=training))
+    model_file.save(path, network, model_file.describe(network, direction=direction, training=training, **told))
     return path
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2i.evaluation import content, segmentation, sets
-from i2i.evaluation.bootstrap import RESAMPLES, Estimate, draws, linear, mean, mean_of_pairs, student
+from i2i.evaluation import bootstrap, content, segmentation, sets, sliced_wasserstein
+from i2i.evaluation.bootstrap import RESAMPLES, Estimate, draws, linear, mean, mean_across, mean_of_pairs, student
 from i2i.evaluation.measures import Measure, difference, measured, way_to_the_floor
-from i2i.evaluation.sliced_wasserstein import normalised, sliced_wasserstein, swd, with_influences
+from i2i.evaluation.sliced_wasserstein import normalised, swd, with_influences
 
 pytestmark = pytest.mark.arithmetic
 
@@ -57,12 +57,24 @@ def test_the_interval_of_a_mean_is_students(count: int) -> None:
     assert found.value == pytest.approx(float(values.mean())) and half_width(found) == pytest.approx(expected, rel=0.08)
 
 
-def test_pairs_of_a_picture_with_itself_do_not_count() -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_pairs_of_a_picture_with_itself_do_not_count(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows of the matrix of all pairs are computed at once."""
+    monkeypatch.setattr(bootstrap, "ROWS", at_once)
     kernel = torch.tensor([[9.0, 1, 2], [1, 9, 3], [2, 3, 9]], dtype=torch.float64)
+    computed: list[int] = []
+
+    def between(some: Tensor, others: Tensor) -> Tensor:
+        computed.append(len(some))
+        return kernel[some[:, 0]][:, others[:, 0]]
+
+    pictures = torch.arange(3)[:, None]
     rows = torch.tensor([[1.0, 1, 1], [2, 1, 0], [0, 1, 2], [3, 0, 0]], dtype=torch.float64)
-    for blocks in ([(0, kernel)], [(0, kernel[:2]), (2, kernel[2:])]):
-        found = mean_of_pairs(blocks, rows)
-        assert found[:3].tolist() == [2, 1, 3] and bool(found[3].isnan())
+    found = mean_of_pairs(pictures, between, rows)
+    assert found[:3].tolist() == [2, 1, 3] and bool(found[3].isnan())
+    assert sum(computed) == 3 and max(computed) == at_once
+    across = mean_across(pictures, pictures[:2], between, rows[:2], torch.tensor([[1.0, 1], [0, 2]]).double())
+    assert across.tolist() == pytest.approx([(9 + 1 + 1 + 9 + 2 + 3) / 6, (2 * 1 + 9) / 3])
 
 
 def test_draws_of_kid_are_those_of_the_pictures_drawn() -> None:
@@ -87,7 +99,7 @@ def test_kid_of_points_and_of_few_pictures() -> None:
     assert sets.kid(a, b).interval() == pytest.approx((sets.kid(a, b).value,) * 2)
     assert sets.kid(drawn(2, 3), drawn(5, 3, seed=1)).interval() is None, "two pictures are one pair"
     assert sets.kid(drawn(3, 3), drawn(3, 3, seed=1)).interval() is not None
-    many = drawn(700, 3), drawn(600, 3, seed=1)  # in more than one block
+    many = drawn(300, 3), drawn(270, 3, seed=1)  # in more than one block
     assert sets.kid(*many).value == pytest.approx(kid_by_matrix(*many))
 
 
@@ -160,11 +172,12 @@ def test_the_draws_of_the_inception_score_follow_each_pictures_weight() -> None:
     torch.testing.assert_close(found.resampled, expected.resampled, rtol=1e-5, atol=1e-5)
 
 
-def test_how_a_patchs_weight_moves_the_sliced_wasserstein_distance() -> None:
+def test_how_a_patchs_weight_moves_the_sliced_wasserstein_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     """By scipy's distance of weighted values, each set normalised by weighted means and deviations of its channels."""
-    stats = pytest.importorskip("scipy.stats")
+    stats, count = pytest.importorskip("scipy.stats"), 64
+    monkeypatch.setattr(sliced_wasserstein, "PROJECTIONS", count)
     a, b = drawn(25, 6), drawn(25, 6, seed=1) ** 3
-    directions = torch.randn(512, 6, generator=torch.Generator().manual_seed(5)).double()
+    directions = torch.randn(count, 6, generator=torch.Generator().manual_seed(5)).double()
     directions /= directions.norm(dim=1, keepdim=True)
 
     def weighted(x: Tensor, w: Tensor) -> Tensor:
@@ -175,15 +188,15 @@ def test_how_a_patchs_weight_moves_the_sliced_wasserstein_distance() -> None:
 
     def distance(w: Tensor, v: Tensor) -> Tensor:
         x, y = weighted(a, w) @ directions.T, weighted(b, v) @ directions.T
-        each = [stats.wasserstein_distance(x[:, k], y[:, k], w, v) for k in range(512)]
+        each = [stats.wasserstein_distance(x[:, k], y[:, k], w, v) for k in range(count)]
         return torch.tensor(np.mean(each))
 
     ones = torch.ones(25, dtype=torch.float64)
     x, y = normalised(a, 2), normalised(b, 2)
-    assert float(distance(ones, ones)) == pytest.approx(sliced_wasserstein(x, y, seed=5))
+    assert float(distance(ones, ones)) == pytest.approx(sliced_wasserstein.sliced_wasserstein(x, y, count, seed=5))
     moves: list[Callable[[Tensor], Tensor]] = [lambda w: distance(w, ones), lambda w: distance(ones, w)]
     value, both = with_influences(x, y, 2, 5)
-    assert value == sliced_wasserstein(x, y, seed=5)
+    assert value == sliced_wasserstein.sliced_wasserstein(x, y, count, seed=5)
     for found, moved in zip(both, moves, strict=True):
         assert float(found.sum()) == pytest.approx(0, abs=1e-9)
         expected = changes(lambda w: moved(torch.cat([w, ones[2:]])), 2)  # noqa: B023 (called at once)

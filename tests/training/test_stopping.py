@@ -5,6 +5,7 @@ import signal
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from i2i.errors import UsageError
 from i2i.training import goal, label_scores, samples, set_distance
 from i2i.training.goal import Condition, means, parse, parse_floor, score, value
 from i2i.training.launch import train
+from i2i.training.options import RunOptions
 from i2i.training.state import States
+from i2i.training.validation import Validation
 from i2i.translation.model_info import read_info
 
 OPTIONS = "--validate-every 1 --save-every 100 --keep-every 1 --lr 0.01 --workers 0"
@@ -43,6 +46,7 @@ def test_conditions() -> None:
     assert parse("ssim>=0.62") == (Condition("ssim", 0.62),)
     assert parse(" l1 <= 1e-1, psnr>=20") == (Condition("l1", 0.1), Condition("psnr", 20.0))
     assert str(Condition("l1", 0.1)) == "l1<=0.1" and str(Condition("psnr", 20.0)) == "psnr>=20"
+    assert str(Condition("l1", 0.12345678)) == "l1<=0.12345678", "which another is not called"
     for metric, threshold, better, worse in (("l1", 0.1, 0.05, 0.11), ("ssim", 0.6, 0.61, 0.59)):
         condition = Condition(metric, threshold)
         assert condition.holds({metric: better}) and condition.holds({metric: threshold})
@@ -272,6 +276,7 @@ def everything(folder: Path) -> dict[str, Any]:
 # The floor of the best
 
 
+SMALL = {"generator": "unet_32", "ngf": 4, "discriminator": "patchgan_16", "ndf": 4, "crop_size": 32, "load_size": 32}
 FLOOR = "--best-metric l1 --best-floor luminance_ssim=0.5"
 
 
@@ -320,8 +325,11 @@ def test_floors() -> None:
             {"best_floor": "ssim=0.5", "validate_every": 0},
             "best_floor = 'ssim=0.5': follows the validation, but valida",
         ),
-        ({"best_floor": "mean_iou=0.5"}, "best_floor = 'mean_iou=0.5': mean_iou is of labels"),
-        ({"best_floor": "luminance_ssim=0.5", "classes_a": "toy"}, "luminance_ssim compares pictures .* are labels"),
+        ({"best_floor": "mean_iou=0.5", **SMALL}, "best_floor = 'mean_iou=0.5': mean_iou is of labels"),
+        (
+            {"best_floor": "luminance_ssim=0.5", "classes_a": "toy", **SMALL},
+            "luminance_ssim compares pictures .* are labels",
+        ),
         ({"best_metric": "luminance_ssim"}, "best_metric = 'luminance_ssim'"),
     ],
 )
@@ -334,40 +342,78 @@ def test_floors_that_cannot_be_are_said_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_best_is_the_best_of_those_above_the_floor(data: Path, tmp_path: Path) -> None:
-    """The nearest ones, of steps 3 and 9, do not keep enough; a run that goes on knows the best of step 6."""
-    folder, options = tmp_path / "run", f"--data {data} {OPTIONS} {FLOOR}"
-    child = run("pix2pix", folder, f"{options} --max-steps 9", Measured(((0.1, 0.4), (0.2, 0.6), (0.15, 0.3))))
-    assert child.said().count("(the best l1 so far)") == 1
-    assert "(not taken for the best: luminance_ssim is 0.4, not >=0.5)" in child.said()
-    best = folder / "a2b-best.safetensors"
-    assert read_info(best).training.steps == 6 == States(folder).best()
-    assert read_info(best).training.metrics["luminance_ssim"] == 0.6
-    run("pix2pix", folder, f"{options} --max-steps 15", Measured(((0.25, 0.9), (0.19, 0.5))))
-    assert read_info(best).training.steps == 15, "not that of step 12, which keeps more but is farther than the best"
+def validation(**options: Any) -> Validation:
+    observer: Any = SimpleNamespace(algorithm=Pix2Pix, palettes={}, data=SimpleNamespace(validation=object()))
+    return Validation(RunOptions(**options), observer, Any, Any)  # type: ignore[arg-type]
 
-    child = start("pix2pix", folder, f"--data {data} {OPTIONS} --best-floor luminance_ssim=0.4 --max-steps 15")
-    assert child.wait() == 2
-    assert "cannot change once a run has a best model (so far: --best-floor luminance_ssim>=0.5)" in child.said()
+
+def resumed(before: Validation, step: int, **options: Any) -> Validation:
+    found = validation(**options)
+    found.load_state(before.state() | {"step": step})
+    return found
+
+
+def judged(one: Validation, step: int, distance: float, kept: float) -> bool:
+    """Whether the weights of `step` are taken for the best, and then their model files are written."""
+    one._judge({"l1": distance, "luminance_ssim": kept}, step)
+    best = one.best_at(step)
+    if best:
+        one.written(step)
+        one.saved(step)
+    return best
+
+
+def test_the_best_is_the_best_of_those_above_the_floor() -> None:
+    """The nearest ones, of steps 3 and 9, do not keep enough; a run that goes on knows the best of step 6."""
+    one = validation(best_floor="luminance_ssim=0.5")
+    assert [judged(one, *each) for each in ((3, 0.1, 0.4), (6, 0.2, 0.6), (9, 0.15, 0.3))] == [False, True, False]
+    assert "luminance_ssim is 0.3, not >=0.5" in one.verdict_at(9) and not one.never_above_floor()
+    one = resumed(one, 9, best_floor="luminance_ssim=0.5")
+    assert not judged(one, 12, 0.25, 0.9), "it keeps more, but is farther than the best"
+    assert judged(one, 15, 0.19, 0.5)
+
+
+@pytest.mark.parametrize("extra", [False, True])
+def test_a_run_that_has_a_best_model_keeps_its_floor(extra: bool) -> None:
+    """Also where the best was found by the measurement of the run's end, which no patience counts."""
+    one = validation(best_floor="luminance_ssim=0.5,l1=0.25")
+    one.extra = extra
+    one._judge({"l1": 0.1, "luminance_ssim": 0.6}, 3)
+    one.written(3)
+    for floor in ("luminance_ssim=0.4,l1=0.25", "luminance_ssim=0.5", "luminance_ssim=0.50000001,l1=0.25", ""):
+        with pytest.raises(UsageError, match=r"cannot change .* \(so far: --best-floor l1<=0.25,luminance_ssim>=0.5\)"):
+            resumed(one, 3, best_floor=floor)
+    with pytest.raises(UsageError, match="this run has chosen its best by 'l1' so far"):
+        resumed(one, 3, best_floor=one.options.best_floor, best_metric="psnr")
+    for same in ("l1<=0.25, luminance_ssim>=5e-1", "luminance_ssim=0.5,l1=0.25,luminance_ssim=0.50"):
+        assert resumed(one, 3, best_floor=same).score_at(3) == 0.1
+    below = validation(best_floor="luminance_ssim=0.5")
+    below._judge({"l1": 0.1, "luminance_ssim": 0.4}, 3)
+    resumed(below, 3, best_floor="luminance_ssim=0.3")
+
+
+def test_patience_counts_from_the_best_above_the_floor() -> None:
+    one = validation(best_floor="luminance_ssim=0.5", stop_patience=2)
+    for step, distance, kept in ((3, 0.2, 0.6), (6, 0.1, 0.4)):
+        judged(one, step, distance, kept)
+        assert not one.reached(step)
+    judged(one, 9, 0.05, 0.4)
+    assert one.reached(9).startswith("l1 has not got better than 0.2 for 2 validations")
 
 
 def test_a_run_that_never_comes_to_its_floor_says_so_and_may_lower_it(data: Path, tmp_path: Path) -> None:
-    """Its patience counts the validations below the floor."""
+    """Its patience counts the validations below the floor, and once there is a best model, it keeps its floor."""
     folder, options = tmp_path / "run", f"--data {data} {OPTIONS} --stop-patience 2"
     child = run("pix2pix", folder, f"{options} {FLOOR} --max-steps 30", Measured(((0.2, 0.4), (0.1, 0.4), (0.1, 0.6))))
     assert list(measured(folder, "l1")) == [3, 6] and status(folder)["status"] == "stopped"
     assert status(folder)["reason"] == "luminance_ssim>=0.5 was not reached in 2 validations"
     never = "no validation came to luminance_ssim>=0.5 (--best-floor), so there is no best model file"
     assert never in child.said() and [line["text"] for line in lines(folder, "event")].count(never) == 1
+    assert child.said().count("(not taken for the best: luminance_ssim is 0.4, not >=0.5)") == 2
     assert not list(folder.glob("*-best.safetensors")) and States(folder).best() is None
 
-    lower = f"{options} --best-metric l1 --best-floor luminance_ssim=0.3 --stop-patience 3 --max-steps 9"
-    run("pix2pix", folder, lower, Measured(((0.1, 0.35),)))
-    assert read_info(folder / "a2b-best.safetensors").training.steps == 9
-
-
-def test_patience_counts_from_the_best_above_the_floor(data: Path, tmp_path: Path) -> None:
-    folder, options = tmp_path / "run", f"--data {data} {OPTIONS} {FLOOR} --stop-patience 2 --max-steps 30"
-    child = run("pix2pix", folder, options, Measured(((0.2, 0.6), (0.1, 0.4), (0.05, 0.4), (0.1, 0.9))))
-    assert list(measured(folder, "l1")) == [3, 6, 9]
-    assert "l1 has not got better than 0.2 for 2 validations" in child.said()
+    lower = f"{options} --best-metric l1 --best-floor luminance_ssim=0.3 --stop-patience 3 --max-steps 12"
+    child = run("pix2pix", folder, lower, Measured(((0.1, 0.35), (0.05, 0.2))))
+    best = read_info(folder / "a2b-best.safetensors").training
+    assert best.steps == 9 == States(folder).best() and best.metrics["luminance_ssim"] == 0.35
+    assert child.said().count("(the best l1 so far)") == 1

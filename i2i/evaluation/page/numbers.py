@@ -96,7 +96,7 @@ def _comparisons(compared: Sequence[Mapping[str, Any]]) -> str:
         names = [number(entry.get(key)) for key in ("name", "less")]
         marked = f"<b>{value}</b>" if difference.get("differs") is True else value
         rows.append([*names, escape(metric, MAX_CELL), marked, _interval(difference.get("interval"))])
-    note = '<p class="note">Differences on the same pictures; bold where the interval does not hold 0.</p>\n'
+    note = '<p class="note">Differences; bold where the interval does not hold 0.</p>\n'
     head = ("", "less", "metric", "difference", "95 % interval")
     return note + table(head, rows, "comparisons") + left_out(len(found) - MAX_ROWS, "rows")
 
