@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from test_cli import OPTIONS
 from test_learning import TOY, translated
 from tiny_teacher import tiny_teacher, write_teacher
-from tiny_vgg import tiny_vgg
+from tiny_vgg import tensors, tiny_vgg
 
 from i2i.algorithms import Distill
 from i2i.algorithms.distill import DistillOptions
@@ -310,10 +311,15 @@ def test_a_run_goes_on_with_the_teacher_of_the_folder_that_it_was_started_in(
 
 
 def test_a_run_with_a_content_loss_goes_on(tmp_path: Path) -> None:
-    given = {"teacher": tiny_teacher(), "run": tmp_path / "run", "lambda_content": 1.0, "features": tiny_vgg()}
-    for steps in (1, 2):
-        train(Distill, options(**given, max_steps=steps))
-    assert read_info(tmp_path / "run" / "a2b.safetensors").training.steps == 2
+    """Without it, with it and without it again; with other features it does not."""
+    given, content = {"teacher": tiny_teacher(), "run": tmp_path / "run"}, {"lambda_content": 1.0}
+    for steps, more in enumerate([{}, *[{**content, "features": tiny_vgg()}] * 2, {}], start=1):
+        train(Distill, options(**given, **more, max_steps=steps))
+    assert read_info(tmp_path / "run" / "a2b.safetensors").training.steps == 4
+    train(Distill, options(**given, **content, features=tiny_vgg(), max_steps=5))
+    save_file(tensors((4, 6, 8, 10, 13)), tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"content\.features was "):
+        train(Distill, options(**given, **content, features=str(tmp_path / "other.safetensors"), max_steps=6))
 
 
 def test_with_paintings_a_student_is_measured_against_them(tmp_path: Path) -> None:

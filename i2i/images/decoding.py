@@ -62,24 +62,23 @@ def read(path: Path, limits: Limits = DEFAULT_LIMITS) -> Picture:
 
 def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
     """(width, height) of a picture file, upright, from its header. Raises `ImageError` as `read` would."""
-    try:
-        return _size(path, limits)
-    except ImageError:  # the pixels have the last word, also on what is wrong
-        height, width = read(path, limits).pixels.shape[:2]
-        return width, height
-
-
-def _size(path: Path, limits: Limits) -> tuple[int, int]:
     with _open(path, limits) as file, reasons():
         head, format = _recognised(file)
         if format == "PPM":
             return netpbm.size(head, limits)
-        if format == "TIFF":
-            return tiff.size(file, limits)
-        found = _apart(file, format, limits, pixels=False, whole=False)
-        width, height = _header(io.BytesIO(found.pixels), format, limits).size
-        sideways = exif.is_sideways(exif.orientation(exif.parsed(found.exif, found.xmp)))
-        return (height, width) if sideways else (width, height)
+        found = Apart() if format == "TIFF" else _apart(file, format, limits, pixels=False, whole=False)
+        try:
+            with reasons():
+                return tiff.size(file, limits) if format == "TIFF" else _upright_size(found, format, limits)
+        except ImageError:  # the pixels have the last word, also on what is wrong
+            height, width = read(path, limits).pixels.shape[:2]
+            return width, height
+
+
+def _upright_size(found: Apart, format: Format, limits: Limits) -> tuple[int, int]:
+    width, height = _header(io.BytesIO(found.pixels), format, limits).size
+    sideways = exif.is_sideways(exif.orientation(exif.parsed(found.exif, found.xmp)))
+    return (height, width) if sideways else (width, height)
 
 
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:

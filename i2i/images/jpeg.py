@@ -67,7 +67,8 @@ def _segment(file: BinaryIO, place: int) -> tuple[int, int, bytes]:
     head = file.read(4)
     while len(head) == 4 and not (head[0] == 0xFF and head[1] not in (0, 1, 0xFF)):
         # fill bytes, and what stands there by mistake
-        found = _MARKER.search(head + file.read(_HEAD_BYTES))
+        block = head + file.read(_HEAD_BYTES)
+        found = _MARKER.search(block, max(0, len(block) - len(block.lstrip(b"\xff")) - 1))
         place += found.start() if found else _HEAD_BYTES
         file.seek(place)
         head = file.read(4)

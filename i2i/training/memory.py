@@ -127,14 +127,15 @@ def check_same(state: dict[str, Any], algorithm: Algorithm, direction: str) -> N
     before, now = state["architecture"], algorithm.architecture()
     if reason := algorithm.refusal(before):
         raise ModelError(reason)
+    own_networks = algorithm.networks()
     differences = [
         f"{network}.{key} was {was!r}, is now {value!r}"
         for network, config in now.items()
+        if network in before or network in own_networks  # features that are compared from now on are no other ones
         for key, value in config.items()
         # an option that is younger than the state was what is its default now
-        if (was := before.get(network, {}).get(key, _default(algorithm.networks().get(network), key))) != value
+        if (was := before.get(network, {}).get(key, _default(own_networks.get(network), key))) != value
     ]
-    own_networks = algorithm.networks()
     differences += [f"{name} was trained too" for name in state["networks"] if name not in own_networks]
     for name, net in own_networks.items():
         saved = state["networks"].get(name, {})
