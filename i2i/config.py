@@ -101,7 +101,7 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
 
 @cache
 def _adapter(cls: type) -> TypeAdapter[Any]:
-    """What checks values for `cls`; to build it takes milliseconds, and every file of a model or a run is checked."""
+    """The validator of `cls`. It takes milliseconds to build, and every file of a model or a run is checked by one."""
     config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
     return TypeAdapter(type(cls.__name__, (cls,), {"__pydantic_config__": config}))
 

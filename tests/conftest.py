@@ -15,6 +15,8 @@ from typing import Any
 # Before torch is imported: tests run side by side, and threads of several processes that wait for each other on
 # the same cores slow each other down many times over.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# where a test takes two threads on a busy machine: threads that wait for each other let go of their cores
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 from golden_rule import GOLDEN, rows

@@ -63,7 +63,7 @@ class Algorithm(ABC):
     teacher: str = ""
     """The SHA-256 of the weights of the generator that it learns from, if there is one."""
     domains: tuple[str, str] = ("", "")
-    """What it translates from and to, if it knows."""
+    """The names of the domains that it translates from and to, if it knows them."""
     paint_size: int = 0
     """The size at which its translators translate larger pictures (see `ModelInfo`); 0 is the pictures' own."""
 
@@ -127,7 +127,7 @@ class Algorithm(ABC):
         return augment.adapted() if augment else {}
 
     def architecture(self) -> dict[str, Any]:
-        """What a training state must agree with: each network's kind and configuration, and the features compared."""
+        """Each network's kind and configuration, and the features compared: a training state must agree with them."""
         content = getattr(self, "content", None)
         compared = {"content": described_features({"features": content.features})} if content else {}
         return compared | {name: described(network.config) for name, network in self.networks().items()}

@@ -222,7 +222,7 @@ class NetworkOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class UnpairedOptions(NetworkOptions):
-    """What else keeps a translation like its picture, where no partner says what it should be."""
+    """Losses that keep a translation like its picture, where no partner says how it should look."""
 
     lambda_structure: Annotated[float, Ge(0)] = 0.0
     """Weight of a loss that keeps contrast and structure of the picture's luminance; not in the paper."""

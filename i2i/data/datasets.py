@@ -95,7 +95,7 @@ def _one_domain(options: DataOptions, sample: Sample, left_out: LeftOut, multipl
 def _check(options: DataOptions, sets: Sequence[Images]) -> None:
     """Look at all pictures; what is wrong is an error, what is odd is said, and labels get the rule of their set.
 
-    Of several processes the first one decodes pictures, and all look at labels, which with `off` get their rule too.
+    The first of several processes decodes pictures, and all look at labels, which with `off` get their rule too.
     """
     records = [record for one in sets for record in one.records]
     mode: Check = options.check if _is_first() or options.check == "off" else "quick"

@@ -20,7 +20,7 @@ _PLAN = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512
 _SEEN = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}  # relu1_1 … relu5_1 and their weights
 _LEAST = 1e-6
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_CONTENT_STRIDES = (8, 16)
+_FINEST, _DEEPEST = STRIDES.index(8), STRIDES.index(16) + 1
 CONTENT_SIZE = 32  # pixels, which a picture has at least
 _NOTHING = 1e-6  # a squared length of features that is as good as none
 _LEAST_CONTRAST = 0.1  # of pictures in [-1, 1], so that the noise of a flat one does not count
@@ -121,8 +121,8 @@ class Content:
             return torch.stack(apart).sum() + light / 4
 
     def _seen(self, x: Tensor) -> list[Tensor]:
-        found = self._network(x.expand(-1, 3, -1, -1))
-        return [found[STRIDES.index(stride)] for stride in _CONTENT_STRIDES]
+        found: list[Tensor] = self._network(x.expand(-1, 3, -1, -1), _DEEPEST)
+        return found[_FINEST:_DEEPEST]
 
 
 def _cosines(one: Tensor, other: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ what alternates from pixel to pixel. The other two let a third of it pass, and t
 weave of every second pixel of the doubled size (Karras et al. 2021, arXiv:2106.12423, Sec. 2; docs/lab-book.md).
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,11 @@ def blur_filter(size: int, channels: int = 1) -> Tensor:
     return torch.tensor([[[[a * b / 16 for b in row] for a in row]]] * channels)
 
 
-class BlurDownsample(nn.Module):
-    """(N, C, H, W) → (N, C, ⌈H/2⌉, ⌈W/2⌉); H and W at least 2."""
+class Blur(nn.Module):
+    """(N, C, H, W) → (N, C, H, W), by the 3×3 filter over replicated edges."""
 
+    stride: ClassVar[int] = 1
+    edge: ClassVar[Literal["reflect", "replicate"]] = "replicate"
     filt: Tensor
 
     def __init__(self, channels: int) -> None:
@@ -35,7 +37,13 @@ class BlurDownsample(nn.Module):
         self.register_buffer("filt", blur_filter(3, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.filt, stride=2, groups=x.shape[1])
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode=self.edge), self.filt, stride=self.stride, groups=x.shape[1])
+
+
+class BlurDownsample(Blur):
+    """(N, C, H, W) → (N, C, ⌈H/2⌉, ⌈W/2⌉); H and W at least 2."""
+
+    stride, edge = 2, "reflect"
 
 
 class BlurUpsample(nn.Module):
@@ -64,19 +72,6 @@ class BilinearUpsample(nn.Module):
 
     def extra_repr(self) -> str:
         return str(self.channels)
-
-
-class Blur(nn.Module):
-    """(N, C, H, W) → (N, C, H, W), by the 3×3 filter over replicated edges."""
-
-    filt: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("filt", blur_filter(3, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), self.filt, groups=x.shape[1])
 
 
 class SmoothUpsample(nn.Sequential):

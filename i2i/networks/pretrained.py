@@ -31,7 +31,8 @@ _EXPECTED = (
 
 
 class FeatureNetwork(nn.Module):
-    """(N, 3, H, W) in [-1, 1], H and W at least 32 → features (N, channels[k], H', W') at strides 4, 8, 16, 32.
+    """(N, 3, H, W) in [-1, 1], H and W at least 32 → features (N, channels[k], H', W') at strides 4, 8, 16, 32, or
+    the first `count` of them.
 
     Its weights are never trained. Batch norm uses its running statistics in training too.
     """
@@ -47,9 +48,9 @@ class FeatureNetwork(nn.Module):
         self.register_buffer("deviation", torch.tensor(deviation)[:, None, None])
         self.requires_grad_(False).eval()
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, count: int = len(STRIDES)) -> list[Tensor]:
         y, found = (x - self.mean) / self.deviation, []
-        for stage in self.stages:
+        for stage in self.stages[:count]:
             y = stage(y)
             found.append(y)
         return found

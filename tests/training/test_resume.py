@@ -1,8 +1,11 @@
 """A run that is killed, and started again by the same command, ends as if nothing had happened."""
 
 import json
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -233,3 +236,14 @@ def test_deterministic_runs_are_equal(algorithm: str, tmp_path: Path) -> None:
     assert (tmp_path / "three.txt").read_text().startswith("(False,")
     assert digest(tmp_path / "one") == digest(tmp_path / "two") == digest(straight(algorithm, SHORT)[0])
     assert digest(tmp_path / "one") != digest(tmp_path / "three")
+
+
+@pytest.mark.promise("R1")
+@pytest.mark.parametrize(("given", "found"), [(None, "AUTO"), ("COMPATIBLE", "COMPATIBLE")])
+def test_mkl_is_asked_for_the_same_bytes_at_each_run(given: str | None, found: str) -> None:
+    """Unless the user asks it for something else."""
+    environment = {key: value for key, value in os.environ.items() if key != "MKL_CBWR"}
+    environment |= {"MKL_CBWR": given} if given else {}
+    code = "import i2i, os; print(os.environ['MKL_CBWR'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == found

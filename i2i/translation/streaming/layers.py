@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from i2i.networks.antialias import BilinearUpsample, Blur, BlurDownsample, BlurUpsample, SmoothUpsample, blur_filter
+from i2i.networks.antialias import BilinearUpsample, Blur, BlurUpsample, SmoothUpsample, blur_filter
 from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetGenerator, SeparableConv2d
 from i2i.translation.streaming.moments import Moments
 from i2i.translation.streaming.rows import Affine, Convolution, Doubling, Edge, RowLayer
@@ -76,9 +76,10 @@ class _Layers:
             return
         before = self._zoom
         if isinstance(module, Blur):
+            self._zoom /= module.stride
             values = module.filt.numel()
-        elif isinstance(module, BlurDownsample | BlurUpsample | BilinearUpsample):
-            self._zoom *= Fraction(1, 2) if isinstance(module, BlurDownsample) else 2
+        elif isinstance(module, BlurUpsample | BilinearUpsample):
+            self._zoom *= 2
             values = 16 * module.channels if isinstance(module, BilinearUpsample) else module.filt.numel()
         else:
             assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
@@ -111,10 +112,8 @@ class _Layers:
 
 def convolution(module: nn.Module, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> RowLayer:
     """The convolution that is to run over rows, in that type, on the device where the module is."""
-    if isinstance(module, BlurDownsample):
-        return Convolution(module.filt.to(dtype), None, 2, 1, "reflect", len(module.filt))
     if isinstance(module, Blur):
-        return Convolution(module.filt.to(dtype), None, 1, 1, "replicate", len(module.filt))
+        return Convolution(module.filt.to(dtype), None, module.stride, 1, module.edge, len(module.filt))
     if isinstance(module, BlurUpsample):
         return Doubling(module.filt.to(dtype), None, 1, 3, len(module.filt))
     if isinstance(module, BilinearUpsample):
