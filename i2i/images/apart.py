@@ -26,7 +26,7 @@ XMP_IN_JPEG, XMP_IN_PNG = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp
 EXIF_PREFIX = b"Exif\0\0"
 _ICC_LEAST = 128
 # what a terminal or another program would take for a command
-_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+")
 
 
 @dataclass
@@ -86,6 +86,8 @@ class Apart:
 
         None if they are damaged, and if all that was asked of one file comes to more than 32 MiB, which is named.
         """
+        if self._room <= 0:
+            return None
         most = min(limit, self._room)
         try:
             found = zlib.decompressobj().decompress(data, most + 1)
