@@ -75,6 +75,19 @@ def test_colours_are_their_formula() -> None:
     assert len({values[0] for values in drawn} | set(drawn[0])) == 7, "each drawn by itself"
 
 
+@pytest.mark.parametrize(
+    ("names", "kept"), [("brightness", {0}), ("saturation", {1}), ("contrast", {2}), ("contrast,brightness", {0, 2})]
+)
+def test_each_of_the_colours_is_had_alone(names: str, kept: set[int]) -> None:
+    torch.manual_seed(3)
+    drawn = [values.tolist() for values in augment.draw_colours(5)]
+    torch.manual_seed(3)
+    made = DiffAugment(names)(images())
+    for i, picture in enumerate(images().numpy()):
+        factors = [values[i] if k in kept else (0, 1, 1)[k] for k, values in enumerate(drawn)]
+        np.testing.assert_allclose(made[i].numpy(), recoloured(picture, *factors), atol=1e-12)
+
+
 def test_translation_moves_whole_pixels() -> None:
     torch.manual_seed(3)
     shifts = augment.draw_shifts(5, 24, 37)
@@ -225,7 +238,7 @@ def test_off_a_step_draws_nothing(kind: Any) -> None:
 
 @pytest.mark.parametrize("names", ["colour", "color,,cutout", "color;cutout", "Color", "flip"])
 def test_unknown_names_are_refused(names: str) -> None:
-    with pytest.raises(UsageError, match="Known: color, translation, cutout"):
+    with pytest.raises(UsageError, match="Known: color, brightness, saturation, contrast, translation, cutout"):
         DiffAugment(names)
     with pytest.raises(UsageError, match=r"run\.yaml: diffaugment = .*unknown augmentation"):
         from_mapping(CycleGANOptions, {"diffaugment": names}, "run.yaml")

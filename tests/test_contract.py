@@ -255,7 +255,7 @@ def test_discriminators_see_nothing_but_augmented_images(
     assert seen and not any(seen)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", [name for name in OPERATIONS if name != "saturation"])  # none in grey
 def test_only_adversarial_losses_see_augmented_images(name: str, operation: str) -> None:
     """Each of them is another one than without; everything else is the same."""
     made: list[dict[str, float]] = []

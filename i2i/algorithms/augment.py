@@ -19,13 +19,15 @@ from i2i.config import nearest
 from i2i.device import precise
 from i2i.errors import UsageError
 
-OPERATIONS = ("color", "translation", "cutout")
+COLOURS = ("brightness", "saturation", "contrast")  # together `color`
+OPERATIONS = ("color", *COLOURS, "translation", "cutout")
 Place = tuple[int, int]
+_UNCHANGED = (0.0, 1.0, 1.0)  # what each of `COLOURS` is where it changes nothing
 
 
 class DiffAugment:
-    """Some of `OPERATIONS`, named in a text with commas, always in that order. An empty text: nothing is done,
-    nothing is drawn. Raises `UsageError` for an unknown name."""
+    """Some of `OPERATIONS`, named in a text with commas, always in that order; `color` is all of `COLOURS`. An empty
+    text: nothing is done, nothing is drawn. Raises `UsageError` for an unknown name."""
 
     def __init__(self, names: str = "") -> None:
         self.operations = parse(names)
@@ -37,8 +39,11 @@ class DiffAugment:
         are, so that the pair still fits, but in its own colours. Those may be codes, as in a label map; and as they
         are the same beside a real and a generated image, they give neither away.
         """
-        if "color" in self.operations:
-            images = recolour(precise(images), *draw_colours(len(images)))
+        colours = COLOURS if "color" in self.operations else [name for name in COLOURS if name in self.operations]
+        if colours:
+            drawn = zip(COLOURS, draw_colours(len(images)), _UNCHANGED, strict=True)
+            factors = [value if name in colours else torch.full_like(value, same) for name, value, same in drawn]
+            images = recolour(precise(images), *factors)
         if condition is not None:
             images = torch.cat([condition, images], dim=1)
         height, width = images.shape[-2:]

@@ -89,7 +89,8 @@ class NetworkOptions:
     instance_noise_steps: Annotated[int, Ge(1)] = 50_000
     """Steps in which that noise falls to zero."""
     diffaugment: Annotated[str, AfterValidator(checked_names)] = ""
-    """Augment all that discriminators see, for small data sets: some of color,translation,cutout; empty is off."""
+    """Augment all that discriminators see, for small data sets: some of color,translation,cutout; empty is off.
+    color is brightness,saturation,contrast, which can be had alone too."""
     ada_target: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Augment all that discriminators see as often as keeps them from growing too sure (ADA, Karras et al. 2020): the
     mean sign of their logits of real images that is aimed at, in the paper 0.6; 0 is off."""
