@@ -20,11 +20,11 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
 # but what trains, starts processes or plays a server
-LONG := training browser evaluation translation/test_promises_* translation/test_memory* translation/test_processes* \
-	translation/test_batch* translation/test_bundled* translation/test_many* translation/test_styles* \
-	images/test_hostile* images/test_limits* data/test_archive* data/test_loader* data/test_prepare* test_learning* \
-	test_gan* test_cut* test_contract* test_plan* test_demo* test_benchmarks* test_newcomer* test_augment_script* \
-	test_sample_script* test_download* test_translate_transform* test_cli*
+LONG := training browser evaluation folders/test_promises_* folders/test_processes* folders/test_batch* folders/test_many* \
+	inference/test_memory* inference/test_bundled* inference/test_sample_script* inference/test_translate_transform* \
+	models/test_styles* images/test_hostile* images/test_limits* tools data/test_loader* \
+	algorithms/test_learning* algorithms/test_gan* algorithms/test_cut* algorithms/test_contract* algorithms/test_newcomer* \
+	test_demo* test_benchmarks* test_download* test_cli*
 
 test-fast: $(READY)
 	$(BIN)/python -m pytest -n 2 $(LONG:%=--ignore-glob='*/tests/%')

@@ -9,10 +9,10 @@ from measuring import positive
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks import create_generator
 from i2i.networks.init import init_weights
-from i2i.translation import model_file
-from i2i.translation.model_info import describe
 
 GENERATORS = ("resnet_9blocks", "unet_256")
 

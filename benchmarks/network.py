@@ -25,7 +25,7 @@ from plain_translating import plain_network
 from ways import WAYS, chosen
 
 from i2i.images import to_planes
-from i2i.translation.runtime.prepare import Wanted, prepare_file
+from i2i.inference.runtime.prepare import Wanted, prepare_file
 
 ALONE = [way for way in WAYS if way not in ("auto", "fp32")]
 Run = Callable[[], object]

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import transforms
 
+from i2i.models.info import read_info
 from i2i.networks.blocks import for_translation
-from i2i.translation.model_info import read_info
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import table as tables
 import torch
 from measuring import CPU, ROOT, WALL, Taken
 
-from i2i.translation.runtime import processor
+from i2i.machine import has_bf16, told
 
 PACKAGES = ("torch", "torchvision", "openvino", "onnxruntime", "numpy", "pillow", "opencv-python-headless", "pyvips")
 FIELDS = ("benchmark", "command", "date", "commit", "machine", "versions", "ceilings", "tables")
@@ -138,20 +138,20 @@ def machine(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "bf16": processor.has_bf16(),
+        "bf16": has_bf16(),
         "gpu": gpu,
     }
 
 
 def processor_name() -> str:
     """As Linux calls it."""
-    return processor.told("model name") or platform.processor() or platform.machine()
+    return told("model name") or platform.processor() or platform.machine()
 
 
 def vectors() -> str:
     """The widest vectors of the processor that torch uses, and bf16 if it multiplies that: one name fits several."""
     widest = torch.backends.cpu.get_cpu_capability()
-    return f"{widest}, bf16" if processor.has_bf16() else widest
+    return f"{widest}, bf16" if has_bf16() else widest
 
 
 def versions() -> dict[str, str]:

@@ -26,12 +26,12 @@ from measuring import CPU, WALL, Figures, in_turn, parse, parser, positive, toge
 from pictures import levels, mosaic, pictures_in
 from stream_child import KEEPS, Task
 
+from i2i.images.spool import IN_MEMORY, spool_folder
+from i2i.inference.memory import bytes_per_pixel, fits
+from i2i.inference.streaming.run import spool_bytes
+from i2i.models.info import read_info
 from i2i.networks import GeneratorConfig
 from i2i.networks.resnet import ResnetConfig
-from i2i.spool import IN_MEMORY, spool_folder
-from i2i.translation.memory import bytes_per_pixel, fits
-from i2i.translation.model_info import read_info
-from i2i.translation.streaming.run import spool_bytes
 
 COMPARED = 2048
 """Up to this side the unrounded results are kept, and compared."""

@@ -21,10 +21,10 @@ from plain_translating import plain_network
 from torch import Tensor, nn
 
 from i2i.images import Picture, Pixels, from_planes, to_planes
+from i2i.inference.runtime.torch_runtime import TorchRuntime
+from i2i.inference.streaming import stream_bands
+from i2i.models import model_file
 from i2i.networks.blocks import for_translation
-from i2i.translation import model_file
-from i2i.translation.runtime.torch_runtime import TorchRuntime
-from i2i.translation.streaming import stream_bands
 
 KEEPS = {"fp32": torch.float32, "fp16": torch.float16}
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -22,8 +22,8 @@ from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
-from i2i.allocator import keep_freed_memory
 from i2i.data.pair import ImagePair
+from i2i.machine import keep_freed_memory
 from i2i.training.distributed import Processes
 from i2i.training.options import TrainingOptions
 from i2i.training.prepare import prepare

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from i2i.translation.runtime import processor
+from i2i import machine
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -38,7 +38,7 @@ def possible(way: str, device: str) -> bool:
     if device != "cpu":
         return runtime in ("", "torch")
     there = runtime not in PACKAGES or find_spec(PACKAGES[runtime]) is not None
-    return there and precision != "fp16" and (precision != "bf16" or processor.has_bf16())
+    return there and precision != "fp16" and (precision != "bf16" or machine.has_bf16())
 
 
 def given(name: str, value: Any) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 from tyro.conf import Positional, arg
 
-from i2i import signals, streams
+from i2i import signals, terminal
 from i2i.config import (
     ALGORITHM,
     RUN_CONFIG,
@@ -35,8 +35,8 @@ from i2i.config import (
     to_yaml,
 )
 from i2i.errors import I2IError, UsageError, explained
-from i2i.streams import printable, say, tell
-from i2i.torchrun import place
+from i2i.machine import place
+from i2i.terminal import printable, say, tell
 
 __all__ = ["Positional", "arg", "ended", "main", "parse", "printable", "run", "say", "tell"]
 
@@ -86,7 +86,7 @@ def ended(work: Callable[[], int | None], outputs: Sequence[Path] = ()) -> NoRet
 
     A refusal of the system that names one of the paths `outputs`, or one in them, means that it cannot be written.
     """
-    streams.guard()
+    terminal.guard()
     sys.exit(_code(work, outputs))
 
 

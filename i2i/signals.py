@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from i2i import atomic
+from i2i import files
 from i2i.errors import Interrupted
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -122,7 +122,7 @@ class _Watch:
 
 def _end(number: int) -> NoReturn:
     """End this process now: nothing half-written, no process of its own and no hidden cursor stays."""
-    atomic.abandon()
+    files.abandon()
     if "multiprocessing" in sys.modules:
         for child in sys.modules["multiprocessing"].active_children():
             child.kill()

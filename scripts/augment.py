@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from i2i.cli import Positional, arg, run, tell
 from i2i.errors import SomeFailed, UsageError
-from i2i.translation.labelled.options import AugmentOptions
-from i2i.translation.style_path import exists
+from i2i.models.styles import exists
+from i2i.tools.labelled.options import AugmentOptions
 
 if TYPE_CHECKING:
-    from i2i.translation.labelled.plan import Plan
-    from i2i.translation.report import Report
+    from i2i.folders.report import Report
+    from i2i.tools.labelled.plan import Plan
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 STOPPING = "stopping after the picture at hand; the same again stops at once"
@@ -46,9 +46,9 @@ def main(options: Options) -> None:
 
 
 def show(options: Options, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
-    from i2i.translation.job import shown
-    from i2i.translation.labelled.plan import checked_styles, plan
-    from i2i.translation.report import Record, Report
+    from i2i.folders.plan import shown
+    from i2i.folders.report import Record, Report
+    from i2i.tools.labelled.plan import checked_styles, plan
 
     work = plan(data, out, checked_styles(styles, chosen), chosen)
     jobs = [work.job(copy) for copy in work.copies]
@@ -62,9 +62,9 @@ def show(options: Options, data: Path, out: Path, styles: list[str], chosen: Aug
 
 
 def augment(options: Options, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
+    from i2i.folders.report import fetching, progress, summarise
     from i2i.signals import Signals, interrupted
-    from i2i.translation import console
-    from i2i.translation.labelled.augment import augment_folder  # here, so that --help does not wait for torch
+    from i2i.tools.labelled.augment import augment_folder  # here, so that --help does not wait for torch
 
     started = time.monotonic()
 
@@ -72,7 +72,7 @@ def augment(options: Options, data: Path, out: Path, styles: list[str], chosen: 
         tell(work.summary)
 
     def finish(report: "Report") -> None:
-        console.summarise(report, time.monotonic() - started)
+        summarise(report, time.monotonic() - started)
         if options.json:
             print(report.to_json(), end="")
 
@@ -80,16 +80,16 @@ def augment(options: Options, data: Path, out: Path, styles: list[str], chosen: 
         signals.orderly = True  # from the first file on
         return bool(signals.received)
 
-    with Signals(BOTH, STOPPING, orderly=False, impatient=BOTH) as signals, console.progress() as progress:
+    with Signals(BOTH, STOPPING, orderly=False, impatient=BOTH) as signals, progress() as shown_progress:
         report = augment_folder(
             data,
             out,
             styles,
-            progress=progress,
+            progress=shown_progress,
             stop=stop,
             begin=begin,
             finish=finish,
-            fetching=console.fetching(),
+            fetching=fetching(),
             **vars(chosen),
         )
     if signals.received and report.left:

@@ -34,10 +34,10 @@ def main(options: Options) -> None:
         raise UsageError(f"--report {report}: expected the name of a JSON file")
     if report is not None and not report.parent.is_dir():
         raise OutputError(f"{report}: cannot be written: no such folder")
-    from i2i.atomic import atomic_write
     from i2i.evaluation.evaluate import evaluate  # here, so that --help does not wait for torch
     from i2i.evaluation.record import check_replaceable
     from i2i.evaluation.table import table
+    from i2i.files import atomic_write
 
     if report is not None:
         replace = check_replaceable(report)

@@ -13,7 +13,7 @@ from annotated_types import Interval
 
 from i2i.cli import Positional, arg, run, tell
 from i2i.errors import UsageError
-from i2i.translation.options import MAX_SIDE
+from i2i.models.info import MAX_SIDE
 
 SUFFIXES = {".pth": "reference", ".safetensors": "model_file", ".onnx": "onnx", "": "pretrained"}
 MAX_CARD = 8_000
@@ -76,8 +76,8 @@ def main(options: Options) -> None:
     files = [out / "config.json", out / "model.safetensors"] if form == "pretrained" else [out]
     if not options.overwrite and (existing := [str(file) for file in files if os.path.lexists(file)]):
         raise UsageError(f"{existing[0]} exists; --overwrite replaces it")
-    from i2i.translation import foreign, model_file, pretrained  # here, so that --help does not wait for torch
-    from i2i.translation.model_info import NOT_PAINTED
+    from i2i.models import junyanz, model_file, pretrained  # here, so that --help does not wait for torch
+    from i2i.models.info import NOT_PAINTED
 
     path = _found(options)
     if form == "reference" and pretrained.is_checkpoint(path):  # elsewhere it chooses, or is compared
@@ -89,9 +89,9 @@ def main(options: Options) -> None:
     if options.paint_size and not info.plain:
         raise UsageError(f"--paint-size {options.paint_size}: {NOT_PAINTED}; leave it out")
     if form == "reference":
-        foreign.save(out, network, replace=options.overwrite)
+        junyanz.save(out, network, replace=options.overwrite)
     elif form == "onnx":
-        from i2i.translation import export
+        from i2i.inference import export
 
         export.save_onnx(out, network, info, replace=options.overwrite)
     elif form == "pretrained":
@@ -117,8 +117,8 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 
 def _found(options: Options) -> Path:
-    from i2i.translation import styles
-    from i2i.translation.console import fetching
+    from i2i.folders.report import fetching
+    from i2i.models import styles
 
     show = fetching() if options.download else None
     return styles.find(options.model, options.direction, download=options.download, progress=show)

@@ -16,8 +16,8 @@ from annotated_types import Ge, Interval, Lt
 
 from i2i.cli import Positional, arg, run, tell
 from i2i.config import nearest
-from i2i.data.catalog import SETS, PublicSet, find_set
 from i2i.errors import InputError, SomeFailed, UsageError
+from i2i.tools.datasets.catalog import SETS, PublicSet, find_set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +120,9 @@ def _described(entry: PublicSet) -> list[str]:
 
 
 def _download(entry: PublicSet, options: Options) -> int:
-    from i2i.data.fetch import fetch
-    from i2i.data.inspect import inspect
-    from i2i.data.report import as_text
+    from i2i.tools.datasets.fetch import fetch
+    from i2i.tools.datasets.inspect import inspect
+    from i2i.tools.datasets.report import as_text
 
     target = options.out or Path("datasets") / entry.folder
     if entry.urls:
@@ -138,8 +138,8 @@ def _download(entry: PublicSet, options: Options) -> int:
 
 
 def _check(data: Path, options: Options) -> int:
-    from i2i.data.inspect import inspect
-    from i2i.data.report import as_json, as_text
+    from i2i.tools.datasets.inspect import inspect
+    from i2i.tools.datasets.report import as_json, as_text
 
     report = inspect(data, options.full)
     print(as_json(report) if options.json else as_text(report), flush=True)
@@ -149,9 +149,9 @@ def _check(data: Path, options: Options) -> int:
 
 
 def _write(verb: str, places: list[Path], options: Options) -> int:
-    from i2i.data.divide import divide
-    from i2i.data.instances import add_instances
-    from i2i.data.sides import combine, split
+    from i2i.tools.datasets.divide import divide
+    from i2i.tools.datasets.instances import add_instances
+    from i2i.tools.datasets.sides import combine, split
 
     if options.out is None:
         raise UsageError(f"{verb}: expected --out FOLDER")

@@ -32,7 +32,7 @@ def main(options: Options) -> None:
         raise UsageError(f"-o {options.out}: expected the name of an HTML file")
     if options.direction is not None and options.pictures is None:
         raise UsageError("--direction chooses the model for --pictures, and there is none")
-    from i2i.evaluation.report import write_report  # here, so that --help does not wait for it
+    from i2i.tools.report.report import write_report  # here, so that --help does not wait for it
 
     written = write_report(
         options.folder,

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from i2i.cli import arg, printable, run
 from i2i.errors import UsageError
-from i2i.translation.sample import SampleOptions
+from i2i.inference.sample import SampleOptions
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 STOPPING = "stopping after the picture at hand; the same again stops at once"
@@ -32,15 +32,15 @@ def main(options: Options) -> None:
     if not options.style:
         raise UsageError("expected: sample.py --style STYLE -o OUT (see --help)")
     options.check()
-    from i2i.atomic import remove_strays
+    from i2i.files import remove_strays
+    from i2i.folders import report
+    from i2i.inference.sample import load_sampler, sample  # here, so that --help does not wait for torch
     from i2i.signals import Signals, interrupted
-    from i2i.translation import console
-    from i2i.translation.sample import load_sampler, sample  # here, so that --help does not wait for torch
 
     began = time.time()
     chosen = SampleOptions(**{field.name: getattr(options, field.name) for field in fields(SampleOptions)})
     sampler = load_sampler(options.style, options.device)
-    with Signals(BOTH, STOPPING, impatient=BOTH) as signals, console.progress() as show:
+    with Signals(BOTH, STOPPING, impatient=BOTH) as signals, report.progress() as show:
         written = sample(sampler, chosen, show, lambda: bool(signals.received))
     for folder in {path.parent for path in written}:
         remove_strays(folder, began)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from i2i.cli import Positional, arg, printable, run, tell
 from i2i.errors import OutputError, SomeFailed, UsageError
-from i2i.torchrun import meet, place, together
-from i2i.translation.options import FolderOptions
+from i2i.inference.options import FolderOptions
+from i2i.machine import meet, place, together
 
 if TYPE_CHECKING:
-    from i2i.translation.report import Report
+    from i2i.folders.report import Report
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 STOPPING = "stopping after the picture at hand; the same again stops at once"
@@ -102,9 +102,9 @@ def check_report(report: Path | None, out: Path | None) -> None:
 
 def list_styles(as_json: bool) -> None:
     from i2i import cli
-    from i2i.translation.style_table import as_json as to_json
-    from i2i.translation.style_table import table
-    from i2i.translation.styles import list_styles as found
+    from i2i.models.styles import as_json as to_json
+    from i2i.models.styles import list_styles as found
+    from i2i.models.styles import table
 
     print(to_json(found()) if as_json else table(found(), cards=cli.verbose))
 
@@ -112,17 +112,17 @@ def list_styles(as_json: bool) -> None:
 def install_style(options: Options) -> None:
     if options.install_style is None or not options.as_:
         raise UsageError("expected: translate.py --install-style FILE --as NAME")
-    from i2i.translation import styles
+    from i2i.models import styles
 
     path = styles.install(options.install_style, options.as_, direction=options.direction, overwrite=options.overwrite)
     print(f"{printable(str(path))}: use it with --style {options.as_}")
 
 
 def plan(options: Options, chosen: FolderOptions) -> None:
-    from i2i.translation import styles
-    from i2i.translation.job import shown
-    from i2i.translation.plan import plan as make_plan
-    from i2i.translation.report import Report, records_of
+    from i2i.folders.plan import plan as make_plan
+    from i2i.folders.plan import shown
+    from i2i.folders.report import Report, records_of
+    from i2i.models import styles
 
     work = make_plan(options.inputs, options.out, chosen)
     if options.style and not options.style.startswith("hub:"):  # that would fetch it
@@ -139,15 +139,15 @@ def plan(options: Options, chosen: FolderOptions) -> None:
 
 
 def translate(options: Options, chosen: FolderOptions) -> None:
-    from i2i.atomic import remove_strays
+    from i2i.files import remove_strays
+    from i2i.folders.batch import translate_folder  # here, so that --help does not wait for torch
+    from i2i.folders.report import fetching, progress, summarise
     from i2i.signals import Signals, interrupted
-    from i2i.translation import console
-    from i2i.translation.batch import translate_folder  # here, so that --help does not wait for torch
 
     started, began = time.monotonic(), time.time()
 
     def finish(report: "Report") -> None:
-        console.summarise(report, time.monotonic() - started)
+        summarise(report, time.monotonic() - started)
         if options.report is not None:
             report.write(options.report)
             remove_strays(options.report.parent, began)
@@ -158,7 +158,7 @@ def translate(options: Options, chosen: FolderOptions) -> None:
         signals.orderly = True  # from the first picture on
         return bool(signals.received)
 
-    with Signals(BOTH, STOPPING, orderly=False, impatient=BOTH) as signals, console.progress() as show:
+    with Signals(BOTH, STOPPING, orderly=False, impatient=BOTH) as signals, progress() as show:
         report = translate_folder(
             options.inputs,
             options.out,
@@ -166,7 +166,7 @@ def translate(options: Options, chosen: FolderOptions) -> None:
             progress=show,
             stop=stop,
             finish=finish,
-            fetching=console.fetching(),
+            fetching=fetching(),
             **vars(chosen),
         )
     if signals.received and report.left:

@@ -19,7 +19,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it i
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from i2i.atomic import atomic_write
+from i2i.files import atomic_write
 from i2i.cli import run
 from i2i.signals import Signals
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def test_a_second_sigterm_is_enough_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a system call of Linux")
 def test_a_process_that_ends_with_its_parent() -> None:
-    child = "import time; from i2i import process as p; p.end_with_parent(); print('ready', flush=True); time.sleep(99)"
+    child = "import time; from i2i import machine as p; p.end_with_parent(); print('ready', flush=True); time.sleep(99)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", parent], env=environment, stdout=subprocess.PIPE)

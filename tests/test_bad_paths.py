@@ -23,16 +23,16 @@ UNFIT = {2, 3, 4, 5, 6}
 OURS = [
     f"i2i.{name}"
     for name in (
-        "data.fetch",
+        "tools.datasets.fetch",
         "evaluation.evaluate",
-        "evaluation.report",
+        "tools.report.report",
         "losses.perceptual",
         "training.launch",
         "training.suggest",
-        "translation.batch",
-        "translation.export",
-        "translation.labelled.augment",
-        "translation.sample",
+        "folders.batch",
+        "inference.export",
+        "tools.labelled.augment",
+        "inference.sample",
     )
 ]
 POSITIONAL = {"inputs", "folder", "words", "data"}

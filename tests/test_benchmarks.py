@@ -219,7 +219,7 @@ def test_the_plain_way_is_plain_and_gives_the_same(
     (path,) = pictures.write_jpegs(tmp_path / "in", (64, 64), 1, noise)
     monkeypatch.setattr(sys, "argv", ["plain", str(model), str(path.parent), str(tmp_path / "out")])
     plain_translating.main()
-    from i2i.translation.translator import load_translator
+    from i2i.inference.translator import load_translator
 
     load_translator(str(model), precision="fp32", runtime="torch")(path).save(tmp_path / "0000.png")
     ours, plain = (np.asarray(read(folder / "0000.png").pixels) for folder in (tmp_path, tmp_path / "out"))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.config import checked, from_mapping, nearest, read_yaml, to_mapping, to_yaml
 from i2i.errors import UsageError
-from i2i.translation.options import FolderOptions
+from i2i.inference.options import FolderOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from local_server import LocalServer, raw, redirect, running
 
-from i2i import https, partial
+from i2i import download as module
 from i2i.download import download
 from i2i.errors import DownloadError, OutputError
-from i2i.home import home
+from i2i.files import home
 
 DATA = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -354,8 +354,8 @@ def test_the_timeouts_of_the_promise() -> None:
         (defaults["connect_timeout"], defaults["idle_timeout"])
         == (15, 60)
         == (
-            https.get.__kwdefaults__["connect_timeout"],
-            https.get.__kwdefaults__["idle_timeout"],
+            module.get.__kwdefaults__["connect_timeout"],
+            module.get.__kwdefaults__["idle_timeout"],
         )
     )
 
@@ -383,7 +383,7 @@ def test_the_proxy_of_the_environment(server: LocalServer, fetch: Any, monkeypat
 
 
 def test_a_full_disk(server: LocalServer, fetch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partial.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(OutputError, match="102,400 bytes are needed, 10 are free"):
         fetch(server.serve("/file", DATA))
     assert names(tmp_path) == []
@@ -446,7 +446,7 @@ def test_several_at_once_fetch_it_once(server: LocalServer, fetch: Any, tmp_path
 
 def test_another_process_is_waited_for(server: LocalServer, fetch: Any, tmp_path: Path) -> None:
     holding = (
-        "import sys, time; from pathlib import Path; from i2i.partial import Part, Source\n"
+        "import sys, time; from pathlib import Path; from i2i.download import Part, Source\n"
         "with Part(Path(sys.argv[1])) as part:\n"
         "    part.restart(Source()); print(flush=True); sys.stdin.read(1); part.append(b'theirs'); part.finish()"
     )
@@ -463,12 +463,12 @@ def test_who_has_waited_does_not_write_to_the_finished_file(tmp_path: Path) -> N
     sizes: list[int] = []
 
     def wait() -> None:
-        with partial.Part(tmp_path / "file") as part:
+        with module.Part(tmp_path / "file") as part:
             sizes.append(part.size())
-            part.restart(partial.Source())
+            part.restart(module.Source())
 
-    with partial.Part(tmp_path / "file") as part:
-        part.restart(partial.Source())
+    with module.Part(tmp_path / "file") as part:
+        part.restart(module.Source())
         thread = threading.Thread(target=wait)
         thread.start()
         time.sleep(0.05)

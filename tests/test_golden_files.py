@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.errors import ModelError
+from i2i.models import junyanz
+from i2i.models.pretrained import open_model
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig
-from i2i.translation import foreign, reference
-from i2i.translation.pretrained import open_model
 
 pytestmark = pytest.mark.arithmetic
 
@@ -40,7 +40,7 @@ def test_files_of_the_reference(network_row: Row, zipped: bool, tmp_path: Path) 
         network, info = open_model(path, dropout=None if kind == "resnet" else dropout)  # a U-Net's keys do not tell
         assert (info.network, info.config["dropout"], info.dropout) == (kind, dropout, dropout)
     else:
-        network = foreign.build(*foreign.load(path))
+        network = junyanz.build(*junyanz.load(path))
         with pytest.raises(ModelError, match="discriminator"):
             open_model(path)
     x = rule(network_row["input"], network_row["seed"] + 999).clamp(-1, 1)
@@ -64,7 +64,7 @@ def batches(row: Row) -> tuple[Tensor, Tensor]:
 
 
 def loaded(path: Path) -> nn.Module:
-    config, weights = foreign.load(path)
+    config, weights = junyanz.load(path)
     network = config.build().double()
     network.load_state_dict(weights)
     return network
@@ -102,13 +102,13 @@ def test_files_of_cut(cut_row: Row, zipped: bool, tmp_path: Path) -> None:
 @drawn_as_recorded
 def test_features_of_cut(cut_row: Row) -> None:
     """After the layers that `nce_layers` numbers, the first of which pads the input."""
-    config, weights = foreign.convert(drawn(cut_row, "G"))
+    config, weights = junyanz.convert(drawn(cut_row, "G"))
     network: Any = config.build().double()
     network.load_state_dict(weights)
     x = batches(cut_row)[0]
     features = {0: F.pad(x, (3, 3, 3, 3), mode="reflect")}
     numbers = [int(number) for number in cut_row["options"]["nce_layers"].split(",")]
-    ours = {theirs: name for name, theirs in reference.modules(config).items()}
+    ours = {theirs: name for name, theirs in junyanz.modules(config).items()}
     for number in numbers[1:]:
         module = network.get_submodule(ours[f"model.{number}"])
         module.register_forward_hook(lambda _, __, y, number=number: features.update({number: y.clone()}))
@@ -124,7 +124,7 @@ def test_features_of_cut(cut_row: Row) -> None:
 @pytest.mark.parametrize("name", ["G", "D"])
 def test_cut_s_layout_comes_back(cut_row: Row, name: str, tmp_path: Path) -> None:
     theirs = drawn(cut_row, name)
-    foreign.save(tmp_path / "again.pth", loaded(written(tmp_path / "net.pth", theirs, True)))
+    junyanz.save(tmp_path / "again.pth", loaded(written(tmp_path / "net.pth", theirs, True)))
     again = torch.load(tmp_path / "again.pth", weights_only=True)
     assert list(again) == list(theirs)
     assert all(torch.equal(again[key], tensor) for key, tensor in theirs.items())

@@ -17,8 +17,13 @@ from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyPairs, ToyUnpaired
+from i2i.folders.batch import translate_folder
 from i2i.images import Picture, read, write
+from i2i.inference.runtime.torch_runtime import TorchRuntime
+from i2i.inference.streaming.layers import convolution
+from i2i.inference.translator import Translator, load_translator
 from i2i.losses.structure import structure_loss
+from i2i.models import model_file
 from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample
 from i2i.networks.blocks import for_translation
 from i2i.networks.convolutions import WideConv2d
@@ -29,11 +34,6 @@ from i2i.training.distributed import Processes
 from i2i.training.prepare import prepare
 from i2i.training.step import TrainingStep, seed_step
 from i2i.training.trainer import Trainer
-from i2i.translation import model_file
-from i2i.translation.batch import translate_folder
-from i2i.translation.runtime.torch_runtime import TorchRuntime
-from i2i.translation.streaming.layers import convolution
-from i2i.translation.translator import Translator, load_translator
 
 CUDA = torch.device("cuda", 0)
 ANTIALIASED: dict[str, Any] = {"downsampling": "antialiased", "upsampling": "antialiased"}

@@ -8,11 +8,12 @@ import pytest
 
 from i2i import errors, plain_yaml
 from i2i.config import bounds
-from i2i.data import archive
 from i2i.download import download
+from i2i.folders import pipeline
 from i2i.images import Limits
+from i2i.models import metadata, pickles
 from i2i.networks import GENERATOR_KINDS
-from i2i.translation import metadata, pickles, pipeline
+from i2i.tools.datasets import archive
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "reliability.md").read_text()

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from i2i import images
+from i2i.models import model_file
 from i2i.networks.resnet import ResnetConfig
-from i2i.translation import model_file
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-FORBID = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import no_network; no_network.forbid()\n"
+SUPPORT = Path(no_network.__file__).parent
+FORBID = f"import sys; sys.path.insert(0, {str(SUPPORT)!r}); import no_network; no_network.forbid()\n"
 EVERYTHING = """
 import importlib, pkgutil
 import i2i

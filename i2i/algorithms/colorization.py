@@ -85,7 +85,7 @@ class Colorization(ConditionalGAN):
         losses = Losses(
             G_gan=self.deceit(real, self.shown(real_A, fake_B, step)),
             G_L1=self.options.lambda_L1 * F.l1_loss(fake_B, real_B),
-            **self.options.stability("G_stability", self.G, real_A, fake_B),
+            **self.options.regularisers("G_{}", self.G, real_A, fake_B),
         )
         yield "generator", losses
 

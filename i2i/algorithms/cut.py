@@ -166,7 +166,7 @@ class CUT(Algorithm):
             with frozen(self.D):
                 logits, rivals = self.D(self.augment(fake_B, step)), self.gan.rivals(self.D, real)
                 losses["G_gan"] = options.lambda_GAN * self.gan.generator(logits, rivals)
-        losses |= options.stability("G_stability", self.G, shown_A, fake_B)
+        losses |= options.regularisers("G_{}", self.G, shown_A, fake_B)
         losses |= options.kept("", self.content, fake_B, shown_A)
         if options.lambda_NCE_A:
             losses["NCE_A"] = options.lambda_NCE_A * self._contrast(fake_B, real_A, features_A, flipped, generators)

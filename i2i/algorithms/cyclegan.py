@@ -136,7 +136,7 @@ class CycleGAN(Algorithm):
         fakes[way] = fake.detach()
         with frozen(D):
             losses[f"gan_{way}"] = self.gan.generator(D(self.augment(fake, step)), self.gan.rivals(D, shown))  # Eq. 1
-        losses |= o.stability(f"stability_{way}", G, real, fake)
+        losses |= o.regularisers(f"{{}}_{way}", G, real, fake)
         losses |= o.kept(f"_{way}", self.content, fake, real)
         if batch.matched is not None and o.lambda_paired:
             losses[f"paired_{way}"] = o.lambda_paired * _of_pairs(fake, other, batch.matched)

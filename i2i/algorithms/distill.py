@@ -28,6 +28,7 @@ from annotated_types import Ge, Interval
 from torch import Tensor, nn
 from torch.nn import functional
 
+from i2i.acceleration.cost import multiplications
 from i2i.algorithms.algorithm import Losses, Translators, Turn
 from i2i.algorithms.conditional import ConditionalGAN
 from i2i.algorithms.options import NetworkOptions, UnpairedOptions, check_one_size
@@ -36,15 +37,13 @@ from i2i.data.options import channels, classes
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.perceptual import feature_distance
+from i2i.models.styles import BUNDLED, model_files
+from i2i.models.teacher import Teacher
 from i2i.networks import GeneratorConfig, generator_config
 from i2i.networks.features import channels as widths
 from i2i.networks.features import comparable_layers, translate
 from i2i.networks.projection import ChannelProjectionConfig
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
-from i2i.translation.installed import model_files
-from i2i.translation.peak import multiplications
-from i2i.translation.styles import BUNDLED
-from i2i.translation.teacher import Teacher
 
 STYLE_OR_PATH = PathUnless(frozenset(model_files(BUNDLED)))
 _COMPARED = 4  # layers at most, as in GAN Compression
@@ -194,7 +193,7 @@ class Distill(ConditionalGAN):
         if o.lambda_L1:
             losses["G_L1"] = o.lambda_L1 * functional.l1_loss(fake_B, expected)
         losses |= o.kept("", self.content, fake_B, expected)
-        losses |= o.stability("G_stability", G, real_A, fake_B)
+        losses |= o.regularisers("G_{}", G, real_A, fake_B)
         yield "generator", losses
 
     def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:

@@ -130,6 +130,7 @@ class GAN(Algorithm):
         with frozen(self.D):
             logits, rivals = self.D(self.augment(fake_B, step)), self.gan.rivals(self.D, real)
             losses = Losses(G_gan=self.gan.generator(logits, rivals))
+        losses |= self.options.regularisers("G_{}", self.G, None, fake_B)
         yield "generator", losses
 
     def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:

@@ -13,6 +13,8 @@ from i2i.algorithms.augmentation import Augmentation
 from i2i.data.options import of_one_size
 from i2i.errors import UsageError
 from i2i.losses.adversarial import Adversarial, GanMode
+from i2i.losses.grid import WINDOW as GRID_WINDOW
+from i2i.losses.grid import grid_loss
 from i2i.losses.perceptual import CONTENT_SIZE, Content
 from i2i.losses.stability import stability_loss
 from i2i.losses.structure import WINDOW, structure_loss
@@ -104,6 +106,9 @@ class NetworkOptions:
     lambda_stability: Annotated[float, Ge(0)] = 0.0
     """Weight of a loss by which a generator moves with its input (Eilertsen et al. 2019), against flicker and for few
     pictures; not in the papers. It costs one more pass of the generator."""
+    lambda_grid: Annotated[float, Ge(0)] = 0.0
+    """Weight of a loss by which a generator draws no pattern that repeats every second or fourth pixel, e.g. 0.1 (after
+    Durall et al. 2020); not in the papers."""
 
     def adversarial(self) -> Adversarial:
         """The game. Raises `UsageError` for options that contradict each other, as `augmentation` does."""
@@ -117,11 +122,17 @@ class NetworkOptions:
         always = DiffAugment(self.diffaugment)
         return Augmentation(always, self._ada(always), self.instance_noise, self.instance_noise_steps)
 
-    def stability(self, name: str, generator: nn.Module, x: Tensor, made: Tensor) -> dict[str, Tensor]:
-        """The stability loss of `made` = `generator(x)` under `name`; nothing where it is off."""
-        if not self.lambda_stability:
-            return {}
-        return {name: self.lambda_stability * stability_loss(generator, x, made)}
+    def regularisers(self, name: str, generator: nn.Module, x: Tensor | None, made: Tensor) -> dict[str, Tensor]:
+        """The losses of `made` = `generator(x)` that are on, for any generator: `name` with their own in place of {}.
+
+        `x` is None for what is made of noise, which has no stability.
+        """
+        losses = {}
+        if self.lambda_stability and x is not None:
+            losses[name.format("stability")] = self.lambda_stability * stability_loss(generator, x, made)
+        if self.lambda_grid:
+            losses[name.format("grid")] = self.lambda_grid * grid_loss(made)
+        return losses
 
     def refuse_labels(self) -> None:
         """Raises `UsageError` for what sees pictures, where a domain holds labels: three classes are no colours."""
@@ -205,7 +216,7 @@ class NetworkOptions:
         generator = self.generator_config(in_channels, out_channels)
         discriminator = self.discriminator_config(out_channels)
         judged = discriminator.minimum_size if self.has_discriminator else 1
-        return generator.size_multiple, max(generator.minimum_size, judged)
+        return generator.size_multiple, max(generator.minimum_size, judged, GRID_WINDOW if self.lambda_grid else 1)
 
     def create_generator(self, in_channels: int, out_channels: int) -> nn.Module:
         config = self.generator_config(in_channels, out_channels)

@@ -69,6 +69,6 @@ class Pix2Pix(ConditionalGAN):
             Losses(
                 G_gan=self.deceit(real, self.shown(real_A, fake_B, step)),  # Sec. 3.3
                 G_L1=self.options.lambda_L1 * F.l1_loss(fake_B, real_B),  # Eq. 3, 4
-                **self.options.stability("G_stability", self.G, real_A, fake_B),
+                **self.options.regularisers("G_{}", self.G, real_A, fake_B),
             ),
         )

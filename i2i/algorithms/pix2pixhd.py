@@ -86,7 +86,7 @@ class Pix2PixHD(ConditionalGAN):
                 logits, rivals = (tuple(scale[-1] for scale in features) for features in (of_fake, of_real))
                 deceit = self.gan.generator(logits, rivals)
             losses = Losses(G_gan=deceit, G_FM=o.lambda_FM * feature_matching(of_fake, of_real))  # Eq. 2, 4, 5
-        losses |= o.stability("G_stability", self.G, real_A, fake_B)
+        losses |= o.regularisers("G_{}", self.G, real_A, fake_B)
         if self.perceptual:
             losses["G_VGG"] = o.lambda_VGG * self.perceptual(fake_B, real_B)
         yield "generator", losses

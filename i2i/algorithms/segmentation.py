@@ -64,6 +64,7 @@ class Segmentation(ConditionalGAN):
         if not (options.lambda_CE or options.lambda_L1 or options.lambda_gan):
             raise UsageError("lambda_CE, lambda_L1, lambda_gan: all 0, so nothing would be learnt")
         options.needs_game(options.has_discriminator, "lambda_gan")
+        options.needs("lambda_grid", False, "pictures that are made")
         super().__init__(options, in_channels, out_channels, judge=options.has_discriminator)
         self.options = options
 
@@ -81,7 +82,7 @@ class Segmentation(ConditionalGAN):
         fake_B = probabilities(output).where(known(real_B), -1.0)  # as the labels are where there is none
 
         losses = Losses(G_CE=o.lambda_CE * class_cross_entropy(output, real_B))
-        losses |= o.stability("G_stability", self.G, real_A, output)
+        losses |= o.regularisers("G_{}", self.G, real_A, output)
         if o.lambda_L1:
             losses["G_L1"] = o.lambda_L1 * F.l1_loss(fake_B, real_B)  # Eq. 3, 4
         if o.lambda_gan:

@@ -30,8 +30,8 @@ import numpy as np
 import PIL
 
 from i2i import images
-from i2i.atomic import remove_strays
 from i2i.errors import ImageError, InputError, OutputError
+from i2i.files import remove_strays
 from i2i.images import Pixels
 from i2i.images.palettes import Palette, boundaries, labels_of
 

@@ -20,7 +20,7 @@ from i2i.data.seeming import Seen, different, seen
 from i2i.errors import ImageError, InputError
 from i2i.images import LOSSY, Picture
 from i2i.images.palettes import FAR, VOID, Palette, distance, label_pixels, labels_of
-from i2i.process import cores
+from i2i.machine import cores
 
 Check = Literal["auto", "quick", "full", "off"]
 Size = tuple[int, int]

@@ -12,12 +12,12 @@ from i2i.data.options import DataOptions as DataOptions
 from i2i.data.options import check_sizes as check_sizes
 from i2i.data.pair import Datasets as Datasets
 from i2i.data.seeming import remarks
-from i2i.data.toy import TOY as TOY
-from i2i.data.toy_sets import toys
+from i2i.data.toy import TOY as TOY  # for those who ask for data sets
+from i2i.data.toy import toys
 from i2i.data.walking import exists
 from i2i.errors import InputError, UsageError
 from i2i.images.palettes import FAR
-from i2i.torchrun import place
+from i2i.machine import place
 
 _TOLD = 0.005
 _PATIENCE = 5.0  # seconds until it is said that a check takes its time
@@ -160,7 +160,7 @@ def _announce(left_out: list[str]) -> None:
 
 
 def _say(*lines: str) -> None:
-    from i2i.streams import say
+    from i2i.terminal import say
 
     if not _is_first():
         return

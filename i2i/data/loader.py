@@ -17,12 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from i2i.allocator import give_freed_memory_back
 from i2i.data.pair import ImagePair
 from i2i.data.slots import PixelPair, Slot, Slots
 from i2i.errors import I2IError, ResourceError, UsageError
-from i2i.process import cores
-from i2i.torchrun import place
+from i2i.machine import cores, give_freed_memory_back, place
 
 MAX_RESTARTS = 3
 _GRACE_SECONDS = 10

@@ -16,7 +16,7 @@ from torchvision.models import inception as parts
 from i2i.download import Progress, download
 from i2i.errors import DownloadError, ModelError, UsageError
 from i2i.evaluation.weights_file import fill, read_weights
-from i2i.home import home
+from i2i.files import home
 
 NAME = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{NAME}"

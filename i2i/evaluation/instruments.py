@@ -19,9 +19,9 @@ from i2i.evaluation.pictures import BACKGROUND, Made, PictureFiles
 from i2i.evaluation.resizer import RESIZER
 from i2i.evaluation.sliced_wasserstein import MOST_PATCHES, PATCH, PATCHES_PER_IMAGE, PROJECTIONS, SMALLEST
 from i2i.images import palettes, to_pixels, with_depth
+from i2i.inference.failures import not_finite
+from i2i.inference.translator import Translator
 from i2i.networks import pretrained
-from i2i.translation.failures import not_finite
-from i2i.translation.translator import Translator
 
 SET_SIZE = 256
 MEASURED = "measured in float32, distances of features in float64"

@@ -7,6 +7,7 @@ from pathlib import Path
 from i2i import images
 from i2i.data import folders
 from i2i.data.folders import Split
+from i2i.download import digest
 from i2i.errors import ModelError, UsageError
 from i2i.evaluation import applicable
 from i2i.evaluation.instruments import Instruments
@@ -17,9 +18,8 @@ from i2i.evaluation.record import Evaluation, Row
 from i2i.evaluation.sliced_wasserstein import patch_count
 from i2i.evaluation.subjects import Subject
 from i2i.evaluation.tasks import no_pictures, shown_name
-from i2i.partial import digest
-from i2i.translation.model_info import FROM_NOISE, WEIGHTS_NAME, read_info
-from i2i.translation.sample import Sampler, load_sampler
+from i2i.inference.sample import Sampler, load_sampler
+from i2i.models.info import FROM_NOISE, WEIGHTS_NAME, read_info
 
 MOST = 10_000
 WITHOUT_INPUTS = "compares outputs with what belongs to an input, and a picture made of noise has none"

@@ -18,8 +18,8 @@ from i2i.evaluation.subjects import Subject
 from i2i.evaluation.tasks import Task, shown_name
 from i2i.images import Pixels
 from i2i.images.palettes import Palette
-from i2i.translation.model_info import read_info
-from i2i.translation.translator import Translator
+from i2i.inference.translator import Translator
+from i2i.models.info import read_info
 
 Tell = Callable[[str], object]
 

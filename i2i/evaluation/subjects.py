@@ -6,11 +6,11 @@ from typing import Any
 
 from i2i.config import path_of_run, read_yaml
 from i2i.data.datasets import TOY
+from i2i.download import digest
 from i2i.errors import ModelError, UsageError
-from i2i.partial import digest
-from i2i.translation import pretrained, styles
-from i2i.translation.model_info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME
-from i2i.translation.translator import Translator
+from i2i.inference.translator import Translator
+from i2i.models import pretrained, styles
+from i2i.models.info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME
 
 KINDS = ("", "-best")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from i2i.config import read_yaml
 from i2i.errors import UsageError
+from i2i.evaluation import log_record
 from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER
-from i2i.evaluation.page import log_record
 from i2i.evaluation.validation_protocol import validation_protocol
 
 _MAX_EPOCH = 1 << 53

@@ -6,7 +6,7 @@ from typing import Any
 from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER, METRICS
 from i2i.evaluation.record import Evaluation, Row, comparisons
 from i2i.evaluation.sweep import Validation, best_steps
-from i2i.streams import printable
+from i2i.terminal import printable
 
 
 def table(evaluation: Evaluation, command: str = "") -> str:

@@ -13,7 +13,7 @@ from i2i.data.folders import PairRecord, Split
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.options import EvaluationOptions
 from i2i.evaluation.pictures import Item, folder, halves
-from i2i.translation.model_info import Direction
+from i2i.models.info import Direction
 
 _SETS = ("train", "val", "test", "trainA", "trainB", "valA", "valB", "testA", "testB")
 MAYBE_TRAINED_ON = "a folder without val/ and test/: if the model was trained on it, these are its training pictures"

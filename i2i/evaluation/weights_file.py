@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from i2i.download import digest
 from i2i.errors import ModelError
-from i2i.partial import digest
-from i2i.translation.pickles import check_file
-from i2i.translation.weights import refuse_hostile, refuse_nonfinite
+from i2i.models.model_file import refuse_hostile, refuse_nonfinite
+from i2i.models.pickles import check_file
 
 StateDict = dict[str, Tensor]
 

@@ -7,8 +7,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from i2i.atomic import atomic_write
 from i2i.errors import OutputError
+from i2i.files import atomic_write
 from i2i.images import png_writing, tiff_writing
 from i2i.images.bands import LARGE_LIMITS, Canvas
 from i2i.images.encoding import DEFAULT_QUALITY, exif_of, profile

@@ -18,7 +18,7 @@ from i2i.images import decoding, exif, magic, tiff
 from i2i.images.formats import NAMES, Format
 from i2i.images.libvips import reasons, vips
 from i2i.images.picture import Limits, Picture, Pixels, split_alpha
-from i2i.spool import FileSpool, spool_folder
+from i2i.images.spool import FileSpool, spool_folder
 
 LARGE_LIMITS = Limits(pixels=1 << 34, side=1 << 20, file_bytes=1 << 40)
 """What a picture may be that is read by bands."""

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from i2i.atomic import atomic_write
 from i2i.errors import OutputError, UsageError
+from i2i.files import atomic_write
 from i2i.images import deflate, exif_writing, netpbm, png_writing, tiff_writing
 from i2i.images.apart import XMP_IN_JPEG
 from i2i.images.formats import (

@@ -17,11 +17,11 @@ from i2i.config import read_yaml
 from i2i.data.options import of_one_size
 from i2i.device import choose_device
 from i2i.errors import ResourceError, UsageError
-from i2i.streams import say
-from i2i.torchrun import place
+from i2i.inference.memory import available
+from i2i.machine import place
+from i2i.terminal import say
 from i2i.training.cost import Cost, OutOfMemory, cost
 from i2i.training.state import States
-from i2i.translation.memory import available
 
 LARGEST = 64
 MARGIN = 0.9

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from i2i import torchrun
+from i2i import machine
 from i2i.algorithms.algorithm import Algorithm
 from i2i.config import to_mapping
 from i2i.errors import I2IError, ResourceError
@@ -97,7 +97,7 @@ def cost(algorithm: type[Algorithm], options: Any, steps: int = 5, seconds: floa
     wanted = to_mapping(dataclasses.replace(options, run=None, cache=None, init_from=(), check="off"))
     request = {"algorithm": algorithm.name, "options": wanted, "steps": steps, "seconds": seconds}
     # it measures alone
-    environment = {name: value for name, value in os.environ.items() if name not in torchrun.VARIABLES}
+    environment = {name: value for name, value in os.environ.items() if name not in machine.VARIABLES}
     here = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (here, environment.get("PYTHONPATH", ""))))
     done = subprocess.run(

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from i2i.device import choose_device
-from i2i.torchrun import meet, place, together
+from i2i.machine import meet, place, together
 
 TIMEOUT = timedelta(minutes=10)
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from i2i.algorithms.algorithm import Algorithm, described
 from i2i.errors import ModelError
+from i2i.models import junyanz
+from i2i.models.pretrained import is_checkpoint, open_model
 from i2i.networks.projection import PatchProjection
-from i2i.translation import foreign
-from i2i.translation.pretrained import is_checkpoint, open_model
 
 # The reference names a discriminator after the generator that it judges: its D_A judges images of B.
 REFERENCE_NAMES = {"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A", "G": "G", "D": "D"}
@@ -31,7 +31,7 @@ def initialise(algorithm: Algorithm, paths: Sequence[Path], direction: str = "a2
 
 
 def _load_embedding(F: PatchProjection, path: Path) -> None:
-    weights, own = foreign.load_embedding(path), F.state_dict()
+    weights, own = junyanz.load_embedding(path), F.state_dict()
     shapes, expected = ({name: tuple(value.shape) for name, value in state.items()} for state in (weights, own))
     if shapes != expected:
         wrong = next(name for name in expected | shapes if shapes.get(name) != expected.get(name))
@@ -48,7 +48,7 @@ def _read(algorithm: Algorithm, path: Path, direction: str) -> tuple[nn.Module, 
         if name not in targets:
             raise ModelError(f"{path}: translates {info.direction}; {algorithm.name} trains {', '.join(targets)} here")
         return targets[name], name, loaded.config, loaded.state_dict()
-    config, weights = foreign.load(path)
+    config, weights = junyanz.load(path)
     networks = algorithm.networks()
     own = next((own for ending, own in REFERENCE_NAMES.items() if path.stem.endswith(f"net_{ending}")), None)
     if own not in networks:

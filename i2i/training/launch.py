@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from i2i.acceleration.compiler import check_compiler
 from i2i.algorithms.algorithm import Algorithm, own_options
-from i2i.compiler import check_compiler
 from i2i.config import narrowed, real
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.data.folders import searched
 from i2i.data.options import check_mixing, check_one_domain
 from i2i.errors import UsageError
+from i2i.machine import place
 from i2i.networks.antialias import BlurDownsample
-from i2i.torchrun import place
 from i2i.training import goal, set_distance
 from i2i.training.batch_size import settled
 from i2i.training.distributed import Processes

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from i2i.atomic import atomic_write, check_regular
 from i2i.errors import OutputError
+from i2i.files import atomic_write, check_regular
 
 MAX_LINE_BYTES = 1 << 20
 """What is longer was not written by a run."""

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 from torch import Tensor
 
-from i2i.streams import drawable, printable, tell
+from i2i.terminal import drawable, printable, tell
 from i2i.training.log_file import LogFile
 
 PLAIN_SECONDS = 30.0

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from i2i import images
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.options import classes
+from i2i.models import model_file
 from i2i.training.ema import Averages
 from i2i.training.options import RunOptions
 from i2i.training.validation import Validation
-from i2i.translation import model_file
 
 
 def source_commit(root: Path) -> str:

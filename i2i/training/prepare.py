@@ -5,8 +5,8 @@ from collections.abc import Collection
 import torch
 from torch import nn
 
+from i2i.acceleration.compiler import compile_in_place
 from i2i.algorithms.algorithm import Algorithm
-from i2i.compiler import compile_in_place
 from i2i.networks.blocks import InstanceNorm, has_batch_norm
 from i2i.networks.spectral import keep_out_of_graphs
 from i2i.training.options import TrainingOptions

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from i2i import __version__
-from i2i.atomic import atomic_write, check_regular, write_all
 from i2i.config import of_run, run_yaml, to_mapping
 from i2i.errors import LockedError, OutputError, UsageError
-from i2i.streams import say
+from i2i.files import atomic_write, check_regular, write_all
+from i2i.terminal import say
 
 
 class RunFolder:

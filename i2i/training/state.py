@@ -18,9 +18,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from i2i.atomic import atomic_write
 from i2i.errors import ModelError, OutputError
-from i2i.streams import say
+from i2i.files import atomic_write
+from i2i.terminal import say
 
 FORMAT_VERSION = 1
 

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from i2i.algorithms.algorithm import Algorithm
-from i2i.allocator import keep_freed_memory
 from i2i.data.datasets import Datasets
 from i2i.data.loader import batches
 from i2i.data.options import batch_size, classes, of_one_size
 from i2i.data.pair import ImagePair
 from i2i.errors import DivergedError, I2IError, Interrupted, ModelError, OutputError
+from i2i.inference import failures
+from i2i.machine import keep_freed_memory
 from i2i.networks.blocks import finite
 from i2i.signals import Signals, interrupted, status_for
 from i2i.training.damaged import Damaged
@@ -40,7 +41,6 @@ from i2i.training.state import States, tensors
 from i2i.training.step import TrainingStep, out_of_memory, seed_step
 from i2i.training.validation import Validation
 from i2i.training.watch import EARLY_LOOKS, Watch
-from i2i.translation import failures
 
 FLUSH_SECONDS = 2.0
 

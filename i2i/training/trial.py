@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import torch
 
-from i2i import process
+from i2i import machine
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import Algorithm, own_options
 from i2i.config import from_mapping
@@ -27,12 +27,12 @@ from i2i.data.loader import batches
 from i2i.data.options import batch_size
 from i2i.data.pair import ImagePair
 from i2i.errors import I2IError
+from i2i.inference import failures
 from i2i.training.distributed import Processes
 from i2i.training.launch import be_deterministic, checked_data, created
 from i2i.training.options import RunOptions
 from i2i.training.state import tensors
 from i2i.training.trainer import Trainer
-from i2i.translation import failures
 
 ROOM_FOR_CUDA = 3  # steps in which libraries choose their kernels
 
@@ -181,7 +181,7 @@ def _named(device: torch.device) -> str:
 
 
 def main() -> None:
-    process.end_with_parent()
+    machine.end_with_parent()
     request = json.load(sys.stdin)
     algorithm = ALGORITHMS[request["algorithm"]]
     answer: dict[str, Any]

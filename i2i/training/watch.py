@@ -232,5 +232,5 @@ class Watch:
 
 def _is_content(name: str) -> bool:
     """Whether a generator's loss says how far its pictures are from what they should be: not one that goes by a
-    discriminator, which changes, as feature matching does too; nor the stability loss, which is least at first."""
-    return not any(part in name for part in ("gan", "_FM", "stability"))
+    discriminator, which changes, as feature matching does too; nor those of stability and grid, least at first."""
+    return not any(part in name for part in ("gan", "_FM", "stability", "grid"))

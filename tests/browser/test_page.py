@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from run_folders import COLUMNS, ROWS, step_line, usual_run, write_run
 
-from i2i.evaluation.report import write_report
 from i2i.images import read
+from i2i.tools.report.report import write_report
 
 HERE = Path(__file__).parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

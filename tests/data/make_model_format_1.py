@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 
 from golden_rule import draw  # noqa: E402
 

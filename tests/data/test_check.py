@@ -15,10 +15,10 @@ from i2i.data import cache, datasets
 from i2i.data import check as checking
 from i2i.data.check import check
 from i2i.data.datasets import DataOptions, open_datasets
-from i2i.data.inspect import inspect
 from i2i.data.seeming import narrow, remarks, seen
 from i2i.errors import InputError
 from i2i.images import Picture
+from i2i.tools.datasets.inspect import inspect
 
 
 def smooth(seed: int, side: int = 24, channels: int = 3) -> np.ndarray:

@@ -11,10 +11,10 @@ import pytest
 from i2i import images
 from i2i.data.check import check
 from i2i.data.folders import LeftOut, PairRecord, find_images, one_domain, paired, unpaired
-from i2i.data.inspect import inspect
-from i2i.data.outputs import make_folder
 from i2i.data.walking import walk
 from i2i.errors import InputError
+from i2i.tools.datasets.inspect import inspect
+from i2i.tools.datasets.outputs import make_folder
 
 
 def make(path, width=8, height=6):

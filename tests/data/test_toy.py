@@ -7,8 +7,7 @@ import torch
 from i2i import images
 from i2i.data import folders
 from i2i.data.check import check
-from i2i.data.landscape import LABEL_COLOURS
-from i2i.data.toy import ToyPairs, ToyUnpaired, true_map, write_folder
+from i2i.data.toy import LABEL_COLOURS, ToyPairs, ToyUnpaired, true_map, write_folder
 from i2i.errors import UsageError
 
 pytestmark = pytest.mark.arithmetic

@@ -17,10 +17,10 @@ from i2i.evaluation.pictures import PictureFiles
 from i2i.evaluation.pictures import folder as items
 from i2i.evaluation.resizer import resized
 from i2i.evaluation.table import verdict
+from i2i.models import model_file
 from i2i.networks.init import init_weights
 from i2i.networks.pretrained import digest, feature_network
 from i2i.networks.resnet import ResnetConfig
-from i2i.translation import model_file
 
 FAST = ("--seeds", 0)
 

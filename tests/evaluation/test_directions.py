@@ -17,10 +17,10 @@ from i2i.evaluation.pictures import folder as items
 from i2i.evaluation.sliced_wasserstein import swd
 from i2i.evaluation.subjects import data_of_run, is_toy
 from i2i.images import palettes
+from i2i.inference.translator import load_translator
+from i2i.models import model_file
 from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
-from i2i.translation import model_file
-from i2i.translation.translator import load_translator
 
 FAST = ("--seeds", 0)
 COLOURS = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)

@@ -24,7 +24,7 @@ from i2i.evaluation.record import Evaluation, Row
 from i2i.evaluation.sliced_wasserstein import swd
 from i2i.evaluation.sweep import Validation
 from i2i.evaluation.table import table
-from i2i.translation.translator import load_translator
+from i2i.inference.translator import load_translator
 
 FAST = ("--seeds", 0)
 

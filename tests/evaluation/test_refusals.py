@@ -12,11 +12,11 @@ import pytest
 import torch
 from evaluation_tools import flat, folder, model, picture, script
 
-from i2i.atomic import atomic_write
 from i2i.errors import InputError, ModelError, OutputError
 from i2i.evaluation import instruments
 from i2i.evaluation.pictures import Made, PictureFiles
 from i2i.evaluation.pictures import folder as items
+from i2i.files import atomic_write
 
 FAST = ("--seeds", 0)
 

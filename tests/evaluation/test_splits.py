@@ -12,11 +12,11 @@ from i2i.evaluation.options import EvaluationOptions
 from i2i.evaluation.record import Evaluation
 from i2i.evaluation.table import table
 from i2i.evaluation.tasks import task
+from i2i.models import model_file
+from i2i.models.model_file import Training
 from i2i.networks.dcgan import DCGANConfig
 from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
-from i2i.translation import model_file
-from i2i.translation.model_file import Training
 
 
 @pytest.fixture

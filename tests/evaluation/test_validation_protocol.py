@@ -19,8 +19,8 @@ from i2i.config import to_yaml
 from i2i.data.pair import ImagePair
 from i2i.data.transforms import Transform
 from i2i.evaluation import validation_protocol as protocol
-from i2i.evaluation.report import write_report
 from i2i.evaluation.validation_protocol import validation_protocol
+from i2i.tools.report.report import write_report
 from i2i.training import set_distance
 from i2i.training.options import RunOptions
 

@@ -18,7 +18,7 @@ from i2i.images import ColourDescription, Picture
 from i2i.images.band_writing import refusal, write_large
 from i2i.images.bands import Canvas, InMemory, Large, large_size
 from i2i.images.picture import Limits
-from i2i.spool import SpoolError
+from i2i.images.spool import SpoolError
 
 pytest.importorskip("pyvips")
 HEIGHT, WIDTH = 40, 57

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from i2i.data.landscape import draw_labels, label_map
+from i2i.data.toy import draw_labels, label_map
 from i2i.errors import InputError, UsageError
 from i2i.images.palettes import FACADES, TOY, Palette, distance, find, to_classes, to_colours
 

@@ -20,7 +20,7 @@ from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
-from i2i.torchrun import meet
+from i2i.machine import meet
 from i2i.training import distributed
 from i2i.training.distributed import Processes
 from i2i.training.options import TrainingOptions

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i import compiler
+from i2i.acceleration import compiler
+from i2i.acceleration.compiler import check_compiler
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm, in_one_batch
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
-from i2i.compiler import check_compiler
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.networks.blocks import InstanceNorm, has_batch_norm
@@ -213,7 +213,7 @@ def test_deep_convolutions_in_bf16(ours: Any, torchs: Any) -> None:
 
 FAULTS = """
 import resource, sys, torch
-from i2i.allocator import give_freed_memory_back, keep_freed_memory
+from i2i.machine import give_freed_memory_back, keep_freed_memory
 if sys.argv[1] != "leave":
     keep_freed_memory()
 if sys.argv[1] == "undo":

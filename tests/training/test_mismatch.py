@@ -13,10 +13,10 @@ from i2i.algorithms.algorithm import Algorithm
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.errors import ModelError
+from i2i.models import junyanz, model_file
 from i2i.training.initial import initialise
 from i2i.training.memory import check_same
 from i2i.training.state import States
-from i2i.translation import foreign, model_file
 
 BASE = "--max-steps 3 --workers 0"
 CYCLEGAN = CycleGANOptions(generator="resnet_1blocks", discriminator="patchgan_16", ngf=4, ndf=4)
@@ -171,7 +171,7 @@ def saved_as_reference(algorithm: Algorithm, names: dict[str, str], folder: Path
     for theirs, ours in names.items():
         network = algorithm.networks()[ours]
         paths.append(folder / f"latest_net_{theirs}.pth")
-        torch.save(foreign.to_reference(network.config, network.state_dict()), paths[-1])  # type: ignore[arg-type]
+        torch.save(junyanz.to_reference(network.config, network.state_dict()), paths[-1])  # type: ignore[arg-type]
     return paths
 
 
@@ -245,7 +245,7 @@ def test_a_file_of_another_architecture_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"kind is 'resnet', a2b has 'unet'"):
         initialise(Pix2Pix(PIX2PIX), [path])
     odd = tmp_path / "weights.pth"
-    torch.save(foreign.to_reference(wide.G_AB.config, wide.G_AB.state_dict()), odd)  # type: ignore[arg-type]
+    torch.save(junyanz.to_reference(wide.G_AB.config, wide.G_AB.state_dict()), odd)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=r"weights\.pth: cannot tell from its name .* \*_net_G_A\.pth \(G_AB\)"):
         initialise(cyclegan(0), [odd])
 

@@ -16,12 +16,12 @@ from children import lines, run
 from PIL import Image
 
 from i2i.errors import OutputError
+from i2i.models import model_file
+from i2i.models.info import read_info
 from i2i.training import logger
 from i2i.training.logger import RunLog
 from i2i.training.outputs import dataset_name
 from i2i.training.run_folder import RunFolder
-from i2i.translation import model_file
-from i2i.translation.model_info import read_info
 
 
 def grid(folder: Path, step: int) -> Any:

@@ -13,11 +13,11 @@ from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.errors import ModelError
+from i2i.models import junyanz, model_file
+from i2i.models.pretrained import save_pretrained
 from i2i.training import outputs
 from i2i.training.initial import initialise
 from i2i.training.options import RunOptions
-from i2i.translation import foreign, model_file
-from i2i.translation.pretrained import save_pretrained
 
 SMALL: dict[str, Any] = {"generator": "resnet_1blocks", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4}
 PLAIN = CycleGANOptions(**SMALL)
@@ -107,7 +107,7 @@ def test_starting_from_anti_aliased_networks(tmp_path: Path) -> None:
     theirs, ours = CycleGAN(CUT), CycleGAN(CUT)
     names = {"G_AB": "G_A", "G_BA": "G_B", "D_A": "D_B", "D_B": "D_A"}
     for name, network in theirs.networks().items():
-        foreign.save(tmp_path / f"latest_net_{names[name]}.pth", network)
+        junyanz.save(tmp_path / f"latest_net_{names[name]}.pth", network)
     paths = sorted(tmp_path.iterdir())
     initialise(ours, paths)
     assert all(same(network, ours.networks()[name]) for name, network in theirs.networks().items())
@@ -117,6 +117,6 @@ def test_starting_from_anti_aliased_networks(tmp_path: Path) -> None:
 
 def test_a_generator_of_another_algorithm_is_no_discriminator(tmp_path: Path) -> None:
     pix2pix = Pix2Pix(Pix2PixOptions(**SMALL))
-    foreign.save(tmp_path / "latest_net_D.pth", pix2pix.networks()["G"])
+    junyanz.save(tmp_path / "latest_net_D.pth", pix2pix.networks()["G"])
     with pytest.raises(ModelError, match="kind is 'resnet'"):
         initialise(pix2pix, [tmp_path / "latest_net_D.pth"])

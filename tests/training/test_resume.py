@@ -15,8 +15,8 @@ from children import Child, Prepare, digest, lines, new_folder, run, start, stat
 from faults import AtCall, BeforeFile, DieAfterValidation, TellArithmetic, die
 
 from i2i.data.toy import write_folder
+from i2i.models import model_file
 from i2i.training.state import States
-from i2i.translation import model_file
 
 STEPS = "--max-steps 24 --save-every 4 --log-every 3"
 SHORT = "--max-steps 6 --save-every 3 --workers 0"

@@ -17,13 +17,13 @@ from i2i.algorithms import Pix2Pix
 from i2i.config import checked
 from i2i.data.toy import write_folder
 from i2i.errors import UsageError
+from i2i.models.info import read_info
 from i2i.training import goal, label_scores, samples, set_distance
 from i2i.training.goal import Condition, means, parse, parse_floor, score, value
 from i2i.training.launch import train
 from i2i.training.options import RunOptions
 from i2i.training.state import States
 from i2i.training.validation import Validation
-from i2i.translation.model_info import read_info
 
 OPTIONS = "--validate-every 1 --save-every 100 --keep-every 1 --lr 0.01 --workers 0"
 

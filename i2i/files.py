@@ -1,0 +1,213 @@
+"""Files that appear whole or not at all; and the folder that is kept between uses."""
+
+import contextlib
+import errno
+import fcntl
+import io
+import itertools
+import os
+import secrets
+import select
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from platformdirs import user_cache_path
+
+from i2i.errors import FULL, ExistsError, OutputError
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_being_written: set[Path] = set()
+"""The temporary files of this process."""
+
+
+class _RecordingWriter(io.BufferedWriter):
+    """Remembers a failed write: `torch.save` turns the `OSError` of its file into a `RuntimeError`."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+def atomic_write(
+    path: Path, write: Callable[[BinaryIO], object], mode: int | None = None, *, replace: bool = True
+) -> None:
+    """Call `write` with a temporary file in the folder of `path`, then put that file in the place of `path`.
+
+    The bytes are on the disk before the name appears; the file's mode follows the umask unless `mode` is given.
+    Whatever fails, an earlier file at `path` stays as it was and the temporary one is removed. A link at `path` to a
+    file, or to nothing, is itself replaced, and what it points to stays as it is. Without `replace` nothing but a
+    link to nothing is, not even what appears while the file is written: that is an `ExistsError`. Raises
+    `OutputError` if at `path`, or where a link there leads, is anything but a regular file (a folder, a device, a
+    pipe), if the system refuses (no permission, read-only, missing folder) or the disk is full.
+    """
+    path = Path(path)
+    check_regular(path)
+    temporary = path.with_name(f".i2i-{secrets.token_hex(8)}.part")
+    _being_written.add(temporary)
+    try:
+        _write(path, temporary, write, mode, replace)
+    finally:
+        _being_written.discard(temporary)
+
+
+def _write(path: Path, temporary: Path, write: Callable[[BinaryIO], object], mode: int | None, replace: bool) -> None:
+    try:
+        # O_EXCL with 0666 lets the kernel apply umask and default ACLs; tempfile would leave 0600
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise _refused(path, error) from error
+    file = _RecordingWriter(io.FileIO(descriptor, "wb"))
+    try:
+        if mode is not None:
+            os.fchmod(descriptor, mode)
+        with contextlib.suppress(OSError):  # says to `remove_strays` that it is being written
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        write(file)
+        file.flush()
+        os.fsync(descriptor)
+        place(temporary, path, replace)
+        file.close()
+        _sync_folder(path.parent)
+    except BaseException as error:
+        cause = error if isinstance(error, OSError) else file.failure
+        size = temporary.stat().st_size if temporary.exists() else 0
+        with contextlib.suppress(OSError):
+            file.close()
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if cause is None or not isinstance(error, OSError | RuntimeError):
+            raise
+        raise _refused(path, cause, size) from error
+
+
+def place(temporary: Path, path: Path, replace: bool) -> None:
+    """Give a finished file its name. Without `replace`, raises `ExistsError` where something has that already."""
+    if replace:
+        temporary.replace(path)
+        return
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        if not path.is_symlink() or path.exists():
+            raise appeared(path) from None
+        temporary.replace(path)  # of a link to nothing
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _place_without_links(temporary, path)
+    else:
+        temporary.unlink()
+
+
+def _place_without_links(temporary: Path, path: Path) -> None:
+    """Where the file system has no hard links: take the name with an empty file, which no other can take then."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    except FileExistsError:
+        raise appeared(path) from None
+    try:
+        temporary.replace(path)
+    except OSError:
+        path.unlink()
+        raise
+
+
+def appeared(path: Path) -> ExistsError:
+    return ExistsError(f"{_one_line(path)}: not written: something of this name has appeared there meanwhile")
+
+
+def abandon() -> None:
+    """Remove what this process is writing: it ends before that is whole."""
+    for temporary in list(_being_written):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write every byte. The system may take fewer than it is given, without an error: on a disk that is nearly full."""
+    view = memoryview(data)
+    while len(view):
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:  # a pipe or terminal that somebody made non-blocking
+            select.select([], [descriptor], [])
+
+
+def check_regular(path: Path) -> None:
+    """Raises `OutputError` if anything but a regular file is at `path`.
+
+    A rename would put a file in the place of a device, for everybody on the machine; from a pipe nothing may ever come.
+    """
+    try:
+        kind = path.stat().st_mode
+    except ValueError as error:  # a NUL in its name
+        raise _refused(path, error) from error
+    except OSError:
+        return  # nothing is there, or a link to nothing; what cannot be reached, the system refuses
+    if not stat.S_ISREG(kind):
+        what = "a folder" if stat.S_ISDIR(kind) else "no regular file"
+        raise OutputError(f"{_one_line(path)}: cannot be written: {what} is there already")
+
+
+def remove_strays(folder: Path, before: float) -> None:
+    """Remove what a killed process left half-written in `folder` before that time (seconds since the epoch).
+
+    What another process is writing is locked, and stays.
+    """
+    for stray in folder.glob(".i2i-*.part"):
+        with contextlib.suppress(OSError):
+            if stray.stat().st_mtime >= before:
+                continue
+            descriptor = os.open(stray, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stray.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # some network file systems cannot sync a folder; the rename itself has succeeded
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _one_line(path: Path) -> str:
+    return str(path).replace("\n", "\\n")
+
+
+def _refused(path: Path, error: OSError | ValueError, written: int = 0) -> OutputError:
+    name, reason = _one_line(path), getattr(error, "strerror", None) or str(error)
+    if not isinstance(error, OSError) or error.errno not in FULL:
+        return OutputError(f"{name}: cannot be written: {reason}")
+    free = shutil.disk_usage(path.parent).free
+    return OutputError(
+        f"{name}: cannot be written: {reason}; more than {written:,} bytes are needed, {free:,} are free"
+    )
+
+
+def make_folders(folder: Path) -> None:
+    """Create a folder and those above it, however deep: `Path.mkdir` calls itself for each level. Raises `OSError`."""
+    missing = itertools.takewhile(lambda place: not place.is_dir(), (folder, *folder.parents))
+    for place in reversed(list(missing)):
+        place.mkdir(exist_ok=True)
+
+
+def home() -> Path:
+    """`$I2I_HOME`, or else the platform's folder for caches. It need not exist yet."""
+    chosen = os.environ.get("I2I_HOME", "")
+    return Path(chosen).expanduser().absolute() if chosen else user_cache_path("i2i", appauthor=False)

@@ -1,0 +1,132 @@
+"""A folder of pictures in, a folder of pictures out: reading, translating and writing overlap."""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from i2i import __version__
+from i2i.config import from_mapping, option_names, to_mapping
+from i2i.errors import OutputError, UsageError
+from i2i.files import make_folders, remove_strays
+from i2i.folders.pipeline import Pipeline, Stop
+from i2i.folders.plan import Inputs, Job, Plan, Source, plan, shown
+from i2i.folders.report import Progress, Report, records_of
+from i2i.images import LOSSY, WRITTEN, probe
+from i2i.images.bands import LARGE_LIMITS
+from i2i.inference.options import FolderOptions, ModelOptions
+from i2i.inference.scaling import resized
+from i2i.inference.translator import Translator, load_translator
+
+Style = str | PathLike[str] | Translator
+_COUNTED = 64
+
+
+def translate_folder(
+    inputs: Inputs,
+    out: Source | None,
+    style: Style,
+    *,
+    progress: Progress | None = None,
+    stop: Stop = lambda: False,
+    finish: Callable[[Report], object] = lambda report: None,
+    fetching: Callable[[int, int | None], object] | None = None,
+    **options: Any,
+) -> Report:
+    """Translate pictures, and folders of them, into the folder `out`: the tree, names and formats kept.
+
+    `options` are the fields of `FolderOptions` (`overwrite=True`, `size=512`, …); those that choose the model or
+    the device have no effect on a `style` that is a `Translator`. `out` may be the name of a picture if there is
+    one input file. `progress` is called with the number of inputs finished, their total and the last one; when
+    `stop()` turns true the rest is left. A picture that cannot be translated is reported as failed and the
+    others are done, unless `strict`, which raises `SomeFailed` at the first. `finish` is called with the report
+    at the end of the work, also when an error ends it; `fetching` as in `load_translator`.
+
+    Found before any work: `InputError` if there are no pictures; `UsageError` for wrong options, for existing
+    outputs without `overwrite` or `skip_existing`, an output that would replace an input, and inputs with one
+    output path; `ModelError`; `OutputError` if `out` cannot be written.
+    """
+    started = time.time()
+    chosen = from_mapping(FolderOptions, options)
+    todo = plan(inputs, out, chosen)
+    translator = style if isinstance(style, Translator) else _load(style, chosen, todo, fetching)
+    _check_labels(translator, todo.todo)
+    _probe(todo.todo)
+    pipeline = Pipeline(translator, chosen, progress, stop)
+    try:
+        pipeline.run(todo.todo)
+    finally:
+        remove_leftovers(todo, started)
+        facts = _facts(style, translator, chosen)
+        report = Report(records_of(todo, pipeline.records), facts, tuple(pipeline.notices))
+        finish(report)
+    return report
+
+
+def remove_leftovers(work: Plan, before: float) -> None:
+    """Remove what a killed run left half-written in the folders of this work."""
+    for folder in {job.target.parent for job in (*work.todo, *work.skipped)}:
+        remove_strays(folder, before)
+
+
+def _load(style: str | PathLike[str], options: FolderOptions, todo: Plan, fetching: Any) -> Translator:
+    names = option_names(ModelOptions())
+    chosen = {name: getattr(options, name) for name in names}
+    sizes = _sizes(todo.found, options.size) if options.runtime == "auto" else None
+    return load_translator(style, **chosen, sizes=sizes, fetching=fetching)
+
+
+def _sizes(pictures: Sequence[Path], size: int | None) -> list[tuple[int, int]] | None:
+    """Heights and widths by the headers, scaled to `size`; None if the pictures are more than is worth looking at."""
+    if len(pictures) > _COUNTED:
+        return None
+    sizes = []
+    for path in pictures:
+        with suppress(Exception):  # whatever is wrong with it is said when its turn comes
+            width, height = probe(path, LARGE_LIMITS)
+            sizes.append((height, width) if size is None else resized(height, width, size))
+    return sizes
+
+
+def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict[str, Any]:
+    """What one needs to do it again: the model, and the options that differ from their defaults."""
+    defaults, values = FolderOptions(), to_mapping(options)
+    changed = {
+        name: values[name] for name in option_names(options) if getattr(options, name) != getattr(defaults, name)
+    }
+    return {
+        "i2i": __version__,
+        "style": "" if isinstance(style, Translator) else str(style),
+        "model": to_mapping(translator.info),
+        "device": str(translator.device),
+        "runtime": translator.runtime,
+        "precision": translator.precision,
+        "paint_size": translator.paint_size,
+        "options": changed,
+    }
+
+
+def _check_labels(translator: Translator, jobs: Sequence[Job]) -> None:
+    """Raises `UsageError` if labels would be written into a format that blurs them."""
+    if not translator.coding.outputs:
+        return
+    if lossy := [job for job in jobs if WRITTEN.get(job.target.suffix.lower()) in LOSSY]:
+        raise UsageError(
+            f"{shown(lossy[0].target)}: this model makes labels, whose colours {lossy[0].target.suffix} would change; "
+            "give --format png"
+        )
+
+
+def _probe(jobs: Sequence[Job]) -> None:
+    """Whether the first result could be written, found out before a network runs for nothing."""
+    for job in jobs[:1]:
+        folder = job.target.parent
+        try:
+            make_folders(folder)
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=".i2i-", suffix=".part"):
+                pass
+        except OSError as error:
+            raise OutputError(f"{shown(folder)}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,104 @@
+"""A picture file larger than the limits to another: read, translated and written by bands."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from i2i.errors import ImageError
+from i2i.folders.report import changes, painted
+from i2i.images import WRITTEN, Picture, from_planes, to_planes
+from i2i.images.band_writing import refusal, write_large
+from i2i.images.bands import Bands, Canvas, Large
+from i2i.images.formats import written_format
+from i2i.images.picture import Pixels
+from i2i.inference.scaling import Enlargement, row_bands, scaled
+from i2i.inference.streaming.picture import RowSink
+
+if TYPE_CHECKING:
+    from i2i.inference.options import FolderOptions
+    from i2i.inference.translator import Translator
+
+
+def translate_large(
+    translator: "Translator", source: Path, target: Path, options: "FolderOptions", mode: int | None = None
+) -> str:
+    """Translate one file; what was changed beside the translation, in words. What is painted small is so here too.
+
+    Raises `ImageError` for a picture that is not read or written so, or not in this network; `OutputError` if there
+    is no room for the spool or the result. `target` is written whole or not at all, in the place of another file only
+    if `options` say so.
+    """
+    config = translator.config
+    if not translator.info.plain:
+        raise ImageError("too large for a model of labels or of colours, which takes pictures up to the limit only")
+    if options.size is not None:
+        raise ImageError("too large to be resized; without --size it is translated as it is")
+    with Large(source) as large:
+        if large.info.more and options.in_place:
+            raise ImageError("further pages in it would be lost; without --in-place the first is translated")
+        bands: Bands = large if options.alpha == "keep" else _Laid(large, options.alpha)
+        first = bands.read(0, 1)
+        dtype = first.pixels.dtype
+        # as a picture that is translated whole
+        result = first.with_pixels(np.empty((1, 1, config.out_channels), dtype))
+        copied = first.alpha is not None and result.alpha is None
+        if copied:
+            result.alpha = np.empty((1, 1), dtype)
+        format = WRITTEN.get(target.suffix.lower()) or written_format(large.info.format)
+        if reason := refusal(format, large.width, large.height, result):
+            raise ImageError(reason)
+        result = result.described_as(replace(large.info, pixels=result.pixels))
+        shape = translator.network_size(large.height, large.width)
+        with Canvas(large.height, large.width, config.out_channels + copied, dtype) as canvas:
+
+            def put(top: int, rows: Pixels) -> None:
+                alpha = bands.read(top, top + len(rows)).alpha if copied else None
+                canvas.fill(top, rows if alpha is None else np.dstack([rows, alpha]))
+
+            if shape == (large.height, large.width):
+                translator.streamer.bands(bands, put, dtype.type)
+            else:
+                _paint(translator, bands, shape, put, dtype.type)
+            write_large(target, canvas, result, format, quality=options.quality, mode=mode, replace=options.replaces)
+        before = replace(large.info, pixels=first.pixels, alpha=first.alpha, extra=first.extra)
+        changed = changes(before, result, config.in_channels, target.suffix)
+        return "; ".join(part for part in (changed, painted(shape, (large.height, large.width))) if part)
+
+
+def _paint(translator: "Translator", bands: Bands, shape: tuple[int, int], sink: RowSink, depth: Any) -> None:
+    """The picture of `bands`, painted at the height and width `shape`, to `sink` by rows of that depth."""
+    channels = translator.config.in_channels
+    small, alpha = _shrunk(bands, shape, channels)
+    enlarged = Enlargement(translator.planes(small), small, (bands.height, bands.width), alpha)
+    for rows in row_bands(bands.height, bands.width):
+        planes = to_planes(bands.read(rows.start, rows.stop).channels(channels))
+        sink(rows.start, from_planes(enlarged.rows(planes, rows.start), depth))
+
+
+def _shrunk(bands: Bands, shape: tuple[int, int], channels: int) -> tuple[Pixels, Pixels | None]:
+    """`scaled` for a picture by bands."""
+    scale = bands.height / shape[0]
+    # the kernel reaches two pixels of the smaller picture to each side
+    reach = math.ceil(2 * scale) + 1
+    parts = []
+    for rows in row_bands(shape[0], math.ceil(bands.width * scale)):
+        top, bottom = rows.start * scale, rows.stop * scale
+        first, behind = max(0, math.floor(top) - reach), min(bands.height, math.ceil(bottom) + reach)
+        picture, within = bands.read(first, behind), (top - first, bottom - first)
+        parts.append(scaled(to_planes(picture.channels(channels)), picture, (rows.stop - rows.start, shape[1]), within))
+    alpha = [seen for _, seen in parts if seen is not None]
+    return np.concatenate([planes for planes, _ in parts], axis=1), np.concatenate(alpha) if alpha else None
+
+
+class _Laid:
+    """A picture laid over a background of one colour."""
+
+    def __init__(self, bands: Bands, background: str) -> None:
+        self._bands, self._background = bands, background
+        self.height, self.width = bands.height, bands.width
+
+    def read(self, top: int, bottom: int) -> Picture:
+        return self._bands.read(top, bottom).over("white" if self._background == "white" else "black")

@@ -1,0 +1,312 @@
+"""Reading, translating and writing side by side: threads read ahead and write behind one network.
+
+The order of the work, what is batched with what and how much is held in memory follow from the list of jobs
+alone, never from who is first; so the results are those of doing one after the other.
+"""
+
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFailed
+from i2i.files import make_folders
+from i2i.folders.plan import Job, shown
+from i2i.folders.report import Progress, Record, changes, painted, unlabelled
+from i2i.images import Picture, probe, read, write
+from i2i.images.bands import LARGE_LIMITS, large_size
+from i2i.images.picture import DEFAULT_LIMITS
+from i2i.inference import failures
+from i2i.inference.options import FolderOptions
+from i2i.inference.scaling import resized
+from i2i.inference.translator import Translator
+
+Stop = Callable[[], bool]
+
+QUEUE_PIXELS = 32 << 20
+"""How many pixels wait to be translated or written, at most; one picture that is larger has the queue alone."""
+_BATCH = 16
+_LESS = "not enough memory for larger batches"
+_BANDS = "not enough memory for the largest pictures at once: they were translated by bands of rows"
+_BY_BANDS = "translated by bands of rows"
+_MAX_WORKERS = 8
+
+
+@dataclass
+class _Read:
+    """A picture that is being read; `shape` is its height and width in the network.
+
+    One that is `large` is never read as a whole.
+    """
+
+    job: Job
+    pixels: int
+    shape: tuple[int, int]
+    picture: "Future[Picture]"
+    large: bool = False
+
+
+@dataclass
+class Pipeline:
+    """Runs jobs through a translator; `records` says what became of each, also after an error."""
+
+    translator: Translator
+    options: FolderOptions
+    progress: Progress | None = None
+    stop: Stop = lambda: False
+    records: dict[Job, Record] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        on_cpu = self.translator.device.type == "cpu"
+        batch, workers = self.options.batch_size, self.options.workers
+        self._batch = batch if isinstance(batch, int) else 1 if on_cpu else _BATCH
+        default = 1 if on_cpu else min(_MAX_WORKERS, os.cpu_count() or 1)
+        self._workers = workers if isinstance(workers, int) else default
+        self._reads: deque[_Read] = deque()
+        self._writes: dict[Future[str], tuple[Job, int]] = {}
+        self._held = 0
+        self._ended: I2IError | None = None
+        self.notices.extend(self.translator.notices)
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Raises `SomeFailed` at the first failure if `strict`, `OutputError` if the system refuses to write."""
+        self._total = len(jobs)
+        waiting = deque(jobs)
+        with (
+            ThreadPoolExecutor(self._workers, "i2i-read") as self._readers,
+            ThreadPoolExecutor(self._workers, "i2i-write") as self._writers,
+        ):
+            try:
+                while not self.stop():
+                    self._read_ahead(waiting)
+                    if not self._reads:
+                        break
+                    if self._reads[0].large:
+                        self._translate_large(self._reads.popleft().job)
+                    else:
+                        self._translate(self._next_batch())
+                    self._collect()
+            finally:
+                # what is not begun is left; what is being written comes to its end
+                self._readers.shutdown(wait=False, cancel_futures=True)
+                wait(self._writes)
+                for future in list(self._writes):
+                    try:
+                        self._written(future)
+                    except (SomeFailed, OutputError) as error:
+                        self._ended = self._ended or error
+            if self._ended is not None:
+                raise self._ended
+
+    def _read_ahead(self, waiting: deque[Job]) -> None:
+        # at batch 1 nothing depends on how far ahead is read
+        ahead = 2 * self._batch if self._batch > 1 else 1 + self._workers
+        while waiting and len(self._reads) < ahead:
+            entry = self._measured(waiting[0])
+            if self._reads and sum(other.pixels for other in self._reads) + entry.pixels > QUEUE_PIXELS:
+                return
+            while self._writes and self._held + entry.pixels > QUEUE_PIXELS:
+                self._collect(wait_for_one=True)
+            self._held += entry.pixels
+            self._reads.append(entry)
+            if not (entry.large or entry.picture.done()):
+                entry.picture = self._readers.submit(self._read, waiting[0])
+            waiting.popleft()
+
+    def _measured(self, job: Job) -> _Read:
+        """What its header says of a picture, which is not read yet; a failure waits for its turn."""
+        picture: Future[Picture] = Future()
+        try:
+            if job.refused:
+                raise ImageError(job.refused)
+            width, height = probe(job.source)
+            size = self.options.size
+            scaled = (height, width) if size is None else resized(height, width, size)
+        except Exception as error:
+            reason = error
+            if self.options.large and not job.refused and _is_large(job):
+                try:
+                    large_size(job.source)
+                except ImageError as other:
+                    reason = other
+                else:
+                    return _Read(job, 0, (0, 0), picture, large=True)
+            picture.set_exception(reason)
+            return _Read(job, 0, (0, 0), picture)
+        shape = self.translator.network_size(*scaled)
+        return _Read(job, max(height * width, scaled[0] * scaled[1]), shape, picture)
+
+    def _read(self, job: Job) -> Picture:
+        picture = read(job.source)
+        if picture.more and self.options.in_place:
+            raise ImageError("further pages or frames in it would be lost; without --in-place the first is translated")
+        return picture if self.options.alpha == "keep" else picture.over(self.options.alpha)
+
+    def _next_batch(self) -> list[tuple[_Read, Picture]]:
+        """The first picture, and others that wait and are of its size in the network."""
+        wanted = (self._reads[0].shape, False)
+        alike = [entry for entry in self._reads if (entry.shape, entry.large) == wanted][: self._batch]
+        batch = []
+        for entry in alike:
+            self._reads.remove(entry)
+            try:
+                batch.append((entry, entry.picture.result()))
+            except Exception as error:
+                self._held -= entry.pixels
+                self._fail(entry.job, failures.reason(error))
+        return batch
+
+    def _translate(self, batch: Sequence[tuple[_Read, Picture]]) -> None:
+        if not batch:
+            return
+        # after a part of it was too much, the rest is not tried again at the old size
+        found = self._attempt([picture for _, picture in batch]) if len(batch) <= self._batch else ""
+        if isinstance(found, str):
+            if len(batch) == 1:
+                self._held -= batch[0][0].pixels
+                self._fail(batch[0][0].job, found)
+                return
+            # one picture of a batch must not cost the others
+            for part in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                self._translate(part)
+            return
+        results, how = found
+        for (entry, picture), result in zip(batch, results, strict=True):
+            changed = changes(picture, result, self.translator.picture_channels, entry.job.target.suffix)
+            missing = unlabelled(self.translator.coding.unlabelled(picture))
+            small = painted(entry.shape, result.pixels.shape[:2])
+            note = "; ".join(part for part in (missing, changed, small, how) if part)
+            future = self._writers.submit(self._write, entry.job, result, note)
+            self._writes[future] = (entry.job, entry.pixels)
+
+    def _attempt(self, pictures: list[Picture]) -> tuple[list[Picture], str] | str:
+        """The results and how they came about, where that is worth a note; or why there are none.
+
+        The error is dropped here: its traceback would hold the memory.
+        """
+        try:
+            return self.translator.translate_batch(pictures, self.options.size), ""
+        except Exception as error:
+            if not failures.out_of_memory(error):
+                return failures.reason_of_one(error)
+        if len(pictures) == 1:
+            return self._streamed(pictures[0])
+        self._batch = min(self._batch, len(pictures) // 2)
+        self.notices[:] = [text for text in self.notices if not text.startswith(_LESS)]
+        self.notices.append(f"{_LESS}: went on with --batch-size {self._batch}")
+        return failures.reason(MemoryError())
+
+    def _streamed(self, picture: Picture) -> tuple[list[Picture], str] | str:
+        """What was too much at once, by bands of rows."""
+        try:
+            result = self.translator.stream(picture, self.options.size)
+        except Exception as error:
+            return failures.reason_of_one(error)
+        if _BANDS not in self.notices:
+            self.notices.append(_BANDS)
+        return [result], _BY_BANDS
+
+    def _translate_large(self, job: Job) -> None:
+        """One picture above the limits, from its file to the other; nothing else of its size is held beside it."""
+        from i2i.folders.large import translate_large
+
+        try:
+            self._folder_of(job)
+            note = translate_large(self.translator, job.source, job.target, self.options, self._mode(job))
+        except ExistsError as error:
+            self._appeared(job, error)
+        except Exception as error:
+            if isinstance(error, OutputError) and not failures.refuses_all(error):
+                error = ImageError(str(error))
+            self._fail(job, failures.reason_of_one(error))
+        else:
+            self._record(job, Record(job.source, job.target, "done", note=note))
+
+    def _folder_of(self, job: Job) -> None:
+        try:
+            make_folders(job.target.parent)
+        except OSError as error:
+            raise OutputError(f"{shown(job.target.parent)}: cannot be created: {error.strerror}") from error
+
+    def _mode(self, job: Job) -> int | None:
+        # what takes the place of a private picture is as private
+        return stat.S_IMODE(job.source.stat().st_mode) if self.options.in_place else None
+
+    def _write(self, job: Job, result: Picture, note: str) -> str:
+        self._folder_of(job)
+        try:
+            write(job.target, result, self.options.quality, self._mode(job), self.options.replaces)
+        except ExistsError:
+            raise
+        except OutputError as error:
+            if failures.refuses_all(error):
+                raise
+            raise ImageError(str(error)) from None
+        return note
+
+    def _collect(self, wait_for_one: bool = False) -> None:
+        """Note what has been written; wait for some of it on request, or if the writers are behind."""
+        while self._writes:
+            behind = len(self._writes) > self._batch + self._workers
+            done, _ = wait(self._writes, None if behind or wait_for_one else 0, FIRST_COMPLETED)
+            if not done:
+                return
+            wait_for_one = False
+            for future in done:
+                self._written(future)
+
+    def _written(self, future: "Future[str]") -> None:
+        job, pixels = self._writes.pop(future)
+        self._held -= pixels
+        try:
+            note = future.result()
+        except ExistsError as error:
+            self._appeared(job, error)
+        except OutputError:
+            raise
+        except Exception as error:
+            self._fail(job, failures.reason(error))
+        else:
+            self._record(job, Record(job.source, job.target, "done", note=note))
+
+    def _appeared(self, job: Job, error: ExistsError) -> None:
+        """A file has come to the place of its result since the plan was made: perhaps another run's."""
+        if self.options.skip_existing:
+            self._record(job, Record(job.source, job.target, "skipped", "exists"))
+        else:
+            self._fail(job, str(error))
+
+    def _fail(self, job: Job, reason: str) -> None:
+        self._record(job, Record(job.source, job.target, "failed", reason))
+        if self.options.strict:
+            raise SomeFailed(f"{shown(job.source)}: {reason}")
+
+    def _record(self, job: Job, record: Record) -> None:
+        self.records[job] = record
+        if self.progress is not None:
+            self.progress(len(self.records), self._total, record.source)
+
+
+def _is_large(job: Job) -> bool:
+    """Whether it is a picture above the limits, and not refused for another reason."""
+    try:
+        width, height = _size(job.source)
+    except ImageError:
+        return False
+    try:
+        DEFAULT_LIMITS.check_size(width, height)
+        DEFAULT_LIMITS.check_bytes(job.source.stat().st_size)
+    except ImageError:
+        return True
+    return False
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        return probe(path, LARGE_LIMITS)
+    except Exception:
+        return large_size(path)  # which reads some that are not read whole

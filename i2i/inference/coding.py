@@ -1,0 +1,115 @@
+"""What a picture is to a network, and what its output is as a picture: pixels, labels of classes, or CIE Lab."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from i2i.errors import ImageError, InputError
+from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
+from i2i.images.palettes import VOID, Palette, boundaries, holds_indices, labels_of, to_colours
+from i2i.inference.scaling import scaled
+from i2i.models.info import ModelInfo
+
+_BLACK, _WHITE = -1.0, 1.0
+
+
+class Coding:
+    """The way to a network and back for pictures as planes, (C, H, W) float32 in [-1, 1].
+
+    `source` is what is kept of a picture, and may be resized; `encode` makes of it what the network takes, and
+    `decode` of the network's output, with the source, the planes of the result.
+    """
+
+    def __init__(self, info: ModelInfo, in_channels: int) -> None:
+        self.inputs, self.outputs, self.lab = info.input_palette(), info.output_palette(), info.encoding == "lab"
+        self.edges = info.instance_edges
+        self.picture_channels = 3 if self.inputs or self.lab else in_channels
+
+    def source(self, picture: Picture) -> Pixels:
+        """Raises `ImageError` if the picture has not what the network takes."""
+        if self.inputs:
+            return _indices(picture, self.inputs, picture.alpha if self.edges else None)
+        return to_planes(picture.channels(self.picture_channels))
+
+    def source_of_planes(self, planes: Pixels) -> Pixels:
+        """The same of a picture that is already planes, `picture_channels` of them."""
+        return _indices(Picture(from_planes(planes)), self.inputs) if self.inputs else planes
+
+    def resized(self, source: Pixels, height: int, width: int, picture: Picture) -> Pixels:
+        """The source of `picture` at another size, as it is seen where that has alpha."""
+        if not self.inputs:
+            return scaled(source, picture, (height, width))[0]
+        import cv2  # here, for the start of every translation would wait for it
+
+        return np.stack([cv2.resize(p, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) for p in source])
+
+    def encode(self, source: Pixels) -> Pixels:
+        if self.inputs:
+            there = source[:1] == np.arange(len(self.inputs))[:, None, None]
+            if self.edges:
+                there = np.concatenate([there, boundaries(*source)[None]])
+            return np.where(there, _WHITE, _BLACK).astype(np.float32)
+        return lightness(source) if self.lab else source
+
+    def decode(self, output: Pixels, source: Pixels) -> Pixels:
+        if self.lab:
+            return coloured(lightness(source), output)
+        if self.outputs:
+            classes = output.argmax(axis=0).astype(np.uint8)
+            return to_planes(classes[..., None] if self.outputs.indexed else to_colours(classes, self.outputs))
+        return output
+
+    def unlabelled(self, picture: Picture) -> float:
+        """The part of the pixels of a picture of labels whose colour is none of the palette's; 0 for other networks."""
+        if not self.inputs or holds_indices(picture, self.inputs):
+            return 0.0
+        return float((labels_of(picture, self.inputs) == VOID).mean())
+
+    def depth(self, picture: Picture) -> Any:
+        """The dtype of the result: 8 bits for labels, else the picture's."""
+        return np.uint8 if self.outputs else picture.pixels.dtype.type
+
+    def result(self, output: Pixels, source: Pixels, picture: Picture, size: int | None) -> Picture:
+        """The network's output for `picture` as a picture, with what is kept of that one: depth, alpha scaled as the
+        `size` asks for, and all that its file says beside pixels."""
+        result = picture.with_pixels(from_planes(self.decode(output, source), self.depth(picture)))
+        described = result.described_as(picture)
+        if self.outputs:  # labels: not a picture of what the profile and the camera's data are about
+            return replace(result, format=picture.format, resolution=picture.resolution, geo=described.geo)
+        if result.alpha is None and picture.alpha is not None and not self.edges:
+            alpha = picture.alpha
+            if size is not None:
+                planes = resize_planes(to_planes(alpha[..., None]), *output.shape[-2:])
+                alpha = from_planes(planes, self.depth(picture))[..., 0]
+            described.alpha = alpha
+        if self.lab and picture.pixels.shape[2] == 1:  # what the file says is of grey, and the result is sRGB
+            described.icc = described.colour = None
+        return described
+
+
+def _indices(picture: Picture, palette: Palette, instances: Pixels | None = None) -> Pixels:
+    """Class indices, and instances, as planes."""
+    try:
+        classes = labels_of(picture, palette)
+    except InputError as error:
+        raise ImageError(str(error)) from None
+    return np.stack([classes] if instances is None else [classes, instances]).astype(np.float32)
+
+
+def lightness(planes: Pixels) -> Pixels:
+    """(3, H, W) sRGB in [-1, 1] → (1, H, W): CIE L*, 0 to 100 as -1 to 1. (This imports torch.)"""
+    import torch
+
+    from i2i.images.lab import split
+
+    return split(torch.from_numpy(planes))[0].numpy()
+
+
+def coloured(light: Pixels, ab: Pixels) -> Pixels:
+    """L*, (1, H, W), with a* and b*, (2, H, W), all in [-1, 1] → sRGB, (3, H, W), clamped to [-1, 1]."""
+    import torch
+
+    from i2i.images.lab import joined
+
+    return joined(torch.from_numpy(light), torch.from_numpy(ab)).numpy()

@@ -1,0 +1,104 @@
+"""A network as an ONNX file, of free batch size, height and width, checked against torch."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from i2i.acceleration.inference import fast_form
+from i2i.errors import UsageError
+from i2i.files import atomic_write
+from i2i.models.info import ModelInfo, to_json
+from i2i.networks.blocks import for_translation
+
+TOLERANCE = 1e-3
+"""How far the file's output may be from torch's in [-1, 1]; an 8-bit level is 8e-3."""
+
+
+def save_onnx(path: Path, network: nn.Module, info: ModelInfo, *, replace: bool = True) -> None:
+    """Write `network`, which is put into its mode of translation for good, to `path`, with `info` in its metadata.
+
+    `replace` as in `atomic_write`.
+
+    What ONNX Runtime computes is compared with torch first. Raises `UsageError` for a network whose noise of
+    dropout is on, for packages that are not installed, and for results that differ; `OutputError`.
+    """
+    if info.dropout:
+        raise UsageError("ONNX has no place for the noise of dropout, which stays on in this model: --dropout False")
+    for_translation(network, info.statistics)
+    channels, multiple = info.network_config().in_channels, info.size_multiple
+    side = usable_side(info)
+    if find_spec("onnxruntime") is None:
+        raise UsageError('onnxruntime, which checks the file, is not installed (pip install "i2i[onnx]")')
+    data = onnx_bytes(network, channels, side, {"i2i": to_json(info, "")})
+    check_onnx(data, network, (1, channels, side + multiple, side + 2 * multiple))
+    atomic_write(path, lambda file: file.write(data), replace=replace)
+
+
+def usable_side(info: ModelInfo) -> int:
+    """A height and width that the network takes, at least 64."""
+    multiple = info.size_multiple
+    return -(-max(64, info.network_config().minimum_size) // multiple) * multiple
+
+
+def onnx_bytes(network: nn.Module, channels: int, side: int, metadata: dict[str, str] | None = None) -> bytes:
+    """`network`, which is in its mode of translation, as an ONNX file: `input` to `output`, both (N, C, H, W).
+
+    `side` is a height and width that it takes; any other such size will do. Raises `UsageError` if the packages
+    that this needs are not installed.
+    """
+    if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
+        raise UsageError(f'{missing[0]} is not installed (pip install "i2i[onnx]")')
+    example = torch.zeros(2, channels, side, side)
+    dynamic = torch.export.Dim.DYNAMIC
+    with warnings.catch_warnings(), _quiet(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            fast_form(network.cpu(), "instance", split_head=False),
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},),
+            input_names=["input"],
+            output_names=["output"],
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch made no ONNX program")
+    model = program.model_proto
+    for key, value in (metadata or {}).items():
+        model.metadata_props.add(key=key, value=value)
+    return bytes(model.SerializeToString())
+
+
+def check_onnx(data: bytes, network: nn.Module, shape: tuple[int, ...]) -> None:
+    """Compare the file with `network` at (N, C, H, W). Raises `UsageError` if they differ by more than `TOLERANCE`."""
+    from i2i.inference.runtime.onnx_runtime import silent_onnxruntime
+
+    x = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    session = silent_onnxruntime().InferenceSession(data, providers=["CPUExecutionProvider"])
+    found: Any = session.run(None, {"input": x})[0]
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(x)).numpy()
+    error = float(np.abs(found - expected).max())
+    if not error <= TOLERANCE:
+        raise UsageError(f"not written: what ONNX Runtime computes is {error:.1e} from torch's result")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints and logs its progress."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,185 @@
+"""Pictures of any size for a network that takes only some: mirrored at their edges, and cropped back.
+
+The size at which a picture goes through the network, and the way back from one that was painted small.
+
+A network's strokes are so many pixels wide: on a large picture they are too fine to be seen. So that strokes belong to
+the picture, it is painted at the size at which they look right, and enlarged by the details of the picture itself.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from i2i.images import Limits, Picture, Pixels, resize_planes, scaled_as_seen, to_planes
+
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def mirrored(length: int, multiple: int, least: int) -> tuple[Indices, int]:
+    """Indices that pad `length` pixels to a multiple, at least `least`, mirrored as often as need be; and how many
+    of them come before the first pixel."""
+    padded = -(-max(length, least) // multiple) * multiple
+    before = (padded - length) // 2
+    period = max(1, 2 * (length - 1))
+    index = (np.arange(padded) - before) % period
+    return np.minimum(index, period - index) if length > 1 else np.zeros_like(index), before
+
+
+def fitted(batch: Any, multiple: int, least: int, run: Callable[[Any], Any]) -> Any:
+    """`run(batch)`, arrays or tensors (N, C, H, W), with the batch padded for it and the result cropped back."""
+    height, width = batch.shape[-2:]
+    rows, top = mirrored(height, multiple, least)
+    columns, left = mirrored(width, multiple, least)
+    x = batch
+    if len(rows) != height or len(columns) != width:
+        x = batch[..., rows[:, None], columns]
+    return run(x)[..., top : top + height, left : left + width]
+
+
+RADIUS = 2
+"""Each window of the guided filter has 2 · RADIUS + 1 pixels a side."""
+EPSILON = 0.04
+"""Variance, of values in [-1, 1], below which the picture's details are texture and stay away: a deviation of 25 levels
+of 255."""
+_MOST_GUIDES = 4
+_BAND_PIXELS = 1 << 19
+_SMALL_WEIGHT = 1e-3
+
+
+def resized(height: int, width: int, size: int) -> tuple[int, int]:
+    """Height and width once the shorter side is scaled to `size`. Raises `ImageError` if that is too large."""
+    target = _by_side(height, width, size)
+    Limits().check_size(*target)
+    return target
+
+
+def painted_size(height: int, width: int, paint_size: int) -> tuple[int, int]:
+    """Height and width at which a picture is painted: the shorter side has at most `paint_size`, if that is not 0."""
+    return _by_side(height, width, paint_size) if 0 < paint_size < min(height, width) else (height, width)
+
+
+def _by_side(height: int, width: int, size: int) -> tuple[int, int]:
+    scale = size / min(height, width)
+    return max(size, round(height * scale)), max(size, round(width * scale))
+
+
+def scaled(
+    planes: Pixels, picture: Picture, shape: tuple[int, int], rows: tuple[float, float] | None = None
+) -> tuple[Pixels, Pixels | None]:
+    """The planes that a network takes of `picture`, (C, H, W), at the height and width `shape`, as they are seen; and
+    alpha (h, w) where the picture has it and the network does not take it. `rows` as in `resize_planes`."""
+    if picture.alpha is None or picture.takes_alpha(len(planes)):
+        return resize_planes(planes, *shape, alpha=picture.alpha is not None, rows=rows), None
+    both = np.concatenate([planes, to_planes(picture.alpha[..., None])])
+    seen = resize_planes(both, *shape, alpha=True, rows=rows)
+    return seen[:-1], seen[-1]
+
+
+def row_bands(height: int, width: int) -> Iterator[slice]:
+    """The rows of a picture, some at a time."""
+    step = max(1, _BAND_PIXELS // width)
+    return (slice(top, min(top + step, height)) for top in range(0, height, step))
+
+
+class Enlargement:
+    """A painting (D, h, w) of `small` (C, h, w), at the `size`, height and width, of the picture that `small` shows.
+
+    Upsampled alone a painting is blurred. So it gets the details of the picture, what its own upsampling lacks, as the
+    painting has taken up its edges:
+
+        q = p↑ + A↑ (I - I↓↑),    A = (Σ + ε U)⁻¹ cov(I, p)
+
+    A is the linear map of the guided filter (He, Sun, Tang 2013, eq. 19) in the windows around each pixel of `small`,
+    averaged over them and upsampled (He, Sun 2015, "Fast Guided Filter"). Their filter is A↑ I + b↑: it loses all of p
+    that is no linear map of I, and so the strokes. Where the picture varies by less than ε, A is small, and its texture
+    stays away.
+
+    All planes are float32 in [-1, 1]. `alpha` (h, w) says how much is seen of each pixel of `small`: hidden colours
+    then have no part in what is beside them. The guide of more than four channels is their mean.
+    """
+
+    def __init__(self, painted: Pixels, small: Pixels, size: tuple[int, ...], alpha: Pixels | None = None) -> None:
+        guide = _guide(small)
+        self._size, self._alpha, self._channels = (size[0], size[1]), alpha, len(painted)
+        self._planes = np.concatenate([painted, guide])
+        self._maps = _linear_maps(guide, painted, 1.0 if alpha is None else (alpha + 1) / 2 + _SMALL_WEIGHT)
+
+    def rows(self, source: Pixels, top: int) -> Pixels:
+        """Those rows of the result, (D, n, width), where `source` (C, n, width) are the picture's from row `top` on."""
+        rows = slice(top, top + source.shape[1])
+        planes = self._enlarged(rows)
+        result, blurred = planes[: self._channels], planes[self._channels :]
+        maps = _rows(self._maps, self._size, rows, Image.Resampling.BILINEAR)
+        for i, detail in enumerate(_guide(source) - blurred):
+            result += detail * maps[i * self._channels : (i + 1) * self._channels]
+        return np.clip(result, -1, 1, out=result)
+
+    def whole(self, source: Pixels) -> Pixels:
+        """The result (D, height, width); `source` (C, height, width) is the picture."""
+        result = np.empty((self._channels, *self._size), np.float32)
+        for rows in row_bands(*self._size):
+            result[:, rows] = self.rows(source[:, rows], rows.start)
+        return result
+
+    def _enlarged(self, rows: slice) -> Pixels:
+        def bicubic(planes: Pixels) -> Pixels:
+            return _rows(planes, self._size, rows, Image.Resampling.BICUBIC)
+
+        if self._alpha is None:
+            return bicubic(self._planes)
+        return _as_seen(np.concatenate([self._planes, self._alpha[None]]), bicubic)[:-1]
+
+
+def _guide(planes: Pixels) -> Pixels:
+    return planes if len(planes) <= _MOST_GUIDES else planes.mean(axis=0, keepdims=True)
+
+
+def _as_seen(planes: Pixels, scale: Callable[[Pixels], Pixels]) -> Pixels:
+    """`scale` of planes whose last is alpha, as `scaled_as_seen` has it."""
+    pixels = (planes.transpose(1, 2, 0) + 1) / 2
+    seen = scaled_as_seen(pixels, lambda part: scale(part.transpose(2, 0, 1)).transpose(1, 2, 0))
+    return seen.transpose(2, 0, 1) * 2 - 1
+
+
+def _rows(planes: Pixels, size: tuple[int, int], rows: slice, how: Image.Resampling) -> Pixels:
+    """Those rows of planes (N, h, w) that are enlarged to `size`: (N, n, width)."""
+    scale = planes.shape[1] / size[0]
+    top, bottom = rows.start * scale, rows.stop * scale
+    # the kernels reach two pixels to each side
+    first, behind = max(0, math.floor(top) - 2), min(planes.shape[1], math.ceil(bottom) + 2)
+    wide = [_image(plane[first:behind]).resize((size[1], behind - first), how) for plane in planes]
+    # what resizing makes of the unit matrix is its weights: one product for all planes is 4 times as fast
+    unit, box = _image(np.eye(behind - first, dtype=np.float32)), (0, top - first, behind - first, bottom - first)
+    weights = unit.resize((behind - first, rows.stop - rows.start), how, box)
+    return np.asarray(weights) @ np.stack([np.asarray(band) for band in wide])
+
+
+def _image(plane: Pixels) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(plane))
+
+
+def _linear_maps(guide: Pixels, painted: Pixels, weight: Pixels | float) -> Pixels:
+    """A of `Enlargement`, (C · D, h, w), of planes (C, h, w) and (D, h, w); pixels count by their `weight`."""
+    import cv2  # here, for the start of every translation would wait for it
+
+    def means(planes: Pixels) -> Pixels:
+        side = 2 * RADIUS + 1
+        return np.stack([cv2.blur(plane, (side, side), borderType=cv2.BORDER_REFLECT) for plane in planes])
+
+    share = means(np.broadcast_to(np.float32(weight), guide.shape[1:])[None])
+
+    def averages(planes: Pixels) -> Pixels:
+        return means(planes * np.float32(weight)) / share
+
+    def covariances(others: Pixels) -> Pixels:
+        """(h, w, C, N) of the guide with `others` (N, h, w)."""
+        products = averages((guide[:, None] * others).reshape(-1, *guide.shape[1:]))
+        apart = averages(guide)[:, None] * averages(others)
+        return (products.reshape(apart.shape) - apart).transpose(2, 3, 0, 1)
+
+    regular = covariances(guide) + np.float32(EPSILON) * np.eye(len(guide), dtype=np.float32)
+    maps = np.linalg.solve(regular, covariances(painted)).transpose(2, 3, 0, 1)
+    return averages(maps.reshape(-1, *guide.shape[1:]))

@@ -1,0 +1,211 @@
+"""`Translate`: a style as a transform of albumentations, to stand in a `Compose` among others."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from os import PathLike, getpid
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import albumentations as A
+import numpy as np
+
+from i2i.config import from_mapping
+from i2i.errors import ImageError, UsageError
+from i2i.images import Pixels, with_channels
+from i2i.images.picture import Depth, Picture, split_alpha
+from i2i.images.pil import native
+from i2i.inference.options import ModelOptions, Precision
+from i2i.inference.translator import Translator, load_translator
+from i2i.models import styles
+
+Style = str | PathLike[str]
+
+_DEPTHS: tuple[Depth, ...] = (np.uint8, np.uint16, np.float32)
+_OVERSHOOT = 0.6
+"""How far Lanczos resampling may leave [0, 1]; what is further out was never a picture in this range."""
+
+
+class Translate(A.ImageOnlyTransform):
+    """Translates the image by a style; size, dtype, channels and every other target stay as they are.
+
+    Args:
+        style: what `i2i.load_translator` takes as one (a name, `hub:owner/name`, a path), or a list of
+            them, of which each call draws one.
+        direction: `a2b` or `b2a`, needed for a run folder that has both.
+        blend_ratio: each call draws from this range how much of the translation is laid over the image:
+            1 is the translation alone, 0 the image.
+        device: the CPU by default, where it computes in one thread, so that any number of data workers gives the
+            same images; `auto`, `cuda`, `cuda:N`, `mps`.
+        precision: as in `i2i.load_translator`.
+        download: fetch styles of the catalogue, once, when the transform is made.
+        paint_size: as in `i2i.load_translator`.
+        p: the probability that it is applied.
+
+    Images are (H, W) or (H, W, C), uint8, uint16 or float32 in [0, 1], so it stands before `A.Normalize`. A
+    colour style takes a grey image as three equal channels and gives the luminance of its translation; a grey
+    style takes the luminance and gives equal channels; alpha (the last of 2 or 4 channels) is kept. `images`,
+    `volume` and `volumes` are translated picture by picture, additional targets of the kind `image` by the
+    same style as the image.
+
+    Style, blend ratio and `p` are drawn from the seed of the `Compose`. The model is loaded at the first image,
+    once per process; after that, a changed file is not noticed. `A.from_dict` and `A.load` know the
+    transform once `i2i.Translate` has been used in the process.
+
+    Raises `UsageError` (a `ValueError`) for options out of range, for a style or direction that is not there, and
+    for an image that it has no rule for; `ModelError` if the model cannot be used.
+    """
+
+    def __init__(
+        self,
+        style: Style | Sequence[Style],
+        direction: str | None = None,
+        blend_ratio: tuple[float, float] = (1.0, 1.0),
+        device: str = "cpu",
+        precision: Precision = "auto",
+        download: bool = False,
+        p: float = 0.5,
+        paint_size: int | None = None,
+    ) -> None:
+        super().__init__(p=p)
+        asked = {"direction": direction, "device": device, "precision": precision, "download": download}
+        from_mapping(ModelOptions, asked | {"paint_size": paint_size}, "Translate")
+        self.style = _as_text(style) if isinstance(style, str | PathLike) else [_as_text(one) for one in style]
+        if not self.style:
+            raise UsageError("Translate: expected at least one style")
+        self.direction = direction
+        self.blend_ratio = _checked_range(blend_ratio)
+        self.device = device
+        self.precision = precision
+        self.download = download
+        self.paint_size = paint_size
+        # found here and not in every worker: a wrong name is an error at once, a download happens once
+        self._paths = {name: styles.find(name, direction, download=download) for name in self._styles()}
+
+    @classmethod
+    def get_class_fullname(cls) -> str:
+        """The public name, which stays when the module moves."""
+        return "i2i.Translate"
+
+    def get_params(self) -> dict[str, Any]:
+        return {
+            "style": self.py_random.choice(self._styles()),
+            "blend": self.py_random.uniform(*self.blend_ratio),
+        }
+
+    def apply(self, img: Pixels, style: str, blend: float, **_: Any) -> Pixels:
+        used = self.direction, self.device, self.precision, self.paint_size
+        translator = _loaded(getpid(), self._paths[style], *used)
+        image = _checked(img)
+        with _one_thread() if translator.device.type == "cpu" else nullcontext():
+            translation = _translated(translator, image)
+        return _blended(image, translation, blend)
+
+    def _styles(self) -> list[str]:
+        return [self.style] if isinstance(self.style, str) else self.style
+
+
+def _as_text(style: Style) -> str:
+    """A style that survives JSON: a path stays one, whatever its name."""
+    if isinstance(style, str):
+        return style
+    path = Path(style)
+    return str(path) if path.is_absolute() else f"./{path}"
+
+
+def _checked_range(limits: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(limit) for limit in limits)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if not 0 <= low <= high <= 1:
+        raise UsageError(f"Translate: blend_ratio = {limits!r}: expected (low, high) with 0 ≤ low ≤ high ≤ 1")
+    return low, high
+
+
+@cache
+def _loaded(
+    process: int, path: Path, direction: str | None, device: str, precision: Precision, paint_size: int | None
+) -> Translator:
+    """One for each process: threads and devices of a parent do not survive a fork."""
+    try:
+        # torch keeps to the one thread of a worker, and survives a fork
+        return load_translator(path, direction, device, precision=precision, runtime="torch", paint_size=paint_size)
+    except RuntimeError as error:
+        if "forked subprocess" not in str(error):
+            raise
+        raise UsageError(
+            f"Translate: device = {device!r} cannot be used in a forked worker; use the default, device='cpu', "
+            "or DataLoader(multiprocessing_context='spawn')"
+        ) from None
+
+
+class _Threads:
+    """How many torch had before the first of those that are inside `_one_thread`, and how many these are.
+
+    With the lock, for torch tells a thread that is new to it what another has set last: so the last that is set is
+    what was there before, whoever comes and goes meanwhile.
+    """
+
+    lock = Lock()
+    inside = before = 0
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch computes in one thread inside, as in a worker of a DataLoader: sums over other numbers of threads round
+    otherwise."""
+    import torch
+
+    with _Threads.lock:
+        if not _Threads.inside:
+            _Threads.before = torch.get_num_threads()
+        _Threads.inside += 1
+        torch.set_num_threads(1)  # each for itself: a thread that computed before keeps its own number
+    try:
+        yield
+    finally:
+        with _Threads.lock:
+            _Threads.inside -= 1
+            torch.set_num_threads(_Threads.before)
+
+
+def _checked(image: Pixels) -> Pixels:
+    """The image in the byte order of this machine and, if it is floating point, within [0, 1]."""
+    image = native(np.asarray(image))
+    if image.dtype not in _DEPTHS or image.ndim not in (2, 3) or image.size == 0:
+        raise UsageError(
+            f"Translate: an image {image.shape} of {image.dtype}; "
+            "expected (H, W) or (H, W, C) of uint8, uint16 or float32"
+        )
+    if image.dtype != np.float32:
+        return image
+    low, high = float(image.min()), float(image.max())
+    if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):  # so that NaN is refused
+        raise UsageError(
+            f"Translate: a float32 image from {low:.3g} to {high:.3g}; expected [0, 1]: put it before A.Normalize"
+        )
+    return image.clip(0, 1)
+
+
+def _translated(translator: Translator, image: Pixels) -> Pixels:
+    """In the shape and dtype of `image`."""
+    pixels = image if image.ndim == 3 else image[..., None]
+    own = pixels.shape[2] == translator.picture_channels
+    picture = Picture(pixels) if own else split_alpha(pixels)
+    try:
+        result = translator.translate(picture)
+        found = with_channels(result.pixels, picture.pixels.shape[2])
+    except ImageError as error:
+        raise UsageError(f"Translate: an image {image.shape}: {error}") from None
+    if picture.alpha is not None:
+        found = np.dstack([found, picture.alpha])
+    return found.reshape(image.shape)
+
+
+def _blended(image: Pixels, translation: Pixels, ratio: float) -> Pixels:
+    if ratio == 1:
+        return translation
+    mixed = image + np.float32(ratio) * (translation.astype(np.float32) - image)
+    return mixed.astype(image.dtype) if image.dtype == np.float32 else np.rint(mixed).astype(image.dtype)

@@ -1,0 +1,279 @@
+"""This process and the machine it runs on. Nothing here imports torch before it is asked to.
+
+* `prepare` runs when i2i is imported. It turns off what libraries report to their makers (docs/reliability.md), and it
+  makes forks safe: GNU's OpenMP library keeps its threads between computations, they do not survive a fork, and the
+  child would wait for them for ever. MKL may divide a product of matrices among its threads in another way at each run,
+  which changes the last digits; `MKL_CBWR` asks it for the same bytes for the same number of threads (oneMKL,
+  "Conditional Numerical Reproducibility").
+* `has_bf16`, `threads`, `cores`: the processor.
+* `keep_freed_memory`: the GNU C library gives large freed blocks back to the system, which clears their pages when the
+  next step asks for as much. For pix2pix's U-Net on a CPU that is a quarter of the time (docs/lab-book.md). Blocks
+  whose sizes vary are better given back: they would leave gaps that fit nothing.
+* `place`, `meet`: the rank of this process among those that torchrun has started. Only this file reads torchrun's
+  variables, as a shell, a container or a cluster may have left some of them behind.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+from weakref import WeakSet
+
+from i2i.errors import ResourceError, UsageError
+
+SILENT = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+}
+_MAPS = Path("/proc/self/maps")
+_PAUSE_HARD = 2  # of omp.h
+_PR_SET_PDEATHSIG = 1  # of sys/prctl.h
+
+_threads_ended = True
+
+
+def prepare() -> None:
+    """To be called once in a process, by `i2i` itself."""
+    os.environ.update(SILENT)
+    os.environ.setdefault("MKL_CBWR", "AUTO")
+    # OpenVINO does without this package where it cannot be imported, and has no other switch
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_end_threads, after_in_child=_make_do)
+
+
+def _end_threads() -> None:
+    """Have OpenMP end the threads that this one keeps; here and in the child it starts others when it needs them."""
+    global _threads_ended
+    ended = [_ended(path) for path in (_openmp() if "torch" in sys.modules else ())]
+    _threads_ended = all(ended)
+
+
+def _openmp() -> set[str]:
+    """GNU's OpenMP libraries in this process; there can be several. Those of others see to forks themselves."""
+    try:
+        fields = [line.split(maxsplit=5) for line in os.fsdecode(_MAPS.read_bytes()).splitlines()]
+    except OSError:
+        return set()
+    paths = {found[5] for found in fields if len(found) > 5}
+    return {path for path in paths if os.path.basename(path).startswith("libgomp")}  # noqa: PTH119 (as text)
+
+
+def _ended(path: str) -> bool:
+    import ctypes
+
+    try:
+        return int(ctypes.CDLL(path).omp_pause_resource_all(_PAUSE_HARD)) == 0
+    except (OSError, AttributeError):  # older than OpenMP 5
+        return False
+
+
+def _make_do() -> None:
+    if not _threads_ended:
+        sys.modules["torch"].set_num_threads(1)
+    for session in list(_sessions):
+        session.leave()
+
+
+class Session:
+    """Holds something of another library that computes with threads of its own, `held`; they do not survive a fork.
+
+    A child makes another by `start` when it computes. The one of its parent is left as it is and never ended: ending
+    it would wait for those threads, or abort.
+    """
+
+    def __init__(self) -> None:
+        self._made: Any = None
+        self.alone = Lock()
+        _sessions.add(self)
+
+    def start(self) -> Any:
+        raise NotImplementedError
+
+    @property
+    def held(self) -> Any:
+        if self._made is None:
+            self._made = self.start()
+        return self._made
+
+    def leave(self) -> None:
+        """To be called in a child, where another thread of the parent may have held the lock."""
+        import ctypes
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._made))
+        self._made, self.alone = None, Lock()
+
+
+_sessions: "WeakSet[Session]" = WeakSet()
+
+
+def end_with_parent() -> None:
+    """Have the system end this process when the one that started it ends, however that does; on Linux alone."""
+    import ctypes
+
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""As Linux calls it: on x86, and last on Arm."""
+CPUINFO = Path("/proc/cpuinfo")
+
+
+@cache
+def has_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself, so that it is faster than float32; False where nobody tells."""
+    return not _BF16.isdisjoint(told("flags", "Features").split())
+
+
+def told(*names: str) -> str:
+    """What Linux says of the first processor under one of these names; empty where nobody tells."""
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(names)), "")
+
+
+def threads() -> int:
+    """How many threads are to compute: `OMP_NUM_THREADS`, as `torchrun` sets it, or what this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    return cores()
+
+
+def may_have_gpu() -> bool:
+    """Whether torch has to be asked for a GPU; asking it costs its import."""
+    return sys.platform == "darwin" or any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
+
+
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
+_WHO = VARIABLES[:4]
+_MEETING = VARIABLES[4:6]
+_DIGITS = 9
+FIRST = timedelta(hours=1)
+"""So long processes wait for each other at the start."""
+_ADVICE = (
+    f"torchrun sets {', '.join(VARIABLES[:6])} for each process that it starts; to run a single one, "
+    f"type: unset {' '.join(_WHO)}"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among all, and among those on its machine."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+
+
+def place(environment: Mapping[str, str] = os.environ) -> Place:
+    """This process's place: the only one unless `WORLD_SIZE` says otherwise. An empty variable is as good as none.
+
+    Raises `UsageError` that names the variables if some are missing, no numbers, or contradict each other. Without
+    `LOCAL_RANK` the machines are taken to be filled one after the other, each with `LOCAL_WORLD_SIZE` processes.
+    """
+    numbers = {name: _number(name, environment[name]) for name in _WHO if environment.get(name)}
+    world = numbers.get("WORLD_SIZE", 1)
+    needed = ("WORLD_SIZE",) if world == 1 else ("RANK", *_MEETING)
+    if numbers and (missing := [name for name in needed if not environment.get(name)]):
+        raise UsageError(f"{_told(numbers)}, but not {' or '.join(missing)}: {_ADVICE}")
+    if world > 1:
+        _number("MASTER_PORT", environment["MASTER_PORT"])
+    rank, here = numbers.get("RANK", 0), numbers.get("LOCAL_WORLD_SIZE", world)
+    found = Place(rank, world, numbers.get("LOCAL_RANK", rank % max(1, here)), here)
+    if not (found.rank < found.world_size and found.local_rank < found.local_world_size <= found.world_size):
+        raise UsageError(f"{_told(numbers)}: a rank counts from 0 and is below its size; {_ADVICE}")
+    return found
+
+
+def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
+    """Join the other processes for collective operations of torch, each of which waits for `timeout` at most.
+
+    The first meeting waits longer, for up to `FIRST`: the first process looks at all pictures of a data set before.
+    Raises `ResourceError` that names the place if they do not meet.
+    """
+    from torch.distributed.distributed_c10d import PrefixStore, init_process_group
+    from torch.distributed.rendezvous import rendezvous
+
+    # torchrun's own store outlives a restart, and would hand out the addresses of the processes before it
+    try:
+        store, rank, world_size = next(rendezvous("env://", timeout=FIRST))
+        store = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        store.set(f"here-{rank}", "")
+        store.wait([f"here-{other}" for other in range(world_size)], FIRST)
+        store.set_timeout(timeout)
+        init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    except (RuntimeError, OSError, ValueError) as error:
+        where = ":".join(os.environ.get(name, "") for name in _MEETING)
+        first = str(error).partition("\n")[0]
+        raise ResourceError(
+            f"cannot meet at {where}: {first}; start all processes, and give another MASTER_ADDR or MASTER_PORT if "
+            "that one is wrong or taken"
+        ) from None
+
+
+@contextlib.contextmanager
+def together(work: str = "training") -> Iterator[None]:
+    """Around what is done with the others: one that ends takes them along, and its reason is its own to tell.
+
+    Raises `ResourceError`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        first = str(error).partition("\n")[0]
+        raise ResourceError(f"lost the other processes of this {work}; the one that ended says why ({first})") from None
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
+        raise UsageError(f"{name} = {text[:80]!r}: expected a whole number, 0 or more; {_ADVICE}")
+    return int(text)
+
+
+def _told(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} = {number}" for name, number in numbers.items())
+
+
+# of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_MOST = 65_536
+_LARGE = 32 << 20  # what it comes to by itself, at most
+
+
+def keep_freed_memory() -> None:
+    """From now on the process keeps what memory it frees, for blocks to come."""
+    _set({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1})
+
+
+def give_freed_memory_back() -> None:
+    """Undo `keep_freed_memory`, as in a process that has been forked from one."""
+    _set({_M_MMAP_MAX: _MOST, _M_MMAP_THRESHOLD: _LARGE, _M_TRIM_THRESHOLD: 2 * _LARGE})
+
+
+def _set(options: dict[int, int]) -> None:
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        for option, value in options.items():
+            library.mallopt(option, value)

@@ -1,0 +1,295 @@
+"""What a model file says of its network, and reading it without torch.
+
+The same JSON document stands in a model file (metadata key `i2i`) and in the `config.json` of a folder: a
+`ModelInfo` and, under `sha256`, the hash of the weights' bytes, by which a flipped bit is noticed.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Interval
+
+from i2i import __version__
+from i2i.config import from_mapping, nearest, to_mapping
+from i2i.errors import ModelError, UsageError
+from i2i.models.metadata import MAX_INFO_BYTES, read_bounded, read_header, strict_json, without_controls
+
+if TYPE_CHECKING:
+    from i2i.images.palettes import Palette
+    from i2i.networks import GeneratorConfig
+
+FORMAT_VERSION = 1
+DIRECTIONS = ("a2b", "b2a")
+FROM_NOISE = ("dcgan",)  # networks that translate nothing
+Direction = Literal["a2b", "b2a"]
+Statistics = Literal["batch", "running"]  # those of networks.blocks, which needs torch
+Encoding = Literal["pixels", "lab"]
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+MAX_SIDE = 65_535  # of a picture, in pixels: what JPEG can say
+NOT_PAINTED = "a model of labels or of colours paints nothing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Where the weights come from. `dataset` is the name of the data set, never a path.
+
+    `version` and `commit` are those of the i2i that trained: `describe` fills `version` in, and it is empty where
+    it is not known; `commit` is empty unless i2i ran from a checkout. `teacher` is the SHA-256 of the weights of the
+    generator that a student has learnt from.
+    """
+
+    algorithm: str = ""
+    dataset: str = ""
+    steps: Annotated[int, Ge(0)] = 0
+    images_seen: Annotated[int, Ge(0)] = 0
+    version: str = ""
+    commit: str = ""
+    teacher: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "/" in self.dataset or "\\" in self.dataset:
+            raise UsageError(f"dataset {self.dataset!r}: a name was expected, not a path")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a model file says of its network.
+
+    `network` and `config` build it. It takes pictures of `input_domain` to `output_domain`, in `value_range`,
+    height and width multiples of `size_multiple`. At translation, batch norm uses the `statistics` of the
+    picture (`batch`) or of the training (`running`), and `dropout` says whether its noise, if it has any,
+    stays on. `card` is what its users should know, line by line: data, recipe, numbers, limits.
+
+    Labels on a side have a channel for each class, 1 where a pixel is of it, else -1: `input_labels` and
+    `output_labels` are the classes' colours, `#rrggbb`, or `#` and their number if pictures hold indices. With
+    `instance_edges` a further channel of the input says where things meet. With the
+    `encoding` lab a picture's L* goes in and its a* and b* come out.
+
+    A picture whose shorter side is longer than `paint_size` is translated at that size, and brought back to its own:
+    strokes are so many pixels wide, and are to be seen. 0, for networks that paint nothing, leaves all as they are.
+    """
+
+    network: str
+    config: dict[str, Any]
+    direction: Direction
+    input_domain: str
+    output_domain: str
+    size_multiple: int
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    statistics: Statistics = "batch"
+    dropout: bool = False
+    training: Training = field(default_factory=Training)
+    licence: str = ""
+    card: tuple[str, ...] = ()
+    input_labels: tuple[str, ...] = ()
+    output_labels: tuple[str, ...] = ()
+    instance_edges: bool = False
+    encoding: Encoding = "pixels"
+    paint_size: Annotated[int, Interval(ge=0, le=MAX_SIDE)] = 0
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def plain(self) -> bool:
+        """Whether the planes of pictures are what the network takes and gives, neither labels nor L*, a* and b*."""
+        return not (self.input_labels or self.output_labels or self.encoding == "lab")
+
+    def input_palette(self) -> "Palette | None":
+        """The classes of its inputs; None if they are no labels."""
+        return _palette(self.input_labels)
+
+    def output_palette(self) -> "Palette | None":
+        """The classes of its outputs; None if they are no labels."""
+        return _palette(self.output_labels)
+
+    def network_config(self) -> "GeneratorConfig":
+        """The configuration, held to its limits. Raises `ModelError`. (This imports torch.)"""
+        from i2i.networks import GENERATOR_KINDS
+
+        cls = GENERATOR_KINDS.get(self.network)
+        if cls is None:
+            known = ", ".join(GENERATOR_KINDS)
+            hint = nearest(self.network, GENERATOR_KINDS)
+            raise ModelError(f"unknown network {self.network!r}.{hint} Known: {known}.")
+        try:
+            config = from_mapping(cls, self.config, f"network {self.network}")
+        except UsageError as error:
+            raise ModelError(str(error)) from None
+        _refuse_conversions(f"network {self.network}", self.config, to_mapping(config))
+        if self.size_multiple != config.size_multiple:
+            raise ModelError(f"size_multiple {self.size_multiple}; this {self.network} has {config.size_multiple}")
+        self._check_channels(config.in_channels, config.out_channels)
+        if self.paint_size and not self.plain:
+            raise ModelError(f"paint_size {self.paint_size}: {NOT_PAINTED}")
+        return config
+
+    def _check_channels(self, in_channels: int, out_channels: int) -> None:
+        if self.instance_edges and not self.input_labels:
+            raise ModelError("instance_edges: the input is no labels")
+        sides = (
+            ("input", self.input_palette(), in_channels - self.instance_edges),
+            ("output", self.output_palette(), out_channels),
+        )
+        for side, palette, channels in sides:
+            if palette and len(palette) != channels:
+                raise ModelError(f"{side}_labels: {len(palette)} classes; this network has {channels} channels")
+        if self.encoding != "lab":
+            return
+        if (in_channels, out_channels) != (1, 2) or self.input_labels or self.output_labels:
+            raise ModelError(
+                f"encoding lab: takes 1 channel (L*) to 2 (a*, b*), this network {in_channels} to {out_channels}"
+            )
+
+    def completed(self) -> "ModelInfo":
+        """With each value of the configuration spelled out, and no dropout where the network has none.
+
+        Raises `ModelError` as `network_config` does. (This imports torch.)
+        """
+        config = self.network_config()
+        return replace(self, config=to_mapping(config), dropout=self.dropout and config.dropout)
+
+
+def describe(
+    network: Any,
+    *,
+    direction: Direction,
+    input_domain: str = "",
+    output_domain: str = "",
+    statistics: Statistics = "batch",
+    dropout: bool = False,
+    training: Training | None = None,
+    licence: str = "",
+    card: Sequence[str] = (),
+    input_palette: "Palette | None" = None,
+    output_palette: "Palette | None" = None,
+    instance_edges: bool = False,
+    encoding: Encoding = "pixels",
+    paint_size: int = 0,
+) -> ModelInfo:
+    """The description of a generator of this i2i, or of its configuration.
+
+    Domains are called A and B (what a GAN takes: noise) unless they have names; `dropout` is of no effect for a
+    network without any. A palette says that a side has labels.
+    """
+    config: Any = getattr(network, "config", network)
+    training = training or Training()
+    dataset = without_controls(training.dataset)  # a folder's name, which can be anything
+    return ModelInfo(
+        network=config.kind,
+        config=to_mapping(config),
+        direction=direction,
+        input_domain=input_domain or ("noise" if config.kind in FROM_NOISE else direction[0].upper()),
+        output_domain=output_domain or direction[2].upper(),
+        size_multiple=config.size_multiple,
+        statistics=statistics,
+        dropout=dropout and config.dropout,
+        training=replace(training, dataset=dataset, version=training.version or __version__),
+        licence=licence,
+        card=tuple(card),
+        input_labels=_labels(input_palette),
+        output_labels=_labels(output_palette),
+        instance_edges=instance_edges,
+        encoding=encoding,
+        paint_size=paint_size,
+    )
+
+
+def _labels(palette: "Palette | None") -> tuple[str, ...]:
+    if palette is None:
+        return ()
+    return (f"#{len(palette)}",) if palette.indexed else tuple(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in palette.colours)
+
+
+def _palette(labels: tuple[str, ...]) -> "Palette | None":
+    """Raises `ModelError` for what is neither colours nor a number of classes."""
+    if not labels:
+        return None
+    from i2i.images.palettes import Palette, indexed  # here, as listing styles would wait for OpenCV
+
+    if len(labels) == 1 and re.fullmatch(r"#\d{1,3}", labels[0]) and 2 <= int(labels[0][1:]) <= 255:
+        return indexed(int(labels[0][1:]))
+    if not 2 <= len(labels) <= 255 or not all(re.fullmatch("#[0-9a-f]{6}", label) for label in labels):
+        raise ModelError(f"labels {labels[:3]}: expected 2 to 255 colours #rrggbb, or # and a number of classes")
+    red_green_blue = [bytes.fromhex(label[1:]) for label in labels]
+    return Palette("", tuple((r, g, b) for r, g, b in red_green_blue))
+
+
+def read_info(path: Path | str) -> ModelInfo:
+    """The description in a model file, or in a folder with `config.json`, without its weights.
+
+    Raises `ModelError` naming the file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path /= CONFIG_NAME
+    try:
+        text = read_bounded(path, MAX_INFO_BYTES) if path.name == CONFIG_NAME else document(read_header(path).metadata)
+        return parse(text)[0]
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
+def document(metadata: Mapping[str, str]) -> str:
+    """The JSON text in the metadata of a model file. Raises `ModelError` if there is none."""
+    if "i2i" not in metadata:
+        hint = f"; if it belongs to a {CONFIG_NAME}, give their folder"
+        raise ModelError(f"has no metadata key 'i2i': safetensors, but not a model file of i2i{hint}")
+    return metadata["i2i"]
+
+
+def parse(text: str | bytes) -> tuple[ModelInfo, str]:
+    """The description in a JSON document, and the SHA-256 of the weights ("" if it has none).
+
+    Raises `ModelError` for what is too long, too deep, of a newer version, or out of its limits.
+    """
+    values = strict_json(text)
+    version = values.get("format_version")
+    if type(version) is not int or version < 1:
+        raise ModelError(f"format_version {version!r}; expected {FORMAT_VERSION}")
+    if version > FORMAT_VERSION:
+        raise ModelError(f"format_version {version}, this i2i {__version__} reads {FORMAT_VERSION}: upgrade i2i")
+    digest = values.pop("sha256", "")
+    if not isinstance(digest, str) or not re.fullmatch(r"(?:[0-9a-f]{64})?", digest):
+        raise ModelError("sha256: expected 64 hexadecimal digits")
+    return _info(values), digest
+
+
+def _info(values: dict[str, Any]) -> ModelInfo:
+    try:
+        training = values.get("training", {})
+        if not isinstance(training, dict):
+            raise ModelError("training: not a JSON object")
+        origin = from_mapping(Training, training, "training")
+        info = from_mapping(ModelInfo, values | {"training": origin})
+    except (UsageError, TypeError) as error:
+        raise ModelError(f"its description cannot be used: {error}") from None
+    _refuse_conversions("training", training, to_mapping(origin))
+    _refuse_conversions("its description", values, to_mapping(info) | {"training": training})
+    if tuple(info.value_range) != (-1.0, 1.0):
+        raise ModelError(f"value_range {info.value_range}; format {FORMAT_VERSION} has (-1.0, 1.0)")
+    return info
+
+
+def _refuse_conversions(where: str, given: Mapping[str, Any], read: Mapping[str, Any]) -> None:
+    """JSON has types: in a value that had to be converted, such as `"1"` for a width, somebody has meddled."""
+    for name, value in given.items():
+        if not _same(value, read[name]):
+            raise ModelError(f"{where}: {name} = {value!r} is not of its type, which that of {read[name]!r} is")
+
+
+def _same(given: Any, read: Any) -> bool:
+    if isinstance(given, dict) and isinstance(read, dict):
+        return given.keys() == read.keys() and all(_same(value, read[key]) for key, value in given.items())
+    if isinstance(given, list) and isinstance(read, list):
+        return len(given) == len(read) and all(map(_same, given, read))
+    return (type(given) is type(read) or (type(given), type(read)) == (int, float)) and bool(given == read)
+
+
+def to_json(info: ModelInfo, sha256: str, indent: int | None = None) -> str:
+    """The JSON document that `parse` takes back."""
+    return json.dumps(to_mapping(info) | {"sha256": sha256}, indent=indent)

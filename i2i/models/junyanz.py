@@ -1,0 +1,436 @@
+"""How pytorch-CycleGAN-and-pix2pix, and CUT after it, name their tensors: recognising a network, and their names
+for ours.
+
+Checkpoints of junyanz/pytorch-CycleGAN-and-pix2pix and taesungp/contrastive-unpaired-translation (CUT), both
+ways: their state dicts and their `.pth` files.
+
+A network is recognised by the names and shapes of its tensors alone. What they do not tell is stated where it
+is decided: padding is taken to be by reflection, and see `convert` for the dropout of a U-Net. Names of files
+are the caller's business; mind that the reference's `D_A` judges images of B and is our `D_B`.
+"""
+
+import dataclasses
+import re
+import warnings
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as from_safetensors
+from torch import Tensor, nn
+
+from i2i.config import checked
+from i2i.errors import ModelError, UsageError
+from i2i.files import atomic_write
+from i2i.models.metadata import MAX_TENSORS, looks_like_safetensors, read_header, regular_file
+from i2i.models.model_file import refuse_changed_filters, refuse_hostile, refuse_nonfinite
+from i2i.models.pickles import check_file
+from i2i.networks import NetworkConfig
+from i2i.networks.blocks import conv_bias
+from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
+from i2i.networks.resnet import ResnetConfig
+from i2i.networks.unet import UNetConfig
+
+Shapes = Mapping[str, tuple[int, ...]]
+KNOWN = "a residual generator, a U-Net, a PatchGAN or a PixelGAN of pytorch-CycleGAN-and-pix2pix or CUT"
+
+_MARKS = ("mlp_0.0.weight", "model.model.0.weight", "model.1.weight", "model.0.weight", "net.0.weight")
+
+
+def looks_known(names: Collection[str]) -> bool:
+    """Whether these may be the names of a network that `recognised` knows, if only to refuse it."""
+    return any(mark in names for mark in _MARKS)
+
+
+def recognised(shapes: Shapes, dropout: bool | None) -> NetworkConfig:
+    """The network that the names and shapes of the reference's tensors tell; `dropout` as in `foreign.convert`.
+
+    A first guess by a few tensors: the caller compares the rest. Raises `ModelError` if there is none.
+    """
+    if "mlp_0.0.weight" in shapes:
+        raise ModelError("CUT's patch embedding (netF), not a network that translates; expected its generator (netG)")
+    if "model.model.0.weight" in shapes:
+        return _unet(shapes, dropout)
+    if "model.1.weight" in shapes:
+        return _resnet(shapes)
+    if "model.0.weight" in shapes:
+        return _patchgan(shapes)
+    if "net.0.weight" in shapes:
+        return _pixelgan(shapes)
+    first = ", ".join(name[:60] for name in list(shapes)[:3]) or "none"
+    raise ModelError(f"no network that is known: its first keys are {first}; expected {KNOWN}")
+
+
+def _resnet(shapes: Shapes) -> ResnetConfig:
+    blocks = sum(bool(re.fullmatch(r"model\.\d+\.conv_block\.1\.weight", name)) for name in shapes)
+    width, channels = _convolution(shapes, "model.1")
+    first = 12 if "model.7.filt" in shapes else 10  # the first block; a blur is a layer of its own
+    blurred_up = f"model.{first + blocks}.filt" in shapes
+    head = first + blocks + (9 if blurred_up else 7)
+    return ResnetConfig(
+        in_channels=channels,
+        out_channels=_convolution(shapes, f"model.{head}")[0],
+        width=width,
+        blocks=blocks,
+        dropout=blocks > 0 and f"model.{first}.conv_block.5.weight" not in shapes,
+        downsampling="antialiased" if first == 12 else "strided",
+        upsampling="antialiased" if blurred_up else "strided",
+        **_normalised(shapes, "model.1", "model.2"),
+    )
+
+
+def _unet(shapes: Shapes, dropout: bool | None) -> UNetConfig:
+    width, channels = _convolution(shapes, "model.model.0")
+    norm = _normalised(shapes, "model.model.0", "model.model.1.model.2")
+    downs = (re.fullmatch(r"model\.model\.1((?:\.model\.3)*)\.model\.1\.weight", name) for name in shapes)
+    return UNetConfig(
+        in_channels=channels,
+        out_channels=_convolution(shapes, "model.model.3")[1],  # transposed: (in, out, 4, 4)
+        width=width,
+        depth=2 + max((match[1].count("3") for match in downs if match), default=-1),
+        dropout=norm["norm"] == "batch" if dropout is None else dropout,
+        **norm,
+    )
+
+
+def _patchgan(shapes: Shapes) -> PatchGANConfig:
+    width, channels = _convolution(shapes, "model.0")
+    convolutions = sum(len(shape) == 4 and name.endswith(".weight") for name, shape in shapes.items())
+    blurred = "model.2.filt" in shapes
+    second = 3 if blurred else 2
+    return PatchGANConfig(
+        in_channels=channels,
+        width=width,
+        layers=convolutions - 2,
+        downsampling="antialiased" if blurred else "strided",
+        **_normalised(shapes, f"model.{second}", f"model.{second + 1}"),
+    )
+
+
+def _pixelgan(shapes: Shapes) -> PixelGANConfig:
+    width, channels = _convolution(shapes, "net.0")
+    return PixelGANConfig(in_channels=channels, width=width, **_normalised(shapes, "net.2", "net.3"))
+
+
+def _convolution(shapes: Shapes, module: str) -> tuple[int, int]:
+    shape = shapes.get(f"{module}.weight")
+    if shape is None or len(shape) != 4:
+        found = "is missing" if shape is None else f"has the shape {shape}"
+        raise ModelError(f"{module}.weight {found}, where a convolution was expected in {KNOWN}")
+    return shape[0], shape[1]
+
+
+def _normalised(shapes: Shapes, convolution: str, norm: str) -> dict[str, Any]:
+    if f"{norm}.weight" in shapes:
+        return {"norm": "batch", "bias": True if f"{convolution}.bias" in shapes else None}
+    if f"{convolution}.bias" in shapes:
+        return {"norm": "instance"}
+    return {"norm": "none", "bias": False}
+
+
+def listing(config: NetworkConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The reference's name → our name and shape, in the reference's order, which is also ours."""
+    with torch.device("meta"):
+        ours = config.build().state_dict()
+    numbers = modules(config)
+    found = {}
+    for name, tensor in ours.items():
+        module, _, leaf = name.rpartition(".")
+        if module not in numbers:
+            raise ModelError(f"the reference has no place for {module}")
+        found[f"{numbers[module]}.{leaf}"] = (name, tuple(tensor.shape))
+    return found
+
+
+def modules(config: NetworkConfig) -> dict[str, str]:
+    """The name of our module → the reference's, for all that hold tensors and the layers of a residual generator.
+
+    Raises `ModelError` for a network that the reference has not.
+    """
+    if isinstance(config, ResnetConfig) and config.separable:
+        raise ModelError("the reference has no separable convolutions")
+    if isinstance(config, ResnetConfig):
+        return _resnet_modules(config)
+    if isinstance(config, UNetConfig):
+        return _unet_modules(config)
+    if isinstance(config, PatchGANConfig):
+        return {f"layers.{i}": f"model.{i}" for i in range(4 * config.layers + 3)}
+    if isinstance(config, PixelGANConfig):
+        return {f"layers.{i}": f"net.{i}" for i in range(6)}
+    raise ModelError(f"the reference has no {config.kind}")
+
+
+def _resnet_modules(config: ResnetConfig) -> dict[str, str]:
+    names = ["pad", "stem.conv", "stem.norm", "stem.relu"]
+    for i in range(2):
+        names += [f"down.{i}.conv", f"down.{i}.norm", f"down.{i}.relu"]
+        names += [f"down.{i}.downsample"] * (config.downsampling == "antialiased")
+    names += [f"blocks.{i}" for i in range(config.blocks)]
+    for i in range(2):
+        names += [f"up.{i}.upsample"] * (config.upsampling == "antialiased")
+        names += [f"up.{i}.conv", f"up.{i}.norm", f"up.{i}.relu"]
+    names += ["pad", "head"]
+    modules = {name: f"model.{number}" for number, name in enumerate(names)}
+    second = 6 if config.dropout else 5
+    layers = {"conv1": 1, "norm1": 2, "conv2": second, "norm2": second + 1}
+    for i in range(config.blocks):
+        modules |= {f"blocks.{i}.{name}": f"{modules[f'blocks.{i}']}.conv_block.{n}" for name, n in layers.items()}
+    return modules
+
+
+def _unet_modules(config: UNetConfig) -> dict[str, str]:
+    last = config.depth - 1
+    modules = {"down.0.conv": "model.model.0", f"up.{last}.conv": "model.model.3"}
+    for i in range(1, last + 1):
+        level = "model.model.1" + ".model.3" * (i - 1) + ".model"
+        up = 3 if i == last else 5  # the innermost level holds no norm and no further level before it
+        modules |= {f"down.{i}.conv": f"{level}.1", f"down.{i}.norm": f"{level}.2"}
+        modules |= {f"up.{last - i}.conv": f"{level}.{up}", f"up.{last - i}.norm": f"{level}.{up + 1}"}
+    return modules
+
+
+StateDict = dict[str, Tensor]
+_MAX_PREFIX = 4  # names that a key has before those of its network
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfig, StateDict]:
+    """Read a `.pth` file of the reference: the network's configuration and its state dict in our names.
+
+    A `.safetensors` file of the same keys is read too.
+    The state dict may also be the only one among the entries of a dict, such as `{"state_dict": …, "epoch": 3}`.
+    Tensors keep their dtype and lie on the CPU. `dropout` as for `convert`. No code in the file is ever run.
+    Raises `ModelError` naming the file for anything but such weights, all of them dense, floating and finite,
+    at most 10 000 tensors, 4 GiB, and no larger than the file. A flipped bit is noticed by the checksums of a
+    zip file; files of torch before 1.6 have none.
+    """
+    path = Path(path)
+    try:
+        state_dict, size = _read(path)
+        refuse_hostile(state_dict, size)
+        config, weights = convert(state_dict, dropout=dropout)
+        refuse_nonfinite(weights)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    return config, weights
+
+
+def load_embedding(path: Path) -> StateDict:
+    """Read a `.pth` file of CUT's patch embedding (`mlp_0.0.weight`, …), whose names are ours. Raises as `load`."""
+    try:
+        state_dict, size = _read(path)
+        refuse_hostile(state_dict, size)
+        if "mlp_0.0.weight" not in state_dict:
+            raise ModelError("not a patch embedding of CUT")
+        weights = dict(state_dict)
+        refuse_nonfinite(weights)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    return weights
+
+
+def build(config: NetworkConfig, weights: StateDict) -> nn.Module:
+    """The network of `config` with `weights`, on the CPU, float32, in eval mode; draws no random number."""
+    with torch.device("meta"):
+        network = config.build()
+    network.to_empty(device="cpu").load_state_dict(weights)
+    return network.eval()
+
+
+def _read(path: Path) -> tuple[Mapping[Any, Any], int]:
+    if looks_like_safetensors(path):
+        return _read_safetensors(path)
+    size = check_file(path)
+    try:
+        # not mapped into memory: a mapped file that shrinks under us would kill the process
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+    except Exception as error:  # whatever bytes can do to the restricted unpickler
+        raise ModelError(f"cannot be read as a checkpoint: {_reason(error)}") from None
+    if not isinstance(content, Mapping):
+        raise ModelError(f"holds a {type(content).__name__}, not a state dict; expected {KNOWN}")
+    return _unwrapped(_as_dict(content)), size
+
+
+def has_reference_keys(path: Path) -> bool:
+    """Whether a `.safetensors` file without our description has the keys of a network of the reference."""
+    header = read_header(path)
+    return "i2i" not in header.metadata and _looks_known(header.tensors)
+
+
+def _read_safetensors(path: Path) -> tuple[Mapping[Any, Any], int]:
+    read_header(path)
+    try:
+        # not mapped into memory, as above
+        return from_safetensors(path.read_bytes()), regular_file(path)
+    except Exception as error:  # whatever its library makes of odd bytes
+        raise ModelError(f"damaged: {error}") from None
+
+
+def _as_dict(content: Mapping[Any, Any]) -> dict[Any, Any]:
+    if set(getattr(content, "__dict__", {})) - {"_metadata"}:  # they could replace its methods
+        raise ModelError("holds a dict with attributes, not a plain state dict")
+    return dict(content)
+
+
+def _unwrapped(content: dict[Any, Any]) -> Mapping[Any, Any]:
+    """The one state dict among the entries of a training's checkpoint, whatever its key.
+
+    The names of a known network tell it; without them, that it holds tensors alone.
+    """
+    if _looks_known(content):
+        return content
+    nested = {key: _as_dict(value) for key, value in content.items() if isinstance(value, Mapping)}
+    found = {key: value for key, value in nested.items() if _looks_known(value)}
+    if not found:
+        if any(isinstance(value, Tensor) for value in content.values()):
+            return content
+        found = {k: v for k, v in nested.items() if v and all(isinstance(entry, Tensor) for entry in v.values())}
+    if len(found) > 1:
+        names = ", ".join(repr(key)[:60] if isinstance(key, str) else type(key).__name__ for key in list(found)[:6])
+        raise ModelError(f"holds {len(found)} state dicts ({names}); save the one that is meant to a file of its own")
+    return next(iter(found.values()), content)
+
+
+def _looks_known(content: Mapping[Any, Any]) -> bool:
+    names = {_without_prefix(key) for key in content if isinstance(key, str)}
+    return looks_known(names) or bool(_common_prefix(names))
+
+
+def _common_prefix(names: Collection[str]) -> str:
+    """What all names begin with, up to a dot, where those of a known network follow; such as `netG.`."""
+    first = next(iter(names), "")
+    for dot in islice(re.finditer(r"\.", first), _MAX_PREFIX):
+        prefix = first[: dot.end()]
+        if not all(name.startswith(prefix) for name in names):
+            return ""
+        if looks_known({name.removeprefix(prefix) for name in names}):
+            return prefix
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    """torch's message without its advice to load the file unsafely."""
+    message = str(error)
+    if found := re.search(r"Unsupported global: GLOBAL (\S+)", message):
+        return f"it holds code or objects ({found[1]}), not weights alone; such files are never run"
+    if "weights_only" in message:
+        return "it holds code or objects, not weights alone; such files are never run"
+    first = message.strip().partition("\n")[0][:200]
+    return f"damaged or not written by torch.save ({type(error).__name__}: {first})"
+
+
+def convert(state_dict: Mapping[str, Any], *, dropout: bool | None = None) -> tuple[NetworkConfig, StateDict]:
+    """A state dict of the reference as our configuration and state dict (the same tensors, not copied).
+
+    Prefixes `module.` and `_orig_mod.` are dropped, and one that all keys have (`netG.`), and so are the running
+    statistics that instance norm kept in torch < 0.4. Without norm tensors, biases mean instance norm and their
+    absence `norm="none"` (which in the reference has no biases: `bias=False`). A residual generator's keys tell
+    whether it has dropout, a U-Net's do not: `dropout` says so, and by default it is `True` with batch norm, for
+    the published pix2pix models were trained with it, and `False` otherwise. It changes no tensor.
+    Raises `ModelError` saying what the keys look like and what was expected.
+    """
+    tensors = _without_instance_statistics(_without_prefixes(state_dict))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    config = _limited(recognised(shapes, dropout))
+    expected = listing(config)
+    for name, (_, shape) in expected.items():
+        if name.endswith("num_batches_tracked") and name not in tensors:  # written since torch 0.4.1
+            tensors[name] = torch.zeros(shape, dtype=torch.int64)
+            shapes[name] = shape
+    _compare(config, shapes, {name: shape for name, (_, shape) in expected.items()})
+    refuse_changed_filters(tensors)
+    return config, {ours: tensors[name] for name, (ours, _) in expected.items()}
+
+
+def to_reference(config: NetworkConfig, state_dict: Mapping[str, Tensor]) -> StateDict:
+    """Our state dict under the reference's names and in its order; `convert` gives it back exactly.
+
+    Raises `ModelError` if other tensors are there than `config` has, and for a network that the reference
+    cannot build, such as norm `none` with biases, so that its keys would be taken for another one.
+    """
+    expected = listing(config)
+    missing = [ours for ours, _ in expected.values() if ours not in state_dict]
+    if missing or len(state_dict) != len(expected):
+        extra = sorted(set(state_dict) - {ours for ours, _ in expected.values()})
+        raise ModelError(f"not the tensors of this {config.kind}: missing {missing[:3]}, unexpected {extra[:3]}")
+    shapes = {name: shape for name, (_, shape) in expected.items()}
+    again = recognised(shapes, getattr(config, "dropout", None))
+    if _explicit(again) != _explicit(config):
+        raise ModelError(f"the reference's layout cannot express {config}: it would be read as {again}")
+    return {name: state_dict[ours] for name, (ours, _) in expected.items()}
+
+
+def save(path: Path | str, network: nn.Module, *, replace: bool = True) -> None:
+    """Write the weights of `network` as a `.pth` file that the reference loads: its layout, a state dict alone.
+
+    What the layout has no place for is not in it: domains, statistics, licence, and whether a U-Net has dropout.
+    `replace` as in `atomic_write`. Raises `ModelError` as `to_reference` does, `OutputError` if the file cannot be
+    written.
+    """
+    config: Any = network.config
+    try:
+        refuse_nonfinite(network.state_dict())
+        weights = to_reference(config, network.state_dict())
+    except ModelError as error:
+        raise ModelError(f"{path}: not written: {error}") from None
+    # cloned, so that a part of a larger storage does not take the rest along
+    plain = OrderedDict((name, tensor.detach().cpu().clone()) for name, tensor in weights.items())
+    atomic_write(Path(path), lambda file: torch.save(plain, file), replace=replace)
+
+
+def _explicit(config: NetworkConfig) -> NetworkConfig:
+    return dataclasses.replace(config, bias=conv_bias(config.norm, config.bias))
+
+
+def _without_prefixes(state_dict: Mapping[str, Any]) -> StateDict:
+    if len(state_dict) > MAX_TENSORS:
+        raise ModelError(f"{len(state_dict)} entries; at most {MAX_TENSORS} are accepted")
+    if {"networks", "architecture"} <= set(state_dict):
+        raise ModelError("a training state, to go on from, and no model: its run has model files (a2b.safetensors)")
+    tensors: StateDict = {}
+    for key, value in state_dict.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            entry = repr(key[:80]) if isinstance(key, str) else f"of type {type(key).__name__}"
+            raise ModelError(f"entry {entry} is a {type(value).__name__}, not a tensor; expected {KNOWN}")
+        name = _without_prefix(key)
+        if name in tensors:
+            raise ModelError(f"{name} occurs twice, with and without the prefix of a wrapper")
+        tensors[name] = value
+    prefix = "" if looks_known(tensors) else _common_prefix(tensors)
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def _without_prefix(key: str) -> str:
+    return re.sub(r"^(module\.|_orig_mod\.)+", "", key)
+
+
+def _without_instance_statistics(tensors: StateDict) -> StateDict:
+    def belongs(name: str) -> bool:
+        module, _, leaf = name.rpartition(".")
+        return leaf not in _STATISTICS or f"{module}.weight" in tensors
+
+    return {name: tensor for name, tensor in tensors.items() if belongs(name)}
+
+
+def _limited(config: NetworkConfig) -> NetworkConfig:
+    try:
+        return checked(config)
+    except UsageError as error:
+        raise ModelError(f"looks like a {config.kind} out of our limits: {error}") from None
+
+
+def _compare(config: NetworkConfig, found: Shapes, expected: Shapes) -> None:
+    faults = [f"{name} is missing" for name in expected if name not in found]
+    faults += [f"{name} has no place in it" for name in found if name not in expected]
+    faults += [
+        f"{name} has the shape {found[name]} instead of {shape}"
+        for name, shape in expected.items()
+        if found.get(name, shape) != shape
+    ]
+    if faults:
+        more = f", and {len(faults) - 3} more such faults" if len(faults) > 3 else ""
+        raise ModelError(f"looks like {config}, but {'; '.join(faults[:3])}{more}")

@@ -1,0 +1,352 @@
+"""Paths to models: run folders, folders with `config.json`, model files, checkpoints of the reference.
+
+Styles that the user keeps by name: model files in `$I2I_HOME/styles`.
+
+What `--style` names: a path, a model on the Hugging Face Hub, or a style by its name.
+
+Nothing here needs torch, but for converting a checkpoint; the network is used only where the user asks for it.
+
+
+The list of styles for people and for programs."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from i2i.config import nearest, path_of
+from i2i.download import Progress
+from i2i.errors import ModelError, OutputError, UsageError
+from i2i.files import home
+from i2i.models import published
+from i2i.models.info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME, ModelInfo, Statistics, read_info
+from i2i.terminal import printable
+
+
+def model_at(path: Path, direction: str | None = None) -> Path:
+    """The model in a run folder, in the direction that is asked for; any other path as it is.
+
+    Raises `UsageError` if there is no such path or direction, `ModelError` for a folder without a model.
+    """
+    if not exists(path):
+        shown = str(path) if len(str(path)) < 300 else f"{str(path)[:300]}…"
+        hint = nearest(path.name, names_in(path.parent))
+        raise UsageError(f"style {shown!r}: no such run folder or model file.{hint}")
+    if not path.is_dir() or _is_pretrained(path):
+        return path
+    files = {name: path / f"{name}.safetensors" for name in DIRECTIONS}
+    there = {name: file for name, file in files.items() if exists(file)}
+    if not there:
+        raise ModelError(
+            f"{path}: no model file ({' or '.join(f.name for f in files.values())}) is in this folder"
+            + _checkpoints_in(path)
+        )
+    if direction is None and len(there) > 1:
+        which = "; ".join(_arrow(read_info(file)) for file in there.values())
+        raise UsageError(f"{path} translates in two directions; choose one with direction: {which}")
+    if direction is not None and direction not in there:
+        raise UsageError(f"{path} has no {direction}; it has {', '.join(there)}")
+    return there[direction or next(iter(there))]
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there; a path that cannot be one is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long a name, a zero byte in it, a folder that may not be read
+        return False
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder, none if it cannot be read."""
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except (OSError, ValueError):
+        return []
+
+
+def _is_pretrained(folder: Path) -> bool:
+    return exists(folder / CONFIG_NAME) and exists(folder / WEIGHTS_NAME)
+
+
+def _checkpoints_in(folder: Path) -> str:
+    checkpoints = sorted(folder.glob("*.pth"))[:3]
+    return f"; of its checkpoints, give one: {', '.join(map(str, checkpoints))}" if checkpoints else ""
+
+
+def _arrow(info: ModelInfo) -> str:
+    return f"{info.direction} ({info.input_domain} → {info.output_domain})"
+
+
+STYLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MODEL_SUFFIXES = {".safetensors", ".pth", ".pt"}
+
+
+def installed_folder() -> Path:
+    """Where styles that the user has installed are kept."""
+    return home() / "styles"
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    """The model files in a folder by the name of their style."""
+    try:
+        return {path.stem: path for path in sorted(folder.glob("*.safetensors")) if STYLE_NAME.fullmatch(path.stem)}
+    except OSError:
+        return {}
+
+
+def install(
+    file: str | Path,
+    name: str,
+    *,
+    direction: str | None = None,
+    dropout: bool | None = None,
+    statistics: Statistics | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Keep the model at a path under `name`, so that `--style name` finds it; the path of the copy.
+
+    What `styles.find` takes as a path is taken here; a checkpoint of the reference is converted, and the options
+    are those of `pretrained.open_model`. Raises `UsageError` for a name that is taken (unless `overwrite`) or has
+    more than letters, digits, `-`, `_`, `.`; `ModelError` for a model that cannot be used, `OutputError` if it
+    cannot be kept.
+    """
+    if not STYLE_NAME.fullmatch(name) or Path(name).suffix in MODEL_SUFFIXES:
+        raise UsageError(f"{name!r} cannot be the name of a style: expected letters, digits, '-', '_', '.'")
+    target = installed_folder() / f"{name}.safetensors"
+    if target.exists() and not overwrite:
+        raise UsageError(f"a style {name!r} is installed already ({target}); --overwrite replaces it")
+    source = model_at(Path(file), direction)
+    from i2i.models import model_file, pretrained
+
+    network, info = pretrained.open_model(source, direction=direction, dropout=dropout, statistics=statistics)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{target.parent}: cannot be made: {error.strerror}") from None
+    model_file.save(target, network, info, replace=overwrite)
+    return target
+
+
+def uninstall(name: str) -> None:
+    """Remove an installed style. Raises `UsageError` if there is none of that name, `OutputError` if it stays."""
+    known = model_files(installed_folder())
+    if name not in known:
+        raise UsageError(f"no style {name!r} is installed.{nearest(name, known)}")
+    try:
+        known[name].unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{known[name]}: cannot be removed: {error.strerror}") from None
+
+
+__all__ = ["Style", "find", "install", "installed_folder", "list_styles", "uninstall"]
+
+Source = Literal["run", "installed", "bundled", "catalogue"]
+BUNDLED = Path(__file__).parent.parent / "styles"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """One thing that `--style` can name, in one direction.
+
+    `size` is in bytes, of the model file or, before a download, of the checkpoint; `None` is not stated.
+    `path` is `None` for what is not on this machine; it is then fetched from `url`. `problem` says why a
+    model file cannot be used, else it is empty. An empty `licence` is not stated. `card` is what its makers say
+    of it, line by line.
+    """
+
+    name: str
+    source: Source
+    direction: str = ""
+    input_domain: str = ""
+    output_domain: str = ""
+    size: int | None = None
+    licence: str = ""
+    path: Path | None = None
+    url: str = ""
+    paper: str = ""
+    problem: str = ""
+    card: tuple[str, ...] = ()
+
+
+def find(
+    style: str | Path, direction: str | None = None, *, download: bool = False, progress: Progress | None = None
+) -> Path:
+    """Where the model that `style` names lies: a path for `pretrained.open_model`.
+
+    `style` is `hub:owner/name` (or `hub:owner/name@revision`), or the name of a style: installed, bundled,
+    published (`catalogue`), in this order; or a path: a run folder, a folder with `config.json` and
+    `model.safetensors`, a model file, a checkpoint of the reference. A bare name that is both a style and a
+    file or folder here means the style, so that a run or a data set never shadows one; `./name` means the path.
+    A run folder with two directions needs `direction`. A `Path` is always taken for a path.
+
+    Of the network: `hub:` is the user's asking for it; a published checkpoint is fetched only with `download`
+    (`progress` is that of `i2i.download.download`). Raises `UsageError` for what does not exist or is not
+    here yet, `ModelError` for what cannot be used.
+    """
+    if direction not in (None, *DIRECTIONS):
+        raise UsageError(f"direction {direction!r}: expected {' or '.join(DIRECTIONS)}")
+    if isinstance(style, str):
+        if style.startswith("hub:"):
+            from i2i.models import hub
+
+            repository, _, revision = style.removeprefix("hub:").partition("@")
+            return hub.fetch(repository, revision or None)
+        try:
+            named = _named(style, direction, download, progress)
+        except UsageError as error:
+            meant = f"; ./{style} means what lies here under that name" if exists(Path(style)) else ""
+            raise UsageError(f"{error}{meant}") from None
+        if named is not None:
+            return named
+        if _is_name(style) and not exists(Path(style)):
+            hint = f"{_suggestions(style)} --list-styles shows all that have a name; hub:owner/name is fetched"
+            raise UsageError(f"style {style!r}: no such style, and no such run folder or model file.{hint}")
+    return model_at(path_of(style), direction)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; what lies in a folder that may not be read is not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _is_name(style: str) -> bool:
+    return bool(STYLE_NAME.fullmatch(style)) and Path(style).suffix not in MODEL_SUFFIXES
+
+
+def _named(style: str, direction: str | None, download: bool, progress: Progress | None) -> Path | None:
+    if STYLE_NAME.fullmatch(style):
+        for folder in (installed_folder(), BUNDLED):
+            if _is_file(path := folder / f"{style}.safetensors"):
+                return path
+    elif exists(Path(style)):
+        return None
+    entry = published.find(style)
+    if entry is None:
+        return None
+    if direction not in (None, entry.direction):
+        arrow = f"{entry.direction} ({entry.input_domain} → {entry.output_domain})"
+        raise UsageError(f"style {style!r} translates {arrow}, not {direction}")
+    return published.obtain(entry, fetch=download, progress=progress)
+
+
+def _suggestions(style: str) -> str:
+    known = [*model_files(installed_folder()), *model_files(BUNDLED), *(entry.style for entry in published.ENTRIES)]
+    within = [name for name in known if len(style) > 2 and style.lower() in name.lower()]
+    if within:
+        return f" Did you mean {' or '.join(map(repr, within[:3]))}?"
+    return nearest(style, known + names_in(Path()))
+
+
+def list_styles(runs: Sequence[str | Path] | None = None) -> list[Style]:
+    """Everything that `--style` can name: runs, installed, bundled and published styles, in this order.
+
+    `runs` are run folders, by default those in `runs/` of the current folder; a run counts once it has a model
+    file. Reads the headers of model files, never their weights, and never the network.
+    """
+    folders = sorted(Path("runs").glob("*")) if runs is None else [Path(run) for run in runs]
+    files = [(_as_style(folder), folder / f"{name}.safetensors") for folder in folders for name in DIRECTIONS]
+    found = [_style(name, "run", file) for name, file in files if _is_file(file)]
+    found += [_style(name, "installed", file) for name, file in model_files(installed_folder()).items()]
+    found += [_style(name, "bundled", file) for name, file in model_files(BUNDLED).items()]
+    return found + [_published(entry) for entry in published.ENTRIES]
+
+
+def _as_style(path: Path) -> str:
+    """`path` so that `find` takes it for one."""
+    return str(path) if len(path.parts) > 1 else f"./{path}"
+
+
+def _style(name: str, source: Source, file: Path) -> Style:
+    try:
+        info = read_info(file)
+        size = file.stat().st_size
+    except (ModelError, OSError) as error:
+        return Style(name=name, source=source, path=file, problem=str(error))
+    return Style(
+        name=name,
+        source=source,
+        direction=info.direction,
+        input_domain=info.input_domain,
+        output_domain=info.output_domain,
+        size=size,
+        licence=info.licence,
+        path=file,
+        card=info.card,
+    )
+
+
+def _published(entry: published.Entry) -> Style:
+    path = published.model_path(entry)
+    here = _is_file(path)
+    return Style(
+        name=entry.style,
+        source="catalogue",
+        direction=entry.direction,
+        input_domain=entry.input_domain,
+        output_domain=entry.output_domain,
+        size=path.stat().st_size if here else entry.size,
+        licence=entry.licence,
+        path=path if here else None,
+        url=entry.url,
+        paper=entry.paper,
+    )
+
+
+def table(styles: Sequence[Style], cards: bool = False) -> str:
+    """A group of lines for each source, without control characters; with `cards`, what is said of each under it."""
+    titles: dict[Source, str] = {
+        "run": "runs of your own",
+        "installed": f"installed in {installed_folder()}",
+        "bundled": f"bundled, in {BUNDLED}",
+        "catalogue": "published by the authors; --download fetches what is (not here) when it is used",
+    }
+    rows = [_row(style) for style in styles]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
+    lines = []
+    for source, title in titles.items():
+        group = [(style, row) for style, row in zip(styles, rows, strict=True) if style.source == source]
+        if group:
+            lines.append(printable(title))
+            for style, row in group:
+                lines += [_line(row, widths), *(_card(style) if cards else ())]
+            lines.append("")
+    lines.append("--style also takes a run folder, a model file, a checkpoint, and hub:owner/name")
+    return "\n".join(lines)
+
+
+def as_json(styles: Sequence[Style]) -> str:
+    """A JSON list with an object for each style, ASCII alone, so that any path can be in it."""
+    records = [asdict(style) | {"path": None if style.path is None else str(style.path)} for style in styles]
+    return json.dumps(records, indent=2)
+
+
+def _row(style: Style) -> list[str]:
+    if style.problem:
+        row = [style.name, "", f"cannot be used: {style.problem}", "", ""]
+    else:
+        arrow = f"{style.input_domain} → {style.output_domain}"
+        row = [style.name, style.direction, arrow, _size(style), style.licence or "not stated"]
+    return [printable(text) for text in row]
+
+
+def _card(style: Style) -> list[str]:
+    facts = list(style.card)
+    facts += [f"paper: {style.paper}"] if style.paper else []
+    facts += [f"from: {style.url}"] if style.url else []
+    facts += [f"file: {style.path}"] if style.path else []
+    return ["      " + printable(fact) for fact in facts]
+
+
+def _size(style: Style) -> str:
+    number = "" if style.size is None else f"{style.size / 1e6:.1f} MB"
+    return number if style.path else f"({number or 'not here'})"
+
+
+def _line(row: list[str], widths: list[int]) -> str:
+    return "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

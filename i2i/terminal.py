@@ -1,0 +1,135 @@
+"""The standard streams: what is said costs nothing where nobody listens, and a result that is not written is an error.
+
+Every script has them guarded (`i2i.cli`), and so has every process that it starts to work for it.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from i2i.errors import I2IError, OutputError
+from i2i.files import write_all
+
+_replaced: list[Any] = []
+"""What was there before: collected, it would close its descriptor."""
+
+
+class Unread(I2IError):
+    """Nobody reads the results any more (`| head`): no fault, and nothing to be said."""
+
+    exit_code = 141
+
+
+def guard() -> None:
+    """Give this process streams that may be missing, closed, full, or of any encoding. Twice is as once.
+
+    What is written to the standard error is lost where that cannot be written. The standard output raises
+    `Unread` or `OutputError` then, once, and swallows the rest.
+    """
+    for number in range(3):
+        _fill(number)
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115
+    sys.stdout = _guarded("stdout", _refused)
+    sys.stderr = _guarded("stderr", lambda error: None)
+
+
+def _fill(number: int) -> None:
+    """A closed stream's number would go to the next file that is opened, and so would what libraries print."""
+    try:
+        os.fstat(number)
+    except OSError:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor != number:
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def _refused(error: OSError) -> NoReturn:
+    if error.errno in (errno.EPIPE, errno.ECONNRESET):
+        raise Unread from None
+    raise OutputError(f"the standard output cannot be written: {error.strerror}") from error
+
+
+def _guarded(name: str, refused: Callable[[OSError], object]) -> Any:
+    stream = getattr(sys, name)
+    if stream is None:
+        return open(os.devnull, "w")  # noqa: PTH123
+    if not _is_plain(stream):  # guarded already, or somebody's own, such as a notebook's
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        return stream
+    _replaced.append(stream)
+    with contextlib.suppress(OSError, ValueError):
+        stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Descriptor(stream.fileno(), refused)),
+        encoding=stream.encoding,
+        errors="backslashreplace",  # no name is too odd to be printed
+        line_buffering=name == "stderr" or stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def _is_plain(stream: Any) -> bool:
+    """Whether it writes to a standard descriptor by Python's own means."""
+    try:
+        return isinstance(stream, io.TextIOWrapper) and stream.fileno() in (1, 2) and not _is_guarded(stream)
+    except (OSError, ValueError):
+        return False
+
+
+def _is_guarded(stream: io.TextIOWrapper) -> bool:
+    return isinstance(getattr(stream.buffer, "raw", None), _Descriptor)
+
+
+class _Descriptor(io.RawIOBase):
+    """Writes all of what it is given to a descriptor; after a first refusal of results, nothing any more."""
+
+    def __init__(self, descriptor: int, refused: Callable[[OSError], object]) -> None:
+        self._descriptor, self._refused, self._deaf = descriptor, refused, False
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        try:
+            write_all(self._descriptor, b"" if self._deaf else view)
+        except OSError as error:
+            self._deaf = self._refused is _refused
+            self._refused(error)
+        return len(view)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        return True
+
+
+def drawable() -> bool:
+    """Whether stderr is a terminal on which a line can be drawn anew: no file, and not one of TERM=dumb."""
+    return (
+        sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    )
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with control characters and line breaks escaped: a file's name must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def tell(text: str) -> None:
+    """A line on the standard error, without control characters; lost where that cannot be written."""
+    with contextlib.suppress(OSError, ValueError):
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def say(first: object, *more: object) -> None:
+    """The same with the program's name, and further lines below it."""
+    for line in (f"i2i: {first}", *more):
+        tell(str(line))

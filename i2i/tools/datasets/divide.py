@@ -1,0 +1,200 @@
+"""Which files are the same picture: by their bytes, by their pixels, or nearly.
+
+Dividing a plain folder of pictures into train, val and test.
+
+Which part a picture comes to depends on its name and the seed alone, up to the boundaries between the parts.
+Files that are equal byte for byte come to the same part, and so do the partners of a pair, so that nothing of
+the test pictures is trained on.
+"""
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import cv2
+import numpy as np
+
+from i2i.config import real
+from i2i.data.folders import SPLITS, find_images
+from i2i.data.walking import is_folder
+from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
+from i2i.files import appeared
+from i2i.images import Picture, Pixels, atomic_write
+from i2i.tools.datasets.outputs import Outcome, check_outputs, check_place, is_there, make_folder
+
+K = TypeVar("K")
+
+
+def groups(keys: Mapping[K, Hashable | None]) -> list[list[K]]:
+    """The items that share a key, where there are at least two; None is no key."""
+    found: dict[Hashable, list[K]] = defaultdict(list)
+    for item, key in keys.items():
+        if key is not None:
+            found[key].append(item)
+    return [items for items in found.values() if len(items) > 1]
+
+
+def same_bytes(paths: Iterable[Path]) -> list[list[Path]]:
+    """The files that are equal byte for byte; only files of equal size are read. Files that vanish are left out."""
+    by_size = groups({path: _size(path) for path in paths})
+    return groups({path: _digest(path) for group in by_size for path in group})
+
+
+def pixel_hash(picture: Picture) -> str:
+    """Equal for pictures of equal size, channels, depth and pixels (alpha included), whatever their files."""
+    digest = hashlib.sha256()
+    for part in (picture.pixels, picture.extra, picture.alpha):
+        if part is not None:
+            digest.update(f"{part.shape} {part.dtype}".encode())
+            digest.update(part.tobytes())
+    return digest.hexdigest()
+
+
+def difference_hash(picture: Picture) -> int | None:
+    """64 bits, equal for most copies of a picture that were scaled or compressed anew.
+
+    The picture is shrunk to 9x8 grey values; each bit says whether one is brighter than its left neighbour. None
+    for a picture without detail, whose bits would be those of any other. (Known as dHash; it proves nothing.)
+    """
+    small = cv2.resize(_grey(picture.pixels), (9, 8), interpolation=cv2.INTER_AREA)
+    if np.ptp(small) < 0.02 * _white(picture.pixels):
+        return None
+    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
+
+
+def _grey(pixels: Pixels) -> Pixels:
+    return pixels.mean(axis=2, dtype=np.float32)
+
+
+def _white(pixels: Pixels) -> float:
+    return 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def divide(
+    folder: Path,
+    out: Path,
+    *,
+    val: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    domain: Literal["A", "B"] | None = None,
+    link: bool = False,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> Outcome:
+    """Copy, or `link` symbolically, the pictures of `folder` to `out/train`, `out/val` and `out/test`.
+
+    `val` and `test` are fractions of the whole, rounded. Names and trees are kept. With `domain` the folders are
+    `trainA`, `valA`, `testA` or those of B, for unpaired training. If `folder` has the folders A and B, pictures
+    of the same name in them are a pair. Raises `InputError` for a folder without pictures or with too few,
+    `UsageError` for fractions that leave no training pictures and as to the outputs, `OutputError` for the disk.
+    """
+    if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
+        raise UsageError(f"--val {val:g} and --test {test:g} leave nothing to train on; together they are below 1")
+    check_place(out, (folder,))
+    sources = find_images(folder)
+    if not sources:
+        raise InputError(f"{folder}: no pictures in it")
+    parts = _parts(folder, _units(folder, sources), val, test, seed)
+    plan = [
+        (source, out / f"{split}{domain or ''}" / source.relative_to(folder))
+        for split in SPLITS
+        for source in sorted(parts[split])
+    ]
+    check_outputs([target for _, target in plan], sources, overwrite, skip_existing)
+    outcome = Outcome()
+    for source, target in plan:
+        if skip_existing and is_there(target):
+            outcome.skipped += 1
+            continue
+        make_folder(target.parent)
+        try:
+            _bring(source, target, link, overwrite)
+            outcome.done += 1
+        except (ImageError, ExistsError) as error:
+            outcome.failed.append((source, str(error)))
+    return outcome
+
+
+def _units(folder: Path, sources: list[Path]) -> list[list[Path]]:
+    """The pictures that must stay together: partners of a pair, and copies of one file."""
+    paired = is_folder(folder / "A") and is_folder(folder / "B")
+    unit: dict[Path, list[Path]] = {path: [path] for path in sources}
+    together = same_bytes(sources)
+    if paired:
+        partners: dict[str, list[Path]] = {}
+        for path in sources:
+            side, _, name = path.relative_to(folder).with_suffix("").as_posix().partition("/")
+            partners.setdefault(name if side in ("A", "B") and name else str(path), []).append(path)
+        together += partners.values()
+    for first, *others in together:
+        for other in others:
+            if unit[other] is not unit[first]:
+                unit[first] += unit[other]
+                for path in unit[other]:
+                    unit[path] = unit[first]
+    return list({id(paths): sorted(paths) for paths in unit.values()}.values())
+
+
+def _parts(folder: Path, units: list[list[Path]], val: float, test: float, seed: int) -> dict[str, list[Path]]:
+    """Units in an order that the seed decides; the first ones are test, then val, as far as they fit."""
+
+    def order(unit: list[Path]) -> bytes:
+        return hashlib.sha256(b"%d:" % seed + os.fsencode(unit[0].relative_to(folder))).digest()
+
+    total = sum(map(len, units))
+    wanted = {"test": round(test * total), "val": round(val * total), "train": total}
+    parts: dict[str, list[Path]] = {split: [] for split in wanted}
+    for unit in sorted(units, key=order):
+        split = next(split for split in wanted if len(parts[split]) + len(unit) <= wanted[split])
+        parts[split] += unit
+    if not parts["train"]:
+        raise InputError(f"{folder}: {total} pictures are too few to divide")
+    return parts
+
+
+def _bring(source: Path, target: Path, link: bool, replace: bool) -> None:
+    if link:
+        _link(real(source), target, replace)
+        return
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise ImageError(f"cannot be opened: {error.strerror}") from None
+    with file:
+        atomic_write(target, lambda copy: shutil.copyfileobj(file, copy), replace=replace)
+
+
+def _link(source: Path, target: Path, replace: bool) -> None:
+    temporary = target.with_name(f".i2i-{secrets.token_hex(8)}.part")
+    try:
+        if not replace and (not target.is_symlink() or target.exists()):
+            target.symlink_to(source)
+            return
+        temporary.symlink_to(source)
+        temporary.replace(target)
+    except FileExistsError:
+        raise appeared(target) from None
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{target}: cannot be linked: {error.strerror}") from None

@@ -1,0 +1,194 @@
+"""Label pictures whose alpha tells instances apart, from a folder of labels and a folder of instance maps.
+
+A training with `--instance-edges` finds things to meet where the class changes or the alpha does. So all that counts is
+which neighbours have different numbers; scaled down to the nearest pixel, others become neighbours.
+"""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from i2i import images
+from i2i.data.folders import listed
+from i2i.errors import ExistsError, ImageError, InputError
+from i2i.images import LOSSY, Picture, Pixels
+from i2i.tools.datasets.outputs import Outcome, by_stem, check_outputs, check_place, is_there, make_folder
+
+REACH = 8
+"""Instances of one number are further apart than so many pixels, along rows and columns."""
+
+_NUMBERS = range(255, 0, -1)
+# the names that Cityscapes gives to the pictures of one scene
+_ENDINGS = tuple(
+    f"_gt{kind}_{what}"
+    for kind in ("Fine", "Coarse")
+    for what in ("labelIds", "labelTrainIds", "color", "instanceIds", "instanceTrainIds")
+)
+
+
+def add_instances(
+    labels: Path, maps: Path, out: Path, *, overwrite: bool = False, skip_existing: bool = False
+) -> Outcome:
+    """Write each picture of `labels` to `out` as PNG, with the numbers of its instances as alpha.
+
+    A label picture has 8 bits and 1 or 3 channels, and stays as it is. Its partner in `maps`, of the same size and name
+    (the endings of Cityscapes do not count, and are left out), has 8 or 16 bits and 1 or 3 channels: each value, or
+    colour, is an instance. Alphas are those of `numbered`.
+
+    Every picture is made once before the first is written. Raises, with nothing written, `InputError` for pictures
+    without a partner, of different sizes, damaged, or no maps, and where `numbered` does; `UsageError` as to the
+    outputs. Raises `OutputError` for the disk. What cannot be read any more when its turn comes is recorded as failed.
+    """
+    check_place(out, (labels, maps))
+    in_labels, in_maps = by_stem(labels, _ENDINGS), by_stem(maps, _ENDINGS)
+    _check_partners(labels, in_labels, maps, in_maps)
+    pairs = [(in_labels[stem], in_maps[stem]) for stem in in_labels]
+    outputs = [out / f"{stem}.png" for stem in in_labels]
+    check_outputs(outputs, [path for pair in pairs for path in pair], overwrite, skip_existing)
+    wanted = [
+        (*pair, path) for pair, path in zip(pairs, outputs, strict=True) if not (skip_existing and is_there(path))
+    ]
+    with ThreadPoolExecutor() as pool:
+        complaints = list(filter(None, pool.map(lambda one: _complaint(*one[:2]), wanted)))
+    if complaints:
+        raise InputError(f"{len(complaints)} pictures cannot be used, nothing was written:", *listed(complaints))
+    outcome = Outcome(skipped=len(pairs) - len(wanted))
+    for label, map_, output in wanted:
+        try:
+            picture = _made(label, map_)
+        except ImageError as error:
+            outcome.failed.append((label, str(error)))
+            continue
+        make_folder(output.parent)
+        try:
+            images.write(output, picture, replace=overwrite)
+            outcome.done += 1
+        except ExistsError as error:
+            outcome.failed.append((label, str(error)))
+    return outcome
+
+
+def numbered(instances: Pixels) -> Pixels:
+    """A map of instances (H, W, C), any integers, as numbers from 1 to 255, (H, W) uint8.
+
+    Up to 255 instances have numbers of their own, from the largest, 255, downwards. Of more, some share a number, none
+    of which are within `REACH` pixels of each other along a row or a column. So boundaries stay what they are, and with
+    shared numbers still do when the map is scaled down to an eighth. 0 is not used: some programs drop the colours of
+    what is fully transparent. Raises `ImageError` where more than 255 numbers would be needed.
+    """
+    found, flat, sizes = np.unique(_packed(instances), return_inverse=True, return_counts=True)
+    which = flat.reshape(instances.shape[:2])
+    table = np.zeros(len(found), np.uint8)
+    if len(found) <= len(_NUMBERS):
+        table[np.argsort(-sizes, kind="stable")] = _NUMBERS[: len(found)]
+    else:
+        table[:] = _shared_numbers(_near(which, len(found)))
+    numbers: Pixels = table[which]
+    return numbers
+
+
+def _near(which: Pixels, count: int) -> list[set[int]]:
+    """For each of `count` instances those that are within `REACH` pixels; `which` (H, W) are their indices."""
+    near: list[set[int]] = [set() for _ in range(count)]
+    for plane in (which, which.T):
+        for distance in range(1, REACH + 1):
+            one, other = plane[distance:], plane[:-distance]
+            met = one != other
+            for a, b in zip(*np.divmod(np.unique(one[met] * count + other[met]), count), strict=True):
+                near[a].add(int(b))
+                near[b].add(int(a))
+    return near
+
+
+def _shared_numbers(near: list[set[int]]) -> list[int]:
+    """A number for each instance, different from those near it: the least used one that is free.
+
+    Those with the most others near them come first. Then 255 numbers suffice unless more than 255 instances have that
+    many near them (Welsh, Powell 1967).
+    """
+    numbers = [0] * len(near)
+    used = Counter(dict.fromkeys(_NUMBERS, 0))
+    for i in sorted(range(len(near)), key=lambda i: -len(near[i])):
+        taken = {numbers[other] for other in near[i]}
+        free = [number for number in _NUMBERS if number not in taken]
+        if not free:
+            raise ImageError(f"{len(near):,} instances, too close together for the {len(_NUMBERS)} numbers of an alpha")
+        numbers[i] = min(free, key=lambda number: used[number])
+        used[numbers[i]] += 1
+    return numbers
+
+
+def _check_partners(labels: Path, in_labels: dict[str, Path], maps: Path, in_maps: dict[str, Path]) -> None:
+    lonely = [f"{path} has no partner in {maps}" for stem, path in in_labels.items() if stem not in in_maps]
+    lonely += [f"{path} has no partner in {labels}" for stem, path in in_maps.items() if stem not in in_labels]
+    if lonely:
+        raise InputError(f"{len(lonely)} pictures have no partner of the same name:", *listed(lonely))
+    if not in_labels:
+        raise InputError(f"{labels}: no pictures in it")
+
+
+def _complaint(label: Path, map_: Path) -> str:
+    """What is wrong with a pair; empty if nothing is."""
+    try:
+        _made(label, map_)
+    except ImageError as error:
+        return f"{label}: {error}"
+    return ""
+
+
+def _made(label: Path, map_: Path) -> Picture:
+    pixels = _labels(images.read(label))
+    try:
+        instances = _instances(images.read(map_))
+        if pixels.shape[:2] == instances.shape[:2]:
+            return Picture(pixels, numbered(instances))
+    except ImageError as error:
+        raise ImageError(f"its partner {map_}: {error}") from None
+    sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (pixels, instances)]
+    raise ImageError(f"{sizes[0]}, and its partner {map_} {sizes[1]}; labels and instances have equal sizes")
+
+
+def _labels(picture: Picture) -> Pixels:
+    pixels = _colours(picture)
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"{pixels.dtype}, where labels have 8 bits; are they in the other folder?")
+    if picture.format not in LOSSY and _is_busy(pixels):  # one that was saved with loss is a busy picture too
+        raise ImageError("no labels: most neighbouring pixels differ, as in a photograph")
+    return pixels
+
+
+def _instances(picture: Picture) -> Pixels:
+    pixels = _colours(picture)
+    if pixels.dtype == np.float32:
+        raise ImageError("floating point, where instances are numbers of 8 or 16 bits, or colours")
+    if picture.format in LOSSY:
+        raise ImageError(f"{picture.format} may have changed pixels; a map of instances is PNG, TIFF, BMP, GIF or PPM")
+    if _is_busy(pixels):
+        raise ImageError("no map of instances: most neighbouring pixels differ, as in a photograph")
+    return pixels
+
+
+def _colours(picture: Picture) -> Pixels:
+    pixels, alpha = picture.pixels, picture.alpha
+    if pixels.shape[2] not in (1, 3):
+        raise ImageError(f"{pixels.shape[2]} channels, where a map has 1 or 3")
+    if alpha is not None and (alpha != images.with_depth(np.full((1, 1), 255, np.uint8), alpha.dtype.type)).any():
+        raise ImageError("parts of it are transparent; a map has no alpha, or an opaque one")
+    return pixels
+
+
+def _is_busy(pixels: Pixels) -> bool:
+    """Whether more than half of the neighbouring pixels differ. Of photographs of facades 57 % to 96 % do."""
+    plane = _packed(pixels)
+    apart = [one != other for one, other in ((plane[1:], plane[:-1]), (plane[:, 1:], plane[:, :-1]))]
+    return 2 * sum(map(np.count_nonzero, apart)) > sum(pairs.size for pairs in apart)
+
+
+def _packed(pixels: Pixels) -> Pixels:
+    """(H, W, C) of at most 16 bits as one number a pixel, (H, W)."""
+    if pixels.shape[2] == 1:
+        return pixels[..., 0]
+    red, green, blue = (pixels[..., i].astype(np.int64) for i in range(3))
+    return red << 32 | green << 16 | blue

@@ -1,0 +1,214 @@
+"""A labelled folder in, the same folder with translated copies and their labels out."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from i2i import __version__
+from i2i.config import from_mapping, option_names, path_of, to_mapping
+from i2i.errors import ExistsError, OutputError, UsageError
+from i2i.files import atomic_write, remove_strays
+from i2i.folders.pipeline import Pipeline, Stop
+from i2i.folders.plan import shown
+from i2i.folders.report import Progress, Record, Report
+from i2i.inference.options import FolderOptions, ModelOptions
+from i2i.inference.translator import Translator, load_translator
+from i2i.tools.datasets.outputs import make_folder
+from i2i.tools.labelled.options import AugmentOptions
+from i2i.tools.labelled.plan import Copy, Plan, checked_styles, listed_copies, plan
+
+_PIPELINE = ("quality", "batch_size", "workers", "overwrite", "skip_existing")
+
+
+def augment_folder(
+    folder: str | PathLike[str],
+    out: str | PathLike[str],
+    styles: Sequence[str],
+    *,
+    progress: Progress | None = None,
+    stop: Stop = lambda: False,
+    begin: Callable[[Plan], object] = lambda plan: None,
+    finish: Callable[[Report], object] = lambda report: None,
+    fetching: Callable[[int, int | None], object] | None = None,
+    **options: Any,
+) -> Report:
+    """Write the labelled `folder` to `out` with copies of its pictures translated by `styles`, labels included.
+
+    `options` are the fields of `AugmentOptions`. The report has a record for each copy. `begin` is called with
+    the plan before the work, `finish` with the report at its end, also when an error ends it; `progress`, `stop`
+    and `fetching` as in `translate_folder`.
+
+    A label is there before its picture, and the lists (COCO .json, ImageSets) come last and name what is there;
+    when `stop()` has ended the work, they are left for the run that completes it.
+
+    Found before any work: `InputError` for a folder without labels and labels that do not match; `UsageError`
+    for wrong options, existing outputs, an output folder within the input, a style that makes labels; `ModelError`.
+    """
+    started = time.time()
+    chosen = from_mapping(AugmentOptions, options)
+    names = checked_styles(styles, chosen)
+    work = plan(path_of(folder), path_of(out), names, chosen)
+    begin(work)
+    translators = [_load(style, chosen, fetching) for style in styles]
+    for style, translator in zip(styles, translators, strict=True):
+        if translator.coding.outputs:
+            raise UsageError(f"style {str(style)!r}: makes labels of pictures, not pictures")
+    run = _Run(work, chosen, stop, progress)
+    try:
+        run.originals()
+        run.copies(translators)
+        if not run.left:
+            run.lists()
+    finally:
+        run.tidy(started)
+        report = Report(tuple(run.record(copy) for copy in work.copies), _facts(work, styles, chosen), work.notices)
+        finish(report)
+    return report
+
+
+@dataclass
+class _Run:
+    plan: Plan
+    options: AugmentOptions
+    stop: Stop
+    progress: Progress | None
+    records: dict[Path, Record] = field(default_factory=dict)
+    labels: dict[Path, list[Path]] = field(default_factory=dict)
+    """The label files that this run has written, by the picture."""
+
+    def originals(self) -> None:
+        """Labels first: a picture without one would count as background."""
+        layout = self.plan.layout
+        pictures = {item.picture for item in layout.items}
+        for path in sorted(self.plan.originals, key=lambda path: path in pictures):
+            if self.stop():
+                return
+            target = self.plan.out / path
+            if self._exists(target):
+                continue
+            if (data := layout.original(path, self.plan.out)) is not None:
+                self._write(target, data)
+            else:
+                _copy(layout.folder / path, target, self.options.overwrite)
+
+    def copies(self, translators: Sequence[Translator]) -> None:
+        if self.stop():
+            return
+        for path in self.plan.layout.lists:  # those of an earlier run name what is about to go
+            self._remove(path)
+        for copy in self.plan.copies:
+            if self.stop():
+                return
+            try:
+                self._write_labels(copy)
+            except ExistsError as error:  # it is somebody else's, and a picture with it would have a wrong label
+                job = self.plan.job(copy)
+                self.records[copy.picture] = Record(job.source, job.target, "failed", str(error))
+        for style, translator in enumerate(translators):
+            self._translate([copy for copy in self.plan.copies if copy.style == style], translator)
+
+    def _write_labels(self, copy: Copy) -> None:
+        """An earlier run's picture goes first: if no new one comes, it would have no label, or a later one's."""
+        self._remove(copy.picture)
+        for source, label in zip(copy.item.labels, copy.labels, strict=True):
+            if not self._exists(target := self.plan.out / label):
+                data = self.plan.layout.label(source, copy.picture)
+                self._write(target, data)
+                self.labels.setdefault(copy.picture, []).append(target)
+
+    def _translate(self, copies: Sequence[Copy], translator: Translator) -> None:
+        jobs = []
+        for copy in (copy for copy in copies if copy.picture not in self.records):
+            job = self.plan.job(copy)
+            if self._exists(job.target):
+                self.records[copy.picture] = Record(job.source, job.target, "skipped", "exists")
+            else:
+                jobs.append(job)
+        pipeline = Pipeline(translator, _folder_options(self.options), self._shown(), self.stop)
+        try:
+            pipeline.run(jobs)
+        finally:
+            self.records.update({job.name: record for job, record in pipeline.records.items()})
+
+    def _shown(self) -> Progress | None:
+        """The progress over all styles."""
+        if (show := self.progress) is None:
+            return None
+        before, total = len(self.records), len(self.plan.copies)
+        return lambda number, _, path: show(before + number, total, path)
+
+    def lists(self) -> None:
+        there = [copy for copy in self.plan.copies if self.record(copy).status in ("done", "skipped")]
+        for path in self.plan.layout.lists:
+            data = self.plan.layout.listing(path, set(self.plan.kept), listed_copies(there), self.plan.out)
+            self._write(self.plan.out / path, data, replace=self.options.overwrite or self.options.skip_existing)
+
+    @property
+    def left(self) -> bool:
+        return any(self.record(copy).status == "left" for copy in self.plan.copies)
+
+    def record(self, copy: Copy) -> Record:
+        job = self.plan.job(copy)
+        return self.records.get(copy.picture) or Record(job.source, job.target, "left")
+
+    def tidy(self, started: float) -> None:
+        """Labels of copies that did not come about go again, and what a killed run left half-written."""
+        for copy in self.plan.copies:
+            if not self.plan.job(copy).target.exists():  # whatever its record says: a picture keeps its label
+                for path in self.labels.get(copy.picture, ()):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+        for folder in {path.parent for path in self.plan.outputs()}:
+            remove_strays(folder, started)
+
+    def _remove(self, path: Path) -> None:
+        if self.options.overwrite:
+            try:
+                (self.plan.out / path).unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(f"{shown(self.plan.out / path)}: cannot be replaced: {error.strerror}") from error
+
+    def _write(self, target: Path, data: bytes, replace: bool | None = None) -> None:
+        make_folder(target.parent)
+        replace = self.options.overwrite if replace is None else replace
+        atomic_write(target, lambda file: file.write(data), replace=replace)
+
+    def _exists(self, target: Path) -> bool:
+        return self.options.skip_existing and target.exists()
+
+
+def _load(style: str, options: AugmentOptions, fetching: Any) -> Translator:
+    values = {name: getattr(options, name) for name in option_names(ModelOptions())}
+    return load_translator(style, **values, fetching=fetching)
+
+
+def _folder_options(options: AugmentOptions) -> FolderOptions:
+    names = (*option_names(ModelOptions()), *_PIPELINE)
+    return FolderOptions(**{name: getattr(options, name) for name in names})
+
+
+def _facts(work: Plan, styles: Sequence[str], options: AugmentOptions) -> dict[str, Any]:
+    """What one needs to do it again, and what was found."""
+    defaults, values = to_mapping(AugmentOptions()), to_mapping(options)
+    changed = {name: value for name, value in values.items() if value != defaults[name]}
+    found = {
+        "layout": work.layout.name,
+        "summary": work.summary,
+        "originals": len(work.originals),
+        "left_out": len(work.problems),
+    }
+    return {"i2i": __version__, "styles": list(styles), "options": changed, **found}
+
+
+def _copy(source: Path, target: Path, replace: bool) -> None:
+    try:
+        with source.open("rb") as original:
+            make_folder(target.parent)
+            atomic_write(target, lambda file: shutil.copyfileobj(original, file), replace=replace)
+    except OSError as error:
+        raise OutputError(f"{shown(source)}: cannot be copied: {error.strerror}") from error

@@ -1,0 +1,247 @@
+"""COCO: one `.json` for many pictures, in `annotations/`, in the folder itself, or beside the pictures.
+
+A copy is an entry of `images` like its original's with an id and `file_name` of its own, and its annotations are
+the original's with ids of their own and the copy's `image_id`. New ids follow the highest there is in the file.
+"""
+
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from i2i.data.folders import listed
+from i2i.errors import InputError
+from i2i.tools.labelled.layout import (
+    Copies,
+    Item,
+    Layout,
+    is_absolute,
+    is_picture,
+    outside,
+    read_bytes,
+    relative,
+    renamed,
+    within,
+)
+
+MAX_BYTES = 1 << 30
+MAX_MEMORY = 4 << 30
+"""What the values of a file may take, by an estimate from its brackets and commas; the 448 MB of the annotations of
+2017's training set take half of that."""
+_CONTAINER, _VALUE = 72, 40  # bytes of an empty list and its place, of a number and its place
+_MAX_GROWTH, _FREE = 16, 16 << 20
+_SAMPLE = 200
+
+Entry = dict[str, Any]
+
+
+@dataclass
+class _Image:
+    """An entry of `images`, its annotations, and the picture if it is there."""
+
+    entry: Entry
+    picture: Path | None
+    annotations: list[Entry] = field(default_factory=list)
+
+
+class Coco(Layout):
+    name = "coco"
+
+    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+        super().__init__(folder)
+        pictures = {path for path in files if is_picture(path)}
+        self._images: dict[Path, dict[int, _Image]] = {}
+        self._rest: dict[Path, Entry] = {}
+        self._places: dict[Path, list[tuple[Path, _Image]]] = {}
+        for path in files:
+            if path.suffix.lower() == ".json" and (content := _read(folder, path)) is not None:
+                self._add(path, content, pictures)
+        self.lists = list(self._images)
+        self.items = [Item(picture) for picture in sorted(self._places)]
+
+    def _add(self, path: Path, content: Entry, pictures: set[Path]) -> None:
+        entries = content.pop("images")
+        base = _base(path, [entry["file_name"] for entry in entries], pictures)
+        images = {entry["id"]: _Image(entry, self._picture(base, entry["file_name"], pictures)) for entry in entries}
+        for key, image in images.items():
+            if image.picture is None:
+                name = image.entry["file_name"][:200]
+                reason = "no such picture" if relative(name) or within(name, self.folder) else "leads out of the folder"
+                self.problems[path / f"images/{key}"] = f"{name}: {reason}"
+            else:
+                self._places.setdefault(image.picture, []).append((path, image))
+        counts = Counter(image.picture for image in images.values() if image.picture)
+        if twice := [str(picture) for picture, count in counts.items() if count > 1]:
+            raise InputError(f"{path}: {len(twice)} pictures occur twice in it:", *listed(twice))
+        categories = {entry["id"] for entry in content.get("categories", ())}
+        for entry in content.pop("annotations"):
+            if reason := _wrong_reference(entry, images, categories) or _empty(entry.get("bbox")):
+                self.problems[path / f"annotations/{entry['id']}"] = reason
+            else:
+                images[entry["image_id"]].annotations.append(entry)
+        self._images[path], self._rest[path] = images, content
+
+    def _picture(self, base: Path, name: str, pictures: set[Path]) -> Path | None:
+        inside = relative(name)
+        place = base / inside if inside else within(name, self.folder)
+        return place if place in pictures else None
+
+    def splits(self, item: Item) -> set[str]:
+        return super().splits(item) | {path.stem for path, _ in self._places[item.picture]}
+
+    def complaint(self, item: Item, width: int, height: int) -> str:
+        wrong = (f"{path}: {reason}" for path, i in self._places[item.picture] if (reason := _wrong(i, width, height)))
+        return next(wrong, "")
+
+    def listing(self, source: Path, kept: set[Path], copies: Copies, out: Path) -> bytes:
+        found = self._images[source]
+        next_image = itertools.count(1 + max(found, default=0))
+        ids = (annotation["id"] for image in found.values() for annotation in image.annotations)
+        next_annotation = itertools.count(1 + max(ids, default=0))
+        originals = [image for image in found.values() if image.picture in kept]
+        images = [_moved(image, out) for image in originals]
+        annotations = [annotation for image in originals for annotation in image.annotations]
+        for image in found.values():
+            for copy in copies.get(image.picture, ()) if image.picture else ():
+                key = next(next_image)
+                name = image.entry["file_name"]
+                name = str(out.absolute() / copy) if is_absolute(name) else renamed(name, copy.name)
+                images.append({**image.entry, "id": key, "file_name": name})
+                annotations += [{**a, "id": next(next_annotation), "image_id": key} for a in image.annotations]
+        return json.dumps(
+            {**self._rest[source], "images": images, "annotations": annotations}, allow_nan=False
+        ).encode()
+
+    @property
+    def summary(self) -> str:
+        boxes = sum(len(image.annotations) for images in self._images.values() for image in images.values())
+        return f"coco: {len(self.items):,} pictures, {boxes:,} annotations in {', '.join(map(str, self.lists))}"
+
+
+def _moved(image: _Image, out: Path) -> Entry:
+    """The entry of an original, whose absolute path would lead from the output back to the input."""
+    if image.picture is None or not is_absolute(image.entry["file_name"]):
+        return image.entry
+    return {**image.entry, "file_name": str(out.absolute() / image.picture)}
+
+
+def _wrong(image: _Image, width: int, height: int) -> str:
+    entry = image.entry
+    given = entry.get("width"), entry.get("height")
+    stated = tuple(own if size is None else size for size, own in zip(given, (width, height), strict=True))
+    if stated != (width, height):
+        return f"image {entry['id']} has {stated[0]!r}x{stated[1]!r} pixels there; the picture has {width}x{height}"
+    for annotation in image.annotations:
+        if reason := _wrong_box(annotation.get("bbox"), width, height):
+            return f"annotation {annotation['id']}: {reason}"
+    return ""
+
+
+def _read(folder: Path, path: Path) -> Entry | None:
+    """The content of a file in this format, None for another JSON file. Raises `InputError`."""
+    try:
+        data = read_bytes(folder / path, MAX_BYTES)
+        if b'"images"' not in data or b'"annotations"' not in data:
+            return None
+        _check_values(data)
+        content = json.loads(data, parse_constant=_refuse, parse_float=_finite)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not valid JSON: too deep") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        return None
+    for name in ("images", "annotations", "categories"):
+        if not _are_entries(content.get(name, [] if name == "categories" else None)):
+            raise InputError(f"{path}: expected in {name!r} a list of objects, each with a whole number as its id")
+        _refuse_twice(path, name, content.get(name, []))
+    if any(not isinstance(entry.get("file_name"), str) for entry in content["images"]):
+        raise InputError(f"{path}: an image without file_name")
+    if any("image_id" not in entry for entry in content["annotations"]):
+        raise InputError(f"{path}: an annotation without image_id")
+    return content
+
+
+def _check_values(data: bytes) -> None:
+    """Raises `InputError` where the values would take far more memory than the file: before there is a single one."""
+    needed = _CONTAINER * (data.count(b"[") + data.count(b"{")) + _VALUE * data.count(b",")
+    if needed > min(_MAX_GROWTH * len(data) + _FREE, MAX_MEMORY):
+        raise InputError(
+            f"its values would take {needed / 1e6:,.0f} MB, {needed / len(data):.0f} times the file; read are up to "
+            f"{_MAX_GROWTH} times, and {MAX_MEMORY / 1e9:.1f} GB"
+        )
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    """1e999 would be written as Infinity, which is no JSON."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:80]} is too large for a number")
+    return number
+
+
+def _are_entries(entries: Any) -> bool:
+    return isinstance(entries, list) and all(isinstance(e, dict) and _is_id(e.get("id")) for e in entries)
+
+
+def _is_id(value: Any) -> bool:
+    """Those of the copies follow, and must still be numbers that can be written."""
+    return type(value) is int and abs(value) < 1 << 63
+
+
+def _refuse_twice(path: Path, name: str, entries: Sequence[Entry]) -> None:
+    counts = Counter(entry["id"] for entry in entries)
+    if twice := [str(key) for key, count in counts.items() if count > 1]:
+        raise InputError(f"{path}: {len(twice)} ids occur twice in {name!r}:", *listed(twice))
+
+
+def _base(path: Path, names: Iterable[str], pictures: set[Path]) -> Path:
+    """The folder that the names are relative to: the one where most of them are."""
+    wanted = [name for text in list(names)[:_SAMPLE] if (name := relative(text))]
+    folders = {path.parent, *(parent for picture in pictures for parent in picture.parents)}
+    ordered = sorted(folders, key=lambda folder: (folder != path.parent, len(folder.parts), folder))
+    return max(ordered, key=lambda folder: sum(folder / name in pictures for name in wanted), default=Path())
+
+
+def _wrong_reference(entry: Entry, images: Any, categories: set[Any]) -> str:
+    image, category = entry["image_id"], entry.get("category_id")
+    if not isinstance(image, int) or image not in images:
+        return f"image_id {image!r} is no image"[:200]
+    if category is not None and (not isinstance(category, int) or category not in categories):
+        return f"category_id {category!r} is no category"[:200]
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    """Whole numbers may have any length, and those of 400 digits are no floats."""
+    with suppress(OverflowError):
+        return type(value) in (int, float) and math.isfinite(value)
+    return False
+
+
+def _empty(box: Any) -> str:
+    """That a box has no pixels, as two of the published training set of 2017; else nothing."""
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)) or (box[2] and box[3]):
+        return ""
+    return f"the box {' '.join(f'{number:g}' for number in box)} (x, y, width, height) is empty"
+
+
+def _wrong_box(box: Any, width: int, height: int) -> str:
+    if box is None or box == []:
+        return ""
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        return f"bbox {str(box)[:80]}: expected x, y, width, height"
+    x, y, w, h = box
+    if outside((x, y, x + w, y + h), width, height):
+        return f"the box {x:g} {y:g} {w:g} {h:g} (x, y, width, height) is not within {width}x{height} pixels"
+    return ""

@@ -1,0 +1,162 @@
+"""What the four layouts of labels have in common."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from i2i.errors import InputError
+from i2i.folders.plan import shown
+from i2i.images import SUFFIXES
+
+MAX_LABEL_BYTES = 16 << 20
+TOLERANCE = 1.0
+"""How many pixels a box may reach over the edge: some tools count from 1, all round."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture and the label files that are its own, relative to the folder of the data set."""
+
+    picture: Path
+    labels: tuple[Path, ...] = ()
+
+
+Copies = Mapping[Path, Sequence[Path]]
+"""The copies of each picture, by its path; all relative."""
+
+
+class Layout:
+    """Labels of one kind in a folder.
+
+    `items` are the pictures, `problems` what is wrong with files as a whole (by relative path), `lists` the
+    files that speak of many pictures and are written anew by `listing`.
+    """
+
+    name = ""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.items: list[Item] = []
+        self.problems: dict[Path, str] = {}
+        self.lists: list[Path] = []
+
+    def complaint(self, item: Item, width: int, height: int) -> str:
+        """What is wrong with the labels of a picture of that size; empty if nothing is."""
+        return ""
+
+    def splits(self, item: Item) -> set[str]:
+        """The names of what may be a split that the picture belongs to."""
+        return set(item.picture.parts[:-1])
+
+    def label(self, source: Path, picture: Path) -> bytes:
+        """The label file `source` for a copy of its picture that is called `picture`. Both are relative."""
+        return read_bytes(self.folder / source)
+
+    def original(self, source: Path, out: Path) -> bytes | None:
+        """The file `source` as it is written to the folder `out`, None if that is byte for byte."""
+        return None
+
+    def listing(self, source: Path, kept: set[Path], copies: Copies, out: Path) -> bytes:
+        """The file `source` of `lists` with the pictures `kept` of this folder and with `copies` of them.
+
+        `out` is the folder that it is written for.
+        """
+        raise NotImplementedError
+
+    @property
+    def summary(self) -> str:
+        """What was found, in a line."""
+        labelled = sum(bool(item.labels) for item in self.items)
+        return f"{self.name}: {len(self.items):,} pictures, {labelled:,} with labels"
+
+
+def read_bytes(path: Path, limit: int = MAX_LABEL_BYTES) -> bytes:
+    """A label file. Raises `InputError`, without its name, if it cannot be read or is larger than `limit`."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}") from None
+    if len(data) > limit:
+        raise InputError(f"more than {limit:,} bytes, too large for labels")
+    return data
+
+
+def read_text(path: Path) -> str:
+    """A text in UTF-8. Raises `InputError`, without its name."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"byte {error.start} is no UTF-8") from None
+
+
+def is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def stem(path: Path) -> Path:
+    """The path without its suffix, by which pictures and labels find each other."""
+    return path.with_name(path.stem)
+
+
+def exchanged(path: Path, names: Sequence[str], other: str) -> Path | None:
+    """`path` with the last of its folders that has one of `names` (lower case) called `other`, if there is one."""
+    parts = list(path.parts)
+    for place in reversed(range(len(parts) - 1)):
+        if parts[place].lower() in names:
+            parts[place] = other
+            return Path(*parts)
+    return None
+
+
+def by_stem(pictures: Sequence[Path], problems: dict[Path, str]) -> dict[Path, Path]:
+    """Pictures by path without suffix; of two that would share a label, the second is a problem."""
+    found: dict[Path, Path] = {}
+    for picture in pictures:
+        other = found.setdefault(stem(picture), picture)
+        if other != picture:
+            problems[picture] = f"has the name of {shown(Path(other.name))}, so both would have the same label"
+    return found
+
+
+def lines_of(text: str) -> Iterator[tuple[int, list[str]]]:
+    """The words of each line that has some, with the number of the line."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if words := line.split():
+            yield number, words
+
+
+def outside(box: Sequence[float], width: float, height: float) -> bool:
+    """Whether a box (left, top, right, bottom) is empty, not finite, or over the edge by more than `TOLERANCE`."""
+    left, top, right, bottom = box
+    inside = -TOLERANCE <= left < right <= width + TOLERANCE and -TOLERANCE <= top < bottom <= height + TOLERANCE
+    return not inside
+
+
+def renamed(path: str, name: str) -> str:
+    """A path from a label file, with slashes or backslashes, whose last part is `name`."""
+    return path[: 1 + max(path.rfind("/"), path.rfind("\\"))] + name
+
+
+def is_absolute(path: str) -> bool:
+    """Whether a path from a label file begins at a root, or at a drive of Windows."""
+    return re.match(r"/|\\|[A-Za-z]:[/\\]", path) is not None
+
+
+def within(path: str, folder: Path) -> Path | None:
+    """An absolute path that leads into the folder, relative to it."""
+    if not path.startswith("/") or "\0" in path:
+        return None
+    for place, root in ((os.path.normpath(path), folder.absolute()), (os.path.realpath(path), folder.resolve())):
+        if Path(place).is_relative_to(root):
+            return Path(place).relative_to(root)
+    return None
+
+
+def relative(path: str) -> Path | None:
+    """A path from a label file, if it stays within the folder that it is relative to."""
+    normal = os.path.normpath(path.replace("\\", "/"))
+    inside = path and "\0" not in path and not normal.startswith(("/", "..")) and normal != "."
+    return Path(normal) if inside else None

@@ -1,0 +1,451 @@
+"""Folders of pictures: planned before anything is done, and nothing lost."""
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from i2i import images
+from i2i.data.folders import find_images
+from i2i.errors import InputError, ModelError, OutputError, SomeFailed, UsageError
+from i2i.folders.batch import translate_folder
+from i2i.inference.translator import Translator
+from i2i.models import model_file
+from i2i.networks.init import init_weights
+from i2i.networks.resnet import ResnetConfig
+
+CONFIG = ResnetConfig(width=2, blocks=1)
+ROOT = Path(__file__).parents[2]
+
+
+def _network() -> torch.nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return init_weights(CONFIG.build(), gain=0.3)
+
+
+@pytest.fixture
+def style(tmp_path: Path) -> Path:
+    network = _network()
+    model_file.save(tmp_path / "m.safetensors", network, model_file.describe(network, direction="a2b"))
+    return tmp_path / "m.safetensors"
+
+
+def _picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (13, 9), seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    return path
+
+
+def _folder(folder: Path, names: tuple[str, ...] = ("a.png", "b.JPG", "deep/er/c.webp", "deep/d.tif")) -> Path:
+    for seed, name in enumerate(names):
+        _picture(folder / name, seed=seed)
+    return folder
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_the_tree_names_sizes_and_formats_are_kept(tmp_path: Path, style: Path) -> None:
+    source = _folder(tmp_path / "in")
+    (source / "notes.txt").write_text("no picture")
+    report = translate_folder(source, tmp_path / "out", style, device="cpu")
+    assert sorted(_tree(tmp_path / "out")) == ["a.png", "b.JPG", "deep/d.tif", "deep/er/c.webp"]
+    assert [r.status for r in report.records] == ["done"] * 4
+    for record in report.done:
+        before, after = images.read(record.source), images.read(record.target)
+        assert (after.pixels.shape, after.format) == (before.pixels.shape, before.format)
+        assert not np.array_equal(after.pixels, before.pixels)
+
+
+def test_alpha_and_sixteen_bits_are_kept(tmp_path: Path, style: Path) -> None:
+    pixels = np.arange(12 * 10 * 3, dtype=np.uint16).reshape(12, 10, 3) * 180
+    alpha = np.arange(120, dtype=np.uint16).reshape(12, 10) * 500
+    (tmp_path / "in").mkdir()
+    images.write(tmp_path / "in" / "x.png", images.Picture(pixels, alpha))
+    translate_folder(tmp_path / "in", tmp_path / "out", style, device="cpu")
+    found = images.read(tmp_path / "out" / "x.png")
+    assert found.pixels.dtype == np.uint16
+    assert len(np.unique(found.pixels)) > 256
+    assert found.alpha is not None
+    assert np.array_equal(found.alpha, alpha)
+
+
+def test_same_bytes_whatever_the_order(tmp_path: Path) -> None:
+    network = ResnetConfig(width=2, blocks=1, norm="batch", dropout=True).build()
+    translator = Translator(network, model_file.describe(network, direction="a2b", dropout=True))
+    source = _folder(tmp_path / "in")
+    files = find_images(source)
+    translate_folder(files, tmp_path / "one", translator)
+    translate_folder(files[::-1], tmp_path / "two", translator)
+    translate_folder(files[2], tmp_path / "three", translator)
+    assert _tree(tmp_path / "one") == _tree(tmp_path / "two")
+    assert _tree(tmp_path / "three").items() <= _tree(tmp_path / "one").items()
+
+
+def test_one_file_to_a_file_name(tmp_path: Path, style: Path) -> None:
+    source = _picture(tmp_path / "a.png")
+    translate_folder(source, tmp_path / "new" / "b.jpg", style, device="cpu")
+    assert images.read(tmp_path / "new" / "b.jpg").format == "JPEG"
+    _picture(tmp_path / "c.png")
+    for inputs in ([source, tmp_path / "c.png"], [tmp_path / "new"]):
+        with pytest.raises(UsageError, match="several inputs need a folder"):
+            translate_folder(inputs, tmp_path / "d.png", style)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(8, (24, 8)), (60, (180, 60))])
+def test_size_is_of_the_shorter_side(tmp_path: Path, style: Path, size: int, expected: tuple[int, int]) -> None:
+    source = _picture(tmp_path / "a.png", "RGBA", size=(60, 20))
+    translate_folder(source, tmp_path / "out", style, device="cpu", size=size)
+    with Image.open(tmp_path / "out" / "a.png") as found:
+        assert (found.size, found.mode) == (expected, "RGBA")
+    for wrong in (0, -1, 70_000):
+        with pytest.raises(UsageError, match="size"):
+            translate_folder(source, tmp_path / "out2", style, size=wrong)
+
+
+def test_one_bad_file_does_not_stop_the_rest(tmp_path: Path, style: Path) -> None:
+    source = _folder(tmp_path / "in", ("a.png", "c.png"))
+    (source / "b.png").write_bytes((source / "a.png").read_bytes()[:60])
+    (source / "e.png").touch()
+    progress: list[tuple[int, int, str]] = []
+    report = translate_folder(
+        source, tmp_path / "out", style, device="cpu", progress=lambda n, total, p: progress.append((n, total, p.name))
+    )
+    assert [(r.source.name, r.status) for r in report.records] == [
+        ("a.png", "done"), ("b.png", "failed"), ("c.png", "done"), ("e.png", "failed"),
+    ]  # fmt: skip
+    assert "damaged" in report.failed[0].reason
+    assert report.failed[1].reason == "empty file"
+    assert [(number, total) for number, total, _ in progress] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert {name for *_, name in progress} == {"a.png", "b.png", "c.png", "e.png"}
+    assert sorted(_tree(tmp_path / "out")) == ["a.png", "c.png"]
+    with pytest.raises(SomeFailed, match=r"b\.png: damaged"):
+        translate_folder(source, tmp_path / "strict", style, device="cpu", strict=True)
+    assert sorted(_tree(tmp_path / "strict")) == ["a.png"]
+
+
+def test_a_file_that_vanishes_is_one_failure(tmp_path: Path, style: Path) -> None:
+    source = _folder(tmp_path / "in", tuple(f"{name}.png" for name in "abcdefgh"))
+    vanish = (source / "h.png").unlink
+    report = translate_folder(source, tmp_path / "out", style, progress=lambda *_: vanish(missing_ok=True))
+    assert [r.status for r in report.records] == ["done"] * 7 + ["failed"]
+    assert "No such file" in report.failed[0].reason
+
+
+def test_what_a_format_cannot_hold_is_one_failure(tmp_path: Path) -> None:
+    network = ResnetConfig(out_channels=6, width=2, blocks=0).build()
+    translator = Translator(network, model_file.describe(network, direction="a2b"))
+    report = translate_folder(_folder(tmp_path / "in"), tmp_path / "out", translator)
+    assert {r.source.suffix: r.status for r in report.records} == {
+        ".png": "failed", ".JPG": "failed", ".tif": "done", ".webp": "failed",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "not enough memory"),
+        (torch.OutOfMemoryError("CUDA"), "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: …"), "not enough memory"),
+        (struct.error("a bug"), "unexpected error, please report it: error: a bug"),
+    ],
+)
+def test_whatever_happens_to_one_picture_the_others_are_done(
+    tmp_path: Path, style: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    _picture(tmp_path / "in" / "a.png")
+    _picture(tmp_path / "in" / "b.png", size=(20, 20))
+    run = Translator.translate_batch
+
+    def fails_on_b(self: Translator, pictures: Any, size: int | None = None) -> list[images.Picture]:
+        if len(pictures[0].pixels) == 20:
+            raise error
+        return run(self, pictures, size)
+
+    monkeypatch.setattr(Translator, "translate_batch", fails_on_b)
+    monkeypatch.setattr(Translator, "stream", lambda self, picture, size: fails_on_b(self, [picture], size)[0])
+    report = translate_folder(tmp_path / "in", tmp_path / "out", style, device="cpu")
+    assert [(r.status, r.reason[: len(reason)]) for r in report.records] == [("done", ""), ("failed", reason)]
+
+
+def test_existing_outputs(tmp_path: Path, style: Path) -> None:
+    source, out = _folder(tmp_path / "in"), tmp_path / "out"
+    translate_folder(source, out, style, device="cpu")
+    whole = _tree(out)
+    (out / "a.png").write_bytes(b"old")
+    (out / "deep" / "d.tif").unlink()
+    with pytest.raises(UsageError, match=r"3 outputs exist; choose --overwrite or --skip-existing"):
+        translate_folder(source, out, style)
+    assert not (out / "deep" / "d.tif").exists()
+    report = translate_folder(source, out, style, device="cpu", skip_existing=True)
+    assert [r.source.name for r in report.done] == ["d.tif"]
+    assert len(report.skipped) == 3
+    assert _tree(out) == whole | {"a.png": b"old"}
+    translate_folder(source, out, style, device="cpu", overwrite=True)
+    assert _tree(out) == whole
+    with pytest.raises(UsageError, match="contradict"):
+        translate_folder(source, out, style, overwrite=True, skip_existing=True)
+
+
+def test_output_within_the_input_does_not_grow(tmp_path: Path, style: Path) -> None:
+    source = _folder(tmp_path / "in")
+    translate_folder(source, source / "out", style, device="cpu")
+    first = _tree(source)
+    translate_folder(source, source / "out", style, device="cpu", overwrite=True)
+    assert _tree(source) == first
+    for same in (source, source / "deep" / "..", Path(os.path.relpath(source))):
+        with pytest.raises(UsageError, match="is the input folder"):
+            translate_folder(source, same, style, overwrite=True)
+
+
+@pytest.mark.parametrize("link", [None, os.link, os.symlink])
+def test_an_input_is_never_overwritten(tmp_path: Path, style: Path, link: Any) -> None:
+    source = _picture(tmp_path / "in" / "a.png")
+    target = tmp_path / "in"
+    if link is not None:
+        target = tmp_path / "out"
+        target.mkdir()
+        link(source, target / "a.png")
+    before = source.read_bytes()
+    for flag in ("overwrite", "skip_existing"):
+        with pytest.raises(UsageError, match="is an input and would be overwritten"):
+            translate_folder(source, target, style, device="cpu", **{flag: True})
+    assert source.read_bytes() == before
+
+
+def test_inputs_with_one_output_path_are_listed(tmp_path: Path, style: Path) -> None:
+    one, two = _folder(tmp_path / "one", ("a.png",)), _folder(tmp_path / "two", ("a.png",))
+    twins = _folder(tmp_path / "twins", ("b.PNG", "B.png"))
+    with pytest.raises(UsageError, match=r"one/a\.png → .*\n.*two/a\.png"):
+        translate_folder([one, two], tmp_path / "out", style)
+    with pytest.raises(UsageError, match="2 inputs share"):
+        translate_folder(twins, tmp_path / "out", style)
+    assert not (tmp_path / "out").exists()
+    # one input, named twice
+    assert len(translate_folder([one / "a.png", one], tmp_path / "out", style, device="cpu").done) == 1
+
+
+def test_nothing_to_translate(tmp_path: Path, style: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no pictures found in .*empty .*\.png"):
+        translate_folder(tmp_path / "empty", tmp_path / "out", style)
+    with pytest.raises(InputError, match="no pictures"):
+        translate_folder([], tmp_path / "out", style)
+    with pytest.raises(InputError, match=r"no such file or folder\. Did you mean 'empty'"):
+        translate_folder(tmp_path / "emty", tmp_path / "out", style)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_model_is_loaded_before_anything_is_created(tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelError):
+        translate_folder(_folder(tmp_path / "in"), tmp_path / "out", tmp_path / "m.safetensors")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written(tmp_path: Path, style: Path) -> None:
+    source = _folder(tmp_path / "in")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"):
+        translate_folder(source, tmp_path / "file", style)
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    with pytest.raises(UsageError, match="is a folder"):
+        translate_folder(source, tmp_path / "out", style, overwrite=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(tmp_path: Path, style: Path) -> None:
+    (tmp_path / "out").mkdir(mode=0o500)
+    with pytest.raises(OutputError):
+        translate_folder(_folder(tmp_path / "in"), tmp_path / "out", style)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_stop_while_writing_leaves_nothing_half_written(
+    tmp_path: Path, style: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException
+) -> None:
+    source, real = _folder(tmp_path / "in", ("a.png", "b.png", "c.png")), os.link
+
+    def second_fails(a: Any, b: Any) -> None:
+        if Path(b).name == "b.png":
+            raise stop
+        real(a, b)
+
+    monkeypatch.setattr(os, "link", second_fails)
+    with pytest.raises(KeyboardInterrupt if isinstance(stop, KeyboardInterrupt) else OutputError):
+        translate_folder(source, tmp_path / "out", style, device="cpu")
+    left = {p.name for p in (tmp_path / "out").iterdir()}
+    assert "a.png" in left and left <= {"a.png", "c.png"}
+
+
+def test_strays_of_a_killed_run_are_removed(tmp_path: Path, style: Path) -> None:
+    source, out = _folder(tmp_path / "in"), tmp_path / "out"
+    (out / "deep").mkdir(parents=True)
+    strays = [out / ".i2i-00ff.part", out / "deep" / ".i2i-1234.part"]
+    for stray in strays:
+        stray.write_bytes(b"half")
+        os.utime(stray, (0, 0))
+    (out / "mine.part").touch()
+    translate_folder(source, out, style, device="cpu")
+    assert not any(stray.exists() for stray in strays)
+    assert (out / "mine.part").exists()
+
+
+def _translated_names(folder: Path, names: tuple[str, ...], style: Path) -> str:
+    """Translate pictures of these names, and again in vain; what is said then."""
+    content = _picture(folder / "x.png").read_bytes()
+    (folder / "in").mkdir()
+    for name in names:
+        (folder / "in" / name).write_bytes(content)
+    report = translate_folder(folder / "in", folder / "out", style, device="cpu")
+    assert len(report.done) == len(names)
+    assert sorted(p.name for p in (folder / "out").iterdir()) == sorted(names)
+    with pytest.raises(UsageError) as caught:
+        translate_folder(folder / "in", folder / "out", style)
+    return str(caught.value)
+
+
+def test_odd_names(tmp_path: Path, style: Path) -> None:
+    names = ("-x.png", "a\nb.png", "🎨 'q\" é.png", "n" * 251 + ".png")
+    assert "a\\nb.png" in _translated_names(tmp_path, names, style)
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, style: Path, not_utf8: str) -> None:
+    message = _translated_names(tmp_path, (f"{not_utf8}.png",), style)
+    message.encode()  # no undecodable byte is left in it
+
+
+def test_special_files_are_no_inputs(tmp_path: Path, style: Path) -> None:
+    source = _folder(tmp_path / "in", ("a.png",))
+    os.mkfifo(source / "pipe.png")
+    (source / "loop").symlink_to(source, target_is_directory=True)
+    for inputs in (source, [source / "a.png", source / "pipe.png"]):
+        report = translate_folder(inputs, tmp_path / "out", style, device="cpu", overwrite=True)
+        assert {(r.source.name, r.status, r.reason) for r in report.records} == {
+            ("a.png", "done", ""), ("pipe.png", "skipped", "not a regular file"),
+        }  # fmt: skip
+
+
+def _script(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "scripts" / "translate.py", *map(str, arguments)]
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+
+
+def test_the_script(tmp_path: Path, style: Path) -> None:
+    source = _folder(tmp_path / "in", ("a.png", "b.png"))
+    (source / "c.png").write_bytes(b"no picture")
+    result = _script("--style", style, source, "-o", tmp_path / "out", "--device", "cpu")
+    assert result.returncode == 3, result.stderr
+    assert "2 translated, 0 skipped, 1 failed" in result.stderr
+    assert "c.png: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    result = _script("--style", style, source / "a.png", source / "b.png", "-o", tmp_path / "out", "--skip_existing")
+    assert result.returncode == 0, result.stderr
+
+
+def test_help_does_not_import_torch() -> None:
+    code = [
+        "import runpy, sys",
+        "script = sys.argv[1]",
+        "sys.argv = [script, '--help']",
+        "try: runpy.run_path(script, run_name='__main__')",
+        "except SystemExit as stop: assert not stop.code",
+        "else: raise AssertionError",
+        "assert not {'torch', 'cv2', 'albumentations'} & set(sys.modules)",
+    ]
+    command = [sys.executable, "-c", "\n".join(code), str(ROOT / "scripts" / "translate.py")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=environment)
+
+
+def test_the_first_picture_does_not_wait_for_torchs_compiler(tmp_path: Path) -> None:
+    """It takes a second to import, and arithmetic on the device `meta` does import it."""
+    torch.manual_seed(0)
+    network = ResnetConfig(blocks=1, width=2, downsampling="antialiased", upsampling="antialiased").build()
+    model_file.save(tmp_path / "m.safetensors", network, model_file.describe(network, direction="a2b"))
+    code = (
+        "import numpy, sys, i2i\n"
+        f"translate = i2i.load_translator({str(tmp_path / 'm.safetensors')!r}, device='cpu', runtime='torch')\n"
+        "translate(numpy.zeros((64, 64, 3), numpy.uint8))\n"
+        "assert not {'torch._dynamo', 'torch._inductor', 'sympy', 'kornia', 'albumentations'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def test_an_unknown_style_has_exit_code_2(tmp_path: Path) -> None:
+    result = _script("--style", tmp_path / "none", _picture(tmp_path / "a.png"), "-o", tmp_path / "out")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "none" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "message"),
+    [
+        ("o.gif", {}, r"\.gif is not written; written are"),
+        ("o.heic", {}, r"\.heic is not written"),
+        ("o.png", {"format": "jpg"}, "contradict"),
+        ("out", {"format": "png", "quality": 80}, "quality"),
+        (None, {}, "give -o OUT"),
+        ("out", {"in_place": True}, "give -o OUT"),
+        (None, {"in_place": True, "overwrite": True}, "contradict"),
+    ],
+)
+def test_options_that_contradict_each_other(
+    tmp_path: Path, style: Path, out: str | None, options: dict[str, Any], message: str
+) -> None:
+    source = _picture(tmp_path / "a.png")
+    with pytest.raises(UsageError, match=message):
+        translate_folder(source, out and tmp_path / out, style, **options)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "m.safetensors"]
+
+
+@pytest.mark.promise("R25")
+@pytest.mark.parametrize("name", ["a.tif", "a.webp", "a.png"])
+def test_in_place_loses_no_page_or_frame(tmp_path: Path, style: Path, name: str) -> None:
+    frames = [Image.fromarray(np.full((8, 9, 3), level, np.uint8)) for level in (0, 200)]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    before = (tmp_path / name).read_bytes()
+    report = translate_folder(tmp_path / name, None, style, in_place=True)
+    assert "further pages or frames" in report.failed[0].reason
+    assert (tmp_path / name).read_bytes() == before
+    report = translate_folder(tmp_path / name, tmp_path / "out", style)
+    assert "the first of several" in report.done[0].note
+
+
+def test_in_place_keeps_who_may_read(tmp_path: Path, style: Path) -> None:
+    source = _picture(tmp_path / "a.png")
+    source.chmod(0o600)
+    before = source.read_bytes()
+    translate_folder(source, None, style, in_place=True)
+    assert source.read_bytes() != before and source.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_report_among_the_results(tmp_path: Path, style: Path) -> None:
+    source = _folder(tmp_path / "in", ("a.png",))
+    out = tmp_path / "new" / "out"
+    for report, more in ((out / "r.json", ()), (tmp_path / "new" / "q.json", ("--overwrite", "--dry-run"))):
+        done = _script("--style", style, source, "-o", out, "--report", report, *more)
+        assert done.returncode == 0, done.stderr
+        assert '"left": 0' in report.read_text() or more
+
+
+def test_a_picture_under_the_name_of_something_else(tmp_path: Path, style: Path) -> None:
+    source = _folder(tmp_path / "in", ("a.jpg", "a.png"))
+    (source / "a.jpg").rename(source / "a.heic")
+    (source / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    report = translate_folder(source, tmp_path / "out", style)
+    assert sorted(_tree(tmp_path / "out")) == ["a.heic.png", "a.png"]
+    assert [record.source.name for record in report.failed] == ["b.heic"] and "HEIC" in report.failed[0].reason

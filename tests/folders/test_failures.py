@@ -1,0 +1,44 @@
+"""Which errors say that memory ran out, and which end the whole work."""
+
+import errno
+
+import pytest
+
+from i2i.errors import ImageError, OutputError
+from i2i.images.spool import SpoolError
+from i2i.inference import failures
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.mark.promise("R37")
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_memory_that_ran_out(error: Exception) -> None:
+    assert failures.out_of_memory(error) and "not enough memory" in failures.reason(error)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory"), ImageError("damaged")])
+def test_other_errors(error: Exception) -> None:
+    assert not failures.out_of_memory(error) and str(error) in failures.reason(error)
+
+
+def test_what_would_befall_the_next_one_too() -> None:
+    full = OutputError("no room")
+    full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    long = OutputError("this name")
+    long.__cause__ = OSError(errno.ENAMETOOLONG, "File name too long")
+    assert failures.refuses_all(full) and not failures.refuses_all(long)
+    with pytest.raises(OutputError):
+        failures.reason(full)
+    assert failures.reason_of_one(SpoolError("no room for this one")) == "no room for this one"

@@ -1,0 +1,95 @@
+"""Several processes that torchrun starts share a folder."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from batch_tools import SCRIPT, folder, model
+
+from i2i.errors import UsageError
+from i2i.folders.plan import plan
+from i2i.inference.options import FolderOptions
+from i2i.inference.runtime import prepare
+from i2i.inference.runtime.prepare import Wanted, device_of
+
+TRANSLATE = runpy.run_path(str(SCRIPT))
+
+
+def options(**given: Any) -> Any:
+    return TRANSLATE["Options"](**given)
+
+
+@pytest.mark.parametrize("shards", [("1/1",), ("1/2", "2/2")])
+def test_their_parts_are_the_whole_once(tmp_path: Path, shards: tuple[str, ...]) -> None:
+    names = tuple(f"{i}.png" for i in range(11))
+    folder(tmp_path / "in", names)
+    done = []
+    for shard in shards:
+        for rank in range(3):
+            mine = TRANSLATE["share"](options(shard=shard, report=Path("r.json")), rank, 3)
+            assert mine.report == Path(f"r-{mine.shard.replace('/', '-of-')}.json")
+            jobs = plan([tmp_path / "in"], tmp_path / "out", FolderOptions(shard=mine.shard)).todo
+            done += [job.name.name for job in jobs]
+            assert len(jobs) in {11 // (3 * len(shards)), 11 // (3 * len(shards)) + 1}
+    assert sorted(done) == sorted(names)
+    alone = options(shard="1/1")
+    assert TRANSLATE["share"](alone, 0, 1) is alone
+
+
+@pytest.mark.parametrize("counts", [(4, 2), (1, 3), (2, 2)])
+def test_machines_with_different_numbers_of_processes(tmp_path: Path, counts: tuple[int, ...]) -> None:
+    names = tuple(f"{i}.png" for i in range(17))
+    folder(tmp_path / "in", names)
+    done = []
+    for machine, count in enumerate(counts, 1):
+        for rank in range(count):
+            mine = TRANSLATE["share"](options(shard=f"{machine}/{len(counts)}"), rank, count)
+            done += plan([tmp_path / "in"], tmp_path / "out", FolderOptions(shard=mine.shard)).todo
+    assert sorted(job.name.name for job in done) == sorted(names)
+
+
+def test_one_bad_picture_does_not_stop_the_others(tmp_path: Path) -> None:
+    """Torchrun ends all when one has ended with a failure: so none ends before all are done."""
+    folder(tmp_path / "in", tuple(f"{i}.png" for i in range(20)), height=60, width=60)
+    (tmp_path / "in" / "0.png").write_text("no picture")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--standalone",
+        "--",
+        str(SCRIPT),
+    ]
+    style = str(model(tmp_path / "m.safetensors"))
+    done = subprocess.run(
+        [*command, "--style", style, "--runtime", "torch", str(tmp_path / "in"), "-o", str(tmp_path / "out")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0 and "1 of 10 pictures failed" in done.stderr, done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 19
+
+
+def test_a_list_on_the_standard_input_is_for_one() -> None:
+    with pytest.raises(UsageError, match="goes to one process"):
+        TRANSLATE["share"](options(inputs=(Path("-"),)), 1, 2)
+
+
+def test_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare.machine, "may_have_gpu", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    place = {"RANK": 2, "LOCAL_RANK": 2, "WORLD_SIZE": 4, "MASTER_ADDR": "x", "MASTER_PORT": 1}
+    for name, value in place.items():
+        monkeypatch.setenv(name, str(value))
+    assert str(device_of(Wanted("auto", "torch"))) == str(device_of(Wanted("cuda", "torch"))) == "cuda:2"
+    with pytest.raises(UsageError, match="4 processes need one each"):
+        device_of(Wanted("cuda:1", "torch"))

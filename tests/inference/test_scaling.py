@@ -1,0 +1,393 @@
+"""A painting is brought back to the size of its picture: with the picture's edges, the painting's strokes, no halo."""
+
+import json
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from batch_tools import run
+from torch import nn
+
+import i2i
+from i2i import images
+from i2i.errors import ModelError, UsageError
+from i2i.folders.large import translate_large
+from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
+from i2i.inference import scaling
+from i2i.inference.options import FolderOptions
+from i2i.inference.runtime.prepare import Wanted
+from i2i.inference.scaling import EPSILON, Enlargement, painted_size, row_bands
+from i2i.inference.transform import Translate
+from i2i.inference.translator import Translator, load_translator
+from i2i.models import model_file, published, styles
+from i2i.models.info import read_info
+from i2i.models.styles import model_files
+from i2i.networks.resnet import ResnetConfig
+
+CONFIG = ResnetConfig(width=2, blocks=1)
+
+
+class Fixed(nn.Module):
+    """A generator that is the function given to it, under the description of a real one."""
+
+    def __init__(self, function: Any, channels: int = 3) -> None:
+        super().__init__()
+        self.function, self.config = (
+            function,
+            ResnetConfig(width=2, blocks=1, in_channels=channels, out_channels=channels),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.function(x)
+        return made
+
+
+class Watched:
+    """Gives back its input, and remembers its height and width."""
+
+    shape: tuple[int, ...] = ()
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        Watched.shape = tuple(x.shape[-2:])
+        return x
+
+
+def painter(function: Any, paint_size: int | None = 32, channels: int = 3) -> Translator:
+    network = Fixed(function, channels)
+    info = model_file.describe(network, direction="a2b")
+    return Translator(network, info, precision="fp32", paint_size=paint_size)
+
+
+def same(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+def swapped(x: torch.Tensor) -> torch.Tensor:
+    """Blue, red and green, the last of them inverted."""
+    return x[:, [2, 0, 1]] * torch.tensor([1.0, 1.0, -1.0])[:, None, None]
+
+
+def shapes(height: int = 96, width: int = 144, seed: int = 0) -> Pixels:
+    """Discs of all colours with sharp edges, between black and white."""
+    random, y, x = np.random.default_rng(seed), *np.mgrid[:height, :width]
+    pixels = np.full((height, width, 3), 128, np.uint8)
+    for _ in range(12):
+        top, left, radius = random.uniform(0, height), random.uniform(0, width), random.uniform(8, 30)
+        pixels[(y - top) ** 2 + (x - left) ** 2 < radius**2] = random.integers(0, 256, 3)
+    return pixels
+
+
+def levels(found: Pixels, wanted: Pixels) -> Any:
+    return np.abs(found.astype(float) - wanted)
+
+
+def test_the_size_at_which_a_picture_is_painted() -> None:
+    assert painted_size(3000, 4000, 512) == (512, 683)
+    assert painted_size(4000, 3000, 512) == (683, 512)
+    assert painted_size(513, 9, 8) == (456, 8)
+    # no larger than it is, and as it is where nothing is painted
+    assert painted_size(512, 4000, 512) == painted_size(512, 4000, 0) == (512, 4000)
+
+
+def test_rows_are_all_there_once() -> None:
+    for height, width in ((1, 1), (3000, 4000), (7, 1 << 20)):
+        bands = list(row_bands(height, width))
+        assert [row for rows in bands for row in range(rows.start, rows.stop)] == list(range(height))
+
+
+@pytest.mark.promise("R36")
+@pytest.mark.parametrize(("height", "width"), [(96, 144), (144, 33), (33, 33), (39, 301)])
+def test_the_size_stays_and_the_network_sees_the_paint_size(height: int, width: int) -> None:
+    result = painter(Watched())(shapes(height, width))
+    assert result.shape == (height, width, 3)
+    seen = painted_size(height, width, 32)
+    assert Watched.shape == tuple(-(-side // 4) * 4 for side in seen)  # a multiple of 4, mirrored at its edges
+
+
+@pytest.mark.parametrize("shape", [(32, 50), (20, 200), (1, 1)])
+def test_a_picture_no_larger_is_translated_as_ever(shape: tuple[int, int]) -> None:
+    network = CONFIG.build()
+    info = model_file.describe(network, direction="a2b")
+    plain, used = (Translator(network, info, precision="fp32", paint_size=side) for side in (0, 32))
+    pixels = shapes(*shape)
+    assert np.array_equal(plain(pixels), used(pixels))
+
+
+@pytest.mark.parametrize("value", [0, 1, 77, 255])
+def test_one_colour_stays_one(value: int) -> None:
+    assert (painter(same)(np.full((90, 70, 3), value, np.uint8)) == value).all()
+
+
+@pytest.mark.parametrize(("network", "truth"), [(same, lambda x: x), (swapped, lambda x: x[..., [2, 0, 1]])])
+def test_a_linear_network_keeps_the_picture_sharp(network: Any, truth: Any) -> None:
+    """Where a painting is a linear map of its picture, that map of the large picture is the truth. Of a variance v all
+    but ε / (v + ε) comes back, and edges have much: here a mean error of 4 levels, 10 by bicubic enlargement alone."""
+    pixels = shapes()
+    wanted = truth(pixels).astype(float)
+    if network is swapped:
+        wanted[..., 2] = 255 - wanted[..., 2]
+    small = resize_planes(to_planes(wanted.astype(np.uint8)), 32, 48)
+    blurred = levels(from_planes(resize_planes(small, 96, 144)), wanted).mean()
+    assert levels(painter(network)(pixels), wanted).mean() < 0.4 * blurred
+
+
+def test_a_step_comes_back_but_for_epsilon() -> None:
+    """Black beside white, 8 times as large: the formula itself, computed here pixel by pixel in float64."""
+    source = np.full((1, 64, 64), -1.0, np.float32)
+    source[:, :, 30:] = 1
+    small = resize_planes(source, 8, 8)
+    found = Enlargement(small, small, (64, 64)).whole(source)
+    row = np.pad(small[0, 4].astype(float), 2, mode="symmetric")
+    windows = np.stack([row[i : i + 5] for i in range(8)])
+    gain = windows.var(axis=1) / (windows.var(axis=1) + EPSILON)
+    gain = np.pad(gain, 2, mode="symmetric")
+    gain = np.array([gain[i : i + 5].mean() for i in range(8)])
+    places = (np.arange(64) + 0.5) / 8 - 0.5
+    gains = np.interp(places, np.arange(8), gain)
+    blurred = resize_planes(small, 64, 64)[0, 32]
+    wanted = blurred + gains * (source[0, 32] - blurred)
+    assert np.abs(found[0, 32] - wanted).max() < 1e-5
+    assert np.abs(found[0, 32] - source[0, 32]).max() < 0.2 < np.abs(blurred - source[0, 32]).max()
+
+
+def test_strokes_stay_and_faint_texture_stays_away() -> None:
+    """The strokes of a painting that its picture has nothing of are there; grain of 3 levels that it ignores is not."""
+    grain = np.random.default_rng(0).integers(125, 132, (120, 120, 3), np.uint8)
+    strokes = torch.zeros(1, 3, 40, 40)
+    strokes[..., 10:14, 5:30] = 0.6
+    found = painter(lambda x: strokes.clone(), 40)(grain)
+    wanted = from_planes(resize_planes(strokes[0].numpy(), 120, 120))
+    assert levels(found, wanted).max() <= 2
+    assert found[35, 60].min() > 190 > 130 > found[80, 60].max()
+
+
+def test_the_strokes_of_the_whole_are_those_of_the_painting() -> None:
+    """Scaled down again, the result is the painting."""
+    pixels = shapes(160, 160)
+    painted = np.random.default_rng(1).uniform(-0.8, 0.8, (3, 40, 40)).astype(np.float32)
+    painted = resize_planes(resize_planes(painted, 20, 20), 40, 40)
+    source = to_planes(pixels)
+    small = resize_planes(source, 40, 40)
+    found = Enlargement(painted, small, (160, 160)).whole(source)
+    assert np.abs(resize_planes(found, 40, 40) - painted).mean() < 0.02
+
+
+@pytest.mark.parametrize("hidden", [(0, 255, 0), (0, 0, 0), (255, 255, 255)])
+def test_hidden_colours_leave_no_halo(hidden: tuple[int, int, int]) -> None:
+    """Brightened by a network, red stays the same red up to the edge, whatever is hidden beside it."""
+    pixels = np.full((96, 96, 3), hidden, np.uint8)
+    alpha = np.zeros((96, 96), np.uint8)
+    disc = (np.mgrid[:96, :96] - 47.3) ** 2
+    shown = disc[0] + disc[1] < 30**2
+    pixels[shown], alpha[shown] = (200, 40, 40), 255
+    result = painter(lambda x: x * 0.5).translate(Picture(pixels, alpha))
+    assert result.alpha is not None and np.array_equal(result.alpha, alpha)
+    assert levels(result.pixels[shown], np.array([164, 84, 84])).max() <= 2
+
+
+def test_what_is_hidden_and_how_it_is_painted_is_no_part_of_what_is_seen() -> None:
+    random = np.random.default_rng(0)
+    alpha = np.repeat(np.float32([1, -1]), 12)[None].repeat(24, axis=0)
+    planes, painted, source = (random.uniform(-1, 1, (3, n, n)).astype(np.float32) for n in (24, 24, 96))
+    found = []
+    for hidden in (-1, 1):
+        planes[..., 12:], painted[..., 12:], source[..., 48:] = hidden, -hidden, hidden
+        found.append(Enlargement(painted, planes, (96, 96), alpha).whole(source)[..., :48])
+    assert np.abs(found[0] - found[1]).max() < 0.02
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_all_else_is_kept(dtype: Any) -> None:
+    full = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    pixels = (shapes() / 255 * full).astype(dtype)
+    picture = Picture(pixels, pixels[..., 0].copy(), icc=b"icc", exif=b"exif", format="TIFF", resolution=(300.0, 300.0))
+    result = painter(same).translate(picture)
+    assert result.pixels.dtype == result.alpha.dtype == dtype  # type: ignore[union-attr]
+    assert result.pixels.shape == pixels.shape
+    assert np.array_equal(result.alpha, picture.alpha)  # type: ignore[arg-type]
+    kept = ("icc", "exif", "format", "resolution")
+    assert [getattr(result, name) for name in kept] == [getattr(picture, name) for name in kept]
+
+
+def test_16_bits_are_more_than_256_levels() -> None:
+    ramp = np.linspace(0, 65_535, 96 * 96 * 3).reshape(96, 96, 3).astype(np.uint16)
+    assert len(np.unique(painter(same)(ramp))) > 1000
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+def test_any_number_of_channels(channels: int) -> None:
+    planes = np.random.default_rng(0).uniform(-1, 1, (channels, 12, 15)).astype(np.float32)
+    source = resize_planes(planes, 90, 112)
+    used = painter(same, channels=channels)
+    found = used(torch.from_numpy(source)).numpy()
+    assert found.shape == source.shape
+    assert np.abs(found - source).mean() < 0.03
+
+
+def test_arrays_tensors_and_pictures_alike() -> None:
+    used, pixels = painter(swapped), shapes()
+    whole = used(pixels)
+    tensor = used(images.to_tensor(pixels)[None])
+    assert levels(images.to_pixels(tensor[0]), whole).max() <= 1
+    assert np.array_equal(used.translate(Picture(pixels)).pixels, whole)
+
+
+@pytest.mark.promise("R38")
+def test_a_batch_is_each_for_itself() -> None:
+    """Also of pictures that only the network sees at one size, among them one that is no larger."""
+    used = painter(swapped)
+    pictures = [Picture(shapes(*size, seed=i)) for i, size in enumerate([(96, 144), (64, 96), (32, 48)])]
+    alone = [used.translate(picture).pixels for picture in pictures]
+    together = [picture.pixels for picture in used.translate_batch(pictures)]
+    assert all(np.array_equal(one, two) for one, two in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("size", [60, 200])
+def test_size_comes_before_the_paint_size(size: int) -> None:
+    """The result has the size asked for; it is painted at the paint size from the picture itself."""
+    pixels = shapes()
+    result = painter(Watched()).translate(Picture(pixels, np.full(pixels.shape[:2], 200, np.uint8)), size)
+    assert result.pixels.shape[:2] == result.alpha.shape == (size, size * 3 // 2)  # type: ignore[union-attr]
+    assert (result.alpha == 200).all()
+    assert Watched.shape == (32, 48)
+    wanted = from_planes(resize_planes(to_planes(pixels), size, size * 3 // 2))
+    assert levels(result.pixels, wanted).mean() < 6
+
+
+def test_by_bands_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = CONFIG.build()
+    used = Translator(network, model_file.describe(network, direction="a2b"), precision="fp32", paint_size=32)
+    picture = Picture(shapes())
+    whole = used.translate(picture)
+    monkeypatch.setattr(used, "_fits", lambda height, width: False)
+    assert levels(used.translate(picture).pixels, whole.pixels).max() <= 1
+
+
+def save(path: Path, config: Any = CONFIG, **said: Any) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = config.build()
+    model_file.save(path, network, replace(model_file.describe(network, direction="a2b"), **said))
+    return path
+
+
+def loaded(path: Path, paint_size: int | None = None) -> Translator:
+    return load_translator(path, device="cpu", runtime="torch", precision="fp32", paint_size=paint_size)
+
+
+def test_the_model_says_its_paint_size_and_one_may_say_another(tmp_path: Path) -> None:
+    none, some = save(tmp_path / "none.safetensors"), save(tmp_path / "some.safetensors", paint_size=48)
+    assert [loaded(path).paint_size for path in (none, some)] == [0, 48]
+    assert [loaded(some, side).paint_size for side in (0, 32, None)] == [0, 32, 48]
+    loaded(some, 32).save_pretrained(tmp_path / "folder")
+    assert (
+        Translator.from_pretrained(tmp_path / "folder", runtime="torch").paint_size == 48
+    )  # what the model says stays
+    assert Translator.from_pretrained(tmp_path / "folder", runtime="torch", paint_size=0).paint_size == 0
+
+
+def test_the_transform_paints_too(tmp_path: Path) -> None:
+    some, pixels = save(tmp_path / "some.safetensors", paint_size=32), shapes()
+    for paint_size in (None, 0, 40):
+        wanted = loaded(some, paint_size)(pixels)
+        found = Translate(some, precision="fp32", p=1, paint_size=paint_size)(image=pixels)["image"]
+        assert levels(found, wanted).max() <= 1
+
+
+@pytest.mark.parametrize("value", [-1, 70_000, 1.5, "large", float("nan")])
+def test_nonsense_is_refused(value: Any, tmp_path: Path) -> None:
+    path = save(tmp_path / "model.safetensors")
+    with pytest.raises(UsageError, match="paint_size"):
+        loaded(path, value)
+    with pytest.raises(UsageError, match="paint_size"):
+        Translate(path, paint_size=value)
+
+
+@pytest.mark.parametrize("said", [{"input_labels": ("#3",)}, {"output_labels": ("#3",)}])
+def test_labels_are_not_painted(said: dict[str, Any], tmp_path: Path) -> None:
+    path = save(tmp_path / "labels.safetensors", **said)
+    assert loaded(path, 0).paint_size == 0
+    with pytest.raises(UsageError, match=r"paint_size = 512.*labels"):
+        loaded(path, 512)
+    with pytest.raises(ModelError, match=r"paint_size 512.*labels"):
+        loaded(save(tmp_path / "odd.safetensors", paint_size=512, **said))
+
+
+def test_the_runtime_follows_from_the_pixels_that_are_painted() -> None:
+    info = replace(model_file.describe(CONFIG, direction="a2b"), paint_size=512)
+    assert Wanted(sizes=((3000, 4000), (100, 200))).pixels(info) == 512 * 683 + 20_000
+    assert Wanted(sizes=((3000, 4000),), paint_size=0).pixels(info) == 12_000_000
+    assert Wanted().pixels(info) is None
+
+
+def test_the_report_says_what_was_painted_at_another_size(tmp_path: Path) -> None:
+    some = save(tmp_path / "some.safetensors", paint_size=32)
+    (tmp_path / "in").mkdir()
+    images.write(tmp_path / "in" / "large.png", Picture(shapes()))
+    images.write(tmp_path / "in" / "small.png", Picture(shapes(32, 40)))
+    report = i2i.translate_folder(tmp_path / "in", tmp_path / "out", some, runtime="torch")
+    assert {record.source.name: record.note for record in report.records} == {
+        "large.png": "painted at 48x32 pixels",
+        "small.png": "",
+    }
+    assert report.facts["paint_size"] == 32
+    plain = i2i.translate_folder(tmp_path / "in", tmp_path / "plain", some, runtime="torch", paint_size=0)
+    assert [record.note for record in plain.records] == ["", ""]
+    assert images.read(tmp_path / "out" / "large.png").pixels.shape == (96, 144, 3)
+
+
+def test_as_an_option_of_the_script(tmp_path: Path) -> None:
+    model, source = save(tmp_path / "model.safetensors", paint_size=32), tmp_path / "in.png"
+    images.write(source, Picture(shapes()))
+    words = ("--style", model, source, "-o", tmp_path / "out.png", "--runtime", "torch")
+    code, child = run(tmp_path, *words, "--paint-size", "-1")
+    assert code == 2 and "paint-size" in child.stderr.replace("_", "-")
+    assert not (tmp_path / "out.png").exists()
+    code, child = run(tmp_path, *words, "--paint-size", 48, "--json")
+    assert code == 0, child.stderr
+    report = json.loads(child.stdout)
+    assert report["paint_size"] == 48 and report["records"][0]["note"] == "painted at 72x48 pixels"
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_large_picture_by_bands_is_painted_alike(
+    alpha: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyvips")
+    used = painter(swapped)
+    pixels = shapes(300, 200)
+    (tmp_path / "in").mkdir()
+    images.write(tmp_path / "in" / "a.png", Picture(pixels, pixels[..., 0].copy() if alpha else None))
+    whole = i2i.translate_folder(tmp_path / "in", tmp_path / "whole", used)
+    monkeypatch.setattr(scaling, "_BAND_PIXELS", 2_000)
+    options = FolderOptions()
+    note = translate_large(used, tmp_path / "in" / "a.png", tmp_path / "large.png", options)
+    assert note == whole.records[0].note == "painted at 32x48 pixels"
+    one, two = (images.read(path) for path in (tmp_path / "whole" / "a.png", tmp_path / "large.png"))
+    assert levels(one.pixels, two.pixels).max() <= 1
+    assert alpha is (two.alpha is not None) and np.array_equal(one.alpha, two.alpha)
+
+
+def test_memory_of_a_phones_picture_is_bounded() -> None:
+    """What 12 megapixels take beside themselves and their result: some bands of rows."""
+    source = np.zeros((3, 3000, 4000), np.float32)
+    small = np.zeros((3, 128, 171), np.float32)
+    tracemalloc.start()
+    try:
+        enlarged = Enlargement(small, small, (3000, 4000))
+        for rows in list(row_bands(3000, 4000))[:3]:
+            enlarged.rows(source[:, rows], rows.start)
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_styles_that_paint_say_at_which_size() -> None:
+    bundled = model_files(styles.BUNDLED)
+    assert {read_info(path).paint_size for path in bundled.values()} == {384}
+    painters = {entry.name for entry in published.ENTRIES if entry.paint_size}
+    assert painters == {"style_monet", "style_cezanne", "style_ukiyoe", "style_vangogh"}

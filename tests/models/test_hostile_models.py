@@ -1,0 +1,234 @@
+"""Files that want to run code: refused wherever weights come in, with exit code 5, and nothing has run."""
+
+import hashlib
+import io
+import json
+import math
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from i2i.algorithms import CycleGAN
+from i2i.algorithms.cyclegan import CycleGANOptions
+from i2i.errors import ModelError
+from i2i.models import junyanz
+from i2i.models.junyanz import listing
+from i2i.models.pretrained import from_pretrained, open_model
+from i2i.networks import ResnetConfig
+from i2i.training.initial import initialise
+from i2i.training.state import States
+
+
+class Calls:
+    """Unpickled, it calls `function` with `arguments`."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.function, self.arguments
+
+
+def saved(content: Any, zipped: bool = True) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    return file.getvalue()
+
+
+def archive(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        for name, data in members.items():
+            made.writestr(name, data)
+    return file.getvalue()
+
+
+def exported_program(evil: bytes) -> bytes:
+    """The layout of a `.pt2`, whose parts `torch.export.load` unpickles."""
+    names = ["archive_format", "models/model.json", "data/weights/model.pt", "data/constants/model.pt"]
+    return archive(**{f"model/{name}": evil if name.endswith(".pt") else b"pt2" for name in names})
+
+
+def script(_: Calls) -> bytes:
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), file)
+    return file.getvalue()
+
+
+RUNS_CODE: dict[str, Callable[[Calls], bytes]] = {
+    "pickle": lambda evil: pickle.dumps({"model.1.weight": evil}),
+    "newest pickle": lambda evil: pickle.dumps({"model.1.weight": evil}, protocol=5),
+    "zip": lambda evil: saved({"model.1.weight": evil}),
+    "legacy": lambda evil: saved({"model.1.weight": evil}, zipped=False),
+    "through an allowed class": lambda evil: saved(Calls(OrderedDict, [("model.1.weight", evil)])),
+    "legacy with a zip behind": lambda evil: saved({"model.1.weight": evil}, zipped=False) + archive(a=b""),
+    "exported program": lambda evil: exported_program(saved({"model.1.weight": evil})),
+    "nested zip": lambda evil: archive(**{"archive/data.pkl": saved({"model.1.weight": evil})}),
+    "pickle in a zip": lambda evil: archive(**{"archive/data.pkl": pickle.dumps(evil), "archive/version": b"3"}),
+    "torchscript": script,
+}
+LARGE = ResnetConfig(width=256, blocks=20)  # 1.5 GB
+
+
+def large(made: Callable[[tuple[int, ...]], Any], zipped: bool = True) -> bytes:
+    """All keys of a large network; what `made` makes stands for its large tensors."""
+    shapes = {name: shape for name, (_, shape) in listing(LARGE).items()}
+    return saved(
+        {n: made(shape) if math.prod(shape) > 1 << 16 else torch.zeros(shape) for n, shape in shapes.items()}, zipped
+    )
+
+
+def over_a_new_storage(rebuild: Callable[..., Any]) -> Callable[[tuple[int, ...]], Any]:
+    def tensor(shape: tuple[int, ...]) -> Calls:
+        strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+        more = (False, OrderedDict()) if rebuild is torch._utils._rebuild_tensor_v2 else ()
+        return Calls(rebuild, Calls(torch.storage.TypedStorage, math.prod(shape)), 0, shape, strides, *more)
+
+    return tensor
+
+
+TAKES_MEMORY: dict[str, Callable[[], bytes]] = {
+    "float tensors": lambda: large(lambda shape: Calls(torch.FloatTensor, *shape)),
+    "legacy float tensors": lambda: large(lambda shape: Calls(torch.FloatTensor, *shape), zipped=False),
+    "new storages": lambda: large(over_a_new_storage(torch._utils._rebuild_tensor_v2)),
+    "new storages, as of old": lambda: large(over_a_new_storage(torch._utils._rebuild_tensor)),
+    "expanded network": lambda: large(lambda shape: torch.zeros(1).expand(shape)),
+    "bytearray": lambda: saved({"model.1.weight": Calls(bytearray, 2 << 30)}),
+    "legacy bytearray": lambda: saved({"model.1.weight": Calls(bytearray, 2 << 30)}, zipped=False),
+    "tensor": lambda: saved({"model.1.weight": Calls(torch.Tensor, 2 << 30)}),
+    "expanded": lambda: saved({"model.1.weight": torch.zeros(1).expand(10**6, 10**6)}),
+}
+
+
+def pretrained_folder(path: Path) -> Any:
+    (path.parent / "model.safetensors").write_bytes(path.read_bytes())
+    (path.parent / "config.json").write_bytes(path.read_bytes())
+    return from_pretrained(path.parent)
+
+
+def init_from(path: Path) -> Any:
+    file = path.with_name("latest_net_G_A.pth")
+    file.write_bytes(path.read_bytes())
+    small = CycleGANOptions(generator="resnet_1blocks", discriminator="patchgan_16", ngf=4, ndf=4)
+    return initialise(CycleGAN(small), [file])
+
+
+def resumed(path: Path) -> Any:
+    states, data = States(path.parent), path.read_bytes()
+    states.path(10).write_bytes(data)
+    facts = {"file": states.path(10).name, "step": 10, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    states.manifest(10).write_text(json.dumps(facts))
+    return states.latest()
+
+
+DOORS: dict[str, Callable[[Path], Any]] = {
+    "open_model": open_model,
+    "model file": lambda path: open_model(path.rename(path.with_suffix(".safetensors"))),
+    "folder": pretrained_folder,
+    "init-from": init_from,
+    "resume": resumed,
+}
+
+
+@pytest.mark.promise("R46", "H4")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", list(RUNS_CODE))
+@pytest.mark.parametrize("door", list(DOORS))
+def test_no_code_runs(tmp_path: Path, door: str, kind: str) -> None:
+    marker, file = tmp_path / "marker", tmp_path / "weights.pth"
+    file.write_bytes(RUNS_CODE[kind](Calls(os.system, f"touch {marker}")))
+    with pytest.raises(ModelError) as caught:
+        DOORS[door](file)
+    assert not marker.exists()
+    assert caught.value.exit_code == 5
+    assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.promise("R46")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", list(RUNS_CODE))
+def test_the_restricted_unpickler_alone_runs_none(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(junyanz, "check_file", lambda path: 1 << 30)
+    test_no_code_runs(tmp_path, "open_model", kind)
+
+
+@pytest.mark.promise("R46")
+@pytest.mark.parametrize("kind", list(RUNS_CODE))
+@pytest.mark.parametrize("door", ["open_model", "init-from"])
+def test_torch_never_sees_them(tmp_path: Path, door: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(RUNS_CODE[kind](Calls(os.system, "exit 1")))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch has seen the file"))
+    with pytest.raises(ModelError):
+        DOORS[door](file)
+
+
+def test_the_files_are_hostile(tmp_path: Path) -> None:
+    for kind in ("pickle", "zip", "legacy", "through an allowed class"):
+        file = io.BytesIO(RUNS_CODE[kind](Calls(os.system, f"touch '{tmp_path / kind}'")))
+        (pickle.load if kind == "pickle" else lambda f: torch.load(f, weights_only=False))(file)
+        assert (tmp_path / kind).exists()
+
+
+MEASURED = """
+import json, os, sys, warnings
+from pathlib import Path
+from i2i.errors import ModelError
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/../support"]
+from test_hostile_models import DOORS
+warnings.simplefilter("ignore")
+
+def peak():  # of the addresses in use, so that memory which nobody has written to yet counts too; in kB
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmPeak"))
+
+for name in ("open_model", "init-from"):
+    if os.fork():  # each door in a process of its own, which has imported everything
+        assert os.wait()[1] == 0
+        continue
+    found = {}
+    for file in sys.argv[2:]:
+        before = peak()
+        try:
+            DOORS[name](Path(file))
+            reason = "accepted"
+        except ModelError as error:
+            reason = str(error)
+        found[file] = peak() - before, reason
+    print(json.dumps({name: found}), flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, tuple[int, str]]]:
+    """Door → file → the kB that it took there, and what was said of it."""
+    folder, files = tmp_path_factory.mktemp("takes-memory"), []
+    made_first = {"first": lambda: b"what is imported on the first call is not counted"}
+    for kind, made in {**made_first, **TAKES_MEMORY}.items():
+        files.append(folder / kind / "weights.pth")
+        files[-1].parent.mkdir()
+        files[-1].write_bytes(made())
+        assert files[-1].stat().st_size < 10 << 20
+    command = [sys.executable, "-c", MEASURED, Path(__file__).parent, *files]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {door: found for line in lines for door, found in json.loads(line).items()}
+
+
+@pytest.mark.promise("R46", "R47", "H9")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured as Linux tells it")
+@pytest.mark.parametrize("door", ["open_model", "init-from"])
+def test_a_small_file_takes_little_memory(taken: Any, door: str) -> None:
+    kinds = [Path(file).parent.name for file in taken[door]]
+    assert kinds == ["first", *TAKES_MEMORY]
+    for file, (memory, reason) in list(taken[door].items())[1:]:
+        assert reason.startswith(file.replace("weights.pth", "")) and "DefaultCPUAllocator" not in reason, reason
+        assert memory < 100 << 10, file

@@ -1,0 +1,378 @@
+"""The model file: it comes back as it was written, and nothing else is believed."""
+
+import json
+import os
+import resource
+import stat
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from golden_rule import draw, rule
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from i2i import __version__
+from i2i.config import to_mapping
+from i2i.errors import ModelError, OutputError, UsageError
+from i2i.models import model_file
+from i2i.models.model_file import ModelInfo, Training
+from i2i.networks.resnet import ResnetConfig
+from i2i.networks.unet import UNetConfig
+
+CONFIG = ResnetConfig(width=2, blocks=1)
+CUT = ResnetConfig(width=2, blocks=1, downsampling="antialiased", upsampling="antialiased")
+FORMAT_1 = Path(__file__).parents[1] / "data" / "model_format_1.safetensors"
+
+
+def _network(seed: int = 0, config: Any = CONFIG) -> torch.nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return config.build()
+
+
+def _saved(path: Path, **changes: Any) -> Path:
+    """A model file whose description is changed as named, its weights being those of `CONFIG`."""
+    network = _network()
+    info = json.loads(json.dumps(to_mapping(model_file.describe(network, direction="a2b"))))
+    metadata = {"i2i": json.dumps({k: v for k, v in (info | changes).items() if v is not ...})}
+    save_file(network.state_dict(), path, metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        CUT,
+        ResnetConfig(width=2, blocks=1, upsampling="resize"),
+        ResnetConfig(width=2, blocks=1, upsampling="smooth"),
+        ResnetConfig(width=2, blocks=1, upsampling="smooth", separable=True),
+        UNetConfig(width=1, depth=5, in_channels=1),
+        ResnetConfig(width=1, norm="batch"),
+    ],
+)
+def test_round_trip(tmp_path: Path, config: Any) -> None:
+    network = _network(1, config)
+    training = Training(algorithm="cyclegan", dataset="monet2photo", steps=7, images_seen=9, metrics={"l1": 0.5})
+    info = model_file.describe(
+        network,
+        direction="b2a",
+        input_domain="photo",
+        output_domain="monet",
+        statistics="running",
+        dropout=True,
+        training=training,
+        licence="MIT",
+    )
+    model_file.save(tmp_path / "b2a.safetensors", network, info)
+    again, found = model_file.load(tmp_path / "b2a.safetensors")
+    assert found == info
+    assert found.network_config() == config
+    assert again.config == config
+    assert not again.training
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+    x = torch.rand(1, config.in_channels, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(again(x), network.eval()(x)), "all that it computes with is in its weights"
+
+
+@pytest.mark.promise("R16")
+def test_a_file_of_the_first_format() -> None:
+    """`tests/data/make_model_format_1.py` wrote it; the numbers are what the first version answered."""
+    network, info = model_file.load(FORMAT_1)
+    assert (info.direction, info.input_domain, info.output_domain) == ("b2a", "photo", "monet")
+    assert (info.training.dataset, info.training.metrics, info.licence) == (
+        "monet2photo",
+        {"cycle_A/l1": 0.5},
+        "CC0-1.0",
+    )
+    assert info.training.commit == "" and network.config == CONFIG
+    drawn = draw([(name, tensor.shape) for name, tensor in network.state_dict().items()], 424242)
+    assert all(torch.equal(tensor, drawn[name]) for name, tensor in network.state_dict().items())
+    with torch.no_grad():
+        y = network.double()(rule((1, 3, 16, 16), 424242).double().clamp(-1, 1))
+    assert y.mean().item() == pytest.approx(0.18262206485634755, abs=1e-9)
+    assert y.std().item() == pytest.approx(0.5425488996440486, abs=1e-9)
+    expected = torch.tensor([-0.7410201904126411, -0.046613283036170405, 0.7105101009179727], dtype=torch.float64)
+    torch.testing.assert_close(y[0, :, 3, 5], expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.promise("R16")
+def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
+    for read in (model_file.load, model_file.read_info):
+        with pytest.raises(ModelError, match=r"format_version 2, this i2i .* reads 1: upgrade i2i"):
+            read(_saved(tmp_path / "m.safetensors", format_version=2, more="than is known now"))
+
+
+def test_the_description_is_read_without_torch() -> None:
+    code = (
+        "import sys; from i2i.models.info import read_info; "
+        f"print(read_info({str(FORMAT_1)!r}).licence); assert 'torch' not in sys.modules"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "CC0-1.0\n"
+
+
+@pytest.mark.promise("H8")
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    network, path = _network(), tmp_path / "m.safetensors"
+    model_file.save(path, network, model_file.describe(network, direction="a2b"))
+    whole = path.read_bytes()
+    body = 8 + int.from_bytes(whole[:8], "little")
+    for place in (body, (body + len(whole)) // 2, len(whole) - 4):  # the last bits of three weights
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ModelError, match="do not match their SHA-256"):
+            model_file.load(path)
+
+
+def test_changed_blur_filters_are_refused(tmp_path: Path) -> None:
+    network = _network(config=CUT)
+    network.get_submodule("up.0.upsample").filt *= 2  # type: ignore[operator]
+    info = model_file.describe(network, direction="a2b")
+    with pytest.raises(ModelError, match=r"up\.0\.upsample\.filt: not the binomial"):
+        model_file.save(tmp_path / "m.safetensors", network, info)
+    save_file(network.state_dict(), tmp_path / "m.safetensors", {"i2i": json.dumps(to_mapping(info))})
+    with pytest.raises(ModelError, match=r"up\.0\.upsample\.filt: not the binomial"):
+        model_file.load(tmp_path / "m.safetensors")
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    info = model_file.describe(_network(), direction="a2b")
+    for change in ({"direction": "ab"}, {"format_version": 2}, {"size_multiple": 3}, {"licence": "x" * (1 << 20)}):
+        with pytest.raises(ModelError, match="not written"):
+            model_file.save(tmp_path / "m.safetensors", _network(), replace(info, **change))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:
+    _saved(tmp_path / "m.safetensors")
+    before = torch.get_rng_state()
+    model_file.load(tmp_path / "m.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_domains_have_names_by_default() -> None:
+    info = model_file.describe(_network(), direction="b2a")
+    assert (info.input_domain, info.output_domain) == ("B", "A")
+
+
+@pytest.mark.promise("H7")
+def test_file_mode_follows_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        model_file.save(tmp_path / "m.safetensors", _network(), model_file.describe(_network(), direction="a2b"))
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "m.safetensors").stat().st_mode) == 0o644
+
+
+def test_a_data_set_is_named_not_located() -> None:
+    with pytest.raises(UsageError, match="not a path"):
+        Training(dataset="/home/someone/monet2photo")
+
+
+def test_what_is_not_its_network_is_not_saved(tmp_path: Path) -> None:
+    info = model_file.describe(_network(), direction="a2b")
+    broken = _network()
+    with torch.no_grad():
+        next(broken.parameters())[0] = float("nan")
+    for network, message in ((broken, "not finite"), (_network(config=ResnetConfig(width=3)), "shape")):
+        with pytest.raises(ModelError, match=message):
+            model_file.save(tmp_path / "m.safetensors", network, info)
+    with pytest.raises(OutputError):
+        model_file.save(tmp_path / "missing" / "m.safetensors", _network(), info)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.promise("R47")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, "upgrade i2i"),
+        ({"format_version": "1"}, "format_version"),
+        ({"format_version": ...}, "format_version None"),
+        ({"network": "restnet"}, "Did you mean 'resnet'"),
+        ({"network": "patchgan"}, "unknown network 'patchgan'"),
+        ({"config": {"width": 10**9}}, "width = 1000000000"),
+        ({"config": {"blocks": 65}}, "blocks = 65"),
+        ({"config": {"widht": 2}}, "unknown option 'widht'. Did you mean 'width'"),
+        ({"config": {"width": 512, "blocks": 64}}, "stem.conv.weight has the shape"),
+        ({"config": [1]}, "config"),
+        ({"direction": "b2b"}, "direction"),
+        ({"value_range": [0, 1]}, "value_range"),
+        ({"size_multiple": 1}, "size_multiple"),
+        ({"statistics": "mine"}, "statistics"),
+        ({"training": {"dataset": "../x"}}, "not a path"),
+        ({"training": {"stepz": 1}}, "unknown option 'stepz'"),
+        ({"training": 3}, "training"),
+        ({"surprise": 1}, "unknown option 'surprise'"),
+        ({"sha256": "0" * 63}, "sha256: expected"),
+        ({"sha256": "0" * 64}, "do not match their SHA-256"),
+        ({"licence": {"a": [[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]}}, "deeper than 16"),
+        ({"training": {"metrics": {"l1": float("nan")}}}, "not valid JSON"),
+        ({"config": {"width": 10**4000}}, "width"),
+        ({"output_domain": ...}, "output_domain"),
+        ({"config": {"width": "2"}}, "network resnet: width = '2' is not of its type"),
+        ({"config": {"width": 2.0}}, "width = 2.0 is not of its type"),
+        ({"config": {"dropout": "no"}}, "dropout = 'no' is not of its type"),
+        ({"config": {"dropout": 0}}, "dropout = 0 is not of its type"),
+        ({"dropout": "yes"}, "its description: dropout = 'yes' is not of its type"),
+        ({"size_multiple": "4"}, "size_multiple = '4' is not of its type"),
+        ({"training": {"steps": -5}}, r"training: steps = -5: .*allowed: ≥ 0"),
+        ({"training": {"images_seen": True}}, "images_seen = True is not of its type"),
+        ({"training": {"metrics": {"l1": "0.5"}}}, "training: metrics = .* is not of its type"),
+        ({"input_domain": "x" * 1001}, "a text of 1001 characters; at most 1000"),
+        ({"training": {"metrics": {"x" * 1001: 1.0}}}, "a text of 1001 characters"),
+        ({"input_domain": "a\nb"}, r"a control character in 'a\\nb'"),
+        ({"licence": "\x1b[2J"}, "a control character"),
+        ({"training": {"metrics": {"a\x9b": 1.0}}}, "a control character"),
+        ({"output_domain": "a\u2028b"}, "a control character"),
+    ],
+)
+def test_descriptions_out_of_bounds(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        model_file.load(_saved(tmp_path / "m.safetensors", **changes))
+    assert str(caught.value).startswith(str(tmp_path / "m.safetensors"))
+
+
+def test_what_a_description_leaves_out_is_spelled_out(tmp_path: Path) -> None:
+    path = _saved(tmp_path / "m.safetensors", config={"width": 2, "blocks": 1}, training=..., dropout=True)
+    found = model_file.load(path)[1]
+    assert found.config == to_mapping(CONFIG)
+    assert not found.dropout, "it has none that could stay on"
+    assert found.training == Training() and found.training.version == ""
+
+
+def test_a_description_says_which_i2i_made_it() -> None:
+    assert model_file.describe(CONFIG, direction="a2b").training.version == __version__
+    other = Training(version="0.0.1", steps=3)
+    assert model_file.describe(CONFIG, direction="a2b", training=other).training == other
+
+
+def test_a_data_set_can_lie_in_any_folder(tmp_path: Path, not_utf8: str) -> None:
+    info = model_file.describe(CONFIG, direction="a2b", training=Training(dataset=f"{not_utf8}\n\x1b é"))
+    model_file.save(tmp_path / "m.safetensors", _network(), info)
+    assert model_file.load(tmp_path / "m.safetensors")[1].training.dataset == "____ é"
+
+
+@pytest.mark.promise("R47")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("head.bias"), "head.bias is missing"),
+        (lambda w: w.update(more=torch.zeros(1)), "more has no place"),
+        (lambda w: w.update({"head.bias": torch.zeros(4)}), "head.bias has the shape"),
+        (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.int64)}), "head.bias: dtype I64"),
+        (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.complex64)}), "head.bias: dtype C64"),
+        (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.float8_e4m3fn)}), "head.bias: dtype F8"),
+        (lambda w: w.update({"head.bias": torch.full((3,), float("inf"))}), "head.bias: not finite"),
+        (lambda w: w.update({"head.bias": torch.full((3,), 1e300, dtype=torch.float64)}), "head.bias: not finite"),
+    ],
+)
+def test_weights_that_are_not_its_networks(tmp_path: Path, change: Any, message: str) -> None:
+    weights = _network().state_dict()
+    change(weights)
+    info = model_file.describe(_network(), direction="a2b")
+    save_file(weights, tmp_path / "m.safetensors", {"i2i": json.dumps(to_mapping(info))})
+    with pytest.raises(ModelError, match=message):
+        model_file.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.promise("R47")
+def test_other_files(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    save_file({"x": torch.zeros(1)}, tmp_path / "list.safetensors", {"i2i": "[]"})
+    save_file({"x": torch.zeros(1)}, tmp_path / "deep.safetensors", {"i2i": "[" * 100_000})
+    save_file({"x": torch.zeros(1)}, tmp_path / "twice.safetensors", {"i2i": '{"network": "a", "network": "b"}'})
+    save_file({"x": torch.zeros(1)}, tmp_path / "text.safetensors", {"i2i": "{"})
+    save_file({"x": torch.zeros(1)}, tmp_path / "long.safetensors", {"i2i": " " * (1 << 20) + "{}"})
+    torch.save(_network().state_dict(), tmp_path / "net.pth")
+    (tmp_path / "empty").touch()
+    (tmp_path / "header").write_bytes(struct.pack("<Q", 1 << 40) + b"{}")
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate((4 << 30) + 1)
+    expected = {
+        "plain.safetensors": "not a model file of i2i",
+        "list.safetensors": "not a JSON object",
+        "deep.safetensors": "not valid JSON",
+        "twice.safetensors": "not valid JSON",
+        "text.safetensors": "not valid JSON",
+        "long.safetensors": "at most 1048576",
+        "net.pth": "not a model file",
+        "empty": "not a model file",
+        "header": "header is too long",
+        "pipe": "not a regular file",
+        "large": "at most 4,294,967,296",
+        "missing": "No such file",
+        ".": "not a regular file",
+    }
+    for name, message in expected.items():
+        with pytest.raises(ModelError, match=message):
+            model_file.load(tmp_path / name)
+
+
+@pytest.mark.promise("R47")
+def test_more_behind_the_header_than_its_network_has_is_not_read(tmp_path: Path) -> None:
+    path = _saved(tmp_path / "m.safetensors")
+    with path.open("r+b") as file:
+        file.truncate(3 << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelError, match=r"damaged: 3,221,.* bytes of weights; its network has"):
+        model_file.load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # in kB
+
+
+@pytest.mark.promise("R47")
+@pytest.mark.parametrize(("size", "reason"), [(8 << 20, "not a model file of i2i"), ((8 << 20) + 1, "is too long")])
+def test_a_header_has_a_limit(tmp_path: Path, size: int, reason: str) -> None:
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", size) + b"{}".ljust(size))
+    with pytest.raises(ModelError, match=reason):
+        model_file.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.promise("R47")
+def test_too_many_tensors(tmp_path: Path) -> None:
+    info = model_file.describe(_network(), direction="a2b")
+    tensors = {f"t{i}": torch.zeros(1) for i in range(10_001)}
+    save_file(tensors, tmp_path / "m.safetensors", {"i2i": json.dumps(to_mapping(info))})
+    with pytest.raises(ModelError, match="10001 tensors; at most 10000"):
+        model_file.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.promise("H8")
+@given(st.data())
+@settings(max_examples=80, deadline=None)
+def test_damage_never_crashes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    file, before = tmp_path_factory.getbasetemp() / "damaged.safetensors", _network()
+    model_file.save(file, before, model_file.describe(before, direction="a2b"))
+    content = bytearray(file.read_bytes())
+    header = 8 + int.from_bytes(content[:8], "little")
+    for _ in range(data.draw(st.integers(1, 3))):
+        end = data.draw(st.sampled_from([8, header, len(content)]))
+        content[data.draw(st.integers(0, end - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    length = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
+    file.write_bytes(content[:length])
+    try:
+        network, info = model_file.load(file)
+    except ModelError as error:
+        assert str(error).startswith(str(file))
+    else:
+        assert length == len(content)
+        assert info.network_config() == network.config
+        assert all(map(torch.equal, network.parameters(), before.parameters())), "only the words were hit"
+
+
+def test_info_alone(tmp_path: Path) -> None:
+    found = model_file.read_info(_saved(tmp_path / "m.safetensors", licence="CC0"))
+    assert isinstance(found, ModelInfo)
+    assert found.licence == "CC0"

@@ -1,0 +1,190 @@
+"""Any file of weights opens by its content; a folder holds what a model file holds."""
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from i2i.errors import ModelError, OutputError, UsageError
+from i2i.models import junyanz, model_file
+from i2i.models.info import ModelInfo, Training, describe, read_info
+from i2i.models.pretrained import from_pretrained, open_model, save_pretrained
+from i2i.networks.resnet import ResnetConfig
+from i2i.networks.unet import UNetConfig
+
+RESNET = ResnetConfig(width=2, blocks=1)
+UNET = UNetConfig(width=1, depth=5)
+
+
+def network(config: Any = RESNET) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return config.build()
+
+
+def info(config: Any = RESNET) -> ModelInfo:
+    training = Training(algorithm="cyclegan", dataset="monet2photo", steps=7, images_seen=9, metrics={"l1": 0.5})
+    return describe(
+        config, direction="b2a", input_domain="photo", output_domain="monet", training=training, licence="MIT"
+    )
+
+
+def checkpoint(path: Path, config: Any) -> Path:
+    junyanz.save(path, network(config))
+    return path
+
+
+def assert_equal(one: nn.Module, other: nn.Module) -> None:
+    assert list(one.state_dict()) == list(other.state_dict())
+    assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+
+
+def test_a_folder_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    save_pretrained(tmp_path / "new" / "folder", network(), info())
+    for read in (from_pretrained, open_model):
+        again, found = read(tmp_path / "new" / "folder")
+        assert found == info() and not again.training
+        assert_equal(again, network())
+    assert read_info(tmp_path / "new" / "folder") == info()
+    names = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
+    assert names == ["config.json", "model.safetensors"]
+
+
+def test_a_folder_says_what_a_model_file_says(tmp_path: Path) -> None:
+    save_pretrained(tmp_path, network(), info())
+    model_file.save(tmp_path / "b2a.safetensors", network(), info())
+    with safe_open(tmp_path / "b2a.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["i2i"]) == json.loads((tmp_path / "config.json").read_text())
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+@pytest.mark.promise("H7")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_the_modes_of_its_files_follow_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+    old = os.umask(mask)
+    try:
+        save_pretrained(tmp_path / "folder", network(), info())
+    finally:
+        os.umask(old)
+    for name in ("config.json", "model.safetensors"):
+        assert stat.S_IMODE((tmp_path / "folder" / name).stat().st_mode) == mode
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be made"):
+        save_pretrained(tmp_path / "file", network(), info())
+    with pytest.raises(ModelError, match="not written"):
+        save_pretrained(tmp_path / "new", network(), replace(info(), network="unet"))
+    assert not (tmp_path / "new").exists()
+
+
+def _changed(folder: Path, **changes: Any) -> None:
+    values = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(values))
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda f: (f / "config.json").unlink(), "config.json: cannot be read"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: cannot be read"),
+    "too long": (lambda f: (f / "config.json").write_bytes(b" " * (1 << 20) + b"{}"), "config.json: .* at most"),
+    "endless": (lambda f: _pipe(f / "config.json"), "config.json: not a regular file"),
+    "too deep": (lambda f: _changed(f, more={"a": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}), "deeper than 16"),
+    "much too deep": (lambda f: (f / "config.json").write_text("[" * (1 << 20)), "not valid JSON"),
+    "a key twice": (lambda f: (f / "config.json").write_text('{"network": "a", "network": "b"}'), "not valid JSON"),
+    "no object": (lambda f: (f / "config.json").write_text("[1]"), "not a JSON object"),
+    "not UTF-8": (lambda f: (f / "config.json").write_bytes(b'{"a": "\xff"}'), "not valid JSON"),
+    "NaN": (lambda f: _changed(f, size_multiple=float("nan")), "not valid JSON"),
+    "newer": (lambda f: _changed(f, format_version=2), "upgrade i2i"),
+    "unbounded": (lambda f: _changed(f, config={"width": 10**9}), "width = 1000000000"),
+    "of another size": (lambda f: _changed(f, config={"width": 512, "blocks": 64}), "model.safetensors: stem"),
+    "another's weights": (lambda f: _changed(f, sha256="0" * 64), "do not match their SHA-256"),
+    "code": (lambda f: _changed(f, auto_map={"AutoModel": "evil.Model"}), "unknown option 'auto_map'"),
+}
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.promise("R47")
+@pytest.mark.parametrize("kind", list(HOSTILE))
+def test_a_folder_is_not_believed(tmp_path: Path, kind: str) -> None:
+    change, message = HOSTILE[kind]
+    save_pretrained(tmp_path, network(), info())
+    change(tmp_path)
+    with pytest.raises(ModelError, match=message):
+        open_model(tmp_path)
+
+
+def test_content_decides_not_the_name(tmp_path: Path) -> None:
+    model_file.save(tmp_path / "model.pth", network(), info())
+    assert open_model(tmp_path / "model.pth")[1] == info()
+    again, found = open_model(checkpoint(tmp_path / "latest_net_G_B", RESNET))
+    assert_equal(again, network())
+    assert (found.direction, found.input_domain, found.output_domain) == ("a2b", "A", "B")
+    assert found.training == Training() and found.licence == ""
+    (tmp_path / "text.safetensors").write_text("no weights")
+    (tmp_path / "text.pth").write_text("no weights")
+    for name, message in (("text.safetensors", "not a model file"), ("text.pth", "not written by torch.save")):
+        with pytest.raises(ModelError, match=f"{name}: .*{message}"):
+            open_model(tmp_path / name)
+    save_pretrained(tmp_path / "folder", network(), info())
+    with pytest.raises(ModelError, match=r"if it belongs to a config\.json, give their folder"):
+        open_model(tmp_path / "folder" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("config", "dropout"),
+    [
+        (UNET, True),
+        (UNetConfig(width=1, depth=5, norm="instance", dropout=False), False),
+        (ResnetConfig(width=2, blocks=1, norm="batch"), False),
+        (ResnetConfig(width=2, blocks=1, norm="batch", dropout=True), True),
+        (RESNET, False),
+    ],
+)
+def test_a_checkpoint_translates_as_published_unless_told_otherwise(tmp_path: Path, config: Any, dropout: bool) -> None:
+    path = checkpoint(tmp_path / "net.pth", config)
+    _, found = open_model(path)
+    assert (found.dropout, found.statistics) == (dropout, "batch")
+    assert found.network_config() == config
+    _, found = open_model(path, dropout=False, statistics="running", direction="b2a")
+    assert (found.dropout, found.statistics, found.direction) == (False, "running", "b2a")
+    assert (found.input_domain, found.output_domain) == ("B", "A")
+
+
+def test_options_replace_what_a_model_file_says(tmp_path: Path) -> None:
+    said = replace(info(UNET), dropout=True)
+    model_file.save(tmp_path / "m.safetensors", network(UNET), said)
+    assert open_model(tmp_path / "m.safetensors")[1] == said
+    _, found = open_model(tmp_path / "m.safetensors", dropout=False, statistics="running", direction="b2a")
+    assert found == replace(said, dropout=False, statistics="running")
+
+
+def test_options_that_do_not_fit(tmp_path: Path) -> None:
+    model_file.save(tmp_path / "m.safetensors", network(), info())
+    with pytest.raises(UsageError, match=r"translates b2a \(photo → monet\), not a2b"):
+        open_model(tmp_path / "m.safetensors", direction="a2b")
+    with pytest.raises(UsageError, match="direction 'ab': expected a2b or b2a"):
+        open_model(tmp_path / "m.safetensors", direction="ab")
+    for path in (tmp_path / "m.safetensors", checkpoint(tmp_path / "net.pth", RESNET)):
+        with pytest.raises(UsageError, match="has no dropout"):
+            open_model(path, dropout=True)
+
+
+def test_opening_leaves_the_random_state_alone(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "net.pth", UNET)
+    before = torch.get_rng_state()
+    open_model(path)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,99 @@
+"""Fidelity of the networks: the recorded answers of the reference for drawn weights."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from golden_rule import GOLDEN, draw, rows, rule, summary
+
+from i2i.models import junyanz
+from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
+from i2i.networks.resnet import ResnetConfig
+from i2i.networks.unet import UNetConfig
+
+pytestmark = pytest.mark.arithmetic
+
+Row = dict[str, Any]
+
+
+@pytest.mark.parametrize("name", GOLDEN.values())
+def test_there_are_golden_numbers(name: str) -> None:
+    assert rows(Path(__file__).parents[1] / "golden", name)
+
+
+def test_another_folder_without_rows_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--golden", str(tmp_path), __file__]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR and f"--golden {tmp_path}: no rows" in done.stderr
+
+
+def _converted(row: Row) -> tuple[Any, torch.nn.Module]:
+    config, weights = junyanz.convert(draw(row["state_dict"], row["seed"]), dropout=row["options"].get("use_dropout"))
+    network = config.build()
+    network.load_state_dict(weights)
+    return config, network
+
+
+def _options(row: Row) -> dict[str, Any]:
+    """Our options for the reference's, by its names."""
+    theirs, name = row["options"], row["name"]
+    ours = {"in_channels": theirs["input_nc"], "norm": theirs["norm"]}
+    ours["width"] = theirs["ngf" if row["kind"] == "G" else "ndf"]
+    if row["kind"] == "G":
+        ours |= {"out_channels": theirs["output_nc"], "dropout": theirs["use_dropout"]}
+    if name.startswith("resnet"):
+        ours["blocks"] = int(name.removeprefix("resnet_").removesuffix("blocks"))
+    elif name.startswith("unet"):
+        ours["depth"] = int(name.removeprefix("unet_")).bit_length() - 1
+    elif name != "pixel":
+        ours["layers"] = 3 if name == "basic" else theirs["n_layers_D"]
+    return ours
+
+
+def test_recognised_by_keys_and_shapes(network_row: Row) -> None:
+    config, _ = _converted(network_row)
+    kinds = {
+        "r": ResnetConfig,
+        "u": UNetConfig,
+        "b": PatchGANConfig,
+        "n": PatchGANConfig,
+        "p": PixelGANConfig,
+    }
+    assert type(config) is kinds[network_row["name"][0]]
+    expected = _options(network_row)
+    assert {key: getattr(config, key) for key in expected} == expected
+
+
+def test_same_number_of_parameters(network_row: Row) -> None:
+    _, network = _converted(network_row)
+    assert sum(p.numel() for p in network.parameters()) == network_row["parameters"]
+
+
+def test_listing_comes_back_in_order(network_row: Row) -> None:
+    config, network = _converted(network_row)
+    back = junyanz.to_reference(config, network.state_dict())
+    assert [[name, list(t.shape)] for name, t in back.items()] == network_row["state_dict"]
+    drawn = draw(network_row["state_dict"], network_row["seed"])
+    assert all(torch.equal(back[name], drawn[name]) for name in drawn)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_same_output(network_row: Row, mode: str) -> None:
+    if mode not in network_row:
+        pytest.skip("the reference recorded no train mode where there is dropout")
+    _, network = _converted(network_row)
+    network.train(mode == "train")
+    x = rule(network_row["input"], network_row["seed"] + 999).clamp(-1, 1)
+    with torch.no_grad():
+        found = summary(network(x))
+    assert_same(found, network_row[mode])
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found["shape"] == expected["shape"]
+    torch.testing.assert_close(found["grid"], torch.tensor(expected["grid"]), atol=1e-5, rtol=0)
+    for number in ("mean", "std", "min", "max"):
+        assert found[number] == pytest.approx(expected[number], abs=1e-5), number

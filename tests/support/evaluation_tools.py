@@ -1,0 +1,79 @@
+"""Folders of small pictures, tiny models, and the real script in this process."""
+
+import io
+import runpy
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from i2i import cli, images
+from i2i.models import model_file
+from i2i.networks.init import init_weights
+from i2i.networks.resnet import ResnetConfig
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate.py"
+
+
+def picture(path: Path, size: tuple[int, int] = (32, 32), channels: int = 3, seed: int = 0) -> Path:
+    """Smooth noise as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rough = torch.rand(1, channels, 6, 6, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    smooth = torch.nn.functional.interpolate(rough, size, mode="bilinear")[0]
+    images.write(path, images.Picture(images.to_pixels(smooth)))
+    return path
+
+
+def folder(path: Path, count: int = 3, seed: int = 0, **options: Any) -> Path:
+    """`0.png`, `1.png`, …, all different."""
+    for i in range(count):
+        picture(path / f"{i}.png", seed=100 * seed + i, **options)
+    return path
+
+
+def flat(path: Path, pixels: np.ndarray[Any, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images.write(path, images.Picture(pixels))
+    return path
+
+
+def model(path: Path, direction: Any = "a2b", algorithm: str = "cyclegan", **told: str) -> Path:
+    """An untrained network, always the same; `told` is said of it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = init_weights(ResnetConfig(width=2, blocks=0).build(), gain=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    training = model_file.Training(algorithm=algorithm, steps=7)
+    model_file.save(path, network, model_file.describe(network, direction=direction, training=training, **told))
+    return path
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+def script(*arguments: object) -> Result:
+    """`evaluate.py` with these arguments."""
+    module = runpy.run_path(str(SCRIPT))
+    out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+    words: Sequence[str] = [str(argument) for argument in arguments]
+    before = sys.argv
+    sys.argv = [str(SCRIPT), *words]
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            cli.run(module["main"], module["Options"], "Measure.", words)
+    except SystemExit as end:
+        return Result(int(end.code or 0), out.getvalue(), err.getvalue())
+    finally:
+        sys.argv = before
+        signal.signal(signal.SIGTERM, handler)
+    raise AssertionError("the script has not exited")

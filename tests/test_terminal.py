@@ -1,0 +1,139 @@
+"""Nobody need listen: what is said costs nothing, and results that are not written have an exit code."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from i2i import terminal
+from i2i.terminal import printable
+
+ROOT = Path(__file__).parents[1]
+FULL = "/dev/full"
+SAYS = """
+import logging, sys, warnings
+from dataclasses import dataclass
+from pathlib import Path
+from rich.console import Console
+from i2i.cli import run, say
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    mark: Path | None = None
+def main(options):
+    for step in range(300):
+        say("step", step)
+        print("x" * 100, file=sys.stderr)
+        Console(stderr=True).print("[red]" + "y" * 100)
+        warnings.warn(f"warned {step}")
+        logging.error("logged")
+    options.mark.write_text("done")
+run(main, Options, "Says much.")
+"""
+PRINTS = """
+from dataclasses import dataclass
+from i2i.cli import run
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    lines: int = 1
+def main(options):
+    for line in range(options.lines):
+        print("result" * 20)
+run(main, Options, "Prints.")
+"""
+
+pytestmark = pytest.mark.skipif(not Path(FULL).exists(), reason="needs /dev/full")
+
+
+def shell(command: str, *program: str) -> subprocess.CompletedProcess[str]:
+    """A command of the shell, in which `"$@"` is Python with this program."""
+    words = ["sh", "-c", command, "sh", sys.executable, *program]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+
+
+@pytest.mark.parametrize("ending", [f"2>{FULL}", "2>&-", "2>&1 | true"], ids=["full", "closed", "unread"])
+def test_saying_something_costs_nothing(ending: str, tmp_path: Path) -> None:
+    redirected, pipe, reader = ending.partition(" | ")
+    command = f'{{ "$@" {redirected}; echo $? > {tmp_path}/code; }}{pipe}{reader}'
+    shell(command, "-c", SAYS, "--mark", str(tmp_path / "mark"))
+    assert ((tmp_path / "code").read_text(), (tmp_path / "mark").read_text()) == ("0\n", "done")
+
+
+@pytest.mark.parametrize("lines", ["1", "2000"])
+def test_results_on_a_full_disk_are_an_error(lines: str) -> None:
+    done = shell(f'"$@" >{FULL}', "-c", PRINTS, "--lines", lines)
+    assert done.returncode == 6
+    assert done.stderr == "i2i: the standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "translate.py --list-styles",
+        "translate.py --help",
+        "translate.py --print-config",
+        "plan.py --help",
+        "prepare_dataset.py list",
+    ],
+)
+def test_so_are_those_of_the_scripts(words: str) -> None:
+    script, *rest = words.split()
+    done = shell(f'"$@" >{FULL}', str(ROOT / "scripts" / script), *rest)
+    assert done.returncode == 6 and "Traceback" not in done.stderr
+    assert "i2i: the standard output cannot be written: No space left on device" in done.stderr
+
+
+def test_results_that_nobody_reads_any_more_end_quietly(tmp_path: Path) -> None:
+    command = f'{{ "$@"; echo $? > {tmp_path}/code; }} | head -n 1'
+    done = shell(command, "-c", PRINTS, "--lines", "20000")
+    assert done.stdout == "result" * 20 + "\n" and done.stderr == ""
+    assert (tmp_path / "code").read_text() == "141\n"
+
+
+def test_a_file_does_not_take_the_place_of_a_closed_stream(tmp_path: Path) -> None:
+    program = f"""
+import os, sys
+from i2i.terminal import guard
+guard()
+file = open({str(tmp_path / "file")!r}, "w")
+print("said", file=sys.stderr)
+os.write(2, b"said by a library")
+file.close()
+"""
+    shell('"$@" 2>&-', "-c", program)
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.promise("R52")
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[2J", "a\\x1b[2J"),
+        ("a\nfinished", "a\\nfinished"),
+        ("a\r\tb", "a\\r\\tb"),
+        ("a\u202eb\u2066", "a\\u202eb\\u2066"),
+        ("\x80\x9bm\x7f", "\\x80\\x9bm\\x7f"),
+        ("\udcff\u2028", "\\udcff\\u2028"),
+        ("[bold]é🎨 b[/]", "[bold]é🎨 b[/]"),
+    ],
+)
+def test_control_characters_are_shown_and_not_obeyed(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+class _Refusing(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("stream", [None, _Refusing(), closed := io.StringIO()])
+def test_a_line_that_nobody_can_be_told_is_lost(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    terminal.say("first", "more")
+    if stream is not closed:
+        assert not terminal.drawable()
