@@ -13,7 +13,7 @@ from i2i.algorithms.augmentation import Augmentation
 from i2i.data.options import of_one_size
 from i2i.errors import UsageError
 from i2i.losses.adversarial import Adversarial, GanMode
-from i2i.losses.grid import WINDOW as GRID_WINDOW
+from i2i.losses.grid import SMALLEST as GRID_WINDOW
 from i2i.losses.grid import grid_loss
 from i2i.losses.perceptual import CONTENT_SIZE, Content
 from i2i.losses.stability import stability_loss
