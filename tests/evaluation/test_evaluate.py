@@ -373,4 +373,4 @@ print(sorted({{"torch", "kornia", "torchmetrics", "albumentations"}} & set(sys.m
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]" and "--inception" in out
-    assert "those to be translated before that" in re.sub(r"[\s│]+", " ", out)
+    assert "inputs before they are translated" in re.sub(r"[\s│]+", " ", out)

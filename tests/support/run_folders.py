@@ -51,7 +51,7 @@ def write_run(
     (folder / "command.txt").write_text("scripts/train_pix2pix.py --data data\n")
     if samples:
         (folder / "samples").mkdir()
-        names = {"columns": ["real_A", "fake_B", "real_B"], "rows": ROWS}
+        names = {"columns": ["real_A", "fake_B", "real_B"], "inputs": ROWS}
         (folder / "samples" / "columns.json").write_text(json.dumps(names))
     for step in samples:
         write(folder / "samples" / f"step-{step:08d}.png", Picture(grid(step)))

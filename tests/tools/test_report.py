@@ -123,7 +123,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     plain = EVIL.translate({0: None, 27: None})
     config = {plain: EVIL, "domain_a": EVIL, "seed": EVIL, "group": {plain: EVIL}}
     run = write_run(tmp_path / name, lines, samples=[1], config=config | {"validate_images": 1})
-    (run / "samples" / "columns.json").write_text(json.dumps({"columns": [f"real_{EVIL}", EVIL, EVIL], "rows": ROWS}))
+    (run / "samples" / "columns.json").write_text(json.dumps({"columns": [f"real_{EVIL}", EVIL, EVIL], "inputs": ROWS}))
     (run / "command.txt").write_text(EVIL)
     for file in ("environment.json", "status.json"):
         (run / file).write_text(json.dumps({"status": EVIL, "time": EVIL, "device": EVIL, EVIL: {EVIL: [EVIL]}}))
@@ -178,10 +178,10 @@ def test_other_damage_is_named(tmp_path: Path) -> None:
     (run / "samples" / "step-00000050.png").write_bytes(b"not a picture")
     (run / "evaluation-2.json").write_text("{")
     (run / "evaluation-3.json").write_text('{"table": [1, 2]}')
-    (run / "samples" / "columns.json").write_text('{"columns": [], "rows": 0}')
+    (run / "samples" / "columns.json").write_text('{"columns": [], "inputs": 0}')
     (run / "a2b.safetensors").write_bytes(b"12345678")
     text = page_of(run).text
-    assert "evaluation-3.json is left out: table" in text and "columns.json is left out: rows" in text
+    assert "evaluation-3.json is left out: table" in text and "columns.json is left out: inputs" in text
     for name in ("config.yaml", "environment.json", "step-00000050.png", "evaluation-2.json", "a2b.safetensors"):
         assert name in text
 
@@ -232,7 +232,7 @@ LAYOUT = SampleColumns(["real_A", "fake_B", "real_B"], ROWS)
 @pytest.mark.parametrize("caption", [0, 16])
 def test_cells_are_those_of_the_grid(rows: int, caption: int) -> None:
     whole = np.pad(grid(5, rows), ((caption, 0), (0, 0), (0, 0)))
-    found = pictures.cells_of(whole, SampleColumns(LAYOUT.columns, rows, caption=caption))
+    found = pictures.cells_of(whole, SampleColumns(LAYOUT.columns, rows, caption_height=caption))
     assert [len(row) for row in found] == [COLUMNS] * rows
     for row in range(rows):
         for column in range(COLUMNS):
@@ -240,7 +240,7 @@ def test_cells_are_those_of_the_grid(rows: int, caption: int) -> None:
 
 
 def test_inputs_beside_each_other_are_rows_too() -> None:
-    found = pictures.cells_of(grid(5, rows=2, columns=4), SampleColumns(["real_A", "fake_B"], 4, beside=2))
+    found = pictures.cells_of(grid(5, rows=2, columns=4), SampleColumns(["real_A", "fake_B"], 4, inputs_per_row=2))
     assert [(picture == cell(5, 1, 2)).all() for row in found for picture in row].index(True) == 6
     assert len(found) == 4
 

@@ -97,20 +97,20 @@ def sample_pairs(path: Path, layout: SampleColumns) -> list[Pair]:
 
 def cells_of(grid: Pixels, layout: SampleColumns) -> list[list[Pixels]]:
     """The pictures of each row of a sample grid; none if it has another layout."""
-    lines, across = -(-layout.rows // layout.beside), len(layout.columns) * layout.beside
-    inner = grid.shape[0] - layout.caption - _GAP, grid.shape[1] - _GAP
+    lines, across = -(-layout.inputs // layout.inputs_per_row), len(layout.columns) * layout.inputs_per_row
+    inner = grid.shape[0] - layout.caption_height - _GAP, grid.shape[1] - _GAP
     if not lines or not across or inner[0] % lines or inner[1] % across:
         return []
     height, width = inner[0] // lines, inner[1] // across
     if min(height, width) <= _GAP:
         return []
     cells = [
-        grid[layout.caption + _GAP + y * height :, _GAP + x * width :][: height - _GAP, : width - _GAP]
+        grid[layout.caption_height + _GAP + y * height :, _GAP + x * width :][: height - _GAP, : width - _GAP]
         for y in range(lines)
         for x in range(across)
     ]
     count = len(layout.columns)
-    return [cells[i * count : (i + 1) * count] for i in range(layout.rows)]
+    return [cells[i * count : (i + 1) * count] for i in range(layout.inputs)]
 
 
 def translated_pairs(

@@ -27,13 +27,14 @@ _MAX_JSON_BYTES = 8 << 20
 class SampleColumns:
     """`samples/columns.json`: the names of the columns of a sample grid, such as `real_A`, and its layout.
 
-    The grid shows `rows` inputs, `beside` of them next to each other, below a strip of `caption` pixels.
+    The grid shows `inputs` pictures with their outputs, `inputs_per_row` of them next to each other, below a strip of
+    captions of `caption_height` pixels.
     """
 
     columns: list[str]
-    rows: Annotated[int, Ge(1)]
-    beside: Annotated[int, Ge(1)] = 1
-    caption: Annotated[int, Ge(0)] = 0
+    inputs: Annotated[int, Ge(1)]
+    inputs_per_row: Annotated[int, Ge(1)] = 1
+    caption_height: Annotated[int, Ge(0)] = 0
 
     @property
     def comparisons(self) -> list[tuple[int, int]]:
