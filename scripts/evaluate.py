@@ -20,8 +20,8 @@ class Options(EvaluationOptions):
     inputs: Positional[tuple[str, ...]] = ()
     """A run folder; a model and the pictures for it; or two folders: the pictures made, and those they should be."""
     report: Path | None = None
-    """Write the numbers and their protocol to this JSON file, in the place of an earlier evaluation; an
-    evaluation*.json in a run folder is shown by the report of that run."""
+    """The JSON file for the numbers and their protocol; an earlier evaluation there is replaced. Default: for a run,
+    evaluation.json in its folder, where report.py finds it; else none."""
     json: bool = False
     """Print JSON instead of the table."""
 
@@ -34,20 +34,22 @@ def main(options: Options) -> None:
         raise UsageError(f"--report {report}: expected the name of a JSON file")
     if report is not None and not report.parent.is_dir():
         raise OutputError(f"{report}: cannot be written: no such folder")
-    from i2i.evaluation.evaluate import evaluate  # here, so that --help does not wait for torch
-    from i2i.evaluation.record import check_replaceable
-    from i2i.evaluation.table import table
-    from i2i.files import atomic_write
+    from i2i.evaluation.evaluate import evaluate, report_path  # here, so that --help does not wait for torch
+    from i2i.evaluation.result import check_replaceable, table, write
 
     if report is not None:
-        replace = check_replaceable(report)
+        check_replaceable(report)
     chosen = EvaluationOptions(**{field.name: getattr(options, field.name) for field in fields(EvaluationOptions)})
     command = shlex.join(sys.argv)
     evaluation = evaluate(options.inputs, chosen, tell)
-    text = evaluation.to_json(command)
     if report is not None:
-        atomic_write(report, lambda file: file.write(text.encode("ascii")), replace=replace)
-    print(text if options.json else table(evaluation, command), end="" if options.json else "\n")
+        write(evaluation, report, command)
+    print(evaluation.to_json(command) if options.json else table(evaluation, command), end="" if options.json else "\n")
+    if report is None and evaluation.rows and (beside := report_path(options.inputs)) is not None:
+        try:
+            write(evaluation, beside, command)
+        except (OutputError, UsageError) as error:  # the numbers are printed all the same
+            tell(f"not kept for the report of the run: {error}")
 
 
 if __name__ == "__main__":

@@ -1,31 +1,54 @@
-"""Which metrics apply to what is measured, and why the others do not."""
+"""Which metrics apply to what is measured, and why the others do not: metric → reason, as `not_applicable`."""
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from i2i.errors import UsageError
+from i2i.evaluation.data import EvaluationData, Items, PictureFiles
 from i2i.evaluation.options import CONTENT, LABELS, PAIRED, SETS, EvaluationOptions
-from i2i.evaluation.pictures import PictureFiles
-from i2i.evaluation.tasks import Task
 from i2i.images import palettes
-from i2i.images.palettes import Palette
+from i2i.images.palettes import Palette, distance, label_pixels
 
-Unfit = Mapping[str, str]  # metric → why it does not apply
+NotApplicable = Mapping[str, str]
 INDICES = "class indices, which are no intensities, are compared by the metrics of labels alone"
-NO_PALETTE = "needs --palette, the colours of the classes"  # of which no model knows
-_LOOKED_AT = 4  # pictures of a set, of which one in colour is enough
+NO_PALETTE = "needs --palette, the colours of the classes"
 AT_SIZE = "is for labels at their own size: leave out --size"
+_SAMPLE = 4  # pictures of a set that are looked at; one in colour is enough
 
 
-def of_folders(made: PictureFiles, expected: PictureFiles, options: EvaluationOptions) -> dict[str, str]:
-    """Of two folders: pairs, or sets where `unpaired`."""
-    unfit = dict.fromkeys(CONTENT, "compares outputs with what a model was given, and two folders have no model")
+def of_folders(outputs: PictureFiles, targets: PictureFiles, options: EvaluationOptions) -> dict[str, str]:
+    """For two folders: pairs, or sets where `unpaired`."""
+    found = dict.fromkeys(CONTENT, "compares outputs with what a model was given, and two folders have no model")
     if options.unpaired:
-        return unfit | dict.fromkeys([*PAIRED, *LABELS], "compares pairs, and --unpaired compares sets")
+        return found | dict.fromkeys([*PAIRED, *LABELS], "compares pairs, and --unpaired compares sets")
     if not options.palette:
-        return unfit | dict.fromkeys(LABELS, no_palette(options, known=False))
-    if hold_indices(palettes.find(options.palette), made, expected):
-        unfit |= dict.fromkeys([*PAIRED, *SETS], INDICES)
-    return unfit
+        return found | dict.fromkeys(LABELS, no_palette(options, known=False))
+    if hold_indices(palettes.find(options.palette), outputs, targets):
+        found |= dict.fromkeys([*PAIRED, *SETS], INDICES)
+    return found
+
+
+def of_model(data: EvaluationData, goes_back: bool, no_labels: str, palette: Palette | None) -> dict[str, str]:
+    """For a model on its data; `no_labels` says why its outputs are not scored as labels, and is empty if they are.
+
+    `palette` are the classes, if they are known, also where labels are not scored.
+    """
+    found: dict[str, str] = {}
+    if data.targets is None:
+        found |= dict.fromkeys(PAIRED, f"needs pairs, and {data.where} has none")
+    if data.reference is None:
+        others = [name for name in SETS if name != "diversity"]
+        found |= dict.fromkeys(others, "needs the set that outputs should be like: --reference FOLDER")
+    if not goes_back:
+        found["cycle_error"] = "needs the model that goes back: --back MODEL"
+    if no_labels:
+        found |= dict.fromkeys(LABELS, no_labels)
+    if palette and data.targets is not None and hold_indices(palette, PictureFiles(data.targets)):
+        found |= dict.fromkeys([*PAIRED, *SETS], INDICES)
+    if palette and hold_indices(palette, PictureFiles(data.inputs)):
+        found |= dict.fromkeys(CONTENT, INDICES)
+    return found
 
 
 def no_palette(options: EvaluationOptions, *, known: bool) -> str:
@@ -35,26 +58,30 @@ def no_palette(options: EvaluationOptions, *, known: bool) -> str:
     return AT_SIZE if known else f"{NO_PALETTE}, and {AT_SIZE}"
 
 
-def of_model(task: Task, goes_back: bool, no_labels: str, palette: Palette | None) -> dict[str, str]:
-    """Of a model on the pictures of a task; `no_labels` says why its outputs are not scored as labels, or is empty.
+def no_labels(data: EvaluationData, direction: str, reader: str | None, palette: Palette) -> str:
+    """Why the outputs of a model of `direction` are not scored as labels; empty if they are.
 
-    `palette` are the classes, if they are known, also where labels are not scored.
+    `reader` is the direction of the label model, which reads labels back from pictures. Raises `InputError` for
+    pictures that cannot be read.
     """
-    unfit: dict[str, str] = {}
-    if task.expected is None:
-        unfit |= dict.fromkeys(PAIRED, f"needs pairs, and {task.where} has none")
-    if task.reference is None:
-        others = [name for name in SETS if name != "diversity"]
-        unfit |= dict.fromkeys(others, "needs the set that outputs should be like: --reference FOLDER")
-    if not goes_back:
-        unfit["cycle_error"] = "needs the model that goes back: --back MODEL"
-    if no_labels:
-        unfit |= dict.fromkeys(LABELS, no_labels)
-    if palette and task.expected is not None and hold_indices(palette, PictureFiles(task.expected)):
-        unfit |= dict.fromkeys([*PAIRED, *SETS], INDICES)
-    if palette and hold_indices(palette, PictureFiles(task.inputs)):
-        unfit |= dict.fromkeys(CONTENT, INDICES)
-    return unfit
+    if reader is not None and reader != direction:
+        return ""
+    if data.targets is None and reader is None:
+        return f"needs labels to compare with, and {data.where} has no pairs"
+    if data.targets is None:
+        return f"is read back from pictures made of labels, and the label model makes labels too ({reader})"
+    if reader is None and _distance(data.inputs, palette) < _distance(data.targets, palette):
+        return (
+            f"compares labels, and what this model ({direction}) is given looks more like those of the palette than "
+            "what it should make: --label-model reads labels back from pictures"
+        )
+    return ""
+
+
+def _distance(items: Items, palette: Palette) -> float:
+    """How far, on average, the pixels of the first pictures are from the palette; 0 for class indices."""
+    files = PictureFiles(items[:_SAMPLE])
+    return float(np.mean([distance(label_pixels(files.picture(i), palette), palette) for i in range(len(files))]))
 
 
 def hold_indices(palette: Palette, *sets: PictureFiles) -> bool:
@@ -62,14 +89,13 @@ def hold_indices(palette: Palette, *sets: PictureFiles) -> bool:
     return any(palettes.holds_indices(files.picture(0), palette) for files in sets)
 
 
-def check_features(options: EvaluationOptions, made: Mapping[str, str]) -> None:
-    """Raises `UsageError` if `--features` is given and something (name → what it is) has no colours to see."""
-    for name, kind in made.items():
-        if options.features:
-            raise UsageError(
-                f"features = {options.features!r}: a network that knows pictures in colour; {name} {kind}: leave out "
-                "--features"
-            )
+def check_features(options: EvaluationOptions, name: str, kind: str) -> None:
+    """Raises `UsageError` if `--features` is given: the pictures of `name`, of some `kind`, have no colours."""
+    if options.features:
+        raise UsageError(
+            f"features = {options.features!r}: a network that knows pictures in colour; {name} {kind}: leave out "
+            "--features"
+        )
 
 
 def check_colours(options: EvaluationOptions, *sets: PictureFiles) -> None:
@@ -78,32 +104,30 @@ def check_colours(options: EvaluationOptions, *sets: PictureFiles) -> None:
     Raises `InputError` for pictures that cannot be read.
     """
     for files in sets if options.features else ():
-        channels = {files.picture(i).pixels.shape[2] for i in range(min(len(files), _LOOKED_AT))}
+        channels = {files.picture(i).pixels.shape[2] for i in range(min(len(files), _SAMPLE))}
         if channels and 3 not in channels:
             kind = "holds grey pictures" if channels == {1} else f"holds pictures of {max(channels)} channels"
-            check_features(options, {str(files.items[0].path.parent): kind})
+            check_features(options, str(files.items[0].path.parent), kind)
 
 
-def check(options: EvaluationOptions, rows: Sequence[Unfit]) -> None:
-    """Raises `UsageError` for each metric asked for by name that applies to none of the rows.
-
-    So it does for a palette with which nothing can be scored, and if nothing at all is left.
-    """
-    lost = [name for name in options.metrics if all(name in unfit for unfit in rows)]
+def check(options: EvaluationOptions, rows: Sequence[NotApplicable]) -> None:
+    """Raises `UsageError` for each metric asked for by name that applies to none of the rows, and for a palette with
+    which nothing can be scored."""
+    lost = [name for name in options.metrics if all(name in row for row in rows)]
     if lost:
         raise UsageError("metrics: " + "; ".join(f"{name} {rows[0][name]}" for name in lost))
-    if options.features and all("kid" in unfit for unfit in rows):
+    if options.features and all("kid" in row for row in rows):
         raise UsageError(f"features = {options.features!r}: KID is measured in them, and kid {rows[0]['kid']}")
-    if options.palette and all(unfit.get(name) for unfit in rows for name in LABELS):
+    if options.palette and all(row.get(name) for row in rows for name in LABELS):
         raise UsageError(f"palette: nothing can be scored with it: pixel_accuracy {rows[0][LABELS[0]]}")
 
 
-def notes(row: str, unfit: Unfit, options: EvaluationOptions) -> list[str]:
-    """What is to be said of metrics that do not apply to one row: of those that the user has reason to expect."""
+def notes(name: str, not_applicable: NotApplicable, options: EvaluationOptions) -> list[str]:
+    """Why one row has none of the metrics that the user has reason to expect."""
     if options.metrics:
-        expected = {name: reason for name, reason in unfit.items() if name in options.metrics}
+        missed = {metric: reason for metric, reason in not_applicable.items() if metric in options.metrics}
     else:
         labels = LABELS if options.palette else ()
-        expected = {name: reason for name, reason in unfit.items() if reason in (INDICES, AT_SIZE) or name in labels}
-    reasons = list(dict.fromkeys(expected.values()))
-    return [f"{row}: {', '.join(n for n, r in expected.items() if r == reason)}: {reason}" for reason in reasons]
+        missed = {m: reason for m, reason in not_applicable.items() if reason in (INDICES, AT_SIZE) or m in labels}
+    reasons = dict.fromkeys(missed.values())
+    return [f"{name}: {', '.join(m for m, r in missed.items() if r == reason)}: {reason}" for reason in reasons]

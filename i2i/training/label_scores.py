@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from i2i.evaluation.segmentation import confusion, scores
+from i2i.evaluation.metrics.labels import confusion, scores
 from i2i.images import Pixels
 from i2i.images.palettes import VOID
 

@@ -14,8 +14,7 @@ from i2i.algorithms.algorithm import Algorithm
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair
 from i2i.errors import InputError
-from i2i.evaluation.content import luminance_ssim
-from i2i.evaluation.metrics import WINDOW, l1, psnr, ssim
+from i2i.evaluation.metrics.pairs import WINDOW, l1, luminance_ssim, psnr, ssim
 from i2i.images import to_tensor
 from i2i.images.palettes import VOID, Palette, to_colours
 from i2i.networks.blocks import for_translation

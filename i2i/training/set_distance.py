@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from i2i import images
+from i2i.evaluation.metrics.sliced_wasserstein import PATCH, swd
 from i2i.evaluation.resizer import squared
-from i2i.evaluation.sliced_wasserstein import PATCH, swd
 from i2i.images import Pixels
 
 SIZE = 256  # of pictures that are not squares of one size, as in an evaluation

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from i2i.errors import UsageError
-from i2i.evaluation.metrics import WINDOW
+from i2i.evaluation.metrics.pairs import WINDOW
 from i2i.signals import Signals
 from i2i.training import goal, label_scores, set_distance
 from i2i.training.distributed import Processes

@@ -17,7 +17,7 @@ from i2i.data.options import check_sizes
 from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyUnpaired, true_map
 from i2i.errors import InputError, UsageError
-from i2i.evaluation.metrics import l1
+from i2i.evaluation.metrics.pairs import l1
 from i2i.losses.patch_nce import patch_nce
 from i2i.models import junyanz
 from i2i.networks.features import channels, encode, layers, paper_layers, translate

@@ -19,10 +19,10 @@ from i2i.data.datasets import open_datasets
 from i2i.data.pair import ImagePair
 from i2i.data.toy import write_folder
 from i2i.errors import InputError, UsageError
-from i2i.evaluation.content import luminance_ssim
 from i2i.evaluation.evaluate import evaluate
+from i2i.evaluation.metrics.pairs import luminance_ssim
+from i2i.evaluation.metrics.sliced_wasserstein import swd
 from i2i.evaluation.options import EvaluationOptions
-from i2i.evaluation.sliced_wasserstein import swd
 from i2i.images import read, to_pixels, to_tensor
 from i2i.inference.sample import load_sampler
 from i2i.models.info import read_info

@@ -16,10 +16,10 @@ from i2i.algorithms import ALGORITHMS
 from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired, true_map
 from i2i.errors import UsageError
-from i2i.evaluation.metrics import l1, psnr
+from i2i.evaluation.data import open_data
+from i2i.evaluation.metrics.labels import confusion, scores
+from i2i.evaluation.metrics.pairs import l1, psnr
 from i2i.evaluation.options import EvaluationOptions
-from i2i.evaluation.segmentation import confusion, scores
-from i2i.evaluation.tasks import task
 from i2i.images.lab import joined, split
 from i2i.images.palettes import TOY as CLASSES
 from i2i.images.palettes import to_classes, to_colours
@@ -210,6 +210,6 @@ def test_colorization_is_evaluated_on_whole_pictures(tmp_path: Path) -> None:
             path = tmp_path / "data" / part / f"{t}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             images.write(path, images.Picture(images.to_pixels(ToyPairs(size=32, train=False)[t].b)))
-    found = task(tmp_path / "data", "a2b", "colorization", EvaluationOptions())
-    assert [item.path.name for item in found.inputs] == ["0.png", "1.png"] and found.expected == found.inputs
+    found = open_data(tmp_path / "data", "a2b", "colorization", EvaluationOptions())
+    assert [item.path.name for item in found.inputs] == ["0.png", "1.png"] and found.targets == found.inputs
     assert all(item.half is None for item in found.inputs) and found.where.endswith("val")

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2i.evaluation import bootstrap, content, segmentation, sets, sliced_wasserstein
+from i2i.evaluation import bootstrap
 from i2i.evaluation.bootstrap import RESAMPLES, Estimate, draws, linear, mean, mean_across, mean_of_pairs, student
-from i2i.evaluation.measures import Measure, difference, measured, way_to_the_floor
-from i2i.evaluation.sliced_wasserstein import normalised, swd, with_influences
+from i2i.evaluation.metrics import labels, sets, sliced_wasserstein
+from i2i.evaluation.metrics.sliced_wasserstein import normalised, swd, with_influences
+from i2i.evaluation.result import Measure, difference, gap_closed, measured
 
 pytestmark = pytest.mark.arithmetic
 
@@ -224,7 +225,7 @@ def test_shares_vary_as_a_binomial_does() -> None:
 
 def test_diversity_of_three_pictures_by_hand() -> None:
     flat = [torch.full((3, 32, 32), value) for value in (-1.0, 0.0, 1.0)]
-    found = content.diversity(flat)
+    found = sets.diversity(flat)
     assert found.value == pytest.approx((0.5 + 1 + 0.5) / 3)
     one, two = (int((draws(3, 0) == torch.tensor(row)).all(dim=1).nonzero()[0]) for row in ([1, 2, 0], [1, 0, 2]))
     assert found.resampled is not None
@@ -232,16 +233,14 @@ def test_diversity_of_three_pictures_by_hand() -> None:
 
 
 def test_scores_of_labels_vary_as_those_of_the_pictures_drawn() -> None:
-    from i2i.evaluation.labels import _resampled
-
     random = np.random.RandomState(0)
-    counts = [segmentation.confusion(random.randint(3, size=50), random.randint(3, size=50), 4) for _ in range(6)]
-    each = [[np.diag(c), c.sum(axis=1), c.sum(axis=0)[:-1]] for c in counts]
-    found = _resampled(each, 3)
+    counts = [labels.confusion(random.randint(3, size=50), random.randint(3, size=50), 4) for _ in range(6)]
+    found = labels.resampled(counts, 3)
     for k in (0, 99):
-        expected = segmentation.scores(sum(int(w) * c for w, c in zip(draws(6, 3)[k], counts, strict=True)))  # type: ignore[arg-type]
-        for name, values in found.items():
-            assert float(values[k]) == pytest.approx(getattr(expected, name))
+        expected = labels.scores(sum(int(w) * c for w, c in zip(draws(6, 3)[k], counts, strict=True)))  # type: ignore[arg-type]
+        for name, estimate in found.items():
+            assert estimate.resampled is not None
+            assert float(estimate.resampled[k]) == pytest.approx(getattr(expected, name))
 
 
 def test_what_differs_on_the_same_pictures() -> None:
@@ -249,7 +248,7 @@ def test_what_differs_on_the_same_pictures() -> None:
     values = drawn(60)
     better = measured("psnr", mean(20 + values + 0.2 + 0.1 * drawn(60, seed=1), 0), 60)
     worse = measured("psnr", mean(20 + values, 0), 60)
-    assert better.beside["interval"][0] < worse.beside["interval"][1]
+    assert better.details["interval"][0] < worse.details["interval"][1]
     found = difference("psnr", better, worse)
     assert found is not None and found["differs"] and found["interval"][0] > 0.15
     other = measured("psnr", mean(20 + values[torch.randperm(60, generator=torch.Generator().manual_seed(0))], 0), 60)
@@ -258,8 +257,8 @@ def test_what_differs_on_the_same_pictures() -> None:
 
 
 def test_numbers_that_depend_on_other_things_are_not_compared() -> None:
-    def of(pictures: int, **beside: Any) -> Measure:
-        return measured("fid", mean(drawn(pictures), 0), pictures, beside)
+    def of(pictures: int, **details: Any) -> Measure:
+        return measured("fid", mean(drawn(pictures), 0), pictures, details)
 
     assert difference("fid", of(9, reference=5), of(9, reference=5)) is not None
     assert difference("fid", of(9), of(8)) is None and difference("kid", of(9), of(8)) is not None
@@ -267,21 +266,21 @@ def test_numbers_that_depend_on_other_things_are_not_compared() -> None:
         assert difference("kid", of(9, **{key: 1}), of(9, **{key: 2})) is None
 
 
-def test_the_way_to_the_floor_has_an_interval() -> None:
+def test_the_gap_closed_has_an_interval() -> None:
     values = drawn(40)
     begin, made, floor = (measured("swd", mean(v + 0.1 * values, 0), 40) for v in (90.0, 60.0, 30.0))
-    way = way_to_the_floor(made, begin, floor)
-    assert way["way_to_the_floor"] == pytest.approx(0.5) and way["way_interval"] == pytest.approx([0.5, 0.5])
+    way = gap_closed(made, begin, floor)
+    assert way["gap_closed"] == pytest.approx(0.5) and way["gap_closed_interval"] == pytest.approx([0.5, 0.5])
     noisy = measured("swd", mean(60 + 3 * drawn(40, seed=1), 0), 40)
-    low, high = way_to_the_floor(noisy, begin, floor)["way_interval"]
+    low, high = gap_closed(noisy, begin, floor)["gap_closed_interval"]
     assert (high - low) / 2 == pytest.approx(student(39) * 3 / 40**0.5 / 60, rel=0.2)
 
 
 def test_intervals_end_where_numbers_do() -> None:
-    assert measured("l1", mean(torch.tensor([0.0, 0.02, 0.3]), 0), 3).beside["interval"][0] == 0
-    assert measured("ssim", mean(torch.tensor([1.0, 1.0, 0.4]), 0), 3).beside["interval"][1] == 1
-    assert measured("kid", mean(torch.tensor([-1.0, 2.0, 0.4]), 0), 3).beside["interval"][0] < -1
-    assert "interval" not in measured("l1", mean(torch.tensor([0.5]), 0), 1).beside
+    assert measured("l1", mean(torch.tensor([0.0, 0.02, 0.3]), 0), 3).details["interval"][0] == 0
+    assert measured("ssim", mean(torch.tensor([1.0, 1.0, 0.4]), 0), 3).details["interval"][1] == 1
+    assert measured("kid", mean(torch.tensor([-1.0, 2.0, 0.4]), 0), 3).details["interval"][0] < -1
+    assert "interval" not in measured("l1", mean(torch.tensor([0.5]), 0), 1).details
 
 
 def shifted(shift: float, count: int, random: np.random.RandomState) -> Tensor:

@@ -14,17 +14,16 @@ import torch
 from evaluation_tools import SCRIPT, flat, folder, model, picture, script
 
 from i2i import images
-from i2i.evaluation import content, metrics
+from i2i.evaluation.data import PictureFiles
+from i2i.evaluation.data import pictures_in as items
 from i2i.evaluation.evaluate import evaluate
-from i2i.evaluation.measures import Measure
+from i2i.evaluation.metrics import pairs, sets
+from i2i.evaluation.metrics.sliced_wasserstein import swd
 from i2i.evaluation.options import EvaluationOptions
-from i2i.evaluation.pictures import PictureFiles
-from i2i.evaluation.pictures import folder as items
-from i2i.evaluation.record import Evaluation, Row
-from i2i.evaluation.sliced_wasserstein import swd
-from i2i.evaluation.sweep import Validation
-from i2i.evaluation.table import table
+from i2i.evaluation.result import Evaluation, Measure, Row, table
+from i2i.evaluation.training_log import Validation
 from i2i.inference.translator import load_translator
+from i2i.tools.report.report import write_report
 
 FAST = ("--seeds", 0)
 
@@ -46,11 +45,11 @@ def test_two_folders_in_pairs(tmp_path: Path) -> None:
     assert result.code == 0, result.err
     found = values(report)
     x, y = tensors(a), tensors(b)
-    for name, function in (("l1", metrics.l1), ("psnr", metrics.psnr), ("ssim", metrics.ssim)):
+    for name, function in (("l1", pairs.l1), ("psnr", pairs.psnr), ("ssim", pairs.ssim)):
         assert found["table"]["made"][name] == pytest.approx(float(function(x, y).mean()), rel=1e-5)
     assert set(found["table"]["made"]) == {"l1", "psnr", "ssim"}  # 32 px are too few for MS-SSIM
     measure = found["results"][0]["measures"]["l1"]
-    assert measure["pictures"] == 3 and measure["std"] == pytest.approx(float(metrics.l1(x, y).std(unbiased=False)))
+    assert measure["pictures"] == 3 and measure["std"] == pytest.approx(float(pairs.l1(x, y).std(unbiased=False)))
     assert "bicubic" in found["protocol"]["resizer"] and found["protocol"]["seeds"] == [0, 1, 2]
     assert "evaluate.py" in found["command"] and "--report" in found["command"]
     assert "psnr" in result.out and "n = 3" in result.out and "resizer" in result.out
@@ -66,7 +65,7 @@ def test_two_folders_as_sets(tmp_path: Path) -> None:
     assert (measure["value"], measure["std"], measure["patches"]) == (expected.mean, expected.std, 384)
     assert measure["levels"] == {"32": expected.levels[32], "16": expected.levels[16]}
     assert (measure["pictures"], measure["reference"]) == (3, 5)
-    assert found["table"]["made"]["diversity"] == content.diversity(left).value
+    assert found["table"]["made"]["diversity"] == sets.diversity(left).value
     assert "32x32" in found["protocol"]["sets"]
 
 
@@ -82,13 +81,17 @@ def test_a_model_on_unpaired_data(tmp_path: Path) -> None:
     inputs = PictureFiles(items(data / "testB"), size=32)
     outputs = [images.to_tensor(images.to_pixels(translator(x))) for x in inputs]
     row = found["table"][str(path)]
-    expected = content.luminance_ssim(torch.stack(outputs), torch.stack(list(inputs))).mean()
+    expected = pairs.luminance_ssim(torch.stack(outputs), torch.stack(list(inputs))).mean()
     assert row["luminance_ssim"] == pytest.approx(float(expected), rel=1e-5)
     assert 0 < row["cycle_error"] < 1
     made = swd(outputs, PictureFiles(items(data / "trainA"), size=32), (0,)).mean
     assert row["swd"] == made
     detail = next(r for r in found["results"] if r["name"] == str(path))
     assert detail["algorithm"] == "cyclegan" and len(detail["sha256"]) == 64 and detail["direction"] == "b2a (B → A)"
+
+
+def page_text(run: Path) -> str:
+    return write_report(run).path.read_text()
 
 
 def side_by_side(path: Path, seed: int) -> None:
@@ -117,14 +120,20 @@ def test_a_run_with_its_validations(tmp_path: Path) -> None:
     assert list(found["table"]) == ["a2b (last)", "a2b-best"]
     assert found["table"]["a2b (last)"] == found["table"]["a2b-best"]  # the same weights here
     assert [v["step"] for v in found["validations"]] == [1, 2, 3] and found["best_steps"] == {"b/l1": 2, "b/ssim": 2}
+    assert values(run / "evaluation.json")["table"] == found["table"]
     text = script(run, "--metrics", "l1").out
+    assert "l1" in page_text(run) and set(values(run / "evaluation.json")["table"]["a2b-best"]) == {"l1"}
+    (run / "evaluation.json").write_text("mine")
+    result = script(run, "--metrics", "l1")
+    assert result.code == 0 and "not kept for the report of the run" in result.err
+    assert (run / "evaluation.json").read_text() == "mine"
     assert "0.2 *" in text and "0.7 *" in text and text.count(" *") == 2
     inputs = [PictureFiles(items(data / "val"))[i][..., :32] for i in range(2)]
     right = torch.stack([PictureFiles(items(data / "val"))[i][..., 32:] for i in range(2)])
     outputs = torch.stack(
         [images.to_tensor(images.to_pixels(load_translator(run, precision="fp32", runtime="torch")(x))) for x in inputs]
     )
-    assert found["table"]["a2b (last)"]["l1"] == pytest.approx(float(metrics.l1(outputs, right).mean()), rel=1e-5)
+    assert found["table"]["a2b (last)"]["l1"] == pytest.approx(float(pairs.l1(outputs, right).mean()), rel=1e-5)
 
 
 def test_labels_snapped_read_back_and_written(tmp_path: Path) -> None:
@@ -205,13 +214,13 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """In place of Inception: the mean colours."""
-    from i2i.evaluation import inception
+    from i2i.evaluation.metrics import networks
 
     class Tiny(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return x.mean(dim=(2, 3)), x.mean(dim=(2, 3))
 
-    monkeypatch.setattr(inception, "load", lambda path: (Tiny(), "f" * 64))
+    monkeypatch.setattr(networks, "load_inception", lambda path: (Tiny(), "f" * 64))
     path = tmp_path / "w.pth"
     path.touch()
     return path
@@ -323,13 +332,13 @@ def test_json_has_null_for_numbers_that_are_not_finite() -> None:
 
 
 def test_patch_counts_stand_beside_the_distances_and_the_way_where_there_is_one() -> None:
-    def row(patches: int, **beside: float) -> Row:
-        return Row(f"of {patches}", {"swd": Measure(1.0, 2, {"levels": {"16": 1.0}, "patches": patches, **beside})})
+    def row(patches: int, **details: float) -> Row:
+        return Row(f"of {patches}", {"swd": Measure(1.0, 2, {"levels": {"16": 1.0}, "patches": patches, **details})})
 
     text = table(Evaluation([row(256), row(1384)], {}))
-    assert "patches" in text and "1,384" in text and "way to the floor" not in text
-    text = table(Evaluation([row(256, way_to_the_floor=0.703), row(1384)], {}))
-    assert "way to the floor" in text and "70 %" in text
+    assert "patches" in text and "1,384" in text and "gap closed" not in text
+    text = table(Evaluation([row(256, gap_closed=0.703), row(1384)], {}))
+    assert "gap closed" in text and "70 %" in text
 
 
 @pytest.mark.promise("R52")
@@ -364,4 +373,4 @@ print(sorted({{"torch", "kornia", "torchmetrics", "albumentations"}} & set(sys.m
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]" and "--inception" in out
-    assert "those to be translated before that" in re.sub(r"[\s│]+", " ", out)
+    assert "inputs before they are translated" in re.sub(r"[\s│]+", " ", out)

@@ -10,8 +10,8 @@ from PIL import Image, PngImagePlugin, features
 
 from i2i import translate_folder
 from i2i.errors import ImageError, InputError, UsageError
-from i2i.evaluation.instruments import translated
-from i2i.evaluation.pictures import Item, PictureFiles
+from i2i.evaluation.data import Item, PictureFiles
+from i2i.evaluation.models import translate
 from i2i.images import Picture, decode, read, write
 from i2i.images.palettes import indexed, labels_of
 from i2i.images.pil import as_pil, from_pil
@@ -211,7 +211,7 @@ def test_bright_pictures_and_plain_ones_are_taken_without_a_warning(tmp_path, tr
     write(tmp_path / "a.png", Picture(128 + L8[..., None].repeat(3, 2) // 2))
     with np.testing.assert_no_warnings():
         translator(torch.full((3, 8, 8), 0.5))
-        made = translated(translator, PictureFiles([Item(tmp_path / "a.png")]))
+        made = translate(translator, PictureFiles([Item(tmp_path / "a.png")]))
     assert len(made) == 1
 
 

@@ -49,8 +49,11 @@ def write_run(
     (folder / "status.json").write_text(json.dumps({"status": "running", "step": 10, "time": "2026-01-01T00:00:00"}))
     (folder / "environment.json").write_text(json.dumps({"i2i": "0.1.0", "device": "cpu"}))
     (folder / "command.txt").write_text("scripts/train_pix2pix.py --data data\n")
+    if samples:
+        (folder / "samples").mkdir()
+        names = {"columns": ["real_A", "fake_B", "real_B"], "inputs": ROWS}
+        (folder / "samples" / "columns.json").write_text(json.dumps(names))
     for step in samples:
-        (folder / "samples").mkdir(exist_ok=True)
         write(folder / "samples" / f"step-{step:08d}.png", Picture(grid(step)))
     return folder
 
@@ -61,7 +64,7 @@ def usual_run(folder: Path) -> Path:
     lines += [validation_line(step) for step in (50, 100)]
     lines += [{"kind": "health", "step": 60, "name": "saturated", "text": "the discriminator wins"}]
     write_run(folder, lines, samples=(1, 50, 100))
-    table = [{"name": "last", "fid": 41.5, "images": 100}, {"name": "best", "fid": 39.25, "images": 100}]
+    table = {"a2b (last)": {"fid": 41.5}, "a2b-best": {"fid": 39.25}}
     evaluation = {"table": table, "protocol": {"resizer": "area", "seed": 0}}
     (folder / "evaluation.json").write_text(json.dumps(evaluation))
     return folder

@@ -20,7 +20,7 @@ from i2i.inference.options import FolderOptions, ModelOptions
 from i2i.inference.translator import Translator, load_translator
 from i2i.tools.datasets.outputs import make_folder
 from i2i.tools.labelled.options import AugmentOptions
-from i2i.tools.labelled.plan import Copy, Plan, checked_styles, listed_copies, plan
+from i2i.tools.labelled.plan import Copy, Plan, by_original, checked_styles, plan
 
 _PIPELINE = ("quality", "batch_size", "workers", "overwrite", "skip_existing")
 
@@ -43,11 +43,11 @@ def augment_folder(
     the plan before the work, `finish` with the report at its end, also when an error ends it; `progress`, `stop`
     and `fetching` as in `translate_folder`.
 
-    A label is there before its picture, and the lists (COCO .json, ImageSets) come last and name what is there;
+    A label is written before its picture. The lists (COCO .json, ImageSets) come last and name the pictures that exist;
     when `stop()` has ended the work, they are left for the run that completes it.
 
-    Found before any work: `InputError` for a folder without labels and labels that do not match; `UsageError`
-    for wrong options, existing outputs, an output folder within the input, a style that makes labels; `ModelError`.
+    Raises, before any work, `InputError` for a folder without labels and labels that do not match; `UsageError` for
+    wrong options, existing outputs, an output folder within the input, and a style that makes labels; `ModelError`.
     """
     started = time.time()
     chosen = from_mapping(AugmentOptions, options)
@@ -58,7 +58,7 @@ def augment_folder(
     for style, translator in zip(styles, translators, strict=True):
         if translator.coding.outputs:
             raise UsageError(f"style {str(style)!r}: makes labels of pictures, not pictures")
-    run = _Run(work, chosen, stop, progress)
+    run = _Augmentation(work, chosen, stop, progress)
     try:
         run.originals()
         run.copies(translators)
@@ -72,7 +72,9 @@ def augment_folder(
 
 
 @dataclass
-class _Run:
+class _Augmentation:
+    """A plan that is carried out: originals, copies style by style, lists."""
+
     plan: Plan
     options: AugmentOptions
     stop: Stop
@@ -82,7 +84,7 @@ class _Run:
     """The label files that this run has written, by the picture."""
 
     def originals(self) -> None:
-        """Labels first: a picture without one would count as background."""
+        """Copy the originals, labels first: a picture without one would count as background."""
         layout = self.plan.layout
         pictures = {item.picture for item in layout.items}
         for path in sorted(self.plan.originals, key=lambda path: path in pictures):
@@ -97,16 +99,17 @@ class _Run:
                 _copy(layout.folder / path, target, self.options.overwrite)
 
     def copies(self, translators: Sequence[Translator]) -> None:
+        """Write the labels of all copies, then translate, style by style."""
         if self.stop():
             return
-        for path in self.plan.layout.lists:  # those of an earlier run name what is about to go
+        for path in self.plan.layout.lists:  # an earlier run's name pictures that go now
             self._remove(path)
         for copy in self.plan.copies:
             if self.stop():
                 return
             try:
                 self._write_labels(copy)
-            except ExistsError as error:  # it is somebody else's, and a picture with it would have a wrong label
+            except ExistsError as error:  # another program's, and wrong for the picture
                 job = self.plan.job(copy)
                 self.records[copy.picture] = Record(job.source, job.target, "failed", str(error))
         for style, translator in enumerate(translators):
@@ -143,9 +146,10 @@ class _Run:
         return lambda number, _, path: show(before + number, total, path)
 
     def lists(self) -> None:
+        """Write the files that name many pictures."""
         there = [copy for copy in self.plan.copies if self.record(copy).status in ("done", "skipped")]
         for path in self.plan.layout.lists:
-            data = self.plan.layout.listing(path, set(self.plan.kept), listed_copies(there), self.plan.out)
+            data = self.plan.layout.listing(path, set(self.plan.kept), by_original(there), self.plan.out)
             self._write(self.plan.out / path, data, replace=self.options.overwrite or self.options.skip_existing)
 
     @property
@@ -157,7 +161,7 @@ class _Run:
         return self.records.get(copy.picture) or Record(job.source, job.target, "left")
 
     def tidy(self, started: float) -> None:
-        """Labels of copies that did not come about go again, and what a killed run left half-written."""
+        """Remove the labels of copies that were not written, and half-written files of a killed run."""
         for copy in self.plan.copies:
             if not self.plan.job(copy).target.exists():  # whatever its record says: a picture keeps its label
                 for path in self.labels.get(copy.picture, ()):
@@ -193,7 +197,7 @@ def _folder_options(options: AugmentOptions) -> FolderOptions:
 
 
 def _facts(work: Plan, styles: Sequence[str], options: AugmentOptions) -> dict[str, Any]:
-    """What one needs to do it again, and what was found."""
+    """The facts of the report: how to do it again, and the labels that were found."""
     defaults, values = to_mapping(AugmentOptions()), to_mapping(options)
     changed = {name: value for name, value in values.items() if value != defaults[name]}
     found = {

@@ -1,4 +1,4 @@
-"""What the four layouts of labels have in common."""
+"""The layout of a labelled folder: what all four kinds have in common, and masks, the simplest kind."""
 
 import os
 import re
@@ -6,13 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2i.errors import InputError
+from i2i import images
+from i2i.errors import ImageError, InputError
 from i2i.folders.plan import shown
-from i2i.images import SUFFIXES
 
 MAX_LABEL_BYTES = 16 << 20
 TOLERANCE = 1.0
-"""How many pixels a box may reach over the edge: some tools count from 1, all round."""
+"""Pixels that a box may reach over the edge: some tools count from 1, others round."""
+MASK_PICTURES = ("images", "image", "imgs", "img", "jpegimages")
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentationclass", "gt", "ground_truth")
+"""The names of the folders for pictures and for their masks."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ Copies = Mapping[Path, Sequence[Path]]
 class Layout:
     """Labels of one kind in a folder.
 
-    `items` are the pictures, `problems` what is wrong with files as a whole (by relative path), `lists` the
-    files that speak of many pictures and are written anew by `listing`.
+    `items` are the pictures, `problems` the faults of whole files (by relative path), `lists` the files that name many
+    pictures, which `listing` writes anew.
     """
 
     name = ""
@@ -43,11 +46,11 @@ class Layout:
         self.lists: list[Path] = []
 
     def complaint(self, item: Item, width: int, height: int) -> str:
-        """What is wrong with the labels of a picture of that size; empty if nothing is."""
+        """The fault in the labels of a picture of that size; empty if there is none."""
         return ""
 
     def splits(self, item: Item) -> set[str]:
-        """The names of what may be a split that the picture belongs to."""
+        """The names of the splits that the picture may belong to."""
         return set(item.picture.parts[:-1])
 
     def label(self, source: Path, picture: Path) -> bytes:
@@ -67,7 +70,7 @@ class Layout:
 
     @property
     def summary(self) -> str:
-        """What was found, in a line."""
+        """The result of the search, in a line."""
         labelled = sum(bool(item.labels) for item in self.items)
         return f"{self.name}: {len(self.items):,} pictures, {labelled:,} with labels"
 
@@ -93,7 +96,7 @@ def read_text(path: Path) -> str:
 
 
 def is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in images.SUFFIXES
 
 
 def stem(path: Path) -> Path:
@@ -160,3 +163,51 @@ def relative(path: str) -> Path | None:
     normal = os.path.normpath(path.replace("\\", "/"))
     inside = path and "\0" not in path and not normal.startswith(("/", "..")) and normal != "."
     return Path(normal) if inside else None
+
+
+class Masks(Layout):
+    """Masks: pictures in one folder, and masks with the same stems in a folder beside it, copied byte for byte."""
+
+    name = "masks"
+
+    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+        super().__init__(folder)
+        found = [path for path in files if is_picture(path)]
+        names = {part for path in found for part in path.parts[:-1] if part.lower() in MASK_FOLDERS}
+        masks = [path for path in found if _is_mask(path)]
+        pictures = [path for path in found if path not in set(masks) and exchanged(path, MASK_PICTURES, "")]
+        if not masks or not pictures:
+            return
+        of_stem = by_stem(masks, self.problems)
+        by_stem(pictures, self.problems)
+        used: set[Path] = set()
+        for picture in pictures:
+            places = [place for name in sorted(names) if (place := exchanged(picture, MASK_PICTURES, name))]
+            own = tuple(of_stem[stem(place)] for place in places if stem(place) in of_stem)
+            self.items.append(Item(picture, own))
+            used.update(own)
+            if not own:
+                self.problems[picture] = "no mask has its name"
+        for mask in masks:
+            if mask not in used:
+                self.problems.setdefault(mask, "a mask without a picture")
+
+    def complaint(self, item: Item, width: int, height: int) -> str:
+        return next(filter(None, (wrong_mask(self.folder, mask, width, height) for mask in item.labels)), "")
+
+
+def _is_mask(path: Path) -> bool:
+    """The folder nearest to the file decides: `labels/images/a.png` is a picture."""
+    kinds = [part.lower() for part in path.parts[:-1] if part.lower() in (*MASK_PICTURES, *MASK_FOLDERS)]
+    return bool(kinds) and kinds[-1] in MASK_FOLDERS
+
+
+def wrong_mask(folder: Path, mask: Path, width: int, height: int) -> str:
+    """The fault of the mask for a picture of that size; empty if there is none."""
+    try:
+        size = images.probe(folder / mask)
+    except ImageError as error:
+        return f"{mask}: {error}"
+    if size != (width, height):
+        return f"{mask} has {size[0]}x{size[1]} pixels, its picture {width}x{height}"
+    return ""

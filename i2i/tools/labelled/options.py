@@ -1,4 +1,4 @@
-"""What one may ask of an augmentation; the same names on the command line and in `augment_folder`."""
+"""The options of an augmentation: the same names on the command line and in `augment_folder`."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -16,15 +16,15 @@ class AugmentOptions(ModelOptions):
     """How a labelled folder is augmented."""
 
     layout: LayoutName = "auto"
-    """What the labels are: auto looks, and says what it found."""
+    """The kind of labels; auto looks for it, and says what it found."""
     names: str = ""
-    """What the copies of each style are called, with commas between: photo_NAME.jpg; by default as the styles."""
+    """Names for the copies of each style, with commas between: photo_NAME.jpg. Default: the names of the styles."""
     copies: Annotated[int, Ge(1)] | None = None
-    """How many of the styles each picture is translated by, drawn at random; by default all."""
+    """Translate each picture by so many of the styles, drawn at random. Default: all."""
     fraction: Annotated[float, Gt(0), Le(1)] = 1.0
     """The share of the pictures that is translated, drawn at random."""
     split: str = ""
-    """Translate only this split: what is in a folder train/ or train2017/, ImageSets/*/train.txt, or *_train.json."""
+    """Translate only this split: pictures in a folder train/ or train2017/, ImageSets/*/train.txt, or *_train.json."""
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Another number, other draws (and another noise where dropout stays on); the same number, the same."""
     copies_only: bool = False
@@ -32,11 +32,11 @@ class AugmentOptions(ModelOptions):
     on_bad: Literal["error", "skip"] = "error"
     """Labels that do not match: refuse before any work, or leave those pictures out."""
     quality: Annotated[int, Interval(ge=1, le=100)] | None = None
-    """Of JPEG, WebP and AVIF copies; by default one at which the loss is hard to see."""
+    """Quality of JPEG, WebP and AVIF copies, 1 to 100. Default: visually lossless."""
     overwrite: bool = False
     """Replace outputs that exist."""
     skip_existing: bool = False
-    """Do only what is missing; lists (COCO .json, ImageSets) are written anew."""
+    """Write only missing outputs; lists (COCO .json, ImageSets) are written anew."""
     batch_size: Annotated[int, Interval(ge=1, le=4096)] | Literal["auto"] = "auto"
     """Pictures of equal size that go through the network together; auto is 1 on a CPU, else 16."""
     workers: Annotated[int, Interval(ge=1, le=256)] | Literal["auto"] = "auto"

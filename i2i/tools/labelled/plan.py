@@ -1,30 +1,41 @@
-"""Which picture is translated by which style, and what the copies are called.
-
-What an augmentation will write: found, checked and named before anything is done."""
+"""The plan of an augmentation, before any work: labels found and checked, pictures drawn, copies and their names."""
 
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2i.data.folders import LeftOut, listed
-from i2i.errors import InputError, UsageError
+from i2i import images
+from i2i.config import nearest
+from i2i.data.folders import LINKED, LeftOut, first_lines, listed, near_to, no_file
+from i2i.data.walking import exists, is_folder, walk
+from i2i.errors import ImageError, InputError, UsageError
 from i2i.folders.plan import Job, shown
 from i2i.images import written_suffix
-from i2i.models import styles
+from i2i.models import styles as known_styles
 from i2i.models.info import DIRECTIONS
 from i2i.models.styles import MODEL_SUFFIXES, STYLE_NAME
 from i2i.tools.datasets.outputs import check_outputs, check_place
-from i2i.tools.labelled.find import check, described, files_in, find, of_split, refuse, some
-from i2i.tools.labelled.layout import Copies, Item, Layout
-from i2i.tools.labelled.options import AugmentOptions
+from i2i.tools.labelled.coco import Coco
+from i2i.tools.labelled.layout import Copies, Item, Layout, Masks, is_picture
+from i2i.tools.labelled.options import AugmentOptions, LayoutName
+from i2i.tools.labelled.voc import Voc
+from i2i.tools.labelled.yolo import Yolo
+
+LAYOUTS: dict[str, Callable[[Path, list[Path]], Layout]] = {"coco": Coco, "voc": Voc, "yolo": Yolo, "masks": Masks}
+_EXPECTED = (
+    "expected labels: YOLO (.txt beside the pictures, or images/ and labels/), "
+    "VOC (JPEGImages/ and Annotations/*.xml), COCO (.json with images and annotations), "
+    "or masks (images/ and masks/ with the same names)"
+)
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A translation of a picture: by which style (its number), and what it and its labels are called."""
+    """A translation of a picture by a style (its number), with the names of the copy and its labels."""
 
     item: Item
     style: int
@@ -32,20 +43,98 @@ class Copy:
     labels: tuple[Path, ...]
 
 
-def names_of(styles: Sequence[str], given: str) -> list[str]:
-    """What the copies of each style are called. Raises `UsageError`."""
-    names = [name.strip() for name in given.split(",")] if given else [_name(style) for style in styles]
+@dataclass(frozen=True)
+class Plan:
+    """`originals` are files to be copied as they are, `kept` the pictures among them; all paths are relative.
+
+    `problems` are the labels and pictures that are left out, with the reason; `not_read` are lines about places that
+    were not read, such as folders behind links.
+    """
+
+    layout: Layout
+    out: Path
+    originals: tuple[Path, ...]
+    kept: frozenset[Path]
+    copies: tuple[Copy, ...]
+    problems: dict[Path, str]
+    not_read: tuple[str, ...] = ()
+
+    def job(self, copy: Copy) -> Job:
+        return Job(self.layout.folder / copy.item.picture, self.out / copy.picture, copy.picture)
+
+    def outputs(self) -> list[Path]:
+        relative = [*self.originals, *self.layout.lists]
+        relative += [path for copy in self.copies for path in (copy.picture, *copy.labels)]
+        return [self.out / path for path in relative]
+
+    @property
+    def summary(self) -> str:
+        """What was found and what will be written, in a line."""
+        originals = f"{len(self.originals):,} files as they are" if self.originals else "no originals"
+        return f"{self.layout.summary}; {len(self.copies):,} translated copies, {originals}"
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The first ten labels and pictures that are left out, and what was not read."""
+        left_out = f"{len(self.problems)} labels or pictures do not match and are left out:"
+        return (*self.not_read, *((left_out, *first_lines(_described(self.problems))) if self.problems else ()))
+
+
+def plan(folder: Path, out: Path, names: Sequence[str], options: AugmentOptions) -> Plan:
+    """The plan for copies with these names. Reads labels and the headers of pictures.
+
+    Raises `InputError` if there are no labels, or some do not match (unless `on_bad` is skip); `UsageError` for
+    outputs that exist without `overwrite` or `skip_existing`, or that have the name of an input or of one another.
+    """
+    check_place(out, (folder,))
+    left_out = LeftOut(folder)
+    files = _files_in(folder, left_out)
+    layout = find_layout(folder, options.layout, files)
+    problems = _check_labels(layout)
+    if problems and options.on_bad == "error":
+        raise InputError(
+            f"{shown(folder)}: {len(problems)} labels or pictures do not match:",
+            *listed(_described(problems)),
+            "Mend them, or use --on-bad skip to leave out those pictures, or annotations.",
+        )
+    good = [item for item in layout.items if item.picture not in problems]
+    if not good:
+        raise InputError(f"{shown(folder)}: none of its pictures has labels that match:", *listed(_described(problems)))
+    copies = tuple(_draw_copies(_of_split(layout, good, options.split), names, options))
+    bad = set(problems) | {label for item in layout.items if item.picture in problems for label in item.labels}
+    bad -= {label for item in good for label in item.labels}
+    originals = () if options.copies_only else tuple(f for f in files if f not in bad and f not in layout.lists)
+    kept = frozenset() if options.copies_only else frozenset(item.picture for item in good)
+    found = Plan(layout, out, originals, kept, copies, problems, tuple(left_out.lines))
+    check_outputs(found.outputs(), [folder / path for path in files], options.overwrite, options.skip_existing)
+    return found
+
+
+def checked_styles(styles: Sequence[str], options: AugmentOptions) -> list[str]:
+    """The names for the copies of each style, after a look for the styles that need no download.
+
+    Raises `UsageError` for options that contradict each other, unknown styles, and names that cannot be used.
+    """
+    if not styles:
+        raise UsageError("expected at least one style")
+    options.check(len(styles))
+    names = [name.strip() for name in options.names.split(",")] if options.names else list(map(_style_name, styles))
     if len(names) != len(styles):
-        raise UsageError(f"names = {given!r}: expected one for each of {len(styles)} styles, with commas between")
+        raise UsageError(
+            f"names = {options.names!r}: expected one for each of {len(styles)} styles, with commas between"
+        )
     for name in names:
         if not STYLE_NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot be a part of file names; choose another with --names")
     if twice := [name for name, count in Counter(name.lower() for name in names).items() if count > 1]:
         raise UsageError(f"several styles have the name {twice[0]!r}; choose others with --names a,b,...")
+    for style in styles:
+        if not style.startswith("hub:") and not options.download:  # others are looked for when they are loaded
+            known_styles.find(style, options.direction)
     return names
 
 
-def _name(style: str) -> str:
+def _style_name(style: str) -> str:
     """`runs/monet`, `runs/monet/b2a.safetensors`, `hub:me/monet@main` and `monet` are all called monet."""
     path = Path(style.removeprefix("hub:").partition("@")[0] if style.startswith("hub:") else style)
     if path.suffix not in MODEL_SUFFIXES:
@@ -53,16 +142,104 @@ def _name(style: str) -> str:
     return path.absolute().parent.name if path.stem in DIRECTIONS else path.stem
 
 
-def choose(items: Sequence[Item], names: Sequence[str], options: AugmentOptions) -> list[Copy]:
-    """The copies, style by style; what is drawn for a picture follows from the seed and its path."""
+def by_original(copies: Sequence[Copy]) -> Copies:
+    """The copies of each picture."""
+    found: dict[Path, list[Path]] = {}
+    for copy in copies:
+        found.setdefault(copy.item.picture, []).append(copy.picture)
+    return found
+
+
+def _files_in(folder: Path, left_out: LeftOut) -> list[Path]:
+    """All regular files below a folder that are not hidden, relative to it. Raises `InputError`.
+
+    Links to folders and other entries that are no regular file are added to `left_out`.
+    """
+    if not is_folder(folder):
+        reason = "not a folder" if exists(folder) else "no such folder"
+        raise InputError(f"{shown(folder)}: {reason}.{near_to(folder)}")
+
+    def refused(error: OSError) -> None:
+        raise InputError(f"{shown(Path(error.filename))}: cannot be listed: {error.strerror}")
+
+    linked: list[Path] = []
+    reasons = {path: no_file(path) for path in walk(folder, refused, not_followed=linked.append)}
+    left_out.add(folder, dict.fromkeys(linked, LINKED) | {path: reason for path, reason in reasons.items() if reason})
+    return [path.relative_to(folder) for path, reason in reasons.items() if not reason]
+
+
+def find_layout(folder: Path, name: LayoutName, files: list[Path]) -> Layout:
+    """The labels of a folder.
+
+    Raises `InputError` if there are none or a file with many labels in it is damaged, `UsageError` if there are
+    several kinds and `name` is `auto`.
+    """
+    kinds = LAYOUTS.values() if name == "auto" else [LAYOUTS[name]]
+    try:
+        layouts = [kind(folder, files) for kind in kinds]
+    except InputError as error:
+        raise InputError(f"{shown(folder)}: {error}") from None
+    # where nothing matches, a layout with problems says why
+    found = [layout for layout in layouts if _has_labels(layout)] or [layout for layout in layouts if layout.problems]
+    if any(isinstance(layout, Voc) for layout in found):  # its segmentations are masks, and come along
+        found = [layout for layout in found if not isinstance(layout, Masks)]
+    if not found:
+        pictures = sum(map(is_picture, files))
+        missing = "no labels" if name == "auto" else f"no {name} labels"
+        raise InputError(f"{shown(folder)}: {missing} found beside {pictures:,} pictures; {_EXPECTED}")
+    if len(found) > 1:
+        kinds_found = "; ".join(layout.summary for layout in found)
+        raise UsageError(f"{shown(folder)} has labels of several kinds, choose one with --layout: {kinds_found}")
+    return found[0]
+
+
+def _has_labels(layout: Layout) -> bool:
+    return any(item.labels for item in layout.items) or bool(layout.lists)
+
+
+def _check_labels(layout: Layout) -> dict[Path, str]:
+    """Labels and pictures that do not match: path → reason. Reads labels and headers."""
+    found = dict(layout.problems)
+    for item in layout.items:
+        if item.picture in found:
+            continue
+        try:
+            reason = layout.complaint(item, *images.probe(layout.folder / item.picture))
+        except ImageError as error:
+            reason = str(error)
+        except InputError as error:
+            reason = f"{', '.join(map(str, item.labels))}: {error}"
+        if reason:
+            found[item.picture] = reason
+    return found
+
+
+def _described(problems: dict[Path, str]) -> list[str]:
+    return [f"{shown(path)}: {reason}" for path, reason in problems.items()]
+
+
+def _of_split(layout: Layout, items: list[Item], split: str) -> list[Item]:
+    """The items of a split. Raises `UsageError` if there is none."""
+    if not split:
+        return items
+    belongs = re.compile(rf"(.*[_-])?{re.escape(split)}(\d{{4}})?")
+    chosen = [item for item in items if any(map(belongs.fullmatch, layout.splits(item)))]
+    if not chosen:
+        known = sorted({name for item in items for name in layout.splits(item)})
+        raise UsageError(
+            f"split = {split!r}: no picture belongs to it.{nearest(split, known)} Found: {', '.join(known[:20])}"
+        )
+    return chosen
+
+
+def _draw_copies(items: Sequence[Item], names: Sequence[str], options: AugmentOptions) -> list[Copy]:
+    """The copies, style by style; the draws for a picture follow from the seed and its path."""
     count = max(1, round(options.fraction * len(items)))
     drawn = set(sorted(items, key=lambda item: _draw(options.seed, item, ""))[:count])
-    styles = range(len(names))
     found = []
-    for item in items:
-        if item in drawn:
-            ranked = sorted(styles, key=lambda style: _draw(options.seed, item, names[style]))
-            found += [_copy(item, style, names[style]) for style in ranked[: options.copies]]
+    for item in (item for item in items if item in drawn):
+        ranked = sorted(range(len(names)), key=lambda style: _draw(options.seed, item, names[style]))
+        found += [_copy(item, style, names[style]) for style in ranked[: options.copies]]
     return sorted(found, key=lambda copy: copy.style)
 
 
@@ -76,86 +253,3 @@ def _copy(item: Item, style: int, name: str) -> Copy:
 
     picture = renamed(item.picture, written_suffix(item.picture.suffix))
     return Copy(item, style, picture, tuple(renamed(label, label.suffix) for label in item.labels))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """`originals` are files to be copied as they are, `kept` the pictures among them; all relative.
-
-    `problems` are the labels and pictures that are left out.
-    """
-
-    layout: Layout
-    out: Path
-    originals: tuple[Path, ...]
-    kept: frozenset[Path]
-    copies: tuple[Copy, ...]
-    problems: dict[Path, str]
-    passed: tuple[str, ...] = ()
-    """What was not looked at, such as folders behind links."""
-
-    def job(self, copy: Copy) -> Job:
-        return Job(self.layout.folder / copy.item.picture, self.out / copy.picture, copy.picture)
-
-    def outputs(self) -> list[Path]:
-        relative = [*self.originals, *self.layout.lists]
-        relative += [path for copy in self.copies for path in (copy.picture, *copy.labels)]
-        return [self.out / path for path in relative]
-
-    @property
-    def summary(self) -> str:
-        """What was found and what will come of it, in a line."""
-        originals = f"{len(self.originals):,} files as they are" if self.originals else "no originals"
-        return f"{self.layout.summary}; {len(self.copies):,} translated copies, {originals}"
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """What is left out, the first ten of it."""
-        left_out = f"{len(self.problems)} labels or pictures do not match and are left out:"
-        return (*self.passed, *((left_out, *some(self.problems)) if self.problems else ()))
-
-
-def plan(folder: Path, out: Path, names: Sequence[str], options: AugmentOptions) -> Plan:
-    """The plan for copies of these names. Reads labels and the headers of pictures.
-
-    Raises `InputError` if there are no labels, or some do not match (unless `on_bad` is skip); `UsageError` for
-    outputs that exist without `overwrite` or `skip_existing`, or that have the name of an input or of one another.
-    """
-    check_place(out, (folder,))
-    left_out = LeftOut(folder)
-    files = files_in(folder, left_out)
-    layout = find(folder, options.layout, files)
-    problems = check(layout)
-    if options.on_bad == "error":
-        refuse(problems, folder)
-    good = [item for item in layout.items if item.picture not in problems]
-    if not good:
-        raise InputError(f"{shown(folder)}: none of its pictures has labels that match:", *listed(described(problems)))
-    copies = tuple(choose(of_split(layout, good, options.split), names, options))
-    bad = set(problems) | {label for item in layout.items if item.picture in problems for label in item.labels}
-    bad -= {label for item in good for label in item.labels}
-    originals = () if options.copies_only else tuple(f for f in files if f not in bad and f not in layout.lists)
-    kept = frozenset() if options.copies_only else frozenset(item.picture for item in good)
-    made = Plan(layout, out, originals, kept, copies, problems, tuple(left_out.lines))
-    check_outputs(made.outputs(), [folder / path for path in files], options.overwrite, options.skip_existing)
-    return made
-
-
-def listed_copies(copies: Sequence[Copy]) -> Copies:
-    """The copies of each picture."""
-    found: dict[Path, list[Path]] = {}
-    for copy in copies:
-        found.setdefault(copy.item.picture, []).append(copy.picture)
-    return found
-
-
-def checked_styles(names: Sequence[str], options: AugmentOptions) -> list[str]:
-    """What the copies of each style are called, after a look for the styles that can be had without a download."""
-    if not names:
-        raise UsageError("expected at least one style")
-    options.check(len(names))
-    called = names_of(names, options.names)
-    for style in names:
-        if not style.startswith("hub:") and not options.download:  # those are looked for when they are loaded
-            styles.find(style, options.direction)
-    return called

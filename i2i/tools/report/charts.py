@@ -1,6 +1,7 @@
-"""Thousands of numbers as a curve of a few hundred points: a smoothed line and the band in which the numbers lie.
+"""Thousands of numbers as a chart of a few hundred points: a smoothed line, and the band in which the numbers lie.
 
-Curves as SVG that a browser scales and colours; the script of the page only adds values under the pointer."""
+Charts are SVG, which a browser scales and colours; the script of the page only adds values under the pointer.
+"""
 
 import json
 import math
@@ -9,17 +10,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from i2i.evaluation.log_record import Series
+from i2i.evaluation.training_log import Series
 from i2i.tools.report.markup import escape, number
 
 MAX_POINTS = 240
+WIDTH, HEIGHT = 400, 200
+LEFT, RIGHT, TOP, BOTTOM = 52, 24, 10, 26
 _SMOOTHED_FROM = 20
 _WINDOWS = 40
+_LOG_FROM = 20.0
+
+Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points from left to right: `x` steps, `y` smoothed values, `low` and `high` the band. `count` numbers went in."""
+    """Points from left to right: `x` steps, `y` smoothed values, `low` and `high` the band, of `count` numbers."""
 
     x: list[float]
     y: list[float]
@@ -43,7 +49,7 @@ def thinned(series: Series) -> Curve:
         y=smoothed([float(values[part].mean()) for part in bins]),
         low=smoothed([float(np.percentile(values[part], 5)) for part in bins]),
         high=smoothed([float(np.percentile(values[part], 95)) for part in bins]),
-        count=series.count,
+        count=len(steps),
     )
 
 
@@ -51,7 +57,7 @@ def exact(series: Series) -> Curve:
     """Few numbers as they are; of more than `MAX_POINTS`, evenly chosen ones with the first and the last."""
     chosen = np.unique(np.linspace(0, len(series.steps) - 1, MAX_POINTS).round().astype(int))
     x, y = ([float(numbers[i]) for i in chosen] for numbers in (series.steps, series.values))
-    return Curve(x, y, y, y, series.count)
+    return Curve(x, y, y, y, len(series.steps))
 
 
 def smoothed(values: list[float]) -> list[float]:
@@ -65,13 +71,6 @@ def smoothed(values: list[float]) -> list[float]:
         weight = keep * weight + (1 - keep)
         found.append(mean / weight)
     return found
-
-
-WIDTH, HEIGHT = 400, 200
-LEFT, RIGHT, TOP, BOTTOM = 52, 24, 10, 26
-_LOG_FROM = 20.0
-
-Scale = Callable[[float], float]
 
 
 def chart(name: str, curve: Curve, points: bool = False) -> str:

@@ -6,30 +6,41 @@ Style and script stand in the file; a content security policy allows these two b
 
 import base64
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from string import Template
+from typing import Any
 
 from i2i import __version__
 from i2i.errors import ImageError, UsageError
+from i2i.evaluation.training_log import Log, Message, best_steps, flat_options, validation_protocol
 from i2i.files import atomic_write
-from i2i.tools.report import sections
-from i2i.tools.report.markup import escape
-from i2i.tools.report.numbers import numbers
-from i2i.tools.report.pictures import MAX_SHORTER_SIDE, Pair, grids, layout_of, sample_pairs, translated_pairs
-from i2i.tools.report.run_record import RunRecord, read_run
+from i2i.tools.report.charts import chart, exact, thinned
+from i2i.tools.report.markup import escape, facts, flat, note, number, section, table
+from i2i.tools.report.pictures import (
+    MAX_SHORTER_SIDE,
+    EmbeddedPicture,
+    Pair,
+    sample_grids,
+    sample_pairs,
+    translated_pairs,
+)
+from i2i.tools.report.run_folder import EvaluationFile, RunFolder, read_run
 
 MARK = b"<!doctype html>\n<!-- i2i report -->\n"
 NAME = "report.html"
-MAX_PAGE_BYTES = 40 << 20
+MAX_NOTICES = 50
 _DRAG = '<span class="hint" hidden>Drag the line, or use the arrow keys.</span>'
+_SCALED = f"A picture whose shorter side is above {MAX_SHORTER_SIDE} pixels was scaled to that before."
 
 
 @dataclass(frozen=True)
 class Written:
-    """A report that was written: where, its size, what was left out, which pictures could not be translated."""
+    """A report that was written: its file and size, what was left out, and which pictures were not translated."""
 
     path: Path
     size: int
@@ -47,19 +58,20 @@ def write_report(
 ) -> Written:
     """Write the report of the run in a folder to `out` (by default `report.html` in that folder).
 
-    `pictures`, a folder, is translated by the run's model of `direction` and shown too. An earlier report is
-    replaced. The page has at most `MAX_PAGE_BYTES`. Raises `InputError` if `run` is not the folder of a run,
-    `UsageError` if `out` is something else than a report, `OutputError` if it cannot be written.
+    The run's model of `direction` translates `pictures`, a folder, for the page. An earlier report is replaced. Raises
+    `InputError` if `run` is not the folder of a run, `UsageError` if `out` is something else than a report,
+    `OutputError` if it cannot be written.
     """
     record = read_run(run)
     out = run / NAME if out is None else out
-    replace = check_replaceable(out)
-    page, failed = build_page(record, pictures, direction, device)
+    replace = _check_replaceable(out)
+    pairs, failed = translated_pairs(run, pictures, direction, device, record.notices) if pictures else ([], [])
+    page = build_page(record, pairs, failed)
     atomic_write(out, lambda file: file.write(page), replace=replace)
     return Written(out, len(page), tuple(record.notices), tuple(failed))
 
 
-def check_replaceable(out: Path) -> bool:
+def _check_replaceable(out: Path) -> bool:
     """Whether an earlier report is at `out`. Raises `UsageError` if something else is."""
     if not out.exists():
         return False
@@ -72,77 +84,257 @@ def check_replaceable(out: Path) -> bool:
     return True
 
 
-def build_page(
-    run: RunRecord, pictures: Path | None = None, direction: str | None = None, device: str = "cpu"
-) -> tuple[bytes, list[str]]:
-    """The bytes of the page, and which of `pictures` could not be translated. Notices are added to those of `run`."""
-    own: list[Pair] = []
-    failed: list[str] = []
-    if pictures is not None:
-        own, failed = translated_pairs(run.path, pictures, direction, device, run.notices)
-    layout = layout_of(run.config)
-    shown = grids(run.samples, run.notices)
+def build_page(run: RunFolder, own: Sequence[Pair] = (), failed: Sequence[str] = ()) -> bytes:
+    """The bytes of the page; `own` are pictures of the user with their translations. Notices are added to the run's."""
     if run.log.damaged:
         run.notices.append(f"log.jsonl: damaged lines left out: {run.log.damaged}")
-    note = f"{_DRAG} A picture whose shorter side is above {MAX_SHORTER_SIDE} pixels was scaled to that before."
-    content = [
-        sections.health(run.log),
-        sections.comparisons(own, "pictures", "Your pictures", note),
-        sections.comparisons(_pairs(run), "compare", "Input and output", f"{_DRAG} From the last sample grid."),
-        sections.samples(shown, layout),
-        sections.curves(run.log),
-        numbers(run),
-        sections.configuration(run),
+    sections = [
+        _health(run.log),
+        _comparisons(own, "pictures", "Your pictures", f"{_DRAG} {_SCALED}"),
+        _comparisons(_last_samples(run), "compare", "Input and output", f"{_DRAG} From the last sample grid."),
+        _samples(run),
+        _curves(run.log),
+        section("numbers", "Numbers", _numbers(run)),
+        section("configuration", "Configuration", _configuration(run)),
     ]
-    return _document(run, content, [*run.notices, *failed]), failed
-
-
-def _pairs(run: RunRecord) -> list[Pair]:
-    if not run.samples:
-        return []
-    count = run.config.get("samples")
-    try:
-        return sample_pairs(list(run.samples.values())[-1], layout_of(run.config), count if type(count) is int else 4)
-    except ImageError:
-        return []  # named where the grids are read
-
-
-def _document(run: RunRecord, content: Sequence[str], notices: Sequence[str]) -> bytes:
-    folder = resources.files("i2i.tools.report")
-    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    name, now = escape(run.name, 200), datetime.now(UTC).isoformat(timespec="seconds")
-    page = (
-        f'<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
-        f"<title>{name} – i2i report</title>\n<style>{style}</style>\n</head>\n<body>\n"
-        f"<header><h1>{name}</h1>\n{sections.summary(run)}{_links(content)}</header>\n<main>\n"
-        f"{sections.notices(notices)}{''.join(content)}</main>\n"
-        f"<footer><p>Written by i2i {escape(__version__)}, {now}.</p></footer>\n"
-        f"<script>{script}</script>\n</body>\n</html>\n"
+    style, script = (_resource(name) for name in ("page.css", "page.js"))
+    page = Template(_resource("page.html")).substitute(
+        policy=f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'",
+        name=escape(run.name, 200),
+        style=style,
+        script=script,
+        summary=_summary(run),
+        links=" ".join(f'<a href="#{name}">{title}</a>' for name, title in _titles(sections)),
+        notices=_notices([*run.notices, *failed]),
+        sections="".join(sections),
+        version=escape(__version__),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return MARK + page.encode()
 
 
-def _links(content: Sequence[str]) -> str:
-    names = {
-        "health": "Health",
-        "pictures": "Your pictures",
-        "compare": "Compare",
-        "samples": "Samples",
-        "curves": "Curves",
-        "numbers": "Numbers",
-        "configuration": "Configuration",
-    }
-    there = [name for name in names if any(part.startswith(f'<section id="{name}"') for part in content)]
-    links = " ".join(f'<a href="#{name}">{names[name]}</a>' for name in there)
-    return f'<nav aria-label="Sections">{links}</nav>\n'
+def _resource(name: str) -> str:
+    return (resources.files("i2i.tools.report") / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _titles(sections: Sequence[str]) -> list[tuple[str, str]]:
+    """The name and the heading of each section that has content."""
+    found = [re.match(r'<section id="(\w+)".*?<h2[^>]*>([^<]*)</h2>', part) for part in sections]
+    return [(match[1], match[2]) for match in found if match]
+
+
+def _summary(run: RunFolder) -> str:
+    """How the run stands, in a line."""
+    last, status, options = run.log.last, run.status, flat_options(run.config)
+    state = escape(status.get("status", "unknown state"), 30)
+    words = [
+        f"step {number(last.get('step', status.get('step', 0)))}",
+        *(f"{name} {number(last[name])}" for name in ("images", "epoch", "lr") if name in last),
+        *(escape(options[name], 60) for name in ("algorithm", "generator", "direction") if name in options),
+        *([f"as of {escape(status['time'], 60)}"] if "time" in status else []),
+    ]
+    return f'<p class="lead"><span class="chip" data-state="{state}">{state}</span> ' + " · ".join(words) + "</p>\n"
+
+
+def _notices(lines: Sequence[str]) -> str:
+    """The parts that were left out or could not be read."""
+    shown = "".join(f"<li>{escape(line)}</li>\n" for line in lines[:MAX_NOTICES])
+    more = f"{len(lines) - MAX_NOTICES:,} more notices are not shown."
+    return f'<ul class="notices">{shown}</ul>\n{note(more) if len(lines) > MAX_NOTICES else ""}' if lines else ""
+
+
+def _health(log: Log) -> str:
+    """Messages of kind `health`, then other events."""
+    content = _messages(log.health) or note("The log has no health messages.")
+    counts = {"skipped steps": log.skipped, "values that were not finite": log.not_finite}
+    counted = [f"{count:,} {subject}" for subject, count in counts.items() if count]
+    content += f"<p>{', '.join(counted)}</p>\n" if counted else ""
+    if log.events:
+        content += f"<details><summary>Events ({len(log.events)})</summary>{_messages(log.events)}</details>\n"
+    return section("health", "Health", content)
+
+
+def _messages(messages: Mapping[str, Message]) -> str:
+    items = "".join(
+        f"<li><span>{_when(m)}</span> {f'<b>{escape(m.name)}</b>: ' if m.name else ''}{escape(m.text)}</li>\n"
+        for m in messages.values()
+    )
+    return f'<ul class="messages">{items}</ul>\n' if items else ""
+
+
+def _when(message: Message) -> str:
+    if message.first is None:
+        return f"{message.count} times" if message.count > 1 else ""
+    first = f"step {number(message.first)}"
+    return first if message.count == 1 else f"{first} to {number(message.last)}, {message.count} times"
+
+
+def _comparisons(pairs: Sequence[Pair], name: str, title: str, remark: str) -> str:
+    """Pairs side by side; the script lays them over each other with a slider."""
+    figures = "".join(
+        f'<figure class="compare"><div class="pair">{_image(pair.before, "before")}{_image(pair.after, "after")}</div>'
+        f"<figcaption>{escape(pair.label, 300)}</figcaption></figure>\n"
+        for pair in pairs
+    )
+    return section(name, title, f'{note(remark)}<div class="cards">{figures}</div>\n' if figures else "")
+
+
+def _last_samples(run: RunFolder) -> list[Pair]:
+    if not run.samples or run.columns is None:
+        return []
+    try:
+        return sample_pairs(list(run.samples.values())[-1], run.columns)
+    except ImageError:
+        return []  # the notice stands where all grids are read
+
+
+def _samples(run: RunFolder) -> str:
+    """The last grid, the earlier ones folded away; the script turns them into a scrubber."""
+    grids = sample_grids(run.samples, run.notices)
+    if not grids:
+        return ""
+    names = ", ".join(escape(name, 60) for name in run.columns.columns) if run.columns else ""
+    legend = note(f"Columns from left to right: {names}.") if names else ""
+    *earlier, last = (
+        f'<figure data-step="{step}">{_image(grid)}<figcaption>Step {step:,}</figcaption></figure>\n'
+        for step, grid in grids
+    )
+    if not earlier:
+        return section("samples", "Samples through time", f'{legend}<div class="grids">{last}</div>\n')
+    scrubber = (
+        '<div class="scrubber" hidden><button type="button" aria-label="Earlier grid">‹</button>'
+        f'<input type="range" min="0" max="{len(earlier)}" step="1" value="{len(earlier)}" aria-label="Step">'
+        '<button type="button" aria-label="Later grid">›</button><output></output></div>\n'
+    )
+    summary = f"<summary>Earlier grids ({len(earlier)})</summary>"
+    folded = f'<details class="earlier">{summary}{"".join(earlier)}</details>\n'
+    content = f'{legend}<div class="grids">{scrubber}{last}{folded}</div>\n'
+    return section("samples", "Samples through time", content)
+
+
+def _image(picture: EmbeddedPicture, css: str = "") -> str:
+    kind = f' class="{css}"' if css else ""
+    return (
+        f'<img{kind} src="{picture.uri}" width="{picture.width}" height="{picture.height}" '
+        f'alt="{escape(picture.label, 300)}">'
+    )
+
+
+def _curves(log: Log) -> str:
+    """A chart per metric of the validations and per loss."""
+    metrics = "".join(chart(name, exact(series), points=True) for name, series in log.metrics.items())
+    losses = "".join(chart(name, thinned(series)) for name, series in log.losses.items())
+    content = f'<h3>Validation</h3>\n<div class="charts">{metrics}</div>\n' if metrics else ""
+    if losses:
+        explained = note("Line: smoothed mean; band: 5th to 95th percentile of the steps around.")
+        content += f'<h3>Losses</h3>\n{explained}<div class="charts">{losses}</div>\n'
+    return section("curves", "Curves", content or note("The log has no steps yet."))
+
+
+def _numbers(run: RunFolder) -> str:
+    """Tables of the validations and of each evaluation file, each with its protocol."""
+    parts = [_validations(run)] if run.log.validations else []
+    parts += [_evaluation(name, evaluation) for name, evaluation in run.evaluations.items()]
+    return "".join(parts) or note("No validation in the log, and no evaluation*.json in the folder.")
+
+
+def _validations(run: RunFolder) -> str:
+    validations, names = run.log.validations, list(run.log.metrics)
+    best = best_steps(validations)
+
+    def cell(step: int, name: str, value: float | None) -> str:
+        return f"<b>{number(value)}</b>" if best.get(name) == step else number(value)
+
+    rows = [
+        [number(v.step), number(v.epoch), *(cell(v.step, name, v.metrics.get(name)) for name in names)]
+        for v in validations
+    ]
+    protocol = validation_protocol(flat_options(run.config), names)
+    known = {name: run.environment.get(name) for name in ("device", "i2i")}
+    where = "".join(f", {name} {escape(value, 60)}" for name, value in known.items() if value is not None)
+    remark = note(
+        f"Pictures: {escape(protocol['pictures'])}. Numbers: {escape(protocol['numbers'])}. The networks as they "
+        f"translate{where}. The best value of a column is bold where it is known which end is better."
+    )
+    return f"<h3>During training</h3>\n{remark}" + table(["step", "epoch", *names], rows, "Validations")
+
+
+def _evaluation(name: str, evaluation: EvaluationFile) -> str:
+    """The numbers of `evaluate.py`, by metric and with their details, and the protocol behind them."""
+    metrics = list(dict.fromkeys(metric for row in evaluation.table.values() for metric in row))
+    rows = [[escape(row), *(number(values.get(m)) for m in metrics)] for row, values in evaluation.table.items()]
+    content = table(["", *metrics], rows, "table") if metrics else ""
+    if differences := _differences(evaluation.comparisons):
+        head = ["", "less", "metric", "difference", "95 % interval"]
+        content += note("Differences; bold where the interval does not hold 0.") + table(
+            head, differences, "comparisons"
+        )
+    if details := _details(evaluation.results):
+        head = ["", "metric", "value", "95 % interval", "±", "n", "against", "details"]
+        content += table(head, details, "results")
+    models = [{key: value for key, value in result.items() if key != "measures"} for result in evaluation.results]
+    about = {"protocol": evaluation.protocol, "results": {str(i): model for i, model in enumerate(models, 1)}}
+    return f"<h3>{escape(name)}</h3>\n{content}{facts({'command': evaluation.command, **about})}"
+
+
+def _differences(comparisons: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A line for each metric in which a row differs from another."""
+    rows = []
+    for entry in comparisons:
+        for metric, found in _mappings(entry.get("differences")):
+            value = number(found.get("value"))
+            marked = f"<b>{value}</b>" if found.get("differs") is True else value
+            names = [number(entry.get(key)) for key in ("name", "less")]
+            rows.append([*names, escape(metric), marked, _interval(found.get("interval"))])
+    return rows
+
+
+def _details(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A line for each number: its interval, the deviation of its parts, counts, and all other details."""
+    shown = ("value", "interval", "std", "pictures", "reference")
+    rows = []
+    for result in results:
+        for metric, measure in _mappings(result.get("measures")):
+            rest = flat({key: value for key, value in measure.items() if key not in shown})
+            cells = [
+                (_interval if key == "interval" else number)(measure[key]) if key in measure else "" for key in shown
+            ]
+            others = ", ".join(f"{escape(key)} {number(value)}" for key, value in rest)
+            rows.append([number(result.get("name")), escape(metric), *cells, others])
+    return rows
+
+
+def _mappings(value: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """The entries of a mapping that are mappings themselves: nobody vouches for the file."""
+    entries = value.items() if isinstance(value, dict) else ()
+    return [(key, entry) for key, entry in entries if isinstance(entry, dict)]
+
+
+def _interval(value: Any) -> str:
+    return "" if value is None else f"[{number(value)}]"
+
+
+def _configuration(run: RunFolder) -> str:
+    """Configuration, environment, command and model files."""
+    content = f"<h3>Options</h3>\n{facts(run.config)}" if run.config else ""
+    content += f"<h3>Environment</h3>\n{facts(run.environment)}" if run.environment else ""
+    content += f'<h3>Command</h3>\n<pre tabindex="0">{escape(run.command.strip())}</pre>\n' if run.command else ""
+    if run.models:
+        header = ("file", "network", "from", "to", "steps", "MB", "algorithm", "i2i")
+        rows = [
+            [
+                escape(name),
+                *(escape(value, 60) for value in (info.network, info.input_domain, info.output_domain)),
+                number(info.training.steps),
+                f"{size / 1e6:.1f}",
+                *(escape(value, 60) for value in (info.training.algorithm, info.training.version)),
+            ]
+            for name, (info, size) in run.models.items()
+        ]
+        content += "<h3>Model files</h3>\n" + table(header, rows, "Model files")
+    return content

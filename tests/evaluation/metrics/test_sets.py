@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from i2i.errors import InputError, ModelError
-from i2i.evaluation import sets
-from i2i.evaluation.features import Features, extract
-from i2i.evaluation.pictures import Item, PictureFiles
+from i2i.evaluation.data import Item, PictureFiles
+from i2i.evaluation.metrics import sets
+from i2i.evaluation.metrics.networks import Features, extract
 from i2i.images import Picture, write
 
 pytestmark = pytest.mark.arithmetic
@@ -190,3 +190,12 @@ def test_transparency_is_measured_as_it_is_seen_over_white(tmp_path: Path):
     seen, hidden, lost = (PictureFiles([Item(tmp_path / f"{name}.png")])[0] for name in pictures)
     assert torch.equal(seen, hidden) and not torch.equal(seen, lost)
     assert (seen[:, :, :8] == 1).all() and torch.equal(seen[:, :, 8:], lost[:, :, 8:])
+
+
+def test_diversity_is_the_mean_over_all_pairs() -> None:
+    pictures = [torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(5)]
+    pairs = [(pictures[i] - pictures[j]).abs().mean() / 2 for i in range(5) for j in range(i)]
+    assert sets.diversity(pictures).value == pytest.approx(float(torch.stack(pairs).mean()), rel=1e-6)
+    assert sets.diversity([pictures[0]] * 3).value == 0
+    with pytest.raises(InputError, match="a set of 1"):
+        sets.diversity(pictures[:1])

@@ -1,10 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from i2i.evaluation.metrics import l1, ms_ssim, psnr, ssim
+from i2i.evaluation.metrics.pairs import cycle_error, l1, luminance, luminance_ssim, ms_ssim, psnr, ssim
 
 pytestmark = pytest.mark.arithmetic
 
@@ -70,3 +71,22 @@ def test_ssim_and_psnr_agree_with_torchmetrics() -> None:
     for n in range(2):
         expected = image.peak_signal_noise_ratio(x[n : n + 1], y[n : n + 1], data_range=1.0)
         assert psnr(a, b)[n].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_luminance_is_pillows() -> None:
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    expected = np.asarray(image.fromarray(pixels).convert("L"), np.float32)
+    found = luminance(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1)
+    assert np.abs((found[0, 0].numpy() + 1) * 127.5 - expected).max() <= 0.51
+
+
+def test_colours_do_not_count_and_structure_does() -> None:
+    x = torch.rand(2, 3, 24, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    grey = luminance(x).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(luminance_ssim(grey, x), torch.ones(2))
+    assert luminance_ssim(-x, x).max() < 0
+    assert cycle_error(x, x).tolist() == [0, 0]
+    assert cycle_error(torch.ones(1, 3, 4, 4), -torch.ones(1, 3, 4, 4)).tolist() == [1]
+    with pytest.raises(ValueError, match="no luminance"):
+        luminance(x[:, :2])

@@ -1,8 +1,9 @@
-"""Distances between two sets of pictures by their features: pure functions of matrices (N, D), in float64.
+"""Metrics of sets of pictures: distances of their features, (N, D) in float64, and the diversity of one set.
 
-Each comes with its bootstrap draws, see `bootstrap`; `seed` is theirs.
+Each comes with its bootstrap draws, see `bootstrap`, which `seed` fixes.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from i2i.errors import InputError
 from i2i.evaluation.bootstrap import Estimate, linear, mean, mean_across, mean_of_pairs, of_pairs, weights
+from i2i.evaluation.resizer import resized
 
 NEIGHBOURS = 3  # k of precision and recall
+_DIVERSITY_SIZE = 32
 
 
 def _checked(a: Tensor, b: Tensor, least: int, what: str) -> tuple[Tensor, Tensor]:
@@ -123,3 +126,19 @@ def _covered(points: Tensor, manifold: Tensor, neighbours: int, at_once: int = 1
 def _distances(x: Tensor, y: Tensor) -> Tensor:
     # not by the matrix product, in whose rounding a point is not at 0 from itself
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def diversity(pictures: Sequence[Tensor], seed: int = 0) -> Estimate:
+    """Mean L1 over all pairs of two pictures of a set, at 32×32 pixels, 0 (all alike) to 1.
+
+    Read it beside the same number of the inputs: much below it, the outputs are alike. The draws of its interval leave
+    a picture's pairs with itself out. Raises `InputError` for fewer than two pictures.
+    """
+    _enough(len(pictures), 2, "diversity")
+    small = [resized(pictures[i], _DIVERSITY_SIZE, _DIVERSITY_SIZE).flatten() for i in range(len(pictures))]
+    rows = (torch.stack(small).double() + 1) / 2
+    return of_pairs(mean_of_pairs(rows, _mean_l1, weights(len(pictures), seed)), len(pictures))
+
+
+def _mean_l1(some: Tensor, rows: Tensor) -> Tensor:
+    return torch.stack([(rows - row).abs().mean(dim=1) for row in some])

@@ -2,6 +2,8 @@
 
 import html
 import json
+import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ from i2i.algorithms.segmentation import Segmentation
 from i2i.config import to_yaml
 from i2i.data.pair import ImagePair
 from i2i.data.transforms import Transform
-from i2i.evaluation import validation_protocol as protocol
-from i2i.evaluation.validation_protocol import validation_protocol
+from i2i.evaluation import training_log as protocol
+from i2i.evaluation.training_log import Validation, best_steps, read_log, run_options, validation_protocol
 from i2i.tools.report.report import write_report
 from i2i.training import set_distance
 from i2i.training.options import RunOptions
@@ -47,7 +49,7 @@ def test_validations_stand_beside_their_protocol(tmp_path: Path) -> None:
         "luminance_ssim: means of outputs against their inputs; identity_B: means of pic"
     )
     assert "outputs against their targets" not in found["numbers"]
-    assert "swd: what is made against the held-out pictures, as sets, one seed (0)" in found["numbers"]
+    assert "swd: outputs against the held-out pictures, as sets, one seed (0)" in found["numbers"]
     text = script(run).out
     for part in found.values():
         assert part in text
@@ -94,9 +96,9 @@ def test_numbers_are_told_from_their_names(monkeypatch: pytest.MonkeyPatch) -> N
         assert f": means of {words}" in validation_protocol({}, names)["numbers"], algorithm.name
         assert "reconstructions" not in validation_protocol({}, names)["numbers"]
     assert "or, without pairs, of reconstructions" in validation_protocol({}, ["b/l1"])["numbers"]
-    assert set_distance.SEEDS == (protocol.SEED,) and f"({set_distance.SIZE}x{set_distance.SIZE} for swd" in str(
-        protocol._SIZES
-    )
+    assert set_distance.SEEDS == (
+        protocol.VALIDATION_SEED,
+    ) and f"({set_distance.SIZE}x{set_distance.SIZE} for swd" in str(protocol._SIZES)
 
 
 @pytest.mark.parametrize("preprocess", ["resize_and_crop", "crop", "scale_width", "scale_width_and_crop",
@@ -108,3 +110,37 @@ def test_every_way_to_size_is_said(preprocess: Any) -> None:
     is_cropped = preprocess not in ("scale_width", "none")
     assert ("32x32" in said, "40" in said) == (is_cropped, width == 40), said
     assert ("stretched to" in said) == (is_cropped and (height, width) == (32, 32))
+
+
+@pytest.mark.promise("R45")
+def test_a_log_takes_little_memory_whatever_is_in_it(tmp_path: Path) -> None:
+    """A value that should be a number and is a tree of a mebibyte, in many lines."""
+    tree = json.dumps([[]] * 100_000)
+    odd = [f'{{"kind": "validation", "step": {n}, "epoch": {tree}, "metrics": {{"l1": 1}}}}' for n in range(30)]
+    odd += [f'{{"kind": "step", "step": {n}, "images": {tree}, "losses": {{"G": 1}}}}' for n in range(3)]
+    (tmp_path / "log.jsonl").write_text("\n".join(odd) + "\n")
+    tracemalloc.start()
+    try:
+        log = read_log(tmp_path)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1 << 20 and peak < 40 << 20
+    assert not log.validations and log.damaged == 30
+    assert log.last == {"step": 2}
+
+
+def test_best_steps() -> None:
+    values = {"fake_B/ssim": (1, 3, 2), "l1": (1, 3, 1), "loudness": (1, 3, 2)}
+    validations = [
+        Validation(step, step, {name: series[step] for name, series in values.items()} | ({"swd": 5.0} if step else {}))
+        for step in range(3)
+    ]
+    assert best_steps(validations) == {"fake_B/ssim": 1, "l1": 0, "swd": 1}
+    assert best_steps([Validation(1, 1, {"l1": math.nan})]) == {} == best_steps([])
+
+
+def test_options_are_found_in_any_group(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("algorithm: cut\ndata:\n  data: photos\n  crop_size: 64\n")
+    assert run_options(tmp_path) == {"algorithm": "cut", "data": "photos", "crop_size": 64}
+    assert run_options(tmp_path / "none") == {}

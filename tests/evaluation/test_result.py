@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from tiny_vgg import tensors, tiny_vgg
 
 from i2i import images
-from i2i.evaluation import sets
-from i2i.evaluation.pictures import PictureFiles
-from i2i.evaluation.pictures import folder as items
+from i2i.evaluation.data import PictureFiles
+from i2i.evaluation.data import pictures_in as items
+from i2i.evaluation.metrics import sets
 from i2i.evaluation.resizer import resized
-from i2i.evaluation.table import verdict
+from i2i.evaluation.result import verdict
 from i2i.models import model_file
 from i2i.networks.init import init_weights
 from i2i.networks.pretrained import digest, feature_network

@@ -7,11 +7,11 @@ from PIL import Image
 
 from i2i import images
 from i2i.errors import InputError
-from i2i.evaluation import segmentation
 from i2i.evaluation.applicable import hold_indices
+from i2i.evaluation.data import Item, PictureFiles
 from i2i.evaluation.evaluate import evaluate
+from i2i.evaluation.metrics import labels
 from i2i.evaluation.options import LABELS, EvaluationOptions
-from i2i.evaluation.pictures import Item, PictureFiles
 from i2i.images import Picture
 from i2i.images.palettes import Palette, indexed
 
@@ -23,8 +23,8 @@ def test_scores_are_their_definitions() -> None:
     expected = draw.integers(0, 4, (3, 40, 40)).astype(np.uint8)
     expected[expected == 3] = 255  # class 2 is the last; some pixels have no label
     made = np.where(draw.random(expected.shape) < 0.6, expected, draw.integers(0, 3, expected.shape)).astype(np.uint8)
-    counts = sum(segmentation.confusion(m, e, 3) for m, e in zip(made, expected, strict=True))
-    found = segmentation.scores(counts)
+    counts = sum(labels.confusion(m, e, 3) for m, e in zip(made, expected, strict=True))
+    found = labels.scores(counts)
     known = expected != 255
     right = [(made[known & (expected == k)] == k).mean() for k in range(3)]
     unions = [(known & ((made == k) | (expected == k))).sum() for k in range(3)]
@@ -40,7 +40,7 @@ def test_mean_iou_is_torchmetrics() -> None:
     torch = pytest.importorskip("torch")
     draw = np.random.default_rng(1)
     made, expected = (draw.integers(0, 5, (30, 30)).astype(np.uint8) for _ in range(2))
-    found = segmentation.scores(segmentation.confusion(made, expected, 5))
+    found = labels.scores(labels.confusion(made, expected, 5))
     a, b = torch.from_numpy(made).long(), torch.from_numpy(expected).long()
     assert found.mean_iou == pytest.approx(float(theirs.multiclass_jaccard_index(a, b, 5)), abs=1e-6)
     assert found.class_accuracy == pytest.approx(float(theirs.multiclass_accuracy(a, b, 5, average="macro")), abs=1e-6)
@@ -49,10 +49,10 @@ def test_mean_iou_is_torchmetrics() -> None:
 
 def test_a_made_pixel_without_label_is_wrong() -> None:
     made, expected = np.array([[0, 255]], np.uint8), np.array([[0, 1]], np.uint8)
-    found = segmentation.scores(segmentation.confusion(made, expected, 2))
+    found = labels.scores(labels.confusion(made, expected, 2))
     assert (found.pixel_accuracy, found.mean_iou) == (0.5, 0.5)
     with pytest.raises(ValueError, match="no pixel has a label"):
-        segmentation.scores(segmentation.confusion(made, np.full((1, 2), 255, np.uint8), 2))
+        labels.scores(labels.confusion(made, np.full((1, 2), 255, np.uint8), 2))
 
 
 def _numbered(path: Path) -> Path:

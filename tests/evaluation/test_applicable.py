@@ -13,9 +13,9 @@ import torch
 from evaluation_tools import flat, folder, model, picture, script
 
 from i2i.errors import InputError, ModelError, OutputError
-from i2i.evaluation import instruments
-from i2i.evaluation.pictures import Made, PictureFiles
-from i2i.evaluation.pictures import folder as items
+from i2i.evaluation.data import GeneratedImages, PictureFiles
+from i2i.evaluation.data import pictures_in as items
+from i2i.evaluation.models import translate
 from i2i.files import atomic_write
 
 FAST = ("--seeds", 0)
@@ -177,24 +177,24 @@ class Broken:
 def test_outputs_that_are_not_finite_are_not_measured_as_black(there: dict[str, Path]) -> None:
     broken: Any = Broken()
     with pytest.raises(ModelError, match=r"0\.png: resnet makes values that are not finite of it in fp16; --prec"):
-        instruments.translated(broken, PictureFiles(items(there["made"])))
+        translate(broken, PictureFiles(items(there["made"])))
 
-    class Nan(Made):
+    class Nan(GeneratedImages):
         def _at(self, index: int) -> torch.Tensor:
             return torch.full((3, 4, 4), torch.nan)
 
     with pytest.raises(InputError, match="picture 1: holds values that are not finite"):
-        instruments.translated(broken, Nan([np.zeros((4, 4, 3), np.uint8)]))
+        translate(broken, Nan([np.zeros((4, 4, 3), np.uint8)]))
 
 
 def test_how_sets_were_drawn_is_said(there: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from i2i.evaluation import inception
+    from i2i.evaluation.metrics import networks
 
     class Tiny(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return x.mean(dim=(2, 3)), x.mean(dim=(2, 3))
 
-    monkeypatch.setattr(inception, "load", lambda path: (Tiny(), "f" * 64))
+    monkeypatch.setattr(networks, "load_inception", lambda path: (Tiny(), "f" * 64))
     picture(tmp_path / "x.png")
     weights = ("--inception", tmp_path / "x.png", "--is-splits", 2)
     a, b = folder(tmp_path / "a", 4), folder(tmp_path / "b", 5, seed=2)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from i2i.errors import ModelError, UsageError
-from i2i.evaluation import inception, lpips, weights_file
-from i2i.evaluation.inception import Inception
+from i2i.evaluation.metrics import networks
+from i2i.evaluation.metrics.networks import Inception
 
 
 class Calls:
@@ -44,7 +44,7 @@ def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_inception_is_torch_fidelitys(inception_file: Path) -> None:
     theirs = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    network, sha256 = inception.load(inception_file)
+    network, sha256 = networks.load_inception(inception_file)
     assert len(sha256) == 64 and not network.training
     reference = theirs.FeatureExtractorInceptionV3("x", ["2048", "logits_unbiased"], str(inception_file))
     images = torch.randint(0, 256, (1, 3, 299, 299), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -59,12 +59,12 @@ def test_inception_is_torch_fidelitys(inception_file: Path) -> None:
 def test_code_in_a_file_is_never_run(tmp_path: Path, zipped: bool) -> None:
     marker, path = tmp_path / "marker", tmp_path / "weights.pth"
     torch.save({"fc.weight": Calls(marker)}, path, _use_new_zipfile_serialization=zipped)
-    for load in (inception.load, lpips.load):
+    for load in (networks.load_inception, networks.load_lpips):
         with pytest.raises(ModelError, match=r"weights\.pth.*expected"):
             load(path)
     path.write_bytes(pickle.dumps(Calls(marker)))
     with pytest.raises(ModelError):
-        inception.load(path)
+        networks.load_inception(path)
     assert not marker.exists()
     pickle.loads(path.read_bytes())  # noqa: S301 (the trap is a real one)
     assert marker.exists()
@@ -81,8 +81,8 @@ def test_each_of_two_guards_is_enough(
     if guard == "the scan":
         monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch has seen the file"))
     else:
-        monkeypatch.setattr(weights_file, "check_file", lambda path: 1 << 30)
-    for load in (inception.load, lpips.load):
+        monkeypatch.setattr(networks, "check_file", lambda path: 1 << 30)
+    for load in (networks.load_inception, networks.load_lpips):
         with pytest.raises(ModelError):
             load(path)
     assert not marker.exists()
@@ -96,7 +96,7 @@ def test_a_compressed_member_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("weights/more", bytes(range(99)), zipfile.ZIP_DEFLATED)
     with pytest.raises(ModelError, match="its members are compressed"):
-        inception.load(path)
+        networks.load_inception(path)
 
 
 @pytest.mark.promise("R46")
@@ -106,7 +106,7 @@ def test_a_dict_with_other_methods_is_refused(tmp_path: Path, name: str) -> None
     setattr(state, name, 3)
     torch.save(state, path)
     with pytest.raises(ModelError, match="a dict with attributes"):
-        inception.load(path)
+        networks.load_inception(path)
 
 
 @pytest.mark.promise("R47")
@@ -127,11 +127,11 @@ def test_a_file_that_is_not_inception(tmp_path: Path, inception_file: Path) -> N
     ):
         torch.save(content, path)
         with pytest.raises(ModelError, match=reason) as error:
-            inception.load(path)
-        assert inception.NAME in str(error.value)
+            networks.load_inception(path)
+        assert networks.INCEPTION_NAME in str(error.value)
     path.write_bytes(inception_file.read_bytes()[:100_000])
     with pytest.raises(ModelError, match="expected the Inception weights"):
-        inception.load(path)
+        networks.load_inception(path)
 
 
 @pytest.mark.promise("R47")
@@ -139,7 +139,7 @@ def test_the_number_of_tensors_is_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("i2i.models.model_file.MAX_TENSORS", 10)
     torch.save({str(i): torch.zeros(1) for i in range(11)}, tmp_path / "weights.pth")
     with pytest.raises(ModelError, match="11 tensors; at most 10 are accepted"):
-        inception.load(tmp_path / "weights.pth")
+        networks.load_inception(tmp_path / "weights.pth")
 
 
 @pytest.mark.promise("R50")
@@ -151,13 +151,15 @@ def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         asked.append((url, options["sha256"], options["size"]))
         path.write_bytes(b"weights")
 
-    monkeypatch.setattr(inception, "download", download)
-    assert inception.obtain(None) is None and not asked
-    found = inception.obtain(None, fetch=True)
-    assert found is not None and asked == [(inception.URL, inception.SHA256, inception.SIZE)]
-    assert inception.obtain(None) == found and len(asked) == 1
+    monkeypatch.setattr(networks, "download", download)
+    assert networks.find_inception(None) is None and not asked
+    found = networks.find_inception(None, fetch=True)
+    assert found is not None and asked == [
+        (networks.INCEPTION_URL, networks.INCEPTION_SHA256, networks.INCEPTION_BYTES)
+    ]
+    assert networks.find_inception(None) == found and len(asked) == 1
     with pytest.raises(UsageError, match="no such file"):
-        inception.obtain(tmp_path / "missing.pth", fetch=True)
+        networks.find_inception(tmp_path / "missing.pth", fetch=True)
 
 
 @pytest.fixture
@@ -178,7 +180,7 @@ def test_lpips_is_torchmetrics_with_that_backbone(tmp_path: Path, no_network: No
     # small ones in place of the large layers that LPIPS does not use
     weights = {name: tensor for name, tensor in backbone.state_dict().items() if name.startswith("features.")}
     torch.save(weights, path)
-    distance, kind, sha256 = lpips.load(path)
+    distance, kind, sha256 = networks.load_lpips(path)
     assert kind == "alex" and len(sha256) == 64
     a, b = torch.rand(2, 2, 3, 64, 72) * 2 - 1
     reference = theirs._LPIPS(pretrained=True, net="alex", pnet_rand=True)
@@ -199,9 +201,9 @@ def test_files_that_are_no_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ):
         torch.save(content, path)
         with pytest.raises(ModelError, match=reason):
-            lpips.load(path)
+            networks.load_lpips(path)
     with pytest.raises(UsageError, match="no such file"):
-        lpips.load(tmp_path / "missing.pth")
+        networks.load_lpips(tmp_path / "missing.pth")
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.image.lpips", None)
     with pytest.raises(UsageError, match=r"i2i\[metrics\]"):
-        lpips.load(path)
+        networks.load_lpips(path)

@@ -12,10 +12,10 @@ from run_options import Pix2PixRun
 
 from i2i import images
 from i2i.config import run_yaml
-from i2i.evaluation.pictures import PictureFiles
-from i2i.evaluation.pictures import folder as items
-from i2i.evaluation.sliced_wasserstein import swd
-from i2i.evaluation.subjects import data_of_run, is_toy
+from i2i.evaluation.data import PictureFiles
+from i2i.evaluation.data import pictures_in as items
+from i2i.evaluation.metrics.sliced_wasserstein import swd
+from i2i.evaluation.models import data_of_run, is_toy
 from i2i.images import palettes
 from i2i.inference.translator import load_translator
 from i2i.models import model_file
@@ -78,7 +78,7 @@ def test_one_patch_count_for_outputs_inputs_and_floor(tmp_path: Path) -> None:
     assert {row["measures"]["swd"]["patches"] for row in found["results"]} == {384}
     assert begin > floor, "else there is no way"
     detail = found["results"][0]["measures"]["swd"]
-    assert detail["way_to_the_floor"] == pytest.approx((begin - made) / (begin - floor))
+    assert detail["gap_closed"] == pytest.approx((begin - made) / (begin - floor))
 
 
 def test_pictures_that_were_trained_on_are_not_held_out(tmp_path: Path) -> None:

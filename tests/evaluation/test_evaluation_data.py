@@ -7,11 +7,10 @@ import torch
 from evaluation_tools import folder, model
 
 from i2i.errors import InputError, UsageError
+from i2i.evaluation.data import open_data
 from i2i.evaluation.evaluate import evaluate
 from i2i.evaluation.options import EvaluationOptions
-from i2i.evaluation.record import Evaluation
-from i2i.evaluation.table import table
-from i2i.evaluation.tasks import task
+from i2i.evaluation.result import Evaluation, table
 from i2i.models import model_file
 from i2i.models.model_file import Training
 from i2i.networks.dcgan import DCGANConfig
@@ -88,22 +87,22 @@ def test_a_student_of_one_folder_takes_its_pictures_whole(tmp_path: Path) -> Non
     data, options = tmp_path / "data", EvaluationOptions()
     folder(data / "train", 3), folder(data / "test", 2, seed=1)
     for config in (None, {}, {"lambda_gan": 0}, {"lambda_gan": "much"}):
-        found = task(data, "b2a", "distill", options, config)
+        found = open_data(data, "b2a", "distill", options, config)
         assert (found.where, [item.half for item in found.inputs]) == (str(data / "test"), [None, None])
-        assert found.expected is None and found.reference is None
-    assert len(task(data, "a2b", "distill", EvaluationOptions(split="train")).inputs) == 3
+        assert found.targets is None and found.reference is None
+    assert len(open_data(data, "a2b", "distill", EvaluationOptions(split="train")).inputs) == 3
     with pytest.raises(InputError, match="no pictures in val/; --split chooses another part"):
-        task(data, "a2b", "distill", EvaluationOptions(split="val"))
+        open_data(data, "a2b", "distill", EvaluationOptions(split="val"))
     for algorithm, config in (("distill", {"lambda_gan": 1.0}), ("cyclegan", {}), ("", {})):
-        assert [item.half for item in task(data, "a2b", algorithm, options, config).inputs] == ["left", "left"]
+        assert [item.half for item in open_data(data, "a2b", algorithm, options, config).inputs] == ["left", "left"]
 
 
 def test_two_sides_are_told_apart_for_a_student_too(tmp_path: Path) -> None:
     pairs, sets = tmp_path / "pairs", tmp_path / "sets"
     for side in "AB":
         folder(pairs / side, 2), folder(sets / f"train{side}", 2), folder(sets / f"test{side}", 1)
-    assert task(pairs, "a2b", "distill", EvaluationOptions(split="train")).expected is not None
-    assert task(sets, "b2a", "distill", EvaluationOptions()).where == str(sets / "testB")
+    assert open_data(pairs, "a2b", "distill", EvaluationOptions(split="train")).targets is not None
+    assert open_data(sets, "b2a", "distill", EvaluationOptions()).where == str(sets / "testB")
 
 
 def test_the_configuration_beside_a_student_says_how_many_domains_it_had(tmp_path: Path) -> None:

@@ -1,0 +1,264 @@
+"""Networks in whose features pictures are compared: Inception for FID, KID and IS, LPIPS, and any for KID.
+
+Their weights come from a file of the user. It is read without running any code in it, and checked against the network.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import inception as blocks
+
+from i2i.download import Progress, digest, download
+from i2i.errors import DownloadError, ModelError, UsageError
+from i2i.evaluation.resizer import resized
+from i2i.files import home
+from i2i.models.model_file import refuse_hostile, refuse_nonfinite
+from i2i.models.pickles import check_file
+from i2i.networks.pretrained import FeatureNetwork
+
+INCEPTION_NAME = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_NAME}"
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+INCEPTION_BYTES = 95_628_359
+INCEPTION_SIDE = 299
+IMAGENET_SIDE = 224
+"""Pixels a side of the pictures that ImageNet's networks are trained with."""
+_INCEPTION = f"the Inception weights of FID ({INCEPTION_NAME}, or pytorch-fid's pt_inception-2015-12-05-6726825d.pth)"
+_BACKBONES = "torchvision's ImageNet weights of AlexNet (alexnet-owt-7be5be79.pth) or VGG-16 (vgg16-397923af.pth)"
+
+StateDict = dict[str, Tensor]
+Lpips = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of N pictures: `pool` (N, D) and `logits` (N, classes), float64, on the CPU, by `network`."""
+
+    pool: Tensor
+    logits: Tensor
+    network: str = ""
+
+
+def extract(
+    pictures: Sequence[Tensor],
+    network: nn.Module,
+    size: int,
+    device: torch.device | str = "cpu",
+    batch: int = 32,
+    name: str = "",
+) -> Features:
+    """The features of the pictures by `network` (images (N, 3, size, size) in [-1, 1] → features, logits).
+
+    Each picture is stretched to `size` by the one resizer; grey is repeated. The network runs in float32 on `device`.
+    Raises `ModelError` if features are not finite.
+    """
+    network = network.to(device)
+    found: list[tuple[Tensor, Tensor]] = []
+    with torch.inference_mode():
+        for begin in range(0, len(pictures), batch):
+            some = [resized(pictures[i], size, size) for i in range(begin, min(begin + batch, len(pictures)))]
+            images = torch.stack([x.expand(3, -1, -1) if len(x) == 1 else x for x in some])
+            pool, logits = network(images.to(device))
+            found.append((pool.double().cpu(), logits.double().cpu()))
+            if not all(bool(x.isfinite().all()) for x in found[-1]):
+                raise ModelError("the features of pictures are not finite; the weights are not those of the network")
+    return Features(torch.cat([pool for pool, _ in found]), torch.cat([logits for _, logits in found]), name)
+
+
+class Pooled(nn.Module):
+    """A feature network as `extract` takes it: its last features, the mean over space; no logits."""
+
+    def __init__(self, network: FeatureNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.network(images)[-1].mean(dim=(2, 3))
+        return features, features[:, :0]
+
+
+class Inception(nn.Module):
+    """Images (N, 3, 299, 299) in [-1, 1] → features (N, 2048) and logits without bias (N, 1008).
+
+    torchvision's blocks with the pooling of the TensorFlow graph of 2015-12-05, whose weights the authors of
+    pytorch-fid and torch-fidelity converted: 1008 classes, pooling that does not count the padding, and a maximum
+    instead of a mean in the last block.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        kinds = [blocks.BasicConv2d, _BlockA, blocks.InceptionB, _BlockC, blocks.InceptionD, _BlockE]
+        self.net: Any = blocks.Inception3(
+            1008, aux_logits=False, inception_blocks=[*kinds, blocks.InceptionAux], init_weights=False
+        )
+        self.net.Mixed_7c.takes_maximum = True
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        x = ((images.float() + 1) * 127.5 - 128) / 128  # the graph's own scaling of 0 … 255
+        for name, layer in self.net.named_children():  # in the order of the graph
+            if name not in ("avgpool", "dropout", "fc"):
+                x = layer(x)
+        features = x.mean(dim=(2, 3))
+        return features, features @ self.net.fc.weight.T
+
+
+def _mean_inside(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, kernel_size=3, stride=1, padding=1, count_include_pad=False)
+
+
+class _BlockA(blocks.InceptionA):
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        return [*super()._forward(x)[:-1], self.branch_pool(_mean_inside(x))]
+
+
+class _BlockC(blocks.InceptionC):
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        return [*super()._forward(x)[:-1], self.branch_pool(_mean_inside(x))]
+
+
+class _BlockE(blocks.InceptionE):
+    takes_maximum = False
+
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        pooled = F.max_pool2d(x, kernel_size=3, stride=1, padding=1) if self.takes_maximum else _mean_inside(x)
+        return [*super()._forward(x)[:-1], self.branch_pool(pooled)]
+
+
+def load_inception(path: Path) -> tuple[Inception, str]:
+    """The network with the weights in a file, on the CPU, and the file's SHA-256.
+
+    Raises `ModelError` if the file holds anything else; no code in it is ever run.
+    """
+    weights, sha256 = read_weights(path, _INCEPTION)
+    with torch.device("meta"):
+        network = Inception()
+    try:
+        fill(network.net, weights)
+        for name, variance in network.net.named_buffers():
+            if name.endswith("running_var") and bool((variance < 0).any()):
+                raise ModelError(f"{name} holds a variance below 0")
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}; expected {_INCEPTION}") from None
+    return network.eval(), sha256
+
+
+def find_inception(file: Path | None, *, fetch: bool = False, progress: Progress | None = None) -> Path | None:
+    """The user's file, or the one in the cache, where `fetch` puts it first; None if there is none.
+
+    Raises `UsageError` for a file that is missing, `ModelError` if fetching fails.
+    """
+    if file is not None:
+        if not file.is_file():
+            raise UsageError(f"inception = {file}: no such file; expected {_INCEPTION}")
+        return file
+    cached = home() / "metrics" / INCEPTION_NAME
+    if cached.is_file() or not fetch:
+        return cached if cached.is_file() else None
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        download(INCEPTION_URL, cached, sha256=INCEPTION_SHA256, size=INCEPTION_BYTES, progress=progress)
+    except DownloadError as error:
+        raise ModelError(f"{error}; by hand, put the file at {cached}") from None
+    return cached
+
+
+def load_lpips(path: Path, device: torch.device | str = "cpu") -> tuple[Lpips, str, str]:
+    """LPIPS (Zhang et al. 2018), the backbone's name (`alex` or `vgg`) and the file's SHA-256.
+
+    The distance takes two batches (N, 3, H, W) in [-1, 1] to (N,): 0 (equal) and up, Eq. 1 of the paper with the
+    learned weights of its version 0.1, which come with torchmetrics. Raises `UsageError` without torchmetrics or
+    the file, `ModelError` if it holds anything else; no code in it is ever run.
+    """
+    try:
+        from torchmetrics.functional.image.lpips import _LPIPS
+    except ImportError:
+        raise UsageError("LPIPS needs torchmetrics: pip install 'i2i[metrics]'") from None
+    if not path.is_file():
+        raise UsageError(f"lpips = {path}: no such file; expected {_BACKBONES}")
+    weights, sha256 = read_weights(path, _BACKBONES)
+    kind = _backbone(path, weights)
+    # its own heads, a backbone without weights: it neither fetches nor opens anything of the user's
+    network = _LPIPS(pretrained=True, net=kind, pnet_rand=True)
+    expected = network.net.state_dict()
+    # `slice2.3.weight` of torchmetrics is `features.3.weight` of torchvision
+    source = {name: f"features.{name.partition('.')[2]}" for name in expected}
+    for name, theirs in source.items():
+        if theirs not in weights or weights[theirs].shape != expected[name].shape:
+            raise ModelError(f"{path}: {theirs} is missing or has another shape; expected {_BACKBONES}")
+    network.net.load_state_dict({name: weights[theirs].float() for name, theirs in source.items()})
+    network = network.to(device).eval()
+
+    def distance(output: Tensor, target: Tensor) -> Tensor:
+        with torch.inference_mode():
+            result: Tensor = network(output.float().to(device), target.float().to(device))
+        return result.flatten(1).mean(dim=1).cpu()
+
+    return distance, kind, sha256
+
+
+def _backbone(path: Path, weights: StateDict) -> Any:
+    first = weights.get("features.0.weight")
+    if first is not None and first.shape == (64, 3, 11, 11):
+        return "alex"
+    if first is not None and first.shape == (64, 3, 3, 3) and "features.28.weight" in weights:
+        return "vgg"
+    raise ModelError(f"{path}: not the weights of a backbone of LPIPS; expected {_BACKBONES}")
+
+
+def read_weights(path: Path, expected: str) -> tuple[StateDict, str]:
+    """The state dict that torch saved in a file, on the CPU, and the file's SHA-256.
+
+    The loaders of torchmetrics and torch-fidelity run whatever code is in the file, so they never get to see it.
+    Raises `ModelError` naming the file and what was expected for anything but dense, finite weights.
+    """
+    try:
+        return _checked_weights(path, check_file(path)), digest(path)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}; expected {expected}") from None
+
+
+def _checked_weights(path: Path, size: int) -> StateDict:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+    except Exception as error:  # whatever bytes can do to the restricted unpickler
+        raise ModelError(f"damaged or not written by torch.save ({type(error).__name__})") from None
+    if not isinstance(content, Mapping) or not content:
+        raise ModelError(f"holds a {type(content).__name__}, not a state dict")
+    if set(getattr(content, "__dict__", {})) - {"_metadata"}:  # they could replace its methods
+        raise ModelError("holds a dict with attributes, not a plain state dict")
+    weights = dict(content)
+    refuse_hostile(weights, size)
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise ModelError(f"entry {name[:80]!r} is a {type(value).__name__}, not a tensor")
+    refuse_nonfinite(weights)
+    return weights
+
+
+def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load `weights` into a network built on the meta device. Raises `ModelError` for other names or shapes.
+
+    The counters of batch norm may be missing: they are not used.
+    """
+    expected: dict[str, Tensor] = network.state_dict()
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}
+    wrong = [f"{name} is missing" for name in expected if name not in weights and name not in counters]
+    wrong += [f"{name} is unknown" for name in weights if name not in expected]
+    wrong += [
+        f"{name} has the shape {tuple(weights[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    if wrong:
+        more = f", and {len(wrong) - 2} more such faults" if len(wrong) > 2 else ""
+        raise ModelError("other weights than these: " + "; ".join(wrong[:2]) + more)
+    zeros = {name: torch.zeros((), dtype=torch.int64) for name in counters}
+    network.to_empty(device="cpu").load_state_dict(zeros | dict(weights))
+    network.requires_grad_(False).eval()

@@ -1,0 +1,301 @@
+"""What an evaluation returns: rows of numbers with their intervals, how they compare, and the protocol behind them.
+
+`Evaluation.to_json` writes it for programs, `table` for people.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from i2i import __version__
+from i2i.errors import UsageError
+from i2i.evaluation.bootstrap import Estimate
+from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER, METRICS
+from i2i.evaluation.training_log import Validation, best_steps
+from i2i.files import atomic_write
+from i2i.terminal import printable
+
+REPORT_NAME = "evaluation.json"
+"""The file in a run folder that the numbers of its models go to; the report page shows it."""
+_BEGINNING = re.compile(rb'\{\n "i2i": "[^"\n]{1,99}",\n "command": "')  # of what `Evaluation.to_json` writes
+# the ends of a metric's range, where its intervals end too; 0 to 1 for all others
+_MIN = {"psnr": 0.0, "ssim": -1.0, "luminance_ssim": -1.0, "kid": -math.inf, "is": 1.0}
+_MAX = {"psnr": 100.0} | dict.fromkeys(("lpips", "swd", "fid", "kid", "is"), math.inf)
+_DEPENDS_ON = ("reference", "patches", "network", "palette", "read_back_by")  # details of a number
+_VARIES_WITH_COUNT = ("fid", "is", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number, and how many pictures it is measured on; `details` hold its interval, its parts, what it depends on.
+
+    `estimate` has its bootstrap draws, by which it is compared with others.
+    """
+
+    value: float
+    pictures: int
+    details: dict[str, Any] = field(default_factory=dict)
+    estimate: Estimate | None = field(default=None, repr=False, compare=False)
+
+
+def measured(name: str, estimate: Estimate, pictures: int, details: Mapping[str, Any] | None = None) -> Measure:
+    """The number of a metric, with its 95 % interval among the details where there is one."""
+    interval = estimate.interval()
+    found = {"interval": list(within_range(name, interval))} if interval else {}
+    return Measure(estimate.value, pictures, {**found, **(details or {})}, estimate)
+
+
+def within_range(name: str, interval: tuple[float, float]) -> tuple[float, float]:
+    """The part of an interval in which the metric's numbers lie."""
+    return max(interval[0], _MIN.get(name, 0.0)), min(interval[1], _MAX.get(name, 1.0))
+
+
+def gap_closed(output: Measure, inputs: Measure, held_out: Measure) -> dict[str, Any]:
+    """How far outputs came from the inputs (0) to held-out pictures (1), as details of a distance."""
+    assert output.estimate and inputs.estimate and held_out.estimate
+    share = inputs.estimate.minus(output.estimate).over(inputs.estimate.minus(held_out.estimate))
+    interval = share.interval()
+    return {"gap_closed": share.value, **({"gap_closed_interval": list(interval)} if interval else {})}
+
+
+def difference(name: str, one: Measure, other: Measure) -> dict[str, Any] | None:
+    """`one` minus `other`: `value`, its 95 % `interval`, and `differs`, whether the interval excludes 0.
+
+    None where the numbers depend on different things: sets of other sizes for a biased number, another network.
+    """
+    if one.estimate is None or other.estimate is None:
+        return None
+    if any(one.details.get(key) != other.details.get(key) for key in _DEPENDS_ON):
+        return None
+    if name in _VARIES_WITH_COUNT and one.pictures != other.pictures:
+        return None
+    found = one.estimate.minus(other.estimate)
+    interval = found.interval()
+    differs = interval is not None and not interval[0] <= 0 <= interval[1]
+    return {"value": found.value, "interval": list(interval) if interval else None, "differs": differs}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The numbers of one set of pictures; `facts` say which model made them from which data.
+
+    Rows of one `group` are compared with the first of them.
+    """
+
+    name: str
+    measures: dict[str, Measure]
+    facts: dict[str, Any] = field(default_factory=dict)
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row minus another: metric → `value`, `interval` and `differs`, see `difference`."""
+
+    row: str
+    less: str
+    differences: dict[str, dict[str, Any]]
+
+
+def comparisons(rows: Sequence[Row]) -> list[Comparison]:
+    """Each row with the first of its group, where there is something to compare."""
+    first: dict[str, Row] = {}
+    found = []
+    for row in rows:
+        base = first.setdefault(row.group, row)
+        both = [name for name in METRICS if name in row.measures and name in base.measures and base is not row]
+        differences = {name: difference(name, row.measures[name], base.measures[name]) for name in both}
+        if known := {name: entry for name, entry in differences.items() if entry is not None}:
+            found.append(Comparison(row.name, base.name, known))
+    return found
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Rows of numbers, the protocol behind them and, for a run, the validations of its training with theirs."""
+
+    rows: list[Row]
+    protocol: dict[str, Any]
+    validations: list[Validation] = field(default_factory=list)
+    validation_protocol: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self, command: str = "") -> str:
+        """ASCII: `table` (row → metric → number), `results` with all details, `comparisons`, `protocol`, `command`.
+
+        Numbers that are not finite are null: JSON has no others.
+        """
+        values: dict[str, Any] = {
+            "i2i": __version__,
+            "command": command,
+            "table": {row.name: {name: measure.value for name, measure in row.measures.items()} for row in self.rows},
+            "protocol": self.protocol,
+            "results": [_detailed(row) for row in self.rows],
+        }
+        if compared := comparisons(self.rows):
+            values["comparisons"] = [{"name": c.row, "less": c.less, "differences": c.differences} for c in compared]
+        if self.validations:
+            values["validations"] = [asdict(validation) for validation in self.validations]
+            values["best_steps"] = best_steps(self.validations)
+            values["validation_protocol"] = self.validation_protocol
+        return json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
+
+
+def _detailed(row: Row) -> dict[str, Any]:
+    measures = {
+        name: {"value": measure.value, "pictures": measure.pictures, **measure.details}
+        for name, measure in row.measures.items()
+    }
+    return {"name": row.name, **row.facts, "measures": measures}
+
+
+def _finite(value: Any) -> Any:
+    """`value` with None for every number in it that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_replaceable(path: Path) -> bool:
+    """Whether an earlier evaluation is at `path`. Raises `UsageError` if something else is."""
+    if not path.exists():
+        return False
+    try:
+        beginning = path.open("rb").read(200) if path.is_file() else b""
+    except OSError as error:
+        raise UsageError(f"--report {path}: exists and cannot be read: {error.strerror}") from None
+    if not _BEGINNING.match(beginning):
+        raise UsageError(f"--report {path}: exists and is no evaluation of i2i; choose another name")
+    return True
+
+
+def write(evaluation: Evaluation, path: Path, command: str = "") -> None:
+    """Write the JSON, in the place of an earlier evaluation. Raises `UsageError` if something else is there,
+    `OutputError` if it cannot be written."""
+    text = evaluation.to_json(command).encode("ascii")
+    atomic_write(path, lambda file: file.write(text), replace=check_replaceable(path))
+
+
+def table(evaluation: Evaluation, command: str = "") -> str:
+    """The evaluation for people: plain tables, without control characters.
+
+    The numbers and how models differ come first, then what they depend on, then the validations of a run with the best
+    of each column marked.
+    """
+    rows, parts = evaluation.rows, list[list[str]]()
+    if rows:
+        parts += [_numbers(rows), _comparisons(rows), _levels(rows), _gaps(rows)]
+        parts.append([f"{row.name}: {_plain(row.facts)}" for row in rows if row.facts])
+    if evaluation.validations:
+        protocol = [f"{name} of the validations: {value}" for name, value in evaluation.validation_protocol.items()]
+        parts.append([*validation_table(evaluation.validations), *protocol])
+    if rows:
+        parts.append([f"{name}: {_plain(value)}" for name, value in evaluation.protocol.items()])
+    if command:
+        parts.append([f"command: {command}"])
+    return "\n\n".join("\n".join(map(printable, lines)) for lines in parts if lines)
+
+
+def _numbers(rows: Sequence[Row]) -> list[str]:
+    """A line for each metric: the number, its interval, and the number of pictures."""
+    lines = [["", "", "95 % interval", ""]]
+    for row in rows:
+        lines.append([row.name, "", "", ""])
+        for name in METRICS:
+            if measure := row.measures.get(name):
+                lines.append([f"  {name}", _number(measure.value), _interval(measure.details), _count(measure)])
+    return _aligned(lines)
+
+
+def _count(measure: Measure) -> str:
+    reference, network = (measure.details.get(key) for key in ("reference", "network"))
+    against = "" if reference is None else f" against {reference}"
+    return f"n = {measure.pictures}{against}" + (f", in {network}" if network else "")
+
+
+def _comparisons(rows: Sequence[Row]) -> list[str]:
+    """How each row differs from the first of its group."""
+    lines = []
+    for comparison in comparisons(rows):
+        lines.append([f"{comparison.row} less {comparison.less}", "", "", ""])
+        for name, found in comparison.differences.items():
+            lines.append([f"  {name}", f"{found['value']:+.4g}", _interval(found), verdict(name, found)])
+    return ["differences, with 95 % intervals", *_aligned(lines)] if lines else []
+
+
+def verdict(name: str, found: Mapping[str, Any]) -> str:
+    """The result of `difference` in words."""
+    if found["interval"] is None:
+        return "too few pictures to tell"
+    if not found["differs"]:
+        return "no difference is shown"
+    if name not in HIGHER_IS_BETTER and name not in LOWER_IS_BETTER:
+        return "differs"
+    return "better" if (found["value"] > 0) == (name in HIGHER_IS_BETTER) else "worse"
+
+
+def _levels(rows: Sequence[Row]) -> list[str]:
+    found = [(row.name, row.measures["swd"]) for row in rows if "swd" in row.measures]
+    if not found:
+        return []
+    sizes = list(found[0][1].details["levels"])
+    lines = [["10³ · SWD by level", *(f"{size} px" for size in sizes), "mean", "patches"]]
+    for name, measure in found:
+        values = [_number(measure.details["levels"].get(size, math.nan)) for size in sizes]
+        lines.append([name, *values, _number(measure.value), f"{measure.details['patches']:,}"])
+    return _aligned(lines)
+
+
+def _gaps(rows: Sequence[Row]) -> list[str]:
+    """How far outputs came from the inputs to held-out pictures."""
+    lines = []
+    for row in rows:
+        for name, measure in row.measures.items():
+            if (share := measure.details.get("gap_closed")) is not None:
+                interval = measure.details.get("gap_closed_interval")
+                percents = f"[{100 * interval[0]:.0f}, {100 * interval[1]:.0f}] %" if interval else ""
+                lines.append([row.name, name, f"{100 * share:.0f} %", percents])
+    return _aligned([["gap closed", "", "", "95 % interval"], *lines]) if lines else []
+
+
+def validation_table(validations: Sequence[Validation]) -> list[str]:
+    """A line for each validation of a run."""
+    names = list(dict.fromkeys(name for validation in validations for name in validation.metrics))
+    best = best_steps(validations)
+
+    def cell(validation: Validation, name: str) -> str:
+        if name not in validation.metrics:
+            return ""
+        return _number(validation.metrics[name]) + (" *" if best.get(name) == validation.step else "  ")
+
+    lines = [["step", "epoch", *names]]
+    lines += [[str(v.step), str(v.epoch), *(cell(v, name) for name in names)] for v in validations]
+    return ["validations during training (* is the best of its column)", *_aligned(lines)]
+
+
+def _number(value: float) -> str:
+    """Four significant digits, without an exponent where that is short."""
+    return f"{value:.4g}"
+
+
+def _interval(details: Mapping[str, Any]) -> str:
+    """`[low, high]`; nothing where there is none."""
+    found = details.get("interval")
+    return f"[{_number(found[0])}, {_number(found[1])}]" if found else ""
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    lines = [[printable(cell) for cell in line] for line in lines]
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items() if entry not in (None, ""))
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)

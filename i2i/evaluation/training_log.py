@@ -1,0 +1,295 @@
+"""What a training wrote down: `log.jsonl` as series of numbers, messages and validations, and how it validated.
+
+A training may be writing to the log; its last line may be half written, and others may be damaged.
+"""
+
+import json
+import math
+import stat
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from i2i.config import RUN_CONFIG, read_yaml
+from i2i.errors import InputError, UsageError
+from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER, EvaluationOptions
+
+LOG_NAME = "log.jsonl"
+MAX_LINE_BYTES = 1 << 20
+MAX_VALUE = 1e100  # far beyond float32, and differences of two such numbers are still numbers
+VALIDATION_SEED = 0  # for every validation, whatever the seed of the run
+_MAX_COUNT = 1 << 53
+_MAX_NAME, _MAX_TEXT = 80, 500
+
+
+@dataclass
+class Series:
+    """The values of one quantity, by step."""
+
+    steps: "array[float]" = field(default_factory=lambda: array("d"))
+    values: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def add(self, step: int, value: float) -> None:
+        self.steps.append(step)
+        self.values.append(value)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The metrics of one validation, by name (`fake_B/l1`)."""
+
+    step: int
+    epoch: int
+    metrics: dict[str, float]
+
+
+@dataclass
+class Message:
+    """A message, the name of its subject, and at which steps it came first and last, and how often."""
+
+    name: str
+    text: str
+    first: int | None
+    last: int | None
+    count: int = 1
+
+
+@dataclass
+class Log:
+    """The content of a log. `damaged` counts unreadable lines, `not_finite` values that are null or beyond
+    `MAX_VALUE`; `last` holds the state at the last step.
+    """
+
+    losses: dict[str, Series] = field(default_factory=dict)
+    validations: list[Validation] = field(default_factory=list)
+    health: dict[str, Message] = field(default_factory=dict)
+    events: dict[str, Message] = field(default_factory=dict)
+    last: dict[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    skipped: int = 0
+    not_finite: int = 0
+    damaged: int = 0
+
+    @property
+    def metrics(self) -> dict[str, Series]:
+        """The metrics of the validations."""
+        found: dict[str, Series] = {}
+        for validation in self.validations:
+            for name, value in validation.metrics.items():
+                found.setdefault(name, Series()).add(validation.step, value)
+        return found
+
+
+def read_log(run: Path, kinds: Sequence[str] = ()) -> Log:
+    """The log in a run folder, or only its lines of some `kinds`; an empty one if there is no file.
+
+    Raises `InputError` if the system refuses to read it.
+    """
+    log = Log()
+    for line, complete in _lines(run / LOG_NAME):
+        if kinds and not any(f'"{kind}"'.encode() in line for kind in kinds):
+            continue
+        entry = _entry(line)
+        if entry is None:
+            log.damaged += complete  # the last line of a run in progress may be half written
+        elif kinds and entry["kind"] not in kinds:
+            continue
+        elif entry["kind"] == "step":
+            _add_step(log, entry)
+        elif entry["kind"] == "validation":
+            _add_validation(log, entry)
+        else:
+            _add_message(log.health if entry["kind"] == "health" else log.events, entry)
+    return log
+
+
+def read_validations(run: Path) -> list[Validation]:
+    """The validations in the log of a run, in its order. Raises `InputError` if the log cannot be read."""
+    return read_log(run, ["validation"]).validations
+
+
+def best_steps(validations: Sequence[Validation]) -> dict[str, int]:
+    """Metric → the step of its best value, the earliest of equals; metrics without a better end are left out."""
+    best: dict[str, int] = {}
+    for name in dict.fromkeys(name for validation in validations for name in validation.metrics):
+        kind = name.rpartition("/")[2]
+        if kind in HIGHER_IS_BETTER or kind in LOWER_IS_BETTER:
+            sign = -1 if kind in HIGHER_IS_BETTER else 1
+            values = [(sign * v.metrics.get(name, math.nan), i, v.step) for i, v in enumerate(validations)]
+            if known := [value for value in values if not math.isnan(value[0])]:
+                best[name] = min(known)[2]
+    return best
+
+
+def run_options(run: Path) -> dict[str, Any]:
+    """The options in a run's `config.yaml` by name, whichever group they are in; empty if it cannot be read."""
+    try:
+        return flat_options(read_yaml(run / RUN_CONFIG))
+    except UsageError:
+        return {}
+
+
+def flat_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a configuration by name, those of nested groups too."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        found |= flat_options(value) if isinstance(value, dict) else {name: value}
+    return found
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, bool]]:
+    """Each line, and whether it has an end. Of one that is too long, the beginning."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never answer
+            raise InputError(f"{path}: cannot be read: not a file")
+        with path.open("rb") as file:
+            while line := file.readline(MAX_LINE_BYTES):
+                complete = line.endswith(b"\n")
+                while not complete and (rest := file.readline(MAX_LINE_BYTES)):
+                    complete = rest.endswith(b"\n")
+                    line = line[:1]  # not JSON: the line is damaged
+                if line.strip():
+                    yield line, complete
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("kind"), str) else None
+
+
+def _add_step(log: Log, entry: dict[str, Any]) -> None:
+    step, losses = _count(entry.get("step")), entry.get("losses")
+    if step is None or not isinstance(losses, dict):
+        log.damaged += 1
+        return
+    log.steps += 1
+    log.skipped += entry.get("skipped") == 1
+    log.last = {name: entry[name] for name in ("step", "images", "epoch", "lr") if _number(entry.get(name)) is not None}
+    for name, value in _numbers(log, losses).items():
+        log.losses.setdefault(name, Series()).add(step, value)
+
+
+def _add_validation(log: Log, entry: dict[str, Any]) -> None:
+    step, epoch, metrics = _count(entry.get("step")), _count(entry.get("epoch")), entry.get("metrics")
+    if step is None or epoch is None or not isinstance(metrics, dict):
+        log.damaged += 1
+        return
+    log.validations.append(Validation(step, epoch, _numbers(log, metrics)))
+
+
+def _add_message(messages: dict[str, Message], entry: dict[str, Any]) -> None:
+    text, name = entry.get("message", entry.get("text")), entry.get("name")
+    text = (text if isinstance(text, str) else json.dumps(entry))[:_MAX_TEXT]
+    name, step = name[:_MAX_NAME] if isinstance(name, str) else "", _count(entry.get("step"))
+    message = messages.setdefault(f"{name}: {text}", Message(name, text, step, step, 0))
+    message.count += 1
+    message.last = step
+
+
+def _numbers(log: Log, values: dict[str, Any]) -> dict[str, float]:
+    numbers = {name[:_MAX_NAME]: _number(value) for name, value in values.items()}
+    log.not_finite += sum(number is None for number in numbers.values())
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return None
+    return number if abs(number) <= MAX_VALUE else None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _MAX_COUNT else None
+
+
+# How the pictures of a validation come to size, by the option `preprocess`.
+_SWD_SIZE = " (256x256 for swd, unless they are squares of one size)"
+_SIZES = {
+    "resize_and_crop": "stretched to {crop_size}x{crop_size}",
+    "crop": "their middle of {crop_size}x{crop_size}",
+    "scale_shortside": "shorter side scaled, middle of {crop_size}x{crop_size} cut out",
+    "scale_width_and_crop": "width scaled, flat ones stretched, middle of {crop_size}x{crop_size} cut out",
+    "scale_width": f"{{load_size}} wide{_SWD_SIZE}",
+    "none": f"at their own size{_SWD_SIZE}",
+    "toy": "drawn at {crop_size}x{crop_size}",
+}
+# What the metrics of a validation compare, by how their names begin.
+_COMPARED = {
+    "fake": "outputs against their targets",
+    "teacher": "outputs against those of the teacher",
+    "cycle": "pictures restored from their translations, not of the translations",
+    "identity": "pictures of the domain translated to, which should stay as they are, not of translations",
+}
+_COMPARED_ELSE = "outputs against their targets or, without pairs, of reconstructions"
+
+
+def validation_protocol(options: Mapping[str, Any], metrics: Iterable[str]) -> dict[str, str]:
+    """The protocol of a run's validations: `pictures` (how many, of which split, their size) and `numbers`.
+
+    `options` are those of the run, see `run_options`; `metrics` are names as in the log (`cycle_A/l1`).
+    """
+    return {"pictures": _pictures(options), "numbers": _compared(list(metrics))}
+
+
+def _pictures(options: Mapping[str, Any]) -> str:
+    count, seed, precision = (
+        _count(options.get("validate_images")),
+        _count(options.get("seed")),
+        options.get("precision"),
+    )
+    parts = [f"{'number not known' if count is None else f'at most {count}'}, the first {_split(options.get('data'))}"]
+    parts.append(_size(options) or "size not known")
+    if options.get("classes_a") or options.get("classes_b"):
+        parts.append("labels as a channel for each class")
+    trained = f" (trained in {precision})" if precision in ("bf16", "fp16") else ""
+    parts.append(f"measured in float32{trained}")
+    parts.append(
+        f"seed {VALIDATION_SEED} for dropout" + ("" if seed is None else f", {seed} for toy pictures and noise")
+    )
+    return "; ".join(parts)
+
+
+def _split(data: object) -> str:
+    if data == "toy":
+        return "of those that toy holds out"
+    name = f" of {data}".replace("\n", "\\n") if isinstance(data, str) else ""
+    return f"of the val split{name}, or of test where there is no val"
+
+
+def _size(options: Mapping[str, Any]) -> str:
+    """Empty if it is not known."""
+    name = "toy" if options.get("data") == "toy" else options.get("preprocess")
+    sides = {name: side for name in ("crop_size", "load_size") if (side := _count(options.get(name))) is not None}
+    try:
+        return _SIZES[name].format(**sides) if isinstance(name, str) else ""
+    except KeyError:
+        return ""
+
+
+def _compared(metrics: list[str]) -> str:
+    kinds = [name.rpartition("/")[2] for name in metrics]
+    groups: dict[str, list[str]] = {}
+    for subject in dict.fromkeys(
+        name.rpartition("/")[0] for name in metrics if not name.endswith(("swd", "luminance_ssim"))
+    ):
+        groups.setdefault(_COMPARED.get(subject.partition("_")[0], _COMPARED_ELSE), []).append(subject)
+    parts = ["luminance_ssim: means of outputs against their inputs"] if "luminance_ssim" in kinds else []
+    parts += [f"{', '.join(subjects)}: means of {compared}" for compared, subjects in groups.items()]
+    if "swd" in kinds:
+        seeds = ", ".join(map(str, EvaluationOptions.seeds))
+        parts.append(
+            f"swd: outputs against the held-out pictures, as sets, one seed ({VALIDATION_SEED}), so not to be compared "
+            f"with that of an evaluation, which has seeds ({seeds}), sizes and a reference of its own"
+        )
+    return "; ".join(parts)

@@ -1,0 +1,274 @@
+"""Models that translate: their outputs are measured on their data, beside the inputs and held-out pictures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from i2i import images
+from i2i.errors import OutputError, UsageError
+from i2i.evaluation import applicable, models
+from i2i.evaluation.data import EvaluationData, GeneratedImages, Item, PictureFiles, Pictures, display_name, open_data
+from i2i.evaluation.metrics.sliced_wasserstein import patch_count
+from i2i.evaluation.models import ModelUnderTest
+from i2i.evaluation.options import SETS
+from i2i.evaluation.result import Evaluation, Measure, Row, gap_closed
+from i2i.evaluation.suite import ORIGINAL_SIZE, SET_SIZE, MetricSuite, size_note
+from i2i.evaluation.training_log import run_options
+from i2i.images import Picture, Pixels
+from i2i.images.palettes import to_classes
+from i2i.inference.translator import Translator
+
+Progress = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """A model with the data that it is measured on, all checked.
+
+    `labels` says which labels are scored: the model's own `outputs`, or those `read_back` from them by the label model.
+    Rows of one `group` are compared.
+    """
+
+    model: ModelUnderTest
+    translator: Translator
+    facts: dict[str, Any]
+    data: EvaluationData
+    back: Translator | None
+    labels: Literal["outputs", "read_back"] | None
+    not_applicable: dict[str, str]
+    group: str = ""
+
+    def translates_as(self, other: "EvaluationJob") -> bool:
+        """Whether both take the same pictures in one direction, or between the same two named domains.
+
+        A training counts directions by the sides of its own data, so where two models name the same two domains,
+        the names decide.
+        """
+        if self.data.inputs != other.data.inputs:
+            return False
+        own, theirs = ((job.translator.info.input_domain, job.translator.info.output_domain) for job in (self, other))
+        if set(own) == set(theirs):
+            return own == theirs
+        return self.translator.info.direction == other.translator.info.direction
+
+    @property
+    def input_names(self) -> list[str]:
+        return [str(item.path) for item in self.data.inputs]
+
+    @property
+    def right_labels(self) -> PictureFiles:
+        """The labels that should come out."""
+        return PictureFiles((self.data.inputs if self.labels == "read_back" else self.data.targets) or [])
+
+    @property
+    def patches(self) -> int | None:
+        """As many patches for outputs, inputs and held-out pictures: with fewer, the same distance comes out larger."""
+        data = self.data
+        if data.held_out is None or data.reference is None:
+            return None
+        return patch_count(len(data.inputs), len(data.held_out), len(data.reference))
+
+
+class TranslatorEvaluation:
+    """Evaluates models on a data set; `progress` gets a line before each part of the work."""
+
+    def __init__(self, suite: MetricSuite, progress: Progress) -> None:
+        self.suite, self.options, self.progress = suite, suite.options, progress
+        self.rows: list[Row] = []
+        self._references: dict[tuple[Item, ...], PictureFiles] = {}
+
+    def run(self, found: Sequence[ModelUnderTest], data: Path, others: Sequence[ModelUnderTest] = ()) -> Evaluation:
+        """Measure the models, each on the part of `data` that it translates, and those `others` that translate the
+        same. Raises as `evaluate` does."""
+        for name in ("back", "reference"):
+            value = getattr(self.options, name)
+            if value and len({model.direction for model in found}) > 1:
+                raise UsageError(f"{name} = {str(value)!r}: cannot serve both directions; choose one with --direction")
+        for model in (*found, *others):
+            self.suite.add_palette(model.info.output_palette() if model.info else None)
+        for name in ("label_model", "labels_out"):
+            if getattr(self.options, name) and self.suite.palette is None:
+                raise UsageError(f"{name}: {self.suite.no_palette}")
+        jobs = [self._job(model, data) for model in found]
+        jobs += self._comparable([self._job(model, data) for model in others], jobs)
+        self._check(jobs)
+        for job in jobs:
+            group = next(i for i, other in enumerate(jobs) if job.translates_as(other))
+            self._measure(replace(job, group=str(group)), several=len(jobs) > 1)
+        return Evaluation(self.rows, self.suite.protocol)
+
+    def _job(self, model: ModelUnderTest, data: Path) -> EvaluationJob:
+        suite, options = self.suite, self.options
+        translator, facts = models.load(model.path, options, suite.device, options.direction)
+        info = translator.info
+        if options.direction not in (None, info.direction):
+            raise UsageError(f"direction = {options.direction!r}: {model.name} translates {facts['direction']}")
+        found = open_data(data, info.direction, info.training.algorithm, options, run_options(model.path.parent))
+        back = self._back(model, info.direction)
+        reader = suite.label_model.info.direction if suite.label_model else None
+        if suite.palette is None:
+            no_labels = suite.no_palette
+        else:
+            no_labels = applicable.no_labels(found, info.direction, reader, suite.palette)
+        labels: Literal["outputs", "read_back"] = "outputs" if reader in (None, info.direction) else "read_back"
+        not_applicable = applicable.of_model(found, back is not None, no_labels, suite.classes)
+        return EvaluationJob(model, translator, facts, found, back, None if no_labels else labels, not_applicable)
+
+    def _back(self, model: ModelUnderTest, direction: str) -> Translator | None:
+        """The model that goes back, if the cycle error is wanted. Raises `UsageError` for one that does not."""
+        path, opposite = model.back, models.opposite(direction)
+        if self.options.back:
+            path = models.find_model(self.options.back, replace(self.options, direction=opposite)).path
+        if path is None or not self.suite.wanted(["cycle_error"]):
+            return None
+        translator, _ = models.load(path, self.options, self.suite.device, opposite)
+        if translator.info.direction == direction:
+            raise UsageError(f"back: {path} translates {direction} as {model.name} does; it cannot go back")
+        return translator
+
+    def _comparable(self, others: list[EvaluationJob], jobs: list[EvaluationJob]) -> list[EvaluationJob]:
+        """Those of `others` that translate as one of `jobs`. Raises `UsageError` if none does."""
+        found = [other for other in others if any(other.translates_as(job) for job in jobs)]
+        if others and not found:
+            raise UsageError(
+                f"against: {others[0].model.name} translates {others[0].facts['direction']}, and what is evaluated "
+                f"{jobs[0].facts['direction']}; only models of the same direction can be compared"
+            )
+        return found
+
+    def _check(self, jobs: Sequence[EvaluationJob]) -> None:
+        """Everything that can be refused before pictures are translated."""
+        applicable.check(self.options, [job.not_applicable for job in jobs])
+        reader = self.suite.label_model
+        for job in jobs:
+            self._check_colours(job)
+        if reader is not None and not any(job.labels == "read_back" for job in jobs):
+            raise UsageError(
+                f"label_model: it translates {reader.info.direction}, as what is evaluated does; labels are read back "
+                "from the pictures of a model of the other direction"
+            )
+        for job in jobs:
+            self.suite.note(applicable.notes(job.model.name, job.not_applicable, self.options))
+            if (folder := self._labels_folder(job, len(jobs) > 1)) is not None and job.labels is not None:
+                label_files(folder, job.input_names)
+
+    def _check_colours(self, job: EvaluationJob) -> None:
+        """Raises `UsageError`, or `InputError` for pictures, unless `--features` is for pictures in colour."""
+        info = job.translator.info
+        if info.output_labels:
+            applicable.check_features(self.options, job.model.name, "makes labels")
+        elif info.config.get("out_channels", 3) == 1 and info.encoding != "lab":
+            applicable.check_features(self.options, job.model.name, "makes grey pictures")
+        for items in (job.data.reference, job.data.held_out):
+            applicable.check_colours(self.options, PictureFiles(items or []))
+
+    def _measure(self, job: EvaluationJob, several: bool) -> None:
+        data, suite, skip = job.data, self.suite, job.not_applicable
+        size = self.options.size or (None if data.targets is not None else SET_SIZE)
+        before = "before translation; also where outputs are compared with them"
+        suite.protocol["inputs"] = ORIGINAL_SIZE if size is None else f"{size_note(size)}, {before}"
+        self.progress(f"{job.model.name}: translating {len(data.inputs)} pictures of {data.where}")
+        outputs = models.translate(job.translator, PictureFiles(data.inputs, job.translator.picture_channels, size))
+        found: dict[str, Measure] = {}
+        if data.targets is not None:
+            found |= suite.pairs(outputs, PictureFiles(data.targets, size=size), skip)
+        returned = None if job.back is None or "cycle_error" in skip else models.translate(job.back, outputs)
+        found |= suite.content(outputs, PictureFiles(data.inputs, size=size), returned, skip)
+        found |= self._labels(job, outputs, self._labels_folder(job, several))
+        found |= self._sets(job, outputs)
+        facts = {**job.facts, "data": data.where, **({"note": data.note} if data.note else {})}
+        if data.reference is not None and suite.wanted(SETS, skip):
+            facts["reference"] = f"{data.reference_from}, {len(data.reference)} pictures"
+        self.rows.append(Row(job.model.name, found, facts, job.group))
+        self._add_baselines(job)
+        self._add_gap(job, found)
+
+    def _sets(self, job: EvaluationJob, pictures: Pictures) -> dict[str, Measure]:
+        data = job.data
+        if not self.suite.wanted(SETS, job.not_applicable):
+            return {}
+        if data.reference is None:
+            return self.suite.sets(pictures, None, job.not_applicable)
+        # one object for all models, as its features are extracted once
+        reference = self._references.setdefault(tuple(data.reference), PictureFiles(data.reference))
+        self.progress(f"comparing {len(pictures)} pictures with the {len(reference)} of {data.reference_from}")
+        return self.suite.sets(pictures, reference, job.not_applicable, job.patches)
+
+    def _add_baselines(self, job: EvaluationJob) -> None:
+        """Rows for the inputs and for held-out pictures, without pairs, and for real pictures by the label model."""
+        data, reader = job.data, self.suite.label_model
+        if data.targets is None and self.suite.wanted(SETS, job.not_applicable):
+            self._add_row(_inputs_name(data), data.where, job, lambda: self._sets(job, PictureFiles(data.inputs)))
+            if (held_out := data.held_out) is not None:
+                name, where = _held_out_name(data), data.held_out_from
+                self._add_row(name, where, job, lambda: self._sets(job, PictureFiles(held_out)))
+        if reader is not None and job.labels == "read_back" and (targets := data.targets) is not None:
+            name = f"real pictures, labels read back ({reader.info.direction})"
+            pictures = PictureFiles(targets, reader.picture_channels)
+            self._add_row(name, data.where, job, lambda: self._scores(job, models.translate(reader, pictures).pixels))
+
+    def _add_row(self, name: str, where: str, job: EvaluationJob, measure: Callable[[], dict[str, Measure]]) -> None:
+        if all(row.name != name for row in self.rows):
+            self.rows.append(Row(name, measure(), {"data": where}, job.group))
+
+    def _add_gap(self, job: EvaluationJob, found: dict[str, Measure]) -> None:
+        """How far SWD and KID came from the inputs to held-out pictures of the domain, among their details."""
+        named = {row.name: row.measures for row in self.rows}
+        inputs, held_out = (named.get(name, {}) for name in (_inputs_name(job.data), _held_out_name(job.data)))
+        for name in {"swd", "kid"} & found.keys() & inputs.keys() & held_out.keys():
+            if inputs[name].value > held_out[name].value:
+                found[name].details.update(gap_closed(found[name], inputs[name], held_out[name]))
+
+    def _labels(self, job: EvaluationJob, outputs: GeneratedImages, folder: Path | None) -> dict[str, Measure]:
+        """Scores of the outputs' labels, or of those read back from outputs that are pictures; written to `folder`."""
+        if job.labels is None or self.suite.palette is None:
+            return {}
+        if job.labels == "read_back":
+            assert self.suite.label_model is not None
+            outputs = models.translate(self.suite.label_model, outputs)
+        if folder is not None:
+            try:
+                folder.mkdir(exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"labels_out = {folder}: cannot be created: {error.strerror}") from None
+            for pixels, target in zip(outputs.pixels, label_files(folder, job.input_names), strict=True):
+                images.write(target, Picture(to_classes(pixels, self.suite.palette)[..., None]), replace=False)
+        return self._scores(job, outputs.pixels)
+
+    def _scores(self, job: EvaluationJob, pixels: list[Pixels]) -> dict[str, Measure]:
+        details = {}
+        if job.labels == "read_back":
+            model = self.suite.protocol["label_model"]
+            details = {"read_back_by": f"{model['model']}, sha256 {model['sha256']}"}
+        return self.suite.labels(pixels, job.right_labels, details)
+
+    def _labels_folder(self, job: EvaluationJob, several: bool) -> Path | None:
+        """The folder for the labels of a model. Raises `OutputError` if the user's folder is not there."""
+        folder = self.options.labels_out
+        if folder is None:
+            return None
+        if not folder.is_dir():
+            raise OutputError(f"labels_out = {folder}: no such folder")
+        return folder / job.model.path.stem if several else folder
+
+
+def label_files(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The files for the labels found for the inputs `names`.
+
+    Raises `UsageError` for those that exist, and for two of one name.
+    """
+    found = [folder / f"{Path(name).stem}.png" for name in names]
+    if len(set(found)) < len(found):
+        raise UsageError(f"labels_out = {folder}: two inputs have the same name")
+    if existing := [target for target in found if target.exists()]:
+        raise UsageError(f"{existing[0]} exists; give an empty folder for --labels-out")
+    return found
+
+
+def _inputs_name(data: EvaluationData) -> str:
+    return f"untranslated {display_name(Path(data.where))}"
+
+
+def _held_out_name(data: EvaluationData) -> str:
+    return f"held-out {display_name(Path(data.held_out_from))}"
