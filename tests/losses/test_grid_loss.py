@@ -45,7 +45,7 @@ def test_other_stripes_are_not(period: int) -> None:
 
 
 def test_texture_is_left_alone() -> None:
-    """White noise has no line; chance leaves less the more windows there are. The pattern has half the noise's power."""
+    """White noise has no line; chance leaves less the more windows there are. The pattern has half its power."""
     assert float(grid_loss(noise(count=32))) < 2.5
     assert float(grid_loss(noise(count=4, size=512))) < 0.8
     assert float(grid_loss(noise(count=32) + 0.05 * stripes(4))) > 100
