@@ -1,55 +1,42 @@
-"""The command line: the only file that knows its library.
+"""The command `i2i`: from a command line to an exit code.
 
-A script's options are a frozen dataclass; its fields are the flags, its annotations their ranges, the text
-under a field its help. Precedence: defaults < what a run goes on with < `--config FILE.yaml` < flags.
+Help and mistakes of typing are answered before a command's own module, and with it torch, is imported. `run` does the
+same for a script of somebody's own, whose options are any frozen dataclass.
 """
 
-import contextlib
-import dataclasses
-import io
 import os
-import runpy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
+from typing import Any, NoReturn, TypeVar
 
-from tyro.conf import Positional, arg
-
-from i2i import signals, terminal
-from i2i.config import (
-    ALGORITHM,
-    RUN_CONFIG,
-    bounds,
-    check_numbers,
-    checked,
-    from_mapping,
-    nearest,
-    of_run,
-    option_names,
-    read_yaml,
-    to_yaml,
-)
+from i2i import __version__, signals, terminal
+from i2i.commands import ALGORITHMS, COMMANDS, Command, help, junyanz
+from i2i.commands.options import Option, describe, options_of
+from i2i.commands.parse import build, read_line, take_switch, written_paths
+from i2i.config import ALGORITHM, RUN_CONFIG, nearest, read_yaml, to_yaml
 from i2i.errors import I2IError, UsageError, explained
-from i2i.machine import place
-from i2i.terminal import printable, say, tell
+from i2i.terminal import say
 
-__all__ = ["Positional", "arg", "ended", "main", "parse", "printable", "run", "say", "tell"]
+__all__ = ["ended", "main", "run"]
 
 Options = TypeVar("Options")
 
-_program: str | None = None
-"""What the help calls the program: the script's path, unless it runs as the installed command."""
-WRITTEN = {"out", "run", "report", "grid", "labels_out", "cache"}
-"""The options of all scripts that name what is written; every other path is read."""
-TEXTS = {"diffaugment", "domain_a", "domain_b", "input_domain", "licence", "nce_layers", "output_domain", "stop_when"}
-"""The options of all scripts that may be emptied on the command line, where a configuration has something in them."""
-verbose = False
-"""Whether `--verbose` was given: errors show where they come from, and lists everything that is known."""
+_BY_ALGORITHM = ("train", "plan")
+_verbose = False
+"""Whether `--verbose` was given: errors show where they come from."""
+
+
+def main(*door: str) -> NoReturn:
+    """Run `i2i`, or the script whose command `door` names, with the words of the command line."""
+    words = [*door, *sys.argv[1:]]
+    program = f"python {sys.argv[0]}" if door else ""
+    outputs: list[Path] = []
+    ended(lambda: _dispatch(words, program, outputs), outputs)
 
 
 def run(
@@ -60,29 +47,137 @@ def run(
 ) -> NoReturn:
     """Parse the command line into `options`, call `main`, exit with its code.
 
-    Every script has, beside its own flags, `--config FILE.yaml`, `--print-config` and `--verbose`. An
+    Each script has, beside its own flags, `--config FILE.yaml`, `--print-config`, `--verbose` and `--help`. An
     `I2IError` becomes a message and its exit code, and so does what the system refuses; anything else is a bug
     and says so.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    global verbose
-    verbose = _take_switch(arguments, "--verbose")
-
-    def work() -> int | None:
-        print_config = _take_switch(arguments, "--print-config")
-        values = parse(options, arguments, description)
-        outputs[:] = written_paths(values)
-        if print_config:
-            print(to_yaml(values), end="")
-            return 0
-        return main(values)
-
+    words = list(sys.argv[1:] if argv is None else argv)
+    known = describe(options)
+    names = " ".join(option.name for option in known)
+    entry = Command(summary=description.rstrip("."), usage="[options]", examples=(), first=names)
     outputs: list[Path] = []
-    ended(work, outputs)
+    called = _Called(Path(sys.argv[0]).name, entry, known, lambda: (options, main))
+    ended(lambda: called.work(words, outputs), outputs)
+
+
+@dataclass(frozen=True)
+class _Called:
+    """A command that is called: how it is named, its options, and how its class of options and its body are had."""
+
+    program: str
+    entry: Command
+    known: Sequence[Option]
+    load: Callable[[], tuple[type[Any], Callable[[Any], int | None]]]
+
+    def work(self, words: list[str], outputs: list[Path]) -> int | None:
+        if take_switch(words, "--help-all"):
+            return _print(help.of_command(self.program, self.entry, self.known, everything=True))
+        if take_switch(words, "--help") or take_switch(words, "-h"):
+            return _print(help.of_command(self.program, self.entry, self.known))
+        global _verbose
+        print_config = take_switch(words, "--print-config")
+        _verbose = "--verbose" in words
+        if all(option.name != "verbose" for option in self.known):
+            take_switch(words, "--verbose")
+        line = read_line(words, self.known)
+        options, body = self.load()
+        values = build(options, line)
+        outputs[:] = written_paths(values)
+        return _print(to_yaml(values).rstrip()) if print_config else body(values)
+
+
+def _print(text: str) -> int:
+    print(text)
+    return 0
+
+
+def _dispatch(words: list[str], program: str, outputs: list[Path]) -> int | None:
+    """The command that the first words name, called with the others."""
+    first = words[0].replace("_", "-") if words else "--help"
+    if first in ("--help", "-h", "--help-all"):
+        return _print(help.of_all())
+    if first == "--version":
+        return _print(f"i2i {__version__}")
+    name, rest = _named(first, words[1:])
+    if name in _BY_ALGORITHM:
+        return _by_algorithm(name, rest, program, outputs)
+    entry = COMMANDS[name]
+
+    def load() -> tuple[type[Any], Callable[[Any], int | None]]:
+        module = import_module(entry.module)
+        return module.Options, module.main
+
+    return _Called(program or f"i2i {name}", entry, options_of(name), load).work(rest, outputs)
+
+
+def _named(first: str, rest: list[str]) -> tuple[str, list[str]]:
+    """The name of the command; `train-cyclegan` and `distill` are `train cyclegan` and `train distill`."""
+    if first in COMMANDS:
+        return first, rest
+    algorithm = first.removeprefix("train-")
+    if algorithm in ALGORITHMS and (first != algorithm or first == "distill"):
+        return "train", [algorithm, *rest]
+    if algorithm in ALGORITHMS:
+        raise UsageError(f"unknown command {first!r}. An algorithm is trained by: i2i train {first} --data FOLDER")
+    near = nearest(first, [*COMMANDS, *(f"train-{name}" for name in ALGORITHMS), "distill"])
+    raise UsageError(f"unknown command {first!r}.{near} Commands: {', '.join(COMMANDS)}.")
+
+
+def _by_algorithm(command: str, words: list[str], program: str, outputs: list[Path]) -> int | None:
+    """`i2i train` or `i2i plan`, followed by an algorithm, a configuration, or the folder of a run."""
+    algorithm = words[0] if words else ""
+    rest = words[1:]
+    if algorithm not in ALGORITHMS:
+        if not words or {"--help", "-h", "--help-all"} & {*words}:
+            return _print(help.of_algorithms(command))
+        algorithm, rest = _algorithm_of(command, words)
+    entry = ALGORITHMS[algorithm]
+    if command != "train":
+        entry = COMMANDS[command]
+    own = options_of(command, algorithm)
+
+    def load() -> tuple[type[Any], Callable[[Any], int | None]]:
+        module = import_module(COMMANDS[command].module if command != "train" else ALGORITHMS[algorithm].module)
+        return module.options_class(algorithm), partial(module.main, algorithm)
+
+    return _Called(program or f"i2i {command} {algorithm}", entry, own, load).work(rest, outputs)
+
+
+def _algorithm_of(command: str, words: list[str]) -> tuple[str, list[str]]:
+    """The algorithm that a configuration or a run names, and the words that say the same with it known."""
+    first = words[0]
+    if first.endswith((".yaml", ".yml")):
+        words = ["--config", *words]
+    elif not first.startswith("-"):
+        raise UsageError(
+            f"unknown algorithm {first!r}.{nearest(first, ALGORITHMS)} Algorithms: {', '.join(ALGORITHMS)}; "
+            "or give a configuration, FILE.yaml"
+        )
+    for flag, file in (("--config", ""), ("--run", RUN_CONFIG)):
+        path = Path(_after(flag, words) or "", file)
+        if _after(flag, words) and path.is_file() and (named := read_yaml(path).get(ALGORITHM)) is not None:
+            if named not in ALGORITHMS:
+                raise UsageError(f"{path}: algorithm: unknown {str(named)[:100]!r}. Known: {', '.join(ALGORITHMS)}.")
+            return str(named), words
+    if theirs := junyanz.translated(words, {option.flag for option in options_of(command, "cyclegan")}):
+        raise UsageError(*theirs)
+    if first.endswith((".yaml", ".yml")):
+        raise UsageError(f"{first}: expected the file of a configuration with a line such as `algorithm: cyclegan`")
+    raise UsageError(f"expected an algorithm first: i2i {command} cyclegan --data FOLDER. See i2i {command} --help")
+
+
+def _after(flag: str, words: Sequence[str]) -> str | None:
+    """The value of a flag among `words`."""
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        if word == flag:
+            return after
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None
 
 
 def ended(work: Callable[[], int | None], outputs: Sequence[Path] = ()) -> NoReturn:
-    """Do `work`, which is all that a script does, and exit with its code, or with that of what it raises.
+    """Do `work`, which is all that a program does, and exit with its code, or with that of what it raises.
 
     A refusal of the system that names one of the paths `outputs`, or one in them, means that it cannot be written.
     """
@@ -93,7 +188,7 @@ def ended(work: Callable[[], int | None], outputs: Sequence[Path] = ()) -> NoRet
 def _code(work: Callable[[], int | None], outputs: Sequence[Path]) -> int:
     try:
         with signals.at_once():
-            code = _finished(work)
+            code = work() or 0
             sys.stdout.flush()
     except KeyboardInterrupt:
         say("interrupted")
@@ -103,15 +198,8 @@ def _code(work: Callable[[], int | None], outputs: Sequence[Path]) -> int:
     return code
 
 
-def _finished(work: Callable[[], int | None]) -> int:
-    try:
-        return work() or 0
-    except SystemExit as ended:  # of the parser, which has said why
-        return ended.code if isinstance(ended.code, int) else 2 if ended.code else 0
-
-
 def _failed(error: Exception, meaning: I2IError | None) -> int:
-    if verbose:
+    if _verbose:
         traceback.print_exception(error)
     if meaning is None:
         say(f"unexpected error (please report it; --verbose shows where): {str(error) or type(error).__name__}")
@@ -131,194 +219,3 @@ def _is_in(error: Exception, outputs: Sequence[Path]) -> bool:
     except OSError:  # the current folder is gone, or may not be looked at
         return False
     return any(path.is_relative_to(whole) or whole.is_relative_to(path) for whole in wholes)
-
-
-def written_paths(options: Any) -> list[Path]:
-    """The paths among `options` at which something is to be written."""
-    values = (getattr(options, name) for name in option_names(options) if name in WRITTEN)
-    return [value for value in values if isinstance(value, Path)]
-
-
-def parse(options: type[Options], arguments: Sequence[str], description: str = "") -> Options:
-    """The options that a command line gives. Raises `UsageError`; exits by itself after `--help`.
-
-    A training whose run folder has a configuration goes on with that one: what is given comes on top of it.
-    """
-    _refuse_empty(arguments)
-    arguments, config = _take_config(list(arguments))
-    _tell_repeated(options, arguments)
-    check_numbers(options, _words(options, arguments))
-    given = read_yaml(config) if config else {}
-    default = from_mapping(options, given, str(config)) if config else options()
-    chosen = _parsed(options, arguments, default, description)
-    so_far = _of_run(options, chosen)
-    if so_far is None:
-        return chosen
-    named = {name: getattr(default, name) for name in option_names(options) if name in given}
-    resumed = _parsed(options, arguments, dataclasses.replace(so_far, **named), description)
-    _tell_kept(chosen, resumed)
-    return resumed
-
-
-def _parsed(options: type[Options], arguments: list[str], default: Options, description: str) -> Options:
-    import tyro
-
-    epilogue = "also: --config FILE.yaml (flags come on top), --print-config, --verbose"
-    shown = with_ranges(options)
-    parser = partial(
-        tyro.cli,
-        shown,
-        default=shown(**vars(default)),
-        description=f"{description}\n\n{epilogue}",
-        prog=_program,
-    )
-    return checked(options(**vars(_understood(parser, list(arguments)))))
-
-
-def _understood(parser: Callable[..., Any], arguments: list[str]) -> Any:
-    """Parse the arguments; a refusal shows them with their control characters escaped."""
-    harmless = [printable(word) for word in arguments]
-    if harmless == arguments:
-        return parser(args=arguments)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            return parser(args=arguments)
-    except SystemExit:
-        parser(args=harmless)
-        raise
-
-
-def _refuse_empty(arguments: Sequence[str]) -> None:
-    """An empty path would mean the current folder, and nearly always comes of a variable of the shell that is unset."""
-    for before, word in pairwise(("", *arguments)):
-        name, given, value = (before, True, word) if word == "" else word.partition("=")
-        if given and not value and (word == "" or name.startswith("-")) and _option(name) not in TEXTS:
-            place = f" after {before}" if word == "" and before else f", {word}" if word else ""
-            raise UsageError(f"an empty argument{place}: is a variable unset? The current folder is '.'")
-
-
-def _option(flag: str) -> str:
-    return flag.removeprefix("--").replace("-", "_")
-
-
-def _of_run(options: type[Options], chosen: Options) -> Any:
-    """The configuration of the run that a training is to go on with; None for a new one, and in other scripts."""
-    run = getattr(chosen, "run", None)
-    if run is None or not hasattr(options, ALGORITHM) or not os.path.isfile(run / RUN_CONFIG):  # noqa: PTH113 - no error
-        return None
-    try:
-        return of_run(options, run)
-    except UsageError as error:
-        first, *more = error.args
-        raise UsageError(
-            f"{str(first).rstrip('.')}; the run would go on with this: give another --run, or restore that file, or "
-            "remove it and give every option again",
-            *more,
-        ) from None
-
-
-def _tell_kept(asked: Any, resumed: Any) -> None:
-    kept = [
-        f"{name} = {getattr(resumed, name)}"
-        for name in option_names(resumed)
-        if getattr(resumed, name) != getattr(asked, name)
-    ]
-    if kept:
-        _tell(f"{resumed.run} goes on as it was where no option is given: {', '.join(kept)}")
-
-
-def _words(options: Any, arguments: Sequence[str]) -> dict[str, list[str]]:
-    """The words that follow each flag of an option."""
-    known, name = set(option_names(options)), ""
-    found: dict[str, list[str]] = {}
-    for word in _before_separator(arguments):
-        flag, equals, value = word.partition("=")
-        if word.startswith("--"):
-            name = _option(flag)
-        if name in known and (equals or not word.startswith("--")):
-            found.setdefault(name, []).append(value if word.startswith("--") else word)
-    return found
-
-
-def _tell_repeated(options: Any, arguments: Sequence[str]) -> None:
-    """Say which flags are given twice: the last one counts, as everywhere."""
-    known = {f"--{name}" for option in option_names(options) for name in (option, f"no_{option}")}
-    flags = [word.partition("=")[0].replace("-", "_").replace("__", "--", 1) for word in _before_separator(arguments)]
-    options_given = [flag.replace("--no_", "--", 1) if f"--{flag[5:]}" in known else flag for flag in flags]
-    twice = {flag for flag in options_given if flag in known and options_given.count(flag) > 1}
-    for flag in sorted(twice):
-        _tell(f"{flag.replace('_', '-')} is given more than once; the last one counts")
-
-
-def _before_separator(arguments: Sequence[str]) -> Sequence[str]:
-    return arguments[: arguments.index("--")] if "--" in arguments else arguments
-
-
-def _tell(text: str) -> None:
-    """To those who look on; of several processes the first one speaks."""
-    if place().rank == 0:
-        say(text)
-
-
-def with_ranges(options: type[Options]) -> type[Options]:
-    """`options` with the range of each bounded field beside its default in the help."""
-    shown: dict[str, Any] = {}
-    for name, hint in get_type_hints(options, include_extras=True).items():
-        if allowed := bounds(hint):
-            shown[name] = Annotated[hint, arg(help_behavior_hint=_with_range(allowed))]
-    plain: Any = options
-    defaults = {field.name: field.default for field in dataclasses.fields(plain) if field.name in shown}
-    derived = type(options.__name__, (options,), {"__annotations__": shown, "__doc__": options.__doc__, **defaults})
-    return dataclass(frozen=True, kw_only=True)(derived)
-
-
-def _with_range(allowed: str) -> Callable[[str], str]:
-    return lambda default: f"(default: {default}; {allowed})"
-
-
-def _take_switch(arguments: list[str], name: str) -> bool:
-    spellings = {name, name.replace("-", "_").replace("__", "--", 1)}
-    found = [a for a in arguments if a in spellings]
-    arguments[:] = [a for a in arguments if a not in spellings]
-    return bool(found)
-
-
-def _take_config(arguments: list[str]) -> tuple[list[str], Path | None]:
-    rest: list[str] = []
-    found: list[Path] = []
-    words = iter(arguments)
-    for word in words:
-        if word == "--config":
-            value = next(words, None)
-            if value is None:
-                raise UsageError("--config: expected a YAML file")
-            found.append(Path(value))
-        elif word.startswith("--config="):
-            found.append(Path(word.removeprefix("--config=")))
-        else:
-            rest.append(word)
-    if len(found) > 1:
-        raise UsageError(
-            f"--config: given more than once ({', '.join(map(str, found))}); put all options into one file"
-        )
-    return rest, found[0] if found else None
-
-
-def main() -> None:
-    """The installed command: `i2i translate …` runs `scripts/translate.py …`."""
-    here = Path(__file__).parent
-    folder = next(f for f in (here / "scripts", here.parent / "scripts") if (f / "translate.py").exists())
-    commands = {path.stem.replace("_", "-"): path for path in sorted(folder.glob("*.py"))}
-    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name not in commands:
-        ended(lambda: _usage(name, list(commands)))
-    global _program
-    _program = f"i2i {name}"
-    sys.argv = [_program, *sys.argv[2:]]
-    runpy.run_path(str(commands[name]), run_name="__main__")
-
-
-def _usage(name: str, commands: list[str]) -> None:
-    if name not in ("-h", "--help"):
-        raise UsageError(f"unknown command {name!r}.{nearest(name, commands)} Commands: {', '.join(commands)}.")
-    print("usage: i2i COMMAND [options]\n\ncommands: " + ", ".join(commands))

@@ -78,6 +78,8 @@ def real(path: Path) -> Path:
 def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C:
     """The dataclass `cls` with `values`, each converted and checked against its annotation.
 
+    If `cls` has a method `following`, it says which options follow from `values`; one that is given follows nothing.
+
     `source` is named in the message of the `UsageError` that an unknown key, a wrong type or a value out of
     range raises, beside the key, the value and what was allowed.
     """
@@ -92,6 +94,8 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
             raise UsageError(f"{what} Known: {', '.join(known)}.{_line(lines, key)}")
     check_numbers(cls, values, where)
     _check_paths(cls, values, where)
+    if follow := getattr(cls, "following", None):
+        values = {**follow(values), **values}
     try:
         valid = _adapter(cast(type, cls)).validate_python(dict(values))
     except ValidationError as error:

@@ -1,56 +1,6 @@
-"""Measure a run, a model, or pictures: how near they come to what they should be, with the protocol beside it.
+"""`i2i evaluate`, from a checkout."""
 
-python scripts/evaluate.py runs/facades
-python scripts/evaluate.py monet datasets/monet2photo --direction b2a
-python scripts/evaluate.py out/ expected/ --report evaluation.json
-"""
-
-import shlex
-import sys
-from dataclasses import dataclass, fields
-from pathlib import Path
-
-from i2i.cli import Positional, run, tell
-from i2i.errors import OutputError, UsageError
-from i2i.evaluation.options import EvaluationOptions
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(EvaluationOptions):
-    inputs: Positional[tuple[str, ...]] = ()
-    """A run folder; a model and the pictures for it; or two folders: the pictures made, and those they should be."""
-    report: Path | None = None
-    """The JSON file for the numbers and their protocol; an earlier evaluation there is replaced. Default: for a run,
-    evaluation.json in its folder, where report.py finds it; else none."""
-    json: bool = False
-    """Print JSON instead of the table."""
-
-
-def main(options: Options) -> None:
-    if not options.inputs:
-        raise UsageError("expected: evaluate.py RUN, or MODEL PICTURES, or MADE EXPECTED (see --help)")
-    report = options.report
-    if report is not None and (report.suffix.lower() not in ("", ".json") or report.is_dir()):
-        raise UsageError(f"--report {report}: expected the name of a JSON file")
-    if report is not None and not report.parent.is_dir():
-        raise OutputError(f"{report}: cannot be written: no such folder")
-    from i2i.evaluation.evaluate import evaluate, report_path  # here, so that --help does not wait for torch
-    from i2i.evaluation.result import check_replaceable, table, write
-
-    if report is not None:
-        check_replaceable(report)
-    chosen = EvaluationOptions(**{field.name: getattr(options, field.name) for field in fields(EvaluationOptions)})
-    command = shlex.join(sys.argv)
-    evaluation = evaluate(options.inputs, chosen, tell)
-    if report is not None:
-        write(evaluation, report, command)
-    print(evaluation.to_json(command) if options.json else table(evaluation, command), end="" if options.json else "\n")
-    if report is None and evaluation.rows and (beside := report_path(options.inputs)) is not None:
-        try:
-            write(evaluation, beside, command)
-        except (OutputError, UsageError) as error:  # the numbers are printed all the same
-            tell(f"not kept for the report of the run: {error}")
-
+from i2i.cli import main
 
 if __name__ == "__main__":
-    run(main, Options, "Measure a run, a model, or two folders of pictures.")
+    main("evaluate")

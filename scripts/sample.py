@@ -1,53 +1,6 @@
-"""Make pictures of noise with a trained generator: files, a grid, a walk.
+"""`i2i sample`, from a checkout."""
 
-python scripts/sample.py --style runs/gan_monet --count 64 -o out/ --grid grid.png
-python scripts/sample.py --style runs/gan_monet --count 5 --walk 12 --grid walk.png
-"""
-
-import signal
-import time
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Annotated
-
-from i2i.cli import arg, printable, run
-from i2i.errors import UsageError
-from i2i.inference.sample import SampleOptions
-
-BOTH = (signal.SIGINT, signal.SIGTERM)
-STOPPING = "stopping after the picture at hand; the same again stops at once"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(SampleOptions):
-    style: str = ""
-    """What makes them: the run folder of a GAN, its model file, or a name."""
-    out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """The folder to write pictures to, each named after the seed that makes it again."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-
-
-def main(options: Options) -> None:
-    if not options.style:
-        raise UsageError("expected: sample.py --style STYLE -o OUT (see --help)")
-    options.check()
-    from i2i.files import remove_strays
-    from i2i.folders import report
-    from i2i.inference.sample import load_sampler, sample  # here, so that --help does not wait for torch
-    from i2i.signals import Signals, interrupted
-
-    began = time.time()
-    chosen = SampleOptions(**{field.name: getattr(options, field.name) for field in fields(SampleOptions)})
-    sampler = load_sampler(options.style, options.device)
-    with Signals(BOTH, STOPPING, impatient=BOTH) as signals, report.progress() as show:
-        written = sample(sampler, chosen, show, lambda: bool(signals.received))
-    for folder in {path.parent for path in written}:
-        remove_strays(folder, began)
-    if signals.received:
-        raise interrupted(signals.received, f"stopped after {len(written)} files", terminated=143)
-    print(f"{len(written)} files, the last {printable(str(written[-1]))}")
-
+from i2i.cli import main
 
 if __name__ == "__main__":
-    run(main, Options, "Make pictures of noise with a trained generator.")
+    main("sample")

@@ -1,5 +1,8 @@
 """Options that the algorithms share: which networks, how they start, which adversarial game."""
 
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -36,6 +39,7 @@ _OF_THE_GAME = (
     "ada_target",
     "lr_discriminator",
 )
+_SMALLEST_UNET = 32
 _SCRIPTS = {"distill": "distill.py"}  # of algorithms that train_<name>.py does not train
 
 
@@ -146,6 +150,18 @@ class NetworkOptions:
     def compares_features(self) -> bool:
         """Whether a loss compares features of the network `features`."""
         return False
+
+    @classmethod
+    def following(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The generator that fits `given`, if that names none: a U-Net takes multiples of its size.
+
+        The default U-Net stays if it fits; else it is the largest that does, such as `unet_128` for crops of 128.
+        """
+        size, default = given.get("crop_size"), re.fullmatch(r"unet_(\d+)", cls.generator)
+        if default is None or "generator" in given or not isinstance(size, int):
+            return {}
+        largest = math.gcd(int(default[1]), size)
+        return {"generator": f"unet_{largest}"} if largest >= _SMALLEST_UNET else {}
 
     @staticmethod
     def script_of(algorithm: str) -> str:

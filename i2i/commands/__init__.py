@@ -1,0 +1,152 @@
+"""The commands of `i2i`, one module each; `scripts/` has a door to each, for a checkout.
+
+This table says what `i2i --help` and the short help of a command show. Nothing here imports anything heavy: a command's
+module is imported once its command line is known to be without mistakes (`i2i.cli`).
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command, or a training by one algorithm."""
+
+    summary: str
+    """A line for `i2i --help`."""
+    usage: str
+    """What follows its name."""
+    examples: tuple[str, ...]
+    """What follows its name in lines to be pasted."""
+    first: str
+    """The options that the short help shows, in that order, with blanks between."""
+    module: str = "i2i.commands.train"
+
+
+TRAINING = (
+    "data run direction crop_size load_size batch_size n_epochs n_epochs_decay max_steps lr generator init_from device "
+    "precision"
+)
+"""The options of a training that most people need first."""
+
+ALGORITHMS: dict[str, Command] = {
+    "cyclegan": Command(
+        summary="two folders of pictures without pairs, both ways (CycleGAN)",
+        usage="--data FOLDER [options]",
+        examples=("--data datasets/monet2photo --run runs/monet",),
+        first=TRAINING + " lambda_identity",
+    ),
+    "pix2pix": Command(
+        summary="pairs of pictures, such as sketches and photos (pix2pix)",
+        usage="--data FOLDER [options]",
+        examples=("--data datasets/facades --direction b2a --run runs/facades",),
+        first=TRAINING + " lambda_L1",
+    ),
+    "pix2pixhd": Command(
+        summary="pairs at higher resolution, or label maps and photos (pix2pixHD)",
+        usage="--data FOLDER [options]",
+        examples=("--data datasets/facades --direction b2a --classes-b facades --run runs/facades_hd",),
+        first=TRAINING + " classes_a classes_b",
+    ),
+    "cut": Command(
+        summary="two folders without pairs, one way; lighter than CycleGAN (CUT)",
+        usage="--data FOLDER [options]",
+        examples=("--data datasets/monet2photo --direction b2a --run runs/cut_monet",),
+        first=TRAINING,
+    ),
+    "segmentation": Command(
+        summary="photos to labels, from pairs",
+        usage="--data FOLDER [options]",
+        examples=("--data datasets/facades --classes-b facades --run runs/labels",),
+        first=TRAINING + " classes_a classes_b",
+    ),
+    "colorization": Command(
+        summary="grey pictures to colour, from pictures in colour",
+        usage="--data FOLDER [options]",
+        examples=("--data photos --run runs/colours",),
+        first=TRAINING,
+    ),
+    "gan": Command(
+        summary="new pictures like those of one folder, from noise (GAN)",
+        usage="--data FOLDER [options]",
+        examples=("--data datasets/monets --run runs/gan_monet",),
+        first=TRAINING,
+    ),
+    "distill": Command(
+        summary="a small, fast generator that does what a large one does",
+        usage="TEACHER --data FOLDER [options]",
+        examples=("monet --data photos --run runs/monet-lite",),
+        first="teacher " + TRAINING,
+    ),
+}
+
+COMMANDS: dict[str, Command] = {
+    "train": Command(
+        summary="train a network on your pictures",
+        usage="ALGORITHM --data FOLDER [options]",
+        examples=("cyclegan --data datasets/monet2photo --run runs/monet", "configs/cyclegan_monet2photo.yaml"),
+        first="",
+    ),
+    "translate": Command(
+        module="i2i.commands.translate",
+        summary="translate pictures and folders with a trained network",
+        usage="--style STYLE PICTURES... -o OUT [options]",
+        examples=("--style monet photos/ -o out/", "--list-styles"),
+        first="inputs style out direction size paint_size format overwrite skip_existing device runtime list_styles",
+    ),
+    "plan": Command(
+        module="i2i.commands.plan",
+        summary="say what a training will cost here: time, memory, disk",
+        usage="ALGORITHM --data FOLDER [options of the training]",
+        examples=("cyclegan --data datasets/monet2photo", "pix2pix --config configs/pix2pix_facades.yaml"),
+        first="data memory_limit measure_steps measure_seconds json",
+    ),
+    "evaluate": Command(
+        module="i2i.commands.evaluate",
+        summary="measure a run, a model or pictures: FID, KID, SSIM, ...",
+        usage="RUN | MODEL PICTURES | MADE EXPECTED [options]",
+        examples=("runs/facades", "monet datasets/monet2photo --direction b2a"),
+        first="inputs metrics data split direction report json device",
+    ),
+    "report": Command(
+        module="i2i.commands.report",
+        summary="write a run as one HTML page: curves, samples, numbers",
+        usage="RUN [-o FILE.html] [options]",
+        examples=("runs/facades",),
+        first="folder out pictures direction device",
+    ),
+    "sample": Command(
+        module="i2i.commands.sample",
+        summary="make new pictures from noise with a trained GAN",
+        usage="--style STYLE -o OUT [options]",
+        examples=("--style runs/gan_monet --count 64 -o out/ --grid grid.png",),
+        first="style out count grid walk seed device",
+    ),
+    "export": Command(
+        module="i2i.commands.export",
+        summary="write a trained network in another form: .pth, folder, model file, ONNX",
+        usage="MODEL -o OUT [options]",
+        examples=("runs/monet --direction a2b -o latest_net_G_A.pth",),
+        first="model out format direction half card licence overwrite",
+    ),
+    "augment": Command(
+        module="i2i.commands.augment",
+        summary="add translated copies of labelled pictures, with their labels",
+        usage="--style STYLE[,STYLE...] DATA -o OUT [options]",
+        examples=("--style runs/monet data/ -o augmented/",),
+        first="data style out dry_run overwrite skip_existing device",
+    ),
+    "prepare-dataset": Command(
+        module="i2i.commands.datasets",
+        summary="list, download, check, combine, split and divide data sets",
+        usage="list | download NAME | check FOLDER | ... [options]",
+        examples=("list", "download horse2zebra", "check datasets/horse2zebra --full"),
+        first="words out full val test seed overwrite skip_existing",
+    ),
+    "demo": Command(
+        module="i2i.commands.demo",
+        summary="train and translate on toy pictures in a few minutes, without a download",
+        usage="[--out FOLDER]",
+        examples=("",),
+        first="out",
+    ),
+}

@@ -1,0 +1,133 @@
+"""Train, resume and translate on toy domains, in a few minutes and without a download.
+
+i2i demo    (or: make demo)
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from i2i.errors import I2IError, UsageError
+from i2i.terminal import printable, tell
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CONFIG = Path("configs/cyclegan_toy.yaml")
+SIZE, SCENES = 128, 6
+MOST_OF_THE_WAY = 0.5
+MARKER = ".i2i-demo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    out: Path = Path("demo")
+    """Folder for everything that the demo makes; one from an earlier demo is replaced."""
+
+
+def main(options: Options) -> None:
+    out = options.out
+    if out.exists() and not (out / MARKER).exists():
+        raise UsageError(f"{out}: exists, and is not from an earlier demo: choose another --out")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    # Networks this small gain little from a second thread, and lose nearly everything where the machine is busy.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    (out / MARKER).touch()
+
+    say(f"drawing {SCENES} scenes by day, in {out}/day")
+    draw(out)
+    config = next(folder / CONFIG for folder in (PACKAGE, PACKAGE.parent) if (folder / CONFIG).exists())
+    training = ["train", str(config), "--run", str(out / "run")]
+    say("training a small CycleGAN from day to dusk, without pairs; interrupted half-way by Ctrl-C ...")
+    interrupt_half_way(training, out / "run/log.jsonl")
+    say("... and resumed by the same command")
+    call(*training)
+    say(f"translating {out}/day to {out}/dusk")
+    call("translate", "--style", str(out / "run"), "--direction", "a2b", str(out / "day"), "-o", str(out / "dusk"))
+    sheet = contact_sheet(out)
+    before, after = (distance(out / name, out / "truth") for name in ("day", "dusk"))
+    say(f"mean distance from the truth: {before:.3f} before, {after:.3f} after translation (of 1)")
+    if after > MOST_OF_THE_WAY * before:
+        raise I2IError(
+            f"the translation should be at most {MOST_OF_THE_WAY} times as far from the truth; look at {sheet}"
+        )
+    say(f"done. Look at {sheet}: the input, its translation, and the truth, which the training never saw beside it")
+    print(printable(str(sheet)))
+
+
+def say(text: str) -> None:
+    tell(f"demo: {text}")
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "i2i", *words]
+
+
+def call(*words: str) -> None:
+    code = subprocess.run(command(*words)).returncode
+    if code:
+        raise I2IError(f"{words[0]} ended with exit code {code}")
+
+
+def interrupt_half_way(training: list[str], log: Path) -> None:
+    """Start the training and send it SIGINT once half of its steps are in the log."""
+    from i2i.config import read_yaml
+
+    values = read_yaml(Path(training[1]))
+    half = values["max_steps"] // 2
+    process = subprocess.Popen(command(*training))
+    while process.poll() is None:
+        steps = log.read_bytes().count(b'"kind": "step"') if log.exists() else 0
+        if steps >= half:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+        time.sleep(0.5)
+    if process.returncode != 130:
+        raise I2IError(f"{training[0]} ended with exit code {process.returncode}; 130 was expected")
+
+
+def draw(out: Path) -> None:
+    from i2i import images
+    from i2i.data.toy import ToyUnpaired, true_map
+
+    scenes = ToyUnpaired(size=SIZE, train=False, seed=1)
+    for t in range(SCENES):
+        day = scenes[t].a
+        for name, image in {"day": day, "truth": true_map(day)}.items():
+            (out / name).mkdir(exist_ok=True)
+            images.write(out / name / f"scene{t}.png", images.Picture(images.to_pixels(image)))
+
+
+def distance(made: Path, truth: Path) -> float:
+    """Mean absolute difference of the pictures of two folders, as intensities in [0, 1]."""
+    import numpy as np
+
+    from i2i import images
+
+    pairs = [(images.read(made / path.name), images.read(path)) for path in sorted(truth.glob("*.png"))]
+    return float(np.mean([np.abs(a.pixels / 255 - b.pixels / 255).mean() for a, b in pairs]))
+
+
+def contact_sheet(out: Path) -> Path:
+    """Columns: scenes. Rows: day, its translation to dusk, the true dusk."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    from i2i import images
+
+    titles = {"day": "day (input)", "dusk": "dusk (translated)", "truth": "dusk (the truth)"}
+    margin, gap = 130, 6
+    sheet = Image.new("RGB", (margin + SCENES * (SIZE + gap), len(titles) * (SIZE + gap) + gap), "white")
+    for row, (folder, title) in enumerate(titles.items()):
+        top = gap + row * (SIZE + gap)
+        ImageDraw.Draw(sheet).text((gap, top + SIZE // 2 - 6), title, fill="black", font_size=14)
+        for t in range(SCENES):
+            pixels = images.read(out / folder / f"scene{t}.png").channels(3)
+            sheet.paste(Image.fromarray(np.asarray(pixels)), (margin + t * (SIZE + gap), top))
+    path = out / "contact_sheet.png"
+    images.write(path, images.Picture(np.asarray(sheet)))
+    return path

@@ -1,0 +1,134 @@
+"""Write a trained generator in another form: for the reference, for the hub, as a model file, or as ONNX.
+
+i2i export runs/monet --direction a2b -o latest_net_G_A.pth
+i2i export latest_net_G.pth -o monet.safetensors --output-domain monet --licence BSD-2-Clause
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval
+
+from i2i.commands.options import POSITIONAL
+from i2i.errors import UsageError
+from i2i.models.info import MAX_SIDE
+from i2i.terminal import tell
+
+SUFFIXES = {".pth": "reference", ".safetensors": "model_file", ".onnx": "onnx", "": "pretrained"}
+MAX_CARD = 8_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    model: Annotated[str, POSITIONAL] = ""
+    """A model file, a folder with config.json, a checkpoint (.pth), a run folder, or the name of a style."""
+    out: Path | None = None
+    """The file or, for pretrained, the folder to write."""
+    format: Literal["reference", "pretrained", "model_file", "onnx"] | None = None
+    """reference (.pth for pytorch-CycleGAN-and-pix2pix or CUT), pretrained (a folder), model_file (.safetensors),
+    onnx (any batch, height and width; float32 in [-1, 1]); by default what the suffix of OUT says."""
+    direction: Literal["a2b", "b2a"] | None = None
+    """Needed for a run folder that has both; for a checkpoint, the direction to be noted (default a2b)."""
+    dropout: bool | None = None
+    """Whether dropout stays on at translation; by default as the model says, for a checkpoint as published.
+    The reference's layout has no place for it."""
+    norm_stats: Literal["batch", "running"] | None = None
+    """Statistics of batch norm: of the picture or of the training; by default as the model says, else batch.
+    The reference's layout has no place for it."""
+    input_domain: str | None = None
+    """What the pictures taken are called."""
+    output_domain: str | None = None
+    """What the pictures made are called."""
+    algorithm: str | None = None
+    """How the model was trained."""
+    dataset: str | None = None
+    """The name of the data set it was trained on."""
+    licence: str | None = None
+    """The licence of the weights."""
+    paint_size: Annotated[int, Interval(ge=0, le=MAX_SIDE)] | None = None
+    """The shorter side, in pixels, at which a larger picture is translated if nobody says otherwise; 0: its own size.
+    For painters, whose strokes are to be seen on a photograph of any size."""
+    card: Path | None = None
+    """A text file with what its users should know: data, recipe, numbers, limits; --list-styles --verbose shows it."""
+    half: bool = False
+    """Weights of 16 bits in a model file: half the bytes, each rounded by at most 1 in 2,048."""
+    overwrite: bool = False
+    """Replace an output that exists."""
+    download: bool = False
+    """Fetch a published style that is not on this machine."""
+
+
+def main(options: Options) -> None:
+    if not options.model or options.out is None:
+        raise UsageError("expected: i2i export MODEL -o OUT (see --help)")
+    out, form = options.out, options.format or SUFFIXES.get(options.out.suffix.lower())
+    if form is None:
+        raise UsageError(f"{out}: give --format, or one of the suffixes .pth, .safetensors, .onnx and none (a folder)")
+    described = _given(options, "input_domain", "output_domain", "licence", "paint_size")
+    provenance = _given(options, "algorithm", "dataset")
+    if form == "reference":
+        _refuse({**described, **provenance, **_given(options, "dropout", "norm_stats", "card")})
+    if options.half and form != "model_file":
+        raise UsageError(f"--half: only a model file (.safetensors) holds weights of 16 bits, {out} is another form")
+    if options.card is not None:
+        described["card"] = _lines(options.card)
+    files = [out / "config.json", out / "model.safetensors"] if form == "pretrained" else [out]
+    if not options.overwrite and (existing := [str(file) for file in files if os.path.lexists(file)]):
+        raise UsageError(f"{existing[0]} exists; --overwrite replaces it")
+    from i2i.models import junyanz, model_file, pretrained  # here, so that --help does not wait for torch
+    from i2i.models.info import NOT_PAINTED
+
+    path = _found(options)
+    if form == "reference" and pretrained.is_checkpoint(path):  # elsewhere it chooses, or is compared
+        _refuse(_given(options, "direction"))
+    network, info = pretrained.open_model(
+        path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
+    )
+    info = replace(info, training=replace(info.training, **provenance), **described)
+    if options.paint_size and not info.plain:
+        raise UsageError(f"--paint-size {options.paint_size}: {NOT_PAINTED}; leave it out")
+    if form == "reference":
+        junyanz.save(out, network, replace=options.overwrite)
+    elif form == "onnx":
+        from i2i.inference import export
+
+        export.save_onnx(out, network, info, replace=options.overwrite)
+    elif form == "pretrained":
+        pretrained.save_pretrained(out, network, info, replace=options.overwrite)
+    else:
+        import torch
+
+        dtype = torch.float16 if options.half else torch.float32
+        model_file.save(out, network, info, dtype, replace=options.overwrite)
+    tell(f"{out}: {info.network}, {info.input_domain} → {info.output_domain}")
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    """The lines of a card, which must fit into a model file."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_CARD + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--card {path}: cannot be read as text: {error}") from None
+    if len(text) > MAX_CARD:
+        raise UsageError(f"--card {path}: at most {MAX_CARD:,} characters")
+    return tuple(line.rstrip() for line in text.strip().splitlines())
+
+
+def _found(options: Options) -> Path:
+    from i2i.folders.report import fetching
+    from i2i.models import styles
+
+    show = fetching() if options.download else None
+    return styles.find(options.model, options.direction, download=options.download, progress=show)
+
+
+def _refuse(given: dict[str, Any]) -> None:
+    if given:
+        raise UsageError(f"the reference's layout has no place for {', '.join(given)}")
+
+
+def _given(options: Options, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}

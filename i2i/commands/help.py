@@ -1,0 +1,182 @@
+"""What `--help` prints: of `i2i`, of a command (short), and of all its options by group (`--help-all`)."""
+
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from i2i.commands import ALGORITHMS, COMMANDS, Command
+from i2i.commands.options import Option
+
+GROUPS: dict[str, str] = {
+    "what and where": """
+        inputs model folder words teacher data style run out direction domain_a domain_b licence init_from paired_data
+        paired_share report grid json dry_run list_styles install_style as_ verbose download against reference back
+        split max_pictures unpaired label_model labels_out pictures check full keep_archive domain link layout names
+        recursive follow_links shard shard_by in_place overwrite skip_existing on_collision strict input_domain
+        output_domain algorithm dataset card memory_limit
+    """,
+    "networks": """
+        generator discriminator ngf ndf norm dropout padding input_share bias init_type init_gain features norm_stats
+        paint_size latent_size conditional embedding_width num_patches
+    """,
+    "losses": """
+        gan_mode lambda_L1 lambda_cycle_A lambda_cycle_B lambda_identity lambda_paired lambda_gan lambda_GAN
+        lambda_NCE_A lambda_NCE_B lambda_features lambda_FM lambda_VGG lambda_CE lambda_structure lambda_content
+        lambda_stability lambda_grid nce_layers negatives temperature flip_equivariance vgg
+    """,
+    "optimisation": """
+        n_epochs n_epochs_decay max_steps batch_size micro_batches lr lr_discriminator beta1 beta2 lr_policy
+        lr_decay_epochs patience ema clip_grad seed seeds
+    """,
+    "data": """
+        preprocess load_size crop_size random_zoom flip channels_a channels_b classes_a classes_b instance_edges pairs
+        on_bad size count walk truncation columns copies fraction copies_only val test format quality alpha half
+    """,
+    "stability": """
+        r1_gamma r2_gamma lambda_gp label_smoothing instance_noise instance_noise_steps diffaugment ada_target
+        ada_images pool_size max_bad_steps
+    """,
+    "speed and memory": """
+        device precision runtime compile workers cache low_memory deterministic large batch_identity measure_steps
+        measure_seconds
+    """,
+    "measuring": """
+        metrics validate_every validate_images best_metric best_floor stop_when stop_patience inception lpips palette
+        is_splits
+    """,
+    "saving": """
+        save_every save_minutes keep_last keep_every sample_every samples log_every
+    """,
+}
+"""The groups of `--help-all`, with their options in order."""
+
+SHARED = (
+    ("--config FILE.yaml", "Take options from this file; flags come on top."),
+    ("--print-config", "Print the complete configuration as YAML, and do nothing."),
+    ("--verbose", "Show where an error comes from."),
+    ("--help-all", "Show all options, by group."),
+)
+"""What every command takes beside its own options."""
+
+_METAVARS = {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}
+_NAMED = {
+    "style": "STYLE",
+    "run": "FOLDER",
+    "data": "FOLDER",
+    "generator": "NAME",
+    "discriminator": "NAME",
+    "device": "NAME",
+}
+"""What the value of an option is called, if its type says too little."""
+_SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+_COLUMN = 24
+
+
+def of_all() -> str:
+    """`i2i --help`: a line for each command."""
+    lines = ["usage: i2i COMMAND [options]", ""]
+    lines += [f"  {name:<17}{command.summary}" for name, command in COMMANDS.items()]
+    example = f"i2i train {COMMANDS['train'].examples[0]}"
+    return "\n".join([*lines, "", f"  {example}", "  i2i translate --style monet photos/ -o out/", "", _MORE])
+
+
+_MORE = "i2i COMMAND --help says more of a command; i2i --version."
+
+
+def of_algorithms(command: str) -> str:
+    """The help of a command that an algorithm's name has to follow, and has not."""
+    entry = COMMANDS[command]
+    lines = [f"usage: i2i {command} {entry.usage}"]
+    lines += [f"       i2i {command} FILE.yaml [options]               a configuration, which names its algorithm"]
+    if command == "train":
+        lines += ["       i2i train --run FOLDER [options]              goes on with that run"]
+    lines += ["", f"{_sentence(entry.summary)}", ""]
+    lines += [f"  {name:<15}{algorithm.summary}" for name, algorithm in ALGORITHMS.items()]
+    lines += ["", *(f"  i2i {command} {example}" for example in entry.examples)]
+    return "\n".join([*lines, "", f"i2i {command} ALGORITHM --help shows its options."])
+
+
+def of_command(program: str, entry: Command, known: Sequence[Option], everything: bool = False) -> str:
+    """The help of a command: its first options and an example, or all options by group."""
+    head = [f"usage: {program} {entry.usage}", "", _sentence(entry.summary), ""]
+    head += [f"  {program} {example}".rstrip() for example in entry.examples]
+    named = {option.name: option for option in known}
+    if everything:
+        return "\n".join([*head, *_grouped(named), *_shared()])
+    lines = [line for name in entry.first.split() for line in _lines(named[name], short=True)]
+    return "\n".join([*head, "", *lines, *_shared()])
+
+
+def _grouped(named: dict[str, Option]) -> Iterator[str]:
+    for title, names in GROUPS.items():
+        if present := [named[name] for name in names.split() if name in named]:
+            yield from ("", f"{title}:")
+            yield from (line for option in present for line in _lines(option))
+
+
+def _shared() -> Iterator[str]:
+    yield ""
+    yield from (line for flag, text in SHARED for line in _entry(flag, text))
+
+
+def _lines(option: Option, short: bool = False) -> Iterator[str]:
+    """The lines of an option: flag, text (of a short one its first sentence), default and range."""
+    text = _first_sentence(option.text) if short else option.text
+    yield from _entry(_typed(option), f"{text} {_facts(option, short)}".rstrip())
+
+
+def _entry(flag: str, text: str) -> Iterator[str]:
+    width = min(shutil.get_terminal_size().columns, 120) - 1
+    wrapped = textwrap.wrap(text, max(width - _COLUMN, 30)) or [""]
+    if len(flag) > _COLUMN - 4:
+        yield f"  {flag}"
+    else:
+        yield f"  {flag:<{_COLUMN - 2}}{wrapped.pop(0)}"
+    yield from (" " * _COLUMN + line for line in wrapped)
+
+
+def _typed(option: Option) -> str:
+    """How an option is given: `--crop-size N`, `--no-flip`, `-o, --out PATH`."""
+    if option.is_switch:
+        return option.flag.replace("--", "--no-", 1) if option.default else option.flag
+    metavar = _NAMED.get(option.name) or _METAVARS.get(option.kind, "")
+    if option.choices:
+        listed = "|".join((*([metavar] if metavar else []), *option.choices))
+        metavar = listed if len(listed) < 28 else "NAME"
+    if option.kind == "bool":
+        metavar = "True|False"
+    metavar += " ..." if option.many else ""
+    if option.positional:
+        return option.name.upper() + (" ..." if option.many else "")
+    return ("-o, " if option.name == "out" else "") + f"{option.flag} {metavar}"
+
+
+def _facts(option: Option, short: bool) -> str:
+    """`(default 256; ≥ 1, ≤ 65535)`, as far as there is something to say; the range only if not `short`."""
+    facts = []
+    if option.is_switch:
+        facts += ["on by default"] if option.default else []
+    elif option.default not in (None, "", []):
+        facts.append(f"default {_value(option.default)}")
+    if option.choices and _typed(option).endswith("NAME"):
+        facts.append("one of " + ", ".join(option.choices))
+    if option.limits and not short:
+        facts.append(", ".join(f"{_SIGNS[sign]} {bound:,}" for sign, bound in option.limits.items()))
+    return f"({'; '.join(facts)})" if facts else ""
+
+
+def _value(default: Any) -> str:
+    return " ".join(map(str, default)) if isinstance(default, list) else f"{default}"
+
+
+def _first_sentence(text: str) -> str:
+    """Up to the first full stop or semicolon that a blank follows."""
+    for at, (char, after) in enumerate(zip(text, f"{text[1:]} ", strict=True)):
+        if char in ".;" and after == " " and at > 12:
+            return text[:at] + "."
+    return text
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

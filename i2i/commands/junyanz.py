@@ -1,0 +1,141 @@
+"""Options of junyanz/pytorch-CycleGAN-and-pix2pix by their names here: who types one is answered with ours.
+
+`docs/migrate.md` has the same as a table, with notes; a test compares the two.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+_RESUMES = "the same command again goes on from the newest state"
+_SAVING = "--save-every STEPS, --save-minutes, --keep-last, --keep-every"
+_SAMPLES = "--sample-every STEPS, --samples; the grids are in samples/ of the run folder"
+_NO_ACCOUNT = "nothing; log.jsonl in the run folder has the losses, and TensorBoard reads it if it is installed"
+
+TRAINING: dict[str, str] = {
+    "dataroot": "--data {}",
+    "name": "--run runs/{}",
+    "checkpoints_dir": "--run FOLDER, which names the folder and the run",
+    "model": "the command, such as i2i train cyclegan",
+    "input_nc": "--channels-a {} (--channels-b with --direction b2a)",
+    "output_nc": "--channels-b {} (--channels-a with --direction b2a)",
+    "netG": "--generator {}",
+    "netD": "--discriminator patchgan_70, patchgan_16, ... or pixelgan",
+    "n_layers_D": "--discriminator patchgan_16, _34, _70, _142 or _286 for 1 to 5 layers",
+    "dataset_mode": "nothing; it follows from the algorithm and the folder",
+    "serial_batches": "nothing; the order is a function of --seed, and each picture comes once an epoch",
+    "num_threads": "--workers {}",
+    "max_dataset_size": "nothing; put fewer pictures into the folder",
+    "display_winsize": "nothing; pictures are shown as large as they are",
+    "lr_decay_iters": "--lr-decay-epochs {}",
+    "lambda_A": "--lambda-cycle-A {}",
+    "lambda_B": "--lambda-cycle-B {}",
+    "continue_train": f"nothing; {_RESUMES}",
+    "epoch_count": f"nothing; {_RESUMES}",
+    "epoch": f"nothing; {_RESUMES}",
+    "load_iter": f"nothing; {_RESUMES}",
+    "save_latest_freq": _SAVING,
+    "save_epoch_freq": _SAVING,
+    "save_by_iter": _SAVING,
+    "display_freq": _SAMPLES,
+    "update_html_freq": _SAMPLES,
+    "no_html": _SAMPLES,
+    "display_id": _SAMPLES,
+    "display_ncols": _SAMPLES,
+    "display_server": _SAMPLES,
+    "display_env": _SAMPLES,
+    "display_port": _SAMPLES,
+    "print_freq": "--log-every {}",
+    "phase": "nothing; training reads train/, validation val/, else test/",
+    "gpu_ids": "--device cuda:0, or cpu; several GPUs: torchrun --nproc-per-node N",
+    "suffix": "--run runs/NAME",
+    "model_suffix": "--run runs/NAME",
+    "use_wandb": _NO_ACCOUNT,
+    "wandb_project_name": _NO_ACCOUNT,
+    # of its earlier versions
+    "batchSize": "--batch-size {}",
+    "loadSize": "--load-size {}",
+    "fineSize": "--crop-size {}",
+    "nThreads": "--workers {}",
+    "niter": "--n-epochs {}",
+    "niter_decay": "--n-epochs-decay {}",
+    "which_direction": "--direction a2b or b2a",
+    "which_model_netG": "--generator {}",
+    # of CUT
+    "CUT_mode": "i2i train cut; FastCUT is configs/fastcut_monet2photo.yaml",
+}
+"""Option there → what is typed here; {} is its value."""
+
+TRANSLATING: dict[str, str] = {
+    "dataroot": "the pictures without a flag: i2i translate --style STYLE {} -o OUT",
+    "name": "--style runs/{}",
+    "checkpoints_dir": "--style FOLDER, the folder of the run",
+    "model": "nothing; --style says what translates",
+    "num_test": "nothing; all pictures that are given are translated",
+    "results_dir": "-o {}",
+    "aspect_ratio": "nothing; the output is as large as the input",
+    "load_size": "--size {}, or nothing: the output is as large as the input",
+    "crop_size": "nothing; pictures of any size are translated whole",
+    "preprocess": "nothing; pictures of any size are translated whole",
+    "eval": "--norm-stats running --dropout False",
+    "no_dropout": "--dropout False",
+    "epoch": "--style runs/NAME/a2b-best.safetensors, or another model file",
+    "netG": "nothing; the model file says which network it holds",
+    "norm": "nothing; the model file says it",
+    "num_threads": "--workers {}",
+}
+"""The same for commands that use a trained network; what is not here is answered as for training."""
+
+VALUES: dict[str, dict[str, str]] = {
+    "model": {
+        "cycle_gan": "i2i train cyclegan",
+        "pix2pix": "i2i train pix2pix",
+        "colorization": "i2i train colorization",
+        "cut": "i2i train cut",
+        "test": "i2i translate",
+    },
+    "netD": {"basic": "--discriminator patchgan_70", "pixel": "--discriminator pixelgan"},
+    "n_layers_D": {
+        str(layers): f"--discriminator patchgan_{width}"
+        for layers, width in {1: 16, 2: 34, 3: 70, 4: 142, 5: 286}.items()
+    },
+    "gpu_ids": {"-1": "--device cpu", **{str(number): f"--device cuda:{number}" for number in range(8)}},
+    "which_direction": {"AtoB": "--direction a2b", "BtoA": "--direction b2a"},
+}
+"""Answers to certain values."""
+
+_OURS = {"direction": {"AtoB": "a2b", "BtoA": "b2a"}, "norm": {"syncbatch": "batch"}}
+"""Values there of options that have the same name here."""
+
+
+def translated(words: Sequence[str], known: Collection[str]) -> list[str]:
+    """The lines of the answer to options of theirs among `words`; none if there are none. `known`: our flags."""
+    trains = "--style" not in known
+    lines = []
+    for name, value in _theirs(words, known):
+        answer = (None if trains else TRANSLATING.get(name)) or VALUES.get(name, {}).get(value) or TRAINING.get(name)
+        if answer is None and name in TRANSLATING:
+            answer = TRANSLATING[name]
+        if answer is not None:
+            there = f"--{name} {value}".strip()
+            lines.append(f"  {there:<28} {answer.format(value or 'VALUE')}")
+    head = "these options of pytorch-CycleGAN-and-pix2pix are called otherwise here (all: docs/migrate.md)"
+    return [head, *lines] if lines else []
+
+
+def _theirs(words: Sequence[str], known: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Name and value of each option that is not ours."""
+    for word, after in pairwise((*words, "--")):
+        flag, _, value = word.partition("=")
+        if flag.startswith("--") and flag.replace("_", "-") not in known:
+            yield flag.removeprefix("--").replace("-", "_"), value or ("" if after.startswith("--") else after)
+
+
+def value_here(values: Mapping[str, Any]) -> str:
+    """A sentence for a value of theirs, given to an option that has the same name here."""
+    found = [
+        f"; their {value} is --{name} {_OURS[name][value]} here"
+        for name, value in values.items()
+        if isinstance(value, str) and value in _OURS.get(name, {})
+    ]
+    return "".join(found)

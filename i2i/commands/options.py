@@ -1,0 +1,190 @@
+"""The options of a command as data: what the command line needs to know before anything heavy is imported.
+
+A command's options are a frozen dataclass: its fields are the flags, its annotations their ranges, the text under a
+field its help. The classes of a training import torch, which takes seconds; so `options.json`, beside this file, holds
+what `describe` finds in them. `--help` and all mistakes of typing are answered from there. The file is also the frozen
+surface of the command line: a test compares it with the classes, and a change of an option shows in its diff.
+
+    python -m i2i.commands.options      writes the file anew
+"""
+
+import ast
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from i2i.commands import ALGORITHMS, COMMANDS
+
+POSITIONAL: Final = "positional"
+"""Marks the field that takes the words without a flag: `inputs: Annotated[tuple[Path, ...], POSITIONAL] = ()`."""
+
+Kind = Literal["bool", "int", "float", "str", "path", "choice"]
+TYPES: dict[Kind, Any] = {"bool": bool, "int": int, "float": float, "str": str, "path": Path}
+_LIMITS: dict[str, type] = {"gt": Gt, "ge": Ge, "lt": Lt, "le": Le}
+_FILE = Path(__file__).with_name("options.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option of a command."""
+
+    name: str
+    kind: Kind
+    default: Any
+    text: str = ""
+    choices: tuple[str, ...] = ()
+    limits: dict[str, float] = field(default_factory=dict)
+    optional: bool = False
+    many: bool = False
+    positional: bool = False
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.rstrip("_").replace("_", "-")
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it is given as `--flip` or `--no-flip`, without a value."""
+        return self.kind == "bool" and not self.optional
+
+    @property
+    def annotation(self) -> Any:
+        """The type by which a value is checked."""
+        marks = [_LIMITS[sign](bound) for sign, bound in self.limits.items()]
+        parts: list[Any] = []
+        if self.kind in TYPES:
+            parts.append(Annotated[TYPES[self.kind], *marks] if marks else TYPES[self.kind])
+        if self.choices:
+            parts.append(Literal.__getitem__(self.choices))
+        if self.many:
+            return tuple.__class_getitem__((parts[0], ...))
+        return Union.__getitem__((*parts, None) if self.optional else tuple(parts))
+
+
+def describe(options: type[Any]) -> list[Option]:
+    """The options that a dataclass stands for."""
+    plain, marked, texts = get_type_hints(options), get_type_hints(options, include_extras=True), _texts(options)
+    return [
+        _described(f.name, plain[f.name], marked[f.name], _plain(f.default), texts.get(f.name, ""))
+        for f in fields(options)
+    ]
+
+
+def _described(name: str, plain: Any, marked: Any, default: Any, text: str) -> Option:
+    leaves = list(_leaves(plain))
+    kinds = [kind for kind, leaf in TYPES.items() if leaf in leaves]
+    choices = tuple(choice for leaf in leaves if get_origin(leaf) is Literal for choice in get_args(leaf))
+    if len(kinds) > 1 or not (kinds or choices):
+        raise TypeError(f"{name}: {plain} is no type of an option")
+    marks = list(_marks(marked))
+    limits = {sign: bound for mark in marks for sign in _LIMITS if (bound := getattr(mark, sign, None)) is not None}
+    return Option(
+        name=name,
+        kind=kinds[0] if kinds else "choice",
+        default=default,
+        text=text,
+        choices=choices,
+        limits=limits,
+        optional=NoneType in leaves,
+        many=Ellipsis in leaves,
+        positional=POSITIONAL in marks,
+    )
+
+
+def _leaves(hint: Any) -> Iterator[Any]:
+    parts = [] if get_origin(hint) is Literal else get_args(hint)
+    yield from (leaf for part in parts for leaf in _leaves(part)) if parts else [hint]
+
+
+def _marks(hint: Any) -> Iterator[Any]:
+    yield from getattr(hint, "__metadata__", ())
+    for part in get_args(hint):
+        yield from _marks(part)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _texts(options: type[Any]) -> dict[str, str]:
+    """The text under each field, from the sources of the class and of those that it extends."""
+    found: dict[str, str] = {}
+    for kind in reversed(options.__mro__[:-1]):
+        found |= _own_texts(kind)
+    return found
+
+
+@cache
+def _own_texts(kind: type[Any]) -> dict[str, str]:
+    try:
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError, SyntaxError):  # a class that was made by a call, or typed in
+        return {}
+    body = node.body if isinstance(node, ast.ClassDef) else []
+    return {
+        before.target.id: " ".join(after.value.value.split())
+        for before, after in pairwise(body)
+        if isinstance(before, ast.AnnAssign)
+        and isinstance(before.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+        and isinstance(after.value.value, str)
+    }
+
+
+def options_of(command: str, algorithm: str = "") -> list[Option]:
+    """The options of a command, from the file. A training's are those that all have, and those of its algorithm."""
+    read = _read()
+    own = read[command] if command != "train" else []
+    return own + (read["train"] + read[f"train {algorithm}"] if algorithm else [])
+
+
+@cache
+def _read() -> dict[str, list[Option]]:
+    return {
+        command: [Option(**entry | {"choices": tuple(entry.get("choices", ()))}) for entry in entries]
+        for command, entries in json.loads(_FILE.read_text(encoding="utf-8")).items()
+    }
+
+
+def surface() -> str:
+    """What `options.json` has to hold: the options of all commands, a line for each."""
+    found: dict[str, list[Option]] = {}
+    for name, command in COMMANDS.items():
+        if name != "train":
+            found[name] = describe(import_module(command.module).Options)
+    from i2i.commands.train import options_class
+
+    trainings = {name: describe(options_class(name)) for name in ALGORITHMS}
+    first, *others = trainings.values()
+    shared = [option for option in first if all(option in other for other in others)]
+    found["train"] = shared
+    found |= {
+        f"train {name}": [option for option in options if option not in shared] for name, options in trainings.items()
+    }
+    sections = (f"{json.dumps(name)}: [\n" + ",\n".join(map(_line, options)) + "\n]" for name, options in found.items())
+    return "{\n" + ",\n".join(sections) + "\n}\n"
+
+
+def _line(option: Option) -> str:
+    said = {f.name: f.default for f in fields(Option)} | {"limits": {}}
+    values = {
+        name: value for name, value in asdict(option).items() if name in ("name", "default") or value != said[name]
+    }
+    return json.dumps(values, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    _FILE.write_text(surface(), encoding="utf-8")

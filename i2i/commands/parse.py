@@ -1,0 +1,273 @@
+"""From the words of a command line to the options that they give.
+
+tyro takes the words apart; what they say is checked as a YAML file is, by `i2i.config`, so that both are held to the
+same limits and answer in the same words. Precedence: defaults < what a run goes on with < `--config FILE.yaml` < flags.
+"""
+
+import contextlib
+import difflib
+import io
+import os
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, make_dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+from i2i.commands import junyanz
+from i2i.commands.options import Option, describe
+from i2i.config import ALGORITHM, RUN_CONFIG, check_numbers, from_mapping, of_run, option_names, read_yaml
+from i2i.errors import UsageError
+from i2i.machine import place
+from i2i.terminal import printable, say
+
+Options = TypeVar("Options")
+
+WRITTEN = {"out", "run", "report", "grid", "labels_out", "cache"}
+"""The options of all commands that name what is written; every other path is read."""
+TEXTS = {"diffaugment", "domain_a", "domain_b", "input_domain", "licence", "nce_layers", "output_domain", "stop_when"}
+"""The options of all commands that may be emptied on the command line, where a configuration has something in them."""
+
+_NEAR = 0.7
+
+
+@dataclass(frozen=True)
+class Line:
+    """A command line, taken apart: the options that it gives, and the configuration that it names."""
+
+    given: Mapping[str, Any]
+    config: Path | None = None
+
+
+def read_line(words: Sequence[str], known: Sequence[Option]) -> Line:
+    """Every mistake that can be seen without the command itself is found here. Raises `UsageError`."""
+    _refuse_empty(words)
+    rest, config = _take_config(list(words))
+    rest, after = _separated(rest)
+    given = _given(rest, known)
+    texts, loose = _taken_apart(rest, given)
+    texts |= _positional(loose + after, known)
+    return Line(_checked(known, texts), config)
+
+
+def parse(options: type[Options], words: Sequence[str]) -> Options:
+    """The options that a command line gives, for any dataclass. Raises `UsageError`."""
+    built: Options = build(options, read_line(words, describe(options)))
+    return built
+
+
+def build(options: type[Any], line: Line) -> Any:
+    """The options of a command line, held to the class itself.
+
+    A training whose run folder has a configuration goes on with that one: what is given comes on top of it.
+    """
+    given = read_yaml(line.config) if line.config else {}
+    chosen = from_mapping(options, given, str(line.config)) if line.config else options()
+    named = {name: getattr(chosen, name) for name in option_names(options) if name in given} | dict(line.given)
+    chosen = from_mapping(options, named)
+    so_far = _of_run(options, chosen)
+    if so_far is None:
+        return chosen
+    resumed = from_mapping(options, {name: getattr(so_far, name) for name in option_names(options)} | named)
+    if "run" not in named:
+        resumed = replace(resumed, run=chosen.run)
+        _tell(f"{chosen.run} exists and goes on; give --run FOLDER for a new run")
+    _tell_kept(chosen, resumed)
+    return resumed
+
+
+def written_paths(options: Any) -> list[Path]:
+    """The paths among `options` at which something is to be written."""
+    values = (getattr(options, name) for name in option_names(options) if name in WRITTEN)
+    return [value for value in values if isinstance(value, Path)]
+
+
+def take_switch(words: list[str], name: str) -> bool:
+    """Whether `name` is among `words`, which then have it no more."""
+    spellings = {name, name.replace("-", "_").replace("__", "--", 1)}
+    before, after = _separated(words)
+    words[:] = [word for word in before if word not in spellings] + (["--", *after] if after else [])
+    return any(word in spellings for word in before)
+
+
+def _given(words: Sequence[str], known: Sequence[Option]) -> list[Option]:
+    """The options whose flags are among `words`. Raises `UsageError` for flags that are not known."""
+    named = {flag: option for option in known for flag in _flags(option)}
+    flags = [word for word in words if word.startswith("--") or word[:2] in ("-o", "-h")]
+    if unknown := [word for word in flags if _flag(word) not in named]:
+        if theirs := junyanz.translated(words, named):
+            raise UsageError(*theirs)
+        near = _near(_flag(unknown[0]), named)
+        raise UsageError(f"unknown option {unknown[0]}.{near} All options: --help-all")
+    given = [named[_flag(word)] for word in flags]
+    for option in {option.name: option for option in given if given.count(option) > 1}.values():
+        _tell(f"{option.flag} is given more than once; the last one counts")
+    return [option for option in known if option in given]
+
+
+def _near(name: str, flags: Collection[str]) -> str:
+    """` Did you mean --batch-size?`: flags that begin as `name`, or are near it."""
+    near = {flag: max(_likeness(name, flag), _likeness(name, flag[: len(name)])) for flag in flags}
+    best = [flag for flag, likeness in near.items() if likeness >= max(_NEAR, *near.values())]
+    return f" Did you mean {' or '.join(best[:3])}?" if best else ""
+
+
+def _likeness(name: str, flag: str) -> float:
+    return difflib.SequenceMatcher(None, name.lstrip("-"), flag.lstrip("-")).ratio()
+
+
+def _taken_apart(words: list[str], given: Sequence[Option]) -> tuple[dict[str, Any], list[str]]:
+    """The text of each option that is given (of a switch, its value), and the words that belong to none."""
+    import tyro
+
+    taken = make_dataclass("Taken", [_as_text(option) for option in given], frozen=True, kw_only=True)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
+            values, loose = tyro.cli(  # type: ignore[var-annotated]
+                taken, args=words, return_unknown_args=True, add_help=False
+            )
+    except SystemExit:
+        raise UsageError(_without_value(words, given)) from None
+    return {option.name: getattr(values, option.name) for option in given}, loose
+
+
+def _as_text(option: Option) -> tuple[str, Any, Any]:
+    """A field that takes any text; of a switch, yes or no."""
+    from typing import Annotated
+
+    from tyro.conf import arg
+
+    named = arg(name=option.flag.removeprefix("--"), aliases=list(_short(option)))
+    if option.is_switch:
+        return option.name, Annotated[bool, named], field(default=bool(option.default))
+    if option.many:
+        return option.name, Annotated[tuple[str, ...], named], field(default=())
+    return option.name, Annotated[str, named], field(default="")
+
+
+def _short(option: Option) -> tuple[str, ...]:
+    return ("-o",) if option.name == "out" else ()
+
+
+def _flags(option: Option) -> tuple[str, ...]:
+    no = (option.flag.replace("--", "--no-", 1),) if option.is_switch else ()
+    return (option.flag, *no, *_short(option))
+
+
+def _flag(word: str) -> str:
+    """A flag as the help has it: `--batch_size=3` is `--batch-size`."""
+    return word.partition("=")[0].replace("_", "-")
+
+
+def _without_value(words: Sequence[str], given: Sequence[Option]) -> str:
+    """Which flag has no value after it."""
+    valued = {flag for option in given if not option.is_switch and not option.many for flag in _flags(option)}
+    for word, after in pairwise((*words, "--")):
+        if word.replace("_", "-") in valued and after.startswith("--"):
+            return f"{_flag(word)}: expected a value"
+    return f"{shlex.join(words)}: expected options and their values; see --help"
+
+
+def _positional(loose: Sequence[str], known: Sequence[Option]) -> dict[str, Any]:
+    if not loose:
+        return {}
+    takes = next((option for option in known if option.positional), None)
+    if takes is None or (len(loose) > 1 and not takes.many):
+        raise UsageError(f"unexpected {printable(loose[-1])!r}: it belongs to no option. See --help")
+    return {takes.name: tuple(loose) if takes.many else loose[0]}
+
+
+def _checked(known: Sequence[Option], texts: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that the texts stand for. Raises `UsageError` for one of another type or out of range."""
+    given = [option for option in known if option.name in texts]
+    kind = make_dataclass("Given", [(o.name, o.annotation, None) for o in given], frozen=True, kw_only=True)
+    check_numbers(kind, texts)
+    values = {option.name: _value(option, texts[option.name]) for option in given}
+    try:
+        from_mapping(kind, values)
+    except UsageError as error:
+        raise UsageError(f"{error}{junyanz.value_here(values)}") from None
+    return values
+
+
+def _value(option: Option, text: Any) -> Any:
+    """The number that a text is, or None; the text, where it is neither."""
+    if isinstance(text, tuple):
+        return tuple(_value(option, part) for part in text)
+    if option.optional and text == "None":
+        return None
+    number = {"int": int, "float": float}.get(option.kind)
+    with contextlib.suppress(ValueError):
+        return number(text) if number else text
+    return text
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """An empty path would mean the current folder, and nearly always comes of a variable of the shell that is unset."""
+    for before, word in pairwise(("", *words)):
+        name, given, value = (before, True, word) if word == "" else word.partition("=")
+        option = name.removeprefix("--").replace("-", "_")
+        if given and not value and (word == "" or name.startswith("-")) and option not in TEXTS:
+            where = f" after {before}" if word == "" and before else f", {word}" if word else ""
+            raise UsageError(f"an empty argument{where}: is a variable unset? The current folder is '.'")
+
+
+def _of_run(options: type[Any], chosen: Any) -> Any:
+    """The configuration of the run that a training is to go on with; None for a new one, and of other commands."""
+    run = getattr(chosen, "run", None)
+    if run is None or not hasattr(options, ALGORITHM) or not os.path.isfile(run / RUN_CONFIG):  # noqa: PTH113 - no error
+        return None
+    try:
+        return of_run(options, run)
+    except UsageError as error:
+        first, *more = error.args
+        raise UsageError(
+            f"{str(first).rstrip('.')}; the run would go on with this: give another --run, or restore that file, or "
+            "remove it and give every option again",
+            *more,
+        ) from None
+
+
+def _tell_kept(asked: Any, resumed: Any) -> None:
+    kept = [
+        f"{name} = {getattr(resumed, name)}"
+        for name in option_names(resumed)
+        if getattr(resumed, name) != getattr(asked, name)
+    ]
+    if kept:
+        _tell(f"{resumed.run} goes on as it was where no option is given: {', '.join(kept)}")
+
+
+def _separated(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words before `--`, and those after it, which are no flags."""
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
+
+
+def _tell(text: str) -> None:
+    """To those who look on; of several processes the first one speaks."""
+    if place().rank == 0:
+        say(text)
+
+
+def _take_config(words: list[str]) -> tuple[list[str], Path | None]:
+    rest: list[str] = []
+    found: list[Path] = []
+    left = iter(words)
+    for word in left:
+        if word == "--config":
+            value = next(left, None)
+            if value is None:
+                raise UsageError("--config: expected a YAML file")
+            found.append(Path(value))
+        elif word.startswith("--config="):
+            found.append(Path(word.removeprefix("--config=")))
+        else:
+            rest.append(word)
+    if len(found) > 1:
+        raise UsageError(
+            f"--config: given more than once ({', '.join(map(str, found))}); put all options into one file"
+        )
+    return rest, found[0] if found else None

@@ -1,0 +1,178 @@
+"""Translate pictures and folders of them with a trained generator.
+
+i2i translate --style runs/monet photos/ -o out/
+torchrun --nproc-per-node 4 -m i2i translate --style runs/monet photos/ -o out/
+"""
+
+import signal
+import time
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from i2i.commands.options import POSITIONAL
+from i2i.errors import OutputError, SomeFailed, UsageError
+from i2i.inference.options import FolderOptions
+from i2i.machine import meet, place, together
+from i2i.terminal import printable, tell
+
+if TYPE_CHECKING:
+    from i2i.folders.report import Report
+
+BOTH = (signal.SIGINT, signal.SIGTERM)
+STOPPING = "stopping after the picture at hand; the same again stops at once"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(FolderOptions):
+    inputs: Annotated[tuple[Path, ...], POSITIONAL] = ()
+    """Pictures, folders of them, or `-` for a list on the standard input (by lines, or by NUL bytes)."""
+    style: str = ""
+    """What translates: a run folder, a model file, a checkpoint of the reference, hub:owner/name, or a name."""
+    out: Path | None = None
+    """The folder to write to, names and tree kept; for one input file it may be a file name."""
+    report: Path | None = None
+    """Write a JSON file with a record per input."""
+    json: bool = False
+    """Print that report, or the list of styles, on the standard output."""
+    dry_run: bool = False
+    """Print what would be done, and do nothing."""
+    list_styles: bool = False
+    """List the styles that can be had by name, and the runs in runs/."""
+    install_style: Path | None = None
+    """Keep a model file or checkpoint as a style of your own, under the name given by --as."""
+    as_: str = ""
+    """The name for --install-style."""
+    verbose: bool = False
+    """With --list-styles: what is known of each."""
+
+
+def main(options: Options) -> None:
+    if options.list_styles:
+        return list_styles(options)
+    if options.install_style is not None or options.as_:
+        return install_style(options)
+    if not options.inputs or (not options.style and not options.dry_run):
+        raise UsageError("expected: i2i translate --style STYLE INPUT... -o OUT (see --help, --list-styles)")
+    here = place()
+    processes = here.world_size
+    options = share(options, here.rank, processes)
+    check_report(options.report, options.out)
+    chosen = FolderOptions(**{field.name: getattr(options, field.name) for field in fields(FolderOptions)})
+    try:
+        (plan if options.dry_run else translate)(options, chosen)
+    except SomeFailed:
+        wait_for_others(processes)
+        raise
+    wait_for_others(processes)
+
+
+def share(options: Options, rank: int, processes: int) -> Options:
+    """What one of several processes, started by torchrun, does of the work; its report says so in its name."""
+    if processes == 1:
+        return options
+    if Path("-") in options.inputs:
+        raise UsageError("a list on the standard input goes to one process; give folders and files to several")
+    number, parts = options.part()
+    part = f"{number + rank * parts + 1}/{parts * processes}"
+    report = options.report and options.report.with_stem(f"{options.report.stem}-{part.replace('/', '-of-')}")
+    return replace(options, shard=part, report=report)
+
+
+def wait_for_others(processes: int) -> None:
+    """Until all are done: torchrun ends the others as soon as one has ended with a failure, be it of one picture."""
+    if processes == 1:
+        return
+    from datetime import timedelta
+
+    from torch import distributed
+
+    with together("translation"):
+        meet("gloo", timedelta(days=30))
+        distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def check_report(report: Path | None, out: Path | None) -> None:
+    if report is None:
+        return
+    if report.suffix.lower() not in ("", ".json") or report.is_dir():
+        raise UsageError(f"--report {report}: expected the name of a JSON file")
+    folder, out = report.parent.absolute(), (out or Path()).absolute()
+    if not (folder.is_dir() or folder.is_relative_to(out) or out.is_relative_to(folder)):  # else made with the output
+        raise OutputError(f"{report}: cannot be written: no such folder")
+
+
+def list_styles(options: Options) -> None:
+    from i2i.models.styles import as_json as to_json
+    from i2i.models.styles import list_styles as found
+    from i2i.models.styles import table
+
+    print(to_json(found()) if options.json else table(found(), cards=options.verbose))
+
+
+def install_style(options: Options) -> None:
+    if options.install_style is None or not options.as_:
+        raise UsageError("expected: i2i translate --install-style FILE --as NAME")
+    from i2i.models import styles
+
+    path = styles.install(options.install_style, options.as_, direction=options.direction, overwrite=options.overwrite)
+    print(f"{printable(str(path))}: use it with --style {options.as_}")
+
+
+def plan(options: Options, chosen: FolderOptions) -> None:
+    from i2i.folders.plan import plan as make_plan
+    from i2i.folders.plan import shown
+    from i2i.folders.report import Report, records_of
+    from i2i.models import styles
+
+    work = make_plan(options.inputs, options.out, chosen)
+    if options.style and not options.style.startswith("hub:"):  # that would fetch it
+        styles.find(options.style, options.direction)
+    report = Report(records_of(work, {}))
+    if options.report is not None:
+        report.write(options.report)
+    if options.json:
+        print(report.to_json(), end="")
+        return
+    for job in work.todo:
+        print(f"{shown(job.source)} → {shown(job.target)}")
+    tell(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
+
+
+def translate(options: Options, chosen: FolderOptions) -> None:
+    from i2i.files import remove_strays
+    from i2i.folders.batch import translate_folder  # here, so that --help does not wait for torch
+    from i2i.folders.report import fetching, progress, summarise
+    from i2i.signals import Signals, interrupted
+
+    started, began = time.monotonic(), time.time()
+
+    def finish(report: "Report") -> None:
+        summarise(report, time.monotonic() - started)
+        if options.report is not None:
+            report.write(options.report)
+            remove_strays(options.report.parent, began)
+        if options.json:
+            print(report.to_json(), end="")
+
+    def stop() -> bool:
+        signals.orderly = True  # from the first picture on
+        return bool(signals.received)
+
+    with Signals(BOTH, STOPPING, orderly=False, impatient=BOTH) as signals, progress() as show:
+        report = translate_folder(
+            options.inputs,
+            options.out,
+            options.style,
+            progress=show,
+            stop=stop,
+            finish=finish,
+            fetching=fetching(),
+            **vars(chosen),
+        )
+    if signals.received and report.left:
+        again = "what is done is done" if options.in_place else "the same command with --skip-existing goes on"
+        raise interrupted(signals.received, f"stopped; {again}", terminated=143)
+    if report.failed:
+        raise SomeFailed(f"{len(report.failed)} of {len(report.records)} pictures failed; the others are done")
