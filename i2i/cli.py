@@ -163,6 +163,11 @@ def _algorithm_of(command: str, words: list[str]) -> tuple[str, list[str]]:
         raise UsageError(*theirs)
     if first.endswith((".yaml", ".yml")):
         raise UsageError(f"{first}: expected the file of a configuration with a line such as `algorithm: cyclegan`")
+    if run := _after("--run", words):
+        raise UsageError(
+            f"--run {run}: no run to go on with, as it has no {RUN_CONFIG}. For a new run: "
+            f"i2i {command} cyclegan --data FOLDER --run {run}"
+        )
     raise UsageError(f"expected an algorithm first: i2i {command} cyclegan --data FOLDER. See i2i {command} --help")
 
 

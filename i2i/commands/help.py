@@ -12,7 +12,7 @@ GROUPS: dict[str, str] = {
     "what and where": """
         inputs model folder words teacher data style run out direction domain_a domain_b licence init_from paired_data
         paired_share report grid json dry_run list_styles install_style as_ verbose download against reference back
-        split max_pictures unpaired label_model labels_out pictures check full keep_archive domain link layout names
+        split max_pictures unpaired label_model labels_out pictures full keep_archive domain link layout names
         recursive follow_links shard shard_by in_place overwrite skip_existing on_collision strict input_domain
         output_domain algorithm dataset card memory_limit
     """,
@@ -30,8 +30,8 @@ GROUPS: dict[str, str] = {
         lr_decay_epochs patience ema clip_grad seed seeds
     """,
     "data": """
-        preprocess load_size crop_size random_zoom flip channels_a channels_b classes_a classes_b instance_edges pairs
-        on_bad size count walk truncation columns copies fraction copies_only val test format quality alpha half
+        preprocess load_size crop_size random_zoom flip channels_a channels_b classes_a classes_b instance_edges check
+        pairs on_bad size count walk truncation columns copies fraction copies_only val test format quality alpha half
     """,
     "stability": """
         r1_gamma r2_gamma lambda_gp label_smoothing instance_noise instance_noise_steps diffaugment ada_target
@@ -109,7 +109,8 @@ def of_command(program: str, entry: Command, known: Sequence[Option], everything
 
 
 def _grouped(named: dict[str, Option]) -> Iterator[str]:
-    for title, names in GROUPS.items():
+    placed = " ".join(GROUPS.values()).split()
+    for title, names in {**GROUPS, "other": " ".join(name for name in named if name not in placed)}.items():
         if present := [named[name] for name in names.split() if name in named]:
             yield from ("", f"{title}:")
             yield from (line for option in present for line in _lines(option))
@@ -137,9 +138,9 @@ def _entry(flag: str, text: str) -> Iterator[str]:
 
 
 def _typed(option: Option) -> str:
-    """How an option is given: `--crop-size N`, `--no-flip`, `-o, --out PATH`."""
+    """How an option is given: `--crop-size N`, `--[no-]flip`, `-o, --out PATH`."""
     if option.is_switch:
-        return option.flag.replace("--", "--no-", 1) if option.default else option.flag
+        return option.flag.replace("--", "--[no-]", 1) if option.default else option.flag
     metavar = _NAMED.get(option.name) or _METAVARS.get(option.kind, "")
     if option.choices:
         listed = "|".join((*([metavar] if metavar else []), *option.choices))
@@ -162,12 +163,14 @@ def _facts(option: Option, short: bool) -> str:
     if option.choices and _typed(option).endswith("NAME"):
         facts.append("one of " + ", ".join(option.choices))
     if option.limits and not short:
-        facts.append(", ".join(f"{_SIGNS[sign]} {bound:,}" for sign, bound in option.limits.items()))
+        facts.append(", ".join(f"{_SIGNS[sign]} {_value(bound)}" for sign, bound in option.limits.items()))
     return f"({'; '.join(facts)})" if facts else ""
 
 
 def _value(default: Any) -> str:
-    return " ".join(map(str, default)) if isinstance(default, list) else f"{default}"
+    if isinstance(default, list):
+        return " ".join(map(str, default))
+    return f"{default:g}" if isinstance(default, float) else f"{default}"
 
 
 def _first_sentence(text: str) -> str:
