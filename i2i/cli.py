@@ -125,27 +125,26 @@ def _named(first: str, rest: list[str]) -> tuple[str, list[str]]:
 
 def _by_algorithm(command: str, words: list[str], program: str, outputs: list[Path]) -> int | None:
     """`i2i train` or `i2i plan`, followed by an algorithm, a configuration, or the folder of a run."""
-    algorithm = words[0] if words else ""
-    rest = words[1:]
-    if algorithm not in ALGORITHMS:
-        if not words or {"--help", "-h", "--help-all"} & {*words}:
-            return _print(help.of_algorithms(command))
+    if words and words[0] in ALGORITHMS:
+        algorithm, rest = words[0], words[1:]
+    elif {"--help", "-h", "--help-all"} & {*words}:
+        return _print(help.of_algorithms(command))
+    else:
         algorithm, rest = _algorithm_of(command, words)
-    entry = ALGORITHMS[algorithm]
-    if command != "train":
-        entry = COMMANDS[command]
-    own = options_of(command, algorithm)
 
     def load() -> tuple[type[Any], Callable[[Any], int | None]]:
-        module = import_module(COMMANDS[command].module if command != "train" else ALGORITHMS[algorithm].module)
+        module = import_module(COMMANDS[command].module)
         return module.options_class(algorithm), partial(module.main, algorithm)
 
-    return _Called(program or f"i2i {command} {algorithm}", entry, own, load).work(rest, outputs)
+    trains = command == "train"
+    entry = ALGORITHMS[algorithm] if trains else COMMANDS[command]
+    program = program or (f"i2i train {algorithm}" if trains else f"i2i {command}")
+    return _Called(program, entry, options_of(command, algorithm), load).work(rest, outputs)
 
 
 def _algorithm_of(command: str, words: list[str]) -> tuple[str, list[str]]:
     """The algorithm that a configuration or a run names, and the words that say the same with it known."""
-    first = words[0]
+    first = words[0] if words else "-"
     if first.endswith((".yaml", ".yml")):
         words = ["--config", *words]
     elif not first.startswith("-"):
@@ -168,7 +167,10 @@ def _algorithm_of(command: str, words: list[str]) -> tuple[str, list[str]]:
             f"--run {run}: no run to go on with, as it has no {RUN_CONFIG}. For a new run: "
             f"i2i {command} cyclegan --data FOLDER --run {run}"
         )
-    raise UsageError(f"expected an algorithm first: i2i {command} cyclegan --data FOLDER. See i2i {command} --help")
+    raise UsageError(
+        f"expected an algorithm first, as in: i2i {command} cyclegan --data FOLDER. "
+        f"Algorithms: {', '.join(ALGORITHMS)}. See i2i {command} --help"
+    )
 
 
 def _after(flag: str, words: Sequence[str]) -> str | None:

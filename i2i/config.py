@@ -181,9 +181,8 @@ def _of_algorithm(cls: type, values: Mapping[str, Any], where: str) -> dict[str,
     if own is None:
         raise UsageError(f"{where}algorithm: is of {str(named)[:_SHOWN]!r}, a training, and this is none")
     if named != own:
-        trains = getattr(cls, "script_of", None)
-        script = f": use {trains(str(named))}" if trains and re.fullmatch(r"[a-z0-9_]{1,40}", str(named)) else ""
-        raise UsageError(f"{where}algorithm: is of {str(named)[:_SHOWN]!r}, this is {own!r}{script}")
+        use = f": use i2i train {named}" if re.fullmatch(r"[a-z0-9_]{1,40}", str(named)) else ""
+        raise UsageError(f"{where}algorithm: is of {str(named)[:_SHOWN]!r}, this is {own!r}{use}")
     return {key: value for key, value in values.items() if key != ALGORITHM}
 
 

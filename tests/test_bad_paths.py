@@ -1,7 +1,6 @@
 """Paths that cannot be used, in every script and every option: the exit code says which side is wrong, and never 1."""
 
 import importlib
-import importlib.util
 import os
 import runpy
 import shutil
@@ -10,11 +9,12 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 
+from i2i.commands import ALGORITHMS
+from i2i.commands.options import options_of
 from i2i.images import Picture, write
 
 ROOT = Path(__file__).parents[1]
@@ -169,13 +169,9 @@ def outcome(folder: Path, script: str, words: str, kind: Callable[[Path], str]) 
 
 
 def paths_of(script: str) -> set[str]:
-    spec = importlib.util.spec_from_file_location(f"paths_of_{script}", ROOT / "scripts" / f"{script}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    hints = get_type_hints(getattr(module, "Options", None) or module.PlanOptions)
-    return {name for name, hint in hints.items() if Path in {hint, *get_args(hint)}}
+    command = script.removeprefix("train_").replace("_", "-")
+    known = options_of("train", command) if command in ALGORITHMS else options_of(command)
+    return {option.name for option in known if option.kind == "path"}
 
 
 def check(cases: list[tuple[str, str, Callable[[Path], str]]], room: Path) -> None:

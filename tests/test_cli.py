@@ -1,6 +1,5 @@
 """The command line as a user meets it: parsing, precedence, mistakes, and the code that a script ends with."""
 
-import importlib.util
 import math
 import signal
 import subprocess
@@ -18,8 +17,12 @@ import yaml
 import i2i
 from i2i import cli
 from i2i.algorithms import ALGORITHMS
-from i2i.algorithms.options import NetworkOptions
-from i2i.config import _leaves, from_mapping, read_yaml, to_yaml
+from i2i.commands import COMMANDS
+from i2i.commands.options import options_of
+from i2i.commands.parse import TEXTS, WRITTEN
+from i2i.commands.parse import parse as parse_words
+from i2i.commands.train import options_class
+from i2i.config import from_mapping, read_yaml, to_yaml
 from i2i.data.options import DataOptions
 from i2i.data.toy import write_folder
 from i2i.errors import I2IError, UsageError
@@ -35,20 +38,7 @@ TINY = {
 }
 
 
-def module_of(script: str) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location(script, ROOT / "scripts" / f"{script}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[script] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def options_of(script: str) -> Any:
-    return module_of(script).Options
-
-
-OPTIONS = {name: options_of(NetworkOptions.script_of(name).removesuffix(".py")) for name in ALGORITHMS}
+OPTIONS: dict[str, Any] = {name: options_class(name) for name in ALGORITHMS}
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +62,7 @@ def run(name: str, arguments: str | list[str], main: Callable[[Any], int | None]
 
 
 def parse(name: str, arguments: str) -> Any:
-    return cli.parse(OPTIONS[name], arguments.split())
+    return parse_words(OPTIONS[name], arguments.split())
 
 
 # Ranges (R14)
@@ -282,9 +272,7 @@ def test_data_that_cannot_be_used(
     assert not folder.exists()
 
 
-def test_a_run_needs_data_and_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("cyclegan", "--data toy", lambda options: train(ALGORITHMS["cyclegan"], options)) == 2
-    assert "--run" in capsys.readouterr().err
+def test_a_run_needs_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("cyclegan", f"--run {tmp_path}/run", lambda options: train(ALGORITHMS["cyclegan"], options)) == 2
     assert "data: missing" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -405,7 +393,7 @@ def test_a_run_whose_configuration_cannot_be_read(
 def test_a_configuration_of_another_algorithm(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = run_of(tmp_path / "run", "pix2pix", "--data toy")
     assert run("cyclegan", place.format(folder)) == 2
-    assert "algorithm: is of 'pix2pix', this is 'cyclegan': use train_pix2pix.py" in capsys.readouterr().err
+    assert "algorithm: is of 'pix2pix', this is 'cyclegan': use i2i train pix2pix" in capsys.readouterr().err
     (folder / "config.yaml").write_text("data: toy\ncrop_size: 32\n")
     assert parse("cyclegan", place.format(folder)).crop_size == 32, "one that names none is held to its keys"
 
@@ -496,35 +484,12 @@ def test_importing_i2i_imports_nothing_heavy() -> None:
 
 def test_help_shows_ranges_and_texts(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        cli.parse(DataOptions, ["--help"], "What it does.")
-    shown = " ".join(capsys.readouterr().out.replace("│", "").split())
+        cli.run(lambda _: None, DataOptions, "What it does.", ["--help-all"])
+    shown = " ".join(capsys.readouterr().out.split())
     assert end.value.code == 0
     assert "What it does." in shown
     assert "Channels of domain B. (default: 3; ≥ 1, ≤ 64)" in shown
     assert "--config FILE.yaml" in shown
-
-
-@pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))
-def test_help_is_quick(script: str) -> None:
-    found = imported(f"sys.argv = ['{script}', '--help']\nrunpy.run_path('scripts/{script}.py', run_name='__main__')")
-    assert not found & {"albumentations", "kornia"}
-    if script == "translate":
-        assert "torch" not in found
-
-
-def test_the_installed_command_names_the_scripts(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["i2i", "--help"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0
-    assert "train-cyclegan" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["i2i", "train-cylcegan"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    assert "Did you mean 'train-cyclegan'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["domain_a", "domain_b", "licence"])
@@ -575,16 +540,14 @@ READ = {
 
 
 def test_every_path_is_read_or_written_on_purpose_and_every_text_may_be_emptied_or_not() -> None:
-    paths, texts = set(), set()
-    for script in sorted((ROOT / "scripts").glob("*.py")):
-        options = getattr(module_of(script.stem), "Options", RunOptions)
-        for name, hint in get_type_hints(options).items():
-            leaves = set(_leaves(hint))
-            paths |= {name} if Path in leaves else set()
-            texts |= {name} if str in leaves and getattr(options, name, None) == "" else set()
-    assert paths == READ | (cli.WRITTEN & paths)
-    assert paths >= cli.WRITTEN
-    assert {name for name in texts if "domain" in name or name == "licence"} <= cli.TEXTS
+    trainings = [options_of("train", name) for name in ALGORITHMS]
+    others = [options_of(name) for name in COMMANDS if name != "train"]
+    options = [option for known in (*trainings, *others) for option in known]
+    paths = {option.name for option in options if option.kind == "path"}
+    texts = {option.name for option in options if option.kind == "str" and option.default == ""}
+    assert paths == READ | (WRITTEN & paths)
+    assert paths >= WRITTEN
+    assert {name for name in texts if "domain" in name or name == "licence"} <= TEXTS
 
 
 def test_a_text_may_be_emptied() -> None:

@@ -40,7 +40,6 @@ _OF_THE_GAME = (
     "lr_discriminator",
 )
 _SMALLEST_UNET = 32
-_SCRIPTS = {"distill": "distill.py"}  # of algorithms that train_<name>.py does not train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +161,6 @@ class NetworkOptions:
             return {}
         largest = math.gcd(int(default[1]), size)
         return {"generator": f"unet_{largest}"} if largest >= _SMALLEST_UNET else {}
-
-    @staticmethod
-    def script_of(algorithm: str) -> str:
-        """The script that trains an algorithm of that name."""
-        return _SCRIPTS.get(algorithm, f"train_{algorithm}.py")
 
     @property
     def has_discriminator(self) -> bool:

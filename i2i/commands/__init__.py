@@ -44,7 +44,7 @@ ALGORITHMS: dict[str, Command] = {
     "pix2pixhd": Command(
         summary="pairs at higher resolution, or label maps and photos (pix2pixHD)",
         usage="--data FOLDER [options]",
-        examples=("--data datasets/facades --direction b2a --classes-b facades --run runs/facades_hd",),
+        examples=("--data datasets/facades --direction b2a --classes-b facades",),
         first=TRAINING + " classes_a classes_b",
     ),
     "cut": Command(

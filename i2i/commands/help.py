@@ -11,7 +11,7 @@ from i2i.commands.options import Option
 GROUPS: dict[str, str] = {
     "what and where": """
         inputs model folder words teacher data style run out direction domain_a domain_b licence init_from paired_data
-        paired_share report grid json dry_run list_styles install_style as_ verbose download against reference back
+        paired_share report grid json dry_run list_styles install_style as_ download against reference back
         split max_pictures unpaired label_model labels_out pictures full keep_archive domain link layout names
         recursive follow_links shard shard_by in_place overwrite skip_existing on_collision strict input_domain
         output_domain algorithm dataset card memory_limit
@@ -102,10 +102,11 @@ def of_command(program: str, entry: Command, known: Sequence[Option], everything
     head = [f"usage: {program} {entry.usage}", "", _sentence(entry.summary), ""]
     head += [f"  {program} {example}".rstrip() for example in entry.examples]
     named = {option.name: option for option in known}
+    shared = _shared(named.pop("verbose", None))
     if everything:
-        return "\n".join([*head, *_grouped(named), *_shared()])
+        return "\n".join([*head, *_grouped(named), *shared])
     lines = [line for name in entry.first.split() for line in _lines(named[name], short=True)]
-    return "\n".join([*head, "", *lines, *_shared()])
+    return "\n".join([*head, "", *lines, *shared])
 
 
 def _grouped(named: dict[str, Option]) -> Iterator[str]:
@@ -116,9 +117,11 @@ def _grouped(named: dict[str, Option]) -> Iterator[str]:
             yield from (line for option in present for line in _lines(option))
 
 
-def _shared() -> Iterator[str]:
+def _shared(verbose: Option | None) -> Iterator[str]:
     yield ""
-    yield from (line for flag, text in SHARED for line in _entry(flag, text))
+    for flag, text in SHARED:
+        more = f" {verbose.text}" if verbose and flag == verbose.flag else ""
+        yield from _entry(flag, text + more)
 
 
 def _lines(option: Option, short: bool = False) -> Iterator[str]:
@@ -154,12 +157,12 @@ def _typed(option: Option) -> str:
 
 
 def _facts(option: Option, short: bool) -> str:
-    """`(default 256; ≥ 1, ≤ 65535)`, as far as there is something to say; the range only if not `short`."""
+    """`(default: 256; ≥ 1, ≤ 65535)`, as far as there is something to say; the range only if not `short`."""
     facts = []
     if option.is_switch:
         facts += ["on by default"] if option.default else []
     elif option.default not in (None, "", []):
-        facts.append(f"default {_value(option.default)}")
+        facts.append(f"default: {_value(option.default)}")
     if option.choices and _typed(option).endswith("NAME"):
         facts.append("one of " + ", ".join(option.choices))
     if option.limits and not short:

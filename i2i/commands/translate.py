@@ -1,7 +1,7 @@
 """Translate pictures and folders of them with a trained generator.
 
 i2i translate --style runs/monet photos/ -o out/
-torchrun --nproc-per-node 4 -m i2i translate --style runs/monet photos/ -o out/
+torchrun --nproc-per-node 4 -m -- i2i translate --style runs/monet photos/ -o out/
 """
 
 import signal

@@ -366,11 +366,11 @@ def _what_it_is(data: Path) -> str:
 
 def _layout(data: Path) -> str:
     if is_folder(data / "trainA") and is_folder(data / "trainB"):
-        return "an unpaired folder (trainA/, trainB/): use scripts/train_cyclegan.py"
+        return "an unpaired folder (trainA/, trainB/): use i2i train cyclegan"
     if is_folder(data / "train"):
-        return "a paired folder (train/): use scripts/train_pix2pix.py"
+        return "a paired folder (train/): use i2i train pix2pix"
     if is_folder(data / "A") and is_folder(data / "B"):
-        return "a paired folder (A/, B/): use scripts/train_pix2pix.py"
+        return "a paired folder (A/, B/): use i2i train pix2pix"
     return ""
 
 

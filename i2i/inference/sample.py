@@ -91,7 +91,7 @@ class Sampler:
         from i2i.networks.blocks import for_translation
 
         if info.network not in FROM_NOISE:
-            raise UsageError(f"{info.network} translates pictures and makes none of noise: use scripts/translate.py")
+            raise UsageError(f"{info.network} translates pictures and makes none of noise: use i2i translate")
         config = info.network_config()
         self.info, self.device = info, device
         self.numbers, self.channels = config.in_channels, config.out_channels

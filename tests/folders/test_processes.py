@@ -1,7 +1,6 @@
 """Several processes that torchrun starts share a folder."""
 
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +10,16 @@ import pytest
 import torch
 from batch_tools import SCRIPT, folder, model
 
+from i2i.commands import translate
 from i2i.errors import UsageError
 from i2i.folders.plan import plan
 from i2i.inference.options import FolderOptions
 from i2i.inference.runtime import prepare
 from i2i.inference.runtime.prepare import Wanted, device_of
 
-TRANSLATE = runpy.run_path(str(SCRIPT))
-
 
 def options(**given: Any) -> Any:
-    return TRANSLATE["Options"](**given)
+    return translate.Options(**given)
 
 
 @pytest.mark.parametrize("shards", [("1/1",), ("1/2", "2/2")])
@@ -31,14 +29,14 @@ def test_their_parts_are_the_whole_once(tmp_path: Path, shards: tuple[str, ...])
     done = []
     for shard in shards:
         for rank in range(3):
-            mine = TRANSLATE["share"](options(shard=shard, report=Path("r.json")), rank, 3)
+            mine = translate.share(options(shard=shard, report=Path("r.json")), rank, 3)
             assert mine.report == Path(f"r-{mine.shard.replace('/', '-of-')}.json")
             jobs = plan([tmp_path / "in"], tmp_path / "out", FolderOptions(shard=mine.shard)).todo
             done += [job.name.name for job in jobs]
             assert len(jobs) in {11 // (3 * len(shards)), 11 // (3 * len(shards)) + 1}
     assert sorted(done) == sorted(names)
     alone = options(shard="1/1")
-    assert TRANSLATE["share"](alone, 0, 1) is alone
+    assert translate.share(alone, 0, 1) is alone
 
 
 @pytest.mark.parametrize("counts", [(4, 2), (1, 3), (2, 2)])
@@ -48,7 +46,7 @@ def test_machines_with_different_numbers_of_processes(tmp_path: Path, counts: tu
     done = []
     for machine, count in enumerate(counts, 1):
         for rank in range(count):
-            mine = TRANSLATE["share"](options(shard=f"{machine}/{len(counts)}"), rank, count)
+            mine = translate.share(options(shard=f"{machine}/{len(counts)}"), rank, count)
             done += plan([tmp_path / "in"], tmp_path / "out", FolderOptions(shard=mine.shard)).todo
     assert sorted(job.name.name for job in done) == sorted(names)
 
@@ -80,7 +78,7 @@ def test_one_bad_picture_does_not_stop_the_others(tmp_path: Path) -> None:
 
 def test_a_list_on_the_standard_input_is_for_one() -> None:
     with pytest.raises(UsageError, match="goes to one process"):
-        TRANSLATE["share"](options(inputs=(Path("-"),)), 1, 2)
+        translate.share(options(inputs=(Path("-"),)), 1, 2)
 
 
 def test_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

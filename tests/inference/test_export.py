@@ -1,7 +1,6 @@
 """`scripts/export.py`: from any form to any other, nothing lost that the other can hold."""
 
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from i2i.commands import export as command
 from i2i.errors import ModelError, UsageError
 from i2i.images import palettes
 from i2i.models import junyanz, model_file, published
@@ -24,9 +24,8 @@ CUT = ResnetConfig(width=2, blocks=1, downsampling="antialiased", upsampling="an
 
 
 def export(*arguments: Any, **options: Any) -> None:
-    made = runpy.run_path(str(SCRIPT))
     model, out = arguments
-    made["main"](made["Options"](model=str(model), out=out, **options))
+    command.main(command.Options(model=str(model), out=out, **options))
 
 
 def network(config: Any = CUT) -> nn.Module:
@@ -60,7 +59,7 @@ def test_as_a_command(run_folder: Path, tmp_path: Path) -> None:
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = f"import runpy, sys; runpy.run_path({str(SCRIPT)!r}); assert 'torch' not in sys.modules"
+    code = "import sys, i2i.commands.export; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -164,7 +164,7 @@ def test_channels(channels: int, suffix: Any, read: tuple[int, bool], tmp_path: 
         (["--style", "MODEL", "--grid", "g.png", "--count", "900000"], 2, "too many for one"),
         (["--style", "MODEL", "-o", "out", "--walk", "9999", "--count", "9999"], 2, "together at most 1,000,000"),
         (["--style", "nothing/here", "-o", "out"], 2, "nothing/here"),
-        (["--style", "monet", "-o", "out"], 2, "resnet translates pictures .*: use scripts/translate.py"),
+        (["--style", "monet", "-o", "out"], 2, "resnet translates pictures .*: use i2i translate"),
         (["--style", "MODEL", "-o", "file/out"], 6, "file/out: cannot be made"),
         (["--style", "MODEL", "--grid", "nowhere/g.png"], 6, "nowhere/g.png: cannot be written"),
     ],
@@ -203,7 +203,7 @@ def test_five_channels_are_written_as_tiff_alone(tmp_path: Path) -> None:
 def test_what_translates_is_no_sampler_and_the_other_way_round(model: Path, tmp_path: Path, capfd: Any) -> None:
     images.write(tmp_path / "in.png", images.Picture(np.zeros((16, 16, 3), np.uint8)))
     assert script("--style", model, tmp_path / "in.png", "-o", tmp_path / "out.png", name="translate.py") == 2
-    assert "dcgan makes pictures from noise: use scripts/sample.py" in capfd.readouterr().err
+    assert "dcgan makes pictures from noise: use i2i sample" in capfd.readouterr().err
     assert not (tmp_path / "out.png").exists()
 
 

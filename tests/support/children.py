@@ -22,8 +22,6 @@ from typing import Any
 
 import torch
 
-from i2i.algorithms.options import NetworkOptions
-
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -159,7 +157,7 @@ def _main(
     torch.set_num_threads(threads)
     for function in prepare:
         function()
-    script = SCRIPTS / NetworkOptions.script_of(algorithm)
+    script = SCRIPTS / f"train_{algorithm}.py"
     sys.argv = [str(script), *arguments]
     runpy.run_path(str(script), run_name="__main__")
 

@@ -1,7 +1,6 @@
 """Folders of small pictures, tiny models, and the real script in this process."""
 
 import io
-import runpy
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from i2i import cli, images
+from i2i.commands import evaluate
 from i2i.models import model_file
 from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
@@ -63,14 +63,13 @@ class Result:
 
 def script(*arguments: object) -> Result:
     """`evaluate.py` with these arguments."""
-    module = runpy.run_path(str(SCRIPT))
     out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
     words: Sequence[str] = [str(argument) for argument in arguments]
     before = sys.argv
     sys.argv = [str(SCRIPT), *words]
     try:
         with redirect_stdout(out), redirect_stderr(err):
-            cli.run(module["main"], module["Options"], "Measure.", words)
+            cli.run(evaluate.main, evaluate.Options, "Measure.", words)
     except SystemExit as end:
         return Result(int(end.code or 0), out.getvalue(), err.getvalue())
     finally:

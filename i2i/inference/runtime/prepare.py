@@ -218,7 +218,7 @@ def prepare_network(
 
     config = info.network_config()
     if info.network in FROM_NOISE:
-        raise UsageError(f"{info.network} makes pictures from noise: use scripts/sample.py")
+        raise UsageError(f"{info.network} makes pictures from noise: use i2i sample")
     traits = Traits(config.in_channels, config.out_channels, config.size_multiple, config.minimum_size, None)
     for_translation(network, info.statistics, info.dropout)
     noisy = _is_noisy(network)

@@ -1,0 +1,66 @@
+"""A flag of pytorch-CycleGAN-and-pix2pix is answered by its name here."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from i2i.commands import ALGORITHMS
+from i2i.commands.junyanz import TRAINING, TRANSLATING, translated
+from i2i.commands.options import options_of
+from i2i.commands.parse import read_line
+from i2i.errors import UsageError
+
+MIGRATE = Path(__file__).parents[2] / "docs" / "migrate.md"
+FLAGS = {option.flag for name in ALGORITHMS for option in options_of("train", name)}
+
+
+@pytest.mark.parametrize(
+    ("words", "answers"),
+    [
+        ("--dataroot maps --name x", ["--dataroot maps +--data maps", "--name x +--run runs/x"]),
+        ("--model cycle_gan --netG=unet_256", ["i2i train cyclegan", "--generator unet_256"]),
+        ("--netD basic --gpu_ids -1", ["--discriminator patchgan_70", "--device cpu"]),
+        ("--netD n_layers --n_layers_D 5", ["--discriminator patchgan_286"]),
+        ("--gpu_ids 0,1 --continue_train", ["torchrun", "the same command again"]),
+        ("--num_threads 4 --checkpoints_dir c", ["--workers 4", "--run FOLDER"]),
+        ("--lambda_A 10 --niter 5 --fineSize 128", ["--lambda-cycle-A 10", "--n-epochs 5", "--crop-size 128"]),
+    ],
+)
+def test_an_answer_names_ours(words: str, answers: list[str]) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_line(words.split(), options_of("train", "pix2pix"))
+    for answer in answers:
+        assert re.search(answer, str(refused.value)), str(refused.value)
+
+
+def test_a_translation_is_answered_otherwise() -> None:
+    with pytest.raises(UsageError) as refused:
+        words = "--dataroot photos --results_dir out --num_test 50 --name x --gpu_ids 0"
+        read_line(words.split(), options_of("translate"))
+    said = str(refused.value)
+    for answer in ("--style STYLE photos", "-o out", "all pictures", "--style runs/x", "--device cuda:0"):
+        assert answer in said
+
+
+@pytest.mark.parametrize(("value", "ours"), [("BtoA", "b2a"), ("AtoB", "a2b")])
+def test_a_value_is_answered_too(value: str, ours: str) -> None:
+    with pytest.raises(UsageError, match=f"their {value} is --direction {ours} here"):
+        read_line(["--direction", value], options_of("train", "pix2pix"))
+
+
+def test_what_has_one_name_in_both_is_ours() -> None:
+    same = "--batch_size 2 --load_size 30 --crop_size 30 --n_epochs 1 --lr_policy step --pool_size 5 --lambda_L1 3"
+    known = [*options_of("train", "cyclegan"), *options_of("train", "pix2pix")]
+    assert translated(same.split(), FLAGS) == []
+    assert read_line(same.split(), list({option.name: option for option in known}.values())).given["pool_size"] == 5
+
+
+def test_the_page_of_names_has_the_same() -> None:
+    """Each flag of the table of training is answered, or has the same name here; each answer is on the page."""
+    rows = [line.split("|")[1] for line in MIGRATE.read_text().splitlines() if line.startswith("| `--")]
+    named = {flag for row in rows for flag in re.findall(r"--(\w+)", row)} - {"nproc_per_node", "display_"}
+    known = {flag.removeprefix("--").replace("-", "_") for flag in FLAGS} | {"verbose", "no_dropout", "no_flip"}
+    assert named - known - set(TRAINING) - set(TRANSLATING) == set()
+    text = MIGRATE.read_text()
+    assert [name for name in TRAINING if f"--{name}" not in text and not name.startswith("display_")] == []
