@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -175,7 +176,7 @@ def _algorithm_of(command: str, words: list[str]) -> tuple[str, list[str]]:
 
 def _after(flag: str, words: Sequence[str]) -> str | None:
     """The value of a flag among `words`."""
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in pairwise((*words, "")):
         if word == flag:
             return after
         if word.startswith(f"{flag}="):

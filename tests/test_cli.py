@@ -1,5 +1,6 @@
 """The command line as a user meets it: parsing, precedence, mistakes, and the code that a script ends with."""
 
+import json
 import math
 import signal
 import subprocess
@@ -573,8 +574,8 @@ def test_a_run_goes_on_from_another_folder_with_its_own_files(tmp_path: Path, mo
     assert (found.classes_b, found.licence) == ("facades", "photos")
     assert found.init_from == (here / "a.pth", Path("/b.pth"))
     assert parse("pix2pix", "--run .. --data photos").data == Path("photos"), "given anew"
-    assert RunFolder(Path("..")).changes(replace(found, run=None)) == {}
-    assert RunFolder(Path("..")).changes(replace(found, run=None, data=Path("photos"))) == {
+    assert RunFolder(Path("..")).changes(replace(found, run=Path("runs/pix2pix"))) == {}
+    assert RunFolder(Path("..")).changes(replace(found, run=Path("runs/pix2pix"), data=Path("photos"))) == {
         "data": (str(here / "photos"), "photos")
     }
 
@@ -642,3 +643,160 @@ def test_a_refused_argument_is_shown_without_control_characters(capsys: pytest.C
     assert run("pix2pix", ["--nosuch=a\x1b[2J\u202e\nfinished"]) == 2
     said = capsys.readouterr().err
     assert "a\\x1b[2J" in said and all(c.isprintable() or c == "\n" for c in said)
+
+
+# One command
+
+
+def i2i_(*words: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of `i2i WORDS`."""
+    monkeypatch.setattr(sys, "argv", ["i2i", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("", 0, "usage: i2i COMMAND"),
+        ("--help", 0, "prepare-dataset"),
+        ("--version", 0, f"i2i {i2i.__version__}\n"),
+        ("train --help", 0, "i2i train FILE.yaml"),
+        ("train cyclegan --help", 0, "usage: i2i train cyclegan --data FOLDER"),
+        ("train-cyclegan --help", 0, "usage: i2i train cyclegan --data FOLDER"),
+        ("train_cyclegan --help-all", 0, "measuring:"),
+        ("distill --help", 0, "usage: i2i train distill TEACHER"),
+        ("plan cyclegan --help", 0, "usage: i2i plan ALGORITHM"),
+        ("translate --help", 0, "usage: i2i translate --style STYLE"),
+        ("trnaslate", 2, "unknown command 'trnaslate'. Did you mean 'translate'?"),
+        ("train-cylcegan", 2, "Did you mean 'train-cyclegan'?"),
+        ("cyclegan --data x", 2, "i2i train cyclegan --data FOLDER"),
+        ("train", 2, "expected an algorithm first, as in: i2i train cyclegan"),
+        ("train cycelgan", 2, "unknown algorithm 'cycelgan'. Did you mean 'cyclegan'?"),
+        ("train nosuch.yaml", 2, "nosuch.yaml"),
+        ("train --run nosuch", 2, "--run nosuch: no run to go on with"),
+        ("train --dataroot maps --model cycle_gan", 2, "i2i train cyclegan"),
+        ("train cyclegan --btach 3", 2, "unknown option --btach. Did you mean --batch-size"),
+        ("train cyclegan --batch-size", 2, "--batch-size: expected a value"),
+        ("train cyclegan --batch-size --lr 1", 2, "--batch-size: expected a value"),
+        ("train cyclegan --lr fast", 2, "lr = 'fast': input should be a valid number"),
+        ("train cyclegan --ngf 999", 2, "ngf = 999: input should be less than or equal to 512 (allowed: ≥ 1, ≤ 512)"),
+        ("train cyclegan --direction BtoA", 2, "--direction b2a"),
+        ("train cyclegan photos", 2, "unexpected 'photos'"),
+        ("translate --style", 2, "--style: expected a value"),
+        ("report runs/a runs/b", 2, "unexpected 'runs/b'"),
+        ("prepare-dataset lisst", 2, "Did you mean 'list'?"),
+    ],
+)
+def test_a_line_is_answered(
+    words: str,
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert i2i_(*words.split(), monkeypatch=monkeypatch) == code
+    heard = capsys.readouterr()
+    assert said in (heard.err if code else heard.out)
+    assert not list(tmp_path.iterdir())
+
+
+ANSWERED = """
+from i2i import cli
+def answer(*words):
+    sys.argv = ["i2i", *words]
+    try:
+        cli.main()
+    except SystemExit as ended:
+        return ended.code
+from i2i.commands import ALGORITHMS, COMMANDS
+for command in (*([name] for name in COMMANDS), *(["train", name] for name in ALGORITHMS)):
+    assert answer(*command, "--help") == answer(*command, "--help-all") == 0, command
+for words in ("train gan --lr fast", "train cut --nosuch", "train pix2pix --batch-size", "translate --quality 0", "x"):
+    assert answer(*words.split()) == 2, words
+"""
+
+
+def test_help_and_mistakes_of_typing_need_nothing_heavy() -> None:
+    assert imported(ANSWERED) == set()
+
+
+def test_a_configuration_or_a_run_says_by_which_algorithm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos.yaml").write_text("algorithm: cut\ndata: toy\nlr: 1e-3\n")
+    assert i2i_("train", "photos.yaml", "--lr", "3", "--print-config", monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert yaml.safe_load(printed) | {"algorithm": "cut", "lr": 3.0, "run": "runs/cut"} == yaml.safe_load(printed)
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text(printed)
+    assert i2i_("train", "--run", "run", "--print-config", monkeypatch=monkeypatch) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["algorithm"] == "cut"
+    for text, said in (("data: toy", "a line such as `algorithm: cyclegan`"), ("algorithm: x", "unknown 'x'")):
+        Path("photos.yaml").write_text(text)
+        assert i2i_("train", "photos.yaml", monkeypatch=monkeypatch) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.py")))
+def test_a_script_is_a_door(script: str) -> None:
+    """Three lines, the same command; workers that import it again start nothing."""
+    name = script.removesuffix(".py").replace("_", "-")
+    trains = name.startswith("train-") or name == "distill"
+    words = ["train", name.removeprefix("train-")] if trains else [name]
+    assert (ROOT / "scripts" / script).read_text() == (
+        f'"""`i2i {" ".join(words)}`, from a checkout."""\n\nfrom i2i.cli import main\n\n'
+        f'if __name__ == "__main__":\n    main({", ".join(map(json.dumps, words))})\n'
+    )
+
+
+def test_python_runs_the_package() -> None:
+    done = subprocess.run([sys.executable, "-m", "i2i", "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, f"i2i {i2i.__version__}\n")
+
+
+# Options that follow from others
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "generator"),
+    [
+        ("pix2pix", "--crop-size 128", "unet_128"),
+        ("pix2pix", "--crop-size 96", "unet_32"),
+        ("pix2pix", "--crop-size 512 --load-size 512", "unet_256"),
+        ("pix2pix", "--crop-size 200", "unet_256"),
+        ("pix2pix", "--crop-size 128 --generator unet_64", "unet_64"),
+        ("pix2pix", "", "unet_256"),
+        ("colorization", "--crop-size 128", "unet_128"),
+        ("cyclegan", "--crop-size 128", "resnet_9blocks"),
+    ],
+)
+def test_a_u_net_follows_the_size_of_the_crop(name: str, arguments: str, generator: str) -> None:
+    assert parse(name, arguments).generator == generator
+
+
+def test_a_u_net_follows_in_a_file_too(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("crop_size: 64\n")
+    assert parse("pix2pix", f"--config {tmp_path}/c.yaml").generator == "unet_64"
+    assert parse("pix2pix", f"--config {tmp_path}/c.yaml --crop-size 128").generator == "unet_128"
+    (tmp_path / "c.yaml").write_text("crop_size: 64\ngenerator: unet_32\n")
+    assert parse("pix2pix", f"--config {tmp_path}/c.yaml").generator == "unet_32"
+
+
+def test_a_run_has_a_default_folder_and_goes_on_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse("cyclegan", "--data toy").run == Path("runs/cyclegan")
+    assert capsys.readouterr().err == ""
+    Path("runs").mkdir()
+    run_of(Path("runs/cyclegan"), "cyclegan", "--data toy --lr 1e-3")
+    found = parse("cyclegan", "--data toy")
+    assert (found.run, found.lr) == (Path("runs/cyclegan"), 1e-3)
+    assert "runs/cyclegan exists and goes on; give --run FOLDER for a new run" in capsys.readouterr().err
+    assert parse("cyclegan", "--data toy --run runs/other").lr == 2e-4

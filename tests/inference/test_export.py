@@ -161,7 +161,7 @@ def test_what_the_reference_cannot_hold(tmp_path: Path) -> None:
     model_file.save(tmp_path / "m.safetensors", odd, describe(odd, direction="a2b"))
     with pytest.raises(ModelError, match="cannot express"):
         export(tmp_path / "m.safetensors", tmp_path / "net.pth")
-    with pytest.raises(UsageError, match=r"export\.py MODEL -o OUT"):
+    with pytest.raises(UsageError, match=r"i2i export MODEL -o OUT"):
         export("", None)
 
 
