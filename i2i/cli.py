@@ -1,7 +1,7 @@
 """The command `i2i`: from a command line to an exit code.
 
-Help and mistakes of typing are answered before a command's own module, and with it torch, is imported. `run` does the
-same for a script of somebody's own, whose options are any frozen dataclass.
+It answers `--help` and mistakes of typing before it imports the command's module, and with it torch. `run` does the
+same for your own script, whose options are any frozen dataclass.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from i2i import __version__, signals, terminal
-from i2i.commands import ALGORITHMS, COMMANDS, Command, help, junyanz
+from i2i.commands import ALGORITHMS, COMMANDS, Command, help_text, junyanz
 from i2i.commands.options import Option, describe, options_of
 from i2i.commands.parse import build, read_line, take_switch, written_paths
 from i2i.config import ALGORITHM, RUN_CONFIG, nearest, read_yaml, to_yaml
@@ -57,24 +57,24 @@ def run(
     names = " ".join(option.name for option in known)
     entry = Command(summary=description.rstrip("."), usage="[options]", examples=(), first=names)
     outputs: list[Path] = []
-    called = _Called(Path(sys.argv[0]).name, entry, known, lambda: (options, main))
-    ended(lambda: called.work(words, outputs), outputs)
+    invocation = _Invocation(Path(sys.argv[0]).name, entry, known, lambda: (options, main))
+    ended(lambda: invocation.run(words, outputs), outputs)
 
 
 @dataclass(frozen=True)
-class _Called:
-    """A command that is called: how it is named, its options, and how its class of options and its body are had."""
+class _Invocation:
+    """A call of a command. `load` imports its class of options and its function."""
 
     program: str
     entry: Command
     known: Sequence[Option]
     load: Callable[[], tuple[type[Any], Callable[[Any], int | None]]]
 
-    def work(self, words: list[str], outputs: list[Path]) -> int | None:
+    def run(self, words: list[str], outputs: list[Path]) -> int | None:
         if take_switch(words, "--help-all"):
-            return _print(help.of_command(self.program, self.entry, self.known, everything=True))
+            return _print(help_text.of_command(self.program, self.entry, self.known, everything=True))
         if take_switch(words, "--help") or take_switch(words, "-h"):
-            return _print(help.of_command(self.program, self.entry, self.known))
+            return _print(help_text.of_command(self.program, self.entry, self.known))
         global _verbose
         print_config = take_switch(words, "--print-config")
         _verbose = "--verbose" in words
@@ -96,7 +96,7 @@ def _dispatch(words: list[str], program: str, outputs: list[Path]) -> int | None
     """The command that the first words name, called with the others."""
     first = words[0].replace("_", "-") if words else "--help"
     if first in ("--help", "-h", "--help-all"):
-        return _print(help.of_all())
+        return _print(help_text.of_all())
     if first == "--version":
         return _print(f"i2i {__version__}")
     name, rest = _named(first, words[1:])
@@ -108,7 +108,7 @@ def _dispatch(words: list[str], program: str, outputs: list[Path]) -> int | None
         module = import_module(entry.module)
         return module.Options, module.main
 
-    return _Called(program or f"i2i {name}", entry, options_of(name), load).work(rest, outputs)
+    return _Invocation(program or f"i2i {name}", entry, options_of(name), load).run(rest, outputs)
 
 
 def _named(first: str, rest: list[str]) -> tuple[str, list[str]]:
@@ -129,7 +129,7 @@ def _by_algorithm(command: str, words: list[str], program: str, outputs: list[Pa
     if words and words[0] in ALGORITHMS:
         algorithm, rest = words[0], words[1:]
     elif {"--help", "-h", "--help-all"} & {*words}:
-        return _print(help.of_algorithms(command))
+        return _print(help_text.of_algorithms(command))
     else:
         algorithm, rest = _algorithm_of(command, words)
 
@@ -140,7 +140,7 @@ def _by_algorithm(command: str, words: list[str], program: str, outputs: list[Pa
     trains = command == "train"
     entry = ALGORITHMS[algorithm] if trains else COMMANDS[command]
     program = program or (f"i2i train {algorithm}" if trains else f"i2i {command}")
-    return _Called(program, entry, options_of(command, algorithm), load).work(rest, outputs)
+    return _Invocation(program, entry, options_of(command, algorithm), load).run(rest, outputs)
 
 
 def _algorithm_of(command: str, words: list[str]) -> tuple[str, list[str]]:

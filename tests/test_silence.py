@@ -20,7 +20,7 @@ EVERYTHING = """
 import importlib, pkgutil
 import i2i
 for module in pkgutil.walk_packages(i2i.__path__, "i2i."):
-    if not module.name.startswith(("i2i.scripts", "i2i.configs")):
+    if not module.name.startswith("i2i.configs"):
         importlib.import_module(module.name)
 for name in ("kornia", "torchmetrics", "huggingface_hub", "onnxscript", "tensorboard", "gradio"):
     try:

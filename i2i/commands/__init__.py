@@ -102,7 +102,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate": Command(
         module="i2i.commands.evaluate",
-        summary="measure a run, a model or pictures: FID, KID, SSIM, ...",
+        summary="measure a run, a model or pictures by FID, KID, SSIM and others",
         usage="RUN | MODEL PICTURES | MADE EXPECTED [options]",
         examples=("runs/facades", "monet datasets/monet2photo --direction b2a"),
         first="inputs metrics data split direction report json device",

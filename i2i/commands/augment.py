@@ -28,13 +28,13 @@ class Options(AugmentOptions):
     data: Annotated[tuple[Path, ...], POSITIONAL] = ()
     """The labelled folder: YOLO, Pascal VOC, COCO, or pictures and masks."""
     style: str = ""
-    """What translates, as in translate.py; several with commas between."""
+    """The trained network, as for i2i translate; several with commas between."""
     out: Path | None = None
-    """The folder to write to."""
+    """The folder for the copies."""
     dry_run: bool = False
-    """Print what would be written, and do nothing."""
+    """Print the plan, and do nothing."""
     json: bool = False
-    """Print a report with a record for each copy on the standard output."""
+    """Print a JSON report with a record for each copy."""
 
 
 def main(options: Options) -> None:

@@ -27,13 +27,13 @@ class Options:
     """list | download NAME | check FOLDER | combine A B -o OUT | split FOLDER -o OUT | divide FOLDER -o OUT |
     instances LABELS MAPS -o OUT"""
     out: Path | None = None
-    """The folder to write to; download: datasets/NAME by default."""
+    """The folder for the result. Default for download: datasets/NAME."""
     check: Path | None = None
     """The same as `check FOLDER`."""
     full: bool = False
     """check: decode every picture, not just its header; finds hidden damage and near-duplicates."""
     json: bool = False
-    """check: as JSON."""
+    """check: print JSON."""
     keep_archive: bool = False
     """download: keep the archive beside the folder."""
     val: Annotated[float, Ge(0), Lt(1)] = 0.1
@@ -41,7 +41,7 @@ class Options:
     test: Annotated[float, Ge(0), Lt(1)] = 0.1
     """divide: the fraction for test."""
     seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = 0
-    """divide: another number, another division."""
+    """divide: the seed of the random division."""
     domain: Literal["A", "B"] | None = None
     """divide: the pictures are domain A or B of an unpaired set (trainA/, testA/, ...)."""
     link: bool = False
@@ -49,7 +49,7 @@ class Options:
     overwrite: bool = False
     """combine, split, divide, instances: replace outputs that exist."""
     skip_existing: bool = False
-    """combine, split, divide, instances: do only what is missing."""
+    """combine, split, divide, instances: write only missing outputs."""
 
 
 _WRITES = {"out", "overwrite", "skip_existing"}

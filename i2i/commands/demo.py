@@ -25,7 +25,7 @@ MARKER = ".i2i-demo"
 @dataclass(frozen=True, kw_only=True)
 class Options:
     out: Path = Path("demo")
-    """Folder for everything that the demo makes; one from an earlier demo is replaced."""
+    """The folder for everything the demo makes; an earlier demo there is replaced."""
 
 
 def main(options: Options) -> None:

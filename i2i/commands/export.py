@@ -25,39 +25,39 @@ class Options:
     model: Annotated[str, POSITIONAL] = ""
     """A model file, a folder with config.json, a checkpoint (.pth), a run folder, or the name of a style."""
     out: Path | None = None
-    """The file or, for pretrained, the folder to write."""
+    """The file to write; with --format pretrained, the folder."""
     format: Literal["reference", "pretrained", "model_file", "onnx"] | None = None
-    """reference (.pth for pytorch-CycleGAN-and-pix2pix or CUT), pretrained (a folder), model_file (.safetensors),
-    onnx (any batch, height and width; float32 in [-1, 1]); by default what the suffix of OUT says."""
+    """reference (.pth for pytorch-CycleGAN-and-pix2pix or CUT), pretrained (a folder), model_file (.safetensors) or
+    onnx (any batch, height and width; float32 in [-1, 1]). Default: by the suffix of --out."""
     direction: Literal["a2b", "b2a"] | None = None
-    """Needed for a run folder that has both; for a checkpoint, the direction to be noted (default a2b)."""
+    """Needed for a run folder with both directions. For a checkpoint: the direction to record. Default: a2b."""
     dropout: bool | None = None
-    """Whether dropout stays on at translation; by default as the model says, for a checkpoint as published.
-    The reference's layout has no place for it."""
+    """Keep dropout on at translation. Default: as the model file says, for a checkpoint as published. The format
+    reference cannot record it."""
     norm_stats: Literal["batch", "running"] | None = None
-    """Statistics of batch norm: of the picture or of the training; by default as the model says, else batch.
-    The reference's layout has no place for it."""
+    """Statistics of batch norm: of each picture (batch) or of the training (running). Default: as the model file says,
+    else batch. The format reference cannot record it."""
     input_domain: str | None = None
-    """What the pictures taken are called."""
+    """The name of the input domain."""
     output_domain: str | None = None
-    """What the pictures made are called."""
+    """The name of the output domain."""
     algorithm: str | None = None
-    """How the model was trained."""
+    """The algorithm that trained the model."""
     dataset: str | None = None
-    """The name of the data set it was trained on."""
+    """The name of its data set."""
     licence: str | None = None
     """The licence of the weights."""
     paint_size: Annotated[int, Interval(ge=0, le=MAX_SIDE)] | None = None
-    """The shorter side, in pixels, at which a larger picture is translated if nobody says otherwise; 0: its own size.
-    For painters, whose strokes are to be seen on a photograph of any size."""
+    """The shorter side, in pixels, at which larger pictures are translated by default; 0: their own size. For painters,
+    whose strokes should be visible at any size."""
     card: Path | None = None
-    """A text file with what its users should know: data, recipe, numbers, limits; --list-styles --verbose shows it."""
+    """A text file about data, recipe, numbers and limits; --list-styles --verbose shows it."""
     half: bool = False
-    """Weights of 16 bits in a model file: half the bytes, each rounded by at most 1 in 2,048."""
+    """Write 16-bit weights into a model file: half the bytes, each rounded by at most 1 in 2,048."""
     overwrite: bool = False
     """Replace an output that exists."""
     download: bool = False
-    """Fetch a published style that is not on this machine."""
+    """Download a published style that is not on this machine."""
 
 
 def main(options: Options) -> None:

@@ -1,7 +1,8 @@
-"""From the words of a command line to the options that they give.
+"""From the words of a command line to options.
 
-tyro takes the words apart; what they say is checked as a YAML file is, by `i2i.config`, so that both are held to the
-same limits and answer in the same words. Precedence: defaults < what a run goes on with < `--config FILE.yaml` < flags.
+tyro separates the words into options and texts. `i2i.config` then checks the texts as it checks a YAML file, so a line
+and a file have the same limits and the same error messages. Precedence: defaults < the configuration of a run that goes
+on < `--config FILE.yaml` < flags.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from i2i.commands import junyanz
 from i2i.commands.options import Option, describe
@@ -28,39 +29,39 @@ WRITTEN = {"out", "run", "report", "grid", "labels_out", "cache"}
 """The options of all commands that name what is written; every other path is read."""
 TEXTS = {"diffaugment", "domain_a", "domain_b", "input_domain", "licence", "nce_layers", "output_domain", "stop_when"}
 """The options of all commands that may be emptied on the command line, where a configuration has something in them."""
-
 _NEAR = 0.7
+"""The likeness from which a flag is suggested."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A command line, taken apart: the options that it gives, and the configuration that it names."""
+    """A command line: the values that it gives, and the configuration that it names."""
 
     given: Mapping[str, Any]
     config: Path | None = None
 
 
 def read_line(words: Sequence[str], known: Sequence[Option]) -> Line:
-    """Every mistake that can be seen without the command itself is found here. Raises `UsageError`."""
+    """The options that `words` give, of those that are `known`. Raises `UsageError` for every mistake of typing."""
     _refuse_empty(words)
     rest, config = _take_config(list(words))
-    rest, after = _separated(rest)
+    rest, after = _before_and_after(rest)
     given = _given(rest, known)
-    texts, loose = _taken_apart(rest, given)
+    texts, loose = _separate(rest, given)
     texts |= _positional(loose + after, known)
     return Line(_checked(known, texts), config)
 
 
 def parse(options: type[Options], words: Sequence[str]) -> Options:
-    """The options that a command line gives, for any dataclass. Raises `UsageError`."""
+    """An instance of any dataclass of options, from a command line. Raises `UsageError`."""
     built: Options = build(options, read_line(words, describe(options)))
     return built
 
 
 def build(options: type[Any], line: Line) -> Any:
-    """The options of a command line, held to the class itself.
+    """An instance of `options`, from a command line and the configuration that it names.
 
-    A training whose run folder has a configuration goes on with that one: what is given comes on top of it.
+    If the run folder of a training has a configuration, the training goes on with it, and `line` comes on top.
     """
     given = read_yaml(line.config) if line.config else {}
     chosen = from_mapping(options, given, str(line.config)) if line.config else options()
@@ -84,9 +85,9 @@ def written_paths(options: Any) -> list[Path]:
 
 
 def take_switch(words: list[str], name: str) -> bool:
-    """Whether `name` is among `words`, which then have it no more."""
+    """Whether the switch `name` is among `words`; removes it there."""
     spellings = {name, name.replace("-", "_").replace("__", "--", 1)}
-    before, after = _separated(words)
+    before, after = _before_and_after(words)
     words[:] = [word for word in before if word not in spellings] + (["--", *after] if after else [])
     return any(word in spellings for word in before)
 
@@ -117,26 +118,24 @@ def _likeness(name: str, flag: str) -> float:
     return difflib.SequenceMatcher(None, name.lstrip("-"), flag.lstrip("-")).ratio()
 
 
-def _taken_apart(words: list[str], given: Sequence[Option]) -> tuple[dict[str, Any], list[str]]:
-    """The text of each option that is given (of a switch, its value), and the words that belong to none."""
+def _separate(words: list[str], given: Sequence[Option]) -> tuple[dict[str, Any], list[str]]:
+    """The text of each option (of a switch, its value), and the words that belong to no option."""
     import tyro
 
-    taken = make_dataclass("Taken", [_as_text(option) for option in given], frozen=True, kw_only=True)
+    values: Any
+    loose: list[str]
+    fields = make_dataclass("Texts", [_as_text(option) for option in given], frozen=True, kw_only=True)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
-            values, loose = tyro.cli(  # type: ignore[var-annotated]
-                taken, args=words, return_unknown_args=True, add_help=False
-            )
+            values, loose = tyro.cli(fields, args=words, return_unknown_args=True, add_help=False)
     except SystemExit:
         raise UsageError(_without_value(words, given)) from None
     return {option.name: getattr(values, option.name) for option in given}, loose
 
 
 def _as_text(option: Option) -> tuple[str, Any, Any]:
-    """A field that takes any text; of a switch, yes or no."""
-    from typing import Annotated
-
+    """The field by which tyro reads an option: any text, or yes and no of a switch."""
     from tyro.conf import arg
 
     named = arg(name=option.flag.removeprefix("--"), aliases=list(_short(option)))
@@ -162,7 +161,7 @@ def _flag(word: str) -> str:
 
 
 def _without_value(words: Sequence[str], given: Sequence[Option]) -> str:
-    """Which flag has no value after it."""
+    """The message about the flag that has no value after it."""
     valued = {flag for option in given if not option.is_switch and not option.many for flag in _flags(option)}
     for word, after in pairwise((*words, "--")):
         if word.replace("_", "-") in valued and after.startswith("--"):
@@ -174,13 +173,15 @@ def _positional(loose: Sequence[str], known: Sequence[Option]) -> dict[str, Any]
     if not loose:
         return {}
     takes = next((option for option in known if option.positional), None)
+    if takes is None and loose[0].endswith((".yaml", ".yml")):
+        raise UsageError(f"unexpected {printable(loose[0])!r}: give a configuration as --config {printable(loose[0])}")
     if takes is None or (len(loose) > 1 and not takes.many):
         raise UsageError(f"unexpected {printable(loose[-1])!r}: it belongs to no option. See --help")
     return {takes.name: tuple(loose) if takes.many else loose[0]}
 
 
 def _checked(known: Sequence[Option], texts: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that the texts stand for. Raises `UsageError` for one of another type or out of range."""
+    """The values of the texts. Raises `UsageError` for one of another type or out of range."""
     given = [option for option in known if option.name in texts]
     kind = make_dataclass("Given", [(o.name, o.annotation, None) for o in given], frozen=True, kw_only=True)
     check_numbers(kind, texts)
@@ -193,7 +194,7 @@ def _checked(known: Sequence[Option], texts: Mapping[str, Any]) -> dict[str, Any
 
 
 def _value(option: Option, text: Any) -> Any:
-    """The number that a text is, or None; the text, where it is neither."""
+    """The text as a number or None if it is one, else the text itself."""
     if isinstance(text, tuple):
         return tuple(_value(option, part) for part in text)
     if option.optional and text == "None":
@@ -240,14 +241,14 @@ def _tell_kept(asked: Any, resumed: Any) -> None:
         _tell(f"{resumed.run} goes on as it was where no option is given: {', '.join(kept)}")
 
 
-def _separated(words: list[str]) -> tuple[list[str], list[str]]:
-    """The words before `--`, and those after it, which are no flags."""
+def _before_and_after(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words before `--`, and those after it, which are never flags."""
     at = words.index("--") if "--" in words else len(words)
     return words[:at], words[at + 1 :]
 
 
 def _tell(text: str) -> None:
-    """To those who look on; of several processes the first one speaks."""
+    """Say it once, in the first of several processes."""
     if place().rank == 0:
         say(text)
 

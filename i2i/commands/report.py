@@ -17,13 +17,13 @@ class Options:
     folder: Annotated[Path | None, POSITIONAL] = None
     """The folder of the run; it may still be training."""
     out: Path | None = None
-    """The HTML file to write; default: report.html in the folder of the run. An earlier report is replaced."""
+    """The HTML file to write; an earlier report is replaced. Default: report.html in the run folder."""
     pictures: Path | None = None
-    """A folder of pictures to translate with the run's model and to show beside their translations."""
+    """Translate the pictures of this folder, and show them beside their translations."""
     direction: Literal["a2b", "b2a"] | None = None
-    """Which model translates the pictures, where the run has two."""
+    """The direction that translates the pictures. Needed for a run with two."""
     device: str = "auto"
-    """Where they are translated: auto, cpu, cuda, cuda:1, mps."""
+    """The device that translates them: auto, cpu, cuda, cuda:N or mps."""
 
 
 def main(options: Options) -> None:

@@ -20,9 +20,9 @@ STOPPING = "stopping after the picture at hand; the same again stops at once"
 @dataclass(frozen=True, kw_only=True)
 class Options(SampleOptions):
     style: str = ""
-    """What makes them: the run folder of a GAN, its model file, or a name."""
+    """The trained GAN: its run folder, its model file, or a name."""
     out: Path | None = None
-    """The folder to write pictures to, each named after the seed that makes it again."""
+    """The folder for the pictures; each is named after its seed."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
 

@@ -26,25 +26,25 @@ STOPPING = "stopping after the picture at hand; the same again stops at once"
 @dataclass(frozen=True, kw_only=True)
 class Options(FolderOptions):
     inputs: Annotated[tuple[Path, ...], POSITIONAL] = ()
-    """Pictures, folders of them, or `-` for a list on the standard input (by lines, or by NUL bytes)."""
+    """Pictures, folders, or `-` for a list of them on the standard input (one a line, or separated by NUL bytes)."""
     style: str = ""
-    """What translates: a run folder, a model file, a checkpoint of the reference, hub:owner/name, or a name."""
+    """The trained network: a run folder, a model file, a checkpoint of junyanz (.pth), hub:owner/name, or a name."""
     out: Path | None = None
-    """The folder to write to, names and tree kept; for one input file it may be a file name."""
+    """The folder for the results, which keep their names and tree. For one input it may be a file."""
     report: Path | None = None
-    """Write a JSON file with a record per input."""
+    """Write a JSON file with a record for each input."""
     json: bool = False
     """Print that report, or the list of styles, on the standard output."""
     dry_run: bool = False
-    """Print what would be done, and do nothing."""
+    """Print the plan, and do nothing."""
     list_styles: bool = False
-    """List the styles that can be had by name, and the runs in runs/."""
+    """List the styles known by name, and the runs in runs/."""
     install_style: Path | None = None
-    """Keep a model file or checkpoint as a style of your own, under the name given by --as."""
+    """Install a model file or checkpoint as a style of your own, with the name --as."""
     as_: str = ""
     """The name for --install-style."""
     verbose: bool = False
-    """With --list-styles: what is known of each."""
+    """With --list-styles, show all that is known of each style."""
 
 
 def main(options: Options) -> None:

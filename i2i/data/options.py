@@ -29,55 +29,56 @@ class DataOptions:
     """Which pictures, and what is done to them before a network sees them."""
 
     data: Path | None = None
-    """Folder of the data set, a CSV file of pairs, or `toy`: pictures drawn on the fly, unless the working directory
-    has a `toy` of its own."""
+    """The data set: a folder, a CSV file of pairs, or `toy` for pictures drawn on the fly."""
     direction: Literal["a2b", "b2a"] = "a2b"
-    """a2b translates A to B, b2a translates B to A."""
+    """The direction to train: A to B, or B to A."""
     channels_a: Annotated[int, Interval(ge=1, le=64)] = 3
-    """Channels of domain A: 1 is luminance, 3 RGB, 4 RGB with alpha."""
+    """Channels of domain A: 1 (luminance), 3 (RGB) or 4 (RGB with alpha)."""
     channels_b: Annotated[int, Interval(ge=1, le=64)] = 3
     """Channels of domain B."""
     classes_a: Classes = ""
-    """Domain A holds labels: `facades`, a text file with a colour a line, or how many classes its grey pictures hold
-    the indices of (255 is no label). The network then sees a channel for each class; empty: A holds pictures."""
+    """Domain A holds labels: `facades`, a text file with one colour a line, or the number of classes if its grey
+    pictures hold class indices (255: no label). The network sees one channel for each class. Empty: A holds
+    pictures."""
     classes_b: Classes = ""
-    """Domain B holds labels."""
+    """Domain B holds labels, as --classes-a."""
     instance_edges: bool = False
-    """Where the input is labels, give the network a further channel: where things meet, 1, else -1. The alpha of a
-    label picture, if it has one, says which instance of its class a pixel is of."""
+    """Add an input channel with the edges between instances (1, elsewhere -1). The input must be labels; their alpha
+    channel tells instances apart."""
     preprocess: Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "none"] = (
         "resize_and_crop"
     )
-    """How a picture comes to size: stretched to a square, scaled by one side, cropped, or left as it is."""
+    """How pictures come to size: stretched to a square, scaled by one side, cropped, or left as they are."""
     load_size: Annotated[int, Interval(ge=1, le=65_535)] = 286
-    """Pixels that a side is scaled to before the crop."""
+    """The size that pictures are scaled to before the crop, in pixels."""
     crop_size: Annotated[int, Interval(ge=1, le=65_535)] = 256
-    """Pixels of the side of the random square crop."""
+    """The side of the random square crop, in pixels."""
     random_zoom: Annotated[float, Interval(ge=0.05, le=1)] = 1.0
-    """Crops come from the picture at a random scale from this to 1, e.g. 0.333 for SinCUT; 1 is always as it is."""
+    """Crop at a random scale between this and 1, e.g. 0.333 for SinCUT; 1 is off."""
     flip: bool = True
-    """Mirror half of the samples left to right."""
+    """Mirror half of the samples."""
     batch_size: Annotated[int, Ge(1)] | Literal["auto"] = 1
-    """Samples per step and process; auto tries, before the run, how many fit into memory (a power of two up to 64)."""
+    """Samples per step and process. auto: the largest power of two up to 64 that fits into memory, measured before the
+    run."""
     workers: Annotated[int, Interval(ge=0, le=256)] | Literal["auto"] = 2
-    """Processes that prepare batches; 0 prepares them in the training process, auto measures how many are needed.
-    Changes no result."""
+    """Processes that load data; 0 loads in the training process. auto: as many as needed, measured. Results do not
+    depend on it."""
     cache: Path | None = None
-    """Folder for decoded and resized pictures, so that an epoch need not do that again: a picture of load_size 286
-    takes 0.25 MB there. Changes no result; may be shared by runs, and deleted when none is running."""
+    """A folder for decoded and resized pictures, so that later epochs are faster; 0.25 MB for each picture of load size
+    286. Several runs may share it."""
     check: Literal["auto", "quick", "full", "off"] = "auto"
-    """Check every picture before training: auto decodes all of a set of up to 5,000, of a larger one so many, and reads
-    the headers of the others; quick reads headers, full decodes all, off does nothing."""
+    """Check the pictures before training. full: decode all. quick: read headers. auto: decode up to 5,000, read the
+    other headers."""
     on_bad: Literal["error", "skip"] = "error"
-    """A damaged picture stops the training, or is replaced by the next one and counted, up to 5 % of all."""
+    """Damaged pictures: stop (error), or replace each by the next one, up to 5 % of all (skip)."""
     pairs: Literal["error", "intersect"] = "error"
-    """Pictures without a partner are an error, or left out."""
+    """Pictures without a partner: stop (error), or leave them out (intersect)."""
     paired_data: Path | None = None
-    """Pairs of the two domains to be mixed among pictures without partners; CycleGAN has a loss of its own for them."""
+    """Mix in pairs of the two domains from this data set (CycleGAN only)."""
     paired_share: Annotated[float, Interval(gt=0, lt=1)] = 0.25
-    """The share of samples that are such pairs."""
+    """The share of samples that come from --paired-data."""
     seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = 0
-    """Seed of order, crops and flips, and of everything else random in the training."""
+    """The seed of everything random in the training."""
 
 
 def batch_size(options: DataOptions) -> int:

@@ -19,27 +19,28 @@ class ModelOptions:
     """How the network is used."""
 
     direction: Literal["a2b", "b2a"] | None = None
-    """Needed for a run folder that has both."""
+    """The direction to translate in. Needed for a run folder with both."""
     norm_stats: Literal["batch", "running"] | None = None
-    """Batch norm by the statistics of each picture or by those of the training; by default as the model says."""
+    """Statistics of batch norm: of each picture (batch) or of the training (running). Default: as the model file
+    says."""
     dropout: bool | None = None
-    """Whether the noise of dropout stays on, as in the published pix2pix; by default as the model says."""
+    """Keep the noise of dropout on, as the published pix2pix does. Default: as the model file says."""
     paint_size: Annotated[int, Interval(ge=0, le=MAX_SIDE)] | None = None
-    """Translate a larger picture with its shorter side scaled down to so many pixels, and bring the result back to the
-    picture's size, so that strokes are to be seen; 0: translate each at its own size; by default as the model says."""
+    """Translate larger pictures at this shorter side, in pixels, and scale the result back, so that strokes stay
+    visible; 0: at their own size. Default: as the model file says."""
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
-    """Another noise; it is drawn from this and from each picture, so that neither order nor batch matter."""
+    """The seed of dropout's noise. Each picture has its own noise, whatever the order and the batch."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
+    """The device: auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"
-    """auto is bf16 where the hardware computes it itself, else fp32; fp16 needs a GPU. bf16 and fp16 round more."""
+    """Arithmetic. auto: bf16 where the hardware has it, else fp32. fp16 needs a GPU. bf16 and fp16 round more."""
     runtime: RuntimeName = "auto"
-    """What computes: auto is the fastest on this device, OpenVINO (if it is installed) or torch."""
+    """The library that computes. auto: the fastest installed one for this device, OpenVINO or torch."""
     compile: bool = False
-    """Have torch compile the network, up to minutes at the first size and at the second, for many pictures on a GPU.
-    On a CPU auto is faster without. Pictures that go by bands of rows gain nothing."""
+    """Compile the network (torch.compile). It takes up to minutes for the first two sizes, and pays for many pictures
+    on a GPU. Pictures that are translated in bands of rows gain nothing."""
     download: bool = False
-    """Fetch the style if it is one of the catalogue."""
+    """Download the style if the catalogue has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,37 +48,38 @@ class FolderOptions(ModelOptions):
     """How a folder is translated."""
 
     size: Annotated[int, Interval(ge=1, le=MAX_SIDE)] | None = None
-    """Scale the shorter side to so many pixels first; without it the size stays."""
+    """Scale the shorter side to this many pixels first. Default: the picture keeps its size."""
     format: OutputFormat | None = None
-    """Write everything in this format; without it each picture keeps its own."""
+    """Write all results in this format. Default: each keeps the format of its input."""
     quality: Annotated[int, Interval(ge=1, le=100)] | None = None
-    """Of JPEG, WebP and AVIF; by default one at which the loss is hard to see."""
+    """Quality of JPEG, WebP and AVIF, 1 to 100. Default: visually lossless."""
     alpha: Literal["keep", "white", "black"] = "keep"
-    """Keep transparency, or lay the picture on a background before it is translated."""
+    """Keep transparency, or put a white or black background behind the picture first."""
     large: bool = False
-    """Take pictures above the limit of 178,956,970 pixels too, by bands of rows; needs pyvips and room on a disk."""
+    """Also take pictures of more than 178,956,970 pixels, in bands of rows. Needs pyvips and free disk space."""
     overwrite: bool = False
     """Replace outputs that exist (an input never is)."""
     skip_existing: bool = False
-    """Do only what is missing."""
+    """Write only missing outputs."""
     in_place: bool = False
-    """Replace the inputs themselves by their translations; there is no way back."""
+    """Replace the inputs by their translations. This cannot be undone."""
     on_collision: Literal["error", "suffix"] = "error"
-    """Inputs with one output path: refuse, or name them all after their former suffix (a_jpg.png)."""
+    """If two inputs have the same output path: stop (error), or add their suffix to the name (a_jpg.png)."""
     recursive: bool = True
-    """Search the folders in folders too."""
+    """Search subfolders too."""
     follow_links: bool = False
     """Search folders behind symbolic links too, each once."""
     shard: str = "1/1"
-    """i/n: only the i-th of n parts of the work, which together are all of it."""
+    """i/n: do only part i of n, for several machines."""
     shard_by: Literal["index", "hash"] = "index"
-    """By place in the sorted list (even parts), or by name (other files coming or going move nothing)."""
+    """Divide by position in the sorted list (index, even parts) or by name (hash, stable when files come or go)."""
     strict: bool = False
     """Stop at the first picture that fails."""
     batch_size: Annotated[int, Interval(ge=1, le=4096)] | Literal["auto"] = "auto"
-    """Pictures of equal size that go through the network together; auto is 1 on a CPU, else 16."""
+    """Pictures of equal size in one batch. auto: 1 on a CPU, else 16."""
     workers: Annotated[int, Interval(ge=1, le=256)] | Literal["auto"] = "auto"
-    """Threads that read, and as many that write; auto is 1 on a CPU, else up to 8. They change no result."""
+    """Threads that read pictures, and as many that write. auto: 1 on a CPU, else up to 8. Results do not depend on
+    it."""
 
     @property
     def replaces(self) -> bool:

@@ -154,7 +154,7 @@ def test_channels(channels: int, suffix: Any, read: tuple[int, bool], tmp_path: 
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ([], 2, "expected: sample.py --style"),
+        ([], 2, "expected: i2i sample --style"),
         (["--style", "MODEL"], 2, "expected a folder"),
         (["--style", "MODEL", "-o", "out", "--count", "0"], 2, "count"),
         (["--style", "MODEL", "-o", "out", "--walk", "3", "--count", "1"], 2, "goes from one picture to the next"),

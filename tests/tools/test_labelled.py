@@ -477,9 +477,9 @@ def test_the_first_ten_are_named(data: Path, models: dict[str, Path], capsys: py
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--style", "STYLE", "DATA"], 2, "expected: augment.py --style"),
-        (["DATA", "-o", "OUT"], 2, "expected: augment.py --style"),
-        (["--style", "STYLE", "DATA", "DATA", "-o", "OUT"], 2, "expected: augment.py --style"),
+        (["--style", "STYLE", "DATA"], 2, "expected: i2i augment --style"),
+        (["DATA", "-o", "OUT"], 2, "expected: i2i augment --style"),
+        (["--style", "STYLE", "DATA", "DATA", "-o", "OUT"], 2, "expected: i2i augment --style"),
         (["--style", "no_such", "DATA", "-o", "OUT"], 2, "no such style"),
         (["--style", "STYLE", "DATA", "-o", "DATA"], 2, "choose another folder"),
         (["--style", "STYLE", "DATA", "-o", "DATA/inside"], 2, "choose another folder"),

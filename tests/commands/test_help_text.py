@@ -1,10 +1,10 @@
-"""What `--help` and `--help-all` show."""
+"""The texts of `--help` and `--help-all`."""
 
 from collections import Counter
 
 import pytest
 
-from i2i.commands import ALGORITHMS, COMMANDS, Command, help
+from i2i.commands import ALGORITHMS, COMMANDS, Command, help_text
 from i2i.commands.options import Option, options_of
 
 ALL = {
@@ -20,7 +20,7 @@ def test_the_short_help_fits_on_a_page_and_begins_with_an_example(
     entry: Command, known: list[Option], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    shown = help.of_command("i2i x", entry, known)
+    shown = help_text.of_command("i2i x", entry, known)
     lines = shown.splitlines()
     assert len(lines) <= 60 and max(map(len, lines)) <= 80
     assert any(line.startswith("  i2i x") for line in lines[:8])
@@ -29,17 +29,17 @@ def test_the_short_help_fits_on_a_page_and_begins_with_an_example(
 
 @EVERY
 def test_all_options_are_shown_in_groups_once(entry: Command, known: list[Option]) -> None:
-    shown = help.of_command("i2i x", entry, known, everything=True)
+    shown = help_text.of_command("i2i x", entry, known, everything=True)
     for option in known:
         if option.name == "verbose":
             continue
-        lines = [line for line in shown.splitlines() if line.startswith(f"  {help._typed(option)}")]
+        lines = [line for line in shown.splitlines() if line.startswith(f"  {help_text._typed(option)}")]
         assert len(lines) == 1, option.name
     assert "\nother:" not in shown
 
 
 def test_each_option_has_one_group() -> None:
-    placed = Counter(" ".join(help.GROUPS.values()).split())
+    placed = Counter(" ".join(help_text.GROUPS.values()).split())
     assert max(placed.values()) == 1
     assert set(placed) == {option.name for _, known in ALL.values() for option in known} - {"verbose"}
 
@@ -52,15 +52,15 @@ def test_the_first_options_are_those_that_a_user_needs_first() -> None:
 
 
 def test_the_list_of_commands_has_a_line_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = help.of_all().splitlines()
+    lines = help_text.of_all().splitlines()
     for name, command in COMMANDS.items():
         assert [line for line in lines if line.split()[:1] == [name] and command.summary in line]
     assert max(map(len, lines)) <= 100
 
 
 def test_ranges_and_choices_are_shown() -> None:
-    shown = " ".join(help.of_command("x", ALGORITHMS["pix2pix"], options_of("train", "pix2pix"), True).split())
-    assert "--crop-size N Pixels of the side of the random square crop. (default: 256; ≥ 1, ≤ 65535)" in shown
+    shown = " ".join(help_text.of_command("x", ALGORITHMS["pix2pix"], options_of("train", "pix2pix"), True).split())
+    assert "--crop-size N The side of the random square crop, in pixels. (default: 256; ≥ 1, ≤ 65535)" in shown
     assert "--direction a2b|b2a" in shown
     assert "--[no-]flip" in shown and "(on by default)" in shown
     assert "one of normal, xavier, kaiming, orthogonal" in shown

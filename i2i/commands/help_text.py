@@ -1,5 +1,6 @@
-"""What `--help` prints: of `i2i`, of a command (short), and of all its options by group (`--help-all`)."""
+"""The texts of `i2i --help`, of `--help` of a command (short), and of `--help-all` (all options by group)."""
 
+import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -126,7 +127,7 @@ def _shared(verbose: Option | None) -> Iterator[str]:
 
 def _lines(option: Option, short: bool = False) -> Iterator[str]:
     """The lines of an option: flag, text (of a short one its first sentence), default and range."""
-    text = _first_sentence(option.text) if short else option.text
+    text = _first_sentence(option.text) if short and not option.positional else option.text
     yield from _entry(_typed(option), f"{text} {_facts(option, short)}".rstrip())
 
 
@@ -177,11 +178,7 @@ def _value(default: Any) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    """Up to the first full stop or semicolon that a blank follows."""
-    for at, (char, after) in enumerate(zip(text, f"{text[1:]} ", strict=True)):
-        if char in ".;" and after == " " and at > 12:
-            return text[:at] + "."
-    return text
+    return re.split(r"(?<!e\.g)\. ", text, maxsplit=1)[0].rstrip(".") + "."
 
 
 def _sentence(text: str) -> str:
