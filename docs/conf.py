@@ -86,7 +86,7 @@ class Public(SphinxDirective):
 
     def entry(self, name: str) -> list[str]:
         if isinstance(getattr(i2i, name), type):
-            return [f".. autoclass:: i2i.{name}", "   :members:", ""]
+            return [f".. autoclass:: i2i.{name}", "   :members:", "   :exclude-members: apply, get_params", ""]
         return [f".. autofunction:: i2i.{name}", ""]
 
     def described(self, lines: list[str]) -> list[nodes.Node]:
