@@ -1,10 +1,12 @@
 """Draw the pictures of README.md and docs/gallery.md anew, for instance after the weights of a style changed.
 
-python docs/gallery.py painted PHOTOS      # PHOTOS holds the photographs that docs/gallery.md names
-python docs/gallery.py toy RUNS            # RUNS holds the run folders of configs/*_toy.yaml
+python docs/gallery.py painted PHOTOS                        # PHOTOS holds the photographs that docs/gallery.md names
+python docs/gallery.py painted PHOTOS --style monet vangogh  # the same by several painters
+python docs/gallery.py toy RUNS                              # RUNS holds the run folders of configs/*_toy.yaml
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,18 +43,18 @@ def write(name: str, sheet: Image.Image) -> None:
     images.write(OUT / name, images.Picture(np.asarray(sheet)), quality=QUALITY)
 
 
-def painted(photos: Path, style: str = "monet") -> None:
-    """Each photograph beside its translation: `strip.jpg` for README.md, `STYLE-NAME.jpg` for docs/gallery.md."""
-    translate = i2i.load_translator(style)
-
-    def pair(name: str) -> list[Image.Image]:
-        photo = images.read(photos / f"{name}.jpg").channels(3)
-        return [Image.fromarray(pixels) for pixels in (photo, translate(photo))]
-
-    columns = [pair(name) for name in STRIP]
-    write("strip.jpg", grid([list(row) for row in zip(*columns, strict=True)], STRIP_TILE))
-    for name, photo in GALLERY.items():
-        write(f"{style}-{name}.jpg", grid([pair(photo)], GALLERY_TILE))
+def painted(photos: Path, styles: Sequence[str]) -> None:
+    """`strip.jpg` for README.md: a row of photographs and a row for each style. For docs/gallery.md `STYLE-NAME.jpg`: a
+    photograph beside its translation."""
+    read = {name: images.read(photos / f"{name}.jpg").channels(3) for name in (*STRIP, *GALLERY.values())}
+    rows = [[Image.fromarray(read[name]) for name in STRIP]]
+    for style in styles:
+        translate = i2i.load_translator(style)
+        rows.append([Image.fromarray(translate(read[name])) for name in STRIP])
+        for name, photo in GALLERY.items():
+            pair = [Image.fromarray(read[photo]), Image.fromarray(translate(read[photo]))]
+            write(f"{style}-{name}.jpg", grid([pair], GALLERY_TILE))
+    write("strip.jpg", grid(rows, STRIP_TILE))
 
 
 def toy(runs: Path) -> None:
@@ -67,6 +69,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=("painted", "toy"))
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--style", nargs="+", default=["monet"])
     arguments = parser.parse_args()
     OUT.mkdir(exist_ok=True)
-    {"painted": painted, "toy": toy}[arguments.kind](arguments.folder)
+    if arguments.kind == "toy":
+        toy(arguments.folder)
+    else:
+        painted(arguments.folder, arguments.style)
