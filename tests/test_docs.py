@@ -107,3 +107,16 @@ def test_the_site_has_every_page() -> None:
     for page in [*PAGES, *sorted((ROOT / "docs" / "api").glob("*.rst"))]:
         name = str(page.relative_to(ROOT).with_suffix(""))
         assert page == README or f"\n{name}\n" in contents, name
+
+
+def test_the_design_names_every_room() -> None:
+    table = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    named = set(
+        re.findall(
+            r"`(\w+)/?`", "\n".join(line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `"))
+        )
+    )
+    rooms = {
+        path.stem for path in (ROOT / "i2i").iterdir() if path.suffix in ("", ".py") and not path.name.startswith("__")
+    }
+    assert rooms <= named
