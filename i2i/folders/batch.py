@@ -36,18 +36,22 @@ def translate_folder(
     fetching: Callable[[int, int | None], object] | None = None,
     **options: Any,
 ) -> Report:
-    """Translate pictures, and folders of them, into the folder `out`: the tree, names and formats kept.
+    """Translates pictures, and folders of them, into the folder `out`, with the same tree, names and formats.
 
-    `options` are the fields of `FolderOptions` (`overwrite=True`, `size=512`, …); those that choose the model or
-    the device have no effect on a `style` that is a `Translator`. `out` may be the name of a picture if there is
-    one input file. `progress` is called with the number of inputs finished, their total and the last one; when
-    `stop()` turns true the rest is left. A picture that cannot be translated is reported as failed and the
-    others are done, unless `strict`, which raises `SomeFailed` at the first. `finish` is called with the report
-    at the end of the work, also when an error ends it; `fetching` as in `load_translator`.
+    * `inputs`: a path or several, to pictures or folders.
+    * `out`: a folder; for one input file it may be the name of a picture.
+    * `style`: as for `load_translator`, or a `Translator`. The options that choose model or device have no effect on a
+      `Translator`.
+    * `options`: the fields of `FolderOptions`, such as `overwrite=True` or `size=512`.
+    * `progress` is called with the number of finished inputs, their total and the last one. `stop()` ends the work
+      early when it is true. `finish` gets the report at the end, also when an error ends the work.
 
-    Found before any work: `InputError` if there are no pictures; `UsageError` for wrong options, for existing
-    outputs without `overwrite` or `skip_existing`, an output that would replace an input, and inputs with one
-    output path; `ModelError`; `OutputError` if `out` cannot be written.
+    A picture that fails is a record of the report, and the others go on; with `strict=True` the first one raises
+    `SomeFailed`.
+
+    These errors come before any work: `InputError` if there are no pictures; `UsageError` for wrong options, for
+    existing outputs without `overwrite` or `skip_existing`, for an output that would replace an input, and for inputs
+    with one output path; `ModelError`; `OutputError` if `out` cannot be written.
     """
     started = time.time()
     chosen = from_mapping(FolderOptions, options)

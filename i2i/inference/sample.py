@@ -82,9 +82,10 @@ class Made:
 
 
 class Sampler:
-    """A generator that makes pictures of noise; `network` is put into its mode of use for good, and on `device`.
+    """A generator that makes pictures from noise. `load_sampler` makes one.
 
-    Raises `UsageError` for a network that translates pictures.
+    The constructor switches `network` to its mode of use, for good, and moves it to `device`. It raises `UsageError`
+    for a network that translates pictures.
     """
 
     def __init__(self, network: "nn.Module", info: ModelInfo, device: "torch.device | str" = "cpu") -> None:
@@ -119,9 +120,10 @@ class Sampler:
 
 
 def load_sampler(style: str | Path, device: str = "auto", *, download: bool = False) -> Sampler:
-    """The generator that `style` names, as `load_translator` takes it: a run folder, a model file, a name.
+    """Loads a generator of pictures from noise. `style` is a run folder, a model file or a name.
 
-    Raises `UsageError` if there is no such thing or it translates pictures, `ModelError` if it cannot be used.
+    Raises `UsageError` for an unknown style and for one that translates pictures, and `ModelError` for a model that
+    cannot be used.
     """
     from i2i.device import choose_device
     from i2i.models import pretrained

@@ -28,33 +28,32 @@ _OVERSHOOT = 0.6
 
 
 class Translate(A.ImageOnlyTransform):
-    """Translates the image by a style; size, dtype, channels and every other target stay as they are.
+    """Translates the image by a style, as one transform of an `albumentations.Compose`.
 
-    Args:
-        style: what `i2i.load_translator` takes as one (a name, `hub:owner/name`, a path), or a list of
-            them, of which each call draws one.
-        direction: `a2b` or `b2a`, needed for a run folder that has both.
-        blend_ratio: each call draws from this range how much of the translation is laid over the image:
-            1 is the translation alone, 0 the image.
-        device: the CPU by default, where it computes in one thread, so that any number of data workers gives the
-            same images; `auto`, `cuda`, `cuda:N`, `mps`.
-        precision: as in `i2i.load_translator`.
-        download: fetch styles of the catalogue, once, when the transform is made.
-        paint_size: as in `i2i.load_translator`.
-        p: the probability that it is applied.
+    Size, dtype, channels and all other targets stay as they are.
 
-    Images are (H, W) or (H, W, C), uint8, uint16 or float32 in [0, 1], so it stands before `A.Normalize`. A
-    colour style takes a grey image as three equal channels and gives the luminance of its translation; a grey
-    style takes the luminance and gives equal channels; alpha (the last of 2 or 4 channels) is kept. `images`,
-    `volume` and `volumes` are translated picture by picture, additional targets of the kind `image` by the
-    same style as the image.
+    * `style`: a name, `hub:owner/name` or a path, as for `i2i.load_translator`; or a list of them, from which each call
+      draws one.
+    * `direction`: `a2b` or `b2a`. A run folder with two directions needs it.
+    * `blend_ratio`: each call draws the share of the translation from this range. 1 is the translation alone, 0 the
+      image.
+    * `device`: `cpu` by default, in one thread, so that any number of data workers gives the same images; `auto`,
+      `cuda`, `cuda:N`, `mps`.
+    * `precision`, `paint_size`: as for `i2i.load_translator`.
+    * `download`: fetches styles of the catalogue, once, when the transform is made.
+    * `p`: the probability of the transform.
 
-    Style, blend ratio and `p` are drawn from the seed of the `Compose`. The model is loaded at the first image,
-    once per process; after that, a changed file is not noticed. `A.from_dict` and `A.load` know the
-    transform once `i2i.Translate` has been used in the process.
+    Images are (H, W) or (H, W, C), uint8, uint16 or float32 in [0, 1], so the transform stands before `A.Normalize`. A
+    colour style sees a grey image as three equal channels, and gives the luminance of its translation. A grey style
+    sees the luminance, and gives equal channels. Alpha (the last of 2 or 4 channels) stays. `images`, `volume` and
+    `volumes` are translated picture by picture, additional targets of the kind `image` by the same style as the image.
 
-    Raises `UsageError` (a `ValueError`) for options out of range, for a style or direction that is not there, and
-    for an image that it has no rule for; `ModelError` if the model cannot be used.
+    Style, blend ratio and `p` are drawn from the seed of the `Compose`. Each process loads the model at its first
+    image, and does not notice a file that changes later. `A.from_dict` and `A.load` know the transform once the process
+    has used `i2i.Translate`.
+
+    Raises `UsageError` (a `ValueError`) for options out of range, for an unknown style or direction, and for an image
+    without a rule; `ModelError` for a model that cannot be used.
     """
 
     def __init__(

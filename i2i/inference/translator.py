@@ -67,22 +67,30 @@ def load_translator(
     paint_size: int | None = None,
     fetching: Callable[[int, int | None], object] | None = None,
 ) -> "Translator":
-    """The translator that `style` names: a path, `hub:owner/name`, or a name (see `i2i.list_styles`).
+    """Loads a translator: `i2i.load_translator("monet")("photo.jpg")`.
 
-    A run folder with two directions needs `direction`, `a2b` or `b2a`. `norm_stats` and `dropout` override what
-    the model says of batch norm (statistics of each picture, or of the training) and of dropout at test time.
-    `runtime` is torch, openvino, onnx (both on the CPU only), or auto: OpenVINO on a CPU if it is installed, else
-    torch, which also takes networks that draw noise and, in fp32, wide residual generators, for which it is the faster
-    one: unless `sizes`, the heights and widths of all pictures to be translated, are too little to make up for its
-    start. `precision` is fp32 (within one 8-bit level of the plain way), bf16, fp16, or auto: bf16 where the hardware
-    computes it itself.
-    `compile` has torch compile the network, at the first picture and again at the second size; not for bands of rows.
-    `paint_size` is that of `Translator`; by default the model's.
-    `download` allows to fetch a style of the catalogue; `fetching` is then called with the bytes that are there and
-    their total, if it is known.
+    * `style`: a path, `hub:owner/name`, or a name (see `i2i.list_styles`).
+    * `direction`: `a2b` or `b2a`. A run folder with two directions needs it.
+    * `device`: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+    * `precision`: `fp32` (within one 8-bit level of the plain way), `bf16`, `fp16`, or `auto`: bf16 where the hardware
+      computes it.
+    * `runtime`: `torch`, `openvino` and `onnx` (both on a CPU only), or `auto`. On a CPU, `auto` takes OpenVINO if it
+      is installed. It takes torch for networks that draw noise, and in fp32 for wide residual generators, for which
+      torch is faster.
+    * `sizes`: the heights and widths of all pictures that will be translated. If they are few, `auto` avoids torch,
+      which starts later.
+    * `norm_stats`: batch norm by the statistics of each picture (`batch`) or of the training (`running`). Default: as
+      the model says.
+    * `dropout`: whether dropout stays on. Default: as the model says.
+    * `seed`: varies the noise of dropout.
+    * `compile`: torch compiles the network, at the first picture and again at the second size; not for bands of rows.
+    * `paint_size`: the shorter side, in pixels, at which larger pictures are translated; 0 is their own size. Default:
+      as the model says.
+    * `download`: fetches a style of the catalogue. `fetching` is then called with the bytes so far and their total, if
+      it is known.
 
-    Raises `UsageError` if there is no such style, direction, device or runtime, or not that precision on it,
-    `ModelError` if the model cannot be used.
+    Raises `UsageError` for an unknown style, direction, device, runtime or precision, and `ModelError` for a model
+    that cannot be used.
     """
     asked = {"direction": direction, "device": device, "precision": precision, "norm_stats": norm_stats}
     more = {"dropout": dropout, "seed": seed, "download": download, "runtime": runtime, "compile": compile}
@@ -105,16 +113,14 @@ class _Source(NamedTuple):
 
 
 class Translator:
-    """Takes a picture to a picture of the same size.
+    """A trained generator as a function from a picture to a picture of the same size. `load_translator` makes one.
 
-    `network` is put into its mode of translation for good and moved to `device`; `runtime`, `precision` and `compile`
-    as in `load_translator`. `seed` varies the noise of dropout, where there is any. A picture whose shorter side is
-    longer than `paint_size` is translated at that size, and the result is brought back to the picture's own
-    (`scaling.Enlargement`); 0 translates each at its own size, None is as the model says. `notices` say why it is torch
-    where another runtime would have been taken.
+    The constructor takes a `network` from Python. It switches the network to its mode of translation, for good, and
+    moves it to `device`. The other arguments are those of `load_translator`. `notices` say why torch runs the network
+    where `auto` would have taken another runtime.
 
-    Raises `UsageError` for a runtime that is not there or does not fit the network, for a precision that the device has
-    not, where torch cannot compile, and for a paint size with a model of labels or of colours.
+    Raises `UsageError` for a runtime that is not installed or does not fit the network, for a precision that the device
+    lacks, where torch cannot compile, and for a paint size with a model of labels or of colours.
     """
 
     _origin: tuple[Path, Wanted, str | None]
@@ -170,22 +176,22 @@ class Translator:
 
     @property
     def runtime(self) -> str:
-        """What runs the network: torch, openvino or onnx."""
+        """The runtime of the network: torch, openvino or onnx."""
         return self._runtime.name
 
     @property
     def precision(self) -> str:
-        """In what it is computed: fp32, bf16 or fp16."""
+        """The precision of the network: fp32, bf16 or fp16."""
         return self._runtime.precision
 
     @property
     def picture_channels(self) -> int:
-        """How many channels a picture is taken with: the network's, but 3 for labels and for one to be coloured."""
+        """The channels of an input picture: the network's, but 3 for labels and for colorization."""
         return self.coding.picture_channels
 
     @cached_property
     def bytes_per_pixel(self) -> float:
-        """About what one picture takes of the CPU's memory, for each of its pixels; 0 on other devices."""
+        """An estimate of the CPU memory for each pixel of one picture; 0 on other devices."""
         if self.device.type != "cpu":
             return 0.0
         known = self._traits.bytes_per_pixel
@@ -198,9 +204,9 @@ class Translator:
 
     @cached_property
     def network(self) -> "nn.Module":
-        """The network in float32, in its mode of translation; read from its file if that was loaded.
+        """The network in float32, in its mode of translation.
 
-        Raises `ModelError` if the file has changed since.
+        Raises `ModelError` if the file that was loaded has changed since.
         """
         import torch
 
@@ -235,9 +241,9 @@ class Translator:
         seed: int = 0,
         paint_size: int | None = None,
     ) -> "Translator":
-        """The translator in a folder (`config.json`, `model.safetensors`), or in the hub's `owner/name`.
+        """Loads a folder that `save_pretrained` wrote, or the hub's `owner/name`.
 
-        Raises `ModelError` if it cannot be used or had.
+        Raises `ModelError` for a model that cannot be fetched or used.
         """
         from_mapping(ModelOptions, {"paint_size": paint_size})
         wanted = Wanted(device, runtime, precision, compile=compile, paint_size=paint_size)
@@ -246,7 +252,7 @@ class Translator:
         return cls._of_file(folder if folder.is_dir() else hub.fetch(str(name), revision), wanted, seed)
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
-        """Write `config.json` and `model.safetensors` to `folder`. Raises `OutputError`."""
+        """Writes `config.json` and `model.safetensors` to `folder`. Raises `OutputError`."""
         from i2i.models import pretrained
 
         network, current = self.config.build(), self.network  # whose reading sets the buffers
@@ -254,21 +260,24 @@ class Translator:
         pretrained.save_pretrained(Path(folder), network, self.info)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
-        """Upload what `save_pretrained` writes to the hub's `owner/name`; returns its address."""
+        """Uploads the files of `save_pretrained` to the hub's `owner/name`, and returns their address."""
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return hub.push(Path(folder), repo_id, private=private)
 
     def __call__(self, image: Any) -> Any:
-        """Translate a picture; the same kind comes back.
+        """Translates a picture of any height and width, and returns the same kind.
 
-        A path (gives a PIL image), a PIL image, a NumPy array (H, W) or (H, W, C) of uint8 or uint16, or a
-        tensor (C, H, W) or (N, C, H, W) in [-1, 1], of any height and width. Labels are colours of the model's
-        palette, or class indices in one channel. Alpha is kept; a PIL image comes
-        upright, as its EXIF says, with EXIF and colour profile in its `info`. Neither the other pictures of a
-        batch nor earlier calls have an influence, and the random state is left as it was: the noise of dropout
-        is drawn from the picture itself. Raises `ImageError` for a file that cannot be read and `UsageError`
-        for anything that is no picture for this network.
+        * A path gives a PIL image.
+        * A PIL image comes back upright, with EXIF and colour profile in its `info`.
+        * A NumPy array is (H, W) or (H, W, C), of uint8 or uint16.
+        * A tensor is (C, H, W) or (N, C, H, W) in [-1, 1].
+
+        Labels are colours of the model's palette, or class indices in one channel. Alpha stays. A result depends on its
+        picture alone: the noise of dropout is drawn from it, and torch's random state stays as it was.
+
+        Raises `ImageError` for a file that cannot be read, and `UsageError` for anything that is no picture for this
+        network.
         """
         if isinstance(image, str | PathLike):
             path = Path(image)

@@ -1,1 +1,1 @@
-"""Losses: pure functions of tensors, the equation beside the formula."""
+"""Losses are pure functions of tensors. Each docstring begins with the equation and its source."""

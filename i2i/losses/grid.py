@@ -1,4 +1,4 @@
-"""A picture does not show the grid on which a network computes it.
+"""A penalty on patterns that repeat with the grid of the generator.
 
 A generator that doubles twice can draw a pattern that repeats every second or fourth pixel: a checkerboard (Odena et
 al. 2016, distill.pub/2016/deconv-checkerboard) or a weave (docs/lab-book.md), which a discriminator on frozen features
@@ -25,11 +25,11 @@ def grid_loss(images: Tensor) -> Tensor:
 
     P_w is the power spectrum of the mean of the channels in a window w of 64 × 64 pixels (32 × 32 in a smaller picture)
     under Hann's window. P̄_w(k) is the mean of four frequencies beside k. T_w is the mean power of texture, so that a
-    pattern counts as much as it is seen. E_w is the mean over all windows of a picture. No gradient flows to P̄_w and
+    pattern counts as much as it is visible. E_w is the mean over all windows of a picture. No gradient flows to P̄_w and
     T_w, so the loss lowers lines and not texture.
 
-    `images` is (N, C, H, W) in [-1, 1], H and W at least 32; the result, a mean over the pictures, is from 0 up. In
-    float32.
+    `images` is (N, C, H, W) in [-1, 1], H and W at least 32. The result is the mean over the pictures, a scalar ≥ 0,
+    in float32.
     """
     side = WINDOW if min(images.shape[2:]) >= WINDOW else SMALLEST
     power = _power(images.float().mean(dim=1, keepdim=True), side)

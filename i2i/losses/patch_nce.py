@@ -1,6 +1,7 @@
 """The patchwise contrastive loss of CUT (Park et al. 2020, arXiv:2007.15651, Sec. 3.2).
 
-It tells patches apart as van den Oord et al. 2018 (arXiv:1807.03748) do successive ones.
+Each patch of the output must recognise its own patch of the input among others, as in InfoNCE (van den Oord et al.
+2018, arXiv:1807.03748).
 """
 
 from typing import Literal
@@ -17,8 +18,9 @@ Negatives = Literal["picture", "batch"]
 def patch_nce(queries: Tensor, keys: Tensor, temperature: float = 0.07, negatives: Negatives = "picture") -> Tensor:
     """-log(exp(v·v⁺/τ) / (exp(v·v⁺/τ) + Σₙ exp(v·vₙ⁻/τ))) (Eq. 2), the mean over all patches (Eq. 3) as a scalar.
 
-    `queries` v and `keys`, (N, S, C) of unit length: v⁺ is the key of the same picture and place, v⁻ are those of
-    the other places of the picture, or of all in the batch. No gradient flows to the keys. In float32 at least.
+    `queries` v and `keys` are (N, S, C), of unit length. v⁺ is the key of the same picture and place. v⁻ are the keys
+    of the other places of the picture, or of the batch. No gradient flows to the keys. The result is in float32 at
+    least.
     """
     queries, keys = precise(queries), precise(keys.detach())
     if negatives == "batch":

@@ -1,8 +1,7 @@
-"""Gradient penalties on a discriminator. A patch discriminator's value is the mean of its logits, and of several scales
-the mean over those.
+"""Gradient penalties on a discriminator.
 
-The gradients of the discriminator are taken with respect to its *input* and differentiated again, in float32
-also under autocast.
+D(x) is the mean of a patch discriminator's logits, and with several scales the mean over the scales. ∇D is the gradient
+with respect to the *input*. It is differentiated again, in float32 also under autocast.
 """
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from i2i.device import precise
 
 Logits = Tensor | tuple[Tensor, ...]
-"""What a discriminator answers: (N, …), or one such of each scale."""
+"""The output of a discriminator: (N, …), or a tuple with one such tensor for each scale."""
 
 
 def scales(logits: Logits) -> tuple[Tensor, ...]:

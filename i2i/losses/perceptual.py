@@ -1,4 +1,4 @@
-"""Losses that compare what networks see in two pictures (Wang et al. 2018, arXiv:1711.11585, Sec. 3.3; Johnson, Alahi,
+"""Losses that compare the features of two pictures (Wang et al. 2018, arXiv:1711.11585, Sec. 3.3; Johnson, Alahi,
 Fei-Fei 2016, arXiv:1603.08155, Sec. 3.2)."""
 
 from collections.abc import Sequence
@@ -31,9 +31,10 @@ _HOW = (
 
 
 def feature_matching(made: Features, real: Features) -> Tensor:
-    """Σᵢ 1/Nᵢ ‖Dᵢ(s, x) - Dᵢ(s, G(s))‖₁ over the layers of a discriminator but its logits, the scales' mean (Eq. 4).
+    """Σᵢ 1/Nᵢ ‖Dᵢ(s, x) - Dᵢ(s, G(s))‖₁ over the layers of a discriminator but its logits (Eq. 4), the mean over
+    scales.
 
-    `made` and `real` are, of each scale, what the layers answer, from the first to the logits; no gradient flows to
+    `made` and `real` have for each scale the outputs of all layers, from the first to the logits. No gradient flows to
     `real`.
     """
     scales = [
@@ -44,8 +45,10 @@ def feature_matching(made: Features, real: Features) -> Tensor:
 
 
 def feature_distance(made: Sequence[Tensor], expected: Sequence[Tensor]) -> Tensor:
-    """1/L Σₗ ‖Fₗ - Tₗ‖² / ‖Tₗ‖² of each sample over L layers (N, Cₗ, Hₗ, Wₗ) each, its mean over the samples; no
-    gradient flows to `expected`. In float32 at least."""
+    """1/L Σₗ ‖Fₗ - Tₗ‖² / ‖Tₗ‖² over L layers, each (N, Cₗ, Hₗ, Wₗ), the mean over the samples.
+
+    F is `made`, T is `expected`; no gradient flows to T. The result is in float32 at least.
+    """
     found = []
     for one, other in zip(made, expected, strict=True):
         mine, target = precise(one).flatten(1), precise(other.detach()).flatten(1)
@@ -96,9 +99,9 @@ class Perceptual:
 class Content:
     """Σₖ (1 - cos(Fₖ(x), Fₖ(G(x)))) + ¼ |ℓ(x) - ℓ(G(x))|, the mean over places and pictures, a scalar from 0 up.
 
-    F are the features at strides 8 and 16 of a network that has learnt to see (`pretrained.feature_network`): they say
-    what is in a picture, and where. ℓ is the luminance at a quarter of the size, with the picture's mean and contrast
-    taken out: it says what is light and what is dark.
+    F are features at strides 8 and 16 of a pretrained network (`pretrained.feature_network`): they tell which things a
+    picture shows, and where. ℓ is the luminance at a quarter of the size, without the picture's mean and contrast: it
+    tells light from dark.
 
     After the feature reconstruction loss of Johnson et al. 2016, Eq. 2, which takes the squared distance of one layer.
     """

@@ -1,5 +1,5 @@
-"""A generator that moves with its input: Eilertsen, Mantiuk, Unger, "Single-frame Regularization for Temporally Stable
-CNNs", CVPR 2019 (arXiv:1902.10424).
+"""A loss that lets the output move with the input: Eilertsen, Mantiuk, Unger, "Single-frame Regularization for
+Temporally Stable CNNs", CVPR 2019 (arXiv:1902.10424).
 
 G commutes with a small change T of the picture, ‖G(T(x)) - T(G(x))‖²: a shift, rotation and zoom, drawn for each
 picture, and noise on the input alone. It keeps film from flickering, and it regularises where pictures are few.
@@ -19,10 +19,10 @@ _NOISE = 0.02  # standard deviation, of pictures in [-1, 1]
 
 
 def stability_loss(generator: Callable[[Tensor], Tensor], x: Tensor, made: Tensor) -> Tensor:
-    """The mean of (G(T(x) + noise) - T(G(x)))² over the pixels that T brings from within the picture, a scalar.
+    """mean (G(T(x) + noise) - T(G(x)))² over the pixels that T takes from within the picture, a scalar.
 
-    `x` (N, C, H, W) in [-1, 1], `made` = G(x) of the same height and width. T is drawn from the global random generator
-    on the CPU. Computed in float32 but for G.
+    `x` is (N, C, H, W) in [-1, 1], `made` is G(x), of the same height and width. torch's global generator on the CPU
+    draws T. All but G is computed in float32.
     """
     grid = _moves(len(x), x.shape[2], x.shape[3]).to(x.device, non_blocking=True)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a translation keeps of its input: contrast and structure of the luminance, whatever becomes of the colours."""
+"""A loss that keeps contrast and structure of the luminance, and leaves colours free."""
 
 import torch
 from torch import Tensor
@@ -25,10 +25,10 @@ def luminance(images: Tensor) -> Tensor:
 
 
 def structure_loss(made: Tensor, source: Tensor) -> Tensor:
-    """1 - c·s of the luminances, a scalar from 0 to 2: contrast and structure of SSIM (Wang et al. 2004, Eq. 9, 10)
-    in an 11-pixel Gaussian window, without its comparison of brightness.
+    """1 - c·s of the luminances: the contrast c and the structure s of SSIM (Wang et al. 2004, Eq. 9 and 10).
 
-    (N, 1 or 3, H, W) in [-1, 1], H and W at least 11. Computed in float32 also under autocast.
+    The window is a Gaussian of 11 pixels. SSIM's comparison of brightness is left out. Both inputs are (N, 1 or 3, H,
+    W) in [-1, 1], H and W at least 11. The result is a scalar from 0 to 2, computed in float32 also under autocast.
     """
     with torch.autocast(made.device.type, enabled=False), exact_float32():  # variances are small differences
         x, y = ((luminance(images.float()) + 1) / 2 for images in (made, source))

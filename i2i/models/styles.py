@@ -244,10 +244,10 @@ def _suggestions(style: str) -> str:
 
 
 def list_styles(runs: Sequence[str | Path] | None = None) -> list[Style]:
-    """Everything that `--style` can name: runs, installed, bundled and published styles, in this order.
+    """Lists all that `--style` can name: runs, installed, bundled and published styles, in this order.
 
-    `runs` are run folders, by default those in `runs/` of the current folder; a run counts once it has a model
-    file. Reads the headers of model files, never their weights, and never the network.
+    `runs` are run folders, by default those in `runs/` of the current folder. A run counts once it has a model file.
+    This reads the headers of model files, never their weights, and uses no network.
     """
     folders = sorted(Path("runs").glob("*")) if runs is None else [Path(run) for run in runs]
     files = [(_as_style(folder), folder / f"{name}.safetensors") for folder in folders for name in DIRECTIONS]

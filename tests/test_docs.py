@@ -1,0 +1,122 @@
+"""README and the guides: a first screen that stays short, and links, files and commands that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from i2i.algorithms import ALGORITHMS
+from i2i.config import read_yaml
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [
+    README,
+    *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "datasets/README.md", "benchmarks/README.md")),
+]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+GUIDES = [page for page in PAGES if page.name not in ("CHANGELOG.md", "lab-book.md", "migrate.md")]
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+guides = pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of the headings, as GitHub and MyST make them."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_readme_is_one_screen() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_the_readme_shows_results() -> None:
+    (strip,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README.read_text(encoding="utf-8"))
+    assert (ROOT / strip).stat().st_size < 300_000
+    with Image.open(ROOT / strip) as image:
+        assert image.width >= 800
+
+
+@pages
+def test_each_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.is_file(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@guides
+def test_scripts_and_configurations_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:scripts|configs|benchmarks)/[a-z0-9_/]+\.(?:py|yaml)", text))
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_table_of_algorithms_names_configurations() -> None:
+    names = re.findall(r"\| `([\w-]+\.yaml)` \|", README.read_text(encoding="utf-8"))
+    algorithms = {read_yaml(ROOT / "configs" / name)["algorithm"] for name in names}
+    assert algorithms == set(ALGORITHMS)
+
+
+FIELDS = {
+    name
+    for folder in ("i2i", "scripts")
+    for file in (ROOT / folder).rglob("*.py")
+    for name in re.findall(r"^    (\w+): ", file.read_text(encoding="utf-8"), re.MULTILINE)
+}
+OF_ALL_SCRIPTS = {"help", "help_all", "config", "print_config", "verbose", "version"}
+OF_OTHERS = {"nproc_per_node", "max_restarts", "golden", "hard", "netG", "continue_train"}
+"""Options of torchrun, of our tests and of the reference."""
+
+
+@guides
+def test_each_option_exists(page: Path) -> None:
+    if page.name == "migrate.md" or page.parent.name == "benchmarks":
+        pytest.skip("names options of other programs too")
+    flags = set(re.findall(r"(?<![\w-])--([a-z][\w-]+)", page.read_text(encoding="utf-8")))
+    names = {flag.removeprefix("no-").replace("-", "_") for flag in flags} - OF_ALL_SCRIPTS - OF_OTHERS
+    assert {name for name in names if not {name, f"{name}_"} & FIELDS} == set()
+
+
+@guides
+def test_no_sentence_begins_with_what_or_of(page: Path) -> None:
+    begin = re.compile(r"(?:^|[.!?]\s+|\n\n|\n\s*[*-] |\| )(?:What|Of)\b.{0,40}")
+    assert begin.findall(prose(page)) == []
+
+
+def test_twenty_words() -> None:
+    rows = [
+        line
+        for line in (ROOT / "docs" / "words.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| **")
+    ]
+    assert len(rows) == 20
+
+
+def test_the_site_has_every_page() -> None:
+    contents = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
+    for page in [*PAGES, *sorted((ROOT / "docs" / "api").glob("*.rst"))]:
+        name = str(page.relative_to(ROOT).with_suffix(""))
+        assert page == README or f"\n{name}\n" in contents, name
+
+
+def test_the_design_names_every_room() -> None:
+    table = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    named = set(
+        re.findall(
+            r"`(\w+)/?`", "\n".join(line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `"))
+        )
+    )
+    rooms = {
+        path.stem for path in (ROOT / "i2i").iterdir() if path.suffix in ("", ".py") and not path.name.startswith("__")
+    }
+    assert rooms <= named
