@@ -27,6 +27,7 @@ from i2i.training.distributed import Processes
 from i2i.training.initial import initialise
 from i2i.training.launch import train
 from i2i.training.options import TrainingOptions
+from i2i.training.prepare import prepare
 from i2i.training.step import TrainingStep
 
 SMALL: dict[str, Any] = {
@@ -177,7 +178,9 @@ def test_every_weight_learns_in_16_bits(precision: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(cut, "draw_flips", lambda generators: torch.ones(len(generators), dtype=torch.bool))
     algorithm = build(flip_equivariance=True)
     before = {n: [p.detach().clone() for p in net.parameters()] for n, net in algorithm.networks().items()}
-    step = TrainingStep(algorithm, TrainingOptions(precision=precision), Processes("cpu"))
+    options = TrainingOptions(precision=precision)
+    prepare(algorithm, options, torch.device("cpu"))
+    step = TrainingStep(algorithm, options, Processes("cpu"))
     step.loss_scale.scale.clamp_(max=2.0**8)
     assert float(step(pair(), 0)["skipped"]) == 0
     for name, network in algorithm.networks().items():
