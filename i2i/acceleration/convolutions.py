@@ -41,7 +41,8 @@ def is_plain(conv: nn.Conv2d | nn.ConvTranspose2d, kernel_size: int, stride: int
 
 def is_thin(weight: Tensor, stride: int, groups: int) -> bool:
     """Returns whether a convolution with this weight is faster by columns."""
-    return weight.shape[-1] >= LARGE_KERNEL and len(weight) <= FEW_CHANNELS and stride == groups == 1
+    few = len(weight) <= FEW_CHANNELS and len(weight) < weight.shape[1]  # the first layer of a narrow network is none
+    return few and weight.shape[-1] >= LARGE_KERNEL and stride == groups == 1
 
 
 def column_kernels(weight: Tensor) -> Tensor:

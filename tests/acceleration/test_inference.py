@@ -16,8 +16,8 @@ pytestmark = pytest.mark.arithmetic
 
 @pytest.mark.parametrize("padding", ["reflect", "replicate", "zero"])
 def test_a_head_by_columns_is_the_head(padding: Any) -> None:
-    head = ResnetConfig(width=3, blocks=0, padding=padding).build().head
-    x = torch.randn(2, 3, 9, 11)
+    head = ResnetConfig(width=5, blocks=0, padding=padding).build().head
+    x = torch.randn(2, 5, 9, 11)
     by_columns = accelerate(copy.deepcopy(head), "inference")
     assert isinstance(by_columns, PreparedColumnConv2d)
     with torch.no_grad():
