@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.networks import create_generator
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 
 GENERATORS = ("resnet_9blocks", "unet_256")
 

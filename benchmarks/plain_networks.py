@@ -1,30 +1,18 @@
-"""Networks as the published code has them: instance norm and convolutions are torch's modules."""
+"""Networks as the published code has them: of torch's own layers, with `nn.InstanceNorm2d`."""
 
 import copy
 
 from torch import nn
 
+from i2i import acceleration
 from i2i.networks.blocks import InstanceNorm
-from i2i.networks.convolutions import DeepConvTranspose2d, StridedConv2d, ThinConv2d, WideConv2d
-from i2i.networks.spectral import SpectralConv2d
-
-OURS = (ThinConv2d, WideConv2d, StridedConv2d, DeepConvTranspose2d)
 
 
 def plain(network: nn.Module) -> nn.Module:
-    """A copy of `network` with the same weights, whose instance norm and convolutions are torch's modules."""
-    made = copy.deepcopy(network)
+    """A copy of `network` with the same weights, of torch's own layers."""
+    made = acceleration.plain(copy.deepcopy(network))
     for module in list(made.modules()):
         for name, child in module.named_children():
             if isinstance(child, InstanceNorm):
-                setattr(module, name, nn.InstanceNorm2d(child.channels))
-            elif isinstance(child, OURS) and not isinstance(child, SpectralConv2d):
-                setattr(module, name, plain_convolution(child))
-    return made
-
-
-def plain_convolution(ours: ThinConv2d | WideConv2d | StridedConv2d | DeepConvTranspose2d) -> nn.Module:
-    """torch's convolution with the parameters of ours."""
-    made = copy.copy(ours)
-    made.__class__ = nn.ConvTranspose2d if isinstance(ours, nn.ConvTranspose2d) else nn.Conv2d  # type: ignore[assignment]
+                setattr(module, name, nn.InstanceNorm2d(child.num_channels))
     return made

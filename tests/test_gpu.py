@@ -24,10 +24,7 @@ from i2i.inference.streaming.layers import convolution
 from i2i.inference.translator import Translator, load_translator
 from i2i.losses.structure import structure_loss
 from i2i.models import model_file
-from i2i.networks.antialias import BilinearUpsample, BlurDownsample, BlurUpsample
-from i2i.networks.blocks import for_translation
-from i2i.networks.convolutions import WideConv2d
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import BilinearUpsample, BlurDownsample, BlurUpsample, for_translation, init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 from i2i.training.distributed import Processes
@@ -90,7 +87,9 @@ def test_a_picture_on_a_gpu(name: str, precision: str) -> None:
     assert seen == [(computed, torch.float32, precision != "fp32")] * 2, "float32 is float32, and so is the picture"
 
 
-@pytest.mark.parametrize("layer", [BlurDownsample, BlurUpsample, BilinearUpsample, partial(WideConv2d, 4)])
+@pytest.mark.parametrize(
+    "layer", [BlurDownsample, BlurUpsample, BilinearUpsample, partial(nn.Conv2d, 4, kernel_size=3, padding=1)]
+)
 def test_rows_on_a_gpu(layer: Any) -> None:
     """The layers of a picture that goes by bands of rows lie where the rows do."""
     with pretended_gpu():

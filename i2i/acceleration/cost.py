@@ -1,4 +1,4 @@
-"""The memory that a network holds while it runs, and its multiplications, counted without computing anything."""
+"""Peak memory and multiplications of a network, counted on the device `meta` without computing anything."""
 
 from functools import cache
 from typing import Any
@@ -10,17 +10,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from i2i.acceleration.inference import fast_form
+from i2i.acceleration import accelerate
 from i2i.networks import GeneratorConfig
 from i2i.networks.blocks import for_translation
 
 
 def peak_bytes(config: GeneratorConfig, side: int, by_torch: bool = True) -> int:
-    """The most bytes that the results of operations hold at one time for a picture of `side` × `side`, in the form that
-    torch computes on a CPU, or in that of the other runtimes."""
+    """Returns the most bytes that results of operations hold at one time for an image of `side` × `side`, with the
+    layers for torch on a CPU or with those for other runtimes."""
     with torch.device("meta"):
         network, picture = for_translation(config.build()), torch.empty(1, config.in_channels, side, side)
-        network = fast_form(network, "exact" if by_torch else "instance", split_head=by_torch)
+        accelerate(network, "inference", engine="eager" if by_torch else "exported", device=torch.device("cpu"))
     with torch.inference_mode(), _Peak() as peak:
         network(picture)
     return peak.most
@@ -28,7 +28,7 @@ def peak_bytes(config: GeneratorConfig, side: int, by_torch: bool = True) -> int
 
 @cache
 def multiplications(config: GeneratorConfig, least: int = 256) -> float:
-    """How many of them, each with its addition, it takes for a pixel of a picture of at least that side."""
+    """Returns the multiply-adds for each pixel of a square image with at least `least` pixels a side."""
     multiple = config.size_multiple
     side = max(-(-least // multiple) * multiple, config.minimum_size)
     with torch.device("meta"):
@@ -39,7 +39,7 @@ def multiplications(config: GeneratorConfig, least: int = 256) -> float:
 
 
 class _Peak(TorchDispatchMode):
-    """The most bytes that the results of operations hold at one time."""
+    """Records the most bytes that results of operations hold at one time."""
 
     def __init__(self) -> None:
         super().__init__()

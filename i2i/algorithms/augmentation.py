@@ -16,7 +16,7 @@ from i2i.algorithms.ada import ADA
 from i2i.algorithms.algorithm import in_one_batch
 from i2i.algorithms.augment import DiffAugment
 from i2i.losses.penalties import Logits
-from i2i.networks.multiscale import MultiScalePatchGAN
+from i2i.networks.patchgan import MultiScalePatchGAN
 from i2i.networks.projected import Projected
 
 

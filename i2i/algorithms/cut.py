@@ -38,9 +38,8 @@ from i2i.data.options import classes
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.patch_nce import Negatives, patch_nce
-from i2i.networks.features import channels, encode, paper_layers, translate
-from i2i.networks.init import Init, init_weights
-from i2i.networks.projection import ProjectionConfig, patches_at
+from i2i.networks.blocks import Init, init_weights
+from i2i.networks.features import ProjectionConfig, channels, encode, paper_layers, patches_at, translate
 from i2i.networks.resnet import ResnetGenerator
 
 

@@ -40,9 +40,8 @@ from i2i.losses.perceptual import feature_distance
 from i2i.models.styles import BUNDLED, model_files
 from i2i.models.teacher import Teacher
 from i2i.networks import GeneratorConfig, generator_config
+from i2i.networks.features import ChannelProjectionConfig, comparable_layers, translate
 from i2i.networks.features import channels as widths
-from i2i.networks.features import comparable_layers, translate
-from i2i.networks.projection import ChannelProjectionConfig
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 
 STYLE_OR_PATH = PathUnless(frozenset(model_files(BUNDLED)))

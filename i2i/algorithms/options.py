@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
+from i2i.acceleration import recompute
 from i2i.algorithms.ada import ADA
 from i2i.algorithms.augment import DiffAugment, checked_names
 from i2i.algorithms.augmentation import Augmentation
@@ -22,9 +23,8 @@ from i2i.losses.perceptual import CONTENT_SIZE, Content
 from i2i.losses.stability import stability_loss
 from i2i.losses.structure import WINDOW, structure_loss
 from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_config, generator_config
-from i2i.networks.blocks import Norm, Padding, recompute
+from i2i.networks.blocks import Init, Norm, Padding, init_weights
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
-from i2i.networks.init import Init, init_weights
 from i2i.networks.pretrained import EFFICIENTNET
 from i2i.networks.projected import ProjectedConfig
 from i2i.networks.resnet import ResnetConfig

@@ -32,8 +32,7 @@ from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.perceptual import Perceptual, feature_matching
-from i2i.networks.multiscale import MultiScalePatchGAN
-from i2i.networks.patchgan import PatchGAN
+from i2i.networks.patchgan import MultiScalePatchGAN, PatchGAN
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from i2i.acceleration.inference import fast_form
+from i2i.acceleration import accelerate, shared_copy
 from i2i.errors import UsageError
 from i2i.files import atomic_write
 from i2i.models.info import ModelInfo, to_json
@@ -62,7 +62,7 @@ def onnx_bytes(network: nn.Module, channels: int, side: int, metadata: dict[str,
     with warnings.catch_warnings(), _quiet(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            fast_form(network.cpu(), "instance", split_head=False),
+            accelerate(shared_copy(network.cpu()), "inference", engine="exported"),
             (example,),
             dynamo=True,
             dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},),

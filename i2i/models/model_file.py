@@ -32,7 +32,7 @@ from i2i.models.info import (
     to_json,
 )
 from i2i.models.metadata import MAX_TENSORS, Header, read_header
-from i2i.networks.antialias import blur_filter
+from i2i.networks.blocks import blur_filter
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from i2i.acceleration.inference import fast_form
+from i2i.acceleration import accelerate
 from i2i.errors import UsageError
 from i2i.models.info import DIRECTIONS, FROM_NOISE, ModelInfo
 from i2i.models.pretrained import open_model, weights_sha256
@@ -30,7 +30,7 @@ class Teacher:
         self.config: GeneratorConfig = info.network_config()
         names = info.input_domain, info.output_domain
         self.domains = ("", "") if set(names) == {"A", "B"} else names
-        self._place: tuple[torch.device, torch.dtype, bool] | None = None
+        self._place: tuple[torch.device, torch.dtype, torch.dtype] | None = None
         self._form: nn.Module = self.network
 
     @classmethod
@@ -61,12 +61,12 @@ class Teacher:
             return translate(form, x.contiguous(memory_format=_format(x.device)), layers)
 
     def _placed(self, x: Tensor) -> nn.Module:
-        cpu = x.device.type == "cpu"
-        exact = cpu and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if (place := (x.device, x.dtype, exact)) != self._place:
+        autocast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        computed = torch.get_autocast_dtype("cpu") if autocast else x.dtype
+        if (place := (x.device, x.dtype, computed)) != self._place:
             with torch.inference_mode(False):  # samples are looked at in that mode, and training goes on
                 moved = copy.deepcopy(self.network).to(x.device, x.dtype)
-                fast = fast_form(moved, "exact" if cpu else "group", split_head=cpu, by_winograd=exact)
+                fast = accelerate(moved, "inference", dtype=computed)
                 self._form = fast.to(memory_format=_format(x.device))
             self._place = place
         return self._form

@@ -1,24 +1,21 @@
 """Networks by name.
 
-`GENERATORS` and `DISCRIMINATORS` map a name to the frozen configuration that builds it. Beside the listed
-names, `resnet_<n>blocks`, `mobile_resnet_<n>blocks`, `unet_<size>` and `patchgan_<patch width>` name any other of their
-families:
+`GENERATORS` and `DISCRIMINATORS` map a name to the frozen configuration that builds the network. `resnet_<n>blocks`,
+`mobile_resnet_<n>blocks`, `unet_<size>`, `patchgan_<patch width>` and `dcgan_<size>` name the other members of these
+families. Suffixes choose variants:
 
-* behind a residual generator or a PatchGAN `_antialiased` gives it the sampling of CUT;
-* behind a residual generator `_resize` gives it resize-convolutions in place of transposed ones, and `_smooth` the
-  sampling of CUT with a blur before it doubles, against weaves;
-* `mobile_resnet_<n>blocks` is a residual generator of depthwise separable convolutions that samples as `_smooth` does:
-  a tenth of the multiplications or less;
-* behind a U-Net `_attention` gives it self-attention where it has made 32 pixels of a side of `<size>`;
-* behind a PatchGAN `_spectral` normalises weights in place of activations, and `_multiscale` makes it three that judge
-  at three sizes (`_multiscale2`, `_multiscale4`: two, four); of several, in the order named here.
+* residual generator: `_antialiased` halves and doubles the size as CUT does; `_resize` has resize-convolutions instead
+  of transposed ones; `_smooth` halves as CUT does and blurs before it doubles, against weave patterns.
+* `mobile_resnet_<n>blocks` is a `_smooth` residual generator of depthwise separable convolutions, with a tenth of the
+  multiplications or less.
+* U-Net: `_attention` adds self-attention at 32×32 pixels of `<size>`.
+* PatchGAN: `_antialiased` as above; `_spectral` normalises weights instead of activations; `_multiscale` judges at
+  three sizes (`_multiscale2`, `_multiscale4`: two, four). Several suffixes stand in this order. The name keeps the
+  patch width of the plain PatchGAN, though patches of these variants are wider: see `receptive_field`.
 
-`pix2pixhd` is the coarse-to-fine generator of that paper, and `pix2pixhd_global` its coarse part alone.
-
-`projected` judges the features of a frozen network, `projected_patchgan_<patch width>` with a PatchGAN beside it.
-
-`dcgan_<size>` is a generator of pictures from noise, and its discriminator. (An anti-aliased or multi-scale PatchGAN
-keeps the number in its name, though its patch is wider: `receptive_field`.)
+`pix2pixhd` is the coarse-to-fine generator of that paper, and `pix2pixhd_global` its coarse part alone. `projected`
+judges features of a frozen network, and `projected_patchgan_<patch width>` adds a PatchGAN. `dcgan_<size>` is a
+generator of images from noise, and its discriminator.
 """
 
 import dataclasses
@@ -30,12 +27,10 @@ from torch import nn
 
 from i2i.config import checked, nearest, option_names
 from i2i.errors import UsageError
-from i2i.networks.antialias import Sampling, Upsampling
-from i2i.networks.blocks import DiscriminatorNorm
+from i2i.networks.blocks import DiscriminatorNorm, Sampling, Upsampling
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
 from i2i.networks.dcgan import DCGANConfig, DCGANDiscriminatorConfig
-from i2i.networks.multiscale import MultiScaleConfig
-from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
+from i2i.networks.patchgan import MultiScaleConfig, PatchGANConfig, PixelGANConfig
 from i2i.networks.projected import ProjectedConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
@@ -169,30 +164,33 @@ def _configure(config: Any, options: Mapping[str, Any]) -> Any:
 
 
 def generator_config(name: str, **options: Any) -> GeneratorConfig:
-    """The configuration of that generator with `options` in place of its defaults. Raises `UsageError`."""
+    """Returns the configuration of the generator `name` with `options` instead of its defaults. Raises `UsageError`."""
     return _configure(_find("generator", name, GENERATORS, _GENERATOR_FAMILIES), options)
 
 
 def discriminator_config(name: str, **options: Any) -> DiscriminatorConfig:
-    """The configuration of that discriminator with `options` in place of its defaults. Raises `UsageError`."""
+    """Returns the configuration of the discriminator `name` with `options` instead of its defaults.
+
+    Raises `UsageError`.
+    """
     return _configure(_find("discriminator", name, DISCRIMINATORS, _DISCRIMINATOR_FAMILIES), options)
 
 
 def create_generator(name: str, **options: Any) -> nn.Module:
-    """A generator by name, e.g. `create_generator("unet_256", in_channels=1, out_channels=3)`.
+    """Returns a generator by name, e.g. `create_generator("unet_256", in_channels=1, out_channels=3)`.
 
-    Takes (N, in_channels, H, W) in [-1, 1] to (N, out_channels, H, W) in [-1, 1]; `.size_multiple` and
-    `.minimum_size` say which sizes it takes. Weights are torch's defaults: see `init_weights`.
+    (N, in_channels, H, W) in [-1, 1] → (N, out_channels, H, W) in [-1, 1]. H and W must be multiples of
+    `.size_multiple` and at least `.minimum_size`. Weights are torch's defaults; `init_weights` draws others.
     """
     return generator_config(name, **options).build()
 
 
 def create_discriminator(name: str, **options: Any) -> nn.Module:
-    """A discriminator by name: (N, in_channels, H, W) in [-1, 1] to (N, 1, H', W') logits, or to a tuple of
-    those, from the finest scale to the coarsest."""
+    """Returns a discriminator by name: (N, in_channels, H, W) in [-1, 1] → (N, 1, H', W') logits, or a tuple of them
+    from the finest scale to the coarsest."""
     return discriminator_config(name, **options).build()
 
 
 def list_generators() -> list[str]:
-    """The names that `create_generator` knows (and any `resnet_<n>blocks`, `unet_<power of two>`)."""
+    """Returns the names that `create_generator` knows; it also knows any `resnet_<n>blocks`, `unet_<power of two>`."""
     return list(GENERATORS)

@@ -1,29 +1,96 @@
-"""What the networks share: normalisation, padding, and how a network behaves at test time."""
+"""Layers and helpers that several networks share: normalisation, padding, blurs that resample, first weights, and the
+mode in which a trained network translates.
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any, Literal
+Networks are written with torch's own layers. `i2i.acceleration` exchanges some of them for faster ones later.
+"""
+
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from i2i.networks import winograd
-from i2i.networks.convolutions import channels_last
+from i2i.networks.spectral import SpectralConv2d
 
 Norm = Literal["batch", "instance", "none"]
 DiscriminatorNorm = Literal["batch", "instance", "none", "spectral"]
 Padding = Literal["reflect", "replicate", "zero"]
+PaddingMode = Literal["zeros", "reflect", "replicate"]
+"""torch's names for the same paddings."""
 Statistics = Literal["batch", "running"]
+Init = Literal["normal", "xavier", "kaiming", "orthogonal"]
+Sampling = Literal["strided", "antialiased"]
+Upsampling = Literal["strided", "antialiased", "resize", "smooth"]
 
 
-class InstanceNorm(nn.Module):
+class InstanceNorm(nn.GroupNorm):
     """Instance normalisation without affine parameters (Ulyanov et al. 2016, arXiv:1607.08022).
 
-    (N, C, H, W) → the same shape; each channel of each sample to mean 0 and variance 1 (biased, eps 1e-5).
-    Written as group normalisation with one channel a group: the same numbers, faster on a CPU (docs/lab-book.md).
-    Where a CPU trains in the memory format channels last, torch's gradient of that is slow, and ours is taken.
+    (N, C, H, W) → (N, C, H, W): y = (x - E[x]) / √(Var[x] + 1e-5), where mean and biased variance are those of each
+    channel of each sample. This is group normalisation with one channel in each group. `nn.InstanceNorm2d` has the same
+    results, but on a CPU (torch 2.15) a wrong gradient for a single image in the memory format channels last.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, affine=False)
+
+
+def normalization(norm: DiscriminatorNorm, channels: int) -> nn.Module:
+    """Returns the normalisation layer `norm` for `channels` channels.
+
+    `none` and `spectral` give the identity; spectral normalisation is a property of the convolutions.
+    """
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    return InstanceNorm(channels) if norm == "instance" else nn.Identity()
+
+
+def conv_bias(norm: DiscriminatorNorm, bias: bool | None) -> bool:
+    """Returns whether a convolution before `norm` has a bias. By default it has one unless batch norm adds its own."""
+    return norm != "batch" if bias is None else bias
+
+
+def padding_mode(padding: Padding) -> PaddingMode:
+    """Returns torch's name for `padding`."""
+    return "zeros" if padding == "zero" else padding
+
+
+# Blurs against aliasing (Zhang 2019, arXiv:1904.11486), as CUT uses them (Park et al. 2020, arXiv:2007.15651): binomial
+# filters, 3×3 over reflected edges to halve, 4×4 over replicated edges to double. The filters are buffers.
+
+
+def blur_filter(size: int, channels: int = 1) -> Tensor:
+    """Returns the binomial filter (channels, 1, size, size): size 3 with the sum 1, or size 4 with the sum 4."""
+    row = (1, 2, 1) if size == 3 else (1, 3, 3, 1)
+    # computed in Python: tensor arithmetic on the device `meta` would import torch's compiler, which takes a second
+    return torch.tensor([[[[a * b / 16 for b in row] for a in row]]] * channels)
+
+
+class Blur(nn.Module):
+    """(N, C, H, W) → (N, C, H, W): the 3×3 filter over replicated edges."""
+
+    stride: ClassVar[int] = 1
+    edge: ClassVar[Literal["reflect", "replicate"]] = "replicate"
+    filt: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("filt", blur_filter(3, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode=self.edge), self.filt, stride=self.stride, groups=x.shape[1])
+
+
+class BlurDownsample(Blur):
+    """(N, C, H, W) → (N, C, ⌈H/2⌉, ⌈W/2⌉); H and W are at least 2."""
+
+    stride, edge = 2, "reflect"
+
+
+class BilinearUpsample(nn.Module):
+    """(N, C, H, W) → (N, C, 2H, 2W) by bilinear interpolation.
+
+    Before a convolution it makes the resize-convolution of Odena et al. 2016 (distill.pub/2016/deconv-checkerboard).
     """
 
     def __init__(self, channels: int) -> None:
@@ -31,142 +98,96 @@ class InstanceNorm(nn.Module):
         self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.requires_grad and x.device.type == "cpu" and channels_last(x) and not torch.compiler.is_compiling():
-            normalised: Tensor = _InstanceNorm.apply(x)
-            return normalised
-        return F.group_norm(x, self.channels)
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
     def extra_repr(self) -> str:
         return str(self.channels)
 
 
-def _mean(x: Tensor) -> Tensor:
-    """(N, C, 1, 1): of each channel, row by row."""
-    return x.mean(3, keepdim=True).mean(2, keepdim=True)
+class BlurUpsample(nn.Module):
+    """(N, C, H, W) → (N, C, 2H, 2W): zeros between the pixels, then the 4×4 filter over replicated edges.
 
-
-class _InstanceNorm(torch.autograd.Function):
-    """Instance normalisation with a gradient out of whole-tensor operations, which are fast in channels last.
-
-    With y = (x - m)·r, where m is a channel's mean and r the reciprocal of its deviation, and E the mean over a
-    channel: dx = r·(g - E[g] - y·E[g·y]).
+    Bilinear interpolation gives the same numbers. `filt` is kept because checkpoints of CUT hold it.
     """
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        # torch sums channels last in one go: up to 20 times the rounding (docs/lab-book.md)
-        if x.dtype == torch.float32:
-            mean = _mean(x)
-            y = x - mean
-            reciprocal = torch.rsqrt(_mean(y.square()) + 1e-5)
-            y *= reciprocal
-        else:
-            y, mean, reciprocal = torch.native_group_norm(x, None, None, n, c, h * w, c, 1e-5)
-        # not y, which the activation after it overwrites
-        ctx.save_for_backward(x, mean.view(n, c, 1, 1), reciprocal.view(n, c, 1, 1))
-        return y
+    filt: Tensor
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (x, mean, reciprocal), (g,) = ctx.saved_tensors, gradients
-        if torch.is_grad_enabled():  # to be differentiated again, for a gradient penalty
-            return torch.autograd.grad(F.group_norm(x, x.shape[1]), x, g, create_graph=True)[0]
-        if x.dtype == torch.float32:
-            e_g, e_gy = _mean(g), _mean(g * (x - mean)) * reciprocal
-        else:
-            exact = torch.promote_types(torch.float32, x.dtype)
-            e_g = g.mean((2, 3), keepdim=True, dtype=exact)
-            e_gy = ((g * x).mean((2, 3), keepdim=True, dtype=exact) - mean * e_g) * reciprocal
-        slope = reciprocal**2 * e_gy
-        offset = slope * mean - reciprocal * e_g
-        dx = torch.addcmul(offset.to(g.dtype), g, reciprocal.to(g.dtype))
-        return dx.addcmul_(x, slope.to(g.dtype), value=-1)
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("filt", blur_filter(4, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def normalization(norm: DiscriminatorNorm, channels: int) -> nn.Module:
-    """The normalisation layer of that name for `channels` channels; `none` is the identity, and so is `spectral`, which
-    is a matter of the convolutions."""
-    if norm == "batch":
-        return nn.BatchNorm2d(channels)
-    return InstanceNorm(channels) if norm == "instance" else nn.Identity()
+class SmoothUpsample(nn.Sequential):
+    """(N, C, H, W) → (N, C, 2H, 2W): the 3×3 blur, then bilinear interpolation.
 
-
-def padding_mode(padding: Padding) -> winograd.Padding:
-    """torch's name for that padding."""
-    return "zeros" if padding == "zero" else padding
-
-
-def conv_bias(norm: DiscriminatorNorm, bias: bool | None) -> bool:
-    """Whether a convolution before `norm` keeps a bias: `bias` if given, else unless batch norm has its own."""
-    return norm != "batch" if bias is None else bias
-
-
-class Checkpointed(nn.Module):
-    """A module that `recompute` can tell to keep nothing of `inner(x)` for its backward but x.
-
-    `checkpointing`: whether it does. The same gradients in less memory, for the time of a second forward pass
-    (Chen et al. 2016, arXiv:1604.06174).
+    The blur removes what alternates from pixel to pixel. The other two ways keep a third of it, and the ReLU after them
+    folds it into a weave of every second pixel (Karras et al. 2021, arXiv:2106.12423, Sec. 2; docs/lab-book.md).
     """
 
-    checkpointing = False
-
-    def inner(self, x: Tensor) -> Tensor:
-        """What is computed, and computed again in the backward."""
-        raise NotImplementedError
-
-    def sparing(self, x: Tensor) -> Tensor:
-        """`inner(x)`, with the same random numbers and without a trace in running statistics the second time."""
-        if not (self.checkpointing and torch.is_grad_enabled()):
-            return self.inner(x)
-        made: Tensor = checkpoint(self.inner, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _again(self)))
-        return made
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.blur, self.resize = Blur(channels), BilinearUpsample(channels)
 
 
-@contextmanager
-def _again(module: nn.Module) -> Iterator[None]:
-    """Inside, batch norm counts nothing: it has seen these images already."""
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats and m.training]
-    momenta, counts = [norm.momentum for norm in norms], [norm.num_batches_tracked for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, count
+def init_weights(network: nn.Module, kind: Init = "normal", gain: float = 0.02) -> nn.Module:
+    """Draws the weights of `network` from the global random generator, in place, and returns it.
+
+    Convolutions: `normal` N(0, gain) (Radford et al. 2016, Sec. 3), `xavier` (Glorot & Bengio 2010, times
+    gain), `kaiming` (He et al. 2015, fan in; ignores gain), `orthogonal` (Saxe et al. 2014, times gain).
+    Biases are 0; batch norm scales are N(1, gain) and shifts 0. Depthwise convolutions of k×k are N(0, 1/k), which
+    keeps the variance: no normalisation stands between them and the pointwise ones.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            _draw_weight(module, kind, gain)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+            if isinstance(module, SpectralConv2d):
+                module.restart_power_iteration()
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, gain)
+            nn.init.zeros_(module.bias)
+    return network
 
 
-def recompute(network: nn.Module) -> int:
-    """Let all parts of `network` that can compute their activations again in the backward do so; how many did."""
-    parts = [module for module in network.modules() if isinstance(module, Checkpointed)]
-    for part in parts:
-        part.checkpointing = True
-    return len(parts)
+def _draw_weight(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, kind: Init, gain: float) -> None:
+    if getattr(module, "groups", 1) > 1:
+        nn.init.normal_(module.weight, 0.0, 1 / module.weight.shape[-1])
+    elif kind == "normal":
+        nn.init.normal_(module.weight, 0.0, gain)
+    elif kind == "xavier":
+        nn.init.xavier_normal_(module.weight, gain=gain)
+    elif kind == "kaiming":
+        nn.init.kaiming_normal_(module.weight)
+    else:
+        nn.init.orthogonal_(module.weight, gain=gain)
 
 
 def for_translation(network: nn.Module, statistics: Statistics = "batch", dropout: bool = False) -> nn.Module:
-    """Put `network` in the mode in which it translates, in place, for good; returns it.
+    """Puts `network` into the mode in which it translates, in place and for good, and returns it.
 
-    `statistics="batch"`: batch norm takes its statistics from the pictures at hand, as pix2pix does at test
-    time (Isola et al. 2017, Sec. 3.4), and never updates anything; `"running"`: the averages of training.
-    `dropout`: the noise of pix2pix stays on. The network is not meant to be trained afterwards.
+    `statistics="batch"`: batch norm takes its statistics from the given images, as pix2pix does at test time
+    (Isola et al. 2017, Sec. 3.4), and never updates anything. `"running"`: it takes the averages of training.
+    `dropout`: the noise of pix2pix stays on. The network cannot be trained afterwards.
     """
     network.eval().requires_grad_(False)
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.train(dropout)
         elif isinstance(module, nn.BatchNorm2d) and statistics == "batch":
-            # Without running buffers, batch norm uses the statistics of its input even in eval mode.
+            # without running buffers, batch norm uses the statistics of its input in eval mode too
             module.running_mean = module.running_var = module.num_batches_tracked = None
     return network
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether one sample's output depends on the other samples of its batch (while training)."""
+    """Returns whether, in training, one sample's output depends on the other samples of its batch."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
 def finite(tensors: list[Tensor]) -> bool:
-    """Whether every number of every tensor is finite (waits for the device)."""
+    """Returns whether every number of every tensor is finite; waits for the device."""
     return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point())

@@ -1,9 +1,9 @@
 """The coarse-to-fine generator of pix2pixHD: Wang, Liu, Zhu, Tao, Kautz, Catanzaro, "High-Resolution Image Synthesis
 and Semantic Manipulation with Conditional GANs", CVPR 2018 (arXiv:1711.11585), Sec. 3.2 and App. A.
 
-G1, a residual generator that halves the size four times, sees the picture at half the size; G2, at the full size,
-halves it once, adds the last features of G1 and goes on with three residual blocks. Each further enhancer doubles the
-size again. Without any, the network is G1 alone.
+G1 is a residual generator that halves the size four times; it sees the image at half the size. G2 sees the image at
+full size, halves it once, adds the last features of G1 and continues with three residual blocks. Each further enhancer
+doubles the size again. Without enhancers the network is G1 alone.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 from i2i.device import precise
 from i2i.networks.blocks import Norm, Padding, conv_bias, normalization, padding_mode
-from i2i.networks.convolutions import ThinConv2d
-from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetConfig, doubled, halved
+from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetConfig, downsampling_layer, upsampling_layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +28,18 @@ class CoarseToFineConfig:
     out_channels: Annotated[int, Interval(ge=1, le=256)] = 3
     width: Annotated[int, Interval(ge=1, le=512)] = 32
     enhancers: Annotated[int, Interval(ge=0, le=3)] = 1
-    """How many; 0 is G1 alone."""
+    """Number of enhancers; 0 is G1 alone."""
     halvings: Annotated[int, Interval(ge=1, le=6)] = 4
-    """Of G1."""
+    """Halvings in G1."""
     blocks: Annotated[int, Interval(ge=0, le=64)] = 9
-    """Residual blocks of G1."""
+    """Residual blocks in G1."""
     fine_blocks: Annotated[int, Interval(ge=0, le=64)] = 3
-    """Residual blocks of each enhancer."""
+    """Residual blocks in each enhancer."""
     norm: Norm = "instance"
     dropout: bool = False
     padding: Padding = "reflect"
     bias: bool | None = None
-    """Biases before a normalisation; by default where there is no batch norm."""
+    """Biases of convolutions before a normalisation. Default: yes, unless it is batch norm."""
 
     @property
     def size_multiple(self) -> int:
@@ -49,12 +48,12 @@ class CoarseToFineConfig:
 
     @property
     def minimum_size(self) -> int:
-        """The smallest height and width: where G1 is smallest, reflection needs two pixels; its first layer four."""
+        """The smallest height and width: reflection needs two pixels at G1's smallest size, and four in its stem."""
         return max(2 * self.size_multiple, 4 << self.enhancers)
 
     @property
-    def parts(self) -> ResnetConfig:
-        """What the layers are made as."""
+    def layer_config(self) -> ResnetConfig:
+        """The configuration of the layers, which are those of the residual generator."""
         return ResnetConfig(norm=self.norm, dropout=self.dropout, padding=self.padding, bias=self.bias)
 
     def build(self) -> "CoarseToFineGenerator":
@@ -75,22 +74,22 @@ class Coarse(nn.Sequential):
         widths = [width << i for i in range(config.halvings + 1)]
         super().__init__(
             _stem(config, width),
-            *(halved(channels, config.parts) for channels in widths[:-1]),
-            *(ResidualBlock(widths[-1], config.parts) for _ in range(config.blocks)),
-            *(doubled(channels, config.parts) for channels in widths[:0:-1]),
+            *(downsampling_layer(channels, config.layer_config) for channels in widths[:-1]),
+            *(ResidualBlock(widths[-1], config.layer_config) for _ in range(config.blocks)),
+            *(upsampling_layer(channels, config.layer_config) for channels in widths[:0:-1]),
         )
 
 
 class Enhancer(nn.Module):
-    """G2 without its last convolution: the picture (N, in_channels, H, W) and the last features of what is coarser,
+    """G2 without its last convolution: the image (N, in_channels, H, W) and the last features of the coarser network
     (N, 2·width, H/2, W/2) → (N, width, H, W)."""
 
     def __init__(self, config: CoarseToFineConfig, width: int) -> None:
         super().__init__()
-        self.front = nn.Sequential(_stem(config, width), halved(width, config.parts))
+        self.front = nn.Sequential(_stem(config, width), downsampling_layer(width, config.layer_config))
         self.back = nn.Sequential(
-            *(ResidualBlock(2 * width, config.parts) for _ in range(config.fine_blocks)),
-            doubled(2 * width, config.parts),
+            *(ResidualBlock(2 * width, config.layer_config) for _ in range(config.fine_blocks)),
+            upsampling_layer(2 * width, config.layer_config),
         )
 
     def forward(self, x: Tensor, coarser: Tensor) -> Tensor:
@@ -107,7 +106,7 @@ class CoarseToFineGenerator(nn.Module):
         self.coarse = Coarse(config, config.width << config.enhancers)
         self.enhancers = nn.ModuleList(Enhancer(config, config.width << i) for i in reversed(range(config.enhancers)))
         edge = padding_mode(config.padding)
-        self.head = ThinConv2d(config.width, config.out_channels, 7, padding=3, padding_mode=edge)
+        self.head = nn.Conv2d(config.width, config.out_channels, 7, padding=3, padding_mode=edge)
 
     def forward(self, x: Tensor) -> Tensor:
         pyramid = [x]

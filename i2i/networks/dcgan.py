@@ -1,9 +1,9 @@
 """The DCGAN: Radford, Metz, Chintala, "Unsupervised Representation Learning with Deep Convolutional Generative
 Adversarial Networks", ICLR 2016 (arXiv:1511.06434), Sec. 3 and Fig. 1.
 
-The generator takes noise z ~ N(0, 1), as (N, z, 1, 1), to pictures of one size; the discriminator takes pictures of
-that size to one logit each. No pooling and no fully connected layers: convolutions of stride 2 halve or double the
-size between 4×4 and the picture. Widths double with each halving, up to 8 times the outermost.
+The generator turns noise z ~ N(0, 1), as (N, z, 1, 1), into images of one size; the discriminator gives one logit for
+each image of that size. There is no pooling and no fully connected layer: convolutions of stride 2 halve or double the
+size between 4×4 and the image. Widths double with each halving, up to 8 times the outermost.
 
 Deviations from the paper: 4×4 kernels, not 5×5; noise from a normal, not a uniform distribution; batch norm wherever
 the paper has it, unless `norm` says otherwise.
@@ -20,13 +20,12 @@ from torch import Tensor, nn
 
 from i2i.device import precise
 from i2i.networks.blocks import Norm, conv_bias, normalization
-from i2i.networks.convolutions import StridedConv2d
 
 SIZES = (16, 32, 64, 128, 256)
 
 
 def checked_size(size: int) -> int:
-    """`size`, if it is one of `SIZES`. Raises `ValueError`."""
+    """Returns `size` if it is one of `SIZES`, else raises `ValueError`."""
     if size not in SIZES:
         raise ValueError(f"must be one of {', '.join(map(str, SIZES))}, not {size}")
     return size
@@ -37,28 +36,28 @@ Size = Annotated[int, AfterValidator(checked_size)]
 
 @dataclass(frozen=True, kw_only=True)
 class DCGANConfig:
-    """A generator of pictures of `size` pixels a side; `width` channels at half of that (the reference's `ngf`)."""
+    """A generator of images of `size`×`size` pixels with `width` channels at half the size (the reference's `ngf`)."""
 
     kind: ClassVar[str] = "dcgan"
     dropout: ClassVar[bool] = False
 
     in_channels: Annotated[int, Interval(ge=1, le=1024)] = 100
-    """Numbers in the noise of a picture."""
+    """Length of the noise vector."""
     out_channels: Annotated[int, Interval(ge=1, le=64)] = 3
     width: Annotated[int, Interval(ge=1, le=512)] = 64
     size: Size = 64
     norm: Norm = "batch"
     bias: bool | None = None
-    """Biases before a normalisation; by default where there is no batch norm."""
+    """Biases of convolutions before a normalisation. Default: yes, unless it is batch norm."""
 
     @property
     def size_multiple(self) -> int:
-        """Height and width of the pictures that it makes."""
+        """Height and width of its images."""
         return self.size
 
     @property
     def minimum_size(self) -> int:
-        """Height and width of the pictures that it makes."""
+        """Height and width of its images."""
         return self.size
 
     def build(self) -> "DCGANGenerator":
@@ -77,7 +76,7 @@ class DCGANGenerator(nn.Module):
         layers: list[nn.Module] = []
         channels = config.in_channels
         for i, width in enumerate(widths):
-            # the first one is the paper's "project and reshape": each number of z to a 4×4 picture
+            # the first is the paper's "project and reshape": each number of z becomes 4×4 pixels
             stride, padding = (2, 1) if i else (1, 0)
             layers += [
                 nn.ConvTranspose2d(channels, width, 4, stride=stride, padding=padding, bias=bias),
@@ -93,7 +92,7 @@ class DCGANGenerator(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class DCGANDiscriminatorConfig:
-    """A discriminator of whole pictures of `size` pixels a side; `width` channels at half of that (`ndf`)."""
+    """A discriminator of images of `size`×`size` pixels with `width` channels at half the size (`ndf`)."""
 
     kind: ClassVar[str] = "dcgan_discriminator"
 
@@ -102,7 +101,7 @@ class DCGANDiscriminatorConfig:
     size: Size = 64
     norm: Norm = "batch"
     bias: bool | None = None
-    """Biases before a normalisation; by default where there is no batch norm."""
+    """Biases of convolutions before a normalisation. Default: yes, unless it is batch norm."""
 
     @property
     def minimum_size(self) -> int:
@@ -114,7 +113,7 @@ class DCGANDiscriminatorConfig:
 
 
 class DCGANDiscriminator(nn.Module):
-    """(N, in_channels, size, size) → (N, 1, 1, 1) logits; no sigmoid. Larger pictures get more logits."""
+    """(N, in_channels, size, size) → (N, 1, 1, 1) logits; no sigmoid. Larger images get more logits."""
 
     def __init__(self, config: DCGANDiscriminatorConfig) -> None:
         super().__init__()
@@ -124,7 +123,7 @@ class DCGANDiscriminator(nn.Module):
         channels = config.in_channels
         for i, width in enumerate(_widths(config.width, config.size)):
             layers += [
-                StridedConv2d(channels, width, 4, stride=2, padding=1, bias=bias or i == 0),
+                nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=bias or i == 0),
                 normalization(config.norm, width) if i else nn.Identity(),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
@@ -136,14 +135,14 @@ class DCGANDiscriminator(nn.Module):
 
 
 def _widths(width: int, size: int) -> list[int]:
-    """Channels at size / 2, size / 4, … 4."""
+    """Returns the channels at size / 2, size / 4, … 4."""
     return [width * min(2**i, 8) for i in range(int(math.log2(size)) - 2)]
 
 
 def noise(numbers: int, seed: int, truncation: float | None = None) -> Tensor:
-    """(numbers, 1, 1) from N(0, 1), a function of `seed`: what a generator makes one picture of.
+    """Returns noise (numbers, 1, 1) from N(0, 1), a function of `seed`, for one image.
 
-    What is further from 0 than `truncation` is drawn again (Brock, Donahue, Simonyan 2019, arXiv:1809.11096, Sec. 3.1).
+    Numbers beyond ±`truncation` are drawn again (Brock, Donahue, Simonyan 2019, arXiv:1809.11096, Sec. 3.1).
     """
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(numbers, 1, 1, generator=generator)
@@ -155,8 +154,8 @@ def noise(numbers: int, seed: int, truncation: float | None = None) -> Tensor:
 def between(a: Tensor, b: Tensor, share: float) -> Tensor:
     """Spherical interpolation (Shoemake 1985; of noise: White 2016, arXiv:1609.04468): `share` of the way from a to b.
 
-    Normal noise in many dimensions lies near a sphere; on the straight line between two points it would be shorter
-    than the generator has ever seen. Where a and b are opposite or alike, the line is taken.
+    Normal noise in many dimensions lies near a sphere. Points on the straight line between two of them are shorter than
+    any noise of the training. Where a and b are opposite or alike, this function takes the line nevertheless.
     """
     if share in (0.0, 1.0):
         return b if share else a

@@ -1,9 +1,11 @@
-"""PatchGAN and PixelGAN discriminators (Isola et al. 2017, Sec. 3.2.2 and 6.1.2).
+"""Discriminators of patches: PatchGAN and PixelGAN (Isola et al. 2017, Sec. 3.2.2 and 6.1.2), and PatchGANs at several
+scales (Wang, Liu, Zhu, Tao, Kautz, Catanzaro, "High-Resolution Image Synthesis and Semantic Manipulation with
+Conditional GANs", CVPR 2018, arXiv:1711.11585, Sec. 3.2).
 
-A logit per patch. With n layers a patch is 16, 34, 70, 142, 286 pixels wide for n = 1 … 5; a PixelGAN judges
-each pixel alone. Anti-aliased (Park et al. 2020), each halving is a convolution of stride 1 followed by a blur,
-and a patch is wider: 18, 40, 84, 172, 348 pixels. With spectral normalisation (Miyato et al. 2018), the weights of all
-convolutions are normalised in place of what they answer.
+A PatchGAN gives a logit for each patch. With n = 1 … 5 layers a patch is 16, 34, 70, 142 or 286 pixels wide. A PixelGAN
+judges each pixel by itself. In an anti-aliased PatchGAN (Park et al. 2020) a convolution of stride 1 and a blur halve
+the size, and a patch is wider: 18, 40, 84, 172 or 348 pixels. With spectral normalisation (Miyato et al. 2018) all
+convolutions have normalised weights and their results are not normalised.
 """
 
 from dataclasses import dataclass
@@ -11,11 +13,11 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Interval
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from i2i.networks.antialias import BlurDownsample, Sampling
-from i2i.networks.blocks import DiscriminatorNorm, Norm, conv_bias, normalization
-from i2i.networks.convolutions import WideConv2d
-from i2i.networks.spectral import convolution, follow
+from i2i.networks import spectral
+from i2i.networks.blocks import BlurDownsample, DiscriminatorNorm, Norm, Sampling, conv_bias, normalization
+from i2i.networks.spectral import SpectralConv2d
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +31,9 @@ class PatchGANConfig:
     layers: Annotated[int, Interval(ge=1, le=8)] = 3
     norm: DiscriminatorNorm = "instance"
     bias: bool | None = None
-    """Biases before a normalisation; by default where there is no batch norm."""
+    """Biases of convolutions before a normalisation. Default: yes, unless it is batch norm."""
     downsampling: Sampling = "strided"
-    """How the size is halved."""
+    """How the network halves the size."""
 
     @property
     def receptive_field(self) -> int:
@@ -48,30 +50,22 @@ class PatchGANConfig:
 
 
 class PatchGAN(nn.Module):
-    """(N, in_channels, H, W) → (N, 1, H', W') logits, one per patch; no sigmoid."""
+    """(N, in_channels, H, W) → (N, 1, H', W') logits, one for each patch; no sigmoid."""
 
     def __init__(self, config: PatchGANConfig) -> None:
         super().__init__()
         self.config = config
-        spectral, bias = config.norm == "spectral", conv_bias(config.norm, config.bias)
-        conv = convolution(spectral)
-        blurred = config.downsampling == "antialiased"
-        stride = 1 if blurred else 2
+        conv = SpectralConv2d if config.norm == "spectral" else nn.Conv2d
+        bias, blurred = conv_bias(config.norm, config.bias), config.downsampling == "antialiased"
         widths = [config.width * min(2**i, 8) for i in range(config.layers + 1)]
-        layers: list[nn.Module] = [
-            conv(config.in_channels, widths[0], 4, stride=stride, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-        ]
+        first = conv(config.in_channels, widths[0], 4, stride=1 if blurred else 2, padding=1)
+        layers: list[nn.Module] = [first, nn.LeakyReLU(0.2, inplace=True)]
         for i in range(1, config.layers + 1):
             if blurred:
                 layers.append(BlurDownsample(widths[i - 1]))
-            halves = not blurred and i < config.layers
-            if spectral or halves:
-                made = conv(widths[i - 1], widths[i], 4, stride=2 if halves else 1, padding=1, bias=bias)
-            else:
-                made = WideConv2d(widths[i - 1], widths[i], bias=bias, kernel_size=4)
+            stride = 2 if not blurred and i < config.layers else 1
             layers += [
-                made,
+                conv(widths[i - 1], widths[i], 4, stride=stride, padding=1, bias=bias),
                 normalization(config.norm, widths[i]),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
@@ -79,14 +73,13 @@ class PatchGAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.config.norm == "spectral":
-            follow(self.layers)
+            spectral.update_power_iterations(self.layers)
         return self.layers(x)
 
     def features(self, x: Tensor) -> list[list[Tensor]]:
-        """What each of its layers answers, after the activation, from the first to the logits: one list, as there is
-        one scale."""
+        """Returns the results of its layers after the activation, from the first to the logits, as the only list."""
         if self.config.norm == "spectral":
-            follow(self.layers)
+            spectral.update_power_iterations(self.layers)
         found = []
         for layer in self.layers:
             x = layer(x)
@@ -105,7 +98,7 @@ class PixelGANConfig:
     width: Annotated[int, Interval(ge=1, le=512)] = 64
     norm: Norm = "instance"
     bias: bool | None = None
-    """Biases after the first layer; by default where there is no batch norm."""
+    """Biases of convolutions after the first. Default: yes, unless the norm is batch norm."""
 
     @property
     def receptive_field(self) -> int:
@@ -137,3 +130,74 @@ class PixelGAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiScaleConfig:
+    """`scales` PatchGANs; the other options are those of each."""
+
+    kind: ClassVar[str] = "multiscale_patchgan"
+
+    in_channels: Annotated[int, Interval(ge=1, le=512)] = 3
+    width: Annotated[int, Interval(ge=1, le=512)] = 64
+    layers: Annotated[int, Interval(ge=1, le=8)] = 3
+    norm: DiscriminatorNorm = "instance"
+    bias: bool | None = None
+    """Biases of convolutions before a normalisation. Default: yes, unless it is batch norm."""
+    downsampling: Sampling = "strided"
+    """How a PatchGAN halves the size."""
+    scales: Annotated[int, Interval(ge=1, le=4)] = 3
+    """Number of scales; the paper has three."""
+
+    @property
+    def each(self) -> PatchGANConfig:
+        """The configuration of each PatchGAN."""
+        return PatchGANConfig(
+            in_channels=self.in_channels,
+            width=self.width,
+            layers=self.layers,
+            norm=self.norm,
+            bias=self.bias,
+            downsampling=self.downsampling,
+        )
+
+    @property
+    def receptive_field(self) -> int:
+        """The width in pixels of the patch that a logit of the coarsest scale judges."""
+        return ((self.each.receptive_field + 1) << (self.scales - 1)) - 1
+
+    @property
+    def minimum_size(self) -> int:
+        """The smallest height and width that leave one logit at the coarsest scale."""
+        return ((self.each.minimum_size - 1) << (self.scales - 1)) + 1
+
+    def build(self) -> "MultiScalePatchGAN":
+        return MultiScalePatchGAN(self)
+
+
+class MultiScalePatchGAN(nn.Module):
+    """(N, in_channels, H, W) → logits (N, 1, H', W') of each scale, from the finest to the coarsest.
+
+    Each scale has a PatchGAN with its own weights. Each halving averages 3×3 pixels around every second pixel; at the
+    border it averages those that exist.
+    """
+
+    def __init__(self, config: MultiScaleConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.scales = nn.ModuleList(config.each.build() for _ in range(config.scales))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(D(part) for D, part in zip(self.scales, self.pyramid(x), strict=True))
+
+    def features(self, x: Tensor) -> list[list[Tensor]]:
+        """Returns for each scale the results of its layers after the activation, from the first to the logits."""
+        parts = zip(self.scales, self.pyramid(x), strict=True)
+        return [results for D, part in parts for results in D.features(part)]  # type: ignore[operator]
+
+    def pyramid(self, x: Tensor) -> list[Tensor]:
+        """Returns the image at each scale."""
+        found = [x]
+        while len(found) < self.config.scales:
+            found.append(F.avg_pool2d(found[-1], 3, stride=2, padding=1, count_include_pad=False))
+        return found

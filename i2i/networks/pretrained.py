@@ -1,8 +1,8 @@
-"""Frozen networks that have learnt to see pictures, as features at strides 4, 8, 16 and 32.
+"""Frozen pretrained networks that give features at strides 4, 8, 16 and 32.
 
 `efficientnet` is EfficientNet-Lite0 (Tan & Le 2019, arXiv:1905.11946; the lite variant has neither
-squeeze-and-excitation nor swish) with its ImageNet weights, from the packages of the extra `features`. A file is a VGG
-of any width (Simonyan & Zisserman 2015, arXiv:1409.1556) under torchvision's names, as safetensors.
+squeeze-and-excitation nor swish) with its ImageNet weights, from the packages of the extra `features`. A safetensors
+file gives a VGG of any width (Simonyan & Zisserman 2015, arXiv:1409.1556) with torchvision's names.
 """
 
 import hashlib
@@ -34,14 +34,14 @@ class FeatureNetwork(nn.Module):
     """(N, 3, H, W) in [-1, 1], H and W at least 32 → features (N, channels[k], H', W') at strides 4, 8, 16, 32, or
     the first `count` of them.
 
-    Its weights are never trained. Batch norm uses its running statistics in training too.
+    Its weights are never trained, and batch norm always uses its running statistics.
     """
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(self, stages: list[nn.Module], channels: list[int], mean: list[float], deviation: list[float]) -> None:
-        """`mean` and `deviation` of each channel are those of pictures in [-1, 1]."""
+        """`mean` and `deviation` of each channel belong to images in [-1, 1]."""
         super().__init__()
         self.stages, self.channels = nn.ModuleList(stages), channels
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
@@ -60,16 +60,16 @@ class FeatureNetwork(nn.Module):
 
 
 def digest(features: str) -> str:
-    """The SHA-256 of the weights that `features` names. Raises as `feature_network` does."""
+    """Returns the SHA-256 of the weights `features`. Raises as `feature_network` does."""
     return hashlib.sha256(_path(features).read_bytes()).hexdigest()
 
 
 def feature_network(features: str, *, head: bool = False) -> FeatureNetwork:
-    """`efficientnet`, or the VGG in the file `features`.
+    """Returns the EfficientNet (`efficientnet`) or the VGG in the file `features`.
 
-    With `head`, EfficientNet has one more stage, the convolution before its classifier: 1280 channels from 0 to 6 at
-    stride 32. The outputs of its last block are unbounded, and a few of them would outweigh the others in a kernel. A
-    VGG's last stage serves as it is.
+    `head` adds a stage to EfficientNet, the convolution before its classifier: 1280 channels from 0 to 6 at stride 32.
+    The results of its last block are unbounded, and a few of them would outweigh the others in a kernel. A VGG needs no
+    such stage.
 
     Raises `UsageError` if the packages or the file are missing, `ModelError` for a file of another network.
     """
@@ -97,7 +97,7 @@ def _efficientnet(path: Path, head: bool) -> FeatureNetwork:
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # of an installed package
     stages: list[list[Any]] = [[network._conv_stem, network._bn0, nn.ReLU6()]]
     for block in network._blocks:
-        if block._depthwise_conv.stride[0] == 2 and len(stages[0]) > 4:  # the first of them only reaches stride 4
+        if block._depthwise_conv.stride[0] == 2 and len(stages[0]) > 4:  # the first only reaches stride 4
             stages.append([])
         stages[-1].append(block)
     channels = [stage[-1]._project_conv.out_channels for stage in stages]
@@ -121,13 +121,13 @@ def _vgg(path: Path) -> FeatureNetwork:
             stages[-1].append(nn.MaxPool2d(2))
         stages[-1] += [_convolution(weight, bias), nn.ReLU()]
         width, last = weight.shape[0], number
-    stages.append([nn.MaxPool2d(2)])  # the last one holds no weights, so that the file does not tell of it
+    stages.append([nn.MaxPool2d(2)])  # the last one has no weights, so the file does not show it
     mean, deviation = [2 * m - 1 for m in _MEAN], [2 * d for d in _DEVIATION]
     return FeatureNetwork([nn.Sequential(*s) for s in stages], [*channels, width, width], mean, deviation)
 
 
 def _vgg_weights(path: Path) -> dict[int, tuple[Tensor, Tensor]]:
-    """The number of each convolution in torchvision's order → its weight and bias, checked."""
+    """Returns weight and bias of each convolution by its number in torchvision's order, checked."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ModelError(f"{path.stat().st_size} bytes: at most {_MAX_BYTES} are accepted")
@@ -149,7 +149,7 @@ def _numbered(tensors: Mapping[str, Tensor]) -> dict[int, tuple[Tensor, Tensor]]
 
 
 def _check(weights: Mapping[int, tuple[Tensor, Tensor]]) -> None:
-    """Raises `ModelError` for anything but the convolutions of a VGG on pictures of three channels."""
+    """Raises `ModelError` unless the weights are the convolutions of a VGG for images of three channels."""
     width, numbers = 3, sorted(weights)
     steps = [after - before for before, after in itertools.pairwise(numbers)]
     if numbers[0] != 0 or set(steps) - {2, 3} or steps.count(3) != _BLOCKS - 1 or len(numbers) > _MAX_CONVOLUTIONS:
@@ -170,5 +170,5 @@ def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
 
 
 def described_features(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """A network's configuration with the digest of its features in place of their path, which may change."""
+    """Returns a network's configuration with the digest of its features instead of their path, which may change."""
     return {**mapping, "features": digest(mapping["features"])} if "features" in mapping else dict(mapping)

@@ -1,14 +1,14 @@
 """The projected discriminator: Sauer, Chitta, Müller, Geiger, "Projected GANs Converge Faster", NeurIPS 2021
 (arXiv:2111.01007).
 
-A frozen network that has learnt to see gives features at strides 4, 8, 16 and 32. Fixed random projections mix them:
-1×1 convolutions across channels, then, from the coarsest scale to the finest, upsampling, addition and 3×3 convolutions
+A frozen pretrained network gives features at strides 4, 8, 16 and 32. Fixed random projections mix them: 1×1
+convolutions across channels, then, from the coarsest scale to the finest, upsampling, addition and 3×3 convolutions
 across scales (Sec. 3.2). A small discriminator with spectral normalisation judges each scale. None of them sees the
-finest texture, so a PatchGAN may judge beside them.
+finest texture, so a PatchGAN can judge the images too.
 
 Deviations from the paper: all scales are projected to one number of channels; the small discriminators are fully
-convolutional with a logit for each patch, so that any size of picture is judged; a condition (pix2pix) goes through the
-features by itself, and its features are mixed in beside those of the picture.
+convolutional with a logit for each patch, so that they take any image size; a condition (pix2pix) passes through the
+feature network separately, and the projections mix its features with those of the image.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.errors import UsageError
+from i2i.networks import spectral
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.pretrained import EFFICIENTNET, feature_network
-from i2i.networks.spectral import SpectralConv2d, follow
+from i2i.networks.spectral import SpectralConv2d
 
 _HALVINGS = (2, 2, 1, 0)  # of the discriminator at stride 4, 8, 16, 32: logits at stride 16 and 32
 
@@ -41,13 +42,13 @@ class ProjectedConfig:
     features: str = EFFICIENTNET
     """`efficientnet`, or a file with the weights of a VGG: see `pretrained.feature_network`."""
     projection_seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
-    """The random projections are a function of it."""
+    """Seed of the random projections."""
     patchgan_layers: Annotated[int, Interval(ge=0, le=8)] = 0
-    """Layers of a PatchGAN that judges beside; 0 is none."""
+    """Layers of an additional PatchGAN; 0 is none."""
 
     @property
     def receptive_field(self) -> int:
-        """The stride of the coarsest logits, in pixels: what a feature sees has no sharp border."""
+        """The stride of the coarsest logits in pixels; the receptive field of a feature has no sharp border."""
         return 32
 
     @property
@@ -63,7 +64,7 @@ class ProjectedConfig:
 
     @property
     def pictures(self) -> int:
-        """How many pictures are judged together. Raises `UsageError` for channels that are no pictures."""
+        """The number of images in the input: condition and image are two. Raises `UsageError` for other channels."""
         if self.in_channels in (1, 2):
             return self.in_channels
         if self.in_channels % 3 or self.in_channels > 6:
@@ -79,7 +80,7 @@ class ProjectedConfig:
 
 
 class _Projections(nn.Module):
-    """The frozen features and their random mixtures: (N, in_channels, H, W) → four of (N, width, H', W')."""
+    """The frozen features and their random projections: (N, in_channels, H, W) → four of (N, width, H', W')."""
 
     def __init__(self, config: ProjectedConfig) -> None:
         super().__init__()
@@ -91,17 +92,17 @@ class _Projections(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        seen = self._seen(x)
+        features = self._image_features(x)
         found: list[Tensor] = []
-        for k in reversed(range(len(seen))):
-            y = self.across_channels[k](seen[k])
+        for k in reversed(range(len(features))):
+            y = self.across_channels[k](features[k])
             if found:
                 y = y + F.interpolate(found[0], size=y.shape[2:], mode="bilinear", align_corners=False)
             found.insert(0, self.across_scales[k](y))
         return found
 
-    def _seen(self, x: Tensor) -> list[Tensor]:
-        """The features of each picture, side by side."""
+    def _image_features(self, x: Tensor) -> list[Tensor]:
+        """Returns the features of each image, concatenated along the channels."""
         count, channels = len(x), x.shape[1] // self.pictures
         each = x.reshape(count * self.pictures, channels, *x.shape[2:]).expand(-1, 3, -1, -1)
         return [y.reshape(count, -1, *y.shape[2:]) for y in self.features(each)]
@@ -109,12 +110,12 @@ class _Projections(nn.Module):
 
 class Projected(nn.Module):
     """(N, in_channels, H, W) in [-1, 1] → logits (N, 1, H', W') of each scale from the finest to the coarsest, then
-    those of the PatchGAN where there is one.
+    those of the PatchGAN if there is one.
 
-    Features and projections are neither trained nor saved: they follow from the configuration.
+    Feature network and projections are neither trained nor saved; they are functions of the configuration.
     """
 
-    projections: _Projections  # no part of the module
+    projections: _Projections  # not registered as a submodule
 
     def __init__(self, config: ProjectedConfig) -> None:
         super().__init__()
@@ -124,7 +125,7 @@ class Projected(nn.Module):
         self.patchgan = config.patchgan.build() if config.patchgan_layers else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        follow(self.heads.modules())
+        spectral.update_power_iterations(self.heads.modules())
         logits = [head(y) for head, y in zip(self.heads, self.projections(x), strict=True)]
         return (*logits, self.patchgan(x)) if self.patchgan else tuple(logits)
 
@@ -134,7 +135,7 @@ class Projected(nn.Module):
 
 
 def _drawn(random: torch.Generator, in_channels: int, out_channels: int, size: int) -> nn.Conv2d:
-    """A convolution with weights after He et al. 2015, which keep the variance of what comes in."""
+    """Returns a convolution with random weights after He et al. 2015, which keep the variance of its input."""
     made = nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(made.weight, generator=random)
     return made

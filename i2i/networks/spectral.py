@@ -1,13 +1,13 @@
 """Spectral normalisation: Miyato, Kataoka, Koyama, Yoshida, "Spectral Normalization for Generative Adversarial
 Networks", ICLR 2018 (arXiv:1802.05957).
 
-A convolution's weight, as a matrix with a row for each output channel, is divided by its largest singular value
-σ(W). That is followed by one power iteration for each update of the weight (Sec. 2.1, Alg. 1), made when the weight is
-first used to be trained after the update: whatever else passes through the layer (parts of a batch, a penalty, a turn
-in which it is frozen, a validation) changes nothing.
+A convolution's weight W, as a matrix with a row for each output channel, is divided by its largest singular value σ(W).
+One power iteration for each update of the weight estimates σ(W) (Sec. 2.1, Alg. 1). It runs when the weight is first
+used in training after the update. Other passes (parts of a batch, a penalty, a turn in which the layer is frozen, a
+validation) leave the estimate as it is.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,17 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.networks.convolutions import StridedConv2d
-
-_FIRST = 15  # iterations for weights just drawn
+_FIRST_ITERATIONS = 15  # for weights that were just drawn
 _TINY = 1e-12
 
 
-class SpectralConv2d(StridedConv2d):
-    """A convolution by W / σ(W); the parameters are those of `nn.Conv2d`. How W is scaled changes no result, but how
-    fast W turns.
+class SpectralConv2d(nn.Conv2d):
+    """A convolution by W / σ(W), with the parameters of `nn.Conv2d`.
 
-    `u`, the left singular vector of σ(W) as far as it is known, is a buffer, and belongs to the state.
+    The scale of W changes no result; it changes how fast W turns. The buffer `u` estimates the left singular vector of
+    σ(W) and belongs to the state.
     """
 
     u: Tensor
@@ -34,64 +32,53 @@ class SpectralConv2d(StridedConv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, **options: Any) -> None:
         super().__init__(in_channels, out_channels, kernel_size, **options)
         self.register_buffer("u", F.normalize(torch.randn(self.out_channels), dim=0))
-        # the weight that `u` has followed, torch's fused updates leaving no other trace; not a number equals nothing
+        # The weight of the last iteration: torch's fused optimizers leave no other trace of an update. It starts as
+        # not-a-number, which equals no weight.
         self.register_buffer("seen", torch.full_like(self.weight.detach(), torch.nan), persistent=False)
-        self.settle()
+        self.restart_power_iteration()
 
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self.weight / self.sigma(), self.bias)
 
     def sigma(self) -> Tensor:
-        """σ(W), a scalar, with its gradient; in the precision of the weight also under autocast."""
-        with _exactly(self.weight):
-            # a copy, for a backward pass may come after `u` has moved on
+        """Returns σ(W) = ‖Wᵀu‖, a scalar with a gradient, in the precision of the weight under autocast too."""
+        with _without_autocast(self.weight):
+            # a copy, because a backward pass may come after `u` has changed
             return (self.weight.flatten(1).t() @ self.u.clone()).norm().clamp_min(_TINY)
 
-    def settle(self) -> None:
-        """For another weight altogether."""
+    def restart_power_iteration(self) -> None:
+        """Estimates `u` anew, for a weight that was just drawn."""
         with torch.no_grad():
-            for _ in range(_FIRST):
-                self.u.copy_(self._iterated())
+            for _ in range(_FIRST_ITERATIONS):
+                self.u.copy_(self._iterate())
 
-    def follow(self) -> None:
-        """One power iteration, if the weight is being trained and has changed since the last one. (Decided on the
-        device, where nobody waits for it.)"""
+    def update_power_iteration(self) -> None:
+        """Runs one power iteration if the weight is in training and has changed since the last one.
+
+        The comparison stays on the device, so nothing waits for it.
+        """
         if not (self.training and self.weight.requires_grad and torch.is_grad_enabled()):
             return
         with torch.no_grad():
             changed = (self.weight != self.seen).any()
-            self.u.copy_(torch.where(changed, self._iterated(), self.u))
+            self.u.copy_(torch.where(changed, self._iterate(), self.u))
             self.seen.copy_(self.weight)
 
-    def _iterated(self) -> Tensor:
+    def _iterate(self) -> Tensor:
+        """v = Wᵀu / ‖Wᵀu‖; returns Wv / ‖Wv‖."""
         matrix = self.weight.flatten(1)
-        with _exactly(matrix):
+        with _without_autocast(matrix):
             v = F.normalize(matrix.t() @ self.u, dim=0)
             return F.normalize(matrix @ v, dim=0)
 
 
-def _exactly(weight: Tensor) -> AbstractContextManager[Any]:
-    """Without autocast, which does not know the device `meta`."""
+def _without_autocast(weight: Tensor) -> AbstractContextManager[Any]:
+    """Switches autocast off for the device of `weight`; autocast does not know the device `meta`."""
     return nullcontext() if weight.is_meta else torch.autocast(weight.device.type, enabled=False)
 
 
-def follow(layers: Iterable[nn.Module]) -> None:
-    """Let the spectral layers among `layers` follow their weights, before those are used."""
-    _follow(layers)
-
-
-def _follow(layers: Iterable[nn.Module]) -> None:
+def update_power_iterations(layers: Iterable[nn.Module]) -> None:
+    """Updates the spectral layers among `layers`. A network calls it before it uses them."""
     for layer in layers:
         if isinstance(layer, SpectralConv2d):
-            layer.follow()
-
-
-def keep_out_of_graphs() -> None:
-    """To be called before networks are compiled. (It imports the compiler, for which nobody else should wait.)"""
-    global _follow
-    _follow = torch.compiler.disable(_follow)
-
-
-def convolution(spectral: bool) -> Callable[..., nn.Conv2d]:
-    """What makes a convolution of that kind."""
-    return SpectralConv2d if spectral else StridedConv2d
+            layer.update_power_iteration()

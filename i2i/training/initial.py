@@ -10,7 +10,7 @@ from i2i.algorithms.algorithm import Algorithm, described
 from i2i.errors import ModelError
 from i2i.models import junyanz
 from i2i.models.pretrained import is_checkpoint, open_model
-from i2i.networks.projection import PatchProjection
+from i2i.networks.features import PatchProjection
 
 # The reference names a discriminator after the generator that it judges: its D_A judges images of B.
 REFERENCE_NAMES = {"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A", "G": "G", "D": "D"}

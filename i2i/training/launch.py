@@ -16,7 +16,7 @@ from i2i.data.folders import searched
 from i2i.data.options import check_mixing, check_one_domain
 from i2i.errors import UsageError
 from i2i.machine import place
-from i2i.networks.antialias import BlurDownsample
+from i2i.networks.blocks import BlurDownsample
 from i2i.training import goal, set_distance
 from i2i.training.batch_size import settled
 from i2i.training.distributed import Processes

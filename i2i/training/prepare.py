@@ -1,29 +1,27 @@
-"""Networks made ready for training: where they lie, in which memory format, compiled or not."""
+"""Preparation of networks for training: device, memory format, faster layers, compiler."""
 
 from collections.abc import Collection
 
 import torch
 from torch import nn
 
+from i2i.acceleration import accelerate
 from i2i.acceleration.compiler import compile_in_place
 from i2i.algorithms.algorithm import Algorithm
 from i2i.networks.blocks import InstanceNorm, has_batch_norm
-from i2i.networks.spectral import keep_out_of_graphs
 from i2i.training.options import TrainingOptions
 
 
 def prepare(algorithm: Algorithm, options: TrainingOptions, device: torch.device) -> torch.memory_format:
-    """Move the networks to `device`, ready to be trained; returns the memory format that their images should have.
+    """Moves the networks to `device`, ready for training; returns the memory format that their images should have.
 
-    Compiled networks stay the modules that they are: the same weights under the same names, and copies of them, as
-    for samples and averages, are not compiled.
+    The networks stay the same modules with the same weights under the same names. Copies of them, as for samples and
+    averages, are not compiled.
     """
     networks = algorithm.networks().values()
     memory_format = best_memory_format(device, options.precision, networks)
-    if options.compile:
-        keep_out_of_graphs()
     for network in networks:
-        network.to(device).to(memory_format=memory_format).train()
+        accelerate(network.to(device).to(memory_format=memory_format).train(), "training")
         if options.compile:
             compile_in_place(network, dynamic=False)
     return memory_format

@@ -26,10 +26,8 @@ from i2i.models.model_file import read_info
 from i2i.models.pretrained import open_model, weights_sha256
 from i2i.models.teacher import Teacher
 from i2i.networks import create_generator, generator_config
-from i2i.networks.antialias import BlurDownsample, SmoothUpsample
-from i2i.networks.blocks import for_translation
+from i2i.networks.blocks import BlurDownsample, SmoothUpsample, for_translation, init_weights
 from i2i.networks.features import comparable_layers, translate
-from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.training.launch import checked_data, train
 from i2i.training.memory import check_same

@@ -27,7 +27,7 @@ from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyUnpaired
 from i2i.errors import UsageError
 from i2i.networks import create_discriminator
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 from i2i.networks.spectral import SpectralConv2d
 from i2i.training.distributed import Processes
 from i2i.training.options import RunOptions, TrainingOptions
@@ -79,7 +79,7 @@ def update(layer: nn.Conv2d, by: float = 0.1) -> None:
 def test_weights_are_divided_by_their_largest_singular_value() -> None:
     layer, x = spectral(), images()
     for _ in range(100):
-        layer.settle()
+        layer.restart_power_iteration()
     plain = nn.Conv2d(3, 8, 4, padding=1).double()
     plain.load_state_dict({"weight": layer.weight / largest_singular_value(layer), "bias": layer.bias})
     torch.testing.assert_close(layer(x), plain(x), rtol=1e-9, atol=1e-9)
@@ -104,7 +104,7 @@ def test_spectral_gradients_are_torch_s() -> None:
 
 def test_one_power_iteration_for_each_update() -> None:
     layer = spectral()
-    layer.follow()
+    layer.update_power_iteration()
     update(layer)
     u = layer.u.clone()
     matrix = layer.weight.detach().flatten(1).numpy()
@@ -112,11 +112,11 @@ def test_one_power_iteration_for_each_update() -> None:
     expected = matrix @ (v / np.linalg.norm(v))
     for quiet in (torch.no_grad(), frozen(layer)):
         with quiet:
-            layer.follow()
-    layer.eval().follow()
+            layer.update_power_iteration()
+    layer.eval().update_power_iteration()
     assert torch.equal(layer.u, u), "nobody is training it"
     for _ in range(3):
-        layer.train().follow()
+        layer.train().update_power_iteration()
     np.testing.assert_allclose(layer.u.numpy(), expected / np.linalg.norm(expected), rtol=1e-12)
 
 

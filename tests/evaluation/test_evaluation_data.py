@@ -13,8 +13,8 @@ from i2i.evaluation.options import EvaluationOptions
 from i2i.evaluation.result import Evaluation, table
 from i2i.models import model_file
 from i2i.models.model_file import Training
+from i2i.networks.blocks import init_weights
 from i2i.networks.dcgan import DCGANConfig
-from i2i.networks.init import init_weights
 from i2i.networks.resnet import ResnetConfig
 
 

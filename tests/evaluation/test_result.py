@@ -18,7 +18,7 @@ from i2i.evaluation.metrics import sets
 from i2i.evaluation.resizer import resized
 from i2i.evaluation.result import verdict
 from i2i.models import model_file
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 from i2i.networks.pretrained import digest, feature_network
 from i2i.networks.resnet import ResnetConfig
 

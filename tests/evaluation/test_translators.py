@@ -19,7 +19,7 @@ from i2i.evaluation.models import data_of_run, is_toy
 from i2i.images import palettes
 from i2i.inference.translator import load_translator
 from i2i.models import model_file
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
 FAST = ("--seeds", 0)

@@ -18,7 +18,7 @@ from i2i.errors import InputError, ModelError, OutputError, SomeFailed, UsageErr
 from i2i.folders.batch import translate_folder
 from i2i.inference.translator import Translator
 from i2i.models import model_file
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
 CONFIG = ResnetConfig(width=2, blocks=1)

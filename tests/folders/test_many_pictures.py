@@ -14,7 +14,7 @@ from i2i.data.options import DataOptions
 from i2i.folders.batch import translate_folder
 from i2i.inference.translator import Translator
 from i2i.models import model_file
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
 GROWTH = 100 << 20

@@ -20,7 +20,7 @@ from i2i.inference.translator import Translator
 from i2i.models import model_file
 from i2i.models.info import parse, to_json
 from i2i.networks import GeneratorConfig
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
 DRAW = np.random.default_rng(0)

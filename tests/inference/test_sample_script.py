@@ -20,8 +20,8 @@ from i2i import images
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.inference.sample import SampleOptions, Sampler, load_sampler, sample
 from i2i.models import model_file
+from i2i.networks.blocks import init_weights
 from i2i.networks.dcgan import DCGANConfig, between, noise
-from i2i.networks.init import init_weights
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SIZE = 16

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from i2i import images
-from i2i.acceleration.rows import Moments
+from i2i.acceleration import winograd
+from i2i.acceleration.normalization import Moments
 from i2i.errors import ImageError
 from i2i.folders.batch import translate_folder
 from i2i.folders.large import translate_large
@@ -23,7 +24,7 @@ from i2i.inference.streaming.layers import layers_of
 from i2i.inference.streaming.schedule import schedule
 from i2i.inference.translator import Translator
 from i2i.models.info import describe
-from i2i.networks import create_generator, generator_config, winograd
+from i2i.networks import create_generator, generator_config
 from i2i.networks.blocks import for_translation
 from i2i.networks.resnet import ResnetGenerator
 

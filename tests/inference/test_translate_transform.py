@@ -22,7 +22,7 @@ from i2i.images import with_channels
 from i2i.inference import transform
 from i2i.inference.transform import A, Translate
 from i2i.models import model_file
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
 SIZE = (14, 18)

@@ -19,7 +19,7 @@ from i2i.images import Picture, to_pixels, to_tensor
 from i2i.inference.scaling import mirrored
 from i2i.inference.translator import Translator, load_translator
 from i2i.models import model_file
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 

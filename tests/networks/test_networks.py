@@ -1,4 +1,3 @@
-import copy
 import dataclasses
 from typing import Any
 
@@ -17,12 +16,9 @@ from i2i.networks import (
     discriminator_config,
     generator_config,
 )
-from i2i.networks.antialias import BlurDownsample, BlurUpsample
-from i2i.networks.blocks import InstanceNorm, for_translation
-from i2i.networks.convolutions import StridedConv2d
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import BlurDownsample, BlurUpsample, InstanceNorm, for_translation, init_weights
 from i2i.networks.patchgan import PatchGANConfig
-from i2i.networks.resnet import ResnetConfig, doubled
+from i2i.networks.resnet import ResnetConfig, upsampling_layer
 
 pytestmark = pytest.mark.arithmetic
 
@@ -265,14 +261,14 @@ def test_a_smooth_doubling_leaves_nothing_that_a_relu_makes_a_weave_of(name: str
     value at every second pixel; of a smooth doubling nothing is left."""
     plane = torch.ones(12, 16)
     plane[::2, 1::2] = plane[1::2, ::2] = -1
-    doubling = doubled(2, ResnetConfig(upsampling=name)).upsample  # type: ignore[arg-type]
+    doubling = upsampling_layer(2, ResnetConfig(upsampling=name)).upsample  # type: ignore[arg-type]
     inside = torch.relu(doubling(plane.expand(1, 2, 12, 16)))[..., 4:-4, 4:-4]
     weave = inside.amax() - inside.amin()
     assert float(weave) == pytest.approx(0 if name == "smooth" else 0.25, abs=1e-6)
 
 
 def test_a_smooth_doubling_keeps_what_is_flat_or_steady() -> None:
-    doubling = doubled(2, ResnetConfig(upsampling="smooth")).upsample
+    doubling = upsampling_layer(2, ResnetConfig(upsampling="smooth")).upsample
     assert torch.equal(doubling(torch.full((1, 2, 5, 6), 0.5)), torch.full((1, 2, 10, 12), 0.5))
     ramp = torch.arange(8.0).expand(1, 2, 8, 8)
     expected = (torch.arange(16.0) - 0.5) / 2  # the middles of pixels half as wide
@@ -311,22 +307,3 @@ def test_only_residual_generators_take_a_share_of_the_picture() -> None:
 
     with pytest.raises(UsageError, match=r"input_share = 0\.2"):
         Pix2PixOptions(generator="unet_64", input_share=0.2).generator_config(3, 3)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "padding", "width"), [(4, 1, 2), (4, 1, 3), (3, 1, 1), (3, 1, 2), (5, 2, 2), (3, 0, 3)]
-)
-@pytest.mark.parametrize("autocast", [False, True])
-def test_a_strided_convolution_in_bfloat16_to_a_column_of_pixels(
-    kernel: int, padding: int, width: int, autocast: bool
-) -> None:
-    """Within bfloat16's eight bits of the one in float64, also where oneDNN reads beyond the picture (with AMX)."""
-    torch.manual_seed(0)
-    conv = StridedConv2d(32, 24, kernel, stride=2, padding=padding)
-    x = torch.randn(2, 32, 20, width)
-    with torch.no_grad():
-        expected = copy.deepcopy(conv).double()(x.double())
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            found = conv(x) if autocast else conv.bfloat16()(x.bfloat16())
-    assert found.shape == expected.shape and found.shape[3] == 1
-    torch.testing.assert_close(found.double(), expected, rtol=2**-6, atol=2**-6)

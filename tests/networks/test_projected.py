@@ -17,7 +17,7 @@ from i2i.data.toy import ToyUnpaired, true_map
 from i2i.errors import I2IError, ModelError, UsageError
 from i2i.evaluation.metrics.pairs import l1
 from i2i.networks import create_discriminator, discriminator_config
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 from i2i.networks.pretrained import feature_network
 from i2i.training.launch import train
 from i2i.training.trial import options_class
@@ -110,7 +110,7 @@ def test_a_condition_is_seen_by_itself() -> None:
     a, b = picture(seed=1), picture(seed=2)
     projections = projected(in_channels=6).projections
     for pair, one, other in zip(
-        projections._seen(torch.cat([a, b], 1)), projections.features(a), projections.features(b), strict=True
+        projections._image_features(torch.cat([a, b], 1)), projections.features(a), projections.features(b), strict=True
     ):
         torch.testing.assert_close(pair, torch.cat([one, other], 1))
 

@@ -23,7 +23,7 @@ import torch
 from i2i import images
 from i2i.inference.translator import Translator
 from i2i.models import model_file
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "translate.py"

@@ -15,7 +15,7 @@ import torch
 from i2i import cli, images
 from i2i.commands import evaluate
 from i2i.models import model_file
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate.py"

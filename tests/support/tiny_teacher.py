@@ -12,7 +12,7 @@ import torch
 from i2i.models import model_file
 from i2i.models.teacher import Teacher
 from i2i.networks import create_generator
-from i2i.networks.init import init_weights
+from i2i.networks.blocks import init_weights
 
 
 def write_teacher(

@@ -86,13 +86,14 @@ def convert(network: "nn.Module", channels: int, side: int) -> dict[str, bytes]:
     import openvino
     import torch
 
-    from i2i.acceleration.inference import fast_form
+    from i2i.acceleration import accelerate, shared_copy
 
     # OpenVINO has its own instance norm, and as group norm it would lay out every tensor anew (docs/lab-book.md)
     example = torch.zeros(1, channels, side, side)
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's, about Python values that are constant here
-        traced = torch.jit.trace(fast_form(network.cpu(), "instance", split_head=False), example, check_trace=False)
+        exported = accelerate(shared_copy(network.cpu()), "inference", engine="exported")
+        traced = torch.jit.trace(exported, example, check_trace=False)
         model = openvino.convert_model(traced, example_input=example)
     model.reshape([-1, channels, -1, -1])
     return _serialised(model)

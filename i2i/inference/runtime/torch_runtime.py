@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from i2i.acceleration import accelerate, shared_copy
 from i2i.acceleration.compiler import check_compiler, compile_in_place, refused
-from i2i.acceleration.inference import fast_form
+from i2i.acceleration.inference import Engine
 from i2i.device import exact_float32
 from i2i.inference.runtime.protocol import Planes
 
@@ -73,10 +74,8 @@ class TorchRuntime:
         self._dtype = _DTYPES[precision]
         self._exactly = exact_float32 if device.type == "cuda" and precision == "fp32" else nullcontext
         self._format = torch.contiguous_format if device.type == "mps" else torch.channels_last
-        cpu = device.type == "cpu"
-        by_hand = cpu and not compiled  # a compiler fuses torch's own norms and convolutions with what is beside them
-        exact = by_hand and self._dtype == torch.float32
-        fast = fast_form(network, "exact" if by_hand else "group", split_head=cpu, by_winograd=exact)
+        engine: Engine = "compiled" if compiled else "eager"
+        fast = accelerate(shared_copy(network), "inference", engine=engine, device=device, dtype=self._dtype)
         if self._dtype != torch.float32:
             fast = copy.deepcopy(fast)  # what `network` holds stays float32
         self.network = fast.to(device, self._dtype).to(memory_format=self._format)

@@ -7,12 +7,13 @@ from typing import Literal
 import torch
 from torch import nn
 
-from i2i.acceleration.rows import Affine, Convolution, Doubling, Edge, Moments, RowLayer
-from i2i.networks.antialias import BilinearUpsample, Blur, BlurUpsample, SmoothUpsample, blur_filter
+from i2i.acceleration.normalization import Moments
+from i2i.acceleration.rows import Affine, Convolution, Doubling, RowLayer
+from i2i.networks.blocks import BilinearUpsample, Blur, BlurUpsample, PaddingMode, SmoothUpsample, blur_filter
 from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetGenerator, SeparableConv2d
 
 Kind = Literal["convolution", "norm", "relu", "tanh", "fork", "add", "mix"]
-_EDGES: dict[str, Edge] = {"zeros": "zeros", "reflect": "reflect", "replicate": "replicate"}
+_EDGES: dict[str, PaddingMode] = {"zeros": "zeros", "reflect": "reflect", "replicate": "replicate"}
 _EPSILON = 1e-5  # that of `InstanceNorm`
 
 

@@ -12,7 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from i2i.acceleration.rows import Moments, Queue, RowLayer
+from i2i.acceleration.normalization import Moments
+from i2i.acceleration.rows import Queue, RowLayer
 from i2i.device import precise
 from i2i.images.spool import IN_MEMORY, Spool, spool
 from i2i.inference.streaming.layers import Layer, convolution, layers_of, normalisation

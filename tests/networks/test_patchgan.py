@@ -11,7 +11,7 @@ from i2i.algorithms.augmentation import judged
 from i2i.errors import UsageError
 from i2i.losses.adversarial import Adversarial
 from i2i.networks import create_discriminator, discriminator_config
-from i2i.networks.multiscale import MultiScaleConfig, MultiScalePatchGAN
+from i2i.networks.patchgan import MultiScaleConfig, MultiScalePatchGAN
 
 pytestmark = pytest.mark.arithmetic
 

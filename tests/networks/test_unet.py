@@ -14,10 +14,8 @@ from i2i.inference.streaming import streamable
 from i2i.inference.translator import load_translator
 from i2i.models import model_file
 from i2i.networks import create_generator, generator_config
-from i2i.networks.attention import SelfAttention
-from i2i.networks.blocks import for_translation
-from i2i.networks.init import init_weights
-from i2i.networks.unet import UNetConfig
+from i2i.networks.blocks import for_translation, init_weights
+from i2i.networks.unet import SelfAttention, UNetConfig
 
 pytestmark = pytest.mark.arithmetic
 
