@@ -23,9 +23,8 @@ from i2i.models import junyanz
 from i2i.networks.features import channels, encode, layers, paper_layers, translate
 from i2i.networks.resnet import ResnetConfig
 from i2i.tools.report.pictures import layout_of
-from i2i.training.distributed import Processes
-from i2i.training.initial import initialise
-from i2i.training.launch import train
+from i2i.training.distributed import ProcessGroup
+from i2i.training.launch import initialise, train
 from i2i.training.options import TrainingOptions
 from i2i.training.step import TrainingStep
 
@@ -178,7 +177,7 @@ def test_every_weight_learns_in_16_bits(precision: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(cut, "draw_flips", lambda generators: torch.ones(len(generators), dtype=torch.bool))
     algorithm = build(flip_equivariance=True)
     before = {n: [p.detach().clone() for p in net.parameters()] for n, net in algorithm.networks().items()}
-    step = TrainingStep(algorithm, TrainingOptions(precision=precision), Processes("cpu"))
+    step = TrainingStep(algorithm, TrainingOptions(precision=precision), ProcessGroup("cpu"))
     step.loss_scale.scale.clamp_(max=2.0**8)
     assert float(step(pair(), 0)["skipped"]) == 0
     for name, network in algorithm.networks().items():
