@@ -18,7 +18,7 @@ GB = 10**9
 
 @dataclass(frozen=True)
 class Options:
-    estimate: int | Literal["auto"] = "auto"
+    batch_size: int | Literal["auto"] = "auto"
     micro_batches: int = 7
     crop_size: int = 256
     preprocess: str = "resize_and_crop"

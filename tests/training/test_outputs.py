@@ -36,10 +36,11 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         "--max-steps 4 --sample-every 3 --samples 2 --lr 0.05 --workers 0 --domain-a dusk --licence CC0-1.0",
     )
     first, later = grid(folder, 1), grid(folder, 3)
-    assert first.shape == later.shape and first.shape[0] == 2 * 18 + 2
+    assert first.shape == later.shape and first.shape[0] == 16 + 2 * 18 + 2
     assert np.array_equal(first[:, :18], later[:, :18]), "the same inputs in the left column"
     assert not np.array_equal(first, later), "other translations"
-    assert sorted(path.name for path in (folder / "samples").iterdir()) == ["step-00000001.png", "step-00000003.png"]
+    names = sorted(path.name for path in (folder / "samples").iterdir())
+    assert names == ["columns.json", *(f"step-{step:08d}.png" for step in (1, 3, 4))]
     there, back = (read_info(folder / f"{direction}.safetensors") for direction in ("a2b", "b2a"))
     assert (there.input_domain, there.output_domain, there.licence) == ("dusk", "B", "CC0-1.0")
     assert (back.input_domain, back.output_domain) == ("B", "dusk")
