@@ -24,11 +24,10 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.machine import keep_freed_memory
-from i2i.training.distributed import Processes
+from i2i.training.distributed import ProcessGroup
 from i2i.training.options import TrainingOptions
-from i2i.training.prepare import prepare
-from i2i.training.step import TrainingStep, seed_step
-from i2i.training.trial import memory_peak
+from i2i.training.profile_step import memory_peak
+from i2i.training.step import TrainingStep, prepare, seed_step
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -78,7 +77,7 @@ def step_of(task: Task) -> Step:
     memory_format = prepare(algorithm, chosen, device)
     if device.type == "cpu":
         keep_freed_memory()  # as the trainer does
-    train_step = TrainingStep(algorithm, chosen, Processes(str(device)))
+    train_step = TrainingStep(algorithm, chosen, ProcessGroup(str(device)))
     given = ImagePair(*(x.contiguous(memory_format=memory_format) for x in (batch.a, batch.b)))
     return lambda: {key: float(loss) for key, loss in train_step(given, 0).items() if key != "skipped"}
 

@@ -28,7 +28,7 @@ OURS = [
         "tools.report.report",
         "losses.perceptual",
         "training.launch",
-        "training.suggest",
+        "tools.planner",
         "folders.batch",
         "inference.export",
         "tools.labelled.augment",

@@ -27,9 +27,8 @@ from i2i.models import model_file
 from i2i.networks.blocks import BilinearUpsample, BlurDownsample, BlurUpsample, for_translation, init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
-from i2i.training.distributed import Processes
-from i2i.training.prepare import prepare
-from i2i.training.step import TrainingStep, seed_step
+from i2i.training.distributed import ProcessGroup
+from i2i.training.step import TrainingStep, prepare, seed_step
 from i2i.training.trainer import Trainer
 
 CUDA = torch.device("cuda", 0)
@@ -162,7 +161,7 @@ def test_the_first_steps_losses_are_those_of_the_cpu(kind: Any, device: str) -> 
     for place in ("cpu", device):
         options = KINDS[kind](**SMALL, dropout=False)
         torch.manual_seed(0)
-        algorithm, processes = kind(options), Processes(place)
+        algorithm, processes = kind(options), ProcessGroup(place)
         memory_format = prepare(algorithm, options, processes.device)
         step = TrainingStep(algorithm, options, processes)
         seed_step(0, 0)
@@ -176,7 +175,7 @@ def test_the_first_steps_losses_are_those_of_the_cpu(kind: Any, device: str) -> 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_does_not_wait(kind: Any, precision: Any) -> None:
     options = KINDS[kind](**SMALL, precision=precision)
-    algorithm, processes = kind(options), Processes("cuda")
+    algorithm, processes = kind(options), ProcessGroup("cuda")
     memory_format = prepare(algorithm, options, processes.device)
     step = TrainingStep(algorithm, options, processes)
     batch = ImagePair(*torch.rand((2, 2, 3, 64, 64))).to(processes.device).contiguous(memory_format)
@@ -220,7 +219,7 @@ def test_a_training_from_beginning_to_end(kind: Any, tmp_path: Path, device: str
     )
     toys = (ToyPairs if kind.paired else ToyUnpaired)(size=64, length=8)
     torch.manual_seed(0)
-    Trainer(kind(options), Datasets(toys, toys), options, Processes(device)).fit()
+    Trainer(kind(options), Datasets(toys, toys), options, ProcessGroup(device)).fit()
     assert (tmp_path / "run" / "a2b.safetensors").exists()
     picture = Picture(np.zeros((50, 60, 3), np.uint8))
     made = load_translator(tmp_path / "run", "a2b", device=device).translate(picture)

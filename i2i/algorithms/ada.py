@@ -21,17 +21,17 @@ from i2i.algorithms.augment import draw_colours, draw_shifts, recolour, translat
 from i2i.device import precise
 from i2i.losses.penalties import Logits, scales
 
-PICTURES = 256  # that are judged before p moves: the paper's four batches of 64
+PICTURES = 256  # seen before p moves: the paper's four batches of 64
 
 
 class ADA:
-    """`target` of r_t, and how many pictures it takes p to go from 0 to 1. `undecided` is the logit of sign 0.
+    """`target` of r_t, and how many pictures it takes p to go from 0 to 1. `decision_boundary` is the logit of sign 0.
 
     `adapted`, (3,): p; the sum of signs since p moved last; of how many pictures. It belongs to the training state.
     """
 
-    def __init__(self, target: float, pictures: int, undecided: float = 0.0) -> None:
-        self.target, self.pictures, self.undecided = target, pictures, undecided
+    def __init__(self, target: float, pictures: int, decision_boundary: float = 0.0) -> None:
+        self.target, self.pictures, self.decision_boundary = target, pictures, decision_boundary
         self.adapted = torch.zeros(3)
         self._step: int | None = None
 
@@ -67,8 +67,8 @@ class ADA:
 
     @torch.no_grad()
     def observe(self, real: Logits) -> None:
-        """The logits of real images, as they are judged in the discriminator's turn."""
-        signs = [torch.sign(logits.float() - self.undecided).mean() for logits in scales(real)]
+        """The logits of real images in the discriminator's turn."""
+        signs = [torch.sign(logits.float() - self.decision_boundary).mean() for logits in scales(real)]
         count = len(scales(real)[0])
         # not a number is what a step that is skipped may have given
         self.adapted[1] += count * torch.nan_to_num(torch.stack(signs).mean())

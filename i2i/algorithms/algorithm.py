@@ -1,4 +1,4 @@
-"""What the trainer may ask of an algorithm.
+"""The interface between an algorithm and the trainer.
 
 An algorithm answers three questions: who plays (`players`), what each player minimises and in which order
 (`losses`), what is kept (`translators`). Precision, accumulation, clipping, all-reduce, EMA and logging are
@@ -6,30 +6,47 @@ the trainer's.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, get_type_hints
 
-import torch
 from torch import Tensor, nn
 
+from i2i.algorithms.augmentation import Augmentation, forward_together
 from i2i.algorithms.image_pool import ImagePool
 from i2i.config import to_mapping
 from i2i.data.options import channels, classes
 from i2i.data.pair import ImagePair
-from i2i.networks.blocks import Statistics, conv_bias, has_batch_norm
+from i2i.losses.adversarial import GANLoss
+from i2i.networks.blocks import Statistics, conv_bias
 from i2i.networks.pretrained import described_features
+
+Player = str
+GENERATOR: Player = "generator"
+DISCRIMINATOR: Player = "discriminator"
+Named = Mapping[str, Tensor]
+_NONE: Named = MappingProxyType({})
 
 
 class Losses(dict[str, Tensor]):
-    """Named scalars that a player minimises the sum of. The player is updated once they are back-propagated."""
+    """Named scalars, of three kinds. A player minimises their sum.
+
+    `adversarial` losses depend on the other player: they rise and fall as it learns. `content` losses measure how far
+    pictures are from what they should be: they fall while a generator learns. `penalties` regularise.
+
+    The player is updated after these losses. With `more` it is not: the same player yields further losses first. Each
+    yield is back-propagated at once, so that a player with several losses keeps one graph in memory at a time.
+    """
+
+    def __init__(
+        self, *, adversarial: Named = _NONE, content: Named = _NONE, penalties: Named = _NONE, more: bool = False
+    ) -> None:
+        super().__init__({**adversarial, **content, **penalties})
+        self.adversarial, self.content, self.more = tuple(adversarial), tuple(content), more
 
 
-class PartialLosses(Losses):
-    """Losses whose gradients are only added up: the same player yields the rest before it is updated."""
-
-
-Turn = tuple[str, Losses]
+Turn = tuple[Player, Losses]
 Translators = Mapping[str, nn.Module]
 
 
@@ -46,20 +63,22 @@ class Algorithm(ABC):
     test_dropout: ClassVar[bool] = False
     compiles: ClassVar[bool] = True
     """Whether its networks are called as a whole, so that compiling them is of use."""
-    one_domain: ClassVar[bool] = False
-    """Whether its batches are what `sample` makes of the pictures of one domain."""
+    single_domain: ClassVar[bool] = False
+    """Whether its batches are what `make_pair` makes of the pictures of one domain."""
     from_noise: ClassVar[bool] = False
-    """Whether pictures are made of noise, and so are to be like others only as a set."""
-    mixes: ClassVar[bool] = False
+    """Whether it makes pictures from noise, which resemble others only as a set."""
+    supports_pairs: ClassVar[bool] = False
     """Whether it learns from pairs among pictures without partners (`ImagePair.matched`)."""
     encoding: ClassVar[Literal["pixels", "lab"]] = "pixels"
-    """What its translators take and give: see `ModelInfo`."""
+    """The values that its translators take and give: see `ModelInfo`."""
 
-    reconstructed: ClassVar[str] = "pictures restored from their translations"
-    """What `reconstructions` of pictures without partners are, in words."""
+    validation_note: ClassVar[str] = "pictures restored from their translations"
+    """The meaning of `validation_pairs` of pictures without partners, in words."""
     measured: ClassVar[str] = "reconstruction"
     """The same in a word, before the names of their metrics in a model file."""
 
+    gan: GANLoss
+    augment: Augmentation
     teacher: str = ""
     """The SHA-256 of the weights of the generator that it learns from, if there is one."""
     domains: tuple[str, str] = ("", "")
@@ -79,9 +98,9 @@ class Algorithm(ABC):
         return channels(options)
 
     @classmethod
-    def takes_one_domain(cls, options: Any) -> bool:
-        """Whether the options ask for batches that `sample` makes of the pictures of one domain."""
-        return cls.one_domain
+    def uses_single_domain(cls, options: Any) -> bool:
+        """Whether the options ask for batches that `make_pair` makes of the pictures of one domain."""
+        return cls.single_domain
 
     @classmethod
     def shows_targets(cls, options: Any) -> bool:
@@ -89,13 +108,13 @@ class Algorithm(ABC):
         return True
 
     @classmethod
-    def sample(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
-        """For `one_domain`: the sample that a picture (C, H, W) in [-1, 1] gives; `seed` is for what it draws."""
+    def make_pair(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
+        """For `single_domain`: the sample that a picture (C, H, W) in [-1, 1] gives; `seed` is for what it draws."""
         raise NotImplementedError
 
     @abstractmethod
-    def players(self) -> dict[str, list[nn.Module]]:
-        """Player → the networks that its turn updates."""
+    def players(self) -> dict[Player, list[nn.Module]]:
+        """Player → the networks that its turn updates. The usual players are `GENERATOR` and `DISCRIMINATOR`."""
 
     @abstractmethod
     def translators(self) -> dict[str, nn.Module]:
@@ -103,10 +122,34 @@ class Algorithm(ABC):
 
     @abstractmethod
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
-        """Yield (player, losses) turn by turn; the trainer updates that player, then asks for the next turn."""
+        """Yield (player, losses) turn by turn; the trainer updates that player, then asks for the next turn.
+
+        The losses of one discriminator are one yield of their own, so that each is watched by itself.
+        """
+
+    def generator_loss(self, D: nn.Module, fake: Tensor, real: Tensor) -> Tensor:
+        """The adversarial loss of `fake`, as `D` sees it. A relativistic loss compares it with `real`.
+
+        Gradients flow through `D`, and none is computed for its weights.
+        """
+        with frozen(D):
+            return self.gan.generator(D(fake), self.gan.real_logits(D, real))
+
+    def discriminator_losses(
+        self, name: str, D: nn.Module, real: Tensor, fake: Tensor, *, terms: bool = True, more: bool = False
+    ) -> Losses:
+        """The losses of `D`, called `name`, on its inputs; with `terms` real and fake images have a loss each."""
+        fake_logits, real_logits = forward_together(D, fake, real)
+        self.augment.observe(real_logits)
+        whole = {} if terms else {name: self.gan.discriminator(real_logits, fake_logits)}
+        return Losses(
+            adversarial=whole or self.gan.named_losses(name, real_logits, fake_logits),
+            penalties=self.gan.penalty(f"{name}_penalty", D, real, fake),
+            more=more,
+        )
 
     @abstractmethod
-    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+    def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         """Name → (made, expected): images that would be equal if training were done; for validation."""
 
     @abstractmethod
@@ -142,25 +185,6 @@ def own_options(algorithm: type[Algorithm]) -> type[Any]:
     """The dataclass of the options that the algorithm itself takes."""
     found: type[Any] = get_type_hints(algorithm.__init__)["options"]
     return found
-
-
-def turn(player: str, *parts: Callable[[], Losses], apart: bool = False) -> Iterator[Turn]:
-    """One turn of `player`, whose losses are those of all parts. `apart`: back-propagated part by part, so that the
-    activations of one are gone before the next one is computed; the parts must then share no graph."""
-    if not apart:
-        yield player, Losses({name: loss for part in parts for name, loss in part().items()})
-        return
-    *others, last = parts
-    for part in others:
-        yield player, PartialLosses(part())
-    yield player, last()
-
-
-def in_one_batch(network: nn.Module, *batches: Tensor) -> list[Tensor]:
-    """`network` of each batch: in one pass, which is faster, if they are of one size and no sample sees another."""
-    if has_batch_norm(network) or len({batch.shape[1:] for batch in batches}) > 1:
-        return [network(batch) for batch in batches]
-    return list(network(torch.cat(batches)).split([len(batch) for batch in batches]))
 
 
 def described(config: Any) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """Differentiable augmentation of what a discriminator sees, for small data sets: Zhao, Liu, Lin, Zhu, Han,
 "Differentiable Augmentation for Data-Efficient GAN Training", NeurIPS 2020 (arXiv:2006.10738).
 
-Real and generated images go through the same random transformation T before each judgement: D(T(x)) and
+Real and generated images go through the same random transformation T before D sees them: D(T(x)) and
 D(T(G(z))), Sec. 3.2, in the discriminator's turn and in the generator's, whose gradients come back through T. So the
 discriminator cannot learn the few real images by heart, and the generator does not learn to paint T. Gradient
-penalties are taken where the discriminator judges: at the transformed images.
+penalties are taken where the discriminator sees them: at the transformed images.
 
 Drawn per picture from torch's global generator on the CPU, so a step seeded alike plays alike on any device.
 """

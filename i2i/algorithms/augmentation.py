@@ -1,9 +1,9 @@
-"""What every image goes through before a discriminator sees it, in any turn: DiffAugment or ADA, then instance noise.
+"""Augmentation of every image that a discriminator sees, in any turn: DiffAugment or ADA, then instance noise.
 
 Instance noise: Sønderby, Caballero, Theis, Shi, Huszár, "Amortised MAP Inference for Image Super-resolution", ICLR 2017
 (arXiv:1610.04490), Sec. 3.3; Arjovsky, Bottou, "Towards Principled Methods for Training Generative Adversarial
 Networks", ICLR 2017 (arXiv:1701.04862), Sec. 3. Gaussian noise on real and generated images alike, so that no
-discriminator tells them apart without doubt; its standard deviation falls linearly to zero.
+discriminator is sure which is which; its standard deviation falls linearly to zero.
 """
 
 from typing import Any
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.algorithms.ada import ADA
-from i2i.algorithms.algorithm import in_one_batch
 from i2i.algorithms.augment import DiffAugment
 from i2i.losses.penalties import Logits
+from i2i.networks.blocks import has_batch_norm
 from i2i.networks.patchgan import MultiScalePatchGAN
 from i2i.networks.projected import Projected
 
@@ -32,8 +32,8 @@ class Augmentation:
         With a `condition` (N, K, H, W), (N, K + C, H, W): the condition before the images, moved as they are, so that
         the pair still fits, without noise and in its own colours.
         """
-        shown = self.ada(images, step, condition) if self.ada else self.always(images, condition)
-        return self._noisy(shown, images.shape[1], self.deviation(step))
+        seen = self.ada(images, step, condition) if self.ada else self.always(images, condition)
+        return self._noisy(seen, images.shape[1], self.deviation(step))
 
     def changes(self, step: int) -> bool:
         """Whether anything becomes of an image at that step."""
@@ -44,26 +44,28 @@ class Augmentation:
         return self.noise * max(0.0, 1 - step / self.noise_steps)
 
     def observe(self, real: Logits) -> None:
-        """What a discriminator, in its own turn, answers to real images: ADA goes by it."""
+        """The logits of a discriminator for real images, in its own turn: ADA follows them."""
         if self.ada:
             self.ada.observe(real)
 
     def adapted(self) -> dict[str, Tensor]:
-        """What belongs to the training state, and is alike in all processes once it is averaged over them."""
+        """Tensors of the training state that are averaged over all processes."""
         return {"ada": self.ada.adapted} if self.ada else {}
 
     @staticmethod
-    def _noisy(shown: Tensor, channels: int, deviation: float) -> Tensor:
+    def _noisy(seen: Tensor, channels: int, deviation: float) -> Tensor:
         if not deviation:
-            return shown
-        count, every, *size = shown.shape
-        made: dict[str, Any] = {"device": shown.device, "dtype": torch.promote_types(shown.dtype, torch.float32)}
+            return seen
+        count, every, *size = seen.shape
+        made: dict[str, Any] = {"device": seen.device, "dtype": torch.promote_types(seen.dtype, torch.float32)}
         noise = deviation * torch.randn(count, channels, *size, **made)
-        return shown + F.pad(noise, (0, 0, 0, 0, every - channels, 0))
+        return seen + F.pad(noise, (0, 0, 0, 0, every - channels, 0))
 
 
-def judged(discriminator: nn.Module, *batches: Tensor) -> list[Logits]:
-    """The discriminator's logits of each batch: in one pass where that is faster, and the same."""
-    if isinstance(discriminator, MultiScalePatchGAN | Projected):
-        return [discriminator(batch) for batch in batches]
-    return [*in_one_batch(discriminator, *batches)]
+def forward_together(network: nn.Module, *batches: Tensor) -> list[Logits]:
+    """`network(batch)` for each batch. One pass computes them all, which is faster, where it gives the same numbers:
+    batches of one size, no batch norm, one scale."""
+    separately = isinstance(network, MultiScalePatchGAN | Projected) or has_batch_norm(network)
+    if separately or len({batch.shape[1:] for batch in batches}) > 1:
+        return [network(batch) for batch in batches]
+    return list(network(torch.cat(batches)).split([len(batch) for batch in batches]))

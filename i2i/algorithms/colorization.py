@@ -20,7 +20,7 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import Losses, Translators, Turn
+from i2i.algorithms.algorithm import GENERATOR, Losses, Translators, Turn
 from i2i.algorithms.conditional import ConditionalGAN
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
@@ -51,7 +51,7 @@ class Colorization(ConditionalGAN):
     """`batch.a`, (N, 1, H, W) lightness → `batch.b`, (N, 2, H, W) colours, from pictures in colour."""
 
     name = ColorizationOptions.algorithm
-    one_domain = True
+    single_domain = True
     encoding = "lab"
 
     def __init__(self, options: ColorizationOptions, in_channels: int = 1, out_channels: int = 2) -> None:
@@ -69,27 +69,31 @@ class Colorization(ConditionalGAN):
         return 1, 2
 
     @classmethod
-    def sample(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
+    def make_pair(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
         return ImagePair(*split(picture))
 
-    def shown(self, a: Tensor, b: Tensor, step: int) -> Tensor:
-        pair = super().shown(a, b, step)
+    def discriminator_input(self, a: Tensor, b: Tensor, step: int) -> Tensor:
+        pair = super().discriminator_input(a, b, step)
         # its features know pictures in RGB
         return joined(pair[:, :1], pair[:, 1:]) if isinstance(self.D, Projected) else pair
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
         real_A, real_B = batch.a, batch.b
         fake_B = self.G(real_A)
-        real = self.shown(real_A, real_B, step)
-        yield from self.judgement(real, self.shown(real_A, fake_B.detach(), step))
-        losses = Losses(
-            G_gan=self.deceit(real, self.shown(real_A, fake_B, step)),
-            G_L1=self.options.lambda_L1 * F.l1_loss(fake_B, real_B),
-            **self.options.regularisers("G_{}", self.G, real_A, fake_B),
-        )
-        yield "generator", losses
+        real = self.discriminator_input(real_A, real_B, step)
+        yield self.discriminator_turn(real, self.discriminator_input(real_A, fake_B.detach(), step))
 
-    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+        fake = self.discriminator_input(real_A, fake_B, step)
+        yield (
+            GENERATOR,
+            Losses(
+                adversarial={"G_gan": self.generator_loss(self.D, fake, real)},
+                content={"G_L1": self.options.lambda_L1 * F.l1_loss(fake_B, real_B)},
+                penalties=self.options.regularisers("G_{}", self.G, real_A, fake_B),
+            ),
+        )
+
+    def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         return {"fake_B": (joined(batch.a, translators["a2b"](batch.a)), joined(batch.a, batch.b))}
 
     def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:

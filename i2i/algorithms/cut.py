@@ -32,7 +32,7 @@ from pydantic import AfterValidator
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from i2i.algorithms.algorithm import Algorithm, Losses, PartialLosses, Translators, Turn, frozen
+from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, Losses, Player, Translators, Turn
 from i2i.algorithms.options import UnpairedOptions, check_one_size
 from i2i.data.options import classes
 from i2i.data.pair import ImagePair
@@ -88,7 +88,7 @@ class CUTOptions(UnpairedOptions):
     num_patches: Annotated[int, Interval(ge=1, le=65_536)] = 256
     """Places in each picture and layer that are compared."""
     negatives: Negatives = "picture"
-    """What a patch is told apart from: the other places of its picture, or of all pictures of its (micro-)batch."""
+    """Negatives of a patch: the other places of its picture, or of all pictures of its (micro-)batch."""
     temperature: Annotated[float, Gt(0)] = 0.07
     """Divides similarities before the softmax."""
     embedding_width: Annotated[int, Interval(ge=1, le=4096)] = 256
@@ -107,17 +107,17 @@ class CUTOptions(UnpairedOptions):
 
 
 class CUT(Algorithm):
-    """A → B, from two sets of images without pairs: what is translated must be told from elsewhere in the picture."""
+    """A → B, from two sets of images without pairs: a patch of a translation resembles its own source most."""
 
     name = CUTOptions.algorithm
-    reconstructed = "pictures of the domain translated to, which should stay as they are"
+    validation_note = "pictures of the domain translated to, which should stay as they are"
     paired = False
     compiles = False  # its generator is played layer by layer, to compare their features
 
     def __init__(self, options: CUTOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         _check(options, in_channels, out_channels)
         self.options = options
-        self.gan, self.augment = options.adversarial(), options.augmentation()
+        self.gan, self.augment = options.gan_loss(), options.augmentation()
         self.content = options.create_content(in_channels, out_channels)
         G = options.create_generator(in_channels, out_channels)
         if not isinstance(G, ResnetGenerator):
@@ -141,8 +141,8 @@ class CUT(Algorithm):
             raise UsageError("classes: CUT encodes pictures of A and of B alike, and one of them holds labels")
         return super().channels(options)
 
-    def players(self) -> dict[str, list[nn.Module]]:
-        return {"discriminator": [self.D], "generator": [self.G, self.F]}
+    def players(self) -> dict[Player, list[nn.Module]]:
+        return {DISCRIMINATOR: [self.D], GENERATOR: [self.G, self.F]}
 
     def translators(self) -> dict[str, nn.Module]:
         return {"a2b": self.G}
@@ -151,38 +151,33 @@ class CUT(Algorithm):
         options, real_A, real_B = self.options, batch.a, batch.b
         generators = own_generators(len(batch))  # first of all, so that nothing else drawn moves them
         flipped = draw_flips(generators) if options.flip_equivariance else torch.zeros(len(batch), dtype=torch.bool)
-        shown_A = mirrored(real_A, flipped)
-        fake_B, features_A = translate(self.G, shown_A, self.layers)
+        source_A = mirrored(real_A, flipped)
+        fake_B, features_A = translate(self.G, source_A, self.layers)
 
         real, fake = self.augment(real_B, step), self.augment(fake_B.detach(), step)
-        of_fake, of_real = self.D(fake), self.D(real)
-        self.augment.observe(of_real)
-        penalty = self.gan.penalty("D_penalty", self.D, real, fake)
-        yield "discriminator", Losses(self.gan.terms("D", of_real, of_fake) | penalty)  # Eq. 1
+        yield DISCRIMINATOR, self.discriminator_losses("D", self.D, real, fake)  # Eq. 1
 
-        losses = Losses()
+        adversarial = {}
         if options.lambda_GAN:
-            with frozen(self.D):
-                logits, rivals = self.D(self.augment(fake_B, step)), self.gan.rivals(self.D, real)
-                losses["G_gan"] = options.lambda_GAN * self.gan.generator(logits, rivals)
-        losses |= options.regularisers("G_{}", self.G, shown_A, fake_B)
-        losses |= options.kept("", self.content, fake_B, shown_A)
+            adversarial["G_gan"] = options.lambda_GAN * self.generator_loss(self.D, self.augment(fake_B, step), real)
+        penalties = options.regularisers("G_{}", self.G, source_A, fake_B)
+        content = options.kept("", self.content, fake_B, source_A)
         if options.lambda_NCE_A:
-            losses["NCE_A"] = options.lambda_NCE_A * self._contrast(fake_B, real_A, features_A, flipped, generators)
-        if not (options.lambda_NCE_B or options.lambda_identity):
-            yield "generator", losses
+            content["NCE_A"] = options.lambda_NCE_A * self._contrast(fake_B, real_A, features_A, flipped, generators)
+        translates_B = bool(options.lambda_NCE_B or options.lambda_identity)
+        if adversarial or penalties or content or not translates_B:
+            yield GENERATOR, Losses(adversarial=adversarial, content=content, penalties=penalties, more=translates_B)
+        if not translates_B:
             return
-        if losses:
-            yield "generator", PartialLosses(losses)  # their graph is gone before the next one is made
 
-        losses = Losses()
-        source = mirrored(real_B, flipped)
-        same_B, features_B = translate(self.G, source, self.layers)
+        content = {}
+        source_B = mirrored(real_B, flipped)
+        same_B, features_B = translate(self.G, source_B, self.layers)
         if options.lambda_NCE_B:
-            losses["NCE_B"] = options.lambda_NCE_B * self._contrast(same_B, real_B, features_B, flipped, generators)
+            content["NCE_B"] = options.lambda_NCE_B * self._contrast(same_B, real_B, features_B, flipped, generators)
         if options.lambda_identity:
-            losses["identity_B"] = options.lambda_identity * functional.l1_loss(same_B, source)
-        yield "generator", losses
+            content["identity_B"] = options.lambda_identity * functional.l1_loss(same_B, source_B)
+        yield GENERATOR, Losses(content=content)
 
     def _contrast(
         self, made: Tensor, source: Tensor, features: Sequence[Tensor], flipped: Tensor, generators: Sequence[Generator]
@@ -202,7 +197,7 @@ class CUT(Algorithm):
             losses.append(patch_nce(z, z_source, options.temperature, options.negatives))
         return torch.stack(losses).mean()
 
-    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+    def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         return {"identity_B": (translators["a2b"](batch.b), batch.b)}
 
     def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:

@@ -14,17 +14,15 @@ paper has it for paintings only (`--lambda-identity 0` for the others); the gene
 then the discriminators.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any
 
 from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen, in_one_batch, turn
-from i2i.algorithms.augmentation import judged
+from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, Losses, Player, Translators, Turn
 from i2i.algorithms.image_pool import ImagePool
 from i2i.algorithms.options import UnpairedOptions, check_one_size
 from i2i.data.options import classes
@@ -44,14 +42,11 @@ class CycleGANOptions(UnpairedOptions):
     """Weight of B → A → B."""
     lambda_identity: Annotated[float, Ge(0)] = 0.5
     """Weight of the identity loss, as a share of the cycle weights; 0 turns it off."""
-    batch_identity: bool = False
-    """Translate in one batch with the identity loss: the same losses, in more memory; for a GPU that one picture does
-    not fill (on a CPU it is slower)."""
     lambda_paired: Annotated[float, Ge(0)] = 10.0
     """Weight of the L1 distance of a translation from its partner, where --paired-data has some (Tripathy et al. 2018,
     arXiv:1805.03189); not in the paper."""
     pool_size: Annotated[int, Ge(0)] = 50
-    """How many past fakes each discriminator may be shown again; 0 turns it off."""
+    """Past fakes that each discriminator may see again; 0 turns it off."""
 
 
 class CycleGAN(Algorithm):
@@ -59,7 +54,7 @@ class CycleGAN(Algorithm):
 
     name = CycleGANOptions.algorithm
     paired = False
-    mixes = True
+    supports_pairs = True
 
     def __init__(self, options: CycleGANOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         if options.lambda_identity and in_channels != out_channels:
@@ -67,12 +62,8 @@ class CycleGAN(Algorithm):
                 f"lambda_identity = {options.lambda_identity}: an identity loss needs as many channels in A "
                 f"({in_channels}) as in B ({out_channels}); use --lambda-identity 0"
             )
-        if options.batch_identity and options.low_memory:
-            raise UsageError("batch_identity = True: takes more memory, which low_memory = True is to save")
-        if options.batch_identity and options.norm == "batch":
-            raise UsageError("batch_identity = True: with norm = 'batch' a batch would normalise its images together")
         self.options = options
-        self.gan, self.augment = options.adversarial(), options.augmentation()
+        self.gan, self.augment = options.gan_loss(), options.augmentation()
         self.content = options.create_content(in_channels, out_channels)
         self.G_AB = options.create_generator(in_channels, out_channels)
         self.G_BA = options.create_generator(out_channels, in_channels)
@@ -93,71 +84,56 @@ class CycleGAN(Algorithm):
             raise UsageError("classes: labels and pictures have nothing to be compared by; use --lambda-identity 0")
         return super().channels(options)
 
-    def players(self) -> dict[str, list[nn.Module]]:
-        return {"generator": [self.G_AB, self.G_BA], "discriminator": [self.D_A, self.D_B]}
+    def players(self) -> dict[Player, list[nn.Module]]:
+        return {GENERATOR: [self.G_AB, self.G_BA], DISCRIMINATOR: [self.D_A, self.D_B]}
 
     def translators(self) -> dict[str, nn.Module]:
         return {"a2b": self.G_AB, "b2a": self.G_BA}
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
         o, real_A, real_B = self.options, batch.a, batch.b
-        shown_A, shown_B = self.augment(real_A, step), self.augment(real_B, step)
-        fakes: dict[str, Tensor] = {}  # made in the generators' turn
-        parts: list[Callable[[], Losses]] = [
-            partial(self._cycle, "AB", batch, step, shown_B, fakes),
-            partial(self._cycle, "BA", batch, step, shown_A, fakes),
-        ]
-        if o.lambda_identity and not o.batch_identity:
-            parts += [
-                lambda: self._identity("A", self.G_BA(real_A), real_A),
-                lambda: self._identity("B", self.G_AB(real_B), real_B),
-            ]
-        yield from turn("generator", *parts, apart=o.low_memory)
+        input_A, input_B = self.augment(real_A, step), self.augment(real_B, step)  # of the discriminators
 
-        fake_A, fake_B = self.augment(self.pool_A(fakes["BA"]), step), self.augment(self.pool_B(fakes["AB"]), step)
-        yield from turn(
-            "discriminator",
-            lambda: self._judgement("D_A", self.D_A, shown_A, fake_A),
-            lambda: self._judgement("D_B", self.D_B, shown_B, fake_B),
-            apart=o.low_memory,
+        fake_B = self.G_AB(real_A)
+        yield (
+            GENERATOR,
+            Losses(
+                adversarial={"gan_AB": self.generator_loss(self.D_B, self.augment(fake_B, step), input_B)},  # Eq. 1
+                content=self._kept("AB", fake_B, batch)
+                | {"cycle_A": o.lambda_cycle_A * F.l1_loss(self.G_BA(fake_B), real_A)},  # Eq. 2
+                penalties=o.regularisers("{}_AB", self.G_AB, real_A, fake_B),
+                more=True,
+            ),
         )
+        fake_A = self.G_BA(real_B)
+        yield (
+            GENERATOR,
+            Losses(
+                adversarial={"gan_BA": self.generator_loss(self.D_A, self.augment(fake_A, step), input_A)},
+                content=self._kept("BA", fake_A, batch)
+                | {"cycle_B": o.lambda_cycle_B * F.l1_loss(self.G_AB(fake_A), real_B)},
+                penalties=o.regularisers("{}_BA", self.G_BA, real_B, fake_A),
+                more=o.lambda_identity > 0,
+            ),
+        )
+        if o.lambda_identity:  # each generator gets pictures of the domain that it translates to (Sec. 5.2)
+            share_A, share_B = o.lambda_identity * o.lambda_cycle_A, o.lambda_identity * o.lambda_cycle_B
+            yield GENERATOR, Losses(content={"identity_A": share_A * F.l1_loss(self.G_BA(real_A), real_A)}, more=True)
+            yield GENERATOR, Losses(content={"identity_B": share_B * F.l1_loss(self.G_AB(real_B), real_B)})
 
-    def _cycle(self, way: str, batch: ImagePair, step: int, shown: Tensor, fakes: dict[str, Tensor]) -> Losses:
-        """What the way there (`AB` or `BA`) and back gives; the fake, whose rivals are `shown`, goes to `fakes`."""
-        o, there = self.options, way == "AB"
-        G, back, D = (self.G_AB, self.G_BA, self.D_B) if there else (self.G_BA, self.G_AB, self.D_A)
-        real, other = (batch.a, batch.b) if there else (batch.b, batch.a)
-        losses = Losses()
-        if o.lambda_identity and o.batch_identity:
-            fake, same = in_one_batch(G, real, other)
-            losses = self._identity(way[1], same, other)
-        else:
-            fake = G(real)
-        fakes[way] = fake.detach()
-        with frozen(D):
-            losses[f"gan_{way}"] = self.gan.generator(D(self.augment(fake, step)), self.gan.rivals(D, shown))  # Eq. 1
-        losses |= o.regularisers(f"{{}}_{way}", G, real, fake)
-        losses |= o.kept(f"_{way}", self.content, fake, real)
-        if batch.matched is not None and o.lambda_paired:
-            losses[f"paired_{way}"] = o.lambda_paired * _of_pairs(fake, other, batch.matched)
-        losses[f"cycle_{way[0]}"] = self._lambda(way[0]) * F.l1_loss(back(fake), real)  # Eq. 2
+        past_A, past_B = self.augment(self.pool_A(fake_A), step), self.augment(self.pool_B(fake_B), step)
+        yield DISCRIMINATOR, self.discriminator_losses("D_A", self.D_A, input_A, past_A, terms=False, more=True)
+        yield DISCRIMINATOR, self.discriminator_losses("D_B", self.D_B, input_B, past_B, terms=False)
+
+    def _kept(self, way: str, fake: Tensor, batch: ImagePair) -> dict[str, Tensor]:
+        """The losses that keep a translation like its picture, and like its partner where it has one."""
+        real, partner = (batch.a, batch.b) if way == "AB" else (batch.b, batch.a)
+        losses = self.options.kept(f"_{way}", self.content, fake, real)
+        if batch.matched is not None and self.options.lambda_paired:
+            losses[f"paired_{way}"] = self.options.lambda_paired * _of_pairs(fake, partner, batch.matched)
         return losses
 
-    def _identity(self, domain: str, same: Tensor, real: Tensor) -> Losses:
-        """`same` is made of `real`, which is of `domain` already, by the generator *to* that domain (Sec. 5.2)."""
-        weight = self._lambda(domain) * self.options.lambda_identity
-        return Losses({f"identity_{domain}": weight * F.l1_loss(same, real)})
-
-    def _lambda(self, domain: str) -> float:
-        return self.options.lambda_cycle_A if domain == "A" else self.options.lambda_cycle_B
-
-    def _judgement(self, name: str, D: nn.Module, real: Tensor, fake: Tensor) -> Losses:
-        of_real, of_fake = judged(D, real, fake)
-        self.augment.observe(of_real)
-        loss = self.gan.discriminator(of_real, of_fake)
-        return Losses({name: loss, **self.gan.penalty(f"{name}_penalty", D, real, fake)})
-
-    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+    def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         a2b, b2a = translators["a2b"], translators["b2a"]
         return {"cycle_A": (b2a(a2b(batch.a)), batch.a), "cycle_B": (a2b(b2a(batch.b)), batch.b)}
 

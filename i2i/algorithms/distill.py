@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from i2i.acceleration.cost import multiplications
-from i2i.algorithms.algorithm import Losses, Translators, Turn
+from i2i.algorithms.algorithm import GENERATOR, Losses, Player, Translators, Turn
 from i2i.algorithms.conditional import ConditionalGAN
 from i2i.algorithms.options import NetworkOptions, UnpairedOptions, check_one_size
 from i2i.config import PathUnless
@@ -102,14 +102,14 @@ class Distill(ConditionalGAN):
     name = DistillOptions.algorithm
     paired = False
     compiles = False  # its generator is played layer by layer, to compare their features
-    reconstructed = "outputs against those of the teacher"
+    validation_note = "outputs against those of the teacher"
     measured = "teacher"
 
     def __init__(self, options: DistillOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         self.teacher_model = checked_teacher(options, in_channels, out_channels)
         self.teacher, self.domains = self.teacher_model.sha256, self.teacher_model.domains
         self.paint_size = self.teacher_model.info.paint_size
-        super().__init__(options, in_channels, out_channels, conditional=False, judge=options.has_discriminator)
+        super().__init__(options, in_channels, out_channels, conditional=False, discriminator=options.has_discriminator)
         self.options = options
         if options.lambda_features:
             self._compare(self.G, self.teacher_model.network)
@@ -126,12 +126,12 @@ class Distill(ConditionalGAN):
         ).build()
 
     @classmethod
-    def takes_one_domain(cls, options: Any) -> bool:
+    def uses_single_domain(cls, options: Any) -> bool:
         return not options.lambda_gan
 
     @classmethod
     def shows_targets(cls, options: Any) -> bool:
-        return not cls.takes_one_domain(options)
+        return not cls.uses_single_domain(options)
 
     @classmethod
     def channels(cls, options: Any) -> tuple[int, int]:
@@ -140,7 +140,7 @@ class Distill(ConditionalGAN):
             raise UsageError("classes: a teacher takes pictures to pictures, and one of the domains holds labels")
         config = options.opened().config
         expected = config.in_channels, config.out_channels
-        if cls.takes_one_domain(options):
+        if cls.uses_single_domain(options):
             if options.channels_b != config.in_channels:
                 raise UsageError(
                     f"channels_b = {options.channels_b}: the teacher takes pictures of {config.in_channels} channels; "
@@ -155,12 +155,12 @@ class Distill(ConditionalGAN):
         return expected
 
     @classmethod
-    def sample(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
+    def make_pair(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
         return ImagePair(picture, picture)
 
-    def players(self) -> dict[str, list[nn.Module]]:
+    def players(self) -> dict[Player, list[nn.Module]]:
         learners = [self.G, self.F] if self.options.lambda_features else [self.G]
-        return super().players() | {"generator": learners}
+        return super().players() | {GENERATOR: learners}
 
     def architecture(self) -> dict[str, Any]:
         found = super().architecture()
@@ -177,25 +177,26 @@ class Distill(ConditionalGAN):
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
         o, real_A, real_B = self.options, batch.a, batch.b
-        losses, G = Losses(), self.G
+        content, adversarial, G = {}, {}, self.G
         if isinstance(G, ResnetGenerator) and o.lambda_features:
             fake_B, features = translate(G, real_A, self.layers[0])
             expected, of_teacher = self.teacher_model.with_features(real_A, self.layers[1])
-            losses["G_features"] = o.lambda_features * feature_distance(self.F(features), of_teacher)
+            content["G_features"] = o.lambda_features * feature_distance(self.F(features), of_teacher)
         else:
             fake_B, expected = G(real_A), self.teacher_model(real_A)
 
         if o.lambda_gan:
-            real = self.shown(real_A, real_B, step)
-            yield from self.judgement(real, self.shown(real_A, fake_B.detach(), step))
-            losses["G_gan"] = o.lambda_gan * self.deceit(real, self.shown(real_A, fake_B, step))
+            real = self.discriminator_input(real_A, real_B, step)
+            yield self.discriminator_turn(real, self.discriminator_input(real_A, fake_B.detach(), step))
+            fake = self.discriminator_input(real_A, fake_B, step)
+            adversarial["G_gan"] = o.lambda_gan * self.generator_loss(self.D, fake, real)
         if o.lambda_L1:
-            losses["G_L1"] = o.lambda_L1 * functional.l1_loss(fake_B, expected)
-        losses |= o.kept("", self.content, fake_B, expected)
-        losses |= o.regularisers("G_{}", G, real_A, fake_B)
-        yield "generator", losses
+            content["G_L1"] = o.lambda_L1 * functional.l1_loss(fake_B, expected)
+        content |= o.kept("", self.content, fake_B, expected)
+        penalties = o.regularisers("G_{}", G, real_A, fake_B)
+        yield GENERATOR, Losses(adversarial=adversarial, content=content, penalties=penalties)
 
-    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+    def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         return {"teacher_B": (translators["a2b"](batch.a), self.teacher_model(batch.a))}
 
     def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
@@ -209,7 +210,7 @@ def checked_teacher(options: DistillOptions, in_channels: int, out_channels: int
     weights = ("lambda_L1", "lambda_structure", "lambda_features", "lambda_content")
     if not any(getattr(options, name) for name in weights):
         raise UsageError(f"{', '.join(weights)}: all 0, so nothing of the teacher would be learnt")
-    options.needs_game(options.has_discriminator, "lambda_gan")
+    options.needs_gan_loss(options.has_discriminator, "lambda_gan")
     options.needs("discriminator", options.has_discriminator, "lambda_gan")
     options.needs("features", options.compares_features or options.has_discriminator, "lambda_content or lambda_gan")
     if (teacher.config.in_channels, teacher.config.out_channels) != (in_channels, out_channels):

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen
+from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, Losses, Player, Translators, Turn
 from i2i.algorithms.options import NetworkOptions
 from i2i.config import checked
 from i2i.data.options import of_one_size
@@ -44,7 +44,7 @@ class GANOptions(NetworkOptions):
     discriminator: str = "dcgan_64"
     """`dcgan_<size>`, `patchgan_<patch width>` or `pixelgan`."""
     latent_size: Annotated[int, Interval(ge=1, le=1024)] = 100
-    """Numbers in the noise that a picture is made of."""
+    """Numbers in the noise of a picture."""
     norm: Norm = "batch"
     """Normalisation in both networks."""
     gan_mode: GanMode = "vanilla"
@@ -56,9 +56,9 @@ class GANOptions(NetworkOptions):
     batch_size: Annotated[int, Ge(1)] | Literal["auto"] = 128
     """Samples per step and process."""
     samples: Annotated[int, Interval(ge=1, le=64)] = 16
-    """Rows of a sample grid: what is made of fixed noise, beside a picture."""
+    """Rows of a sample grid: outputs of fixed noise, beside pictures."""
     best_metric: Literal["swd"] = "swd"
-    """What the best model file is chosen by: the sliced Wasserstein distance of what is made to held-out pictures."""
+    """The metric that chooses the best model file: the sliced Wasserstein distance of outputs to held-out pictures."""
 
     def generator_config(self, in_channels: int, out_channels: int) -> DCGANConfig:
         for name in ("dropout", "input_share"):
@@ -85,14 +85,14 @@ class GAN(Algorithm):
 
     name = GANOptions.algorithm
     paired = False
-    one_domain = True
+    single_domain = True
     from_noise = True
     test_statistics = "running"  # a picture must not depend on those made with it
 
     def __init__(self, options: GANOptions, in_channels: int = 100, out_channels: int = 3) -> None:
         options.needs("lambda_stability", False, "a picture to translate")
         self.options = options
-        self.gan, self.augment = options.adversarial(), options.augmentation()
+        self.gan, self.augment = options.gan_loss(), options.augmentation()
         self.G = options.create_generator(in_channels, out_channels)
         self.D = options.create_discriminator(out_channels)
 
@@ -108,11 +108,11 @@ class GAN(Algorithm):
         return options.latent_size, options.channels_b
 
     @classmethod
-    def sample(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
+    def make_pair(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
         return ImagePair(a=noise(options.latent_size, seed), b=picture)
 
-    def players(self) -> dict[str, list[nn.Module]]:
-        return {"discriminator": [self.D], "generator": [self.G]}
+    def players(self) -> dict[Player, list[nn.Module]]:
+        return {DISCRIMINATOR: [self.D], GENERATOR: [self.G]}
 
     def translators(self) -> dict[str, nn.Module]:
         return {"a2b": self.G}
@@ -122,18 +122,13 @@ class GAN(Algorithm):
         fake_B = self.G(z)
 
         real, fake = self.augment(real_B, step), self.augment(fake_B.detach(), step)
-        of_fake, of_real = self.D(fake), self.D(real)
-        self.augment.observe(of_real)
-        penalty = self.gan.penalty("D_penalty", self.D, real, fake)
-        yield "discriminator", Losses(self.gan.terms("D", of_real, of_fake) | penalty)  # Eq. 1
+        yield DISCRIMINATOR, self.discriminator_losses("D", self.D, real, fake)  # Eq. 1
 
-        with frozen(self.D):
-            logits, rivals = self.D(self.augment(fake_B, step)), self.gan.rivals(self.D, real)
-            losses = Losses(G_gan=self.gan.generator(logits, rivals))
-        losses |= self.options.regularisers("G_{}", self.G, None, fake_B)
-        yield "generator", losses
+        loss = self.generator_loss(self.D, self.augment(fake_B, step), real)
+        penalties = self.options.regularisers("G_{}", self.G, None, fake_B)
+        yield GENERATOR, Losses(adversarial={"G_gan": loss}, penalties=penalties)
 
-    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+    def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         return {}  # no picture belongs to a noise
 
     def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Options that the algorithms share: which networks, how they start, which adversarial game."""
+"""Options that the algorithms share: networks, their weights at the start, the adversarial loss."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from i2i.algorithms.augment import DiffAugment, checked_names
 from i2i.algorithms.augmentation import Augmentation
 from i2i.data.options import of_one_size
 from i2i.errors import UsageError
-from i2i.losses.adversarial import Adversarial, GanMode
+from i2i.losses.adversarial import GANLoss, GanMode
 from i2i.losses.grid import SMALLEST as GRID_WINDOW
 from i2i.losses.grid import grid_loss
 from i2i.losses.perceptual import CONTENT_SIZE, Content
@@ -29,7 +29,7 @@ from i2i.networks.pretrained import EFFICIENTNET
 from i2i.networks.projected import ProjectedConfig
 from i2i.networks.resnet import ResnetConfig
 
-_OF_THE_GAME = (
+_OF_THE_GAN_LOSS = (
     "gan_mode",
     "r1_gamma",
     "r2_gamma",
@@ -83,10 +83,10 @@ class NetworkOptions:
     """Weight of the gradient penalty of `wgangp`. (With batch norm in the discriminator the gradients of this and of R1
     and R2 are not those of single pictures: Gulrajani et al. 2017, Sec. 4; --norm instance has them so.)"""
     r1_gamma: Annotated[float, Ge(0)] | None = None
-    """Weight of the R1 penalty (Mescheder et al. 2018), in any game, over all that the discriminator sees, a condition
-    too; by default 10 with `nonsaturating`, else 0."""
+    """Weight of the R1 penalty (Mescheder et al. 2018), with any gan_mode, over all that the discriminator sees, also a
+    condition; by default 10 with `nonsaturating`, else 0."""
     r2_gamma: Annotated[float, Ge(0)] = 0.0
-    """Weight of the R2 penalty, which is R1 on fakes (Mescheder et al. 2018), in any game."""
+    """Weight of the R2 penalty, which is R1 on fakes (Mescheder et al. 2018), with any gan_mode."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=0.5)] = 0.0
     """Real images have the label 1 minus this for discriminators, e.g. 0.1 (Salimans et al. 2016)."""
     instance_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0
@@ -113,13 +113,13 @@ class NetworkOptions:
     """Weight of a loss against patterns that repeat every second or fourth pixel, e.g. 0.1 (after Durall et al. 2020);
     not in the papers."""
 
-    def adversarial(self) -> Adversarial:
-        """The game. Raises `UsageError` for options that contradict each other, as `augmentation` does."""
+    def gan_loss(self) -> GANLoss:
+        """The adversarial loss. Raises `UsageError` for options that contradict each other, as `augmentation` does."""
         self.needs("lambda_gp", self.gan_mode == "wgangp", "gan_mode wgangp")
-        return Adversarial(self.gan_mode, self.lambda_gp, self.r1_gamma, self.r2_gamma, self.label_smoothing)
+        return GANLoss(self.gan_mode, self.lambda_gp, self.r1_gamma, self.r2_gamma, self.label_smoothing)
 
     def augmentation(self) -> Augmentation:
-        """What every image goes through before a discriminator sees it, in any turn."""
+        """The augmentation of every image that a discriminator sees."""
         self.needs("instance_noise_steps", self.instance_noise > 0, "instance_noise")
         self.needs("ada_images", self.ada_target > 0, "ada_target")
         always = DiffAugment(self.diffaugment)
@@ -128,7 +128,7 @@ class NetworkOptions:
     def regularisers(self, name: str, generator: nn.Module, x: Tensor | None, made: Tensor) -> dict[str, Tensor]:
         """The losses of `made` = `generator(x)` that are on, for any generator: `name` with their own in place of {}.
 
-        `x` is None for what is made of noise, which has no stability.
+        `x` is None for pictures from noise, which have no stability.
         """
         losses = {}
         if self.lambda_stability and x is not None:
@@ -173,11 +173,11 @@ class NetworkOptions:
         if not used and value and value != getattr(type(self), name):
             raise UsageError(f"{name} = {value}: changes nothing without {what}")
 
-    def needs_game(self, played: bool, what: str) -> None:
-        """As `needs`, for all options of the adversarial game."""
-        for name in _OF_THE_GAME:
+    def needs_gan_loss(self, used: bool, what: str) -> None:
+        """As `needs`, for all options of the adversarial loss and the discriminator."""
+        for name in _OF_THE_GAN_LOSS:
             if hasattr(self, name):  # the learning rate is the trainer's
-                self.needs(name, played, what)
+                self.needs(name, used, what)
 
     def _ada(self, always: DiffAugment) -> ADA | None:
         if not self.ada_target:
@@ -186,12 +186,12 @@ class NetworkOptions:
             raise UsageError(
                 f"ada_target = {self.ada_target}: ADA augments by itself; leave out diffaugment = {self.diffaugment!r}"
             )
-        if (undecided := self.adversarial().undecided) is None:
+        if (boundary := self.gan_loss().decision_boundary) is None:
             raise UsageError(
                 f"ada_target = {self.ada_target}: with gan_mode = {self.gan_mode!r} only differences of logits count, "
-                "and ADA goes by their signs; use another game, or diffaugment"
+                "and ADA goes by their signs; use another --gan-mode, or diffaugment"
             )
-        return ADA(self.ada_target, self.ada_images, undecided)
+        return ADA(self.ada_target, self.ada_images, boundary)
 
     def generator_config(self, in_channels: int, out_channels: int) -> GeneratorConfig:
         config = generator_config(
@@ -225,8 +225,8 @@ class NetworkOptions:
         """(multiple, minimum): what the networks ask of a crop's height and width."""
         generator = self.generator_config(in_channels, out_channels)
         discriminator = self.discriminator_config(out_channels)
-        judged = discriminator.minimum_size if self.has_discriminator else 1
-        return generator.size_multiple, max(generator.minimum_size, judged, GRID_WINDOW if self.lambda_grid else 1)
+        least = discriminator.minimum_size if self.has_discriminator else 1
+        return generator.size_multiple, max(generator.minimum_size, least, GRID_WINDOW if self.lambda_grid else 1)
 
     def create_generator(self, in_channels: int, out_channels: int) -> nn.Module:
         config = self.generator_config(in_channels, out_channels)
@@ -282,9 +282,9 @@ class UnpairedOptions(NetworkOptions):
 
 
 def check_one_size(options: Any) -> None:
-    """Raises `UsageError` for a game that compares fakes with real images, if those may be of other sizes."""
+    """Raises `UsageError` for a `gan_mode` that compares fakes with real images, if those may be of other sizes."""
     if options.gan_mode in ("relativistic", "wgangp") and not of_one_size(options.preprocess):
         raise UsageError(
             f"gan_mode = {options.gan_mode!r}: compares pictures of one size, and with preprocess = "
-            f"{options.preprocess} sizes vary; crop, or use another game"
+            f"{options.preprocess} sizes vary; crop, or use another --gan-mode"
         )

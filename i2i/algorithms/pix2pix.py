@@ -19,7 +19,7 @@ from typing import Annotated
 from annotated_types import Ge
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import Losses, Turn
+from i2i.algorithms.algorithm import GENERATOR, Losses, Turn
 from i2i.algorithms.conditional import ConditionalGAN
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
@@ -61,14 +61,15 @@ class Pix2Pix(ConditionalGAN):
         real_A, real_B = batch.a, batch.b
         fake_B = self.G(real_A)
 
-        real = self.shown(real_A, real_B, step)
-        yield from self.judgement(real, self.shown(real_A, fake_B.detach(), step))
+        real = self.discriminator_input(real_A, real_B, step)
+        yield self.discriminator_turn(real, self.discriminator_input(real_A, fake_B.detach(), step))
 
+        fake = self.discriminator_input(real_A, fake_B, step)
         yield (
-            "generator",
+            GENERATOR,
             Losses(
-                G_gan=self.deceit(real, self.shown(real_A, fake_B, step)),  # Sec. 3.3
-                G_L1=self.options.lambda_L1 * F.l1_loss(fake_B, real_B),  # Eq. 3, 4
-                **self.options.regularisers("G_{}", self.G, real_A, fake_B),
+                adversarial={"G_gan": self.generator_loss(self.D, fake, real)},  # Sec. 3.3
+                content={"G_L1": self.options.lambda_L1 * F.l1_loss(fake_B, real_B)},  # Eq. 3, 4
+                penalties=self.options.regularisers("G_{}", self.G, real_A, fake_B),
             ),
         )

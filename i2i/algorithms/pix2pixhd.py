@@ -26,7 +26,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from i2i.algorithms.algorithm import Losses, Turn, frozen
+from i2i.algorithms.algorithm import GENERATOR, Losses, Turn, frozen
 from i2i.algorithms.conditional import ConditionalGAN
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
@@ -74,25 +74,29 @@ class Pix2PixHD(ConditionalGAN):
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
         o, real_A, real_B = self.options, batch.a, batch.b
         fake_B = self.G(real_A)
-        real = self.shown(real_A, real_B, step)
-        yield from self.judgement(real, self.shown(real_A, fake_B.detach(), step))
+        real = self.discriminator_input(real_A, real_B, step)
+        yield self.discriminator_turn(real, self.discriminator_input(real_A, fake_B.detach(), step))
 
-        with frozen(self.D):
-            of_fake, of_real = self._layers(real_A, fake_B), self._layers(real_A, real_B.detach())
-            if self.augment.changes(step):  # not for features, of which each is compared with one in its place
-                deceit = self.deceit(real, self.shown(real_A, fake_B, step))
-            else:
-                logits, rivals = (tuple(scale[-1] for scale in features) for features in (of_fake, of_real))
-                deceit = self.gan.generator(logits, rivals)
-            losses = Losses(G_gan=deceit, G_FM=o.lambda_FM * feature_matching(of_fake, of_real))  # Eq. 2, 4, 5
-        losses |= o.regularisers("G_{}", self.G, real_A, fake_B)
-        if self.perceptual:
-            losses["G_VGG"] = o.lambda_VGG * self.perceptual(fake_B, real_B)
-        yield "generator", losses
+        with frozen(self.D):  # features are compared place by place, so they are those of pictures without augmentation
+            fake_features, real_features = self._features(real_A, fake_B), self._features(real_A, real_B.detach())
+        if self.augment.changes(step):
+            loss = self.generator_loss(self.D, self.discriminator_input(real_A, fake_B, step), real)
+        else:
+            logits = [tuple(scale[-1] for scale in features) for features in (fake_features, real_features)]
+            loss = self.gan.generator(*logits)
+        matching = o.lambda_FM * feature_matching(fake_features, real_features)
+        yield (
+            GENERATOR,
+            Losses(
+                adversarial={"G_gan": loss, "G_FM": matching},  # Eq. 2, 4, 5
+                content={"G_VGG": o.lambda_VGG * self.perceptual(fake_B, real_B)} if self.perceptual else {},
+                penalties=o.regularisers("G_{}", self.G, real_A, fake_B),
+            ),
+        )
 
-    def _layers(self, a: Tensor, b: Tensor) -> list[list[Tensor]]:
-        """What D's layers answer to a pair as it is, at each scale; without a gradient where `b` needs none."""
-        judge: Any = self.D
+    def _features(self, a: Tensor, b: Tensor) -> list[list[Tensor]]:
+        """The outputs of D's layers for a pair, at each scale; without a gradient where `b` needs none."""
+        D: Any = self.D
         with torch.set_grad_enabled(b.requires_grad):
-            found: list[list[Tensor]] = judge.features(torch.cat([a, b], dim=1))
+            found: list[list[Tensor]] = D.features(torch.cat([a, b], dim=1))
         return found

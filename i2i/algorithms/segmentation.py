@@ -20,7 +20,7 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import Losses, Translators, Turn
+from i2i.algorithms.algorithm import GENERATOR, Losses, Translators, Turn
 from i2i.algorithms.conditional import ConditionalGAN
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.options import channels, classes
@@ -63,9 +63,9 @@ class Segmentation(ConditionalGAN):
     def __init__(self, options: SegmentationOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         if not (options.lambda_CE or options.lambda_L1 or options.lambda_gan):
             raise UsageError("lambda_CE, lambda_L1, lambda_gan: all 0, so nothing would be learnt")
-        options.needs_game(options.has_discriminator, "lambda_gan")
+        options.needs_gan_loss(options.has_discriminator, "lambda_gan")
         options.needs("lambda_grid", False, "pictures that are made")
-        super().__init__(options, in_channels, out_channels, judge=options.has_discriminator)
+        super().__init__(options, in_channels, out_channels, discriminator=options.has_discriminator)
         self.options = options
 
     @classmethod
@@ -81,17 +81,19 @@ class Segmentation(ConditionalGAN):
         output = self.G(real_A)
         fake_B = probabilities(output).where(known(real_B), -1.0)  # as the labels are where there is none
 
-        losses = Losses(G_CE=o.lambda_CE * class_cross_entropy(output, real_B))
-        losses |= o.regularisers("G_{}", self.G, real_A, output)
+        content = {"G_CE": o.lambda_CE * class_cross_entropy(output, real_B)}
+        penalties = o.regularisers("G_{}", self.G, real_A, output)
         if o.lambda_L1:
-            losses["G_L1"] = o.lambda_L1 * F.l1_loss(fake_B, real_B)  # Eq. 3, 4
+            content["G_L1"] = o.lambda_L1 * F.l1_loss(fake_B, real_B)  # Eq. 3, 4
+        adversarial = {}
         if o.lambda_gan:
-            real = self.shown(real_A, real_B, step)
-            yield from self.judgement(real, self.shown(real_A, fake_B.detach(), step))
-            losses["G_gan"] = o.lambda_gan * self.deceit(real, self.shown(real_A, fake_B, step))
-        yield "generator", losses
+            real = self.discriminator_input(real_A, real_B, step)
+            yield self.discriminator_turn(real, self.discriminator_input(real_A, fake_B.detach(), step))
+            fake = self.discriminator_input(real_A, fake_B, step)
+            adversarial = {"G_gan": o.lambda_gan * self.generator_loss(self.D, fake, real)}
+        yield GENERATOR, Losses(adversarial=adversarial, content=content, penalties=penalties)
 
-    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+    def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         """Labels against labels: of K classes, the metric l1 is 2/K of the share of pixels that are wrong."""
         return {"fake_B": (decided(translators["a2b"](batch.a)).where(known(batch.b), -1.0), batch.b)}
 

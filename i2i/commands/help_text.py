@@ -39,7 +39,7 @@ GROUPS: dict[str, str] = {
         ada_images pool_size max_bad_steps
     """,
     "speed and memory": """
-        device precision runtime compile workers cache low_memory deterministic large batch_identity measure_steps
+        device precision runtime compile workers cache low_memory deterministic large measure_steps
         measure_seconds
     """,
     "measuring": """

@@ -21,8 +21,8 @@ from i2i.errors import UsageError
 from i2i.terminal import say
 
 if TYPE_CHECKING:
-    from i2i.training.cost import Cost
-    from i2i.training.suggest import Attempt
+    from i2i.tools.planner import Attempt
+    from i2i.training.estimate import Cost
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -45,9 +45,9 @@ class Options:
 def options_class(name: str) -> type[Any]:
     """The options of a plan for the training by the algorithm of that name."""
     from i2i.algorithms import ALGORITHMS
-    from i2i.training import trial
+    from i2i.training import profile_step
 
-    return trial.options_class(ALGORITHMS[name], Options)
+    return profile_step.options_class(ALGORITHMS[name], Options)
 
 
 def main(name: str, options: Any) -> None:
@@ -65,18 +65,17 @@ def size(text: str) -> int:
 
 
 def plan(algorithm: Any, options: Any) -> None:
-    from i2i.training.batch_size import settled
-    from i2i.training.cost import cost
-    from i2i.training.launch import checked_data
-    from i2i.training.suggest import suggest
-    from i2i.training.trial import options_class
+    from i2i.tools.planner import suggest
+    from i2i.training.estimate import estimate, resolve_batch_size
+    from i2i.training.launch import open_data
+    from i2i.training.profile_step import options_class
 
     limit = size(options.memory_limit) if options.memory_limit else None
-    wanted = settled(algorithm, narrowed(options, options_class(algorithm)))
-    checked_data(algorithm, dataclasses.replace(wanted, cache=None))
+    wanted = resolve_batch_size(algorithm, narrowed(options, options_class(algorithm)))
+    open_data(algorithm, dataclasses.replace(wanted, cache=None))
 
     def measured(algorithm: Any, options_: Any) -> "Cost":
-        return cost(algorithm, options_, options.measure_steps, options.measure_seconds)
+        return estimate(algorithm, options_, options.measure_steps, options.measure_seconds)
 
     say(f"training a few steps of {algorithm.name} …")
     attempts: list[Attempt] = []

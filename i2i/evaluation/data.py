@@ -193,7 +193,7 @@ def open_data(
     if not data.exists():
         raise InputError(f"{data}: no such folder; --data says where the pictures are")
     source = "ab".index(direction[0])
-    if algorithm in ALGORITHMS and ALGORITHMS[algorithm].one_domain:
+    if algorithm in ALGORITHMS and ALGORITHMS[algorithm].single_domain:
         found = _coloured(data, options)
     elif not _is_data_set(data):
         if options.split is not None:
@@ -297,7 +297,7 @@ def _takes_one_domain(algorithm: str, config: Mapping[str, Any]) -> bool:
         options = from_mapping(kind, {name: config[name] for name in option_names(kind) if name in config})
     except UsageError:
         options = kind()
-    return ALGORITHMS[algorithm].takes_one_domain(options)
+    return ALGORITHMS[algorithm].uses_single_domain(options)
 
 
 def _is_data_set(data: Path) -> bool:

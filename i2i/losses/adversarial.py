@@ -1,10 +1,10 @@
-"""Adversarial losses, each on logits of any shape (a logit per patch), averaged to a scalar.
+"""GANLoss losses, each on logits of any shape (a logit per patch), averaged to a scalar.
 
 `generator(fake)` is what a generator minimises; `real(logits)` and `fake(logits)` are the two terms of a
-discriminator, which minimises *half* their sum, so that it learns at half the generator's pace (Isola et al.
-2017, Sec. 3.3; Zhu et al. 2017, Sec. 4). A relativistic game has one term instead, of fakes against real images.
+discriminator, which minimises *half* their sum, so that it learns half as fast as the generator (Isola et al.
+2017, Sec. 3.3; Zhu et al. 2017, Sec. 4). A relativistic loss has one term instead, of fakes against real images.
 
-Of a discriminator that judges at several scales, each loss is the mean over the scales.
+With a discriminator of several scales, each loss is the mean over the scales.
 """
 
 from collections.abc import Callable
@@ -87,10 +87,14 @@ def relativistic(better: Tensor, worse: Tensor) -> Tensor:
     return F.softplus(worse - better).mean()
 
 
-def _mean(loss: Loss, *logits: Logits) -> Tensor:
-    """The mean over scales of `loss` of those logits."""
-    made = [loss(*map(precise, scale)) for scale in zip(*map(scales, logits), strict=True)]
-    return made[0] if len(made) == 1 else torch.stack(made).mean()
+def _mean(losses: list[Tensor]) -> Tensor:
+    """The mean of the losses of all scales."""
+    return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+
+def _precise(logits: Logits) -> list[Tensor]:
+    """The logits of each scale, in float32."""
+    return [precise(scale) for scale in scales(logits)]
 
 
 _TERMS: dict[str, tuple[Loss, Loss, Loss]] = {  # generator, real, fake
@@ -105,10 +109,12 @@ _LABELLED = ("vanilla", "minimax", "nonsaturating", "lsgan")
 
 
 @dataclass(frozen=True)
-class Adversarial:
-    """The game of one `mode`: `vanilla` (cross-entropy; `minimax` with the generator's loss that saturates), `lsgan`,
-    `hinge`, `nonsaturating` (cross-entropy with the R1 penalty), `wgangp` (Wasserstein with a gradient penalty, weight
-    `lambda_gp`), `relativistic` (fakes against real images).
+class GANLoss:
+    """The adversarial loss of one `mode`.
+
+    `vanilla` is cross-entropy; `minimax` the same with the generator's loss that saturates; `nonsaturating` the same
+    with the R1 penalty. `wgangp` is the Wasserstein distance with a gradient penalty of weight `lambda_gp`;
+    `relativistic` compares fakes with real images. `lsgan` and `hinge` are themselves.
 
     `r1_gamma` and `r2_gamma` are the weights of the penalties R1, by default 10 with `nonsaturating` and 0 with
     others, and R2. The label of real images is 1 - `label_smoothing`. Raises `UsageError` for a mode without labels.
@@ -129,7 +135,7 @@ class Adversarial:
 
     @property
     def relativistic(self) -> bool:
-        """Whether fakes are judged against real images, so that neither side has a loss of its own."""
+        """Whether the loss compares fakes with real images."""
         return self.mode == "relativistic"
 
     @property
@@ -137,20 +143,21 @@ class Adversarial:
         return self.r1_gamma if self.r1_gamma is not None else 10.0 * (self.mode == "nonsaturating")
 
     @property
-    def undecided(self) -> float | None:
+    def decision_boundary(self) -> float | None:
         """The logit between real and fake; None if only differences of logits count."""
         if self.mode in ("wgangp", "relativistic"):
             return None
         return 0.5 if self.mode == "lsgan" else 0.0
 
     def generator(self, fake: Logits, real: Logits | None = None) -> Tensor:
-        """What a generator minimises; `real` is what `rivals` gave."""
+        """The loss of a generator; `real` is the logits of real images from `real_logits`."""
         if self.relativistic:
-            assert real is not None, "a relativistic game needs rivals"
-            return _mean(relativistic, fake, real)
-        return _mean(_TERMS[self.mode][0], fake)
+            assert real is not None, "a relativistic loss needs the logits of real images"
+            return _mean([relativistic(*pair) for pair in zip(_precise(fake), _precise(real), strict=True)])
+        loss = _TERMS[self.mode][0]
+        return _mean([loss(logits) for logits in _precise(fake)])
 
-    def rivals(self, discriminator: nn.Module, real: Tensor) -> Logits | None:
+    def real_logits(self, discriminator: nn.Module, real: Tensor) -> Logits | None:
         """The logits of real images, if the generator's loss compares its fakes with them; else nothing is computed."""
         if not self.relativistic:
             return None
@@ -159,23 +166,23 @@ class Adversarial:
         return logits
 
     def real(self, logits: Logits) -> Tensor:
-        """The discriminator's term of real images, in a game that is not relativistic."""
-        if self.label_smoothing:
-            return _mean(lambda x: _TERMS[self.mode][1](x, 1 - self.label_smoothing), logits)
-        return _mean(_TERMS[self.mode][1], logits)
+        """The discriminator's term of real images; a relativistic loss has none."""
+        loss, label = _TERMS[self.mode][1], (1 - self.label_smoothing,) if self.label_smoothing else ()
+        return _mean([loss(scale, *label) for scale in _precise(logits)])
 
     def fake(self, logits: Logits) -> Tensor:
-        """The discriminator's term of fakes, in a game that is not relativistic."""
-        return _mean(_TERMS[self.mode][2], logits)
+        """The discriminator's term of fakes; a relativistic loss has none."""
+        loss = _TERMS[self.mode][2]
+        return _mean([loss(scale) for scale in _precise(logits)])
 
     def discriminator(self, real: Logits, fake: Logits) -> Tensor:
-        """Half of what the discriminator's terms sum up to."""
+        """Half the sum of the discriminator's terms."""
         if self.relativistic:
-            return 0.5 * _mean(relativistic, real, fake)
+            return 0.5 * _mean([relativistic(*pair) for pair in zip(_precise(real), _precise(fake), strict=True)])
         return 0.5 * (self.real(real) + self.fake(fake))
 
-    def terms(self, name: str, real: Logits, fake: Logits) -> dict[str, Tensor]:
-        """What `discriminator` sums up, under `<name>_fake` and `<name>_real`; or under `<name>_pair`, if one term."""
+    def named_losses(self, name: str, real: Logits, fake: Logits) -> dict[str, Tensor]:
+        """The terms of `discriminator`, under `<name>_fake` and `<name>_real`; or under `<name>_pair`, if one term."""
         if self.relativistic:
             return {f"{name}_pair": self.discriminator(real, fake)}
         return {f"{name}_fake": 0.5 * self.fake(fake), f"{name}_real": 0.5 * self.real(real)}

@@ -16,7 +16,7 @@ from i2i.machine import meet, place, together
 TIMEOUT = timedelta(minutes=10)
 
 
-class Processes:
+class ProcessGroup:
     """This process among `world_size`; alone unless torchrun started it."""
 
     def __init__(self, device: str = "auto") -> None:

@@ -6,11 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-SETTLED = 1 << 40
-"""Updates after which the decay is that of the options."""
 
-
-class Averages:
+class EMA:
     """Averaged copies of the `translators`: average ← dₙ · average + (1 - dₙ) · weights at update n = 0, 1, 2, …
 
     dₙ = min(decay, (1 + n) / (10 + n)), so that an average is of the last tenth or so of a short training, not of the
@@ -24,7 +21,7 @@ class Averages:
 
     @torch.no_grad()
     def update(self) -> None:
-        """To be called after each step."""
+        """Average in the weights after a step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, model in self.models.items():
             live = self.live[name]
@@ -40,8 +37,7 @@ class Averages:
         return {"updates": self.updates} | {name: model.state_dict() for name, model in self.models.items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; from the weights as they are if it is empty, as EMA was off. A state that does not count
-        its updates is of a version without a start: its decay stays what it was."""
-        self.updates = state.get("updates", SETTLED) if state else 0
+        """Go on from `state`; from the weights as they are if it is empty, as EMA was off."""
+        self.updates = state["updates"] if state else 0
         for name, model in self.models.items():
             model.load_state_dict(state[name] if state else self.live[name].state_dict())

@@ -1,230 +1,178 @@
-"""What ails a training, told from numbers and pictures that are there anyway.
-
-Each detector says in plain words what is wrong, or None. Those here see losses that the log has fetched, and a few
-pixels of each batch before it goes to the device, so that nothing waits for it; what the rows of a sample grid tell
-is in `picture_health.py`.
-"""
+"""Watches over a training: hands each detector what it looks at, and reports once an episode what is wrong."""
 
 import math
-import statistics
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from i2i.losses.adversarial import Adversarial
+from i2i.algorithms.algorithm import Algorithm
+from i2i.data.pair import ImagePairs
+from i2i.errors import I2IError
+from i2i.training import detectors
+from i2i.training.distributed import ProcessGroup
+from i2i.training.log import RunLog
+from i2i.training.options import RunOptions
+from i2i.training.step import LossKinds
 
-SATURATED = "discriminator saturated"
-NOT_LEARNING = "generator not learning"
-FLAT = "flat crops"
-NOT_FINITE = "non-finite values"
+QUIET = 100
+FIRST_LOOK = 50
+EARLY_LOOKS = (100, 200)
+REMEMBERED = 50
+LISTED = 10
 
 
-def chance(game: Adversarial) -> float | None:
-    """The loss of a discriminator that can tell nothing apart; None if the game has no such level (wgangp)."""
-    undecided = torch.tensor(0.5 if game.mode == "lsgan" else 0.0)
-    return float(game.discriminator(undecided, undecided)) or None
+class HealthMonitor:
+    """The episodes of one run. An issue is reported when it is first seen, and is over after `QUIET` steps without it.
 
-
-@dataclass
-class Saturated:
-    """A discriminator that is nearly always right, and sure of it: its gradients teach the generator nothing.
-
-    Told from the median of its loss over `WINDOW` steps: below 4 % of `chance`, the loss of one that guesses.
-    In runs that learn it stayed above 15 % in 8,000 steps on facades, and above 6 % in 11,753 on monet2photo; beside
-    a generator that stands still it is below 4 % by step 150.
+    Pictures are looked at from step `FIRST_LOOK` on, for before that the outputs of a generator are all alike: those of
+    the sample grids, and at the steps `EARLY_LOOKS` the same without a grid. A generator may begin as the identity and
+    move away: outputs that equal inputs are reported from the last early look on.
     """
 
-    WINDOW = 50
-    SHARE = 0.04
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        kinds: LossKinds,
+        data: ImagePairs,
+        options: RunOptions,
+        log: RunLog,
+        group: ProcessGroup,
+    ) -> None:
+        self.algorithm, self.kinds, self.data, self.options = algorithm, kinds, data, options
+        self.log, self.group = log, group
+        gan = getattr(algorithm, "gan", None)
+        self.saturated = detectors.Saturated(detectors.chance(gan) if gan else None)
+        self.not_learning = detectors.NotLearning(learnt=bool(options.init_from))
+        self.episodes: dict[str, list[int]] = {}  # issue → since which step, last seen
+        self.past: list[tuple[str, int, int]] = []
+        self.skipped = 0
+        self.with_nan: list[str] = []  # pictures
+        self.bad_since: tuple[int, list[str]] | None = None
 
-    chance: float | None
-    losses: dict[str, deque[float]] = field(default_factory=dict)
+    def steps(self, lines: Sequence[dict[str, Any]]) -> None:
+        """The log's lines of steps, in order, as they were fetched."""
+        for line in lines:
+            step, losses = line["step"], line["losses"]
+            self.saturated.observe(self._of_discriminators(losses))
+            self._report(step, detectors.SATURATED, self.saturated.issue())
+            self.not_learning.observe({name: losses[name] for name in losses if name in self.kinds.content})
+            self._report(step, detectors.NOT_LEARNING, self.not_learning.issue())
+            self._finite(line)
 
-    def observe(self, losses: Mapping[str, float]) -> None:
-        """The loss of each discriminator at one step, without penalties."""
-        for name, loss in losses.items():
-            if math.isfinite(loss):
-                self.losses.setdefault(name, deque(maxlen=self.WINDOW)).append(loss)
-
-    def complaint(self) -> str | None:
-        if self.chance is None:
-            return None
-        medians = {name: statistics.median(past) for name, past in self.losses.items() if len(past) == self.WINDOW}
-        sure = {name: median for name, median in medians.items() if median < self.SHARE * self.chance}
-        if not sure:
-            return None
-        named = ", ".join(f"{name} {median:.2g}" for name, median in sure.items())
-        return (
-            f"loss {named} over the last {self.WINDOW} steps, where guessing has {self.chance:.2g}: it tells real "
-            "from made without doubt, and the generator learns nothing from it. A smaller --ndf, or --gan-mode "
-            "nonsaturating, which penalises it, may help"
-        )
-
-    def state(self) -> dict[str, list[float]]:
-        return {name: list(past) for name, past in self.losses.items()}
-
-    def load_state(self, state: Mapping[str, Sequence[float]]) -> None:
-        self.losses = {name: deque(past, maxlen=self.WINDOW) for name, past in state.items()}
-
-
-@dataclass
-class NotLearning:
-    """A generator none of whose reconstruction losses (L1, cycle, identity) falls.
-
-    Told by comparing the last `RECENT` steps with the first `FIRST`, by their medians and ranks, for a start may
-    have spikes. A batch of other pictures has another loss, so that a fall counts only if it is more than 5 % and,
-    by the rank sums, `ERRORS` standard errors, or to below `PLAIN` of the start, for `STAYS` steps on end. A generator
-    that learns halves them in that time. Asked only until one has fallen so far, for later they may well be flat;
-    adversarial losses say nothing, as both sides move. A loss that begins below `LEAST` has nowhere to fall: one of
-    0.5 is, at a weight of 10, 2.5 % of the pictures' range.
-    """
-
-    FIRST, RECENT, AFTER = 20, 50, 150
-    SHARE, PLAIN, ERRORS, STAYS = 0.95, 0.7, 3.0, 10
-    LEAST = 0.5
-
-    begun: dict[str, list[float]] = field(default_factory=dict)
-    recent: dict[str, deque[float]] = field(default_factory=dict)
-    steps: int = 0
-    fallen: int = 0
-    learnt: bool = False
-
-    def observe(self, losses: Mapping[str, float]) -> None:
-        """The generator's losses of one step, the adversarial ones left out."""
-        self.steps += 1
-        if self.learnt:
-            return
-        for name, loss in losses.items():
-            if not math.isfinite(loss) or loss == 0:  # as that of pairs is in a batch without any: it says nothing
-                continue
-            if len(begun := self.begun.setdefault(name, [])) < self.FIRST:
-                begun.append(loss)
-            self.recent.setdefault(name, deque(maxlen=self.RECENT)).append(loss)
-        if self.steps >= self.FIRST + self.RECENT:
-            self.fallen = self.fallen + 1 if any(map(self._has_fallen, self.begun)) else 0
-            self.learnt = self.fallen >= self.STAYS
-
-    def _has_fallen(self, name: str) -> bool:
-        begun, recent = self.begun[name], self.recent[name]
-        if len(begun) < self.FIRST or len(recent) < self.RECENT:
-            return False
-        before, now = statistics.median(begun), statistics.median(recent)
-        return now < self.PLAIN * before or (now < self.SHARE * before and _rank_sum(begun, recent) > self.ERRORS)
-
-    def _shares(self) -> dict[str, float]:
-        """Loss → what is left of it, of those seen often enough; none if one of them began with nothing to learn."""
-        often = [name for name, past in self.recent.items() if len(past) == self.RECENT]
-        medians = {n: (statistics.median(self.begun[n]), statistics.median(self.recent[n])) for n in often}
-        if any(before < self.LEAST for before, _ in medians.values()):
-            return {}
-        return {name: now / before for name, (before, now) in medians.items()}
-
-    def complaint(self) -> str | None:
-        if self.learnt or self.steps < self.AFTER or not (shares := self._shares()):
-            return None
-        if min(shares.values()) < self.PLAIN:
-            return None  # not for long enough
-        named = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-        return (
-            f"after {self.steps} steps its losses {self._told(shares)} ({named} of the start). Look at --lr, and "
-            "whether the discriminator is far ahead of it"
-        )
-
-    def _told(self, shares: Mapping[str, float]) -> str:
-        if min(shares.values()) < self.SHARE:
-            return "have fallen by no more than they differ from picture to picture"
-        return "are what they were at the start" if max(shares.values()) < 2 - self.SHARE else "have not fallen"
-
-    def state(self) -> dict[str, Any]:
-        recent = {name: list(past) for name, past in self.recent.items()}
+    def _of_discriminators(self, losses: Mapping[str, float]) -> dict[str, float]:
+        """The sum of the adversarial losses of each discriminator, under their names."""
         return {
-            "begun": self.begun,
-            "recent": recent,
-            "steps": self.steps,
-            "fallen": self.fallen,
-            "learnt": self.learnt,
+            " + ".join(names): sum(losses[name] for name in names)
+            for names in self.kinds.discriminators
+            if all(name in losses for name in names)
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self.begun, self.steps, self.learnt = dict(state["begun"]), state["steps"], state["learnt"]
-        self.fallen = state.get("fallen", 0)
-        self.recent = {name: deque(past, maxlen=self.RECENT) for name, past in state["recent"].items()}
+    def _finite(self, line: dict[str, Any]) -> None:
+        step, losses = line["step"], line["losses"]
+        if not line.get("skipped"):
+            self.bad_since = None
+            self._report(step, detectors.NOT_FINITE, None)
+            return
+        self.skipped += 1
+        if self.options.precision == "fp16" and all(map(math.isfinite, losses.values())):
+            return  # the loss scale was too large: as it should be, now and then
+        samples = range(line["images"] - self.options.batch_size * self.group.world_size, line["images"])
+        names = [self._name(t) for t in samples]
+        self.bad_since = self.bad_since or (step, names)
+        with_nan = [self._name(t, side) for t in samples for side in self._sides_with_nan(t)]
+        new = [name for name in with_nan if name not in self.with_nan]
+        self.with_nan += new
+        first = detectors.NOT_FINITE not in self.episodes
+        aloud = len(self.with_nan) <= LISTED if new else first and not with_nan
+        text = detectors.not_finite(losses, names, with_nan)
+        self._note(step, detectors.NOT_FINITE)
+        self.log.health(step, detectors.NOT_FINITE, text, aloud, pictures=with_nan or names)
 
+    def look(self, step: int, rows: Sequence[Mapping[str, Tensor]]) -> None:
+        """The rows of a sample grid."""
+        if step < FIRST_LOOK or not rows:
+            return
+        translations = self._translations(rows)
+        for name, detect in detectors.PICTURE_DETECTORS.items():
+            if name == detectors.SAME and step < EARLY_LOOKS[-1]:
+                continue
+            self._report(step, name, "; ".join(filter(None, map(detect, translations))) or None)
 
-def _rank_sum(higher: Iterable[float], lower: Iterable[float]) -> float:
-    """By how many standard errors the one sample lies above the other (Mann & Whitney 1947), whatever its outliers."""
-    a, b = np.array(list(higher)), np.array(list(lower))
-    above = float((a[:, None] > b).sum() + 0.5 * (a[:, None] == b).sum())
-    return (above - len(a) * len(b) / 2) / math.sqrt(len(a) * len(b) * (len(a) + len(b) + 1) / 12)
+    def _translations(self, rows: Sequence[Mapping[str, Tensor]]) -> list[detectors.Translation]:
+        found = []
+        for source, target in (("A", "B"), ("B", "A")):
+            names = (f"real_{source}", f"fake_{target}", f"real_{target}")
+            inputs, outputs, reals = ([row[name] for row in rows if name in row] for name in names)
+            if not outputs or not (inputs or reals):
+                continue
+            targets = reals if self.algorithm.paired else []
+            others = [] if inputs else reals
+            found.append(detectors.Translation(f"fake_{target}", inputs, outputs, targets, others))
+        return found
 
+    def _report(self, step: int, name: str, issue: str | None) -> None:
+        if issue:
+            if name not in self.episodes:
+                self.log.health(step, name, issue)
+            self._note(step, name)
+        elif name in self.episodes and step - self.episodes[name][1] >= QUIET:
+            since, last = self.episodes.pop(name)
+            self.past = [*self.past, (name, since, last)][-REMEMBERED:]
+            self.log.health(step, name, f"no longer, since step {last}", over=True)
+        self.log.issues = list(self.episodes)
 
-def flat(pictures: Tensor, levels: float = 4.0) -> list[bool]:
-    """Which of the pictures (N, C, H, W) in [-1, 1], on the CPU, are of one colour: no channel spans more than 4 of
-    255 levels.
+    def _note(self, step: int, name: str) -> None:
+        self.episodes.setdefault(name, [step, step])[1] = step
+        self.log.issues = list(self.episodes)
 
-    Looks at about 32 x 32 of their pixels, which takes microseconds.
-    """
-    few = pictures.numpy()[..., :: max(1, pictures.shape[-2] // 32), :: max(1, pictures.shape[-1] // 32)]
-    spans = few.max(axis=(2, 3)) - few.min(axis=(2, 3))  # in numpy, whose calls cost less than torch's
-    return [bool(span <= levels / 127.5) for span in spans.max(axis=1)]
+    def cause(self) -> str:
+        """`, from step 7 on (a.png)` if the last steps were skipped, for the message of a training that diverged."""
+        return f", from step {self.bad_since[0]} on ({'; '.join(self.bad_since[1])})" if self.bad_since else ""
 
+    def summary(self, step: int) -> None:
+        """Say what was wrong, and what still is."""
+        episodes = [f"{name} from step {since} to {last}" for name, since, last in self.past]
+        episodes += [f"{name} since step {since}" for name, (since, _) in self.episodes.items()]
+        if self.skipped:
+            episodes.append(f"{self.skipped} steps skipped" if self.skipped > 1 else "1 step skipped")
+        if episodes:
+            self.log.event(step, f"health of this training: {'; '.join(episodes)}")
 
-@dataclass
-class FlatCrops:
-    """Crops of one colour, in a generator with instance norm, which turns each of them into the same picture.
+    def _name(self, t: int, side: int | None = None) -> str:
+        """The files of sample t; with a `side` (0 for `a`, 1 for `b`) the file of that side where there are two."""
+        names = getattr(self.data, "names", None)
+        if names is None:  # drawn, not read
+            return f"sample {t}"
+        both = str(names(t)).split(", ")
+        if side is None or len(both) != 2:
+            return ", ".join(both)
+        return both[side if self.options.direction == "a2b" else 1 - side]
 
-    Ill when more than 10 % of the last `WINDOW` crops are flat: each is a step from which nothing is learnt.
-    """
+    def _sides_with_nan(self, t: int) -> list[int]:
+        try:
+            pair = self.data[t]  # once more: it is a function of t
+        except I2IError:
+            return []
+        return [side for side, picture in enumerate((pair.a, pair.b)) if not bool(torch.isfinite(picture).all())]
 
-    WINDOW, LEAST = 100, 40
-    SHARE = 0.1
+    def state(self) -> dict[str, Any]:
+        return {
+            "saturated": self.saturated.state(),
+            "not_learning": self.not_learning.state(),
+            "episodes": self.episodes,
+            "past": [list(episode) for episode in self.past],
+            "skipped": self.skipped,
+            "with_nan": self.with_nan,
+            "bad_since": list(self.bad_since) if self.bad_since else None,
+        }
 
-    crops: deque[bool] = field(default_factory=lambda: deque(maxlen=FlatCrops.WINDOW))
-    found: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=3))
-
-    def observe(self, flats: Iterable[bool], samples: Iterable[int], side: int) -> None:
-        """Which of the crops are flat, which samples they are, and of which side: 0 for `batch.a`, 1 for `batch.b`.
-
-        `found` has the last that were flat.
-        """
-        for is_flat, sample in zip(flats, samples, strict=True):
-            self.crops.append(is_flat)
-            if is_flat:
-                self.found.append((sample, side))
-
-    def complaint(self, names: Iterable[str] = (), narrow: str = "") -> str | None:
-        """`narrow` says of the last that were flat that their numbers use a small part of their range, if so."""
-        count = len(self.crops)
-        if count < self.LEAST or sum(self.crops) <= self.SHARE * count:
-            return None
-        if narrow:
-            return (
-                f"{sum(self.crops)} of the last {count} crops span at most 4 of 255 levels, as their pictures "
-                f"({'; '.join(names)}) have {narrow}"
-            )
-        return (
-            f"{sum(self.crops)} of the last {count} crops are of one colour, and instance norm makes the same picture "
-            f"of each ({'; '.join(names)}). A smaller --load-size, a larger --crop-size or --norm batch may help, or "
-            "leaving such pictures out"
-        )
-
-    def state(self) -> dict[str, list[Any]]:
-        return {"crops": list(self.crops), "found": [list(crop) for crop in self.found]}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self.crops = deque(state["crops"], maxlen=self.WINDOW)
-        self.found = deque(((sample, side) for sample, side in state["found"]), maxlen=3)
-
-
-def not_finite(losses: Mapping[str, float], names: Sequence[str], damaged: Sequence[str]) -> str:
-    """Why a step was skipped: `names` are its pictures, `damaged` those of them that hold NaN or infinity."""
-    broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
-    where = f"losses {', '.join(broken)}" if broken else "gradients"
-    if damaged:
-        return f"{where}, step skipped; these pictures hold NaN or infinity: {'; '.join(damaged)}"
-    return f"{where}, step skipped; its pictures, which are finite: {'; '.join(names)}"
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.saturated.load_state(state["saturated"])
+        self.not_learning.load_state(state["not_learning"])
+        self.episodes = {name: list(episode) for name, episode in state["episodes"].items()}
+        self.past = [(name, since, last) for name, since, last in state["past"]]
+        self.skipped, self.with_nan = state["skipped"], list(state["with_nan"])
+        self.bad_since = tuple(state["bad_since"]) if state["bad_since"] else None
+        self.log.issues = list(self.episodes)

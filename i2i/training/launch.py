@@ -1,30 +1,34 @@
 """From options to a running training: everything is checked before anything is created."""
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from i2i.acceleration.compiler import check_compiler
-from i2i.algorithms.algorithm import Algorithm, own_options
+from i2i.algorithms.algorithm import Algorithm, described, own_options
 from i2i.config import narrowed, real
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.data.folders import searched
 from i2i.data.options import check_mixing, check_one_domain
-from i2i.errors import UsageError
+from i2i.errors import ModelError, UsageError
 from i2i.machine import place
+from i2i.models import junyanz
+from i2i.models.pretrained import is_checkpoint, open_model
 from i2i.networks.blocks import BlurDownsample
-from i2i.training import goal, set_distance
-from i2i.training.batch_size import settled
-from i2i.training.distributed import Processes
-from i2i.training.initial import initialise
-from i2i.training.progress import Progress
-from i2i.training.state import States
+from i2i.networks.features import PatchProjection
+from i2i.training import early_stopping
+from i2i.training.distributed import ProcessGroup
+from i2i.training.estimate import resolve_batch_size
+from i2i.training.schedule import Progress
+from i2i.training.state_store import StateStore
 from i2i.training.step import check_micro_batches
 from i2i.training.trainer import Trainer
+from i2i.training.validation import SWD
 
 
 def train(algorithm: type[Algorithm], options: Any) -> None:
@@ -33,18 +37,18 @@ def train(algorithm: type[Algorithm], options: Any) -> None:
         raise UsageError("run: a run folder is needed: --run runs/NAME")
     check_place(options)
     place()  # contradictions are said before the data are read
-    options = settled(algorithm, options)
-    data, channels = checked_data(algorithm, options)
+    options = resolve_batch_size(algorithm, options)
+    data, channels = open_data(algorithm, options)
     if options.deterministic:
-        be_deterministic()
-    processes = Processes(options.device)
+        enable_determinism()
+    group = ProcessGroup(options.device)
     try:
-        players = created(algorithm, options, channels, processes.device)
-        if not States(options.run).steps():  # a resumed run has weights of its own
-            initialise(players, options.init_from, options.direction)
-        Trainer(players, data, options, processes).fit()
+        built = build_algorithm(algorithm, options, channels, group.device)
+        if not StateStore(options.run).steps():  # a resumed run has weights of its own
+            initialise(built, options.init_from, options.direction)
+        Trainer(built, data, options, group).fit()
     finally:
-        processes.close()
+        group.close()
 
 
 def check_place(options: Any) -> None:
@@ -66,7 +70,7 @@ def check_place(options: Any) -> None:
 
 
 def _identity(folder: Path) -> tuple[int, int] | Path:
-    """By which a folder is known, whatever its name."""
+    """Device and number of a folder: the same under each of its names."""
     try:
         status = folder.stat()
     except OSError:
@@ -74,34 +78,37 @@ def _identity(folder: Path) -> tuple[int, int] | Path:
     return status.st_dev, status.st_ino
 
 
-def checked_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tuple[int, int]]:
-    """What a training checks before it starts: its data, and the channels of its networks' inputs and outputs."""
+def open_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tuple[int, int]]:
+    """Opens the data and checks everything before a training starts. Returns the data, and the channels of inputs and
+    outputs."""
     check_micro_batches(options.batch_size, options.micro_batches)
     check_compile(algorithm, options)
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
-    check_mixing(options, algorithm.mixes)
-    one_domain = algorithm.takes_one_domain(options)
+    check_mixing(options, algorithm.supports_pairs)
+    one_domain = algorithm.uses_single_domain(options)
     if one_domain:
         check_one_domain(options)
     channels = algorithm.channels(options)
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)
     check_content(algorithm, options, channels)
-    sample = partial(algorithm.sample, narrowed(options, own_options(algorithm))) if one_domain else None
+    sample = partial(algorithm.make_pair, narrowed(options, own_options(algorithm))) if one_domain else None
     data = open_datasets(options, algorithm.paired, multiple, minimum, sample)
     check_validation(options, data)
     return data, channels
 
 
-def be_deterministic() -> None:
-    """Let torch take only algorithms that give the same numbers again; to be called before CUDA starts."""
+def enable_determinism() -> None:
+    """Let torch take only algorithms that give the same numbers again. CUDA must not have started."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
 
 
-def created(algorithm: type[Algorithm], options: Any, channels: tuple[int, int], device: torch.device) -> Algorithm:
+def build_algorithm(
+    algorithm: type[Algorithm], options: Any, channels: tuple[int, int], device: torch.device
+) -> Algorithm:
     """The algorithm with its networks as the seed draws them. Raises `UsageError` for what `device` has not."""
     if options.compile:
         check_compiler(device)
@@ -132,7 +139,7 @@ def check_validation(options: Any, data: Datasets) -> None:
 
 def _check_first_validation(options: Any, epoch_length: int) -> None:
     """Raises `UsageError` if a new run that a validation is to stop ends before there is one."""
-    if options.run is not None and States(options.run).steps():  # how far a resumed one is, its state says
+    if options.run is not None and StateStore(options.run).steps():  # how far a resumed one is, its state says
         return
     total = Progress(options, epoch_length, place().world_size).total_images
     first = options.validate_every * epoch_length
@@ -147,21 +154,23 @@ def _check_first_validation(options: Any, epoch_length: int) -> None:
 def check_content(algorithm: type[Algorithm], options: Any, channels: tuple[int, int]) -> None:
     """Raises `UsageError` for conditions that cannot be read, for luminances of bands of data, and for sets where there
     is none to compare with."""
-    asked = {c.metric for c in (*goal.parse(options.stop_when), *goal.parse_floor(options.best_floor))}
-    if set_distance.METRIC in asked | {options.best_metric} and not algorithm.shows_targets(options):
+    asked = {
+        c.metric for c in (*early_stopping.parse(options.stop_when), *early_stopping.parse_floor(options.best_floor))
+    }
+    if SWD in asked | {options.best_metric} and not algorithm.shows_targets(options):
         raise UsageError(
-            f"{set_distance.METRIC}: compares outputs with pictures of the domain that they should be of, and this run "
+            f"{SWD}: compares outputs with pictures of the domain that they should be of, and this run "
             "has none; use l1, psnr or ssim, or give --lambda-gan and data of two domains"
         )
-    pictures = not (algorithm.from_noise or algorithm.one_domain or options.classes_a or options.classes_b)
-    if goal.CONTENT in asked and pictures and (bands := set(channels) - {1, 3}):
-        raise UsageError(f"{goal.CONTENT} compares pictures of 1 or 3 channels, and these have {max(bands)}")
+    pictures = not (algorithm.from_noise or algorithm.single_domain or options.classes_a or options.classes_b)
+    if early_stopping.CONTENT in asked and pictures and (bands := set(channels) - {1, 3}):
+        raise UsageError(f"{early_stopping.CONTENT} compares pictures of 1 or 3 channels, and these have {max(bands)}")
 
 
 def check_compile(algorithm: type[Algorithm], options: Any) -> None:
     """Raises `UsageError` if `compile` contradicts another option, or is of no use to the algorithm."""
     if options.compile and not algorithm.compiles:
-        raise UsageError(f"compile = True: {algorithm.name} plays its generator layer by layer; leave out --compile")
+        raise UsageError(f"compile = True: {algorithm.name} runs its generator layer by layer; leave out --compile")
     if options.compile and options.low_memory:
         raise UsageError(
             "compile = True: a compiled network chooses what it keeps, and would not heed low_memory = True; "
@@ -179,3 +188,60 @@ def check_deterministic(algorithm: Algorithm, device: torch.device) -> None:
         raise UsageError(f"{none}, and anti-aliased networks halve by it; use others, or leave out --deterministic")
     if any(isinstance(module, nn.Conv2d) and module.padding_mode == "reflect" for module in modules):
         raise UsageError(f"{none}; use --padding replicate, or leave out --deterministic")
+
+
+# The reference names a discriminator after the generator that it plays against: its D_A judges images of B.
+REFERENCE_NAMES = {"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A", "G": "G", "D": "D"}
+
+
+def initialise(algorithm: Algorithm, paths: Sequence[Path], direction: str = "a2b") -> None:
+    """Load each file into the network that it is of. `direction` is the one in which `algorithm` sees the data.
+
+    Raises `ModelError` for a file that cannot be read, fits no network, or fits one of another configuration.
+    """
+    for path in paths:
+        if isinstance(F := algorithm.networks().get("F"), PatchProjection) and path.stem.endswith("net_F"):
+            _load_embedding(F, path)
+            continue
+        network, name, config, weights = _read(algorithm, path, direction)
+        _check(path, name, network, config)
+        network.load_state_dict(weights)
+
+
+def _load_embedding(F: PatchProjection, path: Path) -> None:
+    weights, own = junyanz.load_embedding(path), F.state_dict()
+    shapes, expected = ({name: tuple(value.shape) for name, value in state.items()} for state in (weights, own))
+    if shapes != expected:
+        wrong = next(name for name in expected | shapes if shapes.get(name) != expected.get(name))
+        here = f"{wrong} is {shapes.get(wrong, 'missing')}, here {expected.get(wrong, 'missing')}"
+        raise ModelError(f"{path}: another patch embedding: {here}; --nce-layers and --ngf must agree")
+    F.load_state_dict(weights)
+
+
+def _read(algorithm: Algorithm, path: Path, direction: str) -> tuple[nn.Module, str, Any, dict[str, Tensor]]:
+    if not is_checkpoint(path):
+        loaded, info = open_model(path)
+        name = info.direction if direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[info.direction]
+        targets = algorithm.translators()
+        if name not in targets:
+            raise ModelError(f"{path}: translates {info.direction}; {algorithm.name} trains {', '.join(targets)} here")
+        return targets[name], name, loaded.config, loaded.state_dict()
+    config, weights = junyanz.load(path)
+    networks = algorithm.networks()
+    own = next((own for ending, own in REFERENCE_NAMES.items() if path.stem.endswith(f"net_{ending}")), None)
+    if own not in networks:
+        known = ", ".join(f"*_net_{r}.pth ({o})" for r, o in REFERENCE_NAMES.items() if o in networks)
+        raise ModelError(f"{path}: its name does not say which network it is; expected {known}")
+    return networks[own], own, config, weights
+
+
+def _check(path: Path, name: str, network: nn.Module, config: Any) -> None:
+    """Dropout and padding hold no weights; everything else must agree."""
+    before, now = described(config), described(network.config)
+    free = {"dropout", "padding"}
+    keys = ["kind"] if before["kind"] != now["kind"] else [key for key in now if key not in free]
+    differences = [f"{key} is {before[key]!r}, {name} has {now[key]!r}" for key in keys if before[key] != now[key]]
+    if differences:
+        only_bias = len(differences) == 1 and differences[0].startswith("bias")
+        hint = f"; start the run with --bias {before['bias']}" if only_bias else ""
+        raise ModelError(f"{path}: does not fit {name}: {'; '.join(differences)}{hint}")

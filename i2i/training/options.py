@@ -10,8 +10,7 @@ from annotated_types import Ge, Gt, Interval
 from pydantic import BeforeValidator, StringConstraints
 
 from i2i.data.datasets import DataOptions
-from i2i.training.goal import Metric
-from i2i.training.schedule import Policy
+from i2i.training.early_stopping import Metric
 
 
 def _as_typed(value: object) -> object:
@@ -21,6 +20,7 @@ def _as_typed(value: object) -> object:
     return value
 
 
+Policy = Literal["linear", "step", "cosine", "plateau", "constant"]
 # what a model file takes: one line
 Label = Annotated[str, BeforeValidator(_as_typed), StringConstraints(max_length=1000, pattern=r"^\P{Cc}*$")]
 
@@ -32,11 +32,11 @@ class TrainingOptions:
     run: Path | None = None
     """Folder of this run; the same command again resumes it."""
     domain_a: Label = ""
-    """What the pictures of domain A are called in the model files, such as Monet; by default A."""
+    """The name of domain A in the model files, such as Monet. Default: A."""
     domain_b: Label = ""
-    """What the pictures of domain B are called."""
+    """The name of domain B. Default: B."""
     licence: Label = ""
-    """The licence of the weights, to be noted in the model files."""
+    """The licence of the weights, for the model files."""
     init_from: tuple[Path, ...] = ()
     """Start from these weights: model files, or .pth files of the reference named as it names them."""
     n_epochs: Annotated[int, Ge(0)] = 100
@@ -46,9 +46,9 @@ class TrainingOptions:
     max_steps: Annotated[int, Ge(1)] | None = None
     """Stop after this many steps, whatever the epochs (the learning rates stay those of the epochs)."""
     lr: Annotated[float, Interval(gt=0, le=1e10)] = 2e-4
-    """Adam's learning rate."""
+    """Learning rate of Adam."""
     lr_discriminator: Annotated[float, Interval(gt=0, le=1e10)] | None = None
-    """That of the discriminators, by default the same: two time scales (Heusel et al. 2017), e.g. 4e-4 beside 1e-4."""
+    """Learning rate of the discriminators. Default: lr. Two time scales (Heusel et al. 2017): 4e-4 beside 1e-4."""
     beta1: Annotated[float, Interval(ge=0, lt=1)] = 0.5
     """Adam's first momentum."""
     beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.999
@@ -60,7 +60,7 @@ class TrainingOptions:
     patience: Annotated[int, Ge(0)] = 5
     """Policy plateau: validations without improvement before the learning rate falls."""
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Decay of the averaged generators, e.g. 0.999, less for the first steps; 0 is off. The model files then hold the
+    """Decay of the averaged generators, e.g. 0.999, less for the first steps; 0 is off. The model files hold the
     averages."""
     micro_batches: Annotated[int, Ge(1)] = 1
     """Parts in which a batch is computed, to save memory; gradients add up."""
@@ -83,22 +83,22 @@ class TrainingOptions:
     keep_every: Annotated[int, Ge(0)] = 0
     """Keep every state whose step is a multiple of this; 0 keeps none beside the last and the best."""
     sample_every: Annotated[int, Ge(1)] = 500
-    """Steps between two sample grids; the first comes with the first step."""
+    """Steps between two sample grids. Grids also come with the first step, each validation and the last step."""
     samples: Annotated[int, Interval(ge=1, le=64)] = 4
-    """Rows of a sample grid."""
+    """Rows of a sample grid, spread evenly over the held-out pictures."""
     validate_every: Annotated[int, Ge(0)] = 5
     """Epochs between two validations on the val (else test) split; 0 is off."""
     validate_images: Annotated[int, Ge(1)] = 100
-    """How many images of the split a validation uses, from its first."""
+    """Images that a validation uses, from the first of the split."""
     best_metric: Metric = "l1"
-    """What the best model files (a2b-best.safetensors) are chosen by: the mean over a validation's reconstructions,
-    which are outputs against their targets in paired data, in unpaired pictures translated there and back (of CUT,
-    which has no way back, pictures of the target that should stay as they are); or swd, the sliced Wasserstein distance
-    of outputs to held-out pictures of the domain that they should be of, as sets; of labels also mean_iou."""
+    """The metric that chooses the best model files (a2b-best.safetensors). l1, psnr and ssim compare outputs with their
+    targets in paired data, in unpaired data pictures with their translations there and back (CUT: pictures of the
+    target domain with their translations). swd is the sliced Wasserstein distance of outputs to held-out pictures of
+    their domain, as sets. Labels also have mean_iou and pixel_accuracy."""
     best_floor: str = ""
-    """The best is chosen among the validations that keep this, e.g. "luminance_ssim=0.5" beside --best-metric swd: the
-    metric is at least that (at most, for l1 and swd); of several, separated by commas, all. luminance_ssim is
-    the structure that translations keep of their inputs."""
+    """Only validations that reach this can be the best, e.g. "luminance_ssim=0.5" beside --best-metric swd: the metric
+    is at least that (at most, for l1 and swd); of several, separated by commas, all. luminance_ssim is the structure
+    that translations keep of their inputs."""
     stop_when: str = ""
     """Stop when a validation has reached this, e.g. "ssim>=0.62"; of several, separated by commas, all."""
     stop_patience: Annotated[int, Ge(0)] = 0

@@ -1,4 +1,4 @@
-"""The folder of one run: who writes to it, what was asked for, how it stands."""
+"""The folder of one run: who writes to it, its options, its status."""
 
 import contextlib
 import fcntl
@@ -18,6 +18,9 @@ from i2i.config import of_run, run_yaml, to_mapping
 from i2i.errors import LockedError, OutputError, UsageError
 from i2i.files import atomic_write, check_regular, write_all
 from i2i.terminal import say
+
+Changes = dict[str, tuple[Any, Any]]
+"""Option → (before, now)."""
 
 
 class RunFolder:
@@ -61,8 +64,8 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
 
-    def changes(self, options: Any) -> dict[str, tuple[Any, Any]]:
-        """Option → (before, now), against the configuration of the run so far."""
+    def changes(self, options: Any) -> Changes:
+        """The options that differ from the configuration of the run so far."""
         path = self.path / "config.yaml"
         if not path.is_file():  # from a pipe nothing may ever come
             return {}
@@ -95,9 +98,28 @@ class RunFolder:
         text = json.dumps({"status": status, "step": step, "time": _now(), "pid": os.getpid(), **facts}, indent=1)
         self.write("status.json", text + "\n")
 
+    def record_columns(self, layout: dict[str, Any]) -> None:
+        """Write the layout of sample grids to `samples/columns.json`, unless it says so already."""
+        text, path = json.dumps(layout, indent=1) + "\n", self.path / "samples" / "columns.json"
+        if not path.is_file() or path.read_bytes() != text.encode():
+            path.parent.mkdir(exist_ok=True)
+            self.write("samples/columns.json", text)
+
+    def sample(self, step: int) -> Path:
+        """The sample grid of `step`."""
+        return self.path / "samples" / f"step-{step:08d}.png"
+
     def write(self, name: str, text: str) -> None:
         # names that are no UTF-8 stay the bytes that they are; YAML and JSON have escaped them by now
         atomic_write(self.path / name, lambda file: file.write(text.encode(errors="surrogateescape")))
+
+
+def next_commands(folder: RunFolder, from_noise: bool) -> list[str]:
+    """Where the samples of a finished run are, and the command to use it."""
+    run = shlex.quote(str(folder.path))
+    samples = sorted((folder.path / "samples").glob("step-*.png"))
+    command = f"i2i sample --style {run}" if from_noise else f"i2i translate --style {run} photos/"
+    return [*(f"samples: {path}" for path in samples[-1:]), f"to {command.split()[1]}: {command} -o out/"]
 
 
 def _now() -> str:

@@ -1,167 +1,113 @@
-"""Looking and measuring while training: sample grids of fixed inputs, validation on the held-out split."""
+"""Sample grids: how fixed pictures are translated while a training goes on."""
 
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.utils import make_grid
 
+from i2i import images
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.datasets import Datasets
-from i2i.data.pair import ImagePair
-from i2i.errors import InputError
-from i2i.evaluation.metrics.pairs import WINDOW, l1, luminance_ssim, psnr, ssim
-from i2i.images import to_tensor
+from i2i.data.options import classes
+from i2i.data.pair import ImagePair, ImagePairs
 from i2i.images.palettes import VOID, Palette, to_colours
 from i2i.networks.blocks import for_translation
-from i2i.training import label_scores, set_distance
-from i2i.training.distributed import Processes
-from i2i.training.goal import CONTENT
+from i2i.training.options import RunOptions
 
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr": psnr, "ssim": ssim}
+CAPTION = 16  # pixels above a grid, for the names of its columns
+_LINE = 2  # pixels between cells
+
+Palettes = Mapping[str, Palette | None]
+"""`A`, `B` as the algorithm sees them → the classes of labels; None for pictures."""
+Skipped = Callable[[Sequence[str]], None]
+Row = dict[str, Tensor]
+"""Name of a column → picture (C, H, W) in [-1, 1], on the CPU."""
 
 
-class Observer:
-    """Looks at an algorithm through copies of its generators, as they will translate; training is not disturbed."""
+def palettes_of(options: RunOptions) -> Palettes:
+    """The classes of the labels of both domains."""
+    a, b = classes(options)
+    return {"A": a, "B": b} if options.direction == "a2b" else {"A": b, "B": a}
+
+
+def for_testing(algorithm: Algorithm, networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Copies of `networks` in the mode in which they translate; training is not disturbed."""
+    return {
+        name: for_translation(copy.deepcopy(network), algorithm.test_statistics, algorithm.test_dropout)
+        for name, network in networks.items()
+    }
+
+
+def pairs(dataset: ImagePairs, places: Sequence[int], device: torch.device, skipped: Skipped) -> Iterator[ImagePair]:
+    """Batches of one, on `device`; `skipped` gets the names of pictures that could not be read."""
+    for t in places:
+        pair = dataset[t].to(device)
+        skipped(pair.skipped)
+        yield ImagePair(pair.a[None], pair.b[None], pair.skipped)
+
+
+class SampleGrid:
+    """Translates the same pictures again and again: held-out ones, or training pictures where none are held out."""
 
     def __init__(
-        self,
-        algorithm: Algorithm,
-        data: Datasets,
-        processes: Processes,
-        tell_damaged: Callable[[Sequence[str]], None] = lambda names: None,
-        palettes: Mapping[str, Palette | None] | None = None,
+        self, algorithm: Algorithm, data: Datasets, device: torch.device, palettes: Palettes, skipped: Skipped
     ) -> None:
-        """`palettes`: the classes of `A` and `B`, as the algorithm sees them, where they are labels."""
-        self.algorithm, self.data, self.processes, self.tell_damaged = algorithm, data, processes, tell_damaged
-        self.palettes = palettes or {}
+        self.algorithm, self.source, self.device = algorithm, data.validation or data.train, device
+        self.palettes, self.skipped = palettes, skipped
 
-    def test_time(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
-        """Copies of `networks` in the mode in which they translate."""
-        algorithm = self.algorithm
-        return {
-            name: for_translation(copy.deepcopy(net), algorithm.test_statistics, algorithm.test_dropout)
-            for name, net in networks.items()
-        }
-
-    def look(self, networks: dict[str, nn.Module], rows: int) -> list[dict[str, Tensor]]:
-        """For each fixed input the pictures of the algorithm by name, (C, H, W) in [-1, 1], on the CPU."""
-        translators = self.test_time(networks)
-        source = self.data.validation or self.data.train
-        found: list[dict[str, Tensor]] = []
+    def rows(self, networks: Mapping[str, nn.Module], count: int) -> list[Row]:
+        """The pictures of `Algorithm.pictures` for at most `count` inputs, spread evenly over the data set."""
+        translators, found = for_testing(self.algorithm, networks), []
         with torch.inference_mode():
-            for pair in self._pairs(source, range(min(rows, len(source)))):
+            for pair in pairs(self.source, spread(len(self.source), count), self.device, self.skipped):
                 torch.manual_seed(0)
                 pictures = self.algorithm.pictures(pair, translators)
-                found.append({name: self._shown(name, x[0].float().cpu()) for name, x in pictures.items()})
+                found.append({name: self._in_colour(name, x[0].float().cpu()) for name, x in pictures.items()})
         return found
 
-    def _shown(self, name: str, picture: Tensor) -> Tensor:
+    def _in_colour(self, name: str, picture: Tensor) -> Tensor:
         """Labels in the colours of their palette: `real_A`, `fake_B` are of the domains `batch.a` and `.b`."""
         palette = self.palettes.get(name[-1])
         if palette is None:
             return picture
         picture = picture[: len(palette)]  # without the edges of instances
-        none = (picture <= 0).all(dim=0) & name.startswith("real")  # what is made has the class that is likeliest
-        return to_tensor(to_colours(picture.argmax(dim=0).to(torch.uint8).masked_fill(none, VOID).numpy(), palette))
-
-    def validate(
-        self,
-        networks: dict[str, nn.Module],
-        images_used: int,
-        stop: Callable[[], Any],
-        sets: bool = False,
-        content: bool = False,
-    ) -> dict[str, float] | None:
-        """Mean L1, PSNR and SSIM of the reconstructions as `<name>/<metric>`, of labels mean L1, pixel accuracy and
-        mean IoU; None once `stop()` is true.
-
-        With `sets` also the distance of what is made to held-out pictures, see `set_distance`; with `content` the
-        luminance SSIM of what is made and its input. Every process measures its share of the split and gets the numbers
-        of all.
-        """
-        assert self.data.validation is not None
-        translators = self.test_time(networks)
-        count = min(len(self.data.validation), images_used)
-        share = range(self.processes.rank, count, self.processes.world_size)
-        values: dict[str, list[float]] = {}
-        seen: dict[int, set_distance.Seen] = {}
-        labels: label_scores.Counts = {}
-        torch.manual_seed(0)
-        with torch.inference_mode():
-            for place, pair in zip(share, self._pairs(self.data.validation, share), strict=True):
-                if stop():
-                    return None
-                if pair.skipped:  # the picture in its place has a turn of its own
-                    continue
-                numbers, counts = self._measure(pair, translators)
-                label_scores.add(labels, counts)
-                pictures = self._pictures(pair, translators) if sets or content else {}
-                seen[place] = set_distance.seen(pictures) if sets else {}
-                for name, value in (numbers | (_kept(pictures) if content else {})).items():
-                    values.setdefault(name, []).append(value)
-        every: dict[str, list[float]] = {}
-        total: label_scores.Counts = {}
-        for measured, others, counts in self.processes.gather_everywhere((values, seen, labels)):
-            seen |= others
-            label_scores.add(total, counts)
-            for name, numbers in measured.items():
-                every.setdefault(name, []).extend(numbers)
-        if not seen:
-            raise InputError(f"none of the {count} held-out pictures can be read")
-        means = {name: sum(v) / len(v) for name, v in every.items()}
-        return means | label_scores.measured(total) | set_distance.distances(seen)
-
-    def _pictures(self, pair: ImagePair, translators: dict[str, nn.Module]) -> dict[str, Tensor]:
-        """The pictures that sets and content are measured on, drawn apart: other metrics stay as they are."""
-        device = self.processes.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            return self.algorithm.pictures(pair, translators)
-
-    def _measure(
-        self, pair: ImagePair, translators: dict[str, nn.Module]
-    ) -> tuple[dict[str, float], label_scores.Counts]:
-        found: dict[str, float] = {}
-        counts: label_scores.Counts = {}
-        for name, (made, expected) in self.algorithm.reconstructions(pair, translators).items():
-            palette = self.palettes.get(name[-1])
-            if palette is not None:
-                counts[name] = label_scores.counts(made, expected, len(palette))
-            for metric, measure in METRICS.items():
-                if metric == "l1" or (palette is None and (metric != "ssim" or min(made.shape[-2:]) >= WINDOW)):
-                    found[f"{name}/{metric}"] = float(measure(made, expected))
-        return found, counts
-
-    def _pairs(self, dataset: Any, places: range) -> Iterator[ImagePair]:
-        for t in places:
-            pair = dataset[t].to(self.processes.device)
-            self.tell_damaged(pair.skipped)
-            yield ImagePair(pair.a[None], pair.b[None], pair.skipped)
+        void = (picture <= 0).all(dim=0) & name.startswith("real")  # an output has the class that is likeliest
+        labels = picture.argmax(dim=0).to(torch.uint8).masked_fill(void, VOID)
+        return images.to_tensor(to_colours(labels.numpy(), palette))
 
 
-def _kept(pictures: Mapping[str, Tensor]) -> dict[str, float]:
-    """`fake_B/luminance_ssim` of what is made and `real_A`, its input, where both are pictures of one size."""
-    found = {}
-    for name, source in (("fake_B", "real_A"), ("fake_A", "real_B")):
-        made, given = pictures.get(name), pictures.get(source)
-        if made is None or given is None or made.shape[-2:] != given.shape[-2:] or min(made.shape[-2:]) < WINDOW:
-            continue
-        if {made.shape[1], given.shape[1]} <= {1, 3}:
-            found[f"{name}/{CONTENT}"] = float(luminance_ssim(made, given))
-    return found
+def spread(length: int, count: int) -> list[int]:
+    """At most `count` of the numbers 0 to `length` - 1, evenly spread, the first among them."""
+    return [i * length // count for i in range(count)] if count < length else list(range(length))
 
 
-def grid(rows: Sequence[dict[str, Tensor]]) -> Tensor:
-    """A row per fixed input, a column per picture: (3, H, W) in [0, 1]. Rows of two stand beside each other."""
+def layout(rows: Sequence[Row]) -> dict[str, Any]:
+    """Which cells a grid of these rows has: the names of its columns, its rows, how many of them stand beside each
+    other, and the pixels above it for captions."""
+    columns = list(rows[0])
+    beside = _beside(len(rows)) if len(columns) <= 2 else 1
+    return {"columns": columns, "rows": len(rows), "beside": beside, "caption": CAPTION}
+
+
+def grid(rows: Sequence[Row]) -> Tensor:
+    """A row per input, a column per picture, the names of the columns above them: (3, H, W) in [0, 1].
+
+    Rows of one or two pictures stand beside each other.
+    """
     cells = [three_channels(picture) for row in rows for picture in row.values()]
     size = cells[0].shape[-2:]
     cells = [F.interpolate(x[None], size, mode="area")[0] if x.shape[-2:] != size else x for x in cells]
-    columns = len(rows[0]) * (_beside(len(rows)) if len(rows[0]) <= 2 else 1)
-    return make_grid(torch.stack(cells), nrow=columns, padding=2, pad_value=1.0).clamp(0, 1)
+    names = list(rows[0]) * layout(rows)["beside"]
+    made = make_grid(torch.stack(cells), nrow=len(names), padding=_LINE, pad_value=1.0).clamp(0, 1)
+    return torch.cat([_captions(names, int(size[1]), made.shape[-1]), made], dim=1)
 
 
 def _beside(count: int) -> int:
@@ -169,7 +115,26 @@ def _beside(count: int) -> int:
     return next(n for n in range(math.isqrt(count), 0, -1) if count % n == 0)
 
 
+def _captions(names: Sequence[str], cell_width: int, width: int) -> Tensor:
+    """(3, CAPTION, width): each name above its column, as large as fits; nothing above columns of a few pixels."""
+    strip = Image.new("L", (width, CAPTION), 255)
+    draw = ImageDraw.Draw(strip)
+    for size in range(12, 5, -1):
+        font = ImageFont.load_default(size)
+        if max(draw.textlength(name, font) for name in names) <= cell_width:
+            for column, name in enumerate(names):
+                draw.text((_LINE + column * (cell_width + _LINE), CAPTION - size - 3), name, 0, font)
+            break
+    return torch.from_numpy(np.array(strip, np.float32) / 255).expand(3, -1, -1)
+
+
 def three_channels(image: Tensor) -> Tensor:
     """(C, H, W) in [-1, 1] → (3, H, W) in [0, 1] for showing: grey repeated, more than three cut to three."""
     image = (image.float().cpu() + 1) / 2
     return image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+
+
+def save_grid(path: Path, picture: Tensor) -> None:
+    """Writes a grid, (3, H, W) in [0, 1], as PNG, whole or not at all; values that are not finite are black."""
+    path.parent.mkdir(exist_ok=True)
+    images.write(path, images.Picture(pixels=images.to_pixels(picture.nan_to_num() * 2 - 1)))

@@ -1,17 +1,21 @@
-"""Learning rates: the factor on `lr` in force during an epoch, a function of the epoch alone.
+"""How far a training is, what that makes due, and its learning rate: functions of progress alone.
 
-The names and numbers are the reference's: `linear` is constant for `n_epochs`, then falls in equal steps of
-1 / (n_epochs_decay + 1); `cosine` has its half period at `n_epochs` (Loshchilov & Hutter 2017, Eq. 5, without
-restarts); `step` multiplies by 0.1 every `lr_decay_epochs`. `plateau` follows a validation metric.
+The policies have the names and numbers of the reference. `linear` is constant for `n_epochs`, then falls in equal steps
+of 1 / (n_epochs_decay + 1); `cosine` has its half period at `n_epochs` (Loshchilov & Hutter 2017, Eq. 5, without
+restarts); `step` multiplies by 0.1 every `lr_decay_epochs`; `plateau` follows a validation metric.
+
+Images decide which sample comes next, and its epoch; steps decide where `--max-steps` ends. The two go apart when a run
+is resumed with another batch size or number of processes, so neither is ever computed from the other.
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
-Policy = Literal["linear", "step", "cosine", "plateau", "constant"]
+from i2i.data.options import batch_size
+from i2i.training.options import Policy, RunOptions
 
 
-def factor(policy: Policy, epoch: int, n_epochs: int, n_epochs_decay: int, lr_decay_epochs: int = 50) -> float:
+def lr_factor(policy: Policy, epoch: int, n_epochs: int, n_epochs_decay: int, lr_decay_epochs: int = 50) -> float:
     """The factor during `epoch` (from 0). 1 for `constant` and `plateau`."""
     if policy == "linear":
         return 1.0 - max(0, epoch + 1 - n_epochs) / (n_epochs_decay + 1)
@@ -42,3 +46,58 @@ class Plateau:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.factor, self.best, self.waited = state["factor"], state["best"], state["waited"]
+
+
+class Progress:
+    """How far a run is, from its first step through all resumes. `began` is the step at which this process came in."""
+
+    def __init__(self, options: RunOptions, epoch_length: int, world_size: int = 1) -> None:
+        self.epoch_length, self.max_steps = epoch_length, options.max_steps
+        self.validate_every = options.validate_every
+        self.images_per_step = batch_size(options) * world_size
+        self.images_of_all_epochs = (options.n_epochs + options.n_epochs_decay) * epoch_length
+        self.step = self.images_seen = self.began = 0
+
+    def resume(self, step: int, images_seen: int) -> None:
+        """Go on after `step`."""
+        self.step, self.images_seen, self.began = step, images_seen, step
+
+    def advance(self) -> None:
+        """One step more."""
+        self.step += 1
+        self.images_seen += self.images_per_step
+
+    @property
+    def epoch(self) -> int:
+        """That of the next sample, from 0."""
+        return self.images_seen // self.epoch_length
+
+    @property
+    def total_images(self) -> int:
+        """The images that will have been seen at the end, if every further step sees as many as one does now."""
+        if self.max_steps is None:
+            return self.images_of_all_epochs
+        left = max(0, self.max_steps - self.step) * self.images_per_step
+        return min(self.images_of_all_epochs, self.images_seen + left)
+
+    @property
+    def steps_left(self) -> int:
+        """How many steps are still to be made."""
+        return math.ceil(max(0, self.total_images - self.images_seen) / self.images_per_step)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left."""
+        return self.steps_left == 0
+
+    def why_finished(self) -> str:
+        """Which option says that no step is left, and what to type to go on."""
+        if self.images_seen >= self.images_of_all_epochs:
+            epochs = self.images_of_all_epochs // self.epoch_length
+            return f"n_epochs + n_epochs_decay = {epochs} are done; to go on, give more --n-epochs or --n-epochs-decay"
+        return f"max_steps = {self.max_steps}; to go on, give more --max-steps, or None for all epochs"
+
+    def validation_due(self) -> bool:
+        """Whether the last step ended an epoch after which there is a validation; a long step may end several."""
+        period = self.validate_every * self.epoch_length
+        return period > 0 and self.images_seen // period > (self.images_seen - self.images_per_step) // period

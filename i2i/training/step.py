@@ -1,23 +1,66 @@
-"""One training step: every turn of the algorithm, each player's update.
+"""One training step: every turn of the algorithm, each player's update; and the networks made ready for it.
 
-Nothing here waits for the device: a turn whose losses or gradients are not finite is skipped by a decision
-taken on the device (the fused optimizers' `found_inf`), and losses stay tensors.
+Nothing here waits for the device. Losses stay tensors, and the device itself decides to skip a turn whose losses or
+gradients are not finite (`found_inf` of the fused optimizers).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from i2i.algorithms.algorithm import Algorithm, Losses, PartialLosses, Turn
+from i2i.acceleration import accelerate
+from i2i.acceleration.compiler import compile_in_place
+from i2i.algorithms.algorithm import DISCRIMINATOR, Algorithm, Losses, Player, Turn
 from i2i.data.pair import ImagePair
 from i2i.errors import ResourceError, UsageError
-from i2i.training.distributed import Processes
+from i2i.inference import failures
+from i2i.machine import keep_freed_memory
+from i2i.networks.blocks import InstanceNorm, has_batch_norm
+from i2i.training.distributed import ProcessGroup
 from i2i.training.options import TrainingOptions
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def prepare(algorithm: Algorithm, options: TrainingOptions, device: torch.device) -> torch.memory_format:
+    """Moves the networks to `device`, ready to be trained. Returns the memory format that their images should have.
+
+    The networks stay the same modules with the same weights and names. Copies of them, as for samples and averages,
+    are not compiled.
+    """
+    networks = algorithm.networks().values()
+    memory_format = best_memory_format(device, options.precision, networks)
+    for network in networks:
+        accelerate(network.to(device).to(memory_format=memory_format).train(), "training")
+        if options.compile:
+            compile_in_place(network, dynamic=False)
+    return memory_format
+
+
+def expect_one_size(device: torch.device, deterministic: bool) -> None:
+    """Make steps on batches of one size faster: freed memory is kept, cuDNN's fastest algorithms are found once."""
+    if device.type == "cpu":
+        keep_freed_memory()
+    elif device.type == "cuda" and not deterministic:
+        torch.backends.cudnn.benchmark = True
+
+
+def best_memory_format(
+    device: torch.device, precision: str = "fp32", networks: Collection[nn.Module] = ()
+) -> torch.memory_format:
+    """Channels last on CUDA, whose tensor cores want it, and on a CPU for bf16 with instance norm; else it gains
+    nothing or costs there, as measured (docs/lab-book.md)."""
+    if device.type == "cuda":
+        return torch.channels_last
+    normalised = any(isinstance(module, InstanceNorm) for network in networks for module in network.modules())
+    if device.type == "cpu" and precision == "bf16" and normalised and not any(map(has_batch_norm, networks)):
+        return torch.channels_last
+    return torch.contiguous_format
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
@@ -48,17 +91,16 @@ class LossScale:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue with this scale, if it was one of fp16 and this is: another precision has its own."""
-        was_dynamic = state.get("dynamic", float(state["scale"]) != 1)
-        if self.dynamic and was_dynamic:
+        if self.dynamic and state["dynamic"]:
             self.scale.copy_(state["scale"])
             self.good.copy_(state["good"])
 
 
-class Player:
-    """The networks that one turn updates, and their optimizer. Its learning rate is `pace` times that of the run."""
+class PlayerOptimizer:
+    """The optimizer of one player's networks. Its learning rate is `lr_multiplier` times that of the run."""
 
-    def __init__(self, networks: list[nn.Module], options: TrainingOptions, pace: float = 1.0) -> None:
-        self.pace = pace
+    def __init__(self, networks: list[nn.Module], options: TrainingOptions, lr_multiplier: float = 1.0) -> None:
+        self.lr_multiplier = lr_multiplier
         self.parameters = [p for network in networks for p in network.parameters()]
         betas = (options.beta1, options.beta2)
         self.optimizer = torch.optim.Adam(self.parameters, lr=options.lr, betas=betas, fused=True)
@@ -80,90 +122,107 @@ class Player:
         return [p.grad for p in self.parameters if p.grad is not None]
 
 
-def _pace(player: str, options: TrainingOptions) -> float:
-    if player != "discriminator" or options.lr_discriminator is None:
+def _lr_multiplier(player: Player, options: TrainingOptions) -> float:
+    if player != DISCRIMINATOR or options.lr_discriminator is None:
         return 1.0
     return options.lr_discriminator / options.lr
 
 
 def _running_statistics(network: nn.Module) -> list[Tensor]:
-    """Of batch norm; each process has seen the images of its own batches alone."""
+    """The averages of batch norm; each process has seen the images of its own batches alone."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     return [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
+
+
+@dataclass
+class LossKinds:
+    """The kinds of the losses that were yielded so far, for whoever watches them."""
+
+    content: set[str] = field(default_factory=set)
+    discriminators: dict[tuple[str, ...], None] = field(default_factory=dict)
+    """The adversarial losses of each discriminator, as they were yielded together."""
+
+    def add(self, player: Player, losses: Losses) -> None:
+        self.content.update(losses.content)
+        if player == DISCRIMINATOR and losses.adversarial:
+            self.discriminators[losses.adversarial] = None
 
 
 class TrainingStep:
     """Plays one step of `algorithm` on a batch and updates its players."""
 
-    def __init__(self, algorithm: Algorithm, options: TrainingOptions, processes: Processes) -> None:
-        self.algorithm, self.options, self.processes = algorithm, options, processes
-        self.device = processes.device
+    def __init__(self, algorithm: Algorithm, options: TrainingOptions, group: ProcessGroup) -> None:
+        self.algorithm, self.options, self.group = algorithm, options, group
+        self.device = group.device
         self.players = {
-            name: Player(networks, options, _pace(name, options)) for name, networks in algorithm.players().items()
+            player: PlayerOptimizer(networks, options, _lr_multiplier(player, options))
+            for player, networks in algorithm.players().items()
         }
         self.loss_scale = LossScale(options.precision, self.device)
         self.bad_in_a_row = torch.zeros((), device=self.device)
-        self.turns: dict[str, set[str]] = {}  # player -> the names of its losses, as they were yielded
+        self.kinds = LossKinds()
         self._buffers = [b for net in algorithm.networks().values() for b in net.buffers() if b.is_floating_point()]
         self._statistics = [b for net in algorithm.networks().values() for b in _running_statistics(net)]
 
     def set_learning_rate(self, lr: float) -> None:
-        """To be `lr` for generators, and as many times that of the options for discriminators."""
+        """Sets the learning rate; discriminators get `lr * lr_discriminator / options.lr`."""
         for player in self.players.values():
             for group in player.optimizer.param_groups:
-                group["lr"] = lr * player.pace
+                group["lr"] = lr * player.lr_multiplier
 
-    def __call__(self, batch: ImagePair, step: int) -> Losses:
-        """One step. `batch` on the device, (N, C, H, W) in [-1, 1]. Returns the named losses, and `skipped`:
-        how many of the turns were not finite and left their player as it was."""
+    def __call__(self, batch: ImagePair, step: int) -> dict[str, Tensor]:
+        """Plays one step on `batch`, on the device, (N, C, H, W) in [-1, 1].
+
+        Returns the named losses, and `skipped`: how many turns were not finite and left their player as it was.
+        """
         before = [b.clone() for b in self._buffers]
         parts = batch.split(self.options.micro_batches)
         plays = [self.algorithm.losses(part, step) for part in parts]
-        record, skipped = Losses(), torch.zeros((), device=self.device)
-        gathered = torch.zeros((), device=self.device)
+        record: dict[str, Tensor] = {}
+        skipped, total = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         while turns := self._next(plays):
-            name, losses = turns
-            self.turns.setdefault(name, set()).update(losses)
-            for key, value in losses.items():
-                record[key] = record[key] + value if key in record else value
-            gathered = gathered + sum(losses.values())
-            if not isinstance(losses, PartialLosses):
-                skipped = skipped + self._update(self.players[name], gathered)
-                gathered = torch.zeros((), device=self.device)
+            player, losses = turns
+            self.kinds.add(player, losses)
+            for name, value in losses.items():
+                record[name] = record[name] + value if name in record else value
+            total = total + sum(losses.values())
+            if not losses.more:
+                skipped = skipped + self._update(self.players[player], total)
+                total = torch.zeros((), device=self.device)
         if adapted := list(self.algorithm.adapted().values()):
-            self.processes.average_(adapted)
+            self.group.average_(adapted)
         bad = (skipped > 0).to(torch.float32)
         if self._buffers:  # batch norm's averages have already seen the images of a step that is skipped
             kept = [torch.where(bad > 0, old, new) for old, new in zip(before, self._buffers, strict=True)]
             torch._foreach_copy_(self._buffers, kept)
         # at every step, and not before a save alone: then the averages would depend on when a run was interrupted
-        self.processes.average_(self._statistics)
+        self.group.average_(self._statistics)
         self.bad_in_a_row = (self.bad_in_a_row + 1) * bad
         self.loss_scale.update(bad)
         record["skipped"] = skipped
         return record
 
     def _next(self, plays: list[Iterator[Turn]]) -> Turn | None:
-        """The next turn, played and back-propagated on every part of the batch; its losses are averages."""
-        name, mean, partial = "", Losses(), False
+        """The next turn, back-propagated on every part of the batch; its losses are averages over the parts."""
+        mean: dict[str, Tensor] = {}
         for play in plays:
             with torch.autocast(self.device.type, _DTYPES[self.options.precision], self.options.precision != "fp32"):
                 turn = next(play, None)
             if turn is None:
                 return None
-            name, losses = turn
-            partial = isinstance(losses, PartialLosses)
+            player, losses = turn
             (sum(losses.values()) * (self.loss_scale.scale / len(plays))).backward()
-            for key, value in losses.items():
+            for name, value in losses.items():
                 share = value.detach() / len(plays)
-                mean[key] = mean[key] + share if key in mean else share
-        return name, PartialLosses(mean) if partial else mean
+                mean[name] = mean[name] + share if name in mean else share
+            losses.update(mean)
+        return player, losses
 
-    def _update(self, player: Player, loss: Tensor) -> Tensor:
-        """Update one player from its gradients, unless they or `loss` are not finite: then return 1."""
+    def _update(self, player: PlayerOptimizer, loss: Tensor) -> Tensor:
+        """Updates one player from its gradients. Returns 1 and updates nothing if they or `loss` are not finite."""
         gradients = player.gradients()
         loss = loss.to(torch.float32).clone()
-        self.processes.average_([*gradients, loss])
+        self.group.average_([*gradients, loss])
         if self.loss_scale.dynamic:
             torch._foreach_div_(gradients, self.loss_scale.scale)
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -186,8 +245,19 @@ class TrainingStep:
         self.bad_in_a_row.copy_(state["bad"])
 
 
+@contextmanager
+def explained(batch: ImagePair, options: TrainingOptions) -> Iterator[None]:
+    """Turns an error of the device for want of memory into one with advice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if failures.out_of_memory(error):
+            raise out_of_memory(batch, options) from None
+        raise
+
+
 def out_of_memory(batch: ImagePair, options: TrainingOptions) -> ResourceError:
-    """What was tried, and what to try instead."""
+    """The error for a batch that does not fit, with options that take less memory."""
     tried = f"batches of {len(batch)} at {batch.b.shape[-1]}x{batch.b.shape[-2]}"
     ways = ["a smaller --crop-size"]
     if len(batch) > options.micro_batches:
@@ -201,7 +271,7 @@ def out_of_memory(batch: ImagePair, options: TrainingOptions) -> ResourceError:
 
 
 def of_parts(options: Any) -> str:
-    """What a batch gives in parts, for whoever is advised to take it so."""
+    """How a batch differs that is computed in parts."""
     if getattr(options, "norm", None) == "batch":
         return "less memory, but batch norm sees each part alone"
     if getattr(options, "negatives", None) == "batch":

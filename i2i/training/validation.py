@@ -1,80 +1,270 @@
-"""When to measure on the held-out split, what came out, which was best, and whether that is enough."""
+"""Measuring on the held-out split: when, what came out, and whether that is enough to stop."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from i2i.errors import UsageError
-from i2i.evaluation.metrics.pairs import WINDOW
+from i2i import images
+from i2i.algorithms.algorithm import Algorithm
+from i2i.data.datasets import Datasets
+from i2i.data.pair import ImagePair
+from i2i.errors import InputError, UsageError
+from i2i.evaluation.metrics.labels import confusion, scores
+from i2i.evaluation.metrics.pairs import WINDOW, l1, luminance_ssim, psnr, ssim
+from i2i.evaluation.metrics.sliced_wasserstein import PATCH, swd
+from i2i.evaluation.resizer import squared
+from i2i.images import Pixels
+from i2i.images.palettes import VOID
 from i2i.signals import Signals
-from i2i.training import goal, label_scores, set_distance
-from i2i.training.distributed import Processes
+from i2i.training.distributed import ProcessGroup
+from i2i.training.early_stopping import CONTENT, means, parse, parse_floor, score, value
 from i2i.training.options import RunOptions
-from i2i.training.samples import Observer
+from i2i.training.samples import Palettes, Skipped, for_testing, pairs
 from i2i.training.schedule import Plateau
 
+PAIR_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr": psnr, "ssim": ssim}
+LABEL_METRICS = ("pixel_accuracy", "mean_iou")
+SWD = "swd"
+SWD_SIZE = 256  # of pictures that are not squares of one size, as in an evaluation
+SWD_SEEDS = (0,)  # one, where an evaluation has three: always the same draw, so that validations can be compared
+LEAST_SIDE = {"ssim": WINDOW, SWD: PATCH}
 PLATEAU_METRIC = "l1"  # what the learning rate follows, where it is measured
-LEAST_SIDE = {"ssim": WINDOW, set_distance.METRIC: set_distance.LEAST}
-_OF_PICTURES = ("psnr", "ssim")
 METRIC_OF_SETS = "swd_to_held_out"
+
+Sets = dict[str, tuple[Pixels | None, Pixels]]
+"""`fake_B` → an output and a real picture of its domain, in 8 bits; None for an output that is not finite."""
+Counts = dict[str, Pixels]
+"""`fake_B` → confusion matrix."""
+
+
+def set_members(pictures: Mapping[str, Tensor]) -> Sets:
+    """The members of the sets that swd compares, from the columns of a sample grid, (1, C, H, W) each."""
+    found: Sets = {}
+    for domain in "AB":
+        fake, real = pictures.get(f"fake_{domain}"), pictures.get(f"real_{domain}")
+        if fake is not None and real is not None and fake.shape[1] == real.shape[1]:
+            finite = bool(torch.isfinite(fake).all())
+            found[f"fake_{domain}"] = images.to_pixels(fake[0]) if finite else None, images.to_pixels(real[0])
+    return found
+
+
+def set_distances(members: Mapping[int, Sets]) -> dict[str, float]:
+    """`<name>/swd` → 10³ · sliced Wasserstein distance of outputs to real pictures, by their places in the split.
+
+    A function of the pictures, whichever process saw them. NaN where an output is not finite; nothing where
+    pictures are smaller than 7 pixels.
+    """
+    found = {}
+    for name in sorted({name for each in members.values() for name in each}):
+        pairs_of_name = [members[place][name] for place in sorted(members)]
+        tensors = [[images.to_tensor(side) for side in pair if side is not None] for pair in pairs_of_name]
+        if min(min(picture.shape[-2:]) for pair in tensors for picture in pair) < PATCH:
+            continue
+        if any(len(pair) < 2 for pair in tensors):
+            found[f"{name}/{SWD}"] = math.nan
+            continue
+        outputs, real = zip(*map(tuple, _of_one_size(tensors)), strict=True)
+        found[f"{name}/{SWD}"] = swd(outputs, real, SWD_SEEDS).mean
+    return found
+
+
+def _of_one_size(pictures: list[list[Tensor]]) -> list[list[Tensor]]:
+    """All as they are, if they are squares of one size; else brought to `SWD_SIZE`."""
+    sizes = {picture.shape[-2:] for pair in pictures for picture in pair}
+    height, width = next(iter(sizes))
+    if len(sizes) == 1 and height == width:
+        return pictures
+    return [[squared(picture, SWD_SIZE) for picture in pair] for pair in pictures]
+
+
+def label_counts(output: Tensor, target: Tensor, classes: int) -> Pixels:
+    """The confusion matrix of labels (1, K, H, W): the largest of the K first channels is a pixel's class. A pixel
+    without a channel of `target` above 0 has no class."""
+    right = target[0, :classes]
+    known = (right > 0).any(dim=0)
+    found, expected = (x.argmax(dim=0).cpu() for x in (output[0, :classes], right))
+    return confusion(found.numpy(), expected.masked_fill(~known.cpu(), VOID).numpy(), classes)
+
+
+def label_scores(total: Counts) -> dict[str, float]:
+    """`<name>/<metric>` → value, from the counts of all pictures; nothing where no pixel has a label."""
+    found = {name: scores(matrix) for name, matrix in total.items() if matrix.any()}
+    return {f"{name}/{metric}": getattr(made, metric) for name, made in found.items() for metric in LABEL_METRICS}
+
+
+def content_scores(pictures: Mapping[str, Tensor]) -> dict[str, float]:
+    """`fake_B/luminance_ssim` of an output and its input, where both are pictures of one size."""
+    found = {}
+    for name, source in (("fake_B", "real_A"), ("fake_A", "real_B")):
+        output, given = pictures.get(name), pictures.get(source)
+        if output is None or given is None or output.shape[-2:] != given.shape[-2:]:
+            continue
+        if min(output.shape[-2:]) >= WINDOW and {output.shape[1], given.shape[1]} <= {1, 3}:
+            found[f"{name}/{CONTENT}"] = float(luminance_ssim(output, given))
+    return found
+
+
+class HeldOut:
+    """Measures an algorithm on the held-out split, through copies of its generators."""
+
+    def __init__(
+        self, algorithm: Algorithm, data: Datasets, group: ProcessGroup, palettes: Palettes, skipped: Skipped
+    ) -> None:
+        self.algorithm, self.pictures, self.group = algorithm, data.validation, group
+        self.palettes, self.skipped = palettes, skipped
+
+    def measure(
+        self,
+        networks: Mapping[str, nn.Module],
+        images_used: int,
+        stop: Callable[[], Any],
+        sets: bool = False,
+        content: bool = False,
+    ) -> dict[str, float] | None:
+        """`<name>/<metric>` → mean over the first `images_used` pictures; None once `stop()` is true.
+
+        L1, PSNR and SSIM of `Algorithm.validation_pairs`; for labels L1, pixel accuracy and mean IoU. With `sets` also
+        swd, with `content` the luminance SSIM of outputs and inputs. Every process measures its share of the pictures
+        and gets the numbers of all.
+        """
+        assert self.pictures is not None
+        translators = for_testing(self.algorithm, networks)
+        count = min(len(self.pictures), images_used)
+        share = range(self.group.rank, count, self.group.world_size)
+        mine: dict[int, tuple[dict[str, float], Counts, Sets]] = {}
+        torch.manual_seed(0)
+        with torch.inference_mode():
+            for place, pair in zip(share, pairs(self.pictures, share, self.group.device, self.skipped), strict=True):
+                if stop():
+                    return None
+                if pair.skipped:  # the picture in its place has a turn of its own
+                    continue
+                numbers, counts = self._measure(pair, translators)
+                pictures = self._pictures(pair, translators) if sets or content else {}
+                numbers |= content_scores(pictures) if content else {}
+                mine[place] = numbers, counts, set_members(pictures) if sets else {}
+        return self._summary(mine, count)
+
+    def _summary(self, mine: Mapping[int, tuple[dict[str, float], Counts, Sets]], count: int) -> dict[str, float]:
+        """The numbers of all processes: the same sums in the same order in each of them."""
+        values: dict[str, list[float]] = {}
+        total: Counts = {}
+        members: dict[int, Sets] = {}
+        for share in self.group.gather_everywhere(mine):
+            for place, (numbers, counts, sets) in share.items():
+                members[place] = sets
+                for name, number in numbers.items():
+                    values.setdefault(name, []).append(number)
+                for name, matrix in counts.items():
+                    total[name] = total[name] + matrix if name in total else matrix
+        if not members:
+            raise InputError(f"none of the {count} held-out pictures can be read")
+        averages = {name: sum(numbers) / len(numbers) for name, numbers in values.items()}
+        return averages | label_scores(total) | set_distances(members)
+
+    def _pictures(self, pair: ImagePair, translators: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """The pictures that sets and content are measured on. Their random numbers leave the other metrics alone."""
+        device = self.group.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            return self.algorithm.pictures(pair, translators)
+
+    def _measure(self, pair: ImagePair, translators: Mapping[str, nn.Module]) -> tuple[dict[str, float], Counts]:
+        found: dict[str, float] = {}
+        counts: Counts = {}
+        for name, (output, target) in self.algorithm.validation_pairs(pair, translators).items():
+            palette = self.palettes.get(name[-1])
+            if palette is not None:
+                counts[name] = label_counts(output, target, len(palette))
+            for metric, measure in PAIR_METRICS.items():
+                if metric == "l1" or (palette is None and (metric != "ssim" or min(output.shape[-2:]) >= WINDOW)):
+                    found[f"{name}/{metric}"] = float(measure(output, target))
+        return found, counts
 
 
 class Validation:
-    """Metrics are means over the reconstructions of a validation, and over the sets of what is made; they belong to the
-    weights of that very step.
+    """When a run is validated, the numbers of its last validation, and what follows: the learning rate of `plateau`,
+    and an early stop.
 
-    A score is the best metric's value, turned so that lower is better. The best model files and the best state are
-    two things: one of them may be on the disk without the other.
+    Metrics are means over a validation, and belong to the weights of that very step. A score is a metric's value,
+    turned so that lower is better.
     """
 
-    def __init__(self, options: RunOptions, observer: Observer, processes: Processes, signals: Signals) -> None:
-        self.options, self.observer, self.processes, self.signals = options, observer, processes, signals
-        self.conditions, self.floor = goal.parse(options.stop_when), goal.parse_floor(options.best_floor)
-        self.wanted = {options.best_metric, *(condition.metric for condition in (*self.conditions, *self.floor))}
+    def __init__(self, options: RunOptions, held_out: HeldOut, group: ProcessGroup, signals: Signals) -> None:
+        self.options, self.held_out, self.group, self.signals = options, held_out, group, signals
+        self.conditions, self.floor = parse(options.stop_when), parse_floor(options.best_floor)
+        self.needed = {options.best_metric, *(condition.metric for condition in (*self.conditions, *self.floor))}
         self._check_noise()
         self._check_labels()
         self.plateau = Plateau(options.patience)
         self.due = False
-        self.extra = False  # due for the run's end alone
+        self.extra = False  # due at the end of a run, where a longer run would have no validation
         self._measured: tuple[int, dict[str, float]] | None = None
-        self._measured_extra = False  # for a run's end alone
+        self._measured_extra = False
         self._above_floor = True  # the weights that were measured
-        self._best = math.inf  # of the saved states
-        self._written = math.inf  # of the best model files
-        self._record, self._stalled = math.inf, 0  # of all validations, and how many came since
+        self._record, self._stalled = math.inf, 0  # the best score of all regular validations, and how many came since
 
-    def _asked(self) -> list[tuple[str, str]]:
-        """Each metric that something follows from, after the option with its value that asks for it."""
-        asked: list[tuple[str, list[str]]] = [("best_metric", [self.options.best_metric])]
-        asked += [("best_floor", [condition.metric for condition in self.floor])]
-        asked += [("stop_when", [condition.metric for condition in self.conditions])]
-        return [(f"{name} = {getattr(self.options, name)!r}", metric) for name, metrics in asked for metric in metrics]
+    @property
+    def possible(self) -> bool:
+        """Whether this run measures anything."""
+        return bool(self.options.validate_every) and self.held_out.pictures is not None
 
-    def _check_noise(self) -> None:
-        """Raises `UsageError` for a metric that compares a picture with another, where pictures are made of noise."""
-        algorithm = self.observer.algorithm
-        for value, metric in self._asked():
-            if algorithm.from_noise and metric != set_distance.METRIC:
-                raise UsageError(
-                    f"{value}: {metric} compares a picture with the one that it should be, and {algorithm.name} makes "
-                    f"none in particular; use {set_distance.METRIC}"
-                )
+    @property
+    def any(self) -> bool:
+        """Whether there was a validation."""
+        return self._measured is not None
 
-    def _check_labels(self) -> None:
-        """Raises `UsageError` for a metric of labels where there are none, of pictures where there are only labels."""
-        palettes, paired = self.observer.palettes, self.observer.algorithm.paired
-        labels = {domain: palettes.get(domain) is not None for domain in "AB"}
-        kinds = {labels[domain] for domain in (("B",) if paired else ("A", "B"))}
-        for value, metric in self._asked():
-            if metric == goal.CONTENT and any(labels.values()):
-                raise UsageError(
-                    f"{value}: {metric} compares pictures with what they are made of, and these are labels"
-                )
-            if metric in label_scores.METRICS and True not in kinds:
-                raise UsageError(f"{value}: {metric} is of labels, and these are pictures")
-            if metric in _OF_PICTURES and False not in kinds:
-                raise UsageError(f"{value}: {metric} is of pictures, and these are labels; use mean_iou")
+    @property
+    def lr_factor(self) -> float:
+        """The factor on the learning rate; 1 for every policy but `plateau`."""
+        return self.plateau.factor if self.options.lr_policy == "plateau" else 1.0
+
+    def schedule(self) -> None:
+        """Make a regular validation due."""
+        self.due |= self.possible
+
+    def schedule_last(self) -> None:
+        """Make a validation of a run's last weights due. Only the best model follows from it: a longer run would not
+        have been measured here."""
+        if self.possible and not self.due:
+            self.due = self.extra = True
+
+    def run(self, networks: Mapping[str, nn.Module], step: int) -> dict[str, float] | None:
+        """The numbers of the validation of `step`; None if a signal came, and it is still due."""
+        # A process that stopped alone would leave the others waiting; alone, it may stop at once.
+        alone = self.group.world_size == 1
+        numbers = self.held_out.measure(
+            networks,
+            self.options.validate_images,
+            lambda: alone and self.signals.received,
+            SWD in self.needed or self.held_out.algorithm.from_noise,
+            CONTENT in self.needed,
+        )
+        if numbers is None:
+            return None
+        self.take(means(numbers), step)
+        self.due = self.extra = False
+        return numbers
+
+    def take(self, measured: Mapping[str, float], step: int) -> None:
+        """Keep the numbers of `step`, metric → mean. Raises `UsageError` if one that is needed is missing."""
+        if missing := sorted(self.needed - measured.keys()):
+            raise UsageError(self._missing(missing[0]))
+        self._measured = (step, {name: number for name, number in measured.items() if math.isfinite(number)})
+        self._measured_extra = self.extra
+        self._above_floor = all(condition.holds(measured) for condition in self.floor)
+        if self.extra:
+            return
+        if self.options.lr_policy == "plateau":
+            follows = PLATEAU_METRIC if PLATEAU_METRIC in measured else self.options.best_metric
+            self.plateau.update(score(follows, measured))
+        now = score(self.options.best_metric, measured)
+        if self._above_floor and now < self._record:  # NaN is no progress
+            self._record, self._stalled = now, 0
+        else:
+            self._stalled += 1
 
     def metrics_at(self, step: int) -> dict[str, float]:
         """Metric → mean of the weights of `step`, those that are finite; empty if they were not validated."""
@@ -82,154 +272,56 @@ class Validation:
 
     def score_at(self, step: int) -> float | None:
         """The score of the weights of `step`, if they were validated, it is finite, and the floor holds."""
-        score = goal.score(self.options.best_metric, self.metrics_at(step))
-        return score if math.isfinite(score) and self._above_floor else None
+        found = score(self.options.best_metric, self.metrics_at(step))
+        return found if math.isfinite(found) and self._above_floor else None
 
-    def verdict_at(self, step: int) -> str:
-        """The remark after the numbers of a validation in the log."""
-        if self.best_at(step):
-            return f" (the best {self.options.best_metric} so far)"
+    def below_floor(self, step: int) -> str:
+        """The metrics of `step` that are below `best_floor`, with their values; empty if none are."""
         metrics = self.metrics_at(step)
-        below = [c for c in self.floor if not c.holds(metrics)]
-        values = ", ".join(
-            f"{c.metric} is {metrics.get(c.metric, math.nan):.4g}, not {str(c).removeprefix(c.metric)}" for c in below
+        return ", ".join(
+            f"{c.metric} is {metrics.get(c.metric, math.nan):.4g}, not {str(c).removeprefix(c.metric)}"
+            for c in self.floor
+            if metrics and not c.holds(metrics)
         )
-        return f" (not taken for the best: {values})" if metrics and below else ""
 
-    def never_above_floor(self) -> str:
-        """Why a run ends without a best model, if the floor is the reason; else empty."""
-        if not self.floor or self._measured is None or math.isfinite(self._written):
-            return ""
-        conditions = ", ".join(map(str, self.floor))
-        return f"no validation came to {conditions} (--best-floor), so there is no best model file"
+    def named_at(self, step: int) -> dict[str, float]:
+        """As `metrics_at`, under names that explain themselves in a model file."""
+        algorithm = self.held_out.algorithm
+        of_sets = METRIC_OF_SETS if len(algorithm.translators()) == 1 else f"mean_{METRIC_OF_SETS}"
+        of_pictures = "" if algorithm.paired else f"{algorithm.measured}_"
+        names = {SWD: of_sets, CONTENT: CONTENT}
+        return {names.get(name, f"{of_pictures}{name}"): number for name, number in self.metrics_at(step).items()}
 
-    def best_at(self, step: int) -> bool:
-        """Whether the weights of `step` are better than those in the best model files."""
-        score = self.score_at(step)
-        return score is not None and score < self._written
-
-    def best_state_at(self, step: int) -> bool:
-        """Whether the weights of `step` are better than every saved state's."""
-        score = self.score_at(step)
-        return score is not None and score < self._best
-
-    def reached(self, step: int) -> str:
+    def stop_reason(self, step: int) -> str:
         """Why the training may end at `step`; empty if it may not."""
-        # a longer run would not have been measured there, and goes on as if it had not been
-        metrics = {} if self._measured_extra else self.metrics_at(step)
+        metrics = {} if self._measured_extra else self.metrics_at(step)  # a longer run would not have been measured
         if self.conditions and all(condition.holds(metrics) for condition in self.conditions):
             values = ", ".join(f"{c.metric} is {metrics[c.metric]:.4g}" for c in self.conditions)
-            what = self.measures(*(condition.metric for condition in self.conditions))
-            return f"{', '.join(map(str, self.conditions))} is reached: {values} ({what})"
-        if self.options.stop_patience and self._stalled >= self.options.stop_patience:
-            name = self.options.best_metric
-            if self.floor and not math.isfinite(self._record):
-                return f"{', '.join(map(str, self.floor))} was not reached in {self._stalled} validations"
-            best = goal.value(name, self._record)
-            return f"{name} has not got better than {best:.4g} for {self._stalled} validations ({self.measures(name)})"
-        return ""
+            compared = self._compared(*(condition.metric for condition in self.conditions))
+            return f"{', '.join(map(str, self.conditions))} is reached: {values} ({compared})"
+        if not self.options.stop_patience or self._stalled < self.options.stop_patience:
+            return ""
+        name = self.options.best_metric
+        if self.floor and not math.isfinite(self._record):
+            return f"{', '.join(map(str, self.floor))} was not reached in {self._stalled} validations"
+        best = value(name, self._record)
+        return f"{name} has not got better than {best:.4g} for {self._stalled} validations ({self._compared(name)})"
 
-    def measures(self, *metrics: str) -> str:
-        """What those metrics are of."""
+    def _compared(self, *metrics: str) -> str:
+        """Which pictures those metrics compare."""
         kinds = {metric: self._kind(metric) for metric in metrics}
         if len(set(kinds.values())) == 1:
             return kinds[metrics[0]]
         return "; ".join(f"{metric}: {kind}" for metric, kind in kinds.items())
 
     def _kind(self, metric: str) -> str:
-        if metric == set_distance.METRIC:
+        if metric == SWD:
             return "outputs against held-out pictures, as sets"
-        if metric == goal.CONTENT:
+        if metric == CONTENT:
             return "outputs against their inputs"
-        if self.observer.algorithm.paired:
+        if self.held_out.algorithm.paired:
             return "outputs against their targets"
-        return f"{self.observer.algorithm.reconstructed}; how good translations look, it cannot tell"
-
-    def named_at(self, step: int) -> dict[str, float]:
-        """As `metrics_at`, under names that say what they are of, for a model file that lies elsewhere one day."""
-        algorithm = self.observer.algorithm
-        of_sets = METRIC_OF_SETS if len(algorithm.translators()) == 1 else f"mean_{METRIC_OF_SETS}"
-        of_pictures = "" if algorithm.paired else f"{algorithm.measured}_"
-        names = {set_distance.METRIC: of_sets, goal.CONTENT: goal.CONTENT}
-        return {names.get(name, f"{of_pictures}{name}"): value for name, value in self.metrics_at(step).items()}
-
-    @property
-    def possible(self) -> bool:
-        """Whether this run measures anything."""
-        return bool(self.options.validate_every) and self.observer.data.validation is not None
-
-    @property
-    def plateau_factor(self) -> float:
-        """By which the learning rate is multiplied; 1 for every policy but `plateau`."""
-        return self.plateau.factor if self.options.lr_policy == "plateau" else 1.0
-
-    def fall_due(self) -> None:
-        """To be called when the epochs after which there is a validation are done."""
-        self.due |= self.possible
-
-    def run_ended(self) -> None:
-        """To be called after the last step: its weights are measured too, and may be the best.
-
-        A longer run would not have been measured here, so that nothing but the best follows from it.
-        """
-        if self.possible and not self.due:
-            self.due = self.extra = True
-
-    def run(self, networks: dict[str, nn.Module], step: int) -> dict[str, float] | None:
-        """The numbers of `Observer.validate` at `step`; None if a signal came, and it is still due."""
-        # A process that stopped alone would leave the others waiting; alone, it may stop at once.
-        alone = self.processes.world_size == 1
-        numbers = self.observer.validate(
-            networks,
-            self.options.validate_images,
-            lambda: alone and self.signals.received,
-            self._sets(),
-            goal.CONTENT in self.wanted,
-        )
-        if numbers is None:
-            return None
-        self._judge(goal.means(numbers), step)
-        self.due = self.extra = False
-        return numbers
-
-    def _sets(self) -> bool:
-        """Whether sets are compared: it takes a while, so only where something follows from it."""
-        return set_distance.METRIC in self.wanted or self.observer.algorithm.from_noise
-
-    def _judge(self, means: dict[str, float], step: int) -> None:
-        if missing := sorted(self.wanted - means.keys()):
-            raise UsageError(self._missing(missing[0]))
-        self._measured = (step, {name: value for name, value in means.items() if math.isfinite(value)})
-        self._measured_extra = self.extra
-        self._above_floor = all(condition.holds(means) for condition in self.floor)
-        if self.extra:
-            return
-        if self.options.lr_policy == "plateau":  # to every other policy its factor is nothing
-            follows = PLATEAU_METRIC if PLATEAU_METRIC in means else self.options.best_metric
-            self.plateau.update(goal.score(follows, means))
-        score = goal.score(self.options.best_metric, means)
-        better = self._above_floor and score < self._record  # NaN is no progress
-        self._stalled = 0 if better else self._stalled + 1
-        self._record = score if self._stalled == 0 else self._record
-
-    def _missing(self, metric: str) -> str:
-        if metric == goal.CONTENT:
-            return f"{metric}: outputs and inputs have other sizes, or fewer than {WINDOW} pixels a side"
-        if metric in LEAST_SIDE and (metric == set_distance.METRIC or not self.observer.algorithm.from_noise):
-            return f"{metric}: the held-out pictures are too small for it ({LEAST_SIDE[metric]} pixels a side)"
-        return f"{metric}: nothing that {self.observer.algorithm.name} makes can be measured by it; use swd"
-
-    def written(self, step: int) -> None:
-        """To be called when the best model files are those of `step`."""
-        score = self.score_at(step)
-        if score is not None:
-            self._written = score
-
-    def saved(self, step: int) -> None:
-        """To be called when the state of `step` is on the disk with its score: only then is it the one to beat."""
-        score = self.score_at(step)
-        if score is not None:
-            self._best = min(self._best, score)
+        return f"{self.held_out.algorithm.validation_note}; how good translations look, it cannot tell"
 
     def state(self) -> dict[str, Any]:
         return {
@@ -238,59 +330,55 @@ class Validation:
             "validation_extra": self.extra,
             "measured": list(self._measured) if self._measured else None,
             "measured_extra": self._measured_extra,
-            "best_by": self.options.best_metric,
-            "best_floor": self._floor_text(),
             "above_floor": self._above_floor,
-            "best_metric": self._best,
-            "best_written": self._written,
             "record": self._record,
             "stalled": self._stalled,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Raises `UsageError` if the best was chosen by another metric, or with another floor, so far."""
-        if self._same_plateau(state["plateau"]):
+        same_lr = state["plateau"]["lr"] == self.options.lr  # another learning rate begins anew
+        if self.options.lr_policy == "plateau" and same_lr:
             self.plateau.load_state(state["plateau"])
         self.due = self.possible and state["validation_due"]
-        self.extra = self.due and state.get("validation_extra", False)
-        if measured := state.get("measured"):
-            step, metrics = measured  # before there was a choice, the mean L1 alone
-            self._measured = (step, metrics if isinstance(metrics, dict) else {"l1": metrics})
-        self._measured_extra = state.get("measured_extra", False)
-        self._above_floor = state.get("above_floor", True)
-        self._best = state.get("best_metric", math.inf)
-        self._record, self._stalled = state.get("record", self._best), state.get("stalled", 0)
-        self._written = state.get("best_written", math.inf)
-        self._keep_to(state.get("best_by", "l1"))
-        self._keep_to_floor(state.get("best_floor", ""))
-        self.saved(state["step"])
-        if "best_written" not in state:  # once, the one came with the other
-            self._written = self._best
+        self.extra = self.due and state["validation_extra"]
+        self._measured = tuple(state["measured"]) if state["measured"] else None
+        self._measured_extra, self._above_floor = state["measured_extra"], state["above_floor"]
+        self._record, self._stalled = state["record"], state["stalled"]
 
-    def _same_plateau(self, state: dict[str, Any]) -> bool:
-        """Whether it is the one that the state speaks of; another learning rate, or another policy, begins anew."""
-        return self.options.lr_policy == "plateau" and state.get("lr", self.options.lr) == self.options.lr
+    def _needed_by(self) -> list[tuple[str, str]]:
+        """Each metric that something follows from, after the option with its value that asks for it."""
+        asked: list[tuple[str, list[str]]] = [("best_metric", [self.options.best_metric])]
+        asked += [("best_floor", [condition.metric for condition in self.floor])]
+        asked += [("stop_when", [condition.metric for condition in self.conditions])]
+        return [(f"{name} = {getattr(self.options, name)!r}", metric) for name, metrics in asked for metric in metrics]
 
-    def _keep_to(self, metric: str) -> None:
-        measured = goal.score(metric, self._measured[1]) if self._measured else math.nan
-        if metric != self.options.best_metric and any(map(math.isfinite, (*self._scores(), measured))):
-            raise UsageError(
-                f"best_metric = {self.options.best_metric!r}: this run has chosen its best by {metric!r} so far, and "
-                f"a run keeps to one: give --best-metric {metric}, or another --run"
-            )
+    def _check_noise(self) -> None:
+        """Raises `UsageError` for a metric that compares a picture with another, where pictures are made of noise."""
+        algorithm = self.held_out.algorithm
+        for option, metric in self._needed_by():
+            if algorithm.from_noise and metric != SWD:
+                raise UsageError(
+                    f"{option}: {metric} compares a picture with the one that it should be, and {algorithm.name} makes "
+                    f"none in particular; use {SWD}"
+                )
 
-    def _keep_to_floor(self, floor: str) -> None:
-        if floor != self._floor_text() and any(map(math.isfinite, self._scores())):
-            before = f"--best-floor {floor}" if floor else "no --best-floor"
-            raise UsageError(
-                f"best_floor = {self.options.best_floor!r}: cannot change once a run has a best model (so far: "
-                f"{before}); use the same, or a new --run folder"
-            )
+    def _check_labels(self) -> None:
+        """Raises `UsageError` for a metric of labels where there are none, of pictures where there are only labels."""
+        palettes, paired = self.held_out.palettes, self.held_out.algorithm.paired
+        labels = {domain: palettes.get(domain) is not None for domain in "AB"}
+        kinds = {labels[domain] for domain in (("B",) if paired else ("A", "B"))}
+        for option, metric in self._needed_by():
+            if metric == CONTENT and any(labels.values()):
+                raise UsageError(f"{option}: {metric} compares pictures with their inputs, and these are labels")
+            if metric in LABEL_METRICS and True not in kinds:
+                raise UsageError(f"{option}: {metric} is of labels, and these are pictures")
+            if metric in ("psnr", "ssim") and False not in kinds:
+                raise UsageError(f"{option}: {metric} is of pictures, and these are labels; use mean_iou")
 
-    def _scores(self) -> tuple[float, ...]:
-        """Of the best so far; all infinite if nothing is the best yet."""
-        return self._best, self._written, self._record
-
-    def _floor_text(self) -> str:
-        """The same for all ways to type one, and for no other."""
-        return ",".join(sorted(set(map(str, self.floor))))
+    def _missing(self, metric: str) -> str:
+        algorithm = self.held_out.algorithm
+        if metric == CONTENT:
+            return f"{metric}: outputs and inputs have other sizes, or fewer than {WINDOW} pixels a side"
+        if metric in LEAST_SIDE and (metric == SWD or not algorithm.from_noise):
+            return f"{metric}: the held-out pictures are too small for it ({LEAST_SIDE[metric]} pixels a side)"
+        return f"{metric}: nothing that {algorithm.name} makes can be measured by it; use swd"

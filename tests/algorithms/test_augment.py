@@ -15,7 +15,7 @@ from i2i.config import from_mapping
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GanMode
-from i2i.training.distributed import Processes
+from i2i.training.distributed import ProcessGroup
 from i2i.training.options import RunOptions
 from i2i.training.step import TrainingStep
 
@@ -206,7 +206,7 @@ def test_every_game_is_played_with_all_of_them(mode: GanMode) -> None:
         CycleGAN(CycleGANOptions(**SMALL, gan_mode=mode, diffaugment=ALL)),
         Pix2Pix(Pix2PixOptions(**SMALL, gan_mode=mode, diffaugment=ALL)),
     ):
-        losses = TrainingStep(algorithm, RunOptions(micro_batches=2), Processes("cpu"))(pair(), 0)
+        losses = TrainingStep(algorithm, RunOptions(micro_batches=2), ProcessGroup("cpu"))(pair(), 0)
         assert float(losses["skipped"]) == 0
         assert all(bool(loss.isfinite()) for loss in losses.values())
 

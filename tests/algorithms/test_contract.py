@@ -13,7 +13,7 @@ from tiny_vgg import tiny_vgg, unfilled
 from torch import nn
 
 from i2i.algorithms import ALGORITHMS, augment
-from i2i.algorithms.algorithm import Algorithm, PartialLosses
+from i2i.algorithms.algorithm import Algorithm
 from i2i.algorithms.augment import OPERATIONS
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair, ImagePairs
@@ -24,13 +24,12 @@ from i2i.models import model_file
 from i2i.models.teacher import Teacher
 from i2i.networks import projected
 from i2i.networks.blocks import for_translation, has_batch_norm
-from i2i.training.distributed import Processes
+from i2i.training.distributed import ProcessGroup
 from i2i.training.options import RunOptions
-from i2i.training.prepare import prepare
-from i2i.training.step import TrainingStep
+from i2i.training.step import TrainingStep, prepare
 from i2i.training.trainer import Trainer
 
-ALONE = Processes("cpu")
+ALONE = ProcessGroup("cpu")
 SIZE = 32
 STEADIED = {
     "gan_mode": "relativistic",
@@ -74,8 +73,8 @@ def build(name: str, **options: Any) -> Algorithm:
 def batch(name: str, size: int = 2, dtype: torch.dtype = torch.float32, seed: int = 1) -> ImagePair:
     generator = torch.Generator().manual_seed(seed)
     a, b = (torch.rand(size, 3, SIZE, SIZE, generator=generator, dtype=dtype) * 2 - 1 for _ in range(2))
-    if ALGORITHMS[name].one_domain:
-        samples = [ALGORITHMS[name].sample(options_of(name), picture, seed) for seed, picture in enumerate(b)]
+    if ALGORITHMS[name].single_domain:
+        samples = [ALGORITHMS[name].make_pair(options_of(name), picture, seed) for seed, picture in enumerate(b)]
         a, b = (torch.stack([getattr(sample, side).to(dtype) for sample in samples]) for side in "ab")
     if name == "segmentation":
         b = one_hot((b[:, :1] > 0).to(torch.uint8), CHANNELS[name][1]).to(dtype)
@@ -83,8 +82,8 @@ def batch(name: str, size: int = 2, dtype: torch.dtype = torch.float32, seed: in
 
 
 def toys(algorithm: Algorithm, **options: Any) -> ImagePairs:
-    if algorithm.one_domain:
-        return ToyDomain(sample=partial(algorithm.sample, options_of(algorithm.name)), size=SIZE, **options)
+    if algorithm.single_domain:
+        return ToyDomain(sample=partial(algorithm.make_pair, options_of(algorithm.name)), size=SIZE, **options)
     if algorithm.name == "segmentation":
         return ToyPairs(size=SIZE, one_hot_labels=True, direction="b2a", **options)
     return (ToyPairs if algorithm.paired else ToyUnpaired)(size=SIZE, **options)
@@ -111,7 +110,7 @@ def test_each_turn_leaves_gradients_in_its_player_alone(name: str) -> None:
             gradients = [p.grad for network in networks for p in network.parameters() if p.grad is not None]
             touched = any(bool(gradient.any()) for gradient in gradients)
             assert touched == (other == player), f"the turn of {player} reaches {other}"
-        if not isinstance(losses, PartialLosses):
+        if not losses.more:
             for network in players[player]:
                 network.zero_grad(set_to_none=True)
         turns.append(player)
@@ -136,7 +135,7 @@ def test_a_step_on_a_gpu(name: str, options: dict[str, Any], precision: Any, mon
     monkeypatch.setattr(projected, "feature_network", lambda features: unfilled())  # no file is read there
     monkeypatch.setattr(Teacher, "opened", unfilled_teacher)
     with pretended_gpu():
-        algorithm, chosen, processes = build(name, **options), RunOptions(precision=precision), Processes("cuda")
+        algorithm, chosen, processes = build(name, **options), RunOptions(precision=precision), ProcessGroup("cuda")
         memory_format = prepare(algorithm, chosen, processes.device)
         step = TrainingStep(algorithm, chosen, processes)
         given = batch(name).to(processes.device).contiguous(memory_format)
@@ -299,7 +298,7 @@ def test_one_batch_can_be_learnt_by_heart(name: str) -> None:
     def distance() -> float:
         translators = {k: for_translation(copy.deepcopy(v)) for k, v in algorithm.translators().items()}
         with torch.no_grad():
-            made = algorithm.reconstructions(pair, translators)
+            made = algorithm.validation_pairs(pair, translators)
         return sum(float((x - y).abs().mean()) for x, y in made.values()) / len(made)
 
     before = distance()
@@ -328,7 +327,7 @@ def test_pictures_and_reconstructions(name: str) -> None:
     translators: dict[str, nn.Module] = {k: for_translation(v) for k, v in algorithm.translators().items()}
     pair = batch(name, 1)
     with torch.no_grad():
-        for made, expected in algorithm.reconstructions(pair, translators).values():
+        for made, expected in algorithm.validation_pairs(pair, translators).values():
             assert made.shape == expected.shape
         pictures = algorithm.pictures(pair, translators)
     assert all(picture.ndim == 4 and len(picture) == 1 for picture in pictures.values())

@@ -23,12 +23,10 @@ from i2i.models import junyanz
 from i2i.networks.features import channels, encode, layers, paper_layers, translate
 from i2i.networks.resnet import ResnetConfig
 from i2i.tools.report.pictures import layout_of
-from i2i.training.distributed import Processes
-from i2i.training.initial import initialise
-from i2i.training.launch import train
+from i2i.training.distributed import ProcessGroup
+from i2i.training.launch import initialise, train
 from i2i.training.options import TrainingOptions
-from i2i.training.prepare import prepare
-from i2i.training.step import TrainingStep
+from i2i.training.step import TrainingStep, prepare
 
 SMALL: dict[str, Any] = {
     "generator": "resnet_2blocks_antialiased", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4, "num_patches": 16,
@@ -180,7 +178,7 @@ def test_every_weight_learns_in_16_bits(precision: Any, monkeypatch: pytest.Monk
     before = {n: [p.detach().clone() for p in net.parameters()] for n, net in algorithm.networks().items()}
     options = TrainingOptions(precision=precision)
     prepare(algorithm, options, torch.device("cpu"))
-    step = TrainingStep(algorithm, options, Processes("cpu"))
+    step = TrainingStep(algorithm, options, ProcessGroup("cpu"))
     step.loss_scale.scale.clamp_(max=2.0**8)
     assert float(step(pair(), 0)["skipped"]) == 0
     for name, network in algorithm.networks().items():

@@ -29,10 +29,10 @@ from i2i.networks import create_generator, generator_config
 from i2i.networks.blocks import BlurDownsample, SmoothUpsample, for_translation, init_weights
 from i2i.networks.features import comparable_layers, translate
 from i2i.networks.resnet import ResnetConfig
-from i2i.training.launch import checked_data, train
-from i2i.training.memory import check_same
-from i2i.training.set_distance import seen
-from i2i.training.trial import options_class
+from i2i.training.launch import open_data, train
+from i2i.training.profile_step import options_class
+from i2i.training.training_state import check_same
+from i2i.training.validation import set_members
 
 SMALL: dict[str, Any] = {"generator": "mobile_resnet_1blocks", "ngf": 8}
 
@@ -172,7 +172,7 @@ def test_the_teachers_pictures_are_never_called_real() -> None:
     for weight, names in ((0.0, {"real_A", "fake_B", "teacher_B"}), (1.0, {"real_A", "fake_B", "teacher_B", "real_B"})):
         student = Distill(DistillOptions(teacher=tiny_teacher(), lambda_gan=weight, **SMALL))
         found = student.pictures(pair, student.translators())
-        assert set(found) == names and set(seen(found)) == ({"fake_B"} if weight else set())
+        assert set(found) == names and set(set_members(found)) == ({"fake_B"} if weight else set())
         assert torch.equal(found["teacher_B"], student.teacher_model(pair.a))
         assert torch.equal(found.get("real_B", pair.b), pair.b)
 
@@ -249,7 +249,7 @@ def test_what_cannot_be_learnt_is_refused_before_any_work(
         given = {"teacher": str(write_teacher(tmp_path / "teacher.safetensors", **teacher)), **given}
     with pytest.raises(kind, match=said) as refused:
         chosen = options(**given)
-        _, channels = checked_data(Distill, chosen)
+        _, channels = open_data(Distill, chosen)
         Distill(chosen, *channels)
     assert refused.value.exit_code == (5 if kind is ModelError else 2)
 
@@ -258,7 +258,7 @@ def test_a_folder_with_two_directions_is_no_teacher(tmp_path: Path) -> None:
     for direction in ("a2b", "b2a"):
         write_teacher(tmp_path / f"{direction}.safetensors")
     with pytest.raises(UsageError, match=r"translates in two directions; name one file, such as .*a2b.safetensors"):
-        checked_data(Distill, options(teacher=str(tmp_path)))
+        open_data(Distill, options(teacher=str(tmp_path)))
 
 
 def test_a_student_comes_near_its_teacher(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_student_comes_near_its_teacher(tmp_path: Path) -> None:
     domains = {"input_domain": "day", "output_domain": "dusk", "paint_size": 256}
     path = tmp_path / "teacher.safetensors"
     write_teacher(path, "resnet_2blocks_antialiased", width=8, gain=0.02, described=domains)
-    scenes = ToyDomain(size=32, train=False, sample=lambda picture, seed: Distill.sample(None, picture, seed))
+    scenes = ToyDomain(size=32, train=False, sample=lambda picture, seed: Distill.make_pair(None, picture, seed))
     day = torch.stack([scenes[t].a for t in range(16)])
     taught = Teacher.opened(str(path))(day)
 

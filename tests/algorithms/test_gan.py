@@ -15,24 +15,24 @@ from i2i.algorithms import GAN, CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm
 from i2i.algorithms.gan import GANOptions
 from i2i.config import checked
-from i2i.data.datasets import open_datasets
+from i2i.data.datasets import Datasets, open_datasets
 from i2i.data.pair import ImagePair
 from i2i.data.toy import write_folder
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.evaluate import evaluate
 from i2i.evaluation.metrics.pairs import luminance_ssim
-from i2i.evaluation.metrics.sliced_wasserstein import swd
+from i2i.evaluation.metrics.sliced_wasserstein import PATCH, swd
 from i2i.evaluation.options import EvaluationOptions
 from i2i.images import read, to_pixels, to_tensor
 from i2i.inference.sample import load_sampler
 from i2i.models.info import read_info
 from i2i.networks import create_discriminator, create_generator
 from i2i.networks.dcgan import DCGANConfig, noise
-from i2i.training import health, picture_health
-from i2i.training.distributed import Processes
+from i2i.training import detectors
+from i2i.training.distributed import ProcessGroup
 from i2i.training.launch import train
-from i2i.training.samples import Observer, grid
-from i2i.training.set_distance import LEAST, distances, seen
+from i2i.training.samples import CAPTION, for_testing, grid
+from i2i.training.validation import HeldOut, set_distances, set_members
 
 SMALL: dict[str, Any] = {
     "data": Path("toy"), "generator": "dcgan_16", "discriminator": "dcgan_16", "crop_size": 16, "load_size": 16,
@@ -131,7 +131,7 @@ def test_both_play_for_one_value_or_the_generator_for_its_own() -> None:
 
 
 def test_noise_is_a_function_of_the_seed() -> None:
-    sample = GAN.sample(GANOptions(latent_size=7), torch.zeros(3, 16, 16), 5)
+    sample = GAN.make_pair(GANOptions(latent_size=7), torch.zeros(3, 16, 16), 5)
     assert sample.a.shape == (7, 1, 1) and torch.equal(sample.a, noise(7, 5))
     assert not torch.equal(noise(7, 5), noise(7, 6))
 
@@ -221,20 +221,15 @@ def test_one_picture_for_all_noise_is_noticed(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(torch.nn.Module, "__call__", deaf)
     train(GAN, GANRun(run=tmp_path, max_steps=50, sample_every=50, validate_every=0, **SMALL))
     found = lines(tmp_path, "health")
-    assert picture_health.COLLAPSED in [line["name"] for line in found]
-    text = next(line["text"] for line in found if line["name"] == picture_health.COLLAPSED)
+    assert detectors.COLLAPSED in [line["name"] for line in found]
+    text = next(line["text"] for line in found if line["name"] == detectors.COLLAPSED)
     assert "fake_B shows the same for 16 different noises" in text
-
-
-def test_noise_is_no_flat_crop(tmp_path: Path) -> None:
-    train(GAN, GANRun(run=tmp_path, max_steps=6, validate_every=0, **{**SMALL, "norm": "instance"}))
-    assert health.FLAT not in [line["name"] for line in lines(tmp_path, "health")]
 
 
 # Sets, measured while training: of any algorithm.
 
 
-class Share(Processes):
+class Share(ProcessGroup):
     """One process of two; the others' values are `others`."""
 
     def __init__(self, rank: int, others: list[Any]) -> None:
@@ -248,17 +243,20 @@ class Share(Processes):
 
 def test_two_processes_measure_what_one_does() -> None:
     algorithm, options = small_gan(), GANRun(**{**SMALL, "latent_size": 100})
-    data = open_datasets(options, False, sample=lambda picture, seed: GAN.sample(options, picture, seed))
-    alone = Observer(algorithm, data, Processes("cpu")).validate(algorithm.translators(), 7, lambda: False)
+    data = open_datasets(options, False, sample=lambda picture, seed: GAN.make_pair(options, picture, seed))
+    alone = held_out(algorithm, data).measure(algorithm.translators(), 7, lambda: False)
     assert alone == {}, "nothing is asked for"
     found = []
     others: list[Any] = []
-    for processes in (Processes("cpu"), Share(1, []), Share(0, others)):
-        observer = Observer(algorithm, data, processes)
-        found.append(observer.validate(algorithm.translators(), 7, lambda: False, True))
+    for processes in (ProcessGroup("cpu"), Share(1, []), Share(0, others)):
+        found.append(held_out(algorithm, data, processes).measure(algorithm.translators(), 7, lambda: False, True))
         if isinstance(processes, Share):
             others.append(processes.own)
     assert found[0] == found[2] != found[1] and set(found[0] or {}) == {"fake_B/swd"}
+
+
+def held_out(algorithm: Algorithm, data: Datasets, group: ProcessGroup | None = None) -> HeldOut:
+    return HeldOut(algorithm, data, group or ProcessGroup("cpu"), {}, lambda names: None)
 
 
 def untrained(name: str) -> tuple[Algorithm, Any]:
@@ -276,7 +274,7 @@ def test_the_plateau_alone_follows_what_is_measured(
     policy: Any, falls: bool, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here the distance stays as it is for three validations, with patience for none."""
-    monkeypatch.setattr(Observer, "validate", lambda *_: {"fake_B/swd": 50.0})
+    monkeypatch.setattr(HeldOut, "measure", lambda *_: {"fake_B/swd": 50.0})
     given = {**SMALL, "data": trained / "data", "batch_size": 8, "ngf": 2, "ndf": 2}
     train(GAN, GANRun(run=tmp_path, lr_policy=policy, patience=0, validate_every=1, max_steps=5, **given))
     rates = [line["lr"] for line in lines(tmp_path, "step")]
@@ -287,14 +285,14 @@ def test_the_plateau_alone_follows_what_is_measured(
 def test_what_translations_keep_is_measured_too(name: str) -> None:
     """Each output against its input, the mean over all; the other metrics stay as they are, dropout or not."""
     algorithm, options = untrained(name)
-    observer = Observer(algorithm, open_datasets(options, algorithm.paired), Processes("cpu"))
+    observer = held_out(algorithm, open_datasets(options, algorithm.paired))
     without, beside = (
-        observer.validate(algorithm.translators(), 3, lambda: False, content=content) for content in (False, True)
+        observer.measure(algorithm.translators(), 3, lambda: False, content=content) for content in (False, True)
     )
     assert without is not None and beside is not None
-    translators, expected = observer.test_time(algorithm.translators()), {}
+    translators, expected = for_testing(algorithm, algorithm.translators()), {}
     for direction, letter in (("a2b", "B"), ("b2a", "A")) if name == "cyclegan" else ():
-        pairs = [observer.data.validation[t] for t in range(3)]  # type: ignore[index]
+        pairs = [observer.pictures[t] for t in range(3)]  # type: ignore[index]
         sources = torch.stack([pair.a if letter == "B" else pair.b for pair in pairs])
         with torch.inference_mode():
             found = luminance_ssim(translators[direction](sources), sources).mean()
@@ -308,8 +306,8 @@ def test_what_translations_keep_is_measured_too(name: str) -> None:
 def test_translations_are_measured_as_sets_too(name: str, of_sets: set[str]) -> None:
     """Beside the other metrics, which stay as they are, dropout or not."""
     algorithm, options = untrained(name)
-    observer = Observer(algorithm, open_datasets(options, algorithm.paired), Processes("cpu"))
-    without, beside = (observer.validate(algorithm.translators(), 3, lambda: False, sets) for sets in (False, True))
+    observer = held_out(algorithm, open_datasets(options, algorithm.paired))
+    without, beside = (observer.measure(algorithm.translators(), 3, lambda: False, sets) for sets in (False, True))
     assert without is not None and beside is not None
     assert beside.keys() - without.keys() == of_sets
     assert {key: beside[key] for key in without} == without
@@ -337,21 +335,21 @@ def test_the_best_of_a_translation_by_sets(tmp_path: Path) -> None:
 
 def shown(size: tuple[int, int], value: float | None = None) -> Any:
     pictures = [torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
-    return seen({"fake_B": pictures[0] if value is None else pictures[0] * value, "real_B": pictures[1]})
+    return set_members({"fake_B": pictures[0] if value is None else pictures[0] * value, "real_B": pictures[1]})
 
 
 def test_sets_of_any_size() -> None:
-    assert distances({0: shown((LEAST, LEAST))})["fake_B/swd"] > 0
-    assert distances({0: shown((LEAST - 1, 64))}) == {}
-    assert distances({0: shown((40, 48)), 1: shown((24, 20))})["fake_B/swd"] > 0
-    assert np.isnan(distances({0: shown((16, 16)), 1: shown((16, 16), float("nan"))})["fake_B/swd"])
-    assert distances({0: {"fake_B": (np.zeros((16, 16, 3), np.uint8),) * 2}})["fake_B/swd"] == 0
+    assert set_distances({0: shown((PATCH, PATCH))})["fake_B/swd"] > 0
+    assert set_distances({0: shown((PATCH - 1, 64))}) == {}
+    assert set_distances({0: shown((40, 48)), 1: shown((24, 20))})["fake_B/swd"] > 0
+    assert np.isnan(set_distances({0: shown((16, 16)), 1: shown((16, 16), float("nan"))})["fake_B/swd"])
+    assert set_distances({0: {"fake_B": (np.zeros((16, 16, 3), np.uint8),) * 2}})["fake_B/swd"] == 0
 
 
 def test_a_grid_of_two_columns_is_folded() -> None:
     rows = [{"fake_B": torch.zeros(3, 8, 8), "real_B": torch.ones(3, 8, 8)}] * 16
-    assert grid(rows).shape == (3, 4 * 10 + 2, 8 * 10 + 2)
-    assert grid(rows[:7]).shape == (3, 7 * 10 + 2, 2 * 10 + 2)
+    assert grid(rows).shape == (3, CAPTION + 4 * 10 + 2, 8 * 10 + 2)
+    assert grid(rows[:7]).shape == (3, CAPTION + 7 * 10 + 2, 2 * 10 + 2)
 
 
 def test_its_run_can_be_looked_at(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from i2i.algorithms.cut import CUT, CUTOptions
 from i2i.data.pair import ImagePair
 from i2i.models import junyanz
 from i2i.networks.blocks import InstanceNorm
-from i2i.training.distributed import Processes
+from i2i.training.distributed import ProcessGroup
 from i2i.training.options import TrainingOptions
 from i2i.training.step import TrainingStep
 
@@ -145,7 +145,7 @@ def drawn(cut_row: Row, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 def test_cut_follows_its_published_code(cut_row: Row, drawn: dict[str, int]) -> None:
     algorithm, o = algorithm_of(cut_row), cut_row["options"]
     options = TrainingOptions(lr=o["lr"], beta1=o["beta1"], beta2=o["beta2"])
-    train_step = TrainingStep(algorithm, options, Processes("cpu"))
+    train_step = TrainingStep(algorithm, options, ProcessGroup("cpu"))
     for step, expected in enumerate(cut_row["losses"]):
         drawn["step"] = step
         losses = losses_of(cut_row, train_step(batch_of(cut_row, step), step))

@@ -13,9 +13,9 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.models import junyanz
-from i2i.training.distributed import Processes
+from i2i.training.distributed import ProcessGroup
 from i2i.training.options import TrainingOptions
-from i2i.training.schedule import factor
+from i2i.training.schedule import lr_factor
 from i2i.training.step import TrainingStep
 
 pytestmark = pytest.mark.arithmetic
@@ -75,7 +75,7 @@ def test_training_follows_the_reference(training_row: dict[str, Any]) -> None:
     row, o = training_row, training_row["options"]
     algorithm = algorithm_of(row)
     options = TrainingOptions(lr=o["lr"], beta1=o["beta1"])
-    train_step = TrainingStep(algorithm, options, Processes("cpu"))
+    train_step = TrainingStep(algorithm, options, ProcessGroup("cpu"))
 
     for step, expected in enumerate(row["losses"]):
         losses = train_step(batch_of(row, step), step)
@@ -99,5 +99,5 @@ def test_schedules_are_the_reference_s(schedule_row: tuple[str, list[float]]) ->
     policy, *arguments = label.split()
     epochs = {key: int(value) for key, value in (a.split("=") for a in arguments)}
     lengths = epochs["n_epochs"], epochs["n_epochs_decay"], epochs.get("lr_decay_iters", 50)
-    made = [2e-4 * factor(policy, epoch, *lengths) for epoch in range(len(expected))]
+    made = [2e-4 * lr_factor(policy, epoch, *lengths) for epoch in range(len(expected))]
     assert made == pytest.approx(expected, rel=0, abs=1e-12)

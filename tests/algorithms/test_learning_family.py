@@ -24,7 +24,7 @@ from i2i.images.lab import joined, split
 from i2i.images.palettes import TOY as CLASSES
 from i2i.images.palettes import to_classes, to_colours
 from i2i.training.launch import train
-from i2i.training.trial import options_class
+from i2i.training.profile_step import options_class
 
 
 def run(name: str, folder: Path, steps: int, **options: Any) -> Path:
@@ -146,7 +146,7 @@ def test_edges_tell_instances_of_one_class_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["colorization"])
 def test_samples_of_one_domain_are_pairs_by_themselves(name: str) -> None:
     algorithm = ALGORITHMS[name]
-    toys = ToyDomain(size=32, sample=lambda picture, seed: algorithm.sample(None, picture, seed))
+    toys = ToyDomain(size=32, sample=lambda picture, seed: algorithm.make_pair(None, picture, seed))
     pair = toys[3]
     assert pair.a.shape == (1, 32, 32) and pair.b.shape == (2, 32, 32)
     assert float(pair.a.abs().max()) <= 1 and float(pair.b.abs().max()) <= 1

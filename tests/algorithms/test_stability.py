@@ -29,15 +29,14 @@ from i2i.errors import UsageError
 from i2i.networks import create_discriminator
 from i2i.networks.blocks import init_weights
 from i2i.networks.spectral import SpectralConv2d
-from i2i.training.distributed import Processes
+from i2i.training.distributed import ProcessGroup
 from i2i.training.options import RunOptions, TrainingOptions
-from i2i.training.prepare import prepare
-from i2i.training.step import TrainingStep, seed_step
+from i2i.training.step import TrainingStep, prepare, seed_step
 from i2i.training.trainer import Trainer
 
 pytestmark = pytest.mark.arithmetic
 
-ALONE = Processes("cpu")
+ALONE = ProcessGroup("cpu")
 SMALL: dict[str, Any] = {"ngf": 4, "ndf": 4, "discriminator": "patchgan_16", "generator": "resnet_1blocks"}
 
 
@@ -180,25 +179,25 @@ def softplus(x: np.ndarray) -> np.ndarray:
 
 
 def test_the_relativistic_game_compares_row_by_row() -> None:
-    gan = NetworkOptions(gan_mode="relativistic").adversarial()
+    gan = NetworkOptions(gan_mode="relativistic").gan_loss()
     real, fake = images(4, 3, 3, 1), images(4, 3, 3, 1, seed=2)
     difference = (fake - real).numpy()
     assert float(gan.generator(fake, real)) == pytest.approx(softplus(-difference).mean(), rel=1e-12)
     assert float(gan.discriminator(real, fake)) == pytest.approx(softplus(difference).mean() / 2, rel=1e-12)
-    assert {k: float(v) for k, v in gan.terms("D", real, fake).items()} == {
+    assert {k: float(v) for k, v in gan.named_losses("D", real, fake).items()} == {
         "D_pair": pytest.approx(softplus(difference).mean() / 2, rel=1e-12)
     }
 
 
 def test_rivals_are_judged_only_where_they_count() -> None:
     D = create_discriminator("patchgan_16", width=4)
-    assert NetworkOptions().adversarial().rivals(D, images()) is None
-    rivals = NetworkOptions(gan_mode="relativistic").adversarial().rivals(D.double(), images())
+    assert NetworkOptions().gan_loss().real_logits(D, images()) is None
+    rivals = NetworkOptions(gan_mode="relativistic").gan_loss().real_logits(D.double(), images())
     assert isinstance(rivals, Tensor) and torch.equal(rivals, D(images())) and not rivals.requires_grad
 
 
 def test_pictures_of_two_sizes_cannot_be_compared() -> None:
-    gan = NetworkOptions(gan_mode="relativistic").adversarial()
+    gan = NetworkOptions(gan_mode="relativistic").gan_loss()
     with pytest.raises(UsageError, match="these have 3x4 and 3x3 patches; crop all to one size"):
         gan.generator(images(1, 3, 4, 1), images(1, 3, 3, 1))
 
@@ -242,8 +241,8 @@ def test_low_memory_compares_as_well() -> None:
 
 @pytest.mark.parametrize("mode", ["vanilla", "minimax", "nonsaturating", "lsgan"])
 def test_the_label_of_real_images_is_smoothed_and_no_other(mode: Any) -> None:
-    plain = NetworkOptions(gan_mode=mode).adversarial()
-    gan = NetworkOptions(gan_mode=mode, label_smoothing=0.1).adversarial()
+    plain = NetworkOptions(gan_mode=mode).gan_loss()
+    gan = NetworkOptions(gan_mode=mode, label_smoothing=0.1).gan_loss()
     logits = images() * 5
     if mode == "lsgan":
         expected = float((logits - 0.9).square().mean())
@@ -267,7 +266,7 @@ def test_penalties_on_real_images_and_on_fakes(mode: Any) -> None:
             return 0.5 * (3 * x * x).sum(dim=(1, 2, 3))[:, None]
 
     real, fake = images(), images(seed=2)
-    gan = NetworkOptions(gan_mode=mode, r1_gamma=5.0, r2_gamma=7.0, lambda_gp=0.0).adversarial()
+    gan = NetworkOptions(gan_mode=mode, r1_gamma=5.0, r2_gamma=7.0, lambda_gp=0.0).gan_loss()
     r1, r2 = (0.5 * ((3 * x) ** 2).sum(axis=(1, 2, 3)).mean() for x in (real.numpy(), fake.numpy()))
     made = gan.penalty("P", Quadratic(), real, fake)
     assert {name: float(value.detach()) for name, value in made.items()} == {
@@ -280,7 +279,7 @@ def test_the_gradient_penalty_and_r1_add_up() -> None:
     made = []
     for options in ({"r1_gamma": 5.0}, {}, {"r1_gamma": 5.0, "lambda_gp": 0.0}):
         torch.manual_seed(0)
-        gan = NetworkOptions(gan_mode="wgangp", **options).adversarial()  # type: ignore[arg-type]
+        gan = NetworkOptions(gan_mode="wgangp", **options).gan_loss()  # type: ignore[arg-type]
         made.append(float(gan.penalty("P", D, images(), images(seed=2))["P"].detach()))
     assert made[0] == pytest.approx(made[1] + made[2], rel=1e-9)
 
@@ -289,12 +288,12 @@ def test_the_gradient_penalty_and_r1_add_up() -> None:
     ("mode", "asked", "weight"), [("nonsaturating", None, 10), ("nonsaturating", 0, 0), ("lsgan", None, 0)]
 )
 def test_r1_belongs_to_one_game_unless_it_is_asked_for(mode: Any, asked: Any, weight: float) -> None:
-    gan = NetworkOptions(gan_mode=mode, r1_gamma=asked).adversarial()
+    gan = NetworkOptions(gan_mode=mode, r1_gamma=asked).gan_loss()
     D = create_discriminator("patchgan_16", width=4).double()
     made = gan.penalty("P", D, images(), images())
     assert bool(made) == bool(weight)
     if weight:
-        other = NetworkOptions(gan_mode="lsgan", r1_gamma=weight).adversarial()
+        other = NetworkOptions(gan_mode="lsgan", r1_gamma=weight).gan_loss()
         assert torch.equal(made["P"], other.penalty("P", D, images(), images())["P"])
 
 
@@ -393,12 +392,14 @@ def test_a_condition_moves_with_its_picture_in_its_own_colours() -> None:
     assert bool(torch.isin(moved[moved != 0], images()).all()), "moved only"
 
 
-@pytest.mark.parametrize(("undecided", "signs"), [(0.0, 0.5), (0.5, 0.0)])
-def test_the_probability_follows_the_signs(undecided: float, signs: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("decision_boundary", "signs"), [(0.0, 0.5), (0.5, 0.0)])
+def test_the_probability_follows_the_signs(
+    decision_boundary: float, signs: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In steps of n / `pictures` after n pictures, up above the target and down below, between 0 and 1."""
     monkeypatch.setattr(ada, "PICTURES", 8)
     logits = torch.tensor([0.7, 0.9, 0.2, -0.3]).expand(4, 4)[:, :, None]
-    augmented, x = ADA(0.25, 32, undecided), images(1)
+    augmented, x = ADA(0.25, 32, decision_boundary), images(1)
     expected = 0.0
     for step in range(8):
         augmented(x, step)
@@ -470,7 +471,7 @@ def test_a_resumed_run_adapts_as_one_that_never_stopped(tmp_path: Path, monkeypa
 
 
 def test_processes_agree_on_the_probability(monkeypatch: pytest.MonkeyPatch) -> None:
-    algorithm, processes, averaged = build(CycleGAN, ada_target=0.6), Processes("cpu"), []
+    algorithm, processes, averaged = build(CycleGAN, ada_target=0.6), ProcessGroup("cpu"), []
     monkeypatch.setattr(processes, "average_", averaged.extend)
     TrainingStep(algorithm, RunOptions(), processes)(pair(), 0)
     assert any(tensor is algorithm.augment.ada.adapted for tensor in averaged)

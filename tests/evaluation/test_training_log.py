@@ -23,7 +23,7 @@ from i2i.data.transforms import Transform
 from i2i.evaluation import training_log as protocol
 from i2i.evaluation.training_log import Validation, best_steps, read_log, run_options, validation_protocol
 from i2i.tools.report.report import write_report
-from i2i.training import set_distance
+from i2i.training import validation
 from i2i.training.options import RunOptions
 
 
@@ -85,20 +85,19 @@ def test_numbers_are_told_from_their_names(monkeypatch: pytest.MonkeyPatch) -> N
 
     for algorithm, channels, words in (
         (Pix2Pix, 3, "outputs against their targets"), (Segmentation, 3, "outputs against their targets"),
-        (Colorization, 2, "outputs against their targets"), (CycleGAN, 3, CycleGAN.reconstructed),
-        (CUT, 3, CUT.reconstructed), (Distill, 3, Distill.reconstructed),
+        (Colorization, 2, "outputs against their targets"), (CycleGAN, 3, CycleGAN.validation_note),
+        (CUT, 3, CUT.validation_note), (Distill, 3, Distill.validation_note),
     ):  # fmt: skip
         batch = ImagePair(torch.zeros(1, 1 if channels == 2 else 3, 4, 4), torch.zeros(1, channels, 4, 4))
         played: Any = object.__new__(algorithm)  # it compares without networks of its own
         played.teacher_model = same
         networks: Any = {"a2b": same, "b2a": same}
-        names = [f"{name}/l1" for name in played.reconstructions(batch, networks)]
+        names = [f"{name}/l1" for name in played.validation_pairs(batch, networks)]
         assert f": means of {words}" in validation_protocol({}, names)["numbers"], algorithm.name
         assert "reconstructions" not in validation_protocol({}, names)["numbers"]
     assert "or, without pairs, of reconstructions" in validation_protocol({}, ["b/l1"])["numbers"]
-    assert set_distance.SEEDS == (
-        protocol.VALIDATION_SEED,
-    ) and f"({set_distance.SIZE}x{set_distance.SIZE} for swd" in str(protocol._SIZES)
+    assert validation.SWD_SEEDS == (protocol.VALIDATION_SEED,)
+    assert f"({validation.SWD_SIZE}x{validation.SWD_SIZE} for swd" in str(protocol._SIZES)
 
 
 @pytest.mark.parametrize("preprocess", ["resize_and_crop", "crop", "scale_width", "scale_width_and_crop",

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from i2i.losses.adversarial import Adversarial
+from i2i.losses.adversarial import GANLoss
 from i2i.losses.classes import class_cross_entropy
 from i2i.losses.penalties import gradient_penalty, input_gradient_penalty
 from i2i.networks import create_generator
@@ -40,7 +40,7 @@ def hinge(margins: Tensor) -> float:
     ],
 )
 def test_the_games_are_their_formulas(mode: Any, generator: float, real: float, fake: float) -> None:
-    gan = Adversarial(mode)
+    gan = GANLoss(mode)
     assert gan.generator(FAKE).item() == pytest.approx(generator, rel=1e-12)
     assert gan.real(REAL).item() == pytest.approx(real, rel=1e-12)
     assert gan.fake(FAKE).item() == pytest.approx(fake, rel=1e-12)
@@ -50,7 +50,7 @@ def test_the_games_are_their_formulas(mode: Any, generator: float, real: float, 
 def test_sixteen_bit_logits_are_averaged_in_float32() -> None:
     logits = torch.full((64, 64), 1.0, dtype=torch.bfloat16)
     logits[0, 0] = 3.0
-    assert Adversarial("wgangp").fake(logits).item() == pytest.approx(1 + 2 / 4096, rel=1e-6)
+    assert GANLoss("wgangp").fake(logits).item() == pytest.approx(1 + 2 / 4096, rel=1e-6)
 
 
 @pytest.mark.parametrize("logit", [3.0, 6.0, 8.0])
@@ -120,7 +120,7 @@ def test_the_gradient_is_taken_between_real_and_fake() -> None:
 @pytest.mark.parametrize(("mode", "weight"), [("wgangp", 10.0), ("nonsaturating", 10.0)])
 def test_a_mode_applies_its_penalty_halved(mode: Any, weight: float) -> None:
     d, x = Linear(torch.full((3, 2, 2), 0.5)), torch.randn(4, 3, 2, 2)
-    (name, value), *rest = Adversarial(mode).penalty("P", d, x, x).items()
+    (name, value), *rest = GANLoss(mode).penalty("P", d, x, x).items()
     norm = math.sqrt(12 * 0.25)
     expected = (norm - 1) ** 2 if mode == "wgangp" else norm**2 / 2
     assert (name, rest) == ("P", [])
@@ -129,7 +129,4 @@ def test_a_mode_applies_its_penalty_halved(mode: Any, weight: float) -> None:
 
 @pytest.mark.parametrize("mode", ["vanilla", "minimax", "lsgan", "hinge", "relativistic"])
 def test_the_other_modes_have_no_penalty(mode: Any) -> None:
-    assert (
-        Adversarial(mode).penalty("P", Linear(torch.ones(1, 1, 1)), torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
-        == {}
-    )
+    assert GANLoss(mode).penalty("P", Linear(torch.ones(1, 1, 1)), torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1)) == {}

@@ -24,8 +24,8 @@ from i2i.models import junyanz
 from i2i.models.junyanz import listing
 from i2i.models.pretrained import from_pretrained, open_model
 from i2i.networks import ResnetConfig
-from i2i.training.initial import initialise
-from i2i.training.state import States
+from i2i.training.launch import initialise
+from i2i.training.state_store import StateStore
 
 
 class Calls:
@@ -123,7 +123,7 @@ def init_from(path: Path) -> Any:
 
 
 def resumed(path: Path) -> Any:
-    states, data = States(path.parent), path.read_bytes()
+    states, data = StateStore(path.parent), path.read_bytes()
     states.path(10).write_bytes(data)
     facts = {"file": states.path(10).name, "step": 10, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     states.manifest(10).write_text(json.dumps(facts))

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2i.algorithms.augmentation import judged
+from i2i.algorithms.augmentation import forward_together
 from i2i.errors import UsageError
-from i2i.losses.adversarial import Adversarial
+from i2i.losses.adversarial import GANLoss
 from i2i.networks import create_discriminator, discriminator_config
 from i2i.networks.patchgan import MultiScaleConfig, MultiScalePatchGAN
 
@@ -74,7 +74,7 @@ def test_features_are_those_of_every_layer_of_every_scale(norm: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["lsgan", "vanilla", "hinge", "wgangp", "relativistic"])
 def test_losses_are_the_mean_over_scales(mode: Any) -> None:
-    D, gan = small(), Adversarial(mode)
+    D, gan = small(), GANLoss(mode)
     real, fake = D(images()), D(images(seed=2))
     generator = [float(gan.generator(f, r).detach()) for f, r in zip(fake, real, strict=True)]
     assert float(gan.generator(fake, real).detach()) == pytest.approx(np.mean(generator), rel=1e-12)
@@ -87,13 +87,15 @@ def test_a_penalty_is_of_the_mean_over_scales() -> None:
     value = sum(logits.mean(dim=(1, 2, 3)) for logits in D(x)) / 3
     (gradient,) = torch.autograd.grad(value.sum(), x)
     expected = 0.5 * 10 * 0.5 * float(gradient.square().sum(dim=(1, 2, 3)).mean())
-    made = Adversarial("lsgan", r1_gamma=10).penalty("P", D, x, x)["P"]
+    made = GANLoss("lsgan", r1_gamma=10).penalty("P", D, x, x)["P"]
     assert float(made.detach()) == pytest.approx(expected, rel=1e-12)
 
 
 def test_two_batches_are_judged_as_each_alone() -> None:
     D = small()
-    for made, batch in zip(judged(D, images(), images(3, seed=2)), (images(), images(3, seed=2)), strict=True):
+    for made, batch in zip(
+        forward_together(D, images(), images(3, seed=2)), (images(), images(3, seed=2)), strict=True
+    ):
         assert all(map(torch.equal, made, D(batch)))
 
 

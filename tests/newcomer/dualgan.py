@@ -20,7 +20,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import Algorithm, Losses, Translators, Turn, frozen
+from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, Losses, Player, Translators, Turn
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
 
@@ -40,14 +40,14 @@ class DualGAN(Algorithm):
     paired = False
 
     def __init__(self, options: DualGANOptions, in_channels: int = 3, out_channels: int = 3) -> None:
-        self.options, self.gan, self.augment = options, options.adversarial(), options.augmentation()
+        self.options, self.gan, self.augment = options, options.gan_loss(), options.augmentation()
         self.G_AB = options.create_generator(in_channels, out_channels)
         self.G_BA = options.create_generator(out_channels, in_channels)
         self.D_A = options.create_discriminator(in_channels)
         self.D_B = options.create_discriminator(out_channels)
 
-    def players(self) -> dict[str, list[nn.Module]]:
-        return {"discriminator": [self.D_A, self.D_B], "generator": [self.G_AB, self.G_BA]}
+    def players(self) -> dict[Player, list[nn.Module]]:
+        return {DISCRIMINATOR: [self.D_A, self.D_B], GENERATOR: [self.G_AB, self.G_BA]}
 
     def translators(self) -> dict[str, nn.Module]:
         return {"a2b": self.G_AB, "b2a": self.G_BA}
@@ -56,24 +56,24 @@ class DualGAN(Algorithm):
         o, real_A, real_B = self.options, batch.a, batch.b
         fake_B, fake_A = self.G_AB(real_A), self.G_BA(real_B)
 
-        shown_A, shown_B = self.augment(real_A, step), self.augment(real_B, step)
-        losses = Losses()
-        for name, D, real, fake in (("D_A", self.D_A, shown_A, fake_A), ("D_B", self.D_B, shown_B, fake_B)):
-            shown = self.augment(fake.detach(), step)
-            losses[name] = self.gan.discriminator(D(real), D(shown))  # Eq. 1, 2
-            losses |= self.gan.penalty(f"{name}_penalty", D, real, shown)
-        yield "discriminator", losses
+        input_A, input_B = self.augment(real_A, step), self.augment(real_B, step)
+        seen_A, seen_B = self.augment(fake_A.detach(), step), self.augment(fake_B.detach(), step)
+        yield DISCRIMINATOR, self.discriminator_losses("D_A", self.D_A, input_A, seen_A, more=True)  # Eq. 1
+        yield DISCRIMINATOR, self.discriminator_losses("D_B", self.D_B, input_B, seen_B)  # Eq. 2
 
-        with frozen(self.D_A, self.D_B):
-            losses = Losses(
-                gan_AB=self.gan.generator(self.D_B(self.augment(fake_B, step)), self.gan.rivals(self.D_B, shown_B)),
-                gan_BA=self.gan.generator(self.D_A(self.augment(fake_A, step)), self.gan.rivals(self.D_A, shown_A)),
-                cycle_A=o.lambda_A * F.l1_loss(self.G_BA(fake_B), real_A),  # Eq. 3
-                cycle_B=o.lambda_B * F.l1_loss(self.G_AB(fake_A), real_B),
-            )
-        yield "generator", losses
+        losses = Losses(
+            adversarial={
+                "gan_AB": self.generator_loss(self.D_B, self.augment(fake_B, step), input_B),
+                "gan_BA": self.generator_loss(self.D_A, self.augment(fake_A, step), input_A),
+            },
+            content={
+                "cycle_A": o.lambda_A * F.l1_loss(self.G_BA(fake_B), real_A),  # Eq. 3
+                "cycle_B": o.lambda_B * F.l1_loss(self.G_AB(fake_A), real_B),
+            },
+        )
+        yield GENERATOR, losses
 
-    def reconstructions(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+    def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         there, back = translators["a2b"], translators["b2a"]
         return {"cycle_A": (back(there(batch.a)), batch.a), "cycle_B": (there(back(batch.b)), batch.b)}
 

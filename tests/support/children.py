@@ -172,11 +172,11 @@ def save_in_child(folder: Path, step: int, state: dict[str, Any], prepare: Seque
 
 
 def _save(folder: Path, step: int, state: dict[str, Any], prepare: list[Prepare]) -> None:
-    from i2i.training.state import States
+    from i2i.training.state_store import StateStore
 
     for function in prepare:
         function()
-    States(folder, keep_last=1).save(step, state)
+    StateStore(folder, keep_last=1).save(step, state)
 
 
 # What a run left.

@@ -76,17 +76,17 @@ class DieAfterValidation:
     stop_first: bool = False
 
     def __call__(self) -> None:
-        from i2i.training.logger import RunLog
-        from i2i.training.samples import Observer
+        from i2i.training.log import RunLog
+        from i2i.training.validation import HeldOut
 
         if self.stop_first:
-            validate = Observer.validate
+            validate = HeldOut.measure
 
             def interrupted(*arguments: Any) -> Any:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return validate(*arguments)
 
-            Observer.validate = interrupted  # type: ignore[method-assign]
+            HeldOut.measure = interrupted  # type: ignore[method-assign]
             return
         log = RunLog.validation
 
@@ -121,7 +121,7 @@ class RefuseLog:
     """Between steps 3 and 7 the log takes half a line at most."""
 
     def __call__(self) -> None:
-        from i2i.training.log_file import LogFile
+        from i2i.training.log import LogFile
 
         write = LogFile.write
 
@@ -170,8 +170,8 @@ class SignalAt:
     times: int = 1
 
     def __call__(self) -> None:
-        from i2i.training import launch, state
-        from i2i.training.distributed import Processes
+        from i2i.training import launch, state_store
+        from i2i.training.distributed import ProcessGroup
         from i2i.training.step import TrainingStep
 
         if self.place == "step":
@@ -179,26 +179,26 @@ class SignalAt:
         elif self.place == "data":
             _before(launch, "open_datasets", 1, self._send)
         elif self.place == "save":
-            wanted, hashing = f"state-{self.step:08d}", state._Hashing
-            save = state.States.save
+            wanted, hashing = f"state-{self.step:08d}", state_store._Hashing
+            save = state_store.StateStore.save
 
             def saving(this: Any, step: int, *arguments: Any) -> Any:
                 if f"state-{step:08d}" == wanted:
                     _before(hashing, "write", 1, self._send)
                 return save(this, step, *arguments)
 
-            state.States.save = saving  # type: ignore[method-assign]
+            state_store.StateStore.save = saving  # type: ignore[method-assign]
         else:
-            agree, calls = Processes.agree, [0]
+            agree, calls = ProcessGroup.agree, [0]
 
-            def agreeing(this: Processes, flags: list[int]) -> list[int]:
+            def agreeing(this: ProcessGroup, flags: list[int]) -> list[int]:
                 flags = agree(this, flags)
                 calls[0] += 1
                 if calls[0] == self.step:
                     self._send()
                 return flags
 
-            Processes.agree = agreeing  # type: ignore[method-assign]
+            ProcessGroup.agree = agreeing  # type: ignore[method-assign]
 
     def _send(self) -> None:
         for _ in range(self.times):
@@ -312,10 +312,10 @@ class HangAt:
     call: int
 
     def __call__(self) -> None:
-        from i2i.training.distributed import Processes
+        from i2i.training.distributed import ProcessGroup
         from i2i.training.step import TrainingStep
 
-        owner, name = (TrainingStep, "__call__") if self.place == "step" else (Processes, "agree")
+        owner, name = (TrainingStep, "__call__") if self.place == "step" else (ProcessGroup, "agree")
         _before(owner, name, self.call, lambda: time.sleep(3600))
 
 
@@ -354,15 +354,15 @@ class SlowSave:
     seconds: float
 
     def __call__(self) -> None:
-        from i2i.training.state import States
+        from i2i.training.state_store import StateStore
 
-        save = States.save
+        save = StateStore.save
 
-        def slow(this: States, *arguments: Any) -> Path:
+        def slow(this: StateStore, *arguments: Any) -> Path:
             time.sleep(self.seconds)
             return save(this, *arguments)
 
-        States.save = slow  # type: ignore[method-assign]
+        StateStore.save = slow  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
@@ -372,14 +372,14 @@ class Distances:
     values: tuple[float, ...]
 
     def __call__(self) -> None:
-        from i2i.training.samples import Observer
+        from i2i.training.validation import HeldOut
 
         values = iter(self.values)
 
         def validate(*_: Any) -> dict[str, float]:
             return {"fake_B/l1": next(values), "fake_B/psnr": 10.0, "fake_B/ssim": 0.5}
 
-        Observer.validate = validate  # type: ignore[method-assign,assignment]
+        HeldOut.measure = validate  # type: ignore[method-assign,assignment]
 
 
 @dataclass(frozen=True)

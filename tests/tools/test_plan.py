@@ -13,12 +13,12 @@ from i2i import cli
 from i2i.algorithms import CUT, CycleGAN, Pix2Pix
 from i2i.commands import plan
 from i2i.errors import I2IError, InputError, UsageError
-from i2i.training import cost as costs
-from i2i.training import launch, trial
-from i2i.training.cost import Cost, OutOfMemory
-from i2i.training.launch import checked_data, train
-from i2i.training.suggest import suggest
-from i2i.training.trial import options_class
+from i2i.tools.planner import suggest
+from i2i.training import estimate as costs
+from i2i.training import launch, profile_step
+from i2i.training.estimate import Cost, OutOfMemory
+from i2i.training.launch import open_data, train
+from i2i.training.profile_step import options_class
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +57,7 @@ def test_a_training_measured(tmp_path, monkeypatch, capsys):
 
 def test_a_full_pool_counts(monkeypatch):
     """A pool holds two fakes after two steps, and `pool_size` later on."""
-    from i2i.training.trial import measure
+    from i2i.training.profile_step import measure
 
     sizes = []
     for pool_size in (0, 30):
@@ -139,14 +139,9 @@ def test_the_mildest_change_that_will_do():
     assert changes(int(2.1e9), batch_size=8, low_memory=True)[0] == {"micro_batches": 8}
 
 
-def test_what_turns_out_to_be_needless_is_taken_back():
-    found, tried = changes(int(3.1e9), batch_size=4)
-    assert found == {"micro_batches": 4} and tried[-1].flags == "--micro-batches 4"
-
-
 def refused(options):
     """What networks and training refuse; as the trial tells it, by its exit code alone."""
-    if options.low_memory and (options.batch_identity or options.compile or options.generator.startswith("unet")):
+    if options.low_memory and (options.compile or options.generator.startswith("unet")):
         return "low_memory"
     if options.batch_size % options.micro_batches:
         return "must divide"
@@ -166,12 +161,8 @@ class Strict(Machine):
 
 def test_changes_that_do_not_apply_are_skipped():
     assert changes(int(2.1e9), Strict(), generator="unet_256")[0] == {"precision": "bf16"}
-    found, tried = changes(int(2.1e9), Strict(), batch_identity=True)
-    assert [attempt.changes for attempt in tried[1:]] == [
-        {"batch_identity": False},
-        {"batch_identity": False, "low_memory": True},
-    ]
-    assert found == tried[-1].changes and tried[-1].flags == "--no-batch-identity --low-memory"
+    found, tried = changes(int(2.1e9), Strict())
+    assert found == tried[-1].changes and tried[-1].flags == "--low-memory"
     found, _ = changes(int(2.1e9), Strict(), batch_size=2, micro_batches=2, precision="bf16", low_memory=True)
     assert found == {}
     found, _ = changes(int(2.1e9), Strict(), batch_size=4, micro_batches=2, low_memory=True)
@@ -187,7 +178,7 @@ def test_a_limit_for_a_u_net():
     """Measured, for no stand-in refuses as the networks do; low memory, all that is left to try, does not apply."""
 
     def measure(algorithm, options):
-        cost = costs.cost(algorithm, options, 2, 1.0)
+        cost = costs.estimate(algorithm, options, 2, 1.0)
         return Cost(options, cost.measured | {"unavoidable_bytes": 0})
 
     options = options_class(Pix2Pix)(**(SMALL | {"batch_size": 1, "precision": "bf16"}))
@@ -217,12 +208,14 @@ def test_a_limit_too_small_for_anything():
 
 
 def test_the_advice(capsys, monkeypatch):
-    monkeypatch.setattr(costs, "cost", lambda algorithm, options, steps, seconds: Machine()(algorithm, options))
+    monkeypatch.setattr(costs, "estimate", lambda algorithm, options, steps, seconds: Machine()(algorithm, options))
     plan.plan(CycleGAN, planned(CycleGAN, memory_limit="1.9GB", crop_size=256, load_size=256, batch_size=1))
     out = capsys.readouterr().out
     assert "as it is: 3.00 GB, does not fit; 0.5 s a step" in out and "        take --" in out
     always_too_much = Machine(least=0.5)
-    monkeypatch.setattr(costs, "cost", lambda algorithm, options, steps, seconds: always_too_much(algorithm, options))
+    monkeypatch.setattr(
+        costs, "estimate", lambda algorithm, options, steps, seconds: always_too_much(algorithm, options)
+    )
     with pytest.raises(UsageError, match=r"memory_limit = 1\.9GB: nothing that was tried fits, the least was 2\.00 GB"):
         plan.plan(CycleGAN, planned(CycleGAN, memory_limit="1.9GB", json=True))
     assert json.loads(capsys.readouterr().out)["suggestion"] is None
@@ -254,12 +247,12 @@ def test_amounts_of_memory(text, expected):
 )
 def test_mistakes_are_those_of_the_training(changed, kind, message):
     with pytest.raises(kind, match=message):
-        checked_data(CycleGAN, options_class(CycleGAN)(**(SMALL | changed)))
+        open_data(CycleGAN, options_class(CycleGAN)(**(SMALL | changed)))
 
 
 def test_an_algorithm_that_compiling_does_not_help_refuses_it():
     with pytest.raises(UsageError, match="compile = True: cut plays its generator layer by layer"):
-        checked_data(CUT, options_class(CUT)(**(SMALL | {"compile": True})))
+        open_data(CUT, options_class(CUT)(**(SMALL | {"compile": True})))
 
 
 def test_a_missing_compiler_is_met_by_the_trial_too(monkeypatch):
@@ -268,7 +261,7 @@ def test_a_missing_compiler_is_met_by_the_trial_too(monkeypatch):
 
     monkeypatch.setattr(launch, "check_compiler", missing)
     with pytest.raises(UsageError, match="no compiler for cpu"):
-        trial.measure(CycleGAN, options_class(CycleGAN)(**(SMALL | {"compile": True, "device": "cpu"})), 2, 9)
+        profile_step.measure(CycleGAN, options_class(CycleGAN)(**(SMALL | {"compile": True, "device": "cpu"})), 2, 9)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +278,7 @@ def test_a_trial_that_fails(monkeypatch, returncode, stdout, expected):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     kind, message, exit_code = expected
     with pytest.raises(kind, match=message) as caught:
-        costs.cost(CycleGAN, options_class(CycleGAN)(**SMALL))
+        costs.estimate(CycleGAN, options_class(CycleGAN)(**SMALL))
     assert type(caught.value) is kind and caught.value.exit_code == exit_code
 
 

@@ -1,4 +1,4 @@
-"""Damaged pictures: named once and counted, or an end that costs no step."""
+"""SkippedImages pictures: named once and counted, or an end that costs no step."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,9 +9,9 @@ from children import digest, lines, run, start, status
 from i2i.data.datasets import open_datasets
 from i2i.data.options import DataOptions
 from i2i.data.toy import write_folder
-from i2i.training.damaged import Damaged
-from i2i.training.distributed import Processes
-from i2i.training.state import States
+from i2i.training.data_identity import SkippedImages
+from i2i.training.distributed import ProcessGroup
+from i2i.training.state_store import StateStore
 
 OPTIONS = "--check off --workers 0 --save-every 100 --log-every 1 --max-steps"
 
@@ -62,8 +62,8 @@ def test_damage_counts_once_however_the_data_set_is_given(many: Path, monkeypatc
     told: list[str] = []
     log = SimpleNamespace(event=lambda step, text: told.append(text))
 
-    def damaged(root: Path) -> Damaged:
-        return Damaged(log, Processes("cpu"), 60, {"data": root})  # type: ignore[arg-type]
+    def damaged(root: Path) -> SkippedImages:
+        return SkippedImages(log, ProcessGroup("cpu"), 60, {"data": root})  # type: ignore[arg-type]
 
     kept: list[str] = []
     (many.parent / "moved").symlink_to(many)
@@ -72,16 +72,12 @@ def test_damage_counts_once_however_the_data_set_is_given(many: Path, monkeypatc
             monkeypatch.chdir(many)
         again = damaged(root)
         again.load_state(kept)
-        again.tell(1, [str(root / "trainA/1.png"), f"{root / 'trainA/2.png'}, {root / 'trainB/2.png'}"])
+        again.report(1, [str(root / "trainA/1.png"), f"{root / 'trainA/2.png'}, {root / 'trainB/2.png'}"])
         kept = again.state()
         assert len(kept) == 2
-        again.count(2)
+        again.report_all(2)
         assert f"2 damaged pictures were replaced: '{root / 'trainA/1.png'}'" in told[-1]
     assert len([text for text in told if "is used" in text]) == 2, "each is told once"
-    older = damaged(many)
-    older.load_state([str(many / "trainA/1.png")])
-    older.tell(1, [str(many / "trainA/1.png")])
-    assert len(older.state()) == 1
 
 
 @pytest.mark.promise("R11")
@@ -94,7 +90,7 @@ def test_more_damage_than_is_accepted_ends_a_training_at_a_state(workers: int, d
     assert child.wait() == 4, child.said()
     assert "1 of 14 pictures cannot be read, more than the 5% that may be left out (by --on-bad skip)" in child.said()
     assert str(damaged) in child.said()
-    assert States(folder).steps() == [3]
+    assert StateStore(folder).steps() == [3]
 
 
 def test_the_message_of_a_damaged_picture_says_what_to_do(data: Path, tmp_path: Path) -> None:
@@ -127,7 +123,7 @@ def test_a_picture_that_ends_the_run_costs_no_step(workers: int, data: Path, tmp
     child = start("cyclegan", folder, f"--data {data} {options} 8")
     assert child.wait() == 4, child.said()
     assert str(damaged) in child.said()
-    assert States(folder).steps() == [3] and len(lines(folder, "step")) == 3
+    assert StateStore(folder).steps() == [3] and len(lines(folder, "step")) == 3
     assert status(folder)["status"] == "failed"
 
     damaged.write_bytes(whole)
@@ -145,7 +141,7 @@ def test_a_picture_that_ends_a_validation_costs_no_step(data: Path, tmp_path: Pa
     damaged.write_bytes(b"damaged")
     child = start("cyclegan", folder, f"{options} {prepared}")
     assert child.wait() == 4, child.said()
-    assert States(folder).steps()[-1] == 6
+    assert StateStore(folder).steps()[-1] == 6
     damaged.write_bytes(whole)
     run("cyclegan", folder, options)
     assert [line["step"] for line in lines(folder, "validation")] == [5, 6, 8]

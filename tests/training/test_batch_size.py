@@ -10,9 +10,8 @@ import pytest
 
 from i2i.algorithms import Pix2Pix
 from i2i.errors import I2IError, UsageError
-from i2i.training import batch_size
-from i2i.training.batch_size import Fitting, fitting, settled
-from i2i.training.cost import OutOfMemory
+from i2i.training import estimate
+from i2i.training.estimate import BatchSizeFound, OutOfMemory, find_batch_size, resolve_batch_size
 
 GB = 10**9
 
@@ -27,7 +26,7 @@ class Options:
     device: str = "cpu"
 
 
-def found(peak: Callable[[int], float], room: int = 10 * GB, **more: Any) -> tuple[Fitting, list[int]]:
+def found(peak: Callable[[int], float], room: int = 10 * GB, **more: Any) -> tuple[BatchSizeFound, list[int]]:
     """What is found where a batch of n takes `peak(n)` GB and a machine of 12 GB runs out; and what was tried."""
     tried = []
 
@@ -38,7 +37,7 @@ def found(peak: Callable[[int], float], room: int = 10 * GB, **more: Any) -> tup
             raise OutOfMemory("memory ran out")
         return SimpleNamespace(peak_bytes=int(peak(options.batch_size) * GB))
 
-    return fitting(Pix2Pix, Options(), room, measure=measure, **more), tried
+    return find_batch_size(Pix2Pix, Options(), room, measure=measure, **more), tried
 
 
 @pytest.mark.promise("R9")
@@ -75,7 +74,7 @@ def test_not_even_one(peak: float, text: str) -> None:
 
 def test_it_says_what_was_tried() -> None:
     told: list[tuple[int, int | None]] = []
-    made, _ = found(lambda n: 4 if n == 1 else 20, tell=lambda *one: told.append(one))
+    made, _ = found(lambda n: 4 if n == 1 else 20, report=lambda *one: told.append(one))
     assert told == [(1, 4 * GB), (2, None)] and str(made) == "1: 4.00 GB, 2: does not fit"
 
 
@@ -87,31 +86,33 @@ def nothing_measured(algorithm: Any, options: Any) -> Any:
 def test_a_run_keeps_what_was_found_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(batch_size, "available", lambda: 10 * GB)
+    monkeypatch.setattr(estimate, "available", lambda: 10 * GB)
     options = Options(run=tmp_path / "run", micro_batches=1)
-    made = settled(Pix2Pix, options, lambda algorithm, options: SimpleNamespace(peak_bytes=2 * GB * options.batch_size))
+    made = resolve_batch_size(
+        Pix2Pix, options, lambda algorithm, options: SimpleNamespace(peak_bytes=2 * GB * options.batch_size)
+    )
     assert made == replace(options, batch_size=4)
     assert "batch_size = auto: 4 of 1: 2.00 GB, 2: 4.00 GB, 4: 8.00 GB" in capsys.readouterr().err
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("batch_size: 3\n")
     with pytest.raises(AssertionError):  # it died before its first state
-        settled(Pix2Pix, options, nothing_measured)
-    monkeypatch.setattr(batch_size.States, "steps", lambda self: [100])
-    assert settled(Pix2Pix, options, nothing_measured).batch_size == 3
+        resolve_batch_size(Pix2Pix, options, nothing_measured)
+    monkeypatch.setattr(estimate.StateStore, "steps", lambda self: [100])
+    assert resolve_batch_size(Pix2Pix, options, nothing_measured).batch_size == 3
 
 
 def test_where_there_is_nothing_to_find(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settled(Pix2Pix, Options(batch_size=5), nothing_measured).batch_size == 5
-    assert settled(Pix2Pix, Options(preprocess="none", micro_batches=1), nothing_measured).batch_size == 1
-    monkeypatch.setattr(batch_size, "available", lambda: None)
+    assert resolve_batch_size(Pix2Pix, Options(batch_size=5), nothing_measured).batch_size == 5
+    assert resolve_batch_size(Pix2Pix, Options(preprocess="none", micro_batches=1), nothing_measured).batch_size == 1
+    monkeypatch.setattr(estimate, "available", lambda: None)
     with pytest.raises(UsageError, match="name a number"):
-        settled(Pix2Pix, Options(micro_batches=1), nothing_measured)
+        resolve_batch_size(Pix2Pix, Options(micro_batches=1), nothing_measured)
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="several processes"):
-        settled(Pix2Pix, Options(micro_batches=1), nothing_measured)
+        resolve_batch_size(Pix2Pix, Options(micro_batches=1), nothing_measured)
     with pytest.raises(UsageError, match="micro_batches = 2"):
-        settled(Pix2Pix, Options(micro_batches=2), nothing_measured)
+        resolve_batch_size(Pix2Pix, Options(micro_batches=2), nothing_measured)
 
 
 def test_other_errors_are_those_of_the_training() -> None:
@@ -119,4 +120,4 @@ def test_other_errors_are_those_of_the_training() -> None:
         raise UsageError("crop_size = 7")
 
     with pytest.raises(UsageError):
-        fitting(Pix2Pix, Options(), GB, measure=refuses)
+        find_batch_size(Pix2Pix, Options(), GB, measure=refuses)

@@ -22,7 +22,7 @@ from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.machine import meet
 from i2i.training import distributed
-from i2i.training.distributed import Processes
+from i2i.training.distributed import ProcessGroup
 from i2i.training.options import TrainingOptions
 from i2i.training.step import TrainingStep
 
@@ -84,7 +84,7 @@ def train_share(environment: dict[str, str], file: Path) -> None:
     """Three steps on this process's rows of each batch; the weights and losses go to `file`."""
     os.environ.update(environment)
     torch.set_num_threads(1)
-    processes = Processes("cpu")
+    processes = ProcessGroup("cpu")
     rows = slice(processes.rank, processes.rank + 1) if processes.world_size == 2 else slice(None)
     torch.manual_seed(0)
     small: Any = {"generator": "resnet_1blocks", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4, "pool_size": 0}
@@ -273,7 +273,7 @@ def statistics(environment: dict[str, str], rows: list[slice], file: Path) -> No
     """Batch norm's after one step on these rows, each with networks of its own; they go to `file`."""
     os.environ.update(environment)
     torch.set_num_threads(1)
-    processes, made = Processes("cpu"), []
+    processes, made = ProcessGroup("cpu"), []
     small: Any = {"generator": "unet_32", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4}
     for part in rows:
         torch.manual_seed(0)

@@ -14,10 +14,10 @@ from faults import BreakWeights, NotANumber
 from i2i.algorithms import ALGORITHMS, CycleGAN
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.pair import ImagePair
-from i2i.training.distributed import Processes
-from i2i.training.ema import Averages
+from i2i.training.distributed import ProcessGroup
+from i2i.training.ema import EMA
 from i2i.training.options import TrainingOptions
-from i2i.training.state import States, tensors
+from i2i.training.state_store import StateStore, tensors
 from i2i.training.step import LossScale, TrainingStep, seed_step
 
 SMALL = {
@@ -52,8 +52,8 @@ def same(a: Any, b: Any) -> bool:
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_a_bad_batch_changes_nothing(name: str, bad: float) -> None:
     algorithm = build(name)
-    step = TrainingStep(algorithm, TrainingOptions(), Processes("cpu"))
-    averages = Averages(algorithm.translators(), 0.5)
+    step = TrainingStep(algorithm, TrainingOptions(), ProcessGroup("cpu"))
+    averages = EMA(algorithm.translators(), 0.5)
     step(batch(name, 0), 0)
     averages.update()
     before, means = memory(algorithm, step), copy.deepcopy(averages.state())
@@ -83,7 +83,7 @@ def test_after_a_bad_batch_training_is_as_if_it_had_not_been(name: str) -> None:
         algorithm = build(name)
         for pool in algorithm.pools().values():
             pool.size = 0
-        step = TrainingStep(algorithm, TrainingOptions(), Processes("cpu"))
+        step = TrainingStep(algorithm, TrainingOptions(), ProcessGroup("cpu"))
         for i in range(4):
             if with_bad and i == 2:
                 step(ImagePair(batch(name, 9).a * float("nan"), batch(name, 9).b), i)
@@ -104,7 +104,7 @@ def test_one_bad_player_does_not_stop_the_other() -> None:
     torch.manual_seed(0)
     algorithm = HalfBad(contract.options_of("cyclegan", norm="batch"))
     before = copy.deepcopy(algorithm.networks())
-    step = TrainingStep(algorithm, TrainingOptions(), Processes("cpu"))
+    step = TrainingStep(algorithm, TrainingOptions(), ProcessGroup("cpu"))
     losses = step(batch("cyclegan", 0), 0)
     assert float(losses["skipped"]) == 1
     after = algorithm.networks()
@@ -128,7 +128,7 @@ def test_either_the_loss_or_the_gradients_are_enough(where: str) -> None:
     torch.manual_seed(0)
     algorithm = Odd(contract.options_of("cyclegan", norm="batch"))
     before = copy.deepcopy(algorithm.networks()["D_A"].state_dict())
-    step = TrainingStep(algorithm, TrainingOptions(), Processes("cpu"))
+    step = TrainingStep(algorithm, TrainingOptions(), ProcessGroup("cpu"))
     losses = step(batch("cyclegan", 0), 0)
     assert float(losses["skipped"]) == 1
     assert same(algorithm.networks()["D_A"].state_dict(), before)
@@ -149,7 +149,7 @@ def test_the_loss_scale_of_fp16_falls_and_rises() -> None:
 
 def test_an_overflow_in_fp16_halves_the_scale_and_changes_nothing() -> None:
     algorithm = build("cyclegan")
-    step = TrainingStep(algorithm, TrainingOptions(precision="fp16"), Processes("cpu"))
+    step = TrainingStep(algorithm, TrainingOptions(precision="fp16"), ProcessGroup("cpu"))
     step.loss_scale.scale.fill_(2.0**120)
     before = memory(algorithm, step)["networks"]
     step(batch("cyclegan", 0), 0)
@@ -169,7 +169,7 @@ def test_a_bad_step_is_in_the_log(tmp_path: Path) -> None:
     (line,) = lines(folder, "health")
     assert (line["step"], line["name"], line["pictures"]) == (5, "non-finite values", ["sample 4"])
     assert "these pictures hold NaN or infinity: sample 4" in line["text"]
-    states = States(folder)
+    states = StateStore(folder)
     assert 5 not in states.steps(), "a state is saved once a step was good again"
     assert {4, 6, 8} <= set(states.steps())
     for step in states.steps():
@@ -186,7 +186,7 @@ def test_an_end_after_too_many_bad_steps(tmp_path: Path) -> None:
     assert "training diverged at step 11: 5 steps in a row were not finite, from step 7 on (sample 6);" in child.said()
     assert child.said().count("hold NaN or infinity: sample ") == 5, "each picture once"
     assert f"the last good state is {folder}/state-00000006.pt" in child.said()
-    assert States(folder).steps()[-1] == 6
+    assert StateStore(folder).steps()[-1] == 6
     assert status(folder)["status"] == "diverged"
     assert len(lines(folder, "step")) == 11
 
@@ -208,5 +208,5 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     child = start("cyclegan", folder, "--max-steps 9 --save-every 2 --workers 0", [BreakWeights(after=5)])
     assert child.wait() == 8, child.said()
     assert "not finite" in child.said() and f"the last good state is {folder}/state-00000004.pt" in child.said()
-    assert States(folder).steps() == [2, 4]
+    assert StateStore(folder).steps() == [2, 4]
     json.dumps(lines(folder, "step"), allow_nan=False)

@@ -7,7 +7,7 @@ import torch
 
 from i2i.algorithms.cut import CUT, CUTOptions
 from i2i.errors import ModelError
-from i2i.training.initial import initialise
+from i2i.training.launch import initialise
 
 
 def cut(**options: object) -> CUT:

@@ -12,7 +12,7 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.data.toy import write_folder
 from i2i.device import choose_device
 from i2i.errors import UsageError
-from i2i.training.distributed import Processes
+from i2i.training.distributed import ProcessGroup
 from i2i.training.launch import check_deterministic
 
 
@@ -54,7 +54,7 @@ def test_each_process_has_a_device_of_its_own(two_gpus: list[torch.device]) -> N
 
 
 def test_a_process_works_on_its_device(two_gpus: list[torch.device]) -> None:
-    assert Processes("cuda:1").device == torch.device("cuda", 1)
+    assert ProcessGroup("cuda:1").device == torch.device("cuda", 1)
     assert two_gpus == [torch.device("cuda", 1)]
 
 

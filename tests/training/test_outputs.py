@@ -18,9 +18,9 @@ from PIL import Image
 from i2i.errors import OutputError
 from i2i.models import model_file
 from i2i.models.info import read_info
-from i2i.training import logger
-from i2i.training.logger import RunLog
-from i2i.training.outputs import dataset_name
+from i2i.training import log
+from i2i.training.checkpoint import dataset_name
+from i2i.training.log import RunLog
 from i2i.training.run_folder import RunFolder
 
 
@@ -36,10 +36,11 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         "--max-steps 4 --sample-every 3 --samples 2 --lr 0.05 --workers 0 --domain-a dusk --licence CC0-1.0",
     )
     first, later = grid(folder, 1), grid(folder, 3)
-    assert first.shape == later.shape and first.shape[0] == 2 * 18 + 2
+    assert first.shape == later.shape and first.shape[0] == 16 + 2 * 18 + 2
     assert np.array_equal(first[:, :18], later[:, :18]), "the same inputs in the left column"
     assert not np.array_equal(first, later), "other translations"
-    assert sorted(path.name for path in (folder / "samples").iterdir()) == ["step-00000001.png", "step-00000003.png"]
+    names = sorted(path.name for path in (folder / "samples").iterdir())
+    assert names == ["columns.json", *(f"step-{step:08d}.png" for step in (1, 3, 4))]
     there, back = (read_info(folder / f"{direction}.safetensors") for direction in ("a2b", "b2a"))
     assert (there.input_domain, there.output_domain, there.licence) == ("dusk", "B", "CC0-1.0")
     assert (back.input_domain, back.output_domain) == ("B", "dusk")
@@ -149,14 +150,14 @@ def test_a_line_is_drawn_anew_where_a_terminal_can(
     term: str, anew: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To others it is written now and then."""
-    monkeypatch.setattr(logger, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(log, "PLAIN_SECONDS", 0.0)
     monkeypatch.setenv("TERM", term)
     said = shown(tmp_path, monkeypatch, terminal=True)
     assert ("\x1b" in said) == ("\r" in said) == anew and ("step 1 " in said) and ("step 2 " in said)
 
 
 def test_a_file_gets_plain_lines_whatever_forces_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(log, "PLAIN_SECONDS", 0.0)
     monkeypatch.setenv("FORCE_COLOR", "1")
     said = shown(tmp_path, monkeypatch, terminal=False)
     assert [line[:6] for line in said.splitlines()] == ["step 1", "step 2"] and "\x1b" not in said and "\r" not in said

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.errors import ModelError
 from i2i.models import junyanz, model_file
 from i2i.models.pretrained import save_pretrained
-from i2i.training import outputs
-from i2i.training.initial import initialise
+from i2i.training import checkpoint
+from i2i.training.launch import initialise
 from i2i.training.options import RunOptions
 
 SMALL: dict[str, Any] = {"generator": "resnet_1blocks", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4}
@@ -36,9 +37,9 @@ def checkout(root: Path, **files: str) -> Path:
 def test_the_commit_of_a_checkout(tmp_path: Path) -> None:
     branch = {"HEAD": "ref: refs/heads/main\n"}
     packed = f"# pack-refs with: peeled\n{OTHER} refs/heads/other\n{COMMIT} refs/heads/main\n^{OTHER}\n"
-    assert outputs.source_commit(checkout(tmp_path / "loose", **branch, refs__heads__main=COMMIT + "\n")) == COMMIT
-    assert outputs.source_commit(checkout(tmp_path / "packed", **branch, packed_refs=packed)) == COMMIT
-    assert outputs.source_commit(checkout(tmp_path / "detached", HEAD=COMMIT + "\n")) == COMMIT
+    assert checkpoint.source_commit(checkout(tmp_path / "loose", **branch, refs__heads__main=COMMIT + "\n")) == COMMIT
+    assert checkpoint.source_commit(checkout(tmp_path / "packed", **branch, packed_refs=packed)) == COMMIT
+    assert checkpoint.source_commit(checkout(tmp_path / "detached", HEAD=COMMIT + "\n")) == COMMIT
     main = checkout(tmp_path / "main", **branch, refs__heads__main=COMMIT)
     linked = main / ".git" / "worktrees" / "linked"
     linked.mkdir(parents=True)
@@ -46,16 +47,16 @@ def test_the_commit_of_a_checkout(tmp_path: Path) -> None:
     (linked / "commondir").write_text("../..\n")
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / ".git").write_text(f"gitdir: {linked}\n")
-    assert outputs.source_commit(tmp_path / "linked") == COMMIT
+    assert checkpoint.source_commit(tmp_path / "linked") == COMMIT
 
 
 def test_without_a_checkout_there_is_no_commit(tmp_path: Path) -> None:
-    assert outputs.source_commit(tmp_path) == ""
-    assert outputs.source_commit(checkout(tmp_path / "new", HEAD="ref: refs/heads/main")) == ""
-    assert outputs.source_commit(checkout(tmp_path / "odd", HEAD="../../etc/passwd")) == ""
+    assert checkpoint.source_commit(tmp_path) == ""
+    assert checkpoint.source_commit(checkout(tmp_path / "new", HEAD="ref: refs/heads/main")) == ""
+    assert checkpoint.source_commit(checkout(tmp_path / "odd", HEAD="../../etc/passwd")) == ""
     (tmp_path / "binary").mkdir()
     (tmp_path / "binary" / ".git").write_bytes(b"\xff")
-    assert outputs.source_commit(tmp_path / "binary") == ""
+    assert checkpoint.source_commit(tmp_path / "binary") == ""
 
 
 def test_it_is_what_git_says(tmp_path: Path) -> None:
@@ -68,18 +69,19 @@ def test_it_is_what_git_says(tmp_path: Path) -> None:
     except FileNotFoundError:
         pytest.skip("there is no git")
     git("commit", "-q", "--allow-empty", "-m", "first")
-    assert outputs.source_commit(tmp_path) == git("rev-parse", "HEAD")
+    assert checkpoint.source_commit(tmp_path) == git("rev-parse", "HEAD")
     git("pack-refs", "--all")
-    assert outputs.source_commit(tmp_path) == git("rev-parse", "HEAD")
+    assert checkpoint.source_commit(tmp_path) == git("rev-parse", "HEAD")
 
 
 def test_a_model_file_says_where_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert re.fullmatch(r"(?:[0-9a-f]{40})?", outputs.COMMIT)
-    monkeypatch.setattr(outputs, "COMMIT", COMMIT)
+    assert re.fullmatch(r"(?:[0-9a-f]{40})?", checkpoint.COMMIT)
+    monkeypatch.setattr(checkpoint, "COMMIT", COMMIT)
     algorithm = CycleGAN(PLAIN)
     options = RunOptions(run=tmp_path, data=Path("/home/someone/sets/monet2photo"))
     metrics = {"l1": 0.5, "odd": float("nan")}
-    outputs.save_model_files(algorithm, algorithm.translators(), options, 7, 9, metrics)
+    progress: Any = SimpleNamespace(step=7, images_seen=9)
+    checkpoint.save_model_files(algorithm, algorithm.translators(), options, progress, metrics)
     for direction in ("a2b", "b2a"):
         training = model_file.read_info(tmp_path / f"{direction}.safetensors").training
         assert (training.algorithm, training.dataset, training.commit) == ("cyclegan", "monet2photo", COMMIT)

@@ -16,7 +16,7 @@ from faults import AtCall, BeforeFile, DieAfterValidation, TellArithmetic, die
 
 from i2i.data.toy import write_folder
 from i2i.models import model_file
-from i2i.training.state import States
+from i2i.training.state_store import StateStore
 
 STEPS = "--max-steps 24 --save-every 4 --log-every 3"
 SHORT = "--max-steps 6 --save-every 3 --workers 0"
@@ -216,7 +216,7 @@ def test_a_metric_stays_with_the_step_that_it_was_measured_at(tmp_path: Path) ->
     for step, metric in states.items():
         assert metric == (pytest.approx(measured[step]) if step in measured else None), step
     best = min(measured, key=lambda step: measured[step])
-    assert States(folder).best() == best, "the best is a state of its own"
+    assert StateStore(folder).best() == best, "the best is a state of its own"
     so_far = [step for step in measured if measured[step] == min(m for s, m in measured.items() if s <= step)]
     assert set(so_far) <= set(states)
 

@@ -13,8 +13,8 @@ from tiny_teacher import tiny_teacher
 from i2i import images
 from i2i.algorithms import ALGORITHMS
 from i2i.data.loader import _Samples
-from i2i.training.launch import checked_data
-from i2i.training.trial import options_class
+from i2i.training.launch import open_data
+from i2i.training.profile_step import options_class
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SITE = "import multiprocessing, os\nmultiprocessing.set_start_method(os.environ['I2I_TEST_START'])\n"
@@ -41,7 +41,7 @@ def test_the_data_set_of_each_algorithm_is_pickled_whatever_class_its_options_ha
     algorithm = ALGORITHMS[name]
     kind = options_class(algorithm)  # no name leads to it
     taught = {"teacher": tiny_teacher(), "generator": "resnet_1blocks", "ngf": 4} if name == "distill" else {}
-    data, _ = checked_data(algorithm, kind(data=folder / "data", check="off", **taught))
+    data, _ = open_data(algorithm, kind(data=folder / "data", check="off", **taught))
     found = pickle.loads(pickle.dumps(_Samples(data.train, 1, range(1), None)))  # noqa: S301
     assert type(found.dataset) is type(data.train) and len(found.dataset) == 4
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from small_disk import FilesUpTo
 
 from i2i.errors import ModelError
-from i2i.training.state import States
+from i2i.training.state_store import StateStore
 
 STEPS = (10, 20, 30)
 
@@ -33,13 +33,13 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the states of three steps."""
     folder = tmp_path_factory.mktemp("three")
     for step in STEPS:
-        States(folder, keep_last=3).save(step, content(step))
+        StateStore(folder, keep_last=3).save(step, content(step))
     return folder
 
 
 def latest(folder: Path) -> int | None:
     """The step of the newest usable state, after a look at what it holds."""
-    found = States(folder).latest()
+    found = StateStore(folder).latest()
     if found is None:
         return None
     step, state = found
@@ -53,12 +53,14 @@ def test_every_prefix_of_a_save_leaves_the_state_before(tmp_path: Path) -> None:
     while True:
         folder = tmp_path / str(number)
         folder.mkdir()
-        States(folder, keep_last=1).save(10, content(10))
+        StateStore(folder, keep_last=1).save(10, content(10))
         code = save_in_child(folder, 20, content(20), [AtCall(number, die)])
         assert code in (0, -signal.SIGKILL)
         reached.append(latest(folder))
         assert reached[-1] in (10, 20)
-        States(folder, keep_last=1).save(30, content(30))  # what the kill left is cleared away, but for one temporary
+        StateStore(folder, keep_last=1).save(
+            30, content(30)
+        )  # what the kill left is cleared away, but for one temporary
         assert sorted(p.name for p in folder.glob("state-*")) == ["state-00000030.json", "state-00000030.pt"]
         if code == 0:
             break
@@ -96,9 +98,9 @@ class Order:
 def test_a_state_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its bytes are on the disk before its name, its name before its manifest, and all that before another goes."""
     for step in (5, 10):
-        States(tmp_path, keep_last=2).save(step, content(step))
+        StateStore(tmp_path, keep_last=2).save(step, content(step))
     order = Order(monkeypatch)
-    States(tmp_path, keep_last=2).save(20, content(20))
+    StateStore(tmp_path, keep_last=2).save(20, content(20))
     written = [f"state-00000020.{suffix}" for suffix in ("json", "pt", "json")]
     expected = [step for name in written for step in ("sync file", f"rename to {name}", "sync folder")]
     assert order.calls == [*expected, "remove state-00000005.pt", "remove state-00000005.json"]
@@ -132,7 +134,7 @@ def test_damage_is_named_and_the_state_before_is_used(three: Path, data: st.Data
             assert latest(folder) == whole[-1]
         else:
             with pytest.raises(ModelError, match="no usable training state"):
-                States(folder).latest()
+                StateStore(folder).latest()
         for step in passed_over:
             assert any(f"state-{step:08d}.pt is passed over" in text for text in said), said
         assert len(said) == len(passed_over)
@@ -153,7 +155,7 @@ def harm(path: Path, kind: str, data: st.DataObject) -> None:
 
 
 def test_a_state_without_its_manifest_is_never_taken_for_no_state(tmp_path: Path) -> None:
-    states = States(tmp_path)
+    states = StateStore(tmp_path)
     states.save(10, content(10))
     states.manifest(10).unlink()
     with pytest.raises(ModelError, match=r"state-00000010.pt: its manifest state-00000010.json is missing"):
@@ -161,14 +163,23 @@ def test_a_state_without_its_manifest_is_never_taken_for_no_state(tmp_path: Path
 
 
 @pytest.mark.promise("R16")
-@pytest.mark.parametrize("versions", [[1, 2], [2]])
+@pytest.mark.parametrize("versions", [[2, 3], [3]])
 def test_a_state_of_a_newer_version(versions: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for step, version in enumerate(versions):
-        monkeypatch.setattr("i2i.training.state.FORMAT_VERSION", version)
-        States(tmp_path).save(step, content(step))
+        monkeypatch.setattr("i2i.training.state_store.FORMAT_VERSION", version)
+        StateStore(tmp_path).save(step, content(step))
     monkeypatch.undo()
-    with pytest.raises(ModelError, match=r"newer i2i \(format 2\); upgrade i2i"):
-        States(tmp_path).latest()
+    with pytest.raises(ModelError, match=r"newer i2i \(format 3\); upgrade i2i"):
+        StateStore(tmp_path).latest()
+
+
+@pytest.mark.promise("R16")
+def test_a_state_of_an_older_version_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("i2i.training.state_store.FORMAT_VERSION", 1)
+    StateStore(tmp_path).save(1, content(1))
+    monkeypatch.undo()
+    with pytest.raises(ModelError, match=r"older i2i \(format 1, expected 2\); use another --run, and --init-from"):
+        StateStore(tmp_path).latest()
 
 
 @pytest.mark.promise("R46")
@@ -177,9 +188,9 @@ def test_a_state_that_would_run_code_is_refused(tmp_path: Path) -> None:
         def __reduce__(self) -> Any:
             return (Path.touch, (tmp_path / "marker",))
 
-    States(tmp_path).save(10, {"networks": Evil()})
+    StateStore(tmp_path).save(10, {"networks": Evil()})
     with pytest.raises(ModelError, match="not a training state"):
-        States(tmp_path).latest()
+        StateStore(tmp_path).latest()
     assert not (tmp_path / "marker").exists()
 
 
@@ -200,7 +211,7 @@ class Pruning(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.states = States(self.folder, self.keep_last, self.keep_every)
+        self.states = StateStore(self.folder, self.keep_last, self.keep_every)
         if self.kept:
             found = self.states.latest()
             assert found is not None and found[0] == max(self.kept)
@@ -241,11 +252,11 @@ def test_what_is_kept_and_what_is_deleted(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_damaged_state_is_not_counted_among_those_kept(tmp_path: Path) -> None:
-    states = States(tmp_path, keep_last=2)
+    states = StateStore(tmp_path, keep_last=2)
     states.save(10, content(10), metric=0.5)
     states.save(20, content(20), metric=0.1)
     states.path(20).write_bytes(b"damaged")
-    states = States(tmp_path, keep_last=1)
+    states = StateStore(tmp_path, keep_last=1)
     assert states.latest() is not None
     states.save(15, content(15), metric=0.9)
     assert latest(tmp_path) == 15

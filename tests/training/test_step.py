@@ -11,20 +11,20 @@ import torch
 from torch import nn
 
 from i2i.algorithms import CycleGAN, Pix2Pix
-from i2i.algorithms.algorithm import Algorithm, Losses, PartialLosses, Turn
+from i2i.algorithms.algorithm import Algorithm, Losses, Turn
 from i2i.algorithms.cut import CUTOptions
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
-from i2i.training.distributed import Processes
-from i2i.training.ema import Averages
+from i2i.training.distributed import ProcessGroup
+from i2i.training.ema import EMA
 from i2i.training.options import TrainingOptions
 from i2i.training.step import TrainingStep, check_micro_batches, out_of_memory, seed_step
 
 pytestmark = pytest.mark.arithmetic
 
-ALONE = Processes("cpu")
+ALONE = ProcessGroup("cpu")
 
 
 def pair(size: int = 4, seed: int = 0, dtype: torch.dtype = torch.float64) -> ImagePair:
@@ -107,15 +107,16 @@ class Game(Algorithm):
             if player == "one":
                 for part in range(self.parts):
                     loss = {f"part_{part}": self.factor * self.first.weight.sum() ** 2 / self.parts}
-                    yield player, (Losses if part == self.parts - 1 else PartialLosses)(loss)
+                    yield player, Losses(content=loss, more=part < self.parts - 1)
             else:
                 self.seen.append(float(self.first.weight.detach()))
-                yield player, Losses(distance=(self.second.weight.sum() - self.first.weight.detach().sum()) ** 2)
+                distance = (self.second.weight.sum() - self.first.weight.detach().sum()) ** 2
+                yield player, Losses(content={"distance": distance})
 
     def translators(self) -> dict[str, nn.Module]:
         return {"a2b": self.first}
 
-    def reconstructions(self, batch: Any, translators: Any) -> Any:
+    def validation_pairs(self, batch: Any, translators: Any) -> Any:
         raise NotImplementedError
 
     def pictures(self, batch: Any, translators: Any) -> Any:
@@ -184,7 +185,7 @@ def moved(network: nn.Module) -> None:
 def test_the_average_is_the_formula() -> None:
     """Whose decay starts by (1 + n) / (10 + n), and stays at that of the options once it is there."""
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    averages = Averages({"a2b": network}, decay=0.3)
+    averages = EMA({"a2b": network}, decay=0.3)
     expected = {name: value.detach().double() for name, value in network.named_parameters()}
     for decay in (1 / 10, 2 / 11, 3 / 12, 0.3, 0.3):
         moved(network)
@@ -206,7 +207,7 @@ def test_a_short_training_averages_what_it_learnt() -> None:
     """A constant 0.9999 would leave 98 % of the weights as they were drawn."""
     network = nn.Conv2d(1, 1, 1)
     nn.init.constant_(network.weight, 5.0)
-    averages = Averages({"a2b": network}, decay=0.9999)
+    averages = EMA({"a2b": network}, decay=0.9999)
     nn.init.constant_(network.weight, 1.0)
     for _ in range(220):
         averages.update()
@@ -216,28 +217,15 @@ def test_a_short_training_averages_what_it_learnt() -> None:
 def test_averages_come_back_from_a_state() -> None:
     """And go on from there as they would have."""
     network = nn.Conv2d(1, 1, 3)
-    averages = Averages({"a2b": network}, decay=0.9)
+    averages = EMA({"a2b": network}, decay=0.9)
     nn.init.zeros_(network.weight)
     averages.update()
-    other = Averages({"a2b": network}, decay=0.9)
+    other = EMA({"a2b": network}, decay=0.9)
     other.load_state(copy.deepcopy(averages.state()))
     for _ in range(3):
         assert torch.equal(other.networks()["a2b"].weight, averages.networks()["a2b"].weight)
         moved(network)
         averages.update(), other.update()
-
-
-def test_averages_that_did_not_count_keep_their_decay() -> None:
-    """Those of states of an earlier version."""
-    network = nn.Conv2d(1, 1, 1)
-    nn.init.zeros_(network.weight)
-    averages = Averages({"a2b": network}, decay=0.75)
-    state = copy.deepcopy(averages.state())
-    del state["updates"]
-    averages.load_state(state)
-    nn.init.ones_(network.weight)
-    averages.update()
-    assert float(averages.networks()["a2b"].weight) == 0.25
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -257,15 +245,12 @@ def test_precisions(precision: Any) -> None:
     ("before", "now", "scale"),
     [("fp16", "bf16", 1), ("bf16", "fp16", 2**16), ("fp32", "fp16", 2**16), ("fp16", "fp16", 8)],
 )
-@pytest.mark.parametrize("names_it", [True, False])
-def test_another_precision_has_a_scale_of_its_own(before: Any, now: Any, scale: float, names_it: bool) -> None:
+def test_another_precision_has_a_scale_of_its_own(before: Any, now: Any, scale: float) -> None:
     """A scale of fp16 in a precision that never divides by it would multiply every gradient."""
     step = TrainingStep(Game(), TrainingOptions(precision=before), ALONE)
     if before == "fp16":
         step.loss_scale.scale.fill_(8)
     state = copy.deepcopy(step.state())
-    if not names_it:
-        del state["loss_scale"]["dynamic"]
     state["optimizers"] = {name: player.optimizer.state_dict() for name, player in step.players.items()}
     resumed = TrainingStep(Game(), TrainingOptions(precision=now), ALONE)
     resumed.load_state(state)

@@ -18,11 +18,13 @@ from i2i.config import checked
 from i2i.data.toy import write_folder
 from i2i.errors import UsageError
 from i2i.models.info import read_info
-from i2i.training import goal, label_scores, samples, set_distance
-from i2i.training.goal import Condition, means, parse, parse_floor, score, value
+from i2i.training import early_stopping, validation
+from i2i.training.checkpoint import BestScores, Checkpointer
+from i2i.training.distributed import ProcessGroup
+from i2i.training.early_stopping import Condition, means, parse, parse_floor, score, value
 from i2i.training.launch import train
 from i2i.training.options import RunOptions
-from i2i.training.state import States
+from i2i.training.state_store import StateStore
 from i2i.training.validation import Validation
 
 OPTIONS = "--validate-every 1 --save-every 100 --keep-every 1 --lr 0.01 --workers 0"
@@ -53,8 +55,8 @@ def test_conditions() -> None:
         assert not condition.holds({metric: worse}) and not condition.holds({metric: float("nan")})
         assert not condition.holds({})
         assert value(metric, score(metric, {metric: better})) == better
-    measured = {*samples.METRICS, *label_scores.METRICS, set_distance.METRIC, goal.CONTENT}
-    assert set(goal.METRICS) == measured, "what a validation measures"
+    measured = {*validation.PAIR_METRICS, *validation.LABEL_METRICS, validation.SWD, early_stopping.CONTENT}
+    assert set(early_stopping.METRICS) == measured, "what a validation measures"
     assert means({"cycle_A/l1": 0.1, "cycle_B/l1": 0.3, "cycle_A/ssim": 0.5}) == {"l1": 0.2, "ssim": 0.5}
 
 
@@ -121,11 +123,11 @@ def test_best_and_last(data: Path, tmp_path: Path) -> None:
     assert (kept.steps, last.steps) == (best, 11)
     assert kept.metrics["psnr"] == pytest.approx(scores[best])
     assert last.metrics["psnr"] == pytest.approx(scores[11]), "measured at the end, though no epoch ends there"
-    assert States(folder).best() == best
+    assert StateStore(folder).best() == best
 
     child = start("pix2pix", folder, f"--data {data} {OPTIONS} --best-metric l1 --max-steps 11")
     assert child.wait() == 2
-    assert "this run has chosen its best by 'psnr' so far" in child.said()
+    assert "--best-metric cannot change within a run (so far: psnr)" in child.said()
 
 
 @pytest.mark.promise("R1")
@@ -287,7 +289,7 @@ class Measured:
     values: tuple[tuple[float, float], ...]
 
     def __call__(self) -> None:
-        from i2i.training.samples import Observer
+        from i2i.training.validation import HeldOut
 
         values = iter(self.values)
 
@@ -295,7 +297,7 @@ class Measured:
             distance, kept = next(values)
             return {"fake_B/l1": distance, "fake_B/psnr": 10.0, "fake_B/ssim": 0.5, "fake_B/luminance_ssim": kept}
 
-        Observer.validate = validate  # type: ignore[method-assign,assignment]
+        HeldOut.measure = validate  # type: ignore[method-assign,assignment]
 
 
 def test_floors() -> None:
@@ -342,32 +344,45 @@ def test_floors_that_cannot_be_are_said_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
-def validation(**options: Any) -> Validation:
-    observer: Any = SimpleNamespace(algorithm=Pix2Pix, palettes={}, data=SimpleNamespace(validation=object()))
-    return Validation(RunOptions(**options), observer, Any, Any)  # type: ignore[arg-type]
+def a_validation(**options: Any) -> Validation:
+    held_out: Any = SimpleNamespace(algorithm=Pix2Pix, palettes={}, pictures=object())
+    return Validation(RunOptions(**options), held_out, Any, Any)  # type: ignore[arg-type]
 
 
-def resumed(before: Validation, step: int, **options: Any) -> Validation:
-    found = validation(**options)
-    found.load_state(before.state() | {"step": step})
+class Saved(Checkpointer):
+    """Saves nothing, but knows what is best."""
+
+    def __init__(self, **options: Any) -> None:
+        self.validation, self.saved_step = a_validation(**options), None
+        self.best, self.group = BestScores(self.validation.options, self.validation.floor), ProcessGroup("cpu")
+        self.progress: Any = SimpleNamespace(step=0)
+
+    def _write_best(self) -> bool:
+        return True
+
+
+def resumed(before: Saved, step: int, **options: Any) -> Saved:
+    found, state = Saved(**options), before.validation.state() | before.best.state()
+    found.best.load_state(state)
+    found.validation.load_state(state)
+    found.progress.step = step
     return found
 
 
-def judged(one: Validation, step: int, distance: float, kept: float) -> bool:
-    """Whether the weights of `step` are taken for the best, and then their model files are written."""
-    one._judge({"l1": distance, "luminance_ssim": kept}, step)
-    best = one.best_at(step)
-    if best:
-        one.written(step)
-        one.saved(step)
+def judged(one: Saved, step: int, distance: float, kept: float) -> bool:
+    """Whether the weights of `step` are taken for the best."""
+    one.progress.step = step
+    one.validation.take({"l1": distance, "luminance_ssim": kept}, step)
+    best = "the best" in one.verdict() and "not taken" not in one.verdict()
+    one.validated()
     return best
 
 
 def test_the_best_is_the_best_of_those_above_the_floor() -> None:
     """The nearest ones, of steps 3 and 9, do not keep enough; a run that goes on knows the best of step 6."""
-    one = validation(best_floor="luminance_ssim=0.5")
+    one = Saved(best_floor="luminance_ssim=0.5")
     assert [judged(one, *each) for each in ((3, 0.1, 0.4), (6, 0.2, 0.6), (9, 0.15, 0.3))] == [False, True, False]
-    assert "luminance_ssim is 0.3, not >=0.5" in one.verdict_at(9) and not one.never_above_floor()
+    assert "luminance_ssim is 0.3, not >=0.5" in one.verdict() and not one.never_above_floor()
     one = resumed(one, 9, best_floor="luminance_ssim=0.5")
     assert not judged(one, 12, 0.25, 0.9), "it keeps more, but is farther than the best"
     assert judged(one, 15, 0.19, 0.5)
@@ -376,29 +391,28 @@ def test_the_best_is_the_best_of_those_above_the_floor() -> None:
 @pytest.mark.parametrize("extra", [False, True])
 def test_a_run_that_has_a_best_model_keeps_its_floor(extra: bool) -> None:
     """Also where the best was found by the measurement of the run's end, which no patience counts."""
-    one = validation(best_floor="luminance_ssim=0.5,l1=0.25")
-    one.extra = extra
-    one._judge({"l1": 0.1, "luminance_ssim": 0.6}, 3)
-    one.written(3)
+    one = Saved(best_floor="luminance_ssim=0.5,l1=0.25")
+    one.validation.extra = extra
+    assert judged(one, 3, 0.1, 0.6)
     for floor in ("luminance_ssim=0.4,l1=0.25", "luminance_ssim=0.5", "luminance_ssim=0.50000001,l1=0.25", ""):
         with pytest.raises(UsageError, match=r"cannot change .* \(so far: --best-floor l1<=0.25,luminance_ssim>=0.5\)"):
             resumed(one, 3, best_floor=floor)
-    with pytest.raises(UsageError, match="this run has chosen its best by 'l1' so far"):
-        resumed(one, 3, best_floor=one.options.best_floor, best_metric="psnr")
+    with pytest.raises(UsageError, match=r"--best-metric cannot change within a run \(so far: l1\)"):
+        resumed(one, 3, best_floor=one.validation.options.best_floor, best_metric="psnr")
     for same in ("l1<=0.25, luminance_ssim>=5e-1", "luminance_ssim=0.5,l1=0.25,luminance_ssim=0.50"):
-        assert resumed(one, 3, best_floor=same).score_at(3) == 0.1
-    below = validation(best_floor="luminance_ssim=0.5")
-    below._judge({"l1": 0.1, "luminance_ssim": 0.4}, 3)
+        assert resumed(one, 3, best_floor=same).validation.score_at(3) == 0.1
+    below = Saved(best_floor="luminance_ssim=0.5")
+    assert not judged(below, 3, 0.1, 0.4)
     resumed(below, 3, best_floor="luminance_ssim=0.3")
 
 
 def test_patience_counts_from_the_best_above_the_floor() -> None:
-    one = validation(best_floor="luminance_ssim=0.5", stop_patience=2)
+    one = Saved(best_floor="luminance_ssim=0.5", stop_patience=2)
     for step, distance, kept in ((3, 0.2, 0.6), (6, 0.1, 0.4)):
         judged(one, step, distance, kept)
-        assert not one.reached(step)
+        assert not one.validation.stop_reason(step)
     judged(one, 9, 0.05, 0.4)
-    assert one.reached(9).startswith("l1 has not got better than 0.2 for 2 validations")
+    assert one.validation.stop_reason(9).startswith("l1 has not got better than 0.2 for 2 validations")
 
 
 def test_a_run_that_never_comes_to_its_floor_says_so_and_may_lower_it(data: Path, tmp_path: Path) -> None:
@@ -410,10 +424,10 @@ def test_a_run_that_never_comes_to_its_floor_says_so_and_may_lower_it(data: Path
     never = "no validation came to luminance_ssim>=0.5 (--best-floor), so there is no best model file"
     assert never in child.said() and [line["text"] for line in lines(folder, "event")].count(never) == 1
     assert child.said().count("(not taken for the best: luminance_ssim is 0.4, not >=0.5)") == 2
-    assert not list(folder.glob("*-best.safetensors")) and States(folder).best() is None
+    assert not list(folder.glob("*-best.safetensors")) and StateStore(folder).best() is None
 
     lower = f"{options} --best-metric l1 --best-floor luminance_ssim=0.3 --stop-patience 3 --max-steps 12"
     child = run("pix2pix", folder, lower, Measured(((0.1, 0.35), (0.05, 0.2))))
     best = read_info(folder / "a2b-best.safetensors").training
-    assert best.steps == 9 == States(folder).best() and best.metrics["luminance_ssim"] == 0.35
+    assert best.steps == 9 == StateStore(folder).best() and best.metrics["luminance_ssim"] == 0.35
     assert child.said().count("(the best l1 so far)") == 1

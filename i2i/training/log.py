@@ -1,14 +1,17 @@
-"""What a run says while it trains: `log.jsonl`, TensorBoard if installed and able, a live line on a terminal.
+"""The log of a run: `log.jsonl`, TensorBoard if installed, a live line on a terminal.
 
-Losses stay on the device until `flush`; a line per step is written then. Lines have a `kind`: `step`,
-`validation`, `health` or `event`.
+`log.jsonl` has one JSON object per line, each whole, of a `kind`: `step`, `validation`, `health` or `event`. Losses
+stay on the device until `flush`; a line per step is written then.
 """
 
+import json
+import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from rich.console import Console
@@ -16,16 +19,111 @@ from rich.live import Live
 from rich.text import Text
 from torch import Tensor
 
+from i2i.errors import OutputError
+from i2i.files import atomic_write, check_regular
 from i2i.terminal import drawable, printable, tell
-from i2i.training.log_file import LogFile
+
+MAX_LINE_BYTES = 1 << 20
+"""A run writes no longer lines."""
+
+
+class LogFile:
+    """A log that goes on after `step`: later lines of an earlier attempt, a torn one, and what is no log are dropped.
+
+    With `validate_again` so are the validations of `step` itself, for the run begins with that one. Lines wait
+    in memory until `write` or `sync`, and while the disk is full.
+    """
+
+    def __init__(self, path: Path, step: int, validate_again: bool = False) -> None:
+        self.path = path
+        self._waiting: list[bytes] = []
+        check_regular(path)
+        if path.exists():
+            with _opened(path) as lines:
+                kept = (line for line in _bounded(lines) if _belongs(line, step, validate_again))
+                atomic_write(path, lambda file: file.writelines(kept))
+        try:
+            self._file = path.open("ab", buffering=0)
+            self._size = os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Append one line, later. Floats that JSON does not know (NaN, infinity) become null."""
+        self._waiting.append(json.dumps(_plain(line), allow_nan=False).encode() + b"\n")
+
+    def write(self) -> OSError | None:
+        """Write the lines that wait; if that fails they go on waiting, none of them is torn."""
+        data = b"".join(self._waiting)
+        try:
+            if self._file.write(data) != len(data):  # what fits is written without an error
+                raise OSError(None, "the disk is full")
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), self._size)
+            return error
+        self._size += len(data)
+        self._waiting.clear()
+        return None
+
+    def sync(self) -> None:
+        """Bring every line to the disk: a state that follows must not know of steps that the log lost.
+
+        Raises `OutputError`.
+        """
+        failure = self.write()
+        if failure:
+            raise OutputError(f"{self.path}: cannot be written: {failure.strerror}")
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self.write()
+        self._file.close()
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _bounded(file: BinaryIO) -> Iterator[bytes]:
+    """The lines that are whole and at most `MAX_LINE_BYTES` long."""
+    long = False
+    while piece := file.readline(MAX_LINE_BYTES):
+        whole = piece.endswith(b"\n")
+        if whole and not long:
+            yield piece
+        long = not whole
+
+
+def _belongs(line: bytes, step: int, validate_again: bool) -> bool:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(entry, dict) or type(at := entry.get("step")) is not int:
+        return False
+    again = validate_again and at == step and entry.get("kind") == "validation"
+    return at <= step and not again
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
 
 PLAIN_SECONDS = 30.0
+WIDTH = 80
 
 
 class RunLog:
     """The log of one run folder. With `quiet` (all processes but the first) it only fetches the losses.
 
-    `ailments`: what is wrong at present, in a few words each, for the live line.
+    `issues`: what is wrong at present, in a few words each; the live line shows them.
     """
 
     def __init__(self, folder: Path, total_images: int, quiet: bool = False) -> None:
@@ -36,7 +134,7 @@ class RunLog:
         self._live: Live | None = None
         self._rate = Rate()
         self._said = time.monotonic()
-        self.ailments: list[str] = []
+        self.issues: list[str] = []
 
     def open(self, step: int, validate_again: bool = False) -> None:
         """Continue after `step`: see `LogFile`."""
@@ -90,7 +188,7 @@ class RunLog:
         self.say(text)
 
     def health(self, step: int, name: str, text: str, aloud: bool = True, **facts: Any) -> None:
-        """What ails the training, or no longer does; with `aloud` also said on stderr."""
+        """An issue of the training, or the end of one; with `aloud` also said on stderr."""
         self._write({"kind": "health", "step": step, "name": name, "text": text, **facts})
         if aloud:
             self.say(f"health, step {step}: {name}: {text}")
@@ -143,19 +241,27 @@ class RunLog:
         if not self._live and now - self._said < PLAIN_SECONDS and line["images"] < self.total:
             return
         self._said = now
-        text = live_line(line, self.total, self._rate.value, self.ailments)
+        text = live_line(line, self.total, self._rate.value, self.issues)
         if self._live:
             self._live.update(Text(printable(text), no_wrap=True, overflow="ellipsis"), refresh=True)
         else:
             self.say(text)
 
 
-def live_line(line: dict[str, Any], total: int, rate: float, ailments: Sequence[str] = ()) -> str:
-    """Progress, pace and losses in one line; what is wrong comes before the losses, for the end may be cut off."""
-    pace = f"{rate:.2f} images/s, {duration(max(0, total - line['images']) / rate)} left" if rate else ""
-    wrong = f"! {', '.join(ailments)} !  " if ailments else ""
-    numbers = " ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
-    return f"step {line['step']}  epoch {line['epoch']}  {line['images']}/{total} images  {pace}  {wrong}{numbers}"
+def live_line(line: dict[str, Any], total: int, rate: float, issues: Sequence[str] = ()) -> str:
+    """Progress, speed, what is wrong, and as many losses as fit: at most `WIDTH` columns."""
+    parts = [f"step {line['step']}", f"epoch {line['epoch']}", f"{line['images'] / total:.0%}"]
+    if rate:
+        parts += [f"{rate:.2f} images/s", f"{duration(max(0, total - line['images']) / rate)} left"]
+    if issues:
+        parts.append(f"! {', '.join(issues)} !")
+    parts += [f"{name} {value:.3f}" for name, value in line["losses"].items()]
+    text = parts[0]
+    for part in parts[1:]:
+        if len(text) + 2 + len(part) > WIDTH:
+            break
+        text += f"  {part}"
+    return text
 
 
 class Rate:
@@ -186,10 +292,10 @@ def duration(seconds: float) -> str:
 
 
 class _Board:
-    """Writes for TensorBoard where that is installed. An error of it is told once, and ends this writing alone."""
+    """Writes for TensorBoard where that is installed. An error of it is reported once, and ends this writing alone."""
 
-    def __init__(self, folder: Path, step: int, told: Callable[[int, str], None]) -> None:
-        self._told, self._step = told, step
+    def __init__(self, folder: Path, step: int, report: Callable[[int, str], None]) -> None:
+        self._report, self._step = report, step
         self._writer: Any = None
         with self._alone():
             self._writer = _writer(folder, step)
@@ -201,7 +307,7 @@ class _Board:
         except Exception as error:
             self._writer = None
             reason = str(error).partition("\n")[0]
-            self._told(self._step, f"TensorBoard is off: {type(error).__name__}: {reason}")
+            self._report(self._step, f"TensorBoard is off: {type(error).__name__}: {reason}")
 
     def numbers(self, step: int, group: str, numbers: Mapping[str, float]) -> None:
         self._step = step

@@ -1,7 +1,7 @@
-"""What to change so that a training fits into a memory limit: a small search, every step of it measured.
+"""Which options make a training fit into a memory limit: a small search, every step of it measured.
 
-It goes from what changes the result least to what changes it most, adding one change after the other until it fits,
-and then takes back those that turn out not to be needed.
+It goes from the change that alters the result least to the one that alters it most, and adds one after the other until
+the training fits.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.options import of_one_size
 from i2i.errors import I2IError, UsageError
-from i2i.training.cost import Cost, OutOfMemory, cost
+from i2i.training.estimate import Cost, OutOfMemory, estimate
 from i2i.training.step import of_parts
 
 MARGIN = 0.95  # of the limit is aimed at, where memory is predicted
@@ -51,10 +51,10 @@ def suggest(
     algorithm: type[Algorithm],
     options: Any,
     limit: int,
-    tell: Callable[[Attempt], None] = lambda attempt: None,
-    measure: Callable[[type[Algorithm], Any], Cost] = cost,
+    report: Callable[[Attempt], None] = lambda attempt: None,
+    measure: Callable[[type[Algorithm], Any], Cost] = estimate,
 ) -> list[Attempt]:
-    """What was tried, in order, from no change on; those that fit say so, and the last of them is the one to take.
+    """The attempts, in order, from no change on. The last that fits is the one to take.
 
     Raises `UsageError` if the limit is below what the networks take however small the pictures are.
     """
@@ -67,12 +67,12 @@ def suggest(
             measured: Cost | None = measure(algorithm, replace(options, **changes))
         except OutOfMemory:
             measured = None
-        except I2IError as error:  # of the trial's errors the exit code alone says what they were
+        except I2IError as error:  # the exit code says which kind of error the measurement had
             if not changes or error.exit_code != UsageError.exit_code:
                 raise
             return None
         tried.append(Attempt(changes, "; ".join(effect for _, effect in steps), measured, limit))
-        tell(tried[-1])
+        report(tried[-1])
         return tried[-1]
 
     latest = attempt([])
@@ -90,12 +90,8 @@ def suggest(
         for smaller in _crops(options, tried, limit):
             if not (made := attempt([*kept, smaller])):
                 break  # the data may know a smallest size of their own
-            latest = made
-            if latest.fits:
-                kept.append(smaller)
+            if made.fits:
                 break
-    if latest.fits:
-        _take_back(kept, attempt, options)
     return tried
 
 
@@ -109,22 +105,8 @@ def _together(steps: list[tuple[Changes, str]], options: Any) -> Changes:
     return changes
 
 
-def _take_back(
-    kept: list[tuple[Changes, str]], attempt: Callable[[list[tuple[Changes, str]]], Attempt | None], options: Any
-) -> None:
-    """Without each earlier change in turn: the last one alone may do."""
-    for one in kept[:-1]:
-        fewer = [other for other in kept if other is not one]
-        if _together(fewer, options) == _together(kept, options):
-            continue
-        if (made := attempt(fewer)) and made.fits:
-            kept.remove(one)
-
-
 def _steps(options: Any) -> Iterator[tuple[Changes, str]]:
     """Changes short of smaller pictures, from the mildest on."""
-    if getattr(options, "batch_identity", False):  # first of all, for low memory contradicts it
-        yield {"batch_identity": False}, "the same losses, one after the other"
     if getattr(options, "low_memory", None) is False and not options.compile:  # these two contradict each other
         yield {"low_memory": True}, "the same gradients, computed again instead of stored"
     if options.batch_size > options.micro_batches:

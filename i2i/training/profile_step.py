@@ -1,6 +1,6 @@
-"""A few real steps of a training, measured: what `i2i.training.cost` runs in a process of its own.
+"""A few real steps of a training, measured: what `i2i.training.estimate` runs in a process of its own.
 
-python -m i2i.training.trial < request.json
+python -m i2i.training.profile_step < request.json
 
 The request names the algorithm, its options, and for how long to measure; the answer is the last line of stdout. A
 process of its own has a peak of memory of its own, and gives all of it back. Nothing is written but temporary files.
@@ -28,10 +28,10 @@ from i2i.data.options import batch_size
 from i2i.data.pair import ImagePair
 from i2i.errors import I2IError
 from i2i.inference import failures
-from i2i.training.distributed import Processes
-from i2i.training.launch import be_deterministic, checked_data, created
+from i2i.training.distributed import ProcessGroup
+from i2i.training.launch import build_algorithm, enable_determinism, open_data
 from i2i.training.options import RunOptions
-from i2i.training.state import tensors
+from i2i.training.state_store import tensors
 from i2i.training.trainer import Trainer
 
 ROOM_FOR_CUDA = 3  # steps in which libraries choose their kernels
@@ -46,22 +46,22 @@ def options_class(algorithm: type[Algorithm], *more: type) -> type[Any]:
 
 def measure(algorithm: type[Algorithm], options: Any, steps: int, seconds: float) -> dict[str, Any]:
     """Train for `steps` steps, fewer if they take more than `seconds` but never fewer than two, after a warm-up."""
-    data, channels = checked_data(algorithm, options)
+    data, channels = open_data(algorithm, options)
     if options.deterministic:
-        be_deterministic()
-    processes = Processes(options.device)
-    players = created(algorithm, options, channels, processes.device)
+        enable_determinism()
+    group = ProcessGroup(options.device)
+    built = build_algorithm(algorithm, options, channels, group.device)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(players, data, dataclasses.replace(options, run=Path(folder) / "run"), processes)
-        weights = sum(p.nbytes for net in players.networks().values() for p in net.parameters())
-        before = _memory(processes.device)
+        trainer = Trainer(built, data, dataclasses.replace(options, run=Path(folder) / "run"), group)
+        weights = sum(p.nbytes for net in built.networks().values() for p in net.parameters())
+        before = _memory(group.device)
         took, waited, shape, extra = _train(trainer, steps, seconds)
         began = time.perf_counter()
-        trainer.observer.look(trainer.model_files.networks(), 1)
+        trainer.monitor.samples.rows(trainer.checkpointer.networks(), 1)
         look = time.perf_counter() - began
         state = _state_bytes(trainer)
     return {
-        "device": _named(processes.device),
+        "device": _named(group.device),
         "threads": torch.get_num_threads(),
         "seconds_per_step": statistics.median(took),
         "slowest_step": max(took),
@@ -69,12 +69,12 @@ def measure(algorithm: type[Algorithm], options: Any, steps: int, seconds: float
         "steps_measured": len(took),
         "shape": shape,
         "seconds_per_look": look,
-        "peak_bytes": memory_peak(processes.device),
+        "peak_bytes": memory_peak(group.device),
         "unavoidable_bytes": before + 3 * weights,  # the weights' gradients and Adam's two moments
         "worker_bytes": extra,
         "state_bytes": state,
-        "model_bytes": sum(t.nbytes for net in players.translators().values() for t in net.state_dict().values()),
-        "models": len(players.translators()),
+        "model_bytes": sum(t.nbytes for net in built.translators().values() for t in net.state_dict().values()),
+        "models": len(built.translators()),
         "images_per_step": trainer.progress.images_per_step,
         "total_images": trainer.progress.total_images,
         "epoch_images": trainer.progress.epoch_length,
@@ -84,7 +84,7 @@ def measure(algorithm: type[Algorithm], options: Any, steps: int, seconds: float
 
 def _train(trainer: Trainer, steps: int, limit: float) -> tuple[list[float], list[float], list[int], int]:
     """Seconds of each step, those of them in which it waited for its batch, the batch's shape, the workers' bytes."""
-    device = trainer.processes.device
+    device = trainer.group.device
     warm_up = ROOM_FOR_CUDA if device.type == "cuda" else 1
     stream = _batches(trainer, warm_up + steps)
     took: list[float] = []
@@ -109,14 +109,14 @@ def _train(trainer: Trainer, steps: int, limit: float) -> tuple[list[float], lis
 
 
 def _batches(trainer: Trainer, count: int) -> Iterator[ImagePair]:
-    options, cuda = trainer.options, trainer.processes.device.type == "cuda"
+    options, cuda = trainer.options, trainer.group.device.type == "cuda"
     size = batch_size(options)
     return batches(trainer.data.train, 0, count * size, size, options.workers, pin_memory=cuda)
 
 
 def _one_step(trainer: Trainer, batch: ImagePair, step: int) -> None:
     """As the trainer does it; waits for the device."""
-    device = trainer.processes.device
+    device = trainer.group.device
     trainer.play(batch, step)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -125,8 +125,8 @@ def _one_step(trainer: Trainer, batch: ImagePair, step: int) -> None:
 
 
 def _state_bytes(trainer: Trainer) -> int:
-    """Of a state on the disk, once the image pools are full."""
-    total = sum(t.nbytes for t in tensors(trainer.memory.collect(1, 1)))
+    """The size of a state on the disk, once the image pools are full."""
+    total = sum(t.nbytes for t in tensors(trainer.checkpointer.training_state.collect(1, 1)))
     for pool in trainer.algorithm.pools().values():
         if pool.images:
             total += (pool.size - len(pool.images)) * pool.images[0].nbytes
@@ -160,7 +160,7 @@ def _proc_status(key: str) -> int:
 
 
 def _private_bytes_of_children() -> int:
-    """Memory that the data workers do not share with this process; 0 where the system does not tell."""
+    """Memory that the data workers do not share with this process; 0 where it is not known."""
     total = 0
     with contextlib.suppress(OSError):
         for task in Path("/proc/self/task").iterdir():

@@ -1,4 +1,5 @@
-"""Which pictures a run is trained and measured on, so that it does not go on with others as if they were the same.
+"""Which pictures a run uses: so that it does not go on with others as if they were the same, and names those that it
+could not read.
 
 A picture is known by its place in the data set and its size in bytes; of a few of each list also a part of the content
 is kept, for pictures without compression all have one size. A state holds 24 bytes a picture.
@@ -6,8 +7,9 @@ is kept, for pictures without compression all have one size. A state holds 24 by
 
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,17 @@ import torch
 from torch import Tensor
 
 from i2i.config import real
+from i2i.data.folders import listed
 from i2i.data.image_sets import Images, MixedImages, UnpairedImages
-from i2i.data.options import classes
+from i2i.data.options import MAX_DAMAGED, classes
 from i2i.data.pair import Datasets
-from i2i.errors import ModelError
+from i2i.errors import InputError, ModelError
+from i2i.training.distributed import ProcessGroup
+from i2i.training.log import RunLog
 from i2i.training.options import RunOptions
 
 SAMPLED = 32
-"""Of so many pictures of each list a part of the content is kept."""
+"""A part of the content is kept of so many pictures of each list."""
 _ENDS = 1 << 12
 _TRAINING, _HELD_OUT, _PAIRS = "training pictures", "held-out pictures", "pairs"
 _ELSEWHERE = "use another --run; --init-from takes weights alone"
@@ -32,8 +37,8 @@ Rows = dict[int, tuple[int, int]]
 """By the hash of a picture's place: its size in bytes, and the hash of a part of its content or 0."""
 
 
-class PicturesSeen:
-    """Those of the data sets at hand, the classes of their labels, and the files that losses are computed with."""
+class DataIdentity:
+    """The pictures of the data sets at hand, the classes of their labels, and the files that losses use."""
 
     def __init__(self, data: Datasets, options: RunOptions) -> None:
         self.options, self.epoch = options, len(data.train)
@@ -67,12 +72,12 @@ class PicturesSeen:
 
     def compare(
         self,
-        state: Mapping[str, Any] | None,
+        state: Mapping[str, Any],
         images_seen: int,
         data_before: Path | None,
         pairs_before: Path | None = None,
     ) -> list[str]:
-        """What is different from the pictures of `state`, which has seen so many images, a sentence each.
+        """The differences from the pictures of `state`, which has seen so many images, a sentence each.
 
         `data_before` is where the data set was, `pairs_before` where the pairs were, if elsewhere. Raises `ModelError`
         if it is another data set, or if labels would change their classes.
@@ -82,30 +87,18 @@ class PicturesSeen:
             name: None if place is None or _same_place(place, getattr(self.options, name)) else place
             for name, place in places.items()
         }
-        if state is None:  # from before this was kept
-            self._refuse_moved(moved)
-            return []
         self._check_classes(state["classes"])
-        self._check_rules(state.get("rules", {}))
+        self._check_rules(state["rules"])
         before = state["lists"]
         found = {name: _Comparison(name, before.get(name), now, self._paths[name]) for name, now in self.lists.items()}
         gone = before.keys() - self.lists.keys()
         self._check_data(found, gone, moved)
-        told = [text for comparison in found.values() if (text := comparison.told())]
-        told += [f"there are no {name} any more" for name in sorted(gone)]
+        notes = [text for comparison in found.values() if (text := comparison.difference())]
+        notes += [f"there are no {name} any more" for name in sorted(gone)]
         if self.epoch != (was := state["epoch"]):
             epochs = f"epoch {images_seen // was} becomes {images_seen // self.epoch}"
-            told.append(f"an epoch had {was} pictures, has now {self.epoch}: {epochs}")
-        return told + self._other_files(state["files"])
-
-    def _refuse_moved(self, moved: Mapping[str, Path | None]) -> None:
-        for name, was in moved.items():
-            if was is not None:
-                now = getattr(self.options, name)
-                raise ModelError(
-                    f"{name} was {was}, is now {now}: this run is too old to tell whether these are the same pictures. "
-                    f"Give --{name.replace('_', '-')} {was}, or {_ELSEWHERE}."
-                )
+            notes.append(f"an epoch had {was} pictures, has now {self.epoch}: {epochs}")
+        return notes + self._other_files(state["files"])
 
     def _check_classes(self, before: Sequence[Any]) -> None:
         for domain, was, now in zip("ab", before, self.classes, strict=False):
@@ -142,7 +135,7 @@ class PicturesSeen:
         self, option: str, found: Sequence["_Comparison"], lost: Sequence[str], moved_from: Path | None
     ) -> None:
         now = getattr(self.options, option)
-        different = [c.told() for c in found if not c.same_set] + [f"no {name}" for name in lost]
+        different = [c.difference() for c in found if not c.same_set] + [f"no {name}" for name in lost]
         if moved_from is not None and different:
             raise ModelError(
                 f"{option} was {moved_from}, is now {now}, and these are other pictures ({different[0]}): its model "
@@ -174,11 +167,11 @@ class _Comparison:
         self.changed = sum(not _same_picture(self.before[place], self.now[place]) for place in common)
         self.same = len(common) - self.changed
         self.gone, self.new = len(self.before) - len(common), len(self.now) - len(common)
-        self.renamed = bool(self.before) and not common and self._holds_them_all(paths)
+        self.renamed = bool(self.before) and not common and self._are_the_same(paths)
         if self.renamed:
             self.same, self.gone, self.new = len(self.now), 0, 0
 
-    def _holds_them_all(self, paths: Sequence[Path]) -> bool:
+    def _are_the_same(self, paths: Sequence[Path]) -> bool:
         """Whether these are the pictures from before, wherever they lie: by all sizes, and what is kept of contents."""
         if Counter(size for size, _ in self.before.values()) != Counter(size for size, _ in self.now.values()):
             return False
@@ -190,8 +183,8 @@ class _Comparison:
     def same_set(self) -> bool:
         return not (self.changed or self.gone or self.new)
 
-    def told(self) -> str:
-        """What is different, in numbers; empty if nothing is."""
+    def difference(self) -> str:
+        """The differences in numbers; empty if there are none."""
         counts = {"gone": self.gone, "changed": self.changed, "new": self.new}
         parts = [f"{count} {what}" for what, count in counts.items() if count]
         if self.renamed:
@@ -267,3 +260,71 @@ def _part(path: Path) -> int:
             return _hash(begin + file.read(_ENDS))
     except OSError:
         return 0
+
+
+LISTED = 10
+
+
+class SkippedImages:
+    """Pictures that could not be read, in place of which the next one was used: each named once, all at the end.
+
+    They are those that this process met, and all that were met before a resume, of `total` pictures or pairs.
+
+    They are kept by their places within the data sets, which may be elsewhere when a run is resumed: `roots` has the
+    folder or table of each, by its option.
+    """
+
+    def __init__(self, log: RunLog, group: ProcessGroup, total: int, roots: Mapping[str, Path]) -> None:
+        self.log, self.group, self.total = log, group, total
+        within = {f"//{option}/": _start(root) for option, root in roots.items()}  # no path's text has two slashes
+        self._starts = dict(sorted(within.items(), key=lambda item: -len(item[1])))
+        self.places: set[str] = set()
+
+    def _place(self, name: str) -> str:
+        """The name of a picture, or of the two of a pair, within the data sets."""
+        for mark, start in self._starts.items():
+            name = re.sub(rf"(^|, ){re.escape(start)}(?!/)", rf"\1{mark}", name)
+        return name
+
+    def _name(self, place: str) -> str:
+        for mark, start in self._starts.items():
+            place = place.replace(mark, start)
+        return place
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raises `InputError` if there are more, with those that were just met, than may be left out."""
+        found = sorted(map(self._name, self.places.union(map(self._place, names))))
+        if len(found) > MAX_DAMAGED * self.total:
+            raise InputError(
+                f"{len(found)} of {self.total} pictures cannot be read, more than the {MAX_DAMAGED:.0%} that may be "
+                "left out (by --on-bad skip):",
+                *listed(found),
+            )
+
+    def report(self, step: int, names: Iterable[str]) -> None:
+        """Name new ones; those of other processes are named at the end. Raises as `check` does."""
+        for name in names:
+            if (place := self._place(name)) not in self.places:
+                self.places.add(place)
+                self.log.event(step, f"cannot be read, the next one is used: {name!r}")
+                self.check(())
+
+    def report_all(self, step: int) -> None:
+        """Say how many there were in all processes, and which."""
+        if names := sorted(map(self._name, self.state())):
+            what = "damaged picture was" if len(names) == 1 else "damaged pictures were"
+            listed = ", ".join(map(repr, names[:LISTED])) + (", …" if len(names) > LISTED else "")
+            self.log.event(step, f"{len(names)} {what} replaced: {listed}")
+
+    def state(self) -> list[str]:
+        """The places of all processes, in the first one."""
+        return sorted(set().union(*self.group.gather(self.places)))
+
+    def load_state(self, places: list[str]) -> None:
+        self.places = set(places)
+
+
+def _start(root: Path) -> str:
+    """How the names of the pictures of a data set begin."""
+    folder = root if root.is_dir() else root.parent
+    return "" if folder == Path() else f"{folder}/".replace("//", "/")

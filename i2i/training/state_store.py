@@ -22,7 +22,7 @@ from i2i.errors import ModelError, OutputError
 from i2i.files import atomic_write
 from i2i.terminal import say
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def tensors(state: Any) -> Iterator[Tensor]:
@@ -49,7 +49,7 @@ class _Hashing:
         self.file.flush()
 
 
-class States:
+class StateStore:
     """The states of the run folder `folder`."""
 
     def __init__(self, folder: Path, keep_last: int = 2, keep_every: int = 0) -> None:
@@ -93,7 +93,7 @@ class States:
         self.prune()
         return path
 
-    def measured(self, step: int, metric: float | None) -> None:
+    def add_metric(self, step: int, metric: float | None) -> None:
         """Note the metric of a state that is there already. Raises `OutputError`."""
         entry = self._entry(step)
         if metric is not None and "sha256" in entry:
@@ -122,14 +122,14 @@ class States:
         """The newest state that is whole; damaged ones are named on stderr and passed over.
 
         None if there never was one. Raises `ModelError` if there are states and none can be used, or if the
-        newest is of a newer version.
+        newest has another format.
         """
         self.damaged = {}
         found = {*self.steps(), *(step for step in self._numbered(".pt") if not self._pending(step))}
         for step in sorted(found, reverse=True):
             try:
                 return step, self._load(step)
-            except _FromTheFuture:
+            except _OtherVersion:
                 raise
             except ModelError as error:
                 self.damaged[step] = str(error)
@@ -173,7 +173,7 @@ class States:
         return self._entry(step).get("pending") is True
 
     def _entry(self, step: int) -> dict[str, Any]:
-        """What the manifest says; empty if it is missing or damaged."""
+        """The manifest; empty if it is missing or damaged."""
         try:
             if not (manifest := self.manifest(step)).is_file():  # from a pipe nothing may ever come
                 return {}
@@ -205,9 +205,14 @@ class States:
         if not isinstance(version, int):
             raise ModelError("not a training state of i2i")
         if version > FORMAT_VERSION:
-            raise _FromTheFuture(f"{path}: written by a newer i2i (format {version}); upgrade i2i")
+            raise _OtherVersion(f"{path}: written by a newer i2i (format {version}); upgrade i2i")
+        if version < FORMAT_VERSION:
+            raise _OtherVersion(
+                f"{path}: written by an older i2i (format {version}, expected {FORMAT_VERSION}); use another --run, "
+                "and --init-from for the weights of this one"
+            )
         return state
 
 
-class _FromTheFuture(ModelError):
+class _OtherVersion(ModelError):
     pass

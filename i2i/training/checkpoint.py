@@ -1,0 +1,312 @@
+"""Everything that a run saves, and which of it is best: training states, the last and the best model files.
+
+All processes call a `Checkpointer` alike; the first one writes. A full disk is survived for a while.
+"""
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from i2i.algorithms.algorithm import Algorithm
+from i2i.data.options import classes
+from i2i.errors import DivergedError, OutputError, UsageError
+from i2i.models import model_file
+from i2i.networks.blocks import finite
+from i2i.training.distributed import ProcessGroup
+from i2i.training.early_stopping import Condition, score
+from i2i.training.log import RunLog
+from i2i.training.options import RunOptions
+from i2i.training.run_folder import Changes
+from i2i.training.schedule import Progress
+from i2i.training.state_store import StateStore, tensors
+from i2i.training.training_state import TrainingState
+from i2i.training.validation import Validation
+
+ATTEMPTS = 3
+"""Saves that may fail in a row."""
+
+
+class BestScores:
+    """The scores of the best weights: of those in the best model files, and of those in a saved state.
+
+    The two differ while one of them could not be written. Lower is better.
+    """
+
+    def __init__(self, options: RunOptions, floor: tuple[Condition, ...]) -> None:
+        self.metric, self.floor = options.best_metric, ",".join(sorted(set(map(str, floor))))
+        self.of_files = self.of_states = math.inf
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "best_by": self.metric,
+            "best_floor": self.floor,
+            "best_metric": self.of_states,
+            "best_written": self.of_files,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Raises `UsageError` if the best was chosen by another metric, or with another floor, so far."""
+        best = any(map(math.isfinite, (state["best_metric"], state["best_written"], state["record"])))
+        by, floor = state["best_by"], state["best_floor"]
+        measured = score(by, state["measured"][1]) if state["measured"] else math.nan
+        if by != self.metric and (best or math.isfinite(measured)):
+            raise UsageError(
+                f"--best-metric cannot change within a run (so far: {by}). Use --best-metric {by} or a new --run folder"
+            )
+        if floor != self.floor and best:
+            raise UsageError(
+                f"--best-floor cannot change once a run has a best model (so far: "
+                f"{f'--best-floor {floor}' if floor else 'no --best-floor'}). Use the same, or a new --run folder"
+            )
+        self.of_states, self.of_files = state["best_metric"], state["best_written"]
+
+
+class Checkpointer:
+    """Saves and restores a run.
+
+    The best model files are written before the state that remembers them. After a kill in between, the steps up to
+    them are made again, and they are written again.
+
+    `saved_step` is the step of the newest state that is known to be whole; `missed` counts the saves that failed
+    since.
+    """
+
+    def __init__(
+        self,
+        training_state: TrainingState,
+        validation: Validation,
+        options: RunOptions,
+        progress: Progress,
+        log: RunLog,
+        group: ProcessGroup,
+    ) -> None:
+        assert options.run is not None
+        self.training_state, self.validation, self.options = training_state, validation, options
+        self.progress, self.log, self.group = progress, log, group
+        self.algorithm, self.ema = training_state.algorithm, training_state.ema
+        self.states = StateStore(options.run, options.keep_last, options.keep_every)
+        self.best = BestScores(options, validation.floor)
+        self.saved_step: int | None = None
+        self.missed = 0
+        self._last = time.monotonic()
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Direction, as the algorithm sees it → the generator to keep: its average if EMA is on."""
+        return self.ema.networks() if self.ema else self.algorithm.translators()
+
+    def restore(self, changes: Changes) -> list[str]:
+        """Go on from the newest state that is whole, if there is one. Returns what to report, a sentence each.
+
+        Raises `ModelError` or `UsageError` for a state that this run cannot go on from.
+        """
+        found = self.states.latest()
+        if not found:
+            return []
+        step, state = found
+        moved = {name: Path(changes[name][0]) for name in ("data", "paired_data") if changes.get(name, (None,))[0]}
+        self.training_state.check(step, state)
+        self.best.load_state(state)
+        notes = self.training_state.restore(state, moved)
+        self.progress.resume(step, state["images_seen"])
+        self.saved_step = step
+        self._note_state()
+        return [f"resumed at step {step} from {self.states.path(step).name}", *notes]
+
+    def late(self) -> bool:
+        """Whether the last save, or the start, is `--save-minutes` ago."""
+        return time.monotonic() - self._last > self.options.save_minutes * 60
+
+    def save(self) -> None:
+        """Save a state and the last model files, or log why not.
+
+        Raises `OutputError` when `ATTEMPTS` saves in a row failed, `DivergedError` for weights that are not finite.
+        """
+        self._save_best()  # again, if the disk was full
+        state = self.training_state.collect(self.progress.step, self.progress.images_seen) | self.best.state()
+        if any(self.group.agree([int(not finite(list(tensors(state))))])):
+            raise self.diverged("weights are not finite")
+        failure = self._write_state(state) if self.group.first else None
+        (self.missed,) = self.group.agree([0 if failure is None else self.missed + 1])
+        self._last = time.monotonic()
+        if self.missed >= ATTEMPTS:
+            raise failure or OutputError("the first process could not save the state")
+        if not self.missed:
+            self.saved_step = self.progress.step
+            self._note_state()
+
+    def validated(self) -> bool:
+        """Write the best model files if the weights that were just validated are the best, or log why not.
+
+        Returns whether their state should be saved too. The metric of a state that is saved already is noted beside it:
+        to write it again would put it at risk.
+        """
+        self._save_best()
+        if self.progress.step == self.saved_step:
+            if self._written(self._write_metric):
+                self._note_state()
+            return False
+        found = self.validation.score_at(self.progress.step)
+        return found is not None and found < self.best.of_states
+
+    def verdict(self) -> str:
+        """The remark after the numbers of a validation in the log."""
+        found = self.validation.score_at(self.progress.step)
+        if found is not None and found < self.best.of_files:
+            return f" (the best {self.best.metric} so far)"
+        below = self.validation.below_floor(self.progress.step)
+        return f" (not taken for the best: {below})" if below else ""
+
+    def finish(self) -> None:
+        """Save the end of a run. Raises `OutputError` if that fails."""
+        if self.progress.step != self.saved_step:
+            self.save()
+        elif self.group.first:
+            self._write_models()  # a kill may have come between the state and them
+        if self.missed:
+            raise OutputError(f"trained to the end, but the state of step {self.progress.step} could not be saved")
+
+    def diverged(self, reason: str) -> DivergedError:
+        """The error for a training that diverged, with the state to go back to."""
+        steps = self.states.steps()
+        last = f"the last good state is {self.states.path(steps[-1])}" if steps else "no state was saved before"
+        return DivergedError(
+            f"training diverged at step {self.progress.step}: {reason}; {last}. A smaller --lr or --clip-grad 1 "
+            "usually helps, or --precision bf16 in place of fp16."
+        )
+
+    def never_above_floor(self) -> str:
+        """Why a run ends without a best model, if the floor is the reason; else empty."""
+        if not self.validation.floor or not self.validation.any or math.isfinite(self.best.of_files):
+            return ""
+        conditions = ", ".join(map(str, self.validation.floor))
+        return f"no validation came to {conditions} (--best-floor), so there is no best model file"
+
+    def _note_state(self) -> None:
+        """The state of this step is on the disk with its score: only now is it the one to beat."""
+        if (found := self.validation.score_at(self.progress.step)) is not None:
+            self.best.of_states = min(self.best.of_states, found)
+
+    def _save_best(self) -> None:
+        found = self.validation.score_at(self.progress.step)
+        if found is not None and found < self.best.of_files and self._written(self._write_best):
+            self.best.of_files = found
+
+    def _written(self, write: Callable[[], bool]) -> bool:
+        failed = self.group.first and not write()
+        return not any(self.group.agree([int(failed)]))
+
+    def _write_state(self, state: dict[str, Any]) -> OutputError | None:
+        step = self.progress.step
+        try:
+            self.log.sync()
+            self.states.save(step, state, self.validation.score_at(step))
+            self._write_models()
+        except OutputError as error:
+            self.log.event(step, f"not saved: {error}")
+            return error
+        return None
+
+    def _write_best(self) -> bool:
+        try:
+            self._write_models(best=True)
+        except OutputError as error:
+            self.log.event(self.progress.step, f"the best model is not written: {error}")
+            return False
+        return True
+
+    def _write_metric(self) -> bool:
+        step = self.progress.step
+        try:
+            self.states.add_metric(step, self.validation.score_at(step))
+        except OutputError as error:
+            self.log.event(step, f"its validation is not noted: {error}")
+            return False
+        return True
+
+    def _write_models(self, best: bool = False) -> None:
+        """Write the model files as of this step, with the metrics of its validation if it had one."""
+        metrics = self.validation.named_at(self.progress.step)
+        save_model_files(self.algorithm, self.networks(), self.options, self.progress, metrics, best)
+
+
+def save_model_files(
+    algorithm: Algorithm,
+    networks: Mapping[str, nn.Module],
+    options: RunOptions,
+    progress: Progress,
+    metrics: Mapping[str, float],
+    best: bool = False,
+) -> None:
+    """Write `<direction>.safetensors`, or `<direction>-best.safetensors`, for each of the generators to be kept.
+
+    Raises `OutputError`.
+    """
+    assert options.run is not None
+    training = model_file.Training(
+        algorithm=algorithm.name,
+        dataset=dataset_name(options.data) if options.data else "",
+        steps=progress.step,
+        images_seen=progress.images_seen,
+        commit=COMMIT,
+        teacher=algorithm.teacher,
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+    )
+    known = algorithm.domains if options.direction == "a2b" else algorithm.domains[::-1]
+    domains = {"a": options.domain_a or known[0], "b": options.domain_b or known[1]}
+    palettes = dict(zip("ab", classes(options), strict=True))
+    for name, network in networks.items():
+        direction: Any = name if options.direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[name]
+        info = model_file.describe(
+            network,
+            direction=direction,
+            input_domain=domains[direction[0]],
+            output_domain=domains[direction[2]],
+            licence=options.licence,
+            statistics=algorithm.test_statistics,
+            dropout=algorithm.test_dropout,
+            training=training,
+            input_palette=palettes[direction[0]],
+            output_palette=palettes[direction[2]],
+            instance_edges=options.instance_edges,
+            encoding=algorithm.encoding,
+            paint_size=algorithm.paint_size,
+        )
+        model_file.save(options.run / f"{direction}{'-best' if best else ''}.safetensors", network, info)
+
+
+def dataset_name(data: Path) -> str:
+    """The name of a data set in a model file: its folder's or table's name, without what would make it a path."""
+    name = data.stem if data.suffix.lower() == ".csv" else data.name
+    return name.replace("/", "_").replace("\\", "_")
+
+
+def source_commit(root: Path) -> str:
+    """The commit that is checked out at `root`; empty if `root` is no git checkout."""
+    try:
+        git = root / ".git"
+        if git.is_file():  # a linked worktree
+            git = root / git.read_text().removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text().strip()
+        if head.startswith("ref: "):
+            head = _resolved(git, head.removeprefix("ref: "))
+    except (OSError, ValueError):
+        return ""
+    return head if re.fullmatch(r"[0-9a-f]{40,64}", head) else ""
+
+
+def _resolved(git: Path, ref: str) -> str:
+    link = git / "commondir"  # of a linked worktree, where the branches are
+    common = git / link.read_text().strip() if link.exists() else git
+    if (common / ref).is_file():
+        return (common / ref).read_text().strip()
+    packed = (line.split(" ") for line in (common / "packed-refs").read_text().splitlines())
+    return next((words[0] for words in packed if words[1:] == [ref]), "")
+
+
+# on import, as the code is then: by the time a model file is written, something else may be checked out
+COMMIT = source_commit(Path(__file__).resolve().parents[2])

@@ -1,0 +1,241 @@
+"""What a training takes on this machine, before it starts: time, memory, disk; and the largest batch that fits.
+
+A few steps are measured in a process of their own (`profile_step`). The rest is computed for the whole training.
+
+Batches of one and of two show what each further image takes. The largest power of two that ought to fit is tried, and
+halved until it does. The number found belongs into the options of a run: another batch size is another training.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from i2i import machine
+from i2i.algorithms.algorithm import Algorithm
+from i2i.config import read_yaml, to_mapping
+from i2i.data.options import of_one_size
+from i2i.device import choose_device
+from i2i.errors import I2IError, ResourceError, UsageError
+from i2i.inference.memory import available
+from i2i.machine import place
+from i2i.terminal import say
+from i2i.training.state_store import StateStore
+
+LARGEST = 64
+MARGIN = 0.9
+"""The share of the memory that a training may take: its peak differs a little from step to step."""
+
+
+class OutOfMemory(ResourceError):
+    """A step did not fit into this machine."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`measured` is the answer of `profile_step.measure`; the properties are computed from it."""
+
+    options: Any
+    measured: dict[str, Any]
+
+    @property
+    def seconds_per_step(self) -> float:
+        return float(self.measured["seconds_per_step"])
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory at a time: of the training process, or of the accelerator."""
+        return int(self.measured["peak_bytes"])
+
+    @property
+    def steps(self) -> int:
+        return math.ceil(self.measured["total_images"] / self.measured["images_per_step"])
+
+    @property
+    def training_hours(self) -> float:
+        return self.steps * self.seconds_per_step / 3600
+
+    @property
+    def validation_hours(self) -> float:
+        """A picture of a validation is taken to cost what a row of a sample grid did."""
+        if not self.options.validate_every:
+            return 0.0
+        period, step = self.options.validate_every * self.measured["epoch_images"], self.measured["images_per_step"]
+        count, before = (steps * step // period for steps in (self.steps, self.steps - 1))
+        if count == before:  # none is due after the last step, which is validated anyway
+            count += 1
+        count = min(count, self.steps)  # a step that is longer than the period ends in one validation
+        return float(count * self.measured["validation_images"] * self.measured["seconds_per_look"] / 3600)
+
+    @property
+    def hours(self) -> float:
+        return self.training_hours + self.validation_hours
+
+    @property
+    def disk_bytes(self) -> int:
+        """The size of the run folder: its states at the end, one of which is being replaced, and its model files."""
+        best = 1 if self.validates else 0
+        further = self.steps // self.options.keep_every if self.options.keep_every else 0
+        states = self.options.keep_last + best + further + 1
+        return int(states * self.measured["state_bytes"] + (1 + best) * self.measured["model_bytes"])
+
+    @property
+    def validates(self) -> bool:
+        return bool(self.options.validate_every and self.measured["validation_images"])
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        computed = {
+            "steps": self.steps,
+            "training_hours": self.training_hours,
+            "validation_hours": self.validation_hours,
+            "hours": self.hours,
+            "disk_bytes": self.disk_bytes,
+        }
+        return {"measured": self.measured, "computed": computed}
+
+
+def estimate(algorithm: type[Algorithm], options: Any, steps: int = 5, seconds: float = 15.0) -> Cost:
+    """Train `steps` steps in a process of its own, fewer if they take longer than `seconds`, at least two.
+
+    `options` are those of a training; its data must be there, its run folder is neither needed nor made, its cache
+    not filled. Raises what the training would raise before it starts, `OutOfMemory` if a step does not fit.
+    """
+    wanted = to_mapping(dataclasses.replace(options, run=None, cache=None, init_from=(), check="off"))
+    request = {"algorithm": algorithm.name, "options": wanted, "steps": steps, "seconds": seconds}
+    # it measures alone
+    environment = {name: value for name, value in os.environ.items() if name not in machine.VARIABLES}
+    here = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (here, environment.get("PYTHONPATH", ""))))
+    done = subprocess.run(
+        [sys.executable, "-m", "i2i.training.profile_step"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    if done.returncode == -9:  # what the kernel does when no memory is left
+        raise OutOfMemory("the measurement was killed, which happens when memory runs out")
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines:
+        raise I2IError(f"the measurement ended with {done.returncode}:", *done.stderr.strip()[-2000:].splitlines())
+    answer = json.loads(lines[-1])
+    if answer.get("out_of_memory"):
+        raise OutOfMemory("memory ran out")
+    if "error" in answer:
+        error = I2IError(*answer["error"])
+        error.exit_code = answer["exit_code"]
+        raise error
+    return Cost(options, answer)
+
+
+Measure = Callable[[type[Algorithm], Any], Cost]
+_shortest = partial(estimate, steps=2, seconds=1.0)
+
+
+def resolve_batch_size(algorithm: type[Algorithm], options: Any, measure: Measure = _shortest) -> Any:
+    """`options` with a number for `batch_size` where that is auto: the run's own if it is resumed, else what fits.
+
+    The sizes that are tried are printed on stderr. Raises `UsageError` where none can be found, else as
+    `find_batch_size`.
+    """
+    if options.batch_size != "auto":
+        return options
+    if not of_one_size(options.preprocess):  # pictures of all sizes make no batch
+        return replace(options, batch_size=1)
+    if options.micro_batches > 1:
+        raise UsageError(f"batch_size = auto: finds what fits without micro_batches = {options.micro_batches}")
+    if options.run is not None and StateStore(options.run).steps():  # it is resumed
+        return replace(options, batch_size=read_yaml(options.run / "config.yaml").get("batch_size", 1))
+    if place().world_size > 1:
+        raise UsageError("batch_size = auto: not found out by several processes; find it with one, and name it to all")
+    if (room := _room(choose_device(options.device))) is None:
+        raise UsageError("batch_size = auto: the free memory of this system is not known; name a number")
+    found = find_batch_size(algorithm, options, room, measure=measure)
+    say(f"batch_size = auto: {found.batch_size} of {found}")
+    return replace(options, batch_size=found.batch_size)
+
+
+def _room(device: torch.device) -> int | None:
+    """The bytes that a training on that device could have; None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return available() if device.type == "cpu" else None
+
+
+@dataclass(frozen=True)
+class BatchSizeFound:
+    """The batch size to train with; `peaks`: of each that was tried the peak of memory, None where it did not fit."""
+
+    batch_size: int
+    peaks: dict[int, int | None]
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{size}: {'does not fit' if peak is None else f'{peak / 1e9:.2f} GB'}" for size, peak in self.peaks.items()
+        )
+
+
+def find_batch_size(
+    algorithm: type[Algorithm],
+    options: Any,
+    room: int,
+    largest: int = LARGEST,
+    measure: Measure = _shortest,
+    report: Callable[[int, int | None], object] = lambda size, peak: None,
+) -> BatchSizeFound:
+    """The largest power of two, up to `largest`, that ought to fit by the first two trials, and does.
+
+    Its batches take at most `MARGIN` of `room` bytes.
+
+    `options` are those of a training; their batch size does not matter. Each batch is measured in one part.
+    `report` gets each size tried and its peak. Raises `ResourceError` with the way out if not even one image fits;
+    whatever the training would raise before it starts.
+    """
+    peaks: dict[int, int | None] = {}
+
+    def fits(size: int) -> bool:
+        try:
+            peaks[size] = measure(algorithm, replace(options, batch_size=size, micro_batches=1)).peak_bytes
+        except OutOfMemory:
+            peaks[size] = None
+        report(size, peaks[size])
+        peak = peaks[size]
+        return peak is not None and peak <= MARGIN * room
+
+    if not fits(1):
+        found = "more than there is" if peaks[1] is None else f"{peaks[1] / 1e9:.2f} GB"
+        raise ResourceError(
+            f"batch_size = auto: one image of {options.crop_size}x{options.crop_size} takes {found} of the "
+            f"{MARGIN * room / 1e9:.2f} GB that may be used: a smaller --crop-size, --low-memory or --precision bf16 "
+            "takes less"
+        )
+    best = 1
+    if largest >= 2 and fits(2):
+        best = 2
+        size = _predicted(peaks, room, largest)
+        while size > best:
+            if fits(size):
+                best = size
+            else:
+                size //= 2
+    return BatchSizeFound(best, peaks)
+
+
+def _predicted(peaks: dict[int, int | None], room: int, largest: int) -> int:
+    """The largest power of two that ought to fit, from the peaks of batches of one and two."""
+    one, two = peaks[1], peaks[2]
+    assert one is not None and two is not None
+    each = max(1, two - one)
+    count = min(largest, 1 + (MARGIN * room - one) / each)
+    return 1 << (int(count).bit_length() - 1)

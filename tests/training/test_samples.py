@@ -1,0 +1,52 @@
+"""Sample grids: which pictures, their layout and captions, and when they are written."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from run_options import Pix2PixRun
+
+from i2i import images
+from i2i.algorithms import Pix2Pix
+from i2i.data.toy import write_folder
+from i2i.training.launch import train
+from i2i.training.samples import CAPTION, grid, layout, spread
+
+
+@pytest.mark.parametrize(
+    ("length", "count", "places"), [(10, 4, [0, 2, 5, 7]), (3, 4, [0, 1, 2]), (4, 4, [0, 1, 2, 3]), (100, 1, [0])]
+)
+def test_rows_are_spread_over_the_held_out_pictures(length: int, count: int, places: list[int]) -> None:
+    assert spread(length, count) == places
+
+
+def test_each_column_has_its_name_above_it() -> None:
+    rows = [{"real_A": torch.ones(3, 64, 64), "fake_B": torch.ones(3, 64, 64)} for _ in range(4)]
+    assert layout(rows) == {"columns": ["real_A", "fake_B"], "rows": 4, "beside": 2, "caption": CAPTION}
+    strip = grid(rows)[:, :CAPTION]
+    for column in range(4):
+        assert float(strip[:, :, 2 + column * 66 :][:, :, :64].min()) < 0.5, "something is written there"
+    narrow = [{"real_A": torch.ones(3, 8, 8), "fake_B": torch.ones(3, 8, 8)}]
+    assert bool((grid(narrow)[:, :CAPTION] == 1).all()), "there is no room for a name"
+
+
+def test_a_run_shows_what_it_has_learnt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A grid with the first step, each validation and the last step; then where it is, and how to translate."""
+    write_folder(tmp_path / "data", "paired", count=3, size=32)
+    run = tmp_path / "my run"
+    options = Pix2PixRun(
+        data=tmp_path / "data", run=run, generator="unet_32", discriminator="patchgan_16", ngf=2, ndf=2, crop_size=32,
+        load_size=32, workers=0, device="cpu", max_steps=5, validate_every=1,
+    )  # fmt: skip
+    train(Pix2Pix, options)
+    assert [path.name for path in sorted((run / "samples").glob("*.png"))] == [
+        f"step-{step:08d}.png" for step in (1, 3, 5)
+    ]
+    columns = json.loads((run / "samples/columns.json").read_text())
+    assert columns["columns"] == ["real_A", "fake_B", "real_B"] and columns["caption"] == CAPTION
+    made = images.read(run / "samples/step-00000005.png").pixels
+    assert made.shape[:2] == (CAPTION + 2 + 34 * columns["rows"], 2 + 34 * 3)
+    *_, samples, translate = capsys.readouterr().err.splitlines()
+    assert samples == f"samples: {run}/samples/step-00000005.png"
+    assert translate == f"to translate: i2i translate --style '{run}' photos/ -o out/"
