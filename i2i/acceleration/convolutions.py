@@ -41,7 +41,7 @@ def is_plain(conv: nn.Conv2d | nn.ConvTranspose2d, kernel_size: int, stride: int
 
 def is_thin(weight: Tensor, stride: int, groups: int) -> bool:
     """Returns whether a convolution with this weight is faster by columns."""
-    few = len(weight) <= FEW_CHANNELS and len(weight) < weight.shape[1]  # the first layer of a narrow network is none
+    few = len(weight) <= FEW_CHANNELS < weight.shape[1]  # the first layer of a narrow network is none
     return few and weight.shape[-1] >= LARGE_KERNEL and stride == groups == 1
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from i2i.acceleration import winograd
 from i2i.acceleration.convolutions import StridedConv2d, by_columns, column_kernels, is_plain, is_thin, padded
-from i2i.acceleration.exchange import Accelerated, Network, exchange
+from i2i.acceleration.exchange import Accelerated, Network, become, exchange
 from i2i.acceleration.normalization import (
     ExactBatchNorm,
     ExactInstanceNorm,
@@ -106,4 +106,8 @@ def accelerate_inference(
     """Exchanges the layers of `network`, which is in its mode of translation, for those that translate faster, in
     place. By default it will run on the device and in the type of its parameters."""
     first = next(network.parameters(), torch.empty(0))
-    return exchange(network, layers(engine, device or first.device, dtype or first.dtype))
+    exchange(network, layers(engine, device or first.device, dtype or first.dtype))
+    by_column = [module for module in network.modules() if isinstance(module, PreparedColumnConv2d)]
+    for module in by_column[:-1]:  # only the head may answer in float32: a next layer of 16 bits would refuse it
+        become(module, nn.Conv2d)
+    return network
