@@ -1,12 +1,10 @@
 """Draw the pictures of README.md and docs/gallery.md anew, for instance after the weights of a style changed.
 
-python docs/gallery.py painted PHOTOS                        # PHOTOS holds the photographs that docs/gallery.md names
-python docs/gallery.py painted PHOTOS --style monet vangogh  # the same by several painters
-python docs/gallery.py toy RUNS                              # RUNS holds the run folders of configs/*_toy.yaml
+python docs/gallery.py painted PHOTOS  # PHOTOS holds the photographs that docs/gallery.md names
+python docs/gallery.py toy RUNS        # RUNS holds the run folders of configs/*_toy.yaml
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +14,15 @@ import i2i
 from i2i import images
 
 OUT = Path(__file__).parent / "images"
-STRIP = ("oceanic_315998", "oceanic_434614", "popos_jad-limcaco-183877")
-GALLERY = {
-    "lake": "popos_sean-afnan-244576",
-    "bay": "oceanic_164041",
-    "boat": "oceanic_69762",
-    "night": "skimage_rocket",
-}
+STYLES = ("monet", "cezanne", "vangogh", "ukiyoe")
+STRIP = ("oceanic_315998", "popos_sean-afnan-244576", "popos_jad-limcaco-183877")
+SHEET = (
+    *STRIP, "oceanic_434614", "oceanic_105518", "oceanic_164041", "oceanic_69762", "oceanic_188029",
+    "popos_galen-crout-175291", "popos_nasa-53884", "skimage_rocket", "skimage_chelsea",
+)  # fmt: skip
 TOY_RUNS = ("pix2pix_toy", "segmentation_toy", "colorization_toy")
-STRIP_TILE, GALLERY_TILE = (420, 280), (520, 347)
-GAP, QUALITY = 6, 85
+TILE = (252, 168)
+GAP, QUALITY = 4, 82
 
 
 def grid(rows: list[list[Image.Image]], tile: tuple[int, int]) -> Image.Image:
@@ -43,18 +40,17 @@ def write(name: str, sheet: Image.Image) -> None:
     images.write(OUT / name, images.Picture(np.asarray(sheet)), quality=QUALITY)
 
 
-def painted(photos: Path, styles: Sequence[str]) -> None:
-    """`strip.jpg` for README.md: a row of photographs and a row for each style. For docs/gallery.md `STYLE-NAME.jpg`: a
-    photograph beside its translation."""
-    read = {name: images.read(photos / f"{name}.jpg").channels(3) for name in (*STRIP, *GALLERY.values())}
-    rows = [[Image.fromarray(read[name]) for name in STRIP]]
-    for style in styles:
+def painted(photos: Path) -> None:
+    """`sheet.jpg` for docs/gallery.md: a row for each photograph, itself and then each style. The first rows are
+    `strip.jpg` for README.md."""
+    read = [images.read(photos / f"{name}.jpg").channels(3) for name in SHEET]
+    columns = [[Image.fromarray(pixels) for pixels in read]]
+    for style in STYLES:
         translate = i2i.load_translator(style)
-        rows.append([Image.fromarray(translate(read[name])) for name in STRIP])
-        for name, photo in GALLERY.items():
-            pair = [Image.fromarray(read[photo]), Image.fromarray(translate(read[photo]))]
-            write(f"{style}-{name}.jpg", grid([pair], GALLERY_TILE))
-    write("strip.jpg", grid(rows, STRIP_TILE))
+        columns.append([Image.fromarray(translate(pixels)) for pixels in read])
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    write("sheet.jpg", grid(rows, TILE))
+    write("strip.jpg", grid(rows[: len(STRIP)], TILE))
 
 
 def toy(runs: Path) -> None:
@@ -69,10 +65,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=("painted", "toy"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--style", nargs="+", default=["monet"])
     arguments = parser.parse_args()
     OUT.mkdir(exist_ok=True)
-    if arguments.kind == "toy":
-        toy(arguments.folder)
-    else:
-        painted(arguments.folder, arguments.style)
+    (toy if arguments.kind == "toy" else painted)(arguments.folder)

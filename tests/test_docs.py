@@ -16,7 +16,7 @@ PAGES = [
     *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "datasets/README.md", "benchmarks/README.md")),
 ]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
-GUIDES = [page for page in PAGES if page.name not in ("CHANGELOG.md", "lab-book.md", "migrate.md")]
+GUIDES = [page for page in PAGES if page.name not in ("CHANGELOG.md", "lab-book.md")]
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 guides = pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
