@@ -107,7 +107,8 @@ def accelerate_inference(
     place. By default it will run on the device and in the type of its parameters."""
     first = next(network.parameters(), torch.empty(0))
     exchange(network, layers(engine, device or first.device, dtype or first.dtype))
-    by_column = [module for module in network.modules() if isinstance(module, PreparedColumnConv2d)]
-    for module in by_column[:-1]:  # only the head may answer in float32: a next layer of 16 bits would refuse it
-        become(module, nn.Conv2d)
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    for module in convolutions[:-1]:
+        if isinstance(module, PreparedColumnConv2d):  # its result is float32, which a next layer of 16 bits refuses
+            become(module, nn.Conv2d)
     return network

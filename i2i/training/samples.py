@@ -90,11 +90,11 @@ def spread(length: int, count: int) -> list[int]:
 
 
 def layout(rows: Sequence[Row]) -> dict[str, Any]:
-    """Which cells a grid of these rows has: the names of its columns, its rows, how many of them stand beside each
-    other, and the pixels above it for captions."""
+    """The cells of a grid of these rows, as `samples/columns.json` records them: the names of its columns, the number
+    of inputs, how many of them stand beside each other, and the height of the captions above, in pixels."""
     columns = list(rows[0])
     beside = _beside(len(rows)) if len(columns) <= 2 else 1
-    return {"columns": columns, "rows": len(rows), "beside": beside, "caption": CAPTION}
+    return {"columns": columns, "inputs": len(rows), "inputs_per_row": beside, "caption_height": CAPTION}
 
 
 def grid(rows: Sequence[Row]) -> Tensor:
@@ -105,7 +105,7 @@ def grid(rows: Sequence[Row]) -> Tensor:
     cells = [three_channels(picture) for row in rows for picture in row.values()]
     size = cells[0].shape[-2:]
     cells = [F.interpolate(x[None], size, mode="area")[0] if x.shape[-2:] != size else x for x in cells]
-    names = list(rows[0]) * layout(rows)["beside"]
+    names = list(rows[0]) * layout(rows)["inputs_per_row"]
     made = make_grid(torch.stack(cells), nrow=len(names), padding=_LINE, pad_value=1.0).clamp(0, 1)
     return torch.cat([_captions(names, int(size[1]), made.shape[-1]), made], dim=1)
 

@@ -37,10 +37,10 @@ SMALL_GENERATORS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"TrainingInstanceNorm", "TrainingBlock", "WinogradConv2d", "ColumnConv2d"},
     ),
     "resnet_1blocks_smooth": (
-        {"width": 4, "norm": "batch"},
+        {"width": 8, "norm": "batch"},
         {"TrainingBlock", "ColumnConv2d"},
     ),
-    "resnet_1blocks_resize": ({"width": 4, "norm": "none"}, {"TrainingBlock", "ColumnConv2d", "StridedConv2d"}),
+    "resnet_1blocks_resize": ({"width": 8, "norm": "none"}, {"TrainingBlock", "ColumnConv2d", "StridedConv2d"}),
     "mobile_resnet_1blocks": ({"width": 8}, {"TrainingInstanceNorm", "TrainingBlock"}),
     "unet_32": ({"width": 4, "dropout": False}, {"MatmulConv2d", "MatmulConvTranspose2d"}),
     "unet_64_attention": (

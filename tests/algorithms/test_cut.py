@@ -22,7 +22,6 @@ from i2i.losses.patch_nce import patch_nce
 from i2i.models import junyanz
 from i2i.networks.features import channels, encode, layers, paper_layers, translate
 from i2i.networks.resnet import ResnetConfig
-from i2i.tools.report.pictures import layout_of
 from i2i.training.distributed import ProcessGroup
 from i2i.training.launch import initialise, train
 from i2i.training.options import TrainingOptions
@@ -228,13 +227,6 @@ def test_weights_of_the_published_code(tmp_path: Path) -> None:
     initialise(ours, [tmp_path / "latest_net_G.pth", tmp_path / "latest_net_D.pth"])
     for name in ("G", "D"):
         assert all(map(torch.equal, getattr(ours, name).parameters(), getattr(theirs, name).parameters()))
-
-
-def test_the_page_knows_the_columns_of_a_grid() -> None:
-    layout = layout_of({**vars(CUTOptions()), "direction": "b2a", "domain_a": "Monet", "domain_b": "photo"})
-    assert layout is not None and layout.columns == ("photo", "photo → Monet", "Monet", "Monet → Monet")
-    algorithm = build()
-    assert len(layout.columns) == len(algorithm.pictures(pair(1), algorithm.translators()))
 
 
 FASTCUT = {"lambda_NCE_A": 10.0, "lambda_NCE_B": 0.0, "flip_equivariance": True}

@@ -191,7 +191,7 @@ def test_a_network_that_was_trained_and_is_left_out_is_another_architecture() ->
     given: dict[str, Any] = {"teacher": tiny_teacher(), **SMALL}
     whole = Distill(DistillOptions(lambda_gan=1.0, discriminator="patchgan_16", ndf=2, **given))
     networks = {name: network.state_dict() for name, network in whole.networks().items()}
-    state = {"algorithm": "distill", "architecture": whole.architecture(), "networks": networks}
+    state = {"algorithm": "distill", "direction": "a2b", "architecture": whole.architecture(), "networks": networks}
     check_same(state, whole, "a2b")
     with pytest.raises(ModelError, match=r"architecture: D was trained too; F was trained too\. Give the options"):
         check_same(state, Distill(DistillOptions(lambda_features=0.0, **given)), "a2b")
@@ -239,7 +239,7 @@ DOUBLE = {"described": {"dropout": True}, "dropout": True}
         ({}, {"best_metric": "swd"}, UsageError, "swd: compares outputs with pictures of the domain .* has none"),
         ({}, {"stop_when": "swd<=40"}, UsageError, "swd: .* give --lambda-gan and data of two domains"),
         ({}, {"best_floor": "swd=40"}, UsageError, "swd: .* give --lambda-gan and data of two domains"),
-        ({}, {"compile": True}, UsageError, "plays its generator layer by layer"),
+        ({}, {"compile": True}, UsageError, "runs its generator layer by layer"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_learnt_is_refused_before_any_work(

@@ -251,7 +251,7 @@ def test_mistakes_are_those_of_the_training(changed, kind, message):
 
 
 def test_an_algorithm_that_compiling_does_not_help_refuses_it():
-    with pytest.raises(UsageError, match="compile = True: cut plays its generator layer by layer"):
+    with pytest.raises(UsageError, match="compile = True: cut runs its generator layer by layer"):
         open_data(CUT, options_class(CUT)(**(SMALL | {"compile": True})))
 
 

@@ -23,7 +23,12 @@ def test_rows_are_spread_over_the_held_out_pictures(length: int, count: int, pla
 
 def test_each_column_has_its_name_above_it() -> None:
     rows = [{"real_A": torch.ones(3, 64, 64), "fake_B": torch.ones(3, 64, 64)} for _ in range(4)]
-    assert layout(rows) == {"columns": ["real_A", "fake_B"], "rows": 4, "beside": 2, "caption": CAPTION}
+    assert layout(rows) == {
+        "columns": ["real_A", "fake_B"],
+        "inputs": 4,
+        "inputs_per_row": 2,
+        "caption_height": CAPTION,
+    }
     strip = grid(rows)[:, :CAPTION]
     for column in range(4):
         assert float(strip[:, :, 2 + column * 66 :][:, :, :64].min()) < 0.5, "something is written there"
@@ -44,7 +49,7 @@ def test_a_run_shows_what_it_has_learnt(tmp_path: Path, capsys: pytest.CaptureFi
         f"step-{step:08d}.png" for step in (1, 3, 5)
     ]
     columns = json.loads((run / "samples/columns.json").read_text())
-    assert columns["columns"] == ["real_A", "fake_B", "real_B"] and columns["caption"] == CAPTION
+    assert columns["columns"] == ["real_A", "fake_B", "real_B"] and columns["caption_height"] == CAPTION
     made = images.read(run / "samples/step-00000005.png").pixels
     assert made.shape[:2] == (CAPTION + 2 + 34 * columns["rows"], 2 + 34 * 3)
     *_, samples, translate = capsys.readouterr().err.splitlines()

@@ -157,7 +157,7 @@ def test_the_first_best_binds_a_run_to_its_metric(data: Path, tmp_path: Path) ->
     assert status(folder)["step"] == 3
     child = start("pix2pix", folder, f"{options} --best-metric l1")
     assert child.wait() == 2
-    assert "this run has chosen its best by 'ssim' so far" in child.said()
+    assert "--best-metric cannot change within a run (so far: ssim)" in child.said()
 
 
 @pytest.mark.promise("R1")
