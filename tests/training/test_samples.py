@@ -51,7 +51,7 @@ def test_a_run_shows_what_it_has_learnt(tmp_path: Path, capsys: pytest.CaptureFi
     columns = json.loads((run / "samples/columns.json").read_text())
     assert columns["columns"] == ["real_A", "fake_B", "real_B"] and columns["caption_height"] == CAPTION
     made = images.read(run / "samples/step-00000005.png").pixels
-    assert made.shape[:2] == (CAPTION + 2 + 34 * columns["rows"], 2 + 34 * 3)
+    assert made.shape[:2] == (CAPTION + 2 + 34 * columns["inputs"], 2 + 34 * 3)
     *_, samples, translate = capsys.readouterr().err.splitlines()
     assert samples == f"samples: {run}/samples/step-00000005.png"
     assert translate == f"to translate: i2i translate --style '{run}' photos/ -o out/"
