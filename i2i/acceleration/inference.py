@@ -95,8 +95,8 @@ def layers(engine: Engine, device: torch.device, dtype: torch.dtype) -> list[typ
     if device.type != "cpu":
         return [PlainNoise, GroupBatchNorm]
     if engine == "compiled":  # the compiler fuses torch's own normalisations and convolutions with their neighbours
-        return [PlainNoise, GroupBatchNorm, PreparedColumnConv2d, StridedConv2d]
-    found = [PlainNoise, ExactInstanceNorm, ExactBatchNorm, PreparedColumnConv2d, StridedConv2d]
+        return [PlainNoise, GroupBatchNorm, StridedConv2d]
+    found = [PlainNoise, ExactInstanceNorm, ExactBatchNorm, StridedConv2d]
     return [*found, PreparedWinogradConv2d] if dtype == torch.float32 else found
 
 
@@ -106,9 +106,15 @@ def accelerate_inference(
     """Exchanges the layers of `network`, which is in its mode of translation, for those that translate faster, in
     place. By default it will run on the device and in the type of its parameters."""
     first = next(network.parameters(), torch.empty(0))
-    exchange(network, layers(engine, device or first.device, dtype or first.dtype))
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    for module in convolutions[:-1]:
-        if isinstance(module, PreparedColumnConv2d):  # its result is float32, which a next layer of 16 bits refuses
-            become(module, nn.Conv2d)
+    device = device or first.device
+    exchange(network, layers(engine, device, dtype or first.dtype))
+    if engine != "exported" and device.type == "cpu":
+        _exchange_head(network)
     return network
+
+
+def _exchange_head(network: nn.Module) -> None:
+    """The last convolution alone may compute by columns: a next layer of 16 bits would refuse its float32."""
+    *_, head = [None, *(module for module in network.modules() if isinstance(module, nn.Conv2d))]
+    if head is not None and type(head) is nn.Conv2d and PreparedColumnConv2d.accepts(head):
+        become(head, PreparedColumnConv2d).prepare()

@@ -9,6 +9,7 @@ from torch import nn
 
 from i2i.acceleration import accelerate
 from i2i.acceleration.inference import PreparedColumnConv2d
+from i2i.networks.blocks import for_translation
 from i2i.networks.resnet import ResnetConfig
 
 pytestmark = pytest.mark.arithmetic
@@ -22,6 +23,15 @@ def test_a_head_by_columns_is_the_head(padding: Any) -> None:
     assert isinstance(by_columns, PreparedColumnConv2d)
     with torch.no_grad():
         torch.testing.assert_close(by_columns(x), head(x), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("channels", "width"), [(6, 4), (3, 2), (5, 1)])
+def test_no_layer_but_the_head_answers_in_float32(channels: int, width: int) -> None:
+    """The first layer of a narrow network has few output channels too, and the next one computes in bfloat16."""
+    network = ResnetConfig(in_channels=channels, out_channels=channels, width=width, blocks=1).build().bfloat16()
+    accelerate(for_translation(network, "batch", False), "inference")
+    with torch.no_grad():
+        assert network(torch.zeros(1, channels, 16, 16, dtype=torch.bfloat16)).isfinite().all()
 
 
 @pytest.mark.parametrize(
