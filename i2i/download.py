@@ -1,8 +1,8 @@
-"""A file that is not all there yet: `NAME.part`, locked, and beside it a note of what it is a part of.
+"""Files from the network: https only, bounded, resumed where they broke off, whole or not at all.
 
-One GET over https: redirects lead to https or nowhere, and no wait is endless.
-
-Files from the network: https only, bounded, resumed where they broke off, whole or not at all."""
+`get` makes one GET request. Redirects lead to https or nowhere, and no wait is endless. `Part` is the file until it is
+whole: `NAME.part`, locked, with a note beside it of the file that it is a part of.
+"""
 
 import contextlib
 import errno

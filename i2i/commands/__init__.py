@@ -14,9 +14,9 @@ class Command:
     summary: str
     """A line for `i2i --help`."""
     usage: str
-    """What follows its name."""
+    """Its arguments, in the line of usage."""
     examples: tuple[str, ...]
-    """What follows its name in lines to be pasted."""
+    """Its arguments, in the example lines to paste."""
     first: str
     """The options that the short help shows, in that order, with blanks between."""
     module: str = "i2i.commands.train"

@@ -58,7 +58,7 @@ SHARED = (
     ("--verbose", "Show where an error comes from."),
     ("--help-all", "Show all options, by group."),
 )
-"""What every command takes beside its own options."""
+"""Every command takes these beside its own options."""
 
 _METAVARS = {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}
 _NAMED = {
@@ -69,7 +69,7 @@ _NAMED = {
     "discriminator": "NAME",
     "device": "NAME",
 }
-"""What the value of an option is called, if its type says too little."""
+"""Names for the values of options whose types say too little."""
 _SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 _COLUMN = 24
 

@@ -160,7 +160,7 @@ def _read() -> dict[str, list[Option]]:
 
 
 def surface() -> str:
-    """What `options.json` has to hold: the options of all commands, a line for each."""
+    """Returns the text of `options.json`: the options of all commands, a line for each."""
     found: dict[str, list[Option]] = {}
     for name, command in COMMANDS.items():
         if name != "train":

@@ -1,4 +1,4 @@
-"""What a training will cost on this machine, before it is paid: time, memory, disk; and what would fit into less.
+"""The cost of a training on this machine, before it starts: time, memory, disk; and options that would take less.
 
 i2i plan cyclegan --data datasets/monet2photo
 i2i plan pix2pix --config configs/pix2pix_facades.yaml --memory-limit 4GB

@@ -68,7 +68,7 @@ def main(options: Options) -> None:
 
 
 def share(options: Options, rank: int, processes: int) -> Options:
-    """What one of several processes, started by torchrun, does of the work; its report says so in its name."""
+    """Returns the options of one of several processes, started by torchrun: its shard, and a report with its name."""
     if processes == 1:
         return options
     if Path("-") in options.inputs:

@@ -1,16 +1,10 @@
-"""The small world that toy pictures show: sky with a sun, hills, houses, trees, a lake or a road.
+"""Toy domains, drawn on the fly, so that tests and a first training need no download.
 
-A drawing first exists as a label map; `render` turns the labels into a picture by rules that depend on labels
-and position alone, so that they can be learnt.
-
-
-Toy domains, drawn on the fly: tests and a first training need no download.
-
-Paired: the label map of a landscape (A), the rendered scene (B). Unpaired: scenes by day (A) and `true_map` of
-other scenes (B), dusk with hatched plants, so that a translation can be compared with the truth.
-
-
-Toy pictures as data sets, as the options ask for them."""
+The world is a landscape: sky with a sun, hills, houses, trees, a lake or a road. A drawing is a label map first;
+`render` turns labels into a picture by rules of label and position alone, so that they can be learnt. Paired: the label
+map (A) and the rendered scene (B). Unpaired: scenes by day (A) and `true_map` of other scenes (B), dusk with hatched
+plants, so that a translation can be compared with the truth.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -134,7 +128,7 @@ def render(labels: Pixels) -> Pixels:
 
 @lru_cache(maxsize=2)
 def _materials(side: int) -> Pixels:
-    """What each label looks like everywhere: (labels, side, side, 3) uint8."""
+    """Returns the look of each label at every place: (labels, side, side, 3) uint8."""
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
     rows, flat = y * 28, np.zeros_like(x)
     joints = (np.mod(x * 14 + 0.5 * np.mod(np.floor(rows), 2), 1) < 0.12) | (np.mod(rows, 1) < 0.2)

@@ -1,4 +1,4 @@
-"""What an evaluation returns: rows of numbers with their intervals, how they compare, and the protocol behind them.
+"""The result of an evaluation: rows of numbers with their intervals, how they compare, and the protocol behind them.
 
 `Evaluation.to_json` writes it for programs, `table` for people.
 """

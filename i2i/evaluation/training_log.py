@@ -1,4 +1,4 @@
-"""What a training wrote down: `log.jsonl` as series of numbers, messages and validations, and how it validated.
+"""The log of a training: `log.jsonl` as series of numbers, messages and validations, and how it validated.
 
 A training may be writing to the log; its last line may be half written, and others may be damaged.
 """

@@ -1,8 +1,7 @@
-"""One picture to translate, and all of them.
+"""Which pictures go where: jobs, found, named and checked before any work.
 
-Outputs that would be one file: found before any work, refused or named apart.
-
-Which pictures go where: found, named and checked before anything is done."""
+Two outputs that would be one file are refused or named apart.
+"""
 
 import hashlib
 import os
@@ -57,7 +56,7 @@ def shown(path: Path) -> str:
 
 
 def _keys(jobs: Sequence[Job]) -> list[str]:
-    """What makes targets one file: links in the output folder, and on many systems case and Unicode forms."""
+    """Targets in a form in which those of one file are equal: folders resolved, case and Unicode forms folded."""
     parents = {parent: real(parent) for parent in {job.target.parent for job in jobs}}
     paths = (str(parents[job.target.parent] / job.target.name) for job in jobs)
     return [unicodedata.normalize("NFC", path).casefold() for path in paths]

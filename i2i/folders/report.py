@@ -1,6 +1,7 @@
-"""What became of each input, and the file that says so.
+"""The report of a folder translation: a record of each input, as a file, and lines on a terminal.
 
-What a translation says: a live line on a terminal, a plain one now and then elsewhere, the outcome at the end."""
+A terminal shows a live line, any other stream a plain line now and then, and both the outcome at the end.
+"""
 
 import contextlib
 import json

@@ -1,9 +1,8 @@
-"""Pictures of any size for a network that takes only some: mirrored at their edges, and cropped back.
+"""The size at which a picture goes through a network, and the way back.
 
-The size at which a picture goes through the network, and the way back from one that was painted small.
-
-A network's strokes are so many pixels wide: on a large picture they are too fine to be seen. So that strokes belong to
-the picture, it is painted at the size at which they look right, and enlarged by the details of the picture itself.
+A network that takes only some sizes sees a picture mirrored at its edges, and the result is cropped. A painter's
+strokes are so many pixels wide: on a large picture nobody sees them. So a large picture is painted at the size at which
+strokes look right, and enlarged with the details of the picture itself.
 """
 
 import math

@@ -1,12 +1,9 @@
-"""How pytorch-CycleGAN-and-pix2pix, and CUT after it, name their tensors: recognising a network, and their names
-for ours.
-
-Checkpoints of junyanz/pytorch-CycleGAN-and-pix2pix and taesungp/contrastive-unpaired-translation (CUT), both
+"""Checkpoints of junyanz/pytorch-CycleGAN-and-pix2pix and taesungp/contrastive-unpaired-translation (CUT), both
 ways: their state dicts and their `.pth` files.
 
-A network is recognised by the names and shapes of its tensors alone. What they do not tell is stated where it
-is decided: padding is taken to be by reflection, and see `convert` for the dropout of a U-Net. Names of files
-are the caller's business; mind that the reference's `D_A` judges images of B and is our `D_B`.
+A network is recognised by the names and shapes of its tensors alone. The rest is assumed, and stated where it is
+decided: padding by reflection; see `convert` for the dropout of a U-Net. Names of files are the caller's business. The
+reference's `D_A` judges images of B and is our `D_B`.
 """
 
 import dataclasses

@@ -1,9 +1,7 @@
-"""Weights from elsewhere: what is asked of their tensors before they are used.
+"""The model file: one `.safetensors` per direction with all that its use needs, and no code.
 
-The model file: one `.safetensors` per direction with all that its use needs, and no code.
-
-The tensors have the names of the network's state dict; the metadata key `i2i` holds the description
-(`model_info`). The hash in it covers the bytes behind the header.
+The tensors have the names of the network's state dict. The metadata key `i2i` holds the description (`models.info`),
+with a hash of the bytes behind the header. `refuse_hostile` and its neighbours check the tensors of any file.
 """
 
 import hashlib

@@ -1,15 +1,13 @@
-"""The checkpoints that the authors of CycleGAN and pix2pix have published: what they are and where they lie.
+"""The checkpoints that the authors of CycleGAN and pix2pix have published: where they lie, and their copies here.
 
 The names are theirs, as in the download scripts of junyanz/pytorch-CycleGAN-and-pix2pix, and so are the networks:
-for CycleGAN `resnet_9blocks` with instance norm and no dropout, for pix2pix `unet_256` with batch norm and dropout.
-All were trained on crops of 256 × 256. Directions are those of the data sets (`monet2photo` has the paintings as
-A). What the authors do not state, such as licences and hashes, is left empty.
+`resnet_9blocks` with instance norm and no dropout for CycleGAN, `unet_256` with batch norm and dropout for pix2pix, all
+trained on crops of 256 × 256. Directions are those of the data sets (`monet2photo` has the paintings as A). Licences
+and hashes, which the authors do not state, are left empty.
 
-
-Published checkpoints on this machine: fetched when asked for, or put there by hand; checked, converted, kept.
-
-`$I2I_HOME/catalogue/FAMILY/NAME.safetensors` is the model file, `NAME.json` beside it says where it comes from.
-That record outlives the model file: what was trusted once is what is expected the next time.
+A checkpoint is fetched when it is asked for, or put here by hand; it is checked and converted.
+`$I2I_HOME/catalogue/FAMILY/NAME.safetensors` is the model file, `NAME.json` beside it says where it comes from. That
+record outlives the model file: its hash is expected the next time.
 """
 
 import contextlib

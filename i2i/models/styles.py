@@ -1,13 +1,10 @@
-"""Paths to models: run folders, folders with `config.json`, model files, checkpoints of the reference.
+"""Styles: everything that `--style` can name, and the list of them.
 
-Styles that the user keeps by name: model files in `$I2I_HOME/styles`.
+That is a path (run folder, folder with `config.json`, model file, checkpoint of the reference), a model on the Hugging
+Face Hub, or a name: of the user's own styles in `$I2I_HOME/styles`, the bundled ones, and the published checkpoints.
 
-What `--style` names: a path, a model on the Hugging Face Hub, or a style by its name.
-
-Nothing here needs torch, but for converting a checkpoint; the network is used only where the user asks for it.
-
-
-The list of styles for people and for programs."""
+Nothing here needs torch, but for converting a checkpoint. The network is used only where the user asks for it.
+"""
 
 import json
 import re

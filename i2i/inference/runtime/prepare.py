@@ -1,10 +1,8 @@
-"""Which runtime and which precision: the fastest that is there and exact enough, or the one asked for.
+"""The choice of a runtime and its preparation from a model, by conversion or from the result of an earlier one.
 
-On a CPU OpenVINO starts sooner than torch and is the faster one, but for wide residual generators in fp32; ONNX
-Runtime is slower than both and is used only where it is asked for (docs/lab-book.md).
-
-
-From a model to a runtime that is ready: by conversion, or from what an earlier conversion has left."""
+On a CPU OpenVINO starts sooner than torch and is faster, but for wide residual generators in float32. ONNX Runtime is
+slower than both and is used only where it is asked for (docs/lab-book.md).
+"""
 
 import math
 from dataclasses import dataclass, replace

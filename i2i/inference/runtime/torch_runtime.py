@@ -1,6 +1,7 @@
-"""Random numbers that belong to a picture, and leave everyone else's alone.
+"""Running a network with torch, on a CPU or any other device that torch knows.
 
-Running a network with torch: on a CPU, and on whatever else torch knows."""
+Dropout that stays on draws from a seed of the picture and leaves torch's global random numbers alone.
+"""
 
 import contextlib
 import copy

@@ -1,6 +1,7 @@
 """Pictures and tensors of any size through a generator by bands: padded as the network needs it, cropped back.
 
-A generator that takes what is too large for memory by bands of rows."""
+`Streamer` decides what is too large for memory and sends it that way.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
-"""Rows of tensors in a spool.
+"""A picture through the layers of a generator, pass by pass, band by band.
 
-The layers of one pass, ready for its rows.
-
-A picture through the layers of a generator, pass by pass, band by band."""
+Each pass is a chain of layers between two points of the schedule. Its input and its result are rows in a spool.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction

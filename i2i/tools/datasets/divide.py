@@ -1,10 +1,8 @@
-"""Which files are the same picture: by their bytes, by their pixels, or nearly.
+"""The division of a plain folder of pictures into train, val and test.
 
-Dividing a plain folder of pictures into train, val and test.
-
-Which part a picture comes to depends on its name and the seed alone, up to the boundaries between the parts.
-Files that are equal byte for byte come to the same part, and so do the partners of a pair, so that nothing of
-the test pictures is trained on.
+The part of a picture depends on its name and the seed alone, up to the boundaries between the parts. Files that are
+equal byte for byte come to the same part, and so do the partners of a pair, so that no test picture is trained on.
+`same_bytes`, `pixel_hash` and `difference_hash` find pictures that are equal by bytes, by pixels, or nearly.
 """
 
 import hashlib
