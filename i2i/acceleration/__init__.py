@@ -30,6 +30,9 @@ def accelerate(
     run: the `engine`, the `device` and the `dtype`, by default those of its parameters. Layers for training need to
     know nothing: each chooses its way when it is called.
     """
-    if purpose == "training":
-        return accelerate_training(network)
-    return accelerate_inference(network, engine, device, dtype)
+    match purpose:
+        case "training":
+            return accelerate_training(network)
+        case "inference":
+            return accelerate_inference(network, engine, device, dtype)
+    raise ValueError(f"purpose = {purpose!r}: expected training or inference")

@@ -42,7 +42,8 @@ def is_plain(conv: nn.Conv2d | nn.ConvTranspose2d, kernel_size: int, stride: int
 def is_thin(weight: Tensor, stride: int, groups: int) -> bool:
     """Returns whether a convolution with this weight is faster by columns."""
     few = len(weight) <= FEW_CHANNELS < weight.shape[1]  # the first layer of a narrow network is none
-    return few and weight.shape[-1] >= LARGE_KERNEL and stride == groups == 1
+    height, width = weight.shape[2:]
+    return few and height == width >= LARGE_KERNEL and stride == groups == 1
 
 
 def column_kernels(weight: Tensor) -> Tensor:
@@ -118,7 +119,9 @@ class _Strided(Accelerated):
     @classmethod
     def accepts(cls, module: nn.Module) -> bool:
         assert isinstance(module, nn.Conv2d)
-        return module.stride[0] > 1 and module.kernel_size[0] == module.kernel_size[1]
+        sides = {module.kernel_size, module.stride, module.dilation}
+        alike = not isinstance(module.padding, str) and all(a == b for a, b in (*sides, module.padding))
+        return alike and module.stride[0] > 1 and module.dilation == (1, 1)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         assert isinstance(self, nn.Conv2d)

@@ -1,8 +1,8 @@
 """The exchange of a network's layers for faster ones, in place.
 
-A faster layer is a subclass of the plain one and needs no attributes that the plain one lacks. So a layer is exchanged
-by its class alone. It stays the same object: parameters, state-dict keys, hooks and optimizers keep their references,
-and copies and pickles of the network work.
+A faster layer is a subclass of the plain one, and a layer is exchanged by its class. It stays the same object:
+parameters, state-dict keys, hooks and optimizers keep their references, and copies and pickles of the network work.
+Anything else that a faster layer needs, it computes in `prepare` and gives back in `release`.
 """
 
 import copy
@@ -33,6 +33,9 @@ class Accelerated:
     def prepare(self) -> None:
         """Computes from the parameters what the faster layer needs."""
 
+    def release(self) -> None:
+        """Deletes what `prepare` has made."""
+
 
 def exchange(network: Network, layers: Sequence[type[Accelerated]]) -> Network:
     """Exchanges each plain layer of `network` for the first class of `layers` that accepts it, in place."""
@@ -48,6 +51,7 @@ def plain(network: Network) -> Network:
     """Makes the layers of `network` plain again, in place."""
     for module in network.modules():
         if isinstance(module, Accelerated):
+            module.release()
             become(module, module.plain_class())
     return network
 

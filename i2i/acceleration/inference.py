@@ -39,6 +39,9 @@ class _PreparedConv2d(Accelerated):
         assert isinstance(self, nn.Conv2d)
         self.register_buffer("kernels", self.lay_out(self.weight.detach()), persistent=False)
 
+    def release(self) -> None:
+        del self.kernels
+
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], *arguments: Any) -> None:
         super()._load_from_state_dict(state_dict, *arguments)  # type: ignore[misc]
         self.prepare()
@@ -114,7 +117,7 @@ def accelerate_inference(
 
 
 def _exchange_head(network: nn.Module) -> None:
-    """The last convolution alone may compute by columns: a next layer of 16 bits would refuse its float32."""
-    *_, head = [None, *(module for module in network.modules() if isinstance(module, nn.Conv2d))]
-    if head is not None and type(head) is nn.Conv2d and PreparedColumnConv2d.accepts(head):
+    """Only the convolution that ends a network may compute by columns: a next layer of 16 bits refuses its float32."""
+    head = network if isinstance(network, nn.Conv2d) else getattr(network, "head", None)
+    if type(head) is nn.Conv2d and PreparedColumnConv2d.accepts(head):
         become(head, PreparedColumnConv2d).prepare()

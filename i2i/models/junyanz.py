@@ -43,7 +43,7 @@ def looks_known(names: Collection[str]) -> bool:
 
 
 def recognised(shapes: Shapes, dropout: bool | None) -> NetworkConfig:
-    """The network that the names and shapes of the reference's tensors tell; `dropout` as in `foreign.convert`.
+    """The network that the names and shapes of the reference's tensors tell; `dropout` as in `convert`.
 
     A first guess by a few tensors: the caller compares the rest. Raises `ModelError` if there is none.
     """

@@ -109,6 +109,12 @@ def test_deep_convolutions_in_bf16(ours: Any, torchs: Any) -> None:
         (nn.ConvTranspose2d(8, 8, 4, 2, 1), MatmulConvTranspose2d),
         (nn.ConvTranspose2d(8, 8, 4, 1, 0), nn.ConvTranspose2d),
         (nn.ConvTranspose2d(8, 8, 3, 2, 1, output_padding=1), nn.ConvTranspose2d),
+        (nn.Conv2d(8, 3, (1, 7), padding=(0, 3)), nn.Conv2d),
+        (nn.Conv2d(8, 3, (3, 7), padding=(1, 3)), nn.Conv2d),
+        (nn.Conv2d(8, 8, 3, stride=(2, 1), padding=1), nn.Conv2d),
+        (nn.Conv2d(8, 8, 3, stride=2, padding=(1, 0)), nn.Conv2d),
+        (nn.Conv2d(8, 8, 3, stride=2, padding="valid"), nn.Conv2d),
+        (nn.Conv2d(8, 8, 3, stride=2, dilation=2), nn.Conv2d),
     ],
 )
 def test_which_convolutions_are_exchanged(conv: nn.Module, kind: type) -> None:

@@ -161,9 +161,12 @@ def test_copies_and_pickles_are_accelerated_too(name: str, options: Any, classes
 def test_plain_takes_the_exchange_back(name: str, options: Any, classes: set[str], generator: bool) -> None:
     network = build(name, options, generator).eval()
     kinds, expected = [type(module) for module in network.modules()], results(network, images(network))
-    plain(accelerate(network, "training"))
-    assert [type(module) for module in network.modules()] == kinds
-    assert all(map(torch.equal, results(network, images(network)), expected))
+    buffers = [name for name, _ in network.named_buffers()]
+    for purpose in ("training", "inference") if generator else ("training",):
+        plain(accelerate(network, purpose))  # type: ignore[arg-type]
+        assert [type(module) for module in network.modules()] == kinds
+        assert [name for name, _ in network.named_buffers()] == buffers
+        assert all(map(torch.equal, results(network, images(network)), expected))
 
 
 @pytest.mark.parametrize("engine", ["eager", "compiled", "exported"])

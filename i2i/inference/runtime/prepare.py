@@ -28,7 +28,7 @@ Chosen = Literal["torch", "openvino", "onnx"]
 _PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
 _WIDTHS = range(32, 129)
 """Channels at full resolution with which it was measured to be faster, and residual blocks have no more than the 512
-that `networks.winograd` is for."""
+that `acceleration.winograd` is for."""
 _PIXELS = 1 << 20
 """From so many on torch makes up for its later start (docs/lab-book.md)."""
 NAMES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
@@ -76,7 +76,7 @@ def choose_precision(asked: Precision, runtime: Chosen, device: str, gpu_has_bf1
 
 
 def torch_is_faster(info: ModelInfo, precision: Precision, pixels: int | None) -> bool:
-    """Whether torch, which has `networks.winograd`, does so many pixels (None: many) sooner than OpenVINO."""
+    """Whether torch, which has `acceleration.winograd`, does so many pixels (None: many) sooner than OpenVINO."""
     if precision != "fp32" or info.network != "resnet" or (pixels is not None and pixels < _PIXELS):
         return False
     if info.config.get("separable"):  # nothing for `winograd` is left
