@@ -33,7 +33,8 @@ class Losses(dict[str, Tensor]):
     """Named scalars, of three kinds. A player minimises their sum.
 
     `adversarial` losses depend on the other player: they rise and fall as it learns. `content` losses measure how far
-    pictures are from what they should be: they fall while a generator learns. `penalties` regularise.
+    pictures are from what they should be: they fall while a generator learns. `penalties` regularise, or keep a
+    translation like its source: they may be least at the start. Each name stands in one kind.
 
     The player is updated after these losses. With `more` it is not: the same player yields further losses first. Each
     yield is back-propagated at once, so that a player with several losses keeps one graph in memory at a time.

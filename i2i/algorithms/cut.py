@@ -161,7 +161,8 @@ class CUT(Algorithm):
         if options.lambda_GAN:
             adversarial["G_gan"] = options.lambda_GAN * self.generator_loss(self.D, self.augment(fake_B, step), real)
         penalties = options.regularisers("G_{}", self.G, source_A, fake_B)
-        content = options.kept("", self.content, fake_B, source_A)
+        penalties |= options.kept("", self.content, fake_B, source_A)
+        content = {}
         if options.lambda_NCE_A:
             content["NCE_A"] = options.lambda_NCE_A * self._contrast(fake_B, real_A, features_A, flipped, generators)
         translates_B = bool(options.lambda_NCE_B or options.lambda_identity)

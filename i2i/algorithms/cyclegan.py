@@ -99,9 +99,10 @@ class CycleGAN(Algorithm):
             GENERATOR,
             Losses(
                 adversarial={"gan_AB": self.generator_loss(self.D_B, self.augment(fake_B, step), input_B)},  # Eq. 1
-                content=self._kept("AB", fake_B, batch)
+                content=self._paired("AB", fake_B, batch)
                 | {"cycle_A": o.lambda_cycle_A * F.l1_loss(self.G_BA(fake_B), real_A)},  # Eq. 2
-                penalties=o.regularisers("{}_AB", self.G_AB, real_A, fake_B),
+                penalties=o.regularisers("{}_AB", self.G_AB, real_A, fake_B)
+                | o.kept("_AB", self.content, fake_B, real_A),
                 more=True,
             ),
         )
@@ -110,9 +111,10 @@ class CycleGAN(Algorithm):
             GENERATOR,
             Losses(
                 adversarial={"gan_BA": self.generator_loss(self.D_A, self.augment(fake_A, step), input_A)},
-                content=self._kept("BA", fake_A, batch)
+                content=self._paired("BA", fake_A, batch)
                 | {"cycle_B": o.lambda_cycle_B * F.l1_loss(self.G_AB(fake_A), real_B)},
-                penalties=o.regularisers("{}_BA", self.G_BA, real_B, fake_A),
+                penalties=o.regularisers("{}_BA", self.G_BA, real_B, fake_A)
+                | o.kept("_BA", self.content, fake_A, real_B),
                 more=o.lambda_identity > 0,
             ),
         )
@@ -125,13 +127,12 @@ class CycleGAN(Algorithm):
         yield DISCRIMINATOR, self.discriminator_losses("D_A", self.D_A, input_A, past_A, terms=False, more=True)
         yield DISCRIMINATOR, self.discriminator_losses("D_B", self.D_B, input_B, past_B, terms=False)
 
-    def _kept(self, way: str, fake: Tensor, batch: ImagePair) -> dict[str, Tensor]:
-        """The losses that keep a translation like its picture, and like its partner where it has one."""
-        real, partner = (batch.a, batch.b) if way == "AB" else (batch.b, batch.a)
-        losses = self.options.kept(f"_{way}", self.content, fake, real)
-        if batch.matched is not None and self.options.lambda_paired:
-            losses[f"paired_{way}"] = self.options.lambda_paired * _of_pairs(fake, partner, batch.matched)
-        return losses
+    def _paired(self, way: str, fake: Tensor, batch: ImagePair) -> dict[str, Tensor]:
+        """The loss of a translation against its partner, where it has one."""
+        if batch.matched is None or not self.options.lambda_paired:
+            return {}
+        partner = batch.b if way == "AB" else batch.a
+        return {f"paired_{way}": self.options.lambda_paired * _of_pairs(fake, partner, batch.matched)}
 
     def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         a2b, b2a = translators["a2b"], translators["b2a"]

@@ -25,9 +25,9 @@ def grid_loss(images: Tensor) -> Tensor:
 
     P_w is the power spectrum of the mean of the channels in a window w of 64 × 64 pixels (32 × 32 in a smaller picture)
     under Hann's window. P̄_w(k) is the mean of four frequencies beside k. T_w is the mean power of texture, so that a
-    pattern counts as much as it is visible. E_w is the mean over the windows of a picture. They overlap by half, and less
-    than half a window at the right and bottom edges stays outside of them. No gradient flows to P̄_w and T_w, so the
-    loss lowers lines and not texture.
+    pattern counts as much as it is visible. E_w is the mean over the windows of a picture. They overlap by half, and
+    less than half a window at the right and bottom edges stays outside of them. No gradient flows to P̄_w and T_w, so
+    the loss lowers lines and not texture.
 
     `images` is (N, C, H, W) in [-1, 1], H and W at least 32. The result is the mean over the pictures, a scalar ≥ 0,
     in float32.

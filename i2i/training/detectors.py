@@ -48,6 +48,7 @@ class Saturated:
 
     def observe(self, losses: Mapping[str, float]) -> None:
         """The loss of each discriminator at one step, without penalties."""
+        self.losses = {name: past for name, past in self.losses.items() if name in losses}  # after another --gan-mode
         for name, loss in losses.items():
             if math.isfinite(loss):
                 self.losses.setdefault(name, deque(maxlen=self.WINDOW)).append(loss)
@@ -113,8 +114,10 @@ class NotLearning:
         return {name: statistics.median(self.recent[name]) / statistics.median(self.begun[name]) for name in often}
 
     def issue(self) -> str | None:
+        if self.learnt or self.steps < self.AFTER:
+            return None
         shares = self._shares()
-        if self.learnt or self.steps < self.AFTER or not shares or min(shares.values()) < self.SHARE:
+        if not shares or min(shares.values()) < self.SHARE:
             return None
         if any(statistics.median(self.begun[name]) < self.LEAST for name in shares):
             return None

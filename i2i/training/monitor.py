@@ -86,10 +86,12 @@ class Monitor:
         """The rows of a sample grid."""
         return self.samples.rows(networks, self.options.samples)
 
-    def look(self, rows: list[Row], with_grid: bool) -> None:
-        """Look for what is wrong in the rows of a sample grid; write them `with_grid`."""
+    def look(self, rows: list[Row], with_grid: bool, last: bool) -> None:
+        """Look for what is wrong in the rows of a sample grid; write them `with_grid`. Nothing is looked for in the
+        `last` rows of a run, where a longer run would not look either."""
         step = self.progress.step
-        self.health.look(step, rows)
+        if not last:
+            self.health.look(step, rows)
         if not with_grid:
             return
         picture = grid(rows)

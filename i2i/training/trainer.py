@@ -168,13 +168,15 @@ class Trainer:
             self._flush()
         if self.progress.validation_due():
             self.validation.schedule()
+        with_grid = step == 1 or step % options.sample_every == 0 or self.validation.due
+        last = self.progress.finished and not self.monitor.look_due(with_grid)
         if self.progress.finished:
             self.validation.schedule_last()
-        with_grid = step == 1 or step % options.sample_every == 0 or self.validation.due or self.progress.finished
+            with_grid = True
         if self.monitor.look_due(with_grid):
             with self._saved_before_errors():
                 rows = self.monitor.rows(self.checkpointer.networks())
-            self.monitor.look(rows, with_grid)
+            self.monitor.look(rows, with_grid, last)
         self._validate_if_due()
         self.save_due |= bool(save_now) or step % options.save_every == 0
         if stop:

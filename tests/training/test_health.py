@@ -114,6 +114,27 @@ def test_a_healthy_run_goes_on_after_a_resume_as_it_would_have(tmp_path: Path) -
     assert states[0]["health"]["not_learning"]["learnt"]
 
 
+def test_the_look_at_the_last_pictures_of_a_run_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a longer run would not look, so that a run which goes on is the one that never stopped."""
+    monkeypatch.setitem(detectors.PICTURE_DETECTORS, detectors.INVERTED, lambda translation: "odd")
+    pix2pix(tmp_path / "straight", 60, sample_every=1000)
+    for steps in (55, 60):
+        pix2pix(tmp_path / "run", steps, sample_every=1000)
+    states = [torch.load(tmp_path / run / "state-00000060.pt", weights_only=True) for run in ("straight", "run")]
+    assert states[0]["health"] == states[1]["health"]
+
+
+def test_losses_that_are_no_longer_trained_are_not_judged() -> None:
+    detector = detectors.Saturated(chance=0.5)
+    for _ in range(60):
+        detector.observe({"D": 0.001})
+    assert detector.issue() is not None
+    detector.observe({"D_pair": 0.5})
+    assert detector.issue() is None
+
+
 # The detectors themselves.
 
 
