@@ -162,6 +162,7 @@ def _algorithm_of(command: str, words: list[str]) -> tuple[str, list[str]]:
     if theirs := junyanz.translated(words, {option.flag for option in options_of(command, "cyclegan")}):
         raise UsageError(*theirs)
     if first.endswith((".yaml", ".yml")):
+        read_yaml(Path(first))
         raise UsageError(f"{first}: expected the file of a configuration with a line such as `algorithm: cyclegan`")
     if run := _after("--run", words):
         raise UsageError(

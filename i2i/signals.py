@@ -17,6 +17,9 @@ from i2i import files
 from i2i.errors import Interrupted
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+BOTH = (signal.SIGINT, signal.SIGTERM)
+STOPPING = "stopping after the picture at hand; the same again stops at once"
+"""The answer of commands on many pictures to a first signal."""
 GRACE = 1.0
 """So many seconds the main thread has to end by itself, once that is asked for at once."""
 

@@ -3,7 +3,6 @@
 i2i augment --style runs/monet data/ -o augmented/
 """
 
-import signal
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,9 +17,6 @@ from i2i.tools.labelled.options import AugmentOptions
 if TYPE_CHECKING:
     from i2i.folders.report import Report
     from i2i.tools.labelled.plan import Plan
-
-BOTH = (signal.SIGINT, signal.SIGTERM)
-STOPPING = "stopping after the picture at hand; the same again stops at once"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +60,7 @@ def show(options: Options, data: Path, out: Path, styles: list[str], chosen: Aug
 
 def augment(options: Options, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
     from i2i.folders.report import fetching, progress, summarise
-    from i2i.signals import Signals, interrupted
+    from i2i.signals import BOTH, STOPPING, Signals, interrupted
     from i2i.tools.labelled.augment import augment_folder  # here, so that --help does not wait for torch
 
     started = time.monotonic()

@@ -109,8 +109,11 @@ _OURS = {"direction": {"AtoB": "a2b", "BtoA": "b2a"}, "norm": {"syncbatch": "bat
 
 
 def translated(words: Sequence[str], known: Collection[str]) -> list[str]:
-    """The lines of the answer to options of theirs among `words`; none if there are none. `known`: our flags."""
-    trains = "--style" not in known
+    """The lines of the answer to options of theirs among `words`; none if there are none, or if the command with our
+    flags `known` neither trains nor translates folders, which is all that theirs did."""
+    trains = "--max-steps" in known
+    if not trains and not {"--style", "--skip-existing"} <= {*known}:
+        return []
     lines = []
     for name, value in _theirs(words, known):
         answer = (None if trains else TRANSLATING.get(name)) or VALUES.get(name, {}).get(value) or TRAINING.get(name)

@@ -102,6 +102,10 @@ def _given(words: Sequence[str], known: Sequence[Option]) -> list[Option]:
         near = _near(_flag(unknown[0]), named)
         raise UsageError(f"unknown option {unknown[0]}.{near} All options: --help-all")
     given = [named[_flag(word)] for word in flags]
+    for word, option in zip(flags, given, strict=True):
+        if option.is_switch and "=" in word:
+            yes, no, *_ = _flags(option)
+            raise UsageError(f"{word}: {yes} and {no} take no value")
     for option in {option.name: option for option in given if given.count(option) > 1}.values():
         _tell(f"{option.flag} is given more than once; the last one counts")
     return [option for option in known if option in given]

@@ -4,7 +4,6 @@ i2i sample --style runs/gan_monet --count 64 -o out/ --grid grid.png
 i2i sample --style runs/gan_monet --count 5 --walk 12 --grid walk.png
 """
 
-import signal
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,9 +11,6 @@ from pathlib import Path
 from i2i.errors import UsageError
 from i2i.inference.sample import SampleOptions
 from i2i.terminal import printable
-
-BOTH = (signal.SIGINT, signal.SIGTERM)
-STOPPING = "stopping after the picture at hand; the same again stops at once"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +30,7 @@ def main(options: Options) -> None:
     from i2i.files import remove_strays
     from i2i.folders import report
     from i2i.inference.sample import load_sampler, sample  # here, so that --help does not wait for torch
-    from i2i.signals import Signals, interrupted
+    from i2i.signals import BOTH, STOPPING, Signals, interrupted
 
     began = time.time()
     chosen = SampleOptions(**{field.name: getattr(options, field.name) for field in fields(SampleOptions)})

@@ -4,7 +4,6 @@ i2i translate --style runs/monet photos/ -o out/
 torchrun --nproc-per-node 4 -m -- i2i translate --style runs/monet photos/ -o out/
 """
 
-import signal
 import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,9 +17,6 @@ from i2i.terminal import printable, tell
 
 if TYPE_CHECKING:
     from i2i.folders.report import Report
-
-BOTH = (signal.SIGINT, signal.SIGTERM)
-STOPPING = "stopping after the picture at hand; the same again stops at once"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +140,7 @@ def translate(options: Options, chosen: FolderOptions) -> None:
     from i2i.files import remove_strays
     from i2i.folders.batch import translate_folder  # here, so that --help does not wait for torch
     from i2i.folders.report import fetching, progress, summarise
-    from i2i.signals import Signals, interrupted
+    from i2i.signals import BOTH, STOPPING, Signals, interrupted
 
     started, began = time.monotonic(), time.time()
 

@@ -1,4 +1,4 @@
-"""A newcomer's algorithm takes one file and one line: everything that the others are tested for holds for it."""
+"""A newcomer's algorithm takes one file and one line in the registry, and all tests of the others hold for it."""
 
 import inspect
 import sys
