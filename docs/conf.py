@@ -45,6 +45,7 @@ CONTENTS = """
 :caption: Use
 docs/translate
 docs/train
+docs/python
 docs/trouble
 docs/words
 docs/gallery

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "I2IError": "i2i.errors",
+    "Run": "i2i.training.run",
     "Translate": "i2i.inference.transform",
     "Translator": "i2i.inference.translator",
     "create_discriminator": "i2i.networks",
@@ -20,6 +21,7 @@ _HOME = {
     "list_styles": "i2i.models.styles",
     "load_sampler": "i2i.inference.sample",
     "load_translator": "i2i.inference.translator",
+    "train": "i2i.training.run",
     "translate_folder": "i2i.folders.batch",
 }
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from i2i.networks import create_discriminator as create_discriminator
     from i2i.networks import create_generator as create_generator
     from i2i.networks import list_generators as list_generators
+    from i2i.training.run import Run as Run
+    from i2i.training.run import train as train
 
 __all__ = [*_HOME, "__version__"]
 

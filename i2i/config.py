@@ -134,6 +134,54 @@ def of_run(cls: type[C], run: Path) -> C:
     return cls(**vars(config) | {name: _from(base, value, hints[name]) for name, value in values.items()})
 
 
+def layered(options: type[C], given: Mapping[str, Any], file: Path | None = None) -> tuple[C, list[str]]:
+    """Options from their defaults, the configuration of the run that goes on, `file` and `given`: the later counts.
+
+    Returns also what to say of a run that goes on. Raises `UsageError`.
+    """
+    values = read_yaml(file) if file else {}
+    chosen: Any = from_mapping(options, values, str(file)) if file else options()
+    named = {name: getattr(chosen, name) for name in option_names(options) if name in values} | dict(given)
+    chosen = from_mapping(options, named)
+    so_far = _so_far(options, chosen)
+    if so_far is None:
+        return chosen, []
+    notes = []
+    resumed: Any = from_mapping(options, {name: getattr(so_far, name) for name in option_names(options)} | named)
+    if "run" not in named:
+        resumed = dataclasses.replace(resumed, run=chosen.run)
+        notes.append(f"{chosen.run} exists and goes on; give --run FOLDER for a new run")
+    kept = [
+        f"{name} = {getattr(resumed, name)}"
+        for name in option_names(resumed)
+        if getattr(resumed, name) != getattr(chosen, name)
+    ]
+    if kept:
+        notes.append(f"{resumed.run} goes on as it was where no option is given: {', '.join(kept)}")
+    return resumed, notes
+
+
+def _so_far(options: type[C], chosen: Any) -> C | None:
+    """The configuration of the run that a training is to go on with; None for a new one, and of other commands."""
+    run = getattr(chosen, "run", None)
+    if run is None or not hasattr(options, ALGORITHM) or not is_run(run):
+        return None
+    try:
+        return of_run(options, run)
+    except UsageError as error:
+        first, *more = error.args
+        raise UsageError(
+            f"{str(first).rstrip('.')}; the run would go on with this: give another --run, or restore that file, or "
+            "remove it and give every option again",
+            *more,
+        ) from None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a training: it has the run's configuration."""
+    return os.path.isfile(folder / RUN_CONFIG)  # noqa: PTH113 - pathlib's raises for names that cannot be
+
+
 def path_of_run(run: Path, name: str) -> Path | None:
     """The path that the configuration in the folder of a run names so, if it does; seen from the current folder."""
     path = run / RUN_CONFIG

@@ -9,8 +9,8 @@ import i2i
 from i2i.commands import options
 
 NAMES = [
-    "I2IError", "Translate", "Translator", "__version__", "create_discriminator", "create_generator", "list_generators",
-    "list_styles", "load_sampler", "load_translator", "translate_folder",
+    "I2IError", "Run", "Translate", "Translator", "__version__", "create_discriminator", "create_generator",
+    "list_generators", "list_styles", "load_sampler", "load_translator", "train", "translate_folder",
 ]  # fmt: skip
 
 

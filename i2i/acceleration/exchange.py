@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from torch import nn
 
+from i2i.networks.own import OwnNetwork
+
 Network = TypeVar("Network", bound=nn.Module)
 Kind = TypeVar("Kind")
 
@@ -38,7 +40,12 @@ class Accelerated:
 
 
 def exchange(network: Network, layers: Sequence[type[Accelerated]]) -> Network:
-    """Exchanges each plain layer of `network` for the first class of `layers` that accepts it, in place."""
+    """Exchanges each plain layer of `network` for the first class of `layers` that accepts it, in place.
+
+    An own network stays as it is.
+    """
+    if isinstance(network, OwnNetwork):
+        return network
     for module in plain(network).modules():
         for layer in layers:
             if type(module) is layer.plain_class() and layer.accepts(module):

@@ -1,6 +1,6 @@
 """Algorithms by name: one paper, one file."""
 
-from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.algorithms.colorization import Colorization
 from i2i.algorithms.cut import CUT
 from i2i.algorithms.cyclegan import CycleGAN
@@ -10,7 +10,7 @@ from i2i.algorithms.pix2pix import Pix2Pix
 from i2i.algorithms.pix2pixhd import Pix2PixHD
 from i2i.algorithms.segmentation import Segmentation
 
-ALGORITHMS: dict[str, type[Algorithm]] = {
+ALGORITHMS: dict[str, type[AnyAlgorithm]] = {
     algorithm.name: algorithm
     for algorithm in (Pix2Pix, Pix2PixHD, CycleGAN, CUT, Segmentation, Colorization, GAN, Distill)
 }

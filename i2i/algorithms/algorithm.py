@@ -9,17 +9,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_type_hints
 
 from torch import Tensor, nn
 
 from i2i.algorithms.augmentation import Augmentation, forward_together
 from i2i.algorithms.image_pool import ImagePool
+from i2i.algorithms.options import NetworkOptions
 from i2i.config import to_mapping
 from i2i.data.options import channels, classes
 from i2i.data.pair import ImagePair
 from i2i.losses.adversarial import GANLoss
 from i2i.networks.blocks import Statistics, conv_bias
+from i2i.networks.own import OwnConfig
 from i2i.networks.pretrained import described_features
 
 Player = str
@@ -49,9 +51,11 @@ class Losses(dict[str, Tensor]):
 
 Turn = tuple[Player, Losses]
 Translators = Mapping[str, nn.Module]
+Options = TypeVar("Options", bound=NetworkOptions)
+"""The options of an algorithm."""
 
 
-class Algorithm(ABC):
+class Algorithm(ABC, Generic[Options]):
     """Networks and the order of play. Networks and image pools are attributes; everything else is configuration.
 
     Rules: no `yield` inside `frozen(...)` or any other context; pools return detached images; a weight that
@@ -78,6 +82,7 @@ class Algorithm(ABC):
     measured: ClassVar[str] = "reconstruction"
     """The same in a word, before the names of their metrics in a model file."""
 
+    options: Options
     gan: GANLoss
     augment: Augmentation
     teacher: str = ""
@@ -88,28 +93,28 @@ class Algorithm(ABC):
     """The size at which its translators translate larger pictures (see `ModelInfo`); 0 is the pictures' own."""
 
     @abstractmethod
-    def __init__(self, options: Any, in_channels: int = 3, out_channels: int = 3) -> None:
+    def __init__(self, options: Options, in_channels: int = 3, out_channels: int = 3) -> None:
         """Make the networks and the pools: `in_channels` are those of `batch.a`, `out_channels` of `batch.b`."""
 
     @classmethod
-    def channels(cls, options: Any) -> tuple[int, int]:
+    def channels(cls, options: Options) -> tuple[int, int]:
         """The channels of `batch.a` and `batch.b`, as the options ask for them. Raises `UsageError`, `InputError`."""
         if any(classes(options)):
             options.refuse_labels()
         return channels(options)
 
     @classmethod
-    def uses_single_domain(cls, options: Any) -> bool:
+    def uses_single_domain(cls, options: Options) -> bool:
         """Whether the options ask for batches that `make_pair` makes of the pictures of one domain."""
         return cls.single_domain
 
     @classmethod
-    def shows_targets(cls, options: Any) -> bool:
+    def shows_targets(cls, options: Options) -> bool:
         """Whether `pictures` has real pictures of a domain that it translates to: sets are compared with those."""
         return True
 
     @classmethod
-    def make_pair(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
+    def make_pair(cls, options: Options, picture: Tensor, seed: int) -> ImagePair:
         """For `single_domain`: the sample that a picture (C, H, W) in [-1, 1] gives; `seed` is for what it draws."""
         raise NotImplementedError
 
@@ -182,15 +187,21 @@ class Algorithm(ABC):
         return ""
 
 
-def own_options(algorithm: type[Algorithm]) -> type[Any]:
+AnyAlgorithm = Algorithm[Any]
+"""An algorithm of whatever options."""
+
+
+def own_options(algorithm: type[AnyAlgorithm]) -> type[NetworkOptions]:
     """The dataclass of the options that the algorithm itself takes."""
-    found: type[Any] = get_type_hints(algorithm.__init__)["options"]
+    found: type[NetworkOptions] = get_type_hints(algorithm.__init__)["options"]
     return found
 
 
 def described(config: Any) -> dict[str, Any]:
     """A network's kind and configuration, with the biases that it has, whether it was asked for them or not."""
     mapping = described_features(to_mapping(config))
+    if isinstance(config, OwnConfig):
+        return {"kind": config.kind, **mapping}
     return {"kind": config.kind, **mapping, "bias": conv_bias(config.norm, config.bias)}
 
 

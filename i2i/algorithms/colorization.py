@@ -14,7 +14,7 @@ gets the same colours. The model file says `encoding: lab`: translating keeps th
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge
 from torch import Tensor
@@ -47,7 +47,7 @@ class ColorizationOptions(NetworkOptions):
     """Weight of the L1 loss on a* and b*."""
 
 
-class Colorization(ConditionalGAN):
+class Colorization(ConditionalGAN[ColorizationOptions]):
     """`batch.a`, (N, 1, H, W) lightness → `batch.b`, (N, 2, H, W) colours, from pictures in colour."""
 
     name = ColorizationOptions.algorithm
@@ -56,10 +56,9 @@ class Colorization(ConditionalGAN):
 
     def __init__(self, options: ColorizationOptions, in_channels: int = 1, out_channels: int = 2) -> None:
         super().__init__(options, in_channels, out_channels)
-        self.options = options
 
     @classmethod
-    def channels(cls, options: Any) -> tuple[int, int]:
+    def channels(cls, options: ColorizationOptions) -> tuple[int, int]:
         if options.channels_b != 3 or options.classes_b:
             raise UsageError("channels_b: colorization learns from pictures in colour, of 3 channels")
         if options.direction != "a2b":
@@ -69,7 +68,7 @@ class Colorization(ConditionalGAN):
         return 1, 2
 
     @classmethod
-    def make_pair(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
+    def make_pair(cls, options: ColorizationOptions, picture: Tensor, seed: int) -> ImagePair:
         return ImagePair(*split(picture))
 
     def discriminator_input(self, a: Tensor, b: Tensor, step: int) -> Tensor:

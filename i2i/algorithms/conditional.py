@@ -3,25 +3,25 @@ for real (Mirza & Osindero 2014, arXiv:1411.1784; Isola et al. 2017, Eq. 1)."""
 
 from torch import Tensor, nn
 
-from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, Player, Translators, Turn
-from i2i.algorithms.options import NetworkOptions
+from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, Options, Player, Translators, Turn
 from i2i.data.pair import ImagePair
 
 
-class ConditionalGAN(Algorithm):
+class ConditionalGAN(Algorithm[Options]):
     """G, D, and D's turn. D is updated before G."""
 
     paired = True
 
     def __init__(
         self,
-        options: NetworkOptions,
+        options: Options,
         in_channels: int,
         out_channels: int,
         conditional: bool = True,
         discriminator: bool = True,
     ) -> None:
         """`conditional`: D sees the input beside the output. Without a `discriminator` G learns from content losses."""
+        self.options = options
         self.gan, self.augment = options.gan_loss(), options.augmentation()
         self.conditional = conditional
         self.G = options.create_generator(in_channels, out_channels)

@@ -24,7 +24,7 @@ StyleGAN2's, and each of its crops a scale of its own, the same for height and w
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt, Interval
@@ -106,7 +106,7 @@ class CUTOptions(UnpairedOptions):
         return numbers
 
 
-class CUT(Algorithm):
+class CUT(Algorithm[CUTOptions]):
     """A → B, from two sets of images without pairs: a patch of a translation resembles its own source most."""
 
     name = CUTOptions.algorithm
@@ -135,7 +135,7 @@ class CUT(Algorithm):
         self.D = options.create_discriminator(out_channels)
 
     @classmethod
-    def channels(cls, options: Any) -> tuple[int, int]:
+    def channels(cls, options: CUTOptions) -> tuple[int, int]:
         check_one_size(options)
         if len({palette is None for palette in classes(options)}) > 1:
             raise UsageError("classes: CUT encodes pictures of A and of B alike, and one of them holds labels")

@@ -16,7 +16,7 @@ then the discriminators.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ class CycleGANOptions(UnpairedOptions):
     """Past fakes that each discriminator may see again; 0 turns it off."""
 
 
-class CycleGAN(Algorithm):
+class CycleGAN(Algorithm[CycleGANOptions]):
     """A ↔ B, from two sets of images without pairs."""
 
     name = CycleGANOptions.algorithm
@@ -72,7 +72,7 @@ class CycleGAN(Algorithm):
         self.pool_A, self.pool_B = ImagePool(options.pool_size), ImagePool(options.pool_size)
 
     @classmethod
-    def channels(cls, options: Any) -> tuple[int, int]:
+    def channels(cls, options: CycleGANOptions) -> tuple[int, int]:
         if options.instance_edges:
             raise UsageError("instance_edges: the way back would have to make them; leave it out")
         if options.paired_data and not options.lambda_paired:

@@ -42,6 +42,7 @@ from i2i.models.teacher import Teacher
 from i2i.networks import GeneratorConfig, generator_config
 from i2i.networks.features import ChannelProjectionConfig, comparable_layers, translate
 from i2i.networks.features import channels as widths
+from i2i.networks.own import OwnConfig
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 
 STYLE_OR_PATH = PathUnless(frozenset(model_files(BUNDLED)))
@@ -86,7 +87,7 @@ class DistillOptions(UnpairedOptions):
 
     def generator_config(self, in_channels: int, out_channels: int) -> GeneratorConfig:
         share = self.input_share
-        if share is None and isinstance(generator_config(self.generator), ResnetConfig):
+        if share is None and not self.own and isinstance(generator_config(self.generator), ResnetConfig):
             share = getattr(self.opened().config, "input_share", None)
         return NetworkOptions.generator_config(replace(self, input_share=share or 0.0), in_channels, out_channels)
 
@@ -96,7 +97,7 @@ class DistillOptions(UnpairedOptions):
         return math.lcm(multiple, teacher.size_multiple), max(minimum, teacher.minimum_size)
 
 
-class Distill(ConditionalGAN):
+class Distill(ConditionalGAN[DistillOptions]):
     """`batch.a` → what the teacher makes of it; `batch.b` are pictures of the other domain, or `batch.a` again."""
 
     name = DistillOptions.algorithm
@@ -126,15 +127,15 @@ class Distill(ConditionalGAN):
         ).build()
 
     @classmethod
-    def uses_single_domain(cls, options: Any) -> bool:
+    def uses_single_domain(cls, options: DistillOptions) -> bool:
         return not options.lambda_gan
 
     @classmethod
-    def shows_targets(cls, options: Any) -> bool:
+    def shows_targets(cls, options: DistillOptions) -> bool:
         return not cls.uses_single_domain(options)
 
     @classmethod
-    def channels(cls, options: Any) -> tuple[int, int]:
+    def channels(cls, options: DistillOptions) -> tuple[int, int]:
         check_one_size(options)
         if any(classes(options)):
             raise UsageError("classes: a teacher takes pictures to pictures, and one of the domains holds labels")
@@ -155,7 +156,7 @@ class Distill(ConditionalGAN):
         return expected
 
     @classmethod
-    def make_pair(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
+    def make_pair(cls, options: DistillOptions, picture: Tensor, seed: int) -> ImagePair:
         return ImagePair(picture, picture)
 
     def players(self) -> dict[Player, list[nn.Module]]:
@@ -220,6 +221,8 @@ def checked_teacher(options: DistillOptions, in_channels: int, out_channels: int
         )
     student = options.generator_config(in_channels, out_channels)
     _check_comparisons(options, student, teacher.config)
+    if isinstance(student, OwnConfig):
+        return teacher
     mine, its = multiplications(student), multiplications(teacher.config)
     if mine > its:
         raise UsageError(

@@ -16,7 +16,7 @@ and G's turn has the noise of D's. From DCGAN: see networks/dcgan.py; and the le
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ class GANOptions(NetworkOptions):
         return super().size_limits(in_channels, out_channels)
 
 
-class GAN(Algorithm):
+class GAN(Algorithm[GANOptions]):
     """Noise → pictures like those of one set; `batch.a` is the noise, (N, z, 1, 1), `batch.b` the pictures."""
 
     name = GANOptions.algorithm
@@ -97,7 +97,7 @@ class GAN(Algorithm):
         self.D = options.create_discriminator(out_channels)
 
     @classmethod
-    def channels(cls, options: Any) -> tuple[int, int]:
+    def channels(cls, options: GANOptions) -> tuple[int, int]:
         if options.direction != "a2b":
             raise UsageError(f"direction = {options.direction!r}: a GAN goes from noise to pictures; leave it out")
         if not of_one_size(options.preprocess):
@@ -108,7 +108,7 @@ class GAN(Algorithm):
         return options.latent_size, options.channels_b
 
     @classmethod
-    def make_pair(cls, options: Any, picture: Tensor, seed: int) -> ImagePair:
+    def make_pair(cls, options: GANOptions, picture: Tensor, seed: int) -> ImagePair:
         return ImagePair(a=noise(options.latent_size, seed), b=picture)
 
     def players(self) -> dict[Player, list[nn.Module]]:

@@ -14,7 +14,7 @@ from i2i.acceleration import recompute
 from i2i.algorithms.ada import ADA
 from i2i.algorithms.augment import DiffAugment, checked_names
 from i2i.algorithms.augmentation import Augmentation
-from i2i.data.options import of_one_size
+from i2i.data.options import DataOptions, of_one_size
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GANLoss, GanMode
 from i2i.losses.grid import SMALLEST as GRID_WINDOW
@@ -25,6 +25,7 @@ from i2i.losses.structure import WINDOW, structure_loss
 from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_config, generator_config
 from i2i.networks.blocks import Init, Norm, Padding, init_weights
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
+from i2i.networks.own import Own, OwnConfig, OwnNetwork, check_generator
 from i2i.networks.pretrained import EFFICIENTNET
 from i2i.networks.projected import ProjectedConfig
 from i2i.networks.resnet import ResnetConfig
@@ -43,11 +44,13 @@ _SMALLEST_UNET = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions:
-    """Networks and adversarial loss. Subclasses set their paper's defaults."""
+class NetworkOptions(DataOptions):
+    """All that an algorithm sees of a run: data, networks, adversarial loss. Subclasses set their paper's defaults."""
 
     algorithm: ClassVar[str]
     """The name under which configurations and states know whose options they are."""
+    own: ClassVar[Mapping[str, Own]] = {}
+    """`generator` and `discriminator` → the networks that were given from Python in place of named ones."""
 
     generator: str = "resnet_9blocks"
     """The generator: `resnet_<n>blocks`, `unet_<size>` or `mobile_resnet_<n>blocks` (a tenth of the multiplications). A
@@ -139,7 +142,8 @@ class NetworkOptions:
 
     def refuse_labels(self) -> None:
         """Raises `UsageError` for what sees pictures, where a domain holds labels: three classes are no colours."""
-        projected = isinstance(discriminator_config(self.discriminator), ProjectedConfig)
+        named = None if "discriminator" in self.own else discriminator_config(self.discriminator)
+        projected = isinstance(named, ProjectedConfig)
         seeing = ["discriminator"] if projected else []
         seeing += [name for name in ("lambda_structure", "lambda_content") if getattr(self, name, 0)]
         if seeing:
@@ -194,6 +198,8 @@ class NetworkOptions:
         return ADA(self.ada_target, self.ada_images, boundary)
 
     def generator_config(self, in_channels: int, out_channels: int) -> GeneratorConfig:
+        if given := self.own.get("generator"):
+            return given.config(in_channels, out_channels)
         config = generator_config(
             self.generator,
             in_channels=in_channels,
@@ -212,7 +218,9 @@ class NetworkOptions:
             raise UsageError(f"input_share = {self.input_share}: is for residual generators, not for {self.generator}")
         return config
 
-    def discriminator_config(self, in_channels: int) -> DiscriminatorConfig:
+    def discriminator_config(self, in_channels: int) -> DiscriminatorConfig | OwnConfig:
+        if given := self.own.get("discriminator"):
+            return given.config(in_channels, 1)
         named = discriminator_config(self.discriminator)
         projected = isinstance(named, ProjectedConfig)
         self.needs("features", projected or self.compares_features, "discriminator projected or a content loss")
@@ -230,7 +238,12 @@ class NetworkOptions:
 
     def create_generator(self, in_channels: int, out_channels: int) -> nn.Module:
         config = self.generator_config(in_channels, out_channels)
-        generator = init_weights(config.build(), self.init_type, self.init_gain)
+        if isinstance(config, OwnConfig):
+            own = OwnNetwork(self.own["generator"].make(), config)
+            check_generator(own, self.crop_size)
+            generator: nn.Module = own
+        else:
+            generator = init_weights(config.build(), self.init_type, self.init_gain)
         if self.low_memory and not recompute(generator):
             raise UsageError(
                 f"low_memory = True: {self.generator} has no residual blocks, so it would save nothing; use "
@@ -239,7 +252,10 @@ class NetworkOptions:
         return generator
 
     def create_discriminator(self, in_channels: int) -> nn.Module:
-        return init_weights(self.discriminator_config(in_channels).build(), self.init_type, self.init_gain)
+        config = self.discriminator_config(in_channels)
+        if isinstance(config, OwnConfig):
+            return OwnNetwork(self.own["discriminator"].make(), config)
+        return init_weights(config.build(), self.init_type, self.init_gain)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +297,7 @@ class UnpairedOptions(NetworkOptions):
         return losses
 
 
-def check_one_size(options: Any) -> None:
+def check_one_size(options: NetworkOptions) -> None:
     """Raises `UsageError` for a `gan_mode` that compares fakes with real images, if those may be of other sizes."""
     if options.gan_mode in ("relativistic", "wgangp") and not of_one_size(options.preprocess):
         raise UsageError(

@@ -47,7 +47,7 @@ class Pix2PixOptions(NetworkOptions):
     """Weight of the L1 loss."""
 
 
-class Pix2Pix(ConditionalGAN):
+class Pix2Pix(ConditionalGAN[Pix2PixOptions]):
     """`batch.a` → `batch.b`, from pairs."""
 
     name = Pix2PixOptions.algorithm
@@ -55,7 +55,6 @@ class Pix2Pix(ConditionalGAN):
 
     def __init__(self, options: Pix2PixOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         super().__init__(options, in_channels, out_channels, conditional=options.conditional)
-        self.options = options
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
         real_A, real_B = batch.a, batch.b

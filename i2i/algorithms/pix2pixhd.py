@@ -55,7 +55,7 @@ class Pix2PixHDOptions(NetworkOptions):
     """torchvision's weights of VGG-19, as a safetensors file."""
 
 
-class Pix2PixHD(ConditionalGAN):
+class Pix2PixHD(ConditionalGAN[Pix2PixHDOptions]):
     """`batch.a`, labels or pictures → `batch.b`, from pairs."""
 
     name = Pix2PixHDOptions.algorithm
@@ -64,7 +64,6 @@ class Pix2PixHD(ConditionalGAN):
         if bool(options.lambda_VGG) != (options.vgg is not None):
             raise UsageError(f"lambda_VGG = {options.lambda_VGG}, vgg = {options.vgg}: one needs the other")
         super().__init__(options, in_channels, out_channels)
-        self.options = options
         if not isinstance(self.D, PatchGAN | MultiScalePatchGAN):
             raise UsageError(f"discriminator = {options.discriminator}: its layers are compared; use a patchgan")
         if options.vgg and out_channels != 3:

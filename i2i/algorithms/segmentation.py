@@ -14,7 +14,7 @@ labels of 0 and 1, as Luc et al. 2016 (arXiv:1611.08408) do; no dropout, so that
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge
 from torch import Tensor
@@ -55,7 +55,7 @@ class SegmentationOptions(NetworkOptions):
         return self.lambda_gan > 0
 
 
-class Segmentation(ConditionalGAN):
+class Segmentation(ConditionalGAN[SegmentationOptions]):
     """`batch.a`, a photo → `batch.b`, labels, from pairs."""
 
     name = SegmentationOptions.algorithm
@@ -66,10 +66,9 @@ class Segmentation(ConditionalGAN):
         options.needs_gan_loss(options.has_discriminator, "lambda_gan")
         options.needs("lambda_grid", False, "pictures that are made")
         super().__init__(options, in_channels, out_channels, discriminator=options.has_discriminator)
-        self.options = options
 
     @classmethod
-    def channels(cls, options: Any) -> tuple[int, int]:
+    def channels(cls, options: SegmentationOptions) -> tuple[int, int]:
         target = classes(options)["ab".index(options.direction[2])]
         if target is None:
             side = options.direction[2]

@@ -8,17 +8,16 @@ on < `--config FILE.yaml` < flags.
 import contextlib
 import difflib
 import io
-import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import dataclass, field, make_dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from i2i.commands import junyanz
 from i2i.commands.options import Option, describe
-from i2i.config import ALGORITHM, RUN_CONFIG, check_numbers, from_mapping, of_run, option_names, read_yaml
+from i2i.config import check_numbers, from_mapping, layered, option_names
 from i2i.errors import UsageError
 from i2i.machine import place
 from i2i.terminal import printable, say
@@ -63,19 +62,10 @@ def build(options: type[Any], line: Line) -> Any:
 
     If the run folder of a training has a configuration, the training goes on with it, and `line` comes on top.
     """
-    given = read_yaml(line.config) if line.config else {}
-    chosen = from_mapping(options, given, str(line.config)) if line.config else options()
-    named = {name: getattr(chosen, name) for name in option_names(options) if name in given} | dict(line.given)
-    chosen = from_mapping(options, named)
-    so_far = _of_run(options, chosen)
-    if so_far is None:
-        return chosen
-    resumed = from_mapping(options, {name: getattr(so_far, name) for name in option_names(options)} | named)
-    if "run" not in named:
-        resumed = replace(resumed, run=chosen.run)
-        _tell(f"{chosen.run} exists and goes on; give --run FOLDER for a new run")
-    _tell_kept(chosen, resumed)
-    return resumed
+    chosen, notes = layered(options, line.given, line.config)
+    for note in notes:
+        _tell(note)
+    return chosen
 
 
 def written_paths(options: Any) -> list[Path]:
@@ -217,32 +207,6 @@ def _refuse_empty(words: Sequence[str]) -> None:
         if given and not value and (word == "" or name.startswith("-")) and option not in TEXTS:
             where = f" after {before}" if word == "" and before else f", {word}" if word else ""
             raise UsageError(f"an empty argument{where}: is a variable unset? The current folder is '.'")
-
-
-def _of_run(options: type[Any], chosen: Any) -> Any:
-    """The configuration of the run that a training is to go on with; None for a new one, and of other commands."""
-    run = getattr(chosen, "run", None)
-    if run is None or not hasattr(options, ALGORITHM) or not os.path.isfile(run / RUN_CONFIG):  # noqa: PTH113 - no error
-        return None
-    try:
-        return of_run(options, run)
-    except UsageError as error:
-        first, *more = error.args
-        raise UsageError(
-            f"{str(first).rstrip('.')}; the run would go on with this: give another --run, or restore that file, or "
-            "remove it and give every option again",
-            *more,
-        ) from None
-
-
-def _tell_kept(asked: Any, resumed: Any) -> None:
-    kept = [
-        f"{name} = {getattr(resumed, name)}"
-        for name in option_names(resumed)
-        if getattr(resumed, name) != getattr(asked, name)
-    ]
-    if kept:
-        _tell(f"{resumed.run} goes on as it was where no option is given: {', '.join(kept)}")
 
 
 def _before_and_after(words: list[str]) -> tuple[list[str], list[str]]:

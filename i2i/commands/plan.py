@@ -45,9 +45,9 @@ class Options:
 def options_class(name: str) -> type[Any]:
     """The options of a plan for the training by the algorithm of that name."""
     from i2i.algorithms import ALGORITHMS
-    from i2i.training import profile_step
+    from i2i.training import options
 
-    return profile_step.options_class(ALGORITHMS[name], Options)
+    return options.options_class(ALGORITHMS[name], Options)
 
 
 def main(name: str, options: Any) -> None:
@@ -68,7 +68,7 @@ def plan(algorithm: Any, options: Any) -> None:
     from i2i.tools.planner import suggest
     from i2i.training.estimate import estimate, resolve_batch_size
     from i2i.training.launch import open_data
-    from i2i.training.profile_step import options_class
+    from i2i.training.options import options_class
 
     limit = size(options.memory_limit) if options.memory_limit else None
     wanted = resolve_batch_size(algorithm, narrowed(options, options_class(algorithm)))

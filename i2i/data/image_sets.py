@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -27,6 +27,9 @@ from i2i.data.slots import PixelPair
 from i2i.errors import ImageError, InputError
 from i2i.images import Pixels
 
+if TYPE_CHECKING:
+    from i2i.data.transforms import Transform
+
 R = TypeVar("R")
 S = TypeVar("S")
 Names = tuple[str, ...]
@@ -34,33 +37,23 @@ Sample = Callable[[Tensor, int], ImagePair]
 """From a picture (C, H, W) in [-1, 1] and a seed, what a training of one domain sees of it."""
 
 _TAG_ORDER_A, _TAG_ORDER_B, _TAG_LOOK_A, _TAG_LOOK_B, _TAG_SAMPLE, _TAG_KIND = range(6)
+ORDERS, LOOKS = (_TAG_ORDER_A, _TAG_ORDER_B), (_TAG_LOOK_A, _TAG_LOOK_B)
+"""The tags of the orders, and of crop and flip, of both domains."""
 
 
 class Images(ImagePairs):
     """What data sets of files share: transform, seeds, replacement of damaged pictures."""
 
     def __init__(self, options: DataOptions, train: bool, multiple: int, minimum: int) -> None:
-        # imported here, before workers are forked, so that each need not import albumentations again
-        from i2i.data.transforms import Transform
-
         self.options, self.train = narrowed(options, DataOptions), train
         self.palettes = classes(options)
-        self.transform = Transform(
-            options.preprocess,
-            options.load_size,
-            options.crop_size,
-            options.flip,
-            multiple,
-            train,
-            minimum,
-            options.random_zoom,
-        )
+        self.transform = transform_of(options, train, multiple, minimum)
 
     def _index(self, t: int, count: int, tag: int, further: int = 0) -> int:
         """The record of sample t, or one `further` on in the same epoch's order, which is a circle."""
         epoch, place = divmod(t, count)
         place = (place + further) % count
-        return int(_permutation(self.options.seed, tag, epoch, count)[place]) if self.train else place
+        return int(permutation(self.options.seed, tag, epoch, count)[place]) if self.train else place
 
     @abstractmethod
     def sides(self) -> tuple[list[Source], list[Source]]:
@@ -301,6 +294,15 @@ class OneDomain(Images):
         return str(self.paths[self._index(t, len(self.paths), _TAG_ORDER_B)])
 
 
+def transform_of(options: DataOptions, train: bool, multiple: int, minimum: int) -> "Transform":
+    """Resize, crop and flip as the options say."""
+    # imported here, before workers are forked, so that each need not import albumentations again
+    from i2i.data.transforms import Transform
+
+    name, zoom = options.preprocess, options.random_zoom
+    return Transform(name, options.load_size, options.crop_size, options.flip, multiple, train, minimum, zoom)
+
+
 def is_matched(seed: int, t: int, share: float) -> bool:
     """Whether sample t is one of the `share` of all that are pairs."""
     return bool(np.random.SeedSequence((seed, _TAG_KIND, t)).generate_state(1)[0] < share * 2**32)
@@ -312,7 +314,8 @@ def sample_seed(seed: int, t: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def _permutation(seed: int, tag: int, epoch: int, count: int) -> Pixels:
+def permutation(seed: int, tag: int, epoch: int, count: int) -> Pixels:
+    """The order of `count` pictures in an epoch; `tag` tells the orders of a seed apart."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, tag, epoch)))).permutation(count)
 
 

@@ -30,6 +30,7 @@ from i2i.inference.runtime.prepare import (
     cache_key,
     choose_precision,
     choose_runtime,
+    device_of,
     gpu_has_bf16,
     prepare_file,
     prepare_network,
@@ -37,7 +38,7 @@ from i2i.inference.runtime.prepare import (
 from i2i.inference.runtime.protocol import Device
 from i2i.inference.scaling import Enlargement, fitted, painted_size, resized, scaled
 from i2i.models import hub, styles
-from i2i.models.info import ModelInfo, Statistics
+from i2i.models.info import OWN, ModelInfo, Statistics
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +67,7 @@ def load_translator(
     compile: bool = False,
     paint_size: int | None = None,
     fetching: Callable[[int, int | None], object] | None = None,
+    generator: "nn.Module | None" = None,
 ) -> "Translator":
     """Loads a translator: `i2i.load_translator("monet")("photo.jpg")`.
 
@@ -86,6 +88,8 @@ def load_translator(
     * `compile`: torch compiles the network, at the first picture and again at the second size; not for bands of rows.
     * `paint_size`: the shorter side, in pixels, at which larger pictures are translated; 0 is their own size. Default:
       as the model says.
+    * `generator`: the module of an own network (`i2i.train(generator=...)`). A copy of it gets the weights of the model
+      file; a file never brings code. It runs with torch.
     * `download`: fetches a style of the catalogue. `fetching` is then called with the bytes so far and their total, if
       it is known.
 
@@ -101,7 +105,9 @@ def load_translator(
     path = styles.find(
         style if isinstance(style, str) else Path(style), direction, download=download, progress=fetching
     )
-    return Translator._of_file(path, wanted, seed)
+    if generator is None:
+        return Translator._of_file(path, wanted, seed)
+    return Translator._of_module(path, wanted, seed, generator)
 
 
 class _Source(NamedTuple):
@@ -165,6 +171,25 @@ class Translator:
         translator._origin = path, wanted, prepared.key
         return translator
 
+    @classmethod
+    def _of_module(cls, path: Path, wanted: Wanted, seed: int, generator: "nn.Module") -> "Translator":
+        import torch
+
+        from i2i.models import pretrained
+
+        if wanted.runtime not in ("auto", "torch"):
+            raise UsageError(f"runtime = {wanted.runtime!r}: an own generator runs with torch")
+        network, info = pretrained.open_model(
+            path,
+            direction=wanted.direction,
+            dropout=wanted.dropout,
+            statistics=wanted.norm_stats,
+            generator=generator,
+        )
+        device = torch.device(str(device_of(wanted)))
+        options: Any = {"precision": wanted.precision, "compile": wanted.compile, "paint_size": wanted.paint_size}
+        return cls(network, info, device, seed=seed, **options)
+
     def __getstate__(self) -> dict[str, Any]:
         """For copies and other processes: all but what is made again when needed. Each runtime sees to its own."""
         return {name: value for name, value in self.__dict__.items() if name != "streamer"}
@@ -192,7 +217,7 @@ class Translator:
     @cached_property
     def bytes_per_pixel(self) -> float:
         """An estimate of the CPU memory for each pixel of one picture; 0 on other devices."""
-        if self.device.type != "cpu":
+        if self.device.type != "cpu" or self.info.network == OWN:
             return 0.0
         known = self._traits.bytes_per_pixel
         return bytes_per_pixel(self.config) if known is None else known
@@ -355,7 +380,7 @@ class Translator:
         return self.coding.result(output, source.planes, picture, size)
 
     def _fits(self, height: int, width: int) -> bool:
-        if self.device.type != "cpu":
+        if self.device.type != "cpu" or self.info.network == OWN:  # nothing is known of an own network
             return True
         # torch and OpenVINO go through them in parts
         pairs = of_pairs(self.info.config.get("attention", 0), height, width) if self.runtime == "onnx" else 0
@@ -372,6 +397,8 @@ class Translator:
     @cached_property
     def streamer(self) -> "Streamer":
         """What translates pictures too large for the memory. (This imports torch.)"""
+        if self.info.network == OWN:
+            raise ImageError("is too large for the memory, and an own network takes a picture only as a whole")
         import torch
 
         from i2i.inference.streaming import Streamer

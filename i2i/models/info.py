@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 DIRECTIONS = ("a2b", "b2a")
 FROM_NOISE = ("dcgan",)  # networks that translate nothing
+OWN = "own"  # a network from Python, whose code no file has
 Direction = Literal["a2b", "b2a"]
 Statistics = Literal["batch", "running"]  # those of networks.blocks, which needs torch
 Encoding = Literal["pixels", "lab"]
@@ -110,8 +111,9 @@ class ModelInfo:
     def network_config(self) -> "GeneratorConfig":
         """The configuration, held to its limits. Raises `ModelError`. (This imports torch.)"""
         from i2i.networks import GENERATOR_KINDS
+        from i2i.networks.own import OwnConfig
 
-        cls = GENERATOR_KINDS.get(self.network)
+        cls = {**GENERATOR_KINDS, OWN: OwnConfig}.get(self.network)
         if cls is None:
             known = ", ".join(GENERATOR_KINDS)
             hint = nearest(self.network, GENERATOR_KINDS)

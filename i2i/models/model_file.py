@@ -4,6 +4,7 @@ The tensors have the names of the network's state dict. The metadata key `i2i` h
 with a hash of the bytes behind the header. `refuse_hostile` and its neighbours check the tensors of any file.
 """
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from i2i.errors import ModelError
+from i2i.errors import ModelError, UsageError
 from i2i.files import atomic_write
 from i2i.models.info import (
     DIRECTIONS,
@@ -31,6 +32,7 @@ from i2i.models.info import (
 )
 from i2i.models.metadata import MAX_TENSORS, Header, read_header
 from i2i.networks.blocks import blur_filter
+from i2i.networks.own import OwnConfig, OwnNetwork
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -127,8 +129,9 @@ def save(
     atomic_write(Path(path), lambda file: file.write(data), replace=replace)
 
 
-def load(path: Path | str) -> tuple[nn.Module, ModelInfo]:
-    """The network (on the CPU, float32, in eval mode) and the description in a model file.
+def load(path: Path | str, generator: nn.Module | None = None) -> tuple[nn.Module, ModelInfo]:
+    """The network (on the CPU, float32, in eval mode) and the description in a model file. The file of an own network
+    takes a copy of `generator`, whose class it was trained with.
 
     Nothing is believed before it is bounded: sizes and names are compared with what the configuration builds
     before a weight is read. Raises `ModelError` naming the file and the key.
@@ -138,7 +141,7 @@ def load(path: Path | str) -> tuple[nn.Module, ModelInfo]:
         header = read_header(path)
         info, digest = parse(document(header.metadata))
         info = info.completed()
-        return load_network(path, header, info, digest), info
+        return load_network(path, header, info, digest, generator), info
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
 
@@ -147,10 +150,11 @@ def checked_weights(network: nn.Module, info: ModelInfo, dtype: torch.dtype = to
     """The state dict of `network`, its numbers as `dtype`, if it and `info` could be read back. Raises `ModelError`."""
     parse(to_json(info, ""))
     weights = {name: _stored(tensor, dtype) for name, tensor in network.state_dict().items()}
-    expected = _on_meta(info).state_dict()
-    _compare({name: tuple(t.shape) for name, t in weights.items()}, expected)
+    own = isinstance(network, OwnNetwork)
+    _compare({name: tuple(t.shape) for name, t in weights.items()}, weights if own else _on_meta(info).state_dict())
     refuse_nonfinite(weights)
-    refuse_changed_filters(weights)
+    if not own:
+        refuse_changed_filters(weights)
     return weights
 
 
@@ -165,12 +169,14 @@ def body_sha256(data: bytes) -> str:
     return hashlib.sha256(memoryview(data)[start:]).hexdigest()
 
 
-def load_network(path: Path, header: Header, info: ModelInfo, sha256: str) -> nn.Module:
-    """The network of `info` with the weights in the file at `path`, whose header is `header`.
+def load_network(
+    path: Path, header: Header, info: ModelInfo, sha256: str, generator: nn.Module | None = None
+) -> nn.Module:
+    """The network of `info` with the weights in the file at `path`, whose header is `header`; `generator` as in `load`.
 
     Raises `ModelError` naming the key: other names, shapes or dtypes, another hash, numbers that are not finite.
     """
-    network = _on_meta(info)
+    network = _on_meta(info) if generator is None else _own(info, generator)
     expected = network.state_dict()
     _compare({name: shape for name, (_, shape) in header.tensors.items()}, expected)
     body = 0
@@ -183,7 +189,8 @@ def load_network(path: Path, header: Header, info: ModelInfo, sha256: str) -> nn
         raise ModelError(f"damaged: {header.body:,} bytes of weights; its network has {body:,}")
     weights = _weights(path, sha256)
     refuse_nonfinite(weights)
-    refuse_changed_filters(weights)
+    if generator is None:
+        refuse_changed_filters(weights)
     # built without drawing initial weights, so that the caller's random numbers are left alone; in float32, as it was
     own = {name: value.to(expected[name].dtype) for name, value in weights.items()}
     network.load_state_dict(own, assign=True)
@@ -206,6 +213,14 @@ def _on_meta(info: ModelInfo) -> nn.Module:
     config = info.network_config()
     with torch.device("meta"):
         return config.build()
+
+
+def _own(info: ModelInfo, generator: nn.Module) -> OwnNetwork:
+    """A copy of `generator`, to be filled. Raises `UsageError` if the file brings a network with a name."""
+    config = info.network_config()
+    if not isinstance(config, OwnConfig):
+        raise UsageError(f"generator: the file holds a {info.network}, which needs no module; leave it out")
+    return OwnNetwork(copy.deepcopy(generator), config)
 
 
 def _compare(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor]) -> None:

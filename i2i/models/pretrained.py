@@ -34,6 +34,7 @@ def open_model(
     direction: str | None = None,
     dropout: bool | None = None,
     statistics: Statistics | None = None,
+    generator: nn.Module | None = None,
 ) -> tuple[nn.Module, ModelInfo]:
     """The generator (on the CPU, float32, in eval mode) at `path` and what is known of it.
 
@@ -44,7 +45,8 @@ def open_model(
     with the statistics of the picture, and with the noise of whatever dropout it has; that is what its keys
     tell of a residual generator, and a U-Net is taken to have dropout with batch norm (the published pix2pix
     models) and none otherwise. Where there is only instance norm and no dropout there is nothing to choose.
-    `direction` names the direction of a checkpoint (default `a2b`); a model file must agree with it.
+    `direction` names the direction of a checkpoint (default `a2b`); a model file must agree with it. `generator` is the
+    module of an own network (`i2i.train(generator=...)`); a copy of it gets the weights of the model file.
 
     Raises `ModelError` naming the file for anything else, `UsageError` for options that do not fit it.
     """
@@ -56,7 +58,7 @@ def open_model(
     elif is_checkpoint(path):
         network, info = _from_checkpoint(path, "b2a" if direction == "b2a" else "a2b", dropout)
     else:
-        network, info = model_file.load(path)
+        network, info = model_file.load(path, generator)
     if direction not in (None, info.direction):
         arrow = f"{info.direction} ({info.input_domain} → {info.output_domain})"
         raise UsageError(f"{path} translates {arrow}, not {direction}")

@@ -30,14 +30,16 @@ from i2i.errors import UsageError
 from i2i.networks.blocks import DiscriminatorNorm, Sampling, Upsampling
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
 from i2i.networks.dcgan import DCGANConfig, DCGANDiscriminatorConfig
+from i2i.networks.own import OwnConfig
 from i2i.networks.patchgan import MultiScaleConfig, PatchGANConfig, PixelGANConfig
 from i2i.networks.projected import ProjectedConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 
-GeneratorConfig = ResnetConfig | UNetConfig | CoarseToFineConfig | DCGANConfig
+_NamedGeneratorConfig = ResnetConfig | UNetConfig | CoarseToFineConfig | DCGANConfig
+GeneratorConfig = _NamedGeneratorConfig | OwnConfig
 DiscriminatorConfig = PatchGANConfig | MultiScaleConfig | PixelGANConfig | ProjectedConfig | DCGANDiscriminatorConfig
-NetworkConfig = GeneratorConfig | DiscriminatorConfig
+NetworkConfig = _NamedGeneratorConfig | DiscriminatorConfig
 
 
 def _mobile(blocks: int) -> ResnetConfig:
@@ -152,7 +154,8 @@ def _find(what: str, name: str, known: Mapping[str, Any], families: Mapping[str,
     for pattern, make in families.items():
         if match := re.fullmatch(pattern, name):
             return make(int(match[1]), *match.groups()[1:])
-    raise UsageError(f"unknown {what} {name!r}.{nearest(name, known)} Known: {', '.join(known)}.")
+    own = f" An own {what} is given again in Python, as in i2i.train(…, {what}=module)." if "." in name else ""
+    raise UsageError(f"unknown {what} {name!r}.{nearest(name, known)} Known: {', '.join(known)}.{own}")
 
 
 def _configure(config: Any, options: Mapping[str, Any]) -> Any:

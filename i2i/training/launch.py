@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from i2i.acceleration.compiler import check_compiler
-from i2i.algorithms.algorithm import Algorithm, described, own_options
+from i2i.algorithms.algorithm import AnyAlgorithm, described, own_options
 from i2i.config import narrowed, real
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.data.folders import searched
-from i2i.data.options import check_mixing, check_one_domain
+from i2i.data.options import batch_size, check_mixing, check_one_domain
+from i2i.data.own import OwnDatasets, open_own
 from i2i.errors import ModelError, UsageError
 from i2i.machine import place
 from i2i.models import junyanz
@@ -24,6 +25,7 @@ from i2i.networks.features import PatchProjection
 from i2i.training import early_stopping
 from i2i.training.distributed import ProcessGroup
 from i2i.training.estimate import resolve_batch_size
+from i2i.training.options import RunOptions
 from i2i.training.schedule import Progress
 from i2i.training.state_store import StateStore
 from i2i.training.step import check_micro_batches
@@ -31,29 +33,35 @@ from i2i.training.trainer import Trainer
 from i2i.training.validation import SWD
 
 
-def train(algorithm: type[Algorithm], options: Any) -> None:
-    """Train `algorithm` as `options` (its own options and `RunOptions`) say; everything is checked first."""
-    if options.run is None:
+def train(algorithm: type[AnyAlgorithm], options: RunOptions, own: OwnDatasets | None = None) -> None:
+    """Train `algorithm` as `options` (of `options_class`) say; everything is checked first. `own` are data sets from
+    Python, which stand in for files."""
+    if (run := options.run) is None:
         raise UsageError("run: a run folder is needed: --run runs/NAME")
     check_place(options)
     place()  # contradictions are said before the data are read
+    if options.batch_size == "auto" and (own or options.own):
+        raise UsageError(
+            "batch_size = auto: a process of its own cannot try data and networks from Python; name a number"
+        )
     options = resolve_batch_size(algorithm, options)
-    data, channels = open_data(algorithm, options)
+    data, channels = open_data(algorithm, options, own)
     if options.deterministic:
         enable_determinism()
     group = ProcessGroup(options.device)
     try:
         built = build_algorithm(algorithm, options, channels, group.device)
-        if not StateStore(options.run).steps():  # a resumed run has weights of its own
+        if not StateStore(run).steps():  # a resumed run has weights of its own
             initialise(built, options.init_from, options.direction)
         Trainer(built, data, options, group).fit()
     finally:
         group.close()
 
 
-def check_place(options: Any) -> None:
+def check_place(options: RunOptions) -> None:
     """Raises `UsageError` if the run folder lies within the data, where its sample grids would become pictures of
     them, or the data within its sample grids."""
+    assert options.run is not None
     run = real(options.run)
     for name in ("data", "paired_data"):
         data = getattr(options, name)
@@ -78,10 +86,12 @@ def _identity(folder: Path) -> tuple[int, int] | Path:
     return status.st_dev, status.st_ino
 
 
-def open_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tuple[int, int]]:
+def open_data(
+    algorithm: type[AnyAlgorithm], options: RunOptions, own: OwnDatasets | None = None
+) -> tuple[Datasets, tuple[int, int]]:
     """Opens the data and checks everything before a training starts. Returns the data, and the channels of inputs and
-    outputs."""
-    check_micro_batches(options.batch_size, options.micro_batches)
+    outputs. `own` as in `train`."""
+    check_micro_batches(batch_size(options), options.micro_batches)
     check_compile(algorithm, options)
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
@@ -94,7 +104,10 @@ def open_data(algorithm: type[Algorithm], options: Any) -> tuple[Datasets, tuple
     check_sizes(options, multiple, minimum)
     check_content(algorithm, options, channels)
     sample = partial(algorithm.make_pair, narrowed(options, own_options(algorithm))) if one_domain else None
-    data = open_datasets(options, algorithm.paired, multiple, minimum, sample)
+    if own is None:
+        data = open_datasets(options, algorithm.paired, multiple, minimum, sample)
+    else:
+        data = open_own(own, options, algorithm.paired, multiple, minimum, sample)
     check_validation(options, data)
     return data, channels
 
@@ -107,19 +120,21 @@ def enable_determinism() -> None:
 
 
 def build_algorithm(
-    algorithm: type[Algorithm], options: Any, channels: tuple[int, int], device: torch.device
-) -> Algorithm:
+    algorithm: type[AnyAlgorithm], options: RunOptions, channels: tuple[int, int], device: torch.device
+) -> AnyAlgorithm:
     """The algorithm with its networks as the seed draws them. Raises `UsageError` for what `device` has not."""
     if options.compile:
         check_compiler(device)
     torch.manual_seed(options.seed)
-    players: Algorithm = algorithm(options, *channels)
+    players: AnyAlgorithm = algorithm(options, *channels)
+    if options.own.get("generator"):  # the modes of batch norm and dropout are those of `eval()`
+        players.test_statistics, players.test_dropout = "running", False  # type: ignore[misc]
     if options.deterministic:
         check_deterministic(players, device)
     return players
 
 
-def check_validation(options: Any, data: Datasets) -> None:
+def check_validation(options: RunOptions, data: Datasets) -> None:
     """Raises `UsageError` if something is to follow a validation that never comes."""
     following = {
         "lr_policy": options.lr_policy == "plateau",
@@ -132,12 +147,12 @@ def check_validation(options: Any, data: Datasets) -> None:
         if not options.validate_every:
             raise UsageError(f"{what}, but validate_every = 0 turns it off")
         if data.validation is None:
-            raise UsageError(f"{what}, but {options.data} has no val or test split")
+            raise UsageError(f"{what}, but {options.data or 'validation='} has no val or test split")
     if options.stop_when.strip() or options.stop_patience:
         _check_first_validation(options, len(data.train))
 
 
-def _check_first_validation(options: Any, epoch_length: int) -> None:
+def _check_first_validation(options: RunOptions, epoch_length: int) -> None:
     """Raises `UsageError` if a new run that a validation is to stop ends before there is one."""
     if options.run is not None and StateStore(options.run).steps():  # how far a resumed one is, its state says
         return
@@ -151,7 +166,7 @@ def _check_first_validation(options: Any, epoch_length: int) -> None:
         )
 
 
-def check_content(algorithm: type[Algorithm], options: Any, channels: tuple[int, int]) -> None:
+def check_content(algorithm: type[AnyAlgorithm], options: RunOptions, channels: tuple[int, int]) -> None:
     """Raises `UsageError` for conditions that cannot be read, for luminances of bands of data, and for sets where there
     is none to compare with."""
     asked = {
@@ -167,7 +182,7 @@ def check_content(algorithm: type[Algorithm], options: Any, channels: tuple[int,
         raise UsageError(f"{early_stopping.CONTENT} compares pictures of 1 or 3 channels, and these have {max(bands)}")
 
 
-def check_compile(algorithm: type[Algorithm], options: Any) -> None:
+def check_compile(algorithm: type[AnyAlgorithm], options: RunOptions) -> None:
     """Raises `UsageError` if `compile` contradicts another option, or is of no use to the algorithm."""
     if options.compile and not algorithm.compiles:
         raise UsageError(f"compile = True: {algorithm.name} runs its generator layer by layer; leave out --compile")
@@ -178,7 +193,7 @@ def check_compile(algorithm: type[Algorithm], options: Any) -> None:
         )
 
 
-def check_deterministic(algorithm: Algorithm, device: torch.device) -> None:
+def check_deterministic(algorithm: AnyAlgorithm, device: torch.device) -> None:
     """Raises `UsageError` for padding by reflection on CUDA: torch has no deterministic gradient of it there."""
     if device.type != "cuda":
         return
@@ -194,7 +209,7 @@ def check_deterministic(algorithm: Algorithm, device: torch.device) -> None:
 REFERENCE_NAMES = {"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A", "G": "G", "D": "D"}
 
 
-def initialise(algorithm: Algorithm, paths: Sequence[Path], direction: str = "a2b") -> None:
+def initialise(algorithm: AnyAlgorithm, paths: Sequence[Path], direction: str = "a2b") -> None:
     """Load each file into the network that it is of. `direction` is the one in which `algorithm` sees the data.
 
     Raises `ModelError` for a file that cannot be read, fits no network, or fits one of another configuration.
@@ -218,7 +233,7 @@ def _load_embedding(F: PatchProjection, path: Path) -> None:
     F.load_state_dict(weights)
 
 
-def _read(algorithm: Algorithm, path: Path, direction: str) -> tuple[nn.Module, str, Any, dict[str, Tensor]]:
+def _read(algorithm: AnyAlgorithm, path: Path, direction: str) -> tuple[nn.Module, str, Any, dict[str, Tensor]]:
     if not is_checkpoint(path):
         loaded, info = open_model(path)
         name = info.direction if direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[info.direction]

@@ -124,5 +124,5 @@ class Monitor:
             else:
                 again = "To go on, change --stop-when or --stop-patience"
                 self.log.say(f"stopped already, after {step} steps: {reason}: {folder.path}. {again}")
-        for text in next_commands(folder, self.algorithm.from_noise):
+        for text in next_commands(folder, self.algorithm.from_noise, "generator" in self.options.own):
             self.log.say(text)

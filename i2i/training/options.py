@@ -2,14 +2,17 @@
 
 import contextlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
 from pydantic import BeforeValidator, StringConstraints
 
-from i2i.data.datasets import DataOptions
+from i2i.algorithms.algorithm import AnyAlgorithm, own_options
+from i2i.algorithms.options import NetworkOptions
+from i2i.networks.own import Own
 from i2i.training.early_stopping import Metric
 
 
@@ -111,5 +114,20 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(TrainingOptions, DataOptions):
-    """Everything that a run needs beside its algorithm."""
+class RunOptions(TrainingOptions, NetworkOptions):
+    """The options of a run that all algorithms share; `options_class` adds those of one."""
+
+
+def options_class(
+    algorithm: type[AnyAlgorithm], *more: type, own: Mapping[str, Own] | None = None, **fields: tuple[Any, Any]
+) -> type[RunOptions]:
+    """The options of a training by `algorithm`; those of the classes `more` come before them.
+
+    `fields` are options with another type and default, `own` networks from Python.
+    """
+    chosen = own_options(algorithm)
+    listed = [(name, hint, field(default=default)) for name, (hint, default) in fields.items()]
+    shared = {"algorithm": algorithm.name, "own": own or {}, "__doc__": chosen.__doc__}
+    bases = (*more, chosen, RunOptions)
+    made: type[RunOptions] = make_dataclass("Options", listed, bases=bases, namespace=shared, frozen=True, kw_only=True)
+    return made

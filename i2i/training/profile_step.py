@@ -21,7 +21,7 @@ import torch
 
 from i2i import machine
 from i2i.algorithms import ALGORITHMS
-from i2i.algorithms.algorithm import Algorithm, own_options
+from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.config import from_mapping
 from i2i.data.loader import batches
 from i2i.data.options import batch_size
@@ -30,21 +30,14 @@ from i2i.errors import I2IError
 from i2i.inference import failures
 from i2i.training.distributed import ProcessGroup
 from i2i.training.launch import build_algorithm, enable_determinism, open_data
-from i2i.training.options import RunOptions
+from i2i.training.options import RunOptions, options_class
 from i2i.training.state_store import tensors
 from i2i.training.trainer import Trainer
 
 ROOM_FOR_CUDA = 3  # steps in which libraries choose their kernels
 
 
-def options_class(algorithm: type[Algorithm], *more: type) -> type[Any]:
-    """The options of the algorithm's training script, and `more` before them."""
-    own = own_options(algorithm)
-    made = type("Options", (*more, own, RunOptions), {"__annotations__": {}, "__doc__": own.__doc__})
-    return dataclasses.dataclass(frozen=True, kw_only=True)(made)
-
-
-def measure(algorithm: type[Algorithm], options: Any, steps: int, seconds: float) -> dict[str, Any]:
+def measure(algorithm: type[AnyAlgorithm], options: RunOptions, steps: int, seconds: float) -> dict[str, Any]:
     """Train for `steps` steps, fewer if they take more than `seconds` but never fewer than two, after a warm-up."""
     data, channels = open_data(algorithm, options)
     if options.deterministic:

@@ -114,12 +114,15 @@ class RunFolder:
         atomic_write(self.path / name, lambda file: file.write(text.encode(errors="surrogateescape")))
 
 
-def next_commands(folder: RunFolder, from_noise: bool) -> list[str]:
-    """Where the samples of a finished run are, and the command to use it."""
+def next_commands(folder: RunFolder, from_noise: bool, own_generator: bool) -> list[str]:
+    """Where the samples of a finished run are, and what to type to use it."""
     run = shlex.quote(str(folder.path))
     samples = sorted((folder.path / "samples").glob("step-*.png"))
     command = f"i2i sample --style {run}" if from_noise else f"i2i translate --style {run} photos/"
-    return [*(f"samples: {path}" for path in samples[-1:]), f"to {command.split()[1]}: {command} -o out/"]
+    use = f"to {command.split()[1]}: {command} -o out/"
+    if own_generator:
+        use = "to translate: run.translator()(picture), of the run that i2i.train returns"
+    return [*(f"samples: {path}" for path in samples[-1:]), use]
 
 
 def _now() -> str:

@@ -30,7 +30,7 @@ from i2i.networks.blocks import BlurDownsample, SmoothUpsample, for_translation,
 from i2i.networks.features import comparable_layers, translate
 from i2i.networks.resnet import ResnetConfig
 from i2i.training.launch import open_data, train
-from i2i.training.profile_step import options_class
+from i2i.training.options import options_class
 from i2i.training.training_state import check_same
 from i2i.training.validation import set_members
 

@@ -24,7 +24,7 @@ from i2i.images.lab import joined, split
 from i2i.images.palettes import TOY as CLASSES
 from i2i.images.palettes import to_classes, to_colours
 from i2i.training.launch import train
-from i2i.training.profile_step import options_class
+from i2i.training.options import options_class
 
 
 def run(name: str, folder: Path, steps: int, **options: Any) -> Path:

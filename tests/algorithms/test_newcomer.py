@@ -12,7 +12,7 @@ import test_contract as contract
 import i2i
 from i2i.algorithms import ALGORITHMS
 from i2i.training.launch import train
-from i2i.training.profile_step import options_class
+from i2i.training.options import options_class
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "newcomer"))
 from dualgan import DualGAN

@@ -16,7 +16,7 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.errors import UsageError
 from i2i.losses import perceptual
 from i2i.losses.perceptual import Content
-from i2i.training.profile_step import options_class
+from i2i.training.options import options_class
 
 
 def picture(seed: int = 0, channels: int = 3) -> Tensor:

@@ -20,7 +20,7 @@ from i2i.networks import create_discriminator, discriminator_config
 from i2i.networks.blocks import init_weights
 from i2i.networks.pretrained import feature_network
 from i2i.training.launch import train
-from i2i.training.profile_step import options_class
+from i2i.training.options import options_class
 
 
 def projected(name: str = "projected", **options: Any) -> Any:

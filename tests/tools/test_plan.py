@@ -18,7 +18,7 @@ from i2i.training import estimate as costs
 from i2i.training import launch, profile_step
 from i2i.training.estimate import Cost, OutOfMemory
 from i2i.training.launch import open_data, train
-from i2i.training.profile_step import options_class
+from i2i.training.options import options_class
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ from i2i import images
 from i2i.algorithms import ALGORITHMS
 from i2i.data.loader import _Samples
 from i2i.training.launch import open_data
-from i2i.training.profile_step import options_class
+from i2i.training.options import options_class
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SITE = "import multiprocessing, os\nmultiprocessing.set_start_method(os.environ['I2I_TEST_START'])\n"

@@ -1,0 +1,261 @@
+"""Data sets from Python: any `torch.utils.data.Dataset` of yours, or a list, in place of files.
+
+Sample t of a training follows from (seed, t), as it does with files: the item, its crop and flip, and whatever your
+data set draws from the generators of torch, NumPy and Python. So a training resumes exactly, whatever the workers do.
+
+A picture is a uint8 or uint16 array (H, W) or (H, W, C), a uint8 tensor (C, H, W) or a PIL image. The options resize,
+crop and flip it. A float tensor (C, H, W) in [-1, 1] is taken as it is.
+"""
+
+import contextlib
+import random
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from i2i import images
+from i2i.data.image_sets import LOOKS, ORDERS, Sample, permutation, sample_seed, transform_of
+from i2i.data.options import DataOptions
+from i2i.data.pair import Datasets, ImagePair, ImagePairs
+from i2i.errors import I2IError, InputError, UsageError
+from i2i.images import Pixels
+from i2i.images.picture import Picture, split_alpha
+from i2i.images.pil import from_pil
+
+_ROUNDING = 1e-3
+
+
+class Items(Protocol):
+    """A data set with items by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+OwnData = Items | tuple[Items, Items]
+"""Pairs (input, target), or for unpaired algorithms the pictures of A and those of B, or the pictures of one domain."""
+
+
+@dataclass(frozen=True)
+class OwnDatasets:
+    """What was given in place of files, for training and for validation."""
+
+    train: OwnData
+    validation: OwnData | None = None
+
+
+def open_own(
+    own: OwnDatasets,
+    options: DataOptions,
+    paired: bool,
+    multiple: int = 1,
+    minimum: int = 1,
+    sample: Sample | None = None,
+) -> Datasets:
+    """As `open_datasets`. Raises `UsageError` for what is no data set, and for a first item that is no sample."""
+    for name in ("data", "paired_data", "classes_a", "classes_b", "instance_edges", "cache"):
+        if value := getattr(options, name):
+            raise UsageError(f"{name} = {value!r}: is for files, and data are a data set from Python; leave it out")
+
+    def opened(data: OwnData, name: str, train: bool) -> ImagePairs:
+        more = (options, train, multiple, minimum)
+        made: ImagePairs
+        if sample:
+            made = OwnDomain((_items(data, name),), *more, sample)
+        elif paired:
+            made = OwnPairs((_items(data, name),), *more)
+        else:
+            made = OwnDomains(_two(data, name), *more)
+        made[0]  # mistakes are said before a run folder exists
+        return made
+
+    validation = None if own.validation is None else opened(own.validation, "validation", False)
+    return Datasets(opened(own.train, "data", True), validation)
+
+
+def first_picture(own: OwnDatasets, paired: bool, single_domain: bool) -> Any:
+    """The input of the first sample, as the data set gives it."""
+    first = own.train if paired or single_domain else _two(own.train, "data")[0]
+    with seeded(0):
+        item = _items(first, "data")[0]
+    return _pair(item, 0)[0] if paired and not single_domain else item
+
+
+def _items(data: Any, name: str) -> Items:
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, str | dict):
+        raise UsageError(f"{name}: a {type(data).__name__}; expected a data set or a list, whose items have numbers")
+    if len(data) == 0:
+        raise InputError(f"{name}: the data set is empty")
+    items: Items = data
+    return items
+
+
+def _two(data: Any, name: str) -> tuple[Items, Items]:
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise UsageError(
+            f"{name}: this algorithm learns from two domains without pairs; expected two data sets, "
+            f"{name}=(pictures_of_A, pictures_of_B)"
+        )
+    return _items(data[0], f"{name}[0]"), _items(data[1], f"{name}[1]")
+
+
+class _OwnImages(ImagePairs):
+    """Samples from one or two data sets: order, random numbers, size."""
+
+    def __init__(self, sets: Sequence[Items], options: DataOptions, train: bool, multiple: int, minimum: int) -> None:
+        self.sets, self.options, self.train = sets, options, train
+        self.multiple, self.minimum = multiple, minimum
+        self.transform = transform_of(options, train, multiple, minimum)
+
+    def __len__(self) -> int:
+        return max(map(len, self.sets))
+
+    def __getitem__(self, t: int) -> ImagePair:
+        with seeded(sample_seed(self.options.seed, t)):
+            return self.sample(t)
+
+    @abstractmethod
+    def sample(self, t: int) -> ImagePair:
+        """Sample t. The random generators are seeded for it."""
+
+    def names(self, t: int) -> str:
+        """The numbers of the items of sample t."""
+        return ", ".join(f"item {self.index(t, side)}" for side in range(len(self.sets)))
+
+    def index(self, t: int, side: int) -> int:
+        count = len(self.sets[side])
+        epoch, place = divmod(t, count)
+        return int(permutation(self.options.seed, ORDERS[side], epoch, count)[place]) if self.train else place
+
+    def look(self, t: int, side: int) -> int:
+        """The seed of crop and flip."""
+        return int(np.random.SeedSequence((self.options.seed, LOOKS[side], t)).generate_state(1)[0])
+
+    def prepared(self, picture: Any, number: int, side: int) -> Tensor | Pixels:
+        """A tensor (C, H, W) that is a sample already, or pixels (H, W, C). Raises `UsageError`."""
+        channels = self.options.channels_b if side else self.options.channels_a
+        try:
+            found = _tensor(picture) if isinstance(picture, Tensor) else _pixels(picture)
+            if isinstance(found, Picture):
+                return found.channels(channels)
+            if len(found) != channels:
+                raise UsageError(
+                    f"has {len(found)} channels, expected {channels}: give channels_{'ab'[side]}={len(found)}"
+                )
+            height, width = found.shape[-2:]
+            if height % self.multiple or width % self.multiple or min(height, width) < self.minimum:
+                raise UsageError(
+                    f"{width}x{height} pixels; this network takes multiples of {self.multiple}, at least {self.minimum}"
+                )
+            return found
+        except I2IError as error:
+            raise UsageError(f"item {number} of domain {'AB'[side]}: {error}") from None
+
+    def directed(self, a: Tensor, b: Tensor) -> ImagePair:
+        return ImagePair(a, b) if self.options.direction == "a2b" else ImagePair(b, a)
+
+    def single(self, t: int, side: int, domain: int) -> Tensor:
+        """The picture of sample t of a domain by itself."""
+        number = self.index(t, side)
+        picture = self.prepared(self.sets[side][number], number, domain)
+        if isinstance(picture, Tensor):
+            return picture
+        with _named(number):
+            return images.to_tensor(self.transform(self.look(t, domain), picture)[0])
+
+
+class OwnPairs(_OwnImages):
+    """Pairs (input of domain A, target of domain B) of one data set; crop and flip agree."""
+
+    def sample(self, t: int) -> ImagePair:
+        number = self.index(t, 0)
+        a, b = (self.prepared(one, number, side) for side, one in enumerate(_pair(self.sets[0][number], number)))
+        if isinstance(a, Tensor) and isinstance(b, Tensor):
+            if a.shape[-2:] != b.shape[-2:]:
+                raise UsageError(f"item {number}: sizes differ: {tuple(a.shape)} and {tuple(b.shape)}")
+            return self.directed(a, b)
+        if isinstance(a, Tensor) or isinstance(b, Tensor):
+            raise UsageError(f"item {number}: one is a float tensor and the other is not; give two of a kind")
+        with _named(number):
+            first, second = self.transform(self.look(t, 0), a, b)
+        assert second is not None
+        return self.directed(images.to_tensor(first), images.to_tensor(second))
+
+
+class OwnDomains(_OwnImages):
+    """Pictures of two domains, each with an order of its own."""
+
+    def sample(self, t: int) -> ImagePair:
+        return self.directed(self.single(t, 0, 0), self.single(t, 1, 1))
+
+
+class OwnDomain(_OwnImages):
+    """Pictures of domain B alone, and what `make` makes of each."""
+
+    def __init__(
+        self, sets: Sequence[Items], options: DataOptions, train: bool, multiple: int, minimum: int, make: Sample
+    ) -> None:
+        super().__init__(sets, options, train, multiple, minimum)
+        self.make = make
+
+    def sample(self, t: int) -> ImagePair:
+        return self.make(self.single(t, 0, 1), sample_seed(self.options.seed, t))
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, torch on the CPU, NumPy and Python draw from `seed`. Afterwards they go on as before."""
+    before = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+
+
+@contextlib.contextmanager
+def _named(number: int) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"item {number}: {error}") from None
+
+
+def _pair(item: Any, number: int) -> tuple[Any, Any]:
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise UsageError(f"item {number}: a {type(item).__name__}; expected a pair (input, target)")
+    return item[0], item[1]
+
+
+def _tensor(tensor: Tensor) -> Tensor | Picture:
+    if tensor.dim() != 3 or 0 in tensor.shape:
+        raise UsageError(f"a tensor {tuple(tensor.shape)}; expected (C, H, W)")
+    if tensor.dtype == torch.uint8:
+        return split_alpha(tensor.permute(1, 2, 0).contiguous().numpy())
+    if not tensor.is_floating_point():
+        raise UsageError(f"a tensor of {tensor.dtype}; expected floats in [-1, 1], or uint8")
+    low, high = (float(value) for value in tensor.aminmax())
+    if max(-low, high) > 1 + _ROUNDING:  # NaN is for the health checks of a training
+        raise UsageError(f"values from {low:.4g} to {high:.4g}; expected a picture in [-1, 1], or uint8")
+    return tensor.detach().to(torch.float32)
+
+
+def _pixels(picture: Any) -> Picture:
+    if isinstance(picture, Image.Image):
+        return from_pil(picture)
+    if not isinstance(picture, np.ndarray):
+        raise UsageError(f"a {type(picture).__name__}; expected a tensor, an array or a PIL image")
+    if picture.dtype not in (np.uint8, np.uint16) or picture.ndim not in (2, 3) or picture.size == 0:
+        raise UsageError(f"an array {picture.shape} of {picture.dtype}; expected (H, W) or (H, W, C), uint8 or uint16")
+    return split_alpha(np.ascontiguousarray(picture if picture.ndim == 3 else picture[..., None]))

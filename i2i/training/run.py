@@ -1,0 +1,225 @@
+"""Training from Python: `i2i.train` runs the code of `i2i train`, and returns the run."""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from i2i.algorithms import ALGORITHMS
+from i2i.algorithms.algorithm import AnyAlgorithm
+from i2i.config import ALGORITHM, RUN_CONFIG, is_run, layered, nearest, of_run, path_of, read_yaml
+from i2i.data.options import of_one_size
+from i2i.data.own import OwnData, OwnDatasets, first_picture
+from i2i.errors import UsageError
+from i2i.evaluation.training_log import Log, read_log
+from i2i.machine import place
+from i2i.models import styles
+from i2i.models.info import DIRECTIONS
+from i2i.networks.own import Own, OwnModule
+from i2i.terminal import say
+from i2i.training import launch
+from i2i.training.options import RunOptions, options_class
+
+if TYPE_CHECKING:
+    from i2i.inference.translator import Translator
+
+_FOR_PICTURES = ("load_size", "flip", "random_zoom")
+
+
+def train(
+    algorithm: str | os.PathLike[str] | type[AnyAlgorithm],
+    data: str | os.PathLike[str] | OwnData | None = None,
+    *,
+    run: str | os.PathLike[str] | None = None,
+    steps: int | None = None,
+    validation: OwnData | None = None,
+    generator: str | OwnModule | None = None,
+    discriminator: str | OwnModule | None = None,
+    **options: Any,
+) -> "Run":
+    """Trains, or goes on with a training: `i2i.train("cyclegan", "photos", run="runs/x", steps=2000)`.
+
+    * `algorithm`: a name (`cyclegan`, `pix2pix`, …), a subclass of `Algorithm`, or a configuration (`FILE.yaml`).
+    * `data`: a path as for `--data`, or your own data set: any `torch.utils.data.Dataset` or list. Its items are pairs
+      (input, target). Algorithms without pairs take two data sets, `data=(pictures_of_A, pictures_of_B)`, algorithms of
+      one domain one. A picture is a float tensor (C, H, W) in [-1, 1], which is taken as it is, or a uint8 array, a
+      uint8 tensor or a PIL image, which the options resize, crop and flip.
+    * `run`: the run folder. Default: `runs/` and the algorithm's name. A run that is there goes on exactly.
+    * `steps`: the last step, as `max_steps`.
+    * `validation`: own data of the same form, on which nothing is trained. Sample grids show it.
+    * `generator`, `discriminator`: a name, an `nn.Module`, or a function without arguments that makes one. Modules are
+      copied, their weights are kept.
+    * Any option of `i2i train ALGORITHM --help-all`, with underscores: `crop_size=128`, `lr=1e-4`.
+
+    Raises `UsageError` for options that are unknown or out of range, and what else `i2i train` would say: each
+    `I2IError` has the exit code of the command.
+    """
+    chosen, file = _algorithm(algorithm)
+    given = _given(options, run, steps)
+    networks = {"generator": generator, "discriminator": discriminator}
+    own = {name: Own.of(one) for name, one in networks.items() if one is not None and not isinstance(one, str)}
+    given |= {name: own[name].name if name in own else one for name, one in networks.items() if one is not None}
+    if own and chosen.from_noise:
+        raise UsageError(f"{chosen.name} makes pictures from noise by its own networks; name one of them")
+    datasets = _own_data(data, validation, given)
+    kind = options_class(chosen, own=own, run=(Path | None, Path("runs") / chosen.name))
+    if datasets is not None:
+        one_domain = chosen.uses_single_domain(layered(kind, given, file)[0])
+        _take_size(given, first_picture(datasets, chosen.paired, one_domain))
+    resolved, notes = layered(kind, given, file)
+    for note in notes if place().rank == 0 else ():
+        say(note)
+    launch.train(chosen, resolved, datasets)
+    assert resolved.run is not None
+    return Run(resolved.run, own["generator"].make if "generator" in own else None, chosen)
+
+
+def _algorithm(algorithm: str | os.PathLike[str] | type[AnyAlgorithm]) -> tuple[type[AnyAlgorithm], Path | None]:
+    """The algorithm, and the configuration that names it, if it is one."""
+    if isinstance(algorithm, type):
+        return algorithm, None
+    name, file = os.fspath(algorithm), None
+    if name.endswith((".yaml", ".yml")):
+        file = Path(name)
+        name = str(read_yaml(file).get(ALGORITHM, ""))
+    if name not in ALGORITHMS:
+        where = f"{file}: " if file else ""
+        raise UsageError(
+            f"{where}unknown algorithm {name!r}.{nearest(name, ALGORITHMS)} Known: {', '.join(ALGORITHMS)}."
+        )
+    return ALGORITHMS[name], file
+
+
+def _given(options: Mapping[str, Any], run: str | os.PathLike[str] | None, steps: int | None) -> dict[str, Any]:
+    given = dict(options)
+    if run is not None:
+        given["run"] = path_of(run)
+    if steps is not None:
+        if "max_steps" in given:
+            raise UsageError("steps and max_steps are one option; give one of them")
+        given["max_steps"] = steps
+    return given
+
+
+def _own_data(data: Any, validation: OwnData | None, given: dict[str, Any]) -> OwnDatasets | None:
+    """The data sets from Python, if `data` is no path."""
+    if data is None or isinstance(data, str | os.PathLike):
+        if data is not None:
+            given["data"] = path_of(data)
+        if validation is not None:
+            raise UsageError("validation: goes with a data set from Python; the folder of data has a val or test split")
+        return None
+    return OwnDatasets(data, validation)
+
+
+def _take_size(given: dict[str, Any], first: object) -> None:
+    """Float tensors are taken as they are: the options of size follow from the first one."""
+    is_sample = isinstance(first, Tensor) and first.dim() == 3 and first.is_floating_point()
+    if not is_sample or not of_one_size(given.get("preprocess", "crop")):
+        return
+    if set_ := [name for name in _FOR_PICTURES if name in given]:
+        raise UsageError(f"{set_[0]} = {given[set_[0]]!r}: float tensors are taken as they are; leave it out")
+    side = min(first.shape[-2:])  # type: ignore[attr-defined]
+    given.update(preprocess="crop", load_size=side, crop_size=side, flip=False)
+
+
+class Run:
+    """The folder of a training. `i2i.train` returns one; `i2i.Run("runs/x")` opens one that is there.
+
+    `generator` is the module of an own network, which its translators need, `algorithm` a class that i2i does not know
+    by name. In a notebook a run shows its last grid.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        generator: OwnModule | None = None,
+        algorithm: type[AnyAlgorithm] | None = None,
+    ) -> None:
+        self.folder = path_of(folder)
+        if not is_run(self.folder):
+            raise UsageError(f"{self.folder}: no run folder; expected the folder of a training, with its config.yaml")
+        self._generator, self._class = generator, algorithm or _algorithm(self.folder / RUN_CONFIG)[0]
+
+    @property
+    def algorithm(self) -> str:
+        """The name of its algorithm."""
+        return self._class.name
+
+    @property
+    def options(self) -> RunOptions:
+        """Its options: `run.options.crop_size`."""
+        return of_run(options_class(self._class), self.folder)
+
+    @property
+    def status(self) -> str:
+        """running, finished, stopped, interrupted, preempted, diverged or failed."""
+        return str(self._status().get("status", "unknown"))
+
+    @property
+    def steps(self) -> int:
+        """The last step that `status.json` knows."""
+        return int(self._status().get("step", 0))
+
+    @property
+    def model_files(self) -> dict[str, Path]:
+        """Direction → the last model file."""
+        files = {direction: self.folder / f"{direction}.safetensors" for direction in DIRECTIONS}
+        return {direction: file for direction, file in files.items() if file.exists()}
+
+    @property
+    def model_file(self) -> Path:
+        """The last model file. Raises `UsageError` where there are two; `model_files` names them."""
+        return styles.model_at(self.folder)
+
+    @property
+    def history(self) -> Log:
+        """Losses and metrics by name, as series of steps and values: `run.history.losses["G_L1"].values`."""
+        return read_log(self.folder)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The numbers of the last validation by name, such as `fake_B/l1`; empty if there was none."""
+        validations = read_log(self.folder, ["validation"]).validations
+        return dict(validations[-1].metrics) if validations else {}
+
+    @property
+    def samples(self) -> list[Path]:
+        """The sample grids, the oldest first."""
+        return sorted((self.folder / "samples").glob("step-*.png"))
+
+    def translator(
+        self, direction: Literal["a2b", "b2a"] | None = None, *, best: bool = False, **options: Any
+    ) -> "Translator":
+        """Its generator as a function from picture to picture; `options` are those of `i2i.load_translator`.
+
+        `best` takes the best model file instead of the last one. Raises as `i2i.load_translator`.
+        """
+        from i2i.inference.translator import load_translator
+
+        path = styles.model_at(self.folder, direction)
+        if best:
+            path = path.with_stem(f"{path.stem}-best")
+        if self._generator is not None and "generator" not in options:
+            own = self._generator
+            with torch.random.fork_rng():
+                options["generator"] = own if isinstance(own, nn.Module) else own()
+        return load_translator(path, **options)
+
+    def _status(self) -> dict[str, Any]:
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads((self.folder / "status.json").read_bytes())
+            return found if isinstance(found, dict) else {}
+        return {}
+
+    def __repr__(self) -> str:
+        numbers = "".join(f", {name} {value:.4g}" for name, value in self.metrics.items())
+        return f"<i2i.Run {str(self.folder)!r}: {self.algorithm}, {self.status} at step {self.steps}{numbers}>"
+
+    def _repr_png_(self) -> bytes | None:
+        return self.samples[-1].read_bytes() if self.samples else None
