@@ -19,7 +19,7 @@ from i2i import __version__, signals, terminal
 from i2i.commands import ALGORITHMS, COMMANDS, Command, help_text, junyanz
 from i2i.commands.options import Option, describe, options_of
 from i2i.commands.parse import build, read_line, take_switch, written_paths
-from i2i.config import ALGORITHM, RUN_CONFIG, nearest, read_yaml, to_yaml
+from i2i.config import ALGORITHM, RUN_CONFIG, nearest, read_options, to_yaml
 from i2i.errors import I2IError, UsageError, explained
 from i2i.terminal import say
 
@@ -155,14 +155,14 @@ def _algorithm_of(command: str, words: list[str]) -> tuple[str, list[str]]:
         )
     for flag, file in (("--config", ""), ("--run", RUN_CONFIG)):
         path = Path(_after(flag, words) or "", file)
-        if _after(flag, words) and path.is_file() and (named := read_yaml(path).get(ALGORITHM)) is not None:
+        if _after(flag, words) and path.is_file() and (named := read_options(path).get(ALGORITHM)) is not None:
             if named not in ALGORITHMS:
                 raise UsageError(f"{path}: algorithm: unknown {str(named)[:100]!r}. Known: {', '.join(ALGORITHMS)}.")
             return str(named), words
     if theirs := junyanz.translated(words, {option.flag for option in options_of(command, "cyclegan")}):
         raise UsageError(*theirs)
     if first.endswith((".yaml", ".yml")):
-        read_yaml(Path(first))
+        read_options(Path(first))
         raise UsageError(f"{first}: expected the file of a configuration with a line such as `algorithm: cyclegan`")
     if run := _after("--run", words):
         raise UsageError(

@@ -18,7 +18,8 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from i2i.errors import UsageError
-from i2i.plain_yaml import read_yaml as read_yaml
+from i2i.groups import KEYS, grouped
+from i2i.plain_yaml import Values, read_yaml
 
 C = TypeVar("C")
 
@@ -42,6 +43,11 @@ class PathUnless:
 # 8, 10 or a mistake? YAML 1.1 says 8 to the first, Python 10 to both
 _AMBIGUOUS = re.compile(r"[-+]?(?:0[0-9]|[0-9]*_)[0-9_]*(?:\.[0-9_]*)?(?:e[-+]?[0-9_]+)?", re.I)
 _SHOWN = 200
+
+
+def read_options(path: Path) -> Values:
+    """The options of a YAML file by name, whatever group they stand under. Raises `UsageError`."""
+    return read_yaml(path, KEYS)
 
 
 def option_names(config: Any) -> list[str]:
@@ -90,7 +96,8 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
         values = _of_algorithm(cls, values, where)
     for key in values:
         if key not in known:
-            what = f"{where}unknown option {str(key)[:_SHOWN]!r}.{nearest(str(key), known)}"
+            names = [*known, *KEYS] if isinstance(values[key], dict) else known
+            what = f"{where}unknown option {str(key)[:_SHOWN]!r}.{nearest(str(key), names)}"
             raise UsageError(f"{what} Known: {', '.join(known)}.{_line(lines, key)}")
     check_numbers(cls, values, where)
     _check_paths(cls, values, where)
@@ -125,7 +132,7 @@ def of_run(cls: type[C], run: Path) -> C:
     Raises `UsageError`.
     """
     path = run / RUN_CONFIG
-    config = from_mapping(cls, read_yaml(path), str(path))
+    config = from_mapping(cls, read_options(path), str(path))
     base = _base(path)
     if base is None or real(base) == real(Path()):
         return config
@@ -139,7 +146,7 @@ def layered(options: type[C], given: Mapping[str, Any], file: Path | None = None
 
     Returns also what to say of a run that goes on. Raises `UsageError`.
     """
-    values = read_yaml(file) if file else {}
+    values = read_options(file) if file else {}
     chosen: Any = from_mapping(options, values, str(file)) if file else options()
     named = {name: getattr(chosen, name) for name in option_names(options) if name in values} | dict(given)
     chosen = from_mapping(options, named)
@@ -185,7 +192,7 @@ def is_run(folder: Path) -> bool:
 def path_of_run(run: Path, name: str) -> Path | None:
     """The path that the configuration in the folder of a run names so, if it does; seen from the current folder."""
     path = run / RUN_CONFIG
-    value = read_yaml(path).get(name) if path.exists() else None
+    value = read_options(path).get(name) if path.exists() else None
     if not isinstance(value, str):
         return None
     base = _base(path)
@@ -335,7 +342,7 @@ def _plain(value: Any) -> Any:
 
 
 def to_yaml(config: Any) -> str:
-    """The complete configuration, and its algorithm, as YAML text that `read_yaml` and `from_mapping` take back."""
+    """The complete configuration, and its algorithm, as YAML text by groups, which `read_options` reads."""
     own = getattr(config, ALGORITHM, None)
     named = {} if own is None or ALGORITHM in option_names(config) else {ALGORITHM: own}
-    return yaml.safe_dump(named | to_mapping(config), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(grouped(named | to_mapping(config)), sort_keys=False, allow_unicode=True)

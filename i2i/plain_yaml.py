@@ -5,7 +5,7 @@ is a number: `010` (8 there), `4:46` (286) and `1_0` stay words, like `off` and 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,9 @@ class Values(dict[str, Any]):
         self.lines = lines
 
 
-def read_yaml(path: Path) -> Values:
-    """A YAML file's mapping, `-` in its keys taken for `_`.
+def read_yaml(path: Path, headings: Collection[str] = ()) -> Values:
+    """A YAML file's mapping, `-` in its keys taken for `_`. What stands under a key of `headings` is read as if it
+    stood at the top.
 
     At most 1 MiB, 16 levels deep, no aliases, no tags, no key twice. Raises `UsageError` naming the line.
     """
@@ -49,7 +50,7 @@ def read_yaml(path: Path) -> Values:
     if len(data) > MAX_BYTES:
         raise UsageError(f"{path}: a configuration has at most {MAX_BYTES} bytes")
     try:
-        return _Reader(path, _events(path, data)).values()
+        return _Reader(path, _events(path, data), headings).values()
     except (yaml.YAMLError, UnicodeError) as error:
         first, *more = str(error).splitlines()
         raise UsageError(f"{path}: not valid YAML: {first}", *more) from None
@@ -67,8 +68,9 @@ def _events(path: Path, data: bytes) -> Iterator[yaml.Event]:
 class _Reader:
     """Builds values from events."""
 
-    def __init__(self, path: Path, events: Iterator[yaml.Event]) -> None:
+    def __init__(self, path: Path, events: Iterator[yaml.Event], headings: Collection[str] = ()) -> None:
         self.path, self.events, self.left = path, events, MAX_EVENTS
+        self.headings = headings
 
     def values(self) -> Values:
         """Those of the one document; none if there is no document."""
@@ -77,7 +79,8 @@ class _Reader:
             return Values({}, {})
         first = self._next()
         if isinstance(first, yaml.MappingStartEvent):
-            found = self._options(first)
+            found = Values({}, {})
+            self._options(first, found, 1)
         elif isinstance(first, yaml.ScalarEvent) and self._value(first, 1) is None:
             found = Values({}, {})
         else:
@@ -97,25 +100,28 @@ class _Reader:
     def _refused(self, event: yaml.Event, what: str) -> UsageError:
         return UsageError(f"{self.path}, line {_line(event)}: {what}")
 
-    def _options(self, start: yaml.Event) -> Values:
-        values: dict[str, Any] = {}
-        lines: dict[str, int] = {}
-        for event, key, value in self._items(start, 1):
-            if not isinstance(key, str):
+    def _options(self, start: yaml.Event, found: Values, depth: int) -> None:
+        """Adds the options of a mapping, and those under its headings."""
+        for event, key in self._keys(start, depth):
+            name = key.replace("-", "_") if isinstance(key, str) else ""
+            if not name:
                 raise self._refused(event, "expected `option: value` lines")
-            name = key.replace("-", "_")
-            if name in values:
-                raise self._refused(event, f"{key} is given twice, first in line {lines[name]}; keep one of them")
-            values[name], lines[name] = value, _line(event)
-        return Values(values, lines)
+            first = self._next()
+            if depth == 1 and name in self.headings and isinstance(first, yaml.MappingStartEvent):
+                self._options(first, found, depth + 1)
+                continue
+            if name in found:
+                raise self._refused(event, f"{key} is given twice, first in line {found.lines[name]}; keep one of them")
+            found[name], found.lines[name] = self._value(first, depth), _line(event)
 
-    def _items(self, start: yaml.Event, depth: int) -> Iterator[tuple[yaml.Event, Any, Any]]:
+    def _keys(self, start: yaml.Event, depth: int) -> Iterator[tuple[yaml.Event, Any]]:
+        """The keys of a mapping; after each, its value comes next."""
         self._check(start, depth)
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 self._check(event, depth + 1)
                 raise self._refused(event, "a key that is no word")
-            yield event, self._value(event, depth), self._value(self._next(), depth)
+            yield event, self._value(event, depth)
 
     def _value(self, event: yaml.Event, depth: int) -> Any:
         if isinstance(event, yaml.ScalarEvent):
@@ -137,10 +143,10 @@ class _Reader:
 
     def _mapping(self, start: yaml.Event, depth: int) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
-        for event, key, value in self._items(start, depth):
+        for event, key in self._keys(start, depth):
             if key in found:
                 raise self._refused(event, f"{key!r} is given twice; keep one of them")
-            found[key] = value
+            found[key] = self._value(self._next(), depth)
         return found
 
     def _check(self, event: yaml.Event, depth: int) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from i2i.algorithms.cyclegan import CycleGANOptions
-from i2i.config import checked, from_mapping, nearest, read_yaml, to_mapping, to_yaml
+from i2i.config import checked, from_mapping, nearest, read_options, to_mapping, to_yaml
 from i2i.errors import UsageError
 from i2i.inference.options import FolderOptions
 
@@ -39,7 +39,7 @@ def written(folder: Path, text: str | bytes) -> Path:
 
 def read(folder: Path, text: str | bytes) -> Sample:
     path = written(folder, text)
-    return from_mapping(Sample, read_yaml(path), str(path))
+    return from_mapping(Sample, read_options(path), str(path))
 
 
 @settings(max_examples=50, deadline=None)
@@ -58,7 +58,7 @@ def read(folder: Path, text: str | bytes) -> Sample:
 )
 def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, sample: Sample) -> None:
     path = written(tmp_path_factory.mktemp("yaml"), to_yaml(sample))
-    assert from_mapping(Sample, read_yaml(path)) == sample
+    assert from_mapping(Sample, read_options(path)) == sample
 
 
 @pytest.mark.parametrize("text", ["1e-4", "1E-4", "0.0001", "1.0e-4", "'1e-4'"])
@@ -82,7 +82,7 @@ def test_hyphens_are_underscores_and_empty_files_are_defaults(tmp_path: Path) ->
     class Two:
         two_words: int = 1
 
-    assert from_mapping(Two, read_yaml(written(tmp_path, "two-words: 2"))).two_words == 2
+    assert from_mapping(Two, read_options(written(tmp_path, "two-words: 2"))).two_words == 2
     assert read(tmp_path, "") == Sample()
     assert read(tmp_path, "# nothing\n") == Sample()
 
@@ -178,9 +178,9 @@ def test_a_mebibyte_of_yaml_takes_no_time(text: str, tmp_path: Path) -> None:
 def test_with_and_without_libyaml_the_same_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["rate: 1e-4 # x", "files: [a, 'b: c', \"\\u00e9\"]\n", "folder: |\n  é\n  x\n", "numbers: {a: 1, b: .inf}"]
     paths = [written(tmp_path / str(i), text) for i, text in enumerate(texts) if (tmp_path / str(i)).mkdir() is None]
-    fast = [read_yaml(path) for path in paths]
+    fast = [read_options(path) for path in paths]
     monkeypatch.setattr("yaml.__with_libyaml__", False)
-    assert [read_yaml(path) for path in paths] == fast
+    assert [read_options(path) for path in paths] == fast
 
 
 @pytest.mark.parametrize("name", [b"photos_\xe9", b"\xff\xfe", "\u00fc \U0001f600 \u2028 'quoted' #".encode()])
@@ -195,8 +195,8 @@ def test_an_algorithm_is_named_and_checked(tmp_path: Path) -> None:
         algorithm: ClassVar[str] = "mine"
 
     path = written(tmp_path, to_yaml(Mine(rate=2)))
-    assert read_yaml(path)["algorithm"] == "mine"
-    assert from_mapping(Mine, read_yaml(path)) == Mine(rate=2)
+    assert read_options(path)["algorithm"] == "mine"
+    assert from_mapping(Mine, read_options(path)) == Mine(rate=2)
     with pytest.raises(UsageError, match=r"algorithm: is of 'other', this is 'mine': use i2i train other$"):
         from_mapping(Mine, {"algorithm": "other"})
     for other in ("pix2pix", "distill"):
@@ -224,11 +224,11 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes) -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"missing\.yaml: cannot read this configuration: No such file"):
-        read_yaml(tmp_path / "missing.yaml")
+        read_options(tmp_path / "missing.yaml")
     with pytest.raises(UsageError, match="Is a directory"):
-        read_yaml(tmp_path)
+        read_options(tmp_path)
     with pytest.raises(UsageError, match="at most"):
-        read_yaml(Path("/dev/zero"))
+        read_options(Path("/dev/zero"))
 
 
 def test_a_configuration_made_in_code_is_held_to_its_ranges() -> None:
@@ -249,3 +249,33 @@ def test_what_fits_no_member_of_a_union_is_wrong_once() -> None:
     assert str(caught.value) == (
         "batch_size = 0: input should be greater than or equal to 1 or input should be 'auto' (allowed: ≥ 1, ≤ 4096)"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    data: str = ""
+    lr: float = 1.0
+    ngf: int = 1
+    own: int = 0
+
+
+def test_options_are_written_by_groups_and_read_under_any_heading_or_none(tmp_path: Path) -> None:
+    given = Training(data="photos", lr=2.0, ngf=3, own=4)
+    text = to_yaml(given)
+    assert text == "data: photos\nown: 4\nnetworks:\n  ngf: 3\noptimisation:\n  lr: 2.0\n"
+    for form in (text, "data: photos\nlr: 2\nngf: 3\nown: 4", "data: photos\nlosses: {lr: 2, ngf: 3, own: 4}"):
+        assert from_mapping(Training, read_options(written(tmp_path, form))) == given
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lr: 1\noptimisation:\n  lr: 2", r"line 3: lr is given twice, first in line 1"),
+        ("optimization:\n  lr: 2", r"unknown option 'optimization'. Did you mean 'optimisation'"),
+        ("networks:\n  nfg: 2", r"unknown option 'nfg'. Did you mean 'ngf'.*line 2"),
+        ("networks:\n  losses:\n    lr: 2", r"unknown option 'losses'"),
+    ],
+)
+def test_mistakes_under_headings(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        from_mapping(Training, read_options(written(tmp_path, text)))

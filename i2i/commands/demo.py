@@ -75,9 +75,9 @@ def call(*words: str) -> None:
 
 def interrupt_half_way(training: list[str], log: Path) -> None:
     """Start the training and send it SIGINT once half of its steps are in the log."""
-    from i2i.config import read_yaml
+    from i2i.config import read_options
 
-    values = read_yaml(Path(training[1]))
+    values = read_options(Path(training[1]))
     half = values["max_steps"] // 2
     process = subprocess.Popen(command(*training))
     while process.poll() is None:

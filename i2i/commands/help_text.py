@@ -8,49 +8,7 @@ from typing import Any
 
 from i2i.commands import ALGORITHMS, COMMANDS, Command
 from i2i.commands.options import Option
-
-GROUPS: dict[str, str] = {
-    "what and where": """
-        inputs model folder words teacher data style run out direction domain_a domain_b licence init_from paired_data
-        paired_share report grid json dry_run list_styles install_style as_ download against reference back
-        split max_pictures unpaired label_model labels_out pictures full keep_archive domain link layout names
-        recursive follow_links shard shard_by in_place overwrite skip_existing on_collision strict input_domain
-        output_domain algorithm dataset card memory_limit
-    """,
-    "networks": """
-        generator discriminator ngf ndf norm dropout padding input_share bias init_type init_gain features norm_stats
-        paint_size latent_size conditional embedding_width num_patches
-    """,
-    "losses": """
-        gan_mode lambda_L1 lambda_cycle_A lambda_cycle_B lambda_identity lambda_paired lambda_gan lambda_GAN
-        lambda_NCE_A lambda_NCE_B lambda_features lambda_FM lambda_VGG lambda_CE lambda_structure lambda_content
-        lambda_stability lambda_grid nce_layers negatives temperature flip_equivariance vgg
-    """,
-    "optimisation": """
-        n_epochs n_epochs_decay max_steps batch_size micro_batches lr lr_discriminator beta1 beta2 lr_policy
-        lr_decay_epochs patience ema clip_grad seed seeds
-    """,
-    "data": """
-        preprocess load_size crop_size random_zoom flip channels_a channels_b classes_a classes_b instance_edges check
-        pairs on_bad size count walk truncation columns copies fraction copies_only val test format quality alpha half
-    """,
-    "stability": """
-        r1_gamma r2_gamma lambda_gp label_smoothing instance_noise instance_noise_steps diffaugment ada_target
-        ada_images pool_size max_bad_steps
-    """,
-    "speed and memory": """
-        device precision runtime compile workers cache low_memory deterministic large measure_steps
-        measure_seconds
-    """,
-    "measuring": """
-        metrics validate_every validate_images best_metric best_floor stop_when stop_patience inception lpips palette
-        is_splits
-    """,
-    "saving": """
-        save_every save_minutes keep_last keep_every sample_every samples log_every
-    """,
-}
-"""The groups of `--help-all`, with their options in order."""
+from i2i.groups import FIRST, FIRST_OPTIONS, GROUPS
 
 SHARED = (
     ("--config FILE.yaml", "Take options from this file; flags come on top."),
@@ -111,9 +69,10 @@ def of_command(program: str, entry: Command, known: Sequence[Option], everything
 
 
 def _grouped(named: dict[str, Option]) -> Iterator[str]:
-    placed = " ".join(GROUPS.values()).split()
-    for title, names in {**GROUPS, "other": " ".join(name for name in named if name not in placed)}.items():
-        if present := [named[name] for name in names.split() if name in named]:
+    groups = {FIRST: FIRST_OPTIONS, **GROUPS}
+    placed = [name for names in groups.values() for name in names]
+    for title, names in {**groups, "other": tuple(name for name in named if name not in placed)}.items():
+        if present := [named[name] for name in names if name in named]:
             yield from ("", f"{title}:")
             yield from (line for option in present for line in _lines(option))
 

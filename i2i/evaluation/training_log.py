@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from i2i.config import RUN_CONFIG, read_yaml
+from i2i.config import RUN_CONFIG, read_options
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER, EvaluationOptions
 
@@ -126,17 +126,9 @@ def best_steps(validations: Sequence[Validation]) -> dict[str, int]:
 def run_options(run: Path) -> dict[str, Any]:
     """The options in a run's `config.yaml` by name, whichever group they are in; empty if it cannot be read."""
     try:
-        return flat_options(read_yaml(run / RUN_CONFIG))
+        return read_options(run / RUN_CONFIG)
     except UsageError:
         return {}
-
-
-def flat_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a configuration by name, those of nested groups too."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        found |= flat_options(value) if isinstance(value, dict) else {name: value}
-    return found
 
 
 def _lines(path: Path) -> Iterator[tuple[bytes, bool]]:

@@ -22,7 +22,7 @@ import torch
 
 from i2i import machine
 from i2i.algorithms.algorithm import Algorithm
-from i2i.config import read_yaml, to_mapping
+from i2i.config import read_options, to_mapping
 from i2i.data.options import of_one_size
 from i2i.device import choose_device
 from i2i.errors import I2IError, ResourceError, UsageError
@@ -156,7 +156,7 @@ def resolve_batch_size(algorithm: type[Algorithm], options: Any, measure: Measur
     if options.micro_batches > 1:
         raise UsageError(f"batch_size = auto: finds what fits without micro_batches = {options.micro_batches}")
     if options.run is not None and StateStore(options.run).steps():  # it is resumed
-        return replace(options, batch_size=read_yaml(options.run / "config.yaml").get("batch_size", 1))
+        return replace(options, batch_size=read_options(options.run / "config.yaml").get("batch_size", 1))
     if place().world_size > 1:
         raise UsageError("batch_size = auto: not found out by several processes; find it with one, and name it to all")
     if (room := _room(choose_device(options.device))) is None:

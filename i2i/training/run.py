@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.config import ALGORITHM, RUN_CONFIG, is_run, layered, nearest, of_run, path_of, read_yaml
+from i2i.config import ALGORITHM, RUN_CONFIG, is_run, layered, nearest, of_run, path_of, read_options
 from i2i.data.options import of_one_size
 from i2i.data.own import OwnData, OwnDatasets, first_picture
 from i2i.errors import UsageError
@@ -86,7 +86,7 @@ def _algorithm(algorithm: str | os.PathLike[str] | type[AnyAlgorithm]) -> tuple[
     name, file = os.fspath(algorithm), None
     if name.endswith((".yaml", ".yml")):
         file = Path(name)
-        name = str(read_yaml(file).get(ALGORITHM, ""))
+        name = str(read_options(file).get(ALGORITHM, ""))
     if name not in ALGORITHMS:
         where = f"{file}: " if file else ""
         raise UsageError(

@@ -12,7 +12,7 @@ from torch import Tensor
 from i2i import images
 from i2i.algorithms import cut
 from i2i.algorithms.cut import CUT, CUTOptions
-from i2i.config import from_mapping, read_yaml
+from i2i.config import from_mapping, read_options
 from i2i.data.options import check_sizes
 from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyUnpaired, true_map
@@ -214,7 +214,7 @@ def test_layers_that_are_none(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["cut_monet2photo", "fastcut_monet2photo", "sincut", "cut_toy"])
 def test_configurations(name: str) -> None:
-    options = from_mapping(CUTRun, read_yaml(Path(__file__).parents[2] / "configs" / f"{name}.yaml"))
+    options = from_mapping(CUTRun, read_options(Path(__file__).parents[2] / "configs" / f"{name}.yaml"))
     check_sizes(options, *options.size_limits(3, 3))
     assert options.flip_equivariance == (name == "fastcut_monet2photo")
 
@@ -270,7 +270,7 @@ def test_sincut_finds_the_map_of_one_picture(tmp_path: Path) -> None:
     for side, scene in (("trainA", day), ("trainB", true_map(scenes[1].a[None]))):
         (tmp_path / "data" / side).mkdir(parents=True)
         images.write(tmp_path / "data" / side / "one.png", images.Picture(images.to_pixels(scene[0])))
-    sincut = from_mapping(CUTRun, read_yaml(Path(__file__).parents[2] / "configs" / "sincut.yaml"))
+    sincut = from_mapping(CUTRun, read_options(Path(__file__).parents[2] / "configs" / "sincut.yaml"))
 
     def distance(steps: int) -> float:
         run = tmp_path / str(steps)

@@ -140,6 +140,6 @@ def test_best_steps() -> None:
 
 
 def test_options_are_found_in_any_group(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("algorithm: cut\ndata:\n  data: photos\n  crop_size: 64\n")
+    (tmp_path / "config.yaml").write_text("algorithm: cut\ndata: photos\npreprocessing:\n  crop_size: 64\n")
     assert run_options(tmp_path) == {"algorithm": "cut", "data": "photos", "crop_size": 64}
     assert run_options(tmp_path / "none") == {}

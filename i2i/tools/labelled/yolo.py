@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from i2i.config import read_yaml
 from i2i.errors import InputError, UsageError
+from i2i.plain_yaml import read_yaml
 from i2i.tools.labelled.layout import (
     Copies,
     Item,

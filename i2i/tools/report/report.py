@@ -17,7 +17,7 @@ from typing import Any
 
 from i2i import __version__
 from i2i.errors import ImageError, UsageError
-from i2i.evaluation.training_log import Log, Message, best_steps, flat_options, validation_protocol
+from i2i.evaluation.training_log import Log, Message, best_steps, validation_protocol
 from i2i.files import atomic_write
 from i2i.tools.report.charts import chart, exact, thinned
 from i2i.tools.report.markup import escape, facts, flat, note, number, section, table
@@ -130,7 +130,7 @@ def _titles(sections: Sequence[str]) -> list[tuple[str, str]]:
 
 def _summary(run: RunFolder) -> str:
     """How the run stands, in a line."""
-    last, status, options = run.log.last, run.status, flat_options(run.config)
+    last, status, options = run.log.last, run.status, run.config
     state = escape(status.get("status", "unknown state"), 30)
     words = [
         f"step {number(last.get('step', status.get('step', 0)))}",
@@ -254,7 +254,7 @@ def _validations(run: RunFolder) -> str:
         [number(v.step), number(v.epoch), *(cell(v.step, name, v.metrics.get(name)) for name in names)]
         for v in validations
     ]
-    protocol = validation_protocol(flat_options(run.config), names)
+    protocol = validation_protocol(run.config, names)
     known = {name: run.environment.get(name) for name in ("device", "i2i")}
     where = "".join(f", {name} {escape(value, 60)}" for name, value in known.items() if value is not None)
     remark = note(

@@ -10,7 +10,7 @@ from annotated_types import Ge
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
-from i2i.config import RUN_CONFIG, read_yaml, real
+from i2i.config import RUN_CONFIG, read_options, real
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.evaluation.training_log import LOG_NAME, Log, read_log
 from i2i.models.info import DIRECTIONS, ModelInfo, read_info
@@ -105,7 +105,7 @@ def read_run(path: Path) -> RunFolder:
 def _config(run: RunFolder) -> dict[str, Any]:
     path = run.path / RUN_CONFIG
     try:
-        return read_yaml(path) if path.exists() else {}
+        return read_options(path) if path.exists() else {}
     except UsageError as error:
         run.notices.append(str(error))
         return {}
