@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -21,7 +21,10 @@ from i2i.errors import UsageError
 from i2i.groups import KEYS, grouped
 from i2i.plain_yaml import Values, read_yaml
 
-C = TypeVar("C")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
 
 ALGORITHM = "algorithm"
 """The key by which a training's configuration names its algorithm; a class of options does by a variable."""
@@ -50,12 +53,12 @@ def read_options(path: Path) -> Values:
     return read_yaml(path, KEYS)
 
 
-def option_names(config: Any) -> list[str]:
+def option_names(config: "DataclassInstance | type[DataclassInstance]") -> list[str]:
     """The fields of a configuration, or of its class, in order."""
     return [field.name for field in dataclasses.fields(config)]
 
 
-def narrowed(options: Any, kind: type[C]) -> C:
+def narrowed(options: "DataclassInstance", kind: type[C]) -> C:
     """As much of `options`, whose class extends `kind`, as that has: what other processes are given, since a class of
     the library's can be pickled, and one that was made for a script or a notebook may not."""
     return kind(**{name: getattr(options, name) for name in option_names(kind)})
@@ -104,7 +107,7 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     if follow := getattr(cls, "following", None):
         values = {**follow(values), **values}
     try:
-        valid = _adapter(cast(type, cls)).validate_python(dict(values))
+        valid = _adapter(cls).validate_python(dict(values))
     except ValidationError as error:
         raise UsageError(where + "; ".join(_explained(error.errors(), cls, lines))) from None
     return cls(**{name: getattr(valid, name) for name in known})
@@ -117,7 +120,7 @@ def _adapter(cls: type) -> TypeAdapter[Any]:
     return TypeAdapter(type(cls.__name__, (cls,), {"__pydantic_config__": config}))
 
 
-def run_yaml(config: Any) -> str:
+def run_yaml(config: "DataclassInstance") -> str:
     """The configuration of a run that is started here: it goes on from any folder with the files that it has now."""
     try:
         base = f"{_BASE}{json.dumps(os.getcwd())}\n"  # noqa: PTH109 - pathlib's fails on names that are no UTF-8
@@ -168,7 +171,7 @@ def layered(options: type[C], given: Mapping[str, Any], file: Path | None = None
     return resumed, notes
 
 
-def _so_far(options: type[C], chosen: Any) -> C | None:
+def _so_far(options: type[C], chosen: C) -> C | None:
     """The configuration of the run that a training is to go on with; None for a new one, and of other commands."""
     run = getattr(chosen, "run", None)
     if run is None or not hasattr(options, ALGORITHM) or not is_run(run):
@@ -209,7 +212,7 @@ def _base(path: Path) -> Path | None:
     return Path(found) if isinstance(found, str) and found.startswith("/") and "\0" not in found else None
 
 
-def _from(base: Path, value: Any, hint: Any) -> Any:
+def _from(base: Path, value: Any, hint: object) -> Any:
     """`value`, and where it is the path of something in `base`, that one."""
     if isinstance(value, tuple):
         return tuple(_from(base, one, hint) for one in value)
@@ -260,13 +263,13 @@ def _ambiguous(cls: type, values: Mapping[str, Any], lines: Mapping[str, int]) -
     ]
 
 
-def _is_number(hint: Any) -> bool:
+def _is_number(hint: object) -> bool:
     """Whether text could only be meant as a number."""
     leaves = set(_leaves(hint))
     return bool(leaves & {int, float}) and not leaves & {str, Path, Any}
 
 
-def _leaves(hint: Any) -> Iterator[Any]:
+def _leaves(hint: object) -> Iterator[object]:
     parts = [] if get_origin(hint) is Literal else get_args(hint)
     yield from (leaf for part in parts for leaf in _leaves(part)) if parts else [hint]
 
@@ -295,7 +298,7 @@ def _explained(errors: Sequence[Any], cls: type, lines: Mapping[str, int]) -> li
     return found
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     try:
         text = repr(value)
     except ValueError:  # Python writes no number of more than 4,300 digits
@@ -303,11 +306,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _number(value: Any) -> str:
+def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
-def bounds(hint: Any) -> str:
+def bounds(hint: object) -> str:
     """`> 0, ≤ 1e10` for an annotation with bounds, also inside a union."""
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
     limits = [
@@ -325,7 +328,7 @@ def checked(config: C) -> C:
     return from_mapping(type(config), values)
 
 
-def to_mapping(config: Any) -> dict[str, Any]:
+def to_mapping(config: "DataclassInstance") -> dict[str, Any]:
     """The fields of a configuration as plain values (paths as text), in the order of their definition."""
     values = dataclasses.asdict(config)
     return {key: _plain(value) for key, value in values.items()}
@@ -341,7 +344,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def to_yaml(config: Any) -> str:
+def to_yaml(config: "DataclassInstance") -> str:
     """The complete configuration, and its algorithm, as YAML text by groups, which `read_options` reads."""
     own = getattr(config, ALGORITHM, None)
     named = {} if own is None or ALGORITHM in option_names(config) else {ALGORITHM: own}

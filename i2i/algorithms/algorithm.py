@@ -20,6 +20,7 @@ from i2i.config import to_mapping
 from i2i.data.options import channels, classes
 from i2i.data.pair import ImagePair
 from i2i.losses.adversarial import GANLoss
+from i2i.networks import NetworkConfig, config_of
 from i2i.networks.blocks import Statistics, conv_bias
 from i2i.networks.own import OwnConfig
 from i2i.networks.pretrained import described_features
@@ -179,7 +180,7 @@ class Algorithm(ABC, Generic[Options]):
         """Each network's kind and configuration, and the features compared: a training state must agree with them."""
         content = getattr(self, "content", None)
         compared = {"content": described_features({"features": content.features})} if content else {}
-        return compared | {name: described(network.config) for name, network in self.networks().items()}
+        return compared | {name: described(config_of(network)) for name, network in self.networks().items()}
 
     def refusal(self, architecture: Mapping[str, Mapping[str, Any]]) -> str:
         """Why it cannot go on from a state of that `architecture`, where other advice helps than to give the options of
@@ -197,7 +198,7 @@ def own_options(algorithm: type[AnyAlgorithm]) -> type[NetworkOptions]:
     return found
 
 
-def described(config: Any) -> dict[str, Any]:
+def described(config: NetworkConfig | OwnConfig) -> dict[str, Any]:
     """A network's kind and configuration, with the biases that it has, whether it was asked for them or not."""
     mapping = described_features(to_mapping(config))
     if isinstance(config, OwnConfig):

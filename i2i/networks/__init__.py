@@ -179,6 +179,13 @@ def discriminator_config(name: str, **options: Any) -> DiscriminatorConfig:
     return _configure(_find("discriminator", name, DISCRIMINATORS, _DISCRIMINATOR_FAMILIES), options)
 
 
+def config_of(network: nn.Module) -> NetworkConfig | OwnConfig:
+    """Returns the configuration with which `network` was built."""
+    config: Any = network.config
+    known: NetworkConfig | OwnConfig = config
+    return known
+
+
 def create_generator(name: str, **options: Any) -> nn.Module:
     """Returns a generator by name, e.g. `create_generator("unet_256", in_channels=1, out_channels=3)`.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.options import classes
 from i2i.errors import DivergedError, OutputError, UsageError
 from i2i.models import model_file
@@ -235,7 +235,7 @@ class Checkpointer:
 
 
 def save_model_files(
-    algorithm: Algorithm,
+    algorithm: AnyAlgorithm,
     networks: Mapping[str, nn.Module],
     options: RunOptions,
     progress: Progress,

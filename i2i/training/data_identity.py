@@ -21,7 +21,7 @@ from i2i.config import real
 from i2i.data.folders import listed
 from i2i.data.image_sets import Images, MixedImages, UnpairedImages
 from i2i.data.options import MAX_DAMAGED, classes
-from i2i.data.pair import Datasets
+from i2i.data.pair import Datasets, ImagePairs
 from i2i.errors import InputError, ModelError
 from i2i.training.distributed import ProcessGroup
 from i2i.training.log import RunLog
@@ -56,7 +56,7 @@ class DataIdentity:
         vgg = getattr(options, "vgg", None)
         self.files = {} if vgg is None else {"vgg": f"{vgg.stat().st_size} bytes, {_part(vgg):x}"}
 
-    def _add(self, name: str, images: Any, root: Path) -> None:
+    def _add(self, name: str, images: ImagePairs | None, root: Path) -> None:
         if isinstance(images, UnpairedImages):
             self._list(f"{name} of A", images.paths_a, root)
             self._list(f"{name} of B", images.paths_b, root)

@@ -4,7 +4,7 @@ Decisions (stop, save) are agreed on over a gloo group on the CPU, so that no ac
 """
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from i2i.device import choose_device
 from i2i.machine import meet, place, together
+
+T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=10)
 
@@ -59,20 +61,20 @@ class ProcessGroup:
         return shared.tolist()
 
     @together()
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: T) -> list[T]:
         """The values of all processes, in the first one; elsewhere an empty list."""
         if self.world_size == 1:
             return [value]
-        values: list[Any] | None = [None] * self.world_size if self.first else None
+        values: list[T] | None = [value] * self.world_size if self.first else None
         dist.gather_object(value, values, dst=0, group=self._control)
         return values or []
 
     @together()
-    def gather_everywhere(self, value: Any) -> list[Any]:
+    def gather_everywhere(self, value: T) -> list[T]:
         """The values of all processes, in rank order, in each of them."""
         if self.world_size == 1:
             return [value]
-        values: list[Any] = [None] * self.world_size
+        values = [value] * self.world_size
         dist.all_gather_object(values, value, group=self._control)
         return values
 

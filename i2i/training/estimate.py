@@ -21,14 +21,15 @@ from typing import Any
 import torch
 
 from i2i import machine
-from i2i.algorithms.algorithm import Algorithm
-from i2i.config import read_options, to_mapping
+from i2i.algorithms.algorithm import AnyAlgorithm
+from i2i.config import RUN_CONFIG, read_options, to_mapping
 from i2i.data.options import of_one_size
 from i2i.device import choose_device
 from i2i.errors import I2IError, ResourceError, UsageError
 from i2i.inference.memory import available
 from i2i.machine import place
 from i2i.terminal import say
+from i2i.training.options import RunOptions
 from i2i.training.state_store import StateStore
 
 LARGEST = 64
@@ -44,7 +45,7 @@ class OutOfMemory(ResourceError):
 class Cost:
     """`measured` is the answer of `profile_step.measure`; the properties are computed from it."""
 
-    options: Any
+    options: RunOptions
     measured: dict[str, Any]
 
     @property
@@ -104,7 +105,7 @@ class Cost:
         return {"measured": self.measured, "computed": computed}
 
 
-def estimate(algorithm: type[Algorithm], options: Any, steps: int = 5, seconds: float = 15.0) -> Cost:
+def estimate(algorithm: type[AnyAlgorithm], options: RunOptions, steps: int = 5, seconds: float = 15.0) -> Cost:
     """Train `steps` steps in a process of its own, fewer if they take longer than `seconds`, at least two.
 
     `options` are those of a training; its data must be there, its run folder is neither needed nor made, its cache
@@ -139,11 +140,11 @@ def estimate(algorithm: type[Algorithm], options: Any, steps: int = 5, seconds: 
     return Cost(options, answer)
 
 
-Measure = Callable[[type[Algorithm], Any], Cost]
+Measure = Callable[[type[AnyAlgorithm], RunOptions], Cost]
 _shortest = partial(estimate, steps=2, seconds=1.0)
 
 
-def resolve_batch_size(algorithm: type[Algorithm], options: Any, measure: Measure = _shortest) -> Any:
+def resolve_batch_size(algorithm: type[AnyAlgorithm], options: RunOptions, measure: Measure = _shortest) -> RunOptions:
     """`options` with a number for `batch_size` where that is auto: the run's own if it is resumed, else what fits.
 
     The sizes that are tried are printed on stderr. Raises `UsageError` where none can be found, else as
@@ -156,7 +157,7 @@ def resolve_batch_size(algorithm: type[Algorithm], options: Any, measure: Measur
     if options.micro_batches > 1:
         raise UsageError(f"batch_size = auto: finds what fits without micro_batches = {options.micro_batches}")
     if options.run is not None and StateStore(options.run).steps():  # it is resumed
-        return replace(options, batch_size=read_options(options.run / "config.yaml").get("batch_size", 1))
+        return replace(options, batch_size=read_options(options.run / RUN_CONFIG).get("batch_size", 1))
     if place().world_size > 1:
         raise UsageError("batch_size = auto: not found out by several processes; find it with one, and name it to all")
     if (room := _room(choose_device(options.device))) is None:
@@ -187,20 +188,19 @@ class BatchSizeFound:
 
 
 def find_batch_size(
-    algorithm: type[Algorithm],
-    options: Any,
+    algorithm: type[AnyAlgorithm],
+    options: RunOptions,
     room: int,
     largest: int = LARGEST,
     measure: Measure = _shortest,
-    report: Callable[[int, int | None], object] = lambda size, peak: None,
 ) -> BatchSizeFound:
     """The largest power of two, up to `largest`, that ought to fit by the first two trials, and does.
 
     Its batches take at most `MARGIN` of `room` bytes.
 
     `options` are those of a training; their batch size does not matter. Each batch is measured in one part.
-    `report` gets each size tried and its peak. Raises `ResourceError` with the way out if not even one image fits;
-    whatever the training would raise before it starts.
+    Raises `ResourceError` with the way out if not even one image fits; whatever the training would raise before it
+    starts.
     """
     peaks: dict[int, int | None] = {}
 
@@ -209,7 +209,6 @@ def find_batch_size(
             peaks[size] = measure(algorithm, replace(options, batch_size=size, micro_batches=1)).peak_bytes
         except OutOfMemory:
             peaks[size] = None
-        report(size, peaks[size])
         peak = peaks[size]
         return peak is not None and peak <= MARGIN * room
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.pair import ImagePairs
 from i2i.errors import I2IError
 from i2i.training import detectors
@@ -33,7 +33,7 @@ class HealthMonitor:
 
     def __init__(
         self,
-        algorithm: Algorithm,
+        algorithm: AnyAlgorithm,
         kinds: LossKinds,
         data: ImagePairs,
         options: RunOptions,

@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,10 @@ from i2i.errors import ModelError, UsageError
 from i2i.machine import place
 from i2i.models import junyanz
 from i2i.models.pretrained import is_checkpoint, open_model
+from i2i.networks import NetworkConfig, config_of
 from i2i.networks.blocks import BlurDownsample
 from i2i.networks.features import PatchProjection
+from i2i.networks.own import OwnConfig
 from i2i.training import early_stopping
 from i2i.training.distributed import ProcessGroup
 from i2i.training.estimate import resolve_batch_size
@@ -233,14 +234,18 @@ def _load_embedding(F: PatchProjection, path: Path) -> None:
     F.load_state_dict(weights)
 
 
-def _read(algorithm: AnyAlgorithm, path: Path, direction: str) -> tuple[nn.Module, str, Any, dict[str, Tensor]]:
+_Weights = tuple[nn.Module, str, NetworkConfig | OwnConfig, dict[str, Tensor]]
+"""A network of the training and its name there; of the file the configuration and the weights."""
+
+
+def _read(algorithm: AnyAlgorithm, path: Path, direction: str) -> _Weights:
     if not is_checkpoint(path):
         loaded, info = open_model(path)
         name = info.direction if direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[info.direction]
         targets = algorithm.translators()
         if name not in targets:
             raise ModelError(f"{path}: translates {info.direction}; {algorithm.name} trains {', '.join(targets)} here")
-        return targets[name], name, loaded.config, loaded.state_dict()
+        return targets[name], name, config_of(loaded), loaded.state_dict()
     config, weights = junyanz.load(path)
     networks = algorithm.networks()
     own = next((own for ending, own in REFERENCE_NAMES.items() if path.stem.endswith(f"net_{ending}")), None)
@@ -250,9 +255,9 @@ def _read(algorithm: AnyAlgorithm, path: Path, direction: str) -> tuple[nn.Modul
     return networks[own], own, config, weights
 
 
-def _check(path: Path, name: str, network: nn.Module, config: Any) -> None:
+def _check(path: Path, name: str, network: nn.Module, config: NetworkConfig | OwnConfig) -> None:
     """Dropout and padding hold no weights; everything else must agree."""
-    before, now = described(config), described(network.config)
+    before, now = described(config), described(config_of(network))
     free = {"dropout", "padding"}
     keys = ["kind"] if before["kind"] != now["kind"] else [key for key in now if key not in free]
     differences = [f"{key} is {before[key]!r}, {name} has {now[key]!r}" for key in keys if before[key] != now[key]]

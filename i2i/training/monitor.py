@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair
 from i2i.errors import OutputError
@@ -27,7 +27,7 @@ class Monitor:
 
     def __init__(
         self,
-        algorithm: Algorithm,
+        algorithm: AnyAlgorithm,
         data: Datasets,
         options: RunOptions,
         folder: RunFolder,

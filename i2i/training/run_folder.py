@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from i2i import __version__
-from i2i.config import of_run, run_yaml, to_mapping
+from i2i.config import RUN_CONFIG, is_run, of_run, run_yaml, to_mapping
 from i2i.errors import LockedError, OutputError, UsageError
 from i2i.files import atomic_write, check_regular, write_all
 from i2i.terminal import say
+from i2i.training.options import RunOptions
 
 Changes = dict[str, tuple[Any, Any]]
 """Option → (before, now)."""
@@ -64,10 +65,10 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
 
-    def changes(self, options: Any) -> Changes:
+    def changes(self, options: RunOptions) -> Changes:
         """The options that differ from the configuration of the run so far."""
-        path = self.path / "config.yaml"
-        if not path.is_file():  # from a pipe nothing may ever come
+        path = self.path / RUN_CONFIG
+        if not is_run(self.path):
             return {}
         try:
             before, now = to_mapping(of_run(type(options), self.path)), to_mapping(options)
@@ -76,7 +77,7 @@ class RunFolder:
             return {}
         return {key: (before[key], now[key]) for key in now if before[key] != now[key]}
 
-    def describe(self, options: Any, device: str) -> None:
+    def describe(self, options: RunOptions, device: str) -> None:
         """Write `config.yaml`, `command.txt` and `environment.json`."""
         import torch
 
@@ -89,7 +90,7 @@ class RunFolder:
             "threads": torch.get_num_threads(),
             "cuda": torch.version.cuda,
         }
-        self.write("config.yaml", run_yaml(options))
+        self.write(RUN_CONFIG, run_yaml(options))
         self.write("command.txt", shlex.join(sys.argv) + "\n")
         self.write("environment.json", json.dumps(environment, indent=1) + "\n")
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 from i2i import images
-from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.datasets import Datasets
 from i2i.data.options import classes
 from i2i.data.pair import ImagePair, ImagePairs
@@ -38,7 +38,7 @@ def palettes_of(options: RunOptions) -> Palettes:
     return {"A": a, "B": b} if options.direction == "a2b" else {"A": b, "B": a}
 
 
-def for_testing(algorithm: Algorithm, networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+def for_testing(algorithm: AnyAlgorithm, networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """Copies of `networks` in the mode in which they translate; training is not disturbed."""
     return {
         name: for_translation(copy.deepcopy(network), algorithm.test_statistics, algorithm.test_dropout)
@@ -58,7 +58,7 @@ class SampleGrid:
     """Translates the same pictures again and again: held-out ones, or training pictures where none are held out."""
 
     def __init__(
-        self, algorithm: Algorithm, data: Datasets, device: torch.device, palettes: Palettes, skipped: Skipped
+        self, algorithm: AnyAlgorithm, data: Datasets, device: torch.device, palettes: Palettes, skipped: Skipped
     ) -> None:
         self.algorithm, self.source, self.device = algorithm, data.validation or data.train, device
         self.palettes, self.skipped = palettes, skipped

@@ -25,7 +25,7 @@ from i2i.terminal import say
 FORMAT_VERSION = 2
 
 
-def tensors(state: Any) -> Iterator[Tensor]:
+def tensors(state: object) -> Iterator[Tensor]:
     """Every tensor in a state, however deep in dicts and lists."""
     if isinstance(state, Tensor):
         yield state
@@ -40,7 +40,7 @@ class _Hashing:
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.digest, self.size = file, hashlib.sha256(), 0
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes) -> int:
         self.digest.update(data)
         self.size += memoryview(data).nbytes
         return self.file.write(data)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from i2i.acceleration import accelerate
 from i2i.acceleration.compiler import compile_in_place
-from i2i.algorithms.algorithm import DISCRIMINATOR, Algorithm, Losses, Player, Turn
+from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm, Losses, Player, Turn
 from i2i.data.pair import ImagePair
 from i2i.errors import ResourceError, UsageError
 from i2i.inference import failures
@@ -27,7 +27,7 @@ from i2i.training.options import TrainingOptions
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def prepare(algorithm: Algorithm, options: TrainingOptions, device: torch.device) -> torch.memory_format:
+def prepare(algorithm: AnyAlgorithm, options: TrainingOptions, device: torch.device) -> torch.memory_format:
     """Moves the networks to `device`, ready to be trained. Returns the memory format that their images should have.
 
     The networks stay the same modules with the same weights and names. Copies of them, as for samples and averages,
@@ -151,7 +151,7 @@ class LossKinds:
 class TrainingStep:
     """Plays one step of `algorithm` on a batch and updates its players."""
 
-    def __init__(self, algorithm: Algorithm, options: TrainingOptions, group: ProcessGroup) -> None:
+    def __init__(self, algorithm: AnyAlgorithm, options: TrainingOptions, group: ProcessGroup) -> None:
         self.algorithm, self.options, self.group = algorithm, options, group
         self.device = group.device
         self.players = {
@@ -270,7 +270,7 @@ def out_of_memory(batch: ImagePair, options: TrainingOptions) -> ResourceError:
     return ResourceError(f"out of memory with {tried}, in {options.micro_batches} parts: try {', '.join(ways)}")
 
 
-def of_parts(options: Any) -> str:
+def of_parts(options: TrainingOptions) -> str:
     """How a batch differs that is computed in parts."""
     if getattr(options, "norm", None) == "batch":
         return "less memory, but batch norm sees each part alone"

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, cast
 
 from torch import Tensor
 
-from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.datasets import Datasets
 from i2i.data.loader import batches
 from i2i.data.options import batch_size, of_one_size
@@ -34,7 +34,7 @@ from i2i.training.validation import HeldOut, Validation
 class Trainer:
     """Trains `algorithm` on `data` in the run folder `options.run`, from its latest state if it has one."""
 
-    def __init__(self, algorithm: Algorithm, data: Datasets, options: RunOptions, group: ProcessGroup) -> None:
+    def __init__(self, algorithm: AnyAlgorithm, data: Datasets, options: RunOptions, group: ProcessGroup) -> None:
         assert options.run is not None
         self.algorithm, self.data, self.options, self.group = algorithm, data, options, group
         self.progress = Progress(options, len(data.train), group.world_size)

@@ -14,7 +14,7 @@ from annotated_types import Ge, Interval, Len
 from pydantic import AfterValidator, BaseModel, ConfigDict, InstanceOf, TypeAdapter, ValidationError, model_validator
 from torch import Tensor
 
-from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.errors import ModelError
 from i2i.networks.blocks import finite
 from i2i.training.data_identity import DataIdentity, SkippedImages
@@ -221,7 +221,7 @@ def _refused(step: int, what: str) -> ModelError:
 class TrainingState:
     """Everything that changes while an algorithm trains, but for what is best (see `Checkpointer`)."""
 
-    algorithm: Algorithm
+    algorithm: AnyAlgorithm
     direction: str
     train_step: TrainingStep
     ema: EMA | None
@@ -307,7 +307,7 @@ class TrainingState:
             check_images(step, [image for images in pools.values() for image in images])
 
 
-def check_same(state: dict[str, Any], algorithm: Algorithm, direction: str) -> None:
+def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str) -> None:
     """Raises `ModelError` listing what differs between a state and the networks that are to go on from it.
 
     `direction` is the one in which `algorithm` sees the data.
@@ -351,7 +351,7 @@ def check_same(state: dict[str, Any], algorithm: Algorithm, direction: str) -> N
 
 
 def deal_pools(
-    algorithm: Algorithm,
+    algorithm: AnyAlgorithm,
     saved: list[dict[str, list[torch.Tensor]]],
     group: ProcessGroup,
     one_size: bool = False,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i import images
-from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair
 from i2i.errors import InputError, UsageError
@@ -111,7 +111,7 @@ class HeldOut:
     """Measures an algorithm on the held-out split, through copies of its generators."""
 
     def __init__(
-        self, algorithm: Algorithm, data: Datasets, group: ProcessGroup, palettes: Palettes, skipped: Skipped
+        self, algorithm: AnyAlgorithm, data: Datasets, group: ProcessGroup, palettes: Palettes, skipped: Skipped
     ) -> None:
         self.algorithm, self.pictures, self.group = algorithm, data.validation, group
         self.palettes, self.skipped = palettes, skipped
