@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
-from golden_rule import GOLDEN, rows
+from golden_rule import GOLDEN, check_rows, rows
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,12 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Networks that were converted for a runtime are kept there: not among the user's own.
     os.environ["I2I_HOME"] = tempfile.mkdtemp(prefix="i2i-tests-home-")
     atexit.register(shutil.rmtree, os.environ["I2I_HOME"], ignore_errors=True)
-    folder = config.getoption("--golden")
-    if not folder.is_dir():
-        raise pytest.UsageError(f"--golden {folder}: not a folder")
-    if not any(rows(folder, name) for name in GOLDEN.values()):
-        names = ", ".join(f"{name}.json" for name in GOLDEN.values())
-        raise pytest.UsageError(f"--golden {folder}: no rows ({names})")
+    check_rows(config.getoption("--golden"))
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

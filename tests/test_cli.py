@@ -467,7 +467,7 @@ def test_main_s_code_is_the_process_s() -> None:
 
 # What is imported, and when
 
-HEAVY = ("torch", "albumentations", "kornia")
+HEAVY = ("torch", "torchvision", "torchmetrics", "albumentations", "kornia", "cv2", "numpy", "PIL")
 LOOK = (
     "import sys, runpy, atexit\natexit.register(lambda: print('imported', *sorted(set({heavy}) & set(sys.modules))))\n"
 )

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fork_server import python
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -23,8 +24,7 @@ def test_the_demo_makes_a_contact_sheet_that_shows_a_translation(tmp_path: Path)
 
 def test_the_demo_does_not_replace_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     (tmp_path / "holiday.txt").write_text("keep me")
-    command = [sys.executable, str(ROOT / "scripts/demo.py"), "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = python(ROOT / "scripts/demo.py", "--out", tmp_path)
     assert done.returncode == 2
     assert "not from an earlier demo" in done.stderr
     assert (tmp_path / "holiday.txt").read_text() == "keep me"

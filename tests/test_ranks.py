@@ -2,12 +2,11 @@
 
 import importlib
 import os
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from fork_server import python
 
 from i2i.errors import ResourceError, UsageError
 from i2i.machine import Place, meet, place, together
@@ -84,18 +83,12 @@ def test_half_of_them_and_nonsense_are_named(told: str, named: str) -> None:
     "words",
     [
         "train_cyclegan.py --data toy --run run",
-        pytest.param("translate.py --style monet --runtime torch none.png -o out", marks=pytest.mark.slow),
+        "translate.py --style monet --runtime torch none.png -o out",
     ],
 )
 def test_a_script_that_reads_them_ends_with_2_before_it_makes_anything(words: str, tmp_path: Path) -> None:
     script, *arguments = words.split()
-    done = subprocess.run(
-        [sys.executable, str(SCRIPTS / script), *arguments],
-        env={**os.environ, "RANK": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = python(SCRIPTS / script, *arguments, environment={**os.environ, "RANK": "1"}, cwd=tmp_path)
     assert done.returncode == 2 and "RANK = 1, but not WORLD_SIZE" in done.stderr, done.stderr
     assert not [*tmp_path.iterdir()]
 

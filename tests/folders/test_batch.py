@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fork_server import python
 from PIL import Image
 
 from i2i import images
@@ -337,10 +338,7 @@ def test_special_files_are_no_inputs(tmp_path: Path, style: Path) -> None:
 
 
 def _script(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, ROOT / "scripts" / "translate.py", *map(str, arguments)]
-    return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    )
+    return python(ROOT / "scripts" / "translate.py", *arguments)
 
 
 def test_the_script(tmp_path: Path, style: Path) -> None:
@@ -354,21 +352,6 @@ def test_the_script(tmp_path: Path, style: Path) -> None:
     assert result.stdout == ""
     result = _script("--style", style, source / "a.png", source / "b.png", "-o", tmp_path / "out", "--skip_existing")
     assert result.returncode == 0, result.stderr
-
-
-def test_help_does_not_import_torch() -> None:
-    code = [
-        "import runpy, sys",
-        "script = sys.argv[1]",
-        "sys.argv = [script, '--help']",
-        "try: runpy.run_path(script, run_name='__main__')",
-        "except SystemExit as stop: assert not stop.code",
-        "else: raise AssertionError",
-        "assert not {'torch', 'cv2', 'albumentations'} & set(sys.modules)",
-    ]
-    command = [sys.executable, "-c", "\n".join(code), str(ROOT / "scripts" / "translate.py")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=environment)
 
 
 def test_the_first_picture_does_not_wait_for_torchs_compiler(tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
 """Several processes that torchrun starts share a folder."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from batch_tools import SCRIPT, folder, model
+from batch_tools import Environment, Slow, folder, model, start, tree
+from fork_server import free_port, meeting_place
 
 from i2i.commands import translate
 from i2i.errors import UsageError
@@ -53,27 +51,18 @@ def test_machines_with_different_numbers_of_processes(tmp_path: Path, counts: tu
 
 def test_one_bad_picture_does_not_stop_the_others(tmp_path: Path) -> None:
     """Torchrun ends all when one has ended with a failure: so none ends before all are done."""
-    folder(tmp_path / "in", tuple(f"{i}.png" for i in range(20)), height=60, width=60)
-    (tmp_path / "in" / "0.png").write_text("no picture")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--standalone",
-        "--",
-        str(SCRIPT),
-    ]
-    style = str(model(tmp_path / "m.safetensors"))
-    done = subprocess.run(
-        [*command, "--style", style, "--runtime", "torch", str(tmp_path / "in"), "-o", str(tmp_path / "out")],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
+    source, style, out = tmp_path / "in", model(tmp_path / "m.safetensors"), tmp_path / "out"
+    folder(source, [f"{i}.png" for i in range(20)])
+    (source / "0.png").write_text("no picture")
+    words, port = ("--style", style, "--runtime", "torch", source, "-o", out), free_port()
+    first, second = (
+        start(tmp_path, *words, prepare=[Environment(meeting_place(rank, 2, port)), *slowed])
+        for rank, slowed in enumerate(([], [Slow(0.1)]))
     )
-    assert done.returncode != 0 and "1 of 10 pictures failed" in done.stderr, done.stderr
-    assert len(list((tmp_path / "out").iterdir())) == 19
+    first.until(lambda: len(tree(out)) == 19)
+    assert first.process.is_alive(), "it waits for the other"
+    assert (first.wait(), second.wait()) == (3, 0), first.stderr + second.stderr
+    assert "1 of 10 pictures failed" in first.stderr
 
 
 def test_a_list_on_the_standard_input_is_for_one() -> None:

@@ -1,13 +1,12 @@
 """The styles that come with i2i: they work offline on the first day, and paint what they are shown."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fork_server import python
 
 import i2i
 from i2i.data.toy import draw_labels, render
@@ -75,7 +74,7 @@ def test_it_paints_what_it_is_shown(name: str, seed: int) -> None:
 def test_by_its_name_on_the_first_day(name: str, tmp_path: Path) -> None:
     write(tmp_path / "photo.jpg", Picture(scene(7)[:, :131]))
     environment = os.environ | {"I2I_HOME": str(tmp_path / "home")}
-    words = [sys.executable, SCRIPT, "--style", name, tmp_path / "photo.jpg", "-o", tmp_path / "painted.jpg"]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    words = (SCRIPT, "--style", name, tmp_path / "photo.jpg", "-o", tmp_path / "painted.jpg")
+    done = python(*words, environment=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert read(tmp_path / "painted.jpg").pixels.shape == (SIDE, 131, 3)

@@ -1,13 +1,12 @@
 """`scripts/export.py`: from any form to any other, nothing lost that the other can hold."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fork_server import python
 from torch import nn
 
 from i2i.commands import export as command
@@ -45,22 +44,15 @@ def run_folder(tmp_path: Path) -> Path:
 
 
 def test_as_a_command(run_folder: Path, tmp_path: Path) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
-
     out = tmp_path / "latest_net_G_B.pth"
-    done = run(str(run_folder), "--direction", "b2a", "-o", str(out))
+    words = (SCRIPT, run_folder, "--direction", "b2a", "-o", out)
+    done = python(*words)
     assert done.returncode == 0 and done.stdout == "", done.stderr
     assert done.stderr == f"{out}: resnet, B → A\n"
     theirs = torch.load(out, weights_only=True)
     assert list(theirs) == list(junyanz.to_reference(CUT, network().state_dict()))
-    again = run(str(run_folder), "--direction", "b2a", "-o", str(out))
+    again = python(*words)
     assert again.returncode == 2 and again.stderr == f"i2i: {out} exists; --overwrite replaces it\n"
-
-
-def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys, i2i.commands.export; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_round_and_back_again(run_folder: Path, tmp_path: Path) -> None:

@@ -5,13 +5,12 @@ All of it happens in one process of its own, since these tests have a single thr
 
 import json
 import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from fork_server import python
 
 from i2i import machine
 from i2i.models import model_file
@@ -94,9 +93,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
     torch.manual_seed(0)
     network = ResnetConfig(width=8, blocks=1).build()
     model_file.save(style, network, model_file.describe(network, direction="a2b"))
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    command = [sys.executable, "-c", CODE, str(style), *RUNTIMES]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = python("-c", CODE, style, *RUNTIMES, environment={**os.environ, "OMP_NUM_THREADS": "2"})
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

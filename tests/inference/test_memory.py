@@ -1,12 +1,11 @@
 """What a picture takes in a network is known before it is tried."""
 
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fork_server import python
 
 from i2i import images
 from i2i.folders.batch import translate_folder
@@ -48,8 +47,7 @@ for word in sys.argv[2:]:
 
 
 def _taken_and_expected(*networks: str) -> dict[str, tuple[float, float]]:
-    command = [sys.executable, "-c", REAL, str(SIDE), *networks]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = python("-c", REAL, SIDE, *networks)
     assert done.returncode == 0, done.stderr
     return {word: (float(taken), float(expected)) for word, taken, expected in map(str.split, done.stdout.splitlines())}
 

@@ -6,8 +6,6 @@ import json
 import math
 import os
 import pickle
-import subprocess
-import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from fork_server import python
 
 from i2i.algorithms import CycleGAN
 from i2i.algorithms.cyclegan import CycleGANOptions
@@ -218,8 +217,7 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, tuple
         files[-1].parent.mkdir()
         files[-1].write_bytes(made())
         assert files[-1].stat().st_size < 10 << 20
-    command = [sys.executable, "-c", MEASURED, Path(__file__).parent, *files]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = python("-c", MEASURED, Path(__file__).parent, *files, check=True).stdout.splitlines()
     return {door: found for line in lines for door, found in json.loads(line).items()}
 
 

@@ -1,13 +1,11 @@
 """Fidelity of the networks: the recorded answers of the reference for drawn weights."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from golden_rule import GOLDEN, draw, rows, rule, summary
+from golden_rule import GOLDEN, check_rows, draw, rows, rule, summary
 
 from i2i.models import junyanz
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
@@ -25,9 +23,9 @@ def test_there_are_golden_numbers(name: str) -> None:
 
 
 def test_another_folder_without_rows_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--golden", str(tmp_path), __file__]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR and f"--golden {tmp_path}: no rows" in done.stderr
+    for folder, said in ((tmp_path, "no rows"), (tmp_path / "none", "not a folder")):
+        with pytest.raises(pytest.UsageError, match=f"--golden {folder}: {said}"):
+            check_rows(folder)
 
 
 def _converted(row: Row) -> tuple[Any, torch.nn.Module]:

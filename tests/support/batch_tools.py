@@ -1,12 +1,7 @@
-"""Folders of pictures, tiny networks, and the real script in child processes, with faults planted in them.
-
-Children come from a fork server that has imported torch but never computed with it: a fork of a process in which
-torch has computed can hang, and a fresh Python that imports it takes seconds.
-"""
+"""Folders of pictures, tiny networks, and the real script in child processes, with faults planted in them."""
 
 import contextlib
 import io
-import multiprocessing
 import os
 import runpy
 import signal
@@ -19,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from fork_server import CONTEXT, capture
 
 from i2i import images
 from i2i.inference.translator import Translator
@@ -27,11 +23,6 @@ from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "translate.py"
-CONTEXT = multiprocessing.get_context("forkserver")
-TRAINING = "kornia.metrics i2i.training.launch i2i.data.transforms i2i.data.toy i2i.algorithms"
-TRANSLATION = "torch tyro i2i.folders.batch i2i.folders.report i2i.models.styles"
-# there is one fork server for all tests: what those of training want it to have imported stands here too
-CONTEXT.set_forkserver_preload([*TRAINING.split(), *TRANSLATION.split()])
 FORMATS: dict[str, images.Format] = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".bmp": "BMP", ".ppm": "PPM",
 }  # fmt: skip
@@ -144,9 +135,7 @@ def run(scratch: Path, *arguments: Any, **options: Any) -> tuple[int, Child]:
 
 def _main(arguments: list[str], output: Path, errors: Path, prepare: list[Prepare], stdin: bytes) -> None:
     os.setpgid(0, 0)
-    for number, path in ((1, output), (2, errors)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1, errors="backslashreplace")
+    capture(output, errors)
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
@@ -220,6 +209,16 @@ class Full:
 
     def __call__(self) -> None:
         os.dup2(os.open("/dev/full", os.O_WRONLY), self.number)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """With these variables."""
+
+    values: dict[str, str]
+
+    def __call__(self) -> None:
+        os.environ.update(self.values)
 
 
 class Threads:

@@ -1,8 +1,4 @@
-"""The real training scripts in child processes, which tests may signal, kill and starve.
-
-Children come from a fork server that has imported torch but never computed with it: a fork of a process in
-which torch has computed can hang, and a fresh Python that imports it takes seconds.
-"""
+"""The real training scripts in child processes, which tests may signal, kill and starve."""
 
 import contextlib
 import hashlib
@@ -21,13 +17,9 @@ from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import torch
+from fork_server import CONTEXT, capture
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["torch", "tyro", "kornia.metrics", "i2i.training.launch", "i2i.data.transforms", "i2i.data.toy", "i2i.algorithms"]
-)
-
 Prepare = Callable[[], None]
 TIMEOUT = 90.0
 
@@ -148,10 +140,7 @@ def _main(
 ) -> None:
     os.setpgid(0, 0)
     multiprocessing.set_start_method("fork", force=True)  # for data workers, as in a run from the shell
-    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    capture(output, output)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment)
     torch.set_num_threads(threads)

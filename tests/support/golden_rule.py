@@ -72,3 +72,12 @@ def rows(folder: Path, name: str) -> list[Any]:
         return []
     content = json.loads(path.read_text())
     return list(content.items()) if isinstance(content, dict) else content
+
+
+def check_rows(folder: Path) -> None:
+    """Raise `pytest.UsageError` unless this is a folder with rows of golden numbers."""
+    if not folder.is_dir():
+        raise pytest.UsageError(f"--golden {folder}: not a folder")
+    if not any(rows(folder, name) for name in GOLDEN.values()):
+        names = ", ".join(f"{name}.json" for name in GOLDEN.values())
+        raise pytest.UsageError(f"--golden {folder}: no rows ({names})")

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from children import CONTEXT, SCRIPTS, Child, digest, lines, run, start, status, tiny
+from children import SCRIPTS, Child, digest, lines, run, start, status, tiny
 from faults import BeforeFile, HangAt, KillAtStep, SignalAt, SlowSave, Timeout, die
+from fork_server import CONTEXT, free_port, meeting_place
 from torch.distributed import TCPStore
 
 from i2i.algorithms import CycleGAN, Pix2Pix
@@ -27,18 +27,6 @@ from i2i.training.options import TrainingOptions
 from i2i.training.step import TrainingStep
 
 OPTIONS = "--workers 0 --log-every 1"
-
-
-def meeting_place(rank: int, world_size: int, port: int) -> dict[str, str]:
-    """What torchrun tells a process."""
-    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
-    return {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in names.items()}}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def together(

@@ -2,7 +2,6 @@
 
 import copy
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fork_server import python
 from torch import Tensor
 
 from i2i.acceleration import accelerate, compiler
@@ -126,7 +126,7 @@ if sys.argv[1] != "leave":
 if sys.argv[1] == "undo":
     give_freed_memory_back()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(60):
+for _ in range(20):
     torch.ones(1 << 24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -134,11 +134,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of the GNU C library")
 def test_freed_memory_is_kept() -> None:
-    """Most of 60 blocks of 64 MiB have the memory of one before, whose pages need not be made again."""
-    kept, given_back, undone = (
-        int(subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True, check=True).stdout)
-        for way in ("keep", "leave", "undo")
-    )
+    """Most of 20 blocks of 64 MiB have the memory of one before, whose pages need not be made again."""
+    kept, given_back, undone = (int(python("-c", FAULTS, way, check=True).stdout) for way in ("keep", "leave", "undo"))
     assert kept < given_back / 3 and undone > given_back / 2
 
 
