@@ -31,6 +31,10 @@ ALGORITHM = "algorithm"
 RUN_CONFIG = "config.yaml"
 """The configuration in the folder of a run."""
 
+RUN_LOG = "log.jsonl"
+RUN_FILES = (RUN_LOG, RUN_CONFIG, "status.json")
+"""A folder with one of these is the folder of a run."""
+
 _BASE = "# relative paths begin at "
 """How the configuration of a run begins: before the folder in which the run was started, as JSON."""
 _MAX_LINE = 1 << 16
@@ -174,7 +178,7 @@ def layered(options: type[C], given: Mapping[str, Any], file: Path | None = None
 def _so_far(options: type[C], chosen: C) -> C | None:
     """The configuration of the run that a training is to go on with; None for a new one, and of other commands."""
     run = getattr(chosen, "run", None)
-    if run is None or not hasattr(options, ALGORITHM) or not is_run(run):
+    if run is None or not hasattr(options, ALGORITHM) or not has_config(run):
         return None
     try:
         return of_run(options, run)
@@ -188,8 +192,13 @@ def _so_far(options: type[C], chosen: C) -> C | None:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a training: it has the run's configuration."""
-    return os.path.isfile(folder / RUN_CONFIG)  # noqa: PTH113 - pathlib's raises for names that cannot be
+    """Whether a folder is that of a training: it has one of `RUN_FILES`."""
+    return any(os.path.isfile(folder / name) for name in RUN_FILES)  # noqa: PTH113 - pathlib's raises for odd names
+
+
+def has_config(run: Path) -> bool:
+    """Whether a run can be gone on with by its configuration."""
+    return os.path.isfile(run / RUN_CONFIG)  # noqa: PTH113 - which is no pipe, and may have any name
 
 
 def path_of_run(run: Path, name: str) -> Path | None:

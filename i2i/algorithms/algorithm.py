@@ -40,7 +40,7 @@ class Losses(dict[str, Tensor]):
     translation like its source: they may be least at the start. Each name stands in one kind.
 
     The player is updated after these losses. With `more` it is not: the same player yields further losses first. Each
-    yield is back-propagated at once, so that a player with several losses keeps one graph in memory at a time.
+    yield is back-propagated at once, so that the graphs of a player's losses are never in memory together.
     """
 
     def __init__(

@@ -100,12 +100,12 @@ def text(name: str, cost: "Cost | None") -> list[str]:
         return [f"{name}: as it is, it does not fit into this machine's memory"]
     m = cost.measured
     height, width = m["shape"][2:]
-    validation = f", and {cost.validation_hours:.2g} h of validation (estimated)" if cost.validation_hours else ""
+    looking = f", and {cost.validation_hours + cost.sample_hours:.2g} h of validation and samples (estimated)"
     return [
         f"{name} on {m['device']}, {m['threads']} threads, {width}x{height} px, batch {m['shape'][0]}",
         f"time    {cost.seconds_per_step:.3g} s a step (measured, median of {m['steps_measured']}), "
         f"{m['seconds_waiting']:.2g} s of it waiting for pictures",
-        f"        {cost.steps:,} steps: {hours(cost.training_hours)} (computed){validation}",
+        f"        {cost.steps:,} steps: {hours(cost.training_hours)} (computed){looking}",
         f"memory  {gb(m['peak_bytes'])} at most (measured)"
         + (f", and {gb(m['worker_bytes'])} of data workers" if m["worker_bytes"] else ""),
         f"disk    {gb(m['state_bytes'])} a state, {gb(cost.disk_bytes)} in all (computed)",

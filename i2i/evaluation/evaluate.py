@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from i2i import images
-from i2i.config import path_of
+from i2i.config import RUN_LOG, path_of
 from i2i.device import exact_float32
 from i2i.errors import InputError, UsageError
 from i2i.evaluation import applicable
@@ -28,7 +28,7 @@ from i2i.evaluation.models import (
 from i2i.evaluation.options import SETS, EvaluationOptions, check, check_for_folders
 from i2i.evaluation.result import REPORT_NAME, Evaluation, Measure, Row
 from i2i.evaluation.suite import MetricSuite
-from i2i.evaluation.training_log import LOG_NAME, read_validations, run_options, validation_protocol
+from i2i.evaluation.training_log import read_validations, run_options, validation_protocol
 from i2i.evaluation.translators import TranslatorEvaluation
 from i2i.images.palettes import label_pixels
 
@@ -86,7 +86,7 @@ def _evaluate_models(
 
 def _evaluate_run(run: Path, data: Path | None, options: EvaluationOptions, progress: Progress) -> Evaluation:
     """All model files of a run, on its own data unless others are given; and its validations."""
-    validations = read_validations(run) if (run / LOG_NAME).exists() else []
+    validations = read_validations(run) if (run / RUN_LOG).exists() else []
     found = models_of_run(run, options.direction)
     if not found and (others := [model.path.name for model in models_of_run(run, None)]):
         raise UsageError(f"direction: {run} has no model of {options.direction}, only {', '.join(others)}")

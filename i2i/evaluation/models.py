@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from i2i import config
 from i2i.config import path_of, path_of_run
 from i2i.data.datasets import TOY
 from i2i.download import digest
@@ -97,9 +98,9 @@ def is_toy(run: Path) -> bool:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is that of a training."""
-    files = ("config.yaml", "log.jsonl", *(f"{name}.safetensors" for name in DIRECTIONS))
-    return path.is_dir() and not (path / CONFIG_NAME).exists() and any((path / name).exists() for name in files)
+    """Whether a folder is that of a training, or has its model files, and is no model itself."""
+    models = any((path / f"{name}.safetensors").exists() for name in DIRECTIONS)
+    return path.is_dir() and not (path / CONFIG_NAME).exists() and (models or config.is_run(path))
 
 
 def is_pictures(path: Path) -> bool:

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from i2i.config import RUN_CONFIG, read_options
+from i2i.config import RUN_CONFIG, RUN_LOG, read_options
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER, EvaluationOptions
 
-LOG_NAME = "log.jsonl"
 MAX_LINE_BYTES = 1 << 20
 MAX_VALUE = 1e100  # far beyond float32, and differences of two such numbers are still numbers
 VALIDATION_SEED = 0  # for every validation, whatever the seed of the run
@@ -67,7 +66,6 @@ class Log:
     health: dict[str, Message] = field(default_factory=dict)
     events: dict[str, Message] = field(default_factory=dict)
     last: dict[str, Any] = field(default_factory=dict)
-    steps: int = 0
     skipped: int = 0
     not_finite: int = 0
     damaged: int = 0
@@ -88,7 +86,7 @@ def read_log(run: Path, kinds: Sequence[str] = ()) -> Log:
     Raises `InputError` if the system refuses to read it.
     """
     log = Log()
-    for line, complete in _lines(run / LOG_NAME):
+    for line, complete in _lines(run / RUN_LOG):
         if kinds and not any(f'"{kind}"'.encode() in line for kind in kinds):
             continue
         entry = _entry(line)
@@ -163,7 +161,6 @@ def _add_step(log: Log, entry: dict[str, Any]) -> None:
     if step is None or not isinstance(losses, dict):
         log.damaged += 1
         return
-    log.steps += 1
     log.skipped += entry.get("skipped") == 1
     log.last = {name: entry[name] for name in ("step", "images", "epoch", "lr") if _number(entry.get(name)) is not None}
     for name, value in _numbers(log, losses).items():

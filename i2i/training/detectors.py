@@ -78,19 +78,19 @@ class Saturated:
 class NotLearning:
     """A generator none of whose content losses (L1, cycle, identity) falls.
 
-    It has learnt once the median of the last `RECENT` steps is below `SHARE` of the median of the first `FIRST`, for
-    `STAYS` steps on end; later the losses may be flat. A generator that learns halves them by step `AFTER`. A loss that
-    begins below `LEAST` has nowhere to fall: 0.5 is, at a weight of 10, 2.5 % of the range of pictures.
+    A loss has fallen once the median of the last `RECENT` steps is below that of the first `FIRST` by more than chance
+    explains: `SURE` standard errors of the difference, which follow from the spread of the last steps, and at least
+    `LEAST_FALL`. Both are differences of logarithms, so shares of the loss. Once one has fallen, all may be flat. A
+    loss that begins below `LEAST` has nowhere to fall: 0.5 is, at a weight of 10, 2.5 % of the range of pictures.
     """
 
-    FIRST, RECENT, AFTER, STAYS = 20, 50, 150, 10
-    SHARE = 0.7
+    FIRST, RECENT, AFTER = 20, 50, 150
+    SURE, LEAST_FALL = 3.5, 0.05
     LEAST = 0.5
 
     begun: dict[str, list[float]] = field(default_factory=dict)
     recent: dict[str, deque[float]] = field(default_factory=dict)
     steps: int = 0
-    fallen: int = 0
     learnt: bool = False
 
     def observe(self, losses: Mapping[str, float]) -> None:
@@ -99,28 +99,31 @@ class NotLearning:
         if self.learnt:
             return
         for name, loss in losses.items():
-            if not math.isfinite(loss) or loss == 0:  # a loss of pairs is 0 in a batch without any
+            if not math.isfinite(loss) or loss <= 0:  # a loss of pairs is 0 in a batch without any
                 continue
             if len(begun := self.begun.setdefault(name, [])) < self.FIRST:
                 begun.append(loss)
             self.recent.setdefault(name, deque(maxlen=self.RECENT)).append(loss)
         if self.steps >= self.FIRST + self.RECENT:
-            self.fallen = self.fallen + 1 if min(self._shares().values(), default=1.0) < self.SHARE else 0
-            self.learnt = self.fallen >= self.STAYS
+            self.learnt = any(map(self._has_fallen, self._seen_often()))
 
-    def _shares(self) -> dict[str, float]:
-        """Loss → the share that is left of it, of those seen often enough."""
-        often = [name for name, past in self.recent.items() if len(past) == self.RECENT]
-        return {name: statistics.median(self.recent[name]) / statistics.median(self.begun[name]) for name in often}
+    def _seen_often(self) -> list[str]:
+        return [name for name, past in self.recent.items() if len(past) == self.RECENT]
+
+    def _has_fallen(self, name: str) -> bool:
+        first, recent = ([math.log(loss) for loss in past[name]] for past in (self.begun, self.recent))
+        level = statistics.median(recent)
+        deviation = 1.48 * statistics.median(abs(loss - level) for loss in recent)
+        error = 1.25 * deviation * math.sqrt(1 / len(first) + 1 / len(recent))  # of a difference of two medians
+        return statistics.median(first) - level > max(self.SURE * error, self.LEAST_FALL)
 
     def issue(self) -> str | None:
         if self.learnt or self.steps < self.AFTER:
             return None
-        shares = self._shares()
-        if not shares or min(shares.values()) < self.SHARE:
+        levels = {name: statistics.median(self.begun[name]) for name in self._seen_often()}
+        if not levels or min(levels.values()) < self.LEAST:
             return None
-        if any(statistics.median(self.begun[name]) < self.LEAST for name in shares):
-            return None
+        shares = {name: statistics.median(self.recent[name]) / level for name, level in levels.items()}
         named = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         return (
             f"after {self.steps} steps its losses have hardly fallen ({named} of the start). Look at --lr, and "
@@ -132,13 +135,11 @@ class NotLearning:
             "begun": self.begun,
             "recent": {name: list(past) for name, past in self.recent.items()},
             "steps": self.steps,
-            "fallen": self.fallen,
             "learnt": self.learnt,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.begun, self.steps, self.learnt = dict(state["begun"]), state["steps"], state["learnt"]
-        self.fallen = state["fallen"]
         self.recent = {name: deque(past, maxlen=self.RECENT) for name, past in state["recent"].items()}
 
 

@@ -66,20 +66,30 @@ class Cost:
         return self.steps * self.seconds_per_step / 3600
 
     @property
-    def validation_hours(self) -> float:
-        """A picture of a validation is taken to cost what a row of a sample grid did."""
-        if not self.options.validate_every:
-            return 0.0
+    def validations(self) -> int:
+        """How many there are, with the one after the last step."""
+        if not self.validates:
+            return 0
         period, step = self.options.validate_every * self.measured["epoch_images"], self.measured["images_per_step"]
         count, before = (steps * step // period for steps in (self.steps, self.steps - 1))
         if count == before:  # none is due after the last step, which is validated anyway
             count += 1
-        count = min(count, self.steps)  # a step that is longer than the period ends in one validation
-        return float(count * self.measured["validation_images"] * self.measured["seconds_per_look"] / 3600)
+        return min(int(count), self.steps)  # a step that is longer than the period ends in one validation
+
+    @property
+    def validation_hours(self) -> float:
+        """A picture of a validation is taken to cost what a row of a sample grid did."""
+        return float(self.validations * self.measured["validation_images"] * self.measured["seconds_per_look"] / 3600)
+
+    @property
+    def sample_hours(self) -> float:
+        """Grids come with the first step, every `sample_every` steps, and with each validation."""
+        grids = 1 + self.steps // self.options.sample_every + self.validations
+        return float(grids * self.measured["sample_rows"] * self.measured["seconds_per_look"] / 3600)
 
     @property
     def hours(self) -> float:
-        return self.training_hours + self.validation_hours
+        return self.training_hours + self.validation_hours + self.sample_hours
 
     @property
     def disk_bytes(self) -> int:
@@ -99,6 +109,7 @@ class Cost:
             "steps": self.steps,
             "training_hours": self.training_hours,
             "validation_hours": self.validation_hours,
+            "sample_hours": self.sample_hours,
             "hours": self.hours,
             "disk_bytes": self.disk_bytes,
         }

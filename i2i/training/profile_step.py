@@ -71,6 +71,7 @@ def measure(algorithm: type[AnyAlgorithm], options: RunOptions, steps: int, seco
         "images_per_step": trainer.progress.images_per_step,
         "total_images": trainer.progress.total_images,
         "epoch_images": trainer.progress.epoch_length,
+        "sample_rows": min(options.samples, len(data.validation or data.train)),
         "validation_images": min(options.validate_images, len(data.validation)) if data.validation else 0,
     }
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.config import ALGORITHM, RUN_CONFIG, is_run, layered, nearest, of_run, path_of, read_options
+from i2i.config import ALGORITHM, RUN_CONFIG, has_config, layered, nearest, of_run, path_of, read_options
 from i2i.data.options import of_one_size
 from i2i.data.own import OwnData, OwnDatasets, first_picture
 from i2i.errors import UsageError
@@ -142,7 +142,7 @@ class Run:
         algorithm: type[AnyAlgorithm] | None = None,
     ) -> None:
         self.folder = path_of(folder)
-        if not is_run(self.folder):
+        if not has_config(self.folder):
             raise UsageError(f"{self.folder}: no run folder; expected the folder of a training, with its config.yaml")
         self._generator, self._class = generator, algorithm or _algorithm(self.folder / RUN_CONFIG)[0]
 

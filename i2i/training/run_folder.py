@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from i2i import __version__
-from i2i.config import RUN_CONFIG, is_run, of_run, run_yaml, to_mapping
+from i2i.config import RUN_CONFIG, has_config, of_run, run_yaml, to_mapping
 from i2i.errors import LockedError, OutputError, UsageError
 from i2i.files import atomic_write, check_regular, write_all
 from i2i.terminal import say
@@ -68,7 +68,7 @@ class RunFolder:
     def changes(self, options: RunOptions) -> Changes:
         """The options that differ from the configuration of the run so far."""
         path = self.path / RUN_CONFIG
-        if not is_run(self.path):
+        if not has_config(self.path):
             return {}
         try:
             before, now = to_mapping(of_run(type(options), self.path)), to_mapping(options)

@@ -85,7 +85,6 @@ class _NotLearning(_Form):
     recent: dict[Text, list[float]]
     steps: Count
     learnt: bool
-    fallen: Count
 
     @model_validator(mode="after")
     def _same_losses(self) -> Self:

@@ -16,6 +16,7 @@ from i2i.evaluation.metrics.labels import confusion, scores
 from i2i.evaluation.metrics.pairs import WINDOW, l1, luminance_ssim, psnr, ssim
 from i2i.evaluation.metrics.sliced_wasserstein import PATCH, swd
 from i2i.evaluation.resizer import squared
+from i2i.evaluation.training_log import VALIDATION_SEED
 from i2i.images import Pixels
 from i2i.images.palettes import VOID
 from i2i.signals import Signals
@@ -29,7 +30,8 @@ PAIR_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr":
 LABEL_METRICS = ("pixel_accuracy", "mean_iou")
 SWD = "swd"
 SWD_SIZE = 256  # of pictures that are not squares of one size, as in an evaluation
-SWD_SEEDS = (0,)  # one, where an evaluation has three: always the same draw, so that validations can be compared
+SWD_SEEDS = (VALIDATION_SEED,)
+"""One, where an evaluation has three: always the same draw, so that validations can be compared."""
 LEAST_SIDE = {"ssim": WINDOW, SWD: PATCH}
 PLATEAU_METRIC = "l1"  # what the learning rate follows, where it is measured
 METRIC_OF_SETS = "swd_to_held_out"
@@ -135,7 +137,7 @@ class HeldOut:
         count = min(len(self.pictures), images_used)
         share = range(self.group.rank, count, self.group.world_size)
         mine: dict[int, tuple[dict[str, float], Counts, Sets]] = {}
-        torch.manual_seed(0)
+        torch.manual_seed(VALIDATION_SEED)
         with torch.inference_mode():
             for place, pair in zip(share, pairs(self.pictures, share, self.group.device, self.skipped), strict=True):
                 if stop():

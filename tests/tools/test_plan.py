@@ -84,6 +84,7 @@ MEASURED = {
     "images_per_step": 4,
     "total_images": 4001,
     "epoch_images": 1000,
+    "sample_rows": 4,
     "validation_images": 50,
 }
 
@@ -95,6 +96,8 @@ def test_what_is_computed():
     assert cost.validation_hours == pytest.approx(3 * 50 * 2.0 / 3600)  # after the epochs 2 and 4, and at the end
     ends_with_an_epoch = Cost(options, MEASURED | {"total_images": 4000})
     assert ends_with_an_epoch.validation_hours == pytest.approx(2 * 50 * 2.0 / 3600)
+    assert cost.sample_hours == pytest.approx((1 + 2 + 3) * 4 * 2.0 / 3600)  # the first step, every 500th, validations
+    assert cost.hours == cost.training_hours + cost.validation_hours + cost.sample_hours
     # the last two, the best, every 500th of 1001, one being written; two model files, and the best two
     assert cost.disk_bytes == (2 + 1 + 2 + 1) * 10**8 + 2 * 10**7
     without = Cost(dataclasses.replace(options, validate_every=0, keep_every=0), MEASURED)

@@ -274,6 +274,15 @@ def test_a_spike_at_the_start_hides_no_fall() -> None:
         assert watched({"cycle_A": still}) != []
 
 
+@pytest.mark.parametrize("left", [0.75, 0.85])
+def test_a_fall_by_a_quarter_is_a_fall(left: float) -> None:
+    """Where pictures differ little: what is more than their differences explain is no chance."""
+    for seed in range(20):
+        spread = 0.05 * np.random.default_rng(seed).standard_normal(400)
+        levels = [30 * math.exp(s) * (left + (1 - left) * math.exp(-n / 50)) for n, s in enumerate(spread)]
+        assert watched({"cycle_A": levels}) == []
+
+
 def test_losses_that_have_nowhere_to_fall() -> None:
     """Those of a generator that starts as the identity, whether they stay so or rise."""
     for end in (0.05, 0.1, 3.0):

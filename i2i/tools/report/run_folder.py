@@ -10,15 +10,14 @@ from annotated_types import Ge
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
-from i2i.config import RUN_CONFIG, read_options, real
+from i2i.config import RUN_CONFIG, RUN_FILES, is_run, read_options, real
 from i2i.errors import I2IError, InputError, UsageError
-from i2i.evaluation.training_log import LOG_NAME, Log, read_log
+from i2i.evaluation.training_log import Log, read_log
 from i2i.models.info import DIRECTIONS, ModelInfo, read_info
 
 T = TypeVar("T")
 SAMPLES = "samples"
 COLUMNS = "columns.json"
-_SIGNS = (LOG_NAME, RUN_CONFIG, "status.json")
 _SAMPLE = re.compile(r"step-(\d{1,15})\.png")
 _MAX_JSON_BYTES = 8 << 20
 
@@ -83,8 +82,8 @@ def read_run(path: Path) -> RunFolder:
     try:
         if not path.is_dir():
             raise InputError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}; expected that of a run")
-        if not any((path / name).is_file() for name in _SIGNS):
-            raise InputError(f"{path}: not the folder of a run: none of {', '.join(_SIGNS)} is in it")
+        if not is_run(path):
+            raise InputError(f"{path}: not the folder of a run: none of {', '.join(RUN_FILES)} is in it")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     run = RunFolder(path, read_log(path))
