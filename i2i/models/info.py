@@ -41,7 +41,7 @@ class Training:
 
     `version` and `commit` are those of the i2i that trained: `describe` fills `version` in, and it is empty where
     it is not known; `commit` is empty unless i2i ran from a checkout. `teacher` is the SHA-256 of the weights of the
-    generator that a student has learnt from.
+    generator that a student has learnt from. `columns` are the pictures that the run's sample grids show.
     """
 
     algorithm: str = ""
@@ -51,6 +51,7 @@ class Training:
     version: str = ""
     commit: str = ""
     teacher: str = ""
+    columns: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

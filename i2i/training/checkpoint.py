@@ -21,7 +21,7 @@ from i2i.training.distributed import ProcessGroup
 from i2i.training.early_stopping import Condition, score
 from i2i.training.log import RunLog
 from i2i.training.options import RunOptions
-from i2i.training.run_folder import Changes
+from i2i.training.run_folder import Changes, RunFolder
 from i2i.training.schedule import Progress
 from i2i.training.state_store import StateStore, tensors
 from i2i.training.training_state import TrainingState
@@ -254,6 +254,7 @@ def save_model_files(
         images_seen=progress.images_seen,
         commit=COMMIT,
         teacher=algorithm.teacher,
+        columns=RunFolder(options.run).columns(),
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
     )
     known = algorithm.domains if options.direction == "a2b" else algorithm.domains[::-1]

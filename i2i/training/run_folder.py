@@ -20,6 +20,7 @@ from i2i.files import atomic_write, check_regular, write_all
 from i2i.terminal import say
 from i2i.training.options import RunOptions
 
+COLUMNS = "samples/columns.json"
 Changes = dict[str, tuple[Any, Any]]
 """Option → (before, now)."""
 
@@ -101,10 +102,19 @@ class RunFolder:
 
     def record_columns(self, layout: dict[str, Any]) -> None:
         """Write the layout of sample grids to `samples/columns.json`, unless it says so already."""
-        text, path = json.dumps(layout, indent=1) + "\n", self.path / "samples" / "columns.json"
+        text, path = json.dumps(layout, indent=1) + "\n", self.path / COLUMNS
         if not path.is_file() or path.read_bytes() != text.encode():
             path.parent.mkdir(exist_ok=True)
-            self.write("samples/columns.json", text)
+            self.write(COLUMNS, text)
+
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of its sample grids, as recorded; none before the first grid."""
+        if not (self.path / COLUMNS).is_file():  # a pipe may never answer
+            return ()
+        try:
+            return tuple(map(str, json.loads((self.path / COLUMNS).read_bytes())["columns"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return ()
 
     def sample(self, step: int) -> Path:
         """The sample grid of `step`."""
