@@ -23,9 +23,6 @@ from i2i.errors import OutputError
 from i2i.files import atomic_write, check_regular
 from i2i.terminal import drawable, printable, tell
 
-MAX_LINE_BYTES = 1 << 20
-"""A run writes no longer lines."""
-
 
 class LogFile:
     """A log that goes on after `step`: later lines of an earlier attempt, a torn one, and what is no log are dropped.
@@ -40,7 +37,7 @@ class LogFile:
         check_regular(path)
         if path.exists():
             with _opened(path) as lines:
-                kept = (line for line in _bounded(lines) if _belongs(line, step, validate_again))
+                kept = (line for line in lines if _belongs(line, step, validate_again))
                 atomic_write(path, lambda file: file.writelines(kept))
         try:
             self._file = path.open("ab", buffering=0)
@@ -87,19 +84,9 @@ def _opened(path: Path) -> BinaryIO:
         raise OutputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _bounded(file: BinaryIO) -> Iterator[bytes]:
-    """The lines that are whole and at most `MAX_LINE_BYTES` long."""
-    long = False
-    while piece := file.readline(MAX_LINE_BYTES):
-        whole = piece.endswith(b"\n")
-        if whole and not long:
-            yield piece
-        long = not whole
-
-
 def _belongs(line: bytes, step: int, validate_again: bool) -> bool:
     try:
-        entry = json.loads(line)
+        entry = json.loads(line) if line.endswith(b"\n") else None  # a torn one
     except (ValueError, RecursionError):
         return False
     if not isinstance(entry, dict) or type(at := entry.get("step")) is not int:
