@@ -97,6 +97,8 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
 
     The first of several processes decodes pictures, and all look at labels, which with `off` get their rule too.
     """
+    for one in sets:
+        one.check_augmentation()
     records = [record for one in sets for record in one.records]
     mode: Check = options.check if _is_first() or options.check == "off" else "quick"
     patience = threading.Timer(

@@ -21,13 +21,14 @@ from i2i.config import narrowed
 from i2i.data import cache
 from i2i.data.cache import Part, Source
 from i2i.data.folders import PairRecord
-from i2i.data.options import MAX_DAMAGED, DataOptions, classes
+from i2i.data.options import MAX_DAMAGED, DataOptions, classes, of_one_size
 from i2i.data.pair import ImagePair, ImagePairs
 from i2i.data.slots import PixelPair
 from i2i.errors import ImageError, InputError
 from i2i.images import Pixels
 
 if TYPE_CHECKING:
+    from i2i.data.augment import Augmentation
     from i2i.data.transforms import Transform
 
 R = TypeVar("R")
@@ -36,18 +37,22 @@ Names = tuple[str, ...]
 Sample = Callable[[Tensor, int], ImagePair]
 """From a picture (C, H, W) in [-1, 1] and a seed, what a training of one domain sees of it."""
 
-_TAG_ORDER_A, _TAG_ORDER_B, _TAG_LOOK_A, _TAG_LOOK_B, _TAG_SAMPLE, _TAG_KIND = range(6)
-ORDERS, LOOKS = (_TAG_ORDER_A, _TAG_ORDER_B), (_TAG_LOOK_A, _TAG_LOOK_B)
-"""The tags of the orders, and of crop and flip, of both domains."""
+ORDER, CROP, AUGMENT = (0, 1), (2, 3), (6, 7)
+"""What a seed is for, of domain A and of B: pairs follow A."""
+_SAMPLE, _KIND = 4, 5
 
 
 class Images(ImagePairs):
     """What data sets of files share: transform, seeds, replacement of damaged pictures."""
 
+    changed_together: tuple[tuple[int, ...], ...] = ((0,), (1,))
+    """The domains whose pictures get the same crop, flip and augmentation."""
+
     def __init__(self, options: DataOptions, train: bool, multiple: int, minimum: int) -> None:
         self.options, self.train = narrowed(options, DataOptions), train
         self.palettes = classes(options)
         self.transform = transform_of(options, train, multiple, minimum)
+        self.augmentation = augmentation_of(options, train)
 
     def _index(self, t: int, count: int, tag: int, further: int = 0) -> int:
         """The record of sample t, or one `further` on in the same epoch's order, which is a circle."""
@@ -75,9 +80,24 @@ class Images(ImagePairs):
         self.transform.check(*resized.size)
         return resized
 
-    def _look(self, t: int, tag: int) -> int:
-        """The seed of crop and flip of sample t."""
+    def _crops(self, t: int, pictures: Sequence[Pixels], sides: Sequence[int]) -> list[Pixels]:
+        """Resized pictures of these domains (0 is A, 1 is B), cropped, flipped and augmented alike for sample t."""
+        labels = [self.palettes[side] is not None for side in sides]
+        crops = self.transform.augment(self._seed(t, CROP[sides[0]]), *pictures, labels=labels)
+        return self.augmentation(self._seed(t, AUGMENT[sides[0]]), crops, labels) if self.augmentation else crops
+
+    def _seed(self, t: int, tag: int) -> int:
         return int(np.random.SeedSequence((self.options.seed, tag, t)).generate_state(1)[0])
+
+    def check_augmentation(self) -> None:
+        """Tries the pipeline of `augment` on crops like those of this set. Raises `UsageError`."""
+        if self.augmentation is None:
+            return
+        whole = not of_one_size(self.options.preprocess)
+        height, width = self.transform.target(192, 256) if whole else (self.options.crop_size,) * 2
+        for sides in self.changed_together:
+            kinds = [(self._source(Path(), side).planes, self.palettes[side] is not None) for side in sides]
+            self.augmentation.check(height, width, kinds)
 
     def _first_whole(self, t: int, records: Sequence[R], tag: int, sample: Callable[[R], S]) -> tuple[S, Names]:
         """Sample t, or the next in the order that can be read, and the names of those passed over."""
@@ -107,10 +127,8 @@ class Images(ImagePairs):
         def load(path: Path) -> Pixels:
             return self._resized(self._source(path, side)).pixels
 
-        order, look = (_TAG_ORDER_B, _TAG_LOOK_B) if side else (_TAG_ORDER_A, _TAG_LOOK_A)
-        pixels, skipped = self._first_whole(t, paths, order, load)
-        labels = self.palettes[side] is not None
-        return self.transform.augment(self._look(t, look), pixels, labels=[labels])[0], skipped
+        pixels, skipped = self._first_whole(t, paths, ORDER[side], load)
+        return self._crops(t, [pixels], [side])[0], skipped
 
 
 class PixelImages(Images):
@@ -139,6 +157,8 @@ class PairedImages(PixelImages):
     a damaged picture, unless `on_bad="skip"`.
     """
 
+    changed_together = ((0, 1),)
+
     def __init__(
         self,
         records: Sequence[PairRecord],
@@ -154,9 +174,8 @@ class PairedImages(PixelImages):
         return len(self.pairs)
 
     def pixels(self, t: int) -> PixelPair:
-        (a, b), skipped = self._first_whole(t, self.pairs, _TAG_ORDER_A, self._load)
-        labels = [palette is not None for palette in self.palettes]
-        a, b = self.transform.augment(self._look(t, _TAG_LOOK_A), a, b, labels=labels)
+        (a, b), skipped = self._first_whole(t, self.pairs, ORDER[0], self._load)
+        a, b = self._crops(t, [a, b], [0, 1])
         return self._directed(a, b, skipped)
 
     @property
@@ -179,7 +198,7 @@ class PairedImages(PixelImages):
 
     def names(self, t: int) -> str:
         """The file or files of sample t."""
-        return _name(self.pairs[self._index(t, len(self.pairs), _TAG_ORDER_A)])
+        return _name(self.pairs[self._index(t, len(self.pairs), ORDER[0])])
 
 
 class UnpairedImages(PixelImages):
@@ -220,8 +239,8 @@ class UnpairedImages(PixelImages):
 
     def names(self, t: int) -> str:
         """The files of sample t."""
-        a = self.paths_a[self._index(t, len(self.paths_a), _TAG_ORDER_A)]
-        return f"{a}, {self.paths_b[self._index(t, len(self.paths_b), _TAG_ORDER_B)]}"
+        a = self.paths_a[self._index(t, len(self.paths_a), ORDER[0])]
+        return f"{a}, {self.paths_b[self._index(t, len(self.paths_b), ORDER[1])]}"
 
 
 class MixedImages(ImagePairs):
@@ -263,6 +282,8 @@ class OneDomain(Images):
     An epoch is every picture once. Otherwise as `UnpairedImages`.
     """
 
+    changed_together = ((1,),)
+
     def __init__(
         self,
         paths: Sequence[Path],
@@ -291,7 +312,7 @@ class OneDomain(Images):
 
     def names(self, t: int) -> str:
         """The file of sample t."""
-        return str(self.paths[self._index(t, len(self.paths), _TAG_ORDER_B)])
+        return str(self.paths[self._index(t, len(self.paths), ORDER[1])])
 
 
 def transform_of(options: DataOptions, train: bool, multiple: int, minimum: int) -> "Transform":
@@ -303,14 +324,23 @@ def transform_of(options: DataOptions, train: bool, multiple: int, minimum: int)
     return Transform(name, options.load_size, options.crop_size, options.flip, multiple, train, minimum, zoom)
 
 
+def augmentation_of(options: DataOptions, train: bool) -> "Augmentation | None":
+    """The pipeline that training crops go through, if there is one."""
+    if not train or not options.augment:
+        return None
+    from i2i.data.augment import Augmentation
+
+    return Augmentation(options.augment)
+
+
 def is_matched(seed: int, t: int, share: float) -> bool:
     """Whether sample t is one of the `share` of all that are pairs."""
-    return bool(np.random.SeedSequence((seed, _TAG_KIND, t)).generate_state(1)[0] < share * 2**32)
+    return bool(np.random.SeedSequence((seed, _KIND, t)).generate_state(1)[0] < share * 2**32)
 
 
 def sample_seed(seed: int, t: int) -> int:
     """The seed of whatever else is drawn for sample t."""
-    return int(np.random.SeedSequence((seed, _TAG_SAMPLE, t)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence((seed, _SAMPLE, t)).generate_state(1, np.uint64)[0] >> 1)
 
 
 @lru_cache(maxsize=8)

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from i2i import images
-from i2i.data.image_sets import LOOKS, ORDERS, Sample, permutation, sample_seed, transform_of
+from i2i.data.image_sets import CROP, ORDER, Sample, permutation, sample_seed, transform_of
 from i2i.data.options import DataOptions
 from i2i.data.pair import Datasets, ImagePair, ImagePairs
 from i2i.errors import I2IError, InputError, UsageError
@@ -132,11 +132,11 @@ class _OwnImages(ImagePairs):
     def index(self, t: int, side: int) -> int:
         count = len(self.sets[side])
         epoch, place = divmod(t, count)
-        return int(permutation(self.options.seed, ORDERS[side], epoch, count)[place]) if self.train else place
+        return int(permutation(self.options.seed, ORDER[side], epoch, count)[place]) if self.train else place
 
     def look(self, t: int, side: int) -> int:
         """The seed of crop and flip."""
-        return int(np.random.SeedSequence((self.options.seed, LOOKS[side], t)).generate_state(1)[0])
+        return int(np.random.SeedSequence((self.options.seed, CROP[side], t)).generate_state(1)[0])
 
     def prepared(self, picture: Any, number: int, side: int) -> Tensor | Pixels:
         """A tensor (C, H, W) that is a sample already, or pixels (H, W, C). Raises `UsageError`."""

@@ -336,6 +336,10 @@ def _check(options: DataOptions, paired: bool, multiple: int, minimum: int) -> N
         raise UsageError(f"paired_data = {options.paired_data}: goes with --data {options.paired_data}, not with toy")
     if options.random_zoom < 1:
         raise UsageError(f"random_zoom = {options.random_zoom}: toy pictures are drawn as large as crops; leave it out")
+    if options.augment:
+        raise UsageError(
+            "augment: changes crops of pictures in files; toy pictures are drawn anew each time; leave it out"
+        )
     size, least = options.crop_size, max(MIN_SIZE, minimum)
     if size < least:
         raise UsageError(f"crop_size = {size}: toy pictures for this network have at least {least}")
