@@ -22,8 +22,7 @@ from i2i.data import cache
 from i2i.data.cache import Part, Source
 from i2i.data.folders import PairRecord
 from i2i.data.options import MAX_DAMAGED, DataOptions, classes, of_one_size
-from i2i.data.pair import ImagePair, ImagePairs
-from i2i.data.slots import PixelPair
+from i2i.data.pair import ImagePair, ImagePairs, RawPair
 from i2i.errors import ImageError, InputError
 from i2i.images import Pixels
 
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 S = TypeVar("S")
 Names = tuple[str, ...]
-Sample = Callable[[Tensor, int], ImagePair]
-"""From a picture (C, H, W) in [-1, 1] and a seed, what a training of one domain sees of it."""
+MakePair = Callable[[Tensor, int], ImagePair]
+"""Makes both sides of a sample from one picture, (C, H, W) in [-1, 1], and a seed."""
 
 ORDER, CROP, AUGMENT = (0, 1), (2, 3), (6, 7)
 """What a seed is for, of domain A and of B: pairs follow A."""
@@ -54,10 +53,10 @@ class Images(ImagePairs):
         self.transform = transform_of(options, train, multiple, minimum)
         self.augmentation = augmentation_of(options, train)
 
-    def _index(self, t: int, count: int, tag: int, further: int = 0) -> int:
-        """The record of sample t, or one `further` on in the same epoch's order, which is a circle."""
+    def _index(self, t: int, count: int, tag: int, offset: int = 0) -> int:
+        """The record of sample t, or one `offset` on in the same epoch's order, which is a circle."""
         epoch, place = divmod(t, count)
-        place = (place + further) % count
+        place = (place + offset) % count
         return int(permutation(self.options.seed, tag, epoch, count)[place]) if self.train else place
 
     @abstractmethod
@@ -99,13 +98,13 @@ class Images(ImagePairs):
             kinds = [(self._source(Path(), side).planes, self.palettes[side] is not None) for side in sides]
             self.augmentation.check(height, width, kinds)
 
-    def _first_whole(self, t: int, records: Sequence[R], tag: int, sample: Callable[[R], S]) -> tuple[S, Names]:
+    def _first_readable(self, t: int, records: Sequence[R], tag: int, read: Callable[[R], S]) -> tuple[S, Names]:
         """Sample t, or the next in the order that can be read, and the names of those passed over."""
         skipped: list[str] = []
-        for further in range(len(records)):
-            record = records[self._index(t, len(records), tag, further)]
+        for offset in range(len(records)):
+            record = records[self._index(t, len(records), tag, offset)]
             try:
-                return sample(record), tuple(skipped)
+                return read(record), tuple(skipped)
             except ImageError as error:
                 if self.options.on_bad == "error":
                     hint = f"use --on-bad skip to train without such pictures, up to {MAX_DAMAGED:.0%} of all"
@@ -127,28 +126,28 @@ class Images(ImagePairs):
         def load(path: Path) -> Pixels:
             return self._resized(self._source(path, side)).pixels
 
-        pixels, skipped = self._first_whole(t, paths, ORDER[side], load)
+        pixels, skipped = self._first_readable(t, paths, ORDER[side], load)
         return self._crops(t, [pixels], [side])[0], skipped
 
 
-class PixelImages(Images):
+class RawImages(Images):
     """A data set whose samples are pixels of two sides."""
 
     def __getitem__(self, t: int) -> ImagePair:
-        return self.pixels(t).tensors()
+        return self.raw(t).tensors()
 
     @abstractmethod
-    def pixels(self, t: int) -> PixelPair:
+    def raw(self, t: int) -> RawPair:
         """Sample t before it becomes tensors, which is a quarter of the bytes to send from process to process."""
 
-    def _directed(self, a: Pixels, b: Pixels, skipped: Names) -> PixelPair:
+    def _directed(self, a: Pixels, b: Pixels, skipped: Names) -> RawPair:
         kinds = [len(palette) if palette else 0 for palette in self.palettes]
         if self.options.direction == "a2b":
-            return PixelPair(a, b, skipped, (kinds[0], kinds[1]))
-        return PixelPair(b, a, skipped, (kinds[1], kinds[0]))
+            return RawPair(a, b, skipped, (kinds[0], kinds[1]))
+        return RawPair(b, a, skipped, (kinds[1], kinds[0]))
 
 
-class PairedImages(PixelImages):
+class PairedImages(RawImages):
     """Pairs of pictures of one thing; crop and flip agree.
 
     `dataset[t]` is an `ImagePair` of single pictures, (C, H, W) in [-1, 1]. `a` is the input and `b` the
@@ -173,8 +172,8 @@ class PairedImages(PixelImages):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def pixels(self, t: int) -> PixelPair:
-        (a, b), skipped = self._first_whole(t, self.pairs, ORDER[0], self._load)
+    def raw(self, t: int) -> RawPair:
+        (a, b), skipped = self._first_readable(t, self.pairs, ORDER[0], self._load)
         a, b = self._crops(t, [a, b], [0, 1])
         return self._directed(a, b, skipped)
 
@@ -201,7 +200,7 @@ class PairedImages(PixelImages):
         return _name(self.pairs[self._index(t, len(self.pairs), ORDER[0])])
 
 
-class UnpairedImages(PixelImages):
+class UnpairedImages(RawImages):
     """Pictures of two domains, drawn independently, each with its own order, crops and flips.
 
     `dataset[t]` is an `ImagePair` of single pictures, (C, H, W) in [-1, 1]; with direction b2a, `a` is the
@@ -225,7 +224,7 @@ class UnpairedImages(PixelImages):
     def __len__(self) -> int:
         return max(len(self.paths_a), len(self.paths_b))
 
-    def pixels(self, t: int) -> PixelPair:
+    def raw(self, t: int) -> RawPair:
         a, skipped_a = self._single(t, self.paths_a, 0)
         b, skipped_b = self._single(t, self.paths_b, 1)
         return self._directed(a, b, skipped_a + skipped_b)
@@ -244,7 +243,7 @@ class UnpairedImages(PixelImages):
 
 
 class MixedImages(ImagePairs):
-    """Pairs among pictures that have no partner: `share` of the samples are pairs, `ImagePair.matched` says which."""
+    """Pairs among pictures that have no partner: `share` of the samples are pairs, `ImagePair.is_pair` says which."""
 
     def __init__(self, pairs: PairedImages, others: UnpairedImages, share: float) -> None:
         self.pairs, self.others, self.share = pairs, others, share
@@ -253,31 +252,31 @@ class MixedImages(ImagePairs):
         return len(self.others)
 
     def __getitem__(self, t: int) -> ImagePair:
-        return self.pixels(t).tensors()
+        return self.raw(t).tensors()
 
-    def pixels(self, t: int) -> PixelPair:
-        """As `PixelImages.pixels`."""
-        matched = self._matched(t)
-        return self._set(matched).pixels(t)._replace(matched=matched)
+    def raw(self, t: int) -> RawPair:
+        """As `RawImages.raw`."""
+        is_pair = self._is_pair(t)
+        return self._set(is_pair).raw(t)._replace(is_pair=is_pair)
 
     def names(self, t: int) -> str:
         """The file or files of sample t."""
-        return self._set(self._matched(t)).names(t)
+        return self._set(self._is_pair(t)).names(t)
 
     @property
     def records(self) -> Sequence[Path | PairRecord]:
         """As `Images.records`."""
         return [*self.pairs.records, *self.others.records]
 
-    def _set(self, matched: bool) -> PairedImages | UnpairedImages:
-        return self.pairs if matched else self.others
+    def _set(self, is_pair: bool) -> PairedImages | UnpairedImages:
+        return self.pairs if is_pair else self.others
 
-    def _matched(self, t: int) -> bool:
-        return is_matched(self.others.options.seed, t, self.share)
+    def _is_pair(self, t: int) -> bool:
+        return is_pair(self.others.options.seed, t, self.share)
 
 
 class OneDomain(Images):
-    """Pictures of domain B alone, and what `sample` makes of each: `dataset[t]` is an `ImagePair`.
+    """Pictures of domain B alone, and the pair that `make_pair` makes of each: `dataset[t]` is an `ImagePair`.
 
     An epoch is every picture once. Otherwise as `UnpairedImages`.
     """
@@ -287,21 +286,21 @@ class OneDomain(Images):
     def __init__(
         self,
         paths: Sequence[Path],
-        sample: Sample,
+        make_pair: MakePair,
         options: DataOptions,
         train: bool = True,
         multiple: int = 1,
         minimum: int = 1,
     ) -> None:
         super().__init__(options, train, multiple, minimum)
-        self.paths, self.sample = list(paths), sample
+        self.paths, self.make_pair = list(paths), make_pair
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, t: int) -> ImagePair:
         pixels, skipped = self._single(t, self.paths, 1)
-        return replace(self.sample(images.to_tensor(pixels), sample_seed(self.options.seed, t)), skipped=skipped)
+        return replace(self.make_pair(images.to_tensor(pixels), sample_seed(self.options.seed, t)), skipped=skipped)
 
     @property
     def records(self) -> Sequence[Path]:
@@ -333,7 +332,7 @@ def augmentation_of(options: DataOptions, train: bool) -> "Augmentation | None":
     return Augmentation(options.augment)
 
 
-def is_matched(seed: int, t: int, share: float) -> bool:
+def is_pair(seed: int, t: int, share: float) -> bool:
     """Whether sample t is one of the `share` of all that are pairs."""
     return bool(np.random.SeedSequence((seed, _KIND, t)).generate_state(1)[0] < share * 2**32)
 
