@@ -19,10 +19,10 @@ from torch import Tensor
 from i2i import images
 from i2i.config import narrowed
 from i2i.data import cache
-from i2i.data.cache import Part, Source
 from i2i.data.folders import PairRecord
 from i2i.data.options import MAX_DAMAGED, DataOptions, classes, of_one_size
 from i2i.data.pair import ImagePair, ImagePairs, RawPair
+from i2i.data.source import Part, Resized, Source
 from i2i.errors import ImageError, InputError
 from i2i.images import Pixels
 
@@ -73,7 +73,7 @@ class Images(ImagePairs):
     def records(self) -> Sequence[Path | PairRecord]:
         """All that may be damaged, and be replaced by another: pictures, or pairs of them."""
 
-    def _resized(self, source: Source) -> cache.Resized:
+    def _resized(self, source: Source) -> Resized:
         """The picture before crop and flip."""
         resized = cache.load(source, self.transform, self.options.cache)
         self.transform.check(*resized.size)
