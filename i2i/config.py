@@ -310,8 +310,8 @@ def _explained(errors: Sequence[Any], cls: type, lines: Mapping[str, int]) -> li
 def _shown(value: object) -> str:
     try:
         text = repr(value)
-    except ValueError:  # Python writes no number of more than 4,300 digits
-        return "a number of thousands of digits"
+    except (NotImplementedError, ValueError):  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits" if isinstance(value, int) else type(value).__name__
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 

@@ -42,6 +42,17 @@ def read_yaml(path: Path, headings: Collection[str] = ()) -> Values:
 
     At most 1 MiB, 16 levels deep, no aliases, no tags, no key twice. Raises `UsageError` naming the line.
     """
+    found = _read(path, headings, lists=False)
+    assert isinstance(found, Values)
+    return found
+
+
+def read_yaml_or_list(path: Path) -> Values | list[Any]:
+    """As `read_yaml`, also of a file that holds a list."""
+    return _read(path, (), lists=True)
+
+
+def _read(path: Path, headings: Collection[str], lists: bool) -> Values | list[Any]:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -50,7 +61,7 @@ def read_yaml(path: Path, headings: Collection[str] = ()) -> Values:
     if len(data) > MAX_BYTES:
         raise UsageError(f"{path}: a configuration has at most {MAX_BYTES} bytes")
     try:
-        return _Reader(path, _events(path, data), headings).values()
+        return _Reader(path, _events(path, data), headings).values(lists)
     except (yaml.YAMLError, UnicodeError) as error:
         first, *more = str(error).splitlines()
         raise UsageError(f"{path}: not valid YAML: {first}", *more) from None
@@ -72,15 +83,18 @@ class _Reader:
         self.path, self.events, self.left = path, events, MAX_EVENTS
         self.headings = headings
 
-    def values(self) -> Values:
+    def values(self, lists: bool) -> Values | list[Any]:
         """Those of the one document; none if there is no document."""
         self._next()  # the stream begins
         if isinstance(self._next(), yaml.StreamEndEvent):
             return Values({}, {})
         first = self._next()
+        found: Values | list[Any]
         if isinstance(first, yaml.MappingStartEvent):
-            found = Values({}, {})
-            self._options(first, found, 1)
+            options = found = Values({}, {})
+            self._options(first, options, 1)
+        elif lists and isinstance(first, yaml.SequenceStartEvent):
+            found = self._list(first, 1)
         elif isinstance(first, yaml.ScalarEvent) and self._value(first, 1) is None:
             found = Values({}, {})
         else:

@@ -74,7 +74,7 @@ class Algorithm(ABC, Generic[Options]):
     from_noise: ClassVar[bool] = False
     """Whether it makes pictures from noise, which resemble others only as a set."""
     supports_pairs: ClassVar[bool] = False
-    """Whether it learns from pairs among pictures without partners (`ImagePair.matched`)."""
+    """Whether it learns from pairs among pictures without partners (`ImagePair.is_pair`)."""
     encoding: ClassVar[Literal["pixels", "lab"]] = "pixels"
     """The values that its translators take and give: see `ModelInfo`."""
 

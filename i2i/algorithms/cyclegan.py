@@ -129,10 +129,10 @@ class CycleGAN(Algorithm[CycleGANOptions]):
 
     def _paired(self, way: str, fake: Tensor, batch: ImagePair) -> dict[str, Tensor]:
         """The loss of a translation against its partner, where it has one."""
-        if batch.matched is None or not self.options.lambda_paired:
+        if batch.is_pair is None or not self.options.lambda_paired:
             return {}
         partner = batch.b if way == "AB" else batch.a
-        return {f"paired_{way}": self.options.lambda_paired * _of_pairs(fake, partner, batch.matched)}
+        return {f"paired_{way}": self.options.lambda_paired * _of_pairs(fake, partner, batch.is_pair)}
 
     def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         a2b, b2a = translators["a2b"], translators["b2a"]
@@ -151,6 +151,6 @@ class CycleGAN(Algorithm[CycleGANOptions]):
         }
 
 
-def _of_pairs(made: Tensor, partner: Tensor, matched: Tensor) -> Tensor:
+def _of_pairs(made: Tensor, partner: Tensor, is_pair: Tensor) -> Tensor:
     """The L1 distance of rows that are pairs, 0 for others; the mean over all rows, so that micro-batches add up."""
-    return ((made - partner).abs().flatten(1).mean(dim=1) * matched).mean()
+    return ((made - partner).abs().flatten(1).mean(dim=1) * is_pair).mean()

@@ -23,6 +23,7 @@ _NAMED = {
     "style": "STYLE",
     "run": "FOLDER",
     "data": "FOLDER",
+    "augment": "FILE.yaml",
     "generator": "NAME",
     "discriminator": "NAME",
     "device": "NAME",

@@ -26,7 +26,17 @@ Options = TypeVar("Options")
 
 WRITTEN = {"out", "run", "report", "grid", "labels_out", "cache"}
 """The options of all commands that name what is written; every other path is read."""
-TEXTS = {"diffaugment", "domain_a", "domain_b", "input_domain", "licence", "nce_layers", "output_domain", "stop_when"}
+TEXTS = {
+    "augment",
+    "diffaugment",
+    "domain_a",
+    "domain_b",
+    "input_domain",
+    "licence",
+    "nce_layers",
+    "output_domain",
+    "stop_when",
+}
 """The options of all commands that may be emptied on the command line, where a configuration has something in them."""
 _NEAR = 0.7
 """The likeness from which a flag is suggested."""

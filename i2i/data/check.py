@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 
 from i2i import images
-from i2i.data.cache import Source, picture_part
 from i2i.data.folders import PairRecord, listed
 from i2i.data.options import MAX_DAMAGED as MAX_DAMAGED
 from i2i.data.seeming import Seen, different, seen
+from i2i.data.source import Source, picture_part
 from i2i.errors import ImageError, InputError
 from i2i.images import LOSSY, Picture
 from i2i.images.palettes import FAR, VOID, Palette, distance, label_pixels, labels_of

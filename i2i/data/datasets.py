@@ -7,7 +7,7 @@ from pathlib import Path
 from i2i.data import cache, folders
 from i2i.data.check import Check, Look, check_labels, decoded, judge, look_at, rule, unlabelled
 from i2i.data.folders import LeftOut, PairRecord
-from i2i.data.image_sets import Images, MixedImages, OneDomain, PairedImages, Sample, UnpairedImages
+from i2i.data.image_sets import Images, MakePair, MixedImages, OneDomain, PairedImages, UnpairedImages
 from i2i.data.options import DataOptions as DataOptions
 from i2i.data.options import check_sizes as check_sizes
 from i2i.data.pair import Datasets as Datasets
@@ -24,22 +24,22 @@ _PATIENCE = 5.0  # seconds until it is said that a check takes its time
 
 
 def open_datasets(
-    options: DataOptions, paired: bool, multiple: int = 1, minimum: int = 1, sample: Sample | None = None
+    options: DataOptions, paired: bool, multiple: int = 1, minimum: int = 1, make_pair: MakePair | None = None
 ) -> Datasets:
     """The data sets that the options name, every file found and checked.
 
-    `multiple` and `minimum` are the network's: a side is a multiple of the one and at least the other, also
-    where pictures are not cropped. With `sample`, pictures of one domain, and what it makes of them. What is left out,
-    and what seems to be something else, is named on stderr, as with `on_bad="skip"` damaged pictures are. Raises
-    `UsageError` if `data` is missing, `InputError` for a layout, names or pictures that cannot be used.
+    The network takes sides that are multiples of `multiple` and at least `minimum`, also where pictures are not
+    cropped. With `make_pair` the pictures are of one domain, and it makes both sides of them. Files that are left out
+    are named on stderr, as are pictures that look like something else. Raises `UsageError` if `data` is missing or the
+    augmentation is wrong, `InputError` for a layout, names or pictures that cannot be used.
     """
     if options.data is None:
         raise UsageError("data: missing; give a folder, a CSV file of pairs, or `toy`")
     if options.data == TOY and not exists(TOY):
-        return toys(options, paired, multiple, minimum, sample)
+        return toys(options, paired, multiple, minimum, make_pair)
     left_out = LeftOut(options.data)
-    if sample:
-        found = _one_domain(options, sample, left_out, multiple, minimum)
+    if make_pair:
+        found = _one_domain(options, make_pair, left_out, multiple, minimum)
     else:
         found = (_paired if paired else _unpaired)(options, options.data, left_out, multiple, minimum)
     _say(*left_out.lines)
@@ -83,12 +83,12 @@ def _mixed(options: DataOptions, data: Path, found: Datasets, multiple: int, min
     return Datasets(MixedImages(pairs, found.train, options.paired_share), found.validation)
 
 
-def _one_domain(options: DataOptions, sample: Sample, left_out: LeftOut, multiple: int, minimum: int) -> Datasets:
+def _one_domain(options: DataOptions, make_pair: MakePair, left_out: LeftOut, multiple: int, minimum: int) -> Datasets:
     assert options.data is not None
     train, val = (folders.one_domain(options.data, split, left_out) for split in ("train", "val"))
     held_out = val or folders.one_domain(options.data, "test", left_out)
-    one = OneDomain(train, sample, options, True, multiple, minimum)
-    other = OneDomain(held_out, sample, options, False, multiple, minimum)
+    one = OneDomain(train, make_pair, options, True, multiple, minimum)
+    other = OneDomain(held_out, make_pair, options, False, multiple, minimum)
     return Datasets(one, other if held_out else None)
 
 
@@ -97,6 +97,8 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
 
     The first of several processes decodes pictures, and all look at labels, which with `off` get their rule too.
     """
+    for one in sets:
+        one.check_augmentation()
     records = [record for one in sets for record in one.records]
     mode: Check = options.check if _is_first() or options.check == "off" else "quick"
     patience = threading.Timer(

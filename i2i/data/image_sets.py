@@ -19,40 +19,44 @@ from torch import Tensor
 from i2i import images
 from i2i.config import narrowed
 from i2i.data import cache
-from i2i.data.cache import Part, Source
 from i2i.data.folders import PairRecord
-from i2i.data.options import MAX_DAMAGED, DataOptions, classes
-from i2i.data.pair import ImagePair, ImagePairs
-from i2i.data.slots import PixelPair
+from i2i.data.options import MAX_DAMAGED, DataOptions, classes, of_one_size
+from i2i.data.pair import ImagePair, ImagePairs, RawPair
+from i2i.data.source import Part, Resized, Source
 from i2i.errors import ImageError, InputError
 from i2i.images import Pixels
 
 if TYPE_CHECKING:
+    from i2i.data.augment import Augmentation
     from i2i.data.transforms import Transform
 
 R = TypeVar("R")
 S = TypeVar("S")
 Names = tuple[str, ...]
-Sample = Callable[[Tensor, int], ImagePair]
-"""From a picture (C, H, W) in [-1, 1] and a seed, what a training of one domain sees of it."""
+MakePair = Callable[[Tensor, int], ImagePair]
+"""Makes both sides of a sample from one picture, (C, H, W) in [-1, 1], and a seed."""
 
-_TAG_ORDER_A, _TAG_ORDER_B, _TAG_LOOK_A, _TAG_LOOK_B, _TAG_SAMPLE, _TAG_KIND = range(6)
-ORDERS, LOOKS = (_TAG_ORDER_A, _TAG_ORDER_B), (_TAG_LOOK_A, _TAG_LOOK_B)
-"""The tags of the orders, and of crop and flip, of both domains."""
+ORDER, CROP, AUGMENT = (0, 1), (2, 3), (6, 7)
+"""What a seed is for, of domain A and of B: pairs follow A."""
+_SAMPLE, _KIND = 4, 5
 
 
 class Images(ImagePairs):
     """What data sets of files share: transform, seeds, replacement of damaged pictures."""
 
+    changed_together: tuple[tuple[int, ...], ...] = ((0,), (1,))
+    """The domains whose pictures get the same crop, flip and augmentation."""
+
     def __init__(self, options: DataOptions, train: bool, multiple: int, minimum: int) -> None:
         self.options, self.train = narrowed(options, DataOptions), train
         self.palettes = classes(options)
         self.transform = transform_of(options, train, multiple, minimum)
+        self.augmentation = augmentation_of(options, train)
 
-    def _index(self, t: int, count: int, tag: int, further: int = 0) -> int:
-        """The record of sample t, or one `further` on in the same epoch's order, which is a circle."""
+    def _index(self, t: int, count: int, tag: int, offset: int = 0) -> int:
+        """The record of sample t, or one `offset` on in the same epoch's order, which is a circle."""
         epoch, place = divmod(t, count)
-        place = (place + further) % count
+        place = (place + offset) % count
         return int(permutation(self.options.seed, tag, epoch, count)[place]) if self.train else place
 
     @abstractmethod
@@ -69,23 +73,38 @@ class Images(ImagePairs):
     def records(self) -> Sequence[Path | PairRecord]:
         """All that may be damaged, and be replaced by another: pictures, or pairs of them."""
 
-    def _resized(self, source: Source) -> cache.Resized:
+    def _resized(self, source: Source) -> Resized:
         """The picture before crop and flip."""
         resized = cache.load(source, self.transform, self.options.cache)
         self.transform.check(*resized.size)
         return resized
 
-    def _look(self, t: int, tag: int) -> int:
-        """The seed of crop and flip of sample t."""
+    def _crops(self, t: int, pictures: Sequence[Pixels], sides: Sequence[int]) -> list[Pixels]:
+        """Resized pictures of these domains (0 is A, 1 is B), cropped, flipped and augmented alike for sample t."""
+        labels = [self.palettes[side] is not None for side in sides]
+        crops = self.transform.augment(self._seed(t, CROP[sides[0]]), *pictures, labels=labels)
+        return self.augmentation(self._seed(t, AUGMENT[sides[0]]), crops, labels) if self.augmentation else crops
+
+    def _seed(self, t: int, tag: int) -> int:
         return int(np.random.SeedSequence((self.options.seed, tag, t)).generate_state(1)[0])
 
-    def _first_whole(self, t: int, records: Sequence[R], tag: int, sample: Callable[[R], S]) -> tuple[S, Names]:
+    def check_augmentation(self) -> None:
+        """Tries the pipeline of `augment` on crops like those of this set. Raises `UsageError`."""
+        if self.augmentation is None:
+            return
+        whole = not of_one_size(self.options.preprocess)
+        height, width = self.transform.target(192, 256) if whole else (self.options.crop_size,) * 2
+        for sides in self.changed_together:
+            kinds = [(self._source(Path(), side).planes, self.palettes[side] is not None) for side in sides]
+            self.augmentation.check(height, width, kinds)
+
+    def _first_readable(self, t: int, records: Sequence[R], tag: int, read: Callable[[R], S]) -> tuple[S, Names]:
         """Sample t, or the next in the order that can be read, and the names of those passed over."""
         skipped: list[str] = []
-        for further in range(len(records)):
-            record = records[self._index(t, len(records), tag, further)]
+        for offset in range(len(records)):
+            record = records[self._index(t, len(records), tag, offset)]
             try:
-                return sample(record), tuple(skipped)
+                return read(record), tuple(skipped)
             except ImageError as error:
                 if self.options.on_bad == "error":
                     hint = f"use --on-bad skip to train without such pictures, up to {MAX_DAMAGED:.0%} of all"
@@ -107,30 +126,28 @@ class Images(ImagePairs):
         def load(path: Path) -> Pixels:
             return self._resized(self._source(path, side)).pixels
 
-        order, look = (_TAG_ORDER_B, _TAG_LOOK_B) if side else (_TAG_ORDER_A, _TAG_LOOK_A)
-        pixels, skipped = self._first_whole(t, paths, order, load)
-        labels = self.palettes[side] is not None
-        return self.transform.augment(self._look(t, look), pixels, labels=[labels])[0], skipped
+        pixels, skipped = self._first_readable(t, paths, ORDER[side], load)
+        return self._crops(t, [pixels], [side])[0], skipped
 
 
-class PixelImages(Images):
+class RawImages(Images):
     """A data set whose samples are pixels of two sides."""
 
     def __getitem__(self, t: int) -> ImagePair:
-        return self.pixels(t).tensors()
+        return self.raw(t).tensors()
 
     @abstractmethod
-    def pixels(self, t: int) -> PixelPair:
+    def raw(self, t: int) -> RawPair:
         """Sample t before it becomes tensors, which is a quarter of the bytes to send from process to process."""
 
-    def _directed(self, a: Pixels, b: Pixels, skipped: Names) -> PixelPair:
+    def _directed(self, a: Pixels, b: Pixels, skipped: Names) -> RawPair:
         kinds = [len(palette) if palette else 0 for palette in self.palettes]
         if self.options.direction == "a2b":
-            return PixelPair(a, b, skipped, (kinds[0], kinds[1]))
-        return PixelPair(b, a, skipped, (kinds[1], kinds[0]))
+            return RawPair(a, b, skipped, (kinds[0], kinds[1]))
+        return RawPair(b, a, skipped, (kinds[1], kinds[0]))
 
 
-class PairedImages(PixelImages):
+class PairedImages(RawImages):
     """Pairs of pictures of one thing; crop and flip agree.
 
     `dataset[t]` is an `ImagePair` of single pictures, (C, H, W) in [-1, 1]. `a` is the input and `b` the
@@ -138,6 +155,8 @@ class PairedImages(PixelImages):
     samples. With `train=False` the order is that of `records` and nothing is random. Raises `InputError` for
     a damaged picture, unless `on_bad="skip"`.
     """
+
+    changed_together = ((0, 1),)
 
     def __init__(
         self,
@@ -153,10 +172,9 @@ class PairedImages(PixelImages):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def pixels(self, t: int) -> PixelPair:
-        (a, b), skipped = self._first_whole(t, self.pairs, _TAG_ORDER_A, self._load)
-        labels = [palette is not None for palette in self.palettes]
-        a, b = self.transform.augment(self._look(t, _TAG_LOOK_A), a, b, labels=labels)
+    def raw(self, t: int) -> RawPair:
+        (a, b), skipped = self._first_readable(t, self.pairs, ORDER[0], self._load)
+        a, b = self._crops(t, [a, b], [0, 1])
         return self._directed(a, b, skipped)
 
     @property
@@ -179,10 +197,10 @@ class PairedImages(PixelImages):
 
     def names(self, t: int) -> str:
         """The file or files of sample t."""
-        return _name(self.pairs[self._index(t, len(self.pairs), _TAG_ORDER_A)])
+        return _name(self.pairs[self._index(t, len(self.pairs), ORDER[0])])
 
 
-class UnpairedImages(PixelImages):
+class UnpairedImages(RawImages):
     """Pictures of two domains, drawn independently, each with its own order, crops and flips.
 
     `dataset[t]` is an `ImagePair` of single pictures, (C, H, W) in [-1, 1]; with direction b2a, `a` is the
@@ -206,7 +224,7 @@ class UnpairedImages(PixelImages):
     def __len__(self) -> int:
         return max(len(self.paths_a), len(self.paths_b))
 
-    def pixels(self, t: int) -> PixelPair:
+    def raw(self, t: int) -> RawPair:
         a, skipped_a = self._single(t, self.paths_a, 0)
         b, skipped_b = self._single(t, self.paths_b, 1)
         return self._directed(a, b, skipped_a + skipped_b)
@@ -220,12 +238,12 @@ class UnpairedImages(PixelImages):
 
     def names(self, t: int) -> str:
         """The files of sample t."""
-        a = self.paths_a[self._index(t, len(self.paths_a), _TAG_ORDER_A)]
-        return f"{a}, {self.paths_b[self._index(t, len(self.paths_b), _TAG_ORDER_B)]}"
+        a = self.paths_a[self._index(t, len(self.paths_a), ORDER[0])]
+        return f"{a}, {self.paths_b[self._index(t, len(self.paths_b), ORDER[1])]}"
 
 
 class MixedImages(ImagePairs):
-    """Pairs among pictures that have no partner: `share` of the samples are pairs, `ImagePair.matched` says which."""
+    """Pairs among pictures that have no partner: `share` of the samples are pairs, `ImagePair.is_pair` says which."""
 
     def __init__(self, pairs: PairedImages, others: UnpairedImages, share: float) -> None:
         self.pairs, self.others, self.share = pairs, others, share
@@ -234,53 +252,55 @@ class MixedImages(ImagePairs):
         return len(self.others)
 
     def __getitem__(self, t: int) -> ImagePair:
-        return self.pixels(t).tensors()
+        return self.raw(t).tensors()
 
-    def pixels(self, t: int) -> PixelPair:
-        """As `PixelImages.pixels`."""
-        matched = self._matched(t)
-        return self._set(matched).pixels(t)._replace(matched=matched)
+    def raw(self, t: int) -> RawPair:
+        """As `RawImages.raw`."""
+        is_pair = self._is_pair(t)
+        return self._set(is_pair).raw(t)._replace(is_pair=is_pair)
 
     def names(self, t: int) -> str:
         """The file or files of sample t."""
-        return self._set(self._matched(t)).names(t)
+        return self._set(self._is_pair(t)).names(t)
 
     @property
     def records(self) -> Sequence[Path | PairRecord]:
         """As `Images.records`."""
         return [*self.pairs.records, *self.others.records]
 
-    def _set(self, matched: bool) -> PairedImages | UnpairedImages:
-        return self.pairs if matched else self.others
+    def _set(self, is_pair: bool) -> PairedImages | UnpairedImages:
+        return self.pairs if is_pair else self.others
 
-    def _matched(self, t: int) -> bool:
-        return is_matched(self.others.options.seed, t, self.share)
+    def _is_pair(self, t: int) -> bool:
+        return is_pair(self.others.options.seed, t, self.share)
 
 
 class OneDomain(Images):
-    """Pictures of domain B alone, and what `sample` makes of each: `dataset[t]` is an `ImagePair`.
+    """Pictures of domain B alone, and the pair that `make_pair` makes of each: `dataset[t]` is an `ImagePair`.
 
     An epoch is every picture once. Otherwise as `UnpairedImages`.
     """
 
+    changed_together = ((1,),)
+
     def __init__(
         self,
         paths: Sequence[Path],
-        sample: Sample,
+        make_pair: MakePair,
         options: DataOptions,
         train: bool = True,
         multiple: int = 1,
         minimum: int = 1,
     ) -> None:
         super().__init__(options, train, multiple, minimum)
-        self.paths, self.sample = list(paths), sample
+        self.paths, self.make_pair = list(paths), make_pair
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, t: int) -> ImagePair:
         pixels, skipped = self._single(t, self.paths, 1)
-        return replace(self.sample(images.to_tensor(pixels), sample_seed(self.options.seed, t)), skipped=skipped)
+        return replace(self.make_pair(images.to_tensor(pixels), sample_seed(self.options.seed, t)), skipped=skipped)
 
     @property
     def records(self) -> Sequence[Path]:
@@ -291,7 +311,7 @@ class OneDomain(Images):
 
     def names(self, t: int) -> str:
         """The file of sample t."""
-        return str(self.paths[self._index(t, len(self.paths), _TAG_ORDER_B)])
+        return str(self.paths[self._index(t, len(self.paths), ORDER[1])])
 
 
 def transform_of(options: DataOptions, train: bool, multiple: int, minimum: int) -> "Transform":
@@ -303,14 +323,23 @@ def transform_of(options: DataOptions, train: bool, multiple: int, minimum: int)
     return Transform(name, options.load_size, options.crop_size, options.flip, multiple, train, minimum, zoom)
 
 
-def is_matched(seed: int, t: int, share: float) -> bool:
+def augmentation_of(options: DataOptions, train: bool) -> "Augmentation | None":
+    """The pipeline that training crops go through, if there is one."""
+    if not train or not options.augment:
+        return None
+    from i2i.data.augment import Augmentation
+
+    return Augmentation(options.augment)
+
+
+def is_pair(seed: int, t: int, share: float) -> bool:
     """Whether sample t is one of the `share` of all that are pairs."""
-    return bool(np.random.SeedSequence((seed, _TAG_KIND, t)).generate_state(1)[0] < share * 2**32)
+    return bool(np.random.SeedSequence((seed, _KIND, t)).generate_state(1)[0] < share * 2**32)
 
 
 def sample_seed(seed: int, t: int) -> int:
     """The seed of whatever else is drawn for sample t."""
-    return int(np.random.SeedSequence((seed, _TAG_SAMPLE, t)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence((seed, _SAMPLE, t)).generate_state(1, np.uint64)[0] >> 1)
 
 
 @lru_cache(maxsize=8)

@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from i2i.data.pair import ImagePair
-from i2i.data.slots import PixelPair, Slot, Slots
+from i2i.data.pair import ImagePair, RawPair
 from i2i.errors import I2IError, ResourceError, UsageError
 from i2i.machine import cores, give_freed_memory_back, place
 
@@ -114,9 +113,8 @@ def _prepare(
 ) -> Iterator[ImagePair | I2IError]:
     # an own generator: the DataLoader would draw its base seed from the global one
     generator = torch.Generator().manual_seed(0)
-    slots = Slots.of(dataset, firsts, batch_size, _AHEAD * workers + 1) if workers else None
     with _sigchld_restored(), _room_for_workers(workers):
-        samples = _Samples(dataset, workers, firsts, slots)
+        samples = _Batches(dataset, workers)
         iterator = iter(
             DataLoader(
                 samples,
@@ -137,11 +135,8 @@ def _prepare(
             if workers and _says_killed(error):
                 raise _WorkerKilled(str(error), samples.current()) from None
             raise
-        if isinstance(batch, Slot):
-            assert slots is not None
-            batch = slots.batch(batch)
-        elif isinstance(batch, _Sent):
-            batch = batch.pair()
+        if isinstance(batch, RawPair | _Sent):
+            batch = batch.tensors()
         yield batch.pin_memory() if pin_memory and isinstance(batch, ImagePair) else batch
 
 
@@ -186,32 +181,35 @@ def _room_for_workers(workers: int) -> Iterator[None]:
 
 
 class _Sent(NamedTuple):
-    """A batch on its way from a worker through a pipe. As tensors it would need shared memory of its own, and where
-    there is none left torch tells nobody: the batch would be waited for without end."""
+    """A batch of tensors on its way from a worker, as arrays.
+
+    Arrays go through a pipe. Tensors would take shared memory, and where there is none left torch tells nobody: the
+    batch would be waited for without end.
+    """
 
     a: np.ndarray[Any, Any]
     b: np.ndarray[Any, Any]
     skipped: tuple[str, ...]
-    matched: np.ndarray[Any, Any] | None
+    is_pair: np.ndarray[Any, Any] | None
 
     @classmethod
     def of(cls, pair: ImagePair) -> "_Sent":
-        return cls(pair.a.numpy(), pair.b.numpy(), pair.skipped, None if pair.matched is None else pair.matched.numpy())
+        return cls(pair.a.numpy(), pair.b.numpy(), pair.skipped, None if pair.is_pair is None else pair.is_pair.numpy())
 
-    def pair(self) -> ImagePair:
-        a, b = torch.from_numpy(self.a), torch.from_numpy(self.b)
-        return ImagePair(a, b, self.skipped, None if self.matched is None else torch.from_numpy(self.matched))
+    def tensors(self) -> ImagePair:
+        is_pair = None if self.is_pair is None else torch.from_numpy(self.is_pair)
+        return ImagePair(torch.from_numpy(self.a), torch.from_numpy(self.b), self.skipped, is_pair)
 
 
-class _Samples(Dataset[ImagePair | I2IError]):
-    """Whole batches, in a slot of shared memory where they fit one.
+class _Batches(Dataset[ImagePair | RawPair | _Sent | I2IError]):
+    """Whole batches of a data set. Workers send them as pixels, where it has pixels (`raw`).
 
     A worker's exceptions reach the parent rewritten as tracebacks; its values arrive as they are.
     """
 
-    def __init__(self, dataset: Dataset[ImagePair], workers: int, firsts: range, slots: Slots | None) -> None:
-        self.dataset, self.firsts, self.slots = dataset, firsts, slots
-        self._worker = 0
+    def __init__(self, dataset: Dataset[ImagePair], workers: int) -> None:
+        self.dataset = dataset
+        self._raw: Callable[[int], RawPair] | None = getattr(dataset, "raw", None)
         # in shared memory, so that the parent sees what a killed worker was at
         self._at = torch.full((max(1, workers),), -1, dtype=torch.int64).share_memory_()
 
@@ -219,31 +217,27 @@ class _Samples(Dataset[ImagePair | I2IError]):
         """The sample that each worker was at last."""
         return sorted(int(t) for t in self._at if t >= 0)
 
-    def __getitems__(self, batch: list[int]) -> ImagePair | _Sent | Slot | I2IError:
+    def __getitems__(self, batch: list[int]) -> ImagePair | RawPair | _Sent | I2IError:
         """The DataLoader asks for the samples of a batch at once."""
         worker = get_worker_info()
-        self._worker = worker.id if worker else 0
         try:
-            made = self._batch(batch)
+            if worker is None:
+                return _collate([self.dataset[t] for t in batch])
+            return self._to_send(batch, worker.id)
         except I2IError as error:
             return error.with_traceback(None)
-        return _Sent.of(made) if worker and isinstance(made, ImagePair) else made
 
-    def _batch(self, batch: list[int]) -> ImagePair | Slot:
-        if self.slots is None:
-            return _collate([self._sample(t) for t in batch])
-        pairs = [self._pixels(t) for t in batch]
-        slot = self.slots.fill(self.firsts.index(batch[0]), pairs)
-        return slot or _collate([pair.tensors() for pair in pairs])
+    def _to_send(self, batch: list[int], worker: int) -> RawPair | _Sent:
+        if self._raw is None:
+            return _Sent.of(_collate([self.dataset[t] for t in self._noted(batch, worker)]))
+        pairs = [self._raw(t) for t in self._noted(batch, worker)]
+        return RawPair.stack(pairs) or _Sent.of(_collate([pair.tensors() for pair in pairs]))
 
-    def _sample(self, t: int) -> ImagePair:
-        self._at[self._worker] = t
-        return self.dataset[t]
-
-    def _pixels(self, t: int) -> PixelPair:
-        self._at[self._worker] = t
-        pair: PixelPair = getattr(self.dataset, "pixels")(t)  # noqa: B009 - where there are slots it has them
-        return pair
+    def _noted(self, batch: list[int], worker: int) -> Iterator[int]:
+        """The samples one by one, each noted as the one that the worker is at."""
+        for t in batch:
+            self._at[worker] = t
+            yield t
 
 
 class _Order:
@@ -272,9 +266,9 @@ def _collate(samples: Sequence[ImagePair]) -> ImagePair:
                 "use batch_size = 1 or a preprocess that crops"
             )
     skipped = tuple(name for sample in samples for name in sample.skipped)
-    matched = [sample.matched for sample in samples if sample.matched is not None]
+    is_pair = [sample.is_pair for sample in samples if sample.is_pair is not None]
     a, b = _stacked([sample.a for sample in samples]), _stacked([sample.b for sample in samples])
-    return ImagePair(a, b, skipped, torch.stack(matched) if matched else None)
+    return ImagePair(a, b, skipped, torch.stack(is_pair) if is_pair else None)
 
 
 def _stacked(tensors: list[Tensor]) -> Tensor:

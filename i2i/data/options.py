@@ -1,5 +1,6 @@
 """The options of data sets, and whether they fit each other and the network."""
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,19 @@ def _as_text(value: object) -> object:
 
 
 Classes = Annotated[str, BeforeValidator(_as_text), PathUnless(frozenset(PALETTES))]
+
+
+def _as_pipeline(value: object) -> object:
+    """A pipeline within a configuration, or an `A.Compose`, as JSON."""
+    try:
+        if hasattr(value, "to_dict"):
+            value = value.to_dict()
+        return json.dumps(value, default=lambda one: one.value) if isinstance(value, list | dict) else value
+    except (AttributeError, NotImplementedError, ValueError) as error:
+        raise ValueError(f"this pipeline cannot be written down: {error}") from None
+
+
+Pipeline = Annotated[str, BeforeValidator(_as_pipeline), PathUnless(frozenset())]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +71,9 @@ class DataOptions:
     """Crop at a random scale between this and 1, e.g. 0.333 for SinCUT; 1 is off."""
     flip: bool = True
     """Mirror half of the samples."""
+    augment: Pipeline = ""
+    """Change training crops by transforms of albumentations: a YAML file with a list of them, or one that `A.save`
+    wrote. Both pictures of a pair are changed alike."""
     batch_size: Annotated[int, Ge(1)] | Literal["auto"] = 1
     """Samples per step and process. auto: the largest power of two up to 64 that fits into memory, measured before the
     run."""

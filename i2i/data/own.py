@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from i2i import images
-from i2i.data.image_sets import LOOKS, ORDERS, Sample, permutation, sample_seed, transform_of
+from i2i.data.image_sets import CROP, ORDER, MakePair, permutation, sample_seed, transform_of
 from i2i.data.options import DataOptions
 from i2i.data.pair import Datasets, ImagePair, ImagePairs
 from i2i.errors import I2IError, InputError, UsageError
@@ -57,7 +57,7 @@ def open_own(
     paired: bool,
     multiple: int = 1,
     minimum: int = 1,
-    sample: Sample | None = None,
+    make_pair: MakePair | None = None,
 ) -> Datasets:
     """As `open_datasets`. Raises `UsageError` for what is no data set, and for a first item that is no sample."""
     for name in ("data", "paired_data", "classes_a", "classes_b", "instance_edges", "cache"):
@@ -67,8 +67,8 @@ def open_own(
     def opened(data: OwnData, name: str, train: bool) -> ImagePairs:
         more = (options, train, multiple, minimum)
         made: ImagePairs
-        if sample:
-            made = OwnDomain((_items(data, name),), *more, sample)
+        if make_pair:
+            made = OwnDomain((_items(data, name),), *more, make_pair)
         elif paired:
             made = OwnPairs((_items(data, name),), *more)
         else:
@@ -132,11 +132,11 @@ class _OwnImages(ImagePairs):
     def index(self, t: int, side: int) -> int:
         count = len(self.sets[side])
         epoch, place = divmod(t, count)
-        return int(permutation(self.options.seed, ORDERS[side], epoch, count)[place]) if self.train else place
+        return int(permutation(self.options.seed, ORDER[side], epoch, count)[place]) if self.train else place
 
     def look(self, t: int, side: int) -> int:
         """The seed of crop and flip."""
-        return int(np.random.SeedSequence((self.options.seed, LOOKS[side], t)).generate_state(1)[0])
+        return int(np.random.SeedSequence((self.options.seed, CROP[side], t)).generate_state(1)[0])
 
     def prepared(self, picture: Any, number: int, side: int) -> Tensor | Pixels:
         """A tensor (C, H, W) that is a sample already, or pixels (H, W, C). Raises `UsageError`."""
@@ -200,13 +200,13 @@ class OwnDomain(_OwnImages):
     """Pictures of domain B alone, and what `make` makes of each."""
 
     def __init__(
-        self, sets: Sequence[Items], options: DataOptions, train: bool, multiple: int, minimum: int, make: Sample
+        self, sets: Sequence[Items], options: DataOptions, train: bool, multiple: int, minimum: int, make_pair: MakePair
     ) -> None:
         super().__init__(sets, options, train, multiple, minimum)
-        self.make = make
+        self.make_pair = make_pair
 
     def sample(self, t: int) -> ImagePair:
-        return self.make(self.single(t, 0, 1), sample_seed(self.options.seed, t))
+        return self.make_pair(self.single(t, 0, 1), sample_seed(self.options.seed, t))
 
 
 @contextlib.contextmanager

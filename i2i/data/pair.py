@@ -1,14 +1,19 @@
-"""What one training step of image-to-image translation sees."""
+"""Samples and batches: pixels as they are read (`RawPair`), tensors as a training step takes them (`ImagePair`)."""
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from i2i import images
 from i2i.errors import UsageError
+from i2i.images import Pixels
 
 
 @dataclass(frozen=True)
@@ -16,14 +21,14 @@ class ImagePair:
     """A batch of both domains: `a` (N, C_a, H, W) and `b` (N, C_b, H, W), values in [-1, 1].
 
     In paired data row i of `a` and row i of `b` show the same thing; in unpaired data they are independent; where
-    there are both, `matched` (N,) says which rows are pairs. A domain of labels has a channel for each class, 1
+    there are both, `is_pair` (N,) says which rows are pairs. A domain of labels has a channel for each class, 1
     where a pixel is of it, else -1. `skipped` names the damaged pictures that were replaced in this batch.
     """
 
     a: Tensor
     b: Tensor
     skipped: tuple[str, ...] = ()
-    matched: Tensor | None = None
+    is_pair: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.a)
@@ -33,8 +38,8 @@ class ImagePair:
     ) -> "ImagePair":
         """The same batch on `device`, converted to `dtype` if one is given."""
         a, b = (x.to(device=device, dtype=dtype, non_blocking=non_blocking) for x in (self.a, self.b))
-        matched = None if self.matched is None else self.matched.to(device=device, non_blocking=non_blocking)
-        return dataclasses.replace(self, a=a, b=b, matched=matched)
+        is_pair = None if self.is_pair is None else self.is_pair.to(device=device, non_blocking=non_blocking)
+        return dataclasses.replace(self, a=a, b=b, is_pair=is_pair)
 
     def contiguous(self, memory_format: torch.memory_format) -> "ImagePair":
         """The same batch in that memory format."""
@@ -43,8 +48,8 @@ class ImagePair:
 
     def pin_memory(self) -> "ImagePair":
         """The same batch in page-locked memory; `torch.utils.data.DataLoader` calls this."""
-        matched = None if self.matched is None else self.matched.pin_memory()
-        return dataclasses.replace(self, a=self.a.pin_memory(), b=self.b.pin_memory(), matched=matched)
+        is_pair = None if self.is_pair is None else self.is_pair.pin_memory()
+        return dataclasses.replace(self, a=self.a.pin_memory(), b=self.b.pin_memory(), is_pair=is_pair)
 
     def swapped(self) -> "ImagePair":
         """The batch with the domains exchanged."""
@@ -57,9 +62,58 @@ class ImagePair:
         """
         if parts < 1 or len(self) % parts:
             raise UsageError(f"a batch of {len(self)} cannot be split into {parts} equal micro-batches")
-        matched = [None] * parts if self.matched is None else self.matched.chunk(parts)
-        pieces = zip(self.a.chunk(parts), self.b.chunk(parts), matched, strict=True)
-        return [ImagePair(a, b, self.skipped if i == 0 else (), m) for i, (a, b, m) in enumerate(pieces)]
+        is_pair = [None] * parts if self.is_pair is None else self.is_pair.chunk(parts)
+        pieces = zip(self.a.chunk(parts), self.b.chunk(parts), is_pair, strict=True)
+        return [ImagePair(a, b, self.skipped if i == 0 else (), pair) for i, (a, b, pair) in enumerate(pieces)]
+
+
+class RawPair(NamedTuple):
+    """A sample as pixels, `a` and `b` (H, W, C) uint8 or uint16, or a batch of them, (N, H, W, C).
+
+    `classes` has the number of classes of each side, 0 for pictures. A side with classes holds their indices in its
+    first channel, and 0 or 1 in any other. `skipped` and `is_pair` are those of `ImagePair`. Workers send it, as it has
+    a quarter of the bytes.
+    """
+
+    a: Pixels
+    b: Pixels
+    skipped: tuple[str, ...] = ()
+    classes: tuple[int, int] = (0, 0)
+    is_pair: bool | tuple[bool, ...] | None = None
+
+    def tensors(self) -> ImagePair:
+        """The same as (..., C, H, W) float32 in [-1, 1]."""
+        a, b = (_tensor(x, count) for x, count in zip((self.a, self.b), self.classes, strict=True))
+        return ImagePair(a, b, self.skipped, None if self.is_pair is None else torch.tensor(self.is_pair))
+
+    @classmethod
+    def stack(cls, pairs: Sequence["RawPair"]) -> "RawPair | None":
+        """The batch of these samples; None if they differ in size or depth."""
+        if len({(pair.a.shape, pair.a.dtype, pair.b.shape, pair.b.dtype) for pair in pairs}) > 1:
+            return None
+        a, b = np.stack([pair.a for pair in pairs]), np.stack([pair.b for pair in pairs])
+        is_pair = tuple(pair.is_pair is True for pair in pairs) if pairs[0].is_pair is not None else None
+        return cls(a, b, tuple(name for pair in pairs for name in pair.skipped), pairs[0].classes, is_pair)
+
+
+def _tensor(pixels: Pixels, classes: int) -> Tensor:
+    planes = np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
+    if classes:
+        return label_planes(torch.from_numpy(planes), classes)
+    together = planes.reshape(-1, *planes.shape[-2:]).transpose(1, 2, 0)
+    return images.to_tensor(together).view(planes.shape)
+
+
+def label_planes(planes: Tensor, classes: int) -> Tensor:
+    """(…, 1 + M, H, W) class indices, and planes of 0 and 1 → (…, classes + M, H, W) of -1 and 1."""
+    indices, binary = planes.split([1, planes.shape[-3] - 1], dim=-3)
+    return torch.cat([one_hot(indices, classes), binary.to(torch.float32) * 2 - 1], dim=-3)
+
+
+def one_hot(indices: Tensor, classes: int) -> Tensor:
+    """(…, 1, H, W) class indices as (…, classes, H, W) float32: 1 for the class of a pixel, else -1."""
+    each = torch.arange(classes, dtype=torch.uint8)[:, None, None]
+    return (indices == each).to(torch.float32) * 2 - 1
 
 
 class ImagePairs(Dataset[ImagePair]):

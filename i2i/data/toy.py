@@ -18,10 +18,9 @@ import torch
 from torch import Tensor
 
 from i2i import images
-from i2i.data.image_sets import Sample, is_matched, sample_seed
+from i2i.data.image_sets import MakePair, is_pair, sample_seed
 from i2i.data.options import DataOptions, classes
-from i2i.data.pair import Datasets, ImagePair, ImagePairs
-from i2i.data.slots import labels as coded
+from i2i.data.pair import Datasets, ImagePair, ImagePairs, label_planes
 from i2i.errors import UsageError
 from i2i.images import Picture, Pixels, palettes
 from i2i.images.palettes import TOY as TOY_PALETTE
@@ -245,7 +244,7 @@ class ToyPairs(_Toy):
         small = labels[centres, centres]
         if self.one_hot_labels:
             planes = np.stack([small, boundaries(small)] if self.edges else [small])
-            a = coded(torch.from_numpy(planes), len(LABEL_COLOURS))
+            a = label_planes(torch.from_numpy(planes), len(LABEL_COLOURS))
         else:
             a = images.to_tensor(label_map(small))
         return self._directed(a, images.to_tensor(self._scene(labels)))
@@ -254,7 +253,7 @@ class ToyPairs(_Toy):
 class ToyUnpaired(_Toy):
     """Scenes by day (A) and `true_map` of other scenes (B), with the contract of `ToyPairs`.
 
-    With a `paired_share`, so many samples show one scene by day and at dusk, and `ImagePair.matched` says which.
+    With a `paired_share`, so many samples show one scene by day and at dusk, and `ImagePair.is_pair` says which.
     """
 
     def __init__(self, *args: Any, paired_share: float = 0.0, **options: Any) -> None:
@@ -262,22 +261,24 @@ class ToyUnpaired(_Toy):
         self.paired_share = paired_share
 
     def __getitem__(self, t: int) -> ImagePair:
-        matched = is_matched(self.seed, t, self.paired_share)
-        a, b = (images.to_tensor(self._scene(self._labels(self._place(t), side))) for side in (0, 0 if matched else 1))
+        one_scene = is_pair(self.seed, t, self.paired_share)
+        a, b = (
+            images.to_tensor(self._scene(self._labels(self._place(t), side))) for side in (0, 0 if one_scene else 1)
+        )
         pair = self._directed(a, true_map(b))
-        return replace(pair, matched=torch.tensor(matched)) if self.paired_share else pair
+        return replace(pair, is_pair=torch.tensor(one_scene)) if self.paired_share else pair
 
 
 class ToyDomain(_Toy):
-    """Scenes by day, and what `sample` makes of each, with the contract of `ToyPairs`."""
+    """Scenes by day, and the pair that `make_pair` makes of each, with the contract of `ToyPairs`."""
 
-    def __init__(self, *args: Any, sample: Sample, **options: Any) -> None:
+    def __init__(self, *args: Any, make_pair: MakePair, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.sample = sample
+        self.make_pair = make_pair
 
     def __getitem__(self, t: int) -> ImagePair:
         scene = images.to_tensor(self._scene(self._labels(self._place(t), 0)))
-        return self.sample(scene, sample_seed(self.seed, t))
+        return self.make_pair(scene, sample_seed(self.seed, t))
 
 
 def write_folder(
@@ -309,12 +310,12 @@ def _write(path: Path, pixels: Pixels) -> None:
     images.write(path, Picture(pixels))
 
 
-def toys(options: DataOptions, paired: bool, multiple: int, minimum: int, sample: Sample | None) -> Datasets:
+def toys(options: DataOptions, paired: bool, multiple: int, minimum: int, make_pair: MakePair | None) -> Datasets:
     """Toy pictures of `crop_size`. Raises `UsageError` for what they have not, or a size that does not fit."""
     _check(options, paired, multiple, minimum)
     given: dict[str, Any] = {"size": options.crop_size, "seed": options.seed, "direction": options.direction}
-    if sample:
-        made: Any = partial(ToyDomain, sample=sample, **given)
+    if make_pair:
+        made: Any = partial(ToyDomain, make_pair=make_pair, **given)
     elif paired:
         made = partial(ToyPairs, one_hot_labels=bool(options.classes_a), edges=options.instance_edges, **given)
     else:
@@ -336,6 +337,10 @@ def _check(options: DataOptions, paired: bool, multiple: int, minimum: int) -> N
         raise UsageError(f"paired_data = {options.paired_data}: goes with --data {options.paired_data}, not with toy")
     if options.random_zoom < 1:
         raise UsageError(f"random_zoom = {options.random_zoom}: toy pictures are drawn as large as crops; leave it out")
+    if options.augment:
+        raise UsageError(
+            "augment: changes crops of pictures in files; toy pictures are drawn anew each time; leave it out"
+        )
     size, least = options.crop_size, max(MIN_SIZE, minimum)
     if size < least:
         raise UsageError(f"crop_size = {size}: toy pictures for this network have at least {least}")

@@ -70,13 +70,16 @@ class Transform:
 
         `labels` says which of them hold labels, none unless given: zoomed, each of their pixels is that of the nearest.
         """
-        look = self._look(seed, pictures[0].shape[0], pictures[0].shape[1])
-        crops = [picture[look.top : look.top + look.height, look.left : look.left + look.width] for picture in pictures]
-        if self._crops and look.height != self.crop_size:
-            sizes = (look.height, look.width), (self.crop_size, self.crop_size)
+        window = self._crop_window(seed, pictures[0].shape[0], pictures[0].shape[1])
+        crops = [
+            picture[window.top : window.top + window.height, window.left : window.left + window.width]
+            for picture in pictures
+        ]
+        if self._crops and window.height != self.crop_size:
+            sizes = (window.height, window.width), (self.crop_size, self.crop_size)
             kinds = [*labels, *[False] * (len(crops) - len(labels))]
             crops = [_resizer(*sizes, kind)(crop) for crop, kind in zip(crops, kinds, strict=True)]
-        return [_flipped(crop) for crop in crops] if look.flipped else crops
+        return [_flipped(crop) for crop in crops] if window.flipped else crops
 
     def check(self, height: int, width: int) -> None:
         """Raises `InputError` with the `complaint` about a picture of that size."""
@@ -138,7 +141,7 @@ class Transform:
     def _rounded(self, side: float) -> int:
         return max(1, round(side / self.multiple)) * self.multiple
 
-    def _look(self, seed: int, height: int, width: int) -> "_Look":
+    def _crop_window(self, seed: int, height: int, width: int) -> "_CropWindow":
         """Where the crop is, how much of the picture, and whether to flip: each from a number of its own.
 
         (The transforms of an albumentations `Compose` each start a generator with its seed, so that a crop's place
@@ -146,17 +149,17 @@ class Transform:
         """
         crop = (self.crop_size,) * 2 if self._crops else (height, width)
         if not self.train:
-            return _Look((height - crop[0]) // 2, (width - crop[1]) // 2, *crop, False)
+            return _CropWindow((height - crop[0]) // 2, (width - crop[1]) // 2, *crop, False)
         generator = random.Random(seed)
         down, right, mirror, scale = (generator.random() for _ in range(4))
         if self._crops:
             crop = (min(round(self.crop_size / (self.zoom + (1 - self.zoom) * scale)), height, width),) * 2
         top, left = int((height - crop[0] + 1) * down), int((width - crop[1] + 1) * right)
-        return _Look(top, left, *crop, self.flip and mirror < 0.5)
+        return _CropWindow(top, left, *crop, self.flip and mirror < 0.5)
 
 
-class _Look(NamedTuple):
-    """What is seen of a picture: `height` × `width` from there, brought to the crop's size, perhaps mirrored."""
+class _CropWindow(NamedTuple):
+    """A part of a picture, which is resized to the size of the crop where it is larger, and perhaps mirrored."""
 
     top: int
     left: int

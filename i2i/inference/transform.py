@@ -1,4 +1,4 @@
-"""`Translate`: a style as a transform of albumentations, to stand in a `Compose` among others."""
+"""`Translate`: a style as a transform, in a `Compose` of albumentations or of torchvision."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -6,10 +6,11 @@ from functools import cache
 from os import PathLike, getpid
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import albumentations as A
 import numpy as np
+from PIL import Image
 
 from i2i.config import from_mapping
 from i2i.errors import ImageError, UsageError
@@ -20,17 +21,22 @@ from i2i.inference.options import ModelOptions, Precision
 from i2i.inference.translator import Translator, load_translator
 from i2i.models import styles
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Style = str | PathLike[str]
 
 _DEPTHS: tuple[Depth, ...] = (np.uint8, np.uint16, np.float32)
+_MODES = ("L", "LA", "RGB", "RGBA", "I;16")
 _OVERSHOOT = 0.6
 """How far Lanczos resampling may leave [0, 1]; what is further out was never a picture in this range."""
 
 
 class Translate(A.ImageOnlyTransform):
-    """Translates the image by a style, as one transform of an `albumentations.Compose`.
+    """Translates the image by a style, as one transform of an `albumentations.Compose` or a
+    `torchvision.transforms.v2.Compose`.
 
-    Size, dtype, channels and all other targets stay as they are.
+    Size, dtype, channels and all other targets (masks, boxes, keypoints) stay as they are.
 
     * `style`: a name, `hub:owner/name` or a path, as for `i2i.load_translator`; or a list of them, from which each call
       draws one.
@@ -48,7 +54,12 @@ class Translate(A.ImageOnlyTransform):
     sees the luminance, and gives equal channels. Alpha (the last of 2 or 4 channels) stays. `images`, `volume` and
     `volumes` are translated picture by picture, additional targets of the kind `image` by the same style as the image.
 
-    Style, blend ratio and `p` are drawn from the seed of the `Compose`. Each process loads the model at its first
+    In torchvision an image is a `tv_tensors.Image` or `Video`, a PIL image of mode L, LA, RGB, RGBA or I;16, or, where
+    a sample has none of these, its first tensor: (..., C, H, W) of uint8, uint16 or floating point in [0, 1], so the
+    transform stands before `v2.Normalize`. All images of a sample get the same style and blend ratio.
+
+    Style, blend ratio and `p` are drawn from the seed of albumentations' `Compose`, in torchvision from torch's random
+    state, as those of its own transforms. Each process loads the model at its first
     image, and does not notice a file that changes later. `A.from_dict` and `A.load` know the transform once the process
     has used `i2i.Translate`.
 
@@ -82,6 +93,12 @@ class Translate(A.ImageOnlyTransform):
         # found here and not in every worker: a wrong name is an error at once, a download happens once
         self._paths = {name: styles.find(name, direction, download=download) for name in self._styles()}
 
+    def __call__(self, *inputs: Any, force_apply: bool = False, **targets: Any) -> Any:
+        """The targets of albumentations, by name, or one sample of torchvision, of any structure."""
+        if inputs and not targets:
+            return _of_torchvision()(self)(*inputs)
+        return super().__call__(*inputs, force_apply=force_apply, **targets)
+
     @classmethod
     def get_class_fullname(cls) -> str:
         """The public name, which stays when the module moves."""
@@ -103,6 +120,52 @@ class Translate(A.ImageOnlyTransform):
 
     def _styles(self) -> list[str]:
         return [self.style] if isinstance(self.style, str) else self.style
+
+
+@cache
+def _of_torchvision() -> Any:
+    """The class of torchvision's transforms that finds the images in a sample and leaves the rest."""
+    import torch
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    class Adapter(v2.Transform):
+        def __init__(self, translate: Translate) -> None:
+            super().__init__()
+            self.translate = translate
+
+        def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+            self.translate.set_random_seed(int(torch.randint(2**63 - 1, ())))
+            return self.translate.get_params() if self.translate.should_apply() else {}
+
+        def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+            if params and isinstance(inpt, Image.Image):
+                return _translated_pil(self.translate, inpt, params)
+            if params and (isinstance(inpt, tv_tensors.Image | tv_tensors.Video) or type(inpt) is torch.Tensor):
+                return tv_tensors.wrap(_translated_tensor(self.translate, inpt, params), like=inpt)
+            return inpt
+
+    return Adapter
+
+
+def _translated_pil(translate: Translate, image: Image.Image, params: dict[str, Any]) -> Image.Image:
+    if image.mode not in _MODES:
+        raise UsageError(
+            f"Translate: a PIL image of mode {image.mode}; expected {', '.join(_MODES)}: convert it before"
+        )
+    return Image.fromarray(translate.apply(np.asarray(image), **params))
+
+
+def _translated_tensor(translate: Translate, tensor: "Tensor", params: dict[str, Any]) -> "Tensor":
+    """(..., C, H, W) in its own type and on its own device."""
+    import torch
+
+    if tensor.dim() < 3 or not tensor.numel():
+        raise UsageError(f"Translate: a tensor of shape {tuple(tensor.shape)}; expected (..., C, H, W)")
+    held = tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype)
+    planes = held.reshape(-1, *tensor.shape[-3:]).numpy()
+    made = np.stack([translate.apply(one.transpose(1, 2, 0), **params).transpose(2, 0, 1) for one in planes])
+    return torch.from_numpy(made).reshape(tensor.shape).to(tensor)
 
 
 def _as_text(style: Style) -> str:

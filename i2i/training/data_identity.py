@@ -53,6 +53,7 @@ class DataIdentity:
         self._add(_HELD_OUT, data.validation, root)
         self.classes = [None if palette is None else [list(c) for c in palette.colours] for palette in classes(options)]
         self.rules = _rules(data)
+        self.augmentation = _augmentation(data)
         vgg = getattr(options, "vgg", None)
         self.files = {} if vgg is None else {"vgg": f"{vgg.stat().st_size} bytes, {_part(vgg):x}"}
 
@@ -68,7 +69,7 @@ class DataIdentity:
 
     def state(self) -> dict[str, Any]:
         kept = {"lists": self.lists, "epoch": self.epoch, "classes": self.classes, "files": self.files}
-        return kept | {"rules": self.rules}
+        return kept | {"rules": self.rules, "augmentation": self.augmentation}
 
     def compare(
         self,
@@ -98,6 +99,8 @@ class DataIdentity:
         if self.epoch != (was := state["epoch"]):
             epochs = f"epoch {images_seen // was} becomes {images_seen // self.epoch}"
             notes.append(f"an epoch had {was} pictures, has now {self.epoch}: {epochs}")
+        if self.augmentation != state["augmentation"]:
+            notes.append(f"augment: training crops go through another pipeline: {self.augmentation or 'none'}")
         return notes + self._other_files(state["files"])
 
     def _check_classes(self, before: Sequence[Any]) -> None:
@@ -204,6 +207,13 @@ def _rules(data: Datasets) -> dict[str, str]:
         (f"{name}classes_{side}", p) for name, both in palettes.items() for side, p in zip("ab", both, strict=True)
     ]
     return {name: palette.held for name, palette in sides if palette is not None}
+
+
+def _augmentation(data: Datasets) -> str:
+    """The pipeline that training crops go through; empty if there is none."""
+    train = data.train.others if isinstance(data.train, MixedImages) else data.train
+    used = train.augmentation if isinstance(train, Images) else None
+    return "" if used is None else used.text
 
 
 def _same_picture(one: tuple[int, int], other: tuple[int, int]) -> bool:

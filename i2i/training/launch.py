@@ -104,11 +104,11 @@ def open_data(
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)
     check_content(algorithm, options, channels)
-    sample = partial(algorithm.make_pair, narrowed(options, own_options(algorithm))) if one_domain else None
+    make_pair = partial(algorithm.make_pair, narrowed(options, own_options(algorithm))) if one_domain else None
     if own is None:
-        data = open_datasets(options, algorithm.paired, multiple, minimum, sample)
+        data = open_datasets(options, algorithm.paired, multiple, minimum, make_pair)
     else:
-        data = open_own(own, options, algorithm.paired, multiple, minimum, sample)
+        data = open_own(own, options, algorithm.paired, multiple, minimum, make_pair)
     check_validation(options, data)
     return data, channels
 

@@ -115,6 +115,7 @@ class _Pictures(_Form):
     classes: list[list[list[int]] | None]
     files: dict[Text, Text]
     rules: dict[Text, Text]
+    augmentation: Text
 
 
 class _State(_Form):

@@ -16,8 +16,7 @@ from i2i.algorithms import ALGORITHMS, augment
 from i2i.algorithms.algorithm import Algorithm
 from i2i.algorithms.augment import OPERATIONS
 from i2i.data.datasets import Datasets
-from i2i.data.pair import ImagePair, ImagePairs
-from i2i.data.slots import one_hot
+from i2i.data.pair import ImagePair, ImagePairs, one_hot
 from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired
 from i2i.losses.adversarial import GanMode
 from i2i.models import model_file
@@ -83,7 +82,7 @@ def batch(name: str, size: int = 2, dtype: torch.dtype = torch.float32, seed: in
 
 def toys(algorithm: Algorithm, **options: Any) -> ImagePairs:
     if algorithm.single_domain:
-        return ToyDomain(sample=partial(algorithm.make_pair, options_of(algorithm.name)), size=SIZE, **options)
+        return ToyDomain(make_pair=partial(algorithm.make_pair, options_of(algorithm.name)), size=SIZE, **options)
     if algorithm.name == "segmentation":
         return ToyPairs(size=SIZE, one_hot_labels=True, direction="b2a", **options)
     return (ToyPairs if algorithm.paired else ToyUnpaired)(size=SIZE, **options)

@@ -267,7 +267,7 @@ def test_a_student_comes_near_its_teacher(tmp_path: Path) -> None:
     domains = {"input_domain": "day", "output_domain": "dusk", "paint_size": 256}
     path = tmp_path / "teacher.safetensors"
     write_teacher(path, "resnet_2blocks_antialiased", width=8, gain=0.02, described=domains)
-    scenes = ToyDomain(size=32, train=False, sample=lambda picture, seed: Distill.make_pair(None, picture, seed))
+    scenes = ToyDomain(size=32, train=False, make_pair=lambda picture, seed: Distill.make_pair(None, picture, seed))
     day = torch.stack([scenes[t].a for t in range(16)])
     taught = Teacher.opened(str(path))(day)
 

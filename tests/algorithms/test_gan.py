@@ -187,7 +187,7 @@ def test_it_learns_the_toy_scenes_and_stops_there(tmp_path: Path) -> None:
     assert (tmp_path / "a2b-best.safetensors").read_bytes() == (tmp_path / "a2b.safetensors").read_bytes()
 
     pictures = made(tmp_path, 32)
-    held_out = open_datasets(options, False, sample=lambda picture, _: ImagePair(picture, picture)).validation
+    held_out = open_datasets(options, False, make_pair=lambda picture, _: ImagePair(picture, picture)).validation
     assert held_out is not None
     scenes = torch.stack([held_out[t].b for t in range(32)])
     assert float((pictures.mean((0, 2, 3)) - scenes.mean((0, 2, 3))).abs().max()) < 0.08
@@ -243,7 +243,7 @@ class Share(ProcessGroup):
 
 def test_two_processes_measure_what_one_does() -> None:
     algorithm, options = small_gan(), GANRun(**{**SMALL, "latent_size": 100})
-    data = open_datasets(options, False, sample=lambda picture, seed: GAN.make_pair(options, picture, seed))
+    data = open_datasets(options, False, make_pair=lambda picture, seed: GAN.make_pair(options, picture, seed))
     alone = held_out(algorithm, data).measure(algorithm.translators(), 7, lambda: False)
     assert alone == {}, "nothing is asked for"
     found = []

@@ -146,7 +146,7 @@ def test_edges_tell_instances_of_one_class_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["colorization"])
 def test_samples_of_one_domain_are_pairs_by_themselves(name: str) -> None:
     algorithm = ALGORITHMS[name]
-    toys = ToyDomain(size=32, sample=lambda picture, seed: algorithm.make_pair(None, picture, seed))
+    toys = ToyDomain(size=32, make_pair=lambda picture, seed: algorithm.make_pair(None, picture, seed))
     pair = toys[3]
     assert pair.a.shape == (1, 32, 32) and pair.b.shape == (2, 32, 32)
     assert float(pair.a.abs().max()) <= 1 and float(pair.b.abs().max()) <= 1
@@ -177,7 +177,7 @@ def test_the_loss_of_pairs_is_of_pairs_alone() -> None:
     options = options_class(cyclegan)(generator="resnet_1blocks", discriminator="patchgan_16", ngf=4, ndf=4)
     algorithm = cyclegan(options)
     a, b = torch.rand(2, 2, 3, 32, 32) * 2 - 1
-    (_, losses), *_ = algorithm.losses(ImagePair(a, b, matched=torch.tensor([False, True])), 0)
+    (_, losses), *_ = algorithm.losses(ImagePair(a, b, is_pair=torch.tensor([False, True])), 0)
     with torch.no_grad():
         expected = options.lambda_paired * float((algorithm.translators()["a2b"](a[1:]) - b[1:]).abs().mean()) / 2
     assert float(losses["paired_AB"].detach()) == pytest.approx(expected, rel=1e-5)

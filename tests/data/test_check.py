@@ -11,11 +11,12 @@ import tifffile
 from PIL import Image
 
 from i2i import images
-from i2i.data import cache, datasets
 from i2i.data import check as checking
+from i2i.data import datasets
 from i2i.data.check import check
 from i2i.data.datasets import DataOptions, open_datasets
 from i2i.data.seeming import narrow, remarks, seen
+from i2i.data.source import picture_part
 from i2i.errors import InputError
 from i2i.images import Picture
 from i2i.tools.datasets.inspect import inspect
@@ -126,7 +127,7 @@ def test_a_band_beside_colours_is_one_of_four_channels(tmp_path: Path) -> None:
     given = options(tmp_path / "beside", channels_a=4, channels_b=4, preprocess="none")
     pair = open_datasets(given, paired=True).train[0]
     assert pair.a.shape == (4, 24, 24) and float((pair.a + pair.b).abs().max()) < 0.01
-    halves = [cache.picture_part(images.read(tmp_path / "beside/train/0.tif"), part) for part in ("left", "right")]
+    halves = [picture_part(images.read(tmp_path / "beside/train/0.tif"), part) for part in ("left", "right")]
     assert [half.channels(4).shape for half in halves] == [(24, 24, 4)] * 2
 
 

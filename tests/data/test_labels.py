@@ -14,7 +14,7 @@ from i2i.data import datasets
 from i2i.data.datasets import DataOptions, open_datasets
 from i2i.data.loader import batches
 from i2i.data.options import channels
-from i2i.data.slots import one_hot
+from i2i.data.pair import one_hot
 from i2i.errors import InputError, UsageError
 from i2i.images import Picture
 from i2i.images.palettes import FACADES, to_colours

@@ -4,10 +4,8 @@ import dataclasses
 import errno
 import multiprocessing
 import os
-import shutil
 import signal
 import time
-from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -15,11 +13,11 @@ import torch
 from torch.utils.data import Dataset
 
 from i2i import images
-from i2i.data import loader, slots
+from i2i.data import loader
 from i2i.data.datasets import DataOptions
 from i2i.data.image_sets import UnpairedImages
 from i2i.data.loader import batches
-from i2i.data.pair import ImagePair
+from i2i.data.pair import ImagePair, RawPair
 from i2i.errors import I2IError, InputError, ResourceError, UsageError
 
 
@@ -236,8 +234,8 @@ def pictures(tmp_path, sizes, dtypes=(np.uint8,), **options):
         ([(30, 24), (24, 24), (30, 24), (16, 30), (24, 30)], [np.uint8], "none"),
     ],
 )
-def test_through_shared_memory_batches_are_the_same(tmp_path, sizes, dtypes, preprocess):
-    """Also where pictures differ in size or depth, so that some batches do not fit a slot; more batches than slots."""
+def test_what_workers_send_is_the_same(tmp_path, sizes, dtypes, preprocess):
+    """Also where pictures differ in size or depth, so that some batches are no one array."""
     dataset = pictures(tmp_path, sizes, dtypes, preprocess=preprocess)
     for batch_size, start in ((1, 0), (1, 7), (2, 3))[: 2 if preprocess == "none" else 3]:
         plain = list(batches(dataset, start, start + 16, batch_size, 0))
@@ -246,7 +244,7 @@ def test_through_shared_memory_batches_are_the_same(tmp_path, sizes, dtypes, pre
             assert batch.a.is_contiguous() and batch.a.dtype == torch.float32
 
 
-def test_a_damaged_picture_is_named_through_shared_memory(tmp_path):
+def test_a_damaged_picture_is_named_by_a_worker(tmp_path):
     dataset = pictures(tmp_path, [(30, 24)] * 5, on_bad="skip")
     dataset.paths_a[2].write_bytes(b"damaged")
     for first, second in zip(batches(dataset, 0, 10, 2, 0), batches(dataset, 0, 10, 2, 1), strict=True):
@@ -254,28 +252,6 @@ def test_a_damaged_picture_is_named_through_shared_memory(tmp_path):
     dataset = UnpairedImages(dataset.paths_a, dataset.paths_b, dataclasses.replace(dataset.options, on_bad="error"))
     with pytest.raises(InputError, match=r"2\.png"):
         list(batches(dataset, 0, 5, 1, 1))
-
-
-def test_shared_memory_that_cannot_be_had(tmp_path, monkeypatch):
-    """2 workers with 2 batches ahead and one at work, of A and B: 5 x 2 x 16 x 16 x 3 bytes."""
-    dataset = pictures(tmp_path, [(30, 24)] * 2)
-    monkeypatch.setattr(slots, "SHARED", tmp_path)
-    usage = namedtuple("usage", "total free")
-    for room, fits in (((10**6, 7680), True), ((10**6, 7679), False), ((0, 0), True)):
-        monkeypatch.setattr(shutil, "disk_usage", lambda path, room=room: usage(*room))
-        if fits:
-            assert len(list(batches(dataset, 0, 4, 1, 2))) == 4
-            continue
-        with pytest.raises(ResourceError, match=r"need 0\.0 MB of shared memory.*0\.0 MB are free in .*--workers 0"):
-            list(batches(dataset, 0, 4, 1, 2))
-
-    def refused(tensor):
-        raise RuntimeError("unable to allocate shared memory\nand so on")
-
-    monkeypatch.setattr(torch.Tensor, "share_memory_", refused)
-    monkeypatch.setattr(slots, "SHARED", tmp_path / "none")
-    with pytest.raises(ResourceError, match=r"cannot be had: unable to allocate shared memory\. Give fewer --workers"):
-        list(batches(dataset, 0, 4, 1, 2))
 
 
 class WithoutSharedMemory(Numbers):
@@ -289,10 +265,20 @@ class WithoutSharedMemory(Numbers):
         return super().__getitem__(t)
 
 
+class RawWithoutSharedMemory(WithoutSharedMemory):
+    """The same, as pixels."""
+
+    def raw(self, t):
+        self[t]
+        return RawPair(np.full((2, 2, 1), t, np.uint8), np.zeros((2, 2, 1), np.uint8))
+
+
 @pytest.mark.promise("R10")
 @pytest.mark.timeout(60)
 def test_batches_need_no_shared_memory_of_their_own():
     assert numbers(batches(WithoutSharedMemory(), 0, 4, 2, 1)) == [[0, 1], [2, 3]]
+    found = [batch.a for batch in batches(RawWithoutSharedMemory(), 0, 4, 2, 1)]
+    assert torch.equal(torch.cat(found)[:, 0, 0, 0], torch.arange(4) / 127.5 - 1)
 
 
 @pytest.mark.promise("R10")

@@ -46,14 +46,14 @@ def options(data: Path, **more: object) -> DataOptions:
 @pytest.mark.parametrize("share", [0.25, 0.6])
 def test_a_share_of_the_samples_are_pairs(data: Path, share: float) -> None:
     found = open_datasets(options(data, paired_share=share), paired=False)
-    assert len(found.train) == 6 and found.validation is not None and found.validation[0].matched is None
+    assert len(found.train) == 6 and found.validation is not None and found.validation[0].is_pair is None
     kinds = []
     for t in range(400):
         pair = found.train[t]
         a, b = (int(((x[0, 0, 0] + 1) * 127.5).round()) for x in (pair.a, pair.b))
-        assert pair.matched is not None
-        assert (a == b and a >= 200) if pair.matched else (a < 100 <= b < 200)
-        kinds.append(bool(pair.matched))
+        assert pair.is_pair is not None
+        assert (a == b and a >= 200) if pair.is_pair else (a < 100 <= b < 200)
+        kinds.append(bool(pair.is_pair))
     assert np.mean(kinds) == pytest.approx(share, abs=0.08)
 
 
@@ -62,12 +62,12 @@ def test_batches_say_which_rows_are_pairs(data: Path) -> None:
     whole = list(batches(train, 0, 24, 4, 0))
     for workers in (1, 2):
         for one, other in zip(batches(train, 0, 24, 4, workers), whole, strict=True):
-            assert one.matched is not None and other.matched is not None
-            assert torch.equal(one.a, other.a) and torch.equal(one.matched, other.matched)
-    flags = torch.cat([batch.matched for batch in whole if batch.matched is not None])
-    assert flags.tolist() == [bool(train[t].matched) for t in range(24)]
+            assert one.is_pair is not None and other.is_pair is not None
+            assert torch.equal(one.a, other.a) and torch.equal(one.is_pair, other.is_pair)
+    flags = torch.cat([batch.is_pair for batch in whole if batch.is_pair is not None])
+    assert flags.tolist() == [bool(train[t].is_pair) for t in range(24)]
     parts = whole[0].to("cpu").contiguous(torch.channels_last).split(2)
-    assert torch.equal(torch.cat([part.matched for part in parts if part.matched is not None]), flags[:4])
+    assert torch.equal(torch.cat([part.is_pair for part in parts if part.is_pair is not None]), flags[:4])
 
 
 def test_only_an_algorithm_that_learns_from_both_takes_pairs(data: Path) -> None:
@@ -81,15 +81,15 @@ def test_toy_pairs_show_one_scene() -> None:
     train = open_datasets(toy, paired=False).train
     found = [train[t] for t in range(20)]
     alike = [torch.equal(true_map(pair.a), pair.b) for pair in found]
-    assert alike == [bool(pair.matched) for pair in found] and 4 < sum(alike) < 16
+    assert alike == [bool(pair.is_pair) for pair in found] and 4 < sum(alike) < 16
 
 
-def sample(picture: torch.Tensor, seed: int) -> ImagePair:
+def make_pair(picture: torch.Tensor, seed: int) -> ImagePair:
     return ImagePair(torch.rand(2, generator=torch.Generator().manual_seed(seed)), picture)
 
 
 def test_one_domain(data: Path) -> None:
-    found = open_datasets(options(data / "trainB", paired_data=None), paired=False, sample=sample)
+    found = open_datasets(options(data / "trainB", paired_data=None), paired=False, make_pair=make_pair)
     train = found.train
     assert isinstance(train, OneDomain) and len(train) == 6 and found.validation is None
     values = [round(float(train[t].b[0, 0, 0] + 1) * 127.5) for t in range(12)]
@@ -102,7 +102,7 @@ def test_splits_of_one_domain(data: Path) -> None:
     for split, count in (("train", 3), ("val", 2)):
         for i in range(count):
             fill(data / "own" / split / f"{i}.png", i)
-    found = open_datasets(options(data / "own", paired_data=None), paired=False, sample=sample)
+    found = open_datasets(options(data / "own", paired_data=None), paired=False, make_pair=make_pair)
     assert found.validation is not None and (len(found.train), len(found.validation)) == (3, 2)
     (data / "empty").mkdir()
     for wrong, said in (
@@ -111,7 +111,7 @@ def test_splits_of_one_domain(data: Path) -> None:
         (data / "empty", "no pictures"),
     ):
         with pytest.raises(InputError, match=said):
-            open_datasets(options(wrong, paired_data=None), paired=False, sample=sample)
+            open_datasets(options(wrong, paired_data=None), paired=False, make_pair=make_pair)
 
 
 @pytest.mark.parametrize("name", ["val", "testA", "test"])
@@ -119,7 +119,7 @@ def test_what_is_held_out_is_not_trained_on(data: Path, name: str) -> None:
     fill(data / "one" / "0.png", 1)
     fill(data / "one" / name / "1.png", 2)
     with pytest.raises(InputError, match=f"{name}"):
-        open_datasets(options(data / "one", paired_data=None), paired=False, sample=sample)
+        open_datasets(options(data / "one", paired_data=None), paired=False, make_pair=make_pair)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def composed(transform, seed, a, b):
     """The same by one call of albumentations, with the crop's place and the flip that belong to the seed."""
     target = transform.target(*a.shape[:2])
     smaller = tuple(map(min, a.shape[:2], target))
-    top, left, _, _, flipped = transform._look(seed, *target)
+    top, left, _, _, flipped = transform._crop_window(seed, *target)
     steps = [A.Resize(*smaller, interpolation=cv2.INTER_AREA), A.Resize(*target, interpolation=cv2.INTER_CUBIC)]
     if transform.preprocess not in ("scale_width", "none"):
         side = transform.crop_size
@@ -132,7 +132,7 @@ LOOKS = [(27, 25, True), (4, 27, False), (31, 31, True), (7, 17, True), (15, 24,
 
 
 def test_place_and_flip_have_nothing_to_do_with_each_other():
-    looks = np.array([Transform(crop_size=32)._look(seed, 64, 64) for seed in range(4000)], float)[:, [0, 1, 4]]
+    looks = np.array([Transform(crop_size=32)._crop_window(seed, 64, 64) for seed in range(4000)], float)[:, [0, 1, 4]]
     assert np.abs(np.corrcoef(looks.T) - np.eye(3)).max() < 0.06  # 1 / √4000 is 0.016
     assert np.allclose(looks.mean(axis=0), (16, 16, 0.5), atol=(0.6, 0.6, 0.03))
     assert looks[:, :2].min() == 0 and looks[:, :2].max() == 32
@@ -162,7 +162,7 @@ def test_a_picture_is_resized_alike_where_it_is_said_to_be():
 
 def test_zoomed_crops_are_of_every_scale_and_still_have_their_size() -> None:
     transform = Transform("crop", crop_size=16, zoom=0.25)
-    seen = np.array([transform._look(seed, 64, 48)[:4] for seed in range(2000)])
+    seen = np.array([transform._crop_window(seed, 64, 48)[:4] for seed in range(2000)])
     assert np.array_equal(seen[:, 2], seen[:, 3]) and (seen[:, 2].min(), seen[:, 2].max()) == (16, 48)
     assert (seen[:, 0] + seen[:, 2]).max() == 64 and (seen[:, 1] + seen[:, 3]).max() == 48
     scales = 16 / seen[seen[:, 2] < 48, 2]
@@ -170,7 +170,7 @@ def test_zoomed_crops_are_of_every_scale_and_still_have_their_size() -> None:
     ramp = np.repeat(np.arange(64, dtype=np.uint8)[:, None], 48, axis=1)[..., None]
     for seed in range(20):
         (crop,) = transform.augment(seed, ramp)
-        top, _, height, _, _ = transform._look(seed, 64, 48)
+        top, _, height, _, _ = transform._crop_window(seed, 64, 48)
         assert crop.shape == (16, 16, 1)
         assert abs(float(crop.mean()) - (top + (height - 1) / 2)) < 1, "all of what was seen, smaller"
 
@@ -181,7 +181,7 @@ def test_zoomed_pairs_agree_and_labels_stay_labels() -> None:
     for seed in range(10):
         a, b, c = transform.augment(seed, labels, labels, labels, labels=[True, False])
         assert set(np.unique(a)) <= {0, 7, 200}
-        zoomed = transform._look(seed, 64, 64).height > 16
+        zoomed = transform._crop_window(seed, 64, 64).height > 16
         assert np.array_equal(b, c) and np.array_equal(a, b) == (not zoomed)
 
 
@@ -189,7 +189,7 @@ def test_without_a_zoom_and_for_validation_nothing_is_scaled() -> None:
     source = picture(40, 50)
     for transform in (Transform("crop", crop_size=16), Transform("crop", crop_size=16, zoom=0.25, train=False)):
         for seed in range(5):
-            top, left, height, width, _ = transform._look(seed, 40, 50)
+            top, left, height, width, _ = transform._crop_window(seed, 40, 50)
             assert (height, width) == (16, 16)
             crop = transform.augment(seed, source)[0]
             assert np.array_equal(np.sort(crop, axis=1), np.sort(source[top : top + 16, left : left + 16], axis=1))

@@ -9,12 +9,16 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 import i2i
 from i2i.errors import ModelError, UsageError
@@ -255,6 +259,97 @@ def test_workers_give_the_same(style: Path, other: Path, context: str) -> None:
     assert all((threads == 1).all() for _, threads in found)
 
 
+def planes(pixels: Any) -> torch.Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def sample(pixels: Any) -> dict[str, Any]:
+    """Of torchvision, with all that a detection or a segmentation has."""
+    height, width = SIZE
+    boxes = tv_tensors.BoundingBoxes([[1, 2, 9, 11]], format="XYXY", canvas_size=SIZE)  # type: ignore[call-overload]
+    mask = tv_tensors.Mask(torch.arange(height * width, dtype=torch.uint8).reshape(SIZE))
+    return {
+        "image": tv_tensors.Image(planes(pixels)),
+        "target": {"boxes": boxes, "mask": mask, "labels": torch.tensor([7])},
+    }
+
+
+def test_in_torchvision_it_translates_the_image_and_nothing_else(style: Path) -> None:
+    compose = v2.Compose([Translate(style, p=1), v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, True)])
+    given = sample(image())
+    done = compose(given)
+    expected = Translate(style, p=1)(image=image())["image"]
+    assert type(done["image"]) is tv_tensors.Image and done["image"].dtype == torch.float32
+    assert torch.equal(done["image"].mul(255).round(), planes(expected).float())
+    for name, before in given["target"].items():
+        assert type(done["target"][name]) is type(before) and torch.equal(done["target"][name], before)
+    picture, target = compose(given["image"], given["target"])
+    assert torch.equal(picture, done["image"]) and torch.equal(target["mask"], given["target"]["mask"])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "I;16"])
+def test_a_pil_image_stays_one(style: Path, mode: str) -> None:
+    channels = len(mode) if mode != "I;16" else 1
+    pixels = image(channels, dtype=np.uint16 if mode == "I;16" else np.uint8)
+    pixels = pixels[..., 0] if channels == 1 else pixels
+    done = v2.Compose([Translate(style, p=1)])(Image.fromarray(pixels))
+    assert isinstance(done, Image.Image) and done.mode == mode
+    assert np.array_equal(np.asarray(done), Translate(style, p=1)(image=pixels)["image"])
+    with pytest.raises(UsageError, match="PIL image of mode P; expected L, LA, RGB"):
+        Translate(style, p=1)(Image.new("P", (8, 8)))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16])
+def test_a_tensor_keeps_its_shape_and_type(style: Path, dtype: torch.dtype) -> None:
+    stack = torch.rand(2, 3, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    given = (stack * 255).to(dtype) if dtype == torch.uint8 else stack.to(dtype)
+    done = Translate(style, p=1)(given)
+    assert type(done) is torch.Tensor and done.shape == given.shape and done.dtype == dtype
+    held = given[1, 2].permute(1, 2, 0)
+    alone = Translate(style, p=1)(image=(held if dtype == torch.uint8 else held.float()).numpy())["image"]
+    assert torch.equal(done[1, 2], planes(alone).to(dtype))
+    with pytest.raises(UsageError, match=r"expected .* uint8, uint16 or float32"):
+        Translate(style, p=1)(given.to(torch.int32))
+    with pytest.raises(UsageError, match=r"expected \(\.\.\., C, H, W\)"):
+        Translate(style, p=1)(torch.zeros(4, 4))
+
+
+def test_in_torchvision_the_draws_follow_torch(style: Path, other: Path) -> None:
+    compose = v2.Compose([Translate([style, other], blend_ratio=(0.2, 1.0), p=0.5)])
+    given = planes(image())
+
+    def drawn(seed: int) -> list[bytes]:
+        torch.manual_seed(seed)
+        return [compose(given).numpy().tobytes() for _ in range(12)]
+
+    with torch.random.fork_rng():
+        first = drawn(0)
+        assert first == drawn(0) != drawn(1)
+    unchanged = first.count(given.numpy().tobytes())
+    assert 0 < unchanged < 12 and len(set(first)) == 13 - unchanged
+    assert "Translate(p=0.5, blend_ratio=(0.2, 1.0)" in repr(compose)
+
+
+class _Samples(Dataset[Any]):
+    def __init__(self, style: Path) -> None:
+        self.compose = v2.Compose([Translate(style, p=1), v2.RandomHorizontalFlip(p=0)])
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        done = self.compose(sample(image(seed=index)))
+        return done["image"], done["target"]["mask"]
+
+
+def test_in_torchvision_workers_give_the_same(style: Path) -> None:
+    samples = _Samples(style)
+    alone = [samples[index] for index in range(4)]
+    found = list(DataLoader(samples, batch_size=2, num_workers=2, multiprocessing_context="fork"))
+    for i, kind in enumerate(("image", "mask")):
+        assert torch.equal(torch.cat([batch[i] for batch in found]), torch.stack([one[i] for one in alone])), kind
+
+
 def test_the_import_stays_light() -> None:
     heavy = "{'torch', 'albumentations', 'numpy'}"
     code = f"import i2i, sys; assert not {heavy} & set(sys.modules); assert 'Translate' in dir(i2i)"
@@ -262,9 +357,9 @@ def test_the_import_stays_light() -> None:
     assert i2i.Translate is Translate
 
 
-def test_the_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parents[2] / "docs" / "augmentation.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    example, of_torchvision = (dedent(one) for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("night", "rain")):
         model(tmp_path / "runs" / name / "a2b.safetensors", seed=seed)
@@ -272,6 +367,9 @@ def test_the_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.Mo
     exec(example, names)
     done: Any = names["done"]
     assert done["image"].shape == (*SIZE, 3) and done["mask"].shape == SIZE and len(done["bboxes"]) == 1
+    names = {"i2i": i2i, **sample(image())}
+    exec(of_torchvision, names)
+    assert names["image"].shape == (3, *SIZE) and names["target"]["mask"].shape == SIZE
 
 
 def test_torch_has_as_many_threads_as_before_whoever_comes_and_goes() -> None:

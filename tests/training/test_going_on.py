@@ -435,6 +435,17 @@ def test_other_pairs_are_refused(photos: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("R15")
+def test_another_augmentation_is_told(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("- Rotate: {limit: 10}")
+    state = seen(photos, augment=str(tmp_path / "own.yaml")).state()
+    assert told(photos, state, augment='[{"Rotate": {"limit": 10}}]') == [], "the same, wherever it is written"
+    (tmp_path / "own.yaml").write_text("- Rotate: {limit: 20}")
+    (note,) = told(photos, state, augment=str(tmp_path / "own.yaml"))
+    assert note == 'augment: training crops go through another pipeline: [["Rotate", {"limit": 20}]]'
+    assert told(photos, state) == ["augment: training crops go through another pipeline: none"]
+
+
+@pytest.mark.promise("R15")
 def test_labels_that_would_swap_are_refused(tmp_path: Path) -> None:
     palette = tmp_path / "p.txt"
     palette.write_text("#000000\n#ffffff\n")
