@@ -11,7 +11,7 @@ from i2i.algorithms.pix2pixhd import Pix2PixHD
 from i2i.algorithms.segmentation import Segmentation
 
 __all__ = [
-    "ALGORITHMS", "CUT", "GAN", "Algorithm", "Colorization", "CycleGAN", "Distill", "Pix2Pix", "Pix2PixHD",
+    "ALGORITHMS", "CUT", "GAN", "AnyAlgorithm", "Colorization", "CycleGAN", "Distill", "Pix2Pix", "Pix2PixHD",
     "Segmentation",
 ]  # fmt: skip
 
