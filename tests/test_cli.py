@@ -93,12 +93,14 @@ def outside(kind: type, bounds: dict[str, float]) -> list[str]:
     return [repr(value) for value in beyond] + (["nan", "inf", "-inf"] if kind is float else [])
 
 
-NUMBERS = [
-    (name, option.name, *found)
-    for name, cls in OPTIONS.items()
-    for option in fields(cls)
-    if (found := limits(get_type_hints(cls, include_extras=True)[option.name]))
-]
+NUMBERS = list(
+    {
+        (option, str(found)): (name, option, *found)  # once, however many algorithms share it
+        for name, cls in OPTIONS.items()
+        for option, hint in get_type_hints(cls, include_extras=True).items()
+        if (found := limits(hint))
+    }.values()
+)
 
 
 def test_there_are_numbers_to_try_and_each_has_a_range() -> None:
@@ -130,37 +132,65 @@ def test_a_number_out_of_range(
     assert not list(tmp_path.iterdir())
 
 
+SHARED = [
+    ("--lr 0", "lr = 0.0: input should be greater than 0 (allowed: > 0, ≤ 1e+10)"),
+    ("--lr nan", "lr = nan"),
+    (
+        "--batch-size 0",
+        "batch_size = 0: input should be greater than or equal to 1 or input should be 'auto' (allowed: ≥ 1)",
+    ),
+    ("--batch-size -1", "batch_size = -1"),
+    ("--lambda-gp inf", "lambda_gp = inf"),
+    ("--ngf 513", "ngf = 513"),
+    ("--norm layer", "norm"),
+    ("--discriminator patchgan_71", "patchgan_71: the patch must be 16, 34, 70"),
+    ("--batch-size 3 --micro-batches 2", "micro_batches = 2: must divide batch_size = 3"),
+    ("--random-zoom 0.5", "random_zoom = 0.5: of load_size = "),
+    ("--n-epochs 0 --n-epochs-decay 0", "nothing to train"),
+    ("--device cuda:99", "device = 'cuda:99'"),
+    ("--device gpu", "device = 'gpu': expected auto, cpu, cuda"),
+    ("--data", "data"),
+]
+"""Options that all algorithms share, and what is said of them."""
+
+
+def refused(
+    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """What a training says that ends before it has made anything."""
+    monkeypatch.setattr("i2i.training.launch.Trainer", None)  # it must not come so far
+    code = run(name, f"--run {tmp_path}/run {words}", lambda options: train(ALGORITHMS[name], options))
+    said = capsys.readouterr().err
+    assert code == 2 and "Traceback" not in said, said
+    assert not list(tmp_path.iterdir()), "nothing may be created"
+    return said
+
+
+@pytest.mark.parametrize(("arguments", "message"), SHARED)
+def test_options_that_cannot_be(
+    arguments: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert message in refused("cyclegan", f"--data toy {arguments}", tmp_path, monkeypatch, capsys)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--lr 0", "lr = 0.0: input should be greater than 0 (allowed: > 0, ≤ 1e+10)"),
-        ("--lr nan", "lr = nan"),
-        (
-            "--batch-size 0",
-            "batch_size = 0: input should be greater than or equal to 1 or input should be 'auto' (allowed: ≥ 1)",
-        ),
-        ("--batch-size -1", "batch_size = -1"),
-        ("--lambda-gp inf", "lambda_gp = inf"),
-        ("--ngf 513", "ngf = 513"),
-        ("--norm layer", "norm"),
         ("--generator resnet_65blocks", "blocks = 65"),
         ("--generator unet_100", "unet_100: the size must be a power of two from 32 to 4096"),
         ("--generator resent_9blocks", "unknown generator 'resent_9blocks'. Did you mean 'resnet_9blocks'?"),
-        ("--discriminator patchgan_71", "patchgan_71: the patch must be 16, 34, 70"),
-        ("--batch-size 3 --micro-batches 2", "micro_batches = 2: must divide batch_size = 3"),
         ("--crop-size 300", "crop_size = 300: cropped out of load_size = 286, so at most 286"),
         ("--generator unet_256 --load-size 200 --crop-size 200", "crop_size = 200: this network takes multiples of"),
         ("--generator unet_512 --crop-size 256", "this network takes"),
         ("--crop-size 250 --generator resnet_1blocks", "crop_size = 250: this network takes multiples of 4"),
-        ("--random-zoom 0.5", "random_zoom = 0.5: of load_size = "),
-        ("--n-epochs 0 --n-epochs-decay 0", "nothing to train"),
-        ("--device cuda:99", "device = 'cuda:99'"),
-        ("--device gpu", "device = 'gpu': expected auto, cpu, cuda"),
-        ("--data", "data"),
     ],
 )
 @pytest.mark.parametrize("name", list(ALGORITHMS))
-def test_options_that_cannot_be(
+def test_networks_that_cannot_be(
     name: str,
     arguments: str,
     message: str,
@@ -168,19 +198,14 @@ def test_options_that_cannot_be(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("i2i.training.launch.Trainer", None)  # it must not come so far
     if ALGORITHMS[name].from_noise and "crop-size" in arguments:  # its generator makes pictures of one size
         message = "makes pictures of 64" if "generator" not in arguments else "translates pictures"
     if name == "segmentation":
         arguments += " --classes-a toy --direction b2a"
-    taught = "monet --lambda-gan 1 --lambda-features 0" if name == "distill" else ""
-    words = f"{taught} --data toy --run {tmp_path}/run {arguments}"
-    code = run(name, words, lambda options: train(ALGORITHMS[name], options))
-    said = capsys.readouterr().err
-    assert code == 2, said
+    if name == "distill":
+        arguments = f"monet --lambda-gan 1 --lambda-features 0 {arguments}"
+    said = refused(name, f"{arguments} --data toy", tmp_path, monkeypatch, capsys)
     assert message in said
-    assert "Traceback" not in said
-    assert not list(tmp_path.iterdir()), "nothing may be created"
 
 
 # Bad input: found before any work, nothing created

@@ -10,6 +10,11 @@ from i2i.algorithms.pix2pix import Pix2Pix
 from i2i.algorithms.pix2pixhd import Pix2PixHD
 from i2i.algorithms.segmentation import Segmentation
 
+__all__ = [
+    "ALGORITHMS", "CUT", "GAN", "AnyAlgorithm", "Colorization", "CycleGAN", "Distill", "Pix2Pix", "Pix2PixHD",
+    "Segmentation",
+]  # fmt: skip
+
 ALGORITHMS: dict[str, type[AnyAlgorithm]] = {
     algorithm.name: algorithm
     for algorithm in (Pix2Pix, Pix2PixHD, CycleGAN, CUT, Segmentation, Colorization, GAN, Distill)

@@ -229,6 +229,7 @@ def test_weights_of_the_published_code(tmp_path: Path) -> None:
         assert all(map(torch.equal, getattr(ours, name).parameters(), getattr(theirs, name).parameters()))
 
 
+SMALL_CROPS = {"load_size": 24, "crop_size": 24}
 FASTCUT = {"lambda_NCE_A": 10.0, "lambda_NCE_B": 0.0, "flip_equivariance": True}
 
 
@@ -244,13 +245,13 @@ def test_cut_finds_the_true_map(variant: dict[str, Any], tmp_path: Path) -> None
     """
     held_out = ToyUnpaired(size=32, train=False)
     day = torch.stack([held_out[t].a for t in range(24)])
-    dusk, small = true_map(day), {"load_size": 24, "crop_size": 24}
+    dusk = true_map(day)
 
     def distance(steps: int) -> float:
         run = tmp_path / str(steps)
         options = CUTRun(
             run=run, generator="resnet_2blocks", init_type="normal", num_patches=32, embedding_width=64,
-            max_steps=steps, n_epochs=1, n_epochs_decay=2, lr=2e-3, **(TOY | small | variant),
+            max_steps=steps, n_epochs=1, n_epochs_decay=2, lr=2e-3, **(TOY | SMALL_CROPS | variant),
         )  # fmt: skip
         train(CUT, options)
         return l1(translated(run, day, "a2b"), dusk).mean().item()

@@ -179,11 +179,11 @@ def test_the_teachers_pictures_are_never_called_real() -> None:
 
 def test_a_discriminator_that_is_not_there_asks_for_no_size() -> None:
     """PatchGAN's is 24 pixels; the structure loss has a window of 11."""
-    student, labeller = {"teacher": tiny_teacher(), **SMALL}, {"generator": "resnet_1blocks"}
+    student = {"teacher": tiny_teacher(), **SMALL}
     for weight, minimum in ((0.0, 11), (1.0, 24)):
         assert DistillOptions(lambda_gan=weight, **student).size_limits(3, 3) == (4, minimum)
     for weight, minimum in ((0.0, 8), (1.0, 24)):
-        assert SegmentationOptions(lambda_gan=weight, **labeller).size_limits(3, 3) == (4, minimum)
+        assert SegmentationOptions(lambda_gan=weight, generator="resnet_1blocks").size_limits(3, 3) == (4, minimum)
 
 
 def test_a_network_that_was_trained_and_is_left_out_is_another_architecture() -> None:

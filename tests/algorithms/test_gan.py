@@ -314,7 +314,14 @@ def test_translations_are_measured_as_sets_too(name: str, of_sets: set[str]) -> 
 
 
 def test_the_best_of_a_translation_by_sets(tmp_path: Path) -> None:
-    given = {"data": Path("toy"), "crop_size": 16, "load_size": 16, "workers": 0, "device": "cpu", "batch_size": 100}
+    given: dict[str, Any] = {
+        "data": Path("toy"),
+        "crop_size": 16,
+        "load_size": 16,
+        "workers": 0,
+        "device": "cpu",
+        "batch_size": 100,
+    }
     options = CycleGANRun(
         run=tmp_path, best_metric="swd", best_floor="luminance_ssim=-1", lr_policy="plateau", validate_every=1,
         max_steps=4, validate_images=4,

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from i2i.data.toy import ToyPairs, ToyUnpaired, true_map
 from i2i.evaluation.metrics.pairs import l1, psnr
 from i2i.training.launch import train
 
-TOY = {
+TOY: dict[str, Any] = {
     "data": Path("toy"), "load_size": 32, "crop_size": 32, "batch_size": 4, "workers": 0, "device": "cpu",
     "ngf": 16, "ndf": 16, "discriminator": "patchgan_16", "validate_every": 0, "sample_every": 50,
 }  # fmt: skip

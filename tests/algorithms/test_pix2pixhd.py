@@ -140,7 +140,12 @@ def test_the_perceptual_loss_is_that_of_torchvisions_network(vgg: tuple[Path, nn
 
 def algorithm(**options: Any) -> Pix2PixHD:
     torch.manual_seed(0)
-    small = {"generator": "resnet_1blocks", "discriminator": "patchgan_16_multiscale2", "ngf": 4, "ndf": 4}
+    small: dict[str, Any] = {
+        "generator": "resnet_1blocks",
+        "discriminator": "patchgan_16_multiscale2",
+        "ngf": 4,
+        "ndf": 4,
+    }
     return Pix2PixHD(Pix2PixHDOptions(**(small | options)))
 
 

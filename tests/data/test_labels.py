@@ -1,6 +1,7 @@
 """Domains of labels: class indices or colours in the files, a channel for each class in the batches."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,8 @@ def test_toy_labels() -> None:
     pair = open_datasets(toy, paired=True).train[0]
     assert channels(toy) == (11, 3) == (len(pair.a), len(pair.b))
     assert torch.equal(pair.a.sum(dim=0), torch.full((32, 32), -9.0))
-    for wrong in ({"classes_b": "toy"}, {"classes_a": "facades"}):
+    wrongs: list[dict[str, Any]] = [{"classes_b": "toy"}, {"classes_a": "facades"}]
+    for wrong in wrongs:
         with pytest.raises(UsageError, match="--classes-a toy"):
             open_datasets(DataOptions(data=Path("toy"), crop_size=32, load_size=32, **wrong), paired=True)
 

@@ -115,7 +115,7 @@ def test_every_way_to_size_is_said(preprocess: Any) -> None:
 def test_a_log_takes_little_memory_whatever_is_in_it(tmp_path: Path) -> None:
     """A value that should be a number and is a tree of a mebibyte, in many lines."""
     tree = json.dumps([[]] * 100_000)
-    odd = [f'{{"kind": "validation", "step": {n}, "epoch": {tree}, "metrics": {{"l1": 1}}}}' for n in range(30)]
+    odd = [f'{{"kind": "validation", "step": {n}, "epoch": {tree}, "metrics": {{"l1": 1}}}}' for n in range(8)]
     odd += [f'{{"kind": "step", "step": {n}, "images": {tree}, "losses": {{"G": 1}}}}' for n in range(3)]
     (tmp_path / "log.jsonl").write_text("\n".join(odd) + "\n")
     tracemalloc.start()
@@ -125,7 +125,7 @@ def test_a_log_takes_little_memory_whatever_is_in_it(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert kept < 1 << 20 and peak < 40 << 20
-    assert not log.validations and log.damaged == 30
+    assert not log.validations and log.damaged == 8
     assert log.last == {"step": 2}
 
 

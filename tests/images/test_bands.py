@@ -1,14 +1,13 @@
 """Pictures read and written by bands are those read and written whole."""
 
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from fork_server import python
 from picture_samples import SRGB
 from PIL import Image, PngImagePlugin
 
@@ -342,7 +341,7 @@ with Canvas(500, 500, 3, np.uint8, folder) as canvas:
 
 @pytest.mark.promise("R1")
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
+    done = python("-c", FULL, tmp_path, check=True)
     assert len(done.stdout.splitlines()) == 3 and done.stdout.count("cannot be written") == 3, done.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -5,6 +5,7 @@ import re
 import struct
 import tracemalloc
 import zlib
+from functools import cache
 
 import numpy as np
 import pytest
@@ -96,8 +97,7 @@ def _exif_jpeg():
 
 def _swelling_strip(channels):
     """A few pixels whose only strip unpacks to 200 MB."""
-    pack = zlib.compressobj(9)
-    strip = b"".join([*(pack.compress(bytes(1 << 20)) for _ in range(200)), pack.flush()])
+    strip = _packed_zeros(200)
     data = plain_tiff(np.zeros((8, 8, channels), np.uint16), photometric=1 if channels < 3 else 2)
     start = int.from_bytes(data[4:8], "little")
     entries = [(data[i : i + 2], data[i : i + 12]) for i in range(start + 2, len(data) - 4, 12)]
@@ -118,21 +118,28 @@ def _png_claiming(kind, length, behind):
     return data[:-12] + claim if behind else data[:33] + claim + data[33:]
 
 
+@cache
+def _packed_zeros(megabytes):
+    """The beginning of what zlib makes of so many megabytes of zeros; one of them is packed and repeated."""
+    first, pack, zeros = zlib.compressobj(9), zlib.compressobj(9, zlib.DEFLATED, -15), bytes(1_000_000)
+    block = pack.compress(zeros) + pack.flush(zlib.Z_FULL_FLUSH)
+    return first.compress(zeros) + first.flush(zlib.Z_FULL_FLUSH) + block * (megabytes - 1)
+
+
 def _swelling_png(kind, side=8):
     """Pixels that unpack to 600 MB where a few hundred bytes are needed."""
-    first, pack = zlib.compressobj(9), zlib.compressobj(9, zlib.DEFLATED, -15)
-    zeros = bytes(10_000_000)
-    block = pack.compress(zeros) + pack.flush(zlib.Z_FULL_FLUSH)
-    packed = first.compress(zeros) + first.flush(zlib.Z_FULL_FLUSH) + block * 59
     head = struct.pack(">IIBBBBB", side, side, 8, kind, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", head) + png_chunk(b"IDAT", packed) + png_chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", head)
+        + png_chunk(b"IDAT", _packed_zeros(600))
+        + png_chunk(b"IEND", b"")
+    )
 
 
-def _png_saying(kind, keyword, packed=600_000_000):
-    pack = zlib.compressobj(9)
-    parts = [pack.compress(bytes(10_000_000)) for _ in range(packed // 10_000_000)]
+def _png_saying(kind, keyword):
     data = pillow_bytes(MODES["RGB"], "PNG")
-    return data[:33] + png_chunk(kind, keyword + b"".join(parts) + pack.flush()) + data[33:]
+    return data[:33] + png_chunk(kind, keyword + _packed_zeros(600)) + data[33:]
 
 
 def _scans(side, scans, progressive=True, hidden=b""):
@@ -321,15 +328,16 @@ def test_hostile_files_cost_little(tmp_path, name):
     path = tmp_path / "file"
     path.write_bytes(HOSTILE[name]())
     for look in (read, probe):
-        # the machine may be busy: the best of three
-        outcomes, seconds, megabytes = zip(*[cost(_outcome(look), path) for _ in range(3)], strict=True)
-        assert min(seconds) < 0.2
-        assert min(megabytes) < 50
-        assert not re.match(r"signal|\w+(Error|Exception)\(", outcomes[0]), outcomes[0]
+        for _ in range(3):  # the machine may be busy
+            outcome, seconds, megabytes = cost(_outcome(look), path)
+            if seconds < 0.2 and megabytes < 50:
+                break
+        assert seconds < 0.2 and megabytes < 50
+        assert not re.match(r"signal|\w+(Error|Exception)\(", outcome), outcome
         if name in PICTURES:
-            assert outcomes[0] == "picture"
+            assert outcome == "picture"
         elif "tags" not in name and not (look is probe and re.search("plain|swells|claim|scans|strips", name)):
-            assert re.search("at most|truncated|damaged", outcomes[0]), outcomes[0]
+            assert re.search("at most|truncated|damaged", outcome), outcome
 
 
 def test_the_pixels_of_a_png_are_held_twice_at_most():

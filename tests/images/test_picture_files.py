@@ -3,13 +3,12 @@
 import os
 import socket
 import stat
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fork_server import python
 from picture_samples import gradient
 
 from i2i import images
@@ -105,7 +104,7 @@ for name, writer in writers.items():
 def test_full_disk(tmp_path):
     path = tmp_path / "state"
     path.write_bytes(b"old")
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=True)
+    done = python("-c", FULL_DISK, path, check=True)
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["bytes", "pieces", "torch"]
     assert all(str(path) in line and "are free" in line for line in lines)
@@ -134,8 +133,7 @@ def test_a_full_disk_leaves_the_old_picture(tmp_path):
     paths = [tmp_path / f"a{suffix}" for suffix in (".png", ".jpg", ".webp", ".tif", ".bmp", ".ppm")]
     for path in paths:
         path.write_bytes(b"old")
-    command = [sys.executable, "-c", FULL_DISK_FOR_PICTURES, *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = python("-c", FULL_DISK_FOR_PICTURES, *paths, check=True)
     assert len(done.stdout.splitlines()) == len(paths)
     assert all(path.read_bytes() == b"old" for path in paths)
     assert sorted(tmp_path.iterdir()) == sorted(paths)

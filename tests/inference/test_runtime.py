@@ -241,7 +241,7 @@ def test_the_network_keeps_its_weights(tmp_path: Path, monkeypatch: pytest.Monke
 WIDE = ResnetConfig(width=32, blocks=1)  # its blocks have 128 channels, which `winograd` is for
 
 
-ANTIALIASED = {"downsampling": "antialiased", "upsampling": "antialiased"}
+ANTIALIASED: dict[str, Any] = {"downsampling": "antialiased", "upsampling": "antialiased"}
 
 
 @pytest.mark.arithmetic

@@ -275,7 +275,8 @@ def test_styles_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model file"):
         load_translator(tmp_path / "monet")
     file = _save(tmp_path / "run", "a2b")
-    for options in ({"direction": "a2c"}, {"device": "gpu"}, {"device": "cuda:99"}, {"device": "xla"}):
+    unknown: list[dict[str, Any]] = [{"direction": "a2c"}, {"device": "gpu"}, {"device": "cuda:99"}, {"device": "xla"}]
+    for options in unknown:
         with pytest.raises(UsageError):
             load_translator(file, **options)
 

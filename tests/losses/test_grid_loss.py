@@ -1,6 +1,7 @@
 """Patterns in step with a network's grid: the loss against numbers that follow from its formula, and in a training."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from i2i.training.launch import train
 
 pytestmark = pytest.mark.arithmetic
 
-TOY = {"data": Path("toy"), "discriminator": "patchgan_16", "ngf": 8, "ndf": 8, "crop_size": 32, "load_size": 32}
+TOY: dict[str, Any] = {
+    "data": Path("toy"), "discriminator": "patchgan_16", "ngf": 8, "ndf": 8, "crop_size": 32, "load_size": 32,
+}  # fmt: skip
 
 
 def noise(count: int = 8, size: int = 128, seed: int = 0) -> Tensor:
@@ -94,7 +97,7 @@ def test_a_crop_holds_a_window(tmp_path: Path) -> None:
 def test_a_network_of_transposed_convolutions_learns_not_to_show_its_grid(seed: int) -> None:
     """Two of 3×3, whose kernels overlap unevenly (Odena et al. 2016); else its pictures stay as they were."""
     torch.manual_seed(seed)
-    doubling = {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}
+    doubling: dict[str, Any] = {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}
     network = nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(16, 16, **doubling), nn.ReLU(),
         nn.ConvTranspose2d(16, 3, **doubling), nn.Tanh(),

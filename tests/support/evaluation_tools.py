@@ -43,7 +43,7 @@ def flat(path: Path, pixels: np.ndarray[Any, Any]) -> Path:
     return path
 
 
-def model(path: Path, direction: Any = "a2b", algorithm: str = "cyclegan", **told: str) -> Path:
+def model(path: Path, direction: Any = "a2b", algorithm: str = "cyclegan", **told: Any) -> Path:
     """An untrained network, always the same; `told` is said of it."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
