@@ -246,7 +246,7 @@ def _tensor(tensor: Tensor) -> Tensor | Picture:
     if not tensor.is_floating_point():
         raise UsageError(f"a tensor of {tensor.dtype}; expected floats in [-1, 1], or uint8")
     low, high = (float(value) for value in tensor.aminmax())
-    if max(-low, high) > 1 + _ROUNDING:  # NaN is for the health checks of a training
+    if not max(-low, high) <= 1 + _ROUNDING:  # so that NaN is refused
         raise UsageError(f"values from {low:.4g} to {high:.4g}; expected a picture in [-1, 1], or uint8")
     return tensor.detach().to(torch.float32)
 

@@ -3,8 +3,9 @@
 All processes call a `Checkpointer` alike; the first one writes. A full disk is survived for a while.
 """
 
+import contextlib
 import math
-import re
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -287,26 +288,15 @@ def dataset_name(data: Path) -> str:
 
 
 def source_commit(root: Path) -> str:
-    """The commit that is checked out at `root`; empty if `root` is no git checkout."""
-    try:
-        git = root / ".git"
-        if git.is_file():  # a linked worktree
-            git = root / git.read_text().removeprefix("gitdir:").strip()
-        head = (git / "HEAD").read_text().strip()
-        if head.startswith("ref: "):
-            head = _resolved(git, head.removeprefix("ref: "))
-    except (OSError, ValueError):
+    """The commit that is checked out at `root`; empty if `root` is no git checkout, or git does not say."""
+    if not (root / ".git").exists():  # git would look further up
         return ""
-    return head if re.fullmatch(r"[0-9a-f]{40,64}", head) else ""
-
-
-def _resolved(git: Path, ref: str) -> str:
-    link = git / "commondir"  # of a linked worktree, where the branches are
-    common = git / link.read_text().strip() if link.exists() else git
-    if (common / ref).is_file():
-        return (common / ref).read_text().strip()
-    packed = (line.split(" ") for line in (common / "packed-refs").read_text().splitlines())
-    return next((words[0] for words in packed if words[1:] == [ref]), "")
+    with contextlib.suppress(OSError):
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+    return ""
 
 
 # on import, as the code is then: by the time a model file is written, something else may be checked out

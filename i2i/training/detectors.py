@@ -143,13 +143,11 @@ class NotLearning:
         self.recent = {name: deque(past, maxlen=self.RECENT) for name, past in state["recent"].items()}
 
 
-def not_finite(losses: Mapping[str, float], names: Sequence[str], with_nan: Sequence[str]) -> str:
-    """Why a step was skipped: `names` are its pictures, `with_nan` those of them that hold NaN or infinity."""
+def not_finite(losses: Mapping[str, float], names: Sequence[str]) -> str:
+    """Why a step was skipped; `names` are its pictures."""
     broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
     where = f"losses {', '.join(broken)}" if broken else "gradients"
-    if with_nan:
-        return f"{where}, step skipped; these pictures hold NaN or infinity: {'; '.join(with_nan)}"
-    return f"{where}, step skipped; its pictures, which are finite: {'; '.join(names)}"
+    return f"{where}, step skipped; its pictures: {'; '.join(names)}"
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.pair import ImagePairs
-from i2i.errors import I2IError
 from i2i.training import detectors
 from i2i.training.distributed import ProcessGroup
 from i2i.training.log import RunLog
@@ -20,7 +18,6 @@ QUIET = 100
 FIRST_LOOK = 50
 EARLY_LOOKS = (100, 200)
 REMEMBERED = 50
-LISTED = 10
 
 
 class HealthMonitor:
@@ -48,7 +45,6 @@ class HealthMonitor:
         self.episodes: dict[str, list[int]] = {}  # issue → since which step, last seen
         self.past: list[tuple[str, int, int]] = []
         self.skipped = 0
-        self.with_nan: list[str] = []  # pictures
         self.bad_since: tuple[int, list[str]] | None = None
 
     def steps(self, lines: Sequence[dict[str, Any]]) -> None:
@@ -81,14 +77,9 @@ class HealthMonitor:
         samples = range(line["images"] - self.options.batch_size * self.group.world_size, line["images"])
         names = [self._name(t) for t in samples]
         self.bad_since = self.bad_since or (step, names)
-        with_nan = [self._name(t, side) for t in samples for side in self._sides_with_nan(t)]
-        new = [name for name in with_nan if name not in self.with_nan]
-        self.with_nan += new
         first = detectors.NOT_FINITE not in self.episodes
-        aloud = len(self.with_nan) <= LISTED if new else first and not with_nan
-        text = detectors.not_finite(losses, names, with_nan)
         self._note(step, detectors.NOT_FINITE)
-        self.log.health(step, detectors.NOT_FINITE, text, aloud, pictures=with_nan or names)
+        self.log.health(step, detectors.NOT_FINITE, detectors.not_finite(losses, names), first, pictures=names)
 
     def look(self, step: int, rows: Sequence[Mapping[str, Tensor]]) -> None:
         """The rows of a sample grid."""
@@ -140,22 +131,10 @@ class HealthMonitor:
         if episodes:
             self.log.event(step, f"health of this training: {'; '.join(episodes)}")
 
-    def _name(self, t: int, side: int | None = None) -> str:
-        """The files of sample t; with a `side` (0 for `a`, 1 for `b`) the file of that side where there are two."""
+    def _name(self, t: int) -> str:
+        """The file or files of sample t."""
         names = getattr(self.data, "names", None)
-        if names is None:  # drawn, not read
-            return f"sample {t}"
-        both = str(names(t)).split(", ")
-        if side is None or len(both) != 2:
-            return ", ".join(both)
-        return both[side if self.options.direction == "a2b" else 1 - side]
-
-    def _sides_with_nan(self, t: int) -> list[int]:
-        try:
-            pair = self.data[t]  # once more: it is a function of t
-        except I2IError:
-            return []
-        return [side for side, picture in enumerate((pair.a, pair.b)) if not bool(torch.isfinite(picture).all())]
+        return f"sample {t}" if names is None else str(names(t))  # drawn, not read
 
     def state(self) -> dict[str, Any]:
         return {
@@ -164,7 +143,6 @@ class HealthMonitor:
             "episodes": self.episodes,
             "past": [list(episode) for episode in self.past],
             "skipped": self.skipped,
-            "with_nan": self.with_nan,
             "bad_since": list(self.bad_since) if self.bad_since else None,
         }
 
@@ -173,6 +151,6 @@ class HealthMonitor:
         self.not_learning.load_state(state["not_learning"])
         self.episodes = {name: list(episode) for name, episode in state["episodes"].items()}
         self.past = [(name, since, last) for name, since, last in state["past"]]
-        self.skipped, self.with_nan = state["skipped"], list(state["with_nan"])
+        self.skipped = state["skipped"]
         self.bad_since = tuple(state["bad_since"]) if state["bad_since"] else None
         self.log.issues = list(self.episodes)

@@ -99,7 +99,6 @@ class _Health(_Form):
     episodes: dict[Text, Annotated[list[Any], AfterValidator(_row(int, int))]]
     past: list[Annotated[list[Any], AfterValidator(_row(str, int, int))]]
     skipped: Count
-    with_nan: list[Text]
     bad_since: Annotated[list[Any], AfterValidator(_row(int, list))] | None
 
 

@@ -1,6 +1,7 @@
 """What a run writes into its model files of where they come from, and what it starts from."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,55 +24,32 @@ from i2i.training.options import RunOptions
 SMALL: dict[str, Any] = {"generator": "resnet_1blocks", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4}
 PLAIN = CycleGANOptions(**SMALL)
 CUT = CycleGANOptions(**SMALL | {"generator": "resnet_1blocks_antialiased", "discriminator": "patchgan_16_antialiased"})
-COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def checkout(root: Path, **files: str) -> Path:
-    for name, text in files.items():
-        path = root / ".git" / name.replace("__", "/").replace("_", "-")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
-
-def test_the_commit_of_a_checkout(tmp_path: Path) -> None:
-    branch = {"HEAD": "ref: refs/heads/main\n"}
-    packed = f"# pack-refs with: peeled\n{OTHER} refs/heads/other\n{COMMIT} refs/heads/main\n^{OTHER}\n"
-    assert checkpoint.source_commit(checkout(tmp_path / "loose", **branch, refs__heads__main=COMMIT + "\n")) == COMMIT
-    assert checkpoint.source_commit(checkout(tmp_path / "packed", **branch, packed_refs=packed)) == COMMIT
-    assert checkpoint.source_commit(checkout(tmp_path / "detached", HEAD=COMMIT + "\n")) == COMMIT
-    main = checkout(tmp_path / "main", **branch, refs__heads__main=COMMIT)
-    linked = main / ".git" / "worktrees" / "linked"
-    linked.mkdir(parents=True)
-    (linked / "HEAD").write_text("ref: refs/heads/main\n")
-    (linked / "commondir").write_text("../..\n")
-    (tmp_path / "linked").mkdir()
-    (tmp_path / "linked" / ".git").write_text(f"gitdir: {linked}\n")
-    assert checkpoint.source_commit(tmp_path / "linked") == COMMIT
-
-
-def test_without_a_checkout_there_is_no_commit(tmp_path: Path) -> None:
-    assert checkpoint.source_commit(tmp_path) == ""
-    assert checkpoint.source_commit(checkout(tmp_path / "new", HEAD="ref: refs/heads/main")) == ""
-    assert checkpoint.source_commit(checkout(tmp_path / "odd", HEAD="../../etc/passwd")) == ""
-    (tmp_path / "binary").mkdir()
-    (tmp_path / "binary" / ".git").write_bytes(b"\xff")
-    assert checkpoint.source_commit(tmp_path / "binary") == ""
-
-
-def test_it_is_what_git_says(tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+def test_the_commit_of_a_checkout_and_of_a_linked_worktree(tmp_path: Path) -> None:
     def git(*arguments: str) -> str:
         identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        return subprocess.check_output(["git", *identity, *arguments], cwd=tmp_path, text=True).strip()
+        return subprocess.check_output(["git", *identity, *arguments], cwd=tmp_path / "main", text=True).strip()
 
-    try:
-        git("init", "-q")
-    except FileNotFoundError:
-        pytest.skip("there is no git")
+    (tmp_path / "main" / "below").mkdir(parents=True)
+    git("init", "-q")
+    assert checkpoint.source_commit(tmp_path / "main") == "", "nothing is committed yet"
     git("commit", "-q", "--allow-empty", "-m", "first")
-    assert checkpoint.source_commit(tmp_path) == git("rev-parse", "HEAD")
-    git("pack-refs", "--all")
-    assert checkpoint.source_commit(tmp_path) == git("rev-parse", "HEAD")
+    git("worktree", "add", "-q", str(tmp_path / "linked"))
+    commit = git("rev-parse", "HEAD")
+    assert re.fullmatch(r"[0-9a-f]{40,64}", commit)
+    assert checkpoint.source_commit(tmp_path / "main") == checkpoint.source_commit(tmp_path / "linked") == commit
+    assert checkpoint.source_commit(tmp_path / "main" / "below") == "", "a package within somebody's repository"
+
+
+def test_without_a_checkout_or_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checkpoint.source_commit(tmp_path) == ""
+    (tmp_path / ".git").write_bytes(b"\xff")
+    assert checkpoint.source_commit(tmp_path) == ""
+    monkeypatch.setenv("PATH", "")
+    assert checkpoint.source_commit(tmp_path) == ""
 
 
 def test_a_model_file_says_where_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

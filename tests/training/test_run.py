@@ -164,6 +164,7 @@ def test_an_algorithm_is_a_name_a_class_or_a_configuration(tmp_path: Path) -> No
         ("pix2pix", [array(0)], {}, r"expected a pair \(input, target\)"),
         ("pix2pix", [(array(0), tensors(1)[0])], {"generator": "unet_32"}, "two of a kind"),
         ("pix2pix", [(t * 100, t) for t in tensors(1)], {}, r"expected a picture in \[-1, 1\]"),
+        ("pix2pix", [(t * torch.nan, t) for t in tensors(1)], {}, "values from nan"),
         ("pix2pix", [(t[:1], t) for t in tensors(1)], {}, "give channels_a=1"),
         ("pix2pix", [(t[:, :30], t[:, :30]) for t in tensors(1)], {"generator": "unet_32"}, "takes multiples of 32"),
         ("pix2pix", [(t, t) for t in tensors(1)], {"flip": True}, "float tensors are taken as they are"),
