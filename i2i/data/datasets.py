@@ -7,10 +7,11 @@ from pathlib import Path
 from i2i.data import cache, folders
 from i2i.data.check import Check, Look, check_labels, decoded, judge, look_at, rule, unlabelled
 from i2i.data.folders import LeftOut, PairRecord
-from i2i.data.image_sets import Images, MakePair, MixedImages, OneDomain, PairedImages, UnpairedImages
+from i2i.data.image_sets import Images, MixedImages, OneDomain, PairedImages, UnpairedImages
 from i2i.data.options import DataOptions as DataOptions
 from i2i.data.options import check_sizes as check_sizes
 from i2i.data.pair import Datasets as Datasets
+from i2i.data.sampling import MakePair
 from i2i.data.seeming import remarks
 from i2i.data.toy import TOY as TOY  # for those who ask for data sets
 from i2i.data.toy import toys
