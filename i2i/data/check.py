@@ -1,182 +1,24 @@
-"""A look at every picture of a data set before training: damage, sizes and channels that do not fit, labels that are
-none, and pictures that are not what they are taken for."""
+"""Judgement on the pictures of a data set: damage, sizes and channels that do not fit, the rule by which labels are
+read, and remarks on pictures that look like something else: labels, or numbers in a small part of their range."""
 
-import contextlib
-import math
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from i2i import images
 from i2i.data.folders import PairRecord, listed
+from i2i.data.look import COMPARED, HIGHEST, LabelFacts, Look, PictureFacts, Size, files_of
 from i2i.data.options import MAX_DAMAGED as MAX_DAMAGED
-from i2i.data.seeming import Seen, different, seen
-from i2i.data.source import Source, picture_part
-from i2i.errors import ImageError, InputError
-from i2i.images import LOSSY, Picture
-from i2i.images.palettes import FAR, VOID, Palette, distance, label_pixels, labels_of
-from i2i.machine import cores
+from i2i.errors import InputError
+from i2i.images.palettes import FAR, VOID, Palette
 
-Check = Literal["auto", "quick", "full", "off"]
-Size = tuple[int, int]
+NARROW = 0.25
+"""Numbers of more than 8 bits in less than this part of their range get a remark."""
 
-SAMPLE = 5_000
-"""So many pictures `auto` decodes."""
-AT_A_TIME = 32 << 20
-"""So many pixels of several pictures are decoded at a time."""
-_LOOKED_AT = 4
-
-
-@dataclass(frozen=True)
-class LabelsSeen:
-    """A picture of labels: the different numbers of one that may hold indices, and how it is kept; of the first ones
-    also how far their colours are from the palette, on average, and the part of the pixels that is none of its.
-
-    The rule follows from those that are `ruling`, which are the same in every process and any mode of a check.
-    """
-
-    path: Path
-    ruling: bool = True
-    grey: bool = False
-    lossy: bool = False
-    dtype: str = "uint8"
-    numbers: frozenset[int] = frozenset()
-    apart: float = 0.0
-    unlabelled: float = 0.0
-
-
-@dataclass(frozen=True)
-class Look:
-    """The outcome for one file: its size, or why it cannot be read; and if it was decoded what each source of it
-    is: the reason why it does not fit the network, what it seems to be, or its labels."""
-
-    size: Size = (0, 0)
-    damage: str = ""
-    unfit: tuple[str, ...] = ()
-    seen: Mapping[Source, Seen] = field(default_factory=dict)
-    labels: Mapping[Source, LabelsSeen] = field(default_factory=dict)
-
-
-def check(
-    records: Iterable[Path | PairRecord],
-    mode: Check = "auto",
-    complaint: Callable[[int, int], str] = lambda height, width: "",
-) -> list[tuple[Path, str]]:
-    """The damaged files among the records, each with the reason; see `look_at` and `judge`."""
-    if mode == "off":
-        return []
-    wanted = list(records)
-    return judge(wanted, look_at(wanted, mode), complaint)
-
-
-def look_at(
-    records: Sequence[Path | PairRecord], mode: Check = "auto", sources: Iterable[Source] = ()
-) -> dict[Path, Look]:
-    """A look at each file of the records, by decoding those that `decoded` names, else at the header; with `off` at
-    the labels that need a rule alone.
-
-    `sources` say what the files are to a network; those of labels are decoded in any mode, up to `SAMPLE`.
-    """
-    files = list(dict.fromkeys(path for record in records for path in _files(record)))
-    of_file: dict[Path, list[Source]] = {}
-    for source in sources:
-        of_file.setdefault(source.path, []).append(source)
-    labels = [path for path in files if any(source.palette for source in of_file.get(path, ()))]
-    if mode == "off":
-        labels = [path for path in labels if any(s.palette and not s.palette.indexed for s in of_file[path])]
-    ruling, first = {*decoded(labels, "auto")}, {*labels[:_LOOKED_AT]}
-    whole, room = {*decoded(files, mode), *ruling}, _Room()
-
-    def look(path: Path) -> Look:
-        try:
-            if path not in whole:
-                return Look(images.probe(path))
-            with room.of(path):
-                return _decoded(path, of_file.get(path, ()), path in first, path in ruling)
-        except ImageError as error:
-            return Look(damage=str(error))
-
-    looked_at = [path for path in files if path in whole] if mode == "off" else files
-    with ThreadPoolExecutor(cores() + 1) as pool:
-        return dict(zip(looked_at, pool.map(look, looked_at), strict=True))
-
-
-class _Room:
-    """Bounds what is decoded at a time: so many pixels in all, or one picture."""
-
-    def __init__(self) -> None:
-        self._held, self._changed = 0, threading.Condition()
-
-    @contextlib.contextmanager
-    def of(self, path: Path) -> Iterator[None]:
-        """Room for the picture of a file, waited for. One whose header says no size takes none: it is damaged."""
-        pixels = _pixels(path)
-        with self._changed:
-            self._changed.wait_for(lambda: not self._held or self._held + pixels <= AT_A_TIME)
-            self._held += pixels
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held -= pixels
-                self._changed.notify_all()
-
-
-def _pixels(path: Path) -> int:
-    try:
-        return math.prod(images.probe(path))
-    except ImageError:
-        return 0
-
-
-def decoded(files: Sequence[Path], mode: Check) -> Sequence[Path]:
-    """Those of the files that a check decodes: with `auto` all, or of more than `SAMPLE` so many, evenly from all."""
-    if mode == "full" or (mode == "auto" and len(files) <= SAMPLE):
-        return files
-    return [files[i * len(files) // SAMPLE] for i in range(SAMPLE)] if mode == "auto" else ()
-
-
-def _decoded(path: Path, sources: Iterable[Source], first: bool, ruling: bool) -> Look:
-    picture = images.read(path)
-    height, width = picture.pixels.shape[:2]
-    unfit, pictures, labels = [], {}, {}
-    for source in sources:
-        try:
-            part = picture_part(picture, source.part)
-        except InputError:  # of odd width: one error names all of them
-            continue
-        if source.palette:
-            labels[source] = replace(_labels_seen(path, part, source.palette, first), ruling=ruling)
-        else:
-            pictures[source] = seen(part)
-            unfit.append(_unfit(part, source.channels))
-    return Look((width, height), unfit=tuple(filter(None, unfit)), seen=pictures, labels=labels)
-
-
-def _unfit(picture: Picture, channels: int) -> str:
-    try:
-        picture.columns(slice(1)).channels(channels)
-    except ImageError as error:
-        return str(error)
-    return ""
-
-
-def _labels_seen(path: Path, picture: Picture, palette: Palette, first: bool) -> LabelsSeen:
-    plane = label_pixels(picture, palette)
-    found = LabelsSeen(path, grey=picture.pixels.shape[2] == 1, lossy=picture.format in LOSSY, dtype=str(plane.dtype))
-    if plane.shape[2] == 1:
-        numbers = different(plane[..., 0]) if plane.dtype == np.uint8 else frozenset(map(int, np.unique(plane)))
-        found = replace(found, numbers=numbers)
-    if not first or palette.indexed:
-        return found
-    as_colours = replace(palette, coloured=True)
-    unlabelled = float((labels_of(picture, as_colours) == VOID).mean())
-    return replace(found, apart=distance(picture.pixels, palette), unlabelled=unlabelled)
+_CERTAIN = 60  # a flat picture without anything brighter is no photograph
+_DENSE = 0.25  # of higher class indices, this share of all up to the highest must occur
 
 
 def judge(
@@ -185,9 +27,9 @@ def judge(
     complaint: Callable[[int, int], str] = lambda height, width: "",
     patient: bool = False,
 ) -> list[tuple[Path, str]]:
-    """The damaged files, each with the reason; with `patient`, those whose channels do not fit are among them.
+    """The damaged files, each with the reason. With `patient`, files whose channels do not fit count as damaged.
 
-    `complaint` says what is wrong with a height and width, or nothing. Raises `InputError` for pairs side by
+    `complaint(height, width)` is the reason why a size cannot be used, or empty. Raises `InputError` for pairs side by
     side of odd width, for pairs in two files of different sizes, for sizes with a complaint, for channels that do not
     fit, and if more than 5 % of the files are damaged.
     """
@@ -214,13 +56,12 @@ def judge(
     return damaged
 
 
-def rule(palette: Palette, looks: Sequence[LabelsSeen]) -> Palette:
-    """The palette with the one rule for all pictures of labels of a data set: whether those without colours hold the
-    classes' indices or colours too.
+def rule(palette: Palette, looks: Sequence[LabelFacts]) -> Palette:
+    """The palette with the rule by which all label pictures of a data set are read: colours, or class indices.
 
-    Where classes have colours, a picture without any holds colours if another one has some, or if all hold greys of
-    a palette that is grey; otherwise all hold indices. The ruling ones decide. Raises `InputError` if some have
-    colours and others hold indices, naming one of each.
+    All hold colours if one of them is not grey, or if the palette is grey and all hold its greys. Otherwise all hold
+    indices. The `ruling` pictures decide. Raises `InputError` if some hold colours and others indices, and names one of
+    each.
     """
     if palette.indexed:
         return palette
@@ -232,7 +73,7 @@ def rule(palette: Palette, looks: Sequence[LabelsSeen]) -> Palette:
     return palette
 
 
-def _hold_greys(palette: Palette, looks: Sequence[LabelsSeen]) -> bool:
+def _hold_greys(palette: Palette, looks: Sequence[LabelFacts]) -> bool:
     """Whether pictures of one channel hold the greys of a palette."""
     numbers: frozenset[int] = frozenset().union(*(look.numbers for look in looks))
     if not palette.is_grey:
@@ -245,7 +86,7 @@ def _greys(palette: Palette) -> set[int]:
     return {colour[0] for colour in palette.colours if len(set(colour)) == 1}
 
 
-def _check_mixture(palette: Palette, looks: Sequence[LabelsSeen]) -> None:
+def _check_mixture(palette: Palette, looks: Sequence[LabelFacts]) -> None:
     colours = next((look for look in looks if not look.grey), None)
     indices = next((look for look in looks if _holds_indices(palette, look)), None)
     if palette.coloured and colours and indices:
@@ -256,16 +97,16 @@ def _check_mixture(palette: Palette, looks: Sequence[LabelsSeen]) -> None:
         )
 
 
-def _holds_indices(palette: Palette, look: LabelsSeen) -> bool:
-    """Whether a picture of one channel has numbers of classes that are no greys of the palette."""
+def _holds_indices(palette: Palette, look: LabelFacts) -> bool:
+    """Whether a picture of one channel holds class indices that are not greys of the palette."""
     if not look.grey or look.lossy or not look.numbers <= {*range(len(palette)), VOID}:
         return False
     return not look.numbers <= {*_greys(palette), VOID}
 
 
-def check_labels(palette: Palette, looks: Sequence[LabelsSeen]) -> None:
-    """Raises `InputError` for the pictures that are no labels by the rule of their set, and if all that hold indices
-    have one class and pixels without any: masks of 0 and 255, most likely."""
+def check_labels(palette: Palette, looks: Sequence[LabelFacts]) -> None:
+    """Raises `InputError` for pictures that hold no labels by the rule of their set, and for binary masks of 0 and 255
+    that are read as indices."""
     lines = [f"{look.path}: {reason}" for look in looks if (reason := _no_labels(palette, look))]
     if lines:
         raise InputError(f"{len(lines)} pictures are no labels:", *listed(lines))
@@ -273,12 +114,12 @@ def check_labels(palette: Palette, looks: Sequence[LabelsSeen]) -> None:
     if palette.indexed and VOID in found and len(found) <= 2:
         raise InputError(
             f"{looks[0].path} and all other labels hold no class but {min(found)}, and {VOID}, which is none. "
-            "Masks of 0 and 255 are to be told by their colours: a text file with the lines #000000 and #ffffff"
+            "For binary masks (0 and 255), pass a text file with the two lines #000000 and #ffffff"
         )
 
 
-def _no_labels(palette: Palette, look: LabelsSeen) -> str:
-    """Why a picture is none of labels; empty if it is one."""
+def _no_labels(palette: Palette, look: LabelFacts) -> str:
+    """The reason why a picture holds no labels; empty if it does."""
     if not palette.indexed:
         return _far(palette, look)
     if look.lossy and look.grey:
@@ -296,8 +137,8 @@ def _no_labels(palette: Palette, look: LabelsSeen) -> str:
     return ""
 
 
-def _far(palette: Palette, look: LabelsSeen) -> str:
-    if look.apart <= FAR or (not look.lossy and look.unlabelled < 0.5):  # a wide border is none of the classes
+def _far(palette: Palette, look: LabelFacts) -> str:
+    if look.apart <= FAR or (not look.lossy and look.unlabelled < 0.5):  # a wide border may have no class
         return ""
     return (
         f"its pixels are {look.apart:.0f} levels from the colours of {palette.name!r}, on average; are the labels on "
@@ -305,11 +146,11 @@ def _far(palette: Palette, look: LabelsSeen) -> str:
     )
 
 
-def unlabelled(palette: Palette, looks: Sequence[LabelsSeen]) -> float:
-    """The part of the pixels, of the pictures that were looked at for it, whose colour is none of the palette's."""
+def unlabelled(palette: Palette, looks: Sequence[LabelFacts]) -> float:
+    """The share of pixels whose colour is not in the palette, in the pictures that were compared with it."""
     if palette.indexed:
         return 0.0
-    return float(np.mean([look.unlabelled for look in looks[:_LOOKED_AT]])) if looks else 0.0
+    return float(np.mean([look.unlabelled for look in looks[:COMPARED]])) if looks else 0.0
 
 
 def _check_pairs(records: list[PairRecord], good: Mapping[Path, Size]) -> None:
@@ -336,7 +177,7 @@ def _check_sizes(
     unfit = []
     for record in records:
         halves = 2 if isinstance(record, PairRecord) and record.b is None else 1
-        for path in _files(record):
+        for path in files_of(record):
             if path in good and (reason := complaint(good[path][1], good[path][0] // halves)):
                 unfit.append(f"{path}: {reason}")
     if unfit:
@@ -347,7 +188,53 @@ def _shown(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _files(record: Path | PairRecord) -> list[Path]:
-    if isinstance(record, Path):
-        return [record]
-    return [record.a] if record.b is None else [record.a, record.b]
+def remarks(where: str, pictures: Sequence[PictureFacts], option: str) -> list[str]:
+    """Sentences about pictures that look like labels, or use little of their range. `option` reads them as labels."""
+    return [text for text in (_labels(where, pictures, option), _narrow(where, pictures)) if text]
+
+
+def _labels(where: str, pictures: Sequence[PictureFacts], option: str) -> str:
+    numbers: frozenset[int] = frozenset().union(*(one.numbers for one in pictures))
+    classes = numbers - {VOID}
+    if not pictures or not all(one.numbers for one in pictures) or not _are_indices(classes):
+        return ""
+    count = max(classes) + 1
+    void = f", and {VOID}, which is no label" if VOID in numbers else ""
+    if any(one.of_palette for one in pictures):
+        what, seem = f"a palette, of which they use the numbers 0 to {count - 1}{void}", "labels by colour"
+    elif count == 2:
+        what, seem = f"the numbers 0 and 1 alone{void}, which a network sees as black", "masks"
+    else:
+        what = f"few numbers, from {min(classes)} to {count - 1}{void}, which a network sees as nearly black"
+        seem = "indices of classes"
+    grey = "" if all(one.channels == 1 or one.of_palette for one in pictures) else ", saved as grey ones,"
+    return f"{where}: the pictures have {what}. They seem to be {seem}: {option} {count} takes them{grey} as labels"
+
+
+def _are_indices(classes: frozenset[int]) -> bool:
+    highest = max(classes, default=0)
+    return 1 <= highest <= HIGHEST and (highest <= _CERTAIN or len(classes) >= _DENSE * highest)
+
+
+def _narrow(where: str, pictures: Sequence[PictureFacts]) -> str:
+    deep = [one for one in pictures if one.dtype != "uint8"]
+    if len(deep) < len(pictures) or len({one.full for one in deep}) != 1:
+        return ""
+    text = narrow(min(one.low for one in deep), max(one.high for one in deep), deep[0].full)
+    return f"{where}: the pictures have {text}" if text else ""
+
+
+def narrow(low: float, high: float, full: float) -> str:
+    """A sentence if numbers from `low` to `high` are a small part of 0 to `full`, with the remedy; else empty."""
+    span = high - low
+    if span > NARROW * full or span <= 0:
+        return ""
+    start = 0.0 if low < NARROW * high else low
+    factor = float(Fraction(full) / Fraction(high - start))
+    by = f"{int(factor)}" if full > 1 else f"{factor:.3g}"
+    sees = [2 * value / full - 1 for value in (low, high)]
+    moved = f"(v - {start:g}) * {by}" if start else f"v * {by}"
+    return (
+        f"values from {low:g} to {high:g} of {full:g}, {span / full:.1%} of the range: a network sees {sees[0]:.3f} to "
+        f"{sees[1]:.3f}. Stretch all pictures of the set alike beforehand, each value v to {moved}"
+    )

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from i2i.data import cache, folders
-from i2i.data.check import Check, Look, check_labels, decoded, judge, look_at, rule, unlabelled
+from i2i.data.check import check_labels, judge, remarks, rule, unlabelled
 from i2i.data.folders import LeftOut, PairRecord
-from i2i.data.image_sets import Images, MakePair, MixedImages, OneDomain, PairedImages, UnpairedImages
+from i2i.data.image_sets import Images, MixedImages, OneDomain, PairedImages, UnpairedImages
+from i2i.data.look import Check, Look, decoded, look_at
 from i2i.data.options import DataOptions as DataOptions
 from i2i.data.options import check_sizes as check_sizes
 from i2i.data.pair import Datasets as Datasets
-from i2i.data.seeming import remarks
+from i2i.data.sampling import MakePair
 from i2i.data.toy import TOY as TOY  # for those who ask for data sets
 from i2i.data.toy import toys
 from i2i.data.walking import exists
@@ -129,7 +130,7 @@ def _check_side(sets: Sequence[Images], side: int, name: str, looks: Mapping[Pat
     sources = [source for one in sets for source in one.sides()[side] if source.path in looks]
     found = [looks[source.path] for source in sources]
     where = f"domain {name.upper()}"
-    pictures = [look.seen[source] for look, source in zip(found, sources, strict=True) if source in look.seen]
+    pictures = [look.pictures[source] for look, source in zip(found, sources, strict=True) if source in look.pictures]
     _say(*remarks(where, pictures, f"--classes-{name}"))
     if (palette := sets[0].palettes[side]) is None:
         return

@@ -1,63 +1,32 @@
-"""Data sets whose sample t is a function of (seed, t) alone.
-
-`dataset[t]` exists for every t >= 0: t counts samples from the start of training, through all epochs. Hence
-batches do not depend on the number of workers, and training can go on at any t. Each epoch is a permutation
-of its own; in unpaired data each domain has its own permutations, of its own length, so that both are covered
-evenly however different their sizes.
-"""
+"""Data sets of files: pairs, two domains without pairs, both mixed, and one domain."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-
-import numpy as np
-from torch import Tensor
+from typing import TypeVar
 
 from i2i import images
-from i2i.config import narrowed
 from i2i.data import cache
 from i2i.data.folders import PairRecord
-from i2i.data.options import MAX_DAMAGED, DataOptions, classes, of_one_size
+from i2i.data.options import MAX_DAMAGED, DataOptions, classes
 from i2i.data.pair import ImagePair, ImagePairs, RawPair
+from i2i.data.sampling import MakePair, Sampled, is_pair, sample_seed
 from i2i.data.source import Part, Resized, Source
 from i2i.errors import ImageError, InputError
 from i2i.images import Pixels
 
-if TYPE_CHECKING:
-    from i2i.data.augment import Augmentation
-    from i2i.data.transforms import Transform
-
 R = TypeVar("R")
 S = TypeVar("S")
 Names = tuple[str, ...]
-MakePair = Callable[[Tensor, int], ImagePair]
-"""Makes both sides of a sample from one picture, (C, H, W) in [-1, 1], and a seed."""
-
-ORDER, CROP, AUGMENT = (0, 1), (2, 3), (6, 7)
-"""What a seed is for, of domain A and of B: pairs follow A."""
-_SAMPLE, _KIND = 4, 5
 
 
-class Images(ImagePairs):
-    """What data sets of files share: transform, seeds, replacement of damaged pictures."""
-
-    changed_together: tuple[tuple[int, ...], ...] = ((0,), (1,))
-    """The domains whose pictures get the same crop, flip and augmentation."""
+class Images(Sampled):
+    """Data sets of files: pictures are read, cached, and replaced where they are damaged."""
 
     def __init__(self, options: DataOptions, train: bool, multiple: int, minimum: int) -> None:
-        self.options, self.train = narrowed(options, DataOptions), train
+        super().__init__(options, train, multiple, minimum)
         self.palettes = classes(options)
-        self.transform = transform_of(options, train, multiple, minimum)
-        self.augmentation = augmentation_of(options, train)
-
-    def _index(self, t: int, count: int, tag: int, offset: int = 0) -> int:
-        """The record of sample t, or one `offset` on in the same epoch's order, which is a circle."""
-        epoch, place = divmod(t, count)
-        place = (place + offset) % count
-        return int(permutation(self.options.seed, tag, epoch, count)[place]) if self.train else place
 
     @abstractmethod
     def sides(self) -> tuple[list[Source], list[Source]]:
@@ -71,7 +40,7 @@ class Images(ImagePairs):
     @property
     @abstractmethod
     def records(self) -> Sequence[Path | PairRecord]:
-        """All that may be damaged, and be replaced by another: pictures, or pairs of them."""
+        """The pictures, or pairs of them, that may be damaged and replaced by another."""
 
     def _resized(self, source: Source) -> Resized:
         """The picture before crop and flip."""
@@ -79,30 +48,11 @@ class Images(ImagePairs):
         self.transform.check(*resized.size)
         return resized
 
-    def _crops(self, t: int, pictures: Sequence[Pixels], sides: Sequence[int]) -> list[Pixels]:
-        """Resized pictures of these domains (0 is A, 1 is B), cropped, flipped and augmented alike for sample t."""
-        labels = [self.palettes[side] is not None for side in sides]
-        crops = self.transform.augment(self._seed(t, CROP[sides[0]]), *pictures, labels=labels)
-        return self.augmentation(self._seed(t, AUGMENT[sides[0]]), crops, labels) if self.augmentation else crops
-
-    def _seed(self, t: int, tag: int) -> int:
-        return int(np.random.SeedSequence((self.options.seed, tag, t)).generate_state(1)[0])
-
-    def check_augmentation(self) -> None:
-        """Tries the pipeline of `augment` on crops like those of this set. Raises `UsageError`."""
-        if self.augmentation is None:
-            return
-        whole = not of_one_size(self.options.preprocess)
-        height, width = self.transform.target(192, 256) if whole else (self.options.crop_size,) * 2
-        for sides in self.changed_together:
-            kinds = [(self._source(Path(), side).planes, self.palettes[side] is not None) for side in sides]
-            self.augmentation.check(height, width, kinds)
-
-    def _first_readable(self, t: int, records: Sequence[R], tag: int, read: Callable[[R], S]) -> tuple[S, Names]:
+    def _first_readable(self, t: int, records: Sequence[R], side: int, read: Callable[[R], S]) -> tuple[S, Names]:
         """Sample t, or the next in the order that can be read, and the names of those passed over."""
         skipped: list[str] = []
         for offset in range(len(records)):
-            record = records[self._index(t, len(records), tag, offset)]
+            record = records[self.index(t, len(records), side, offset)]
             try:
                 return read(record), tuple(skipped)
             except ImageError as error:
@@ -113,6 +63,9 @@ class Images(ImagePairs):
             except InputError as error:
                 raise InputError(f"{_name(record)}: {error}") from None
         raise InputError(f"none of {len(records)} pictures can be read, the last one was {skipped[-1]}")
+
+    def kind(self, side: int) -> tuple[int, bool]:
+        return self._source(Path(), side).planes, self.palettes[side] is not None
 
     def _source(self, path: Path, side: int, part: Part = "whole") -> Source:
         """The picture as one of domain A (side 0) or B."""
@@ -126,8 +79,8 @@ class Images(ImagePairs):
         def load(path: Path) -> Pixels:
             return self._resized(self._source(path, side)).pixels
 
-        pixels, skipped = self._first_readable(t, paths, ORDER[side], load)
-        return self._crops(t, [pixels], [side])[0], skipped
+        pixels, skipped = self._first_readable(t, paths, side, load)
+        return self.crops(t, [pixels], [side])[0], skipped
 
 
 class RawImages(Images):
@@ -173,8 +126,8 @@ class PairedImages(RawImages):
         return len(self.pairs)
 
     def raw(self, t: int) -> RawPair:
-        (a, b), skipped = self._first_readable(t, self.pairs, ORDER[0], self._load)
-        a, b = self._crops(t, [a, b], [0, 1])
+        (a, b), skipped = self._first_readable(t, self.pairs, 0, self._load)
+        a, b = self.crops(t, [a, b], [0, 1])
         return self._directed(a, b, skipped)
 
     @property
@@ -197,7 +150,7 @@ class PairedImages(RawImages):
 
     def names(self, t: int) -> str:
         """The file or files of sample t."""
-        return _name(self.pairs[self._index(t, len(self.pairs), ORDER[0])])
+        return _name(self.pairs[self.index(t, len(self.pairs), 0)])
 
 
 class UnpairedImages(RawImages):
@@ -238,8 +191,8 @@ class UnpairedImages(RawImages):
 
     def names(self, t: int) -> str:
         """The files of sample t."""
-        a = self.paths_a[self._index(t, len(self.paths_a), ORDER[0])]
-        return f"{a}, {self.paths_b[self._index(t, len(self.paths_b), ORDER[1])]}"
+        a = self.paths_a[self.index(t, len(self.paths_a), 0)]
+        return f"{a}, {self.paths_b[self.index(t, len(self.paths_b), 1)]}"
 
 
 class MixedImages(ImagePairs):
@@ -311,41 +264,7 @@ class OneDomain(Images):
 
     def names(self, t: int) -> str:
         """The file of sample t."""
-        return str(self.paths[self._index(t, len(self.paths), ORDER[1])])
-
-
-def transform_of(options: DataOptions, train: bool, multiple: int, minimum: int) -> "Transform":
-    """Resize, crop and flip as the options say."""
-    # imported here, before workers are forked, so that each need not import albumentations again
-    from i2i.data.transforms import Transform
-
-    name, zoom = options.preprocess, options.random_zoom
-    return Transform(name, options.load_size, options.crop_size, options.flip, multiple, train, minimum, zoom)
-
-
-def augmentation_of(options: DataOptions, train: bool) -> "Augmentation | None":
-    """The pipeline that training crops go through, if there is one."""
-    if not train or not options.augment:
-        return None
-    from i2i.data.augment import Augmentation
-
-    return Augmentation(options.augment)
-
-
-def is_pair(seed: int, t: int, share: float) -> bool:
-    """Whether sample t is one of the `share` of all that are pairs."""
-    return bool(np.random.SeedSequence((seed, _KIND, t)).generate_state(1)[0] < share * 2**32)
-
-
-def sample_seed(seed: int, t: int) -> int:
-    """The seed of whatever else is drawn for sample t."""
-    return int(np.random.SeedSequence((seed, _SAMPLE, t)).generate_state(1, np.uint64)[0] >> 1)
-
-
-@lru_cache(maxsize=8)
-def permutation(seed: int, tag: int, epoch: int, count: int) -> Pixels:
-    """The order of `count` pictures in an epoch; `tag` tells the orders of a seed apart."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, tag, epoch)))).permutation(count)
+        return str(self.paths[self.index(t, len(self.paths), 1)])
 
 
 def _name(record: object) -> str:

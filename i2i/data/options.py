@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,6 +31,8 @@ def _as_pipeline(value: object) -> object:
     try:
         if hasattr(value, "to_dict"):
             value = value.to_dict()
+        elif isinstance(value, os.PathLike):
+            return os.fspath(value)
         return json.dumps(value, default=lambda one: one.value) if isinstance(value, list | dict) else value
     except (AttributeError, NotImplementedError, ValueError) as error:
         raise ValueError(f"this pipeline cannot be written down: {error}") from None

@@ -20,9 +20,9 @@ from PIL import Image
 from torch import Tensor
 
 from i2i import images
-from i2i.data.image_sets import CROP, ORDER, MakePair, permutation, sample_seed, transform_of
 from i2i.data.options import DataOptions
 from i2i.data.pair import Datasets, ImagePair, ImagePairs
+from i2i.data.sampling import MakePair, Sampled, sample_seed
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.images import Pixels
 from i2i.images.picture import Picture, split_alpha
@@ -66,13 +66,14 @@ def open_own(
 
     def opened(data: OwnData, name: str, train: bool) -> ImagePairs:
         more = (options, train, multiple, minimum)
-        made: ImagePairs
+        made: _OwnImages
         if make_pair:
             made = OwnDomain((_items(data, name),), *more, make_pair)
         elif paired:
             made = OwnPairs((_items(data, name),), *more)
         else:
             made = OwnDomains(_two(data, name), *more)
+        made.check_augmentation()
         made[0]  # mistakes are said before a run folder exists
         return made
 
@@ -106,13 +107,12 @@ def _two(data: Any, name: str) -> tuple[Items, Items]:
     return _items(data[0], f"{name}[0]"), _items(data[1], f"{name}[1]")
 
 
-class _OwnImages(ImagePairs):
-    """Samples from one or two data sets: order, random numbers, size."""
+class _OwnImages(Sampled):
+    """Samples from one or two data sets of the user's."""
 
     def __init__(self, sets: Sequence[Items], options: DataOptions, train: bool, multiple: int, minimum: int) -> None:
-        self.sets, self.options, self.train = sets, options, train
-        self.multiple, self.minimum = multiple, minimum
-        self.transform = transform_of(options, train, multiple, minimum)
+        super().__init__(options, train, multiple, minimum)
+        self.sets = sets
 
     def __len__(self) -> int:
         return max(map(len, self.sets))
@@ -127,16 +127,11 @@ class _OwnImages(ImagePairs):
 
     def names(self, t: int) -> str:
         """The numbers of the items of sample t."""
-        return ", ".join(f"item {self.index(t, side)}" for side in range(len(self.sets)))
+        return ", ".join(f"item {self.number(t, side)}" for side in range(len(self.sets)))
 
-    def index(self, t: int, side: int) -> int:
-        count = len(self.sets[side])
-        epoch, place = divmod(t, count)
-        return int(permutation(self.options.seed, ORDER[side], epoch, count)[place]) if self.train else place
-
-    def look(self, t: int, side: int) -> int:
-        """The seed of crop and flip."""
-        return int(np.random.SeedSequence((self.options.seed, CROP[side], t)).generate_state(1)[0])
+    def number(self, t: int, side: int) -> int:
+        """The number of the item of sample t in one of the data sets."""
+        return self.index(t, len(self.sets[side]), side)
 
     def prepared(self, picture: Any, number: int, side: int) -> Tensor | Pixels:
         """A tensor (C, H, W) that is a sample already, or pixels (H, W, C). Raises `UsageError`."""
@@ -149,10 +144,13 @@ class _OwnImages(ImagePairs):
                 raise UsageError(
                     f"has {len(found)} channels, expected {channels}: give channels_{'ab'[side]}={len(found)}"
                 )
+            if self.augmentation is not None:
+                raise UsageError("a float tensor is taken as it is, without augment; give uint8, or augment it before")
             height, width = found.shape[-2:]
-            if height % self.multiple or width % self.multiple or min(height, width) < self.minimum:
+            multiple, minimum = self.transform.multiple, self.transform.minimum
+            if height % multiple or width % multiple or min(height, width) < minimum:
                 raise UsageError(
-                    f"{width}x{height} pixels; this network takes multiples of {self.multiple}, at least {self.minimum}"
+                    f"{width}x{height} pixels; this network takes multiples of {multiple}, at least {minimum}"
                 )
             return found
         except I2IError as error:
@@ -163,19 +161,21 @@ class _OwnImages(ImagePairs):
 
     def single(self, t: int, side: int, domain: int) -> Tensor:
         """The picture of sample t of a domain by itself."""
-        number = self.index(t, side)
+        number = self.number(t, side)
         picture = self.prepared(self.sets[side][number], number, domain)
         if isinstance(picture, Tensor):
             return picture
         with _named(number):
-            return images.to_tensor(self.transform(self.look(t, domain), picture)[0])
+            return images.to_tensor(self.crops(t, [self.transform.resize(picture)], [domain])[0])
 
 
 class OwnPairs(_OwnImages):
     """Pairs (input of domain A, target of domain B) of one data set; crop and flip agree."""
 
+    changed_together = ((0, 1),)
+
     def sample(self, t: int) -> ImagePair:
-        number = self.index(t, 0)
+        number = self.number(t, 0)
         a, b = (self.prepared(one, number, side) for side, one in enumerate(_pair(self.sets[0][number], number)))
         if isinstance(a, Tensor) and isinstance(b, Tensor):
             if a.shape[-2:] != b.shape[-2:]:
@@ -184,9 +184,9 @@ class OwnPairs(_OwnImages):
         if isinstance(a, Tensor) or isinstance(b, Tensor):
             raise UsageError(f"item {number}: one is a float tensor and the other is not; give two of a kind")
         with _named(number):
-            first, second = self.transform(self.look(t, 0), a, b)
-        assert second is not None
-        return self.directed(images.to_tensor(first), images.to_tensor(second))
+            self.transform.check_pair(a.shape, b.shape)
+            crops = self.crops(t, [self.transform.resize(one) for one in (a, b)], [0, 1])
+        return self.directed(*map(images.to_tensor, crops))
 
 
 class OwnDomains(_OwnImages):
@@ -197,7 +197,9 @@ class OwnDomains(_OwnImages):
 
 
 class OwnDomain(_OwnImages):
-    """Pictures of domain B alone, and what `make` makes of each."""
+    """Pictures of domain B alone, and the pair that `make_pair` makes of each."""
+
+    changed_together = ((1,),)
 
     def __init__(
         self, sets: Sequence[Items], options: DataOptions, train: bool, multiple: int, minimum: int, make_pair: MakePair

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from i2i import images
-from i2i.data.image_sets import MakePair, is_pair, sample_seed
 from i2i.data.options import DataOptions, classes
 from i2i.data.pair import Datasets, ImagePair, ImagePairs, label_planes
+from i2i.data.sampling import MakePair, is_pair, sample_seed
 from i2i.errors import UsageError
 from i2i.images import Picture, Pixels, palettes
 from i2i.images.palettes import TOY as TOY_PALETTE
@@ -134,7 +134,8 @@ def _materials(side: int) -> Pixels:
     near = np.clip(2 * y - 1, 0, 1)
 
     def wave(cycles_x: float, cycles_y: float) -> Pixels:
-        return np.sin(2 * np.pi * (cycles_x * x + cycles_y * y))
+        height: Pixels = np.sin(2 * np.pi * (cycles_x * x + cycles_y * y))
+        return height
 
     def paint(colour: _Colour, change: Pixels, towards: _Colour) -> Pixels:
         mixed = np.array(colour) + change[..., None] * (np.array(towards) - colour)

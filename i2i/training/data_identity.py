@@ -22,6 +22,7 @@ from i2i.data.folders import listed
 from i2i.data.image_sets import Images, MixedImages, UnpairedImages
 from i2i.data.options import MAX_DAMAGED, classes
 from i2i.data.pair import Datasets, ImagePairs
+from i2i.data.sampling import Sampled
 from i2i.errors import InputError, ModelError
 from i2i.training.distributed import ProcessGroup
 from i2i.training.log import RunLog
@@ -212,7 +213,7 @@ def _rules(data: Datasets) -> dict[str, str]:
 def _augmentation(data: Datasets) -> str:
     """The pipeline that training crops go through; empty if there is none."""
     train = data.train.others if isinstance(data.train, MixedImages) else data.train
-    used = train.augmentation if isinstance(train, Images) else None
+    used = train.augmentation if isinstance(train, Sampled) else None
     return "" if used is None else used.text
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+import i2i
 from i2i import images
-from i2i.config import from_mapping, read_yaml, to_yaml
+from i2i.config import from_mapping, read_options, to_yaml
 from i2i.data.augment import Augmentation
 from i2i.data.datasets import DataOptions, open_datasets
 from i2i.data.loader import batches
@@ -157,7 +158,7 @@ def test_a_file_of_albumentations_and_a_compose_are_the_same_as_a_list(tmp_path:
         other = Augmentation(value)
         assert all(same(other(s, [NOISE], [False]), expected(s, [NOISE], [False])) for s in range(20))
     (tmp_path / "run.yaml").write_text(to_yaml(passed))
-    assert from_mapping(DataOptions, read_yaml(tmp_path / "run.yaml")) == passed
+    assert from_mapping(DataOptions, read_options(tmp_path / "run.yaml")) == passed
     assert [name for name, _ in Augmentation(inline.augment).steps] == ["Rotate"]
 
 
@@ -214,8 +215,6 @@ def test_mistakes_name_the_file_the_transform_and_the_argument(tmp_path: Path, t
     ],
 )
 def test_a_file_can_do_nothing_but_augment(tmp_path: Path, text: str, message: str) -> None:
-    import i2i
-
     assert i2i.Translate, "which albumentations then knows"
     with pytest.raises(UsageError, match=message):
         Augmentation(file(tmp_path, text))
@@ -268,6 +267,23 @@ def test_a_pipeline_of_python_that_cannot_be_written_down() -> None:
     for transform in (A.Lambda(image=_identity), A.FDA()):
         with pytest.raises(UsageError, match="augment = Compose: this pipeline cannot be written down: "):
             from_mapping(DataOptions, {"augment": A.Compose([transform])})
+
+
+def test_a_training_in_python_takes_a_compose_and_resumes_with_it(tmp_path: Path) -> None:
+    pairs = [(NOISE, NOISE[::-1].copy()), (NOISE[:, ::-1].copy(), NOISE)]
+    compose = A.Compose([A.Rotate(limit=20, p=0.5), A.GaussNoise(p=0.5)])
+    given = {"generator": "unet_32", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4, "workers": 0, "samples": 1}
+    given |= {"load_size": 32, "crop_size": 32}
+    whole = i2i.train("pix2pix", pairs, run=tmp_path / "whole", steps=3, augment=compose, **given)
+    i2i.train("pix2pix", pairs, run=tmp_path / "parts", steps=1, augment=compose, **given)
+    parts = i2i.train("pix2pix", pairs, run=tmp_path / "parts", steps=3)
+    assert parts.model_file.read_bytes() == whole.model_file.read_bytes()
+    assert [name for name, _ in Augmentation(parts.options.augment).steps] == ["Rotate", "GaussNoise"]
+    plain = i2i.train("pix2pix", pairs, run=tmp_path / "plain", steps=3, **given)
+    assert plain.model_file.read_bytes() != whole.model_file.read_bytes()
+    ready = torch.zeros(3, 32, 32)
+    with pytest.raises(UsageError, match="a float tensor is taken as it is, without augment"):
+        i2i.train("pix2pix", [(ready, ready)], run=tmp_path / "no", augment=compose, generator="unet_32")
 
 
 def _identity(image: Pixels, **_: object) -> Pixels:

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from check_files import check
 from PIL import Image
 
 from i2i import images
-from i2i.data import check as checking
 from i2i.data import datasets
-from i2i.data.check import check
+from i2i.data import look as looking
+from i2i.data.check import narrow, remarks
 from i2i.data.datasets import DataOptions, open_datasets
-from i2i.data.seeming import narrow, remarks, seen
+from i2i.data.look import picture_facts
 from i2i.data.source import picture_part
 from i2i.errors import InputError
 from i2i.images import Picture
@@ -79,12 +80,12 @@ def test_of_a_large_set_a_sample_is_decoded_and_stated(tmp_path: Path, monkeypat
     files = photos(tmp_path)
     for i in (4, 31):
         cut_short(files[i])
-    monkeypatch.setattr(checking, "SAMPLE", 10)
+    monkeypatch.setattr(looking, "SAMPLE", 10)
     assert [path for path, _ in check(files)] == [files[4]]
     assert [path for path, _ in check(files, "full")] == [files[4], files[31]]
     open_datasets(options(tmp_path, on_bad="skip"), paired=False)
     assert "checked 10 of 40 pictures by decoding them, the headers of the others" in capfd.readouterr().err
-    monkeypatch.setattr(checking, "SAMPLE", 40)
+    monkeypatch.setattr(looking, "SAMPLE", 40)
     assert len(check(files)) == 2
 
 
@@ -203,10 +204,10 @@ def test_pictures_are_not_taken_for_labels() -> None:
     drawing = np.where(smooth(0, 64, 1) > 0.5, 255, 0).astype(np.uint8)
     photo = np.rint(smooth(0, 64) * 255).astype(np.uint8)
     for pixels in (dark, drawing, photo, drawing.repeat(3, 2)):
-        assert remarks("A", [seen(Picture(pixels))] * 3, "--classes-a") == []
-    few = seen(Picture(labels(0, 5)[..., None]))
-    assert remarks("A", [few, few], "") and not remarks("A", [few, seen(Picture(photo))], "")
-    lossy = seen(Picture(labels(0, 5)[..., None], format="JPEG"))
+        assert remarks("A", [picture_facts(Picture(pixels))] * 3, "--classes-a") == []
+    few = picture_facts(Picture(labels(0, 5)[..., None]))
+    assert remarks("A", [few, few], "") and not remarks("A", [few, picture_facts(Picture(photo))], "")
+    lossy = picture_facts(Picture(labels(0, 5)[..., None], format="JPEG"))
     assert remarks("A", [lossy], "") == []
 
 
@@ -221,10 +222,10 @@ def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypa
         held.remove(path)
         return read(path)
 
-    monkeypatch.setattr(checking, "cores", lambda: 3)
-    monkeypatch.setattr(checking.images, "read", watched)
+    monkeypatch.setattr(looking, "cores", lambda: 3)
+    monkeypatch.setattr(looking.images, "read", watched)
     for pixels, at_a_time in ((24 * 24 - 1, 1), (2 * 24 * 24, 2), (1 << 20, 4)):
         most.clear()
-        monkeypatch.setattr(checking, "AT_A_TIME", pixels)
+        monkeypatch.setattr(looking, "AT_A_TIME", pixels)
         check(files)
         assert max(most) == at_a_time

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from check_files import check
 
 from i2i import images
-from i2i.data.check import check
 from i2i.data.folders import LeftOut, PairRecord, find_images, one_domain, paired, unpaired
 from i2i.data.walking import walk
 from i2i.errors import InputError

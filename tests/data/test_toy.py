@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from check_files import check
 
 from i2i import images
 from i2i.data import folders
-from i2i.data.check import check
 from i2i.data.toy import LABEL_COLOURS, ToyPairs, ToyUnpaired, true_map, write_folder
 from i2i.errors import UsageError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from i2i import images
 from i2i.data import folders
-from i2i.data.check import MAX_DAMAGED
+from i2i.data.check import MAX_DAMAGED, remarks
 from i2i.data.folders import SPLITS, LeftOut, PairRecord
-from i2i.data.seeming import Seen, remarks, seen
+from i2i.data.look import PictureFacts, picture_facts
 from i2i.data.source import Part, picture_part
 from i2i.data.walking import is_file, is_folder
 from i2i.errors import ImageError, InputError
@@ -41,7 +41,7 @@ class Look:
     pixels: str | None = None
     difference: int | None = None
     damage: str = ""
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[PictureFacts, ...] = ()
     """What it is to a training, of A and B side by side each half."""
 
 
@@ -170,7 +170,7 @@ def _listed(file: Path) -> Iterator[Group]:
 
 def _probed(path: Path, two: bool, whole: bool) -> Look:
     width, height = images.probe(path)
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[PictureFacts, ...] = ()
     if whole:
         with contextlib.suppress(ImageError):  # what only decoding tells is for `full`
             seen = _seen(images.read(path), two)
@@ -192,9 +192,13 @@ def _decoded(path: Path, two: bool) -> Look:
     )
 
 
-def _seen(picture: images.Picture, two: bool) -> tuple[Seen, ...]:
+def _seen(picture: images.Picture, two: bool) -> tuple[PictureFacts, ...]:
     parts: tuple[Part, ...] = ("left", "right") if two else ("whole",)
-    return () if two and picture.pixels.shape[1] % 2 else tuple(seen(picture_part(picture, part)) for part in parts)
+    return (
+        ()
+        if two and picture.pixels.shape[1] % 2
+        else tuple(picture_facts(picture_part(picture, part)) for part in parts)
+    )
 
 
 def _judge_seeming(report: Report) -> None:
