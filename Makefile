@@ -27,7 +27,7 @@ LONG := training browser evaluation folders/test_promises_* folders/test_process
 	test_demo* test_benchmarks* test_download* test_cli*
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -n 2 $(LONG:%=--ignore-glob='*/tests/%')
+	$(BIN)/python -m pytest -n 2 $(LONG:%=--ignore-glob='tests/%')
 
 # The instruction sets that torch, oneDNN (OpenVINO's too, whose instance norm needs AVX) and MKL are held to, the last one
 # the machine's own, each with 1 and 2 threads; those of one thread side by side. A header says what torch makes of it.

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_rule import draw, drawn_as_recorded, rule, summary
-from test_golden_networks import assert_same
+from golden_rule import assert_recorded, draw, drawn_as_recorded, rule, summary
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,7 +44,7 @@ def test_files_of_the_reference(network_row: Row, zipped: bool, tmp_path: Path) 
             open_model(path)
     x = rule(network_row["input"], network_row["seed"] + 999).clamp(-1, 1)
     with torch.no_grad():
-        assert_same(summary(network(x)), network_row["eval"])
+        assert_recorded(summary(network(x)), network_row["eval"])
 
 
 def drawn(row: Row, name: str) -> dict[str, Tensor]:

@@ -42,7 +42,7 @@ class _Peak(TorchDispatchMode):
     """Records the most bytes that results of operations hold at one time."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most = 0
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
 

@@ -130,8 +130,8 @@ class Projected(nn.Module):
         return (*logits, self.patchgan(x)) if self.patchgan else tuple(logits)
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> "Projected":
-        self.projections._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+        self.projections._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
 def _drawn(random: torch.Generator, in_channels: int, out_channels: int, size: int) -> nn.Conv2d:

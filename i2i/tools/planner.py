@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.options import of_one_size
 from i2i.errors import I2IError, UsageError
 from i2i.training.estimate import Cost, OutOfMemory, estimate
@@ -48,11 +48,11 @@ def _flag(name: str, value: Any) -> str:
 
 
 def suggest(
-    algorithm: type[Algorithm],
+    algorithm: type[AnyAlgorithm],
     options: Any,
     limit: int,
     report: Callable[[Attempt], None] = lambda attempt: None,
-    measure: Callable[[type[Algorithm], Any], Cost] = estimate,
+    measure: Callable[[type[AnyAlgorithm], Any], Cost] = estimate,
 ) -> list[Attempt]:
     """The attempts, in order, from no change on. The last that fits is the one to take.
 

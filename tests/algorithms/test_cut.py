@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from run_options import CUTRun
-from test_learning import TOY, ailments, translated
 from torch import Tensor
+from toy_training import TOY, health_issues, translated
 
 from i2i import images
 from i2i.algorithms import cut
@@ -259,7 +259,7 @@ def test_cut_finds_the_true_map(variant: dict[str, Any], tmp_path: Path) -> None
     identity, untrained, trained = l1(day, dusk).mean().item(), distance(1), distance(300)
     assert trained < 0.6 * identity
     assert trained < 0.35 * untrained
-    assert not ailments(tmp_path / "300")
+    assert not health_issues(tmp_path / "300")
 
 
 @pytest.mark.slow

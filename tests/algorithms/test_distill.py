@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_cli import OPTIONS
-from test_learning import TOY, translated
 from tiny_teacher import tiny_teacher, write_teacher
 from tiny_vgg import tensors, tiny_vgg
+from toy_training import TOY, translated
 
 from i2i.acceleration.cost import multiplications
 from i2i.algorithms import Distill
 from i2i.algorithms.distill import DistillOptions
 from i2i.algorithms.segmentation import SegmentationOptions
+from i2i.commands import train as train_command
 from i2i.config import of_run, run_yaml
 from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyDomain
@@ -298,7 +298,7 @@ def test_a_run_keeps_to_its_teacher(tmp_path: Path) -> None:
 def test_a_run_goes_on_with_the_teacher_of_the_folder_that_it_was_started_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = OPTIONS["distill"]
+    script = train_command.options_class("distill")
     write_teacher(tmp_path / "teacher.safetensors")
     (tmp_path / "run").mkdir()
     for teacher, expected in (("teacher.safetensors", str(tmp_path / "teacher.safetensors")), ("monet", "monet")):

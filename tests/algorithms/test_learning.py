@@ -1,36 +1,16 @@
 """Training learns: measured on toy domains whose truth is known, through the run folder and the model file."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from run_options import CycleGANRun, Pix2PixRun
-from torch import Tensor
+from toy_training import TOY, health_issues, translated
 
-import i2i
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.data.toy import ToyPairs, ToyUnpaired, true_map
 from i2i.evaluation.metrics.pairs import l1, psnr
 from i2i.training.launch import train
-
-TOY: dict[str, Any] = {
-    "data": Path("toy"), "load_size": 32, "crop_size": 32, "batch_size": 4, "workers": 0, "device": "cpu",
-    "ngf": 16, "ndf": 16, "discriminator": "patchgan_16", "validate_every": 0, "sample_every": 50,
-}  # fmt: skip
-
-
-def ailments(run: Path) -> list[str]:
-    """What the watch over a training has complained of."""
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [line["text"] for line in lines if line["kind"] == "health"]
-
-
-def translated(run: Path, inputs: Tensor, direction: str) -> Tensor:
-    """The translations of (N, C, H, W) by the model file of a run."""
-    translator = i2i.load_translator(run, direction=direction, device="cpu", precision="fp32", runtime="torch")
-    return torch.stack([translator(image) for image in inputs])
 
 
 def test_pix2pix_learns_to_render_label_maps(tmp_path: Path) -> None:
@@ -48,7 +28,7 @@ def test_pix2pix_learns_to_render_label_maps(tmp_path: Path) -> None:
 
     assert score(1) < 14
     assert score(200) > 22
-    assert not ailments(tmp_path / "200")
+    assert not health_issues(tmp_path / "200")
 
 
 def test_cyclegan_finds_the_true_map(tmp_path: Path) -> None:
@@ -73,7 +53,7 @@ def test_cyclegan_finds_the_true_map(tmp_path: Path) -> None:
     for direction, distance in trained.items():
         assert distance < 0.4 * identity, direction
         assert distance < 0.25 * untrained[direction], direction
-    assert not ailments(tmp_path / "200")
+    assert not health_issues(tmp_path / "200")
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_learning import TOY, ailments, translated
 from torch import Tensor
+from toy_training import TOY, health_issues, translated
 
 import i2i
 from i2i import images
@@ -51,7 +51,7 @@ def test_segmentation_labels_scenes_it_never_saw(tmp_path: Path) -> None:
 
     assert accuracy(1) < 0.5
     assert accuracy(150) > 0.9
-    assert not ailments(tmp_path / "150")
+    assert not health_issues(tmp_path / "150")
 
 
 def test_segmentation_is_chosen_and_stopped_by_how_well_it_labels(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_colorization_finds_the_colours(tmp_path: Path) -> None:
     made = translated(folder, grey, "a2b")
     assert made.shape == scenes.shape
     assert score(made) > max(22, score(grey) + 5)
-    assert not ailments(folder)
+    assert not health_issues(folder)
 
 
 def test_pix2pixhd_renders_label_maps(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_pix2pixhd_renders_label_maps(tmp_path: Path) -> None:
 
     assert score(1) < 14
     assert score(60) > 17.5
-    assert not ailments(tmp_path / "60")
+    assert not health_issues(tmp_path / "60")
 
 
 def test_edges_tell_instances_of_one_class_apart(tmp_path: Path) -> None:

@@ -1,21 +1,18 @@
 """A newcomer's algorithm takes one file and one line in the registry, and all tests of the others hold for it."""
 
 import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import test_contract as contract
+from dualgan import DualGAN
 
 import i2i
 from i2i.algorithms import ALGORITHMS
 from i2i.training.launch import train
 from i2i.training.options import options_class
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "newcomer"))
-from dualgan import DualGAN
 
 
 @pytest.fixture(autouse=True)

@@ -18,10 +18,6 @@ from i2i.folders.batch import translate_folder
 NAMES = tuple(f"{'sub/' * (i % 3)}{i}.{['png', 'jpg', 'webp', 'tif'][i % 4]}" for i in range(10))
 
 
-def _strays(out: Path) -> list[Path]:
-    return list(out.rglob(".i2i-*.part"))
-
-
 def _check_and_complete(source: Path, out: Path, whole: Tree) -> None:
     """What is there under its name is whole; the rest is done by `skip_existing`, and only that."""
     there = {name: data for name, data in tree(out).items() if not Path(name).name.startswith(".i2i-")}

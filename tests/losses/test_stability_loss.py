@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from run_options import Pix2PixRun
-from test_learning import TOY
 from torch import Tensor
 from torch.nn import functional as F
+from toy_training import TOY
 
 import i2i
 from i2i.algorithms import GAN, Pix2Pix

@@ -22,7 +22,7 @@ from i2i.errors import ModelError
 from i2i.models import junyanz
 from i2i.models.junyanz import listing
 from i2i.models.pretrained import from_pretrained, open_model
-from i2i.networks import ResnetConfig
+from i2i.networks.resnet import ResnetConfig
 from i2i.training.launch import initialise
 from i2i.training.state_store import StateStore
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from i2i.errors import ModelError, UsageError
 from i2i.models import junyanz, model_file, pretrained, published, styles
-from i2i.networks import ResnetConfig
+from i2i.networks.resnet import ResnetConfig
 
 CONFIG = ResnetConfig(width=2, blocks=1)
 COME_ALONG = styles.BUNDLED

@@ -11,7 +11,7 @@ import pytest
 from i2i.errors import ModelError, UsageError
 from i2i.models import hub, model_file, pretrained, styles
 from i2i.models.teacher import Teacher
-from i2i.networks import ResnetConfig
+from i2i.networks.resnet import ResnetConfig
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 errors = pytest.importorskip("huggingface_hub.errors")

@@ -18,7 +18,10 @@ from local_server import LocalServer, redirect, running
 from i2i.download import download
 from i2i.errors import ModelError, UsageError
 from i2i.models import junyanz, model_file, published, styles
-from i2i.networks import NetworkConfig, PatchGANConfig, ResnetConfig, UNetConfig
+from i2i.networks import NetworkConfig
+from i2i.networks.patchgan import PatchGANConfig
+from i2i.networks.resnet import ResnetConfig
+from i2i.networks.unet import UNetConfig
 
 SMALL = ResnetConfig(width=2, blocks=1)
 NAME = "style_monet"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_rule import GOLDEN, check_rows, draw, rows, rule, summary
+from golden_rule import GOLDEN, assert_recorded, check_rows, draw, rows, rule, summary
 
 from i2i.models import junyanz
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
@@ -87,11 +87,4 @@ def test_same_output(network_row: Row, mode: str) -> None:
     x = rule(network_row["input"], network_row["seed"] + 999).clamp(-1, 1)
     with torch.no_grad():
         found = summary(network(x))
-    assert_same(found, network_row[mode])
-
-
-def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert found["shape"] == expected["shape"]
-    torch.testing.assert_close(found["grid"], torch.tensor(expected["grid"]), atol=1e-5, rtol=0)
-    for number in ("mean", "std", "min", "max"):
-        assert found[number] == pytest.approx(expected[number], abs=1e-5), number
+    assert_recorded(found, network_row[mode])

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_learning import TOY, translated
 from tiny_vgg import WIDTHS, tensors, tiny_vgg
 from torchvision.models import vgg16
+from toy_training import TOY, translated
 
 from i2i.algorithms import CycleGAN
 from i2i.algorithms.algorithm import described

@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 PRELOADED = (
-    "kornia.metrics i2i.training.launch i2i.data.transforms i2i.data.toy i2i.algorithms "
-    "i2i.folders.batch i2i.folders.report i2i.models.styles"
+    "tyro i2i.cli i2i.commands.train i2i.commands.translate kornia.metrics i2i.training.launch i2i.data.transforms "
+    "i2i.data.toy i2i.algorithms i2i.folders.batch i2i.folders.report i2i.models.styles"
 )
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(PRELOADED.split())

@@ -81,3 +81,11 @@ def check_rows(folder: Path) -> None:
     if not any(rows(folder, name) for name in GOLDEN.values()):
         names = ", ".join(f"{name}.json" for name in GOLDEN.values())
         raise pytest.UsageError(f"--golden {folder}: no rows ({names})")
+
+
+def assert_recorded(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The summary of an output is the recorded one, to 1e-5."""
+    assert found["shape"] == expected["shape"]
+    torch.testing.assert_close(found["grid"], torch.tensor(expected["grid"]), atol=1e-5, rtol=0)
+    for number in ("mean", "std", "min", "max"):
+        assert found[number] == pytest.approx(expected[number], abs=1e-5), number

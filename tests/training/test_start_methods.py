@@ -12,7 +12,7 @@ from tiny_teacher import tiny_teacher
 
 from i2i import images
 from i2i.algorithms import ALGORITHMS
-from i2i.data.loader import _Samples
+from i2i.data.loader import _Batches
 from i2i.training.launch import open_data
 from i2i.training.options import options_class
 
@@ -42,7 +42,7 @@ def test_the_data_set_of_each_algorithm_is_pickled_whatever_class_its_options_ha
     kind = options_class(algorithm)  # no name leads to it
     taught = {"teacher": tiny_teacher(), "generator": "resnet_1blocks", "ngf": 4} if name == "distill" else {}
     data, _ = open_data(algorithm, kind(data=folder / "data", check="off", **taught))
-    found = pickle.loads(pickle.dumps(_Samples(data.train, 1, range(1), None)))  # noqa: S301
+    found = pickle.loads(pickle.dumps(_Batches(data.train, 1)))  # noqa: S301
     assert type(found.dataset) is type(data.train) and len(found.dataset) == 4
 
 
