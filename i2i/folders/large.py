@@ -31,7 +31,7 @@ def translate_large(
     is no room for the spool or the result. `target` is written whole or not at all, in the place of another file only
     if `options` say so.
     """
-    config = translator.config
+    config = translator.model.config
     if not translator.info.plain:
         raise ImageError("too large for a model of labels or of colours, which takes pictures up to the limit only")
     if options.size is not None:
@@ -59,7 +59,7 @@ def translate_large(
                 canvas.fill(top, rows if alpha is None else np.dstack([rows, alpha]))
 
             if shape == (large.height, large.width):
-                translator.streamer.bands(bands, put, dtype.type)
+                translator.model.streamer.bands(bands, put, dtype.type)
             else:
                 _paint(translator, bands, shape, put, dtype.type)
             write_large(target, canvas, result, format, quality=options.quality, mode=mode, replace=options.replaces)
@@ -70,9 +70,9 @@ def translate_large(
 
 def _paint(translator: "Translator", bands: Bands, shape: tuple[int, int], sink: RowSink, depth: Any) -> None:
     """The picture of `bands`, painted at the height and width `shape`, to `sink` by rows of that depth."""
-    channels = translator.config.in_channels
+    channels = translator.model.config.in_channels
     small, alpha = _shrunk(bands, shape, channels)
-    enlarged = Enlargement(translator.planes(small), small, (bands.height, bands.width), alpha)
+    enlarged = Enlargement(translator.model.planes(small), small, (bands.height, bands.width), alpha)
     for rows in row_bands(bands.height, bands.width):
         planes = to_planes(bands.read(rows.start, rows.stop).channels(channels))
         sink(rows.start, from_planes(enlarged.rows(planes, rows.start), depth))

@@ -8,7 +8,7 @@ import numpy as np
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
 from i2i.images.palettes import VOID, Palette, boundaries, holds_indices, labels_of, to_colours
-from i2i.inference.scaling import scaled
+from i2i.inference.scaling import Size, scaled
 from i2i.models.info import ModelInfo
 
 _BLACK, _WHITE = -1.0, 1.0
@@ -17,8 +17,8 @@ _BLACK, _WHITE = -1.0, 1.0
 class Coding:
     """The way to a network and back for pictures as planes, (C, H, W) float32 in [-1, 1].
 
-    `source` is what is kept of a picture, and may be resized; `encode` makes of it what the network takes, and
-    `decode` of the network's output, with the source, the planes of the result.
+    `source` holds the pixels that we keep, possibly resized. `encode(source)` gives the network's input;
+    `decode(output, source)` turns its output back into pixels.
     """
 
     def __init__(self, info: ModelInfo, in_channels: int) -> None:
@@ -36,7 +36,7 @@ class Coding:
         """The same of a picture that is already planes, `picture_channels` of them."""
         return _indices(Picture(from_planes(planes)), self.inputs) if self.inputs else planes
 
-    def resized(self, source: Pixels, height: int, width: int, picture: Picture) -> Pixels:
+    def resized(self, source: Pixels, height: int, width: int, picture: Picture | None = None) -> Pixels:
         """The source of `picture` at another size, as it is seen where that has alpha."""
         if not self.inputs:
             return scaled(source, picture, (height, width))[0]
@@ -70,7 +70,7 @@ class Coding:
         """The dtype of the result: 8 bits for labels, else the picture's."""
         return np.uint8 if self.outputs else picture.pixels.dtype.type
 
-    def result(self, output: Pixels, source: Pixels, picture: Picture, size: int | None) -> Picture:
+    def result(self, output: Pixels, source: Pixels, picture: Picture, size: Size | None) -> Picture:
         """The network's output for `picture` as a picture, with what is kept of that one: depth, alpha scaled as the
         `size` asks for, and all that its file says beside pixels."""
         result = picture.with_pixels(from_planes(self.decode(output, source), self.depth(picture)))

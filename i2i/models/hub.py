@@ -19,7 +19,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9
 
 
 def fetch(repository: str, revision: str | None = None) -> Path:
-    """The folder of the model `owner/name`, for `pretrained.from_pretrained`; fetched unless it is in the cache.
+    """The folder of the model `owner/name`, for `model_file.from_pretrained`; fetched unless it is in the cache.
 
     `revision` is a branch, a tag or a commit. Sizes are asked for before anything is fetched. Without network the
     cache is used. Raises `ModelError` for a repository that is not there or holds no such model, `UsageError` for

@@ -20,6 +20,7 @@ from i2i.data.pair import ImagePair, ImagePairs, one_hot
 from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired
 from i2i.losses.adversarial import GanMode
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.models.teacher import Teacher
 from i2i.networks import projected
 from i2i.networks.blocks import for_translation, has_batch_norm
@@ -312,7 +313,7 @@ def test_translators_survive_the_model_file(name: str, tmp_path: Path) -> None:
         assert direction in ("a2b", "b2a")
         path = tmp_path / f"{direction}.safetensors"
         statistics = algorithm.test_statistics
-        info = model_file.describe(network, direction=direction, statistics=statistics)  # type: ignore[arg-type]
+        info = describe(network, direction=direction, statistics=statistics)  # type: ignore[arg-type]
         model_file.save(path, network, info)
         loaded, read = model_file.load(path)
         assert read.direction == direction

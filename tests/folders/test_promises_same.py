@@ -142,7 +142,7 @@ def test_a_batch_computed_together_differs_by_rounding(source: Path, name: str) 
     network = NETWORKS[name]
     used = translator(network.config, gain=GAIN, precision="fp32", statistics=network.info.statistics, dropout=False)
     one = _translated(source, used, batch_size=8)
-    used._one_by_one = False
+    used.model.one_by_one = False
     largest, share = _difference(one, _translated(source, used, batch_size=8))
     assert largest <= 1 and share < 1e-3
     assert np.std(images.decode(one["00.png"]).pixels) > 20, "steep enough to show rounding"

@@ -26,6 +26,7 @@ from i2i.images import with_channels
 from i2i.inference import transform
 from i2i.inference.transform import A, Translate
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
@@ -38,7 +39,7 @@ def model(path: Path, channels: int = 3, seed: int = 0, direction: str = "a2b") 
         torch.manual_seed(seed)
         network = init_weights(config.build(), gain=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    model_file.save(path, network, model_file.describe(network, direction=direction))
+    model_file.save(path, network, describe(network, direction=direction))
     return path
 
 

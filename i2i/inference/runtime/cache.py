@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 
 from i2i.errors import I2IError, ModelError
 from i2i.files import atomic_write, home, remove_strays
-from i2i.inference.runtime.protocol import Converted, Traits
+from i2i.inference.runtime.protocol import ConvertedModel, InputSpec
 from i2i.models.info import CONFIG_NAME, WEIGHTS_NAME, parse, to_json
 from i2i.models.metadata import read_header, regular_file
 
@@ -46,7 +46,7 @@ def key(path: Path, runtime: str, version: str, options: Mapping[str, Any]) -> s
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def get(name: str) -> Converted | None:
+def get(name: str) -> ConvertedModel | None:
     """The entry of that name, if it is there and whole."""
     path = folder() / f"{name}.safetensors"
     try:
@@ -56,7 +56,7 @@ def get(name: str) -> Converted | None:
             return None
         files = {file: array.tobytes() for file, array in load(data).items()}
         facts = json.loads(files.pop("facts"))
-        converted = Converted(parse(files.pop("info"))[0], Traits(**facts), files)
+        converted = ConvertedModel(parse(files.pop("info"))[0], InputSpec(**facts), files)
     except Exception:  # whatever a reader makes of damaged bytes
         return None
     with contextlib.suppress(OSError):
@@ -64,11 +64,11 @@ def get(name: str) -> Converted | None:
     return converted
 
 
-def put(name: str, converted: Converted) -> None:
+def put(name: str, converted: ConvertedModel) -> None:
     """Keep an entry, if the disk allows; what was not used for long makes room."""
     parts = {
         **converted.files,
-        "facts": json.dumps(asdict(converted.traits)).encode(),
+        "facts": json.dumps(asdict(converted.spec)).encode(),
         "info": to_json(converted.info, "").encode(),
     }
     arrays = {part: np.frombuffer(data, np.uint8) for part, data in parts.items()}

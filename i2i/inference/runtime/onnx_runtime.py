@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from i2i.inference.runtime.protocol import Converted, Cpu, Planes
+from i2i.inference.runtime.protocol import ConvertedModel, Cpu, Planes
 from i2i.machine import Session, threads
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class OnnxRuntime(Session):
 
     name, precision = "onnx", "fp32"
 
-    def __init__(self, converted: Converted) -> None:
+    def __init__(self, converted: ConvertedModel) -> None:
         super().__init__()
         self.device, self._network = Cpu(), converted.files["onnx"]
         self.held  # noqa: B018 - what cannot be read is noticed now

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from i2i.errors import UsageError
-from i2i.inference.runtime.protocol import Converted, Cpu, Planes
+from i2i.inference.runtime.protocol import ConvertedModel, Cpu, Planes
 from i2i.machine import Session, threads
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class OpenVINORuntime(Session):
 
     name = "openvino"
 
-    def __init__(self, converted: Converted, precision: str) -> None:
+    def __init__(self, converted: ConvertedModel, precision: str) -> None:
         super().__init__()
         self.device, self.precision = Cpu(), precision
         self._network = converted.files["xml"].decode()

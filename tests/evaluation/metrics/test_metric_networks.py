@@ -81,7 +81,7 @@ def test_each_of_two_guards_is_enough(
     if guard == "the scan":
         monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch has seen the file"))
     else:
-        monkeypatch.setattr(networks, "check_file", lambda path: 1 << 30)
+        monkeypatch.setattr(networks.state_dicts, "check_pickles", lambda path: 1 << 30)
     for load in (networks.load_inception, networks.load_lpips):
         with pytest.raises(ModelError):
             load(path)
