@@ -80,8 +80,8 @@ def load_translator(
     * `compile`: torch compiles the network, at the first picture and again at the second size; not for bands of rows.
     * `paint_size`: the shorter side, in pixels, at which larger pictures are translated; 0 is their own size. Default:
       as the model says.
-    * `generator`: a module, a copy of which gets the weights: for an own network (`i2i.train(generator=...)`), as a file
-      never brings code, and for a state dict that does not tell its configuration.
+    * `generator`: a module, of which a copy gets the weights: for an own network (`i2i.train(generator=...)`), as a
+      file never brings code, and for a state dict that does not tell its configuration.
     * `download`: fetches a style of the catalogue. `fetching` is then called with the bytes so far and their total, if
       it is known.
 
