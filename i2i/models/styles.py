@@ -127,19 +127,6 @@ def install(
     return target
 
 
-def uninstall(name: str) -> None:
-    """Remove an installed style. Raises `UsageError` if there is none of that name, `OutputError` if it stays."""
-    known = model_files(installed_folder())
-    if name not in known:
-        raise UsageError(f"no style {name!r} is installed.{nearest(name, known)}")
-    try:
-        known[name].unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{known[name]}: cannot be removed: {error.strerror}") from None
-
-
-__all__ = ["Style", "find", "install", "installed_folder", "list_styles", "uninstall"]
-
 Source = Literal["run", "installed", "bundled", "catalogue"]
 BUNDLED = Path(__file__).parent.parent / "styles"
 
@@ -198,7 +185,7 @@ def find(
             raise UsageError(f"{error}{meant}") from None
         if named is not None:
             return named
-        if _is_name(style) and not exists(Path(style)):
+        if is_name(style) and not exists(Path(style)):
             hint = f"{_suggestions(style)} --list-styles shows all that have a name; hub:owner/name is fetched"
             raise UsageError(f"style {style!r}: no such style, and no such run folder or model file.{hint}")
     return model_at(path_of(style), direction)
@@ -212,7 +199,8 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _is_name(style: str) -> bool:
+def is_name(style: str) -> bool:
+    """Whether this may be the name of a style, and not only a path."""
     return bool(STYLE_NAME.fullmatch(style)) and Path(style).suffix not in MODEL_SUFFIXES
 
 

@@ -17,7 +17,7 @@ from i2i.data.options import batch_size, check_mixing, check_one_domain
 from i2i.data.own import OwnDatasets, open_own
 from i2i.errors import ModelError, UsageError
 from i2i.machine import place
-from i2i.models import junyanz
+from i2i.models import junyanz, styles
 from i2i.models.pretrained import is_checkpoint, open_model
 from i2i.networks import NetworkConfig, config_of
 from i2i.networks.blocks import BlurDownsample
@@ -211,11 +211,12 @@ REFERENCE_NAMES = {"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A", "G"
 
 
 def initialise(algorithm: AnyAlgorithm, paths: Sequence[Path], direction: str = "a2b") -> None:
-    """Load each file into the network that it is of. `direction` is the one in which `algorithm` sees the data.
+    """Load each file, or the style of that name, into its network. `direction` is the one in which `algorithm` sees the
+    data.
 
     Raises `ModelError` for a file that cannot be read, fits no network, or fits one of another configuration.
     """
-    for path in paths:
+    for path in (styles.find(str(path)) if styles.is_name(str(path)) else path for path in paths):
         if isinstance(F := algorithm.networks().get("F"), PatchProjection) and path.stem.endswith("net_F"):
             _load_embedding(F, path)
             continue
