@@ -152,7 +152,8 @@ class LoadedModel:
 
     def unchecked(self, planes: Pixels) -> Pixels:
         """As `batch`, whatever memory is free and whatever comes out."""
-        return np.concatenate(self._parts(planes, self.runtime.run))
+        result: Pixels = np.concatenate(self._parts(planes, self.runtime.run))
+        return result
 
     def tensor(self, batch: "Tensor") -> "Tensor":
         """As `unchecked`, for a tensor; what is on the GPU stays there."""

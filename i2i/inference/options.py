@@ -102,7 +102,7 @@ class FolderOptions(ModelOptions):
 
     @property
     def replaces(self) -> bool:
-        """Whether a result may take the place of a file that is there."""
+        """Returns whether a result may take the place of a file that is there."""
         return self.overwrite or self.in_place
 
     def part(self) -> tuple[int, int]:

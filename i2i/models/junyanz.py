@@ -32,12 +32,12 @@ _MARKS = ("mlp_0.0.weight", "model.model.0.weight", "model.1.weight", "model.0.w
 
 
 def looks_known(names: Collection[str]) -> bool:
-    """Whether these may be the names of a network that `recognised` knows, if only to refuse it."""
+    """Returns whether these may be the names of a network that `recognised` knows, if only to refuse it."""
     return any(mark in names for mark in _MARKS)
 
 
 def recognised(shapes: Shapes, dropout: bool | None) -> NetworkConfig:
-    """The network that the names and shapes of the reference's tensors tell; `dropout` as in `convert`.
+    """Returns the network that the names and shapes of the reference's tensors tell; `dropout` as in `convert`.
 
     A first guess by a few tensors: the caller compares the rest. Raises `ModelError` if there is none.
     """
@@ -123,7 +123,7 @@ def _normalised(shapes: Shapes, convolution: str, norm: str) -> dict[str, Any]:
 
 
 def listing(config: NetworkConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """The reference's name → our name and shape, in the reference's order, which is also ours."""
+    """Returns the reference's name → our name and shape, in the reference's order, which is also ours."""
     with torch.device("meta"):
         ours = config.build().state_dict()
     numbers = modules(config)
@@ -137,9 +137,9 @@ def listing(config: NetworkConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def modules(config: NetworkConfig) -> dict[str, str]:
-    """The name of our module → the reference's, for all that hold tensors and the layers of a residual generator.
+    """Returns the name of our module → the reference's, for all with tensors and the layers of a residual generator.
 
-    Raises `ModelError` for a network that the reference has not.
+    Raises `ModelError` for a network that the reference lacks.
     """
     if isinstance(config, ResnetConfig) and config.separable:
         raise ModelError("the reference has no separable convolutions")
@@ -187,7 +187,7 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfig, StateDict]:
-    """Read a `.pth` file of the reference: the network's configuration and its state dict in our names.
+    """Reads a `.pth` file of the reference: the network's configuration and its state dict in our names.
 
     A `.safetensors` file of the same keys is read too.
     The state dict may also be the only one among the entries of a dict, such as `{"state_dict": …, "epoch": 3}`.
@@ -206,7 +206,7 @@ def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfi
 
 
 def load_embedding(path: Path) -> StateDict:
-    """Read a `.pth` file of CUT's patch embedding (`mlp_0.0.weight`, …), whose names are ours. Raises as `load`."""
+    """Reads a `.pth` file of CUT's patch embedding (`mlp_0.0.weight`, …), whose names are ours. Raises as `load`."""
     try:
         weights = read(path, looks_known)
         if "mlp_0.0.weight" not in weights:
@@ -218,7 +218,7 @@ def load_embedding(path: Path) -> StateDict:
 
 
 def build(config: NetworkConfig, weights: StateDict) -> nn.Module:
-    """The network of `config` with `weights`, on the CPU, float32, in eval mode; draws no random number."""
+    """Returns the network of `config` with `weights`, on the CPU, float32, in eval mode; draws no random number."""
     with torch.device("meta"):
         network = config.build()
     network.to_empty(device="cpu").load_state_dict(weights)
@@ -226,7 +226,7 @@ def build(config: NetworkConfig, weights: StateDict) -> nn.Module:
 
 
 def convert(state_dict: Mapping[str, Any], *, dropout: bool | None = None) -> tuple[NetworkConfig, StateDict]:
-    """A state dict of the reference as our configuration and state dict (the same tensors, not copied).
+    """Returns a state dict of the reference as our configuration and state dict (the same tensors, not copied).
 
     Prefixes `module.` and `_orig_mod.` are dropped, and one that all keys have (`netG.`), and so are the running
     statistics that instance norm kept in torch < 0.4. Without norm tensors, biases mean instance norm and their
@@ -249,7 +249,7 @@ def convert(state_dict: Mapping[str, Any], *, dropout: bool | None = None) -> tu
 
 
 def to_reference(config: NetworkConfig, state_dict: Mapping[str, Tensor]) -> StateDict:
-    """Our state dict under the reference's names and in its order; `convert` gives it back exactly.
+    """Returns our state dict under the reference's names and in its order; `convert` gives it back exactly.
 
     Raises `ModelError` if other tensors are there than `config` has, and for a network that the reference
     cannot build, such as norm `none` with biases, so that its keys would be taken for another one.
@@ -267,9 +267,9 @@ def to_reference(config: NetworkConfig, state_dict: Mapping[str, Tensor]) -> Sta
 
 
 def save(path: Path | str, network: nn.Module, *, replace: bool = True) -> None:
-    """Write the weights of `network` as a `.pth` file that the reference loads: its layout, a state dict alone.
+    """Writes the weights of `network` as a `.pth` file that the reference loads: its layout, a state dict alone.
 
-    What the layout has no place for is not in it: domains, statistics, licence, and whether a U-Net has dropout.
+    The layout has no place for domains, statistics, licence, and for whether a U-Net has dropout.
     `replace` as in `atomic_write`. Raises `ModelError` as `to_reference` does, `OutputError` if the file cannot be
     written.
     """

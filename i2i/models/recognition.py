@@ -15,7 +15,6 @@ from torch import Tensor
 from i2i.config import checked
 from i2i.errors import ModelError, UsageError
 from i2i.models.state_dicts import Shapes, refuse_other_shapes
-from i2i.networks import GeneratorConfig
 from i2i.networks.blocks import Upsampling
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
 from i2i.networks.resnet import ResnetConfig
@@ -30,7 +29,7 @@ def is_ours(names: Collection[str]) -> bool:
     return any(mark in names for mark in _MARKS)
 
 
-def recognised(state_dict: Mapping[str, Tensor]) -> GeneratorConfig:
+def recognised(state_dict: Mapping[str, Tensor]) -> ResnetConfig | UNetConfig | CoarseToFineConfig:
     """Returns the configuration of the generator whose state dict this is.
 
     Raises `ModelError` for names or shapes of another network, and for a configuration that they do not tell.
@@ -38,7 +37,7 @@ def recognised(state_dict: Mapping[str, Tensor]) -> GeneratorConfig:
     shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
     find = _resnet if "stem.conv.weight" in shapes else _coarse_to_fine if "coarse.0.conv.weight" in shapes else _unet
     try:
-        config: GeneratorConfig = checked(find(shapes))
+        config = checked(find(shapes))
     except (KeyError, IndexError, ValueError) as error:  # ValueError: a weight of another number of dimensions
         raise ModelError(f"looks like one of our generators, but {error} is missing or has another shape") from None
     except UsageError as error:

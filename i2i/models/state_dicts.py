@@ -30,12 +30,12 @@ from i2i.networks.blocks import blur_filter
 StateDict = dict[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
 IsKnown = Callable[[Collection[str]], bool]
-"""Whether these may be the names of a known network."""
+"""Tells whether these may be the names of a known network."""
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 MAX_PICKLE_BYTES = 16 << 20
 MAX_OPCODES = 100 * MAX_TENSORS
-"""Of all pickles of a file; a tensor takes 25 to 40, and what a training notes beside them a few."""
+"""The limit of all pickles of a file. A tensor takes 25 to 40, and the notes of a training a few."""
 _MAX_MEMBERS = MAX_TENSORS + 1000
 _PROTOCOL = 2  # the only one that torch's restricted unpickler reads
 _LEGACY_PICKLES = 5  # magic number, version, system, the object, the keys of its storages
@@ -256,7 +256,7 @@ def check_pickles(path: Path) -> int:
 
 def _counted(stream: io.BytesIO, left: int) -> int:
     """Returns how many operations may follow those of the next pickle."""
-    head = stream.getbuffer()[stream.tell() :][:2]
+    head = bytes(stream.getbuffer()[stream.tell() :][:2])
     if head[:1] == b"\x80" and head[1] != _PROTOCOL:
         raise ModelError(
             f"its pickle is of protocol {head[1]}, and torch reads weights of protocol {_PROTOCOL} alone: "

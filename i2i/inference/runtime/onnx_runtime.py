@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def version() -> str:
-    """What is part of a conversion's identity."""
+    """Returns the version of the library, on which a conversion depends."""
     return str(silent_onnxruntime().__version__)
 
 

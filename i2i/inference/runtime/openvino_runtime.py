@@ -19,7 +19,7 @@ _KERNELS = 64
 
 
 def version() -> str:
-    """What is part of a conversion's identity."""
+    """Returns the version of the library, on which a conversion depends."""
     from openvino import __version__
 
     return str(__version__)
