@@ -20,6 +20,7 @@ from i2i.folders.batch import translate_folder
 from i2i.images import Picture
 from i2i.images.palettes import find
 from i2i.images.picture import Limits
+from i2i.inference.scaling import Size
 from i2i.inference.translator import Translator
 from i2i.networks.resnet import ResnetConfig
 
@@ -182,7 +183,7 @@ class _Small(Translator):
 
     pixels, together, error = 10**9, 10**9, MemoryError()
 
-    def translate_batch(self, pictures: Sequence[Picture], size: int | None = None) -> list[Picture]:
+    def translate_batch(self, pictures: Sequence[Picture], size: Size | None = None) -> list[Picture]:
         if len(pictures) > self.together or sum(p.pixels[..., 0].size for p in pictures) > self.pixels:
             raise self.error
         return super().translate_batch(pictures, size)
@@ -302,7 +303,7 @@ def _levels(one: bytes, two: bytes) -> int:
 @pytest.mark.promise("R23")
 def test_what_a_network_cannot_take_is_one_failure(tmp_path: Path) -> None:
     class Picky(Translator):
-        def translate_batch(self, pictures: Sequence[Picture], size: int | None = None) -> list[Picture]:
+        def translate_batch(self, pictures: Sequence[Picture], size: Size | None = None) -> list[Picture]:
             if any(p.pixels.shape[0] == 16 for p in pictures):
                 raise ImageError("not this one")
             return super().translate_batch(pictures, size)

@@ -17,6 +17,7 @@ from i2i import images
 from i2i.folders import pipeline
 from i2i.folders.batch import translate_folder
 from i2i.images import Picture
+from i2i.inference.scaling import Size
 from i2i.inference.translator import Translator
 from i2i.models import model_file
 from i2i.networks.resnet import ResnetConfig
@@ -84,7 +85,7 @@ def test_two_threads_give_the_same_bytes_again_and_those_of_one_but_for_rounding
 class _Noting(Translator):
     """Which pictures go through the network together."""
 
-    def translate_batch(self, pictures: Sequence[Picture], size: int | None = None) -> list[Picture]:
+    def translate_batch(self, pictures: Sequence[Picture], size: Size | None = None) -> list[Picture]:
         self.batches.append([int(p.pixels.astype(int).sum()) for p in pictures])
         time.sleep(self.seconds())
         return super().translate_batch(pictures, size)

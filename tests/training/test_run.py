@@ -18,6 +18,7 @@ from i2i.algorithms.pix2pix import Pix2Pix
 from i2i.cli import main
 from i2i.errors import InputError, ModelError, UsageError
 from i2i.models import model_file
+from i2i.models.info import read_info
 
 TINY: dict[str, Any] = {"discriminator": "patchgan_16", "ngf": 4, "ndf": 4, "workers": 0, "validate_every": 1}
 PAIRED = TINY | {"generator": "unet_32", "load_size": 36, "crop_size": 32}
@@ -70,7 +71,7 @@ def test_pairs_of_arrays_make_a_run_with_grids_numbers_and_a_translator(tmp_path
     run = i2i.train("pix2pix", PAIRS, run=tmp_path / "run", steps=4, validation=PAIRS[:2], **PAIRED)
     assert (run.algorithm, run.status, run.steps, run.folder) == ("pix2pix", "finished", 4, tmp_path / "run")
     assert run.model_file == tmp_path / "run" / "a2b.safetensors" and run.samples
-    assert model_file.read_info(run.model_file).training.columns == ("real_A", "fake_B", "real_B")
+    assert read_info(run.model_file).training.columns == ("real_A", "fake_B", "real_B")
     assert set(run.metrics) == {"fake_B/l1", "fake_B/psnr", "fake_B/ssim"}
     assert list(run.history.losses["G_L1"].steps) == [1, 2, 3, 4]
     assert repr(run).startswith(f"<i2i.Run '{run.folder}': pix2pix, finished at step 4, fake_B/l1 0.")
