@@ -4,11 +4,12 @@ i2i augment --style runs/monet data/ -o augmented/
 """
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from i2i.commands.options import POSITIONAL
+from i2i.config import narrowed
 from i2i.errors import SomeFailed, UsageError
 from i2i.models.styles import exists
 from i2i.terminal import tell
@@ -38,7 +39,7 @@ def main(options: Options) -> None:
         raise UsageError("expected: i2i augment --style STYLE[,STYLE...] DATA -o OUT (see --help)")
     whole = exists(Path(options.style))  # a path may have commas of its own
     styles = [options.style] if whole else [name.strip() for name in options.style.split(",")]
-    chosen = AugmentOptions(**{field.name: getattr(options, field.name) for field in fields(AugmentOptions)})
+    chosen = narrowed(options, AugmentOptions)
     (show if options.dry_run else augment)(options, options.data[0], options.out, styles, chosen)
 
 

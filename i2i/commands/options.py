@@ -12,8 +12,8 @@ import ast
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
@@ -24,6 +24,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 from annotated_types import Ge, Gt, Le, Lt
 
 from i2i.commands import ALGORITHMS, COMMANDS
+from i2i.config import ALGORITHM
 
 POSITIONAL: Final = "positional"
 """Marks the field that takes the words without a flag: `inputs: Annotated[tuple[Path, ...], POSITIONAL] = ()`."""
@@ -69,6 +70,23 @@ class Option:
         if self.many:
             return tuple.__class_getitem__((parts[0], ...))
         return Union.__getitem__((*parts, None) if self.optional else tuple(parts))
+
+
+def class_of(known: Sequence[Option], algorithm: str) -> type[Any]:
+    """A class with these options of a training, by which they are checked before the class of the algorithm, which
+    needs torch, is imported. It takes any text."""
+    fields_: list[Any] = []
+    for option in known:
+        kind = Any if option.kind == "str" else option.annotation
+        fields_.append((option.name, kind, _as_declared(option)))
+    return make_dataclass("Options", fields_, frozen=True, kw_only=True, namespace={ALGORITHM: algorithm})
+
+
+def _as_declared(option: Option) -> Any:
+    """The default of an option, as its class has it."""
+    if option.many:
+        return tuple(option.default)
+    return Path(option.default) if option.kind == "path" and option.default is not None else option.default
 
 
 def describe(options: type[Any]) -> list[Option]:

@@ -5,11 +5,12 @@ torchrun --nproc-per-node 4 -m -- i2i translate --style runs/monet photos/ -o ou
 """
 
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from i2i.commands.options import POSITIONAL
+from i2i.config import narrowed
 from i2i.errors import OutputError, SomeFailed, UsageError
 from i2i.inference.options import FolderOptions
 from i2i.machine import meet, place, together
@@ -54,7 +55,7 @@ def main(options: Options) -> None:
     processes = here.world_size
     options = share(options, here.rank, processes)
     check_report(options.report, options.out)
-    chosen = FolderOptions(**{field.name: getattr(options, field.name) for field in fields(FolderOptions)})
+    chosen = narrowed(options, FolderOptions)
     try:
         (plan if options.dry_run else translate)(options, chosen)
     except SomeFailed:
