@@ -8,7 +8,7 @@ from PIL import Image
 
 from i2i.commands import ALGORITHMS, COMMANDS
 from i2i.commands.options import options_of
-from i2i.config import read_yaml
+from i2i.plain_yaml import read_yaml
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
