@@ -12,7 +12,7 @@ from i2i.commands.options import POSITIONAL
 from i2i.config import narrowed
 from i2i.errors import SomeFailed, UsageError
 from i2i.models.styles import exists
-from i2i.terminal import tell
+from i2i.terminal import printable, tell
 from i2i.tools.labelled.options import AugmentOptions
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ def main(options: Options) -> None:
 
 
 def show(options: Options, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
-    from i2i.folders.plan import shown
     from i2i.folders.report import Record, Report
     from i2i.tools.labelled.plan import checked_styles, plan
 
@@ -56,7 +55,7 @@ def show(options: Options, data: Path, out: Path, styles: list[str], chosen: Aug
         print(Report(tuple(Record(job.source, job.target, "left") for job in jobs)).to_json(), end="")
         return
     for job in jobs:
-        print(f"{shown(job.source)} → {shown(job.target)}")
+        print(f"{printable(job.source)} → {printable(job.target)}")
 
 
 def augment(options: Options, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:

@@ -1,4 +1,4 @@
-"""The options of a command as data: what the command line needs to know before anything heavy is imported.
+"""The options of a command as data, so that the command line knows them before it imports anything heavy.
 
 A command's options are a frozen dataclass: its fields are the flags, its annotations their ranges, the text under a
 field its help. The classes of a training import torch, which takes seconds; so `options.json`, beside this file, holds
@@ -90,7 +90,7 @@ def _as_declared(option: Option) -> Any:
 
 
 def describe(options: type[Any]) -> list[Option]:
-    """The options that a dataclass stands for."""
+    """The options that the fields of a dataclass declare."""
     plain, marked, texts = get_type_hints(options), get_type_hints(options, include_extras=True), _texts(options)
     return [
         _described(f.name, plain[f.name], marked[f.name], _plain(f.default), texts.get(f.name, ""))
@@ -163,7 +163,7 @@ def _own_texts(kind: type[Any]) -> dict[str, str]:
 
 
 def options_of(command: str, algorithm: str = "") -> list[Option]:
-    """The options of a command, from the file. A training's are those that all have, and those of its algorithm."""
+    """The options of a command, from the file. A training has those that all share and those of its algorithm."""
     read = _read()
     own = read[command] if command != "train" else []
     return own + (read["train"] + read[f"train {algorithm}"] if algorithm else [])

@@ -42,4 +42,4 @@ def main(options: Options) -> None:
         remove_strays(folder, began)
     if signals.received:
         raise interrupted(signals.received, f"stopped after {len(written)} files", terminated=143)
-    print(f"{len(written)} files, the last {printable(str(written[-1]))}")
+    print(f"{len(written)} files, the last {printable(written[-1])}")

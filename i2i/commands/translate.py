@@ -114,12 +114,11 @@ def install_style(options: Options) -> None:
     from i2i.models import styles
 
     path = styles.install(options.install_style, options.as_, direction=options.direction, overwrite=options.overwrite)
-    print(f"{printable(str(path))}: use it with --style {options.as_}")
+    print(f"{printable(path)}: use it with --style {options.as_}")
 
 
 def plan(options: Options, chosen: FolderOptions) -> None:
     from i2i.folders.plan import plan as make_plan
-    from i2i.folders.plan import shown
     from i2i.folders.report import Report, records_of
     from i2i.models import styles
 
@@ -133,7 +132,7 @@ def plan(options: Options, chosen: FolderOptions) -> None:
         print(report.to_json(), end="")
         return
     for job in work.todo:
-        print(f"{shown(job.source)} → {shown(job.target)}")
+        print(f"{printable(job.source)} → {printable(job.target)}")
     tell(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
 
 

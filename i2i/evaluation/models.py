@@ -51,9 +51,9 @@ class Inputs:
 
 
 def find_inputs(inputs: Sequence[str], options: EvaluationOptions) -> Inputs:
-    """Finds what is to be evaluated. The kind of the first input decides.
+    """Finds the folders, the run or the model that `inputs` name. The kind of the first input decides.
 
-    Raises `UsageError` for options that contradict each other or the inputs, `InputError` for what is not there.
+    Raises `UsageError` for options that contradict each other or the inputs, `InputError` for a path where nothing is.
     """
     check(options)
     if not 1 <= len(inputs) <= 2:
