@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from i2i import images
-from i2i.data.options import DataOptions, classes
+from i2i.data.options import TOY, DataOptions, classes
 from i2i.data.pair import Datasets, ImagePair, ImagePairs, label_planes
 from i2i.data.sampling import MakePair, is_pair, sample_seed
 from i2i.errors import UsageError
@@ -173,7 +173,6 @@ def _shade(labels: Pixels) -> Pixels:
 _DUSK = np.array([[0.62, 0.14, 0.12], [0.06, 0.54, 0.06], [0.16, 0.10, 0.50]], np.float32)
 _DUSK_LIFT = np.array([0.06, 0.0, 0.09], np.float32)
 
-TOY = Path("toy")
 MIN_SIZE = 16
 _TRAIN, _HELD_OUT = 0, 1
 

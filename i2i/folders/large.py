@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 def translate_large(
     translator: "Translator", source: Path, target: Path, options: "FolderOptions", mode: int | None = None
 ) -> str:
-    """Translate one file; what was changed beside the translation, in words. What is painted small is so here too.
+    """Translate one file. Returns in words what else has changed in the picture; empty if nothing has.
 
-    Raises `ImageError` for a picture that is not read or written so, or not in this network; `OutputError` if there
-    is no room for the spool or the result. `target` is written whole or not at all, in the place of another file only
-    if `options` say so.
+    A painter with a paint size paints here at that size too. `target` is written whole or not at all, and replaces
+    another file only if `options` say so. Raises `ImageError` for a picture that cannot be read, translated or written
+    by bands, `OutputError` if there is no room for the spool or the result.
     """
     config = translator.model.config
     if not translator.info.plain:
-        raise ImageError("too large for a model of labels or of colours, which takes pictures up to the limit only")
+        raise ImageError("too large: models of labels or of colours take pictures up to the limit only")
     if options.size is not None:
         raise ImageError("too large to be resized; without --size it is translated as it is")
     with Large(source) as large:

@@ -13,7 +13,7 @@ from i2i.algorithms.algorithm import AnyAlgorithm, described, own_options
 from i2i.config import narrowed, real
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.data.folders import searched
-from i2i.data.options import batch_size, check_mixing, check_one_domain
+from i2i.data.options import check_mixing, check_one_domain
 from i2i.data.own import OwnDatasets, open_own
 from i2i.errors import ModelError, UsageError
 from i2i.machine import place
@@ -24,12 +24,12 @@ from i2i.networks.blocks import BlurDownsample
 from i2i.networks.features import PatchProjection
 from i2i.networks.own import OwnConfig
 from i2i.training import early_stopping
+from i2i.training.checks import check, follows_validation
 from i2i.training.distributed import ProcessGroup
 from i2i.training.estimate import resolve_batch_size
 from i2i.training.options import RunOptions
 from i2i.training.schedule import Progress
 from i2i.training.state_store import StateStore
-from i2i.training.step import check_micro_batches
 from i2i.training.trainer import Trainer
 from i2i.training.validation import SWD
 
@@ -92,10 +92,8 @@ def open_data(
 ) -> tuple[Datasets, tuple[int, int]]:
     """Opens the data and checks everything before a training starts. Returns the data, and the channels of inputs and
     outputs. `own` as in `train`."""
-    check_micro_batches(batch_size(options), options.micro_batches)
+    check(options, needs_data=own is None)
     check_compile(algorithm, options)
-    if options.n_epochs + options.n_epochs_decay == 0:
-        raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
     check_mixing(options, algorithm.supports_pairs)
     one_domain = algorithm.uses_single_domain(options)
     if one_domain:
@@ -137,18 +135,9 @@ def build_algorithm(
 
 def check_validation(options: RunOptions, data: Datasets) -> None:
     """Raises `UsageError` if something is to follow a validation that never comes."""
-    following = {
-        "lr_policy": options.lr_policy == "plateau",
-        "stop_when": bool(options.stop_when.strip()),
-        "stop_patience": options.stop_patience > 0,
-        "best_floor": bool(options.best_floor.strip()),
-    }
-    for name in (name for name, follows in following.items() if follows):
-        what = f"{name} = {getattr(options, name)!r}: follows the validation"
-        if not options.validate_every:
-            raise UsageError(f"{what}, but validate_every = 0 turns it off")
-        if data.validation is None:
-            raise UsageError(f"{what}, but {options.data or 'validation='} has no val or test split")
+    if (name := follows_validation(options)) and data.validation is None:
+        value, where = getattr(options, name), options.data or "validation="
+        raise UsageError(f"{name} = {value!r}: follows the validation, but {where} has no val or test split")
     if options.stop_when.strip() or options.stop_patience:
         _check_first_validation(options, len(data.train))
 

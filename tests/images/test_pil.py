@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin, features
 from i2i import translate_folder
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.evaluation.data import Item, PictureFiles
-from i2i.evaluation.models import translate
+from i2i.evaluation.translators import translate
 from i2i.images import Picture, decode, read, write
 from i2i.images.palettes import indexed, labels_of
 from i2i.images.pil import as_pil, from_pil

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from i2i import cli, images
-from i2i.commands import evaluate
 from i2i.models import model_file
 from i2i.models.info import Training, describe
 from i2i.networks.blocks import init_weights
@@ -70,7 +69,7 @@ def script(*arguments: object) -> Result:
     sys.argv = [str(SCRIPT), *words]
     try:
         with redirect_stdout(out), redirect_stderr(err):
-            cli.run(evaluate.main, evaluate.Options, "Measure.", words)
+            cli.main("evaluate")
     except SystemExit as end:
         return Result(int(end.code or 0), out.getvalue(), err.getvalue())
     finally:

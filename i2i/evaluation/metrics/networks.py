@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import inception as blocks
 
-from i2i.download import Progress, digest, download
+from i2i.download import digest, download
 from i2i.errors import DownloadError, ModelError, UsageError
 from i2i.evaluation.resizer import resized
 from i2i.files import home
@@ -146,7 +146,7 @@ def load_inception(path: Path) -> tuple[Inception, str]:
     return network.eval(), sha256
 
 
-def find_inception(file: Path | None, *, fetch: bool = False, progress: Progress | None = None) -> Path | None:
+def find_inception(file: Path | None, *, fetch: bool = False) -> Path | None:
     """The user's file, or the one in the cache, where `fetch` puts it first; None if there is none.
 
     Raises `UsageError` for a file that is missing, `ModelError` if fetching fails.
@@ -160,7 +160,7 @@ def find_inception(file: Path | None, *, fetch: bool = False, progress: Progress
         return cached if cached.is_file() else None
     cached.parent.mkdir(parents=True, exist_ok=True)
     try:
-        download(INCEPTION_URL, cached, sha256=INCEPTION_SHA256, size=INCEPTION_BYTES, progress=progress)
+        download(INCEPTION_URL, cached, sha256=INCEPTION_SHA256, size=INCEPTION_BYTES)
     except DownloadError as error:
         raise ModelError(f"{error}; by hand, put the file at {cached}") from None
     return cached
