@@ -82,7 +82,7 @@ def is_pair(seed: int, t: int, share: float) -> bool:
 
 
 def sample_seed(seed: int, t: int) -> int:
-    """The seed of whatever else is drawn for sample t."""
+    """The seed of everything else that is drawn for sample t."""
     return int(np.random.SeedSequence((seed, _SAMPLE, t)).generate_state(1, np.uint64)[0] >> 1)
 
 
