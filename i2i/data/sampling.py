@@ -56,7 +56,7 @@ class Sampled(ImagePairs):
     def crops(self, t: int, pictures: Sequence[Pixels], sides: Sequence[int]) -> list[Pixels]:
         """Resized pictures of these domains, cropped, flipped and augmented alike for sample t."""
         labels = [self.palettes[side] is not None for side in sides]
-        crops = self.transform.augment(self._seed(t, _CROP[sides[0]]), *pictures, labels=labels)
+        crops = self.transform.crop(self._seed(t, _CROP[sides[0]]), *pictures, labels=labels)
         return self.augmentation(self._seed(t, _AUGMENT[sides[0]]), crops, labels) if self.augmentation else crops
 
     def _seed(self, t: int, purpose: int) -> int:

@@ -53,7 +53,7 @@ class Transform:
         self.check(*size)
         return _resizer(size, self.target(*size), labels)(pixels)
 
-    def augment(self, seed: int, *pictures: Pixels, labels: Sequence[bool] = ()) -> list[Pixels]:
+    def crop(self, seed: int, *pictures: Pixels, labels: Sequence[bool] = ()) -> list[Pixels]:
         """Resized pictures of one size, zoomed, cropped and flipped alike. Results may share their memory.
 
         `labels` says which of them hold labels, by default none.

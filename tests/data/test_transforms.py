@@ -22,7 +22,7 @@ def transformed(transform, seed, a, b=None):
     """Resized, cropped and flipped."""
     if b is not None:
         transform.check_pair(a.shape, b.shape)
-    crops = transform.augment(seed, *(transform.resize(one) for one in (a, b) if one is not None))
+    crops = transform.crop(seed, *(transform.resize(one) for one in (a, b) if one is not None))
     return crops[0], crops[1] if b is not None else None
 
 
@@ -177,7 +177,7 @@ def test_zoomed_crops_are_of_every_scale_and_still_have_their_size() -> None:
     assert abs(scales.mean() - (1 / 3 + 1) / 2) < 0.02, "uniform, as far as the picture goes"
     ramp = np.repeat(np.arange(64, dtype=np.uint8)[:, None], 48, axis=1)[..., None]
     for seed in range(20):
-        (crop,) = transform.augment(seed, ramp)
+        (crop,) = transform.crop(seed, ramp)
         top, _, height, _, _ = transform._crop_window(seed, 64, 48)
         assert crop.shape == (16, 16, 1)
         assert abs(float(crop.mean()) - (top + (height - 1) / 2)) < 1, "all of what was seen, smaller"
@@ -187,7 +187,7 @@ def test_zoomed_pairs_agree_and_labels_stay_labels() -> None:
     transform = Transform("crop", crop_size=16, zoom=0.25)
     labels = np.random.default_rng(0).choice([0, 7, 200], (64, 64, 1)).astype(np.uint8)
     for seed in range(10):
-        a, b, c = transform.augment(seed, labels, labels, labels, labels=[True, False])
+        a, b, c = transform.crop(seed, labels, labels, labels, labels=[True, False])
         assert set(np.unique(a)) <= {0, 7, 200}
         zoomed = transform._crop_window(seed, 64, 64).height > 16
         assert np.array_equal(b, c) and np.array_equal(a, b) == (not zoomed)
@@ -199,5 +199,5 @@ def test_without_a_zoom_and_for_validation_nothing_is_scaled() -> None:
         for seed in range(5):
             top, left, height, width, _ = transform._crop_window(seed, 40, 50)
             assert (height, width) == (16, 16)
-            crop = transform.augment(seed, source)[0]
+            crop = transform.crop(seed, source)[0]
             assert np.array_equal(np.sort(crop, axis=1), np.sort(source[top : top + 16, left : left + 16], axis=1))
