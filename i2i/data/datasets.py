@@ -74,7 +74,7 @@ def _unpaired(options: DataOptions, data: Path, left_out: LeftOut, multiple: int
 
 
 def _mixed(options: DataOptions, data: Path, found: Datasets, multiple: int, minimum: int) -> Datasets:
-    """Pairs among the pictures without partners, in training; what is held out stays as it is."""
+    """Pairs among the pictures without partners, in training alone."""
     left_out = LeftOut(data)
     pairs = _paired(options, data, left_out, multiple, minimum).train
     _say(*left_out.lines)
@@ -93,9 +93,9 @@ def _one_domain(options: DataOptions, make_pair: MakePair, left_out: LeftOut, mu
 
 
 def _check(options: DataOptions, sets: Sequence[Images]) -> None:
-    """Look at all pictures; what is wrong is an error, what is odd is said, and labels get the rule of their set.
+    """Checks all pictures, says what is odd, and gives labels the rule of their set.
 
-    The first of several processes decodes pictures, and all look at labels, which with `off` get their rule too.
+    Of several processes the first one decodes the pictures. All look at labels, also with `off`: they need the rule.
     """
     for one in sets:
         one.check_augmentation()
@@ -171,5 +171,5 @@ def _say(*lines: str) -> None:
 
 
 def _is_first() -> bool:
-    """Of several processes under torchrun the first one speaks, and decodes."""
+    """Whether this process speaks and decodes, of several under torchrun."""
     return place().rank == 0

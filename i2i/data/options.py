@@ -108,7 +108,7 @@ class DataOptions:
 
 
 def batch_size(options: DataOptions) -> int:
-    """That of a training that has begun: by then `auto` has become a number."""
+    """The batch size of a training that has begun: by then `auto` has become a number."""
     assert options.batch_size != "auto"
     return options.batch_size
 
@@ -122,7 +122,7 @@ def classes(options: DataOptions) -> "tuple[Palette | None, Palette | None]":
 
 
 def channels(options: DataOptions) -> tuple[int, int]:
-    """The channels of `ImagePair.a` and `.b` that the options ask for: one for each class of a domain of labels."""
+    """The channels of `ImagePair.a` and `.b`: a domain of labels has one for each class."""
     given = zip(classes(options), (options.channels_a, options.channels_b), strict=True)
     sides = [len(palette) if palette else count for palette, count in given]
     source, target = sides if options.direction == "a2b" else reversed(sides)

@@ -253,7 +253,7 @@ class ToyPairs(_Toy):
 class ToyUnpaired(_Toy):
     """Scenes by day (A) and `true_map` of other scenes (B), with the contract of `ToyPairs`.
 
-    With a `paired_share`, so many samples show one scene by day and at dusk, and `ImagePair.is_pair` says which.
+    With a `paired_share`, this share of the samples shows one scene by day and at dusk; `ImagePair.is_pair` says which.
     """
 
     def __init__(self, *args: Any, paired_share: float = 0.0, **options: Any) -> None:
@@ -311,7 +311,7 @@ def _write(path: Path, pixels: Pixels) -> None:
 
 
 def toys(options: DataOptions, paired: bool, multiple: int, minimum: int, make_pair: MakePair | None) -> Datasets:
-    """Toy pictures of `crop_size`. Raises `UsageError` for what they have not, or a size that does not fit."""
+    """Toy pictures of `crop_size`. Raises `UsageError` for options that they cannot follow."""
     _check(options, paired, multiple, minimum)
     given: dict[str, Any] = {"size": options.crop_size, "seed": options.seed, "direction": options.direction}
     if make_pair:
