@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import OPTIONS
 from safetensors.torch import save_file
 from tiny_teacher import tiny_teacher, write_teacher
 from tiny_vgg import tensors, tiny_vgg
