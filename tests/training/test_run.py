@@ -93,7 +93,12 @@ def test_a_run_with_random_data_resumes_exactly(tmp_path: Path, workers: int) ->
 def test_an_own_generator_goes_through_states_model_file_and_translator(tmp_path: Path) -> None:
     own, data = Net(), (tensors(4), tensors(3, first=9))
     before = {name: value.clone() for name, value in own.state_dict().items()}
-    options = {"discriminator": nn.Conv2d(3, 1, 3), "validation": data, "workers": 0, "validate_every": 1}
+    options: dict[str, Any] = {
+        "discriminator": nn.Conv2d(3, 1, 3),
+        "validation": data,
+        "workers": 0,
+        "validate_every": 1,
+    }
     i2i.train("cyclegan", data, run=tmp_path / "run", steps=3, generator=own, **options)
     run = i2i.train("cyclegan", data, run=tmp_path / "run", steps=5, generator=own, **options)
     assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items()), "yours stays as it is"
@@ -147,7 +152,8 @@ def test_an_algorithm_is_a_name_a_class_or_a_configuration(tmp_path: Path) -> No
     file = tmp_path / "mine.yaml"
     file.write_text("algorithm: pix2pix\ngenerator: unet_32\n")
     given = {name: value for name, value in PAIRED.items() if name != "generator"}
-    for number, algorithm in enumerate((Pix2Pix, file)):
+    chosen: tuple[Any, ...] = (Pix2Pix, file)
+    for number, algorithm in enumerate(chosen):
         more = {"generator": "unet_32"} if algorithm is Pix2Pix else {}
         run = i2i.train(algorithm, PAIRS, run=tmp_path / str(number), steps=1, **given, **more)
         assert run.options.generator == "unet_32" and run.algorithm == "pix2pix"
@@ -200,7 +206,7 @@ def test_the_examples_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.Monke
     train = i2i.train
 
     def shortly(algorithm: str, data: Any, **options: Any) -> i2i.Run:
-        tiny = {"steps": 1, "ngf": 4, "ndf": 4, "workers": 0}
+        tiny: dict[str, Any] = {"steps": 1, "ngf": 4, "ndf": 4, "workers": 0}
         if "generator" not in options:
             tiny |= {"generator": {"pix2pix": "unet_32", "cyclegan": "resnet_1blocks"}[algorithm]}
         return train(algorithm, data, **({"crop_size": 32} if data == "toy" else {}) | options | tiny)
