@@ -3,9 +3,11 @@
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
@@ -16,8 +18,11 @@ from torch.utils.data import Dataset
 import i2i
 from i2i.algorithms.pix2pix import Pix2Pix
 from i2i.cli import main
+from i2i.config import checked
+from i2i.data.own import OwnDatasets, open_own
 from i2i.errors import InputError, ModelError, UsageError
 from i2i.models import model_file
+from i2i.training.options import options_class
 
 TINY: dict[str, Any] = {"discriminator": "patchgan_16", "ngf": 4, "ndf": 4, "workers": 0, "validate_every": 1}
 PAIRED = TINY | {"generator": "unet_32", "load_size": 36, "crop_size": 32}
@@ -126,6 +131,18 @@ def test_a_model_file_of_an_own_generator_takes_the_module_and_nothing_else(tmp_
         i2i.load_translator("monet", generator=Net())
     with pytest.raises(UsageError, match="An own generator is given again in Python"):
         i2i.train("pix2pix", PAIRS, run=run.folder, steps=2)
+
+
+def test_a_pipeline_of_albumentations_changes_the_crops_of_training_alike(tmp_path: Path) -> None:
+    same = [(array(i), array(i)) for i in range(3)]
+    options = options_class(Pix2Pix)(load_size=36, crop_size=32, augment=A.Compose([A.RandomBrightnessContrast(p=1)]))  # type: ignore[arg-type]
+    options = checked(options)
+    data = open_own(OwnDatasets(same, same), options, paired=True)
+    plain = open_own(OwnDatasets(same, same), replace(options, augment=""), paired=True)
+    assert torch.equal(data.train[1].a, data.train[1].b) and not torch.equal(data.train[1].a, plain.train[1].a)
+    assert torch.equal(data.train[1].a, data.train[1].a), "a function of the sample"
+    assert data.validation is not None and plain.validation is not None
+    assert torch.equal(data.validation[1].a, plain.validation[1].a), "what is held out stays as it is"
 
 
 def test_pictures_of_one_domain(tmp_path: Path) -> None:
