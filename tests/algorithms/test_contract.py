@@ -12,9 +12,9 @@ from tiny_teacher import tiny_teacher, unfilled_teacher
 from tiny_vgg import tiny_vgg, unfilled
 from torch import nn
 
-from i2i.algorithms import ALGORITHMS, augment
+from i2i.algorithms import ALGORITHMS, augmentation
 from i2i.algorithms.algorithm import Algorithm
-from i2i.algorithms.augment import OPERATIONS
+from i2i.algorithms.augmentation import OPERATIONS
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair, ImagePairs, one_hot
 from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired
@@ -244,7 +244,7 @@ def test_discriminators_see_nothing_but_augmented_images(
     name: str, mode: GanMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real or generated, in any turn: a cutout that leaves nothing shows what goes round it."""
-    monkeypatch.setattr(augment, "cut_out", lambda images, corners: images * 0)
+    monkeypatch.setattr(augmentation, "cut_out", lambda images, corners: images * 0)
     algorithm = build(name, diffaugment="cutout", gan_mode=mode, r2_gamma=1.0)
     seen: list[bool] = []
     for network in algorithm.players()["discriminator"]:
