@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from i2i.algorithms import ALGORITHMS
-from i2i.config import read_yaml
+from i2i.plain_yaml import read_yaml
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -85,8 +85,8 @@ class _Noting(Translator):
     """Which pictures go through the network together."""
 
     def translate_batch(self, pictures: Sequence[Picture], size: int | None = None) -> list[Picture]:
-        self.batches.append([int(p.pixels.astype(int).sum()) for p in pictures])
-        time.sleep(self.seconds())
+        self.batches.append([int(p.pixels.astype(int).sum()) for p in pictures])  # type: ignore[attr-defined]
+        time.sleep(self.seconds())  # type: ignore[attr-defined]
         return super().translate_batch(pictures, size)
 
 
@@ -97,7 +97,7 @@ def test_what_is_batched_follows_from_the_list_alone(
 ) -> None:
     if pixels is not None:
         monkeypatch.setattr(pipeline, "QUEUE_PIXELS", pixels * 2)
-    write, found = pipeline.write, []
+    write, found = pipeline.write, []  # type: ignore[attr-defined]
     for number, workers in enumerate((1, 1, 1, 2, 5)):
         delays = random.Random(number)
 

@@ -545,7 +545,7 @@ def test_strays_of_a_killed_process_are_removed(home: Path) -> None:
         stray.touch()
     os.utime(old, (1, 1))
     info = model_file.describe(PLAIN, direction="a2b")
-    cache.put("a", prepare.Converted(info, prepare.Traits(3, 3, 4, 8, 1.0), {"bin": b"a"}))
+    cache.put("a", prepare.Converted(info, prepare.Traits(3, 3, 4, 8, 1.0), {"bin": b"a"}))  # type: ignore[attr-defined]
     assert not old.exists() and new.exists()
 
 
@@ -586,7 +586,7 @@ def test_several_may_convert_at_once(tmp_path: Path, home: Path) -> None:
 
     network, info = _network(PLAIN), model_file.describe(PLAIN, direction="a2b")
     files = openvino_runtime.convert(for_translation(network), 3, 64)
-    prepared = prepare.Converted(info, prepare.Traits(3, 3, 4, 8, 100.0), files)
+    prepared = prepare.Converted(info, prepare.Traits(3, 3, 4, 8, 100.0), files)  # type: ignore[attr-defined]
     name = str(cache.key(path, "openvino", "1", {}))
     threads = [threading.Thread(target=use) for _ in range(6)]
     [thread.start() for thread in threads]  # type: ignore[func-returns-value]
@@ -598,7 +598,7 @@ def test_entries_that_were_not_used_make_room(home: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(cache, "MAX_BYTES", 25_000)
     info = model_file.describe(PLAIN, direction="a2b")
     for number in range(4):
-        entry = prepare.Converted(info, prepare.Traits(3, 3, 4, 8, 1.0), {"bin": bytes(10_000)})
+        entry = prepare.Converted(info, prepare.Traits(3, 3, 4, 8, 1.0), {"bin": bytes(10_000)})  # type: ignore[attr-defined]
         cache.put(f"{number}", entry)
         os.utime(home / "converted" / f"{number}.safetensors", (number, number))
         if number == 1:

@@ -277,7 +277,7 @@ def test_the_table_fits_a_terminal(tmp_path: Path) -> None:
 def test_odd_names_in_the_list(not_utf8: str) -> None:
     run = Path("runs") / f"{not_utf8} \x1b[2J\n é"
     file = write(run / "a2b.safetensors", output_domain="<script>")
-    said = model_file.to_json(replace(model_file.read_info(file), output_domain="\x1b[2J\nx"), "")
+    said = model_file.to_json(replace(model_file.read_info(file), output_domain="\x1b[2J\nx"), "")  # type: ignore[attr-defined]
     save_file(CONFIG.build().state_dict(), write(Path("runs") / "z" / "a2b.safetensors"), {"i2i": said})
     found = styles.list_styles([run, Path("runs") / "z"])
     assert styles.find(found[0].name) == run / "a2b.safetensors" and found[0].output_domain == "<script>"

@@ -89,15 +89,17 @@ def test_a_run_keeps_what_was_found_for_it(
     monkeypatch.setattr(estimate, "available", lambda: 10 * GB)
     options = Options(run=tmp_path / "run", micro_batches=1)
     made = resolve_batch_size(
-        Pix2Pix, options, lambda algorithm, options: SimpleNamespace(peak_bytes=2 * GB * options.batch_size)
+        Pix2Pix,
+        options,
+        lambda algorithm, options: SimpleNamespace(peak_bytes=2 * GB * options.batch_size),  # type: ignore[return-value]
     )
-    assert made == replace(options, batch_size=4)
+    assert made == replace(options, batch_size=4)  # type: ignore[comparison-overlap]
     assert "batch_size = auto: 4 of 1: 2.00 GB, 2: 4.00 GB, 4: 8.00 GB" in capsys.readouterr().err
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("batch_size: 3\n")
     with pytest.raises(AssertionError):  # it died before its first state
         resolve_batch_size(Pix2Pix, options, nothing_measured)
-    monkeypatch.setattr(estimate.StateStore, "steps", lambda self: [100])
+    monkeypatch.setattr(estimate.StateStore, "steps", lambda self: [100])  # type: ignore[attr-defined]
     assert resolve_batch_size(Pix2Pix, options, nothing_measured).batch_size == 3
 
 
