@@ -107,7 +107,7 @@ CODES = {
 
 def test_the_exit_codes_are_those_of_the_page() -> None:
     kinds = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind)}
-    assert {name: kinds[name].exit_code for name in CODES} == CODES
+    assert {name: kinds[name].exit_code for name in CODES} == CODES  # type: ignore[attr-defined]
     assert errors.I2IError.exit_code == 1, "what is nobody's but a bug's"
     for text in (PAGE.partition("## Exit codes")[2], errors.__doc__ or ""):
         told = re.findall(r"(?:^|· ?)(\d+) \w", text, re.MULTILINE)

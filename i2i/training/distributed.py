@@ -66,7 +66,7 @@ class ProcessGroup:
         if self.world_size == 1:
             return [value]
         values = [value] * self.world_size if self.first else []
-        dist.gather_object(value, values if self.first else None, dst=0, group=self._control)  # type: ignore[arg-type]
+        dist.gather_object(value, values if self.first else None, dst=0, group=self._control)
         return values
 
     @together()

@@ -72,7 +72,7 @@ def test_paired_layouts(tmp_path, name):
     files, expected = LAYOUTS[name]
     for file in files:
         make(tmp_path / file)
-    records = [PairRecord(tmp_path / a, tmp_path / b if b else None) for a, b in expected]
+    records = [PairRecord(tmp_path / a, tmp_path / b if b else None) for a, b in expected]  # type: ignore[attr-defined]
     assert paired(tmp_path, "train") == records
     assert paired(tmp_path, "val") == []
 

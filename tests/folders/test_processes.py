@@ -71,7 +71,7 @@ def test_a_list_on_the_standard_input_is_for_one() -> None:
 
 
 def test_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare.machine, "may_have_gpu", lambda: True)
+    monkeypatch.setattr(prepare.machine, "may_have_gpu", lambda: True)  # type: ignore[attr-defined]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     place = {"RANK": 2, "LOCAL_RANK": 2, "WORLD_SIZE": 4, "MASTER_ADDR": "x", "MASTER_PORT": 1}

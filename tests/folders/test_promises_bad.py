@@ -83,7 +83,7 @@ def test_strict_stops_at_the_first(tmp_path: Path) -> None:
 
 @pytest.mark.promise("R23")
 def test_strict_means_the_last_one_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = pipeline.write
+    write = pipeline.write  # type: ignore[attr-defined]
 
     def late(*arguments: Any) -> None:
         time.sleep(0.05)
@@ -116,7 +116,7 @@ def test_a_surprise_with_one_picture_is_one_failure(
 @pytest.mark.promise("R30")
 @pytest.mark.parametrize("change", ["vanishes", "is cut short", "is empty", "has another size", "turns into another"])
 def test_an_input_that_changes_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
-    source, real = folder(tmp_path / "in", [f"{i}.png" for i in range(6)]), pipeline.read
+    source, real = folder(tmp_path / "in", [f"{i}.png" for i in range(6)]), pipeline.read  # type: ignore[attr-defined]
     last = source / "3.png"
 
     def between(path: Path) -> Picture:
@@ -240,7 +240,7 @@ def test_too_little_memory_is_said_once(tmp_path: Path) -> None:
 
 def _limited(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
     """As if pictures of more pixels were above the limits."""
-    real, limits = pipeline.probe, Limits(pixels=pixels)
+    real, limits = pipeline.probe, Limits(pixels=pixels)  # type: ignore[attr-defined]
     monkeypatch.setattr(pipeline, "probe", lambda path, known=limits: real(path, known))
     monkeypatch.setattr(pipeline, "DEFAULT_LIMITS", limits)
 

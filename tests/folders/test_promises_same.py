@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -85,6 +85,9 @@ def test_two_threads_give_the_same_bytes_again_and_those_of_one_but_for_rounding
 class _Noting(Translator):
     """Which pictures go through the network together."""
 
+    batches: list[list[int]]
+    seconds: Callable[[], float]
+
     def translate_batch(self, pictures: Sequence[Picture], size: Size | None = None) -> list[Picture]:
         self.batches.append([int(p.pixels.astype(int).sum()) for p in pictures])
         time.sleep(self.seconds())
@@ -98,7 +101,7 @@ def test_what_is_batched_follows_from_the_list_alone(
 ) -> None:
     if pixels is not None:
         monkeypatch.setattr(pipeline, "QUEUE_PIXELS", pixels * 2)
-    write, found = pipeline.write, []
+    write, found = pipeline.write, []  # type: ignore[attr-defined]
     for number, workers in enumerate((1, 1, 1, 2, 5)):
         delays = random.Random(number)
 

@@ -322,7 +322,7 @@ GEO = {
 def described(*tags):
     """A file that says all that a TIFF can say of its picture."""
     geo = [(34735, "H", GEO[34735]), *((tag, "d", GEO[tag]) for tag in (33550, 33922, 34736))]
-    geo += [(tag, "s", GEO[tag].encode() + b"\0") for tag in (34737, 42112, 42113)]
+    geo += [(tag, "s", GEO[tag].encode() + b"\0") for tag in (34737, 42112, 42113)]  # type: ignore[attr-defined]
     rest = [(282, "2I", [118, 1]), (283, "2I", [59, 1]), (296, "H", [3]), (700, "s", b"<x:xmpmeta/>")]
     rest += [
         (33432, "s", "© somebody".encode() + b"\0"),
@@ -350,7 +350,7 @@ def test_what_a_file_says_of_its_picture_is_read_and_written_again(tmp_path):
     assert picture.colour.chromaticities == pytest.approx((0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06))
     assert picture.colour.transfer == tuple(range(0, 65_536, 256))
     assert lost(picture, ".tif") == []
-    with Canvas(*picture.pixels.shape, np.uint8, tmp_path) as canvas:
+    with Canvas(*picture.pixels.shape, np.uint8, tmp_path) as canvas:  # type: ignore[call-arg]
         canvas.fill(0, picture.pixels)
         write_large(tmp_path / "bands.tif", canvas, picture, "TIFF")
     (tmp_path / "whole.tif").write_bytes(encode(picture, "TIFF"))

@@ -237,7 +237,7 @@ def test_no_room_for_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         def full(*_: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(spools.os, "posix_fallocate", full)
+        monkeypatch.setattr(spools.os, "posix_fallocate", full)  # type: ignore[attr-defined]
     else:
         folder = tmp_path / "missing"
     network = made(width=8)

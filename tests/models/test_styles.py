@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from i2i.errors import ModelError, UsageError
 from i2i.models import junyanz, model_file, pretrained, published, styles
-from i2i.models.info import describe, read_info
+from i2i.models.info import describe, read_info, to_json
 from i2i.networks.resnet import ResnetConfig
 
 CONFIG = ResnetConfig(width=2, blocks=1)
@@ -274,7 +274,7 @@ def test_the_table_fits_a_terminal(tmp_path: Path) -> None:
 def test_odd_names_in_the_list(not_utf8: str) -> None:
     run = Path("runs") / f"{not_utf8} \x1b[2J\n é"
     file = write(run / "a2b.safetensors", output_domain="<script>")
-    said = model_file.to_json(replace(read_info(file), output_domain="\x1b[2J\nx"), "")
+    said = to_json(replace(read_info(file), output_domain="\x1b[2J\nx"), "")
     save_file(CONFIG.build().state_dict(), write(Path("runs") / "z" / "a2b.safetensors"), {"i2i": said})
     found = styles.list_styles([run, Path("runs") / "z"])
     assert styles.find(found[0].name) == run / "a2b.safetensors" and found[0].output_domain == "<script>"

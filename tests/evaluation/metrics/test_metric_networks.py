@@ -14,6 +14,7 @@ import torch
 from i2i.errors import ModelError, UsageError
 from i2i.evaluation.metrics import networks
 from i2i.evaluation.metrics.networks import Inception
+from i2i.models import state_dicts
 
 
 class Calls:
@@ -81,7 +82,7 @@ def test_each_of_two_guards_is_enough(
     if guard == "the scan":
         monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch has seen the file"))
     else:
-        monkeypatch.setattr(networks.state_dicts, "check_pickles", lambda path: 1 << 30)
+        monkeypatch.setattr(state_dicts, "check_pickles", lambda path: 1 << 30)
     for load in (networks.load_inception, networks.load_lpips):
         with pytest.raises(ModelError):
             load(path)
