@@ -123,7 +123,7 @@ def _take_size(given: dict[str, Any], first: object) -> None:
     if not is_sample or not of_one_size(given.get("preprocess", "crop")):
         return
     if set_ := [name for name in _FOR_PICTURES if name in given]:
-        raise UsageError(f"{set_[0]} = {given[set_[0]]!r}: float tensors are taken as they are; leave it out")
+        raise UsageError(f"{set_[0]}: float tensors are taken as they are; leave it out")
     side = min(first.shape[-2:])  # type: ignore[attr-defined]
     given.update(preprocess="crop", load_size=side, crop_size=side, flip=False)
 

@@ -282,7 +282,7 @@ def test_a_training_in_python_takes_a_compose_and_resumes_with_it(tmp_path: Path
     plain = i2i.train("pix2pix", pairs, run=tmp_path / "plain", steps=3, **given)
     assert plain.model_file.read_bytes() != whole.model_file.read_bytes()
     ready = torch.zeros(3, 32, 32)
-    with pytest.raises(UsageError, match="a float tensor is taken as it is, without augment"):
+    with pytest.raises(UsageError, match="augment: float tensors are taken as they are"):
         i2i.train("pix2pix", [(ready, ready)], run=tmp_path / "no", augment=compose, generator="unet_32")
 
 

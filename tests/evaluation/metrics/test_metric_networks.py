@@ -137,7 +137,7 @@ def test_a_file_that_is_not_inception(tmp_path: Path, inception_file: Path) -> N
 
 @pytest.mark.promise("R47")
 def test_the_number_of_tensors_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("i2i.models.model_file.MAX_TENSORS", 10)
+    monkeypatch.setattr("i2i.models.state_dicts.MAX_TENSORS", 10)
     torch.save({str(i): torch.zeros(1) for i in range(11)}, tmp_path / "weights.pth")
     with pytest.raises(ModelError, match="11 tensors; at most 10 are accepted"):
         networks.load_inception(tmp_path / "weights.pth")
