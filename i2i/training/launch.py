@@ -231,10 +231,10 @@ _Weights = tuple[nn.Module, str, NetworkConfig | OwnConfig, dict[str, Tensor]]
 def _read(algorithm: AnyAlgorithm, path: Path, direction: str) -> _Weights:
     if not is_checkpoint(path):
         loaded, info = open_model(path)
-        name = info.direction if direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[info.direction]
         targets = algorithm.translators()
-        if name not in targets:
-            raise ModelError(f"{path}: translates {info.direction}; {algorithm.name} trains {', '.join(targets)} here")
+        name = info.direction if direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[info.direction]
+        if len(targets) == 1:  # a file's direction is that of its own data set
+            (name,) = targets
         return targets[name], name, config_of(loaded), loaded.state_dict()
     config, weights = junyanz.load(path)
     networks = algorithm.networks()

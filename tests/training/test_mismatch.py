@@ -216,6 +216,17 @@ def test_weights_of_a_model_file(direction: str, name: str, tmp_path: Path) -> N
         assert equal(network, expected), own
 
 
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+def test_a_training_of_one_generator_takes_a_model_file_of_either_direction(direction: str, tmp_path: Path) -> None:
+    """A and B are names of the data set that the file came from."""
+    torch.manual_seed(1)
+    theirs, ours, path = Pix2Pix(PIX2PIX), Pix2Pix(PIX2PIX), tmp_path / "model.safetensors"
+    model_file.save(path, theirs.G, describe(theirs.G, direction=direction))  # type: ignore[arg-type]
+    assert not equal(ours.G, theirs.G)
+    initialise(ours, [path])
+    assert equal(ours.G, theirs.G)
+
+
 def test_a_file_of_another_architecture_is_named(tmp_path: Path) -> None:
     wide = CycleGAN(CycleGANOptions(generator="resnet_2blocks", discriminator="patchgan_16", ngf=8, ndf=4))
     path = tmp_path / "a2b.safetensors"
