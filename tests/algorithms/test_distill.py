@@ -237,8 +237,8 @@ DOUBLE = {"described": {"dropout": True}, "dropout": True}
         ({}, {"lambda_L1": 0.0, "lambda_structure": 0.0, "lambda_features": 0.0}, UsageError, "nothing of the teacher"),
         ({"name": "unet_64"}, {"lambda_features": 0.0}, UsageError, "crop_size = 32: .* 64"),
         ({}, {"best_metric": "swd"}, UsageError, "swd: compares outputs with pictures of the domain .* has none"),
-        ({}, {"stop_when": "swd<=40", "validate_every": 1}, UsageError, "swd: .* give --lambda-gan and data of two domains"),
-        ({}, {"best_floor": "swd=40", "validate_every": 1}, UsageError, "swd: .* give --lambda-gan and data of two domains"),
+        ({}, {"stop_when": "swd<=40", "validate_every": 1}, UsageError, "swd: .* give --lambda-gan and data of two"),
+        ({}, {"best_floor": "swd=40", "validate_every": 1}, UsageError, "swd: .* give --lambda-gan and data of two"),
         ({}, {"compile": True}, UsageError, "runs its generator layer by layer"),
     ],
 )  # fmt: skip
