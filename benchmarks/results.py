@@ -22,7 +22,7 @@ import table as tables
 import torch
 from measuring import CPU, ROOT, WALL, Taken
 
-from i2i.machine import has_bf16, told
+from i2i.machine import cpu_info, has_bf16
 
 PACKAGES = ("torch", "torchvision", "openvino", "onnxruntime", "numpy", "pillow", "opencv-python-headless", "pyvips")
 FIELDS = ("benchmark", "command", "date", "commit", "machine", "versions", "ceilings", "tables")
@@ -145,7 +145,7 @@ def machine(device: str) -> dict[str, Any]:
 
 def processor_name() -> str:
     """As Linux calls it."""
-    return told("model name") or platform.processor() or platform.machine()
+    return cpu_info("model name") or platform.processor() or platform.machine()
 
 
 def vectors() -> str:

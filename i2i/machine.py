@@ -1,16 +1,15 @@
-"""This process and the machine it runs on. Nothing here imports torch before it is asked to.
+"""This process and the machine that it runs on: forks, processors, memory, ranks. Importing it does not import torch.
 
-* `prepare` runs when i2i is imported. It turns off what libraries report to their makers (docs/reliability.md), and it
-  makes forks safe: GNU's OpenMP library keeps its threads between computations, they do not survive a fork, and the
-  child would wait for them for ever. MKL may divide a product of matrices among its threads in another way at each run,
-  which changes the last digits; `MKL_CBWR` asks it for the same bytes for the same number of threads (oneMKL,
+* `prepare` runs when i2i is imported. It turns off what libraries report to their makers (docs/reliability.md). It
+  makes forks safe: GNU's OpenMP keeps its threads between computations, they do not survive a fork, and the child would
+  wait for them for ever. It sets `MKL_CBWR`: MKL may divide a product of matrices among its threads in another way at
+  each run, which changes the last digits; with it the same number of threads gives the same bytes (oneMKL,
   "Conditional Numerical Reproducibility").
-* `has_bf16`, `threads`, `cores`: the processor.
 * `keep_freed_memory`: the GNU C library gives large freed blocks back to the system, which clears their pages when the
   next step asks for as much. For pix2pix's U-Net on a CPU that is a quarter of the time (docs/lab-book.md). Blocks
-  whose sizes vary are better given back: they would leave gaps that fit nothing.
-* `place`, `meet`: the rank of this process among those that torchrun has started. Only this file reads torchrun's
-  variables, as a shell, a container or a cluster may have left some of them behind.
+  of varying size are better given back: they would leave gaps that fit nothing.
+* `place` is the rank of this process among those that torchrun has started. Only this file reads torchrun's variables:
+  a shell, a container or a cluster may have left some of them behind.
 """
 
 import contextlib
@@ -43,24 +42,27 @@ _threads_ended = True
 
 
 def prepare() -> None:
-    """To be called once in a process, by `i2i` itself."""
+    """Prepare the process; `i2i` calls this once, when it is imported."""
     os.environ.update(SILENT)
     os.environ.setdefault("MKL_CBWR", "AUTO")
-    # OpenVINO does without this package where it cannot be imported, and has no other switch
+    # OpenVINO works without this package, and has no other switch
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_end_threads, after_in_child=_make_do)
+        os.register_at_fork(before=_end_threads, after_in_child=_after_fork)
 
 
 def _end_threads() -> None:
-    """Have OpenMP end the threads that this one keeps; here and in the child it starts others when it needs them."""
+    """End the threads that OpenMP keeps for this thread. Parent and child start others when they need them."""
     global _threads_ended
-    ended = [_ended(path) for path in (_openmp() if "torch" in sys.modules else ())]
+    ended = [_end_openmp(path) for path in (_openmp() if "torch" in sys.modules else ())]
     _threads_ended = all(ended)
 
 
 def _openmp() -> set[str]:
-    """GNU's OpenMP libraries in this process; there can be several. Those of others see to forks themselves."""
+    """GNU's OpenMP libraries in this process, of which there can be several. Other OpenMP libraries handle forks.
+
+    psutil reads these names from `smaps`, for which the system walks through all pages.
+    """
     try:
         fields = [line.split(maxsplit=5) for line in os.fsdecode(_MAPS.read_bytes()).splitlines()]
     except OSError:
@@ -69,16 +71,14 @@ def _openmp() -> set[str]:
     return {path for path in paths if os.path.basename(path).startswith("libgomp")}  # noqa: PTH119 (as text)
 
 
-def _ended(path: str) -> bool:
-    import ctypes
-
+def _end_openmp(path: str) -> bool:
     try:
         return int(ctypes.CDLL(path).omp_pause_resource_all(_PAUSE_HARD)) == 0
     except (OSError, AttributeError):  # older than OpenMP 5
         return False
 
 
-def _make_do() -> None:
+def _after_fork() -> None:
     if not _threads_ended:
         sys.modules["torch"].set_num_threads(1)
     for session in list(_sessions):
@@ -86,10 +86,10 @@ def _make_do() -> None:
 
 
 class Session:
-    """Holds something of another library that computes with threads of its own, `held`; they do not survive a fork.
+    """Holds an object of a library that computes with threads of its own, `held`. They do not survive a fork.
 
-    A child makes another by `start` when it computes. The one of its parent is left as it is and never ended: ending
-    it would wait for those threads, or abort.
+    A forked child makes another one by `start` when it computes. It never ends its parent's: that would wait for those
+    threads, or abort.
     """
 
     def __init__(self) -> None:
@@ -107,9 +107,7 @@ class Session:
         return self._made
 
     def leave(self) -> None:
-        """To be called in a child, where another thread of the parent may have held the lock."""
-        import ctypes
-
+        """Forget the parent's object, in a child. Another thread of the parent may have held the lock."""
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._made))
         self._made, self.alone = None, Lock()
 
@@ -118,9 +116,7 @@ _sessions: "WeakSet[Session]" = WeakSet()
 
 
 def end_with_parent() -> None:
-    """Have the system end this process when the one that started it ends, however that does; on Linux alone."""
-    import ctypes
-
+    """Ask Linux to kill this process when the one that started it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -131,18 +127,19 @@ def cores() -> int:
 
 
 _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
-"""As Linux calls it: on x86, and last on Arm."""
+"""Linux's names for it: two on x86, the last on Arm."""
 CPUINFO = Path("/proc/cpuinfo")
+CGROUP = Path("/sys/fs/cgroup")
 
 
 @cache
 def has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself, so that it is faster than float32; False where nobody tells."""
-    return not _BF16.isdisjoint(told("flags", "Features").split())
+    """Whether the processor multiplies bf16 itself, so that it is faster than float32. False where that is unknown."""
+    return not _BF16.isdisjoint(cpu_info("flags", "Features").split())
 
 
-def told(*names: str) -> str:
-    """What Linux says of the first processor under one of these names; empty where nobody tells."""
+def cpu_info(*names: str) -> str:
+    """Linux's entry for the first processor under one of these names, such as "model name"; empty elsewhere."""
     try:
         lines = CPUINFO.read_text().splitlines()
     except OSError:
@@ -151,7 +148,7 @@ def told(*names: str) -> str:
 
 
 def threads() -> int:
-    """How many threads are to compute: `OMP_NUM_THREADS`, as `torchrun` sets it, or what this process may use."""
+    """The number of threads that compute: `OMP_NUM_THREADS`, which `torchrun` sets, or `cores()`."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)
@@ -159,8 +156,46 @@ def threads() -> int:
 
 
 def may_have_gpu() -> bool:
-    """Whether torch has to be asked for a GPU; asking it costs its import."""
+    """Whether there may be a GPU; only torch knows, and its import takes a while."""
     return sys.platform == "darwin" or any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
+
+
+def available_memory() -> int:
+    """The bytes of memory that this process can still have, on this machine and within the limit of its container."""
+    import psutil  # here: its import takes 40 ms
+
+    free: int = psutil.virtual_memory().available
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        facts = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return free
+    # cached files count as used; the system drops them when memory is needed
+    cached = sum(int(facts.get(name, 0)) for name in ("inactive_file", "active_file"))
+    return min(free, limit - max(0, used - cached))
+
+
+def used_memory() -> int:
+    """The bytes of memory that this process has now."""
+    import psutil
+
+    used: int = psutil.Process().memory_info().rss
+    return used
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has had.
+
+    `getrusage` gives the parent's peak where that was higher when it started this process; Linux knows better.
+    """
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
@@ -168,7 +203,7 @@ _WHO = VARIABLES[:4]
 _MEETING = VARIABLES[4:6]
 _DIGITS = 9
 FIRST = timedelta(hours=1)
-"""So long processes wait for each other at the start."""
+"""Processes wait for each other so long at the start."""
 _ADVICE = (
     f"torchrun sets {', '.join(VARIABLES[:6])} for each process that it starts; to run a single one, "
     f"type: unset {' '.join(_WHO)}"
@@ -186,30 +221,30 @@ class Place:
 
 
 def place(environment: Mapping[str, str] = os.environ) -> Place:
-    """This process's place: the only one unless `WORLD_SIZE` says otherwise. An empty variable is as good as none.
+    """The place of this process: the only one unless `WORLD_SIZE` says otherwise. An empty variable counts as unset.
 
-    Raises `UsageError` that names the variables if some are missing, no numbers, or contradict each other. Without
-    `LOCAL_RANK` the machines are taken to be filled one after the other, each with `LOCAL_WORLD_SIZE` processes.
+    Without `LOCAL_RANK`, ranks fill the machines one after the other, `LOCAL_WORLD_SIZE` on each. Raises `UsageError`
+    that names the variables if some are missing, are no numbers, or contradict each other.
     """
     numbers = {name: _number(name, environment[name]) for name in _WHO if environment.get(name)}
     world = numbers.get("WORLD_SIZE", 1)
     needed = ("WORLD_SIZE",) if world == 1 else ("RANK", *_MEETING)
     if numbers and (missing := [name for name in needed if not environment.get(name)]):
-        raise UsageError(f"{_told(numbers)}, but not {' or '.join(missing)}: {_ADVICE}")
+        raise UsageError(f"{_list(numbers)}, but not {' or '.join(missing)}: {_ADVICE}")
     if world > 1:
         _number("MASTER_PORT", environment["MASTER_PORT"])
     rank, here = numbers.get("RANK", 0), numbers.get("LOCAL_WORLD_SIZE", world)
     found = Place(rank, world, numbers.get("LOCAL_RANK", rank % max(1, here)), here)
     if not (found.rank < found.world_size and found.local_rank < found.local_world_size <= found.world_size):
-        raise UsageError(f"{_told(numbers)}: a rank counts from 0 and is below its size; {_ADVICE}")
+        raise UsageError(f"{_list(numbers)}: a rank counts from 0 and is below its size; {_ADVICE}")
     return found
 
 
 def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
-    """Join the other processes for collective operations of torch, each of which waits for `timeout` at most.
+    """Join the other processes for torch's collective operations, each of which waits for `timeout` at most.
 
-    The first meeting waits longer, for up to `FIRST`: the first process looks at all pictures of a data set before.
-    Raises `ResourceError` that names the place if they do not meet.
+    The first meeting waits for up to `FIRST`: before it, the first process looks at all pictures of a data set.
+    Raises `ResourceError` with the address if the processes do not meet.
     """
     from torch.distributed.distributed_c10d import PrefixStore, init_process_group
     from torch.distributed.rendezvous import rendezvous
@@ -233,10 +268,7 @@ def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
 
 @contextlib.contextmanager
 def together(work: str = "training") -> Iterator[None]:
-    """Around what is done with the others: one that ends takes them along, and its reason is its own to tell.
-
-    Raises `ResourceError`.
-    """
+    """Turns the loss of another process, inside, into `ResourceError`. The process that ended tells why."""
     try:
         yield
     except RuntimeError as error:
@@ -250,27 +282,27 @@ def _number(name: str, text: str) -> int:
     return int(text)
 
 
-def _told(numbers: Mapping[str, int]) -> str:
+def _list(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{name} = {number}" for name, number in numbers.items())
 
 
 # of malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _MOST = 65_536
-_LARGE = 32 << 20  # what it comes to by itself, at most
+_LARGE = 32 << 20  # the most that it sets by itself
 
 
 def keep_freed_memory() -> None:
-    """From now on the process keeps what memory it frees, for blocks to come."""
-    _set({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1})
+    """From now on the process keeps the memory that it frees, and uses it again."""
+    _set_malloc({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1})
 
 
 def give_freed_memory_back() -> None:
-    """Undo `keep_freed_memory`, as in a process that has been forked from one."""
-    _set({_M_MMAP_MAX: _MOST, _M_MMAP_THRESHOLD: _LARGE, _M_TRIM_THRESHOLD: 2 * _LARGE})
+    """Undo `keep_freed_memory`, for example in a forked process."""
+    _set_malloc({_M_MMAP_MAX: _MOST, _M_MMAP_THRESHOLD: _LARGE, _M_TRIM_THRESHOLD: 2 * _LARGE})
 
 
-def _set(options: dict[int, int]) -> None:
+def _set_malloc(options: dict[int, int]) -> None:
     if sys.platform != "linux":
         return
     library = ctypes.CDLL(None)

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 from i2i import files
 from i2i.errors import Interrupted
 
-ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 BOTH = (signal.SIGINT, signal.SIGTERM)
+ALL = (*BOTH, signal.SIGUSR1) if hasattr(signal, "SIGUSR1") else BOTH
 STOPPING = "stopping after the picture at hand; the same again stops at once"
 """The answer of commands on many pictures to a first signal."""
 GRACE = 1.0
@@ -141,7 +141,8 @@ def _forked() -> None:
         signal.set_wakeup_fd(-1)
 
 
-os.register_at_fork(after_in_child=_forked)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def interrupted(number: int, message: str, terminated: int = 75) -> Interrupted:

@@ -2,15 +2,18 @@
 
 import errno
 import os
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
 from i2i import files
-from i2i.errors import ExistsError, OutputError
-from i2i.files import atomic_write, write_all
+from i2i.errors import ExistsError, LockedError, OutputError
+from i2i.files import atomic_write, locked, write_all
 
 
 def names(folder: Path) -> list[str]:
@@ -93,3 +96,77 @@ def test_every_byte_is_written_or_it_is_an_error(tmp_path: Path, monkeypatch: py
 def test_a_name_that_cannot_be_is_an_output_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         put(tmp_path / name)
+
+
+HOLD = "import sys, time; from pathlib import Path; from i2i.files import locked\n"
+HOLD += "with locked(Path(sys.argv[1])):\n    print(flush=True); time.sleep(99)"
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Another process that holds the lock `lock`."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "lock")], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+@pytest.mark.promise("R17")
+def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path, other: "subprocess.Popen[bytes]") -> None:
+    with (
+        pytest.raises(LockedError, match=rf"in use \(pid {other.pid} on .* since 20"),
+        locked(tmp_path / "lock", "in use"),
+    ):
+        pass
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    with locked(tmp_path / "lock", "in use") as held:
+        assert held
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
+def test_a_forked_child_does_not_inherit_a_lock(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock"):
+        reader, writer = os.pipe()
+        if (child := os.fork()) == 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+    with locked(tmp_path / "lock", "in use") as held:
+        assert held
+    os.close(writer)
+    os.waitpid(child, 0)
+    os.close(reader)
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    put(tmp_path / "a")
+    with locked(tmp_path / "lock", "in use") as held:
+        assert not held
+
+
+WITHOUT_FCNTL = """
+import sys, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+sys.modules["fcntl"] = None
+from i2i.files import atomic_write, locked, remove_strays
+folder = Path(sys.argv[1])
+with locked(folder / "lock", "in use"):
+    atomic_write(folder / "a", lambda file: file.write(b"new"))
+    remove_strays(folder, 1e12)
+"""
+
+
+def test_without_fcntl_files_are_locked_and_written(tmp_path: Path) -> None:
+    """Windows has no fcntl. No other file of the package may import it."""
+    subprocess.run([sys.executable, "-c", WITHOUT_FCNTL, str(tmp_path)], check=True)
+    assert names(tmp_path) == ["a"]
+    package = Path(files.__file__).parent
+    assert [path for path in package.rglob("*.py") if "import fcntl" in path.read_text()] == []

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from i2i import images
-from i2i.download import digest
 from i2i.errors import ImageError, InputError, ModelError, OutputError, UsageError
 from i2i.evaluation import applicable
 from i2i.evaluation.data import EvaluationData, GeneratedImages, Item, PictureFiles, Pictures, display_name, open_data
@@ -19,6 +18,7 @@ from i2i.evaluation.options import SETS, EvaluationOptions
 from i2i.evaluation.result import Evaluation, Measure, Row, gap_closed
 from i2i.evaluation.suite import ORIGINAL_SIZE, SET_SIZE, MetricSuite, size_note
 from i2i.evaluation.training_log import run_options
+from i2i.files import sha256
 from i2i.images import Picture, Pixels, to_pixels, with_depth
 from i2i.images.palettes import to_classes
 from i2i.inference.failures import not_finite
@@ -310,7 +310,7 @@ def facts(path: Path, info: ModelInfo, **more: str) -> dict[str, Any]:
     """The facts of a model that stand beside its numbers."""
     return {
         "model": str(path),
-        "sha256": digest(path / WEIGHTS_NAME if path.is_dir() else path),
+        "sha256": sha256(path / WEIGHTS_NAME if path.is_dir() else path),
         "network": info.network,
         **more,
         "algorithm": info.training.algorithm,

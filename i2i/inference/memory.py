@@ -1,12 +1,12 @@
 """The memory that a picture takes in a network, estimated first: a machine that runs out of it ends the process."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from i2i.machine import available_memory
 
 if TYPE_CHECKING:
     from i2i.networks import GeneratorConfig
 
-_CGROUP = Path("/sys/fs/cgroup")
 _SIDE = 256
 UNWATCHED = 1 << 28
 # convolutions hold copies of what they take and give, in another layout: measured 1.31 to 1.56 (docs/lab-book.md)
@@ -40,9 +40,9 @@ def of_pairs(attention: int, height: int, width: int) -> int:
 
 
 def fits(per_pixel: float, height: int, width: int, beside: int = 0) -> bool:
-    """Returns whether a picture of that size and `beside` more bytes fit into the free memory, if that is known."""
+    """Whether a picture of that size, and `beside` more bytes, fit into the memory that is free."""
     need = per_pixel * height * width + beside
-    return need < UNWATCHED or (there := available()) is None or need <= there
+    return need < UNWATCHED or need <= available_memory()
 
 
 def too_much(config: "GeneratorConfig", height: int, width: int, reason: str, there: int | None = None) -> str:
@@ -50,26 +50,8 @@ def too_much(config: "GeneratorConfig", height: int, width: int, reason: str, th
 
     `there`: the bytes that are free where the network runs, by default those of the machine.
     """
-    need, there = bytes_per_pixel(config) * height * width, there if there is not None else available() or 0
+    need, there = bytes_per_pixel(config) * height * width, available_memory() if there is None else there
     fitting = int(min(height, width) * min(1.0, there / need) ** 0.5) // 64 * 64
     hint = f"; --size {fitting} would fit" if 0 < fitting < min(height, width) else "; try a smaller --size"
     needs = f"{width}x{height} pixels need about {need / 1e9:.1f} GB here, {there / 1e9:.1f} GB are free"
     return f"{needs}, and {reason}{hint}"
-
-
-def available() -> int | None:
-    """Returns the bytes of memory that this process can still have; None where Linux does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return None
-    try:  # the limit of a container
-        limit = int((_CGROUP / "memory.max").read_text())
-        used = int((_CGROUP / "memory.current").read_text())
-        facts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
-        # cached files count as used, and are given up when there is need
-        cached = sum(int(facts.get(name, 0)) for name in ("inactive_file", "active_file"))
-    except (OSError, ValueError):
-        return free
-    return min(free, limit - max(0, used - cached))

@@ -11,7 +11,6 @@ record outlives the model file: its hash is expected the next time.
 """
 
 import contextlib
-import hashlib
 import json
 import re
 import time
@@ -19,9 +18,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from i2i.download import Progress, alone, download
+from i2i.download import Progress, download
 from i2i.errors import DownloadError, ModelError, UsageError
-from i2i.files import atomic_write, home
+from i2i.files import atomic_write, home, locked, sha256
 from i2i.models.info import Direction
 from i2i.models.metadata import regular_file
 
@@ -185,7 +184,7 @@ def obtain(entry: Entry, *, fetch: bool = False, progress: Progress | None = Non
             f"style {entry.style!r} is not on this machine: --download fetches {entry.url} ({_terms(entry)}); "
             f"or put that file at {checkpoint}"
         )
-    with alone(path):
+    with locked(path.with_name(f"{path.name}.lock")):
         if _exists(path):
             return path
         if _exists(checkpoint):
@@ -208,8 +207,7 @@ def _sha256(checkpoint: Path) -> str:
     try:
         if (size := regular_file(checkpoint)) > MAX_BYTES:
             raise ModelError(f"{size:,} bytes; at most {MAX_BYTES:,} are accepted")
-        with checkpoint.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(checkpoint)
     except ModelError as error:
         raise ModelError(f"{checkpoint}: {error}") from None
     except OSError as error:

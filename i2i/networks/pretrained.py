@@ -5,7 +5,6 @@ squeeze-and-excitation nor swish) with its ImageNet weights, from the packages o
 file gives a VGG of any width (Simonyan & Zisserman 2015, arXiv:1409.1556) with torchvision's names.
 """
 
-import hashlib
 import itertools
 import re
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from i2i.errors import ModelError, UsageError
+from i2i.files import sha256
 
 EFFICIENTNET = "efficientnet"
 STRIDES = (4, 8, 16, 32)
@@ -61,7 +61,7 @@ class FeatureNetwork(nn.Module):
 
 def digest(features: str) -> str:
     """Returns the SHA-256 of the weights `features`. Raises as `feature_network` does."""
-    return hashlib.sha256(_path(features).read_bytes()).hexdigest()
+    return sha256(_path(features))
 
 
 def feature_network(features: str, *, head: bool = False) -> FeatureNetwork:

@@ -26,7 +26,6 @@ from i2i.config import RUN_CONFIG, read_options, to_mapping
 from i2i.data.options import of_one_size
 from i2i.device import choose_device
 from i2i.errors import I2IError, ResourceError, UsageError
-from i2i.inference.memory import available
 from i2i.machine import place
 from i2i.terminal import say
 from i2i.training.options import RunOptions
@@ -182,7 +181,7 @@ def _room(device: torch.device) -> int | None:
     """The bytes that a training on that device could have; None where that is not known."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return available() if device.type == "cpu" else None
+    return machine.available_memory() if device.type == "cpu" else None
 
 
 @dataclass(frozen=True)

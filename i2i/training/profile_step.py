@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import torch
 
 from i2i import machine
@@ -128,50 +129,28 @@ def _state_bytes(trainer: Trainer) -> int:
 
 
 def _memory(device: torch.device) -> int:
-    return torch.cuda.memory_reserved(device) if device.type == "cuda" else _proc_status("VmRSS")
+    return torch.cuda.memory_reserved(device) if device.type == "cuda" else machine.used_memory()
 
 
 def memory_peak(device: torch.device) -> int:
     """The most memory at a time: what torch reserved of an accelerator, else resident in this process."""
-    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else _proc_status("VmHWM")
-
-
-def _proc_status(key: str) -> int:
-    """Bytes of an entry of Linux's status; elsewhere the peak that the system knows.
-
-    The peak of `getrusage` would be the parent's, if that was higher when it started this process.
-    """
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(f"{key}:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else machine.peak_memory()
 
 
 def _private_bytes_of_children() -> int:
-    """Memory that the data workers do not share with this process; 0 where it is not known."""
+    """The memory that the data workers do not share with this process; 0 where that is unknown."""
     total = 0
-    with contextlib.suppress(OSError):
-        for task in Path("/proc/self/task").iterdir():
-            for child in (task / "children").read_text().split():
-                lines = Path(f"/proc/{child}/smaps_rollup").read_text().splitlines()
-                total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            total += child.memory_full_info().uss
     return total
 
 
 def _named(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines() if device.type == "cpu" else []:
-            if line.startswith("model name"):
-                return f"cpu ({line.partition(':')[2].strip()})"
-    return device.type
+    processor = machine.cpu_info("model name") if device.type == "cpu" else ""
+    return f"cpu ({processor})" if processor else device.type
 
 
 def main() -> None:

@@ -1,12 +1,10 @@
 """The folder of one run: who writes to it, its options, its status."""
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
 import shlex
-import socket
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,8 +13,8 @@ from typing import Any
 
 from i2i import __version__
 from i2i.config import RUN_CONFIG, has_config, of_run, run_yaml, to_mapping
-from i2i.errors import LockedError, OutputError, UsageError
-from i2i.files import atomic_write, check_regular, write_all
+from i2i.errors import UsageError
+from i2i.files import atomic_write, locked
 from i2i.terminal import say
 from i2i.training.options import RunOptions
 
@@ -37,34 +35,13 @@ class RunFolder:
 
         Raises `LockedError` naming the other process, `OutputError` if the folder cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            check_regular(self.path / ".lock")
-            lock = (self.path / ".lock").open("a+")
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
-        with lock:
-            try:
-                # A record lock: unlike flock it is not inherited by workers that outlive a killed parent.
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                lock.seek(0)
-                raise LockedError(f"{self.path}: another run writes here ({lock.read().strip()})") from None
-            except OSError as error:
-                say(f"{self.path}: this file system cannot lock ({error.strerror})")
-            self._sign(lock.fileno())
+        with locked(self.path / ".lock", busy="another run writes here") as held:
+            if not held:
+                say(f"{self.path}: this file system cannot lock; start no second run in it")
             for folder in (self.path, self.path / "samples"):
                 for stray in folder.glob(".i2i-*.part"):
                     stray.unlink(missing_ok=True)
             yield
-
-    def _sign(self, lock: int) -> None:
-        """Say in the lock who holds it. Not through the file's buffer, which would be tried again on closing."""
-        try:
-            os.ftruncate(lock, 0)
-            write_all(lock, f"pid {os.getpid()} on {socket.gethostname()} since {_now()}\n".encode())
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def changes(self, options: RunOptions) -> Changes:
         """The options that differ from the configuration of the run so far."""

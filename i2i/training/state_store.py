@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from i2i.errors import ModelError, OutputError
-from i2i.files import atomic_write
+from i2i.files import atomic_write, sha256
 from i2i.terminal import say
 
 FORMAT_VERSION = 2
@@ -191,9 +191,8 @@ class StateStore:
         try:
             if path.stat().st_size != entry.get("size"):
                 raise ModelError(f"{path.stat().st_size} bytes, not {entry.get('size')}")
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != entry.get("sha256"):
-                    raise ModelError("its contents do not match its SHA-256")
+            if sha256(path) != entry.get("sha256"):
+                raise ModelError("its contents do not match its SHA-256")
             state = torch.load(path, map_location="cpu", weights_only=True)
         except OSError as error:
             raise ModelError(f"cannot be read: {error.strerror}") from None

@@ -1,6 +1,5 @@
 """What a picture takes in a network is known before it is tried."""
 
-import resource
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from fork_server import python
 from i2i import images
 from i2i.folders.batch import translate_folder
 from i2i.inference import memory
-from i2i.inference.memory import bytes_per_pixel, fits
+from i2i.inference.memory import bytes_per_pixel
 from i2i.inference.streaming import stream
 from i2i.inference.translator import Translator
 from i2i.models.info import describe
@@ -115,7 +114,7 @@ def test_small_pictures_need_no_estimate(name: str, monkeypatch: pytest.MonkeyPa
 
 def test_all_pairs_of_places_need_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory.of_pairs(0, 768, 768) == 0 and memory.of_pairs(2, 768, 768) == 2 * 4 * (192 * 192) ** 2
-    monkeypatch.setattr(memory, "available", lambda: 10**9)
+    monkeypatch.setattr(memory, "available_memory", lambda: 10**9)
     assert memory.fits(100.0, 768, 768) and not memory.fits(100.0, 768, 768, memory.of_pairs(2, 768, 768))
 
 
@@ -123,7 +122,7 @@ def _with_room_for(pixels: int, name: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(memory, "UNWATCHED", 0)
     network = create_generator(name, width=2)
     used = Translator(network, describe(network, direction="a2b"), precision="fp32")
-    monkeypatch.setattr(memory, "available", lambda: int(used.model.bytes_per_pixel * pixels))
+    monkeypatch.setattr(memory, "available_memory", lambda: int(used.model.bytes_per_pixel * pixels))
     (tmp_path / "in").mkdir()
     for side in (100, 300):
         values = np.random.default_rng(side).integers(0, 255, (side, side, 3), np.uint8)
@@ -148,7 +147,7 @@ def test_too_large_a_picture_is_streamed(
     report = translate_folder(tmp_path / "in", tmp_path / "out", used, size=size)
     assert [(r.status, r.note) for r in report.records] == [("done", note), ("done", BANDS)]
     assert len(report.notices) == 1 and report.notices[0].endswith("translated by bands of rows")
-    monkeypatch.setattr(memory, "available", lambda: None)
+    monkeypatch.setattr(memory, "available_memory", lambda: 10**12)
     translate_folder(tmp_path / "in", tmp_path / "whole", used, size=size)
     for name in ("100.png", "300.png"):
         one, two = (images.read(tmp_path / folder / name).pixels.astype(int) for folder in ("out", "whole"))
@@ -164,25 +163,3 @@ def test_no_room_for_the_spool_is_one_failed_item(tmp_path: Path, monkeypatch: p
     assert [(r.source.stem, r.status) for r in report.records] == [("100", "done"), ("300", "failed")]
     assert "bytes are needed for the spool" in report.failed[0].reason and "I2I_SPOOL" in report.failed[0].reason
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["100.png"]
-
-
-def test_where_nobody_tells_what_is_free_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available", lambda: None)
-    assert fits(1e9, 10_000, 10_000)
-    monkeypatch.setattr(memory, "available", lambda: 10**12)
-    assert not fits(1e9, 10_000, 10_000)
-
-
-def test_what_a_container_keeps_of_files_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    (tmp_path / "memory.max").write_text("50000000\n")
-    (tmp_path / "memory.current").write_text("49000000\n")
-    (tmp_path / "memory.stat").write_text("anon 9\ninactive_file 40000000\nactive_file 2000000\n")
-    assert memory.available() == 43_000_000
-    (tmp_path / "memory.stat").write_text("anon 9\ninactive_file 60000000\n")  # read at another moment
-    assert memory.available() == 50_000_000
-
-
-def test_this_machine_tells() -> None:
-    there = memory.available()
-    assert there is None or resource.getpagesize() < there < 1 << 50

@@ -211,7 +211,7 @@ def test_which_networks_can() -> None:
 @pytest.mark.promise("R37")
 def test_which_cannot_say_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     config = generator_config("unet_128", width=2)
-    monkeypatch.setattr("i2i.inference.memory.available", lambda: 10**7)
+    monkeypatch.setattr("i2i.inference.memory.available_memory", lambda: 10**7)
     with pytest.raises(ImageError, match=r"4000x3000 pixels need about .* a U-Net takes .*; --size \d+ would fit"):
         Streamer(config.build(), config).picture(Picture(np.zeros((3000, 4000, 3), np.uint8)))
 

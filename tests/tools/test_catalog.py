@@ -1,60 +1,12 @@
-"""The public data sets: the facts are well formed, and fetching one ends whole or with nothing."""
+"""The public data sets: their facts are well formed, and names lead to them."""
 
-import dataclasses
-import hashlib
-import io
-import json
-import socket
-import tarfile
-import zipfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from local_server import file, redirect, running
 
-from i2i.errors import InputError, UsageError
-from i2i.tools.datasets.catalog import SETS, PublicSet, find_set
-from i2i.tools.datasets.fetch import fetch
-
-PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
-
-
-def zipped(names):
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        for name in names:
-            archive.writestr(name, PICTURE)
-    return data.getvalue()
-
-
-def tarred(names):
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w:gz") as archive:
-        for name in names:
-            info = tarfile.TarInfo(name)
-            info.size = len(PICTURE)
-            archive.addfile(info, io.BytesIO(PICTURE))
-    return data.getvalue()
-
-
-NAMES = ["toys/trainA/1.png", "toys/trainB/1.png", "toys/license.txt"]
-DATA = zipped(NAMES)
-TOYS = PublicSet("cyclegan/toys", "unpaired", ("a", "b"), "a paper", "a licence")
-
-
-def toys(*urls, **changes):
-    return dataclasses.replace(TOYS, urls=urls, **changes)
-
-
-@pytest.fixture(scope="module")
-def server():
-    with running() as local:
-        yield local
-
-
-def names(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+from i2i.errors import UsageError
+from i2i.tools.datasets.catalog import SETS, find_set
 
 
 @pytest.mark.parametrize("entry", SETS, ids=lambda entry: entry.name)
@@ -98,94 +50,3 @@ def test_names():
         find_set("maps")
     with pytest.raises(UsageError, match="Did you mean 'horse2zebra'"):
         find_set("horse2zebras")
-
-
-@pytest.mark.promise("R50")
-@pytest.mark.parametrize("suffix, data", [(".zip", DATA), (".tar.gz", tarred(NAMES))])
-def test_fetch(server, tmp_path, suffix, data):
-    url = server.serve(f"/good/toys{suffix}", data)
-    entry = toys(url, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    fetched = fetch(entry, tmp_path / "sets" / "toys", context=server.context)
-    assert names(tmp_path) == [f"sets/toys/{name}" for name in ("SOURCE.json", "trainA/1.png", "trainB/1.png")]
-    source = json.loads((tmp_path / "sets/toys/SOURCE.json").read_bytes())
-    assert (source["url"], source["sha256"], source["pinned"]) == (url, entry.sha256, True)
-    assert (fetched.unpacked.pictures, fetched.unpacked.left_out) == (2, 1)
-
-
-@pytest.mark.promise("R50")
-def test_a_hash_that_nobody_stated_is_recorded(server, tmp_path):
-    fetched = fetch(toys(server.serve("/toys.zip", DATA)), tmp_path / "t", keep_archive=True, context=server.context)
-    assert fetched.sha256 == hashlib.sha256(DATA).hexdigest()
-    assert json.loads((tmp_path / "t/SOURCE.json").read_bytes())["pinned"] is False
-    assert (tmp_path / "t.zip").read_bytes() == DATA
-
-
-@pytest.mark.promise("R49", "R50")
-@pytest.mark.parametrize("facts", [{"sha256": "00" * 32}, {"size": len(DATA) + 1}, {"size": len(DATA) - 1}])
-def test_a_wrong_archive_leaves_nothing(server, tmp_path, facts):
-    entry = toys(server.serve("/wrong/toys.zip", DATA), **facts)
-    with pytest.raises(InputError, match=r"expected(.|\n)*put it at"):
-        fetch(entry, tmp_path / "toys", context=server.context)
-    assert not (tmp_path / "toys").exists() and not (tmp_path / "toys.zip").exists()
-
-
-@pytest.mark.promise("R49", "R50")
-def test_a_hostile_archive_leaves_nothing(server, tmp_path):
-    url = server.serve("/hostile/toys.zip", zipped(["../1.png"]))
-    with pytest.raises(InputError, match=r"with \.\."):
-        fetch(toys(url), tmp_path / "toys", context=server.context)
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_second_place_is_tried(server, tmp_path):
-    urls = server.url + "/missing/toys.zip", server.serve("/second/toys.zip", DATA)
-    assert fetch(toys(*urls), tmp_path / "toys", context=server.context).url == urls[1]
-
-
-def test_what_broke_off_goes_on_at_the_same_place(server, tmp_path):
-    url = server.answer("/slow/toys.zip", file(DATA, stop=len(DATA) // 2))
-    entry = toys(url, server.serve("/other/toys.zip", DATA))
-    with pytest.raises(InputError, match="broke off"):
-        fetch(entry, tmp_path / "toys", context=server.context)
-    server.serve("/slow/toys.zip", DATA)
-    assert fetch(entry, tmp_path / "toys", context=server.context).url == url
-    assert server.requests[-1][1]["Range"] == f"bytes={len(DATA) // 2}-"
-    assert names(tmp_path) == ["toys/SOURCE.json", "toys/trainA/1.png", "toys/trainB/1.png"]
-
-
-@pytest.mark.promise("R50")
-def test_no_redirect_to_anything_but_https(server, tmp_path):
-    url = server.answer("/moved/toys.zip", redirect(server.url.replace("https", "http") + "/toys.zip"))
-    with pytest.raises(InputError, match="redirected to an address that is refused"):
-        fetch(toys(url), tmp_path / "toys", context=server.context)
-    with pytest.raises(InputError, match="only https"):
-        fetch(toys("http://localhost/toys.zip"), tmp_path / "toys")
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    def refused(*_, **__):
-        raise AssertionError("a socket was opened")
-
-    monkeypatch.setattr(socket.socket, "connect", refused)
-    monkeypatch.setattr(socket, "getaddrinfo", refused)
-
-
-@pytest.mark.promise("R50")
-def test_an_archive_put_there_by_hand_needs_no_network(no_network, tmp_path):
-    (tmp_path / "toys.zip").write_bytes(DATA)
-    entry = toys("https://localhost/toys.zip", sha256=hashlib.sha256(DATA).hexdigest())
-    assert fetch(entry, tmp_path / "toys").unpacked.pictures == 2
-    assert (tmp_path / "toys.zip").exists(), "it is not ours to remove"
-    (tmp_path / "again.zip").write_bytes(DATA)
-    with pytest.raises(InputError, match="its SHA-256 is"):
-        fetch(toys("https://localhost/toys.zip", sha256="00" * 32), tmp_path / "again")
-
-
-def test_what_is_not_fetched(no_network, tmp_path):
-    with pytest.raises(UsageError, match="Register at"):
-        fetch(find_set("pix2pix/cityscapes"), tmp_path / "cityscapes")
-    (tmp_path / "toys").mkdir()
-    (tmp_path / "toys" / "mine").touch()
-    with pytest.raises(UsageError, match="is there already"):
-        fetch(toys("https://localhost/toys.zip"), tmp_path / "toys")

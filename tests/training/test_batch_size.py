@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from i2i import machine
 from i2i.algorithms import Pix2Pix
 from i2i.errors import I2IError, UsageError
 from i2i.training import estimate
@@ -82,7 +84,7 @@ def nothing_measured(algorithm: Any, options: Any) -> Any:
 def test_a_run_keeps_what_was_found_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(estimate, "available", lambda: 10 * GB)
+    monkeypatch.setattr(machine, "available_memory", lambda: 10 * GB)
     options = Options(run=tmp_path / "run", micro_batches=1)
     measure: Any = lambda algorithm, options: SimpleNamespace(peak_bytes=2 * GB * options.batch_size)  # noqa: E731
     made = resolve_batch_size(Pix2Pix, options, measure)
@@ -99,8 +101,8 @@ def test_a_run_keeps_what_was_found_for_it(
 def test_where_there_is_nothing_to_find(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_batch_size(Pix2Pix, Options(batch_size=5), nothing_measured).batch_size == 5
     assert resolve_batch_size(Pix2Pix, Options(preprocess="none", micro_batches=1), nothing_measured).batch_size == 1
-    monkeypatch.setattr(estimate, "available", lambda: None)
-    with pytest.raises(UsageError, match="name a number"):
+    with monkeypatch.context() as patch, pytest.raises(UsageError, match="name a number"):
+        patch.setattr(estimate, "choose_device", lambda name: torch.device("mps"))
         resolve_batch_size(Pix2Pix, Options(micro_batches=1), nothing_measured)
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)

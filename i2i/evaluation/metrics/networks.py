@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import inception as blocks
 
-from i2i.download import digest, download
+from i2i.download import download
 from i2i.errors import DownloadError, ModelError, UsageError
 from i2i.evaluation.resizer import resized
-from i2i.files import home
+from i2i.files import home, sha256
 from i2i.models import state_dicts
 from i2i.models.state_dicts import StateDict, refuse_nonfinite
 from i2i.networks.pretrained import FeatureNetwork
@@ -218,7 +218,7 @@ def read_weights(path: Path, expected: str) -> tuple[StateDict, str]:
     try:
         weights = state_dicts.read(path)
         refuse_nonfinite(weights)
-        return weights, digest(path)
+        return weights, sha256(path)
     except ModelError as error:
         raise ModelError(f"{path}: {error}; expected {expected}") from None
 

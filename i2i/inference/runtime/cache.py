@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from i2i.errors import I2IError, ModelError
-from i2i.files import atomic_write, home, remove_strays
+from i2i.files import atomic_write, home, remove_strays, sha256
 from i2i.inference.runtime.protocol import ConvertedModel, InputSpec
 from i2i.models.info import CONFIG_NAME, WEIGHTS_NAME, parse, to_json
 from i2i.models.metadata import read_header, regular_file
@@ -39,7 +39,9 @@ def key(path: Path, runtime: str, version: str, options: Mapping[str, Any]) -> s
     """Returns the name of the entry for the model at `path`, used with these options; None if it cannot be read."""
     files = [path / CONFIG_NAME, path / WEIGHTS_NAME] if path.is_dir() else [path]
     try:
-        digests = [_sha256(file) for file in files]
+        for file in files:
+            regular_file(file)
+        digests = [sha256(file) for file in files]
     except (OSError, ModelError):
         return None
     facts = [VERSION, runtime, version, sorted((name, str(value)) for name, value in options.items()), digests]
@@ -87,12 +89,6 @@ def _prune() -> None:
         total += path.stat().st_size
         if number and total > MAX_BYTES:
             path.unlink()
-
-
-def _sha256(path: Path) -> str:
-    regular_file(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _body_sha256(data: bytes) -> str:

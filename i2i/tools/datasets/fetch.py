@@ -1,26 +1,49 @@
-"""Getting a public data set: download its archive, unpack it under our rules, note where it came from."""
+"""Get a public data set: download its archive, unpack the pictures, note where they came from."""
 
-import hashlib
+import contextlib
 import json
+import lzma
+import re
+import shutil
 import ssl
-from collections.abc import Callable
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from i2i import images
 from i2i.config import real
-from i2i.download import download
+from i2i.data.folders import SPLITS
+from i2i.download import BrokeOffError, Progress, download
 from i2i.errors import DownloadError, InputError, UsageError
-from i2i.files import atomic_write
-from i2i.tools.datasets.archive import Unpacked, unpack
+from i2i.files import atomic_write, locked, refused, sha256
 from i2i.tools.datasets.catalog import PublicSet
 from i2i.tools.datasets.outputs import folders_above
 
 SOURCE = "SOURCE.json"
+MAX_MEMBERS = 200_000
+MAX_BYTES = 50 << 30
+_LAYOUT = {*SPLITS, *(split + side for split in SPLITS for side in "AB"), "A", "B"}
+_DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """The pictures that were unpacked, and the other files that were left out."""
+
+    pictures: int
+    left_out: int
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came out of which archive, and the SHA-256 of that."""
+    """The result, the address of the archive, and its SHA-256."""
 
     unpacked: Unpacked
     url: str
@@ -32,82 +55,71 @@ def fetch(
     target: Path,
     *,
     keep_archive: bool = False,
-    progress: Callable[[int, int | None], object] | None = None,
+    progress: Progress | None = None,
     context: ssl.SSLContext | None = None,
 ) -> Fetched:
-    """Download a public set to the new folder `target`; `SOURCE.json` in it tells where it came from.
+    """Download a public set to the new folder `target`; `SOURCE.json` in it says where the set came from.
 
-    The archive lies beside `target` and is removed afterwards unless `keep_archive` is set; one that was put there
-    by hand is taken instead of a download, and stays. A hash that the catalogue knows must be met; another is recorded.
-    Raises `InputError` for what cannot be downloaded or unpacked, `UsageError` for a set that is not fetched or a
-    `target` that is there, `OutputError` for the disk.
+    The archive lies beside `target` and is removed afterwards unless `keep_archive` is set. An archive that you put
+    there is taken instead of a download, and stays. Its SHA-256 must be the one in the catalogue, if that has one.
+    Raises `InputError` if the set cannot be downloaded or unpacked, `UsageError` for a set that is not fetched or a
+    `target` that exists, `OutputError` for the disk.
     """
     if not entry.urls:
         raise UsageError(f"{entry.name}: {entry.instead}")
-    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        raise UsageError(f"{target}: is there already; remove it or choose another folder with --out")
+    _check_free(target)
     target = real(target)
     archive = archive_of(entry, target)
     with folders_above(archive):
-        return _fetched(entry, target, archive, keep_archive, progress, context)
-
-
-def _fetched(
-    entry: PublicSet,
-    target: Path,
-    archive: Path,
-    keep_archive: bool,
-    progress: Callable[[int, int | None], object] | None,
-    context: ssl.SSLContext | None,
-) -> Fetched:
-    brought = archive.exists()
-    if brought:
-        url, sha256 = f"found as {archive.name}", _hash(archive)
-    else:
-        url, sha256 = _download(entry, archive, progress, context)
-    try:
-        unpacked = unpack(archive, target, sha256=entry.sha256 or sha256)
-    except InputError:
-        if not brought:
+        brought = archive.exists()
+        if brought:
+            url, found = f"found as {archive.name}", _brought(entry, archive)
+        else:
+            url, found = _download(entry, archive, progress, context)
+        try:
+            fetched = Fetched(unpack(archive, target), url, found)
+        except InputError:
+            if not brought:
+                archive.unlink()
+            raise
+        _note(entry, target, fetched)
+        if not (keep_archive or brought):
             archive.unlink()
-        raise
-    fetched = Fetched(unpacked, url, sha256)
-    _note(entry, target, fetched)
-    if not (keep_archive or brought):
-        archive.unlink()
     return fetched
 
 
 def archive_of(entry: PublicSet, target: Path) -> Path:
-    """Where the archive lies: beside `target`."""
+    """The place of the archive, beside `target`."""
     suffix = ".tar.gz" if entry.urls[0].endswith(".tar.gz") else ".zip"
     return target.with_name(target.name + suffix)
 
 
+def _check_free(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise UsageError(f"{target}: exists already; remove it or choose another folder with --out")
+
+
+def _brought(entry: PublicSet, archive: Path) -> str:
+    if not archive.is_file():
+        raise InputError(f"{archive}: not a regular file")
+    found = sha256(archive)
+    if entry.sha256 not in (None, found):
+        raise InputError(f"{archive}: its SHA-256 is {found}, expected {entry.sha256}")
+    return found
+
+
 def _download(
-    entry: PublicSet,
-    archive: Path,
-    progress: Callable[[int, int | None], object] | None,
-    context: ssl.SSLContext | None,
+    entry: PublicSet, archive: Path, progress: Progress | None, context: ssl.SSLContext | None
 ) -> tuple[str, str]:
     failures = []
     for url in entry.urls:
         try:
-            sha256 = download(url, archive, sha256=entry.sha256, size=entry.size, progress=progress, context=context)
-            return url, sha256
+            return url, download(url, archive, sha256=entry.sha256, size=entry.size, progress=progress, context=context)
         except DownloadError as error:
             failures.append(str(error))
-        part = archive.with_name(archive.name + ".part")
-        if part.exists() and part.stat().st_size:
-            break  # another place would start again from nothing
+            if isinstance(error, BrokeOffError):
+                break  # another place would start again from nothing
     raise InputError("; ".join(failures), f"Or get the archive in another way and put it at {archive}.")
-
-
-def _hash(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"{path}: not a regular file")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _note(entry: PublicSet, target: Path, fetched: Fetched) -> None:
@@ -122,3 +134,105 @@ def _note(entry: PublicSet, target: Path, fetched: Fetched) -> None:
     }
     text = json.dumps(source, indent=2) + "\n"
     atomic_write(target / SOURCE, lambda file: file.write(text.encode("ascii")))
+
+
+def unpack(archive: Path, target: Path) -> Unpacked:
+    """Unpack the pictures of a zip or tar archive into the new folder `target`, whole or not at all.
+
+    Hidden files and other files are left out. A single folder around everything is taken away. An archive is refused
+    for a link, a device, or a name that leads out of the folder, and beyond `MAX_MEMBERS` or `MAX_BYTES`.
+
+    Raises `InputError` for an archive that is refused or damaged, `UsageError` if `target` exists, `OutputError` if it
+    cannot be written, `LockedError` if another process unpacks there.
+    """
+    _check_free(target)
+    target = real(target)
+    folder = target.with_name(f".i2i-{target.name}.unpacking")
+    lock = target.with_name(f".i2i-{target.name}.lock")
+    try:
+        with folders_above(target), locked(lock, busy=f"another process unpacks to {target.name}"), _emptied(folder):
+            unpacked = _unpack(archive, folder)
+            _within(folder).rename(target)
+    except InputError as error:
+        raise InputError(f"{archive}: {error}; nothing of it was kept") from None
+    except OSError as error:
+        raise refused(target, error) from error
+    return unpacked
+
+
+@contextlib.contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    """The folder, without what a killed process left in it; removed at the end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _within(folder: Path) -> Path:
+    """The folder itself, or the one folder that is all it holds, unless the name of that is a part of a layout."""
+    inside = list(folder.iterdir())
+    alone = len(inside) == 1 and inside[0].is_dir() and inside[0].name not in _LAYOUT
+    return inside[0] if alone else folder
+
+
+def _unpack(archive: Path, folder: Path) -> Unpacked:
+    pictures = left_out = total = 0
+    try:
+        for count, (name, size, content) in enumerate(_members(archive), 1):
+            total += size
+            if count > MAX_MEMBERS or total > MAX_BYTES:
+                raise InputError(f"more than {MAX_MEMBERS:,} files or {MAX_BYTES:,} bytes when unpacked")
+            parts = _parts(name)
+            if any(part.startswith(".") for part in parts) or Path(parts[-1]).suffix.lower() not in images.SUFFIXES:
+                left_out += 1
+                continue
+            path = folder.joinpath(*parts)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                shutil.copyfileobj(content, file)
+            pictures += 1
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{Path(error.filename).relative_to(folder)}: a name that occurs twice") from None
+    except _DAMAGE as error:
+        raise InputError(f"damaged: {error or 'it ends early'}") from None
+    except OSError as error:
+        if error.errno is None:  # gzip and bz2 say so of a damaged file
+            raise InputError(f"damaged: {error}") from None
+        raise
+    if not pictures:
+        raise InputError(f"no pictures in it, {left_out} other files")
+    return Unpacked(pictures, left_out)
+
+
+def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """The name, the size and the content of each regular file. Raises `InputError` for a member of another kind."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as packed:
+            for info in packed.infolist():
+                kind = stat.S_IFMT(info.external_attr >> 16)
+                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise InputError(f"{info.filename!r}: a link or a special file, which is not accepted")
+                if not info.is_dir():
+                    with packed.open(info) as file:
+                        yield info.filename, info.file_size, file
+    elif archive.is_file() and tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as unpacked:
+            for member in unpacked:
+                if not (member.isreg() or member.isdir()) or member.issparse():
+                    raise InputError(f"{member.name!r}: a link or a special file, which is not accepted")
+                if (content := unpacked.extractfile(member)) is not None:
+                    yield member.name, member.size, content
+    else:
+        raise InputError("not a zip or tar archive")
+
+
+def _parts(name: str) -> list[str]:
+    """The folders and the name of a member. Raises `InputError` for a name that is not harmless everywhere."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    leads_out = name.startswith("/") or ".." in parts or re.match("[A-Za-z]:", name)
+    if not parts or leads_out or re.search(r"[\x00-\x1f\x7f-\x9f\\]", name):
+        raise InputError(f"{name[:300]!r}: a name that leads out of the folder, or with odd characters")
+    return parts
