@@ -176,14 +176,6 @@ def available_memory() -> int:
     return min(free, limit - max(0, used - cached))
 
 
-def used_memory() -> int:
-    """The bytes of memory that this process has now."""
-    import psutil
-
-    used: int = psutil.Process().memory_info().rss
-    return used
-
-
 def peak_memory() -> int:
     """The most bytes of memory that this process has had.
 

@@ -28,7 +28,7 @@ OURS = [
         "tools.report.report",
         "losses.perceptual",
         "training.launch",
-        "tools.planner",
+        "training.estimate",
         "folders.batch",
         "inference.export",
         "tools.labelled.augment",

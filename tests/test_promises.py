@@ -13,7 +13,7 @@ from i2i.folders import pipeline
 from i2i.images import Limits
 from i2i.models import metadata, state_dicts
 from i2i.networks import GENERATOR_KINDS
-from i2i.tools.datasets import archive
+from i2i.tools.datasets import fetch
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "reliability.md").read_text()
@@ -65,14 +65,12 @@ def _yaml() -> str:
 
 
 def _archive() -> str:
-    limits = archive.Limits()
-    size = f"{limits.members:,} members, {_gib(limits.total_bytes)}, ratio {limits.ratio}"
-    return f"{size}, names {limits.name_bytes} bytes, depth {limits.depth}"
+    return f"{fetch.MAX_MEMBERS:,} files, {_gib(fetch.MAX_BYTES)} unpacked"
 
 
 def _download() -> str:
     least = {name: parameter.default for name, parameter in inspect.signature(download).parameters.items()}
-    return f"{_gib(least['max_bytes'])}, {least['connect_timeout']:g} s to connect, {least['idle_timeout']:g} s idle"
+    return f"{_gib(least['max_bytes'])}, {least['timeout']:g} s without an answer"
 
 
 LIMITS = {

@@ -1,4 +1,4 @@
-"""Train, resume and translate on toy domains, in a few minutes and without a download.
+"""Paint two photographs, then train, resume and translate on toy domains: a few minutes, no download.
 
 i2i demo    (or: make demo)
 """
@@ -17,8 +17,12 @@ from i2i.terminal import printable, tell
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONFIG = Path("configs/cyclegan_toy.yaml")
+PHOTOS = Path(__file__).resolve().parents[1] / "styles/photos"
+STYLE = "monet"
 SIZE, SCENES = 128, 6
 MOST_OF_THE_WAY = 0.5
+MARGIN, GAP = 130, 6
+"""Pixels of the contact sheet: left of its rows, for their titles, and between its pictures."""
 MARKER = ".i2i-demo"
 
 
@@ -38,6 +42,23 @@ def main(options: Options) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     (out / MARKER).touch()
 
+    paint(out)
+    train(out)
+    sheet = contact_sheet(out)
+    check(out, sheet)
+    say(f"done. Look at {sheet}: painted photographs; scenes by day, their translation to dusk, the true dusk")
+    print(printable(sheet))
+
+
+def paint(out: Path) -> None:
+    """Paint two photographs with a bundled style."""
+    shutil.copytree(PHOTOS, out / "photos", ignore=shutil.ignore_patterns("*.md"))
+    say(f"painting the photographs in {out}/photos with the bundled style {STYLE}")
+    call("translate", "--style", STYLE, str(out / "photos"), "-o", str(out / "painted"))
+
+
+def train(out: Path) -> None:
+    """Train a CycleGAN from day to dusk in two parts, and translate scenes that it has not seen."""
     say(f"drawing {SCENES} scenes by day, in {out}/day")
     draw(out)
     config = next(folder / CONFIG for folder in (PACKAGE, PACKAGE.parent) if (folder / CONFIG).exists())
@@ -48,15 +69,16 @@ def main(options: Options) -> None:
     call(*training)
     say(f"translating {out}/day to {out}/dusk")
     call("translate", "--style", str(out / "run"), "--direction", "a2b", str(out / "day"), "-o", str(out / "dusk"))
-    sheet = contact_sheet(out)
+
+
+def check(out: Path, sheet: Path) -> None:
+    """Compare the translation with the truth. Raises `I2IError` if it is not close enough."""
     before, after = (distance(out / name, out / "truth") for name in ("day", "dusk"))
     say(f"mean distance from the truth: {before:.3f} before, {after:.3f} after translation (of 1)")
     if after > MOST_OF_THE_WAY * before:
         raise I2IError(
             f"the translation should be at most {MOST_OF_THE_WAY} times as far from the truth; look at {sheet}"
         )
-    say(f"done. Look at {sheet}: the input, its translation, and the truth, which the training never saw beside it")
-    print(printable(sheet))
 
 
 def say(text: str) -> None:
@@ -113,21 +135,26 @@ def distance(made: Path, truth: Path) -> float:
 
 
 def contact_sheet(out: Path) -> Path:
-    """Columns: scenes. Rows: day, its translation to dusk, the true dusk."""
+    """A row for each kind of picture: photographs, those painted; day, its translation to dusk, the true dusk."""
     import numpy as np
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageOps
 
     from i2i import images
 
-    titles = {"day": "day (input)", "dusk": "dusk (translated)", "truth": "dusk (the truth)"}
-    margin, gap = 130, 6
-    sheet = Image.new("RGB", (margin + SCENES * (SIZE + gap), len(titles) * (SIZE + gap) + gap), "white")
-    for row, (folder, title) in enumerate(titles.items()):
-        top = gap + row * (SIZE + gap)
-        ImageDraw.Draw(sheet).text((gap, top + SIZE // 2 - 6), title, fill="black", font_size=14)
-        for t in range(SCENES):
-            pixels = images.read(out / folder / f"scene{t}.png").channels(3)
-            sheet.paste(Image.fromarray(np.asarray(pixels)), (margin + t * (SIZE + gap), top))
+    rows = {"photos": "photographs", "painted": f"painted: {STYLE}"}
+    rows |= {"day": "day (input)", "dusk": "dusk (translated)", "truth": "dusk (the truth)"}
+    width = SCENES * (SIZE + GAP) - GAP
+    drawn = [(title, sorted((out / name).iterdir())) for name, title in rows.items()]
+    heights = [SIZE if len(paths) == SCENES else (width - GAP) // 2 * 9 // 16 for _, paths in drawn]
+    sheet = Image.new("RGB", (MARGIN + width + GAP, GAP + sum(heights) + GAP * len(rows)), "white")
+    top = GAP
+    for (title, paths), height in zip(drawn, heights, strict=True):
+        ImageDraw.Draw(sheet).text((GAP, top + height // 2 - 6), title, fill="black", font_size=14)
+        tile = ((width + GAP) // len(paths) - GAP, height)
+        for place, path in enumerate(paths):
+            picture = Image.fromarray(np.asarray(images.read(path).channels(3)))
+            sheet.paste(ImageOps.fit(picture, tile), (MARGIN + place * (tile[0] + GAP), top))
+        top += height + GAP
     path = out / "contact_sheet.png"
     images.write(path, images.Picture(np.asarray(sheet)))
     return path

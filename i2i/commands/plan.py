@@ -1,4 +1,4 @@
-"""The cost of a training on this machine, before it starts: time, memory, disk; and options that would take less.
+"""The cost of a training on this machine, before it starts: hours, memory, disk; and options that take less memory.
 
 i2i plan cyclegan --data datasets/monet2photo
 i2i plan pix2pix --config configs/pix2pix_facades.yaml --memory-limit 4GB
@@ -21,7 +21,6 @@ from i2i.errors import UsageError
 from i2i.terminal import say
 
 if TYPE_CHECKING:
-    from i2i.tools.planner import Attempt
     from i2i.training.estimate import Cost
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -32,8 +31,8 @@ class Options:
     """How to plan; everything else is the training's."""
 
     memory_limit: str = ""
-    """Search for options with which the training takes at most so much, such as 4GB or 900MiB: of the GPU's memory
-    where it runs on one, else of the process's."""
+    """Say whether the training takes at most so much, such as 4GB or 900MiB (of the GPU's memory where it runs on one),
+    and which options take less."""
     measure_steps: Annotated[int, Ge(2)] = 5
     """Steps to measure, after a warm-up."""
     measure_seconds: Annotated[float, Gt(0)] = 15.0
@@ -65,91 +64,68 @@ def size(text: str) -> int:
 
 
 def plan(algorithm: Any, options: Any) -> None:
-    from i2i.tools.planner import suggest
-    from i2i.training.estimate import estimate, resolve_batch_size
+    from i2i.training.estimate import OutOfMemory, estimate, resolve_batch_size
     from i2i.training.launch import open_data
     from i2i.training.options import options_class
 
     limit = size(options.memory_limit) if options.memory_limit else None
     wanted = resolve_batch_size(algorithm, narrowed(options, options_class(algorithm)))
     open_data(algorithm, dataclasses.replace(wanted, cache=None))
-
-    def measured(algorithm: Any, options_: Any) -> "Cost":
-        return estimate(algorithm, options_, options.measure_steps, options.measure_seconds)
-
     say(f"training a few steps of {algorithm.name} …")
-    attempts: list[Attempt] = []
-    if limit is not None:
-        attempts = suggest(algorithm, wanted, limit, lambda attempt: say(line(attempt)), measured)
-    first = attempts[0].cost if attempts else measured(algorithm, wanted)
+    cost: Cost | None
+    try:
+        cost = estimate(algorithm, wanted, options.measure_steps, options.measure_seconds)
+    except OutOfMemory:
+        if limit is None:
+            raise
+        cost = None
+    fits = limit is None or (cost is not None and cost.peak_bytes <= limit)
     if options.json:
-        print(json.dumps(as_json(algorithm.name, first, attempts, limit), indent=1))
+        found = {"cost": cost.to_mapping() if cost else None, "memory_limit": limit, "fits": fits}
+        print(json.dumps({"algorithm": algorithm.name, **found, "tips": tips(wanted)}, indent=1))
     else:
-        print("\n".join([*text(algorithm.name, first), *advice(attempts, limit)]))
-    if attempts and not any(attempt.fits for attempt in attempts):
-        least = min((a.cost.peak_bytes for a in attempts if a.cost), default=0)
+        print("\n".join(text(algorithm.name, cost)))
+    if not fits:
+        peak = "more than this machine has" if cost is None else gb(cost.peak_bytes)
         raise UsageError(
-            f"memory_limit = {options.memory_limit}: nothing that was tried fits"
-            + (f", the least was {gb(least)}" if least else "")
-            + "; smaller networks, such as --ngf 32 --ndf 32, take less"
+            f"memory_limit = {options.memory_limit}: the training takes {peak}. Take less with:", *tips(wanted)
         )
+
+
+def tips(options: Any) -> list[str]:
+    """Options with which a training takes less memory, the one that changes the result least first."""
+    from i2i.data.options import of_one_size
+    from i2i.training.step import of_parts
+
+    found = []
+    if getattr(options, "low_memory", None) is False and not options.compile:
+        found.append("--low-memory: a residual generator computes again instead of storing; the same result")
+    if options.batch_size > options.micro_batches:
+        found.append(f"--micro-batches {options.batch_size}: {of_parts(options)}")
+    if options.precision == "fp32":
+        found.append("--precision bf16: coarser rounding")
+    if options.batch_size > 1:
+        found.append("--batch-size 1: more and smaller steps, so another training")
+    if of_one_size(options.preprocess):
+        found.append(f"a --crop-size below {options.crop_size}, and --load-size with it: another training")
+    return [*found, "--ngf 32 --ndf 32: smaller networks"]
 
 
 def text(name: str, cost: "Cost | None") -> list[str]:
     if cost is None:
-        return [f"{name}: as it is, it does not fit into this machine's memory"]
+        return [f"{name}: does not fit into this machine's memory"]
     m = cost.measured
     height, width = m["shape"][2:]
     looking = f", and {cost.validation_hours + cost.sample_hours:.2g} h of validation and samples (estimated)"
+    workers = f", and {gb(m['worker_bytes'])} of data workers" if m["worker_bytes"] else ""
     return [
         f"{name} on {m['device']}, {m['threads']} threads, {width}x{height} px, batch {m['shape'][0]}",
         f"time    {cost.seconds_per_step:.3g} s a step (measured, median of {m['steps_measured']}), "
         f"{m['seconds_waiting']:.2g} s of it waiting for pictures",
         f"        {cost.steps:,} steps: {hours(cost.training_hours)} (computed){looking}",
-        f"memory  {gb(m['peak_bytes'])} at most (measured)"
-        + (f", and {gb(m['worker_bytes'])} of data workers" if m["worker_bytes"] else ""),
+        f"memory  {gb(m['peak_bytes'])} at most (measured){workers}",
         f"disk    {gb(m['state_bytes'])} a state, {gb(cost.disk_bytes)} in all (computed)",
     ]
-
-
-def advice(attempts: list["Attempt"], limit: int | None) -> list[str]:
-    if limit is None:
-        return []
-    lines = [f"limit   {gb(limit)}; tried, each measured:", *(f"        {line(attempt)}" for attempt in attempts)]
-    if not (fitting := [attempt for attempt in attempts if attempt.fits]):
-        return lines
-    best = fitting[-1]
-    what = f"take {best.flags}" if best.changes else "it fits as it is"
-    return [*lines, f"        {what}" + (f" ({best.effect})" if best.effect else "")]
-
-
-def line(attempt: "Attempt") -> str:
-    what = attempt.flags or "as it is"
-    if attempt.cost is None:
-        return f"{what}: out of memory"
-    fits = "fits" if attempt.fits else "does not fit"
-    cost = attempt.cost
-    return f"{what}: {gb(cost.peak_bytes)}, {fits}; {cost.seconds_per_step:.3g} s a step, {hours(cost.hours)}"
-
-
-def as_json(name: str, cost: "Cost | None", attempts: list["Attempt"], limit: int | None) -> dict[str, Any]:
-    fitting = [attempt for attempt in attempts if attempt.fits]
-    return {
-        "algorithm": name,
-        "cost": cost.to_mapping() if cost else None,
-        "memory_limit": limit,
-        "tried": [
-            {
-                "changes": attempt.changes,
-                "flags": attempt.flags,
-                "effect": attempt.effect,
-                "fits": attempt.fits,
-                "cost": attempt.cost.to_mapping() if attempt.cost else None,
-            }
-            for attempt in attempts
-        ],
-        "suggestion": fitting[-1].changes if fitting else None,
-    }
 
 
 def gb(size: float) -> str:

@@ -47,8 +47,6 @@ def measure(algorithm: type[AnyAlgorithm], options: RunOptions, steps: int, seco
     built = build_algorithm(algorithm, options, channels, group.device)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(built, data, dataclasses.replace(options, run=Path(folder) / "run"), group)
-        weights = sum(p.nbytes for net in built.networks().values() for p in net.parameters())
-        before = _memory(group.device)
         took, waited, shape, extra = _train(trainer, steps, seconds)
         began = time.perf_counter()
         trainer.monitor.samples.rows(trainer.checkpointer.networks(), 1)
@@ -64,7 +62,6 @@ def measure(algorithm: type[AnyAlgorithm], options: RunOptions, steps: int, seco
         "shape": shape,
         "seconds_per_look": look,
         "peak_bytes": memory_peak(group.device),
-        "unavoidable_bytes": before + 3 * weights,  # the weights' gradients and Adam's two moments
         "worker_bytes": extra,
         "state_bytes": state,
         "model_bytes": sum(t.nbytes for net in built.translators().values() for t in net.state_dict().values()),
@@ -126,10 +123,6 @@ def _state_bytes(trainer: Trainer) -> int:
         if pool.images:
             total += (pool.size - len(pool.images)) * pool.images[0].nbytes
     return total
-
-
-def _memory(device: torch.device) -> int:
-    return torch.cuda.memory_reserved(device) if device.type == "cuda" else machine.used_memory()
 
 
 def memory_peak(device: torch.device) -> int:

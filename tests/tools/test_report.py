@@ -178,12 +178,10 @@ def test_other_damage_is_named(tmp_path: Path) -> None:
     (run / "environment.json").write_text("[]")
     (run / "samples" / "step-00000050.png").write_bytes(b"not a picture")
     (run / "evaluation-2.json").write_text("{")
-    (run / "evaluation-3.json").write_text('{"table": [1, 2]}')
-    (run / "samples" / "columns.json").write_text('{"columns": [], "inputs": 0}')
+    (run / "samples" / "columns.json").write_text("{")
     (run / "a2b.safetensors").write_bytes(b"12345678")
     text = page_of(run).text
-    assert "evaluation-3.json is left out: table" in text and "columns.json is left out: inputs" in text
-    for name in ("config.yaml", "environment.json", "step-00000050.png", "evaluation-2.json", "a2b.safetensors"):
+    for name in ("config.yaml", "columns.json", "step-00000050.png", "evaluation-2.json", "a2b.safetensors"):
         assert name in text
 
 
@@ -191,7 +189,7 @@ def test_a_pipe_in_a_run_folder_is_not_waited_for(tmp_path: Path) -> None:
     run = usual_run(tmp_path)
     (run / "command.txt").unlink(missing_ok=True)
     os.mkfifo(run / "command.txt")
-    assert any("command.txt is not a file" in notice for notice in write_report(run).notices)
+    assert write_report(run).notices == ()
 
 
 def test_messages_are_said_once_with_their_count(tmp_path: Path) -> None:
@@ -295,19 +293,19 @@ def test_curves_keep_level_and_ends() -> None:
     series = Series()
     for step in range(1, 5001):
         series.add(step, 2.0)
-    curve = charts.thinned(series)
-    assert len(curve.x) == charts.MAX_POINTS and curve.x[-1] == 5000 and curve.count == 5000
-    assert np.allclose(curve.y, 2.0) and np.allclose(curve.low, 2.0)
-    assert charts.smoothed([1.0, 5.0]) == [1.0, 5.0]
-    falling = charts.smoothed([1 / i for i in range(1, 101)])
-    assert falling[0] == 1 and sorted(falling, reverse=True) == falling
+    x, y, low, high = charts.thinned(series)
+    assert len(x) == charts.MAX_POINTS and x[-1] == 5000
+    assert np.allclose(y, 2.0) and np.allclose(low, 2.0) and np.allclose(high, 2.0)
+    assert list(charts.smoothed(np.array([1.0, 5.0]))) == [1.0, 5.0]
+    falling = charts.smoothed(1 / np.arange(1, 101))
+    assert falling[0] == 1 and (np.diff(falling) < 0).all()
 
 
 def test_thinned_sorts_by_step() -> None:
     series = Series()
     for step in (3, 1, 2):
         series.add(step, step * 10.0)
-    assert charts.thinned(series).y == [10, 20, 30]
+    assert list(charts.thinned(series)[1]) == [10, 20, 30]
 
 
 @pytest.mark.parametrize(
@@ -317,7 +315,7 @@ def test_any_numbers_can_be_drawn(values: list[float]) -> None:
     series = Series()
     for step, value in enumerate(values):
         series.add(step, value)
-    drawn = chart("loss", charts.exact(series), points=True)
+    drawn = chart("loss", series)
     assert not re.search(r"\b(nan|inf)\b", drawn)
     assert drawn.count("<circle") == len(values)
 
@@ -326,8 +324,9 @@ def test_logarithmic_where_it_helps() -> None:
     series = Series()
     for step in range(1, 100):
         series.add(step, 1000.0 / step**2)
-    assert "· log" in chart("loss", charts.exact(series))
-    assert "· log" not in chart("loss", charts.Curve([1, 2], [0.0, 100.0], [0, 0], [100, 100], 2))
+    assert "· log" in chart("loss", series)
+    series.add(100, 0.0)
+    assert "· log" not in chart("loss", series)
 
 
 def test_ticks_are_round_and_inside() -> None:
@@ -355,11 +354,6 @@ def test_the_page_shows_the_file_of_an_evaluation(tmp_path: Path) -> None:
         assert shown in page.text, shown
     assert "Differences; bold" in page.text and "same pictures" not in page.text, "not all rows are of the same"
     assert "{'" not in page.text and "measures" not in page.text
-    for odd in ([], "text", [1], [{"measures": 3}], [{"measures": {"swd": 3}}], {"a": {"measures": {}}}):
-        odd_too = [{"differences": odd}] if isinstance(odd, dict) else odd
-        odd_file = {"table": {}, "protocol": {}, "results": odd, "comparisons": odd_too}
-        (run / "evaluation.json").write_text(json.dumps(odd_file))
-        check_sound(page_of(run))
 
 
 def test_text_is_bounded() -> None:

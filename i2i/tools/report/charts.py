@@ -5,8 +5,8 @@ Charts are SVG, which a browser scales and colours; the script of the page only 
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -20,141 +20,112 @@ _SMOOTHED_FROM = 20
 _WINDOWS = 40
 _LOG_FROM = 20.0
 
-Scale = Callable[[float], float]
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
+Scale = Callable[[Numbers | float], Numbers]
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Points from left to right: `x` steps, `y` smoothed values, `low` and `high` the band, of `count` numbers."""
-
-    x: list[float]
-    y: list[float]
-    low: list[float]
-    high: list[float]
-    count: int
-
-
-def thinned(series: Series) -> Curve:
-    """At most `MAX_POINTS` bins of equally many steps.
-
-    Per bin: the last step, the mean, the 5th and 95th percentile. From twenty bins on, these are smoothed
-    exponentially with the weight of a fortieth of the curve, the start without bias (Kingma, Ba, "Adam", 2015,
-    Sec. 3, has the same correction).
-    """
-    order = np.argsort(np.array(series.steps), kind="stable")
-    steps, values = np.array(series.steps)[order], np.array(series.values)[order]
-    bins = [part for part in np.array_split(np.arange(len(steps)), MAX_POINTS) if len(part)]
-    return Curve(
-        x=[float(steps[part[-1]]) for part in bins],
-        y=smoothed([float(values[part].mean()) for part in bins]),
-        low=smoothed([float(np.percentile(values[part], 5)) for part in bins]),
-        high=smoothed([float(np.percentile(values[part], 95)) for part in bins]),
-        count=len(steps),
-    )
-
-
-def exact(series: Series) -> Curve:
-    """Few numbers as they are; of more than `MAX_POINTS`, evenly chosen ones with the first and the last."""
-    chosen = np.unique(np.linspace(0, len(series.steps) - 1, MAX_POINTS).round().astype(int))
-    x, y = ([float(numbers[i]) for i in chosen] for numbers in (series.steps, series.values))
-    return Curve(x, y, y, y, len(series.steps))
-
-
-def smoothed(values: list[float]) -> list[float]:
-    """The exponential moving average of `values`, its start corrected; the values themselves if they are few."""
-    if len(values) < _SMOOTHED_FROM:
-        return list(values)
-    keep = 1 - 1 / max(2.0, len(values) / _WINDOWS)
-    mean, weight, found = 0.0, 0.0, []
-    for value in values:
-        mean = keep * mean + (1 - keep) * value
-        weight = keep * weight + (1 - keep)
-        found.append(mean / weight)
-    return found
-
-
-def chart(name: str, curve: Curve, points: bool = False) -> str:
-    """A figure: the smoothed line, its band, axes; with `points` a dot for each value.
+def chart(name: str, series: Series, smooth: bool = False) -> str:
+    """A figure with a line and axes. `smooth` draws a band around the line, else each value is a dot.
 
     The vertical axis is logarithmic where all values are positive and the line spans a factor of twenty.
     """
-    low, high = _range(curve)
-    logarithmic = min(curve.y) > 0 and low > 0 and max(curve.y) / min(curve.y) >= _LOG_FROM
-    x = _scale(curve.x[0], curve.x[-1], LEFT, WIDTH - RIGHT, False)
-    y = _scale(low, high, HEIGHT - BOTTOM, TOP, logarithmic)
-    title = escape(name)
-    drawn = _axes(curve, x, y, low, high, logarithmic) + _lines(curve, x, y, points)
-    values = [[a, float(f"{b:.5g}"), round(x(a), 1), round(y(b), 1)] for a, b in zip(curve.x, curve.y, strict=True)]
-    note = " · log" if logarithmic else ""
+    x, y, low, high = thinned(series) if smooth else _chosen(series)
+    bottom, top = _range(y, low, high)
+    logarithmic = bottom > 0 and y.max() / y.min() >= _LOG_FROM
+    across, up = _scale(x[0], x[-1], LEFT, WIDTH - RIGHT), _scale(bottom, top, HEIGHT - BOTTOM, TOP, logarithmic)
+    horizontal = _decades(bottom, top) if logarithmic else ticks(bottom, top, 6)
+    drawn = [_grid_line(number(tick), float(up(tick))) for tick in horizontal]
+    drawn += [
+        f'<text x="{across(tick):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{tick:,.0f}</text>'
+        for tick in ticks(x[0], x[-1], 4)
+    ]
+    if smooth:
+        around = _path(across(np.concatenate([x, x[::-1]])), up(np.concatenate([high, low[::-1]])))
+        drawn.append(f'<path class="band" d="{around}Z"/>')
+    drawn.append(f'<path class="line" d="{_path(across(x), up(y))}"/>')
+    if not smooth or len(x) == 1:
+        drawn += [
+            f'<circle class="dot" cx="{across(a):.1f}" cy="{up(b):.1f}" r="3">'
+            f"<title>step {a:,.0f}: {number(float(b))}</title></circle>"
+            for a, b in zip(x, y, strict=True)
+        ]
+    values = [
+        [float(a), float(f"{b:.5g}"), round(float(across(a)), 1), round(float(up(b)), 1)]
+        for a, b in zip(x, y, strict=True)
+    ]
+    title, last = escape(name), number(float(y[-1])) + (" · log" if logarithmic else "")
+    summary = (
+        f"{len(series.steps)} values from step {x[0]:.0f} to {x[-1]:.0f}; first {number(float(y[0]))}, "
+        f"last {number(float(y[-1]))}, lowest {number(float(y.min()))}, highest {number(float(y.max()))}"
+    )
     return (
-        f'<figure class="chart"><figcaption><b>{title}</b><span class="readout">'
-        f"{number(curve.y[-1])}{note}</span></figcaption>"
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}: {_summary(curve)}" '
-        f'data-points="{escape(json.dumps(values, separators=(",", ":")), 1 << 20)}">{drawn}</svg></figure>\n'
+        f'<figure class="chart"><figcaption><b>{title}</b><span class="readout">{last}</span></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}: {summary}" '
+        f'data-points="{escape(json.dumps(values, separators=(",", ":")), 1 << 20)}">{"".join(drawn)}</svg></figure>\n'
     )
 
 
-def _summary(curve: Curve) -> str:
-    best, worst = min(curve.y), max(curve.y)
-    return (
-        f"{curve.count} values from step {curve.x[0]:.0f} to {curve.x[-1]:.0f}; "
-        f"first {number(curve.y[0])}, last {number(curve.y[-1])}, lowest {number(best)}, highest {number(worst)}"
-    )
+def thinned(series: Series) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """At most `MAX_POINTS` bins of equally many steps: their last steps, means, 5th and 95th percentiles, smoothed."""
+    order = np.argsort(np.array(series.steps), kind="stable")
+    bins = [part for part in np.array_split(order, MAX_POINTS) if len(part)]
+    steps, values = np.array(series.steps), np.array(series.values)
+    x = np.array([steps[part[-1]] for part in bins])
+    mean = [values[part].mean() for part in bins]
+    low, high = np.array([np.percentile(values[part], (5, 95)) for part in bins]).T
+    return x, smoothed(np.array(mean)), smoothed(low), smoothed(high)
 
 
-def _range(curve: Curve) -> tuple[float, float]:
-    """What the axis spans: the line, and the band without its most extreme fiftieth on either side."""
-    lows, highs = sorted(curve.low), sorted(curve.high)
-    cut = len(lows) // 50
-    low, high = min(*curve.y, lows[cut]), max(*curve.y, highs[-1 - cut])
-    flat = high - low < 1e-9 * max(abs(high), abs(low), 1e-300)
-    margin = (abs(high) / 10 or 1.0) if flat else (high - low) / 20
-    return (low / 1.1 if low > 0 and low < margin else low - margin), high + margin
+def smoothed(values: Numbers) -> Numbers:
+    """An exponential moving average with the weight of a fortieth of the curve, its start without bias.
+
+    Kingma & Ba ("Adam", 2015, Sec. 3) have the same correction. Fewer than twenty values stay as they are.
+    """
+    if len(values) < _SMOOTHED_FROM:
+        return values
+    keep = 1 - 1 / max(2.0, len(values) / _WINDOWS)
+    total, weight, found = 0.0, 0.0, []
+    for value in values:
+        total, weight = keep * total + value, keep * weight + 1
+        found.append(total / weight)
+    return np.array(found)
 
 
-def _scale(first: float, last: float, start: float, end: float, logarithmic: bool) -> Scale:
-    convert: Scale = math.log10 if logarithmic else float
+def _chosen(series: Series) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """The values as they are; of more than `MAX_POINTS`, evenly chosen ones with the first and the last."""
+    chosen = np.unique(np.linspace(0, len(series.steps) - 1, MAX_POINTS).round().astype(int))
+    y = np.array(series.values)[chosen]
+    return np.array(series.steps)[chosen], y, y, y
+
+
+def _range(y: Numbers, low: Numbers, high: Numbers) -> tuple[float, float]:
+    """The ends of the axis: the line, and the band without its most extreme fiftieth on either side."""
+    cut = len(low) // 50
+    bottom, top = float(min(y.min(), np.sort(low)[cut])), float(max(y.max(), np.sort(high)[-1 - cut]))
+    flat = top - bottom < 1e-9 * max(abs(top), abs(bottom), 1e-300)
+    margin = (abs(top) / 10 or 1.0) if flat else (top - bottom) / 20
+    return (bottom / 1.1 if 0 < bottom < margin else bottom - margin), top + margin
+
+
+def _scale(first: float, last: float, start: float, end: float, logarithmic: bool = False) -> Scale:
+    """A function from numbers to places between `start` and `end`."""
+
+    def convert(values: Numbers | float) -> Numbers:
+        return np.log10(np.maximum(values, first)) if logarithmic else np.asarray(values, float)
+
     a, b = convert(first), convert(last)
     if a == b:
-        return lambda _: (start + end) / 2
-
-    def place(value: float) -> float:
-        if logarithmic and value <= 0:
-            return start
-        return start + (end - start) * min(max((convert(value) - a) / (b - a), 0.0), 1.0)
-
-    return place
+        return lambda values: np.full(np.shape(values), (start + end) / 2)
+    return lambda values: start + (end - start) * np.clip((convert(values) - a) / (b - a), 0.0, 1.0)
 
 
-def _axes(curve: Curve, x: Scale, y: Scale, low: float, high: float, logarithmic: bool) -> str:
-    parts = []
-    for tick in _decades(low, high) if logarithmic else ticks(low, high, 6):
-        at = f"{y(tick):.1f}"
-        parts.append(f'<path class="grid" d="M{LEFT} {at}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at}" dy="4" text-anchor="end">{number(tick)}</text>')
-    for tick in ticks(curve.x[0], curve.x[-1], 4):
-        parts.append(f'<text x="{x(tick):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{tick:,.0f}</text>')
-    return "".join(parts)
+def _grid_line(text: str, at: float) -> str:
+    line = f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>'
+    return f'{line}<text x="{LEFT - 6}" y="{at:.1f}" dy="4" text-anchor="end">{text}</text>'
 
 
-def _lines(curve: Curve, x: Scale, y: Scale, points: bool) -> str:
-    line = _path(curve.x, curve.y, x, y)
-    band = line_back = ""
-    if curve.low != curve.high:
-        line_back = _path(curve.x[::-1], curve.low[::-1], x, y).replace("M", "L", 1)
-        band = f'<path class="band" d="{_path(curve.x, curve.high, x, y)}{line_back}Z"/>'
-    dots = ""
-    if points or len(curve.x) == 1:
-        dots = "".join(
-            f'<circle class="dot" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3">'
-            f"<title>step {a:,.0f}: {number(b)}</title></circle>"
-            for a, b in zip(curve.x, curve.y, strict=True)
-        )
-    return f'{band}<path class="line" d="{line}"/>{dots}'
-
-
-def _path(xs: Sequence[float], ys: Sequence[float], x: Scale, y: Scale) -> str:
-    return "M" + "L".join(f"{x(a):.1f} {y(b):.1f}" for a, b in zip(xs, ys, strict=True))
+def _path(xs: Numbers, ys: Numbers) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True))
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
@@ -164,8 +135,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)] or [low]
 
 

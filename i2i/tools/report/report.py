@@ -19,7 +19,7 @@ from i2i import __version__
 from i2i.errors import ImageError, UsageError
 from i2i.evaluation.training_log import Log, Message, best_steps, validation_protocol
 from i2i.files import atomic_write
-from i2i.tools.report.charts import chart, exact, thinned
+from i2i.tools.report.charts import chart
 from i2i.tools.report.markup import escape, facts, flat, note, number, section, table
 from i2i.tools.report.pictures import (
     MAX_SHORTER_SIDE,
@@ -29,11 +29,10 @@ from i2i.tools.report.pictures import (
     sample_pairs,
     translated_pairs,
 )
-from i2i.tools.report.run_folder import EvaluationFile, RunFolder, read_run
+from i2i.tools.report.run_folder import RunFolder, read_run
 
 MARK = b"<!doctype html>\n<!-- i2i report -->\n"
 NAME = "report.html"
-MAX_NOTICES = 50
 _DRAG = '<span class="hint" hidden>Drag the line, or use the arrow keys.</span>'
 _SCALED = f"A picture whose shorter side is above {MAX_SHORTER_SIDE} pixels was scaled to that before."
 
@@ -143,9 +142,8 @@ def _summary(run: RunFolder) -> str:
 
 def _notices(lines: Sequence[str]) -> str:
     """The parts that were left out or could not be read."""
-    shown = "".join(f"<li>{escape(line)}</li>\n" for line in lines[:MAX_NOTICES])
-    more = f"{len(lines) - MAX_NOTICES:,} more notices are not shown."
-    return f'<ul class="notices">{shown}</ul>\n{note(more) if len(lines) > MAX_NOTICES else ""}' if lines else ""
+    shown = "".join(f"<li>{escape(line)}</li>\n" for line in lines)
+    return f'<ul class="notices">{shown}</ul>\n' if lines else ""
 
 
 def _health(log: Log) -> str:
@@ -227,8 +225,8 @@ def _image(picture: EmbeddedPicture, css: str = "") -> str:
 
 def _curves(log: Log) -> str:
     """A chart per metric of the validations and per loss."""
-    metrics = "".join(chart(name, exact(series), points=True) for name, series in log.metrics.items())
-    losses = "".join(chart(name, thinned(series)) for name, series in log.losses.items())
+    metrics = "".join(chart(name, series) for name, series in log.metrics.items())
+    losses = "".join(chart(name, series, smooth=True) for name, series in log.losses.items())
     content = f'<h3>Validation</h3>\n<div class="charts">{metrics}</div>\n' if metrics else ""
     if losses:
         explained = note("Line: smoothed mean; band: 5th to 95th percentile of the steps around.")
@@ -264,59 +262,52 @@ def _validations(run: RunFolder) -> str:
     return f"<h3>During training</h3>\n{remark}" + table(["step", "epoch", *names], rows, "Validations")
 
 
-def _evaluation(name: str, evaluation: EvaluationFile) -> str:
-    """The numbers of `evaluate.py`, by metric and with their details, and the protocol behind them."""
-    metrics = list(dict.fromkeys(metric for row in evaluation.table.values() for metric in row))
-    rows = [[escape(row), *(number(values.get(m)) for m in metrics)] for row, values in evaluation.table.items()]
-    content = table(["", *metrics], rows, "table") if metrics else ""
-    if differences := _differences(evaluation.comparisons):
+def _evaluation(name: str, evaluation: Mapping[str, Any]) -> str:
+    """The numbers of `i2i evaluate`, by metric and with their details, and the protocol behind them."""
+    rows, results = evaluation["table"], evaluation.get("results", [])
+    metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
+    cells = [[escape(row), *(number(values.get(m)) for m in metrics)] for row, values in rows.items()]
+    content = table(["", *metrics], cells, "table") if metrics else ""
+    if differences := _differences(evaluation.get("comparisons", [])):
         head = ["", "less", "metric", "difference", "95 % interval"]
-        content += note("Differences; bold where the interval does not hold 0.") + table(
-            head, differences, "comparisons"
-        )
-    if details := _details(evaluation.results):
+        content += note("Differences; bold where the interval does not hold 0.")
+        content += table(head, differences, "comparisons")
+    if details := _details(results):
         head = ["", "metric", "value", "95 % interval", "±", "n", "against", "details"]
         content += table(head, details, "results")
-    models = [{key: value for key, value in result.items() if key != "measures"} for result in evaluation.results]
-    about = {"protocol": evaluation.protocol, "results": {str(i): model for i, model in enumerate(models, 1)}}
-    return f"<h3>{escape(name)}</h3>\n{content}{facts({'command': evaluation.command, **about})}"
+    models = {str(i): {k: v for k, v in result.items() if k != "measures"} for i, result in enumerate(results, 1)}
+    about = {"command": evaluation.get("command", ""), "protocol": evaluation.get("protocol"), "results": models}
+    return f"<h3>{escape(name)}</h3>\n{content}{facts(about)}"
 
 
 def _differences(comparisons: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A line for each metric in which a row differs from another."""
     rows = []
     for entry in comparisons:
-        for metric, found in _mappings(entry.get("differences")):
-            value = number(found.get("value"))
-            marked = f"<b>{value}</b>" if found.get("differs") is True else value
-            names = [number(entry.get(key)) for key in ("name", "less")]
-            rows.append([*names, escape(metric), marked, _interval(found.get("interval"))])
+        for metric, found in entry["differences"].items():
+            value = number(found["value"])
+            marked = f"<b>{value}</b>" if found.get("differs") else value
+            rows.append([escape(entry["name"]), escape(entry["less"]), escape(metric), marked, _interval(found)])
     return rows
 
 
 def _details(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A line for each number: its interval, the deviation of its parts, counts, and all other details."""
-    shown = ("value", "interval", "std", "pictures", "reference")
+    columns = ("std", "pictures", "reference")
     rows = []
     for result in results:
-        for metric, measure in _mappings(result.get("measures")):
-            rest = flat({key: value for key, value in measure.items() if key not in shown})
-            cells = [
-                (_interval if key == "interval" else number)(measure[key]) if key in measure else "" for key in shown
-            ]
+        for metric, measure in result["measures"].items():
+            rest = flat({key: value for key, value in measure.items() if key not in ("value", "interval", *columns)})
             others = ", ".join(f"{escape(key)} {number(value)}" for key, value in rest)
-            rows.append([number(result.get("name")), escape(metric), *cells, others])
+            cells = [number(measure[key]) if key in measure else "" for key in columns]
+            rows.append(
+                [escape(result["name"]), escape(metric), number(measure["value"]), _interval(measure), *cells, others]
+            )
     return rows
 
 
-def _mappings(value: Any) -> list[tuple[str, Mapping[str, Any]]]:
-    """The entries of a mapping that are mappings themselves: nobody vouches for the file."""
-    entries = value.items() if isinstance(value, dict) else ()
-    return [(key, entry) for key, entry in entries if isinstance(entry, dict)]
-
-
-def _interval(value: Any) -> str:
-    return "" if value is None else f"[{number(value)}]"
+def _interval(found: Mapping[str, Any]) -> str:
+    return f"[{number(found['interval'])}]" if found.get("interval") else ""
 
 
 def _configuration(run: RunFolder) -> str:

@@ -1,28 +1,22 @@
-"""The content of a run folder, as far as it can be read."""
+"""The content of a run folder."""
 
 import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-from annotated_types import Ge
-from pydantic import TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as validated
+from typing import Any
 
 from i2i.config import RUN_CONFIG, RUN_FILES, is_run, read_options, real
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.evaluation.training_log import Log, read_log
 from i2i.models.info import DIRECTIONS, ModelInfo, read_info
 
-T = TypeVar("T")
 SAMPLES = "samples"
 COLUMNS = "columns.json"
 _SAMPLE = re.compile(r"step-(\d{1,15})\.png")
-_MAX_JSON_BYTES = 8 << 20
 
 
-@validated(frozen=True)
+@dataclass(frozen=True)
 class SampleColumns:
     """`samples/columns.json`: the names of the columns of a sample grid, such as `real_A`, and its layout.
 
@@ -31,9 +25,9 @@ class SampleColumns:
     """
 
     columns: list[str]
-    inputs: Annotated[int, Ge(1)]
-    inputs_per_row: Annotated[int, Ge(1)] = 1
-    caption_height: Annotated[int, Ge(0)] = 0
+    inputs: int
+    inputs_per_row: int = 1
+    caption_height: int = 0
 
     @property
     def comparisons(self) -> list[tuple[int, int]]:
@@ -45,20 +39,9 @@ class SampleColumns:
         return found
 
 
-@validated(frozen=True)
-class EvaluationFile:
-    """The part of `evaluate.py`'s JSON that the page shows: numbers, their details, differences, and the protocol."""
-
-    table: dict[str, dict[str, float | None]]
-    protocol: dict[str, Any]
-    results: list[dict[str, Any]] = field(default_factory=list)
-    comparisons: list[dict[str, Any]] = field(default_factory=list)
-    command: str = ""
-
-
 @dataclass
 class RunFolder:
-    """A run: its parts are empty where the folder has none. `notices` say what could not be read."""
+    """A run. Its parts are empty where the folder has none; `notices` say what could not be read."""
 
     path: Path
     log: Log
@@ -69,7 +52,8 @@ class RunFolder:
     samples: dict[int, Path] = field(default_factory=dict)
     columns: SampleColumns | None = None
     models: dict[str, tuple[ModelInfo, int]] = field(default_factory=dict)
-    evaluations: dict[str, EvaluationFile] = field(default_factory=dict)
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The files of `i2i evaluate`, by name."""
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -87,76 +71,34 @@ def read_run(path: Path) -> RunFolder:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     run = RunFolder(path, read_log(path))
-    run.config = _config(run)
-    run.environment = _json(run, "environment.json")
-    run.status = _json(run, "status.json")
-    run.command = _text(run, "command.txt")
-    run.samples = _samples(run)
+    try:
+        run.config = read_options(path / RUN_CONFIG) if (path / RUN_CONFIG).exists() else {}
+    except UsageError as error:
+        run.notices.append(str(error))
+    run.environment, run.status = _json(run, "environment.json"), _json(run, "status.json")
+    run.command = _read(path / "command.txt").decode(errors="replace")
+    names = ((_SAMPLE.fullmatch(file.name), file) for file in (path / SAMPLES).glob("*.png"))
+    run.samples = dict(sorted((int(match[1]), file) for match, file in names if match))
     if columns := _json(run, f"{SAMPLES}/{COLUMNS}"):
-        run.columns = _checked(run, f"{SAMPLES}/{COLUMNS}", SampleColumns, columns)
+        run.columns = SampleColumns(**columns)
     run.models = _models(run)
-    for file in sorted(path.glob("evaluation*.json")):
-        if (values := _json(run, file.name)) and (found := _checked(run, file.name, EvaluationFile, values)):
-            run.evaluations[file.name] = found
+    files = {file.name: _json(run, file.name) for file in sorted(path.glob("evaluation*.json"))}
+    run.evaluations = {name: values for name, values in files.items() if "table" in values}
     return run
 
 
-def _config(run: RunFolder) -> dict[str, Any]:
-    path = run.path / RUN_CONFIG
-    try:
-        return read_options(path) if path.exists() else {}
-    except UsageError as error:
-        run.notices.append(str(error))
-        return {}
+def _read(path: Path) -> bytes:
+    """The bytes of a file; empty if there is none."""
+    return path.read_bytes() if path.is_file() else b""  # a pipe may never answer
 
 
 def _json(run: RunFolder, name: str) -> dict[str, Any]:
-    text = _text(run, name)
-    if not text:
+    try:
+        values = json.loads(_read(run.path / name) or b"{}")
+    except (OSError, ValueError, RecursionError) as error:
+        run.notices.append(f"{name} is left out: {error}")
         return {}
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        run.notices.append(f"{name} is not a JSON object and is left out")
-        return {}
-    return values
-
-
-def _checked(run: RunFolder, name: str, kind: type[T], values: dict[str, Any]) -> T | None:
-    try:
-        return TypeAdapter(kind).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        run.notices.append(f"{name} is left out: {place}: {first['msg']}")
-        return None
-
-
-def _text(run: RunFolder, name: str) -> str:
-    path = run.path / name
-    if not path.exists():
-        return ""
-    if not path.is_file():  # a pipe may never answer
-        run.notices.append(f"{name} is not a file")
-        return ""
-    try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            run.notices.append(f"{name} has more than {_MAX_JSON_BYTES:,} bytes and is left out")
-            return ""
-        return path.read_bytes().decode(errors="replace")
-    except OSError as error:
-        run.notices.append(f"{name} cannot be read: {error.strerror}")
-        return ""
-
-
-def _samples(run: RunFolder) -> dict[int, Path]:
-    try:
-        names = [(_SAMPLE.fullmatch(path.name), path) for path in (run.path / SAMPLES).iterdir()]
-    except OSError:
-        return {}
-    return dict(sorted((int(match[1]), path) for match, path in names if match))
+    return values if isinstance(values, dict) else {}
 
 
 def _models(run: RunFolder) -> dict[str, tuple[ModelInfo, int]]:

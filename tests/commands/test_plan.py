@@ -14,7 +14,6 @@ from i2i import cli
 from i2i.algorithms import CUT, CycleGAN, Pix2Pix
 from i2i.commands import plan
 from i2i.errors import I2IError, InputError, UsageError
-from i2i.tools.planner import suggest
 from i2i.training import estimate as costs
 from i2i.training import launch, profile_step
 from i2i.training.estimate import Cost, OutOfMemory
@@ -46,10 +45,10 @@ def test_a_training_measured(tmp_path, monkeypatch, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert list(tmp_path.iterdir()) == []
     measured, computed = printed["cost"]["measured"], printed["cost"]["computed"]
-    assert printed["algorithm"] == "pix2pix" and printed["tried"] == [] and printed["suggestion"] is None
+    assert printed["algorithm"] == "pix2pix" and printed["fits"] and printed["tips"]
     assert measured["shape"] == [2, 3, 32, 32] and measured["steps_measured"] == 2
     assert 0 < measured["seconds_waiting"] < measured["seconds_per_step"] < 60
-    assert 50e6 < measured["unavoidable_bytes"] < measured["peak_bytes"] < 8e9
+    assert 50e6 < measured["peak_bytes"] < 8e9
     assert computed["training_hours"] == pytest.approx(200 * measured["seconds_per_step"] / 3600)
     kind = options_class(Pix2Pix)
     wanted = kind(**(SMALL | {"run": tmp_path / "run", "max_steps": 1, "ema": 0.9, "sample_every": 999}))
@@ -83,7 +82,6 @@ MEASURED = {
     "shape": [1, 3, 256, 256],
     "seconds_per_look": 2.0,
     "peak_bytes": 3 * 10**9,
-    "unavoidable_bytes": 10**9,
     "worker_bytes": 0,
     "state_bytes": 10**8,
     "model_bytes": 10**7,
@@ -112,123 +110,37 @@ def test_what_is_computed():
     assert "1,001 steps" in "\n".join(plan.text("cyclegan", cost))
 
 
-class Machine:
-    """Takes a gigabyte, and two for the pictures of 256 px in a batch; half of those in bf16 or with low memory."""
-
-    def __init__(self, least=0.0):
-        self.asked, self.least = [], least
-
-    def __call__(self, algorithm, options):
-        self.asked.append(options)
-        share = options.batch_size / options.micro_batches * (options.crop_size / 256) ** 2
-        share *= (0.5 if options.precision == "bf16" else 1) * (0.5 if getattr(options, "low_memory", False) else 1)
-        if share > 4:
-            raise OutOfMemory("memory ran out")
-        return Cost(options, MEASURED | {"peak_bytes": int(1e9 + 2e9 * max(share, self.least))})
+def tips(algorithm=CycleGAN, **options):
+    return [tip.partition(":")[0] for tip in plan.tips(options_class(algorithm)(**options))]
 
 
-def changes(limit, machine=None, **options):
-    machine = machine or Machine()
-    told = []
-    tried = suggest(CycleGAN, options_class(CycleGAN)(**options), limit, told.append, machine)
-    assert told == tried and len(machine.asked) == len(tried)
-    fitting = [attempt for attempt in tried if attempt.fits]
-    return (fitting[-1].changes if fitting else None), tried
+def test_tips_are_options_that_are_not_set_yet():
+    smaller = ["a --crop-size below 256, and --load-size with it", "--ngf 32 --ndf 32"]
+    assert tips() == ["--low-memory", "--precision bf16", *smaller]
+    assert tips(batch_size=8) == ["--low-memory", "--micro-batches 8", "--precision bf16", "--batch-size 1", *smaller]
+    assert tips(compile=True, precision="bf16", preprocess="none") == smaller[1:]
 
 
-def test_what_fits_is_left_alone():
-    assert changes(3 * 10**9)[0] == {} and len(changes(3 * 10**9)[1]) == 1
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_limit(capsys, monkeypatch, as_json):
+    monkeypatch.setattr(costs, "estimate", lambda algorithm, options, steps, seconds: Cost(options, MEASURED))
+    plan.plan(CycleGAN, planned(CycleGAN, memory_limit="3GB", json=as_json))
+    assert not as_json or json.loads(capsys.readouterr().out)["fits"]
+    with pytest.raises(UsageError, match=r"memory_limit = 2\.9GB: the training takes 3\.00 GB.*\n--low-memory: "):
+        plan.plan(CycleGAN, planned(CycleGAN, memory_limit="2.9GB", json=as_json))
+    assert not as_json or json.loads(capsys.readouterr().out)["fits"] is False
 
 
-def test_the_mildest_change_that_will_do():
-    has_low_memory = hasattr(options_class(CycleGAN)(), "low_memory")
-    found, tried = changes(int(2.1e9))
-    assert found == ({"low_memory": True} if has_low_memory else {"precision": "bf16"})
-    assert tried[0].changes == {} and not tried[0].fits and len(tried) == 2
-    assert changes(int(3.1e9), batch_size=4, low_memory=True)[0] == {"micro_batches": 4}
-    assert changes(int(2.1e9), batch_size=8, low_memory=True)[0] == {"micro_batches": 8}
+def test_a_training_that_the_machine_cannot_hold(capsys, monkeypatch):
+    def too_large(*_):
+        raise OutOfMemory("memory ran out")
 
-
-def refused(options):
-    """What networks and training refuse; as the trial tells it, by its exit code alone."""
-    if options.low_memory and (options.compile or options.generator.startswith("unet")):
-        return "low_memory"
-    if options.batch_size % options.micro_batches:
-        return "must divide"
-    return ""
-
-
-class Strict(Machine):
-    """Refuses what cannot be."""
-
-    def __call__(self, algorithm, options):
-        if what := refused(options):
-            error = I2IError(what)
-            error.exit_code = UsageError.exit_code
-            raise error
-        return super().__call__(algorithm, options)
-
-
-def test_changes_that_do_not_apply_are_skipped():
-    assert changes(int(2.1e9), Strict(), generator="unet_256")[0] == {"precision": "bf16"}
-    found, tried = changes(int(2.1e9), Strict())
-    assert found == tried[-1].changes and tried[-1].flags == "--low-memory"
-    found, _ = changes(int(2.1e9), Strict(), batch_size=2, micro_batches=2, precision="bf16", low_memory=True)
-    assert found == {}
-    found, _ = changes(int(2.1e9), Strict(), batch_size=4, micro_batches=2, low_memory=True)
-    assert found == {"micro_batches": 4}
-    _, tried = changes(int(1.5e9), Strict(), batch_size=2, micro_batches=2, precision="bf16", compile=True)
-    assert tried[1].changes == {"batch_size": 1, "micro_batches": 1}
-    assert not any("low_memory" in attempt.changes for attempt in tried)
-    with pytest.raises(I2IError, match="must divide"):
-        changes(int(2.1e9), Strict(), batch_size=3, micro_batches=2)
-
-
-def test_a_limit_for_a_u_net():
-    """Measured, for no stand-in refuses as the networks do; low memory, all that is left to try, does not apply."""
-
-    def measure(algorithm, options):
-        cost = costs.estimate(algorithm, options, 2, 1.0)
-        return Cost(options, cost.measured | {"unavoidable_bytes": 0})
-
-    options = options_class(Pix2Pix)(**(SMALL | {"batch_size": 1, "precision": "bf16"}))
-    (as_it_is,) = suggest(Pix2Pix, options, 1, measure=measure)
-    assert as_it_is.changes == {} and not as_it_is.fits
-
-
-def test_a_smaller_crop_is_predicted_and_measured():
-    found, tried = changes(int(1.2e9), precision="bf16", low_memory=True, load_size=286)
-    crop = found["crop_size"]
-    # 0.2 GB for the pictures where 256 px take 0.5: a crop of 158, less 5 % of the limit
-    assert crop % 4 == 0 and 112 <= crop <= 158 and found["load_size"] == round(286 * crop / 256)
-    assert len(tried) == 2 and "another training" in tried[-1].effect
-
-
-def test_what_does_not_fit_the_machine_is_one_of_the_attempts():
-    found, tried = changes(int(1.6e9), batch_size=16, low_memory=False)
-    assert tried[0].cost is None and not tried[0].fits and plan.line(tried[0]) == "as it is: out of memory"
-    assert found is not None and "crop_size" not in found
-
-
-def test_a_limit_too_small_for_anything():
-    with pytest.raises(UsageError, match=r"0\.90 GB are too little for anything.*1\.00 GB \(measured\)"):
-        changes(9 * 10**8)
-    found, tried = changes(int(1.01e9), Machine(least=0.1))
-    assert found is None and len({attempt.changes.get("crop_size") for attempt in tried}) > 1
-
-
-def test_the_advice(capsys, monkeypatch):
-    monkeypatch.setattr(costs, "estimate", lambda algorithm, options, steps, seconds: Machine()(algorithm, options))
-    plan.plan(CycleGAN, planned(CycleGAN, memory_limit="1.9GB", crop_size=256, load_size=256, batch_size=1))
-    out = capsys.readouterr().out
-    assert "as it is: 3.00 GB, does not fit; 0.5 s a step" in out and "        take --" in out
-    always_too_much = Machine(least=0.5)
-    monkeypatch.setattr(
-        costs, "estimate", lambda algorithm, options, steps, seconds: always_too_much(algorithm, options)
-    )
-    with pytest.raises(UsageError, match=r"memory_limit = 1\.9GB: nothing that was tried fits, the least was 2\.00 GB"):
-        plan.plan(CycleGAN, planned(CycleGAN, memory_limit="1.9GB", json=True))
-    assert json.loads(capsys.readouterr().out)["suggestion"] is None
+    monkeypatch.setattr(costs, "estimate", too_large)
+    with pytest.raises(OutOfMemory):
+        plan.plan(CycleGAN, planned(CycleGAN))
+    with pytest.raises(UsageError, match="takes more than this machine has"):
+        plan.plan(CycleGAN, planned(CycleGAN, memory_limit="3GB"))
+    assert "does not fit into this machine's memory" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
