@@ -22,7 +22,7 @@ from i2i.data.folders import SPLITS, find_images
 from i2i.data.walking import is_folder
 from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
 from i2i.files import appeared
-from i2i.images import Picture, Pixels, atomic_write
+from i2i.images import Picture, atomic_write
 from i2i.tools.datasets.outputs import Outcome, check_outputs, check_place, is_there, make_folder
 
 K = TypeVar("K")
@@ -59,18 +59,12 @@ def difference_hash(picture: Picture) -> int | None:
     The picture is shrunk to 9x8 grey values; each bit says whether one is brighter than its left neighbour. None
     for a picture without detail, whose bits would be those of any other. (Known as dHash; it proves nothing.)
     """
-    small = cv2.resize(_grey(picture.pixels), (9, 8), interpolation=cv2.INTER_AREA)
-    if np.ptp(small) < 0.02 * _white(picture.pixels):
+    grey = picture.pixels.mean(axis=2, dtype=np.float32)
+    small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
+    white = 1.0 if picture.pixels.dtype == np.float32 else np.iinfo(picture.pixels.dtype).max
+    if np.ptp(small) < 0.02 * white:
         return None
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
-
-
-def _grey(pixels: Pixels) -> Pixels:
-    return pixels.mean(axis=2, dtype=np.float32)
-
-
-def _white(pixels: Pixels) -> float:
-    return 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
 
 
 def _size(path: Path) -> int | None:

@@ -183,7 +183,7 @@ def _is_busy(pixels: Pixels) -> bool:
     """Whether more than half of the neighbouring pixels differ. Of photographs of facades 57 % to 96 % do."""
     plane = _packed(pixels)
     apart = [one != other for one, other in ((plane[1:], plane[:-1]), (plane[:, 1:], plane[:, :-1]))]
-    return 2 * sum(map(np.count_nonzero, apart)) > sum(pairs.size for pairs in apart)
+    return bool(2 * sum(map(np.count_nonzero, apart)) > sum(pairs.size for pairs in apart))
 
 
 def _packed(pixels: Pixels) -> Pixels:
