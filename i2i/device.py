@@ -1,4 +1,4 @@
-"""Where tensors live, the devices of this machine by name, and in how many bits they are."""
+"""Devices by name, and the precision of numbers on them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +38,7 @@ def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.
 
 
 def precise(x: Tensor) -> Tensor:
-    """x in float32 at least: 16 bits, in which autocast gives it, are too coarse for a mean, for a small difference and
-    for a tanh, which is 1 for all beyond 3.5 there."""
+    """Returns x in float32 or better: in 16 bits means and small differences are coarse, and tanh is 1 beyond 3.5."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 

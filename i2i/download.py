@@ -48,8 +48,8 @@ def download(
 ) -> str:
     """Fetch `url` to `path` and return its SHA-256; a file that is there is replaced.
 
-    The file appears when all bytes are there and `size` and `sha256`, if given, match. Of several processes that
-    fetch the same file one does, and the others wait. `progress(done, total)` gets bytes; `total` is `None` while it is
+    The file appears when all bytes are there and `size` and `sha256`, if given, match. If several processes
+    fetch the same file, one does and the others wait. `progress(done, total)` gets bytes; `total` is `None` while it is
     unknown. The server may be silent for `timeout` seconds.
 
     Raises `DownloadError` (no network, an error of the server, anything but https, more than `max_bytes`, another size
@@ -232,7 +232,7 @@ class _Download:
             )
         with _disk(self.path):
             part.replace(self.path)
-            for earlier in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.part"):  # of another version
+            for earlier in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.part"):  # a part of another version
                 earlier.unlink()
         return found
 

@@ -23,7 +23,7 @@ from i2i.errors import FULL, ExistsError, LockedError, OutputError
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _being_written: set[Path] = set()
-"""The temporary files of this process."""
+"""The temporary files that this process is writing."""
 
 
 class _RecordingWriter(io.BufferedWriter):
@@ -100,7 +100,7 @@ def place(temporary: Path, path: Path, replace: bool) -> None:
     except FileExistsError:
         if not path.is_symlink() or path.exists():
             raise appeared(path) from None
-        temporary.replace(path)  # of a link to nothing
+        temporary.replace(path)  # a link to nothing counts as free
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -162,7 +162,7 @@ def check_regular(path: Path) -> None:
 def remove_strays(folder: Path, before: float) -> None:
     """Remove what a killed process left half-written in `folder` before that time (seconds since the epoch).
 
-    What another process is writing is locked, and stays.
+    A file that another process is writing is locked, and stays.
     """
     for stray in folder.glob(".i2i-*.part"):
         with contextlib.suppress(OSError):

@@ -19,19 +19,19 @@ from i2i.errors import Interrupted
 BOTH = (signal.SIGINT, signal.SIGTERM)
 ALL = (*BOTH, signal.SIGUSR1) if hasattr(signal, "SIGUSR1") else BOTH
 STOPPING = "stopping after the picture at hand; the same again stops at once"
-"""The answer of commands on many pictures to a first signal."""
+"""Commands on many pictures say this at a first signal."""
 GRACE = 1.0
-"""So many seconds the main thread has to end by itself, once that is asked for at once."""
+"""Seconds in which the main thread may end by itself after a second signal."""
 
 _entered: "list[Signals]" = []
 """The contexts that are entered at present, the innermost last."""
 
 
 class Signals:
-    """While entered, `received` is the number of the first such signal, else 0; `notice` is said on stderr then.
+    """While entered, `received` is the number of the first signal of `numbers`, else 0. That signal prints `notice`.
 
-    A second one of `impatient` raises `KeyboardInterrupt` or, but for SIGINT, `Interrupted`; so does the first one
-    unless `orderly`.
+    A second signal of `impatient` raises `KeyboardInterrupt` (SIGINT) or `Interrupted` (others). Unless `orderly`, the
+    first signal raises `Interrupted`.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Signals:
         for number in self._numbers:
             try:
                 self._before[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread: signals are its business
+            except ValueError:  # only the main thread may handle signals
                 break
         if self._before:
             _entered.append(self)
@@ -69,12 +69,14 @@ class Signals:
         if self.received and number in self._impatient:
             raise KeyboardInterrupt if number == signal.SIGINT else interrupted(number, "stopped at once", 143)
         if self._notice and not self.received:
-            with contextlib.suppress(OSError):  # past the buffers, which the signal may have found half-filled
+            with contextlib.suppress(
+                OSError
+            ):  # not through Python's buffers: the signal may have come in the middle of a write
                 os.write(2, f"{self._notice}\n".encode())
         self.received = self.received or number
 
     def insists(self, number: int) -> bool:
-        """Whether a signal that has just come asks for an end at once; to be asked once for each."""
+        """Whether this signal asks for an end at once. Call it once for each signal."""
         again, self._heard = self._heard, True
         return again and number in self._impatient
 
@@ -117,14 +119,14 @@ class _Listener:
         os.close(reader)
 
     def _ends(self, number: int) -> bool:
-        innermost = next(reversed(_entered), None)  # there is none when the main thread has been faster
+        innermost = next(reversed(_entered), None)  # none if the main thread was faster
         return innermost is not None and (
             innermost.insists(number) or (innermost is self._base and number == signal.SIGTERM)
         )
 
 
 def _end(number: int) -> NoReturn:
-    """End this process now: nothing half-written, no process of its own and no hidden cursor stays."""
+    """End this process now. Half-written files, child processes and a hidden cursor do not stay."""
     files.abandon()
     if "multiprocessing" in sys.modules:
         for child in sys.modules["multiprocessing"].active_children():

@@ -19,7 +19,7 @@ _replaced: list[Any] = []
 
 
 class Unread(I2IError):
-    """Nobody reads the results any more (`| head`): no fault, and nothing to be said."""
+    """Nobody reads the results any more (`| head`). That is no fault, so there is no message."""
 
     exit_code = 141
 
@@ -38,7 +38,7 @@ def guard() -> None:
 
 
 def _fill(number: int) -> None:
-    """A closed stream's number would go to the next file that is opened, and so would what libraries print."""
+    """Open a closed descriptor on the null device; else the next file that is opened gets its number and its output."""
     try:
         os.fstat(number)
     except OSError:
@@ -75,7 +75,7 @@ def _guarded(name: str, refused: Callable[[OSError], object]) -> Any:
 
 
 def _is_plain(stream: Any) -> bool:
-    """Whether it writes to a standard descriptor by Python's own means."""
+    """Whether it is a stream of Python's own on a standard descriptor."""
     try:
         return isinstance(stream, io.TextIOWrapper) and stream.fileno() in (1, 2) and not _is_guarded(stream)
     except (OSError, ValueError):
@@ -87,7 +87,7 @@ def _is_guarded(stream: io.TextIOWrapper) -> bool:
 
 
 class _Descriptor(io.RawIOBase):
-    """Writes all of what it is given to a descriptor; after a first refusal of results, nothing any more."""
+    """Writes everything to a descriptor; after it has refused results once, nothing more."""
 
     def __init__(self, descriptor: int, refused: Callable[[OSError], object]) -> None:
         self._descriptor, self._refused, self._deaf = descriptor, refused, False
@@ -112,7 +112,7 @@ class _Descriptor(io.RawIOBase):
 
 
 def drawable() -> bool:
-    """Whether stderr is a terminal on which a line can be drawn anew: no file, and not one of TERM=dumb."""
+    """Whether stderr is a terminal that can redraw a line: no file, and not TERM=dumb."""
     return (
         sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
     )
@@ -125,12 +125,12 @@ def printable(text: object) -> str:
 
 
 def tell(text: str) -> None:
-    """A line on the standard error, without control characters; lost where that cannot be written."""
+    """Print a line to the standard error, without control characters; lost if it cannot be written."""
     with contextlib.suppress(OSError, ValueError):
         print(printable(text), file=sys.stderr, flush=True)
 
 
 def say(first: object, *more: object) -> None:
-    """The same with the program's name, and further lines below it."""
+    """Print a line with the name of the program to the standard error, and further lines below it."""
     for line in (f"i2i: {first}", *more):
         tell(str(line))

@@ -1,8 +1,8 @@
-"""The public data sets of CycleGAN, pix2pix and CUT by name: where each lies, and what is known about it.
+"""The public data sets of CycleGAN, pix2pix and CUT by name: the address of each, and its known facts.
 
 Sizes in bytes, SHA-256 and numbers of pictures of the CycleGAN sets are those that TensorFlow Datasets records
 (`url_checksums/cycle_gan.txt` and its catalogue); sizes of `pix2pix/facades` and `pix2pix/maps` are what their
-server announces. What no public source states is None or left open here, and said to be unknown.
+server announces. Facts that no public source states are None here, and are shown as unknown.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The division of a plain folder of pictures into train, val and test.
+"""Divide a plain folder of pictures into train, val and test.
 
 The part of a picture depends on its name and the seed alone, up to the boundaries between the parts. Files that are
 equal byte for byte come to the same part, and so do the partners of a pair, so that no test picture is trained on.
@@ -21,7 +21,7 @@ from i2i.config import real
 from i2i.data.folders import SPLITS, find_images
 from i2i.data.walking import is_folder
 from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
-from i2i.files import appeared
+from i2i.files import appeared, sha256
 from i2i.images import Picture, atomic_write
 from i2i.tools.datasets.outputs import Outcome, check_outputs, check_place, is_there, make_folder
 
@@ -76,8 +76,7 @@ def _size(path: Path) -> int | None:
 
 def _digest(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError:
         return None
 

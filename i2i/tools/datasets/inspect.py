@@ -1,4 +1,4 @@
-"""Looking at a folder before it is trained on: what is in it, what is wrong with it, what is in it twice."""
+"""Inspect a folder before training: its layout, its pictures, damage, and copies."""
 
 import contextlib
 from collections import Counter
@@ -31,7 +31,7 @@ _FEW = 8  # pictures of a group that are decoded in any case
 
 @dataclass(frozen=True)
 class Look:
-    """What one file turned out to be: its size in pixels, and after decoding the rest, or why it cannot be read."""
+    """One file: its size in pixels and, after decoding, the rest; or `damage`, the reason why it cannot be read."""
 
     width: int = 0
     height: int = 0
@@ -42,7 +42,7 @@ class Look:
     difference: int | None = None
     damage: str = ""
     seen: tuple[PictureFacts, ...] = ()
-    """What it is to a training, of A and B side by side each half."""
+    """How a training would take it: one entry, or one for each half if A and B lie side by side."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Group:
 
 @dataclass
 class Report:
-    """What was found. Paths are those given; `problems` would stop a training, `remarks` would not."""
+    """The findings. `problems` would stop a training, `remarks` would not."""
 
     data: Path
     full: bool
@@ -124,7 +124,7 @@ def inspect(data: Path, full: bool = False) -> Report:
 def find_groups(data: Path, left_out: LeftOut | None = None) -> list[Group]:
     """The groups of pictures in a data set, in the order train, val, test. A folder without layout is one group.
 
-    What is passed over is added to `left_out`.
+    Files that are passed over are added to `left_out`.
     """
     if is_file(data):
         return list(_listed(data))
@@ -172,7 +172,7 @@ def _probed(path: Path, two: bool, whole: bool) -> Look:
     width, height = images.probe(path)
     seen: tuple[PictureFacts, ...] = ()
     if whole:
-        with contextlib.suppress(ImageError):  # what only decoding tells is for `full`
+        with contextlib.suppress(ImageError):  # only `full` reports damage that decoding finds
             seen = _seen(images.read(path), two)
     return Look(width, height, seen=seen)
 

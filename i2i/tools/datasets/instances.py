@@ -6,15 +6,24 @@ which neighbours have different numbers; scaled down to the nearest pixel, other
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from i2i import images
 from i2i.data.folders import listed
-from i2i.errors import ExistsError, ImageError, InputError
+from i2i.errors import ImageError, InputError
 from i2i.images import LOSSY, Picture, Pixels
-from i2i.tools.datasets.outputs import Outcome, by_stem, check_outputs, check_place, is_there, make_folder
+from i2i.tools.datasets.outputs import (
+    Job,
+    Outcome,
+    by_stem,
+    check_outputs,
+    check_place,
+    is_there,
+    write_pictures,
+)
 
 REACH = 8
 """Instances of one number are further apart than so many pixels, along rows and columns."""
@@ -39,7 +48,7 @@ def add_instances(
 
     Every picture is made once before the first is written. Raises, with nothing written, `InputError` for pictures
     without a partner, of different sizes, damaged, or no maps, and where `numbered` does; `UsageError` as to the
-    outputs. Raises `OutputError` for the disk. What cannot be read any more when its turn comes is recorded as failed.
+    outputs. Raises `OutputError` for the disk. A picture that can no longer be read in its turn counts as failed.
     """
     check_place(out, (labels, maps))
     in_labels, in_maps = by_stem(labels, _ENDINGS), by_stem(maps, _ENDINGS)
@@ -47,34 +56,20 @@ def add_instances(
     pairs = [(in_labels[stem], in_maps[stem]) for stem in in_labels]
     outputs = [out / f"{stem}.png" for stem in in_labels]
     check_outputs(outputs, [path for pair in pairs for path in pair], overwrite, skip_existing)
-    wanted = [
-        (*pair, path) for pair, path in zip(pairs, outputs, strict=True) if not (skip_existing and is_there(path))
-    ]
+    jobs = [Job(pair[0], [path], partial(_with_instances, *pair)) for pair, path in zip(pairs, outputs, strict=True)]
+    new = [job for job in jobs if not (skip_existing and is_there(job.outputs[0]))]
     with ThreadPoolExecutor() as pool:
-        complaints = list(filter(None, pool.map(lambda one: _complaint(*one[:2]), wanted)))
+        complaints = list(filter(None, pool.map(_complaint, new)))
     if complaints:
         raise InputError(f"{len(complaints)} pictures cannot be used, nothing was written:", *listed(complaints))
-    outcome = Outcome(skipped=len(pairs) - len(wanted))
-    for label, map_, output in wanted:
-        try:
-            picture = _made(label, map_)
-        except ImageError as error:
-            outcome.failed.append((label, str(error)))
-            continue
-        make_folder(output.parent)
-        try:
-            images.write(output, picture, replace=overwrite)
-            outcome.done += 1
-        except ExistsError as error:
-            outcome.failed.append((label, str(error)))
-    return outcome
+    return write_pictures(jobs, overwrite, skip_existing)
 
 
 def numbered(instances: Pixels) -> Pixels:
     """A map of instances (H, W, C), any integers, as numbers from 1 to 255, (H, W) uint8.
 
-    Up to 255 instances have numbers of their own, from the largest, 255, downwards. Of more, some share a number, none
-    of which are within `REACH` pixels of each other along a row or a column. So boundaries stay what they are, and with
+    Up to 255 instances have numbers of their own, from the largest, 255, downwards. If there are more, instances share
+    a number that are more than `REACH` pixels apart along rows and columns. So boundaries stay what they are, and with
     shared numbers still do when the map is scaled down to an eighth. 0 is not used: some programs drop the colours of
     what is fully transparent. Raises `ImageError` where more than 255 numbers would be needed.
     """
@@ -129,21 +124,21 @@ def _check_partners(labels: Path, in_labels: dict[str, Path], maps: Path, in_map
         raise InputError(f"{labels}: no pictures in it")
 
 
-def _complaint(label: Path, map_: Path) -> str:
-    """What is wrong with a pair; empty if nothing is."""
+def _complaint(job: Job) -> str:
+    """The fault of a pair of pictures; empty if there is none."""
     try:
-        _made(label, map_)
+        job.make()
     except ImageError as error:
-        return f"{label}: {error}"
+        return f"{job.source}: {error}"
     return ""
 
 
-def _made(label: Path, map_: Path) -> Picture:
+def _with_instances(label: Path, map_: Path) -> list[Picture]:
     pixels = _labels(images.read(label))
     try:
         instances = _instances(images.read(map_))
         if pixels.shape[:2] == instances.shape[:2]:
-            return Picture(pixels, numbered(instances))
+            return [Picture(pixels, numbered(instances))]
     except ImageError as error:
         raise ImageError(f"its partner {map_}: {error}") from None
     sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (pixels, instances)]
@@ -180,7 +175,7 @@ def _colours(picture: Picture) -> Pixels:
 
 
 def _is_busy(pixels: Pixels) -> bool:
-    """Whether more than half of the neighbouring pixels differ. Of photographs of facades 57 % to 96 % do."""
+    """Whether more than half of the neighbouring pixels differ. In photographs of facades 57 % to 96 % do."""
     plane = _packed(pixels)
     apart = [one != other for one, other in ((plane[1:], plane[:-1]), (plane[:, 1:], plane[:, :-1]))]
     return bool(2 * sum(map(np.count_nonzero, apart)) > sum(pairs.size for pairs in apart))

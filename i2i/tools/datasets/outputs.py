@@ -1,25 +1,61 @@
-"""What the tools that write data sets have in common: no surprise on disk, and a record of each file."""
+"""Shared by the tools that write data sets: no surprise on the disk, and a record of each file."""
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from i2i import images
 from i2i.config import real
 from i2i.data.folders import find_images, listed
 from i2i.data.walking import exists
-from i2i.errors import InputError, OutputError, UsageError
+from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
 from i2i.files import make_folders
+from i2i.images import Picture
 
 
 @dataclass
 class Outcome:
-    """What became of the inputs: how many were done and skipped, and what failed, with the reason."""
+    """How many inputs were done and skipped, and which failed, with the reason."""
 
     done: int = 0
     skipped: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input: `make` gives a picture for each of the `outputs`. It may raise `ImageError`."""
+
+    source: Path
+    outputs: list[Path]
+    make: Callable[[], list[Picture]]
+
+
+def write_pictures(jobs: Iterable[Job], overwrite: bool, skip_existing: bool) -> Outcome:
+    """Write the pictures of each job, whole or not at all. Raises `OutputError` for the disk.
+
+    A job whose pictures cannot be made, or lose something in the format of their file, fails alone.
+    """
+    outcome = Outcome()
+    for job in jobs:
+        missing = [not (skip_existing and is_there(path)) for path in job.outputs]
+        if not any(missing):
+            outcome.skipped += 1
+            continue
+        try:
+            wanted = [(path, p) for path, p, new in zip(job.outputs, job.make(), missing, strict=True) if new]
+            for path, picture in wanted:
+                if lost := images.lost(picture, path.suffix):
+                    raise ImageError(f"{lost[0]}; name the sources .tif")
+            for path, picture in wanted:
+                make_folder(path.parent)
+                images.write(path, picture, replace=overwrite)
+            outcome.done += 1
+        except (ImageError, ExistsError) as error:
+            outcome.failed.append((job.source, str(error)))
+    return outcome
 
 
 def by_stem(folder: Path, endings: Sequence[str] = ()) -> dict[str, Path]:
@@ -80,7 +116,7 @@ def make_folder(folder: Path) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether something is where an output is to be. Raises `OutputError` if that may not be looked at."""
+    """Whether something exists at the path of an output. Raises `OutputError` if the system refuses to say."""
     try:
         return path.exists()
     except OSError as error:

@@ -1,9 +1,8 @@
-"""Pairs as one picture with A and B side by side, and as two pictures of the same name: there and back.
+"""Pairs as one picture with A and B side by side, or as two pictures of the same name; from one to the other.
 
-What is written loses nothing: PNG, or TIFF where both sources are TIFF; what PNG cannot hold fails.
+Nothing is lost: outputs are PNG, or TIFF where both sources are TIFF. A picture that PNG cannot hold fails.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,10 +11,10 @@ import numpy as np
 
 from i2i import images
 from i2i.data.folders import find_images
-from i2i.errors import ExistsError, ImageError, InputError
+from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels
 from i2i.images.picture import Depth
-from i2i.tools.datasets.outputs import Outcome, by_stem, check_outputs, check_place, is_there, make_folder
+from i2i.tools.datasets.outputs import Job, Outcome, by_stem, check_outputs, check_place, write_pictures
 
 _TIFF = {".tif", ".tiff"}
 
@@ -34,11 +33,11 @@ def combine(a: Path, b: Path, out: Path, *, overwrite: bool = False, skip_existi
         raise InputError(f"no picture in {a} has the name of one in {b}")
     outputs = [out / one.relative_to(a).with_suffix(_suffix(one, two)) for one, two in pairs]
     check_outputs(outputs, [path for pair in pairs for path in pair], overwrite, skip_existing)
-    outcome = Outcome()
-    outcome.failed += [(path, f"no partner in {b}") for stem, path in in_a.items() if stem not in in_b]
-    outcome.failed += [(path, f"no partner in {a}") for stem, path in in_b.items() if stem not in in_a]
-    for (one, two), output in zip(pairs, outputs, strict=True):
-        _record(outcome, one, [output], overwrite, skip_existing, partial(_joined, one, two))
+    jobs = [Job(one, [out], partial(_joined, one, two)) for (one, two), out in zip(pairs, outputs, strict=True)]
+    outcome = write_pictures(jobs, overwrite, skip_existing)
+    alone = [(path, f"no partner in {b}") for stem, path in in_a.items() if stem not in in_b]
+    alone += [(path, f"no partner in {a}") for stem, path in in_b.items() if stem not in in_a]
+    outcome.failed[:0] = alone
     return outcome
 
 
@@ -55,41 +54,8 @@ def split(folder: Path, out: Path, *, overwrite: bool = False, skip_existing: bo
     names = [path.relative_to(folder).with_suffix(_suffix(path)) for path in sources]
     outputs = [[out / side / name for side in "AB"] for name in names]
     check_outputs([path for pair in outputs for path in pair], sources, overwrite, skip_existing)
-    outcome = Outcome()
-    for source, pair in zip(sources, outputs, strict=True):
-        _record(outcome, source, pair, overwrite, skip_existing, partial(_halves, source))
-    return outcome
-
-
-def _record(
-    outcome: Outcome,
-    source: Path,
-    outputs: list[Path],
-    overwrite: bool,
-    skip_existing: bool,
-    make: Callable[[], list[Picture]],
-) -> None:
-    there = {path for path in outputs if skip_existing and is_there(path)}
-    if len(there) == len(outputs):
-        outcome.skipped += 1
-        return
-    try:
-        pictures = make()
-    except ImageError as error:
-        outcome.failed.append((source, str(error)))
-        return
-    if lost := [reason for path, p in zip(outputs, pictures, strict=True) for reason in images.lost(p, path.suffix)]:
-        outcome.failed.append((source, f"{lost[0]}; name the sources .tif"))
-        return
-    try:
-        for path, picture in zip(outputs, pictures, strict=True):
-            if path not in there:
-                make_folder(path.parent)
-                images.write(path, picture, replace=overwrite)
-    except ExistsError as error:
-        outcome.failed.append((source, str(error)))
-    else:
-        outcome.done += 1
+    jobs = [Job(source, pair, partial(_halves, source)) for source, pair in zip(sources, outputs, strict=True)]
+    return write_pictures(jobs, overwrite, skip_existing)
 
 
 def _suffix(*sources: Path) -> str:

@@ -163,7 +163,7 @@ class _Augmentation:
     def tidy(self, started: float) -> None:
         """Remove the labels of copies that were not written, and half-written files of a killed run."""
         for copy in self.plan.copies:
-            if not self.plan.job(copy).target.exists():  # whatever its record says: a picture keeps its label
+            if not self.plan.job(copy).target.exists():  # a picture that exists keeps its label
                 for path in self.labels.get(copy.picture, ()):
                     with contextlib.suppress(OSError):
                         path.unlink()

@@ -31,8 +31,8 @@ from i2i.tools.labelled.layout import (
 
 MAX_BYTES = 1 << 30
 MAX_MEMORY = 4 << 30
-"""What the values of a file may take, by an estimate from its brackets and commas; the 448 MB of the annotations of
-2017's training set take half of that."""
+"""Limit for the memory that the values of a file take, estimated from its brackets and commas. The annotations of the
+training set of 2017, 448 MB, take half of it."""
 _CONTAINER, _VALUE = 72, 40  # bytes of an empty list and its place, of a number and its place
 _MAX_GROWTH, _FREE = 16, 16 << 20
 _SAMPLE = 200
@@ -230,7 +230,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _empty(box: Any) -> str:
-    """That a box has no pixels, as two of the published training set of 2017; else nothing."""
+    """The fault of a box without pixels (the published training set of 2017 has two); empty if there is none."""
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)) or (box[2] and box[3]):
         return ""
     return f"the box {' '.join(f'{number:g}' for number in box)} (x, y, width, height) is empty"

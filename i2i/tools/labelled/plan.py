@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def summary(self) -> str:
-        """What was found and what will be written, in a line."""
+        """The labels that were found and the files to write, in a line."""
         originals = f"{len(self.originals):,} files as they are" if self.originals else "no originals"
         return f"{self.layout.summary}; {len(self.copies):,} translated copies, {originals}"
 

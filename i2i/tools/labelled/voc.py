@@ -1,18 +1,14 @@
 """Pascal VOC: an `.xml` for each picture, in `Annotations/` where the picture is in `JPEGImages/`, or beside it.
 
-In the label of a copy, the last part of `filename` and `path` is the copy's name; every other byte is the
-original's. Masks of the same stem in `SegmentationClass/` and `SegmentationObject/` come along, and the lists
-in `ImageSets/` name the copies after their originals.
-
-The XML is read without trust: no document type, no entities, bounded size and depth. Elements keep their place in the
-bytes, so that a name can be changed and the rest stays as it is.
+In the label of a copy, the last part of `filename` and `path` is the copy's name; every other byte is the original's.
+Masks of the same stem in `SegmentationClass/` and `SegmentationObject/` come along, and the lists in `ImageSets/` name
+the copies after their originals. A document type is refused, before it could declare an entity.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from xml.parsers import expat
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from i2i.errors import InputError
@@ -31,11 +27,10 @@ from i2i.tools.labelled.layout import (
     wrong_mask,
 )
 
-_MAX_DEPTH = 32
-_MAX_ELEMENTS = 250_000
-_MAX_NAME = 256
-"""Each element has the path to it, so long names would add up."""
-_TAG = re.compile(rb"""<[^\s>/]+(?:\s+[^\s=]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*(/?)>""")
+_MAX_TAGS = 500_000
+_DOCUMENT_TYPE = re.compile(rb"<!(DOCTYPE|ENTITY)")
+_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([\w.-]+)""")
+_NAMES = re.compile(rb"(<(filename|path)\s*>)([^<]*)(</\2\s*>)")
 PICTURES = ("jpegimages", "images")
 _SEGMENTATIONS = ("SegmentationClass", "SegmentationObject")
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -89,9 +84,7 @@ class Voc(Layout):
         if not can_hold(item.picture):
             return "its name cannot stand in XML; rename it"
         label, *masks = item.labels
-        document = parse(read_bytes(self.folder / label))
-        reason = _wrong(document, item.picture, width, height)
-        if reason:
+        if reason := _wrong(read_bytes(self.folder / label), item.picture, width, height):
             return f"{label}: {reason}"
         return next(filter(None, (wrong_mask(self.folder, mask, width, height) for mask in masks)), "")
 
@@ -99,11 +92,7 @@ class Voc(Layout):
         data = super().label(source, picture)
         if source.suffix.lower() != ".xml":
             return data
-        document = parse(data)
-        texts = {"annotation/filename": renamed(_first(document, "filename"), picture.name)}
-        if path := _first(document, "path"):
-            texts["annotation/path"] = renamed(path, picture.name)
-        return document.replaced(texts)
+        return named(data, picture.name)
 
     def listing(self, source: Path, kept: set[Path], copies: Copies, out: Path) -> bytes:
         lines = []
@@ -119,13 +108,13 @@ class Voc(Layout):
 
 
 def _root(path: Path) -> Path:
-    """The folder of a list's `ImageSets`: its pictures are those beside that one."""
+    """The folder that holds the `ImageSets` of a list, and the pictures that the list names."""
     return Path(*path.parts[: path.parts.index("ImageSets")])
 
 
 def _names(pictures: Sequence[Path], roots: set[Path]) -> dict[Path, dict[str, list[Path]]]:
-    """What the pictures of each root are called, with all or some of their folders; of all roots at `Path()`, if it has
-    none of its own."""
+    """Root → name, with all or some of its folders → pictures. `Path()` has the names of all roots, unless it has
+    pictures of its own."""
     found: dict[Path, dict[str, list[Path]]] = {Path(): {}}
     everywhere = not any(_nearest(picture, roots) == Path() for picture in pictures)
     for picture in pictures:
@@ -148,7 +137,7 @@ def _without_suffix(name: str) -> str:
 
 
 def _label_of(picture: Path, labels: dict[Path, Path]) -> Path | None:
-    """The label of a picture, both without suffix: in `Annotations/`, else beside it."""
+    """The label of a picture, both without suffix: in `Annotations/`, else next to the picture."""
     for name in ("Annotations", "annotations"):
         place = exchanged(picture, PICTURES, name)
         if place in labels:
@@ -156,96 +145,30 @@ def _label_of(picture: Path, labels: dict[Path, Path]) -> Path | None:
     return labels.get(picture)
 
 
-@dataclass
-class Element:
-    """An element at `path` (`annotation/filename`): its text, and where its inside lies in the bytes.
-
-    `start` is -1 for `<name/>`, which has no inside.
-    """
-
-    path: str
-    start: int
-    text: str = ""
-    end: int = 0
-
-
-@dataclass
-class Document:
-    data: bytes
-    encoding: str = "utf-8"
-    elements: list[Element] = field(default_factory=list)
-
-    def texts(self, path: str) -> list[str]:
-        return [element.text.strip() for element in self.elements if element.path == path]
-
-    def replaced(self, texts: dict[str, str]) -> bytes:
-        """The bytes with other texts in the elements at these paths."""
-        inside = {path: escape(text).encode(self.encoding, "xmlcharrefreplace") for path, text in texts.items()}
-        pieces, position = [], 0
-        for element in sorted(self.elements, key=lambda found: found.start):
-            if element.path in inside and element.start >= position:
-                pieces += [self.data[position : element.start], inside[element.path]]
-                position = element.end
-        return b"".join((*pieces, self.data[position:]))
-
-
-def parse(data: bytes) -> Document:
-    """Raises `InputError`, without a name, for anything but plain XML in UTF-8 or an 8-bit encoding."""
+def parse(data: bytes) -> ElementTree.Element:
+    """The root element. Raises `InputError`, without a file name, for anything but plain XML in UTF-8 or 8 bits."""
     if b"\0" in data[:4]:
         raise InputError("expected XML in UTF-8")
-    reader = _Reader(data)
+    if _DOCUMENT_TYPE.search(data):
+        raise InputError("a document type (<!DOCTYPE>, <!ENTITY>) is not accepted; remove it")
+    if data.count(b"<") > _MAX_TAGS:
+        raise InputError(f"more than {_MAX_TAGS:,} tags")
     try:
-        reader.parser.Parse(data, True)
-    except expat.ExpatError as error:
+        return ElementTree.fromstring(data)
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # unknown encodings, and those of several bytes
         raise InputError(f"not valid XML: {error}") from None
-    except (LookupError, ValueError) as error:  # an encoding that nobody knows, or of several bytes (GBK)
-        raise InputError(f"not valid XML: {error}") from None
-    return reader.document
 
 
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self.document = Document(data)
-        self._open: list[tuple[Element, list[str]]] = []
-        """Texts in pieces: one for each element between them, which a sum would copy each time."""
-        self._count = 0
-        self.parser = parser = expat.ParserCreate()
-        parser.buffer_text = True
-        parser.XmlDeclHandler = self._declaration
-        parser.StartDoctypeDeclHandler = _refuse  # before an entity could be declared
-        parser.EntityDeclHandler = _refuse
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._text
+def named(data: bytes, name: str) -> bytes:
+    """The label with `name` as the last part of `filename` and `path`."""
+    declared = _ENCODING.match(data.removeprefix(b"\xef\xbb\xbf"))
+    encoding = declared[1].decode() if declared else "utf-8"
 
-    def _declaration(self, version: str, encoding: str | None, standalone: int) -> None:
-        self.document.encoding = encoding or "utf-8"
+    def exchange(match: re.Match[bytes]) -> bytes:
+        text = renamed(match[3].decode(encoding).strip(), escape(name))
+        return match[1] + text.encode(encoding, "xmlcharrefreplace") + match[4]
 
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        if len(self._open) >= _MAX_DEPTH:
-            raise InputError(f"deeper than {_MAX_DEPTH} levels")
-        self._count += 1
-        if self._count > _MAX_ELEMENTS or len(name) > _MAX_NAME:
-            raise InputError(f"more than {_MAX_ELEMENTS:,} elements, or a name of more than {_MAX_NAME} characters")
-        path = f"{self._open[-1][0].path}/{name}" if self._open else name
-        place = self.parser.CurrentByteIndex
-        tag = _TAG.match(self.document.data, place)
-        inside = -1 if tag is None or tag[1] else tag.end()
-        self._open.append((Element(path, inside), []))
-
-    def _text(self, text: str) -> None:
-        if self._open:
-            self._open[-1][1].append(text)
-
-    def _end(self, name: str) -> None:
-        element, texts = self._open.pop()
-        element.text = "".join(texts)
-        element.end = self.parser.CurrentByteIndex
-        self.document.elements.append(element)
-
-
-def _refuse(*_: object) -> None:
-    raise InputError("a document type (<!DOCTYPE>, <!ENTITY>) is not accepted; remove it")
+    return _NAMES.sub(exchange, data)
 
 
 def can_hold(path: Path) -> bool:
@@ -257,19 +180,21 @@ def can_hold(path: Path) -> bool:
     return path.name.isprintable()
 
 
-def _first(document: Document, name: str) -> str:
-    return next(iter(document.texts(f"annotation/{name}")), "")
-
-
-def _wrong(document: Document, picture: Path, width: int, height: int) -> str:
-    if not any(element.path == "annotation" for element in document.elements):
+def _wrong(data: bytes, picture: Path, width: int, height: int) -> str:
+    root = parse(data)
+    if root.tag != "annotation":
         return "expected <annotation>"
-    named = _first(document, "filename").replace("\\", "/").rpartition("/")[2]
-    if Path(named).stem != picture.stem and named != picture.stem:
-        return f"is for {named[:100]!r}, not for {picture.name}" if named else "has no <filename>"
+    places = [match[2] for match in _NAMES.finditer(data)]
+    if b"filename" not in places:
+        return "has no <filename>"
+    if len(places) != len(set(places)):
+        return "has <filename> or <path> twice; one of each is expected"
+    name = (root.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
+    if Path(name).stem != picture.stem and name != picture.stem:
+        return f"is for {name[:100]!r}, not for {picture.name}"
     try:
-        stated = [int(float(_first(document, f"size/{side}") or 0)) for side in ("width", "height")]
-        edges = [[float(text) for text in document.texts(f"annotation/object/bndbox/{edge}")] for edge in _EDGES]
+        stated = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")]
+        edges = [[float(edge.text or "") for edge in root.iterfind(f"object/bndbox/{name}")] for name in _EDGES]
         boxes = list(zip(*edges, strict=True))
     except (ValueError, OverflowError) as error:
         return f"sizes and boxes must be numbers, four for each box: {error}"

@@ -138,12 +138,12 @@ def _parallel(picture: Path) -> Path | None:
 
 
 def _label_of(picture: Path, place: Path | None, texts: set[Path]) -> Path | None:
-    """In `labels/`, else beside it: each picture has its own way."""
+    """The label file of a picture: in `labels/`, else next to the picture."""
     return next((path for path in (place, picture.with_suffix(".txt")) if path in texts), None)
 
 
 def _wrong(words: Sequence[str], classes: float) -> str:
-    """What is wrong with a row; empty if nothing is."""
+    """The fault of a row; empty if there is none."""
     try:
         index, numbers = int(words[0]), [float(word) for word in words[1:]]
     except ValueError:
