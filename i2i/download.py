@@ -24,7 +24,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from i2i import files
 from i2i.errors import DownloadError, OutputError
 
-Progress = Callable[[int, int | None], object]
+Progress = Callable[[int, int], object]
 MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CHUNK = 1 << 18
@@ -49,8 +49,8 @@ def download(
     """Fetch `url` to `path` and return its SHA-256; a file that is there is replaced.
 
     The file appears when all bytes are there and `size` and `sha256`, if given, match. If several processes
-    fetch the same file, one does and the others wait. `progress(done, total)` gets bytes; `total` is `None` while it is
-    unknown. The server may be silent for `timeout` seconds.
+    fetch the same file, one does and the others wait. `progress(done, total)` gets numbers of bytes. The server may be
+    silent for `timeout` seconds.
 
     Raises `DownloadError` (no network, an error of the server, anything but https, more than `max_bytes`, another size
     or hash) or `OutputError` (the disk).
@@ -91,16 +91,16 @@ class _Download:
         with self._get() as response:
             total, key = self._length(response), self._key(response)
             part = self.path.with_name(f"{self.path.name}.{key or 'new'}.part")
-            start = part.stat().st_size if key and total and part.is_file() else 0
+            start = part.stat().st_size if key and part.is_file() else 0
             if start == 0:
                 self._receive(response, part, 0, total)
         if start != 0 and start != total:
             self._go_on(part, start, total, key)
         return self._finish(part)
 
-    def _go_on(self, part: Path, start: int, total: int | None, key: str) -> None:
+    def _go_on(self, part: Path, start: int, total: int, key: str) -> None:
         with self._get({"Range": f"bytes={start}-"}) as response:
-            span = f"bytes {start}-{(total or 0) - 1}/{total}"
+            span = f"bytes {start}-{total - 1}/{total}"
             if response.headers.get("Content-Range") == span and self._key(response) == key:
                 return self._receive(response, part, start, total)
         with self._get() as response:
@@ -143,18 +143,16 @@ class _Download:
             raise DownloadError(f"{self.url}: {reason}")
         return response
 
-    def _length(self, response: http.client.HTTPResponse) -> int | None:
-        """The bytes of the file; None if the server does not say. Raises `DownloadError` for another size."""
+    def _length(self, response: http.client.HTTPResponse) -> int:
+        """The bytes of the file. Raises `DownloadError` if the server does not say, or for another size."""
         text = response.headers.get("Content-Length", "")
-        total = int(text) if re.fullmatch("[0-9]{1,18}", text) and not response.chunked else None
-        if total is None and not response.chunked and self.size is None and self.sha256 is None:
+        if response.chunked or not re.fullmatch("[0-9]{1,18}", text):
             raise DownloadError(f"{self.url}: the server does not say how long the file is")
-        expected = self.size if total is None else total
-        if self.size is not None and expected != self.size:
-            raise DownloadError(f"{self.url}: has {expected:,} bytes, expected {self.size:,}")
-        if expected is not None and expected > self.max_bytes:
-            raise DownloadError(f"{self.url}: has {expected:,} bytes; at most {self.max_bytes:,} are accepted")
-        return total
+        if self.size is not None and int(text) != self.size:
+            raise DownloadError(f"{self.url}: has {int(text):,} bytes, expected {self.size:,}")
+        if int(text) > self.max_bytes:
+            raise DownloadError(f"{self.url}: has {int(text):,} bytes; at most {self.max_bytes:,} are accepted")
+        return int(text)
 
     def _key(self, response: http.client.HTTPResponse) -> str:
         """Different for different files; empty where the server states nothing that tells them apart."""
@@ -165,16 +163,24 @@ class _Download:
             return ""
         return hashlib.sha256((self.sha256 or f"{self.url}\n{stated}").encode()).hexdigest()[:12]
 
-    def _receive(self, response: http.client.HTTPResponse, part: Path, start: int, total: int | None) -> None:
-        expected = self.size if total is None else total
-        limit = self.max_bytes if expected is None else expected
-        with self._open(part, start, (expected or 0) - start) as file:
-            done = self._read(response, file, start, limit, total)
-            if expected is not None and done < expected:
-                raise self._broke_off(done, expected, "the server ended early")
-            if done > limit:
-                os.ftruncate(file, 0)
-                raise DownloadError(f"{self.url}: is longer than the {limit:,} bytes that are accepted; it was removed")
+    def _receive(self, response: http.client.HTTPResponse, part: Path, done: int, total: int) -> None:
+        with self._open(part, done, total - done) as file:
+            self._report(done, total)
+            while done < total:
+                try:
+                    data = response.read1(min(_CHUNK, total - done))
+                except (OSError, http.client.HTTPException, ValueError) as error:
+                    raise self._broke_off(done, total, _reason(error)) from None
+                if not data:
+                    raise self._broke_off(done, total, "the server ended early")
+                with _disk(self.path):
+                    files.write_all(file, data)
+                done += len(data)
+                self._report(done, total)
+
+    def _report(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(done, total)
 
     @contextlib.contextmanager
     def _open(self, part: Path, start: int, needed: int) -> Iterator[int]:
@@ -198,28 +204,9 @@ class _Download:
         finally:
             os.close(descriptor)
 
-    def _read(self, response: http.client.HTTPResponse, file: int, done: int, limit: int, total: int | None) -> int:
-        """Bytes until the end, or until one is too many where the server did not announce the end."""
-        end = limit + 1 if total is None else total
-        while True:
-            if self.progress is not None:
-                self.progress(done, total)
-            if done >= end:
-                return done
-            try:
-                data = response.read1(min(_CHUNK, end - done))
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                raise self._broke_off(done, total, _reason(error)) from None
-            if not data:
-                return done
-            with _disk(self.path):
-                files.write_all(file, data)
-            done += len(data)
-
-    def _broke_off(self, done: int, total: int | None, reason: str) -> DownloadError:
-        whole = "" if total is None else f" of {total:,}"
+    def _broke_off(self, done: int, total: int, reason: str) -> DownloadError:
         return BrokeOffError(
-            f"{self.url}: broke off after {done:,}{whole} bytes ({reason}); the next attempt goes on from there"
+            f"{self.url}: broke off after {done:,} of {total:,} bytes ({reason}); the next attempt goes on from there"
         )
 
     def _finish(self, part: Path) -> str:

@@ -95,7 +95,7 @@ def _group_of_copies(report: Report, paths: list[Path], names: _Names) -> dict[s
 
 def _lines(report: Report) -> Iterator[str]:
     for layout in _layouts(report):
-        yield _shown(f"{report.data}: {layout} ({_SCRIPTS[layout]})")
+        yield printable(f"{report.data}: {layout} ({_SCRIPTS[layout]})")
         for group in report.groups:
             if group.layout == layout:
                 yield _group_line(report, group)
@@ -150,7 +150,7 @@ def _file_lists(report: Report) -> Iterator[str]:
 
 def _listed(what: str, lines: list[str]) -> Iterator[str]:
     yield f"{what}: {len(lines):,}" if lines else f"{what}: none"
-    yield from (f"  {_shown(line)}" for line in first_lines(lines))
+    yield from (f"  {printable(line)}" for line in first_lines(lines))
 
 
 def _copies(what: str, report: Report, found: list[list[Path]]) -> Iterator[str]:
@@ -164,7 +164,3 @@ def _copies(what: str, report: Report, found: list[list[Path]]) -> Iterator[str]
 def _equation(names: list[str]) -> str:
     more = [f"{len(names) - _MAX_COPIES} more"] if len(names) > _MAX_COPIES else []
     return " = ".join([*names[:_MAX_COPIES], *more])
-
-
-def _shown(text: str) -> str:
-    return printable(text)

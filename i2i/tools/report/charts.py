@@ -34,35 +34,41 @@ def chart(name: str, series: Series, smooth: bool = False) -> str:
     logarithmic = bottom > 0 and y.max() / y.min() >= _LOG_FROM
     across, up = _scale(x[0], x[-1], LEFT, WIDTH - RIGHT), _scale(bottom, top, HEIGHT - BOTTOM, TOP, logarithmic)
     horizontal = _decades(bottom, top) if logarithmic else ticks(bottom, top, 6)
-    drawn = [_grid_line(number(tick), float(up(tick))) for tick in horizontal]
-    drawn += [
-        f'<text x="{across(tick):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{tick:,.0f}</text>'
-        for tick in ticks(x[0], x[-1], 4)
-    ]
-    if smooth:
-        around = _path(across(np.concatenate([x, x[::-1]])), up(np.concatenate([high, low[::-1]])))
-        drawn.append(f'<path class="band" d="{around}Z"/>')
-    drawn.append(f'<path class="line" d="{_path(across(x), up(y))}"/>')
+    drawn = _axes(across, up, ticks(x[0], x[-1], 4), horizontal) + _curve(across(x), up(y), up(low), up(high), smooth)
     if not smooth or len(x) == 1:
-        drawn += [
-            f'<circle class="dot" cx="{across(a):.1f}" cy="{up(b):.1f}" r="3">'
-            f"<title>step {a:,.0f}: {number(float(b))}</title></circle>"
-            for a, b in zip(x, y, strict=True)
-        ]
-    values = [
-        [float(a), float(f"{b:.5g}"), round(float(across(a)), 1), round(float(up(b)), 1)]
-        for a, b in zip(x, y, strict=True)
-    ]
-    title, last = escape(name), number(float(y[-1])) + (" · log" if logarithmic else "")
+        drawn += "".join(_dot(across(a), up(b), f"step {a:,.0f}: {number(b)}") for a, b in zip(x, y, strict=True))
+    places = np.column_stack([x, y, across(x).round(1), up(y).round(1)]).tolist()
+    points = [[step, float(f"{value:.5g}"), *place] for step, value, *place in places]
+    values = escape(json.dumps(points, separators=(",", ":")), 1 << 20)
+    title, last = escape(name), number(y[-1]) + (" · log" if logarithmic else "")
     summary = (
-        f"{len(series.steps)} values from step {x[0]:.0f} to {x[-1]:.0f}; first {number(float(y[0]))}, "
-        f"last {number(float(y[-1]))}, lowest {number(float(y.min()))}, highest {number(float(y.max()))}"
+        f"{len(series.steps)} values from step {x[0]:.0f} to {x[-1]:.0f}; "
+        f"first {number(y[0])}, last {number(y[-1])}, lowest {number(y.min())}, highest {number(y.max())}"
     )
     return (
         f'<figure class="chart"><figcaption><b>{title}</b><span class="readout">{last}</span></figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}: {summary}" '
-        f'data-points="{escape(json.dumps(values, separators=(",", ":")), 1 << 20)}">{"".join(drawn)}</svg></figure>\n'
+        f'data-points="{values}">{drawn}</svg></figure>\n'
     )
+
+
+def _axes(across: Scale, up: Scale, vertical: list[float], horizontal: list[float]) -> str:
+    parts = []
+    for tick in horizontal:
+        parts.append(f'<path class="grid" d="M{LEFT} {up(tick):.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{up(tick):.1f}" dy="4" text-anchor="end">{number(tick)}</text>')
+    for tick in vertical:
+        parts.append(f'<text x="{across(tick):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{tick:,.0f}</text>')
+    return "".join(parts)
+
+
+def _curve(x: Numbers, y: Numbers, low: Numbers, high: Numbers, band: bool) -> str:
+    around = _path(np.concatenate([x, x[::-1]]), np.concatenate([high, low[::-1]]))
+    return (f'<path class="band" d="{around}Z"/>' if band else "") + f'<path class="line" d="{_path(x, y)}"/>'
+
+
+def _dot(x: Numbers, y: Numbers, title: str) -> str:
+    return f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{title}</title></circle>'
 
 
 def thinned(series: Series) -> tuple[Numbers, Numbers, Numbers, Numbers]:
@@ -71,9 +77,8 @@ def thinned(series: Series) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     bins = [part for part in np.array_split(order, MAX_POINTS) if len(part)]
     steps, values = np.array(series.steps), np.array(series.values)
     x = np.array([steps[part[-1]] for part in bins])
-    mean = [values[part].mean() for part in bins]
-    low, high = np.array([np.percentile(values[part], (5, 95)) for part in bins]).T
-    return x, smoothed(np.array(mean)), smoothed(low), smoothed(high)
+    mean, low, high = np.array([(values[part].mean(), *np.percentile(values[part], (5, 95))) for part in bins]).T
+    return x, smoothed(mean), smoothed(low), smoothed(high)
 
 
 def smoothed(values: Numbers) -> Numbers:
@@ -117,11 +122,6 @@ def _scale(first: float, last: float, start: float, end: float, logarithmic: boo
     if a == b:
         return lambda values: np.full(np.shape(values), (start + end) / 2)
     return lambda values: start + (end - start) * np.clip((convert(values) - a) / (b - a), 0.0, 1.0)
-
-
-def _grid_line(text: str, at: float) -> str:
-    line = f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>'
-    return f'{line}<text x="{LEFT - 6}" y="{at:.1f}" dy="4" text-anchor="end">{text}</text>'
 
 
 def _path(xs: Numbers, ys: Numbers) -> str:
