@@ -17,7 +17,7 @@ from i2i.terminal import printable, tell
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONFIG = Path("configs/cyclegan_toy.yaml")
-PHOTOS = Path(__file__).resolve().parents[1] / "styles/photos"
+PHOTOS = PACKAGE / "styles/photos"
 STYLE = "monet"
 SIZE, SCENES = 128, 6
 MOST_OF_THE_WAY = 0.5
