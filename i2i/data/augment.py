@@ -1,17 +1,17 @@
 """`--augment`: the user's own pipeline of albumentations, applied to training crops after crop and flip.
 
-A pipeline is a list of transforms in a YAML file or a configuration, what `A.save` wrote, or an `A.Compose` in Python:
+A pipeline is a list of transforms in a YAML file or a configuration, a file that `A.save` wrote, or an `A.Compose`:
 
     - Rotate: {limit: 10, border_mode: BORDER_REFLECT_101}
     - OneOf: [GaussianBlur, {MotionBlur: {blur_limit: 7}}]
 
-Both pictures of a pair get the same draws, of colours and noise too. Labels go along as masks: each pixel keeps the
-class of its nearest, and a pixel from outside the picture has no label. Numbers with 16 bits are float32 meanwhile.
+Both pictures of a pair get the same draws, of colours and noise too. Labels go along as masks: each pixel takes the
+class of its nearest, and a pixel from outside the picture has no label. Pictures of 16 bits are float32 meanwhile.
 
-albumentations does four things otherwise, so this file decides them. `Compose(seed=)` depends on the worker and starts
-all transforms with the same number; here each sample sets one generator for all of them. An unknown argument is a
-warning there, and an error here. `A.load` builds any class that is known to the process; here only transforms of
-albumentations that read no file and run no code of others. `fill_mask` is 0 by default, which is a class.
+This file differs from albumentations in four points. `Compose(seed=)` depends on the worker, and all its transforms
+begin with the same number; here each sample sets one generator, from which all draw. An unknown argument is a warning
+there, and an error here. `A.load` builds any class that the process knows; here only transforms of albumentations that
+read no file and run no other code. `fill_mask` is 0 there, which is a class.
 """
 
 import inspect
@@ -60,8 +60,12 @@ class Augmentation:
     def __init__(self, value: str) -> None:
         inline = value[:1] in ("[", "{")
         self.source = "augment" if inline else f"augment = {value}"
-        self.steps = _steps(json.loads(value) if inline else read_yaml_or_list(path_of(value)), self.source)
-        self._pipeline = _compose([_built(step, self.source) for step in self.steps])
+        written = _from_json(value) if inline else read_yaml_or_list(path_of(value))
+        try:
+            self.steps = _steps(written)
+            self._pipeline = _compose([_built(step) for step in self.steps])
+        except UsageError as error:
+            raise UsageError(f"{self.source}: {error}") from None
 
     @property
     def text(self) -> str:
@@ -83,7 +87,7 @@ class Augmentation:
         channels, and whether they hold labels. Raises `UsageError` naming the transform."""
         noise = np.random.default_rng(0).integers(0, 256, (height, width, max(count for count, _ in sides)), np.uint8)
         pictures = [noise[..., :count] & 1 if labels else noise[..., :count] for count, labels in sides]
-        tried = [(name, _built((name, given | {"p": 1.0}), self.source)) for name, given in _leaves(self.steps)]
+        tried = [(name, _built((name, given | {"p": 1.0}))) for name, given in _leaves(self.steps)]
         for name, transform in [*tried, ("all transforms together", self._pipeline)]:
             try:
                 found = _applied(_compose([transform]), 0, pictures, [labels for _, labels in sides])
@@ -97,93 +101,104 @@ class Augmentation:
                 ) from None
 
 
-def _steps(written: object, source: str) -> list[Step]:
+def _from_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"augment = {text[:80]!r}: neither the path of a file nor JSON: {error}") from None
+
+
+def _steps(written: object) -> list[Step]:
     """The transforms of a file: a list, or the mapping that `A.save` writes."""
     if isinstance(written, dict):
-        whole = _serialised(written.get("transform"), source)
+        whole = _serialised(written.get("transform"))
         name, arguments = whole
         if name == "Compose" and arguments.get("p", 1) == 1:
             return list(arguments["transforms"])
         return [whole]
     if not isinstance(written, list) or not written:
-        raise UsageError(f"{source}: expected a list of transforms, such as `- Rotate: {{limit: 10}}`")
-    return [_short(one, source) for one in written]
+        raise UsageError("expected a list of transforms, such as `- Rotate: {limit: 10}`")
+    return [_short(one) for one in written]
 
 
-def _short(written: object, source: str) -> Step:
+def _short(written: object) -> Step:
     """A transform of a list: `Name`, `Name: {argument: value}`, or for a composition `Name: [transforms]`."""
     if isinstance(written, str):
         written = {written: {}}
     if not isinstance(written, dict) or len(written) != 1:
-        raise UsageError(f"{source}: {written!r}: expected one transform, such as `Rotate: {{limit: 10}}`")
-    ((name, arguments),) = written.items()
-    if isinstance(arguments, list):
-        arguments = {"transforms": arguments}
-    if not isinstance(arguments, dict | None):
-        raise UsageError(f"{source}: {name}: {arguments!r}: expected its arguments, such as `{{p: 0.5}}`")
+        raise UsageError(f"{written!r}: expected one transform, such as `Rotate: {{limit: 10}}`")
+    ((name, given),) = written.items()
+    arguments = {"transforms": given} if isinstance(given, list) else given or {}
+    if not isinstance(arguments, dict):
+        raise UsageError(f"{name}: {arguments!r}: expected its arguments, such as `{{p: 0.5}}`")
     if name in _COMPOSITIONS:
-        inner = [_short(one, source) for one in (arguments or {}).get("transforms") or ()]
-        return _checked(name, (arguments or {}) | {"transforms": inner}, source)
-    return _checked(name, arguments or {}, source)
+        arguments = arguments | {"transforms": [_short(one) for one in _inner(name, arguments)]}
+    return _checked(name, arguments)
 
 
-def _serialised(written: object, source: str) -> Step:
+def _inner(name: str, arguments: Mapping[str, Any]) -> list[Any]:
+    """The transforms in a composition, as they are written."""
+    inner = arguments.get("transforms")
+    if not isinstance(inner, list) or not inner:
+        raise UsageError(f"{name}: expected a list of transforms in it")
+    return inner
+
+
+def _serialised(written: object) -> Step:
     """A transform as `A.to_dict` writes it."""
     if not isinstance(written, dict) or not isinstance(written.get(_NAME), str):
-        raise UsageError(f"{source}: expected a list of transforms, or a file that `A.save` wrote")
+        raise UsageError("expected a list of transforms, or a file that `A.save` wrote")
     package, _, name = written[_NAME].rpartition(".")
     if package and not package.startswith("albumentations"):
-        raise UsageError(f"{source}: {written[_NAME]}: only transforms of albumentations are accepted")
+        raise UsageError(f"{written[_NAME]}: only transforms of albumentations are accepted")
     arguments = {key: value for key, value in written.items() if key != _NAME}
     if name in _COMPOSITIONS:
         for of_boxes in ("bbox_params", "keypoint_params"):
             if arguments.pop(of_boxes, None):
-                raise UsageError(f"{source}: {of_boxes}: there are no boxes and no points in a training; leave it out")
-        inner = [_serialised(one, source) for one in arguments.get("transforms") or ()]
+                raise UsageError(f"{of_boxes}: there are no boxes and no points in a training; leave it out")
+        inner = [_serialised(one) for one in _inner(name, arguments)]
         kept = {key: value for key, value in arguments.items() if key not in _LEFT_TO_US}
-        return _checked(name, kept | {"transforms": inner}, source)
-    kind = _kind(name, source)
-    return _checked(name, {key: v for key, v in arguments.items() if key not in _inherited(kind)}, source)
+        return _checked(name, kept | {"transforms": inner})
+    kind = _kind(name)
+    return _checked(name, {key: v for key, v in arguments.items() if key not in _inherited(kind)})
 
 
 def _inherited(kind: type) -> set[str]:
-    """Arguments that `A.to_dict` writes for a class since one that it extends has them, and that it does not take."""
+    """Arguments that only classes above take: `A.to_dict` writes them all the same."""
     above = {name for parent in kind.__mro__[1:-1] for name in inspect.signature(parent).parameters}
     return above - set(inspect.signature(kind).parameters)
 
 
-def _checked(name: str, arguments: Mapping[str, Any], source: str) -> Step:
-    """A transform whose class and names of arguments exist, with values as albumentations takes them."""
+def _checked(name: str, arguments: Mapping[str, Any]) -> Step:
+    """The transform, if its class and the names of its arguments exist."""
     if name in _COMPOSITIONS:
         known = {"transforms", "p", *(("n", "replace") if name in ("SomeOf", "RandomOrder") else ())}
-        if not arguments["transforms"]:
-            raise UsageError(f"{source}: {name}: expected transforms in it")
     else:
-        known = set(inspect.signature(_kind(name, source)).parameters)
+        known = set(inspect.signature(_kind(name)).parameters)
     for argument in arguments:
         if argument not in known:
             raise UsageError(
-                f"{source}: {name}: unknown argument {argument!r}.{nearest(str(argument), known)} "
+                f"{name}: unknown argument {argument!r}.{nearest(str(argument), known)} "
                 f"Known: {', '.join(sorted(known))}"
             )
     return name, {key: _value(value) for key, value in arguments.items()}
 
 
-def _kind(name: str, source: str) -> type[A.BasicTransform]:
+def _kind(name: str) -> type[A.BasicTransform]:
     """The class of a transform by its name."""
-    kind = getattr(A, name, None)
+    kind = vars(A).get(name)
     if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform)) or name in _BASES:
         known = [*_COMPOSITIONS, *(one for one, found in vars(A).items() if isinstance(found, type))]
-        raise UsageError(f"{source}: {name}: no transform of albumentations.{nearest(name, known)}")
+        raise UsageError(f"{name}: no transform of albumentations.{nearest(str(name), known)}")
     if issubclass(kind, A.Transform3D):
-        raise UsageError(f"{source}: {name}: is for volumes, and changes no pictures")
+        raise UsageError(f"{name}: is for volumes, and changes no pictures")
     if kind is A.Lambda or _FOREIGN & set(inspect.signature(kind).parameters):
-        raise UsageError(f"{source}: {name}: reads files or runs code, which a pipeline may not")
+        raise UsageError(f"{name}: reads files or runs code, which a pipeline may not")
     return kind
 
 
 def _value(value: Any) -> Any:
-    """A word of YAML as what it stands for: true, false, or a constant of OpenCV."""
+    """The meaning of a word of YAML: true, false, or a constant of OpenCV."""
     if isinstance(value, list):
         return [_value(one) for one in value]
     if isinstance(value, dict):
@@ -193,14 +208,14 @@ def _value(value: Any) -> Any:
     return _WORDS.get(value, value) if isinstance(value, str) else value
 
 
-def _built(step: Step, source: str) -> A.BasicTransform | A.BaseCompose:
+def _built(step: Step) -> A.BasicTransform | A.BaseCompose:
     """The transform. Raises `UsageError` naming the arguments whose values are wrong."""
     name, arguments = step
     if name in _COMPOSITIONS:
-        arguments = arguments | {"transforms": [_built(inner, source) for inner in arguments["transforms"]]}
+        arguments = arguments | {"transforms": [_built(inner) for inner in arguments["transforms"]]}
         kind: Any = _COMPOSITIONS[name]
     else:
-        kind = _kind(name, source)
+        kind = _kind(name)
         fill_mask = inspect.signature(kind).parameters.get("fill_mask")
         if fill_mask is not None and fill_mask.default == 0:
             arguments = arguments | {"fill_mask": arguments.get("fill_mask") or VOID}
@@ -209,7 +224,7 @@ def _built(step: Step, source: str) -> A.BasicTransform | A.BaseCompose:
             warnings.simplefilter("ignore")
             built: A.BasicTransform | A.BaseCompose = kind(**arguments)
     except _FAILURES as error:
-        raise UsageError(f"{source}: {name}: {_explained(error)}") from None
+        raise UsageError(f"{name}: {_explained(error)}") from None
     return built
 
 

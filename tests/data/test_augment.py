@@ -185,7 +185,9 @@ def test_a_whole_pipeline_may_have_a_probability(tmp_path: Path) -> None:
         ("- ColorJitter: {brightness: [-1, 2]}", r"ColorJitter: brightness = \(?\[?-1, 2.*must be within"),
         ("- Rotate: {border_mode: BORDER_REFLEC}", r"Rotate: border_mode = 'BORDER_REFLEC'"),
         ("- OneOf: [Blur, Rotat]", r"Rotat: no transform"),
-        ("- OneOf", r"OneOf: expected transforms in it"),
+        ("- OneOf", r"OneOf: expected a list of transforms in it"),
+        ("- OneOf: {transforms: Blur}", r"OneOf: expected a list of transforms in it"),
+        ("- 3: {}", r"3: no transform of albumentations"),
         ("- Blur: 3", r"Blur: 3: expected its arguments"),
         ("- {Blur: {}, Rotate: {}}", r".*: expected one transform"),
         ("- 3", r"3: expected one transform"),
@@ -288,6 +290,12 @@ def test_a_training_in_python_takes_a_compose_and_resumes_with_it(tmp_path: Path
 
 def _identity(image: Pixels, **_: object) -> Pixels:
     return image
+
+
+def test_a_text_that_is_no_pipeline() -> None:
+    for text in ("[Blur]", "{", "[" * 100_000):
+        with pytest.raises(UsageError, match=r"^augment = .*neither the path of a file nor JSON"):
+            Augmentation(text)
 
 
 def test_toys_are_not_augmented() -> None:
