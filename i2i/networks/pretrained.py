@@ -23,6 +23,7 @@ EFFICIENTNET = "efficientnet"
 STRIDES = (4, 8, 16, 32)
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in [0, 1]
 _BLOCKS = 5  # of a VGG, with a pooling between two
+_WEIGHT = re.compile(r"(\d{1,2})\.weight")
 _MAX_CONVOLUTIONS, _MAX_WIDTH, _MAX_BYTES = 32, 1024, 1 << 30
 _EXPECTED = (
     "a VGG's convolutions (11, 13, 16 or 19 layers, any width) as .safetensors under torchvision's names, "
@@ -108,65 +109,65 @@ def _efficientnet(path: Path, head: bool) -> FeatureNetwork:
 
 
 def _vgg(path: Path) -> FeatureNetwork:
-    weights = _vgg_weights(path)
+    """Five blocks of convolutions with a pooling after each; two poolings reach stride 4."""
     stages: list[list[nn.Module]] = [[]]
-    channels: list[int] = []
-    width, pools, last = 3, 0, min(weights) - 2
-    for number, (weight, bias) in sorted(weights.items()):
-        if number - last == 3:
-            pools += 1
-            if pools > 2:  # two poolings reach stride 4
-                stages.append([])
-                channels.append(width)
-            stages[-1].append(nn.MaxPool2d(2))
-        stages[-1] += [_convolution(weight, bias), nn.ReLU()]
-        width, last = weight.shape[0], number
-    stages.append([nn.MaxPool2d(2)])  # the last one has no weights, so the file does not show it
+    pools = 0
+    for layer in _vgg_layers(path):
+        pools += isinstance(layer, nn.MaxPool2d)
+        if isinstance(layer, nn.MaxPool2d) and pools > 2:
+            stages.append([])
+        stages[-1].append(layer)
+    channels = [[part.out_channels for part in stage if isinstance(part, nn.Conv2d)][-1] for stage in stages[:-1]]
     mean, deviation = [2 * m - 1 for m in _MEAN], [2 * d for d in _DEVIATION]
-    return FeatureNetwork([nn.Sequential(*s) for s in stages], [*channels, width, width], mean, deviation)
+    return FeatureNetwork([nn.Sequential(*s) for s in stages], [*channels, channels[-1]], mean, deviation)
 
 
-def _vgg_weights(path: Path) -> dict[int, tuple[Tensor, Tensor]]:
-    """Returns weight and bias of each convolution by its number in torchvision's order, checked."""
+def _vgg_layers(path: Path) -> nn.Sequential:
+    """Returns torchvision's layers with the weights in the file, checked."""
+    from torchvision.models.vgg import make_layers  # here: it takes a second
+
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ModelError(f"{path.stat().st_size} bytes: at most {_MAX_BYTES} are accepted")
-        found = _numbered(load_file(path))
-        _check(found)
+        found = load_file(path)
+        weights = {name[9:]: tensor.float() for name, tensor in found.items() if name.startswith("features.")}
+        with torch.device("meta"):
+            layers = make_layers(_layout(weights))
+        _compare(weights, layers.state_dict())
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: not a safetensors file ({error}); expected {_EXPECTED}") from None
     except ModelError as error:
         raise ModelError(f"{path}: {error}; expected {_EXPECTED}") from None
-    return found
+    layers.load_state_dict({name: weights[name] for name in layers.state_dict()}, assign=True)
+    return layers
 
 
-def _numbered(tensors: Mapping[str, Tensor]) -> dict[int, tuple[Tensor, Tensor]]:
-    numbers = [int(match[1]) for name in tensors if (match := re.fullmatch(r"features\.(\d{1,2})\.weight", name))]
-    missing = [f"features.{number}.bias" for number in numbers if f"features.{number}.bias" not in tensors]
-    if not numbers or missing:
-        raise ModelError(f"{(missing or ['features.0.weight'])[0]} is missing")
-    return {n: (tensors[f"features.{n}.weight"].float(), tensors[f"features.{n}.bias"].float()) for n in numbers}
+def _compare(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    for name, tensor in expected.items():
+        if name not in weights:
+            raise ModelError(f"features.{name} is missing")
+        if weights[name].shape != tensor.shape:
+            raise ModelError(f"features.{name} has the shape {tuple(weights[name].shape)}, not {tuple(tensor.shape)}")
+        if not bool(torch.isfinite(weights[name]).all()):
+            raise ModelError(f"features.{name.partition('.')[0]} holds values that are not finite")
 
 
-def _check(weights: Mapping[int, tuple[Tensor, Tensor]]) -> None:
-    """Raises `ModelError` unless the weights are the convolutions of a VGG for images of three channels."""
-    width, numbers = 3, sorted(weights)
-    steps = [after - before for before, after in itertools.pairwise(numbers)]
-    if numbers[0] != 0 or set(steps) - {2, 3} or steps.count(3) != _BLOCKS - 1 or len(numbers) > _MAX_CONVOLUTIONS:
+def _layout(weights: Mapping[str, Tensor]) -> list[str | int]:
+    """Returns torchvision's list of widths, with M for a pooling. Raises `ModelError` for other layers."""
+    widths = {int(match[1]): len(weights[name]) for name in weights if (match := _WEIGHT.fullmatch(name))}
+    numbers = sorted(widths)
+    if not numbers:
+        raise ModelError("features.0.weight is missing")
+    layout: list[str | int] = []
+    for before, number in itertools.pairwise([-2, *numbers]):
+        layout += ["M"] * (number - before == 3) + [widths[number]]
+    layout.append("M")  # it has no weights, so the file does not show it
+    steps = {after - before for before, after in itertools.pairwise(numbers)}
+    if numbers[0] != 0 or steps - {2, 3} or layout.count("M") != _BLOCKS or len(numbers) > _MAX_CONVOLUTIONS:
         raise ModelError(f"its {len(numbers)} convolutions are not those of a VGG without batch norm")
-    for number in numbers:
-        weight, bias = weights[number]
-        if weight.shape[1:] != (width, 3, 3) or bias.shape != weight.shape[:1] or len(weight) > _MAX_WIDTH:
-            raise ModelError(f"features.{number}.weight has the shape {tuple(weight.shape)}, not (…, {width}, 3, 3)")
-        if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-            raise ModelError(f"features.{number} holds values that are not finite")
-        width = len(weight)
-
-
-def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    made = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device="meta")
-    made.weight, made.bias = nn.Parameter(weight), nn.Parameter(bias)
-    return made
+    if max(widths.values()) > _MAX_WIDTH:
+        raise ModelError(f"a convolution has {max(widths.values())} channels; at most {_MAX_WIDTH} are accepted")
+    return layout
 
 
 def described_features(mapping: Mapping[str, Any]) -> dict[str, Any]:
