@@ -51,7 +51,8 @@ def main(options: Options) -> None:
         write(evaluation, report, command)
     print(evaluation.to_json(command) if options.json else table(evaluation, command), end="" if options.json else "\n")
     if report is None and evaluation.rows and (path := report_path(options.inputs)) is not None:
-        earlier = " in the place of the earlier ones (--report FILE keeps both)" if path.exists() else ""
+        other = path.with_stem(f"{path.stem}-NAME")
+        earlier = f", in the place of the earlier ones; --report {other} keeps both" if path.exists() else ""
         try:
             write(evaluation, path, command)
             tell(f"{path}: the numbers, for i2i report{earlier}")
