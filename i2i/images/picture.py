@@ -51,53 +51,25 @@ _HIDDEN = 0.5 / 65_535  # of what is seen of a pixel
 _POINTS = (1025, 0, 1, 2)  # GTRasterTypeGeoKey, RasterPixelIsPoint
 
 
-_SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
-
-
-@dataclass(frozen=True)
-class ColourDescription:
-    """How a file describes its colours beside an ICC profile; each part is None where the file does not say it.
-
-    `cicp`: the codes of primaries, transfer, matrix and full range (ITU-T H.273). `gamma`: samples are light to this
-    power, as in PNG (0.45455 is usual). `chromaticities`: x and y of white, red, green and blue (CIE 1931).
-    `srgb`: the colours are sRGB, with this rendering intent, 0 to 3. `transfer`: the table of TIFF's TransferFunction.
-    """
-
-    cicp: tuple[int, int, int, int] | None = None
-    gamma: float | None = None
-    chromaticities: tuple[float, ...] | None = None
-    srgb: int | None = None
-    transfer: tuple[int, ...] | None = None
-
-    @property
-    def is_usual(self) -> bool:
-        """Whether these are the colours of sRGB, which is what everybody takes a picture for that says nothing."""
-        if self.cicp or self.transfer:
-            return self.cicp is not None and self.cicp[:2] == (1, 13)
-        if self.srgb is not None:
-            return True
-        alike = [abs(a - b) < 1e-3 for a, b in zip(self.chromaticities or _SRGB, _SRGB, strict=False)]
-        return all(alike) and (self.gamma is None or abs(self.gamma - 1 / 2.2) < 1e-3)
-
-
 Geo = dict[int, tuple[float, ...] | str]
 """GeoTIFF's tags: 33550, 33922, 34264, 34735 to 34737, and GDAL's 42112 and 42113."""
 
 
 @dataclass
 class Picture:
-    """A decoded picture, upright.
+    """A decoded picture, upright, with all that its file says of it.
 
-    `pixels` (H, W, C) without alpha, uint8, uint16 or float32 in [0, 1], in RGB order; `alpha` (H, W) of the
-    same dtype, not premultiplied, or None. `icc` is the colour profile, `exif` the block without orientation.
-    `more`: the file holds further pages or frames, which are not read. `colour` describes the colours where no profile
-    does. `resolution` is that across and down, in pixels an inch. `xmp` is the packet, upright as the pixels are;
-    `texts` has what the file says in words, by keywords as PNG has them (Copyright, Author, Description, Comment, …).
-    `geo` says which place on Earth it shows. `unread` names what the file says beside its pixels and was left out.
-    `numbers` (H, W) uint8 are those of the colours in the palette of a file that has one: in a picture of labels, the
-    classes.
-    `extra` (H, W, n) of the same dtype are channels of data beyond three colours, such as near-infrared, or None; a
-    picture of data alone has all its channels in `pixels`.
+    * `pixels` (H, W, C) without alpha, uint8, uint16 or float32 in [0, 1], in RGB order.
+    * `alpha` (H, W) of the same dtype, not premultiplied, or None.
+    * `extra` (H, W, n) of the same dtype: channels of data beyond three colours, such as near-infrared, or None. A
+      picture of data alone has all its channels in `pixels`.
+    * `numbers` (H, W) uint8: the indices of a file with a palette; in a picture of labels, the classes.
+    * `icc` is the colour profile, `exif` the block without orientation, `xmp` the packet, upright as the pixels are.
+    * `colour`: the chunks with which a PNG describes its colours beside a profile, as they are in the file.
+    * `resolution` across and down, in pixels an inch. `geo` is the place on Earth.
+    * `texts` by keywords as PNG has them: Copyright, Author, Description, Comment, …
+    * `has_more_frames`: the file has further pages or frames, which are not read.
+    * `unread` names what else the file holds and was left out.
     """
 
     pixels: Pixels
@@ -105,8 +77,8 @@ class Picture:
     icc: bytes | None = None
     exif: bytes | None = None
     format: Format = "PNG"
-    more: bool = False
-    colour: ColourDescription | None = None
+    has_more_frames: bool = False
+    colour: bytes | None = None
     resolution: tuple[float, float] | None = None
     xmp: bytes | None = None
     texts: dict[str, str] = field(default_factory=dict)
@@ -134,25 +106,24 @@ class Picture:
         return self.pixels.shape[2] + (0 if self.extra is None else self.extra.shape[2])
 
     def columns(self, some: slice) -> "Picture":
-        """These columns of it, without what is said of the whole."""
-        rest = (None if part is None else part[:, some] for part in (self.alpha, self.extra, self.numbers))
-        alpha, extra, numbers = rest
-        part = Picture(self.pixels[:, some], alpha, self.icc, format=self.format, extra=extra, numbers=numbers)
-        return replace(part, colour=self.colour)
+        """These columns of its planes, with their colours and format, without what describes the whole picture."""
+        return Picture(**self._cut((slice(None), some)), icc=self.icc, colour=self.colour, format=self.format)
 
     def rows(self, some: slice) -> "Picture":
         """These rows of its planes alone."""
-        alpha, extra, numbers = (
-            None if part is None else part[some] for part in (self.alpha, self.extra, self.numbers)
-        )
-        return Picture(self.pixels[some], alpha, extra=extra, numbers=numbers)
+        return Picture(**self._cut((some,)))
+
+    def _cut(self, where: tuple[slice, ...]) -> dict[str, Any]:
+        planes = {name: getattr(self, name) for name in ("pixels", "alpha", "extra", "numbers")}
+        return {name: None if plane is None else plane[where] for name, plane in planes.items()}
 
     def described_as(self, source: "Picture") -> "Picture":
         """These pixels with all that the file of `source` says beside its own, and its format.
 
         `source` shows the same, perhaps at another size: its place on Earth is scaled.
         """
-        described = replace(source, pixels=self.pixels, alpha=self.alpha, extra=self.extra, more=False, numbers=None)
+        described = replace(source, pixels=self.pixels, alpha=self.alpha, extra=self.extra, numbers=None)
+        described.has_more_frames = False
         height, width = self.pixels.shape[:2]
         described.geo = scaled_geo(source.geo, width / source.pixels.shape[1], height / source.pixels.shape[0])
         return described
@@ -180,8 +151,8 @@ class Picture:
         """Whether the last of the channels that `channels(count)` gives is alpha."""
         return count in (2, 4) and count not in (self.pixels.shape[2], self.band_count)
 
-    def over(self, background: Literal["white", "black"]) -> "Picture":
-        """The picture laid over a background of one colour, so that its alpha is gone; itself if it has none."""
+    def composited_on(self, background: Literal["white", "black"]) -> "Picture":
+        """The picture on a background of one colour, without alpha; itself if it has none."""
         if self.alpha is None:
             return self
         full = white(self.pixels)

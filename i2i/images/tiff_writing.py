@@ -12,10 +12,9 @@ import numpy as np
 from PIL import Image, TiffTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from i2i.images import exif as blocks
+from i2i.images import metadata as meta
 from i2i.images import tiff_directory as t
 from i2i.images.deflate import compress
-from i2i.images.formats import TEXTS_IN_EXIF
 from i2i.images.picture import GEO_KEYS, Picture, Pixels, with_depth
 
 _HEADER = struct.Struct("<2sHI")
@@ -69,7 +68,7 @@ def write_tiled(
         tags.tagtype[t.TILES] = _LONG8
     directory = file.tell() + file.tell() % 2
     made = tags.tobytes(directory)
-    for tag in blocks.DIRECTORIES if large else ():  # Pillow's type of these pointers holds 32 bits
+    for tag in meta.DIRECTORIES if large else ():  # Pillow's type of these pointers holds 32 bits
         made = made.replace(struct.pack("<HHQ", tag, 4, 1), struct.pack("<HHQ", tag, _LONG8, 1), 1)
     file.write(b"\0" * (file.tell() % 2) + made)
     file.seek(0)
@@ -99,8 +98,8 @@ def _describe(
     tags: ImageFileDirectory_v2, shape: tuple[int, ...], dtype: np.dtype[Any], like: Picture, icc: bytes | None
 ) -> None:
     """What the pixels are (Sec. 7 and 18), and all that is said of the picture."""
-    _copy_exif(like.exif, tags)
-    _copy_rest(like, dtype, tags)
+    _copy_exif(meta.exif_with_texts(like)[0], tags)
+    _copy_rest(like, tags)
     height, width, channels = shape
     alpha = like.alpha is not None
     colours = 3 if like.pixels.shape[2] == 3 else 1
@@ -123,11 +122,11 @@ def _copy_exif(block: bytes | None, tags: ImageFileDirectory_v2) -> None:
     found = Image.Exif()
     found.load(block)
     for tag, value in found.items():
-        if tag in blocks.DESCRIPTIVE:
-            tags[tag] = blocks.directory(found, tag) if tag in blocks.DIRECTORIES else blocks.as_read(value)
+        if tag in meta.DESCRIPTIVE:
+            tags[tag] = meta.inner_directory(found, tag) if tag in meta.DIRECTORIES else meta.as_read(value)
 
 
-def _copy_rest(picture: Picture, dtype: np.dtype[Any], tags: ImageFileDirectory_v2) -> None:
+def _copy_rest(picture: Picture, tags: ImageFileDirectory_v2) -> None:
     """What a picture says of itself that TIFF has tags for."""
     if picture.resolution:
         tags[t.RESOLUTION[0]], tags[t.RESOLUTION[1]] = picture.resolution
@@ -135,24 +134,11 @@ def _copy_rest(picture: Picture, dtype: np.dtype[Any], tags: ImageFileDirectory_
     if picture.xmp:
         _put(tags, t.XMP, TiffTags.BYTE, picture.xmp)
     for name, text in picture.texts.items():
-        if name in TEXTS_IN_EXIF:
-            _put(tags, TEXTS_IN_EXIF[name], TiffTags.ASCII, text.encode("utf-8", "replace"))
-    if picture.colour and (primaries := picture.colour.chromaticities):
-        _put(tags, t.WHITE_POINT, TiffTags.RATIONAL, primaries[:2])
-        _put(tags, t.PRIMARIES, TiffTags.RATIONAL, primaries[2:])
-    if transfer := kept_transfer(picture):
-        _put(tags, t.TRANSFER, TiffTags.SHORT, transfer)
+        if name in meta.TEXTS_IN_EXIF:
+            _put(tags, meta.TEXTS_IN_EXIF[name], TiffTags.ASCII, text.encode("utf-8", "replace"))
     for tag, value in picture.geo.items():
         kind = TiffTags.ASCII if isinstance(value, str) else TiffTags.SHORT if tag == GEO_KEYS else TiffTags.DOUBLE
         _put(tags, tag, kind, value.encode() if isinstance(value, str) else value)
-
-
-def kept_transfer(picture: Picture) -> tuple[int, ...] | None:
-    """The table of the transfer function, which has an entry for each value of one depth."""
-    table = picture.colour.transfer if picture.colour else None
-    values = 1 << 8 * picture.pixels.dtype.itemsize
-    colours = picture.pixels.shape[2]
-    return table if table and len(table) in {values, values * min(3, colours)} else None
 
 
 def _put(tags: ImageFileDirectory_v2, tag: int, kind: int, value: Any) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from i2i.errors import ImageError
 from i2i.images import Picture, to_pixels, to_tensor
-from i2i.images.bands import Bands, InMemory
+from i2i.images.large import Bands, InMemory
 from i2i.images.picture import Pixels
 from i2i.images.spool import IN_MEMORY
 from i2i.inference.memory import too_much

@@ -78,7 +78,9 @@ def _record(
     except ImageError as error:
         outcome.failed.append((source, str(error)))
         return
-    if lost := [reason for path, p in zip(outputs, pictures, strict=True) for reason in images.lost(p, path.suffix)]:
+    if lost := [
+        reason for path, p in zip(outputs, pictures, strict=True) for reason in images.not_kept_by(path.suffix, p)
+    ]:
         outcome.failed.append((source, f"{lost[0]}; name the sources .tif"))
         return
     try:
