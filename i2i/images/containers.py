@@ -15,6 +15,7 @@ from i2i.images.metadata import EXIF_PREFIX, INCH, TEXT_BYTES, UNREAD_COLOURS, P
 _MAX_CHUNKS = _MAX_BLOCKS = 10_000
 # of a GIF's data, 255 bytes or fewer each
 _MAX_PARTS = 1 << 18
+_GIF_BLOCK = re.compile(rb"[,!;]")
 _HEAD_BYTES = 1 << 24
 _EXIF_ITEM = rb"(infe\x02.{3}(?:.{4}|.{6}))Exif"
 _NCLX = re.compile(rb"colrnclx(.{7})", re.DOTALL)
@@ -101,57 +102,44 @@ def _describe_avif(data: bytes, found: ParsedFile) -> None:
 def gif(file: BinaryIO, pixels: bool = True) -> ParsedFile:
     """A GIF taken apart (GIF89a): its first frame. Raises `ImageError` if there is none near its beginning."""
     data = file.read(-1 if pixels else _HEAD_BYTES)
-    found = ParsedFile()
-    place = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
-    head, control, parts = data[:place], b"", _Parts(data)
-    for _ in range(_MAX_BLOCKS):
-        kind = data[place : place + 1]
-        if kind == b",":
+    found, control, frame = ParsedFile(), b"", b""
+    start = 13 + _palette_bytes(data, 10)
+    for kind, place, end in _gif_blocks(data, start):
+        if kind == b"," and frame:
+            found.has_more_frames = pixels
             break
-        if kind != b"!" or place + 2 > len(data):
-            # bytes between blocks are passed, as other readers do
-            if kind in (b"", b";"):
-                raise ImageError("damaged GIF: there is no picture in it")
-            place += 1
-            continue
-        end = parts.end(place + 2)
-        if data[place + 1] == 0xF9:
+        if kind == b",":
+            frame = data[place:end] + (b";" if end < len(data) else b"")
+        elif not frame and kind == b"\xf9":
             control = data[place:end]
-        elif data[place + 1] == 0xFE:
+        elif not frame and kind == b"\xfe":
             found.add_text("Comment", _unblocked(data[place + 2 : min(end, place + 2 * TEXT_BYTES)]))
-        place = end
-    else:
-        raise ImageError(f"damaged GIF: more than {_MAX_BLOCKS} blocks before its picture")
-    end = parts.end(place + 11 + (3 << (data[place + 9] & 7) + 1 if data[place + 9 : place + 10] >= b"\x80" else 0))
-    found.pixels = head + control + data[place:end] + (b";" if end < len(data) else b"")
-    found.has_more_frames = pixels and _has_frame(data, end, parts)
+    if not frame:
+        raise ImageError("damaged GIF: there is no picture in it")
+    found.pixels = data[:start] + control + frame
     return found
 
 
-class _Parts:
-    """Passes the parts that the data of a GIF's block come in; all blocks together have a bounded number."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._left = data, _MAX_PARTS
-
-    def end(self, place: int) -> int:
-        """Where the parts from there on end; the end of the file where they are cut short."""
-        data, left = self._data, self._left
-        while place < len(data) and data[place] and left:
-            place += data[place] + 1
-            left -= 1
-        self._left = left
-        return min(place + 1, len(data)) if left else len(data)
-
-
-def _has_frame(data: bytes, place: int, parts: _Parts) -> bool:
-    """Whether a further frame begins behind a block; it may be damaged."""
+def _gif_blocks(data: bytes, place: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind ("," for a frame, else the label of an extension), beginning and end of a bounded number of blocks."""
+    parts = _MAX_PARTS
     for _ in range(_MAX_BLOCKS):
-        kind = data[place : place + 1]
-        if kind != b"!":
-            return kind == b","
-        place = parts.end(place + 2)
-    return True
+        # bytes between blocks are passed, as other readers do
+        found = _GIF_BLOCK.search(data, place)
+        if found is None or found[0] == b";":
+            return
+        kind, place = found[0], found.start()
+        end = place + 11 + _palette_bytes(data, place + 9) if kind == b"," else place + 2
+        while end < len(data) and data[end] and parts:
+            end, parts = end + data[end] + 1, parts - 1
+        end = min(end + 1, len(data)) if parts else len(data)
+        yield (kind if kind == b"," else data[place + 1 : place + 2]), place, end
+        place = end
+
+
+def _palette_bytes(data: bytes, flags: int) -> int:
+    """The bytes of the palette that the flags at that place announce."""
+    return 3 << (data[flags] & 7) + 1 if data[flags : flags + 1] >= b"\x80" else 0
 
 
 def _unblocked(content: bytes) -> bytes:

@@ -13,7 +13,6 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -103,8 +102,8 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         pixels, alpha = _pixels_of(image, found.pixels)
         if image.mode == "CMYK":
             found.icc = None
-        picture = _described(pixels, alpha, np.array(image) if image.mode == "P" else None, found)
-        return replace(picture, format=format)
+        numbers = np.array(image) if image.mode == "P" else None
+        return _described(Picture(pixels, alpha, numbers=numbers, format=format), found)[0]
 
 
 def describe(file: BinaryIO, format: Format, limits: Limits) -> tuple[Picture, int]:
@@ -115,9 +114,7 @@ def describe(file: BinaryIO, format: Format, limits: Limits) -> tuple[Picture, i
     with reasons():
         file.seek(0)
         found = _parse(file, format, limits, pixels=False)
-        turn = meta.orientation(meta.exif_tags(found.exif, found.xmp))
-        picture = _described(np.empty((0, 0, 0), np.uint8), None, None, found)
-        return replace(picture, format=format), turn
+        return _described(Picture(np.empty((0, 0, 0), np.uint8), format=format), found)
 
 
 def _parse(file: BinaryIO, format: Format, limits: Limits, pixels: bool = True) -> ParsedFile:
@@ -131,27 +128,13 @@ def _parse(file: BinaryIO, format: Format, limits: Limits, pixels: bool = True) 
     return {"JPEG": jpeg.parse, "GIF": containers.gif, "BMP": containers.bmp}[format](file, pixels)
 
 
-def _described(pixels: Pixels, alpha: Pixels | None, numbers: Pixels | None, found: ParsedFile) -> Picture:
-    """The picture upright, with the metadata of its file."""
+def _described(stored: Picture, found: ParsedFile) -> tuple[Picture, int]:
+    """The picture upright, with the metadata of its file, and the orientation in which it is stored."""
     tags = meta.exif_tags(found.exif, found.xmp)
     turn = meta.orientation(tags)
     found.add_resolution(*(meta.exif_resolution(tags) or (0.0, 0.0)))
-    across, down = found.resolution or (0.0, 0.0)
-    if meta.is_sideways(turn):
-        across, down = down, across
-    return Picture(
-        pixels=meta.upright(pixels, turn),
-        alpha=None if alpha is None else meta.upright(alpha, turn),
-        icc=found.icc,
-        exif=meta.exif_block(tags),
-        has_more_frames=found.has_more_frames,
-        colour=found.colour,
-        resolution=(across, down) if across and down else None,
-        xmp=meta.upright_xmp(found.xmp),
-        texts=found.texts,
-        unread=tuple(found.unread),
-        numbers=None if numbers is None else meta.upright(numbers, turn),
-    )
+    found.exif = meta.exif_block(tags)
+    return found.described(stored, turn), turn
 
 
 def _pixels_of(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:

@@ -22,11 +22,6 @@ def compressor() -> Any:
     return _codec.compressobj(LEVEL)
 
 
-def decompressor() -> Any:
-    """As `zlib.decompressobj()`."""
-    return _codec.decompressobj()
-
-
 def compress(data: Any) -> bytes:
     """`data`, with a buffer of contiguous bytes, deflated."""
     packed: bytes = _codec.compress(data, LEVEL)

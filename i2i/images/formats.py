@@ -48,45 +48,15 @@ LOSSY: tuple[Format, ...] = ("JPEG", "WEBP", "AVIF")
 """The formats that may change pixels."""
 
 _UNREAD = {
-    "HEIC": ".heic",
-    "HEIF": ".heif .hif",
-    "JPEG 2000": ".jp2 .j2k .j2c .jpf .jpx",
-    "JPEG XL": ".jxl",
-    "JPEG XR": ".jxr .wdp",
-    "Photoshop": ".psd .psb",
-    "GIMP": ".xcf",
-    "Krita": ".kra",
-    "Targa": ".tga",
-    "icon": ".ico .cur",
-    "Apple icon": ".icns",
-    "DDS": ".dds",
-    "BLP": ".blp",
-    "QOI": ".qoi",
-    "SGI": ".sgi .rgb",
-    "Sun raster": ".ras",
-    "PCX": ".pcx",
-    "bitmap without file header": ".dib",
-    "OpenEXR": ".exr",
-    "Radiance HDR": ".hdr",
-    "PFM": ".pfm",
-    "PAM": ".pam",
-    "FITS": ".fits .fit",
-    "DICOM": ".dcm",
-    "NIfTI": ".nii",
-    "PostScript": ".eps .ps",
-    "Illustrator": ".ai",
-    "PDF": ".pdf",
-    "SVG": ".svg .svgz",
-    "Windows metafile": ".wmf .emf",
-    "XPM": ".xpm",
-    "XBM": ".xbm",
-    "IFUNC image": ".im",
-    "FLI animation": ".fli .flc",
-    "AVIF animation": ".avifs",
+    "HEIF, JPEG 2000, JPEG XL, JPEG XR": ".heic .heif .hif .jp2 .j2k .j2c .jpf .jpx .jxl .jxr .wdp",
+    "programs that paint": ".psd .psb .xcf .kra",
+    "other bitmaps": ".tga .ico .cur .icns .dds .blp .qoi .sgi .rgb .ras .pcx .dib .xpm .xbm .im",
+    "high dynamic range, science": ".exr .hdr .pfm .pam .fits .fit .dcm .nii",
+    "drawings, pages, animations": ".eps .ps .ai .pdf .svg .svgz .wmf .emf .fli .flc .avifs",
     "camera raw": ".dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw",
 }
-UNREAD = {suffix: name for name, suffixes in _UNREAD.items() for suffix in suffixes.split()}
-"""Suffixes of picture formats that are not read, with their names."""
+UNREAD = frozenset(suffix for suffixes in _UNREAD.values() for suffix in suffixes.split())
+"""Suffixes of picture formats that are not read."""
 
 HEAD_BYTES = 4096
 """How many of the first bytes `sniff` needs."""

@@ -39,8 +39,7 @@ _ORIENTATION = int(ExifTags.Base.Orientation)
 _SIDEWAYS = (5, 6, 7, 8)
 # a TIFF's own layout (strips, tiles, compression) must not travel as EXIF into another file, nor into a TIFF
 DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
-DIRECTORIES = (34665, 34853)  # tags that point to an inner directory: Exif and GPS
-_INTEROPERABILITY = 40965
+_DIRECTORIES = (34665, 34853)  # tags that point to an inner directory: Exif and GPS
 _RESOLUTION = _ACROSS, _DOWN, _UNIT = 282, 283, 296
 _IN_XMP = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>\s*))([0-9])")
 
@@ -104,6 +103,24 @@ class ParsedFile:
         """Names a part of the file that is left out, once."""
         if name not in self.unread:
             self.unread.append(name)
+
+    def described(self, stored: Picture, turn: int) -> Picture:
+        """A picture as it is stored, turned upright, with all that is known of it."""
+        across, down = self.resolution or (0.0, 0.0)
+        if is_sideways(turn):
+            across, down = down, across
+        return Picture(
+            **stored.planes(lambda plane: upright(plane, turn)),
+            icc=self.icc,
+            exif=self.exif,
+            format=stored.format,
+            has_more_frames=self.has_more_frames,
+            colour=self.colour,
+            resolution=(across, down) if self.resolution else None,
+            xmp=upright_xmp(self.xmp),
+            texts=self.texts,
+            unread=tuple(self.unread),
+        )
 
     def inflated(self, data: bytes, limit: int) -> bytes | None:
         """Deflated bytes unpacked, at most one more than the limit.
@@ -205,11 +222,6 @@ def exif_resolution(tags: Image.Exif) -> tuple[float, float] | None:
     return (across * scale, down * scale) if scale else None
 
 
-def inner_directory(tags: Image.Exif, tag: int) -> dict[int, Any]:
-    """The directory that a tag points to, without its pointer to one further down."""
-    return {inner: as_read(value) for inner, value in tags.get_ifd(tag).items() if inner != _INTEROPERABILITY}
-
-
 def exif_block(tags: Image.Exif, only: set[int] | None = None) -> bytes | None:
     """The block that is kept: all tags (of a TIFF `only` some) but the orientation and an odd resolution.
 
@@ -222,17 +234,17 @@ def exif_block(tags: Image.Exif, only: set[int] | None = None) -> bytes | None:
             del tags[tag]
     try:
         for tag, value in list(tags.items()):
-            tags[tag] = as_read(value)
-        for tag in DIRECTORIES:
+            tags[tag] = _as_read(value)
+        for tag in _DIRECTORIES:
             if tag in tags:
                 inner = tags.get_ifd(tag)
-                inner |= {key: as_read(value) for key, value in inner.items()}
+                inner |= {key: _as_read(value) for key, value in inner.items()}
         return tags.tobytes() if len(tags) else None
     except Exception:  # a block with values of the wrong type is not worth losing the picture for
         return None
 
 
-def as_read(value: Any) -> Any:
+def _as_read(value: Any) -> Any:
     """A text that is not ASCII as the bytes that Pillow decoded as Latin-1 but does not encode; others as they are."""
     return value.encode("latin-1", "replace") if isinstance(value, str) and not value.isascii() else value
 

@@ -48,7 +48,6 @@ PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
 GEO_NUMBERS, GEO_TEXTS, GDAL_METADATA, NODATA = 34736, 34737, 42112, 42113
 GEO = (PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS, GEO_NUMBERS, GEO_TEXTS, GDAL_METADATA, NODATA)
 _HIDDEN = 0.5 / 65_535  # of what is seen of a pixel
-_POINTS = (1025, 0, 1, 2)  # GTRasterTypeGeoKey, RasterPixelIsPoint
 
 
 Geo = dict[int, tuple[float, ...] | str]
@@ -107,25 +106,27 @@ class Picture:
 
     def columns(self, some: slice) -> "Picture":
         """These columns of its planes, with their colours and format, without what describes the whole picture."""
-        return Picture(**self._cut((slice(None), some)), icc=self.icc, colour=self.colour, format=self.format)
+        planes = self.planes(lambda plane: plane[:, some])
+        return Picture(**planes, icc=self.icc, colour=self.colour, format=self.format)
 
     def rows(self, some: slice) -> "Picture":
         """These rows of its planes alone."""
-        return Picture(**self._cut((some,)))
+        return Picture(**self.planes(lambda plane: plane[some]))
 
-    def _cut(self, where: tuple[slice, ...]) -> dict[str, Any]:
+    def planes(self, change: Callable[[Pixels], Pixels]) -> dict[str, Any]:
+        """Pixels, alpha, extra and numbers, each changed alike, by name."""
         planes = {name: getattr(self, name) for name in ("pixels", "alpha", "extra", "numbers")}
-        return {name: None if plane is None else plane[where] for name, plane in planes.items()}
+        return {name: None if plane is None else change(plane) for name, plane in planes.items()}
 
     def described_as(self, source: "Picture") -> "Picture":
         """These pixels with all that the file of `source` says beside its own, and its format.
 
-        `source` shows the same, perhaps at another size: its place on Earth is scaled.
+        `source` shows the same, perhaps at another size: its place on Earth, which counts in pixels, is left out then.
         """
         described = replace(source, pixels=self.pixels, alpha=self.alpha, extra=self.extra, numbers=None)
         described.has_more_frames = False
-        height, width = self.pixels.shape[:2]
-        described.geo = scaled_geo(source.geo, width / source.pixels.shape[1], height / source.pixels.shape[0])
+        if source.geo and self.pixels.shape[:2] != source.pixels.shape[:2]:
+            described.geo, described.unread = {}, (*source.unread, "place on Earth (GeoTIFF), at another size")
         return described
 
     def channels(self, count: int) -> Pixels:
@@ -170,39 +171,6 @@ def split_alpha(pixels: Pixels) -> Picture:
     if pixels.shape[2] not in (2, 4):
         return Picture(pixels)
     return Picture(np.ascontiguousarray(pixels[..., :-1]), pixels[..., -1].copy())
-
-
-def scaled_geo(geo: Geo, across: float, down: float) -> Geo:
-    """GeoTIFF's tags of a picture that is scaled by these factors (OGC 19-008r4, Annex B)."""
-    if (across, down) == (1, 1) or not geo:
-        return geo
-    scaled, steps = dict(geo), (1 / across, 1 / down, 1.0)
-    # where pixels are points, the first one's middle is the origin of coordinates
-    shift = 0.5 if _are_points(geo.get(GEO_KEYS, ())) else 0.0
-    if sizes := _numbers(geo, PIXEL_SCALE, 3):
-        scaled[PIXEL_SCALE] = tuple(size * step for size, step in zip(sizes, steps, strict=False))
-    if ties := _numbers(geo, TIE_POINTS, 6):
-        factors = (across, down, 1.0)
-        moved = [(ties[i] + shift) * factors[i % 6] - shift if i % 6 < 2 else ties[i] for i in range(len(ties))]
-        scaled[TIE_POINTS] = tuple(moved)
-    if matrix := _numbers(geo, TRANSFORMATION, 16):
-        table = np.array(matrix[:16]).reshape(4, 4)
-        table[:, 3] += table[:, :2] @ (np.array(steps[:2]) - 1) * shift
-        table[:, :2] *= steps[:2]
-        scaled[TRANSFORMATION] = tuple(table.reshape(-1).tolist())
-    return scaled
-
-
-def _numbers(geo: Geo, tag: int, count: int) -> tuple[float, ...]:
-    """The numbers of a tag that has whole groups of `count`; none otherwise."""
-    values = geo.get(tag, ())
-    return values if not isinstance(values, str) and len(values) % count == 0 else ()
-
-
-def _are_points(keys: tuple[float, ...] | str) -> bool:
-    """Whether GTRasterTypeGeoKey is RasterPixelIsPoint."""
-    entries = [] if isinstance(keys, str) else [keys[i : i + 4] for i in range(4, len(keys), 4)]
-    return any(tuple(entry) == _POINTS for entry in entries)
 
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:

@@ -41,9 +41,7 @@ def decode(data: bytes, limits: Limits) -> Picture:
         if numbers is not None:
             numbers[top : top + len(block)] = stored[..., 0]
         top += len(block)
-    found = rows.split(meta.upright(whole, rows.turn))
-    numbers = None if numbers is None else meta.upright(numbers, rows.turn)
-    return replace(rows.info, pixels=found.pixels, alpha=found.alpha, extra=found.extra, numbers=numbers)
+    return rows.described(replace(rows.split(whole), numbers=numbers))
 
 
 def size(file: BinaryIO, limits: Limits) -> tuple[int, int]:
@@ -114,7 +112,22 @@ class Rows:
     @property
     def info(self) -> Picture:
         """The picture without pixels."""
-        return _described(self._tags, self.turn, self._layout.colours not in _FOREIGN_COLOURS)
+        return self.described(Picture(np.empty((0, 0, 1), np.uint8)))
+
+    def described(self, stored: Picture) -> Picture:
+        """A picture as it is stored, turned upright, with the metadata of the file."""
+        tags, found = self._tags, meta.ParsedFile(has_more_frames=self._tags.has_next)
+        found.add_exif(_exif(tags))
+        found.add_xmp(tags.bytes(t.XMP))
+        if self._layout.colours not in _FOREIGN_COLOURS:
+            found.add_icc(tags.bytes(t.ICC))
+            if not found.icc and _has_other_colours(tags):
+                found.add_unread(meta.UNREAD_COLOURS)
+        _add_resolution(tags, found)
+        for name, tag in meta.TEXTS_IN_EXIF.items():
+            found.add_text(name, tags.text(tag))
+        geo = _geo(tags, self.turn, found)
+        return replace(found.described(stored, self.turn), format="TIFF", geo=geo)
 
     def _source(self, place: int, size: int) -> bytes:
         if not 0 <= place <= self._end:
@@ -248,33 +261,6 @@ def _rounded(units: Pixels, dtype: np.dtype[Any]) -> Pixels:
     if dtype == np.float32:
         return units.astype(np.float32)
     return np.rint(np.clip(units, 0, 1) * np.iinfo(dtype).max).astype(dtype)
-
-
-def _described(tags: t.Directory, turn: int, has_own_profile: bool) -> Picture:
-    """A picture without pixels, with the metadata in these tags; `has_own_profile`: its profile is of grey or RGB."""
-    found = meta.ParsedFile()
-    found.add_exif(_exif(tags))
-    found.add_xmp(meta.upright_xmp(tags.bytes(t.XMP)))
-    found.add_icc(tags.bytes(t.ICC) if has_own_profile else None)
-    _add_resolution(tags, found)
-    for name, tag in meta.TEXTS_IN_EXIF.items():
-        found.add_text(name, tags.text(tag))
-    if has_own_profile and not found.icc and _has_other_colours(tags):
-        found.add_unread(meta.UNREAD_COLOURS)
-    geo = _geo(tags, turn, found)
-    across, down = found.resolution or (0, 0)
-    return Picture(
-        pixels=np.empty((0, 0, 1), np.uint8),
-        icc=found.icc,
-        exif=found.exif,
-        format="TIFF",
-        has_more_frames=tags.has_next,
-        resolution=((down, across) if meta.is_sideways(turn) else (across, down)) if across and down else None,
-        xmp=found.xmp,
-        texts=found.texts,
-        geo=geo,
-        unread=tuple(found.unread),
-    )
 
 
 def _has_other_colours(tags: t.Directory) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+import numpy as np
+
 from i2i.errors import ImageError
 from i2i.images.metadata import TEXTS_IN_EXIF, decoded_text
 from i2i.images.picture import GEO, GEO_KEYS, GEO_NUMBERS, TIE_POINTS
@@ -47,6 +49,7 @@ _MOST_SEGMENTS = 1 << 20
 _MOST_TAGS = 4096
 _KINDS = dict(enumerate(["", "B", "s", "H", "I", "2I", "b", "s", "h", "i", "2i", "f", "d", "I", "", "", "Q", "q", "Q"]))
 _POINTER = 13
+_INTEROPERABILITY = 40965  # a pointer within EXIF, which is not followed
 _CLASSIC, _BIG = 42, 43
 _SIGNS = {"<": b"II", ">": b"MM"}
 
@@ -97,6 +100,29 @@ class Directory:
         found = self.tags.get(tag)
         return found.data if found is not None and found.kind in _TEXT_KINDS and found.data else None
 
+    def little(self) -> "Directory":
+        """The same in little-endian order."""
+        if self.order == "<":
+            return self
+        inner = {tag: directory.little() for tag, directory in self.inner.items()}
+        return Directory("<", {tag: _swapped(found) for tag, found in self.tags.items()}, self.has_next, inner)
+
+
+def _swapped(tag: Tag) -> Tag:
+    size = struct.calcsize("=" + (_KINDS.get(tag.kind, "") or "B")[-1])
+    return Tag(tag.kind, tag.count, np.frombuffer(tag.data, f"u{size}").byteswap().tobytes())
+
+
+def numbers(code: str, *values: float) -> Tag:
+    """A tag of these numbers in little-endian order; `code` as in `struct`: H, I, Q, d."""
+    kind = {"H": 3, "I": 4, "d": 12, "Q": 16}[code]
+    return Tag(kind, len(values), struct.pack(f"<{len(values)}{code}", *values))
+
+
+def text(data: bytes, kind: int = 2) -> Tag:
+    """A tag of bytes: text (2), numbers of 8 bits (1), or bytes of no defined kind (7)."""
+    return Tag(kind, len(data), data)
+
 
 def read(file: BinaryIO, *, whole: bool = True) -> Directory:
     """The first directory of a file; if not `whole`, only its layout without the places of segments.
@@ -134,7 +160,8 @@ class _Reader:
         """The directory that a tag points to; empty where it cannot be read, for it only describes the picture."""
         try:
             place = self._directory({EXIF: entry}).values(EXIF)
-            return self._directory(self._entries(int(place[0]))[0] if place else {})
+            entries = self._entries(int(place[0]))[0] if place else {}
+            return self._directory({tag: entry for tag, entry in entries.items() if tag != _INTEROPERABILITY})
         except (ImageError, ValueError, OverflowError, OSError):
             return Directory(self._order, {})
 
@@ -188,9 +215,15 @@ def file_of(
     order: str, tags: Mapping[int, Tag], inner: Mapping[int, Directory] | None = None, *, big: bool = False
 ) -> bytes:
     """A file of nothing but a directory with these tags, and the directories within."""
-    header = struct.pack(f"{order}2sHHHQ", _SIGNS[order], _BIG, 8, 0, 16) if big else b""
-    header = header or struct.pack(f"{order}2sHI", _SIGNS[order], _CLASSIC, 8)
-    return header + directory_of(order, tags, len(header), inner, big=big)
+    place = 16 if big else 8
+    return header_of(order, place, big=big) + directory_of(order, tags, place, inner, big=big)
+
+
+def header_of(order: str, place: int, *, big: bool = False) -> bytes:
+    """The header of a file whose directory is at `place`."""
+    if big:
+        return struct.pack(f"{order}2sHHHQ", _SIGNS[order], _BIG, 8, 0, place)
+    return struct.pack(f"{order}2sHI", _SIGNS[order], _CLASSIC, place)
 
 
 def directory_of(

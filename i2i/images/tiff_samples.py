@@ -5,7 +5,6 @@ JPEG and WebP: it gets strips alone, under a directory made here, so its idea of
 """
 
 import io
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -38,7 +37,6 @@ _REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
 _ALPHA = 2
 _MODES = {(1, t.BLACK_IS_ZERO): "L", (2, t.BLACK_IS_ZERO): "LA", (3, t.RGB): "RGB", (3, t.YCBCR): "RGB"}
 _MODES |= {(4, t.RGB): "RGBA", (4, t.CMYK): "CMYK"}
-_HEADER = struct.Struct("<2sHI")
 _ANY = _WHOLE = 1 << 40
 
 
@@ -153,7 +151,11 @@ class _Plane:
         layout = self._layout
         lines = [layout.bytes_of(n) // layout.line_bytes for n in rows]
         strips = [self._packed(i, _SWELLING * n * layout.line_bytes) for i, n in zip(indices, lines, strict=True)]
-        tags = {t.COMPRESSION: _longs(layout.compression), t.BITS: _longs(8), t.PHOTOMETRIC: _longs(t.BLACK_IS_ZERO)}
+        tags = {
+            t.COMPRESSION: t.numbers("I", layout.compression),
+            t.BITS: t.numbers("I", 8),
+            t.PHOTOMETRIC: t.numbers("I", t.BLACK_IS_ZERO),
+        }
         return np.asarray(_by_pillow(layout.line_bytes, lines, strips, tags, "L"))
 
     def _pixels_by_pillow(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
@@ -165,14 +167,14 @@ class _Plane:
             strips = [jpeg.parse(io.BytesIO(strip)).pixels for strip in strips]
         photometric = layout.photometric if samples > 2 and layout.photometric in (t.RGB, t.CMYK, t.YCBCR) else None
         photometric = photometric or (t.BLACK_IS_ZERO if samples < 3 else t.RGB)
-        tags = {t.COMPRESSION: _longs(layout.compression), t.BITS: _longs(*(layout.bits,) * samples)}
-        tags |= {t.PHOTOMETRIC: _longs(photometric), t.SAMPLES: _longs(samples)}
-        tags |= {t.FILL_ORDER: _longs(layout.fill_order), t.SUBSAMPLING: _longs(*layout.subsampling)}
+        tags = {t.COMPRESSION: t.numbers("I", layout.compression), t.BITS: t.numbers("I", *(layout.bits,) * samples)}
+        tags |= {t.PHOTOMETRIC: t.numbers("I", photometric), t.SAMPLES: t.numbers("I", samples)}
+        tags |= {t.FILL_ORDER: t.numbers("I", layout.fill_order), t.SUBSAMPLING: t.numbers("I", *layout.subsampling)}
         if samples == 2 or (samples == 4 and photometric == t.RGB):
-            tags[t.EXTRA_SAMPLES] = _longs(_ALPHA)
+            tags[t.EXTRA_SAMPLES] = t.numbers("I", _ALPHA)
         if t.JPEG_TABLES in layout.tags.tags:
             tags[t.JPEG_TABLES] = layout.tags.tags[t.JPEG_TABLES]
-        tags |= {tag: _longs(layout.tags.number(tag, 0)) for tag in (t.FAX_3, t.FAX_4)} if is_fax else {}
+        tags |= {tag: t.numbers("I", layout.tags.number(tag, 0)) for tag in (t.FAX_3, t.FAX_4)} if is_fax else {}
         mode = _MODES.get((samples, photometric)) if not is_fax else "1"
         if mode is None:
             raise ImageError(f"JPEG of {samples} channels in a TIFF is not read here")
@@ -197,11 +199,15 @@ def _by_pillow(
 ) -> Image.Image:
     """Strips of so many rows, the last perhaps of fewer, unpacked by Pillow under a directory of these tags."""
     sizes = [len(strip) for strip in strips]
-    starts = [_HEADER.size + start for start in np.cumsum([0, *sizes[:-1]]).tolist()]
-    tags = tags | {t.WIDTH: _longs(width), t.HEIGHT: _longs(sum(rows)), t.STRIP_ROWS: _longs(rows[0])}
-    tags |= {t.STRIPS: _longs(*starts), t.STRIP_BYTES: _longs(*sizes)}
-    place = _HEADER.size + sum(sizes)
-    file = io.BytesIO(b"".join([_HEADER.pack(b"II", 42, place), *strips, t.directory_of("<", tags, place)]))
+    starts = [8 + start for start in np.cumsum([0, *sizes[:-1]]).tolist()]
+    tags = tags | {
+        t.WIDTH: t.numbers("I", width),
+        t.HEIGHT: t.numbers("I", sum(rows)),
+        t.STRIP_ROWS: t.numbers("I", rows[0]),
+    }
+    tags |= {t.STRIPS: t.numbers("I", *starts), t.STRIP_BYTES: t.numbers("I", *sizes)}
+    place = 8 + sum(sizes)
+    file = io.BytesIO(b"".join([t.header_of("<", place), *strips, t.directory_of("<", tags, place)]))
     return _opened(file, (width, sum(rows)), mode)
 
 
@@ -214,16 +220,12 @@ def _opened(file: BinaryIO, size: tuple[int, int], mode: str) -> Image.Image:
     return image
 
 
-def _longs(*values: int) -> t.Tag:
-    return t.Tag(4, len(values), struct.pack(f"<{len(values)}I", *values))
-
-
 def _old_jpeg(layout: Layout, source: Source) -> Pixels:
     """The pixels of an old-style JPEG (Sec. 22), whose parts lie anywhere in the file; (H, W, 1 or 3)."""
     data = source(0, _WHOLE)
     tags = {tag: found for tag, found in layout.tags.tags.items() if tag in t.LAYOUT}
-    head = struct.pack(f"{layout.order}2sHI", data[:2], 42, len(data))
-    file = io.BytesIO(b"".join([head, data[_HEADER.size :], t.directory_of(layout.order, tags, len(data))]))
+    head = t.header_of(layout.order, len(data))
+    file = io.BytesIO(b"".join([head, data[8:], t.directory_of(layout.order, tags, len(data))]))
     found = np.asarray(_opened(file, (layout.width, layout.height), "L" if layout.samples == 1 else "RGB"))
     return found.reshape(layout.height, layout.width, layout.samples)
 

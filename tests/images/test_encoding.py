@@ -125,7 +125,7 @@ def test_suffixes():
     assert written_suffix(".heic") == ".heic.png"
     for suffix in images.SUFFIXES:
         assert written_suffix(suffix) in WRITTEN
-    assert not images.SUFFIXES & images.UNREAD.keys()
+    assert not images.SUFFIXES & images.UNREAD
     assert all(s == s.lower() and s[0] == "." for s in [*images.SUFFIXES, *images.UNREAD])
 
 

@@ -11,7 +11,6 @@ from PIL import Image, PngImagePlugin, features
 from tiff_files import Kind, written
 
 from i2i.images import Picture, decode, encode, not_kept_by, probe
-from i2i.images.picture import scaled_geo
 
 RGB = np.array(MODES["RGB"])
 P3 = (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
@@ -255,16 +254,12 @@ def test_a_picture_that_says_nothing_loses_nothing():
         assert not_kept_by(suffix, Picture(gradient())) == []
 
 
-def test_geo_tags_are_scaled_with_the_picture():
-    geo = {33550: (2.0, 2.0, 0.0), 33922: (4.0, 6.0, 0.0, 100.0, 200.0, 0.0), 34737: "WGS 84"}
-    scaled = scaled_geo(geo, 0.5, 0.25)
-    assert scaled == {33550: (4.0, 8.0, 0.0), 33922: (2.0, 1.5, 0.0, 100.0, 200.0, 0.0), 34737: "WGS 84"}
-    points = scaled_geo({**geo, 34735: (1, 1, 0, 1, 1025, 0, 1, 2)}, 0.5, 0.5)
-    assert points[33922][:2] == (1.75, 2.75)  # (4 + ½) / 2 - ½
-    matrix = (2.0, 0, 0, 10, 0, -2.0, 0, 20, 0, 0, 0, 0, 0, 0, 0, 1)
-    moved = scaled_geo({34264: matrix, 34735: (1, 1, 0, 1, 1025, 0, 1, 2)}, 0.5, 0.5)[34264]
-    # the middle of the new first pixel is the corner between the first two of the old
-    assert moved[:4] == (4.0, 0, 0, 11.0) and moved[4:8] == (0, -4.0, 0, 19.0)
+def test_the_place_on_earth_is_left_out_at_another_size():
+    source = Picture(gradient(), geo={33550: (2.0, 2.0, 0.0), 34737: "WGS 84"})
+    assert Picture(gradient()).described_as(source).geo == source.geo
+    smaller = Picture(gradient(6, 8)).described_as(source)
+    assert smaller.geo == {}
+    assert not_kept_by(".tif", smaller) == ["not kept: place on Earth (GeoTIFF), at another size"]
 
 
 def test_pixels_are_read_whatever_packs_them():
