@@ -8,7 +8,6 @@ ones are, and written in tiles; PNG is written by `png`. libvips does all else, 
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self
 
@@ -37,26 +36,14 @@ _XMP_AND_ICC = 2 | 8  # libvips is to keep these: of EXIF it would make up tags
 
 
 class Bands(Protocol):
-    """A picture of which any rows can be had."""
+    """A picture of which any rows can be had: a `Picture` in memory, or a `Large` one."""
 
-    height: int
-    width: int
-
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
     def read(self, top: int, bottom: int) -> Picture:
         """These rows of it."""
-
-
-@dataclass
-class InMemory:
-    """The rows of a picture that is in memory."""
-
-    picture: Picture
-
-    def __post_init__(self) -> None:
-        self.height, self.width = self.picture.pixels.shape[:2]
-
-    def read(self, top: int, bottom: int) -> Picture:
-        return self.picture.rows(slice(top, bottom))
 
 
 class Canvas:

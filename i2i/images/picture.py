@@ -19,7 +19,7 @@ Depth = type[np.uint8] | type[np.uint16] | type[np.float32]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a picture may be before it is decoded: pixels (Pillow's limit), longer side, bytes of the file."""
+    """Limits that are checked before a picture is decoded: pixels (as Pillow's), longer side, bytes of the file."""
 
     pixels: int = 178_956_970
     side: int = 65_535
@@ -47,7 +47,7 @@ DEFAULT_LIMITS = Limits()
 PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
 GEO_NUMBERS, GEO_TEXTS, GDAL_METADATA, NODATA = 34736, 34737, 42112, 42113
 GEO = (PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS, GEO_NUMBERS, GEO_TEXTS, GDAL_METADATA, NODATA)
-_HIDDEN = 0.5 / 65_535  # of what is seen of a pixel
+_HIDDEN = 0.5 / 65_535  # alpha at which nothing is seen of a pixel
 
 
 Geo = dict[int, tuple[float, ...] | str]
@@ -56,7 +56,7 @@ Geo = dict[int, tuple[float, ...] | str]
 
 @dataclass
 class Picture:
-    """A decoded picture, upright, with all that its file says of it.
+    """A decoded picture, upright, with the metadata of its file.
 
     * `pixels` (H, W, C) without alpha, uint8, uint16 or float32 in [0, 1], in RGB order.
     * `alpha` (H, W) of the same dtype, not premultiplied, or None.
@@ -105,13 +105,23 @@ class Picture:
         return self.pixels.shape[2] + (0 if self.extra is None else self.extra.shape[2])
 
     def columns(self, some: slice) -> "Picture":
-        """These columns of its planes, with their colours and format, without what describes the whole picture."""
+        """These columns of its planes, with their colours and format, without the metadata of the whole."""
         planes = self.planes(lambda plane: plane[:, some])
         return Picture(**planes, icc=self.icc, colour=self.colour, format=self.format)
 
-    def rows(self, some: slice) -> "Picture":
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of pixels."""
+        return self.pixels.shape[1]
+
+    def read(self, top: int, bottom: int) -> "Picture":
         """These rows of its planes alone."""
-        return Picture(**self.planes(lambda plane: plane[some]))
+        return Picture(**self.planes(lambda plane: plane[top:bottom]))
 
     def planes(self, change: Callable[[Pixels], Pixels]) -> dict[str, Any]:
         """Pixels, alpha, extra and numbers, each changed alike, by name."""
@@ -119,7 +129,7 @@ class Picture:
         return {name: None if plane is None else change(plane) for name, plane in planes.items()}
 
     def described_as(self, source: "Picture") -> "Picture":
-        """These pixels with all that the file of `source` says beside its own, and its format.
+        """These pixels with the metadata and the format of `source`.
 
         `source` shows the same, perhaps at another size: its place on Earth, which counts in pixels, is left out then.
         """

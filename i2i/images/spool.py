@@ -43,7 +43,7 @@ class Spool:
     def __init__(self, size: int, folder: Path | None = None, in_memory: int = IN_MEMORY) -> None:
         self.size, self._folder = size, folder or spool_folder()
         self._data = np.zeros(size, np.uint8).data if size <= in_memory else None
-        self._file = self._new_file() if self._data is None else None
+        self._file: Any = self._new_file() if self._data is None else None
 
     def __enter__(self) -> Self:
         return self

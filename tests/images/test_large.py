@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 from i2i import images
 from i2i.errors import ImageError, OutputError
 from i2i.images import Picture
-from i2i.images.large import Canvas, InMemory, Large, large_size, refusal, write_large
+from i2i.images.large import Canvas, Large, large_size, refusal, write_large
 from i2i.images.picture import Limits
 from i2i.images.png import chunk
 from i2i.images.spool import SpoolError
@@ -342,11 +342,3 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     done = python("-c", FULL, tmp_path, check=True)
     assert len(done.stdout.splitlines()) == 3 and done.stdout.count("cannot be written") == 3, done.stdout
     assert list(tmp_path.iterdir()) == []
-
-
-def test_rows_of_what_is_in_memory() -> None:
-    picture = Picture(pixels(), alpha=pixels(1)[..., 0])
-    part = InMemory(picture).read(3, 8)
-    assert (
-        np.array_equal(part.pixels, picture.pixels[3:8]) and part.alpha is not None and part.alpha.shape == (5, WIDTH)
-    )

@@ -78,6 +78,13 @@ def test_over_a_background(dtype):
     assert opaque.composited_on("white") is opaque
 
 
+def test_rows_of_a_picture() -> None:
+    picture = Picture(gradient(), alpha=gradient(channels=1)[..., 0])
+    part = picture.read(3, 8)
+    assert np.array_equal(part.pixels, picture.pixels[3:8]) and np.array_equal(part.alpha, picture.alpha[3:8])
+    assert (part.height, part.width) == (5, 17)
+
+
 def _edge(hidden):
     """Red on the left, on the right nothing that is seen, of another colour."""
     pixels = np.zeros((16, 16, 4), np.uint8)
