@@ -10,7 +10,7 @@ import contextlib
 import io
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -44,8 +44,6 @@ _LAST_FILTER, _UP = 4, 2
 _PALETTE_BYTES = 768
 _COLOURS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}  # bytes of each
 _RAW = b"Raw profile type "
-# the blocks that ImageMagick puts into texts
-_RAW_KINDS = (b"exif", b"APP1", b"xmp", b"icc", b"icm")
 _RAW_BYTES = 2 * EXIF_BYTES + (EXIF_BYTES >> 3)  # two digits a byte, and line ends
 # the longest that is read of the chunks beside the pixels
 _OTHER_BYTES = 1 << 25
@@ -142,7 +140,7 @@ def _transparent(header: bytes, content: bytes | None, found: ParsedFile) -> byt
     """The chunk of transparency, of a colour the bits that its depth has; empty where it is damaged."""
     count = _TRANSPARENT[header[9]]
     if content is None or len(content) < 2 * count:
-        found.add_unread("a damaged description of what is transparent")
+        found.add_unread("a damaged transparent colour")
         return b""
     if not count:
         return chunk(b"tRNS", content)
@@ -234,59 +232,49 @@ def _exif(content: bytes, found: ParsedFile) -> None:
 
 def _text(content: bytes, found: ParsedFile) -> None:
     keyword, _, text = content.partition(b"\0")
-    _add_text(keyword, text, found)
+    _add_text(keyword, lambda most: text, "latin-1", found)
 
 
 def _packed_text(content: bytes, found: ParsedFile) -> None:
     keyword, _, packed = content.partition(b"\0")
-    if packed[:1] == b"\0" and _is_wanted(keyword, found):
-        _add_text(keyword, found.inflated(packed[1:], _most(keyword)), found)
+    if packed[:1] == b"\0":
+        _add_text(keyword, lambda most: found.inflated(packed[1:], most), "latin-1", found)
 
 
 def _international_text(content: bytes, found: ParsedFile) -> None:
     keyword, _, rest = content.partition(b"\0")
-    if not _is_wanted(keyword, found):
-        return
     text = rest[2:].split(b"\0", 2)[2]
-    if rest[0]:
-        text = found.inflated(text, _most(keyword)) or b""
-    if keyword == XMP_IN_PNG:
-        found.add_xmp(text)
-    else:
-        found.add_text(keyword.decode("latin-1"), text.decode())
+
+    def unpacked(most: int) -> bytes | None:
+        return found.inflated(text, most) if rest[0] else text
+
+    if keyword != XMP_IN_PNG:
+        _add_text(keyword, unpacked, "utf-8", found)
+    elif found.xmp is None:
+        found.add_xmp(unpacked(XMP_BYTES))
 
 
-def _is_wanted(keyword: bytes, found: ParsedFile) -> bool:
-    """Whether a text is worth unpacking."""
-    if keyword == XMP_IN_PNG:
-        return found.xmp is None
-    if not keyword.startswith(_RAW):
-        return found.wants_text(keyword.decode("latin-1"))
-    kind = keyword.removeprefix(_RAW)
-    if kind not in _RAW_KINDS:
+def _add_text(keyword: bytes, unpacked: Callable[[int], bytes | None], code: str, found: ParsedFile) -> None:
+    """Adds a text that nobody knows yet; `unpacked` gives it up to a length, or a little more."""
+    if keyword.startswith(_RAW):
+        _add_raw(keyword.removeprefix(_RAW), unpacked, found)
+    elif found.wants_text(name := keyword.decode("latin-1")):
+        found.add_text(name, (unpacked(TEXT_BYTES) or b"").decode(code))
+
+
+def _add_raw(kind: bytes, unpacked: Callable[[int], bytes | None], found: ParsedFile) -> None:
+    """Adds a block that ImageMagick puts into a text: its name and length, then hexadecimal digits."""
+    known = {b"exif": found.exif, b"APP1": found.exif and found.xmp, b"xmp": found.xmp}
+    known |= dict.fromkeys((b"icc", b"icm"), found.icc)
+    if kind not in known:
         found.add_unread("IPTC" if kind in (b"iptc", b"8bim") else "a raw profile of another kind")
-    parts = {b"xmp": found.xmp, b"APP1": found.exif and found.xmp, b"exif": found.exif}
-    return kind in _RAW_KINDS and parts.get(kind, found.icc) is None
-
-
-def _most(keyword: bytes) -> int:
-    """How long a text may be."""
-    return _RAW_BYTES if keyword.startswith(_RAW) else XMP_BYTES if keyword == XMP_IN_PNG else TEXT_BYTES
-
-
-def _add_text(keyword: bytes, text: bytes | None, found: ParsedFile) -> None:
-    if text is None or not _is_wanted(keyword, found):
+    text = unpacked(_RAW_BYTES) if known.get(kind, b"") is None else None
+    if text is None:
         return
-    if not keyword.startswith(_RAW):
-        found.add_text(keyword.decode("latin-1"), text.decode("latin-1"))
-    elif len(text) > _RAW_BYTES:
+    if len(text) > _RAW_BYTES:
         found.add_unread("a long raw profile")
-    else:  # hexadecimal digits behind its name and length
-        kind, block = keyword.removeprefix(_RAW), text.split(b"\n", 3)[3].translate(None, b" \r\n")
-        _add_block(kind, binascii.unhexlify(block), found)
-
-
-def _add_block(kind: bytes, block: bytes, found: ParsedFile) -> None:
+        return
+    block = binascii.unhexlify(text.split(b"\n", 3)[3].translate(None, b" \r\n"))
     if block.startswith(XMP_IN_JPEG) or kind == b"xmp":
         found.add_xmp(block.removeprefix(XMP_IN_JPEG))
     elif kind in (b"icc", b"icm"):

@@ -18,7 +18,7 @@ from i2i.images import colours, tiff_samples
 from i2i.images import metadata as meta
 from i2i.images import tiff_directory as t
 from i2i.images.picture import GEO, GEO_KEYS, Geo, Limits, Picture, Pixels, white, with_depth
-from i2i.images.tiff_layout import COLOURS, OLD_JPEG, Layout, no_data
+from i2i.images.tiff_layout import COLOURS, OLD_JPEG, Layout
 
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 _BLOCK_VALUES = 1 << 20
@@ -36,11 +36,11 @@ def decode(data: bytes, limits: Limits) -> Picture:
     whole = np.empty((rows.height, rows.width, rows.channels), rows.dtype)
     numbers = np.empty(whole.shape[:2], np.uint8) if rows.has_numbers else None
     top = 0
-    for block, stored in rows.with_stored():
-        whole[top : top + len(block)] = block
+    for stored in rows.stored():
+        whole[top : top + len(stored)] = rows.converted(stored)
         if numbers is not None:
-            numbers[top : top + len(block)] = stored[..., 0]
-        top += len(block)
+            numbers[top : top + len(stored)] = stored[..., 0]
+        top += len(stored)
     return rows.described(replace(rows.split(whole), numbers=numbers))
 
 
@@ -75,17 +75,13 @@ class Rows:
         self.channels = self._channels.colours + len(self._channels.bands) + (self._channels.alpha is not None)
 
     def __iter__(self) -> Iterator[Pixels]:
-        return (block for block, _ in self.with_stored())
+        return map(self.converted, self.stored())
 
-    def with_stored(self) -> Iterator[tuple[Pixels, Pixels]]:
-        """Each block, and the samples that it was made of."""
-        seen = _Range(no_data(self._tags))
+    def stored(self) -> Iterator[Pixels]:
+        """Blocks of samples (h, `width`, S) as they are stored."""
         for band in tiff_samples.bands(self._layout, self._source):
             step = max(1, _BLOCK_VALUES // (band.shape[1] * band.shape[2]))
-            for top in range(0, len(band), step):
-                stored = band[top : top + step]
-                yield self._block(stored, seen), stored
-        seen.check()
+            yield from (band[top : top + step] for top in range(0, len(band), step))
 
     @property
     def has_numbers(self) -> bool:
@@ -135,37 +131,35 @@ class Rows:
         self._file.seek(place)
         return self._file.read(min(size, self._end - place))
 
-    @np.errstate(all="ignore")  # values out of range are refused in the end
-    def _block(self, stored: Pixels, seen: "_Range") -> Pixels:
+    def converted(self, stored: Pixels) -> Pixels:
+        """A block of stored samples as `channels` of `dtype`."""
         channels, layout = self._channels, self._layout
         if layout.colours in _AS_STORED and channels.as_stored and layout.bits in (8, 16) and layout.kind == "u":
             return stored
-        parts = [self._colours(stored, seen)]
-        parts += [self._scaled(stored[..., channels.bands], seen)] if channels.bands else []
-        parts += [] if channels.alpha is None else [self._scaled(stored[..., channels.alpha, None], seen)]
+        parts = [self._colours(stored)]
+        parts += [self._scaled(stored[..., channels.bands])] if channels.bands else []
+        parts += [] if channels.alpha is None else [self._scaled(stored[..., channels.alpha, None])]
         return parts[0] if len(parts) == 1 else np.concatenate([with_depth(p, self.dtype.type) for p in parts], axis=2)
 
-    def _colours(self, stored: Pixels, seen: "_Range") -> Pixels:
+    def _colours(self, stored: Pixels) -> Pixels:
         """Grey or RGB of stored samples, not premultiplied."""
         kind, samples = self._layout.colours, stored[..., : self._channels.stored]
-        alpha = stored[..., self._channels.alpha, None] if self._channels.premultiplied else None
+        alpha = self._units(stored[..., self._channels.alpha, None]) if self._channels.premultiplied else None
         if kind in _CONVERTED:
-            found = self._converted(samples)
-            if alpha is None:
-                return found
-            return _rounded(_ratio(found / white(found), self._units(alpha, seen)), found.dtype)
+            found = self._converted_colours(samples)
+            return found if alpha is None else _rounded(_ratio(found / white(found), alpha), found.dtype)
         if alpha is None and kind in _AS_STORED:
-            return self._scaled(samples, seen)
-        units = self._units(samples, seen)
+            return self._scaled(samples)
+        units = self._units(samples)
         if alpha is not None:
-            units = _ratio(units, self._units(alpha, seen))
+            units = _ratio(units, alpha)
         if kind == t.CMYK:
             units = colours.from_cmyk(units)
         elif kind == t.WHITE_IS_ZERO:
             units = 1 - units
         return _rounded(units, self.dtype)
 
-    def _converted(self, samples: Pixels) -> Pixels:
+    def _converted_colours(self, samples: Pixels) -> Pixels:
         kind, tags = self._layout.colours, self._tags
         if kind == t.PALETTE_COLOUR:
             return colours.from_palette(samples[..., 0], tags.values(t.PALETTE), self._layout.bits)
@@ -173,17 +167,17 @@ class Rows:
             return colours.from_ycbcr(samples, tags.values(t.COEFFICIENTS), tags.values(t.REFERENCE))
         return colours.from_lab(samples, icc=kind == t.ICCLAB)
 
-    def _scaled(self, stored: Pixels, seen: "_Range") -> Pixels:
+    def _scaled(self, stored: Pixels) -> Pixels:
         """Values of the whole range of 8 or 16 bits, wider ones as float32 in [0, 1]."""
         if self._layout.kind == "u" and self._layout.bits in (8, 16):
             return stored
-        return _rounded(self._units(stored, seen), self._layout.dtype)
+        return _rounded(self._units(stored), self._layout.dtype)
 
-    def _units(self, stored: Pixels, seen: "_Range") -> Pixels:
+    def _units(self, stored: Pixels) -> Pixels:
         """Values as float64 in [0, 1], the range of their type; floats as they are."""
         bits, kind = self._layout.bits, self._layout.kind
         if kind != "u":
-            seen.note(stored, kind)
+            _check_range(stored, kind, self._layout.no_data)
         units = stored.astype(np.float64)
         return units if kind == "f" else units / (2 ** (bits - (kind == "i")) - 1)
 
@@ -220,35 +214,16 @@ class _Channels:
         return self.alpha in (None, self.stored + len(self.bands)) and not self.premultiplied
 
 
-@dataclass
-class _Range:
-    """The range of the values that were seen, where not every value of their type is valid in a picture."""
-
-    no_data: float | None
-    low: float = math.inf
-    high: float = -math.inf
-    odd: int = 0
-    total: int = 0
-    signed: bool = False
-
-    def note(self, values: Pixels, kind: str) -> None:
-        self.total += values.size
-        low, high = values.min(), values.max()
-        if not (np.isfinite(low) and np.isfinite(high)):
-            finite = values[np.isfinite(values)]
-            self.odd += values.size - finite.size
-            low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-        self.low, self.high, self.signed = min(self.low, float(low)), max(self.high, float(high)), kind == "i"
-
-    def check(self) -> None:
-        """Raises `ImageError` for values below 0, floating-point values above 1, and those that are not finite."""
-        known = "" if self.no_data is None else f" (the file's value for no data is {self.no_data:g})"
-        if self.odd:
-            raise ImageError(f"{self.odd} of {self.total} values are not finite{known}; expected 0 to 1")
-        if self.signed and self.low < 0:
-            raise ImageError(f"signed values from {self.low:.0f} to {self.high:.0f}{known}; expected none below 0")
-        if self.total and not self.signed and not (self.low >= 0 and self.high <= 1):
-            raise ImageError(f"floating-point values from {self.low:g} to {self.high:g}{known}; expected 0 to 1")
+def _check_range(values: Pixels, kind: str, no_data: float | None) -> None:
+    """Raises `ImageError` for values below 0, floating-point values above 1, and those that are not finite."""
+    known = "" if no_data is None else f" (the file's value for no data is {no_data:g})"
+    if odd := values.size - np.count_nonzero(np.isfinite(values)):
+        raise ImageError(f"{odd} of {values.size} values are not finite{known}; expected 0 to 1")
+    low, high = values.min(), values.max()
+    if kind == "i" and low < 0:
+        raise ImageError(f"signed values from {low} to {high}{known}; expected none below 0")
+    if kind == "f" and not (low >= 0 and high <= 1):
+        raise ImageError(f"floating-point values from {low:g} to {high:g}{known}; expected 0 to 1")
 
 
 def _ratio(colours: Pixels, alpha: Pixels) -> Pixels:

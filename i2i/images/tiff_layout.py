@@ -49,8 +49,9 @@ class Layout:
     """The layout that the tags of a file describe.
 
     Segments are strips or tiles of `segment_width` x `segment_height`, `offsets` and `counts` their places and packed
-    bytes. `kind` is that of numpy ("u", "i", "f"). `subsampling` is that of chroma, across and down. `absent` is the
-    value of segments that are left out. Raises `ImageError` for one that is above the limits or not read here.
+    bytes. `kind` is that of numpy ("u", "i", "f"). `subsampling` is that of chroma, across and down. `no_data` is the
+    file's value for no data, `absent` the value of segments that are left out. Raises `ImageError` for a layout that is
+    above the limits or not read here.
     """
 
     def __init__(self, tags: t.Directory, limits: Limits) -> None:
@@ -71,8 +72,9 @@ class Layout:
         self.segment_width = page.tilewidth if self.tiled else self.width
         self.segment_height = page.tilelength if self.tiled else page.rowsperstrip or self.height
         self.offsets, self.counts = page.dataoffsets, page.databytecounts
-        nodata = no_data(tags) or 0
-        self.absent = nodata if self.kind == "f" or 0 <= nodata < 2**self.bits else 0
+        self.no_data = _no_data(tags)
+        absent = self.no_data or 0
+        self.absent = absent if self.kind == "f" or 0 <= absent < 2**self.bits else 0
         self._check()
 
     @property
@@ -174,7 +176,7 @@ class Layout:
             raise ImageError(f"TIFF of {self.bits} bits packed with {_packing(self.compression)} is not read here")
 
 
-def no_data(tags: t.Directory) -> float | None:
+def _no_data(tags: t.Directory) -> float | None:
     """The file's value for no data, where it is a number: no other text of a file gets into a message."""
     try:
         return float(tags.text(NODATA) or "")

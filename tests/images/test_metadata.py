@@ -378,7 +378,7 @@ def test_a_damaged_transparent_colour_is_dropped_and_named(kind):
     whole = png_chunk(b"tRNS", {0: bytes(2), 2: bytes(6), 3: bytes(1)}[kind])
     for damaged in [whole[:-1] + b"!", *[png_chunk(b"tRNS", b"\0")] * (kind != 3)]:
         picture = decode(png(2, 1, 8, kind, [bytes(2 if kind != 2 else 6)], palette + damaged))
-        assert picture.alpha is None and picture.unread == ("a damaged description of what is transparent",)
+        assert picture.alpha is None and picture.unread == ("a damaged transparent colour",)
 
 
 def test_of_a_transparent_colour_the_bits_of_the_depth_count():
