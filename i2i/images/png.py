@@ -7,7 +7,6 @@ unpacked, whatever the decoder would do. Rows are written filtered by the row ab
 
 import binascii
 import contextlib
-import io
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -155,8 +154,9 @@ def _pixels(header: bytes, packed: list[bytes]) -> Iterator[bytes | memoryview]:
     """
     passes = _passes(header)
     wanted = sum(rows * row for rows, row in passes)
-    stream = Inflating(io.BytesIO(b"".join(packed)).read)
+    whole = [b"".join(packed)]
     packed.clear()
+    stream = Inflating(lambda size: whole.pop() if whole else b"")  # all at once, so that no part is copied
     raw = stream.read(wanted)
     if len(raw) < wanted:
         raise ImageError("damaged: it is truncated, with fewer pixels than its header says")
