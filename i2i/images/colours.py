@@ -83,7 +83,7 @@ def _unscaled(stored: Pixels, reference: Sequence[float]) -> list[Pixels]:
 
 
 def from_lab(lab: Pixels, icc: bool) -> Pixels:
-    """CIELAB, uint8 or uint16, as sRGB of the same depth; what sRGB lacks is clamped.
+    """CIELAB, uint8 or uint16, as sRGB of the same depth; colours that sRGB lacks are clamped.
 
     L* is the range of the type as 0 to 100, a* and b* are signed (TIFF 6.0, Sec. 23); with `icc` they are shifted by
     128, and of 16 bits all three have their whole steps in the upper byte (ICC.1:2001, Annex A).

@@ -1,4 +1,4 @@
-"""WebP, AVIF, GIF and BMP files taken apart: what a decoder needs, and what else they hold."""
+"""WebP, AVIF, GIF and BMP files taken apart into the part that a decoder needs and their metadata."""
 
 import contextlib
 import re

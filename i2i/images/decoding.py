@@ -167,7 +167,7 @@ def _is_gray(image: Image.Image, data: bytes) -> bool:
 
 
 def _opencv_agrees(image: Image.Image) -> bool:
-    # not JPEG: some versions of OpenCV fill what a damaged file lacks with grey and say nothing
+    # not JPEG: some versions of OpenCV fill the lacking part of a damaged file with grey, silently
     if image.format not in ("PNG", "WEBP", "BMP") or image.mode not in ("L", "RGB", "RGBA"):
         return False
     return "transparency" not in image.info and not getattr(image, "is_animated", False)
@@ -206,7 +206,7 @@ def of_image(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     if gray and isinstance(transparent, int):  # Pillow's own conversion of these depends on its version
         pixels = np.array(image.convert("L"))[..., None]
         return pixels, np.where(pixels[..., 0] == transparent, 0, 255).astype(np.uint8)
-    if image.mode == "La":  # which is converted to nothing else
+    if image.mode == "La":  # Pillow converts it to nothing else
         image = image.convert("LA")
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or transparent is not None:
         image = image.convert("RGBA")

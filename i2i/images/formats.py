@@ -1,6 +1,7 @@
-"""Picture formats: their suffixes, and what a file is by its first bytes (`sniff`).
+"""Picture formats: their suffixes, and the format of a file by its first bytes (`sniff`).
 
-Suffixes decide which files a folder run looks at and how a result is written. Content alone decides what a file is.
+Suffixes decide which files a folder run looks at and how a result is written. Content alone decides which
+format a file has.
 """
 
 import contextlib
@@ -71,7 +72,7 @@ _SIGNATURES: tuple[tuple[bytes, Format], ...] = (
     (rb"P[1-6][\s#]", "PPM"),
     (rb"....ftyp(?:avif|avis|.{8}(?:.{4}){0,30}?avi[fs])", "AVIF"),
 )
-# what people take for pictures, or find in the place of a picture; the rest is left to Pillow's signatures
+# files that people take for pictures, or find in the place of one; all others go by Pillow's signatures
 _OTHERS = (
     (rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "HEIF (HEIC)"),
     (rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a", "JPEG XL"),

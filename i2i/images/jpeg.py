@@ -70,7 +70,7 @@ def parse(file: BinaryIO, pixels: bool = True) -> ParsedFile:
 
 
 def _segment(file: BinaryIO, place: int) -> tuple[int, int, bytes]:
-    """Where the next segment ends, its marker, and what is in it; the marker is 0 where there is none."""
+    """End, marker and content of the next segment; the marker is 0 where there is none."""
     file.seek(place)
     head = file.read(4)
     while len(head) == 4 and not (head[0] == 0xFF and head[1] not in (0, 1, 0xFF)):
