@@ -25,7 +25,8 @@ from plain_translating import plain_network
 from ways import WAYS, chosen
 
 from i2i.images import to_planes
-from i2i.inference.runtime.prepare import Wanted, prepare_file
+from i2i.inference.options import ModelOptions
+from i2i.inference.runtime.prepare import load_file
 
 ALONE = [way for way in WAYS if way not in ("auto", "fp32")]
 Run = Callable[[], object]
@@ -88,7 +89,7 @@ def runner(way: str, model: Path, planes: Any, device: str) -> Run:
     """The network on `planes`, once it is called; its result is fetched."""
     if way != "plain":
         asked: dict[str, Any] = {"device": device, **WAYS[way]}
-        return partial(prepare_file(model, Wanted(**asked)).runtime.run, planes)
+        return partial(load_file(model, ModelOptions(**asked)).runtime.run, planes)
     network = plain_network(model).to(device)
 
     def run() -> object:

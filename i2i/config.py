@@ -193,7 +193,7 @@ def _so_far(options: type[C], chosen: C) -> C | None:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a training: it has one of `RUN_FILES`."""
-    return any(os.path.isfile(folder / name) for name in RUN_FILES)  # noqa: PTH113 - pathlib's raises for odd names
+    return any(os.path.exists(folder / name) for name in RUN_FILES)  # noqa: PTH110 - pathlib's raises for odd names
 
 
 def has_config(run: Path) -> bool:

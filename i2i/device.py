@@ -12,7 +12,7 @@ from i2i.errors import UsageError
 def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.device:
     """The device of that name; `auto` is a CUDA device, else Apple's, else the CPU.
 
-    Of several processes on one machine each has a CUDA device of its own, by its `local_rank`. Raises
+    Each of several processes on one machine has a CUDA device of its own, by its `local_rank`. Raises
     `UsageError` for a device that is not there, and for a numbered one that several processes would share.
     """
     kind = name

@@ -1,4 +1,4 @@
-"""What can go wrong for a user, and the exit code that says so to a script.
+"""The errors that a user meets, and their exit codes.
 
 0 all done · 1 unexpected (a bug) · 2 usage or configuration · 3 finished, some inputs failed ·
 4 no usable input · 5 model or state unusable · 6 output not writable or disk full · 7 output locked ·
@@ -15,16 +15,16 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SCARCE = {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE}
 _NO_MEMORY = re.compile(r"DefaultCPUAllocator|bad_alloc|out of memory|STATUS_ALLOC_FAILED|Cannot allocate memory")
 _NO_SHARED = re.compile(r"unable to (?:allocate|open|mmap|resize|write to)[^\n]*(?:shared memory|</torch_\w+>)")
-"""Of torch, about its shared memory: a word of a path says nothing."""
+"""Matches torch's messages about shared memory, and no path that has such a word."""
 _SHARED = re.compile(r"/(?:psm_|torch_)\w+")
-"""The name of a piece of shared memory as a whole: no path that a user gives has only one part like this."""
+"""Matches the whole name of a piece of shared memory, and no path that a user gives."""
 _PACKAGE = Path(__file__).parent
 
 
 class I2IError(Exception):
-    """A mistake or a fault that the message explains: what was wrong, where, what was expected, what to do.
+    """A mistake or a fault that the message explains: the wrong value and its place, what was expected, what to do.
 
-    Its arguments are the lines of the message: nearly always one, which a list may follow.
+    The arguments are the lines of the message: nearly always one, which a list may follow.
     """
 
     exit_code = 1
@@ -106,7 +106,7 @@ class Interrupted(I2IError):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory ran out: of the machine, or of what the network runs on."""
+    """Whether `error` says that the machine or the device of the network has no more memory."""
     # torch's own by its name, for there may be no torch in this process
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
@@ -116,7 +116,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def of_system(error: OSError, written: bool = False) -> I2IError:
-    """What the system's refusal means, by its reason, and by whether the path that it names is `written` or read."""
+    """The error for a refusal of the system, by its reason and by whether the path is `written` or read."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
     path = name and f"{name}: "
     reason = error.strerror or str(error) or type(error).__name__
@@ -130,7 +130,7 @@ def of_system(error: OSError, written: bool = False) -> I2IError:
 
 
 def explained(error: Exception, written: bool = False) -> I2IError | None:
-    """What `error` means for a user; None if it is a bug. `written`: whether the path that it names is written to."""
+    """The error that a user understands; None if `error` is a bug. `written` says whether its path is an output."""
     if isinstance(error, I2IError):
         return error
     if isinstance(error, OSError):
@@ -145,7 +145,7 @@ def explained(error: Exception, written: bool = False) -> I2IError | None:
 
 
 def _of_package(error: OSError) -> bool:
-    """Whether a file that belongs to this program is missing."""
+    """Whether a file of this package is missing."""
     own = isinstance(error.filename, str) and Path(error.filename).is_relative_to(_PACKAGE)
     return own and error.errno == errno.ENOENT
 

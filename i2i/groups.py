@@ -63,7 +63,7 @@ KEYS = frozenset(map(key, GROUPS))
 
 
 def grouped(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by name, those of a group under its key."""
+    """Nests options by name: each option of a group comes under the group's key."""
     nested = {key(title): {name: values[name] for name in names if name in values} for title, names in GROUPS.items()}
     placed = {name for group in nested.values() for name in group}
     return {name: value for name, value in values.items() if name not in placed} | {

@@ -1,7 +1,7 @@
 """YAML as people write options: mappings, lists and words; each mistake named with its line.
 
-Read event by event, so that limits hold before anything is built. Of YAML 1.1 only what is never meant otherwise
-is a number: `010` (8 there), `4:46` (286) and `1_0` stay words, like `off` and `2026-01-01`.
+A file is read event by event, so that limits hold before anything is built. Only words that cannot mean anything else
+are numbers: `010` (8 in YAML 1.1), `4:46` (286) and `1_0` stay words, like `off` and `2026-01-01`.
 """
 
 import re
@@ -37,8 +37,7 @@ class Values(dict[str, Any]):
 
 
 def read_yaml(path: Path, headings: Collection[str] = ()) -> Values:
-    """A YAML file's mapping, `-` in its keys taken for `_`. What stands under a key of `headings` is read as if it
-    stood at the top.
+    """A YAML file's mapping, `-` in its keys taken for `_`. Keys below one of `headings` are read as if at the top.
 
     At most 1 MiB, 16 levels deep, no aliases, no tags, no key twice. Raises `UsageError` naming the line.
     """
@@ -177,7 +176,7 @@ def _line(event: yaml.Event) -> int:
 
 
 def _resolved(word: str) -> Any:
-    """What a word without quotes is: nothing, a number, or itself. Whether `off` is false, its option decides."""
+    """The value of a word without quotes: None, a number, or itself. The option decides whether `off` is false."""
     if word in _NULL:
         return None
     if _INTEGER.fullmatch(word):

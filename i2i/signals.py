@@ -1,7 +1,7 @@
 """SIGINT, SIGTERM and SIGUSR1 ask for an end in good order; a second SIGINT ends at once.
 
-Python runs a handler only between two of its own instructions of the main thread, which a decoder or a network can
-keep from it for minutes. So a thread is told of each signal as it comes, and ends the process of who asks twice.
+Python runs a handler between two of its own instructions of the main thread, and a decoder or a network can run for
+minutes without any. So a thread listens for signals, and ends the process at the second one.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ GRACE = 1.0
 """So many seconds the main thread has to end by itself, once that is asked for at once."""
 
 _entered: "list[Signals]" = []
-"""What is entered at present, the innermost last."""
+"""The contexts that are entered at present, the innermost last."""
 
 
 class Signals:
@@ -81,19 +81,19 @@ class Signals:
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-    """While entered, whoever asks for an end at once gets it within `GRACE`, whatever the main thread is at.
+    """While entered, a demand to end at once is met within `GRACE` seconds, whatever the main thread is doing.
 
-    Outside of `Signals`, SIGTERM asks for that, and a second SIGINT.
+    Outside of `Signals`, SIGTERM and a second SIGINT are such demands.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with Signals((signal.SIGTERM,), impatient=(signal.SIGINT,)) as base, _Watch(base):
+    with Signals((signal.SIGTERM,), impatient=(signal.SIGINT,)) as base, _Listener(base):
         yield
 
 
-class _Watch:
-    """A thread that is told of signals. In what is forked meanwhile it is none: their signals are their business."""
+class _Listener:
+    """A thread that hears of signals. Forked processes have no such thread, and handle signals themselves."""
 
     def __init__(self, base: Signals) -> None:
         self._base, self._left = base, threading.Event()

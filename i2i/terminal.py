@@ -1,6 +1,6 @@
-"""The standard streams: what is said costs nothing where nobody listens, and a result that is not written is an error.
+"""The standard streams. Messages cost nothing where nobody listens; a result that cannot be written is an error.
 
-Every script has them guarded (`i2i.cli`), and so has every process that it starts to work for it.
+`i2i.cli` guards the streams of every command, and so do the processes that a command starts.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from i2i.errors import I2IError, OutputError
 from i2i.files import write_all
 
 _replaced: list[Any] = []
-"""What was there before: collected, it would close its descriptor."""
+"""The streams that were there before: a stream that Python collects closes its descriptor."""
 
 
 class Unread(I2IError):
@@ -25,10 +25,10 @@ class Unread(I2IError):
 
 
 def guard() -> None:
-    """Give this process streams that may be missing, closed, full, or of any encoding. Twice is as once.
+    """Make the standard streams safe to use, be they missing, closed, full or of any encoding. May be called twice.
 
-    What is written to the standard error is lost where that cannot be written. The standard output raises
-    `Unread` or `OutputError` then, once, and swallows the rest.
+    A message to the standard error is lost if it cannot be written. The standard output raises `Unread` or
+    `OutputError` once, and swallows the rest.
     """
     for number in range(3):
         _fill(number)
@@ -118,9 +118,10 @@ def drawable() -> bool:
     )
 
 
-def printable(text: str) -> str:
-    """`text` on one line, with control characters and line breaks escaped: a file's name must not steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+def printable(text: object) -> str:
+    """A text or a path on one line, with control characters, line breaks and undecodable bytes escaped: the name of a
+    file must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
 
 
 def tell(text: str) -> None:

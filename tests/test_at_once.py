@@ -14,31 +14,27 @@ from i2i.signals import GRACE
 ROOT = Path(__file__).parents[1]
 # a call into C that no signal interrupts, as those of decoders and networks are
 PROGRAM = """
-import hashlib, signal
+import hashlib, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it starts in the background
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from i2i.files import atomic_write
-from i2i.cli import run
+from i2i.cli import exit_with
 from i2i.signals import Signals
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    out: Path = Path()
-    orderly: bool = False
-def main(options):
+out = Path(sys.argv[1])
+def main():
     def write(file):
-        (options.out / "begun").touch()
+        (out / "begun").touch()
         hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
     both = (signal.SIGINT, signal.SIGTERM)
-    with Signals(both, impatient=both) if options.orderly else nullcontext():
-        atomic_write(options.out / "file", write)
-run(main, Options, "Computes.")
+    with Signals(both, impatient=both) if "--orderly" in sys.argv else nullcontext():
+        atomic_write(out / "file", write)
+exit_with(main)
 """
 
 
 def begun(folder: Path, *words: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-c", PROGRAM, "--out", str(folder), *words]
+    command = [sys.executable, "-c", PROGRAM, str(folder), *words]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
     while not (folder / "begun").exists():
         assert process.poll() is None, process.communicate()

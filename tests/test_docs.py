@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from i2i.algorithms import ALGORITHMS
-from i2i.config import read_yaml
+from i2i.commands import ALGORITHMS, COMMANDS
+from i2i.commands.options import options_of
+from i2i.plain_yaml import read_yaml
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -67,24 +68,50 @@ def test_the_table_of_algorithms_names_configurations() -> None:
     assert algorithms == set(ALGORITHMS)
 
 
-FIELDS = {
-    name
-    for folder in ("i2i", "scripts")
-    for file in (ROOT / folder).rglob("*.py")
-    for name in re.findall(r"^    (\w+): ", file.read_text(encoding="utf-8"), re.MULTILINE)
-}
-OF_ALL_SCRIPTS = {"help", "help_all", "config", "print_config", "verbose", "version"}
-OF_OTHERS = {"nproc_per_node", "max_restarts", "golden", "hard", "netG", "continue_train"}
+OF_EVERY_COMMAND = {"help", "help-all", "config", "print-config", "verbose", "version"}
+OF_OTHERS = {"nproc-per-node", "max-restarts", "golden", "hard", "netG", "continue-train"}
 """Options of torchrun, of our tests and of the reference."""
+
+
+def flags_of(command: str, algorithm: str = "") -> set[str]:
+    """The options of a command, without their hyphens in front; of a training by any algorithm where none is named."""
+    named = [algorithm] if algorithm else list(ALGORITHMS) if command in ("train", "plan") else [""]
+    known = [option for name in named for option in options_of(command, name)]
+    flags = {option.flag.removeprefix("--") for option in known}
+    return flags | {f"no-{option.flag.removeprefix('--')}" for option in known if option.is_switch}
+
+
+def flags_in(text: str) -> set[str]:
+    return (
+        {flag.replace("_", "-") for flag in re.findall(r"(?<![\w-])--([a-z][\w-]+)", text)}
+        - OF_EVERY_COMMAND
+        - OF_OTHERS
+    )
 
 
 @guides
 def test_each_option_exists(page: Path) -> None:
     if page.name == "migrate.md" or page.parent.name == "benchmarks":
         pytest.skip("names options of other programs too")
-    flags = set(re.findall(r"(?<![\w-])--([a-z][\w-]+)", page.read_text(encoding="utf-8")))
-    names = {flag.removeprefix("no-").replace("-", "_") for flag in flags} - OF_ALL_SCRIPTS - OF_OTHERS
-    assert {name for name in names if not {name, f"{name}_"} & FIELDS} == set()
+    known = {flag for command in COMMANDS for flag in flags_of(command)}
+    assert flags_in(page.read_text(encoding="utf-8")) - known == set()
+
+
+@guides
+def test_each_command_takes_its_options(page: Path) -> None:
+    """Every command line of a page, be it `i2i train cyclegan ...` or `scripts/train_cyclegan.py ...`."""
+    if page.name == "migrate.md":
+        pytest.skip("names options of the reference on purpose")
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for line in re.findall(r"(?:\bi2i [a-z]|\bscripts/\w+\.py)[^`\n|#]*", text):
+        words = re.sub(r"^i2i |^scripts/", "", line).replace(".py", "").replace("train_", "train ").split()
+        command = words[0].replace("_", "-")
+        if command == "distill":
+            words = ["train", *words]
+            command = "train"
+        if command in COMMANDS:
+            algorithm = words[1] if command in ("train", "plan") and len(words) > 1 and words[1] in ALGORITHMS else ""
+            assert flags_in(line) - flags_of(command, algorithm) == set(), line
 
 
 @guides

@@ -383,7 +383,7 @@ def test_the_proxy_of_the_environment(server: LocalServer, fetch: Any, monkeypat
 
 
 def test_a_full_disk(server: LocalServer, fetch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))  # type: ignore[attr-defined]
     with pytest.raises(OutputError, match="102,400 bytes are needed, 10 are free"):
         fetch(server.serve("/file", DATA))
     assert names(tmp_path) == []

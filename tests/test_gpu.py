@@ -24,6 +24,7 @@ from i2i.inference.streaming.layers import convolution
 from i2i.inference.translator import Translator, load_translator
 from i2i.losses.structure import structure_loss
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.blocks import BilinearUpsample, BlurDownsample, BlurUpsample, for_translation, init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
@@ -112,11 +113,11 @@ def test_the_structure_of_pictures_on_a_gpu(channels: int) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_translations_are_those_of_the_cpu(name: str, precision: Any, limit: int, compiled: bool) -> None:
     """In levels of 255; of sizes that fit and sizes that do not, alone and together."""
-    info = model_file.describe(network(name), direction="a2b")
+    info = describe(network(name), direction="a2b")
     exact = Translator(network(name), info, "cpu", precision="fp32")
     used = Translator(network(name), info, CUDA, precision=precision, compile=compiled)
     made: list[bool] = []
-    used._runtime.network.register_forward_hook(lambda *_: made.append(torch.compiler.is_compiling()))  # type: ignore[attr-defined]
+    used.model.runtime.network.register_forward_hook(lambda *_: made.append(torch.compiler.is_compiling()))  # type: ignore[attr-defined]
     for size in ((64, 64), (37, 50), (64, 96)):
         pictures = [Picture(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)) for seed in range(3)]
         results = [*used.translate_batch(pictures), used.translate(pictures[0])]
@@ -131,7 +132,7 @@ def test_translations_are_those_of_the_cpu(name: str, precision: Any, limit: int
 def test_a_folder_by_a_gpu(name: str, tmp_path: Path) -> None:
     """Batches of pictures of several sizes, and by bands of rows, as the CPU translates them one by one."""
     model = tmp_path / "a2b.safetensors"
-    model_file.save(model, network(name), model_file.describe(network(name), direction="a2b"))
+    model_file.save(model, network(name), describe(network(name), direction="a2b"))
     (tmp_path / "in").mkdir()
     for seed, size in enumerate([(64, 64)] * 5 + [(37, 50)] * 2):
         pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)

@@ -11,6 +11,7 @@ import pytest
 
 from i2i import images
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.resnet import ResnetConfig
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -56,7 +57,7 @@ pytestmark = [
 @pytest.fixture
 def style(tmp_path: Path) -> Path:
     network = ResnetConfig(width=2, blocks=0).build()
-    model_file.save(tmp_path / "tiny.safetensors", network, model_file.describe(network, direction="a2b"))
+    model_file.save(tmp_path / "tiny.safetensors", network, describe(network, direction="a2b"))
     (tmp_path / "in").mkdir()
     for name in "ab":
         values = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)

@@ -16,33 +16,26 @@ ROOT = Path(__file__).parents[1]
 FULL = "/dev/full"
 SAYS = """
 import logging, sys, warnings
-from dataclasses import dataclass
 from pathlib import Path
 from rich.console import Console
-from i2i.cli import run, say
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    mark: Path | None = None
-def main(options):
+from i2i.cli import exit_with, say
+def main():
     for step in range(300):
         say("step", step)
         print("x" * 100, file=sys.stderr)
         Console(stderr=True).print("[red]" + "y" * 100)
         warnings.warn(f"warned {step}")
         logging.error("logged")
-    options.mark.write_text("done")
-run(main, Options, "Says much.")
+    Path(sys.argv[1]).write_text("done")
+exit_with(main)
 """
 PRINTS = """
-from dataclasses import dataclass
-from i2i.cli import run
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    lines: int = 1
-def main(options):
-    for line in range(options.lines):
+import sys
+from i2i.cli import exit_with
+def main():
+    for line in range(int(sys.argv[1])):
         print("result" * 20)
-run(main, Options, "Prints.")
+exit_with(main)
 """
 
 pytestmark = pytest.mark.skipif(not Path(FULL).exists(), reason="needs /dev/full")
@@ -59,13 +52,13 @@ def shell(command: str, *program: str) -> subprocess.CompletedProcess[str]:
 def test_saying_something_costs_nothing(ending: str, tmp_path: Path) -> None:
     redirected, pipe, reader = ending.partition(" | ")
     command = f'{{ "$@" {redirected}; echo $? > {tmp_path}/code; }}{pipe}{reader}'
-    shell(command, "-c", SAYS, "--mark", str(tmp_path / "mark"))
+    shell(command, "-c", SAYS, str(tmp_path / "mark"))
     assert ((tmp_path / "code").read_text(), (tmp_path / "mark").read_text()) == ("0\n", "done")
 
 
 @pytest.mark.parametrize("lines", ["1", "2000"])
 def test_results_on_a_full_disk_are_an_error(lines: str) -> None:
-    done = shell(f'"$@" >{FULL}', "-c", PRINTS, "--lines", lines)
+    done = shell(f'"$@" >{FULL}', "-c", PRINTS, lines)
     assert done.returncode == 6
     assert done.stderr == "i2i: the standard output cannot be written: No space left on device\n"
 
@@ -89,7 +82,7 @@ def test_so_are_those_of_the_scripts(words: str) -> None:
 
 def test_results_that_nobody_reads_any_more_end_quietly(tmp_path: Path) -> None:
     command = f'{{ "$@"; echo $? > {tmp_path}/code; }} | head -n 1'
-    done = shell(command, "-c", PRINTS, "--lines", "20000")
+    done = shell(command, "-c", PRINTS, "20000")
     assert done.stdout == "result" * 20 + "\n" and done.stderr == ""
     assert (tmp_path / "code").read_text() == "141\n"
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.acceleration import winograd
-from i2i.acceleration.convolutions import StridedConv2d, by_columns, column_kernels, is_plain, is_thin, padded
+from i2i.acceleration.convolutions import ColumnConv2d, StridedConv2d, by_columns, column_kernels, is_plain, padded
 from i2i.acceleration.exchange import Accelerated, Network, become, exchange
 from i2i.acceleration.normalization import (
     ExactBatchNorm,
@@ -52,8 +52,7 @@ class PreparedColumnConv2d(_PreparedConv2d, nn.Conv2d):
 
     @classmethod
     def accepts(cls, module: nn.Module) -> bool:
-        assert isinstance(module, nn.Conv2d)
-        return is_thin(module.weight, max(module.stride), module.groups) and module.dilation == (1, 1)
+        return ColumnConv2d.accepts(module)
 
     def lay_out(self, weight: Tensor) -> Tensor:
         return column_kernels(weight).contiguous()

@@ -59,16 +59,22 @@ class Moments:
         return self._squares / max(1, self.count)
 
 
-def normalize_(
-    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    in_place: bool = False,
 ) -> Tensor:
-    """Returns (x - mean) / √(variance + eps) · weight + bias for each channel; float32 is changed in place."""
+    """Returns (x - mean) / √(variance + eps) · weight + bias for each channel; if `in_place`, in float32 in x."""
     if x.dtype != torch.float32:  # rounded once
         return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
     scale = torch.rsqrt(variance + eps)
     scale = scale if weight is None else scale * weight
-    x.sub_(mean[:, None, None]).mul_(scale[:, None, None])
-    return x if bias is None else x.add_(bias[:, None, None])
+    y = torch.sub(x, mean[:, None, None], out=x if in_place else None).mul_(scale[:, None, None])
+    return y if bias is None else y.add_(bias[:, None, None])
 
 
 class TrainingInstanceNorm(Accelerated, InstanceNorm):
@@ -155,14 +161,14 @@ class ExportedBatchNorm(_PerImageBatchNorm, nn.BatchNorm2d):
 
 
 class ExactInstanceNorm(Accelerated, InstanceNorm):
-    """Instance normalisation on a CPU that is exact and fast for large images; it may change its input in place."""
+    """Instance normalisation on a CPU that is exact and fast for large images."""
 
     def forward(self, x: Tensor) -> Tensor:
         return _exactly_normalized(x, None, None, self.eps)
 
 
 class ExactBatchNorm(_PerImageBatchNorm, nn.BatchNorm2d):
-    """Per-image batch norm on a CPU that is exact and fast for large images; it may change its input in place."""
+    """Per-image batch norm on a CPU that is exact and fast for large images."""
 
     def forward(self, x: Tensor) -> Tensor:
         return _exactly_normalized(x, self.weight, self.bias, self.eps)
@@ -175,4 +181,4 @@ def _exactly_normalized(x: Tensor, weight: Tensor | None, bias: Tensor | None, e
     moments = Moments()
     moments.add(x)
     weight, bias = (None if value is None else value.float() for value in (weight, bias))
-    return normalize_(x, moments.mean().float(), moments.variance().float(), weight, bias, eps)
+    return normalize(x, moments.mean().float(), moments.variance().float(), weight, bias, eps)

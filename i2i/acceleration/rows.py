@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from i2i.acceleration import winograd
 from i2i.acceleration.convolutions import by_columns, column_kernels, is_thin
-from i2i.acceleration.normalization import normalize_
+from i2i.acceleration.normalization import normalize
 from i2i.networks.blocks import PaddingMode
 
 RowLayer = Callable[[Tensor, bool], Tensor | None]
@@ -154,7 +154,7 @@ class Affine:
         self._numbers = mean, variance, weight, bias, eps
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
-        return normalize_(rows, *self._numbers)
+        return normalize(rows, *self._numbers, in_place=True)
 
 
 class Queue:

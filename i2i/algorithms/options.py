@@ -11,9 +11,7 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from i2i.acceleration import recompute
-from i2i.algorithms.ada import ADA
-from i2i.algorithms.augment import DiffAugment, checked_names
-from i2i.algorithms.augmentation import Augmentation
+from i2i.algorithms.augmentation import ADA, Augmentation, DiffAugment, checked_names
 from i2i.data.options import DataOptions, of_one_size
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GANLoss, GanMode

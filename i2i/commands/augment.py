@@ -4,14 +4,15 @@ i2i augment --style runs/monet data/ -o augmented/
 """
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from i2i.commands.options import POSITIONAL
+from i2i.config import narrowed
 from i2i.errors import SomeFailed, UsageError
 from i2i.models.styles import exists
-from i2i.terminal import tell
+from i2i.terminal import printable, tell
 from i2i.tools.labelled.options import AugmentOptions
 
 if TYPE_CHECKING:
@@ -38,12 +39,11 @@ def main(options: Options) -> None:
         raise UsageError("expected: i2i augment --style STYLE[,STYLE...] DATA -o OUT (see --help)")
     whole = exists(Path(options.style))  # a path may have commas of its own
     styles = [options.style] if whole else [name.strip() for name in options.style.split(",")]
-    chosen = AugmentOptions(**{field.name: getattr(options, field.name) for field in fields(AugmentOptions)})
+    chosen = narrowed(options, AugmentOptions)
     (show if options.dry_run else augment)(options, options.data[0], options.out, styles, chosen)
 
 
 def show(options: Options, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
-    from i2i.folders.plan import shown
     from i2i.folders.report import Record, Report
     from i2i.tools.labelled.plan import checked_styles, plan
 
@@ -55,7 +55,7 @@ def show(options: Options, data: Path, out: Path, styles: list[str], chosen: Aug
         print(Report(tuple(Record(job.source, job.target, "left") for job in jobs)).to_json(), end="")
         return
     for job in jobs:
-        print(f"{shown(job.source)} → {shown(job.target)}")
+        print(f"{printable(job.source)} → {printable(job.target)}")
 
 
 def augment(options: Options, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:

@@ -56,7 +56,7 @@ def main(options: Options) -> None:
             f"the translation should be at most {MOST_OF_THE_WAY} times as far from the truth; look at {sheet}"
         )
     say(f"done. Look at {sheet}: the input, its translation, and the truth, which the training never saw beside it")
-    print(printable(str(sheet)))
+    print(printable(sheet))
 
 
 def say(text: str) -> None:

@@ -7,12 +7,14 @@ i2i evaluate out/ expected/ --report evaluation.json
 
 import shlex
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from i2i.commands.options import POSITIONAL
+from i2i.config import narrowed
 from i2i.errors import OutputError, UsageError
+from i2i.evaluation.models import find_inputs
 from i2i.evaluation.options import EvaluationOptions
 from i2i.terminal import tell
 
@@ -36,19 +38,22 @@ def main(options: Options) -> None:
         raise UsageError(f"--report {report}: expected the name of a JSON file")
     if report is not None and not report.parent.is_dir():
         raise OutputError(f"{report}: cannot be written: no such folder")
-    from i2i.evaluation.evaluate import evaluate, report_path  # here, so that --help does not wait for torch
+    chosen = narrowed(options, EvaluationOptions)
+    find_inputs(options.inputs, chosen)
+    from i2i.evaluation.evaluate import evaluate, report_path  # here, so that mistakes do not wait for torch
     from i2i.evaluation.result import check_replaceable, table, write
 
     if report is not None:
         check_replaceable(report)
-    chosen = EvaluationOptions(**{field.name: getattr(options, field.name) for field in fields(EvaluationOptions)})
     command = shlex.join(sys.argv)
     evaluation = evaluate(options.inputs, chosen, tell)
     if report is not None:
         write(evaluation, report, command)
     print(evaluation.to_json(command) if options.json else table(evaluation, command), end="" if options.json else "\n")
-    if report is None and evaluation.rows and (beside := report_path(options.inputs)) is not None:
+    if report is None and evaluation.rows and (path := report_path(options.inputs)) is not None:
+        earlier = " in the place of the earlier ones (--report FILE keeps both)" if path.exists() else ""
         try:
-            write(evaluation, beside, command)
+            write(evaluation, path, command)
+            tell(f"{path}: the numbers, for i2i report{earlier}")
         except (OutputError, UsageError) as error:  # the numbers are printed all the same
             tell(f"not kept for the report of the run: {error}")

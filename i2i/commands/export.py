@@ -96,7 +96,7 @@ def main(options: Options) -> None:
 
         export.save_onnx(out, network, info, replace=options.overwrite)
     elif form == "pretrained":
-        pretrained.save_pretrained(out, network, info, replace=options.overwrite)
+        model_file.save_pretrained(out, network, info, replace=options.overwrite)
     else:
         import torch
 

@@ -1,4 +1,4 @@
-"""Options of junyanz/pytorch-CycleGAN-and-pix2pix by their names here: who types one is answered with ours.
+"""Options of junyanz/pytorch-CycleGAN-and-pix2pix, and the words that say the same here.
 
 `docs/migrate.md` has the same as a table, with notes; a test compares the two.
 """
@@ -64,7 +64,7 @@ TRAINING: dict[str, str] = {
     # of CUT
     "CUT_mode": "i2i train cut; FastCUT is configs/fastcut_monet2photo.yaml",
 }
-"""Option there → what is typed here; {} is its value."""
+"""Their option → the words to type here; {} is its value."""
 
 TRANSLATING: dict[str, str] = {
     "dataroot": "the pictures without a flag: i2i translate --style STYLE {} -o OUT",
@@ -84,7 +84,7 @@ TRANSLATING: dict[str, str] = {
     "norm": "nothing; the model file says it",
     "num_threads": "--workers {}",
 }
-"""The same for commands that use a trained network; what is not here is answered as for training."""
+"""The same for commands that use a trained network. Other options are answered as for training."""
 
 VALUES: dict[str, dict[str, str]] = {
     "model": {

@@ -1,4 +1,4 @@
-"""The options of a command as data: what the command line needs to know before anything heavy is imported.
+"""The options of a command as data, so that the command line knows them before it imports anything heavy.
 
 A command's options are a frozen dataclass: its fields are the flags, its annotations their ranges, the text under a
 field its help. The classes of a training import torch, which takes seconds; so `options.json`, beside this file, holds
@@ -12,8 +12,8 @@ import ast
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
@@ -24,6 +24,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 from annotated_types import Ge, Gt, Le, Lt
 
 from i2i.commands import ALGORITHMS, COMMANDS
+from i2i.config import ALGORITHM
 
 POSITIONAL: Final = "positional"
 """Marks the field that takes the words without a flag: `inputs: Annotated[tuple[Path, ...], POSITIONAL] = ()`."""
@@ -71,8 +72,25 @@ class Option:
         return Union.__getitem__((*parts, None) if self.optional else tuple(parts))
 
 
+def class_of(known: Sequence[Option], algorithm: str) -> type[Any]:
+    """A class with these options of a training, by which they are checked before the class of the algorithm, which
+    needs torch, is imported. It takes any text."""
+    fields_: list[Any] = []
+    for option in known:
+        kind = Any if option.kind == "str" else option.annotation
+        fields_.append((option.name, kind, _as_declared(option)))
+    return make_dataclass("Options", fields_, frozen=True, kw_only=True, namespace={ALGORITHM: algorithm})
+
+
+def _as_declared(option: Option) -> Any:
+    """The default of an option, as its class has it."""
+    if option.many:
+        return tuple(option.default)
+    return Path(option.default) if option.kind == "path" and option.default is not None else option.default
+
+
 def describe(options: type[Any]) -> list[Option]:
-    """The options that a dataclass stands for."""
+    """The options that the fields of a dataclass declare."""
     plain, marked, texts = get_type_hints(options), get_type_hints(options, include_extras=True), _texts(options)
     return [
         _described(f.name, plain[f.name], marked[f.name], _plain(f.default), texts.get(f.name, ""))
@@ -145,7 +163,7 @@ def _own_texts(kind: type[Any]) -> dict[str, str]:
 
 
 def options_of(command: str, algorithm: str = "") -> list[Option]:
-    """The options of a command, from the file. A training's are those that all have, and those of its algorithm."""
+    """The options of a command, from the file. A training has those that all share and those of its algorithm."""
     read = _read()
     own = read[command] if command != "train" else []
     return own + (read["train"] + read[f"train {algorithm}"] if algorithm else [])

@@ -9,20 +9,18 @@ import contextlib
 import difflib
 import io
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from i2i.commands import junyanz
-from i2i.commands.options import Option, describe
+from i2i.commands.options import Option
 from i2i.config import check_numbers, from_mapping, layered, option_names
 from i2i.errors import UsageError
 from i2i.machine import place
 from i2i.terminal import printable, say
-
-Options = TypeVar("Options")
 
 WRITTEN = {"out", "run", "report", "grid", "labels_out", "cache"}
 """The options of all commands that name what is written; every other path is read."""
@@ -50,6 +48,12 @@ class Line:
     config: Path | None = None
 
 
+def tell_once(text: str) -> None:
+    """Say it in the first of several processes."""
+    if place().rank == 0:
+        say(text)
+
+
 def read_line(words: Sequence[str], known: Sequence[Option]) -> Line:
     """The options that `words` give, of those that are `known`. Raises `UsageError` for every mistake of typing."""
     _refuse_empty(words)
@@ -61,20 +65,15 @@ def read_line(words: Sequence[str], known: Sequence[Option]) -> Line:
     return Line(_checked(known, texts), config)
 
 
-def parse(options: type[Options], words: Sequence[str]) -> Options:
-    """An instance of any dataclass of options, from a command line. Raises `UsageError`."""
-    built: Options = build(options, read_line(words, describe(options)))
-    return built
-
-
-def build(options: type[Any], line: Line) -> Any:
+def build(options: type[Any], line: Line, *, tell: Callable[[str], object] = tell_once) -> Any:
     """An instance of `options`, from a command line and the configuration that it names.
 
-    If the run folder of a training has a configuration, the training goes on with it, and `line` comes on top.
+    If the run folder of a training has a configuration, the training goes on with it, and `line` comes on top; `tell`
+    gets a sentence about that, by default for the terminal.
     """
     chosen, notes = layered(options, line.given, line.config)
     for note in notes:
-        _tell(note)
+        tell(note)
     return chosen
 
 
@@ -107,7 +106,7 @@ def _given(words: Sequence[str], known: Sequence[Option]) -> list[Option]:
             yes, no, *_ = _flags(option)
             raise UsageError(f"{word}: {yes} and {no} take no value")
     for option in {option.name: option for option in given if given.count(option) > 1}.values():
-        _tell(f"{option.flag} is given more than once; the last one counts")
+        tell_once(f"{option.flag} is given more than once; the last one counts")
     return [option for option in known if option in given]
 
 
@@ -223,12 +222,6 @@ def _before_and_after(words: list[str]) -> tuple[list[str], list[str]]:
     """The words before `--`, and those after it, which are never flags."""
     at = words.index("--") if "--" in words else len(words)
     return words[:at], words[at + 1 :]
-
-
-def _tell(text: str) -> None:
-    """Say it once, in the first of several processes."""
-    if place().rank == 0:
-        say(text)
 
 
 def _take_config(words: list[str]) -> tuple[list[str], Path | None]:

@@ -44,6 +44,6 @@ def main(options: Options) -> None:
     )
     for notice in written.notices:
         tell(notice)
-    print(f"{printable(str(written.path))}: {written.size / 1e6:.1f} MB")
+    print(f"{printable(written.path)}: {written.size / 1e6:.1f} MB")
     if written.failed:
         raise SomeFailed(f"{len(written.failed)} pictures could not be translated; first: {written.failed[0]}")

@@ -5,9 +5,10 @@ i2i sample --style runs/gan_monet --count 5 --walk 12 --grid walk.png
 """
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
+from i2i.config import narrowed
 from i2i.errors import UsageError
 from i2i.inference.sample import SampleOptions
 from i2i.terminal import printable
@@ -33,7 +34,7 @@ def main(options: Options) -> None:
     from i2i.signals import BOTH, STOPPING, Signals, interrupted
 
     began = time.time()
-    chosen = SampleOptions(**{field.name: getattr(options, field.name) for field in fields(SampleOptions)})
+    chosen = narrowed(options, SampleOptions)
     sampler = load_sampler(options.style, options.device)
     with Signals(BOTH, STOPPING, impatient=BOTH) as signals, report.progress() as show:
         written = sample(sampler, chosen, show, lambda: bool(signals.received))
@@ -41,4 +42,4 @@ def main(options: Options) -> None:
         remove_strays(folder, began)
     if signals.received:
         raise interrupted(signals.received, f"stopped after {len(written)} files", terminated=143)
-    print(f"{len(written)} files, the last {printable(str(written[-1]))}")
+    print(f"{len(written)} files, the last {printable(written[-1])}")

@@ -5,11 +5,12 @@ torchrun --nproc-per-node 4 -m -- i2i translate --style runs/monet photos/ -o ou
 """
 
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from i2i.commands.options import POSITIONAL
+from i2i.config import narrowed
 from i2i.errors import OutputError, SomeFailed, UsageError
 from i2i.inference.options import FolderOptions
 from i2i.machine import meet, place, together
@@ -54,7 +55,7 @@ def main(options: Options) -> None:
     processes = here.world_size
     options = share(options, here.rank, processes)
     check_report(options.report, options.out)
-    chosen = FolderOptions(**{field.name: getattr(options, field.name) for field in fields(FolderOptions)})
+    chosen = narrowed(options, FolderOptions)
     try:
         (plan if options.dry_run else translate)(options, chosen)
     except SomeFailed:
@@ -113,12 +114,11 @@ def install_style(options: Options) -> None:
     from i2i.models import styles
 
     path = styles.install(options.install_style, options.as_, direction=options.direction, overwrite=options.overwrite)
-    print(f"{printable(str(path))}: use it with --style {options.as_}")
+    print(f"{printable(path)}: use it with --style {options.as_}")
 
 
 def plan(options: Options, chosen: FolderOptions) -> None:
     from i2i.folders.plan import plan as make_plan
-    from i2i.folders.plan import shown
     from i2i.folders.report import Report, records_of
     from i2i.models import styles
 
@@ -132,7 +132,7 @@ def plan(options: Options, chosen: FolderOptions) -> None:
         print(report.to_json(), end="")
         return
     for job in work.todo:
-        print(f"{shown(job.source)} → {shown(job.target)}")
+        print(f"{printable(job.source)} → {printable(job.target)}")
     tell(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
 
 

@@ -9,14 +9,14 @@ from i2i.data.check import check_labels, judge, remarks, rule, unlabelled
 from i2i.data.folders import LeftOut, PairRecord
 from i2i.data.image_sets import Images, MixedImages, OneDomain, PairedImages, UnpairedImages
 from i2i.data.look import Check, Look, decoded, look_at
+from i2i.data.options import TOY as TOY
 from i2i.data.options import DataOptions as DataOptions
 from i2i.data.options import check_sizes as check_sizes
 from i2i.data.pair import Datasets as Datasets
 from i2i.data.sampling import MakePair
-from i2i.data.toy import TOY as TOY  # for those who ask for data sets
 from i2i.data.toy import toys
 from i2i.data.walking import exists
-from i2i.errors import InputError, UsageError
+from i2i.errors import InputError
 from i2i.images.palettes import FAR
 from i2i.machine import place
 
@@ -31,11 +31,10 @@ def open_datasets(
 
     The network takes sides that are multiples of `multiple` and at least `minimum`, also where pictures are not
     cropped. With `make_pair` the pictures are of one domain, and it makes both sides of them. Files that are left out
-    are named on stderr, as are pictures that look like something else. Raises `UsageError` if `data` is missing or the
-    augmentation is wrong, `InputError` for a layout, names or pictures that cannot be used.
+    are named on stderr, as are pictures that look like something else. Raises `UsageError` if the augmentation is
+    wrong, `InputError` for a layout, names or pictures that cannot be used.
     """
-    if options.data is None:
-        raise UsageError("data: missing; give a folder, a CSV file of pairs, or `toy`")
+    assert options.data is not None
     if options.data == TOY and not exists(TOY):
         return toys(options, paired, multiple, minimum, make_pair)
     left_out = LeftOut(options.data)
@@ -75,7 +74,7 @@ def _unpaired(options: DataOptions, data: Path, left_out: LeftOut, multiple: int
 
 
 def _mixed(options: DataOptions, data: Path, found: Datasets, multiple: int, minimum: int) -> Datasets:
-    """Pairs among the pictures without partners, in training; what is held out stays as it is."""
+    """Pairs among the pictures without partners, in training alone."""
     left_out = LeftOut(data)
     pairs = _paired(options, data, left_out, multiple, minimum).train
     _say(*left_out.lines)
@@ -94,9 +93,9 @@ def _one_domain(options: DataOptions, make_pair: MakePair, left_out: LeftOut, mu
 
 
 def _check(options: DataOptions, sets: Sequence[Images]) -> None:
-    """Look at all pictures; what is wrong is an error, what is odd is said, and labels get the rule of their set.
+    """Checks all pictures, says what is odd, and gives labels the rule of their set.
 
-    The first of several processes decodes pictures, and all look at labels, which with `off` get their rule too.
+    Of several processes the first one decodes the pictures. All look at labels, also with `off`: they need the rule.
     """
     for one in sets:
         one.check_augmentation()
@@ -172,5 +171,5 @@ def _say(*lines: str) -> None:
 
 
 def _is_first() -> bool:
-    """Of several processes under torchrun the first one speaks, and decodes."""
+    """Whether this process speaks and decodes, of several under torchrun."""
     return place().rank == 0

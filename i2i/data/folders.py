@@ -41,9 +41,9 @@ class PairRecord:
 
 
 class LeftOut:
-    """What a search for the pictures of `data` passed over, by folder and reason, to be said once.
+    """The files that a search for the pictures of `data` left out, by folder and reason, for one message.
 
-    The reasons are those of `_reason`, and those that a search gives by `note`.
+    `_reason` has the reasons; a search adds others by `note`.
     """
 
     def __init__(self, data: Path) -> None:
@@ -52,7 +52,7 @@ class LeftOut:
         self._files: dict[Path, dict[Path, str]] = {}
 
     def add(self, folder: Path, found: dict[Path, str]) -> None:
-        """The files below a folder that was searched, each with the reason why it is none of its pictures."""
+        """Notes files below a folder, each with the reason why it was left out."""
         self._files[folder] = found
 
     def note(self, text: str) -> None:
@@ -65,7 +65,7 @@ class LeftOut:
 
     @property
     def lines(self) -> list[str]:
-        """One for each folder and reason, with their number and what they are called."""
+        """A line for each folder and reason, with the number of files and a few names."""
         return [*self._notes, *(line for folder in self._files for line in self.of(folder))]
 
     def of(self, folder: Path) -> list[str]:
@@ -104,9 +104,8 @@ _TOLD = {
 def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     """All pictures below a folder by suffix in any case, sorted by their relative path.
 
-    Links to files are followed, links to folders are not; hidden names and special files are left out. Whatever
-    else is passed over is added to `left_out`. Raises `InputError` for a folder that is missing, cannot be listed or
-    may not be looked into.
+    Links to files are followed, links to folders are not; hidden and special files are left out. Other files are
+    added to `left_out`. Raises `InputError` for a folder that is missing or cannot be listed.
     """
     linked: list[Path] = []
     names = walk(folder, _cannot_list, not_followed=linked.append)
@@ -118,7 +117,7 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
 
 
 def _reason(path: Path) -> str:
-    """Why a file is no picture of a data set; empty if it is one."""
+    """The reason why a file is not a picture of the data set; empty if it is."""
     suffix = path.suffix.lower()
     reason = no_file(path)
     if suffix in images.SUFFIXES or reason == DANGLING:
@@ -127,7 +126,7 @@ def _reason(path: Path) -> str:
 
 
 def no_file(path: Path) -> str:
-    """Why there is nothing to read behind a name in a folder; empty if there is. Raises `InputError`."""
+    """The reason why a path in a folder cannot be read; empty if it leads to a file. Raises `InputError`."""
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - which never raise
         return DANGLING
     return "" if is_file(path) else SPECIAL
@@ -151,14 +150,14 @@ def unpaired(data: Path, split: Split, left_out: LeftOut | None = None) -> tuple
             found.append([])
     if any(found) and not all(found):
         has, lacks = (f"{split}A", f"{split}B") if found[0] else (f"{split}B", f"{split}A")
-        left_out.note(f"{has}/ is of one side, without pictures in {lacks}/: no set to be measured on")
+        left_out.note(f"{has}/ has pictures and {lacks}/ has none: nothing is measured on them")
     return found[0], found[1]
 
 
 def paired(data: Path, split: Split, pairs: Pairs = "error", left_out: LeftOut | None = None) -> list[PairRecord]:
     """The pairs of a split, in a fixed order; empty if a split other than train is absent.
 
-    Folders of a split that are laid out otherwise than the training pairs are no pairs, which `left_out` says.
+    All splits have the layout of the training pairs; `left_out` names folders in another layout.
     Raises `InputError` if there is no train split, a folder is empty, names do not match (`pairs="intersect"`
     keeps those that do), or a CSV file is wrong.
     """
@@ -180,14 +179,14 @@ def paired(data: Path, split: Split, pairs: Pairs = "error", left_out: LeftOut |
 
 
 def _forms(data: Path, split: Split) -> dict[int, tuple[str, ...]]:
-    """The layouts of pairs in which there is such a split, by their place in the order, with their folders."""
+    """The layouts of pairs in which the split is there: their number in order → their folders."""
     named = [tuple(name.format(split) for name in form) for form in _FORMS]
     found = {i: form for i, form in enumerate(named) if all(is_folder(data / name) for name in form)}
     if 0 in found:
         found.pop(len(_FORMS) - 1)  # `train/` is there, as the folder of `train/A/` and `train/B/`
     if split == "train" and not found and all(is_folder(data / name) for name in _WITHOUT_SPLITS):
         if held_out := [f"{side}/{name}" for side in "AB" for name in SPLITS[1:] if is_folder(data / side / name)]:
-            raise InputError(f"{data}: has {held_out[0]}/, to be measured on, but no {held_out[0][0]}/train/")
+            raise InputError(f"{data}: has {held_out[0]}/, but no {held_out[0][0]}/train/ to train on")
         found[len(_FORMS)] = _WITHOUT_SPLITS
     return found
 
@@ -197,7 +196,8 @@ def _named(names: Sequence[str]) -> str:
 
 
 def one_domain(data: Path, split: Split, left_out: LeftOut | None = None) -> list[Path]:
-    """The pictures of a split of one domain, in `<split>/`; without a `train/`, all below the folder are for training.
+    """The pictures of a split of one domain, in `<split>/`. Without `train/`, all pictures below the folder are for
+    training.
 
     Raises `InputError` if the folder is missing or there is nothing to train on.
     """
@@ -211,12 +211,12 @@ def one_domain(data: Path, split: Split, left_out: LeftOut | None = None) -> lis
     if sides := [name for name in ("trainB", "trainA", "testB", "testA") if is_folder(data / name)]:
         raise InputError(f"{data}: two domains; give one of them, such as --data {data / sides[0]}")
     if held_out := [name for name in ("val", "test") if is_folder(data / name)]:
-        raise InputError(f"{data}: has {held_out[0]}/, to be measured on, but no train/")
+        raise InputError(f"{data}: has {held_out[0]}/, but no train/ to train on")
     return _not_empty(data, left_out)
 
 
 def searched(data: Path) -> list[Path]:
-    """The folder of a data set and those in it that a layout names, which may be links to elsewhere."""
+    """The folder of a data set, and the folders in it that a layout names. They may be links to elsewhere."""
     names = ["A", "B", *(f"{split}{side}" for split in SPLITS for side in ("", "A", "B"))]
     places = [data, *(data / name for name in names)]
     places += [data / one / other for one in names for other in names]
@@ -243,7 +243,7 @@ def _match(a: Path, b: Path, pairs: Pairs, left_out: LeftOut) -> list[PairRecord
 
 
 def _lonely(mine: dict[str, Path], others: dict[str, Path], folder: Path, left_out: LeftOut) -> list[str]:
-    """What is said of each picture that has no partner in that folder, or one that was left out."""
+    """A line for each picture without a partner in that folder, or whose partner was left out."""
     passed = {_stem(path, folder): (path, reason) for path, reason in left_out.reasons(folder).items()}
     lines = []
     for stem, path in mine.items():
@@ -312,7 +312,7 @@ def _csv_record(file: Path, line: int, row: dict[str, str]) -> PairRecord:
 
 
 def _csv_path(file: Path, line: int, value: str) -> Path:
-    """The file that a value names, which may have been written on Windows."""
+    """The file that a value names, also with the backslashes of Windows."""
     path = file.parent / value
     if not exists(path) and "\\" in value:
         path = file.parent / value.replace("\\", "/")
@@ -338,7 +338,7 @@ def _no_layout(data: Path, wanted: str) -> NoReturn:
 
 
 def near_to(path: Path) -> str:
-    """A hint at a name beside a path that is not there, or nothing."""
+    """A hint at a similar name beside a path that is not there, or an empty text."""
     try:
         return nearest(path.name, [p.name for p in inside(path.parent)])
     except InputError:
@@ -346,7 +346,7 @@ def near_to(path: Path) -> str:
 
 
 def _what_it_is(data: Path) -> str:
-    """What a folder that does not fit looks like, and what to do with it."""
+    """A description of a folder in no layout, with a suggestion."""
     names = [path.name for path in inside(data) if os.path.isdir(path)]  # noqa: PTH112 - which never raises
     layout = _layout(data)
     if layout:
@@ -383,11 +383,11 @@ def _suffixes() -> str:
 
 
 def listed(lines: Sequence[str]) -> list[str]:
-    """The first ten lines, and how many more there are, as the further lines of an error's message."""
+    """The first ten lines, indented for an error's message, and the number of the others."""
     return [f"  {line}" for line in first_lines(lines)]
 
 
 def first_lines(lines: Sequence[str]) -> list[str]:
-    """The first ten lines, and how many more there are."""
+    """The first ten lines, and the number of the others."""
     more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
     return [*lines[:_LISTED], *more]

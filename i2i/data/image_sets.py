@@ -74,7 +74,7 @@ class Images(Sampled):
         return Source(path, channels, part, self.palettes[side], edges)
 
     def _single(self, t: int, paths: Sequence[Path], side: int) -> tuple[Pixels, Names]:
-        """The picture of sample t of a domain that has orders, crops and flips of its own."""
+        """The picture of sample t of one domain, which has its own order, crops and flips."""
 
         def load(path: Path) -> Pixels:
             return self._resized(self._source(path, side)).pixels
@@ -91,7 +91,7 @@ class RawImages(Images):
 
     @abstractmethod
     def raw(self, t: int) -> RawPair:
-        """Sample t before it becomes tensors, which is a quarter of the bytes to send from process to process."""
+        """Sample t as pixels."""
 
     def _directed(self, a: Pixels, b: Pixels, skipped: Names) -> RawPair:
         kinds = [len(palette) if palette else 0 for palette in self.palettes]

@@ -101,7 +101,7 @@ def _timed(dataset: Dataset[ImagePair], firsts: range, batch_size: int) -> list[
 
 
 class _WorkerKilled(Exception):
-    """A worker ended without a word; `samples` are those that the workers were at."""
+    """A worker ended without an exception; `samples` are those that the workers were at."""
 
     def __init__(self, reason: str, samples: list[int]) -> None:
         super().__init__(reason)
@@ -168,7 +168,7 @@ def _sigchld_restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _room_for_workers(workers: int) -> Iterator[None]:
-    """What the system refuses when workers are started is said as such: semaphores, shared memory, processes."""
+    """Turns a refusal of the system to start workers (semaphores, memory, processes) into a `ResourceError`."""
     try:
         yield
     except (OSError, RuntimeError) as error:

@@ -5,15 +5,21 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Interval
 from pydantic import BeforeValidator
 
 from i2i.config import PathUnless
 from i2i.errors import UsageError
-from i2i.images.palettes import PALETTES, Palette, find
 
+if TYPE_CHECKING:
+    from i2i.images.palettes import Palette
+
+TOY = Path("toy")
+"""The data set that is drawn on the fly."""
+NAMED_CLASSES = frozenset({"facades", "toy"})
+"""The names of `images.palettes.PALETTES`."""
 MAX_DAMAGED = 0.05
 """The part of all pictures that may be damaged and left out."""
 
@@ -23,7 +29,7 @@ def _as_text(value: object) -> object:
     return str(value) if type(value) is int else value
 
 
-Classes = Annotated[str, BeforeValidator(_as_text), PathUnless(frozenset(PALETTES))]
+Classes = Annotated[str, BeforeValidator(_as_text), PathUnless(NAMED_CLASSES)]
 
 
 def _as_pipeline(value: object) -> object:
@@ -102,19 +108,21 @@ class DataOptions:
 
 
 def batch_size(options: DataOptions) -> int:
-    """That of a training that has begun: by then `auto` has become a number."""
+    """The batch size of a training that has begun: by then `auto` has become a number."""
     assert options.batch_size != "auto"
     return options.batch_size
 
 
-def classes(options: DataOptions) -> tuple[Palette | None, Palette | None]:
+def classes(options: DataOptions) -> "tuple[Palette | None, Palette | None]":
     """The classes of domain A and of B, None where it holds pictures. Raises `UsageError`, `InputError`."""
+    from i2i.images.palettes import find  # here, so that a mistake in the options does not wait for the image libraries
+
     a = find(options.classes_a, "classes_a") if options.classes_a else None
     return a, find(options.classes_b, "classes_b") if options.classes_b else None
 
 
 def channels(options: DataOptions) -> tuple[int, int]:
-    """The channels of `ImagePair.a` and `.b` that the options ask for: one for each class of a domain of labels."""
+    """The channels of `ImagePair.a` and `.b`: a domain of labels has one for each class."""
     given = zip(classes(options), (options.channels_a, options.channels_b), strict=True)
     sides = [len(palette) if palette else count for palette, count in given]
     source, target = sides if options.direction == "a2b" else reversed(sides)
@@ -162,11 +170,8 @@ def of_one_size(preprocess: str) -> bool:
     return preprocess not in ("scale_width", "none")
 
 
-def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
-    """Raises `UsageError` if the network cannot take what the options would give it.
-
-    `multiple` and `minimum` are the network's: a side is a multiple of the one and at least the other.
-    """
+def check_crop(options: DataOptions) -> None:
+    """Raises `UsageError` if the options of size contradict each other, whatever the network."""
     name = options.preprocess
     crops = of_one_size(options.preprocess)
     if options.batch_size != 1 and not crops:
@@ -180,11 +185,20 @@ def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
         )
     if options.random_zoom < 1:
         check_zoom(options)
+
+
+def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
+    """Raises `UsageError` if the options of size contradict each other, or the network cannot take the samples.
+
+    Height and width that the network takes are multiples of `multiple`, at least `minimum`.
+    """
+    check_crop(options)
+    crops = of_one_size(options.preprocess)
     side = "crop_size" if crops else "load_size"
     size = getattr(options, side)
     if crops and size % multiple:
         below, above = size // multiple * multiple, -(-size // multiple) * multiple
         nearest = f"{below} or {above}" if below >= minimum else f"{max(above, minimum)}"
         raise UsageError(f"{side} = {size}: this network takes multiples of {multiple}, for example {nearest}")
-    if name != "none" and size < minimum:
+    if options.preprocess != "none" and size < minimum:
         raise UsageError(f"{side} = {size}: this network takes at least {minimum}")

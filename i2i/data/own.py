@@ -4,7 +4,7 @@ Sample t of a training follows from (seed, t), as it does with files: the item, 
 data set draws from the generators of torch, NumPy and Python. So a training resumes exactly, whatever the workers do.
 
 A picture is a uint8 or uint16 array (H, W) or (H, W, C), a uint8 tensor (C, H, W) or a PIL image. The options resize,
-crop and flip it. A float tensor (C, H, W) in [-1, 1] is taken as it is.
+crop, flip and augment it. A float tensor (C, H, W) in [-1, 1] is taken as it is.
 """
 
 import contextlib

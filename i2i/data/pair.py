@@ -125,7 +125,7 @@ class ImagePairs(Dataset[ImagePair]):
 
 @dataclass(frozen=True)
 class Datasets:
-    """What a training sees; `validation` is the val split, else the test split, else None."""
+    """The data sets of a training; `validation` is the val split, else the test split, else None."""
 
     train: ImagePairs
     validation: ImagePairs | None = None

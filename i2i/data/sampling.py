@@ -56,7 +56,7 @@ class Sampled(ImagePairs):
     def crops(self, t: int, pictures: Sequence[Pixels], sides: Sequence[int]) -> list[Pixels]:
         """Resized pictures of these domains, cropped, flipped and augmented alike for sample t."""
         labels = [self.palettes[side] is not None for side in sides]
-        crops = self.transform.augment(self._seed(t, _CROP[sides[0]]), *pictures, labels=labels)
+        crops = self.transform.crop(self._seed(t, _CROP[sides[0]]), *pictures, labels=labels)
         return self.augmentation(self._seed(t, _AUGMENT[sides[0]]), crops, labels) if self.augmentation else crops
 
     def _seed(self, t: int, purpose: int) -> int:
@@ -82,7 +82,7 @@ def is_pair(seed: int, t: int, share: float) -> bool:
 
 
 def sample_seed(seed: int, t: int) -> int:
-    """The seed of whatever else is drawn for sample t."""
+    """The seed of everything else that is drawn for sample t."""
     return int(np.random.SeedSequence((seed, _SAMPLE, t)).generate_state(1, np.uint64)[0] >> 1)
 
 

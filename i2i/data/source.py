@@ -26,7 +26,7 @@ Status = tuple[int, int]
 
 @dataclass(frozen=True)
 class Source:
-    """A picture, or its left or right half, as a network with so many channels takes it.
+    """A picture, or its left or right half, as a network with `channels` input channels takes it.
 
     With a palette the picture holds labels: its class indices are kept, in one channel. With `edges`, a second channel
     is 1 where two instances meet.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from i2i import images
-from i2i.data.options import DataOptions, classes
+from i2i.data.options import TOY, DataOptions, classes
 from i2i.data.pair import Datasets, ImagePair, ImagePairs, label_planes
 from i2i.data.sampling import MakePair, is_pair, sample_seed
 from i2i.errors import UsageError
@@ -173,7 +173,6 @@ def _shade(labels: Pixels) -> Pixels:
 _DUSK = np.array([[0.62, 0.14, 0.12], [0.06, 0.54, 0.06], [0.16, 0.10, 0.50]], np.float32)
 _DUSK_LIFT = np.array([0.06, 0.0, 0.09], np.float32)
 
-TOY = Path("toy")
 MIN_SIZE = 16
 _TRAIN, _HELD_OUT = 0, 1
 
@@ -254,7 +253,7 @@ class ToyPairs(_Toy):
 class ToyUnpaired(_Toy):
     """Scenes by day (A) and `true_map` of other scenes (B), with the contract of `ToyPairs`.
 
-    With a `paired_share`, so many samples show one scene by day and at dusk, and `ImagePair.is_pair` says which.
+    With a `paired_share`, this share of the samples shows one scene by day and at dusk; `ImagePair.is_pair` says which.
     """
 
     def __init__(self, *args: Any, paired_share: float = 0.0, **options: Any) -> None:
@@ -312,7 +311,7 @@ def _write(path: Path, pixels: Pixels) -> None:
 
 
 def toys(options: DataOptions, paired: bool, multiple: int, minimum: int, make_pair: MakePair | None) -> Datasets:
-    """Toy pictures of `crop_size`. Raises `UsageError` for what they have not, or a size that does not fit."""
+    """Toy pictures of `crop_size`. Raises `UsageError` for options that they cannot follow."""
     _check(options, paired, multiple, minimum)
     given: dict[str, Any] = {"size": options.crop_size, "seed": options.seed, "direction": options.direction}
     if make_pair:

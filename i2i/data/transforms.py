@@ -1,8 +1,7 @@
-"""Resize, crop and flip; the only file of the training path that imports albumentations.
+"""Resize, crop and flip.
 
-A picture first comes to size, which follows from its own size alone, so that a cache can hold the result; then
-crop and flip are drawn from the sample's seed, the same for both pictures of a pair. The names are those of the
-reference implementation, plus `scale_shortside`.
+The resize follows from the picture's own size alone, so a cache can hold the result. Crop and flip are drawn from the
+sample's seed, the same for both pictures of a pair. The names are those of the reference, plus `scale_shortside`.
 """
 
 import random
@@ -26,14 +25,14 @@ _Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Transform:
-    """From a picture (or a pair of one size) as decoded to what a network is trained or evaluated on.
+    """Turns a decoded picture, or a pair of one size, into the input of a network.
 
-    `resize_and_crop` stretches to `load_size` x `load_size`, `scale_width` gives that width and
-    `scale_shortside` that shorter side; all but `scale_width` and `none` then crop `crop_size` x `crop_size`
-    at random. What is not cropped is resized to the nearest multiple of `multiple`, at least one, and may not
-    be smaller than `minimum`. With a `zoom` below 1 the crop is one of the picture at a random scale, uniform from
-    there to 1, though never so small that the crop would not fit. With `train=False` nothing is random: what would
-    be cropped is scaled to `crop_size` at once and cropped in the middle, without a flip.
+    `resize_and_crop` stretches to `load_size` x `load_size`, `scale_width` scales to that width and
+    `scale_shortside` to that shorter side. All but `scale_width` and `none` then crop `crop_size` x `crop_size`
+    at random. A picture that is not cropped is resized to the nearest multiple of `multiple`, and is at least
+    `minimum` large. With a `zoom` below 1 the picture has a random scale before the crop, uniform from `zoom` to 1, as
+    long as the crop fits. With `train=False` nothing is random: the picture is scaled to `crop_size` and cropped in the
+    middle, without a flip.
     """
 
     preprocess: Preprocess = "resize_and_crop"
@@ -45,19 +44,8 @@ class Transform:
     minimum: int = 1
     zoom: float = 1.0
 
-    def __call__(self, seed: int, a: Pixels, b: Pixels | None = None) -> tuple[Pixels, Pixels | None]:
-        """(H, W, C) uint8 or uint16, any channels. The same `seed` gives the same crop and flip.
-
-        Raises `InputError` if the two sizes differ, or with the `complaint` about a picture that is too small.
-        """
-        if b is None:
-            return self.augment(seed, self.resize(a))[0], None
-        self.check_pair(a.shape, b.shape)
-        first, second = self.augment(seed, self.resize(a), self.resize(b))
-        return first, second
-
     def resize(self, pixels: Pixels, labels: bool = False) -> Pixels:
-        """The picture as it is before crop and flip; of `labels` each pixel is that of the nearest.
+        """The picture (H, W, C) uint8 or uint16 before crop and flip. Each pixel of `labels` takes its nearest.
 
         Raises `InputError` with the `complaint` about its size.
         """
@@ -65,10 +53,10 @@ class Transform:
         self.check(*size)
         return _resizer(size, self.target(*size), labels)(pixels)
 
-    def augment(self, seed: int, *pictures: Pixels, labels: Sequence[bool] = ()) -> list[Pixels]:
-        """Resized pictures of one size, zoomed, cropped and flipped alike; what comes back may share their memory.
+    def crop(self, seed: int, *pictures: Pixels, labels: Sequence[bool] = ()) -> list[Pixels]:
+        """Resized pictures of one size, zoomed, cropped and flipped alike. Results may share their memory.
 
-        `labels` says which of them hold labels, none unless given: zoomed, each of their pixels is that of the nearest.
+        `labels` says which of them hold labels, by default none.
         """
         window = self._crop_window(seed, pictures[0].shape[0], pictures[0].shape[1])
         crops = [
@@ -93,7 +81,7 @@ class Transform:
             raise InputError(f"sizes differ: {a[1]}x{a[0]} and {b[1]}x{b[0]}")
 
     def complaint(self, height: int, width: int) -> str:
-        """What is wrong with a picture of that size; empty if nothing is."""
+        """The reason why a picture of that size is too small; empty if it is not."""
         target = self.target(height, width)
         if min(target) >= (self.crop_size if self._crops else self.minimum):
             return ""
@@ -103,7 +91,7 @@ class Transform:
 
     @property
     def resizing(self) -> str:
-        """What `resize` does, in words: two transforms of which it is equal resize every picture alike."""
+        """The resize as text: transforms with equal texts resize every picture alike."""
         name, load = self.preprocess, self._load
         sizes = {
             "resize_and_crop": f"{load}",
@@ -142,11 +130,7 @@ class Transform:
         return max(1, round(side / self.multiple)) * self.multiple
 
     def _crop_window(self, seed: int, height: int, width: int) -> "_CropWindow":
-        """Where the crop is, how much of the picture, and whether to flip: each from a number of its own.
-
-        (The transforms of an albumentations `Compose` each start a generator with its seed, so that a crop's place
-        and a flip would follow from the same number.)
-        """
+        """Place and size of the crop, and whether to flip: each from a random number of its own."""
         crop = (self.crop_size,) * 2 if self._crops else (height, width)
         if not self.train:
             return _CropWindow((height - crop[0]) // 2, (width - crop[1]) // 2, *crop, False)

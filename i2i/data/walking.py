@@ -1,7 +1,7 @@
-"""Looking at folders: what a path leads to, and all names below one. What the system refuses is an `InputError`.
+"""Paths and folders: whether a path leads to something, and all files below a folder.
 
-`pathlib` tells some refusals and hides others, and which differs from version to version; here a path that is not
-there is nothing, and one that may not be looked at is an error that names it and the reason.
+`pathlib` raises some refusals of the system and hides others, which differ between versions. Here a path that is not
+there is nothing, and a path that may not be looked at is an `InputError` with the reason.
 """
 
 import errno
@@ -16,7 +16,7 @@ _NOTHING = (errno.ENOENT, errno.ENOTDIR)
 
 
 def mode(path: Path) -> int:
-    """What the path leads to, as the system's `st_mode`; 0 if there is nothing. Raises `InputError`."""
+    """The system's `st_mode` of a path, through links; 0 if there is nothing. Raises `InputError`."""
     try:
         return path.stat().st_mode
     except OSError as error:
@@ -43,7 +43,7 @@ def exists(path: Path) -> bool:
 
 
 def inside(folder: Path) -> list[Path]:
-    """What lies directly in a folder, sorted by name. Raises `InputError`."""
+    """The paths directly in a folder, sorted by name. Raises `InputError`."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -51,7 +51,7 @@ def inside(folder: Path) -> list[Path]:
 
 
 def refusal(path: Path, error: OSError, done: str = "looked at") -> str:
-    """What the system said of a path, as a message that names the path."""
+    """A message with the path and the system's reason."""
     hint = f" (no permission for the folder {path.parent})" if error.errno == errno.EACCES and done != "listed" else ""
     return f"{path}: cannot be {done}: {error.strerror or error}{hint}"
 
@@ -64,11 +64,11 @@ def walk(
     follow_links: bool = False,
     not_followed: Callable[[Path], object] = lambda link: None,
 ) -> list[Path]:
-    """All names below a folder, however deep, that are no folders and not hidden, sorted by their relative path.
+    """All files below a folder, however deep, without hidden ones, sorted by their relative path.
 
-    With `follow_links`, folders behind links are searched too, each folder once, so that loops end; without, each
-    such link is given to `not_followed`. A folder that cannot be listed is given to `refused` as the system's error
-    and left out.
+    With `follow_links`, folders behind links are searched too, each folder once, so that loops end. Without, each
+    such link goes to `not_followed`. A folder that cannot be listed is left out, and the system's error goes to
+    `refused`.
     """
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()

@@ -1,4 +1,4 @@
-"""Which metrics apply to what is measured, and why the others do not: metric → reason, as `not_applicable`."""
+"""The metrics that do not apply to some pictures, and why: a mapping from metric to reason, `not_applicable`."""
 
 from collections.abc import Mapping, Sequence
 

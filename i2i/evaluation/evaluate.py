@@ -1,36 +1,50 @@
 """`evaluate`: a run, a model or two folders of pictures in, rows of numbers with their protocol out.
 
-The kind of the first input decides: two folders are compared here; the models of a run, or one that is named, go to
-`translators` or `gan`. All of them measure by one `MetricSuite`.
+Two folders and GANs are measured here, models that translate in `translators`. All are measured by one `MetricSuite`.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from i2i import images
 from i2i.config import RUN_LOG, path_of
+from i2i.data.folders import Split
 from i2i.device import exact_float32
-from i2i.errors import InputError, UsageError
+from i2i.errors import InputError, ModelError, UsageError
 from i2i.evaluation import applicable
-from i2i.evaluation.data import PictureFiles, display_name, matching_pairs, pictures_in
-from i2i.evaluation.gan import evaluate_gans
+from i2i.evaluation.data import (
+    GeneratedImages,
+    Items,
+    PictureFiles,
+    Pictures,
+    display_name,
+    matching_pairs,
+    no_pictures,
+    pictures_in,
+    split_of_one_domain,
+)
+from i2i.evaluation.metrics.sliced_wasserstein import patch_count
 from i2i.evaluation.models import (
     ModelUnderTest,
     data_of_run,
-    find_model,
+    find_inputs,
     find_other_models,
-    is_pictures,
     is_run,
     is_toy,
     models_of_run,
 )
-from i2i.evaluation.options import SETS, EvaluationOptions, check, check_for_folders
+from i2i.evaluation.options import CONTENT, LABELS, PAIRED, SETS, EvaluationOptions
 from i2i.evaluation.result import REPORT_NAME, Evaluation, Measure, Row
 from i2i.evaluation.suite import MetricSuite
 from i2i.evaluation.training_log import read_validations, run_options, validation_protocol
-from i2i.evaluation.translators import TranslatorEvaluation
+from i2i.evaluation.translators import TranslatorEvaluation, facts
+from i2i.images import to_pixels
 from i2i.images.palettes import label_pixels
+from i2i.inference.sample import Sampler, load_sampler
+
+MAX_GENERATED = 10_000
+"""The most pictures that a GAN makes, where the reference set has more."""
+NO_INPUT = "compares outputs with what belongs to an input, and a picture made from noise has none"
 
 Progress = Callable[[str], object]
 
@@ -43,23 +57,13 @@ def evaluate(inputs: Sequence[str], options: EvaluationOptions, progress: Progre
     the inputs and for metrics asked for by name that do not apply, `InputError` for pictures that cannot be compared,
     `ModelError` for a model, or a file of weights, that cannot be used. Most errors come before any translation.
     """
-    check(options)
-    if not 1 <= len(inputs) <= 2:
-        raise UsageError("expected: a run folder, a model and pictures, or two folders of pictures")
-    paths = [path_of(name) for name in inputs]
-    if is_pictures(paths[0]):
-        return _compare_folders(paths, options)
-    if len(inputs) == 2 and options.data is not None:
-        raise UsageError(f"data: given twice, {inputs[1]} and {options.data}")
-    data = paths[1] if len(inputs) == 2 else options.data
-    if data is not None:
-        _check_data(data)
-    if is_run(paths[0]):
-        return _evaluate_run(paths[0], data, options, progress)
-    model = find_model(inputs[0], options)
-    if data is None:
-        raise UsageError(f"{inputs[0]}: on which pictures? Give a data set or a folder after it")
-    return _evaluate_models([model], data, options, progress)
+    found = find_inputs(inputs, options)
+    if found.folders:
+        return _compare_folders(*found.folders, options)
+    if found.run:
+        return _evaluate_run(found.run, found.data, options, progress)
+    assert found.model and found.data
+    return _evaluate_models([found.model], found.data, options, progress)
 
 
 def report_path(inputs: Sequence[str]) -> Path | None:
@@ -68,19 +72,12 @@ def report_path(inputs: Sequence[str]) -> Path | None:
     return run / REPORT_NAME if is_run(run) else None
 
 
-def _check_data(data: Path) -> None:
-    if not data.exists():
-        raise InputError(f"{data}: no such folder of pictures or data set")
-    if data.is_file() and data.suffix.lower() in images.SUFFIXES:
-        raise UsageError(f"{data}: a picture; expected a folder of pictures or a data set")
-
-
 def _evaluate_models(
     found: list[ModelUnderTest], data: Path, options: EvaluationOptions, progress: Progress
 ) -> Evaluation:
     others = find_other_models(found, options)
     if found[0].is_gan:
-        return evaluate_gans([*found, *others], data, options, progress)
+        return _evaluate_gans([*found, *others], data, options, progress)
     return TranslatorEvaluation(MetricSuite(options), progress).run(found, data, others)
 
 
@@ -102,32 +99,25 @@ def _evaluate_run(run: Path, data: Path | None, options: EvaluationOptions, prog
     elif options.against:
         raise UsageError(f"against = {options.against[0]!r}: there is no model in {run} to compare it with")
     else:
+        MetricSuite(options)  # refuses files that it cannot use
         evaluation = Evaluation([], {})
     metrics = dict.fromkeys(name for validation in validations for name in validation.metrics)
     protocol = validation_protocol(run_options(run), metrics) if validations else {}
     return replace(evaluation, validations=validations, validation_protocol=protocol)
 
 
-def _compare_folders(inputs: Sequence[Path], options: EvaluationOptions) -> Evaluation:
-    check_for_folders(options)
-    for path in inputs:
-        if path.is_file():
-            raise UsageError(f"{path}: a file; expected two folders of pictures")
-    if len(inputs) == 1:
-        pictures_in(inputs[0])
-        raise UsageError(f"{inputs[0]}: a folder of pictures, no run and no model; give the folder to compare it with")
-    targets = inputs[1]
-    pairs = [_open_folders(outputs, targets, options) for outputs in (inputs[0], *map(path_of, options.against))]
+def _compare_folders(outputs: Path, targets: Path, options: EvaluationOptions) -> Evaluation:
+    pairs = [_open_folders(path, targets, options) for path in (outputs, *map(path_of, options.against))]
     not_applicable = [applicable.of_folders(a, b, options) for a, b in pairs]
     applicable.check(options, not_applicable)
     for a, b in pairs:
         applicable.check_colours(options, a, b)
     suite, rows = MetricSuite(options, translating=False), []
-    names = [str(name) for name in (inputs[0], *options.against)] if options.against else [display_name(inputs[0])]
+    names = [str(outputs), *options.against] if options.against else [display_name(outputs)]
     for name, (a, b), skip in zip(names, pairs, not_applicable, strict=True):
         suite.note(applicable.notes(name, skip, options))
-        facts = {"made": name if options.against else str(inputs[0]), "compared with": str(targets)}
-        rows.append(Row(name, _measure_folders(a, b, suite, skip), facts))
+        about = {"made": name if options.against else str(outputs), "compared with": str(targets)}
+        rows.append(Row(name, _measure_folders(a, b, suite, skip), about))
     return Evaluation(rows, suite.protocol)
 
 
@@ -150,3 +140,74 @@ def _measure_folders(
     if options.unpaired or options.features or set(options.metrics) & set(SETS):
         found |= suite.sets(a, b, skip)
     return found
+
+
+def _evaluate_gans(
+    found: Sequence[ModelUnderTest], data: Path, options: EvaluationOptions, progress: Progress
+) -> Evaluation:
+    """Pictures of seeds 0 and on, against the training pictures of `data` or `reference`: as many, at most 10,000.
+
+    Held-out pictures, of val, else test, unless `split` names one of them, have a row of their own. All are brought to
+    the size that the generator makes, unless another is asked for.
+    """
+    _check_for_gans(options)
+    samplers = [_load_sampler(model, options) for model in found]
+    reference, where = _reference_of_gans(data, options)
+    held_out, held_out_from = _held_out_of_gans(data, options)
+    applicable.check_colours(options, PictureFiles(reference), PictureFiles(held_out))
+    suite = MetricSuite(replace(options, size=options.size or samplers[0].size))
+    files, count = PictureFiles(reference), min(len(reference), options.max_pictures or MAX_GENERATED)
+    patches = patch_count(count, len(files), *([len(held_out)] if held_out else []))
+
+    def row(name: str, pictures: Pictures, about: dict[str, str]) -> Row:
+        return Row(name, suite.sets(pictures, files, patches=patches), about)
+
+    rows = []
+    for model, sampler in zip(found, samplers, strict=True):
+        progress(f"{model.name}: making {count} pictures, to be compared with the {len(files)} of {where}")
+        pictures = GeneratedImages([to_pixels(sampler(sampler.noise(seed))) for seed in range(count)])
+        about = {"reference": f"{where}, {len(files)} pictures", "noise": f"seeds 0 to {count - 1}"}
+        rows.append(row(model.name, pictures, facts(model.path, sampler.info) | about))
+    if held_out:
+        about = {"data": str(held_out_from)}
+        rows.append(row(f"held-out {display_name(held_out_from)}", PictureFiles(held_out), about))
+    return Evaluation(rows, suite.protocol)
+
+
+def _check_for_gans(options: EvaluationOptions) -> None:
+    for name in ("back", "label_model", "palette", "labels_out"):
+        if value := getattr(options, name):
+            raise UsageError(f"{name} = {str(value)!r}: is for models that translate, and this one makes pictures")
+    if options.precision != "fp32":
+        raise UsageError(f"precision = {options.precision!r}: pictures are made from noise in fp32 alone")
+    applicable.check(options, [dict.fromkeys([*PAIRED, *CONTENT, *LABELS], NO_INPUT)])
+
+
+def _load_sampler(model: ModelUnderTest, options: EvaluationOptions) -> Sampler:
+    sampler = load_sampler(model.path, options.device)
+    if options.direction not in (None, sampler.info.direction):
+        raise UsageError(f"direction = {options.direction!r}: {model.name} has {sampler.info.direction} alone")
+    if sampler.channels not in (1, 3):
+        raise ModelError(f"{model.path}: makes pictures of {sampler.channels} channels; 1 or 3 are measured")
+    if sampler.channels == 1:
+        applicable.check_features(options, model.name, "makes grey pictures")
+    return sampler
+
+
+def _reference_of_gans(data: Path, options: EvaluationOptions) -> tuple[Items, str]:
+    """The reference set of a GAN and its place."""
+    if options.reference is not None:
+        return pictures_in(options.reference, options.max_pictures), str(options.reference)
+    where = data / "train" if (data / "train").is_dir() else data
+    return split_of_one_domain(data, "train", options.max_pictures), str(where)
+
+
+def _held_out_of_gans(data: Path, options: EvaluationOptions) -> tuple[Items, Path]:
+    """Held-out pictures, if there are any, and their place. Raises `InputError` without a split that was asked for."""
+    splits: tuple[Split, ...] = (options.split,) if options.split in ("val", "test") else ("val", "test")
+    for split in splits:
+        if items := split_of_one_domain(data, split, options.max_pictures):
+            return items, data / split
+    if options.split in splits:
+        raise no_pictures(data, splits)
+    return [], data

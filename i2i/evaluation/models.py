@@ -1,23 +1,19 @@
-"""Models under test: the run folder, model file or style that a user names, and its translator."""
+"""The inputs of an evaluation as a user names them: a run folder, a model, or folders of pictures.
 
+Nothing here needs torch, so a name that leads nowhere is answered at once.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-
-from i2i import config
+from i2i import config, images
 from i2i.config import path_of, path_of_run
-from i2i.data.datasets import TOY
-from i2i.download import digest
-from i2i.errors import ImageError, InputError, ModelError, UsageError
-from i2i.evaluation.data import GeneratedImages, PictureFiles, Pictures
-from i2i.evaluation.options import EvaluationOptions
-from i2i.images import SUFFIXES, to_pixels, with_depth
-from i2i.inference.failures import not_finite
-from i2i.inference.translator import Translator
-from i2i.models import pretrained, styles
+from i2i.data.folders import find_images
+from i2i.data.options import TOY
+from i2i.errors import InputError, ModelError, UsageError
+from i2i.evaluation.options import EvaluationOptions, check, check_for_folders
+from i2i.models import styles
 from i2i.models.info import CONFIG_NAME, DIRECTIONS, FROM_NOISE, WEIGHTS_NAME, Direction, ModelInfo, read_info
 
 
@@ -42,6 +38,53 @@ class ModelUnderTest:
     def is_gan(self) -> bool:
         """Whether it generates pictures from noise."""
         return self.info is not None and self.info.network in FROM_NOISE
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Exactly one of: two `folders` to compare; the folder of a `run`; a `model`. The last two have their `data`."""
+
+    folders: tuple[Path, Path] | None = None
+    run: Path | None = None
+    model: ModelUnderTest | None = None
+    data: Path | None = None
+
+
+def find_inputs(inputs: Sequence[str], options: EvaluationOptions) -> Inputs:
+    """Finds the folders, the run or the model that `inputs` name. The kind of the first input decides.
+
+    Raises `UsageError` for options that contradict each other or the inputs, `InputError` for a path where nothing is.
+    """
+    check(options)
+    if not 1 <= len(inputs) <= 2:
+        raise UsageError("expected: a run folder, a model and pictures, or two folders of pictures")
+    paths = [path_of(name) for name in inputs]
+    if is_pictures(paths[0]):
+        return Inputs(folders=_two_folders(paths, options))
+    if len(inputs) == 2 and options.data is not None:
+        raise UsageError(f"data: given twice, {inputs[1]} and {options.data}")
+    data = paths[1] if len(inputs) == 2 else options.data
+    if data is not None and not data.exists():
+        raise InputError(f"{data}: no such folder of pictures or data set")
+    if data is not None and data.is_file() and data.suffix.lower() in images.SUFFIXES:
+        raise UsageError(f"{data}: a picture; expected a folder of pictures or a data set")
+    if is_run(paths[0]):
+        return Inputs(run=paths[0], data=data)
+    model = find_model(inputs[0], options)
+    if data is None:
+        raise UsageError(f"{inputs[0]}: on which pictures? Give a data set or a folder after it")
+    return Inputs(model=model, data=data)
+
+
+def _two_folders(paths: Sequence[Path], options: EvaluationOptions) -> tuple[Path, Path]:
+    check_for_folders(options)
+    if files := [path for path in paths if path.is_file()]:
+        raise UsageError(f"{files[0]}: a file; expected two folders of pictures")
+    if len(paths) == 2:
+        return paths[0], paths[1]
+    if not find_images(paths[0]):
+        raise InputError(f"{paths[0]}: no pictures in this folder")
+    raise UsageError(f"{paths[0]}: a folder of pictures, no run and no model; give the folder to compare it with")
 
 
 def find_model(style: str, options: EvaluationOptions) -> ModelUnderTest:
@@ -80,6 +123,11 @@ def models_of_run(run: Path, direction: str | None) -> list[ModelUnderTest]:
     return found
 
 
+def opposite(direction: str) -> Direction:
+    """The direction that goes back."""
+    return "b2a" if direction == "a2b" else "a2b"
+
+
 def data_of_run(run: Path) -> Path:
     """The data set of a run, as its configuration names it. Raises `UsageError` if it cannot be found there."""
     data = path_of_run(run, "data")
@@ -105,76 +153,7 @@ def is_run(path: Path) -> bool:
 
 def is_pictures(path: Path) -> bool:
     """Whether a path is a folder of pictures, neither a run nor a model. Raises `UsageError` for a picture."""
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
+    if path.is_file() and path.suffix.lower() in images.SUFFIXES:
         raise UsageError(f"{path}: a picture; expected a folder of pictures, a run folder or a model")
     is_model = (path / CONFIG_NAME).exists() and (path / WEIGHTS_NAME).exists()
     return path.is_dir() and not is_run(path) and not is_model
-
-
-def opposite(direction: str) -> Direction:
-    """The direction that goes back."""
-    return "b2a" if direction == "a2b" else "a2b"
-
-
-def load(
-    path: Path, options: EvaluationOptions, device: torch.device, direction: str | None
-) -> tuple[Translator, dict[str, Any]]:
-    """The translator of a model, and its facts for the report. Raises `ModelError`, `UsageError`.
-
-    `direction` is for a checkpoint of junyanz, whose file does not record it.
-    """
-    network, info = pretrained.open_model(path, direction=direction if path.suffix == ".pth" else None)
-    in_colour = bool(info.output_labels) or info.encoding == "lab"
-    if not in_colour and info.config.get("out_channels", 3) not in (1, 3):
-        raise ModelError(f"{path}: makes pictures of {info.config['out_channels']} channels; 1 or 3 are measured")
-    translator = Translator(network, info, device, precision=options.precision, seed=options.seeds[0])
-    direction = f"{info.direction} ({info.input_domain} → {info.output_domain})"
-    return translator, facts(path, info, direction=direction)
-
-
-def facts(path: Path, info: ModelInfo, **more: str) -> dict[str, Any]:
-    """The facts of a model that stand beside its numbers."""
-    return {
-        "model": str(path),
-        "sha256": digest(path / WEIGHTS_NAME if path.is_dir() else path),
-        "network": info.network,
-        **more,
-        "algorithm": info.training.algorithm,
-        "steps": info.training.steps,
-    }
-
-
-def translate(translator: Translator, pictures: Pictures) -> GeneratedImages:
-    """Pictures through a network, in 8 bits.
-
-    Raises `InputError` for inputs with other channels or values that are not finite, and `ModelError` for outputs that
-    are not finite: in 8 bits they would be black, and measured as such.
-    """
-    if translator.coding.inputs and isinstance(pictures, PictureFiles):
-        return _translate_labels(translator, pictures)
-    channels = translator.picture_channels
-    outputs = []
-    for i in range(len(pictures)):
-        picture = pictures[i]
-        if len(picture) != channels:
-            raise InputError(f"pictures of {len(picture)} channels; {translator.info.network} takes {channels}")
-        if not bool(torch.isfinite(picture).all()):
-            raise InputError(f"{pictures.name(i)}: holds values that are not finite")
-        output = translator.translate_tensor(picture)
-        if not bool(torch.isfinite(output).all()):
-            raise ModelError(f"{pictures.name(i)}: {not_finite(translator.info.network, translator.precision)}")
-        outputs.append(to_pixels(output))
-    return GeneratedImages(outputs)
-
-
-def _translate_labels(translator: Translator, files: PictureFiles) -> GeneratedImages:
-    """Pictures of labels, as they are in their files. Raises `InputError` for other pictures."""
-    if files.size is not None:
-        raise InputError("pictures of labels are measured at their own size: without --size, and with their partners")
-    outputs = []
-    for i in range(len(files)):
-        try:
-            outputs.append(translator.translate(files.picture(i)).pixels)
-        except ImageError as error:
-            raise InputError(f"{files.name(i)}: {error}") from None
-    return GeneratedImages([with_depth(pixels, np.uint8) for pixels in outputs])

@@ -101,3 +101,7 @@ def check(options: EvaluationOptions) -> None:
         raise UsageError("seeds: each only once; the same draw twice says nothing of how the number varies")
     if "lpips" in options.metrics and options.lpips is None:
         raise UsageError("metrics: lpips needs --lpips FILE, the weights of its backbone")
+    for name in ("inception", "lpips"):
+        path = getattr(options, name)
+        if path is not None and not path.is_file():
+            raise UsageError(f"{name} = {path}: no such file; i2i evaluate --help-all names the files that fit")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from i2i.device import choose_device
 from i2i.errors import ImageError, InputError, ModelError, UsageError
-from i2i.evaluation import applicable, models
+from i2i.evaluation import applicable
 from i2i.evaluation.bootstrap import RESAMPLES, Estimate, linear, mean
 from i2i.evaluation.data import BACKGROUND, PictureFiles, Pictures
 from i2i.evaluation.metrics import labels, networks, pairs, sets, sliced_wasserstein
@@ -20,7 +20,6 @@ from i2i.evaluation.options import CONTENT, LABELS, NEED_INCEPTION, PAIRED, SETS
 from i2i.evaluation.resizer import RESIZER
 from i2i.evaluation.result import Measure, measured
 from i2i.images import Pixels, palettes
-from i2i.inference.translator import Translator
 from i2i.networks import pretrained
 
 SET_SIZE = 256
@@ -90,7 +89,6 @@ class MetricSuite:
         self._lpips = self._load_lpips()
         self._networks = self._load_networks()
         self._features: dict[tuple[str, int], tuple[Pictures, Features]] = {}
-        self.label_model = self._load_label_model()
 
     @property
     def palette(self) -> palettes.Palette | None:
@@ -318,14 +316,6 @@ class MetricSuite:
             "input": _input_note(networks.INCEPTION_SIDE),
         }
         return MetricNetwork(network, f"Inception, sha256 {sha256}", networks.INCEPTION_SIDE, str(path))
-
-    def _load_label_model(self) -> Translator | None:
-        if not self.options.label_model:
-            return None
-        model = models.find_model(self.options.label_model, dataclasses.replace(self.options, direction=None))
-        translator, self.protocol["label_model"] = models.load(model.path, self.options, self.device, None)
-        self.add_palette(translator.info.output_palette())
-        return translator
 
 
 def _input_note(side: int) -> str:

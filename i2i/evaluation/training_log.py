@@ -130,7 +130,7 @@ def run_options(run: Path) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> Iterator[tuple[bytes, bool]]:
-    """Each line, and whether it has an end. Of one that is too long, the beginning."""
+    """Each line, and whether it has an end. A line that is too long is cut off."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never answer
             raise InputError(f"{path}: cannot be read: not a file")
@@ -213,7 +213,7 @@ _SIZES = {
     "none": f"at their own size{_SWD_SIZE}",
     "toy": "drawn at {crop_size}x{crop_size}",
 }
-# What the metrics of a validation compare, by how their names begin.
+# The pictures that the metrics of a validation compare, by how their names begin.
 _COMPARED = {
     "fake": "outputs against their targets",
     "teacher": "outputs against those of the teacher",

@@ -5,19 +5,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
+
 from i2i import images
-from i2i.errors import OutputError, UsageError
-from i2i.evaluation import applicable, models
+from i2i.download import digest
+from i2i.errors import ImageError, InputError, ModelError, OutputError, UsageError
+from i2i.evaluation import applicable
 from i2i.evaluation.data import EvaluationData, GeneratedImages, Item, PictureFiles, Pictures, display_name, open_data
 from i2i.evaluation.metrics.sliced_wasserstein import patch_count
-from i2i.evaluation.models import ModelUnderTest
-from i2i.evaluation.options import SETS
+from i2i.evaluation.models import ModelUnderTest, find_model, opposite
+from i2i.evaluation.options import SETS, EvaluationOptions
 from i2i.evaluation.result import Evaluation, Measure, Row, gap_closed
 from i2i.evaluation.suite import ORIGINAL_SIZE, SET_SIZE, MetricSuite, size_note
 from i2i.evaluation.training_log import run_options
-from i2i.images import Picture, Pixels
+from i2i.images import Picture, Pixels, to_pixels, with_depth
 from i2i.images.palettes import to_classes
+from i2i.inference.failures import not_finite
 from i2i.inference.translator import Translator
+from i2i.models import pretrained
+from i2i.models.info import WEIGHTS_NAME, ModelInfo
 
 Progress = Callable[[str], object]
 
@@ -76,7 +83,16 @@ class TranslatorEvaluation:
     def __init__(self, suite: MetricSuite, progress: Progress) -> None:
         self.suite, self.options, self.progress = suite, suite.options, progress
         self.rows: list[Row] = []
+        self.label_model = self._load_label_model()
         self._references: dict[tuple[Item, ...], PictureFiles] = {}
+
+    def _load_label_model(self) -> Translator | None:
+        if not self.options.label_model:
+            return None
+        model = find_model(self.options.label_model, replace(self.options, direction=None))
+        translator, self.suite.protocol["label_model"] = load(model.path, self.options, self.suite.device, None)
+        self.suite.add_palette(translator.info.output_palette())
+        return translator
 
     def run(self, found: Sequence[ModelUnderTest], data: Path, others: Sequence[ModelUnderTest] = ()) -> Evaluation:
         """Measure the models, each on the part of `data` that it translates, and those `others` that translate the
@@ -100,13 +116,13 @@ class TranslatorEvaluation:
 
     def _job(self, model: ModelUnderTest, data: Path) -> EvaluationJob:
         suite, options = self.suite, self.options
-        translator, facts = models.load(model.path, options, suite.device, options.direction)
+        translator, facts = load(model.path, options, suite.device, options.direction)
         info = translator.info
         if options.direction not in (None, info.direction):
             raise UsageError(f"direction = {options.direction!r}: {model.name} translates {facts['direction']}")
         found = open_data(data, info.direction, info.training.algorithm, options, run_options(model.path.parent))
         back = self._back(model, info.direction)
-        reader = suite.label_model.info.direction if suite.label_model else None
+        reader = self.label_model.info.direction if self.label_model else None
         if suite.palette is None:
             no_labels = suite.no_palette
         else:
@@ -117,12 +133,12 @@ class TranslatorEvaluation:
 
     def _back(self, model: ModelUnderTest, direction: str) -> Translator | None:
         """The model that goes back, if the cycle error is wanted. Raises `UsageError` for one that does not."""
-        path, opposite = model.back, models.opposite(direction)
+        path, backwards = model.back, opposite(direction)
         if self.options.back:
-            path = models.find_model(self.options.back, replace(self.options, direction=opposite)).path
+            path = find_model(self.options.back, replace(self.options, direction=backwards)).path
         if path is None or not self.suite.wanted(["cycle_error"]):
             return None
-        translator, _ = models.load(path, self.options, self.suite.device, opposite)
+        translator, _ = load(path, self.options, self.suite.device, backwards)
         if translator.info.direction == direction:
             raise UsageError(f"back: {path} translates {direction} as {model.name} does; it cannot go back")
         return translator
@@ -140,7 +156,7 @@ class TranslatorEvaluation:
     def _check(self, jobs: Sequence[EvaluationJob]) -> None:
         """Everything that can be refused before pictures are translated."""
         applicable.check(self.options, [job.not_applicable for job in jobs])
-        reader = self.suite.label_model
+        reader = self.label_model
         for job in jobs:
             self._check_colours(job)
         if reader is not None and not any(job.labels == "read_back" for job in jobs):
@@ -169,11 +185,11 @@ class TranslatorEvaluation:
         before = "before translation; also where outputs are compared with them"
         suite.protocol["inputs"] = ORIGINAL_SIZE if size is None else f"{size_note(size)}, {before}"
         self.progress(f"{job.model.name}: translating {len(data.inputs)} pictures of {data.where}")
-        outputs = models.translate(job.translator, PictureFiles(data.inputs, job.translator.picture_channels, size))
+        outputs = translate(job.translator, PictureFiles(data.inputs, job.translator.picture_channels, size))
         found: dict[str, Measure] = {}
         if data.targets is not None:
             found |= suite.pairs(outputs, PictureFiles(data.targets, size=size), skip)
-        returned = None if job.back is None or "cycle_error" in skip else models.translate(job.back, outputs)
+        returned = None if job.back is None or "cycle_error" in skip else translate(job.back, outputs)
         found |= suite.content(outputs, PictureFiles(data.inputs, size=size), returned, skip)
         found |= self._labels(job, outputs, self._labels_folder(job, several))
         found |= self._sets(job, outputs)
@@ -197,7 +213,7 @@ class TranslatorEvaluation:
 
     def _add_baselines(self, job: EvaluationJob) -> None:
         """Rows for the inputs and for held-out pictures, without pairs, and for real pictures by the label model."""
-        data, reader = job.data, self.suite.label_model
+        data, reader = job.data, self.label_model
         if data.targets is None and self.suite.wanted(SETS, job.not_applicable):
             self._add_row(_inputs_name(data), data.where, job, lambda: self._sets(job, PictureFiles(data.inputs)))
             if (held_out := data.held_out) is not None:
@@ -206,7 +222,7 @@ class TranslatorEvaluation:
         if reader is not None and job.labels == "read_back" and (targets := data.targets) is not None:
             name = f"real pictures, labels read back ({reader.info.direction})"
             pictures = PictureFiles(targets, reader.picture_channels)
-            self._add_row(name, data.where, job, lambda: self._scores(job, models.translate(reader, pictures).pixels))
+            self._add_row(name, data.where, job, lambda: self._scores(job, translate(reader, pictures).pixels))
 
     def _add_row(self, name: str, where: str, job: EvaluationJob, measure: Callable[[], dict[str, Measure]]) -> None:
         if all(row.name != name for row in self.rows):
@@ -225,8 +241,8 @@ class TranslatorEvaluation:
         if job.labels is None or self.suite.palette is None:
             return {}
         if job.labels == "read_back":
-            assert self.suite.label_model is not None
-            outputs = models.translate(self.suite.label_model, outputs)
+            assert self.label_model is not None
+            outputs = translate(self.label_model, outputs)
         if folder is not None:
             try:
                 folder.mkdir(exist_ok=True)
@@ -272,3 +288,67 @@ def _inputs_name(data: EvaluationData) -> str:
 
 def _held_out_name(data: EvaluationData) -> str:
     return f"held-out {display_name(Path(data.held_out_from))}"
+
+
+def load(
+    path: Path, options: EvaluationOptions, device: torch.device, direction: str | None
+) -> tuple[Translator, dict[str, Any]]:
+    """The translator of a model, and its facts for the report. Raises `ModelError`, `UsageError`.
+
+    `direction` is for a checkpoint of junyanz, whose file does not record it.
+    """
+    network, info = pretrained.open_model(path, direction=direction if path.suffix == ".pth" else None)
+    in_colour = bool(info.output_labels) or info.encoding == "lab"
+    if not in_colour and info.config.get("out_channels", 3) not in (1, 3):
+        raise ModelError(f"{path}: makes pictures of {info.config['out_channels']} channels; 1 or 3 are measured")
+    translator = Translator(network, info, device, precision=options.precision, seed=options.seeds[0])
+    direction = f"{info.direction} ({info.input_domain} → {info.output_domain})"
+    return translator, facts(path, info, direction=direction)
+
+
+def facts(path: Path, info: ModelInfo, **more: str) -> dict[str, Any]:
+    """The facts of a model that stand beside its numbers."""
+    return {
+        "model": str(path),
+        "sha256": digest(path / WEIGHTS_NAME if path.is_dir() else path),
+        "network": info.network,
+        **more,
+        "algorithm": info.training.algorithm,
+        "steps": info.training.steps,
+    }
+
+
+def translate(translator: Translator, pictures: Pictures) -> GeneratedImages:
+    """Pictures through a network, in 8 bits.
+
+    Raises `InputError` for inputs with other channels or values that are not finite, and `ModelError` for outputs that
+    are not finite: in 8 bits they would be black, and measured as such.
+    """
+    if translator.coding.inputs and isinstance(pictures, PictureFiles):
+        return _translate_labels(translator, pictures)
+    channels = translator.picture_channels
+    outputs = []
+    for i in range(len(pictures)):
+        picture = pictures[i]
+        if len(picture) != channels:
+            raise InputError(f"pictures of {len(picture)} channels; {translator.info.network} takes {channels}")
+        if not bool(torch.isfinite(picture).all()):
+            raise InputError(f"{pictures.name(i)}: holds values that are not finite")
+        output = translator.translate_tensor(picture)
+        if not bool(torch.isfinite(output).all()):
+            raise ModelError(f"{pictures.name(i)}: {not_finite(translator.info.network, translator.precision)}")
+        outputs.append(to_pixels(output))
+    return GeneratedImages(outputs)
+
+
+def _translate_labels(translator: Translator, files: PictureFiles) -> GeneratedImages:
+    """Pictures of labels, as they are in their files. Raises `InputError` for other pictures."""
+    if files.size is not None:
+        raise InputError("pictures of labels are measured at their own size: without --size, and with their partners")
+    outputs = []
+    for i in range(len(files)):
+        try:
+            outputs.append(translator.translate(files.picture(i)).pixels)
+        except ImageError as error:
+            raise InputError(f"{files.name(i)}: {error}") from None
+    return GeneratedImages([with_depth(pixels, np.uint8) for pixels in outputs])

@@ -13,13 +13,14 @@ from i2i.config import from_mapping, option_names, to_mapping
 from i2i.errors import OutputError, UsageError
 from i2i.files import make_folders, remove_strays
 from i2i.folders.pipeline import Pipeline, Stop
-from i2i.folders.plan import Inputs, Job, Plan, Source, plan, shown
+from i2i.folders.plan import Inputs, Job, Plan, Source, plan
 from i2i.folders.report import Progress, Report, records_of
 from i2i.images import LOSSY, WRITTEN, probe
 from i2i.images.large import LARGE_LIMITS
 from i2i.inference.options import FolderOptions, ModelOptions
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator, load_translator
+from i2i.terminal import printable
 
 Style = str | PathLike[str] | Translator
 _COUNTED = 64
@@ -71,7 +72,7 @@ def translate_folder(
 
 
 def remove_leftovers(work: Plan, before: float) -> None:
-    """Remove what a killed run left half-written in the folders of this work."""
+    """Remove the half-written files that a killed run left in the folders of this work."""
     for folder in {job.target.parent for job in (*work.todo, *work.skipped)}:
         remove_strays(folder, before)
 
@@ -89,14 +90,14 @@ def _sizes(pictures: Sequence[Path], size: int | None) -> list[tuple[int, int]] 
         return None
     sizes = []
     for path in pictures:
-        with suppress(Exception):  # whatever is wrong with it is said when its turn comes
+        with suppress(Exception):  # its error is reported when its turn comes
             width, height = probe(path, LARGE_LIMITS)
             sizes.append((height, width) if size is None else resized(height, width, size))
     return sizes
 
 
 def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict[str, Any]:
-    """What one needs to do it again: the model, and the options that differ from their defaults."""
+    """The facts that repeat this work: the model, and the options that differ from their defaults."""
     defaults, values = FolderOptions(), to_mapping(options)
     changed = {
         name: values[name] for name in option_names(options) if getattr(options, name) != getattr(defaults, name)
@@ -119,8 +120,8 @@ def _check_labels(translator: Translator, jobs: Sequence[Job]) -> None:
         return
     if lossy := [job for job in jobs if WRITTEN.get(job.target.suffix.lower()) in LOSSY]:
         raise UsageError(
-            f"{shown(lossy[0].target)}: this model makes labels, whose colours {lossy[0].target.suffix} would change; "
-            "give --format png"
+            f"{printable(lossy[0].target)}: this model makes labels, whose colours {lossy[0].target.suffix} "
+            "would change; give --format png"
         )
 
 
@@ -133,4 +134,4 @@ def _probe(jobs: Sequence[Job]) -> None:
             with tempfile.NamedTemporaryFile(dir=folder, prefix=".i2i-", suffix=".part"):
                 pass
         except OSError as error:
-            raise OutputError(f"{shown(folder)}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{printable(folder)}: cannot be written: {error.strerror}") from error

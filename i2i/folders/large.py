@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 def translate_large(
     translator: "Translator", source: Path, target: Path, options: "FolderOptions", mode: int | None = None
 ) -> str:
-    """Translate one file; what was changed beside the translation, in words. What is painted small is so here too.
+    """Translate one file. Returns in words what else has changed in the picture; empty if nothing has.
 
-    Raises `ImageError` for a picture that is not read or written so, or not in this network; `OutputError` if there
-    is no room for the spool or the result. `target` is written whole or not at all, in the place of another file only
-    if `options` say so.
+    A painter with a paint size paints here at that size too. `target` is written whole or not at all, and replaces
+    another file only if `options` say so. Raises `ImageError` for a picture that cannot be read, translated or written
+    by bands, `OutputError` if there is no room for the spool or the result.
     """
-    config = translator.config
+    config = translator.model.config
     if not translator.info.plain:
-        raise ImageError("too large for a model of labels or of colours, which takes pictures up to the limit only")
+        raise ImageError("too large: models of labels or of colours take pictures up to the limit only")
     if options.size is not None:
         raise ImageError("too large to be resized; without --size it is translated as it is")
     with Large(source) as large:
@@ -58,7 +58,7 @@ def translate_large(
                 canvas.fill(top, rows if alpha is None else np.dstack([rows, alpha]))
 
             if shape == (large.height, large.width):
-                translator.streamer.bands(bands, put, dtype.type)
+                translator.model.streamer.bands(bands, put, dtype.type)
             else:
                 _paint(translator, bands, shape, put, dtype.type)
             write_large(target, canvas, result, format, quality=options.quality, mode=mode, replace=options.replaces)
@@ -69,9 +69,9 @@ def translate_large(
 
 def _paint(translator: "Translator", bands: Bands, shape: tuple[int, int], sink: RowSink, depth: Any) -> None:
     """The picture of `bands`, painted at the height and width `shape`, to `sink` by rows of that depth."""
-    channels = translator.config.in_channels
+    channels = translator.model.config.in_channels
     small, alpha = _shrunk(bands, shape, channels)
-    enlarged = Enlargement(translator.planes(small), small, (bands.height, bands.width), alpha)
+    enlarged = Enlargement(translator.model.planes(small), small, (bands.height, bands.width), alpha)
     for rows in row_bands(bands.height, bands.width):
         planes = to_planes(bands.read(rows.start, rows.stop).channels(channels))
         sink(rows.start, from_planes(enlarged.rows(planes, rows.start), depth))

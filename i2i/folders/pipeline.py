@@ -1,7 +1,7 @@
 """Reading, translating and writing side by side: threads read ahead and write behind one network.
 
-The order of the work, what is batched with what and how much is held in memory follow from the list of jobs
-alone, never from who is first; so the results are those of doing one after the other.
+The order of the work, the batches and the memory follow from the list of jobs alone, and never from which thread is
+first. So the results are the same as one after the other.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFailed
 from i2i.files import make_folders
-from i2i.folders.plan import Job, shown
+from i2i.folders.plan import Job
 from i2i.folders.report import Progress, Record, changes, painted, unlabelled
 from i2i.images import Picture, probe, read, write
 from i2i.images.large import LARGE_LIMITS, large_size
@@ -23,6 +23,7 @@ from i2i.inference import failures
 from i2i.inference.options import FolderOptions
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator
+from i2i.terminal import printable
 
 Stop = Callable[[], bool]
 
@@ -51,7 +52,7 @@ class _Read:
 
 @dataclass
 class Pipeline:
-    """Runs jobs through a translator; `records` says what became of each, also after an error."""
+    """Runs jobs through a translator. `records` has the outcome of each job, also after an error."""
 
     translator: Translator
     options: FolderOptions
@@ -91,7 +92,7 @@ class Pipeline:
                         self._translate(self._next_batch())
                     self._collect()
             finally:
-                # what is not begun is left; what is being written comes to its end
+                # reads that have not begun are dropped; writes that have begun are finished
                 self._readers.shutdown(wait=False, cancel_futures=True)
                 wait(self._writes)
                 for future in list(self._writes):
@@ -118,7 +119,7 @@ class Pipeline:
             waiting.popleft()
 
     def _measured(self, job: Job) -> _Read:
-        """What its header says of a picture, which is not read yet; a failure waits for its turn."""
+        """The size of a picture by its header, before it is read. A failure waits for the picture's turn."""
         picture: Future[Picture] = Future()
         try:
             if job.refused:
@@ -201,7 +202,7 @@ class Pipeline:
         return failures.reason(MemoryError())
 
     def _streamed(self, picture: Picture) -> tuple[list[Picture], str] | str:
-        """What was too much at once, by bands of rows."""
+        """Translate by bands of rows a picture that took too much memory as a whole."""
         try:
             result = self.translator.stream(picture, self.options.size)
         except Exception as error:
@@ -230,10 +231,10 @@ class Pipeline:
         try:
             make_folders(job.target.parent)
         except OSError as error:
-            raise OutputError(f"{shown(job.target.parent)}: cannot be created: {error.strerror}") from error
+            raise OutputError(f"{printable(job.target.parent)}: cannot be created: {error.strerror}") from error
 
     def _mode(self, job: Job) -> int | None:
-        # what takes the place of a private picture is as private
+        # the file that replaces a private picture is as private
         return stat.S_IMODE(job.source.stat().st_mode) if self.options.in_place else None
 
     def _write(self, job: Job, result: Picture, note: str) -> str:
@@ -249,7 +250,7 @@ class Pipeline:
         return note
 
     def _collect(self, wait_for_one: bool = False) -> None:
-        """Note what has been written; wait for some of it on request, or if the writers are behind."""
+        """Record the pictures that have been written. Waits for one on request, or if the writers are behind."""
         while self._writes:
             behind = len(self._writes) > self._batch + self._workers
             done, _ = wait(self._writes, None if behind or wait_for_one else 0, FIRST_COMPLETED)
@@ -283,7 +284,7 @@ class Pipeline:
     def _fail(self, job: Job, reason: str) -> None:
         self._record(job, Record(job.source, job.target, "failed", reason))
         if self.options.strict:
-            raise SomeFailed(f"{shown(job.source)}: {reason}")
+            raise SomeFailed(f"{printable(job.source)}: {reason}")
 
     def _record(self, job: Job, record: Record) -> None:
         self.records[job] = record
@@ -309,4 +310,4 @@ def _size(path: Path) -> tuple[int, int]:
     try:
         return probe(path, LARGE_LIMITS)
     except Exception:
-        return large_size(path)  # which reads some that are not read whole
+        return large_size(path)  # reads headers of formats that are read by bands alone

@@ -38,9 +38,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """The work, in its order: `todo`, `skipped` (their results exist); `other` files were no pictures.
+    """The work, in order.
 
-    `found` are all pictures of the inputs, those of other shards too.
+    `todo` are the jobs to do, `skipped` those whose results exist, `special` those of pipes, sockets and devices.
+    `other` counts the files that are no pictures. `found` are all pictures of the inputs, also of other shards.
     """
 
     todo: tuple[Job, ...]
@@ -50,13 +51,8 @@ class Plan:
     found: tuple[Path, ...] = ()
 
 
-def shown(path: Path) -> str:
-    """A path for a message, on one line: control characters and undecodable bytes escaped."""
-    return printable(str(path))
-
-
 def _keys(jobs: Sequence[Job]) -> list[str]:
-    """Targets in a form in which those of one file are equal: folders resolved, case and Unicode forms folded."""
+    """A key for each target, equal for targets that are one file: folders resolved, case and Unicode forms folded."""
     parents = {parent: real(parent) for parent in {job.target.parent for job in jobs}}
     paths = (str(parents[job.target.parent] / job.target.name) for job in jobs)
     return [unicodedata.normalize("NFC", path).casefold() for path in paths]
@@ -66,7 +62,7 @@ def _clashing(jobs: Sequence[Job]) -> list[Job]:
     jobs = [job for job in jobs if not job.refused]
     keys = _keys(jobs)
     counts = Counter(keys)
-    # what is a folder for one result cannot be another result
+    # a path cannot be the folder of one result and another result
     counts.update(folder for folder in {str(p) for key in keys for p in Path(key).parents} if folder in counts)
     clashing = [(key, str(job.source), job) for key, job in zip(keys, jobs, strict=True) if counts[key] > 1]
     return [job for *_, job in sorted(clashing, key=lambda entry: entry[:2])]
@@ -79,7 +75,7 @@ def without_collisions(jobs: list[Job], policy: str) -> list[Job]:
             alike = set(_clashing(jobs))
             jobs = [rename(job) if job in alike else job for job in jobs]
     if clashing := _clashing(jobs):
-        pairs = listed([f"{shown(job.source)} → {shown(job.target)}" for job in clashing])
+        pairs = listed([f"{printable(job.source)} → {printable(job.target)}" for job in clashing])
         hint = [] if policy == "suffix" else ["Use --on-collision suffix to name them apart."]
         raise UsageError(f"{len(clashing)} inputs share their output paths:", *pairs, *hint)
     return jobs
@@ -109,7 +105,7 @@ STDIN = "-"
 
 
 def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
-    """What `translate_folder` will do with these inputs and options. Nothing is read but names.
+    """Plans the work of `translate_folder` for these inputs and options, from names alone.
 
     An input is a picture, a folder, or `-` for a list of either on the standard input, separated by lines or,
     if there is one, by NUL bytes. Raises `InputError` if there are no pictures; `UsageError` for options that
@@ -125,7 +121,7 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         found.add(source)
     jobs = found.jobs()
     if not jobs:
-        searched = ", ".join(shown(Path(s)) for s in sources) or "no inputs"
+        searched = ", ".join(printable(Path(s)) for s in sources) or "no inputs"
         raise InputError(f"no pictures found in {searched} (looked for {', '.join(sorted(SUFFIXES))})")
     if options.in_place:
         jobs = _in_place(jobs)
@@ -147,7 +143,7 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
 
 
 class _Found:
-    """Inputs become jobs; what is named twice is one job."""
+    """Turns inputs into jobs. A picture that is named twice is one job."""
 
     def __init__(self, options: FolderOptions, out: Path) -> None:
         self.options, self.out = options, out
@@ -174,7 +170,7 @@ class _Found:
             self._add(path, name or Path(path.name))
         else:
             near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise InputError(f"{shown(path)}: no such file or folder.{nearest(path.name, near)}")
+            raise InputError(f"{printable(path)}: no such file or folder.{nearest(path.name, near)}")
 
     def _folder(self, folder: Path, below: Path) -> None:
         output = self._output(folder)
@@ -202,7 +198,7 @@ class _Found:
             return None
         inside, target = real(folder), real(self.out)
         if inside == target:
-            raise UsageError(f"{shown(self.out)} is the input folder; choose another output folder")
+            raise UsageError(f"{printable(self.out)} is the input folder; choose another output folder")
         return None if inside.is_relative_to(target) else target
 
     def _add(self, source: Path, name: Path, refused: str = "") -> None:
@@ -222,7 +218,7 @@ def _there(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise InputError(f"{shown(path)}: cannot be opened: {error.strerror}") from None
+        raise InputError(f"{printable(path)}: cannot be opened: {error.strerror}") from None
     return True
 
 
@@ -250,15 +246,15 @@ def _names_a_picture(out: Path, sources: Sequence[Source]) -> bool:
     if suffix in WRITTEN:
         return True
     if len(sources) == 1 and not os.path.isdir(sources[0]):  # noqa: PTH112
-        raise UsageError(f"{shown(out)}: {suffix} is not written; written are {', '.join(sorted(WRITTEN))}")
+        raise UsageError(f"{printable(out)}: {suffix} is not written; written are {', '.join(sorted(WRITTEN))}")
     return False
 
 
 def _renamed(jobs: Sequence[Job], sources: Sequence[Source], out: Path, format: str | None) -> Job:
     if len(jobs) != 1 or len(sources) != 1 or Path(sources[0]).is_dir():
-        raise UsageError(f"{shown(out)} names one picture; several inputs need a folder")
+        raise UsageError(f"{printable(out)} names one picture; several inputs need a folder")
     if format is not None and WRITTEN[f".{format}"] != WRITTEN[out.suffix.lower()]:
-        raise UsageError(f"{shown(out)} and --format {format} contradict each other")
+        raise UsageError(f"{printable(out)} and --format {format} contradict each other")
     return replace(jobs[0], target=out)
 
 
@@ -291,11 +287,11 @@ def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], options: FolderOptio
     inputs = {_identity(job.source) for job in all_jobs} - {None}
     for job in jobs:
         if job in existing and _identity(job.target) in inputs:
-            raise UsageError(f"{shown(job.target)} is an input and would be overwritten; choose another output")
+            raise UsageError(f"{printable(job.target)} is an input and would be overwritten; choose another output")
         if os.path.isdir(job.target):  # noqa: PTH112
-            raise UsageError(f"{shown(job.target)} is a folder where a picture would be written")
+            raise UsageError(f"{printable(job.target)} is a folder where a picture would be written")
     if existing and not (options.overwrite or options.skip_existing):
-        names = listed([shown(job.target) for job in jobs if job in existing])
+        names = listed([printable(job.target) for job in jobs if job in existing])
         raise UsageError(f"{len(existing)} outputs exist; choose --overwrite or --skip-existing:", *names)
     return existing
 

@@ -28,10 +28,10 @@ Status = Literal["done", "skipped", "failed", "left"]
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one input.
+    """The outcome of one input.
 
-    `done`; `skipped`, because its result exists or it is no regular file; `failed`; or `left`, because the work
-    was stopped before. `reason` says why it is not done, `note` what was changed beside the translation.
+    Its status is `done`; `skipped`, because its result exists or it is no regular file; `failed`; or `left`, because
+    the work was stopped before. `reason` says why it is not done, `note` what else has changed in the picture.
     """
 
     source: Path
@@ -45,7 +45,7 @@ class Record:
 class Report:
     """One record per input, in the order of the work.
 
-    `facts` are what one needs to do it again, `notices` what else one should know.
+    `facts` are enough to repeat the work; `notices` are remarks for the user.
     """
 
     records: tuple[Record, ...]
@@ -98,7 +98,7 @@ class Report:
 
 
 def records_of(work: Plan, found: Mapping[Job, Record]) -> tuple[Record, ...]:
-    """A record for every input of `work`: as `found`, or what the plan says of it, or that it is left."""
+    """A record for every input of `work`: the one in `found`, else as the plan has it."""
     skipped = [Record(job.source, job.target, "skipped", "exists") for job in work.skipped]
     special = [Record(job.source, job.target, "skipped", "not a regular file") for job in work.special]
     done = [found.get(job, Record(job.source, job.target, "left")) for job in work.todo]
@@ -106,7 +106,7 @@ def records_of(work: Plan, found: Mapping[Job, Record]) -> tuple[Record, ...]:
 
 
 def unlabelled(share: float) -> str:
-    """What to say of labels of which this share of the pixels has no class; nothing where all have one."""
+    """A note on labels, for the share of pixels without a class; empty if all have one."""
     if not share:
         return ""
     part = f"{share:.1%}" if share >= 0.001 else "fewer than 0.1%"
@@ -114,12 +114,12 @@ def unlabelled(share: float) -> str:
 
 
 def painted(shape: tuple[int, int], size: tuple[int, ...]) -> str:
-    """What to say of a picture of that `size` that was painted at another height and width; nothing if it was not."""
+    """A note on a picture of `size` that was painted at another height and width, `shape`; empty if they are equal."""
     return "" if shape == size else f"painted at {shape[1]}x{shape[0]} pixels"
 
 
 def changes(picture: Picture, result: Picture, channels: int, suffix: str) -> str:
-    """What is changed beside the translation, on the way to `channels` and into a file of `suffix`; often nothing."""
+    """A note on what else changes on the way to `channels` and into a file of `suffix`; often empty."""
     found = not_kept_by(suffix, result)
     if converted := _CONVERTED.get((picture.pixels.shape[2], channels)):
         found.insert(0, converted)

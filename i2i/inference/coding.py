@@ -1,4 +1,4 @@
-"""What a picture is to a network, and what its output is as a picture: pixels, labels of classes, or CIE Lab."""
+"""Pictures as the planes that a network takes, and its output as a picture: pixels, labels of classes, or CIE Lab."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
 from i2i.images.palettes import VOID, Palette, boundaries, holds_indices, labels_of, to_colours
-from i2i.inference.scaling import scaled
+from i2i.inference.scaling import Size, scaled
 from i2i.models.info import ModelInfo
 
 _BLACK, _WHITE = -1.0, 1.0
@@ -17,8 +17,8 @@ _BLACK, _WHITE = -1.0, 1.0
 class Coding:
     """The way to a network and back for pictures as planes, (C, H, W) float32 in [-1, 1].
 
-    `source` is what is kept of a picture, and may be resized; `encode` makes of it what the network takes, and
-    `decode` of the network's output, with the source, the planes of the result.
+    `source` holds the pixels that we keep, possibly resized. `encode(source)` gives the network's input;
+    `decode(output, source)` turns its output back into pixels.
     """
 
     def __init__(self, info: ModelInfo, in_channels: int) -> None:
@@ -27,17 +27,17 @@ class Coding:
         self.picture_channels = 3 if self.inputs or self.lab else in_channels
 
     def source(self, picture: Picture) -> Pixels:
-        """Raises `ImageError` if the picture has not what the network takes."""
+        """Returns the pixels to keep. Raises `ImageError` if the picture lacks the channels that the network takes."""
         if self.inputs:
             return _indices(picture, self.inputs, picture.alpha if self.edges else None)
         return to_planes(picture.channels(self.picture_channels))
 
     def source_of_planes(self, planes: Pixels) -> Pixels:
-        """The same of a picture that is already planes, `picture_channels` of them."""
+        """As `source`, for a picture that consists of `picture_channels` planes already."""
         return _indices(Picture(from_planes(planes)), self.inputs) if self.inputs else planes
 
-    def resized(self, source: Pixels, height: int, width: int, picture: Picture) -> Pixels:
-        """The source of `picture` at another size, as it is seen where that has alpha."""
+    def resized(self, source: Pixels, height: int, width: int, picture: Picture | None = None) -> Pixels:
+        """Returns the source of `picture` at another size; pixels that its alpha hides do not bleed into others."""
         if not self.inputs:
             return scaled(source, picture, (height, width))[0]
         import cv2  # here, for the start of every translation would wait for it
@@ -61,21 +61,23 @@ class Coding:
         return output
 
     def unlabelled(self, picture: Picture) -> float:
-        """The part of the pixels of a picture of labels whose colour is none of the palette's; 0 for other networks."""
+        """Returns the share of pixels whose colour is not in the palette; 0 for networks without labels."""
         if not self.inputs or holds_indices(picture, self.inputs):
             return 0.0
         return float((labels_of(picture, self.inputs) == VOID).mean())
 
     def depth(self, picture: Picture) -> Any:
-        """The dtype of the result: 8 bits for labels, else the picture's."""
+        """Returns the dtype of the result: 8 bits for labels, else that of the picture."""
         return np.uint8 if self.outputs else picture.pixels.dtype.type
 
-    def result(self, output: Pixels, source: Pixels, picture: Picture, size: int | None) -> Picture:
-        """The network's output for `picture` as a picture, with what is kept of that one: depth, alpha scaled as the
-        `size` asks for, and all that its file says beside pixels."""
+    def result(self, output: Pixels, source: Pixels, picture: Picture, size: Size | None) -> Picture:
+        """Returns the network's output for `picture` as a picture.
+
+        It keeps the depth of `picture`, its alpha, scaled to `size`, and all that its file says beside pixels.
+        """
         result = picture.with_pixels(from_planes(self.decode(output, source), self.depth(picture)))
         described = result.described_as(picture)
-        if self.outputs:  # labels: not a picture of what the profile and the camera's data are about
+        if self.outputs:  # labels: neither the profile nor the camera's data are about them
             return replace(result, format=picture.format, resolution=picture.resolution, geo=described.geo)
         if result.alpha is None and picture.alpha is not None and not self.edges:
             alpha = picture.alpha
@@ -83,13 +85,13 @@ class Coding:
                 planes = resize_planes(to_planes(alpha[..., None]), *output.shape[-2:])
                 alpha = from_planes(planes, self.depth(picture))[..., 0]
             described.alpha = alpha
-        if self.lab and picture.pixels.shape[2] == 1:  # what the file says is of grey, and the result is sRGB
+        if self.lab and picture.pixels.shape[2] == 1:  # the profile of the file is for grey, and the result is sRGB
             described.icc = described.colour = None
         return described
 
 
 def _indices(picture: Picture, palette: Palette, instances: Pixels | None = None) -> Pixels:
-    """Class indices, and instances, as planes."""
+    """Returns class indices, and instances, as planes."""
     try:
         classes = labels_of(picture, palette)
     except InputError as error:

@@ -28,7 +28,7 @@ def save_onnx(path: Path, network: nn.Module, info: ModelInfo, *, replace: bool 
 
     `replace` as in `atomic_write`.
 
-    What ONNX Runtime computes is compared with torch first. Raises `UsageError` for a network whose noise of
+    The result of ONNX Runtime is compared with that of torch first. Raises `UsageError` for a network whose noise of
     dropout is on, for packages that are not installed, and for results that differ; `OutputError`.
     """
     if info.dropout:

@@ -1,4 +1,4 @@
-"""What an error in the work on one picture means: for that picture, for the next ones, for the batch."""
+"""The meaning of an error in the work on one picture: for that picture, for the next ones, for the batch."""
 
 import errno
 
@@ -9,7 +9,7 @@ __all__ = ["out_of_memory", "reason", "reason_of_one", "refuses_all"]
 
 
 def reason(error: Exception) -> str:
-    """Why a picture failed. Raises `error` again if the next picture would fail for the same reason."""
+    """Returns why a picture failed. Raises `error` again if the next picture would fail for the same reason."""
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, I2IError):
@@ -25,13 +25,13 @@ def reason_of_one(error: Exception) -> str:
 
 
 def not_finite(network: str, precision: str) -> str:
-    """That a network makes values that are no picture, and what may help."""
+    """Returns the message for a network whose values are no picture, with what may help."""
     hint = "" if precision == "fp32" else "; --precision fp32 may help"
     return f"{network} makes values that are not finite of it in {precision}{hint}"
 
 
 def refuses_all(error: OutputError) -> bool:
-    """Whether the system refused to write one, so that it will refuse the next one too."""
+    """Returns whether the system refused to write one, so that it will refuse the next one too."""
     cause = error.__cause__
     too_long = isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG
     return isinstance(cause, OSError | RuntimeError) and not too_long

@@ -1,4 +1,4 @@
-"""What a picture takes in a network, known before it is tried: a machine that runs out ends the whole work."""
+"""The memory that a picture takes in a network, estimated first: a machine that runs out of it ends the process."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ _COLUMNS = 21 * 4 * 2.0
 
 
 def bytes_per_pixel(config: "GeneratorConfig", runtime: str = "torch") -> float:
-    """About what a picture takes in that network, in bytes for each of its pixels. Nothing is computed for it."""
+    """Estimates the bytes that a picture takes in that network for each of its pixels, without computing it."""
     from i2i.acceleration.cost import peak_bytes
 
     side = max(_SIDE, -(-config.minimum_size // config.size_multiple) * config.size_multiple)
@@ -27,24 +27,26 @@ def bytes_per_pixel(config: "GeneratorConfig", runtime: str = "torch") -> float:
 
 
 def surely_fits(channels: int, height: int, width: int) -> bool:
-    """Whether a picture is too small to be watched in any network whose first layer has so many channels."""
+    """Returns whether a picture is so small that it fits in any network whose first layer has so many channels."""
     return (_BESIDE + _COLUMNS + _MOST_OF_A_CHANNEL * channels) * height * width < UNWATCHED
 
 
 def of_pairs(attention: int, height: int, width: int) -> int:
-    """The bytes of all pairs of places, scores and weights, where self-attention stands after so many halvings (0 is
-    none), in a runtime that holds them all at once."""
+    """Returns the bytes of all pairs of places, scores and weights, in a runtime that holds them all at once.
+
+    Self-attention stands after `attention` halvings; 0 is none.
+    """
     return 8 * ((height >> attention) * (width >> attention)) ** 2 if attention else 0
 
 
 def fits(per_pixel: float, height: int, width: int, beside: int = 0) -> bool:
-    """Whether a picture of that size, and `beside` more, can be had in the memory that is free, as far as one tells."""
+    """Returns whether a picture of that size and `beside` more bytes fit into the free memory, if that is known."""
     need = per_pixel * height * width + beside
     return need < UNWATCHED or (there := available()) is None or need <= there
 
 
 def too_much(config: "GeneratorConfig", height: int, width: int, reason: str, there: int | None = None) -> str:
-    """What to say of a picture that does not fit and, for that reason, cannot be streamed.
+    """Returns the message for a picture that does not fit and, for that `reason`, cannot be streamed.
 
     `there`: the bytes that are free where the network runs, by default those of the machine.
     """
@@ -56,17 +58,17 @@ def too_much(config: "GeneratorConfig", height: int, width: int, reason: str, th
 
 
 def available() -> int | None:
-    """The bytes of memory that this process can still have, where Linux tells."""
+    """Returns the bytes of memory that this process can still have; None where Linux does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return None
-    try:  # of a container
+    try:  # the limit of a container
         limit = int((_CGROUP / "memory.max").read_text())
         used = int((_CGROUP / "memory.current").read_text())
         facts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
-        # what is kept of files counts as used, and is given up when there is need
+        # cached files count as used, and are given up when there is need
         cached = sum(int(facts.get(name, 0)) for name in ("inactive_file", "active_file"))
     except (OSError, ValueError):
         return free

@@ -1,4 +1,5 @@
-"""What one may ask of a translation; the same names on the command line and in `translate_folder`."""
+"""The options of a translation, with the same names on the command line, in `load_translator` and in
+`translate_folder`."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -6,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 from i2i.errors import UsageError
-from i2i.models.info import MAX_SIDE
+from i2i.models.info import MAX_SIDE, NOT_PAINTED, ModelInfo
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 RuntimeName = Literal["auto", "torch", "openvino", "onnx"]
@@ -42,12 +43,30 @@ class ModelOptions:
     download: bool = False
     """Download the style if the catalogue has it."""
 
+    def paint_size_of(self, info: ModelInfo) -> int:
+        """The paint size asked for, or else that of the model. Raises `UsageError` for a model that paints nothing."""
+        if self.paint_size and not info.plain:
+            raise UsageError(f"paint_size = {self.paint_size}: {NOT_PAINTED}; leave it out")
+        return info.paint_size if self.paint_size is None else self.paint_size
+
+
+Side = Annotated[int, Interval(ge=1, le=MAX_SIDE)]
+BatchSize = Annotated[int, Interval(ge=1, le=4096)] | Literal["auto"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallOptions:
+    """The options of one call of a translator."""
+
+    size: Side | tuple[Side, Side] | None = None
+    batch_size: BatchSize = "auto"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions(ModelOptions):
     """How a folder is translated."""
 
-    size: Annotated[int, Interval(ge=1, le=MAX_SIDE)] | None = None
+    size: Side | None = None
     """Scale the shorter side to this many pixels first. Default: the picture keeps its size."""
     format: OutputFormat | None = None
     """Write all results in this format. Default: each keeps the format of its input."""
@@ -75,7 +94,7 @@ class FolderOptions(ModelOptions):
     """Divide by position in the sorted list (index, even parts) or by name (hash, stable when files come or go)."""
     strict: bool = False
     """Stop at the first picture that fails."""
-    batch_size: Annotated[int, Interval(ge=1, le=4096)] | Literal["auto"] = "auto"
+    batch_size: BatchSize = "auto"
     """Pictures of equal size in one batch. auto: 1 on a CPU, else 16."""
     workers: Annotated[int, Interval(ge=1, le=256)] | Literal["auto"] = "auto"
     """Threads that read pictures, and as many that write. auto: 1 on a CPU, else up to 8. Results do not depend on
@@ -83,7 +102,7 @@ class FolderOptions(ModelOptions):
 
     @property
     def replaces(self) -> bool:
-        """Whether a result may take the place of a file that is there."""
+        """Returns whether a result may take the place of a file that is there."""
         return self.overwrite or self.in_place
 
     def part(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Pictures made of noise by a trained generator: as files, as one grid, as a walk from each to the next."""
+"""Pictures from noise by a trained generator: as files, as one grid, as a walk from each to the next."""
 
 import math
 import os
@@ -30,27 +30,27 @@ ALPHA = (2, 4)  # channels of which the last is alpha, as `Picture.channels` has
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """Which pictures are made, and where they go."""
+    """The pictures to make, and where they go."""
 
     out: Path | None = None
     """The folder to write pictures to, each named after the seed that makes it again."""
     grid: Path | None = None
-    """Write all of them into one picture, too or alone."""
+    """Write all pictures into this one file, alone or beside the folder."""
     count: Annotated[int, Interval(ge=1, le=MOST)] = 16
-    """How many pictures; of a walk, how many it passes."""
+    """The number of pictures; for a walk, the number that it passes."""
     seed: Annotated[int, Interval(ge=0, lt=2**62)] = 0
-    """The seed of the first one; each one after it has the next."""
+    """The seed of the first picture; each further one has the next seed."""
     walk: Annotated[int, Interval(ge=0, le=10_000)] = 0
-    """Steps from each picture to the next, on the sphere on which their noise lies; a grid then has a row for each
-    way from one to another."""
+    """Steps from each picture to the next, on the sphere on which their noise lies. A grid has a row for each way."""
     truncation: Annotated[float, Interval(ge=0.1, le=100)] | None = None
-    """Draw numbers of the noise anew that are further from 0 than this: more alike, and more like the data."""
+    """Draw numbers of the noise again while they are further from 0 than this: pictures become more alike, and more
+    like the data."""
     columns: Annotated[int, Ge(1)] | None = None
-    """Of the grid; by default as many as rows."""
+    """The columns of the grid. Default: as many as rows."""
     format: OutputFormat = "png"
-    """Of the files in the folder."""
+    """The format of the files in the folder."""
     quality: Annotated[int, Interval(ge=1, le=100)] | None = None
-    """Of JPEG, WebP and AVIF."""
+    """Quality of JPEG, WebP and AVIF, 1 to 100. Default: visually lossless."""
     overwrite: bool = False
     """Replace files that exist."""
 
@@ -73,8 +73,8 @@ class SampleOptions:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A picture to be made: of the noise of `seed`, or `share` of the way from there to that of the next seed."""
+class NoisePoint:
+    """The noise of the picture `name`: that of `seed`, or `share` of the way to that of the next seed."""
 
     name: str
     seed: int
@@ -142,10 +142,10 @@ def sample(
     progress: Callable[[int, int, Path], object] = lambda number, total, path: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Path]:
-    """Make the pictures that `options` ask for; the files written.
+    """Makes the pictures that `options` ask for, and returns the files.
 
-    `progress` is called after each picture with their number, their total and its name; no more are made once
-    `stop()` is true, and no grid. Raises `UsageError` for options that contradict each other or the generator, and
+    `progress` is called after each picture with their number, their total and its name. Once `stop()` is true, no more
+    are made, and no grid. Raises `UsageError` for options that contradict each other or the generator, and
     for files that exist already, before any work; `OutputError` for what cannot be written.
     """
     work = plan(sampler, options)
@@ -153,20 +153,20 @@ def sample(
         _make_folder(options.out)
     written: list[Path] = []
     shown: list[Pixels] = []
-    for number, made in enumerate(work, 1):
+    for number, point in enumerate(work, 1):
         if stop():
             return written
         try:
-            pixels = images.to_pixels(sampler(_noise_of(made, sampler, options)))
+            pixels = images.to_pixels(sampler(_noise_of(point, sampler, options)))
         except ImageError as error:
-            raise ModelError(f"{made.name}: the generator makes {error}") from None
+            raise ModelError(f"{point.name}: the generator makes {error}") from None
         if options.out is not None:
-            path = options.out / made.name
+            path = options.out / point.name
             images.write(path, _picture(pixels), options.quality, replace=options.overwrite)
             written.append(path)
         if options.grid is not None:
             shown.append(pixels)
-        progress(number, len(work), Path(made.name))
+        progress(number, len(work), Path(point.name))
     if options.grid is not None:
         lossy = images.WRITTEN[options.grid.suffix.lower()] in images.LOSSY
         whole = _picture(_grid(shown, options))
@@ -175,8 +175,8 @@ def sample(
     return written
 
 
-def plan(sampler: Sampler, options: SampleOptions) -> list[Made]:
-    """What is to be made, checked: see `sample`."""
+def plan(sampler: Sampler, options: SampleOptions) -> list[NoisePoint]:
+    """Returns the pictures to make. Raises `UsageError` and `OutputError` as `sample`."""
     options = checked(options)
     options.check()
     suffix = f".{options.format}"
@@ -187,8 +187,8 @@ def plan(sampler: Sampler, options: SampleOptions) -> list[Made]:
         rows, columns = _shape(options)
         if rows * columns * (sampler.size + LINE) ** 2 > MOST_GRID_PIXELS:
             raise UsageError(f"grid: {rows} by {columns} pictures of {sampler.size} pixels are too many for one")
-    work = list(_made(options, suffix))
-    paths = [options.out / made.name for made in work] if options.out is not None else []
+    work = list(_points(options, suffix))
+    paths = [options.out / point.name for point in work] if options.out is not None else []
     if options.grid is not None:
         parent = options.grid.absolute().parent
         if not parent.is_dir() and parent != (options.out and options.out.absolute()):
@@ -202,28 +202,28 @@ def plan(sampler: Sampler, options: SampleOptions) -> list[Made]:
     return work
 
 
-def _made(options: SampleOptions, suffix: str) -> Iterator[Made]:
+def _points(options: SampleOptions, suffix: str) -> Iterator[NoisePoint]:
     seeds = range(options.seed, options.seed + options.count)
     if not options.walk:
-        yield from (Made(f"seed-{seed:06}{suffix}", seed) for seed in seeds)
+        yield from (NoisePoint(f"seed-{seed:06}{suffix}", seed) for seed in seeds)
         return
     number = 0
     for seed in seeds[:-1]:
         last = seed == seeds[-2]
         for step in range(options.walk + last):
-            yield Made(f"walk-{number:06}-seed-{seed}-to-{seed + 1}{suffix}", seed, step / options.walk)
+            yield NoisePoint(f"walk-{number:06}-seed-{seed}-to-{seed + 1}{suffix}", seed, step / options.walk)
             number += 1
 
 
-def _noise_of(made: Made, sampler: Sampler, options: SampleOptions) -> "Tensor":
+def _noise_of(point: NoisePoint, sampler: Sampler, options: SampleOptions) -> "Tensor":
     from i2i.networks.dcgan import between
 
-    begin = sampler.noise(made.seed, options.truncation)
-    return between(begin, sampler.noise(made.seed + 1, options.truncation), made.share) if made.share else begin
+    begin = sampler.noise(point.seed, options.truncation)
+    return between(begin, sampler.noise(point.seed + 1, options.truncation), point.share) if point.share else begin
 
 
 def _shape(options: SampleOptions) -> tuple[int, int]:
-    """Rows and columns of the grid."""
+    """Returns rows and columns of the grid."""
     if options.walk:
         return options.count - 1, options.walk + 1
     columns = min(options.columns or math.isqrt(options.count - 1) + 1, options.count)
@@ -231,7 +231,7 @@ def _shape(options: SampleOptions) -> tuple[int, int]:
 
 
 def _grid(pictures: list[Pixels], options: SampleOptions) -> Pixels:
-    """All of them in one, on white, row by row; each way of a walk ends where the next one begins."""
+    """Returns all pictures in one, on white, row by row; each way of a walk ends where the next one begins."""
     rows, columns = _shape(options)
     height, width, channels = pictures[0].shape
     whole = np.full((rows * (height + LINE) + LINE, columns * (width + LINE) + LINE, channels), 255, pictures[0].dtype)

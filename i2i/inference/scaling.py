@@ -48,9 +48,13 @@ _BAND_PIXELS = 1 << 19
 _SMALL_WEIGHT = 1e-3
 
 
-def resized(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width once the shorter side is scaled to `size`. Raises `ImageError` if that is too large."""
-    target = _by_side(height, width, size)
+Size = int | tuple[int, int]
+"""The shorter side of a picture in pixels, or its height and width."""
+
+
+def resized(height: int, width: int, size: Size) -> tuple[int, int]:
+    """Height and width of a picture that is scaled to `size`. Raises `ImageError` if that is too large."""
+    target = _by_side(height, width, size) if isinstance(size, int) else size
     Limits().check_size(*target)
     return target
 
@@ -66,12 +70,13 @@ def _by_side(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def scaled(
-    planes: Pixels, picture: Picture, shape: tuple[int, int], rows: tuple[float, float] | None = None
+    planes: Pixels, picture: Picture | None, shape: tuple[int, int], rows: tuple[float, float] | None = None
 ) -> tuple[Pixels, Pixels | None]:
-    """The planes that a network takes of `picture`, (C, H, W), at the height and width `shape`, as they are seen; and
+    """The planes (C, H, W) of `picture` that a network takes, at the height and width `shape`, as they are seen; and
     alpha (h, w) where the picture has it and the network does not take it. `rows` as in `resize_planes`."""
-    if picture.alpha is None or picture.takes_alpha(len(planes)):
-        return resize_planes(planes, *shape, alpha=picture.alpha is not None, rows=rows), None
+    if picture is None or picture.alpha is None or picture.takes_alpha(len(planes)):
+        alpha = picture is not None and picture.alpha is not None
+        return resize_planes(planes, *shape, alpha=alpha, rows=rows), None
     both = np.concatenate([planes, to_planes(picture.alpha[..., None])])
     seen = resize_planes(both, *shape, alpha=True, rows=rows)
     return seen[:-1], seen[-1]

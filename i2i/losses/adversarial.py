@@ -1,4 +1,4 @@
-"""GANLoss losses, each on logits of any shape (a logit per patch), averaged to a scalar.
+"""Adversarial losses, each on logits of any shape (a logit per patch), averaged to a scalar.
 
 `generator(fake)` is what a generator minimises; `real(logits)` and `fake(logits)` are the two terms of a
 discriminator, which minimises *half* their sum, so that it learns half as fast as the generator (Isola et al.
@@ -38,7 +38,7 @@ def cross_entropy_fake(logits: Tensor) -> Tensor:
 
 
 def minimax(logits: Tensor) -> Tensor:
-    """log(1 - D(x)), for a generator (Goodfellow et al. 2014, Eq. 1): what the discriminator maximises."""
+    """log(1 - D(x)), for a generator (Goodfellow et al. 2014, Eq. 1). The discriminator maximises it."""
     return -cross_entropy_fake(logits)
 
 
@@ -114,7 +114,7 @@ class GANLoss:
 
     `vanilla` is cross-entropy; `minimax` the same with the generator's loss that saturates; `nonsaturating` the same
     with the R1 penalty. `wgangp` is the Wasserstein distance with a gradient penalty of weight `lambda_gp`;
-    `relativistic` compares fakes with real images. `lsgan` and `hinge` are themselves.
+    `relativistic` compares fakes with real images. `lsgan` takes least squares, `hinge` the hinge loss.
 
     `r1_gamma` and `r2_gamma` are the weights of the penalties R1, by default 10 with `nonsaturating` and 0 with
     others, and R2. The label of real images is 1 - `label_smoothing`. Raises `UsageError` for a mode without labels.

@@ -129,7 +129,7 @@ class Content:
 
 
 def _cosines(one: Tensor, other: Tensor) -> Tensor:
-    """Of the features at each place, (N, H, W); 1 where nothing is seen in either."""
+    """The cosine of the features at each place, (N, H, W); 1 where both are nearly zero."""
     product = (one * other).sum(dim=1) + _NOTHING
     return product / ((one.square().sum(dim=1) + _NOTHING) * (other.square().sum(dim=1) + _NOTHING)).sqrt()
 

@@ -19,7 +19,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9
 
 
 def fetch(repository: str, revision: str | None = None) -> Path:
-    """The folder of the model `owner/name`, for `pretrained.from_pretrained`; fetched unless it is in the cache.
+    """Returns the folder of the model `owner/name`, fetched unless it is in the cache.
 
     `revision` is a branch, a tag or a commit. Sizes are asked for before anything is fetched. Without network the
     cache is used. Raises `ModelError` for a repository that is not there or holds no such model, `UsageError` for
@@ -47,7 +47,7 @@ def fetch(repository: str, revision: str | None = None) -> Path:
 
 
 def push(folder: Path | str, repository: str, *, private: bool = False) -> str:
-    """Publish the two files that `save_pretrained` wrote as `owner/name`; the URL of the commit.
+    """Publishes the two files that `save_pretrained` wrote as `owner/name`, and returns the URL of the commit.
 
     The repository is made if need be, `private` if so wanted. Raises `ModelError` if there is no such model in
     `folder` or the Hub refuses it, `UsageError` as `fetch` does.
@@ -75,7 +75,7 @@ def _library(repository: str) -> Any:
 
 
 def _network_errors(library: Any) -> tuple[type[Exception], ...]:
-    """What the library raises without network: an error of the system, or of the library that speaks https for it."""
+    """Returns the errors that the library raises without network: the system's, or its https library's."""
     return OSError, getattr(library.errors, "HTTPError", OSError)
 
 

@@ -1,4 +1,4 @@
-"""What a model file says of its network, and reading it without torch.
+"""The description of a network in its model file, read without torch.
 
 The same JSON document stands in a model file (metadata key `i2i`) and in the `config.json` of a folder: a
 `ModelInfo` and, under `sha256`, the hash of the weights' bytes, by which a flipped bit is noticed.
@@ -61,7 +61,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What a model file says of its network.
+    """The description of a network in its model file.
 
     `network` and `config` build it. It takes pictures of `input_domain` to `output_domain`, in `value_range`,
     height and width multiples of `size_multiple`. At translation, batch norm uses the `statistics` of the
@@ -98,7 +98,7 @@ class ModelInfo:
 
     @property
     def plain(self) -> bool:
-        """Whether the planes of pictures are what the network takes and gives, neither labels nor L*, a* and b*."""
+        """Returns whether the network takes and gives the planes of pictures, neither labels nor L*, a* and b*."""
         return not (self.input_labels or self.output_labels or self.encoding == "lab")
 
     def input_palette(self) -> "Palette | None":
@@ -149,7 +149,7 @@ class ModelInfo:
             )
 
     def completed(self) -> "ModelInfo":
-        """With each value of the configuration spelled out, and no dropout where the network has none.
+        """Returns it with each value of the configuration spelled out, and no dropout where the network has none.
 
         Raises `ModelError` as `network_config` does. (This imports torch.)
         """
@@ -174,10 +174,10 @@ def describe(
     encoding: Encoding = "pixels",
     paint_size: int = 0,
 ) -> ModelInfo:
-    """The description of a generator of this i2i, or of its configuration.
+    """Returns the description of a generator, or of its configuration.
 
-    Domains are called A and B (what a GAN takes: noise) unless they have names; `dropout` is of no effect for a
-    network without any. A palette says that a side has labels.
+    Domains are called A and B (the input of a GAN: noise) unless they have names. `dropout` has no effect on a network
+    without any. A side with a palette has labels.
     """
     config: Any = getattr(network, "config", network)
     training = training or Training()
@@ -223,7 +223,7 @@ def _palette(labels: tuple[str, ...]) -> "Palette | None":
 
 
 def read_info(path: Path | str) -> ModelInfo:
-    """The description in a model file, or in a folder with `config.json`, without its weights.
+    """Returns the description in a model file, or in a folder with `config.json`, without its weights.
 
     Raises `ModelError` naming the file.
     """
@@ -238,7 +238,7 @@ def read_info(path: Path | str) -> ModelInfo:
 
 
 def document(metadata: Mapping[str, str]) -> str:
-    """The JSON text in the metadata of a model file. Raises `ModelError` if there is none."""
+    """Returns the JSON text in the metadata of a model file. Raises `ModelError` if there is none."""
     if "i2i" not in metadata:
         hint = f"; if it belongs to a {CONFIG_NAME}, give their folder"
         raise ModelError(f"has no metadata key 'i2i': safetensors, but not a model file of i2i{hint}")
@@ -246,7 +246,7 @@ def document(metadata: Mapping[str, str]) -> str:
 
 
 def parse(text: str | bytes) -> tuple[ModelInfo, str]:
-    """The description in a JSON document, and the SHA-256 of the weights ("" if it has none).
+    """Returns the description in a JSON document, and the SHA-256 of the weights ("" if it has none).
 
     Raises `ModelError` for what is too long, too deep, of a newer version, or out of its limits.
     """
@@ -279,7 +279,7 @@ def _info(values: dict[str, Any]) -> ModelInfo:
 
 
 def _refuse_conversions(where: str, given: Mapping[str, Any], read: Mapping[str, Any]) -> None:
-    """JSON has types: in a value that had to be converted, such as `"1"` for a width, somebody has meddled."""
+    """Raises `ModelError` for a value of another JSON type, such as `"1"` for a width: i2i never writes one."""
     for name, value in given.items():
         if not _same(value, read[name]):
             raise ModelError(f"{where}: {name} = {value!r} is not of its type, which that of {read[name]!r} is")
@@ -294,5 +294,5 @@ def _same(given: Any, read: Any) -> bool:
 
 
 def to_json(info: ModelInfo, sha256: str, indent: int | None = None) -> str:
-    """The JSON document that `parse` takes back."""
+    """Returns the JSON document that `parse` takes back."""
     return json.dumps(to_mapping(info) | {"sha256": sha256}, indent=indent)

@@ -8,42 +8,36 @@ reference's `D_A` judges images of B and is our `D_B`.
 
 import dataclasses
 import re
-import warnings
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load as from_safetensors
 from torch import Tensor, nn
 
 from i2i.config import checked
 from i2i.errors import ModelError, UsageError
 from i2i.files import atomic_write
-from i2i.models.metadata import MAX_TENSORS, looks_like_safetensors, read_header, regular_file
-from i2i.models.model_file import refuse_changed_filters, refuse_hostile, refuse_nonfinite
-from i2i.models.pickles import check_file
+from i2i.models.state_dicts import Shapes, StateDict, read, refuse_changed_filters, refuse_nonfinite, without_prefixes
 from i2i.networks import NetworkConfig
 from i2i.networks.blocks import conv_bias
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 
-Shapes = Mapping[str, tuple[int, ...]]
 KNOWN = "a residual generator, a U-Net, a PatchGAN or a PixelGAN of pytorch-CycleGAN-and-pix2pix or CUT"
 
 _MARKS = ("mlp_0.0.weight", "model.model.0.weight", "model.1.weight", "model.0.weight", "net.0.weight")
 
 
 def looks_known(names: Collection[str]) -> bool:
-    """Whether these may be the names of a network that `recognised` knows, if only to refuse it."""
+    """Returns whether these may be the names of a network that `recognised` knows, if only to refuse it."""
     return any(mark in names for mark in _MARKS)
 
 
 def recognised(shapes: Shapes, dropout: bool | None) -> NetworkConfig:
-    """The network that the names and shapes of the reference's tensors tell; `dropout` as in `convert`.
+    """Returns the network that the names and shapes of the reference's tensors tell; `dropout` as in `convert`.
 
     A first guess by a few tensors: the caller compares the rest. Raises `ModelError` if there is none.
     """
@@ -129,7 +123,7 @@ def _normalised(shapes: Shapes, convolution: str, norm: str) -> dict[str, Any]:
 
 
 def listing(config: NetworkConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """The reference's name → our name and shape, in the reference's order, which is also ours."""
+    """Returns the reference's name → our name and shape, in the reference's order, which is also ours."""
     with torch.device("meta"):
         ours = config.build().state_dict()
     numbers = modules(config)
@@ -143,9 +137,9 @@ def listing(config: NetworkConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def modules(config: NetworkConfig) -> dict[str, str]:
-    """The name of our module → the reference's, for all that hold tensors and the layers of a residual generator.
+    """Returns the name of our module → the reference's, for all with tensors and the layers of a residual generator.
 
-    Raises `ModelError` for a network that the reference has not.
+    Raises `ModelError` for a network that the reference lacks.
     """
     if isinstance(config, ResnetConfig) and config.separable:
         raise ModelError("the reference has no separable convolutions")
@@ -189,13 +183,11 @@ def _unet_modules(config: UNetConfig) -> dict[str, str]:
     return modules
 
 
-StateDict = dict[str, Tensor]
-_MAX_PREFIX = 4  # names that a key has before those of its network
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfig, StateDict]:
-    """Read a `.pth` file of the reference: the network's configuration and its state dict in our names.
+    """Reads a `.pth` file of the reference: the network's configuration and its state dict in our names.
 
     A `.safetensors` file of the same keys is read too.
     The state dict may also be the only one among the entries of a dict, such as `{"state_dict": …, "epoch": 3}`.
@@ -206,9 +198,7 @@ def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfi
     """
     path = Path(path)
     try:
-        state_dict, size = _read(path)
-        refuse_hostile(state_dict, size)
-        config, weights = convert(state_dict, dropout=dropout)
+        config, weights = convert(read(path, looks_known), dropout=dropout)
         refuse_nonfinite(weights)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
@@ -216,13 +206,11 @@ def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfi
 
 
 def load_embedding(path: Path) -> StateDict:
-    """Read a `.pth` file of CUT's patch embedding (`mlp_0.0.weight`, …), whose names are ours. Raises as `load`."""
+    """Reads a `.pth` file of CUT's patch embedding (`mlp_0.0.weight`, …), whose names are ours. Raises as `load`."""
     try:
-        state_dict, size = _read(path)
-        refuse_hostile(state_dict, size)
-        if "mlp_0.0.weight" not in state_dict:
+        weights = read(path, looks_known)
+        if "mlp_0.0.weight" not in weights:
             raise ModelError("not a patch embedding of CUT")
-        weights = dict(state_dict)
         refuse_nonfinite(weights)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
@@ -230,98 +218,15 @@ def load_embedding(path: Path) -> StateDict:
 
 
 def build(config: NetworkConfig, weights: StateDict) -> nn.Module:
-    """The network of `config` with `weights`, on the CPU, float32, in eval mode; draws no random number."""
+    """Returns the network of `config` with `weights`, on the CPU, float32, in eval mode; draws no random number."""
     with torch.device("meta"):
         network = config.build()
     network.to_empty(device="cpu").load_state_dict(weights)
     return network.eval()
 
 
-def _read(path: Path) -> tuple[Mapping[Any, Any], int]:
-    if looks_like_safetensors(path):
-        return _read_safetensors(path)
-    size = check_file(path)
-    try:
-        # not mapped into memory: a mapped file that shrinks under us would kill the process
-        with warnings.catch_warnings(action="ignore"):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except Exception as error:  # whatever bytes can do to the restricted unpickler
-        raise ModelError(f"cannot be read as a checkpoint: {_reason(error)}") from None
-    if not isinstance(content, Mapping):
-        raise ModelError(f"holds a {type(content).__name__}, not a state dict; expected {KNOWN}")
-    return _unwrapped(_as_dict(content)), size
-
-
-def has_reference_keys(path: Path) -> bool:
-    """Whether a `.safetensors` file without our description has the keys of a network of the reference."""
-    header = read_header(path)
-    return "i2i" not in header.metadata and _looks_known(header.tensors)
-
-
-def _read_safetensors(path: Path) -> tuple[Mapping[Any, Any], int]:
-    read_header(path)
-    try:
-        # not mapped into memory, as above
-        return from_safetensors(path.read_bytes()), regular_file(path)
-    except Exception as error:  # whatever its library makes of odd bytes
-        raise ModelError(f"damaged: {error}") from None
-
-
-def _as_dict(content: Mapping[Any, Any]) -> dict[Any, Any]:
-    if set(getattr(content, "__dict__", {})) - {"_metadata"}:  # they could replace its methods
-        raise ModelError("holds a dict with attributes, not a plain state dict")
-    return dict(content)
-
-
-def _unwrapped(content: dict[Any, Any]) -> Mapping[Any, Any]:
-    """The one state dict among the entries of a training's checkpoint, whatever its key.
-
-    The names of a known network tell it; without them, that it holds tensors alone.
-    """
-    if _looks_known(content):
-        return content
-    nested = {key: _as_dict(value) for key, value in content.items() if isinstance(value, Mapping)}
-    found = {key: value for key, value in nested.items() if _looks_known(value)}
-    if not found:
-        if any(isinstance(value, Tensor) for value in content.values()):
-            return content
-        found = {k: v for k, v in nested.items() if v and all(isinstance(entry, Tensor) for entry in v.values())}
-    if len(found) > 1:
-        names = ", ".join(repr(key)[:60] if isinstance(key, str) else type(key).__name__ for key in list(found)[:6])
-        raise ModelError(f"holds {len(found)} state dicts ({names}); save the one that is meant to a file of its own")
-    return next(iter(found.values()), content)
-
-
-def _looks_known(content: Mapping[Any, Any]) -> bool:
-    names = {_without_prefix(key) for key in content if isinstance(key, str)}
-    return looks_known(names) or bool(_common_prefix(names))
-
-
-def _common_prefix(names: Collection[str]) -> str:
-    """What all names begin with, up to a dot, where those of a known network follow; such as `netG.`."""
-    first = next(iter(names), "")
-    for dot in islice(re.finditer(r"\.", first), _MAX_PREFIX):
-        prefix = first[: dot.end()]
-        if not all(name.startswith(prefix) for name in names):
-            return ""
-        if looks_known({name.removeprefix(prefix) for name in names}):
-            return prefix
-    return ""
-
-
-def _reason(error: Exception) -> str:
-    """torch's message without its advice to load the file unsafely."""
-    message = str(error)
-    if found := re.search(r"Unsupported global: GLOBAL (\S+)", message):
-        return f"it holds code or objects ({found[1]}), not weights alone; such files are never run"
-    if "weights_only" in message:
-        return "it holds code or objects, not weights alone; such files are never run"
-    first = message.strip().partition("\n")[0][:200]
-    return f"damaged or not written by torch.save ({type(error).__name__}: {first})"
-
-
 def convert(state_dict: Mapping[str, Any], *, dropout: bool | None = None) -> tuple[NetworkConfig, StateDict]:
-    """A state dict of the reference as our configuration and state dict (the same tensors, not copied).
+    """Returns a state dict of the reference as our configuration and state dict (the same tensors, not copied).
 
     Prefixes `module.` and `_orig_mod.` are dropped, and one that all keys have (`netG.`), and so are the running
     statistics that instance norm kept in torch < 0.4. Without norm tensors, biases mean instance norm and their
@@ -330,7 +235,7 @@ def convert(state_dict: Mapping[str, Any], *, dropout: bool | None = None) -> tu
     the published pix2pix models were trained with it, and `False` otherwise. It changes no tensor.
     Raises `ModelError` saying what the keys look like and what was expected.
     """
-    tensors = _without_instance_statistics(_without_prefixes(state_dict))
+    tensors = _without_instance_statistics(without_prefixes(state_dict, looks_known))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     config = _limited(recognised(shapes, dropout))
     expected = listing(config)
@@ -344,7 +249,7 @@ def convert(state_dict: Mapping[str, Any], *, dropout: bool | None = None) -> tu
 
 
 def to_reference(config: NetworkConfig, state_dict: Mapping[str, Tensor]) -> StateDict:
-    """Our state dict under the reference's names and in its order; `convert` gives it back exactly.
+    """Returns our state dict under the reference's names and in its order; `convert` gives it back exactly.
 
     Raises `ModelError` if other tensors are there than `config` has, and for a network that the reference
     cannot build, such as norm `none` with biases, so that its keys would be taken for another one.
@@ -362,9 +267,9 @@ def to_reference(config: NetworkConfig, state_dict: Mapping[str, Tensor]) -> Sta
 
 
 def save(path: Path | str, network: nn.Module, *, replace: bool = True) -> None:
-    """Write the weights of `network` as a `.pth` file that the reference loads: its layout, a state dict alone.
+    """Writes the weights of `network` as a `.pth` file that the reference loads: its layout, a state dict alone.
 
-    What the layout has no place for is not in it: domains, statistics, licence, and whether a U-Net has dropout.
+    The layout has no place for domains, statistics, licence, and for whether a U-Net has dropout.
     `replace` as in `atomic_write`. Raises `ModelError` as `to_reference` does, `OutputError` if the file cannot be
     written.
     """
@@ -379,30 +284,8 @@ def save(path: Path | str, network: nn.Module, *, replace: bool = True) -> None:
     atomic_write(Path(path), lambda file: torch.save(plain, file), replace=replace)
 
 
-def _explicit(config: NetworkConfig) -> NetworkConfig:
+def _explicit(config: Any) -> Any:
     return dataclasses.replace(config, bias=conv_bias(config.norm, config.bias))
-
-
-def _without_prefixes(state_dict: Mapping[str, Any]) -> StateDict:
-    if len(state_dict) > MAX_TENSORS:
-        raise ModelError(f"{len(state_dict)} entries; at most {MAX_TENSORS} are accepted")
-    if {"networks", "architecture"} <= set(state_dict):
-        raise ModelError("a training state, to go on from, and no model: its run has model files (a2b.safetensors)")
-    tensors: StateDict = {}
-    for key, value in state_dict.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            entry = repr(key[:80]) if isinstance(key, str) else f"of type {type(key).__name__}"
-            raise ModelError(f"entry {entry} is a {type(value).__name__}, not a tensor; expected {KNOWN}")
-        name = _without_prefix(key)
-        if name in tensors:
-            raise ModelError(f"{name} occurs twice, with and without the prefix of a wrapper")
-        tensors[name] = value
-    prefix = "" if looks_known(tensors) else _common_prefix(tensors)
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-
-
-def _without_prefix(key: str) -> str:
-    return re.sub(r"^(module\.|_orig_mod\.)+", "", key)
 
 
 def _without_instance_statistics(tensors: StateDict) -> StateDict:

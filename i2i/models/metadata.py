@@ -1,4 +1,4 @@
-"""What a file of weights says of itself, bounded before it is believed; nothing here needs torch."""
+"""The header of a file of weights, held to limits before it is believed. Nothing here needs torch."""
 
 import json
 import stat
@@ -31,7 +31,7 @@ class Header:
 
 
 def regular_file(path: Path) -> int:
-    """The size in bytes of the file at `path`. Raises `ModelError` if it is not a file or over 4 GiB."""
+    """Returns the size in bytes of the file at `path`. Raises `ModelError` if it is not a file or over 4 GiB."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
@@ -44,7 +44,7 @@ def regular_file(path: Path) -> int:
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """The contents of a regular file of at most `limit` bytes. Raises `ModelError`."""
+    """Returns the contents of a regular file of at most `limit` bytes. Raises `ModelError`."""
     size = regular_file(path)
     if size > limit:
         raise ModelError(f"{size:,} bytes; at most {limit:,} are accepted")
@@ -56,7 +56,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def strict_json(text: str | bytes) -> dict[str, Any]:
-    """The JSON object in `text`: at most 1 MiB and 16 levels, no key twice, no NaN.
+    """Returns the JSON object in `text`: at most 1 MiB and 16 levels, no key twice, no NaN.
 
     A text in it has at most 1000 characters and no line break or control character. Raises `ModelError`.
     """
@@ -79,12 +79,12 @@ def strict_json(text: str | bytes) -> dict[str, Any]:
 
 
 def without_controls(text: str) -> str:
-    """`text` with `_` for each line break, control character and byte that was no UTF-8."""
+    """Returns `text` with `_` for each line break, control character and byte that was no UTF-8."""
     return "".join("_" if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
 
 
 def _texts(values: Any) -> Iterator[str]:
-    """All keys and values that are texts."""
+    """Yields all keys and values that are texts."""
     if isinstance(values, str):
         yield values
     elif isinstance(values, dict | list):
@@ -112,7 +112,7 @@ def _deeper_than(values: Any, depth: int) -> bool:
 
 
 def looks_like_safetensors(path: Path) -> bool:
-    """Whether the file begins as a `.safetensors` does: the length of a header, and then the header."""
+    """Returns whether the file begins as a `.safetensors` does: the length of a header, and then the header."""
     try:
         size = regular_file(path)
         with path.open("rb") as file:
@@ -123,7 +123,7 @@ def looks_like_safetensors(path: Path) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a `.safetensors` file. Raises `ModelError`, without the file's name."""
+    """Returns the header of a `.safetensors` file. Raises `ModelError`, without the file's name."""
     text, body = _header_text(path)
     try:
         content = json.loads(text, object_pairs_hook=_unique)

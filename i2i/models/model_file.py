@@ -1,110 +1,29 @@
 """The model file: one `.safetensors` per direction with all that its use needs, and no code.
 
 The tensors have the names of the network's state dict. The metadata key `i2i` holds the description (`models.info`),
-with a hash of the bytes behind the header. `refuse_hostile` and its neighbours check the tensors of any file.
+with a hash of the bytes behind the header. A folder for the Hub holds the same in two files: `config.json` and
+`model.safetensors`.
 """
 
 import copy
 import hashlib
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from i2i.errors import ModelError, UsageError
+from i2i.errors import ModelError, OutputError, UsageError
 from i2i.files import atomic_write
-from i2i.models.info import (
-    DIRECTIONS,
-    FORMAT_VERSION,
-    Direction,
-    ModelInfo,
-    Training,
-    describe,
-    document,
-    parse,
-    read_info,
-    to_json,
-)
-from i2i.models.metadata import MAX_TENSORS, Header, read_header
-from i2i.networks.blocks import blur_filter
+from i2i.models.info import CONFIG_NAME, OWN, WEIGHTS_NAME, ModelInfo, document, parse, to_json
+from i2i.models.metadata import MAX_INFO_BYTES, Header, read_bounded, read_header
+from i2i.models.state_dicts import refuse_changed_filters, refuse_nonfinite, refuse_other_shapes
 from i2i.networks.own import OwnConfig, OwnNetwork
 
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
-def refuse_hostile(tensors: Mapping[str, Any], size: int) -> None:
-    """Refuse, by name, tensors of a file of `size` bytes that are no plain weights, without reading their numbers.
-
-    Sparse, quantised, complex or integer tensors (but for batch norm's counter), and tensors larger than
-    the memory behind them (expanded, or many over one storage), for a copy of those could be of any size;
-    and that memory can be no larger than the file. Raises `ModelError`, also for names that are no text.
-    """
-    for name in tensors:
-        if not isinstance(name, str):
-            raise ModelError(f"a key is of type {type(name).__name__}; expected the names of tensors")
-    if len(tensors) > MAX_TENSORS:
-        raise ModelError(f"{len(tensors)} tensors; at most {MAX_TENSORS} are accepted")
-    storages: set[int] = set()
-    used = stored = 0
-    for name, tensor in tensors.items():
-        if isinstance(tensor, Tensor):
-            _refuse_odd(name, tensor)
-            used += tensor.numel() * tensor.element_size()
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in storages:
-                storages.add(storage.data_ptr())
-                stored += storage.nbytes()
-            if stored > size:
-                raise ModelError(f"{name}: the tensors up to it take {stored:,} bytes, and the file has {size:,}")
-            if used > stored:
-                raise ModelError(f"{name}: shape {tuple(tensor.shape)} is larger than what is stored for it")
-
-
-def _refuse_odd(name: str, tensor: Tensor) -> None:
-    if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_nested:
-        raise ModelError(f"{name}: a {type(tensor).__name__}, not a plain tensor")
-    if vars(tensor):
-        raise ModelError(f"{name}: a tensor with attributes, not a plain tensor")
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
-        raise ModelError(f"{name}: {tensor.layout} on {tensor.device}; expected a dense tensor with numbers")
-    counter = name.endswith("num_batches_tracked") and tensor.dtype == torch.int64
-    if tensor.dtype not in FLOATS and not counter:
-        raise ModelError(f"{name}: {tensor.dtype}; expected float32, float64, float16 or bfloat16")
-
-
-def refuse_nonfinite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse, by name, a tensor with a NaN or an infinity, or a number that is one in float32."""
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor.float()).all()):
-            raise ModelError(f"{name}: not finite (NaN, infinity, or beyond the range of float32)")
-
-
-def refuse_changed_filters(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse, by name, a blur filter (`filt`) that is not the binomial one, which is the same in every network."""
-    for name, tensor in tensors.items():
-        if name.endswith(".filt") and not torch.equal(tensor.float(), blur_filter(tensor.shape[-1]).expand_as(tensor)):
-            raise ModelError(f"{name}: not the binomial blur filter of CUT's networks")
-
-
-__all__ = [
-    "DIRECTIONS",
-    "FORMAT_VERSION",
-    "Direction",
-    "ModelInfo",
-    "Training",
-    "describe",
-    "load",
-    "read_info",
-    "save",
-]
-
 _FLOATS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
-_INTEGERS = {"I64": 8}
+_INTEGERS = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "I32": 4, "I64": 8}
 
 
 def save(
@@ -115,14 +34,14 @@ def save(
     *,
     replace: bool = True,
 ) -> None:
-    """Write the weights of `network` and `info` to `path`, whole or not at all; `replace` as in `atomic_write`.
+    """Writes the weights of `network` and `info` to `path`, whole or not at all; `replace` as in `atomic_write`.
 
     As `torch.float16` the weights take half the bytes and are rounded, by at most 1 in 2,048 of each. Raises
     `ModelError` if the weights are not those of `info`'s configuration or not finite in that type, or `info`
     could not be read back; `OutputError` if the file cannot be written.
     """
     try:
-        weights = checked_weights(network, info, dtype)
+        weights = _checked_weights(network, info, dtype)
     except ModelError as error:
         raise ModelError(f"{path}: not written: {error}") from None
     data = to_safetensors(weights, {"i2i": to_json(info, body_sha256(to_safetensors(weights)))})
@@ -130,31 +49,76 @@ def save(
 
 
 def load(path: Path | str, generator: nn.Module | None = None) -> tuple[nn.Module, ModelInfo]:
-    """The network (on the CPU, float32, in eval mode) and the description in a model file. The file of an own network
-    takes a copy of `generator`, whose class it was trained with.
+    """Returns the network (on the CPU, float32, in eval mode) and the description in a model file.
 
-    Nothing is believed before it is bounded: sizes and names are compared with what the configuration builds
-    before a weight is read. Raises `ModelError` naming the file and the key.
+    The file of an own network takes a copy of `generator`, with whose class it was trained. Nothing is believed before
+    it is bounded: sizes and names are compared with those of the network before a weight is read. Raises `ModelError`
+    naming the file and the key, `UsageError` for a `generator` that the file does not need.
     """
     path = Path(path)
     try:
         header = read_header(path)
         info, digest = parse(document(header.metadata))
         info = info.completed()
-        return load_network(path, header, info, digest, generator), info
+        return _filled(path, header, info, digest, generator), info
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
 
 
-def checked_weights(network: nn.Module, info: ModelInfo, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """The state dict of `network`, its numbers as `dtype`, if it and `info` could be read back. Raises `ModelError`."""
+def save_pretrained(folder: Path | str, network: nn.Module, info: ModelInfo, *, replace: bool = True) -> None:
+    """Writes `config.json` (all of `info`) and `model.safetensors` into `folder`, which is made if need be.
+
+    `replace` as in `atomic_write`. Raises `ModelError` as `save` does, `OutputError` if the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        data = to_safetensors(_checked_weights(network, info), {"format": "pt"})
+    except ModelError as error:
+        raise ModelError(f"{folder}: not written: {error}") from None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
+    text = to_json(info, body_sha256(data), indent=2) + "\n"
+    atomic_write(folder / WEIGHTS_NAME, lambda file: file.write(data), replace=replace)
+    atomic_write(folder / CONFIG_NAME, lambda file: file.write(text.encode()), replace=replace)
+
+
+def from_pretrained(folder: Path | str, generator: nn.Module | None = None) -> tuple[nn.Module, ModelInfo]:
+    """Returns the network and the description that `save_pretrained` wrote, as `load` does.
+
+    `config.json` is at most 1 MiB and 16 levels deep; the weights are held to what it describes.
+    Raises `ModelError` naming the file.
+    """
+    config, weights = Path(folder) / CONFIG_NAME, Path(folder) / WEIGHTS_NAME
+    current = config
+    try:
+        info, digest = parse(read_bounded(config, MAX_INFO_BYTES))
+        info = info.completed()
+        current = weights
+        return _filled(weights, read_header(weights), info, digest, generator), info
+    except ModelError as error:
+        raise ModelError(f"{current}: {error}") from None
+
+
+def body_sha256(data: bytes) -> str:
+    """Returns the SHA-256 of what follows the header of a `.safetensors` file."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    return hashlib.sha256(memoryview(data)[start:]).hexdigest()
+
+
+def _checked_weights(network: nn.Module, info: ModelInfo, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Returns the state dict of `network`, its numbers as `dtype`, if it and `info` could be read back.
+
+    Raises `ModelError`.
+    """
     parse(to_json(info, ""))
     weights = {name: _stored(tensor, dtype) for name, tensor in network.state_dict().items()}
-    own = isinstance(network, OwnNetwork)
-    _compare({name: tuple(t.shape) for name, t in weights.items()}, weights if own else _on_meta(info).state_dict())
     refuse_nonfinite(weights)
-    if not own:
-        refuse_changed_filters(weights)
+    if info.network == OWN:  # the file cannot hold one tensor under two names
+        return {name: tensor.clone() for name, tensor in weights.items()}
+    refuse_other_shapes(_shapes(weights), _shapes(_on_meta(info).state_dict()))
+    refuse_changed_filters(weights)
     return weights
 
 
@@ -163,22 +127,14 @@ def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def body_sha256(data: bytes) -> str:
-    """The SHA-256 of what follows the header of a `.safetensors` file."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    return hashlib.sha256(memoryview(data)[start:]).hexdigest()
-
-
-def load_network(
-    path: Path, header: Header, info: ModelInfo, sha256: str, generator: nn.Module | None = None
-) -> nn.Module:
-    """The network of `info` with the weights in the file at `path`, whose header is `header`; `generator` as in `load`.
+def _filled(path: Path, header: Header, info: ModelInfo, sha256: str, generator: nn.Module | None) -> nn.Module:
+    """Returns the network of `info`, or a copy of `generator`, with the weights in the file at `path`.
 
     Raises `ModelError` naming the key: other names, shapes or dtypes, another hash, numbers that are not finite.
     """
     network = _on_meta(info) if generator is None else _own(info, generator)
     expected = network.state_dict()
-    _compare({name: shape for name, (_, shape) in header.tensors.items()}, expected)
+    refuse_other_shapes({name: shape for name, (_, shape) in header.tensors.items()}, _shapes(expected))
     body = 0
     for name, (dtype, shape) in header.tensors.items():
         sizes = _FLOATS if expected[name].is_floating_point() else _INTEGERS
@@ -216,19 +172,11 @@ def _on_meta(info: ModelInfo) -> nn.Module:
 
 
 def _own(info: ModelInfo, generator: nn.Module) -> OwnNetwork:
-    """A copy of `generator`, to be filled. Raises `UsageError` if the file brings a network with a name."""
     config = info.network_config()
     if not isinstance(config, OwnConfig):
         raise UsageError(f"generator: the file holds a {info.network}, which needs no module; leave it out")
     return OwnNetwork(copy.deepcopy(generator), config)
 
 
-def _compare(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor]) -> None:
-    for name, tensor in expected.items():
-        if name not in found:
-            raise ModelError(f"{name} is missing")
-        if found[name] != tuple(tensor.shape):
-            raise ModelError(f"{name} has the shape {found[name]}; its network has {tuple(tensor.shape)}")
-    for name in found:
-        if name not in expected:
-            raise ModelError(f"{name[:100]} has no place in its network")
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -77,7 +77,7 @@ class Entry:
 
     @property
     def style(self) -> str:
-        """What `--style` takes: the plain name where only one family has it."""
+        """The name for `--style`: the plain name where only one family has it."""
         return self.name if sum(other.name == self.name for other in ENTRIES) == 1 else self.full_name
 
     @property
@@ -117,7 +117,7 @@ ENTRIES: tuple[Entry, ...] = (
 
 
 def find(name: str) -> Entry | None:
-    """The checkpoint called `name` or `family/name`.
+    """Returns the checkpoint called `name` or `family/name`.
 
     Raises `UsageError` naming both if the two families have one of that plain name.
     """
@@ -145,17 +145,17 @@ class Record:
 
 
 def model_path(entry: Entry) -> Path:
-    """Where its model file is, once it is there."""
+    """Returns the path of its model file, which may not exist yet."""
     return home() / "catalogue" / entry.family / f"{entry.name}.safetensors"
 
 
 def checkpoint_path(entry: Entry) -> Path:
-    """Where its checkpoint can be put by hand."""
+    """Returns the path at which a user may put its checkpoint by hand."""
     return model_path(entry).with_suffix(".pth")
 
 
 def read_record(entry: Entry) -> Record | None:
-    """What was recorded when it was converted, if it was. Raises `ModelError` for a record that is damaged."""
+    """Returns the record of its conversion, if there was one. Raises `ModelError` for a record that is damaged."""
     path = _record_path(entry)
     try:
         with path.open("rb") as file:
@@ -172,7 +172,7 @@ def read_record(entry: Entry) -> Record | None:
 
 
 def obtain(entry: Entry, *, fetch: bool = False, progress: Progress | None = None) -> Path:
-    """The model file of a published checkpoint: the one that is kept, or a conversion of what was put by hand.
+    """Returns the model file of a published checkpoint: the one that is kept, or a conversion of a file put by hand.
 
     Only with `fetch` is the network used. Raises `UsageError`, saying what would be fetched, where there is
     nothing yet, `ModelError` if fetching or converting fails, `OutputError` if the result cannot be kept.

@@ -23,7 +23,7 @@ from i2i.terminal import printable
 
 
 def model_at(path: Path, direction: str | None = None) -> Path:
-    """The model in a run folder, in the direction that is asked for; any other path as it is.
+    """Returns the model in a run folder, in the direction that is asked for; any other path as it is.
 
     Raises `UsageError` if there is no such path or direction, `ModelError` for a folder without a model.
     """
@@ -49,7 +49,7 @@ def model_at(path: Path, direction: str | None = None) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Whether something is there; a path that cannot be one is not."""
+    """Returns whether something is there; False for a text that cannot be a path."""
     try:
         return path.exists()
     except (OSError, ValueError):  # too long a name, a zero byte in it, a folder that may not be read
@@ -57,7 +57,7 @@ def exists(path: Path) -> bool:
 
 
 def names_in(folder: Path) -> list[str]:
-    """The names in a folder, none if it cannot be read."""
+    """Returns the names in a folder, none if it cannot be read."""
     try:
         return [entry.name for entry in folder.iterdir()]
     except (OSError, ValueError):
@@ -82,12 +82,12 @@ MODEL_SUFFIXES = {".safetensors", ".pth", ".pt"}
 
 
 def installed_folder() -> Path:
-    """Where styles that the user has installed are kept."""
+    """Returns the folder of the styles that the user has installed."""
     return home() / "styles"
 
 
 def model_files(folder: Path) -> dict[str, Path]:
-    """The model files in a folder by the name of their style."""
+    """Returns the model files in a folder by the name of their style."""
     try:
         return {path.stem: path for path in sorted(folder.glob("*.safetensors")) if STYLE_NAME.fullmatch(path.stem)}
     except OSError:
@@ -103,12 +103,12 @@ def install(
     statistics: Statistics | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Keep the model at a path under `name`, so that `--style name` finds it; the path of the copy.
+    """Keeps a copy of the model at a path under `name`, so that `--style name` finds it; returns the path of the copy.
 
-    What `styles.find` takes as a path is taken here; a checkpoint of the reference is converted, and the options
-    are those of `pretrained.open_model`. Raises `UsageError` for a name that is taken (unless `overwrite`) or has
-    more than letters, digits, `-`, `_`, `.`; `ModelError` for a model that cannot be used, `OutputError` if it
-    cannot be kept.
+    `file` is a path as for `styles.find`. A checkpoint is converted, with the options of `pretrained.open_model`.
+
+    Raises `UsageError` for a name that is taken (unless `overwrite`) or has more than letters, digits, `-`, `_`, `.`;
+    `ModelError` for a model that cannot be used, `OutputError` if it cannot be kept.
     """
     if not STYLE_NAME.fullmatch(name) or Path(name).suffix in MODEL_SUFFIXES:
         raise UsageError(f"{name!r} cannot be the name of a style: expected letters, digits, '-', '_', '.'")
@@ -126,19 +126,6 @@ def install(
     model_file.save(target, network, info, replace=overwrite)
     return target
 
-
-def uninstall(name: str) -> None:
-    """Remove an installed style. Raises `UsageError` if there is none of that name, `OutputError` if it stays."""
-    known = model_files(installed_folder())
-    if name not in known:
-        raise UsageError(f"no style {name!r} is installed.{nearest(name, known)}")
-    try:
-        known[name].unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{known[name]}: cannot be removed: {error.strerror}") from None
-
-
-__all__ = ["Style", "find", "install", "installed_folder", "list_styles", "uninstall"]
 
 Source = Literal["run", "installed", "bundled", "catalogue"]
 BUNDLED = Path(__file__).parent.parent / "styles"
@@ -171,7 +158,7 @@ class Style:
 def find(
     style: str | Path, direction: str | None = None, *, download: bool = False, progress: Progress | None = None
 ) -> Path:
-    """Where the model that `style` names lies: a path for `pretrained.open_model`.
+    """Returns the path of the model that `style` names, for `pretrained.open_model`.
 
     `style` is `hub:owner/name` (or `hub:owner/name@revision`), or the name of a style: installed, bundled,
     published (`catalogue`), in this order; or a path: a run folder, a folder with `config.json` and
@@ -179,8 +166,8 @@ def find(
     file or folder here means the style, so that a run or a data set never shadows one; `./name` means the path.
     A run folder with two directions needs `direction`. A `Path` is always taken for a path.
 
-    Of the network: `hub:` is the user's asking for it; a published checkpoint is fetched only with `download`
-    (`progress` is that of `i2i.download.download`). Raises `UsageError` for what does not exist or is not
+    `hub:` uses the network; a published checkpoint is fetched only with `download` (`progress` is that of
+    `i2i.download.download`). Raises `UsageError` for what does not exist or is not
     here yet, `ModelError` for what cannot be used.
     """
     if direction not in (None, *DIRECTIONS):
@@ -198,21 +185,22 @@ def find(
             raise UsageError(f"{error}{meant}") from None
         if named is not None:
             return named
-        if _is_name(style) and not exists(Path(style)):
+        if is_name(style) and not exists(Path(style)):
             hint = f"{_suggestions(style)} --list-styles shows all that have a name; hub:owner/name is fetched"
             raise UsageError(f"style {style!r}: no such style, and no such run folder or model file.{hint}")
     return model_at(path_of(style), direction)
 
 
 def _is_file(path: Path) -> bool:
-    """Whether a file is there; what lies in a folder that may not be read is not."""
+    """Returns whether a file is there; False in a folder that may not be read."""
     try:
         return path.is_file()
     except OSError:
         return False
 
 
-def _is_name(style: str) -> bool:
+def is_name(style: str) -> bool:
+    """Returns whether this may be the name of a style, and not only a path."""
     return bool(STYLE_NAME.fullmatch(style)) and Path(style).suffix not in MODEL_SUFFIXES
 
 
@@ -255,7 +243,7 @@ def list_styles(runs: Sequence[str | Path] | None = None) -> list[Style]:
 
 
 def _as_style(path: Path) -> str:
-    """`path` so that `find` takes it for one."""
+    """Returns `path` as a text that `find` takes for a path."""
     return str(path) if len(path.parts) > 1 else f"./{path}"
 
 

@@ -13,6 +13,7 @@ from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.options import of_one_size
 from i2i.errors import I2IError, UsageError
 from i2i.training.estimate import Cost, OutOfMemory, estimate
+from i2i.training.options import RunOptions
 from i2i.training.step import of_parts
 
 MARGIN = 0.95  # of the limit is aimed at, where memory is predicted
@@ -49,10 +50,10 @@ def _flag(name: str, value: Any) -> str:
 
 def suggest(
     algorithm: type[AnyAlgorithm],
-    options: Any,
+    options: RunOptions,
     limit: int,
     report: Callable[[Attempt], None] = lambda attempt: None,
-    measure: Callable[[type[AnyAlgorithm], Any], Cost] = estimate,
+    measure: Callable[[type[AnyAlgorithm], RunOptions], Cost] = estimate,
 ) -> list[Attempt]:
     """The attempts, in order, from no change on. The last that fits is the one to take.
 

@@ -17,6 +17,7 @@ from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.options import classes
 from i2i.errors import DivergedError, OutputError, UsageError
 from i2i.models import model_file
+from i2i.models.info import Training, describe
 from i2i.networks.blocks import finite
 from i2i.training.distributed import ProcessGroup
 from i2i.training.early_stopping import Condition, score
@@ -248,7 +249,7 @@ def save_model_files(
     Raises `OutputError`.
     """
     assert options.run is not None
-    training = model_file.Training(
+    training = Training(
         algorithm=algorithm.name,
         dataset=dataset_name(options.data) if options.data else "",
         steps=progress.step,
@@ -263,7 +264,7 @@ def save_model_files(
     palettes = dict(zip("ab", classes(options), strict=True))
     for name, network in networks.items():
         direction: Any = name if options.direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[name]
-        info = model_file.describe(
+        info = describe(
             network,
             direction=direction,
             input_domain=domains[direction[0]],

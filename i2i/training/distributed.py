@@ -65,9 +65,9 @@ class ProcessGroup:
         """The values of all processes, in the first one; elsewhere an empty list."""
         if self.world_size == 1:
             return [value]
-        values: list[T] | None = [value] * self.world_size if self.first else None
-        dist.gather_object(value, values, dst=0, group=self._control)
-        return values or []
+        values = [value] * self.world_size if self.first else []
+        dist.gather_object(value, values if self.first else None, dst=0, group=self._control)
+        return values
 
     @together()
     def gather_everywhere(self, value: T) -> list[T]:

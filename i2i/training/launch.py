@@ -13,23 +13,23 @@ from i2i.algorithms.algorithm import AnyAlgorithm, described, own_options
 from i2i.config import narrowed, real
 from i2i.data.datasets import Datasets, check_sizes, open_datasets
 from i2i.data.folders import searched
-from i2i.data.options import batch_size, check_mixing, check_one_domain
+from i2i.data.options import check_mixing, check_one_domain
 from i2i.data.own import OwnDatasets, open_own
 from i2i.errors import ModelError, UsageError
 from i2i.machine import place
-from i2i.models import junyanz
+from i2i.models import junyanz, styles
 from i2i.models.pretrained import is_checkpoint, open_model
 from i2i.networks import NetworkConfig, config_of
 from i2i.networks.blocks import BlurDownsample
 from i2i.networks.features import PatchProjection
 from i2i.networks.own import OwnConfig
 from i2i.training import early_stopping
+from i2i.training.checks import check, follows_validation
 from i2i.training.distributed import ProcessGroup
 from i2i.training.estimate import resolve_batch_size
 from i2i.training.options import RunOptions
 from i2i.training.schedule import Progress
 from i2i.training.state_store import StateStore
-from i2i.training.step import check_micro_batches
 from i2i.training.trainer import Trainer
 from i2i.training.validation import SWD
 
@@ -92,10 +92,8 @@ def open_data(
 ) -> tuple[Datasets, tuple[int, int]]:
     """Opens the data and checks everything before a training starts. Returns the data, and the channels of inputs and
     outputs. `own` as in `train`."""
-    check_micro_batches(batch_size(options), options.micro_batches)
+    check(options, needs_data=own is None)
     check_compile(algorithm, options)
-    if options.n_epochs + options.n_epochs_decay == 0:
-        raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
     check_mixing(options, algorithm.supports_pairs)
     one_domain = algorithm.uses_single_domain(options)
     if one_domain:
@@ -137,18 +135,9 @@ def build_algorithm(
 
 def check_validation(options: RunOptions, data: Datasets) -> None:
     """Raises `UsageError` if something is to follow a validation that never comes."""
-    following = {
-        "lr_policy": options.lr_policy == "plateau",
-        "stop_when": bool(options.stop_when.strip()),
-        "stop_patience": options.stop_patience > 0,
-        "best_floor": bool(options.best_floor.strip()),
-    }
-    for name in (name for name, follows in following.items() if follows):
-        what = f"{name} = {getattr(options, name)!r}: follows the validation"
-        if not options.validate_every:
-            raise UsageError(f"{what}, but validate_every = 0 turns it off")
-        if data.validation is None:
-            raise UsageError(f"{what}, but {options.data or 'validation='} has no val or test split")
+    if (name := follows_validation(options)) and data.validation is None:
+        value, where = getattr(options, name), options.data or "validation="
+        raise UsageError(f"{name} = {value!r}: follows the validation, but {where} has no val or test split")
     if options.stop_when.strip() or options.stop_patience:
         _check_first_validation(options, len(data.train))
 
@@ -211,11 +200,12 @@ REFERENCE_NAMES = {"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A", "G"
 
 
 def initialise(algorithm: AnyAlgorithm, paths: Sequence[Path], direction: str = "a2b") -> None:
-    """Load each file into the network that it is of. `direction` is the one in which `algorithm` sees the data.
+    """Load each file, or the style of that name, into its network. `direction` is the one in which `algorithm` sees the
+    data.
 
     Raises `ModelError` for a file that cannot be read, fits no network, or fits one of another configuration.
     """
-    for path in paths:
+    for path in (styles.find(str(path)) if styles.is_name(str(path)) else path for path in paths):
         if isinstance(F := algorithm.networks().get("F"), PatchProjection) and path.stem.endswith("net_F"):
             _load_embedding(F, path)
             continue
@@ -241,10 +231,10 @@ _Weights = tuple[nn.Module, str, NetworkConfig | OwnConfig, dict[str, Tensor]]
 def _read(algorithm: AnyAlgorithm, path: Path, direction: str) -> _Weights:
     if not is_checkpoint(path):
         loaded, info = open_model(path)
-        name = info.direction if direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[info.direction]
         targets = algorithm.translators()
-        if name not in targets:
-            raise ModelError(f"{path}: translates {info.direction}; {algorithm.name} trains {', '.join(targets)} here")
+        name = info.direction if direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[info.direction]
+        if len(targets) == 1:  # a file's direction is that of its own data set
+            (name,) = targets
         return targets[name], name, config_of(loaded), loaded.state_dict()
     config, weights = junyanz.load(path)
     networks = algorithm.networks()

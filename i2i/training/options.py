@@ -41,7 +41,7 @@ class TrainingOptions:
     licence: Label = ""
     """The licence of the weights, for the model files."""
     init_from: tuple[Path, ...] = ()
-    """Start from these weights: model files, or .pth files of the reference named as it names them."""
+    """Start from these weights: names of styles, model files, or .pth files of the reference named as it names them."""
     n_epochs: Annotated[int, Ge(0)] = 100
     """Epochs at the full learning rate. An epoch is as long as the longer domain."""
     n_epochs_decay: Annotated[int, Ge(0)] = 100

@@ -28,7 +28,7 @@ from i2i.training.options import RunOptions, options_class
 if TYPE_CHECKING:
     from i2i.inference.translator import Translator
 
-_FOR_PICTURES = ("load_size", "flip", "random_zoom")
+_FOR_PICTURES = ("load_size", "flip", "random_zoom", "augment")
 
 
 def train(
@@ -48,7 +48,7 @@ def train(
     * `data`: a path as for `--data`, or your own data set: any `torch.utils.data.Dataset` or list. Its items are pairs
       (input, target). Algorithms without pairs take two data sets, `data=(pictures_of_A, pictures_of_B)`, algorithms of
       one domain one. A picture is a float tensor (C, H, W) in [-1, 1], which is taken as it is, or a uint8 array, a
-      uint8 tensor or a PIL image, which the options resize, crop and flip.
+      uint8 tensor or a PIL image, which the options resize, crop, flip and augment.
     * `run`: the run folder. Default: `runs/` and the algorithm's name. A run that is there goes on exactly.
     * `steps`: the last step, as `max_steps`.
     * `validation`: own data of the same form, on which nothing is trained. Sample grids show it.
@@ -123,7 +123,7 @@ def _take_size(given: dict[str, Any], first: object) -> None:
     if not is_sample or not of_one_size(given.get("preprocess", "crop")):
         return
     if set_ := [name for name in _FOR_PICTURES if name in given]:
-        raise UsageError(f"{set_[0]} = {given[set_[0]]!r}: float tensors are taken as they are; leave it out")
+        raise UsageError(f"{set_[0]}: float tensors are taken as they are; leave it out")
     side = min(first.shape[-2:])  # type: ignore[attr-defined]
     given.update(preprocess="crop", load_size=side, crop_size=side, flip=False)
 

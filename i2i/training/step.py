@@ -17,7 +17,7 @@ from i2i.acceleration import accelerate
 from i2i.acceleration.compiler import compile_in_place
 from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm, Losses, Player, Turn
 from i2i.data.pair import ImagePair
-from i2i.errors import ResourceError, UsageError
+from i2i.errors import ResourceError
 from i2i.inference import failures
 from i2i.machine import keep_freed_memory
 from i2i.networks.blocks import InstanceNorm, has_batch_norm
@@ -277,9 +277,3 @@ def of_parts(options: TrainingOptions) -> str:
     if getattr(options, "negatives", None) == "batch":
         return "less memory, but negatives come from each part alone"
     return "the same result in less memory"
-
-
-def check_micro_batches(batch_size: int, micro_batches: int) -> None:
-    """Raises `UsageError` unless the batch divides evenly."""
-    if batch_size % micro_batches:
-        raise UsageError(f"micro_batches = {micro_batches}: must divide batch_size = {batch_size}")

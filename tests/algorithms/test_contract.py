@@ -12,14 +12,15 @@ from tiny_teacher import tiny_teacher, unfilled_teacher
 from tiny_vgg import tiny_vgg, unfilled
 from torch import nn
 
-from i2i.algorithms import ALGORITHMS, augment
+from i2i.algorithms import ALGORITHMS, augmentation
 from i2i.algorithms.algorithm import Algorithm
-from i2i.algorithms.augment import OPERATIONS
+from i2i.algorithms.augmentation import OPERATIONS
 from i2i.data.datasets import Datasets
 from i2i.data.pair import ImagePair, ImagePairs, one_hot
 from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired
 from i2i.losses.adversarial import GanMode
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.models.teacher import Teacher
 from i2i.networks import projected
 from i2i.networks.blocks import for_translation, has_batch_norm
@@ -243,7 +244,7 @@ def test_discriminators_see_nothing_but_augmented_images(
     name: str, mode: GanMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real or generated, in any turn: a cutout that leaves nothing shows what goes round it."""
-    monkeypatch.setattr(augment, "cut_out", lambda images, corners: images * 0)
+    monkeypatch.setattr(augmentation, "cut_out", lambda images, corners: images * 0)
     algorithm = build(name, diffaugment="cutout", gan_mode=mode, r2_gamma=1.0)
     seen: list[bool] = []
     for network in algorithm.players()["discriminator"]:
@@ -312,7 +313,7 @@ def test_translators_survive_the_model_file(name: str, tmp_path: Path) -> None:
         assert direction in ("a2b", "b2a")
         path = tmp_path / f"{direction}.safetensors"
         statistics = algorithm.test_statistics
-        info = model_file.describe(network, direction=direction, statistics=statistics)  # type: ignore[arg-type]
+        info = describe(network, direction=direction, statistics=statistics)  # type: ignore[arg-type]
         model_file.save(path, network, info)
         loaded, read = model_file.load(path)
         assert read.direction == direction

@@ -66,7 +66,7 @@ def test_segmentation_is_chosen_and_stopped_by_how_well_it_labels(tmp_path: Path
     total = np.zeros((len(CLASSES), len(CLASSES) + 1), int)
     for pair in held_out:
         pictures = translate(images.to_pixels(pair.b)), images.to_pixels(pair.a)
-        total += confusion(*(to_classes(pixels, CLASSES) for pixels in pictures), len(CLASSES))
+        total += confusion(*(to_classes(pixels, CLASSES) for pixels in pictures), len(CLASSES))  # type: ignore[call-arg]
     best = max(line["metrics"]["fake_B/mean_iou"] for line in found)
     assert best == pytest.approx(scores(total).mean_iou, abs=2e-3), "rounding decides a few of 12,288 pixels"
     assert found[-1]["metrics"]["fake_B/pixel_accuracy"] >= 0.5 and found[-1]["step"] < 200
@@ -179,7 +179,7 @@ def test_the_loss_of_pairs_is_of_pairs_alone() -> None:
     a, b = torch.rand(2, 2, 3, 32, 32) * 2 - 1
     (_, losses), *_ = algorithm.losses(ImagePair(a, b, is_pair=torch.tensor([False, True])), 0)
     with torch.no_grad():
-        expected = options.lambda_paired * float((algorithm.translators()["a2b"](a[1:]) - b[1:]).abs().mean()) / 2
+        expected = options.lambda_paired * float((algorithm.translators()["a2b"](a[1:]) - b[1:]).abs().mean()) / 2  # type: ignore[attr-defined]
     assert float(losses["paired_AB"].detach()) == pytest.approx(expected, rel=1e-5)
     (_, losses), *_ = algorithm.losses(ImagePair(a, b), 0)
     assert not any(name.startswith("paired") for name in losses)

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from i2i.acceleration import compiler
-from i2i.algorithms import CUT, CycleGAN, Pix2Pix, ada
-from i2i.algorithms.ada import ADA
+from i2i.algorithms import CUT, CycleGAN, Pix2Pix, augmentation
 from i2i.algorithms.algorithm import Algorithm, frozen
-from i2i.algorithms.augment import DiffAugment
-from i2i.algorithms.augmentation import Augmentation
+from i2i.algorithms.augmentation import ADA, Augmentation, DiffAugment
 from i2i.algorithms.cut import CUTOptions
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.options import NetworkOptions
@@ -355,8 +353,8 @@ def test_pictures_are_mirrored_and_turned_by_quarters(
     height: int, width: int, turns: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With certainty each, of which mirroring and no turn leave the picture as it is in their turn."""
-    monkeypatch.setattr(ada, "recolour", lambda images, *_: images)
-    monkeypatch.setattr(ada, "translate", lambda images, *_: images)
+    monkeypatch.setattr(augmentation, "recolour", lambda images, *_: images)
+    monkeypatch.setattr(augmentation, "translate", lambda images, *_: images)
     torch.manual_seed(0)
     picture = images(1, height, width)[0].numpy()
     shown = certain(1.0)(torch.from_numpy(picture).expand(200, -1, -1, -1), 0)
@@ -397,7 +395,7 @@ def test_the_probability_follows_the_signs(
     decision_boundary: float, signs: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In steps of n / `pictures` after n pictures, up above the target and down below, between 0 and 1."""
-    monkeypatch.setattr(ada, "PICTURES", 8)
+    monkeypatch.setattr(augmentation, "PICTURES", 8)
     logits = torch.tensor([0.7, 0.9, 0.2, -0.3]).expand(4, 4)[:, :, None]
     augmented, x = ADA(0.25, 32, decision_boundary), images(1)
     expected = 0.0
@@ -447,7 +445,7 @@ def test_ada_goes_by_real_images_in_the_discriminators_turn(kind: Any, monkeypat
 
 def test_a_resumed_run_adapts_as_one_that_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """p, and what is on the way to its next move."""
-    monkeypatch.setattr(ada, "PICTURES", 4)
+    monkeypatch.setattr(augmentation, "PICTURES", 4)
     options = {"ada_target": 0.6, "ada_images": 40, "gan_mode": "hinge"}
 
     def run(algorithm: Algorithm, folder: str, max_steps: int) -> Algorithm:

@@ -142,9 +142,9 @@ def test_no_sample_is_changed(tmp_path, preprocess, train):
     cached = dataclasses.replace(options, cache=tmp_path / "cache")
     records = [PairRecord(path) for path in paths] + [PairRecord(path, path) for path in paths]
     for kind, arguments in ((UnpairedImages, (paths[:3], paths)), (PairedImages, (records,))):
-        plain = samples(kind(*arguments, options, train, 4))
-        assert samples(kind(*arguments, cached, train, 4)) == plain
-        assert samples(kind(*arguments, cached, train, 4)) == plain
+        plain = samples(kind(*arguments, options, train, 4))  # type: ignore[call-arg]
+        assert samples(kind(*arguments, cached, train, 4)) == plain  # type: ignore[call-arg]
+        assert samples(kind(*arguments, cached, train, 4)) == plain  # type: ignore[call-arg]
 
 
 def test_a_training_may_go_on_with_or_without_it(tmp_path):

@@ -223,7 +223,7 @@ def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypa
         return read(path)
 
     monkeypatch.setattr(looking, "cores", lambda: 3)
-    monkeypatch.setattr(looking.images, "read", watched)
+    monkeypatch.setattr(looking.images, "read", watched)  # type: ignore[attr-defined]
     for pixels, at_a_time in ((24 * 24 - 1, 1), (2 * 24 * 24, 2), (1 << 20, 4)):
         most.clear()
         monkeypatch.setattr(looking, "AT_A_TIME", pixels)

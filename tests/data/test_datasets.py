@@ -256,11 +256,6 @@ def test_toys_are_as_large_as_crops():
         open_datasets(DataOptions(data=Path("toy"), random_zoom=0.9), paired=True)
 
 
-def test_data_is_wanted():
-    with pytest.raises(UsageError, match="data"):
-        open_datasets(DataOptions(), paired=True)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

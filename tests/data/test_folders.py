@@ -72,7 +72,7 @@ def test_paired_layouts(tmp_path, name):
     files, expected = LAYOUTS[name]
     for file in files:
         make(tmp_path / file)
-    records = [PairRecord(tmp_path / a, tmp_path / b if b else None) for a, b in expected]
+    records = [PairRecord(tmp_path / a, tmp_path / b if b else None) for a, b in expected]  # type: ignore[attr-defined]
     assert paired(tmp_path, "train") == records
     assert paired(tmp_path, "val") == []
 
@@ -261,7 +261,7 @@ def test_the_order_of_layouts_is_that_of_the_documentation(tmp_path):
 def test_what_is_held_out_is_not_trained_on(tmp_path):
     for name in ("A/1.png", "B/1.png", "A/val/2.png", "B/val/2.png"):
         make(tmp_path / name)
-    with pytest.raises(InputError, match=r"has A/val/, to be measured on, but no A/train/"):
+    with pytest.raises(InputError, match=r"has A/val/, but no A/train/ to train on"):
         paired(tmp_path, "train")
 
 

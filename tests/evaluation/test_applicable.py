@@ -15,7 +15,7 @@ from evaluation_tools import flat, folder, model, picture, script
 from i2i.errors import InputError, ModelError, OutputError
 from i2i.evaluation.data import GeneratedImages, PictureFiles
 from i2i.evaluation.data import pictures_in as items
-from i2i.evaluation.models import translate
+from i2i.evaluation.translators import translate
 from i2i.files import atomic_write
 
 FAST = ("--seeds", 0)

@@ -357,3 +357,24 @@ def test_an_evaluation_is_a_function_too_and_needs_no_torchmetrics(
     found = evaluate([str(a), str(a)], EvaluationOptions(metrics=("l1", "ms_ssim", "swd"), seeds=(0,), size=176))
     assert found.rows[0].measures["l1"].value == 0 and found.rows[0].measures["ms_ssim"].value > 0.999
     assert "swd" in found.rows[0].measures
+
+
+def test_a_run_without_a_model_to_measure_refuses_files_that_cannot_be_used(tmp_path: Path) -> None:
+    line = {"kind": "validation", "step": 4, "epoch": 1, "metrics": {"b/l1": 0.125}}
+    run, weights = tmp_path / "run", tmp_path / "weights.pth"
+    run.mkdir()
+    (run / "log.jsonl").write_text(json.dumps(line) + "\n")
+    weights.write_text("no weights")
+    for name, code, reason in ((weights, 5, "expected the Inception weights"), (tmp_path / "none", 2, "no such file")):
+        result = script(run, "--inception", name)
+        assert (result.code, reason in result.err, result.out) == (code, True, ""), result
+
+
+def test_numbers_of_a_run_that_take_the_place_of_earlier_ones_say_so(tmp_path: Path) -> None:
+    for side in "AB":
+        folder(tmp_path / "data" / side, 1)
+    model(tmp_path / "run" / "a2b.safetensors", algorithm="pix2pix")
+    arguments = (tmp_path / "run", tmp_path / "data", "--split", "train", "--metrics", "l1")
+    first, second = (script(*arguments).err for _ in range(2))
+    assert f"{tmp_path / 'run' / 'evaluation.json'}: the numbers, for i2i report\n" in first
+    assert "in the place of the earlier ones" in second

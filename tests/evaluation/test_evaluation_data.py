@@ -12,7 +12,7 @@ from i2i.evaluation.evaluate import evaluate
 from i2i.evaluation.options import EvaluationOptions
 from i2i.evaluation.result import Evaluation, table
 from i2i.models import model_file
-from i2i.models.model_file import Training
+from i2i.models.info import Training, describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.dcgan import DCGANConfig
 from i2i.networks.resnet import ResnetConfig
@@ -23,9 +23,7 @@ def colouring(tmp_path: Path) -> Path:
     """A model that colours."""
     torch.manual_seed(0)
     network = init_weights(ResnetConfig(in_channels=1, out_channels=2, width=2, blocks=0).build())
-    info = model_file.describe(
-        network, direction="a2b", encoding="lab", training=Training(algorithm="colorization", steps=1)
-    )
+    info = describe(network, direction="a2b", encoding="lab", training=Training(algorithm="colorization", steps=1))
     model_file.save(tmp_path / "colours.safetensors", network, info)
     return tmp_path / "colours.safetensors"
 
@@ -35,7 +33,7 @@ def making(tmp_path: Path) -> Path:
     """A model that makes pictures of noise."""
     torch.manual_seed(0)
     network = DCGANConfig(in_channels=2, out_channels=3, width=2, size=16).build()
-    info = model_file.describe(network, direction="a2b", training=Training(algorithm="gan", steps=1))
+    info = describe(network, direction="a2b", training=Training(algorithm="gan", steps=1))
     model_file.save(tmp_path / "gan.safetensors", network, info)
     return tmp_path / "gan.safetensors"
 

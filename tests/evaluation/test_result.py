@@ -18,6 +18,7 @@ from i2i.evaluation.metrics import sets
 from i2i.evaluation.resizer import resized
 from i2i.evaluation.result import verdict
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.pretrained import digest, feature_network
 from i2i.networks.resnet import ResnetConfig
@@ -205,7 +206,7 @@ def test_what_is_said_of_a_difference() -> None:
 
 def grey_model(path: Path) -> Path:
     network = init_weights(ResnetConfig(in_channels=3, out_channels=1, width=2, blocks=0).build())
-    model_file.save(path, network, model_file.describe(network, direction="a2b"))
+    model_file.save(path, network, describe(network, direction="a2b"))
     return path
 
 

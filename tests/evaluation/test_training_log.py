@@ -111,7 +111,6 @@ def test_every_way_to_size_is_said(preprocess: Any) -> None:
     assert ("stretched to" in said) == (is_cropped and (height, width) == (32, 32))
 
 
-@pytest.mark.promise("R45")
 def test_a_log_takes_little_memory_whatever_is_in_it(tmp_path: Path) -> None:
     """A value that should be a number and is a tree of a mebibyte, in many lines."""
     tree = json.dumps([[]] * 100_000)

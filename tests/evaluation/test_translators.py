@@ -19,6 +19,7 @@ from i2i.evaluation.models import data_of_run, is_toy
 from i2i.images import palettes
 from i2i.inference.translator import load_translator
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
@@ -158,7 +159,7 @@ def classifying(path: Path, palette: palettes.Palette) -> Any:
     """A network that makes two classes, also in a file."""
     torch.manual_seed(0)
     network = init_weights(ResnetConfig(in_channels=3, out_channels=2, width=4, blocks=1).build(), "normal", 0.2)
-    model_file.save(path, network, model_file.describe(network, direction="a2b", output_palette=palette))
+    model_file.save(path, network, describe(network, direction="a2b", output_palette=palette))
     return network
 
 

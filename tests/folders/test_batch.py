@@ -19,6 +19,7 @@ from i2i.errors import InputError, ModelError, OutputError, SomeFailed, UsageErr
 from i2i.folders.batch import translate_folder
 from i2i.inference.translator import Translator
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
@@ -35,7 +36,7 @@ def _network() -> torch.nn.Module:
 @pytest.fixture
 def style(tmp_path: Path) -> Path:
     network = _network()
-    model_file.save(tmp_path / "m.safetensors", network, model_file.describe(network, direction="a2b"))
+    model_file.save(tmp_path / "m.safetensors", network, describe(network, direction="a2b"))
     return tmp_path / "m.safetensors"
 
 
@@ -83,7 +84,7 @@ def test_alpha_and_sixteen_bits_are_kept(tmp_path: Path, style: Path) -> None:
 
 def test_same_bytes_whatever_the_order(tmp_path: Path) -> None:
     network = ResnetConfig(width=2, blocks=1, norm="batch", dropout=True).build()
-    translator = Translator(network, model_file.describe(network, direction="a2b", dropout=True))
+    translator = Translator(network, describe(network, direction="a2b", dropout=True))
     source = _folder(tmp_path / "in")
     files = find_images(source)
     translate_folder(files, tmp_path / "one", translator)
@@ -145,7 +146,7 @@ def test_a_file_that_vanishes_is_one_failure(tmp_path: Path, style: Path) -> Non
 
 def test_what_a_format_cannot_hold_is_one_failure(tmp_path: Path) -> None:
     network = ResnetConfig(out_channels=6, width=2, blocks=0).build()
-    translator = Translator(network, model_file.describe(network, direction="a2b"))
+    translator = Translator(network, describe(network, direction="a2b"))
     report = translate_folder(_folder(tmp_path / "in"), tmp_path / "out", translator)
     assert {r.source.suffix: r.status for r in report.records} == {
         ".png": "failed", ".JPG": "failed", ".tif": "done", ".webp": "failed",
@@ -358,7 +359,7 @@ def test_the_first_picture_does_not_wait_for_torchs_compiler(tmp_path: Path) -> 
     """It takes a second to import, and arithmetic on the device `meta` does import it."""
     torch.manual_seed(0)
     network = ResnetConfig(blocks=1, width=2, downsampling="antialiased", upsampling="antialiased").build()
-    model_file.save(tmp_path / "m.safetensors", network, model_file.describe(network, direction="a2b"))
+    model_file.save(tmp_path / "m.safetensors", network, describe(network, direction="a2b"))
     code = (
         "import numpy, sys, i2i\n"
         f"translate = i2i.load_translator({str(tmp_path / 'm.safetensors')!r}, device='cpu', runtime='torch')\n"

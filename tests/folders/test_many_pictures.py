@@ -13,7 +13,7 @@ from i2i.data.loader import batches
 from i2i.data.options import DataOptions
 from i2i.folders.batch import translate_folder
 from i2i.inference.translator import Translator
-from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
@@ -54,7 +54,7 @@ def test_many_pictures_are_translated(tmp_path: Path, count: int) -> None:
     _write(tmp_path / "in", count)
     with torch.random.fork_rng():
         network = init_weights(ResnetConfig(width=2, blocks=1).build(), gain=0.3)
-    translator = Translator(network, model_file.describe(network, direction="a2b"))
+    translator = Translator(network, describe(network, direction="a2b"))
     memory = []
     report = translate_folder(
         tmp_path / "in", tmp_path / "out", translator, progress=lambda *_: memory.append(_memory())

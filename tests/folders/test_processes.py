@@ -11,9 +11,9 @@ from fork_server import free_port, meeting_place
 from i2i.commands import translate
 from i2i.errors import UsageError
 from i2i.folders.plan import plan
-from i2i.inference.options import FolderOptions
+from i2i.inference.options import FolderOptions, ModelOptions
 from i2i.inference.runtime import prepare
-from i2i.inference.runtime.prepare import Wanted, device_of
+from i2i.inference.runtime.prepare import device_of
 
 
 def options(**given: Any) -> Any:
@@ -71,12 +71,13 @@ def test_a_list_on_the_standard_input_is_for_one() -> None:
 
 
 def test_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare.machine, "may_have_gpu", lambda: True)
+    monkeypatch.setattr(prepare.machine, "may_have_gpu", lambda: True)  # type: ignore[attr-defined]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     place = {"RANK": 2, "LOCAL_RANK": 2, "WORLD_SIZE": 4, "MASTER_ADDR": "x", "MASTER_PORT": 1}
     for name, value in place.items():
         monkeypatch.setenv(name, str(value))
-    assert str(device_of(Wanted("auto", "torch"))) == str(device_of(Wanted("cuda", "torch"))) == "cuda:2"
+    for device in ("auto", "cuda"):
+        assert str(device_of(ModelOptions(device=device, runtime="torch"))) == "cuda:2"
     with pytest.raises(UsageError, match="4 processes need one each"):
-        device_of(Wanted("cuda:1", "torch"))
+        device_of(ModelOptions(device="cuda:1", runtime="torch"))

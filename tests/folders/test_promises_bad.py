@@ -20,6 +20,7 @@ from i2i.folders.batch import translate_folder
 from i2i.images import Picture
 from i2i.images.palettes import find
 from i2i.images.picture import Limits
+from i2i.inference.scaling import Size
 from i2i.inference.translator import Translator
 from i2i.networks.resnet import ResnetConfig
 
@@ -82,7 +83,7 @@ def test_strict_stops_at_the_first(tmp_path: Path) -> None:
 
 @pytest.mark.promise("R23")
 def test_strict_means_the_last_one_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = pipeline.write
+    write = pipeline.write  # type: ignore[attr-defined]
 
     def late(*arguments: Any) -> None:
         time.sleep(0.05)
@@ -115,7 +116,7 @@ def test_a_surprise_with_one_picture_is_one_failure(
 @pytest.mark.promise("R30")
 @pytest.mark.parametrize("change", ["vanishes", "is cut short", "is empty", "has another size", "turns into another"])
 def test_an_input_that_changes_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
-    source, real = folder(tmp_path / "in", [f"{i}.png" for i in range(6)]), pipeline.read
+    source, real = folder(tmp_path / "in", [f"{i}.png" for i in range(6)]), pipeline.read  # type: ignore[attr-defined]
     last = source / "3.png"
 
     def between(path: Path) -> Picture:
@@ -182,7 +183,7 @@ class _Small(Translator):
 
     pixels, together, error = 10**9, 10**9, MemoryError()
 
-    def translate_batch(self, pictures: Sequence[Picture], size: int | None = None) -> list[Picture]:
+    def translate_batch(self, pictures: Sequence[Picture], size: Size | None = None) -> list[Picture]:
         if len(pictures) > self.together or sum(p.pixels[..., 0].size for p in pictures) > self.pixels:
             raise self.error
         return super().translate_batch(pictures, size)
@@ -239,7 +240,7 @@ def test_too_little_memory_is_said_once(tmp_path: Path) -> None:
 
 def _limited(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
     """As if pictures of more pixels were above the limits."""
-    real, limits = pipeline.probe, Limits(pixels=pixels)
+    real, limits = pipeline.probe, Limits(pixels=pixels)  # type: ignore[attr-defined]
     monkeypatch.setattr(pipeline, "probe", lambda path, known=limits: real(path, known))
     monkeypatch.setattr(pipeline, "DEFAULT_LIMITS", limits)
 
@@ -257,7 +258,7 @@ def test_what_large_cannot_write_is_one_failure_before_the_work(
         picture(source / name, 40, 50)
     used, streamed = translator(), []
     monkeypatch.setitem(large._SIDES, "WEBP", 45)
-    monkeypatch.setattr(type(used.streamer), "bands", lambda *a: streamed.append(a[1].width))
+    monkeypatch.setattr(type(used.model.streamer), "bands", lambda *a: streamed.append(a[1].width))
     report = translate_folder(source, tmp_path / "out", used, large=True)
     assert [r.status for r in report.records] == ["done", "failed", "done"] and streamed == [50]
     assert report.failed[0].reason.startswith("50x40 pixels: WebP holds at most 45 a side")
@@ -302,7 +303,7 @@ def _levels(one: bytes, two: bytes) -> int:
 @pytest.mark.promise("R23")
 def test_what_a_network_cannot_take_is_one_failure(tmp_path: Path) -> None:
     class Picky(Translator):
-        def translate_batch(self, pictures: Sequence[Picture], size: int | None = None) -> list[Picture]:
+        def translate_batch(self, pictures: Sequence[Picture], size: Size | None = None) -> list[Picture]:
             if any(p.pixels.shape[0] == 16 for p in pictures):
                 raise ImageError("not this one")
             return super().translate_batch(pictures, size)

@@ -127,7 +127,7 @@ class _Counting:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.held = self.most = 0
         self._lock = threading.Lock()
-        read, write = pipeline.read, pipeline.write
+        read, write = pipeline.read, pipeline.write  # type: ignore[attr-defined]
 
         def reading(path: Path) -> Picture:
             found = read(path)

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +17,7 @@ from i2i import images
 from i2i.folders import pipeline
 from i2i.folders.batch import translate_folder
 from i2i.images import Picture
+from i2i.inference.scaling import Size
 from i2i.inference.translator import Translator
 from i2i.models import model_file
 from i2i.networks.resnet import ResnetConfig
@@ -84,7 +85,10 @@ def test_two_threads_give_the_same_bytes_again_and_those_of_one_but_for_rounding
 class _Noting(Translator):
     """Which pictures go through the network together."""
 
-    def translate_batch(self, pictures: Sequence[Picture], size: int | None = None) -> list[Picture]:
+    batches: list[list[int]]
+    seconds: Callable[[], float]
+
+    def translate_batch(self, pictures: Sequence[Picture], size: Size | None = None) -> list[Picture]:
         self.batches.append([int(p.pixels.astype(int).sum()) for p in pictures])
         time.sleep(self.seconds())
         return super().translate_batch(pictures, size)
@@ -97,7 +101,7 @@ def test_what_is_batched_follows_from_the_list_alone(
 ) -> None:
     if pixels is not None:
         monkeypatch.setattr(pipeline, "QUEUE_PIXELS", pixels * 2)
-    write, found = pipeline.write, []
+    write, found = pipeline.write, []  # type: ignore[attr-defined]
     for number, workers in enumerate((1, 1, 1, 2, 5)):
         delays = random.Random(number)
 
@@ -142,7 +146,7 @@ def test_a_batch_computed_together_differs_by_rounding(source: Path, name: str) 
     network = NETWORKS[name]
     used = translator(network.config, gain=GAIN, precision="fp32", statistics=network.info.statistics, dropout=False)
     one = _translated(source, used, batch_size=8)
-    used._one_by_one = False
+    used.model.one_by_one = False
     largest, share = _difference(one, _translated(source, used, batch_size=8))
     assert largest <= 1 and share < 1e-3
     assert np.std(images.decode(one["00.png"]).pixels) > 20, "steep enough to show rounding"

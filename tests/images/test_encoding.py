@@ -101,7 +101,7 @@ def test_grey_stays_grey(format, dtype, alpha):
 def test_any_size_comes_back(tmp_path, format, size):
     for channels in (1, 3):
         path = tmp_path / "picture"
-        path.write_bytes(encode(Picture(gradient(*size, channels)), format))
+        path.write_bytes(encode(Picture(gradient(*size, channels)), format))  # type: ignore[call-arg]
         assert read(path).pixels.shape[:2] == size
         assert probe(path) == size[::-1]
 

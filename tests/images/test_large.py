@@ -236,7 +236,7 @@ def test_what_is_carried_is_what_a_whole_one_carries(
         picture.icc, picture.exif = SRGB, exif_bytes(exif == "long")
     images.write(tmp_path / f"whole.{suffix}", picture)
     layers = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
-    with Canvas(*layers.shape, np.uint8, tmp_path) as canvas:
+    with Canvas(*layers.shape, np.uint8, tmp_path) as canvas:  # type: ignore[call-arg]
         canvas.fill(0, layers)
         write_large(tmp_path / f"bands.{suffix}", canvas, picture, format)
     whole, bands = (images.read(tmp_path / f"{name}.{suffix}") for name in ("whole", "bands"))
@@ -263,7 +263,7 @@ def described(path: Path) -> tuple[dict[int, Any], dict[str, Any]]:
         tags = image.getexif()
         inner = {(34665, tag): value for tag, value in tags.get_ifd(34665).items()}
         said = {tag: value for tag, value in tags.items() if tag not in LAYOUT} | inner
-        return said, {
+        return said, {  # type: ignore[return-value]
             name: image.info[name] for name in ("dpi", "resolution", "gamma", "comment") if name in image.info
         }
 
@@ -271,7 +271,7 @@ def described(path: Path) -> tuple[dict[int, Any], dict[str, Any]]:
 def test_a_tiff_of_64_bit_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("i2i.images.tiff_writing._CLASSIC_BYTES", 1000)
     path, values = tmp_path / "a.tif", np.tile(pixels(3, np.uint16), (8, 10, 1))
-    with Canvas(*values.shape, np.uint16, tmp_path) as canvas:
+    with Canvas(*values.shape, np.uint16, tmp_path) as canvas:  # type: ignore[call-arg]
         canvas.fill(0, values)
         write_large(path, canvas, Picture(values, icc=SRGB, exif=exif_bytes(True)), "TIFF")
     assert path.read_bytes()[:4] == b"II\x2b\0"

@@ -11,12 +11,12 @@ from PIL import Image, PngImagePlugin, features
 from i2i import translate_folder
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.evaluation.data import Item, PictureFiles
-from i2i.evaluation.models import translate
+from i2i.evaluation.translators import translate
 from i2i.images import Picture, decode, read, write
 from i2i.images.palettes import indexed, labels_of
 from i2i.images.pil import as_pil, from_pil
 from i2i.inference.translator import Translator
-from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.resnet import ResnetConfig
 
 RNG = np.random.default_rng(5)
@@ -182,7 +182,7 @@ def test_what_is_known_of_a_picture_stands_in_the_image():
 def translator():
     config = ResnetConfig(width=2, blocks=1)
     network = config.build()
-    return Translator(network, model_file.describe(network, direction="a2b"), precision="fp32")
+    return Translator(network, describe(network, direction="a2b"), precision="fp32")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_tensors_that_are_no_pictures_are_refused(translator, values):
 
 
 def test_a_tensor_of_0_to_1_is_taken_with_one_warning(translator):
-    from i2i.inference import translator as module
+    from i2i.inference import values as module
 
     module._warn_of_range.cache_clear()
     with pytest.warns(UserWarning, match=r"in \[0, 1\].*x \* 2 - 1"):
@@ -205,7 +205,7 @@ def test_a_tensor_of_0_to_1_is_taken_with_one_warning(translator):
 
 
 def test_bright_pictures_and_plain_ones_are_taken_without_a_warning(tmp_path, translator):
-    from i2i.inference import translator as module
+    from i2i.inference import values as module
 
     module._warn_of_range.cache_clear()
     write(tmp_path / "a.png", Picture(128 + L8[..., None].repeat(3, 2) // 2))
@@ -217,7 +217,7 @@ def test_bright_pictures_and_plain_ones_are_taken_without_a_warning(tmp_path, tr
 
 @pytest.mark.promise("R42")
 def test_what_a_broken_model_makes_is_a_failure_and_not_black(tmp_path, translator, monkeypatch):
-    monkeypatch.setattr(translator._runtime, "run", lambda batch, seed=None: np.full_like(batch, np.nan))
+    monkeypatch.setattr(translator.model.runtime, "run", lambda batch, seed=None: np.full_like(batch, np.nan))
     with pytest.raises(ImageError, match="values that are not finite of it in fp32"):
         translator.translate(Picture(RGB8))
     (tmp_path / "in").mkdir()
@@ -228,7 +228,7 @@ def test_what_a_broken_model_makes_is_a_failure_and_not_black(tmp_path, translat
 
 
 def test_a_picture_with_alpha_is_scaled_as_seen(translator, monkeypatch):
-    monkeypatch.setattr(translator._runtime, "run", lambda batch, seed=None: batch)
+    monkeypatch.setattr(translator.model.runtime, "run", lambda batch, seed=None: batch)
     pixels, alpha = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8)
     pixels[:, :16], pixels[:, 16:], alpha[:, :16] = (255, 0, 0), (0, 255, 0), 255
     result = translator.translate(Picture(pixels, alpha), 11)

@@ -321,7 +321,7 @@ GEO = {
 def described(*tags):
     """A file that says all that a TIFF can say of its picture."""
     geo = [(34735, "H", GEO[34735]), *((tag, "d", GEO[tag]) for tag in (33550, 33922, 34736))]
-    geo += [(tag, "s", GEO[tag].encode() + b"\0") for tag in (34737, 42112, 42113)]
+    geo += [(tag, "s", GEO[tag].encode() + b"\0") for tag in (34737, 42112, 42113)]  # type: ignore[attr-defined]
     rest = [(282, "2I", [118, 1]), (283, "2I", [59, 1]), (296, "H", [3]), (700, "s", b"<x:xmpmeta/>")]
     rest += [
         (33432, "s", "© somebody".encode() + b"\0"),
@@ -346,7 +346,7 @@ def test_what_a_file_says_of_its_picture_is_read_and_written_again(tmp_path):
     assert picture.xmp == b"<x:xmpmeta/>"
     assert picture.texts == {"Copyright": "© somebody", "Author": "an author"}
     assert not_kept_by(".tif", picture) == []
-    with Canvas(*picture.pixels.shape, np.uint8, tmp_path) as canvas:
+    with Canvas(*picture.pixels.shape, np.uint8, tmp_path) as canvas:  # type: ignore[call-arg]
         canvas.fill(0, picture.pixels)
         write_large(tmp_path / "bands.tif", canvas, picture, "TIFF")
     (tmp_path / "whole.tif").write_bytes(encode(picture, "TIFF"))

@@ -18,7 +18,7 @@ from i2i.images.palettes import FACADES, Palette, find, to_classes, to_colours
 from i2i.inference.coding import coloured, lightness
 from i2i.inference.translator import Translator
 from i2i.models import model_file
-from i2i.models.info import parse, to_json
+from i2i.models.info import describe, parse, to_json
 from i2i.networks import GeneratorConfig
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
@@ -30,7 +30,7 @@ FOUR = Palette("four", ((255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 200, 200)))
 def translator(config: GeneratorConfig, precision: str = "fp32", **described: object) -> Translator:
     torch.manual_seed(0)
     network = init_weights(config.build(), "normal", 0.2)
-    info = model_file.describe(network, direction="a2b", **described)  # type: ignore[arg-type]
+    info = describe(network, direction="a2b", **described)  # type: ignore[arg-type]
     return Translator(network, info, precision=precision)  # type: ignore[arg-type]
 
 
@@ -146,7 +146,7 @@ def test_colouring_keeps_the_lightness(dtype: type[np.uint8 | np.uint16]) -> Non
 def test_the_model_file_says_so(tmp_path: Path) -> None:
     for palette in (FACADES, find("12")):
         network = resnet(3, 12).build()
-        info = model_file.describe(network, direction="a2b", output_palette=palette)
+        info = describe(network, direction="a2b", output_palette=palette)
         model_file.save(tmp_path / "labels.safetensors", network, info)
         read = model_file.load(tmp_path / "labels.safetensors")[1].output_palette()
         assert read is not None and (read.colours, read.indexed) == (palette.colours, palette.indexed)
@@ -160,7 +160,7 @@ def test_the_model_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"encoding lab: takes 1 channel \(L\*\) to 2 \(a\*, b\*\), this network 3 to 12"
     ):
-        model_file.describe(network, direction="a2b", encoding="lab").network_config()
+        describe(network, direction="a2b", encoding="lab").network_config()
 
 
 def test_a_folder_of_labels(tmp_path: Path) -> None:

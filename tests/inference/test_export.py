@@ -13,7 +13,7 @@ from i2i.commands import export as command
 from i2i.errors import ModelError, UsageError
 from i2i.images import palettes
 from i2i.models import junyanz, model_file, published
-from i2i.models.info import Training, describe
+from i2i.models.info import Training, describe, read_info
 from i2i.models.pretrained import open_model
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
@@ -172,7 +172,7 @@ def test_half_the_bytes_and_a_card(run_folder: Path, tmp_path: Path) -> None:
     assert 2 * numbers < half.stat().st_size < 2 * numbers + 8000
 
     export(half, tmp_path / "again.safetensors")
-    assert model_file.read_info(tmp_path / "again.safetensors").card == info.card
+    assert read_info(tmp_path / "again.safetensors").card == info.card
 
 
 def test_weights_beyond_half_precision_are_not_halved(tmp_path: Path) -> None:
@@ -201,10 +201,10 @@ def test_half_is_for_model_files(run_folder: Path, tmp_path: Path) -> None:
 
 def test_the_paint_size_of_a_model_file(run_folder: Path, tmp_path: Path) -> None:
     export(run_folder / "a2b.safetensors", tmp_path / "painter.safetensors", paint_size=384)
-    assert model_file.read_info(tmp_path / "painter.safetensors").paint_size == 384
+    assert read_info(tmp_path / "painter.safetensors").paint_size == 384
     export(tmp_path / "painter.safetensors", tmp_path / "again.safetensors")
     export(tmp_path / "again.safetensors", tmp_path / "none.safetensors", paint_size=0)
-    assert [model_file.read_info(tmp_path / f"{name}.safetensors").paint_size for name in ("again", "none")] == [384, 0]
+    assert [read_info(tmp_path / f"{name}.safetensors").paint_size for name in ("again", "none")] == [384, 0]
     with pytest.raises(UsageError, match="paint_size"):
         export(run_folder / "a2b.safetensors", tmp_path / "out.pth", paint_size=384)
     labels = describe(network(), direction="a2b", output_palette=palettes.indexed(3))

@@ -14,6 +14,7 @@ from fork_server import python
 
 from i2i import machine
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.resnet import ResnetConfig
 
 RUNTIMES = [
@@ -92,7 +93,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
     style = tmp_path_factory.mktemp("style") / "style.safetensors"
     torch.manual_seed(0)
     network = ResnetConfig(width=8, blocks=1).build()
-    model_file.save(style, network, model_file.describe(network, direction="a2b"))
+    model_file.save(style, network, describe(network, direction="a2b"))
     done = python("-c", CODE, style, *RUNTIMES, environment={**os.environ, "OMP_NUM_THREADS": "2"})
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -35,13 +35,13 @@ for word in sys.argv[2:]:
     network = create_generator(name, width=int(width))
     info = describe(network, direction="a2b")
     translator = Translator(network, info, runtime=runtime, precision="fp32")
-    translator._runtime.run(numpy.zeros((1, 3, 512, 512), numpy.float32))
+    translator.model.runtime.run(numpy.zeros((1, 3, 512, 512), numpy.float32))
     picture = numpy.zeros((1, 3, side, side), numpy.float32)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak so far, which a conversion may have made, is forgotten
     before = memory("VmRSS")
-    translator._runtime.run(picture)
-    print(word, (memory("VmHWM") - before) / side**2, translator.bytes_per_pixel, flush=True)
+    translator.model.runtime.run(picture)
+    print(word, (memory("VmHWM") - before) / side**2, translator.model.bytes_per_pixel, flush=True)
     os._exit(0)
 """
 
@@ -123,7 +123,7 @@ def _with_room_for(pixels: int, name: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(memory, "UNWATCHED", 0)
     network = create_generator(name, width=2)
     used = Translator(network, describe(network, direction="a2b"), precision="fp32")
-    monkeypatch.setattr(memory, "available", lambda: int(used.bytes_per_pixel * pixels))
+    monkeypatch.setattr(memory, "available", lambda: int(used.model.bytes_per_pixel * pixels))
     (tmp_path / "in").mkdir()
     for side in (100, 300):
         values = np.random.default_rng(side).integers(0, 255, (side, side, 3), np.uint8)

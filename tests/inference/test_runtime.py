@@ -25,8 +25,10 @@ from i2i.folders.batch import translate_folder
 from i2i.images import Picture, write
 from i2i.inference.runtime import cache, openvino_runtime, prepare
 from i2i.inference.runtime.onnx_runtime import OnnxRuntime
+from i2i.inference.runtime.protocol import ConvertedModel, InputSpec
 from i2i.inference.translator import Translator, load_translator
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks import generator_config
 from i2i.networks.blocks import for_translation, init_weights
 from i2i.networks.resnet import ResnetConfig
@@ -86,7 +88,7 @@ def _plainly(config: Any, statistics: Any, x: torch.Tensor) -> torch.Tensor:
 def _model(folder: Path, config: Any = PLAIN, **described: Any) -> Path:
     network = _network(config)
     folder.mkdir(exist_ok=True)
-    model_file.save(folder / "a2b.safetensors", network, model_file.describe(network, direction="a2b", **described))
+    model_file.save(folder / "a2b.safetensors", network, describe(network, direction="a2b", **described))
     return folder / "a2b.safetensors"
 
 
@@ -101,7 +103,7 @@ def _noise(channels: int, height: int, width: int) -> torch.Tensor:
 def test_a_runtime_gives_what_the_plain_way_gives(name: str, runtime: Any) -> None:
     config, described = NETWORKS[name]
     network = _network(config)
-    info = model_file.describe(network, direction="a2b", **described)
+    info = describe(network, direction="a2b", **described)
     used = Translator(network, info, runtime=runtime, precision="fp32")
     assert (used.runtime, used.precision) == (runtime, "fp32")
     fitting = _noise(config.in_channels, 64, 32)
@@ -122,7 +124,7 @@ def test_a_runtime_gives_what_the_plain_way_gives(name: str, runtime: Any) -> No
 )
 def test_onnx_gives_what_torch_gives(name: str) -> None:
     config, described = NETWORKS[name]
-    info = model_file.describe(_network(config), direction="a2b", **described)
+    info = describe(_network(config), direction="a2b", **described)
     used, by_torch = (
         Translator(_network(config), info, runtime=runtime, precision="fp32") for runtime in ("onnx", "torch")
     )
@@ -142,10 +144,10 @@ def test_compiled_networks_give_what_the_others_give(name: str, backend: str, mo
     """Of whatever size; all of torch.compile but the code generator, which takes minutes, and with it."""
     monkeypatch.setattr(compiler, "BACKEND", backend)
     config, described = NETWORKS[name]
-    info = model_file.describe(_network(config), direction="a2b", **described)
+    info = describe(_network(config), direction="a2b", **described)
     used, usual = (Translator(_network(config), info, precision="fp32", compile=there) for there in (True, False))
     made: list[Any] = []
-    used._runtime.network.register_forward_hook(lambda *_: made.append(torch.compiler.is_compiling()))  # type: ignore[attr-defined]
+    used.model.runtime.network.register_forward_hook(lambda *_: made.append(torch.compiler.is_compiling()))  # type: ignore[attr-defined]
     try:
         for size in SIZES:
             x = _noise(config.in_channels, *size)
@@ -158,7 +160,7 @@ def test_compiled_networks_give_what_the_others_give(name: str, backend: str, mo
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiled_networks_draw_the_same_noise(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "BACKEND", backend)
-    info = model_file.describe(NOISY, direction="a2b", dropout=True)
+    info = describe(NOISY, direction="a2b", dropout=True)
     used, usual = (Translator(_network(NOISY), info, precision="fp32", compile=there) for there in (True, False))
     x = _noise(3, 32, 32)
     try:
@@ -218,7 +220,7 @@ def test_noise_is_that_of_the_plain_way(precision: Any, monkeypatch: pytest.Monk
         torch.manual_seed(1)
         found = accelerate(shared_copy(network), "inference")(x)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    used = Translator(network, model_file.describe(NOISY, direction="a2b", dropout=True), precision=precision)
+    used = Translator(network, describe(NOISY, direction="a2b", dropout=True), precision=precision)
     with torch.random.fork_rng():
         from i2i.inference.runtime.torch_runtime import seed_of
 
@@ -263,8 +265,8 @@ def test_wide_convolutions_by_winograd(
     (without any norm; 0.0002 with one); the network itself stays as it was."""
     monkeypatch.setattr(machine, "has_bf16", lambda: True)
     network = _network(config)
-    used = Translator(network, model_file.describe(network, direction="a2b"), precision=precision)
-    done = [module for module in used._runtime.network.modules() if isinstance(module, PreparedWinogradConv2d)]  # type: ignore[attr-defined]
+    used = Translator(network, describe(network, direction="a2b"), precision=precision)
+    done = [module for module in used.model.runtime.network.modules() if isinstance(module, PreparedWinogradConv2d)]  # type: ignore[attr-defined]
     assert len(done) == (count if precision == "fp32" else 0)
     x = _noise(3, 72, 60)
     if precision == "fp32":
@@ -283,7 +285,7 @@ def test_two_likely_classes_do_not_tie_in_16_bits(runtime: Any, monkeypatch: pyt
     network = _network(replace(PLAIN, out_channels=3))
     with torch.no_grad():
         network.head.weight.zero_(), network.head.bias.copy_(torch.tensor([5.0, 6.0, -6.0]))  # type: ignore[operator]
-    info = model_file.describe(network, direction="a2b")
+    info = describe(network, direction="a2b")
     used = Translator(network, info, runtime=runtime, precision="bf16")
     assert (used(_noise(3, 16, 16)).argmax(0) == 1).all()
 
@@ -303,9 +305,9 @@ def test_torch_for_wide_generators_in_float32(tmp_path: Path, monkeypatch: pytes
         assert [runtime(wide, pixels) for pixels in (many, None, few)] == ["torch", "torch", "openvino"]
     assert runtime(narrow, None) == runtime(wide, many, runtime="openvino") == "openvino"
     for width, blocks in ((32, 0), (31, 1), (129, 1)):
-        info = model_file.describe(ResnetConfig(width=width, blocks=blocks).build(), direction="a2b")
+        info = describe(ResnetConfig(width=width, blocks=blocks).build(), direction="a2b")
         assert not prepare.torch_is_faster(info, "fp32", None), "few convolutions, if any, go by Winograd's filtering"
-    info = model_file.describe(_network(WIDE), direction="a2b")
+    info = describe(_network(WIDE), direction="a2b")
     assert Translator(_network(WIDE), info, runtime="auto", precision="fp32").runtime == "torch"
     monkeypatch.setattr(machine, "has_bf16", lambda: False)
     assert runtime(wide, many, precision="auto") == "torch"
@@ -544,8 +546,8 @@ def test_strays_of_a_killed_process_are_removed(home: Path) -> None:
     for stray in (old, new):
         stray.touch()
     os.utime(old, (1, 1))
-    info = model_file.describe(PLAIN, direction="a2b")
-    cache.put("a", prepare.Converted(info, prepare.Traits(3, 3, 4, 8, 1.0), {"bin": b"a"}))
+    info = describe(PLAIN, direction="a2b")
+    cache.put("a", ConvertedModel(info, InputSpec(3, 3, 4, 8, 1.0), {"bin": b"a"}))
     assert not old.exists() and new.exists()
 
 
@@ -584,9 +586,9 @@ def test_several_may_convert_at_once(tmp_path: Path, home: Path) -> None:
             cache.put(name, prepared)
         found.append(cache.get(name) is not None)
 
-    network, info = _network(PLAIN), model_file.describe(PLAIN, direction="a2b")
+    network, info = _network(PLAIN), describe(PLAIN, direction="a2b")
     files = openvino_runtime.convert(for_translation(network), 3, 64)
-    prepared = prepare.Converted(info, prepare.Traits(3, 3, 4, 8, 100.0), files)
+    prepared = ConvertedModel(info, InputSpec(3, 3, 4, 8, 100.0), files)
     name = str(cache.key(path, "openvino", "1", {}))
     threads = [threading.Thread(target=use) for _ in range(6)]
     [thread.start() for thread in threads]  # type: ignore[func-returns-value]
@@ -596,9 +598,9 @@ def test_several_may_convert_at_once(tmp_path: Path, home: Path) -> None:
 
 def test_entries_that_were_not_used_make_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "MAX_BYTES", 25_000)
-    info = model_file.describe(PLAIN, direction="a2b")
+    info = describe(PLAIN, direction="a2b")
     for number in range(4):
-        entry = prepare.Converted(info, prepare.Traits(3, 3, 4, 8, 1.0), {"bin": bytes(10_000)})
+        entry = ConvertedModel(info, InputSpec(3, 3, 4, 8, 1.0), {"bin": bytes(10_000)})
         cache.put(f"{number}", entry)
         os.utime(home / "converted" / f"{number}.safetensors", (number, number))
         if number == 1:
@@ -657,7 +659,7 @@ def test_an_onnx_file_is_checked_and_says_what_it_is(tmp_path: Path, monkeypatch
 
     from i2i.inference import export
 
-    info = model_file.describe(PLAIN, direction="a2b")
+    info = describe(PLAIN, direction="a2b")
     export.save_onnx(tmp_path / "a.onnx", _network(PLAIN), info)
     model = onnx.load(tmp_path / "a.onnx")
     assert '"network": "resnet"' in {entry.key: entry.value for entry in model.metadata_props}["i2i"]
@@ -666,9 +668,7 @@ def test_an_onnx_file_is_checked_and_says_what_it_is(tmp_path: Path, monkeypatch
     with pytest.raises(UsageError, match="from torch's result"):
         export.save_onnx(tmp_path / "b.onnx", _network(PLAIN), info)
     with pytest.raises(UsageError, match="noise of dropout"):
-        export.save_onnx(
-            tmp_path / "b.onnx", _network(NOISY), model_file.describe(NOISY, direction="a2b", dropout=True)
-        )
+        export.save_onnx(tmp_path / "b.onnx", _network(NOISY), describe(NOISY, direction="a2b", dropout=True))
     assert not (tmp_path / "b.onnx").exists()
 
 

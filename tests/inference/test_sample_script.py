@@ -20,6 +20,7 @@ from i2i import images
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.inference.sample import SampleOptions, Sampler, load_sampler, sample
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.dcgan import DCGANConfig, between, noise
 
@@ -32,7 +33,7 @@ def write_model(path: Path, channels: int = 3, seed: int = 0) -> Path:
         torch.manual_seed(seed)
         config = DCGANConfig(in_channels=8, out_channels=channels, width=2, size=SIZE)
         network = init_weights(config.build(), gain=0.3)
-    info = model_file.describe(network, direction="a2b", output_domain="Monet", statistics="running")
+    info = describe(network, direction="a2b", output_domain="Monet", statistics="running")
     model_file.save(path, network, info)
     return path
 

@@ -18,13 +18,13 @@ from i2i.errors import ModelError, UsageError
 from i2i.folders.large import translate_large
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
 from i2i.inference import scaling
-from i2i.inference.options import FolderOptions
-from i2i.inference.runtime.prepare import Wanted
+from i2i.inference.options import FolderOptions, ModelOptions
+from i2i.inference.runtime.prepare import network_pixels
 from i2i.inference.scaling import EPSILON, Enlargement, painted_size, row_bands
 from i2i.inference.transform import Translate
 from i2i.inference.translator import Translator, load_translator
 from i2i.models import model_file, published, styles
-from i2i.models.info import read_info
+from i2i.models.info import describe, read_info
 from i2i.models.styles import model_files
 from i2i.networks.resnet import ResnetConfig
 
@@ -58,7 +58,7 @@ class Watched:
 
 def painter(function: Any, paint_size: int | None = 32, channels: int = 3) -> Translator:
     network = Fixed(function, channels)
-    info = model_file.describe(network, direction="a2b")
+    info = describe(network, direction="a2b")
     return Translator(network, info, precision="fp32", paint_size=paint_size)
 
 
@@ -111,7 +111,7 @@ def test_the_size_stays_and_the_network_sees_the_paint_size(height: int, width: 
 @pytest.mark.parametrize("shape", [(32, 50), (20, 200), (1, 1)])
 def test_a_picture_no_larger_is_translated_as_ever(shape: tuple[int, int]) -> None:
     network = CONFIG.build()
-    info = model_file.describe(network, direction="a2b")
+    info = describe(network, direction="a2b")
     plain, used = (Translator(network, info, precision="fp32", paint_size=side) for side in (0, 32))
     pixels = shapes(*shape)
     assert np.array_equal(plain(pixels), used(pixels))
@@ -260,10 +260,10 @@ def test_size_comes_before_the_paint_size(size: int) -> None:
 
 def test_by_bands_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     network = CONFIG.build()
-    used = Translator(network, model_file.describe(network, direction="a2b"), precision="fp32", paint_size=32)
+    used = Translator(network, describe(network, direction="a2b"), precision="fp32", paint_size=32)
     picture = Picture(shapes())
     whole = used.translate(picture)
-    monkeypatch.setattr(used, "_fits", lambda height, width: False)
+    monkeypatch.setattr(used.model, "_fits", lambda height, width: False)
     assert levels(used.translate(picture).pixels, whole.pixels).max() <= 1
 
 
@@ -271,7 +271,7 @@ def save(path: Path, config: Any = CONFIG, **said: Any) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = config.build()
-    model_file.save(path, network, replace(model_file.describe(network, direction="a2b"), **said))
+    model_file.save(path, network, replace(describe(network, direction="a2b"), **said))
     return path
 
 
@@ -318,10 +318,10 @@ def test_labels_are_not_painted(said: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_the_runtime_follows_from_the_pixels_that_are_painted() -> None:
-    info = replace(model_file.describe(CONFIG, direction="a2b"), paint_size=512)
-    assert Wanted(sizes=((3000, 4000), (100, 200))).pixels(info) == 512 * 683 + 20_000
-    assert Wanted(sizes=((3000, 4000),), paint_size=0).pixels(info) == 12_000_000
-    assert Wanted().pixels(info) is None
+    info = replace(describe(CONFIG, direction="a2b"), paint_size=512)
+    assert network_pixels([(3000, 4000), (100, 200)], ModelOptions(), info) == 512 * 683 + 20_000
+    assert network_pixels([(3000, 4000)], ModelOptions(paint_size=0), info) == 12_000_000
+    assert network_pixels(None, ModelOptions(), info) is None
 
 
 def test_the_report_says_what_was_painted_at_another_size(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def test_no_room_for_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         def full(*_: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(spools.os, "posix_fallocate", full)
+        monkeypatch.setattr(spools.os, "posix_fallocate", full)  # type: ignore[attr-defined]
     else:
         folder = tmp_path / "missing"
     network = made(width=8)
@@ -294,7 +294,7 @@ def test_bands_of_data_are_translated_as_by_the_whole(bands: int, alpha: bool) -
     picture = Picture(values[..., :3].copy(), values[..., 5] if alpha else None, extra=values[..., 3:bands].copy())
     network = made("resnet_1blocks", in_channels=bands, out_channels=bands)
     translator = Translator(network, describe(network, direction="a2b"), precision="fp32")
-    whole, found = translator.translate(picture), translator.streamer.picture(picture)
+    whole, found = translator.translate(picture), translator.model.streamer.picture(picture)
     assert whole.extra is not None and found.extra is not None and _levels(whole, found) <= 1
     assert np.abs(whole.extra.astype(int) - found.extra).max() <= 1
     assert (found.alpha is not None) == alpha and np.array_equal(found.alpha, whole.alpha)

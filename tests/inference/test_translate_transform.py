@@ -22,10 +22,11 @@ from torchvision.transforms import v2
 
 import i2i
 from i2i.errors import ModelError, UsageError
-from i2i.images import with_channels
+from i2i.images import Picture, with_channels
 from i2i.inference import transform
-from i2i.inference.transform import A, Translate
+from i2i.inference.transform import A, Translate  # type: ignore[attr-defined]
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
@@ -38,7 +39,7 @@ def model(path: Path, channels: int = 3, seed: int = 0, direction: str = "a2b") 
         torch.manual_seed(seed)
         network = init_weights(config.build(), gain=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    model_file.save(path, network, model_file.describe(network, direction=direction))
+    model_file.save(path, network, describe(network, direction=direction))
     return path
 
 
@@ -93,9 +94,7 @@ def test_size_dtype_and_channels_stay(style: Path, channels: int, dtype: Any) ->
         assert np.array_equal(done[..., -1], source[..., -1])
     colours = source[..., : 3 if channels > 2 else 1]
     expected = (
-        i2i.load_translator(style, device="cpu", runtime="torch")
-        .translate(transform.Picture(with_channels(colours, 3)))
-        .pixels
+        i2i.load_translator(style, device="cpu", runtime="torch").translate(Picture(with_channels(colours, 3))).pixels
     )
     assert np.array_equal(done[..., : colours.shape[2]], with_channels(expected, colours.shape[2]))
 
@@ -225,7 +224,7 @@ def test_a_run_with_two_directions(tmp_path: Path) -> None:
 
 def test_it_is_loaded_once_and_late(style: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[Any] = []
-    load = transform.load_translator
+    load = transform.load_translator  # type: ignore[attr-defined]
     transform._loaded.cache_clear()
     monkeypatch.setattr(transform, "load_translator", lambda *a, **k: (loaded.append(a), load(*a, **k))[1])
     made = [Translate(style, p=1), pickle.loads(pickle.dumps(Translate(style, p=1)))]  # noqa: S301

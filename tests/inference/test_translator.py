@@ -1,5 +1,6 @@
 """A translator: any size, any kind of picture, the same answer whatever came before or beside it."""
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from torch import nn
 from i2i import machine
 from i2i.device import choose_device
 from i2i.errors import ImageError, ModelError, UsageError
-from i2i.images import Picture, to_pixels, to_tensor
+from i2i.images import Picture, resize_planes, to_pixels, to_tensor
 from i2i.inference.scaling import mirrored
 from i2i.inference.translator import Translator, load_translator
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
@@ -35,7 +37,7 @@ def _network(config: Any) -> nn.Module:
 
 def _translator(config: Any = RESNET, **options: Any) -> Translator:
     network = _network(config)
-    return Translator(network, model_file.describe(network, direction="a2b", **options), precision="fp32")
+    return Translator(network, describe(network, direction="a2b", **options), precision="fp32")
 
 
 def _noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -72,7 +74,7 @@ def test_any_size_in_the_same_size_out(height: int, width: int, translator: Tran
 def test_padding_is_cropped_where_it_was_added(height: int, width: int, config: Any) -> None:
     network = _Identity(config)
     x = _noise(3, height, width)
-    assert torch.equal(Translator(network, model_file.describe(network, direction="a2b"), precision="fp32")(x), x)
+    assert torch.equal(Translator(network, describe(network, direction="a2b"), precision="fp32")(x), x)
 
 
 def test_padding_mirrors_as_often_as_need_be() -> None:
@@ -214,7 +216,7 @@ def _save(folder: Path, direction: Any, a: str = "paintings", b: str = "photos")
     folder.mkdir(exist_ok=True)
     network = _network(RESNET)
     ends = (a, b) if direction == "a2b" else (b, a)
-    info = model_file.describe(network, direction=direction, input_domain=ends[0], output_domain=ends[1])
+    info = describe(network, direction=direction, input_domain=ends[0], output_domain=ends[1])
     model_file.save(folder / f"{direction}.safetensors", network, info)
     return folder / f"{direction}.safetensors"
 
@@ -241,7 +243,7 @@ def test_a_model_that_has_changed_since_is_not_taken_for_the_one_in_use(tmp_path
     same, changed = load_translator(file, **plain), load_translator(file, **plain)
     assert np.abs(same.stream(picture).pixels.astype(int) - same.translate(picture).pixels).max() <= 1
     network = _network(ResnetConfig(width=2, blocks=0))
-    model_file.save(file, network, model_file.describe(network, direction="a2b"))
+    model_file.save(file, network, describe(network, direction="a2b"))
     for use in (lambda: changed.stream(picture), lambda: changed.save_pretrained(tmp_path / "saved")):
         with pytest.raises(ModelError, match=r"a2b\.safetensors has changed since it was loaded"):
             use()
@@ -252,7 +254,7 @@ def test_too_large_a_picture_is_streamed_without_a_pipeline(monkeypatch: pytest.
     pixels = to_pixels(_noise(3, 16, 16))
     expected = RESNET_TRANSLATOR(pixels)
     for name in ("fits", "surely_fits"):
-        monkeypatch.setattr(f"i2i.inference.translator.{name}", lambda *_: False)
+        monkeypatch.setattr(f"i2i.inference.loaded_model.{name}", lambda *_: False)
     assert np.abs(RESNET_TRANSLATOR(pixels).astype(int) - expected).max() <= 1
     with pytest.raises(MemoryError):
         RESNET_TRANSLATOR.translate_batch([Picture(pixels)])
@@ -285,7 +287,7 @@ def _identity() -> Translator:
     """Gives back any picture that it takes."""
     config = ResnetConfig(width=2, blocks=1, in_channels=1, out_channels=1)
     network = _Identity(config)
-    return Translator(network, model_file.describe(network, direction="a2b"), precision="fp32")
+    return Translator(network, describe(network, direction="a2b"), precision="fp32")
 
 
 @pytest.mark.parametrize("dtype", [">u2", "<u2"])
@@ -382,9 +384,102 @@ def test_bf16_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "has_bf16", lambda: True)
     x = _noise(3, 32, 32)
     full, reduced = (
-        Translator(_network(RESNET), model_file.describe(RESNET, direction="a2b"), precision=precision)(x)
+        Translator(_network(RESNET), describe(RESNET, direction="a2b"), precision=precision)(x)
         for precision in ("fp32", "bf16")
     )
     assert reduced.dtype == torch.float32 and 0 < (full - reduced).abs().max() < 0.1
     with pytest.raises(UsageError, match="needs a GPU"):
-        Translator(_network(RESNET), model_file.describe(RESNET, direction="a2b"), precision="fp16")
+        Translator(_network(RESNET), describe(RESNET, direction="a2b"), precision="fp16")
+
+
+def _files(folder: Path, *pictures: np.ndarray[Any, Any]) -> list[Path]:
+    paths = [folder / f"{number}.png" for number in range(len(pictures))]
+    for path, picture in zip(paths, pictures, strict=True):
+        Image.fromarray(picture).save(path)
+    return paths
+
+
+def test_bytes_and_files_are_read_as_their_path_is(tmp_path: Path) -> None:
+    (path,) = _files(tmp_path, to_pixels(_noise(3, 13, 18)))
+    expected = np.asarray(RESNET_TRANSLATOR(path))
+    with path.open("rb") as file:
+        given = [path.read_bytes(), bytearray(path.read_bytes()), io.BytesIO(path.read_bytes()), file]
+        for found in RESNET_TRANSLATOR(given):
+            assert isinstance(found, Image.Image) and np.array_equal(np.asarray(found), expected)
+    with pytest.raises(ImageError, match="bytes: empty file"):
+        RESNET_TRANSLATOR(b"")
+    (tmp_path / "text.png").write_text("no picture")
+    with (tmp_path / "text.png").open("rb") as file, pytest.raises(ImageError, match=r"text\.png: text is not read"):
+        RESNET_TRANSLATOR(file)
+    with (tmp_path / "text.png").open() as text, pytest.raises(UsageError, match="opened in binary mode"):
+        RESNET_TRANSLATOR(text)
+
+
+def test_a_list_gives_a_list_of_the_same_kinds_in_its_order(tmp_path: Path) -> None:
+    small, wide = to_pixels(_noise(3, 13, 18)), to_pixels(_noise(3, 8, 40, seed=1))
+    path, other = _files(tmp_path, small, wide)
+    given = [path, wide, _noise(3, 9, 9), Image.fromarray(small), str(other)]
+    expected = [RESNET_TRANSLATOR(one) for one in given]
+    for batch_size in (1, 2, 3):
+        found = RESNET_TRANSLATOR(iter(given), batch_size=batch_size)
+        assert isinstance(found, list) and [type(one) for one in found] == [type(one) for one in expected]
+        assert all(np.array_equal(np.asarray(one), np.asarray(two)) for one, two in zip(found, expected, strict=True))
+    assert RESNET_TRANSLATOR([]) == []
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [("auto", [3, 1]), (2, [2, 1, 1]), (1, [1, 1, 1, 1])])
+def test_pictures_of_one_size_go_through_the_network_together(
+    batch_size: Any, batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    translator, seen = _translator(), []
+    translator.model.one_by_one = False  # as on a GPU
+    run = translator.model.runtime.run
+    monkeypatch.setattr(translator.model.runtime, "run", lambda x, seed: (seen.append(len(x)), run(x, seed))[1])
+    one, other = to_pixels(_noise(3, 16, 16)), to_pixels(_noise(3, 12, 16))
+    found = translator([one, other, one, one], batch_size=batch_size)
+    assert sorted(seen, reverse=True) == batches
+    assert [picture.shape[0] for picture in found] == [16, 12, 16, 16]
+
+
+def test_a_bad_picture_of_a_list_is_named(tmp_path: Path) -> None:
+    good, bad = _files(tmp_path, to_pixels(_noise(3, 16, 16)), to_pixels(_noise(3, 16, 16)))
+    translator = _translator(ResnetConfig(in_channels=6, out_channels=3, width=2, blocks=0))
+    translator.model.one_by_one = False
+    with pytest.raises(ImageError, match=rf"{good}: "):
+        translator([good, bad], batch_size=2)
+    bad.write_text("no picture")
+    with pytest.raises(ImageError, match=rf"{bad}: text"):
+        RESNET_TRANSLATOR([good, bad])
+
+
+@pytest.mark.parametrize(("size", "shape"), [(10, (10, 15)), ((7, 30), (7, 30)), ([7, 30], (7, 30)), (None, (20, 30))])
+def test_size_scales_first(tmp_path: Path, size: Any, shape: tuple[int, int]) -> None:
+    pixels = to_pixels(_noise(3, 20, 30))
+    (path,) = _files(tmp_path, pixels)
+    assert RESNET_TRANSLATOR(path, size=size).size == shape[::-1]
+    assert RESNET_TRANSLATOR(pixels, size=size).shape == (*shape, 3)
+    tensor = RESNET_TRANSLATOR(_noise(2, 3, 20, 30), size=size)
+    assert tensor.shape == (2, 3, *shape)
+    assert RESNET_TRANSLATOR(torch.zeros(0, 3, 20, 30), size=size).shape == (0, 3, *shape)
+    small = resize_planes(_noise(3, 20, 30).numpy(), *shape) if size else _noise(3, 20, 30).numpy()
+    torch.testing.assert_close(tensor[0], RESNET_TRANSLATOR(torch.from_numpy(small)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size": 0}, {"size": (3,)}, {"size": 70_000}, {"batch_size": 0}, {"batch_size": 0.5}]
+)
+def test_wrong_options_of_a_call(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        RESNET_TRANSLATOR(np.zeros((8, 8, 3), np.uint8), **wrong)
+
+
+def test_what_a_translator_says_of_itself(tmp_path: Path) -> None:
+    file = _save(tmp_path / "run", "b2a", b="photos <script>")
+    translator = load_translator(file, device="cpu", runtime="torch", precision="fp32")
+    size = f"{file.stat().st_size / 1e6:.1f} MB"
+    arrow = "photos <script> → paintings (b2a)"
+    assert repr(translator) == f"<Translator {file}: {arrow}; resnet, {size}; torch fp32 on cpu>"
+    assert repr(_translator()).startswith("<Translator: A → B (a2b); resnet, 0.0 MB; ")
+    page = translator._repr_html_()
+    assert "<script>" not in page and "photos &lt;script&gt; → paintings" in page and "torch fp32 on cpu" in page
+    assert "<li>" in load_translator("monet", device="cpu")._repr_html_(), "the card of the style"

@@ -19,9 +19,10 @@ from fork_server import python
 from i2i.algorithms import CycleGAN
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.errors import ModelError
-from i2i.models import junyanz
+from i2i.models import state_dicts
 from i2i.models.junyanz import listing
-from i2i.models.pretrained import from_pretrained, open_model
+from i2i.models.model_file import from_pretrained
+from i2i.models.pretrained import open_model
 from i2i.networks.resnet import ResnetConfig
 from i2i.training.launch import initialise
 from i2i.training.state_store import StateStore
@@ -156,7 +157,7 @@ def test_no_code_runs(tmp_path: Path, door: str, kind: str) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", list(RUNS_CODE))
 def test_the_restricted_unpickler_alone_runs_none(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(junyanz, "check_file", lambda path: 1 << 30)
+    monkeypatch.setattr(state_dicts, "check_pickles", lambda path: 1 << 30)
     test_no_code_runs(tmp_path, "open_model", kind)
 
 

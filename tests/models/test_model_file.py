@@ -22,7 +22,7 @@ from i2i import __version__
 from i2i.config import to_mapping
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.models import model_file
-from i2i.models.model_file import ModelInfo, Training
+from i2i.models.info import ModelInfo, Training, describe, read_info
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 
@@ -40,7 +40,7 @@ def _network(seed: int = 0, config: Any = CONFIG) -> torch.nn.Module:
 def _saved(path: Path, **changes: Any) -> Path:
     """A model file whose description is changed as named, its weights being those of `CONFIG`."""
     network = _network()
-    info = json.loads(json.dumps(to_mapping(model_file.describe(network, direction="a2b"))))
+    info = json.loads(json.dumps(to_mapping(describe(network, direction="a2b"))))
     metadata = {"i2i": json.dumps({k: v for k, v in (info | changes).items() if v is not ...})}
     save_file(network.state_dict(), path, metadata)
     return path
@@ -61,7 +61,7 @@ def _saved(path: Path, **changes: Any) -> Path:
 def test_round_trip(tmp_path: Path, config: Any) -> None:
     network = _network(1, config)
     training = Training(algorithm="cyclegan", dataset="monet2photo", steps=7, images_seen=9, metrics={"l1": 0.5})
-    info = model_file.describe(
+    info = describe(
         network,
         direction="b2a",
         input_domain="photo",
@@ -107,7 +107,7 @@ def test_a_file_of_the_first_format() -> None:
 
 @pytest.mark.promise("R16")
 def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
-    for read in (model_file.load, model_file.read_info):
+    for read in (model_file.load, read_info):
         with pytest.raises(ModelError, match=r"format_version 2, this i2i .* reads 1: upgrade i2i"):
             read(_saved(tmp_path / "m.safetensors", format_version=2, more="than is known now"))
 
@@ -123,7 +123,7 @@ def test_the_description_is_read_without_torch() -> None:
 @pytest.mark.promise("H8")
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     network, path = _network(), tmp_path / "m.safetensors"
-    model_file.save(path, network, model_file.describe(network, direction="a2b"))
+    model_file.save(path, network, describe(network, direction="a2b"))
     whole = path.read_bytes()
     body = 8 + int.from_bytes(whole[:8], "little")
     for place in (body, (body + len(whole)) // 2, len(whole) - 4):  # the last bits of three weights
@@ -137,7 +137,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
 def test_changed_blur_filters_are_refused(tmp_path: Path) -> None:
     network = _network(config=CUT)
     network.get_submodule("up.0.upsample").filt *= 2  # type: ignore[operator]
-    info = model_file.describe(network, direction="a2b")
+    info = describe(network, direction="a2b")
     with pytest.raises(ModelError, match=r"up\.0\.upsample\.filt: not the binomial"):
         model_file.save(tmp_path / "m.safetensors", network, info)
     save_file(network.state_dict(), tmp_path / "m.safetensors", {"i2i": json.dumps(to_mapping(info))})
@@ -146,7 +146,7 @@ def test_changed_blur_filters_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
-    info = model_file.describe(_network(), direction="a2b")
+    info = describe(_network(), direction="a2b")
     for change in ({"direction": "ab"}, {"format_version": 2}, {"size_multiple": 3}, {"licence": "x" * (1 << 20)}):
         with pytest.raises(ModelError, match="not written"):
             model_file.save(tmp_path / "m.safetensors", _network(), replace(info, **change))
@@ -161,7 +161,7 @@ def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:
 
 
 def test_domains_have_names_by_default() -> None:
-    info = model_file.describe(_network(), direction="b2a")
+    info = describe(_network(), direction="b2a")
     assert (info.input_domain, info.output_domain) == ("B", "A")
 
 
@@ -169,7 +169,7 @@ def test_domains_have_names_by_default() -> None:
 def test_file_mode_follows_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:
-        model_file.save(tmp_path / "m.safetensors", _network(), model_file.describe(_network(), direction="a2b"))
+        model_file.save(tmp_path / "m.safetensors", _network(), describe(_network(), direction="a2b"))
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "m.safetensors").stat().st_mode) == 0o644
@@ -181,7 +181,7 @@ def test_a_data_set_is_named_not_located() -> None:
 
 
 def test_what_is_not_its_network_is_not_saved(tmp_path: Path) -> None:
-    info = model_file.describe(_network(), direction="a2b")
+    info = describe(_network(), direction="a2b")
     broken = _network()
     with torch.no_grad():
         next(broken.parameters())[0] = float("nan")
@@ -253,13 +253,13 @@ def test_what_a_description_leaves_out_is_spelled_out(tmp_path: Path) -> None:
 
 
 def test_a_description_says_which_i2i_made_it() -> None:
-    assert model_file.describe(CONFIG, direction="a2b").training.version == __version__
+    assert describe(CONFIG, direction="a2b").training.version == __version__
     other = Training(version="0.0.1", steps=3)
-    assert model_file.describe(CONFIG, direction="a2b", training=other).training == other
+    assert describe(CONFIG, direction="a2b", training=other).training == other
 
 
 def test_a_data_set_can_lie_in_any_folder(tmp_path: Path, not_utf8: str) -> None:
-    info = model_file.describe(CONFIG, direction="a2b", training=Training(dataset=f"{not_utf8}\n\x1b é"))
+    info = describe(CONFIG, direction="a2b", training=Training(dataset=f"{not_utf8}\n\x1b é"))
     model_file.save(tmp_path / "m.safetensors", _network(), info)
     assert model_file.load(tmp_path / "m.safetensors")[1].training.dataset == "____ é"
 
@@ -281,7 +281,7 @@ def test_a_data_set_can_lie_in_any_folder(tmp_path: Path, not_utf8: str) -> None
 def test_weights_that_are_not_its_networks(tmp_path: Path, change: Any, message: str) -> None:
     weights = _network().state_dict()
     change(weights)
-    info = model_file.describe(_network(), direction="a2b")
+    info = describe(_network(), direction="a2b")
     save_file(weights, tmp_path / "m.safetensors", {"i2i": json.dumps(to_mapping(info))})
     with pytest.raises(ModelError, match=message):
         model_file.load(tmp_path / "m.safetensors")
@@ -342,7 +342,7 @@ def test_a_header_has_a_limit(tmp_path: Path, size: int, reason: str) -> None:
 
 @pytest.mark.promise("R47")
 def test_too_many_tensors(tmp_path: Path) -> None:
-    info = model_file.describe(_network(), direction="a2b")
+    info = describe(_network(), direction="a2b")
     tensors = {f"t{i}": torch.zeros(1) for i in range(10_001)}
     save_file(tensors, tmp_path / "m.safetensors", {"i2i": json.dumps(to_mapping(info))})
     with pytest.raises(ModelError, match="10001 tensors; at most 10000"):
@@ -354,7 +354,7 @@ def test_too_many_tensors(tmp_path: Path) -> None:
 @settings(max_examples=80, deadline=None)
 def test_damage_never_crashes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     file, before = tmp_path_factory.getbasetemp() / "damaged.safetensors", _network()
-    model_file.save(file, before, model_file.describe(before, direction="a2b"))
+    model_file.save(file, before, describe(before, direction="a2b"))
     content = bytearray(file.read_bytes())
     header = 8 + int.from_bytes(content[:8], "little")
     for _ in range(data.draw(st.integers(1, 3))):
@@ -373,6 +373,6 @@ def test_damage_never_crashes(tmp_path_factory: pytest.TempPathFactory, data: st
 
 
 def test_info_alone(tmp_path: Path) -> None:
-    found = model_file.read_info(_saved(tmp_path / "m.safetensors", licence="CC0"))
+    found = read_info(_saved(tmp_path / "m.safetensors", licence="CC0"))
     assert isinstance(found, ModelInfo)
     assert found.licence == "CC0"

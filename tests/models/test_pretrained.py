@@ -16,7 +16,8 @@ from torch import nn
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.models import junyanz, model_file
 from i2i.models.info import ModelInfo, Training, describe, read_info
-from i2i.models.pretrained import from_pretrained, open_model, save_pretrained
+from i2i.models.model_file import from_pretrained, save_pretrained
+from i2i.models.pretrained import open_model
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 

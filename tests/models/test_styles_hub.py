@@ -10,6 +10,7 @@ import pytest
 
 from i2i.errors import ModelError, UsageError
 from i2i.models import hub, model_file, pretrained, styles
+from i2i.models.info import describe
 from i2i.models.teacher import Teacher
 from i2i.networks.resnet import ResnetConfig
 
@@ -19,7 +20,7 @@ errors = pytest.importorskip("huggingface_hub.errors")
 
 def save(folder: Path) -> Path:
     network = ResnetConfig(width=2, blocks=1).build()
-    pretrained.save_pretrained(folder, network, model_file.describe(network, direction="a2b"))
+    model_file.save_pretrained(folder, network, describe(network, direction="a2b"))
     return folder
 
 

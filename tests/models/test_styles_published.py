@@ -18,6 +18,7 @@ from local_server import LocalServer, redirect, running
 from i2i.download import download
 from i2i.errors import ModelError, UsageError
 from i2i.models import junyanz, model_file, published, styles
+from i2i.models.info import read_info
 from i2i.networks import NetworkConfig
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig
@@ -102,7 +103,7 @@ def test_a_unet_keeps_its_dropout_and_its_statistics(
     options = {"depth": 5, "width": 2, "norm": "batch", "dropout": True}
     monkeypatch.setitem(published.NETWORKS, "pix2pix", ("unet", options))
     server.serve("/day2night.pth", checkpoint(tmp_path, UNetConfig(width=2, depth=5)))
-    info = model_file.read_info(styles.find("day2night", download=True))
+    info = read_info(styles.find("day2night", download=True))
     assert (info.dropout, info.statistics, info.direction, info.output_domain) == (True, "batch", "b2a", "night")
     assert info.paint_size == 0
 
@@ -213,7 +214,7 @@ def test_without_network_it_says_where_to_put_the_file(
         styles.find(NAME, download=True)
     by_hand.write_bytes(checkpoint(tmp_path))
     path = styles.find(NAME)
-    assert model_file.read_info(path).output_domain == "Monet"
+    assert read_info(path).output_domain == "Monet"
     assert json.loads((folder / f"{NAME}.json").read_text())["url"] == ""
     assert names(folder) == [f"{NAME}.json", f"{NAME}.pth", f"{NAME}.safetensors"]
     assert server.requests == []
@@ -293,5 +294,5 @@ def test_a_checkpoint_without_permission(server: LocalServer, tmp_path: Path, fo
         raise PermissionError(13, "Permission denied")
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ModelError, match=r"\.pth: cannot be read: Permission"):
-        patch.setattr(published.hashlib, "file_digest", refuse)
+        patch.setattr(published.hashlib, "file_digest", refuse)  # type: ignore[attr-defined]
         styles.find(NAME)

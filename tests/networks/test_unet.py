@@ -13,6 +13,7 @@ from i2i.images import Picture
 from i2i.inference.streaming import streamable
 from i2i.inference.translator import load_translator
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks import create_generator, generator_config
 from i2i.networks.blocks import for_translation, init_weights
 from i2i.networks.unet import SelfAttention, UNetConfig
@@ -76,7 +77,7 @@ def test_it_stands_where_32_pixels_are_left(name: str, level: int, channels: int
 
 def test_the_model_file_brings_it_back(tmp_path: Path) -> None:
     network, x = generator(), torch.rand(1, 3, 64, 96) * 2 - 1
-    model_file.save(tmp_path / "a2b.safetensors", network, model_file.describe(network, direction="a2b"))
+    model_file.save(tmp_path / "a2b.safetensors", network, describe(network, direction="a2b"))
     again, info = model_file.load(tmp_path / "a2b.safetensors")
     assert info.network_config() == SMALL
     with torch.no_grad():
@@ -92,7 +93,7 @@ def test_runtimes_agree(runtime: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("I2I_HOME", str(tmp_path / "home"))
     network = generator()
     path = tmp_path / "a2b.safetensors"
-    model_file.save(path, network, model_file.describe(network, direction="a2b"))
+    model_file.save(path, network, describe(network, direction="a2b"))
     translator = load_translator(path, runtime=runtime, device="cpu", precision="fp32")
     for_translation(network)
     for height, width in ((64, 64), (96, 160)):

@@ -19,6 +19,7 @@ from fork_server import CONTEXT, capture
 from i2i import images
 from i2i.inference.translator import Translator
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
@@ -59,7 +60,7 @@ def translator(
     with torch.random.fork_rng():
         torch.manual_seed(3)
         network = init_weights((config or ResnetConfig(width=2, blocks=0)).build(), gain=gain)
-    return cls(network, model_file.describe(network, direction="a2b", **described), precision=precision)
+    return cls(network, describe(network, direction="a2b", **described), precision=precision)
 
 
 def model(path: Path) -> Path:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from i2i import cli, images
-from i2i.commands import evaluate
 from i2i.models import model_file
+from i2i.models.info import Training, describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
@@ -49,8 +49,8 @@ def model(path: Path, direction: Any = "a2b", algorithm: str = "cyclegan", **tol
         torch.manual_seed(3)
         network = init_weights(ResnetConfig(width=2, blocks=0).build(), gain=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    training = model_file.Training(algorithm=algorithm, steps=7)
-    model_file.save(path, network, model_file.describe(network, direction=direction, training=training, **told))
+    training = Training(algorithm=algorithm, steps=7)
+    model_file.save(path, network, describe(network, direction=direction, training=training, **told))
     return path
 
 
@@ -69,7 +69,7 @@ def script(*arguments: object) -> Result:
     sys.argv = [str(SCRIPT), *words]
     try:
         with redirect_stdout(out), redirect_stderr(err):
-            cli.run(evaluate.main, evaluate.Options, "Measure.", words)
+            cli.main("evaluate")
     except SystemExit as end:
         return Result(int(end.code or 0), out.getvalue(), err.getvalue())
     finally:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.models.teacher import Teacher
 from i2i.networks import create_generator
 from i2i.networks.blocks import init_weights
@@ -22,14 +23,14 @@ def write_teacher(
     with torch.random.fork_rng([]):
         torch.manual_seed(5)
         network = init_weights(create_generator(name, width=width, **options), gain=gain)
-    model_file.save(path, network, model_file.describe(network, **{"direction": "a2b", **(described or {})}))
+    model_file.save(path, network, describe(network, **{"direction": "a2b", **(described or {})}))
     return path
 
 
 def unfilled_teacher(name: str = "") -> Teacher:
     """One with weights as torch draws them, of no file."""
     network = create_generator("resnet_2blocks", width=12)
-    return Teacher(network, model_file.describe(network, direction="a2b"), "")
+    return Teacher(network, describe(network, direction="a2b"), "")
 
 
 @functools.cache

@@ -57,7 +57,7 @@ def trained(folder, classes, side):
     """The boundaries that a training has of each picture, (H, W) bool."""
     given = {"instance_edges": True, "load_size": side, "crop_size": side, "flip": False}
     data = open_datasets(DataOptions(data=folder, classes_a=classes, **given), paired=True).train
-    return {Path(data.names(t).split(", ")[0]).stem: data[t].a[-1].numpy() > 0 for t in range(len(data))}
+    return {Path(data.names(t).split(", ")[0]).stem: data[t].a[-1].numpy() > 0 for t in range(len(data))}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("side", [SIDE, 40])
@@ -220,12 +220,12 @@ def test_no_surprise_on_disk(scene):
 def test_one_that_vanishes_meanwhile(scene, monkeypatch):
     from i2i.tools.datasets import instances
 
-    honest = instances.images.write
+    honest = instances.images.write  # type: ignore[attr-defined]
 
     def and_remove(path, picture, **how):
         honest(path, picture, **how)
         (scene / "labels/1.png").unlink()
 
-    monkeypatch.setattr(instances.images, "write", and_remove)
+    monkeypatch.setattr(instances.images, "write", and_remove)  # type: ignore[attr-defined]
     outcome = add_instances(scene / "labels", scene / "maps", scene / "out")
     assert (outcome.done, [path.name for path, _ in outcome.failed]) == (1, ["1.png"])

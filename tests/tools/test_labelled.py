@@ -19,6 +19,7 @@ from i2i.errors import InputError
 from i2i.images import Picture, palettes
 from i2i.inference.translator import Translator, load_translator
 from i2i.models import model_file
+from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.tools.labelled import voc as voc_layout
@@ -40,7 +41,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             torch.manual_seed(seed)
             network = init_weights(ResnetConfig(width=2, blocks=0).build(), gain=0.3)
         found[name] = folder / f"{name}.safetensors"
-        model_file.save(found[name], network, model_file.describe(network, direction="a2b"))
+        model_file.save(found[name], network, describe(network, direction="a2b"))
     return found
 
 
@@ -511,7 +512,7 @@ def test_mistakes(
 @of("masks")
 def test_a_style_that_makes_labels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = init_weights(ResnetConfig(out_channels=2, width=2, blocks=0).build(), gain=0.3)
-    labels = model_file.describe(network, direction="a2b", output_palette=palettes.find("2"))
+    labels = describe(network, direction="a2b", output_palette=palettes.find("2"))
     model_file.save(tmp_path / "labels.safetensors", network, labels)
     assert script("--style", str(tmp_path / "labels.safetensors"), str(data), "-o", str(tmp_path / "out")) == 2
     assert "makes labels of pictures" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,13 @@ from i2i.training.options import options_class
 ROOT = Path(__file__).parents[2]
 
 
-SMALL = {"data": Path("toy"), "crop_size": 32, "load_size": 32, "generator": "unet_32", "discriminator": "patchgan_16"}
+SMALL: dict[str, Any] = {
+    "data": Path("toy"),
+    "crop_size": 32,
+    "load_size": 32,
+    "generator": "unet_32",
+    "discriminator": "patchgan_16",
+}
 SMALL |= {"ngf": 4, "ndf": 4, "batch_size": 2, "workers": 0, "n_epochs": 1, "n_epochs_decay": 0}
 
 

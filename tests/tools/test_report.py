@@ -19,6 +19,7 @@ from run_folders import COLUMNS, ROWS, cell, grid, step_line, usual_run, validat
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.training_log import MAX_LINE_BYTES, Series, read_log
 from i2i.images import Picture, decode, write
+from i2i.models.info import describe
 from i2i.tools.report import charts, markup, pictures
 from i2i.tools.report.charts import chart, ticks
 from i2i.tools.report.report import MARK, write_report
@@ -401,7 +402,7 @@ def test_own_pictures_are_translated(tmp_path: Path) -> None:
     run, photos = write_run(tmp_path / "run", [step_line(1)]), tmp_path / "photos"
     photos.mkdir()
     config = ResnetConfig(blocks=1, width=4)
-    model_file.save(run / "a2b.safetensors", config.build(), model_file.describe(config, direction="a2b"))
+    model_file.save(run / "a2b.safetensors", config.build(), describe(config, direction="a2b"))
     write(photos / "a <b>.png", Picture(np.full((20, 30, 3), 90, np.uint8)))
     write(photos / "large.png", Picture(np.full((600, 700, 1), 90, np.uint8)))
     (photos / "broken.png").write_bytes(b"no picture")

@@ -1,10 +1,11 @@
 """The largest batch that fits is found before a training starts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -12,18 +13,13 @@ from i2i.algorithms import Pix2Pix
 from i2i.errors import I2IError, UsageError
 from i2i.training import estimate
 from i2i.training.estimate import BatchSizeFound, OutOfMemory, find_batch_size, resolve_batch_size
+from i2i.training.options import RunOptions
+from i2i.training.state_store import StateStore
 
 GB = 10**9
 
 
-@dataclass(frozen=True)
-class Options:
-    batch_size: int | Literal["auto"] = "auto"
-    micro_batches: int = 7
-    crop_size: int = 256
-    preprocess: str = "resize_and_crop"
-    run: Path | None = None
-    device: str = "cpu"
+Options = partial(RunOptions, batch_size="auto", micro_batches=7, device="cpu")
 
 
 def found(peak: Callable[[int], float], room: int = 10 * GB, **more: Any) -> tuple[BatchSizeFound, list[int]]:
@@ -73,9 +69,9 @@ def test_not_even_one(peak: float, text: str) -> None:
 
 
 def test_it_says_what_was_tried() -> None:
-    told: list[tuple[int, int | None]] = []
-    made, _ = found(lambda n: 4 if n == 1 else 20, report=lambda *one: told.append(one))
-    assert told == [(1, 4 * GB), (2, None)] and str(made) == "1: 4.00 GB, 2: does not fit"
+    made, tried = found(lambda n: 4 if n == 1 else 20)
+    assert tried == [1, 2] and made.peaks == {1: 4 * GB, 2: None}
+    assert str(made) == "1: 4.00 GB, 2: does not fit"
 
 
 def nothing_measured(algorithm: Any, options: Any) -> Any:
@@ -88,16 +84,15 @@ def test_a_run_keeps_what_was_found_for_it(
 ) -> None:
     monkeypatch.setattr(estimate, "available", lambda: 10 * GB)
     options = Options(run=tmp_path / "run", micro_batches=1)
-    made = resolve_batch_size(
-        Pix2Pix, options, lambda algorithm, options: SimpleNamespace(peak_bytes=2 * GB * options.batch_size)
-    )
+    measure: Any = lambda algorithm, options: SimpleNamespace(peak_bytes=2 * GB * options.batch_size)  # noqa: E731
+    made = resolve_batch_size(Pix2Pix, options, measure)
     assert made == replace(options, batch_size=4)
     assert "batch_size = auto: 4 of 1: 2.00 GB, 2: 4.00 GB, 4: 8.00 GB" in capsys.readouterr().err
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("batch_size: 3\n")
     with pytest.raises(AssertionError):  # it died before its first state
         resolve_batch_size(Pix2Pix, options, nothing_measured)
-    monkeypatch.setattr(estimate.StateStore, "steps", lambda self: [100])
+    monkeypatch.setattr(StateStore, "steps", lambda self: [100])
     assert resolve_batch_size(Pix2Pix, options, nothing_measured).batch_size == 3
 
 

@@ -1,4 +1,4 @@
-"""The third network of CUT's published checkpoints: `latest_net_F.pth`."""
+"""What a training starts from: a style by its name, and the third network of CUT's checkpoints, `latest_net_F.pth`."""
 
 from pathlib import Path
 
@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from i2i.algorithms.cut import CUT, CUTOptions
-from i2i.errors import ModelError
+from i2i.errors import ModelError, UsageError
+from i2i.models import styles
+from i2i.models.pretrained import open_model
 from i2i.training.launch import initialise
 
 
@@ -34,3 +36,13 @@ def test_another_embedding_is_refused(tmp_path: Path) -> None:
     torch.save({"mlp_0.0.weight": torch.full((256, 3), torch.nan)}, path)
     with pytest.raises(ModelError, match="finite"):
         initialise(cut(), [path])
+
+
+def test_a_style_by_its_name() -> None:
+    painter = {"generator": "resnet_9blocks_antialiased", "ngf": 32, "input_share": 0.25}
+    started = cut(**painter)
+    initialise(started, [Path("monet")], "b2a")
+    weights = open_model(styles.find("monet"))[0].state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in started.networks()["G"].state_dict().items())
+    with pytest.raises(UsageError, match="Did you mean 'monet'"):
+        initialise(started, [Path("mone")], "b2a")

@@ -14,6 +14,7 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.errors import ModelError
 from i2i.models import junyanz, model_file
+from i2i.models.info import describe
 from i2i.training.launch import initialise
 from i2i.training.state_store import StateStore
 from i2i.training.training_state import check_same
@@ -185,7 +186,7 @@ def test_weights_of_the_reference_without_normalisation(tmp_path: Path) -> None:
         initialise(other, files)
     explicit = CycleGAN(replace(CYCLEGAN, bias=True))
     path = tmp_path / "a2b.safetensors"
-    model_file.save(path, explicit.G_AB, model_file.describe(explicit.G_AB, direction="a2b"))
+    model_file.save(path, explicit.G_AB, describe(explicit.G_AB, direction="a2b"))
     initialise(cyclegan(0), [path])
 
 
@@ -208,17 +209,28 @@ def test_weights_of_a_model_file(direction: str, name: str, tmp_path: Path) -> N
     theirs, ours = cyclegan(1), cyclegan(2)
     untouched = cyclegan(2)
     path = tmp_path / "a2b.safetensors"
-    model_file.save(path, theirs.G_AB, model_file.describe(theirs.G_AB, direction="a2b"))  # type: ignore[attr-defined]
+    model_file.save(path, theirs.G_AB, describe(theirs.G_AB, direction="a2b"))  # type: ignore[attr-defined]
     initialise(ours, [path], direction)
     for own, network in ours.networks().items():
         expected = theirs.networks()["G_AB"] if own == name else untouched.networks()[own]
         assert equal(network, expected), own
 
 
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+def test_a_training_of_one_generator_takes_a_model_file_of_either_direction(direction: str, tmp_path: Path) -> None:
+    """A and B are names of the data set that the file came from."""
+    torch.manual_seed(1)
+    theirs, ours, path = Pix2Pix(PIX2PIX), Pix2Pix(PIX2PIX), tmp_path / "model.safetensors"
+    model_file.save(path, theirs.G, describe(theirs.G, direction=direction))  # type: ignore[arg-type]
+    assert not equal(ours.G, theirs.G)
+    initialise(ours, [path])
+    assert equal(ours.G, theirs.G)
+
+
 def test_a_file_of_another_architecture_is_named(tmp_path: Path) -> None:
     wide = CycleGAN(CycleGANOptions(generator="resnet_2blocks", discriminator="patchgan_16", ngf=8, ndf=4))
     path = tmp_path / "a2b.safetensors"
-    model_file.save(path, wide.G_AB, model_file.describe(wide.G_AB, direction="a2b"))
+    model_file.save(path, wide.G_AB, describe(wide.G_AB, direction="a2b"))
     with pytest.raises(ModelError, match=r"a2b\.safetensors: does not fit a2b: width is 8, a2b has 4; blocks is 2"):
         initialise(cyclegan(0), [path])
     with pytest.raises(ModelError, match=r"kind is 'resnet', a2b has 'unet'"):

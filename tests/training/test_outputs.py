@@ -16,8 +16,7 @@ from children import lines, run
 from PIL import Image
 
 from i2i.errors import OutputError
-from i2i.models import model_file
-from i2i.models.info import read_info
+from i2i.models.info import Training, read_info
 from i2i.training import log
 from i2i.training.checkpoint import dataset_name
 from i2i.training.log import RunLog
@@ -196,7 +195,7 @@ def test_losses_may_come_and_go_with_the_step(tmp_path: Path) -> None:
 )
 def test_the_name_of_a_data_set(data: str, name: str) -> None:
     assert dataset_name(Path(data)) == name
-    model_file.Training(dataset=name)
+    Training(dataset=name)
 
 
 def test_a_lock_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.errors import ModelError
 from i2i.models import junyanz, model_file
-from i2i.models.pretrained import save_pretrained
+from i2i.models.info import describe, read_info
+from i2i.models.model_file import save_pretrained
 from i2i.training import checkpoint
 from i2i.training.launch import initialise
 from i2i.training.options import RunOptions
@@ -61,7 +62,7 @@ def test_a_model_file_says_where_it_comes_from(tmp_path: Path, monkeypatch: pyte
     progress: Any = SimpleNamespace(step=7, images_seen=9)
     checkpoint.save_model_files(algorithm, algorithm.translators(), options, progress, metrics)
     for direction in ("a2b", "b2a"):
-        training = model_file.read_info(tmp_path / f"{direction}.safetensors").training
+        training = read_info(tmp_path / f"{direction}.safetensors").training
         assert (training.algorithm, training.dataset, training.commit) == ("cyclegan", "monet2photo", COMMIT)
         assert (training.steps, training.images_seen, training.metrics) == (7, 9, {"l1": 0.5})
 
@@ -73,7 +74,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 def test_starting_from_a_folder_and_from_a_model_file_of_any_name(tmp_path: Path) -> None:
     theirs, ours = CycleGAN(PLAIN), CycleGAN(PLAIN)
     info = {
-        name: model_file.describe(net, direction=name)  # type: ignore[arg-type]
+        name: describe(net, direction=name)  # type: ignore[arg-type]
         for name, net in theirs.translators().items()
     }
     save_pretrained(tmp_path / "folder", theirs.translators()["a2b"], info["a2b"])

@@ -3,9 +3,11 @@
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
@@ -16,8 +18,12 @@ from torch.utils.data import Dataset
 import i2i
 from i2i.algorithms.pix2pix import Pix2Pix
 from i2i.cli import main
+from i2i.config import checked
+from i2i.data.own import OwnDatasets, open_own
 from i2i.errors import InputError, ModelError, UsageError
 from i2i.models import model_file
+from i2i.models.info import read_info
+from i2i.training.options import options_class
 
 TINY: dict[str, Any] = {"discriminator": "patchgan_16", "ngf": 4, "ndf": 4, "workers": 0, "validate_every": 1}
 PAIRED = TINY | {"generator": "unet_32", "load_size": 36, "crop_size": 32}
@@ -70,7 +76,7 @@ def test_pairs_of_arrays_make_a_run_with_grids_numbers_and_a_translator(tmp_path
     run = i2i.train("pix2pix", PAIRS, run=tmp_path / "run", steps=4, validation=PAIRS[:2], **PAIRED)
     assert (run.algorithm, run.status, run.steps, run.folder) == ("pix2pix", "finished", 4, tmp_path / "run")
     assert run.model_file == tmp_path / "run" / "a2b.safetensors" and run.samples
-    assert model_file.read_info(run.model_file).training.columns == ("real_A", "fake_B", "real_B")
+    assert read_info(run.model_file).training.columns == ("real_A", "fake_B", "real_B")
     assert set(run.metrics) == {"fake_B/l1", "fake_B/psnr", "fake_B/ssim"}
     assert list(run.history.losses["G_L1"].steps) == [1, 2, 3, 4]
     assert repr(run).startswith(f"<i2i.Run '{run.folder}': pix2pix, finished at step 4, fake_B/l1 0.")
@@ -93,7 +99,12 @@ def test_a_run_with_random_data_resumes_exactly(tmp_path: Path, workers: int) ->
 def test_an_own_generator_goes_through_states_model_file_and_translator(tmp_path: Path) -> None:
     own, data = Net(), (tensors(4), tensors(3, first=9))
     before = {name: value.clone() for name, value in own.state_dict().items()}
-    options = {"discriminator": nn.Conv2d(3, 1, 3), "validation": data, "workers": 0, "validate_every": 1}
+    options: dict[str, Any] = {
+        "discriminator": nn.Conv2d(3, 1, 3),
+        "validation": data,
+        "workers": 0,
+        "validate_every": 1,
+    }
     i2i.train("cyclegan", data, run=tmp_path / "run", steps=3, generator=own, **options)
     run = i2i.train("cyclegan", data, run=tmp_path / "run", steps=5, generator=own, **options)
     assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items()), "yours stays as it is"
@@ -123,6 +134,18 @@ def test_a_model_file_of_an_own_generator_takes_the_module_and_nothing_else(tmp_
         i2i.train("pix2pix", PAIRS, run=run.folder, steps=2)
 
 
+def test_a_pipeline_of_albumentations_changes_the_crops_of_training_alike(tmp_path: Path) -> None:
+    same = [(array(i), array(i)) for i in range(3)]
+    options = options_class(Pix2Pix)(load_size=36, crop_size=32, augment=A.Compose([A.RandomBrightnessContrast(p=1)]))  # type: ignore[arg-type]
+    options = checked(options)
+    data = open_own(OwnDatasets(same, same), options, paired=True)
+    plain = open_own(OwnDatasets(same, same), replace(options, augment=""), paired=True)
+    assert torch.equal(data.train[1].a, data.train[1].b) and not torch.equal(data.train[1].a, plain.train[1].a)
+    assert torch.equal(data.train[1].a, data.train[1].a), "a function of the sample"
+    assert data.validation is not None and plain.validation is not None
+    assert torch.equal(data.validation[1].a, plain.validation[1].a), "what is held out stays as it is"
+
+
 def test_pictures_of_one_domain(tmp_path: Path) -> None:
     pictures = [Image.fromarray(array(i)) for i in range(3)]
     run = i2i.train("colorization", pictures, run=tmp_path / "run", steps=2, **PAIRED)
@@ -147,7 +170,8 @@ def test_an_algorithm_is_a_name_a_class_or_a_configuration(tmp_path: Path) -> No
     file = tmp_path / "mine.yaml"
     file.write_text("algorithm: pix2pix\ngenerator: unet_32\n")
     given = {name: value for name, value in PAIRED.items() if name != "generator"}
-    for number, algorithm in enumerate((Pix2Pix, file)):
+    chosen: tuple[Any, ...] = (Pix2Pix, file)
+    for number, algorithm in enumerate(chosen):
         more = {"generator": "unet_32"} if algorithm is Pix2Pix else {}
         run = i2i.train(algorithm, PAIRS, run=tmp_path / str(number), steps=1, **given, **more)
         assert run.options.generator == "unet_32" and run.algorithm == "pix2pix"
@@ -200,7 +224,7 @@ def test_the_examples_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.Monke
     train = i2i.train
 
     def shortly(algorithm: str, data: Any, **options: Any) -> i2i.Run:
-        tiny = {"steps": 1, "ngf": 4, "ndf": 4, "workers": 0}
+        tiny: dict[str, Any] = {"steps": 1, "ngf": 4, "ndf": 4, "workers": 0}
         if "generator" not in options:
             tiny |= {"generator": {"pix2pix": "unet_32", "cyclegan": "resnet_1blocks"}[algorithm]}
         return train(algorithm, data, **({"crop_size": 32} if data == "toy" else {}) | options | tiny)

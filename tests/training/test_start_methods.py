@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def folder(tmp_path: Path) -> Path:
 def test_the_data_set_of_each_algorithm_is_pickled_whatever_class_its_options_have(name: str, folder: Path) -> None:
     algorithm = ALGORITHMS[name]
     kind = options_class(algorithm)  # no name leads to it
-    taught = {"teacher": tiny_teacher(), "generator": "resnet_1blocks", "ngf": 4} if name == "distill" else {}
+    student: dict[str, Any] = {"teacher": tiny_teacher(), "generator": "resnet_1blocks", "ngf": 4}
+    taught = student if name == "distill" else {}
     data, _ = open_data(algorithm, kind(data=folder / "data", check="off", **taught))
     found = pickle.loads(pickle.dumps(_Batches(data.train, 1)))  # noqa: S301
     assert type(found.dataset) is type(data.train) and len(found.dataset) == 4

@@ -66,7 +66,7 @@ def test_every_prefix_of_a_save_leaves_the_state_before(tmp_path: Path) -> None:
             break
         number += 1
     assert number > 15
-    assert reached == sorted(reached) and reached[0] == 10, "the new state counts from one call on"
+    assert reached == sorted(reached) and reached[0] == 10, "the new state counts from one call on"  # type: ignore[type-var]
 
 
 class Order:

@@ -16,11 +16,10 @@ from i2i.algorithms.cut import CUTOptions
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
-from i2i.errors import UsageError
 from i2i.training.distributed import ProcessGroup
 from i2i.training.ema import EMA
 from i2i.training.options import TrainingOptions
-from i2i.training.step import TrainingStep, check_micro_batches, out_of_memory, seed_step
+from i2i.training.step import TrainingStep, out_of_memory, seed_step
 
 pytestmark = pytest.mark.arithmetic
 
@@ -62,12 +61,6 @@ def test_micro_batches_add_up(parts: int) -> None:
         assert {k: float(v) for k, v in one.items()} == pytest.approx({k: float(v) for k, v in other.items()}, rel=1e-9)
     for one, other in zip(weights(split), weights(whole), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
-
-
-def test_a_batch_must_divide() -> None:
-    check_micro_batches(6, 3)
-    with pytest.raises(UsageError, match="micro_batches = 4: must divide batch_size = 6"):
-        check_micro_batches(6, 4)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 Their weights come from a file of the user. It is read without running any code in it, and checked against the network.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import inception as blocks
 
-from i2i.download import Progress, digest, download
+from i2i.download import digest, download
 from i2i.errors import DownloadError, ModelError, UsageError
 from i2i.evaluation.resizer import resized
 from i2i.files import home
-from i2i.models.model_file import refuse_hostile, refuse_nonfinite
-from i2i.models.pickles import check_file
+from i2i.models import state_dicts
+from i2i.models.state_dicts import StateDict, refuse_nonfinite
 from i2i.networks.pretrained import FeatureNetwork
 
 INCEPTION_NAME = "weights-inception-2015-12-05-6726825d.pth"
@@ -32,7 +31,6 @@ IMAGENET_SIDE = 224
 _INCEPTION = f"the Inception weights of FID ({INCEPTION_NAME}, or pytorch-fid's pt_inception-2015-12-05-6726825d.pth)"
 _BACKBONES = "torchvision's ImageNet weights of AlexNet (alexnet-owt-7be5be79.pth) or VGG-16 (vgg16-397923af.pth)"
 
-StateDict = dict[str, Tensor]
 Lpips = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -148,7 +146,7 @@ def load_inception(path: Path) -> tuple[Inception, str]:
     return network.eval(), sha256
 
 
-def find_inception(file: Path | None, *, fetch: bool = False, progress: Progress | None = None) -> Path | None:
+def find_inception(file: Path | None, *, fetch: bool = False) -> Path | None:
     """The user's file, or the one in the cache, where `fetch` puts it first; None if there is none.
 
     Raises `UsageError` for a file that is missing, `ModelError` if fetching fails.
@@ -162,7 +160,7 @@ def find_inception(file: Path | None, *, fetch: bool = False, progress: Progress
         return cached if cached.is_file() else None
     cached.parent.mkdir(parents=True, exist_ok=True)
     try:
-        download(INCEPTION_URL, cached, sha256=INCEPTION_SHA256, size=INCEPTION_BYTES, progress=progress)
+        download(INCEPTION_URL, cached, sha256=INCEPTION_SHA256, size=INCEPTION_BYTES)
     except DownloadError as error:
         raise ModelError(f"{error}; by hand, put the file at {cached}") from None
     return cached
@@ -218,28 +216,11 @@ def read_weights(path: Path, expected: str) -> tuple[StateDict, str]:
     Raises `ModelError` naming the file and what was expected for anything but dense, finite weights.
     """
     try:
-        return _checked_weights(path, check_file(path)), digest(path)
+        weights = state_dicts.read(path)
+        refuse_nonfinite(weights)
+        return weights, digest(path)
     except ModelError as error:
         raise ModelError(f"{path}: {error}; expected {expected}") from None
-
-
-def _checked_weights(path: Path, size: int) -> StateDict:
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except Exception as error:  # whatever bytes can do to the restricted unpickler
-        raise ModelError(f"damaged or not written by torch.save ({type(error).__name__})") from None
-    if not isinstance(content, Mapping) or not content:
-        raise ModelError(f"holds a {type(content).__name__}, not a state dict")
-    if set(getattr(content, "__dict__", {})) - {"_metadata"}:  # they could replace its methods
-        raise ModelError("holds a dict with attributes, not a plain state dict")
-    weights = dict(content)
-    refuse_hostile(weights, size)
-    for name, value in weights.items():
-        if not isinstance(value, Tensor):
-            raise ModelError(f"entry {name[:80]!r} is a {type(value).__name__}, not a tensor")
-    refuse_nonfinite(weights)
-    return weights
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

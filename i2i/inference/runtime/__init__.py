@@ -1,1 +1,1 @@
-"""What runs a network: torch, OpenVINO or ONNX Runtime, behind one call (`protocol.Runtime`)."""
+"""The libraries that run a network: torch, OpenVINO or ONNX Runtime, behind one call (`protocol.Runtime`)."""

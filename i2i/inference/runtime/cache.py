@@ -1,7 +1,7 @@
 """Converted networks, kept between uses in the cache folder, so that the next start needs no conversion and no torch.
 
 An entry is one file, named by the hash of all that the conversion follows from, and written whole or not at all:
-several processes may write it at once. What is damaged, or of another version, is as if it were not there.
+several processes may write it at once. An entry that is damaged or of another version counts as absent.
 """
 
 import contextlib
@@ -19,24 +19,24 @@ from safetensors.numpy import load, save
 
 from i2i.errors import I2IError, ModelError
 from i2i.files import atomic_write, home, remove_strays
-from i2i.inference.runtime.protocol import Converted, Traits
+from i2i.inference.runtime.protocol import ConvertedModel, InputSpec
 from i2i.models.info import CONFIG_NAME, WEIGHTS_NAME, parse, to_json
 from i2i.models.metadata import read_header, regular_file
 
 VERSION = 2
-"""Of what is converted, and how it is stored: to be raised with every change that makes older entries wrong."""
+"""The version of conversion and storage. Every change that makes older entries wrong raises it."""
 MAX_BYTES = 4 << 30
-"""Of all entries together; those that were not used for the longest time go first."""
+"""The limit of all entries together. Entries that were not used for the longest time go first."""
 _STRAY_SECONDS = 3600
 
 
 def folder() -> Path:
-    """Where the entries are. It need not exist."""
+    """Returns the folder of the entries, which need not exist."""
     return home() / "converted"
 
 
 def key(path: Path, runtime: str, version: str, options: Mapping[str, Any]) -> str | None:
-    """The name of the entry for the model at `path`, used with these options; None if it cannot be read."""
+    """Returns the name of the entry for the model at `path`, used with these options; None if it cannot be read."""
     files = [path / CONFIG_NAME, path / WEIGHTS_NAME] if path.is_dir() else [path]
     try:
         digests = [_sha256(file) for file in files]
@@ -46,8 +46,8 @@ def key(path: Path, runtime: str, version: str, options: Mapping[str, Any]) -> s
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def get(name: str) -> Converted | None:
-    """The entry of that name, if it is there and whole."""
+def get(name: str) -> ConvertedModel | None:
+    """Returns the entry of that name, if it is there and whole."""
     path = folder() / f"{name}.safetensors"
     try:
         regular_file(path)  # a pipe would block
@@ -56,7 +56,7 @@ def get(name: str) -> Converted | None:
             return None
         files = {file: array.tobytes() for file, array in load(data).items()}
         facts = json.loads(files.pop("facts"))
-        converted = Converted(parse(files.pop("info"))[0], Traits(**facts), files)
+        converted = ConvertedModel(parse(files.pop("info"))[0], InputSpec(**facts), files)
     except Exception:  # whatever a reader makes of damaged bytes
         return None
     with contextlib.suppress(OSError):
@@ -64,11 +64,11 @@ def get(name: str) -> Converted | None:
     return converted
 
 
-def put(name: str, converted: Converted) -> None:
-    """Keep an entry, if the disk allows; what was not used for long makes room."""
+def put(name: str, converted: ConvertedModel) -> None:
+    """Keeps an entry, if the disk allows; entries that were not used for long make room."""
     parts = {
         **converted.files,
-        "facts": json.dumps(asdict(converted.traits)).encode(),
+        "facts": json.dumps(asdict(converted.spec)).encode(),
         "info": to_json(converted.info, "").encode(),
     }
     arrays = {part: np.frombuffer(data, np.uint8) for part, data in parts.items()}

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from i2i.inference.runtime.protocol import Converted, Cpu, Planes
+from i2i.inference.runtime.protocol import ConvertedModel, Cpu, Planes
 from i2i.machine import Session, threads
 
 if TYPE_CHECKING:
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def version() -> str:
-    """What is part of a conversion's identity."""
+    """Returns the version of the library, on which a conversion depends."""
     return str(silent_onnxruntime().__version__)
 
 
@@ -27,7 +27,7 @@ class OnnxRuntime(Session):
 
     name, precision = "onnx", "fp32"
 
-    def __init__(self, converted: Converted) -> None:
+    def __init__(self, converted: ConvertedModel) -> None:
         super().__init__()
         self.device, self._network = Cpu(), converted.files["onnx"]
         self.held  # noqa: B018 - what cannot be read is noticed now

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from i2i.errors import UsageError
-from i2i.inference.runtime.protocol import Converted, Cpu, Planes
+from i2i.inference.runtime.protocol import ConvertedModel, Cpu, Planes
 from i2i.machine import Session, threads
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _KERNELS = 64
 
 
 def version() -> str:
-    """What is part of a conversion's identity."""
+    """Returns the version of the library, on which a conversion depends."""
     from openvino import __version__
 
     return str(__version__)
@@ -30,7 +30,7 @@ class OpenVINORuntime(Session):
 
     name = "openvino"
 
-    def __init__(self, converted: Converted, precision: str) -> None:
+    def __init__(self, converted: ConvertedModel, precision: str) -> None:
         super().__init__()
         self.device, self.precision = Cpu(), precision
         self._network = converted.files["xml"].decode()

@@ -5,20 +5,22 @@ slower than both and is used only where it is asked for (docs/lab-book.md).
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from i2i import machine
 from i2i.errors import I2IError, UsageError
+from i2i.inference.loaded_model import LoadedModel, Origin
 from i2i.inference.memory import bytes_per_pixel
-from i2i.inference.options import Precision, RuntimeName
+from i2i.inference.options import ModelOptions, Precision, RuntimeName
 from i2i.inference.runtime import cache, onnx_runtime, openvino_runtime
-from i2i.inference.runtime.protocol import Converted, Cpu, Device, Runtime, Traits
+from i2i.inference.runtime.protocol import ConvertedModel, Cpu, Device, InputSpec, Runtime
 from i2i.inference.scaling import painted_size
 from i2i.machine import place
-from i2i.models.info import FROM_NOISE, NOT_PAINTED, ModelInfo, Statistics
+from i2i.models.info import FROM_NOISE, OWN, ModelInfo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,9 +37,9 @@ NAMES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
 
 
 def choose_runtime(asked: RuntimeName, device: str, compiled: bool = False) -> Chosen:
-    """The runtime for that kind of device, `compiled` by torch or not.
+    """Returns the runtime for that kind of device, `compiled` by torch or not.
 
-    Raises `UsageError` for one that is not installed or not for it.
+    Raises `UsageError` for one that is not installed or does not run there.
     """
     if compiled and asked in NAMES:
         raise UsageError(f"compile = True: it is torch that compiles; leave it out with {NAMES[asked]}")
@@ -57,9 +59,9 @@ def choose_runtime(asked: RuntimeName, device: str, compiled: bool = False) -> C
 
 
 def choose_precision(asked: Precision, runtime: Chosen, device: str, gpu_has_bf16: bool = False) -> Precision:
-    """fp32, bf16 or fp16; `auto` is bf16 where it is computed by the hardware itself.
+    """Returns fp32, bf16 or fp16; `auto` is bf16 where the hardware itself computes it.
 
-    Raises `UsageError` for what the device or the runtime has not.
+    Raises `UsageError` for a precision that the device or the runtime lacks.
     """
     if device != "cpu":
         reduced = device == "cuda" and gpu_has_bf16
@@ -76,7 +78,8 @@ def choose_precision(asked: Precision, runtime: Chosen, device: str, gpu_has_bf1
 
 
 def torch_is_faster(info: ModelInfo, precision: Precision, pixels: int | None) -> bool:
-    """Whether torch, which has `acceleration.winograd`, does so many pixels (None: many) sooner than OpenVINO."""
+    """Returns whether torch, which has `acceleration.winograd`, translates so many pixels (None: many) sooner than
+    OpenVINO."""
     if precision != "fp32" or info.network != "resnet" or (pixels is not None and pixels < _PIXELS):
         return False
     if info.config.get("separable"):  # nothing for `winograd` is left
@@ -92,88 +95,57 @@ def _installed(runtime: str) -> bool:
 _MODULES: Any = {"openvino": openvino_runtime, "onnx": onnx_runtime}
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A runtime, what is known of its network, and whether that draws noise; `network` if it had to be opened.
+def check(options: ModelOptions) -> None:
+    """Raises `UsageError` for a device, a runtime or a precision that no model could have here."""
+    device = device_of(options)
+    _precision(options.precision, choose_runtime(options.runtime, device.type, options.compile), device)
 
-    `notices` say why another runtime was not taken; `key` is what `cache_key` said of the model's file, if any.
+
+def load_file(path: Path, options: ModelOptions, sizes: Sequence[tuple[int, int]] | None = None) -> LoadedModel:
+    """Loads the model at `path`, as `pretrained.open_model` takes it, into the runtime of `options`.
+
+    `sizes` are the heights and widths of the pictures to be translated; None: many. A model that was converted before
+    is used again, and then nothing imports torch.
+
+    Raises `ModelError` as `open_model` does, `UsageError` for a device, a runtime or a precision that is not there or
+    does not fit the model.
     """
-
-    runtime: Runtime
-    info: ModelInfo
-    traits: Traits
-    noisy: bool = False
-    network: "nn.Module | None" = None
-    notices: tuple[str, ...] = ()
-    key: str | None = None
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of a runtime, as `ModelOptions` has it."""
-
-    device: str = "auto"
-    runtime: RuntimeName = "auto"
-    precision: Precision = "auto"
-    direction: str | None = None
-    dropout: bool | None = None
-    norm_stats: Statistics | None = None
-    sizes: tuple[tuple[int, int], ...] | None = None
-    """Heights and widths of the pictures to be translated; None: many."""
-    compile: bool = False
-    paint_size: int | None = None
-
-    def paint_size_of(self, info: ModelInfo) -> int:
-        """The paint size asked for, or else that of the model. Raises `UsageError` for a model that paints nothing."""
-        if self.paint_size and not info.plain:
-            raise UsageError(f"paint_size = {self.paint_size}: {NOT_PAINTED}; leave it out")
-        return info.paint_size if self.paint_size is None else self.paint_size
-
-    def pixels(self, info: ModelInfo) -> int | None:
-        """How many go through the network; None: many."""
-        if self.sizes is None:
-            return None
-        paint_size = self.paint_size_of(info)
-        return sum(math.prod(painted_size(height, width, paint_size)) for height, width in self.sizes)
-
-    def check(self) -> None:
-        """What can be known before there is a model. Raises `UsageError`."""
-        device = device_of(self)
-        _precision(self.precision, choose_runtime(self.runtime, device.type, self.compile), device)
-
-
-def prepare_file(path: Path, wanted: Wanted) -> Prepared:
-    """The model at `path`, as `pretrained.open_model` takes it, in the runtime that is wanted.
-
-    Raises `ModelError` as that does, `UsageError` for a device, a runtime or a precision that is not there or
-    does not fit the model. A converted model is used again, and then nothing imports torch.
-    """
-    device = device_of(wanted)
-    chosen = choose_runtime(wanted.runtime, device.type, wanted.compile)
+    device = device_of(options)
+    chosen = choose_runtime(options.runtime, device.type, options.compile)
     notices: tuple[str, ...] = ()
     if reason := _not_imported(chosen):
-        if wanted.runtime != "auto":
+        if options.runtime != "auto":
             raise UsageError(f"runtime = {chosen!r}: {NAMES[chosen]} is installed, but cannot be imported: {reason}")
         notices = (f"{NAMES[chosen]} cannot be imported ({reason}): torch is used instead",)
         chosen = "torch"
-    precision = _precision(wanted.precision, chosen, device)
-    key = cache_key(path, chosen, wanted)
-    converted = cache.get(key) if chosen != "torch" and key is not None else None
-    if converted is not None and not (
-        wanted.runtime == "auto" and torch_is_faster(converted.info, precision, wanted.pixels(converted.info))
+    precision = _precision(options.precision, chosen, device)
+    key = cache_key(path, chosen, options)
+    found = cache.get(key) if chosen != "torch" and key is not None else None
+    if found is not None and not (
+        options.runtime == "auto" and torch_is_faster(found.info, precision, network_pixels(sizes, options, found.info))
     ):
         try:
-            return Prepared(_run(chosen, converted, precision), converted.info, converted.traits, key=key)
+            runtime = _run(chosen, found, precision)
+            return LoadedModel(runtime, found.info, found.spec, seed=options.seed, origin=Origin(path, options, key))
         except Exception:  # whatever a runtime makes of a conversion that it cannot read: it is made anew below
             pass
-    prepared = _opened(path, wanted, device, chosen, precision, key)
+    loaded = _opened(path, options, sizes, device, chosen, precision, key)
     # a conversion that fails ends at torch, whose key is another
-    key = key if prepared.runtime.name == chosen else cache_key(path, "torch", wanted)
-    return replace(prepared, notices=notices + prepared.notices, key=key)
+    key = key if loaded.runtime.name == chosen else cache_key(path, "torch", options)
+    loaded.notices, loaded.origin = notices + loaded.notices, Origin(path, options, key)
+    return loaded
+
+
+def network_pixels(sizes: Sequence[tuple[int, int]] | None, options: ModelOptions, info: ModelInfo) -> int | None:
+    """Returns how many pixels go through the network; None: many."""
+    if sizes is None:
+        return None
+    paint_size = options.paint_size_of(info)
+    return sum(math.prod(painted_size(height, width, paint_size)) for height, width in sizes)
 
 
 def _not_imported(chosen: Chosen) -> str:
-    """Why a runtime that is installed cannot be imported, if so."""
+    """Returns why a runtime that is installed cannot be imported, if so."""
     try:
         _version(chosen)
     except Exception as error:  # a missing library, another version of NumPy, half an upgrade
@@ -182,45 +154,52 @@ def _not_imported(chosen: Chosen) -> str:
 
 
 def _opened(
-    path: Path, wanted: Wanted, device: Device, chosen: Chosen, precision: Precision, key: str | None
-) -> Prepared:
+    path: Path,
+    options: ModelOptions,
+    sizes: Sequence[tuple[int, int]] | None,
+    device: Device,
+    chosen: Chosen,
+    precision: Precision,
+    key: str | None,
+) -> LoadedModel:
     from i2i.models import pretrained
 
     network, info = pretrained.open_model(
-        path, direction=wanted.direction, dropout=wanted.dropout, statistics=wanted.norm_stats
+        path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
     )
     # what the model file was when its hash was taken, it must still be
-    keep = key if chosen != "torch" and key is not None and cache_key(path, chosen, wanted) == key else None
-    return prepare_network(
-        network, info, device, wanted.runtime, chosen, precision, keep, wanted.pixels(info), wanted.compile
-    )
+    keep = key if chosen != "torch" and key is not None and cache_key(path, chosen, options) == key else None
+    pixels = network_pixels(sizes, options, info)
+    return load_network(network, info, device, options, chosen, precision, keep, pixels)
 
 
-def prepare_network(
+def load_network(
     network: "nn.Module",
     info: ModelInfo,
     device: Device,
-    asked: RuntimeName,
+    options: ModelOptions,
     chosen: Chosen,
     precision: Precision,
     keep: str | None = None,
     pixels: int | None = None,
-    compiled: bool = False,
-) -> Prepared:
-    """`network`, which is put into its mode of translation for good, in the runtime `chosen`.
+) -> LoadedModel:
+    """Loads `network`, which is put into its mode of translation for good, into the runtime `chosen`.
 
-    If only `auto` chose it, torch does what it cannot do, and what torch does sooner. `keep` is the name under which a
-    conversion is kept.
+    If only `auto` chose it, torch runs what it cannot run, and what torch runs faster. A conversion is kept in the
+    cache under the name `keep`.
     """
     from i2i.networks.blocks import for_translation
 
     config = info.network_config()
     if info.network in FROM_NOISE:
         raise UsageError(f"{info.network} makes pictures from noise: use i2i sample")
-    traits = Traits(config.in_channels, config.out_channels, config.size_multiple, config.minimum_size, None)
+    spec = InputSpec(config.in_channels, config.out_channels, config.size_multiple, config.minimum_size, None)
     for_translation(network, info.statistics, info.dropout)
     noisy = _is_noisy(network)
-    if asked == "auto" and torch_is_faster(info, precision, pixels):
+    asked = options.runtime
+    if info.network == OWN and asked not in ("auto", "torch"):  # a conversion could lose what its code decides
+        raise UsageError(f"runtime = {asked!r}: an own generator runs with torch")
+    if info.network == OWN or (asked == "auto" and torch_is_faster(info, precision, pixels)):
         chosen = "torch"
     if chosen != "torch" and noisy and asked != "auto":
         raise UsageError(
@@ -230,9 +209,8 @@ def prepare_network(
     notices: tuple[str, ...] = ()
     if chosen != "torch" and not noisy:
         try:
-            side = -(-max(64, config.minimum_size) // config.size_multiple) * config.size_multiple
-            traits = replace(traits, bytes_per_pixel=bytes_per_pixel(config, chosen))  # now, as later there is no torch
-            converted = Converted(info, traits, _MODULES[chosen].convert(network, config.in_channels, side))
+            spec = replace(spec, bytes_per_pixel=bytes_per_pixel(config, chosen))  # now, as later there is no torch
+            converted = ConvertedModel(info, spec, _MODULES[chosen].convert(network, spec.in_channels, _side(spec)))
             runtime = _run(chosen, converted, precision)
         except I2IError:
             raise
@@ -244,28 +222,33 @@ def prepare_network(
         else:
             if keep is not None:
                 cache.put(keep, converted)
-            return Prepared(runtime, info, traits, network=network)
+            return LoadedModel(runtime, info, spec, seed=options.seed)
     import torch
 
     from i2i.inference.runtime.torch_runtime import TorchRuntime
 
-    target = torch.device(str(device))
-    return Prepared(TorchRuntime(network, target, precision, compiled), info, traits, noisy, network, notices)
+    by_torch = TorchRuntime(network, torch.device(str(device)), precision, options.compile)
+    return LoadedModel(by_torch, info, spec, seed=options.seed, noisy=noisy, notices=notices)
 
 
-def device_of(wanted: Wanted) -> Device:
-    """The device by its name. Raises `UsageError` as `choose_device`, which is asked only if need be: it is torch's."""
-    elsewhere = wanted.device == "auto" and wanted.runtime in ("auto", "torch") and machine.may_have_gpu()
-    if wanted.device == "cpu" or (wanted.device == "auto" and not elsewhere):
+def _side(spec: InputSpec) -> int:
+    """Returns a height and width that the network takes, at least 64."""
+    return -(-max(64, spec.minimum_size) // spec.size_multiple) * spec.size_multiple
+
+
+def device_of(options: ModelOptions) -> Device:
+    """Returns the device by its name. Torch is imported only where the answer depends on it. Raises `UsageError`."""
+    elsewhere = options.device == "auto" and options.runtime in ("auto", "torch") and machine.may_have_gpu()
+    if options.device == "cpu" or (options.device == "auto" and not elsewhere):
         return Cpu()
     from i2i.device import choose_device
 
     here = place()  # started by torchrun, each process has a device of its own
-    return choose_device(wanted.device, here.local_rank, here.world_size)
+    return choose_device(options.device, here.local_rank, here.world_size)
 
 
 def gpu_has_bf16(device: Any) -> bool:
-    """Whether `device` is a CUDA device with matrix units for bf16."""
+    """Returns whether `device` is a CUDA device with matrix units for bf16."""
     if device.type != "cuda":
         return False
     import torch
@@ -283,16 +266,16 @@ def _is_noisy(network: "nn.Module") -> bool:
     return any(isinstance(module, nn.Dropout) and module.training for module in network.modules())
 
 
-def _run(chosen: Chosen, converted: Converted, precision: str) -> Runtime:
+def _run(chosen: Chosen, converted: ConvertedModel, precision: str) -> Runtime:
     if chosen == "onnx":
         return onnx_runtime.OnnxRuntime(converted)
     return openvino_runtime.OpenVINORuntime(converted, precision)
 
 
-def cache_key(path: Path, runtime: str, wanted: Wanted) -> str | None:
-    """What stands for the content of the model at `path` as it is now, and for how it is used."""
-    options = {"direction": wanted.direction, "dropout": wanted.dropout, "norm_stats": wanted.norm_stats}
-    return cache.key(path, runtime, _version(runtime), options)
+def cache_key(path: Path, runtime: str, options: ModelOptions) -> str | None:
+    """Returns a name for the content of the model at `path` as it is now, and for how it is used."""
+    used = {"direction": options.direction, "dropout": options.dropout, "norm_stats": options.norm_stats}
+    return cache.key(path, runtime, _version(runtime), used)
 
 
 def _version(runtime: str) -> str:

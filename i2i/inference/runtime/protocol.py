@@ -1,4 +1,4 @@
-"""What a translator asks of whatever runs its network. Nothing here needs torch."""
+"""The interface between a translator and the library that runs its network. Nothing here needs torch."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,9 +29,11 @@ class Cpu:
 
 
 @dataclass(frozen=True)
-class Traits:
-    """What a picture must be for a network, and about what it takes there (`memory.bytes_per_pixel`), which takes half
-    a second to work out: None where that is still to be done."""
+class InputSpec:
+    """The sizes and channels that a network takes, and its memory for each pixel (`memory.bytes_per_pixel`).
+
+    That takes half a second to compute, so it may be None: not computed yet.
+    """
 
     in_channels: int
     out_channels: int
@@ -58,9 +60,9 @@ class Runtime(Protocol):
 
 
 @dataclass(frozen=True)
-class Converted:
-    """A network in the format of another runtime: its `files` by name, and what it takes and gives."""
+class ConvertedModel:
+    """A network in the format of another runtime: its `files` by name."""
 
     info: ModelInfo
-    traits: Traits
+    spec: InputSpec
     files: dict[str, bytes]

@@ -196,8 +196,8 @@ def stream(
 ) -> None:
     """The picture of `source` through `network`, the same numbers as if it went through as a whole.
 
-    `sink` gets the result from top to bottom, some rows (1, C, h, width) at a time. What waits between passes
-    is kept in a spool with `keep` a value: in memory up to `in_memory` bytes, else in a file in `folder`. The
+    `sink` gets the result from top to bottom, some rows (1, C, h, width) at a time. The spool between
+    passes holds values of the type `keep`: in memory up to `in_memory` bytes, else in a file in `folder`. The
     network must be on `device` and in the mode in which it translates. Raises `OutputError` if there is no room
     for the spool, `OverflowError` for values that half precision does not have.
     """
@@ -219,7 +219,7 @@ def spool_bytes(network: ResnetGenerator, height: int, width: int, keep: torch.d
 
 
 class _Bands:
-    """What a pass reads, from top to bottom: rows, and whether they are the last."""
+    """The input of a pass from top to bottom: rows, and whether they are the last."""
 
     def __init__(
         self, layers: Sequence[Layer], step: Pass, source: Source, lanes: Lanes, device: torch.device, band_bytes: int

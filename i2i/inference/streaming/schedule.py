@@ -1,4 +1,4 @@
-"""Which results to keep on the way through the layers, and which to compute again.
+"""The choice of results to keep on the way through the layers, and of those to compute again.
 
 A normalisation by the statistics of the whole picture is a barrier: every row before it must have been computed
 once before the first row behind it can be. The layers before a barrier are run again from the last result that
@@ -30,7 +30,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Cut:
-    """What is kept at the barrier in front of layer `index`: its input, and the rows that go around it, if any."""
+    """The tensors kept at the barrier before layer `index`: its input, and the rows that go around it, if any."""
 
     index: int
     main: Lane
@@ -41,7 +41,7 @@ class Cut:
 class Pass:
     """Layers `start` to `end` (exclusive) over the whole picture, to measure for layer `end`, or to the result.
 
-    `source` is what it reads (None: the picture), `target` what it keeps (None: nothing).
+    It reads `source` (None: the picture) and keeps `target` (None: nothing).
     """
 
     start: int

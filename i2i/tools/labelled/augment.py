@@ -14,10 +14,10 @@ from i2i.config import from_mapping, option_names, path_of, to_mapping
 from i2i.errors import ExistsError, OutputError, UsageError
 from i2i.files import atomic_write, remove_strays
 from i2i.folders.pipeline import Pipeline, Stop
-from i2i.folders.plan import shown
 from i2i.folders.report import Progress, Record, Report
 from i2i.inference.options import FolderOptions, ModelOptions
 from i2i.inference.translator import Translator, load_translator
+from i2i.terminal import printable
 from i2i.tools.datasets.outputs import make_folder
 from i2i.tools.labelled.options import AugmentOptions
 from i2i.tools.labelled.plan import Copy, Plan, by_original, checked_styles, plan
@@ -175,7 +175,7 @@ class _Augmentation:
             try:
                 (self.plan.out / path).unlink(missing_ok=True)
             except OSError as error:
-                raise OutputError(f"{shown(self.plan.out / path)}: cannot be replaced: {error.strerror}") from error
+                raise OutputError(f"{printable(self.plan.out / path)}: cannot be replaced: {error.strerror}") from error
 
     def _write(self, target: Path, data: bytes, replace: bool | None = None) -> None:
         make_folder(target.parent)
@@ -215,4 +215,4 @@ def _copy(source: Path, target: Path, replace: bool) -> None:
             make_folder(target.parent)
             atomic_write(target, lambda file: shutil.copyfileobj(original, file), replace=replace)
     except OSError as error:
-        raise OutputError(f"{shown(source)}: cannot be copied: {error.strerror}") from error
+        raise OutputError(f"{printable(source)}: cannot be copied: {error.strerror}") from error

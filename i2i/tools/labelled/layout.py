@@ -8,7 +8,7 @@ from pathlib import Path
 
 from i2i import images
 from i2i.errors import ImageError, InputError
-from i2i.folders.plan import shown
+from i2i.terminal import printable
 
 MAX_LABEL_BYTES = 16 << 20
 TOLERANCE = 1.0
@@ -120,7 +120,7 @@ def by_stem(pictures: Sequence[Path], problems: dict[Path, str]) -> dict[Path, P
     for picture in pictures:
         other = found.setdefault(stem(picture), picture)
         if other != picture:
-            problems[picture] = f"has the name of {shown(Path(other.name))}, so both would have the same label"
+            problems[picture] = f"has the name of {printable(Path(other.name))}, so both would have the same label"
     return found
 
 

@@ -13,11 +13,12 @@ from i2i.config import nearest
 from i2i.data.folders import LINKED, LeftOut, first_lines, listed, near_to, no_file
 from i2i.data.walking import exists, is_folder, walk
 from i2i.errors import ImageError, InputError, UsageError
-from i2i.folders.plan import Job, shown
+from i2i.folders.plan import Job
 from i2i.images import written_suffix
 from i2i.models import styles as known_styles
 from i2i.models.info import DIRECTIONS
 from i2i.models.styles import MODEL_SUFFIXES, STYLE_NAME
+from i2i.terminal import printable
 from i2i.tools.datasets.outputs import check_outputs, check_place
 from i2i.tools.labelled.coco import Coco
 from i2i.tools.labelled.layout import Copies, Item, Layout, Masks, is_picture
@@ -93,13 +94,15 @@ def plan(folder: Path, out: Path, names: Sequence[str], options: AugmentOptions)
     problems = _check_labels(layout)
     if problems and options.on_bad == "error":
         raise InputError(
-            f"{shown(folder)}: {len(problems)} labels or pictures do not match:",
+            f"{printable(folder)}: {len(problems)} labels or pictures do not match:",
             *listed(_described(problems)),
             "Mend them, or use --on-bad skip to leave out those pictures, or annotations.",
         )
     good = [item for item in layout.items if item.picture not in problems]
     if not good:
-        raise InputError(f"{shown(folder)}: none of its pictures has labels that match:", *listed(_described(problems)))
+        raise InputError(
+            f"{printable(folder)}: none of its pictures has labels that match:", *listed(_described(problems))
+        )
     copies = tuple(_draw_copies(_of_split(layout, good, options.split), names, options))
     bad = set(problems) | {label for item in layout.items if item.picture in problems for label in item.labels}
     bad -= {label for item in good for label in item.labels}
@@ -157,10 +160,10 @@ def _files_in(folder: Path, left_out: LeftOut) -> list[Path]:
     """
     if not is_folder(folder):
         reason = "not a folder" if exists(folder) else "no such folder"
-        raise InputError(f"{shown(folder)}: {reason}.{near_to(folder)}")
+        raise InputError(f"{printable(folder)}: {reason}.{near_to(folder)}")
 
     def refused(error: OSError) -> None:
-        raise InputError(f"{shown(Path(error.filename))}: cannot be listed: {error.strerror}")
+        raise InputError(f"{printable(Path(error.filename))}: cannot be listed: {error.strerror}")
 
     linked: list[Path] = []
     reasons = {path: no_file(path) for path in walk(folder, refused, not_followed=linked.append)}
@@ -178,7 +181,7 @@ def find_layout(folder: Path, name: LayoutName, files: list[Path]) -> Layout:
     try:
         layouts = [kind(folder, files) for kind in kinds]
     except InputError as error:
-        raise InputError(f"{shown(folder)}: {error}") from None
+        raise InputError(f"{printable(folder)}: {error}") from None
     # where nothing matches, a layout with problems says why
     found = [layout for layout in layouts if _has_labels(layout)] or [layout for layout in layouts if layout.problems]
     if any(isinstance(layout, Voc) for layout in found):  # its segmentations are masks, and come along
@@ -186,10 +189,10 @@ def find_layout(folder: Path, name: LayoutName, files: list[Path]) -> Layout:
     if not found:
         pictures = sum(map(is_picture, files))
         missing = "no labels" if name == "auto" else f"no {name} labels"
-        raise InputError(f"{shown(folder)}: {missing} found beside {pictures:,} pictures; {_EXPECTED}")
+        raise InputError(f"{printable(folder)}: {missing} found beside {pictures:,} pictures; {_EXPECTED}")
     if len(found) > 1:
         kinds_found = "; ".join(layout.summary for layout in found)
-        raise UsageError(f"{shown(folder)} has labels of several kinds, choose one with --layout: {kinds_found}")
+        raise UsageError(f"{printable(folder)} has labels of several kinds, choose one with --layout: {kinds_found}")
     return found[0]
 
 
@@ -215,7 +218,7 @@ def _check_labels(layout: Layout) -> dict[Path, str]:
 
 
 def _described(problems: dict[Path, str]) -> list[str]:
-    return [f"{shown(path)}: {reason}" for path, reason in problems.items()]
+    return [f"{printable(path)}: {reason}" for path, reason in problems.items()]
 
 
 def _of_split(layout: Layout, items: list[Item], split: str) -> list[Item]:

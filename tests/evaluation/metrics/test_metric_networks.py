@@ -14,6 +14,7 @@ import torch
 from i2i.errors import ModelError, UsageError
 from i2i.evaluation.metrics import networks
 from i2i.evaluation.metrics.networks import Inception
+from i2i.models import state_dicts
 
 
 class Calls:
@@ -81,7 +82,7 @@ def test_each_of_two_guards_is_enough(
     if guard == "the scan":
         monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch has seen the file"))
     else:
-        monkeypatch.setattr(networks, "check_file", lambda path: 1 << 30)
+        monkeypatch.setattr(state_dicts, "check_pickles", lambda path: 1 << 30)
     for load in (networks.load_inception, networks.load_lpips):
         with pytest.raises(ModelError):
             load(path)
@@ -136,7 +137,7 @@ def test_a_file_that_is_not_inception(tmp_path: Path, inception_file: Path) -> N
 
 @pytest.mark.promise("R47")
 def test_the_number_of_tensors_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("i2i.models.model_file.MAX_TENSORS", 10)
+    monkeypatch.setattr("i2i.models.state_dicts.MAX_TENSORS", 10)
     torch.save({str(i): torch.zeros(1) for i in range(11)}, tmp_path / "weights.pth")
     with pytest.raises(ModelError, match="11 tensors; at most 10 are accepted"):
         networks.load_inception(tmp_path / "weights.pth")

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from i2i.evaluation.metrics.pairs import cycle_error, l1, luminance, luminance_ssim, ms_ssim, psnr, ssim
+from i2i.evaluation.metrics.pairs import cycle_error, l1, luminance_ssim, ms_ssim, psnr, ssim
+from i2i.losses.structure import luminance
 
 pytestmark = pytest.mark.arithmetic
 

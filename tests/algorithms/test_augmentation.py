@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2i.algorithms import augment
-from i2i.algorithms.augment import OPERATIONS, DiffAugment
+from i2i.algorithms import augmentation
+from i2i.algorithms.augmentation import OPERATIONS, DiffAugment
 from i2i.algorithms.cyclegan import CycleGAN, CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2Pix, Pix2PixOptions
 from i2i.config import from_mapping
@@ -65,7 +65,7 @@ def recoloured(picture: np.ndarray, brightness: float, saturation: float, contra
 
 def test_colours_are_their_formula() -> None:
     torch.manual_seed(3)
-    drawn = [values.tolist() for values in augment.draw_colours(5)]
+    drawn = [values.tolist() for values in augmentation.draw_colours(5)]
     torch.manual_seed(3)
     made = DiffAugment("color")(images())
     for i, picture in enumerate(images().numpy()):
@@ -80,7 +80,7 @@ def test_colours_are_their_formula() -> None:
 )
 def test_each_of_the_colours_is_had_alone(names: str, kept: set[int]) -> None:
     torch.manual_seed(3)
-    drawn = [values.tolist() for values in augment.draw_colours(5)]
+    drawn = [values.tolist() for values in augmentation.draw_colours(5)]
     torch.manual_seed(3)
     made = DiffAugment(names)(images())
     for i, picture in enumerate(images().numpy()):
@@ -90,7 +90,7 @@ def test_each_of_the_colours_is_had_alone(names: str, kept: set[int]) -> None:
 
 def test_translation_moves_whole_pixels() -> None:
     torch.manual_seed(3)
-    shifts = augment.draw_shifts(5, 24, 37)
+    shifts = augmentation.draw_shifts(5, 24, 37)
     torch.manual_seed(3)
     made = DiffAugment("translation")(images())
     for i, picture in enumerate(images().numpy()):
@@ -101,7 +101,7 @@ def test_translation_moves_whole_pixels() -> None:
 @pytest.mark.parametrize(("height", "width"), [(24, 37), (7, 2)])
 def test_cutout_takes_half_of_each_side(height: int, width: int) -> None:
     torch.manual_seed(3)
-    corners = augment.draw_corners(5, height, width)
+    corners = augmentation.draw_corners(5, height, width)
     torch.manual_seed(3)
     made = DiffAugment("cutout")(images(5, height, width))
     for i, picture in enumerate(images(5, height, width).numpy()):
@@ -111,8 +111,8 @@ def test_cutout_takes_half_of_each_side(height: int, width: int) -> None:
 
 def test_together_they_are_done_in_the_order_of_the_paper() -> None:
     torch.manual_seed(3)
-    colours = [values.tolist() for values in augment.draw_colours(5)]
-    shifts, corners = augment.draw_shifts(5, 24, 37), augment.draw_corners(5, 24, 37)
+    colours = [values.tolist() for values in augmentation.draw_colours(5)]
+    shifts, corners = augmentation.draw_shifts(5, 24, 37), augmentation.draw_corners(5, 24, 37)
     torch.manual_seed(3)
     made = DiffAugment(" cutout, translation,color")(images())
     for i, picture in enumerate(images().numpy()):
@@ -122,12 +122,12 @@ def test_together_they_are_done_in_the_order_of_the_paper() -> None:
 
 def test_what_is_drawn_fills_its_range_evenly() -> None:
     torch.manual_seed(0)
-    for values, (least, most) in zip(augment.draw_colours(4000), [(-0.5, 0.5), (0, 2), (0.5, 1.5)], strict=True):
+    for values, (least, most) in zip(augmentation.draw_colours(4000), [(-0.5, 0.5), (0, 2), (0.5, 1.5)], strict=True):
         assert least <= values.min() < least + 0.01 and most - 0.01 < values.max() <= most
         assert values.mean().item() == pytest.approx((least + most) / 2, abs=0.05)
-    rows, columns = zip(*augment.draw_shifts(4000, 32, 20), strict=True)
+    rows, columns = zip(*augmentation.draw_shifts(4000, 32, 20), strict=True)
     assert (set(rows), set(columns)) == (set(range(-4, 5)), set(range(-3, 4)))  # 20 / 8 rounds to 3
-    rows, columns = zip(*augment.draw_corners(4000, 8, 5), strict=True)
+    rows, columns = zip(*augmentation.draw_corners(4000, 8, 5), strict=True)
     assert set(rows) == set(range(-2, 7)), "a box of 4 about an edge between pixels: the middle in 0..8"
     assert set(columns) == set(range(-1, 4)), "a box of 3 about a pixel: the middle in 0..4"
     assert np.mean(rows) == pytest.approx(2, abs=0.15)

@@ -1,0 +1,196 @@
+"""A generator that is ready to run: planes of any size through its network, within the memory that is free."""
+
+import copy
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from i2i.errors import ImageError, ModelError
+from i2i.images import Pixels
+from i2i.inference.failures import not_finite, out_of_memory
+from i2i.inference.memory import UNWATCHED, bytes_per_pixel, fits, of_pairs, surely_fits
+from i2i.inference.options import ModelOptions
+from i2i.inference.runtime.protocol import Device, InputSpec, Runtime
+from i2i.inference.scaling import fitted
+from i2i.models.info import OWN, ModelInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from i2i.inference.streaming import Streamer
+    from i2i.networks import GeneratorConfig
+
+
+class Origin(NamedTuple):
+    """The file of a model, the options with which it was opened, and the `cache_key` of its content then."""
+
+    path: Path
+    options: ModelOptions
+    key: str | None
+
+
+class LoadedModel:
+    """A network in its runtime, with its description.
+
+    `noisy`: it draws noise, from `seed` and each picture. `notices` say why another runtime was not taken. `network` is
+    opened from `origin` when it is needed, unless it was kept.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        info: ModelInfo,
+        spec: InputSpec,
+        *,
+        seed: int = 0,
+        noisy: bool = False,
+        notices: tuple[str, ...] = (),
+        origin: Origin | None = None,
+    ) -> None:
+        self.runtime, self.info, self.spec = runtime, info, spec
+        self.seed, self.noisy, self.notices, self.origin = seed, noisy, notices, origin
+        # on a CPU a batch is no faster, and convolutions round differently in it
+        self.one_by_one = noisy or self.device.type == "cpu"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and other processes: all but what is made again when needed. Each runtime sees to its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "streamer"}
+
+    @property
+    def device(self) -> Device:
+        return self.runtime.device
+
+    @cached_property
+    def config(self) -> "GeneratorConfig":
+        """The network's configuration. (This imports torch.)"""
+        return self.info.network_config()
+
+    @cached_property
+    def network(self) -> "nn.Module":
+        """The network in float32, in its mode of translation.
+
+        Raises `ModelError` if the file that was loaded has changed since.
+        """
+        import torch
+
+        from i2i.inference.runtime.prepare import cache_key
+        from i2i.models import pretrained
+        from i2i.networks.blocks import for_translation
+
+        assert self.origin is not None
+        path, options, key = self.origin
+        network, _ = pretrained.open_model(
+            path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
+        )
+        # a run that is still training writes its model anew: bands would be of another network than the rest
+        if key is not None and cache_key(path, self.runtime.name, options) != key:
+            raise ModelError(f"{path} has changed since it was loaded")
+        self.buffers = dict(network.named_buffers())
+        return for_translation(network, self.info.statistics, self.info.dropout).to(torch.device(str(self.device)))
+
+    def keep(self, network: "nn.Module", buffers: "dict[str, Tensor]") -> None:
+        """Keeps a module that has no file, with the buffers that it had before its mode of translation."""
+        self.network, self.buffers = network, buffers
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes `config.json` and `model.safetensors` to `folder`. Raises `OutputError`."""
+        from i2i.models import model_file
+
+        network = copy.deepcopy(self.network)
+        for name, buffer in self.buffers.items():  # the mode of translation may have dropped some
+            module, _, leaf = name.rpartition(".")
+            setattr(network.get_submodule(module), leaf, buffer)
+        model_file.save_pretrained(folder, network, self.info)
+
+    @cached_property
+    def bytes_per_pixel(self) -> float:
+        """An estimate of the CPU memory for each pixel of one picture; 0 on other devices."""
+        if self.device.type != "cpu" or self.info.network == OWN:
+            return 0.0
+        known = self.spec.bytes_per_pixel
+        return bytes_per_pixel(self.config) if known is None else known
+
+    @cached_property
+    def streamer(self) -> "Streamer":
+        """Translates pictures that are too large for the memory. (This imports torch.)"""
+        if self.info.network == OWN:
+            raise ImageError("is too large for the memory, and an own network takes a picture only as a whole")
+        import torch
+
+        from i2i.inference.streaming import Streamer
+
+        autocast = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.runtime.precision)
+        device = torch.device(str(self.device))
+        return Streamer(self.network, self.config, self.noisy, device, autocast)
+
+    def batch(self, planes: Pixels) -> Pixels:
+        """(N, C, H, W) float32 in [-1, 1] → (N, D, H, W).
+
+        Raises `MemoryError` if that is too much for the memory that is free, `ImageError` for values that are not
+        finite.
+        """
+        # on a GPU torch says so itself; on a CPU the system may end the whole process
+        if not self._fits(*planes.shape[-2:]):
+            raise MemoryError
+        return self._finite(self.unchecked(planes))
+
+    def planes(self, planes: Pixels) -> Pixels:
+        """(C, H, W) → (D, H, W), by bands of rows if need be. Raises as `Streamer.planes`, `ImageError` as `batch`."""
+        try:
+            return self.batch(planes[None])[0]
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        return self.by_bands(planes)
+
+    def by_bands(self, planes: Pixels) -> Pixels:
+        """As `planes`, by bands of rows."""
+        return self._finite(self.streamer.planes(planes))
+
+    def unchecked(self, planes: Pixels) -> Pixels:
+        """As `batch`, whatever memory is free and whatever comes out."""
+        result: Pixels = np.concatenate(self._parts(planes, self.runtime.run))
+        return result
+
+    def tensor(self, batch: "Tensor") -> "Tensor":
+        """As `unchecked`, for a tensor; what is on the GPU stays there."""
+        import torch
+
+        if self.device.type == "cpu":
+            return torch.from_numpy(self.unchecked(batch.cpu().numpy()))
+        runtime: Any = self.runtime  # torch's
+        return torch.cat(self._parts(batch.to(runtime.device), runtime.tensor))
+
+    def _fits(self, height: int, width: int) -> bool:
+        if self.device.type != "cpu" or self.info.network == OWN:  # nothing is known of an own network
+            return True
+        # torch and OpenVINO go through them in parts
+        pairs = of_pairs(self.info.config.get("attention", 0), height, width) if self.runtime.name == "onnx" else 0
+        if surely_fits(self.info.config["width"], height, width) and pairs < UNWATCHED:
+            return True
+        return fits(self.bytes_per_pixel, height, width, pairs)
+
+    def _finite(self, output: Pixels) -> Pixels:
+        """Raises `ImageError` for values that would come out as black."""
+        if not np.isfinite(output).all():
+            raise ImageError(not_finite(self.info.network, self.runtime.precision))
+        return output
+
+    def _parts(self, batch: Any, run: Callable[[Any, int | None], Any]) -> list[Any]:
+        """`batch`, an array or a tensor (N, C, H, W), by `run`, in as many parts as go together."""
+        step = 1 if self.one_by_one else len(batch)
+        return [self._padded(batch[i : i + step], run) for i in range(0, len(batch), step)]
+
+    def _padded(self, batch: Any, run: Callable[[Any, int | None], Any]) -> Any:
+        seed = self._seed_of(batch) if self.noisy else None
+        return fitted(batch, self.spec.size_multiple, self.spec.minimum_size, lambda x: run(x, seed))
+
+    def _seed_of(self, picture: Any) -> int:
+        import torch
+
+        from i2i.inference.runtime.torch_runtime import seed_of
+
+        return seed_of(torch.as_tensor(picture), self.seed)
