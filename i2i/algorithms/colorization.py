@@ -25,7 +25,7 @@ from i2i.algorithms.conditional import ConditionalGAN
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
-from i2i.images.lab import joined, split
+from i2i.images.colours import join_lab, split_lab
 from i2i.losses.adversarial import GanMode
 from i2i.networks.blocks import Norm
 from i2i.networks.projected import Projected
@@ -69,12 +69,12 @@ class Colorization(ConditionalGAN[ColorizationOptions]):
 
     @classmethod
     def make_pair(cls, options: ColorizationOptions, picture: Tensor, seed: int) -> ImagePair:
-        return ImagePair(*split(picture))
+        return ImagePair(*split_lab(picture))
 
     def discriminator_input(self, a: Tensor, b: Tensor, step: int) -> Tensor:
         pair = super().discriminator_input(a, b, step)
         # its features know pictures in RGB
-        return joined(pair[:, :1], pair[:, 1:]) if isinstance(self.D, Projected) else pair
+        return join_lab(pair[:, :1], pair[:, 1:]) if isinstance(self.D, Projected) else pair
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
         real_A, real_B = batch.a, batch.b
@@ -93,8 +93,8 @@ class Colorization(ConditionalGAN[ColorizationOptions]):
         )
 
     def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
-        return {"fake_B": (joined(batch.a, translators["a2b"](batch.a)), joined(batch.a, batch.b))}
+        return {"fake_B": (join_lab(batch.a, translators["a2b"](batch.a)), join_lab(batch.a, batch.b))}
 
     def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
-        fake_B = joined(batch.a, translators["a2b"](batch.a))
-        return {"real_A": batch.a, "fake_B": fake_B, "real_B": joined(batch.a, batch.b)}
+        fake_B = join_lab(batch.a, translators["a2b"](batch.a))
+        return {"real_A": batch.a, "fake_B": fake_B, "real_B": join_lab(batch.a, batch.b)}

@@ -87,7 +87,7 @@ class PictureFiles(_Tensors):
     def _pixels(self, picture: Picture) -> Pixels:
         if self.channels not in (1, 3):  # for a network that takes alpha, or bands of data
             return picture.channels(self.channels)
-        return images.with_channels(picture.over(BACKGROUND).pixels, self.channels)
+        return images.with_channels(picture.composited_on(BACKGROUND).pixels, self.channels)
 
     def at_size(self, size: int | None) -> "PictureFiles":
         return PictureFiles(self.items, self.channels, size)

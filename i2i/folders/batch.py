@@ -16,7 +16,7 @@ from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.plan import Inputs, Job, Plan, Source, plan
 from i2i.folders.report import Progress, Report, records_of
 from i2i.images import LOSSY, WRITTEN, probe
-from i2i.images.bands import LARGE_LIMITS
+from i2i.images.large import LARGE_LIMITS
 from i2i.inference.options import FolderOptions, ModelOptions
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator, load_translator

@@ -10,9 +10,8 @@ import numpy as np
 from i2i.errors import ImageError
 from i2i.folders.report import changes, painted
 from i2i.images import WRITTEN, Picture, from_planes, to_planes
-from i2i.images.band_writing import refusal, write_large
-from i2i.images.bands import Bands, Canvas, Large
 from i2i.images.formats import written_format
+from i2i.images.large import Bands, Canvas, Large, refusal, write_large
 from i2i.images.picture import Pixels
 from i2i.inference.scaling import Enlargement, row_bands, scaled
 from i2i.inference.streaming.picture import RowSink
@@ -37,7 +36,7 @@ def translate_large(
     if options.size is not None:
         raise ImageError("too large to be resized; without --size it is translated as it is")
     with Large(source) as large:
-        if large.info.more and options.in_place:
+        if large.info.has_more_frames and options.in_place:
             raise ImageError("further pages in it would be lost; without --in-place the first is translated")
         bands: Bands = large if options.alpha == "keep" else _Laid(large, options.alpha)
         first = bands.read(0, 1)
@@ -101,4 +100,4 @@ class _Laid:
         self.height, self.width = bands.height, bands.width
 
     def read(self, top: int, bottom: int) -> Picture:
-        return self._bands.read(top, bottom).over("white" if self._background == "white" else "black")
+        return self._bands.read(top, bottom).composited_on("white" if self._background == "white" else "black")

@@ -17,7 +17,7 @@ from i2i.files import make_folders
 from i2i.folders.plan import Job
 from i2i.folders.report import Progress, Record, changes, painted, unlabelled
 from i2i.images import Picture, probe, read, write
-from i2i.images.bands import LARGE_LIMITS, large_size
+from i2i.images.large import LARGE_LIMITS, large_size
 from i2i.images.picture import DEFAULT_LIMITS
 from i2i.inference import failures
 from i2i.inference.options import FolderOptions
@@ -143,9 +143,9 @@ class Pipeline:
 
     def _read(self, job: Job) -> Picture:
         picture = read(job.source)
-        if picture.more and self.options.in_place:
+        if picture.has_more_frames and self.options.in_place:
             raise ImageError("further pages or frames in it would be lost; without --in-place the first is translated")
-        return picture if self.options.alpha == "keep" else picture.over(self.options.alpha)
+        return picture if self.options.alpha == "keep" else picture.composited_on(self.options.alpha)
 
     def _next_batch(self) -> list[tuple[_Read, Picture]]:
         """The first picture, and others that wait and are of its size in the network."""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from i2i.errors import OutputError
 from i2i.files import atomic_write
 from i2i.folders.plan import Job, Plan
-from i2i.images import Picture, lost
+from i2i.images import Picture, not_kept_by
 from i2i.images.palettes import FAR
 from i2i.terminal import drawable, tell
 
@@ -120,12 +120,12 @@ def painted(shape: tuple[int, int], size: tuple[int, ...]) -> str:
 
 def changes(picture: Picture, result: Picture, channels: int, suffix: str) -> str:
     """A note on what else changes on the way to `channels` and into a file of `suffix`; often empty."""
-    found = lost(result, suffix)
+    found = not_kept_by(suffix, result)
     if converted := _CONVERTED.get((picture.pixels.shape[2], channels)):
         found.insert(0, converted)
     if picture.extra is not None and channels != picture.band_count:
         found.insert(0, f"bands beyond red, green and blue left out: {picture.extra.shape[2]}")
-    if picture.more:
+    if picture.has_more_frames:
         found.append("the first of several pages or frames")
     return "; ".join(found)
 

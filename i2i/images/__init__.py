@@ -2,10 +2,9 @@
 
 from i2i.files import atomic_write
 from i2i.images.decoding import decode, probe, read
-from i2i.images.encoding import encode, lost, write
+from i2i.images.encoding import encode, not_kept_by, write
 from i2i.images.formats import LOSSY, SUFFIXES, UNREAD, WRITTEN, Format, written_suffix
 from i2i.images.picture import (
-    ColourDescription,
     Limits,
     Picture,
     Pixels,
@@ -24,7 +23,6 @@ __all__ = [
     "SUFFIXES",
     "UNREAD",
     "WRITTEN",
-    "ColourDescription",
     "Format",
     "Limits",
     "Picture",
@@ -33,7 +31,7 @@ __all__ = [
     "decode",
     "encode",
     "from_planes",
-    "lost",
+    "not_kept_by",
     "probe",
     "read",
     "resize_planes",

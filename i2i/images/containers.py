@@ -1,7 +1,6 @@
-"""WebP, AVIF, GIF and BMP taken apart: what their pixels need, and what else they say."""
+"""WebP, AVIF, GIF and BMP files taken apart into the part that a decoder needs and their metadata."""
 
 import contextlib
-import math
 import re
 import struct
 from collections.abc import Iterator
@@ -11,25 +10,25 @@ from typing import BinaryIO
 from PIL import Image
 
 from i2i.errors import ImageError
-from i2i.images.apart import INCH, TEXT_BYTES, XMP_BYTES, Apart
+from i2i.images.metadata import EXIF_PREFIX, INCH, TEXT_BYTES, UNREAD_COLOURS, ParsedFile
 
 _MAX_CHUNKS = _MAX_BLOCKS = 10_000
 # of a GIF's data, 255 bytes or fewer each
 _MAX_PARTS = 1 << 18
+_GIF_BLOCK = re.compile(rb"[,!;]")
 _HEAD_BYTES = 1 << 24
 _EXIF_ITEM = rb"(infe\x02.{3}(?:.{4}|.{6}))Exif"
 _NCLX = re.compile(rb"colrnclx(.{7})", re.DOTALL)
-# sRGB, and what says nothing
+# sRGB, and codes for "unspecified"
 _USUAL = ((1, 13), (2, 2))
 _META_BYTES = 1 << 20
-_XMP_IN_GIF = b"XMP DataXMP"
-_TRAILER_BYTES = 258  # behind XMP in a GIF, so that it can be passed as blocks
-_CALIBRATED, _SRGB, _EMBEDDED, _LINKED = bytes(4), b"BGRs", b"DEBM", b"KNIL"
+_EXTENDED, _HAS_EXIF = struct.Struct("<4sIB3x3s3s"), 0x08
+_SRGB, _EMBEDDED = b"BGRs", b"DEBM"
 
 
-def webp(file: BinaryIO) -> Apart:
+def webp(file: BinaryIO) -> ParsedFile:
     """A WebP taken apart (RFC 9649, Sec. 2.7); of an animation the first frame."""
-    found, kept, frames = Apart(), list[bytes](), 0
+    found, kept, frames = ParsedFile(), list[bytes](), 0
     for kind, content in _riff(file):
         frames += kind == b"ANMF"
         if kind == b"EXIF":
@@ -40,7 +39,7 @@ def webp(file: BinaryIO) -> Apart:
             found.add_icc(content)
         elif kind != b"ANMF" or frames == 1:
             kept += [kind, struct.pack("<I", len(content)), content, b"\0" * (len(content) % 2)]
-    found.more = frames > 1
+    found.has_more_frames = frames > 1
     found.pixels = b"RIFF" + struct.pack("<I", 4 + sum(map(len, kept))) + b"WEBP" + b"".join(kept)
     return found
 
@@ -60,13 +59,25 @@ def _riff(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         file.seek(length % 2, 1)
 
 
-def avif(file: BinaryIO) -> Apart:
-    """An AVIF whole, for its parts are found by their places; what it says beside pixels is read by Pillow's decoder.
+def webp_with_exif(data: bytes, block: bytes, width: int, height: int) -> bytes:
+    """A WebP file with an EXIF block (RFC 9649, Sec. 2.7), for which it has to be in the extended format."""
+    rest = bytearray(data[12:])
+    if rest[:4] != b"VP8X":
+        sides = ((side - 1).to_bytes(3, "little") for side in (width, height))
+        rest[:0] = _EXTENDED.pack(b"VP8X", 10, 0, *sides)
+    rest[8] |= _HAS_EXIF
+    content = block.removeprefix(EXIF_PREFIX)
+    rest += b"EXIF" + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+    return struct.pack("<4sI4s", b"RIFF", 4 + len(rest), b"WEBP") + bytes(rest)
+
+
+def avif(file: BinaryIO) -> ParsedFile:
+    """An AVIF whole, for its parts are found by their places; Pillow reads what it holds beside the pixels.
 
     Where that refuses its EXIF, the name of that entry is changed, so that the pixels are read.
     """
     data = file.read()
-    found = Apart(data)
+    found = ParsedFile(data)
     with contextlib.suppress(Exception):
         _describe_avif(data, found)
         return found
@@ -76,79 +87,59 @@ def avif(file: BinaryIO) -> Apart:
     return found
 
 
-def _describe_avif(data: bytes, found: Apart) -> None:
+def _describe_avif(data: bytes, found: ParsedFile) -> None:
     image = Image.open(BytesIO(data), formats=("AVIF",))  # noqa: TID251 (its header alone, which is checked later)
-    found.more = bool(getattr(image, "is_animated", False))
+    found.has_more_frames = bool(getattr(image, "is_animated", False))
     found.add_exif(image.info.get("exif"))
     found.add_xmp(image.info.get("xmp"))
     found.add_icc(image.info.get("icc_profile"))
     if codes := _NCLX.search(data[:_META_BYTES]):
         primaries, transfer, _, _ = struct.unpack(">HHHB", codes[1])
-        if (primaries, transfer) not in _USUAL and max(primaries, transfer) < 256:
-            found.add_colour(cicp=(primaries, transfer, 0, 1))  # of RGB, as the pixels are
+        if (primaries, transfer) not in _USUAL:
+            found.add_unread(UNREAD_COLOURS)
 
 
-def gif(file: BinaryIO, pixels: bool = True) -> Apart:
+def gif(file: BinaryIO, pixels: bool = True) -> ParsedFile:
     """A GIF taken apart (GIF89a): its first frame. Raises `ImageError` if there is none near its beginning."""
     data = file.read(-1 if pixels else _HEAD_BYTES)
-    found = Apart()
-    place = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
-    head, control, parts = data[:place], b"", _Parts(data)
-    for _ in range(_MAX_BLOCKS):
-        kind = data[place : place + 1]
-        if kind == b",":
+    found, control, frame = ParsedFile(), b"", b""
+    start = 13 + _palette_bytes(data, 10)
+    for kind, place, end in _gif_blocks(data, start):
+        if kind == b"," and frame:
+            found.has_more_frames = pixels
             break
-        if kind != b"!" or place + 2 > len(data):
-            # what is no block is passed, as other readers do
-            if kind in (b"", b";"):
-                raise ImageError("damaged GIF: there is no picture in it")
-            place += 1
-            continue
-        end = parts.end(place + 2)
-        if data[place + 1] == 0xF9:
+        if kind == b",":
+            frame = data[place:end] + (b";" if end < len(data) else b"")
+        elif not frame and kind == b"\xf9":
             control = data[place:end]
-        else:
-            _read_extension(data[place + 1], data[place + 2 : end], found)
-        place = end
-    else:
-        raise ImageError(f"damaged GIF: more than {_MAX_BLOCKS} blocks before its picture")
-    end = parts.end(place + 11 + (3 << (data[place + 9] & 7) + 1 if data[place + 9 : place + 10] >= b"\x80" else 0))
-    found.pixels = head + control + data[place:end] + (b";" if end < len(data) else b"")
-    found.more = pixels and _has_frame(data, end, parts)
+        elif not frame and kind == b"\xfe":
+            found.add_text("Comment", _unblocked(data[place + 2 : min(end, place + 2 * TEXT_BYTES)]))
+    if not frame:
+        raise ImageError("damaged GIF: there is no picture in it")
+    found.pixels = data[:start] + control + frame
     return found
 
 
-class _Parts:
-    """Passes the parts that the data of a GIF's block come in; all blocks together have a bounded number."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._left = data, _MAX_PARTS
-
-    def end(self, place: int) -> int:
-        """Where the parts from there on end; the end of the file where they are cut short."""
-        data, left = self._data, self._left
-        while place < len(data) and data[place] and left:
-            place += data[place] + 1
-            left -= 1
-        self._left = left
-        return min(place + 1, len(data)) if left else len(data)
-
-
-def _has_frame(data: bytes, place: int, parts: _Parts) -> bool:
-    """Whether a further frame begins behind a block; it may be damaged."""
+def _gif_blocks(data: bytes, place: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind ("," for a frame, else the label of an extension), beginning and end of a bounded number of blocks."""
+    parts = _MAX_PARTS
     for _ in range(_MAX_BLOCKS):
-        kind = data[place : place + 1]
-        if kind != b"!":
-            return kind == b","
-        place = parts.end(place + 2)
-    return True
+        # bytes between blocks are passed, as other readers do
+        found = _GIF_BLOCK.search(data, place)
+        if found is None or found[0] == b";":
+            return
+        kind, place = found[0], found.start()
+        end = place + 11 + _palette_bytes(data, place + 9) if kind == b"," else place + 2
+        while end < len(data) and data[end] and parts:
+            end, parts = end + data[end] + 1, parts - 1
+        end = min(end + 1, len(data)) if parts else len(data)
+        yield (kind if kind == b"," else data[place + 1 : place + 2]), place, end
+        place = end
 
 
-def _read_extension(kind: int, content: bytes, found: Apart) -> None:
-    if kind == 0xFE:
-        found.add_text("Comment", _unblocked(content[: TEXT_BYTES * 2]))
-    elif kind == 0xFF and content[1:12] == _XMP_IN_GIF and len(content) < XMP_BYTES:
-        found.add_xmp(content[12:-_TRAILER_BYTES])
+def _palette_bytes(data: bytes, flags: int) -> int:
+    """The bytes of the palette that the flags at that place announce."""
+    return 3 << (data[flags] & 7) + 1 if data[flags : flags + 1] >= b"\x80" else 0
 
 
 def _unblocked(content: bytes) -> bytes:
@@ -159,40 +150,18 @@ def _unblocked(content: bytes) -> bytes:
     return bytes(out)
 
 
-def bmp(file: BinaryIO, pixels: bool = True) -> Apart:
-    """A BMP whole, with what its header says of versions 3 to 5."""
+def bmp(file: BinaryIO, pixels: bool = True) -> ParsedFile:
+    """A BMP whole, with resolution and profile of its header (versions 3 to 5)."""
     data = file.read(-1 if pixels else _HEAD_BYTES)
-    found = Apart(data)
+    found = ParsedFile(data)
     size = int.from_bytes(data[14:18], "little")
-    if size >= 40 and size != 64 and len(data) >= 14 + size:
-        across, down = struct.unpack_from("<ii", data, 38)
-        found.add_resolution(across * INCH, down * INCH)
-    if size in (108, 124) and len(data) >= 14 + size:
-        _bmp_colours(data, size, found)
-    return found
-
-
-def _bmp_colours(data: bytes, size: int, found: Apart) -> None:
-    kind = data[70:74]
-    if kind == _CALIBRATED:
-        ends, gammas = struct.unpack_from("<9i", data, 74), struct.unpack_from("<3I", data, 110)
-        _calibrated([[v / (1 << 30) for v in ends[i : i + 3]] for i in (0, 3, 6)], [g / 65_536 for g in gammas], found)
-    elif kind == _SRGB:
-        found.add_colour(srgb=0)
-    elif kind == _EMBEDDED and size == 124:
+    if size < 40 or size == 64 or len(data) < 14 + size:
+        return found
+    across, down = struct.unpack_from("<ii", data, 38)
+    found.add_resolution(across * INCH, down * INCH)
+    if size == 124 and data[70:74] == _EMBEDDED:
         start, length = struct.unpack_from("<II", data, 126)
         found.add_icc(data[14 + start : 14 + start + length])
-    elif kind == _LINKED:
-        found.add_unread("a colour profile in another file")
-
-
-def _calibrated(ends: list[list[float]], gammas: list[float], found: Apart) -> None:
-    """Primaries as CIE XYZ, which add up to white, and an exponent for each."""
-    white = [sum(column) for column in zip(*ends, strict=True)]
-    if any(map(any, ends)):
-        points = [(x / (x + y + z or math.nan), y / (x + y + z or math.nan)) for x, y, z in [white, *ends]]
-        found.add_colour(chromaticities=tuple(round(value, 5) for point in points for value in point))
-    if min(gammas) > 0 and len(set(gammas)) == 1:
-        found.add_colour(gamma=round(1 / gammas[0], 5))
-    elif any(gammas):
-        found.add_unread("an exponent for each colour")
+    elif size in (108, 124) and data[70:74] != _SRGB and any(data[74:122]):
+        found.add_unread(UNREAD_COLOURS)
+    return found

@@ -1,8 +1,8 @@
 """Bytes to pictures, without trust.
 
-The first bytes say which format it is. Its header is read, the limits are checked, and only then are pixels
-decoded: by OpenCV where it gives the same pixels faster, else by Pillow, TIFF by `tiff`, Netpbm's formats here.
-Only the first frame of an animation or a file of several pages is looked at.
+The first bytes say which format it is. The header is read, the limits are checked, and only then are pixels decoded: by
+OpenCV where it gives the same pixels faster, else by Pillow; TIFF by `tiff`, Netpbm's formats by `netpbm`. Nothing is
+clipped and no depth is lost. Only the first frame of an animation or a file of several pages is read.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from i2i.errors import I2IError, ImageError
-from i2i.images import containers, exif, jpeg, magic, netpbm, png, tiff
-from i2i.images.apart import Apart
-from i2i.images.formats import NAMES, Format
-from i2i.images.modes import pixels_of
+from i2i.images import containers, jpeg, netpbm, png, tiff
+from i2i.images import metadata as meta
+from i2i.images.formats import HEAD_BYTES, NAMES, Format, refusal, sniff
+from i2i.images.metadata import ParsedFile
 from i2i.images.picture import DEFAULT_LIMITS, Limits, Picture, Pixels
 
 # a damaged file is reported once, as an ImageError, not also by the libraries on stderr
@@ -34,8 +34,9 @@ for name in ("PIL", "tifffile"):
     logging.getLogger(name).addHandler(logging.NullHandler())
 
 _AVIF_HEADER_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 20
 _AVIF_SIZE = rb"ispe\0\0\0\0(.{4})(.{4})"
-# what Pillow says, where that is for its developers
+# messages of Pillow that are for its developers
 _PLAINER = (
     (r"not identified by this driver", "its header names no size or an unknown kind of pixels"),
     (r"decoder error -?\d+", "its compressed pixels cannot be unpacked"),
@@ -47,6 +48,8 @@ _PLAINER = (
     (r"Truncated File Read", "it is truncated"),
     (r"broken data stream when reading image file", "its compressed pixels are broken"),
     (r".*BMFF parsing failed", "its header cannot be read"),
+    (r"not enough image data", "it is truncated"),
+    (r"(?:b['\"])?(Invalid token|Token too long|Channel value) .*", "a value that is no number of its range"),
 )
 
 
@@ -66,18 +69,18 @@ def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
         head, format = _recognised(file)
         if format == "PPM":
             return netpbm.size(head, limits)
-        found = Apart() if format == "TIFF" else _apart(file, format, limits, pixels=False, whole=False)
+        found = ParsedFile() if format == "TIFF" else _parse(file, format, limits, pixels=False)
         try:
             with reasons():
                 return tiff.size(file, limits) if format == "TIFF" else _upright_size(found, format, limits)
-        except ImageError:  # the pixels have the last word, also on what is wrong
+        except ImageError:  # perhaps the pixels can be read all the same, and else their reason counts
             height, width = read(path, limits).pixels.shape[:2]
             return width, height
 
 
-def _upright_size(found: Apart, format: Format, limits: Limits) -> tuple[int, int]:
+def _upright_size(found: ParsedFile, format: Format, limits: Limits) -> tuple[int, int]:
     width, height = _header(io.BytesIO(found.pixels), format, limits).size
-    sideways = exif.is_sideways(exif.orientation(exif.parsed(found.exif, found.xmp)))
+    sideways = meta.is_sideways(meta.orientation(meta.exif_tags(found.exif, found.xmp)))
     return (height, width) if sideways else (width, height)
 
 
@@ -94,68 +97,146 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
             return Picture(netpbm.decode(data, limits), format="PPM")
         if format == "TIFF":
             return tiff.decode(data, limits)
-        found = _apart(source, format, limits)
+        found = _parse(source, format, limits)
         image = _header(io.BytesIO(found.pixels), format, limits)
-        pixels, alpha = pixels_of(image, found.pixels)
+        pixels, alpha = _pixels_of(image, found.pixels)
         if image.mode == "CMYK":
             found.icc = None
-        return _described(pixels, alpha, _numbers(image), found, format)
+        numbers = np.array(image) if image.mode == "P" else None
+        return _described(Picture(pixels, alpha, numbers=numbers, format=format), found)[0]
 
 
-def said(file: BinaryIO, format: Format, limits: Limits) -> tuple[Picture, int]:
-    """What the file of a picture says beside its pixels, as a picture without them, and how those are to be turned.
+def describe(file: BinaryIO, format: Format, limits: Limits) -> tuple[Picture, int]:
+    """All of a file but its pixels, as a picture without them, and the orientation in which those are stored.
 
     Not for TIFF and Netpbm's formats. Raises `ImageError` as `decode`.
     """
     with reasons():
         file.seek(0)
-        found = _apart(file, format, limits, pixels=False)
-        turn = exif.orientation(exif.parsed(found.exif, found.xmp))
-        return _described(np.empty((0, 0, 0), np.uint8), None, None, found, format), turn
+        found = _parse(file, format, limits, pixels=False)
+        return _described(Picture(np.empty((0, 0, 0), np.uint8), format=format), found)
 
 
-def _apart(file: BinaryIO, format: Format, limits: Limits, pixels: bool = True, whole: bool = True) -> Apart:
-    """A file taken apart, with what its pixels need; without `pixels` with what its size needs at least.
-
-    If not `whole`, what does not turn the picture may be left out.
-    """
+def _parse(file: BinaryIO, format: Format, limits: Limits, pixels: bool = True) -> ParsedFile:
+    """A file taken apart; without `pixels` the file for a decoder has at least its header."""
     if format == "PNG":
-        return png.apart(file, limits, pixels, whole)
-    if format == "JPEG":
-        return jpeg.apart(file, pixels)
-    if format == "GIF":
-        return containers.gif(file, pixels)
-    if format == "BMP":
-        return containers.bmp(file, pixels)
-    return containers.webp(file) if format == "WEBP" else containers.avif(file)
+        return png.parse(file, limits, pixels)
+    if format == "WEBP":
+        return containers.webp(file)
+    if format == "AVIF":
+        return containers.avif(file)
+    return {"JPEG": jpeg.parse, "GIF": containers.gif, "BMP": containers.bmp}[format](file, pixels)
 
 
-def _numbers(image: Image.Image) -> Pixels | None:
-    return np.array(image) if image.mode == "P" else None
+def _described(stored: Picture, found: ParsedFile) -> tuple[Picture, int]:
+    """The picture upright, with the metadata of its file, and the orientation in which it is stored."""
+    tags = meta.exif_tags(found.exif, found.xmp)
+    turn = meta.orientation(tags)
+    found.add_resolution(*(meta.exif_resolution(tags) or (0.0, 0.0)))
+    found.exif = meta.exif_block(tags)
+    return found.described(stored, turn), turn
 
 
-def _described(pixels: Pixels, alpha: Pixels | None, numbers: Pixels | None, found: Apart, format: Format) -> Picture:
-    """The picture upright, with what its file says of it."""
-    tags = exif.parsed(found.exif, found.xmp)
-    turn = exif.orientation(tags)
-    found.add_resolution(*(exif.resolution(tags) or (0.0, 0.0)))
-    across, down = found.resolution or (0.0, 0.0)
-    if exif.is_sideways(turn):
-        across, down = down, across
-    return Picture(
-        pixels=exif.upright(pixels, turn),
-        alpha=None if alpha is None else exif.upright(alpha, turn),
-        icc=found.icc,
-        exif=exif.block(tags, format),
-        format=format,
-        more=found.more,
-        colour=found.colour,
-        resolution=(across, down) if across and down else None,
-        xmp=exif.upright_xmp(found.xmp),
-        texts=found.texts,
-        unread=tuple(found.unread),
-        numbers=None if numbers is None else exif.upright(numbers, turn),
-    )
+def _pixels_of(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
+    """Colours (H, W, 1 or 3) and alpha (H, W) or None, both of uint8, uint16 or float32."""
+    # 16 bits per channel and several channels, which Pillow would reduce to 8
+    deep = image.format == "PNG" and data[24] == 16 and data[25] != 0
+    if deep or _opencv_agrees(image):
+        pixels = _by_opencv(image, data)
+        if pixels is not None:
+            return _split_alpha(pixels, gray=_is_gray(image, data))
+        if deep:
+            raise ImageError("damaged: the pixels cannot be decoded")
+    has_few_grays = image.format == "PNG" and data[25] == 0 and data[24] < 8
+    return _few_grays(image, data) if has_few_grays and "transparency" in image.info else of_image(image)
+
+
+def _few_grays(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
+    """Grey of 1, 2 or 4 bits with a transparent value, which Pillow compares with the grey scaled to 8 bits."""
+    step = 255 // (2 ** data[24] - 1)
+    transparent = image.info.pop("transparency")
+    pixels = np.array(image.convert("L"))[..., None]
+    # of 1 bit Pillow has scaled it
+    value = transparent if image.mode == "1" else transparent % 2 ** data[24] * step
+    return pixels, np.where(pixels[..., 0] == value, 0, 255).astype(np.uint8)
+
+
+def _is_gray(image: Image.Image, data: bytes) -> bool:
+    # Pillow gives the mode RGBA for 16-bit grey with alpha
+    return image.mode in ("L", "I;16") or (image.format == "PNG" and data[25] == 4)
+
+
+def _opencv_agrees(image: Image.Image) -> bool:
+    # not JPEG: some versions of OpenCV fill the lacking part of a damaged file with grey, silently
+    if image.format not in ("PNG", "WEBP", "BMP") or image.mode not in ("L", "RGB", "RGBA"):
+        return False
+    return "transparency" not in image.info and not getattr(image, "is_animated", False)
+
+
+def _by_opencv(image: Image.Image, data: bytes) -> Pixels | None:
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        return None
+    if pixels.shape[:2] != (image.height, image.width):
+        return None
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    return _in_rgb(pixels)
+
+
+def _in_rgb(pixels: Pixels) -> Pixels:
+    """(H, W, 3 or 4) in OpenCV's order of colours, exchanged in place, by rows: no second picture is made."""
+    order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    each = max(1, _BLOCK_BYTES // pixels[0].nbytes)
+    for top in range(0, len(pixels), each):
+        pixels[top : top + each] = cv2.cvtColor(pixels[top : top + each], order)
+    return pixels
+
+
+def of_image(image: Image.Image) -> tuple[Pixels, Pixels | None]:
+    """Colours and alpha of any image of Pillow's whose mode has a range; a transparent colour becomes alpha."""
+    image, transparent = _believed(image)
+    if image.mode.startswith("I;16"):
+        return _sixteen_bit(image, transparent)
+    gray = image.mode in ("1", "L", "LA", "La")
+    if gray and isinstance(transparent, int):  # Pillow's own conversion of these depends on its version
+        pixels = np.array(image.convert("L"))[..., None]
+        return pixels, np.where(pixels[..., 0] == transparent, 0, 255).astype(np.uint8)
+    if image.mode == "La":  # Pillow converts it to nothing else
+        image = image.convert("LA")
+    if image.mode in ("RGBA", "RGBa", "LA", "PA") or transparent is not None:
+        image = image.convert("RGBA")
+    else:
+        image = image.convert("L" if gray else "RGB")
+    pixels = np.array(image)
+    return _split_alpha(pixels if pixels.ndim == 3 else pixels[..., None], gray)
+
+
+def _believed(image: Image.Image) -> tuple[Image.Image, object]:
+    """The image, and its transparent colour if that is one of its mode; a text of that name is left out."""
+    value = image.info.get("transparency")
+    kinds = {"P": (int, bytes), "PA": (int, bytes), "RGB": (tuple,)}
+    if value is None or isinstance(value, kinds.get(image.mode, (int,))):
+        return image, value
+    image = image.copy()
+    del image.info["transparency"]
+    return image, None
+
+
+def _sixteen_bit(image: Image.Image, transparent: object) -> tuple[Pixels, Pixels | None]:
+    pixels = np.asarray(image).astype(np.uint16)[..., None]
+    if not isinstance(transparent, int):
+        return pixels, None
+    return pixels, np.where(pixels[..., 0] == transparent, 0, 65_535).astype(np.uint16)
+
+
+def _split_alpha(pixels: Pixels, gray: bool) -> tuple[Pixels, Pixels | None]:
+    alpha = pixels[..., -1].copy() if pixels.shape[2] in (2, 4) else None
+    return np.ascontiguousarray(pixels[..., : 1 if gray else min(3, pixels.shape[2])]), alpha
 
 
 @contextlib.contextmanager
@@ -204,11 +285,11 @@ def _open(path: Path, limits: Limits) -> BinaryIO:
 
 
 def _recognised(file: BinaryIO) -> tuple[bytes, Format]:
-    """The first bytes, and which format they begin. Raises `ImageError` that names what is not read."""
-    head = file.read(magic.HEAD_BYTES)
-    format = magic.format_of(head)
+    """The first bytes, and the format of the file. Raises `ImageError` that names one that is not read."""
+    head = file.read(HEAD_BYTES)
+    format = sniff(head)
     if format is None or (format == "AVIF" and not features.check("avif")):
-        raise ImageError(magic.refusal(head))
+        raise ImageError(refusal(head))
     file.seek(0)
     return head, format
 
@@ -225,7 +306,7 @@ def _header(file: BinaryIO, format: Format, limits: Limits) -> Image.Image:
 
 
 def _fault(file: BinaryIO, format: Format, limits: Limits) -> str:
-    """Why Pillow does not take the header, which `Image.open` does not say."""
+    """Why Pillow does not take the header: `Image.open` keeps the reason to itself."""
     if format == "AVIF":
         # a picture that the decoder refuses for its size is not damaged
         for width, height in re.findall(_AVIF_SIZE, file.read(_AVIF_HEADER_BYTES), re.DOTALL):

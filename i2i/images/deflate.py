@@ -22,11 +22,6 @@ def compressor() -> Any:
     return _codec.compressobj(LEVEL)
 
 
-def decompressor() -> Any:
-    """As `zlib.decompressobj()`."""
-    return _codec.decompressobj()
-
-
 def compress(data: Any) -> bytes:
     """`data`, with a buffer of contiguous bytes, deflated."""
     packed: bytes = _codec.compress(data, LEVEL)
@@ -40,7 +35,7 @@ class Inflating:
         self._more, self._unpack, self._packed = more, _codec.decompressobj(), b""
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, fewer where it ends. Raises `ImageError` for what cannot be unpacked."""
+        """The next `size` bytes, fewer where it ends. Raises `ImageError` for data that cannot be unpacked."""
         parts, left = [], size
         while left and not self._unpack.eof:
             self._packed = self._packed or self._more(_PART_BYTES)

@@ -1,13 +1,12 @@
 """Pictures to bytes: OpenCV's encoders where they do the job, Pillow's where metadata must be carried.
 
-PNG and TIFF keep 16 bits, alpha, and what is known of a picture, TIFF also float and any number of channels; PPM
-keeps 16 bits and nothing else; WebP and AVIF have 8 bits, alpha and metadata, JPEG no alpha, BMP neither. PNG is laid
-out here where isal is installed to deflate it (`pip install 'i2i[fast]'`), TIFF always.
+PNG and TIFF keep 16 bits, alpha and metadata, TIFF also float and any number of channels; PPM keeps 16 bits and nothing
+else; WebP and AVIF have 8 bits, alpha and metadata, JPEG no alpha, BMP neither. PNG is laid out here where isal is
+installed to deflate it (`pip install 'i2i[fast]'`), TIFF always.
 """
 
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,32 +15,12 @@ from PIL import Image
 
 from i2i.errors import OutputError, UsageError
 from i2i.files import atomic_write
-from i2i.images import deflate, exif_writing, netpbm, png_writing, tiff_writing
-from i2i.images.apart import XMP_IN_JPEG
-from i2i.images.formats import (
-    DEEP,
-    NAMES,
-    TEXTS_IN_EXIF,
-    WITH_ALPHA,
-    WITH_METADATA,
-    WITH_PROFILE,
-    WRITTEN,
-    Format,
-    written_format,
-)
+from i2i.images import deflate, jpeg, netpbm, png, tiff_writing
+from i2i.images.formats import DEEP, NAMES, WITH_ALPHA, WITH_METADATA, WRITTEN, Format, written_format
+from i2i.images.metadata import TEXTS_IN_EXIF, exif_with_texts
 from i2i.images.picture import Picture, Pixels, with_depth
 
-_IN_EXIF = frozenset(TEXTS_IN_EXIF)
-# which texts each format holds; PNG all of them
-_TEXTS: dict[Format, frozenset[str]] = {
-    "JPEG": _IN_EXIF | {"Comment"},
-    "WEBP": _IN_EXIF,
-    "AVIF": _IN_EXIF,
-    "TIFF": _IN_EXIF,
-    "BMP": frozenset(),
-    "PPM": frozenset(),
-}
-_KNOWN_TEXTS = (*_IN_EXIF, "Comment", "Title", "Disclaimer", "Warning", "Source", "Creation Time")
+_KNOWN_TEXTS = (*TEXTS_IN_EXIF, "Comment", "Title", "Disclaimer", "Warning", "Source", "Creation Time")
 DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 80}
 
 
@@ -52,7 +31,7 @@ def write(
 
     Without a suffix it is the picture's own format (PNG for a GIF). `quality` as in `encode`; `mode` is that of the
     file, by default as the umask has it; `replace` as in `atomic_write`. Raises `OutputError` for a suffix that is
-    not written, for what the format cannot hold, and for what the system refuses.
+    not written, for a picture that the format cannot hold, and where the system refuses.
     """
     format = WRITTEN.get(path.suffix.lower()) if path.suffix else written_format(picture.format)
     if format is None:
@@ -62,72 +41,6 @@ def write(
     except OutputError as error:
         raise OutputError(f"{path}: {error}") from None
     atomic_write(path, lambda file: file.write(data), mode, replace=replace)
-
-
-def lost(picture: Picture, suffix: str) -> list[str]:
-    """What a file of that suffix does not keep of a picture, in words; often nothing."""
-    format = WRITTEN.get(suffix.lower(), written_format(picture.format))
-    found = []
-    if picture.alpha is not None and format not in WITH_ALPHA:
-        found.append(f"transparency dropped: {NAMES[format]} has none")
-    if picture.pixels.dtype != np.uint8 and format not in DEEP:
-        found.append(f"scaled to 8 bits: {NAMES[format]} has no more")
-    elif picture.pixels.dtype == np.float32 and format != "TIFF":
-        found.append(f"scaled to 16 bits: {NAMES[format]} has no floating point")
-    if picture.exif and (format not in WITH_METADATA or exif_for(picture.exif, format) is None):
-        found.append(f"EXIF dropped: {NAMES[format]} has no place for it")
-    if picture.icc and format not in WITH_PROFILE:
-        found.append(f"colour profile dropped: {NAMES[format]} has none")
-    elif picture.icc and profile(picture) is None:
-        found.append("colour profile dropped: it is for other colours than the result's")
-    found += [f"{name} dropped: {NAMES[format]} has no place for it" for name in _unkept(picture, format)]
-    return found + [f"not kept: {name}" for name in picture.unread]
-
-
-def _unkept(picture: Picture, format: Format) -> list[str]:
-    """What is known of a picture, beside EXIF and profile, that a file of the format does not hold."""
-    held = _TEXTS.get(format)
-    texts = [name for name in picture.texts if held is not None and name not in held]
-    if format == "JPEG":
-        texts += _exif_and_rest(picture, format)[1]
-        texts += ["Comment"] if picture.texts.get("Comment") and not exif_writing.comment(picture) else []
-    unkept = {
-        "description of its colours": not _keeps_colours(picture, format),
-        "resolution": picture.resolution and not _keeps_resolution(picture.resolution, format),
-        "XMP": picture.xmp and not _keeps_xmp(picture.xmp, format),
-        _named(texts): texts,
-        "place on Earth (GeoTIFF)": picture.geo and format != "TIFF",
-    }
-    return [name for name, is_so in unkept.items() if is_so]
-
-
-def _named(texts: list[str]) -> str:
-    """Texts by those of their keywords that everybody knows; the others are a file's own words."""
-    known = [name for name in texts if name in _KNOWN_TEXTS]
-    others = len(texts) - len(known)
-    return ", ".join(["text " + " and ".join(known)] * bool(known) + [f"{others} texts"] * bool(others))
-
-
-def _keeps_colours(picture: Picture, format: Format) -> bool:
-    colour = picture.colour
-    if colour is None or colour.is_usual or (profile(picture) and format in WITH_PROFILE and not colour.cicp):
-        return True
-    if format == "PNG":
-        return colour.transfer is None
-    if format == "TIFF":
-        kept = colour.transfer is None or tiff_writing.kept_transfer(picture)
-        return bool(kept) and colour.cicp is None and colour.gamma is None
-    if format == "AVIF":
-        return colour.cicp is not None
-    return format == "BMP" and colour.cicp is None and bool(exif_writing.bmp_ends(colour))
-
-
-def _keeps_resolution(resolution: tuple[float, float], format: Format) -> bool:
-    return format in WITH_PROFILE and (format != "JPEG" or max(resolution) < 65_535.5)
-
-
-def _keeps_xmp(xmp: bytes, format: Format) -> bool:
-    return format in WITH_METADATA and (format != "JPEG" or len(xmp) + len(XMP_IN_JPEG) <= exif_writing.SEGMENT_BYTES)
 
 
 def encode(picture: Picture, format: Format | None = None, quality: int | None = None) -> bytes:
@@ -142,7 +55,7 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality {quality}; expected 1 to 100")
     if format == "TIFF":
-        return tiff_writing.encode(replace(picture, exif=exif_of(picture, format)), profile(picture))
+        return tiff_writing.encode(picture, profile(picture))
     if format == "GIF":
         raise OutputError("GIF is not written here")
     if picture.holds_data:
@@ -165,24 +78,19 @@ def _with_alpha(pixels: Pixels, alpha: Pixels, format: Format) -> Pixels:
 def _encode(pixels: Pixels, format: Format, quality: int, picture: Picture) -> bytes:
     icc = profile(picture)
     if format == "PNG":
-        said = png_writing.chunks(picture)
         if deflate.FAST or pixels.shape[2] == 2:  # OpenCV does not take grey with alpha
-            return png_writing.encode(pixels, icc, picture.exif, said)
-        return png_writing.with_metadata(_encode_opencv(pixels, ".png", []), icc, picture.exif, said)
+            return png.encode(pixels, picture, icc)
+        return png.with_metadata(_encode_opencv(pixels, ".png", []), picture, icc)
     if format == "BMP":
-        return exif_writing.into_bmp(_encode_opencv(pixels, ".bmp", []), picture, icc)
-    exif = exif_of(picture, format)
-    if format == "AVIF":
-        return exif_writing.nclx(_encode_pillow(pixels, format, quality, icc, exif, picture.xmp), picture)
-    if format == "WEBP":
-        if icc or exif or picture.xmp:
-            return _encode_pillow(pixels, format, quality, icc, exif, picture.xmp)
-        return _encode_opencv(pixels, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
-    if icc or exif:
-        data = _encode_pillow(pixels, format, quality, icc, exif, None)
+        return _encode_opencv(pixels, ".bmp", [])
+    exif, xmp = exif_for(picture, format)[0], picture.xmp if format != "JPEG" else None
+    if format == "AVIF" or icc or exif or xmp:
+        data = _encode_pillow(pixels, format, quality, icc, exif, xmp)
+    elif format == "WEBP":
+        data = _encode_opencv(pixels, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
     else:
         data = _encode_opencv(pixels, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return exif_writing.into_jpeg(data, picture)
+    return jpeg.with_metadata(data, picture) if format == "JPEG" else data
 
 
 def _encode_opencv(pixels: Pixels, suffix: str, parameters: Sequence[int]) -> bytes:
@@ -213,24 +121,73 @@ def _encode_pillow(
     return file.getvalue()
 
 
-def exif_of(picture: Picture, format: Format) -> bytes | None:
-    """The EXIF block that a file of the format gets: with what it has no other place for, as far as there is room."""
-    return _exif_and_rest(picture, format)[0]
+def exif_for(picture: Picture, format: Format) -> tuple[bytes | None, list[str]]:
+    """The EXIF block that a file of the format gets, and the texts for which there is no room in it.
 
-
-def _exif_and_rest(picture: Picture, format: Format) -> tuple[bytes | None, list[str]]:
-    """That block, and the texts for which there is no room in it."""
-    if format == "PNG" or (format == "JPEG" and not _IN_EXIF & {*picture.texts}):
-        return exif_for(picture.exif, format), []
-    return exif_writing.with_texts(picture, exif_writing.SEGMENT_BYTES if format == "JPEG" else None)
-
-
-def exif_for(block: bytes | None, format: Format) -> bytes | None:
-    """An EXIF block if the format has room for it."""
-    return None if format == "JPEG" and block and len(block) > exif_writing.SEGMENT_BYTES else block
+    It has all for which the format has no other place.
+    """
+    if format == "PNG":
+        return picture.exif, []
+    if format != "JPEG":
+        return exif_with_texts(picture)
+    if TEXTS_IN_EXIF.keys() & picture.texts:
+        return exif_with_texts(picture, jpeg.SEGMENT_BYTES)
+    return (picture.exif if len(picture.exif or b"") <= jpeg.SEGMENT_BYTES else None), []
 
 
 def profile(picture: Picture) -> bytes | None:
     """The colour profile if it is one for the picture's colours; a network may have changed them."""
     wanted = b"GRAY" if picture.pixels.shape[2] == 1 else b"RGB "
     return picture.icc if picture.icc and picture.icc[16:20] == wanted else None
+
+
+def not_kept_by(suffix: str, picture: Picture) -> list[str]:
+    """The parts of a picture that a file of that suffix does not keep, in words; often none."""
+    format = WRITTEN.get(suffix.lower(), written_format(picture.format))
+    found = []
+    if picture.alpha is not None and format not in WITH_ALPHA:
+        found.append(f"transparency dropped: {NAMES[format]} has none")
+    if picture.pixels.dtype != np.uint8 and format not in DEEP:
+        found.append(f"scaled to 8 bits: {NAMES[format]} has no more")
+    elif picture.pixels.dtype == np.float32 and format != "TIFF":
+        found.append(f"scaled to 16 bits: {NAMES[format]} has no floating point")
+    if picture.icc and format in WITH_METADATA and profile(picture) is None:
+        found.append("colour profile dropped: it is for other colours than the result's")
+    found += [f"{name} dropped: {NAMES[format]} has no place for it" for name in _homeless(picture, format)]
+    return found + [f"not kept: {name}" for name in picture.unread]
+
+
+def _homeless(picture: Picture, format: Format) -> list[str]:
+    """The metadata of a picture that a file of the format does not hold."""
+    plain, is_jpeg = format not in WITH_METADATA, format == "JPEG"
+    long_exif = is_jpeg and len(picture.exif or b"") > jpeg.SEGMENT_BYTES
+    long_xmp = is_jpeg and picture.xmp is not None and not jpeg.keeps_xmp(picture.xmp)
+    far = is_jpeg and picture.resolution is not None and max(picture.resolution) >= jpeg.MOST_RESOLUTION
+    texts = _homeless_texts(picture, format)
+    found = {
+        "EXIF": picture.exif and (plain or long_exif),
+        "colour profile": picture.icc and plain,
+        "description of its colours": png.has_unusual_colours(picture) and format != "PNG",
+        "resolution": picture.resolution and (plain or far),
+        "XMP": picture.xmp and (plain or long_xmp),
+        _named(texts): texts,
+        "place on Earth (GeoTIFF)": picture.geo and format != "TIFF",
+    }
+    return [name for name, is_so in found.items() if is_so]
+
+
+def _homeless_texts(picture: Picture, format: Format) -> list[str]:
+    if format == "PNG":
+        return []
+    if format not in WITH_METADATA:
+        return list(picture.texts)
+    comment = jpeg.comment(picture) if format == "JPEG" else b""
+    others = [name for name in picture.texts if name not in TEXTS_IN_EXIF and not (name == "Comment" and comment)]
+    return others + exif_for(picture, format)[1]
+
+
+def _named(texts: list[str]) -> str:
+    """Texts by their keywords where everybody knows those; the others are a file's own words."""
+    known = [name for name in texts if name in _KNOWN_TEXTS]
+    others = len(texts) - len(known)
+    return ", ".join(["text " + " and ".join(known)] * bool(known) + [f"{others} texts"] * bool(others))

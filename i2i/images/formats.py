@@ -1,31 +1,28 @@
-"""Which picture formats there are: the suffixes of those that are read, written, and known but not read.
+"""Picture formats: their suffixes, and the format of a file by its first bytes (`sniff`).
 
-Suffixes decide what a folder run looks at and how a result is written; what a file is, its content says.
+Suffixes decide which files a folder run looks at and how a result is written. Content alone decides which
+format a file has.
 """
 
+import contextlib
+import re
 from typing import Literal
+
+from PIL import Image, features
 
 Format = Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF"]
 
-READ: dict[str, Format] = {
-    ".png": "PNG",
-    ".apng": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".mpo": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".ppm": "PPM",
-    ".pgm": "PPM",
-    ".pbm": "PPM",
-    ".pnm": "PPM",
-    ".avif": "AVIF",
+_SUFFIXES: dict[Format, str] = {
+    "PNG": ".png .apng",
+    "JPEG": ".jpg .jpeg .jpe .jfif .mpo",
+    "WEBP": ".webp",
+    "TIFF": ".tif .tiff",
+    "BMP": ".bmp",
+    "GIF": ".gif",
+    "PPM": ".ppm .pgm .pbm .pnm",
+    "AVIF": ".avif",
 }
+READ: dict[str, Format] = {suffix: format for format, all in _SUFFIXES.items() for suffix in all.split()}
 SUFFIXES = frozenset(READ)
 NAMES: dict[Format, str] = {
     "JPEG": "JPEG",
@@ -48,83 +45,94 @@ WITH_ALPHA: frozenset[Format] = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
 """The formats written with transparency."""
 WITH_METADATA: frozenset[Format] = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})
 """The formats written with EXIF, XMP, resolution and a colour profile."""
-WITH_PROFILE: frozenset[Format] = WITH_METADATA | {"BMP"}
-"""The formats written with a colour profile and resolution."""
-TEXTS_IN_EXIF = {"Description": 270, "Software": 305, "Author": 315, "Copyright": 33432}
-"""The texts that EXIF and TIFF have a tag for."""
-
 LOSSY: tuple[Format, ...] = ("JPEG", "WEBP", "AVIF")
-"""Those that may change pixels."""
+"""The formats that may change pixels."""
 
-UNREAD: dict[str, str] = {
-    ".heic": "HEIC",
-    ".heif": "HEIF",
-    ".hif": "HEIF",
-    ".jp2": "JPEG 2000",
-    ".j2k": "JPEG 2000",
-    ".j2c": "JPEG 2000",
-    ".jpf": "JPEG 2000",
-    ".jpx": "JPEG 2000",
-    ".jxl": "JPEG XL",
-    ".jxr": "JPEG XR",
-    ".wdp": "JPEG XR",
-    ".psd": "Photoshop",
-    ".psb": "Photoshop",
-    ".xcf": "GIMP",
-    ".kra": "Krita",
-    ".tga": "Targa",
-    ".ico": "icon",
-    ".cur": "cursor",
-    ".icns": "Apple icon",
-    ".dds": "DDS",
-    ".blp": "BLP",
-    ".qoi": "QOI",
-    ".sgi": "SGI",
-    ".rgb": "SGI",
-    ".ras": "Sun raster",
-    ".pcx": "PCX",
-    ".dib": "bitmap without file header",
-    ".exr": "OpenEXR",
-    ".hdr": "Radiance HDR",
-    ".pfm": "PFM",
-    ".pam": "PAM",
-    ".fits": "FITS",
-    ".fit": "FITS",
-    ".dcm": "DICOM",
-    ".nii": "NIfTI",
-    ".eps": "PostScript",
-    ".ps": "PostScript",
-    ".ai": "Illustrator",
-    ".pdf": "PDF",
-    ".svg": "SVG",
-    ".svgz": "SVG",
-    ".wmf": "Windows metafile",
-    ".emf": "Windows metafile",
-    ".xpm": "XPM",
-    ".xbm": "XBM",
-    ".im": "IFUNC image",
-    ".fli": "FLI animation",
-    ".flc": "FLI animation",
-    ".avifs": "AVIF animation",
-    ".dng": "camera raw",
-    ".cr2": "camera raw",
-    ".cr3": "camera raw",
-    ".nef": "camera raw",
-    ".arw": "camera raw",
-    ".orf": "camera raw",
-    ".rw2": "camera raw",
-    ".raf": "camera raw",
-    ".pef": "camera raw",
-    ".srw": "camera raw",
+_UNREAD = {
+    "HEIF, JPEG 2000, JPEG XL, JPEG XR": ".heic .heif .hif .jp2 .j2k .j2c .jpf .jpx .jxl .jxr .wdp",
+    "programs that paint": ".psd .psb .xcf .kra",
+    "other bitmaps": ".tga .ico .cur .icns .dds .blp .qoi .sgi .rgb .ras .pcx .dib .xpm .xbm .im",
+    "high dynamic range, science": ".exr .hdr .pfm .pam .fits .fit .dcm .nii",
+    "drawings, pages, animations": ".eps .ps .ai .pdf .svg .svgz .wmf .emf .fli .flc .avifs",
+    "camera raw": ".dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw",
 }
+UNREAD = frozenset(suffix for suffixes in _UNREAD.values() for suffix in suffixes.split())
+"""Suffixes of picture formats that are not read."""
+
+HEAD_BYTES = 4096
+"""How many of the first bytes `sniff` needs."""
+_SIGNATURES: tuple[tuple[bytes, Format], ...] = (
+    # also where a transfer as text has broken the signature, so that the reason can say so
+    (rb"\x89PNG|.?P[Nn][Gg]\r?\n", "PNG"),
+    (rb"\xff\xd8", "JPEG"),
+    (rb"RIFF....WEBP", "WEBP"),
+    (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+    (rb"BM", "BMP"),
+    (rb"GIF8[79]a", "GIF"),
+    (rb"P[1-6][\s#]", "PPM"),
+    (rb"....ftyp(?:avif|avis|.{8}(?:.{4}){0,30}?avi[fs])", "AVIF"),
+)
+# files that people take for pictures, or find in the place of one; all others go by Pillow's signatures
+_OTHERS = (
+    (rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "HEIF (HEIC)"),
+    (rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a", "JPEG XL"),
+    (rb"II\xbc", "JPEG XR"),
+    (rb"II(?:RO|RS|U\0)|FUJIFILMCCD-RAW|....ftypcrx ", "camera raw"),
+    (rb"v/1\x01", "OpenEXR"),
+    (rb"#\?(?:RADIANCE|RGBE)", "Radiance HDR"),
+    (rb"P[fF]\s", "PFM"),
+    (rb"P7\s", "PAM"),
+    (rb".{128}DICM", "DICOM"),
+    (rb"%PDF", "PDF"),
+    (rb"(?:\xef\xbb\xbf)?\s*<(?:.*<)?(?:\w{1,20}:)?svg[\s/>]", "SVG"),
+    (rb"PK[\x03\x05][\x04\x06]", "a ZIP archive"),
+    (rb"\x1f\x8b|\xfd7zXZ|BZh|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a compressed file"),
+    (rb"RIFF....(?:AVI |WAVE)|\x1aE\xdf\xa3|....ftyp(?:isom|mp4|qt|M4V|avc1|3g)", "a video or sound file"),
+    (rb"\s*(?i:<!doctype html|<html)", "an HTML page"),
+    (rb"version https://git-lfs", "a Git LFS pointer"),
+)
+_TEXT = rb"[\t\n\v\f\r\x20-\x7e\x80-\xff]+"
+
+
+def sniff(head: bytes) -> Format | None:
+    """The format that a file with these first bytes has; None where that is not read here."""
+    return next((format for pattern, format in _SIGNATURES if re.match(pattern, head, re.DOTALL)), None)
+
+
+def refusal(head: bytes) -> str:
+    """Why a file with these first bytes is not read: the name of its format, where that is known."""
+    if sniff(head) == "AVIF":
+        reason = "AVIF is not read by this build of Pillow"
+    elif name := _name(head):
+        reason = f"{name} is not read here"
+    else:
+        reason = "not a picture of a known format"
+    return f"{reason}; read are {', '.join(readable())}"
+
+
+def readable() -> list[str]:
+    """The names of the formats that are read; AVIF only where Pillow has its decoder."""
+    return [name for format, name in NAMES.items() if format != "AVIF" or features.check("avif")]
+
+
+def _name(head: bytes) -> str | None:
+    for pattern, name in _OTHERS:
+        if re.match(pattern, head, re.DOTALL):
+            return name
+    Image.init()
+    for factory, accepts in Image.OPEN.values():
+        with contextlib.suppress(Exception):
+            if accepts is not None and accepts(head):
+                return str(getattr(factory, "format_description", None) or "a format that Pillow knows")
+    return "text" if re.fullmatch(_TEXT, head) else None
 
 
 def written_suffix(suffix: str) -> str:
     """The suffix of a result whose input has `suffix`: the same where that format is written, in the same case.
 
-    MPO becomes ".jpg"; GIF, APNG and PBM become ".png". A suffix of nothing that is read gets another behind it, for
-    the content may be a picture nevertheless: a JPEG that is called .heic becomes ".heic.png". No suffix stays
-    none, for `write` then goes by the content of the input.
+    MPO becomes ".jpg"; GIF, APNG and PBM become ".png". Any other suffix gets another behind it, for the content may
+    be a picture nevertheless: a JPEG that is called .heic becomes ".heic.png". No suffix stays none; `write` then goes
+    by the content of the input.
     """
     kept = not suffix or suffix.lower() in WRITTEN
     return suffix if kept else _WRITTEN_AS.get(suffix.lower(), f"{suffix}.png")

@@ -1,4 +1,4 @@
-"""JPEG taken apart (ITU-T T.81, Annex B): the segments that a decoder needs, and what the others say."""
+"""JPEG files (ITU-T T.81, Annex B): segments that a decoder needs taken apart from the others; metadata put in."""
 
 import contextlib
 import re
@@ -6,7 +6,14 @@ import struct
 from typing import BinaryIO
 
 from i2i.errors import ImageError
-from i2i.images.apart import EXIF_BYTES, EXIF_PREFIX, ICC_BYTES, XMP_IN_JPEG, Apart
+from i2i.images.metadata import EXIF_BYTES, EXIF_PREFIX, ICC_BYTES, XMP_IN_JPEG, ParsedFile
+from i2i.images.picture import Picture
+
+SEGMENT_BYTES = 65_533
+"""The content of one segment, whose length takes two of its 65,535 bytes."""
+MOST_RESOLUTION = 65_535.5
+JFIF_SEGMENT = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
+"""ITU-T T.871: a density that is not known."""
 
 _START = b"\xff\xd8"
 _SCAN, _COMMENT, _END = 0xDA, 0xFE, 0xD9
@@ -19,22 +26,23 @@ _MAX_SEGMENTS = 10_000
 # a decoder goes through all blocks of the picture for each; encoders make about ten
 _MAX_SCANS = 100
 _MARKER = re.compile(rb"\xff[^\0\x01\xff\xd0-\xd7]")
-_ICC, _JFIF, _ADOBE, _PAGES, _PHOTOSHOP = b"ICC_PROFILE\0", b"JFIF\0", b"Adobe", b"MPF\0", b"Photoshop 3.0\0"
+_ICC, _JFIF, _ADOBE, _FRAMES_INDEX, _PHOTOSHOP = b"ICC_PROFILE\0", b"JFIF\0", b"Adobe", b"MPF\0", b"Photoshop 3.0\0"
 _FURTHER_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-_PAGE_COUNT = 0xB001
+_FRAME_COUNT = 0xB001
 _IPTC = b"8BIM\x04\x04"
 _CENTIMETRES = 2.54
+_DENSITY, _BEHIND_JFIF, _DPI = 13, 20, 1
 _HEAD_BYTES = 1 << 16
 
 
-def apart(file: BinaryIO, pixels: bool = True) -> Apart:
-    """A JPEG taken apart; of several pictures the first. Without `pixels` what a codec gets ends before them.
+def parse(file: BinaryIO, pixels: bool = True) -> ParsedFile:
+    """Takes a JPEG apart; of several pictures the first. Without `pixels` the file for a decoder ends before them.
 
     Raises `ImageError` for one with more segments or scans than any encoder makes, and for a lossless one.
     """
     if not file.read(3) == _START + b"\xff":
         raise ImageError("damaged JPEG: its signature is broken")
-    found, needed, profile = Apart(), [_START], list[bytes]()
+    found, needed, profile = ParsedFile(), [_START], list[bytes]()
     frame, place = (0, 0), 2
     for _ in range(_MAX_SEGMENTS):
         place, marker, content = _segment(file, place)
@@ -62,11 +70,11 @@ def apart(file: BinaryIO, pixels: bool = True) -> Apart:
 
 
 def _segment(file: BinaryIO, place: int) -> tuple[int, int, bytes]:
-    """Where the next segment ends, its marker, and what is in it; the marker is 0 where there is none."""
+    """End, marker and content of the next segment; the marker is 0 where there is none."""
     file.seek(place)
     head = file.read(4)
     while len(head) == 4 and not (head[0] == 0xFF and head[1] not in (0, 1, 0xFF)):
-        # fill bytes, and what stands there by mistake
+        # fill bytes, and bytes that stand there by mistake
         block = head + file.read(_HEAD_BYTES)
         found = _MARKER.search(block, max(0, len(block) - len(block.lstrip(b"\xff")) - 1))
         place += found.start() if found else _HEAD_BYTES
@@ -89,7 +97,7 @@ def _packed(marker: int, content: bytes) -> bytes:
 
 
 def _check_scans(data: bytes) -> None:
-    """Raises `ImageError` where so many scans follow the first that to decode them takes for ever."""
+    """Raises `ImageError` where decoding takes for ever, as so many scans follow the first."""
     place, scans = 0, 1
     for _ in range(_MAX_SEGMENTS):
         found = _MARKER.search(data, place)
@@ -102,8 +110,8 @@ def _check_scans(data: bytes) -> None:
     raise ImageError(f"damaged JPEG: more than {_MAX_SCANS} scans of its pixels")
 
 
-def _read(marker: int, content: bytes, found: Apart, profile: list[bytes]) -> None:
-    """A segment that says something beside the pixels."""
+def _read(marker: int, content: bytes, found: ParsedFile, profile: list[bytes]) -> None:
+    """Reads a segment that a decoder does not need."""
     if marker == _COMMENT:
         found.add_text("Comment", content.rstrip(b"\0"))
     elif content.startswith(_JFIF):
@@ -117,28 +125,28 @@ def _read(marker: int, content: bytes, found: Apart, profile: list[bytes]) -> No
     elif content.startswith(_ICC):
         if sum(map(len, profile)) < ICC_BYTES:
             profile.append(content)
-    elif content.startswith(_PAGES):
-        found.more = found.more or _pages(content[len(_PAGES) :]) > 1
+    elif content.startswith(_FRAMES_INDEX):
+        found.has_more_frames |= _frame_count(content[len(_FRAMES_INDEX) :]) > 1
     elif content.startswith(_FURTHER_XMP):
         found.add_unread("the extended part of its XMP")
     elif content.startswith(_PHOTOSHOP) and _IPTC in content:
         found.add_unread("IPTC")
 
 
-def _resolution(content: bytes, found: Apart) -> None:
+def _resolution(content: bytes, found: ParsedFile) -> None:
     unit, across, down = struct.unpack_from(">BHH", content, 7)
     if unit in (1, 2):
         scale = 1 if unit == 1 else _CENTIMETRES
         found.add_resolution(across * scale, down * scale)
 
 
-def _pages(index: bytes) -> int:
+def _frame_count(index: bytes) -> int:
     """How many pictures a Multi-Picture Format index names (CIPA DC-007)."""
     order = "<" if index[:2] == b"II" else ">"
     (start,) = struct.unpack_from(order + "I", index, 4)
     (count,) = struct.unpack_from(order + "H", index, start)
     entries = (struct.unpack_from(order + "HHII", index, start + 2 + 12 * i) for i in range(min(count, 16)))
-    return next((value for tag, _, _, value in entries if tag == _PAGE_COUNT), 1)
+    return next((value for tag, _, _, value in entries if tag == _FRAME_COUNT), 1)
 
 
 def _joined(profile: list[bytes]) -> bytes | None:
@@ -147,3 +155,34 @@ def _joined(profile: list[bytes]) -> bytes | None:
     if not parts or parts[0][len(_ICC) + 1 : len(_ICC) + 2] != bytes([len(parts) & 0xFF]):
         return None
     return b"".join(part[len(_ICC) + 2 :] for part in parts)
+
+
+def comment(picture: Picture) -> bytes:
+    """The comment of a picture as a JPEG holds it, in one segment; empty where it is longer."""
+    text = picture.texts.get("Comment", "").encode("utf-8", "replace")
+    return text if len(text) <= SEGMENT_BYTES else b""
+
+
+def keeps_xmp(xmp: bytes) -> bool:
+    """Whether a packet fits into one segment."""
+    return len(xmp) + len(XMP_IN_JPEG) <= SEGMENT_BYTES
+
+
+def with_metadata(data: bytes, picture: Picture) -> bytes:
+    """A file that begins with a JFIF segment, with resolution, XMP and comment of a picture."""
+    if data[6:11] != _JFIF:
+        return data
+    head, added = bytearray(data[:_BEHIND_JFIF]), b""
+    if picture.resolution and max(picture.resolution) < MOST_RESOLUTION:
+        across, down = (max(1, round(value)) for value in picture.resolution)
+        struct.pack_into(">BHH", head, _DENSITY, _DPI, across, down)
+    if picture.xmp and keeps_xmp(picture.xmp):
+        added += _packed(0xE1, XMP_IN_JPEG + picture.xmp)
+    if text := comment(picture):
+        added += _packed(_COMMENT, text)
+    return bytes(head) + added + data[_BEHIND_JFIF:]
+
+
+def exif_segment(block: bytes) -> bytes:
+    """The segment directly behind a JPEG's first two bytes (Exif 2.32, Sec. 4.5.4); it holds at most 65,533 bytes."""
+    return _packed(0xE1, EXIF_PREFIX + block.removeprefix(EXIF_PREFIX))

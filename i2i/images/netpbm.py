@@ -1,18 +1,20 @@
-"""Netpbm's PBM, PGM and PPM, plain and binary, of any maximum; Pillow would reduce 16-bit colour to 8 bits.
+"""Netpbm's PBM, PGM and PPM: binary ones of any maximum here (Pillow reduces 16-bit colour to 8), plain ones by Pillow.
 
 The format is that of Netpbm's manual pages pbm(5), pgm(5) and ppm(5). Only the first picture of a file is read.
 """
 
+import io
 import re
 
 import numpy as np
+from PIL import Image
 
 from i2i.errors import ImageError
 from i2i.images.picture import Limits, Pixels
 
-MAGIC = tuple(f"P{i}".encode() for i in range(1, 7))
 _HEADER_BYTES = 4096
 _GAP = rb"(?:\s|#[^\n\r]*[\n\r])+"
+_PLAIN = (b"P1", b"P2", b"P3")
 
 
 def size(head: bytes, limits: Limits) -> tuple[int, int]:
@@ -25,14 +27,12 @@ def decode(data: bytes, limits: Limits) -> Pixels:
     """(H, W, 1 or 3) uint8, or uint16 where the file's maximum is above 255, scaled to the full range."""
     width, height, maximum, start = _header(data[:_HEADER_BYTES], limits)
     channels = 3 if data[:2] in (b"P3", b"P6") else 1
-    if data[:2] in (b"P1", b"P4"):
-        bits = _plain_bits(data, start, width * height) if data[:2] == b"P1" else _bits(data, start, width, height)
-        return ((1 - bits.reshape(height, width, 1)) * 255).astype(np.uint8)
-    if data[:2] in (b"P2", b"P3"):
-        values = _plain_numbers(data, start, width * height * channels)
-    else:
-        kind = np.dtype(np.uint8 if maximum < 256 else ">u2")
-        values = _samples(data, start, kind, width * height * channels)
+    if data[:2] in _PLAIN:
+        return _plain(data, start, width * height * channels)
+    if data[:2] == b"P4":
+        rows = _samples(data, start, np.dtype(np.uint8), height * -(-width // 8)).reshape(height, -1)
+        return ((1 - np.unpackbits(rows, axis=1, count=width)) * np.uint8(255))[..., None]
+    values = _samples(data, start, np.dtype(np.uint8 if maximum < 256 else ">u2"), width * height * channels)
     return _scaled(values, maximum).reshape(height, width, channels)
 
 
@@ -50,11 +50,22 @@ def _header(head: bytes, limits: Limits) -> tuple[int, int, int, int]:
     found = re.match(rb"P[1-6]" + (_GAP + rb"(\d{1,9})") * count + rb"(?:\s|$)", head)
     if found is None:
         raise ImageError("damaged: a PPM header without width, height and maximum")
-    width, height, maximum = (*map(int, found.groups()), 1)[:3]
+    width, height, maximum = (*map(int, found.groups()), 255)[:3]
     limits.check_size(width, height)
     if not 1 <= maximum <= 65_535:
         raise ImageError(f"damaged: a PPM maximum of {maximum}; expected 1 to 65535")
+    if head[:2] in _PLAIN and maximum != 255:
+        raise ImageError(f"a plain PPM with a maximum of {maximum} is not read here; 255 is, and any in a binary one")
     return width, height, maximum, found.end()
+
+
+def _plain(data: bytes, start: int, count: int) -> Pixels:
+    # a number takes at least two characters, but a bit one: the text is measured before it is taken apart
+    if len(data) - start < (count if data[:2] == b"P1" else 2 * count - 1):
+        raise ImageError(f"damaged: it is truncated, with {len(data) - start} bytes of text for {count} numbers")
+    image = Image.open(io.BytesIO(data), formats=("PPM",))  # noqa: TID251 (bounded by `_header`)
+    pixels = np.array(image.convert("L") if image.mode == "1" else image)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def _samples(data: bytes, start: int, kind: np.dtype[np.generic], count: int) -> Pixels:
@@ -62,39 +73,6 @@ def _samples(data: bytes, start: int, kind: np.dtype[np.generic], count: int) ->
     if present < wanted:
         raise ImageError(f"damaged: it is truncated, with {present} bytes of pixels where {wanted} are expected")
     return np.frombuffer(data, kind, count, start)
-
-
-def _bits(data: bytes, start: int, width: int, height: int) -> Pixels:
-    row = -(-width // 8)
-    return np.unpackbits(_samples(data, start, np.dtype(np.uint8), row * height).reshape(height, row), axis=1)[
-        :, :width
-    ]
-
-
-def _plain_bits(data: bytes, start: int, count: int) -> Pixels:
-    digits = _without_comments(data[start:]).translate(None, b" \t\n\v\f\r")[:count]
-    values = _samples(digits, 0, np.dtype(np.uint8), count) - ord("0")
-    if values.max() > 1:
-        raise ImageError("damaged: a plain PBM holds more than 0 and 1")
-    return values
-
-
-def _plain_numbers(data: bytes, start: int, count: int) -> Pixels:
-    # a number takes at least two characters, so the text is measured before it is taken apart
-    if len(data) - start < 2 * count - 1:
-        raise ImageError(f"damaged: it is truncated, with {len(data) - start} bytes of text for {count} numbers")
-    text = _without_comments(data[start:])
-    if re.search(rb"[^\d\s]|\d{6}", text):
-        raise ImageError("damaged: a plain PPM holds more than numbers up to 65535")
-    # not with a count: where the text holds fewer numbers, NumPy would make up the rest
-    values = np.fromstring(text, np.int32, sep=" ")
-    if len(values) < count:
-        raise ImageError(f"damaged: it is truncated, with {len(values)} numbers where {count} are expected")
-    return values[:count]
-
-
-def _without_comments(text: bytes) -> bytes:
-    return re.sub(rb"#[^\n\r]*", b"", text) if b"#" in text else text
 
 
 def _scaled(values: Pixels, maximum: int) -> Pixels:

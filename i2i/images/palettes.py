@@ -28,7 +28,7 @@ class Palette:
     """Colours (red, green, blue), 0 to 255 each; the index of a colour is that of its class.
 
     With `indexed`, pictures hold the indices themselves, and the colours are for looking at alone. With `coloured`,
-    those of one channel hold colours, as all do. With neither, each picture of one channel is looked at.
+    those of one channel hold colours, as all do. With neither, each picture of one channel decides by its values.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Palette:
 
     @property
     def held(self) -> str:
-        """What pictures of one channel hold: `indices` or `colours`; empty where each is looked at."""
+        """`indices` or `colours`, the content of pictures of one channel; empty where each picture decides."""
         return "indices" if self.indexed else "colours" if self.coloured else ""
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ def find(name: str, option: str = "palette") -> Palette:
 
 
 def indexed(count: int, option: str = "palette") -> Palette:
-    """`count` classes by index, with colours that are told apart. Raises `UsageError` unless there are 2 to 255."""
+    """`count` classes by index, with colours that differ well. Raises `UsageError` unless there are 2 to 255."""
     if not 2 <= count <= 255:
         raise UsageError(f"{option} = {count}: there may be 2 to 255 classes")
     hues = [i * 0.618034 % 1 for i in range(count)]  # by the golden section each is far from those before
@@ -134,7 +134,7 @@ def indexed(count: int, option: str = "palette") -> Palette:
 
 
 def labels_of(picture: Picture, palette: Palette) -> Pixels:
-    """A picture of labels as class indices (H, W) uint8, as `to_classes`, by what its file is.
+    """A picture of labels as class indices (H, W) uint8, as `to_classes`, by the format of its file.
 
     Where classes have indices, those of a file with a palette are the numbers of its colours, and a lossy format, which
     changes numbers, raises `InputError`. In a lossless file a colour that is further than `FAR` levels from all of the
@@ -151,7 +151,7 @@ def labels_of(picture: Picture, palette: Palette) -> Pixels:
 
 
 def label_pixels(picture: Picture, palette: Palette) -> Pixels:
-    """What of a picture (H, W, C) says the classes: where they have indices, the numbers of a file with a palette."""
+    """The pixels (H, W, C) that hold the classes: where those have indices, the numbers of a file with a palette."""
     return picture.pixels if picture.numbers is None or not palette.indexed else picture.numbers[..., None]
 
 
@@ -181,11 +181,11 @@ def to_classes(pixels: Pixels, palette: Palette, farthest: float = math.inf) -> 
             f"a picture of colours without a palette of its own; expected a grey one of class indices, 0 to "
             f"{len(palette) - 1}, or one with a palette. A text file names the colours of classes, a colour a line"
         )
-    colours = _colours(pixels).astype(np.int32)
-    packed = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]
+    red, green, blue = np.moveaxis(_colours(pixels).astype(np.int32), 2, 0)
+    packed = red << 16 | green << 8 | blue
     found, where = np.unique(packed, return_inverse=True)
-    apart = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
-    parts = np.array_split(apart, len(apart) // _CHUNK + 1)
+    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
+    parts = np.array_split(colours, len(colours) // _CHUNK + 1)
     nearest = np.concatenate([_nearest(part, palette, farthest) for part in parts])
     classes: Pixels = nearest[where.reshape(pixels.shape[:2])]
     return classes

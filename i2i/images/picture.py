@@ -19,7 +19,7 @@ Depth = type[np.uint8] | type[np.uint16] | type[np.float32]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a picture may be before it is decoded: pixels (Pillow's limit), longer side, bytes of the file."""
+    """Limits that are checked before a picture is decoded: pixels (as Pillow's), longer side, bytes of the file."""
 
     pixels: int = 178_956_970
     side: int = 65_535
@@ -47,37 +47,7 @@ DEFAULT_LIMITS = Limits()
 PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
 GEO_NUMBERS, GEO_TEXTS, GDAL_METADATA, NODATA = 34736, 34737, 42112, 42113
 GEO = (PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS, GEO_NUMBERS, GEO_TEXTS, GDAL_METADATA, NODATA)
-_HIDDEN = 0.5 / 65_535  # of what is seen of a pixel
-_POINTS = (1025, 0, 1, 2)  # GTRasterTypeGeoKey, RasterPixelIsPoint
-
-
-_SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
-
-
-@dataclass(frozen=True)
-class ColourDescription:
-    """How a file describes its colours beside an ICC profile; each part is None where the file does not say it.
-
-    `cicp`: the codes of primaries, transfer, matrix and full range (ITU-T H.273). `gamma`: samples are light to this
-    power, as in PNG (0.45455 is usual). `chromaticities`: x and y of white, red, green and blue (CIE 1931).
-    `srgb`: the colours are sRGB, with this rendering intent, 0 to 3. `transfer`: the table of TIFF's TransferFunction.
-    """
-
-    cicp: tuple[int, int, int, int] | None = None
-    gamma: float | None = None
-    chromaticities: tuple[float, ...] | None = None
-    srgb: int | None = None
-    transfer: tuple[int, ...] | None = None
-
-    @property
-    def is_usual(self) -> bool:
-        """Whether these are the colours of sRGB, which is what everybody takes a picture for that says nothing."""
-        if self.cicp or self.transfer:
-            return self.cicp is not None and self.cicp[:2] == (1, 13)
-        if self.srgb is not None:
-            return True
-        alike = [abs(a - b) < 1e-3 for a, b in zip(self.chromaticities or _SRGB, _SRGB, strict=False)]
-        return all(alike) and (self.gamma is None or abs(self.gamma - 1 / 2.2) < 1e-3)
+_HIDDEN = 0.5 / 65_535  # alpha at which nothing is seen of a pixel
 
 
 Geo = dict[int, tuple[float, ...] | str]
@@ -86,18 +56,19 @@ Geo = dict[int, tuple[float, ...] | str]
 
 @dataclass
 class Picture:
-    """A decoded picture, upright.
+    """A decoded picture, upright, with the metadata of its file.
 
-    `pixels` (H, W, C) without alpha, uint8, uint16 or float32 in [0, 1], in RGB order; `alpha` (H, W) of the
-    same dtype, not premultiplied, or None. `icc` is the colour profile, `exif` the block without orientation.
-    `more`: the file holds further pages or frames, which are not read. `colour` describes the colours where no profile
-    does. `resolution` is that across and down, in pixels an inch. `xmp` is the packet, upright as the pixels are;
-    `texts` has what the file says in words, by keywords as PNG has them (Copyright, Author, Description, Comment, …).
-    `geo` says which place on Earth it shows. `unread` names what the file says beside its pixels and was left out.
-    `numbers` (H, W) uint8 are those of the colours in the palette of a file that has one: in a picture of labels, the
-    classes.
-    `extra` (H, W, n) of the same dtype are channels of data beyond three colours, such as near-infrared, or None; a
-    picture of data alone has all its channels in `pixels`.
+    * `pixels` (H, W, C) without alpha, uint8, uint16 or float32 in [0, 1], in RGB order.
+    * `alpha` (H, W) of the same dtype, not premultiplied, or None.
+    * `extra` (H, W, n) of the same dtype: channels of data beyond three colours, such as near-infrared, or None. A
+      picture of data alone has all its channels in `pixels`.
+    * `numbers` (H, W) uint8: the indices of a file with a palette; in a picture of labels, the classes.
+    * `icc` is the colour profile, `exif` the block without orientation, `xmp` the packet, upright as the pixels are.
+    * `colour`: the chunks with which a PNG describes its colours beside a profile, as they are in the file.
+    * `resolution` across and down, in pixels an inch. `geo` is the place on Earth.
+    * `texts` by keywords as PNG has them: Copyright, Author, Description, Comment, …
+    * `has_more_frames`: the file has further pages or frames, which are not read.
+    * `unread` names what else the file holds and was left out.
     """
 
     pixels: Pixels
@@ -105,8 +76,8 @@ class Picture:
     icc: bytes | None = None
     exif: bytes | None = None
     format: Format = "PNG"
-    more: bool = False
-    colour: ColourDescription | None = None
+    has_more_frames: bool = False
+    colour: bytes | None = None
     resolution: tuple[float, float] | None = None
     xmp: bytes | None = None
     texts: dict[str, str] = field(default_factory=dict)
@@ -134,27 +105,38 @@ class Picture:
         return self.pixels.shape[2] + (0 if self.extra is None else self.extra.shape[2])
 
     def columns(self, some: slice) -> "Picture":
-        """These columns of it, without what is said of the whole."""
-        rest = (None if part is None else part[:, some] for part in (self.alpha, self.extra, self.numbers))
-        alpha, extra, numbers = rest
-        part = Picture(self.pixels[:, some], alpha, self.icc, format=self.format, extra=extra, numbers=numbers)
-        return replace(part, colour=self.colour)
+        """These columns of its planes, with their colours and format, without the metadata of the whole."""
+        planes = self.planes(lambda plane: plane[:, some])
+        return Picture(**planes, icc=self.icc, colour=self.colour, format=self.format)
 
-    def rows(self, some: slice) -> "Picture":
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of pixels."""
+        return self.pixels.shape[1]
+
+    def read(self, top: int, bottom: int) -> "Picture":
         """These rows of its planes alone."""
-        alpha, extra, numbers = (
-            None if part is None else part[some] for part in (self.alpha, self.extra, self.numbers)
-        )
-        return Picture(self.pixels[some], alpha, extra=extra, numbers=numbers)
+        return Picture(**self.planes(lambda plane: plane[top:bottom]))
+
+    def planes(self, change: Callable[[Pixels], Pixels]) -> dict[str, Any]:
+        """Pixels, alpha, extra and numbers, each changed alike, by name."""
+        planes = {name: getattr(self, name) for name in ("pixels", "alpha", "extra", "numbers")}
+        return {name: None if plane is None else change(plane) for name, plane in planes.items()}
 
     def described_as(self, source: "Picture") -> "Picture":
-        """These pixels with all that the file of `source` says beside its own, and its format.
+        """These pixels with the metadata and the format of `source`.
 
-        `source` shows the same, perhaps at another size: its place on Earth is scaled.
+        `source` shows the same, perhaps at another size: its place on Earth, which counts in pixels, is left out then.
         """
-        described = replace(source, pixels=self.pixels, alpha=self.alpha, extra=self.extra, more=False, numbers=None)
-        height, width = self.pixels.shape[:2]
-        described.geo = scaled_geo(source.geo, width / source.pixels.shape[1], height / source.pixels.shape[0])
+        described = replace(source, pixels=self.pixels, alpha=self.alpha, extra=self.extra, numbers=None)
+        described.has_more_frames = False
+        if source.geo and self.pixels.shape[:2] != source.pixels.shape[:2]:
+            described.geo, described.unread = {}, (*source.unread, "place on Earth (GeoTIFF), at another size")
         return described
 
     def channels(self, count: int) -> Pixels:
@@ -180,8 +162,8 @@ class Picture:
         """Whether the last of the channels that `channels(count)` gives is alpha."""
         return count in (2, 4) and count not in (self.pixels.shape[2], self.band_count)
 
-    def over(self, background: Literal["white", "black"]) -> "Picture":
-        """The picture laid over a background of one colour, so that its alpha is gone; itself if it has none."""
+    def composited_on(self, background: Literal["white", "black"]) -> "Picture":
+        """The picture on a background of one colour, without alpha; itself if it has none."""
         if self.alpha is None:
             return self
         full = white(self.pixels)
@@ -199,39 +181,6 @@ def split_alpha(pixels: Pixels) -> Picture:
     if pixels.shape[2] not in (2, 4):
         return Picture(pixels)
     return Picture(np.ascontiguousarray(pixels[..., :-1]), pixels[..., -1].copy())
-
-
-def scaled_geo(geo: Geo, across: float, down: float) -> Geo:
-    """GeoTIFF's tags of a picture that is scaled by these factors (OGC 19-008r4, Annex B)."""
-    if (across, down) == (1, 1) or not geo:
-        return geo
-    scaled, steps = dict(geo), (1 / across, 1 / down, 1.0)
-    # where pixels are points, the first one's middle is the origin of coordinates
-    shift = 0.5 if _are_points(geo.get(GEO_KEYS, ())) else 0.0
-    if sizes := _numbers(geo, PIXEL_SCALE, 3):
-        scaled[PIXEL_SCALE] = tuple(size * step for size, step in zip(sizes, steps, strict=False))
-    if ties := _numbers(geo, TIE_POINTS, 6):
-        factors = (across, down, 1.0)
-        moved = [(ties[i] + shift) * factors[i % 6] - shift if i % 6 < 2 else ties[i] for i in range(len(ties))]
-        scaled[TIE_POINTS] = tuple(moved)
-    if matrix := _numbers(geo, TRANSFORMATION, 16):
-        table = np.array(matrix[:16]).reshape(4, 4)
-        table[:, 3] += table[:, :2] @ (np.array(steps[:2]) - 1) * shift
-        table[:, :2] *= steps[:2]
-        scaled[TRANSFORMATION] = tuple(table.reshape(-1).tolist())
-    return scaled
-
-
-def _numbers(geo: Geo, tag: int, count: int) -> tuple[float, ...]:
-    """The numbers of a tag that has whole groups of `count`; none otherwise."""
-    values = geo.get(tag, ())
-    return values if not isinstance(values, str) and len(values) % count == 0 else ()
-
-
-def _are_points(keys: tuple[float, ...] | str) -> bool:
-    """Whether GTRasterTypeGeoKey is RasterPixelIsPoint."""
-    entries = [] if isinstance(keys, str) else [keys[i : i + 4] for i in range(4, len(keys), 4)]
-    return any(tuple(entry) == _POINTS for entry in entries)
 
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:

@@ -9,11 +9,10 @@ import numpy as np
 from PIL import Image
 
 from i2i.errors import ImageError, UsageError
-from i2i.images import Picture, Pixels, decode, exif, with_depth
-from i2i.images.apart import is_resolution
+from i2i.images import metadata as meta
+from i2i.images.decoding import decode, of_image
 from i2i.images.formats import NAMES, Format
-from i2i.images.modes import of_image
-from i2i.images.picture import DEFAULT_LIMITS
+from i2i.images.picture import DEFAULT_LIMITS, Picture, Pixels, with_depth
 
 
 def native(pixels: Pixels) -> Pixels:
@@ -22,7 +21,7 @@ def native(pixels: Pixels) -> Pixels:
 
 
 def from_pil(image: Image.Image) -> Picture:
-    """Upright, as its EXIF says; an image whose file was opened and nothing else is read as that file is.
+    """Upright, as its EXIF has it; an image whose file was only opened is read as that file is.
 
     Raises `UsageError` for a mode without a defined range and for a damaged file.
     """
@@ -36,23 +35,24 @@ def from_pil(image: Image.Image) -> Picture:
     tags = _tags(image)
     try:
         pixels, alpha = of_image(image)
-    # a file that was opened only now turns out damaged, or a text of it stands for what Pillow expects there
+    # a file that was only opened turns out damaged now, or has a text in the place of a number that Pillow expects
     except (OSError, ValueError, SyntaxError, TypeError) as error:
         raise UsageError(f"a PIL image of mode {image.mode} that cannot be read: {error}") from None
-    turn = exif.orientation(tags)
+    turn = meta.orientation(tags)
     numbers = np.array(image) if image.mode == "P" else None
-    alpha, numbers = (None if part is None else exif.upright(part, turn) for part in (alpha, numbers))
-    picture = Picture(exif.upright(pixels, turn), alpha, exif=exif.block(tags, image.format), numbers=numbers)
-    return replace(picture, format=_format(image), **_said(image))
+    alpha, numbers = (None if part is None else meta.upright(part, turn) for part in (alpha, numbers))
+    block = meta.exif_block(tags, meta.DESCRIPTIVE if image.format == "TIFF" else None)
+    picture = Picture(meta.upright(pixels, turn), alpha, exif=block, numbers=numbers)
+    return replace(picture, format=_format(image), **_described(image))
 
 
 def _untouched(image: Image.Image) -> bytes | None:
-    """The bytes of the file behind an image, if it is of a format that is read here and as it was when opened."""
+    """The bytes of the file behind an image, if its format is read here and the image is as it was when opened."""
     file = getattr(image, "fp", None)
     known = image.format in (*NAMES, "MPO") and image.format != "PPM"
     if not known or file is None or getattr(image, "_im", file) is not None or image.tell():
         return None
-    if image.width * image.height > DEFAULT_LIMITS.pixels:  # who allowed that to Pillow
+    if image.width * image.height > DEFAULT_LIMITS.pixels:  # somebody has allowed Pillow that
         return None
     with contextlib.suppress(Exception):
         place = file.tell()
@@ -65,7 +65,7 @@ def _untouched(image: Image.Image) -> bytes | None:
 
 
 def _format(image: Image.Image) -> Format:
-    """That of the file which an image is of, PNG for one that was made in memory."""
+    """The format of the file of an image, PNG for one that was made in memory."""
     kind = "JPEG" if image.format == "MPO" else image.format
     return next((name for name in NAMES if name == kind), "PNG")
 
@@ -82,22 +82,22 @@ def _are_alike(image: Image.Image, data: bytes) -> bool:
 def _tags(image: Image.Image) -> Image.Exif:
     """A copy of its EXIF; none where that is damaged."""
     with contextlib.suppress(Exception):
-        return exif.parsed(image.getexif().tobytes())
+        return meta.exif_tags(image.getexif().tobytes())
     return Image.Exif()
 
 
-def _said(image: Image.Image) -> dict[str, Any]:
-    """What Pillow knows of an image beside its pixels and EXIF; what is of another type is a text of its file."""
+def _described(image: Image.Image) -> dict[str, Any]:
+    """Profile, XMP and resolution of an image as Pillow has them; values of another type are texts of its file."""
     info = image.info
     found: dict[str, Any] = {}
     if isinstance(info.get("icc_profile"), bytes) and image.mode not in ("CMYK", "LAB"):
         found["icc"] = info["icc_profile"]
     if isinstance(info.get("xmp"), bytes):
-        found["xmp"] = exif.upright_xmp(info["xmp"])
+        found["xmp"] = meta.upright_xmp(info["xmp"])
     dpi = info.get("dpi")
-    if isinstance(dpi, tuple) and len(dpi) == 2 and dpi != (1, 1):  # which Pillow says where a TIFF says nothing
+    if isinstance(dpi, tuple) and len(dpi) == 2 and dpi != (1, 1):  # Pillow's for a TIFF without resolution
         across, down = float(dpi[0]), float(dpi[1])
-        if is_resolution(across, down):
+        if meta.is_resolution(across, down):
             found["resolution"] = across, down
     return found
 

@@ -1,29 +1,33 @@
-"""PNG taken apart (PNG specification, third edition, 2025): its pixels unpacked once and no further than they go.
+"""PNG files (PNG specification, third edition, 2025): taken apart, and made of rows of pixels.
 
-A codec is given the header, the palette, the transparent colour and the pixels, which are deflated again without
-compression. So packed bytes that swell beyond the picture are never unpacked, whatever the codec would do.
+The pixels of a file are unpacked once, and no further than the picture goes. A decoder is given the header, the
+palette, the transparent colour, and the pixels deflated again without compression. So data that swells is never
+unpacked, whatever the decoder would do. Rows are written filtered by the row above (`up`), which costs next to nothing.
 """
 
 import binascii
 import contextlib
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from i2i.errors import ImageError
-from i2i.images.apart import (
+from i2i.images.deflate import Inflating, compressor
+from i2i.images.metadata import (
     EXIF_BYTES,
+    EXIF_PREFIX,
     ICC_BYTES,
     INCH,
     TEXT_BYTES,
     XMP_BYTES,
     XMP_IN_JPEG,
     XMP_IN_PNG,
-    Apart,
+    ParsedFile,
 )
-from i2i.images.deflate import decompressor
-from i2i.images.picture import Limits
+from i2i.images.picture import Limits, Picture, Pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -35,24 +39,24 @@ _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _MAX_CHUNKS = 200_000
 _STORED_BYTES = 65_535
-_LAST_FILTER = 4
+_LAST_FILTER, _UP = 4, 2
 _PALETTE_BYTES = 768
+_COLOURS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}  # bytes of each
 _RAW = b"Raw profile type "
-_IPTC = (b"iptc", b"8bim")
-# which parts of a picture a raw profile of that name can be
-_SLOTS = {b"exif": ("exif",), b"APP1": ("exif", "xmp"), b"xmp": ("xmp",), b"icc": ("icc",), b"icm": ("icc",)}
 _RAW_BYTES = 2 * EXIF_BYTES + (EXIF_BYTES >> 3)  # two digits a byte, and line ends
-# the longest of what is read of the other chunks; texts that are packed may be longer than what is in them
+# the longest that is read of the chunks beside the pixels
 _OTHER_BYTES = 1 << 25
+_HEADER_BYTES = len(SIGNATURE) + 25
+_KINDS = {1: 0, 2: 4, 3: 2, 4: 6}
+_CHUNK_BYTES = 1 << 30
 
 
-def apart(file: BinaryIO, limits: Limits, pixels: bool = True, whole: bool = True) -> Apart:
-    """A PNG taken apart; of an animation the default picture. Without `pixels` what a codec gets ends before them.
+def parse(file: BinaryIO, limits: Limits, pixels: bool = True) -> ParsedFile:
+    """Takes a PNG apart; of an animation the default picture. Without `pixels` the file for a decoder ends before them.
 
-    If not `whole`, of what it says beside pixels only that is read which turns them.
-    Raises `ImageError` for what is no PNG within the limits, or has fewer pixels than its header says.
+    Raises `ImageError` for a file that is no PNG within the limits, or has fewer pixels than its header says.
     """
-    found, needed, packed = Apart(whole=whole), list[bytes | memoryview]([SIGNATURE]), list[bytes]()
+    found, needed, packed = ParsedFile(), list[bytes | memoryview]([SIGNATURE]), list[bytes]()
     header, late = _header(file, limits), False
     needed.append(chunk(b"IHDR", header))
     for kind, place, length in _chunks(file):
@@ -65,8 +69,8 @@ def apart(file: BinaryIO, limits: Limits, pixels: bool = True, whole: bool = Tru
             file.seek(place)
             packed.append(file.read(length))
         elif kind == b"acTL" and not late:
-            found.more = True
-        elif kind in (_READERS if whole else _TURNING):
+            found.has_more_frames = True
+        elif kind in _READERS or kind in _COLOURS:
             _read(file, kind, place, length, found)
         elif not kind.isalpha() and not late:
             raise ImageError(f"damaged PNG: {kind!r} where the name of a chunk is expected")
@@ -76,12 +80,19 @@ def apart(file: BinaryIO, limits: Limits, pixels: bool = True, whole: bool = Tru
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk with its length and checksum."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
+
+
+_SRGB = (
+    chunk(b"gAMA", struct.pack(">I", 45_455)),
+    chunk(b"cHRM", struct.pack(">8I", 31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)),
+)
 
 
 def _header(file: BinaryIO, limits: Limits) -> bytes:
     file.seek(0)
-    head = file.read(len(SIGNATURE) + 25)
+    head = file.read(_HEADER_BYTES)
     if head[:16] != SIGNATURE + b"\0\0\0\rIHDR":
         raise ImageError("damaged PNG: its signature is broken" if head[:8] != SIGNATURE else "damaged PNG: no header")
     content = head[16:29]
@@ -94,8 +105,23 @@ def _header(file: BinaryIO, limits: Limits) -> bytes:
     return content
 
 
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Kind of each chunk, where its content begins, and the length that it claims."""
+    place = len(SIGNATURE)
+    for _ in range(_MAX_CHUNKS):
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8:
+            return
+        length, kind = struct.unpack(">I4s", head)
+        yield kind, place + 8, length
+        if kind == b"IEND":
+            return
+        place += length + 12
+
+
 def _content(file: BinaryIO, kind: bytes, place: int, length: int) -> bytes | None:
-    """What a chunk holds; None if its checksum is another."""
+    """The content of a chunk; None if its checksum is another."""
     file.seek(place)
     content = file.read(length)
     return content if file.read(4) == struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))) else None
@@ -109,11 +135,11 @@ def _palette(file: BinaryIO, place: int, length: int) -> bytes:
     return content
 
 
-def _transparent(header: bytes, content: bytes | None, found: Apart) -> bytes:
-    """The chunk of what is transparent, of a colour the bits that its depth has; none where it is damaged."""
+def _transparent(header: bytes, content: bytes | None, found: ParsedFile) -> bytes:
+    """The chunk of transparency, of a colour the bits that its depth has; empty where it is damaged."""
     count = _TRANSPARENT[header[9]]
     if content is None or len(content) < 2 * count:
-        found.add_unread("a damaged description of what is transparent")
+        found.add_unread("a damaged transparent colour")
         return b""
     if not count:
         return chunk(b"tRNS", content)
@@ -122,15 +148,19 @@ def _transparent(header: bytes, content: bytes | None, found: Apart) -> bytes:
 
 
 def _pixels(header: bytes, packed: list[bytes]) -> Iterator[bytes | memoryview]:
-    """The parts of the chunks of the pixels, of which nothing stays in `packed`.
+    """The parts of the chunks of the pixels; `packed` is emptied.
 
     Raises `ImageError` if they are fewer than the header says, or filtered by no filter.
     """
     passes = _passes(header)
     wanted = sum(rows * row for rows, row in passes)
-    raw = _unpacked(packed, wanted)
+    whole = [b"".join(packed)]
+    packed.clear()
+    stream = Inflating(lambda size: whole.pop() if whole else b"")  # all at once, so that no part is copied
+    raw = stream.read(wanted)
     if len(raw) < wanted:
         raise ImageError("damaged: it is truncated, with fewer pixels than its header says")
+    stream.read(1)  # the checksum behind the pixels, which nothing else reads
     start = 0
     for rows, row in passes:
         if max(raw[start : start + rows * row : row]) > _LAST_FILTER:
@@ -139,19 +169,16 @@ def _pixels(header: bytes, packed: list[bytes]) -> Iterator[bytes | memoryview]:
     return _stored(raw)
 
 
-def _unpacked(packed: list[bytes], wanted: int) -> bytes:
-    """As many bytes as the pixels have, or fewer. Raises `ImageError` for what is damaged."""
-    inflate, data = decompressor(), b"".join(packed)
-    packed.clear()
-    try:
-        raw: bytes = inflate.decompress(data, wanted)
-        # the checksum behind the pixels, which nothing else reads
-        while len(raw) == wanted and inflate.unconsumed_tail and not inflate.eof:
-            if inflate.decompress(inflate.unconsumed_tail, 1):
-                break
-    except Exception:  # isal has errors of its own
-        raise ImageError("damaged: its compressed pixels are broken") from None
-    return raw
+def _passes(header: bytes) -> list[tuple[int, int]]:
+    """Rows of each pass, and the bytes of a row with its filter; one pass where it is not interlaced."""
+    width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    bits = depth * _CHANNELS[kind]
+    found = []
+    for left, top, right, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            found.append((rows, 1 + -(-columns * bits // 8)))
+    return found
 
 
 def _stored(raw: bytes) -> Iterator[bytes | memoryview]:
@@ -167,139 +194,83 @@ def _stored(raw: bytes) -> Iterator[bytes | memoryview]:
         yield tail + struct.pack(">I", checksum)
 
 
-def _passes(header: bytes) -> list[tuple[int, int]]:
-    """Rows of each pass, and the bytes of a row with its filter; one pass where it is not interlaced."""
-    width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    bits = depth * _CHANNELS[kind]
-    found = []
-    for left, top, right, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
-        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
-        if columns > 0 and rows > 0:
-            found.append((rows, 1 + -(-columns * bits // 8)))
-    return found
-
-
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Kind of each chunk, where its content begins, and how long it says that is."""
-    place = len(SIGNATURE)
-    for _ in range(_MAX_CHUNKS):
-        file.seek(place)
-        head = file.read(8)
-        if len(head) < 8:
-            return
-        length, kind = struct.unpack(">I4s", head)
-        yield kind, place + 8, length
-        if kind == b"IEND":
-            return
-        place += length + 12
-
-
-def _read(file: BinaryIO, kind: bytes, place: int, length: int, found: Apart) -> None:
-    """A chunk that says something beside the pixels; one that is damaged says nothing."""
+def _read(file: BinaryIO, kind: bytes, place: int, length: int, found: ParsedFile) -> None:
+    """Reads a chunk beside the pixels; one that is damaged counts as absent."""
     if length > _OTHER_BYTES:
         found.add_unread(f"a {kind.decode()} chunk of {length} bytes")
         return
     content = _content(file, kind, place, length)
-    if content is not None:
-        with contextlib.suppress(struct.error, ValueError, IndexError):
-            _READERS[kind](content, found)
+    if content is None:
+        return
+    if kind in _COLOURS:
+        if length == _COLOURS[kind] and kind not in (found.colour or b""):
+            found.colour = (found.colour or b"") + chunk(kind, content)
+        return
+    with contextlib.suppress(struct.error, ValueError, IndexError):
+        _READERS[kind](content, found)
 
 
-def _numbers(pattern: str, content: bytes) -> tuple[Any, ...]:
-    return struct.unpack(pattern, content[: struct.calcsize(pattern)])
-
-
-def _gamma(content: bytes, found: Apart) -> None:
-    found.add_colour(gamma=_numbers(">I", content)[0] / 100_000)
-
-
-def _chromaticities(content: bytes, found: Apart) -> None:
-    found.add_colour(chromaticities=tuple(value / 100_000 for value in _numbers(">8I", content)))
-
-
-def _srgb(content: bytes, found: Apart) -> None:
-    if content[0] < 4:
-        found.add_colour(srgb=content[0])
-
-
-def _cicp(content: bytes, found: Apart) -> None:
-    found.add_colour(cicp=_numbers("4B", content))
-
-
-def _resolution(content: bytes, found: Apart) -> None:
-    across, down, unit = _numbers(">IIB", content)
+def _resolution(content: bytes, found: ParsedFile) -> None:
+    across, down, unit = struct.unpack_from(">IIB", content)
     if unit == 1:
         found.add_resolution(across * INCH, down * INCH)
     elif across != down:
         found.add_unread("the shape of its pixels")
 
 
-def _profile(content: bytes, found: Apart) -> None:
+def _profile(content: bytes, found: ParsedFile) -> None:
     _, _, packed = content.partition(b"\0")
     if packed[:1] == b"\0" and found.icc is None:
         found.add_icc(found.inflated(packed[1:], ICC_BYTES))
 
 
-def _exif(content: bytes, found: Apart) -> None:
+def _exif(content: bytes, found: ParsedFile) -> None:
     if content:
-        # before one in a text, which stands for writers that know no such chunk
-        found.exif = None
+        found.exif = None  # before a block in a text, which stands for writers that know no such chunk
         found.add_exif(content)
 
 
-def _text(content: bytes, found: Apart) -> None:
+def _text(content: bytes, found: ParsedFile) -> None:
     keyword, _, text = content.partition(b"\0")
-    _add_text(keyword, text, found)
+    _add_text(keyword, lambda most: text, "latin-1", found)
 
 
-def _packed_text(content: bytes, found: Apart) -> None:
+def _packed_text(content: bytes, found: ParsedFile) -> None:
     keyword, _, packed = content.partition(b"\0")
-    if packed[:1] == b"\0" and _is_wanted(keyword, found):
-        _add_text(keyword, found.inflated(packed[1:], _most(keyword)), found)
+    if packed[:1] == b"\0":
+        _add_text(keyword, lambda most: found.inflated(packed[1:], most), "latin-1", found)
 
 
-def _international_text(content: bytes, found: Apart) -> None:
+def _international_text(content: bytes, found: ParsedFile) -> None:
     keyword, _, rest = content.partition(b"\0")
-    if not _is_wanted(keyword, found):
-        return
     text = rest[2:].split(b"\0", 2)[2]
-    if rest[0]:
-        text = found.inflated(text, _most(keyword)) or b""
-    if keyword == XMP_IN_PNG:
-        found.add_xmp(text)
-    else:
-        found.add_text(keyword.decode("latin-1"), text.decode())
+
+    def unpacked(most: int) -> bytes | None:
+        return found.inflated(text, most) if rest[0] else text
+
+    if keyword != XMP_IN_PNG:
+        _add_text(keyword, unpacked, "utf-8", found)
+    elif found.xmp is None:
+        found.add_xmp(unpacked(XMP_BYTES))
 
 
-def _is_wanted(keyword: bytes, found: Apart) -> bool:
-    """Whether a text says something that is not known yet; it is not unpacked else."""
-    if keyword == XMP_IN_PNG:
-        return found.xmp is None
-    if not keyword.startswith(_RAW):
-        return found.wants_text(keyword.decode("latin-1"))
-    kind = keyword.removeprefix(_RAW)
-    if kind not in _SLOTS:
-        found.add_unread("IPTC" if kind in _IPTC else "a raw profile of another kind")
-    slots = _SLOTS.get(kind, ())
-    return any(getattr(found, slot) is None for slot in slots) and (found.whole or slots != ("icc",))
-
-
-def _most(keyword: bytes) -> int:
-    """How long a text may be."""
-    return _RAW_BYTES if keyword.startswith(_RAW) else XMP_BYTES if keyword == XMP_IN_PNG else TEXT_BYTES
-
-
-def _add_text(keyword: bytes, text: bytes | None, found: Apart) -> None:
-    if text is None or not _is_wanted(keyword, found):
-        return
+def _add_text(keyword: bytes, unpacked: Callable[[int], bytes | None], code: str, found: ParsedFile) -> None:
+    """Adds a text that nobody knows yet; `unpacked` gives it up to a length, or a little more."""
     if keyword.startswith(_RAW):
-        _add_raw(keyword.removeprefix(_RAW), text, found)
-    else:
-        found.add_text(keyword.decode("latin-1"), text.decode("latin-1"))
+        _add_raw(keyword.removeprefix(_RAW), unpacked, found)
+    elif found.wants_text(name := keyword.decode("latin-1")):
+        found.add_text(name, (unpacked(TEXT_BYTES) or b"").decode(code))
 
 
-def _add_raw(kind: bytes, text: bytes, found: Apart) -> None:
-    """A block in hexadecimal digits behind its name and length, as ImageMagick writes it."""
+def _add_raw(kind: bytes, unpacked: Callable[[int], bytes | None], found: ParsedFile) -> None:
+    """Adds a block that ImageMagick puts into a text: its name and length, then hexadecimal digits."""
+    known = {b"exif": found.exif, b"APP1": found.exif and found.xmp, b"xmp": found.xmp}
+    known |= dict.fromkeys((b"icc", b"icm"), found.icc)
+    if kind not in known:
+        found.add_unread("IPTC" if kind in (b"iptc", b"8bim") else "a raw profile of another kind")
+    text = unpacked(_RAW_BYTES) if known.get(kind, b"") is None else None
+    if text is None:
+        return
     if len(text) > _RAW_BYTES:
         found.add_unread("a long raw profile")
         return
@@ -312,23 +283,79 @@ def _add_raw(kind: bytes, text: bytes, found: Apart) -> None:
         found.add_exif(block)
 
 
-def _light(content: bytes, found: Apart) -> None:
-    found.add_unread("the light levels of its display")
-
-
-_READERS = {
-    b"gAMA": _gamma,
-    b"cHRM": _chromaticities,
-    b"sRGB": _srgb,
-    b"cICP": _cicp,
+_READERS: dict[bytes, Any] = {
     b"iCCP": _profile,
     b"pHYs": _resolution,
     b"eXIf": _exif,
     b"tEXt": _text,
     b"zTXt": _packed_text,
     b"iTXt": _international_text,
-    b"mDCV": _light,
-    b"cLLI": _light,
 }
-# what says which way up a picture is
-_TURNING = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+
+
+def encode(pixels: Pixels, picture: Picture, icc: bytes | None) -> bytes:
+    """(H, W, 1 to 4) uint8 or uint16, 2 and 4 being with alpha, as a file with that profile and all of `picture`."""
+    return b"".join(parts(pixels.shape[0], pixels.shape[1], [pixels], picture, icc))
+
+
+def parts(height: int, width: int, bands: Iterable[Pixels], picture: Picture, icc: bytes | None) -> Iterator[bytes]:
+    """The parts of the file of a picture whose rows come in bands, each as `encode` takes pixels."""
+    deflate, above = compressor(), None
+    for pixels in bands:
+        rows = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8).reshape(len(pixels), -1)
+        if above is None:
+            above = np.zeros_like(rows[0])
+            head = (width, height, 8 * pixels.dtype.itemsize, _KINDS[pixels.shape[2]], 0, 0, 0)
+            yield SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", *head)) + _metadata(picture, icc)
+        yield from _packed(deflate.compress(_filtered(rows, above)))
+        above = rows[-1]
+    yield from _packed(deflate.flush())
+    yield chunk(b"IEND", b"")
+
+
+def with_metadata(data: bytes, picture: Picture, icc: bytes | None) -> bytes:
+    """A file with a colour profile and all else of `picture` put behind its header."""
+    return data[:_HEADER_BYTES] + _metadata(picture, icc) + data[_HEADER_BYTES:]
+
+
+def has_unusual_colours(picture: Picture) -> bool:
+    """Whether a picture is described by other colours than those of sRGB, which a picture without description has."""
+    colour = picture.colour or b""
+    for usual in _SRGB:
+        colour = colour.replace(usual, b"")
+    return b"cICP" in colour or (bool(colour) and b"sRGB" not in colour and picture.icc is None)
+
+
+def _metadata(picture: Picture, icc: bytes | None) -> bytes:
+    """The chunks of a picture beside its pixels."""
+    found = chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)) if icc else b""
+    if picture.exif:
+        found += chunk(b"eXIf", picture.exif.removeprefix(EXIF_PREFIX))
+    found += picture.colour or b""
+    if picture.resolution:
+        across, down = (round(value / INCH) for value in picture.resolution)
+        found += chunk(b"pHYs", struct.pack(">IIB", across, down, 1))
+    if picture.xmp:
+        found += chunk(b"iTXt", XMP_IN_PNG + bytes(5) + picture.xmp)
+    return found + b"".join(_text_chunk(*text) for text in picture.texts.items())
+
+
+def _text_chunk(keyword: str, text: str) -> bytes:
+    name = keyword.encode("latin-1", "replace")[:79]
+    try:
+        return chunk(b"tEXt", name + b"\0" + text.encode("latin-1"))
+    except UnicodeEncodeError:
+        return chunk(b"iTXt", name + b"\0\0\0\0\0" + text.encode("utf-8", "replace"))
+
+
+def _filtered(rows: Pixels, above: Pixels) -> Pixels:
+    filtered = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = _UP
+    np.subtract(rows[0], above, out=filtered[0, 1:])
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    return filtered
+
+
+def _packed(data: bytes) -> Iterator[bytes]:
+    for start in range(0, len(data), _CHUNK_BYTES):
+        yield chunk(b"IDAT", data[start : start + _CHUNK_BYTES])

@@ -9,19 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+import numpy as np
+
 from i2i.errors import ImageError
-from i2i.images.formats import TEXTS_IN_EXIF
+from i2i.images.metadata import TEXTS_IN_EXIF, decoded_text
 from i2i.images.picture import GEO, GEO_KEYS, GEO_NUMBERS, TIE_POINTS
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, STRIP_BYTES, PLANAR = 273, 274, 277, 278, 279, 284
-FAX_3, FAX_4, TRANSFER, PREDICTOR, WHITE_POINT, PRIMARIES, PALETTE = 292, 293, 301, 317, 318, 319, 320
+FAX_3, FAX_4, PREDICTOR, PALETTE = 292, 293, 317, 320
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
 INK_SET, INKS, EXTRA_SAMPLES, FORMAT, JPEG_TABLES = 332, 334, 338, 339, 347
-OLD_JPEG = tuple(range(512, 522))
 COEFFICIENTS, SUBSAMPLING, REFERENCE, XMP, DEPTH, ICC = 529, 530, 532, 700, 32997, 34675
 EXIF, GPS, DNG = 34665, 34853, 50706
 RESOLUTION, RESOLUTION_UNIT = (282, 283), 296
+TRANSFER, WHITE_POINT, PRIMARIES = 301, 318, 319
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE_COLOUR, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 """Kinds of colours (PhotometricInterpretation)."""
 SEGMENTS = (STRIPS, STRIP_BYTES, TILES, TILE_BYTES)
@@ -30,15 +32,15 @@ SEGMENTS = (STRIPS, STRIP_BYTES, TILES, TILE_BYTES)
 LAYOUT = frozenset(
     {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, STRIP_ROWS, PLANAR, FAX_3, FAX_4, PREDICTOR}
     | {TILE_WIDTH, TILE_HEIGHT, EXTRA_SAMPLES, FORMAT, JPEG_TABLES, SUBSAMPLING, DEPTH, INK_SET, INKS}
-    | {COEFFICIENTS, REFERENCE, *OLD_JPEG, *SEGMENTS}
+    | {COEFFICIENTS, REFERENCE, *range(512, 522), *SEGMENTS}
 )
 _DESCRIBED = frozenset(
-    {ORIENTATION, TRANSFER, WHITE_POINT, PRIMARIES, PALETTE, XMP, ICC, DNG, RESOLUTION_UNIT}
+    {ORIENTATION, PALETTE, XMP, ICC, DNG, RESOLUTION_UNIT, TRANSFER, WHITE_POINT, PRIMARIES}
     | {271, 272, 306, *RESOLUTION, *TEXTS_IN_EXIF.values(), *GEO}
 )
 # bytes, text and undefined may be long, numbers may not, but for these
 _TEXT_KINDS = (1, 2, 6, 7)
-_MOST_VALUES = {PALETTE: 3 << 16, TRANSFER: 3 << 16, GEO_KEYS: 1 << 16, GEO_NUMBERS: 1 << 16, TIE_POINTS: 6 << 12}
+_MOST_VALUES = {PALETTE: 3 << 16, GEO_KEYS: 1 << 16, GEO_NUMBERS: 1 << 16, TIE_POINTS: 6 << 12}
 _MOST_VALUES |= {ICC: 1 << 23, XMP: 1 << 23}
 _FEW, _MOST_TEXT = 4096, 1 << 20
 _TOTAL_BYTES = 1 << 24
@@ -47,6 +49,7 @@ _MOST_SEGMENTS = 1 << 20
 _MOST_TAGS = 4096
 _KINDS = dict(enumerate(["", "B", "s", "H", "I", "2I", "b", "s", "h", "i", "2i", "f", "d", "I", "", "", "Q", "q", "Q"]))
 _POINTER = 13
+_INTEROPERABILITY = 40965  # a pointer within EXIF, which is not followed
 _CLASSIC, _BIG = 42, 43
 _SIGNS = {"<": b"II", ">": b"MM"}
 
@@ -62,12 +65,14 @@ class Tag:
 
 @dataclass(frozen=True)
 class Directory:
-    """The known tags of a directory in byte order `order`; `more`: it names another one;
-    `inner` are those that the tags of EXIF and GPS point to."""
+    """The known tags of a directory in byte order `order`, and whether another one follows.
+
+    `inner` are the directories that the tags of EXIF and GPS point to.
+    """
 
     order: str
     tags: Mapping[int, Tag]
-    more: bool = False
+    has_next: bool = False
     inner: Mapping[int, "Directory"] = field(default_factory=dict)
 
     def values(self, tag: int) -> tuple[float, ...]:
@@ -89,19 +94,38 @@ class Directory:
         found = self.tags.get(tag)
         if found is None or found.kind not in _TEXT_KINDS:
             return None
-        data = found.data.partition(b"\0")[0]
-        try:
-            return data.decode().strip() or None
-        except UnicodeDecodeError:
-            return data.decode("latin-1").strip() or None
+        return decoded_text(found.data.partition(b"\0")[0]).strip() or None
 
     def bytes(self, tag: int) -> bytes | None:
         found = self.tags.get(tag)
         return found.data if found is not None and found.kind in _TEXT_KINDS and found.data else None
 
+    def little(self) -> "Directory":
+        """The same in little-endian order."""
+        if self.order == "<":
+            return self
+        inner = {tag: directory.little() for tag, directory in self.inner.items()}
+        return Directory("<", {tag: _swapped(found) for tag, found in self.tags.items()}, self.has_next, inner)
+
+
+def _swapped(tag: Tag) -> Tag:
+    size = struct.calcsize("=" + (_KINDS.get(tag.kind, "") or "B")[-1])
+    return Tag(tag.kind, tag.count, np.frombuffer(tag.data, f"u{size}").byteswap().tobytes())
+
+
+def numbers(code: str, *values: float) -> Tag:
+    """A tag of these numbers in little-endian order; `code` as in `struct`: H, I, Q, d."""
+    kind = {"H": 3, "I": 4, "d": 12, "Q": 16}[code]
+    return Tag(kind, len(values), struct.pack(f"<{len(values)}{code}", *values))
+
+
+def text(data: bytes, kind: int = 2) -> Tag:
+    """A tag of bytes: text (2), numbers of 8 bits (1), or bytes of no defined kind (7)."""
+    return Tag(kind, len(data), data)
+
 
 def read(file: BinaryIO, *, whole: bool = True) -> Directory:
-    """The first directory of a file; if not `whole`, what a size needs of it: no places of segments, no descriptions.
+    """The first directory of a file; if not `whole`, only its layout without the places of segments.
 
     Raises `ImageError` where there is no directory.
     """
@@ -126,7 +150,7 @@ class _Reader:
         for tag in (WIDTH, HEIGHT, SAMPLES):
             numbers = self._directory({tag: entries[tag]}).values(tag) if tag in entries else ()
             most = min(_MOST_SEGMENTS, most * max(1, int(numbers[0]) if numbers else 1))
-        known = LAYOUT | _DESCRIBED if self._whole else (LAYOUT | {ORIENTATION, DNG}) - {*SEGMENTS}
+        known = LAYOUT | _DESCRIBED if self._whole else LAYOUT.union({ORIENTATION, DNG}) - {*SEGMENTS}
         read = self._directory({tag: entry for tag, entry in entries.items() if tag in known}, most)
         self._left = min(self._left, _INNER_BYTES)
         inner = {tag: self._inner(entries[tag]) for tag in (EXIF, GPS) if tag in entries and self._whole}
@@ -136,7 +160,8 @@ class _Reader:
         """The directory that a tag points to; empty where it cannot be read, for it only describes the picture."""
         try:
             place = self._directory({EXIF: entry}).values(EXIF)
-            return self._directory(self._entries(int(place[0]))[0] if place else {})
+            entries = self._entries(int(place[0]))[0] if place else {}
+            return self._directory({tag: entry for tag, entry in entries.items() if tag != _INTEROPERABILITY})
         except (ImageError, ValueError, OverflowError, OSError):
             return Directory(self._order, {})
 
@@ -161,7 +186,7 @@ class _Reader:
         return Directory(self._order, {tag: found for tag, found in read.items() if found is not None})
 
     def _tag(self, tag: int, kind: int, count: int, value: bytes, most_segments: int) -> Tag | None:
-        """The values of an entry; None for more than it can need, and for what is not in the file."""
+        """The values of an entry; None where there are more than it can need, and where they are not in the file."""
         size = struct.calcsize("=" + _KINDS.get(kind, ""))
         if tag in SEGMENTS:
             count = min(count, most_segments)
@@ -190,9 +215,15 @@ def file_of(
     order: str, tags: Mapping[int, Tag], inner: Mapping[int, Directory] | None = None, *, big: bool = False
 ) -> bytes:
     """A file of nothing but a directory with these tags, and the directories within."""
-    header = struct.pack(f"{order}2sHHHQ", _SIGNS[order], _BIG, 8, 0, 16) if big else b""
-    header = header or struct.pack(f"{order}2sHI", _SIGNS[order], _CLASSIC, 8)
-    return header + directory_of(order, tags, len(header), inner, big=big)
+    place = 16 if big else 8
+    return header_of(order, place, big=big) + directory_of(order, tags, place, inner, big=big)
+
+
+def header_of(order: str, place: int, *, big: bool = False) -> bytes:
+    """The header of a file whose directory is at `place`."""
+    if big:
+        return struct.pack(f"{order}2sHHHQ", _SIGNS[order], _BIG, 8, 0, place)
+    return struct.pack(f"{order}2sHI", _SIGNS[order], _CLASSIC, place)
 
 
 def directory_of(

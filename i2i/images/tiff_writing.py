@@ -1,50 +1,44 @@
-"""TIFF files (TIFF 6.0, and BigTIFF where 32-bit addresses do not reach), laid out here with Pillow's tag writer.
+"""TIFF files (TIFF 6.0, and BigTIFF where 32-bit addresses do not reach), laid out here.
 
-Pillow cannot write 16-bit colour. Channels are interleaved, little-endian, deflated, integers as differences of
-neighbours (Sec. 14): strips of some rows for what is in memory, tiles (Sec. 15) for what comes by bands.
+Pillow does not write 16-bit colour, and tifffile no pointers to EXIF and GPS. Files are little-endian, channels
+interleaved, deflated, integers as differences of neighbours (Sec. 14): in strips of some rows where the picture is in
+memory, in tiles (Sec. 15) where it comes by bands.
 """
 
+import io
 import struct
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, TiffTags
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from i2i.images import exif as blocks
+from i2i.errors import ImageError
+from i2i.images import metadata as meta
 from i2i.images import tiff_directory as t
 from i2i.images.deflate import compress
-from i2i.images.formats import TEXTS_IN_EXIF
 from i2i.images.picture import GEO_KEYS, Picture, Pixels, with_depth
 
-_HEADER = struct.Struct("<2sHI")
-_LARGE_HEADER = struct.Struct("<2sHHHQ")
 # a file of more bytes needs addresses of 64 bits
 _CLASSIC_BYTES = 1 << 31
 _TILE = 256
 _STRIP_BYTES = 1 << 18
-_LONG8 = 16
 _DEFLATED, _INTERLEAVED, _DIFFERENCES = 8, 1, 2
 _UNSPECIFIED, _STRAIGHT = 0, 2
 _INCH = 2
 
 
 def encode(picture: Picture, icc: bytes | None) -> bytes:
-    """`picture` with all that is said of it, and that colour profile, as a file."""
+    """`picture` with all its metadata, and that colour profile, as a file."""
     dtype = picture.pixels.dtype.type
     parts = [picture.pixels] if picture.extra is None else [picture.pixels, with_depth(picture.extra, dtype)]
     parts += [] if picture.alpha is None else [with_depth(picture.alpha, dtype)]
     pixels = parts[0] if len(parts) == 1 else np.dstack(parts)
     rows = max(1, _STRIP_BYTES // max(1, pixels[0].nbytes))
-    strips = [_packed(pixels[top : top + rows]) for top in range(0, len(pixels), rows)]
-    sizes = [len(strip) for strip in strips]
-    tags = ImageFileDirectory_v2(prefix=b"II")
-    _describe(tags, pixels.shape, pixels.dtype, picture, icc)
-    # Pillow counts strip offsets from the end of the directory
-    tags[t.STRIP_ROWS], tags[t.STRIP_BYTES] = rows, tuple(sizes)
-    tags[t.STRIPS] = tuple(np.cumsum([0, *sizes[:-1]]).tolist())
-    return b"".join([_HEADER.pack(b"II", 42, _HEADER.size), tags.tobytes(_HEADER.size), *strips])
+    strips = (pixels[top : top + rows] for top in range(0, len(pixels), rows))
+    file = io.BytesIO()
+    _write(file, pixels.shape, strips, {t.STRIP_ROWS: t.numbers("I", rows)}, picture, icc)
+    return file.getvalue()
 
 
 def write_tiled(
@@ -55,28 +49,11 @@ def write_tiled(
     icc: bytes | None = None,
 ) -> None:
     """A picture (H, W, C) whose pixels `rows` gives from top to bottom, as tiles; its channels are those of `like`."""
-    dtype = like.pixels.dtype
-    large = int(np.prod(shape, dtype=object)) * dtype.itemsize > _CLASSIC_BYTES
-    header = _LARGE_HEADER.pack(b"II", 43, 8, 0, 0) if large else _HEADER.pack(b"II", 42, 0)
-    file.write(header)
-    sizes = [file.write(tile) for tile in _tiles(shape, rows)]
-    starts = (np.cumsum([0, *sizes[:-1]]) + len(header)).tolist()
-    tags = ImageFileDirectory_v2(header.ljust(16, b"\0") if large else header)
-    _describe(tags, shape, dtype, like, icc)
-    tags[t.TILE_WIDTH] = tags[t.TILE_HEIGHT] = _TILE
-    tags[t.TILES], tags[t.TILE_BYTES] = tuple(starts), tuple(sizes)
-    if large:
-        tags.tagtype[t.TILES] = _LONG8
-    directory = file.tell() + file.tell() % 2
-    made = tags.tobytes(directory)
-    for tag in blocks.DIRECTORIES if large else ():  # Pillow's type of these pointers holds 32 bits
-        made = made.replace(struct.pack("<HHQ", tag, 4, 1), struct.pack("<HHQ", tag, _LONG8, 1), 1)
-    file.write(b"\0" * (file.tell() % 2) + made)
-    file.seek(0)
-    file.write(_LARGE_HEADER.pack(b"II", 43, 8, 0, directory) if large else _HEADER.pack(b"II", 42, directory))
+    layout = {t.TILE_WIDTH: t.numbers("I", _TILE), t.TILE_HEIGHT: t.numbers("I", _TILE)}
+    _write(file, shape, _tiles(shape, rows), layout, like, icc)
 
 
-def _tiles(shape: tuple[int, int, int], rows: Callable[[int, int], Pixels]) -> Iterator[bytes]:
+def _tiles(shape: tuple[int, int, int], rows: Callable[[int, int], Pixels]) -> Iterator[Pixels]:
     height, width, channels = shape
     for top in range(0, height, _TILE):
         band = rows(top, min(top + _TILE, height))
@@ -84,7 +61,31 @@ def _tiles(shape: tuple[int, int, int], rows: Callable[[int, int], Pixels]) -> I
             part = band[:, left : left + _TILE]
             tile = np.zeros((_TILE, _TILE, channels), part.dtype)
             tile[: part.shape[0], : part.shape[1]] = part
-            yield _packed(tile)
+            yield tile
+
+
+def _write(
+    file: BinaryIO,
+    shape: tuple[int, ...],
+    segments: Iterable[Pixels],
+    layout: dict[int, t.Tag],
+    like: Picture,
+    icc: bytes | None,
+) -> None:
+    """Segments, behind them the directory, and before them where that is."""
+    large = int(np.prod(shape, dtype=object)) * like.pixels.dtype.itemsize > _CLASSIC_BYTES
+    start = file.write(t.header_of("<", 0, big=large))
+    sizes = [file.write(_packed(segment)) for segment in segments]
+    starts, address = (np.cumsum([0, *sizes[:-1]]) + start).tolist(), "Q" if large else "I"
+    places = (t.TILES, t.TILE_BYTES) if t.TILE_WIDTH in layout else (t.STRIPS, t.STRIP_BYTES)
+    layout |= {places[0]: t.numbers(address, *starts), places[1]: t.numbers(address, *sizes)}
+    described = _exif(like)
+    tags = {**described.tags, **_metadata(like, icc), **_pixels(shape, like), **layout}
+    file.write(b"\0" * (file.tell() % 2))
+    place = file.tell()
+    file.write(t.directory_of("<", tags, place, described.inner, big=large))
+    file.seek(0)
+    file.write(t.header_of("<", place, big=large))
 
 
 def _packed(rows: Pixels) -> bytes:
@@ -95,66 +96,59 @@ def _packed(rows: Pixels) -> bytes:
     return compress(packed)
 
 
-def _describe(
-    tags: ImageFileDirectory_v2, shape: tuple[int, ...], dtype: np.dtype[Any], like: Picture, icc: bytes | None
-) -> None:
-    """What the pixels are (Sec. 7 and 18), and all that is said of the picture."""
-    _copy_exif(like.exif, tags)
-    _copy_rest(like, dtype, tags)
+def _pixels(shape: tuple[int, ...], like: Picture) -> dict[int, t.Tag]:
+    """The kind of the pixels (Sec. 7 and 18)."""
     height, width, channels = shape
-    alpha = like.alpha is not None
+    dtype, alpha = like.pixels.dtype, like.alpha is not None
     colours = 3 if like.pixels.shape[2] == 3 else 1
-    tags[t.WIDTH], tags[t.HEIGHT], tags[t.SAMPLES] = width, height, channels
-    tags[t.BITS] = (dtype.itemsize * 8,) * channels
-    tags[t.FORMAT] = (3 if dtype == np.float32 else 1,) * channels
-    tags[t.COMPRESSION], tags[t.PLANAR] = _DEFLATED, _INTERLEAVED
-    tags[t.PHOTOMETRIC] = t.RGB if colours == 3 else t.BLACK_IS_ZERO
+    tags = {
+        t.WIDTH: t.numbers("I", width),
+        t.HEIGHT: t.numbers("I", height),
+        t.SAMPLES: t.numbers("H", channels),
+        t.BITS: t.numbers("H", *(dtype.itemsize * 8,) * channels),
+        t.FORMAT: t.numbers("H", *(3 if dtype == np.float32 else 1,) * channels),
+        t.COMPRESSION: t.numbers("H", _DEFLATED),
+        t.PLANAR: t.numbers("H", _INTERLEAVED),
+        t.PHOTOMETRIC: t.numbers("H", t.RGB if colours == 3 else t.BLACK_IS_ZERO),
+    }
     if dtype.kind == "u":
-        tags[t.PREDICTOR] = _DIFFERENCES
+        tags[t.PREDICTOR] = t.numbers("H", _DIFFERENCES)
     if channels > colours:
-        tags[t.EXTRA_SAMPLES] = (_UNSPECIFIED,) * (channels - colours - alpha) + (_STRAIGHT,) * alpha
-    if icc:
-        tags[t.ICC] = icc
+        kinds = (_UNSPECIFIED,) * (channels - colours - alpha) + (_STRAIGHT,) * alpha
+        tags[t.EXTRA_SAMPLES] = t.numbers("H", *kinds)
+    return tags
 
 
-def _copy_exif(block: bytes | None, tags: ImageFileDirectory_v2) -> None:
-    if not block:
-        return
-    found = Image.Exif()
-    found.load(block)
-    for tag, value in found.items():
-        if tag in blocks.DESCRIPTIVE:
-            tags[tag] = blocks.directory(found, tag) if tag in blocks.DIRECTORIES else blocks.as_read(value)
-
-
-def _copy_rest(picture: Picture, dtype: np.dtype[Any], tags: ImageFileDirectory_v2) -> None:
-    """What a picture says of itself that TIFF has tags for."""
+def _metadata(picture: Picture, icc: bytes | None) -> dict[int, t.Tag]:
+    """The metadata of a picture that TIFF has tags for, beside EXIF."""
+    tags = {t.ICC: t.text(icc, kind=7)} if icc else {}
     if picture.resolution:
-        tags[t.RESOLUTION[0]], tags[t.RESOLUTION[1]] = picture.resolution
-        tags[t.RESOLUTION_UNIT] = _INCH
+        tags |= {tag: _rational(value) for tag, value in zip(t.RESOLUTION, picture.resolution, strict=True)}
+        tags[t.RESOLUTION_UNIT] = t.numbers("H", _INCH)
     if picture.xmp:
-        _put(tags, t.XMP, TiffTags.BYTE, picture.xmp)
+        tags[t.XMP] = t.text(picture.xmp, kind=1)
     for name, text in picture.texts.items():
-        if name in TEXTS_IN_EXIF:
-            _put(tags, TEXTS_IN_EXIF[name], TiffTags.ASCII, text.encode("utf-8", "replace"))
-    if picture.colour and (primaries := picture.colour.chromaticities):
-        _put(tags, t.WHITE_POINT, TiffTags.RATIONAL, primaries[:2])
-        _put(tags, t.PRIMARIES, TiffTags.RATIONAL, primaries[2:])
-    if transfer := kept_transfer(picture):
-        _put(tags, t.TRANSFER, TiffTags.SHORT, transfer)
+        if name in meta.TEXTS_IN_EXIF:
+            tags[meta.TEXTS_IN_EXIF[name]] = t.text(text.encode("utf-8", "replace") + b"\0")
     for tag, value in picture.geo.items():
-        kind = TiffTags.ASCII if isinstance(value, str) else TiffTags.SHORT if tag == GEO_KEYS else TiffTags.DOUBLE
-        _put(tags, tag, kind, value.encode() if isinstance(value, str) else value)
+        if isinstance(value, str):
+            tags[tag] = t.text(value.encode() + b"\0")
+        else:
+            tags[tag] = t.numbers("H", *map(int, value)) if tag == GEO_KEYS else t.numbers("d", *value)
+    return tags
 
 
-def kept_transfer(picture: Picture) -> tuple[int, ...] | None:
-    """The table of the transfer function, which has an entry for each value of one depth."""
-    table = picture.colour.transfer if picture.colour else None
-    values = 1 << 8 * picture.pixels.dtype.itemsize
-    colours = picture.pixels.shape[2]
-    return table if table and len(table) in {values, values * min(3, colours)} else None
+def _rational(value: float) -> t.Tag:
+    nearest = Fraction(value).limit_denominator(int((1 << 31) / (1 + value)))
+    return t.Tag(5, 1, struct.pack("<II", nearest.numerator, nearest.denominator))
 
 
-def _put(tags: ImageFileDirectory_v2, tag: int, kind: int, value: Any) -> None:
-    tags.tagtype[tag] = kind
-    tags[tag] = value
+def _exif(picture: Picture) -> t.Directory:
+    """The tags of its EXIF block that describe the picture, and the directories of EXIF and GPS."""
+    block, _ = meta.exif_with_texts(picture)
+    try:
+        found = t.read(io.BytesIO((block or b"").removeprefix(meta.EXIF_PREFIX))).little()
+    except (ImageError, struct.error):  # there is none, or a damaged one
+        return t.Directory("<", {})
+    kept = {tag: value for tag, value in found.tags.items() if tag in meta.DESCRIPTIVE}
+    return t.Directory("<", kept, inner=found.inner)

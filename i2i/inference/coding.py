@@ -103,15 +103,15 @@ def lightness(planes: Pixels) -> Pixels:
     """(3, H, W) sRGB in [-1, 1] → (1, H, W): CIE L*, 0 to 100 as -1 to 1. (This imports torch.)"""
     import torch
 
-    from i2i.images.lab import split
+    from i2i.images.colours import split_lab
 
-    return split(torch.from_numpy(planes))[0].numpy()
+    return split_lab(torch.from_numpy(planes))[0].numpy()
 
 
 def coloured(light: Pixels, ab: Pixels) -> Pixels:
     """L*, (1, H, W), with a* and b*, (2, H, W), all in [-1, 1] → sRGB, (3, H, W), clamped to [-1, 1]."""
     import torch
 
-    from i2i.images.lab import joined
+    from i2i.images.colours import join_lab
 
-    return joined(torch.from_numpy(light), torch.from_numpy(ab)).numpy()
+    return join_lab(torch.from_numpy(light), torch.from_numpy(ab)).numpy()

@@ -20,7 +20,7 @@ from i2i.evaluation.data import open_data
 from i2i.evaluation.metrics.labels import confusion, scores
 from i2i.evaluation.metrics.pairs import l1, psnr
 from i2i.evaluation.options import EvaluationOptions
-from i2i.images.lab import joined, split
+from i2i.images.colours import join_lab, split_lab
 from i2i.images.palettes import TOY as CLASSES
 from i2i.images.palettes import to_classes, to_colours
 from i2i.training.launch import train
@@ -100,8 +100,8 @@ def test_colorization_finds_the_colours(tmp_path: Path) -> None:
     """22 dB (24.8 to 25.7 with three seeds) on scenes it never saw without their colours after 120 steps, 5 dB more
     than those have."""
     scenes = torch.stack([ToyPairs(size=32, train=False)[t].b for t in range(24)])
-    light, colours = split(scenes)
-    grey = joined(light, torch.zeros_like(colours))
+    light, colours = split_lab(scenes)
+    grey = join_lab(light, torch.zeros_like(colours))
 
     def score(made: Tensor) -> float:
         return psnr(made, scenes).mean().item()

@@ -250,14 +250,14 @@ def test_what_large_cannot_write_is_one_failure_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyvips")
-    from i2i.images import band_writing
+    from i2i.images import large
 
     _limited(monkeypatch, 1000)
     source = folder(tmp_path / "in", ("a.png",))
     for name in ("b.webp", "c.png"):
         picture(source / name, 40, 50)
     used, streamed = translator(), []
-    monkeypatch.setitem(band_writing._SIDES, "WEBP", 45)
+    monkeypatch.setitem(large._SIDES, "WEBP", 45)
     monkeypatch.setattr(type(used.model.streamer), "bands", lambda *a: streamed.append(a[1].width))
     report = translate_folder(source, tmp_path / "out", used, large=True)
     assert [r.status for r in report.records] == ["done", "failed", "done"] and streamed == [50]
@@ -267,7 +267,7 @@ def test_what_large_cannot_write_is_one_failure_before_the_work(
 @pytest.mark.promise("R23")
 def test_what_libvips_refuses_is_one_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyvips")
-    from i2i.images import band_writing
+    from i2i.images import large
 
     _limited(monkeypatch, 1000)
     source = picture(tmp_path / "in" / "b.jpg", 40, 50).parent
@@ -277,7 +277,7 @@ def test_what_libvips_refuses_is_one_failure(tmp_path: Path, monkeypatch: pytest
     def refuses(image: Any, *_: Any) -> None:
         image.new_from_memory(b"", 1, 1, 1, "uchar")
 
-    monkeypatch.setattr(band_writing, "_save", refuses)
+    monkeypatch.setattr(large, "_write_jpeg", refuses)
     report = translate_folder(source, tmp_path / "out", translator(), large=True)
     assert [r.status for r in report.records] == ["failed", "done"] and "cannot be written" in report.failed[0].reason
 

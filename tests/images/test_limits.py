@@ -344,7 +344,7 @@ def test_the_pixels_of_a_png_are_held_twice_at_most():
     data = pillow_bytes(Image.new("RGB", (2000, 2000)), "PNG")
     tracemalloc.start()
     try:
-        png.apart(io.BytesIO(data), Limits())
+        png.parse(io.BytesIO(data), Limits())
         assert tracemalloc.get_traced_memory()[1] < 2.5 * 12_000_000
     finally:
         tracemalloc.stop()

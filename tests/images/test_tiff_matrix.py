@@ -24,7 +24,7 @@ from tiff_files import (
 
 from i2i.errors import ImageError
 from i2i.images import decode, probe
-from i2i.images.bands import Large
+from i2i.images.large import Large
 
 
 def depth(kind):

@@ -13,7 +13,7 @@ from i2i import images
 from i2i.errors import ImageError, ModelError, UsageError
 from i2i.folders.batch import translate_folder
 from i2i.images import Picture
-from i2i.images.lab import split
+from i2i.images.colours import split_lab
 from i2i.images.palettes import FACADES, Palette, find, to_classes, to_colours
 from i2i.inference.coding import coloured, lightness
 from i2i.inference.translator import Translator
@@ -113,7 +113,7 @@ def test_lab_is_that_of_the_standard() -> None:
     matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
     xyz = np.einsum("ij,jhw->ihw", matrix, linear) / np.array([0.9505, 1, 1.089])[:, None, None]
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * (29 / 6) ** 2 / 3 + 4 / 29)
-    light, ab = split(torch.from_numpy(planes))
+    light, ab = split_lab(torch.from_numpy(planes))
     assert np.abs((light.numpy() + 1) * 50 - (116 * f[1:2] - 16)).max() < 0.02
     assert np.abs(ab.numpy() * 110 - np.stack([500 * (f[0] - f[1]), 200 * (f[1] - f[2])])).max() < 0.1
     assert np.abs(coloured(lightness(planes), ab.numpy()) - planes).max() < 1e-3

@@ -15,7 +15,7 @@ from i2i.acceleration.normalization import Moments
 from i2i.errors import ImageError
 from i2i.folders.batch import translate_folder
 from i2i.folders.large import translate_large
-from i2i.images import ColourDescription, Picture
+from i2i.images import Picture, png
 from i2i.images import spool as spools
 from i2i.images.spool import SpoolError
 from i2i.inference.options import FolderOptions
@@ -251,7 +251,7 @@ def test_no_room_for_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_where_the_spool_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("I2I_SPOOL", str(tmp_path))
     assert spools.spool_folder() == tmp_path
-    with spools.spool(1000, in_memory=0) as kept:
+    with spools.Spool(1000, in_memory=0) as kept:
         assert list(tmp_path.iterdir()) == []  # it has no name, so that nothing stays behind
         kept.write(10, memoryview(b"abc"))
         data = bytearray(5)
@@ -305,7 +305,7 @@ def test_the_report_of_a_large_one_is_that_of_a_whole_one(tmp_path: Path, suffix
     pytest.importorskip("pyvips")
     picture = Picture(_picture(36, 28).pixels, resolution=(300.0, 200.0), xmp=b"<x tiff:Orientation='1'/>")
     picture.texts = {"Copyright": "me", "Title": "a view", "Comment": "x" * 70_000}
-    picture.colour = ColourDescription(gamma=0.5, chromaticities=(0.31, 0.33, 0.7, 0.3, 0.2, 0.75, 0.13, 0.05))
+    picture.colour = png.chunk(b"gAMA", bytes([0, 0, 195, 80]))
     (tmp_path / "in").mkdir()
     images.write(tmp_path / "in" / "a.png", picture)
     network = made("resnet_1blocks")

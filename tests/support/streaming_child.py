@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from i2i.images.band_writing import write_large
-from i2i.images.bands import Canvas
+from i2i.images.large import Canvas, write_large
 from i2i.images.picture import Picture, Pixels
 from i2i.inference.runtime.torch_runtime import TorchRuntime
 from i2i.inference.streaming import stream_bands

@@ -12,7 +12,8 @@ import pytest
 
 from i2i import images
 from i2i.errors import InputError, UsageError
-from i2i.images import ColourDescription, Picture
+from i2i.images import Picture
+from i2i.images.png import chunk
 from i2i.tools.datasets import fetch as fetching
 from i2i.tools.datasets.divide import difference_hash, divide
 from i2i.tools.datasets.inspect import inspect
@@ -241,7 +242,7 @@ def test_floating_point_is_kept_or_refused(tmp_path):
 
 
 def test_combine_and_split_keep_the_description_of_colours(tmp_path):
-    linear, other = ColourDescription(gamma=1.0), ColourDescription(gamma=0.5)
+    linear, other = (chunk(b"gAMA", gamma.to_bytes(4, "big")) for gamma in (100_000, 50_000))
     for name, sides in {"alike": (linear, linear), "unlike": (linear, other)}.items():
         for side, colour in zip("ab", sides, strict=True):
             (tmp_path / side).mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from i2i.errors import ImageError
 from i2i.images import Picture, to_pixels, to_tensor
-from i2i.images.bands import Bands, InMemory
+from i2i.images.large import Bands
 from i2i.images.picture import Pixels
 from i2i.images.spool import IN_MEMORY
 from i2i.inference.memory import too_much
@@ -45,7 +45,7 @@ def stream_picture(network: nn.Module, picture: Picture, **options: Any) -> Pict
     def take(top: int, rows: Pixels) -> None:
         pixels[top : top + len(rows)] = rows
 
-    stream_bands(network, InMemory(picture), take, pixels.dtype.type, **options)
+    stream_bands(network, picture, take, pixels.dtype.type, **options)
     result = picture.with_pixels(pixels)
     if result.alpha is None:
         result.alpha = picture.alpha

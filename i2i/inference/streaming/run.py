@@ -14,7 +14,7 @@ from torch import Tensor
 from i2i.acceleration.normalization import Moments
 from i2i.acceleration.rows import Queue, RowLayer
 from i2i.device import precise
-from i2i.images.spool import IN_MEMORY, Spool, spool
+from i2i.images.spool import IN_MEMORY, Spool
 from i2i.inference.streaming.layers import Layer, convolution, layers_of, normalisation
 from i2i.inference.streaming.schedule import Lane, Pass, open_fork, schedule
 from i2i.networks.resnet import ResnetGenerator
@@ -204,7 +204,7 @@ def stream(
     layers = layers_of(network)
     plan = schedule(layers, source.height, source.width, keep.itemsize)
     place = torch.device(device)
-    with torch.inference_mode(), spool(plan.spool_bytes, folder, in_memory) as kept:
+    with torch.inference_mode(), Spool(plan.spool_bytes, folder, in_memory) as kept:
         lanes = Lanes(kept, source.width, keep, place)
         moments: dict[int, Moments] = {}
         for step in plan.passes:

@@ -47,7 +47,7 @@ def write_pictures(jobs: Iterable[Job], overwrite: bool, skip_existing: bool) ->
         try:
             wanted = [(path, p) for path, p, new in zip(job.outputs, job.make(), missing, strict=True) if new]
             for path, picture in wanted:
-                if lost := images.lost(picture, path.suffix):
+                if lost := images.not_kept_by(path.suffix, picture):
                     raise ImageError(f"{lost[0]}; name the sources .tif")
             for path, picture in wanted:
                 make_folder(path.parent)

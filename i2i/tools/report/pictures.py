@@ -59,7 +59,7 @@ def embed(pixels: Pixels, label: str) -> EmbeddedPicture:
 
 def in_colour(picture: Picture) -> Pixels:
     """A picture as (H, W, 3) uint8, alpha over white. Raises `ImageError` if it has no such colours."""
-    pixels = picture.over("white").pixels
+    pixels = picture.composited_on("white").pixels
     if pixels.shape[2] not in (1, 3):
         raise ImageError(f"has {pixels.shape[2]} channels, which a page cannot show")
     return with_depth(with_channels(pixels, 3), np.uint8)

@@ -1,12 +1,23 @@
-"""What colours in a TIFF can be, to RGB: a palette, CMYK, luminance with chroma, CIELAB. Arrays are (h, w, samples)."""
+"""Colours of other kinds to RGB and back.
+
+Arrays (h, w, samples) are the colours of a TIFF: a palette, CMYK, luminance with chroma, CIELAB. Tensors (…, C, H, W)
+are sRGB, or its lightness and colours: CIE L*a*b* under D65, by kornia.
+"""
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from i2i.errors import ImageError
 from i2i.images.picture import Pixels, white
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LIGHTEST, AB_RANGE = 100.0, 110.0
+"""L* goes from 0 to 100; a* and b* of sRGB from -108 to 98."""
 
 # CIE 15:2004; the white point is D50, as the ICC has it
 _D50 = np.array([0.9642, 1.0, 0.8249], np.float32)
@@ -40,8 +51,8 @@ def from_cmyk(inks: Pixels) -> Pixels:
 def from_ycbcr(stored: Pixels, coefficients: Sequence[float], reference: Sequence[float]) -> Pixels:
     """RGB of luminance and chroma, uint8 or uint16, by the tags of the file (TIFF 6.0, Sec. 21).
 
-    Coefficients that are none, because they are not positive or do not add up to 1, are those of BT.601; a reference
-    black and white without a distance is the full range.
+    Coefficients that are not positive, or do not add up to 1, count as those of BT.601; a reference black that is equal
+    to white counts as the full range.
     """
     red, green, blue = coefficients if _are_weights(coefficients) else _BT_601
     y, cb, cr = _unscaled(stored, reference)
@@ -72,7 +83,7 @@ def _unscaled(stored: Pixels, reference: Sequence[float]) -> list[Pixels]:
 
 
 def from_lab(lab: Pixels, icc: bool) -> Pixels:
-    """CIELAB, uint8 or uint16, as sRGB of the same depth; what sRGB lacks is clamped.
+    """CIELAB, uint8 or uint16, as sRGB of the same depth; colours that sRGB lacks are clamped.
 
     L* is the range of the type as 0 to 100, a* and b* are signed (TIFF 6.0, Sec. 23); with `icc` they are shifted by
     128, and of 16 bits all three have their whole steps in the upper byte (ICC.1:2001, Annex A).
@@ -91,3 +102,24 @@ def from_lab(lab: Pixels, icc: bool) -> Pixels:
     linear = np.clip(xyz @ _TO_SRGB.T, 0, 1)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return np.rint(encoded * white(lab)).astype(lab.dtype)
+
+
+def split_lab(picture: "Tensor") -> tuple["Tensor", "Tensor"]:
+    """sRGB (…, 3, H, W) in [-1, 1] → L* (…, 1, H, W) and a*, b* (…, 2, H, W), 0 to 100 and -110 to 110 as [-1, 1]."""
+    from kornia.color import rgb_to_lab  # here, since `--help` imports the algorithms and waits for nothing more
+
+    light, colours = rgb_to_lab((picture.float() + 1) / 2).split([1, 2], dim=-3)
+    return light * (2 / LIGHTEST) - 1, colours / AB_RANGE
+
+
+def join_lab(light: "Tensor", colours: "Tensor") -> "Tensor":
+    """The inverse of `split_lab`; colours that sRGB has not are clamped. Float32 at least."""
+    import torch
+    from kornia.color import lab_to_rgb
+
+    lab = torch.cat([(_precise(light) + 1) * (LIGHTEST / 2), _precise(colours) * AB_RANGE], dim=-3)
+    return lab_to_rgb(lab) * 2 - 1
+
+
+def _precise(values: "Tensor") -> "Tensor":
+    return values.float() if values.itemsize < 4 else values

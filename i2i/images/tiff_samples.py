@@ -1,14 +1,11 @@
 """The strips and tiles of a TIFF unpacked to its samples, from top to bottom (TIFF 6.0, Sec. 3, 9 to 11, 14, 15, 21).
 
 Deflated ones are unpacked here, no further than the picture needs. Pillow unpacks LZW, PackBits, Zstandard, LZMA, fax,
-JPEG and WebP: it gets strips alone, under a directory made here, so that none of its ideas of the picture counts.
+JPEG and WebP: it gets strips alone, under a directory made here, so its idea of the picture does not count.
 """
 
 import io
-import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,17 +15,21 @@ from i2i.errors import ImageError
 from i2i.images import deflate, jpeg
 from i2i.images import tiff_directory as t
 from i2i.images.picture import Pixels
+from i2i.images.tiff_layout import (
+    BYTES_BY_PILLOW,
+    DIFFERENCES,
+    FAX,
+    FLOAT_DIFFERENCES,
+    JPEG,
+    OLD_JPEG,
+    PIXELS_BY_PILLOW,
+    PLAIN,
+    Layout,
+)
 
 Source = Callable[[int, int], bytes]
 """Gives bytes of the file from a place on, fewer where it ends."""
 
-PLAIN, FAX, LZW, OLD_JPEG, JPEG, DEFLATE = 1, (2, 3, 4, 32771), 5, 6, 7, (8, 32946)
-_PACKBITS, _LZMA, _ZSTD, _WEBP = 32773, 34925, 50000, 50001
-_BYTES_BY_PILLOW = (LZW, _PACKBITS, _LZMA, _ZSTD)
-PIXELS_BY_PILLOW = (*FAX, JPEG, OLD_JPEG, _WEBP)
-PREDICTED = (*DEFLATE, LZW, _LZMA, _ZSTD)
-UNPACKED = (PLAIN, *DEFLATE, *_BYTES_BY_PILLOW, *PIXELS_BY_PILLOW)
-DIFFERENCES, FLOAT_DIFFERENCES = 2, 3
 _UNIT_BYTES = 1 << 22
 # how much longer than its pixels a strip can get: a packed one of noise, a fax of single dots
 _SWELLING, _FAX_SWELLING, _HEADS = 2, 16, 1024
@@ -36,89 +37,14 @@ _REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
 _ALPHA = 2
 _MODES = {(1, t.BLACK_IS_ZERO): "L", (2, t.BLACK_IS_ZERO): "LA", (3, t.RGB): "RGB", (3, t.YCBCR): "RGB"}
 _MODES |= {(4, t.RGB): "RGBA", (4, t.CMYK): "CMYK"}
-_HEADER = struct.Struct("<2sHI")
 _ANY = _WHOLE = 1 << 40
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the samples of a picture lie in its file.
-
-    Segments are strips or tiles of `segment_width` x `segment_height`, `offsets` and `counts` their places and packed
-    bytes. `kind` is that of numpy ("u", "i", "f"). `subsampling` is that of chroma, across and down. `absent` is the
-    value of segments that are left out.
-    """
-
-    order: str
-    width: int
-    height: int
-    samples: int
-    bits: int
-    kind: str
-    photometric: int
-    planar: bool
-    compression: int
-    predictor: int
-    fill_order: int
-    subsampling: tuple[int, int]
-    segment_width: int
-    segment_height: int
-    tiled: bool
-    offsets: Sequence[int]
-    counts: Sequence[int]
-    absent: float
-    tables: t.Directory
-
-    @property
-    def colours(self) -> int:
-        """What the unpacked samples are, as `photometric` has it: JPEG itself undoes YCbCr, but not in planes."""
-        undone = self.photometric == t.YCBCR and self.compression in PIXELS_BY_PILLOW and not self.planar
-        return self.photometric if not undone else t.RGB if self.samples > 1 else t.BLACK_IS_ZERO
-
-    @property
-    def subsampled(self) -> bool:
-        # JPEG undoes it itself
-        return self.subsampling != (1, 1) and self.compression not in PIXELS_BY_PILLOW
-
-    @cached_property
-    def across(self) -> int:
-        return -(-self.width // self.segment_width)
-
-    @cached_property
-    def down(self) -> int:
-        return -(-self.height // self.segment_height)
-
-    @property
-    def segment_samples(self) -> int:
-        return 1 if self.planar else self.samples
-
-    @cached_property
-    def line_rows(self) -> int:
-        """Rows of pixels in one line of bytes, which is a row, or a row of blocks of subsampled colours."""
-        return self.subsampling[1] if self.subsampled else 1
-
-    @cached_property
-    def line_bytes(self) -> int:
-        across, down = self.subsampling
-        if self.subsampled:
-            return -(-self.segment_width // across) * (across * down + 2) * self.bits // 8
-        return -(-self.segment_width * self.segment_samples * self.bits // 8)
-
-    @property
-    def segment_bytes(self) -> int:
-        return self.bytes_of(self.segment_height)
-
-    @property
-    def streamable(self) -> bool:
-        """Whether a segment can be unpacked by rows."""
-        return not self.tiled and self.compression in (PLAIN, *DEFLATE)
-
-    def bytes_of(self, rows: int) -> int:
-        return -(-rows // self.line_rows) * self.line_bytes
 
 
 def bands(layout: Layout, source: Source) -> Iterator[Pixels]:
     """Rows (h, W, S) of the samples as they are stored, in native byte order, from top to bottom."""
+    if layout.compression == OLD_JPEG:
+        yield _old_jpeg(layout, source)
+        return
     planes = [_Plane(layout, source, i).bands() for i in range(layout.samples if layout.planar else 1)]
     for parts in zip(*planes, strict=True):
         yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
@@ -160,28 +86,23 @@ class _Plane:
         return pixels[: layout.height - top * layout.segment_height, : layout.width]
 
     def _unpacked(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
-        """Segments below each other, (rows, width, samples)."""
+        """Segments below each other, (rows, width, samples); those without place and bytes, as sparse files have."""
         layout = self._layout
-        there = [not self._left_out(i) for i in indices]
+        there = [layout.offsets[i] != 0 or layout.counts[i] != 0 for i in indices]
         if all(there):
             return self._decoded(indices, rows)
         given = [(i, n) for i, n, is_there in zip(indices, rows, there, strict=True) if is_there]
         shape = (sum(rows), layout.segment_width, layout.segment_samples)
-        pixels = np.full(shape, layout.absent, _dtype(layout))
+        pixels = np.full(shape, layout.absent, layout.stored_dtype)
         if given:
-            decoded = self._decoded(*zip(*given, strict=True))
-            pixels[np.repeat(there, rows)] = decoded
+            pixels[np.repeat(there, rows)] = self._decoded(*zip(*given, strict=True))
         return pixels
-
-    def _left_out(self, index: int) -> bool:
-        """Whether a segment has neither a place nor bytes, as sparse files have it."""
-        return self._layout.offsets[index] == 0 and self._layout.counts[index] == 0
 
     def _decoded(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
         layout = self._layout
         if layout.compression in PIXELS_BY_PILLOW:
             return self._pixels_by_pillow(indices, rows)
-        if layout.compression in _BYTES_BY_PILLOW:
+        if layout.compression in BYTES_BY_PILLOW:
             data: Any = self._bytes_by_pillow(indices, rows)
         else:
             data = b"".join([self._plain(i, layout.bytes_of(n)) for i, n in zip(indices, rows, strict=True)])
@@ -230,7 +151,11 @@ class _Plane:
         layout = self._layout
         lines = [layout.bytes_of(n) // layout.line_bytes for n in rows]
         strips = [self._packed(i, _SWELLING * n * layout.line_bytes) for i, n in zip(indices, lines, strict=True)]
-        tags = {t.COMPRESSION: _longs(layout.compression), t.BITS: _longs(8), t.PHOTOMETRIC: _longs(t.BLACK_IS_ZERO)}
+        tags = {
+            t.COMPRESSION: t.numbers("I", layout.compression),
+            t.BITS: t.numbers("I", 8),
+            t.PHOTOMETRIC: t.numbers("I", t.BLACK_IS_ZERO),
+        }
         return np.asarray(_by_pillow(layout.line_bytes, lines, strips, tags, "L"))
 
     def _pixels_by_pillow(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
@@ -239,17 +164,17 @@ class _Plane:
         most = _FAX_SWELLING * layout.line_bytes if is_fax else _ANY
         strips = [self._packed(i, most * n) for i, n in zip(indices, rows, strict=True)]
         if layout.compression == JPEG:  # no more scans than an encoder makes
-            strips = [jpeg.apart(io.BytesIO(strip)).pixels for strip in strips]
+            strips = [jpeg.parse(io.BytesIO(strip)).pixels for strip in strips]
         photometric = layout.photometric if samples > 2 and layout.photometric in (t.RGB, t.CMYK, t.YCBCR) else None
         photometric = photometric or (t.BLACK_IS_ZERO if samples < 3 else t.RGB)
-        tags = {t.COMPRESSION: _longs(layout.compression), t.BITS: _longs(*(layout.bits,) * samples)}
-        tags |= {t.PHOTOMETRIC: _longs(photometric), t.SAMPLES: _longs(samples)}
-        tags |= {t.FILL_ORDER: _longs(layout.fill_order), t.SUBSAMPLING: _longs(*layout.subsampling)}
+        tags = {t.COMPRESSION: t.numbers("I", layout.compression), t.BITS: t.numbers("I", *(layout.bits,) * samples)}
+        tags |= {t.PHOTOMETRIC: t.numbers("I", photometric), t.SAMPLES: t.numbers("I", samples)}
+        tags |= {t.FILL_ORDER: t.numbers("I", layout.fill_order), t.SUBSAMPLING: t.numbers("I", *layout.subsampling)}
         if samples == 2 or (samples == 4 and photometric == t.RGB):
-            tags[t.EXTRA_SAMPLES] = _longs(_ALPHA)
-        if t.JPEG_TABLES in layout.tables.tags:
-            tags[t.JPEG_TABLES] = layout.tables.tags[t.JPEG_TABLES]
-        tags |= {tag: _longs(layout.tables.number(tag, 0)) for tag in (t.FAX_3, t.FAX_4)} if is_fax else {}
+            tags[t.EXTRA_SAMPLES] = t.numbers("I", _ALPHA)
+        if t.JPEG_TABLES in layout.tags.tags:
+            tags[t.JPEG_TABLES] = layout.tags.tags[t.JPEG_TABLES]
+        tags |= {tag: t.numbers("I", layout.tags.number(tag, 0)) for tag in (t.FAX_3, t.FAX_4)} if is_fax else {}
         mode = _MODES.get((samples, photometric)) if not is_fax else "1"
         if mode is None:
             raise ImageError(f"JPEG of {samples} channels in a TIFF is not read here")
@@ -274,11 +199,15 @@ def _by_pillow(
 ) -> Image.Image:
     """Strips of so many rows, the last perhaps of fewer, unpacked by Pillow under a directory of these tags."""
     sizes = [len(strip) for strip in strips]
-    starts = [_HEADER.size + start for start in np.cumsum([0, *sizes[:-1]]).tolist()]
-    tags = tags | {t.WIDTH: _longs(width), t.HEIGHT: _longs(sum(rows)), t.STRIP_ROWS: _longs(rows[0])}
-    tags |= {t.STRIPS: _longs(*starts), t.STRIP_BYTES: _longs(*sizes)}
-    place = _HEADER.size + sum(sizes)
-    file = io.BytesIO(b"".join([_HEADER.pack(b"II", 42, place), *strips, t.directory_of("<", tags, place)]))
+    starts = [8 + start for start in np.cumsum([0, *sizes[:-1]]).tolist()]
+    tags = tags | {
+        t.WIDTH: t.numbers("I", width),
+        t.HEIGHT: t.numbers("I", sum(rows)),
+        t.STRIP_ROWS: t.numbers("I", rows[0]),
+    }
+    tags |= {t.STRIPS: t.numbers("I", *starts), t.STRIP_BYTES: t.numbers("I", *sizes)}
+    place = 8 + sum(sizes)
+    file = io.BytesIO(b"".join([t.header_of("<", place), *strips, t.directory_of("<", tags, place)]))
     return _opened(file, (width, sum(rows)), mode)
 
 
@@ -291,16 +220,12 @@ def _opened(file: BinaryIO, size: tuple[int, int], mode: str) -> Image.Image:
     return image
 
 
-def _longs(*values: int) -> t.Tag:
-    return t.Tag(4, len(values), struct.pack(f"<{len(values)}I", *values))
-
-
-def old_jpeg(layout: Layout, source: Source) -> Pixels:
+def _old_jpeg(layout: Layout, source: Source) -> Pixels:
     """The pixels of an old-style JPEG (Sec. 22), whose parts lie anywhere in the file; (H, W, 1 or 3)."""
     data = source(0, _WHOLE)
-    tags = {tag: found for tag, found in layout.tables.tags.items() if tag in t.LAYOUT}
-    head = struct.pack(f"{layout.order}2sHI", data[:2], 42, len(data))
-    file = io.BytesIO(b"".join([head, data[_HEADER.size :], t.directory_of(layout.order, tags, len(data))]))
+    tags = {tag: found for tag, found in layout.tags.tags.items() if tag in t.LAYOUT}
+    head = t.header_of(layout.order, len(data))
+    file = io.BytesIO(b"".join([head, data[8:], t.directory_of(layout.order, tags, len(data))]))
     found = np.asarray(_opened(file, (layout.width, layout.height), "L" if layout.samples == 1 else "RGB"))
     return found.reshape(layout.height, layout.width, layout.samples)
 
@@ -318,12 +243,7 @@ def samples_of(data: Any, rows: int, layout: Layout) -> Pixels:
     whole = whole if whole.dtype.isnative else whole.astype(whole.dtype.newbyteorder("="))
     if layout.predictor == DIFFERENCES:
         whole = _sums(whole)
-    return whole.view(_dtype(layout))
-
-
-def _dtype(layout: Layout) -> np.dtype[Any]:
-    size = next(size for size in (1, 2, 4, 8) if 8 * size >= layout.bits)
-    return np.dtype(f"{layout.kind}{size}")
+    return whole.view(layout.stored_dtype)
 
 
 def _sums(differences: Pixels) -> Pixels:
@@ -340,7 +260,7 @@ def _float_sums(data: Pixels, shape: tuple[int, int, int], layout: Layout) -> Pi
     size = layout.bits // 8
     summed = _sums(data.reshape(rows, width * size, samples))
     ordered = summed.reshape(rows, size, width * samples).swapaxes(1, 2)
-    return np.ascontiguousarray(ordered).view(f">f{size}").astype(_dtype(layout)).reshape(shape)
+    return np.ascontiguousarray(ordered).view(f">f{size}").astype(layout.stored_dtype).reshape(shape)
 
 
 def _few_bits(lines: Pixels, shape: tuple[int, int, int], layout: Layout) -> Pixels:
@@ -351,7 +271,7 @@ def _few_bits(lines: Pixels, shape: tuple[int, int, int], layout: Layout) -> Pix
     single = np.unpackbits(lines, axis=1, count=count * bits)
     if bits == 1:
         return single.reshape(shape)
-    dtype = _dtype(layout)
+    dtype = layout.stored_dtype
     padded = np.zeros((rows, count, 8 * dtype.itemsize), np.uint8)
     padded[..., -bits:] = single.reshape(rows, count, bits)
     return np.packbits(padded, axis=-1).view(dtype.newbyteorder(">")).astype(dtype).reshape(shape)
@@ -360,7 +280,7 @@ def _few_bits(lines: Pixels, shape: tuple[int, int, int], layout: Layout) -> Pix
 def _upsampled(data: Any, rows: int, layout: Layout) -> Pixels:
     """Blocks of luminance with one value each of two colours (Sec. 21), as pixels with the colours of their block."""
     across, down = layout.subsampling
-    blocks = np.frombuffer(data, f"{layout.order}u{layout.bits // 8}").astype(_dtype(layout), copy=False)
+    blocks = np.frombuffer(data, f"{layout.order}u{layout.bits // 8}").astype(layout.stored_dtype, copy=False)
     blocks = blocks.reshape(-1, -(-layout.segment_width // across), across * down + 2)
     inner = blocks[..., :-2].reshape(*blocks.shape[:2], down, across).swapaxes(1, 2)
     light = inner.reshape(blocks.shape[0] * down, -1)

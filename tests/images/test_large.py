@@ -13,10 +13,10 @@ from PIL import Image, PngImagePlugin
 
 from i2i import images
 from i2i.errors import ImageError, OutputError
-from i2i.images import ColourDescription, Picture
-from i2i.images.band_writing import refusal, write_large
-from i2i.images.bands import Canvas, InMemory, Large, large_size
+from i2i.images import Picture
+from i2i.images.large import Canvas, Large, large_size, refusal, write_large
 from i2i.images.picture import Limits
+from i2i.images.png import chunk
 from i2i.images.spool import SpoolError
 
 pytest.importorskip("pyvips")
@@ -45,7 +45,7 @@ def same(path: Path, **options: Any) -> None:
     assert said(large.info) == said(whole)
 
 
-BESIDE = ("icc", "exif", "format", "more", "colour", "resolution", "xmp", "texts", "geo", "unread")
+BESIDE = ("icc", "exif", "format", "has_more_frames", "colour", "resolution", "xmp", "texts", "geo", "unread")
 
 
 def said(picture: Picture) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def said(picture: Picture) -> dict[str, Any]:
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_upright_with_its_metadata(tmp_path: Path, turn: int, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("i2i.images.bands._BAND_BYTES", 1000)
+    monkeypatch.setattr("i2i.images.large._BAND_BYTES", 1000)
     tags = Image.Exif()
     tags[274], tags[271] = turn, "maker"
     path = tmp_path / f"a.{suffix}"
@@ -80,9 +80,7 @@ def full() -> Picture:
     """A picture of which everything is known that a file can say."""
     geo: Any = {33550: (10.0, 10.0, 0.0), 33922: (0.0, 0.0, 0.0, 5e5, 4e6, 0.0)}
     texts = {"Copyright": "© me", "Author": "Anna", "Comment": "a view", "Title": "View", "own": "word"}
-    colour = ColourDescription(
-        cicp=(9, 16, 0, 1), gamma=0.5, chromaticities=(0.31, 0.33, 0.7, 0.3, 0.2, 0.75, 0.13, 0.05)
-    )
+    colour = chunk(b"cICP", bytes([9, 16, 0, 1])) + chunk(b"gAMA", struct.pack(">I", 50_000))
     more: Any = {"colour": colour, "resolution": (300.0, 200.0), "xmp": XMP % 1, "texts": texts, "geo": geo}
     return Picture(pixels(), exif=exif_bytes(False), **more)
 
@@ -205,7 +203,7 @@ def test_what_is_refused_cannot_be_written(
     found = refusal(format, width, 8, like(colours))
     assert (found is None) == (reason is None) and (reason or "") in (found or "")
     if reason is None or format in ("JPEG", "WEBP"):  # and libvips agrees
-        monkeypatch.setattr("i2i.images.band_writing.refusal", lambda *_: None)
+        monkeypatch.setattr("i2i.images.large.refusal", lambda *_: None)
         with Canvas(8, width, colours, np.uint8, tmp_path) as canvas:
             if reason is None:
                 write_large(tmp_path / "a", canvas, like(colours), format)
@@ -322,8 +320,8 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from i2i.images import Picture
-from i2i.images.band_writing import write_large
-from i2i.images.bands import Canvas
+from i2i.images.large import write_large
+from i2i.images.large import Canvas
 from i2i.errors import OutputError
 folder = Path(sys.argv[1])
 with Canvas(500, 500, 3, np.uint8, folder) as canvas:
@@ -344,11 +342,3 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     done = python("-c", FULL, tmp_path, check=True)
     assert len(done.stdout.splitlines()) == 3 and done.stdout.count("cannot be written") == 3, done.stdout
     assert list(tmp_path.iterdir()) == []
-
-
-def test_rows_of_what_is_in_memory() -> None:
-    picture = Picture(pixels(), alpha=pixels(1)[..., 0])
-    part = InMemory(picture).read(3, 8)
-    assert (
-        np.array_equal(part.pixels, picture.pixels[3:8]) and part.alpha is not None and part.alpha.shape == (5, WIDTH)
-    )

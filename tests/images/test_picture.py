@@ -1,4 +1,4 @@
-"""Arrays and tensors: every value comes back, channels and depth follow their rules."""
+"""Pictures as arrays and tensors: values, channels, depth and alpha follow their rules."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from PIL import Image
 
 from i2i import images
 from i2i.errors import ImageError
-from i2i.images import Picture
+from i2i.images import Picture, from_planes, resize_planes, scaled_as_seen, to_planes
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -68,11 +68,59 @@ def test_over_a_background(dtype):
     picture = Picture(pixels, alpha, icc=b"profile", format="WEBP")
     cover = alpha[..., None].astype(float) / full
     for background, value in (("white", full), ("black", 0)):
-        flat = picture.over(background)
+        flat = picture.composited_on(background)
         assert flat.alpha is None and flat.pixels.dtype == dtype
         assert (flat.icc, flat.format) == (b"profile", "WEBP")
         wanted = pixels * cover + value * (1 - cover)
         assert np.abs(flat.pixels - wanted).max() <= (0.51 if full > 1 else 1e-6)
         assert (flat.pixels[0, 0] == value).all() and (flat.pixels[0, 1] == pixels[0, 1]).all()
     opaque = Picture(pixels)
-    assert opaque.over("white") is opaque
+    assert opaque.composited_on("white") is opaque
+
+
+def test_rows_of_a_picture() -> None:
+    picture = Picture(gradient(), alpha=gradient(channels=1)[..., 0])
+    part = picture.read(3, 8)
+    assert np.array_equal(part.pixels, picture.pixels[3:8]) and np.array_equal(part.alpha, picture.alpha[3:8])
+    assert (part.height, part.width) == (5, 17)
+
+
+def _edge(hidden):
+    """Red on the left, on the right nothing that is seen, of another colour."""
+    pixels = np.zeros((16, 16, 4), np.uint8)
+    pixels[:, :8] = 255, 0, 0, 255
+    pixels[:, 8:, :3] = hidden
+    return to_planes(pixels)
+
+
+@pytest.mark.parametrize("hidden", [(0, 255, 0), (0, 0, 0), (255, 255, 255)])
+@pytest.mark.parametrize("size", [(7, 7), (16, 5), (33, 40)])
+def test_hidden_colours_do_not_bleed_into_edges(hidden, size):
+    found = from_planes(resize_planes(_edge(hidden), *size, alpha=True))
+    seen = found[..., 3] > 2
+    assert seen.any() and np.abs(found[seen][:, :3].astype(int) - (255, 0, 0)).max() <= 2
+    # the others, and the alpha, are scaled as without
+    plain = from_planes(resize_planes(_edge(hidden), *size))
+    assert np.array_equal(found[..., 3], plain[..., 3])
+
+
+def test_what_is_opaque_is_scaled_as_ever():
+    pixels = gradient(20, 30, 4)
+    pixels[..., 3] = 255
+    found, plain = (resize_planes(to_planes(pixels), 11, 9, alpha=alpha) for alpha in (True, False))
+    assert np.abs(found - plain).max() < 1e-5
+
+
+def test_scaling_as_seen_weighs_by_alpha():
+    pixels = np.array([[[1.0, 0.25], [0.5, 0.75]]], np.float32)
+    found = scaled_as_seen(pixels, lambda x: x.mean(axis=1, keepdims=True))
+    assert found[0, 0] == pytest.approx([(1 * 0.25 + 0.5 * 0.75) / 1.0, 0.5])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_values_that_are_not_finite_are_no_picture(value, dtype):
+    planes = np.zeros((3, 4, 5), np.float32)
+    planes[1, 2, 3] = value
+    with pytest.raises(ImageError, match="not finite"):
+        from_planes(planes, dtype)

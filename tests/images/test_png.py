@@ -9,7 +9,7 @@ import pytest
 from picture_samples import SRGB, exif_bytes, gradient
 from PIL import Image
 
-from i2i.images import Picture, decode, deflate, encode, png_writing
+from i2i.images import Picture, decode, deflate, encode, png
 
 
 @pytest.fixture(params=["isal", "zlib"], autouse=True)
@@ -42,13 +42,13 @@ def test_same_pixels_and_metadata(dtype: Any, channels: int, alpha: bool) -> Non
 
 @pytest.mark.parametrize("rows", [1, 5, 100])
 def test_bands_are_one_picture(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png_writing, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(png, "_CHUNK_BYTES", 100)
     pixels = gradient(channels=3, dtype=np.uint16)
     bands = [pixels[top : top + rows] for top in range(0, len(pixels), rows)]
-    found = decode(b"".join(png_writing.parts(*pixels.shape[:2], bands)))  # type: ignore[call-arg]
+    found = decode(b"".join(png.parts(*pixels.shape[:2], bands, Picture(pixels), None)))  # type: ignore[call-arg]
     assert np.array_equal(found.pixels, pixels)
 
 
 def test_it_is_used_where_it_is_installed(codec: str) -> None:
     pixels = gradient(channels=3)
-    assert (encode(Picture(pixels), "PNG") == png_writing.encode(pixels)) == (codec == "isal")
+    assert (encode(Picture(pixels), "PNG") == png.encode(pixels, Picture(pixels), None)) == (codec == "isal")

@@ -1,0 +1,308 @@
+"""Pictures larger than the limits, read and written by bands of rows.
+
+A picture that was read lies on a disk from then on, as a file of its plain pixels, upright, without a name (`Canvas`).
+Any rows of it can be had, any number of times, and the process holds none of them. TIFF is read by `tiff`, as smaller
+ones are, and written in tiles; PNG is written by `png`. libvips does all else, an option: `pip install 'i2i[large]'`.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, Self
+
+import numpy as np
+
+from i2i.errors import ImageError, OutputError
+from i2i.files import atomic_write
+from i2i.images import containers, decoding, jpeg, png, tiff, tiff_writing
+from i2i.images import metadata as meta
+from i2i.images.encoding import DEFAULT_QUALITY, exif_for, profile
+from i2i.images.formats import HEAD_BYTES, NAMES, WITH_ALPHA, Format, sniff
+from i2i.images.picture import Limits, Picture, Pixels, split_alpha, with_depth
+from i2i.images.spool import Spool, spool_folder
+
+LARGE_LIMITS = Limits(pixels=1 << 34, side=1 << 20, file_bytes=1 << 40)
+"""The limits of a picture that is read by bands."""
+
+_BAND_BYTES = 1 << 25
+_LOADERS: dict[str, Format] = {"pngload": "PNG", "jpegload": "JPEG", "webpload": "WEBP"}
+_TYPES: dict[str, Any] = {"uchar": np.uint8, "ushort": np.uint16}
+_PLAIN = ("b-w", "srgb", "rgb", "rgb16", "grey16")
+_WRITTEN: tuple[Format, ...] = ("PNG", "JPEG", "TIFF", "WEBP")
+# as libvips and libjpeg have it; a picture that is read by bands has no longer sides than TIFF and PNG can hold
+_SIDES: dict[Format, int] = {"JPEG": 65_500, "WEBP": 16_383}
+_XMP_AND_ICC = 2 | 8  # libvips is to keep these: of EXIF it would make up tags
+
+
+class Bands(Protocol):
+    """A picture of which any rows can be had: a `Picture` in memory, or a `Large` one."""
+
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    def read(self, top: int, bottom: int) -> Picture:
+        """These rows of it."""
+
+
+class Canvas:
+    """Plain pixels (height, width, channels) in a file, to be filled and read by rows; a context manager."""
+
+    def __init__(self, height: int, width: int, channels: int, dtype: Any, folder: Path | None = None) -> None:
+        self.height, self.width, self.channels, self.dtype = height, width, channels, np.dtype(dtype)
+        self._row = width * channels * self.dtype.itemsize
+        self.spool = Spool(height * self._row, folder or spool_folder(), in_memory=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.spool.close()
+
+    def rows(self, top: int, bottom: int) -> Pixels:
+        """These rows (h, width, channels)."""
+        pixels = np.empty((bottom - top, self.width, self.channels), self.dtype)
+        self.spool.read(top * self._row, pixels.reshape(-1).view(np.uint8).data)
+        return pixels
+
+    def fill(self, top: int, pixels: Pixels, left: int = 0) -> None:
+        """Put (h, w, channels) there; rows that are not whole one by one."""
+        parts = [pixels] if pixels.shape[1] == self.width else list(pixels[:, None])
+        for i, part in enumerate(parts):
+            start = (top + i) * self._row + left * self.channels * self.dtype.itemsize
+            self.spool.write(start, np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+
+
+class Large:
+    """A picture file read once from its top to its bottom; a context manager, for its pixels are on a disk.
+
+    `info` is the picture without pixels. Raises `ImageError` for a file that is no whole picture within the limits, or
+    is not read by bands; `OutputError` if there is no room for its pixels.
+    """
+
+    def __init__(self, path: Path, limits: Limits = LARGE_LIMITS, folder: Path | None = None) -> None:
+        with _opened(path, limits) as stored:
+            self.width, self.height = _upright_size(stored)
+            self.info, self._split = stored.info, stored.split
+            self._canvas = Canvas(self.height, self.width, stored.channels, stored.dtype, folder)
+            try:
+                top = 0
+                for band in stored:
+                    self._place(meta.upright(band, stored.turn), top, stored.height - top - len(band), stored.turn)
+                    top += len(band)
+            except BaseException:
+                self._canvas.spool.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._canvas.spool.close()
+
+    def read(self, top: int, bottom: int) -> Picture:
+        """These rows of it."""
+        return self._split(self._canvas.rows(top, bottom))
+
+    def _place(self, band: Pixels, before: int, after: int, turn: int) -> None:
+        """Puts a band, turned upright, where it belongs: so many rows were before it in the file, and come after it."""
+        if meta.is_sideways(turn):
+            self._canvas.fill(0, band, left=before if turn in (5, 8) else after)
+        else:
+            self._canvas.fill(after if turn in (3, 4) else before, band)
+
+
+def large_size(path: Path, limits: Limits = LARGE_LIMITS) -> tuple[int, int]:
+    """(width, height), upright, of a picture that `Large` would read. Raises `ImageError`."""
+    with _opened(path, limits) as stored:
+        return _upright_size(stored)
+
+
+class _ByLibvips:
+    """PNG, JPEG and WebP as `tiff.Rows`: their pixels by libvips, their metadata as that of smaller ones."""
+
+    def __init__(self, file: BinaryIO, limits: Limits) -> None:
+        self._image = image = _vips().Image.new_from_file(file.name, access="sequential", fail_on="error")
+        kind = str(image.get("vips-loader"))
+        if kind not in _LOADERS:
+            names = [NAMES[format] for format in (*_LOADERS.values(), "TIFF")]
+            raise ImageError(f"of this size, only {', '.join(names)} are read")
+        self.width, self.height, self.channels = image.width, image.height, image.bands
+        limits.check_size(image.width, image.height, image.bands)
+        if image.interpretation not in _PLAIN or image.bands > 4 or image.format not in _TYPES:
+            kind = f"{image.bands} channels of {image.format}, {image.interpretation}"
+            raise ImageError(f"{kind}: of this size, only grey and RGB of 8 or 16 bits are read")
+        self.dtype = np.dtype(_TYPES[image.format])
+        described, self.turn = decoding.describe(file, _LOADERS[kind], limits)
+        self.info = dataclasses.replace(described, pixels=np.empty((0, 0, 0), self.dtype))
+        self.split = split_alpha
+
+    def __iter__(self) -> Iterator[Pixels]:
+        region = _vips().Region.new(self._image)
+        rows = max(1, _BAND_BYTES // (self.width * self.channels * self.dtype.itemsize))
+        for top in range(0, self.height, rows):
+            count = min(rows, self.height - top)
+            data = region.fetch(0, top, self.width, count)
+            yield np.frombuffer(data, self.dtype).reshape(count, self.width, self.channels)
+
+
+def _upright_size(stored: "tiff.Rows | _ByLibvips") -> tuple[int, int]:
+    sideways = meta.is_sideways(stored.turn)
+    return (stored.height, stored.width) if sideways else (stored.width, stored.height)
+
+
+@contextmanager
+def _opened(path: Path, limits: Limits) -> Iterator["tiff.Rows | _ByLibvips"]:
+    """The picture of a file by blocks of rows. All that is raised while it is read becomes an `ImageError`."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror}") from None
+    with file:
+        limits.check_bytes(path.stat().st_size)
+        if sniff(file.read(HEAD_BYTES)) == "TIFF":
+            with decoding.reasons():
+                rows = tiff.Rows(file, limits)
+                rows.check_bands()
+                yield rows
+        else:
+            with _reasons():
+                yield _ByLibvips(file, limits)
+
+
+def refusal(format: Format, width: int, height: int, like: Picture) -> str | None:
+    """Why `write_large` cannot write a picture with the channels of `like`, if so; ask before hours are spent on it."""
+    if format not in _WRITTEN:
+        return f"{NAMES[format]} is not written by bands; use TIFF or PNG"
+    if max(width, height) > (side := _SIDES.get(format, LARGE_LIMITS.side)):
+        return f"{width}x{height} pixels: {NAMES[format]} holds at most {side} a side; use TIFF or PNG"
+    if like.holds_data and format != "TIFF":
+        return f"{NAMES[format]} holds 1 or 3 channels, not {like.band_count}; use TIFF"
+    return None
+
+
+def write_large(
+    path: Path,
+    canvas: Canvas,
+    like: Picture,
+    format: Format,
+    *,
+    quality: int | None = None,
+    mode: int | None = None,
+    replace: bool = True,
+) -> None:
+    """Write the pixels of `canvas` whole or not at all: with the channels and the metadata of `like`.
+
+    `mode` and `replace` as in `images.write`. TIFF is tiled, with 64-bit addresses where it has to be. Raises
+    `OutputError` for a format that is not written by bands, for a picture that it cannot hold, and where the system
+    refuses.
+    """
+    if reason := refusal(format, canvas.width, canvas.height, like):
+        raise OutputError(f"{path}: {reason}")
+    icc, shape = profile(like), (canvas.height, canvas.width, canvas.channels)
+
+    def save(file: BinaryIO) -> None:
+        if format == "TIFF":
+            tiff_writing.write_tiled(file, shape, canvas.rows, like, icc)
+        elif format == "PNG":
+            file.writelines(png.parts(*shape[:2], _bands(canvas), like, icc))
+        else:
+            image = _image(canvas, like.alpha is not None and format not in WITH_ALPHA, icc)
+            try:
+                write = _write_jpeg if format == "JPEG" else _write_webp
+                write(image, file, like, {"Q": quality or DEFAULT_QUALITY[format], "keep": _XMP_AND_ICC})
+            except _vips().Error as error:
+                raise OutputError(f"{path}: cannot be written: {_last_line(error)}") from error
+
+    atomic_write(path, save, mode, replace=replace)
+
+
+def _bands(canvas: Canvas) -> Iterator[Pixels]:
+    """All rows, in the depth of a PNG."""
+    deep = np.uint8 if canvas.dtype == np.uint8 else np.uint16
+    count = max(1, _BAND_BYTES // (canvas.width * canvas.channels * canvas.dtype.itemsize))
+    for top in range(0, canvas.height, count):
+        yield with_depth(canvas.rows(top, min(top + count, canvas.height)), deep)
+
+
+def _image(canvas: Canvas, without_last: bool, icc: bytes | None) -> Any:
+    """An image of libvips in 8 bits; `without_last`: all channels but the last."""
+    pyvips = _vips()
+    source = f"/proc/self/fd/{canvas.spool.descriptor}"
+    kind = {1: "uchar", 2: "ushort", 4: "float"}[canvas.dtype.itemsize]
+    image = pyvips.Image.rawload(source, canvas.width, canvas.height, canvas.channels * canvas.dtype.itemsize)
+    image = image.copy(bands=canvas.channels, format=kind)
+    if without_last:
+        image = image.extract_band(0, n=image.bands - 1)
+    if kind != "uchar":
+        image = (image * (255 / (1 if kind == "float" else 65535))).rint().cast("uchar")
+    image = image.copy(interpretation="b-w" if image.bands < 3 else "srgb")
+    if icc:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)
+    return image
+
+
+def _write_webp(image: Any, file: BinaryIO, like: Picture, options: dict[str, Any]) -> None:
+    exif = exif_for(like, "WEBP")[0]
+    if like.xmp:
+        image.set_type(_vips().GValue.blob_type, "xmp-data", like.xmp)
+    data = image.webpsave_buffer(**options)  # its encoder has all of it in memory in any case
+    file.write(containers.webp_with_exif(data, exif, image.width, image.height) if exif else data)
+
+
+def _write_jpeg(image: Any, file: BinaryIO, like: Picture, options: dict[str, Any]) -> None:
+    """Passes a JPEG on from libvips to a file, with metadata put in behind its first two bytes."""
+    exif, refused = exif_for(like, "JPEG")[0], list[OSError]()
+    head = jpeg.JFIF_SEGMENT + (jpeg.exif_segment(exif) if exif else b"")
+
+    def receive(data: Any) -> int:
+        nonlocal head
+        part = bytes(data)
+        try:
+            file.write(jpeg.with_metadata(part[:2] + head + part[2:], like) if head else part)
+        except OSError as error:  # which must not cross libvips
+            refused.append(error)
+            return -1
+        head = b""
+        return len(part)
+
+    target = _vips().TargetCustom()
+    target.on_write(receive)
+    try:
+        # colours subsampled as in the pictures that are written whole
+        image.jpegsave_target(target, subsample_mode="on", **options)
+    except Exception:
+        if refused:
+            raise refused[0] from None
+        raise
+
+
+def _vips() -> Any:
+    """pyvips, which reads only with loaders that libvips holds to be safe with untrusted files."""
+    try:
+        import pyvips
+    except (ImportError, OSError):
+        raise ImageError("a picture of this size needs pyvips: pip install 'i2i[large]'") from None
+    pyvips.block_untrusted_set(True)
+    pyvips.cache_set_max(0)  # which would give the content of an earlier file of that descriptor
+    pyvips.operation_block_set("VipsForeignLoadRaw", False)  # our own pixels, when they are written
+    return pyvips
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Turns errors of libvips into an `ImageError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror}") from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "pyvips":
+            raise
+        raise ImageError(f"damaged: {_last_line(error)}") from None
+
+
+def _last_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[-1].strip() if text else type(error).__name__
