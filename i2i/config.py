@@ -63,8 +63,10 @@ def option_names(config: "DataclassInstance | type[DataclassInstance]") -> list[
 
 
 def narrowed(options: "DataclassInstance", kind: type[C]) -> C:
-    """As much of `options`, whose class extends `kind`, as that has: what other processes are given, since a class of
-    the library's can be pickled, and one that was made for a script or a notebook may not."""
+    """The options of `kind`, a base class of that of `options`, alone.
+
+    Data workers get them: a class of the library can be pickled, and one made by `options_class` cannot.
+    """
     return kind(**{name: getattr(options, name) for name in option_names(kind)})
 
 

@@ -83,7 +83,7 @@ class _Reader:
         self.headings = headings
 
     def values(self, lists: bool) -> Values | list[Any]:
-        """Those of the one document; none if there is no document."""
+        """The options of the one document; none if there is no document."""
         self._next()  # the stream begins
         if isinstance(self._next(), yaml.StreamEndEvent):
             return Values({}, {})
@@ -176,7 +176,7 @@ def _line(event: yaml.Event) -> int:
 
 
 def _resolved(word: str) -> Any:
-    """The value of a word without quotes: None, a number, or itself. The option decides whether `off` is false."""
+    """The value of a word without quotes: none, a number, or the word. Whether `off` is false, its option decides."""
     if word in _NULL:
         return None
     if _INTEGER.fullmatch(word):

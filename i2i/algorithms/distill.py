@@ -51,7 +51,7 @@ _COMPARED = 4  # layers at most, as in GAN Compression
 
 @dataclass(frozen=True, kw_only=True)
 class DistillOptions(UnpairedOptions):
-    """Which teacher, and by what the student is compared with it."""
+    """The teacher, and the losses that compare the student with it."""
 
     algorithm = "distill"
 

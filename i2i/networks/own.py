@@ -21,7 +21,7 @@ OwnModule = nn.Module | Callable[[], nn.Module]
 
 @dataclass(frozen=True)
 class OwnConfig:
-    """What is known of an own network: where its class was defined, its channels, the sizes that it takes."""
+    """The facts about an own network: where its class was defined, its channels, the sizes that it takes."""
 
     kind: ClassVar[str] = "own"
     dropout: ClassVar[bool] = False

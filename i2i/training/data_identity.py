@@ -1,5 +1,4 @@
-"""Which pictures a run uses: so that it does not go on with others as if they were the same, and names those that it
-could not read.
+"""The pictures of a run: it does not go on with others as if they were the same, and names those it could not read.
 
 A picture is known by its place in the data set and its size in bytes; of a few of each list also a part of the content
 is kept, for pictures without compression all have one size. A state holds 24 bytes a picture.
@@ -29,7 +28,7 @@ from i2i.training.log import RunLog
 from i2i.training.options import RunOptions
 
 SAMPLED = 32
-"""A part of the content is kept of so many pictures of each list."""
+"""Of each list, a part of the content is kept for this number of pictures."""
 _ENDS = 1 << 12
 _TRAINING, _HELD_OUT, _PAIRS = "training pictures", "held-out pictures", "pairs"
 _ELSEWHERE = "use another --run; --init-from takes weights alone"
@@ -79,7 +78,7 @@ class DataIdentity:
         data_before: Path | None,
         pairs_before: Path | None = None,
     ) -> list[str]:
-        """The differences from the pictures of `state`, which has seen so many images, a sentence each.
+        """The differences from the pictures of `state`, a sentence each; `images_seen` at its step.
 
         `data_before` is where the data set was, `pairs_before` where the pairs were, if elsewhere. Raises `ModelError`
         if it is another data set, or if labels would change their classes.

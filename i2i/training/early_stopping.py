@@ -30,7 +30,7 @@ class Condition:
         return score(self.metric, means) <= score(self.metric, {self.metric: self.threshold})
 
     def __str__(self) -> str:
-        """Which no condition with another threshold has."""
+        """As it is written on a command line; every threshold has its own text."""
         sign = "<=" if self.metric in LOWER_IS_BETTER else ">="
         return f"{self.metric}{sign}{str(self.threshold).removesuffix('.0')}"
 

@@ -1,4 +1,4 @@
-"""What a training takes on this machine, before it starts: time, memory, disk; and the largest batch that fits.
+"""The cost of a training on this machine, before it starts: time, memory, disk; and the largest batch that fits.
 
 A few steps are measured in a process of their own (`profile_step`). The rest is computed for the whole training.
 

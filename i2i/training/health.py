@@ -1,4 +1,4 @@
-"""Watches over a training: hands each detector what it looks at, and reports once an episode what is wrong."""
+"""Watches over a training: gives losses and sample grids to the detectors, and reports an issue once an episode."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -69,7 +69,7 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """That of the next sample, from 0."""
+        """The epoch of the next sample, from 0."""
         return self.images_seen // self.epoch_length
 
     @property
@@ -91,7 +91,7 @@ class Progress:
         return self.steps_left == 0
 
     def why_finished(self) -> str:
-        """Which option says that no step is left, and what to type to go on."""
+        """The option that says that no step is left, and what to type to go on."""
         if self.images_seen >= self.images_of_all_epochs:
             epochs = self.images_of_all_epochs // self.epoch_length
             return f"n_epochs + n_epochs_decay = {epochs} are done; to go on, give more --n-epochs or --n-epochs-decay"

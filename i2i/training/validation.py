@@ -310,7 +310,7 @@ class Validation:
         return f"{name} has not got better than {best:.4g} for {self._stalled} validations ({self._compared(name)})"
 
     def _compared(self, *metrics: str) -> str:
-        """Which pictures those metrics compare."""
+        """The pictures that those metrics compare, in words."""
         kinds = {metric: self._kind(metric) for metric in metrics}
         if len(set(kinds.values())) == 1:
             return kinds[metrics[0]]

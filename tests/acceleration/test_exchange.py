@@ -23,6 +23,7 @@ from i2i.networks import (
     generator_config,
 )
 from i2i.networks.blocks import for_translation
+from i2i.networks.own import OwnConfig, OwnNetwork
 
 pytestmark = pytest.mark.arithmetic
 
@@ -204,3 +205,10 @@ def test_recomputation_outlives_the_exchange() -> None:
     for made in (accelerate(network, "training"), copy.deepcopy(network)):
         assert [block.recomputed for block in made.blocks] == [True, True]  # type: ignore[union-attr]
     assert recompute(build("unet_32", {"width": 1}, True)) == 0
+
+
+def test_an_own_network_stays_as_it_is() -> None:
+    layers = [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()]
+    own = accelerate(OwnNetwork(nn.Sequential(*copy.deepcopy(layers)), OwnConfig()), "training")
+    assert [type(layer) for layer in own.network.children()] == [nn.Conv2d, nn.ReLU]
+    assert type(accelerate(nn.Sequential(*layers), "training")[0]) is not nn.Conv2d, "else nothing would be shown"

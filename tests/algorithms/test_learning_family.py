@@ -174,7 +174,8 @@ def test_a_share_of_pairs_alone_teaches_cyclegan(tmp_path: Path) -> None:
 def test_the_loss_of_pairs_is_of_pairs_alone() -> None:
     cyclegan = ALGORITHMS["cyclegan"]
     torch.manual_seed(0)
-    options = options_class(cyclegan)(generator="resnet_1blocks", discriminator="patchgan_16", ngf=4, ndf=4)
+    kind: Any = options_class(cyclegan)
+    options = kind(generator="resnet_1blocks", discriminator="patchgan_16", ngf=4, ndf=4)
     algorithm = cyclegan(options)
     a, b = torch.rand(2, 2, 3, 32, 32) * 2 - 1
     (_, losses), *_ = algorithm.losses(ImagePair(a, b, is_pair=torch.tensor([False, True])), 0)

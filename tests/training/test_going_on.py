@@ -578,7 +578,6 @@ def test_a_torn_last_line_is_dropped(torn: bytes, tmp_path: Path) -> None:
         b"[" * 100_000,
         b'{"a":' * 100_000,
         b'{"step": ' + b"1" * 5000 + b"}",
-        b'{"step": 1, "text": "' + b"x" * (1 << 21) + b'"}',
         b'{"step": "1"}',
         b'{"step": true}',
         b'{"step": null}',
