@@ -8,7 +8,7 @@ import pytest
 from fork_server import python
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
