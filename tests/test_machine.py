@@ -44,7 +44,7 @@ def test_alone_it_is_the_first(told: str, expected: Place) -> None:
         ("RANK=5 LOCAL_RANK=1 WORLD_SIZE=8 LOCAL_WORLD_SIZE=4", Place(5, 8, 1, 4)),
     ],
 )
-def test_among_several_it_is_what_it_is_told(told: str, expected: Place) -> None:
+def test_ranks_come_from_the_environment(told: str, expected: Place) -> None:
     assert place(variables(told) | MEETING) == expected
 
 
@@ -74,7 +74,7 @@ def test_among_several_it_is_what_it_is_told(told: str, expected: Place) -> None
         ("RANK=1 WORLD_SIZE=2 MASTER_ADDR=x MASTER_PORT=http", "MASTER_PORT = 'http'"),
     ],
 )
-def test_half_of_them_and_nonsense_are_named(told: str, named: str) -> None:
+def test_missing_and_impossible_variables_are_named(told: str, named: str) -> None:
     with pytest.raises(UsageError, match=named):
         place(variables(told))
 

@@ -242,7 +242,7 @@ DOUBLE = {"described": {"dropout": True}, "dropout": True}
         ({}, {"compile": True}, UsageError, "runs its generator layer by layer"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_learnt_is_refused_before_any_work(
+def test_an_impossible_distillation_is_refused_before_any_work(
     teacher: dict[str, Any] | None, given: dict[str, Any], kind: type[I2IError], said: str, tmp_path: Path
 ) -> None:
     if teacher is not None:

@@ -67,7 +67,7 @@ MOST = {2: 330, 8: 630}
 
 @pytest.mark.promise("R37")
 @pytest.mark.parametrize("runtime", ["torch", "onnx"])
-def test_what_nobody_watches_takes_no_more_than_is_reckoned_with(runtime: str) -> None:
+def test_an_unmeasured_picture_takes_no_more_memory_than_assumed(runtime: str) -> None:
     pytest.importorskip({"onnx": "onnxruntime"}.get(runtime, "torch"))
     networks = [f"{name},{runtime}" for name in ("resnet_6blocks,8", "resnet_1blocks,2", "unet_256,8")]
     found = _taken_and_expected(*(networks if runtime == "torch" else networks[:1]))
@@ -173,7 +173,7 @@ def test_where_nobody_tells_what_is_free_it_is_tried(monkeypatch: pytest.MonkeyP
     assert not fits(1e9, 10_000, 10_000)
 
 
-def test_what_a_container_keeps_of_files_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_cache_of_a_container_counts_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
     (tmp_path / "memory.max").write_text("50000000\n")
     (tmp_path / "memory.current").write_text("49000000\n")

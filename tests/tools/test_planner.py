@@ -96,7 +96,7 @@ MEASURED = {
 }
 
 
-def test_what_is_computed():
+def test_costs_follow_from_the_measurement():
     options = options_class(CycleGAN)(validate_every=2, keep_last=2, keep_every=500)
     cost = Cost(options, MEASURED)
     assert cost.steps == 1001 and cost.training_hours == pytest.approx(1001 * 0.5 / 3600)
@@ -136,7 +136,7 @@ def changes(limit, machine=None, **options):
     return (fitting[-1].changes if fitting else None), tried
 
 
-def test_what_fits_is_left_alone():
+def test_options_that_fit_are_left_alone():
     assert changes(3 * 10**9)[0] == {} and len(changes(3 * 10**9)[1]) == 1
 
 
