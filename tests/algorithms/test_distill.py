@@ -303,9 +303,9 @@ def test_a_run_goes_on_with_the_teacher_of_the_folder_that_it_was_started_in(
     (tmp_path / "run").mkdir()
     for teacher, expected in (("teacher.safetensors", str(tmp_path / "teacher.safetensors")), ("monet", "monet")):
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "run" / "config.yaml").write_text(run_yaml(script(teacher=teacher)))
+        (tmp_path / "run" / "config.yaml").write_text(run_yaml(script(teacher=teacher)))  # type: ignore[call-arg]
         monkeypatch.chdir(tmp_path.parent)
-        assert of_run(script, tmp_path / "run").teacher == expected
+        assert of_run(script, tmp_path / "run").teacher == expected  # type: ignore[attr-defined]
 
 
 def test_a_run_with_a_content_loss_goes_on(tmp_path: Path) -> None:
