@@ -20,11 +20,11 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
 # but what trains, starts processes or plays a server
-LONG := training browser evaluation folders/test_promises_* folders/test_processes* folders/test_batch* folders/test_many* \
-	inference/test_memory* inference/test_bundled* inference/test_sample_script* inference/test_translate_transform* \
-	models/test_styles* images/test_hostile* images/test_limits* tools commands/test_plan* data/test_loader* \
+LONG := training browser evaluation folders/test_promises_* commands/test_demo* commands/test_plan* commands/test_translate* folders/test_processes* folders/test_batch* folders/test_many* \
+	inference/test_memory* inference/test_bundled* inference/test_sample* inference/test_transform* \
+	models/test_styles* models/test_hub* models/test_published* images/test_hostile* images/test_limits* tools data/test_loader* \
 	algorithms/test_learning* algorithms/test_gan* algorithms/test_cut* algorithms/test_contract* algorithms/test_newcomer* \
-	test_demo* test_benchmarks* test_download* test_cli*
+	test_benchmarks* test_download* test_cli*
 
 test-fast: $(READY)
 	$(BIN)/python -m pytest -n 2 $(LONG:%=--ignore-glob='tests/%')

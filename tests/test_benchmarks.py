@@ -170,7 +170,7 @@ def test_a_slope_leaves_the_start_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measuring.slope(lambda count: 10 + 2 * count, 4, 9) == {WALL: 2, CPU: 2}
 
 
-def test_children_count_and_their_failures_are_told() -> None:
+def test_child_processes_are_counted_and_their_failures_raised() -> None:
     busy = "import time\nwhile time.process_time() < 0.2: pass\nprint('done')"
     found = measuring.timed(lambda: measuring.together([["-c", busy]], {}))
     assert found[CPU] > 0.2

@@ -412,7 +412,7 @@ def test_two_configurations_are_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"--config: given more than once ({tmp_path}/a.yaml, {tmp_path}/b.yaml)" in capsys.readouterr().err
 
 
-def test_of_a_flag_given_twice_the_last_counts_and_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flag_given_twice_takes_the_last_value_and_warns(capsys: pytest.CaptureFixture[str]) -> None:
     made = parse("cyclegan", "--lr 1 --batch-size 2 --lr=3 --flip --no-flip")
     assert (made.lr, made.flip) == (3, False)
     said = capsys.readouterr().err
@@ -491,7 +491,7 @@ def test_importing_i2i_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("option", ["domain_a", "domain_b", "licence"])
 @pytest.mark.parametrize("label", ["two\nlines", "x" * 1001])
-def test_what_a_model_file_cannot_say_is_refused_at_the_start(option: str, label: str) -> None:
+def test_labels_that_a_model_file_cannot_hold_are_refused_at_the_start(option: str, label: str) -> None:
     with pytest.raises(UsageError, match=option):
         from_mapping(RunOptions, {option: label})
 
@@ -615,9 +615,7 @@ def test_an_empty_path_of_a_configuration_is_refused(values: dict[str, Any]) -> 
         (ValueError("a bug"), 1),
     ],
 )
-def test_what_the_system_refuses_has_an_exit_code(
-    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_errors_of_the_system_have_exit_codes(error: Exception, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     def main(options: Any) -> None:
         raise error
 

@@ -243,7 +243,7 @@ def test_plain_values() -> None:
     assert nearest("x", ["unet_256"]) == ""
 
 
-def test_what_fits_no_member_of_a_union_is_wrong_once() -> None:
+def test_a_value_that_fits_no_member_of_a_union_is_one_error() -> None:
     with pytest.raises(UsageError) as caught:
         from_mapping(FolderOptions, {"batch_size": 0})
     assert str(caught.value) == (

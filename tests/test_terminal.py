@@ -124,7 +124,7 @@ class _Refusing(io.StringIO):
 
 
 @pytest.mark.parametrize("stream", [None, _Refusing(), closed := io.StringIO()])
-def test_a_line_that_nobody_can_be_told_is_lost(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_no_stream_takes_is_lost(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     closed.close()
     monkeypatch.setattr(sys, "stderr", stream)
     terminal.say("first", "more")

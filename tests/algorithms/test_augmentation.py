@@ -189,7 +189,7 @@ def test_gradients_are_those_of_the_operation(operation: str) -> None:
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, ALL])
 @pytest.mark.parametrize("kind", [CycleGAN, Pix2Pix])
-def test_gradients_of_the_game_reach_the_generator(kind: Any, operation: str) -> None:
+def test_adversarial_gradients_reach_the_generator(kind: Any, operation: str) -> None:
     options = {CycleGAN: CycleGANOptions, Pix2Pix: Pix2PixOptions}[kind]
     torch.manual_seed(0)
     algorithm = kind(options(**SMALL, diffaugment=operation))
@@ -202,7 +202,7 @@ def test_gradients_of_the_game_reach_the_generator(kind: Any, operation: str) ->
 
 
 @pytest.mark.parametrize("mode", get_args(GanMode))
-def test_every_game_is_played_with_all_of_them(mode: GanMode) -> None:
+def test_every_gan_mode_trains_with_all_augmentations(mode: GanMode) -> None:
     for algorithm in (
         CycleGAN(CycleGANOptions(**SMALL, gan_mode=mode, diffaugment=ALL)),
         Pix2Pix(Pix2PixOptions(**SMALL, gan_mode=mode, diffaugment=ALL)),

@@ -183,7 +183,7 @@ def test_micro_batches_add_up(name: str, parts: int, special: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("mode", get_args(GanMode))
-def test_every_game_is_played(name: str, mode: GanMode) -> None:
+def test_every_gan_mode_trains(name: str, mode: GanMode) -> None:
     """With penalties in the losses, which move the discriminators elsewhere than they would go without."""
     made = []
     for weight in (10.0, 0.0):

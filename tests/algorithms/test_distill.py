@@ -242,7 +242,7 @@ DOUBLE = {"described": {"dropout": True}, "dropout": True}
         ({}, {"compile": True}, UsageError, "runs its generator layer by layer"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_learnt_is_refused_before_any_work(
+def test_an_impossible_distillation_is_refused_before_any_work(
     teacher: dict[str, Any] | None, given: dict[str, Any], kind: type[I2IError], said: str, tmp_path: Path
 ) -> None:
     if teacher is not None:
@@ -303,9 +303,9 @@ def test_a_run_goes_on_with_the_teacher_of_the_folder_that_it_was_started_in(
     (tmp_path / "run").mkdir()
     for teacher, expected in (("teacher.safetensors", str(tmp_path / "teacher.safetensors")), ("monet", "monet")):
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "run" / "config.yaml").write_text(run_yaml(script(teacher=teacher)))
+        (tmp_path / "run" / "config.yaml").write_text(run_yaml(script(teacher=teacher)))  # type: ignore[call-arg]
         monkeypatch.chdir(tmp_path.parent)
-        assert of_run(script, tmp_path / "run").teacher == expected
+        assert of_run(script, tmp_path / "run").teacher == expected  # type: ignore[attr-defined]
 
 
 def test_a_run_with_a_content_loss_goes_on(tmp_path: Path) -> None:

@@ -157,7 +157,9 @@ def test_noise_is_a_function_of_the_seed() -> None:
         ({"latent_size": 0}, "latent_size = 0"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_starts(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_impossible_options_are_refused_before_anything_starts(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match=message):
         train(GAN, checked(GANRun(run=tmp_path / "run", max_steps=40, **{**SMALL, **options})))
     assert not (tmp_path / "run").exists()

@@ -176,7 +176,7 @@ def softplus(x: np.ndarray) -> np.ndarray:
     return np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0)
 
 
-def test_the_relativistic_game_compares_row_by_row() -> None:
+def test_the_relativistic_loss_compares_row_by_row() -> None:
     gan = NetworkOptions(gan_mode="relativistic").gan_loss()
     real, fake = images(4, 3, 3, 1), images(4, 3, 3, 1, seed=2)
     difference = (fake - real).numpy()
@@ -187,7 +187,7 @@ def test_the_relativistic_game_compares_row_by_row() -> None:
     }
 
 
-def test_rivals_are_judged_only_where_they_count() -> None:
+def test_real_logits_are_computed_for_the_relativistic_loss_alone() -> None:
     D = create_discriminator("patchgan_16", width=4)
     assert NetworkOptions().gan_loss().real_logits(D, images()) is None
     rivals = NetworkOptions(gan_mode="relativistic").gan_loss().real_logits(D.double(), images())
@@ -201,7 +201,7 @@ def test_pictures_of_two_sizes_cannot_be_compared() -> None:
 
 
 @EVERY
-def test_generators_are_judged_against_real_images(kind: Any) -> None:
+def test_generators_are_compared_with_real_images(kind: Any) -> None:
     """The loss that is played, from the networks as they are."""
     algorithm = (
         build(kind, gan_mode="relativistic", pool_size=0)
@@ -285,7 +285,7 @@ def test_the_gradient_penalty_and_r1_add_up() -> None:
 @pytest.mark.parametrize(
     ("mode", "asked", "weight"), [("nonsaturating", None, 10), ("nonsaturating", 0, 0), ("lsgan", None, 0)]
 )
-def test_r1_belongs_to_one_game_unless_it_is_asked_for(mode: Any, asked: Any, weight: float) -> None:
+def test_r1_is_on_by_default_in_one_gan_mode(mode: Any, asked: Any, weight: float) -> None:
     gan = NetworkOptions(gan_mode=mode, r1_gamma=asked).gan_loss()
     D = create_discriminator("patchgan_16", width=4).double()
     made = gan.penalty("P", D, images(), images())
@@ -423,7 +423,7 @@ def test_the_probability_does_not_move_within_a_step_nor_before_its_time() -> No
     assert augmented.adapted.tolist() == pytest.approx([0.256, 0, 0])
 
 
-def test_what_is_not_a_number_does_not_stay() -> None:
+def test_values_that_are_not_finite_do_not_stay() -> None:
     augmented = ADA(0.6, 1000)
     augmented.observe(torch.full((4, 1), torch.nan))
     assert augmented.adapted.tolist() == [0, 0, 4]
@@ -561,7 +561,7 @@ def test_options_that_contradict_each_other(kind: Any, options: dict[str, Any], 
         {"r2_gamma": -1},
     ],
 )
-def test_what_is_out_of_range_is_named(options: dict[str, Any]) -> None:
+def test_values_out_of_range_are_named(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=rf"{next(iter(options))} = .*allowed"):
         from_mapping(CycleGANOptions, options)
 

@@ -94,7 +94,7 @@ MEASURED = {
 }
 
 
-def test_what_is_computed():
+def test_costs_follow_from_the_measurement():
     options = options_class(CycleGAN)(validate_every=2, keep_last=2, keep_every=500)
     cost = Cost(options, MEASURED)
     assert cost.steps == 1001 and cost.training_hours == pytest.approx(1001 * 0.5 / 3600)

@@ -40,7 +40,7 @@ def data(folder: Path, count: int = 4, dtype: type[np.uint8] | type[np.uint16] =
     for side in "AB":
         (folder / f"train{side}").mkdir(parents=True)
         for i in range(count):
-            noise = np.random.default_rng(i).integers(0, np.iinfo(dtype).max, (24, 24, 3))
+            noise = np.random.default_rng(i).integers(0, np.iinfo(dtype).max, (24, 24, 3))  # type: ignore[type-var]
             images.write(folder / f"train{side}" / f"{i}.png", Picture(noise.astype(dtype)))
     return folder
 

@@ -76,7 +76,7 @@ def test_five_of_a_hundred_may_be_damaged(tmp_path: Path, damaged: int, accepted
 
 
 @pytest.mark.promise("R11")
-def test_of_a_large_set_a_sample_is_decoded_and_stated(tmp_path: Path, monkeypatch, capfd) -> None:
+def test_a_sample_of_a_large_set_is_decoded_and_reported(tmp_path: Path, monkeypatch, capfd) -> None:
     files = photos(tmp_path)
     for i in (4, 31):
         cut_short(files[i])
@@ -133,7 +133,7 @@ def test_a_band_beside_colours_is_one_of_four_channels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("top", [1000, 4095, 10_000])
-def test_pictures_of_16_bits_that_use_few_of_them_are_told(tmp_path: Path, capfd, top: int) -> None:
+def test_16_bit_pictures_that_use_few_bits_are_reported(tmp_path: Path, capfd, top: int) -> None:
     for side in "AB":
         for i in range(3):
             pixels = np.rint(smooth(i, channels=1) * top).astype(np.uint16)
@@ -176,7 +176,7 @@ def labels(seed: int, classes: int, side: int = 24) -> np.ndarray:
         (5, "void", "from 0 to 4, and 255, which is no label"),
     ],
 )
-def test_labels_that_are_taken_for_pictures_are_told(tmp_path: Path, capfd, classes: int, kind: str, said: str) -> None:
+def test_labels_taken_for_pictures_are_reported(tmp_path: Path, capfd, classes: int, kind: str, said: str) -> None:
     for i in range(4):
         write(tmp_path / "train/A" / f"{i}.png", np.rint(smooth(i) * 255).astype(np.uint8))
         held = labels(i, classes)

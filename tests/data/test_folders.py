@@ -192,7 +192,7 @@ def test_unreadable_folder_is_an_error(tmp_path, monkeypatch):
         find_images(tmp_path)
 
 
-def test_what_is_left_out_is_told_by_folder_and_reason(tmp_path):
+def test_skipped_files_are_reported_by_folder_and_reason(tmp_path):
     data = tmp_path / "data"
     for name in ("trainA/1.png", "trainB/1.png", "elsewhere/2.png"):
         make(data / name)
@@ -258,7 +258,7 @@ def test_the_order_of_layouts_is_that_of_the_documentation(tmp_path):
     assert [record.a.name for record in paired(tmp_path, "train")] == ["2.png"]
 
 
-def test_what_is_held_out_is_not_trained_on(tmp_path):
+def test_held_out_pictures_are_not_trained_on(tmp_path):
     for name in ("A/1.png", "B/1.png", "A/val/2.png", "B/val/2.png"):
         make(tmp_path / name)
     with pytest.raises(InputError, match=r"has A/val/, but no A/train/ to train on"):

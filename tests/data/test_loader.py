@@ -234,7 +234,7 @@ def pictures(tmp_path, sizes, dtypes=(np.uint8,), **options):
         ([(30, 24), (24, 24), (30, 24), (16, 30), (24, 30)], [np.uint8], "none"),
     ],
 )
-def test_what_workers_send_is_the_same(tmp_path, sizes, dtypes, preprocess):
+def test_workers_send_the_same_samples(tmp_path, sizes, dtypes, preprocess):
     """Also where pictures differ in size or depth, so that some batches are no one array."""
     dataset = pictures(tmp_path, sizes, dtypes, preprocess=preprocess)
     for batch_size, start in ((1, 0), (1, 7), (2, 3))[: 2 if preprocess == "none" else 3]:
@@ -282,7 +282,7 @@ def test_batches_need_no_shared_memory_of_their_own():
 
 
 @pytest.mark.promise("R10")
-def test_where_workers_cannot_be_started_the_reason_is_told(monkeypatch):
+def test_workers_that_cannot_start_say_why(monkeypatch):
     def refused(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 

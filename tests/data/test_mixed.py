@@ -115,7 +115,7 @@ def test_splits_of_one_domain(data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["val", "testA", "test"])
-def test_what_is_held_out_is_not_trained_on(data: Path, name: str) -> None:
+def test_held_out_pictures_are_not_trained_on(data: Path, name: str) -> None:
     fill(data / "one" / "0.png", 1)
     fill(data / "one" / name / "1.png", 2)
     with pytest.raises(InputError, match=f"{name}"):

@@ -101,7 +101,7 @@ def test_flat_picture_is_stretched_until_the_crop_fits():
     assert a.shape == (32, 32, 3)
 
 
-def test_what_does_not_fit_is_an_error():
+def test_shapes_that_do_not_fit_are_an_error():
     with pytest.raises(InputError, match="20x40 pixels: too small, a side is below the crop of 32"):
         transformed(Transform("crop", crop_size=32), 0, picture(40, 20))
     with pytest.raises(InputError, match="sizes differ: 20x40 and 40x20"):

@@ -301,7 +301,7 @@ def _levels(one: bytes, two: bytes) -> int:
 
 
 @pytest.mark.promise("R23")
-def test_what_a_network_cannot_take_is_one_failure(tmp_path: Path) -> None:
+def test_a_picture_that_a_network_cannot_take_is_one_failure(tmp_path: Path) -> None:
     class Picky(Translator):
         def translate_batch(self, pictures: Sequence[Picture], size: Size | None = None) -> list[Picture]:
             if any(p.pixels.shape[0] == 16 for p in pictures):

@@ -61,7 +61,7 @@ def _named(inputs: Any, out: Path, **options: Any) -> dict[str, str]:
 
 
 @pytest.mark.promise("R24")
-def test_names_are_told_apart_by_their_suffix(tmp_path: Path) -> None:
+def test_colliding_names_get_a_suffix(tmp_path: Path) -> None:
     source = folder(tmp_path / "in", ("a.jpg", "a.png", "b.png"))
     report = translate_folder(source, tmp_path / "out", translator(), format="png", on_collision="suffix")
     assert {r.source.name: r.target.name for r in report.done} == {

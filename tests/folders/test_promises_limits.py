@@ -84,7 +84,7 @@ def _open_folder() -> Iterator[Path]:
 
 
 @pytest.mark.promise("R31")
-def test_what_may_not_be_read_is_one_failure() -> None:
+def test_a_file_without_permission_is_one_failure() -> None:
     with _open_folder() as scratch:
         style = model(scratch / "m.safetensors")
         style.chmod(0o644)

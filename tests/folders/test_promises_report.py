@@ -232,7 +232,7 @@ def test_it_begins_to_speak_at_once(flag: str) -> None:
 
 
 @pytest.mark.parametrize("words", [["--list-styles"], ["photos", "-o", "out", "--dry-run"]])
-def test_what_is_said_at_once_needs_no_torch(tmp_path: Path, words: list[str]) -> None:
+def test_quick_answers_need_no_torch(tmp_path: Path, words: list[str]) -> None:
     picture(tmp_path / "photos" / "a.png")
     code = [
         "import runpy, sys",

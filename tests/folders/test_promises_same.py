@@ -96,9 +96,7 @@ class _Noting(Translator):
 
 @pytest.mark.promise("R38")
 @pytest.mark.parametrize("pixels", [None, 2600])
-def test_what_is_batched_follows_from_the_list_alone(
-    source: Path, monkeypatch: pytest.MonkeyPatch, pixels: int | None
-) -> None:
+def test_batches_follow_from_the_list_alone(source: Path, monkeypatch: pytest.MonkeyPatch, pixels: int | None) -> None:
     if pixels is not None:
         monkeypatch.setattr(pipeline, "QUEUE_PIXELS", pixels * 2)
     write, found = pipeline.write, []  # type: ignore[attr-defined]

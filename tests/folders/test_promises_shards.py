@@ -139,7 +139,7 @@ def test_more_parts_than_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.promise("R41")
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1/0", "-1/3", "1", "a/b", "1/3/5", "1.0/3", " 1/3", ""])
-def test_what_is_no_part(tmp_path: Path, shard: str) -> None:
+def test_invalid_shards_are_refused(tmp_path: Path, shard: str) -> None:
     source = picture(tmp_path / "a.png").parent
     with pytest.raises(UsageError, match=r"expected i/n with i from 1 to n"):
         translate_folder(source, tmp_path / "out", translator(), shard=shard)

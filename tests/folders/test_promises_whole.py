@@ -85,7 +85,7 @@ def test_killed_in_place(tmp_path: Path, whole: Tree) -> None:
 
 
 @pytest.mark.promise("R21")
-def test_what_a_killed_run_left_is_removed_and_what_lives_is_not(tmp_path: Path) -> None:
+def test_remains_of_a_killed_run_are_removed_and_those_of_a_live_one_stay(tmp_path: Path) -> None:
     source, out = folder(tmp_path / "in"), tmp_path / "out"
     out.mkdir()
     stray, living, other = out / ".i2i-0.part", out / ".i2i-1.part", out / "mine.part"
@@ -144,7 +144,7 @@ def test_an_older_output_stays_if_the_new_one_cannot_be_written(
 
 
 @pytest.mark.promise("R22")
-def test_what_exists_is_not_touched(tmp_path: Path, whole: Tree) -> None:
+def test_existing_files_are_not_touched(tmp_path: Path, whole: Tree) -> None:
     out, used = tmp_path / "out", translator()
     translate_folder(tmp_path / "in", out, used, stop=iter([False] * 4 + [True] * 99).__next__)
     there = {path: path.stat().st_mtime_ns for path in out.rglob("*.*")}

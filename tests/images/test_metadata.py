@@ -381,7 +381,7 @@ def test_a_damaged_transparent_colour_is_dropped_and_named(kind):
         assert picture.alpha is None and picture.unread == ("a damaged transparent colour",)
 
 
-def test_of_a_transparent_colour_the_bits_of_the_depth_count():
+def test_a_transparent_colour_has_the_bits_of_the_depth():
     grey = decode(png(2, 1, 8, 0, [b"\1\2"], png_chunk(b"tRNS", b"\1\1")))
     assert grey.alpha.tolist() == [[0, 255]]
     colour = decode(png(2, 1, 8, 2, [b"\1\2\3\4\5\6"], png_chunk(b"tRNS", b"\7\1\7\2\7\3")))

@@ -45,7 +45,7 @@ def test_odd_names(tmp_path, name):
 
 
 @pytest.mark.promise("R21")
-def test_what_is_being_written_is_no_stray(tmp_path):
+def test_a_file_that_is_being_written_is_no_stray(tmp_path):
     """However long ago it was begun: another run would take it away from under the writer."""
 
     def write_slowly(file):

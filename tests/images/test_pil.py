@@ -150,7 +150,7 @@ def test_a_text_of_a_loaded_image_is_not_believed(key):
     assert (found.alpha, found.exif, found.xmp, found.icc, found.resolution) == (None,) * 5
 
 
-def test_what_was_changed_after_opening_counts():
+def test_changes_after_opening_count():
     image = Image.open(io.BytesIO(FILES["png L transparent"]))
     del image.info["transparency"]
     assert from_pil(image).alpha is None
@@ -216,7 +216,7 @@ def test_bright_pictures_and_plain_ones_are_taken_without_a_warning(tmp_path, tr
 
 
 @pytest.mark.promise("R42")
-def test_what_a_broken_model_makes_is_a_failure_and_not_black(tmp_path, translator, monkeypatch):
+def test_the_output_of_a_broken_model_is_a_failure_and_not_black(tmp_path, translator, monkeypatch):
     monkeypatch.setattr(translator.model.runtime, "run", lambda batch, seed=None: np.full_like(batch, np.nan))
     with pytest.raises(ImageError, match="values that are not finite of it in fp32"):
         translator.translate(Picture(RGB8))

@@ -339,7 +339,7 @@ def said(picture):
     return picture.geo, picture.resolution, picture.xmp, picture.texts, picture.unread
 
 
-def test_what_a_file_says_of_its_picture_is_read_and_written_again(tmp_path):
+def test_metadata_of_a_picture_is_read_and_written_again(tmp_path):
     picture = decode(described())
     assert picture.geo == GEO and picture.unread == ()
     assert picture.resolution == pytest.approx((118 * 2.54, 59 * 2.54))

@@ -66,7 +66,7 @@ MOST = {2: 330, 8: 630}
 
 @pytest.mark.promise("R37")
 @pytest.mark.parametrize("runtime", ["torch", "onnx"])
-def test_what_nobody_watches_takes_no_more_than_is_reckoned_with(runtime: str) -> None:
+def test_an_unmeasured_picture_takes_no_more_memory_than_assumed(runtime: str) -> None:
     pytest.importorskip({"onnx": "onnxruntime"}.get(runtime, "torch"))
     networks = [f"{name},{runtime}" for name in ("resnet_6blocks,8", "resnet_1blocks,2", "unet_256,8")]
     found = _taken_and_expected(*(networks if runtime == "torch" else networks[:1]))

@@ -169,7 +169,7 @@ def test_compiled_networks_draw_the_same_noise(backend: str, monkeypatch: pytest
         torch._dynamo.reset()
 
 
-def test_what_compiles_is_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_selects_the_torch_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "BACKEND", "eager")
     path = _model(tmp_path / "run")
     assert load_translator(path, device="cpu", compile=True).runtime == "torch"
@@ -473,7 +473,7 @@ def test_noise_is_torchs(tmp_path: Path) -> None:
 
 
 @needs_openvino
-def test_what_openvino_cannot_do_torch_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_replaces_openvino_where_that_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> Any:
         raise RuntimeError("Check failed\nno such operation")
 

@@ -145,7 +145,7 @@ def test_changed_blur_filters_are_refused(tmp_path: Path) -> None:
         model_file.load(tmp_path / "m.safetensors")
 
 
-def test_what_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+def test_unreadable_values_are_not_written(tmp_path: Path) -> None:
     info = describe(_network(), direction="a2b")
     for change in ({"direction": "ab"}, {"format_version": 2}, {"size_multiple": 3}, {"licence": "x" * (1 << 20)}):
         with pytest.raises(ModelError, match="not written"):
@@ -244,7 +244,7 @@ def test_descriptions_out_of_bounds(tmp_path: Path, changes: dict[str, Any], mes
     assert str(caught.value).startswith(str(tmp_path / "m.safetensors"))
 
 
-def test_what_a_description_leaves_out_is_spelled_out(tmp_path: Path) -> None:
+def test_defaults_complete_a_description(tmp_path: Path) -> None:
     path = _saved(tmp_path / "m.safetensors", config={"width": 2, "blocks": 1}, training=..., dropout=True)
     found = model_file.load(path)[1]
     assert found.config == to_mapping(CONFIG)

@@ -155,7 +155,7 @@ def test_content_decides_not_the_name(tmp_path: Path) -> None:
         (RESNET, False),
     ],
 )
-def test_a_checkpoint_translates_as_published_unless_told_otherwise(tmp_path: Path, config: Any, dropout: bool) -> None:
+def test_a_checkpoint_translates_as_published_by_default(tmp_path: Path, config: Any, dropout: bool) -> None:
     path = checkpoint(tmp_path / "net.pth", config)
     _, found = open_model(path)
     assert (found.dropout, found.statistics) == (dropout, "batch")

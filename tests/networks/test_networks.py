@@ -106,7 +106,7 @@ def test_instance_norm_is_torch_s() -> None:
     torch.testing.assert_close(InstanceNorm(5)(x), nn.InstanceNorm2d(5)(x))
 
 
-def test_norm_none_keeps_its_biases_unless_told_otherwise() -> None:
+def test_norm_none_keeps_biases_by_default() -> None:
     for name in ("resnet_1blocks", "unet_32"):
         with_bias = create_generator(name, width=1, norm="none").state_dict()
         without = create_generator(name, width=1, norm="none", bias=False).state_dict()

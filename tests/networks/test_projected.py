@@ -83,7 +83,7 @@ def test_projections_mix_channels_and_scales() -> None:
         torch.testing.assert_close(found, one)
 
 
-def test_what_is_frozen_is_neither_drawn_nor_trained_nor_saved() -> None:
+def test_frozen_features_are_neither_drawn_nor_trained_nor_saved() -> None:
     judge = projected("projected_patchgan_16")
     before = [tensor.clone() for tensor in judge.projections.state_dict().values()]
     init_weights(judge)
@@ -141,7 +141,7 @@ LABELS, WIDE = "see pictures of 1 or 3 channels, and these have 14", "features.0
         (dict.fromkeys(tensors()), {}, ModelError, "features.0.weight is missing"),
     ],
 )
-def test_what_is_no_network_to_see_with_is_refused(
+def test_invalid_feature_networks_are_refused(
     tmp_path: Path, change: dict[str, Any] | None, options: dict[str, Any], kind: type[I2IError], said: str
 ) -> None:
     if change is not None:

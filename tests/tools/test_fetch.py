@@ -221,7 +221,7 @@ def test_cut_off(tmp_path, make):
         check_refused(archive, "damaged|not a zip or tar")
 
 
-def test_what_is_no_archive(tmp_path):
+def test_files_that_are_no_archive_are_refused(tmp_path):
     (tmp_path / "a").write_bytes(PICTURE)
     check_refused(tmp_path / "a", "not a zip or tar archive")
     check_refused(make_zip(tmp_path / "a", [("notes.txt", b"")]), "no pictures in it, 1 other files")

@@ -861,7 +861,7 @@ def coco_of(data: Path, file_name: str, boxes: list[list[float]]) -> None:
     text(data / "result.json", json.dumps(content))
 
 
-def test_of_coco_an_empty_box_is_left_out_and_its_picture_stays(tmp_path: Path, models: dict[str, Path]) -> None:
+def test_an_empty_coco_box_is_left_out_and_its_picture_stays(tmp_path: Path, models: dict[str, Path]) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     coco_of(data, "images/0.png", [[1, 1, 5, 5], [3, 3, 5, 0], [3, 3, 0, 5]])
     with pytest.raises(InputError, match=r"annotations/1: the box 3 3 5 0 \(x, y, width, height\) is empty"):
@@ -873,7 +873,7 @@ def test_of_coco_an_empty_box_is_left_out_and_its_picture_stays(tmp_path: Path, 
     assert any("is empty" in notice for notice in report.notices)
 
 
-def test_of_coco_an_absolute_path_into_the_folder_leads_to_the_output(tmp_path: Path, models: dict[str, Path]) -> None:
+def test_an_absolute_coco_path_into_the_folder_leads_to_the_output(tmp_path: Path, models: dict[str, Path]) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     coco_of(data, str(data / "images/0.png"), [[1, 1, 5, 5]])
     augment_folder(data, out, [str(models["monet"])])
@@ -914,7 +914,7 @@ def test_a_dense_file_of_coco_is_parsed(tmp_path: Path, models: dict[str, Path])
     assert len(json.loads((out / "result.json").read_text())["annotations"]) == 600
 
 
-def test_links_to_folders_are_told(tmp_path: Path, models: dict[str, Path]) -> None:
+def test_links_to_folders_are_reported(tmp_path: Path, models: dict[str, Path]) -> None:
     data = tmp_path / "data"
     yolo(data)
     (data / "more").symlink_to(tmp_path)

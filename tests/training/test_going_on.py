@@ -340,7 +340,7 @@ def test_the_same_pictures_elsewhere_are_the_same(photos: Path) -> None:
     assert told(moved, state, photos) == []
 
 
-def test_pictures_that_came_and_went_are_told_in_numbers(photos: Path) -> None:
+def test_added_and_removed_pictures_are_counted(photos: Path) -> None:
     state = seen(photos).state()
     first_of = {path.name: next(iter(sorted(path.iterdir()))) for path in photos.iterdir()}
     one = first_of["trainB"].read_bytes()
@@ -374,7 +374,7 @@ def test_another_data_set_is_refused(photos: Path) -> None:
         told(Path("toy"), state)
 
 
-def test_pictures_of_one_size_are_told_apart_by_their_content(photos: Path) -> None:
+def test_pictures_of_one_size_differ_by_their_content(photos: Path) -> None:
     for path in photos.rglob("*.png"):
         path.write_bytes(path.read_bytes().ljust(2000, b"\0"))
     state = seen(photos).state()
@@ -435,7 +435,7 @@ def test_other_pairs_are_refused(photos: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("R15")
-def test_another_augmentation_is_told(photos: Path, tmp_path: Path) -> None:
+def test_another_augmentation_is_reported(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("- Rotate: {limit: 10}")
     state = seen(photos, augment=str(tmp_path / "own.yaml")).state()
     assert told(photos, state, augment='[{"Rotate": {"limit": 10}}]') == [], "the same, wherever it is written"
@@ -588,7 +588,7 @@ def test_a_torn_last_line_is_dropped(torn: bytes, tmp_path: Path) -> None:
     ],
     ids=lambda line: line[:12].decode(errors="replace"),
 )
-def test_what_is_no_line_of_a_log_is_dropped(line: bytes, tmp_path: Path) -> None:
+def test_invalid_lines_of_a_log_are_dropped(line: bytes, tmp_path: Path) -> None:
     assert log_of(tmp_path / "log.jsonl", WHOLE, line + b"\n", WHOLE) == [json.loads(WHOLE)] * 2
 
 

@@ -1,6 +1,6 @@
 """What ails a training is named within 200 steps, once, in plain words; a healthy one is left in peace.
 
-That healthy ones are is shown on the two toy runs of `tests/test_learning.py` as well.
+That healthy ones are is shown on the two toy runs of `tests/algorithms/test_learning.py` as well.
 """
 
 import json
@@ -127,7 +127,7 @@ def test_the_look_at_the_last_pictures_of_a_run_leaves_no_trace(
     assert states[0]["health"] == states[1]["health"]
 
 
-def test_losses_that_are_no_longer_trained_are_not_judged() -> None:
+def test_detectors_ignore_losses_that_are_no_longer_trained() -> None:
     detector = detectors.Saturated(chance=0.5)
     for _ in range(60):
         detector.observe({"D": 0.001})

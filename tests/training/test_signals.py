@@ -125,7 +125,7 @@ def test_a_signal_before_the_training_starts(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unexpected_error_is_told_in_the_status(tmp_path: Path) -> None:
+def test_the_status_holds_an_unexpected_error(tmp_path: Path) -> None:
     child = start("cyclegan", tmp_path / "run", "--max-steps 9 --workers 1", [FailAt(5, "a bug")])
     assert child.wait() == 1
     assert "a bug" in child.said()

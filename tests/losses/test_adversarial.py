@@ -39,7 +39,7 @@ def hinge(margins: Tensor) -> float:
         ("wgangp", -FAKE.mean().item(), -REAL.mean().item(), FAKE.mean().item()),
     ],
 )
-def test_the_games_are_their_formulas(mode: Any, generator: float, real: float, fake: float) -> None:
+def test_gan_losses_are_their_formulas(mode: Any, generator: float, real: float, fake: float) -> None:
     gan = GANLoss(mode)
     assert gan.generator(FAKE).item() == pytest.approx(generator, rel=1e-12)
     assert gan.real(REAL).item() == pytest.approx(real, rel=1e-12)

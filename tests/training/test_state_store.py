@@ -244,7 +244,7 @@ class Pruning(RuleBasedStateMachine):
 
 
 @pytest.mark.promise("R5")
-def test_what_is_kept_and_what_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_sequence_of_saves_keeps_and_deletes_by_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
     monkeypatch.setattr("os.fsync", lambda _: None)

@@ -245,7 +245,7 @@ class _Old:
         return torch._utils._rebuild_tensor, (storage, 0, tuple(self.tensor.shape), self.tensor.stride())
 
 
-def test_of_several_state_dicts_none_is_chosen(tmp_path: Path) -> None:
+def test_none_of_several_state_dicts_is_chosen(tmp_path: Path) -> None:
     both = {"netG": _reference(RESNET), "netD": _reference(PatchGANConfig(width=1))}
     torch.save(both, tmp_path / "net.pth")
     with pytest.raises(ModelError, match=r"holds 2 state dicts \('netG', 'netD'\)"):
@@ -271,7 +271,7 @@ def test_files_of_both_torch_formats(tmp_path: Path, zipped: bool) -> None:
     assert all(torch.equal(found[n], t) for n, t in zip(found, reference.values(), strict=True))
 
 
-def test_what_is_saved_is_what_the_reference_saves(tmp_path: Path) -> None:
+def test_saved_files_are_those_of_the_reference(tmp_path: Path) -> None:
     theirs = _reference(CUT)
     network = junyanz.build(*junyanz.convert(theirs))
     junyanz.save(tmp_path / "latest_net_G.pth", network)
@@ -563,7 +563,7 @@ def test_a_pickle_of_nothing_is_refused(tmp_path: Path, opcodes: bytes, monkeypa
 
 
 @pytest.mark.promise("R46")
-def test_what_a_pickle_leaves_over_is_damage(tmp_path: Path) -> None:
+def test_bytes_after_a_pickle_are_damage(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="damaged or not written"):
         junyanz.load(_pickled(tmp_path / "a.pth", b"}}"))
 

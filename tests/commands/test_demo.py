@@ -11,7 +11,7 @@ from PIL import Image
 
 from i2i.commands import demo
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ def test_a_student_of_one_folder_takes_its_pictures_whole(tmp_path: Path) -> Non
         assert [item.half for item in open_data(data, "a2b", algorithm, options, config).inputs] == ["left", "left"]
 
 
-def test_two_sides_are_told_apart_for_a_student_too(tmp_path: Path) -> None:
+def test_a_student_is_evaluated_on_pairs_or_on_sets(tmp_path: Path) -> None:
     pairs, sets = tmp_path / "pairs", tmp_path / "sets"
     for side in "AB":
         folder(pairs / side, 2), folder(sets / f"train{side}", 2), folder(sets / f"test{side}", 1)

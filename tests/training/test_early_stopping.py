@@ -105,7 +105,9 @@ def test_conditions_that_are_none(text: str, message: str) -> None:
         ({"best_metric": "fid"}, "best_metric = 'fid': .*'l1', 'psnr', 'ssim', 'swd', .*'mean_iou'"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_starts(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_impossible_options_are_refused_before_anything_starts(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     given = Pix2PixRun(run=tmp_path / "run", data=Path("toy"), **{"max_steps": 2, **options})
     with pytest.raises(UsageError, match=message):
         train(Pix2Pix, checked(given))

@@ -27,7 +27,7 @@ def grid(folder: Path, step: int) -> Any:
     return np.asarray(Image.open(folder / "samples" / f"step-{step:08d}.png"))
 
 
-def test_what_a_run_leaves(tmp_path: Path) -> None:
+def test_files_that_a_run_leaves(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     child = run(
         "cyclegan",

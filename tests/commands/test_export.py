@@ -71,13 +71,13 @@ def test_round_and_back_again(run_folder: Path, tmp_path: Path) -> None:
     assert [tensor.shape for tensor in one.values()] == [tensor.shape for tensor in other.values()]
 
 
-def test_what_a_model_says_is_kept(run_folder: Path, tmp_path: Path) -> None:
+def test_the_description_of_a_model_is_kept(run_folder: Path, tmp_path: Path) -> None:
     export(run_folder, tmp_path / "copy.safetensors", direction="a2b", licence="MIT")
     _, info = open_model(tmp_path / "copy.safetensors")
     assert (info.training.dataset, info.training.steps, info.licence) == ("toy", 3, "MIT")
 
 
-def test_what_the_keys_do_not_tell_is_an_option(tmp_path: Path) -> None:
+def test_options_give_what_the_keys_do_not_tell(tmp_path: Path) -> None:
     junyanz.save(tmp_path / "net.pth", network(UNetConfig(width=1, depth=5)))
     export(tmp_path / "net.pth", tmp_path / "asked", dropout=False, norm_stats="running")
     export(tmp_path / "net.pth", tmp_path / "stated", format="pretrained")
