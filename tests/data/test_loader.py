@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
+from number_samples import Numbers, first_numbers, numbers
 
 from i2i import images
 from i2i.data import loader
@@ -21,13 +21,6 @@ from i2i.data.pair import ImagePair, RawPair
 from i2i.errors import I2IError, InputError, ResourceError, UsageError
 
 
-class Numbers(Dataset):
-    """Sample t is the number t."""
-
-    def __getitem__(self, t):
-        return ImagePair(torch.full((1, 2, 2), float(t)), torch.full((1, 2, 2), float(-t)), (str(t),))
-
-
 class Failing(Numbers):
     def __init__(self, how, at):
         self.how, self.at = how, at
@@ -36,10 +29,6 @@ class Failing(Numbers):
         if t == self.at:
             self.how(t)
         return super().__getitem__(t)
-
-
-def numbers(got):
-    return [[int(sample[0, 0, 0]) for sample in batch.a] for batch in got]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -190,10 +179,6 @@ def test_workers_that_are_killed_again_and_again(monkeypatch):
     monkeypatch.setattr(loader, "MAX_RESTARTS", 0)
     with pytest.raises(I2IError, match=r"killed 1 times at the samples 3:"):
         list(batches(Failing(die, 3), 0, 8, 2, 1))
-
-
-def first_numbers(queue):
-    queue.put(numbers(batches(Numbers(), 0, 4, 2, 1)))
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
