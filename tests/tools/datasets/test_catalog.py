@@ -23,7 +23,7 @@ def test_facts_are_well_formed(entry):
 
 @pytest.mark.parametrize("entry", SETS, ids=lambda entry: entry.name)
 def test_the_table_in_the_documentation(entry):
-    table = (Path(__file__).parents[2] / "datasets" / "README.md").read_text(encoding="utf-8")
+    table = (Path(__file__).parents[3] / "datasets" / "README.md").read_text(encoding="utf-8")
     line = next(line for line in table.splitlines() if f"`{entry.name}`" in line and line.startswith("|"))
     if entry.urls:
         assert entry.layout in line and entry.shown_size.split(" GiB")[0] in line
