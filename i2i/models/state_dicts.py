@@ -9,6 +9,7 @@ import io
 import pickle
 import pickletools
 import re
+import struct
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -16,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import torch
 from safetensors.torch import load as from_safetensors
@@ -40,7 +41,18 @@ _MAX_MEMBERS = MAX_TENSORS + 1000
 _PROTOCOL = 2  # the only one that torch's restricted unpickler reads
 _LEGACY_PICKLES = 5  # magic number, version, system, the object, the keys of its storages
 _REBUILD = {f"torch._utils.{name}" for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")}
-_STORAGE = re.compile(r"torch(\.cuda)?\.[A-Z][A-Za-z0-9]*Storage")
+_STORAGE = re.compile(r"torch(\.cuda)?\.([A-Z][A-Za-z0-9]*)Storage")
+_BYTES = {"ComplexDouble": 16, "ComplexFloat": 8, "Double": 8, "Long": 8, "Float": 4, "Int": 4, "QInt32": 4}
+_BYTES |= {"Half": 2, "BFloat16": 2, "Short": 2}
+"""Bytes of a number in a storage; 1 in all others."""
+_OPCODES = re.compile(
+    "PROTO|STOP|MARK|GLOBAL|REDUCE|BUILD|NEWOBJ|BINPERSID|APPENDS?|SETITEMS?|EMPTY_(DICT|LIST|TUPLE)|TUPLE[123]?|NONE"
+    "|NEWTRUE|NEWFALSE|BININT[12]?|LONG1|BINFLOAT|BINUNICODE|SHORT_BINSTRING|(LONG_)?BIN(GET|PUT)"
+)
+"""Those that torch.save writes and torch's restricted unpickler reads."""
+_MAX_ENTRIES = 10 * MAX_TENSORS
+_KEYS = (str, int, float, bool, type(None))
+_MAX_NUMBER = 1 << 63
 _MAX_PREFIX = 4  # names that a key has before those of its network
 
 
@@ -263,7 +275,10 @@ def _counted(stream: io.BytesIO, left: int) -> int:
             "save it again by torch.save without pickle_protocol"
         )
     try:
-        left -= sum(1 for _ in islice(pickletools.genops(stream), left + 1))
+        for opcode, _, _ in islice(pickletools.genops(stream), left + 1):
+            left -= 1
+            if not _OPCODES.fullmatch(opcode.name):
+                raise ModelError(f"its pickle has the operation {opcode.name}: not written by torch.save")
     except (ValueError, LookupError):
         raise ModelError("damaged or not written by torch.save") from None
     if left < 0:
@@ -271,14 +286,20 @@ def _counted(stream: io.BytesIO, left: int) -> int:
     return left
 
 
-class _Reading(pickle._Unpickler):  # the one in Python: C's takes memory for whatever number a memo has
+_Unpickler: Any = pickle._Unpickler
+
+
+class _Reading(_Unpickler):  # the one in Python: C's takes memory for whatever number a memo has
     """Reads a pickle with stand-ins for all that it names, so that nothing in it runs; the file has `size` bytes."""
 
     stack: list[Any]
+    dispatch: ClassVar[dict[int, Any]] = dict(_Unpickler.dispatch)
 
     def __init__(self, stream: io.BytesIO, size: int) -> None:
         super().__init__(stream)
-        self.size, self.stored = size, 0
+        self.size = size
+        self.storages: dict[str, int] = {}
+        self.entries = 0
 
     def check(self) -> None:
         """Raises `ModelError` for a name, a call or a size that no weights need."""
@@ -295,18 +316,38 @@ class _Reading(pickle._Unpickler):  # the one in Python: C's takes memory for wh
     def find_class(self, module: str, name: str) -> Any:
         found = f"{module}.{name}"
         if found == "collections.OrderedDict":
-            return OrderedDict
+            return self.ordered
         if found in _REBUILD:
             return _Standin(self, name)
-        if _STORAGE.fullmatch(found):
-            return _Standin(self, "")
+        if kind := _STORAGE.fullmatch(found):
+            return _Standin(self, "", _BYTES.get(kind[2], 1))
         raise self.refusal(found)
 
     def persistent_load(self, pid: Any) -> Any:
-        _, kind, _, _, count, *_ = pid
-        if not isinstance(kind, _Standin) or not isinstance(count, int) or count > self.size:
-            raise ModelError(f"a storage of {count} numbers, and the file has {self.size:,} bytes")
+        _, kind, key, _, count, *_ = pid
+        if not isinstance(kind, _Standin) or kind.function or type(key) is not str or type(count) is not int:
+            raise ModelError("damaged or not written by torch.save")
+        taken = count * kind.count
+        if self.storages.setdefault(key, taken) != taken or not 0 <= sum(self.storages.values()) <= self.size:
+            raise ModelError(f"its storages take more than the {self.size:,} bytes of the file")
         return _Standin(self, "", count)
+
+    def ordered(self, entries: Any = ()) -> OrderedDict[Any, Any]:
+        """Stands for `OrderedDict`, to which Python 2 gives all entries; the same list may be given again and again."""
+        self.entries += len(entries)
+        if self.entries > _MAX_ENTRIES:
+            raise ModelError(f"its dicts have more than {_MAX_ENTRIES:,} entries")
+        return OrderedDict((_key(key), value) for key, value in entries)
+
+    def load_setitem(self) -> None:
+        _key(self.stack[-2])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        [_key(key) for key in self.stack[::2]]
+        super().load_setitems()
+
+    dispatch[pickle.SETITEM[0]], dispatch[pickle.SETITEMS[0]] = load_setitem, load_setitems
 
     def refusal(self, found: str) -> ModelError:
         """Names the key under which it would be stored, which lies beneath it."""
@@ -314,8 +355,16 @@ class _Reading(pickle._Unpickler):  # the one in Python: C's takes memory for wh
         return ModelError(f"{key}it holds code or objects ({found[:80]}), not weights alone; such files are never run")
 
 
+def _key(key: Any) -> Any:
+    """A key of a dict, if nothing of it is deep: the hash of a deep tuple ends the process."""
+    if type(key) not in _KEYS:
+        raise ModelError(f"a key is of type {type(key).__name__}; expected the names of tensors")
+    return key
+
+
 class _Standin:
-    """Stands for a function that rebuilds a tensor, for a storage of `count` numbers, or for a tensor."""
+    """Stands for a function that rebuilds a tensor, for a type of storages whose numbers take `count` bytes, for a
+    storage of `count` numbers, or for a tensor."""
 
     __slots__ = ("count", "function", "reading")
 
@@ -327,8 +376,11 @@ class _Standin:
             raise self.reading.refusal("REDUCE")
         if self.function != "_rebuild_parameter":
             storage, offset, shape, strides, *_ = arguments
+            numbers = [offset, *shape, *strides]
+            if not all(type(number) is int and 0 <= number < _MAX_NUMBER for number in numbers) or len(numbers) > 129:
+                raise ModelError("damaged or not written by torch.save")
             last = offset + sum((side - 1) * step for side, step in zip(shape, strides, strict=True))
-            if all(shape) and not 0 <= last < storage.count:
+            if all(shape) and last >= storage.count:
                 raise ModelError(f"shape {tuple(shape)} is larger than what is stored for it")
         return _Standin(self.reading, "")
 
@@ -340,6 +392,7 @@ class _Standin:
 def _of_zip(opened: BinaryIO, size: int) -> list[io.BytesIO]:
     """torch stores the members of its zip files uncompressed; compressed ones could inflate without limit."""
     try:
+        _check_end(opened, size)
         with opened_zip(opened, _MAX_MEMBERS) as file:
             members = file.infolist()
             if sum(member.file_size for member in members) > min(size, MAX_FILE_BYTES):
@@ -358,6 +411,22 @@ def _of_zip(opened: BinaryIO, size: int) -> list[io.BytesIO]:
         raise ModelError(str(error)) from None
     except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
         raise ModelError(f"a damaged zip file ({error})") from None
+
+
+def _check_end(opened: BinaryIO, size: int) -> None:
+    """Python's reader takes the table of contents that ends where the end record begins, torch's the one that the
+    record names. A file could show them two. Raises `BadZipFile` for such a one, and for one with a comment."""
+    opened.seek(max(size - 98, 0))
+    tail = opened.read(98).rjust(98, b"\0")
+    end = size - 22
+    signature, length, offset, comment = struct.unpack("<4s8xIIH", tail[76:])
+    if tail[56:60] == b"PK\6\7":  # a locator of the record of a large file, which torch writes always
+        end = size - 98
+        large, length, offset = struct.unpack("<4s36xQQ", tail[:56])
+        if large != b"PK\6\6" or struct.unpack("<8xQ4x", tail[56:76])[0] != end:
+            raise zipfile.BadZipFile("its end record is elsewhere")
+    if signature != b"PK\5\6" or comment or offset + length != end:
+        raise zipfile.BadZipFile("its table of contents is not at its end")
 
 
 def _content(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> io.BytesIO:
