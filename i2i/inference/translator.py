@@ -399,8 +399,7 @@ class Translator:
         import torch
 
         sources = [self._sized(self.coding.source_of_planes(planes), size) for planes in batch]
-        outputs = self.model.unchecked(np.stack([self.coding.encode(source.small) for source in sources]))
-        made = zip(outputs, sources, strict=True)
+        made = ((self.model.unchecked(self.coding.encode(source.small)[None])[0], source) for source in sources)
         planes = [self.coding.decode(source.enlarged(output), source.planes) for output, source in made]
         return torch.from_numpy(np.stack(planes))
 

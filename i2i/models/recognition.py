@@ -116,10 +116,13 @@ def _attention(shapes: Shapes, width: int, depth: int) -> int:
         return 0
     channels = shapes["attention.f.weight"][1]
     places = [halvings for halvings in range(1, depth) if width * min(1 << (halvings - 1), 8) == channels]
+    by_name = depth - 5  # `unet_<size>_attention` has it where 32 pixels are left
+    if by_name in places:
+        return by_name
     if len(places) != 1:
         raise ModelError(
             f"its keys do not tell after how many halvings its self-attention stands ({places}); "
-            f"{_GIVE}('unet_{1 << depth}', attention={places[-1] if places else 3})"
+            f"{_GIVE}('unet_{1 << depth}', attention=N)"
         )
     return places[0]
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from fork_server import python
+from torch.serialization import MAGIC_NUMBER
 
 from i2i.algorithms import CycleGAN
 from i2i.algorithms.cyclegan import CycleGANOptions
@@ -96,7 +98,84 @@ def over_a_new_storage(rebuild: Callable[..., Any]) -> Callable[[tuple[int, ...]
     return tensor
 
 
+def zipped(operations: bytes) -> bytes:
+    """A file of torch with a pickle of these operations."""
+    return archive(**{"archive/data.pkl": b"\x80\x02" + operations + b".", "archive/version": b"3\n"})
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def number(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value)
+
+
+def storage(key: str, count: bytes, kind: str = "Float") -> bytes:
+    reference = text("storage") + f"ctorch\n{kind}Storage\n".encode() + text(key) + text("cpu") + count
+    return b"(" + reference + b"NtQ"
+
+
+def tensor_over(stored: bytes, shape: bytes, strides: bytes) -> bytes:
+    """The state dict of a tensor."""
+    more = b"\x89ccollections\nOrderedDict\n)R"
+    return (
+        b"}" + text("w") + b"ctorch._utils\n_rebuild_tensor_v2\n(" + stored + b"K\x00" + shape + strides + more + b"tRs"
+    )
+
+
+def one_list_for_many_dicts(count: int = 1500) -> bytes:
+    entries = b"".join(b"M" + struct.pack("<H", key) + b"N\x86" for key in range(count))
+    first = b"ccollections\nOrderedDict\nq\x00](" + entries + b"eq\x02\x85q\x01R"
+    return zipped(b"}" + text("x") + b"](" + first + b"h\x00h\x01R" * count + b"es")
+
+
+def doubled(times: int) -> bytes:
+    """A tuple of a tuple of … of a text, each twice in the next one, by the memo."""
+    places = [struct.pack("<I", place) for place in range(times)]
+    return text("a") + b"".join(b"r" + place + b"j" + place + b"\x86" for place in places)
+
+
+def many_storages(count: int = 3000) -> bytes:
+    """A file of torch before 1.6, each of whose storages is as large as the file."""
+    head = [pickle.dumps(part, 2) for part in (MAGIC_NUMBER, 1001, {"protocol_version": 1001, "little_endian": True})]
+    body = b"](" + b"".join(storage(str(k), number(150_000), "ComplexDouble") for k in range(count)) + b"e."
+    return b"".join(head) + b"\x80\x02" + body + pickle.dumps([], 2) + bytes(300_000)
+
+
+def two_tables_of_contents() -> bytes:
+    """Python's reader sees a pickle of an empty dict, torch's the one that asks for a large bytearray."""
+    hostile = zipped(b"}" + text("w") + b"c__builtin__\nbytearray\n" + number(300 << 20) + b"\x85Rs")
+    plain = zipped(b"}")
+
+    def parts(data: bytes) -> tuple[bytes, bytes, bytes]:
+        end = data.rfind(b"PK\5\6")
+        size, offset = struct.unpack("<II", data[end + 12 : end + 20])
+        return data[:offset], data[offset : offset + size], data[end:]
+
+    def moved(table: bytes, by: int) -> bytes:
+        found, place = b"", 0
+        while place < len(table):
+            length = 46 + struct.unpack("<H", table[place + 28 : place + 30])[0]
+            entry, offset = table[place : place + length], struct.unpack("<I", table[place + 42 : place + 46])[0]
+            found += entry[:42] + struct.pack("<I", offset + by) + entry[46:]
+            place += length
+        return found
+
+    (members, table, _), (more, other, end) = parts(hostile), parts(plain)
+    ends = end[:12] + struct.pack("<II", len(table), len(members) + len(more)) + end[20:]
+    return members + more + table + moved(other, len(members) - len(table)) + ends
+
+
 TAKES_MEMORY: dict[str, Callable[[], bytes]] = {
+    "two tables of contents": two_tables_of_contents,
+    "one list for many dicts": one_list_for_many_dicts,
+    "many storages": many_storages,
+    "a count that is a deep tuple": lambda: zipped(tensor_over(storage("0", doubled(26)), b")", b")")),
+    "a text for a stride": lambda: zipped(
+        tensor_over(storage("0", number(1)), number(300 << 20) + b"\x85", text("a") + b"\x85")
+    ),
+    "a deep key": lambda: zipped(b"})" + b"\x85" * 900_000 + b"Ns"),
     "float tensors": lambda: large(lambda shape: Calls(torch.FloatTensor, *shape)),
     "legacy float tensors": lambda: large(lambda shape: Calls(torch.FloatTensor, *shape), zipped=False),
     "new storages": lambda: large(over_a_new_storage(torch._utils._rebuild_tensor_v2)),

@@ -29,6 +29,7 @@ SMALL |= {
     "separable antialiased": ResnetConfig(width=2, blocks=1, separable=True, upsampling="antialiased"),
     "unet of instance norm": UNetConfig(width=2, depth=6, norm="instance", dropout=False),
     "attention": UNetConfig(width=2, depth=5, attention=2),
+    "attention by name": generator_config("unet_512_attention", width=2),
     "two enhancers": CoarseToFineConfig(width=2, enhancers=2, halvings=2, blocks=1, fine_blocks=2, norm="batch"),
 }
 
