@@ -14,7 +14,8 @@ import i2i
 from i2i import images
 
 OUT = Path(__file__).parent / "images"
-STYLES = ("monet", "cezanne", "vangogh", "ukiyoe")
+STYLES = ("monet", "cezanne", "vangogh", "ukiyoe")  # of the strip
+SHEET_STYLES = ("monet", "monet-lite", "cezanne", "vangogh", "ukiyoe")
 STRIP = ("oceanic_315998", "popos_sean-afnan-244576", "popos_jad-limcaco-183877")
 SHEET = (
     *STRIP, "oceanic_434614", "oceanic_105518", "oceanic_164041", "oceanic_69762", "oceanic_188029",
@@ -44,13 +45,13 @@ def painted(photos: Path) -> None:
     """`sheet.jpg` for docs/gallery.md: a row for each photograph, itself and then each style. The first rows are
     `strip.jpg` for README.md."""
     read = [images.read(photos / f"{name}.jpg").channels(3) for name in SHEET]
-    columns = [[Image.fromarray(pixels) for pixels in read]]
-    for style in STYLES:
+    columns = {"": [Image.fromarray(pixels) for pixels in read]}
+    for style in SHEET_STYLES:
         translate = i2i.load_translator(style)
-        columns.append([Image.fromarray(translate(pixels)) for pixels in read])
-    rows = [list(row) for row in zip(*columns, strict=True)]
-    write("sheet.jpg", grid(rows, TILE))
-    write("strip.jpg", grid(rows[: len(STRIP)], TILE))
+        columns[style] = [Image.fromarray(translate(pixels)) for pixels in read]
+    write("sheet.jpg", grid([list(row) for row in zip(*columns.values(), strict=True)], TILE))
+    strip = [columns[name][: len(STRIP)] for name in ("", *STYLES)]
+    write("strip.jpg", grid([list(row) for row in zip(*strip, strict=True)], TILE))
 
 
 def toy(runs: Path) -> None:
