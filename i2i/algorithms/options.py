@@ -165,6 +165,11 @@ class NetworkOptions(DataOptions):
         return {"generator": f"unet_{largest}"} if largest >= _SMALLEST_UNET else {}
 
     @property
+    def has_residual_blocks(self) -> bool:
+        """Whether the generator has residual blocks, so that `low_memory` saves something."""
+        return isinstance(self.generator_config(3, 3), ResnetConfig | CoarseToFineConfig)
+
+    @property
     def has_discriminator(self) -> bool:
         """Whether a discriminator is trained."""
         return True
