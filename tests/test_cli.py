@@ -822,7 +822,7 @@ def test_a_run_has_a_default_folder_and_goes_on_there(
         ("train --run resumed --crop-size 300", "crop_size = 300: cropped out of load_size = 286"),
         ("evaluate nosuch photos", "style 'nosuch': no such style"),
         ("evaluate . --metrics ssmi", "metrics: unknown 'ssmi'. Did you mean 'ssim'?"),
-        ("plan cyclegan", "data: missing"),
+        ("plan cyclegan", "data: missing; give --data a folder"),
         ("plan gan --data toy --load-size 32", "crop_size = 64: cropped out of load_size = 32"),
     ],
 )

@@ -167,7 +167,8 @@ class NetworkOptions(DataOptions):
     @property
     def has_residual_blocks(self) -> bool:
         """Whether the generator has residual blocks, so that `low_memory` saves something."""
-        return isinstance(self.generator_config(3, 3), ResnetConfig | CoarseToFineConfig)
+        residual = (ResnetConfig, CoarseToFineConfig)
+        return "generator" not in self.own and isinstance(generator_config(self.generator), residual)
 
     @property
     def has_discriminator(self) -> bool:
