@@ -136,7 +136,7 @@ def test_a_limit(capsys, monkeypatch, as_json):
     monkeypatch.setattr(costs, "estimate", lambda algorithm, options, steps, seconds: Cost(options, MEASURED))
     plan.plan(CycleGAN, planned(CycleGAN, memory_limit="3GB", json=as_json))
     assert not as_json or json.loads(capsys.readouterr().out)["fits"]
-    with pytest.raises(UsageError, match=r"memory_limit = 2\.9GB: the training takes 3\.00 GB.*\n--low-memory: "):
+    with pytest.raises(UsageError, match=r"memory_limit = 2\.9GB: the training takes 3\.00 GB.*\n--micro-batches 2: "):
         plan.plan(CycleGAN, planned(CycleGAN, memory_limit="2.9GB", json=as_json))
     assert not as_json or json.loads(capsys.readouterr().out)["fits"] is False
 
