@@ -24,7 +24,7 @@ LONG := training browser evaluation folders/test_promises_* commands/test_demo* 
 	inference/test_memory* inference/test_bundled* inference/test_sample* inference/test_transform* \
 	models/test_styles* models/test_hub* models/test_published* images/test_hostile* images/test_limits* tools data/test_loader* \
 	algorithms/test_learning* algorithms/test_gan* algorithms/test_cut* algorithms/test_contract* algorithms/test_newcomer* \
-	test_benchmarks* test_download* test_cli*
+	test_benchmarks* test_proportions* test_download* test_cli*
 
 test-fast: $(READY)
 	$(BIN)/python -m pytest -n 2 $(LONG:%=--ignore-glob='tests/%')

@@ -95,13 +95,14 @@ def _by_algorithm(command: str, words: list[str], program: str) -> Call:
     first = words[0] if words else "-"
     if first.endswith((".yaml", ".yml")):
         words = ["--config", *words]
-    algorithm = first if first in ALGORITHMS else _configured_algorithm(words)
+    try:
+        algorithm = _algorithm(command, first, words)
+    except UsageError:
+        if {"--help", "-h", "--help-all"} & {*words}:
+            return print, help_text.of_algorithms(command)
+        raise
     if first == algorithm:
         words = words[1:]
-    if not algorithm and {"--help", "-h", "--help-all"} & {*words}:
-        return print, help_text.of_algorithms(command)
-    if not algorithm:
-        raise _no_algorithm(command, first, words)
     trains, known = command == "train", options_of(command, algorithm)
     entry = ALGORITHMS[algorithm] if trains else COMMANDS[command]
     program = program or (f"i2i train {algorithm}" if trains else f"i2i {command}")
@@ -123,6 +124,20 @@ def _check_without_torch(known: Sequence[Option], algorithm: str, line: Line, is
         check(options)
 
 
+def _algorithm(command: str, first: str, words: Sequence[str]) -> str:
+    """The algorithm that `first` names, or a configuration or a run among `words`. Raises `UsageError`."""
+    if first in ALGORITHMS:
+        return first
+    if not first.startswith("-") and not first.endswith((".yaml", ".yml")):
+        raise UsageError(
+            f"unknown algorithm {first!r}.{nearest(first, ALGORITHMS)} Algorithms: {', '.join(ALGORITHMS)}; "
+            "or give a configuration, FILE.yaml"
+        )
+    if configured := _configured_algorithm(words):
+        return configured
+    raise _no_algorithm(command, first, words)
+
+
 def _configured_algorithm(words: Sequence[str]) -> str:
     """The algorithm that a configuration or a run among `words` names; empty if none does. Raises `UsageError`."""
     for flag, file in (("--config", ""), ("--run", RUN_CONFIG)):
@@ -135,12 +150,7 @@ def _configured_algorithm(words: Sequence[str]) -> str:
 
 
 def _no_algorithm(command: str, first: str, words: Sequence[str]) -> UsageError:
-    """The error for a command line that begins with `first` and names no algorithm."""
-    if not first.startswith("-") and not first.endswith((".yaml", ".yml")):
-        return UsageError(
-            f"unknown algorithm {first!r}.{nearest(first, ALGORITHMS)} Algorithms: {', '.join(ALGORITHMS)}; "
-            "or give a configuration, FILE.yaml"
-        )
+    """The error for a command line that begins with `first`, a flag or a file, and names no algorithm."""
     if theirs := junyanz.translated(words, {option.flag for option in options_of(command, "cyclegan")}):
         return UsageError(*theirs)
     if first.endswith((".yaml", ".yml")):

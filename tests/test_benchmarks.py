@@ -292,7 +292,7 @@ def test_the_commands_of_the_readme_are_understood(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
     found = re.findall(r"`python benchmarks/(\w+)\.py ?([^`]*)`", table.README.read_text())
-    assert {name for name, _ in found} == {*SCRIPTS, "table"}
+    assert {name for name, _ in found} == {*SCRIPTS, "table", "proportions"}
     for name, arguments in found:
         monkeypatch.setattr(sys, "argv", ["", *shlex.split(arguments)])
         with pytest.raises(Understood):

@@ -660,6 +660,7 @@ def test_a_refused_argument_is_shown_without_control_characters(capsys: pytest.C
         ("cyclegan --data x", 2, "i2i train cyclegan --data FOLDER"),
         ("train", 2, "expected an algorithm first, as in: i2i train cyclegan"),
         ("train cycelgan", 2, "unknown algorithm 'cycelgan'. Did you mean 'cyclegan'?"),
+        ("train cycelgan --help", 0, "i2i train FILE.yaml"),
         ("train nosuch.yaml", 2, "nosuch.yaml: cannot read this configuration"),
         ("translate --overwrite=False x -o out", 2, "--overwrite=False: --overwrite and --no-overwrite take no value"),
         ("report --name maps", 2, "unknown option --name"),
@@ -729,6 +730,16 @@ def test_a_configuration_or_a_run_says_by_which_algorithm(
         Path("photos.yaml").write_text(text)
         assert exit_code("train", "photos.yaml") == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_mistyped_algorithm_is_unknown_beside_a_configuration_or_a_run_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("algorithm: distill\ndata: toy\n")  # which takes a teacher as its first word
+    for words in ("--config config.yaml", "--run .", "--config config.yaml --print-config"):
+        assert exit_code("train", "distil", *words.split()) == 2
+        assert "unknown algorithm 'distil'. Did you mean 'distill'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.py")))
@@ -811,7 +822,7 @@ def test_a_run_has_a_default_folder_and_goes_on_there(
         ("train --run resumed --crop-size 300", "crop_size = 300: cropped out of load_size = 286"),
         ("evaluate nosuch photos", "style 'nosuch': no such style"),
         ("evaluate . --metrics ssmi", "metrics: unknown 'ssmi'. Did you mean 'ssim'?"),
-        ("plan cyclegan", "data: missing"),
+        ("plan cyclegan", "data: missing; give --data a folder"),
         ("plan gan --data toy --load-size 32", "crop_size = 64: cropped out of load_size = 32"),
     ],
 )
@@ -842,5 +853,7 @@ def test_the_help_of_a_configuration_or_of_a_run_is_that_of_its_algorithm(
     for words in (("config.yaml",), ("--config", "config.yaml"), ("--run", ".")):
         assert exit_code("train", *words, "--help") == 0
         assert capsys.readouterr().out.startswith("usage: i2i train cut")
-    assert exit_code("train", "nosuch.yaml", "--help") == 0
-    assert "ALGORITHM" in capsys.readouterr().out
+    Path("broken.yaml").write_text("algorithm: [")
+    for words in (("nosuch.yaml",), ("broken.yaml",), ("--config", "broken.yaml")):
+        assert exit_code("train", *words, "--help") == 0
+        assert "ALGORITHM" in capsys.readouterr().out

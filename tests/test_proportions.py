@@ -15,7 +15,7 @@ FILES = {
     "i2i/__init__.py": "",
     "i2i/a.py": '"""Of which."""\nfrom i2i import b\nfrom i2i.c import rivals\n',
     "i2i/b.py": "from typing import Any\nimport i2i.c\n\ndef f(x: Any, *, y: Any, z: int) -> Any:\n    over = x\n",
-    "i2i/c.py": "def rivals():\n    pass\n\nclass Slots:\n    pass\n\ndef more():\n    pass\n",
+    "i2i/c.py": "def rivals():\n    'One. Of two.'\n\nclass Slots:\n    'One of two.'\n\ndef more():\n    pass\n",
     "i2i/rooms/__init__.py": "",
     "i2i/rooms/d.py": "from i2i.rooms import e\n",
     "i2i/rooms/e.py": "",
@@ -36,10 +36,10 @@ def test_importers(project: Any) -> None:
 
 def test_words_name_something_or_are_ordinary_english(project: Any) -> None:
     assert project.words() == ["Slots", "more", "rivals"]
-    assert (project.parameters_of_any(), project.docstrings_without_a_verb()) == (2, 1)
+    assert (project.parameters_of_any(), project.docstrings_without_a_verb()) == (2, 2)
 
 
 def test_a_step_is_followed() -> None:
     calls, files = Project(ROOT).step()
-    assert 8 <= calls < 30
+    assert 1 <= calls <= 14 and 1 <= len(files) <= 29
     assert {"i2i/algorithms/cyclegan.py", "i2i/losses/adversarial.py", "i2i/training/step.py"} <= set(files)

@@ -165,6 +165,12 @@ class NetworkOptions(DataOptions):
         return {"generator": f"unet_{largest}"} if largest >= _SMALLEST_UNET else {}
 
     @property
+    def has_residual_blocks(self) -> bool:
+        """Whether the generator has residual blocks, so that `low_memory` saves something."""
+        residual = (ResnetConfig, CoarseToFineConfig)
+        return "generator" not in self.own and isinstance(generator_config(self.generator), residual)
+
+    @property
     def has_discriminator(self) -> bool:
         """Whether a discriminator is trained."""
         return True

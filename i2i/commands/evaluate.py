@@ -39,20 +39,21 @@ def main(options: Options) -> None:
     if report is not None and not report.parent.is_dir():
         raise OutputError(f"{report}: cannot be written: no such folder")
     chosen = narrowed(options, EvaluationOptions)
-    find_inputs(options.inputs, chosen)
-    from i2i.evaluation.evaluate import evaluate, report_path  # here, so that mistakes do not wait for torch
-    from i2i.evaluation.result import check_replaceable, table, write
+    found = find_inputs(options.inputs, chosen)
+    from i2i.evaluation.evaluate import measure  # here, so that mistakes do not wait for torch
+    from i2i.evaluation.result import REPORT_NAME, check_replaceable, table, write
 
     if report is not None:
         check_replaceable(report)
     command = shlex.join(sys.argv)
-    evaluation = evaluate(options.inputs, chosen, tell)
+    evaluation = measure(found, chosen, tell)
     if report is not None:
         write(evaluation, report, command)
     print(evaluation.to_json(command) if options.json else table(evaluation, command), end="" if options.json else "\n")
-    if report is None and evaluation.rows and (path := report_path(options.inputs)) is not None:
+    if report is None and evaluation.rows and found.run:
+        path = found.run / REPORT_NAME
         other = path.with_stem(f"{path.stem}-NAME")
-        earlier = f", in the place of the earlier ones; --report {other} keeps both" if path.exists() else ""
+        earlier = f", in the place of the earlier ones; next time, --report {other} keeps both" if path.exists() else ""
         try:
             write(evaluation, path, command)
             tell(f"{path}: the numbers, for i2i report{earlier}")

@@ -95,20 +95,23 @@ def plan(algorithm: Any, options: Any) -> None:
 def tips(options: Any) -> list[str]:
     """Options with which a training takes less memory, the one that changes the result least first."""
     from i2i.data.options import of_one_size
-    from i2i.training.step import of_parts
+    from i2i.training.step import low_memory_helps, of_parts
 
     found = []
-    if getattr(options, "low_memory", None) is False and not options.compile:
+    if low_memory_helps(options):
         found.append("--low-memory: a residual generator computes again instead of storing; the same result")
     if options.batch_size > options.micro_batches:
         found.append(f"--micro-batches {options.batch_size}: {of_parts(options)}")
     if options.precision == "fp32":
         found.append("--precision bf16: coarser rounding")
     if options.batch_size > 1:
-        found.append("--batch-size 1: more and smaller steps, so another training")
+        whole = " --micro-batches 1" if options.micro_batches > 1 else ""
+        found.append(f"--batch-size 1{whole}: more and smaller steps, so another training")
     if of_one_size(options.preprocess):
         found.append(f"a --crop-size below {options.crop_size}, and --load-size with it: another training")
-    return [*found, "--ngf 32 --ndf 32: smaller networks"]
+    widths = {"ngf": True, "ndf": getattr(options, "has_discriminator", False)}
+    wide = [f"--{name} 32" for name, is_used in widths.items() if is_used and getattr(options, name, 0) > 32]
+    return [*found, f"{' '.join(wide)}: smaller networks"] if wide else found
 
 
 def text(name: str, cost: "Cost | None") -> list[str]:

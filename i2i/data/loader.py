@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from i2i import signals
 from i2i.data.pair import ImagePair, RawPair
 from i2i.errors import I2IError, ResourceError, UsageError
 from i2i.machine import cores, give_freed_memory_back, place
@@ -280,9 +281,10 @@ def _start_worker(worker: int) -> None:
 
     # A signal often reaches the whole process group. The parent alone decides, and may need one more batch;
     # SIGTERM is also how the DataLoader ends a worker that hangs, so that one is only put off.
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in signals.ALL:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_SECONDS))
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_SECONDS))
     give_freed_memory_back()  # pictures have all sizes
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -25,16 +25,16 @@ from i2i.evaluation.data import (
 )
 from i2i.evaluation.metrics.sliced_wasserstein import patch_count
 from i2i.evaluation.models import (
+    Inputs,
     ModelUnderTest,
     data_of_run,
     find_inputs,
     find_other_models,
-    is_run,
     is_toy,
     models_of_run,
 )
 from i2i.evaluation.options import CONTENT, LABELS, PAIRED, SETS, EvaluationOptions
-from i2i.evaluation.result import REPORT_NAME, Evaluation, Measure, Row
+from i2i.evaluation.result import Evaluation, Measure, Row
 from i2i.evaluation.suite import MetricSuite
 from i2i.evaluation.training_log import read_validations, run_options, validation_protocol
 from i2i.evaluation.translators import TranslatorEvaluation, facts
@@ -49,7 +49,6 @@ NO_INPUT = "compares outputs with what belongs to an input, and a picture made f
 Progress = Callable[[str], object]
 
 
-@exact_float32()
 def evaluate(inputs: Sequence[str], options: EvaluationOptions, progress: Progress = lambda text: None) -> Evaluation:
     """Evaluate `inputs`: a run folder; a model and, unless `data` is given, pictures to translate; or two folders.
 
@@ -57,19 +56,18 @@ def evaluate(inputs: Sequence[str], options: EvaluationOptions, progress: Progre
     the inputs and for metrics asked for by name that do not apply, `InputError` for pictures that cannot be compared,
     `ModelError` for a model, or a file of weights, that cannot be used. Most errors come before any translation.
     """
-    found = find_inputs(inputs, options)
+    return measure(find_inputs(inputs, options), options, progress)
+
+
+@exact_float32()
+def measure(found: Inputs, options: EvaluationOptions, progress: Progress = lambda text: None) -> Evaluation:
+    """As `evaluate`, for inputs that `find_inputs` has found."""
     if found.folders:
         return _compare_folders(*found.folders, options)
     if found.run:
         return _evaluate_run(found.run, found.data, options, progress)
     assert found.model and found.data
     return _evaluate_models([found.model], found.data, options, progress)
-
-
-def report_path(inputs: Sequence[str]) -> Path | None:
-    """The file for the numbers of a run, which its report page shows; None for other inputs."""
-    run = path_of(inputs[0])
-    return run / REPORT_NAME if is_run(run) else None
 
 
 def _evaluate_models(

@@ -147,8 +147,7 @@ def is_toy(run: Path) -> bool:
 
 def is_run(path: Path) -> bool:
     """Whether a folder has the files of a training or its models, and is no model itself."""
-    files = (config.RUN_LOG, *(f"{name}.safetensors" for name in DIRECTIONS))  # a log that is a pipe is an error later
-    found = any((path / name).exists() for name in files) or config.is_run(path)
+    found = config.is_run(path) or any((path / f"{name}.safetensors").exists() for name in DIRECTIONS)
     return path.is_dir() and not (path / CONFIG_NAME).exists() and found
 
 

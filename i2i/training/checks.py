@@ -17,7 +17,7 @@ def check(options: "RunOptions", *, needs_data: bool = True) -> None:
     Raises `UsageError` for options that are missing or contradict each other, `InputError` for data that are not there.
     """
     if needs_data and options.data is None:
-        raise UsageError("data: missing; give a folder, a CSV file of pairs, or `toy`")
+        raise UsageError("data: missing; give --data a folder, a CSV file of pairs, or `toy`")
     if options.data not in (None, TOY) and not exists(options.data):
         from i2i.data.folders import near_to
 

@@ -263,11 +263,17 @@ def out_of_memory(batch: ImagePair, options: TrainingOptions) -> ResourceError:
     if len(batch) > options.micro_batches:
         parts = next(n for n in range(options.micro_batches + 1, len(batch) + 1) if len(batch) % n == 0)
         ways = [f"--micro-batches {parts} ({of_parts(options)})", f"--batch-size {len(batch) // 2}", *ways]
-    if getattr(options, "low_memory", None) is False and str(getattr(options, "generator", "")).startswith("resnet"):
+    if low_memory_helps(options):
         ways = ["--low-memory (the same result)", *ways]
     if options.precision == "fp32":
         ways.append("--precision bf16")
     return ResourceError(f"out of memory with {tried}, in {options.micro_batches} parts: try {', '.join(ways)}")
+
+
+def low_memory_helps(options: TrainingOptions) -> bool:
+    """Whether `--low-memory` is off and would be accepted: where residual blocks are, and nothing is compiled."""
+    is_off = getattr(options, "low_memory", None) is False and not options.compile
+    return is_off and bool(getattr(options, "has_residual_blocks", False))
 
 
 def of_parts(options: TrainingOptions) -> str:

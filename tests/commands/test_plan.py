@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from i2i import cli
-from i2i.algorithms import CUT, CycleGAN, Pix2Pix
+from i2i.algorithms import CUT, GAN, CycleGAN, Distill, Pix2Pix, Pix2PixHD
 from i2i.commands import plan
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.training import estimate as costs
@@ -121,12 +121,22 @@ def test_tips_are_options_that_are_not_set_yet():
     assert tips(compile=True, precision="bf16", preprocess="none") == smaller[1:]
 
 
+def test_tips_are_options_that_the_training_accepts():
+    assert "--low-memory" in tips(Pix2PixHD) and "--low-memory" not in tips(Pix2PixHD, low_memory=True)
+    assert "--low-memory" not in tips(Pix2Pix) and "--low-memory" not in tips(GAN)
+    assert "--low-memory" in tips(Distill) and "--low-memory" not in tips(Distill, generator="unet_256")
+    assert "--batch-size 1 --micro-batches 1" in tips(batch_size=8, micro_batches=4)
+    assert tips(Pix2PixHD)[-1] == "--ndf 32" and tips(ngf=16)[-1] == "--ndf 32" and tips(ndf=32)[-1] == "--ngf 32"
+    assert not any("--ngf" in tip for tip in tips(ngf=32, ndf=32))
+    assert not any("--ngf" in tip or "--ndf" in tip for tip in tips(Distill)), "no discriminator is trained"
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_limit(capsys, monkeypatch, as_json):
     monkeypatch.setattr(costs, "estimate", lambda algorithm, options, steps, seconds: Cost(options, MEASURED))
     plan.plan(CycleGAN, planned(CycleGAN, memory_limit="3GB", json=as_json))
     assert not as_json or json.loads(capsys.readouterr().out)["fits"]
-    with pytest.raises(UsageError, match=r"memory_limit = 2\.9GB: the training takes 3\.00 GB.*\n--low-memory: "):
+    with pytest.raises(UsageError, match=r"memory_limit = 2\.9GB: the training takes 3\.00 GB.*\n--micro-batches 2: "):
         plan.plan(CycleGAN, planned(CycleGAN, memory_limit="2.9GB", json=as_json))
     assert not as_json or json.loads(capsys.readouterr().out)["fits"] is False
 

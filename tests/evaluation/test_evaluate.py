@@ -377,4 +377,5 @@ def test_numbers_of_a_run_that_take_the_place_of_earlier_ones_say_so(tmp_path: P
     arguments = (tmp_path / "run", tmp_path / "data", "--split", "train", "--metrics", "l1")
     first, second = (script(*arguments).err for _ in range(2))
     assert f"{tmp_path / 'run' / 'evaluation.json'}: the numbers, for i2i report\n" in first
-    assert "in the place of the earlier ones" in second
+    named = tmp_path / "run" / "evaluation-NAME.json"
+    assert f"in the place of the earlier ones; next time, --report {named} keeps both\n" in second

@@ -320,5 +320,5 @@ def test_a_model_of_labels_takes_no_picture_above_the_limit(tmp_path: Path, monk
     source = picture(tmp_path / "in" / "b.png", 40, 50).parent
     labeller = translator(ResnetConfig(out_channels=2, width=2, blocks=1), output_palette=find("2"))
     report = translate_folder(source, tmp_path / "out", labeller, large=True)
-    assert "too large for a model of labels" in report.failed[0].reason
+    assert "too large: models of labels or of colours" in report.failed[0].reason
     assert not (tmp_path / "out" / "b.png").exists()

@@ -14,6 +14,7 @@ from i2i.images import decode, probe, read, with_channels
 from i2i.images.picture import Picture
 
 OUTCOMES = Path(__file__).with_name("hard.tsv")
+UNREAD = "is not read here"
 SECONDS, MEGABYTES = 5, 1000
 # Pillow's own conversion of these has other colours: CIELAB, and luminance with other coefficients than JPEG's; the
 # last, CMYK with alpha, it does not read
@@ -59,7 +60,11 @@ def _pictures(hard, *suffixes):
 @pytest.mark.promise("R34", "R44", "R45")
 def test_every_file_is_a_picture_or_has_a_fitting_reason(hard):
     costs = {name: cost(_outcome, hard / name, SECONDS) for name in _rows()}
-    assert {name: outcome for name, (outcome, _, _) in costs.items()} == _rows()
+    found = {name: outcome for name, (outcome, _, _) in costs.items()}
+    for name, outcome in _rows().items():
+        if outcome == UNREAD and found[name].endswith(f" {UNREAD}"):
+            found[name] = UNREAD  # Pillow names the format, each version in its own words
+    assert found == _rows()
     assert max(seconds for _, seconds, _ in costs.values()) < SECONDS
     assert max(megabytes for _, _, megabytes in costs.values()) < MEGABYTES
 

@@ -356,6 +356,15 @@ def test_the_page_shows_the_file_of_an_evaluation(tmp_path: Path) -> None:
     assert "{'" not in page.text and "measures" not in page.text
 
 
+@pytest.mark.parametrize("values", [{"table": [1, 2]}, {"table": {}, "results": [{"measures": 3}]}, {"table": None}])
+def test_an_odd_file_of_an_evaluation_is_left_out(values: dict[str, Any], tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [step_line(1)])
+    (run / "evaluation.json").write_text(json.dumps({"table": {"x": {"swd": 12.5}}}))
+    (run / "evaluation-odd.json").write_text(json.dumps(values))
+    page = page_of(run)
+    assert "evaluation-odd.json is left out: not as i2i evaluate writes it" in page.text and "12.5" in page.text
+
+
 def test_text_is_bounded() -> None:
     assert markup.escape("\U0010ffff" * 100, limit=10) == "\\U0010ffff" * 10 + "…"
     assert len(markup.escape("a" * 10**6)) == markup.MAX_TEXT + 1

@@ -237,7 +237,11 @@ def _curves(log: Log) -> str:
 def _numbers(run: RunFolder) -> str:
     """Tables of the validations and of each evaluation file, each with its protocol."""
     parts = [_validations(run)] if run.log.validations else []
-    parts += [_evaluation(name, evaluation) for name, evaluation in run.evaluations.items()]
+    for name, evaluation in run.evaluations.items():
+        try:
+            parts.append(_evaluation(name, evaluation))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            run.notices.append(f"{name} is left out: not as i2i evaluate writes it")
     return "".join(parts) or note("No validation in the log, and no evaluation*.json in the folder.")
 
 
