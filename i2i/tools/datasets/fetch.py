@@ -233,7 +233,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     else:
         with _opened_tar(archive) as unpacked:
             while member := unpacked.next():
-                unpacked.members.clear()  # else every header stays in memory
+                unpacked.members.clear()  # type: ignore[attr-defined]  # else every header stays in memory
                 if not (member.isreg() or member.isdir()) or member.issparse():
                     raise InputError(f"{member.name!r}: a link or a special file, which is not accepted")
                 if (data := unpacked.extractfile(member)) is not None:

@@ -513,6 +513,13 @@ def test_the_second_place_is_tried(server, tmp_path):
     assert fetch(toys(*urls), tmp_path / "toys", context=server.context).url == urls[1]
 
 
+def test_after_a_break_that_cannot_go_on_the_second_place_is_tried(server, tmp_path):
+    url = server.answer("/untagged/toys.zip", file(DATA, stop=len(DATA) // 2, etag=None))
+    other = server.serve("/after/toys.zip", DATA)
+    assert fetch(toys(url, other), tmp_path / "toys", context=server.context).url == other
+    assert [path.name for path in tmp_path.iterdir()] == ["toys"]
+
+
 def test_what_broke_off_goes_on_at_the_same_place(server, tmp_path):
     url = server.answer("/slow/toys.zip", file(DATA, stop=len(DATA) // 2))
     entry = toys(url, server.serve("/other/toys.zip", DATA))
