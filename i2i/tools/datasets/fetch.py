@@ -219,6 +219,10 @@ def _too_large() -> str:
     return f"more than {MAX_MEMBERS:,} files or {MAX_BYTES:,} bytes when unpacked"
 
 
+def _special(name: str) -> InputError:
+    return InputError(f"{name!r}: a link or a special file, which is not accepted")
+
+
 def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     """The name, the size and the content of each regular file. Raises `InputError` for a member of another kind."""
     if zipfile.is_zipfile(archive):
@@ -226,7 +230,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
             for info in packed.infolist():
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise InputError(f"{info.filename!r}: a link or a special file, which is not accepted")
+                    raise _special(info.filename)
                 if not info.is_dir():
                     with packed.open(info) as content:
                         yield info.filename, info.file_size, content
@@ -235,7 +239,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
             while member := unpacked.next():
                 unpacked.members.clear()  # type: ignore[attr-defined]  # else every header stays in memory
                 if not (member.isreg() or member.isdir()) or member.issparse():
-                    raise InputError(f"{member.name!r}: a link or a special file, which is not accepted")
+                    raise _special(member.name)
                 if (data := unpacked.extractfile(member)) is not None:
                     yield member.name, member.size, data
             _read_to_the_end(unpacked)
@@ -254,8 +258,12 @@ class _Member(tarfile.TarInfo):
         if member.type in _LONG_HEADERS and not 0 <= member.size <= _MAX_HEADER_BYTES:
             raise InputError(f"a header of {member.size:,} bytes; at most {_MAX_HEADER_BYTES:,} are accepted")
         if member.type == tarfile.GNUTYPE_SPARSE:
-            raise InputError(f"{member.name!r}: a link or a special file, which is not accepted")
+            raise _special(member.name)
         return member
+
+    def _proc_gnusparse_10(self, next: tarfile.TarInfo, *_: object) -> None:
+        """Instead of the table of a sparse file, which may be long (GNU's format 1.0)."""
+        raise _special(next.name)
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:

@@ -79,6 +79,20 @@ def check_refused(archive, reason):
 
 
 COMPRESSED = {"w": open, "w:gz": gzip.open, "w:bz2": bz2.open, "w:xz": lzma.open}
+
+
+def reads_of_bz2(monkeypatch):
+    """The sizes of all reads of bz2 files from now on."""
+    sizes, honest = [], bz2.BZ2File.read
+
+    def read(file, size):
+        sizes.append(size)
+        return honest(file, size)
+
+    monkeypatch.setattr(bz2.BZ2File, "read", read)
+    return sizes
+
+
 GOOD = [
     ("set/train/1.png", PICTURE),
     ("./set/train/Zoë 2.JPG", PICTURE * 2),
@@ -272,18 +286,21 @@ def test_more_after_the_end_than_the_limit(tmp_path, monkeypatch):
 def test_a_long_header_is_not_read_into_memory(tmp_path, monkeypatch, type, first):
     files = [(tar_info("long", type), b"x" * 3_000_000), ("set/1.png", PICTURE)]
     archive = make_tar(tmp_path / "a", files if first else [("set/0.png", PICTURE), *files], "w")
-    largest = 0
-
-    def read(file, size):
-        nonlocal largest
-        largest = max(largest, size)
-        return honest(file, size)
-
-    honest = bz2.BZ2File.read
-    monkeypatch.setattr(bz2.BZ2File, "read", read)
+    reads = reads_of_bz2(monkeypatch)
     archive.write_bytes(bz2.compress(archive.read_bytes()))
     check_refused(archive, "a header of 3,000,000 bytes; at most 65,536")
-    assert largest < 1 << 20
+    assert sum(reads) < 1 << 16
+
+
+@pytest.mark.promise("R49")
+def test_the_table_of_a_sparse_file_is_not_read(tmp_path, monkeypatch):
+    said = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}
+    table = b"100000\n" + b"1\n" * 200_000
+    archive = make_tar(tmp_path / "a", [(tar_info("set/1.png", pax_headers=said), table)], "w")
+    reads = reads_of_bz2(monkeypatch)
+    archive.write_bytes(bz2.compress(archive.read_bytes()))
+    check_refused(archive, "a link or a special file")
+    assert sum(reads) < 1 << 16
 
 
 @pytest.mark.promise("R49")
