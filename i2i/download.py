@@ -1,11 +1,10 @@
 """Download a file: https only, bounded in size, resumed where it broke off, whole or not at all.
 
-Bytes go to `NAME.KEY.part` beside the file. KEY follows from the expected SHA-256, or else from the address, the length
+Bytes go to `NAME.KEY.part` beside the file. KEY follows from the expected SHA-256, or else from the address
 and the ETag or date that the server states. So the bytes of two different files never meet in one part.
 """
 
 import contextlib
-import glob
 import hashlib
 import http.client
 import os
@@ -164,15 +163,16 @@ class _Download:
         return hashlib.sha256((self.sha256 or f"{self.url}\n{stated}").encode()).hexdigest()[:12]
 
     def _receive(self, response: http.client.HTTPResponse, part: Path, done: int, total: int) -> None:
-        with self._open(part, done, total - done) as file:
+        kept = bool(self._key(response))
+        with self._open(part, done, total - done, kept) as file:
             self._report(done, total)
             while done < total:
                 try:
                     data = response.read1(min(_CHUNK, total - done))
                 except (OSError, http.client.HTTPException, ValueError) as error:
-                    raise self._broke_off(done, total, _reason(error)) from None
+                    raise self._broke_off(done, total, _reason(error), kept) from None
                 if not data:
-                    raise self._broke_off(done, total, "the server ended early")
+                    raise self._broke_off(done, total, "the server ended early", kept)
                 with _disk(self.path):
                     files.write_all(file, data)
                 done += len(data)
@@ -183,8 +183,8 @@ class _Download:
             self.progress(done, total)
 
     @contextlib.contextmanager
-    def _open(self, part: Path, start: int, needed: int) -> Iterator[int]:
-        """The descriptor of a part of which `start` bytes are kept. After an error an empty part is removed."""
+    def _open(self, part: Path, start: int, needed: int, kept: bool) -> Iterator[int]:
+        """The descriptor of a part that has `start` bytes. After an error it is removed if empty or not `kept`."""
         files.check_regular(part)
         with _disk(self.path):
             free = shutil.disk_usage(part.parent).free
@@ -198,16 +198,15 @@ class _Download:
             with _disk(self.path):
                 os.fsync(descriptor)
         except BaseException:
-            if os.fstat(descriptor).st_size == 0:
+            if not kept or os.fstat(descriptor).st_size == 0:
                 part.unlink()
             raise
         finally:
             os.close(descriptor)
 
-    def _broke_off(self, done: int, total: int, reason: str) -> DownloadError:
-        return BrokeOffError(
-            f"{self.url}: broke off after {done:,} of {total:,} bytes ({reason}); the next attempt goes on from there"
-        )
+    def _broke_off(self, done: int, total: int, reason: str, kept: bool) -> DownloadError:
+        failure = f"{self.url}: broke off after {done:,} of {total:,} bytes ({reason})"
+        return BrokeOffError(f"{failure}; the next attempt goes on from there") if kept else DownloadError(failure)
 
     def _finish(self, part: Path) -> str:
         """Give the part its name. Raises `DownloadError` if it has another SHA-256."""
@@ -219,8 +218,10 @@ class _Download:
             )
         with _disk(self.path):
             part.replace(self.path)
-            for earlier in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.part"):  # a part of another version
-                earlier.unlink()
+            parts = re.compile(re.escape(self.path.name) + r"\.([0-9a-f]{12}|new)\.part")
+            for earlier in self.path.parent.iterdir():
+                if parts.fullmatch(earlier.name):  # of another version
+                    earlier.unlink()
         return found
 
 

@@ -255,7 +255,8 @@ def refused(path: Path, error: OSError | ValueError, written: int = 0) -> Output
     name, reason = _one_line(path), getattr(error, "strerror", None) or str(error)
     if not isinstance(error, OSError) or error.errno not in FULL:
         return OutputError(f"{name}: cannot be written: {reason}")
-    free = f"{shutil.disk_usage(path.parent).free:,}"
+    folder = next(place for place in (path.parent, *path.parent.parents) if place.is_dir())
+    free = f"{shutil.disk_usage(folder).free:,}"
     room = f"more than {written:,} bytes are needed, {free} are free" if written else f"{free} bytes are free"
     return OutputError(f"{name}: cannot be written: {reason}; {room}")
 

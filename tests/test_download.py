@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from local_server import LocalServer, raw, redirect, running
 
-from i2i.download import download
+from i2i.download import BrokeOffError, download
 from i2i.errors import DownloadError, OutputError
 from i2i.files import home
 
@@ -118,6 +118,25 @@ def test_where_going_on_is_impossible_it_starts_again(
     server.serve("/file", DATA, **options)
     assert fetch(url) == SHA256
     assert (tmp_path / "file").read_bytes() == DATA and names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("options", [{"etag": None}, {"etag": 'W/"one"'}])
+def test_where_going_on_is_impossible_nothing_is_kept_or_promised(
+    server: LocalServer, fetch: Any, tmp_path: Path, options: Any
+) -> None:
+    with pytest.raises(
+        DownloadError, match=r"broke off after 1,000 of 102,400 bytes \(the server ended early\)$"
+    ) as caught:
+        fetch(server.serve("/file", DATA, stop=1000, **options))
+    assert not isinstance(caught.value, BrokeOffError) and names(tmp_path) == []
+
+
+def test_only_its_own_parts_are_removed(server: LocalServer, fetch: Any, tmp_path: Path) -> None:
+    others = ["file.zip.0123456789ab.part", "file.new.new.part", "file.zip.part", "a.file.new.part"]
+    for name in [*others, "file.0123456789ab.part", "file.new.part"]:
+        (tmp_path / name).touch()
+    fetch(server.serve("/file", DATA))
+    assert names(tmp_path) == sorted(["file", *others])
 
 
 @pytest.mark.promise("R50")

@@ -151,6 +151,11 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert not held
 
 
+def test_the_space_is_told_where_the_folder_is_gone(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert "bytes are free" in str(files.refused(tmp_path / "gone" / "too" / "file", full))
+
+
 WITHOUT_FCNTL = """
 import sys, warnings
 from pathlib import Path

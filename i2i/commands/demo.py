@@ -141,14 +141,15 @@ def contact_sheet(out: Path) -> Path:
 
     from i2i import images
 
-    rows = {"photos": "photographs", "painted": f"painted: {STYLE}"}
-    rows |= {"day": "day (input)", "dusk": "dusk (translated)", "truth": "dusk (the truth)"}
     width = SCENES * (SIZE + GAP) - GAP
-    drawn = [(title, sorted((out / name).iterdir())) for name, title in rows.items()]
-    heights = [SIZE if len(paths) == SCENES else (width - GAP) // 2 * 9 // 16 for _, paths in drawn]
-    sheet = Image.new("RGB", (MARGIN + width + GAP, GAP + sum(heights) + GAP * len(rows)), "white")
+    photo = (width - GAP) // 2 * 9 // 16
+    rows = {"photos": ("photographs", photo), "painted": (f"painted: {STYLE}", photo)}
+    rows |= {"day": ("day (input)", SIZE), "dusk": ("dusk (translated)", SIZE), "truth": ("dusk (the truth)", SIZE)}
+    heights = sum(height + GAP for _, height in rows.values())
+    sheet = Image.new("RGB", (MARGIN + width + GAP, GAP + heights), "white")
     top = GAP
-    for (title, paths), height in zip(drawn, heights, strict=True):
+    for name, (title, height) in rows.items():
+        paths = sorted((out / name).iterdir())
         ImageDraw.Draw(sheet).text((GAP, top + height // 2 - 6), title, fill="black", font_size=14)
         tile = ((width + GAP) // len(paths) - GAP, height)
         for place, path in enumerate(paths):

@@ -117,9 +117,7 @@ def join_lab(light: "Tensor", colours: "Tensor") -> "Tensor":
     import torch
     from kornia.color import lab_to_rgb
 
-    lab = torch.cat([(_precise(light) + 1) * (LIGHTEST / 2), _precise(colours) * AB_RANGE], dim=-3)
+    from i2i.device import precise
+
+    lab = torch.cat([(precise(light) + 1) * (LIGHTEST / 2), precise(colours) * AB_RANGE], dim=-3)
     return lab_to_rgb(lab) * 2 - 1
-
-
-def _precise(values: "Tensor") -> "Tensor":
-    return values.float() if values.itemsize < 4 else values

@@ -24,7 +24,8 @@ _PREMULTIPLIED, _STRAIGHT = 1, 2
 _BLOCK_VALUES = 1 << 20
 _MOST_SEGMENT_BYTES = 1 << 28
 _INCH, _CENTIMETRE = 2, 3
-_SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # white, red, green and blue
+_SRGB_WHITE = (0.3127, 0.329)
+_SRGB_PRIMARIES = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # red, green and blue
 _FOREIGN_COLOURS = (t.CMYK, t.CIELAB, t.ICCLAB)
 _AS_STORED = (t.BLACK_IS_ZERO, t.RGB)
 _CONVERTED = (t.PALETTE_COLOUR, t.YCBCR, t.CIELAB, t.ICCLAB)
@@ -240,8 +241,9 @@ def _rounded(units: Pixels, dtype: np.dtype[Any]) -> Pixels:
 
 def _has_other_colours(tags: t.Directory) -> bool:
     """Whether the file describes its colours as others than those of sRGB."""
-    points = (*tags.values(t.WHITE_POINT), *tags.values(t.PRIMARIES))
-    return t.TRANSFER in tags.tags or any(abs(a - b) > 1e-3 for a, b in zip(points, _SRGB, strict=False))
+    points = [*zip(tags.values(t.WHITE_POINT), _SRGB_WHITE, strict=False)]
+    points += zip(tags.values(t.PRIMARIES), _SRGB_PRIMARIES, strict=False)
+    return t.TRANSFER in tags.tags or any(abs(a - b) > 1e-3 for a, b in points)
 
 
 def _add_resolution(tags: t.Directory, found: meta.ParsedFile) -> None:

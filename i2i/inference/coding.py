@@ -78,7 +78,9 @@ class Coding:
         result = picture.with_pixels(from_planes(self.decode(output, source), self.depth(picture)))
         described = result.described_as(picture)
         if self.outputs:  # labels: neither the profile nor the camera's data are about them
-            return replace(result, format=picture.format, resolution=picture.resolution, geo=described.geo)
+            lost = described.unread[len(picture.unread) :]
+            kept = replace(result, format=picture.format, resolution=picture.resolution)
+            return replace(kept, geo=described.geo, unread=lost)
         if result.alpha is None and picture.alpha is not None and not self.edges:
             alpha = picture.alpha
             if size is not None:

@@ -317,6 +317,12 @@ ODD = {
 }  # fmt: skip
 
 
+def test_primaries_without_a_white_point():
+    srgb = [64, 100, 33, 100, 30, 100, 60, 100, 15, 100, 6, 100]
+    assert decode(_tiff_saying((319, "2I", srgb))).unread == ()
+    assert decode(_tiff_saying((319, "2I", [70, *srgb[1:]]))).unread == (_COLOURS,)
+
+
 @pytest.mark.promise("R45")
 @pytest.mark.parametrize("name", ODD)
 def test_odd_numbers_beside_the_pixels_are_named_and_cost_nothing(name):

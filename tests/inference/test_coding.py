@@ -194,6 +194,15 @@ def test_what_is_made_of_data_is_data_and_what_is_left_out_is_told(tmp_path: Pat
     assert images.read(target / "colours" / "a.tif").geo == data.geo
 
 
+def test_labels_of_another_size_have_no_place_on_earth_and_it_is_told(tmp_path: Path) -> None:
+    data = Picture(PHOTO[:28, :40].copy(), geo={33550: (10.0, 10.0, 0.0)}, unread=("IPTC",), format="TIFF")
+    labeller = translator(resnet(3, 4), output_palette=FOUR)
+    same, smaller = labeller.translate(data), labeller.translate(data, size=20)
+    assert (same.geo, same.unread) == (data.geo, ())
+    assert smaller.width != 40 and smaller.geo == {}
+    assert smaller.unread == ("place on Earth (GeoTIFF), at another size",)
+
+
 @pytest.mark.parametrize("bands", [4, 5])
 def test_bands_of_data_are_scaled_as_they_are(bands: int) -> None:
     """Near-infrared, that is dark where the colours are bright, does not weigh them as alpha does."""

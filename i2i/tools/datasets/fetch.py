@@ -1,6 +1,7 @@
 """Get a public data set: download its archive, unpack the pictures, note where they came from."""
 
 import contextlib
+import errno
 import json
 import lzma
 import re
@@ -13,11 +14,12 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from i2i import images
 from i2i.config import real
 from i2i.data.folders import SPLITS
+from i2i.data.members import opened_zip
 from i2i.download import BrokeOffError, Progress, download
 from i2i.errors import DownloadError, InputError, UsageError
 from i2i.files import atomic_write, locked, refused, sha256
@@ -27,6 +29,10 @@ from i2i.tools.datasets.outputs import folders_above
 SOURCE = "SOURCE.json"
 MAX_MEMBERS = 200_000
 MAX_BYTES = 50 << 30
+_MAX_HEADER_BYTES = 1 << 16
+_LONG_HEADERS = {
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE
+}  # fmt: skip
 _LAYOUT = {*SPLITS, *(split + side for split in SPLITS for side in "AB"), "A", "B"}
 _DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError
@@ -184,7 +190,7 @@ def _unpack(archive: Path, folder: Path) -> Unpacked:
         for count, (name, size, content) in enumerate(_members(archive), 1):
             total += size
             if count > MAX_MEMBERS or total > MAX_BYTES:
-                raise InputError(f"more than {MAX_MEMBERS:,} files or {MAX_BYTES:,} bytes when unpacked")
+                raise InputError(_too_large())
             parts = _parts(name)
             if any(part.startswith(".") for part in parts) or Path(parts[-1]).suffix.lower() not in images.SUFFIXES:
                 left_out += 1
@@ -199,6 +205,8 @@ def _unpack(archive: Path, folder: Path) -> Unpacked:
     except _DAMAGE as error:
         raise InputError(f"damaged: {error or 'it ends early'}") from None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{Path(error.filename).name[:300]!r}: a name that is too long") from None
         if error.errno is None:  # gzip and bz2 say so of a damaged file
             raise InputError(f"damaged: {error}") from None
         raise
@@ -207,26 +215,83 @@ def _unpack(archive: Path, folder: Path) -> Unpacked:
     return Unpacked(pictures, left_out)
 
 
+def _too_large() -> str:
+    return f"more than {MAX_MEMBERS:,} files or {MAX_BYTES:,} bytes when unpacked"
+
+
+def _special(name: str) -> InputError:
+    return InputError(f"{name!r}: a link or a special file, which is not accepted")
+
+
 def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     """The name, the size and the content of each regular file. Raises `InputError` for a member of another kind."""
     if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as packed:
+        with archive.open("rb") as file, opened_zip(file, MAX_MEMBERS) as packed:
             for info in packed.infolist():
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise InputError(f"{info.filename!r}: a link or a special file, which is not accepted")
+                    raise _special(info.filename)
                 if not info.is_dir():
-                    with packed.open(info) as file:
-                        yield info.filename, info.file_size, file
-    elif archive.is_file() and tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as unpacked:
-            for member in unpacked:
-                if not (member.isreg() or member.isdir()) or member.issparse():
-                    raise InputError(f"{member.name!r}: a link or a special file, which is not accepted")
-                if (content := unpacked.extractfile(member)) is not None:
-                    yield member.name, member.size, content
+                    with packed.open(info) as content:
+                        yield info.filename, info.file_size, content
     else:
-        raise InputError("not a zip or tar archive")
+        with _opened_tar(archive) as unpacked:
+            while member := unpacked.next():
+                unpacked.members.clear()  # type: ignore[attr-defined]  # else every header stays in memory
+                if not (member.isreg() or member.isdir()) or member.issparse():
+                    raise _special(member.name)
+                if (data := unpacked.extractfile(member)) is not None:
+                    yield member.name, member.size, data
+            _read_to_the_end(unpacked)
+
+
+class _Member(tarfile.TarInfo):
+    """A member of a tar archive: its headers are bounded, and a bad one is an error.
+
+    `tarfile` by itself reads the headers of long names whole into memory, and takes a bad header for the end.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """The member of one block. Raises `InputError` for a long header, and for a sparse file, which has them too."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _LONG_HEADERS and not 0 <= member.size <= _MAX_HEADER_BYTES:
+            raise InputError(f"a header of {member.size:,} bytes; at most {_MAX_HEADER_BYTES:,} are accepted")
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            raise _special(member.name)
+        return member
+
+    def _proc_gnusparse_10(self, next: tarfile.TarInfo, *_: object) -> None:
+        """Instead of the table of a sparse file, which may be long (GNU's format 1.0)."""
+        raise _special(next.name)
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        """The next member. Raises `ReadError` for a bad header after the first, and for a negative size."""
+        try:
+            member = super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            if archive.offset == 0 or isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+                raise
+            raise tarfile.ReadError(str(error)) from None
+        if member.size < 0:
+            raise tarfile.ReadError("a negative size")
+        return member
+
+
+def _opened_tar(archive: Path) -> tarfile.TarFile:
+    if archive.is_file():
+        with contextlib.suppress(tarfile.ReadError):
+            return tarfile.open(archive, tarinfo=_Member)
+    raise InputError("not a zip or tar archive")
+
+
+def _read_to_the_end(unpacked: tarfile.TarFile) -> None:
+    """Read what follows the block of zeros at the end, so that checksums of the whole are compared."""
+    assert unpacked.fileobj is not None
+    while unpacked.fileobj.read(1 << 20):
+        if unpacked.fileobj.tell() - unpacked.offset > MAX_BYTES:
+            raise InputError(_too_large())
 
 
 def _parts(name: str) -> list[str]:

@@ -1,12 +1,16 @@
 """Public data sets: an archive is unpacked by rules, and fetching one ends whole or with nothing."""
 
+import bz2
 import dataclasses
+import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -72,6 +76,21 @@ def check_refused(archive, reason):
     assert sorted(archive.parent.iterdir()) == before
     name, _, said = str(caught.value).partition(": ")
     assert name == str(archive) and re.search(reason, said) and said.isprintable()
+
+
+COMPRESSED = {"w": open, "w:gz": gzip.open, "w:bz2": bz2.open, "w:xz": lzma.open}
+
+
+def reads_of_bz2(monkeypatch):
+    """The sizes of all reads of bz2 files from now on."""
+    sizes, honest = [], bz2.BZ2File.read
+
+    def read(file, size):
+        sizes.append(size)
+        return honest(file, size)
+
+    monkeypatch.setattr(bz2.BZ2File, "read", read)
+    return sizes
 
 
 GOOD = [
@@ -185,7 +204,7 @@ def test_more_than_the_limits(tmp_path, monkeypatch, make, limit):
     archive = make(tmp_path / "a", [(f"set/{n}.png", PICTURE) for n in range(5)] + [("notes.txt", bytes(5_000_000))])
     allowed = 6 if limit == "MAX_MEMBERS" else 5 * len(PICTURE) + 5_000_000
     monkeypatch.setattr(module, limit, allowed - 1)
-    check_refused(archive, "more than .* files or .* bytes when unpacked")
+    check_refused(archive, "more than .* (files or .* bytes when unpacked|members)")
     monkeypatch.setattr(module, limit, allowed)
     assert unpack(archive, tmp_path / "out") == Unpacked(5, 1)
 
@@ -221,6 +240,91 @@ def test_cut_off(tmp_path, make):
         check_refused(archive, "damaged|not a zip or tar")
 
 
+@pytest.mark.promise("R49")
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("size", [1536, 3072, 4608, 1700, 2000])
+def test_a_tar_that_ends_early(tmp_path, mode, size):
+    """Its members have 1536 bytes each: it ends between two of them, before the zeros of the end, or in a header."""
+    whole = make_tar(tmp_path / "a", [(f"set/{n}.png", bytes(1_000)) for n in range(3)], "w").read_bytes()
+    assert unpack(tmp_path / "a", tmp_path / "whole") == Unpacked(3, 0)
+    shutil.rmtree(tmp_path / "whole")
+    with COMPRESSED[mode](tmp_path / "a", "wb") as file:
+        file.write(whole[:size])
+    check_refused(tmp_path / "a", "damaged")
+
+
+@pytest.mark.promise("R49")
+def test_a_bad_header_in_the_middle(tmp_path):
+    data = bytearray(make_tar(tmp_path / "a", [(f"set/{n}.png", bytes(1_000)) for n in range(3)], "w").read_bytes())
+    data[1536 + 3] ^= 1
+    (tmp_path / "a").write_bytes(data)
+    check_refused(tmp_path / "a", "damaged: bad checksum")
+
+
+@pytest.mark.promise("R49")
+def test_the_checksum_at_the_end_is_compared(tmp_path):
+    data = bytearray(make_tar(tmp_path / "a", [("set/1.png", PICTURE)]).read_bytes())
+    data[-8] ^= 1
+    (tmp_path / "a").write_bytes(data)
+    check_refused(tmp_path / "a", "damaged: CRC check failed")
+
+
+@pytest.mark.promise("R49")
+def test_more_after_the_end_than_the_limit(tmp_path, monkeypatch):
+    archive = make_tar(tmp_path / "a", [("set/1.png", PICTURE)], "w")
+    archive.write_bytes(archive.read_bytes() + bytes(2_000_000))
+    monkeypatch.setattr(module, "MAX_BYTES", 1_000_000)
+    check_refused(archive, "more than .* files or .* bytes when unpacked")
+
+
+@pytest.mark.promise("R49")
+@pytest.mark.parametrize(
+    "type",
+    [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_long_header_is_not_read_into_memory(tmp_path, monkeypatch, type, first):
+    files = [(tar_info("long", type), b"x" * 3_000_000), ("set/1.png", PICTURE)]
+    archive = make_tar(tmp_path / "a", files if first else [("set/0.png", PICTURE), *files], "w")
+    reads = reads_of_bz2(monkeypatch)
+    archive.write_bytes(bz2.compress(archive.read_bytes()))
+    check_refused(archive, "a header of 3,000,000 bytes; at most 65,536")
+    assert sum(reads) < 1 << 16
+
+
+@pytest.mark.promise("R49")
+def test_the_table_of_a_sparse_file_is_not_read(tmp_path, monkeypatch):
+    said = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}
+    table = b"100000\n" + b"1\n" * 200_000
+    archive = make_tar(tmp_path / "a", [(tar_info("set/1.png", pax_headers=said), table)], "w")
+    reads = reads_of_bz2(monkeypatch)
+    archive.write_bytes(bz2.compress(archive.read_bytes()))
+    check_refused(archive, "a link or a special file")
+    assert sum(reads) < 1 << 16
+
+
+@pytest.mark.promise("R49")
+def test_sizes_that_are_negative_and_sparse_files(tmp_path):
+    files = [("set/0.png", PICTURE), (tar_info("set/1.png", tarfile.GNUTYPE_SPARSE), b"")]
+    check_refused(make_tar(tmp_path / "a", files), "a link or a special file")
+    info = tar_info("set/1.png", pax_headers={"size": "-512"})
+    check_refused(make_tar(tmp_path / "a", [("set/0.png", PICTURE), (info, PICTURE)]), "damaged: a negative size")
+
+
+@pytest.mark.promise("R49", "H16")
+def test_a_table_of_contents_is_bounded_before_it_is_read(tmp_path, monkeypatch):
+    archive = make_zip(tmp_path / "a", [*((f"{n}/", b"") for n in range(5)), ("1.png", PICTURE)])
+    monkeypatch.setattr(module, "MAX_MEMBERS", 3)
+    check_refused(archive, "more than 3 members")
+
+
+@pytest.mark.promise("R49")
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+@pytest.mark.parametrize("name", [f"{'x' * 300}.png", f"{'x' * 300}/1.png"])
+def test_a_name_that_is_too_long(tmp_path, make, name):
+    check_refused(make(tmp_path / "a", [("0.png", PICTURE), (name, PICTURE)]), "a name that is too long")
+
+
 def test_files_that_are_no_archive_are_refused(tmp_path):
     (tmp_path / "a").write_bytes(PICTURE)
     check_refused(tmp_path / "a", "not a zip or tar archive")
@@ -243,7 +347,8 @@ def test_any_bytes(tmp_path):
             data[dice.randrange(min(len(data), 3_000))] = dice.randrange(256)
         (tmp_path / "a").write_bytes(data)
         try:
-            unpack(tmp_path / "a", tmp_path / f"out{case}")
+            unpacked = unpack(tmp_path / "a", tmp_path / f"out{case}")
+            assert unpacked.pictures + unpacked.left_out == 4, "a suffix may be another now"
             outcomes.add("whole")
         except InputError:
             outcomes.add("refused")
@@ -423,6 +528,13 @@ def test_a_hostile_archive_leaves_nothing(server, tmp_path):
 def test_the_second_place_is_tried(server, tmp_path):
     urls = server.url + "/missing/toys.zip", server.serve("/second/toys.zip", DATA)
     assert fetch(toys(*urls), tmp_path / "toys", context=server.context).url == urls[1]
+
+
+def test_after_a_break_that_cannot_go_on_the_second_place_is_tried(server, tmp_path):
+    url = server.answer("/untagged/toys.zip", file(DATA, stop=len(DATA) // 2, etag=None))
+    other = server.serve("/after/toys.zip", DATA)
+    assert fetch(toys(url, other), tmp_path / "toys", context=server.context).url == other
+    assert [path.name for path in tmp_path.iterdir()] == ["toys"]
 
 
 def test_what_broke_off_goes_on_at_the_same_place(server, tmp_path):
