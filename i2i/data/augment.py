@@ -190,8 +190,6 @@ def _kind(name: str) -> type[A.BasicTransform]:
     if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform)) or name in _BASES:
         known = [*_COMPOSITIONS, *(one for one, found in vars(A).items() if isinstance(found, type))]
         raise UsageError(f"{name}: no transform of albumentations.{nearest(str(name), known)}")
-    if issubclass(kind, A.Transform3D):
-        raise UsageError(f"{name}: is for volumes, and changes no pictures")
     if kind is A.Lambda or _FOREIGN & set(inspect.signature(kind).parameters):
         raise UsageError(f"{name}: reads files or runs code, which a pipeline may not")
     return kind
@@ -225,6 +223,8 @@ def _built(step: Step) -> A.BasicTransform | A.BaseCompose:
             built: A.BasicTransform | A.BaseCompose = kind(**arguments)
     except _FAILURES as error:
         raise UsageError(f"{name}: {_explained(error)}") from None
+    if isinstance(built, A.BasicTransform) and "image" not in built.targets:
+        raise UsageError(f"{name}: is for volumes, and changes no pictures")
     return built
 
 

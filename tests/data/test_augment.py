@@ -1,5 +1,6 @@
 """`--augment`: exact for every worker, alike for a pair, labels as classes, mistakes named, nothing unsafe."""
 
+import contextlib
 import dataclasses
 import json
 import pickle
@@ -235,11 +236,22 @@ def test_a_file_can_do_nothing_but_augment(tmp_path: Path, text: str, message: s
         ("MaskDropout", [RGB, LABELS], "MaskDropout"),
         ({"Rotate": {"limit": [45, 45], "fill_mask": 3}}, [RGB, LABELS], "changes the classes of labels"),
         ({"Pad3D": {"padding": 3}}, [RGB], "volumes"),
+        ("ToTensor3D", [RGB], "ToTensor3D: is for volumes"),
     ],
 )
 def test_transforms_that_do_not_fit_are_refused(step: object, sides: list[tuple[int, bool]], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         pipeline(step).check(32, 48, sides)
+
+
+def test_every_transform_fits_or_is_refused() -> None:
+    names = [name for name, kind in vars(A).items() if isinstance(kind, type) and issubclass(kind, A.BasicTransform)]
+    fit = set()
+    for name in names:
+        with contextlib.suppress(UsageError):
+            pipeline(name).check(24, 24, [RGB])
+            fit.add(name)
+    assert {"HorizontalFlip", "GaussNoise", "ElasticTransform"} <= fit < set(names)
 
 
 @pytest.mark.parametrize("sides", [[RGB], [GREY], [RGB, RGB], [LABELS, RGB], [LABELS], [(2, True), GREY]])

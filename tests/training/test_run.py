@@ -192,6 +192,10 @@ def test_an_algorithm_is_a_name_a_class_or_a_configuration(tmp_path: Path) -> No
         ("pix2pix", [(t[:1], t) for t in tensors(1)], {}, "give channels_a=1"),
         ("pix2pix", [(t[:, :30], t[:, :30]) for t in tensors(1)], {"generator": "unet_32"}, "takes multiples of 32"),
         ("pix2pix", [(t, t) for t in tensors(1)], {"flip": True}, "float tensors are taken as they are"),
+        ("pix2pix", [(t, t) for t in tensors(1)], {"crop_size": 64}, "here 32x32; crop_size = 64 would change them"),
+        ("pix2pix", [(t, t) for t in tensors(1)], {"load_size": 36}, "load_size = 36 would change them"),
+        ("pix2pix", [(t, t) for t in tensors(1)], {"preprocess": "resize_and_crop"}, "preprocess = resize_and_crop"),
+        ("pix2pix", [(t, t) for t in tensors(1)], {"random_zoom": 0.5}, "random_zoom = 0.5 would change them"),
         ("cyclegan", PAIRS, {}, r"data=\(pictures_of_A, pictures_of_B\)"),
         ("pix2pix", PAIRS, {"generator": nn.Conv2d(3, 3, 3)}, r"gives \(1, 3, 30, 30\) for a picture"),
         ("pix2pix", PAIRS, {"generator": lambda: 3}, "expected an nn.Module"),
@@ -207,6 +211,20 @@ def test_mistakes_are_said_before_a_run_folder_exists(
     with pytest.raises(UsageError, match=message):
         i2i.train(algorithm, data, run=tmp_path / "run", workers=0, **sizes | options)
     assert not (tmp_path / "run").exists()
+
+
+def test_options_of_a_file_and_of_a_run_are_not_overwritten_by_tensors(tmp_path: Path) -> None:
+    small, large = ([(t, t) for t in tensors(1, side)] for side in (32, 64))
+    file = tmp_path / "mine.yaml"
+    file.write_text("algorithm: pix2pix\ncrop_size: 64\n")
+    with pytest.raises(UsageError, match="here 32x32; crop_size = 64 would change them"):
+        i2i.train(file, small, run=tmp_path / "run", workers=0)
+    tiny: dict[str, Any] = {"ngf": 4, "ndf": 4, "workers": 0, "discriminator": "patchgan_16"}
+    run = i2i.train("pix2pix", small, run=tmp_path / "run", steps=1, crop_size=32, flip=False, **tiny)
+    assert (run.options.generator, run.options.load_size, run.options.preprocess) == ("unet_32", 32, "crop")
+    with pytest.raises(UsageError, match="here 64x64; load_size = 32 would change them"):
+        i2i.train("pix2pix", large, run=tmp_path / "run", steps=2)
+    assert i2i.train("pix2pix", small, run=tmp_path / "run", steps=2).options.crop_size == 32
 
 
 def test_an_empty_data_set_is_an_error_of_the_input(tmp_path: Path) -> None:
