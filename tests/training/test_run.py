@@ -67,6 +67,28 @@ class Net(nn.Module):
         return result
 
 
+class Nothing(nn.Conv2d):
+    """A discriminator whose author forgot to return the logits."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 1, 3)
+
+    def forward(self, _: Tensor) -> None:  # type: ignore[override]
+        return None
+
+
+class Scaled(nn.Conv2d):
+    """A generator whose code needs torch's usual memory format."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.view(len(x), -1)
+        y = super().forward(x)
+        return y / (1 + y.view(len(y), -1).abs().amax(1)[:, None, None, None])
+
+
 def weights(run: i2i.Run) -> dict[str, Tensor]:
     network, _ = model_file.load(run.model_file)
     return network.state_dict()
@@ -118,6 +140,12 @@ def test_an_own_generator_goes_through_states_model_file_and_translator(tmp_path
         expected = trained(data[0][0][None])[0]
     torch.testing.assert_close(translator(data[0][0]), expected)
     assert translator(data[0][0][:, :31]).shape == (3, 31, 32), "its size_multiple is kept"
+
+
+def test_an_own_generator_may_use_view(tmp_path: Path) -> None:
+    run = i2i.train("pix2pix", PAIRS, run=tmp_path / "run", steps=1, **PAIRED | {"generator": Scaled})
+    for precision in ("fp32", "bf16"):
+        assert run.translator(precision=precision)(PAIRS[0][0]).shape == (40, 44, 3)
 
 
 def test_a_model_file_of_an_own_generator_takes_the_module_and_nothing_else(tmp_path: Path) -> None:
@@ -199,6 +227,10 @@ def test_an_algorithm_is_a_name_a_class_or_a_configuration(tmp_path: Path) -> No
         ("cyclegan", PAIRS, {}, r"data=\(pictures_of_A, pictures_of_B\)"),
         ("pix2pix", PAIRS, {"generator": nn.Conv2d(3, 3, 3)}, r"gives \(1, 3, 30, 30\) for a picture"),
         ("pix2pix", PAIRS, {"generator": lambda: 3}, "expected an nn.Module"),
+        ("pix2pix", PAIRS, {"generator": nn.Bilinear(3, 3, 3)}, r"does not take \(1, 3, 32, 32\): TypeError"),
+        ("pix2pix", PAIRS, {"discriminator": nn.Bilinear(3, 3, 3)}, r"discriminator .* \(1, 6, 32, 32\): TypeError"),
+        ("pix2pix", PAIRS, {"discriminator": nn.Conv2d(3, 1, 3)}, r"does not take \(1, 6, 32, 32\): RuntimeError"),
+        ("pix2pix", PAIRS, {"discriminator": Nothing}, "gives a NoneType for an image .*; expected a tensor"),
         ("pix2pix", PAIRS, {"batch_size": "auto"}, "name a number"),
         ("pix2pix", PAIRS, {"cache": "x"}, "is for files"),
         ("gan", tensors(2), {"generator": Net}, "by its own networks"),
