@@ -96,8 +96,8 @@ def check_discriminator(discriminator: OwnNetwork, side: int) -> None:
     logits = made if isinstance(made, tuple | list) else [made]
     if not logits or not all(isinstance(one, Tensor) for one in logits):
         raise UsageError(
-            f"discriminator {discriminator.config.module}: gives a {type(made).__name__} for an image {given}; expected "
-            "a tensor, or a tuple of tensors"
+            f"discriminator {discriminator.config.module}: gives a {type(made).__name__} for an image {given}; "
+            "expected a tensor, or a tuple of tensors"
         )
 
 
