@@ -20,8 +20,9 @@ from measuring import CPU, Figures, in_turn, parse, parser, positive, slope, tim
 from pictures import write_jpegs
 from plain_loading import plain_batches
 
-from i2i.data.datasets import DataOptions, UnpairedImages
+from i2i.data.image_sets import UnpairedImages
 from i2i.data.loader import batches
+from i2i.data.options import DataOptions
 
 SIZES = {"600×800": (600, 800), "256×256": (256, 256)}
 

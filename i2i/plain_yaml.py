@@ -37,7 +37,8 @@ class Values(dict[str, Any]):
 
 
 def read_yaml(path: Path, headings: Collection[str] = ()) -> Values:
-    """A YAML file's mapping, `-` in its keys taken for `_`. Keys below one of `headings` are read as if at the top.
+    """A YAML file's mapping, `-` in its keys taken for `_`. Keys below one of `headings` are read as if at the top,
+    and a heading with nothing below adds nothing.
 
     At most 1 MiB, 16 levels deep, no aliases, no tags, no key twice. Raises `UsageError` naming the line.
     """
@@ -120,9 +121,12 @@ class _Reader:
             if not name:
                 raise self._refused(event, "expected `option: value` lines")
             first = self._next()
-            if depth == 1 and name in self.headings and isinstance(first, yaml.MappingStartEvent):
-                self._options(first, found, depth + 1)
-                continue
+            if depth == 1 and name in self.headings:
+                if isinstance(first, yaml.MappingStartEvent):
+                    self._options(first, found, depth + 1)
+                    continue
+                if isinstance(first, yaml.ScalarEvent) and self._value(first, depth) is None:
+                    continue
             if name in found:
                 raise self._refused(event, f"{key} is given twice, first in line {found.lines[name]}; keep one of them")
             found[name], found.lines[name] = self._value(first, depth), _line(event)

@@ -263,7 +263,9 @@ def test_options_are_written_by_groups_and_read_under_any_heading_or_none(tmp_pa
     given = Training(data="photos", lr=2.0, ngf=3, own=4)
     text = to_yaml(given)
     assert text == "data: photos\nown: 4\nnetworks:\n  ngf: 3\noptimisation:\n  lr: 2.0\n"
-    for form in (text, "data: photos\nlr: 2\nngf: 3\nown: 4", "data: photos\nlosses: {lr: 2, ngf: 3, own: 4}"):
+    under_one = "data: photos\nlosses: {lr: 2, ngf: 3, own: 4}"
+    empty = "losses:\ndata: photos\nlr: 2\nngf: 3\nown: 4\nnetworks: ~"
+    for form in (text, "data: photos\nlr: 2\nngf: 3\nown: 4", under_one, empty):
         assert from_mapping(Training, read_options(written(tmp_path, form))) == given
 
 

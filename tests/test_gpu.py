@@ -14,8 +14,7 @@ from run_options import CycleGANRun, Pix2PixRun
 from torch import nn
 
 from i2i.algorithms import CycleGAN, Pix2Pix
-from i2i.data.datasets import Datasets
-from i2i.data.pair import ImagePair
+from i2i.data.pair import Datasets, ImagePair
 from i2i.data.toy import ToyPairs, ToyUnpaired
 from i2i.folders.batch import translate_folder
 from i2i.images import Picture, read, write

@@ -87,7 +87,8 @@ class DistillOptions(UnpairedOptions):
 
     def generator_config(self, in_channels: int, out_channels: int) -> GeneratorConfig:
         share = self.input_share
-        if share is None and not self.own and isinstance(generator_config(self.generator), ResnetConfig):
+        named = None if "generator" in self.own else generator_config(self.generator)
+        if share is None and isinstance(named, ResnetConfig):
             share = getattr(self.opened().config, "input_share", None)
         return NetworkOptions.generator_config(replace(self, input_share=share or 0.0), in_channels, out_channels)
 

@@ -23,7 +23,7 @@ from i2i.losses.structure import WINDOW, structure_loss
 from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_config, generator_config
 from i2i.networks.blocks import Init, Norm, Padding, init_weights
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
-from i2i.networks.own import Own, OwnConfig, OwnNetwork, check_generator
+from i2i.networks.own import Own, OwnConfig, OwnNetwork, check_discriminator, check_generator
 from i2i.networks.pretrained import EFFICIENTNET
 from i2i.networks.projected import ProjectedConfig
 from i2i.networks.resnet import ResnetConfig
@@ -258,7 +258,9 @@ class NetworkOptions(DataOptions):
     def create_discriminator(self, in_channels: int) -> nn.Module:
         config = self.discriminator_config(in_channels)
         if isinstance(config, OwnConfig):
-            return OwnNetwork(self.own["discriminator"].make(), config)
+            own = OwnNetwork(self.own["discriminator"].make(), config)
+            check_discriminator(own, self.crop_size)
+            return own
         return init_weights(config.build(), self.init_type, self.init_gain)
 
 

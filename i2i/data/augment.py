@@ -85,6 +85,11 @@ class Augmentation:
     def check(self, height: int, width: int, sides: Sequence[tuple[int, bool]]) -> None:
         """Tries each transform, and then all, on crops of that size that are changed together. `sides` has their
         channels, and whether they hold labels. Raises `UsageError` naming the transform."""
+        self._try(height, width, sides)
+        if len(set(sides)) == 2 and not any(labels for _, labels in sides):  # equal pictures show unequal draws
+            self._try(height, width, [(3, False)] * 2)
+
+    def _try(self, height: int, width: int, sides: Sequence[tuple[int, bool]]) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (height, width, max(count for count, _ in sides)), np.uint8)
         pictures = [noise[..., :count] & 1 if labels else noise[..., :count] for count, labels in sides]
         tried = [(name, _built((name, given | {"p": 1.0}))) for name, given in _leaves(self.steps)]
@@ -160,7 +165,14 @@ def _serialised(written: object) -> Step:
         kept = {key: value for key, value in arguments.items() if key not in _LEFT_TO_US}
         return _checked(name, kept | {"transforms": inner})
     kind = _kind(name)
-    return _checked(name, {key: v for key, v in arguments.items() if key not in _inherited(kind)})
+    left_out = _inherited(kind) | ({"fill_mask"} if _fills_masks(kind) and arguments.get("fill_mask") == 0 else set())
+    return _checked(name, {key: value for key, value in arguments.items() if key not in left_out})
+
+
+def _fills_masks(kind: type) -> bool:
+    """Whether masks get 0 where no `fill_mask` is given. `A.save` writes that 0 too."""
+    fill_mask = inspect.signature(kind).parameters.get("fill_mask")
+    return fill_mask is not None and fill_mask.default == 0
 
 
 def _inherited(kind: type) -> set[str]:
@@ -190,8 +202,6 @@ def _kind(name: str) -> type[A.BasicTransform]:
     if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform)) or name in _BASES:
         known = [*_COMPOSITIONS, *(one for one, found in vars(A).items() if isinstance(found, type))]
         raise UsageError(f"{name}: no transform of albumentations.{nearest(str(name), known)}")
-    if issubclass(kind, A.Transform3D):
-        raise UsageError(f"{name}: is for volumes, and changes no pictures")
     if kind is A.Lambda or _FOREIGN & set(inspect.signature(kind).parameters):
         raise UsageError(f"{name}: reads files or runs code, which a pipeline may not")
     return kind
@@ -216,15 +226,16 @@ def _built(step: Step) -> A.BasicTransform | A.BaseCompose:
         kind: Any = _COMPOSITIONS[name]
     else:
         kind = _kind(name)
-        fill_mask = inspect.signature(kind).parameters.get("fill_mask")
-        if fill_mask is not None and fill_mask.default == 0:
-            arguments = arguments | {"fill_mask": arguments.get("fill_mask") or VOID}
+        if _fills_masks(kind):
+            arguments = {"fill_mask": VOID} | arguments
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             built: A.BasicTransform | A.BaseCompose = kind(**arguments)
     except _FAILURES as error:
         raise UsageError(f"{name}: {_explained(error)}") from None
+    if isinstance(built, A.BasicTransform) and "image" not in built.targets:
+        raise UsageError(f"{name}: is for volumes, and changes no pictures")
     return built
 
 

@@ -67,7 +67,7 @@ def _entry(source: Source, transform: "Transform", status: Status, folder: Path)
 def _stored(entry: Path, channels: int) -> Resized | None:
     """The picture of an entry; None if there is none or it is damaged."""
     try:
-        held = np.load(entry, mmap_mode="r")
+        held = np.load(entry, mmap_mode="c")  # torch warns of memory that is read-only
         planes, (height, width) = held["planes"], held["size"].tolist()
     except (OSError, ValueError, LookupError, EOFError, TypeError):
         return None

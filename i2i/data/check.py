@@ -10,7 +10,7 @@ import numpy as np
 
 from i2i.data.folders import PairRecord, listed
 from i2i.data.look import COMPARED, HIGHEST, LabelFacts, Look, PictureFacts, Size, files_of
-from i2i.data.options import MAX_DAMAGED as MAX_DAMAGED
+from i2i.data.options import MAX_DAMAGED
 from i2i.errors import InputError
 from i2i.images.palettes import FAR, VOID, Palette
 

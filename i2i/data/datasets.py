@@ -9,10 +9,8 @@ from i2i.data.check import check_labels, judge, remarks, rule, unlabelled
 from i2i.data.folders import LeftOut, PairRecord
 from i2i.data.image_sets import Images, MixedImages, OneDomain, PairedImages, UnpairedImages
 from i2i.data.look import Check, Look, decoded, look_at
-from i2i.data.options import TOY as TOY
-from i2i.data.options import DataOptions as DataOptions
-from i2i.data.options import check_sizes as check_sizes
-from i2i.data.pair import Datasets as Datasets
+from i2i.data.options import TOY, DataOptions
+from i2i.data.pair import Datasets
 from i2i.data.sampling import MakePair
 from i2i.data.toy import toys
 from i2i.data.walking import exists

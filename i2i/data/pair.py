@@ -51,10 +51,6 @@ class ImagePair:
         is_pair = None if self.is_pair is None else self.is_pair.pin_memory()
         return dataclasses.replace(self, a=self.a.pin_memory(), b=self.b.pin_memory(), is_pair=is_pair)
 
-    def swapped(self) -> "ImagePair":
-        """The batch with the domains exchanged."""
-        return dataclasses.replace(self, a=self.b, b=self.a)
-
     def split(self, parts: int) -> list["ImagePair"]:
         """`parts` micro-batches of equal size, in order; the first carries `skipped`.
 

@@ -63,33 +63,55 @@ class Own:
 
 
 class OwnNetwork(nn.Module):
-    """`network` with a configuration, as the networks with names have one."""
+    """`network` with a configuration, as the networks with names have one.
+
+    Its code may use `view`, so that its weights and pictures stay in torch's usual memory format.
+    """
 
     def __init__(self, network: nn.Module, config: OwnConfig) -> None:
         super().__init__()
         self.network, self.config = network, config
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.network(x)
+        y: Tensor = self.network(x.contiguous())
         return y
 
 
 def check_generator(generator: OwnNetwork, side: int) -> None:
     """Raises `UsageError` unless `generator` turns a picture of `side` pixels into one of the same size."""
     config = generator.config
-    side = -(-max(side, config.minimum_size) // config.size_multiple) * config.size_multiple
-    given, expected = (1, config.in_channels, side, side), (1, config.out_channels, side, side)
-    was_training = generator.training
-    with torch.no_grad():
-        try:
-            made = generator.eval()(torch.zeros(given))
-        except RuntimeError as error:
-            raise UsageError(f"generator {config.module}: does not take {given}: {error}") from None
-        finally:
-            generator.train(was_training)
+    made, given = _tried("generator", generator, side)
+    expected = (1, config.out_channels, *given[2:])
     if not isinstance(made, Tensor) or tuple(made.shape) != expected:
         found = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
         raise UsageError(
             f"generator {config.module}: gives {found} for a picture {given}; expected {expected}. If it takes only "
             "multiples of a number, set that as its attribute size_multiple"
         )
+
+
+def check_discriminator(discriminator: OwnNetwork, side: int) -> None:
+    """Raises `UsageError` unless `discriminator` gives logits, or a tuple of them, for an image of `side` pixels."""
+    made, given = _tried("discriminator", discriminator, side)
+    logits = made if isinstance(made, tuple | list) else [made]
+    if not logits or not all(isinstance(one, Tensor) for one in logits):
+        raise UsageError(
+            f"discriminator {discriminator.config.module}: gives a {type(made).__name__} for an image {given}; "
+            "expected a tensor, or a tuple of tensors"
+        )
+
+
+def _tried(role: str, network: OwnNetwork, side: int) -> tuple[object, tuple[int, int, int, int]]:
+    """The result of `network` for zeros of about `side` pixels, and their shape. Raises `UsageError` if it fails."""
+    config = network.config
+    side = -(-max(side, config.minimum_size) // config.size_multiple) * config.size_multiple
+    given = (1, config.in_channels, side, side)
+    was_training = network.training
+    with torch.no_grad():
+        try:
+            return network.eval()(torch.zeros(given)), given
+        except Exception as error:  # the code is the user's
+            reason = f"{type(error).__name__}: {error}"
+            raise UsageError(f"{role} {config.module}: does not take {given}: {reason}") from error
+        finally:
+            network.train(was_training)

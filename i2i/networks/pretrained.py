@@ -154,7 +154,8 @@ def _compare(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> N
 
 def _layout(weights: Mapping[str, Tensor]) -> list[str | int]:
     """Returns torchvision's list of widths, with M for a pooling. Raises `ModelError` for other layers."""
-    widths = {int(match[1]): len(weights[name]) for name in weights if (match := _WEIGHT.fullmatch(name))}
+    convolutions = ((_WEIGHT.fullmatch(name), tensor) for name, tensor in weights.items() if tensor.dim() == 4)
+    widths = {int(match[1]): len(tensor) for match, tensor in convolutions if match}
     numbers = sorted(widths)
     if not numbers:
         raise ModelError("features.0.weight is missing")

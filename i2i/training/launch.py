@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from i2i.acceleration.compiler import check_compiler
 from i2i.algorithms.algorithm import AnyAlgorithm, described, own_options
 from i2i.config import narrowed, real
-from i2i.data.datasets import Datasets, check_sizes, open_datasets
+from i2i.data.datasets import open_datasets
 from i2i.data.folders import searched
-from i2i.data.options import check_mixing, check_one_domain
+from i2i.data.options import check_mixing, check_one_domain, check_sizes
 from i2i.data.own import OwnDatasets, open_own
+from i2i.data.pair import Datasets
 from i2i.errors import ModelError, UsageError
 from i2i.machine import place
 from i2i.models import junyanz, styles

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.data.datasets import Datasets
-from i2i.data.pair import ImagePair
+from i2i.data.pair import Datasets, ImagePair
 from i2i.errors import OutputError
 from i2i.training.data_identity import SkippedImages
 from i2i.training.distributed import ProcessGroup

@@ -3,7 +3,8 @@
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.config import ALGORITHM, RUN_CONFIG, has_config, layered, nearest, of_run, path_of, read_options
+from i2i.config import ALGORITHM, RUN_CONFIG, has_config, layered, nearest, of_run, option_names, path_of, read_options
 from i2i.data.options import of_one_size
 from i2i.data.own import OwnData, OwnDatasets, first_picture
 from i2i.errors import UsageError
@@ -27,8 +28,6 @@ from i2i.training.options import RunOptions, options_class
 
 if TYPE_CHECKING:
     from i2i.inference.translator import Translator
-
-_FOR_PICTURES = ("load_size", "flip", "random_zoom", "augment")
 
 
 def train(
@@ -68,10 +67,13 @@ def train(
         raise UsageError(f"{chosen.name} makes pictures from noise by its own networks; name one of them")
     datasets = _own_data(data, validation, given)
     kind = options_class(chosen, own=own, run=(Path | None, Path("runs") / chosen.name))
-    if datasets is not None:
-        one_domain = chosen.uses_single_domain(layered(kind, given, file)[0])
-        _take_size(given, first_picture(datasets, chosen.paired, one_domain))
     resolved, notes = layered(kind, given, file)
+    assert resolved.run is not None
+    if datasets is not None:
+        first = first_picture(datasets, chosen.paired, chosen.uses_single_domain(resolved))
+        goes_on = has_config(resolved.run)
+        named = option_names(kind) if goes_on else {*given, *(read_options(file) if file else ())}
+        resolved = _for_samples(resolved, named, first)
     for note in notes if place().rank == 0 else ():
         say(note)
     launch.train(chosen, resolved, datasets)
@@ -117,15 +119,26 @@ def _own_data(data: Any, validation: OwnData | None, given: dict[str, Any]) -> O
     return OwnDatasets(data, validation)
 
 
-def _take_size(given: dict[str, Any], first: object) -> None:
-    """Float tensors are taken as they are: the options of size follow from the first one."""
+def _for_samples(options: RunOptions, named: Collection[str], first: object) -> RunOptions:
+    """The options, and for float tensors, which are taken as they are, the sizes of the first one.
+
+    Raises `UsageError` for an option among `named` that would change the tensors.
+    """
     is_sample = isinstance(first, Tensor) and first.dim() == 3 and first.is_floating_point()
-    if not is_sample or not of_one_size(given.get("preprocess", "crop")):
-        return
-    if set_ := [name for name in _FOR_PICTURES if name in given]:
-        raise UsageError(f"{set_[0]}: float tensors are taken as they are; leave it out")
-    side = min(first.shape[-2:])  # type: ignore[attr-defined]
-    given.update(preprocess="crop", load_size=side, crop_size=side, flip=False)
+    if not is_sample or not of_one_size(options.preprocess):
+        return options
+    height, width = first.shape[-2:]  # type: ignore[attr-defined]
+    side = min(height, width)
+    sizes = {"preprocess": "crop", "load_size": side, "crop_size": side}
+    fixed: dict[str, Any] = {**sizes, "flip": False, "random_zoom": 1.0, "augment": ""}
+    for name, value in fixed.items():
+        if name in named and (given := getattr(options, name)) != value:
+            raise UsageError(
+                f"{name}: float tensors are taken as they are, here {width}x{height}; {name} = {given} would change "
+                "them"
+            )
+    follows = options.following({name: getattr(options, name) for name in named} | fixed)
+    return replace(options, **fixed | follows)
 
 
 class Run:

@@ -15,9 +15,8 @@ from torchvision.utils import make_grid
 
 from i2i import images
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.data.datasets import Datasets
 from i2i.data.options import classes
-from i2i.data.pair import ImagePair, ImagePairs
+from i2i.data.pair import Datasets, ImagePair, ImagePairs
 from i2i.images.palettes import VOID, Palette, to_colours
 from i2i.networks.blocks import for_translation
 from i2i.training.options import RunOptions

@@ -21,6 +21,7 @@ from i2i.errors import ResourceError
 from i2i.inference import failures
 from i2i.machine import keep_freed_memory
 from i2i.networks.blocks import InstanceNorm, has_batch_norm
+from i2i.networks.own import OwnNetwork
 from i2i.training.distributed import ProcessGroup
 from i2i.training.options import TrainingOptions
 
@@ -54,7 +55,9 @@ def best_memory_format(
     device: torch.device, precision: str = "fp32", networks: Collection[nn.Module] = ()
 ) -> torch.memory_format:
     """Channels last on CUDA, whose tensor cores want it, and on a CPU for bf16 with instance norm; else it gains
-    nothing or costs there, as measured (docs/lab-book.md)."""
+    nothing or costs there, as measured (docs/lab-book.md). Never for own networks."""
+    if any(isinstance(network, OwnNetwork) for network in networks):  # whose code may use `view`
+        return torch.contiguous_format
     if device.type == "cuda":
         return torch.channels_last
     normalised = any(isinstance(module, InstanceNorm) for network in networks for module in network.modules())

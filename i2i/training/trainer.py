@@ -11,10 +11,9 @@ from typing import Any, NoReturn, cast
 from torch import Tensor
 
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.data.datasets import Datasets
 from i2i.data.loader import batches
 from i2i.data.options import batch_size, of_one_size
-from i2i.data.pair import ImagePair
+from i2i.data.pair import Datasets, ImagePair
 from i2i.errors import DivergedError, I2IError, Interrupted, ModelError, OutputError
 from i2i.signals import Signals, interrupted, status_for
 from i2i.training.checkpoint import Checkpointer

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from i2i import images
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.data.datasets import Datasets
-from i2i.data.pair import ImagePair
+from i2i.data.pair import Datasets, ImagePair
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.metrics.labels import confusion, scores
 from i2i.evaluation.metrics.pairs import WINDOW, l1, luminance_ssim, psnr, ssim

@@ -15,8 +15,7 @@ from torch import nn
 from i2i.algorithms import ALGORITHMS, augmentation
 from i2i.algorithms.algorithm import Algorithm
 from i2i.algorithms.augmentation import OPERATIONS
-from i2i.data.datasets import Datasets
-from i2i.data.pair import ImagePair, ImagePairs, one_hot
+from i2i.data.pair import Datasets, ImagePair, ImagePairs, one_hot
 from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired
 from i2i.losses.adversarial import GanMode
 from i2i.models import model_file

@@ -15,8 +15,8 @@ from i2i.algorithms import GAN, CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm
 from i2i.algorithms.gan import GANOptions
 from i2i.config import checked
-from i2i.data.datasets import Datasets, open_datasets
-from i2i.data.pair import ImagePair
+from i2i.data.datasets import open_datasets
+from i2i.data.pair import Datasets, ImagePair
 from i2i.data.toy import write_folder
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.evaluate import evaluate

@@ -74,7 +74,7 @@ def batch_of(row: Row, step: int) -> ImagePair:
 
     seed = row["seed"] + 2 * step
     pair = ImagePair(images(o["input_nc"], seed), images(o["output_nc"], seed + 1))
-    return pair if o["direction"] == "AtoB" else pair.swapped()
+    return pair if o["direction"] == "AtoB" else ImagePair(pair.b, pair.a)
 
 
 def losses_of(row: Row, losses: dict[str, Tensor]) -> dict[str, float]:

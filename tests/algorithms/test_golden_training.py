@@ -67,7 +67,7 @@ def batch_of(row: dict[str, Any], step: int) -> ImagePair:
         return rule((row["batch"], channels, row["size"], row["size"]), seed).double().clamp(-1, 1)
 
     pair = ImagePair(images(o["input_nc"], row["seed"] + 2 * step), images(o["output_nc"], row["seed"] + 2 * step + 1))
-    return pair if o["direction"] == "AtoB" else pair.swapped()
+    return pair if o["direction"] == "AtoB" else ImagePair(pair.b, pair.a)
 
 
 @drawn_as_recorded

@@ -20,8 +20,7 @@ from i2i.algorithms.options import NetworkOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.algorithms.segmentation import Segmentation, SegmentationOptions
 from i2i.config import from_mapping
-from i2i.data.datasets import Datasets
-from i2i.data.pair import ImagePair
+from i2i.data.pair import Datasets, ImagePair
 from i2i.data.toy import ToyUnpaired
 from i2i.errors import UsageError
 from i2i.networks import create_discriminator

@@ -1,5 +1,6 @@
 """`--augment`: exact for every worker, alike for a pair, labels as classes, mistakes named, nothing unsafe."""
 
+import contextlib
 import dataclasses
 import json
 import pickle
@@ -15,8 +16,9 @@ import i2i
 from i2i import images
 from i2i.config import from_mapping, read_options, to_yaml
 from i2i.data.augment import Augmentation
-from i2i.data.datasets import DataOptions, open_datasets
+from i2i.data.datasets import open_datasets
 from i2i.data.loader import batches
+from i2i.data.options import DataOptions
 from i2i.errors import InputError, UsageError
 from i2i.images import Picture, Pixels
 from i2i.images.palettes import VOID
@@ -118,6 +120,31 @@ def test_labels_keep_their_classes_and_have_none_outside_the_picture() -> None:
     assert together[0, 0, 0] == VOID and (picture[0, 0] == 0).all(), "the same corner is empty"
     alone, other = augmentation(0, [labels, labels], [True, True])
     assert np.array_equal(alone, other) and set(np.unique(alone)) == {0, 3, 7, VOID}
+
+
+def test_a_class_outside_the_picture_may_be_given(tmp_path: Path) -> None:
+    labels = np.full((32, 32, 1), 7, np.uint8)
+    (given,) = pipeline({"Rotate": {"limit": [45, 45], "p": 1, "fill_mask": 0}})(0, [labels], [True])
+    assert set(np.unique(given)) == {0, 7}
+    A.save(A.Compose([A.Rotate((45, 45), p=1)]), tmp_path / "saved.json")  # it writes `fill_mask` all the same
+    (saved,) = Augmentation(str(tmp_path / "saved.json"))(0, [labels], [True])
+    assert set(np.unique(saved)) == {VOID, 7}
+
+
+class Uneven(A.ImageOnlyTransform):
+    """Draws for each picture by itself."""
+
+    def apply(self, img: Pixels, **_: object) -> Pixels:
+        return img + self.random_generator.integers(0, 9, img.shape, np.uint8)
+
+
+@pytest.mark.parametrize("sides", [[RGB, RGB], [GREY, RGB], [RGB, (4, False)]])
+def test_draws_for_each_picture_of_a_pair_are_found(
+    monkeypatch: pytest.MonkeyPatch, sides: list[tuple[int, bool]]
+) -> None:
+    monkeypatch.setattr(A, "Uneven", Uneven, raising=False)
+    with pytest.raises(UsageError, match=r"Uneven: with crops of 48x32, .*draws for each picture of a pair by itself"):
+        pipeline("Uneven").check(32, 48, sides)
 
 
 def test_sixteen_bits_stay() -> None:
@@ -235,11 +262,23 @@ def test_a_file_can_do_nothing_but_augment(tmp_path: Path, text: str, message: s
         ("MaskDropout", [RGB, LABELS], "MaskDropout"),
         ({"Rotate": {"limit": [45, 45], "fill_mask": 3}}, [RGB, LABELS], "changes the classes of labels"),
         ({"Pad3D": {"padding": 3}}, [RGB], "volumes"),
+        ("ToTensor3D", [RGB], "ToTensor3D: is for volumes"),
     ],
 )
 def test_transforms_that_do_not_fit_are_refused(step: object, sides: list[tuple[int, bool]], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         pipeline(step).check(32, 48, sides)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_transform_fits_or_is_refused() -> None:
+    names = [name for name, kind in vars(A).items() if isinstance(kind, type) and issubclass(kind, A.BasicTransform)]
+    fit = set()
+    for name in names:
+        with contextlib.suppress(UsageError):
+            pipeline(name).check(24, 24, [RGB])
+            fit.add(name)
+    assert {"HorizontalFlip", "GaussNoise", "ElasticTransform"} <= fit < set(names)
 
 
 @pytest.mark.parametrize("sides", [[RGB], [GREY], [RGB, RGB], [LABELS, RGB], [LABELS], [(2, True), GREY]])

@@ -4,6 +4,7 @@ import dataclasses
 import multiprocessing
 import os
 import shutil
+import warnings
 from collections import namedtuple
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from small_disk import FilesUpTo
 
 from i2i import images
 from i2i.data import cache
-from i2i.data.datasets import DataOptions, open_datasets
+from i2i.data.datasets import open_datasets
 from i2i.data.folders import PairRecord
 from i2i.data.image_sets import PairedImages, UnpairedImages
 from i2i.data.loader import batches
+from i2i.data.options import DataOptions
 from i2i.data.source import Source
 from i2i.data.transforms import Transform
 from i2i.errors import ImageError, InputError, OutputError
@@ -63,6 +65,11 @@ def test_a_large_entry_is_mapped(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "read", never)
     stored = pixels(path, folder, crop)
     assert np.array_equal(stored, plain)
+    torch.set_warn_always(True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.from_numpy(stored)
+    torch.set_warn_always(False)
     while stored.base is not None and not isinstance(stored, np.memmap):
         stored = stored.base
     assert isinstance(stored, np.memmap), "a crop reads its own part"

@@ -15,8 +15,9 @@ from i2i import images
 from i2i.data import datasets
 from i2i.data import look as looking
 from i2i.data.check import narrow, remarks
-from i2i.data.datasets import DataOptions, open_datasets
+from i2i.data.datasets import open_datasets
 from i2i.data.look import picture_facts
+from i2i.data.options import DataOptions
 from i2i.data.source import picture_part
 from i2i.errors import InputError
 from i2i.images import Picture

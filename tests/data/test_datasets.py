@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from i2i import images
 from i2i.config import from_mapping
-from i2i.data.datasets import DataOptions, check_sizes, open_datasets
+from i2i.data.datasets import open_datasets
 from i2i.data.folders import PairRecord
 from i2i.data.image_sets import OneDomain, PairedImages, UnpairedImages
+from i2i.data.options import DataOptions, check_sizes
 from i2i.data.pair import ImagePair
 from i2i.errors import InputError, UsageError
 

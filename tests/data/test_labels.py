@@ -12,9 +12,9 @@ from i2i import images
 from i2i.config import from_mapping
 from i2i.data import datasets
 from i2i.data import look as looking
-from i2i.data.datasets import DataOptions, open_datasets
+from i2i.data.datasets import open_datasets
 from i2i.data.loader import batches
-from i2i.data.options import channels
+from i2i.data.options import DataOptions, channels
 from i2i.data.pair import one_hot
 from i2i.errors import InputError, UsageError
 from i2i.images import Picture

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from i2i import images
-from i2i.data.datasets import DataOptions, open_datasets
+from i2i.data.datasets import open_datasets
 from i2i.data.image_sets import OneDomain
 from i2i.data.loader import batches
-from i2i.data.options import check_mixing, check_one_domain
+from i2i.data.options import DataOptions, check_mixing, check_one_domain
 from i2i.data.pair import ImagePair
 from i2i.data.toy import true_map
 from i2i.errors import InputError, UsageError

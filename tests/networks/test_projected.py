@@ -138,6 +138,7 @@ LABELS, WIDE = "see pictures of 1 or 3 channels, and these have 14", "features.0
         ({"features.3.weight": torch.full((6, 4, 3, 3), torch.nan)}, {}, ModelError, "features.3 holds values"),
         ({"features.3.bias": None}, {}, ModelError, "features.3.bias is missing"),
         ({f"features.12.{part}": None for part in ("weight", "bias")}, {}, ModelError, "4 convolutions"),
+        ({"features.12.weight": torch.zeros(())}, {}, ModelError, "4 convolutions"),
         (dict.fromkeys(tensors()), {}, ModelError, "features.0.weight is missing"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from fork_server import python
-from torch import Tensor
+from torch import Tensor, nn
 
 from i2i.acceleration import accelerate, compiler
 from i2i.acceleration.compiler import check_compiler
@@ -22,6 +22,7 @@ from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.networks.blocks import has_batch_norm
+from i2i.networks.own import OwnConfig, OwnNetwork
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.training.distributed import ProcessGroup
@@ -145,6 +146,8 @@ def test_memory_formats_per_device_and_precision() -> None:
     assert best_memory_format(torch.device("cuda"), "fp32", batch) == last
     assert best_memory_format(CPU, "fp32", instance) == best_memory_format(CPU, "bf16", batch) == plain
     assert best_memory_format(CPU, "bf16", instance) == last
+    own = OwnNetwork(nn.Conv2d(3, 3, 1), OwnConfig())
+    assert best_memory_format(torch.device("cuda"), "fp32", [*instance, own]) == plain
 
 
 @pytest.mark.arithmetic

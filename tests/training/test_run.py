@@ -67,6 +67,28 @@ class Net(nn.Module):
         return result
 
 
+class Nothing(nn.Conv2d):
+    """A discriminator whose author forgot to return the logits."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 1, 3)
+
+    def forward(self, _: Tensor) -> None:  # type: ignore[override]
+        return None
+
+
+class Scaled(nn.Conv2d):
+    """A generator whose code needs torch's usual memory format."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.view(len(x), -1)
+        y = super().forward(x)
+        return y / (1 + y.view(len(y), -1).abs().amax(1)[:, None, None, None])
+
+
 def weights(run: i2i.Run) -> dict[str, Tensor]:
     network, _ = model_file.load(run.model_file)
     return network.state_dict()
@@ -118,6 +140,12 @@ def test_an_own_generator_goes_through_states_model_file_and_translator(tmp_path
         expected = trained(data[0][0][None])[0]
     torch.testing.assert_close(translator(data[0][0]), expected)
     assert translator(data[0][0][:, :31]).shape == (3, 31, 32), "its size_multiple is kept"
+
+
+def test_an_own_generator_may_use_view(tmp_path: Path) -> None:
+    run = i2i.train("pix2pix", PAIRS, run=tmp_path / "run", steps=1, **PAIRED | {"generator": Scaled})
+    for precision in ("fp32", "bf16"):
+        assert run.translator(precision=precision)(PAIRS[0][0]).shape == (40, 44, 3)
 
 
 def test_a_model_file_of_an_own_generator_takes_the_module_and_nothing_else(tmp_path: Path) -> None:
@@ -192,9 +220,17 @@ def test_an_algorithm_is_a_name_a_class_or_a_configuration(tmp_path: Path) -> No
         ("pix2pix", [(t[:1], t) for t in tensors(1)], {}, "give channels_a=1"),
         ("pix2pix", [(t[:, :30], t[:, :30]) for t in tensors(1)], {"generator": "unet_32"}, "takes multiples of 32"),
         ("pix2pix", [(t, t) for t in tensors(1)], {"flip": True}, "float tensors are taken as they are"),
+        ("pix2pix", [(t, t) for t in tensors(1)], {"crop_size": 64}, "here 32x32; crop_size = 64 would change them"),
+        ("pix2pix", [(t, t) for t in tensors(1)], {"load_size": 36}, "load_size = 36 would change them"),
+        ("pix2pix", [(t, t) for t in tensors(1)], {"preprocess": "resize_and_crop"}, "preprocess = resize_and_crop"),
+        ("pix2pix", [(t, t) for t in tensors(1)], {"random_zoom": 0.5}, "random_zoom = 0.5 would change them"),
         ("cyclegan", PAIRS, {}, r"data=\(pictures_of_A, pictures_of_B\)"),
         ("pix2pix", PAIRS, {"generator": nn.Conv2d(3, 3, 3)}, r"gives \(1, 3, 30, 30\) for a picture"),
         ("pix2pix", PAIRS, {"generator": lambda: 3}, "expected an nn.Module"),
+        ("pix2pix", PAIRS, {"generator": nn.Bilinear(3, 3, 3)}, r"does not take \(1, 3, 32, 32\): TypeError"),
+        ("pix2pix", PAIRS, {"discriminator": nn.Bilinear(3, 3, 3)}, r"discriminator .* \(1, 6, 32, 32\): TypeError"),
+        ("pix2pix", PAIRS, {"discriminator": nn.Conv2d(3, 1, 3)}, r"does not take \(1, 6, 32, 32\): RuntimeError"),
+        ("pix2pix", PAIRS, {"discriminator": Nothing}, "gives a NoneType for an image .*; expected a tensor"),
         ("pix2pix", PAIRS, {"batch_size": "auto"}, "name a number"),
         ("pix2pix", PAIRS, {"cache": "x"}, "is for files"),
         ("gan", tensors(2), {"generator": Net}, "by its own networks"),
@@ -207,6 +243,20 @@ def test_mistakes_are_said_before_a_run_folder_exists(
     with pytest.raises(UsageError, match=message):
         i2i.train(algorithm, data, run=tmp_path / "run", workers=0, **sizes | options)
     assert not (tmp_path / "run").exists()
+
+
+def test_options_of_a_file_and_of_a_run_are_not_overwritten_by_tensors(tmp_path: Path) -> None:
+    small, large = ([(t, t) for t in tensors(1, side)] for side in (32, 64))
+    file = tmp_path / "mine.yaml"
+    file.write_text("algorithm: pix2pix\ncrop_size: 64\n")
+    with pytest.raises(UsageError, match="here 32x32; crop_size = 64 would change them"):
+        i2i.train(file, small, run=tmp_path / "run", workers=0)
+    tiny: dict[str, Any] = {"ngf": 4, "ndf": 4, "workers": 0, "discriminator": "patchgan_16"}
+    run = i2i.train("pix2pix", small, run=tmp_path / "run", steps=1, crop_size=32, flip=False, **tiny)
+    assert (run.options.generator, run.options.load_size, run.options.preprocess) == ("unet_32", 32, "crop")
+    with pytest.raises(UsageError, match="here 64x64; load_size = 32 would change them"):
+        i2i.train("pix2pix", large, run=tmp_path / "run", steps=2)
+    assert i2i.train("pix2pix", small, run=tmp_path / "run", steps=2).options.crop_size == 32
 
 
 def test_an_empty_data_set_is_an_error_of_the_input(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from i2i.acceleration.compiler import check_compiler, compile_in_place, refused
 from i2i.acceleration.inference import Engine
 from i2i.device import exact_float32
 from i2i.inference.runtime.protocol import Planes
+from i2i.networks.own import OwnNetwork
 
 
 def seed_of(picture: Tensor, seed: int = 0) -> int:
@@ -74,7 +75,8 @@ class TorchRuntime:
         self.device, self.precision, self._compiled = device, precision, compiled
         self._dtype = _DTYPES[precision]
         self._exactly = exact_float32 if device.type == "cuda" and precision == "fp32" else nullcontext
-        self._format = torch.contiguous_format if device.type == "mps" else torch.channels_last
+        plain = device.type == "mps" or isinstance(network, OwnNetwork)
+        self._format = torch.contiguous_format if plain else torch.channels_last
         engine: Engine = "compiled" if compiled else "eager"
         fast = accelerate(shared_copy(network), "inference", engine=engine, device=device, dtype=self._dtype)
         if self._dtype != torch.float32:

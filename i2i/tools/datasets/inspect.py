@@ -9,9 +9,10 @@ from pathlib import Path
 
 from i2i import images
 from i2i.data import folders
-from i2i.data.check import MAX_DAMAGED, remarks
+from i2i.data.check import remarks
 from i2i.data.folders import SPLITS, LeftOut, PairRecord
 from i2i.data.look import PictureFacts, picture_facts
+from i2i.data.options import MAX_DAMAGED
 from i2i.data.source import Part, picture_part
 from i2i.data.walking import is_file, is_folder
 from i2i.errors import ImageError, InputError

@@ -7,7 +7,8 @@ import pytest
 from test_prepare import script, tree
 
 from i2i import images
-from i2i.data.datasets import DataOptions, open_datasets
+from i2i.data.datasets import open_datasets
+from i2i.data.options import DataOptions
 from i2i.data.transforms import Transform
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.images import Picture
