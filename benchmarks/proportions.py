@@ -46,9 +46,10 @@ import json, runpy, sys
 from pathlib import Path
 root, formula, out, *sys.argv = sys.argv[1:]
 depths, files, steps, turn = [], set(), 0, None
+places = (root + "/i2i/", root + "/scripts/")  # an environment may lie in the same folder
 
 def ours(frame):
-    return frame.f_code.co_filename.startswith(root) and frame.f_code.co_name != "<module>"
+    return frame.f_code.co_filename.startswith(places) and frame.f_code.co_name != "<module>"
 
 def look(frame, event, argument):
     global steps, turn
