@@ -20,7 +20,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
 # but what trains, starts processes or plays a server
-LONG := training browser evaluation folders/test_promises_* commands/test_demo* commands/test_plan* commands/test_translate* folders/test_processes* folders/test_batch* folders/test_many* \
+LONG := training browser evaluation folders/test_promises_* commands/test_demo* commands/test_plan* commands/test_translate* folders/test_batch* folders/test_many* \
 	inference/test_memory* inference/test_bundled* inference/test_sample* inference/test_transform* \
 	models/test_styles* models/test_hub* models/test_published* images/test_hostile* images/test_limits* tools data/test_loader* \
 	algorithms/test_learning* algorithms/test_gan* algorithms/test_cut* algorithms/test_contract* algorithms/test_newcomer* \
