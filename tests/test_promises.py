@@ -11,7 +11,7 @@ from i2i.config import bounds
 from i2i.download import download
 from i2i.folders import pipeline
 from i2i.images import Limits
-from i2i.models import metadata, state_dicts
+from i2i.models import metadata, pickles
 from i2i.networks import GENERATOR_KINDS
 from i2i.tools.datasets import fetch
 
@@ -82,7 +82,7 @@ LIMITS = {
     "model file or checkpoint": f"{_gib(metadata.MAX_FILE_BYTES)}, {metadata.MAX_TENSORS:,} tensors",
     "its network": _network(),
     "its header (.safetensors)": _mib(metadata.MAX_HEADER_BYTES),
-    "its pickles (.pth)": f"{_mib(state_dicts.MAX_PICKLE_BYTES)}, {state_dicts.MAX_OPCODES:,} operations",
+    "its pickles (.pth)": f"{_mib(pickles.MAX_PICKLE_BYTES)}, {pickles.MAX_OPCODES:,} operations",
     "its description, JSON": (
         f"{_mib(metadata.MAX_INFO_BYTES)}, depth {metadata.MAX_JSON_DEPTH}, {metadata.MAX_TEXT:,} characters in a text"
     ),

@@ -175,6 +175,9 @@ TAKES_MEMORY: dict[str, Callable[[], bytes]] = {
     "a text for a stride": lambda: zipped(
         tensor_over(storage("0", number(1)), number(300 << 20) + b"\x85", text("a") + b"\x85")
     ),
+    "a negative storage": lambda: zipped(
+        b"](" + storage("0", number(-(300 << 20))) + storage("1", number(300 << 20)) + b"e"
+    ),
     "a deep key": lambda: zipped(b"})" + b"\x85" * 900_000 + b"Ns"),
     "float tensors": lambda: large(lambda shape: Calls(torch.FloatTensor, *shape)),
     "legacy float tensors": lambda: large(lambda shape: Calls(torch.FloatTensor, *shape), zipped=False),

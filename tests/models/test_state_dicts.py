@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from i2i.errors import ModelError
-from i2i.models import junyanz, metadata, state_dicts
+from i2i.models import junyanz, metadata, pickles, state_dicts
 from i2i.models.pretrained import open_model
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
 from i2i.networks.resnet import ResnetConfig
@@ -440,7 +440,7 @@ def test_limits_of_size_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ModelError, match="at most 100 "):
         junyanz.load(tmp_path / "many.pth")
     with monkeypatch.context() as patch, pytest.raises(ModelError, match="pickles have more than 1,000 bytes"):
-        patch.setattr(state_dicts, "MAX_PICKLE_BYTES", 1000)
+        patch.setattr(pickles, "MAX_PICKLE_BYTES", 1000)
         junyanz.load(tmp_path / "many.pth")
     with (tmp_path / "sparse.pth").open("wb") as file:
         file.truncate((4 << 30) + 1)
@@ -556,8 +556,8 @@ def _pickled(path: Path, opcodes: bytes) -> Path:
 @pytest.mark.parametrize("opcodes", [b"}" * 5_000, b"](" + b"}" * 5_000 + b"e"], ids=["in vain", "in a list"])
 def test_a_pickle_of_nothing_is_refused(tmp_path: Path, opcodes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each operation takes a microsecond here, and a hundred bytes in torch."""
-    assert state_dicts.MAX_OPCODES == 1_000_000
-    monkeypatch.setattr(state_dicts, "MAX_OPCODES", 5_000)
+    assert pickles.MAX_OPCODES == 1_000_000
+    monkeypatch.setattr(pickles, "MAX_OPCODES", 5_000)
     with pytest.raises(ModelError, match="more than 5,000 operations"):
         junyanz.load(_pickled(tmp_path / "a.pth", opcodes))
 

@@ -44,5 +44,5 @@ def test_a_style_by_its_name() -> None:
     initialise(started, [Path("monet")], "b2a")
     weights = open_model(styles.find("monet"))[0].state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in started.networks()["G"].state_dict().items())
-    with pytest.raises(UsageError, match="Did you mean .*'monet'"):
+    with pytest.raises(UsageError, match=r"Did you mean .*'monet'"):
         initialise(started, [Path("mone")], "b2a")
