@@ -34,15 +34,15 @@ def judge(
     fit, and if more than 5 % of the files are damaged.
     """
     damaged = [(path, look.damage) for path, look in looks.items() if look.damage]
-    unfit = [(path, look.unfit[0]) for path, look in looks.items() if look.unfit]
-    if unfit and (not patient or len(unfit) > MAX_DAMAGED * len(looks)):
-        lines = [f"{path}: {reason}" for path, reason in unfit]
+    unusable = [(path, look.unusable[0]) for path, look in looks.items() if look.unusable]
+    if unusable and (not patient or len(unusable) > MAX_DAMAGED * len(looks)):
+        lines = [f"{path}: {reason}" for path, reason in unusable]
         raise InputError(
-            f"{len(unfit)} pictures have another number of channels than the network takes; --channels-a and "
+            f"{len(unusable)} pictures have another number of channels than the network takes; --channels-a and "
             "--channels-b say how many there are:",
             *listed(lines),
         )
-    damaged += unfit
+    damaged += unusable
     if len(damaged) > MAX_DAMAGED * len(looks):
         lines = [f"{path}: {reason}" for path, reason in damaged]
         raise InputError(
@@ -174,14 +174,14 @@ def _check_pairs(records: list[PairRecord], good: Mapping[Path, Size]) -> None:
 def _check_sizes(
     records: Sequence[Path | PairRecord], good: Mapping[Path, Size], complaint: Callable[[int, int], str]
 ) -> None:
-    unfit = []
+    unusable = []
     for record in records:
         halves = 2 if isinstance(record, PairRecord) and record.b is None else 1
         for path in files_of(record):
             if path in good and (reason := complaint(good[path][1], good[path][0] // halves)):
-                unfit.append(f"{path}: {reason}")
-    if unfit:
-        raise InputError(f"{len(unfit)} pictures cannot be used:", *listed(unfit))
+                unusable.append(f"{path}: {reason}")
+    if unusable:
+        raise InputError(f"{len(unusable)} pictures cannot be used:", *listed(unusable))
 
 
 def _shown(size: Size) -> str:

@@ -93,7 +93,7 @@ def _one_domain(options: DataOptions, make_pair: MakePair, left_out: LeftOut, mu
 def _check(options: DataOptions, sets: Sequence[Images]) -> None:
     """Checks all pictures, says what is odd, and gives labels the rule of their set.
 
-    Of several processes the first one decodes the pictures. All look at labels, also with `off`: they need the rule.
+    The first process decodes the pictures. Every process looks at labels, also with `off`: all need the rule.
     """
     for one in sets:
         one.check_augmentation()

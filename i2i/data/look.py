@@ -82,7 +82,7 @@ class Look:
 
     size: Size = (0, 0)
     damage: str = ""
-    unfit: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
     pictures: Mapping[Source, PictureFacts] = field(default_factory=dict)
     labels: Mapping[Source, LabelFacts] = field(default_factory=dict)
 
@@ -159,7 +159,7 @@ class _PixelBudget:
 def _decoded(path: Path, sources: Iterable[Source], first: bool, ruling: bool) -> Look:
     picture = images.read(path)
     height, width = picture.pixels.shape[:2]
-    unfit, pictures, labels = [], {}, {}
+    unusable, pictures, labels = [], {}, {}
     for source in sources:
         try:
             part = picture_part(picture, source.part)
@@ -169,11 +169,11 @@ def _decoded(path: Path, sources: Iterable[Source], first: bool, ruling: bool) -
             labels[source] = replace(_label_facts(path, part, source.palette, first), ruling=ruling)
         else:
             pictures[source] = picture_facts(part)
-            unfit.append(_unfit(part, source.channels))
-    return Look((width, height), unfit=tuple(filter(None, unfit)), pictures=pictures, labels=labels)
+            unusable.append(_unusable(part, source.channels))
+    return Look((width, height), unusable=tuple(filter(None, unusable)), pictures=pictures, labels=labels)
 
 
-def _unfit(picture: Picture, channels: int) -> str:
+def _unusable(picture: Picture, channels: int) -> str:
     try:
         picture.columns(slice(1)).channels(channels)
     except ImageError as error:

@@ -45,7 +45,7 @@ OwnData = Items | tuple[Items, Items]
 
 @dataclass(frozen=True)
 class OwnDatasets:
-    """What was given in place of files, for training and for validation."""
+    """The data sets from Python that take the place of files, for training and for validation."""
 
     train: OwnData
     validation: OwnData | None = None
