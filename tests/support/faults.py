@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 
@@ -205,6 +206,15 @@ class SignalAt:
             (os.killpg if self.group else os.kill)(os.getpgrp() if self.group else os.getpid(), self.number)
 
 
+def _until_asleep(process: psutil.Process) -> None:
+    """Waits until a process has waited for half a second, and not for a processor."""
+    asleep, used = 0, -1.0
+    while asleep < 5:
+        time.sleep(0.1)
+        before, used = used, sum(process.cpu_times()[:2])
+        asleep = asleep + 1 if used == before and process.status() == psutil.STATUS_SLEEPING else 0
+
+
 @dataclass(frozen=True)
 class SignalWhileLoading:
     """The whole process group gets a signal while sample `t` is being prepared, and waited for."""
@@ -220,7 +230,7 @@ class SignalWhileLoading:
 
         def slow(this: ToyUnpaired, t: int) -> Any:
             if t == self.t and this.part == 0 and os.getpgrp() != os.getpid():
-                time.sleep(0.5)  # until every other batch is used up
+                _until_asleep(psutil.Process(os.getpgrp()))  # every other batch is used up
                 os.killpg(os.getpgrp(), self.number)
                 time.sleep(0.5)
                 with self.marks.open("a") as file:
