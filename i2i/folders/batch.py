@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
@@ -12,12 +12,14 @@ from i2i import __version__
 from i2i.config import from_mapping, option_names, to_mapping
 from i2i.errors import OutputError, UsageError
 from i2i.files import make_folders, remove_strays
+from i2i.folders.masks import blend_of
 from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.plan import Inputs, Job, Plan, Source, plan
 from i2i.folders.report import Progress, Report, records_of
 from i2i.images import LOSSY, WRITTEN, probe
 from i2i.images.large import LARGE_LIMITS
-from i2i.inference.options import FolderOptions, ModelOptions
+from i2i.inference.mix import load_mix, mixed
+from i2i.inference.options import ALPHA, FolderOptions, ModelOptions, checked_mix, mix_as_text, parse_mix
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator, load_translator
 from i2i.terminal import printable
@@ -29,8 +31,10 @@ _COUNTED = 64
 def translate_folder(
     inputs: Inputs,
     out: Source | None,
-    style: Style,
+    style: Style = "",
     *,
+    mix: Mapping[str, float] | str = "",
+    mask: str | PathLike[str] | None = None,
     progress: Progress | None = None,
     stop: Stop = lambda: False,
     finish: Callable[[Report], object] = lambda report: None,
@@ -43,6 +47,8 @@ def translate_folder(
     * `out`: a folder; for one input file it may be the name of a picture.
     * `style`: as for `load_translator`, or a `Translator`. The options that choose model or device have no effect on a
       `Translator`.
+    * `mix`: several styles in its place, as for `load_mix` or as text: `{"monet": 0.6, "vangogh": 0.4}`.
+    * `mask`: the path of a mask for all pictures, or of a folder with one for each, or `"alpha"`.
     * `options`: the fields of `FolderOptions`, such as `overwrite=True` or `size=512`.
     * `progress` is called with the number of finished inputs, their total and the last one. `stop()` ends the work
       early when it is true. `finish` gets the report at the end, also when an error ends the work.
@@ -55,10 +61,13 @@ def translate_folder(
     with one output path; `ModelError`; `OutputError` if `out` cannot be written.
     """
     started = time.time()
-    chosen = from_mapping(FolderOptions, options)
+    as_text = {"mix": mix if isinstance(mix, str) else mix_as_text(checked_mix(mix)), "mask": _mask_as_text(mask)}
+    chosen = from_mapping(FolderOptions, options | as_text)
+    chosen.check_style(style)
     todo = plan(inputs, out, chosen)
     translator = style if isinstance(style, Translator) else _load(style, chosen, todo, fetching)
     _check_labels(translator, todo.todo)
+    blend_of(chosen, None if chosen.mask is None else ALPHA).check(translator.info)
     _probe(todo.todo)
     pipeline = Pipeline(translator, chosen, progress, stop)
     try:
@@ -77,10 +86,19 @@ def remove_leftovers(work: Plan, before: float) -> None:
         remove_strays(folder, before)
 
 
+def _mask_as_text(mask: str | PathLike[str] | None) -> str | None:
+    """The mask as an option has it: a path that is called `alpha` stays one."""
+    if mask is None or isinstance(mask, str):
+        return mask
+    return f"./{ALPHA}" if str(mask) == ALPHA else str(Path(mask))
+
+
 def _load(style: str | PathLike[str], options: FolderOptions, todo: Plan, fetching: Any) -> Translator:
     names = option_names(ModelOptions())
     chosen = {name: getattr(options, name) for name in names}
     sizes = _sizes(todo.found, options.size) if options.runtime == "auto" else None
+    if options.mix:
+        return load_mix(parse_mix(options.mix), **chosen, sizes=sizes, fetching=fetching)
     return load_translator(style, **chosen, sizes=sizes, fetching=fetching)
 
 
@@ -106,6 +124,7 @@ def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict
         "i2i": __version__,
         "style": "" if isinstance(style, Translator) else str(style),
         "model": to_mapping(translator.info),
+        "mix": mixed(translator),
         "device": str(translator.device),
         "runtime": translator.runtime,
         "precision": translator.precision,
