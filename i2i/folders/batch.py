@@ -18,7 +18,7 @@ from i2i.folders.plan import Inputs, Job, Plan, Source, plan
 from i2i.folders.report import Progress, Report, records_of
 from i2i.images import LOSSY, WRITTEN, probe
 from i2i.images.large import LARGE_LIMITS
-from i2i.inference.mix import load_mix, mixed
+from i2i.inference import mix as mixes
 from i2i.inference.options import ALPHA, FolderOptions, ModelOptions, checked_mix, mix_as_text, parse_mix
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator, load_translator
@@ -34,7 +34,6 @@ def translate_folder(
     style: Style = "",
     *,
     mix: Mapping[str, float] | str = "",
-    mask: str | PathLike[str] | None = None,
     progress: Progress | None = None,
     stop: Stop = lambda: False,
     finish: Callable[[Report], object] = lambda report: None,
@@ -48,8 +47,7 @@ def translate_folder(
     * `style`: as for `load_translator`, or a `Translator`. The options that choose model or device have no effect on a
       `Translator`.
     * `mix`: several styles in its place, as for `load_mix` or as text: `{"monet": 0.6, "vangogh": 0.4}`.
-    * `mask`: the path of a mask for all pictures, or of a folder with one for each, or `"alpha"`.
-    * `options`: the fields of `FolderOptions`, such as `overwrite=True` or `size=512`.
+    * `options`: the fields of `FolderOptions`, such as `overwrite=True`, `size=512`, or `mask="masks"`.
     * `progress` is called with the number of finished inputs, their total and the last one. `stop()` ends the work
       early when it is true. `finish` gets the report at the end, also when an error ends the work.
 
@@ -61,8 +59,8 @@ def translate_folder(
     with one output path; `ModelError`; `OutputError` if `out` cannot be written.
     """
     started = time.time()
-    as_text = {"mix": mix if isinstance(mix, str) else mix_as_text(checked_mix(mix)), "mask": _mask_as_text(mask)}
-    chosen = from_mapping(FolderOptions, options | as_text)
+    options["mix"] = mix if isinstance(mix, str) else mix_as_text(checked_mix(mix))
+    chosen = from_mapping(FolderOptions, options)
     chosen.check_style(style)
     todo = plan(inputs, out, chosen)
     translator = style if isinstance(style, Translator) else _load(style, chosen, todo, fetching)
@@ -86,19 +84,12 @@ def remove_leftovers(work: Plan, before: float) -> None:
         remove_strays(folder, before)
 
 
-def _mask_as_text(mask: str | PathLike[str] | None) -> str | None:
-    """The mask as an option has it: a path that is called `alpha` stays one."""
-    if mask is None or isinstance(mask, str):
-        return mask
-    return f"./{ALPHA}" if str(mask) == ALPHA else str(Path(mask))
-
-
 def _load(style: str | PathLike[str], options: FolderOptions, todo: Plan, fetching: Any) -> Translator:
     names = option_names(ModelOptions())
     chosen = {name: getattr(options, name) for name in names}
     sizes = _sizes(todo.found, options.size) if options.runtime == "auto" else None
     if options.mix:
-        return load_mix(parse_mix(options.mix), **chosen, sizes=sizes, fetching=fetching)
+        return mixes.load_mix(parse_mix(options.mix), **chosen, sizes=sizes, fetching=fetching)
     return load_translator(style, **chosen, sizes=sizes, fetching=fetching)
 
 
@@ -124,7 +115,7 @@ def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict
         "i2i": __version__,
         "style": "" if isinstance(style, Translator) else str(style),
         "model": to_mapping(translator.info),
-        "mix": mixed(translator),
+        "mix": mixes.facts(translator),
         "device": str(translator.device),
         "runtime": translator.runtime,
         "precision": translator.precision,

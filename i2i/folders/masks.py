@@ -1,10 +1,11 @@
 """The masks of `--mask`: which file belongs to which picture, and its pixels."""
 
-import os
 from collections import defaultdict
 from pathlib import Path
+from typing import Literal
 
-from i2i.config import nearest, path_of, real
+from i2i.config import nearest, real
+from i2i.data.walking import exists, inside, is_folder
 from i2i.errors import ImageError, UsageError
 from i2i.images import SUFFIXES, Pixels, read
 from i2i.inference.blend import Blend, Mask
@@ -19,22 +20,20 @@ class MaskFiles:
     Raises `UsageError` for a path that leads to nothing.
     """
 
-    def __init__(self, mask: str | None) -> None:
-        if mask == "":
-            raise UsageError("mask: expected a picture, a folder of them, or alpha")
-        self.path = None if mask is None or mask == ALPHA else path_of(mask)
+    def __init__(self, mask: Path | Literal["alpha"] | None) -> None:
+        self.path = mask if isinstance(mask, Path) else None
         self._names: dict[Path, dict[str, list[Path]]] = {}
-        if self.path is not None and not os.path.exists(self.path):  # noqa: PTH110 - pathlib's raises for odd names
-            near = os.listdir(self.path.parent) if os.path.isdir(self.path.parent) else []  # noqa: PTH112, PTH208
+        if self.path is not None and not exists(self.path):
+            near = [path.name for path in inside(self.path.parent)] if is_folder(self.path.parent) else []
             raise UsageError(f"mask {printable(self.path)}: no such file or folder.{nearest(self.path.name, near)}")
-        self.is_folder = self.path is not None and self.path.is_dir()
+        self.folder = None if self.path is None or not is_folder(self.path) else real(self.path)
 
     def of(self, name: Path) -> Path | None:
         """The mask of the picture at that path within the inputs.
 
         Raises `ImageError` if the folder of masks has none, or several.
         """
-        if self.path is None or not self.is_folder:
+        if self.path is None or self.folder is None:
             return self.path
         folder = self.path / name.parent
         found = self._in(folder).get(name.stem, [])
@@ -46,17 +45,16 @@ class MaskFiles:
             raise ImageError(f"has several masks: {', '.join(printable(path) for path in found)}; leave one")
         return found[0]
 
-    def holds(self, path: Path) -> bool:
-        """Whether a file is one of these masks, and so no picture to translate."""
-        if self.path is None:
+    def is_for_all(self, path: Path) -> bool:
+        """Whether a file is the one mask of all pictures, and so no picture to translate."""
+        if self.path is None or self.folder is not None or path.name != self.path.name:
             return False
-        there = real(path)
-        return there.is_relative_to(real(self.path)) if self.is_folder else there == real(self.path)
+        return real(path) == real(self.path)
 
     def _in(self, folder: Path) -> dict[str, list[Path]]:
         if folder not in self._names:
             names: dict[str, list[Path]] = defaultdict(list)
-            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            for path in inside(folder) if is_folder(folder) else []:
                 if path.suffix.lower() in SUFFIXES:
                     names[path.stem].append(path)
             self._names[folder] = names

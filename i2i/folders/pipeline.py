@@ -160,7 +160,7 @@ class Pipeline:
         if self.options.alpha != "keep":
             picture = picture.composited_on(self.options.alpha)
         blend = blend_of(self.options, None if job.mask is None else self._mask(job.mask))
-        blend.check_mask(picture)
+        blend.check_mask(picture.pixels.shape[:2], picture.alpha)
         return Taken(picture, blend)
 
     def _next_batch(self) -> list[tuple[_Read, Taken]]:

@@ -177,20 +177,20 @@ class _Found:
             raise InputError(f"{printable(path)}: no such file or folder.{nearest(path.name, near)}")
 
     def _folder(self, folder: Path, below: Path) -> None:
-        output = self._output(folder)
+        others = [path for path in (self._output(folder), self.masks.folder) if path is not None]
         parents: dict[Path, bool] = {}
 
         def refused(error: OSError) -> None:
             path = Path(error.filename)
             self._add(path, below / path.relative_to(folder), f"cannot be listed: {error.strerror}")
 
-        if self.masks.is_folder and self.masks.holds(folder):
+        if self.masks.folder is not None and real(folder).is_relative_to(self.masks.folder):
             raise UsageError(f"{printable(folder)} holds the masks, and no pictures to translate; choose another input")
         names = walk(folder, refused, recursive=self.options.recursive, follow_links=self.options.follow_links)
         for path in names:
             if path.parent not in parents:
-                parents[path.parent] = output is not None and real(path.parent).is_relative_to(output)
-            if parents[path.parent] or self.masks.holds(path):
+                parents[path.parent] = any(real(path.parent).is_relative_to(other) for other in others)
+            if parents[path.parent] or self.masks.is_for_all(path):
                 continue
             suffix = path.suffix.lower()
             if suffix in SUFFIXES or suffix in UNREAD:

@@ -57,11 +57,10 @@ class Blend:
             why = "has no other luminance" if self.keep == "luminance" else "would lose the colours again"
             raise UsageError(f"keep = {self.keep!r}: this model only colours a picture, which so {why}")
 
-    def check_mask(self, picture: Picture) -> None:
-        """Raises `ImageError` for a mask that has not the size of `picture`, and for a picture without the alpha that
-        is the mask."""
-        size = picture.pixels.shape[:2]
-        self._mask_of(picture.alpha, size, size)
+    def check_mask(self, size: tuple[int, ...], alpha: Pixels | None = None) -> None:
+        """Raises `ImageError` for a mask that has not the height and width of a picture, `size`, and for a picture
+        without the alpha that is the mask."""
+        self._mask_of(alpha, size, size)
 
     def of(self, picture: Picture, made: Picture) -> Picture:
         """Returns `made`, the translation of `picture`, blended with it.

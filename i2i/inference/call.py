@@ -48,7 +48,15 @@ class Call:
             tensors.check_channels(self.translator, image)
             tensors.check_range(image)
             return tensors.translate(self.translator, image, self.size, blend)
-        return self._alone(_Work(given(image, self.translator.picture_channels), blend))
+        return self._alone(self._work(image, blend))
+
+    def _work(self, image: Any, blend: Blend) -> _Work:
+        one = given(image, self.translator.picture_channels)
+        try:
+            blend.check_mask(one.picture.pixels.shape[:2], one.picture.alpha)
+        except ImageError as error:
+            raise one.explained(error) from None
+        return _Work(one, blend)
 
     def _several(self, images: Iterable[Any], mask: Any) -> list[Any]:
         results: dict[int, Any] = {}
@@ -61,10 +69,10 @@ class Call:
             if is_tensor(image):
                 results[number] = self._one(image, blend)
                 continue
-            one = given(image, self.translator.picture_channels)
-            shape = one.picture.pixels.shape[:2]
+            work = self._work(image, blend)
+            shape = work.one.picture.pixels.shape[:2]
             group = waiting.setdefault(shape, {})
-            group[number] = _Work(one, blend)
+            group[number] = work
             if len(group) == self.together:
                 finish(waiting.pop(shape))
         for group in waiting.values():

@@ -49,7 +49,7 @@ def load_mix(mix: Mapping[str, float], **options: Any) -> Translator:
     return Translator.of_model(MixedModel(parts), paint_size, mix_as_text(weights), size)
 
 
-def mixed(translator: Translator) -> dict[str, dict[str, Any]]:
+def facts(translator: Translator) -> dict[str, dict[str, Any]]:
     """Returns the share and the description of each style of a mix; nothing for a single style."""
     parts = translator.model.parts if isinstance(translator.model, MixedModel) else ()
     return {part.style: {"share": part.share, "model": to_mapping(part.model.info)} for part in parts}

@@ -4,6 +4,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Interval
@@ -79,7 +80,7 @@ class FolderOptions(ModelOptions):
     linear light; the weights are divided by their sum."""
     strength: Strength = 1.0
     """The share of the translation in the result, blended with the picture in linear light; 0 is the picture."""
-    mask: str | None = None
+    mask: Path | Literal["alpha"] | None = None
     """Where to translate: a picture (white: the translation, black: the picture, grey: a blend), a folder with one for
     each picture under its name, or alpha for the picture's own. ./alpha is a file."""
     keep: Keep | None = None
@@ -154,33 +155,32 @@ class FolderOptions(ModelOptions):
 
 def parse_mix(text: str) -> dict[str, float]:
     """Returns the weights in `monet:0.6,vangogh:0.4`. Raises `UsageError`."""
-    weights: dict[str, float] = {}
+    weights: dict[str, str] = {}
     for part in text.split(","):
         style, _, number = part.strip().rpartition(":")
-        if not style or style in weights or (weight := _number(number)) is None:
+        if not style or style in weights:
             raise UsageError(f"mix = {text!r}: expected a weight for each style, such as monet:0.6,vangogh:0.4")
-        weights[style] = weight
+        weights[style] = number
     return checked_mix(weights)
 
 
-def mix_as_text(weights: Mapping[str, float]) -> str:
+def mix_as_text(mix: Mapping[str, float]) -> str:
     """The inverse of `parse_mix`."""
-    return ",".join(f"{style}:{weight:g}" for style, weight in weights.items())
+    return ",".join(f"{style}:{weight:g}" for style, weight in mix.items())
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def checked_mix(mix: Mapping[str, float]) -> dict[str, float]:
+def checked_mix(mix: Mapping[str, float | str]) -> dict[str, float]:
     """Returns the weights as numbers. Raises `UsageError` for those that are no shares of a whole."""
-    weights = {str(style): float(weight) for style, weight in mix.items()}
-    if not weights:
+    if not mix:
         raise UsageError("mix: no styles; expected a weight for each, such as monet:0.6,vangogh:0.4")
-    for style, weight in weights.items():
-        if not 0 < weight < math.inf:
-            raise UsageError(f"mix: {style} has the weight {weight:g}; expected a number above 0")
-    return weights
+    return {str(style): _weight(str(style), weight) for style, weight in mix.items()}
+
+
+def _weight(style: str, given: float | str) -> float:
+    try:
+        weight = float(given)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise UsageError(f"mix: {style} has the weight {given!r}; expected a number above 0")
+    return weight

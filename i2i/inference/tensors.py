@@ -27,6 +27,7 @@ def translate(translator: "Translator", tensor: "Tensor", size: Size | None, ble
     check_channels(translator, tensor)
     batch = tensor.detach().float().reshape(-1, *tensor.shape[-3:])
     try:
+        blend.check_mask(tensor.shape[-2:])
         result = _blended(blend, batch, _batch(translator, batch, size)).to(device=tensor.device, dtype=tensor.dtype)
     except ImageError as error:
         raise UsageError(f"the picture {error}") from None
