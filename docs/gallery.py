@@ -1,6 +1,7 @@
 """Draw the pictures of README.md and docs/gallery.md anew, for instance after the weights of a style changed.
 
 python docs/gallery.py painted PHOTOS  # PHOTOS holds the photographs that docs/gallery.md names
+python docs/gallery.py blended PHOTOS
 python docs/gallery.py toy RUNS        # RUNS holds the run folders of configs/*_toy.yaml
 """
 
@@ -21,6 +22,7 @@ SHEET = (
     *STRIP, "oceanic_434614", "oceanic_105518", "oceanic_164041", "oceanic_69762", "oceanic_188029",
     "popos_galen-crout-175291", "popos_nasa-53884", "skimage_rocket", "skimage_chelsea",
 )  # fmt: skip
+BLENDED = "oceanic_315998"
 TOY_RUNS = ("pix2pix_toy", "segmentation_toy", "colorization_toy")
 TILE = (252, 168)
 GAP, QUALITY = 4, 82
@@ -54,6 +56,18 @@ def painted(photos: Path) -> None:
     write("strip.jpg", grid([list(row) for row in zip(*strip, strict=True)], TILE))
 
 
+def blended(photos: Path) -> None:
+    """`blend.jpg` for docs/translate.md: the photograph and three strengths; a mask, both kept colours and a mix."""
+    pixels = images.read(photos / f"{BLENDED}.jpg").channels(3)
+    translate, mix = i2i.load_translator("ukiyoe"), i2i.load_mix({"ukiyoe": 0.5, "vangogh": 0.5})
+    # from left to right, softly, in the middle third
+    mask = np.tile(np.linspace(-1, 2, pixels.shape[1]).clip(0, 1), (len(pixels), 1))
+    strengths = [translate(pixels, strength=strength) for strength in (0, 0.3, 0.6, 1)]
+    others = [translate(pixels, mask=mask), *(translate(pixels, keep=keep) for keep in ("luminance", "colour"))]
+    rows = [[Image.fromarray(tile) for tile in row] for row in (strengths, [*others, mix(pixels)])]
+    write("blend.jpg", grid(rows, TILE))
+
+
 def toy(runs: Path) -> None:
     """The last sample grids of the runs side by side, four times as large: `toy.png`."""
     last = [max((runs / name / "samples").glob("*.png")) for name in TOY_RUNS]
@@ -64,8 +78,9 @@ def toy(runs: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("painted", "toy"))
+    kinds = {"painted": painted, "blended": blended, "toy": toy}
+    parser.add_argument("kind", choices=kinds)
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     OUT.mkdir(exist_ok=True)
-    (toy if arguments.kind == "toy" else painted)(arguments.folder)
+    kinds[arguments.kind](arguments.folder)

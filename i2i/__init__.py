@@ -19,6 +19,7 @@ _HOME = {
     "create_generator": "i2i.networks",
     "list_generators": "i2i.networks",
     "list_styles": "i2i.models.styles",
+    "load_mix": "i2i.inference.mix",
     "load_sampler": "i2i.inference.sample",
     "load_translator": "i2i.inference.translator",
     "train": "i2i.training.run",
@@ -28,6 +29,7 @@ _HOME = {
 if TYPE_CHECKING:
     from i2i.errors import I2IError as I2IError
     from i2i.folders.batch import translate_folder as translate_folder
+    from i2i.inference.mix import load_mix as load_mix
     from i2i.inference.sample import load_sampler as load_sampler
     from i2i.inference.transform import Translate as Translate
     from i2i.inference.translator import Translator as Translator

@@ -10,7 +10,7 @@ from i2i.commands import options
 
 NAMES = [
     "I2IError", "Run", "Translate", "Translator", "__version__", "create_discriminator", "create_generator",
-    "list_generators", "list_styles", "load_sampler", "load_translator", "train", "translate_folder",
+    "list_generators", "list_styles", "load_mix", "load_sampler", "load_translator", "train", "translate_folder",
 ]  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def main(options: Options) -> None:
         return list_styles(options)
     if options.install_style is not None or options.as_:
         return install_style(options)
-    if not options.inputs or (not options.style and not options.dry_run):
+    if not options.inputs or not (options.style or options.mix or options.dry_run):
         raise UsageError("expected: i2i translate --style STYLE INPUT... -o OUT (see --help, --list-styles)")
     here = place()
     processes = here.world_size
@@ -119,12 +119,16 @@ def install_style(options: Options) -> None:
 
 def plan(options: Options, chosen: FolderOptions) -> None:
     from i2i.folders.plan import plan as make_plan
-    from i2i.folders.report import Report, records_of
+    from i2i.folders.report import Report, masked, records_of
+    from i2i.inference.options import parse_mix
     from i2i.models import styles
 
+    if options.style or options.mix:
+        chosen.check_style(options.style)
     work = make_plan(options.inputs, options.out, chosen)
-    if options.style and not options.style.startswith("hub:"):  # that would fetch it
-        styles.find(options.style, options.direction)
+    for style in parse_mix(options.mix) if options.mix else [options.style]:
+        if style and not style.startswith("hub:"):  # that would fetch it
+            styles.find(style, options.direction)
     report = Report(records_of(work, {}))
     if options.report is not None:
         report.write(options.report)
@@ -132,7 +136,12 @@ def plan(options: Options, chosen: FolderOptions) -> None:
         print(report.to_json(), end="")
         return
     for job in work.todo:
-        print(f"{printable(job.source)} → {printable(job.target)}")
+        mask = f" ({masked(job.mask)})" if job.mask is not None else ""
+        print(
+            f"{printable(job.source)}: {job.refused}"
+            if job.refused
+            else f"{printable(job.source)} → {printable(job.target)}{mask}"
+        )
     tell(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
 
 

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
@@ -12,12 +12,14 @@ from i2i import __version__
 from i2i.config import from_mapping, option_names, to_mapping
 from i2i.errors import OutputError, UsageError
 from i2i.files import make_folders, remove_strays
+from i2i.folders.masks import blend_of
 from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.plan import Inputs, Job, Plan, Source, plan
 from i2i.folders.report import Progress, Report, records_of
 from i2i.images import LOSSY, WRITTEN, probe
 from i2i.images.large import LARGE_LIMITS
-from i2i.inference.options import FolderOptions, ModelOptions
+from i2i.inference import mix as mixes
+from i2i.inference.options import ALPHA, FolderOptions, ModelOptions, checked_mix, mix_as_text, parse_mix
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator, load_translator
 from i2i.terminal import printable
@@ -29,8 +31,9 @@ _COUNTED = 64
 def translate_folder(
     inputs: Inputs,
     out: Source | None,
-    style: Style,
+    style: Style = "",
     *,
+    mix: Mapping[str, float] | str = "",
     progress: Progress | None = None,
     stop: Stop = lambda: False,
     finish: Callable[[Report], object] = lambda report: None,
@@ -43,7 +46,8 @@ def translate_folder(
     * `out`: a folder; for one input file it may be the name of a picture.
     * `style`: as for `load_translator`, or a `Translator`. The options that choose model or device have no effect on a
       `Translator`.
-    * `options`: the fields of `FolderOptions`, such as `overwrite=True` or `size=512`.
+    * `mix`: several styles in its place, as for `load_mix` or as text: `{"monet": 0.6, "vangogh": 0.4}`.
+    * `options`: the fields of `FolderOptions`, such as `overwrite=True`, `size=512`, or `mask="masks"`.
     * `progress` is called with the number of finished inputs, their total and the last one. `stop()` ends the work
       early when it is true. `finish` gets the report at the end, also when an error ends the work.
 
@@ -55,10 +59,13 @@ def translate_folder(
     with one output path; `ModelError`; `OutputError` if `out` cannot be written.
     """
     started = time.time()
+    options["mix"] = mix if isinstance(mix, str) else mix_as_text(checked_mix(mix))
     chosen = from_mapping(FolderOptions, options)
+    chosen.check_style(style)
     todo = plan(inputs, out, chosen)
     translator = style if isinstance(style, Translator) else _load(style, chosen, todo, fetching)
     _check_labels(translator, todo.todo)
+    blend_of(chosen, None if chosen.mask is None else ALPHA).check(translator.info)
     _probe(todo.todo)
     pipeline = Pipeline(translator, chosen, progress, stop)
     try:
@@ -81,6 +88,8 @@ def _load(style: str | PathLike[str], options: FolderOptions, todo: Plan, fetchi
     names = option_names(ModelOptions())
     chosen = {name: getattr(options, name) for name in names}
     sizes = _sizes(todo.found, options.size) if options.runtime == "auto" else None
+    if options.mix:
+        return mixes.load_mix(parse_mix(options.mix), **chosen, sizes=sizes, fetching=fetching)
     return load_translator(style, **chosen, sizes=sizes, fetching=fetching)
 
 
@@ -106,6 +115,7 @@ def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict
         "i2i": __version__,
         "style": "" if isinstance(style, Translator) else str(style),
         "model": to_mapping(translator.info),
+        "mix": mixes.facts(translator),
         "device": str(translator.device),
         "runtime": translator.runtime,
         "precision": translator.precision,

@@ -3,59 +3,65 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from i2i.errors import ImageError
-from i2i.folders.report import changes, painted
+from i2i.folders.masks import blend_of
+from i2i.folders.plan import Job
+from i2i.folders.report import changes, masked, painted
 from i2i.images import WRITTEN, Picture, from_planes, to_planes
 from i2i.images.formats import written_format
 from i2i.images.large import Bands, Canvas, Large, refusal, write_large
 from i2i.images.picture import Pixels
 from i2i.inference.scaling import Enlargement, row_bands, scaled
 from i2i.inference.streaming.picture import RowSink
+from i2i.inference.values import as_mask
+from i2i.terminal import printable
 
 if TYPE_CHECKING:
     from i2i.inference.options import FolderOptions
     from i2i.inference.translator import Translator
 
 
-def translate_large(
-    translator: "Translator", source: Path, target: Path, options: "FolderOptions", mode: int | None = None
-) -> str:
+def translate_large(translator: "Translator", job: Job, options: "FolderOptions", mode: int | None = None) -> str:
     """Translate one file. Returns in words what else has changed in the picture; empty if nothing has.
 
-    A painter with a paint size paints here at that size too. `target` is written whole or not at all, and replaces
+    A painter with a paint size paints here at that size too. `job.target` is written whole or not at all, and replaces
     another file only if `options` say so. Raises `ImageError` for a picture that cannot be read, translated or written
     by bands, `OutputError` if there is no room for the spool or the result.
     """
-    config = translator.model.config
+    spec, target = translator.model.spec, job.target
     if not translator.info.plain:
         raise ImageError("too large: models of labels or of colours take pictures up to the limit only")
     if options.size is not None:
         raise ImageError("too large to be resized; without --size it is translated as it is")
-    with Large(source) as large:
+    with Large(job.source) as large, _Blends(job, options, large) as blends:
         if large.info.has_more_frames and options.in_place:
             raise ImageError("further pages in it would be lost; without --in-place the first is translated")
         bands: Bands = large if options.alpha == "keep" else _Laid(large, options.alpha)
+
+        def made(top: int, rows: Pixels) -> Picture:
+            """As a picture that is translated whole."""
+            source = bands.read(top, top + len(rows))
+            result = source.with_pixels(rows)
+            if result.alpha is None:
+                result.alpha = source.alpha
+            return blends.of(top, source, result)
+
         first = bands.read(0, 1)
         dtype = first.pixels.dtype
-        # as a picture that is translated whole
-        result = first.with_pixels(np.empty((1, 1, config.out_channels), dtype))
-        copied = first.alpha is not None and result.alpha is None
-        if copied:
-            result.alpha = np.empty((1, 1), dtype)
+        like = made(0, np.zeros((1, large.width, spec.out_channels), dtype))
         format = WRITTEN.get(target.suffix.lower()) or written_format(large.info.format)
-        if reason := refusal(format, large.width, large.height, result):
+        if reason := refusal(format, large.width, large.height, like):
             raise ImageError(reason)
-        result = result.described_as(replace(large.info, pixels=result.pixels))
+        result = like.described_as(replace(large.info, pixels=like.pixels))
         shape = translator.network_size(large.height, large.width)
-        with Canvas(large.height, large.width, config.out_channels + copied, dtype) as canvas:
+        with Canvas(large.height, large.width, _stacked(like).shape[2], dtype) as canvas:
 
             def put(top: int, rows: Pixels) -> None:
-                alpha = bands.read(top, top + len(rows)).alpha if copied else None
-                canvas.fill(top, rows if alpha is None else np.dstack([rows, alpha]))
+                canvas.fill(top, _stacked(made(top, rows)))
 
             if shape == (large.height, large.width):
                 translator.model.streamer.bands(bands, put, dtype.type)
@@ -63,13 +69,55 @@ def translate_large(
                 _paint(translator, bands, shape, put, dtype.type)
             write_large(target, canvas, result, format, quality=options.quality, mode=mode, replace=options.replaces)
         before = replace(large.info, pixels=first.pixels, alpha=first.alpha, extra=first.extra)
-        changed = changes(before, result, config.in_channels, target.suffix)
-        return "; ".join(part for part in (changed, painted(shape, (large.height, large.width))) if part)
+        changed = changes(before, result, spec.in_channels, target.suffix)
+        notes = changed, painted(shape, (large.height, large.width)), masked(job.mask)
+        return "; ".join(part for part in notes if part)
+
+
+def _stacked(picture: Picture) -> Pixels:
+    """All that is seen of a picture in one array, as `Canvas` holds it."""
+    planes = [picture.pixels, picture.extra, None if picture.alpha is None else picture.alpha[..., None]]
+    return np.concatenate([plane for plane in planes if plane is not None], axis=2)
+
+
+class _Blends:
+    """The blend of each band with its picture; a context manager, as the mask lies on a disk too."""
+
+    def __init__(self, job: Job, options: "FolderOptions", large: Large) -> None:
+        self._blend = blend_of(options)
+        self._mask: Large | None = None
+        if job.mask is not None:
+            self._mask = _opened(job.mask)
+            if (self._mask.height, self._mask.width) != (large.height, large.width):
+                sizes = f"is {large.width}x{large.height} pixels, but its mask {self._mask.width}x{self._mask.height}"
+                self.__exit__()
+                raise ImageError(f"{sizes}; expected a mask of the same size")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._mask is not None:
+            self._mask.__exit__()
+
+    def of(self, top: int, source: Picture, result: Picture) -> Picture:
+        """`result`, rows of the translation from `top` on, blended with those of the picture."""
+        if self._mask is None:
+            return self._blend.of(source, result)
+        mask = as_mask(self._mask.read(top, top + result.height))
+        return replace(self._blend, mask=mask).of(source, result)
+
+
+def _opened(mask: Path) -> Large:
+    try:
+        return Large(mask)
+    except ImageError as error:
+        raise ImageError(f"its mask {printable(mask)}: {error}") from None
 
 
 def _paint(translator: "Translator", bands: Bands, shape: tuple[int, int], sink: RowSink, depth: Any) -> None:
     """The picture of `bands`, painted at the height and width `shape`, to `sink` by rows of that depth."""
-    channels = translator.model.config.in_channels
+    channels = translator.model.spec.in_channels
     small, alpha = _shrunk(bands, shape, channels)
     enlarged = Enlargement(translator.model.planes(small), small, (bands.height, bands.width), alpha)
     for rows in row_bands(bands.height, bands.width):

@@ -10,16 +10,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFailed
 from i2i.files import make_folders
+from i2i.folders.masks import blend_of, read_mask
 from i2i.folders.plan import Job
-from i2i.folders.report import Progress, Record, changes, painted, unlabelled
+from i2i.folders.report import Progress, Record, changes, masked, painted, unlabelled
 from i2i.images import Picture, probe, read, write
 from i2i.images.large import LARGE_LIMITS, large_size
 from i2i.images.picture import DEFAULT_LIMITS
 from i2i.inference import failures
+from i2i.inference.blend import Blend
 from i2i.inference.options import FolderOptions
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator
@@ -36,6 +40,13 @@ _BY_BANDS = "translated by bands of rows"
 _MAX_WORKERS = 8
 
 
+class Taken(NamedTuple):
+    """A picture that was read, and how its translation is blended with it."""
+
+    picture: Picture
+    blend: Blend
+
+
 @dataclass
 class _Read:
     """A picture that is being read; `shape` is its height and width in the network.
@@ -46,7 +57,7 @@ class _Read:
     job: Job
     pixels: int
     shape: tuple[int, int]
-    picture: "Future[Picture]"
+    picture: "Future[Taken]"
     large: bool = False
 
 
@@ -71,6 +82,7 @@ class Pipeline:
         self._writes: dict[Future[str], tuple[Job, int]] = {}
         self._held = 0
         self._ended: I2IError | None = None
+        self._mask = lru_cache(maxsize=1)(read_mask)  # one may serve for all pictures
         self.notices.extend(self.translator.notices)
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -120,7 +132,7 @@ class Pipeline:
 
     def _measured(self, job: Job) -> _Read:
         """The size of a picture by its header, before it is read. A failure waits for the picture's turn."""
-        picture: Future[Picture] = Future()
+        picture: Future[Taken] = Future()
         try:
             if job.refused:
                 raise ImageError(job.refused)
@@ -141,13 +153,17 @@ class Pipeline:
         shape = self.translator.network_size(*scaled)
         return _Read(job, max(height * width, scaled[0] * scaled[1]), shape, picture)
 
-    def _read(self, job: Job) -> Picture:
+    def _read(self, job: Job) -> Taken:
         picture = read(job.source)
         if picture.has_more_frames and self.options.in_place:
             raise ImageError("further pages or frames in it would be lost; without --in-place the first is translated")
-        return picture if self.options.alpha == "keep" else picture.composited_on(self.options.alpha)
+        if self.options.alpha != "keep":
+            picture = picture.composited_on(self.options.alpha)
+        blend = blend_of(self.options, None if job.mask is None else self._mask(job.mask))
+        blend.check_mask(picture.pixels.shape[:2], picture.alpha)
+        return Taken(picture, blend)
 
-    def _next_batch(self) -> list[tuple[_Read, Picture]]:
+    def _next_batch(self) -> list[tuple[_Read, Taken]]:
         """The first picture, and others that wait and are of its size in the network."""
         wanted = (self._reads[0].shape, False)
         alike = [entry for entry in self._reads if (entry.shape, entry.large) == wanted][: self._batch]
@@ -161,11 +177,11 @@ class Pipeline:
                 self._fail(entry.job, failures.reason(error))
         return batch
 
-    def _translate(self, batch: Sequence[tuple[_Read, Picture]]) -> None:
+    def _translate(self, batch: Sequence[tuple[_Read, Taken]]) -> None:
         if not batch:
             return
         # after a part of it was too much, the rest is not tried again at the old size
-        found = self._attempt([picture for _, picture in batch]) if len(batch) <= self._batch else ""
+        found = self._attempt([taken for _, taken in batch]) if len(batch) <= self._batch else ""
         if isinstance(found, str):
             if len(batch) == 1:
                 self._held -= batch[0][0].pixels
@@ -176,35 +192,37 @@ class Pipeline:
                 self._translate(part)
             return
         results, how = found
-        for (entry, picture), result in zip(batch, results, strict=True):
+        for (entry, (picture, _)), result in zip(batch, results, strict=True):
             changed = changes(picture, result, self.translator.picture_channels, entry.job.target.suffix)
             missing = unlabelled(self.translator.coding.unlabelled(picture))
             small = painted(entry.shape, result.pixels.shape[:2])
-            note = "; ".join(part for part in (missing, changed, small, how) if part)
+            note = "; ".join(part for part in (missing, changed, small, masked(entry.job.mask), how) if part)
             future = self._writers.submit(self._write, entry.job, result, note)
             self._writes[future] = (entry.job, entry.pixels)
 
-    def _attempt(self, pictures: list[Picture]) -> tuple[list[Picture], str] | str:
+    def _attempt(self, batch: list[Taken]) -> tuple[list[Picture], str] | str:
         """The results and how they came about, where that is worth a note; or why there are none.
 
         The error is dropped here: its traceback would hold the memory.
         """
         try:
-            return self.translator.translate_batch(pictures, self.options.size), ""
+            made = self.translator.translate_batch([picture for picture, _ in batch], self.options.size)
+            return [blend.of(picture, new) for (picture, blend), new in zip(batch, made, strict=True)], ""
         except Exception as error:
             if not failures.out_of_memory(error):
                 return failures.reason_of_one(error)
-        if len(pictures) == 1:
-            return self._streamed(pictures[0])
-        self._batch = min(self._batch, len(pictures) // 2)
+        if len(batch) == 1:
+            return self._streamed(batch[0])
+        self._batch = min(self._batch, len(batch) // 2)
         self.notices[:] = [text for text in self.notices if not text.startswith(_LESS)]
         self.notices.append(f"{_LESS}: went on with --batch-size {self._batch}")
         return failures.reason(MemoryError())
 
-    def _streamed(self, picture: Picture) -> tuple[list[Picture], str] | str:
+    def _streamed(self, taken: Taken) -> tuple[list[Picture], str] | str:
         """Translate by bands of rows a picture that took too much memory as a whole."""
+        picture, blend = taken
         try:
-            result = self.translator.stream(picture, self.options.size)
+            result = blend.of(picture, self.translator.stream(picture, self.options.size))
         except Exception as error:
             return failures.reason_of_one(error)
         if _BANDS not in self.notices:
@@ -217,7 +235,7 @@ class Pipeline:
 
         try:
             self._folder_of(job)
-            note = translate_large(self.translator, job.source, job.target, self.options, self._mode(job))
+            note = translate_large(self.translator, job, self.options, self._mode(job))
         except ExistsError as error:
             self._appeared(job, error)
         except Exception as error:

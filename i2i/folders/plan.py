@@ -17,7 +17,8 @@ from pathlib import Path
 from i2i.config import nearest, path_of, real
 from i2i.data.folders import listed
 from i2i.data.walking import walk
-from i2i.errors import InputError, UsageError
+from i2i.errors import ImageError, InputError, UsageError
+from i2i.folders.masks import MaskFiles
 from i2i.images import SUFFIXES, UNREAD, WRITTEN, written_suffix
 from i2i.inference.options import FolderOptions
 from i2i.terminal import printable
@@ -27,13 +28,15 @@ from i2i.terminal import printable
 class Job:
     """One picture to translate, and where the result goes; `refused` says why it cannot be read, if so.
 
-    `name` is the path within the output folder that it would have had alone, the same on every machine.
+    `name` is the path within the output folder that it would have had alone, the same on every machine. `mask` is the
+    file of its mask, if it has one.
     """
 
     source: Path
     target: Path
     name: Path
     refused: str = ""
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,11 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
     sources = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     if (out is None) != options.in_place:
         raise UsageError("give -o OUT, or --in-place to replace the inputs, and not both")
-    found = _Found(options, Path() if out is None else path_of(out))
+    masks = MaskFiles(options.mask)
+    found = _Found(options, Path() if out is None else path_of(out), masks)
     for source in sources:
         found.add(source)
-    jobs = found.jobs()
+    jobs = _masked(found.jobs(), masks)
     if not jobs:
         searched = ", ".join(printable(Path(s)) for s in sources) or "no inputs"
         raise InputError(f"no pictures found in {searched} (looked for {', '.join(sorted(SUFFIXES))})")
@@ -145,8 +149,8 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
 class _Found:
     """Turns inputs into jobs. A picture that is named twice is one job."""
 
-    def __init__(self, options: FolderOptions, out: Path) -> None:
-        self.options, self.out = options, out
+    def __init__(self, options: FolderOptions, out: Path, masks: MaskFiles) -> None:
+        self.options, self.out, self.masks = options, out, masks
         self.other = 0
         self.special: list[Job] = []
         self._jobs: dict[tuple[Path, Path], Job] = {}
@@ -173,18 +177,20 @@ class _Found:
             raise InputError(f"{printable(path)}: no such file or folder.{nearest(path.name, near)}")
 
     def _folder(self, folder: Path, below: Path) -> None:
-        output = self._output(folder)
+        others = [path for path in (self._output(folder), self.masks.folder) if path is not None]
         parents: dict[Path, bool] = {}
 
         def refused(error: OSError) -> None:
             path = Path(error.filename)
             self._add(path, below / path.relative_to(folder), f"cannot be listed: {error.strerror}")
 
+        if self.masks.folder is not None and real(folder).is_relative_to(self.masks.folder):
+            raise UsageError(f"{printable(folder)} holds the masks, and no pictures to translate; choose another input")
         names = walk(folder, refused, recursive=self.options.recursive, follow_links=self.options.follow_links)
         for path in names:
             if path.parent not in parents:
-                parents[path.parent] = output is not None and real(path.parent).is_relative_to(output)
-            if parents[path.parent]:
+                parents[path.parent] = any(real(path.parent).is_relative_to(other) for other in others)
+            if parents[path.parent] or self.masks.is_for_all(path):
                 continue
             suffix = path.suffix.lower()
             if suffix in SUFFIXES or suffix in UNREAD:
@@ -210,6 +216,23 @@ class _Found:
             self.special.append(job)
         else:
             self._jobs.setdefault((source.absolute(), job.target), job)
+
+
+def _masked(jobs: Sequence[Job], masks: MaskFiles) -> list[Job]:
+    """The jobs with their masks; those that have none are refused. Raises `UsageError` if that is so for all."""
+    found = [_with_mask(job, masks) for job in jobs]
+    refused = [job for job in found if job.mask is None]
+    if masks.path is not None and found and len(refused) == len(found):
+        reasons = listed([f"{printable(job.source)}: {job.refused}" for job in refused])
+        raise UsageError(f"{printable(masks.path)} has no mask for these pictures:", *reasons)
+    return found
+
+
+def _with_mask(job: Job, masks: MaskFiles) -> Job:
+    try:
+        return replace(job, mask=masks.of(job.name))
+    except ImageError as error:
+        return replace(job, refused=job.refused or str(error))
 
 
 def _there(path: Path) -> bool:

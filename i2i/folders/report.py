@@ -101,7 +101,7 @@ def records_of(work: Plan, found: Mapping[Job, Record]) -> tuple[Record, ...]:
     """A record for every input of `work`: the one in `found`, else as the plan has it."""
     skipped = [Record(job.source, job.target, "skipped", "exists") for job in work.skipped]
     special = [Record(job.source, job.target, "skipped", "not a regular file") for job in work.special]
-    done = [found.get(job, Record(job.source, job.target, "left")) for job in work.todo]
+    done = [found.get(job, Record(job.source, job.target, "left", job.refused, masked(job.mask))) for job in work.todo]
     return (*skipped, *special, *done)
 
 
@@ -116,6 +116,11 @@ def unlabelled(share: float) -> str:
 def painted(shape: tuple[int, int], size: tuple[int, ...]) -> str:
     """A note on a picture of `size` that was painted at another height and width, `shape`; empty if they are equal."""
     return "" if shape == size else f"painted at {shape[1]}x{shape[0]} pixels"
+
+
+def masked(mask: Path | None) -> str:
+    """A note on the mask of a picture; empty if it has none of its own."""
+    return "" if mask is None else f"mask {mask}"
 
 
 def changes(picture: Picture, result: Picture, channels: int, suffix: str) -> str:

@@ -30,6 +30,10 @@ _TO_SRGB = np.array(
     ],
     np.float32,
 )
+# linear sRGB to XYZ relative to its white D65 (IEC 61966-2-1), and back
+_XYZ_D65 = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+_TO_XYZ = (_XYZ_D65 / _XYZ_D65.sum(axis=1, keepdims=True)).astype(np.float32)
+_FROM_XYZ = np.linalg.inv(_XYZ_D65 / _XYZ_D65.sum(axis=1, keepdims=True)).astype(np.float32)
 _BT_601 = (0.299, 0.587, 0.114)
 _SUM_TOLERANCE = 0.01
 
@@ -100,8 +104,42 @@ def from_lab(lab: Pixels, icc: bool) -> Pixels:
     epsilon = 6 / 29
     xyz = np.where(f > epsilon, f**3, 3 * epsilon**2 * (f - 4 / 29)) * _D50
     linear = np.clip(xyz @ _TO_SRGB.T, 0, 1)
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(encoded * white(lab)).astype(lab.dtype)
+    return np.rint(from_linear(linear) * white(lab)).astype(lab.dtype)
+
+
+def to_linear(values: Pixels) -> Pixels:
+    """sRGB, float32 in [0, 1], as linear light (IEC 61966-2-1). The straight part goes on below 0."""
+    curve = ((np.maximum(values, 0) + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4)
+    return np.where(values <= 0.04045, values / np.float32(12.92), curve)
+
+
+def from_linear(light: Pixels) -> Pixels:
+    """The inverse of `to_linear`."""
+    curve = np.float32(1.055) * np.maximum(light, 0) ** np.float32(1 / 2.4) - np.float32(0.055)
+    return np.where(light <= 0.0031308, light * np.float32(12.92), curve)
+
+
+def with_luminance(colours: Pixels, light: Pixels) -> Pixels:
+    """The a* and b* of `colours` with the luminance of `light`, both linear sRGB (…, 3) in [0, 1].
+
+    CIE 15:2004, L*a*b* under D65: L* is a function of the luminance Y alone, so Y is exactly that of `light`. A colour
+    that sRGB lacks moves straight towards the grey of its own Y until it is there, as ClipColor does in "Compositing
+    and Blending Level 1" (W3C), but in linear light.
+    """
+    y = light @ _TO_XYZ[1]
+    f = _lab_curve(colours @ _TO_XYZ.T)
+    f += (_lab_curve(y) - f[..., 1])[..., None]
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)).astype(np.float32)
+    xyz[..., 1] = y
+    grey = y[..., None]
+    chroma = xyz @ _FROM_XYZ.T - grey
+    room = np.where(chroma > 0, 1 - grey, grey)
+    share = np.divide(room, abs(chroma), out=np.ones_like(chroma), where=abs(chroma) > room).min(axis=-1, keepdims=True)
+    return grey + np.clip(share, 0, 1) * chroma
+
+
+def _lab_curve(xyz: Pixels) -> Pixels:
+    return np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / np.float32(3 * (6 / 29) ** 2) + np.float32(4 / 29))
 
 
 def split_lab(picture: "Tensor") -> tuple["Tensor", "Tensor"]:

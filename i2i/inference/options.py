@@ -1,7 +1,10 @@
 """The options of a translation, with the same names on the command line, in `load_translator` and in
 `translate_folder`."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Interval
@@ -52,6 +55,10 @@ class ModelOptions:
 
 Side = Annotated[int, Interval(ge=1, le=MAX_SIDE)]
 BatchSize = Annotated[int, Interval(ge=1, le=4096)] | Literal["auto"]
+Strength = Annotated[float, Interval(ge=0, le=1)]
+Keep = Literal["luminance", "colour"]
+ALPHA: Literal["alpha"] = "alpha"
+"""The mask that is the alpha of the picture itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +67,25 @@ class CallOptions:
 
     size: Side | tuple[Side, Side] | None = None
     batch_size: BatchSize = "auto"
+    strength: Strength = 1.0
+    keep: Keep | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions(ModelOptions):
     """How a folder is translated."""
 
+    mix: str = ""
+    """Several styles in place of --style, each with its weight: monet:0.6,vangogh:0.4. Their results are mixed in
+    linear light; the weights are divided by their sum."""
+    strength: Strength = 1.0
+    """The share of the translation in the result, blended with the picture in linear light; 0 is the picture."""
+    mask: Path | Literal["alpha"] | None = None
+    """Where to translate: a picture (white: the translation, black: the picture, grey: a blend), a folder with one for
+    each picture under its name, or alpha for the picture's own. ./alpha is a file."""
+    keep: Keep | None = None
+    """Keep the picture's luminance, and take the colours of the translation; or keep its colour, and take the
+    luminance."""
     size: Side | None = None
     """Scale the shorter side to this many pixels first. Default: the picture keeps its size."""
     format: OutputFormat | None = None
@@ -120,5 +140,47 @@ class FolderOptions(ModelOptions):
                 raise UsageError(f"in_place and {name} contradict each other")
         if self.quality is not None and self.format not in (None, *_LOSSY):
             raise UsageError(f"quality = {self.quality}: {self.format} loses nothing, and has none")
+        if self.mask == ALPHA and self.alpha != "keep":
+            raise UsageError(f"mask alpha and alpha {self.alpha} contradict each other: the background hides the mask")
         if self.overwrite and self.skip_existing:
             raise UsageError("overwrite and skip_existing contradict each other")
+
+    def check_style(self, style: object) -> None:
+        """Raises `UsageError` unless there is a style or a mix of styles, and not both."""
+        if bool(style) == bool(self.mix):
+            raise UsageError("expected a style, or a mix of styles such as monet:0.6,vangogh:0.4, and not both")
+        if self.mix:
+            parse_mix(self.mix)
+
+
+def parse_mix(text: str) -> dict[str, float]:
+    """Returns the weights in `monet:0.6,vangogh:0.4`. Raises `UsageError`."""
+    weights: dict[str, str] = {}
+    for part in text.split(","):
+        style, _, number = part.strip().rpartition(":")
+        if not style or style in weights:
+            raise UsageError(f"mix = {text!r}: expected a weight for each style, such as monet:0.6,vangogh:0.4")
+        weights[style] = number
+    return checked_mix(weights)
+
+
+def mix_as_text(mix: Mapping[str, float]) -> str:
+    """The inverse of `parse_mix`."""
+    return ",".join(f"{style}:{weight:g}" for style, weight in mix.items())
+
+
+def checked_mix(mix: Mapping[str, float | str]) -> dict[str, float]:
+    """Returns the weights as numbers. Raises `UsageError` for those that are no shares of a whole."""
+    if not mix:
+        raise UsageError("mix: no styles; expected a weight for each, such as monet:0.6,vangogh:0.4")
+    return {str(style): _weight(str(style), weight) for style, weight in mix.items()}
+
+
+def _weight(style: str, given: float | str) -> float:
+    try:
+        weight = float(given)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise UsageError(f"mix: {style} has the weight {given!r}; expected a number above 0")
+    return weight

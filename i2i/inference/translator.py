@@ -4,7 +4,7 @@ Pictures travel as NumPy arrays, so that a runtime that does without torch start
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from i2i.config import from_mapping
-from i2i.errors import ImageError, UsageError
 from i2i.images import Picture, Pixels
-from i2i.inference import display
+from i2i.inference import display, tensors
+from i2i.inference.blend import Blend
+from i2i.inference.call import Call
 from i2i.inference.coding import Coding
 from i2i.inference.failures import out_of_memory
 from i2i.inference.loaded_model import LoadedModel
-from i2i.inference.options import BatchSize, CallOptions, ModelOptions, Precision, RuntimeName
+from i2i.inference.options import ALPHA, BatchSize, CallOptions, Keep, ModelOptions, Precision, RuntimeName
 from i2i.inference.runtime.prepare import (
     check,
     choose_precision,
@@ -30,7 +31,6 @@ from i2i.inference.runtime.prepare import (
 )
 from i2i.inference.runtime.protocol import Device
 from i2i.inference.scaling import Enlargement, Size, painted_size, resized, scaled
-from i2i.inference.values import Given, check_range, check_tensor, given, is_several, is_tensor
 from i2i.models import hub, styles
 from i2i.models.info import WEIGHTS_NAME, ModelInfo, Statistics
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 
 _BATCH = 16  # on a GPU; on a CPU a batch is no faster, and convolutions round differently in it
+_ASKED_FOR_NOTHING = vars(CallOptions())
 
 
 def load_translator(
@@ -166,23 +167,30 @@ class Translator:
         target = torch.device(device)
         chosen = choose_runtime(runtime, target.type, compile)
         exact = choose_precision(precision, chosen, target.type, gpu_has_bf16(target))
-        self._use(load_network(network, info, target, options, chosen, exact), options)
+        model = load_network(network, info, target, options, chosen, exact)
+        self._use(model, options.paint_size_of(model.info))
         self.model.keep(network.to(target), buffers)
         self.weights_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
 
-    def _use(self, model: LoadedModel, options: ModelOptions) -> None:
+    def _use(self, model: LoadedModel, paint_size: int) -> None:
         self.model, self.info, self.notices = model, model.info, model.notices
         self.coding = Coding(self.info, model.spec.in_channels)
-        self.paint_size = options.paint_size_of(self.info)
+        self.paint_size = paint_size
 
     @classmethod
     def _of_file(
         cls, path: Path, options: ModelOptions, style: str, sizes: Sequence[tuple[int, int]] | None = None
     ) -> "Translator":
+        model = load_file(path, options, sizes)
+        size = (path / WEIGHTS_NAME if path.is_dir() else path).stat().st_size
+        return cls.of_model(model, options.paint_size_of(model.info), style, size)
+
+    @classmethod
+    def of_model(cls, model: LoadedModel, paint_size: int, style: str, weights_bytes: int) -> "Translator":
+        """Returns a translator of a model that is loaded; the other arguments are its attributes."""
         translator = cls.__new__(cls)
-        translator._use(load_file(path, options, sizes), options)
-        translator.weights_bytes = (path / WEIGHTS_NAME if path.is_dir() else path).stat().st_size
-        translator.style = style
+        translator._use(model, paint_size)
+        translator.style, translator.weights_bytes = style, weights_bytes
         return translator
 
     @classmethod
@@ -255,7 +263,16 @@ class Translator:
         """The channels of an input picture: the network's, but 3 for labels and for colorization."""
         return self.coding.picture_channels
 
-    def __call__(self, image: Any, *, size: Size | None = None, batch_size: BatchSize = "auto") -> Any:
+    def __call__(
+        self,
+        image: Any,
+        *,
+        size: Size | None = None,
+        batch_size: BatchSize = "auto",
+        strength: float = 1.0,
+        mask: Any = None,
+        keep: Keep | None = None,
+    ) -> Any:
         """Translates pictures of any height and width, and returns the same kind.
 
         * A path, bytes, or a file opened in binary mode gives a PIL image.
@@ -268,70 +285,38 @@ class Translator:
         `batch_size` pictures of a list that have one size go through the network together; by default one on a CPU,
         where more are no faster, else 16.
 
+        `strength` is the share of the translation, 1 by default; 0 gives the picture. `mask` says it for each pixel:
+        white takes the translation, black leaves the picture, grey blends. It is all that a picture may be, an array
+        (H, W) of bool, or of floating point in [0, 1], or `"alpha"`, the alpha of the picture. It has the size of the
+        picture, before `size` scales both. A list of pictures takes one mask, or a list of them. `keep="luminance"`
+        gives the luminance of the picture with the colours of the translation, `keep="colour"` the reverse.
+
         Labels are colours of the model's palette, or class indices in one channel. Alpha stays. A result depends on its
         picture alone: the noise of dropout is drawn from it, and torch's random state stays as it was.
 
         Raises `ImageError` for a file that cannot be read, and `UsageError` for anything that is no picture for this
-        network.
+        network, and for a blend that its results do not have.
         """
-        if size is not None or batch_size != "auto":
-            checked = from_mapping(CallOptions, {"size": size, "batch_size": batch_size})
-            size, batch_size = checked.size, checked.batch_size
-        if is_tensor(image):
-            self._check_tensor(image)
-            check_range(image)
-            return self.translate_tensor(image, size)
-        if is_several(image):
-            together = batch_size if batch_size != "auto" else 1 if self.model.one_by_one else _BATCH
-            return self._several(image, size, together)
-        return self._together([given(image, self.picture_channels)], size)[0]
+        asked = {"size": size, "batch_size": batch_size, "strength": strength, "keep": keep}
+        if asked != _ASKED_FOR_NOTHING:
+            checked = from_mapping(CallOptions, asked)
+            size, batch_size, strength, keep = checked.size, checked.batch_size, checked.strength, checked.keep
+        together = batch_size if batch_size != "auto" else 1 if self.model.one_by_one else _BATCH
+        blend = Blend(strength, None if mask is None else ALPHA, keep)
+        blend.check(self.info)
+        return Call(self, size, together, blend)(image, mask)
 
-    def _several(self, images: Iterable[Any], size: Size | None, batch_size: int) -> list[Any]:
-        results: dict[int, Any] = {}
-        waiting: dict[tuple[int, int], dict[int, Given]] = {}
-
-        def finish(group: dict[int, Given]) -> None:
-            results.update(zip(group, self._together(list(group.values()), size), strict=True))
-
-        for number, image in enumerate(images):
-            if is_tensor(image):
-                results[number] = self(image, size=size)
-                continue
-            one = given(image, self.picture_channels)
-            shape = one.picture.pixels.shape[:2]
-            group = waiting.setdefault(shape, {})
-            group[number] = one
-            if len(group) == batch_size:
-                finish(waiting.pop(shape))
-        for group in waiting.values():
-            finish(group)
-        return [results[number] for number in sorted(results)]
-
-    def _together(self, pictures: list[Given], size: Size | None) -> list[Any]:
-        """Pictures of one size; one by one where they fail together, so that the error names its picture."""
-        if len(pictures) > 1:
-            try:
-                results = self.translate_batch([one.picture for one in pictures], size)
-                return [one.returned(result) for one, result in zip(pictures, results, strict=True)]
-            except ImageError:
-                pass
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-        return [self._alone(one, size) for one in pictures]
-
-    def _alone(self, one: Given, size: Size | None) -> Any:
-        try:
-            return one.returned(self.translate(one.picture, size))
-        except ImageError as error:
-            raise one.explained(error) from None
-
-    def translate(self, picture: Picture, size: Size | None = None) -> Picture:
-        """`picture` translated: its depth, alpha, colour profile and EXIF kept; `size` as for a call.
+    def translate(self, picture: Picture, size: Size | None = None, blend: Blend | None = None) -> Picture:
+        """`picture` translated, and blended with itself: its depth, alpha, colour profile and EXIF kept; `size` as for
+        a call.
 
         Raises `ImageError` if the network's channels cannot be had from it, or if it is too large for the memory that
         is free.
         """
+        made = self._whole_or_by_bands(picture, size)
+        return made if blend is None else blend.of(picture, made)
+
+    def _whole_or_by_bands(self, picture: Picture, size: Size | None) -> Picture:
         try:
             return self.translate_batch([picture], size)[0]
         except (MemoryError, RuntimeError) as error:
@@ -372,37 +357,11 @@ class Translator:
 
     def translate_tensor(self, tensor: "Tensor", size: Size | None = None) -> "Tensor":
         """A tensor as a call takes it, whose values are known to be a picture's in [-1, 1]; dark or bright as it is."""
+        return tensors.translate(self, tensor, size, Blend())
 
-        self._check_tensor(tensor)
-        batch = tensor.detach().float().reshape(-1, *tensor.shape[-3:])
-        try:
-            result = self._batch(batch, size).to(device=tensor.device, dtype=tensor.dtype)
-        except ImageError as error:
-            raise UsageError(f"the picture {error}") from None
-        # copied here, outside of inference mode, so that the caller may use it in a graph
-        return result.clone() if tensor.dim() == 4 else result[0].clone()
-
-    def _batch(self, batch: "Tensor", size: Size | None) -> "Tensor":
-        import torch
-
-        own = batch.shape[-2], batch.shape[-1]
-        shape = own if size is None else resized(*own, size)
-        if len(batch) == 0:
-            indices = self.coding.outputs is not None and self.coding.outputs.indexed
-            channels = self.model.spec.out_channels if self.info.plain else 1 if indices else 3
-            return torch.empty(0, channels, *shape)
-        if not self.info.plain or shape != own or self.network_size(*own) != own:
-            return self._by_planes(batch.cpu().numpy(), size)
-        return self.model.tensor(batch)
-
-    def _by_planes(self, batch: Pixels, size: Size | None) -> "Tensor":
-        import torch
-
-        sources = [self._sized(self.coding.source_of_planes(planes), size) for planes in batch]
-        made = ((self.model.unchecked(self.coding.encode(source.small)[None])[0], source) for source in sources)
-        planes = [self.coding.decode(source.enlarged(output), source.planes) for output, source in made]
-        return torch.from_numpy(np.stack(planes))
-
-    def _check_tensor(self, tensor: "Tensor") -> None:
-        indices = self.coding.inputs and tensor.dim() in (3, 4) and tensor.shape[-3] == 1
-        check_tensor(tensor, 1 if indices else self.picture_channels)  # class indices, as pixels
+    def translate_planes(self, planes: Pixels, size: Size | None = None) -> Pixels:
+        """(C, H, W) float32 in [-1, 1], which consist of `picture_channels`, translated; neither memory nor values are
+        checked."""
+        source = self._sized(self.coding.source_of_planes(planes), size)
+        output = self.model.unchecked(self.coding.encode(source.small)[None])[0]
+        return self.coding.decode(source.enlarged(output), source.planes)

@@ -1,26 +1,20 @@
 """Every kind of value that a translator takes for a picture, and the way back: what is returned is of the same kind."""
 
 import sys
-import warnings
 from collections.abc import Callable, Mapping
-from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from i2i.errors import ImageError, UsageError
-from i2i.images import Picture, Pixels, decode, read
+from i2i.images import Picture, Pixels, decode, read, with_channels
 from i2i.images.picture import DEFAULT_LIMITS, split_alpha
 from i2i.images.pil import as_pil, from_pil, native
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-_OVERSHOOT = 0.5
-"""How far resampling may leave [-1, 1]; what is further out was never a picture in this range."""
+from i2i.inference.blend import Mask
+from i2i.inference.options import ALPHA
 
 
 class Given(NamedTuple):
@@ -97,31 +91,45 @@ def _of_array(array: np.ndarray[Any, Any], channels: int) -> Given:
     return Given(picture, returned)
 
 
-def check_tensor(tensor: "Tensor", channels: int) -> None:
-    """Raises `UsageError` unless `tensor` is (C, H, W) or (N, C, H, W) of floating point."""
-    if tensor.dim() not in (3, 4) or tensor.shape[-3] != channels or 0 in tensor.shape[-2:]:
-        raise UsageError(f"a tensor {tuple(tensor.shape)}; expected ({channels}, H, W) or (N, {channels}, H, W)")
-    if not tensor.is_floating_point():
-        raise UsageError(f"a tensor of {tensor.dtype}; expected floating point in [-1, 1]")
+def mask_of(value: Any) -> Mask | None:
+    """Returns the mask that `value` gives: (H, W), or `alpha`; None for None.
+
+    It is all that a picture may be, a tensor (H, W), or an array (H, W) of bool, or of floating point in [0, 1].
+    Colours count by their luminance, on black. Raises `ImageError` and `UsageError` as `given`.
+    """
+    if value is None or (isinstance(value, str) and value == ALPHA):
+        return value
+    if is_tensor(value):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "bf":
+        return _shares(value)
+    if isinstance(value, np.ndarray) and value.ndim != 2:
+        raise UsageError(f"a mask {value.shape} of {value.dtype}; expected (H, W)")
+    one = given(value, 1)
+    try:
+        return checked_mask(one.picture)
+    except ImageError as error:
+        raise ImageError(f"mask {one.name}: {error}") if one.name else UsageError(f"the mask {error}") from None
 
 
-def check_range(tensor: "Tensor") -> None:
-    """Raises `UsageError` for a tensor that is no picture in [-1, 1]; warns once where it seems to be in [0, 1]."""
-    if tensor.numel() == 0:
-        return
-    low, high = (float(value) for value in tensor.detach().aminmax())
-    if not max(-low, high) <= 1 + _OVERSHOOT:  # so that NaN is refused
-        hint = "; x / 127.5 - 1 brings 0 to 255 there" if low >= 0 and high > 1 else ""
-        raise UsageError(f"a tensor with values from {low:.4g} to {high:.4g}; expected a picture in [-1, 1]{hint}")
-    if 0 <= low < high <= 1:  # one of a single value says nothing
-        _warn_of_range()
+def _shares(array: np.ndarray[Any, Any]) -> Pixels:
+    shares = array.astype(np.float32)
+    if array.ndim != 2 or not array.size or not (shares.min() >= 0 and shares.max() <= 1):  # so that NaN is refused
+        values = f"from {shares.min():.4g} to {shares.max():.4g}" if array.size else "empty"
+        raise UsageError(f"a mask {array.shape} of {array.dtype}, {values}; expected (H, W) in [0, 1]")
+    return shares
 
 
-@cache
-def _warn_of_range() -> None:
-    """Once in a process."""
-    warnings.warn(
-        "a tensor that seems to be in [0, 1], as ToTensor() gives it; a translator takes a picture in [-1, 1]: "
-        "x * 2 - 1",
-        stacklevel=4,
-    )
+def as_mask(picture: Picture) -> Pixels:
+    """The luminance of a picture on black: (H, W) of its type. Raises `ImageError` for channels of data."""
+    return with_channels(picture.composited_on("black").pixels, 1)[..., 0]
+
+
+def checked_mask(picture: Picture) -> Pixels:
+    """As `as_mask`. Raises `ImageError` also for integers 0 and 1 alone, which would hide nearly all."""
+    mask = as_mask(picture)
+    if mask.dtype != np.float32 and mask.max() == 1:
+        raise ImageError(
+            f"holds only the values 0 and 1; expected 0 to {np.iinfo(mask.dtype).max}, or an array of bool"
+        )
+    return mask

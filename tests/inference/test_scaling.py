@@ -16,6 +16,7 @@ import i2i
 from i2i import images
 from i2i.errors import ModelError, UsageError
 from i2i.folders.large import translate_large
+from i2i.folders.plan import Job
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
 from i2i.inference import scaling
 from i2i.inference.options import FolderOptions, ModelOptions
@@ -365,7 +366,7 @@ def test_a_large_picture_by_bands_is_painted_alike(
     whole = i2i.translate_folder(tmp_path / "in", tmp_path / "whole", used)
     monkeypatch.setattr(scaling, "_BAND_PIXELS", 2_000)
     options = FolderOptions()
-    note = translate_large(used, tmp_path / "in" / "a.png", tmp_path / "large.png", options)
+    note = translate_large(used, Job(tmp_path / "in" / "a.png", tmp_path / "large.png", Path()), options)
     assert note == whole.records[0].note == "painted at 32x48 pixels"
     one, two = (images.read(path) for path in (tmp_path / "whole" / "a.png", tmp_path / "large.png"))
     assert levels(one.pixels, two.pixels).max() <= 1

@@ -15,6 +15,7 @@ from i2i.acceleration.normalization import Moments
 from i2i.errors import ImageError
 from i2i.folders.batch import translate_folder
 from i2i.folders.large import translate_large
+from i2i.folders.plan import Job
 from i2i.images import Picture, png
 from i2i.images import spool as spools
 from i2i.images.spool import SpoolError
@@ -313,7 +314,7 @@ def test_the_report_of_a_large_one_is_that_of_a_whole_one(tmp_path: Path, suffix
     (record,) = translate_folder(tmp_path / "in", tmp_path / "out", used, format=cast("Any", suffix[1:])).records
     (whole,) = (tmp_path / "out").iterdir()
     options = FolderOptions(format=cast("Any", suffix[1:]))
-    note = translate_large(used, tmp_path / "in" / "a.png", tmp_path / f"large{suffix}", options)
+    note = translate_large(used, Job(tmp_path / "in" / "a.png", tmp_path / f"large{suffix}", Path()), options)
     assert note == record.note and "not kept: long texts" in note
     one, two = images.read(whole), images.read(tmp_path / f"large{suffix}")
     for name in ("icc", "exif", "colour", "resolution", "xmp", "texts", "unread"):

@@ -1,0 +1,196 @@
+"""Several styles as one: each translates the picture, and their results are mixed in linear light."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from i2i.config import to_mapping
+from i2i.errors import ModelError, UsageError
+from i2i.images import Pixels, with_depth
+from i2i.images.colours import from_linear, to_linear
+from i2i.inference.loaded_model import LoadedModel
+from i2i.inference.options import checked_mix, mix_as_text
+from i2i.inference.runtime.protocol import Device, InputSpec, Planes
+from i2i.inference.translator import Translator, load_translator
+from i2i.models.info import ModelInfo, Training
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from i2i.images.large import Bands
+    from i2i.inference.streaming.picture import RowSink
+
+
+def load_mix(mix: Mapping[str, float], **options: Any) -> Translator:
+    """Loads several styles as one translator: `i2i.load_mix({"monet": 0.6, "vangogh": 0.4})("photo.jpg")`.
+
+    * `mix`: a weight above 0 for each style, which is named as for `load_translator`. The weights are divided by their
+      sum.
+    * `options`: those of `load_translator`, for all styles alike.
+
+    Each style translates the picture, and the results are mixed in linear light. Raises `UsageError` for weights that
+    are no shares, for models of labels or of colours alone, and for styles with different channels, or different paint
+    sizes where `paint_size` does not say one; else as `load_translator`.
+    """
+    weights = checked_mix(mix)
+    translators = {style: load_translator(style, **options) for style in weights}
+    _check_alike(translators)
+    if len(translators) == 1:
+        return next(iter(translators.values()))
+    total = math.fsum(weights.values())
+    parts = [Part(style, weights[style] / total, used.model) for style, used in translators.items()]
+    paint_size = next(iter(translators.values())).paint_size
+    size = sum(used.weights_bytes for used in translators.values())
+    return Translator.of_model(MixedModel(parts), paint_size, mix_as_text(weights), size)
+
+
+def facts(translator: Translator) -> dict[str, dict[str, Any]]:
+    """Returns the share and the description of each style of a mix; nothing for a single style."""
+    parts = translator.model.parts if isinstance(translator.model, MixedModel) else ()
+    return {part.style: {"share": part.share, "model": to_mapping(part.model.info)} for part in parts}
+
+
+def _check_alike(translators: Mapping[str, Translator]) -> None:
+    facts: dict[str, tuple[int, int, int]] = {}
+    for style, used in translators.items():
+        if not used.info.plain:
+            kind = "labels" if used.info.input_labels or used.info.output_labels else "colours alone"
+            raise UsageError(f"mix: {style} is a model of {kind}; only models from pictures to pictures are mixed")
+        facts[style] = used.model.spec.in_channels, used.model.spec.out_channels, used.paint_size
+    (first, one), *others = facts.items()
+    for style, other in others:
+        if other[:2] != one[:2]:
+            raise UsageError(
+                f"mix: {first} takes {one[0]} channels and gives {one[1]}, {style} takes {other[0]} and gives "
+                f"{other[1]}; expected the same"
+            )
+        if other[2] != one[2]:
+            raise UsageError(
+                f"mix: {first} paints at {one[2]} pixels and {style} at {other[2]}; choose one with paint_size"
+            )
+
+
+class Part(NamedTuple):
+    """One style of a mix and its share, 0 to 1."""
+
+    style: str
+    share: float
+    model: LoadedModel
+
+
+class MixedModel(LoadedModel):
+    """The models of several styles as one. `parts` say which."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        models = [part.model for part in parts]
+        specs = [model.spec for model in models]
+        spec = InputSpec(
+            specs[0].in_channels,
+            specs[0].out_channels,
+            math.lcm(*(spec.size_multiple for spec in specs)),
+            max(spec.minimum_size for spec in specs),
+            None,
+        )
+        notices = tuple(dict.fromkeys(notice for model in models for notice in model.notices))
+        noisy = any(model.noisy for model in models)
+        super().__init__(_MixedRuntime(parts), _info(parts), spec, seed=models[0].seed, noisy=noisy, notices=notices)
+
+    @cached_property
+    def config(self) -> NoReturn:
+        raise _no_network()
+
+    @cached_property
+    def network(self) -> NoReturn:
+        raise _no_network()
+
+    def save_pretrained(self, folder: Path) -> None:
+        raise _no_network()
+
+    @cached_property
+    def streamer(self) -> "_MixedStreamer":  # type: ignore[override]
+        return _MixedStreamer(self.parts)
+
+    def _fits(self, height: int, width: int) -> bool:
+        return all(part.model._fits(height, width) for part in self.parts)
+
+
+def _no_network() -> ModelError:
+    return ModelError("a mix of styles has no network of its own, so neither configuration nor file; use its styles")
+
+
+def _info(parts: Sequence[Part]) -> ModelInfo:
+    """The description of the first model, without what is true of that one alone."""
+    mixed = " + ".join(f"{part.share:.3g} {part.model.info.output_domain}" for part in parts)
+    licences = "; ".join(dict.fromkeys(part.model.info.licence for part in parts if part.model.info.licence))
+    card = tuple(f"{part.share:.3g} {part.style}: {line}" for part in parts for line in part.model.info.card)
+    info = parts[0].model.info
+    return replace(info, output_domain=mixed, licence=licences, card=card, training=Training())
+
+
+class _MixedRuntime:
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = [(part.share, part.model.runtime) for part in parts]
+        self._colours = parts[0].model.spec.out_channels in (1, 3)
+        runtimes = [runtime for _, runtime in self._parts]
+        self.name = ", ".join(dict.fromkeys(runtime.name for runtime in runtimes))
+        self.precision = ", ".join(dict.fromkeys(runtime.precision for runtime in runtimes))
+        self.device: Device = runtimes[0].device
+
+    def run(self, batch: Planes, seed: int | None = None) -> Planes:
+        total = sum(share * _light((runtime.run(batch, seed) + 1) / 2, self._colours) for share, runtime in self._parts)
+        mixed: Planes = _encoded(np.asarray(total), self._colours) * 2 - 1
+        return mixed
+
+    def tensor(self, batch: "Tensor", seed: int | None = None) -> "Tensor":
+        import torch
+
+        return torch.from_numpy(self.run(batch.cpu().numpy(), seed)).to(batch.device)
+
+
+@dataclass(frozen=True)
+class _MixedStreamer:
+    """As `Streamer`, one style after another."""
+
+    parts: Sequence[Part]
+
+    def planes(self, planes: Pixels) -> Pixels:
+        total = sum(share * _light((model.by_bands(planes) + 1) / 2, self._colours) for _, share, model in self.parts)
+        return _encoded(np.asarray(total), self._colours) * 2 - 1
+
+    def bands(self, bands: "Bands", sink: "RowSink", depth: Any) -> None:
+        """The sum so far lies in a file without a name, as large as the picture with float32."""
+        from i2i.images.large import Canvas
+
+        channels = self.parts[0].model.spec.out_channels
+        with Canvas(bands.height, bands.width, channels, np.float32) as sums:
+            for number, (_, share, model) in enumerate(self.parts):
+
+                def take(top: int, rows: Pixels, number: int = number, share: float = share) -> None:
+                    light = np.float32(share) * _light(with_depth(rows, np.float32), self._colours)
+                    if number > 0:
+                        light += sums.rows(top, top + len(rows))
+                    if number + 1 < len(self.parts):
+                        sums.fill(top, light)
+                    else:
+                        sink(top, with_depth(_encoded(light, self._colours), depth))
+
+                model.streamer.bands(bands, take, depth)
+
+    @property
+    def _colours(self) -> bool:
+        return self.parts[0].model.spec.out_channels in (1, 3)
+
+
+def _light(values: Pixels, colours: bool) -> Pixels:
+    """Values in [0, 1] as they are mixed: colours in linear light, data as they are."""
+    return to_linear(values) if colours else values
+
+
+def _encoded(light: Pixels, colours: bool) -> Pixels:
+    return from_linear(light) if colours else light
