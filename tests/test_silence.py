@@ -46,6 +46,8 @@ JOBS = {
     "evaluate.py": "in in",
     "report.py": "in",
     "export.py": "{style} -o out.onnx",
+    "compare.py": "in in -o page.html",
+    "doctor.py": "",
 }
 
 pytestmark = [
