@@ -91,7 +91,9 @@ COMMANDS: dict[str, Command] = {
         summary="translate pictures and folders with a trained network",
         usage="--style STYLE PICTURES... -o OUT [options]",
         examples=("--style monet photos/ -o out/", "--list-styles"),
-        first="inputs style out direction size paint_size format overwrite skip_existing device runtime list_styles",
+        first=(
+            "inputs style out direction size paint_size format overwrite skip_existing show device runtime list_styles"
+        ),
     ),
     "plan": Command(
         module="i2i.commands.plan",
