@@ -428,8 +428,8 @@ def test_a_report_among_the_results(tmp_path: Path, style: Path) -> None:
 
 def test_a_picture_under_the_name_of_something_else(tmp_path: Path, style: Path) -> None:
     source = _folder(tmp_path / "in", ("a.jpg", "a.png"))
-    (source / "a.jpg").rename(source / "a.heic")
-    (source / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (source / "a.jpg").rename(source / "a.psd")
+    (source / "b.psd").write_bytes(b"8BPS\0\1" + bytes(40))
     report = translate_folder(source, tmp_path / "out", style)
-    assert sorted(_tree(tmp_path / "out")) == ["a.heic.png", "a.png"]
-    assert [record.source.name for record in report.failed] == ["b.heic"] and "HEIC" in report.failed[0].reason
+    assert sorted(_tree(tmp_path / "out")) == ["a.png", "a.psd.png"]
+    assert [record.source.name for record in report.failed] == ["b.psd"] and "Photoshop" in report.failed[0].reason
