@@ -23,7 +23,7 @@ import i2i
 for module in pkgutil.walk_packages(i2i.__path__, "i2i."):
     if not module.name.startswith("i2i.configs"):
         importlib.import_module(module.name)
-for name in ("kornia", "torchmetrics", "huggingface_hub", "onnxscript", "tensorboard", "gradio"):
+for name in ("kornia", "torchmetrics", "huggingface_hub", "onnxscript", "tensorboard", "gradio", "pi_heif"):
     try:
         importlib.import_module(name)
     except ImportError:

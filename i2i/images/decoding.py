@@ -217,8 +217,8 @@ def of_image(image: Image.Image) -> tuple[Pixels, Pixels | None]:
         image = image.convert("LA")
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or transparent is not None:
         image = image.convert("RGBA")
-    else:
-        image = image.convert("L" if gray else "RGB")
+    elif image.mode != (mode := "L" if gray else "RGB"):  # Pillow would copy it all the same
+        image = image.convert(mode)
     pixels = np.array(image)
     return _split_alpha(pixels if pixels.ndim == 3 else pixels[..., None], gray)
 

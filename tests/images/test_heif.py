@@ -3,28 +3,17 @@
 import random
 import struct
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from heic_samples import HERE, alpha, ramp
 
 from i2i.errors import ImageError
 from i2i.images import Limits, Picture, Pixels, decode, formats, probe, read, written_suffix
 from i2i.images.formats import lacking, sniff, written_format
 
-HERE = Path(__file__).with_name("heic")
 NEEDS = pytest.mark.skipif(bool(lacking("HEIF")), reason="pi-heif is not installed")
-
-
-def ramp() -> Pixels:
-    """The picture in most of the files, (32, 48, 3)."""
-    y, x = np.mgrid[:32, :48]
-    return np.dstack([x * 5, y * 7, (x + y) * 3]).astype(np.uint8)
-
-
-def alpha() -> Pixels:
-    return np.tile(np.where(np.arange(48) < 24, 255, 40), (32, 1)).astype(np.uint8)
 
 
 def apart(picture: Picture, expected: Pixels) -> float:
@@ -36,7 +25,7 @@ def apart(picture: Picture, expected: Pixels) -> float:
 @NEEDS
 def test_colours_alpha_and_grey() -> None:
     colours, transparent, grey = (read(HERE / f"{name}.heic") for name in ("colours", "alpha", "grey"))
-    assert (colours.pixels.dtype, colours.alpha, colours.format) == (np.uint8, None, "HEIF")
+    assert colours.pixels.dtype == np.uint8 and colours.alpha is None and colours.format == "HEIF"
     assert apart(colours, ramp()) < 1.5 and not colours.unread and not colours.has_more_frames
     assert apart(transparent, ramp()) < 1.5
     assert transparent.alpha is not None and np.abs(transparent.alpha.astype(int) - alpha()).mean() < 1.5

@@ -3,18 +3,13 @@
 python tests/images/heic/make.py
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
+from heic_samples import HERE, alpha, ramp
 from PIL import Image, ImageCms
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_heif import HERE, alpha, ramp
 
 
 def main() -> None:
-    import pillow_heif
+    import pillow_heif  # type: ignore[import-not-found]
 
     def write(name: str, mode: str, pixels: object, **options: object) -> None:
         data = np.ascontiguousarray(pixels)
