@@ -108,4 +108,4 @@ def test_no_script_opens_a_socket(script: str, style: Path, tmp_path: Path) -> N
     assert silent(SCRIPT, path, "--help", cwd=tmp_path).returncode == 0
     if script in JOBS:
         done = silent(SCRIPT, path, *JOBS[script].format(style=style).split(), cwd=tmp_path)
-        assert done.returncode in (0, 3, 4), done.stderr
+        assert done.returncode in ((0, 3, 4) if script != "doctor.py" else (0,)), done.stderr  # its children too
