@@ -40,7 +40,7 @@ class UsageError(I2IError, ValueError):
 
 
 class SomeFailed(I2IError):
-    """The work is finished, but some inputs failed; each was named with its reason."""
+    """The work is finished, but some inputs or checks failed; each was named with its reason."""
 
     exit_code = 3
 

@@ -9,8 +9,8 @@ from typing import Any
 FIRST = "what and where"
 _FIRST = """
     inputs model folder words teacher data style mix run out direction strength mask keep domain_a domain_b licence
-    init_from paired_data paired_share report grid json dry_run list_styles install_style as_ download against
-    reference back split max_pictures unpaired label_model labels_out pictures full keep_archive domain link layout
+    init_from paired_data paired_share report grid show json dry_run list_styles install_style as_ download against
+    reference back split max_pictures max unpaired label_model labels_out pictures full keep_archive domain link layout
     names recursive follow_links shard shard_by in_place overwrite skip_existing on_collision strict input_domain
     output_domain algorithm dataset card memory_limit
 """

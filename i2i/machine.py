@@ -176,6 +176,16 @@ def available_memory() -> int:
     return min(free, limit - max(0, used - cached))
 
 
+def memory_limit() -> int:
+    """The bytes of memory that this process could ever have: the machine's, or the limit of its container."""
+    import psutil
+
+    total: int = psutil.virtual_memory().total
+    with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+        return min(total, int((CGROUP / "memory.max").read_text()))
+    return total
+
+
 def peak_memory() -> int:
     """The most bytes of memory that this process has had.
 

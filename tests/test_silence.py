@@ -23,7 +23,7 @@ import i2i
 for module in pkgutil.walk_packages(i2i.__path__, "i2i."):
     if not module.name.startswith("i2i.configs"):
         importlib.import_module(module.name)
-for name in ("kornia", "torchmetrics", "huggingface_hub", "onnxscript", "tensorboard", "gradio"):
+for name in ("kornia", "torchmetrics", "huggingface_hub", "onnxscript", "tensorboard", "gradio", "pi_heif"):
     try:
         importlib.import_module(name)
     except ImportError:
@@ -46,6 +46,8 @@ JOBS = {
     "evaluate.py": "in in",
     "report.py": "in",
     "export.py": "{style} -o out.onnx",
+    "compare.py": "in in -o page.html",
+    "doctor.py": "",
 }
 
 pytestmark = [
@@ -106,4 +108,4 @@ def test_no_script_opens_a_socket(script: str, style: Path, tmp_path: Path) -> N
     assert silent(SCRIPT, path, "--help", cwd=tmp_path).returncode == 0
     if script in JOBS:
         done = silent(SCRIPT, path, *JOBS[script].format(style=style).split(), cwd=tmp_path)
-        assert done.returncode in (0, 3, 4), done.stderr
+        assert done.returncode in ((0, 3, 4) if script != "doctor.py" else (0,)), done.stderr  # its children too

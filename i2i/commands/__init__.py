@@ -92,7 +92,7 @@ COMMANDS: dict[str, Command] = {
         usage="--style STYLE PICTURES... -o OUT [options]",
         examples=("--style monet photos/ -o out/", "--list-styles"),
         first=(
-            "inputs style out direction strength mask keep size paint_size format overwrite skip_existing device "
+            "inputs style out direction strength mask keep size paint_size format overwrite skip_existing show device "
             "runtime list_styles"
         ),
     ),
@@ -144,6 +144,20 @@ COMMANDS: dict[str, Command] = {
         usage="list | download NAME | check FOLDER | ... [options]",
         examples=("list", "download horse2zebra", "check datasets/horse2zebra --full"),
         first="words out full val test seed overwrite skip_existing",
+    ),
+    "compare": Command(
+        module="i2i.commands.compare",
+        summary="lay folders of pictures side by side: a contact sheet, or a page with sliders",
+        usage="BEFORE AFTER [MORE...] -o SHEET.png|PAGE.html [options]",
+        examples=("photos/ painted/ -o sheet.png", "photos/ monet/ vangogh/ -o page.html"),
+        first="inputs out max overwrite",
+    ),
+    "doctor": Command(
+        module="i2i.commands.doctor",
+        summary="say what this installation has, lacks, and computes wrongly",
+        usage="[--json]",
+        examples=("",),
+        first="json",
     ),
     "demo": Command(
         module="i2i.commands.demo",

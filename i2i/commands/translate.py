@@ -32,6 +32,8 @@ class Options(FolderOptions):
     """Write a JSON file with a record for each input."""
     json: bool = False
     """Print that report, or the list of styles, on the standard output."""
+    show: bool = False
+    """Show the first result on a terminal that can show pictures (kitty, iTerm2, sixel)."""
     dry_run: bool = False
     """Print the plan, and do nothing."""
     list_styles: bool = False
@@ -73,7 +75,7 @@ def share(options: Options, rank: int, processes: int) -> Options:
     number, parts = options.part()
     part = f"{number + rank * parts + 1}/{parts * processes}"
     report = options.report and options.report.with_stem(f"{options.report.stem}-{part.replace('/', '-of-')}")
-    return replace(options, shard=part, report=report)
+    return replace(options, shard=part, report=report, show=options.show and rank == 0)
 
 
 def wait_for_others(processes: int) -> None:
@@ -176,8 +178,17 @@ def translate(options: Options, chosen: FolderOptions) -> None:
             fetching=fetching(),
             **vars(chosen),
         )
+    if options.show and report.done:
+        show_first(report.done[0].target)
     if signals.received and report.left:
         again = "what is done is done" if options.in_place else "the same command with --skip-existing goes on"
         raise interrupted(signals.received, f"stopped; {again}", terminated=143)
     if report.failed:
         raise SomeFailed(f"{len(report.failed)} of {len(report.records)} pictures failed; the others are done")
+
+
+def show_first(path: Path) -> None:
+    from i2i.tools.show import show
+
+    if reason := show(path):
+        tell(reason)

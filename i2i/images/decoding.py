@@ -1,8 +1,8 @@
 """Bytes to pictures, without trust.
 
 The first bytes say which format it is. The header is read, the limits are checked, and only then are pixels decoded: by
-OpenCV where it gives the same pixels faster, else by Pillow; TIFF by `tiff`, Netpbm's formats by `netpbm`. Nothing is
-clipped and no depth is lost. Only the first frame of an animation or a file of several pages is read.
+OpenCV where it gives the same pixels faster, else by Pillow; TIFF by `tiff`, Netpbm's formats by `netpbm`, HEIC by
+`heif`. Nothing is clipped and no depth is lost. Only the first frame of an animation or of a file of several is read.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError
 
 from i2i.errors import I2IError, ImageError
-from i2i.images import containers, jpeg, netpbm, png, tiff
+from i2i.images import containers, heif, jpeg, netpbm, png, tiff
 from i2i.images import metadata as meta
-from i2i.images.formats import HEAD_BYTES, NAMES, Format, refusal, sniff
+from i2i.images.formats import HEAD_BYTES, NAMES, Format, lacking, refusal, sniff
 from i2i.images.metadata import ParsedFile
 from i2i.images.picture import DEFAULT_LIMITS, Limits, Picture, Pixels
 
@@ -69,6 +69,8 @@ def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
         head, format = _recognised(file)
         if format == "PPM":
             return netpbm.size(head, limits)
+        if format == "HEIF":
+            return heif.size(file.read(limits.file_bytes), limits)
         found = ParsedFile() if format == "TIFF" else _parse(file, format, limits, pixels=False)
         try:
             with reasons():
@@ -97,6 +99,8 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
             return Picture(netpbm.decode(data, limits), format="PPM")
         if format == "TIFF":
             return tiff.decode(data, limits)
+        if format == "HEIF":
+            return _described(*heif.decode(data, limits), is_upright=True)[0]
         found = _parse(source, format, limits)
         image = _header(io.BytesIO(found.pixels), format, limits)
         pixels, alpha = _pixels_of(image, found.pixels)
@@ -128,10 +132,13 @@ def _parse(file: BinaryIO, format: Format, limits: Limits, pixels: bool = True) 
     return {"JPEG": jpeg.parse, "GIF": containers.gif, "BMP": containers.bmp}[format](file, pixels)
 
 
-def _described(stored: Picture, found: ParsedFile) -> tuple[Picture, int]:
-    """The picture upright, with the metadata of its file, and the orientation in which it is stored."""
+def _described(stored: Picture, found: ParsedFile, is_upright: bool = False) -> tuple[Picture, int]:
+    """The picture upright, with the metadata of its file, and the orientation in which it is stored.
+
+    One that is upright already stays as it is, whatever its metadata say.
+    """
     tags = meta.exif_tags(found.exif, found.xmp)
-    turn = meta.orientation(tags)
+    turn = 1 if is_upright else meta.orientation(tags)
     found.add_resolution(*(meta.exif_resolution(tags) or (0.0, 0.0)))
     found.exif = meta.exif_block(tags)
     return found.described(stored, turn), turn
@@ -210,8 +217,8 @@ def of_image(image: Image.Image) -> tuple[Pixels, Pixels | None]:
         image = image.convert("LA")
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or transparent is not None:
         image = image.convert("RGBA")
-    else:
-        image = image.convert("L" if gray else "RGB")
+    elif image.mode != (mode := "L" if gray else "RGB"):  # Pillow would copy it all the same
+        image = image.convert(mode)
     pixels = np.array(image)
     return _split_alpha(pixels if pixels.ndim == 3 else pixels[..., None], gray)
 
@@ -288,7 +295,7 @@ def _recognised(file: BinaryIO) -> tuple[bytes, Format]:
     """The first bytes, and the format of the file. Raises `ImageError` that names one that is not read."""
     head = file.read(HEAD_BYTES)
     format = sniff(head)
-    if format is None or (format == "AVIF" and not features.check("avif")):
+    if format is None or lacking(format):
         raise ImageError(refusal(head))
     file.seek(0)
     return head, format

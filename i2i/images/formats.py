@@ -10,7 +10,7 @@ from typing import Literal
 
 from PIL import Image, features
 
-Format = Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF"]
+Format = Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "HEIF"]
 
 _SUFFIXES: dict[Format, str] = {
     "PNG": ".png .apng",
@@ -21,6 +21,7 @@ _SUFFIXES: dict[Format, str] = {
     "GIF": ".gif",
     "PPM": ".ppm .pgm .pbm .pnm",
     "AVIF": ".avif",
+    "HEIF": ".heic .heif .hif",
 }
 READ: dict[str, Format] = {suffix: format for format, all in _SUFFIXES.items() for suffix in all.split()}
 SUFFIXES = frozenset(READ)
@@ -33,10 +34,13 @@ NAMES: dict[Format, str] = {
     "GIF": "GIF",
     "PPM": "PPM/PGM/PBM",
     "AVIF": "AVIF",
+    "HEIF": "HEIC",
 }
 
 # a file of several pictures, or of less depth than a result has, must not give its name to one of another kind
 _WRITTEN_AS = {".apng": ".png", ".gif": ".png", ".pbm": ".png", ".mpo": ".jpg"}
+_WRITTEN_AS |= dict.fromkeys((".heic", ".heif", ".hif"), ".jpg")
+_WRITTEN_FOR: dict[Format, Format] = {"GIF": "PNG", "HEIF": "JPEG"}
 WRITTEN: dict[str, Format] = {suffix: format for suffix, format in READ.items() if suffix not in _WRITTEN_AS}
 
 DEEP: frozenset[Format] = frozenset({"PNG", "PPM", "TIFF"})
@@ -49,7 +53,7 @@ LOSSY: tuple[Format, ...] = ("JPEG", "WEBP", "AVIF")
 """The formats that may change pixels."""
 
 _UNREAD = {
-    "HEIF, JPEG 2000, JPEG XL, JPEG XR": ".heic .heif .hif .jp2 .j2k .j2c .jpf .jpx .jxl .jxr .wdp",
+    "JPEG 2000, JPEG XL, JPEG XR": ".jp2 .j2k .j2c .jpf .jpx .jxl .jxr .wdp",
     "programs that paint": ".psd .psb .xcf .kra",
     "other bitmaps": ".tga .ico .cur .icns .dds .blp .qoi .sgi .rgb .ras .pcx .dib .xpm .xbm .im",
     "high dynamic range, science": ".exr .hdr .pfm .pam .fits .fit .dcm .nii",
@@ -71,10 +75,10 @@ _SIGNATURES: tuple[tuple[bytes, Format], ...] = (
     (rb"GIF8[79]a", "GIF"),
     (rb"P[1-6][\s#]", "PPM"),
     (rb"....ftyp(?:avif|avis|.{8}(?:.{4}){0,30}?avi[fs])", "AVIF"),
+    (rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", "HEIF"),
 )
 # files that people take for pictures, or find in the place of one; all others go by Pillow's signatures
 _OTHERS = (
-    (rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "HEIF (HEIC)"),
     (rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a", "JPEG XL"),
     (rb"II\xbc", "JPEG XR"),
     (rb"II(?:RO|RS|U\0)|FUJIFILMCCD-RAW|....ftypcrx ", "camera raw"),
@@ -101,8 +105,9 @@ def sniff(head: bytes) -> Format | None:
 
 def refusal(head: bytes) -> str:
     """Why a file with these first bytes is not read: the name of its format, where that is known."""
-    if sniff(head) == "AVIF":
-        reason = "AVIF is not read by this build of Pillow"
+    format = sniff(head)
+    if format is not None:
+        reason = lacking(format)
     elif name := _name(head):
         reason = f"{name} is not read here"
     else:
@@ -111,8 +116,22 @@ def refusal(head: bytes) -> str:
 
 
 def readable() -> list[str]:
-    """The names of the formats that are read; AVIF only where Pillow has its decoder."""
-    return [name for format, name in NAMES.items() if format != "AVIF" or features.check("avif")]
+    """The names of the formats that are read; AVIF and HEIC only where their decoders are installed."""
+    return [name for format, name in NAMES.items() if not lacking(format)]
+
+
+def lacking(format: Format) -> str:
+    """Why the decoder of a format is not here, with what to do; empty if it is."""
+    if format == "AVIF" and not features.check("avif"):
+        return "AVIF is not read by this build of Pillow"
+    if format == "HEIF":
+        try:
+            import pi_heif  # noqa: F401
+        except ModuleNotFoundError:
+            return "HEIC needs pi-heif (pip install 'i2i[heic]')"
+        except ImportError as error:
+            return f"HEIC needs pi-heif, which cannot be imported ({error}): pip install --upgrade 'i2i[heic]'"
+    return ""
 
 
 def _name(head: bytes) -> str | None:
@@ -130,14 +149,14 @@ def _name(head: bytes) -> str | None:
 def written_suffix(suffix: str) -> str:
     """The suffix of a result whose input has `suffix`: the same where that format is written, in the same case.
 
-    MPO becomes ".jpg"; GIF, APNG and PBM become ".png". Any other suffix gets another behind it, for the content may
-    be a picture nevertheless: a JPEG that is called .heic becomes ".heic.png". No suffix stays none; `write` then goes
-    by the content of the input.
+    MPO and HEIC become ".jpg"; GIF, APNG and PBM become ".png". Any other suffix gets another behind it, for the
+    content may be a picture nevertheless: a JPEG that is called .psd becomes ".psd.png". No suffix stays none; `write`
+    then goes by the content of the input.
     """
     kept = not suffix or suffix.lower() in WRITTEN
     return suffix if kept else _WRITTEN_AS.get(suffix.lower(), f"{suffix}.png")
 
 
 def written_format(format: Format) -> Format:
-    """The format of a result whose input has `format`: the same, except that GIF gives PNG."""
-    return "PNG" if format == "GIF" else format
+    """The format of a result whose input has `format`: the same, except that GIF gives PNG, and HEIC JPEG."""
+    return _WRITTEN_FOR.get(format, format)

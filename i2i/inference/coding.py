@@ -71,11 +71,12 @@ class Coding:
         return np.uint8 if self.outputs else picture.pixels.dtype.type
 
     def result(self, output: Pixels, source: Pixels, picture: Picture, size: Size | None) -> Picture:
-        """Returns the network's output for `picture` as a picture.
+        """Returns the network's output for `picture` as a picture, as `described`, in the depth of `picture`."""
+        return self.described(from_planes(self.decode(output, source), self.depth(picture)), picture, size)
 
-        It keeps the depth of `picture`, its alpha, scaled to `size`, and all that its file says beside pixels.
-        """
-        result = picture.with_pixels(from_planes(self.decode(output, source), self.depth(picture)))
+    def described(self, pixels: Pixels, picture: Picture, size: Size | None) -> Picture:
+        """Returns the pixels of a result with the alpha of `picture`, scaled to `size`, and all that its file says."""
+        result = picture.with_pixels(pixels)
         described = result.described_as(picture)
         if self.outputs:  # labels: neither the profile nor the camera's data are about them
             lost = described.unread[len(picture.unread) :]
@@ -84,7 +85,7 @@ class Coding:
         if result.alpha is None and picture.alpha is not None and not self.edges:
             alpha = picture.alpha
             if size is not None:
-                planes = resize_planes(to_planes(alpha[..., None]), *output.shape[-2:])
+                planes = resize_planes(to_planes(alpha[..., None]), *pixels.shape[:2])
                 alpha = from_planes(planes, self.depth(picture))[..., 0]
             described.alpha = alpha
         if self.lab and picture.pixels.shape[2] == 1:  # the profile of the file is for grey, and the result is sRGB

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from i2i.images import Limits, Picture, Pixels, resize_planes, scaled_as_seen, to_planes
+from i2i.images import Limits, Picture, Pixels, from_planes, resize_planes, scaled_as_seen, to_planes
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -82,6 +82,21 @@ def scaled(
     return seen[:-1], seen[-1]
 
 
+def shrunk(picture: Picture, channels: int, shape: tuple[int, int]) -> Pixels:
+    """`scaled` for a picture without alpha that is larger than `shape`, to the bit, without all its planes at once.
+
+    Pillow scales across, then down; so rows can be scaled across a band at a time.
+    """
+
+    def narrow(rows: slice) -> Pixels:
+        planes = to_planes(picture.read(rows.start, rows.stop).channels(channels))
+        how = Image.Resampling.BICUBIC
+        return np.stack([np.asarray(_image(plane).resize((shape[1], len(plane)), how)) for plane in planes])
+
+    bands = [narrow(rows) for rows in row_bands(picture.height, picture.width)]
+    return resize_planes(np.concatenate(bands, axis=1), *shape)
+
+
 def row_bands(height: int, width: int) -> Iterator[slice]:
     """The rows of a picture, some at a time."""
     step = max(1, _BAND_PIXELS // width)
@@ -126,6 +141,14 @@ class Enlargement:
         result = np.empty((self._channels, *self._size), np.float32)
         for rows in row_bands(*self._size):
             result[:, rows] = self.rows(source[:, rows], rows.start)
+        return result
+
+    def pixels(self, source: Picture, channels: int, depth: Any) -> Pixels:
+        """`whole` for a picture, as pixels (height, width, D) of that depth, without all its planes at once."""
+        result = np.empty((*self._size, self._channels), depth)
+        for rows in row_bands(*self._size):
+            planes = to_planes(source.read(rows.start, rows.stop).channels(channels))
+            result[rows] = from_planes(self.rows(planes, rows.start), depth)
         return result
 
     def _enlarged(self, rows: slice) -> Pixels:

@@ -30,7 +30,7 @@ from i2i.inference.runtime.prepare import (
     load_network,
 )
 from i2i.inference.runtime.protocol import Device
-from i2i.inference.scaling import Enlargement, Size, painted_size, resized, scaled
+from i2i.inference.scaling import Enlargement, Size, painted_size, resized, scaled, shrunk
 from i2i.models import hub, styles
 from i2i.models.info import WEIGHTS_NAME, ModelInfo, Statistics
 
@@ -129,6 +129,23 @@ class _Source(NamedTuple):
         if self.small is self.planes:
             return output
         return Enlargement(output, self.small, self.planes.shape[-2:], self.alpha).whole(self.planes)
+
+    def result(self, output: Pixels, coding: Coding, picture: Picture, size: Size | None) -> Picture:
+        """Returns the result for `picture`, whose planes these are."""
+        return coding.result(self.enlarged(output), self.planes, picture, size)
+
+
+class _Shrunk(NamedTuple):
+    """The `small` planes of a picture that is painted at another size; its own planes would take four times its
+    memory, and are made a band of rows at a time."""
+
+    small: Pixels
+
+    def result(self, output: Pixels, coding: Coding, picture: Picture, size: Size | None) -> Picture:
+        """As that of `_Source`."""
+        enlargement = Enlargement(output, self.small, (picture.height, picture.width))
+        pixels = enlargement.pixels(picture, coding.picture_channels, coding.depth(picture))
+        return coding.described(pixels, picture, size)
 
 
 class Translator:
@@ -333,19 +350,22 @@ class Translator:
         sources = [self._source(picture, size) for picture in pictures]
         outputs = self.model.batch(np.stack([self.coding.encode(source.small) for source in sources]))
         made = zip(outputs, sources, pictures, strict=True)
-        return [self.coding.result(source.enlarged(output), source.planes, one, size) for output, source, one in made]
+        return [source.result(output, self.coding, one, size) for output, source, one in made]
 
     def stream(self, picture: Picture, size: Size | None = None) -> Picture:
         """`translate` by bands of rows, for a picture that is too large for the memory; as `Streamer.picture`."""
         source = self._source(picture, size)
         output = self.model.by_bands(self.coding.encode(source.small))
-        return self.coding.result(source.enlarged(output), source.planes, picture, size)
+        return source.result(output, self.coding, picture, size)
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width at which a picture of that size goes through the network."""
         return painted_size(height, width, self.paint_size)
 
-    def _source(self, picture: Picture, size: Size | None) -> _Source:
+    def _source(self, picture: Picture, size: Size | None) -> _Source | _Shrunk:
+        own = picture.height, picture.width
+        if self.info.plain and size is None and picture.alpha is None and (shape := self.network_size(*own)) != own:
+            return _Shrunk(shrunk(picture, self.picture_channels, shape))
         return self._sized(self.coding.source(picture), size, picture)
 
     def _sized(self, own: Pixels, size: Size | None, picture: Picture | None = None) -> _Source:

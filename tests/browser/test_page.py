@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from run_folders import COLUMNS, ROWS, step_line, usual_run, write_run
 
-from i2i.images import read
+from i2i.images import Picture, read, write
+from i2i.tools.compare import write_comparison
 from i2i.tools.report.report import write_report
 
 HERE = Path(__file__).parent
@@ -131,4 +132,14 @@ def test_hostile_text_is_not_run(tmp_path: Path) -> None:
     run = write_run(tmp_path / "<script>alert(3)<", lines, samples=[1, 2], config=config)
     found = drive(write_report(run).path)
     assert found["messages"] == []
+    assert all(url.startswith("file:///") for url in found["requests"])
+
+
+def test_a_comparison_opens_without_errors_and_without_network(tmp_path: Path) -> None:
+    for side in ("before", "after"):
+        (tmp_path / side).mkdir()
+        write(tmp_path / side / "a.png", Picture(np.full((40, 60, 3), 90, np.uint8)))
+    write_comparison([tmp_path / "before", tmp_path / "after"], tmp_path / "page.html")
+    found = drive(tmp_path / "page.html")
+    assert found["title"] == "before · after – i2i compare" and found["messages"] == []
     assert all(url.startswith("file:///") for url in found["requests"])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from batch_tools import Environment, Slow, folder, model, start, tree
+from command_line import exit_code
 from fork_server import free_port, meeting_place
 
 from i2i.commands import translate
@@ -14,6 +15,7 @@ from i2i.folders.plan import plan
 from i2i.inference.options import FolderOptions, ModelOptions
 from i2i.inference.runtime import prepare
 from i2i.inference.runtime.prepare import device_of
+from i2i.tools import show
 
 
 def options(**given: Any) -> Any:
@@ -81,3 +83,22 @@ def test_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         assert str(device_of(ModelOptions(device=device, runtime="torch"))) == "cuda:2"
     with pytest.raises(UsageError, match="4 processes need one each"):
         device_of(ModelOptions(device="cuda:1", runtime="torch"))
+
+
+def test_show_gives_the_first_result_to_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    style, out, seen = model(tmp_path / "m.safetensors"), tmp_path / "out", []
+
+    def record(path: Path) -> str:
+        seen.append(path)
+        return "no terminal here"
+
+    monkeypatch.setattr(show, "show", record)
+    folder(tmp_path / "in", ["a.png", "b.png"])
+    (tmp_path / "in" / "a.png").write_text("no picture")
+    words = ("translate", "--style", str(style), "--runtime", "torch", str(tmp_path / "in"), "-o", str(out))
+    assert exit_code(*words, "--show") == 3
+    assert seen == [out / "b.png"] and "no terminal here" in capsys.readouterr().err
+    assert exit_code(*words, "--skip-existing", "--show") == 3 and len(seen) == 1
+    assert not translate.share(options(show=True), 1, 2).show and translate.share(options(show=True), 0, 2).show

@@ -196,7 +196,7 @@ def test_skipped_files_are_reported_by_folder_and_reason(tmp_path):
     data = tmp_path / "data"
     for name in ("trainA/1.png", "trainB/1.png", "elsewhere/2.png"):
         make(data / name)
-    for name in ("1.HEIC", "2.heic", "sub/3.jxl", "sub/4.npy", "5", ".hidden.heic", "Thumbs.db"):
+    for name in ("1.JP2", "2.jp2", "sub/3.jxl", "sub/4.npy", "5", ".hidden.jp2", "Thumbs.db"):
         (data / "trainA" / name).parent.mkdir(exist_ok=True)
         (data / "trainA" / name).write_bytes(b"x")
     (data / "trainA" / "more").symlink_to(data / "elsewhere")
@@ -210,7 +210,7 @@ def test_skipped_files_are_reported_by_folder_and_reason(tmp_path):
         "2 files of trainA have no suffix of a picture: without suffix, .npy",
         "1 link of trainA leads to a folder, and is not followed: more",
         "3 links of trainA lead nowhere: disk, gone.png, round.png",
-        "3 files of trainA are not read here: .heic, .jxl",
+        "3 files of trainA are not read here: .jp2, .jxl",
         "1 file of trainB is not a regular one: fifo.png",
     ]
     assert sorted(left_out.lines) == sorted(expected)
@@ -218,23 +218,23 @@ def test_skipped_files_are_reported_by_folder_and_reason(tmp_path):
     (data / "trainA" / "1.png").unlink()
     with pytest.raises(InputError, match="trainA: no pictures in this folder") as raised:
         unpaired(data, "train")
-    assert "  3 files of trainA are not read here: .heic, .jxl" in raised.value.args
+    assert "  3 files of trainA are not read here: .jp2, .jxl" in raised.value.args
     assert not any("\n" in line for line in raised.value.args)
 
 
 def test_one_domain_and_pairs_tell_too(tmp_path):
     for name in ("A/1.png", "B/1.png", "A/2.png"):
         make(tmp_path / name)
-    (tmp_path / "B" / "2.heic").write_bytes(b"x")
+    (tmp_path / "B" / "2.jp2").write_bytes(b"x")
     (tmp_path / "A" / "3.png").symlink_to("nowhere")
     make(tmp_path / "B/3.png")
     with pytest.raises(InputError) as caught:
         paired(tmp_path, "train")
-    assert f"{tmp_path}/A/2.png: its partner {tmp_path}/B/2.heic is not read here" in str(caught.value)
+    assert f"{tmp_path}/A/2.png: its partner {tmp_path}/B/2.jp2 is not read here" in str(caught.value)
     assert f"{tmp_path}/B/3.png: its partner {tmp_path}/A/3.png is a link that leads nowhere" in str(caught.value)
     left_out = LeftOut(tmp_path / "B")
     assert len(one_domain(tmp_path / "B", "train", left_out)) == 2
-    assert left_out.lines == [f"1 file of {tmp_path}/B is not read here: .heic"]
+    assert left_out.lines == [f"1 file of {tmp_path}/B is not read here: .jp2"]
 
 
 def test_the_layout_of_train_holds_for_the_other_splits(tmp_path):

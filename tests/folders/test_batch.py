@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from fork_server import python
+from heic_samples import HERE
 from PIL import Image
 
 from i2i import images
 from i2i.data.folders import find_images
 from i2i.errors import InputError, ModelError, OutputError, SomeFailed, UsageError
 from i2i.folders.batch import translate_folder
+from i2i.images.formats import lacking
 from i2i.inference.translator import Translator
 from i2i.models import model_file
 from i2i.models.info import describe
@@ -428,8 +430,24 @@ def test_a_report_among_the_results(tmp_path: Path, style: Path) -> None:
 
 def test_a_picture_under_the_name_of_something_else(tmp_path: Path, style: Path) -> None:
     source = _folder(tmp_path / "in", ("a.jpg", "a.png"))
-    (source / "a.jpg").rename(source / "a.heic")
-    (source / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (source / "a.jpg").rename(source / "a.psd")
+    (source / "b.psd").write_bytes(b"8BPS\0\1" + bytes(40))
     report = translate_folder(source, tmp_path / "out", style)
-    assert sorted(_tree(tmp_path / "out")) == ["a.heic.png", "a.png"]
-    assert [record.source.name for record in report.failed] == ["b.heic"] and "HEIC" in report.failed[0].reason
+    assert sorted(_tree(tmp_path / "out")) == ["a.png", "a.psd.png"]
+    assert [record.source.name for record in report.failed] == ["b.psd"] and "Photoshop" in report.failed[0].reason
+
+
+@pytest.mark.skipif(bool(lacking("HEIF")), reason="pi-heif is not installed")
+def test_a_picture_of_a_phone_becomes_an_upright_jpeg(tmp_path: Path, style: Path) -> None:
+    for name in ("turned", "ten_bits"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{name}.heic").write_bytes((HERE / f"{name}.heic").read_bytes())
+    report = translate_folder(tmp_path / "in", tmp_path / "out", style)
+    assert _tree(tmp_path / "out").keys() == {"turned.jpg", "ten_bits.jpg"} and len(report.done) == 2
+    with Image.open(tmp_path / "out" / "turned.jpg") as image:
+        assert (image.format, image.size) == ("JPEG", (32, 48))
+        assert image.getexif().get(274, 1) == 1 and image.getexif()[33432] == "somebody" and image.info["icc_profile"]
+    deep = translate_folder(tmp_path / "in" / "ten_bits.heic", tmp_path / "deep.png", style)
+    assert deep.done and images.read(tmp_path / "deep.png").pixels.dtype == np.uint16
+    report = translate_folder(tmp_path / "in", None, style, in_place=True)
+    assert {"cannot be written" in record.reason for record in report.failed} == {True}

@@ -122,7 +122,7 @@ def test_quality(format):
 def test_suffixes():
     assert written_suffix(".PNG") == ".PNG" and written_suffix("") == ""
     assert written_suffix(".gif") == ".png" and written_suffix(".Pbm") == ".png" and written_suffix(".mpo") == ".jpg"
-    assert written_suffix(".heic") == ".heic.png"
+    assert written_suffix(".psd") == ".psd.png"
     for suffix in images.SUFFIXES:
         assert written_suffix(suffix) in WRITTEN
     assert not images.SUFFIXES & images.UNREAD

@@ -52,7 +52,6 @@ OTHERS = {
     "Encapsulated Postscript": pillow_bytes(MODES["RGB"], "EPS"),
     "PDF": pillow_bytes(MODES["RGB"], "PDF"),
     "SVG": b'<?xml version="1.0"?>\n<!-- a drawing -->\n<svg xmlns="http://www.w3.org/2000/svg"></svg>',
-    "HEIF (HEIC)": _ftyp(b"heic", b"mif1"),
     "a ZIP archive": _zip(),
     "a compressed file": b"\x1f\x8b\x08" + bytes(20),
     "a video or sound file": _ftyp(b"isom", b"mp42"),

@@ -17,7 +17,7 @@ from i2i import images
 from i2i.errors import ModelError, UsageError
 from i2i.folders.large import translate_large
 from i2i.folders.plan import Job
-from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
+from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes, with_depth
 from i2i.inference import scaling
 from i2i.inference.options import FolderOptions, ModelOptions
 from i2i.inference.runtime.prepare import network_pixels
@@ -392,3 +392,32 @@ def test_styles_that_paint_say_at_which_size() -> None:
     assert {read_info(path).paint_size for path in bundled.values()} == {384}
     painters = {entry.name for entry in published.ENTRIES if entry.paint_size}
     assert painters == {"style_monet", "style_cezanne", "style_ukiyoe", "style_vangogh"}
+
+
+@pytest.mark.arithmetic
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", [(150, 200), (201, 133)])
+def test_by_bands_a_picture_is_scaled_and_enlarged_to_the_bit(
+    shape: tuple[int, int], dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaling, "_BAND_PIXELS", 17 * shape[1])
+    values = np.random.default_rng(0).random((*shape, 3), np.float32)
+    picture = Picture(with_depth(values, dtype))
+    planes, small = to_planes(picture.pixels), scaling.painted_size(*shape, 64)
+    shrunk = scaling.shrunk(picture, 3, small)
+    np.testing.assert_array_equal(shrunk, scaling.scaled(planes, picture, small)[0])
+    enlargement = Enlargement(-shrunk, shrunk, shape)
+    np.testing.assert_array_equal(enlargement.pixels(picture, 3, dtype), from_planes(enlargement.whole(planes), dtype))
+
+
+def test_a_large_picture_takes_a_few_times_its_own_memory() -> None:
+    """As planes in float32 alone it would take four times as much, several times over."""
+    tracemalloc.start()
+    try:
+        picture = Picture(np.zeros((3000, 4000, 3), np.uint8))
+        shrunk = scaling.shrunk(picture, 3, (384, 512))
+        Enlargement(shrunk, shrunk, (3000, 4000)).pixels(picture, 3, np.uint8)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * picture.pixels.nbytes

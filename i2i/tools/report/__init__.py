@@ -1,1 +1,1 @@
-"""The parts of the report page: reading a run folder, thinning, drawing, and the HTML of each section."""
+"""The parts of pages that are one file: the report of a run, read from its folder, and pictures to compare."""

@@ -42,6 +42,11 @@ for (const figure of document.querySelectorAll(".compare")) {
     range.setAttribute("aria-valuetext", range.value + " percent of the first picture");
   };
   range.addEventListener("input", show);
+  const first = pair.querySelector("img");
+  pair.style.setProperty("--ratio", first.getAttribute("width") / first.getAttribute("height"));
+  const enlarge = () => { if (figure.classList.toggle("wide")) figure.scrollIntoView({ block: "nearest" }); };
+  range.addEventListener("keydown", (event) => { if (event.key === "Enter") enlarge(); });
+  range.addEventListener("dblclick", enlarge);
   pair.append(range);
   figure.classList.add("slider");
   show();

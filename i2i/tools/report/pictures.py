@@ -1,4 +1,4 @@
-"""Pictures in the page, as `data:` URIs of bounded size: sample grids through time, and pairs to compare."""
+"""Pictures in the page, as `data:` URIs of bounded size, and their HTML: grids through time, pairs to compare."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ import numpy as np
 from i2i.data.folders import find_images
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, encode, read, with_channels, with_depth
+from i2i.tools.report.markup import escape, note, section
 from i2i.tools.report.run_folder import SampleColumns
 
 MAX_GRIDS = 24
@@ -21,6 +22,7 @@ MAX_SHORTER_SIDE = 512
 """A picture of the user whose shorter side is longer than this is scaled before it is translated."""
 GRID_BYTES = 10 << 20
 PAIR_BYTES = 6 << 20
+DRAG = '<span class="hint" hidden>Drag the line, or use the arrow keys; Enter shows a picture larger.</span>'
 _QUALITY = 82
 _GAP = 2  # pixels between the cells of a grid
 
@@ -46,15 +48,40 @@ class Pair:
     label: str
 
 
-def embed(pixels: Pixels, label: str) -> EmbeddedPicture:
+def embed(pixels: Pixels, label: str, icc: bytes | None = None) -> EmbeddedPicture:
     """(H, W, 3) uint8 as WebP in an address, its longer side scaled to at most `MAX_SIDE`."""
     height, width = pixels.shape[:2]
     scale = MAX_SIDE / max(height, width)
     if scale < 1:
         height, width = max(1, round(height * scale)), max(1, round(width * scale))
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    data = encode(replace(Picture(np.ascontiguousarray(pixels)), format="WEBP"), "WEBP", _QUALITY)
+    data = encode(replace(Picture(np.ascontiguousarray(pixels)), icc=icc, format="WEBP"), "WEBP", _QUALITY)
     return EmbeddedPicture(f"data:image/webp;base64,{base64.b64encode(data).decode()}", width, height, label)
+
+
+def image(picture: EmbeddedPicture, css: str = "") -> str:
+    """The HTML of a picture; one of a pair is decoded when it comes into view."""
+    kind = f' class="{css}" loading="lazy"' if css else ""
+    return (
+        f'<img{kind} src="{picture.uri}" width="{picture.width}" height="{picture.height}" '
+        f'alt="{escape(picture.label, 300)}">'
+    )
+
+
+def comparisons(pairs: Sequence[Pair], name: str, title: str, remark: str, few: bool = False) -> str:
+    """A section of pairs side by side; the script lays them over each other with a slider. `remark` is HTML.
+
+    With `few` pictures in a page each of them is larger.
+    """
+    figures = "".join(
+        f'<figure class="compare"><div class="pair">{image(pair.before, "before")}{image(pair.after, "after")}</div>'
+        f"<figcaption>{escape(pair.label, 300)}</figcaption></figure>\n"
+        for pair in pairs
+    )
+    css = "cards few" if few else "cards"
+    return section(
+        name, title, f'{note(remark) if remark else ""}<div class="{css}">{figures}</div>\n' if figures else ""
+    )
 
 
 def in_colour(picture: Picture) -> Pixels:

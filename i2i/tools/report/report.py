@@ -1,30 +1,22 @@
-"""One run as one HTML file: no server, no network, readable without scripts.
+"""One run as one page: its health, pictures, curves, numbers and configuration."""
 
-Style and script stand in the file; a content security policy allows these two by their hashes, pictures from
-`data:` addresses, and nothing else.
-"""
-
-import base64
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from i2i import __version__
 from i2i.errors import ImageError, UsageError
 from i2i.evaluation.training_log import Log, Message, best_steps, validation_protocol
 from i2i.files import atomic_write
+from i2i.tools.report import page
 from i2i.tools.report.charts import chart
 from i2i.tools.report.markup import escape, facts, flat, note, number, section, table
 from i2i.tools.report.pictures import (
+    DRAG,
     MAX_SHORTER_SIDE,
-    EmbeddedPicture,
     Pair,
+    comparisons,
+    image,
     sample_grids,
     sample_pairs,
     translated_pairs,
@@ -33,7 +25,6 @@ from i2i.tools.report.run_folder import RunFolder, read_run
 
 MARK = b"<!doctype html>\n<!-- i2i report -->\n"
 NAME = "report.html"
-_DRAG = '<span class="hint" hidden>Drag the line, or use the arrow keys.</span>'
 _SCALED = f"A picture whose shorter side is above {MAX_SHORTER_SIDE} pixels was scaled to that before."
 
 
@@ -65,9 +56,9 @@ def write_report(
     out = run / NAME if out is None else out
     replace = _check_replaceable(out)
     pairs, failed = translated_pairs(run, pictures, direction, device, record.notices) if pictures else ([], [])
-    page = build_page(record, pairs, failed)
-    atomic_write(out, lambda file: file.write(page), replace=replace)
-    return Written(out, len(page), tuple(record.notices), tuple(failed))
+    data = build_page(record, pairs, failed)
+    atomic_write(out, lambda file: file.write(data), replace=replace)
+    return Written(out, len(data), tuple(record.notices), tuple(failed))
 
 
 def _check_replaceable(out: Path) -> bool:
@@ -89,42 +80,14 @@ def build_page(run: RunFolder, own: Sequence[Pair] = (), failed: Sequence[str] =
         run.notices.append(f"log.jsonl: damaged lines left out: {run.log.damaged}")
     sections = [
         _health(run.log),
-        _comparisons(own, "pictures", "Your pictures", f"{_DRAG} {_SCALED}"),
-        _comparisons(_last_samples(run), "compare", "Input and output", f"{_DRAG} From the last sample grid."),
+        comparisons(own, "pictures", "Your pictures", f"{DRAG} {_SCALED}"),
+        comparisons(_last_samples(run), "compare", "Input and output", f"{DRAG} From the last sample grid."),
         _samples(run),
         _curves(run.log),
         section("numbers", "Numbers", _numbers(run)),
         section("configuration", "Configuration", _configuration(run)),
     ]
-    style, script = (_resource(name) for name in ("page.css", "page.js"))
-    page = Template(_resource("page.html")).substitute(
-        policy=f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'",
-        name=escape(run.name, 200),
-        style=style,
-        script=script,
-        summary=_summary(run),
-        links=" ".join(f'<a href="#{name}">{title}</a>' for name, title in _titles(sections)),
-        notices=_notices([*run.notices, *failed]),
-        sections="".join(sections),
-        version=escape(__version__),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    return MARK + page.encode()
-
-
-def _resource(name: str) -> str:
-    return (resources.files("i2i.tools.report") / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _titles(sections: Sequence[str]) -> list[tuple[str, str]]:
-    """The name and the heading of each section that has content."""
-    found = [re.match(r'<section id="(\w+)".*?<h2[^>]*>([^<]*)</h2>', part) for part in sections]
-    return [(match[1], match[2]) for match in found if match]
+    return page.build(MARK, "i2i report", run.name, _summary(run), [*run.notices, *failed], sections)
 
 
 def _summary(run: RunFolder) -> str:
@@ -138,12 +101,6 @@ def _summary(run: RunFolder) -> str:
         *([f"as of {escape(status['time'], 60)}"] if "time" in status else []),
     ]
     return f'<p class="lead"><span class="chip" data-state="{state}">{state}</span> ' + " · ".join(words) + "</p>\n"
-
-
-def _notices(lines: Sequence[str]) -> str:
-    """The parts that were left out or could not be read."""
-    shown = "".join(f"<li>{escape(line)}</li>\n" for line in lines)
-    return f'<ul class="notices">{shown}</ul>\n' if lines else ""
 
 
 def _health(log: Log) -> str:
@@ -172,16 +129,6 @@ def _when(message: Message) -> str:
     return first if message.count == 1 else f"{first} to {number(message.last)}, {message.count} times"
 
 
-def _comparisons(pairs: Sequence[Pair], name: str, title: str, remark: str) -> str:
-    """Pairs side by side; the script lays them over each other with a slider."""
-    figures = "".join(
-        f'<figure class="compare"><div class="pair">{_image(pair.before, "before")}{_image(pair.after, "after")}</div>'
-        f"<figcaption>{escape(pair.label, 300)}</figcaption></figure>\n"
-        for pair in pairs
-    )
-    return section(name, title, f'{note(remark)}<div class="cards">{figures}</div>\n' if figures else "")
-
-
 def _last_samples(run: RunFolder) -> list[Pair]:
     if not run.samples or run.columns is None:
         return []
@@ -199,7 +146,7 @@ def _samples(run: RunFolder) -> str:
     names = ", ".join(escape(name, 60) for name in run.columns.columns) if run.columns else ""
     legend = note(f"Columns from left to right: {names}.") if names else ""
     *earlier, last = (
-        f'<figure data-step="{step}">{_image(grid)}<figcaption>Step {step:,}</figcaption></figure>\n'
+        f'<figure data-step="{step}">{image(grid)}<figcaption>Step {step:,}</figcaption></figure>\n'
         for step, grid in grids
     )
     if not earlier:
@@ -213,14 +160,6 @@ def _samples(run: RunFolder) -> str:
     folded = f'<details class="earlier">{summary}{"".join(earlier)}</details>\n'
     content = f'{legend}<div class="grids">{scrubber}{last}{folded}</div>\n'
     return section("samples", "Samples through time", content)
-
-
-def _image(picture: EmbeddedPicture, css: str = "") -> str:
-    kind = f' class="{css}"' if css else ""
-    return (
-        f'<img{kind} src="{picture.uri}" width="{picture.width}" height="{picture.height}" '
-        f'alt="{escape(picture.label, 300)}">'
-    )
 
 
 def _curves(log: Log) -> str:

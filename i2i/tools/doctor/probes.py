@@ -1,0 +1,208 @@
+"""Trials that may end a process: imports, and a small network on each device. So a child runs them (`probe`).
+
+A library of another processor or driver ends the process by a signal, and no `except` catches that. The child answers
+a line at a time. The trial without an answer is the one that ended it, and another child goes on behind it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from i2i.machine import has_bf16
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from i2i.inference.runtime.prepare import Chosen
+    from i2i.models.info import ModelInfo
+
+SECONDS = 300.0
+"""A child may take so long; then its trial counts as hanging."""
+SIDE, WIDTH, BLOCKS, SEED = 64, 32, 2, 0
+"""The picture and the network of the trial, which is wide enough for all that `acceleration` exchanges."""
+_CHILD = "import sys; sys.path[:] = {path!r}; from i2i.tools.doctor.probes import main; main()"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The result of one trial; `problem` says why there is none."""
+
+    result: Any = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a device's result is from the reference, in 8-bit levels; or the `problem` that it has with it."""
+
+    name: str
+    precision: str
+    largest: float = 0.0
+    mean: float = 0.0
+    problem: str = ""
+
+
+def probe(trials: Sequence[str]) -> dict[str, Answer]:
+    """The answers to `trials`: `import NAME`, `devices`, `arithmetic DEVICE` (plain, torch, openvino, onnx, cuda, mps).
+
+    Never raises for what a trial does, be it the end of its process.
+    """
+    found: dict[str, Answer] = {}
+    left = list(trials)
+    while left:
+        lines, end = _child(left)
+        for line in lines[: len(left)]:
+            found[left.pop(0)] = Answer(**json.loads(line))
+        if left:
+            found[left[0]] = Answer(problem=end)
+            del left[0]
+    return found
+
+
+def _child(trials: Sequence[str]) -> tuple[list[bytes], str]:
+    """The lines that a child answers, and how it ended."""
+    command = [sys.executable, "-c", _CHILD.format(path=sys.path), *trials]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        return _whole_lines(error.stdout or b""), f"no answer within {SECONDS:g} s"
+    if done.returncode < 0:
+        return _whole_lines(done.stdout), f"ends the process ({signal.Signals(-done.returncode).name})"
+    return _whole_lines(done.stdout), f"ends the process (exit code {done.returncode})"
+
+
+def _whole_lines(data: bytes) -> list[bytes]:
+    return data.split(b"\n")[:-1]
+
+
+def main() -> None:
+    """The child: an answer to each trial that the command line names, a line of JSON each."""
+    # libraries print too
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for name in sys.argv[1:]:
+        kind, _, about = name.partition(" ")
+        try:
+            answer = Answer(TRIALS[kind](about))
+        except BaseException as error:  # a library may also raise `SystemExit`
+            answer = Answer(problem=_reason(error))
+        print(json.dumps(asdict(answer)), file=answers, flush=True)
+
+
+def _import(name: str) -> None:
+    import_module(name)
+
+
+def _devices(_: str) -> list[dict[str, Any]]:
+    """The accelerators that torch has here: name, description, bytes of memory and free ones."""
+    import torch
+
+    found: list[dict[str, Any]] = []
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        text = f"{torch.cuda.get_device_name(number)}, CUDA {torch.version.cuda}"
+        found.append({"name": f"cuda:{number}", "text": text, "total": total, "free": free})
+    if torch.backends.mps.is_available():
+        found.append({"name": "mps", "text": "Apple's GPU", "total": 0, "free": 0})
+    return found
+
+
+def _arithmetic(device: str) -> list[dict[str, Any]]:
+    return [asdict(found) for found in DEVICES[device]()]
+
+
+def _plain() -> Iterator[Difference]:
+    """The reference itself, against float64."""
+    import copy
+
+    import torch
+
+    network, _, batch, reference = _sample()
+    with torch.no_grad():
+        expected = copy.deepcopy(network).double()(torch.from_numpy(batch).double()).numpy()
+    yield _difference("plain layers", "fp32", reference, expected)
+
+
+def _on_cpu(runtime: "Chosen", name: str) -> Iterator[Difference]:
+    for precision in ("fp32", "bf16") if has_bf16() and runtime != "onnx" else ("fp32",):
+        yield _tried(name, "cpu", runtime, precision)
+
+
+def _cuda() -> Iterator[Difference]:
+    import torch
+
+    for number in range(torch.cuda.device_count()):
+        precisions = ["fp32", *(["bf16"] if torch.cuda.is_bf16_supported() else []), "fp16"]
+        yield from (_tried(f"cuda:{number}", f"cuda:{number}", "torch", precision) for precision in precisions)
+
+
+def _mps() -> Iterator[Difference]:
+    for precision in ("fp32", "fp16"):
+        yield _tried("mps", "mps", "torch", precision)
+
+
+def _tried(name: str, device: str, runtime: "Chosen", precision: Any) -> Difference:
+    """The network as a translation on that device computes it."""
+    from i2i.device import choose_device
+    from i2i.inference.options import ModelOptions
+    from i2i.inference.runtime.prepare import load_network
+
+    network, info, batch, reference = _sample()
+    options = ModelOptions(device=device, runtime=runtime, precision=precision)
+    try:
+        loaded = load_network(network, info, choose_device(device), options, runtime, precision)
+        return _difference(name, precision, loaded.runtime.run(batch), reference)
+    except Exception as error:
+        return Difference(name, precision, problem=_reason(error))
+
+
+@cache
+def _sample() -> "tuple[nn.Module, ModelInfo, np.ndarray[Any, Any], np.ndarray[Any, Any]]":
+    """The network, its description, a picture, and what the network's plain layers make of it in float32."""
+    import torch
+
+    from i2i.models.info import describe
+    from i2i.networks.blocks import for_translation
+    from i2i.networks.resnet import ResnetConfig
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(SEED)
+        network = ResnetConfig(width=WIDTH, blocks=BLOCKS).build()
+        batch = torch.rand(1, 3, SIDE, SIDE) * 2 - 1
+    info = describe(network, direction="a2b")
+    for_translation(network, info.statistics, info.dropout)
+    with torch.no_grad():
+        return network, info, batch.numpy(), network(batch).numpy()
+
+
+def _difference(name: str, precision: str, result: Any, expected: Any) -> Difference:
+    import numpy as np
+
+    apart = np.abs(result.astype(np.float64) - expected) * 127.5
+    if not np.isfinite(apart).all():
+        return Difference(name, precision, problem="gives values that are not finite")
+    return Difference(name, precision, float(apart.max()), float(apart.mean()))
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[-1].strip()}" if text else type(error).__name__
+
+
+TRIALS: dict[str, Callable[[str], Any]] = {"import": _import, "devices": _devices, "arithmetic": _arithmetic}
+DEVICES: dict[str, Callable[[], Iterator[Difference]]] = {
+    "plain": _plain,
+    "torch": lambda: _on_cpu("torch", "torch"),
+    "openvino": lambda: _on_cpu("openvino", "OpenVINO"),
+    "onnx": lambda: _on_cpu("onnx", "ONNX Runtime"),
+    "cuda": _cuda,
+    "mps": _mps,
+}
