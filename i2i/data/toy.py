@@ -9,7 +9,6 @@ plants, so that a translation can be compared with the truth.
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -22,7 +21,7 @@ from i2i.data.options import TOY, DataOptions, classes
 from i2i.data.pair import Datasets, ImagePair, ImagePairs, label_planes
 from i2i.data.sampling import MakePair, is_pair, sample_seed
 from i2i.errors import UsageError
-from i2i.images import Picture, Pixels, palettes
+from i2i.images import Pixels, palettes
 from i2i.images.palettes import TOY as TOY_PALETTE
 from i2i.images.palettes import boundaries
 
@@ -89,16 +88,8 @@ def _draw_house(labels: Pixels, random: np.random.Generator, x: float, horizon: 
 def _draw_tree(labels: Pixels, random: np.random.Generator, x: float, horizon: float) -> None:
     side, base = len(labels), horizon + random.uniform(0.06, 0.24)
     height = random.uniform(0.24, 0.34)
-    _polygon(
-        labels,
-        [
-            (x - 0.018, base - height / 2),
-            (x + 0.018, base - height / 2),
-            (x + 0.018, base),
-            (x - 0.018, base),
-        ],
-        TRUNK,
-    )
+    left, right, middle = x - 0.018, x + 0.018, base - height / 2
+    _polygon(labels, [(left, middle), (right, middle), (right, base), (left, base)], TRUNK)
     if random.random() < 0.5:
         for level in range(3):
             y, half = base - height * (0.2 + 0.22 * level), 0.1 - 0.025 * level
@@ -279,35 +270,6 @@ class ToyDomain(_Toy):
     def __getitem__(self, t: int) -> ImagePair:
         scene = images.to_tensor(self._scene(self._labels(self._place(t), 0)))
         return self.make_pair(scene, sample_seed(self.seed, t))
-
-
-def write_folder(
-    path: Path,
-    kind: Literal["unpaired", "paired"] = "unpaired",
-    count: int = 100,
-    size: int = 64,
-    seed: int = 0,
-) -> None:
-    """Write `count` training samples and a quarter as many others as PNG in the standard layouts.
-
-    Unpaired: trainA/ trainB/ testA/ testB/. Paired: train/ and val/, A and B side by side.
-    """
-    for train in (True, False):
-        number = count if train else max(1, count // 4)
-        toys = (ToyPairs if kind == "paired" else ToyUnpaired)(size, number, seed, train)
-        for t in range(number):
-            pair = toys[t]
-            a, b = images.to_pixels(pair.a), images.to_pixels(pair.b)
-            if kind == "paired":
-                _write(path / ("train" if train else "val") / f"{t:04}.png", np.hstack([a, b]))
-            else:
-                _write(path / ("trainA" if train else "testA") / f"{t:04}.png", a)
-                _write(path / ("trainB" if train else "testB") / f"{t:04}.png", b)
-
-
-def _write(path: Path, pixels: Pixels) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    images.write(path, Picture(pixels))
 
 
 def toys(options: DataOptions, paired: bool, multiple: int, minimum: int, make_pair: MakePair | None) -> Datasets:
