@@ -17,10 +17,10 @@ from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import own_options
 from i2i.config import from_mapping, option_names, real
 from i2i.data import folders
-from i2i.data.folders import PairRecord, Split, find_images, listed
+from i2i.data.folders import PairRecord, Split, by_stem, find_images, listed, without_partner
 from i2i.errors import ImageError, InputError, UsageError
+from i2i.evaluation.metrics.sets import squared
 from i2i.evaluation.options import EvaluationOptions
-from i2i.evaluation.resizer import squared
 from i2i.images import Picture, Pixels
 
 BACKGROUND: Literal["white"] = "white"
@@ -68,14 +68,9 @@ class PictureFiles(_Tensors):
         item = self.items[index]
         try:
             picture = images.read(item.path)
+            return picture if item.half is None else picture.half(item.half)
         except ImageError as error:
             raise InputError(f"{item.path}: {error}") from None
-        if item.half is None:
-            return picture
-        width = picture.pixels.shape[1]
-        if width % 2:
-            raise InputError(f"{item.path}: odd width {width}; A and B side by side have equal widths")
-        return picture.columns(slice(width // 2) if item.half == "left" else slice(width // 2, None))
 
     def _at(self, index: int) -> Tensor:
         try:
@@ -135,10 +130,8 @@ def matching_pairs(outputs: Path, targets: Path, limit: int | None = None) -> tu
 
     Raises `InputError` naming those without a partner, and two that have one name.
     """
-    left, right = _by_stem(outputs), _by_stem(targets)
-    lonely = [f"{path} has no partner in {targets}" for stem, path in left.items() if stem not in right]
-    lonely += [f"{path} has no partner in {outputs}" for stem, path in right.items() if stem not in left]
-    if lonely:
+    left, right = (by_stem(folder, [item.path for item in pictures_in(folder)]) for folder in (outputs, targets))
+    if lonely := [f"{path} {reason}" for path, reason in without_partner(outputs, left, targets, right)]:
         raise InputError(
             f"{outputs} has {len(left)} pictures, {targets} has {len(right)}; {len(lonely)} have no partner of their "
             f"name (--unpaired compares sets):",
@@ -146,16 +139,6 @@ def matching_pairs(outputs: Path, targets: Path, limit: int | None = None) -> tu
         )
     stems = list(left)[:limit]
     return [Item(left[stem]) for stem in stems], [Item(right[stem]) for stem in stems]
-
-
-def _by_stem(root: Path) -> dict[str, Path]:
-    stems: dict[str, Path] = {}
-    for item in pictures_in(root):
-        stem = item.path.relative_to(root).with_suffix("").as_posix()
-        if stem in stems:
-            raise InputError(f"{stems[stem]} and {item.path} have the same name without suffix; keep one of them")
-        stems[stem] = item.path
-    return stems
 
 
 def display_name(path: Path) -> str:

@@ -16,8 +16,8 @@ from i2i.evaluation.bootstrap import RESAMPLES, Estimate, linear, mean
 from i2i.evaluation.data import BACKGROUND, PictureFiles, Pictures
 from i2i.evaluation.metrics import labels, networks, pairs, sets, sliced_wasserstein
 from i2i.evaluation.metrics.networks import Features
+from i2i.evaluation.metrics.sets import RESIZER
 from i2i.evaluation.options import CONTENT, LABELS, NEED_INCEPTION, PAIRED, SETS, EvaluationOptions
-from i2i.evaluation.resizer import RESIZER
 from i2i.evaluation.result import Measure, measured
 from i2i.images import Pixels, palettes
 from i2i.networks import pretrained

@@ -13,8 +13,8 @@ from i2i.data.pair import Datasets, ImagePair
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.metrics.labels import confusion, scores
 from i2i.evaluation.metrics.pairs import WINDOW, l1, luminance_ssim, psnr, ssim
+from i2i.evaluation.metrics.sets import squared
 from i2i.evaluation.metrics.sliced_wasserstein import PATCH, swd
-from i2i.evaluation.resizer import squared
 from i2i.evaluation.training_log import VALIDATION_SEED
 from i2i.images import Pixels
 from i2i.images.palettes import VOID

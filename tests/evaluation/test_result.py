@@ -15,7 +15,7 @@ from i2i import images
 from i2i.evaluation.data import PictureFiles
 from i2i.evaluation.data import pictures_in as items
 from i2i.evaluation.metrics import sets
-from i2i.evaluation.resizer import resized
+from i2i.evaluation.metrics.sets import resized
 from i2i.evaluation.result import verdict
 from i2i.models import model_file
 from i2i.models.info import describe

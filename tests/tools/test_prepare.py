@@ -298,7 +298,7 @@ def test_outputs_of_one_name(tmp_path):
     with pytest.raises(UsageError, match="would have the name of another one"):
         split(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match="names occur twice"):
+    with pytest.raises(InputError, match="have the same name without suffix"):
         combine(tmp_path / "in", tmp_path / "in", tmp_path / "out")
 
 

@@ -17,7 +17,7 @@ import pytest
 from run_folders import COLUMNS, ROWS, cell, grid, step_line, usual_run, validation_line, write_run
 
 from i2i.errors import InputError, UsageError
-from i2i.evaluation.training_log import MAX_LINE_BYTES, Series, read_log
+from i2i.evaluation.training_log import Series, read_log
 from i2i.images import Picture, decode, write
 from i2i.models.info import describe
 from i2i.tools.report import charts, markup, pictures
@@ -164,7 +164,7 @@ def test_small_runs(tmp_path: Path, lines: list[Any], samples: list[int]) -> Non
 
 def test_damaged_lines_are_counted_and_a_torn_end_is_not(tmp_path: Path) -> None:
     wrong = [b"\x00\xff\xfe\n", b"[1]\n", b"[" * 100_000 + b"\n", b'{"kind": "step", "step": "x"}\n', b"{} \n"]
-    wrong += [b"x" * (MAX_LINE_BYTES * 2 + 5) + b"\n", b'{"kind": "validation", "step": 1}\n']
+    wrong += [b"x" * 100_000 + b"\n", b'{"kind": "validation", "step": 1}\n']
     huge = b'{"kind": "step", "step": 3, "losses": {"a": 1' + b"0" * 400 + b', "b": NaN, "c": true, "d": 1e200}}\n'
     run = write_run(tmp_path / "run", [step_line(1), *wrong, b"\n", huge, step_line(2), b'{"kind": "st'])
     log = read_log(run)

@@ -1,6 +1,7 @@
 """Metrics of sets of pictures: distances of their features, (N, D) in float64, and the diversity of one set.
 
-Each comes with its bootstrap draws, see `bootstrap`, which `seed` fixes.
+Each comes with its bootstrap draws, see `bootstrap`, which `seed` fixes. `resized` is the one resizer of all
+measurements: which one it is changes FID by whole units (Parmar et al. 2022).
 """
 
 from collections.abc import Sequence
@@ -9,10 +10,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from i2i.errors import InputError
 from i2i.evaluation.bootstrap import Estimate, linear, mean, mean_across, mean_of_pairs, of_pairs, weights
-from i2i.evaluation.resizer import resized
 
 NEIGHBOURS = 3  # k of precision and recall
 _DIVERSITY_SIZE = 32
@@ -142,3 +143,23 @@ def diversity(pictures: Sequence[Tensor], seed: int = 0) -> Estimate:
 
 def _mean_l1(some: Tensor, rows: Tensor) -> Tensor:
     return torch.stack([(rows - row).abs().mean(dim=1) for row in some])
+
+
+RESIZER = "bicubic (a = -0.5), antialiased, float32, clamped: torch.nn.functional.interpolate(antialias=True)"
+
+
+def resized(image: Tensor, height: int, width: int) -> Tensor:
+    """(C, H, W) in [-1, 1] at another size; the same tensor if it has that size."""
+    if image.shape[-2:] == (height, width):
+        return image
+    size = (height, width)
+    return F.interpolate(image[None].float(), size, mode="bicubic", antialias=True, align_corners=False)[0].clamp(-1, 1)
+
+
+def squared(image: Tensor, size: int) -> Tensor:
+    """(C, size, size): the shorter side scaled to `size`, then the middle cut out."""
+    height, width = image.shape[-2:]
+    scale = size / min(height, width)
+    image = resized(image, max(size, round(height * scale)), max(size, round(width * scale)))
+    top, left = (image.shape[-2] - size) // 2, (image.shape[-1] - size) // 2
+    return image[:, top : top + size, left : left + size]

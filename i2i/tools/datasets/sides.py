@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from i2i import images
-from i2i.data.folders import find_images
+from i2i.data.folders import by_stem, find_images, without_partner
 from i2i.errors import ImageError, InputError
-from i2i.images import Picture, Pixels
-from i2i.images.picture import Depth
-from i2i.tools.datasets.outputs import Job, Outcome, by_stem, check_outputs, check_place, write_pictures
+from i2i.images import Picture
+from i2i.images.picture import Depth, white
+from i2i.tools.datasets.outputs import Job, Outcome, check_outputs, check_place, write_pictures
 
 _TIFF = {".tif", ".tiff"}
 
@@ -27,7 +27,7 @@ def combine(a: Path, b: Path, out: Path, *, overwrite: bool = False, skip_existi
     all, `UsageError` and `OutputError` as to the outputs.
     """
     check_place(out, (a, b))
-    in_a, in_b = by_stem(a), by_stem(b)
+    in_a, in_b = (by_stem(folder, find_images(folder)) for folder in (a, b))
     pairs = [(in_a[stem], in_b[stem]) for stem in in_a if stem in in_b]
     if not pairs:
         raise InputError(f"no picture in {a} has the name of one in {b}")
@@ -35,9 +35,7 @@ def combine(a: Path, b: Path, out: Path, *, overwrite: bool = False, skip_existi
     check_outputs(outputs, [path for pair in pairs for path in pair], overwrite, skip_existing)
     jobs = [Job(one, [out], partial(_joined, one, two)) for (one, two), out in zip(pairs, outputs, strict=True)]
     outcome = write_pictures(jobs, overwrite, skip_existing)
-    alone = [(path, f"no partner in {b}") for stem, path in in_a.items() if stem not in in_b]
-    alone += [(path, f"no partner in {a}") for stem, path in in_b.items() if stem not in in_a]
-    outcome.failed[:0] = alone
+    outcome.failed[:0] = without_partner(a, in_a, b, in_b)
     return outcome
 
 
@@ -74,13 +72,15 @@ def _joined(one: Path, two: Path) -> list[Picture]:
     if a.band_count - a.pixels.shape[2] != b.band_count - b.pixels.shape[2]:
         raise ImageError(f"{a.band_count} channels, and its partner {two} {b.band_count}; they must have equally many")
     channels = max(a.pixels.shape[2], b.pixels.shape[2])
-    sides = [_with_channels(p, channels) for p in (a, b)]
+    sides = [replace(p, pixels=images.with_channels(p.pixels, channels), numbers=None) for p in (a, b)]
     if a.pixels.dtype != b.pixels.dtype:
-        depth = np.float32 if np.float32 in (a.pixels.dtype, b.pixels.dtype) else np.uint16
-        sides = [_with_depth(p, depth) for p in sides]
+        depth: Depth = np.float32 if np.float32 in (a.pixels.dtype, b.pixels.dtype) else np.uint16
+        sides = [replace(p, **p.planes(lambda plane: images.with_depth(plane, depth))) for p in sides]
     alpha = None
     if a.alpha is not None or b.alpha is not None:
-        alpha = np.hstack([_opaque(p) if p.alpha is None else p.alpha for p in sides])
+        alpha = np.hstack(
+            [np.full_like(p.pixels[..., 0], white(p.pixels)) if p.alpha is None else p.alpha for p in sides]
+        )
     # colours that differ cannot both be described
     icc, colour = (a.icc, a.colour) if (a.icc, a.colour) == (b.icc, b.colour) else (None, None)
     extra = [p.extra for p in sides if p.extra is not None]
@@ -88,24 +88,6 @@ def _joined(one: Path, two: Path) -> list[Picture]:
     return [replace(joined, colour=colour)]
 
 
-def _with_channels(picture: Picture, channels: int) -> Picture:
-    return replace(picture, pixels=images.with_channels(picture.pixels, channels))
-
-
-def _with_depth(picture: Picture, depth: Depth) -> Picture:
-    alpha, extra = (p if p is None else images.with_depth(p, depth) for p in (picture.alpha, picture.extra))
-    return replace(picture, pixels=images.with_depth(picture.pixels, depth), alpha=alpha, extra=extra)
-
-
-def _opaque(picture: Picture) -> Pixels:
-    dtype = picture.pixels.dtype
-    return np.full_like(picture.pixels[..., 0], 1 if dtype == np.float32 else np.iinfo(dtype).max)
-
-
 def _halves(source: Path) -> list[Picture]:
     whole = images.read(source)
-    half, odd = divmod(whole.pixels.shape[1], 2)
-    if odd:
-        raise ImageError(f"odd width {whole.pixels.shape[1]}; A and B side by side have equal widths")
-    sides = (slice(None, half), slice(half, None))
-    return [whole.columns(side) for side in sides]
+    return [whole.half("left"), whole.half("right")]

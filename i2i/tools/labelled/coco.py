@@ -30,11 +30,6 @@ from i2i.tools.labelled.layout import (
 )
 
 MAX_BYTES = 1 << 30
-MAX_MEMORY = 4 << 30
-"""Limit for the memory that the values of a file take, estimated from its brackets and commas. The annotations of the
-training set of 2017, 448 MB, take half of it."""
-_CONTAINER, _VALUE = 72, 40  # bytes of an empty list and its place, of a number and its place
-_MAX_GROWTH, _FREE = 16, 16 << 20
 _SAMPLE = 200
 
 Entry = dict[str, Any]
@@ -148,7 +143,6 @@ def _read(folder: Path, path: Path) -> Entry | None:
         data = read_bytes(folder / path, MAX_BYTES)
         if b'"images"' not in data or b'"annotations"' not in data:
             return None
-        _check_values(data)
         content = json.loads(data, parse_constant=_refuse, parse_float=_finite)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -167,16 +161,6 @@ def _read(folder: Path, path: Path) -> Entry | None:
     if any("image_id" not in entry for entry in content["annotations"]):
         raise InputError(f"{path}: an annotation without image_id")
     return content
-
-
-def _check_values(data: bytes) -> None:
-    """Raises `InputError` where the values would take far more memory than the file: before there is a single one."""
-    needed = _CONTAINER * (data.count(b"[") + data.count(b"{")) + _VALUE * data.count(b",")
-    if needed > min(_MAX_GROWTH * len(data) + _FREE, MAX_MEMORY):
-        raise InputError(
-            f"its values would take {needed / 1e6:,.0f} MB, {needed / len(data):.0f} times the file; read are up to "
-            f"{_MAX_GROWTH} times, and {MAX_MEMORY / 1e9:.1f} GB"
-        )
 
 
 def _refuse(name: str) -> NoReturn:
