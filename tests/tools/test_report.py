@@ -20,8 +20,8 @@ from i2i.errors import InputError, UsageError
 from i2i.evaluation.training_log import Series, read_log
 from i2i.images import Picture, decode, write
 from i2i.models.info import describe
-from i2i.tools.report import charts, markup, pictures
-from i2i.tools.report.charts import chart, ticks
+from i2i.tools.report import markup, pictures
+from i2i.tools.report.markup import chart, ticks
 from i2i.tools.report.report import MARK, write_report
 from i2i.tools.report.run_folder import SampleColumns, read_run
 
@@ -205,7 +205,7 @@ def test_the_page_of_a_long_run_is_small(tmp_path: Path) -> None:
     (run / "environment.json").write_text(json.dumps({"device": "&" * 100_000}))
     written = write_report(run)
     assert written.size < 1 << 18
-    assert all(len(json.loads(svg["data-points"])) <= charts.MAX_POINTS for svg in Page(written.path).all("svg"))
+    assert all(len(json.loads(svg["data-points"])) <= markup.MAX_POINTS for svg in Page(written.path).all("svg"))
 
 
 def test_grids_are_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,11 +293,11 @@ def test_curves_keep_level_and_ends() -> None:
     series = Series()
     for step in range(1, 5001):
         series.add(step, 2.0)
-    x, y, low, high = charts.thinned(series)
-    assert len(x) == charts.MAX_POINTS and x[-1] == 5000
+    x, y, low, high = markup.thinned(series)
+    assert len(x) == markup.MAX_POINTS and x[-1] == 5000
     assert np.allclose(y, 2.0) and np.allclose(low, 2.0) and np.allclose(high, 2.0)
-    assert list(charts.smoothed(np.array([1.0, 5.0]))) == [1.0, 5.0]
-    falling = charts.smoothed(1 / np.arange(1, 101))
+    assert list(markup.smoothed(np.array([1.0, 5.0]))) == [1.0, 5.0]
+    falling = markup.smoothed(1 / np.arange(1, 101))
     assert falling[0] == 1 and (np.diff(falling) < 0).all()
 
 
@@ -305,7 +305,7 @@ def test_thinned_sorts_by_step() -> None:
     series = Series()
     for step in (3, 1, 2):
         series.add(step, step * 10.0)
-    assert list(charts.thinned(series)[1]) == [10, 20, 30]
+    assert list(markup.thinned(series)[1]) == [10, 20, 30]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from i2i.data.options import MAX_DAMAGED
 from i2i.data.source import Part, picture_part
 from i2i.data.walking import is_file, is_folder
 from i2i.errors import ImageError, InputError
-from i2i.tools.datasets.divide import difference_hash, groups, pixel_hash, same_bytes
+from i2i.tools.datasets.shape import difference_hash, groups, pixel_hash, same_bytes
 
 SIDE_BY_SIDE = "A and B side by side in each picture"
 BY_NAME = "A and B in two folders, pairs by name"
