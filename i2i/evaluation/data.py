@@ -3,11 +3,10 @@
 `open_data` finds them: the inputs of a model, their targets, and the sets that its outputs are compared with.
 """
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -40,21 +39,7 @@ class Item:
 Items = Sequence[Item]
 
 
-class _Tensors(Sequence[Tensor]):
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
-    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
-        if isinstance(index, slice):
-            return [self._at(i) for i in range(*index.indices(len(self)))]
-        return self._at(range(len(self))[index])
-
-    @abstractmethod
-    def _at(self, index: int) -> Tensor: ...
-
-
-class PictureFiles(_Tensors):
+class PictureFiles:
     """Files as tensors of `channels` channels, brought to `size` by the one resizer unless it is None."""
 
     def __init__(self, items: Items, channels: int = 3, size: int | None = None) -> None:
@@ -72,7 +57,7 @@ class PictureFiles(_Tensors):
         except ImageError as error:
             raise InputError(f"{item.path}: {error}") from None
 
-    def _at(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Tensor:
         try:
             picture = images.to_tensor(self._pixels(self.picture(index)))
         except ImageError as error:
@@ -91,7 +76,7 @@ class PictureFiles(_Tensors):
         return str(self.items[index].path)
 
 
-class GeneratedImages(_Tensors):
+class GeneratedImages:
     """Pictures in memory, in 8 bits as they would be written; grey ones are shown in three channels."""
 
     def __init__(self, pixels: Sequence[Pixels], size: int | None = None) -> None:
@@ -100,7 +85,7 @@ class GeneratedImages(_Tensors):
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def _at(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Tensor:
         pixels = self.pixels[index]
         picture = images.to_tensor(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
         return picture if self.size is None else squared(picture, self.size)

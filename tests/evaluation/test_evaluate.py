@@ -77,7 +77,7 @@ def test_a_model_on_unpaired_data(tmp_path: Path) -> None:
     )
     translator = load_translator(path, precision="fp32", runtime="torch")
     inputs = PictureFiles(items(data / "testB"), size=32)
-    outputs = [images.to_tensor(images.to_pixels(translator(x))) for x in inputs]
+    outputs = [images.to_tensor(images.to_pixels(translator(inputs[i]))) for i in range(len(inputs))]
     row = found["table"][str(path)]
     expected = pairs.luminance_ssim(torch.stack(outputs), torch.stack(list(inputs))).mean()
     assert row["luminance_ssim"] == pytest.approx(float(expected), rel=1e-5)

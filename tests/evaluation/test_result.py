@@ -174,7 +174,8 @@ def test_kid_in_the_features_of_a_file(tmp_path: Path) -> None:
     network = feature_network(tiny_vgg())
     pools = []
     for path in (a, b):
-        pictures = torch.stack([resized(x, 224, 224) for x in PictureFiles(items(path), size=32)])
+        files = PictureFiles(items(path), size=32)
+        pictures = torch.stack([resized(files[i], 224, 224) for i in range(len(files))])
         pools.append(network(pictures)[-1].mean(dim=(2, 3)).double())
     expected = sets.kid(*pools)
     kid = found["results"][0]["measures"]["kid"]

@@ -4,8 +4,8 @@ Each comes with its bootstrap draws, see `bootstrap`, which `seed` fixes. `resiz
 measurements: which one it is changes FID by whole units (Parmar et al. 2022).
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,14 @@ from torch.nn import functional as F
 
 from i2i.errors import InputError
 from i2i.evaluation.bootstrap import Estimate, linear, mean, mean_across, mean_of_pairs, of_pairs, weights
+
+
+class Pictures(Protocol):
+    """Pictures (C, H, W) in [-1, 1] by number, such as a list of tensors."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Tensor: ...
+
 
 NEIGHBOURS = 3  # k of precision and recall
 _DIVERSITY_SIZE = 32
@@ -129,7 +137,7 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def diversity(pictures: Sequence[Tensor], seed: int = 0) -> Estimate:
+def diversity(pictures: Pictures, seed: int = 0) -> Estimate:
     """Mean L1 over all pairs of two pictures of a set, at 32×32 pixels, 0 (all alike) to 1.
 
     Read it beside the same number of the inputs: much below it, the outputs are alike. The draws of its interval leave

@@ -1,5 +1,5 @@
-"""Data sets in another shape: a plain folder divided into train, val and test; pairs as one picture with A and B side by
-side, or as two pictures of the same name.
+"""Data sets in another shape: a plain folder divided into train, val and test; pairs as one picture with A and B side
+by side, or as two pictures of the same name.
 
 The part of a picture depends on its name and the seed alone, up to the boundaries between the parts. Files that are
 equal byte for byte come to the same part, and so do the partners of a pair, so that no test picture is trained on.
