@@ -241,7 +241,7 @@ class _Batches(Dataset[ImagePair | RawPair | _Sent | I2IError]):
             yield t
 
 
-def _as_it_is(batch: Any) -> Any:
+def _as_it_is(batch: object) -> Any:
     return batch
 
 

@@ -82,7 +82,7 @@ def first_picture(own: OwnDatasets, paired: bool, single_domain: bool) -> Any:
     return _pair(item, 0)[0] if paired and not single_domain else item
 
 
-def _items(data: Any, name: str) -> Items:
+def _items(data: object, name: str) -> Items:
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, str | dict):
         raise UsageError(f"{name}: a {type(data).__name__}; expected a data set or a list, whose items have numbers")
     if len(data) == 0:
@@ -91,7 +91,7 @@ def _items(data: Any, name: str) -> Items:
     return items
 
 
-def _two(data: Any, name: str) -> tuple[Items, Items]:
+def _two(data: object, name: str) -> tuple[Items, Items]:
     if not isinstance(data, tuple) or len(data) != 2:
         raise UsageError(
             f"{name}: this algorithm learns from two domains without pairs; expected two data sets, "
@@ -139,7 +139,7 @@ class OwnImages(Sampled):
         """The number of the item of sample t in one of the data sets."""
         return self.index(t, len(self.sets[side]), side)
 
-    def prepared(self, picture: Any, number: int, side: int) -> Tensor | Pixels:
+    def prepared(self, picture: object, number: int, side: int) -> Tensor | Pixels:
         """A tensor (C, H, W) that is a sample already, or pixels (H, W, C). Raises `UsageError`."""
         channels = self.options.channels_b if side else self.options.channels_a
         try:
@@ -210,7 +210,7 @@ def _named(number: int) -> Iterator[None]:
         raise InputError(f"item {number}: {error}") from None
 
 
-def _pair(item: Any, number: int) -> tuple[Any, Any]:
+def _pair(item: object, number: int) -> tuple[Any, Any]:
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise UsageError(f"item {number}: a {type(item).__name__}; expected a pair (input, target)")
     return item[0], item[1]
@@ -229,7 +229,7 @@ def _tensor(tensor: Tensor) -> Tensor | Picture:
     return tensor.detach().to(torch.float32)
 
 
-def _pixels(picture: Any) -> Picture:
+def _pixels(picture: object) -> Picture:
     if isinstance(picture, Image.Image):
         return from_pil(picture)
     if not isinstance(picture, np.ndarray):

@@ -16,6 +16,7 @@ from i2i.errors import InputError, UsageError
 from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER, EvaluationOptions
 
 MAX_VALUE = 1e100  # far beyond float32, and differences of two such numbers are still numbers
+_MAX_COUNT = 1 << 53  # above, a float is another number
 VALIDATION_SEED = 0  # for every validation, whatever the seed of the run
 
 
@@ -105,7 +106,9 @@ def _add(log: Log, line: bytes, kinds: Sequence[str]) -> None:
         if kind == "step":
             _add_step(log, entry)
         elif kind == "validation":
-            log.validations.append(Validation(int(entry["step"]), int(entry["epoch"]), _numbers(log, entry["metrics"])))
+            log.validations.append(
+                Validation(_whole(entry["step"]), _whole(entry["epoch"]), _numbers(log, entry["metrics"]))
+            )
         else:
             _add_message(log.health if kind == "health" else log.events, entry)
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
@@ -139,7 +142,7 @@ def run_options(run: Path) -> dict[str, Any]:
 
 
 def _add_step(log: Log, entry: dict[str, Any]) -> None:
-    step, losses = int(entry["step"]), _numbers(log, entry["losses"])
+    step, losses = _whole(entry["step"]), _numbers(log, entry["losses"])
     log.skipped += entry.get("skipped") == 1
     log.last = {name: entry[name] for name in ("step", "images", "epoch", "lr") if _number(entry.get(name)) is not None}
     for name, value in losses.items():
@@ -160,7 +163,7 @@ def _numbers(log: Log, values: dict[str, Any]) -> dict[str, float]:
     return {name: number for name, number in numbers.items() if number is not None}
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     try:
         number = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:
@@ -168,8 +171,15 @@ def _number(value: Any) -> float | None:
     return number if abs(number) <= MAX_VALUE else None
 
 
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+def _count(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < _MAX_COUNT else None
+
+
+def _whole(value: object) -> int:
+    """Raises `ValueError` for what is no number of a step or an epoch."""
+    if (count := _count(value)) is None:
+        raise ValueError("not a whole number")
+    return count
 
 
 # How the pictures of a validation come to size, by the option `preprocess`.

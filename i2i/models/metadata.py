@@ -71,7 +71,7 @@ def strict_json(text: str | bytes) -> dict[str, Any]:
     return values
 
 
-def _check_values(value: Any, depth: int) -> None:
+def _check_values(value: object, depth: int) -> None:
     """Raises `ModelError` for more levels than `depth`, and for texts that are too long or hold control characters."""
     if isinstance(value, dict | list):
         if not depth:

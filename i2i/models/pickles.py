@@ -153,7 +153,7 @@ class _Reading(_Unpickler):  # the one in Python: C's takes memory for whatever 
         return ModelError(f"{key}it holds code or objects ({found[:80]}), not weights alone; such files are never run")
 
 
-def _key(key: Any) -> Any:
+def _key(key: object) -> Any:
     """A key of a dict, if nothing of it is deep: the hash of a deep tuple ends the process."""
     if type(key) not in _KEYS:
         raise ModelError(f"a key is of type {type(key).__name__}; expected the names of tensors")

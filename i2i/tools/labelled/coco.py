@@ -174,11 +174,11 @@ def _finite(text: str) -> float:
     return number
 
 
-def _are_entries(entries: Any) -> bool:
+def _are_entries(entries: object) -> bool:
     return isinstance(entries, list) and all(isinstance(e, dict) and _is_id(e.get("id")) for e in entries)
 
 
-def _is_id(value: Any) -> bool:
+def _is_id(value: object) -> bool:
     """Those of the copies follow, and must still be numbers that can be written."""
     return type(value) is int and abs(value) < 1 << 63
 
@@ -206,21 +206,21 @@ def _wrong_reference(entry: Entry, images: Any, categories: set[Any]) -> str:
     return ""
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     """Whole numbers may have any length, and those of 400 digits are no floats."""
     with suppress(OverflowError):
-        return type(value) in (int, float) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return False
 
 
-def _empty(box: Any) -> str:
+def _empty(box: object) -> str:
     """The fault of a box without pixels (the published training set of 2017 has two); empty if there is none."""
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)) or (box[2] and box[3]):
         return ""
     return f"the box {' '.join(f'{number:g}' for number in box)} (x, y, width, height) is empty"
 
 
-def _wrong_box(box: Any, width: int, height: int) -> str:
+def _wrong_box(box: object, width: int, height: int) -> str:
     if box is None or box == []:
         return ""
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
