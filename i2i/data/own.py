@@ -101,9 +101,12 @@ def _two(data: object, name: str) -> tuple[Items, Items]:
 
 
 class OwnImages(Sampled):
-    """Samples from data sets of the user's: `paired`, one of pairs (input of domain A, target of domain B), whose crop
-    and flip agree; with `make_pair`, one of pictures of domain B, and the pair that it makes of each; else two, of the
-    pictures of either domain, each in an order of its own."""
+    """Samples from data sets of the user's.
+
+    A `paired` data set holds pairs (input of domain A, target of domain B), whose crop and flip agree. With `make_pair`
+    a data set holds pictures of domain B, and `make_pair` makes both sides of each. Otherwise two data sets hold the
+    pictures of A and of B, each in an order of its own.
+    """
 
     def __init__(
         self,

@@ -8,8 +8,8 @@ plants, so that a translation can be compared with the truth.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -192,6 +192,11 @@ class _Toy(ImagePairs):
         seed: int = 0,
         train: bool = True,
         direction: Literal["a2b", "b2a"] = "a2b",
+        *,
+        one_hot_labels: bool = False,
+        edges: bool = False,
+        paired_share: float = 0.0,
+        make_pair: MakePair | None = None,
     ) -> None:
         if size < MIN_SIZE:
             raise UsageError(f"size = {size}: toy pictures have at least {MIN_SIZE} pixels a side")
@@ -199,7 +204,8 @@ class _Toy(ImagePairs):
         self.part = _TRAIN if train else _HELD_OUT
         # drawn larger and shrunk, so that edges are smooth
         self.oversampling = 4 if size < 64 else 2
-        self.direction = direction
+        self.direction, self.one_hot_labels, self.edges = direction, one_hot_labels, edges
+        self.paired_share, self.make_pair = paired_share, make_pair
 
     def __len__(self) -> int:
         return self.length
@@ -225,10 +231,6 @@ class ToyPairs(_Toy):
     other landscapes, always the same 50.
     """
 
-    def __init__(self, *args: Any, one_hot_labels: bool = False, edges: bool = False, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.one_hot_labels, self.edges = one_hot_labels, edges
-
     def __getitem__(self, t: int) -> ImagePair:
         labels = self._labels(self._place(t))
         centres = slice(self.oversampling // 2, None, self.oversampling)
@@ -247,10 +249,6 @@ class ToyUnpaired(_Toy):
     With a `paired_share`, this share of the samples shows one scene by day and at dusk; `ImagePair.is_pair` says which.
     """
 
-    def __init__(self, *args: Any, paired_share: float = 0.0, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.paired_share = paired_share
-
     def __getitem__(self, t: int) -> ImagePair:
         one_scene = is_pair(self.seed, t, self.paired_share)
         a, b = (
@@ -263,11 +261,8 @@ class ToyUnpaired(_Toy):
 class ToyDomain(_Toy):
     """Scenes by day, and the pair that `make_pair` makes of each, with the contract of `ToyPairs`."""
 
-    def __init__(self, *args: Any, make_pair: MakePair, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.make_pair = make_pair
-
     def __getitem__(self, t: int) -> ImagePair:
+        assert self.make_pair
         scene = images.to_tensor(self._scene(self._labels(self._place(t), 0)))
         return self.make_pair(scene, sample_seed(self.seed, t))
 
@@ -275,16 +270,21 @@ class ToyDomain(_Toy):
 def toys(options: DataOptions, paired: bool, multiple: int, minimum: int, make_pair: MakePair | None) -> Datasets:
     """Toy pictures of `crop_size`. Raises `UsageError` for options that they cannot follow."""
     _check(options, paired, multiple, minimum)
-    given: dict[str, Any] = {"size": options.crop_size, "seed": options.seed, "direction": options.direction}
-    if make_pair:
-        made: Any = partial(ToyDomain, make_pair=make_pair, **given)
-    elif paired:
-        made = partial(ToyPairs, one_hot_labels=bool(options.classes_a), edges=options.instance_edges, **given)
-    else:
-        made = partial(ToyUnpaired, **given)
-        if options.paired_data:
-            return Datasets(made(paired_share=options.paired_share), made(train=False))
-    return Datasets(made(), made(train=False))
+    kind = ToyDomain if make_pair else ToyPairs if paired else ToyUnpaired
+
+    def made(train: bool) -> ImagePairs:
+        return kind(
+            options.crop_size,
+            seed=options.seed,
+            train=train,
+            direction=options.direction,
+            one_hot_labels=bool(options.classes_a),
+            edges=options.instance_edges,
+            paired_share=options.paired_share if train and options.paired_data else 0.0,
+            make_pair=make_pair,
+        )
+
+    return Datasets(made(True), made(False))
 
 
 def _check(options: DataOptions, paired: bool, multiple: int, minimum: int) -> None:

@@ -12,6 +12,7 @@ import re
 import struct
 import zipfile
 from collections import OrderedDict
+from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -118,7 +119,7 @@ class _Reading(_Unpickler):  # the one in Python: C's takes memory for whatever 
             return _Standin(self, "", _BYTES.get(kind[2], 1))
         raise self.refusal(found)
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: tuple[Any, ...]) -> Any:
         _, kind, key, _, count, *_ = pid
         if not isinstance(kind, _Standin) or kind.function or type(key) is not str or type(count) is not int:
             raise ModelError("damaged or not written by torch.save")
@@ -130,7 +131,7 @@ class _Reading(_Unpickler):  # the one in Python: C's takes memory for whatever 
             raise ModelError(f"its storages take more than the {self.size:,} bytes of the file")
         return _Standin(self, "", count)
 
-    def ordered(self, entries: Any = ()) -> OrderedDict[Any, Any]:
+    def ordered(self, entries: Collection[tuple[Any, Any]] = ()) -> OrderedDict[Any, Any]:
         """Stands for `OrderedDict`, to which Python 2 gives all entries; the same list may be given again and again."""
         self.entries += len(entries)
         if self.entries > _MAX_ENTRIES:
@@ -182,7 +183,7 @@ class _Standin:
                 raise ModelError(f"shape {tuple(shape)} is larger than what is stored for it")
         return _Standin(self.reading, "")
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """A tensor could be given another shape so, and any amount of memory."""
         raise self.reading.refusal("BUILD")
 
