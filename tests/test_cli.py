@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from command_line import OPTIONS, exit_code, parse, train_code
+from toy_folders import write_folder
 
 import i2i
 from i2i.algorithms import ALGORITHMS
@@ -23,7 +24,6 @@ from i2i.commands import COMMANDS
 from i2i.commands.options import options_of
 from i2i.commands.parse import TEXTS, WRITTEN
 from i2i.config import from_mapping, read_options, to_yaml
-from i2i.data.toy import write_folder
 from i2i.errors import I2IError, UsageError
 from i2i.images import Picture, write
 from i2i.training.launch import train

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from i2i.config import nearest
 from i2i.device import precise
 from i2i.errors import UsageError
-from i2i.losses.penalties import Logits, scales
+from i2i.losses.adversarial import Logits, scales
 from i2i.networks.blocks import has_batch_norm
 from i2i.networks.patchgan import MultiScalePatchGAN
 from i2i.networks.projected import Projected

@@ -13,7 +13,7 @@ from i2i.config import narrowed
 from i2i.errors import SomeFailed, UsageError
 from i2i.models.styles import exists
 from i2i.terminal import printable, tell
-from i2i.tools.labelled.options import AugmentOptions
+from i2i.tools.labelled.plan import AugmentOptions
 
 if TYPE_CHECKING:
     from i2i.folders.report import Report

@@ -150,9 +150,8 @@ def _check(data: Path, options: Options) -> int:
 
 
 def _write(verb: str, places: list[Path], options: Options) -> int:
-    from i2i.tools.datasets.divide import divide
     from i2i.tools.datasets.instances import add_instances
-    from i2i.tools.datasets.sides import combine, split
+    from i2i.tools.datasets.shape import combine, divide, split
 
     if options.out is None:
         raise UsageError(f"{verb}: expected --out FOLDER")

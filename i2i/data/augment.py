@@ -207,7 +207,7 @@ def _kind(name: str) -> type[A.BasicTransform]:
     return kind
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> Any:
     """The meaning of a word of YAML: true, false, or a constant of OpenCV."""
     if isinstance(value, list):
         return [_value(one) for one in value]

@@ -117,8 +117,11 @@ def _judge(
     options: DataOptions, records: Sequence[Path | PairRecord], looks: Mapping[Path, Look], first: Images, mode: Check
 ) -> None:
     damaged = judge(records, looks, first.transform.complaint, patient=options.on_bad == "skip")
-    if damaged:
-        _damaged(options, [f"{path}: {reason}" for path, reason in damaged])
+    lines = [f"{path}: {reason}" for path, reason in damaged]
+    if lines and options.on_bad == "error":
+        hint = "Use --on-bad skip to train without them."
+        raise InputError(f"{len(lines)} pictures cannot be read:", *folders.listed(lines), hint)
+    _say(*(f"left out: {line}" for line in folders.first_lines(lines)))
     if (whole := len(decoded(list(looks), mode))) < len(looks) and mode == "auto":
         _say(f"checked {whole:,} of {len(looks):,} pictures by decoding them, the headers of the others")
 
@@ -143,20 +146,6 @@ def _check_side(sets: Sequence[Images], side: int, name: str, looks: Mapping[Pat
             f"{where}: {share:.1%} of the pixels are more than {FAR} levels from every colour of {palette.name!r}: "
             "they are no label"
         )
-
-
-def _damaged(options: DataOptions, lines: list[str]) -> None:
-    if options.on_bad == "error":
-        raise InputError(
-            f"{len(lines)} pictures cannot be read:",
-            *folders.listed(lines),
-            "Use --on-bad skip to train without them.",
-        )
-    _announce(lines)
-
-
-def _announce(left_out: list[str]) -> None:
-    _say(*(f"left out: {line}" for line in folders.first_lines(left_out)))
 
 
 def _say(*lines: str) -> None:

@@ -12,7 +12,7 @@ Unpaired: `trainA/ trainB/`, `testA/ testB/`. Paired, the first match of the tra
 import csv
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -108,8 +108,7 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     added to `left_out`. Raises `InputError` for a folder that is missing or cannot be listed.
     """
     linked: list[Path] = []
-    names = walk(folder, _cannot_list, not_followed=linked.append)
-    reasons = {path: _reason(path) for path in names}
+    reasons = {path: _reason(path) for path in walk(folder, not_followed=linked.append)}
     if left_out is not None:
         passed = {path: reason for path, reason in reasons.items() if reason and path.name.lower() not in _LITTER}
         left_out.add(folder, dict.fromkeys(linked, LINKED) | passed)
@@ -172,7 +171,9 @@ def paired(data: Path, split: Split, pairs: Pairs = "error", left_out: LeftOut |
             left_out.note(f"{_named(here[other])} is left out: pairs are taken as in {_named(mine)}")
     if form in here:
         first, *second = (data / name for name in here[form])
-        return _match(first, second[0], pairs, left_out) if second else _beside(first, left_out)
+        if second:
+            return _match(first, second[0], pairs, left_out)
+        return [PairRecord(path) for path in _not_empty(first, left_out)]
     if split != "train":
         return []
     _no_layout(data, "train/ (A and B side by side), A/ and B/, trainA/ and trainB/, or a CSV file (paired)")
@@ -223,12 +224,8 @@ def searched(data: Path) -> list[Path]:
     return [place for place in places if os.path.isdir(place)]  # noqa: PTH112 - what may not be looked at is none
 
 
-def _beside(folder: Path, left_out: LeftOut) -> list[PairRecord]:
-    return [PairRecord(path) for path in _not_empty(folder, left_out)]
-
-
 def _match(a: Path, b: Path, pairs: Pairs, left_out: LeftOut) -> list[PairRecord]:
-    in_a, in_b = (_by_stem(folder, left_out) for folder in (a, b))
+    in_a, in_b = (by_stem(folder, _not_empty(folder, left_out)) for folder in (a, b))
     both = [stem for stem in in_a if stem in in_b]
     lonely = [*_lonely(in_a, in_b, b, left_out), *_lonely(in_b, in_a, a, left_out)]
     if not both:
@@ -260,14 +257,25 @@ def _stem(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def _by_stem(folder: Path, left_out: LeftOut) -> dict[str, Path]:
-    stems: dict[str, Path] = {}
-    for path in _not_empty(folder, left_out):
-        stem = _stem(path, folder)
-        if stem in stems:
-            raise InputError(f"{stems[stem]} and {path} have the same name without suffix; keep one of them")
-        stems[stem] = path
-    return stems
+def by_stem(folder: Path, paths: Iterable[Path], endings: Sequence[str] = ()) -> dict[str, Path]:
+    """Pictures of a folder by their relative path without suffix, and without the first of `endings` that it has.
+
+    Raises `InputError` for two of one name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        ending = next((ending for ending in endings if path.stem.endswith(ending) and path.stem != ending), "")
+        stem = _stem(path, folder).removesuffix(ending)
+        if stem in found:
+            raise InputError(f"{found[stem]} and {path} have the same name without suffix; keep one of them")
+        found[stem] = path
+    return found
+
+
+def without_partner(a: Path, in_a: dict[str, Path], b: Path, in_b: dict[str, Path]) -> list[tuple[Path, str]]:
+    """The pictures of the folders `a` and `b`, by name, that have no partner in the other one, each with the reason."""
+    alone = [(path, f"has no partner in {b}") for name, path in in_a.items() if name not in in_b]
+    return alone + [(path, f"has no partner in {a}") for name, path in in_b.items() if name not in in_a]
 
 
 def _from_csv(file: Path, split: Split) -> list[PairRecord]:
@@ -325,7 +333,8 @@ def _not_empty(folder: Path, left_out: LeftOut) -> list[Path]:
     found = find_images(folder, left_out)
     if not found:
         passed = [f"  {line}" for line in left_out.of(folder)]
-        raise InputError(f"{folder}: no pictures in this folder (looked for {_suffixes()})", *passed)
+        suffixes = ", ".join(sorted(images.SUFFIXES))
+        raise InputError(f"{folder}: no pictures in this folder (looked for {suffixes})", *passed)
     return found
 
 
@@ -372,14 +381,6 @@ def _layout(data: Path) -> str:
     if is_folder(data / "A") and is_folder(data / "B"):
         return "a paired folder (A/, B/): use i2i train pix2pix"
     return ""
-
-
-def _cannot_list(error: OSError) -> None:
-    raise InputError(f"{error.filename}: cannot be listed: {error.strerror}")
-
-
-def _suffixes() -> str:
-    return ", ".join(sorted(images.SUFFIXES))
 
 
 def listed(lines: Sequence[str]) -> list[str]:

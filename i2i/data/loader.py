@@ -119,7 +119,7 @@ def _prepare(
         iterator = iter(
             DataLoader(
                 samples,
-                batch_sampler=_Order(firsts, batch_size),
+                batch_sampler=(list(range(first, first + batch_size)) for first in firsts),
                 collate_fn=_as_it_is,
                 num_workers=workers,
                 prefetch_factor=_AHEAD if workers else None,
@@ -218,7 +218,7 @@ class _Batches(Dataset[ImagePair | RawPair | _Sent | I2IError]):
         """The sample that each worker was at last."""
         return sorted(int(t) for t in self._at if t >= 0)
 
-    def __getitems__(self, batch: list[int]) -> ImagePair | RawPair | _Sent | I2IError:
+    def __getitems__(self, batch: Sequence[int]) -> ImagePair | RawPair | _Sent | I2IError:
         """The DataLoader asks for the samples of a batch at once."""
         worker = get_worker_info()
         try:
@@ -228,33 +228,20 @@ class _Batches(Dataset[ImagePair | RawPair | _Sent | I2IError]):
         except I2IError as error:
             return error.with_traceback(None)
 
-    def _to_send(self, batch: list[int], worker: int) -> RawPair | _Sent:
+    def _to_send(self, batch: Sequence[int], worker: int) -> RawPair | _Sent:
         if self._raw is None:
             return _Sent.of(_collate([self.dataset[t] for t in self._noted(batch, worker)]))
         pairs = [self._raw(t) for t in self._noted(batch, worker)]
         return RawPair.stack(pairs) or _Sent.of(_collate([pair.tensors() for pair in pairs]))
 
-    def _noted(self, batch: list[int], worker: int) -> Iterator[int]:
+    def _noted(self, batch: Sequence[int], worker: int) -> Iterator[int]:
         """The samples one by one, each noted as the one that the worker is at."""
         for t in batch:
             self._at[worker] = t
             yield t
 
 
-class _Order:
-    """The samples of each batch, for the DataLoader."""
-
-    def __init__(self, firsts: range, batch_size: int) -> None:
-        self.firsts, self.batch_size = firsts, batch_size
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return (list(range(first, first + self.batch_size)) for first in self.firsts)
-
-    def __len__(self) -> int:
-        return len(self.firsts)
-
-
-def _as_it_is(batch: Any) -> Any:
+def _as_it_is(batch: object) -> Any:
     return batch
 
 

@@ -9,7 +9,6 @@ crop, flip and augment it. A float tensor (C, H, W) in [-1, 1] is taken as it is
 
 import contextlib
 import random
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -65,14 +64,8 @@ def open_own(
             raise UsageError(f"{name} = {value!r}: is for files, and data are a data set from Python; leave it out")
 
     def opened(data: OwnData, name: str, train: bool) -> ImagePairs:
-        more = (options, train, multiple, minimum)
-        made: _OwnImages
-        if make_pair:
-            made = OwnDomain((_items(data, name),), *more, make_pair)
-        elif paired:
-            made = OwnPairs((_items(data, name),), *more)
-        else:
-            made = OwnDomains(_two(data, name), *more)
+        sets = (_items(data, name),) if paired or make_pair else _two(data, name)
+        made = OwnImages(sets, options, train, multiple, minimum, paired, make_pair)
         made.check_augmentation()
         made[0]  # mistakes are said before a run folder exists
         return made
@@ -89,7 +82,7 @@ def first_picture(own: OwnDatasets, paired: bool, single_domain: bool) -> Any:
     return _pair(item, 0)[0] if paired and not single_domain else item
 
 
-def _items(data: Any, name: str) -> Items:
+def _items(data: object, name: str) -> Items:
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, str | dict):
         raise UsageError(f"{name}: a {type(data).__name__}; expected a data set or a list, whose items have numbers")
     if len(data) == 0:
@@ -98,7 +91,7 @@ def _items(data: Any, name: str) -> Items:
     return items
 
 
-def _two(data: Any, name: str) -> tuple[Items, Items]:
+def _two(data: object, name: str) -> tuple[Items, Items]:
     if not isinstance(data, tuple) or len(data) != 2:
         raise UsageError(
             f"{name}: this algorithm learns from two domains without pairs; expected two data sets, "
@@ -107,23 +100,39 @@ def _two(data: Any, name: str) -> tuple[Items, Items]:
     return _items(data[0], f"{name}[0]"), _items(data[1], f"{name}[1]")
 
 
-class _OwnImages(Sampled):
-    """Samples from one or two data sets of the user's."""
+class OwnImages(Sampled):
+    """Samples from data sets of the user's.
 
-    def __init__(self, sets: Sequence[Items], options: DataOptions, train: bool, multiple: int, minimum: int) -> None:
+    A `paired` data set holds pairs (input of domain A, target of domain B), whose crop and flip agree. With `make_pair`
+    a data set holds pictures of domain B, and `make_pair` makes both sides of each. Otherwise two data sets hold the
+    pictures of A and of B, each in an order of its own.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[Items],
+        options: DataOptions,
+        train: bool,
+        multiple: int,
+        minimum: int,
+        paired: bool,
+        make_pair: MakePair | None,
+    ) -> None:
         super().__init__(options, train, multiple, minimum)
-        self.sets = sets
+        self.sets, self.paired, self.make_pair = sets, paired, make_pair
+        if paired or make_pair:
+            self.changed_together = ((1,),) if make_pair else ((0, 1),)
 
     def __len__(self) -> int:
         return max(map(len, self.sets))
 
     def __getitem__(self, t: int) -> ImagePair:
-        with seeded(sample_seed(self.options.seed, t)):
-            return self.sample(t)
-
-    @abstractmethod
-    def sample(self, t: int) -> ImagePair:
-        """Sample t. The random generators are seeded for it."""
+        seed = sample_seed(self.options.seed, t)
+        with seeded(seed):
+            if self.make_pair:
+                return self.make_pair(self.single(t, 0, 1), seed)
+            a, b = self.pair(t) if self.paired else (self.single(t, 0, 0), self.single(t, 1, 1))
+        return ImagePair(a, b) if self.options.direction == "a2b" else ImagePair(b, a)
 
     def names(self, t: int) -> str:
         """The numbers of the items of sample t."""
@@ -133,7 +142,7 @@ class _OwnImages(Sampled):
         """The number of the item of sample t in one of the data sets."""
         return self.index(t, len(self.sets[side]), side)
 
-    def prepared(self, picture: Any, number: int, side: int) -> Tensor | Pixels:
+    def prepared(self, picture: object, number: int, side: int) -> Tensor | Pixels:
         """A tensor (C, H, W) that is a sample already, or pixels (H, W, C). Raises `UsageError`."""
         channels = self.options.channels_b if side else self.options.channels_a
         try:
@@ -156,9 +165,6 @@ class _OwnImages(Sampled):
         except I2IError as error:
             raise UsageError(f"item {number} of domain {'AB'[side]}: {error}") from None
 
-    def directed(self, a: Tensor, b: Tensor) -> ImagePair:
-        return ImagePair(a, b) if self.options.direction == "a2b" else ImagePair(b, a)
-
     def single(self, t: int, side: int, domain: int) -> Tensor:
         """The picture of sample t of a domain by itself."""
         number = self.number(t, side)
@@ -168,47 +174,20 @@ class _OwnImages(Sampled):
         with _named(number):
             return images.to_tensor(self.crops(t, [self.transform.resize(picture)], [domain])[0])
 
-
-class OwnPairs(_OwnImages):
-    """Pairs (input of domain A, target of domain B) of one data set; crop and flip agree."""
-
-    changed_together = ((0, 1),)
-
-    def sample(self, t: int) -> ImagePair:
+    def pair(self, t: int) -> list[Tensor]:
+        """Both pictures of sample t of a data set of pairs."""
         number = self.number(t, 0)
         a, b = (self.prepared(one, number, side) for side, one in enumerate(_pair(self.sets[0][number], number)))
         if isinstance(a, Tensor) and isinstance(b, Tensor):
             if a.shape[-2:] != b.shape[-2:]:
                 raise UsageError(f"item {number}: sizes differ: {tuple(a.shape)} and {tuple(b.shape)}")
-            return self.directed(a, b)
+            return [a, b]
         if isinstance(a, Tensor) or isinstance(b, Tensor):
             raise UsageError(f"item {number}: one is a float tensor and the other is not; give two of a kind")
         with _named(number):
             self.transform.check_pair(a.shape, b.shape)
             crops = self.crops(t, [self.transform.resize(one) for one in (a, b)], [0, 1])
-        return self.directed(*map(images.to_tensor, crops))
-
-
-class OwnDomains(_OwnImages):
-    """Pictures of two domains, each with an order of its own."""
-
-    def sample(self, t: int) -> ImagePair:
-        return self.directed(self.single(t, 0, 0), self.single(t, 1, 1))
-
-
-class OwnDomain(_OwnImages):
-    """Pictures of domain B alone, and the pair that `make_pair` makes of each."""
-
-    changed_together = ((1,),)
-
-    def __init__(
-        self, sets: Sequence[Items], options: DataOptions, train: bool, multiple: int, minimum: int, make_pair: MakePair
-    ) -> None:
-        super().__init__(sets, options, train, multiple, minimum)
-        self.make_pair = make_pair
-
-    def sample(self, t: int) -> ImagePair:
-        return self.make_pair(self.single(t, 0, 1), sample_seed(self.options.seed, t))
+        return [images.to_tensor(crop) for crop in crops]
 
 
 @contextlib.contextmanager
@@ -234,7 +213,7 @@ def _named(number: int) -> Iterator[None]:
         raise InputError(f"item {number}: {error}") from None
 
 
-def _pair(item: Any, number: int) -> tuple[Any, Any]:
+def _pair(item: object, number: int) -> tuple[Any, Any]:
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise UsageError(f"item {number}: a {type(item).__name__}; expected a pair (input, target)")
     return item[0], item[1]
@@ -253,7 +232,7 @@ def _tensor(tensor: Tensor) -> Tensor | Picture:
     return tensor.detach().to(torch.float32)
 
 
-def _pixels(picture: Any) -> Picture:
+def _pixels(picture: object) -> Picture:
     if isinstance(picture, Image.Image):
         return from_pil(picture)
     if not isinstance(picture, np.ndarray):

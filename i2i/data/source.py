@@ -73,9 +73,10 @@ def read(source: Source, transform: "Transform") -> Resized:
     """
     whole = source.part == "whole"
     picture = images.read(source.path) if whole else _read_once(source.path, status_of(source.path))
+    picture = picture_part(picture, source.part)
     if source.palette is not None:
-        return _labels(source, picture_part(picture, source.part), source.palette, transform)
-    pixels = part_of(picture.channels(source.channels), source.part)
+        return _labels(source, picture, source.palette, transform)
+    pixels = picture.channels(source.channels)
     size = pixels.shape[0], pixels.shape[1]
     if picture.alpha is None or not picture.takes_alpha(source.channels):
         return Resized(transform.resize(pixels), size)
@@ -99,21 +100,11 @@ def _read_once(path: Path, status: Status) -> images.Picture:
 
 
 def picture_part(picture: images.Picture, part: Part) -> images.Picture:
-    """The half of a picture that is meant, or all. Raises `InputError` for halves of an odd width."""
-    alpha, numbers = (
-        None if plane is None else part_of(plane[..., None], part)[..., 0] for plane in (picture.alpha, picture.numbers)
-    )
-    extra = None if picture.extra is None else part_of(picture.extra, part)
-    return replace(picture, pixels=part_of(picture.pixels, part), alpha=alpha, numbers=numbers, extra=extra)
-
-
-def part_of(pixels: Pixels, part: Part) -> Pixels:
-    """The half that is meant, or all, uint8 or uint16. Raises `InputError` for halves of an odd width."""
-    if pixels.dtype == np.float32:  # augmentation is done on integers
-        pixels = images.with_depth(pixels, np.uint16)
-    if part == "whole":
-        return pixels
-    half, odd = divmod(pixels.shape[1], 2)
-    if odd:
-        raise InputError(f"odd width {pixels.shape[1]}; A and B side by side have equal widths")
-    return pixels[:, :half] if part == "left" else pixels[:, half:]
+    """The half of a picture that is meant, or all, of integers. Raises `InputError` for halves of an odd width."""
+    try:
+        picture = picture if part == "whole" else picture.half(part)
+    except ImageError as error:
+        raise InputError(str(error)) from None
+    if picture.pixels.dtype != np.float32:
+        return picture
+    return replace(picture, **picture.planes(lambda plane: images.with_depth(plane, np.uint16)))

@@ -8,9 +8,8 @@ plants, so that a translation can be compared with the truth.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -22,7 +21,7 @@ from i2i.data.options import TOY, DataOptions, classes
 from i2i.data.pair import Datasets, ImagePair, ImagePairs, label_planes
 from i2i.data.sampling import MakePair, is_pair, sample_seed
 from i2i.errors import UsageError
-from i2i.images import Picture, Pixels, palettes
+from i2i.images import Pixels, palettes
 from i2i.images.palettes import TOY as TOY_PALETTE
 from i2i.images.palettes import boundaries
 
@@ -89,16 +88,8 @@ def _draw_house(labels: Pixels, random: np.random.Generator, x: float, horizon: 
 def _draw_tree(labels: Pixels, random: np.random.Generator, x: float, horizon: float) -> None:
     side, base = len(labels), horizon + random.uniform(0.06, 0.24)
     height = random.uniform(0.24, 0.34)
-    _polygon(
-        labels,
-        [
-            (x - 0.018, base - height / 2),
-            (x + 0.018, base - height / 2),
-            (x + 0.018, base),
-            (x - 0.018, base),
-        ],
-        TRUNK,
-    )
+    left, right, middle = x - 0.018, x + 0.018, base - height / 2
+    _polygon(labels, [(left, middle), (right, middle), (right, base), (left, base)], TRUNK)
     if random.random() < 0.5:
         for level in range(3):
             y, half = base - height * (0.2 + 0.22 * level), 0.1 - 0.025 * level
@@ -201,6 +192,11 @@ class _Toy(ImagePairs):
         seed: int = 0,
         train: bool = True,
         direction: Literal["a2b", "b2a"] = "a2b",
+        *,
+        one_hot_labels: bool = False,
+        edges: bool = False,
+        paired_share: float = 0.0,
+        make_pair: MakePair | None = None,
     ) -> None:
         if size < MIN_SIZE:
             raise UsageError(f"size = {size}: toy pictures have at least {MIN_SIZE} pixels a side")
@@ -208,7 +204,8 @@ class _Toy(ImagePairs):
         self.part = _TRAIN if train else _HELD_OUT
         # drawn larger and shrunk, so that edges are smooth
         self.oversampling = 4 if size < 64 else 2
-        self.direction = direction
+        self.direction, self.one_hot_labels, self.edges = direction, one_hot_labels, edges
+        self.paired_share, self.make_pair = paired_share, make_pair
 
     def __len__(self) -> int:
         return self.length
@@ -234,10 +231,6 @@ class ToyPairs(_Toy):
     other landscapes, always the same 50.
     """
 
-    def __init__(self, *args: Any, one_hot_labels: bool = False, edges: bool = False, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.one_hot_labels, self.edges = one_hot_labels, edges
-
     def __getitem__(self, t: int) -> ImagePair:
         labels = self._labels(self._place(t))
         centres = slice(self.oversampling // 2, None, self.oversampling)
@@ -256,10 +249,6 @@ class ToyUnpaired(_Toy):
     With a `paired_share`, this share of the samples shows one scene by day and at dusk; `ImagePair.is_pair` says which.
     """
 
-    def __init__(self, *args: Any, paired_share: float = 0.0, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.paired_share = paired_share
-
     def __getitem__(self, t: int) -> ImagePair:
         one_scene = is_pair(self.seed, t, self.paired_share)
         a, b = (
@@ -272,57 +261,30 @@ class ToyUnpaired(_Toy):
 class ToyDomain(_Toy):
     """Scenes by day, and the pair that `make_pair` makes of each, with the contract of `ToyPairs`."""
 
-    def __init__(self, *args: Any, make_pair: MakePair, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.make_pair = make_pair
-
     def __getitem__(self, t: int) -> ImagePair:
+        assert self.make_pair
         scene = images.to_tensor(self._scene(self._labels(self._place(t), 0)))
         return self.make_pair(scene, sample_seed(self.seed, t))
-
-
-def write_folder(
-    path: Path,
-    kind: Literal["unpaired", "paired"] = "unpaired",
-    count: int = 100,
-    size: int = 64,
-    seed: int = 0,
-) -> None:
-    """Write `count` training samples and a quarter as many others as PNG in the standard layouts.
-
-    Unpaired: trainA/ trainB/ testA/ testB/. Paired: train/ and val/, A and B side by side.
-    """
-    for train in (True, False):
-        number = count if train else max(1, count // 4)
-        toys = (ToyPairs if kind == "paired" else ToyUnpaired)(size, number, seed, train)
-        for t in range(number):
-            pair = toys[t]
-            a, b = images.to_pixels(pair.a), images.to_pixels(pair.b)
-            if kind == "paired":
-                _write(path / ("train" if train else "val") / f"{t:04}.png", np.hstack([a, b]))
-            else:
-                _write(path / ("trainA" if train else "testA") / f"{t:04}.png", a)
-                _write(path / ("trainB" if train else "testB") / f"{t:04}.png", b)
-
-
-def _write(path: Path, pixels: Pixels) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    images.write(path, Picture(pixels))
 
 
 def toys(options: DataOptions, paired: bool, multiple: int, minimum: int, make_pair: MakePair | None) -> Datasets:
     """Toy pictures of `crop_size`. Raises `UsageError` for options that they cannot follow."""
     _check(options, paired, multiple, minimum)
-    given: dict[str, Any] = {"size": options.crop_size, "seed": options.seed, "direction": options.direction}
-    if make_pair:
-        made: Any = partial(ToyDomain, make_pair=make_pair, **given)
-    elif paired:
-        made = partial(ToyPairs, one_hot_labels=bool(options.classes_a), edges=options.instance_edges, **given)
-    else:
-        made = partial(ToyUnpaired, **given)
-        if options.paired_data:
-            return Datasets(made(paired_share=options.paired_share), made(train=False))
-    return Datasets(made(), made(train=False))
+    kind = ToyDomain if make_pair else ToyPairs if paired else ToyUnpaired
+
+    def made(train: bool) -> ImagePairs:
+        return kind(
+            options.crop_size,
+            seed=options.seed,
+            train=train,
+            direction=options.direction,
+            one_hot_labels=bool(options.classes_a),
+            edges=options.instance_edges,
+            paired_share=options.paired_share if train and options.paired_data else 0.0,
+            make_pair=make_pair,
+        )
+
+    return Datasets(made(True), made(False))
 
 
 def _check(options: DataOptions, paired: bool, multiple: int, minimum: int) -> None:

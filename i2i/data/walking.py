@@ -58,7 +58,7 @@ def refusal(path: Path, error: OSError, done: str = "looked at") -> str:
 
 def walk(
     folder: Path,
-    refused: Callable[[OSError], object],
+    refused: Callable[[OSError], object] | None = None,
     *,
     recursive: bool = True,
     follow_links: bool = False,
@@ -68,7 +68,7 @@ def walk(
 
     With `follow_links`, folders behind links are searched too, each folder once, so that loops end. Without, each
     such link goes to `not_followed`. A folder that cannot be listed is left out, and the system's error goes to
-    `refused`.
+    `refused`; without that it raises `InputError`.
     """
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
@@ -91,11 +91,13 @@ def walk(
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def _entries(folder: Path, refused: Callable[[OSError], object]) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: Path, refused: Callable[[OSError], object] | None) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             yield from [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
+        if refused is None:
+            raise InputError(refusal(folder, error, "listed")) from None
         refused(error)
 
 

@@ -3,11 +3,10 @@
 `open_data` finds them: the inputs of a model, their targets, and the sets that its outputs are compared with.
 """
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -17,10 +16,10 @@ from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import own_options
 from i2i.config import from_mapping, option_names, real
 from i2i.data import folders
-from i2i.data.folders import PairRecord, Split, find_images, listed
+from i2i.data.folders import PairRecord, Split, by_stem, find_images, listed, without_partner
 from i2i.errors import ImageError, InputError, UsageError
+from i2i.evaluation.metrics.sets import squared
 from i2i.evaluation.options import EvaluationOptions
-from i2i.evaluation.resizer import squared
 from i2i.images import Picture, Pixels
 
 BACKGROUND: Literal["white"] = "white"
@@ -40,21 +39,7 @@ class Item:
 Items = Sequence[Item]
 
 
-class _Tensors(Sequence[Tensor]):
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
-    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
-        if isinstance(index, slice):
-            return [self._at(i) for i in range(*index.indices(len(self)))]
-        return self._at(range(len(self))[index])
-
-    @abstractmethod
-    def _at(self, index: int) -> Tensor: ...
-
-
-class PictureFiles(_Tensors):
+class PictureFiles:
     """Files as tensors of `channels` channels, brought to `size` by the one resizer unless it is None."""
 
     def __init__(self, items: Items, channels: int = 3, size: int | None = None) -> None:
@@ -68,16 +53,11 @@ class PictureFiles(_Tensors):
         item = self.items[index]
         try:
             picture = images.read(item.path)
+            return picture if item.half is None else picture.half(item.half)
         except ImageError as error:
             raise InputError(f"{item.path}: {error}") from None
-        if item.half is None:
-            return picture
-        width = picture.pixels.shape[1]
-        if width % 2:
-            raise InputError(f"{item.path}: odd width {width}; A and B side by side have equal widths")
-        return picture.columns(slice(width // 2) if item.half == "left" else slice(width // 2, None))
 
-    def _at(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Tensor:
         try:
             picture = images.to_tensor(self._pixels(self.picture(index)))
         except ImageError as error:
@@ -96,7 +76,7 @@ class PictureFiles(_Tensors):
         return str(self.items[index].path)
 
 
-class GeneratedImages(_Tensors):
+class GeneratedImages:
     """Pictures in memory, in 8 bits as they would be written; grey ones are shown in three channels."""
 
     def __init__(self, pixels: Sequence[Pixels], size: int | None = None) -> None:
@@ -105,7 +85,7 @@ class GeneratedImages(_Tensors):
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def _at(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Tensor:
         pixels = self.pixels[index]
         picture = images.to_tensor(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
         return picture if self.size is None else squared(picture, self.size)
@@ -135,10 +115,8 @@ def matching_pairs(outputs: Path, targets: Path, limit: int | None = None) -> tu
 
     Raises `InputError` naming those without a partner, and two that have one name.
     """
-    left, right = _by_stem(outputs), _by_stem(targets)
-    lonely = [f"{path} has no partner in {targets}" for stem, path in left.items() if stem not in right]
-    lonely += [f"{path} has no partner in {outputs}" for stem, path in right.items() if stem not in left]
-    if lonely:
+    left, right = (by_stem(folder, [item.path for item in pictures_in(folder)]) for folder in (outputs, targets))
+    if lonely := [f"{path} {reason}" for path, reason in without_partner(outputs, left, targets, right)]:
         raise InputError(
             f"{outputs} has {len(left)} pictures, {targets} has {len(right)}; {len(lonely)} have no partner of their "
             f"name (--unpaired compares sets):",
@@ -146,16 +124,6 @@ def matching_pairs(outputs: Path, targets: Path, limit: int | None = None) -> tu
         )
     stems = list(left)[:limit]
     return [Item(left[stem]) for stem in stems], [Item(right[stem]) for stem in stems]
-
-
-def _by_stem(root: Path) -> dict[str, Path]:
-    stems: dict[str, Path] = {}
-    for item in pictures_in(root):
-        stem = item.path.relative_to(root).with_suffix("").as_posix()
-        if stem in stems:
-            raise InputError(f"{stems[stem]} and {item.path} have the same name without suffix; keep one of them")
-        stems[stem] = item.path
-    return stems
 
 
 def display_name(path: Path) -> str:

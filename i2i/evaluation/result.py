@@ -152,7 +152,7 @@ def _detailed(row: Row) -> dict[str, Any]:
     return {"name": row.name, **row.facts, "measures": measures}
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     """`value` with None for every number in it that is not finite."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
@@ -295,7 +295,7 @@ def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items() if entry not in (None, ""))
     return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)

@@ -14,10 +14,10 @@ from i2i.errors import ImageError, InputError, ModelError, UsageError
 from i2i.evaluation import applicable
 from i2i.evaluation.bootstrap import RESAMPLES, Estimate, linear, mean
 from i2i.evaluation.data import BACKGROUND, PictureFiles, Pictures
-from i2i.evaluation.metrics import labels, networks, pairs, sets, sliced_wasserstein
+from i2i.evaluation.metrics import networks, pairs, sets, sliced_wasserstein
 from i2i.evaluation.metrics.networks import Features
+from i2i.evaluation.metrics.sets import RESIZER
 from i2i.evaluation.options import CONTENT, LABELS, NEED_INCEPTION, PAIRED, SETS, EvaluationOptions
-from i2i.evaluation.resizer import RESIZER
 from i2i.evaluation.result import Measure, measured
 from i2i.images import Pixels, palettes
 from i2i.networks import pretrained
@@ -175,8 +175,8 @@ class MetricSuite:
         assert self.palette is not None
         counts = [self._confusion(pixels, right, i) for i, pixels in enumerate(outputs)]
         try:
-            estimates = labels.resampled(counts, self.seed)
-            per_class = labels.scores(np.sum(counts, axis=0)).per_class
+            estimates = pairs.resampled(counts, self.seed)
+            per_class = pairs.scores(np.sum(counts, axis=0)).per_class
         except ValueError as error:
             raise InputError(f"labels cannot be scored: {error}") from None
         more = {"mean_iou": {"per_class": {str(index): value for index, value in per_class.items()}}}
@@ -198,7 +198,7 @@ class MetricSuite:
                 f"{name}: {right.shape[1]}x{right.shape[0]} pixels; the labels made have "
                 f"{found.shape[1]}x{found.shape[0]}"
             )
-        return labels.confusion(found, right, len(palette))
+        return pairs.confusion(found, right, len(palette))
 
     def _means(
         self, outputs: Pictures, targets: Pictures, functions: Mapping[str, Callable[[Tensor, Tensor], Tensor]]

@@ -5,9 +5,8 @@ A training may be writing to the log; its last line may be half written, and oth
 
 import json
 import math
-import stat
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,9 @@ from i2i.config import RUN_CONFIG, RUN_LOG, read_options
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER, EvaluationOptions
 
-MAX_LINE_BYTES = 1 << 20
 MAX_VALUE = 1e100  # far beyond float32, and differences of two such numbers are still numbers
+_MAX_COUNT = 1 << 53  # above, a float is another number
 VALIDATION_SEED = 0  # for every validation, whatever the seed of the run
-_MAX_COUNT = 1 << 53
-_MAX_NAME, _MAX_TEXT = 80, 500
 
 
 @dataclass
@@ -85,22 +82,37 @@ def read_log(run: Path, kinds: Sequence[str] = ()) -> Log:
 
     Raises `InputError` if the system refuses to read it.
     """
-    log = Log()
-    for line, complete in _lines(run / RUN_LOG):
-        if kinds and not any(f'"{kind}"'.encode() in line for kind in kinds):
-            continue
-        entry = _entry(line)
-        if entry is None:
-            log.damaged += complete  # the last line of a run in progress may be half written
-        elif kinds and entry["kind"] not in kinds:
-            continue
-        elif entry["kind"] == "step":
-            _add_step(log, entry)
-        elif entry["kind"] == "validation":
-            _add_validation(log, entry)
-        else:
-            _add_message(log.health if entry["kind"] == "health" else log.events, entry)
+    log, path = Log(), run / RUN_LOG
+    try:
+        if path.exists() and not path.is_file():  # a pipe may never answer
+            raise InputError(f"{path}: cannot be read: not a file")
+        with path.open("rb") as file:
+            for line in filter(bytes.strip, file):
+                if not kinds or any(f'"{kind}"'.encode() in line for kind in kinds):
+                    _add(log, line, kinds)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     return log
+
+
+def _add(log: Log, line: bytes, kinds: Sequence[str]) -> None:
+    try:
+        entry = json.loads(line)
+        kind = entry["kind"]
+        if kinds and kind not in kinds:
+            return
+        if kind == "step":
+            _add_step(log, entry)
+        elif kind == "validation":
+            log.validations.append(
+                Validation(_whole(entry["step"]), _whole(entry["epoch"]), _numbers(log, entry["metrics"]))
+            )
+        else:
+            _add_message(log.health if kind == "health" else log.events, entry)
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        log.damaged += line.endswith(b"\n")  # the last line of a run in progress may be half written
 
 
 def read_validations(run: Path) -> list[Validation]:
@@ -129,68 +141,29 @@ def run_options(run: Path) -> dict[str, Any]:
         return {}
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, bool]]:
-    """Each line, and whether it has an end. A line that is too long is cut off."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never answer
-            raise InputError(f"{path}: cannot be read: not a file")
-        with path.open("rb") as file:
-            while line := file.readline(MAX_LINE_BYTES):
-                complete = line.endswith(b"\n")
-                while not complete and (rest := file.readline(MAX_LINE_BYTES)):
-                    complete = rest.endswith(b"\n")
-                    line = line[:1]  # not JSON: the line is damaged
-                if line.strip():
-                    yield line, complete
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _entry(line: bytes) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return entry if isinstance(entry, dict) and isinstance(entry.get("kind"), str) else None
-
-
 def _add_step(log: Log, entry: dict[str, Any]) -> None:
-    step, losses = _count(entry.get("step")), entry.get("losses")
-    if step is None or not isinstance(losses, dict):
-        log.damaged += 1
-        return
+    step, losses = _whole(entry["step"]), _numbers(log, entry["losses"])
     log.skipped += entry.get("skipped") == 1
     log.last = {name: entry[name] for name in ("step", "images", "epoch", "lr") if _number(entry.get(name)) is not None}
-    for name, value in _numbers(log, losses).items():
+    for name, value in losses.items():
         log.losses.setdefault(name, Series()).add(step, value)
 
 
-def _add_validation(log: Log, entry: dict[str, Any]) -> None:
-    step, epoch, metrics = _count(entry.get("step")), _count(entry.get("epoch")), entry.get("metrics")
-    if step is None or epoch is None or not isinstance(metrics, dict):
-        log.damaged += 1
-        return
-    log.validations.append(Validation(step, epoch, _numbers(log, metrics)))
-
-
 def _add_message(messages: dict[str, Message], entry: dict[str, Any]) -> None:
-    text, name = entry.get("message", entry.get("text")), entry.get("name")
-    text = (text if isinstance(text, str) else json.dumps(entry))[:_MAX_TEXT]
-    name, step = name[:_MAX_NAME] if isinstance(name, str) else "", _count(entry.get("step"))
+    text = str(entry.get("message") or entry.get("text") or json.dumps(entry))
+    name, step = str(entry.get("name", "")), _count(entry.get("step"))
     message = messages.setdefault(f"{name}: {text}", Message(name, text, step, step, 0))
     message.count += 1
     message.last = step
 
 
 def _numbers(log: Log, values: dict[str, Any]) -> dict[str, float]:
-    numbers = {name[:_MAX_NAME]: _number(value) for name, value in values.items()}
+    numbers = {name: _number(value) for name, value in values.items()}
     log.not_finite += sum(number is None for number in numbers.values())
     return {name: number for name, number in numbers.items() if number is not None}
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     try:
         number = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:
@@ -198,8 +171,15 @@ def _number(value: Any) -> float | None:
     return number if abs(number) <= MAX_VALUE else None
 
 
-def _count(value: Any) -> int | None:
+def _count(value: object) -> int | None:
     return value if type(value) is int and 0 <= value < _MAX_COUNT else None
+
+
+def _whole(value: object) -> int:
+    """Raises `ValueError` for what is no number of a step or an epoch."""
+    if (count := _count(value)) is None:
+        raise ValueError("not a whole number")
+    return count
 
 
 # How the pictures of a validation come to size, by the option `preprocess`.

@@ -244,7 +244,7 @@ def exif_block(tags: Image.Exif, only: set[int] | None = None) -> bytes | None:
         return None
 
 
-def _as_read(value: Any) -> Any:
+def _as_read(value: object) -> Any:
     """A text that is not ASCII as the bytes that Pillow decoded as Latin-1 but does not encode; others as they are."""
     return value.encode("latin-1", "replace") if isinstance(value, str) and not value.isascii() else value
 

@@ -53,40 +53,20 @@ class Palette:
         return np.array(self.colours, np.uint8)
 
 
+def _named(name: str, colours: str) -> Palette:
+    """A palette of colours rrggbb."""
+    return Palette(name, tuple((r, g, b) for r, g, b in map(bytes.fromhex, colours.split())))
+
+
 # the twelve classes of CMP Facades as the pix2pix data set draws them, measured: the modes of its label pictures
-FACADES = Palette(
+FACADES = _named(
     "facades",
-    (
-        (0, 0, 222),
-        (0, 48, 255),
-        (0, 128, 255),
-        (0, 207, 255),
-        (32, 255, 224),
-        (112, 255, 143),
-        (192, 255, 63),
-        (255, 240, 0),
-        (255, 159, 0),
-        (255, 80, 0),
-        (255, 0, 0),
-        (174, 0, 0),
-    ),
+    "0000de 0030ff 0080ff 00cfff 20ffe0 70ff8f c0ff3f fff000 ff9f00 ff5000 ff0000 ae0000",
 )
 # the label maps of the toy pictures
-TOY = Palette(
+TOY = _named(
     "toy",
-    (
-        (70, 130, 220),
-        (255, 220, 40),
-        (140, 90, 190),
-        (60, 190, 80),
-        (128, 128, 128),
-        (240, 150, 120),
-        (190, 30, 50),
-        (250, 250, 250),
-        (20, 90, 50),
-        (110, 60, 20),
-        (30, 200, 210),
-    ),
+    "4682dc ffdc28 8c5abe 3cbe50 808080 f09678 be1e32 fafafa 145a32 6e3c14 1ec8d2",
 )
 PALETTES = {palette.name: palette for palette in (FACADES, TOY)}
 

@@ -109,6 +109,13 @@ class Picture:
         planes = self.planes(lambda plane: plane[:, some])
         return Picture(**planes, icc=self.icc, colour=self.colour, format=self.format)
 
+    def half(self, side: Literal["left", "right"]) -> "Picture":
+        """The columns of one half, as `columns` gives them. Raises `ImageError` for an odd width."""
+        middle, odd = divmod(self.width, 2)
+        if odd:
+            raise ImageError(f"odd width {self.width}; A and B side by side have equal widths")
+        return self.columns(slice(middle) if side == "left" else slice(middle, None))
+
     @property
     def height(self) -> int:
         """Rows of pixels."""

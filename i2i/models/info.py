@@ -123,7 +123,6 @@ class ModelInfo:
             config = from_mapping(cls, self.config, f"network {self.network}")
         except UsageError as error:
             raise ModelError(str(error)) from None
-        _refuse_conversions(f"network {self.network}", self.config, to_mapping(config))
         if self.size_multiple != config.size_multiple:
             raise ModelError(f"size_multiple {self.size_multiple}; this {self.network} has {config.size_multiple}")
         self._check_channels(config.in_channels, config.out_channels)
@@ -271,26 +270,9 @@ def _info(values: dict[str, Any]) -> ModelInfo:
         info = from_mapping(ModelInfo, values | {"training": origin})
     except (UsageError, TypeError) as error:
         raise ModelError(f"its description cannot be used: {error}") from None
-    _refuse_conversions("training", training, to_mapping(origin))
-    _refuse_conversions("its description", values, to_mapping(info) | {"training": training})
     if tuple(info.value_range) != (-1.0, 1.0):
         raise ModelError(f"value_range {info.value_range}; format {FORMAT_VERSION} has (-1.0, 1.0)")
     return info
-
-
-def _refuse_conversions(where: str, given: Mapping[str, Any], read: Mapping[str, Any]) -> None:
-    """Raises `ModelError` for a value of another JSON type, such as `"1"` for a width: i2i never writes one."""
-    for name, value in given.items():
-        if not _same(value, read[name]):
-            raise ModelError(f"{where}: {name} = {value!r} is not of its type, which that of {read[name]!r} is")
-
-
-def _same(given: Any, read: Any) -> bool:
-    if isinstance(given, dict) and isinstance(read, dict):
-        return given.keys() == read.keys() and all(_same(value, read[key]) for key, value in given.items())
-    if isinstance(given, list) and isinstance(read, list):
-        return len(given) == len(read) and all(map(_same, given, read))
-    return (type(given) is type(read) or (type(given), type(read)) == (int, float)) and bool(given == read)
 
 
 def to_json(info: ModelInfo, sha256: str, indent: int | None = None) -> str:

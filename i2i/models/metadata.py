@@ -3,7 +3,6 @@
 import json
 import stat
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,28 +67,26 @@ def strict_json(text: str | bytes) -> dict[str, Any]:
         raise ModelError("its description is not valid JSON") from None
     if not isinstance(values, dict):
         raise ModelError("its description is not a JSON object")
-    if _deeper_than(values, MAX_JSON_DEPTH):
-        raise ModelError(f"its description is deeper than {MAX_JSON_DEPTH} levels")
-    for part in _texts(values):
-        if len(part) > MAX_TEXT:
-            raise ModelError(f"its description has a text of {len(part)} characters; at most {MAX_TEXT} are accepted")
-        if without_controls(part) != part:
-            raise ModelError(f"its description has a control character in {part[:80]!a}")
+    _check_values(values, MAX_JSON_DEPTH)
     return values
+
+
+def _check_values(value: object, depth: int) -> None:
+    """Raises `ModelError` for more levels than `depth`, and for texts that are too long or hold control characters."""
+    if isinstance(value, dict | list):
+        if not depth:
+            raise ModelError(f"its description is deeper than {MAX_JSON_DEPTH} levels")
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check_values(part, depth - 1)
+    elif isinstance(value, str) and len(value) > MAX_TEXT:
+        raise ModelError(f"its description has a text of {len(value)} characters; at most {MAX_TEXT} are accepted")
+    elif isinstance(value, str) and without_controls(value) != value:
+        raise ModelError(f"its description has a control character in {value[:80]!a}")
 
 
 def without_controls(text: str) -> str:
     """Returns `text` with `_` for each line break, control character and byte that was no UTF-8."""
     return "".join("_" if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
-
-
-def _texts(values: Any) -> Iterator[str]:
-    """Yields all keys and values that are texts."""
-    if isinstance(values, str):
-        yield values
-    elif isinstance(values, dict | list):
-        for item in [*values, *values.values()] if isinstance(values, dict) else values:
-            yield from _texts(item)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -101,14 +98,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
-
-
-def _deeper_than(values: Any, depth: int) -> bool:
-    level = [values]
-    for _ in range(depth):
-        nested = [value for value in level if isinstance(value, dict | list)]
-        level = [item for value in nested for item in (value.values() if isinstance(value, dict) else value)]
-    return any(isinstance(value, dict | list) for value in level)
 
 
 def looks_like_safetensors(path: Path) -> bool:

@@ -12,13 +12,12 @@ import re
 import struct
 import zipfile
 from collections import OrderedDict
-from functools import partial
+from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from i2i.data.members import opened_zip
-from i2i.errors import InputError, ModelError
+from i2i.errors import ModelError
 from i2i.models.metadata import MAX_FILE_BYTES, MAX_TENSORS, regular_file
 
 MAX_PICKLE_BYTES = 16 << 20
@@ -40,6 +39,7 @@ _OPCODES = re.compile(
 _MAX_ENTRIES = 10 * MAX_TENSORS
 _KEYS = (str, int, float, bool, type(None))
 _MAX_NUMBER = 1 << 63
+_MAX_TABLE_BYTES = 192 * _MAX_MEMBERS  # of a table of contents: an entry has 46 bytes, its name and a few more
 
 
 def check_pickles(path: Path) -> int:
@@ -119,7 +119,7 @@ class _Reading(_Unpickler):  # the one in Python: C's takes memory for whatever 
             return _Standin(self, "", _BYTES.get(kind[2], 1))
         raise self.refusal(found)
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: tuple[Any, ...]) -> Any:
         _, kind, key, _, count, *_ = pid
         if not isinstance(kind, _Standin) or kind.function or type(key) is not str or type(count) is not int:
             raise ModelError("damaged or not written by torch.save")
@@ -131,7 +131,7 @@ class _Reading(_Unpickler):  # the one in Python: C's takes memory for whatever 
             raise ModelError(f"its storages take more than the {self.size:,} bytes of the file")
         return _Standin(self, "", count)
 
-    def ordered(self, entries: Any = ()) -> OrderedDict[Any, Any]:
+    def ordered(self, entries: Collection[tuple[Any, Any]] = ()) -> OrderedDict[Any, Any]:
         """Stands for `OrderedDict`, to which Python 2 gives all entries; the same list may be given again and again."""
         self.entries += len(entries)
         if self.entries > _MAX_ENTRIES:
@@ -154,7 +154,7 @@ class _Reading(_Unpickler):  # the one in Python: C's takes memory for whatever 
         return ModelError(f"{key}it holds code or objects ({found[:80]}), not weights alone; such files are never run")
 
 
-def _key(key: Any) -> Any:
+def _key(key: object) -> Any:
     """A key of a dict, if nothing of it is deep: the hash of a deep tuple ends the process."""
     if type(key) not in _KEYS:
         raise ModelError(f"a key is of type {type(key).__name__}; expected the names of tensors")
@@ -183,7 +183,7 @@ class _Standin:
                 raise ModelError(f"shape {tuple(shape)} is larger than what is stored for it")
         return _Standin(self.reading, "")
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """A tensor could be given another shape so, and any amount of memory."""
         raise self.reading.refusal("BUILD")
 
@@ -192,8 +192,10 @@ def _of_zip(opened: BinaryIO, size: int) -> list[io.BytesIO]:
     """torch stores the members of its zip files uncompressed; compressed ones could inflate without limit."""
     try:
         _check_end(opened, size)
-        with opened_zip(opened, _MAX_MEMBERS) as file:
+        with zipfile.ZipFile(opened) as file:
             members = file.infolist()
+            if len(members) > _MAX_MEMBERS:
+                raise ModelError(f"more than {_MAX_MEMBERS:,} members")
             if sum(member.file_size for member in members) > min(size, MAX_FILE_BYTES):
                 raise ModelError("its members are larger than the file: not written by torch.save")
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -205,16 +207,15 @@ def _of_zip(opened: BinaryIO, size: int) -> list[io.BytesIO]:
                 raise ModelError("a zip file, but not of torch.save (an exported program, .pt2, is never read)")
             if sum(member.file_size for member in pickles) > MAX_PICKLE_BYTES:
                 raise ModelError(f"its pickles have more than {MAX_PICKLE_BYTES:,} bytes")
-            return [_content(file, member) for member in pickles]
-    except InputError as error:
-        raise ModelError(str(error)) from None
+            return [io.BytesIO(file.read(member)) for member in pickles]
     except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
         raise ModelError(f"a damaged zip file ({error})") from None
 
 
 def _check_end(opened: BinaryIO, size: int) -> None:
     """Python's reader takes the table of contents that ends where the end record begins, torch's the one that the
-    record names. A file could show them two. Raises `BadZipFile` for such a one, and for one with a comment."""
+    record names. A file could show them two. Raises `BadZipFile` for such a one, and for one with a comment, and
+    `ModelError` for a long table, which Python reads at once."""
     opened.seek(max(size - 98, 0))
     tail = opened.read(98).rjust(98, b"\0")
     end = size - 22
@@ -226,11 +227,8 @@ def _check_end(opened: BinaryIO, size: int) -> None:
             raise zipfile.BadZipFile("its end record is elsewhere")
     if signature != b"PK\5\6" or comment or offset + length != end:
         raise zipfile.BadZipFile("its table of contents is not at its end")
-
-
-def _content(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> io.BytesIO:
-    with file.open(member) as opened:
-        return io.BytesIO(b"".join(iter(partial(opened.read, 1 << 20), b"")))
+    if length > _MAX_TABLE_BYTES:
+        raise ModelError(f"its table of contents has {length:,} bytes; at most {_MAX_TABLE_BYTES:,} are accepted")
 
 
 def _of_legacy_file(opened: BinaryIO) -> list[io.BytesIO]:

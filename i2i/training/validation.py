@@ -11,10 +11,9 @@ from i2i import images
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.pair import Datasets, ImagePair
 from i2i.errors import InputError, UsageError
-from i2i.evaluation.metrics.labels import confusion, scores
-from i2i.evaluation.metrics.pairs import WINDOW, l1, luminance_ssim, psnr, ssim
+from i2i.evaluation.metrics.pairs import WINDOW, confusion, l1, luminance_ssim, psnr, scores, ssim
+from i2i.evaluation.metrics.sets import squared
 from i2i.evaluation.metrics.sliced_wasserstein import PATCH, swd
-from i2i.evaluation.resizer import squared
 from i2i.evaluation.training_log import VALIDATION_SEED
 from i2i.images import Pixels
 from i2i.images.palettes import VOID

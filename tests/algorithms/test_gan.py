@@ -10,6 +10,7 @@ import pytest
 import torch
 from run_options import CycleGANRun, GANRun, Pix2PixRun
 from torch import Tensor
+from toy_folders import write_folder
 
 from i2i.algorithms import GAN, CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm
@@ -17,7 +18,6 @@ from i2i.algorithms.gan import GANOptions
 from i2i.config import checked
 from i2i.data.datasets import open_datasets
 from i2i.data.pair import Datasets, ImagePair
-from i2i.data.toy import write_folder
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.evaluate import evaluate
 from i2i.evaluation.metrics.pairs import luminance_ssim

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from check_files import check
+from toy_folders import write_folder
 
 from i2i import images
 from i2i.data import folders
-from i2i.data.toy import LABEL_COLOURS, ToyPairs, ToyUnpaired, true_map, write_folder
+from i2i.data.toy import LABEL_COLOURS, ToyPairs, ToyUnpaired, true_map
 from i2i.errors import UsageError
 
 pytestmark = pytest.mark.arithmetic

@@ -180,7 +180,7 @@ def test_outputs_that_are_not_finite_are_not_measured_as_black(there: dict[str, 
         translate(broken, PictureFiles(items(there["made"])))
 
     class Nan(GeneratedImages):
-        def _at(self, index: int) -> torch.Tensor:
+        def __getitem__(self, index: int) -> torch.Tensor:
             return torch.full((3, 4, 4), torch.nan)
 
     with pytest.raises(InputError, match="picture 1: holds values that are not finite"):

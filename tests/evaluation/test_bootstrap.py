@@ -10,7 +10,7 @@ from torch import Tensor
 
 from i2i.evaluation import bootstrap
 from i2i.evaluation.bootstrap import RESAMPLES, Estimate, draws, linear, mean, mean_across, mean_of_pairs, student
-from i2i.evaluation.metrics import labels, sets, sliced_wasserstein
+from i2i.evaluation.metrics import pairs, sets, sliced_wasserstein
 from i2i.evaluation.metrics.sliced_wasserstein import normalised, swd, with_influences
 from i2i.evaluation.result import Measure, difference, gap_closed, measured
 
@@ -234,10 +234,10 @@ def test_diversity_of_three_pictures_by_hand() -> None:
 
 def test_scores_of_labels_vary_as_those_of_the_pictures_drawn() -> None:
     random = np.random.RandomState(0)
-    counts = [labels.confusion(random.randint(3, size=50), random.randint(3, size=50), 4) for _ in range(6)]
-    found = labels.resampled(counts, 3)
+    counts = [pairs.confusion(random.randint(3, size=50), random.randint(3, size=50), 4) for _ in range(6)]
+    found = pairs.resampled(counts, 3)
     for k in (0, 99):
-        expected = labels.scores(sum(int(w) * c for w, c in zip(draws(6, 3)[k], counts, strict=True)))  # type: ignore[arg-type]
+        expected = pairs.scores(sum(int(w) * c for w, c in zip(draws(6, 3)[k], counts, strict=True)))  # type: ignore[arg-type]
         for name, estimate in found.items():
             assert estimate.resampled is not None
             assert float(estimate.resampled[k]) == pytest.approx(getattr(expected, name))

@@ -15,7 +15,7 @@ from i2i import images
 from i2i.evaluation.data import PictureFiles
 from i2i.evaluation.data import pictures_in as items
 from i2i.evaluation.metrics import sets
-from i2i.evaluation.resizer import resized
+from i2i.evaluation.metrics.sets import resized
 from i2i.evaluation.result import verdict
 from i2i.models import model_file
 from i2i.models.info import describe
@@ -174,7 +174,8 @@ def test_kid_in_the_features_of_a_file(tmp_path: Path) -> None:
     network = feature_network(tiny_vgg())
     pools = []
     for path in (a, b):
-        pictures = torch.stack([resized(x, 224, 224) for x in PictureFiles(items(path), size=32)])
+        files = PictureFiles(items(path), size=32)
+        pictures = torch.stack([resized(files[i], 224, 224) for i in range(len(files))])
         pools.append(network(pictures)[-1].mean(dim=(2, 3)).double())
     expected = sets.kid(*pools)
     kid = found["results"][0]["measures"]["kid"]

@@ -7,7 +7,7 @@ from torch import nn
 
 from i2i.config import to_mapping
 from i2i.errors import UsageError
-from i2i.losses.penalties import scales
+from i2i.losses.adversarial import scales
 from i2i.networks import (
     DISCRIMINATORS,
     GENERATORS,

@@ -15,10 +15,9 @@ from i2i.errors import InputError, UsageError
 from i2i.images import Picture
 from i2i.images.png import chunk
 from i2i.tools.datasets import fetch as fetching
-from i2i.tools.datasets.divide import difference_hash, divide
 from i2i.tools.datasets.inspect import inspect
 from i2i.tools.datasets.report import as_json, as_text
-from i2i.tools.datasets.sides import combine, split
+from i2i.tools.datasets.shape import combine, difference_hash, divide, split
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_dataset.py"
 
@@ -298,7 +297,7 @@ def test_outputs_of_one_name(tmp_path):
     with pytest.raises(UsageError, match="would have the name of another one"):
         split(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match="names occur twice"):
+    with pytest.raises(InputError, match="have the same name without suffix"):
         combine(tmp_path / "in", tmp_path / "in", tmp_path / "out")
 
 
@@ -389,7 +388,7 @@ def test_divide_refuses(plain, tmp_path):
 
 @pytest.mark.promise("R30")
 def test_a_picture_that_vanishes(plain, tmp_path, monkeypatch):
-    from i2i.tools.datasets import divide as dividing
+    from i2i.tools.datasets import shape as dividing
 
     honest = dividing._bring
 

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 from children import digest, lines, run, start, status
+from toy_folders import write_folder
 
 from i2i.data.datasets import open_datasets
 from i2i.data.options import DataOptions
-from i2i.data.toy import write_folder
 from i2i.training.data_identity import SkippedImages
 from i2i.training.distributed import ProcessGroup
 from i2i.training.state_store import StateStore

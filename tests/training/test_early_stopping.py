@@ -12,10 +12,10 @@ import pytest
 from children import digest, lines, new_folder, run, start, status
 from faults import BeforeFile, Distances, Refuse, SkipStep, die
 from run_options import Pix2PixRun
+from toy_folders import write_folder
 
 from i2i.algorithms import Pix2Pix
 from i2i.config import checked
-from i2i.data.toy import write_folder
 from i2i.errors import UsageError
 from i2i.models.info import read_info
 from i2i.training import early_stopping, validation

@@ -14,12 +14,12 @@ import pytest
 import torch
 from children import lines
 from run_options import CycleGANRun, Pix2PixRun
+from toy_folders import write_folder
 
 from i2i import images
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.image_pool import ImagePool
 from i2i.data.datasets import open_datasets
-from i2i.data.toy import write_folder
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.images import Picture
 from i2i.training.data_identity import DataIdentity

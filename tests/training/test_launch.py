@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 from children import start
+from toy_folders import write_folder
 
 from i2i.algorithms import CycleGAN
 from i2i.algorithms.cyclegan import CycleGANOptions
-from i2i.data.toy import write_folder
 from i2i.device import choose_device
 from i2i.errors import UsageError
 from i2i.training.distributed import ProcessGroup

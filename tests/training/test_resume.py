@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from children import Child, Prepare, digest, lines, new_folder, run, start, status, strays
 from faults import AtCall, BeforeFile, DieAfterValidation, TellArithmetic, die
+from toy_folders import write_folder
 
-from i2i.data.toy import write_folder
 from i2i.models import model_file
 from i2i.training.state_store import StateStore
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from run_options import Pix2PixRun
+from toy_folders import write_folder
 
 from i2i import images
 from i2i.algorithms import Pix2Pix
-from i2i.data.toy import write_folder
 from i2i.training.launch import train
 from i2i.training.samples import CAPTION, grid, layout, spread
 

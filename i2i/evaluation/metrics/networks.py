@@ -3,7 +3,7 @@
 Their weights come from a file of the user. It is read without running any code in it, and checked against the network.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torchvision.models import inception as blocks
 
 from i2i.download import download
 from i2i.errors import DownloadError, ModelError, UsageError
-from i2i.evaluation.resizer import resized
+from i2i.evaluation.metrics.sets import Pictures, resized
 from i2i.files import home, sha256
 from i2i.models import state_dicts
 from i2i.models.state_dicts import StateDict, refuse_nonfinite
@@ -44,7 +44,7 @@ class Features:
 
 
 def extract(
-    pictures: Sequence[Tensor],
+    pictures: Pictures,
     network: nn.Module,
     size: int,
     device: torch.device | str = "cpu",

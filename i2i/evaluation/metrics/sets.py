@@ -1,18 +1,27 @@
 """Metrics of sets of pictures: distances of their features, (N, D) in float64, and the diversity of one set.
 
-Each comes with its bootstrap draws, see `bootstrap`, which `seed` fixes.
+Each comes with its bootstrap draws, see `bootstrap`, which `seed` fixes. `resized` is the one resizer of all
+measurements: which one it is changes FID by whole units (Parmar et al. 2022).
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from i2i.errors import InputError
 from i2i.evaluation.bootstrap import Estimate, linear, mean, mean_across, mean_of_pairs, of_pairs, weights
-from i2i.evaluation.resizer import resized
+
+
+class Pictures(Protocol):
+    """Pictures (C, H, W) in [-1, 1] by number, such as a list of tensors."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Tensor: ...
+
 
 NEIGHBOURS = 3  # k of precision and recall
 _DIVERSITY_SIZE = 32
@@ -128,7 +137,7 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def diversity(pictures: Sequence[Tensor], seed: int = 0) -> Estimate:
+def diversity(pictures: Pictures, seed: int = 0) -> Estimate:
     """Mean L1 over all pairs of two pictures of a set, at 32×32 pixels, 0 (all alike) to 1.
 
     Read it beside the same number of the inputs: much below it, the outputs are alike. The draws of its interval leave
@@ -142,3 +151,23 @@ def diversity(pictures: Sequence[Tensor], seed: int = 0) -> Estimate:
 
 def _mean_l1(some: Tensor, rows: Tensor) -> Tensor:
     return torch.stack([(rows - row).abs().mean(dim=1) for row in some])
+
+
+RESIZER = "bicubic (a = -0.5), antialiased, float32, clamped: torch.nn.functional.interpolate(antialias=True)"
+
+
+def resized(image: Tensor, height: int, width: int) -> Tensor:
+    """(C, H, W) in [-1, 1] at another size; the same tensor if it has that size."""
+    if image.shape[-2:] == (height, width):
+        return image
+    size = (height, width)
+    return F.interpolate(image[None].float(), size, mode="bicubic", antialias=True, align_corners=False)[0].clamp(-1, 1)
+
+
+def squared(image: Tensor, size: int) -> Tensor:
+    """(C, size, size): the shorter side scaled to `size`, then the middle cut out."""
+    height, width = image.shape[-2:]
+    scale = size / min(height, width)
+    image = resized(image, max(size, round(height * scale)), max(size, round(width * scale)))
+    top, left = (image.shape[-2] - size) // 2, (image.shape[-1] - size) // 2
+    return image[:, top : top + size, left : left + size]

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from i2i.evaluation.metrics.sets import Pictures
+
 PATCH = 7
 PATCHES_PER_IMAGE = 128
 MOST_PATCHES = 1 << 16
@@ -44,8 +46,8 @@ class SlicedWasserstein:
 
 
 def swd(
-    a: Sequence[Tensor],
-    b: Sequence[Tensor],
+    a: Pictures,
+    b: Pictures,
     seeds: Sequence[int] = (0, 1, 2),
     patches: int | None = None,
     *,
@@ -136,7 +138,7 @@ def _enlarged(images: Tensor) -> Tensor:
     return _blurred(spread, gain=4.0)
 
 
-def descriptors(pictures: Sequence[Tensor], count: int, seeds: Sequence[int], size: int) -> list[list[Tensor]]:
+def descriptors(pictures: Pictures, count: int, seeds: Sequence[int], size: int) -> list[list[Tensor]]:
     """For each seed and level (count, C · 49): 7×7 patches at random places, as many of each picture as possible.
 
     They are normalised: mean 0 and standard deviation 1 in each channel, over all patches of the level.

@@ -81,15 +81,43 @@ class PublicSet:
         return f"{self.size / 1e6:,.1f} MB" if self.size else self.about or "of unknown size"
 
 
-def _cyclegan(
-    name: str, domains: tuple[str, str], licence: str, size: int, counts: tuple[int, int, int, int], sha256: str
-) -> PublicSet:
+_RIGHTS = {"paintings": _PAINTINGS, "imagenet": _IMAGENET, "flickr": _FLICKR, "google": _GOOGLE, "facades": _FACADES}
+# name, pictures of trainA, trainB, testA and testB, bytes, rights, domains; SHA-256
+_CYCLEGAN_SETS = """
+apple2orange 995 1019 266 248 78456409 imagenet apples / oranges
+845a191e9af8926408ea597001cd03a452e3300a1f44a79fe329b3d59f6e3eb8
+summer2winter_yosemite 1231 962 309 238 132640856 flickr Yosemite in summer / in winter
+167fe1726807a9d22bd106b4a6c0bd7953b688af924ac1bf967439c4961e49f9
+horse2zebra 1067 1334 120 140 116867962 imagenet horses / zebras
+a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1
+monet2photo 1072 6287 121 751 305231073 paintings paintings by Monet / landscape photographs
+88f91b00fc228f97c9411fbf1880ec1d119c98f1722e4cfcfaa2fb35fac05b04
+cezanne2photo 525 6287 58 751 279885071 paintings paintings by Cézanne / landscape photographs
+3a6c10ca21f9485862f1cbd707744b9dc258954a04631271d23a3605eeb63cff
+ukiyoe2photo 562 6287 263 751 292946532 paintings ukiyo-e prints / landscape photographs
+02a2a2fb5ecf425ca1bf86aca7304377da64a2a1d3b86df54eb65e4068bf3b08
+vangogh2photo 400 6287 400 751 306590349 paintings paintings by van Gogh / landscape photographs
+362c3473e70be0944bda08d49d660eafdc2854df55d697835b8186d1d79caaff
+maps 1096 1096 1098 1098 1476754427 google aerial photographs / maps
+639534f69dbf9f36bef8d6292a7698006361221f83f0285d7c9ca78afe6e8a9e
+facades 400 400 106 106 35135868 facades photographs of facades / label maps
+9a31ebf3a31b9b5cd195dd5bf62e9308e00cb94604d1019e3889ac84248695c0
+iphone2dslr_flower 1812 3325 569 480 339964458 flickr flowers taken with an iPhone / with a DSLR
+8fcb5e374d631b107e1d961b8c4cd0a186aa2a4ff3e279923f4c426128de7113
+"""
+
+
+def _cyclegan(facts: str, sha256: str) -> PublicSet:
+    """The set of two lines of the table."""
+    name, *numbers, rights, domains = facts.split(maxsplit=7)
+    *counts, size = map(int, numbers)
+    first, second = domains.split(" / ")
     return PublicSet(
         name=f"cyclegan/{name}",
         layout="unpaired",
-        domains=domains,
+        domains=(first, second),
         paper=_CYCLEGAN_PAPER,
-        licence=licence,
+        licence=_RIGHTS[rights],
         urls=(_CYCLEGAN.format(name), _CYCLEGAN_EARLIER.format(name)),
         size=size,
         sha256=sha256,
@@ -119,87 +147,9 @@ def _pix2pix(
     )
 
 
+_LINES = _CYCLEGAN_SETS.split("\n")[1:-1]
 SETS: tuple[PublicSet, ...] = (
-    _cyclegan(
-        "apple2orange",
-        ("apples", "oranges"),
-        _IMAGENET,
-        78_456_409,
-        (995, 1_019, 266, 248),
-        "845a191e9af8926408ea597001cd03a452e3300a1f44a79fe329b3d59f6e3eb8",
-    ),
-    _cyclegan(
-        "summer2winter_yosemite",
-        ("Yosemite in summer", "in winter"),
-        _FLICKR,
-        132_640_856,
-        (1_231, 962, 309, 238),
-        "167fe1726807a9d22bd106b4a6c0bd7953b688af924ac1bf967439c4961e49f9",
-    ),
-    _cyclegan(
-        "horse2zebra",
-        ("horses", "zebras"),
-        _IMAGENET,
-        116_867_962,
-        (1_067, 1_334, 120, 140),
-        "a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1",
-    ),
-    _cyclegan(
-        "monet2photo",
-        ("paintings by Monet", "landscape photographs"),
-        _PAINTINGS,
-        305_231_073,
-        (1_072, 6_287, 121, 751),
-        "88f91b00fc228f97c9411fbf1880ec1d119c98f1722e4cfcfaa2fb35fac05b04",
-    ),
-    _cyclegan(
-        "cezanne2photo",
-        ("paintings by Cézanne", "landscape photographs"),
-        _PAINTINGS,
-        279_885_071,
-        (525, 6_287, 58, 751),
-        "3a6c10ca21f9485862f1cbd707744b9dc258954a04631271d23a3605eeb63cff",
-    ),
-    _cyclegan(
-        "ukiyoe2photo",
-        ("ukiyo-e prints", "landscape photographs"),
-        _PAINTINGS,
-        292_946_532,
-        (562, 6_287, 263, 751),
-        "02a2a2fb5ecf425ca1bf86aca7304377da64a2a1d3b86df54eb65e4068bf3b08",
-    ),
-    _cyclegan(
-        "vangogh2photo",
-        ("paintings by van Gogh", "landscape photographs"),
-        _PAINTINGS,
-        306_590_349,
-        (400, 6_287, 400, 751),
-        "362c3473e70be0944bda08d49d660eafdc2854df55d697835b8186d1d79caaff",
-    ),
-    _cyclegan(
-        "maps",
-        ("aerial photographs", "maps"),
-        _GOOGLE,
-        1_476_754_427,
-        (1_096, 1_096, 1_098, 1_098),
-        "639534f69dbf9f36bef8d6292a7698006361221f83f0285d7c9ca78afe6e8a9e",
-    ),
-    _cyclegan(
-        "facades",
-        ("photographs of facades", "label maps"),
-        _FACADES,
-        35_135_868,
-        (400, 400, 106, 106),
-        "9a31ebf3a31b9b5cd195dd5bf62e9308e00cb94604d1019e3889ac84248695c0",
-    ),
-    _cyclegan(
-        "iphone2dslr_flower",
-        ("flowers taken with an iPhone", "with a DSLR"),
-        _FLICKR,
-        339_964_458,
-        (1_812, 3_325, 569, 480),
-        "8fcb5e374d631b107e1d961b8c4cd0a186aa2a4ff3e279923f4c426128de7113",
-    ),
+    *map(_cyclegan, _LINES[::2], _LINES[1::2]),
     PublicSet(
         name="cyclegan/ae_photos",
         layout="test only",

@@ -19,7 +19,6 @@ from typing import IO, Self
 from i2i import images
 from i2i.config import real
 from i2i.data.folders import SPLITS
-from i2i.data.members import opened_zip
 from i2i.download import BrokeOffError, Progress, download
 from i2i.errors import DownloadError, InputError, UsageError
 from i2i.files import atomic_write, locked, refused, sha256
@@ -29,10 +28,6 @@ from i2i.tools.datasets.outputs import folders_above
 SOURCE = "SOURCE.json"
 MAX_MEMBERS = 200_000
 MAX_BYTES = 50 << 30
-_MAX_HEADER_BYTES = 1 << 16
-_LONG_HEADERS = {
-    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE
-}  # fmt: skip
 _LAYOUT = {*SPLITS, *(split + side for split in SPLITS for side in "AB"), "A", "B"}
 _DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError
@@ -190,7 +185,7 @@ def _unpack(archive: Path, folder: Path) -> Unpacked:
         for count, (name, size, content) in enumerate(_members(archive), 1):
             total += size
             if count > MAX_MEMBERS or total > MAX_BYTES:
-                raise InputError(_too_large())
+                raise InputError(f"more than {MAX_MEMBERS:,} files or {MAX_BYTES:,} bytes when unpacked")
             parts = _parts(name)
             if any(part.startswith(".") for part in parts) or Path(parts[-1]).suffix.lower() not in images.SUFFIXES:
                 left_out += 1
@@ -215,10 +210,6 @@ def _unpack(archive: Path, folder: Path) -> Unpacked:
     return Unpacked(pictures, left_out)
 
 
-def _too_large() -> str:
-    return f"more than {MAX_MEMBERS:,} files or {MAX_BYTES:,} bytes when unpacked"
-
-
 def _special(name: str) -> InputError:
     return InputError(f"{name!r}: a link or a special file, which is not accepted")
 
@@ -226,7 +217,7 @@ def _special(name: str) -> InputError:
 def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     """The name, the size and the content of each regular file. Raises `InputError` for a member of another kind."""
     if zipfile.is_zipfile(archive):
-        with archive.open("rb") as file, opened_zip(file, MAX_MEMBERS) as packed:
+        with zipfile.ZipFile(archive) as packed:
             for info in packed.infolist():
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -242,41 +233,23 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                     raise _special(member.name)
                 if (data := unpacked.extractfile(member)) is not None:
                     yield member.name, member.size, data
-            _read_to_the_end(unpacked)
+            assert unpacked.fileobj is not None
+            while unpacked.fileobj.read(1 << 20):  # so that the checksum at the end is compared
+                pass
 
 
 class _Member(tarfile.TarInfo):
-    """A member of a tar archive: its headers are bounded, and a bad one is an error.
-
-    `tarfile` by itself reads the headers of long names whole into memory, and takes a bad header for the end.
-    """
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """The member of one block. Raises `InputError` for a long header, and for a sparse file, which has them too."""
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in _LONG_HEADERS and not 0 <= member.size <= _MAX_HEADER_BYTES:
-            raise InputError(f"a header of {member.size:,} bytes; at most {_MAX_HEADER_BYTES:,} are accepted")
-        if member.type == tarfile.GNUTYPE_SPARSE:
-            raise _special(member.name)
-        return member
-
-    def _proc_gnusparse_10(self, next: tarfile.TarInfo, *_: object) -> None:
-        """Instead of the table of a sparse file, which may be long (GNU's format 1.0)."""
-        raise _special(next.name)
+    """A member of a tar archive; a bad header is an error, which `tarfile` takes for the end."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        """The next member. Raises `ReadError` for a bad header after the first, and for a negative size."""
+        """The next member. Raises `ReadError` for a bad header after the first."""
         try:
-            member = super().fromtarfile(archive)
+            return super().fromtarfile(archive)
         except tarfile.HeaderError as error:
             if archive.offset == 0 or isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
                 raise
             raise tarfile.ReadError(str(error)) from None
-        if member.size < 0:
-            raise tarfile.ReadError("a negative size")
-        return member
 
 
 def _opened_tar(archive: Path) -> tarfile.TarFile:
@@ -284,14 +257,6 @@ def _opened_tar(archive: Path) -> tarfile.TarFile:
         with contextlib.suppress(tarfile.ReadError):
             return tarfile.open(archive, tarinfo=_Member)
     raise InputError("not a zip or tar archive")
-
-
-def _read_to_the_end(unpacked: tarfile.TarFile) -> None:
-    """Read what follows the block of zeros at the end, so that checksums of the whole are compared."""
-    assert unpacked.fileobj is not None
-    while unpacked.fileobj.read(1 << 20):
-        if unpacked.fileobj.tell() - unpacked.offset > MAX_BYTES:
-            raise InputError(_too_large())
 
 
 def _parts(name: str) -> list[str]:

@@ -1,8 +1,7 @@
 """Inspect a folder before training: its layout, its pictures, damage, and copies."""
 
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from i2i.data.options import MAX_DAMAGED
 from i2i.data.source import Part, picture_part
 from i2i.data.walking import is_file, is_folder
 from i2i.errors import ImageError, InputError
-from i2i.tools.datasets.divide import difference_hash, groups, pixel_hash, same_bytes
+from i2i.tools.datasets.shape import difference_hash, groups, pixel_hash, same_bytes
 
 SIDE_BY_SIDE = "A and B side by side in each picture"
 BY_NAME = "A and B in two folders, pairs by name"
@@ -72,6 +71,20 @@ class Report:
     unequal: list[tuple[Path, Path]] = field(default_factory=list)
     duplicates: list[list[Path]] = field(default_factory=list)
     near: list[list[Path]] = field(default_factory=list)
+
+    def name(self, path: Path) -> str:
+        """A path as text, relative to the data set where it lies in it."""
+        root = self.data if is_folder(self.data) else self.data.parent
+        return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+    @property
+    def layouts(self) -> list[str]:
+        """The layouts of its groups."""
+        return list(dict.fromkeys(group.layout for group in self.groups))
+
+    def readable(self, group: Group) -> list[Look]:
+        """The looks at those pictures of a group that can be read."""
+        return [look for path in group.paths if not (look := self.looks[path]).damage]
 
     @property
     def damaged(self) -> list[tuple[Path, str]]:
@@ -180,10 +193,9 @@ def _probed(path: Path, two: bool, whole: bool) -> Look:
 
 def _decoded(path: Path, two: bool) -> Look:
     picture = images.read(path)
-    height, width = picture.pixels.shape[:2]
     return Look(
-        width,
-        height,
+        picture.width,
+        picture.height,
         picture.format,
         picture.band_count + (picture.alpha is not None),
         str(picture.pixels.dtype),
@@ -195,11 +207,9 @@ def _decoded(path: Path, two: bool) -> Look:
 
 def _seen(picture: images.Picture, two: bool) -> tuple[PictureFacts, ...]:
     parts: tuple[Part, ...] = ("left", "right") if two else ("whole",)
-    return (
-        ()
-        if two and picture.pixels.shape[1] % 2
-        else tuple(picture_facts(picture_part(picture, part)) for part in parts)
-    )
+    if two and picture.width % 2:
+        return ()
+    return tuple(picture_facts(picture_part(picture, part)) for part in parts)
 
 
 def _judge_seeming(report: Report) -> None:
@@ -222,9 +232,8 @@ def _judge_damage(report: Report) -> None:
 
 
 def _judge_layout(report: Report) -> None:
-    layouts = {group.layout for group in report.groups}
     trained = {group.domain for group in report.groups if group.split == "train"}
-    if layouts == {PLAIN}:
+    if report.layouts == [PLAIN]:
         report.problems.append(
             "no layout for training: `divide` makes one of a plain folder, or see datasets/README.md"
         )
@@ -280,8 +289,3 @@ def _find_duplicates(report: Report) -> None:
     report.duplicates = groups({path: look.pixels for path, look in report.looks.items()})
     near = groups({path: look.difference for path, look in report.looks.items()})
     report.near = [paths for paths in near if len({report.looks[path].pixels for path in paths}) > 1]
-
-
-def tally(looks: Iterable[Look], what: Callable[[Look], str]) -> dict[str, int]:
-    """How often each value occurs among readable pictures, the most frequent first."""
-    return dict(Counter(what(look) for look in looks if not look.damage).most_common())

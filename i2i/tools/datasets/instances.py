@@ -12,18 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from i2i import images
-from i2i.data.folders import listed
+from i2i.data.folders import by_stem, find_images, listed, without_partner
 from i2i.errors import ImageError, InputError
 from i2i.images import LOSSY, Picture, Pixels
-from i2i.tools.datasets.outputs import (
-    Job,
-    Outcome,
-    by_stem,
-    check_outputs,
-    check_place,
-    is_there,
-    write_pictures,
-)
+from i2i.tools.datasets.outputs import Job, Outcome, check_outputs, check_place, is_there, write_pictures
 
 REACH = 8
 """Instances of one number are further apart than so many pixels, along rows and columns."""
@@ -51,8 +43,11 @@ def add_instances(
     outputs. Raises `OutputError` for the disk. A picture that can no longer be read in its turn counts as failed.
     """
     check_place(out, (labels, maps))
-    in_labels, in_maps = by_stem(labels, _ENDINGS), by_stem(maps, _ENDINGS)
-    _check_partners(labels, in_labels, maps, in_maps)
+    in_labels, in_maps = (by_stem(folder, find_images(folder), _ENDINGS) for folder in (labels, maps))
+    if lonely := [f"{path} {reason}" for path, reason in without_partner(labels, in_labels, maps, in_maps)]:
+        raise InputError(f"{len(lonely)} pictures have no partner of the same name:", *listed(lonely))
+    if not in_labels:
+        raise InputError(f"{labels}: no pictures in it")
     pairs = [(in_labels[stem], in_maps[stem]) for stem in in_labels]
     outputs = [out / f"{stem}.png" for stem in in_labels]
     check_outputs(outputs, [path for pair in pairs for path in pair], overwrite, skip_existing)
@@ -113,15 +108,6 @@ def _shared_numbers(near: list[set[int]]) -> list[int]:
         numbers[i] = min(free, key=lambda number: used[number])
         used[numbers[i]] += 1
     return numbers
-
-
-def _check_partners(labels: Path, in_labels: dict[str, Path], maps: Path, in_maps: dict[str, Path]) -> None:
-    lonely = [f"{path} has no partner in {maps}" for stem, path in in_labels.items() if stem not in in_maps]
-    lonely += [f"{path} has no partner in {labels}" for stem, path in in_maps.items() if stem not in in_labels]
-    if lonely:
-        raise InputError(f"{len(lonely)} pictures have no partner of the same name:", *listed(lonely))
-    if not in_labels:
-        raise InputError(f"{labels}: no pictures in it")
 
 
 def _complaint(job: Job) -> str:

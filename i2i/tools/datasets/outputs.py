@@ -2,15 +2,15 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from i2i import images
 from i2i.config import real
-from i2i.data.folders import find_images, listed
+from i2i.data.folders import listed
 from i2i.data.walking import exists
-from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
+from i2i.errors import ExistsError, ImageError, OutputError, UsageError
 from i2i.files import make_folders
 from i2i.images import Picture
 
@@ -56,25 +56,6 @@ def write_pictures(jobs: Iterable[Job], overwrite: bool, skip_existing: bool) ->
         except (ImageError, ExistsError) as error:
             outcome.failed.append((job.source, str(error)))
     return outcome
-
-
-def by_stem(folder: Path, endings: Sequence[str] = ()) -> dict[str, Path]:
-    """The pictures of a folder by their relative path without suffix, and without the first of `endings` that it has.
-
-    Raises `InputError` for a name that occurs twice then, and for a folder that is missing or cannot be listed.
-    """
-    found: dict[str, Path] = {}
-    twice = []
-    for path in find_images(folder):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        ending = next((ending for ending in endings if path.stem.endswith(ending) and path.stem != ending), "")
-        stem = stem.removesuffix(ending)
-        if stem in found:
-            twice.append(f"{found[stem]}, {path}")
-        found[stem] = path
-    if twice:
-        raise InputError(f"{len(twice)} names occur twice, without suffix; keep one of each:", *listed(twice))
-    return found
 
 
 def check_place(out: Path, inputs: Iterable[Path]) -> None:

@@ -1,15 +1,15 @@
 """A report on a data set as text for a person and as JSON for a program."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median_low
 from typing import Any
 
 from i2i.data.folders import first_lines
-from i2i.data.walking import is_folder
 from i2i.terminal import printable
-from i2i.tools.datasets.inspect import BY_NAME, CROP, LIST, PLAIN, SIDE_BY_SIDE, UNPAIRED, Group, Look, Report, tally
+from i2i.tools.datasets.inspect import BY_NAME, CROP, LIST, PLAIN, SIDE_BY_SIDE, UNPAIRED, Group, Look, Report
 
 _SCRIPTS = {
     SIDE_BY_SIDE: "train_pix2pix.py",
@@ -28,12 +28,12 @@ def as_text(report: Report) -> str:
 
 def as_json(report: Report) -> str:
     """The report as one JSON object in ASCII, whatever bytes file names have; lists are complete."""
-    names = _Names(report.data)
+    names = report.name
     content: dict[str, Any] = {
         "data": str(report.data),
         "full": report.full,
         "exit_code": report.exit_code,
-        "layouts": _layouts(report),
+        "layouts": report.layouts,
         "groups": [_group(report, group) for group in report.groups],
         "damaged": [{"file": names(path), "reason": reason} for path, reason in report.damaged],
         "without_partner": {where: [names(path) for path in paths] for where, paths in report.unpaired.items()},
@@ -47,41 +47,19 @@ def as_json(report: Report) -> str:
     return json.dumps(content, indent=2, ensure_ascii=True)
 
 
-class _Names:
-    """Paths as text, relative to the data set where they lie in it."""
-
-    def __init__(self, data: Path) -> None:
-        self._root = data if is_folder(data) else data.parent
-
-    def __call__(self, path: Path) -> str:
-        return str(path.relative_to(self._root)) if path.is_relative_to(self._root) else str(path)
-
-
-def _layouts(report: Report) -> list[str]:
-    return list(dict.fromkeys(group.layout for group in report.groups))
-
-
-def _readable(report: Report, group: Group) -> list[Look]:
-    return [look for path in group.paths if not (look := report.looks[path]).damage]
-
-
 def _small(group: Group, looks: Iterable[Look]) -> int:
     halves = 2 if group.domain == "AB" else 1
     return sum(min(look.width // halves, look.height) < CROP for look in looks)
 
 
 def _group(report: Report, group: Group) -> dict[str, Any]:
-    looks = _readable(report, group)
+    looks = report.readable(group)
     found: dict[str, Any] = {"name": group.name, "layout": group.layout, "split": group.split, "domain": group.domain}
     found |= {"pictures": len(group.paths), "readable": len(looks), f"smaller_than_{CROP}": _small(group, looks)}
     if looks:
         sizes = _sizes(looks)
         found |= {"smallest": list(sizes[0]), "median": list(median_low(sizes)), "largest": list(sizes[-1])}
-    if report.full:
-        found["formats"] = tally(looks, lambda look: look.format)
-        found["channels"] = tally(looks, lambda look: str(look.channels))
-        found["depths"] = tally(looks, lambda look: look.depth)
-    return found
+    return found | (_kinds(looks) if report.full else {})
 
 
 def _sizes(looks: Iterable[Look]) -> list[tuple[int, int]]:
@@ -89,18 +67,18 @@ def _sizes(looks: Iterable[Look]) -> list[tuple[int, int]]:
     return sorted(((look.width, look.height) for look in looks), key=lambda size: (size[0] * size[1], size))
 
 
-def _group_of_copies(report: Report, paths: list[Path], names: _Names) -> dict[str, Any]:
+def _group_of_copies(report: Report, paths: list[Path], names: Callable[[Path], str]) -> dict[str, Any]:
     return {"files": [names(path) for path in paths], "splits": sorted(report.splits(paths))}
 
 
 def _lines(report: Report) -> Iterator[str]:
-    for layout in _layouts(report):
+    for layout in report.layouts:
         yield printable(f"{report.data}: {layout} ({_SCRIPTS[layout]})")
         for group in report.groups:
             if group.layout == layout:
                 yield _group_line(report, group)
-    if report.full:
-        yield from _kinds(report)
+    for name, counts in _kinds(report.looks.values() if report.full else ()).items():
+        yield f"{name}: {', '.join(f'{value} ({count:,})' for value, count in counts.items())}"
     yield from _file_lists(report)
     yield from _copies("duplicates" if report.full else "duplicates (equal files)", report, report.duplicates)
     if report.full:
@@ -112,7 +90,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _group_line(report: Report, group: Group) -> str:
-    looks = _readable(report, group)
+    looks = report.readable(group)
     line = f"  {group.name:8} {len(group.paths):7,} pictures  {_size_range(looks)}"
     small = _small(group, looks)
     return line + (f"; {small:,} smaller than {CROP} on a side" if small else "")
@@ -126,19 +104,15 @@ def _size_range(looks: list[Look]) -> str:
     return smallest if smallest == largest else f"{smallest} to {largest}, median {middle}"
 
 
-def _kinds(report: Report) -> Iterator[str]:
-    looks = report.looks.values()
-    yield f"formats: {_counted(tally(looks, lambda look: look.format))}"
-    yield f"channels: {_counted(tally(looks, lambda look: str(look.channels)))}"
-    yield f"depth: {_counted(tally(looks, lambda look: look.depth))}"
-
-
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{value} ({count:,})" for value, count in counts.items())
+def _kinds(looks: Iterable[Look]) -> dict[str, dict[str, int]]:
+    """How often each format, number of channels and depth occurs among readable pictures, the most frequent first."""
+    rows = [(look.format, str(look.channels), look.depth) for look in looks if not look.damage]
+    counts = [dict(Counter(column).most_common()) for column in zip(*rows, strict=True)] or [{}, {}, {}]
+    return dict(zip(("formats", "channels", "depths"), counts, strict=True))
 
 
 def _file_lists(report: Report) -> Iterator[str]:
-    names = _Names(report.data)
+    names = report.name
     yield from _listed("damaged", [f"{names(path)}: {reason}" for path, reason in report.damaged])
     for where, paths in report.unpaired.items():
         yield from _listed(f"without partner in {where}", [names(path) for path in paths])
@@ -154,7 +128,7 @@ def _listed(what: str, lines: list[str]) -> Iterator[str]:
 
 
 def _copies(what: str, report: Report, found: list[list[Path]]) -> Iterator[str]:
-    names = _Names(report.data)
+    names = report.name
     across = [paths for paths in found if len(report.splits(paths)) > 1]
     within = [paths for paths in found if len(report.splits(paths)) <= 1]
     for where, sets in ((" between splits", across), (" within one split", within)):

@@ -19,8 +19,7 @@ from i2i.inference.options import FolderOptions, ModelOptions
 from i2i.inference.translator import Translator, load_translator
 from i2i.terminal import printable
 from i2i.tools.datasets.outputs import make_folder
-from i2i.tools.labelled.options import AugmentOptions
-from i2i.tools.labelled.plan import Copy, Plan, by_original, checked_styles, plan
+from i2i.tools.labelled.plan import AugmentOptions, Copy, Plan, by_original, checked_styles, plan
 
 _PIPELINE = ("quality", "batch_size", "workers", "overwrite", "skip_existing")
 

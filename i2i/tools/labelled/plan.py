@@ -1,4 +1,5 @@
-"""The plan of an augmentation, before any work: labels found and checked, pictures drawn, copies and their names."""
+"""The options of an augmentation, and its plan, before any work: labels found and checked, pictures drawn, copies and
+their names."""
 
 import hashlib
 import os
@@ -7,6 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval, Le
 
 from i2i import images
 from i2i.config import nearest
@@ -15,6 +19,7 @@ from i2i.data.walking import exists, is_folder, walk
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.folders.plan import Job
 from i2i.images import written_suffix
+from i2i.inference.options import ModelOptions
 from i2i.models import styles as known_styles
 from i2i.models.info import DIRECTIONS
 from i2i.models.styles import MODEL_SUFFIXES, STYLE_NAME
@@ -22,9 +27,52 @@ from i2i.terminal import printable
 from i2i.tools.datasets.outputs import check_outputs, check_place
 from i2i.tools.labelled.coco import Coco
 from i2i.tools.labelled.layout import Copies, Item, Layout, Masks, is_picture
-from i2i.tools.labelled.options import AugmentOptions, LayoutName
 from i2i.tools.labelled.voc import Voc
 from i2i.tools.labelled.yolo import Yolo
+
+LayoutName = Literal["auto", "yolo", "voc", "coco", "masks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentOptions(ModelOptions):
+    """How a labelled folder is augmented."""
+
+    layout: LayoutName = "auto"
+    """The kind of labels; auto looks for it, and says what it found."""
+    names: str = ""
+    """Names for the copies of each style, with commas between: photo_NAME.jpg. Default: the names of the styles."""
+    copies: Annotated[int, Ge(1)] | None = None
+    """Translate each picture by so many of the styles, drawn at random. Default: all."""
+    fraction: Annotated[float, Gt(0), Le(1)] = 1.0
+    """The share of the pictures that is translated, drawn at random."""
+    split: str = ""
+    """Translate only this split: pictures in a folder train/ or train2017/, ImageSets/*/train.txt, or *_train.json."""
+    seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
+    """Another number, other draws (and another noise where dropout stays on); the same number, the same."""
+    copies_only: bool = False
+    """Write the copies and their labels alone, without the originals."""
+    on_bad: Literal["error", "skip"] = "error"
+    """Labels that do not match: refuse before any work, or leave those pictures out."""
+    quality: Annotated[int, Interval(ge=1, le=100)] | None = None
+    """Quality of JPEG, WebP and AVIF copies, 1 to 100. Default: visually lossless."""
+    overwrite: bool = False
+    """Replace outputs that exist."""
+    skip_existing: bool = False
+    """Write only missing outputs; lists (COCO .json, ImageSets) are written anew."""
+    batch_size: Annotated[int, Interval(ge=1, le=4096)] | Literal["auto"] = "auto"
+    """Pictures of equal size that go through the network together; auto is 1 on a CPU, else 16."""
+    workers: Annotated[int, Interval(ge=1, le=256)] | Literal["auto"] = "auto"
+    """Threads that read, and as many that write; auto is 1 on a CPU, else up to 8. They change no result."""
+
+    def check(self, styles: int) -> None:
+        """Raises `UsageError` for options that contradict each other, or the number of styles."""
+        if self.overwrite and self.skip_existing:
+            raise UsageError("overwrite and skip_existing contradict each other")
+        if self.copies is not None and self.copies > styles:
+            raise UsageError(
+                f"copies = {self.copies}: with {styles} styles there are {styles} translations of a picture"
+            )
+
 
 LAYOUTS: dict[str, Callable[[Path, list[Path]], Layout]] = {"coco": Coco, "voc": Voc, "yolo": Yolo, "masks": Masks}
 _EXPECTED = (
@@ -162,11 +210,8 @@ def _files_in(folder: Path, left_out: LeftOut) -> list[Path]:
         reason = "not a folder" if exists(folder) else "no such folder"
         raise InputError(f"{printable(folder)}: {reason}.{near_to(folder)}")
 
-    def refused(error: OSError) -> None:
-        raise InputError(f"{printable(Path(error.filename))}: cannot be listed: {error.strerror}")
-
     linked: list[Path] = []
-    reasons = {path: no_file(path) for path in walk(folder, refused, not_followed=linked.append)}
+    reasons = {path: no_file(path) for path in walk(folder, not_followed=linked.append)}
     left_out.add(folder, dict.fromkeys(linked, LINKED) | {path: reason for path, reason in reasons.items() if reason})
     return [path.relative_to(folder) for path, reason in reasons.items() if not reason]
 

@@ -9,8 +9,7 @@ from i2i.errors import ImageError, UsageError
 from i2i.evaluation.training_log import Log, Message, best_steps, validation_protocol
 from i2i.files import atomic_write
 from i2i.tools.report import page
-from i2i.tools.report.charts import chart
-from i2i.tools.report.markup import escape, facts, flat, note, number, section, table
+from i2i.tools.report.markup import chart, escape, facts, flat, note, number, section, table
 from i2i.tools.report.pictures import (
     DRAG,
     MAX_SHORTER_SIDE,

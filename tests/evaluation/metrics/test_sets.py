@@ -11,6 +11,7 @@ from i2i.errors import InputError, ModelError
 from i2i.evaluation.data import Item, PictureFiles
 from i2i.evaluation.metrics import sets
 from i2i.evaluation.metrics.networks import Features, extract
+from i2i.evaluation.metrics.sets import resized, squared
 from i2i.images import Picture, write
 
 pytestmark = pytest.mark.arithmetic
@@ -199,3 +200,20 @@ def test_diversity_is_the_mean_over_all_pairs() -> None:
     assert sets.diversity([pictures[0]] * 3).value == 0
     with pytest.raises(InputError, match="a set of 1"):
         sets.diversity(pictures[:1])
+
+
+def test_the_resizer_is_pillows_bicubic() -> None:
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(0).random((40, 60), np.float32) * 2 - 1
+    # not the rows and columns at the edge, where Pillow's values outside [-1, 1] would differ from clamped ones
+    for height, width in ((13, 20), (80, 90)):
+        expected = np.asarray(image.fromarray(pixels).resize((width, height), image.Resampling.BICUBIC)).clip(-1, 1)
+        np.testing.assert_allclose(resized(torch.from_numpy(pixels)[None], height, width)[0], expected, atol=1e-5)
+
+
+def test_squared_takes_the_middle() -> None:
+    ramp = torch.linspace(-1, 1, 64).expand(1, 32, 64)
+    middle = squared(ramp, 16)
+    assert middle.shape == (1, 16, 16)
+    assert middle.mean().abs() < 1e-3 and middle.max() < 0.55
+    assert squared(ramp[..., :32], 32) is not None and torch.equal(squared(ramp[..., :32], 32), ramp[..., :32])
