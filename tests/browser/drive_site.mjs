@@ -40,6 +40,12 @@ browser.on("request", (request) => found.requests.push(request.url()));
 
 const status = () => page.locator("#status").textContent();
 const settled = () => page.waitForFunction(() => document.querySelector("#pair").getAttribute("aria-busy") === "false");
+const forget = () => page.evaluate(() => { document.querySelector("#status").textContent = ""; });
+const translated = async () => {
+  await page.waitForFunction(() => document.querySelector("#progress").hidden
+    && /pixels|not translated|no picture/.test(document.querySelector("#status").textContent));
+  return status();
+};
 const clip = () => page.locator("#pair .after").evaluate((element) => getComputedStyle(element).clipPath);
 
 const actions = {
@@ -50,11 +56,9 @@ const actions = {
     return status();
   },
   async choose(file) {
-    await page.evaluate(() => { document.querySelector("#status").textContent = ""; });
+    await forget();
     await page.locator("#file").setInputFiles(file);
-    await page.waitForFunction(() => document.querySelector("#progress").hidden
-      && /pixels|not translated|no picture/.test(document.querySelector("#status").textContent));
-    return status();
+    return translated();
   },
   async style(name) {
     await page.getByRole("radio", { name, exact: true }).check({ force: true });
@@ -85,9 +89,9 @@ const actions = {
   async camera() {
     await page.locator("#camera").click();
     await page.waitForFunction(() => document.querySelector("video").videoWidth > 0);
+    await forget();
     await page.locator("#shoot").click();
-    await settled();
-    return status();
+    return translated();
   },
   async kept() {
     await page.waitForFunction(() => document.querySelector("#offline").textContent);

@@ -170,18 +170,18 @@ def test_a_visitor_finds_all_that_there_is(site: Path, tmp_path: Path) -> None:
         [
             *(("open", None), ("shot", tmp_path / "wide.png"), ("strength", 50), ("choose", bad)),
             *(("choose", photo), ("save", tmp_path / "out.png"), ("divide", ["ArrowRight"] * 5)),
-            *(("camera", None), ("style", "grey"), ("evaluate", text), ("evaluate", "document.title")),
+            *(("style", "painter"), ("camera", None), ("evaluate", text), ("evaluate", "document.title")),
             *(("view", (360, 700, "dark")), ("shot", tmp_path / "phone.png")),
         ],
     )
-    example, _, _, refused, done, name, divided, camera, _, card, title, width, _ = found["results"]
+    example, _, _, refused, done, name, divided, _, camera, card, title, width, _ = found["results"]
     assert example.startswith("An example.")
     assert refused == "bad.png is no picture that this browser can read."
     assert done.startswith("50 × 40 pixels, in ")
     assert name == "my.photo_plain.png"
     middle, dragged, pressed = map(left, divided)
     assert middle == 50 and 5 <= dragged <= 15 and pressed == dragged + 5
-    assert "pixels, in" in camera
+    assert "pixels, in" in camera and "reduced" not in camera, "a painter takes all of it"
     assert "Made for tests." in card and "<script>alert(1)</script>" in card and "Licence: not stated" in card
     assert title == "Photo → test, Monet"
     assert width <= 360

@@ -9,7 +9,9 @@ const [pair, divider, strength, save] = ["#pair", "#divider", "#strength", "#sav
 const [before, after] = pair.querySelectorAll("canvas");
 find(".hint").remove();
 
-const site = await fetch("site.json").then((response) => response.json());
+const site = await fetch("site.json").then((response) => response.json()).catch(() => {
+  say("site.json cannot be loaded: this folder is not whole.", { wrong: true });
+});
 let style = site.styles[0];
 let own = null; // the visitor's picture, and the name of its file
 let job = 0; // the number of the last translation that was asked for
@@ -250,7 +252,11 @@ save.addEventListener("click", () => {
 
 async function keep(files) {
   if (!navigator.serviceWorker) return; // the page is neither on https nor on this machine
-  await navigator.serviceWorker.register("sw.js");
+  try {
+    await navigator.serviceWorker.register("sw.js");
+  } catch {
+    return; // a private window may keep nothing
+  }
   const { active } = await navigator.serviceWorker.ready;
   active.postMessage({ keep: files });
 }

@@ -1,5 +1,5 @@
 // Keeps the page, the runtime, and the networks that were used, so that all work without a network connection.
-// i2i fills in the two names below. Another version is another cache, taken when all tabs with the old one are closed.
+// i2i fills in the two names below. Another version is another cache, which the page has when it is loaded again.
 
 const VERSION = "$version";
 const FILES = $files;
@@ -24,7 +24,7 @@ const found = async (request) => {
   return (await cache.match(asked, { ignoreSearch: true })) ?? fetch(request);
 };
 
-addEventListener("install", (event) => event.waitUntil(keep(FILES)));
+addEventListener("install", (event) => event.waitUntil(keep(FILES).then(() => skipWaiting())));
 addEventListener("activate", (event) => event.waitUntil(drop().then(() => clients.claim())));
 addEventListener("message", (event) => {
   event.waitUntil(keep(event.data.keep).then(() => event.source.postMessage({ kept: event.data.keep })));
