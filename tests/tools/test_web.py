@@ -164,12 +164,20 @@ LABELS = describe(ResnetConfig(width=2, blocks=1), direction="a2b", output_palet
 LAB = describe(ResnetConfig(width=2, blocks=1, in_channels=1, out_channels=2), direction="a2b", encoding="lab")
 NOISE = describe(DCGANConfig(), direction="a2b")
 DROPOUT = describe(UNetConfig(width=2, depth=5, dropout=True), direction="a2b", dropout=True)
+OF_USER = ModelInfo(network="own", config={}, direction="a2b", input_domain="A", output_domain="B", size_multiple=1)
 BANDS = describe(ResnetConfig(width=2, blocks=1, in_channels=4), direction="a2b")
 
 
 @pytest.mark.parametrize(
     ("info", "message"),
-    [(LABELS, "labels"), (LAB, "CIE Lab"), (NOISE, "noise"), (DROPOUT, "--dropout False"), (BANDS, "takes 4 channels")],
+    [
+        (LABELS, "labels"),
+        (LAB, "CIE Lab"),
+        (NOISE, "noise"),
+        (DROPOUT, "--dropout False"),
+        (BANDS, "takes 4 channels"),
+        (OF_USER, "your own"),
+    ],
 )
 def test_styles_that_no_page_can_have(info: ModelInfo, message: str) -> None:
     with pytest.raises(UsageError, match=f"mine .*{message}"):

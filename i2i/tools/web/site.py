@@ -82,12 +82,12 @@ def check_folder(out: Path, replace: bool) -> None:
         return
     if not out.is_dir():
         raise UsageError(f"--web {out}: a file is there; expected the name of a folder")
-    found = {str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir()}
-    if not found and not any(out.iterdir()):
+    if not any(out.iterdir()):
         return
     ours = _files_of(out)
     if not ours:
         raise UsageError(f"--web {out}: the folder is not empty, and holds no page of i2i; choose another name")
+    found = {str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir()}
     if others := sorted(found - ours):
         raise UsageError(f"--web {out}: holds {others[0]}, which i2i did not write; choose another name")
     if not replace:

@@ -13,7 +13,7 @@ const site = await fetch("site.json").then((response) => response.json()).catch(
   say("site.json cannot be loaded: this folder is not whole.", { wrong: true });
 });
 let style = site.styles[0];
-let own = null; // the visitor's picture, and the name of its file
+let own = null; // the visitor's picture, its size before it was reduced, and the name and type of its file
 let job = 0; // the number of the last translation that was asked for
 let worker = start();
 let opened = null; // the style whose network the worker has
@@ -81,7 +81,9 @@ function draw(canvas, { pixels, width, height }) {
 function start() {
   const made = new Worker("worker.js", { type: "module" });
   made.addEventListener("message", ({ data }) => heard(data));
-  made.addEventListener("error", (event) => failed(event.message));
+  made.addEventListener("error", () => {
+    say("The worker does not start: this folder is not whole, or this browser is too old.", { wrong: true });
+  });
   return made;
 }
 
