@@ -89,6 +89,7 @@ function start() {
 
 async function translate() {
   const id = ++job;
+  awaited = [];
   show(false, true);
   try {
     await open(style, id);
@@ -138,6 +139,7 @@ async function download(file) {
 }
 
 function progressed() {
+  if (!awaited.length) return; // what still comes belongs to an earlier wish
   const there = awaited.reduce((sum, file) => sum + (loading[file]?.there ?? 0), 0);
   const total = awaited.reduce((sum, file) => sum + site.files[file].bytes, 0);
   const [done, all] = [there, total].map(megabytes);
@@ -177,6 +179,7 @@ function failed(reason) {
   worker.terminate();
   worker = start();
   opened = null;
+  awaited = [];
   mixing = false;
   show(false);
   say(`The picture was not translated. ${advice}`, { wrong: true });
