@@ -67,7 +67,8 @@ def levels_apart(path: Path, expected: Pixels) -> int:
 
 
 def by_library(model: Any, path: Path) -> Pixels:
-    result: Pixels = Translator(*model, "cpu", precision="fp32").translate(read(path)).pixels.astype(int)
+    network, info = model
+    result: Pixels = Translator(network, info, precision="fp32").translate(read(path)).pixels.astype(int)
     return result
 
 
