@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast test-arithmetic test-slow test-gpu check format docs clean
+.PHONY: demo test test-fast test-arithmetic test-slow test-gpu check format docs site clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -60,8 +60,14 @@ $(VENV)/.docs: $(READY)
 	@touch $@
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
+	$(BIN)/python -m sphinx -q -W --keep-going $(TAGS) -c docs . build/docs
 	@echo build/docs/index.html
+
+# The documents with a page of the bundled styles that works in the visitor's browser; needs npm.
+site: TAGS = -t site -E
+site: docs
+	cd tests/browser && npm install --silent --no-package-lock
+	$(BIN)/python -m i2i export monet vangogh cezanne ukiyoe monet-lite --web build/docs/try --web-runtime tests/browser --overwrite
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

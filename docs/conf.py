@@ -44,6 +44,7 @@ CONTENTS = """
 :hidden:
 :caption: Use
 docs/translate
+docs/website
 docs/train
 docs/python
 docs/trouble
@@ -76,6 +77,12 @@ benchmarks/README
 CHANGELOG
 ```
 """
+TRY_IT = """
+
+<p><a href="../try/index.html">Try it: all bundled styles, in this browser.</a></p>
+
+"""
+"""For the page about web pages, where `make site` puts one beside the documents."""
 
 
 class Public(SphinxDirective):
@@ -125,9 +132,11 @@ def as_markdown(_app: Any, _what: str, _name: str, _object: Any, _options: Any, 
     lines[:] = [".. markdown::", "", *(f"   {line}" for line in lines), ""]
 
 
-def add_contents(_app: Any, page: str, source: list[str]) -> None:
+def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
     if page == root_doc:
         source[0] += CONTENTS
+    if page == "docs/website" and app.tags.has("site"):
+        source[0] = source[0].replace("\n", TRY_IT, 1)
 
 
 def add_index(app: Sphinx, error: Exception | None) -> None:

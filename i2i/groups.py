@@ -12,7 +12,7 @@ _FIRST = """
     init_from paired_data paired_share report grid show json dry_run list_styles install_style as_ download against
     reference back split max_pictures max unpaired label_model labels_out pictures full keep_archive domain link layout
     names recursive follow_links shard shard_by in_place overwrite skip_existing on_collision strict input_domain
-    output_domain algorithm dataset card memory_limit
+    output_domain algorithm dataset card memory_limit web web_runtime
 """
 
 _GROUPS = {

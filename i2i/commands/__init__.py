@@ -126,10 +126,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command(
         module="i2i.commands.export",
-        summary="write a trained network in another form: .pth, folder, model file, ONNX",
-        usage="MODEL -o OUT [options]",
-        examples=("runs/monet --direction a2b -o latest_net_G_A.pth",),
-        first="model out format direction half card licence overwrite",
+        summary="write a trained network in another form: .pth, model file, ONNX, web page",
+        usage="MODEL -o OUT | MODEL... --web FOLDER [options]",
+        examples=("runs/monet --direction a2b -o latest_net_G_A.pth", "monet vangogh --web site/"),
+        first="model out web web_runtime format direction half card licence overwrite",
     ),
     "augment": Command(
         module="i2i.commands.augment",

@@ -1,20 +1,27 @@
-"""Write a trained generator in another form: for the reference, for the hub, as a model file, or as ONNX.
+"""Write a trained generator in another form: for the reference, for the hub, as a model file, as ONNX, as a web page.
 
 i2i export runs/monet --direction a2b -o latest_net_G_A.pth
 i2i export latest_net_G.pth -o monet.safetensors --output-domain monet --licence BSD-2-Clause
+i2i export monet vangogh --web site/
 """
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Interval
 
 from i2i.commands.options import POSITIONAL
+from i2i.config import path_of
 from i2i.errors import UsageError
-from i2i.models.info import MAX_SIDE
+from i2i.models.info import MAX_SIDE, ModelInfo
+from i2i.models.styles import MODEL_SUFFIXES
 from i2i.terminal import tell
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SUFFIXES = {".pth": "reference", ".safetensors": "model_file", ".onnx": "onnx", "": "pretrained"}
 MAX_CARD = 8_000
@@ -22,10 +29,15 @@ MAX_CARD = 8_000
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    model: Annotated[str, POSITIONAL] = ""
-    """A model file, a folder with config.json, a checkpoint (.pth), a run folder, or the name of a style."""
+    model: Annotated[str | tuple[str, ...], POSITIONAL] = ()
+    """A model file, a folder with config.json, a checkpoint (.pth), a run folder, or the name of a style; for --web,
+    one or several."""
     out: Path | None = None
     """The file to write; with --format pretrained, the folder."""
+    web: Path | None = None
+    """Write a folder for any web server instead: a page that translates pictures in the visitor's browser."""
+    web_runtime: Path | None = None
+    """For --web: the folder of the npm package onnxruntime-web. Default: node_modules/onnxruntime-web."""
     format: Literal["reference", "pretrained", "model_file", "onnx"] | None = None
     """reference (.pth for pytorch-CycleGAN-and-pix2pix or CUT), pretrained (a folder), model_file (.safetensors) or
     onnx (any batch, height and width; float32 in [-1, 1]). Default: by the suffix of --out."""
@@ -53,42 +65,42 @@ class Options:
     card: Path | None = None
     """A text file about data, recipe, numbers and limits; --list-styles --verbose shows it."""
     half: bool = False
-    """Write 16-bit weights into a model file: half the bytes, each rounded by at most 1 in 2,048."""
+    """Write 16-bit weights into a model file or a page: half the bytes, each rounded by at most 1 in 2,048."""
     overwrite: bool = False
-    """Replace an output that exists."""
+    """Replace an output that exists; of --web, a page that i2i wrote."""
     download: bool = False
     """Download a published style that is not on this machine."""
 
 
 def main(options: Options) -> None:
-    if not options.model or options.out is None:
-        raise UsageError("expected: i2i export MODEL -o OUT (see --help)")
-    out, form = options.out, options.format or SUFFIXES.get(options.out.suffix.lower())
+    models = (options.model,) if isinstance(options.model, str) else options.model
+    if options.web is not None:
+        return _write_page(options, models, options.web)
+    if len(models) != 1 or not models[0] or options.out is None:
+        raise UsageError("expected: i2i export MODEL -o OUT, or i2i export MODEL... --web FOLDER (see --help)")
+    if options.web_runtime is not None:
+        raise UsageError("--web-runtime belongs to --web FOLDER")
+    _write_file(options, models[0], options.out)
+
+
+def _write_file(options: Options, model: str, out: Path) -> None:
+    form = options.format or SUFFIXES.get(out.suffix.lower())
     if form is None:
         raise UsageError(f"{out}: give --format, or one of the suffixes .pth, .safetensors, .onnx and none (a folder)")
-    described = _given(options, "input_domain", "output_domain", "licence", "paint_size")
-    provenance = _given(options, "algorithm", "dataset")
     if form == "reference":
-        _refuse({**described, **provenance, **_given(options, "dropout", "norm_stats", "card")})
+        _refuse(_described(options) | _given(options, "dropout", "norm_stats", "card"))
     if options.half and form != "model_file":
         raise UsageError(f"--half: only a model file (.safetensors) holds weights of 16 bits, {out} is another form")
-    if options.card is not None:
-        described["card"] = _lines(options.card)
     files = [out / "config.json", out / "model.safetensors"] if form == "pretrained" else [out]
     if not options.overwrite and (existing := [str(file) for file in files if os.path.lexists(file)]):
         raise UsageError(f"{existing[0]} exists; --overwrite replaces it")
+    card = None if options.card is None else _lines(options.card)
     from i2i.models import junyanz, model_file, pretrained  # here, so that --help does not wait for torch
-    from i2i.models.info import NOT_PAINTED
 
-    path = _found(options)
+    path = _found(options, model)
     if form == "reference" and pretrained.is_checkpoint(path):  # elsewhere it chooses, or is compared
         _refuse(_given(options, "direction"))
-    network, info = pretrained.open_model(
-        path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
-    )
-    info = replace(info, training=replace(info.training, **provenance), **described)
-    if options.paint_size and not info.plain:
-        raise UsageError(f"--paint-size {options.paint_size}: {NOT_PAINTED}; leave it out")
+    network, info = _opened(options, path, card)
     if form == "reference":
         junyanz.save(out, network, replace=options.overwrite)
     elif form == "onnx":
@@ -105,6 +117,64 @@ def main(options: Options) -> None:
     tell(f"{out}: {info.network}, {info.input_domain} → {info.output_domain}")
 
 
+def _write_page(options: Options, models: tuple[str, ...], out: Path) -> None:
+    if not models or not all(models):
+        raise UsageError("expected: i2i export MODEL... --web FOLDER (see --help)")
+    if options.out is not None or options.format is not None:
+        raise UsageError("--web FOLDER is the output; leave out -o and --format")
+    of_one = [name for name in (*_described(options), *_given(options, "card")) if name != "paint_size"]
+    if of_one and len(models) > 1:
+        raise UsageError(f"--{of_one[0].replace('_', '-')} describes one style; {len(models)} are given")
+    from i2i.tools.web import runtime, site
+
+    library = runtime.read_runtime(options.web_runtime)
+    site.check_folder(out, options.overwrite)
+    card = None if options.card is None else _lines(options.card)
+    from i2i.inference.export import check_installed, rounded
+    from i2i.signals import BOTH, Signals
+
+    check_installed()
+    styles: dict[str, tuple[nn.Module, ModelInfo]] = {}
+    with Signals(BOTH, orderly=False):  # so that an end leaves nothing half-written
+        for model in models:
+            name = _style_name(model)
+            if name in styles:
+                raise UsageError(f"{model}: a style {name!r} is given already")
+            network, info = _opened(options, _found(options, model), card)
+            site.check_style(name, info)
+            styles[name] = (rounded(network) if options.half else network, info)
+        size = site.write_site(out, styles, library, replace=options.overwrite)
+    tell(f"{out}: {size / 1e6:.1f} MB. Put it on any web server, or try it: python -m http.server -d {out}")
+
+
+def _style_name(model: str) -> str:
+    """The name of a style on the page: that of the style, or of its file or folder."""
+    path = path_of(model)
+    name = path.stem if path.suffix in MODEL_SUFFIXES else path.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-") or "style"
+
+
+def _opened(options: Options, path: Path, card: tuple[str, ...] | None) -> "tuple[nn.Module, ModelInfo]":
+    """The network at `path` and its description, with those of the options."""
+    from i2i.models import pretrained
+    from i2i.models.info import NOT_PAINTED
+
+    network, info = pretrained.open_model(
+        path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
+    )
+    described = _given(options, "input_domain", "output_domain", "licence", "paint_size")
+    provenance = replace(info.training, **_given(options, "algorithm", "dataset"))
+    info = replace(info, training=provenance, card=info.card if card is None else card, **described)
+    if options.paint_size and not info.plain:
+        raise UsageError(f"--paint-size {options.paint_size}: {NOT_PAINTED}; leave it out")
+    return network, info
+
+
+def _described(options: Options) -> dict[str, Any]:
+    """The options that describe a model."""
+    return _given(options, "input_domain", "output_domain", "licence", "paint_size", "algorithm", "dataset")
+
+
 def _lines(path: Path) -> tuple[str, ...]:
     """The lines of a card, which must fit into a model file."""
     try:
@@ -117,12 +187,12 @@ def _lines(path: Path) -> tuple[str, ...]:
     return tuple(line.rstrip() for line in text.strip().splitlines())
 
 
-def _found(options: Options) -> Path:
+def _found(options: Options, model: str) -> Path:
     from i2i.folders.report import fetching
     from i2i.models import styles
 
     show = fetching() if options.download else None
-    return styles.find(options.model, options.direction, download=options.download, progress=show)
+    return styles.find(model, options.direction, download=options.download, progress=show)
 
 
 def _refuse(given: dict[str, Any]) -> None:

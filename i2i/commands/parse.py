@@ -22,7 +22,7 @@ from i2i.errors import UsageError
 from i2i.machine import place
 from i2i.terminal import printable, say
 
-WRITTEN = {"out", "run", "report", "grid", "labels_out", "cache"}
+WRITTEN = {"out", "run", "report", "grid", "labels_out", "cache", "web"}
 """The options of all commands that name what is written; every other path is read."""
 TEXTS = {
     "augment",

@@ -21,26 +21,79 @@ from i2i.networks.blocks import for_translation
 
 TOLERANCE = 1e-3
 """How far the file's output may be from torch's in [-1, 1]; an 8-bit level is 8e-3."""
+_WORTH_A_CAST = 64
+"""Numbers of a weight from which a cast takes fewer bytes than it saves."""
 
 
 def save_onnx(path: Path, network: nn.Module, info: ModelInfo, *, replace: bool = True) -> None:
     """Write `network`, which is put into its mode of translation for good, to `path`, with `info` in its metadata.
 
-    `replace` as in `atomic_write`.
+    `replace` as in `atomic_write`. Raises `UsageError` as `checked_onnx` does; `OutputError`.
+    """
+    data = checked_onnx(network, info)
+    atomic_write(path, lambda file: file.write(data), replace=replace)
 
-    The result of ONNX Runtime is compared with that of torch first. Raises `UsageError` for a network whose noise of
-    dropout is on, for packages that are not installed, and for results that differ; `OutputError`.
+
+def checked_onnx(network: nn.Module, info: ModelInfo, *, compact: bool = False) -> bytes:
+    """`network`, which is put into its mode of translation for good, as an ONNX file with `info` in its metadata.
+
+    The result of ONNX Runtime is compared with that of torch first. `compact` as `half_where_exact` has it. Raises
+    `UsageError` for a network whose noise of dropout is on, for packages that are not installed, and for results that
+    differ.
     """
     if info.dropout:
         raise UsageError("ONNX has no place for the noise of dropout, which stays on in this model: --dropout False")
     for_translation(network, info.statistics)
     channels, multiple = info.network_config().in_channels, info.size_multiple
     side = usable_side(info)
-    if find_spec("onnxruntime") is None:
-        raise UsageError('onnxruntime, which checks the file, is not installed (pip install "i2i[onnx]")')
+    check_installed()
     data = onnx_bytes(network, channels, side, {"i2i": to_json(info, "")})
+    if compact:
+        data = half_where_exact(data)
     check_onnx(data, network, (1, channels, side + multiple, side + 2 * multiple))
-    atomic_write(path, lambda file: file.write(data), replace=replace)
+    return data
+
+
+def check_installed() -> None:
+    """Raises `UsageError` if a package is missing that writes or checks a file."""
+    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
+        raise UsageError(f'{missing[0]}, which writes or checks ONNX, is not installed (pip install "i2i[onnx]")')
+
+
+def rounded(network: nn.Module) -> nn.Module:
+    """`network` with each of its numbers as 16 bits have it. Raises `UsageError` for numbers that 16 bits lack."""
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.half())
+            if not tensor.isfinite().all():
+                raise UsageError(f"--half: {name} has numbers beyond 65,504, the largest of 16 bits; leave it out")
+    return network
+
+
+def half_where_exact(data: bytes) -> bytes:
+    """The ONNX file with each weight of 16 bits that is the same number in 16 bits, and cast back when it is loaded.
+
+    A bundled style has half the bytes so, and computes what it did before.
+    """
+    import onnx
+
+    model = onnx.load_from_string(data)
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = onnx.numpy_helper.to_array(weight)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if values.size < _WORTH_A_CAST or not np.array_equal(half.astype(np.float32), values):
+            continue
+        name = weight.name
+        weight.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}_half"))
+        casts.append(onnx.helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return bytes(model.SerializeToString())
 
 
 def usable_side(info: ModelInfo) -> int:

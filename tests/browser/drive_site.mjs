@@ -1,0 +1,125 @@
+// Serves a folder that `i2i export --web` wrote, and uses its page in Chromium:
+//   node drive_site.mjs CHROMIUM SITE ACTIONS
+// ACTIONS is a JSON list of [name, value]; see `actions`. Prints as JSON what the page did.
+import { createReadStream, existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { chromium } from "playwright-core";
+
+const [executablePath, site, list] = process.argv.slice(2);
+const profile = mkdtempSync(path.join(tmpdir(), "i2i-browser-"));
+const found = { messages: [], requests: [], results: [] };
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css",
+  ".json": "application/json", ".jpg": "image/jpeg", ".png": "image/png", ".wasm": "application/wasm" };
+
+const server = createServer((request, response) => {
+  const name = decodeURIComponent(new URL(request.url, "http://localhost").pathname).replace(/\/$/, "/index.html");
+  const file = path.join(site, name);
+  if (!existsSync(file)) return response.writeHead(404).end();
+  response.writeHead(200, { "Content-Type": TYPES[path.extname(file)] ?? "application/octet-stream",
+    "Last-Modified": statSync(file).mtime.toUTCString() });
+  return createReadStream(file).pipe(response);
+});
+await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+const address = `http://127.0.0.1:${server.address().port}/`;
+
+const browser = await chromium.launchPersistentContext(profile, {
+  executablePath,
+  headless: true,
+  viewport: { width: 1280, height: 900 },
+  permissions: ["camera"],
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream"],
+});
+browser.setDefaultTimeout(100_000);
+const page = browser.pages()[0] ?? await browser.newPage();
+page.on("console", (message) => found.messages.push(message.text()));
+page.on("pageerror", (error) => found.messages.push(error.message));
+browser.on("request", (request) => found.requests.push(request.url()));
+
+const status = () => page.locator("#status").textContent();
+const settled = () => page.waitForFunction(() => document.querySelector("#pair").getAttribute("aria-busy") === "false");
+const forget = () => page.evaluate(() => { document.querySelector("#status").textContent = ""; });
+const translated = async () => {
+  await page.waitForFunction(() => document.querySelector("#progress").hidden
+    && /pixels|not translated|no picture/.test(document.querySelector("#status").textContent));
+  return status();
+};
+const clip = () => page.locator("#pair .after").evaluate((element) => getComputedStyle(element).clipPath);
+
+const actions = {
+  async open() {
+    await page.goto(address);
+    await page.waitForSelector("body[data-ready]");
+    await page.waitForFunction(() => document.querySelector("#status").textContent);
+    return status();
+  },
+  async choose(file) {
+    await forget();
+    await page.locator("#file").setInputFiles(file);
+    return translated();
+  },
+  async style(name) {
+    await page.getByRole("radio", { name, exact: true }).check({ force: true });
+    await settled();
+    return status();
+  },
+  async strength(percent) {
+    await page.locator("#strength").fill(String(percent));
+    await settled();
+  },
+  async save(file) {
+    const [download] = await Promise.all([page.waitForEvent("download"), page.locator("#save").click()]);
+    await download.saveAs(file);
+    return download.suggestedFilename();
+  },
+  async divide(keys) {
+    const box = await page.locator("#pair").boundingBox();
+    const seen = [await clip()];
+    await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+    await page.mouse.down();
+    await page.mouse.move(box.x + box.width * 0.1, box.y + box.height / 2, { steps: 5 });
+    await page.mouse.up();
+    seen.push(await clip());
+    await page.locator("#divider").focus();
+    for (const key of keys) await page.keyboard.press(key);
+    return [...seen, await clip()];
+  },
+  async camera() {
+    await page.locator("#camera").click();
+    await page.waitForFunction(() => document.querySelector("video").videoWidth > 0);
+    await forget();
+    await page.locator("#shoot").click();
+    return translated();
+  },
+  async kept() {
+    await page.waitForFunction(() => document.querySelector("#offline").textContent);
+  },
+  async stop() {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  },
+  async view([width, height, scheme]) {
+    await page.setViewportSize({ width, height });
+    await page.emulateMedia({ colorScheme: scheme });
+    return page.evaluate(() => document.documentElement.scrollWidth);
+  },
+  async shot(file) { await page.screenshot({ path: file, fullPage: true }); },
+  async evaluate(code) { return page.evaluate(code); },
+};
+
+try {
+  for (const [name, value] of JSON.parse(list)) {
+    try {
+      found.results.push(await actions[name](value) ?? null);
+    } catch (error) {
+      throw new Error(`${name} ${value ?? ""}: ${error.message}\n${await status()}\n${found.messages.join("\n")}`);
+    }
+  }
+  console.log(JSON.stringify(found));
+} finally {
+  await browser.close();
+  server.close();
+  rmSync(profile, { recursive: true, force: true });
+}

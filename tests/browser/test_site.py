@@ -1,0 +1,210 @@
+"""The page that `i2i export --web` writes, in a real browser: the library's results, with and without a connection."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from web_sites import style
+
+from i2i.images import Picture, Pixels, read, write
+from i2i.inference.translator import Translator
+from i2i.models import pretrained, styles
+from i2i.tools.web.runtime import read_runtime
+from i2i.tools.web.site import write_site
+
+HERE = Path(__file__).parent
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NODE = shutil.which("node")
+MISSING = [
+    name
+    for name, there in (
+        ("Chromium", CHROMIUM),
+        ("Node.js", NODE),
+        ("npm install in tests/browser", (HERE / "node_modules" / "onnxruntime-web").is_dir()),
+        ("playwright-core (npm install in tests/browser)", (HERE / "node_modules" / "playwright-core").is_dir()),
+    )
+    if not there
+]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+]
+
+SIZES = [(64, 64), (61, 47), (5, 130), (33, 1), (80, 60), (131, 97), (49, 200)]
+"""Heights and widths; those whose shorter side is above 48 pixels are painted at that size by the style `painter`."""
+
+
+def drive(site: Path, actions: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What the page did, by the driver."""
+    command = [NODE, HERE / "drive_site.mjs", CHROMIUM, site, json.dumps(actions, default=str)]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def picture(path: Path, height: int, width: int) -> Path:
+    """Smooth colours with some noise, as a PNG."""
+    y, x = np.mgrid[:height, :width] / 20
+    colours = np.stack([np.sin(x), np.cos(y + x), np.sin(y * 2)], axis=-1) * 90 + 128
+    noise = np.random.default_rng(height * width).normal(0, 12, colours.shape)
+    write(path, Picture(np.clip(colours + noise, 0, 255).astype(np.uint8)))
+    return path
+
+
+def pixels(path: Path) -> Any:
+    return read(path).pixels.astype(int)
+
+
+def levels_apart(path: Path, expected: Pixels) -> int:
+    found = pixels(path)
+    return int(np.abs(found - np.broadcast_to(expected, found.shape)).max())
+
+
+def by_library(model: Any, path: Path) -> Pixels:
+    network, info = model
+    result: Pixels = Translator(network, info, precision="fp32").translate(read(path)).pixels.astype(int)
+    return result
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, Any]:
+    return {
+        "plain": style(0),
+        "painter": style(1, paint_size=48),
+        "grey": style(2, in_channels=1, out_channels=1),
+        "monet-lite": pretrained.open_model(styles.find("monet-lite")),
+    }
+
+
+@pytest.fixture(scope="module")
+def site(models: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("web") / "site"
+    write_site(folder, models, read_runtime(HERE))
+    return folder
+
+
+def test_results_are_those_of_the_library(site: Path, models: Any, tmp_path: Path) -> None:
+    names = ["plain", "painter", "grey"]
+    inputs = [picture(tmp_path / f"{height}x{width}.png", height, width) for height, width in SIZES]
+    actions: list[tuple[str, Any]] = [("open", None)]
+    for name in names:
+        actions.append(("style", name))
+        for path in inputs:
+            actions += [("choose", path), ("save", tmp_path / f"{path.stem}_{name}.png")]
+    found = drive(site, actions)
+    assert found["messages"] == []
+    apart = {
+        (path.stem, name): levels_apart(tmp_path / f"{path.stem}_{name}.png", by_library(models[name], path))
+        for name in names
+        for path in inputs
+        if path.stem != "33x1" or name == "plain"
+    }
+    assert all(levels <= 1 for levels in apart.values()), apart
+
+
+def test_a_bundled_style_gives_the_result_of_the_library(site: Path, models: Any, tmp_path: Path) -> None:
+    inputs = [picture(tmp_path / f"{height}x{width}.png", height, width) for height, width in ((255, 191), (401, 523))]
+    actions: list[tuple[str, Any]] = [("open", None), ("style", "monet-lite")]
+    for path in inputs:
+        actions += [("choose", path), ("save", tmp_path / f"{path.stem}_out.png")]
+    drive(site, actions)
+    for path in inputs:
+        expected = by_library(models["monet-lite"], path)
+        assert levels_apart(tmp_path / f"{path.stem}_out.png", expected) <= 1
+        assert np.abs(pixels(path) - expected).mean() > 5, "it does paint"
+    assert (site / "styles" / "monet-lite.onnx").stat().st_size < 1_500_000
+
+
+def linear(values: Any) -> Any:
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def srgb(light: Any) -> Any:
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+def test_strength_mixes_in_linear_light(site: Path, tmp_path: Path) -> None:
+    path = picture(tmp_path / "in.png", 70, 90)
+    shares = (100, 0, 35)
+    actions: list[tuple[str, Any]] = [("open", None), ("choose", path)]
+    for share in shares:
+        actions += [("strength", share), ("save", tmp_path / f"{share}.png")]
+    drive(site, actions)
+    before, after, mixed = (pixels(tmp_path / name) / 255 for name in ("in.png", "100.png", "35.png"))
+    assert np.array_equal(pixels(tmp_path / "0.png"), pixels(path))
+    expected = srgb(0.65 * linear(before) + 0.35 * linear(after))
+    assert np.abs(mixed - expected).max() * 255 <= 0.6
+    assert np.abs(mixed - (0.65 * before + 0.35 * after)).max() * 255 > 2, "else the test tells nothing"
+
+
+def test_all_works_when_the_server_is_gone(site: Path, models: Any, tmp_path: Path) -> None:
+    first, second = picture(tmp_path / "a.png", 64, 64), picture(tmp_path / "b.png", 60, 90)
+    found = drive(
+        site,
+        [
+            *(("open", None), ("choose", first), ("kept", None), ("stop", None)),
+            *(("open", None), ("choose", second), ("save", tmp_path / "out.png")),
+        ],
+    )
+    assert levels_apart(tmp_path / "out.png", by_library(models["plain"], second)) <= 1
+    assert found["results"][4] == "An example. Choose, drop or paste a picture of your own."
+
+
+def left(clip: str) -> float:
+    """The share that is cut off at the left, of `inset(0px 0px 0px 50%)`."""
+    return float(clip.rsplit(" ", 1)[-1].rstrip("%)"))
+
+
+def test_a_visitor_finds_all_that_there_is(site: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    photo = picture(tmp_path / "my.photo.png", 40, 50)
+    text = "document.querySelector('#card').textContent"
+    found = drive(
+        site,
+        [
+            *(("open", None), ("shot", tmp_path / "wide.png"), ("strength", 50), ("choose", bad)),
+            *(("choose", photo), ("save", tmp_path / "out.png"), ("divide", ["ArrowRight"] * 5)),
+            *(("style", "painter"), ("camera", None), ("evaluate", text), ("evaluate", "document.title")),
+            *(("view", (360, 700, "dark")), ("shot", tmp_path / "phone.png")),
+        ],
+    )
+    example, _, _, refused, done, name, divided, _, camera, card, title, width, _ = found["results"]
+    assert example.startswith("An example.")
+    assert refused == "bad.png is no picture that this browser can read."
+    assert done.startswith("50 × 40 pixels, in ")
+    assert name == "my.photo_plain.png"
+    middle, dragged, pressed = map(left, divided)
+    assert middle == 50 and 5 <= dragged <= 15 and pressed == dragged + 5
+    assert "pixels, in" in camera and "reduced" not in camera, "a painter takes all of it"
+    assert "Made for tests." in card and "<script>alert(1)</script>" in card and "Licence: not stated" in card
+    assert title == "Photo → test, Monet"
+    assert width <= 360
+    assert found["messages"] == []
+    assert len({url.split("/")[2] for url in found["requests"] if not url.startswith("blob:")}) == 1
+    for shot, bright in (("wide", True), ("phone", False)):
+        seen = read(tmp_path / f"{shot}.png").pixels
+        assert len(np.unique(seen.reshape(-1, 3), axis=0)) > 50
+        assert (np.median(seen) > 128) == bright
+
+
+def test_a_network_that_is_damaged_is_said_to_be(site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site, tmp_path / "site")
+    model = tmp_path / "site" / "styles" / "plain.onnx"
+    model.write_bytes(bytes(model.stat().st_size))
+    (tmp_path / "site" / "styles" / "painter.onnx").write_bytes(b"short")
+    photo = picture(tmp_path / "a.png", 40, 40)
+    found = drive(
+        tmp_path / "site",
+        [("open", None), ("choose", photo), ("style", "painter"), ("style", "grey"), ("choose", photo)],
+    )
+    _, damaged, short, _, good = found["results"]
+    assert damaged.startswith("The picture was not translated.")
+    assert "styles/painter.onnx has 5 bytes" in short
+    assert good.startswith("40 × 40 pixels")
