@@ -122,6 +122,20 @@ def _place_without_links(temporary: Path, path: Path) -> None:
         raise
 
 
+def move_into_place(finished: Path, path: Path, mode: int | None = None, *, replace: bool = True) -> None:
+    """Put a finished file of the same file system in the place of `path`, by the rules of `atomic_write`."""
+    check_regular(path)
+    try:
+        with finished.open("rb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        place(finished, path, replace)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise refused(path, error) from error
+
+
 def appeared(path: Path) -> ExistsError:
     return ExistsError(f"{_one_line(path)}: not written: something of this name has appeared there meanwhile")
 

@@ -32,7 +32,7 @@ _GROUPS = {
     "preprocessing": """
         preprocess load_size crop_size random_zoom flip augment channels_a channels_b classes_a classes_b instance_edges
         check pairs on_bad size count walk truncation columns copies fraction copies_only val test format quality alpha
-        half
+        half smooth
     """,
     "stability": """
         r1_gamma r2_gamma lambda_gp label_smoothing instance_noise instance_noise_steps diffaugment ada_target

@@ -1,6 +1,7 @@
-"""Translate pictures and folders of them with a trained generator.
+"""Translate pictures, films and folders of them with a trained generator.
 
 i2i translate --style runs/monet photos/ -o out/
+i2i translate --style monet clip.mp4 -o painted.mp4 --smooth 0.5
 torchrun --nproc-per-node 4 -m -- i2i translate --style runs/monet photos/ -o out/
 """
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Options(FolderOptions):
     inputs: Annotated[tuple[Path, ...], POSITIONAL] = ()
-    """Pictures, folders, or `-` for a list of them on the standard input (one a line, or separated by NUL bytes)."""
+    """Pictures, films, folders, or `-` for a list of these on the standard input, one a line or separated by NUL."""
     style: str = ""
     """The trained network: a run folder, a model file, a checkpoint of junyanz (.pth), hub:owner/name, or a name."""
     out: Path | None = None
@@ -131,7 +132,7 @@ def plan(options: Options, chosen: FolderOptions) -> None:
     for style in parse_mix(options.mix) if options.mix else [options.style]:
         if style and not style.startswith("hub:"):  # that would fetch it
             styles.find(style, options.direction)
-    report = Report(records_of(work, {}))
+    report = Report(records_of(work, {}), notices=work.notices)
     if options.report is not None:
         report.write(options.report)
     if options.json:
@@ -145,6 +146,8 @@ def plan(options: Options, chosen: FolderOptions) -> None:
             else f"{printable(job.source)} → {printable(job.target)}{mask}"
         )
     tell(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
+    for notice in work.notices:
+        tell(notice)
 
 
 def translate(options: Options, chosen: FolderOptions) -> None:
@@ -173,6 +176,7 @@ def translate(options: Options, chosen: FolderOptions) -> None:
             options.out,
             options.style,
             progress=show,
+            frames=show.frames,
             stop=stop,
             finish=finish,
             fetching=fetching(),

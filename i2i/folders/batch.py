@@ -1,4 +1,4 @@
-"""A folder of pictures in, a folder of pictures out: reading, translating and writing overlap."""
+"""A folder of pictures and films in, a folder of them out: reading, translating and writing overlap."""
 
 import tempfile
 import time
@@ -35,21 +35,23 @@ def translate_folder(
     *,
     mix: Mapping[str, float] | str = "",
     progress: Progress | None = None,
+    frames: Progress | None = None,
     stop: Stop = lambda: False,
     finish: Callable[[Report], object] = lambda report: None,
     fetching: Callable[[int, int | None], object] | None = None,
     **options: Any,
 ) -> Report:
-    """Translates pictures, and folders of them, into the folder `out`, with the same tree, names and formats.
+    """Translates pictures, films, and folders of them, into the folder `out`, with the same tree, names and formats.
 
-    * `inputs`: a path or several, to pictures or folders.
-    * `out`: a folder; for one input file it may be the name of a picture.
+    * `inputs`: a path or several, to pictures, films or folders.
+    * `out`: a folder; for one input file it may be the name of a picture or a film.
     * `style`: as for `load_translator`, or a `Translator`. The options that choose model or device have no effect on a
       `Translator`.
     * `mix`: several styles in its place, as for `load_mix` or as text: `{"monet": 0.6, "vangogh": 0.4}`.
     * `options`: the fields of `FolderOptions`, such as `overwrite=True`, `size=512`, or `mask="masks"`.
-    * `progress` is called with the number of finished inputs, their total and the last one. `stop()` ends the work
-      early when it is true. `finish` gets the report at the end, also when an error ends the work.
+    * `progress` is called with the number of finished inputs, their total and the last one; `frames` with the number of
+      finished frames of a film, their total (0 if it is not known) and the film. `stop()` ends the work early when it
+      is true. `finish` gets the report at the end, also when an error ends the work.
 
     A picture that fails is a record of the report, and the others go on; with `strict=True` the first one raises
     `SomeFailed`.
@@ -67,13 +69,13 @@ def translate_folder(
     _check_labels(translator, todo.todo)
     blend_of(chosen, None if chosen.mask is None else ALPHA).check(translator.info)
     _probe(todo.todo)
-    pipeline = Pipeline(translator, chosen, progress, stop)
+    pipeline = Pipeline(translator, chosen, progress, stop, frames)
     try:
         pipeline.run(todo.todo)
     finally:
         remove_leftovers(todo, started)
         facts = _facts(style, translator, chosen)
-        report = Report(records_of(todo, pipeline.records), facts, tuple(pipeline.notices))
+        report = Report(records_of(todo, pipeline.records), facts, (*todo.notices, *pipeline.notices))
         finish(report)
     return report
 
@@ -87,7 +89,8 @@ def remove_leftovers(work: Plan, before: float) -> None:
 def _load(style: str | PathLike[str], options: FolderOptions, todo: Plan, fetching: Any) -> Translator:
     names = option_names(ModelOptions())
     chosen = {name: getattr(options, name) for name in names}
-    sizes = _sizes(todo.found, options.size) if options.runtime == "auto" else None
+    few = options.runtime == "auto" and not any(job.film for job in todo.todo)
+    sizes = _sizes(todo.found, options.size) if few else None
     if options.mix:
         return mixes.load_mix(parse_mix(options.mix), **chosen, sizes=sizes, fetching=fetching)
     return load_translator(style, **chosen, sizes=sizes, fetching=fetching)
@@ -128,6 +131,11 @@ def _check_labels(translator: Translator, jobs: Sequence[Job]) -> None:
     """Raises `UsageError` if labels would be written into a format that blurs them."""
     if not translator.coding.outputs:
         return
+    if films := [job for job in jobs if job.film]:
+        raise UsageError(
+            f"{printable(films[0].target)}: this model makes labels, whose colours a film would change; translate its "
+            "frames as PNG"
+        )
     if lossy := [job for job in jobs if WRITTEN.get(job.target.suffix.lower()) in LOSSY]:
         raise UsageError(
             f"{printable(lossy[0].target)}: this model makes labels, whose colours {lossy[0].target.suffix} "

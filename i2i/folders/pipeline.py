@@ -51,7 +51,7 @@ class Taken(NamedTuple):
 class _Read:
     """A picture that is being read; `shape` is its height and width in the network.
 
-    One that is `large` is never read as a whole.
+    One that is `large`, and a film, is never read as a whole.
     """
 
     job: Job
@@ -69,6 +69,7 @@ class Pipeline:
     options: FolderOptions
     progress: Progress | None = None
     stop: Stop = lambda: False
+    frames: Progress | None = None
     records: dict[Job, Record] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
@@ -98,7 +99,9 @@ class Pipeline:
                     self._read_ahead(waiting)
                     if not self._reads:
                         break
-                    if self._reads[0].large:
+                    if self._reads[0].large and self._reads[0].job.film:
+                        self._translate_film(self._reads.popleft().job)
+                    elif self._reads[0].large:
                         self._translate_large(self._reads.popleft().job)
                     else:
                         self._translate(self._next_batch())
@@ -133,6 +136,8 @@ class Pipeline:
     def _measured(self, job: Job) -> _Read:
         """The size of a picture by its header, before it is read. A failure waits for the picture's turn."""
         picture: Future[Taken] = Future()
+        if job.film and not job.refused:
+            return _Read(job, 0, (0, 0), picture, large=True)
         try:
             if job.refused:
                 raise ImageError(job.refused)
@@ -244,6 +249,29 @@ class Pipeline:
             self._fail(job, failures.reason_of_one(error))
         else:
             self._record(job, Record(job.source, job.target, "done", note=note))
+
+    def _translate_film(self, job: Job) -> None:
+        from i2i.folders.film import FilmWork
+
+        def progress(done: int, total: int) -> None:
+            if self.frames is not None:
+                self.frames(done, total, job.source)
+
+        still = self.translator.for_film()
+        try:
+            self._folder_of(job)
+            work = FilmWork(still, job, self.options, self._batch, self._mode(job), progress, self.stop)
+            outcome = work.run()
+        except ExistsError as error:
+            self._appeared(job, error)
+        except Exception as error:
+            if isinstance(error, OutputError) and not failures.refuses_all(error):
+                error = ImageError(str(error))
+            self._fail(job, failures.reason_of_one(error))
+        else:
+            if outcome is not None:
+                record = Record(job.source, job.target, "done", note=outcome.note, film=outcome.numbers)
+                self._record(job, record)
 
     def _folder_of(self, job: Job) -> None:
         try:

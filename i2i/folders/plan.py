@@ -1,4 +1,4 @@
-"""Which pictures go where: jobs, found, named and checked before any work.
+"""Which pictures and films go where: jobs, found, named and checked before any work.
 
 Two outputs that would be one file are refused or named apart.
 """
@@ -18,6 +18,9 @@ from i2i.config import nearest, path_of, real
 from i2i.data.folders import listed
 from i2i.data.walking import walk
 from i2i.errors import ImageError, InputError, UsageError
+from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, has_pyav, is_animated, needs_video
+from i2i.films import WRITTEN as WRITTEN_FILMS
+from i2i.films import written_suffix as written_film_suffix
 from i2i.folders.masks import MaskFiles
 from i2i.images import SUFFIXES, UNREAD, WRITTEN, written_suffix
 from i2i.inference.options import FolderOptions
@@ -26,7 +29,7 @@ from i2i.terminal import printable
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to translate, and where the result goes; `refused` says why it cannot be read, if so.
+    """One picture or `film` to translate, and where the result goes; `refused` says why it cannot be read, if so.
 
     `name` is the path within the output folder that it would have had alone, the same on every machine. `mask` is the
     file of its mask, if it has one.
@@ -36,6 +39,7 @@ class Job:
     target: Path
     name: Path
     refused: str = ""
+    film: bool = False
     mask: Path | None = None
 
 
@@ -44,7 +48,8 @@ class Plan:
     """The work, in order.
 
     `todo` are the jobs to do, `skipped` those whose results exist, `special` those of pipes, sockets and devices.
-    `other` counts the files that are no pictures. `found` are all pictures of the inputs, also of other shards.
+    `other` counts the files that are neither. `found` are all pictures and films of the inputs, also of other shards.
+    `notices` are remarks for the user.
     """
 
     todo: tuple[Job, ...]
@@ -52,6 +57,7 @@ class Plan:
     special: tuple[Job, ...] = ()
     other: int = 0
     found: tuple[Path, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def _keys(jobs: Sequence[Job]) -> list[str]:
@@ -126,13 +132,16 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
     jobs = _masked(found.jobs(), masks)
     if not jobs:
         searched = ", ".join(printable(Path(s)) for s in sources) or "no inputs"
-        raise InputError(f"no pictures found in {searched} (looked for {', '.join(sorted(SUFFIXES))})")
+        if found.films:
+            raise UsageError(f"{searched}: {NEEDS_PYAV}")
+        raise InputError(f"no pictures found in {searched} (looked for {', '.join(sorted(SUFFIXES | VIDEO))})")
     if options.in_place:
         jobs = _in_place(jobs)
     elif _names_a_picture(found.out, sources):
         jobs = [_renamed(jobs, sources, found.out, options.format)]
     if not options.in_place:
         jobs = without_collisions(jobs, options.on_collision)
+    _check_extra(jobs)
     mine = _shard(jobs, options)
     existing = set() if options.in_place else _existing(jobs, mine, options)
     # a link to nothing is there, but it is no result
@@ -143,7 +152,14 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         special=tuple(_shard(found.special, options)),
         other=found.other,
         found=tuple(job.source for job in jobs),
+        notices=found.notices(),
     )
+
+
+def _check_extra(jobs: Sequence[Job]) -> None:
+    missing = [job for job in jobs if job.film and needs_video(job.source, job.target)]
+    if missing and not has_pyav():
+        raise UsageError(f"{printable(missing[0].source)}: {NEEDS_PYAV}")
 
 
 class _Found:
@@ -151,12 +167,15 @@ class _Found:
 
     def __init__(self, options: FolderOptions, out: Path, masks: MaskFiles) -> None:
         self.options, self.out, self.masks = options, out, masks
-        self.other = 0
+        self.other = self.films = 0
         self.special: list[Job] = []
         self._jobs: dict[tuple[Path, Path], Job] = {}
 
     def jobs(self) -> list[Job]:
         return list(self._jobs.values())
+
+    def notices(self) -> tuple[str, ...]:
+        return (f"{self.films} films were left alone: {NEEDS_PYAV}",) if self.films else ()
 
     def add(self, source: Source) -> None:
         if str(source) != STDIN:
@@ -193,7 +212,10 @@ class _Found:
             if parents[path.parent] or self.masks.is_for_all(path):
                 continue
             suffix = path.suffix.lower()
-            if suffix in SUFFIXES or suffix in UNREAD:
+            if suffix in VIDEO and not has_pyav():
+                self.films += 1
+                self.other += 1
+            elif suffix in SUFFIXES or suffix in UNREAD or suffix in VIDEO:
                 self._add(path, below / path.relative_to(folder))
             else:
                 self.other += 1
@@ -208,14 +230,25 @@ class _Found:
         return None if inside.is_relative_to(target) else target
 
     def _add(self, source: Path, name: Path, refused: str = "") -> None:
-        suffix = f".{self.options.format}" if self.options.format else written_suffix(name.suffix)
+        film = not refused and self._is_film(source, name.suffix.lower())
+        if film:
+            suffix = written_film_suffix(name.suffix)
+        else:
+            suffix = f".{self.options.format}" if self.options.format else written_suffix(name.suffix)
         same = refused or suffix.lower() == name.suffix.lower()
         renamed = name if same else name.with_name(name.stem + suffix)
-        job = Job(source, self.out / renamed, renamed, refused)
+        job = Job(source, self.out / renamed, renamed, refused, film)
         if not refused and _is_special(source):
             self.special.append(job)
         else:
             self._jobs.setdefault((source.absolute(), job.target), job)
+
+    def _is_film(self, source: Path, suffix: str) -> bool:
+        if suffix in VIDEO:
+            return True
+        # with a format of pictures, or with another one, the first frame is meant
+        moves = suffix in ANIMATED and self.options.format in (None, suffix.removeprefix("."))
+        return moves and is_animated(source)
 
 
 def _masked(jobs: Sequence[Job], masks: MaskFiles) -> list[Job]:
@@ -264,21 +297,37 @@ def _is_special(path: Path) -> bool:
 
 def _names_a_picture(out: Path, sources: Sequence[Source]) -> bool:
     suffix = out.suffix.lower()
-    if suffix not in (*SUFFIXES, *UNREAD) or out.is_dir():
+    if suffix not in (*SUFFIXES, *UNREAD, *VIDEO) or out.is_dir():
         return False
-    if suffix in WRITTEN:
+    if suffix in WRITTEN or suffix in WRITTEN_FILMS:
         return True
     if len(sources) == 1 and not os.path.isdir(sources[0]):  # noqa: PTH112
-        raise UsageError(f"{printable(out)}: {suffix} is not written; written are {', '.join(sorted(WRITTEN))}")
+        written = ", ".join(sorted(WRITTEN_FILMS if suffix in VIDEO else WRITTEN))
+        raise UsageError(f"{printable(out)}: {suffix} is not written; written are {written}")
     return False
 
 
 def _renamed(jobs: Sequence[Job], sources: Sequence[Source], out: Path, format: str | None) -> Job:
     if len(jobs) != 1 or len(sources) != 1 or Path(sources[0]).is_dir():
         raise UsageError(f"{printable(out)} names one picture; several inputs need a folder")
-    if format is not None and WRITTEN[f".{format}"] != WRITTEN[out.suffix.lower()]:
+    if format is not None and WRITTEN[f".{format}"] != WRITTEN.get(out.suffix.lower()):
         raise UsageError(f"{printable(out)} and --format {format} contradict each other")
-    return replace(jobs[0], target=out)
+    return replace(jobs[0], target=out, film=_makes_a_film(jobs[0].source, out))
+
+
+def _makes_a_film(source: Path, out: Path) -> bool:
+    """Whether a film is to be made of `source`. Raises `UsageError` where the one is a film and the other cannot be."""
+    before, after = source.suffix.lower(), out.suffix.lower()
+    moves = before in VIDEO or (before in ANIMATED and is_animated(source))
+    if before in VIDEO and after not in WRITTEN_FILMS:
+        raise UsageError(
+            f"{printable(out)}: one picture cannot hold a film; films are written as {', '.join(sorted(WRITTEN_FILMS))}"
+        )
+    if before in SUFFIXES - ANIMATED and after == ".gif":
+        raise UsageError(f"{printable(out)}: .gif is not written; written are {', '.join(sorted(WRITTEN))}")
+    if before in SUFFIXES - ANIMATED and after in VIDEO:
+        raise UsageError(f"{printable(source)} is a picture, and {printable(out)} would be a film")
+    return after in WRITTEN_FILMS and (moves or after not in WRITTEN)
 
 
 def _in_place(jobs: Sequence[Job]) -> list[Job]:
@@ -286,7 +335,8 @@ def _in_place(jobs: Sequence[Job]) -> list[Job]:
     files: dict[Path, Job] = {}
     for job in jobs:
         path = real(job.source)
-        if written_suffix(path.suffix) != path.suffix:
+        written = written_film_suffix(path.suffix) if job.film else written_suffix(path.suffix)
+        if written != path.suffix:
             job = replace(job, refused="this format cannot be written; without --in-place it becomes another")
         files.setdefault(path, replace(job, source=path, target=path))
     return list(files.values())

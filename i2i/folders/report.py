@@ -10,19 +10,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from i2i.errors import OutputError
 from i2i.files import atomic_write
 from i2i.folders.plan import Job, Plan
 from i2i.images import Picture, not_kept_by
 from i2i.images.palettes import FAR
-from i2i.terminal import drawable, tell
+from i2i.terminal import drawable, printable, tell
 
 _CONVERTED = {(3, 1): "colours taken as luminance", (1, 3): "grey taken as three channels"}
 
 Progress = Callable[[int, int, Path], object]
-"""Called with the number of inputs finished, their total and the last one."""
+"""Called with the number of inputs finished, their total and the last one; or with the frames of a film that are done,
+their number (0 if it is not known) and the film."""
 Status = Literal["done", "skipped", "failed", "left"]
 
 
@@ -31,7 +32,8 @@ class Record:
     """The outcome of one input.
 
     Its status is `done`; `skipped`, because its result exists or it is no regular file; `failed`; or `left`, because
-    the work was stopped before. `reason` says why it is not done, `note` what else has changed in the picture.
+    the work was stopped before. `reason` says why it is not done, `note` what else has changed in the picture. `film`
+    has the numbers of a film: frames, and if it was smoothed flicker and sharpness before and after.
     """
 
     source: Path
@@ -39,6 +41,7 @@ class Record:
     status: Status
     reason: str = ""
     note: str = ""
+    film: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Report:
                 "status": record.status,
                 "reason": record.reason,
                 "note": record.note,
+                **({"film": record.film} if record.film else {}),
             }
             for record in self.records
         ]
@@ -138,9 +142,18 @@ def changes(picture: Picture, result: Picture, channels: int, suffix: str) -> st
 PLAIN_SECONDS = 30.0
 
 
+class Live(Protocol):
+    """Shows how far the work is: call it with the number of inputs finished, their total and the last one."""
+
+    def __call__(self, number: int, total: int, last: Path) -> None: ...
+    def frames(self, done: int, total: int, film: Path) -> None:
+        """As a call, for the frames of a film; `total` is 0 if it is not known."""
+        ...
+
+
 @contextlib.contextmanager
-def progress() -> Iterator[Progress]:
-    """A function to call with the number of pictures finished, their total and the last one. Writes to stderr."""
+def progress() -> Iterator[Live]:
+    """Shows on stderr how far the work is."""
     if not drawable():
         yield _Plain()
         return
@@ -148,33 +161,75 @@ def progress() -> Iterator[Progress]:
     from rich.console import Console
 
     columns = (
+        bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(),
         bars.MofNCompleteColumn(),
         bars.TextColumn("{task.fields[speed]}"),
         bars.TimeRemainingColumn(),
     )
     with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task, started = bar.add_task("", total=None, speed=""), time.monotonic()
+        yield _Bar(bar)
 
-        def show(number: int, total: int, _: Path) -> None:
-            speed = number / max(time.monotonic() - started, 1e-9)
-            bar.update(task, completed=number, total=total, speed=f"{speed:.1f} images/s")
 
-        yield show
+class _Bar:
+    """A live line for the inputs, and below it one for the film at hand."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._task, self._started = bar, bar.add_task("", total=None, speed=""), time.monotonic()
+        self._film: _Speed | None = None
+        self._film_task: Any = None
+
+    def __call__(self, number: int, total: int, last: Path) -> None:
+        if self._film is not None and self._film.path == last:
+            self._bar.remove_task(self._film_task)
+            self._film = None
+        speed = number / max(time.monotonic() - self._started, 1e-9)
+        self._bar.update(self._task, completed=number, total=total, speed=f"{speed:.1f} images/s")
+
+    def frames(self, done: int, total: int, film: Path) -> None:
+        if self._film is None:
+            self._film = _Speed(film, done)
+            self._film_task = self._bar.add_task(printable(film.name), total=None, speed="")
+        speed = f"{self._film(done):.1f} frames/s"
+        self._bar.update(self._film_task, completed=done, total=max(total, done) if total else None, speed=speed)
+
+
+class _Speed:
+    """Frames a second since the first call; a film may go on in its middle."""
+
+    def __init__(self, path: Path, done: int) -> None:
+        self.path, self._first, self._started = path, done, time.monotonic()
+
+    def __call__(self, done: int) -> float:
+        return (done - self._first) / max(time.monotonic() - self._started, 1e-9)
 
 
 class _Plain:
+    """A plain line now and then."""
+
     def __init__(self) -> None:
         self._started = self._last = time.monotonic()
+        self._film: _Speed | None = None
 
-    def __call__(self, number: int, total: int, _: Path) -> None:
+    def __call__(self, number: int, total: int, last: Path) -> None:
+        self._film = None
+        if self._is_time():
+            speed = number / (self._last - self._started)
+            tell(f"{number}/{total}, {speed:.1f} images/s, {(total - number) / speed:.0f} s left")
+
+    def frames(self, done: int, total: int, film: Path) -> None:
+        self._film = self._film or _Speed(film, done)
+        if self._is_time():
+            speed = self._film(done)
+            left = f", {max(0, total - done) / speed:.0f} s left" if total and speed else ""
+            tell(f"{film.name}: {done}{f'/{total}' if total else ''} frames, {speed:.1f} frames/s{left}")
+
+    def _is_time(self) -> bool:
         now = time.monotonic()
         if now - self._last < PLAIN_SECONDS:
-            return
+            return False
         self._last = now
-        speed = number / (now - self._started)
-        left = (total - number) / speed
-        tell(f"{number}/{total}, {speed:.1f} images/s, {left:.0f} s left")
+        return True
 
 
 def fetching() -> Callable[[int, int | None], None]:

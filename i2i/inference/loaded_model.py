@@ -1,6 +1,7 @@
 """A generator that is ready to run: planes of any size through its network, within the memory that is free."""
 
 import copy
+import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -54,6 +55,7 @@ class LoadedModel:
         self.seed, self.noisy, self.notices, self.origin = seed, noisy, notices, origin
         # on a CPU a batch is no faster, and convolutions round differently in it
         self.one_by_one = noisy or self.device.type == "cpu"
+        self._same_noise = False
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and other processes: all but what is made again when needed. Each runtime sees to its own."""
@@ -94,6 +96,21 @@ class LoadedModel:
     def keep(self, network: "nn.Module", buffers: "dict[str, Tensor]") -> None:
         """Keeps a module that has no file, with the buffers that it had before its mode of translation."""
         self.network, self.buffers = network, buffers
+
+    def with_same_noise(self) -> "LoadedModel":
+        """The same, but that every picture gets the noise of `seed` alone."""
+        other = copy.copy(self)
+        other._same_noise = True
+        return other
+
+    def digest(self) -> str:
+        """A digest of the network and of its use."""
+        if self.origin is not None and self.origin.key is not None:
+            return self.origin.key
+        found = hashlib.sha256(repr(self.info).encode())
+        for name, tensor in self.network.state_dict().items():
+            found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes `config.json` and `model.safetensors` to `folder`. Raises `OutputError`."""
@@ -185,7 +202,7 @@ class LoadedModel:
         return [self._padded(batch[i : i + step], run) for i in range(0, len(batch), step)]
 
     def _padded(self, batch: Any, run: Callable[[Any, int | None], Any]) -> Any:
-        seed = self._seed_of(batch) if self.noisy else None
+        seed = (self.seed if self._same_noise else self._seed_of(batch)) if self.noisy else None
         return fitted(batch, self.spec.size_multiple, self.spec.minimum_size, lambda x: run(x, seed))
 
     def _seed_of(self, picture: Any) -> int:

@@ -109,6 +109,9 @@ class MixedModel(LoadedModel):
     def network(self) -> NoReturn:
         raise _no_network()
 
+    def digest(self) -> str:
+        return repr([(part.share, part.model.digest()) for part in self.parts])
+
     def save_pretrained(self, folder: Path) -> None:
         raise _no_network()
 

@@ -91,9 +91,12 @@ class FolderOptions(ModelOptions):
     format: OutputFormat | None = None
     """Write all results in this format. Default: each keeps the format of its input."""
     quality: Annotated[int, Interval(ge=1, le=100)] | None = None
-    """Quality of JPEG, WebP and AVIF, 1 to 100. Default: visually lossless."""
+    """Quality of JPEG, WebP, AVIF and films, 1 to 100. Default: visually lossless."""
     alpha: Literal["keep", "white", "black"] = "keep"
     """Keep transparency, or put a white or black background behind the picture first."""
+    smooth: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    """For films: blend in so much of the frame before, moved along, where the film shows the same. 0: none, 0.5: much
+    less flicker, and less sharpness."""
     large: bool = False
     """Also take pictures of more than 178,956,970 pixels, in bands of rows. Needs pyvips and free disk space."""
     overwrite: bool = False

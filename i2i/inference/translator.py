@@ -3,6 +3,7 @@
 Pictures travel as NumPy arrays, so that a runtime that does without torch starts without it.
 """
 
+import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -351,6 +352,12 @@ class Translator:
         outputs = self.model.batch(np.stack([self.coding.encode(source.small) for source in sources]))
         made = zip(outputs, sources, pictures, strict=True)
         return [source.result(output, self.coding, one, size) for output, source, one in made]
+
+    def for_film(self) -> "Translator":
+        """The same translator for the frames of a film: the noise of dropout is one for all of them."""
+        other = copy.copy(self)
+        other.model = self.model.with_same_noise()
+        return other
 
     def stream(self, picture: Picture, size: Size | None = None) -> Picture:
         """`translate` by bands of rows, for a picture that is too large for the memory; as `Streamer.picture`."""

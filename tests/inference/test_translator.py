@@ -118,6 +118,24 @@ def test_batch_statistics_are_those_of_each_picture() -> None:
 
 
 @pytest.mark.arithmetic
+def test_the_frames_of_a_film_have_one_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy = _translator(ResnetConfig(width=2, blocks=1, dropout=True), dropout=True)
+    pictures = [np.full((16, 16, 3), level, np.uint8) for level in (20, 230)]
+    seeds: list[int] = []
+    run = type(noisy.model.runtime).run
+
+    def noted(runtime: Any, batch: Any, seed: int | None = None) -> Any:
+        seeds.append(seed)
+        return run(runtime, batch, seed)
+
+    monkeypatch.setattr(type(noisy.model.runtime), "run", noted)
+    still = noisy.for_film()
+    for translator in (noisy, still):
+        for picture in pictures:
+            translator(picture)
+    assert seeds[0] != seeds[1] and seeds[2] == seeds[3] == 0
+
+
 def test_dropout_noise_is_of_the_picture_and_leaves_the_random_state_alone() -> None:
     config = ResnetConfig(width=2, blocks=1, dropout=True)
     noisy, calm, x = _translator(config, dropout=True), _translator(config), _noise(3, 16, 16)

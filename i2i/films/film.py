@@ -1,0 +1,135 @@
+"""The parts of a film, the suffixes of films, and the two sides that every kind of film has: a reader and a writer."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple, Protocol, Self
+
+from i2i.errors import ImageError
+from i2i.images import Picture
+from i2i.images.containers import gif
+
+WRITTEN_VIDEO = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
+_READ_ONLY = {".avi", ".mpg", ".mpeg", ".m2ts", ".mts", ".wmv", ".flv", ".3gp", ".ogv"}
+VIDEO = WRITTEN_VIDEO | _READ_ONLY
+"""Suffixes of video files."""
+ANIMATED = frozenset({".gif", ".webp"})
+"""Suffixes of pictures that may move."""
+READ = VIDEO | ANIMATED
+WRITTEN = WRITTEN_VIDEO | ANIMATED
+
+
+NEEDS_PYAV = "a film needs PyAV: pip install 'i2i[video]'"
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film without its frames.
+
+    * `height`, `width`: of an upright frame.
+    * `time_base`: the unit of all times, in seconds. `rate`: frames a second, on average.
+    * `frames`: their number as far as the file says it, else 0.
+    * `deep`: more than 8 bits.
+    * `matrix`, `primaries`, `transfer`: the colours, by the numbers of ITU-T H.273; 2 is unspecified.
+    * `aspect`: width of a pixel through its height.
+    * `loop`: how often an animation is shown; 0 is for ever.
+    * `notes`: parts of the file that are not read.
+    """
+
+    height: int
+    width: int
+    time_base: Fraction
+    rate: Fraction
+    frames: int = 0
+    deep: bool = False
+    matrix: int = 1
+    primaries: int = 1
+    transfer: int = 1
+    aspect: Fraction = Fraction(1)
+    loop: int = 0
+    notes: tuple[str, ...] = ()
+
+
+class Frame(NamedTuple):
+    """One picture, from when it is shown and for how long, in units of the film's `time_base`."""
+
+    picture: Picture
+    time: int
+    duration: int
+
+
+class Reader(Protocol):
+    """A film that is open: a context manager. `frames` raises `ImageError` where the film is damaged."""
+
+    film: Film
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+    def frames(self) -> Iterator[Frame]: ...
+
+
+class Segment(Protocol):
+    """Some frames on their way to bytes that stand for themselves."""
+
+    def add(self, frame: Frame) -> None: ...
+    def finish(self) -> bytes: ...
+
+
+class Writer(Protocol):
+    """The way to a file: frames by segments, then the film out of all of them, of whose frames the `last` is shown so
+    long. `notes` name the losses."""
+
+    notes: tuple[str, ...]
+
+    def segment(self) -> Segment: ...
+    def join(self, segments: Sequence[Path], path: Path, last: int) -> None: ...
+
+
+@dataclass
+class Clock:
+    """Times that only go forward, whatever a damaged or odd file says."""
+
+    step: int
+    last: int | None = None
+
+    def next(self, time: int | None) -> int:
+        if self.last is not None and (time is None or time <= self.last):
+            time = self.last + (self.step if time is None else 1)
+        self.last = time or 0
+        return self.last
+
+
+def written_suffix(suffix: str) -> str:
+    """The suffix of the result for a film with `suffix`: the same where that is written, else ".mkv"."""
+    return suffix if suffix.lower() in WRITTEN else ".mkv"
+
+
+def is_video(path: Path) -> bool:
+    """Whether its name says that it is a video file."""
+    return path.suffix.lower() in VIDEO
+
+
+def has_pyav() -> bool:
+    return find_spec("av") is not None
+
+
+def needs_video(*paths: Path) -> bool:
+    """Whether a file with one of these names needs PyAV."""
+    return any(map(is_video, paths))
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a GIF or WebP has several frames, as its first bytes (WebP) or its blocks (GIF) say."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            head = file.read(21)
+            if head[:4] == b"RIFF":
+                return head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
+            file.seek(0)
+            return head[:4] == b"GIF8" and gif(file).has_more_frames
+    except (OSError, ImageError):
+        return False  # the error is reported when its turn comes
