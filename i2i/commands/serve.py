@@ -23,6 +23,9 @@ from i2i.terminal import tell
 if TYPE_CHECKING:
     from i2i.models.styles import Style
 
+FIRST = "monet"
+"""The style that the page begins with."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -76,6 +79,7 @@ def offered(names: Sequence[str]) -> "dict[str, Style]":
         found = [style for name in names for style in _named(name)]
     else:
         found = [style for style in list_styles() if style.path is not None and not style.problem]
+        found.sort(key=lambda style: style.name != FIRST)
     found = [style for style in found if style.input_domain != "noise"]
     if problem := next((style for style in found if style.problem), None):
         raise ModelError(f"{problem.name}: {problem.problem}")

@@ -91,7 +91,9 @@ def serving(folder: Path, *words: str) -> Iterator[tuple[Visitor, "subprocess.Po
     """`i2i serve WORDS` at a free port, its temporary files in `folder`."""
     environment = os.environ | {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "i2i", "serve", *words, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
             address = process.stdout.readline().strip()

@@ -23,11 +23,11 @@ from i2i.errors import I2IError
 from i2i.images.formats import SUFFIXES
 from i2i.models.info import MAX_SIDE
 from i2i.models.styles import Style
-from i2i.tools.page.studio import EXAMPLE, Order, Outcome, Row, Studio, Upload
+from i2i.tools.page.studio import EXAMPLE, Bounds, Order, Outcome, Row, Studio, Upload
 
 ROUTES = {
     "GET": (
-        "/", "/config", "/theme.css", "/favicon.ico", "/assets/*", "/static/*", "/svelte/*", "/styles/*",
+        "/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/assets/*", "/static/*", "/styles/*",
         "/gradio_api/theme.css", "/gradio_api/startup-events", "/gradio_api/app_id", "/gradio_api/heartbeat/*",
         "/gradio_api/queue/data", "/gradio_api/upload_progress", "/gradio_api/file=*",
     ),
@@ -50,8 +50,9 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Visit:
-    """A visitor's open page: the results of the last order, in a folder of their own."""
+    """A visitor's open page: what was uploaded, and the results of the last order, in a folder of their own."""
 
+    uploads: set[Path] = field(default_factory=set)
     folder: Path | None = None
     outcome: Outcome = field(default_factory=lambda: Outcome((), (), None))
     stop: Event = field(default_factory=Event)
@@ -88,10 +89,28 @@ def build_app(studio: Studio, folder: Path) -> FastAPI:
         mcp_server=False,
         enable_monitoring=False,
         pwa=False,
-        theme=gr.themes.Soft(primary_hue="teal", neutral_hue="slate", radius_size="lg", **_FONTS),
+        theme=_theme(),
         css=_CSS.read_text(encoding="utf-8") + _thumbnails(len(names)),
     )
     return mounted
+
+
+def _theme() -> gr.Theme:
+    plain = {"background_fill": "transparent", "text_color": "*body_text_color_subdued", "text_weight": "500"}
+    labels = {f"block_{kind}_{name}": value for kind in ("label", "title") for name, value in plain.items()}
+    dark = {"block_label_background_fill_dark": "transparent", "block_title_background_fill_dark": "transparent"}
+    dark |= {
+        "block_label_text_color_dark": "*body_text_color_subdued",
+        "block_title_text_color_dark": "*body_text_color_subdued",
+    }
+    return gr.themes.Soft(primary_hue="teal", neutral_hue="slate", radius_size="lg", **_FONTS).set(
+        **labels,
+        **dark,
+        block_label_shadow="none",
+        block_title_padding="0",
+        block_label_border_width="0",
+        block_border_width="1px",
+    )
 
 
 def _thumbnails(count: int) -> str:
@@ -110,7 +129,7 @@ class _Page:
         self._visits: dict[str, Visit] = {}
         self._names = list(studio.styles)
         with gr.Blocks(title="i2i", analytics_enabled=False, fill_width=True) as self.blocks:
-            gr.HTML(_HEAD, elem_id="head")
+            gr.HTML(_head(studio.bounds), elem_id="head")
             with gr.Row(elem_id="columns"):
                 with gr.Column(scale=2, min_width=340, elem_id="left"):
                     self._draw_order()
@@ -145,15 +164,15 @@ class _Page:
 
     def _draw_results(self) -> None:
         self.slider = gr.ImageSlider(
-            label="Before and after", type="filepath", format="png", elem_id="slider", max_height=620,
+            label="Before and after", show_label=False, type="filepath", format="png", elem_id="slider", max_height=620,
             interactive=False, buttons=["fullscreen"],
         )  # fmt: skip
         with gr.Row(elem_id="downloads"):
-            self.one = gr.DownloadButton("Download this picture", elem_id="one", interactive=False)
-            self.all = gr.DownloadButton("Download all (zip)", elem_id="zip", interactive=False)
+            self.one = gr.DownloadButton("Download this picture", elem_id="one", visible=False)
+            self.all = gr.DownloadButton("Download all (zip)", elem_id="zip", visible=False)
         self.gallery = gr.Gallery(
-            label="Results", elem_id="gallery", visible=False, allow_preview=False, object_fit="contain",
-            height="auto", buttons=[],
+            label="Results", show_label=False, elem_id="gallery", visible=False, allow_preview=False,
+            object_fit="contain", height="auto", buttons=[],
         )  # fmt: skip
         self.report = gr.HTML("", elem_id="report")
 
@@ -201,6 +220,7 @@ class _Page:
         visit = self._visit(request)
         visit.clear()
         visit.stop.clear()
+        visit.uploads |= {upload.path for upload in order.uploads}
         visit.folder = self._folder / secrets.token_hex(16)
         visit.folder.mkdir()
 
@@ -237,10 +257,13 @@ class _Page:
         self._visit(request).stop.set()
 
     def _leave(self, request: gr.Request) -> None:
-        """A visitor has closed the page."""
+        """A visitor has closed the page. One file may be the upload of two visitors, as its path is its content."""
         visit = self._visits.pop(str(request.session_hash), Visit())
         visit.stop.set()
         visit.clear()
+        others = {path for other in self._visits.values() for path in other.uploads}
+        for path in visit.uploads - others:
+            path.unlink(missing_ok=True)
 
 
 def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -279,9 +302,8 @@ def _drawn(outcome: Outcome, order: Order) -> tuple[Any, ...]:
     for place, number in enumerate(places):
         result = outcome.results[number]
         is_original = place + 1 < len(places) and places[place + 1] == number
-        shown.append(
-            (str(result.before), f"{result.name}: original") if is_original else (str(result.after), _caption(result))
-        )
+        path = result.before if is_original else result.after
+        shown.append((str(path), result.name if is_original or len(order.styles) == 1 else result.style))
     columns = len(order.styles) + 1 if len(order.styles) > 1 else min(4, len(shown))
     return (
         (str(first.before), str(first.after)),
@@ -292,12 +314,8 @@ def _drawn(outcome: Outcome, order: Order) -> tuple[Any, ...]:
     )
 
 
-def _caption(result: Any) -> str:
-    return f"{result.name}: {result.style}"
-
-
 def _download(path: Path | None) -> Any:
-    return gr.update(value=path and str(path), interactive=path is not None)
+    return gr.update(value=path and str(path), visible=path is not None)
 
 
 def card(style: Style) -> str:
@@ -320,4 +338,9 @@ def table(rows: Sequence[Row]) -> str:
     return f"<table><thead>{head}</thead><tbody>{lines}</tbody></table>"
 
 
-_HEAD = """<h1>i2i</h1><p>Pictures in, pictures out. Nothing leaves the machine that shows this page.</p>"""
+def _head(bounds: Bounds) -> str:
+    most = f"{bounds.file_bytes / 1e6:g} MB, {bounds.pixels / 1e6:g} megapixels, {bounds.pictures} at once"
+    return (
+        "<h1>i2i</h1><p>Pictures in, pictures out. They stay on the machine that serves this page, "
+        f"and go when you close it. At most {most}.</p>"
+    )
