@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Visitor:
     port: int
     headers: dict[str, str] = field(default_factory=dict)
     session: str = field(default_factory=lambda: secrets.token_hex(6))
+    query: str = ""
+    """What follows the path in the address that the server has printed."""
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
@@ -44,6 +46,14 @@ class Visitor:
             return Reply(answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()})
         finally:
             connection.close()
+
+    def wait(self) -> None:
+        """Until the server listens."""
+        for _ in range(600):
+            with suppress(OSError):
+                self.ask("GET", "/")
+                return
+            time.sleep(0.05)
 
     def upload(self, *paths: Path) -> Reply:
         parts = []
@@ -98,7 +108,10 @@ def serving(folder: Path, *words: str) -> Iterator[tuple[Visitor, "subprocess.Po
             assert process.stdout is not None and process.stderr is not None
             address = process.stdout.readline().strip()
             assert address, process.stderr.read()
-            yield Visitor(int(address.partition("?")[0].rstrip("/").rpartition(":")[2])), process
+            place, mark, query = address.partition("?")
+            visitor = Visitor(int(place.rstrip("/").rpartition(":")[2]), query=mark + query)
+            visitor.wait()
+            yield visitor, process
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)
@@ -115,12 +128,6 @@ if __name__ == "__main__":  # how long the first result takes
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name, serving(Path(name), *sys.argv[2:]) as (visitor, process):
-        for _ in range(600):
-            try:
-                visitor.ask("GET", "/")
-                break
-            except OSError:
-                time.sleep(0.05)
         print(f"page: {time.monotonic() - began:.1f} s, {seconds_of(process):.1f} s of a processor")
         done = visitor.translate(visitor.uploaded(Path(sys.argv[1])), ["monet"], None)
         print(f"result: {time.monotonic() - began:.1f} s, {seconds_of(process):.1f} s of a processor")
