@@ -7,7 +7,7 @@ i2i serve monet runs/mine --port 8000
 import webbrowser
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Annotated
@@ -76,13 +76,15 @@ def offered(names: Sequence[str]) -> "dict[str, Style]":
     from i2i.models.styles import list_styles
 
     if names:
-        found = [style for name in names for style in _named(name)]
+        found = list({style.path: style for name in names for style in _named(name)}.values())
     else:
         found = [style for style in list_styles() if style.path is not None and not style.problem]
         found.sort(key=lambda style: style.name != FIRST)
     found = [style for style in found if style.input_domain != "noise"]
     if problem := next((style for style in found if style.problem), None):
         raise ModelError(f"{problem.name}: {problem.problem}")
+    if twice := [name for name, count in Counter((s.name, s.direction) for s in found).items() if count > 1]:
+        raise UsageError(f"two styles are called {twice[0][0]!r}: install one under another name, or give one of them")
     if not found:
         raise UsageError("no style that takes pictures is on this machine; give one: i2i serve STYLE")
     counts = Counter(style.name for style in found)
@@ -90,15 +92,17 @@ def offered(names: Sequence[str]) -> "dict[str, Style]":
 
 
 def _named(name: str) -> "list[Style]":
-    """The style of that name, or both directions of a run."""
+    """The style of that name, or both directions of a run. Visitors see no path of this machine."""
     from i2i.models import styles
 
-    if runs := [style for style in styles.list_styles([name]) if style.source == "run"] if Path(name).is_dir() else []:
-        return runs
-    path = styles.find(name)
-    if path.suffix in (".pth", ".pt"):  # it tells its network when it is loaded
-        return [styles.Style(name=path.stem, source="run", path=path)]
-    return [styles.style_at(name, "run", path)]
+    path = Path(name)
+    if path.is_dir() and (runs := [style for style in styles.list_styles([path]) if style.source == "run"]):
+        return [replace(style, name=path.resolve().name) for style in runs]
+    found = styles.find(name)
+    shown = name if styles.is_name(name) else path.stem
+    if found.suffix in (".pth", ".pt"):  # it tells its network when it is loaded
+        return [styles.Style(name=shown, source="run", path=found)]
+    return [styles.style_at(shown, "run", found)]
 
 
 def serve(options: Options, styles: "dict[str, Style]", token: str, listening: socket) -> None:

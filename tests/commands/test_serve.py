@@ -39,8 +39,9 @@ def test_all_styles_of_this_machine_are_offered(run: Path) -> None:
 
 def test_chosen_styles_are_offered_in_their_order(run: Path) -> None:
     assert list(serve.offered(["monet-lite", str(run), "monet"])) == [
-        "monet-lite", f"{run} a2b", f"{run} b2a", "monet",
+        "monet-lite", "both a2b", "both b2a", "monet",
     ]  # fmt: skip
+    assert list(serve.offered(["monet", str(run / "a2b.safetensors"), "monet"])) == ["monet", "a2b"]
 
 
 def test_a_style_that_cannot_be_used_is_an_error(run: Path, tmp_path: Path) -> None:
@@ -49,6 +50,12 @@ def test_a_style_that_cannot_be_used_is_an_error(run: Path, tmp_path: Path) -> N
         serve.offered([str(tmp_path / "bad.safetensors")])
     with pytest.raises(UsageError, match="Did you mean 'monet'"):
         serve.offered(["monett"])
+
+
+def test_two_styles_of_one_name_are_an_error(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a2b.safetensors").write_bytes((run / "a2b.safetensors").read_bytes())
+    with pytest.raises(UsageError, match="two styles are called 'a2b'"):
+        serve.offered([str(tmp_path / "a2b.safetensors"), str(run / "a2b.safetensors")])
 
 
 def test_a_generator_of_noise_takes_no_picture(run: Path, tmp_path: Path) -> None:

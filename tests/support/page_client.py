@@ -17,6 +17,12 @@ from typing import Any
 BOUNDARY = "i2i-boundary"
 
 
+def order(files: Any, styles: Any, camera: Any = None, **options: Any) -> list[Any]:
+    """The data of an order: files, folder, camera, styles, and the options as they are at first."""
+    chosen = {"size": 0, "strength": 1, "keep": "nothing", "mask": None, "drawn": ""} | options
+    return [files, None, camera, styles, *chosen.values()]
+
+
 @dataclass
 class Reply:
     status: int
@@ -92,8 +98,8 @@ class Visitor:
         assert joined.status == 200, joined.body
         return next(message for message in self.messages() if message["msg"] == "process_completed")
 
-    def translate(self, files: list[Any], styles: list[str], *options: Any) -> dict[str, Any]:
-        return self.call("_translate", [files, None, None, styles, *options])
+    def translate(self, files: Any, styles: Any, **options: Any) -> dict[str, Any]:
+        return self.call("_translate", order(files, styles, **options))
 
 
 @contextmanager
@@ -129,6 +135,6 @@ if __name__ == "__main__":  # how long the first result takes
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name, serving(Path(name), *sys.argv[2:]) as (visitor, process):
         print(f"page: {time.monotonic() - began:.1f} s, {seconds_of(process):.1f} s of a processor")
-        done = visitor.translate(visitor.uploaded(Path(sys.argv[1])), ["monet"], None)
+        done = visitor.translate(visitor.uploaded(Path(sys.argv[1])), ["monet"])
         print(f"result: {time.monotonic() - began:.1f} s, {seconds_of(process):.1f} s of a processor")
         print(json.dumps(done)[:1500])

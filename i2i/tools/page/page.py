@@ -4,6 +4,8 @@ Handlers get what the browser sends as it is (`preprocess=False`): Gradio would 
 addresses. The guard has refused those outside of the folder.
 """
 
+import base64
+import contextlib
 import logging
 import secrets
 import shutil
@@ -19,8 +21,9 @@ import gradio as gr
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 
-from i2i.errors import I2IError
+from i2i.errors import I2IError, ImageError
 from i2i.images.formats import SUFFIXES
+from i2i.inference.options import Keep
 from i2i.models.info import MAX_SIDE
 from i2i.models.styles import Style
 from i2i.tools.page.studio import EXAMPLE, Bounds, Order, Outcome, Row, Studio, Upload
@@ -41,8 +44,13 @@ ROUTES = {
 FILES, UPLOADS = "/gradio_api/file=", "/gradio_api/upload"
 QUEUE = 64
 """Orders that wait, at most."""
+KEPT: dict[str, Keep | None] = {"nothing": None, "luminance": "luminance", "colours": "colour"}
 _GENERIC = "Something went wrong. The log of the server says what."
-_CSS = Path(__file__).with_name("page.css")
+_CSS, _SCRIPT = (Path(__file__).with_name(name) for name in ("page.css", "mask.js"))
+_CANVAS = """<p class="hint">Drop a picture, then paint over what is to be translated.</p>
+<div class="paper"><canvas></canvas></div>
+<div class="tools"><label>Brush <input type="range" min="4" max="120" value="40" aria-label="Brush"></label>
+<button type="button">Clear</button></div>"""
 _FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # of the visitor's system
 
 log = logging.getLogger(__name__)
@@ -91,6 +99,7 @@ def build_app(studio: Studio, folder: Path) -> FastAPI:
         pwa=False,
         theme=_theme(),
         css=_CSS.read_text(encoding="utf-8") + _thumbnails(len(names)),
+        head=f"<script>{_SCRIPT.read_text(encoding='utf-8')}</script>",
     )
     return mounted
 
@@ -155,9 +164,21 @@ class _Page:
         self.card = gr.HTML(card(self._studio.styles[self._names[0]]), elem_id="card")
         with gr.Accordion("Options", open=False):
             self.size = gr.Number(
-                None, label="Size: pixels of the shorter side; empty: as it is", minimum=1, maximum=MAX_SIDE,
-                precision=0, elem_id="size",
+                0, label="Size: pixels of the shorter side; 0: as it is", minimum=0, maximum=MAX_SIDE, precision=0,
+                elem_id="size",
             )  # fmt: skip
+            self.strength = gr.Slider(
+                0, 1, 1, step=0.05, label="Strength: 0 is the picture, 1 the translation", elem_id="strength"
+            )
+            self.keep = gr.Radio(list(KEPT), value=next(iter(KEPT)), label="Keep of the picture", elem_id="keep")
+        with gr.Accordion("Mask: translate a part", open=False, elem_id="mask"):
+            gr.HTML(_CANVAS)
+            self.mask = gr.File(
+                file_types=suffixes, label="Or a file of the picture's size: white is translated", elem_id="mask-file",
+                height=150,
+            )  # fmt: skip
+            self.drawn = gr.Textbox(visible="hidden", elem_id="drawn")
+            self.shown = gr.Textbox(visible="hidden", elem_id="shown")
         with gr.Row():
             self.go = gr.Button("Translate", variant="primary", elem_id="go", scale=3)
             self.stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1, min_width=80)
@@ -178,13 +199,23 @@ class _Page:
 
     def _connect(self) -> None:
         hidden: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
-        order = [self.files, self.tree, self.camera, self.styles, self.size]
+        sources = [self.files, self.tree, self.camera]
+        order = [*sources, self.styles, self.size, self.strength, self.keep, self.mask, self.drawn]
         shown = [self.slider, self.one, self.all, self.gallery, self.report]
         self.blocks.load(guarded(self._first), None, [self.slider], show_progress="hidden", **hidden)
         self.example.click(guarded(self._take_example), None, [self.files], **hidden)
         self.styles.change(guarded(self._show_card), [self.styles], [self.card], show_progress="hidden", **hidden)
+        for source in sources:
+            changed = source.change(guarded(self._to_draw_on), sources, [self.shown], show_progress="hidden", **hidden)
+            changed.then(None, [self.shown], None, js="(address) => i2iMask.show(address)", **hidden)
         self.go.click(
-            guarded(self._translate), order, shown, concurrency_id="work", show_progress_on=[self.slider], **hidden
+            guarded(self._translate),
+            order,
+            shown,
+            js=f"(...values) => [...values.slice(0, {len(order) - 1}), i2iMask.drawn()]",  # outputs follow the inputs
+            concurrency_id="work",
+            show_progress_on=[self.slider],
+            **hidden,
         )
         self.stop.click(guarded(self._stop), None, None, queue=False, **hidden)
         self.gallery.select(guarded(self._choose), None, [self.slider, self.one], show_progress="hidden", **hidden)
@@ -213,10 +244,15 @@ class _Page:
         camera: Any,
         styles: Any,
         size: Any,
+        strength: Any,
+        keep: Any,
+        mask: Any,
+        drawn: Any,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ) -> tuple[Any, ...]:
-        order = self._order([*(files or []), *(tree or []), *([camera] if camera else [])], styles, size)
+        options = {"size": size, "strength": strength, "keep": keep, "mask": mask, "drawn": drawn}
+        order = self._order(_sent(files, tree, camera), styles, options)
         visit = self._visit(request)
         visit.clear()
         visit.stop.clear()
@@ -230,22 +266,41 @@ class _Page:
         visit.outcome = self._studio.translate(order, visit.folder, show, visit.stop.is_set)
         return _drawn(visit.outcome, order)
 
-    def _order(self, files: Sequence[Mapping[str, Any]], styles: Any, size: Any) -> Order:
+    def _order(self, sent: Sequence[Mapping[str, Any]], styles: Any, options: Mapping[str, Any]) -> Order:
         """The order that a browser has sent. Raises `gr.Error` for one that cannot be filled."""
         chosen = [name for name in self._names if name in (styles or ())]
-        if not files:
-            raise gr.Error("Drop a picture first, or take the example.", print_exception=False)
-        if not chosen:
-            raise gr.Error("Choose a style.", print_exception=False)
-        if len(files) > self._studio.bounds.pictures:
-            most = self._studio.bounds.pictures
-            raise gr.Error(f"{len(files)} pictures: at most {most} go at once.", print_exception=False)
-        if size is not None and not (isinstance(size, int | float) and 1 <= size <= MAX_SIDE):
-            raise gr.Error(f"Size: expected 1 to {MAX_SIDE} pixels.", print_exception=False)
-        uploads = [Upload(Path(file["path"]), str(file.get("orig_name") or "picture.png")) for file in files]
-        if missing := [upload.name for upload in uploads if not upload.path.is_file()]:
-            raise gr.Error(f"{missing[0]} is not here any more: drop it again.", print_exception=False)
-        return Order(uploads=uploads, styles=chosen, size=None if size is None else int(size))
+        size, strength, keep, mask = (options[name] for name in ("size", "strength", "keep", "mask"))
+        most = self._studio.bounds.pictures
+        _expect(bool(sent), "Drop a picture first, or take the example.")
+        _expect(bool(chosen), "Choose a style.")
+        _expect(len(sent) <= most, f"{len(sent)} pictures: at most {most} go at once.")
+        _expect(_is_number(size, 0, MAX_SIDE), f"Size: expected 0 to {MAX_SIDE} pixels.")
+        _expect(_is_number(strength, 0, 1), "Strength: expected 0 to 1.")
+        _expect(keep in KEPT, "Keep: expected one of the choices.")
+        uploads = [_upload(file) for file in (*sent, *([mask] if mask else []))]
+        for upload in uploads:
+            _expect(upload.path.is_file(), f"{upload.name} is not here any more: drop it again.")
+        return Order(
+            uploads=uploads[: len(sent)],
+            styles=chosen,
+            size=int(size) or None,
+            strength=float(strength),
+            keep=KEPT[keep],
+            mask=uploads[-1] if mask else None,
+            drawn=_bytes_of(options["drawn"]),
+        )
+
+    def _to_draw_on(self, files: Any, tree: Any, camera: Any, request: gr.Request) -> str:
+        """The address of the first picture, small, for a mask to be drawn on; empty where there is none."""
+        for upload in map(_upload, _sent(files, tree, camera)[:1]):
+            place = self._folder / secrets.token_hex(16) / "mask.jpg"
+            with contextlib.suppress(ImageError):
+                picture = self._studio.preview(upload)
+                place.parent.mkdir()
+                picture.convert("RGB").save(place)
+                self._visit(request).uploads.add(place)
+                return f"{FILES}{place}"
+        return ""
 
     def _choose(self, request: gr.Request, event: gr.SelectData) -> tuple[Any, ...]:
         visit = self._visit(request)
@@ -266,6 +321,31 @@ class _Page:
             path.unlink(missing_ok=True)
 
 
+def _sent(files: Any, tree: Any, camera: Any) -> list[Any]:
+    """The files of all three sources."""
+    return [*(files or []), *(tree or []), *([camera] if camera else [])]
+
+
+def _upload(file: Mapping[str, Any]) -> Upload:
+    return Upload(Path(file["path"]), str(file.get("orig_name") or "picture.png"))
+
+
+def _expect(is_so: bool, otherwise: str) -> None:
+    if not is_so:
+        raise gr.Error(otherwise, print_exception=False)
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and least <= value <= most
+
+
+def _bytes_of(address: Any) -> bytes:
+    """The bytes in a `data:` address as a canvas gives it; none for an empty one."""
+    head, _, data = str(address or "").partition(",")
+    _expect(head in ("", "data:image/png;base64"), "The mask cannot be read: draw it again.")
+    return base64.b64decode(data)
+
+
 def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
     """`handler`, whose errors go to the server's log, and not to the visitor."""
 
@@ -275,6 +355,8 @@ def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
             return handler(*arguments, **named)
         except gr.Error:
             raise
+        except ImageError as error:  # of the mask: a picture is a line of the report
+            raise gr.Error(f"The mask: {error}", print_exception=False) from None
         except Exception as error:
             log.error("%s", error, exc_info=not isinstance(error, I2IError))
             raise gr.Error(_GENERIC, print_exception=False) from None

@@ -20,12 +20,12 @@ from PIL import Image
 
 from i2i import images
 from i2i.config import option_names
-from i2i.errors import ImageError
+from i2i.errors import ImageError, UsageError
 from i2i.folders.batch import translate_folder
 from i2i.folders.report import Record
 from i2i.images.formats import LOSSY, SUFFIXES, UNREAD, WRITTEN
 from i2i.images.pil import as_pil
-from i2i.inference.options import ModelOptions
+from i2i.inference.options import Keep, ModelOptions
 from i2i.inference.translator import Translator, load_translator
 from i2i.models.styles import BUNDLED, Style
 from i2i.terminal import printable
@@ -59,11 +59,19 @@ class Upload:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A visitor's wish: pictures, the names of styles, and options of `translate_folder`."""
+    """A visitor's wish: pictures, the names of styles, and options of `translate_folder`.
+
+    `drawn` is a mask as it was drawn: a PNG of any size, whose opaque parts are translated. It fits itself to each
+    picture; a mask that was uploaded must have the size of the pictures, and counts before it.
+    """
 
     uploads: Sequence[Upload]
     styles: Sequence[str]
     size: int | None = None
+    strength: float = 1.0
+    keep: Keep | None = None
+    mask: Upload | None = None
+    drawn: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,7 @@ class Studio:
 
     def __init__(self, styles: Mapping[str, Style], options: ModelOptions, bounds: Bounds) -> None:
         self.styles, self.bounds = styles, bounds
+        self._limits = images.Limits(bounds.pixels, file_bytes=bounds.file_bytes)
         self._options = {name: getattr(options, name) for name in option_names(ModelOptions())}
         self._loaded: dict[str, Translator] = {}
         self._examples: dict[str, tuple[Path, Path]] = {}
@@ -130,6 +139,11 @@ class Studio:
     def _load(self, style: Style) -> Translator:
         options = self._options | {"direction": style.direction or None}
         return load_translator(style.path or style.name, **options, sizes=_FEW_PICTURES)
+
+    def preview(self, upload: Upload) -> Image.Image:
+        """An upload as the page shows it. Raises `ImageError`."""
+        images.probe(upload.path, self._limits)
+        return preview(upload.path)
 
     def example(self, name: str, folder: Path) -> tuple[Path, Path]:
         """The bundled photograph and its translation by a style; made once, in `folder`, while no order waits."""
@@ -161,11 +175,12 @@ class Studio:
     def translate(self, order: Order, folder: Path, progress: Progress, stop: Callable[[], bool]) -> Outcome:
         """Fills an order in the empty `folder`; ends after the picture at hand once `stop()` is true or time is up.
 
-        A picture that cannot be translated is a row of the report. Raises `I2IError` for an order that cannot be
-        filled at all.
+        A picture that cannot be translated is a row of the report, and a style that does not take the options. Raises
+        `ImageError` for a mask that cannot be read, and `I2IError` for a style that cannot be used.
         """
         began = time.monotonic()
         kept, refused = self._received(order.uploads, folder / "in")
+        mask = self._mask(order, folder)
         rows = [Row(upload.name, "", "refused", reason) for upload, reason in refused]
         results: list[Result] = []
         total = len(kept) * len(order.styles)
@@ -178,8 +193,12 @@ class Studio:
             def show(done: int, _: int, path: Path, base: int = number * len(kept)) -> None:
                 progress(base + done, total, kept[_number(path)].name)
 
-            with self._ordered(), self._alone:
-                records = self._by_style(name, order, folder, show, ends)
+            try:
+                with self._ordered(), self._alone:
+                    records = self._by_style(name, order, mask, folder, show, ends)
+            except UsageError as error:  # the options do not fit this style
+                rows.append(Row("", name, "failed", str(error).replace(f"{folder}/", "")))
+                continue
             for record in records:
                 upload = kept[_number(record.source)]
                 rows.append(self._row(upload, name, record, stop()))
@@ -190,7 +209,6 @@ class Studio:
 
     def _received(self, uploads: Sequence[Upload], folder: Path) -> tuple[list[Upload], list[tuple[Upload, str]]]:
         """Uploads that may be translated, each in a folder with its number; and the others with the reason."""
-        limits = images.Limits(self.bounds.pixels, file_bytes=self.bounds.file_bytes)
         kept: list[Upload] = []
         refused: list[tuple[Upload, str]] = []
         for upload in uploads:
@@ -198,7 +216,7 @@ class Studio:
             try:
                 if Path(upload.name).suffix.lower() not in (*SUFFIXES, *UNREAD):
                     raise ImageError("no picture, by its name")
-                images.probe(upload.path, limits)
+                images.probe(upload.path, self._limits)
             except ImageError as error:
                 refused.append((upload, _reason(str(error), upload.path)))
                 continue
@@ -209,8 +227,33 @@ class Studio:
             kept.append(upload)
         return kept, refused
 
+    def _mask(self, order: Order, folder: Path) -> Path | None:
+        """The mask of an order as `translate_folder` takes it: a file for all, a folder with one for each, or None."""
+        if order.mask is not None:
+            images.probe(order.mask.path, self._limits)
+            path = folder / file_name(order.mask.name)
+            os.link(order.mask.path, path)
+            return path
+        if not order.drawn:
+            return None
+        drawn = images.decode(order.drawn, self._limits).alpha
+        if drawn is None or not drawn.any():
+            return None
+        for path in (folder / "in").glob("*/*"):
+            place = folder / "masks" / path.parent.name / f"{path.stem}.png"
+            place.parent.mkdir(parents=True)
+            fitted = Image.fromarray(drawn).resize(images.probe(path), Image.Resampling.BILINEAR)
+            images.write(place, images.Picture(np.asarray(fitted)[..., None]))
+        return folder / "masks"
+
     def _by_style(
-        self, name: str, order: Order, folder: Path, show: Callable[[int, int, Path], object], stop: Callable[[], bool]
+        self,
+        name: str,
+        order: Order,
+        mask: Path | None,
+        folder: Path,
+        show: Callable[[int, int, Path], object],
+        stop: Callable[[], bool],
     ) -> Sequence[Record]:
         translator = self.translator(name)
         out = folder / "out" / str(list(order.styles).index(name))
@@ -223,6 +266,9 @@ class Studio:
             progress=show,
             stop=stop,
             size=order.size,
+            strength=order.strength,
+            keep=order.keep,
+            mask=mask,
             format="png" if makes_labels and lossy else None,
         )
         return report.records
@@ -249,7 +295,7 @@ def _number(path: Path) -> int:
 
 def _reason(text: str, path: Path) -> str:
     """A reason without the path at which the file lies here."""
-    return text.replace(str(path), path.name)
+    return text.replace(str(path), path.name).replace(f"{path.parent.parent.parent}/", "")
 
 
 def _shown(upload: Upload, style: str, record: Record, folder: Path) -> Result:

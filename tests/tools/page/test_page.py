@@ -1,5 +1,6 @@
 """The page with Gradio, asked by plain HTTP as a browser would, and as an attacker would."""
 
+import base64
 import contextlib
 import io
 import json
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_client import Visitor, serving
+from page_client import Visitor, order, serving
 
 from i2i import images
 from i2i.models import model_file
@@ -74,8 +75,8 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "a picture.png"
 
 
-def outcome(visitor: Visitor, files: list[Any], style: Path) -> list[Any]:
-    done = visitor.translate(files, [str(style)], None)
+def outcome(visitor: Visitor, files: list[Any], style: Path, **options: Any) -> list[Any]:
+    done = visitor.translate(files, [style.stem], **options)
     assert done["success"], done
     data: list[Any] = done["output"]["data"]
     return data
@@ -96,13 +97,35 @@ def test_a_picture_comes_back_with_name_and_depth(visitor: Visitor, picture: Pat
     assert "a picture.png" in report and "done" in report
 
 
+def test_strength_and_masks_leave_the_picture(visitor: Visitor, picture: Path, tmp_path: Path, style: Path) -> None:
+    half = np.zeros((20, 30), np.uint8)
+    half[:, 15:] = 255
+    images.write(tmp_path / "half.png", images.Picture(half[..., None]))
+    stroke = images.encode(images.Picture(np.zeros((20, 30, 3), np.uint8), half), "PNG")
+    files, (mask,) = visitor.uploaded(picture), visitor.uploaded(tmp_path / "half.png")
+    drawn = "data:image/png;base64," + base64.b64encode(stroke).decode()
+    original = images.read(picture).pixels
+    for options, same in (({"strength": 0}, 30), ({"mask": mask}, 15), ({"drawn": drawn}, 15)):
+        _, one, *_ = outcome(visitor, files, style, **options)
+        result = images.decode(fetched(visitor, one)).pixels
+        assert (result[:, :same] == original[:, :same]).all(), options
+        assert same == 30 or (result[:, same:] != original[:, same:]).any()
+
+
+def test_a_mask_of_another_size_is_said(visitor: Visitor, picture: Path, tmp_path: Path, style: Path) -> None:
+    images.write(tmp_path / "small.png", images.Picture(np.full((9, 9, 1), 255, np.uint8)))
+    (mask,) = visitor.uploaded(tmp_path / "small.png")
+    *_, report = outcome(visitor, visitor.uploaded(picture), style, mask=mask)
+    assert "30x20 pixels" in report and "9x9" in report and "i2i-page" not in report
+
+
 def test_twenty_orders_at_once_are_filled_in_turn(server: Visitor, picture: Path, style: Path) -> None:
-    def order(number: int) -> bool:
+    def one(number: int) -> bool:
         visitor = Visitor(server.port)
         return "done" in outcome(visitor, visitor.uploaded(picture), style)[4]
 
     with ThreadPoolExecutor(20) as many:
-        assert all(many.map(order, range(20)))
+        assert all(many.map(one, range(20)))
 
 
 def test_a_large_file_and_a_bomb_are_refused_soon(visitor: Visitor, folder: Path, tmp_path: Path, style: Path) -> None:
@@ -127,7 +150,8 @@ def secrets_of(folder: Path) -> list[str]:
 def test_no_path_of_a_request_is_opened(visitor: Visitor, folder: Path, style: Path) -> None:
     for path in secrets_of(folder):
         file = {"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
-        for data in ([[file], None, None, [str(style)], None], [None, None, file, [str(style)], None]):
+        own = [style.stem]
+        for data in (order([file], own), order(None, own, camera=file), order([], own, mask=file)):
             assert visitor.join("_translate", data).status == 403
         for method in ("GET", "HEAD"):
             for route in ("file=", "file/", "stream/", "proxy="):
@@ -142,7 +166,7 @@ def test_no_address_of_a_request_is_fetched(visitor: Visitor, style: Path) -> No
     url = f"http://127.0.0.1:{visitor.port}/config"
     for file in ({"path": url}, {"path": None, "url": url}, {"path": "", "url": f"{url}/gradio_api/file=/etc/passwd"}):
         whole = file | {"orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
-        assert visitor.join("_translate", [[whole], None, None, [str(style)], None]).status == 403
+        assert visitor.join("_translate", order([whole], [style.stem])).status == 403
     for route in ("file=", "proxy=", "custom_component/", "deep_link?session_hash="):
         assert visitor.ask("GET", f"/gradio_api/{route}{url}").status == 404
 
@@ -161,22 +185,26 @@ def test_foreign_hosts_and_origins_are_refused(visitor: Visitor, picture: Path) 
 
 
 def test_an_error_tells_a_visitor_nothing_of_the_machine(visitor: Visitor, picture: Path, style: Path) -> None:
-    for data in ([3, None, None, [str(style)], None], [[{"path": None}], None, None, [str(style)], None], []):
+    for data in (order(3, [style.stem]), order([{"path": None}], [style.stem]), []):
         visitor.session = visitor.session + "x"
         done = visitor.call("_translate", data)
         assert not done["success"]
         assert "Traceback" not in json.dumps(done) and "/" not in str(done["output"].get("error") or "")
     files = visitor.uploaded(picture)
-    for styles, said in (([], "Choose a style"), (["no such"], "Choose a style")):
-        done = visitor.translate(files, styles, None)
-        assert said in done["output"]["error"]
+    for wrong, said in (
+        ({"styles": []}, "Choose a style"), ({"styles": ["no such"]}, "Choose a style"), ({"size": -1}, "Size"),
+        ({"strength": "much"}, "Strength"), ({"keep": "shape"}, "Keep"), ({"drawn": "data:text/html,x"}, "mask"),
+        ({"drawn": "data:image/png;base64,AAAA"}, "The mask"), ({"files": []}, "Drop a picture"),
+    ):  # fmt: skip
+        done = visitor.translate(**{"files": files, "styles": [style.stem], **wrong})
+        assert said in done["output"]["error"], done
 
 
 def test_nothing_is_asked_of_the_internet(visitor: Visitor) -> None:
     page = visitor.ask("GET", "/").body.decode()
     assert "fonts.googleapis" not in page and 'src="http' not in page
     css = visitor.ask("GET", "/theme.css").body.decode()
-    assert "@import" not in css and not re.search(r"url\([\"']?(?!data:)", css)
+    assert "@import" not in css and not re.search(r"url\((?![\"']?data:)", css)
 
 
 def test_styles_have_thumbnails(visitor: Visitor) -> None:

@@ -72,7 +72,8 @@ def test_names_formats_depth_and_alpha_stay(studio: Studio, upload: Any, tmp_pat
     assert [row.status for row in outcome.rows] == ["done"] * 3
     assert names(outcome) == ["a b.JPG", "deep.png", "c.tif"]
     results = [images.read(result.file) for result in outcome.results]
-    assert [(r.format, r.pixels.dtype, r.alpha is None) for r in results] == [
+    found: Any = [(r.format, r.pixels.dtype, r.alpha is None) for r in results]
+    assert found == [
         ("JPEG", np.uint8, True), ("PNG", np.uint16, False), ("TIFF", np.uint16, False),
     ]  # fmt: skip
     shown = [(images.read(r.before).pixels.shape[:2], images.read(r.after).pixels.shape[:2]) for r in outcome.results]

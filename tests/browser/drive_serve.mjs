@@ -1,5 +1,5 @@
 // Uses the page of `i2i serve` in Chromium, and prints what it saw as JSON.
-// node serve.mjs CHROMIUM ADDRESS FOLDER PICTURE...; screenshots and downloads go to FOLDER
+// node drive_serve.mjs CHROMIUM ADDRESS FOLDER PICTURE...; screenshots and downloads go to FOLDER
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -8,6 +8,8 @@ import { chromium } from "playwright-core";
 const [executablePath, address, folder, ...pictures] = process.argv.slice(2);
 const profile = mkdtempSync(path.join(tmpdir(), "i2i-browser-"));
 const found = { messages: [], requests: [] };
+
+let newest;
 
 async function open(name, scheme = "light") {
   const browser = await chromium.launchPersistentContext(path.join(profile, name), {
@@ -23,6 +25,7 @@ async function open(name, scheme = "light") {
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && found.messages.push(message.text()));
   page.on("pageerror", (error) => found.messages.push(String(error)));
   page.on("request", (request) => found.requests.push(request.url()));
+  newest = page;
   await page.goto(address);
   await page.locator("#go").waitFor({ timeout: 60000 });
   return [browser, page];
@@ -49,6 +52,20 @@ async function download(page, button, name) {
   return file.suggestedFilename();
 }
 
+async function paint(page) {
+  await page.getByText("Options", { exact: true }).click();
+  await page.getByText("Mask: translate a part").click();
+  const canvas = page.locator("#mask canvas");
+  await canvas.waitFor({ timeout: 60000 });
+  await canvas.scrollIntoViewIfNeeded();
+  await page.waitForTimeout(500);
+  const box = await canvas.boundingBox();
+  await page.mouse.move(box.x + box.width * 0.3, box.y + box.height * 0.5);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.7, box.y + box.height * 0.5, { steps: 8 });
+  await page.mouse.up();
+}
+
 async function slide(page) {
   const box = await page.locator("#slider .slider-wrap, #slider").first().boundingBox();
   const cut = () => page.locator("#slider img").evaluateAll((all) => all.map((one) => getComputedStyle(one).clipPath));
@@ -64,7 +81,7 @@ async function slide(page) {
 
 try {
   const [browser, page] = await open("one");
-  await page.waitForFunction(() => document.querySelectorAll("#slider img").length === 2, null, { timeout: 120000 });
+  await page.waitForFunction(() => document.querySelectorAll("#slider img").length === 2, null, { timeout: 40000 });
   await page.waitForTimeout(500);
   await shot(page, "first");
   await drop(page, pictures);
@@ -81,8 +98,17 @@ try {
   for (let number = 1; number < found.styles.length; number++) await labels.nth(number).click();
   await translate(page, pictures.length - 1 ? (pictures.length - 1) * found.styles.length + 1 : found.styles.length);
   found.several = await rows(page);
+  await page.locator("#gallery .caption-label").nth(found.styles.length).waitFor();
+  found.gallery = await page.locator("#gallery .caption-label").allInnerTexts();
   await page.waitForTimeout(500);
   await shot(page, "several");
+  for (let number = 1; number < found.styles.length; number++) await labels.nth(number).click();
+  await paint(page);
+  await page.locator("#go").click();
+  await page.waitForFunction(() => document.querySelectorAll("#report tbody tr").length === 2, null, { timeout: 40000 });
+  await page.waitForTimeout(500);
+  found.masked = await download(page, "#one", "masked.bin");
+  await shot(page, "masked");
   await page.setViewportSize({ width: 360, height: 740 });
   found.phone = await page.evaluate(() => document.documentElement.scrollWidth);
   await shot(page, "phone");
@@ -95,6 +121,10 @@ try {
   await shot(visitors[1][1], "dark");
   await Promise.all(visitors.map(([one]) => one.close()));
   console.log(JSON.stringify(found));
+} catch (error) {
+  console.error(await newest?.locator(".toast-wrap").allInnerTexts(), await rows(newest));
+  if (newest) await shot(newest, "failure");
+  throw error;
 } finally {
   rmSync(profile, { recursive: true, force: true });
 }
