@@ -45,6 +45,7 @@ CONTENTS = """
 :caption: Use
 docs/translate
 docs/website
+docs/page
 docs/train
 docs/python
 docs/trouble

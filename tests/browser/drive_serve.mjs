@@ -122,8 +122,11 @@ try {
   await Promise.all(visitors.map(([one]) => one.close()));
   console.log(JSON.stringify(found));
 } catch (error) {
-  console.error(await newest?.locator(".toast-wrap").allInnerTexts(), await rows(newest));
-  if (newest) await shot(newest, "failure");
+  console.error(error);
+  if (newest && !newest.isClosed()) {
+    console.error(await newest.locator(".toast-wrap").allInnerTexts(), await rows(newest));
+    await shot(newest, "failure");
+  }
   throw error;
 } finally {
   rmSync(profile, { recursive: true, force: true });

@@ -83,7 +83,7 @@ def test_a_picture_is_translated_and_a_bad_file_named(seen: tuple[dict[str, Any]
     assert rows["text.png"][1] == "refused" and "text is not read here" in rows["text.png"][2]
     assert found["one"] == "deep picture.png"
     result = images.read(folder / "one.bin").pixels
-    assert (result.shape, result.dtype) == ((HEIGHT, WIDTH, 3), np.uint16) and (result != pixels()).any()
+    assert result.shape == (HEIGHT, WIDTH, 3) and result.dtype == np.uint16 and (result != pixels()).any()
 
 
 def test_the_zip_has_all_results(seen: tuple[dict[str, Any], Path]) -> None:
