@@ -4,12 +4,11 @@ Handlers get what the browser sends as it is (`preprocess=False`): Gradio would 
 addresses. The guard has refused those outside of the folder.
 """
 
-import base64
 import contextlib
-import logging
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from html import escape
@@ -23,10 +22,11 @@ from fastapi.responses import FileResponse, Response
 
 from i2i.errors import I2IError, ImageError
 from i2i.images.formats import SUFFIXES
-from i2i.inference.options import Keep
 from i2i.models.info import MAX_SIDE
 from i2i.models.styles import Style
-from i2i.tools.page.studio import EXAMPLE, Bounds, Order, Outcome, Row, Studio, Upload
+from i2i.terminal import tell
+from i2i.tools.page.order import KEPT, OrderError, order_of, sent, upload_of
+from i2i.tools.page.studio import Bounds, Order, Outcome, Row, Studio
 
 ROUTES = {
     "GET": (
@@ -44,7 +44,6 @@ ROUTES = {
 FILES, UPLOADS = "/gradio_api/file=", "/gradio_api/upload"
 QUEUE = 64
 """Orders that wait, at most."""
-KEPT: dict[str, Keep | None] = {"nothing": None, "luminance": "luminance", "colours": "colour"}
 _GENERIC = "Something went wrong. The log of the server says what."
 _CSS, _SCRIPT = (Path(__file__).with_name(name) for name in ("page.css", "mask.js"))
 _CANVAS = """<p class="hint">Drop a picture, then paint over what is to be translated.</p>
@@ -52,8 +51,6 @@ _CANVAS = """<p class="hint">Drop a picture, then paint over what is to be trans
 <div class="tools"><label>Brush <input type="range" min="4" max="120" value="40" aria-label="Brush"></label>
 <button type="button">Clear</button></div>"""
 _FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # of the visitor's system
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -229,10 +226,7 @@ class _Page:
         return str(before), str(after)
 
     def _take_example(self) -> list[str]:
-        target = self._folder / "example" / EXAMPLE.name
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(EXAMPLE, target)
-        return [str(target)]
+        return [self._first()[0]]
 
     def _show_card(self, chosen: Sequence[str]) -> str:
         return "".join(card(self._studio.styles[name]) for name in chosen if name in self._studio.styles)
@@ -252,7 +246,7 @@ class _Page:
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ) -> tuple[Any, ...]:
         options = {"size": size, "strength": strength, "keep": keep, "mask": mask, "drawn": drawn}
-        order = self._order(_sent(files, tree, camera), styles, options)
+        order = order_of(sent(files, tree, camera), styles, options, self._names, self._studio.bounds)
         visit = self._visit(request)
         visit.clear()
         visit.stop.clear()
@@ -266,33 +260,9 @@ class _Page:
         visit.outcome = self._studio.translate(order, visit.folder, show, visit.stop.is_set)
         return _drawn(visit.outcome, order)
 
-    def _order(self, sent: Sequence[Mapping[str, Any]], styles: Any, options: Mapping[str, Any]) -> Order:
-        """The order that a browser has sent. Raises `gr.Error` for one that cannot be filled."""
-        chosen = [name for name in self._names if name in (styles or ())]
-        size, strength, keep, mask = (options[name] for name in ("size", "strength", "keep", "mask"))
-        most = self._studio.bounds.pictures
-        _expect(bool(sent), "Drop a picture first, or take the example.")
-        _expect(bool(chosen), "Choose a style.")
-        _expect(len(sent) <= most, f"{len(sent)} pictures: at most {most} go at once.")
-        _expect(_is_number(size, 0, MAX_SIDE), f"Size: expected 0 to {MAX_SIDE} pixels.")
-        _expect(_is_number(strength, 0, 1), "Strength: expected 0 to 1.")
-        _expect(keep in KEPT, "Keep: expected one of the choices.")
-        uploads = [_upload(file) for file in (*sent, *([mask] if mask else []))]
-        for upload in uploads:
-            _expect(upload.path.is_file(), f"{upload.name} is not here any more: drop it again.")
-        return Order(
-            uploads=uploads[: len(sent)],
-            styles=chosen,
-            size=int(size) or None,
-            strength=float(strength),
-            keep=KEPT[keep],
-            mask=uploads[-1] if mask else None,
-            drawn=_bytes_of(options["drawn"]),
-        )
-
     def _to_draw_on(self, files: Any, tree: Any, camera: Any, request: gr.Request) -> str:
         """The address of the first picture, small, for a mask to be drawn on; empty where there is none."""
-        for upload in map(_upload, _sent(files, tree, camera)[:1]):
+        for upload in map(upload_of, sent(files, tree, camera)[:1]):
             place = self._folder / secrets.token_hex(16) / "mask.jpg"
             with contextlib.suppress(ImageError):
                 picture = self._studio.preview(upload)
@@ -318,32 +288,8 @@ class _Page:
         visit.clear()
         others = {path for other in self._visits.values() for path in other.uploads}
         for path in visit.uploads - others:
-            path.unlink(missing_ok=True)
-
-
-def _sent(files: Any, tree: Any, camera: Any) -> list[Any]:
-    """The files of all three sources."""
-    return [*(files or []), *(tree or []), *([camera] if camera else [])]
-
-
-def _upload(file: Mapping[str, Any]) -> Upload:
-    return Upload(Path(file["path"]), str(file.get("orig_name") or "picture.png"))
-
-
-def _expect(is_so: bool, otherwise: str) -> None:
-    if not is_so:
-        raise gr.Error(otherwise, print_exception=False)
-
-
-def _is_number(value: Any, least: float, most: float) -> bool:
-    return isinstance(value, int | float) and least <= value <= most
-
-
-def _bytes_of(address: Any) -> bytes:
-    """The bytes in a `data:` address as a canvas gives it; none for an empty one."""
-    head, _, data = str(address or "").partition(",")
-    _expect(head in ("", "data:image/png;base64"), "The mask cannot be read: draw it again.")
-    return base64.b64decode(data)
+            if path.parent != self._folder:  # as the example is, which is everybody's
+                path.unlink(missing_ok=True)
 
 
 def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -353,12 +299,14 @@ def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
     def run(*arguments: Any, **named: Any) -> Any:
         try:
             return handler(*arguments, **named)
-        except gr.Error:
-            raise
+        except OrderError as error:
+            raise gr.Error(str(error), print_exception=False) from None
         except ImageError as error:  # of the mask: a picture is a line of the report
             raise gr.Error(f"The mask: {error}", print_exception=False) from None
         except Exception as error:
-            log.error("%s", error, exc_info=not isinstance(error, I2IError))
+            lines = [str(error)] if isinstance(error, I2IError) else traceback.format_exception(error)
+            for line in "".join(lines).splitlines():
+                tell(f"page: {line}")
             raise gr.Error(_GENERIC, print_exception=False) from None
 
     return run

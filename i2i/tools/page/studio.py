@@ -7,6 +7,7 @@ Files are numbered before they are planned: a browser drops the tree of a folder
 import contextlib
 import os
 import re
+import shutil
 import time
 import zipfile
 from collections import Counter
@@ -154,9 +155,8 @@ class Studio:
         with self._alone:
             if name not in self._examples:
                 before, after = folder / EXAMPLE.name, folder / f"example-{len(self._examples)}.jpg"
-                original = images.read(EXAMPLE)
-                images.write(before, original)
-                images.write(after, self.translator(name).translate(original))
+                shutil.copyfile(EXAMPLE, before)
+                images.write(after, self.translator(name).translate(images.read(EXAMPLE)))
                 self._examples[name] = before, after
             return self._examples[name]
 
@@ -305,14 +305,15 @@ def _shown(upload: Upload, style: str, record: Record, folder: Path) -> Result:
     before = preview(record.source).resize(after.size)
     paths = [place / f"{record.target.parent.name}-{side}.{_format(after)}" for side in ("before", "after")]
     for path, image in zip(paths, (before, after), strict=True):
-        image.convert(after.mode).save(path, quality=90)
+        image.convert(after.mode).save(path, quality=90, icc_profile=image.info.get("icc_profile"))
     return Result(record.target.name, style, record.target, *paths)
 
 
 def preview(path: Path) -> Image.Image:
     """A picture as a browser shows it: 8 bits, with its profile, at most `PREVIEW` pixels on its longer side."""
     picture = images.read(path)
-    pixels = images.with_depth(picture.pixels, np.uint8)
+    shown = picture.pixels if picture.pixels.shape[2] in (1, 3) else picture.pixels[..., :1]  # one channel of data
+    pixels = images.with_depth(shown, np.uint8)
     alpha = picture.alpha if picture.alpha is None else images.with_depth(picture.alpha, np.uint8)
     image = as_pil(replace(picture, pixels=pixels, alpha=alpha, extra=None))
     image.thumbnail((PREVIEW, PREVIEW))

@@ -207,6 +207,11 @@ def test_nothing_is_asked_of_the_internet(visitor: Visitor) -> None:
     assert "@import" not in css and not re.search(r"url\((?![\"']?data:)", css)
 
 
+def test_the_example_can_be_translated(visitor: Visitor, style: Path) -> None:
+    ((file,),) = visitor.call("_take_example", [])["output"]["data"]
+    assert file["orig_name"] == "bay.jpg" and "done" in outcome(visitor, [file], style)[4]
+
+
 def test_styles_have_thumbnails(visitor: Visitor) -> None:
     assert images.decode(visitor.ask("GET", "/styles/0.jpg").body).pixels.shape[2] == 3
     assert visitor.ask("GET", "/styles/1.jpg").status == 404

@@ -80,6 +80,14 @@ def test_names_formats_depth_and_alpha_stay(studio: Studio, upload: Any, tmp_pat
     assert shown == [((20, 30), (20, 30))] * 3
 
 
+def test_pictures_are_shown_with_8_bits_their_profile_and_not_too_large(tmp_path: Path) -> None:
+    data = images.Picture(np.zeros((1500, 2600, 5), np.uint16))
+    images.write(tmp_path / "data.tif", data)
+    assert (page_studio.preview(tmp_path / "data.tif").size, page_studio.preview(tmp_path / "data.tif").mode) == (
+        (1280, 738), "L",
+    )  # fmt: skip
+
+
 def test_files_of_one_name_stay_apart(studio: Studio, upload: Any, tmp_path: Path) -> None:
     outcome = fill(studio, tmp_path, upload("a.png"), upload("A.png"), upload("b.png"))
     assert names(outcome) == ["0001_a.png", "0002_A.png", "b.png"]
