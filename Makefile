@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast test-arithmetic test-slow test-gpu check format docs site clean
+.PHONY: demo test test-fast test-arithmetic test-slow test-gpu test-page check format docs site clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -44,6 +44,19 @@ test-slow: $(READY)
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -m gpu --timeout 3600
 
+# Gradio needs a Pillow below 13. So its environment is a second one, which also sees the packages of the first.
+PAGE := $(VENV)-page
+
+$(PAGE)/.ready: $(READY)
+	$(PYTHON) -m venv $(PAGE)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > \
+		$$($(PAGE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth
+	$(PAGE)/bin/python -m pip install --quiet -e ".[web]"
+	@touch $@
+
+test-page: $(PAGE)/.ready
+	$(PAGE)/bin/python -m pytest tests/tools/page tests/commands/test_serve.py tests/browser/test_serve.py
+
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -70,4 +83,4 @@ site: docs
 	$(BIN)/python -m i2i export monet vangogh cezanne ukiyoe monet-lite --web build/docs/try --web-runtime tests/browser --overwrite
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PAGE) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

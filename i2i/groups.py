@@ -12,7 +12,7 @@ _FIRST = """
     init_from paired_data paired_share report grid show json dry_run list_styles install_style as_ download against
     reference back split max_pictures max unpaired label_model labels_out pictures full keep_archive domain link layout
     names recursive follow_links shard shard_by in_place overwrite skip_existing on_collision strict input_domain
-    output_domain algorithm dataset card memory_limit web web_runtime
+    output_domain algorithm dataset card memory_limit web web_runtime styles host port allow_host token open
 """
 
 _GROUPS = {
@@ -40,7 +40,7 @@ _GROUPS = {
     """,
     "speed and memory": """
         device precision runtime compile workers cache low_memory deterministic large measure_steps
-        measure_seconds
+        measure_seconds max_megabytes max_megapixels time_limit
     """,
     "measuring": """
         metrics validate_every validate_images best_metric best_floor stop_when stop_patience inception lpips palette

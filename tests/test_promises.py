@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from i2i import errors, plain_yaml
+from i2i.commands import serve
 from i2i.config import bounds
 from i2i.download import download
 from i2i.films import animation
@@ -74,6 +75,12 @@ def _download() -> str:
     return f"{_gib(least['max_bytes'])}, {least['timeout']:g} s without an answer"
 
 
+def _page() -> str:
+    least = serve.Options()
+    pixels = f"{least.max_megapixels * 1e6:,.0f} pixels"
+    return f"{least.max_megabytes:g} MB; {pixels}; {least.max_pictures}; {least.time_limit:g} s"
+
+
 LIMITS = {
     "pixels of a picture": f"{Limits().pixels:,}",
     "side of a picture; its file": _picture(),
@@ -91,6 +98,7 @@ LIMITS = {
     "YAML configuration": _yaml(),
     "archive": _archive(),
     "download": _download(),
+    "page: a file; a picture; pictures at once; an order": _page(),
 }
 
 

@@ -18,10 +18,11 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 SUPPORT = Path(no_network.__file__).parent
 FORBID = f"import sys; sys.path.insert(0, {str(SUPPORT)!r}); import no_network; no_network.forbid()\n"
 EVERYTHING = """
-import importlib, pkgutil
+import importlib, importlib.util, pkgutil
 import i2i
+left_out = ("i2i.configs",) if importlib.util.find_spec("gradio") else ("i2i.configs", "i2i.tools.page.page")
 for module in pkgutil.walk_packages(i2i.__path__, "i2i."):
-    if not module.name.startswith("i2i.configs"):
+    if not module.name.startswith(left_out):
         importlib.import_module(module.name)
 for name in ("kornia", "torchmetrics", "huggingface_hub", "onnxscript", "tensorboard", "gradio", "pi_heif"):
     try:

@@ -96,6 +96,13 @@ COMMANDS: dict[str, Command] = {
             "runtime list_styles"
         ),
     ),
+    "serve": Command(
+        module="i2i.commands.serve",
+        summary="show a page in the browser that translates pictures, on this machine",
+        usage="[STYLE...] [options]",
+        examples=("", "monet runs/mine --port 8000"),
+        first="styles port host token open max_megapixels device",
+    ),
     "plan": Command(
         module="i2i.commands.plan",
         summary="say what a training will cost here: time, memory, disk",

@@ -236,9 +236,9 @@ def list_styles(runs: Sequence[str | Path] | None = None) -> list[Style]:
     """
     folders = sorted(Path("runs").glob("*")) if runs is None else [Path(run) for run in runs]
     files = [(_as_style(folder), folder / f"{name}.safetensors") for folder in folders for name in DIRECTIONS]
-    found = [_style(name, "run", file) for name, file in files if _is_file(file)]
-    found += [_style(name, "installed", file) for name, file in model_files(installed_folder()).items()]
-    found += [_style(name, "bundled", file) for name, file in model_files(BUNDLED).items()]
+    found = [style_at(name, "run", file) for name, file in files if _is_file(file)]
+    found += [style_at(name, "installed", file) for name, file in model_files(installed_folder()).items()]
+    found += [style_at(name, "bundled", file) for name, file in model_files(BUNDLED).items()]
     return found + [_published(entry) for entry in published.ENTRIES]
 
 
@@ -247,7 +247,8 @@ def _as_style(path: Path) -> str:
     return str(path) if len(path.parts) > 1 else f"./{path}"
 
 
-def _style(name: str, source: Source, file: Path) -> Style:
+def style_at(name: str, source: Source, file: Path) -> Style:
+    """Returns the style whose model is at `file`, by its header; `problem` says why it cannot be used, if so."""
     try:
         info = read_info(file)
         size = file.stat().st_size

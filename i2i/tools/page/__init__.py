@@ -1,0 +1,4 @@
+"""The page in the browser: `i2i serve`.
+
+`guard` decides which requests come in, `studio` translates, `page` is drawn by Gradio, `server` holds them together.
+"""

@@ -1,0 +1,281 @@
+"""The guard of the page: an ASGI application around another that refuses what the page itself would not ask for.
+
+Every web site that is open in the same browser can reach a server on this machine. So a request must name this
+server as its host (else a site could give its own name our address), and must come from this page (`Origin`,
+`Sec-Fetch-Site`). With a token, only who knows it comes in. Only listed routes exist, and bodies have limits. No
+request may name a file outside `Rules.folder`, neither in its path nor anywhere in its JSON.
+"""
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+MAX_JSON_BYTES = 8 << 20
+_NAVIGATION = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        b"img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; worker-src 'self' blob:; "
+        b"connect-src 'self' blob: data:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+        b"frame-ancestors 'none'",
+    ),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """The requests that come in.
+
+    * `hosts`: the names of this server. Its port is free, as a tunnel may have another.
+    * `folder`: the only folder whose files a request may name.
+    * `routes`: for each method the paths that exist; one that ends with `*` stands for all that begin so.
+    * `files`: the beginning of the paths that name a file.
+    * `uploads`: the path that takes files; `max_upload()` is how many bytes one request may bring there now.
+    * `token`: what visitors must know; empty lets all in.
+    """
+
+    hosts: frozenset[str]
+    folder: Path
+    routes: Mapping[str, tuple[str, ...]]
+    files: str
+    uploads: str
+    max_upload: Callable[[], int]
+    token: str = ""
+    cookie: str = "i2i"
+
+
+class Refused(Exception):
+    """A request that does not come in: the status, and a text that says nothing of this machine."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Guard:
+    """`application` behind `rules`."""
+
+    def __init__(self, application: Application, rules: Rules) -> None:
+        self._application, self._rules = application, rules
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._application(scope, receive, send)
+        try:
+            headers = _headers(scope)
+            if answer := self._admit(scope, headers):
+                return await _answer(send, 303, "", answer)
+            receive = await self._bounded(scope, headers, receive)
+        except Refused as refused:
+            return await _refuse(scope, send, refused)
+        await self._application(scope, receive, _with_headers(send))
+
+    def _admit(self, scope: Message, headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
+        """Raises `Refused`; returns the headers of a redirection for a visitor who brings the token in the address."""
+        check_host(headers, self._rules.hosts)
+        path, method = scope["path"], scope.get("method", "WEBSOCKET")
+        check_origin(headers, is_entry=(method, path) == ("GET", "/"))
+        if self._rules.token:
+            given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+            if (method, path) == ("GET", "/") and _same(given, self._rules.token):
+                cookie = f"{self._rules.cookie}={self._rules.token}; Path=/; HttpOnly; SameSite=Lax"
+                return (b"location", b"./"), (b"set-cookie", cookie.encode())
+            if not _same(_cookie(headers, self._rules.cookie), self._rules.token):
+                raise Refused(401, "This page needs its whole address, with the token, as i2i serve has printed it.")
+        if not any(_matches(path, route) for route in self._rules.routes.get(method, ())):
+            raise Refused(404, "There is nothing here.")
+        if path.startswith(self._rules.files) and not self._is_ours(path.removeprefix(self._rules.files)):
+            raise Refused(404, "There is nothing here.")
+        return ()
+
+    async def _bounded(self, scope: Message, headers: Mapping[str, str], receive: Receive) -> Receive:
+        """`receive` with a limit to the body; a JSON body is read and checked. Raises `Refused`."""
+        if scope.get("method") != "POST":
+            return receive
+        uploads = scope["path"] == self._rules.uploads
+        most = self._rules.max_upload() if uploads else MAX_JSON_BYTES
+        if int(headers.get("content-length", "0")) > most:
+            raise Refused(413, _too_large(most))
+        if uploads:
+            return _counted(receive, most)
+        body = await _whole(receive, most)
+        self._check_json(body)
+        return _again(body, receive)
+
+    def _check_json(self, body: bytes) -> None:
+        """Raises `Refused` for a body that is no JSON, or names a file that is not in the folder."""
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            raise Refused(400, "Expected JSON.") from None
+        for part in _objects(document):
+            path, address = part.get("path"), part.get("url")
+            if not (path is None or (isinstance(path, str) and self._is_ours(path))):
+                raise Refused(403, "No such upload.")
+            if not (address is None or (isinstance(address, str) and self._is_our_address(address))):
+                raise Refused(403, "No such upload.")
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether `name` is an absolute path in the folder, wherever links lead."""
+        try:
+            return Path(name).is_absolute() and Path(name).resolve().is_relative_to(self._rules.folder.resolve())
+        except (OSError, ValueError):
+            return False
+
+    def _is_our_address(self, address: str) -> bool:
+        try:
+            path = unquote(urlsplit(address).path)
+        except ValueError:
+            return False
+        return path.startswith(self._rules.files) and self._is_ours(path.removeprefix(self._rules.files))
+
+
+def check_host(headers: Mapping[str, str], hosts: frozenset[str]) -> None:
+    """Raises `Refused` unless the host that the request names is one of `hosts`."""
+    if _name(headers.get("host", "")) not in hosts:
+        raise Refused(
+            421, "This page does not go by that name. Use the address that i2i serve has printed, or --allow-host NAME."
+        )
+
+
+def check_origin(headers: Mapping[str, str], is_entry: bool) -> None:
+    """Raises `Refused` for a request from another site, but for a link to the page itself."""
+    origin = headers.get("origin")
+    if origin is not None and origin not in {f"{scheme}://{headers['host']}" for scheme in ("http", "https")}:
+        raise Refused(403, "Requests from other sites are refused.")
+    linked = is_entry and all(headers.get(name) == value for name, value in _NAVIGATION.items())
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not linked:
+        raise Refused(403, "Requests from other sites are refused.")
+
+
+def _name(host: str) -> str:
+    """The host without its port, in lower case; empty for none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _headers(scope: Message) -> dict[str, str]:
+    """The headers by name. Raises `Refused` for two hosts, two origins, or a length that is no number."""
+    headers: dict[str, str] = {}
+    for raw_name, value in scope["headers"]:
+        name = raw_name.decode("latin-1").lower()
+        if name in headers and name in ("host", "origin", "content-length", "sec-fetch-site"):
+            raise Refused(400, f"Two headers {name}.")
+        headers[name] = f"{headers[name]}; {value.decode('latin-1')}" if name in headers else value.decode("latin-1")
+    if not headers.get("content-length", "0").isdecimal():
+        raise Refused(400, "Content-Length is no number.")
+    return headers
+
+
+def _cookie(headers: Mapping[str, str], name: str) -> str:
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(name)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _matches(path: str, route: str) -> bool:
+    return path.startswith(route[:-1]) if route.endswith("*") else path == route
+
+
+def _objects(document: Any) -> Iterator[dict[str, Any]]:
+    """Every JSON object in a document, however deep."""
+    waiting = [document]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+
+
+def _too_large(most: int) -> str:
+    return f"Too large: at most {most:,} bytes are accepted here now."
+
+
+async def _whole(receive: Receive, most: int) -> bytes:
+    """The body of a request. Raises `Refused` above `most` bytes."""
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Refused(400, "The request broke off.")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > most:
+            raise Refused(413, _too_large(most))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body that was read, and then what comes after it."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return receive_again
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """A `receive` that breaks off above `most` bytes, for a body of unknown length."""
+    size = 0
+
+    async def receive_counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        return message if size <= most else {"type": "http.disconnect"}
+
+    return receive_counted
+
+
+def _with_headers(send: Send) -> Send:
+    async def send_more(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            own = {name for name, _ in _HEADERS}
+            kept = [(name, value) for name, value in message.get("headers", ()) if name.lower() not in own]
+            message = {**message, "headers": [*kept, *_HEADERS]}
+        await send(message)
+
+    return send_more
+
+
+async def _refuse(scope: Message, send: Send, refused: Refused) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+    else:
+        await _answer(send, refused.status, str(refused), ((b"connection", b"close"),))
+
+
+async def _answer(send: Send, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    body = text.encode()
+    kind = (b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())
+    all_headers = [*kind, (b"cache-control", b"no-store"), *headers, *_HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": body})

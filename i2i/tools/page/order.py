@@ -1,0 +1,76 @@
+"""What a browser has sent, as an order of the studio. Every value of it is checked."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from i2i.errors import I2IError
+from i2i.inference.options import Keep
+from i2i.models.info import MAX_SIDE
+from i2i.tools.page.studio import Bounds, Order, Upload
+
+KEPT: dict[str, Keep | None] = {"nothing": None, "luminance": "luminance", "colours": "colour"}
+"""What may be kept of a picture, by the name on the page."""
+_DRAWN = "data:image/png;base64"
+
+
+class OrderError(I2IError):
+    """An order that cannot be filled, with a text for the visitor."""
+
+
+def sent(files: Any, tree: Any, camera: Any) -> list[Any]:
+    """The files of all three sources."""
+    return [*(files or []), *(tree or []), *([camera] if camera else [])]
+
+
+def upload_of(file: Mapping[str, Any]) -> Upload:
+    """A file as Gradio names it. The guard has seen to it that its path is one of ours."""
+    return Upload(Path(file["path"]), str(file.get("orig_name") or "picture.png"))
+
+
+def order_of(
+    files: Sequence[Mapping[str, Any]], styles: Any, options: Mapping[str, Any], names: Sequence[str], bounds: Bounds
+) -> Order:
+    """The order for `files`, some of the styles `names`, and the options on the page. Raises `OrderError`."""
+    chosen = [name for name in names if name in (styles or ())]
+    size, strength, keep, mask = (options[name] for name in ("size", "strength", "keep", "mask"))
+    most = bounds.pictures
+    _expect(bool(files), "Drop a picture first, or take the example.")
+    _expect(bool(chosen), "Choose a style.")
+    _expect(len(files) <= most, f"{len(files)} pictures: at most {most} go at once.")
+    _expect(_is_number(size, 0, MAX_SIDE), f"Size: expected 0 to {MAX_SIDE} pixels.")
+    _expect(_is_number(strength, 0, 1), "Strength: expected 0 to 1.")
+    _expect(keep in KEPT, "Keep: expected one of the choices.")
+    uploads = [upload_of(file) for file in (*files, *([mask] if mask else []))]
+    for upload in uploads:
+        _expect(upload.path.is_file(), f"{upload.name} is not here any more: drop it again.")
+    return Order(
+        uploads=uploads[: len(files)],
+        styles=chosen,
+        size=int(size) or None,
+        strength=float(strength),
+        keep=KEPT[keep],
+        mask=uploads[-1] if mask else None,
+        drawn=_bytes_of(options["drawn"]),
+    )
+
+
+def _expect(is_so: bool, otherwise: str) -> None:
+    if not is_so:
+        raise OrderError(otherwise)
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and least <= value <= most
+
+
+def _bytes_of(address: Any) -> bytes:
+    """The bytes in a `data:` address as a canvas gives it; none for an empty one."""
+    head, _, data = str(address or "").partition(",")
+    _expect(head in ("", _DRAWN), "The mask cannot be read: draw it again.")
+    try:
+        return base64.b64decode(data)
+    except binascii.Error:
+        raise OrderError("The mask cannot be read: draw it again.") from None

@@ -1,0 +1,376 @@
+"""The page as Gradio draws it. No other file knows Gradio.
+
+Handlers get what the browser sends as it is (`preprocess=False`): Gradio would open the paths in it, and fetch the
+addresses. The guard has refused those outside of the folder.
+"""
+
+import contextlib
+import secrets
+import shutil
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from html import escape
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, Response
+
+from i2i.errors import I2IError, ImageError
+from i2i.images.formats import SUFFIXES
+from i2i.models.info import MAX_SIDE
+from i2i.models.styles import Style
+from i2i.terminal import tell
+from i2i.tools.page.order import KEPT, OrderError, order_of, sent, upload_of
+from i2i.tools.page.studio import Bounds, Order, Outcome, Row, Studio
+
+ROUTES = {
+    "GET": (
+        "/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/assets/*", "/static/*", "/styles/*",
+        "/gradio_api/theme.css", "/gradio_api/startup-events", "/gradio_api/app_id", "/gradio_api/heartbeat/*",
+        "/gradio_api/queue/data", "/gradio_api/upload_progress", "/gradio_api/file=*",
+    ),
+    "HEAD": ("/",),
+    "POST": (
+        "/gradio_api/upload", "/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/cancel",
+        "/gradio_api/reset",
+    ),
+}  # fmt: skip
+"""Gradio's routes that the page uses. It has others, which fetch addresses or show how often it is used."""
+FILES, UPLOADS = "/gradio_api/file=", "/gradio_api/upload"
+QUEUE = 64
+"""Orders that wait, at most."""
+_GENERIC = "Something went wrong. The log of the server says what."
+_CSS, _SCRIPT = (Path(__file__).with_name(name) for name in ("page.css", "mask.js"))
+_CANVAS = """<p class="hint">Drop a picture, then paint over what is to be translated.</p>
+<div class="paper"><canvas></canvas></div>
+<div class="tools"><label>Brush <input type="range" min="4" max="120" value="40" aria-label="Brush"></label>
+<button type="button">Clear</button></div>"""
+_FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # of the visitor's system
+
+
+@dataclass
+class Visit:
+    """A visitor's open page: what was uploaded, and the results of the last order, in a folder of their own."""
+
+    uploads: set[Path] = field(default_factory=set)
+    folder: Path | None = None
+    outcome: Outcome = field(default_factory=lambda: Outcome((), (), None))
+    stop: Event = field(default_factory=Event)
+
+    def clear(self) -> None:
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder, self.outcome = None, Outcome((), (), None)
+
+
+def build_app(studio: Studio, folder: Path) -> FastAPI:
+    """The application, which keeps all its files in `folder`."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    names = list(studio.styles)
+
+    def thumbnail(number: int) -> Response:
+        if not 0 <= number < len(names):
+            return Response(status_code=404)
+        return FileResponse(studio.example(names[number], folder)[1], headers={"cache-control": "max-age=3600"})
+
+    app.add_api_route("/styles/{number}.jpg", thumbnail)
+    page = _Page(studio, folder).blocks
+    page.queue(max_size=QUEUE, default_concurrency_limit=1)
+    page.has_launched = True  # else Gradio checks no path of a mounted page
+    mounted: FastAPI = gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        max_file_size=studio.bounds.file_bytes,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        pwa=False,
+        theme=_theme(),
+        css=_CSS.read_text(encoding="utf-8") + _thumbnails(len(names)),
+        head=f"<script>{_SCRIPT.read_text(encoding='utf-8')}</script>",
+    )
+    return mounted
+
+
+def _theme() -> gr.Theme:
+    plain = {"background_fill": "transparent", "text_color": "*body_text_color_subdued", "text_weight": "500"}
+    labels = {f"block_{kind}_{name}": value for kind in ("label", "title") for name, value in plain.items()}
+    dark = {"block_label_background_fill_dark": "transparent", "block_title_background_fill_dark": "transparent"}
+    dark |= {
+        "block_label_text_color_dark": "*body_text_color_subdued",
+        "block_title_text_color_dark": "*body_text_color_subdued",
+    }
+    return gr.themes.Soft(primary_hue="teal", neutral_hue="slate", radius_size="lg", **_FONTS).set(
+        **labels,
+        **dark,
+        block_label_shadow="none",
+        block_title_padding="0",
+        block_label_border_width="0",
+        block_border_width="1px",
+    )
+
+
+def _thumbnails(count: int) -> str:
+    """The rules that give each style its picture."""
+    return "\n".join(
+        f"#styles label:nth-of-type({number + 1}) {{ --thumbnail: url(/styles/{number}.jpg) }}"
+        for number in range(count)
+    )
+
+
+class _Page:
+    """The parts of the page and what they do."""
+
+    def __init__(self, studio: Studio, folder: Path) -> None:
+        self._studio, self._folder = studio, folder
+        self._visits: dict[str, Visit] = {}
+        self._names = list(studio.styles)
+        with gr.Blocks(title="i2i", analytics_enabled=False, fill_width=True) as self.blocks:
+            gr.HTML(_head(studio.bounds), elem_id="head")
+            with gr.Row(elem_id="columns"):
+                with gr.Column(scale=2, min_width=340, elem_id="left"):
+                    self._draw_order()
+                with gr.Column(scale=3, min_width=340, elem_id="right"):
+                    self._draw_results()
+            self._connect()
+
+    def _draw_order(self) -> None:
+        suffixes = sorted(SUFFIXES)
+        with gr.Tabs():
+            with gr.Tab("Pictures"):
+                self.files = gr.File(
+                    file_count="multiple", file_types=suffixes, label="Drop pictures here", elem_id="files", height=150
+                )
+                self.example = gr.Button("Take the example", size="sm", variant="secondary", elem_id="example")
+            with gr.Tab("Folder"):
+                self.tree = gr.File(file_count="directory", label="Drop a folder here", elem_id="tree", height=150)
+            with gr.Tab("Camera"):
+                self.camera = gr.Image(sources=["webcam"], type="filepath", format="png", label="Camera", height=240)
+        self.styles = gr.CheckboxGroup(
+            self._names, value=self._names[:1], label="Styles: one, or several to compare", elem_id="styles"
+        )
+        self.card = gr.HTML(card(self._studio.styles[self._names[0]]), elem_id="card")
+        with gr.Accordion("Options", open=False):
+            self.size = gr.Number(
+                0, label="Size: pixels of the shorter side; 0: as it is", minimum=0, maximum=MAX_SIDE, precision=0,
+                elem_id="size",
+            )  # fmt: skip
+            self.strength = gr.Slider(
+                0, 1, 1, step=0.05, label="Strength: 0 is the picture, 1 the translation", elem_id="strength"
+            )
+            self.keep = gr.Radio(list(KEPT), value=next(iter(KEPT)), label="Keep of the picture", elem_id="keep")
+        with gr.Accordion("Mask: translate a part", open=False, elem_id="mask"):
+            gr.HTML(_CANVAS)
+            self.mask = gr.File(
+                file_types=suffixes, label="Or a file of the picture's size: white is translated", elem_id="mask-file",
+                height=150,
+            )  # fmt: skip
+            self.drawn = gr.Textbox(visible="hidden", elem_id="drawn")
+            self.shown = gr.Textbox(visible="hidden", elem_id="shown")
+        with gr.Row():
+            self.go = gr.Button("Translate", variant="primary", elem_id="go", scale=3)
+            self.stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1, min_width=80)
+
+    def _draw_results(self) -> None:
+        self.slider = gr.ImageSlider(
+            label="Before and after", show_label=False, type="filepath", format="png", elem_id="slider", max_height=620,
+            interactive=False, buttons=["fullscreen"],
+        )  # fmt: skip
+        with gr.Row(elem_id="downloads"):
+            self.one = gr.DownloadButton("Download this picture", elem_id="one", visible=False)
+            self.all = gr.DownloadButton("Download all (zip)", elem_id="zip", visible=False)
+        self.gallery = gr.Gallery(
+            label="Results", show_label=False, elem_id="gallery", visible=False, allow_preview=False,
+            object_fit="contain", height="auto", buttons=[],
+        )  # fmt: skip
+        self.report = gr.HTML("", elem_id="report")
+
+    def _connect(self) -> None:
+        hidden: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
+        sources = [self.files, self.tree, self.camera]
+        order = [*sources, self.styles, self.size, self.strength, self.keep, self.mask, self.drawn]
+        shown = [self.slider, self.one, self.all, self.gallery, self.report]
+        self.blocks.load(guarded(self._first), None, [self.slider], show_progress="hidden", **hidden)
+        self.example.click(guarded(self._take_example), None, [self.files], **hidden)
+        self.styles.change(guarded(self._show_card), [self.styles], [self.card], show_progress="hidden", **hidden)
+        for source in sources:
+            changed = source.change(guarded(self._to_draw_on), sources, [self.shown], show_progress="hidden", **hidden)
+            changed.then(None, [self.shown], None, js="(address) => i2iMask.show(address)", **hidden)
+        self.go.click(
+            guarded(self._translate),
+            order,
+            shown,
+            js=f"(...values) => [...values.slice(0, {len(order) - 1}), i2iMask.drawn()]",  # outputs follow the inputs
+            concurrency_id="work",
+            show_progress_on=[self.slider],
+            **hidden,
+        )
+        self.stop.click(guarded(self._stop), None, None, queue=False, **hidden)
+        self.gallery.select(guarded(self._choose), None, [self.slider, self.one], show_progress="hidden", **hidden)
+        self.blocks.unload(self._leave)
+
+    def _visit(self, request: gr.Request) -> Visit:
+        return self._visits.setdefault(str(request.session_hash), Visit())
+
+    def _first(self) -> tuple[str, str]:
+        before, after = self._studio.example(self._names[0], self._folder)
+        return str(before), str(after)
+
+    def _take_example(self) -> list[str]:
+        return [self._first()[0]]
+
+    def _show_card(self, chosen: Sequence[str]) -> str:
+        return "".join(card(self._studio.styles[name]) for name in chosen if name in self._studio.styles)
+
+    def _translate(
+        self,
+        files: Any,
+        tree: Any,
+        camera: Any,
+        styles: Any,
+        size: Any,
+        strength: Any,
+        keep: Any,
+        mask: Any,
+        drawn: Any,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
+    ) -> tuple[Any, ...]:
+        options = {"size": size, "strength": strength, "keep": keep, "mask": mask, "drawn": drawn}
+        order = order_of(sent(files, tree, camera), styles, options, self._names, self._studio.bounds)
+        visit = self._visit(request)
+        visit.clear()
+        visit.stop.clear()
+        visit.uploads |= {upload.path for upload in order.uploads}
+        visit.folder = self._folder / secrets.token_hex(16)
+        visit.folder.mkdir()
+
+        def show(done: int, total: int, name: str) -> None:
+            progress((done, total), desc=name, unit="pictures")
+
+        visit.outcome = self._studio.translate(order, visit.folder, show, visit.stop.is_set)
+        return _drawn(visit.outcome, order)
+
+    def _to_draw_on(self, files: Any, tree: Any, camera: Any, request: gr.Request) -> str:
+        """The address of the first picture, small, for a mask to be drawn on; empty where there is none."""
+        for upload in map(upload_of, sent(files, tree, camera)[:1]):
+            place = self._folder / secrets.token_hex(16) / "mask.jpg"
+            with contextlib.suppress(ImageError):
+                picture = self._studio.preview(upload)
+                place.parent.mkdir()
+                picture.convert("RGB").save(place)
+                self._visit(request).uploads.add(place)
+                return f"{FILES}{place}"
+        return ""
+
+    def _choose(self, request: gr.Request, event: gr.SelectData) -> tuple[Any, ...]:
+        visit = self._visit(request)
+        places = _places(visit.outcome)
+        result = visit.outcome.results[places[event.index]]
+        return (str(result.before), str(result.after)), _download(result.file)
+
+    def _stop(self, request: gr.Request) -> None:
+        self._visit(request).stop.set()
+
+    def _leave(self, request: gr.Request) -> None:
+        """A visitor has closed the page. One file may be the upload of two visitors, as its path is its content."""
+        visit = self._visits.pop(str(request.session_hash), Visit())
+        visit.stop.set()
+        visit.clear()
+        others = {path for other in self._visits.values() for path in other.uploads}
+        for path in visit.uploads - others:
+            if path.parent != self._folder:  # as the example is, which is everybody's
+                path.unlink(missing_ok=True)
+
+
+def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """`handler`, whose errors go to the server's log, and not to the visitor."""
+
+    @wraps(handler)
+    def run(*arguments: Any, **named: Any) -> Any:
+        try:
+            return handler(*arguments, **named)
+        except OrderError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        except ImageError as error:  # of the mask: a picture is a line of the report
+            raise gr.Error(f"The mask: {error}", print_exception=False) from None
+        except Exception as error:
+            lines = [str(error)] if isinstance(error, I2IError) else traceback.format_exception(error)
+            for line in "".join(lines).splitlines():
+                tell(f"page: {line}")
+            raise gr.Error(_GENERIC, print_exception=False) from None
+
+    return run
+
+
+def _places(outcome: Outcome) -> list[int]:
+    """For each picture of the gallery the number of its result; an original stands for the result after it."""
+    several = len({result.style for result in outcome.results}) > 1
+    places: list[int] = []
+    for number, result in enumerate(outcome.results):
+        is_first = number == 0 or outcome.results[number - 1].file.parent.name != result.file.parent.name
+        places += [number, number] if several and is_first else [number]
+    return places
+
+
+def _drawn(outcome: Outcome, order: Order) -> tuple[Any, ...]:
+    """An outcome as the values of slider, downloads, gallery and report."""
+    report = table(outcome.rows)
+    if not outcome.results:
+        return None, _download(None), _download(None), gr.update(visible=False), report
+    first, places = outcome.results[0], _places(outcome)
+    shown = []
+    for place, number in enumerate(places):
+        result = outcome.results[number]
+        is_original = place + 1 < len(places) and places[place + 1] == number
+        path = result.before if is_original else result.after
+        shown.append((str(path), result.name if is_original or len(order.styles) == 1 else result.style))
+    columns = len(order.styles) + 1 if len(order.styles) > 1 else min(4, len(shown))
+    return (
+        (str(first.before), str(first.after)),
+        _download(first.file),
+        _download(outcome.archive),
+        gr.update(value=shown, visible=len(shown) > 1, columns=columns),
+        report,
+    )
+
+
+def _download(path: Path | None) -> Any:
+    return gr.update(value=path and str(path), visible=path is not None)
+
+
+def card(style: Style) -> str:
+    """What its makers say of a style."""
+    facts = [f"{style.input_domain} → {style.output_domain}" if style.output_domain else "", style.licence]
+    head = " · ".join(escape(fact) for fact in facts if fact)
+    lines = "".join(f"<p>{escape(line)}</p>" for line in style.card)
+    return f"<details><summary><b>{escape(style.name)}</b> {head}</summary>{lines}</details>"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The report as a table."""
+    lines = "".join(
+        f'<tr class="{escape(row.status.replace(" ", "-"))}">'
+        + "".join(f"<td>{escape(text)}</td>" for text in (row.picture, row.style, row.status, row.note))
+        + "</tr>"
+        for row in rows
+    )
+    head = "<tr><th>picture</th><th>style</th><th>status</th><th>note</th></tr>"
+    return f"<table><thead>{head}</thead><tbody>{lines}</tbody></table>"
+
+
+def _head(bounds: Bounds) -> str:
+    most = f"{bounds.file_bytes / 1e6:g} MB, {bounds.pixels / 1e6:g} megapixels, {bounds.pictures} at once"
+    return (
+        "<h1>i2i</h1><p>Pictures in, pictures out. They stay on the machine that serves this page, "
+        f"and go when you close it. At most {most}.</p>"
+    )

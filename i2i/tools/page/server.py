@@ -1,0 +1,187 @@
+"""The server of the page: its address, who may ask it, its temporary folder, its end."""
+
+import contextlib
+import importlib.metadata
+import ipaddress
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from i2i.errors import I2IError, UsageError
+from i2i.files import locked
+from i2i.signals import Signals
+from i2i.tools.page.guard import Guard, Rules
+from i2i.tools.page.studio import Studio
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+KEPT_SECONDS = 3600
+"""How long a picture stays here that nobody uses; uploads and results of a page that is closed go sooner or then."""
+MAX_REQUEST_BYTES = 1 << 30
+"""The most that one request may upload: a dropped folder comes in one."""
+MAX_FOLDER_BYTES = 8 << 30
+"""The most that all visitors' files may take."""
+_PREFIX, _LOCK = "i2i-page-", ".lock"
+_NEW_SECONDS = 60  # in which another server may not have locked its folder yet
+_LEAST = (6, 20)
+
+
+def check_installed() -> None:
+    """Raises `UsageError` where Gradio is missing or too old."""
+    how = 'pip install "i2i[web]", in an environment of its own, as Gradio needs a Pillow below 13'
+    if find_spec("gradio") is None:
+        raise UsageError(f"the page needs Gradio, which is not installed: {how}")
+    version = importlib.metadata.version("gradio")
+    if tuple(int(part) for part in version.split(".")[:2]) < _LEAST:
+        raise UsageError(f"the page needs Gradio {'.'.join(map(str, _LEAST))} or newer, this is {version}: {how}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def own_names(host: str, more: Sequence[str] = ()) -> frozenset[str]:
+    """The names by which this server may be asked when it listens at `host`."""
+    names = {*LOOPBACK, host, *more}
+    if not is_loopback(host):
+        import psutil
+
+        names |= {socket.gethostname()}
+        names |= {a.address.partition("%")[0] for found in psutil.net_if_addrs().values() for a in found}
+    return frozenset(name.lower().strip("[]") for name in names)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises `UsageError` where that cannot be."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=128)
+    except socket.gaierror:
+        raise UsageError(f"--host {host}: no address of this machine; 127.0.0.1 is this machine alone") from None
+    except OverflowError:
+        raise UsageError(f"--port {port}: expected 0 to 65535") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"--host {host} --port {port}: {reason}. Another port: --port {port + 1}, or --port 0 for a free one"
+        ) from None
+
+
+def address(host: str, port: int, token: str) -> str:
+    """The address to type into a browser on this machine, or on another where `host` is for all."""
+    try:
+        if ipaddress.ip_address(host).is_unspecified:
+            host = socket.gethostname()
+    except ValueError:
+        pass
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
+
+
+class Server:
+    """The page on a socket, until `stop`. Its files are in `folder`."""
+
+    def __init__(self, studio: Studio, folder: Path, hosts: frozenset[str], token: str, port: int) -> None:
+        os.environ |= {"GRADIO_TEMP_DIR": str(folder), "GRADIO_EXAMPLES_CACHE": str(folder / "examples")}
+        tempfile.tempdir = str(folder)
+        self._studio, self._folder = studio, folder
+        threading.Thread(target=self._warm_up, name="i2i-warm-up", daemon=True).start()
+        import uvicorn  # while the first style is being loaded: this takes seconds
+
+        from i2i.tools.page import page
+
+        rules = Rules(
+            hosts=hosts,
+            folder=folder,
+            routes=page.ROUTES,
+            files=page.FILES,
+            uploads=page.UPLOADS,
+            max_upload=lambda: min(MAX_REQUEST_BYTES, max(0, MAX_FOLDER_BYTES - used(folder))),
+            token=token,
+            cookie=f"i2i-{port}",  # cookies are shared by all ports
+        )
+        guard: Any = Guard(page.build_app(studio, folder), rules)
+        config = uvicorn.Config(
+            guard,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+
+    def _warm_up(self) -> None:
+        with contextlib.suppress(Exception):  # who chooses the style is told why
+            self._studio.example(next(iter(self._studio.styles)), self._folder)
+
+    def run(self, listening: socket.socket, signals: Signals) -> None:
+        """Serves until a signal comes; then ends after the picture at hand."""
+        thread = threading.Thread(target=self._server.run, args=([listening],), name="i2i-page")
+        thread.start()
+        try:
+            swept = time.monotonic()
+            while thread.is_alive() and not signals.received:
+                thread.join(0.2)
+                if time.monotonic() - swept > KEPT_SECONDS / 60:
+                    swept = time.monotonic()
+                    sweep(self._folder, time.time() - KEPT_SECONDS)
+        finally:
+            self._studio.close()
+            self._server.should_exit = True
+            thread.join()
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for this user alone, removed at the end; those that killed servers have left go now."""
+    parent = Path(tempfile.gettempdir())
+    for other in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(I2IError, OSError):
+            if other.is_symlink() or time.time() - other.stat().st_mtime < _NEW_SECONDS:
+                continue
+            with locked(other / _LOCK, busy="in use"):
+                shutil.rmtree(other, ignore_errors=True)
+    before, folder = tempfile.tempdir, Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)).resolve()
+    try:
+        with locked(folder / _LOCK, busy="in use"):
+            yield folder
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def used(folder: Path) -> int:
+    """The bytes of all files in `folder`."""
+    size = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            size += path.lstat().st_size
+    return size
+
+
+def sweep(folder: Path, before: float) -> None:
+    """Remove files in folders of `folder` that were last changed before that time, and folders that are empty then."""
+    for path in sorted(folder.glob("*/**/*"), reverse=True):
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                path.rmdir()
+            elif path.stat().st_mtime < before:
+                path.unlink()
+
+
+def new_token() -> str:
+    return secrets.token_urlsafe(16)

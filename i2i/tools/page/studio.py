@@ -1,0 +1,337 @@
+"""Visitors' pictures in, translated ones out: the work behind the page, without a browser in it.
+
+Files are numbered before they are planned: a browser drops the tree of a folder, and two files may have one name.
+`translate_folder` then keeps names, formats and all that it keeps elsewhere.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Condition, Event, Lock
+
+import numpy as np
+from PIL import Image
+
+from i2i import images
+from i2i.config import option_names
+from i2i.errors import ImageError, UsageError
+from i2i.folders.batch import translate_folder
+from i2i.folders.report import Record
+from i2i.images.formats import LOSSY, SUFFIXES, UNREAD, WRITTEN
+from i2i.images.pil import as_pil
+from i2i.inference.options import Keep, ModelOptions
+from i2i.inference.translator import Translator, load_translator
+from i2i.models.styles import BUNDLED, Style
+from i2i.terminal import printable
+
+EXAMPLE = BUNDLED / "photos" / "bay.jpg"
+PREVIEW = 1280
+"""The longer side, in pixels, of a picture as the page shows it."""
+_LOADED = 4
+_MAX_NAME_BYTES = 120
+_FEW_PICTURES = ((512, 512),)
+"""Sizes by which `load_translator` takes the runtime that starts soonest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """The limits of one order: bytes and pixels of a picture, number of pictures, seconds."""
+
+    file_bytes: int = 64_000_000
+    pixels: int = 50_000_000
+    pictures: int = 200
+    seconds: float = 600.0
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that a visitor has sent, and the name that it had there."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A visitor's wish: pictures, the names of styles, and options of `translate_folder`.
+
+    `drawn` is a mask as it was drawn: a PNG of any size, whose opaque parts are translated. It fits itself to each
+    picture; a mask that was uploaded must have the size of the pictures, and counts before it.
+    """
+
+    uploads: Sequence[Upload]
+    styles: Sequence[str]
+    size: int | None = None
+    strength: float = 1.0
+    keep: Keep | None = None
+    mask: Upload | None = None
+    drawn: bytes = b""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A translated picture: the whole `file`, and how the page shows it `before` and `after`."""
+
+    name: str
+    style: str
+    file: Path
+    before: Path
+    after: Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the report."""
+
+    picture: str
+    style: str
+    status: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an order. `archive` holds all results, None if there are none."""
+
+    results: Sequence[Result]
+    rows: Sequence[Row]
+    archive: Path | None
+
+
+Progress = Callable[[int, int, str], object]
+"""Called with the number of pictures finished, their total, and the name of the last."""
+
+
+class Studio:
+    """Translates for all visitors, one order at a time."""
+
+    def __init__(self, styles: Mapping[str, Style], options: ModelOptions, bounds: Bounds) -> None:
+        self.styles, self.bounds = styles, bounds
+        self._limits = images.Limits(bounds.pixels, file_bytes=bounds.file_bytes)
+        self._options = {name: getattr(options, name) for name in option_names(ModelOptions())}
+        self._loaded: dict[str, Translator] = {}
+        self._examples: dict[str, tuple[Path, Path]] = {}
+        self._alone, self._loading = Lock(), Lock()
+        self._orders, self._idle = 0, Condition()
+        self._closing = Event()
+
+    def close(self) -> None:
+        """End all orders, each after the picture at hand, and wait for that."""
+        self._closing.set()
+        with self._alone:
+            pass
+
+    def translator(self, name: str) -> Translator:
+        """The translator of a style; the last few stay loaded."""
+        with self._loading:
+            found = self._loaded.pop(name, None) or self._load(self.styles[name])
+            self._loaded[name] = found
+            while len(self._loaded) > _LOADED:
+                del self._loaded[next(iter(self._loaded))]
+            return found
+
+    def _load(self, style: Style) -> Translator:
+        options = self._options | {"direction": style.direction or None}
+        return load_translator(style.path or style.name, **options, sizes=_FEW_PICTURES)
+
+    def preview(self, upload: Upload) -> Image.Image:
+        """An upload as the page shows it. Raises `ImageError`."""
+        images.probe(upload.path, self._limits)
+        return preview(upload.path)
+
+    def example(self, name: str, folder: Path) -> tuple[Path, Path]:
+        """The bundled photograph and its translation by a style; made once, in `folder`, while no order waits."""
+        if name in self._examples:
+            return self._examples[name]
+        with self._idle:
+            self._idle.wait_for(lambda: self._orders == 0)
+        with self._alone:
+            if name not in self._examples:
+                before, after = folder / EXAMPLE.name, folder / f"example-{len(self._examples)}.jpg"
+                shutil.copyfile(EXAMPLE, before)
+                images.write(after, self.translator(name).translate(images.read(EXAMPLE)))
+                self._examples[name] = before, after
+            return self._examples[name]
+
+    @contextlib.contextmanager
+    def _ordered(self) -> Iterator[None]:
+        """While entered, no example is begun."""
+        with self._idle:
+            self._orders += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._orders -= 1
+                self._idle.notify_all()
+
+    def translate(self, order: Order, folder: Path, progress: Progress, stop: Callable[[], bool]) -> Outcome:
+        """Fills an order in the empty `folder`; ends after the picture at hand once `stop()` is true or time is up.
+
+        A picture that cannot be translated is a row of the report, and a style that does not take the options. Raises
+        `ImageError` for a mask that cannot be read, and `I2IError` for a style that cannot be used.
+        """
+        began = time.monotonic()
+        kept, refused = self._received(order.uploads, folder / "in")
+        mask = self._mask(order, folder)
+        rows = [Row(upload.name, "", "refused", reason) for upload, reason in refused]
+        results: list[Result] = []
+        total = len(kept) * len(order.styles)
+
+        def ends() -> bool:
+            return stop() or self._closing.is_set() or time.monotonic() - began > self.bounds.seconds
+
+        for number, name in enumerate(order.styles if kept else ()):
+
+            def show(done: int, _: int, path: Path, base: int = number * len(kept)) -> None:
+                progress(base + done, total, kept[_number(path)].name)
+
+            try:
+                with self._ordered(), self._alone:
+                    records = self._by_style(name, order, mask, folder, show, ends)
+            except UsageError as error:  # the options do not fit this style
+                rows.append(Row("", name, "failed", str(error).replace(f"{folder}/", "")))
+                continue
+            for record in records:
+                upload = kept[_number(record.source)]
+                rows.append(self._row(upload, name, record, stop()))
+                if record.status == "done":
+                    results.append(_shown(upload, name, record, folder))
+        results.sort(key=lambda result: result.file.parent.name)
+        return Outcome(results, rows, _archive(results, len(order.styles), folder / "translated.zip"))
+
+    def _received(self, uploads: Sequence[Upload], folder: Path) -> tuple[list[Upload], list[tuple[Upload, str]]]:
+        """Uploads that may be translated, each in a folder with its number; and the others with the reason."""
+        kept: list[Upload] = []
+        refused: list[tuple[Upload, str]] = []
+        for upload in uploads:
+            upload = replace(upload, name=file_name(upload.name))
+            try:
+                if Path(upload.name).suffix.lower() not in (*SUFFIXES, *UNREAD):
+                    raise ImageError("no picture, by its name")
+                images.probe(upload.path, self._limits)
+            except ImageError as error:
+                refused.append((upload, _reason(str(error), upload.path)))
+                continue
+            place = folder / f"{len(kept):04}" / upload.name
+            place.parent.mkdir(parents=True)
+            os.link(upload.path, place)
+            upload.path.touch()  # what is in use is not old
+            kept.append(upload)
+        return kept, refused
+
+    def _mask(self, order: Order, folder: Path) -> Path | None:
+        """The mask of an order as `translate_folder` takes it: a file for all, a folder with one for each, or None."""
+        if order.mask is not None:
+            images.probe(order.mask.path, self._limits)
+            path = folder / file_name(order.mask.name)
+            os.link(order.mask.path, path)
+            return path
+        if not order.drawn:
+            return None
+        drawn = images.decode(order.drawn, self._limits).alpha
+        if drawn is None or not drawn.any():
+            return None
+        for path in (folder / "in").glob("*/*"):
+            place = folder / "masks" / path.parent.name / f"{path.stem}.png"
+            place.parent.mkdir(parents=True)
+            fitted = Image.fromarray(drawn).resize(images.probe(path), Image.Resampling.BILINEAR)
+            images.write(place, images.Picture(np.asarray(fitted)[..., None]))
+        return folder / "masks"
+
+    def _by_style(
+        self,
+        name: str,
+        order: Order,
+        mask: Path | None,
+        folder: Path,
+        show: Callable[[int, int, Path], object],
+        stop: Callable[[], bool],
+    ) -> Sequence[Record]:
+        translator = self.translator(name)
+        out = folder / "out" / str(list(order.styles).index(name))
+        makes_labels = bool(translator.coding.outputs)  # whose colours a lossy format would change
+        lossy = any(WRITTEN.get(path.suffix.lower()) in LOSSY for path in (folder / "in").glob("*/*"))
+        report = translate_folder(
+            folder / "in",
+            out,
+            translator,
+            progress=show,
+            stop=stop,
+            size=order.size,
+            strength=order.strength,
+            keep=order.keep,
+            mask=mask,
+            format="png" if makes_labels and lossy else None,
+        )
+        return report.records
+
+    def _row(self, upload: Upload, style: str, record: Record, stopped: bool) -> Row:
+        if record.status == "left":
+            reason = "stopped" if stopped else f"the time of {self.bounds.seconds:.0f} s was up"
+            return Row(upload.name, style, "not done", reason)
+        return Row(upload.name, style, record.status, record.note or _reason(record.reason, record.source))
+
+
+def file_name(given: str) -> str:
+    """A name for a file that a visitor calls so: no folders, no control characters, not too long, not hidden."""
+    name = printable(re.split(r"[/\\]", given)[-1]).replace("\\", "_").strip().lstrip(".")
+    suffix = Path(name).suffix
+    stem = os.fsencode(name.removesuffix(suffix))[:_MAX_NAME_BYTES].decode(errors="ignore")
+    return f"{stem or 'picture'}{suffix if len(suffix) <= 5 else ''}"
+
+
+def _number(path: Path) -> int:
+    """The number of an upload, from the path at which it lies."""
+    return int(path.parent.name)
+
+
+def _reason(text: str, path: Path) -> str:
+    """A reason without the path at which the file lies here."""
+    return text.replace(str(path), path.name).replace(f"{path.parent.parent.parent}/", "")
+
+
+def _shown(upload: Upload, style: str, record: Record, folder: Path) -> Result:
+    place = folder / "shown" / record.target.parent.parent.name
+    place.mkdir(parents=True, exist_ok=True)
+    after = preview(record.target)
+    before = preview(record.source).resize(after.size)
+    paths = [place / f"{record.target.parent.name}-{side}.{_format(after)}" for side in ("before", "after")]
+    for path, image in zip(paths, (before, after), strict=True):
+        image.convert(after.mode).save(path, quality=90, icc_profile=image.info.get("icc_profile"))
+    return Result(record.target.name, style, record.target, *paths)
+
+
+def preview(path: Path) -> Image.Image:
+    """A picture as a browser shows it: 8 bits, with its profile, at most `PREVIEW` pixels on its longer side."""
+    picture = images.read(path)
+    shown = picture.pixels if picture.pixels.shape[2] in (1, 3) else picture.pixels[..., :1]  # one channel of data
+    pixels = images.with_depth(shown, np.uint8)
+    alpha = picture.alpha if picture.alpha is None else images.with_depth(picture.alpha, np.uint8)
+    image = as_pil(replace(picture, pixels=pixels, alpha=alpha, extra=None))
+    image.thumbnail((PREVIEW, PREVIEW))
+    return image
+
+
+def _format(image: Image.Image) -> str:
+    return "png" if "A" in image.mode else "jpg"
+
+
+def _archive(results: Sequence[Result], styles: int, path: Path) -> Path | None:
+    """A zip of all results, those of several styles in a folder each; files of one name have their number before it."""
+    if not results:
+        return None
+    counts = Counter((result.style, result.name.casefold()) for result in results)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for result in results:
+            alike = counts[result.style, result.name.casefold()] > 1
+            name = f"{int(result.file.parent.name) + 1:04}_{result.name}" if alike else result.name
+            archive.write(result.file, f"{file_name(result.style)}/{name}" if styles > 1 else name)
+    return path

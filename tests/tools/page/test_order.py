@@ -1,0 +1,58 @@
+"""What a browser sends becomes an order, or a text for the visitor."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from i2i.tools.page.order import OrderError, order_of, sent, upload_of
+from i2i.tools.page.studio import Bounds, Upload
+
+pytestmark = pytest.mark.promise("R51")
+OPTIONS: dict[str, Any] = {"size": 0, "strength": 1, "keep": "nothing", "mask": None, "drawn": ""}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "a.png").touch()
+    return {"path": str(tmp_path / "a.png"), "orig_name": "A photo.png"}
+
+
+def order(file: Any, styles: Any = ("two", "one"), **options: Any) -> Any:
+    return order_of([file], styles, OPTIONS | options, ["one", "two", "three"], Bounds(pictures=1))
+
+
+def test_an_order_has_what_was_chosen(file: dict[str, Any]) -> None:
+    drawn = "data:image/png;base64," + base64.b64encode(b"ink").decode()
+    found = order(file, size=512, strength=0.5, keep="colours", drawn=drawn, mask=file)
+    photo = Upload(Path(file["path"]), "A photo.png")
+    assert (found.uploads, found.styles, found.mask, found.drawn) == ([photo], ["one", "two"], photo, b"ink")
+    assert (found.size, found.strength, found.keep) == (512, 0.5, "colour")
+    plain = order(file)
+    assert (plain.size, plain.strength, plain.keep, plain.mask, plain.drawn) == (None, 1, None, None, b"")
+
+
+def test_all_sources_are_one_list(file: dict[str, Any]) -> None:
+    assert sent([1], [2, 3], 4) == [1, 2, 3, 4] and sent(None, None, None) == []
+    assert upload_of(file | {"orig_name": None}).name == "picture.png"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"size": -1}, "Size"), ({"size": 70_000}, "Size"), ({"size": "9"}, "Size"), ({"size": float("nan")}, "Size"),
+        ({"strength": 1.1}, "Strength"), ({"strength": None}, "Strength"), ({"keep": "shape"}, "Keep"),
+        ({"drawn": "data:text/html,x"}, "mask"), ({"drawn": "data:image/png;base64,a"}, "mask"),
+        ({"styles": []}, "Choose"), ({"styles": ["four"]}, "Choose"), ({"mask": {"path": "/nowhere"}}, "drop it again"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_said(file: dict[str, Any], wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(OrderError, match=said):
+        order(file, **wrong)
+
+
+def test_no_picture_and_too_many_are_said(file: dict[str, Any]) -> None:
+    for files, said in (([], "Drop a picture"), ([file, file], "2 pictures: at most 1")):
+        with pytest.raises(OrderError, match=said):
+            order_of(files, ["one"], OPTIONS, ["one"], Bounds(pictures=1))

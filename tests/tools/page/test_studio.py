@@ -1,0 +1,195 @@
+"""The work behind the page: uploads are bounded and numbered, results keep names, formats and depth."""
+
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from i2i import images
+from i2i.inference.options import ModelOptions
+from i2i.models import model_file, styles
+from i2i.models.info import describe
+from i2i.networks.resnet import ResnetConfig
+from i2i.tools.page import studio as page_studio
+from i2i.tools.page.studio import Bounds, Order, Outcome, Studio, Upload, file_name
+
+pytestmark = pytest.mark.promise("R51")
+NOISE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def offered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("styles")
+    network = ResnetConfig(width=2, blocks=0).build()
+    for name in ("one", "two"):
+        model_file.save(folder / f"{name}.safetensors", network, describe(network, direction="a2b"))
+    return {name: styles.style_at(name, "run", folder / f"{name}.safetensors") for name in ("one", "two")}
+
+
+@pytest.fixture
+def studio(offered: dict[str, Any]) -> Studio:
+    return Studio(offered, ModelOptions(device="cpu", runtime="torch"), Bounds(file_bytes=100_000, pixels=10_000))
+
+
+@pytest.fixture
+def upload(tmp_path: Path) -> Callable[..., Upload]:
+    """Writes a picture, or bytes, as the page keeps an upload."""
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+
+    def write(name: str, content: Any = None) -> Upload:
+        path = folder / str(len(list(folder.iterdir())))
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            picture = images.Picture(NOISE) if content is None else content
+            path.write_bytes(images.encode(picture, images.WRITTEN[Path(name).suffix.lower()]))
+        return Upload(path, name)
+
+    return write
+
+
+def fill(studio: Studio, folder: Path, *uploads: Upload, **options: Any) -> Outcome:
+    options = {"styles": ["one"], "stop": lambda: False, "progress": lambda *_: None} | options
+    stop, progress = options.pop("stop"), options.pop("progress")
+    (folder / "order").mkdir()
+    return studio.translate(Order(uploads=uploads, **options), folder / "order", progress, stop)
+
+
+def names(outcome: Outcome) -> list[str]:
+    assert outcome.archive is not None
+    with zipfile.ZipFile(outcome.archive) as archive:
+        return archive.namelist()
+
+
+def test_names_formats_depth_and_alpha_stay(studio: Studio, upload: Any, tmp_path: Path) -> None:
+    deep = images.Picture(NOISE.astype(np.uint16) * 257, alpha=np.full((20, 30), 60_000, np.uint16))
+    outcome = fill(studio, tmp_path, upload("a b.JPG"), upload("deep.png", deep), upload("c.tif", deep))
+    assert [row.status for row in outcome.rows] == ["done"] * 3
+    assert names(outcome) == ["a b.JPG", "deep.png", "c.tif"]
+    results = [images.read(result.file) for result in outcome.results]
+    found: Any = [(r.format, r.pixels.dtype, r.alpha is None) for r in results]
+    assert found == [
+        ("JPEG", np.uint8, True), ("PNG", np.uint16, False), ("TIFF", np.uint16, False),
+    ]  # fmt: skip
+    shown = [(images.read(r.before).pixels.shape[:2], images.read(r.after).pixels.shape[:2]) for r in outcome.results]
+    assert shown == [((20, 30), (20, 30))] * 3
+
+
+def test_pictures_are_shown_with_8_bits_their_profile_and_not_too_large(tmp_path: Path) -> None:
+    data = images.Picture(np.zeros((1500, 2600, 5), np.uint16))
+    images.write(tmp_path / "data.tif", data)
+    assert (page_studio.preview(tmp_path / "data.tif").size, page_studio.preview(tmp_path / "data.tif").mode) == (
+        (1280, 738), "L",
+    )  # fmt: skip
+
+
+def test_files_of_one_name_stay_apart(studio: Studio, upload: Any, tmp_path: Path) -> None:
+    outcome = fill(studio, tmp_path, upload("a.png"), upload("A.png"), upload("b.png"))
+    assert names(outcome) == ["0001_a.png", "0002_A.png", "b.png"]
+
+
+def test_several_styles_have_a_folder_each_and_stand_by_the_picture(
+    studio: Studio, upload: Any, tmp_path: Path
+) -> None:
+    outcome = fill(studio, tmp_path, upload("a.png"), upload("b.png"), styles=["one", "two"])
+    assert sorted(names(outcome)) == ["one/a.png", "one/b.png", "two/a.png", "two/b.png"]
+    assert [(r.name, r.style) for r in outcome.results] == [
+        ("a.png", "one"), ("a.png", "two"), ("b.png", "one"), ("b.png", "two"),
+    ]  # fmt: skip
+
+
+def test_a_refused_file_is_a_row_with_its_reason(studio: Studio, upload: Any, tmp_path: Path) -> None:
+    bomb = images.encode(images.Picture(np.zeros((200, 200, 3), np.uint8)), "PNG")
+    large = images.encode(images.Picture(NOISE), "PNG") + bytes(100_000)
+    outcome = fill(
+        studio, tmp_path, upload("bomb.png", bomb), upload("large.png", large), upload("text.png", b"hello"),
+        upload("a.txt", b"hello"), upload("good.png"),
+    )  # fmt: skip
+    rows = {row.picture: (row.status, row.note) for row in outcome.rows}
+    assert "at most 10000 are accepted" in rows["bomb.png"][1] and "at most 100000" in rows["large.png"][1]
+    assert "no picture" in rows["a.txt"][1]
+    assert [status for status, _ in rows.values()] == ["refused"] * 4 + ["done"]
+    assert not any(str(tmp_path) in note for _, note in rows.values()), "no path of the server"
+
+
+def test_nothing_usable_gives_no_archive(studio: Studio, upload: Any, tmp_path: Path) -> None:
+    outcome = fill(studio, tmp_path, upload("text.png", b"hello"))
+    assert (outcome.results, outcome.archive) == ([], None)
+
+
+def test_a_damaged_picture_does_not_stop_the_rest(studio: Studio, upload: Any, tmp_path: Path) -> None:
+    cut = images.encode(images.Picture(NOISE), "PNG")[:-40]
+    outcome = fill(studio, tmp_path, upload("cut.png", cut), upload("good.png"))
+    assert [row.status for row in outcome.rows] == ["failed", "done"]
+
+
+def test_an_order_ends_when_it_is_stopped_or_its_time_is_up(
+    offered: dict[str, Any], studio: Studio, upload: Any, tmp_path: Path
+) -> None:
+    uploads = [upload("a.png"), upload("b.png")]
+    outcome = fill(studio, tmp_path, *uploads, stop=lambda: True)
+    assert [(row.status, row.note) for row in outcome.rows] == [("not done", "stopped")] * 2
+    hasty = Studio(offered, ModelOptions(device="cpu", runtime="torch"), Bounds(seconds=0))
+    (tmp_path / "other").mkdir()
+    outcome = hasty.translate(
+        Order(uploads=uploads, styles=["one"]), tmp_path / "other", lambda *_: None, lambda: False
+    )
+    assert [(row.status, row.note) for row in outcome.rows] == [("not done", "the time of 0 s was up")] * 2
+
+
+def test_closing_ends_the_order_at_hand(studio: Studio, upload: Any, tmp_path: Path) -> None:
+    closing: list[threading.Thread] = []
+
+    def progress(done: int, total: int, name: str) -> None:
+        if not closing:
+            closing.append(threading.Thread(target=studio.close))
+            closing[0].start()
+            studio._closing.wait(10)
+
+    outcome = fill(studio, tmp_path, *(upload(f"{number}.png") for number in range(6)), progress=progress)
+    closing[0].join(10)
+    assert outcome.rows[0].status == "done" and outcome.rows[-1].status == "not done"
+
+
+def test_progress_counts_over_all_styles(studio: Studio, upload: Any, tmp_path: Path) -> None:
+    seen: list[Any] = []
+    fill(studio, tmp_path, upload("a.png"), upload("b.png"), styles=["one", "two"], progress=lambda *a: seen.append(a))
+    assert seen == [(1, 4, "a.png"), (2, 4, "b.png"), (3, 4, "a.png"), (4, 4, "b.png")]
+
+
+def test_the_example_is_made_once(studio: Studio, tmp_path: Path) -> None:
+    before, after = studio.example("one", tmp_path)
+    made = after.stat().st_mtime_ns
+    assert studio.example("one", tmp_path) == (before, after) and after.stat().st_mtime_ns == made
+    assert images.read(before).pixels.shape == images.read(after).pixels.shape
+
+
+def test_few_styles_stay_loaded(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_studio, "_LOADED", 1)
+    one = studio.translator("one")
+    assert studio.translator("one") is one
+    studio.translator("two")
+    assert studio.translator("one") is not one
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("photo.jpg", "photo.jpg"),
+        ("../../etc/passwd.png", "passwd.png"),
+        ("C:\\photos\\a.png", "a.png"),
+        (".hidden.png", "hidden.png"),
+        ("..", "picture"),
+        ("a\x1b[2J\n.png", "a_x1b[2J_n.png"),
+        ("é\udcff.png", "é_udcff.png"),
+        ("日" * 200 + ".jpeg", "日" * 40 + ".jpeg"),
+        ("a." + "b" * 300, "a"),
+    ],
+)
+def test_a_name_leads_nowhere_else(given: str, expected: str) -> None:
+    assert file_name(given) == expected
