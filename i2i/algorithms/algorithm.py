@@ -15,11 +15,15 @@ from torch import Tensor, nn
 
 from i2i.algorithms.augmentation import Augmentation, forward_together
 from i2i.algorithms.image_pool import ImagePool
-from i2i.algorithms.options import NetworkOptions
+from i2i.algorithms.options import NetworkOptions, UnpairedOptions
 from i2i.config import to_mapping
 from i2i.data.options import channels, classes
 from i2i.data.pair import ImagePair
 from i2i.losses.adversarial import GANLoss
+from i2i.losses.grid import grid_loss
+from i2i.losses.perceptual import Content
+from i2i.losses.stability import stability_loss
+from i2i.losses.structure import structure_loss
 from i2i.networks import NetworkConfig, config_of
 from i2i.networks.blocks import Statistics, conv_bias
 from i2i.networks.own import OwnConfig
@@ -65,8 +69,6 @@ class Algorithm(ABC, Generic[Options]):
 
     name: ClassVar[str]
     paired: ClassVar[bool]
-    test_statistics: ClassVar[Statistics] = "batch"
-    test_dropout: ClassVar[bool] = False
     compiles: ClassVar[bool] = True
     """Whether its networks are called as a whole, so that compiling them is of use."""
     single_domain: ClassVar[bool] = False
@@ -83,9 +85,15 @@ class Algorithm(ABC, Generic[Options]):
     measured: ClassVar[str] = "reconstruction"
     """The same in a word, before the names of their metrics in a model file."""
 
+    test_statistics: Statistics = "batch"
+    """The statistics of batch norm, and whether there is dropout, where a translator translates."""
+    test_dropout: bool = False
+
     options: Options
     gan: GANLoss
     augment: Augmentation
+    content: Content | None = None
+    """The content loss of translations, if that is on."""
     teacher: str = ""
     """The SHA-256 of the weights of the generator that it learns from, if there is one."""
     domains: tuple[str, str] = ("", "")
@@ -155,6 +163,28 @@ class Algorithm(ABC, Generic[Options]):
             more=more,
         )
 
+    def regularisers(self, name: str, generator: nn.Module, x: Tensor | None, made: Tensor) -> dict[str, Tensor]:
+        """The losses of `made` = `generator(x)` that are on, for any generator: `name` with their own in place of {}.
+
+        `x` is None for pictures from noise, which have no stability.
+        """
+        o, losses = self.options, {}
+        if o.lambda_stability and x is not None:
+            losses[name.format("stability")] = o.lambda_stability * stability_loss(generator, x, made)
+        if o.lambda_grid:
+            losses[name.format("grid")] = o.lambda_grid * grid_loss(made)
+        return losses
+
+    def likeness(self, suffix: str, made: Tensor, source: Tensor) -> dict[str, Tensor]:
+        """The losses of `UnpairedOptions` that are on, which keep `made` like its `source`; names end in `suffix`."""
+        o, losses = self.options, {}
+        assert isinstance(o, UnpairedOptions)
+        if o.lambda_structure:
+            losses[f"structure{suffix}"] = o.lambda_structure * structure_loss(made, source)
+        if self.content:
+            losses[f"content{suffix}"] = o.lambda_content * self.content(made, source)
+        return losses
+
     @abstractmethod
     def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         """Name → (made, expected): images that would be equal if training were done; for validation."""
@@ -178,8 +208,7 @@ class Algorithm(ABC, Generic[Options]):
 
     def architecture(self) -> dict[str, Any]:
         """Each network's kind and configuration, and the features compared: a training state must agree with them."""
-        content = getattr(self, "content", None)
-        compared = {"content": described_features({"features": content.features})} if content else {}
+        compared = {"content": described_features({"features": self.content.features})} if self.content else {}
         return compared | {name: described(config_of(network)) for name, network in self.networks().items()}
 
     def refusal(self, architecture: Mapping[str, Mapping[str, Any]]) -> str:

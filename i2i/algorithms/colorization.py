@@ -88,7 +88,7 @@ class Colorization(ConditionalGAN[ColorizationOptions]):
             Losses(
                 adversarial={"G_gan": self.generator_loss(self.D, fake, real)},
                 content={"G_L1": self.options.lambda_L1 * F.l1_loss(fake_B, real_B)},
-                penalties=self.options.regularisers("G_{}", self.G, real_A, fake_B),
+                penalties=self.regularisers("G_{}", self.G, real_A, fake_B),
             ),
         )
 

@@ -160,8 +160,8 @@ class CUT(Algorithm[CUTOptions]):
         adversarial = {}
         if options.lambda_GAN:
             adversarial["G_gan"] = options.lambda_GAN * self.generator_loss(self.D, self.augment(fake_B, step), real)
-        penalties = options.regularisers("G_{}", self.G, source_A, fake_B)
-        penalties |= options.kept("", self.content, fake_B, source_A)
+        penalties = self.regularisers("G_{}", self.G, source_A, fake_B)
+        penalties |= self.likeness("", fake_B, source_A)
         content = {}
         if options.lambda_NCE_A:
             content["NCE_A"] = options.lambda_NCE_A * self._contrast(fake_B, real_A, features_A, flipped, generators)

@@ -101,8 +101,7 @@ class CycleGAN(Algorithm[CycleGANOptions]):
                 adversarial={"gan_AB": self.generator_loss(self.D_B, self.augment(fake_B, step), input_B)},  # Eq. 1
                 content=self._paired("AB", fake_B, batch)
                 | {"cycle_A": o.lambda_cycle_A * F.l1_loss(self.G_BA(fake_B), real_A)},  # Eq. 2
-                penalties=o.regularisers("{}_AB", self.G_AB, real_A, fake_B)
-                | o.kept("_AB", self.content, fake_B, real_A),
+                penalties=self.regularisers("{}_AB", self.G_AB, real_A, fake_B) | self.likeness("_AB", fake_B, real_A),
                 more=True,
             ),
         )
@@ -113,8 +112,7 @@ class CycleGAN(Algorithm[CycleGANOptions]):
                 adversarial={"gan_BA": self.generator_loss(self.D_A, self.augment(fake_A, step), input_A)},
                 content=self._paired("BA", fake_A, batch)
                 | {"cycle_B": o.lambda_cycle_B * F.l1_loss(self.G_AB(fake_A), real_B)},
-                penalties=o.regularisers("{}_BA", self.G_BA, real_B, fake_A)
-                | o.kept("_BA", self.content, fake_A, real_B),
+                penalties=self.regularisers("{}_BA", self.G_BA, real_B, fake_A) | self.likeness("_BA", fake_A, real_B),
                 more=o.lambda_identity > 0,
             ),
         )

@@ -194,8 +194,8 @@ class Distill(ConditionalGAN[DistillOptions]):
             adversarial["G_gan"] = o.lambda_gan * self.generator_loss(self.D, fake, real)
         if o.lambda_L1:
             content["G_L1"] = o.lambda_L1 * functional.l1_loss(fake_B, expected)
-        content |= o.kept("", self.content, fake_B, expected)
-        penalties = o.regularisers("G_{}", G, real_A, fake_B)
+        content |= self.likeness("", fake_B, expected)
+        penalties = self.regularisers("G_{}", G, real_A, fake_B)
         yield GENERATOR, Losses(adversarial=adversarial, content=content, penalties=penalties)
 
     def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:

@@ -125,7 +125,7 @@ class GAN(Algorithm[GANOptions]):
         yield DISCRIMINATOR, self.discriminator_losses("D", self.D, real, fake)  # Eq. 1
 
         loss = self.generator_loss(self.D, self.augment(fake_B, step), real)
-        penalties = self.options.regularisers("G_{}", self.G, None, fake_B)
+        penalties = self.regularisers("G_{}", self.G, None, fake_B)
         yield GENERATOR, Losses(adversarial={"G_gan": loss}, penalties=penalties)
 
     def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:

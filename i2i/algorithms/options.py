@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator
-from torch import Tensor, nn
+from torch import nn
 
 from i2i.acceleration import recompute
 from i2i.algorithms.augmentation import ADA, Augmentation, DiffAugment, checked_names
@@ -16,10 +16,8 @@ from i2i.data.options import DataOptions, of_one_size
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GANLoss, GanMode
 from i2i.losses.grid import SMALLEST as GRID_WINDOW
-from i2i.losses.grid import grid_loss
 from i2i.losses.perceptual import CONTENT_SIZE, Content
-from i2i.losses.stability import stability_loss
-from i2i.losses.structure import WINDOW, structure_loss
+from i2i.losses.structure import WINDOW
 from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_config, generator_config
 from i2i.networks.blocks import Init, Norm, Padding, init_weights
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
@@ -125,18 +123,6 @@ class NetworkOptions(DataOptions):
         self.needs("ada_images", self.ada_target > 0, "ada_target")
         always = DiffAugment(self.diffaugment)
         return Augmentation(always, self._ada(always), self.instance_noise, self.instance_noise_steps)
-
-    def regularisers(self, name: str, generator: nn.Module, x: Tensor | None, made: Tensor) -> dict[str, Tensor]:
-        """The losses of `made` = `generator(x)` that are on, for any generator: `name` with their own in place of {}.
-
-        `x` is None for pictures from noise, which have no stability.
-        """
-        losses = {}
-        if self.lambda_stability and x is not None:
-            losses[name.format("stability")] = self.lambda_stability * stability_loss(generator, x, made)
-        if self.lambda_grid:
-            losses[name.format("grid")] = self.lambda_grid * grid_loss(made)
-        return losses
 
     def refuse_labels(self) -> None:
         """Raises `UsageError` for what sees pictures, where a domain holds labels: three classes are no colours."""
@@ -292,15 +278,6 @@ class UnpairedOptions(NetworkOptions):
                     "luminance; it is for grey and colour pictures"
                 )
         return Content(self.features) if self.lambda_content else None
-
-    def kept(self, suffix: str, content: Content | None, made: Tensor, source: Tensor) -> dict[str, Tensor]:
-        """The losses of `made`, a translation of `source`, that are on; their names end in `suffix`."""
-        losses = {}
-        if self.lambda_structure:
-            losses[f"structure{suffix}"] = self.lambda_structure * structure_loss(made, source)
-        if content:
-            losses[f"content{suffix}"] = self.lambda_content * content(made, source)
-        return losses
 
 
 def check_one_size(options: NetworkOptions) -> None:

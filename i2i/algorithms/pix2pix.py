@@ -69,6 +69,6 @@ class Pix2Pix(ConditionalGAN[Pix2PixOptions]):
             Losses(
                 adversarial={"G_gan": self.generator_loss(self.D, fake, real)},  # Sec. 3.3
                 content={"G_L1": self.options.lambda_L1 * F.l1_loss(fake_B, real_B)},  # Eq. 3, 4
-                penalties=self.options.regularisers("G_{}", self.G, real_A, fake_B),
+                penalties=self.regularisers("G_{}", self.G, real_A, fake_B),
             ),
         )

@@ -89,7 +89,7 @@ class Pix2PixHD(ConditionalGAN[Pix2PixHDOptions]):
             Losses(
                 adversarial={"G_gan": loss, "G_FM": matching},  # Eq. 2, 4, 5
                 content={"G_VGG": o.lambda_VGG * self.perceptual(fake_B, real_B)} if self.perceptual else {},
-                penalties=o.regularisers("G_{}", self.G, real_A, fake_B),
+                penalties=self.regularisers("G_{}", self.G, real_A, fake_B),
             ),
         )
 

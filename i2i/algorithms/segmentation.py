@@ -81,7 +81,7 @@ class Segmentation(ConditionalGAN[SegmentationOptions]):
         fake_B = probabilities(output).where(known(real_B), -1.0)  # as the labels are where there is none
 
         content = {"G_CE": o.lambda_CE * class_cross_entropy(output, real_B)}
-        penalties = o.regularisers("G_{}", self.G, real_A, output)
+        penalties = self.regularisers("G_{}", self.G, real_A, output)
         if o.lambda_L1:
             content["G_L1"] = o.lambda_L1 * F.l1_loss(fake_B, real_B)  # Eq. 3, 4
         adversarial = {}

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.distill import STYLE_OR_PATH
 from i2i.commands.options import POSITIONAL
-from i2i.training import launch
+from i2i.training.launch import train as main
 from i2i.training.options import RunOptions
 from i2i.training.options import options_class as options_of
+
+__all__ = ["main", "options_class"]
 
 _TEACHER = Annotated[str, STYLE_OR_PATH, POSITIONAL]
 
@@ -24,7 +26,3 @@ def options_class(name: str) -> type[RunOptions]:
     if name == "distill":  # its teacher comes first, without a flag
         fields["teacher"] = _TEACHER, ""
     return options_of(ALGORITHMS[name], **fields)
-
-
-def main(name: str, options: RunOptions) -> None:
-    launch.train(ALGORITHMS[name], options)

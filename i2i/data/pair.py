@@ -51,15 +51,15 @@ class ImagePair:
         is_pair = None if self.is_pair is None else self.is_pair.pin_memory()
         return dataclasses.replace(self, a=self.a.pin_memory(), b=self.b.pin_memory(), is_pair=is_pair)
 
-    def split(self, parts: int) -> list["ImagePair"]:
-        """`parts` micro-batches of equal size, in order; the first carries `skipped`.
+    def parts(self, count: int) -> list["ImagePair"]:
+        """`count` micro-batches of equal size, in order; the first carries `skipped`.
 
         Raises `UsageError` if the batch cannot be divided equally.
         """
-        if parts < 1 or len(self) % parts:
-            raise UsageError(f"a batch of {len(self)} cannot be split into {parts} equal micro-batches")
-        is_pair = [None] * parts if self.is_pair is None else self.is_pair.chunk(parts)
-        pieces = zip(self.a.chunk(parts), self.b.chunk(parts), is_pair, strict=True)
+        if count < 1 or len(self) % count:
+            raise UsageError(f"a batch of {len(self)} cannot be split into {count} equal micro-batches")
+        is_pair = [None] * count if self.is_pair is None else self.is_pair.chunk(count)
+        pieces = zip(self.a.chunk(count), self.b.chunk(count), is_pair, strict=True)
         return [ImagePair(a, b, self.skipped if i == 0 else (), pair) for i, (a, b, pair) in enumerate(pieces)]
 
 

@@ -75,7 +75,7 @@ class Checkpointer:
     them are made again, and they are written again.
 
     `saved_step` is the step of the newest state that is known to be whole; `missed` counts the saves that failed
-    since.
+    since. At the time `save_before` (`--save-minutes` after the last one) a save is due.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class Checkpointer:
         assert options.run is not None
         self.training_state, self.validation, self.options = training_state, validation, options
         self.progress, self.log, self.group = progress, log, group
-        self.algorithm, self.ema = training_state.algorithm, training_state.ema
+        self.algorithm, self.ema = training_state.algorithm, training_state.train_step.ema
         self.states = StateStore(options.run, options.keep_last, options.keep_every)
         self.best = BestScores(options, validation.floor)
         self.saved_step: int | None = None
         self.missed = 0
-        self._last = time.monotonic()
+        self._save_later()
 
     def networks(self) -> dict[str, nn.Module]:
         """Direction, as the algorithm sees it → the generator to keep: its average if EMA is on."""
@@ -119,9 +119,8 @@ class Checkpointer:
         self._note_state()
         return [f"resumed at step {step} from {self.states.path(step).name}", *notes]
 
-    def late(self) -> bool:
-        """Whether the last save, or the start, is `--save-minutes` ago."""
-        return time.monotonic() - self._last > self.options.save_minutes * 60
+    def _save_later(self) -> None:
+        self.save_before = time.monotonic() + self.options.save_minutes * 60
 
     def save(self) -> None:
         """Save a state and the last model files, or log why not.
@@ -134,7 +133,7 @@ class Checkpointer:
             raise self.diverged("weights are not finite")
         failure = self._write_state(state) if self.group.first else None
         (self.missed,) = self.group.agree([0 if failure is None else self.missed + 1])
-        self._last = time.monotonic()
+        self._save_later()
         if self.missed >= ATTEMPTS:
             raise failure or OutputError("the first process could not save the state")
         if not self.missed:

@@ -29,11 +29,8 @@ class ProcessGroup:
             torch.cuda.set_device(self.device)
         if self.world_size > 1 and not dist.is_initialized():
             meet("nccl" if self.device.type == "cuda" else "gloo", TIMEOUT)
-        self._control = self._met()
-
-    @together()
-    def _met(self) -> Any:
-        return dist.new_group(backend="gloo", timeout=TIMEOUT) if self.world_size > 1 else None
+        with together():
+            self._control: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if self.world_size > 1 else None
 
     @property
     def first(self) -> bool:
@@ -51,44 +48,45 @@ class ProcessGroup:
         parts = flat.split([t.numel() for t in tensors])
         torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
 
-    @together()
     def agree(self, flags: list[int]) -> list[int]:
         """The maximum of each flag over the processes."""
         if self.world_size == 1:
             return flags
         shared = torch.tensor(flags)
-        dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=self._control)
+        with together():
+            dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=self._control)
         return shared.tolist()
 
-    @together()
     def gather(self, value: T) -> list[T]:
         """The values of all processes, in the first one; elsewhere an empty list."""
         if self.world_size == 1:
             return [value]
         values = [value] * self.world_size if self.first else []
-        dist.gather_object(value, values if self.first else None, dst=0, group=self._control)
+        with together():
+            dist.gather_object(value, values if self.first else None, dst=0, group=self._control)
         return values
 
-    @together()
     def gather_everywhere(self, value: T) -> list[T]:
         """The values of all processes, in rank order, in each of them."""
         if self.world_size == 1:
             return [value]
         values = [value] * self.world_size
-        dist.all_gather_object(values, value, group=self._control)
+        with together():
+            dist.all_gather_object(values, value, group=self._control)
         return values
 
-    @together()
     def broadcast_(self, tensors: list[Tensor]) -> None:
         """Give every process the first one's numbers."""
-        if self.world_size > 1:
+        if self.world_size == 1:
+            return
+        with together():
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0)
 
-    @together()
     def barrier(self) -> None:
         if self.world_size > 1:
-            dist.barrier(group=self._control)
+            with together():
+                dist.barrier(group=self._control)
 
     def close(self) -> None:
         if self.world_size > 1 and dist.is_initialized():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.acceleration.compiler import check_compiler
+from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import AnyAlgorithm, described, own_options
 from i2i.config import narrowed, real
 from i2i.data.datasets import open_datasets
@@ -35,9 +36,12 @@ from i2i.training.trainer import Trainer
 from i2i.training.validation import SWD
 
 
-def train(algorithm: type[AnyAlgorithm], options: RunOptions, own: OwnDatasets | None = None) -> None:
-    """Train `algorithm` as `options` (of `options_class`) say; everything is checked first. `own` are data sets from
-    Python, which stand in for files."""
+def train(algorithm: str | type[AnyAlgorithm], options: RunOptions, own: OwnDatasets | None = None) -> None:
+    """Train `algorithm`, a class or its name, as `options` (of `options_class`) say; everything is checked first.
+
+    `own` are data sets from Python, which stand in for files.
+    """
+    algorithm = ALGORITHMS[algorithm] if isinstance(algorithm, str) else algorithm
     if (run := options.run) is None:
         raise UsageError("run: a run folder is needed: --run runs/NAME")
     check_place(options)
@@ -128,7 +132,7 @@ def build_algorithm(
     torch.manual_seed(options.seed)
     players: AnyAlgorithm = algorithm(options, *channels)
     if options.own.get("generator"):  # the modes of batch norm and dropout are those of `eval()`
-        players.test_statistics, players.test_dropout = "running", False  # type: ignore[misc]
+        players.test_statistics, players.test_dropout = "running", False
     if options.deterministic:
         check_deterministic(players, device)
     return players

@@ -103,7 +103,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-PLAIN_SECONDS = 30.0
+FLUSH_SECONDS, PLAIN_SECONDS = 2.0, 30.0
 WIDTH = 80
 
 
@@ -113,14 +113,14 @@ class RunLog:
     `issues`: what is wrong at present, in a few words each; the live line shows them.
     """
 
-    def __init__(self, folder: Path, total_images: int, quiet: bool = False) -> None:
-        self.folder, self.total, self.quiet = folder, total_images, quiet
+    def __init__(self, folder: Path, total_images: int, every: int = 50, quiet: bool = False) -> None:
+        self.folder, self.total, self.every, self.quiet = folder, total_images, every, quiet
         self._pending: list[tuple[dict[str, Any], list[str], list[Tensor]]] = []
         self._file: LogFile | None = None
         self._board: _Board | None = None
         self._live: Live | None = None
         self._rate = Rate()
-        self._said = time.monotonic()
+        self._said = self._flushed_at = time.monotonic()
         self.issues: list[str] = []
 
     def open(self, step: int, validate_again: bool = False) -> None:
@@ -138,11 +138,16 @@ class RunLog:
         self._pending.append((facts, list(losses), [loss.detach() for loss in losses.values()]))
         self._rate.tick(facts["images"])
 
+    def flush_due(self, step: int) -> bool:
+        """Whether the losses should be fetched: every `every` steps, and after `FLUSH_SECONDS`."""
+        return step % self.every == 0 or time.monotonic() - self._flushed_at > FLUSH_SECONDS
+
     def fetch(self) -> Tensor | None:
         """The losses since the last flush, step after step, as one flat tensor on the device; None if there are none.
 
         Flat, because the names may change from step to step.
         """
+        self._flushed_at = time.monotonic()
         if not self._pending:
             return None
         return torch.stack([value.float() for _, _, values in self._pending for value in values])

@@ -1,24 +1,21 @@
 """Everything that a training shows: its log, sample grids, health, pictures that could not be read, its end."""
 
-import time
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.data.pair import Datasets, ImagePair
+from i2i.data.pair import Datasets
 from i2i.errors import OutputError
 from i2i.training.data_identity import SkippedImages
 from i2i.training.distributed import ProcessGroup
-from i2i.training.health import EARLY_LOOKS, HealthMonitor
+from i2i.training.health import HealthMonitor
 from i2i.training.log import RunLog
 from i2i.training.options import RunOptions
 from i2i.training.run_folder import Changes, RunFolder, next_commands
 from i2i.training.samples import Row, SampleGrid, grid, layout, palettes_of, save_grid
 from i2i.training.schedule import Progress
 from i2i.training.step import LossKinds
-
-FLUSH_SECONDS = 2.0
 
 
 class Monitor:
@@ -36,12 +33,11 @@ class Monitor:
     ) -> None:
         self.algorithm, self.options, self.folder = algorithm, options, folder
         self.progress, self.group = progress, group
-        self.log = RunLog(folder.path, progress.total_images, quiet=not group.first)
+        self.log = RunLog(folder.path, progress.total_images, options.log_every, quiet=not group.first)
         roots = {name: root for name in ("data", "paired_data") if (root := getattr(options, name))}
         self.skipped = SkippedImages(self.log, group, data.count, roots)
         self.samples = SampleGrid(algorithm, data, group.device, palettes_of(options), self.report_skipped)
         self.health = HealthMonitor(algorithm, kinds, data.train, options, self.log, group)
-        self._flushed_at = time.monotonic()
 
     def started(self, validate_again: bool, notes: list[str], changes: Changes) -> None:
         """Open the log and describe the run; `notes`: what a resume found, `changes`: of options since then."""
@@ -53,23 +49,12 @@ class Monitor:
         for text in (*notes[:1], *changed, *notes[1:]):
             self.log.event(step, text)
 
-    def step(self, batch: ImagePair, losses: dict[str, Tensor], epoch: int, lr: float) -> None:
-        """Note a step that was just made. Raises `InputError` when too many pictures could not be read."""
-        facts = {"step": self.progress.step, "images": self.progress.images_seen, "epoch": epoch, "lr": lr}
-        self.log.step(facts | ({"damaged": list(batch.skipped)} if batch.skipped else {}), losses)
-        self.report_skipped(batch.skipped)
-
     def report_skipped(self, names: Sequence[str]) -> None:
         """Name pictures that could not be read. Raises `InputError` when there are too many."""
         self.skipped.report(self.progress.step, names)
 
-    def flush_due(self) -> bool:
-        late = time.monotonic() - self._flushed_at > FLUSH_SECONDS
-        return late or self.progress.step % self.options.log_every == 0
-
     def flush(self) -> None:
         """Fetch the losses from the device, log them and look at them."""
-        self._flushed_at = time.monotonic()
         values = self.log.fetch()
         if values is not None:
             self.group.average_([values])
@@ -77,19 +62,15 @@ class Monitor:
             self.health.steps(lines)
             self.log.show(lines[-1])
 
-    def look_due(self, with_grid: bool) -> bool:
-        """Whether this process looks at pictures between two steps."""
-        return self.group.first and (with_grid or self.progress.step in EARLY_LOOKS)
-
     def rows(self, networks: Mapping[str, nn.Module]) -> list[Row]:
         """The rows of a sample grid."""
         return self.samples.rows(networks, self.options.samples)
 
-    def look(self, rows: list[Row], with_grid: bool, last: bool) -> None:
-        """Look for what is wrong in the rows of a sample grid; write them `with_grid`. Nothing is looked for in the
-        `last` rows of a run, where a longer run would not look either."""
+    def look(self, rows: list[Row], with_grid: bool, in_longer_run: bool) -> None:
+        """Write a sample grid of these rows, if `with_grid`; look for what is wrong in them, unless a longer run would
+        not look here."""
         step = self.progress.step
-        if not last:
+        if in_longer_run:
             self.health.look(step, rows)
         if not with_grid:
             return

@@ -109,7 +109,7 @@ def _batches(trainer: Trainer, count: int) -> Iterator[ImagePair]:
 def _one_step(trainer: Trainer, batch: ImagePair, step: int) -> None:
     """As the trainer does it; waits for the device."""
     device = trainer.group.device
-    trainer.play(batch, step)
+    trainer.train_step(trainer.prepared(batch), step)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -52,8 +52,7 @@ class Progress:
     """How far a run is, from its first step through all resumes. `began` is the step at which this process came in."""
 
     def __init__(self, options: RunOptions, epoch_length: int, world_size: int = 1) -> None:
-        self.epoch_length, self.max_steps = epoch_length, options.max_steps
-        self.validate_every = options.validate_every
+        self.options, self.epoch_length, self.max_steps = options, epoch_length, options.max_steps
         self.images_per_step = batch_size(options) * world_size
         self.images_of_all_epochs = (options.n_epochs + options.n_epochs_decay) * epoch_length
         self.step = self.images_seen = self.began = 0
@@ -71,6 +70,12 @@ class Progress:
     def epoch(self) -> int:
         """The epoch of the next sample, from 0."""
         return self.images_seen // self.epoch_length
+
+    @property
+    def lr_factor(self) -> float:
+        """The factor on the learning rate in this epoch, by the policy of the options."""
+        o = self.options
+        return lr_factor(o.lr_policy, self.epoch, o.n_epochs, o.n_epochs_decay, o.lr_decay_epochs)
 
     @property
     def total_images(self) -> int:
@@ -99,5 +104,5 @@ class Progress:
 
     def validation_due(self) -> bool:
         """Whether the last step ended an epoch after which there is a validation; a long step may end several."""
-        period = self.validate_every * self.epoch_length
+        period = self.options.validate_every * self.epoch_length
         return period > 0 and self.images_seen // period > (self.images_seen - self.images_per_step) // period

@@ -5,8 +5,9 @@ resumed gives the same numbers, bit for bit on a CPU.
 """
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any, NoReturn, cast
+import time
+from collections.abc import Generator, Iterator
+from typing import NoReturn
 
 from torch import Tensor
 
@@ -19,12 +20,12 @@ from i2i.signals import Signals, interrupted, status_for
 from i2i.training.checkpoint import Checkpointer
 from i2i.training.data_identity import DataIdentity
 from i2i.training.distributed import ProcessGroup
-from i2i.training.ema import EMA
+from i2i.training.health import EARLY_LOOKS
 from i2i.training.monitor import Monitor
 from i2i.training.options import RunOptions
 from i2i.training.run_folder import RunFolder
 from i2i.training.samples import palettes_of
-from i2i.training.schedule import Progress, lr_factor
+from i2i.training.schedule import Progress
 from i2i.training.step import TrainingStep, expect_one_size, explained, prepare, seed_step
 from i2i.training.training_state import TrainingState
 from i2i.training.validation import HeldOut, Validation
@@ -41,31 +42,35 @@ class Trainer:
         if one_size := of_one_size(options.preprocess):
             expect_one_size(group.device, options.deterministic)
         self.train_step = step = TrainingStep(algorithm, options, group)
-        self.ema = EMA(algorithm.translators(), options.ema) if options.ema else None
         self.signals, self.folder = Signals(), RunFolder(options.run)
         self.monitor = Monitor(algorithm, data, options, self.folder, self.progress, step.kinds, group)
         self.log = self.monitor.log
         held_out = HeldOut(algorithm, data, group, palettes_of(options), self.monitor.report_skipped)
         self.validation = Validation(options, held_out, group, self.signals)
         state = TrainingState(
-            algorithm, options.direction, step, self.ema, self.validation, self.monitor.skipped, self.monitor.health,
+            algorithm, options.direction, step, self.validation, self.monitor.skipped, self.monitor.health,
             DataIdentity(data, options), group, one_size,
         )  # fmt: skip
         self.checkpointer = Checkpointer(state, self.validation, options, self.progress, self.log, group)
         self.save_due = self.started = False
+        self.stop_reason = ""
 
     def fit(self) -> None:
         """Train to the end. Raises `Interrupted` after a signal, and errors of the data, once a state is saved."""
         lock = self.folder.locked() if self.group.first else contextlib.nullcontext()
         with lock, self._outcome_recorded(), self.signals:
             self._start()
-            self._loop()
-            self._flush()
-            self.monitor.summary()
-            self.checkpointer.finish()
-            if self.group.first:
-                reason = "" if self.progress.finished else self.validation.stop_reason(self.progress.step)
-                self.monitor.ended(reason, self.checkpointer.never_above_floor())
+            with contextlib.closing(self._batches()) as stream:  # workers end before the end of the run is reported
+                while not self.stop_reason and (batch := next(stream, None)):
+                    factor = self.validation.plateau.factor * self.progress.lr_factor
+                    epoch, lr = self.progress.epoch, self.options.lr * factor
+                    self.train_step.set_learning_rate(lr)
+                    with explained(batch, self.options):
+                        losses = self.train_step(self.prepared(batch), self.progress.step)
+                    self.progress.advance()
+                    self._note(batch, losses, epoch, lr)
+                    self._between_steps()
+            self._finish()
 
     @contextlib.contextmanager
     def _outcome_recorded(self) -> Iterator[None]:
@@ -96,25 +101,11 @@ class Trainer:
         if self.group.first:
             self.monitor.started(self.validation.due, notes, changes)
         self.started = True
-
-    def _loop(self) -> None:
         self._validate_if_due()
-        if self.validation.stop_reason(self.progress.step):
-            return
-        stream = self._batches()
-        with contextlib.closing(cast(Any, stream)):  # workers end before the end of the run is reported
-            for batch in stream:
-                epoch, lr = self.progress.epoch, self._learning_rate()
-                self.train_step.set_learning_rate(lr)
-                with explained(batch, self.options):
-                    losses = self.play(batch, self.progress.step)
-                self.progress.advance()
-                self.monitor.step(batch, losses, epoch, lr)
-                self._between_steps()
-                if self.validation.stop_reason(self.progress.step):
-                    return
+        self.stop_reason = self.validation.stop_reason(step)
 
-    def _batches(self) -> Iterator[ImagePair]:
+    def _batches(self) -> Generator[ImagePair]:
+        """The batches that are left."""
         stream = batches(
             self.data.train,
             self.progress.images_seen,
@@ -125,11 +116,23 @@ class Trainer:
             world_size=self.group.world_size,
             pin_memory=self.group.device.type == "cuda",
         )
-        with self._saved_before_errors(), contextlib.closing(cast(Any, stream)):
+        with self._saved_before_errors(), contextlib.closing(stream):
             for batch in stream:
                 if batch.skipped:
                     self.monitor.skipped.check(batch.skipped)
                 yield batch
+
+    def prepared(self, batch: ImagePair) -> ImagePair:
+        """The batch on the device, for the next step, and torch's generators seeded for it."""
+        seed_step(self.options.seed, self.progress.step, self.group.rank)
+        return batch.to(self.group.device, non_blocking=True).contiguous(self.memory_format)
+
+    def _note(self, batch: ImagePair, losses: dict[str, Tensor], epoch: int, lr: float) -> None:
+        """Write the step that was just made to the log, and name pictures that could not be read."""
+        facts = {"step": self.progress.step, "images": self.progress.images_seen, "epoch": epoch, "lr": lr}
+        self.log.step(facts | ({"damaged": list(batch.skipped)} if batch.skipped else {}), losses)
+        if batch.skipped:
+            self.monitor.report_skipped(batch.skipped)
 
     @contextlib.contextmanager
     def _saved_before_errors(self) -> Iterator[None]:
@@ -144,45 +147,36 @@ class Trainer:
                     self._save()
             raise
 
-    def play(self, batch: ImagePair, step: int) -> dict[str, Tensor]:
-        """One step of all players, and the averages after it. Nothing waits for the losses."""
-        seed_step(self.options.seed, step, self.group.rank)
-        batch = batch.to(self.group.device, non_blocking=True).contiguous(self.memory_format)
-        losses = self.train_step(batch, step)
-        if self.ema:
-            self.ema.update()
-        return losses
-
-    def _learning_rate(self) -> float:
-        o = self.options
-        scheduled = lr_factor(o.lr_policy, self.progress.epoch, o.n_epochs, o.n_epochs_decay, o.lr_decay_epochs)
-        return o.lr * self.validation.lr_factor * scheduled
-
     def _between_steps(self) -> None:
         """Everything that may come between two steps; all processes decide alike."""
-        options, step = self.options, self.progress.step
-        wishes = [self.signals.received, int(self.monitor.flush_due()), int(self.checkpointer.late())]
-        stop, flush_now, save_now = self.group.agree(wishes)
-        if flush_now:
+        step = self.progress.step
+        late = time.monotonic() > self.checkpointer.save_before
+        stop, flush, save = self.group.agree([self.signals.received, int(self.log.flush_due(step)), int(late)])
+        if flush:
             self._flush()
         if self.progress.validation_due():
             self.validation.schedule()
-        with_grid = step == 1 or step % options.sample_every == 0 or self.validation.due
-        last = self.progress.finished and not self.monitor.look_due(with_grid)
+        with_grid = step == 1 or step % self.options.sample_every == 0 or self.validation.due
+        in_longer_run = with_grid or step in EARLY_LOOKS or not self.progress.finished
         if self.progress.finished:
             self.validation.schedule_last()
             with_grid = True
-        if self.monitor.look_due(with_grid):
-            with self._saved_before_errors():
-                rows = self.monitor.rows(self.checkpointer.networks())
-            self.monitor.look(rows, with_grid, last)
+        if with_grid or step in EARLY_LOOKS:
+            self._look(with_grid, in_longer_run)
         self._validate_if_due()
-        self.save_due |= bool(save_now) or step % options.save_every == 0
+        self.save_due |= bool(save) or step % self.options.save_every == 0
         if stop:
             self._stop(stop)
         # While steps are being skipped the state before them is the better one to go back to.
         if self.save_due and not float(self.train_step.bad_in_a_row):
             self._save()
+
+    def _look(self, with_grid: bool, in_longer_run: bool) -> None:
+        """Translate the fixed pictures in the first process."""
+        if self.group.first:
+            with self._saved_before_errors():
+                rows = self.monitor.rows(self.checkpointer.networks())
+            self.monitor.look(rows, with_grid, in_longer_run)
 
     def _flush(self) -> None:
         self.monitor.flush()
@@ -198,11 +192,20 @@ class Trainer:
             self._stop(self.signals.received)
         self.log.validation(self.progress.step, self.progress.epoch, numbers, self.checkpointer.verdict())
         self.save_due |= self.checkpointer.validated()
+        self.stop_reason = self.validation.stop_reason(self.progress.step)
 
     def _save(self) -> None:
         self.save_due = False
         self._flush()
         self.checkpointer.save()
+
+    def _finish(self) -> None:
+        self._flush()
+        self.monitor.summary()
+        self.checkpointer.finish()
+        if self.group.first:
+            reason = "" if self.progress.finished else self.stop_reason
+            self.monitor.ended(reason, self.checkpointer.never_above_floor())
 
     def _stop(self, number: int) -> NoReturn:
         self._flush()

@@ -19,7 +19,6 @@ from i2i.errors import ModelError
 from i2i.networks.blocks import finite
 from i2i.training.data_identity import DataIdentity, SkippedImages
 from i2i.training.distributed import ProcessGroup
-from i2i.training.ema import EMA
 from i2i.training.health import HealthMonitor
 from i2i.training.state_store import tensors
 from i2i.training.step import TrainingStep
@@ -223,7 +222,6 @@ class TrainingState:
     algorithm: AnyAlgorithm
     direction: str
     train_step: TrainingStep
-    ema: EMA | None
     validation: Validation
     skipped: SkippedImages
     health: HealthMonitor
@@ -241,7 +239,7 @@ class TrainingState:
             "architecture": self.algorithm.architecture(),
             "networks": {name: net.state_dict() for name, net in self.algorithm.networks().items()},
             "training": self.train_step.state(),
-            "ema": self.ema.state() if self.ema else {},
+            "ema": self.train_step.ema.state() if self.train_step.ema else {},
             "pools": pools,
             "adapted": dict(self.algorithm.adapted()),
             "skipped_images": self.skipped.state(),
@@ -270,8 +268,8 @@ class TrainingState:
         for name, network in self.algorithm.networks().items():
             network.load_state_dict(state["networks"][name])
         self.train_step.load_state(state["training"])
-        if self.ema:
-            self.ema.load_state(state["ema"])
+        if self.train_step.ema:
+            self.train_step.ema.load_state(state["ema"])
         deal_pools(self.algorithm, state["pools"], self.group, self.one_size)
         for name, value in self.algorithm.adapted().items():
             if name in state["adapted"]:

@@ -216,11 +216,6 @@ class Validation:
         """Whether there was a validation."""
         return self._measured is not None
 
-    @property
-    def lr_factor(self) -> float:
-        """The factor on the learning rate; 1 for every policy but `plateau`."""
-        return self.plateau.factor if self.options.lr_policy == "plateau" else 1.0
-
     def schedule(self) -> None:
         """Make a regular validation due."""
         self.due |= self.possible

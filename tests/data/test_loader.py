@@ -195,9 +195,9 @@ def test_pair():
     pair = next(batches(Numbers(), 0, 4, 4, 0))
     assert len(pair) == 4
     assert pair.to("cpu", torch.float64).b.dtype == torch.float64
-    assert numbers(pair.split(2)) == [[0, 1], [2, 3]]
+    assert numbers(pair.parts(2)) == [[0, 1], [2, 3]]
     with pytest.raises(UsageError, match=r"4.*3"):
-        pair.split(3)
+        pair.parts(3)
 
 
 def pictures(tmp_path, sizes, dtypes=(np.uint8,), **options):

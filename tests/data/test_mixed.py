@@ -66,7 +66,7 @@ def test_batches_say_which_rows_are_pairs(data: Path) -> None:
             assert torch.equal(one.a, other.a) and torch.equal(one.is_pair, other.is_pair)
     flags = torch.cat([batch.is_pair for batch in whole if batch.is_pair is not None])
     assert flags.tolist() == [bool(train[t].is_pair) for t in range(24)]
-    parts = whole[0].to("cpu").contiguous(torch.channels_last).split(2)
+    parts = whole[0].to("cpu").contiguous(torch.channels_last).parts(2)
     assert torch.equal(torch.cat([part.is_pair for part in parts if part.is_pair is not None]), flags[:4])
 
 

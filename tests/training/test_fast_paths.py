@@ -26,9 +26,8 @@ from i2i.networks.own import OwnConfig, OwnNetwork
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.training.distributed import ProcessGroup
-from i2i.training.ema import EMA
 from i2i.training.options import TrainingOptions
-from i2i.training.step import TrainingStep, best_memory_format, prepare, seed_step
+from i2i.training.step import EMA, TrainingStep, best_memory_format, prepare, seed_step
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from plain_training import plain as plain_version

@@ -118,7 +118,7 @@ def test_a_plateau_s_factor_is_of_its_policy_and_its_learning_rate() -> None:
     def resumed(**options: Any) -> float:
         one = validation(**options)
         one.load_state(state)
-        return one.lr_factor
+        return one.plateau.factor
 
     assert resumed(lr_policy="plateau", lr=1e-3) == 0.04
     assert resumed(lr_policy="plateau", lr=2e-3) == 1, "a rate that is given anew is the one that holds"

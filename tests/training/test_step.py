@@ -17,9 +17,8 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.training.distributed import ProcessGroup
-from i2i.training.ema import EMA
 from i2i.training.options import TrainingOptions
-from i2i.training.step import TrainingStep, out_of_memory, seed_step
+from i2i.training.step import EMA, TrainingStep, out_of_memory, seed_step
 
 pytestmark = pytest.mark.arithmetic
 
