@@ -12,16 +12,22 @@ import dataclasses
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge, Gt
 
+from i2i.algorithms import ALGORITHMS
+from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.config import narrowed
+from i2i.data.options import batch_size
 from i2i.errors import UsageError
 from i2i.terminal import say
-
-if TYPE_CHECKING:
-    from i2i.training.estimate import Cost
+from i2i.training import estimate
+from i2i.training.estimate import Cost
+from i2i.training.launch import open_data
+from i2i.training.options import RunOptions
+from i2i.training.options import options_class as training_options
+from i2i.training.step import less_memory
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -41,17 +47,12 @@ class Options:
     """Print JSON instead of text."""
 
 
-def options_class(name: str) -> type[Any]:
+def options_class(name: str) -> type[RunOptions]:
     """The options of a plan for the training by the algorithm of that name."""
-    from i2i.algorithms import ALGORITHMS
-    from i2i.training import options
-
-    return options.options_class(ALGORITHMS[name], Options)
+    return training_options(ALGORITHMS[name], Options)
 
 
-def main(name: str, options: Any) -> None:
-    from i2i.algorithms import ALGORITHMS
-
+def main(name: str, options: RunOptions) -> None:
     plan(ALGORITHMS[name], options)
 
 
@@ -63,58 +64,32 @@ def size(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2] or ""])
 
 
-def plan(algorithm: Any, options: Any) -> None:
-    from i2i.training.estimate import OutOfMemory, estimate, resolve_batch_size
-    from i2i.training.launch import open_data
-    from i2i.training.options import options_class
-
-    limit = size(options.memory_limit) if options.memory_limit else None
-    wanted = resolve_batch_size(algorithm, narrowed(options, options_class(algorithm)))
+def plan(algorithm: type[AnyAlgorithm], options: RunOptions) -> None:
+    how = narrowed(options, Options)
+    limit = size(how.memory_limit) if how.memory_limit else None
+    wanted = estimate.resolve_batch_size(algorithm, narrowed(options, training_options(algorithm)))
     open_data(algorithm, dataclasses.replace(wanted, cache=None))
     say(f"training a few steps of {algorithm.name} …")
     cost: Cost | None
     try:
-        cost = estimate(algorithm, wanted, options.measure_steps, options.measure_seconds)
-    except OutOfMemory:
+        cost = estimate.estimate(algorithm, wanted, how.measure_steps, how.measure_seconds)
+    except estimate.OutOfMemory:
         if limit is None:
             raise
         cost = None
     fits = limit is None or (cost is not None and cost.peak_bytes <= limit)
-    if options.json:
-        found = {"cost": cost.to_mapping() if cost else None, "memory_limit": limit, "fits": fits}
-        print(json.dumps({"algorithm": algorithm.name, **found, "tips": tips(wanted)}, indent=1))
+    tips = [f"{way}: {change}" for way, change in less_memory(wanted, batch_size(wanted)).items()]
+    if how.json:
+        found = {"cost": cost.to_mapping() if cost else None, "memory_limit": limit, "fits": fits, "tips": tips}
+        print(json.dumps({"algorithm": algorithm.name, **found}, indent=1))
     else:
         print("\n".join(text(algorithm.name, cost)))
     if not fits:
         peak = "more than this machine has" if cost is None else gb(cost.peak_bytes)
-        raise UsageError(
-            f"memory_limit = {options.memory_limit}: the training takes {peak}. Take less with:", *tips(wanted)
-        )
+        raise UsageError(f"memory_limit = {how.memory_limit}: the training takes {peak}. Take less with:", *tips)
 
 
-def tips(options: Any) -> list[str]:
-    """Options with which a training takes less memory, the one that changes the result least first."""
-    from i2i.data.options import of_one_size
-    from i2i.training.step import low_memory_helps, of_parts
-
-    found = []
-    if low_memory_helps(options):
-        found.append("--low-memory: a residual generator computes again instead of storing; the same result")
-    if options.batch_size > options.micro_batches:
-        found.append(f"--micro-batches {options.batch_size}: {of_parts(options)}")
-    if options.precision == "fp32":
-        found.append("--precision bf16: coarser rounding")
-    if options.batch_size > 1:
-        whole = " --micro-batches 1" if options.micro_batches > 1 else ""
-        found.append(f"--batch-size 1{whole}: more and smaller steps, so another training")
-    if of_one_size(options.preprocess):
-        found.append(f"a --crop-size below {options.crop_size}, and --load-size with it: another training")
-    widths = {"ngf": True, "ndf": getattr(options, "has_discriminator", False)}
-    wide = [f"--{name} 32" for name, is_used in widths.items() if is_used and getattr(options, name, 0) > 32]
-    return [*found, f"{' '.join(wide)}: smaller networks"] if wide else found
-
-
-def text(name: str, cost: "Cost | None") -> list[str]:
+def text(name: str, cost: Cost | None) -> list[str]:
     if cost is None:
         return [f"{name}: does not fit into this machine's memory"]
     m = cost.measured

@@ -30,6 +30,7 @@ from i2i.machine import place
 from i2i.terminal import say
 from i2i.training.options import RunOptions
 from i2i.training.state_store import StateStore
+from i2i.training.step import less_memory
 
 LARGEST = 64
 MARGIN = 0.9
@@ -94,8 +95,8 @@ class Cost:
     def disk_bytes(self) -> int:
         """The size of the run folder: its states at the end, one of which is being replaced, and its model files."""
         best = 1 if self.validates else 0
-        further = self.steps // self.options.keep_every if self.options.keep_every else 0
-        states = self.options.keep_last + best + further + 1
+        kept = self.steps // self.options.keep_every if self.options.keep_every else 0
+        states = self.options.keep_last + best + kept + 1
         return int(states * self.measured["state_bytes"] + (1 + best) * self.measured["model_bytes"])
 
     @property
@@ -226,8 +227,7 @@ def find_batch_size(
         found = "more than there is" if peaks[1] is None else f"{peaks[1] / 1e9:.2f} GB"
         raise ResourceError(
             f"batch_size = auto: one image of {options.crop_size}x{options.crop_size} takes {found} of the "
-            f"{MARGIN * room / 1e9:.2f} GB that may be used: a smaller --crop-size, --low-memory or --precision bf16 "
-            "takes less"
+            f"{MARGIN * room / 1e9:.2f} GB that may be used. Take less with: {', '.join(less_memory(options, 1))}"
         )
     best = 1
     if largest >= 2 and fits(2):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from i2i.acceleration import accelerate
 from i2i.acceleration.compiler import compile_in_place
 from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm, Losses, Player
+from i2i.data.options import of_one_size
 from i2i.data.pair import ImagePair
 from i2i.errors import ResourceError
 from i2i.inference import failures
@@ -24,7 +25,7 @@ from i2i.machine import keep_freed_memory
 from i2i.networks.blocks import InstanceNorm, has_batch_norm
 from i2i.networks.own import OwnNetwork
 from i2i.training.distributed import ProcessGroup
-from i2i.training.options import TrainingOptions
+from i2i.training.options import RunOptions, TrainingOptions
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -285,7 +286,7 @@ class EMA:
 
 
 @contextmanager
-def explained(batch: ImagePair, options: TrainingOptions) -> Iterator[None]:
+def explained(batch: ImagePair, options: RunOptions) -> Iterator[None]:
     """Turns an error of the device for want of memory into one with advice."""
     try:
         yield
@@ -295,30 +296,33 @@ def explained(batch: ImagePair, options: TrainingOptions) -> Iterator[None]:
         raise
 
 
-def out_of_memory(batch: ImagePair, options: TrainingOptions) -> ResourceError:
+def out_of_memory(batch: ImagePair, options: RunOptions) -> ResourceError:
     """The error for a batch that does not fit, with options that take less memory."""
-    tried = f"batches of {len(batch)} at {batch.b.shape[-1]}x{batch.b.shape[-2]}"
-    ways = ["a smaller --crop-size"]
-    if len(batch) > options.micro_batches:
-        parts = next(n for n in range(options.micro_batches + 1, len(batch) + 1) if len(batch) % n == 0)
-        ways = [f"--micro-batches {parts} ({of_parts(options)})", f"--batch-size {len(batch) // 2}", *ways]
-    if low_memory_helps(options):
-        ways = ["--low-memory (the same result)", *ways]
+    tried = f"batches of {len(batch)} at {batch.b.shape[-1]}x{batch.b.shape[-2]}, in {options.micro_batches} parts"
+    ways = [f"{way} ({change})" for way, change in less_memory(options, len(batch)).items()]
+    return ResourceError(f"out of memory with {tried}. Try {', '.join(ways)}")
+
+
+def less_memory(options: RunOptions, batch_size: int) -> dict[str, str]:
+    """Options with which a training takes less memory, each with its effect on the result; the smallest first."""
+    found, parts = {}, options.micro_batches
+    if options.has_residual_blocks and not options.low_memory and not options.compile:
+        found["--low-memory"] = "the same result"
+    if batch_size > parts:
+        found[f"--micro-batches {next(n for n in range(parts + 1, batch_size + 1) if not batch_size % n)}"] = (
+            "batch norm sees each part alone"
+            if options.norm == "batch"
+            else "negatives come from each part alone"
+            if getattr(options, "negatives", None) == "batch"
+            else "the same result"
+        )
     if options.precision == "fp32":
-        ways.append("--precision bf16")
-    return ResourceError(f"out of memory with {tried}, in {options.micro_batches} parts: try {', '.join(ways)}")
-
-
-def low_memory_helps(options: TrainingOptions) -> bool:
-    """Whether `--low-memory` is off and would be accepted: where residual blocks are, and nothing is compiled."""
-    is_off = getattr(options, "low_memory", None) is False and not options.compile
-    return is_off and bool(getattr(options, "has_residual_blocks", False))
-
-
-def of_parts(options: TrainingOptions) -> str:
-    """How a batch differs that is computed in parts."""
-    if getattr(options, "norm", None) == "batch":
-        return "less memory, but batch norm sees each part alone"
-    if getattr(options, "negatives", None) == "batch":
-        return "less memory, but negatives come from each part alone"
-    return "the same result in less memory"
+        found["--precision bf16"] = "coarser rounding"
+    if batch_size > 1:
+        found["--batch-size 1" + (" --micro-batches 1" if parts > 1 else "")] = "another training, of smaller steps"
+    if of_one_size(options.preprocess):
+        found[f"a --crop-size below {options.crop_size}"] = "another training"
+    names = ("ngf", "ndf") if options.has_discriminator else ("ngf",)
+    if wide := [f"--{name} 32" for name in names if getattr(options, name) > 32]:
+        found[" ".join(wide)] = "smaller networks"
+    return found

@@ -28,7 +28,7 @@ from i2i.inference.sample import load_sampler
 from i2i.models.info import read_info
 from i2i.networks import create_discriminator, create_generator
 from i2i.networks.dcgan import DCGANConfig, noise
-from i2i.training import detectors
+from i2i.training import health
 from i2i.training.distributed import ProcessGroup
 from i2i.training.launch import train
 from i2i.training.samples import CAPTION, for_testing, grid
@@ -223,8 +223,8 @@ def test_one_picture_for_all_noise_is_noticed(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(torch.nn.Module, "__call__", deaf)
     train(GAN, GANRun(run=tmp_path, max_steps=50, sample_every=50, validate_every=0, **SMALL))
     found = lines(tmp_path, "health")
-    assert detectors.COLLAPSED in [line["name"] for line in found]
-    text = next(line["text"] for line in found if line["name"] == detectors.COLLAPSED)
+    assert health.COLLAPSED in [line["name"] for line in found]
+    text = next(line["text"] for line in found if line["name"] == health.COLLAPSED)
     assert "fake_B shows the same for 16 different noises" in text
 
 

@@ -2,22 +2,20 @@
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from run_options import CUTRun
 from torch import nn
 
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm, Losses, Turn
-from i2i.algorithms.cut import CUTOptions
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.training.distributed import ProcessGroup
-from i2i.training.options import TrainingOptions
+from i2i.training.options import RunOptions, TrainingOptions, options_class
 from i2i.training.step import EMA, TrainingStep, out_of_memory, seed_step
 
 pytestmark = pytest.mark.arithmetic
@@ -63,20 +61,15 @@ def test_micro_batches_add_up(parts: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("options", "said"),
     [
-        (CycleGANOptions, "(the same result in less memory)"),
-        (Pix2PixOptions, "(less memory, but batch norm sees each part alone)"),
-        (partial(CUTOptions, negatives="batch"), "(less memory, but negatives come from each part alone)"),
+        (options_class(CycleGAN)(), "(the same result)"),
+        (options_class(Pix2Pix)(), "(batch norm sees each part alone)"),
+        (CUTRun(negatives="batch"), "(negatives come from each part alone)"),
     ],
 )
-def test_the_same_result_is_promised_where_it_is_so(kind: Any, said: str) -> None:
-    @dataclass(frozen=True, kw_only=True)
-    class Options(TrainingOptions):
-        norm: str = kind().norm
-        negatives: str | None = getattr(kind(), "negatives", None)
-
-    assert f"--micro-batches 2 {said}, " in str(out_of_memory(pair(4), Options()))
+def test_the_same_result_is_promised_where_it_is_so(options: RunOptions, said: str) -> None:
+    assert f"--micro-batches 2 {said}, " in str(out_of_memory(pair(4), options))
 
 
 class Game(Algorithm):
