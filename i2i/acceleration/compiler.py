@@ -43,7 +43,10 @@ def compile_in_place(network: nn.Module, dynamic: bool | None = None) -> None:
 
 @cache
 def _keep_out_power_iterations() -> None:
-    """Keeps the power iterations of spectral normalisation out of compiled code."""
+    """Keeps the power iterations of spectral normalisation out of compiled code, where inductor computes other numbers.
+
+    torch takes such a mark on a function alone. `networks` do not make it themselves, as it imports the compiler.
+    """
     spectral.update_power_iterations = torch.compiler.disable(spectral.update_power_iterations)
 
 
