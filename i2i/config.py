@@ -345,7 +345,7 @@ def to_mapping(config: "DataclassInstance") -> dict[str, Any]:
     return {key: _plain(value) for key, value in values.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple | list):

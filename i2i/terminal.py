@@ -74,7 +74,7 @@ def _guarded(name: str, refused: Callable[[OSError], object]) -> Any:
     )
 
 
-def _is_plain(stream: Any) -> bool:
+def _is_plain(stream: object) -> bool:
     """Whether it is a stream of Python's own on a standard descriptor."""
     try:
         return isinstance(stream, io.TextIOWrapper) and stream.fileno() in (1, 2) and not _is_guarded(stream)

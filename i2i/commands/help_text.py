@@ -4,7 +4,6 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from i2i.commands import ALGORITHMS, COMMANDS, Command
 from i2i.commands.options import Option
@@ -131,7 +130,7 @@ def _facts(option: Option, short: bool) -> str:
     return f"({'; '.join(facts)})" if facts else ""
 
 
-def _value(default: Any) -> str:
+def _value(default: object) -> str:
     if isinstance(default, list):
         return " ".join(map(str, default))
     return f"{default:g}" if isinstance(default, float) else f"{default}"

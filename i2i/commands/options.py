@@ -98,7 +98,7 @@ def describe(options: type[Any]) -> list[Option]:
     ]
 
 
-def _described(name: str, plain: Any, marked: Any, default: Any, text: str) -> Option:
+def _described(name: str, plain: object, marked: object, default: object, text: str) -> Option:
     leaves = list(_leaves(plain))
     kinds = [kind for kind, leaf in TYPES.items() if leaf in leaves]
     choices = tuple(choice for leaf in leaves if get_origin(leaf) is Literal for choice in get_args(leaf))
@@ -119,18 +119,18 @@ def _described(name: str, plain: Any, marked: Any, default: Any, text: str) -> O
     )
 
 
-def _leaves(hint: Any) -> Iterator[Any]:
+def _leaves(hint: object) -> Iterator[Any]:
     parts = [] if get_origin(hint) is Literal else get_args(hint)
     yield from (leaf for part in parts for leaf in _leaves(part)) if parts else [hint]
 
 
-def _marks(hint: Any) -> Iterator[Any]:
+def _marks(hint: object) -> Iterator[Any]:
     yield from getattr(hint, "__metadata__", ())
     for part in get_args(hint):
         yield from _marks(part)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     return str(value) if isinstance(value, Path) else value

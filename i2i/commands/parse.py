@@ -196,7 +196,7 @@ def _checked(known: Sequence[Option], texts: Mapping[str, Any]) -> dict[str, Any
     return values
 
 
-def _value(option: Option, text: Any) -> Any:
+def _value(option: Option, text: object) -> Any:
     """The text as a number or None if it is one, else the text itself."""
     if isinstance(text, tuple):
         return tuple(_value(option, part) for part in text)

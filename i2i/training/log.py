@@ -95,7 +95,7 @@ def _belongs(line: bytes, step: int, validate_again: bool) -> bool:
     return at <= step and not again
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
