@@ -6,7 +6,8 @@ It answers `--help` and mistakes of typing before it imports the command's modul
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from itertools import pairwise
@@ -21,7 +22,7 @@ from i2i.config import ALGORITHM, RUN_CONFIG, nearest, read_options, to_yaml
 from i2i.errors import I2IError, UsageError, explained
 from i2i.terminal import say
 
-__all__ = ["exit_with", "main"]
+__all__ = ["exit_on_error", "main"]
 
 Call = tuple[Callable[[Any], int | None], Any]
 """A function and its argument. It returns the exit code; None is 0."""
@@ -33,13 +34,11 @@ _verbose = False
 def main(*door: str) -> NoReturn:
     """Run `i2i`, or the script whose command `door` names, with the words of the command line."""
     outputs: list[Path] = []
-
-    def run() -> int | None:
+    with exit_on_error(outputs):
         function, options = _parsed([*door, *sys.argv[1:]], f"python {sys.argv[0]}" if door else "")
         outputs.extend(written_paths(options) if function is not print else [])
-        return function(options)
-
-    exit_with(run, outputs)
+        code = function(options)
+    sys.exit(code or 0)
 
 
 def _parsed(words: list[str], program: str) -> Call:
@@ -177,22 +176,22 @@ def _after(flag: str, words: Sequence[str]) -> str | None:
     return None
 
 
-def exit_with(work: Callable[[], int | None], outputs: Sequence[Path] = ()) -> NoReturn:
-    """Run `work`, the whole program, and exit with its code or with that of the error that it raises.
+@contextmanager
+def exit_on_error(outputs: Sequence[Path] = ()) -> Iterator[None]:
+    """Inside, the whole program runs. An error that it raises is explained, and ends the process with its code.
 
     An `OSError` about one of `outputs`, or about a path in them, means that it cannot be written.
     """
     terminal.guard()
     try:
         with signals.at_once():
-            code = work() or 0
+            yield
             sys.stdout.flush()
     except KeyboardInterrupt:
         say("interrupted")
-        code = 130
+        sys.exit(130)
     except Exception as error:
-        code = _failed(error, explained(error, _is_in(error, outputs)))
-    sys.exit(code)
+        sys.exit(_failed(error, explained(error, _is_in(error, outputs))))
 
 
 def _failed(error: Exception, meaning: I2IError | None) -> int:

@@ -19,7 +19,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it i
 from contextlib import nullcontext
 from pathlib import Path
 from i2i.files import atomic_write
-from i2i.cli import exit_with
+from i2i.cli import exit_on_error
 from i2i.signals import Signals
 out = Path(sys.argv[1])
 def main():
@@ -29,7 +29,8 @@ def main():
     both = (signal.SIGINT, signal.SIGTERM)
     with Signals(both, impatient=both) if "--orderly" in sys.argv else nullcontext():
         atomic_write(out / "file", write)
-exit_with(main)
+with exit_on_error():
+    main()
 """
 
 

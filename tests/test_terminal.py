@@ -18,7 +18,7 @@ SAYS = """
 import logging, sys, warnings
 from pathlib import Path
 from rich.console import Console
-from i2i.cli import exit_with, say
+from i2i.cli import exit_on_error, say
 def main():
     for step in range(300):
         say("step", step)
@@ -27,15 +27,17 @@ def main():
         warnings.warn(f"warned {step}")
         logging.error("logged")
     Path(sys.argv[1]).write_text("done")
-exit_with(main)
+with exit_on_error():
+    main()
 """
 PRINTS = """
 import sys
-from i2i.cli import exit_with
+from i2i.cli import exit_on_error
 def main():
     for line in range(int(sys.argv[1])):
         print("result" * 20)
-exit_with(main)
+with exit_on_error():
+    main()
 """
 
 pytestmark = pytest.mark.skipif(not Path(FULL).exists(), reason="needs /dev/full")

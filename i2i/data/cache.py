@@ -44,7 +44,7 @@ def load(source: Source, transform: "Transform", folder: Path | None = None) -> 
         return read(source, transform)
     status = status_of(source.path)
     entry = _entry(source, transform, status, folder)
-    if (stored := _stored(entry, source.planes)) is not None:
+    if (stored := _stored(entry, source.plane_count)) is not None:
         return stored
     resized = read(source, transform)
     if status_of(source.path) == status:  # else the name would be that of other contents
@@ -112,7 +112,7 @@ def prepare(sources: Sequence[tuple[Source, "Transform"]], folder: Path) -> str:
                 there += 1
             else:
                 height, width = transform.target(*source.shape(images.probe(source.path)))
-                needed += _HEADER_BYTES + height * width * source.planes  # twice that if it has 16 bits
+                needed += _HEADER_BYTES + height * width * source.plane_count  # twice that if it has 16 bits
                 missing += 1
     if missing and not os.access(folder, os.W_OK | os.X_OK):  # a complete one may be read-only
         raise OutputError(f"{folder}: the cache cannot be written: no permission")

@@ -83,8 +83,8 @@ def _mixed(options: DataOptions, data: Path, found: Datasets, multiple: int, min
 
 def _one_domain(options: DataOptions, make_pair: MakePair, left_out: LeftOut, multiple: int, minimum: int) -> Datasets:
     assert options.data is not None
-    train, val = (folders.one_domain(options.data, split, left_out) for split in ("train", "val"))
-    held_out = val or folders.one_domain(options.data, "test", left_out)
+    train, val = (folders.single_domain(options.data, split, left_out) for split in ("train", "val"))
+    held_out = val or folders.single_domain(options.data, "test", left_out)
     one = OneDomain(train, make_pair, options, True, multiple, minimum)
     other = OneDomain(held_out, make_pair, options, False, multiple, minimum)
     return Datasets(one, other if held_out else None)

@@ -196,7 +196,7 @@ def _named(names: Sequence[str]) -> str:
     return " with ".join(f"{name}/" for name in names)
 
 
-def one_domain(data: Path, split: Split, left_out: LeftOut | None = None) -> list[Path]:
+def single_domain(data: Path, split: Split, left_out: LeftOut | None = None) -> list[Path]:
     """The pictures of a split of one domain, in `<split>/`. Without `train/`, all pictures below the folder are for
     training.
 

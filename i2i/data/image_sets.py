@@ -65,7 +65,7 @@ class Images(Sampled):
         raise InputError(f"none of {len(records)} pictures can be read, the last one was {skipped[-1]}")
 
     def kind(self, side: int) -> tuple[int, bool]:
-        return self._source(Path(), side).planes, self.palettes[side] is not None
+        return self._source(Path(), side).plane_count, self.palettes[side] is not None
 
     def _source(self, path: Path, side: int, part: Part = "whole") -> Source:
         """The picture as one of domain A (side 0) or B."""

@@ -149,9 +149,9 @@ def check_zoom(options: DataOptions) -> None:
         )
 
 
-def check_mixing(options: DataOptions, mixes: bool) -> None:
+def check_mixing(options: DataOptions, supports_pairs: bool) -> None:
     """Raises `UsageError` if pairs are to be mixed in where an algorithm has no use for them."""
-    if options.paired_data and not mixes:
+    if options.paired_data and not supports_pairs:
         raise UsageError(f"paired_data = {options.paired_data}: is for CycleGAN, which alone learns from both")
     if options.paired_share != DataOptions.paired_share and not options.paired_data:
         raise UsageError(f"paired_share = {options.paired_share}: of what --paired-data names; give that too")

@@ -39,7 +39,7 @@ class Source:
     edges: bool = False
 
     @property
-    def planes(self) -> int:
+    def plane_count(self) -> int:
         """The number of channels that are kept."""
         return 1 + self.edges if self.palette else self.channels
 

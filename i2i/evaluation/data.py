@@ -240,7 +240,7 @@ def _domain(folder: Path, limit: int | None) -> list[Item]:
 
 def split_of_one_domain(data: Path, split: Split, limit: int | None) -> list[Item]:
     """The pictures of a split of a folder with one domain, whose train split may be the folder itself."""
-    return [Item(path) for path in folders.one_domain(data, split)[:limit]]
+    return [Item(path) for path in folders.single_domain(data, split)[:limit]]
 
 
 def no_pictures(data: Path, splits: Sequence[str]) -> InputError:

@@ -100,14 +100,14 @@ def open_data(
     check(options, needs_data=own is None)
     check_compile(algorithm, options)
     check_mixing(options, algorithm.supports_pairs)
-    one_domain = algorithm.uses_single_domain(options)
-    if one_domain:
+    single_domain = algorithm.uses_single_domain(options)
+    if single_domain:
         check_one_domain(options)
     channels = algorithm.channels(options)
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)
     check_content(algorithm, options, channels)
-    make_pair = partial(algorithm.make_pair, narrowed(options, own_options(algorithm))) if one_domain else None
+    make_pair = partial(algorithm.make_pair, narrowed(options, own_options(algorithm))) if single_domain else None
     if own is None:
         data = open_datasets(options, algorithm.paired, multiple, minimum, make_pair)
     else:

@@ -77,7 +77,7 @@ class Monitor:
         picture = grid(rows)
         try:
             self.folder.record_columns(layout(rows))
-            save_grid(self.folder.sample(step), picture)
+            save_grid(self.folder.sample_grid(step), picture)
         except (OutputError, OSError) as error:
             self.log.event(step, f"no sample grid: {error}")
         self.log.grid(step, picture)

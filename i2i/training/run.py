@@ -108,7 +108,9 @@ def _given(options: Mapping[str, Any], run: str | os.PathLike[str] | None, steps
     return given
 
 
-def _own_data(data: Any, validation: OwnData | None, given: dict[str, Any]) -> OwnDatasets | None:
+def _own_data(
+    data: str | os.PathLike[str] | OwnData | None, validation: OwnData | None, given: dict[str, Any]
+) -> OwnDatasets | None:
     """The data sets from Python, if `data` is no path."""
     if data is None or isinstance(data, str | os.PathLike):
         if data is not None:

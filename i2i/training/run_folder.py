@@ -93,7 +93,7 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             return ()
 
-    def sample(self, step: int) -> Path:
+    def sample_grid(self, step: int) -> Path:
         """The sample grid of `step`."""
         return self.path / "samples" / f"step-{step:08d}.png"
 

@@ -92,8 +92,8 @@ def layout(rows: Sequence[Row]) -> dict[str, Any]:
     """The cells of a grid of these rows, as `samples/columns.json` records them: the names of its columns, the number
     of inputs, how many of them stand beside each other, and the height of the captions above, in pixels."""
     columns = list(rows[0])
-    beside = _beside(len(rows)) if len(columns) <= 2 else 1
-    return {"columns": columns, "inputs": len(rows), "inputs_per_row": beside, "caption_height": CAPTION}
+    per_row = _per_row(len(rows)) if len(columns) <= 2 else 1
+    return {"columns": columns, "inputs": len(rows), "inputs_per_row": per_row, "caption_height": CAPTION}
 
 
 def grid(rows: Sequence[Row]) -> Tensor:
@@ -109,7 +109,7 @@ def grid(rows: Sequence[Row]) -> Tensor:
     return torch.cat([_captions(names, int(size[1]), made.shape[-1]), made], dim=1)
 
 
-def _beside(count: int) -> int:
+def _per_row(count: int) -> int:
     """How many of `count` stand beside each other so that none is left over: as in a square, or fewer."""
     return next(n for n in range(math.isqrt(count), 0, -1) if count % n == 0)
 

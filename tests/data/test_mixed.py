@@ -72,8 +72,8 @@ def test_batches_say_which_rows_are_pairs(data: Path) -> None:
 
 def test_only_an_algorithm_that_learns_from_both_takes_pairs(data: Path) -> None:
     with pytest.raises(UsageError, match=r"paired_data = .*CycleGAN"):
-        check_mixing(options(data), mixes=False)
-    check_mixing(options(data), mixes=True)
+        check_mixing(options(data), supports_pairs=False)
+    check_mixing(options(data), supports_pairs=True)
 
 
 def test_toy_pairs_show_one_scene() -> None:
@@ -134,4 +134,4 @@ def test_one_domain_has_no_other(wrong: dict[str, Any]) -> None:
 
 def test_a_share_of_nothing() -> None:
     with pytest.raises(UsageError, match=r"paired_share = 0\.5: of what --paired-data names"):
-        check_mixing(DataOptions(paired_share=0.5), mixes=True)
+        check_mixing(DataOptions(paired_share=0.5), supports_pairs=True)
