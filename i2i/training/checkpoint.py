@@ -14,19 +14,20 @@ from typing import Any
 from torch import nn
 
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.data.options import classes
+from i2i.data.options import classes, of_one_size
 from i2i.errors import DivergedError, OutputError, UsageError
 from i2i.models import model_file
 from i2i.models.info import Training, describe
 from i2i.networks.blocks import finite
-from i2i.training.distributed import ProcessGroup
+from i2i.training import training_state
+from i2i.training.data_identity import DataIdentity
 from i2i.training.early_stopping import Condition, score
-from i2i.training.log import RunLog
+from i2i.training.monitor import Monitor
 from i2i.training.options import RunOptions
 from i2i.training.run_folder import Changes, RunFolder
 from i2i.training.schedule import Progress
 from i2i.training.state_store import StateStore, tensors
-from i2i.training.training_state import TrainingState
+from i2i.training.step import TrainingStep
 from i2i.training.validation import Validation
 
 ATTEMPTS = 3
@@ -69,7 +70,7 @@ class BestScores:
 
 
 class Checkpointer:
-    """Saves and restores a run.
+    """Saves and restores a run, and knows what is best.
 
     The best model files are written before the state that remembers them. After a kill in between, the steps up to
     them are made again, and they are written again.
@@ -80,17 +81,17 @@ class Checkpointer:
 
     def __init__(
         self,
-        training_state: TrainingState,
+        train_step: TrainingStep,
         validation: Validation,
+        monitor: Monitor,
+        pictures: DataIdentity,
         options: RunOptions,
         progress: Progress,
-        log: RunLog,
-        group: ProcessGroup,
     ) -> None:
         assert options.run is not None
-        self.training_state, self.validation, self.options = training_state, validation, options
-        self.progress, self.log, self.group = progress, log, group
-        self.algorithm, self.ema = training_state.algorithm, training_state.train_step.ema
+        self.train_step, self.validation, self.monitor, self.pictures = train_step, validation, monitor, pictures
+        self.options, self.progress, self.log, self.group = options, progress, monitor.log, train_step.group
+        self.algorithm, self.ema = train_step.algorithm, train_step.ema
         self.states = StateStore(options.run, options.keep_last, options.keep_every)
         self.best = BestScores(options, validation.floor)
         self.saved_step: int | None = None
@@ -111,13 +112,56 @@ class Checkpointer:
             return []
         step, state = found
         moved = {name: Path(changes[name][0]) for name in ("data", "paired_data") if changes.get(name, (None,))[0]}
-        self.training_state.check(step, state)
+        training_state.check(step, state, self.train_step, self.options.direction)
         self.best.load_state(state)
-        notes = self.training_state.restore(state, moved)
+        notes = self.load_state(state, moved)
         self.progress.resume(step, state["images_seen"])
         self.saved_step = step
         self._note_state()
         return [f"resumed at step {step} from {self.states.path(step).name}", *notes]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes while an algorithm trains; in the first process, with every process's pools."""
+        algorithm = self.algorithm
+        return {
+            "algorithm": algorithm.name,
+            "direction": self.options.direction,
+            "architecture": algorithm.architecture(),
+            "networks": {name: network.state_dict() for name, network in algorithm.networks().items()},
+            "training": self.train_step.state(),
+            "ema": self.ema.state() if self.ema else {},
+            "pools": self.group.gather({name: pool.state() for name, pool in algorithm.pools().items()}),
+            "adapted": dict(algorithm.adapted()),
+            "skipped_images": self.monitor.skipped.state(),
+            "health": self.monitor.health.state(),
+            "pictures": self.pictures.state(),
+            "step": self.progress.step,
+            "images_seen": self.progress.images_seen,
+            **self.validation.state(),
+            **self.best.state(),
+        }
+
+    def load_state(self, state: dict[str, Any], moved: Mapping[str, Path]) -> list[str]:
+        """Go on from a checked `state`. Returns how the pictures differ now, a sentence each.
+
+        `moved`: option → where its data were, if they were elsewhere. Raises `ModelError` for another data set; nothing
+        has changed then.
+        """
+        places = moved.get("data"), moved.get("paired_data")
+        notes = self.pictures.compare(state["pictures"], state["images_seen"], *places)
+        for name, network in self.algorithm.networks().items():
+            network.load_state_dict(state["networks"][name])
+        self.train_step.load_state(state["training"])
+        if self.ema:
+            self.ema.load_state(state["ema"])
+        training_state.deal_pools(self.algorithm, state["pools"], self.group, of_one_size(self.options.preprocess))
+        for name, value in self.algorithm.adapted().items():
+            if name in state["adapted"]:
+                value.copy_(state["adapted"][name])
+        self.validation.load_state(state)
+        self.monitor.skipped.load_state(state["skipped_images"])
+        self.monitor.health.load_state(state["health"])
+        return notes
 
     def _save_later(self) -> None:
         self.save_before = time.monotonic() + self.options.save_minutes * 60
@@ -128,7 +172,7 @@ class Checkpointer:
         Raises `OutputError` when `ATTEMPTS` saves in a row failed, `DivergedError` for weights that are not finite.
         """
         self._save_best()  # again, if the disk was full
-        state = self.training_state.collect(self.progress.step, self.progress.images_seen) | self.best.state()
+        state = self.state()
         if any(self.group.agree([int(not finite(list(tensors(state))))])):
             raise self.diverged("weights are not finite")
         failure = self._write_state(state) if self.group.first else None

@@ -118,7 +118,7 @@ def _one_step(trainer: Trainer, batch: ImagePair, step: int) -> None:
 
 def _state_bytes(trainer: Trainer) -> int:
     """The size of a state on the disk, once the image pools are full."""
-    total = sum(t.nbytes for t in tensors(trainer.checkpointer.training_state.collect(1, 1)))
+    total = sum(t.nbytes for t in tensors(trainer.checkpointer.state()))
     for pool in trainer.algorithm.pools().values():
         if pool.images:
             total += (pool.size - len(pool.images)) * pool.images[0].nbytes

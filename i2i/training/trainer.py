@@ -27,7 +27,6 @@ from i2i.training.run_folder import RunFolder
 from i2i.training.samples import palettes_of
 from i2i.training.schedule import Progress
 from i2i.training.step import TrainingStep, expect_one_size, explained, prepare, seed_step
-from i2i.training.training_state import TrainingState
 from i2i.training.validation import HeldOut, Validation
 
 
@@ -39,7 +38,7 @@ class Trainer:
         self.algorithm, self.data, self.options, self.group = algorithm, data, options, group
         self.progress = Progress(options, len(data.train), group.world_size)
         self.memory_format = prepare(algorithm, options, group.device)
-        if one_size := of_one_size(options.preprocess):
+        if of_one_size(options.preprocess):
             expect_one_size(group.device, options.deterministic)
         self.train_step = step = TrainingStep(algorithm, options, group)
         self.signals, self.folder = Signals(), RunFolder(options.run)
@@ -47,11 +46,8 @@ class Trainer:
         self.log = self.monitor.log
         held_out = HeldOut(algorithm, data, group, palettes_of(options), self.monitor.report_skipped)
         self.validation = Validation(options, held_out, group, self.signals)
-        state = TrainingState(
-            algorithm, options.direction, step, self.validation, self.monitor.skipped, self.monitor.health,
-            DataIdentity(data, options), group, one_size,
-        )  # fmt: skip
-        self.checkpointer = Checkpointer(state, self.validation, options, self.progress, self.log, group)
+        pictures = DataIdentity(data, options)
+        self.checkpointer = Checkpointer(step, self.validation, self.monitor, pictures, options, self.progress)
         self.save_due = self.started = False
         self.stop_reason = ""
 

@@ -1,12 +1,10 @@
-"""A training state: everything that a resumed run needs, collected from a training and put back.
+"""The form of a training state (see `Checkpointer`), to which one from a file is held before anything changes.
 
-A state is checked as a whole before anything changes. One with the right hash may still be anybody's: its plain values
-have the types below; its tensors are dense, finite and, where this training has one of the same name, of its shape.
+One with the right hash may still be anybody's. Its plain values have the types below; its tensors are dense, finite and,
+where this training has one of the same name, of its shape.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
@@ -17,12 +15,9 @@ from torch import Tensor
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.errors import ModelError
 from i2i.networks.blocks import finite
-from i2i.training.data_identity import DataIdentity, SkippedImages
 from i2i.training.distributed import ProcessGroup
-from i2i.training.health import HealthMonitor
 from i2i.training.state_store import tensors
 from i2i.training.step import TrainingStep
-from i2i.training.validation import Validation
 
 _MOST = 1 << 53
 Text = InstanceOf[str]  # pydantic's own takes no names that are no UTF-8
@@ -215,93 +210,37 @@ def _refused(step: int, what: str) -> ModelError:
     )
 
 
-@dataclass
-class TrainingState:
-    """Everything that changes while an algorithm trains, but for what is best (see `Checkpointer`)."""
+def check(step: int, state: dict[str, Any], train_step: TrainingStep, direction: str) -> None:
+    """Raises `ModelError` unless `state`, that of `step`, is of this algorithm, direction and architecture."""
+    check_form(state, step)
+    check_same(state, train_step.algorithm, direction)
+    _check_shapes(step, state, train_step)
 
-    algorithm: AnyAlgorithm
-    direction: str
-    train_step: TrainingStep
-    validation: Validation
-    skipped: SkippedImages
-    health: HealthMonitor
-    pictures: DataIdentity
-    group: ProcessGroup
-    one_size: bool
-    """Whether all samples are of one size."""
 
-    def collect(self, step: int, images_seen: int) -> dict[str, Any]:
-        """The state; in the first process, with every process's pools."""
-        pools = self.group.gather({name: pool.state() for name, pool in self.algorithm.pools().items()})
-        return {
-            "algorithm": self.algorithm.name,
-            "direction": self.direction,
-            "architecture": self.algorithm.architecture(),
-            "networks": {name: net.state_dict() for name, net in self.algorithm.networks().items()},
-            "training": self.train_step.state(),
-            "ema": self.train_step.ema.state() if self.train_step.ema else {},
-            "pools": pools,
-            "adapted": dict(self.algorithm.adapted()),
-            "skipped_images": self.skipped.state(),
-            "health": self.health.state(),
-            "pictures": self.pictures.state(),
-            "step": step,
-            "images_seen": images_seen,
-            **self.validation.state(),
-        }
-
-    def check(self, step: int, state: dict[str, Any]) -> None:
-        """Raises `ModelError` unless `state`, that of `step`, is of this algorithm, direction and architecture."""
-        check_form(state, step)
-        check_same(state, self.algorithm, self.direction)
-        self._check_shapes(step, state)
-
-    def restore(self, state: dict[str, Any], moved: Mapping[str, Path]) -> list[str]:
-        """Go on from a checked `state`. Returns how the pictures differ now, a sentence each.
-
-        `moved`: option → where its data were, if they were elsewhere. Raises `ModelError` for another data set; nothing
-        has changed then.
-        """
-        notes = self.pictures.compare(
-            state["pictures"], state["images_seen"], moved.get("data"), moved.get("paired_data")
-        )
-        for name, network in self.algorithm.networks().items():
-            network.load_state_dict(state["networks"][name])
-        self.train_step.load_state(state["training"])
-        if self.train_step.ema:
-            self.train_step.ema.load_state(state["ema"])
-        deal_pools(self.algorithm, state["pools"], self.group, self.one_size)
-        for name, value in self.algorithm.adapted().items():
-            if name in state["adapted"]:
-                value.copy_(state["adapted"][name])
-        self.validation.load_state(state)
-        self.skipped.load_state(state["skipped_images"])
-        self.health.load_state(state["health"])
-        return notes
-
-    def _check_shapes(self, step: int, state: dict[str, Any]) -> None:
-        """Raises `ModelError` for a tensor of another shape than this training has."""
-        for name, network in self.algorithm.networks().items():
-            check_shapes(step, f"networks.{name}", state["networks"][name], network.state_dict())
-        translators = self.algorithm.translators()
-        averages = {name: weights for name, weights in state["ema"].items() if name != "updates"}
-        if state["ema"]:
-            require_names(step, "ema", averages, translators)
-        for name, weights in averages.items():
-            check_shapes(step, f"ema.{name}", weights, translators[name].state_dict())
-        optimizers, players = state["training"]["optimizers"], self.train_step.players
-        require_names(step, "optimizers", optimizers, players)
-        for name, player in players.items():
-            check_optimizer(step, name, optimizers[name], player.optimizer)
-        scalars = {"bad": state["training"]["bad"], **state["training"]["loss_scale"]}
-        scalars = {name: value for name, value in scalars.items() if name != "dynamic"}
-        check_shapes(step, "training", scalars, dict.fromkeys(("bad", "scale", "good"), torch.zeros(())))
-        for name, value in self.algorithm.adapted().items():
-            if name in (saved := state["adapted"]):
-                check_shapes(step, "adapted", {name: saved[name]}, {name: value})
-        for pools in state["pools"]:
-            require_names(step, "pools", pools, self.algorithm.pools())
-            check_images(step, [image for images in pools.values() for image in images])
+def _check_shapes(step: int, state: dict[str, Any], train_step: TrainingStep) -> None:
+    """Raises `ModelError` for a tensor of another shape than this training has."""
+    algorithm = train_step.algorithm
+    for name, network in algorithm.networks().items():
+        check_shapes(step, f"networks.{name}", state["networks"][name], network.state_dict())
+    translators = algorithm.translators()
+    averages = {name: weights for name, weights in state["ema"].items() if name != "updates"}
+    if state["ema"]:
+        require_names(step, "ema", averages, translators)
+    for name, weights in averages.items():
+        check_shapes(step, f"ema.{name}", weights, translators[name].state_dict())
+    optimizers, players = state["training"]["optimizers"], train_step.players
+    require_names(step, "optimizers", optimizers, players)
+    for name, player in players.items():
+        check_optimizer(step, name, optimizers[name], player.optimizer)
+    scalars = {"bad": state["training"]["bad"], **state["training"]["loss_scale"]}
+    scalars = {name: value for name, value in scalars.items() if name != "dynamic"}
+    check_shapes(step, "training", scalars, dict.fromkeys(("bad", "scale", "good"), torch.zeros(())))
+    for name, value in algorithm.adapted().items():
+        if name in (saved := state["adapted"]):
+            check_shapes(step, "adapted", {name: saved[name]}, {name: value})
+    for pools in state["pools"]:
+        require_names(step, "pools", pools, algorithm.pools())
+        check_images(step, [image for images in pools.values() for image in images])
 
 
 def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str) -> None:

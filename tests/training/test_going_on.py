@@ -22,6 +22,7 @@ from i2i.algorithms.image_pool import ImagePool
 from i2i.data.datasets import open_datasets
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.images import Picture
+from i2i.training import training_state
 from i2i.training.data_identity import DataIdentity
 from i2i.training.distributed import ProcessGroup
 from i2i.training.launch import check_place, train
@@ -270,8 +271,8 @@ MUTATIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 def restored(trainer: Trainer, state: dict[str, Any]) -> list[str]:
-    trainer.checkpointer.training_state.check(2, state)
-    return trainer.checkpointer.training_state.restore(state, {})
+    training_state.check(2, state, trainer.train_step, trainer.options.direction)
+    return trainer.checkpointer.load_state(state, {})
 
 
 @pytest.mark.promise("R3")
