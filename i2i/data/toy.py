@@ -250,7 +250,7 @@ class ToyUnpaired(_Toy):
     """
 
     def __getitem__(self, t: int) -> ImagePair:
-        one_scene = is_pair(self.seed, t, self.paired_share)
+        one_scene = self.paired_share > 0 and is_pair(self.seed, t, self.paired_share)
         a, b = (
             images.to_tensor(self._scene(self._labels(self._place(t), side))) for side in (0, 0 if one_scene else 1)
         )

@@ -1,7 +1,7 @@
 """The form of a training state (see `Checkpointer`), to which one from a file is held before anything changes.
 
-One with the right hash may still be anybody's. Its plain values have the types below; its tensors are dense, finite and,
-where this training has one of the same name, of its shape.
+One with the right hash may still be anybody's. Its plain values have the types below. Its tensors are dense, finite
+and, where this training has one of the same name, of its shape.
 """
 
 from collections.abc import Callable, Iterable, Mapping

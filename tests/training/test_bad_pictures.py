@@ -1,4 +1,4 @@
-"""SkippedImages pictures: named once and counted, or an end that costs no step."""
+"""Skipped pictures: named once and counted, or an end that costs no step."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +9,8 @@ from toy_folders import write_folder
 
 from i2i.data.datasets import open_datasets
 from i2i.data.options import DataOptions
-from i2i.training.data_identity import SkippedImages
 from i2i.training.distributed import ProcessGroup
+from i2i.training.monitor import SkippedImages
 from i2i.training.state_store import StateStore
 
 OPTIONS = "--check off --workers 0 --save-every 100 --log-every 1 --max-steps"
