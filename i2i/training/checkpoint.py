@@ -192,7 +192,8 @@ class Checkpointer:
         """
         self._save_best()
         if self.progress.step == self.saved_step:
-            if self._written(self._write_metric):
+            score = self.validation.score_at(self.progress.step)
+            if self._written(lambda: self.states.add_metric(self.progress.step, score), "its validation is not noted"):
                 self._note_state()
             return False
         found = self.validation.score_at(self.progress.step)
@@ -238,11 +239,20 @@ class Checkpointer:
 
     def _save_best(self) -> None:
         found = self.validation.score_at(self.progress.step)
-        if found is not None and found < self.best.of_files and self._written(self._write_best):
+        if found is None or found >= self.best.of_files:
+            return
+        if self._written(lambda: self._write_models(best=True), "the best model is not written"):
             self.best.of_files = found
 
-    def _written(self, write: Callable[[], bool]) -> bool:
-        failed = self.group.first and not write()
+    def _written(self, write: Callable[[], None], failure: str) -> bool:
+        """Whether the first process could `write`; all get its answer, and the log says why not."""
+        failed = False
+        try:
+            if self.group.first:
+                write()
+        except OutputError as error:
+            self.log.event(self.progress.step, f"{failure}: {error}")
+            failed = True
         return not any(self.group.agree([int(failed)]))
 
     def _write_state(self, state: dict[str, Any]) -> OutputError | None:
@@ -255,23 +265,6 @@ class Checkpointer:
             self.log.event(step, f"not saved: {error}")
             return error
         return None
-
-    def _write_best(self) -> bool:
-        try:
-            self._write_models(best=True)
-        except OutputError as error:
-            self.log.event(self.progress.step, f"the best model is not written: {error}")
-            return False
-        return True
-
-    def _write_metric(self) -> bool:
-        step = self.progress.step
-        try:
-            self.states.add_metric(step, self.validation.score_at(step))
-        except OutputError as error:
-            self.log.event(step, f"its validation is not noted: {error}")
-            return False
-        return True
 
     def _write_models(self, best: bool = False) -> None:
         """Write the model files as of this step, with the metrics of its validation if it had one."""

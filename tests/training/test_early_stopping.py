@@ -359,8 +359,8 @@ class Saved(Checkpointer):
         self.best, self.group = BestScores(self.validation.options, self.validation.floor), ProcessGroup("cpu")
         self.progress: Any = SimpleNamespace(step=0)
 
-    def _write_best(self) -> bool:
-        return True
+    def _write_models(self, best: bool = False) -> None:
+        """Nothing is written."""
 
 
 def resumed(before: Saved, step: int, **options: Any) -> Saved:
