@@ -124,7 +124,7 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
 
 
-def tell(text: str) -> None:
+def say_plain(text: str) -> None:
     """Print a line to the standard error, without control characters; lost if it cannot be written."""
     with contextlib.suppress(OSError, ValueError):
         print(printable(text), file=sys.stderr, flush=True)
@@ -133,4 +133,4 @@ def tell(text: str) -> None:
 def say(first: object, *more: object) -> None:
     """Print a line with the name of the program to the standard error, and further lines below it."""
     for line in (f"i2i: {first}", *more):
-        tell(str(line))
+        say_plain(str(line))

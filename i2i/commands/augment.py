@@ -12,7 +12,7 @@ from i2i.commands.options import POSITIONAL
 from i2i.config import narrowed
 from i2i.errors import SomeFailed, UsageError
 from i2i.models.styles import exists
-from i2i.terminal import printable, tell
+from i2i.terminal import printable, say_plain
 from i2i.tools.labelled.plan import AugmentOptions
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def show(options: Options, data: Path, out: Path, styles: list[str], chosen: Aug
     work = plan(data, out, checked_styles(styles, chosen), chosen)
     jobs = [work.job(copy) for copy in work.copies]
     for line in (work.summary, *work.notices):
-        tell(line)
+        say_plain(line)
     if options.json:
         print(Report(tuple(Record(job.source, job.target, "left") for job in jobs)).to_json(), end="")
         return
@@ -66,7 +66,7 @@ def augment(options: Options, data: Path, out: Path, styles: list[str], chosen: 
     started = time.monotonic()
 
     def begin(work: "Plan") -> None:
-        tell(work.summary)
+        say_plain(work.summary)
 
     def finish(report: "Report") -> None:
         summarise(report, time.monotonic() - started)

@@ -12,7 +12,7 @@ from annotated_types import Interval
 
 from i2i.commands.options import POSITIONAL
 from i2i.errors import SomeFailed, UsageError
-from i2i.terminal import printable, tell
+from i2i.terminal import printable, say_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ def main(options: Options) -> None:
 
     found = write_comparison(options.inputs, options.out, options.max, options.overwrite)
     for notice in found.notices:
-        tell(notice)
+        say_plain(notice)
     print(f"{printable(options.out)}: {options.out.stat().st_size / 1e6:.1f} MB")
     if found.failed:
         raise SomeFailed(f"{len(found.failed)} pictures cannot be read:", *found.failed[:10])

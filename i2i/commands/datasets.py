@@ -17,7 +17,7 @@ from annotated_types import Ge, Interval, Lt
 from i2i.commands.options import POSITIONAL
 from i2i.config import nearest
 from i2i.errors import InputError, SomeFailed, UsageError
-from i2i.terminal import tell
+from i2i.terminal import say_plain
 from i2i.tools.datasets.catalog import SETS, PublicSet, find_set
 
 
@@ -128,11 +128,11 @@ def _download(entry: PublicSet, options: Options) -> int:
     target = options.out or Path("datasets") / entry.folder
     if entry.urls:
         for line in (*_described(entry), f"  to        {target}"):
-            tell(line)
+            say_plain(line)
     with _progress() as progress:
         fetched = fetch(entry, target, keep_archive=options.keep_archive, progress=progress)
     left_out = f", {fetched.unpacked.left_out:,} other files left out" if fetched.unpacked.left_out else ""
-    tell(f"{fetched.unpacked.pictures:,} pictures{left_out}; SHA-256 of the archive {fetched.sha256}")
+    say_plain(f"{fetched.unpacked.pictures:,} pictures{left_out}; SHA-256 of the archive {fetched.sha256}")
     report = inspect(target)
     print(as_text(report))
     return 3 if report.damaged else 0
@@ -151,7 +151,7 @@ def _check(data: Path, options: Options) -> int:
 
 def _write(verb: str, places: list[Path], options: Options) -> int:
     from i2i.tools.datasets.instances import add_instances
-    from i2i.tools.datasets.shape import combine, divide, split
+    from i2i.tools.datasets.shape import combine, separate, split_dataset
 
     if options.out is None:
         raise UsageError(f"{verb}: expected --out FOLDER")
@@ -159,11 +159,11 @@ def _write(verb: str, places: list[Path], options: Options) -> int:
     if verb == "combine":
         outcome = combine(places[0], places[1], options.out, **again)
     elif verb == "split":
-        outcome = split(places[0], options.out, **again)
+        outcome = separate(places[0], options.out, **again)
     elif verb == "instances":
         outcome = add_instances(places[0], places[1], options.out, **again)
     else:
-        outcome = divide(
+        outcome = split_dataset(
             places[0],
             options.out,
             val=options.val,
@@ -174,8 +174,8 @@ def _write(verb: str, places: list[Path], options: Options) -> int:
             **again,
         )
     for path, reason in outcome.failed:
-        tell(f"{path}: {reason}")
-    tell(f"{outcome.done:,} written, {outcome.skipped:,} skipped, {len(outcome.failed):,} failed")
+        say_plain(f"{path}: {reason}")
+    say_plain(f"{outcome.done:,} written, {outcome.skipped:,} skipped, {len(outcome.failed):,} failed")
     if outcome.failed:
         raise SomeFailed(f"{len(outcome.failed):,} pictures failed; the others are done")
     return 0

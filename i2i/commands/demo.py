@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i2i.errors import I2IError, UsageError
-from i2i.terminal import printable, tell
+from i2i.terminal import printable, say_plain
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONFIG = Path("configs/cyclegan_toy.yaml")
@@ -82,7 +82,7 @@ def check(out: Path, sheet: Path) -> None:
 
 
 def say(text: str) -> None:
-    tell(f"demo: {text}")
+    say_plain(f"demo: {text}")
 
 
 def command(*words: str) -> list[str]:

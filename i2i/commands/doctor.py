@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from i2i import __version__
 from i2i.errors import SomeFailed
-from i2i.terminal import printable, tell
+from i2i.terminal import printable, say_plain
 from i2i.tools.doctor.findings import Finding, examine
 
 COLOURS = {"ok": "green", "missing": "dim", "low": "yellow", "wrong": "red"}
@@ -26,7 +26,7 @@ class Options:
 def main(options: Options) -> None:
     """Raises `SomeFailed` if something that is here does not work."""
     found: list[Finding] = []
-    tell("looking, and trying a small network on each device …")
+    say_plain("looking, and trying a small network on each device …")
     for section in examine():
         found += section
         if not options.json:

@@ -16,7 +16,7 @@ from i2i.config import narrowed
 from i2i.errors import OutputError, UsageError
 from i2i.evaluation.models import find_inputs
 from i2i.evaluation.options import EvaluationOptions
-from i2i.terminal import tell
+from i2i.terminal import say_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def main(options: Options) -> None:
     if report is not None:
         check_replaceable(report)
     command = shlex.join(sys.argv)
-    evaluation = measure(found, chosen, tell)
+    evaluation = measure(found, chosen, say_plain)
     if report is not None:
         write(evaluation, report, command)
     print(evaluation.to_json(command) if options.json else table(evaluation, command), end="" if options.json else "\n")
@@ -56,6 +56,6 @@ def main(options: Options) -> None:
         earlier = f", in the place of the earlier ones; next time, --report {other} keeps both" if path.exists() else ""
         try:
             write(evaluation, path, command)
-            tell(f"{path}: the numbers, for i2i report{earlier}")
+            say_plain(f"{path}: the numbers, for i2i report{earlier}")
         except (OutputError, UsageError) as error:  # the numbers are printed all the same
-            tell(f"not kept for the report of the run: {error}")
+            say_plain(f"not kept for the report of the run: {error}")

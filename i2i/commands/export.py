@@ -18,7 +18,7 @@ from i2i.config import path_of
 from i2i.errors import UsageError
 from i2i.models.info import MAX_SIDE, ModelInfo
 from i2i.models.styles import MODEL_SUFFIXES
-from i2i.terminal import tell
+from i2i.terminal import say_plain
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,7 +114,7 @@ def _write_file(options: Options, model: str, out: Path) -> None:
 
         dtype = torch.float16 if options.half else torch.float32
         model_file.save(out, network, info, dtype, replace=options.overwrite)
-    tell(f"{out}: {info.network}, {info.input_domain} → {info.output_domain}")
+    say_plain(f"{out}: {info.network}, {info.input_domain} → {info.output_domain}")
 
 
 def _write_page(options: Options, models: tuple[str, ...], out: Path) -> None:
@@ -144,7 +144,7 @@ def _write_page(options: Options, models: tuple[str, ...], out: Path) -> None:
             site.check_style(name, info)
             styles[name] = (rounded(network) if options.half else network, info)
         size = site.write_site(out, styles, library, replace=options.overwrite)
-    tell(f"{out}: {size / 1e6:.1f} MB. Put it on any web server, or try it: python -m http.server -d {out}")
+    say_plain(f"{out}: {size / 1e6:.1f} MB. Put it on any web server, or try it: python -m http.server -d {out}")
 
 
 def _style_name(model: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from i2i.commands.options import POSITIONAL
 from i2i.errors import SomeFailed, UsageError
-from i2i.terminal import printable, tell
+from i2i.terminal import printable, say_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ def main(options: Options) -> None:
         device=options.device,
     )
     for notice in written.notices:
-        tell(notice)
+        say_plain(notice)
     print(f"{printable(written.path)}: {written.size / 1e6:.1f} MB")
     if written.failed:
         raise SomeFailed(f"{len(written.failed)} pictures could not be translated; first: {written.failed[0]}")

@@ -30,14 +30,14 @@ def main(options: Options) -> None:
     options.check()
     from i2i.files import remove_strays
     from i2i.folders import report
-    from i2i.inference.sample import load_sampler, sample  # here, so that --help does not wait for torch
+    from i2i.inference.sample import load_sampler, make_samples  # here, so that --help does not wait for torch
     from i2i.signals import BOTH, STOPPING, Signals, interrupted
 
     began = time.time()
     chosen = narrowed(options, SampleOptions)
     sampler = load_sampler(options.style, options.device)
     with Signals(BOTH, STOPPING, impatient=BOTH) as signals, report.progress() as show:
-        written = sample(sampler, chosen, show, lambda: bool(signals.received))
+        written = make_samples(sampler, chosen, show, lambda: bool(signals.received))
     for folder in {path.parent for path in written}:
         remove_strays(folder, began)
     if signals.received:

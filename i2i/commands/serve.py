@@ -18,7 +18,7 @@ from i2i.commands.options import POSITIONAL
 from i2i.errors import ModelError, UsageError
 from i2i.inference.options import ModelOptions, Precision, RuntimeName
 from i2i.signals import STOPPING
-from i2i.terminal import tell
+from i2i.terminal import say_plain
 
 if TYPE_CHECKING:
     from i2i.models.styles import Style
@@ -124,7 +124,7 @@ def serve(options: Options, styles: "dict[str, Style]", token: str, listening: s
         page = server.Server(studio, folder, hosts, token, port)
         address = server.address(options.host, port, token)
         print(address, flush=True)
-        tell("Ctrl-C ends the page. " + ("" if token else "Only this machine can open it."))
+        say_plain("Ctrl-C ends the page. " + ("" if token else "Only this machine can open it."))
         if options.open:
             webbrowser.open(address)
         page.run(listening, signals)

@@ -15,7 +15,7 @@ from i2i.config import narrowed
 from i2i.errors import OutputError, SomeFailed, UsageError
 from i2i.inference.options import FolderOptions
 from i2i.machine import meet, place, together
-from i2i.terminal import printable, tell
+from i2i.terminal import printable, say_plain
 
 if TYPE_CHECKING:
     from i2i.folders.report import Report
@@ -145,9 +145,9 @@ def plan(options: Options, chosen: FolderOptions) -> None:
             if job.refused
             else f"{printable(job.source)} → {printable(job.target)}{mask}"
         )
-    tell(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
+    say_plain(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
     for notice in work.notices:
-        tell(notice)
+        say_plain(notice)
 
 
 def translate(options: Options, chosen: FolderOptions) -> None:
@@ -195,4 +195,4 @@ def show_first(path: Path) -> None:
     from i2i.tools.show import show
 
     if reason := show(path):
-        tell(reason)
+        say_plain(reason)

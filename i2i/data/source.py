@@ -107,4 +107,4 @@ def picture_part(picture: images.Picture, part: Part) -> images.Picture:
         raise InputError(str(error)) from None
     if picture.pixels.dtype != np.float32:
         return picture
-    return replace(picture, **picture.planes(lambda plane: images.with_depth(plane, np.uint16)))
+    return replace(picture, **picture.mapped(lambda plane: images.with_depth(plane, np.uint16)))

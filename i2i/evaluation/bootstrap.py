@@ -54,7 +54,7 @@ class Estimate:
         """The difference, draw by draw."""
         return self._with(other, lambda a, b: a - b)
 
-    def over(self, other: "Estimate") -> "Estimate":
+    def divided_by(self, other: "Estimate") -> "Estimate":
         """The ratio, draw by draw."""
         return self._with(other, lambda a, b: a / b)
 

@@ -57,7 +57,7 @@ def within_range(name: str, interval: tuple[float, float]) -> tuple[float, float
 def gap_closed(output: Measure, inputs: Measure, held_out: Measure) -> dict[str, Any]:
     """How far outputs came from the inputs (0) to held-out pictures (1), as details of a distance."""
     assert output.estimate and inputs.estimate and held_out.estimate
-    share = inputs.estimate.minus(output.estimate).over(inputs.estimate.minus(held_out.estimate))
+    share = inputs.estimate.minus(output.estimate).divided_by(inputs.estimate.minus(held_out.estimate))
     interval = share.interval()
     return {"gap_closed": share.value, **({"gap_closed_interval": list(interval)} if interval else {})}
 

@@ -18,7 +18,7 @@ from i2i.folders.plan import Inputs, Job, Plan, Source, plan
 from i2i.folders.report import Progress, Report, records_of
 from i2i.images import LOSSY, WRITTEN, probe
 from i2i.images.large import LARGE_LIMITS
-from i2i.inference import mix as mixes
+from i2i.inference import mix as blends
 from i2i.inference.options import ALPHA, FolderOptions, ModelOptions, checked_mix, mix_as_text, parse_mix
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator, load_translator
@@ -92,7 +92,7 @@ def _load(style: str | PathLike[str], options: FolderOptions, todo: Plan, fetchi
     few = options.runtime == "auto" and not any(job.film for job in todo.todo)
     sizes = _sizes(todo.found, options.size) if few else None
     if options.mix:
-        return mixes.load_mix(parse_mix(options.mix), **chosen, sizes=sizes, fetching=fetching)
+        return blends.load_mix(parse_mix(options.mix), **chosen, sizes=sizes, fetching=fetching)
     return load_translator(style, **chosen, sizes=sizes, fetching=fetching)
 
 
@@ -118,7 +118,7 @@ def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict
         "i2i": __version__,
         "style": "" if isinstance(style, Translator) else str(style),
         "model": to_mapping(translator.info),
-        "mix": mixes.facts(translator),
+        "mix": blends.facts(translator),
         "device": str(translator.device),
         "runtime": translator.runtime,
         "precision": translator.precision,

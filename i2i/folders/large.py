@@ -119,7 +119,7 @@ def _paint(translator: "Translator", bands: Bands, shape: tuple[int, int], sink:
     """The picture of `bands`, painted at the height and width `shape`, to `sink` by rows of that depth."""
     channels = translator.model.spec.in_channels
     small, alpha = _shrunk(bands, shape, channels)
-    enlarged = Enlargement(translator.model.planes(small), small, (bands.height, bands.width), alpha)
+    enlarged = Enlargement(translator.model.array(small), small, (bands.height, bands.width), alpha)
     for rows in row_bands(bands.height, bands.width):
         planes = to_planes(bands.read(rows.start, rows.stop).channels(channels))
         sink(rows.start, from_planes(enlarged.rows(planes, rows.start), depth))

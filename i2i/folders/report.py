@@ -17,7 +17,7 @@ from i2i.files import atomic_write
 from i2i.folders.plan import Job, Plan
 from i2i.images import Picture, not_kept_by
 from i2i.images.palettes import FAR
-from i2i.terminal import drawable, printable, tell
+from i2i.terminal import drawable, printable, say_plain
 
 _CONVERTED = {(3, 1): "colours taken as luminance", (1, 3): "grey taken as three channels"}
 
@@ -215,14 +215,14 @@ class _Plain:
         self._film = None
         if self._is_time():
             speed = number / (self._last - self._started)
-            tell(f"{number}/{total}, {speed:.1f} images/s, {(total - number) / speed:.0f} s left")
+            say_plain(f"{number}/{total}, {speed:.1f} images/s, {(total - number) / speed:.0f} s left")
 
     def frames(self, done: int, total: int, film: Path) -> None:
         self._film = self._film or _Speed(film, done)
         if self._is_time():
             speed = self._film(done)
             left = f", {max(0, total - done) / speed:.0f} s left" if total and speed else ""
-            tell(f"{film.name}: {done}{f'/{total}' if total else ''} frames, {speed:.1f} frames/s{left}")
+            say_plain(f"{film.name}: {done}{f'/{total}' if total else ''} frames, {speed:.1f} frames/s{left}")
 
     def _is_time(self) -> bool:
         now = time.monotonic()
@@ -255,6 +255,6 @@ def fetching() -> Callable[[int, int | None], None]:
 def summarise(report: Report, seconds: float) -> None:
     """Counts, failures and notices, on stderr."""
     counts = {"translated": report.done, "skipped": report.skipped, "failed": report.failed, "left": report.left}
-    tell(", ".join(f"{len(records)} {what}" for what, records in counts.items()) + f" in {seconds:.1f} s")
+    say_plain(", ".join(f"{len(records)} {what}" for what, records in counts.items()) + f" in {seconds:.1f} s")
     for line in (*(f"{record.source}: {record.reason}" for record in report.failed), *report.notices):
-        tell(line)
+        say_plain(line)

@@ -84,7 +84,7 @@ class Large:
     def __init__(self, path: Path, limits: Limits = LARGE_LIMITS, folder: Path | None = None) -> None:
         with _opened(path, limits) as stored:
             self.width, self.height = _upright_size(stored)
-            self.info, self._split = stored.info, stored.split
+            self.info, self._separated = stored.info, stored.separated
             self._canvas = Canvas(self.height, self.width, stored.channels, stored.dtype, folder)
             try:
                 top = 0
@@ -103,7 +103,7 @@ class Large:
 
     def read(self, top: int, bottom: int) -> Picture:
         """These rows of it."""
-        return self._split(self._canvas.rows(top, bottom))
+        return self._separated(self._canvas.rows(top, bottom))
 
     def _place(self, band: Pixels, before: int, after: int, turn: int) -> None:
         """Puts a band, turned upright, where it belongs: so many rows were before it in the file, and come after it."""
@@ -136,7 +136,7 @@ class _ByLibvips:
         self.dtype = np.dtype(_TYPES[image.format])
         described, self.turn = decoding.describe(file, _LOADERS[kind], limits)
         self.info = dataclasses.replace(described, pixels=np.empty((0, 0, 0), self.dtype))
-        self.split = split_alpha
+        self.separated = split_alpha
 
     def __iter__(self) -> Iterator[Pixels]:
         region = _vips().Region.new(self._image)

@@ -110,7 +110,7 @@ class ParsedFile:
         if is_sideways(turn):
             across, down = down, across
         return Picture(
-            **stored.planes(lambda plane: upright(plane, turn)),
+            **stored.mapped(lambda plane: upright(plane, turn)),
             icc=self.icc,
             exif=self.exif,
             format=stored.format,

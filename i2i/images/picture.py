@@ -106,7 +106,7 @@ class Picture:
 
     def columns(self, some: slice) -> "Picture":
         """These columns of its planes, with their colours and format, without the metadata of the whole."""
-        planes = self.planes(lambda plane: plane[:, some])
+        planes = self.mapped(lambda plane: plane[:, some])
         return Picture(**planes, icc=self.icc, colour=self.colour, format=self.format)
 
     def half(self, side: Literal["left", "right"]) -> "Picture":
@@ -128,9 +128,9 @@ class Picture:
 
     def read(self, top: int, bottom: int) -> "Picture":
         """These rows of its planes alone."""
-        return Picture(**self.planes(lambda plane: plane[top:bottom]))
+        return Picture(**self.mapped(lambda plane: plane[top:bottom]))
 
-    def planes(self, change: Callable[[Pixels], Pixels]) -> dict[str, Any]:
+    def mapped(self, change: Callable[[Pixels], Pixels]) -> dict[str, Any]:
         """Pixels, alpha, extra and numbers, each changed alike, by name."""
         planes = {name: getattr(self, name) for name in ("pixels", "alpha", "extra", "numbers")}
         return {name: None if plane is None else change(plane) for name, plane in planes.items()}

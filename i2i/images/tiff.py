@@ -42,7 +42,7 @@ def decode(data: bytes, limits: Limits) -> Picture:
         if numbers is not None:
             numbers[top : top + len(stored)] = stored[..., 0]
         top += len(stored)
-    return rows.described(replace(rows.split(whole), numbers=numbers))
+    return rows.described(replace(rows.separated(whole), numbers=numbers))
 
 
 def size(file: BinaryIO, limits: Limits) -> tuple[int, int]:
@@ -54,7 +54,7 @@ def size(file: BinaryIO, limits: Limits) -> tuple[int, int]:
 class Rows:
     """The first picture of a file by blocks of rows, from top to bottom as they are stored.
 
-    Blocks are (h, `width`, `channels`) of `dtype`: colours, bands beyond them, and alpha if there is one; `split`
+    Blocks are (h, `width`, `channels`) of `dtype`: colours, bands beyond them, and alpha if there is one; `separated`
     takes them apart. `turn` is the orientation in which they are to be seen. Raises `ImageError` for a header that is
     damaged, above the limits or not read here; so does iterating for pixels.
     """
@@ -97,7 +97,7 @@ class Rows:
                 "a TIFF packed as a whole is not read by bands of rows; use tiles, or strips of a few rows"
             )
 
-    def split(self, pixels: Pixels) -> Picture:
+    def separated(self, pixels: Pixels) -> Picture:
         """Rows (h, w, `channels`) as colours, alpha, and data beside colours."""
         count = self.channels - (self._channels.alpha is not None)
         alpha = pixels[..., -1].copy() if count < self.channels else None

@@ -162,8 +162,8 @@ class Layout:
         pixels, tile = self.width * self.height, self.segment_width * self.segment_height
         if self.tiled and tile > max(_MIN_TILE_PIXELS, 4 * pixels):
             raise ImageError(f"damaged: a tile of {tile} pixels in a picture of {pixels}")
-        fitting = {1: True, DIFFERENCES: self.bits in (8, 16, 32, 64), FLOAT_DIFFERENCES: self.kind == "f"}
-        if not fitting.get(self.predictor) or (self.predictor > 1 and self.subsampled):
+        allowed = {1: True, DIFFERENCES: self.bits in (8, 16, 32, 64), FLOAT_DIFFERENCES: self.kind == "f"}
+        if not allowed.get(self.predictor) or (self.predictor > 1 and self.subsampled):
             raise ImageError(f"TIFF of {self.bits} bits with predictor {self.predictor} is not read here")
         if self.subsampled and (self.samples != 3 or self.planar):
             raise ImageError("TIFF of subsampled colours with further channels or in planes is not read here")

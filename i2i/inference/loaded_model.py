@@ -154,8 +154,8 @@ class LoadedModel:
             raise MemoryError
         return self._finite(self.unchecked(planes))
 
-    def planes(self, planes: Pixels) -> Pixels:
-        """(C, H, W) → (D, H, W), by bands of rows if need be. Raises as `Streamer.planes`, `ImageError` as `batch`."""
+    def array(self, planes: Pixels) -> Pixels:
+        """(C, H, W) → (D, H, W), by bands of rows if need be. Raises as `Streamer.array`, `ImageError` as `batch`."""
         try:
             return self.batch(planes[None])[0]
         except (MemoryError, RuntimeError) as error:
@@ -164,8 +164,8 @@ class LoadedModel:
         return self.by_bands(planes)
 
     def by_bands(self, planes: Pixels) -> Pixels:
-        """As `planes`, by bands of rows."""
-        return self._finite(self.streamer.planes(planes))
+        """As `array`, by bands of rows."""
+        return self._finite(self.streamer.array(planes))
 
     def unchecked(self, planes: Pixels) -> Pixels:
         """As `batch`, whatever memory is free and whatever comes out."""

@@ -39,9 +39,9 @@ def of_pairs(attention: int, height: int, width: int) -> int:
     return 8 * ((height >> attention) * (width >> attention)) ** 2 if attention else 0
 
 
-def fits(per_pixel: float, height: int, width: int, beside: int = 0) -> bool:
-    """Whether a picture of that size, and `beside` more bytes, fit into the memory that is free."""
-    need = per_pixel * height * width + beside
+def fits(per_pixel: float, height: int, width: int, extra: int = 0) -> bool:
+    """Whether a picture of that size, and `extra` more bytes, fit into the memory that is free."""
+    need = per_pixel * height * width + extra
     return need < UNWATCHED or need <= available_memory()
 
 
@@ -51,7 +51,7 @@ def too_much(config: "GeneratorConfig", height: int, width: int, reason: str, th
     `there`: the bytes that are free where the network runs, by default those of the machine.
     """
     need, there = bytes_per_pixel(config) * height * width, available_memory() if there is None else there
-    fitting = int(min(height, width) * min(1.0, there / need) ** 0.5) // 64 * 64
-    hint = f"; --size {fitting} would fit" if 0 < fitting < min(height, width) else "; try a smaller --size"
+    largest = int(min(height, width) * min(1.0, there / need) ** 0.5) // 64 * 64
+    hint = f"; --size {largest} would fit" if 0 < largest < min(height, width) else "; try a smaller --size"
     needs = f"{width}x{height} pixels need about {need / 1e9:.1f} GB here, {there / 1e9:.1f} GB are free"
     return f"{needs}, and {reason}{hint}"

@@ -162,7 +162,7 @@ class _MixedStreamer:
 
     parts: Sequence[Part]
 
-    def planes(self, planes: Pixels) -> Pixels:
+    def array(self, planes: Pixels) -> Pixels:
         total = sum(share * _light((model.by_bands(planes) + 1) / 2, self._colours) for _, share, model in self.parts)
         return _encoded(np.asarray(total), self._colours) * 2 - 1
 

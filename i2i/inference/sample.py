@@ -136,7 +136,7 @@ def load_sampler(style: str | Path, device: str = "auto", *, download: bool = Fa
         raise UsageError(f"{path}: {error}") from None
 
 
-def sample(
+def make_samples(
     sampler: Sampler,
     options: SampleOptions,
     progress: Callable[[int, int, Path], object] = lambda number, total, path: None,

@@ -1,4 +1,4 @@
-"""Folders of pictures side by side: matched by name, then drawn as a contact sheet or a page with sliders."""
+"""Folders of pictures side by side: pairs by name, then drawn as a contact sheet or a page with sliders."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -76,17 +76,17 @@ def match(inputs: Sequence[Path], out: Path) -> Comparison:
         raise UsageError(f"{printable(folders[0])} is a folder and another input is a picture; give one kind")
     first, *others = (_Side(folder, [other for other in (*inputs, out) if other != folder]) for folder in folders)
     rows, lonely = [], []
-    matched: set[Path] = set()
+    pairs: set[Path] = set()
     for name, path in first.files.items():
         partners = [other.partner(name) for other in others]
         there = [partner for partner in partners if partner is not None]
-        matched.update(there)
+        pairs.update(there)
         if len(there) == len(others):
             rows.append((name, (path, *there)))
         else:
             lonely += [f"{path} has no partner in {o.folder}" for o, p in zip(others, partners, strict=True) if not p]
     lonely += [
-        f"{path} has no partner in {first.folder}" for o in others for path in o.files.values() if path not in matched
+        f"{path} has no partner in {first.folder}" for o in others for path in o.files.values() if path not in pairs
     ]
     if not rows:
         raise InputError(f"no picture in {printable(first.folder)} has the name of one in the others:", *lonely[:10])

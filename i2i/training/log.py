@@ -21,7 +21,7 @@ from torch import Tensor
 
 from i2i.errors import OutputError
 from i2i.files import atomic_write, check_regular
-from i2i.terminal import drawable, printable, tell
+from i2i.terminal import drawable, printable, say_plain
 
 
 class LogFile:
@@ -203,7 +203,7 @@ class RunLog:
         if self._live:
             self._live.console.print(printable(text), markup=False, highlight=False)
         else:
-            tell(text)
+            say_plain(text)
 
     def sync(self) -> None:
         """Bring every line to the disk, see `LogFile`. Raises `OutputError`."""

@@ -158,7 +158,7 @@ class Trainer:
             self.validation.schedule_last()
             with_grid = True
         if with_grid or step in EARLY_LOOKS:
-            self._look(with_grid, in_longer_run)
+            self._look_at_samples(with_grid, in_longer_run)
         self._validate_if_due()
         self.save_due |= bool(save) or step % self.options.save_every == 0
         if stop:
@@ -167,7 +167,7 @@ class Trainer:
         if self.save_due and not float(self.train_step.bad_in_a_row):
             self._save()
 
-    def _look(self, with_grid: bool, in_longer_run: bool) -> None:
+    def _look_at_samples(self, with_grid: bool, in_longer_run: bool) -> None:
         """Translate the fixed pictures in the first process."""
         if self.group.first:
             with self._saved_before_errors():

@@ -10,7 +10,7 @@ import pytest
 from check_files import check
 
 from i2i import images
-from i2i.data.folders import LeftOut, PairRecord, find_images, one_domain, paired, unpaired
+from i2i.data.folders import LeftOut, PairRecord, find_images, paired, single_domain, unpaired
 from i2i.data.walking import walk
 from i2i.errors import InputError
 from i2i.tools.datasets.inspect import inspect
@@ -233,7 +233,7 @@ def test_one_domain_and_pairs_tell_too(tmp_path):
     assert f"{tmp_path}/A/2.png: its partner {tmp_path}/B/2.jp2 is not read here" in str(caught.value)
     assert f"{tmp_path}/B/3.png: its partner {tmp_path}/A/3.png is a link that leads nowhere" in str(caught.value)
     left_out = LeftOut(tmp_path / "B")
-    assert len(one_domain(tmp_path / "B", "train", left_out)) == 2
+    assert len(single_domain(tmp_path / "B", "train", left_out)) == 2
     assert left_out.lines == [f"1 file of {tmp_path}/B is not read here: .jp2"]
 
 
@@ -285,7 +285,7 @@ def test_a_folder_of_any_depth(tmp_path):
     assert walk(tmp_path / "missing", refused.append) == [] and refused[0].filename == str(tmp_path / "missing")
 
 
-@pytest.mark.parametrize("search", [unpaired, paired, one_domain])
+@pytest.mark.parametrize("search", [unpaired, paired, single_domain])
 @pytest.mark.parametrize("wrong", ["x" * 300, "round", "a\0b"])
 def test_what_the_system_refuses_is_an_error_that_names_it(tmp_path, search, wrong):
     (tmp_path / "round").symlink_to("round")
@@ -296,7 +296,7 @@ def test_what_the_system_refuses_is_an_error_that_names_it(tmp_path, search, wro
 
 @pytest.mark.parametrize(
     ("search", "closed"),
-    [(unpaired, ""), (unpaired, "trainA"), (paired, ""), (paired, "trainA"), (one_domain, ""), (inspect, "")],
+    [(unpaired, ""), (unpaired, "trainA"), (paired, ""), (paired, "trainA"), (single_domain, ""), (inspect, "")],
 )
 def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch, search, closed):
     """As the system answers whoever is not root: names may be listed, what lies behind them not be looked at."""

@@ -18,7 +18,7 @@ import torch
 
 from i2i import images
 from i2i.errors import ModelError, OutputError, UsageError
-from i2i.inference.sample import SampleOptions, Sampler, load_sampler, sample
+from i2i.inference.sample import SampleOptions, Sampler, load_sampler, make_samples
 from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
@@ -78,7 +78,7 @@ def test_files_are_named_after_the_seed_that_makes_them_again(model: Path, tmp_p
 
 def test_a_picture_is_the_network_s_of_that_noise(model: Path, tmp_path: Path) -> None:
     sampler = load_sampler(model, "cpu")
-    sample(sampler, SampleOptions(out=tmp_path, count=1, seed=4))
+    make_samples(sampler, SampleOptions(out=tmp_path, count=1, seed=4))
     network = model_file.load(model)[0].eval()
     with torch.no_grad():
         expected = images.to_pixels(network(noise(8, 4)[None])[0])
@@ -86,7 +86,7 @@ def test_a_picture_is_the_network_s_of_that_noise(model: Path, tmp_path: Path) -
 
 
 def test_a_grid_shows_them_row_by_row(model: Path, tmp_path: Path) -> None:
-    made = sample(load_sampler(model), SampleOptions(out=tmp_path, grid=tmp_path / "all.png", count=5))
+    made = make_samples(load_sampler(model), SampleOptions(out=tmp_path, grid=tmp_path / "all.png", count=5))
     assert made[-1] == tmp_path / "all.png" and len(made) == 6
     pixels, pitch = images.read(tmp_path / "all.png").pixels, SIZE + 2
     assert pixels.shape == (2 * pitch + 2, 3 * pitch + 2, 3), "two rows of three"
@@ -100,7 +100,7 @@ def test_a_grid_shows_them_row_by_row(model: Path, tmp_path: Path) -> None:
 def test_a_walk_passes_its_pictures(model: Path, tmp_path: Path) -> None:
     options = SampleOptions(out=tmp_path, grid=tmp_path / "walk.png", count=3, walk=4, seed=7)
     sampler = load_sampler(model)
-    *frames, grid = sample(sampler, options)
+    *frames, grid = make_samples(sampler, options)
     assert [path.name for path in frames[:5]] == [
         *(f"walk-{n:06}-seed-7-to-8.png" for n in range(4)),
         "walk-000004-seed-8-to-9.png",
@@ -143,7 +143,7 @@ def test_truncated_noise() -> None:
 )
 def test_channels(channels: int, suffix: Any, read: tuple[int, bool], tmp_path: Path) -> None:
     sampler = load_sampler(write_model(tmp_path / "a2b.safetensors", channels))
-    sample(sampler, SampleOptions(out=tmp_path / "out", count=1, format=suffix, grid=tmp_path / f"all.{suffix}"))
+    make_samples(sampler, SampleOptions(out=tmp_path / "out", count=1, format=suffix, grid=tmp_path / f"all.{suffix}"))
     for path in (tmp_path / "out" / f"seed-000000.{suffix}", tmp_path / f"all.{suffix}"):
         picture = images.read(path)
         assert (picture.pixels.shape[2], picture.alpha is not None) == read
@@ -195,9 +195,9 @@ def test_nothing_is_overwritten_by_surprise(model: Path, tmp_path: Path, capfd: 
 def test_five_channels_are_written_as_tiff_alone(tmp_path: Path) -> None:
     sampler = load_sampler(write_model(tmp_path / "a2b.safetensors", 5))
     with pytest.raises(UsageError, match=r"\.png: holds no picture of 5 channels"):
-        sample(sampler, SampleOptions(out=tmp_path / "out", count=1))
+        make_samples(sampler, SampleOptions(out=tmp_path / "out", count=1))
     assert not (tmp_path / "out").exists()
-    sample(sampler, SampleOptions(out=tmp_path / "out", count=1, format="tif"))
+    make_samples(sampler, SampleOptions(out=tmp_path / "out", count=1, format="tif"))
     assert images.read(tmp_path / "out/seed-000000.tif").pixels.shape == (SIZE, SIZE, 5)
 
 
@@ -230,13 +230,13 @@ def test_a_generator_gone_wrong(model: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         next(sampler.network.parameters()).fill_(math.nan)
     with pytest.raises(ModelError, match="not finite"):
-        sample(sampler, SampleOptions(out=tmp_path, count=1))
+        make_samples(sampler, SampleOptions(out=tmp_path, count=1))
     assert not list(tmp_path.iterdir())
 
 
 def test_it_stops_between_two_pictures(model: Path, tmp_path: Path) -> None:
     seen: list[int] = []
-    written = sample(
+    written = make_samples(
         load_sampler(model),
         SampleOptions(out=tmp_path, grid=tmp_path / "all.png", count=9),
         lambda number, total, path: seen.append(number),
@@ -251,7 +251,7 @@ def test_a_full_disk(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left"):
-        sample(load_sampler(model), SampleOptions(out=tmp_path, count=2))
+        make_samples(load_sampler(model), SampleOptions(out=tmp_path, count=2))
     assert not list(tmp_path.iterdir())
 
 

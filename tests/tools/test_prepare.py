@@ -17,7 +17,7 @@ from i2i.images.png import chunk
 from i2i.tools.datasets import fetch as fetching
 from i2i.tools.datasets.inspect import inspect
 from i2i.tools.datasets.report import as_json, as_text
-from i2i.tools.datasets.shape import combine, difference_hash, divide, split
+from i2i.tools.datasets.shape import combine, difference_hash, separate, split_dataset
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_dataset.py"
 
@@ -249,7 +249,7 @@ def test_combine_and_split_keep_the_description_of_colours(tmp_path):
     assert combine(tmp_path / "a", tmp_path / "b", tmp_path / "joined").done == 2
     assert images.read(tmp_path / "joined" / "alike.png").colour == linear
     assert images.read(tmp_path / "joined" / "unlike.png").colour is None
-    assert split(tmp_path / "joined", tmp_path / "out").done == 2
+    assert separate(tmp_path / "joined", tmp_path / "out").done == 2
     assert {images.read(tmp_path / "out" / side / "alike.png").colour for side in "AB"} == {linear}
 
 
@@ -285,7 +285,7 @@ def test_combine_names_what_does_not_fit_and_goes_on(tmp_path, capsys):
 def test_split_names_odd_widths(tmp_path):
     make(tmp_path / "in/1.png", width=13)
     make(tmp_path / "in/2.jpg")
-    outcome = split(tmp_path / "in", tmp_path / "out")
+    outcome = separate(tmp_path / "in", tmp_path / "out")
     assert outcome.failed == [(tmp_path / "in/1.png", "odd width 13; A and B side by side have equal widths")]
     assert tree(tmp_path / "out") == ["A/2.png", "B/2.png"]
 
@@ -295,7 +295,7 @@ def test_outputs_of_one_name(tmp_path):
     make(tmp_path / "in/1.png")
     make(tmp_path / "in/1.jpg")
     with pytest.raises(UsageError, match="would have the name of another one"):
-        split(tmp_path / "in", tmp_path / "out")
+        separate(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="have the same name without suffix"):
         combine(tmp_path / "in", tmp_path / "in", tmp_path / "out")
@@ -331,7 +331,7 @@ def test_an_input_is_never_replaced(tmp_path):
         make(tmp_path / f"train/{number}.png", number)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     with pytest.raises(UsageError, match="outputs are inputs"):
-        divide(tmp_path / "train", tmp_path, overwrite=True)
+        split_dataset(tmp_path / "train", tmp_path, overwrite=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
 
 
@@ -353,9 +353,9 @@ def test_divide(plain, tmp_path):
 
 
 def test_divide_depends_on_names_and_seed_alone(plain, tmp_path):
-    divide(plain, tmp_path / "one")
-    divide(plain, tmp_path / "two", link=True)
-    divide(plain, tmp_path / "three", seed=1)
+    split_dataset(plain, tmp_path / "one")
+    split_dataset(plain, tmp_path / "two", link=True)
+    split_dataset(plain, tmp_path / "three", seed=1)
     assert tree(tmp_path / "one") == tree(tmp_path / "two") != tree(tmp_path / "three")
     links = (tmp_path / "two").rglob("*.png")
     assert all(path.is_symlink() and path.resolve().is_relative_to(plain) for path in links)
@@ -371,7 +371,7 @@ def test_divide_keeps_copies_and_pairs_together(tmp_path):
     for number in range(30):
         for side in "AB":
             make(tmp_path / f"in/{side}/{number}.{'png' if side == 'A' else 'jpg'}", number % 10 + 100 * (side == "B"))
-    divide(tmp_path / "in", tmp_path / "out", val=0.3, test=0.3)
+    split_dataset(tmp_path / "in", tmp_path / "out", val=0.3, test=0.3)
     report = inspect(tmp_path / "out", full=True)
     assert report.exit_code == 0 and len(report.groups) == 6 and not report.unpaired
     assert report.duplicates and all(len(report.splits(paths)) == 1 for paths in report.duplicates)
@@ -379,10 +379,10 @@ def test_divide_keeps_copies_and_pairs_together(tmp_path):
 
 def test_divide_refuses(plain, tmp_path):
     with pytest.raises(UsageError, match="leave nothing to train on"):
-        divide(plain, tmp_path / "out", val=0.5, test=0.5)
+        split_dataset(plain, tmp_path / "out", val=0.5, test=0.5)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no pictures"):
-        divide(tmp_path / "empty", tmp_path / "out")
+        split_dataset(tmp_path / "empty", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -398,7 +398,7 @@ def test_a_picture_that_vanishes(plain, tmp_path, monkeypatch):
         honest(source, *others)
 
     monkeypatch.setattr(dividing, "_bring", bring)
-    outcome = divide(plain, tmp_path / "out")
+    outcome = split_dataset(plain, tmp_path / "out")
     assert [(path.name, reason) for path, reason in outcome.failed] == [
         ("7.png", "cannot be opened: No such file or directory")
     ]

@@ -93,9 +93,9 @@ class _Framed:
 
     def __init__(self, rows: Callable[[int, int], Tensor], size: tuple[int, int] | torch.Size, network: Any) -> None:
         self.size, self._rows = (size[0], size[1]), rows
-        fitting = network.size_multiple, network.minimum_size
-        self._down, self.top = _indices(size[0], *fitting)
-        self._right, self.left = _indices(size[1], *fitting)
+        limits = network.size_multiple, network.minimum_size
+        self._down, self.top = _indices(size[0], *limits)
+        self._right, self.left = _indices(size[1], *limits)
         self.height, self.width = len(self._down), len(self._right)
 
     def rows(self, top: int, bottom: int) -> Tensor:
@@ -155,7 +155,7 @@ class Streamer:
         self._check(*picture.pixels.shape[:2])
         return stream_picture(self.network, picture, **self._options)
 
-    def planes(self, planes: Pixels) -> Pixels:
+    def array(self, planes: Pixels) -> Pixels:
         """(C, H, W) float32 in [-1, 1] translated. Raises as `picture`."""
         self._check(*planes.shape[-2:])
         return stream_tensor(self.network, torch.from_numpy(planes), **self._options).numpy()

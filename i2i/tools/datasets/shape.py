@@ -88,7 +88,7 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def divide(
+def split_dataset(
     folder: Path,
     out: Path,
     *,
@@ -221,7 +221,7 @@ def combine(a: Path, b: Path, out: Path, *, overwrite: bool = False, skip_existi
     return outcome
 
 
-def split(folder: Path, out: Path, *, overwrite: bool = False, skip_existing: bool = False) -> Outcome:
+def separate(folder: Path, out: Path, *, overwrite: bool = False, skip_existing: bool = False) -> Outcome:
     """Write the halves of each picture of `folder`: the left one to `out/A`, the right one to `out/B`.
 
     The tree is kept, so `train/1.jpg` becomes `out/A/train/1.png` and `out/B/train/1.png`. Pictures of odd
@@ -257,7 +257,7 @@ def _joined(one: Path, two: Path) -> list[Picture]:
     sides = [replace(p, pixels=images.with_channels(p.pixels, channels), numbers=None) for p in (a, b)]
     if a.pixels.dtype != b.pixels.dtype:
         depth: Depth = np.float32 if np.float32 in (a.pixels.dtype, b.pixels.dtype) else np.uint16
-        sides = [replace(p, **p.planes(lambda plane: images.with_depth(plane, depth))) for p in sides]
+        sides = [replace(p, **p.mapped(lambda plane: images.with_depth(plane, depth))) for p in sides]
     alpha = None
     if a.alpha is not None or b.alpha is not None:
         alpha = np.hstack(

@@ -49,9 +49,9 @@ class Yolo(Layout):
         parallel = {path: place.with_suffix(".txt") for path in pictures if (place := _parallel(path))}
         labels = {text for text in texts if "labels" in text.parts[:-1]} if parallel else set()
         own = {picture: _label_of(picture, parallel.get(picture), texts) for picture in pictures}
-        beside = {picture.parent for picture, label in own.items() if label and label.parent == picture.parent}
+        folders = {picture.parent for picture, label in own.items() if label and label.parent == picture.parent}
         # a picture without a label is background where others have one in the same way
-        backgrounds = {picture for picture in pictures if picture.parent in beside or (labels and picture in parallel)}
+        backgrounds = {picture for picture in pictures if picture.parent in folders or (labels and picture in parallel)}
         self.items = [
             Item(picture, (label,) if label else ())
             for picture, label in own.items()

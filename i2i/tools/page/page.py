@@ -24,7 +24,7 @@ from i2i.errors import I2IError, ImageError
 from i2i.images.formats import SUFFIXES
 from i2i.models.info import MAX_SIDE
 from i2i.models.styles import Style
-from i2i.terminal import tell
+from i2i.terminal import say_plain
 from i2i.tools.page.order import KEPT, OrderError, order_of, sent, upload_of
 from i2i.tools.page.studio import Bounds, Order, Outcome, Row, Studio
 
@@ -306,7 +306,7 @@ def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             lines = [str(error)] if isinstance(error, I2IError) else traceback.format_exception(error)
             for line in "".join(lines).splitlines():
-                tell(f"page: {line}")
+                say_plain(f"page: {line}")
             raise gr.Error(_GENERIC, print_exception=False) from None
 
     return run

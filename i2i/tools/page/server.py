@@ -138,7 +138,7 @@ class Server:
                 thread.join(0.2)
                 if time.monotonic() - swept > KEPT_SECONDS / 60:
                     swept = time.monotonic()
-                    sweep(self._folder, time.time() - KEPT_SECONDS)
+                    delete_old(self._folder, time.time() - KEPT_SECONDS)
         finally:
             self._studio.close()
             self._server.should_exit = True
@@ -173,7 +173,7 @@ def used(folder: Path) -> int:
     return size
 
 
-def sweep(folder: Path, before: float) -> None:
+def delete_old(folder: Path, before: float) -> None:
     """Remove files in folders of `folder` that were last changed before that time, and folders that are empty then."""
     for path in sorted(folder.glob("*/**/*"), reverse=True):
         with contextlib.suppress(OSError):

@@ -89,6 +89,6 @@ def test_old_files_are_swept_and_empty_folders(tmp_path: Path) -> None:
     now = time.time()
     os.utime(old, (now - 7200, now - 7200))
     os.utime(tmp_path / ".lock", (now - 7200, now - 7200))
-    server.sweep(tmp_path, now - 3600)
-    server.sweep(tmp_path, now - 3600)
+    server.delete_old(tmp_path, now - 3600)
+    server.delete_old(tmp_path, now - 3600)
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".lock", "a", "new.png"]
