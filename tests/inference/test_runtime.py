@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fork_server import python
 from torch import nn
 
 from i2i import machine
@@ -670,6 +671,29 @@ def test_an_onnx_file_is_checked_and_says_what_it_is(tmp_path: Path, monkeypatch
     with pytest.raises(UsageError, match="noise of dropout"):
         export.save_onnx(tmp_path / "b.onnx", _network(NOISY), describe(NOISY, direction="a2b", dropout=True))
     assert not (tmp_path / "b.onnx").exists()
+
+
+SIGNALLED = """
+import gc, os, signal, sys, threading
+import i2i
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+translators = [i2i.load_translator(sys.argv[1], runtime="openvino", device="cpu") for _ in range(2)]
+def end():
+    while translators:
+        del translators[0]
+        gc.collect()
+thread = threading.Thread(target=end)
+thread.start() if sys.argv[2] == "thread" else end()
+thread.join() if sys.argv[2] == "thread" else None
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@needs_openvino
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_a_signal_finds_its_stack_after_translators_have_ended(tmp_path: Path, where: str) -> None:
+    done = python("-c", SIGNALLED, _model(tmp_path), where)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_openvino_does_not_end_the_process_where_it_may_not_look(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,22 @@ def version() -> str:
     return str(__version__)
 
 
+class _Core(Session):
+    """The one core of a process, which stays to its end.
+
+    A core gives the thread that makes it a stack for signals, and frees that stack when it ends. The thread goes on
+    using it if another thread, or a core that was made later, came between; the next signal then ends the process.
+    """
+
+    def start(self) -> Any:
+        import openvino
+
+        return openvino.Core()
+
+
+_CORE = _Core()
+
+
 class OpenVINORuntime(Session):
     """A converted network in `precision`; sizes are free."""
 
@@ -48,7 +64,8 @@ class OpenVINORuntime(Session):
         _check_here()
         import openvino
 
-        core = openvino.Core()
+        with _CORE.alone:
+            core = _CORE.held
         # shared: the compiled network goes on using this memory, which lives as long as this object
         model = core.read_model(self._network, openvino.Tensor(self._weights, shared_memory=True))
         options = {
