@@ -92,8 +92,8 @@ COMMANDS: dict[str, Command] = {
         usage="--style STYLE PICTURES... -o OUT [options]",
         examples=("--style monet photos/ -o out/", "--list-styles"),
         first=(
-            "inputs style out direction strength mask keep size paint_size format overwrite skip_existing show device "
-            "runtime list_styles"
+            "inputs style mix out direction strength mask keep size paint_size format overwrite skip_existing show "
+            "device runtime list_styles"
         ),
     ),
     "serve": Command(

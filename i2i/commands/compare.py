@@ -22,7 +22,7 @@ class Options:
     out: Path | None = None
     """The contact sheet (.png, .jpg) or the page (.html) to write."""
     max: Annotated[int, Interval(ge=1, le=500)] = 24
-    """Show so many pictures of each folder, evenly chosen."""
+    """Show at most this many pictures of each folder, evenly chosen."""
     overwrite: bool = False
     """Replace an output that exists."""
 

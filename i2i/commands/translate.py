@@ -139,12 +139,11 @@ def plan(options: Options, chosen: FolderOptions) -> None:
         print(report.to_json(), end="")
         return
     for job in work.todo:
-        mask = f" ({masked(job.mask)})" if job.mask is not None else ""
-        print(
-            f"{printable(job.source)}: {job.refused}"
-            if job.refused
-            else f"{printable(job.source)} → {printable(job.target)}{mask}"
-        )
+        if job.refused:
+            print(f"{printable(job.source)}: {job.refused}")
+            continue
+        mask = f" ({printable(masked(job.mask))})" if job.mask is not None else ""
+        print(f"{printable(job.source)} → {printable(job.target)}{mask}")
     say_plain(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
     for notice in work.notices:
         say_plain(notice)

@@ -18,8 +18,8 @@ from i2i.folders.plan import Inputs, Job, Plan, Source, plan
 from i2i.folders.report import Progress, Report, records_of
 from i2i.images import LOSSY, WRITTEN, probe
 from i2i.images.large import LARGE_LIMITS
-from i2i.inference import mix as blends
-from i2i.inference.options import ALPHA, FolderOptions, ModelOptions, checked_mix, mix_as_text, parse_mix
+from i2i.inference import mix as mixing
+from i2i.inference.options import ALPHA, FolderOptions, ModelOptions, checked_mix, mix_as_text
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator, load_translator
 from i2i.terminal import printable
@@ -47,7 +47,7 @@ def translate_folder(
     * `out`: a folder; for one input file it may be the name of a picture or a film.
     * `style`: as for `load_translator`, or a `Translator`. The options that choose model or device have no effect on a
       `Translator`.
-    * `mix`: several styles in its place, as for `load_mix` or as text: `{"monet": 0.6, "vangogh": 0.4}`.
+    * `mix`: several styles in its place, as for `load_mix`: `{"monet": 0.6, "vangogh": 0.4}`.
     * `options`: the fields of `FolderOptions`, such as `overwrite=True`, `size=512`, or `mask="masks"`.
     * `progress` is called with the number of finished inputs, their total and the last one; `frames` with the number of
       finished frames of a film, their total (0 if it is not known) and the film. `stop()` ends the work early when it
@@ -92,7 +92,7 @@ def _load(style: str | PathLike[str], options: FolderOptions, todo: Plan, fetchi
     few = options.runtime == "auto" and not any(job.film for job in todo.todo)
     sizes = _sizes(todo.found, options.size) if few else None
     if options.mix:
-        return blends.load_mix(parse_mix(options.mix), **chosen, sizes=sizes, fetching=fetching)
+        return mixing.load_mix(options.mix, **chosen, sizes=sizes, fetching=fetching)
     return load_translator(style, **chosen, sizes=sizes, fetching=fetching)
 
 
@@ -116,9 +116,9 @@ def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict
     }
     return {
         "i2i": __version__,
-        "style": "" if isinstance(style, Translator) else str(style),
+        "style": "" if isinstance(style, Translator) else str(style) or translator.style,
         "model": to_mapping(translator.info),
-        "mix": blends.facts(translator),
+        "mix": mixing.facts(translator),
         "device": str(translator.device),
         "runtime": translator.runtime,
         "precision": translator.precision,

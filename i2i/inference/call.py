@@ -41,6 +41,8 @@ class Call:
         return self._one(image, self._with(mask))
 
     def _with(self, mask: Any) -> Blend:
+        if is_several(mask) and not is_tensor(mask):
+            raise UsageError("mask: several for one picture or tensor; expected one, or one for each picture of a list")
         return replace(self.blend, mask=mask_of(mask))
 
     def _one(self, image: Any, blend: Blend) -> Any:

@@ -14,7 +14,7 @@ from i2i.errors import ModelError, UsageError
 from i2i.images import Pixels, with_depth
 from i2i.images.colours import from_linear, to_linear
 from i2i.inference.loaded_model import LoadedModel
-from i2i.inference.options import checked_mix, mix_as_text
+from i2i.inference.options import checked_mix, mix_as_text, parse_mix
 from i2i.inference.runtime.protocol import Device, InputSpec, Planes
 from i2i.inference.translator import Translator, load_translator
 from i2i.models.info import ModelInfo, Training
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from i2i.inference.streaming.picture import RowSink
 
 
-def load_mix(mix: Mapping[str, float], **options: Any) -> Translator:
+def load_mix(mix: Mapping[str, float] | str, **options: Any) -> Translator:
     """Loads several styles as one translator: `i2i.load_mix({"monet": 0.6, "vangogh": 0.4})("photo.jpg")`.
 
-    * `mix`: a weight above 0 for each style, which is named as for `load_translator`. The weights are divided by their
-      sum.
+    * `mix`: a weight above 0 for each style, which is named as for `load_translator`; or the same as text,
+      `monet:0.6,vangogh:0.4`. The weights are divided by their sum.
     * `options`: those of `load_translator`, for all styles alike.
 
     Each style translates the picture, and the results are mixed in linear light. Raises `UsageError` for weights that
     are no shares, for models of labels or of colours alone, and for styles with different channels, or different paint
     sizes where `paint_size` does not say one; else as `load_translator`.
     """
-    weights = checked_mix(mix)
+    weights = parse_mix(mix) if isinstance(mix, str) else checked_mix(mix)
     translators = {style: load_translator(style, **options) for style in weights}
     _check_alike(translators)
     if len(translators) == 1:

@@ -169,11 +169,13 @@ def parse_mix(text: str) -> dict[str, float]:
 
 def mix_as_text(mix: Mapping[str, float]) -> str:
     """The inverse of `parse_mix`."""
-    return ",".join(f"{style}:{weight:g}" for style, weight in mix.items())
+    return ",".join(f"{style}:{weight!r}".removesuffix(".0") for style, weight in mix.items())
 
 
 def checked_mix(mix: Mapping[str, float | str]) -> dict[str, float]:
     """Returns the weights as numbers. Raises `UsageError` for those that are no shares of a whole."""
+    if not isinstance(mix, Mapping):
+        raise UsageError(f"mix = {mix!r}: expected a weight for each style, such as {{'monet': 0.6, 'vangogh': 0.4}}")
     if not mix:
         raise UsageError("mix: no styles; expected a weight for each, such as monet:0.6,vangogh:0.4")
     return {str(style): _weight(str(style), weight) for style, weight in mix.items()}
@@ -182,7 +184,7 @@ def checked_mix(mix: Mapping[str, float | str]) -> dict[str, float]:
 def _weight(style: str, given: float | str) -> float:
     try:
         weight = float(given)
-    except ValueError:
+    except (TypeError, ValueError):
         weight = math.nan
     if not 0 < weight < math.inf:
         raise UsageError(f"mix: {style} has the weight {given!r}; expected a number above 0")

@@ -126,7 +126,7 @@ def _names(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _readable(found: Comparison, made: Callable[[Picture, str], T]) -> Iterator[tuple[str, list[T]]]:
-    """What `made` makes of the pictures of each row, and the row's name; a row that cannot be read goes to `failed`.
+    """Each row's name, and its pictures after `made`; a row that cannot be read goes to `failed`.
 
     Raises `InputError` if none can be read.
     """

@@ -141,9 +141,13 @@ def test_the_command_line_plans_and_reports_it(source: Path, tmp_path: Path) -> 
         "strength": 0.25, "mask": str(masks), "keep": "colour",
         "mix": f"{one}:2,{tmp_path / 'two.safetensors'}:1",
     }  # fmt: skip
+    assert report["style"] == report["options"]["mix"]
     assert {style: facts["share"] for style, facts in report["mix"].items()} == {
         str(one): pytest.approx(2 / 3), str(tmp_path / "two.safetensors"): pytest.approx(1 / 3),
     }  # fmt: skip
+    odd = _mask(tmp_path / "m\x1bs" / "a.png").parent
+    code, child = run(tmp_path, source / "a.png", "-o", tmp_path / "x", "--style", one, "--mask", odd, "--dry-run")
+    assert code == 0 and "/a.png)" in child.stdout and "\x1b" not in child.stdout
     code, child = run(tmp_path, *words, "--style", one)
     assert code == 2 and "a style, or a mix of styles" in child.stderr
 

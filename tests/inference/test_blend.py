@@ -125,7 +125,7 @@ def test_the_alpha_of_a_picture_may_be_its_mask() -> None:
         (HALF.astype(np.int64), "expected"),
         (np.ones((10, 24)), "is 24x20 pixels, but its mask 24x10; expected a mask of the same size"),
         (7, "a int is no picture"),
-        ([HALF], "a list is no picture"),
+        ([HALF], "mask: several for one picture or tensor"),
     ],
 )
 def test_masks_that_are_none_are_refused_before_any_work(

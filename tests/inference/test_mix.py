@@ -17,7 +17,7 @@ from i2i.folders.plan import Job
 from i2i.images import Picture, Pixels
 from i2i.images.palettes import find
 from i2i.inference import scaling
-from i2i.inference.options import FolderOptions, parse_mix
+from i2i.inference.options import FolderOptions, mix_as_text, parse_mix
 from i2i.models import model_file
 from i2i.networks.resnet import ResnetConfig
 
@@ -51,6 +51,7 @@ def test_results_are_mixed_in_linear_light(pair: tuple[str, str]) -> None:
     found = i2i.load_mix({pair[0]: 3, pair[1]: 1}, **OPTIONS)(ARRAY)
     assert np.abs(found - expected).max() <= 1.01
     assert np.array_equal(found, i2i.load_mix({pair[0]: 0.75, pair[1]: 0.25}, **OPTIONS)(ARRAY))
+    assert np.array_equal(found, i2i.load_mix(f"{pair[0]}:3,{pair[1]}:1", **OPTIONS)(ARRAY))
 
 
 def test_a_mix_is_used_as_any_translator(pair: tuple[str, str]) -> None:
@@ -112,15 +113,20 @@ def test_styles_that_do_not_go_together_are_refused(pair: tuple[str, str], tmp_p
         ({"monet": float("nan")}, "the weight nan"),
         ({"monet": float("inf")}, "the weight inf"),
         ({"monet": "much"}, "the weight 'much'"),
+        ({"monet": None}, "the weight None"),
+        (["monet"], "expected a weight for each style, such as"),
+        ("monet", "expected a weight for each style, such as"),
     ],
 )
 def test_weights_that_are_no_shares_are_refused(mix: Any, reason: str) -> None:
-    with pytest.raises(UsageError, match=f"mix: .*{reason}"):
+    with pytest.raises(UsageError, match=f"mix.*: .*{reason}"):
         i2i.load_mix(mix)
 
 
 def test_a_mix_in_words() -> None:
     assert parse_mix("monet:0.6, hub:owner/name:2") == {"monet": 0.6, "hub:owner/name": 2.0}
+    weights = {"a": 1 / 3, "hub:owner/name": 2.0, "b": 1e-9}
+    assert parse_mix(mix_as_text(weights)) == weights and mix_as_text({"a": 2.0, "b": 0.5}) == "a:2,b:0.5"
     for text in ("monet", ":1", "monet:1,", "monet:1,monet:2"):
         with pytest.raises(UsageError, match=r"expected a weight for each style, such as monet:0\.6,vangogh:0\.4"):
             parse_mix(text)
