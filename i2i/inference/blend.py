@@ -105,10 +105,6 @@ class Blend:
 
         return self._by_rows(mixed, before, after, mask).transpose(2, 0, 1)
 
-    def rows(self, top: int, bottom: int) -> "Blend":
-        """The blend of these rows of a picture."""
-        return self if self.mask is None or isinstance(self.mask, str) else replace(self, mask=self.mask[top:bottom])
-
     def _mask_of(self, alpha: Pixels | None, own: tuple[int, ...], size: tuple[int, ...]) -> Pixels | None:
         """The mask of a picture of the height and width `own`, at the height and width `size`."""
         mask = alpha if isinstance(self.mask, str) else self.mask

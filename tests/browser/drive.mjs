@@ -97,6 +97,8 @@ async function use(page) {
   await shot(page, "dark");
   await page.emulateMedia({ media: "print" });
   found.print = await page.locator("input:visible").count();
+  const box = (name) => page.locator(`.pair .${name}`).first().boundingBox();
+  found.printed = { before: await box("before"), after: await box("after") };
 }
 
 async function withoutScripts() {

@@ -115,6 +115,8 @@ def test_fits_a_phone_and_prints(seen: tuple[dict[str, Any], Path]) -> None:
     found, _ = seen
     assert found["phone"] <= 360
     assert found["print"] == 0
+    before, after = found["printed"]["before"], found["printed"]["after"]
+    assert before["y"] == after["y"] and before["x"] + before["width"] <= after["x"]  # side by side on paper
 
 
 def test_says_everything_without_scripts(seen: tuple[dict[str, Any], Path]) -> None:
