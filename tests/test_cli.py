@@ -530,8 +530,8 @@ def test_a_number_that_may_be_read_in_two_ways_is_refused_as_in_a_file(flags: st
 
 
 READ = {
-    "card", "check", "data", "folder", "inception", "init_from", "inputs", "install_style", "lpips", "paired_data",
-    "pictures", "reference", "vgg", "words",
+    "card", "check", "data", "folder", "inception", "init_from", "inputs", "install_style", "lpips", "mask",
+    "paired_data", "pictures", "reference", "vgg", "web_runtime", "words",
 }  # fmt: skip
 """The options of all scripts that are paths and name what is read."""
 
