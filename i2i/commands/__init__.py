@@ -89,7 +89,7 @@ COMMANDS: dict[str, Command] = {
     "translate": Command(
         module="i2i.commands.translate",
         summary="translate pictures and folders with a trained network",
-        usage="--style STYLE PICTURES... -o OUT [options]",
+        usage="--style STYLE INPUT... -o OUT [options]",
         examples=("--style monet photos/ -o out/", "--list-styles"),
         first=(
             "inputs style mix out direction strength mask keep size paint_size format overwrite skip_existing show "
