@@ -305,9 +305,10 @@ class Translator:
 
         `strength` is the share of the translation, 1 by default; 0 gives the picture. `mask` sets the share for each
         pixel: white takes the translation, black leaves the picture, grey blends. It may be of any kind that a picture
-        has, an array (H, W) of bool, or of floating point in [0, 1], or `"alpha"`, the alpha of the picture. It has the size of the
-        picture, before `size` scales both. A list of pictures takes one mask, or a list of them. `keep="luminance"`
-        gives the luminance of the picture with the colours of the translation, `keep="colour"` the reverse.
+        has, an array (H, W) of bool, or of floating point in [0, 1], or `"alpha"`, the alpha of the picture. It has the
+        size of the picture, before `size` scales both. A list of pictures takes one mask, or a list of them.
+        `keep="luminance"` gives the luminance of the picture with the colours of the translation, `keep="colour"` the
+        reverse.
 
         Labels are colours of the model's palette, or class indices in one channel. Alpha stays. A result depends on its
         picture alone: the noise of dropout is drawn from it, and torch's random state stays as it was.
