@@ -100,7 +100,7 @@ class FolderOptions(ModelOptions):
     large: bool = False
     """Also take pictures of more than 178,956,970 pixels, in bands of rows. Needs pyvips and free disk space."""
     overwrite: bool = False
-    """Replace outputs that exist. An input is never replaced."""
+    """Replace outputs that exist, but no input."""
     skip_existing: bool = False
     """Write only missing outputs."""
     in_place: bool = False
