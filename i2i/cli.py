@@ -154,7 +154,7 @@ def _no_algorithm(command: str, first: str, words: Sequence[str]) -> UsageError:
         return UsageError(*theirs)
     if first.endswith((".yaml", ".yml")):
         read_options(Path(first))
-        return UsageError(f"{first}: expected the file of a configuration with a line such as `algorithm: cyclegan`")
+        return UsageError(f"{first}: names no algorithm; add a line such as `algorithm: cyclegan`")
     if run := _after("--run", words):
         return UsageError(
             f"--run {run}: no run to go on with, as it has no {RUN_CONFIG}. For a new run: "

@@ -50,6 +50,17 @@ class PathUnless:
 # 8, 10 or a mistake? YAML 1.1 says 8 to the first, Python 10 to both
 _AMBIGUOUS = re.compile(r"[-+]?(?:0[0-9]|[0-9]*_)[0-9_]*(?:\.[0-9_]*)?(?:e[-+]?[0-9_]+)?", re.I)
 _SHOWN = 200
+_EXPECTED = {
+    **dict.fromkeys(
+        ("greater_than", "greater_than_equal", "less_than", "less_than_equal"), "expected a number in range"
+    ),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "expected a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "expected a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "expected true or false"),
+    "finite_number": "expected a finite number",
+    "string_type": "expected a text",
+}
+"""Plain words in place of pydantic's message, by its kind of error."""
 
 
 def read_options(path: Path) -> Values:
@@ -106,8 +117,8 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     for key in values:
         if key not in known:
             names = [*known, *KEYS] if isinstance(values[key], dict) else known
-            what = f"{where}unknown option {str(key)[:_SHOWN]!r}.{nearest(str(key), names)}"
-            raise UsageError(f"{what} Known: {', '.join(known)}.{_line(lines, key)}")
+            what = f"{where}unknown option {str(key)[:_SHOWN]!r}{_line(lines, key)}.{nearest(str(key), names)}"
+            raise UsageError(f"{what} Known: {', '.join(known)}.")
     check_numbers(cls, values, where)
     _check_paths(cls, values, where)
     if follow := getattr(cls, "following", None):
@@ -294,7 +305,7 @@ def _explained(errors: Sequence[Any], cls: type, lines: Mapping[str, int]) -> li
     found = []
     reasons: dict[tuple[str, str], list[str]] = {}
     for error in errors:
-        text = str(error["msg"]).removeprefix("Value error, ")
+        text = _plain_reason(error)
         if not error["loc"]:
             found.append(text)
             continue
@@ -304,9 +315,24 @@ def _explained(errors: Sequence[Any], cls: type, lines: Mapping[str, int]) -> li
     for (name, value), texts in reasons.items():
         option = name.partition(".")[0]
         allowed = bounds(get_type_hints(cls, include_extras=True).get(option))
-        sentence = f"{name} = {value}: {' or '.join(texts)}" + (f" (allowed: {allowed})" if allowed else "")
+        sentence = f"{name} = {value}: {_joined(texts)}" + (f" (allowed: {allowed})" if allowed else "")
         found.append(sentence + _line(lines, option))
     return found
+
+
+def _plain_reason(error: Any) -> str:
+    """pydantic's error, as a value that was expected."""
+    kind = str(error["type"])
+    if kind == "literal_error":
+        return f"expected {error['ctx']['expected']}"
+    return _EXPECTED.get(kind, str(error["msg"]).removeprefix("Value error, "))
+
+
+def _joined(texts: Sequence[str]) -> str:
+    """One sentence of the reasons of each member of a union: `expected a number in range or 'auto'`."""
+    if any(not text.startswith("expected ") for text in texts):
+        return " or ".join(texts)
+    return "expected " + " or ".join(dict.fromkeys(text.removeprefix("expected ") for text in texts))
 
 
 def _shown(value: object) -> str:

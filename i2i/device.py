@@ -31,7 +31,10 @@ def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.
         alone = torch.cuda.device_count() == 1  # a scheduler may show each process a device of its own
         device = torch.device("cuda", (0 if alone else local_rank) if device.index is None else device.index)
         if not device.index < torch.cuda.device_count():
-            raise UsageError(f"device = {name!r}: there are {torch.cuda.device_count()} CUDA devices")
+            there = torch.cuda.device_count() or "no"
+            raise UsageError(
+                f"device = {name!r}: there are {there} CUDA devices here; give cpu or auto, or see i2i doctor"
+            )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError(f"device = {name!r}: this machine has none")
     return device

@@ -63,8 +63,10 @@ def _read(path: Path, headings: Collection[str], lists: bool) -> Values | list[A
     try:
         return _Reader(path, _events(path, data), headings).values(lists)
     except (yaml.YAMLError, UnicodeError) as error:
-        first, *more = str(error).splitlines()
-        raise UsageError(f"{path}: not valid YAML: {first}", *more) from None
+        first = str(error).partition("\n")[0]
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UsageError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or first}") from None
 
 
 def _events(path: Path, data: bytes) -> Iterator[yaml.Event]:

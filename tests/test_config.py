@@ -99,7 +99,7 @@ def test_hyphens_are_underscores_and_empty_files_are_defaults(tmp_path: Path) ->
         ("count: 1.5", r"count"),
         ("kind: bath", r"kind = 'bath': .*'batch' or 'instance'"),
         ("flip: perhaps", r"flip = 'perhaps'"),
-        ("rtae: 1", r"unknown option 'rtae'\. Did you mean 'rate'\? Known: rate, weight"),
+        ("rtae: 1", r"unknown option 'rtae' \(line 1\)\. Did you mean 'rate'\? Known: rate, weight"),
         ("- 1\n- 2", r"expected `option: value` lines"),
         ("1: 2", r"expected `option: value` lines"),
         ("rate: [1", r"not valid YAML"),
@@ -132,8 +132,8 @@ def test_what_is_refused(text: str | bytes, message: str, tmp_path: Path) -> Non
         ("count: -0_1", r"count = '-0_1': may be read in two ways"),
         ("rate: 1_0.5", r"rate = '1_0\.5': may be read in two ways"),
         ("rate: 01.5", r"rate = '01\.5': may be read in two ways"),
-        ("count: 4:46", r"count = '4:46': .*integer.*\(line 1\)"),
-        ("count: 0b11", r"count = '0b11': .*integer"),
+        ("count: 4:46", r"count = '4:46': .*whole number.*\(line 1\)"),
+        ("count: 0b11", r"count = '0b11': .*whole number"),
         ("rate: 1:30.5", r"rate = '1:30\.5': .*number"),
         ("# one\ncount: 0", r"count = 0: .*\(line 2\)"),
         ("# one\nrtae: 0", r"unknown option 'rtae'.*\(line 2\)"),
@@ -246,9 +246,7 @@ def test_plain_values() -> None:
 def test_a_value_that_fits_no_member_of_a_union_is_one_error() -> None:
     with pytest.raises(UsageError) as caught:
         from_mapping(FolderOptions, {"batch_size": 0})
-    assert str(caught.value) == (
-        "batch_size = 0: input should be greater than or equal to 1 or input should be 'auto' (allowed: ≥ 1, ≤ 4096)"
-    )
+    assert str(caught.value) == ("batch_size = 0: expected a number in range or 'auto' (allowed: ≥ 1, ≤ 4096)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,8 +271,8 @@ def test_options_are_written_by_groups_and_read_under_any_heading_or_none(tmp_pa
     ("text", "message"),
     [
         ("lr: 1\noptimisation:\n  lr: 2", r"line 3: lr is given twice, first in line 1"),
-        ("optimization:\n  lr: 2", r"unknown option 'optimization'. Did you mean 'optimisation'"),
-        ("networks:\n  nfg: 2", r"unknown option 'nfg'. Did you mean 'ngf'.*line 2"),
+        ("optimization:\n  lr: 2", r"unknown option 'optimization'.* Did you mean 'optimisation'"),
+        ("networks:\n  nfg: 2", r"unknown option 'nfg' \(line 2\)\. Did you mean 'ngf'"),
         ("networks:\n  losses:\n    lr: 2", r"unknown option 'losses'"),
     ],
 )

@@ -30,7 +30,7 @@ TRAINING = (
 
 ALGORITHMS: dict[str, Command] = {
     "cyclegan": Command(
-        summary="two folders of pictures without pairs, both ways (CycleGAN)",
+        summary="two folders of pictures without pairs, in both directions (CycleGAN)",
         usage="--data FOLDER [options]",
         examples=("--data datasets/monet2photo --run runs/monet",),
         first=TRAINING + " lambda_identity",
@@ -48,7 +48,7 @@ ALGORITHMS: dict[str, Command] = {
         first=TRAINING + " classes_a classes_b",
     ),
     "cut": Command(
-        summary="two folders without pairs, one way; lighter than CycleGAN (CUT)",
+        summary="two folders without pairs, in one direction; lighter than CycleGAN (CUT)",
         usage="--data FOLDER [options]",
         examples=("--data datasets/monet2photo --direction b2a --run runs/cut_monet",),
         first=TRAINING,
@@ -89,7 +89,7 @@ COMMANDS: dict[str, Command] = {
     "translate": Command(
         module="i2i.commands.translate",
         summary="translate pictures and folders with a trained network",
-        usage="--style STYLE PICTURES... -o OUT [options]",
+        usage="--style STYLE INPUT... -o OUT [options]",
         examples=("--style monet photos/ -o out/", "--list-styles"),
         first=(
             "inputs style mix out direction strength mask keep size paint_size format overwrite skip_existing show "
@@ -98,14 +98,14 @@ COMMANDS: dict[str, Command] = {
     ),
     "serve": Command(
         module="i2i.commands.serve",
-        summary="show a page in the browser that translates pictures, on this machine",
+        summary="open a page on this machine that translates pictures in the browser",
         usage="[STYLE...] [options]",
         examples=("", "monet runs/mine --port 8000"),
         first="styles port host token open max_megapixels device",
     ),
     "plan": Command(
         module="i2i.commands.plan",
-        summary="say what a training will cost here: time, memory, disk",
+        summary="measure what a training will cost on this machine: time, memory, disk",
         usage="ALGORITHM --data FOLDER [options of the training]",
         examples=("cyclegan --data datasets/monet2photo", "pix2pix --config configs/pix2pix_facades.yaml"),
         first="data memory_limit measure_steps measure_seconds json",
@@ -113,7 +113,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         module="i2i.commands.evaluate",
         summary="measure a run, a model or pictures by FID, KID, SSIM and others",
-        usage="RUN | MODEL PICTURES | MADE EXPECTED [options]",
+        usage="RUN | MODEL PICTURES | RESULTS EXPECTED [options]",
         examples=("runs/facades", "monet datasets/monet2photo --direction b2a"),
         first="inputs metrics data split direction report json device",
     ),
@@ -161,7 +161,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "doctor": Command(
         module="i2i.commands.doctor",
-        summary="say what this installation has, lacks, and computes wrongly",
+        summary="check this installation: versions, devices, missing extras, wrong results",
         usage="[--json]",
         examples=("",),
         first="json",

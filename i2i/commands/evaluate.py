@@ -22,17 +22,18 @@ from i2i.terminal import say_plain
 @dataclass(frozen=True, kw_only=True)
 class Options(EvaluationOptions):
     inputs: Annotated[tuple[str, ...], POSITIONAL] = ()
-    """A run folder; a model and the pictures for it; or two folders: the pictures made, and those they should be."""
+    """A run folder; a model and pictures to translate with it; or two folders: results, and the pictures that they are
+    compared with."""
     report: Path | None = None
-    """The JSON file for the numbers and their protocol; an earlier evaluation there is replaced. Default: for a run,
-    evaluation.json in its folder, where i2i report finds it; else none."""
+    """Write the numbers and their protocol to this JSON file; an earlier evaluation there is replaced. Default: for a
+    run, evaluation.json in its folder, where i2i report finds it; else none."""
     json: bool = False
     """Print JSON instead of the table."""
 
 
 def main(options: Options) -> None:
     if not options.inputs:
-        raise UsageError("expected: i2i evaluate RUN, or MODEL PICTURES, or MADE EXPECTED (see --help)")
+        raise UsageError("expected: i2i evaluate RUN, or MODEL PICTURES, or RESULTS EXPECTED (see --help)")
     report = options.report
     if report is not None and (report.suffix.lower() not in ("", ".json") or report.is_dir()):
         raise UsageError(f"--report {report}: expected the name of a JSON file")

@@ -10,16 +10,20 @@ from i2i.commands.options import Option
 from i2i.groups import FIRST, FIRST_OPTIONS, GROUPS
 
 SHARED = (
-    ("--config FILE.yaml", "Take options from this file; flags come on top."),
-    ("--print-config", "Print the complete configuration as YAML, and do nothing."),
-    ("--verbose", "Show where an error comes from."),
+    ("--config FILE.yaml", "Read options from this file. Options on the command line win."),
+    ("--print-config", "Print all options with their values as YAML, and do nothing else."),
+    ("--verbose", "Show the traceback of an error."),
     ("--help-all", "Show all options, by group."),
 )
 """Every command takes these beside its own options."""
 
 _METAVARS = {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}
 _NAMED = {
+    "inputs": "INPUT",
+    "styles": "STYLE",
     "style": "STYLE",
+    "metrics": "NAME",
+    "host": "ADDRESS",
     "run": "FOLDER",
     "data": "FOLDER",
     "augment": "FILE.yaml",
@@ -40,7 +44,7 @@ def of_all() -> str:
     return "\n".join([*lines, "", f"  {example}", "  i2i translate --style monet photos/ -o out/", "", _MORE])
 
 
-_MORE = "i2i COMMAND --help says more of a command; i2i --version."
+_MORE = "i2i COMMAND --help shows the options of a command, i2i --version the version."
 
 
 def of_algorithms(command: str) -> str:
@@ -112,7 +116,7 @@ def _typed(option: Option) -> str:
         metavar = "True|False"
     metavar += " ..." if option.many else ""
     if option.positional:
-        return option.name.upper() + (" ..." if option.many else "")
+        return _NAMED.get(option.name, option.name.upper()) + (" ..." if option.many else "")
     return ("-o, " if option.name == "out" else "") + f"{option.flag} {metavar}"
 
 

@@ -111,8 +111,11 @@ def _given(words: Sequence[str], known: Sequence[Option]) -> list[Option]:
 
 
 def _near(name: str, flags: Collection[str]) -> str:
-    """` Did you mean --batch-size?`: flags that begin as `name`, or are near it."""
-    near = {flag: max(_likeness(name, flag), _likeness(name, flag[: len(name)])) for flag in flags}
+    """` Did you mean --batch-size?`: flags that begin as `name`, or are near it; `--output` begins as `--out`."""
+    near = {
+        flag: max(_likeness(name, flag), _likeness(name, flag[: len(name)]), _NEAR * name.startswith(flag))
+        for flag in flags
+    }
     best = [flag for flag, likeness in near.items() if likeness >= max(_NEAR, *near.values())]
     return f" Did you mean {' or '.join(best[:3])}?" if best else ""
 

@@ -32,24 +32,24 @@ class Options:
     styles: Annotated[tuple[str, ...], POSITIONAL] = ()
     """The styles to offer: names, run folders, model files. Default: all that are on this machine."""
     host: str = "127.0.0.1"
-    """The address to listen at. 127.0.0.1 is for this machine alone; 0.0.0.0 is for the network, and visitors then need
+    """Who can open the page: 127.0.0.1 is this machine alone, 0.0.0.0 the whole network. Visitors from the network need
     the token that is printed."""
     port: Annotated[int, Interval(ge=0, le=65_535)] = 7860
-    """The port to listen at; 0 takes one that is free."""
+    """The number behind the colon in the address; 0 takes a free one."""
     allow_host: tuple[str, ...] = ()
     """Further names of this server, as visitors type them, such as that of a proxy before it."""
     token: bool = False
-    """Ask for the token also on this machine, where other users may reach the page."""
+    """Ask for a token on 127.0.0.1 too, where other users of this machine may reach the page."""
     open: bool = False
-    """Open the page in the browser of this machine."""
+    """Open the page in this machine's browser."""
     max_megabytes: Annotated[float, Interval(gt=0, le=1000)] = 64
-    """The largest file that is taken, in megabytes."""
+    """Refuse larger files, in megabytes."""
     max_megapixels: Annotated[float, Interval(gt=0, le=178)] = 50
-    """The largest picture that is taken, in megapixels."""
+    """Refuse larger pictures, in megapixels."""
     max_pictures: Annotated[int, Interval(ge=1, le=1000)] = 200
-    """The most pictures at once."""
+    """Refuse more pictures in one request."""
     time_limit: Annotated[float, Ge(1)] = 600
-    """The seconds after which an order ends, with what is done by then."""
+    """The seconds that one visitor's request may take; it then ends with the pictures done so far."""
     device: str = "auto"
     """The device: auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"

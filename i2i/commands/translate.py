@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Options(FolderOptions):
     inputs: Annotated[tuple[Path, ...], POSITIONAL] = ()
-    """Pictures, films, folders, or `-` for a list of these on the standard input, one a line or separated by NUL."""
+    """Pictures, films, folders, or `-` to read their paths from the standard input, one a line or separated by NUL."""
     style: str = ""
-    """The trained network: a run folder, a model file, a checkpoint of junyanz (.pth), hub:owner/name, or a name."""
+    """The trained network: a name from --list-styles, a run folder, a model file, a checkpoint of
+    pytorch-CycleGAN-and-pix2pix (.pth), or hub:owner/name."""
     out: Path | None = None
-    """The folder for the results, which keep their names and tree. For one input it may be a file."""
+    """The folder for the results, or a file for a single input. Results keep their names and subfolders."""
     report: Path | None = None
     """Write a JSON file with a record for each input."""
     json: bool = False
@@ -38,7 +39,7 @@ class Options(FolderOptions):
     dry_run: bool = False
     """Print the plan, and do nothing."""
     list_styles: bool = False
-    """List the styles known by name, and the runs in runs/."""
+    """List the names that --style takes, and the runs in runs/."""
     install_style: Path | None = None
     """Install a model file or checkpoint as a style of your own, with the name --as."""
     as_: str = ""
@@ -52,8 +53,10 @@ def main(options: Options) -> None:
         return list_styles(options)
     if options.install_style is not None or options.as_:
         return install_style(options)
-    if not options.inputs or not (options.style or options.mix or options.dry_run):
-        raise UsageError("expected: i2i translate --style STYLE INPUT... -o OUT (see --help, --list-styles)")
+    if not options.inputs:
+        raise UsageError("no pictures given; expected: i2i translate --style monet photos/ -o out/")
+    if not (options.style or options.mix or options.dry_run):
+        raise UsageError("--style is missing; give --style monet, or another one of i2i translate --list-styles")
     here = place()
     processes = here.world_size
     options = share(options, here.rank, processes)
@@ -187,7 +190,8 @@ def translate(options: Options, chosen: FolderOptions) -> None:
         again = "what is done is done" if options.in_place else "the same command with --skip-existing goes on"
         raise interrupted(signals.received, f"stopped; {again}", terminated=143)
     if report.failed:
-        raise SomeFailed(f"{len(report.failed)} of {len(report.records)} pictures failed; the others are done")
+        others = "; the others are done" if len(report.failed) < len(report.records) else ""
+        raise SomeFailed(f"{len(report.failed)} of {len(report.records)} pictures failed{others}")
 
 
 def show_first(path: Path) -> None:

@@ -54,7 +54,7 @@ class DataOptions:
     data: Path | None = None
     """The data set: a folder, a CSV file of pairs, or `toy` for pictures drawn on the fly."""
     direction: Literal["a2b", "b2a"] = "a2b"
-    """The direction to train: A to B, or B to A."""
+    """a2b trains A to B, b2a trains B to A; CycleGAN trains both."""
     channels_a: Annotated[int, Interval(ge=1, le=64)] = 3
     """Channels of domain A: 1 (luminance), 3 (RGB) or 4 (RGB with alpha)."""
     channels_b: Annotated[int, Interval(ge=1, le=64)] = 3

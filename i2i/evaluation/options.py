@@ -26,9 +26,10 @@ class EvaluationOptions:
     data: Path | None = None
     """For a run or a model: the data set, or a folder of pictures to translate. Default: the run's own data set."""
     split: Literal["val", "test", "train"] | None = None
-    """The part of the data set. Default: val, or test where there is no val."""
+    """The part of the data set to measure on. Default: val, or test where there is no val."""
     direction: Literal["a2b", "b2a"] | None = None
-    """Measure only this direction of a run. For a checkpoint of junyanz: its direction."""
+    """Measure only this direction of a run. For a checkpoint of pytorch-CycleGAN-and-pix2pix: its
+    direction."""
     unpaired: bool = False
     """Compare sets, not pairs. By default two folders are pairs by name; a data set has pairs if its layout says so or
     the model was trained by pix2pix."""
@@ -38,7 +39,7 @@ class EvaluationOptions:
     back: str = ""
     """The model that translates back, for the cycle error. Default: the run's other direction."""
     metrics: tuple[str, ...] = ()
-    """Measure only these. Default: all that apply and whose files are there."""
+    """Measure only these, such as `fid kid ssim`. Default: all that apply and whose files are there."""
     size: Annotated[int, Interval(ge=16, le=4096)] | None = None
     """Bring every picture to so many pixels a side, inputs before they are translated: the shorter side scaled, the
     middle cut out. By default pairs stay as they are; sets, and inputs without partners, are brought to 256."""

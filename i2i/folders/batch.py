@@ -47,7 +47,7 @@ def translate_folder(
     * `out`: a folder; for one input file it may be the name of a picture or a film.
     * `style`: as for `load_translator`, or a `Translator`. The options that choose model or device have no effect on a
       `Translator`.
-    * `mix`: several styles in its place, as for `load_mix`: `{"monet": 0.6, "vangogh": 0.4}`.
+    * `mix`: several styles in place of `style`, as for `load_mix`: `{"monet": 0.6, "vangogh": 0.4}`.
     * `options`: the fields of `FolderOptions`, such as `overwrite=True`, `size=512`, or `mask="masks"`.
     * `progress` is called with the number of finished inputs, their total and the last one; `frames` with the number of
       finished frames of a film, their total (0 if it is not known) and the film. `stop()` ends the work early when it

@@ -124,7 +124,8 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
     options.check()
     sources = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     if (out is None) != options.in_place:
-        raise UsageError("give -o OUT, or --in-place to replace the inputs, and not both")
+        wrong = "the place for the results is missing" if out is None else "two places for the results"
+        raise UsageError(f"{wrong}; give -o OUT, or --in-place to replace the inputs")
     masks = MaskFiles(options.mask)
     found = _Found(options, Path() if out is None else path_of(out), masks)
     for source in sources:
@@ -365,7 +366,8 @@ def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], options: FolderOptio
             raise UsageError(f"{printable(job.target)} is a folder where a picture would be written")
     if existing and not (options.overwrite or options.skip_existing):
         names = listed([printable(job.target) for job in jobs if job in existing])
-        raise UsageError(f"{len(existing)} outputs exist; choose --overwrite or --skip-existing:", *names)
+        exist = "1 output exists" if len(existing) == 1 else f"{len(existing)} outputs exist"
+        raise UsageError(f"{exist}; choose --overwrite (replace) or --skip-existing (keep):", *names)
     return existing
 
 

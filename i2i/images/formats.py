@@ -112,7 +112,7 @@ def refusal(head: bytes) -> str:
         reason = f"{name} is not read here"
     else:
         reason = "not a picture of a known format"
-    return f"{reason}; read are {', '.join(readable())}"
+    return f"{reason}; expected {', '.join(readable())}"
 
 
 def readable() -> list[str]:

@@ -34,8 +34,8 @@ def load_mix(mix: Mapping[str, float] | str, **options: Any) -> Translator:
     * `options`: those of `load_translator`, for all styles alike.
 
     Each style translates the picture, and the results are mixed in linear light. Raises `UsageError` for weights that
-    are no shares, for models of labels or of colours alone, and for styles with different channels, or different paint
-    sizes where `paint_size` does not say one; else as `load_translator`.
+    are not above 0, for models of labels or of colours alone, and for styles with different channels, or different
+    paint sizes where `paint_size` does not say one; else as `load_translator`.
     """
     weights = parse_mix(mix) if isinstance(mix, str) else checked_mix(mix)
     translators = {style: load_translator(style, **options) for style in weights}

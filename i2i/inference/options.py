@@ -23,7 +23,7 @@ class ModelOptions:
     """How the network is used."""
 
     direction: Literal["a2b", "b2a"] | None = None
-    """The direction to translate in. Needed for a run folder with both."""
+    """a2b translates from domain A to B, b2a from B to A. A model of one direction needs no --direction."""
     norm_stats: Literal["batch", "running"] | None = None
     """Statistics of batch norm: of each picture (batch) or of the training (running). Default: as the model file
     says."""
@@ -39,7 +39,7 @@ class ModelOptions:
     precision: Precision = "auto"
     """Arithmetic. auto: bf16 where the hardware has it, else fp32. fp16 needs a GPU. bf16 and fp16 round more."""
     runtime: RuntimeName = "auto"
-    """The library that computes. auto: the fastest installed one for this device, OpenVINO or torch."""
+    """The library that runs the network. auto: the fastest installed one for this device, OpenVINO or torch."""
     compile: bool = False
     """Compile the network (torch.compile). It takes up to minutes for the first two sizes, and pays for many pictures
     on a GPU. Pictures that are translated in bands of rows gain nothing."""
@@ -79,13 +79,13 @@ class FolderOptions(ModelOptions):
     """Several styles in place of --style, each with its weight: monet:0.6,vangogh:0.4. Their results are mixed in
     linear light; the weights are divided by their sum."""
     strength: Strength = 1.0
-    """The share of the translation in the result, blended with the picture in linear light; 0 is the picture."""
+    """How much to change the picture: 0 leaves it, 1 is the whole translation. Between them both are blended in linear
+    light."""
     mask: Path | Literal["alpha"] | None = None
-    """Where to translate: a picture (white: the translation, black: the picture, grey: a blend), a folder with one for
-    each picture under its name, or alpha for the picture's own. ./alpha is a file."""
+    """Where to translate: a mask that is white there, black where the picture stays, grey for a blend; a folder of
+    masks named as the pictures; or alpha, the picture's own transparency. ./alpha is a file."""
     keep: Keep | None = None
-    """Keep the picture's luminance, and take the colours of the translation; or keep its colour, and take the
-    luminance."""
+    """luminance keeps the picture's light and dark, and takes the translation's colours; colour does the reverse."""
     size: Side | None = None
     """Scale the shorter side to this many pixels first. Default: the picture keeps its size."""
     format: OutputFormat | None = None
@@ -100,7 +100,7 @@ class FolderOptions(ModelOptions):
     large: bool = False
     """Also take pictures of more than 178,956,970 pixels, in bands of rows. Needs pyvips and free disk space."""
     overwrite: bool = False
-    """Replace outputs that exist (an input never is)."""
+    """Replace outputs that exist, but no input."""
     skip_existing: bool = False
     """Write only missing outputs."""
     in_place: bool = False

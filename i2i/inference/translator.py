@@ -68,7 +68,7 @@ def load_translator(
     * `style`: a path, `hub:owner/name`, or a name (see `i2i.list_styles`).
     * `direction`: `a2b` or `b2a`. A run folder with two directions needs it.
     * `device`: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-    * `precision`: `fp32` (within one 8-bit level of the plain way), `bf16`, `fp16`, or `auto`: bf16 where the hardware
+    * `precision`: `fp32` (within one 8-bit level of plain torch), `bf16`, `fp16`, or `auto`: bf16 where the hardware
       computes it.
     * `runtime`: `torch`, `openvino` and `onnx` (both on a CPU only), or `auto`. On a CPU, `auto` takes OpenVINO if it
       is installed. It takes torch for networks that draw noise, and in fp32 for wide residual generators, for which
@@ -82,8 +82,8 @@ def load_translator(
     * `compile`: torch compiles the network, at the first picture and again at the second size; not for bands of rows.
     * `paint_size`: the shorter side, in pixels, at which larger pictures are translated; 0 is their own size. Default:
       as the model says.
-    * `generator`: a module, of which a copy gets the weights: for an own network (`i2i.train(generator=...)`), as a
-      file never brings code, and for a state dict that does not tell its configuration.
+    * `generator`: a module; a copy of it gets the weights. A network of your own (`i2i.train(generator=...)`) needs it,
+      as a file never brings code. So does a state dict whose keys do not tell its configuration.
     * `download`: fetches a style of the catalogue. `fetching` is then called with the bytes so far and their total, if
       it is known.
 
@@ -303,11 +303,12 @@ class Translator:
         `batch_size` pictures of a list that have one size go through the network together; by default one on a CPU,
         where more are no faster, else 16.
 
-        `strength` is the share of the translation, 1 by default; 0 gives the picture. `mask` says it for each pixel:
-        white takes the translation, black leaves the picture, grey blends. It is all that a picture may be, an array
-        (H, W) of bool, or of floating point in [0, 1], or `"alpha"`, the alpha of the picture. It has the size of the
-        picture, before `size` scales both. A list of pictures takes one mask, or a list of them. `keep="luminance"`
-        gives the luminance of the picture with the colours of the translation, `keep="colour"` the reverse.
+        `strength` is the share of the translation, 1 by default; 0 gives the picture. `mask` sets the share for each
+        pixel: white takes the translation, black leaves the picture, grey blends. It may be of any kind that a picture
+        has, an array (H, W) of bool, or of floating point in [0, 1], or `"alpha"`, the alpha of the picture. It has the
+        size of the picture, before `size` scales both. A list of pictures takes one mask, or a list of them.
+        `keep="luminance"` gives the luminance of the picture with the colours of the translation, `keep="colour"` the
+        reverse.
 
         Labels are colours of the model's palette, or class indices in one channel. Alpha stays. A result depends on its
         picture alone: the noise of dropout is drawn from it, and torch's random state stays as it was.

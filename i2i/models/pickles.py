@@ -74,7 +74,10 @@ def _counted(stream: io.BytesIO, left: int) -> int:
         for opcode, _, _ in islice(pickletools.genops(stream), left + 1):
             left -= 1
             if not _OPCODES.fullmatch(opcode.name):
-                raise ModelError(f"its pickle has the operation {opcode.name}: not written by torch.save")
+                raise ModelError(
+                    f"not written by torch.save (operation {opcode.name}); "
+                    "expected a model file (.safetensors) or a checkpoint (.pth)"
+                )
     except (ValueError, LookupError):
         raise ModelError("damaged or not written by torch.save") from None
     if left < 0:

@@ -41,8 +41,8 @@ def model_at(path: Path, direction: str | None = None) -> Path:
             + _checkpoints_in(path)
         )
     if direction is None and len(there) > 1:
-        which = "; ".join(_arrow(read_info(file)) for file in there.values())
-        raise UsageError(f"{path} translates in two directions; choose one with direction: {which}")
+        which = " or ".join(_arrow(read_info(file)) for file in there.values())
+        raise UsageError(f"{path} translates in two directions; choose one, --direction {which}")
     if direction is not None and direction not in there:
         raise UsageError(f"{path} has no {direction}; it has {', '.join(there)}")
     return there[direction or next(iter(there))]
@@ -186,7 +186,7 @@ def find(
         if named is not None:
             return named
         if is_name(style) and not exists(Path(style)):
-            hint = f"{_suggestions(style)} --list-styles shows all that have a name; hub:owner/name is fetched"
+            hint = f"{_suggestions(style)} --list-styles lists all names; hub:owner/name fetches a model"
             raise UsageError(f"style {style!r}: no such style, and no such run folder or model file.{hint}")
     return model_at(path_of(style), direction)
 

@@ -190,7 +190,8 @@ def create_generator(name: str, **options: Any) -> nn.Module:
     """Returns a generator by name, e.g. `create_generator("unet_256", in_channels=1, out_channels=3)`.
 
     (N, in_channels, H, W) in [-1, 1] → (N, out_channels, H, W) in [-1, 1]. H and W must be multiples of
-    `.size_multiple` and at least `.minimum_size`. Weights are torch's defaults; `init_weights` draws others.
+    `.size_multiple` and at least `.minimum_size`. `options` are the fields of its configuration, such as `width`,
+    `norm`, `dropout`. Weights are torch's defaults; `init_weights` draws others.
     """
     return generator_config(name, **options).build()
 

@@ -41,13 +41,15 @@ class TrainingOptions:
     licence: Label = ""
     """The licence of the weights, for the model files."""
     init_from: tuple[Path, ...] = ()
-    """Start from these weights: names of styles, model files, or .pth files of the reference named as it names them."""
+    """Start from these weights: styles, model files, or .pth files of pytorch-CycleGAN-and-pix2pix under their own
+    names (latest_net_G_A.pth)."""
     n_epochs: Annotated[int, Ge(0)] = 100
     """Epochs at the full learning rate. An epoch is as long as the longer domain."""
     n_epochs_decay: Annotated[int, Ge(0)] = 100
-    """Epochs after those: linear falls towards zero in them (cosine, whose half period is n_epochs, rises again)."""
+    """Epochs after those, in which the learning rate falls to zero. With --lr-policy cosine it falls in the first
+    n_epochs, and rises in these."""
     max_steps: Annotated[int, Ge(1)] | None = None
-    """Stop after this many steps, whatever the epochs (the learning rates stay those of the epochs)."""
+    """Stop after this many steps. The learning rate follows the epochs as without it."""
     lr: Annotated[float, Interval(gt=0, le=1e10)] = 2e-4
     """Learning rate of Adam."""
     lr_discriminator: Annotated[float, Interval(gt=0, le=1e10)] | None = None

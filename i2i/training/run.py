@@ -55,8 +55,8 @@ def train(
       copied, their weights are kept.
     * Any option of `i2i train ALGORITHM --help-all`, with underscores: `crop_size=128`, `lr=1e-4`.
 
-    Raises `UsageError` for options that are unknown or out of range, and what else `i2i train` would say: each
-    `I2IError` has the exit code of the command.
+    Raises `UsageError` for options that are unknown or out of range, and the other errors of `i2i train`; each
+    `I2IError` carries the exit code of the command.
     """
     chosen, file = _algorithm(algorithm)
     given = _given(options, run, steps)
@@ -144,7 +144,7 @@ def _for_samples(options: RunOptions, named: Collection[str], first: object) -> 
 
 
 class Run:
-    """The folder of a training. `i2i.train` returns one; `i2i.Run("runs/x")` opens one that is there.
+    """The folder of a training. `i2i.train` returns one; `i2i.Run("runs/x")` opens an existing one.
 
     `generator` is the module of an own network, which its translators need, `algorithm` a class that i2i does not know
     by name. In a notebook a run shows its last grid.

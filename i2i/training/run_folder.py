@@ -106,7 +106,9 @@ def next_commands(folder: RunFolder, from_noise: bool, own_generator: bool) -> l
     """Where the samples of a finished run are, and what to type to use it."""
     run = shlex.quote(str(folder.path))
     samples = sorted((folder.path / "samples").glob("step-*.png"))
-    command = f"i2i sample --style {run}" if from_noise else f"i2i translate --style {run} photos/"
+    both = all((folder.path / f"{direction}.safetensors").exists() for direction in ("a2b", "b2a"))
+    style = f"--style {run} --direction a2b" if both else f"--style {run}"
+    command = f"i2i sample {style}" if from_noise else f"i2i translate {style} photos/"
     use = f"to {command.split()[1]}: {command} -o out/"
     if own_generator:
         use = "to translate: run.translator()(picture), of the run that i2i.train returns"

@@ -99,7 +99,7 @@ def test_a_damaged_entry_is_replaced(tmp_path, damage):
     assert entry.read_bytes() == whole
 
 
-def test_what_a_change_of_the_file_or_the_options_leaves_behind_is_not_used(tmp_path):
+def test_cache_entries_of_changed_files_or_options_are_not_used(tmp_path):
     path, folder = make(tmp_path / "a.bmp", 1), tmp_path / "cache"
 
     def entries():
@@ -154,7 +154,7 @@ def test_no_sample_is_changed(tmp_path, preprocess, train):
         assert samples(kind(*arguments, cached, train, 4)) == plain  # type: ignore[call-arg]
 
 
-def test_a_training_may_go_on_with_or_without_it(tmp_path):
+def test_resume_with_or_without_cache_gives_the_same_samples(tmp_path):
     """Batches from any start, by workers or not, while it is built, when it is there and after it was deleted."""
     for side in "AB":
         for i in range(5):
@@ -224,7 +224,7 @@ def test_a_disk_that_gets_full(tmp_path):
     assert list(folder.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_one(tmp_path):
+def test_cache_folder_that_cannot_be_created_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be added to the cache: "):
         pixels(make(tmp_path / "a.png"), tmp_path / "file")
@@ -233,7 +233,7 @@ def test_a_folder_that_cannot_be_one(tmp_path):
         open_datasets(DataOptions(data=tmp_path, cache=tmp_path / "file", load_size=20, crop_size=16), False)
 
 
-def test_a_complete_one_may_be_read_only(tmp_path, capfd, monkeypatch):
+def test_complete_cache_may_be_read_only(tmp_path, capfd, monkeypatch):
     make(tmp_path / "trainA" / "a.png"), make(tmp_path / "trainB" / "b.png")
     options = DataOptions(data=tmp_path, cache=tmp_path / "cache", load_size=20, crop_size=16)
     expected = open_datasets(options, False).train[0]
@@ -243,7 +243,7 @@ def test_a_complete_one_may_be_read_only(tmp_path, capfd, monkeypatch):
     assert torch.equal(sample.a, expected.a) and "2 pictures are there\n" in capfd.readouterr().err
 
 
-def test_what_it_holds_and_needs_is_said_before_the_training(tmp_path, capfd, monkeypatch):
+def test_cache_reports_entries_and_bytes_before_training(tmp_path, capfd, monkeypatch):
     for name in ("trainA/1", "trainA/2", "trainB/1", "testA/1", "testB/1"):
         make(tmp_path / f"{name}.png")
     folder = tmp_path / "cache"

@@ -152,7 +152,7 @@ def test_16_bit_pictures_that_use_few_bits_are_reported(tmp_path: Path, capfd, t
     assert not capfd.readouterr().err
 
 
-def test_what_is_narrow() -> None:
+def test_narrow_value_ranges_are_explained() -> None:
     assert narrow(0, 65535 / 4 + 1, 65535) == "" == narrow(7, 7, 65535)
     assert "from 30000 to 40000 of 65535, 15.3% of the range" in narrow(30000, 40000, 65535)
     assert "(v - 30000) * 6" in narrow(30000, 40000, 65535)

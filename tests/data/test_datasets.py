@@ -188,7 +188,7 @@ def test_open_datasets(tmp_path):
         open_datasets(dataclasses.replace(OPTIONS, data=tmp_path), paired=False)
 
 
-def test_what_is_left_out_is_named(tmp_path, capfd):
+def test_skipped_damaged_pictures_are_named(tmp_path, capfd):
     unpaired(tmp_path, a=40)
     (tmp_path / "trainA" / "1.png").write_bytes(b"damaged")
     (tmp_path / "trainA" / "\x1b.png").write_bytes(b"")

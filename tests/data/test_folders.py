@@ -222,7 +222,7 @@ def test_skipped_files_are_reported_by_folder_and_reason(tmp_path):
     assert not any("\n" in line for line in raised.value.args)
 
 
-def test_one_domain_and_pairs_tell_too(tmp_path):
+def test_unread_partners_and_files_of_one_domain_are_reported(tmp_path):
     for name in ("A/1.png", "B/1.png", "A/2.png"):
         make(tmp_path / name)
     (tmp_path / "B" / "2.jp2").write_bytes(b"x")
@@ -287,7 +287,7 @@ def test_a_folder_of_any_depth(tmp_path):
 
 @pytest.mark.parametrize("search", [unpaired, paired, single_domain])
 @pytest.mark.parametrize("wrong", ["x" * 300, "round", "a\0b"])
-def test_what_the_system_refuses_is_an_error_that_names_it(tmp_path, search, wrong):
+def test_operating_system_errors_name_the_folder(tmp_path, search, wrong):
     (tmp_path / "round").symlink_to("round")
     with pytest.raises(InputError, match=r"cannot be (looked at|listed): |no such folder") as caught:
         search(tmp_path / wrong, "train")
@@ -298,7 +298,7 @@ def test_what_the_system_refuses_is_an_error_that_names_it(tmp_path, search, wro
     ("search", "closed"),
     [(unpaired, ""), (unpaired, "trainA"), (paired, ""), (paired, "trainA"), (single_domain, ""), (inspect, "")],
 )
-def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch, search, closed):
+def test_folder_without_permission_is_an_error(tmp_path, monkeypatch, search, closed):
     """As the system answers whoever is not root: names may be listed, what lies behind them not be looked at."""
     make(tmp_path / "trainA/1.png")
     make(tmp_path / "trainB/1.png")

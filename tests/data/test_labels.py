@@ -117,7 +117,7 @@ def test_indices_that_are_no_classes_are_found_before_the_training(indexed: Path
 @pytest.mark.parametrize(
     ("wrong", "said"), [("facade", "classes_b = 'facade': .*facades"), ("1", "2 to 255"), ("a.txt", "no such file")]
 )
-def test_classes_that_are_none(indexed: Path, wrong: str, said: str) -> None:
+def test_invalid_classes_are_refused(indexed: Path, wrong: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         open_datasets(options(indexed, classes_b=wrong), paired=True)
 
@@ -164,7 +164,7 @@ def test_instance_edges(tmp_path: Path, beside: bool) -> None:
     assert torch.equal(edges, expected)
 
 
-def test_edges_are_of_labels(indexed: Path) -> None:
+def test_instance_edges_need_label_inputs(indexed: Path) -> None:
     with pytest.raises(UsageError, match="instance_edges: the input is no labels; --classes-a says which there are"):
         channels(options(indexed, instance_edges=True))
     backwards = options(indexed, instance_edges=True, direction="b2a")
@@ -176,7 +176,7 @@ def _sides(given: DataOptions) -> tuple[torch.Tensor, torch.Tensor]:
     return pair.a, pair.b
 
 
-def test_masks_are_no_indices(tmp_path: Path) -> None:
+def test_masks_of_0_and_255_are_not_class_indices(tmp_path: Path) -> None:
     """Of 0 and 255 all but the background would be without a label."""
     for i in range(6):
         mask = (blocks(i, 2) * 255)[..., None]

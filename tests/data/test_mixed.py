@@ -126,12 +126,12 @@ def test_held_out_pictures_are_not_trained_on(data: Path, name: str) -> None:
     "wrong",
     [{"classes_a": "2"}, {"classes_b": "2"}, {"instance_edges": True}, {"channels_a": 1}, {"pairs": "intersect"}],
 )
-def test_one_domain_has_no_other(wrong: dict[str, Any]) -> None:
+def test_one_domain_set_has_no_second_domain(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"{next(iter(wrong))} = .*there is one domain"):
         check_one_domain(DataOptions(**wrong))
     check_one_domain(DataOptions(channels_b=1, crop_size=64))
 
 
-def test_a_share_of_nothing() -> None:
+def test_paired_share_needs_paired_data() -> None:
     with pytest.raises(UsageError, match=r"paired_share = 0\.5: of what --paired-data names"):
         check_mixing(DataOptions(paired_share=0.5), supports_pairs=True)

@@ -29,7 +29,7 @@ def test_samples(kind, size):
     assert torch.equal(kind(size, seed=2, direction="b2a")[1_000_003].a, pair.b)
 
 
-def test_held_out_is_another_fixed_set():
+def test_held_out_toys_are_another_fixed_set():
     train, held_out = ToyPairs(32), ToyPairs(32, train=False)
     assert torch.equal(held_out[0].a, held_out[len(held_out)].a)
     assert not any(torch.equal(held_out[t].a, train[t].a) for t in range(5))

@@ -188,7 +188,7 @@ def test_existing_outputs(tmp_path: Path, style: Path) -> None:
     whole = _tree(out)
     (out / "a.png").write_bytes(b"old")
     (out / "deep" / "d.tif").unlink()
-    with pytest.raises(UsageError, match=r"3 outputs exist; choose --overwrite or --skip-existing"):
+    with pytest.raises(UsageError, match=r"3 outputs exist; choose --overwrite \(replace\) or --skip-existing"):
         translate_folder(source, out, style)
     assert not (out / "deep" / "d.tif").exists()
     report = translate_folder(source, out, style, device="cpu", skip_existing=True)

@@ -98,7 +98,9 @@ def test_outputs_that_exist_are_found_before_any_work(tmp_path: Path) -> None:
     source, out = folder(tmp_path / "in"), tmp_path / "out"
     (out / "deep").mkdir(parents=True)
     (out / "deep" / "d.tif").write_bytes(b"mine")
-    with pytest.raises(UsageError, match=r"1 outputs exist; choose --overwrite or --skip-existing:\n.*d\.tif"):
+    with pytest.raises(
+        UsageError, match=r"1 output exists; choose --overwrite \(replace\) or --skip-existing \(keep\):\n.*d\.tif"
+    ):
         translate_folder(source, out, translator())
     assert tree(out) == {"deep/d.tif": b"mine"}
     translate_folder(source, out, translator(), skip_existing=True)
@@ -215,7 +217,7 @@ def test_output_that_a_link_leads_to_is_no_input(tmp_path: Path, out: str) -> No
 def test_a_single_result_goes_to_the_name_given(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     picture(tmp_path / "b.jpg")
-    with pytest.raises(UsageError, match="1 outputs exist"):
+    with pytest.raises(UsageError, match="1 output exists"):
         translate_folder(tmp_path / "a.png", tmp_path / "b.jpg", translator())
     translate_folder(tmp_path / "a.png", tmp_path / "b.jpg", translator(), overwrite=True)
     assert images.read(tmp_path / "b.jpg").format == "JPEG"

@@ -15,7 +15,7 @@ def _colours(low: float, high: float) -> Pixels:
     return np.random.default_rng(0).uniform(low, high, (64, 64, 3)).astype(np.float32)
 
 
-def test_srgb_is_that_of_the_standard() -> None:
+def test_srgb_transfer_agrees_with_the_standard() -> None:
     # computed by hand from IEC 61966-2-1: the straight part, its end, the curve
     values = np.array([0.0, 0.02, 0.04045, 0.5, 1.0], np.float32)
     light = np.array([0.0, 0.00154799, 0.00313080, 0.21404114, 1.0])
@@ -29,12 +29,12 @@ def test_every_16_bit_value_survives_linear_light() -> None:
     assert np.array_equal(np.rint(found), values)
 
 
-def test_values_beside_the_range_of_srgb_survive_too() -> None:
+def test_linear_light_round_trip_keeps_values_outside_srgb() -> None:
     values = np.array([-0.25, -0.01, 1.25], np.float32)
     np.testing.assert_allclose(from_linear(to_linear(values)), values, atol=1e-6)
 
 
-def test_the_luminance_is_the_other_ones_and_no_colour_leaves_srgb() -> None:
+def test_luminance_transfer_stays_inside_srgb() -> None:
     colours, light = _colours(0, 1), _colours(0, 1)[::-1]
     found = with_luminance(colours, light)
     np.testing.assert_allclose(found @ LUMINANCE, light @ LUMINANCE, atol=1e-4)
@@ -61,7 +61,7 @@ def test_a_star_and_b_star_stay_where_srgb_has_the_colour() -> None:
     np.testing.assert_allclose(found, expected.numpy(), atol=0.004)  # half an 8-bit level: kornia's white is rounded
 
 
-def test_a_colour_with_its_own_luminance_is_itself() -> None:
+def test_luminance_transfer_of_a_colour_to_itself_is_identity() -> None:
     colours = _colours(0, 1)
     np.testing.assert_allclose(with_luminance(colours, colours), colours, atol=1e-4)
 

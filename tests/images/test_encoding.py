@@ -199,7 +199,7 @@ def test_the_layout_of_another_file_does_not_enter_a_tiff(tag):
         (".ppm", ["transparency", "EXIF", "profile"]),
     ],
 )
-def test_what_a_format_cannot_keep_is_reported(suffix, lost_words):
+def test_dropped_metadata_is_reported_per_format(suffix, lost_words):
     pixels = np.zeros((4, 5, 3), np.uint16)
     block = Image.Exif()
     block[271] = "a maker"

@@ -69,7 +69,7 @@ def test_sixteen_bit_tiff_is_turned_like_an_eight_bit_one(tmp_path, orientation,
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_an_orientation_out_of_range_is_none(value):
+def test_orientation_out_of_range_is_ignored(value):
     data = pillow_bytes(MODES["RGB"], "PNG", exif=exif_bytes(_274=value))
     picture = decode(data)
     assert np.array_equal(picture.pixels, np.array(MODES["RGB"]))

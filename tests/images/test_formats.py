@@ -108,30 +108,30 @@ def no_helpers(monkeypatch):
 
 @pytest.mark.promise("R44")
 @pytest.mark.parametrize("kind", OTHERS)
-def test_other_formats_are_named_whatever_their_suffix(tmp_path, no_helpers, kind):
+def test_unsupported_formats_are_named_by_content(tmp_path, no_helpers, kind):
     for suffix in (".png", ".tif", ".jpg", ""):
         path = tmp_path / f"file{suffix}"
         path.write_bytes(OTHERS[kind])
         for look in (read, probe):
-            with pytest.raises(ImageError, match=f"^{re.escape(kind)} is not read here; read are JPEG, PNG"):
+            with pytest.raises(ImageError, match=f"^{re.escape(kind)} is not read here; expected JPEG, PNG"):
                 look(path)
 
 
 @pytest.mark.promise("R44")
 @pytest.mark.parametrize("format", PILLOW_ALONE)
-def test_what_pillow_reads_beside_the_formats_listed_is_refused(format):
+def test_formats_that_only_pillow_reads_are_refused(format):
     data = PILLOW_ALONE[format]
     with Image.open(BytesIO(data)) as image:
         assert image.format == format
         if format != "EPS":  # which another program would draw
             image.load()
-    with pytest.raises(ImageError, match="; read are JPEG, PNG"):
+    with pytest.raises(ImageError, match="; expected JPEG, PNG"):
         decode(data)
 
 
 @pytest.mark.promise("R44")
 @pytest.mark.parametrize("format", BEGINNINGS)
-def test_a_file_is_read_as_what_it_begins_as_or_not_at_all(format):
+def test_first_bytes_alone_choose_the_decoder(format):
     """Pillow knows a Photo CD by what stands further on, and would read it as one, whatever it begins with."""
     data = BEGINNINGS[format].ljust(2048, b"\0") + _PHOTO_CD
     with Image.open(BytesIO(data)) as image:
@@ -150,8 +150,8 @@ def test_the_suffix_does_not_matter(tmp_path, format):
 
 
 @pytest.mark.parametrize("data", [b"\0" * 100, b"\xfe\xed\xfa\xce\0\0\0", b"\x01"])
-def test_the_unknown_is_called_so(data):
-    with pytest.raises(ImageError, match="not a picture of a known format; read are"):
+def test_unknown_formats_are_named_unknown(data):
+    with pytest.raises(ImageError, match="not a picture of a known format; expected"):
         decode(data)
 
 
@@ -172,9 +172,9 @@ def test_damage_is_not_called_another_format(data, reason):
         decode(data)
 
 
-def test_avif_without_its_decoder_is_said(monkeypatch):
+def test_avif_without_decoder_names_the_missing_decoder(monkeypatch):
     monkeypatch.setattr(features, "check", lambda name: name != "avif")
-    with pytest.raises(ImageError, match="AVIF is not read by this build of Pillow; read are"):
+    with pytest.raises(ImageError, match="AVIF is not read by this build of Pillow; expected"):
         decode(_ftyp(b"avif", b"mif1"))
     assert "AVIF" not in readable()
 

@@ -41,7 +41,7 @@ def test_ten_bits_come_in_as_16_in_the_full_range() -> None:
 
 
 @NEEDS
-def test_it_is_turned_once_and_keeps_what_is_said_of_it() -> None:
+def test_heif_orientation_is_applied_once_and_metadata_kept() -> None:
     """Stored lying on its side, with a rotation in the file and the same one in EXIF and XMP."""
     picture = read(HERE / "turned.heic")
     assert apart(picture, np.rot90(ramp(), -1)) < 1.5
@@ -57,7 +57,7 @@ def test_the_first_of_several_is_read() -> None:
     assert picture.has_more_frames and apart(picture, ramp()) < 1.5
 
 
-def test_avif_is_not_taken_for_it() -> None:
+def test_avif_is_not_taken_for_heif() -> None:
     assert sniff(b"\0\0\0\x20ftypmif1\0\0\0\0mif1avifmiaf") == "AVIF"
     assert sniff(b"\0\0\0\x20ftypmif1\0\0\0\0mif1heicmiaf") == "HEIF"
     assert sniff((HERE / "colours.heic").read_bytes()) == "HEIF"
@@ -68,9 +68,9 @@ def test_the_result_is_a_jpeg() -> None:
     assert written_format("HEIF") == "JPEG"
 
 
-def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_heif_extra_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pi_heif", None)
-    with pytest.raises(ImageError, match=r"HEIC needs pi-heif.*pip install 'i2i\[heic\]'.*read are JPEG"):
+    with pytest.raises(ImageError, match=r"HEIC needs pi-heif.*pip install 'i2i\[heic\]'.*expected JPEG"):
         read(HERE / "colours.heic")
     assert "HEIC" not in formats.readable()
 
@@ -123,7 +123,7 @@ def mutate(name: str, count: int) -> None:
 
 
 @NEEDS
-def test_a_name_that_is_no_text_costs_no_picture() -> None:
+def test_undecodable_heif_name_does_not_fail_the_picture() -> None:
     """pi-heif 1.4 ends the process at a content type that is no UTF-8."""
     data = (HERE / "turned.heic").read_bytes()
     assert apart(decode(data.replace(b"rdf+xml", b"rdf\xf8xml")), np.rot90(ramp(), -1)) < 1.5

@@ -86,7 +86,7 @@ def full() -> Picture:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-def test_all_that_a_file_says_is_read(tmp_path: Path, suffix: str) -> None:
+def test_large_reads_all_metadata(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     images.write(path, full())
     same(path)
@@ -98,7 +98,7 @@ def test_all_that_a_file_says_is_read(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("said_by", ["XMP", "raw profile", "JPEG's XMP"])
-def test_upright_whoever_says_so(tmp_path: Path, turn: int, said_by: str) -> None:
+def test_large_orientation_from_any_metadata_is_applied(tmp_path: Path, turn: int, said_by: str) -> None:
     tags, text, path = Image.Exif(), PngImagePlugin.PngInfo(), tmp_path / "a.png"
     tags[274] = turn
     block = tags.tobytes()
@@ -114,7 +114,7 @@ def test_upright_whoever_says_so(tmp_path: Path, turn: int, said_by: str) -> Non
     assert images.probe(path) == ((HEIGHT, WIDTH) if turn > 4 else (WIDTH, HEIGHT))
 
 
-def test_what_is_not_read_is_named(tmp_path: Path) -> None:
+def test_unread_metadata_of_large_pictures_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "x" * 70_000)
@@ -175,7 +175,7 @@ def test_tiled(tmp_path: Path) -> None:
         assert file.pages[0].tile == (256, 256)
 
 
-def test_what_a_format_cannot_hold(tmp_path: Path) -> None:
+def test_large_writing_drops_depth_and_refuses_bmp(tmp_path: Path) -> None:
     with Canvas(HEIGHT, WIDTH, 4, np.uint16, tmp_path) as canvas:
         canvas.fill(0, pixels(4, np.uint16))
         write_large(tmp_path / "a.jpg", canvas, like(3, np.uint16, True), "JPEG")
@@ -197,7 +197,7 @@ def test_what_a_format_cannot_hold(tmp_path: Path) -> None:
         ("PNG", 70_000, 1, None),
     ],
 )
-def test_what_is_refused_cannot_be_written(
+def test_large_refusals_agree_with_libvips(
     tmp_path: Path, format: Any, width: int, colours: int, reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = refusal(format, width, 8, like(colours))
@@ -227,7 +227,7 @@ def test_a_jpeg_is_as_one_that_is_written_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("exif", [None, "some", "long", "all"])
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize(("suffix", "format"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP"), ("tif", "TIFF")])
-def test_what_is_carried_is_what_a_whole_one_carries(
+def test_metadata_written_by_bands_equals_metadata_written_whole(
     tmp_path: Path, suffix: str, format: Any, alpha: bool, exif: str | None
 ) -> None:
     picture = full() if exif == "all" else Picture(pixels())
@@ -308,7 +308,7 @@ def test_damaged_and_unknown(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "c.jpg"]
 
 
-def test_no_room(tmp_path: Path) -> None:
+def test_no_disk_space_for_a_canvas_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     images.write(path, Picture(pixels()))
     with pytest.raises(SpoolError, match=r"bytes are needed.*I2I_SPOOL"):

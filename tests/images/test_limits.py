@@ -340,7 +340,7 @@ def test_hostile_files_cost_little(tmp_path, name):
             assert re.search("at most|truncated|damaged", outcome), outcome
 
 
-def test_the_pixels_of_a_png_are_held_twice_at_most():
+def test_png_decoding_holds_pixels_at_most_twice():
     data = pillow_bytes(Image.new("RGB", (2000, 2000)), "PNG")
     tracemalloc.start()
     try:

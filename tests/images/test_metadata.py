@@ -45,7 +45,7 @@ def _bad_exif(format):
 
 @pytest.mark.parametrize("name", [*NAMES, *MORE_NAMES])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_text_is_a_text_whatever_it_is_called(mode, name):
+def test_png_text_is_kept_under_any_keyword(mode, name):
     plain = pillow_bytes(MODES[mode], "PNG")
     for value in ("1", "b'Exif\\x00\\x00II*'", "<x/>", "\nexif\n 4\n4d4d\n"):
         found = decode(_with_chunks(plain, png_chunk(b"tEXt", name.encode() + b"\0" + value.encode())))
@@ -76,7 +76,7 @@ def test_a_damaged_exif_block_of_an_avif_is_dropped():
     "kind", [b"iCCP", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"eXIf", b"cICP", b"acTL"]
 )
 @pytest.mark.parametrize("content", [b"", b"\0", b"name", b"name\0\x07broken", b"\xff" * 40])
-def test_damaged_chunks_say_nothing(kind, content):
+def test_damaged_metadata_chunks_are_ignored(kind, content):
     found = decode(_with_chunks(pillow_bytes(MODES["RGB"], "PNG"), png_chunk(kind, content)))
     assert np.array_equal(found.pixels, RGB) and found.icc is None and found.alpha is None
 
@@ -249,12 +249,12 @@ def test_texts_are_bounded_and_without_control_characters():
     assert "not kept: long texts" in not_kept_by(".png", picture)
 
 
-def test_a_picture_that_says_nothing_loses_nothing():
+def test_picture_without_metadata_reports_no_loss():
     for suffix in (".png", ".jpg", ".webp", ".bmp", ".ppm", ".tif"):
         assert not_kept_by(suffix, Picture(gradient())) == []
 
 
-def test_the_place_on_earth_is_left_out_at_another_size():
+def test_geo_tags_are_dropped_when_resized():
     source = Picture(gradient(), geo={33550: (2.0, 2.0, 0.0), 34737: "WGS 84"})
     assert Picture(gradient()).described_as(source).geo == source.geo
     smaller = Picture(gradient(6, 8)).described_as(source)
@@ -262,7 +262,7 @@ def test_the_place_on_earth_is_left_out_at_another_size():
     assert not_kept_by(".tif", smaller) == ["not kept: place on Earth (GeoTIFF), at another size"]
 
 
-def test_pixels_are_read_whatever_packs_them():
+def test_png_pixels_are_read_from_any_split_of_idat():
     rows = [bytes(row) for row in np.random.default_rng(1).integers(0, 256, (300, 900), dtype=np.uint8)]
     whole = png(300, 300, 8, 2, rows)
     wanted = np.frombuffer(b"".join(rows), np.uint8).reshape(300, 300, 3)
@@ -325,7 +325,7 @@ def test_primaries_without_a_white_point():
 
 @pytest.mark.promise("R45")
 @pytest.mark.parametrize("name", ODD)
-def test_odd_numbers_beside_the_pixels_are_named_and_cost_nothing(name):
+def test_invalid_metadata_numbers_are_named_and_ignored(name):
     data, note = ODD[name]
     picture = decode(data() if callable(data) else data)
     assert picture.unread == (note,)
@@ -334,7 +334,7 @@ def test_odd_numbers_beside_the_pixels_are_named_and_cost_nothing(name):
         assert f"not kept: {note}" in not_kept_by(f".{format.lower()}", picture)
 
 
-def test_an_odd_resolution_does_not_take_the_place_of_a_sound_one():
+def test_invalid_exif_resolution_does_not_override_a_valid_jfif_one():
     data = _density((0, 0), (72, 1))
     place = data.index(b"JFIF\0") + 7
     picture = decode(data[:place] + struct.pack(">BHH", 1, 300, 150) + data[place + 5 :])

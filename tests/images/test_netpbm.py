@@ -49,11 +49,11 @@ def test_values(data, values, dtype):
         (b"P6 99999 99999 255\n", "a side"),
     ],
 )
-def test_what_is_wrong_is_said(data, reason):
+def test_netpbm_errors_name_the_cause(data, reason):
     with pytest.raises(ImageError, match=reason):
         decode(data)
 
 
-def test_a_large_claim_is_refused_before_the_numbers_are_read():
+def test_netpbm_header_larger_than_data_is_refused_early():
     with pytest.raises(ImageError, match="truncated"):
         decode(b"P3 10000 10000 255 1 2 3", Limits())

@@ -104,7 +104,7 @@ def test_hidden_colours_do_not_bleed_into_edges(hidden, size):
     assert np.array_equal(found[..., 3], plain[..., 3])
 
 
-def test_what_is_opaque_is_scaled_as_ever():
+def test_opaque_alpha_does_not_change_resizing():
     pixels = gradient(20, 30, 4)
     pixels[..., 3] = 255
     found, plain = (resize_planes(to_planes(pixels), 11, 9, alpha=alpha) for alpha in (True, False))

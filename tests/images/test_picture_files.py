@@ -32,7 +32,7 @@ def test_special_files_do_not_block(tmp_path):
 
 
 @pytest.mark.promise("H2")
-def test_names_that_are_not_utf8(tmp_path, not_utf8):
+def test_file_names_that_are_not_utf8(tmp_path, not_utf8):
     test_odd_names(tmp_path, f"{not_utf8}.png")
 
 

@@ -139,7 +139,7 @@ def test_an_image_with_a_palette_holds_class_indices():
 
 
 @pytest.mark.parametrize("key", ["exif", "xmp", "transparency", "dpi", "icc_profile", "gamma"])
-def test_a_text_of_a_loaded_image_is_not_believed(key):
+def test_text_of_a_loaded_image_is_not_taken_for_metadata(key):
     info = PngImagePlugin.PngInfo()
     info.add_text(key, "1")
     image = Image.open(io.BytesIO(_saved("RGB", "PNG", pnginfo=info)))
@@ -172,7 +172,7 @@ def test_images_of_other_modes_are_taken(mode):
     assert picture.pixels.shape[:2] == (12, 17) and (picture.alpha is not None) == (mode in ("RGBa", "La", "PA"))
 
 
-def test_what_is_known_of_a_picture_stands_in_the_image():
+def test_pil_info_holds_resolution_and_exif():
     picture = from_pil(Image.open(io.BytesIO(FILES["png with everything"])))
     image = as_pil(picture)
     assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1) and b"a maker" in image.info["exif"]

@@ -49,6 +49,6 @@ def test_bands_are_one_picture(rows: int, monkeypatch: pytest.MonkeyPatch) -> No
     assert np.array_equal(found.pixels, pixels)
 
 
-def test_it_is_used_where_it_is_installed(codec: str) -> None:
+def test_fast_png_encoder_is_used_if_installed(codec: str) -> None:
     pixels = gradient(channels=3)
     assert (encode(Picture(pixels), "PNG") == png.encode(pixels, Picture(pixels), None)) == (codec == "isal")

@@ -23,7 +23,7 @@ def written(pixels, **options):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_white_may_be_zero(dtype):
+def test_tiff_white_is_zero(dtype):
     pixels = gradient(channels=1, dtype=dtype)
     assert np.array_equal(decode(plain_tiff(pixels, photometric=0)).pixels, np.iinfo(dtype).max - pixels)
 
@@ -202,7 +202,7 @@ def test_values_that_are_not_finite_are_refused_with_their_number(dtype, odd):
 
 @pytest.mark.parametrize("compression", [1, LZW, DEFLATE])
 @pytest.mark.parametrize("nodata", [None, 7])
-def test_segments_that_are_left_out_have_the_value_for_no_data(compression, nodata):
+def test_missing_tiff_segments_have_the_nodata_value(compression, nodata):
     stored = samples(Kind(GREY, 16), height=16, width=48)
     tags = () if nodata is None else ((42113, "s", b"%d\0" % nodata),)
     kind = Kind(GREY, 16, compression=compression, segment=(16, 16), tags=tags)
@@ -301,7 +301,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("name", UNUSABLE)
 @pytest.mark.parametrize("bits", [8, 16])
-def test_numbers_of_ycbcr_that_are_none_are_as_if_they_were_not_there(name, bits):
+def test_invalid_ycbcr_tags_are_ignored(name, bits):
     stored = samples(Kind(YCBCR, bits))
     wanted = decode(built(stored, Kind(YCBCR, bits))).pixels
     assert np.array_equal(decode(built(stored, Kind(YCBCR, bits, tags=tuple(UNUSABLE[name])))).pixels, wanted)
@@ -358,7 +358,7 @@ def test_metadata_of_a_picture_is_read_and_written_again(tmp_path):
             assert said(large.info) == said(again)
 
 
-def test_a_turned_picture_has_no_place_on_earth():
+def test_geo_tags_are_dropped_when_rotated():
     picture = decode(described((274, "H", [6])))
     assert picture.geo == {} and "GeoTIFF" in picture.unread[0]
     assert picture.resolution == pytest.approx((59 * 2.54, 118 * 2.54))
@@ -373,14 +373,14 @@ def test_other_colours_than_those_of_srgb_are_named(tag):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_what_is_written_is_read_by_others(dtype):
+def test_written_tiffs_are_read_by_tifffile(dtype):
     pixels = gradient(300, 200, 3, dtype)
     with tifffile.TiffFile(io.BytesIO(encode(Picture(pixels), "TIFF"))) as file:
         assert len(file.pages[0].dataoffsets) == (1 if dtype == np.uint8 else 2)
         assert np.array_equal(file.pages[0].asarray(), pixels)
 
 
-def test_the_range_of_refused_values_is_theirs():
+def test_refused_tiff_values_report_their_range():
     kind = Kind(GREY, 32, "f")
     with pytest.raises(ImageError, match=r"^floating-point values from 5 to 7; expected 0 to 1$"):
         decode(built(np.array([[[5], [7], [6]]], np.float32), kind))

@@ -128,9 +128,7 @@ def test_the_alpha_of_a_picture_may_be_its_mask() -> None:
         ([HALF], "mask: several for one picture or tensor"),
     ],
 )
-def test_masks_that_are_none_are_refused_before_any_work(
-    mask: Any, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_masks_are_refused_before_any_work(mask: Any, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(USED.model), "unchecked", None)  # the network must not run
     for value in (_pixels(), torch.zeros(3, 20, 24)):
         with pytest.raises(UsageError, match=reason):

@@ -55,7 +55,7 @@ def test_it_is_small_and_says_what_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("seed", range(3))
-def test_it_paints_what_it_is_shown(name: str, seed: int) -> None:
+def test_bundled_style_keeps_structure_and_colours(name: str, seed: int) -> None:
     """No checkerboard (8 to 21 with transposed convolutions, 2 to 5 here), inversion or flat patch; but a change.
 
     Drawn scenes are not what they learned from: their luminance correlates by 0.77 (`vangogh-lite`) to 0.97 (`monet`).
@@ -74,7 +74,7 @@ def test_it_paints_what_it_is_shown(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_by_its_name_on_the_first_day(name: str, tmp_path: Path) -> None:
+def test_bundled_style_translates_by_name_in_a_fresh_home(name: str, tmp_path: Path) -> None:
     write(tmp_path / "photo.jpg", Picture(scene(7)[:, :131]))
     environment = os.environ | {"I2I_HOME": str(tmp_path / "home")}
     words = (SCRIPT, "--style", name, tmp_path / "photo.jpg", "-o", tmp_path / "painted.jpg")

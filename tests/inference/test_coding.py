@@ -99,7 +99,7 @@ def test_labels_are_scaled_to_the_nearest() -> None:
     assert np.array_equal(one.pixels, other.pixels)
 
 
-def test_an_index_that_is_no_class() -> None:
+def test_class_index_out_of_range_is_refused() -> None:
     painter = translator(resnet(4, 3), input_palette=FOUR)
     with pytest.raises(ImageError, match="0 to 3 or 255; found 7"):
         painter.translate(Picture(np.full((16, 16, 1), 7, np.uint8)))
@@ -143,7 +143,7 @@ def test_colouring_keeps_the_lightness(dtype: type[np.uint8 | np.uint16]) -> Non
     assert np.ptp(colour.pixels.astype(int), axis=2).max() <= (1 if dtype == np.uint8 else 30)
 
 
-def test_the_model_file_says_so(tmp_path: Path) -> None:
+def test_model_file_records_the_coding(tmp_path: Path) -> None:
     for palette in (FACADES, find("12")):
         network = resnet(3, 12).build()
         info = describe(network, direction="a2b", output_palette=palette)
@@ -178,7 +178,7 @@ def test_a_folder_of_labels(tmp_path: Path) -> None:
     assert np.array_equal(to_colours(to_classes(made, FOUR), FOUR), made)
 
 
-def test_what_is_made_of_data_is_data_and_what_is_left_out_is_told(tmp_path: Path) -> None:
+def test_extra_bands_stay_data_and_dropped_ones_are_reported(tmp_path: Path) -> None:
     photo = DRAW.integers(0, 256, (28, 40, 4), np.uint8)
     data = Picture(photo[..., :3].copy(), extra=photo[..., 3:].copy(), geo={33550: (10.0, 10.0, 0.0)}, format="TIFF")
     made = translator(resnet(4, 4)).translate(data)
@@ -222,7 +222,7 @@ def test_bands_of_data_are_scaled_as_they_are(bands: int) -> None:
 @pytest.mark.parametrize("count", range(1, 7))
 @pytest.mark.parametrize("bands", [1, 3, 4, 5])
 @pytest.mark.parametrize("has_alpha", [True, False])
-def test_alpha_is_taken_where_it_is_said_to_be(count: int, bands: int, has_alpha: bool) -> None:
+def test_declared_alpha_is_used_as_alpha(count: int, bands: int, has_alpha: bool) -> None:
     planes = np.arange(6, dtype=np.uint8) * np.ones((2, 2, 1), np.uint8)
     alpha = np.full((2, 2), 77, np.uint8) if has_alpha else None
     picture = Picture(planes[..., : min(bands, 3)], alpha, extra=planes[..., 3:bands] if bands > 3 else None)

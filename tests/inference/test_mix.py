@@ -68,14 +68,12 @@ def test_a_mix_is_used_as_any_translator(pair: tuple[str, str]) -> None:
         mix.save_pretrained("nowhere")
 
 
-def test_one_style_is_itself(pair: tuple[str, str]) -> None:
+def test_mix_of_one_style_equals_the_style(pair: tuple[str, str]) -> None:
     alone = i2i.load_mix({pair[0]: 0.2}, **OPTIONS)
     assert np.array_equal(alone(ARRAY), i2i.load_translator(pair[0], **OPTIONS)(ARRAY)) and alone.style == pair[0]
 
 
-def test_by_bands_of_rows_it_is_the_same(
-    pair: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mix_by_bands_equals_the_whole(pair: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyvips")
     mix = i2i.load_mix(dict(zip(pair, (0.6, 0.4), strict=True)), **OPTIONS)
     whole = mix(ARRAY).astype(int)
@@ -118,7 +116,7 @@ def test_styles_that_do_not_go_together_are_refused(pair: tuple[str, str], tmp_p
         ("monet", "expected a weight for each style, such as"),
     ],
 )
-def test_weights_that_are_no_shares_are_refused(mix: Any, reason: str) -> None:
+def test_invalid_mix_weights_are_refused(mix: Any, reason: str) -> None:
     with pytest.raises(UsageError, match=f"mix.*: .*{reason}"):
         i2i.load_mix(mix)
 

@@ -318,7 +318,7 @@ def test_torch_for_wide_generators_in_float32(tmp_path: Path, monkeypatch: pytes
 
 
 @needs_openvino
-def test_how_much_there_is_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_follows_the_pixels_of_all_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted over all inputs, damaged ones aside: a shard, or a rest, is done by the runtime of the whole."""
     monkeypatch.setattr(prepare, "_PIXELS", 3 * 20 * 24)
     model, pixels = _model(tmp_path / "wide", WIDE), np.zeros((20, 24, 3), np.uint8)
@@ -379,7 +379,9 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("asked", "device", "there", "expected"), CHOICES)
-def test_which_runtime(asked: Any, device: str, there: Any, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_choice_by_device_and_installation(
+    asked: Any, device: str, there: Any, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(prepare, "find_spec", _installed(*there))
     if " " not in expected:
         assert prepare.choose_runtime(asked, device) == expected
@@ -388,7 +390,9 @@ def test_which_runtime(asked: Any, device: str, there: Any, expected: str, monke
         prepare.choose_runtime(asked, device)
 
 
-def test_a_folder_of_that_name_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_named_like_a_runtime_does_not_count_as_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "openvino").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "openvino", raising=False)
@@ -396,7 +400,7 @@ def test_a_folder_of_that_name_is_not_installed(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("error", [ImportError("libtbb.so: no such file"), OSError("libtbb.so: no such file")])
-def test_what_is_installed_and_broken(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_openvino_falls_back_to_torch(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> str:
         raise error
 
@@ -427,7 +431,7 @@ PRECISIONS = [
 
 
 @pytest.mark.parametrize(("asked", "runtime", "device", "has", "expected"), PRECISIONS)
-def test_which_precision(
+def test_precision_choice_by_hardware(
     asked: Any, runtime: Any, device: str, has: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "has_bf16", lambda: has)
@@ -449,7 +453,7 @@ def test_which_precision(
         (None, False),
     ],
 )
-def test_what_the_processor_says(
+def test_bf16_support_is_read_from_cpuinfo(
     text: str | None, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
@@ -465,7 +469,7 @@ def test_threads_are_as_many_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @needs_openvino
-def test_noise_is_torchs(tmp_path: Path) -> None:
+def test_auto_runtime_is_torch_for_networks_with_dropout_noise(tmp_path: Path) -> None:
     path = _model(tmp_path / "run", NOISY, dropout=True)
     assert load_translator(path, device="cpu").runtime == "torch"
     assert load_translator(path, device="cpu", dropout=False).runtime == "openvino"
@@ -474,7 +478,7 @@ def test_noise_is_torchs(tmp_path: Path) -> None:
 
 
 @needs_openvino
-def test_torch_replaces_openvino_where_that_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_replaces_openvino_if_conversion_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> Any:
         raise RuntimeError("Check failed\nno such operation")
 
@@ -516,7 +520,7 @@ def test_a_conversion_is_kept(tmp_path: Path, home: Path, conversions: list[Any]
 
 
 @needs_openvino
-def test_a_conversion_of_junk_is_made_anew(tmp_path: Path, home: Path, conversions: list[Any]) -> None:
+def test_damaged_conversion_cache_is_rebuilt(tmp_path: Path, home: Path, conversions: list[Any]) -> None:
     path = _model(tmp_path / "run")
     options: Any = {"device": "cpu", "runtime": "openvino", "precision": "fp32"}
     load_translator(path, **options)
@@ -572,7 +576,7 @@ def test_onnx_without_memory(text: str, expected: Any) -> None:
 
 
 @needs_openvino
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, home: Path) -> None:
+def test_unwritable_conversion_cache_is_skipped(tmp_path: Path, home: Path) -> None:
     home.write_bytes(b"a file where the folder would be")
     assert load_translator(_model(tmp_path / "run"), device="cpu", runtime="openvino").runtime == "openvino"
 

@@ -170,7 +170,7 @@ def test_channels(channels: int, suffix: Any, read: tuple[int, bool], tmp_path: 
         (["--style", "MODEL", "--grid", "nowhere/g.png"], 6, "nowhere/g.png: cannot be written"),
     ],
 )
-def test_refused(
+def test_invalid_sampling_options_are_refused(
     words: list[str], code: int, says: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -201,7 +201,7 @@ def test_five_channels_are_written_as_tiff_alone(tmp_path: Path) -> None:
     assert images.read(tmp_path / "out/seed-000000.tif").pixels.shape == (SIZE, SIZE, 5)
 
 
-def test_what_translates_is_no_sampler_and_the_other_way_round(model: Path, tmp_path: Path, capfd: Any) -> None:
+def test_sampler_is_refused_as_translator(model: Path, tmp_path: Path, capfd: Any) -> None:
     images.write(tmp_path / "in.png", images.Picture(np.zeros((16, 16, 3), np.uint8)))
     assert script("--style", model, tmp_path / "in.png", "-o", tmp_path / "out.png", name="translate.py") == 2
     assert "dcgan makes pictures from noise: use i2i sample" in capfd.readouterr().err
@@ -225,7 +225,7 @@ def test_exports(model: Path, tmp_path: Path, capfd: Any) -> None:
     assert "g.pth: not written: the reference has no dcgan" in capfd.readouterr().err
 
 
-def test_a_generator_gone_wrong(model: Path, tmp_path: Path) -> None:
+def test_nonfinite_samples_are_refused(model: Path, tmp_path: Path) -> None:
     sampler = load_sampler(model, "cpu")
     with torch.no_grad():
         next(sampler.network.parameters()).fill_(math.nan)

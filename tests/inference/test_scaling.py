@@ -94,7 +94,7 @@ def test_the_size_at_which_a_picture_is_painted() -> None:
     assert painted_size(512, 4000, 512) == painted_size(512, 4000, 0) == (512, 4000)
 
 
-def test_rows_are_all_there_once() -> None:
+def test_row_bands_cover_every_row_once() -> None:
     for height, width in ((1, 1), (3000, 4000), (7, 1 << 20)):
         bands = list(row_bands(height, width))
         assert [row for rows in bands for row in range(rows.start, rows.stop)] == list(range(height))
@@ -119,7 +119,7 @@ def test_a_picture_no_larger_is_translated_as_ever(shape: tuple[int, int]) -> No
 
 
 @pytest.mark.parametrize("value", [0, 1, 77, 255])
-def test_one_colour_stays_one(value: int) -> None:
+def test_single_colour_stays_uniform(value: int) -> None:
     assert (painter(same)(np.full((90, 70, 3), value, np.uint8)) == value).all()
 
 
@@ -136,7 +136,7 @@ def test_a_linear_network_keeps_the_picture_sharp(network: Any, truth: Any) -> N
     assert levels(painter(network)(pixels), wanted).mean() < 0.4 * blurred
 
 
-def test_a_step_comes_back_but_for_epsilon() -> None:
+def test_enlarged_step_edge_follows_the_formula() -> None:
     """Black beside white, 8 times as large: the formula itself, computed here pixel by pixel in float64."""
     source = np.full((1, 64, 64), -1.0, np.float32)
     source[:, :, 30:] = 1
@@ -190,7 +190,7 @@ def test_hidden_colours_leave_no_halo(hidden: tuple[int, int, int]) -> None:
     assert levels(result.pixels[shown], np.array([164, 84, 84])).max() <= 2
 
 
-def test_what_is_hidden_and_how_it_is_painted_is_no_part_of_what_is_seen() -> None:
+def test_transparent_pixels_do_not_affect_visible_ones() -> None:
     random = np.random.default_rng(0)
     alpha = np.repeat(np.float32([1, -1]), 12)[None].repeat(24, axis=0)
     planes, painted, source = (random.uniform(-1, 1, (3, n, n)).astype(np.float32) for n in (24, 24, 96))
@@ -202,7 +202,7 @@ def test_what_is_hidden_and_how_it_is_painted_is_no_part_of_what_is_seen() -> No
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_all_else_is_kept(dtype: Any) -> None:
+def test_painting_keeps_depth_alpha_profile_and_resolution(dtype: Any) -> None:
     full = 1 if dtype == np.float32 else np.iinfo(dtype).max
     pixels = (shapes() / 255 * full).astype(dtype)
     picture = Picture(pixels, pixels[..., 0].copy(), icc=b"icc", exif=b"exif", format="TIFF", resolution=(300.0, 300.0))
@@ -238,7 +238,7 @@ def test_arrays_tensors_and_pictures_alike() -> None:
 
 
 @pytest.mark.promise("R38")
-def test_a_batch_is_each_for_itself() -> None:
+def test_batch_equals_single_pictures() -> None:
     """Also of pictures that only the network sees at one size, among them one that is no larger."""
     used = painter(swapped)
     pictures = [Picture(shapes(*size, seed=i)) for i, size in enumerate([(96, 144), (64, 96), (32, 48)])]
@@ -300,7 +300,7 @@ def test_the_transform_paints_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [-1, 70_000, 1.5, "large", float("nan")])
-def test_nonsense_is_refused(value: Any, tmp_path: Path) -> None:
+def test_invalid_paint_sizes_are_refused(value: Any, tmp_path: Path) -> None:
     path = save(tmp_path / "model.safetensors")
     with pytest.raises(UsageError, match="paint_size"):
         loaded(path, value)

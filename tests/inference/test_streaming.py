@@ -203,14 +203,14 @@ def test_tensors() -> None:
     assert (stream_tensor(network, x, band_bytes=3000) - whole).abs().max() < 1e-4
 
 
-def test_which_networks_can() -> None:
+def test_streamable_networks() -> None:
     assert streamable(generator_config("resnet_9blocks_antialiased", dropout=True)) is None
     assert "U-Net" in (streamable(generator_config("unet_128")) or "")
     assert "dropout" in (streamable(generator_config("resnet_9blocks", dropout=True), dropout=True) or "")
 
 
 @pytest.mark.promise("R37")
-def test_which_cannot_say_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_without_streaming_name_a_size_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     config = generator_config("unet_128", width=2)
     monkeypatch.setattr("i2i.inference.memory.available_memory", lambda: 10**7)
     with pytest.raises(ImageError, match=r"4000x3000 pixels need about .* a U-Net takes .*; --size \d+ would fit"):
@@ -227,7 +227,7 @@ def test_on_a_gpu_it_is_its_memory_that_counts(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("refusal", ["free", "fallocate", "folder"])
-def test_no_room_for_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str) -> None:
+def test_full_spool_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str) -> None:
     folder = tmp_path
     if refusal == "free":
         folder = Path("/proc")  # a file system of no size
@@ -249,7 +249,7 @@ def test_no_room_for_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_the_spool_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spool_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("I2I_SPOOL", str(tmp_path))
     assert spools.spool_folder() == tmp_path
     with spools.Spool(1000, in_memory=0) as kept:
@@ -260,7 +260,7 @@ def test_where_the_spool_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert data == b"\0abc\0"
 
 
-def test_an_error_on_the_way_leaves_nothing(tmp_path: Path) -> None:
+def test_error_while_streaming_leaves_no_files(tmp_path: Path) -> None:
     def refuse(rows: Tensor) -> None:
         raise ZeroDivisionError
 

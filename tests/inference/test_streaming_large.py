@@ -49,7 +49,7 @@ def test_8192_in_one_and_a_half_gigabytes_of_anonymous_memory(tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.timeout(14_400)
 @pytest.mark.promise("R39")
-def test_16384_completes(tmp_path: Path) -> None:
+def test_picture_of_16384_pixels_completes(tmp_path: Path) -> None:
     assert streamed(tmp_path, 16_384, 16)["peak_bytes"] < 2_500_000_000
 
 
@@ -68,7 +68,7 @@ def test_2048_is_the_picture_as_a_whole(tmp_path: Path, keep: torch.dtype, most:
 
 @pytest.mark.slow
 @pytest.mark.promise("R1")
-def test_a_killed_one_leaves_no_spool(tmp_path: Path) -> None:
+def test_killed_streaming_leaves_no_spool(tmp_path: Path) -> None:
     command = [sys.executable, str(CHILD), str(tmp_path), "2048", "16"]
     with subprocess.Popen(command) as child:
         time.sleep(8)

@@ -154,7 +154,7 @@ def test_the_seed_of_the_compose_decides(style: Path, other: Path) -> None:
     assert 0 < untouched < 12 and len(set(first)) > 12 - untouched
 
 
-def test_both_styles_are_drawn(style: Path, other: Path) -> None:
+def test_each_style_of_a_list_is_drawn(style: Path, other: Path) -> None:
     compose = A.Compose([Translate([style, other], p=1)], seed=0)
     found = {compose(image=image())["image"].tobytes() for _ in range(20)}
     assert found == {Translate(one, p=1)(image=image())["image"].tobytes() for one in (style, other)}
@@ -222,7 +222,7 @@ def test_a_run_with_two_directions(tmp_path: Path) -> None:
         Translate(damaged, p=1)(image=image())
 
 
-def test_it_is_loaded_once_and_late(style: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transform_loads_its_model_once_at_first_use(style: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[Any] = []
     load = transform.load_translator  # type: ignore[attr-defined]
     transform._loaded.cache_clear()

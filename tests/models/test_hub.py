@@ -104,7 +104,7 @@ def test_without_network_the_cache_is_used(fake: Hub) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "name", "a/b/c", "../x", "a/..", "a b/c", "a/b\n", "https://x/y"])
-def test_names_that_are_none(name: str) -> None:
+def test_invalid_hub_names_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="expected hub:owner/name"):
         styles.find(f"hub:{name}")
 

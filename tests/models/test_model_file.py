@@ -180,7 +180,7 @@ def test_a_data_set_is_named_not_located() -> None:
         Training(dataset="/home/someone/monet2photo")
 
 
-def test_what_is_not_its_network_is_not_saved(tmp_path: Path) -> None:
+def test_nonfinite_or_mismatched_weights_are_not_saved(tmp_path: Path) -> None:
     info = describe(_network(), direction="a2b")
     broken = _network()
     with torch.no_grad():
@@ -270,7 +270,7 @@ def test_a_data_set_can_lie_in_any_folder(tmp_path: Path, not_utf8: str) -> None
         (lambda w: w.update({"head.bias": torch.full((3,), 1e300, dtype=torch.float64)}), "head.bias: not finite"),
     ],
 )
-def test_weights_that_are_not_its_networks(tmp_path: Path, change: Any, message: str) -> None:
+def test_weights_of_another_network_are_refused(tmp_path: Path, change: Any, message: str) -> None:
     weights = _network().state_dict()
     change(weights)
     info = describe(_network(), direction="a2b")
@@ -314,7 +314,7 @@ def test_other_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("R47")
-def test_more_behind_the_header_than_its_network_has_is_not_read(tmp_path: Path) -> None:
+def test_tensors_beyond_the_network_are_not_read(tmp_path: Path) -> None:
     path = _saved(tmp_path / "m.safetensors")
     with path.open("r+b") as file:
         file.truncate(3 << 30)

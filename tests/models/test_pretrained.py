@@ -124,7 +124,7 @@ def _pipe(path: Path) -> None:
 
 @pytest.mark.promise("R47")
 @pytest.mark.parametrize("kind", list(HOSTILE))
-def test_a_folder_is_not_believed(tmp_path: Path, kind: str) -> None:
+def test_damaged_or_hostile_pretrained_folders_are_refused(tmp_path: Path, kind: str) -> None:
     change, message = HOSTILE[kind]
     save_pretrained(tmp_path, network(), info())
     change(tmp_path)
@@ -132,7 +132,7 @@ def test_a_folder_is_not_believed(tmp_path: Path, kind: str) -> None:
         open_model(tmp_path)
 
 
-def test_content_decides_not_the_name(tmp_path: Path) -> None:
+def test_file_content_decides_the_format(tmp_path: Path) -> None:
     model_file.save(tmp_path / "model.pth", network(), info())
     assert open_model(tmp_path / "model.pth")[1] == info()
     again, found = open_model(checkpoint(tmp_path / "latest_net_G_B", RESNET))
@@ -241,7 +241,7 @@ def test_wrappers_and_safetensors(tmp_path: Path, prefix: str) -> None:
         (UNetConfig(width=2, depth=7, attention=5), r"\[4, 5, 6\].*attention="),
     ],
 )
-def test_what_the_keys_do_not_tell_the_module_says(tmp_path: Path, config: Any, hint: str) -> None:
+def test_generator_module_supplies_what_keys_do_not_tell(tmp_path: Path, config: Any, hint: str) -> None:
     torch.manual_seed(0)
     trained = config.build()
     torch.save(trained.state_dict(), tmp_path / "mine.pth")

@@ -87,7 +87,7 @@ def test_fetched_when_asked_for_converted_and_kept(server: LocalServer, tmp_path
     assert len(server.requests) == 1
 
 
-def test_where_it_comes_from_is_recorded(server: LocalServer, tmp_path: Path, folder: Path) -> None:
+def test_download_source_is_recorded(server: LocalServer, tmp_path: Path, folder: Path) -> None:
     data = checkpoint(tmp_path)
     url = server.serve(f"/{NAME}.pth", data)
     styles.find(NAME, download=True)
@@ -109,7 +109,7 @@ def test_a_unet_keeps_its_dropout_and_its_statistics(
 
 
 @pytest.mark.promise("R50")
-def test_what_was_trusted_once_is_expected_the_next_time(server: LocalServer, tmp_path: Path, folder: Path) -> None:
+def test_digest_of_first_download_is_required_later(server: LocalServer, tmp_path: Path, folder: Path) -> None:
     first, other = checkpoint(tmp_path), checkpoint(tmp_path, seed=1)
     server.serve(f"/{NAME}.pth", first)
     path = styles.find(NAME, download=True)
@@ -129,7 +129,7 @@ def test_what_was_trusted_once_is_expected_the_next_time(server: LocalServer, tm
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"sha256": 3}', "{}"])
-def test_a_damaged_record_is_not_taken_for_trust(server: LocalServer, tmp_path: Path, folder: Path, text: str) -> None:
+def test_damaged_trust_record_is_refused(server: LocalServer, tmp_path: Path, folder: Path, text: str) -> None:
     server.serve(f"/{NAME}.pth", checkpoint(tmp_path))
     folder.mkdir(parents=True)
     (folder / f"{NAME}.json").write_text(text)
@@ -184,7 +184,7 @@ def test_a_hostile_answer_leaves_nothing(server: LocalServer, tmp_path: Path, fo
 
 
 @pytest.mark.promise("R50")
-def test_what_breaks_off_goes_on(server: LocalServer, tmp_path: Path, folder: Path) -> None:
+def test_interrupted_download_resumes(server: LocalServer, tmp_path: Path, folder: Path) -> None:
     data = checkpoint(tmp_path)
     server.serve(f"/{NAME}.pth", data, stop=1000)
     with pytest.raises(ModelError, match="broke off after 1,000"):
@@ -245,7 +245,9 @@ def test_several_at_once_fetch_it_once(server: LocalServer, tmp_path: Path, fold
     assert names(folder) == [f"{NAME}.json", f"{NAME}.safetensors"]
 
 
-def test_they_take_turns(server: LocalServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_requests_fetch_a_style_once(
+    server: LocalServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[Any] = []
 
     def fetch(*arguments: Any) -> None:
@@ -278,7 +280,9 @@ def sparse(path: Path) -> None:
     ],
     ids=["pipe", "folder", "large"],
 )
-def test_what_is_no_checkpoint_in_its_place(server: LocalServer, folder: Path, make: Any, message: str) -> None:
+def test_invalid_file_in_the_checkpoint_place_is_refused(
+    server: LocalServer, folder: Path, make: Any, message: str
+) -> None:
     folder.mkdir(parents=True)
     make(folder / f"{NAME}.pth")
     with pytest.raises(ModelError, match=rf"{NAME}\.pth: {message}"):

@@ -138,7 +138,7 @@ def test_counters_that_old_batch_norms_lack_are_added() -> None:
         UNetConfig(width=1, depth=5, norm="none", bias=True),
     ],
 )
-def test_what_the_reference_cannot_express_is_refused(config: Any) -> None:
+def test_configs_without_reference_counterpart_are_refused(config: Any) -> None:
     with pytest.raises(ModelError, match="cannot express"):
         _reference(config)
 
@@ -159,7 +159,7 @@ def test_what_the_reference_cannot_express_is_refused(config: Any) -> None:
         (lambda s: s.update({"module.model.1.bias": torch.zeros(2)}), "occurs twice"),
     ],
 )
-def test_the_wrong_thing_is_named(tmp_path: Path, change: Any, message: str) -> None:
+def test_checkpoint_errors_name_the_wrong_tensor(tmp_path: Path, change: Any, message: str) -> None:
     state = _reference(RESNET)
     change(state)
     torch.save(state, tmp_path / "net.pth")
@@ -505,7 +505,7 @@ def test_a_prefix_that_all_keys_have_is_dropped(prefix: str) -> None:
     assert {name: tensor.shape for name, tensor in weights.items()} == {n: t.shape for n, t in _weights(config).items()}
 
 
-def test_the_prefix_of_some_keys_is_none() -> None:
+def test_prefix_of_only_some_keys_is_kept() -> None:
     given = {f"netG.{name}": tensor for name, tensor in _reference(ResnetConfig(width=4, blocks=1)).items()}
     with pytest.raises(ModelError, match="no network that is known"):
         junyanz.convert({**given, "netD.model.0.weight": torch.zeros(1)})

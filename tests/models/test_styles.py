@@ -79,7 +79,7 @@ def test_paths(tmp_path: Path) -> None:
 def test_a_run_with_two_directions_says_which_is_which(tmp_path: Path) -> None:
     for direction in ("a2b", "b2a"):
         write(tmp_path / "run" / f"{direction}.safetensors", direction)
-    with pytest.raises(UsageError, match=r"a2b \(photo → monet\); b2a \(monet → photo\)"):
+    with pytest.raises(UsageError, match=r"a2b \(photo → monet\) or b2a \(monet → photo\)"):
         styles.find(tmp_path / "run")
     assert styles.find(tmp_path / "run", "b2a").name == "b2a.safetensors"
     with pytest.raises(UsageError, match="direction 'AtoB': expected a2b or b2a"):
@@ -97,7 +97,7 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
         styles.find(tmp_path)
 
 
-def test_what_does_not_exist(tmp_path: Path) -> None:
+def test_missing_styles_are_errors(tmp_path: Path) -> None:
     (tmp_path / "here" / "run.safetensors").touch()
     installed(tmp_path, "van_gogh")
     for style, hint in [
@@ -143,7 +143,7 @@ def test_a_folder_is_not_a_family(tmp_path: Path) -> None:
     assert styles.find("pix2pix/sat2map").resolve() == own
 
 
-def test_what_both_families_have_is_asked_for() -> None:
+def test_ambiguous_published_name_asks_for_the_family() -> None:
     with pytest.raises(UsageError, match="choose cyclegan/sat2map or pix2pix/sat2map"):
         styles.find("sat2map")
     with pytest.raises(UsageError, match=r"pix2pix/models-pytorch/sat2map\.pth"):
@@ -205,7 +205,7 @@ def test_install(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "a/b", "../x", "-x", ".x", "a b", "é", "x.pth", "x.safetensors", "a\n"]
 )
-def test_names_that_cannot_be(tmp_path: Path, name: str) -> None:
+def test_invalid_style_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name of a style"):
         styles.install(tmp_path, name)
 
