@@ -92,7 +92,7 @@ COMMANDS: dict[str, Command] = {
         usage="--style STYLE INPUT... -o OUT [options]",
         examples=("--style monet photos/ -o out/", "--list-styles"),
         first=(
-            "inputs style mix out direction strength mask keep size paint_size format overwrite skip_existing show "
+            "inputs style out mix direction strength mask keep size paint_size format overwrite skip_existing show "
             "device runtime list_styles"
         ),
     ),
