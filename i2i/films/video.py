@@ -228,7 +228,9 @@ class VideoWriter:
     def _options(self) -> dict[str, str]:
         loss = 100 - self._quality
         if self._codec == "libx264":
-            return {"crf": str(round(8 + 0.4 * loss)), "preset": "medium"}
+            # else its bytes may differ from run to run, by approximate reciprocals
+            steady = {"x264-params": "cpu-independent=1"}
+            return {"crf": str(round(8 + 0.4 * loss)), "preset": "medium", **steady}
         return {"crf": str(round(10 + 0.5 * loss)), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "0"}
 
     def _streams(self, source: Path) -> tuple[list[int], list[str]]:
