@@ -10,7 +10,7 @@ import { chromium } from "playwright-core";
 const [executablePath, site, list] = process.argv.slice(2);
 const profile = mkdtempSync(path.join(tmpdir(), "i2i-browser-"));
 const found = { messages: [], requests: [], results: [] };
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css",
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".txt": "text/plain",
   ".json": "application/json", ".jpg": "image/jpeg", ".png": "image/png", ".wasm": "application/wasm" };
 
 const server = createServer((request, response) => {
