@@ -15,7 +15,7 @@ Deviations: the flow is DIS (Kroeger et al. 2016) instead of FlowNet 2, and Lai 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -85,7 +85,7 @@ def _flow(a: Pixels, b: Pixels) -> Pixels:
     return found
 
 
-@cache
+@lru_cache(maxsize=2)  # of the flow and of the frames
 def _places(width: int, height: int) -> tuple[Pixels, Pixels]:
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     return columns, rows

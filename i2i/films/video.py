@@ -44,6 +44,8 @@ _ZERO = 1 << 32
 _LINES_OF_SD, _COLUMNS_OF_HD = 576, 1280
 _COVER = 0x400
 _MICROSECONDS = 1_000_000
+_HEADER, _SEGMENT = 256, b"\x18\x53\x80\x67"
+"""The bytes in which the segment of a Matroska file begins, and the mark of it."""
 _OF_THE_FILE = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration")
 
 
@@ -89,10 +91,10 @@ class VideoReader:
             Limits().check_size(context.width, context.height)
             self._stream.thread_type = "AUTO"
             is_mp4 = "mp4" in self._container.format.name
-            self._promised = self._stream.frames if is_mp4 else 0
-            self._length = Fraction(0)
-            if "matroska" in self._container.format.name:
-                self._length = Fraction(self._container.duration or 0, _MICROSECONDS) * Fraction(19, 20) - 1
+            if "matroska" in self._container.format.name and path.stat().st_size < _matroska_bytes(path):
+                raise ImageError("damaged film: its end is missing")
+            # an edit list may leave out frames of the file, so their number is none of the film's
+            self._length = (self._stream.duration or 0) if is_mp4 else 0
             decoded = self._decode()
             first = next(decoded, None)
             if first is None:
@@ -135,7 +137,7 @@ class VideoReader:
             width,
             time_base=stream.time_base,
             rate=rate,
-            frames=self._promised or int((self._container.duration or 0) * rate / _MICROSECONDS),
+            frames=self._frames(rate),
             deep=max(component.bits for component in first.format.components) > 8,
             matrix=_matrix(first),
             primaries=int(context.color_primaries),
@@ -143,6 +145,11 @@ class VideoReader:
             aspect=1 / Fraction(aspect) if sideways else Fraction(aspect),
             notes=self._notes(),
         )
+
+    def _frames(self, rate: Fraction) -> int:
+        if self._length:
+            return round(self._length * self._stream.time_base * rate)
+        return int((self._container.duration or 0) * rate / _MICROSECONDS)
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
@@ -154,18 +161,16 @@ class VideoReader:
 
     def _decode(self) -> Iterator[Any]:
         """The frames as FFmpeg has them. Raises `ImageError` where the file is damaged or ends early."""
-        packets, decoded, end = 0, 0, Fraction(0)
+        decoded = end = step = 0
         with _reasons("damaged film"):
-            for packet in self._container.demux(self._stream, *self._container.streams.audio):
+            for packet in self._container.demux(self._stream):
                 if packet.pts is not None:
-                    end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
-                if packet.stream is not self._stream:
-                    continue
-                packets += packet.size > 0
+                    step = packet.duration or 0
+                    end = max(end, packet.pts + step)
                 for frame in packet.decode():
                     decoded += 1
                     yield frame
-        if packets < self._promised or end < self._length:
+        if self._length and end + step / 2 < (self._stream.start_time or 0) + self._length:
             raise ImageError(f"damaged film: it ends after {decoded} frames")
 
     def _upright(self, frame: Any) -> Pixels:
@@ -173,6 +178,16 @@ class VideoReader:
         source = None if frame.format.is_rgb else _MATRICES[self.film.matrix]
         pixels = frame.reformat(format=format, src_colorspace=source, interpolation=_EXACT, threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(pixels, self._turns))
+
+
+def _matroska_bytes(path: Path) -> int:
+    """The length of the file by the header of its one segment (RFC 9559); 0 if that leaves it open."""
+    with path.open("rb") as file:
+        head = file.read(_HEADER)
+    at = head.find(_SEGMENT) + len(_SEGMENT)
+    width = 9 - head[at].bit_length() if len(_SEGMENT) <= at < len(head) - 8 else 0
+    size, unknown = int.from_bytes(head[at : at + width]), (1 << 7 * width) - 1
+    return 0 if size & unknown == unknown else at + width + (size & unknown)
 
 
 def _video(container: Any) -> Any:
@@ -213,7 +228,9 @@ class VideoWriter:
     def _options(self) -> dict[str, str]:
         loss = 100 - self._quality
         if self._codec == "libx264":
-            return {"crf": str(round(8 + 0.4 * loss)), "preset": "medium"}
+            # else its bytes may differ from run to run, by approximate reciprocals
+            steady = {"x264-params": "cpu-independent=1"}
+            return {"crf": str(round(8 + 0.4 * loss)), "preset": "medium", **steady}
         return {"crf": str(round(10 + 0.5 * loss)), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "0"}
 
     def _streams(self, source: Path) -> tuple[list[int], list[str]]:

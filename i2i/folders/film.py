@@ -80,7 +80,7 @@ class FilmWork:
 
     @cached_property
     def blend(self) -> Blend:
-        """How each frame is blended with its translation; a mask is that of all frames."""
+        """A frame is so blended with its translation; a mask is that of all frames."""
         return blend_of(self.options, None if self.job.mask is None else read_mask(self.job.mask))
 
     def run(self) -> Outcome | None:
@@ -102,7 +102,7 @@ class FilmWork:
 
     def _made(self, reader: Reader, writer: Writer, kept: Segments, before: tuple[int, int]) -> Outcome | None:
         smoother = Smoother(self.options.smooth, kept.state()) if self.options.smooth else None
-        frames, output = _Input(reader, kept.count * FRAMES, self.options), _Output(writer, kept, smoother)
+        frames, output = _Input(reader, kept.count * FRAMES, self.options), _Output(writer, kept, smoother, self.blend)
         try:
             if not self._translate(frames, output, reader.film.frames):
                 return None
@@ -123,9 +123,9 @@ class FilmWork:
             while group := list(itertools.islice(ahead, self.together)):
                 if self.stop():
                     return False
-                pictures = self._pictures([frame.picture for frame, _ in group])
+                pictures = self._translated([frame.picture for frame, _ in group])
                 for (frame, moved), picture in zip(group, pictures, strict=True):
-                    writing.append(writer.submit(output.add, frame._replace(picture=picture), moved))
+                    writing.append(writer.submit(output.add, frame, picture, moved))
                 while len(writing) > _AHEAD:
                     writing.popleft().result()
                 done += len(group)
@@ -135,12 +135,7 @@ class FilmWork:
         output.end()
         return True
 
-    def _pictures(self, pictures: Sequence[Picture]) -> list[Picture]:
-        """The translations of some frames; every frame goes through here."""
-        made = self._unblended(pictures)
-        return [self.blend.of(picture, new) for picture, new in zip(pictures, made, strict=True)]
-
-    def _unblended(self, pictures: Sequence[Picture]) -> list[Picture]:
+    def _translated(self, pictures: Sequence[Picture]) -> list[Picture]:
         try:
             return self.translator.translate_batch(pictures, self.options.size)
         except (MemoryError, RuntimeError) as error:
@@ -237,23 +232,30 @@ class _Input:
 
 @dataclass
 class _Output:
-    """Smooths frames one after the other, and keeps them by segments."""
+    """Smooths translations one after the other, blends them with their frames, and keeps them by segments."""
 
     writer: Writer
     kept: Segments
     smoother: Smoother | None
+    blend: Blend
     _segment: Segment | None = None
     _count: int = 0
+    _failed: bool = False
 
-    def add(self, frame: Frame, moved: Motion | None) -> None:
+    def add(self, frame: Frame, made: Picture, moved: Motion | None) -> None:
+        """Adds a frame, with its translation `made`; none after one that failed, without which a segment is wrong."""
+        if self._failed:
+            return
+        self._failed = True
         if self.smoother is not None:
-            pixels = self.smoother(frame.picture.pixels, moved)
-            frame = frame._replace(picture=replace(frame.picture, pixels=pixels))
+            made = replace(made, pixels=self.smoother(made.pixels, moved))
         self._segment = self._segment or self.writer.segment()
-        self._segment.add(frame)
+        # after smoothing: outside of a mask nothing changes
+        self._segment.add(frame._replace(picture=self.blend.of(frame.picture, made)))
         self._count += 1
         if self._count == FRAMES:
             self.end()
+        self._failed = False
 
     def end(self) -> None:
         """Ends a segment, the last one with fewer frames."""

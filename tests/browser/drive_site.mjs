@@ -1,7 +1,7 @@
 // Serves a folder that `i2i export --web` wrote, and uses its page in Chromium:
 //   node drive_site.mjs CHROMIUM SITE ACTIONS
 // ACTIONS is a JSON list of [name, value]; see `actions`. Prints as JSON what the page did.
-import { createReadStream, existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { cpSync, createReadStream, existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -10,7 +10,7 @@ import { chromium } from "playwright-core";
 const [executablePath, site, list] = process.argv.slice(2);
 const profile = mkdtempSync(path.join(tmpdir(), "i2i-browser-"));
 const found = { messages: [], requests: [], results: [] };
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css",
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".txt": "text/plain",
   ".json": "application/json", ".jpg": "image/jpeg", ".png": "image/png", ".wasm": "application/wasm" };
 
 const server = createServer((request, response) => {
@@ -18,7 +18,7 @@ const server = createServer((request, response) => {
   const file = path.join(site, name);
   if (!existsSync(file)) return response.writeHead(404).end();
   response.writeHead(200, { "Content-Type": TYPES[path.extname(file)] ?? "application/octet-stream",
-    "Last-Modified": statSync(file).mtime.toUTCString() });
+    "Cache-Control": "max-age=600", "Last-Modified": statSync(file).mtime.toUTCString() });
   return createReadStream(file).pipe(response);
 });
 await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -106,6 +106,11 @@ const actions = {
     return page.evaluate(() => document.documentElement.scrollWidth);
   },
   async shot(file) { await page.screenshot({ path: file, fullPage: true }); },
+  async visit(name) {
+    await page.goto(address + name);
+    return page.evaluate(() => document.body.textContent);
+  },
+  async put(folder) { cpSync(folder, site, { recursive: true }); },
   async evaluate(code) { return page.evaluate(code); },
 };
 

@@ -1,6 +1,7 @@
 """The page that `i2i export --web` writes, in a real browser: the library's results, with and without a connection."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -154,6 +155,39 @@ def test_all_works_when_the_server_is_gone(site: Path, models: Any, tmp_path: Pa
     )
     assert levels_apart(tmp_path / "out.png", by_library(models["plain"], second)) <= 1
     assert found["results"][4] == "An example. Choose, drop or paste a picture of your own."
+
+
+def test_another_page_of_the_server_is_not_this_one(tmp_path: Path) -> None:
+    write_site(tmp_path / "site", {"plain": style(0)}, read_runtime(HERE))
+    (tmp_path / "site" / "other").mkdir()
+    (tmp_path / "site" / "other" / "index.html").write_text("<body>another page")
+    photo = picture(tmp_path / "a.png", 40, 40)
+    visits = [("visit", name) for name in ("runtime/LICENSE.txt", "other/", "index.html")]
+    found = drive(tmp_path / "site", [("open", None), ("choose", photo), ("kept", None), *visits])
+    licence, other, page = found["results"][3:]
+    assert licence.startswith("ONNX Runtime Web") and other == "another page" and "Choose a picture" in page
+
+
+def test_another_network_of_the_same_name_reaches_a_visitor(tmp_path: Path) -> None:
+    """Although the browser has the first one, which the server let it keep for ten minutes."""
+    models = [{"plain": style(seed)} for seed in (0, 9)]
+    for name, model in zip(("old", "new"), models, strict=True):
+        write_site(tmp_path / name, model, read_runtime(HERE))
+    photo = picture(tmp_path / "a.png", 40, 40)
+    version = re.findall(r'VERSION = "(\w+)"', (tmp_path / "new" / "sw.js").read_text())[0]
+    look = f"(await caches.keys())[0]?.endsWith('{version}')"
+    wait = f"new Promise((done) => setInterval(async () => {{ if ({look}) done() }}, 99))"
+    found = drive(
+        tmp_path / "old",
+        [
+            *(("open", None), ("choose", photo), ("kept", None), ("put", tmp_path / "new")),
+            *(("open", None), ("evaluate", wait), ("open", None), ("choose", photo)),
+            ("save", tmp_path / "out.png"),
+        ],
+    )
+    assert found["messages"] == []
+    assert levels_apart(tmp_path / "out.png", by_library(models[1]["plain"], photo)) <= 1
+    assert levels_apart(tmp_path / "out.png", by_library(models[0]["plain"], photo)) > 1
 
 
 def left(clip: str) -> float:

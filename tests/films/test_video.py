@@ -254,9 +254,31 @@ def test_a_file_that_is_no_whole_film(tmp_path: Path, name: str) -> None:
 def test_a_matroska_that_is_cut_short(tmp_path: Path) -> None:
     path = video(tmp_path / "a.mkv", moving(120, 16, 16))
     assert len(frames_of(path)) == 120
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ImageError, match="damaged film: it ends after"):
-        frames_of(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ImageError, match="damaged film: its end is missing"):
+        VideoReader(path)
+
+
+def test_a_matroska_of_unknown_length_is_read(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.mkv", moving(3))
+    data = bytearray(path.read_bytes())
+    start = data.index(b"\x18\x53\x80\x67") + 4
+    data[start : start + 8] = b"\x01" + b"\xff" * 7
+    path.write_bytes(data)
+    assert len(frames_of(path)) == 3
+
+
+def test_an_edit_list_may_leave_out_frames(tmp_path: Path) -> None:
+    """As a phone trims a film: the file keeps all frames, and a list says which are shown."""
+    times = list(range(-30, 10))
+    path = video(
+        tmp_path / "a.mp4", moving(40), codec="mpeg4", base=Fraction(1, 30), times=times, sound=None,
+        avoid_negative_ts="disabled",
+    )  # fmt: skip
+    with VideoReader(path) as reader:
+        assert reader.film.frames == 10
+        found = [frame.time * reader.film.time_base for frame in reader.frames()]
+    assert found == [Fraction(time, 30) for time in times if time >= 0]
 
 
 def test_a_cover_is_no_film(tmp_path: Path) -> None:

@@ -355,6 +355,30 @@ def test_frames_are_blended_as_pictures_are(tmp_path: Path) -> None:
     assert "mask" in report.failed[0].reason and "64x48" in report.failed[0].reason
 
 
+def test_smoothing_changes_nothing_outside_of_a_mask(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 12, (3, 48, 64, 3))
+    frames = [np.clip(frame + one, 0, 255).astype(np.uint8) for frame, one in zip(moving(3), noise, strict=True)]
+    source = animation(tmp_path / "a.webp", frames, lossless=True)
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(tmp_path / "m.png")
+    for name, more in (("plain", {"strength": 0.0}), ("masked", {"mask": str(tmp_path / "m.png"), "smooth": 1.0})):
+        translate_folder(source, tmp_path / f"{name}.webp", translator(), **more)  # type: ignore[arg-type]
+    assert (tmp_path / "masked.webp").read_bytes() == (tmp_path / "plain.webp").read_bytes()
+
+
+def test_no_segment_lacks_a_frame_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = video(tmp_path / "a.mp4"), tmp_path / "out" / "b.mp4"
+    calls = iter(range(99))
+
+    def scarce(self: Any, picture: Any, made: Any) -> Any:
+        if next(calls) == 2:
+            raise MemoryError
+        return made
+
+    monkeypatch.setattr("i2i.inference.blend.Blend.of", scarce)
+    assert translate_folder(source, out, translator()).failed
+    assert not list(out.parent.glob(".i2i-*.film/*.segment"))
+
+
 def test_a_film_by_a_mix_of_styles(tmp_path: Path) -> None:
     styles = {str(model(tmp_path / f"{name}.safetensors")): share for name, share in (("m", 0.5), ("n", 0.5))}
     source = video(tmp_path / "a.mp4", moving(3), sound=None)

@@ -54,7 +54,8 @@ def read_runtime(folder: Path | None) -> WebRuntime:
             "--web-runtime FOLDER names another place"
         )
     version = _version(dist.parent / "package.json")
-    files = {name: _content(dist / name) for name in FILES}
+    # many web servers do not know the suffix .mjs, and a browser runs no module without its type
+    files = {name.replace(".mjs", ".js"): _content(dist / name) for name in FILES}
     return WebRuntime(version, files | {"LICENSE.txt": _LICENCE.format(version=version).encode()})
 
 

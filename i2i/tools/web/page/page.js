@@ -9,7 +9,10 @@ const [pair, divider, strength, save] = ["#pair", "#divider", "#strength", "#sav
 const [before, after] = pair.querySelectorAll("canvas");
 find(".hint").remove();
 
-const site = await fetch("site.json").then((response) => response.json()).catch(() => {
+// "no-cache" asks the server whether its copy is newer: a browser may hold an earlier network of the same name.
+const get = (file) => fetch(file, { cache: "no-cache" });
+
+const site = await get("site.json").then((response) => response.json()).catch(() => {
   say("site.json cannot be loaded: this folder is not whole.", { wrong: true });
 });
 let style = site.styles[0];
@@ -123,7 +126,7 @@ function load(file) {
 }
 
 async function download(file) {
-  const response = await fetch(file);
+  const response = await get(file);
   if (!response.ok) throw new Error(`${file}: ${response.status} ${response.statusText}`);
   const data = new Uint8Array(site.files[file].bytes);
   const reader = response.body.getReader();

@@ -20,8 +20,8 @@ const drop = async () => {
 
 const found = async (request) => {
   const cache = await caches.open(NAME);
-  const asked = request.mode === "navigate" ? "./" : request; // the folder has one page, whatever its address
-  return (await cache.match(asked, { ignoreSearch: true })) ?? fetch(request);
+  const address = request.url.replace(/index\.html(?=$|\?)/, ""); // two names of the page
+  return (await cache.match(address, { ignoreSearch: true })) ?? fetch(request);
 };
 
 addEventListener("install", (event) => event.waitUntil(keep(FILES).then(() => skipWaiting())));

@@ -7,7 +7,7 @@
 //
 // A picture is { pixels, height, width }, RGBA bytes. A failure answers { error, id }.
 
-import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
+import * as ort from "./runtime/ort.wasm.bundle.min.js";
 import { channel, mixed, toPixels, toPlanes } from "./colour.js";
 import { cropped, Enlargement, mirrored, padded, paintedSize, Planes, resized } from "./scaling.js";
 
