@@ -45,7 +45,7 @@ FILES, UPLOADS = "/gradio_api/file=", "/gradio_api/upload"
 QUEUE = 64
 """Orders that wait, at most."""
 _GENERIC = "Something went wrong. The log of the server says what."
-_CSS, _SCRIPT = (Path(__file__).with_name(name) for name in ("page.css", "mask.js"))
+_CSS, *_SCRIPTS = (Path(__file__).with_name(name) for name in ("page.css", "mask.js", "styles.js"))
 _CANVAS = """<p class="hint">Drop a picture, then paint over what is to be translated.</p>
 <div class="paper"><canvas></canvas></div>
 <div class="tools"><label>Brush <input type="range" min="4" max="120" value="40" aria-label="Brush"></label>
@@ -73,15 +73,19 @@ def build_app(studio: Studio, folder: Path) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     names = list(studio.styles)
 
-    def thumbnail(number: int) -> Response:
+    async def thumbnail(number: int) -> Response:
+        """A style's version of the example. No content while it is not made: to wait here would keep others waiting."""
         if not 0 <= number < len(names):
             return Response(status_code=404)
-        return FileResponse(studio.example(names[number], folder)[1], headers={"cache-control": "max-age=3600"})
+        made = studio.example_made(names[number])
+        headers = {"cache-control": "no-store"}  # the next server here may have other styles
+        return FileResponse(made[1], headers=headers) if made else Response(status_code=204, headers=headers)
 
     app.add_api_route("/styles/{number}.jpg", thumbnail)
     page = _Page(studio, folder).blocks
-    page.queue(max_size=QUEUE, default_concurrency_limit=1)
+    page.queue(max_size=QUEUE, default_concurrency_limit=1, api_open=False)  # none goes around the queue
     page.has_launched = True  # else Gradio checks no path of a mounted page
+    scripts = "\n".join(path.read_text(encoding="utf-8") for path in _SCRIPTS)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         page,
@@ -95,8 +99,8 @@ def build_app(studio: Studio, folder: Path) -> FastAPI:
         enable_monitoring=False,
         pwa=False,
         theme=_theme(),
-        css=_CSS.read_text(encoding="utf-8") + _thumbnails(len(names)),
-        head=f"<script>{_SCRIPT.read_text(encoding='utf-8')}</script>",
+        css=_CSS.read_text(encoding="utf-8"),
+        head=f"<script>{scripts}\ni2iStyles({len(names)})</script>",
     )
     return mounted
 
@@ -116,14 +120,6 @@ def _theme() -> gr.Theme:
         block_title_padding="0",
         block_label_border_width="0",
         block_border_width="1px",
-    )
-
-
-def _thumbnails(count: int) -> str:
-    """The rules that give each style its picture."""
-    return "\n".join(
-        f"#styles label:nth-of-type({number + 1}) {{ --thumbnail: url(/styles/{number}.jpg) }}"
-        for number in range(count)
     )
 
 
@@ -205,12 +201,13 @@ class _Page:
         for source in sources:
             changed = source.change(guarded(self._to_draw_on), sources, [self.shown], show_progress="hidden", **hidden)
             changed.then(None, [self.shown], None, js="(address) => i2iMask.show(address)", **hidden)
-        self.go.click(
+        self.go.click(guarded(self._begin), None, None, queue=False, **hidden).then(
             guarded(self._translate),
             order,
             shown,
             js=f"(...values) => [...values.slice(0, {len(order) - 1}), i2iMask.drawn()]",  # outputs follow the inputs
             concurrency_id="work",
+            trigger_mode="once",
             show_progress_on=[self.slider],
             **hidden,
         )
@@ -248,16 +245,20 @@ class _Page:
         options = {"size": size, "strength": strength, "keep": keep, "mask": mask, "drawn": drawn}
         order = order_of(sent(files, tree, camera), styles, options, self._names, self._studio.bounds)
         visit = self._visit(request)
+        stop = visit.stop
         visit.clear()
-        visit.stop.clear()
         visit.uploads |= {upload.path for upload in order.uploads}
-        visit.folder = self._folder / secrets.token_hex(16)
-        visit.folder.mkdir()
+        visit.folder = folder = self._folder / secrets.token_hex(16)
+        folder.mkdir()
 
         def show(done: int, total: int, name: str) -> None:
             progress((done, total), desc=name, unit="pictures")
 
-        visit.outcome = self._studio.translate(order, visit.folder, show, visit.stop.is_set)
+        try:
+            visit.outcome = self._studio.translate(order, folder, show, stop.is_set)
+        finally:
+            if visit.folder is None:  # the visitor has left since
+                shutil.rmtree(folder, ignore_errors=True)
         return _drawn(visit.outcome, order)
 
     def _to_draw_on(self, files: Any, tree: Any, camera: Any, request: gr.Request) -> str:
@@ -277,6 +278,10 @@ class _Page:
         places = _places(visit.outcome)
         result = visit.outcome.results[places[event.index]]
         return (str(result.before), str(result.after)), _download(result.file)
+
+    def _begin(self, request: gr.Request) -> None:
+        """An order is on its way, and can be stopped from now on, also while it waits for others."""
+        self._visit(request).stop = Event()
 
     def _stop(self, request: gr.Request) -> None:
         self._visit(request).stop.set()

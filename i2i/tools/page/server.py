@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -125,8 +126,13 @@ class Server:
         self._server = uvicorn.Server(config)
 
     def _warm_up(self) -> None:
-        with contextlib.suppress(Exception):  # who chooses the style is told why
-            self._studio.example(next(iter(self._studio.styles)), self._folder)
+        """Make the thumbnails, while no visitor waits; the first style stays loaded."""
+        first, *others = self._studio.styles
+        for name in (first, *others):
+            with contextlib.suppress(Exception):  # who chooses the style is told why
+                self._studio.example(name, self._folder)
+        with contextlib.suppress(Exception):
+            self._studio.translator(first)
 
     def run(self, listening: socket.socket, signals: Signals) -> None:
         """Serves until a signal comes; then ends after the picture at hand."""
@@ -149,13 +155,16 @@ class Server:
 def temporary_folder() -> Iterator[Path]:
     """A folder for this user alone, removed at the end; those that killed servers have left go now."""
     parent = Path(tempfile.gettempdir())
+    before, folder = tempfile.tempdir, Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)).resolve()
     for other in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(I2IError, OSError):
-            if other.is_symlink() or time.time() - other.stat().st_mtime < _NEW_SECONDS:
-                continue
-            with locked(other / _LOCK, busy="in use"):
-                shutil.rmtree(other, ignore_errors=True)
-    before, folder = tempfile.tempdir, Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)).resolve()
+            found = other.lstat()
+            is_ours = (
+                stat.S_ISDIR(found.st_mode) and found.st_uid == folder.stat().st_uid
+            )  # another user's may be a trap
+            if is_ours and time.time() - found.st_mtime > _NEW_SECONDS:
+                with locked(other / _LOCK, busy="in use"):
+                    shutil.rmtree(other, ignore_errors=True)
     try:
         with locked(folder / _LOCK, busy="in use"):
             yield folder

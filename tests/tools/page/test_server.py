@@ -80,6 +80,18 @@ def test_folders_of_killed_servers_go_and_those_in_use_stay(tmp_path: Path, monk
             assert running.is_dir() and not killed.exists() and (other / "picture.png").exists()
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    trap = tmp_path / "i2i-page-trap"
+    trap.mkdir()
+    (trap / "picture.png").touch()
+    os.chown(trap, 65534, 65534)
+    os.utime(trap, (0, 0))
+    with server.temporary_folder():
+        assert (trap / "picture.png").exists()
+
+
 def test_old_files_are_swept_and_empty_folders(tmp_path: Path) -> None:
     old, new = tmp_path / "a" / "b" / "old.png", tmp_path / "a" / "new.png"
     for path in (old, new, tmp_path / ".lock"):
