@@ -167,9 +167,8 @@ class _Page:
         with gr.Accordion("Mask: translate a part", open=False, elem_id="mask"):
             gr.HTML(_CANVAS)
             self.mask = gr.File(
-                file_types=suffixes, label="Or a file of the picture's size: white is translated", elem_id="mask-file",
-                height=150,
-            )  # fmt: skip
+                file_types=suffixes, label="Or a file: white is translated", elem_id="mask-file", height=150
+            )
             self.drawn = gr.Textbox(visible="hidden", elem_id="drawn")
             self.shown = gr.Textbox(visible="hidden", elem_id="shown")
         with gr.Row():
@@ -298,16 +297,16 @@ class _Page:
 
 
 def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """`handler`, whose errors go to the server's log, and not to the visitor."""
+    """`handler`, whose errors go to the server's log, and not to the visitor. Gradio shows an error as HTML."""
 
     @wraps(handler)
     def run(*arguments: Any, **named: Any) -> Any:
         try:
             return handler(*arguments, **named)
         except OrderError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(escape(str(error)), print_exception=False) from None
         except ImageError as error:  # of the mask: a picture is a line of the report
-            raise gr.Error(f"The mask: {error}", print_exception=False) from None
+            raise gr.Error(escape(f"The mask: {error}"), print_exception=False) from None
         except Exception as error:
             lines = [str(error)] if isinstance(error, I2IError) else traceback.format_exception(error)
             for line in "".join(lines).splitlines():

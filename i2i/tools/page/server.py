@@ -1,6 +1,7 @@
 """The server of the page: its address, who may ask it, its temporary folder, its end."""
 
 import contextlib
+import errno
 import importlib.metadata
 import ipaddress
 import os
@@ -68,12 +69,12 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=128)
-    except socket.gaierror:
-        raise UsageError(f"--host {host}: no address of this machine; 127.0.0.1 is this machine alone") from None
     except OverflowError:
         raise UsageError(f"--port {port}: expected 0 to 65535") from None
     except OSError as error:
-        reason = error.strerror or str(error)
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise UsageError(f"--host {host}: no address of this machine; 127.0.0.1 is this machine alone") from None
+        reason = os.strerror(error.errno) if error.errno else str(error)  # its own text tells the address once more
         raise UsageError(
             f"--host {host} --port {port}: {reason}. Another port: --port {port + 1}, or --port 0 for a free one"
         ) from None

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,16 @@ class Answer:
         self.kind: str = messages[0]["type"]
 
 
-def ask(guard: Guard, method: str, path: str, headers: Any = None, body: bytes = b"", kind: str = "http") -> Answer:
-    """What the guard answers. `headers` may be pairs; the body comes in two parts."""
+def ask(
+    guard: Guard,
+    method: str,
+    path: str,
+    headers: Any = None,
+    body: bytes = b"",
+    kind: str = "http",
+    receive: Receive | None = None,
+) -> Answer:
+    """What the guard answers. `headers` may be pairs; the body comes in two parts, unless by `receive`."""
     path, _, query = path.partition("?")
     pairs = list(OWN.items()) if headers is None else list(headers.items()) if isinstance(headers, dict) else headers
     raw = [(name.encode(), value.encode()) for name, value in pairs]
@@ -65,13 +74,13 @@ def ask(guard: Guard, method: str, path: str, headers: Any = None, body: bytes =
     ]
     sent: list[Message] = []
 
-    async def receive() -> Message:
+    async def parts() -> Message:
         return coming.pop(0)
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(guard(scope, receive, send))
+    asyncio.run(guard(scope, receive or parts, send))
     return Answer(sent)
 
 
@@ -156,6 +165,28 @@ def test_a_body_has_a_limit(guard: Guard) -> None:
     assert ask(guard, "POST", "/upload", OWN, b"a" * 101).status == 400, "of unknown length: it breaks off"
     assert ask(guard, "POST", "/join", OWN, b"1" * ((8 << 20) + 1)).status == 413
     assert ask(guard, "POST", "/upload", OWN | {"content-length": "-1"}).status == 400
+
+
+@pytest.mark.parametrize(("path", "status"), [("/join", 400), ("/upload", 400)])
+def test_a_body_that_does_not_come_is_not_waited_for(
+    guard: Guard, path: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("i2i.tools.page.guard.BODY_SECONDS", 0.05)
+
+    async def never() -> Message:
+        await asyncio.sleep(5)
+        return {"type": "http.request", "body": b"{}"}
+
+    assert ask(guard, "POST", path, receive=never).status == status
+
+
+def test_an_upload_breaks_off_when_others_have_filled_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("i2i.tools.page.guard._LOOK_BYTES", 10)
+    room = iter([100, 0])
+    guard = Guard(application, replace(rules(tmp_path), max_upload=lambda: next(room)))
+    assert ask(guard, "POST", "/upload", body=b"a" * 30).status == 400
 
 
 OUTSIDE = [

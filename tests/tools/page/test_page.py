@@ -191,6 +191,8 @@ def test_an_error_tells_a_visitor_nothing_of_the_machine(visitor: Visitor, pictu
         done = visitor.call("_translate", data)
         assert not done["success"]
         assert "Traceback" not in json.dumps(done) and "/" not in str(done["output"].get("error") or "")
+    gone = {"path": f"{visitor.uploaded(picture)[0]['path']}x", "orig_name": "<img src=x>.png"}
+    assert "&lt;img" in visitor.translate([gone], [style.stem])["output"]["error"], "Gradio shows it as HTML"
     files = visitor.uploaded(picture)
     for wrong, said in (
         ({"styles": []}, "Choose a style"), ({"styles": ["no such"]}, "Choose a style"), ({"size": -1}, "Size"),
