@@ -23,10 +23,10 @@ from fastapi.responses import FileResponse, Response
 from i2i.errors import I2IError, ImageError
 from i2i.images.formats import SUFFIXES
 from i2i.models.info import MAX_SIDE
-from i2i.models.styles import Style
 from i2i.terminal import say_plain
+from i2i.tools.page.html import CANVAS, card, head, table
 from i2i.tools.page.order import KEPT, OrderError, order_of, sent, upload_of
-from i2i.tools.page.studio import Bounds, Order, Outcome, Row, Studio
+from i2i.tools.page.studio import Order, Outcome, Studio
 
 ROUTES = {
     "GET": (
@@ -46,10 +46,6 @@ QUEUE = 64
 """Orders that wait, at most."""
 _GENERIC = "Something went wrong. The log of the server says what."
 _CSS, *_SCRIPTS = (Path(__file__).with_name(name) for name in ("page.css", "mask.js", "styles.js"))
-_CANVAS = """<p class="hint">Drop a picture, then paint over what is to be translated.</p>
-<div class="paper"><canvas></canvas></div>
-<div class="tools"><label>Brush <input type="range" min="4" max="120" value="40" aria-label="Brush"></label>
-<button type="button">Clear</button></div>"""
 _FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # of the visitor's system
 
 
@@ -131,7 +127,7 @@ class _Page:
         self._visits: dict[str, Visit] = {}
         self._names = list(studio.styles)
         with gr.Blocks(title="i2i", analytics_enabled=False, fill_width=True) as self.blocks:
-            gr.HTML(_head(studio.bounds), elem_id="head")
+            gr.HTML(head(studio.bounds), elem_id="head")
             with gr.Row(elem_id="columns"):
                 with gr.Column(scale=2, min_width=340, elem_id="left"):
                     self._draw_order()
@@ -165,7 +161,7 @@ class _Page:
             )
             self.keep = gr.Radio(list(KEPT), value=next(iter(KEPT)), label="Keep of the picture", elem_id="keep")
         with gr.Accordion("Mask: translate a part", open=False, elem_id="mask"):
-            gr.HTML(_CANVAS)
+            gr.HTML(CANVAS)
             self.mask = gr.File(
                 file_types=suffixes, label="Or a file: white is translated", elem_id="mask-file", height=150
             )
@@ -350,31 +346,3 @@ def _drawn(outcome: Outcome, order: Order) -> tuple[Any, ...]:
 
 def _download(path: Path | None) -> Any:
     return gr.update(value=path and str(path), visible=path is not None)
-
-
-def card(style: Style) -> str:
-    """What its makers say of a style."""
-    facts = [f"{style.input_domain} → {style.output_domain}" if style.output_domain else "", style.licence]
-    head = " · ".join(escape(fact) for fact in facts if fact)
-    lines = "".join(f"<p>{escape(line)}</p>" for line in style.card)
-    return f"<details><summary><b>{escape(style.name)}</b> {head}</summary>{lines}</details>"
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The report as a table."""
-    lines = "".join(
-        f'<tr class="{escape(row.status.replace(" ", "-"))}">'
-        + "".join(f"<td>{escape(text)}</td>" for text in (row.picture, row.style, row.status, row.note))
-        + "</tr>"
-        for row in rows
-    )
-    head = "<tr><th>picture</th><th>style</th><th>status</th><th>note</th></tr>"
-    return f"<table><thead>{head}</thead><tbody>{lines}</tbody></table>"
-
-
-def _head(bounds: Bounds) -> str:
-    most = f"{bounds.file_bytes / 1e6:g} MB, {bounds.pixels / 1e6:g} megapixels, {bounds.pictures} at once"
-    return (
-        "<h1>i2i</h1><p>Pictures in, pictures out. They stay on the machine that serves this page, "
-        f"and go when you close it. At most {most}.</p>"
-    )

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from i2i.errors import I2IError, UsageError
 from i2i.files import locked
@@ -55,13 +56,21 @@ def is_loopback(host: str) -> bool:
 
 def own_names(host: str, more: Sequence[str] = ()) -> frozenset[str]:
     """The names by which this server may be asked when it listens at `host`."""
-    names = {*LOOPBACK, host, *more}
+    names = {*LOOPBACK, host, *map(_host, more)}
     if not is_loopback(host):
         import psutil
 
         names |= {socket.gethostname()}
         names |= {a.address.partition("%")[0] for found in psutil.net_if_addrs().values() for a in found}
     return frozenset(name.lower().strip("[]") for name in names)
+
+
+def _host(name: str) -> str:
+    """The host in what may be a whole address, as it is copied from a browser."""
+    try:
+        return str(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        return urlsplit(name if "//" in name else f"//{name}").hostname or name
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -24,7 +24,9 @@ def test_loopback(host: str, expected: bool) -> None:
 
 def test_at_loopback_only_its_names_are_its_own() -> None:
     assert server.own_names("127.0.0.1") == {"127.0.0.1", "localhost", "::1"}
-    assert server.own_names("::1", ["I2I.example.org"]) == {"127.0.0.1", "localhost", "::1", "i2i.example.org"}
+    more = ["I2I.example.org", "https://a.example:8443/", "b.example:80", "[fe80::1]", "fe80::2"]
+    hosts = {"i2i.example.org", "a.example", "b.example", "fe80::1", "fe80::2"}
+    assert server.own_names("::1", more) == {"127.0.0.1", "localhost", "::1"} | hosts
 
 
 def test_in_the_network_the_addresses_of_the_machine_are_its_own() -> None:
