@@ -147,9 +147,9 @@ def test_every_answer_forbids_frames_and_foreign_sources(guard: Guard) -> None:
 
 def test_with_a_token_only_who_knows_it_comes_in(tmp_path: Path) -> None:
     guard = Guard(application, rules(tmp_path, token="secret"))
-    for path in ("/", "/?token=", "/?token=wrong", "/assets/a.js?token=secret"):
+    for path in ("/", "/?token=", "/?token=wrong", "/?token=s", "/?token=secret2", "/assets/a.js?token=secret"):
         assert ask(guard, "GET", path).status == 401
-    for cookie in ("i2i=wrong", "i2i=", "other=secret", "i2i", "\x01=;"):
+    for cookie in ("i2i=wrong", "i2i=s", "i2i=secret2", "i2i=", "other=secret", "i2i", "\x01=;"):
         assert ask(guard, "GET", "/", OWN | {"cookie": cookie}).status == 401
     entered = ask(guard, "GET", "/?token=secret", LINK)
     assert (entered.status, entered.headers["location"]) == (303, "./")
@@ -213,6 +213,14 @@ def test_no_path_outside_of_the_folder_is_named(guard: Guard, tmp_path: Path, pa
     if isinstance(path, str):
         assert ask(guard, "GET", f"/file={path}").status == 404
         assert ask(guard, "GET", f"/file={tmp_path}/../{path}").status == 404
+
+
+def test_a_folder_beside_it_and_dots_in_an_address_are_outside(guard: Guard, tmp_path: Path) -> None:
+    beside = f"{tmp_path}-beside/a.png"
+    assert ask(guard, "GET", f"/file={beside}").status == 404
+    inside = {"path": f"{tmp_path}/a.png"}
+    for url in (f"/file={beside}", f"/file={tmp_path}/%2e%2e/a.png", f"/file={tmp_path}/..%2fa.png"):
+        assert ask(guard, "POST", "/join", OWN, json.dumps(inside | {"url": url}).encode()).status == 403
 
 
 def test_links_out_of_the_folder_lead_nowhere(guard: Guard, tmp_path: Path) -> None:
