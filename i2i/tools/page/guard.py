@@ -6,8 +6,10 @@ server as its host (else a site could give its own name our address), and must c
 request may name a file outside `Rules.folder`, neither in its path nor anywhere in its JSON.
 """
 
+import asyncio
 import hmac
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -21,6 +23,9 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MAX_JSON_BYTES = 8 << 20
+BODY_SECONDS = 60.0
+"""How long the body of a request may take; of an upload each part of it."""
+_LOOK_BYTES = 64 << 20  # after so many of an upload it is looked whether others have filled the folder meanwhile
 _NAVIGATION = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 _HEADERS = (
     (
@@ -113,7 +118,7 @@ class Guard:
         if int(headers.get("content-length", "0")) > most:
             raise Refused(413, _too_large(most))
         if uploads:
-            return _counted(receive, most)
+            return _counted(receive, most, self._rules.max_upload)
         body = await _whole(receive, most)
         self._check_json(body)
         return _again(body, receive)
@@ -218,10 +223,10 @@ def _too_large(most: int) -> str:
 
 
 async def _whole(receive: Receive, most: int) -> bytes:
-    """The body of a request. Raises `Refused` above `most` bytes."""
-    parts, size = [], 0
+    """The body of a request. Raises `Refused` above `most` bytes, and for one that takes too long."""
+    parts, size, end = [], 0, time.monotonic() + BODY_SECONDS
     while True:
-        message = await receive()
+        message = await _soon(receive, end - time.monotonic())
         if message["type"] != "http.request":
             raise Refused(400, "The request broke off.")
         parts.append(message.get("body", b""))
@@ -242,17 +247,29 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def _counted(receive: Receive, most: int) -> Receive:
-    """A `receive` that breaks off above `most` bytes, for a body of unknown length."""
-    size = 0
+def _counted(receive: Receive, most: int, room: Callable[[], int]) -> Receive:
+    """A `receive` that breaks off above `most` bytes, where no `room` is left, and where nothing comes any more."""
+    size = looked = 0
 
     async def receive_counted() -> Message:
-        nonlocal size
-        message = await receive()
+        nonlocal size, looked
+        message = await _soon(receive, BODY_SECONDS)
         size += len(message.get("body", b""))
+        if size - looked > _LOOK_BYTES:
+            looked = size
+            if not room():
+                return {"type": "http.disconnect"}
         return message if size <= most else {"type": "http.disconnect"}
 
     return receive_counted
+
+
+async def _soon(receive: Receive, seconds: float) -> Message:
+    """The next part of a request, or its end if none comes in time."""
+    try:
+        return await asyncio.wait_for(receive(), seconds)
+    except TimeoutError:
+        return {"type": "http.disconnect"}
 
 
 def _with_headers(send: Send) -> Send:

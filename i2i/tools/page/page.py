@@ -23,10 +23,10 @@ from fastapi.responses import FileResponse, Response
 from i2i.errors import I2IError, ImageError
 from i2i.images.formats import SUFFIXES
 from i2i.models.info import MAX_SIDE
-from i2i.models.styles import Style
 from i2i.terminal import say_plain
+from i2i.tools.page.html import CANVAS, card, head, table
 from i2i.tools.page.order import KEPT, OrderError, order_of, sent, upload_of
-from i2i.tools.page.studio import Bounds, Order, Outcome, Row, Studio
+from i2i.tools.page.studio import Order, Outcome, Studio
 
 ROUTES = {
     "GET": (
@@ -45,11 +45,7 @@ FILES, UPLOADS = "/gradio_api/file=", "/gradio_api/upload"
 QUEUE = 64
 """Orders that wait, at most."""
 _GENERIC = "Something went wrong. The log of the server says what."
-_CSS, _SCRIPT = (Path(__file__).with_name(name) for name in ("page.css", "mask.js"))
-_CANVAS = """<p class="hint">Drop a picture, then paint over what is to be translated.</p>
-<div class="paper"><canvas></canvas></div>
-<div class="tools"><label>Brush <input type="range" min="4" max="120" value="40" aria-label="Brush"></label>
-<button type="button">Clear</button></div>"""
+_CSS, *_SCRIPTS = (Path(__file__).with_name(name) for name in ("page.css", "mask.js", "styles.js"))
 _FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # of the visitor's system
 
 
@@ -73,15 +69,19 @@ def build_app(studio: Studio, folder: Path) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     names = list(studio.styles)
 
-    def thumbnail(number: int) -> Response:
+    async def thumbnail(number: int) -> Response:
+        """A style's version of the example. No content while it is not made: to wait here would keep others waiting."""
         if not 0 <= number < len(names):
             return Response(status_code=404)
-        return FileResponse(studio.example(names[number], folder)[1], headers={"cache-control": "max-age=3600"})
+        made = studio.example_made(names[number])
+        headers = {"cache-control": "no-store"}  # the next server here may have other styles
+        return FileResponse(made[1], headers=headers) if made else Response(status_code=204, headers=headers)
 
     app.add_api_route("/styles/{number}.jpg", thumbnail)
     page = _Page(studio, folder).blocks
-    page.queue(max_size=QUEUE, default_concurrency_limit=1)
+    page.queue(max_size=QUEUE, default_concurrency_limit=1, api_open=False)  # none goes around the queue
     page.has_launched = True  # else Gradio checks no path of a mounted page
+    scripts = "\n".join(path.read_text(encoding="utf-8") for path in _SCRIPTS)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         page,
@@ -95,8 +95,8 @@ def build_app(studio: Studio, folder: Path) -> FastAPI:
         enable_monitoring=False,
         pwa=False,
         theme=_theme(),
-        css=_CSS.read_text(encoding="utf-8") + _thumbnails(len(names)),
-        head=f"<script>{_SCRIPT.read_text(encoding='utf-8')}</script>",
+        css=_CSS.read_text(encoding="utf-8"),
+        head=f"<script>{scripts}\ni2iStyles({len(names)})</script>",
     )
     return mounted
 
@@ -119,14 +119,6 @@ def _theme() -> gr.Theme:
     )
 
 
-def _thumbnails(count: int) -> str:
-    """The rules that give each style its picture."""
-    return "\n".join(
-        f"#styles label:nth-of-type({number + 1}) {{ --thumbnail: url(/styles/{number}.jpg) }}"
-        for number in range(count)
-    )
-
-
 class _Page:
     """The parts of the page and what they do."""
 
@@ -135,7 +127,7 @@ class _Page:
         self._visits: dict[str, Visit] = {}
         self._names = list(studio.styles)
         with gr.Blocks(title="i2i", analytics_enabled=False, fill_width=True) as self.blocks:
-            gr.HTML(_head(studio.bounds), elem_id="head")
+            gr.HTML(head(studio.bounds), elem_id="head")
             with gr.Row(elem_id="columns"):
                 with gr.Column(scale=2, min_width=340, elem_id="left"):
                     self._draw_order()
@@ -169,11 +161,10 @@ class _Page:
             )
             self.keep = gr.Radio(list(KEPT), value=next(iter(KEPT)), label="Keep of the picture", elem_id="keep")
         with gr.Accordion("Mask: translate a part", open=False, elem_id="mask"):
-            gr.HTML(_CANVAS)
+            gr.HTML(CANVAS)
             self.mask = gr.File(
-                file_types=suffixes, label="Or a file of the picture's size: white is translated", elem_id="mask-file",
-                height=150,
-            )  # fmt: skip
+                file_types=suffixes, label="Or a file: white is translated", elem_id="mask-file", height=150
+            )
             self.drawn = gr.Textbox(visible="hidden", elem_id="drawn")
             self.shown = gr.Textbox(visible="hidden", elem_id="shown")
         with gr.Row():
@@ -205,12 +196,13 @@ class _Page:
         for source in sources:
             changed = source.change(guarded(self._to_draw_on), sources, [self.shown], show_progress="hidden", **hidden)
             changed.then(None, [self.shown], None, js="(address) => i2iMask.show(address)", **hidden)
-        self.go.click(
+        self.go.click(guarded(self._begin), None, None, queue=False, **hidden).then(
             guarded(self._translate),
             order,
             shown,
             js=f"(...values) => [...values.slice(0, {len(order) - 1}), i2iMask.drawn()]",  # outputs follow the inputs
             concurrency_id="work",
+            trigger_mode="once",
             show_progress_on=[self.slider],
             **hidden,
         )
@@ -248,16 +240,20 @@ class _Page:
         options = {"size": size, "strength": strength, "keep": keep, "mask": mask, "drawn": drawn}
         order = order_of(sent(files, tree, camera), styles, options, self._names, self._studio.bounds)
         visit = self._visit(request)
+        stop = visit.stop
         visit.clear()
-        visit.stop.clear()
         visit.uploads |= {upload.path for upload in order.uploads}
-        visit.folder = self._folder / secrets.token_hex(16)
-        visit.folder.mkdir()
+        visit.folder = folder = self._folder / secrets.token_hex(16)
+        folder.mkdir()
 
         def show(done: int, total: int, name: str) -> None:
             progress((done, total), desc=name, unit="pictures")
 
-        visit.outcome = self._studio.translate(order, visit.folder, show, visit.stop.is_set)
+        try:
+            visit.outcome = self._studio.translate(order, folder, show, stop.is_set)
+        finally:
+            if visit.folder is None:  # the visitor has left since
+                shutil.rmtree(folder, ignore_errors=True)
         return _drawn(visit.outcome, order)
 
     def _to_draw_on(self, files: Any, tree: Any, camera: Any, request: gr.Request) -> str:
@@ -278,6 +274,10 @@ class _Page:
         result = visit.outcome.results[places[event.index]]
         return (str(result.before), str(result.after)), _download(result.file)
 
+    def _begin(self, request: gr.Request) -> None:
+        """An order is on its way, and can be stopped from now on, also while it waits for others."""
+        self._visit(request).stop = Event()
+
     def _stop(self, request: gr.Request) -> None:
         self._visit(request).stop.set()
 
@@ -293,16 +293,16 @@ class _Page:
 
 
 def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """`handler`, whose errors go to the server's log, and not to the visitor."""
+    """`handler`, whose errors go to the server's log, and not to the visitor. Gradio shows an error as HTML."""
 
     @wraps(handler)
     def run(*arguments: Any, **named: Any) -> Any:
         try:
             return handler(*arguments, **named)
         except OrderError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(escape(str(error)), print_exception=False) from None
         except ImageError as error:  # of the mask: a picture is a line of the report
-            raise gr.Error(f"The mask: {error}", print_exception=False) from None
+            raise gr.Error(escape(f"The mask: {error}"), print_exception=False) from None
         except Exception as error:
             lines = [str(error)] if isinstance(error, I2IError) else traceback.format_exception(error)
             for line in "".join(lines).splitlines():
@@ -346,31 +346,3 @@ def _drawn(outcome: Outcome, order: Order) -> tuple[Any, ...]:
 
 def _download(path: Path | None) -> Any:
     return gr.update(value=path and str(path), visible=path is not None)
-
-
-def card(style: Style) -> str:
-    """What its makers say of a style."""
-    facts = [f"{style.input_domain} → {style.output_domain}" if style.output_domain else "", style.licence]
-    head = " · ".join(escape(fact) for fact in facts if fact)
-    lines = "".join(f"<p>{escape(line)}</p>" for line in style.card)
-    return f"<details><summary><b>{escape(style.name)}</b> {head}</summary>{lines}</details>"
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The report as a table."""
-    lines = "".join(
-        f'<tr class="{escape(row.status.replace(" ", "-"))}">'
-        + "".join(f"<td>{escape(text)}</td>" for text in (row.picture, row.style, row.status, row.note))
-        + "</tr>"
-        for row in rows
-    )
-    head = "<tr><th>picture</th><th>style</th><th>status</th><th>note</th></tr>"
-    return f"<table><thead>{head}</thead><tbody>{lines}</tbody></table>"
-
-
-def _head(bounds: Bounds) -> str:
-    most = f"{bounds.file_bytes / 1e6:g} MB, {bounds.pixels / 1e6:g} megapixels, {bounds.pictures} at once"
-    return (
-        "<h1>i2i</h1><p>Pictures in, pictures out. They stay on the machine that serves this page, "
-        f"and go when you close it. At most {most}.</p>"
-    )

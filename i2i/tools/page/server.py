@@ -1,12 +1,14 @@
 """The server of the page: its address, who may ask it, its temporary folder, its end."""
 
 import contextlib
+import errno
 import importlib.metadata
 import ipaddress
 import os
 import secrets
 import shutil
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -14,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from i2i.errors import I2IError, UsageError
 from i2i.files import locked
@@ -53,7 +56,7 @@ def is_loopback(host: str) -> bool:
 
 def own_names(host: str, more: Sequence[str] = ()) -> frozenset[str]:
     """The names by which this server may be asked when it listens at `host`."""
-    names = {*LOOPBACK, host, *more}
+    names = {*LOOPBACK, host, *map(_host, more)}
     if not is_loopback(host):
         import psutil
 
@@ -62,17 +65,25 @@ def own_names(host: str, more: Sequence[str] = ()) -> frozenset[str]:
     return frozenset(name.lower().strip("[]") for name in names)
 
 
+def _host(name: str) -> str:
+    """The host in what may be a whole address, as it is copied from a browser."""
+    try:
+        return str(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        return urlsplit(name if "//" in name else f"//{name}").hostname or name
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises `UsageError` where that cannot be."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=128)
-    except socket.gaierror:
-        raise UsageError(f"--host {host}: no address of this machine; 127.0.0.1 is this machine alone") from None
     except OverflowError:
         raise UsageError(f"--port {port}: expected 0 to 65535") from None
     except OSError as error:
-        reason = error.strerror or str(error)
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise UsageError(f"--host {host}: no address of this machine; 127.0.0.1 is this machine alone") from None
+        reason = os.strerror(error.errno) if error.errno else str(error)  # its own text tells the address once more
         raise UsageError(
             f"--host {host} --port {port}: {reason}. Another port: --port {port + 1}, or --port 0 for a free one"
         ) from None
@@ -125,8 +136,13 @@ class Server:
         self._server = uvicorn.Server(config)
 
     def _warm_up(self) -> None:
-        with contextlib.suppress(Exception):  # who chooses the style is told why
-            self._studio.example(next(iter(self._studio.styles)), self._folder)
+        """Make the thumbnails, while no visitor waits; the first style stays loaded."""
+        first, *others = self._studio.styles
+        for name in (first, *others):
+            with contextlib.suppress(Exception):  # who chooses the style is told why
+                self._studio.example(name, self._folder)
+        with contextlib.suppress(Exception):
+            self._studio.translator(first)
 
     def run(self, listening: socket.socket, signals: Signals) -> None:
         """Serves until a signal comes; then ends after the picture at hand."""
@@ -149,13 +165,16 @@ class Server:
 def temporary_folder() -> Iterator[Path]:
     """A folder for this user alone, removed at the end; those that killed servers have left go now."""
     parent = Path(tempfile.gettempdir())
+    before, folder = tempfile.tempdir, Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)).resolve()
     for other in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(I2IError, OSError):
-            if other.is_symlink() or time.time() - other.stat().st_mtime < _NEW_SECONDS:
-                continue
-            with locked(other / _LOCK, busy="in use"):
-                shutil.rmtree(other, ignore_errors=True)
-    before, folder = tempfile.tempdir, Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)).resolve()
+            found = other.lstat()
+            is_ours = (
+                stat.S_ISDIR(found.st_mode) and found.st_uid == folder.stat().st_uid
+            )  # another user's may be a trap
+            if is_ours and time.time() - found.st_mtime > _NEW_SECONDS:
+                with locked(other / _LOCK, busy="in use"):
+                    shutil.rmtree(other, ignore_errors=True)
     try:
         with locked(folder / _LOCK, busy="in use"):
             yield folder

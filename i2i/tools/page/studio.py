@@ -27,6 +27,7 @@ from i2i.folders.report import Record
 from i2i.images.formats import LOSSY, SUFFIXES, UNREAD, WRITTEN
 from i2i.images.pil import as_pil
 from i2i.inference.options import Keep, ModelOptions
+from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator, load_translator
 from i2i.models.styles import BUNDLED, Style
 from i2i.terminal import printable
@@ -146,14 +147,18 @@ class Studio:
         images.probe(upload.path, self._limits)
         return preview(upload.path)
 
+    def example_made(self, name: str) -> tuple[Path, Path] | None:
+        """The pictures of `example`, if they are there already."""
+        return self._examples.get(name)
+
     def example(self, name: str, folder: Path) -> tuple[Path, Path]:
         """The bundled photograph and its translation by a style; made once, in `folder`, while no order waits."""
-        if name in self._examples:
-            return self._examples[name]
+        if made := self.example_made(name):
+            return made
         with self._idle:
             self._idle.wait_for(lambda: self._orders == 0)
         with self._alone:
-            if name not in self._examples:
+            if name not in self._examples and not self._closing.is_set():
                 before, after = folder / EXAMPLE.name, folder / f"example-{len(self._examples)}.jpg"
                 shutil.copyfile(EXAMPLE, before)
                 images.write(after, self.translator(name).translate(images.read(EXAMPLE)))
@@ -179,7 +184,7 @@ class Studio:
         `ImageError` for a mask that cannot be read, and `I2IError` for a style that cannot be used.
         """
         began = time.monotonic()
-        kept, refused = self._received(order.uploads, folder / "in")
+        kept, refused = self._received(order, folder / "in")
         mask = self._mask(order, folder)
         rows = [Row(upload.name, "", "refused", reason) for upload, reason in refused]
         results: list[Result] = []
@@ -197,28 +202,30 @@ class Studio:
                 with self._ordered(), self._alone:
                     records = self._by_style(name, order, mask, folder, show, ends)
             except UsageError as error:  # the options do not fit this style
-                rows.append(Row("", name, "failed", str(error).replace(f"{folder}/", "")))
+                rows.append(Row("", name, "failed", _without_folders(str(error), folder)))
                 continue
             for record in records:
                 upload = kept[_number(record.source)]
-                rows.append(self._row(upload, name, record, stop()))
+                rows.append(self._row(upload, name, record, folder, stop()))
                 if record.status == "done":
                     results.append(_shown(upload, name, record, folder))
         results.sort(key=lambda result: result.file.parent.name)
         return Outcome(results, rows, _archive(results, len(order.styles), folder / "translated.zip"))
 
-    def _received(self, uploads: Sequence[Upload], folder: Path) -> tuple[list[Upload], list[tuple[Upload, str]]]:
+    def _received(self, order: Order, folder: Path) -> tuple[list[Upload], list[tuple[Upload, str]]]:
         """Uploads that may be translated, each in a folder with its number; and the others with the reason."""
         kept: list[Upload] = []
         refused: list[tuple[Upload, str]] = []
-        for upload in uploads:
+        for upload in order.uploads:
             upload = replace(upload, name=file_name(upload.name))
             try:
                 if Path(upload.name).suffix.lower() not in (*SUFFIXES, *UNREAD):
                     raise ImageError("no picture, by its name")
-                images.probe(upload.path, self._limits)
+                width, height = images.probe(upload.path, self._limits)
+                if order.size is not None:
+                    self._limits.check_size(*resized(height, width, order.size)[::-1])
             except ImageError as error:
-                refused.append((upload, _reason(str(error), upload.path)))
+                refused.append((upload, str(error).replace(str(upload.path), upload.name)))
                 continue
             place = folder / f"{len(kept):04}" / upload.name
             place.parent.mkdir(parents=True)
@@ -231,7 +238,8 @@ class Studio:
         """The mask of an order as `translate_folder` takes it: a file for all, a folder with one for each, or None."""
         if order.mask is not None:
             images.probe(order.mask.path, self._limits)
-            path = folder / file_name(order.mask.name)
+            path = folder / "mask" / file_name(order.mask.name)
+            path.parent.mkdir()
             os.link(order.mask.path, path)
             return path
         if not order.drawn:
@@ -240,11 +248,11 @@ class Studio:
         if drawn is None or not drawn.any():
             return None
         for path in (folder / "in").glob("*/*"):
-            place = folder / "masks" / path.parent.name / f"{path.stem}.png"
+            place = folder / "mask" / path.parent.name / f"{path.stem}.png"
             place.parent.mkdir(parents=True)
             fitted = Image.fromarray(drawn).resize(images.probe(path), Image.Resampling.BILINEAR)
             images.write(place, images.Picture(np.asarray(fitted)[..., None]))
-        return folder / "masks"
+        return folder / "mask"
 
     def _by_style(
         self,
@@ -273,11 +281,11 @@ class Studio:
         )
         return report.records
 
-    def _row(self, upload: Upload, style: str, record: Record, stopped: bool) -> Row:
+    def _row(self, upload: Upload, style: str, record: Record, folder: Path, stopped: bool) -> Row:
         if record.status == "left":
             reason = "stopped" if stopped else f"the time of {self.bounds.seconds:.0f} s was up"
             return Row(upload.name, style, "not done", reason)
-        return Row(upload.name, style, record.status, record.note or _reason(record.reason, record.source))
+        return Row(upload.name, style, record.status, _without_folders(record.note or record.reason, folder))
 
 
 def file_name(given: str) -> str:
@@ -293,9 +301,9 @@ def _number(path: Path) -> int:
     return int(path.parent.name)
 
 
-def _reason(text: str, path: Path) -> str:
-    """A reason without the path at which the file lies here."""
-    return text.replace(str(path), path.name).replace(f"{path.parent.parent.parent}/", "")
+def _without_folders(text: str, folder: Path) -> str:
+    """A text in which the files of an order, that lie in `folder`, have their names alone."""
+    return re.sub(rf"{re.escape(str(folder))}/((in|out|mask)/)?(\d+/)*", "", text)
 
 
 def _shown(upload: Upload, style: str, record: Record, folder: Path) -> Result:

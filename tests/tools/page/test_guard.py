@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,16 @@ class Answer:
         self.kind: str = messages[0]["type"]
 
 
-def ask(guard: Guard, method: str, path: str, headers: Any = None, body: bytes = b"", kind: str = "http") -> Answer:
-    """What the guard answers. `headers` may be pairs; the body comes in two parts."""
+def ask(
+    guard: Guard,
+    method: str,
+    path: str,
+    headers: Any = None,
+    body: bytes = b"",
+    kind: str = "http",
+    receive: Receive | None = None,
+) -> Answer:
+    """What the guard answers. `headers` may be pairs; the body comes in two parts, unless by `receive`."""
     path, _, query = path.partition("?")
     pairs = list(OWN.items()) if headers is None else list(headers.items()) if isinstance(headers, dict) else headers
     raw = [(name.encode(), value.encode()) for name, value in pairs]
@@ -65,13 +74,13 @@ def ask(guard: Guard, method: str, path: str, headers: Any = None, body: bytes =
     ]
     sent: list[Message] = []
 
-    async def receive() -> Message:
+    async def parts() -> Message:
         return coming.pop(0)
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(guard(scope, receive, send))
+    asyncio.run(guard(scope, receive or parts, send))
     return Answer(sent)
 
 
@@ -138,9 +147,9 @@ def test_every_answer_forbids_frames_and_foreign_sources(guard: Guard) -> None:
 
 def test_with_a_token_only_who_knows_it_comes_in(tmp_path: Path) -> None:
     guard = Guard(application, rules(tmp_path, token="secret"))
-    for path in ("/", "/?token=", "/?token=wrong", "/assets/a.js?token=secret"):
+    for path in ("/", "/?token=", "/?token=wrong", "/?token=s", "/?token=secret2", "/assets/a.js?token=secret"):
         assert ask(guard, "GET", path).status == 401
-    for cookie in ("i2i=wrong", "i2i=", "other=secret", "i2i", "\x01=;"):
+    for cookie in ("i2i=wrong", "i2i=s", "i2i=secret2", "i2i=", "other=secret", "i2i", "\x01=;"):
         assert ask(guard, "GET", "/", OWN | {"cookie": cookie}).status == 401
     entered = ask(guard, "GET", "/?token=secret", LINK)
     assert (entered.status, entered.headers["location"]) == (303, "./")
@@ -156,6 +165,28 @@ def test_a_body_has_a_limit(guard: Guard) -> None:
     assert ask(guard, "POST", "/upload", OWN, b"a" * 101).status == 400, "of unknown length: it breaks off"
     assert ask(guard, "POST", "/join", OWN, b"1" * ((8 << 20) + 1)).status == 413
     assert ask(guard, "POST", "/upload", OWN | {"content-length": "-1"}).status == 400
+
+
+@pytest.mark.parametrize(("path", "status"), [("/join", 400), ("/upload", 400)])
+def test_a_body_that_does_not_come_is_not_waited_for(
+    guard: Guard, path: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("i2i.tools.page.guard.BODY_SECONDS", 0.05)
+
+    async def never() -> Message:
+        await asyncio.sleep(5)
+        return {"type": "http.request", "body": b"{}"}
+
+    assert ask(guard, "POST", path, receive=never).status == status
+
+
+def test_an_upload_breaks_off_when_others_have_filled_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("i2i.tools.page.guard._LOOK_BYTES", 10)
+    room = iter([100, 0])
+    guard = Guard(application, replace(rules(tmp_path), max_upload=lambda: next(room)))
+    assert ask(guard, "POST", "/upload", body=b"a" * 30).status == 400
 
 
 OUTSIDE = [
@@ -182,6 +213,14 @@ def test_no_path_outside_of_the_folder_is_named(guard: Guard, tmp_path: Path, pa
     if isinstance(path, str):
         assert ask(guard, "GET", f"/file={path}").status == 404
         assert ask(guard, "GET", f"/file={tmp_path}/../{path}").status == 404
+
+
+def test_a_folder_beside_it_and_dots_in_an_address_are_outside(guard: Guard, tmp_path: Path) -> None:
+    beside = f"{tmp_path}-beside/a.png"
+    assert ask(guard, "GET", f"/file={beside}").status == 404
+    inside = {"path": f"{tmp_path}/a.png"}
+    for url in (f"/file={beside}", f"/file={tmp_path}/%2e%2e/a.png", f"/file={tmp_path}/..%2fa.png"):
+        assert ask(guard, "POST", "/join", OWN, json.dumps(inside | {"url": url}).encode()).status == 403
 
 
 def test_links_out_of_the_folder_lead_nowhere(guard: Guard, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,9 @@ def test_an_error_tells_a_visitor_nothing_of_the_machine(visitor: Visitor, pictu
     ):  # fmt: skip
         done = visitor.translate(**{"files": files, "styles": [style.stem], **wrong})
         assert said in done["output"]["error"], done
+    gone = files[0] | {"path": f"{files[0]['path']}x", "orig_name": "<img src=x>.png"}
+    said = visitor.translate([gone], [style.stem])["output"]["error"]
+    assert said.startswith("&lt;img src=x&gt;.png is not here"), "Gradio shows it as HTML"
 
 
 def test_nothing_is_asked_of_the_internet(visitor: Visitor) -> None:
@@ -213,8 +217,83 @@ def test_the_example_can_be_translated(visitor: Visitor, style: Path) -> None:
 
 
 def test_styles_have_thumbnails(visitor: Visitor) -> None:
+    visitor.call("_first", [])
     assert images.decode(visitor.ask("GET", "/styles/0.jpg").body).pixels.shape[2] == 3
     assert visitor.ask("GET", "/styles/1.jpg").status == 404
+
+
+def test_none_goes_around_the_queue(visitor: Visitor, style: Path) -> None:
+    names = {d["api_name"]: d["id"] for d in visitor.ask("GET", "/config").json()["dependencies"]}
+    for name, status in (("_translate", 404), ("_take_example", 404), ("_stop", 200)):
+        body = {"data": order([], [style.stem]), "fn_index": names[name], "session_hash": visitor.session}
+        reply = visitor.ask(
+            "POST", "/gradio_api/run/predict", json.dumps(body).encode(), Content_Type="application/json"
+        )
+        assert reply.status == status, name
+
+
+@pytest.fixture
+def studio(style: Path) -> Any:
+    from i2i.inference.options import ModelOptions
+    from i2i.models.styles import style_at
+    from i2i.tools.page.studio import Bounds, Studio
+
+    return Studio({"tiny": style_at("tiny", "run", style)}, ModelOptions(device="cpu", runtime="torch"), Bounds())
+
+
+def test_a_thumbnail_that_is_not_made_keeps_nobody_waiting(studio: Any, tmp_path: Path) -> None:
+    from fastapi.testclient import TestClient
+
+    from i2i.tools.page.page import build_app
+
+    client = TestClient(build_app(studio, tmp_path))
+    with ThreadPoolExecutor(1) as other, studio._ordered():
+        assert other.submit(client.get, "/styles/0.jpg").result(20).status_code == 204
+    studio.example("tiny", tmp_path)
+    assert client.get("/styles/0.jpg").status_code == 200
+
+
+class OpenPage:
+    """A page whose handlers are called by hand, for one visitor."""
+
+    def __init__(self, studio: Any, folder: Path, picture: Path) -> None:
+        from i2i.tools.page.page import _Page
+
+        self.page, self.request = _Page(studio, folder), SimpleNamespace(session_hash="a")
+        (folder / "upload").mkdir()
+        self.upload = folder / "upload" / "a.png"
+        self.upload.write_bytes(picture.read_bytes())
+
+    def translate(self) -> Any:
+        file = {"path": str(self.upload), "orig_name": "a.png"}
+        return self.page._translate(*order([file], ["tiny"]), self.request, lambda *_, **__: None)
+
+
+def test_stop_ends_an_order_that_waits(studio: Any, tmp_path: Path, picture: Path) -> None:
+    visit = OpenPage(studio, tmp_path, picture)
+    visit.page._stop(visit.request)
+    visit.page._begin(visit.request)
+    assert "done" in visit.translate()[-1], "an order is not ended by a Stop before it"
+    visit.page._begin(visit.request)
+    visit.page._stop(visit.request)
+    assert "stopped" in visit.translate()[-1]
+
+
+def test_nothing_is_left_of_who_leaves_during_an_order(
+    studio: Any, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit = OpenPage(studio, tmp_path, picture)
+    translated = studio.translate
+
+    def leave_meanwhile(order: Any, folder: Path, *more: Any) -> Any:
+        visit.page._leave(visit.request)
+        folder.mkdir()
+        visit.upload.touch()
+        return translated(order, folder, *more)
+
+    monkeypatch.setattr(studio, "translate", leave_meanwhile)
+    visit.translate()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a picture.png", "upload"]
 
 
 def test_with_a_token_the_address_of_the_page_opens_it(folder: Path, style: Path) -> None:

@@ -3,6 +3,7 @@
 import threading
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,25 @@ def test_a_refused_file_is_a_row_with_its_reason(studio: Studio, upload: Any, tm
     assert not any(str(tmp_path) in note for _, note in rows.values()), "no path of the server"
 
 
+def test_a_size_above_the_limit_is_refused(studio: Studio, upload: Any, tmp_path: Path) -> None:
+    (row,) = fill(studio, tmp_path, upload("a.png"), size=90).rows
+    assert row.status == "refused" and "135x90 pixels: at most 10000 are accepted" in row.note
+
+
+@pytest.mark.parametrize("name", ["half.png", "in", "out", "mask", "shown", "translated.zip"])
+def test_a_mask_may_have_any_name_and_is_named_without_its_folder(
+    studio: Studio, upload: Any, tmp_path: Path, name: str
+) -> None:
+    half = np.repeat(np.uint8([[0, 255]]), (15, 15), axis=1).repeat(20, axis=0)
+    mask = replace(upload("mask.png", images.Picture(half[..., None])), name=name)
+    (row,) = fill(studio, tmp_path, upload("a.png"), mask=mask).rows
+    assert (row.status, row.note) == ("done", f"mask {name}")
+    drawn = images.encode(images.Picture(NOISE, half), "PNG")
+    (tmp_path / "drawn").mkdir()
+    (row,) = fill(studio, tmp_path / "drawn", upload("a.png"), drawn=drawn).rows
+    assert (row.status, row.note) == ("done", "mask a.png")
+
+
 def test_nothing_usable_gives_no_archive(studio: Studio, upload: Any, tmp_path: Path) -> None:
     outcome = fill(studio, tmp_path, upload("text.png", b"hello"))
     assert (outcome.results, outcome.archive) == ([], None)
@@ -163,10 +183,19 @@ def test_progress_counts_over_all_styles(studio: Studio, upload: Any, tmp_path: 
 
 
 def test_the_example_is_made_once(studio: Studio, tmp_path: Path) -> None:
+    assert studio.example_made("one") is None
     before, after = studio.example("one", tmp_path)
+    assert studio.example_made("one") == (before, after)
     made = after.stat().st_mtime_ns
     assert studio.example("one", tmp_path) == (before, after) and after.stat().st_mtime_ns == made
     assert images.read(before).pixels.shape == images.read(after).pixels.shape
+
+
+def test_no_example_is_begun_while_the_page_is_closed(studio: Studio, tmp_path: Path) -> None:
+    studio.close()
+    with pytest.raises(KeyError):
+        studio.example("one", tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_few_styles_stay_loaded(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
