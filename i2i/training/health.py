@@ -86,8 +86,9 @@ class NotLearning:
     """A generator none of whose content losses (L1, cycle, identity) falls.
 
     A loss has fallen once three quarters of its last `SPAN` values are below `SHARE` of the median of its first ones:
-    the more pictures differ, the farther it has to fall, or chance alone would do. Once one has fallen, all may be flat.
-    A loss that begins below `LEAST` has nowhere to fall: 0.5 is, at a weight of 10, 2.5 % of the range of pictures.
+    the more pictures differ, the farther it has to fall, or chance alone would do. Once one has fallen, all may be
+    flat. A loss that begins below `LEAST` has nowhere to fall: 0.5 is, at a weight of 10, 2.5 % of the range of
+    pictures.
     """
 
     SPAN, AFTER = 50, 150
