@@ -44,6 +44,7 @@ FORMULA = "least_squares_real"
 RUN_AND_LOOK = """
 import json, runpy, sys
 from pathlib import Path
+import albumentations, torch, torchvision  # before the look at all calls, which makes imports slow
 root, formula, out, *sys.argv = sys.argv[1:]
 depths, files, steps, turn = [], set(), 0, None
 places = (root + "/i2i/", root + "/scripts/")  # an environment may lie in the same folder

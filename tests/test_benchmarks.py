@@ -228,11 +228,13 @@ def test_the_plain_way_is_plain_and_gives_the_same(
     assert pictures.levels(ours, plain)["largest"] <= 1
 
 
-def test_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ways", [["plain"], pytest.param(["plain", "fp32"], marks=pytest.mark.slow)])
+def test_training(ways: list[str], tmp_path: Path) -> None:
+    """Each way is a process; tests/training/test_fast_paths.py compares the plain step with the library's."""
     small = json.dumps({"ngf": 4, "ndf": 4, "generator": "resnet_1blocks", "discriminator": "patchgan_16"})
-    found = rows(made(tmp_path, "train", "--size", "32", "--ways", "fp32", "--options", small))
-    assert list(found) == ["plain", "fp32"] and found["fp32"]["loss_difference"] < 1e-5
-    assert found["fp32"]["gflop"] == found["plain"]["gflop"] > 0 and found["plain"]["first_seconds"] > 0
+    found = rows(made(tmp_path, "train", "--size", "32", "--ways", *ways, "--options", small))
+    assert list(found) == ways and found[ways[-1]]["loss_difference"] < 1e-5
+    assert found[ways[-1]]["gflop"] == found["plain"]["gflop"] > 0 and found["plain"]["first_seconds"] > 0
 
 
 def test_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_contract as contract
 import torch
 from pretended_gpu import pretended_gpu
 from run_options import CycleGANRun, Pix2PixRun
@@ -66,6 +67,11 @@ def test_a_pretended_gpu_notices() -> None:
         ):
             with pytest.raises((AssertionError, RuntimeError)):
                 wrong()
+
+
+@pytest.mark.parametrize("options", [contract.STEADIED, contract.PROJECTED])
+def test_a_step_with_all_that_discriminators_take(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    contract.test_a_step_on_a_gpu("pix2pix", options, "bf16", monkeypatch)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

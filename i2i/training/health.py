@@ -85,13 +85,14 @@ class Saturated:
 class NotLearning:
     """A generator none of whose content losses (L1, cycle, identity) falls.
 
-    A loss has fallen once the median of its last `SPAN` values is below `SHARE` of the median of its first ones. Once
-    one has fallen, all may be flat. A loss that begins below `LEAST` has nowhere to fall: 0.5 is, at a weight of 10,
-    2.5 % of the range of pictures.
+    A loss has fallen once three quarters of its last `SPAN` values are below `SHARE` of the median of its first ones:
+    the more pictures differ, the farther it has to fall, or chance alone would do. Once one has fallen, all may be
+    flat. A loss that begins below `LEAST` has nowhere to fall: 0.5 is, at a weight of 10, 2.5 % of the range of
+    pictures.
     """
 
     SPAN, AFTER = 50, 150
-    SHARE, LEAST = 0.9, 0.5
+    SHARE, LEAST = 0.97, 0.5
 
     begun: dict[str, list[float]] = field(default_factory=dict)
     recent: dict[str, deque[float]] = field(default_factory=dict)
@@ -110,19 +111,22 @@ class NotLearning:
                 begun.append(loss)
             self.recent.setdefault(name, deque(maxlen=self.SPAN)).append(loss)
         if self.steps >= 2 * self.SPAN:
-            self.learnt = any(share < self.SHARE for share in self._shares().values())
+            self.learnt = any(self._upper(name) < self.SHARE * level for name, level in self._levels().items())
 
-    def _shares(self) -> dict[str, float]:
-        """The last values of each loss that was seen often enough, as a share of the first."""
+    def _upper(self, name: str) -> float:
+        """The upper quartile of the last values of a loss."""
+        return statistics.quantiles(self.recent[name], n=4)[-1]
+
+    def _levels(self) -> dict[str, float]:
+        """At which value each loss began that was seen often enough."""
         often = [name for name, past in self.recent.items() if len(past) == self.SPAN]
-        return {name: statistics.median(self.recent[name]) / statistics.median(self.begun[name]) for name in often}
+        return {name: statistics.median(self.begun[name]) for name in often}
 
     def issue(self) -> str | None:
-        shares = self._shares()
-        if self.learnt or self.steps < self.AFTER or not shares:
+        levels = self._levels()
+        if self.learnt or self.steps < self.AFTER or not levels or min(levels.values()) < self.LEAST:
             return None
-        if min(statistics.median(self.begun[name]) for name in shares) < self.LEAST:
-            return None
+        shares = {name: statistics.median(self.recent[name]) / level for name, level in levels.items()}
         named = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         return (
             f"after {self.steps} steps its losses have hardly fallen ({named} of the start). Look at --lr, and "

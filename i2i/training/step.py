@@ -320,8 +320,8 @@ def less_memory(options: RunOptions, batch_size: int) -> dict[str, str]:
         found["--precision bf16"] = "coarser rounding"
     if batch_size > 1:
         found["--batch-size 1" + (" --micro-batches 1" if parts > 1 else "")] = "another training, of smaller steps"
-    if of_one_size(options.preprocess):
-        found[f"a --crop-size below {options.crop_size}"] = "another training"
+    smaller = f"a --crop-size below {options.crop_size}" if of_one_size(options.preprocess) else "smaller pictures"
+    found[smaller] = "another training"
     names = ("ngf", "ndf") if options.has_discriminator else ("ngf",)
     if wide := [f"--{name} 32" for name in names if getattr(options, name) > 32]:
         found[" ".join(wide)] = "smaller networks"

@@ -127,10 +127,18 @@ def test_every_weight_learns(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "precision"), [({}, "fp32"), ({}, "fp16"), (STEADIED, "bf16"), (PROJECTED, "bf16")]
+    ("options", "precision"),
+    [
+        ({}, "fp32"),
+        ({}, "fp16"),
+        *(pytest.param(options, "bf16", marks=pytest.mark.slow) for options in (STEADIED, PROJECTED)),
+    ],
 )
 def test_a_step_on_a_gpu(name: str, options: dict[str, Any], precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Losses and updates: no tensor is left on the CPU, and nothing waits for the device."""
+    """Losses and updates: no tensor is left on the CPU, and nothing waits for the device.
+
+    The slow ones are made for one algorithm in tests/test_gpu.py.
+    """
     monkeypatch.setattr(projected, "feature_network", lambda features: unfilled())  # no file is read there
     monkeypatch.setattr(Teacher, "opened", unfilled_teacher)
     with pretended_gpu():
@@ -146,9 +154,9 @@ def test_a_step_on_a_gpu(name: str, options: dict[str, Any], precision: Any, mon
 @pytest.mark.parametrize("options", [{}, STEADIED, PROJECTED])
 def test_resume_is_exact(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     straight, first, second = (build(name, **options) for _ in range(3))
-    trainer(straight, tmp_path / "straight", max_steps=6, ema=0.9).fit()
-    trainer(first, tmp_path / "run", max_steps=3, ema=0.9).fit()
-    resumed = trainer(second, tmp_path / "run", max_steps=6, ema=0.9)
+    trainer(straight, tmp_path / "straight", max_steps=4, ema=0.9).fit()
+    trainer(first, tmp_path / "run", max_steps=2, ema=0.9).fit()
+    resumed = trainer(second, tmp_path / "run", max_steps=4, ema=0.9)
     resumed.fit()
     for network, module in straight.networks().items():
         for key, value in module.state_dict().items():

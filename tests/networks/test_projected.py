@@ -16,6 +16,7 @@ from i2i.algorithms.algorithm import described
 from i2i.data.toy import ToyUnpaired, true_map
 from i2i.errors import I2IError, ModelError, UsageError
 from i2i.evaluation.metrics.pairs import l1
+from i2i.losses.adversarial import GANLoss
 from i2i.networks import create_discriminator, discriminator_config
 from i2i.networks.blocks import init_weights
 from i2i.networks.pretrained import feature_network
@@ -175,6 +176,32 @@ def test_widths_of_the_tiny_network_are_those_of_its_file() -> None:
     assert feature_network(tiny_vgg()).channels == [*WIDTHS[2:], WIDTHS[-1]]
 
 
+def test_a_map_of_colours_is_learnt_from_projected_features() -> None:
+    """With features that know nothing: after 80 steps an affine map of colours, at first the identity, is at most 0.8
+    times as far from the truth as the input itself (0.49 to 0.51 with three seeds)."""
+    day, dusk = (torch.stack([getattr(ToyUnpaired(size=32)[t], side) for t in range(48)]) for side in "ab")
+    held_out = torch.stack([ToyUnpaired(size=32, train=False)[t].a for t in range(24)])
+    judge, painter, hinge = projected(), torch.nn.Conv2d(3, 3, 1), GANLoss("hinge")
+    with torch.no_grad():
+        painter.weight.copy_(torch.eye(3)[:, :, None, None])
+        painter.bias.zero_()
+    of_judge = torch.optim.Adam(judge.heads.parameters(), lr=2e-3, betas=(0.5, 0.999))
+    of_painter = torch.optim.Adam(painter.parameters(), lr=1e-2, betas=(0.5, 0.999))
+    for _ in range(80):
+        one, other = torch.randint(48, (2, 4))
+        fake = painter(day[one])
+        of_judge.zero_grad()
+        hinge.discriminator(judge(dusk[other]), judge(fake.detach())).backward()
+        of_judge.step()
+        of_painter.zero_grad()
+        hinge.generator(judge(fake)).backward()
+        of_painter.step()
+    with torch.no_grad():
+        made, truth = painter(held_out).clamp(-1, 1), true_map(held_out)
+    assert l1(made, truth).mean() < 0.8 * l1(held_out, truth).mean()
+
+
+@pytest.mark.slow
 def test_cyclegan_learns_from_projected_features(tmp_path: Path) -> None:
     """With features that know nothing: after 200 steps its translation is at most 0.5 times as far from the truth as
     the input itself, in both directions."""

@@ -51,6 +51,7 @@ def together(
 
 
 @pytest.mark.promise("R7", "H18")
+@pytest.mark.slow
 def test_torchrun_itself(tmp_path: Path) -> None:
     script = SCRIPTS / "train_cyclegan.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--"]

@@ -100,7 +100,7 @@ def test_generators_that_are_the_identity_or_its_negative(
     forward = ResnetGenerator.forward
     monkeypatch.setattr(ResnetGenerator, "forward", lambda self, x: sign * x + 0.02 * forward(self, x))
     small = {"load_size": 16, "crop_size": 16, "lambda_identity": 0.0}
-    lines = cyclegan(tmp_path / "run", steps=205, sample_every=500, lr=1e-6, **small)
+    lines = cyclegan(tmp_path / "run", steps=at + 5, sample_every=500, lr=1e-6, **small)
     assert [(line["name"], line["step"]) for line in lines] == [(name, at)]
     assert "fake_A" in lines[0]["text"] and "fake_B" in lines[0]["text"]
 
@@ -270,7 +270,7 @@ def test_a_spike_at_the_start_hides_no_fall() -> None:
         assert watched({"cycle_A": still}) != []
 
 
-@pytest.mark.parametrize("left", [0.65, 0.75])
+@pytest.mark.parametrize("left", [0.75, 0.85])
 def test_a_fall_by_a_quarter_is_a_fall(left: float) -> None:
     """Where pictures differ little: what is more than their differences explain is no chance."""
     for seed in range(20):
@@ -287,7 +287,7 @@ def test_losses_that_have_nowhere_to_fall() -> None:
 
 
 @pytest.mark.parametrize("learns", [False, True])
-@pytest.mark.parametrize("spread", [0.05, 0.15])
+@pytest.mark.parametrize("spread", [0.05, 0.2, 0.35])
 def test_each_picture_has_a_loss_of_its_own(learns: bool, spread: float) -> None:
     """A generator that stands still is named by step 200 whatever pictures come; one that learns is left alone."""
     named = 0
@@ -308,7 +308,7 @@ def test_a_loss_of_pairs_is_0_where_there_are_none(share: float) -> None:
     named = 0
     for seed in range(50):
         random, detector, told = np.random.default_rng(seed), health.NotLearning(), False
-        levels = {name: 30 * np.exp(0.1 * random.standard_normal(200)) for name in ("cycle_A", "paired_AB")}
+        levels = {name: 30 * np.exp(0.2 * random.standard_normal(200)) for name in ("cycle_A", "paired_AB")}
         levels["paired_AB"] *= random.random(200) < share
         for number in range(200):
             detector.observe({name: float(level[number]) for name, level in levels.items()})
