@@ -148,7 +148,9 @@ def _check_labels(translator: Translator, jobs: Sequence[Job]) -> None:
 
 
 def _check_units(translator: Translator, jobs: Sequence[Job]) -> None:
-    """Raises `UsageError` if values in units would be written into a format of colours."""
+    """Raises `UsageError` for films, and if values in units would be written into a format of colours."""
+    if translator.info.in_units and (films := [job for job in jobs if job.film]):
+        raise UsageError(f"{printable(films[0].source)}: this model is of values in units, and a film holds colours")
     if translator.info.output_range is None:
         return
     for job in jobs:
