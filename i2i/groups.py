@@ -30,9 +30,9 @@ _GROUPS = {
         lr_decay_epochs patience ema clip_grad seed seeds
     """,
     "preprocessing": """
-        preprocess load_size crop_size random_zoom flip augment channels_a channels_b classes_a classes_b instance_edges
-        check pairs on_bad size count walk truncation columns copies fraction copies_only val test format quality alpha
-        half smooth
+        preprocess load_size crop_size random_zoom flip augment channels_a channels_b classes_a classes_b range_a
+        range_b instance_edges check pairs on_bad size count walk truncation columns copies fraction copies_only val
+        test format quality alpha half smooth
     """,
     "stability": """
         r1_gamma r2_gamma lambda_gp label_smoothing instance_noise instance_noise_steps diffaugment ada_target

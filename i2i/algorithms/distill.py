@@ -33,7 +33,7 @@ from i2i.algorithms.algorithm import GENERATOR, Losses, Player, Translators, Tur
 from i2i.algorithms.conditional import ConditionalGAN
 from i2i.algorithms.options import NetworkOptions, UnpairedOptions, check_one_size
 from i2i.config import PathUnless
-from i2i.data.options import channels, classes
+from i2i.data.options import channels, classes, ranges
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.perceptual import feature_distance
@@ -140,6 +140,8 @@ class Distill(ConditionalGAN[DistillOptions]):
         check_one_size(options)
         if any(classes(options)):
             raise UsageError("classes: a teacher takes pictures to pictures, and one of the domains holds labels")
+        if any(ranges(options)):
+            raise UsageError("range: a teacher takes pictures to pictures, and no values in units; leave it out")
         config = options.opened().config
         expected = config.in_channels, config.out_channels
         if cls.uses_single_domain(options):

@@ -59,6 +59,7 @@ def _absolute(path: Path) -> bytes:
 
 def _entry(source: Source, transform: "Transform", status: Status, folder: Path) -> Path:
     kept = f"{source.palette} {source.edges}" if source.palette else source.channels
+    kept = kept if source.values is None else f"{kept} of {source.values}"
     what = f"{kept} {source.part} {transform.resizing} pillow {PIL.__version__} {status[0]} {status[1]} "
     name = hashlib.sha1(what.encode() + _absolute(source.path), usedforsecurity=False).hexdigest()
     return folder / f"{name}{SUFFIX}"

@@ -17,6 +17,8 @@ from i2i.images.palettes import FAR, VOID, Palette
 NARROW = 0.25
 """Numbers of more than 8 bits in less than this part of their range get a remark."""
 
+CLIPPED = 0.01
+"""A larger share of values outside of their range gets a remark."""
 _CERTAIN = 60  # a flat picture without anything brighter is no photograph
 _DENSE = 0.25  # of higher class indices, this share of all up to the highest must occur
 
@@ -190,7 +192,8 @@ def _shown(size: Size) -> str:
 
 def remarks(where: str, pictures: Sequence[PictureFacts], option: str) -> list[str]:
     """Sentences about pictures that look like labels, or use little of their range. `option` reads them as labels."""
-    return [text for text in (_labels(where, pictures, option), _narrow(where, pictures)) if text]
+    found = _labels(where, pictures, option), _narrow(where, pictures), _clipped(where, pictures)
+    return [text for text in found if text]
 
 
 def _labels(where: str, pictures: Sequence[PictureFacts], option: str) -> str:
@@ -211,13 +214,19 @@ def _labels(where: str, pictures: Sequence[PictureFacts], option: str) -> str:
     return f"{where}: the pictures have {what}. They seem to be {seem}: {option} {count} takes them{grey} as labels"
 
 
+def _clipped(where: str, pictures: Sequence[PictureFacts]) -> str:
+    """A sentence if many values lie outside of the range that was given."""
+    share = float(np.mean([one.clipped for one in pictures])) if pictures else 0.0
+    return f"{where}: {share:.1%} of the values are outside of the given range, and clipped" if share > CLIPPED else ""
+
+
 def _are_indices(classes: frozenset[int]) -> bool:
     highest = max(classes, default=0)
     return 1 <= highest <= HIGHEST and (highest <= _CERTAIN or len(classes) >= _DENSE * highest)
 
 
 def _narrow(where: str, pictures: Sequence[PictureFacts]) -> str:
-    deep = [one for one in pictures if one.dtype != "uint8"]
+    deep = [one for one in pictures if one.dtype not in ("uint8", "units")]
     if len(deep) < len(pictures) or len({one.full for one in deep}) != 1:
         return ""
     text = narrow(min(one.low for one in deep), max(one.high for one in deep), deep[0].full)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from i2i import images
 from i2i.data import cache
 from i2i.data.folders import PairRecord
-from i2i.data.options import MAX_DAMAGED, DataOptions, classes
+from i2i.data.options import MAX_DAMAGED, DataOptions, classes, ranges
 from i2i.data.pair import ImagePair, ImagePairs, RawPair
 from i2i.data.sampling import MakePair, Sampled, is_pair, sample_seed
 from i2i.data.source import Part, Resized, Source
@@ -26,7 +26,7 @@ class Images(Sampled):
 
     def __init__(self, options: DataOptions, train: bool, multiple: int, minimum: int) -> None:
         super().__init__(options, train, multiple, minimum)
-        self.palettes = classes(options)
+        self.palettes, self.ranges = classes(options), ranges(options)
 
     @abstractmethod
     def sides(self) -> tuple[list[Source], list[Source]]:
@@ -71,7 +71,7 @@ class Images(Sampled):
         """The picture as one of domain A (side 0) or B."""
         channels = self.options.channels_b if side else self.options.channels_a
         edges = self.options.instance_edges and "ab"[side] == self.options.direction[0]
-        return Source(path, channels, part, self.palettes[side], edges)
+        return Source(path, channels, part, self.palettes[side], edges, self.ranges[side])
 
     def _single(self, t: int, paths: Sequence[Path], side: int) -> tuple[Pixels, Names]:
         """The picture of sample t of one domain, which has its own order, crops and flips."""

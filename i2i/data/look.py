@@ -43,6 +43,7 @@ class PictureFacts:
     """The numbers in a picture: their type; with more than 8 bits, the lowest, the highest and the full scale.
 
     `numbers` are the distinct ones of a flat 8-bit picture that may hold labels. `of_palette`: the file has a palette.
+    `clipped` is the share of values in units outside of their range.
     """
 
     dtype: str
@@ -52,6 +53,7 @@ class PictureFacts:
     numbers: frozenset[int] = field(default_factory=frozenset)
     of_palette: bool = False
     channels: int = 1
+    clipped: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -156,13 +158,13 @@ class _PixelBudget:
                 self._changed.notify_all()
 
 
-def _decoded(path: Path, sources: Iterable[Source], first: bool, ruling: bool) -> Look:
-    picture = images.read(path)
-    height, width = picture.pixels.shape[:2]
+def _decoded(path: Path, sources: Sequence[Source], first: bool, ruling: bool) -> Look:
+    pictures_of = {values: images.read(path, values=values) for values in {s.values for s in sources} or {None}}
+    height, width = next(iter(pictures_of.values())).pixels.shape[:2]
     unusable, pictures, labels = [], {}, {}
     for source in sources:
         try:
-            part = picture_part(picture, source.part)
+            part = picture_part(pictures_of[source.values], source.part)
         except InputError:  # of odd width: one error names all of them
             continue
         if source.palette:
@@ -197,6 +199,8 @@ def _label_facts(path: Path, picture: Picture, palette: Palette, first: bool) ->
 def picture_facts(picture: Picture) -> PictureFacts:
     """The facts about a decoded picture."""
     pixels = picture.pixels
+    if picture.units is not None:
+        return PictureFacts("units", clipped=picture.units.clipped / pixels.size)
     if pixels.dtype != np.uint8:
         return PictureFacts(str(pixels.dtype), float(pixels.min()), float(pixels.max()), white(pixels))
     of_palette = picture.numbers is not None

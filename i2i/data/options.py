@@ -32,6 +32,30 @@ def _as_text(value: object) -> object:
 Classes = Annotated[str, BeforeValidator(_as_text), PathUnless(NAMED_CLASSES)]
 
 
+def _as_range(value: object) -> object:
+    """A pair of numbers as text, and any text checked: `LOW:HIGH`."""
+    if isinstance(value, list | tuple) and len(value) == 2:
+        value = f"{value[0]}:{value[1]}"
+    if isinstance(value, str) and value:
+        parsed_range(value)
+    return value
+
+
+def parsed_range(text: str) -> tuple[float, float]:
+    """The two numbers of `LOW:HIGH`. Raises `ValueError`."""
+    low, _, high = text.partition(":")
+    try:
+        limits = float(low), float(high)
+    except ValueError:
+        limits = math.nan, math.nan
+    if not (math.isfinite(limits[1] - limits[0]) and limits[0] < limits[1]):
+        raise ValueError(f"expected LOW:HIGH, two numbers, the lower one first, such as 0:10000; got {text!r}")
+    return limits
+
+
+Range = Annotated[str, BeforeValidator(_as_range)]
+
+
 def _as_pipeline(value: object) -> object:
     """A pipeline within a configuration, or an `A.Compose`, as JSON."""
     try:
@@ -65,6 +89,12 @@ class DataOptions:
     pictures."""
     classes_b: Classes = ""
     """Domain B holds labels, as --classes-a."""
+    range_a: Range = ""
+    """Domain A holds values in units, from LOW to HIGH, such as 0:10000 for reflectance or 200:330 for Kelvin: TIFF or
+    .npy files of any numbers. Values outside are clipped. The model file says the range, so that a translation takes
+    and gives such values. Empty: A holds pictures."""
+    range_b: Range = ""
+    """Domain B holds values in units, as --range-a."""
     instance_edges: bool = False
     """Add an input channel with the edges between instances (1, elsewhere -1). The input must be labels; their alpha
     channel tells instances apart."""
@@ -121,10 +151,23 @@ def classes(options: DataOptions) -> "tuple[Palette | None, Palette | None]":
     return a, find(options.classes_b, "classes_b") if options.classes_b else None
 
 
+def ranges(options: DataOptions) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """The ranges of domain A and of B, None where it holds pictures or labels. Raises `UsageError`."""
+    for side in "ab":
+        given, labels = getattr(options, f"range_{side}"), getattr(options, f"classes_{side}")
+        if given and labels:
+            raise UsageError(f"range_{side} = {given}: domain {side.upper()} holds labels, which have no range")
+        if given and options.data == TOY:
+            raise UsageError(f"range_{side} = {given}: the toy data set holds pictures, and no values in units")
+    a, b = (parsed_range(given) if given else None for given in (options.range_a, options.range_b))
+    return a, b
+
+
 def channels(options: DataOptions) -> tuple[int, int]:
     """The channels of `ImagePair.a` and `.b`: a domain of labels has one for each class."""
     given = zip(classes(options), (options.channels_a, options.channels_b), strict=True)
     sides = [len(palette) if palette else count for palette, count in given]
+    ranges(options)
     source, target = sides if options.direction == "a2b" else reversed(sides)
     if not options.instance_edges:
         return source, target
@@ -160,9 +203,20 @@ def check_mixing(options: DataOptions, supports_pairs: bool) -> None:
 def check_one_domain(options: DataOptions) -> None:
     """Raises `UsageError` for options that mean nothing where all pictures are of one domain, B."""
     defaults = DataOptions()
-    for name in ("classes_a", "classes_b", "instance_edges", "channels_a", "pairs", "paired_data"):
+    for name in (
+        "classes_a",
+        "classes_b",
+        "range_a",
+        "range_b",
+        "instance_edges",
+        "channels_a",
+        "pairs",
+        "paired_data",
+    ):
         if (value := getattr(options, name)) != getattr(defaults, name):
-            raise UsageError(f"{name} = {value!r}: there is one domain of pictures, and no labels; leave it out")
+            raise UsageError(
+                f"{name} = {value!r}: there is one domain of pictures, without labels or ranges; leave it out"
+            )
 
 
 def of_one_size(preprocess: str) -> bool:

@@ -59,7 +59,7 @@ def open_own(
     make_pair: MakePair | None = None,
 ) -> Datasets:
     """As `open_datasets`. Raises `UsageError` for what is no data set, and for a first item that is no sample."""
-    for name in ("data", "paired_data", "classes_a", "classes_b", "instance_edges", "cache"):
+    for name in ("data", "paired_data", "classes_a", "classes_b", "range_a", "range_b", "instance_edges", "cache"):
         if value := getattr(options, name):
             raise UsageError(f"{name} = {value!r}: is for files, and data are a data set from Python; leave it out")
 

@@ -15,6 +15,7 @@ from i2i import images
 from i2i.errors import ImageError, InputError
 from i2i.images import Pixels
 from i2i.images.palettes import Palette, boundaries, labels_of
+from i2i.images.units import ValueRange
 
 if TYPE_CHECKING:
     from i2i.data.transforms import Transform
@@ -29,7 +30,7 @@ class Source:
     """A picture, or its left or right half, as a network with `channels` input channels takes it.
 
     With a palette the picture holds labels: its class indices are kept, in one channel. With `edges`, a second channel
-    is 1 where two instances meet.
+    is 1 where two instances meet. With `values` it holds values in units of that range.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Source:
     part: Part = "whole"
     palette: Palette | None = None
     edges: bool = False
+    values: ValueRange | None = None
 
     @property
     def plane_count(self) -> int:
@@ -72,7 +74,10 @@ def read(source: Source, transform: "Transform") -> Resized:
     odd width and for a size that `transform` refuses.
     """
     whole = source.part == "whole"
-    picture = images.read(source.path) if whole else _read_once(source.path, status_of(source.path))
+    if whole:
+        picture = images.read(source.path, values=source.values)
+    else:
+        picture = _read_once(source.path, status_of(source.path), source.values)
     picture = picture_part(picture, source.part)
     if source.palette is not None:
         return _labels(source, picture, source.palette, transform)
@@ -94,9 +99,9 @@ def _labels(source: Source, picture: images.Picture, palette: Palette, transform
 
 
 @lru_cache(maxsize=1)
-def _read_once(path: Path, status: Status) -> images.Picture:
+def _read_once(path: Path, status: Status, values: ValueRange | None) -> images.Picture:
     """The last picture of two halves: one sample wants both."""
-    return images.read(path)
+    return images.read(path, values=values)
 
 
 def picture_part(picture: images.Picture, part: Part) -> images.Picture:
@@ -107,4 +112,5 @@ def picture_part(picture: images.Picture, part: Part) -> images.Picture:
         raise InputError(str(error)) from None
     if picture.pixels.dtype != np.float32:
         return picture
+    picture = replace(picture, missing=None)
     return replace(picture, **picture.mapped(lambda plane: images.with_depth(plane, np.uint16)))

@@ -118,6 +118,8 @@ class TranslatorEvaluation:
         suite, options = self.suite, self.options
         translator, facts = load(model.path, options, suite.device, options.direction)
         info = translator.info
+        if info.in_units:
+            raise UsageError(f"{model.name} is a model of values in units; evaluate measures pictures alone")
         if options.direction not in (None, info.direction):
             raise UsageError(f"direction = {options.direction!r}: {model.name} translates {facts['direction']}")
         found = open_data(data, info.direction, info.training.algorithm, options, run_options(model.path.parent))

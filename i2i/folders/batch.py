@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from i2i import __version__
 from i2i.config import from_mapping, option_names, to_mapping
 from i2i.errors import OutputError, UsageError
@@ -17,6 +19,7 @@ from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.plan import Inputs, Job, Plan, Source, plan
 from i2i.folders.report import Progress, Report, records_of
 from i2i.images import LOSSY, WRITTEN, probe
+from i2i.images.encoding import refusal_of_units
 from i2i.images.large import LARGE_LIMITS
 from i2i.inference import mix as mixing
 from i2i.inference.options import ALPHA, FolderOptions, ModelOptions, checked_mix, mix_as_text
@@ -67,6 +70,7 @@ def translate_folder(
     todo = plan(inputs, out, chosen)
     translator = style if isinstance(style, Translator) else _load(style, chosen, todo, fetching)
     _check_labels(translator, todo.todo)
+    _check_units(translator, todo.todo)
     blend_of(chosen, None if chosen.mask is None else ALPHA).check(translator.info)
     _probe(todo.todo)
     pipeline = Pipeline(translator, chosen, progress, stop, frames)
@@ -141,6 +145,18 @@ def _check_labels(translator: Translator, jobs: Sequence[Job]) -> None:
             f"{printable(lossy[0].target)}: this model makes labels, whose colours {lossy[0].target.suffix} "
             "would change; give --format png"
         )
+
+
+def _check_units(translator: Translator, jobs: Sequence[Job]) -> None:
+    """Raises `UsageError` for films, and if values in units would be written into a format of colours."""
+    if translator.info.in_units and (films := [job for job in jobs if job.film]):
+        raise UsageError(f"{printable(films[0].source)}: this model is of values in units, and a film holds colours")
+    if translator.info.output_range is None:
+        return
+    for job in jobs:
+        format = WRITTEN.get(job.target.suffix.lower())
+        if format is not None and (reason := refusal_of_units(format, np.dtype(np.uint16))):
+            raise UsageError(f"{printable(job.target)}: {reason}; give --format tif")
 
 
 def _probe(jobs: Sequence[Job]) -> None:

@@ -35,6 +35,8 @@ def translate_large(translator: "Translator", job: Job, options: "FolderOptions"
     spec, target = translator.model.spec, job.target
     if not translator.info.plain:
         raise ImageError("too large: models of labels or of colours take pictures up to the limit only")
+    if translator.info.in_units:
+        raise ImageError("too large: models of values in units take pictures up to the limit only; cut it into parts")
     if options.size is not None:
         raise ImageError("too large to be resized; without --size it is translated as it is")
     with Large(job.source) as large, _Blends(job, options, large) as blends:

@@ -18,7 +18,7 @@ from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFaile
 from i2i.files import make_folders
 from i2i.folders.masks import blend_of, read_mask
 from i2i.folders.plan import Job
-from i2i.folders.report import Progress, Record, changes, masked, painted, unlabelled
+from i2i.folders.report import Progress, Record, changes, clipped, masked, painted, unlabelled
 from i2i.images import Picture, probe, read, write
 from i2i.images.large import LARGE_LIMITS, large_size
 from i2i.images.picture import DEFAULT_LIMITS
@@ -159,7 +159,7 @@ class Pipeline:
         return _Read(job, max(height * width, scaled[0] * scaled[1]), shape, picture)
 
     def _read(self, job: Job) -> Taken:
-        picture = read(job.source)
+        picture = read(job.source, values=self.translator.info.input_range)
         if picture.has_more_frames and self.options.in_place:
             raise ImageError("further pages or frames in it would be lost; without --in-place the first is translated")
         if self.options.alpha != "keep":
@@ -201,7 +201,8 @@ class Pipeline:
             changed = changes(picture, result, self.translator.picture_channels, entry.job.target.suffix)
             missing = unlabelled(self.translator.coding.unlabelled(picture))
             small = painted(entry.shape, result.pixels.shape[:2])
-            note = "; ".join(part for part in (missing, changed, small, masked(entry.job.mask), how) if part)
+            notes = missing, clipped(picture), changed, small, masked(entry.job.mask), how
+            note = "; ".join(part for part in notes if part)
             future = self._writers.submit(self._write, entry.job, result, note)
             self._writes[future] = (entry.job, entry.pixels)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from i2i.errors import OutputError
 from i2i.files import atomic_write
 from i2i.folders.plan import Job, Plan
@@ -115,6 +117,17 @@ def unlabelled(share: float) -> str:
         return ""
     part = f"{share:.1%}" if share >= 0.001 else "fewer than 0.1%"
     return f"{part} of its pixels are more than {FAR} levels from every colour of the classes: they are no label"
+
+
+def clipped(picture: Picture) -> str:
+    """A note on values outside of the range of a model, and on pixels without data; empty if there are none."""
+    found = []
+    if picture.units is not None and picture.units.clipped:
+        low, high = picture.units.range
+        found.append(f"{picture.units.clipped} values outside of {low:g} to {high:g}, which the network sees clipped")
+    if picture.missing is not None:
+        found.append(f"{np.count_nonzero(picture.missing)} pixels without data stay so")
+    return "; ".join(found)
 
 
 def painted(shape: tuple[int, int], size: tuple[int, ...]) -> str:

@@ -2,7 +2,8 @@
 
 The first bytes say which format it is. The header is read, the limits are checked, and only then are pixels decoded: by
 OpenCV where it gives the same pixels faster, else by Pillow; TIFF by `tiff`, Netpbm's formats by `netpbm`, HEIC by
-`heif`. Nothing is clipped and no depth is lost. Only the first frame of an animation or of a file of several is read.
+`heif`, arrays by `npy`. Nothing is clipped and no depth is lost. Only the first frame of an animation or of a file of
+several is read.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,11 +23,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from i2i.errors import I2IError, ImageError
-from i2i.images import containers, heif, jpeg, netpbm, png, tiff
+from i2i.images import containers, heif, jpeg, netpbm, npy, png, tiff
 from i2i.images import metadata as meta
 from i2i.images.formats import HEAD_BYTES, NAMES, Format, lacking, refusal, sniff
 from i2i.images.metadata import ParsedFile
-from i2i.images.picture import DEFAULT_LIMITS, Limits, Picture, Pixels
+from i2i.images.picture import DEFAULT_LIMITS, Limits, Picture, Pixels, split_alpha
+from i2i.images.units import ValueRange, in_units
 
 # a damaged file is reported once, as an ImageError, not also by the libraries on stderr
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -53,14 +56,14 @@ _PLAINER = (
 )
 
 
-def read(path: Path, limits: Limits = DEFAULT_LIMITS) -> Picture:
-    """The picture in a file. Raises `ImageError` with the reason, whatever the file is."""
+def read(path: Path, limits: Limits = DEFAULT_LIMITS, values: ValueRange | None = None) -> Picture:
+    """The picture in a file, with `values` in units. Raises `ImageError` with the reason, whatever the file is."""
     with _open(path, limits) as file:
         try:
             data = file.read(limits.file_bytes + 1)
         except OSError as error:
             raise ImageError(f"cannot be read: {error.strerror}") from None
-    return decode(data, limits)
+    return decode(data, limits, values)
 
 
 def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
@@ -71,6 +74,8 @@ def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
             return netpbm.size(head, limits)
         if format == "HEIF":
             return heif.size(file.read(limits.file_bytes), limits)
+        if format == "NPY":
+            return npy.size(file, limits)
         found = ParsedFile() if format == "TIFF" else _parse(file, format, limits, pixels=False)
         try:
             with reasons():
@@ -86,15 +91,20 @@ def _upright_size(found: ParsedFile, format: Format, limits: Limits) -> tuple[in
     return (height, width) if sideways else (width, height)
 
 
-def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
+def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, values: ValueRange | None = None) -> Picture:
     """The picture in the bytes of a file. The content decides the format, not a name.
 
-    Raises `ImageError` with a plain reason for anything that is not a whole picture within the limits.
+    With `values` the numbers of the file are taken as they are, and the picture is in units of that range. Raises
+    `ImageError` with a plain reason for anything that is not a whole picture within the limits.
     """
     limits.check_bytes(len(data))
     with reasons():
         source = io.BytesIO(data)
         _, format = _recognised(source)
+        if values is not None:
+            return in_units(_numbers(data, format, limits), values)
+        if format == "NPY":
+            return replace(split_alpha(_as_pixels(npy.decode(data, limits))), format="NPY")
         if format == "PPM":
             return Picture(netpbm.decode(data, limits), format="PPM")
         if format == "TIFF":
@@ -108,6 +118,25 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
             found.icc = None
         numbers = np.array(image) if image.mode == "P" else None
         return _described(Picture(pixels, alpha, numbers=numbers, format=format), found)[0]
+
+
+def _numbers(data: bytes, format: Format, limits: Limits) -> Picture:
+    """A file as its numbers, which are those of any type in TIFF and in an array."""
+    if format == "NPY":
+        return Picture(npy.decode(data, limits), format="NPY")
+    return tiff.decode_numbers(data, limits) if format == "TIFF" else decode(data, limits)
+
+
+def _as_pixels(array: Pixels) -> Pixels:
+    """An array without a range: integers of 8 or 16 bits, or floating point in [0, 1] as float32."""
+    if array.dtype in (np.uint8, np.uint16):
+        return array
+    if array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1:  # so that NaN is refused
+        return array.astype(np.float32)
+    raise ImageError(
+        f"an array of {array.dtype.name} from {array.min():g} to {array.max():g}; expected uint8, uint16, or floating "
+        "point in 0 to 1; only a model that knows the range of its values takes others (training with --range-a)"
+    )
 
 
 def describe(file: BinaryIO, format: Format, limits: Limits) -> tuple[Picture, int]:

@@ -15,10 +15,11 @@ from PIL import Image
 
 from i2i.errors import OutputError, UsageError
 from i2i.files import atomic_write
-from i2i.images import deflate, jpeg, netpbm, png, tiff_writing
+from i2i.images import deflate, jpeg, netpbm, npy, png, tiff_writing
 from i2i.images.formats import DEEP, NAMES, WITH_ALPHA, WITH_METADATA, WRITTEN, Format, written_format
 from i2i.images.metadata import TEXTS_IN_EXIF, exif_with_texts
 from i2i.images.picture import Picture, Pixels, with_depth
+from i2i.images.units import as_stored
 
 _KNOWN_TEXTS = (*TEXTS_IN_EXIF, "Comment", "Title", "Disclaimer", "Warning", "Source", "Creation Time")
 DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 80}
@@ -54,8 +55,13 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
     format = format or written_format(picture.format)
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality {quality}; expected 1 to 100")
+    if picture.units is not None and (reason := refusal_of_units(format, picture.units.dtype)):
+        raise OutputError(reason)
+    picture = as_stored(picture)
     if format == "TIFF":
         return tiff_writing.encode(picture, profile(picture))
+    if format == "NPY":
+        return npy.encode(_all_channels(picture))
     if format == "GIF":
         raise OutputError("GIF is not written here")
     if picture.holds_data:
@@ -67,6 +73,21 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
     if picture.alpha is not None and format in WITH_ALPHA:
         pixels = _with_alpha(pixels, picture.alpha, format)
     return _encode(pixels, format, quality or DEFAULT_QUALITY.get(format, 0), picture)
+
+
+def refusal_of_units(format: Format, dtype: "np.dtype[Any]") -> str:
+    """Why values of that type cannot be written in a format; empty if they can."""
+    held = {"TIFF": "uif", "NPY": "uif", "PNG": "u", "PPM": "u"}.get(format, "")
+    if dtype.kind in held:
+        return ""
+    if held:
+        return f"{NAMES[format]} holds whole numbers from 0 to 65535, and no values of {dtype.name}; use TIFF or NPY"
+    return f"{NAMES[format]} holds colours, and no values in units; use TIFF or NPY"
+
+
+def _all_channels(picture: Picture) -> Pixels:
+    planes = [picture.pixels, picture.extra, None if picture.alpha is None else picture.alpha[..., None]]
+    return np.dstack([with_depth(plane, picture.pixels.dtype.type) for plane in planes if plane is not None])
 
 
 def _with_alpha(pixels: Pixels, alpha: Pixels, format: Format) -> Pixels:
@@ -128,9 +149,11 @@ def not_kept_by(suffix: str, picture: Picture) -> list[str]:
     found = []
     if picture.alpha is not None and format not in WITH_ALPHA:
         found.append(f"transparency dropped: {NAMES[format]} has none")
-    if picture.pixels.dtype != np.uint8 and format not in DEEP:
+    if picture.units is not None:
+        pass  # values are written as they are, or not at all
+    elif picture.pixels.dtype != np.uint8 and format not in DEEP:
         found.append(f"scaled to 8 bits: {NAMES[format]} has no more")
-    elif picture.pixels.dtype == np.float32 and format != "TIFF":
+    elif picture.pixels.dtype == np.float32 and format not in ("TIFF", "NPY"):
         found.append(f"scaled to 16 bits: {NAMES[format]} has no floating point")
     if picture.icc and format in WITH_METADATA and profile(picture) is None:
         found.append("colour profile dropped: it is for other colours than the result's")

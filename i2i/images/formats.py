@@ -10,7 +10,7 @@ from typing import Literal
 
 from PIL import Image, features
 
-Format = Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "HEIF"]
+Format = Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "HEIF", "NPY"]
 
 _SUFFIXES: dict[Format, str] = {
     "PNG": ".png .apng",
@@ -22,6 +22,7 @@ _SUFFIXES: dict[Format, str] = {
     "PPM": ".ppm .pgm .pbm .pnm",
     "AVIF": ".avif",
     "HEIF": ".heic .heif .hif",
+    "NPY": ".npy",
 }
 READ: dict[str, Format] = {suffix: format for format, all in _SUFFIXES.items() for suffix in all.split()}
 SUFFIXES = frozenset(READ)
@@ -35,6 +36,7 @@ NAMES: dict[Format, str] = {
     "PPM": "PPM/PGM/PBM",
     "AVIF": "AVIF",
     "HEIF": "HEIC",
+    "NPY": "NPY",
 }
 
 # a file of several pictures, or of less depth than a result has, must not give its name to one of another kind
@@ -43,10 +45,10 @@ _WRITTEN_AS |= dict.fromkeys((".heic", ".heif", ".hif"), ".jpg")
 _WRITTEN_FOR: dict[Format, Format] = {"GIF": "PNG", "HEIF": "JPEG"}
 WRITTEN: dict[str, Format] = {suffix: format for suffix, format in READ.items() if suffix not in _WRITTEN_AS}
 
-DEEP: frozenset[Format] = frozenset({"PNG", "PPM", "TIFF"})
+DEEP: frozenset[Format] = frozenset({"PNG", "PPM", "TIFF", "NPY"})
 """The formats written with more than 8 bits."""
-WITH_ALPHA: frozenset[Format] = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
-"""The formats written with transparency."""
+WITH_ALPHA: frozenset[Format] = frozenset({"PNG", "WEBP", "AVIF", "TIFF", "NPY"})
+"""The formats written with transparency; in an array it is the last channel."""
 WITH_METADATA: frozenset[Format] = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})
 """The formats written with EXIF, XMP, resolution and a colour profile."""
 LOSSY: tuple[Format, ...] = ("JPEG", "WEBP", "AVIF")
@@ -73,6 +75,7 @@ _SIGNATURES: tuple[tuple[bytes, Format], ...] = (
     (rb"II[*+]\0|MM\0[*+]", "TIFF"),
     (rb"BM", "BMP"),
     (rb"GIF8[79]a", "GIF"),
+    (rb"\x93NUMPY", "NPY"),
     (rb"P[1-6][\s#]", "PPM"),
     (rb"....ftyp(?:avif|avis|.{8}(?:.{4}){0,30}?avi[fs])", "AVIF"),
     (rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", "HEIF"),

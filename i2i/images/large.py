@@ -161,7 +161,10 @@ def _opened(path: Path, limits: Limits) -> Iterator["tiff.Rows | _ByLibvips"]:
         raise ImageError(f"cannot be read: {error.strerror}") from None
     with file:
         limits.check_bytes(path.stat().st_size)
-        if sniff(file.read(HEAD_BYTES)) == "TIFF":
+        format = sniff(file.read(HEAD_BYTES))
+        if format == "NPY":
+            raise ImageError("an array of this size is not read; use TIFF")
+        if format == "TIFF":
             with decoding.reasons():
                 rows = tiff.Rows(file, limits)
                 rows.check_bands()

@@ -13,6 +13,8 @@ from i2i.images.formats import Format
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from i2i.images.units import Units
+
 Pixels = np.ndarray[Any, np.dtype[Any]]
 Depth = type[np.uint8] | type[np.uint16] | type[np.float32]
 
@@ -69,6 +71,7 @@ class Picture:
     * `texts` by keywords as PNG has them: Copyright, Author, Description, Comment, …
     * `has_more_frames`: the file has further pages or frames, which are not read.
     * `unread` names what else the file holds and was left out.
+    * `units`: the pixels are values by a range, float32. `missing` (H, W) bool: where there are no data.
     """
 
     pixels: Pixels
@@ -85,6 +88,8 @@ class Picture:
     unread: tuple[str, ...] = ()
     numbers: Pixels | None = None
     extra: Pixels | None = None
+    units: "Units | None" = None
+    missing: Pixels | None = None
 
     @property
     def holds_data(self) -> bool:
@@ -107,7 +112,7 @@ class Picture:
     def columns(self, some: slice) -> "Picture":
         """These columns of its planes, with their colours and format, without the metadata of the whole."""
         planes = self.mapped(lambda plane: plane[:, some])
-        return Picture(**planes, icc=self.icc, colour=self.colour, format=self.format)
+        return Picture(**planes, icc=self.icc, colour=self.colour, format=self.format, units=self.units)
 
     def half(self, side: Literal["left", "right"]) -> "Picture":
         """The columns of one half, as `columns` gives them. Raises `ImageError` for an odd width."""
@@ -128,11 +133,11 @@ class Picture:
 
     def read(self, top: int, bottom: int) -> "Picture":
         """These rows of its planes alone."""
-        return Picture(**self.mapped(lambda plane: plane[top:bottom]))
+        return Picture(**self.mapped(lambda plane: plane[top:bottom]), units=self.units)
 
     def mapped(self, change: Callable[[Pixels], Pixels]) -> dict[str, Any]:
-        """Pixels, alpha, extra and numbers, each changed alike, by name."""
-        planes = {name: getattr(self, name) for name in ("pixels", "alpha", "extra", "numbers")}
+        """Pixels, alpha, extra, numbers and missing, each changed alike, by name."""
+        planes = {name: getattr(self, name) for name in ("pixels", "alpha", "extra", "numbers", "missing")}
         return {name: None if plane is None else change(plane) for name, plane in planes.items()}
 
     def described_as(self, source: "Picture") -> "Picture":
@@ -144,6 +149,11 @@ class Picture:
         described.has_more_frames = False
         if source.geo and self.pixels.shape[:2] != source.pixels.shape[:2]:
             described.geo, described.unread = {}, (*source.unread, "place on Earth (GeoTIFF), at another size")
+        if source.missing is not None and self.pixels.shape[:2] != source.missing.shape:
+            from i2i.images.units import resized_missing
+
+            described.missing = resized_missing(source.missing, self.height, self.width)
+            described.geo = {NODATA: source.geo[NODATA]} if NODATA in source.geo else {}
         return described
 
     def channels(self, count: int) -> Pixels:

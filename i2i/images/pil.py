@@ -13,6 +13,7 @@ from i2i.images import metadata as meta
 from i2i.images.decoding import decode, of_image
 from i2i.images.formats import NAMES, Format
 from i2i.images.picture import DEFAULT_LIMITS, Picture, Pixels, with_depth
+from i2i.images.units import ValueRange, in_units
 
 
 def native(pixels: Pixels) -> Pixels:
@@ -20,16 +21,19 @@ def native(pixels: Pixels) -> Pixels:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def from_pil(image: Image.Image) -> Picture:
-    """Upright, as its EXIF has it; an image whose file was only opened is read as that file is.
+def from_pil(image: Image.Image, values: ValueRange | None = None) -> Picture:
+    """Upright, as its EXIF has it; an image whose file was only opened is read as that file is. With `values` in units.
 
     Raises `UsageError` for a mode without a defined range and for a damaged file.
     """
     if (data := _untouched(image)) is not None:
         try:
-            return decode(data)
+            return decode(data, values=values)
         except ImageError as error:
             raise UsageError(f"a PIL image of mode {image.mode} that cannot be read: {error}") from None
+    if values is not None:
+        wide = image.mode in ("I", "F")
+        return in_units(Picture(np.array(image)[..., None]) if wide else from_pil(image), values)
     if image.mode in ("I", "F"):
         raise UsageError(f"a PIL image of mode {image.mode}, whose range is not defined; expected L, RGB, I;16 …")
     tags = _tags(image)

@@ -45,6 +45,17 @@ def decode(data: bytes, limits: Limits) -> Picture:
     return rows.described(replace(rows.separated(whole), numbers=numbers))
 
 
+def decode_numbers(data: bytes, limits: Limits) -> Picture:
+    """As `decode`, but all samples as the numbers that they are, of any type, alpha too. Raises `ImageError` also for
+    colours other than grey and RGB."""
+    rows = Rows(io.BytesIO(data), limits)
+    rows.keep_numbers()
+    numbers = np.concatenate(list(rows.stored()))
+    if rows.is_rgb and numbers.shape[2] > 3:
+        return rows.described(Picture(np.ascontiguousarray(numbers[..., :3]), extra=numbers[..., 3:]))
+    return rows.described(Picture(numbers))
+
+
 def size(file: BinaryIO, limits: Limits) -> tuple[int, int]:
     """(width, height), upright, from the header. Raises `ImageError` as `decode` does for a header."""
     rows = Rows(file, limits, segments=False)
@@ -88,6 +99,23 @@ class Rows:
     def has_numbers(self) -> bool:
         """Whether the first sample is the index of a colour in a palette, of 8 bits at most."""
         return self._layout.colours == t.PALETTE_COLOUR and self._layout.bits <= 8
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether the first three samples are red, green and blue."""
+        return self._layout.colours == t.RGB
+
+    def keep_numbers(self) -> None:
+        """Segments that are left out get a negative value for no data too. Raises `ImageError` for other colours
+        than grey and RGB."""
+        layout = self._layout
+        if layout.colours not in (*_AS_STORED, t.WHITE_IS_ZERO):
+            raise ImageError(
+                "holds a palette, inks or Lab, and no values in units; expected grey, RGB or bands of data"
+            )
+        no_data, limit = layout.no_data, 2 ** (layout.bits - 1)
+        if layout.kind == "i" and no_data is not None and -limit <= no_data < limit:
+            layout.absent = no_data
 
     def check_bands(self) -> None:
         """Raises `ImageError` where a block of rows needs more of the file than a part of it."""
@@ -218,13 +246,14 @@ class _Channels:
 def _check_range(values: Pixels, kind: str, no_data: float | None) -> None:
     """Raises `ImageError` for values below 0, floating-point values above 1, and those that are not finite."""
     known = "" if no_data is None else f" (the file's value for no data is {no_data:g})"
+    advice = "; only a model that knows the range of its values takes others (training with --range-a)"
     if odd := values.size - np.count_nonzero(np.isfinite(values)):
-        raise ImageError(f"{odd} of {values.size} values are not finite{known}; expected 0 to 1")
+        raise ImageError(f"{odd} of {values.size} values are not finite{known}; expected 0 to 1{advice}")
     low, high = values.min(), values.max()
     if kind == "i" and low < 0:
-        raise ImageError(f"signed values from {low} to {high}{known}; expected none below 0")
+        raise ImageError(f"signed values from {low} to {high}{known}; expected none below 0{advice}")
     if kind == "f" and not (low >= 0 and high <= 1):
-        raise ImageError(f"floating-point values from {low:g} to {high:g}{known}; expected 0 to 1")
+        raise ImageError(f"floating-point values from {low:g} to {high:g}{known}; expected 0 to 1{advice}")
 
 
 def _ratio(colours: Pixels, alpha: Pixels) -> Pixels:

@@ -91,7 +91,7 @@ def _write(
 def _packed(rows: Pixels) -> bytes:
     """Rows (h, W, C) deflated, integers as differences of neighbours."""
     packed = np.array(rows, rows.dtype.newbyteorder("<"), order="C")
-    if packed.dtype.kind == "u":
+    if packed.dtype.kind in "ui":
         np.subtract(rows[:, 1:], rows[:, :-1], out=packed[:, 1:])
     return compress(packed)
 
@@ -106,12 +106,12 @@ def _pixels(shape: tuple[int, ...], like: Picture) -> dict[int, t.Tag]:
         t.HEIGHT: t.numbers("I", height),
         t.SAMPLES: t.numbers("H", channels),
         t.BITS: t.numbers("H", *(dtype.itemsize * 8,) * channels),
-        t.FORMAT: t.numbers("H", *(3 if dtype == np.float32 else 1,) * channels),
+        t.FORMAT: t.numbers("H", *({"u": 1, "i": 2, "f": 3}[dtype.kind],) * channels),
         t.COMPRESSION: t.numbers("H", _DEFLATED),
         t.PLANAR: t.numbers("H", _INTERLEAVED),
         t.PHOTOMETRIC: t.numbers("H", t.RGB if colours == 3 else t.BLACK_IS_ZERO),
     }
-    if dtype.kind == "u":
+    if dtype.kind in "ui":
         tags[t.PREDICTOR] = t.numbers("H", _DIFFERENCES)
     if channels > colours:
         kinds = (_UNSPECIFIED,) * (channels - colours - alpha) + (_STRAIGHT,) * alpha

@@ -53,6 +53,10 @@ class Blend:
             raise UsageError(f"{names}: this model makes labels, and a class cannot be blended with a picture")
         if info.input_labels:
             raise UsageError(f"{names}: this model takes labels, which are no picture to blend with")
+        if info.input_range != info.output_range:
+            raise UsageError(f"{names}: this model gives other units than it takes, which cannot be blended")
+        if info.output_range is not None and self.keep is not None:
+            raise UsageError(f"keep = {self.keep!r}: this model gives values in units, which are no colours")
         if info.encoding == "lab" and self.keep is not None:
             why = "has no other luminance" if self.keep == "luminance" else "would lose the colours again"
             raise UsageError(f"keep = {self.keep!r}: this model only colours a picture, which so {why}")
@@ -77,7 +81,7 @@ class Blend:
             base = _resized(picture, size)
         if self.strength == 0:
             return Picture(base.pixels, base.alpha, extra=base.extra).described_as(picture)
-        if made.holds_data:
+        if made.holds_data or made.units is not None:
             return self._of_data(base, made, mask)
         channels = max(base.pixels.shape[2], made.pixels.shape[2])
         own, new = (with_channels(one.pixels, channels) for one in (base, made))

@@ -53,7 +53,7 @@ class Call:
         return self._alone(self._work(image, blend))
 
     def _work(self, image: Any, blend: Blend) -> _Work:
-        one = given(image, self.translator.picture_channels)
+        one = given(image, self.translator.picture_channels, self.translator.info.input_range)
         try:
             blend.check_mask(one.picture.pixels.shape[:2], one.picture.alpha)
         except ImageError as error:

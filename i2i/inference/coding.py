@@ -8,6 +8,8 @@ import numpy as np
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
 from i2i.images.palettes import VOID, Palette, boundaries, holds_indices, labels_of, to_colours
+from i2i.images.picture import NODATA
+from i2i.images.units import Units, result_dtype
 from i2i.inference.scaling import Size, scaled
 from i2i.models.info import ModelInfo
 
@@ -23,7 +25,7 @@ class Coding:
 
     def __init__(self, info: ModelInfo, in_channels: int) -> None:
         self.inputs, self.outputs, self.lab = info.input_palette(), info.output_palette(), info.encoding == "lab"
-        self.edges = info.instance_edges
+        self.edges, self.output_range = info.instance_edges, info.output_range
         self.picture_channels = 3 if self.inputs or self.lab else in_channels
 
     def source(self, picture: Picture) -> Pixels:
@@ -67,8 +69,13 @@ class Coding:
         return float((labels_of(picture, self.inputs) == VOID).mean())
 
     def depth(self, picture: Picture) -> Any:
-        """Returns the dtype of the result: 8 bits for labels, else that of the picture."""
-        return np.uint8 if self.outputs else picture.pixels.dtype.type
+        """Returns the dtype of the result: 8 bits for labels, float32 for values in units, else that of the picture."""
+        if self.outputs:
+            return np.uint8
+        if self.output_range is not None:
+            return np.float32
+        stored = picture.pixels.dtype if picture.units is None else picture.units.dtype
+        return stored.type if stored in (np.uint8, np.uint16) else np.float32
 
     def result(self, output: Pixels, source: Pixels, picture: Picture, size: Size | None) -> Picture:
         """Returns the network's output for `picture` as a picture, as `described`, in the depth of `picture`."""
@@ -76,12 +83,22 @@ class Coding:
 
     def described(self, pixels: Pixels, picture: Picture, size: Size | None) -> Picture:
         """Returns the pixels of a result with the alpha of `picture`, scaled to `size`, and all that its file says."""
-        result = picture.with_pixels(pixels)
+        in_units = self.output_range is not None
+        result = Picture(pixels) if in_units and not picture.holds_data else picture.with_pixels(pixels)
         described = result.described_as(picture)
         if self.outputs:  # labels: neither the profile nor the camera's data are about them
             lost = described.unread[len(picture.unread) :]
             kept = replace(result, format=picture.format, resolution=picture.resolution)
+            if described.missing is not None:
+                kept.pixels[described.missing] = VOID if self.outputs.indexed else 0
+                described.geo = {tag: value for tag, value in described.geo.items() if tag != NODATA}
             return replace(kept, geo=described.geo, unread=lost)
+        if self.output_range is None:
+            described.units = None
+        else:
+            stored = picture.pixels.dtype if picture.units is None else picture.units.dtype
+            described.units = Units(self.output_range, result_dtype(stored, self.output_range))
+            described.icc = described.colour = None
         if result.alpha is None and picture.alpha is not None and not self.edges:
             alpha = picture.alpha
             if size is not None:

@@ -28,7 +28,12 @@ def _facts(translator: "Translator") -> dict[str, str]:
     info, size = translator.info, translator.weights_bytes
     network = info.config.get("module") or info.network
     return {
-        "translates": f"{info.input_domain} → {info.output_domain} ({info.direction})",
+        "translates": f"{_side(info.input_domain, info.input_range)} → {_side(info.output_domain, info.output_range)} "
+        f"({info.direction})",
         "network": f"{network}, {size / 1e6:.1f} MB",
         "runs in": f"{translator.runtime} {translator.precision} on {translator.device}",
     }
+
+
+def _side(domain: str, limits: tuple[float, float] | None) -> str:
+    return domain if limits is None else f"{domain}, {limits[0]:g} to {limits[1]:g}"

@@ -58,6 +58,8 @@ def facts(translator: Translator) -> dict[str, dict[str, Any]]:
 def _check_alike(translators: Mapping[str, Translator]) -> None:
     facts: dict[str, tuple[int, int, int]] = {}
     for style, used in translators.items():
+        if used.info.in_units:
+            raise UsageError(f"mix: {style} is a model of values in units; only models of pictures are mixed")
         if not used.info.plain:
             kind = "labels" if used.info.input_labels or used.info.output_labels else "colours alone"
             raise UsageError(f"mix: {style} is a model of {kind}; only models from pictures to pictures are mixed")

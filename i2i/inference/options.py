@@ -14,7 +14,7 @@ from i2i.models.info import MAX_SIDE, NOT_PAINTED, ModelInfo
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 RuntimeName = Literal["auto", "torch", "openvino", "onnx"]
-OutputFormat = Literal["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "avif", "ppm"]
+OutputFormat = Literal["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "avif", "ppm", "npy"]
 _LOSSY = ("jpg", "jpeg", "webp", "avif")
 
 

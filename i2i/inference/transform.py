@@ -193,7 +193,7 @@ def _loaded(
     """One for each process: threads and devices of a parent do not survive a fork."""
     try:
         # torch keeps to the one thread of a worker, and survives a fork
-        return load_translator(path, direction, device, precision=precision, runtime="torch", paint_size=paint_size)
+        loaded = load_translator(path, direction, device, precision=precision, runtime="torch", paint_size=paint_size)
     except RuntimeError as error:
         if "forked subprocess" not in str(error):
             raise
@@ -201,6 +201,9 @@ def _loaded(
             f"Translate: device = {device!r} cannot be used in a forked worker; use the default, device='cpu', "
             "or DataLoader(multiprocessing_context='spawn')"
         ) from None
+    if loaded.info.in_units:
+        raise UsageError(f"Translate: {path} is a model of values in units; expected one of pictures")
+    return loaded
 
 
 class _Threads:

@@ -5,6 +5,7 @@ The same JSON document stands in a model file (metadata key `i2i`) and in the `c
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -75,6 +76,9 @@ class ModelInfo:
 
     A picture whose shorter side is longer than `paint_size` is translated at that size, and brought back to its own:
     strokes are so many pixels wide, and are to be seen. 0, for networks that paint nothing, leaves all as they are.
+
+    `input_range` and `output_range` are the values, lowest and highest, that are -1 and 1 in the network, in the units
+    of each side. None for pictures, whose values are those of their type.
     """
 
     network: str
@@ -94,12 +98,19 @@ class ModelInfo:
     instance_edges: bool = False
     encoding: Encoding = "pixels"
     paint_size: Annotated[int, Interval(ge=0, le=MAX_SIDE)] = 0
+    input_range: tuple[float, float] | None = None
+    output_range: tuple[float, float] | None = None
     format_version: int = FORMAT_VERSION
 
     @property
     def plain(self) -> bool:
         """Returns whether the network takes and gives the planes of pictures, neither labels nor L*, a* and b*."""
         return not (self.input_labels or self.output_labels or self.encoding == "lab")
+
+    @property
+    def in_units(self) -> bool:
+        """Returns whether it takes or gives values in units."""
+        return self.input_range is not None or self.output_range is not None
 
     def input_palette(self) -> "Palette | None":
         """The classes of its inputs; None if they are no labels."""
@@ -172,6 +183,8 @@ def describe(
     instance_edges: bool = False,
     encoding: Encoding = "pixels",
     paint_size: int = 0,
+    input_range: tuple[float, float] | None = None,
+    output_range: tuple[float, float] | None = None,
 ) -> ModelInfo:
     """Returns the description of a generator, or of its configuration.
 
@@ -198,6 +211,8 @@ def describe(
         instance_edges=instance_edges,
         encoding=encoding,
         paint_size=paint_size,
+        input_range=input_range,
+        output_range=output_range,
     )
 
 
@@ -272,9 +287,27 @@ def _info(values: dict[str, Any]) -> ModelInfo:
         raise ModelError(f"its description cannot be used: {error}") from None
     if tuple(info.value_range) != (-1.0, 1.0):
         raise ModelError(f"value_range {info.value_range}; format {FORMAT_VERSION} has (-1.0, 1.0)")
+    _check_ranges(info)
     return info
+
+
+def _check_ranges(info: ModelInfo) -> None:
+    for side, limits, labels in (
+        ("input", info.input_range, info.input_labels),
+        ("output", info.output_range, info.output_labels),
+    ):
+        if limits is None:
+            continue
+        if not (math.isfinite(limits[1] - limits[0]) and limits[0] < limits[1]):
+            raise ModelError(f"{side}_range {limits}: expected two numbers, the lower one first")
+        if labels or info.encoding == "lab":
+            raise ModelError(f"{side}_range {limits}: this side holds labels or colours, and no values in units")
 
 
 def to_json(info: ModelInfo, sha256: str, indent: int | None = None) -> str:
     """Returns the JSON document that `parse` takes back."""
-    return json.dumps(to_mapping(info) | {"sha256": sha256}, indent=indent)
+    values = to_mapping(info)
+    for name in ("input_range", "output_range"):
+        if values[name] is None:  # so that an earlier i2i reads files that have none
+            del values[name]
+    return json.dumps(values | {"sha256": sha256}, indent=indent)

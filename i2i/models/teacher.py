@@ -102,4 +102,6 @@ def _refusal(info: ModelInfo) -> str:
         return "draws noise, its dropout, at each pass"
     if info.input_labels or info.output_labels:
         return "takes or makes labels"
+    if info.in_units:
+        return "takes or makes values in units"
     return "takes a picture's lightness to its colours" if info.encoding == "lab" else ""

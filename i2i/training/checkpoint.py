@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.data.options import classes, of_one_size
+from i2i.data.options import classes, of_one_size, ranges
 from i2i.errors import DivergedError, OutputError, UsageError
 from i2i.models import model_file
 from i2i.models.info import Training, describe
@@ -298,6 +298,7 @@ def save_model_files(
     known = algorithm.domains if options.direction == "a2b" else algorithm.domains[::-1]
     domains = {"a": options.domain_a or known[0], "b": options.domain_b or known[1]}
     palettes = dict(zip("ab", classes(options), strict=True))
+    units = dict(zip("ab", ranges(options), strict=True))
     for name, network in networks.items():
         direction: Any = name if options.direction == "a2b" else {"a2b": "b2a", "b2a": "a2b"}[name]
         info = describe(
@@ -314,6 +315,8 @@ def save_model_files(
             instance_edges=options.instance_edges,
             encoding=algorithm.encoding,
             paint_size=algorithm.paint_size,
+            input_range=units[direction[0]],
+            output_range=units[direction[2]],
         )
         model_file.save(options.run / f"{direction}{'-best' if best else ''}.safetensors", network, info)
 

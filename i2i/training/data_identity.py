@@ -17,7 +17,7 @@ from torch import Tensor
 
 from i2i.config import real
 from i2i.data.image_sets import Images, MixedImages, UnpairedImages
-from i2i.data.options import classes
+from i2i.data.options import classes, ranges
 from i2i.data.pair import Datasets, ImagePairs
 from i2i.data.sampling import Sampled
 from i2i.errors import ModelError
@@ -34,7 +34,7 @@ Rows = dict[int, tuple[int, int]]
 
 
 class DataIdentity:
-    """The pictures of the data sets at hand, the classes of their labels, and the files that losses use."""
+    """The pictures of the data sets at hand, the classes and ranges of their values, and the files that losses use."""
 
     def __init__(self, data: Datasets, options: RunOptions) -> None:
         self.options, self.epoch = options, len(data.train)
@@ -48,6 +48,7 @@ class DataIdentity:
             self._add(_TRAINING, data.train, root)
         self._add(_HELD_OUT, data.validation, root)
         self.classes = [None if palette is None else [list(c) for c in palette.colours] for palette in classes(options)]
+        self.ranges = [None if limits is None else list(limits) for limits in ranges(options)]
         self.rules = _rules(data)
         self.augmentation = _augmentation(data)
         vgg = getattr(options, "vgg", None)
@@ -65,6 +66,7 @@ class DataIdentity:
 
     def state(self) -> dict[str, Any]:
         kept = {"lists": self.lists, "epoch": self.epoch, "classes": self.classes, "files": self.files}
+        kept |= {"ranges": self.ranges} if any(self.ranges) else {}
         return kept | {"rules": self.rules, "augmentation": self.augmentation}
 
     def compare(
@@ -85,6 +87,7 @@ class DataIdentity:
             for name, place in places.items()
         }
         self._check_classes(state["classes"])
+        self._check_ranges(state.get("ranges", [None, None]))
         self._check_rules(state["rules"])
         before = state["lists"]
         found = {name: _Comparison(name, before.get(name), now, self._paths[name]) for name, now in self.lists.items()}
@@ -111,6 +114,15 @@ class DataIdentity:
                 f"classes_{domain}: {what}: the networks would take labels for others. Give the classes that the run "
                 f"was started with, or {_ELSEWHERE}."
             )
+
+    def _check_ranges(self, before: Sequence[Any]) -> None:
+        for domain, was, now in zip("ab", before, self.ranges, strict=True):
+            if was != now:
+                shown = ["none" if limits is None else f"{limits[0]:g}:{limits[1]:g}" for limits in (was, now)]
+                raise ModelError(
+                    f"range_{domain} was {shown[0]}, is now {shown[1]}: the networks would take values for others. "
+                    f"Give the range that the run was started with, or {_ELSEWHERE}."
+                )
 
     def _check_rules(self, before: Mapping[str, str]) -> None:
         for labels in sorted(before.keys() & self.rules.keys()):

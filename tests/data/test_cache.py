@@ -127,8 +127,8 @@ def test_a_picture_that_changes_while_it_is_decoded_is_not_kept(tmp_path, monkey
     path, folder = make(tmp_path / "a.png"), tmp_path / "cache"
     read = images.read
 
-    def changing(path):
-        picture = read(path)
+    def changing(path, **options):
+        picture = read(path, **options)
         os.utime(path, (1, 1))
         return picture
 

@@ -216,7 +216,7 @@ def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypa
     files, held, most = photos(tmp_path, 4), [], []
     read = images.read
 
-    def watched(path: Path) -> Picture:
+    def watched(path: Path, values: None) -> Picture:
         held.append(path)
         most.append(len(held))
         time.sleep(0.02)

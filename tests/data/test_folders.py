@@ -196,7 +196,7 @@ def test_skipped_files_are_reported_by_folder_and_reason(tmp_path):
     data = tmp_path / "data"
     for name in ("trainA/1.png", "trainB/1.png", "elsewhere/2.png"):
         make(data / name)
-    for name in ("1.JP2", "2.jp2", "sub/3.jxl", "sub/4.npy", "5", ".hidden.jp2", "Thumbs.db"):
+    for name in ("1.JP2", "2.jp2", "sub/3.jxl", "sub/4.bin", "5", ".hidden.jp2", "Thumbs.db"):
         (data / "trainA" / name).parent.mkdir(exist_ok=True)
         (data / "trainA" / name).write_bytes(b"x")
     (data / "trainA" / "more").symlink_to(data / "elsewhere")
@@ -207,7 +207,7 @@ def test_skipped_files_are_reported_by_folder_and_reason(tmp_path):
     left_out = LeftOut(data)
     assert [len(side) for side in unpaired(data, "train", left_out)] == [1, 1]
     expected = [
-        "2 files of trainA have no suffix of a picture: without suffix, .npy",
+        "2 files of trainA have no suffix of a picture: without suffix, .bin",
         "1 link of trainA leads to a folder, and is not followed: more",
         "3 links of trainA lead nowhere: disk, gone.png, round.png",
         "3 files of trainA are not read here: .jp2, .jxl",

@@ -140,7 +140,10 @@ class Studio:
 
     def _load(self, style: Style) -> Translator:
         options = self._options | {"direction": style.direction or None}
-        return load_translator(style.path or style.name, **options, sizes=_FEW_PICTURES)
+        loaded = load_translator(style.path or style.name, **options, sizes=_FEW_PICTURES)
+        if loaded.info.in_units:
+            raise UsageError(f"{style.name} is a model of values in units, which a page cannot show; use i2i translate")
+        return loaded
 
     def preview(self, upload: Upload) -> Image.Image:
         """An upload as the page shows it. Raises `ImageError`."""

@@ -65,6 +65,8 @@ def check_style(name: str, info: ModelInfo) -> None:
         raise UsageError(f"{name} makes pictures from noise; --web is for styles that translate pictures")
     if info.network == OWN:
         raise UsageError(f"{name} is a network of your own, which only your code builds; --web takes networks of i2i")
+    if info.in_units:
+        raise UsageError(f"{name} is a model of values in units; --web takes styles from pictures to pictures")
     if not info.plain:
         kind = "CIE Lab" if info.encoding == "lab" else "labels"
         raise UsageError(f"{name} translates from or to {kind}; --web takes styles from pictures to pictures")
