@@ -266,7 +266,8 @@ class OpenPage:
 
     def translate(self) -> Any:
         file = {"path": str(self.upload), "orig_name": "a.png"}
-        return self.page._translate(*order([file], ["tiny"]), self.request, lambda *_, **__: None)
+        given: tuple[Any, ...] = (*order([file], ["tiny"]), self.request, lambda *_, **__: None)
+        return self.page._translate(*given)
 
 
 def test_stop_ends_an_order_that_waits(studio: Any, tmp_path: Path, picture: Path) -> None:
