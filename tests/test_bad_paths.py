@@ -43,6 +43,7 @@ PLACES = {  # where `@` stands, the bad path comes
         "--style monet @ -o o",
         "--style monet in -o @",
         "--style monet in -o o --report @",
+        "--style monet in -o o --mask @",
         "--style @ in -o o",
         "--install-style @ --as x",
     ],
@@ -90,7 +91,15 @@ PLACES = {  # where `@` stands, the bad path comes
     "distill": ["monet --data @ --run r", "@ --data toy --run r", "monet --data toy --run @"],
     "plan": ["pix2pix --data @", f"pix2pix {TRAIN} --data toy --classes-b @"],
     "sample": ["--style @ -o o", "--style monet -o @", "--style monet --grid @.png"],
-    "export": ["@ -o o.pth", "monet -o @.pth", "monet -o @.safetensors --card @", "monet -o @ --format pretrained"],
+    "export": [
+        "@ -o o.pth",
+        "monet -o @.pth",
+        "monet -o @.safetensors --card @",
+        "monet -o @ --format pretrained",
+        "monet --web @ --web-runtime in",
+        "monet --web o --web-runtime @",
+    ],
+    "compare": ["@ in -o o.png", "in @ -o o.png", "in in -o @.png"],
     "demo": ["--out @"],
 }
 

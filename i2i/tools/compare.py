@@ -1,5 +1,6 @@
 """Folders of pictures side by side: pairs by name, then drawn as a contact sheet or a page with sliders."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -98,8 +99,8 @@ class _Side:
 
     def __init__(self, folder: Path, others: Sequence[Path]) -> None:
         self.folder = folder
-        inner = [other.resolve() for other in others if other.resolve().is_relative_to(folder.resolve())]
-        paths = [p for p in find_images(folder) if not any(p.resolve().is_relative_to(other) for other in inner)]
+        inner = [other for other in map(_real, others) if other.is_relative_to(_real(folder))]
+        paths = [p for p in find_images(folder) if not any(_real(p).is_relative_to(other) for other in inner)]
         if not paths:
             raise InputError(
                 f"{printable(folder)}: no pictures in this folder (looked for {', '.join(sorted(SUFFIXES))})"
@@ -115,13 +116,18 @@ class _Side:
         return self.files.get(name) or (alike[0] if len(alike) == 1 else None)
 
 
+def _real(path: Path) -> Path:
+    """As `Path.resolve`, which raises for a loop of links."""
+    return Path(os.path.realpath(path))
+
+
 def _stem(name: str) -> str:
     return Path(name).with_suffix("").as_posix()
 
 
 def _names(paths: Sequence[Path]) -> tuple[str, ...]:
     """The last part of each path; the whole paths where two of these are equal."""
-    names = [path.resolve().name for path in paths]
+    names = [_real(path).name for path in paths]
     return tuple(names if len({*names}) == len(names) else map(str, paths))
 
 

@@ -298,7 +298,8 @@ def explained(batch: ImagePair, options: RunOptions) -> Iterator[None]:
 
 def out_of_memory(batch: ImagePair, options: RunOptions) -> ResourceError:
     """The error for a batch that does not fit, with options that take less memory."""
-    tried = f"batches of {len(batch)} at {batch.b.shape[-1]}x{batch.b.shape[-2]}, in {options.micro_batches} parts"
+    parts = f", in {options.micro_batches} parts" if options.micro_batches > 1 else ""
+    tried = f"batches of {len(batch)} at {batch.b.shape[-1]}x{batch.b.shape[-2]}{parts}"
     ways = [f"{way} ({change})" for way, change in less_memory(options, len(batch)).items()]
     return ResourceError(f"out of memory with {tried}. Try {', '.join(ways)}")
 

@@ -120,7 +120,7 @@ def test_tips_are_options_that_are_not_set_yet():
     smaller = ["a --crop-size below 256", "--ngf 32 --ndf 32"]
     assert tips() == ["--low-memory", "--precision bf16", *smaller]
     assert tips(batch_size=8) == ["--low-memory", "--micro-batches 2", "--precision bf16", "--batch-size 1", *smaller]
-    assert tips(compile=True, precision="bf16", preprocess="none") == smaller[1:]
+    assert tips(compile=True, precision="bf16", preprocess="none") == ["smaller pictures", smaller[1]]
 
 
 def test_tips_are_options_that_the_training_accepts():

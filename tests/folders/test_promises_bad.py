@@ -103,10 +103,10 @@ def test_a_surprise_with_one_picture_is_one_failure(
 ) -> None:
     real = getattr(pipeline, place)
 
-    def surprised(path: Path, *rest: Any) -> Any:
+    def surprised(path: Path, *rest: Any, **options: Any) -> Any:
         if path.name == "b.png":
             raise error
-        return real(path, *rest)
+        return real(path, *rest, **options)
 
     monkeypatch.setattr(pipeline, place, surprised)
     report = translate_folder(folder(tmp_path / "in", ("a.png", "b.png", "c.png")), tmp_path / "out", translator())
@@ -119,7 +119,7 @@ def test_an_input_that_changes_under_way(tmp_path: Path, monkeypatch: pytest.Mon
     source, real = folder(tmp_path / "in", [f"{i}.png" for i in range(6)]), pipeline.read  # type: ignore[attr-defined]
     last = source / "3.png"
 
-    def between(path: Path) -> Picture:
+    def between(path: Path, **options: Any) -> Picture:
         """After its header has been looked at and before its pixels are read."""
         if path == last:
             match change:
@@ -133,7 +133,7 @@ def test_an_input_that_changes_under_way(tmp_path: Path, monkeypatch: pytest.Mon
                     picture(last, 20, 30)
                 case _:
                     last.write_bytes(b"a text")
-        return real(path)
+        return real(path, **options)
 
     monkeypatch.setattr(pipeline, "read", between)
     report = translate_folder(source, tmp_path / "out", translator(), batch_size=4)

@@ -129,8 +129,8 @@ class _Counting:
         self._lock = threading.Lock()
         read, write = pipeline.read, pipeline.write  # type: ignore[attr-defined]
 
-        def reading(path: Path) -> Picture:
-            found = read(path)
+        def reading(path: Path, **options: Any) -> Picture:
+            found = read(path, **options)
             self._add(found.pixels[..., 0].size)
             return found
 

@@ -141,5 +141,5 @@ def test_out_of_memory_says_what_to_try(what: str, tmp_path: Path) -> None:
     child = start("cyclegan", tmp_path / "run", "--batch-size 4 --max-steps 9 --workers 0", [hook])
     assert child.wait() == 9
     assert "out of memory with batches of 4 at 16x16" in child.said()
-    assert "--micro-batches 2" in child.said() and "--batch-size 2" in child.said()
+    assert "--micro-batches 2" in child.said() and "--batch-size 1" in child.said()
     assert "unexpected" not in child.said()

@@ -121,7 +121,7 @@ def write_site(
         check_style(name, info)
     check_folder(out, replace)
     files = site_files(models, runtime)
-    _place(out.resolve(), files, replace)
+    _place(Path(os.path.realpath(out)), files, replace)
     return sum(map(len, files.values()))
 
 
