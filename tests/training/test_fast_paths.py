@@ -125,8 +125,9 @@ if sys.argv[1] != "leave":
     keep_freed_memory()
 if sys.argv[1] == "undo":
     give_freed_memory_back()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
+for number in range(40):
+    if number == 20:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(1 << 24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -134,9 +135,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of the GNU C library")
 def test_freed_memory_is_kept() -> None:
-    """Most of 20 blocks of 64 MiB have the memory of one before, whose pages need not be made again."""
+    """After 20 blocks of 64 MiB, which may find other places, 20 more have the memory of those: no page is made."""
     kept, given_back, undone = (int(python("-c", FAULTS, way, check=True).stdout) for way in ("keep", "leave", "undo"))
-    assert kept < given_back / 3 and undone > given_back / 2
+    assert kept < given_back / 20 and undone > given_back / 2
 
 
 def test_memory_formats_per_device_and_precision() -> None:
