@@ -177,7 +177,7 @@ class Translation:
 def output_equals_input(seen: Translation, least: float = 0.02) -> str | None:
     """Mean |output - input| below 0.02 of the range of the inputs: too little to see.
 
-    Of full contrast that is 5 levels of 255. Silent in pairs whose target is nearly the input too, and without inputs.
+    At full contrast that is 5 levels of 255. Silent in pairs whose target is nearly the input too, and without inputs.
     """
     seen = seen.finite()
     if not seen.inputs:

@@ -14,7 +14,7 @@ CANVAS = """<p class="hint">Drop a picture, then paint over what is to be transl
 
 
 def card(style: Style) -> str:
-    """What its makers say of a style."""
+    """The card of a style: its data, recipe, numbers and limits."""
     facts = [f"{style.input_domain} → {style.output_domain}" if style.output_domain else "", style.licence]
     said = " · ".join(escape(fact) for fact in facts if fact)
     lines = "".join(f"<p>{escape(line)}</p>" for line in style.card)

@@ -1,4 +1,4 @@
-"""What a browser has sent, as an order of the studio. Every value of it is checked."""
+"""Turns the data of a request into an order of the studio, and checks every value of it."""
 
 import base64
 import binascii

@@ -99,7 +99,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an order. `archive` holds all results, None if there are none."""
+    """The outcome of an order. `archive` holds all results, None if there are none."""
 
     results: Sequence[Result]
     rows: Sequence[Row]
