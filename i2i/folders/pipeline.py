@@ -239,9 +239,17 @@ class Pipeline:
         """One picture above the limits, from its file to the other; nothing else of its size is held beside it."""
         from i2i.folders.large import translate_large
 
+        def work() -> Record:
+            note = translate_large(self.translator, job, self.options, self._mode(job))
+            return Record(job.source, job.target, "done", note=note)
+
+        self._alone(job, work)
+
+    def _alone(self, job: Job, work: Callable[[], Record | None]) -> None:
+        """Does a job that goes from file to file. It alone fails, unless the error refuses all."""
         try:
             self._folder_of(job)
-            note = translate_large(self.translator, job, self.options, self._mode(job))
+            record = work()
         except ExistsError as error:
             self._appeared(job, error)
         except Exception as error:
@@ -249,7 +257,8 @@ class Pipeline:
                 error = ImageError(str(error))
             self._fail(job, failures.reason_of_one(error))
         else:
-            self._record(job, Record(job.source, job.target, "done", note=note))
+            if record is not None:
+                self._record(job, record)
 
     def _translate_film(self, job: Job) -> None:
         from i2i.folders.film import FilmWork
@@ -259,20 +268,14 @@ class Pipeline:
                 self.frames(done, total, job.source)
 
         still = self.translator.for_film()
-        try:
-            self._folder_of(job)
-            work = FilmWork(still, job, self.options, self._batch, self._mode(job), progress, self.stop)
-            outcome = work.run()
-        except ExistsError as error:
-            self._appeared(job, error)
-        except Exception as error:
-            if isinstance(error, OutputError) and not failures.refuses_all(error):
-                error = ImageError(str(error))
-            self._fail(job, failures.reason_of_one(error))
-        else:
-            if outcome is not None:
-                record = Record(job.source, job.target, "done", note=outcome.note, film=outcome.numbers)
-                self._record(job, record)
+
+        def work() -> Record | None:
+            outcome = FilmWork(still, job, self.options, self._batch, self._mode(job), progress, self.stop).run()
+            if outcome is None:
+                return None
+            return Record(job.source, job.target, "done", note=outcome.note, film=outcome.numbers)
+
+        self._alone(job, work)
 
     def _folder_of(self, job: Job) -> None:
         try:

@@ -2,31 +2,20 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from chromium import CHROMIUM, HERE, NODE, missing
 from run_folders import COLUMNS, ROWS, step_line, usual_run, write_run
 
 from i2i.images import Picture, read, write
 from i2i.tools.compare import write_comparison
 from i2i.tools.report.report import write_report
 
-HERE = Path(__file__).parent
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-NODE = shutil.which("node")
-MISSING = [
-    name
-    for name, there in (
-        ("Chromium", CHROMIUM),
-        ("Node.js", NODE),
-        ("playwright-core (npm install in tests/browser)", (HERE / "node_modules" / "playwright-core").is_dir()),
-    )
-    if not there
-]
+MISSING = missing()
 
 pytestmark = [
     pytest.mark.browser,
@@ -35,7 +24,7 @@ pytestmark = [
 
 
 def drive(page: Path, *folder: Path) -> dict[str, Any]:
-    """What the driver saw of a page; given a folder, it used the page too and left screenshots there."""
+    """The report of the driver on a page. Given a folder, it uses the page too, and leaves screenshots there."""
     command = [NODE, HERE / "drive.mjs", CHROMIUM, page, *folder]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

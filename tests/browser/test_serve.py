@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import zipfile
 from importlib.util import find_spec
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from chromium import CHROMIUM, HERE, NODE, missing
 from page_client import serving
 
 from i2i import images
@@ -19,19 +19,9 @@ from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.networks.resnet import ResnetConfig
 
-HERE = Path(__file__).parent
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-NODE = shutil.which("node")
-MISSING = [
-    name
-    for name, there in (
-        ("Chromium", CHROMIUM),
-        ("Node.js", NODE),
-        ("playwright-core (npm install in tests/browser)", (HERE / "node_modules" / "playwright-core").is_dir()),
-        ('Gradio (pip install "i2i[web]"; see make test-page)', find_spec("gradio")),
-    )
-    if not there
-]
+MISSING = missing()
+if not find_spec("gradio"):
+    MISSING.append('Gradio (pip install "i2i[web]"; see make test-page)')
 STYLES = ["one", "two"]
 HEIGHT, WIDTH = 60, 90
 
@@ -49,7 +39,7 @@ def pixels() -> images.Pixels:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """What the driver saw, and the folder with its downloads and screenshots."""
+    """The report of the driver, and the folder with its downloads and screenshots."""
     folder = tmp_path_factory.mktemp("serve")
     (folder / "tmp").mkdir()
     network = ResnetConfig(width=2, blocks=0).build()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import CHROMIUM, HERE, NODE, missing
 from web_sites import style
 
 from i2i.images import Picture, Pixels, read, write
@@ -17,19 +18,7 @@ from i2i.models import pretrained, styles
 from i2i.tools.web.runtime import read_runtime
 from i2i.tools.web.site import write_site
 
-HERE = Path(__file__).parent
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-NODE = shutil.which("node")
-MISSING = [
-    name
-    for name, there in (
-        ("Chromium", CHROMIUM),
-        ("Node.js", NODE),
-        ("npm install in tests/browser", (HERE / "node_modules" / "onnxruntime-web").is_dir()),
-        ("playwright-core (npm install in tests/browser)", (HERE / "node_modules" / "playwright-core").is_dir()),
-    )
-    if not there
-]
+MISSING = missing("onnxruntime-web")
 
 pytestmark = [
     pytest.mark.browser,
@@ -41,7 +30,7 @@ SIZES = [(64, 64), (61, 47), (5, 130), (33, 1), (80, 60), (131, 97), (49, 200)]
 
 
 def drive(site: Path, actions: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What the page did, by the driver."""
+    """The report of the driver on the page."""
     command = [NODE, HERE / "drive_site.mjs", CHROMIUM, site, json.dumps(actions, default=str)]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr

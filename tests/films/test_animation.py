@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from film_samples import animation, moving, shown
+from film_samples import animation, join_by_segments, moving, shown
 from PIL import Image
 
 from i2i.errors import ImageError
@@ -22,14 +22,7 @@ def copied(source: Path, target: Path, per_segment: int = 3) -> AnimationWriter:
     with AnimationReader(source) as reader:
         writer = AnimationWriter(reader.film, target.suffix, 95, silent=True)
         frames = list(reader.frames())
-    parts = []
-    for start in range(0, len(frames), per_segment):
-        segment = writer.segment()
-        for frame in frames[start : start + per_segment]:
-            segment.add(frame)
-        parts.append(target.with_name(f"{start}.part"))
-        parts[-1].write_bytes(segment.finish())
-    writer.join(parts, target, frames[-1].duration)
+    join_by_segments(frames, writer, target, ".part", per_segment)
     return writer
 
 

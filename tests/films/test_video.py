@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from film_samples import decoded, moving, packets, pyav, sound_only, video
+from film_samples import decoded, join_by_segments, moving, packets, pyav, sound_only, video
 
 from i2i.errors import ImageError
 from i2i.films import Frame
@@ -22,14 +22,7 @@ def copied(source: Path, target: Path, per_segment: int = 5, quality: int | None
     with VideoReader(source) as reader:
         writer = VideoWriter(reader.film, source, target.suffix, quality)
         frames = list(reader.frames())
-    parts = []
-    for start in range(0, len(frames), per_segment):
-        segment = writer.segment()
-        for frame in frames[start : start + per_segment]:
-            segment.add(frame)
-        parts.append(target.with_name(f"{start}.nut"))
-        parts[-1].write_bytes(segment.finish())
-    writer.join(parts, target, frames[-1].duration)
+    join_by_segments(frames, writer, target, ".nut", per_segment)
     return writer
 
 

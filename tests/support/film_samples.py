@@ -117,3 +117,15 @@ def shown(path: Path) -> list[tuple[int, Pixels]]:
             image.load()
             found.append((round(image.info.get("duration", 0)), np.array(image.convert("RGBA"))))
     return found
+
+
+def join_by_segments(frames: Sequence[Any], writer: Any, target: Path, suffix: str, per_segment: int) -> None:
+    """Writes frames to `target` by segments of so many."""
+    parts = []
+    for start in range(0, len(frames), per_segment):
+        segment = writer.segment()
+        for frame in frames[start : start + per_segment]:
+            segment.add(frame)
+        parts.append(target.with_name(f"{start}{suffix}"))
+        parts[-1].write_bytes(segment.finish())
+    writer.join(parts, target, frames[-1].duration)

@@ -41,7 +41,7 @@ class Visitor:
     headers: dict[str, str] = field(default_factory=dict)
     session: str = field(default_factory=lambda: secrets.token_hex(6))
     query: str = ""
-    """What follows the path in the address that the server has printed."""
+    """The query of the address that the server has printed."""
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
@@ -86,7 +86,7 @@ class Visitor:
         return self.ask("POST", "/gradio_api/queue/join", json.dumps(body).encode(), Content_Type="application/json")
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """What the server says about this visitor's calls, until they are done."""
+        """The messages of the server about this visitor's calls, until they are done."""
         body = self.ask("GET", f"/gradio_api/queue/data?session_hash={self.session}").body.decode()
         for line in body.splitlines():
             if line.startswith("data: "):

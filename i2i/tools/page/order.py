@@ -12,7 +12,7 @@ from i2i.models.info import MAX_SIDE
 from i2i.tools.page.studio import Bounds, Order, Upload
 
 KEPT: dict[str, Keep | None] = {"nothing": None, "luminance": "luminance", "colours": "colour"}
-"""What may be kept of a picture, by the name on the page."""
+"""Values of `keep`, by their names on the page."""
 _DRAWN = "data:image/png;base64"
 
 

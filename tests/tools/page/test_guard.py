@@ -60,7 +60,7 @@ def ask(
     kind: str = "http",
     receive: Receive | None = None,
 ) -> Answer:
-    """What the guard answers. `headers` may be pairs; the body comes in two parts, unless by `receive`."""
+    """Returns the answer of the guard. `headers` may be pairs; the body comes in two parts, unless by `receive`."""
     path, _, query = path.partition("?")
     pairs = list(OWN.items()) if headers is None else list(headers.items()) if isinstance(headers, dict) else headers
     raw = [(name.encode(), value.encode()) for name, value in pairs]

@@ -1,4 +1,4 @@
-"""What a browser sends becomes an order, or a text for the visitor."""
+"""The data of a request become an order, or a text for the visitor."""
 
 import base64
 from pathlib import Path
