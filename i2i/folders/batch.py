@@ -1,11 +1,11 @@
 """A folder of pictures and films in, a folder of them out: reading, translating and writing overlap."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from os import PathLike
-from pathlib import Path
+from concurrent.futures import Executor
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -15,19 +15,20 @@ from i2i.config import from_mapping, option_names, to_mapping
 from i2i.errors import OutputError, UsageError
 from i2i.files import make_folders, remove_strays
 from i2i.folders.masks import blend_of
+from i2i.folders.parts import Parts, remove_ended, resolve
 from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.plan import Inputs, Job, Plan, Source, plan
 from i2i.folders.report import Progress, Report, records_of
+from i2i.folders.worker import Fetching, Resolved, Style, Work, load
 from i2i.images import LOSSY, WRITTEN, probe
 from i2i.images.encoding import refusal_of_units
 from i2i.images.large import LARGE_LIMITS
-from i2i.inference import mix as mixing
-from i2i.inference.options import ALPHA, FolderOptions, ModelOptions, checked_mix, mix_as_text
+from i2i.inference.options import ALPHA, FolderOptions, checked_mix, mix_as_text
 from i2i.inference.scaling import resized
-from i2i.inference.translator import Translator, load_translator
+from i2i.inference.translator import Translator
+from i2i.models.info import ModelInfo
 from i2i.terminal import printable
 
-Style = str | PathLike[str] | Translator
 _COUNTED = 64
 
 
@@ -41,7 +42,8 @@ def translate_folder(
     frames: Progress | None = None,
     stop: Stop = lambda: False,
     finish: Callable[[Report], object] = lambda report: None,
-    fetching: Callable[[int, int | None], object] | None = None,
+    fetching: Fetching | None = None,
+    executor: Executor | None = None,
     **options: Any,
 ) -> Report:
     """Translates pictures, films, and folders of them, into the folder `out`, with the same tree, names and formats.
@@ -55,6 +57,9 @@ def translate_folder(
     * `progress` is called with the number of finished inputs, their total and the last one; `frames` with the number of
       finished frames of a film, their total (0 if it is not known) and the film. `stop()` ends the work early when it
       is true. `finish` gets the report at the end, also when an error ends the work.
+    * `executor`: a `concurrent.futures.Executor` whose workers do the work, part by part, in place of this thread
+      (docs/many-machines.md). They need the same i2i, style and folders at the same paths. The first of them chooses
+      device, runtime, precision and threads for all. `frames` is not called then.
 
     A picture that fails is a record of the report, and the others go on; with `strict=True` the first one raises
     `SomeFailed`.
@@ -68,19 +73,28 @@ def translate_folder(
     chosen = from_mapping(FolderOptions, options)
     chosen.check_style(style)
     todo = plan(inputs, out, chosen)
-    translator = style if isinstance(style, Translator) else _load(style, chosen, todo, fetching)
-    _check_labels(translator, todo.todo)
-    _check_units(translator, todo.todo)
-    blend_of(chosen, None if chosen.mask is None else ALPHA).check(translator.info)
+    sizes = _sizes(todo, chosen)
+    runner: Pipeline | Parts
+    if executor is None:
+        translator = load(Work(style, chosen, sizes=sizes), fetching)
+        resolved = Resolved.of(translator)
+        runner = Pipeline(translator, chosen, progress, stop, frames)
+    else:
+        work, resolved = resolve(executor, Work.of(style, chosen, sizes, fetching))
+        runner = Parts(executor, work, progress, stop)
+    _check_labels(resolved.info, todo.todo)
+    _check_units(resolved.info, todo.todo)
+    blend_of(chosen, None if chosen.mask is None else ALPHA).check(resolved.info)
     _probe(todo.todo)
-    pipeline = Pipeline(translator, chosen, progress, stop, frames)
-    try:
-        pipeline.run(todo.todo)
-    finally:
-        remove_leftovers(todo, started)
-        facts = _facts(style, translator, chosen)
-        report = Report(records_of(todo, pipeline.records), facts, (*todo.notices, *pipeline.notices))
-        finish(report)
+    with runner.ready(todo.todo) if isinstance(runner, Parts) else nullcontext():
+        try:
+            runner.run(todo.todo)
+        finally:
+            # of killed workers there may be some that are newer than the start
+            remove_leftovers(todo, started if executor is None else math.inf)
+            facts = _facts(style, resolved, chosen)
+            report = Report(records_of(todo, runner.records), facts, (*todo.notices, *runner.notices))
+            finish(report)
     return report
 
 
@@ -88,31 +102,22 @@ def remove_leftovers(work: Plan, before: float) -> None:
     """Remove the half-written files that a killed run left in the folders of this work."""
     for folder in {job.target.parent for job in (*work.todo, *work.skipped)}:
         remove_strays(folder, before)
+        remove_ended(folder, before)
 
 
-def _load(style: str | PathLike[str], options: FolderOptions, todo: Plan, fetching: Any) -> Translator:
-    names = option_names(ModelOptions())
-    chosen = {name: getattr(options, name) for name in names}
-    few = options.runtime == "auto" and not any(job.film for job in todo.todo)
-    sizes = _sizes(todo.found, options.size) if few else None
-    if options.mix:
-        return mixing.load_mix(options.mix, **chosen, sizes=sizes, fetching=fetching)
-    return load_translator(style, **chosen, sizes=sizes, fetching=fetching)
-
-
-def _sizes(pictures: Sequence[Path], size: int | None) -> list[tuple[int, int]] | None:
+def _sizes(todo: Plan, options: FolderOptions) -> tuple[tuple[int, int], ...] | None:
     """Heights and widths by the headers, scaled to `size`; None if the pictures are more than is worth looking at."""
-    if len(pictures) > _COUNTED:
+    if options.runtime != "auto" or any(job.film for job in todo.todo) or len(todo.found) > _COUNTED:
         return None
     sizes = []
-    for path in pictures:
+    for path in todo.found:
         with suppress(Exception):  # its error is reported when its turn comes
             width, height = probe(path, LARGE_LIMITS)
-            sizes.append((height, width) if size is None else resized(height, width, size))
-    return sizes
+            sizes.append((height, width) if options.size is None else resized(height, width, options.size))
+    return tuple(sizes)
 
 
-def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict[str, Any]:
+def _facts(style: Style, resolved: Resolved, options: FolderOptions) -> dict[str, Any]:
     """The facts that repeat this work: the model, and the options that differ from their defaults."""
     defaults, values = FolderOptions(), to_mapping(options)
     changed = {
@@ -120,20 +125,20 @@ def _facts(style: Style, translator: Translator, options: FolderOptions) -> dict
     }
     return {
         "i2i": __version__,
-        "style": "" if isinstance(style, Translator) else str(style) or translator.style,
-        "model": to_mapping(translator.info),
-        "mix": mixing.facts(translator),
-        "device": str(translator.device),
-        "runtime": translator.runtime,
-        "precision": translator.precision,
-        "paint_size": translator.paint_size,
+        "style": "" if isinstance(style, Translator) else str(style) or resolved.style,
+        "model": to_mapping(resolved.info),
+        "mix": resolved.mix,
+        "device": resolved.device,
+        "runtime": resolved.runtime,
+        "precision": resolved.precision,
+        "paint_size": resolved.paint_size,
         "options": changed,
     }
 
 
-def _check_labels(translator: Translator, jobs: Sequence[Job]) -> None:
+def _check_labels(info: ModelInfo, jobs: Sequence[Job]) -> None:
     """Raises `UsageError` if labels would be written into a format that blurs them."""
-    if not translator.coding.outputs:
+    if not info.output_labels:
         return
     if films := [job for job in jobs if job.film]:
         raise UsageError(
@@ -147,11 +152,11 @@ def _check_labels(translator: Translator, jobs: Sequence[Job]) -> None:
         )
 
 
-def _check_units(translator: Translator, jobs: Sequence[Job]) -> None:
+def _check_units(info: ModelInfo, jobs: Sequence[Job]) -> None:
     """Raises `UsageError` for films, and if values in units would be written into a format of colours."""
-    if translator.info.in_units and (films := [job for job in jobs if job.film]):
+    if info.in_units and (films := [job for job in jobs if job.film]):
         raise UsageError(f"{printable(films[0].source)}: this model is of values in units, and a film holds colours")
-    if translator.info.output_range is None:
+    if info.output_range is None:
         return
     for job in jobs:
         format = WRITTEN.get(job.target.suffix.lower())

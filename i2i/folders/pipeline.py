@@ -33,7 +33,7 @@ Stop = Callable[[], bool]
 
 QUEUE_PIXELS = 32 << 20
 """How many pixels wait to be translated or written, at most; one picture that is larger has the queue alone."""
-_BATCH = 16
+BATCH_ON_GPU = 16
 _LESS = "not enough memory for larger batches"
 _BANDS = "not enough memory for the largest pictures at once: they were translated by bands of rows"
 _BY_BANDS = "translated by bands of rows"
@@ -63,20 +63,22 @@ class _Read:
 
 @dataclass
 class Pipeline:
-    """Runs jobs through a translator. `records` has the outcome of each job, also after an error."""
+    """Runs jobs through a translator. `records` has the outcome of each job, also after an error; `finished` is called
+    with each job and its record."""
 
     translator: Translator
     options: FolderOptions
     progress: Progress | None = None
     stop: Stop = lambda: False
     frames: Progress | None = None
+    finished: Callable[[Job, Record], object] = lambda job, record: None
     records: dict[Job, Record] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         on_cpu = self.translator.device.type == "cpu"
         batch, workers = self.options.batch_size, self.options.workers
-        self._batch = batch if isinstance(batch, int) else 1 if on_cpu else _BATCH
+        self._batch = batch if isinstance(batch, int) else 1 if on_cpu else BATCH_ON_GPU
         default = 1 if on_cpu else min(_MAX_WORKERS, os.cpu_count() or 1)
         self._workers = workers if isinstance(workers, int) else default
         self._reads: deque[_Read] = deque()
@@ -338,6 +340,7 @@ class Pipeline:
 
     def _record(self, job: Job, record: Record) -> None:
         self.records[job] = record
+        self.finished(job, record)
         if self.progress is not None:
             self.progress(len(self.records), self._total, record.source)
 

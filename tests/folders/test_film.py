@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -169,10 +170,9 @@ def test_smoothing_lessens_flicker_and_says_what_it_costs(tmp_path: Path) -> Non
 def test_labels_are_no_film(tmp_path: Path) -> None:
     from i2i.folders import batch
 
-    style = translator()
-    style.coding.outputs = object()  # type: ignore[assignment]
+    labels = replace(translator().info, output_labels=("#000000", "#ffffff"))
     with pytest.raises(UsageError, match="makes labels, whose colours a film would change"):
-        batch._check_labels(style, plan(video(tmp_path / "a.mp4"), tmp_path / "out", OPTIONS).todo)
+        batch._check_labels(labels, plan(video(tmp_path / "a.mp4"), tmp_path / "out", OPTIONS).todo)
 
 
 BAD: dict[str, Any] = {

@@ -1,0 +1,315 @@
+"""A folder's translation on any `concurrent.futures.Executor`: jobs → parts → futures → records.
+
+Workers see the same files as this process, the driver. A part is so small that a lost worker costs little, and done
+again it goes on where it was lost (`worker.py`).
+"""
+
+import secrets
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from i2i.errors import I2IError, LockedError, OutputError, ResourceError, UsageError
+from i2i.files import locked
+from i2i.folders.pipeline import BATCH_ON_GPU, Stop
+from i2i.folders.plan import Job
+from i2i.folders.report import Progress, Record
+from i2i.folders.worker import (
+    Journal,
+    Made,
+    Part,
+    Resolved,
+    Work,
+    check_worker,
+    describe,
+    forget,
+    stamp,
+    translate_part,
+)
+from i2i.inference.options import FolderOptions
+from i2i.inference.translator import Translator
+
+_JOBS = 8
+_BYTES = 16 << 20
+"""A part has no more files than that together, but for a single one: large pictures are alone."""
+_SECONDS = 0.2
+"""How often it is asked whether to stop."""
+_PREFIX = ".i2i-parts-"
+_LOCK = "lock"
+
+
+def resolve(executor: Executor, work: Work) -> tuple[Work, Resolved]:
+    """The work as all workers must do it, and how that is: as the first one that answers does it.
+
+    Raises `UsageError` for what cannot go to a worker; else as `worker.check_worker`.
+    """
+    if isinstance(work.style, Translator) and not isinstance(executor, ThreadPoolExecutor):
+        raise UsageError(
+            f"a Translator stays in its process, and {type(executor).__name__} has others; give the name or the path "
+            "of its style"
+        )
+    try:
+        resolved = executor.submit(describe, work).result()
+    except BrokenExecutor as error:
+        raise ResourceError(
+            f"the workers of {type(executor).__name__} cannot be started: {error} Does the script that starts them "
+            'call translate_folder below `if __name__ == "__main__":`?'
+        ) from error
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"a worker cannot run i2i {work.version}: {error}; install the same version there") from error
+    return work.with_resolved(resolved), resolved
+
+
+class _Sent(NamedTuple):
+    """A part, and its jobs as they are in the plan, where paths may be relative."""
+
+    part: Part
+    jobs: tuple[Job, ...]
+
+
+@dataclass
+class Parts:
+    """Runs jobs on an executor, part by part. `records` and `notices` as those of a `Pipeline`.
+
+    `task` does one part on a worker.
+    """
+
+    executor: Executor
+    work: Work
+    progress: Progress | None = None
+    stop: Stop = lambda: False
+    task: Callable[[Work, Part], Made] = translate_part
+    records: dict[Job, Record] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._running: dict[Future[Made], _Sent] = {}
+        self._ended: SimpleQueue[Future[Made]] = SimpleQueue()
+        self._again: deque[_Sent] = deque()
+        self._number = self._total = self._lost_workers = 0
+        self._stopping = False
+        self._error: BaseException | None = None
+        self._broken: BaseException | None = None
+
+    @contextmanager
+    def ready(self, jobs: Sequence[Job]) -> Iterator[None]:
+        """Inside, the workers are checked, and share a hidden folder with this process. Raises as `check_worker`."""
+        if not jobs:
+            yield
+            return
+        folder = jobs[0].target.parent.absolute() / f"{_PREFIX}{secrets.token_hex(8)}"
+        witness = next((job.source.absolute() for job in jobs if not job.refused and job.source.is_file()), None)
+        self.work = replace(self.work, folder=folder, witness=witness)
+        try:
+            with locked(folder / _LOCK):
+                self._check_workers()
+                yield
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            forget()  # threads have loaded the model in this process
+
+    def _check_workers(self) -> None:
+        if everywhere := getattr(self.executor, "run_everywhere", None):
+            everywhere(check_worker, self.work)
+        else:  # the others are checked when they begin
+            self.executor.submit(check_worker, self.work).result()
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Raises `SomeFailed` at the first failure if `strict`, `OutputError` if the system refuses to write,
+        `ResourceError` if the executor has lost its workers for good."""
+        self._total = len(jobs)
+        parts = self._parts(jobs)
+        try:
+            while self._fill(parts):
+                with suppress(Empty):
+                    self._collect(self._ended.get(timeout=_SECONDS))
+                if self.stop():
+                    self._end()
+        finally:
+            self._end()
+            while self._running:
+                self._collect(self._ended.get())
+            self._add_notices()
+        if self._error is not None:
+            raise self._error
+        if self._broken is not None:
+            raise ResourceError(
+                f"{type(self.executor).__name__} has lost its workers: {self._broken} What is done is done; go on with "
+                "a new executor and skip_existing"
+            ) from self._broken
+
+    def _places(self) -> int:
+        """How many parts are done at once."""
+        return int(getattr(self.executor, "places", 0) or getattr(self.executor, "_max_workers", 0) or 16)
+
+    def _parts(self, jobs: Sequence[Job]) -> Iterator[_Sent]:
+        """Neighbours together, so many that each place has several parts."""
+        most = max(1, min(_most(self.work), len(jobs) // (4 * self._places())))
+        together: list[Job] = []
+        size = 0
+        for job in jobs:
+            own = _size(job)
+            if together and (len(together) == most or size + own > _BYTES):
+                yield self._part(together)
+                together, size = [], 0
+            together.append(job)
+            size += own
+        if together:
+            yield self._part(together)
+
+    def _part(self, jobs: Sequence[Job]) -> _Sent:
+        self._number += 1
+        sent = tuple(_everywhere(job) for job in jobs)
+        return _Sent(Part(self._number, sent, tuple(stamp(job.target) for job in sent)), tuple(jobs))
+
+    def _fill(self, parts: Iterator[_Sent]) -> bool:
+        """Submit parts, so that no place is without work. Returns whether any is under way."""
+        places = self._places()
+        while not self._stopping and len(self._running) < 2 * places:
+            sent = self._again.popleft() if self._again else next(parts, None)
+            if sent is None:
+                break
+            try:
+                future = self.executor.submit(self.task, self.work, sent.part)
+            except (BrokenExecutor, RuntimeError) as error:
+                self._break(error)
+                break
+            self._running[future] = sent
+            future.add_done_callback(self._ended.put)
+        return bool(self._running)
+
+    def _end(self) -> None:
+        """No further picture: workers that are at one finish it."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if self.work.folder is not None and self._running:
+            with suppress(OSError):
+                (self.work.folder / Journal.STOP).touch()
+        for future in list(self._running):
+            future.cancel()
+
+    def _break(self, error: BaseException) -> None:
+        if self._broken is None:
+            self._broken = error
+            self._end()
+            self.executor.shutdown(wait=True)  # what is left of it must not write any more
+
+    def _collect(self, future: "Future[Made]") -> None:
+        sent = self._running.pop(future)
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self._take(sent, future.result())
+        elif isinstance(error, I2IError) and not isinstance(error, ResourceError):
+            self._stop_with(error)
+        elif not isinstance(error, Exception):
+            raise error
+        else:
+            self._lost(sent, error)
+
+    def _take(self, sent: _Sent, made: Made) -> None:
+        self.notices.extend(notice for notice in made.notices if notice not in self.notices)
+        for job, there, record in zip(sent.jobs, sent.part.jobs, made.records, strict=True):
+            if record is not None:
+                self._record(job, _as_planned(record, job, there))
+        if made.error is not None:
+            text = str(made.error)
+            for job, there in zip(sent.jobs, sent.part.jobs, strict=True):
+                text = _as_given(text, job, there)
+            self._stop_with(type(made.error)(text))
+
+    def _stop_with(self, error: I2IError) -> None:
+        self._error = self._error or error
+        self._end()
+
+    def _lost(self, sent: _Sent, error: Exception) -> None:
+        """The part has no outcome. What it finished is kept; the rest is done again, each job alone."""
+        if isinstance(error, BrokenExecutor):
+            self._break(error)
+        self._lost_workers += 1
+        journal = Journal(self.work, sent.part)
+        found = journal.found()
+        rest = []
+        for number, (job, there) in enumerate(zip(sent.jobs, sent.part.jobs, strict=True)):
+            if number in found:
+                self._record(job, _as_planned(found[number], job, there))
+            else:
+                rest.append(number)
+        if self._broken is not None and not journal.begun:
+            return
+        if len(sent.jobs) > 1 and not self._stopping:
+            for number in rest:
+                self._number += 1
+                one = Part(self._number, (sent.part.jobs[number],), (sent.part.before[number],))
+                self._again.append(_Sent(one, (sent.jobs[number],)))
+            return
+        for number in rest:
+            reason = f"its worker ended before it was done: {type(error).__name__}: {error}"
+            self._record(
+                sent.jobs[number], Record(sent.jobs[number].source, sent.jobs[number].target, "failed", reason)
+            )
+
+    def _record(self, job: Job, record: Record) -> None:
+        self.records[job] = record
+        if self.progress is not None:
+            self.progress(len(self.records), self._total, record.source)
+
+    def _add_notices(self) -> None:
+        if self._lost_workers and self._broken is None:
+            self.notices.append(f"{self._lost_workers} parts were lost with their workers, and done again")
+        self.notices.extend(getattr(self.executor, "notices", ()))
+
+
+def _most(work: Work) -> int:
+    """Jobs of a part: as many batches as keep a device busy."""
+    options: FolderOptions = work.options
+    on_cpu = work.resolved is None or work.resolved.device == "cpu"
+    batch = options.batch_size if isinstance(options.batch_size, int) else 1 if on_cpu else BATCH_ON_GPU
+    return max(_JOBS, 4 * batch)
+
+
+def _size(job: Job) -> int:
+    if job.film:
+        return _BYTES
+    try:
+        return job.source.stat().st_size
+    except OSError:
+        return 0  # its error is reported when its turn comes
+
+
+def _everywhere(job: Job) -> Job:
+    """The job with paths that are true in every folder."""
+    mask = None if job.mask is None else job.mask.absolute()
+    return replace(job, source=job.source.absolute(), target=job.target.absolute(), mask=mask)
+
+
+def _as_planned(record: Record, job: Job, there: Job) -> Record:
+    """The record of a job `there` as one of `job`."""
+    reason, note = (_as_given(text, job, there) for text in (record.reason, record.note))
+    return replace(record, source=job.source, target=job.target, reason=reason, note=note)
+
+
+def _as_given(text: str, job: Job, there: Job) -> str:
+    """A text about a job `there` with the paths of `job`, which are as the user gave them."""
+    pairs = ((job.target, there.target), (job.source, there.source), (job.mask, there.mask))
+    for own, absolute in pairs:
+        text = text.replace(str(absolute), str(own)) if absolute != own else text
+    return text
+
+
+def remove_ended(folder: Path, before: float) -> None:
+    """Remove what drivers that were killed before that time left in `folder`, where results go."""
+    for shared in folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError, LockedError, OutputError):
+            if shared.stat().st_mtime < before:
+                with locked(shared / _LOCK, "in use") as alone:
+                    if alone:
+                        shutil.rmtree(shared, ignore_errors=True)
