@@ -121,7 +121,10 @@ def drawable() -> bool:
 def printable(text: object) -> str:
     """A text or a path on one line, with control characters, line breaks and undecodable bytes escaped: the name of a
     file must not steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
+    line = str(text)
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
 
 
 def say_plain(text: str) -> None:

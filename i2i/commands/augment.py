@@ -52,7 +52,7 @@ def show(options: Options, data: Path, out: Path, styles: list[str], chosen: Aug
     for line in (work.summary, *work.notices):
         say_plain(line)
     if options.json:
-        print(Report(tuple(Record(job.source, job.target, "left") for job in jobs)).to_json(), end="")
+        print(Report(tuple(Record.of(job, "left") for job in jobs)).to_json(), end="")
         return
     for job in jobs:
         print(f"{printable(job.source)} → {printable(job.target)}")

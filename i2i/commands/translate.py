@@ -5,6 +5,7 @@ i2i translate --style monet clip.mp4 -o painted.mp4 --smooth 0.5
 torchrun --nproc-per-node 4 -m -- i2i translate --style runs/monet photos/ -o out/
 """
 
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,14 +140,14 @@ def plan(options: Options, chosen: FolderOptions) -> None:
     if options.report is not None:
         report.write(options.report)
     if options.json:
-        print(report.to_json(), end="")
+        sys.stdout.writelines(report.pieces())
         return
     for job in work.todo:
         if job.refused:
-            print(f"{printable(job.source)}: {job.refused}")
+            print(f"{printable(job.source_text)}: {job.refused}")
             continue
-        mask = f" ({printable(masked(job.mask))})" if job.mask is not None else ""
-        print(f"{printable(job.source)} → {printable(job.target)}{mask}")
+        mask = f" ({printable(masked(job.mask))})" if job.mask_text else ""
+        print(f"{printable(job.source_text)} → {printable(job.target_text)}{mask}")
     say_plain(f"{len(work.todo)} to do, {len(work.skipped)} exist, {work.other} other files are left alone")
     for notice in work.notices:
         say_plain(notice)
@@ -166,7 +167,7 @@ def translate(options: Options, chosen: FolderOptions) -> None:
             report.write(options.report)
             remove_strays(options.report.parent, began)
         if options.json:
-            print(report.to_json(), end="")
+            sys.stdout.writelines(report.pieces())
 
     def stop() -> bool:
         signals.orderly = True  # from the first picture on

@@ -12,14 +12,14 @@ Unpaired: `trainA/ trainB/`, `testA/ testB/`. Paired, the first match of the tra
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from i2i import images
 from i2i.config import nearest
-from i2i.data.walking import exists, inside, is_file, is_folder, walk
+from i2i.data.walking import exists, inside, is_file, is_folder, suffix_of, walk
 from i2i.errors import InputError
 
 Split = Literal["train", "val", "test"]
@@ -108,20 +108,26 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     added to `left_out`. Raises `InputError` for a folder that is missing or cannot be listed.
     """
     linked: list[Path] = []
-    reasons = {path: _reason(path) for path in walk(folder, not_followed=linked.append)}
+    odd: set[str] = set()
+    found = []
+    passed: dict[Path, str] = {}
+    for path in walk(folder, not_followed=linked.append, irregular=odd.add):
+        if not (reason := _reason(path, odd)):
+            found.append(Path(path))
+        elif Path(path).name.lower() not in _LITTER:
+            passed[Path(path)] = reason
     if left_out is not None:
-        passed = {path: reason for path, reason in reasons.items() if reason and path.name.lower() not in _LITTER}
         left_out.add(folder, dict.fromkeys(linked, LINKED) | passed)
-    return [path for path, reason in reasons.items() if not reason]
+    return found
 
 
-def _reason(path: Path) -> str:
-    """The reason why a file is not a picture of the data set; empty if it is."""
-    suffix = path.suffix.lower()
-    reason = no_file(path)
-    if suffix in images.SUFFIXES or reason == DANGLING:
+def _reason(path: str, odd: Set[str]) -> str:
+    """The reason why a file is not a picture of the data set; empty if it is. `odd` may be no regular files."""
+    ending = suffix_of(path).lower()
+    reason = no_file(Path(path)) if path in odd else ""
+    if ending in images.SUFFIXES or reason == DANGLING:
         return reason
-    return UNREAD if suffix in images.UNREAD else OTHER
+    return UNREAD if ending in images.UNREAD else OTHER
 
 
 def no_file(path: Path) -> str:

@@ -7,7 +7,7 @@ there is nothing, and a path that may not be looked at is an `InputError` with t
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from i2i.errors import InputError
@@ -56,6 +56,18 @@ def refusal(path: Path, error: OSError, done: str = "looked at") -> str:
     return f"{path}: cannot be {done}: {error.strerror or error}{hint}"
 
 
+def prefix_of(folder: Path) -> str:
+    """The text before the name of a file in the text of its path: `a/` for `a`, nothing for `.`."""
+    return str(folder / "x")[:-1]
+
+
+def suffix_of(path: str) -> str:
+    """The suffix of a path that is a text, as pathlib has it."""
+    name = path[path.rfind(os.sep) + 1 :]
+    dot = name.rfind(".")
+    return name[dot:] if 0 < dot < len(name) - 1 else ""
+
+
 def walk(
     folder: Path,
     refused: Callable[[OSError], object] | None = None,
@@ -63,47 +75,74 @@ def walk(
     recursive: bool = True,
     follow_links: bool = False,
     not_followed: Callable[[Path], object] = lambda link: None,
-) -> list[Path]:
+    irregular: Callable[[str], object] = lambda path: None,
+) -> list[str]:
     """All files below a folder, however deep, without hidden ones, sorted by their relative path.
 
-    With `follow_links`, folders behind links are searched too, each folder once, so that loops end. Without, each
-    such link goes to `not_followed`. A folder that cannot be listed is left out, and the system's error goes to
-    `refused`; without that it raises `InputError`.
+    They are texts, and not one is looked at beyond its entry in the folder: there may be a million. With
+    `follow_links`, folders behind links are searched too, each folder once, so that loops end. Without, each such link
+    goes to `not_followed`. A folder that cannot be listed is left out, and the system's error goes to `refused`;
+    without that it raises `InputError`. A file that is not known to be regular goes to `irregular` too.
     """
-    found: list[Path] = []
+    found: list[str] = []
     seen: set[tuple[int, int]] = set()
     _first_visit(folder, seen)
     waiting = [folder]
     while waiting:  # not `os.walk`, which calls itself for each level before Python 3.12
-        folders: list[os.DirEntry[str]] = []
-        files: list[os.DirEntry[str]] = []
-        for entry in _entries(waiting.pop(), refused):
-            (folders if _is_folder(entry) else files).append(entry)
-        found += [Path(entry.path) for entry in files]
+        here = waiting.pop()
+        try:
+            folders, files, odd = _entries(here)
+        except OSError as error:
+            if refused is None:
+                raise InputError(refusal(here, error, "listed")) from None
+            refused(error)
+            continue
+        found += files
+        for path in odd:
+            irregular(path)
         deeper = []
-        for entry in sorted(folders, key=lambda entry: entry.name) if recursive else ():
-            path = Path(entry.path)
-            if not follow_links and entry.is_symlink():
-                not_followed(path)
-            elif not follow_links or _first_visit(path, seen):
-                deeper.append(path)
+        for name, is_link in sorted(folders) if recursive else ():
+            below = here / name
+            if not follow_links and is_link:
+                not_followed(below)
+            elif not follow_links or _first_visit(below, seen):
+                deeper.append(below)
         waiting += reversed(deeper)
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    found.sort(key=None if os.sep == "/" else lambda path: path.replace(os.sep, "/"))
+    return found
 
 
-def _entries(folder: Path, refused: Callable[[OSError], object] | None) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: Path) -> tuple[list[tuple[str, bool]], list[str], list[str]]:
+    """The folders in a folder, each with whether it is a link; the paths of the files; and of those not regular."""
+    before = prefix_of(folder)
+    folders, files, odd = [], [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if _is(entry.is_dir):
+                folders.append((entry.name, entry.is_symlink()))
+                continue
+            files.append(before + entry.name)
+            if not _is(entry.is_file):
+                odd.append(files[-1])
+    return folders, files, odd if not files or _may_be_looked_at(files[0]) else files
+
+
+def _may_be_looked_at(path: str) -> bool:
+    """False in a folder that may be listed and not searched: nobody knows what its names lead to."""
     try:
-        with os.scandir(folder) as entries:
-            yield from [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        if refused is None:
-            raise InputError(refusal(folder, error, "listed")) from None
-        refused(error)
+        os.stat(path)  # noqa: PTH116
+    except PermissionError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is(kind: Callable[[], bool]) -> bool:
     try:
-        return entry.is_dir()
+        return kind()
     except OSError:
         return False
 

@@ -1,17 +1,20 @@
 """A folder of pictures and films in, a folder of them out: reading, translating and writing overlap."""
 
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from i2i import __version__
 from i2i.config import from_mapping, option_names, to_mapping
+from i2i.data.walking import suffix_of
 from i2i.errors import OutputError, UsageError
 from i2i.files import make_folders, remove_strays
 from i2i.folders.masks import blend_of
@@ -100,9 +103,9 @@ def translate_folder(
 
 def remove_leftovers(work: Plan, before: float) -> None:
     """Remove the half-written files that a killed run left in the folders of this work."""
-    for folder in {job.target.parent for job in (*work.todo, *work.skipped)}:
-        remove_strays(folder, before)
-        remove_ended(folder, before)
+    for folder in {os.path.dirname(job.target_text) for job in (*work.todo, *work.skipped)}:  # noqa: PTH120
+        remove_strays(Path(folder), before)
+        remove_ended(Path(folder), before)
 
 
 def _sizes(todo: Plan, options: FolderOptions) -> tuple[tuple[int, int], ...] | None:
@@ -112,7 +115,7 @@ def _sizes(todo: Plan, options: FolderOptions) -> tuple[tuple[int, int], ...] | 
     sizes = []
     for path in todo.found:
         with suppress(Exception):  # its error is reported when its turn comes
-            width, height = probe(path, LARGE_LIMITS)
+            width, height = probe(Path(path), LARGE_LIMITS)
             sizes.append((height, width) if options.size is None else resized(height, width, options.size))
     return tuple(sizes)
 
@@ -140,28 +143,37 @@ def _check_labels(info: ModelInfo, jobs: Sequence[Job]) -> None:
     """Raises `UsageError` if labels would be written into a format that blurs them."""
     if not info.output_labels:
         return
-    if films := [job for job in jobs if job.film]:
+    if film := next((job for job in jobs if job.film), None):
         raise UsageError(
-            f"{printable(films[0].target)}: this model makes labels, whose colours a film would change; translate its "
+            f"{printable(film.target)}: this model makes labels, whose colours a film would change; translate its "
             "frames as PNG"
         )
-    if lossy := [job for job in jobs if WRITTEN.get(job.target.suffix.lower()) in LOSSY]:
-        raise UsageError(
-            f"{printable(lossy[0].target)}: this model makes labels, whose colours {lossy[0].target.suffix} "
-            "would change; give --format png"
-        )
+    for suffix, job in _by_suffix(jobs).items():
+        if WRITTEN.get(suffix.lower()) in LOSSY:
+            raise UsageError(
+                f"{printable(job.target)}: this model makes labels, whose colours {suffix} would change; give "
+                "--format png"
+            )
 
 
 def _check_units(info: ModelInfo, jobs: Sequence[Job]) -> None:
     """Raises `UsageError` for films, and if values in units would be written into a format of colours."""
-    if info.in_units and (films := [job for job in jobs if job.film]):
-        raise UsageError(f"{printable(films[0].source)}: this model is of values in units, and a film holds colours")
+    if info.in_units and (film := next((job for job in jobs if job.film), None)):
+        raise UsageError(f"{printable(film.source)}: this model is of values in units, and a film holds colours")
     if info.output_range is None:
         return
-    for job in jobs:
-        format = WRITTEN.get(job.target.suffix.lower())
+    for suffix, job in _by_suffix(jobs).items():
+        format = WRITTEN.get(suffix.lower())
         if format is not None and (reason := refusal_of_units(format, np.dtype(np.uint16))):
             raise UsageError(f"{printable(job.target)}: {reason}; give --format tif")
+
+
+def _by_suffix(jobs: Sequence[Job]) -> dict[str, Job]:
+    """The first job of each suffix of the results."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(suffix_of(job.target_text), job)
+    return found
 
 
 def _probe(jobs: Sequence[Job]) -> None:

@@ -1,11 +1,11 @@
 """The masks of `--mask`: which file belongs to which picture, and its pixels."""
 
-from collections import defaultdict
+import os
 from pathlib import Path
 from typing import Literal
 
 from i2i.config import nearest, real
-from i2i.data.walking import exists, inside, is_folder
+from i2i.data.walking import exists, inside, is_folder, prefix_of, suffix_of
 from i2i.errors import ImageError, UsageError
 from i2i.images import SUFFIXES, Pixels, read
 from i2i.inference.blend import Blend, Mask
@@ -22,43 +22,50 @@ class MaskFiles:
 
     def __init__(self, mask: Path | Literal["alpha"] | None) -> None:
         self.path = mask if isinstance(mask, Path) else None
-        self._names: dict[Path, dict[str, list[Path]]] = {}
+        self._names: dict[str, dict[str, tuple[str, ...]]] = {}
         if self.path is not None and not exists(self.path):
             near = [path.name for path in inside(self.path.parent)] if is_folder(self.path.parent) else []
             raise UsageError(f"mask {printable(self.path)}: no such file or folder.{nearest(self.path.name, near)}")
         self.folder = None if self.path is None or not is_folder(self.path) else real(self.path)
 
-    def of(self, name: Path) -> Path | None:
-        """The mask of the picture at that path within the inputs.
+    def of(self, name: str) -> str:
+        """The mask of the picture at that path within the inputs; empty if none is needed.
 
         Raises `ImageError` if the folder of masks has none, or several.
         """
         if self.path is None or self.folder is None:
-            return self.path
-        folder = self.path / name.parent
-        found = self._in(folder).get(name.stem, [])
+            return str(self.path or "")
+        below, file = os.path.split(name)
+        stem = file.removesuffix(suffix_of(file))
+        folder = self.path / below
+        found = self._in(below).get(stem, ())
         if len(found) > 1:
-            found = [path for path in found if path.name == name.name] or found
+            found = tuple(mask for mask in found if mask == file) or found
         if not found:
-            raise ImageError(f"has no mask; expected {printable(folder / name.stem)}.png, or with another suffix")
+            raise ImageError(f"has no mask; expected {printable(folder / stem)}.png, or with another suffix")
         if len(found) > 1:
-            raise ImageError(f"has several masks: {', '.join(printable(path) for path in found)}; leave one")
-        return found[0]
+            raise ImageError(f"has several masks: {', '.join(printable(folder / mask) for mask in found)}; leave one")
+        return prefix_of(folder) + found[0]
 
-    def is_for_all(self, path: Path) -> bool:
+    def is_for_all(self, path: str) -> bool:
         """Whether a file is the one mask of all pictures, and so no picture to translate."""
-        if self.path is None or self.folder is not None or path.name != self.path.name:
+        if self.path is None or self.folder is not None or not path.endswith(self.path.name):
             return False
-        return real(path) == real(self.path)
+        return real(Path(path)) == real(self.path)
 
-    def _in(self, folder: Path) -> dict[str, list[Path]]:
-        if folder not in self._names:
-            names: dict[str, list[Path]] = defaultdict(list)
-            for path in inside(folder) if is_folder(folder) else []:
-                if path.suffix.lower() in SUFFIXES:
-                    names[path.stem].append(path)
-            self._names[folder] = names
-        return self._names[folder]
+    def _in(self, below: str) -> dict[str, tuple[str, ...]]:
+        """The names of the masks in one folder, by their stem."""
+        if below not in self._names:
+            assert self.path is not None
+            folder = self.path / below
+            names: dict[str, tuple[str, ...]] = {}
+            for file in sorted(path.name for path in inside(folder)) if is_folder(folder) else ():
+                ending = suffix_of(file)
+                if ending.lower() in SUFFIXES:
+                    stem = file.removesuffix(ending)
+                    names[stem] = (*names.get(stem, ()), file)
+            self._names[below] = names
+        return self._names[below]
 
 
 def blend_of(options: FolderOptions, mask: Mask | None = None) -> Blend:

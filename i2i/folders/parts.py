@@ -253,9 +253,7 @@ class Parts:
             return
         for number in rest:
             reason = f"its worker ended before it was done: {type(error).__name__}: {error}"
-            self._record(
-                sent.jobs[number], Record(sent.jobs[number].source, sent.jobs[number].target, "failed", reason)
-            )
+            self._record(sent.jobs[number], Record.of(sent.jobs[number], "failed", reason))
 
     def _record(self, job: Job, record: Record) -> None:
         self.records[job] = record
@@ -287,21 +285,22 @@ def _size(job: Job) -> int:
 
 def _everywhere(job: Job) -> Job:
     """The job with paths that are true in every folder."""
-    mask = None if job.mask is None else job.mask.absolute()
-    return replace(job, source=job.source.absolute(), target=job.target.absolute(), mask=mask)
+    source, target = str(job.source.absolute()), str(job.target.absolute())
+    mask = "" if job.mask is None else str(job.mask.absolute())
+    return replace(job, source_text=source, target_text=target, mask_text=mask)
 
 
 def _as_planned(record: Record, job: Job, there: Job) -> Record:
     """The record of a job `there` as one of `job`."""
     reason, note = (_as_given(text, job, there) for text in (record.reason, record.note))
-    return replace(record, source=job.source, target=job.target, reason=reason, note=note)
+    return replace(Record.of(job, record.status, reason, note), film=record.film)
 
 
 def _as_given(text: str, job: Job, there: Job) -> str:
     """A text about a job `there` with the paths of `job`, which are as the user gave them."""
-    pairs = ((job.target, there.target), (job.source, there.source), (job.mask, there.mask))
-    for own, absolute in pairs:
-        text = text.replace(str(absolute), str(own)) if absolute != own else text
+    for name in ("target_text", "source_text", "mask_text"):
+        own, absolute = getattr(job, name), getattr(there, name)
+        text = text.replace(absolute, own) if text and absolute != own else text
     return text
 
 

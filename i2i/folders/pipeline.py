@@ -9,7 +9,7 @@ import stat
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -243,7 +243,7 @@ class Pipeline:
 
         def work() -> Record:
             note = translate_large(self.translator, job, self.options, self._mode(job))
-            return Record(job.source, job.target, "done", note=note)
+            return Record.of(job, "done", note=note)
 
         self._alone(job, work)
 
@@ -275,7 +275,7 @@ class Pipeline:
             outcome = FilmWork(still, job, self.options, self._batch, self._mode(job), progress, self.stop).run()
             if outcome is None:
                 return None
-            return Record(job.source, job.target, "done", note=outcome.note, film=outcome.numbers)
+            return replace(Record.of(job, "done", note=outcome.note), film=outcome.numbers)
 
         self._alone(job, work)
 
@@ -324,17 +324,17 @@ class Pipeline:
         except Exception as error:
             self._fail(job, failures.reason(error))
         else:
-            self._record(job, Record(job.source, job.target, "done", note=note))
+            self._record(job, Record.of(job, "done", note=note))
 
     def _appeared(self, job: Job, error: ExistsError) -> None:
         """A file has come to the place of its result since the plan was made: perhaps another run's."""
         if self.options.skip_existing:
-            self._record(job, Record(job.source, job.target, "skipped", "exists"))
+            self._record(job, Record.of(job, "skipped", "exists"))
         else:
             self._fail(job, str(error))
 
     def _fail(self, job: Job, reason: str) -> None:
-        self._record(job, Record(job.source, job.target, "failed", reason))
+        self._record(job, Record.of(job, "failed", reason))
         if self.options.strict:
             raise SomeFailed(f"{printable(job.source)}: {reason}")
 

@@ -10,13 +10,14 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
 from i2i.config import nearest, path_of, real
 from i2i.data.folders import listed
-from i2i.data.walking import walk
+from i2i.data.walking import prefix_of, suffix_of, walk
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, has_pyav, is_animated, needs_video
 from i2i.films import WRITTEN as WRITTEN_FILMS
@@ -27,20 +28,36 @@ from i2i.inference.options import FolderOptions
 from i2i.terminal import printable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """One picture or `film` to translate, and where the result goes; `refused` says why it cannot be read, if so.
 
     `name` is the path within the output folder that it would have had alone, the same on every machine. `mask` is the
-    file of its mask, if it has one.
+    file of its mask, if it has one. Paths are kept as texts: there may be a million jobs.
     """
 
-    source: Path
-    target: Path
-    name: Path
+    source_text: str
+    target_text: str
+    name_text: str
     refused: str = ""
     film: bool = False
-    mask: Path | None = None
+    mask_text: str = ""
+
+    @property
+    def source(self) -> Path:
+        return Path(self.source_text)
+
+    @property
+    def target(self) -> Path:
+        return Path(self.target_text)
+
+    @property
+    def name(self) -> Path:
+        return Path(self.name_text)
+
+    @property
+    def mask(self) -> Path | None:
+        return Path(self.mask_text) if self.mask_text else None
 
 
 @dataclass(frozen=True)
@@ -56,34 +73,53 @@ class Plan:
     skipped: tuple[Job, ...] = ()
     special: tuple[Job, ...] = ()
     other: int = 0
-    found: tuple[Path, ...] = ()
+    found: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
 
-def _keys(jobs: Sequence[Job]) -> list[str]:
-    """A key for each target, equal for targets that are one file: folders resolved, case and Unicode forms folded."""
-    parents = {parent: real(parent) for parent in {job.target.parent for job in jobs}}
-    paths = (str(parents[job.target.parent] / job.target.name) for job in jobs)
-    return [unicodedata.normalize("NFC", path).casefold() for path in paths]
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _keys(jobs: Sequence[Job]) -> tuple[list[str], set[str]]:
+    """A key for each target, equal for targets that are one file: folders resolved, case and Unicode forms folded.
+
+    Also the keys of all folders above them.
+    """
+    folders: dict[str, str] = {}
+    keys = []
+    for job in jobs:
+        folder, name = os.path.split(job.target_text)
+        if folder not in folders:
+            folders[folder] = _folded(prefix_of(real(Path(folder))))
+        keys.append(folders[folder] + _folded(name))
+    above: set[str] = set()
+    for key in folders.values():
+        while (key := os.path.dirname(key)) not in above:  # noqa: PTH120
+            above.add(key)
+    return keys, above
 
 
 def _clashing(jobs: Sequence[Job]) -> list[Job]:
     jobs = [job for job in jobs if not job.refused]
-    keys = _keys(jobs)
+    keys, folders = _keys(jobs)
     counts = Counter(keys)
     # a path cannot be the folder of one result and another result
-    counts.update(folder for folder in {str(p) for key in keys for p in Path(key).parents} if folder in counts)
-    clashing = [(key, str(job.source), job) for key, job in zip(keys, jobs, strict=True) if counts[key] > 1]
+    counts.update(folder for folder in folders if folder in counts)
+    clashing = [(key, job.source_text, job) for key, job in zip(keys, jobs, strict=True) if counts[key] > 1]
     return [job for *_, job in sorted(clashing, key=lambda entry: entry[:2])]
 
 
 def without_collisions(jobs: list[Job], policy: str) -> list[Job]:
     """`jobs` with a path of its own each. Raises `UsageError` with those that share one, unless `policy` is suffix."""
-    if policy == "suffix":
-        for rename in (_with_suffix, _with_digest_of_name, _with_digest_of_source):
-            alike = set(_clashing(jobs))
-            jobs = [rename(job) if job in alike else job for job in jobs]
-    if clashing := _clashing(jobs):
+    clashing = _clashing(jobs)
+    for rename in (_with_suffix, _with_digest_of_name, _with_digest_of_source) if policy == "suffix" else ():
+        if not clashing:
+            break
+        alike = set(clashing)
+        jobs = [rename(job) if job in alike else job for job in jobs]
+        clashing = _clashing(jobs)
+    if clashing:
         pairs = listed([f"{printable(job.source)} → {printable(job.target)}" for job in clashing])
         hint = [] if policy == "suffix" else ["Use --on-collision suffix to name them apart."]
         raise UsageError(f"{len(clashing)} inputs share their output paths:", *pairs, *hint)
@@ -92,7 +128,7 @@ def without_collisions(jobs: list[Job], policy: str) -> list[Job]:
 
 def _with_suffix(job: Job) -> Job:
     stem = f"{job.source.stem}_{job.source.suffix[1:]}"
-    return replace(job, target=job.target.with_name(stem + job.target.suffix))
+    return _renamed_to(job, stem + job.target.suffix)
 
 
 def _with_digest_of_name(job: Job) -> Job:
@@ -105,12 +141,18 @@ def _with_digest_of_source(job: Job) -> Job:
 
 def _with_digest(job: Job, path: Path) -> Job:
     digest = hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()
-    return replace(job, target=job.target.with_name(f"{job.target.stem}_{digest}{job.target.suffix}"))
+    return _renamed_to(job, f"{job.target.stem}_{digest}{job.target.suffix}")
+
+
+def _renamed_to(job: Job, name: str) -> Job:
+    return replace(job, target_text=str(job.target.with_name(name)))
 
 
 Source = str | PathLike[str]
 Inputs = Source | Sequence[Source]
 STDIN = "-"
+_OFTEN = 32
+"""A folder is listed once this many of its paths are in question."""
 
 
 def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
@@ -144,15 +186,13 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         jobs = without_collisions(jobs, options.on_collision)
     _check_extra(jobs)
     mine = _shard(jobs, options)
-    existing = set() if options.in_place else _existing(jobs, mine, options)
-    # a link to nothing is there, but it is no result
-    skipped = {job for job in existing if options.skip_existing and os.path.exists(job.target)}  # noqa: PTH110
+    skipped = set() if options.in_place else _existing(jobs, mine, options)
     return Plan(
         todo=tuple(job for job in mine if job not in skipped),
         skipped=tuple(job for job in mine if job in skipped),
         special=tuple(_shard(found.special, options)),
         other=found.other,
-        found=tuple(job.source for job in jobs),
+        found=tuple(job.source_text for job in jobs),
         notices=found.notices(),
     )
 
@@ -170,7 +210,8 @@ class _Found:
         self.options, self.out, self.masks = options, out, masks
         self.other = self.films = 0
         self.special: list[Job] = []
-        self._jobs: dict[tuple[Path, Path], Job] = {}
+        self._jobs: dict[str | tuple[str, Path], Job] = {}
+        self._before = prefix_of(out)
 
     def jobs(self) -> list[Job]:
         return list(self._jobs.values())
@@ -188,36 +229,37 @@ class _Found:
             self._input(path, None if path.is_absolute() or ".." in path.parts else path)
 
     def _input(self, path: Path, name: Path | None) -> None:
-        if os.path.isdir(path):  # noqa: PTH112 - which, unlike pathlib, never raises
+        kind = _kind(path)
+        if stat.S_ISDIR(kind):
             self._folder(path, name or Path())
-        elif _there(path):
-            self._add(path, name or Path(path.name))
         else:
-            near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise InputError(f"{printable(path)}: no such file or folder.{nearest(path.name, near)}")
+            self._add(str(path), str(name or path.name), special=kind != 0 and not stat.S_ISREG(kind))
 
     def _folder(self, folder: Path, below: Path) -> None:
         others = [path for path in (self._output(folder), self.masks.folder) if path is not None]
-        parents: dict[Path, bool] = {}
+        passed: dict[str, bool] = {}
+        odd: set[str] = set()
 
         def refused(error: OSError) -> None:
             path = Path(error.filename)
-            self._add(path, below / path.relative_to(folder), f"cannot be listed: {error.strerror}")
+            self._add(str(path), str(below / path.relative_to(folder)), f"cannot be listed: {error.strerror}")
 
         if self.masks.folder is not None and real(folder).is_relative_to(self.masks.folder):
             raise UsageError(f"{printable(folder)} holds the masks, and no pictures to translate; choose another input")
-        names = walk(folder, refused, recursive=self.options.recursive, follow_links=self.options.follow_links)
-        for path in names:
-            if path.parent not in parents:
-                parents[path.parent] = any(real(path.parent).is_relative_to(other) for other in others)
-            if parents[path.parent] or self.masks.is_for_all(path):
+        recursive, follow_links = self.options.recursive, self.options.follow_links
+        start, begin = len(prefix_of(folder)), prefix_of(below)
+        for path in walk(folder, refused, recursive=recursive, follow_links=follow_links, irregular=odd.add):
+            parent = os.path.dirname(path)  # noqa: PTH120
+            if parent not in passed:
+                passed[parent] = any(real(Path(parent)).is_relative_to(other) for other in others)
+            if passed[parent] or self.masks.is_for_all(path):
                 continue
-            suffix = path.suffix.lower()
-            if suffix in VIDEO and not has_pyav():
+            ending = suffix_of(path).lower()
+            if ending in VIDEO and not has_pyav():
                 self.films += 1
                 self.other += 1
-            elif suffix in SUFFIXES or suffix in UNREAD or suffix in VIDEO:
-                self._add(path, below / path.relative_to(folder))
+            elif ending in SUFFIXES or ending in UNREAD or ending in VIDEO:
+                self._add(path, begin + path[start:], special=path in odd and _is_special(path))
             else:
                 self.other += 1
 
@@ -230,33 +272,38 @@ class _Found:
             raise UsageError(f"{printable(self.out)} is the input folder; choose another output folder")
         return None if inside.is_relative_to(target) else target
 
-    def _add(self, source: Path, name: Path, refused: str = "") -> None:
-        film = not refused and self._is_film(source, name.suffix.lower())
+    def _add(self, source: str, name: str, refused: str = "", special: bool = False) -> None:
+        before = suffix_of(name)
+        film = not refused and self._is_film(source, before.lower())
         if film:
-            suffix = written_film_suffix(name.suffix)
+            after = written_film_suffix(before)
         else:
-            suffix = f".{self.options.format}" if self.options.format else written_suffix(name.suffix)
-        same = refused or suffix.lower() == name.suffix.lower()
-        renamed = name if same else name.with_name(name.stem + suffix)
-        job = Job(source, self.out / renamed, renamed, refused, film)
-        if not refused and _is_special(source):
+            after = f".{self.options.format}" if self.options.format else written_suffix(before)
+        if not refused and after.lower() != before.lower():
+            name = name.removesuffix(before) + after
+        job = Job(source, self._before + name, name, refused, film)
+        if special:
             self.special.append(job)
-        else:
-            self._jobs.setdefault((source.absolute(), job.target), job)
+            return
+        first = self._jobs.setdefault(job.target_text, job)
+        if first is not job and first.source.absolute() != job.source.absolute():
+            self._jobs.setdefault((job.target_text, job.source.absolute()), job)
 
-    def _is_film(self, source: Path, suffix: str) -> bool:
+    def _is_film(self, source: str, suffix: str) -> bool:
         if suffix in VIDEO:
             return True
         # with a format of pictures, or with another one, the first frame is meant
         moves = suffix in ANIMATED and self.options.format in (None, suffix.removeprefix("."))
-        return moves and is_animated(source)
+        return moves and is_animated(Path(source))
 
 
 def _masked(jobs: Sequence[Job], masks: MaskFiles) -> list[Job]:
     """The jobs with their masks; those that have none are refused. Raises `UsageError` if that is so for all."""
+    if masks.path is None:
+        return list(jobs)
     found = [_with_mask(job, masks) for job in jobs]
-    refused = [job for job in found if job.mask is None]
-    if masks.path is not None and found and len(refused) == len(found):
+    refused = [job for job in found if not job.mask_text]
+    if found and len(refused) == len(found):
         reasons = listed([f"{printable(job.source)}: {job.refused}" for job in refused])
         raise UsageError(f"{printable(masks.path)} has no mask for these pictures:", *reasons)
     return found
@@ -264,19 +311,26 @@ def _masked(jobs: Sequence[Job], masks: MaskFiles) -> list[Job]:
 
 def _with_mask(job: Job, masks: MaskFiles) -> Job:
     try:
-        return replace(job, mask=masks.of(job.name))
+        return replace(job, mask_text=masks.of(job.name_text))
     except ImageError as error:
         return replace(job, refused=job.refused or str(error))
 
 
-def _there(path: Path) -> bool:
+def _kind(path: Path) -> int:
+    """The `st_mode` of an input through its links; 0 where they lead to nothing that can be looked at.
+
+    Raises `InputError` if nothing is there.
+    """
+    with suppress(OSError):
+        return path.stat().st_mode
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise InputError(f"{printable(path)}: no such file or folder.{nearest(path.name, near)}") from None
     except OSError as error:
         raise InputError(f"{printable(path)}: cannot be opened: {error.strerror}") from None
-    return True
+    return 0
 
 
 def _standard_input() -> Iterator[str]:
@@ -284,13 +338,14 @@ def _standard_input() -> Iterator[str]:
     if b"\0" in data:
         return map(os.fsdecode, data.removesuffix(b"\0").split(b"\0"))
     names = (os.fsdecode(name) for name in data.split(b"\n") if name.strip())
-    return (name if os.path.lexists(name) else name.removesuffix("\r") for name in names)
+    # a list that was written on Windows
+    return (name[:-1] if name.endswith("\r") and not os.path.lexists(name) else name for name in names)
 
 
-def _is_special(path: Path) -> bool:
+def _is_special(path: str) -> bool:
     """A FIFO, a socket, a device: opening it could wait for ever or do something."""
     try:
-        mode = path.stat().st_mode
+        mode = os.stat(path).st_mode  # noqa: PTH116
     except OSError:
         return False  # reading it will say why
     return not stat.S_ISREG(mode)
@@ -313,7 +368,7 @@ def _renamed(jobs: Sequence[Job], sources: Sequence[Source], out: Path, format: 
         raise UsageError(f"{printable(out)} names one picture; several inputs need a folder")
     if format is not None and WRITTEN[f".{format}"] != WRITTEN.get(out.suffix.lower()):
         raise UsageError(f"{printable(out)} and --format {format} contradict each other")
-    return replace(jobs[0], target=out, film=_makes_a_film(jobs[0].source, out))
+    return replace(jobs[0], target_text=str(out), film=_makes_a_film(jobs[0].source, out))
 
 
 def _makes_a_film(source: Path, out: Path) -> bool:
@@ -333,13 +388,20 @@ def _makes_a_film(source: Path, out: Path) -> bool:
 
 def _in_place(jobs: Sequence[Job]) -> list[Job]:
     """Each file once, behind its links, for a link would be replaced and not its file."""
-    files: dict[Path, Job] = {}
+    files: dict[str, Job] = {}
+    folders: dict[str, str] = {}
     for job in jobs:
-        path = real(job.source)
-        written = written_film_suffix(path.suffix) if job.film else written_suffix(path.suffix)
-        if written != path.suffix:
+        folder, name = os.path.split(job.source_text)
+        if folder not in folders:
+            folders[folder] = prefix_of(real(Path(folder)))
+        path = folders[folder] + name
+        if os.path.islink(path):  # noqa: PTH114
+            path = os.path.realpath(path)
+        ending = suffix_of(path)
+        written = written_film_suffix(ending) if job.film else written_suffix(ending)
+        if written != ending:
             job = replace(job, refused="this format cannot be written; without --in-place it becomes another")
-        files.setdefault(path, replace(job, source=path, target=path))
+        files.setdefault(path, replace(job, source_text=path, target_text=path))
     return list(files.values())
 
 
@@ -351,29 +413,64 @@ def _shard(jobs: list[Job], options: FolderOptions) -> list[Job]:
 
 
 def _place(job: Job) -> int:
-    return int.from_bytes(hashlib.blake2b(os.fsencode(job.name), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(os.fsencode(job.name_text), digest_size=8).digest(), "little")
 
 
 def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], options: FolderOptions) -> set[Job]:
-    """The jobs whose target exists."""
-    jobs = [job for job in jobs if not job.refused]
-    existing = {job for job in jobs if os.path.lexists(job.target)}
-    inputs = {_identity(job.source) for job in all_jobs} - {None}
-    for job in jobs:
-        if job in existing and _identity(job.target) in inputs:
+    """The jobs to skip, since their results exist. Raises `UsageError` for targets that are not to be replaced."""
+    folders = _Listed()
+    existing = [job for job in jobs if not job.refused and folders.have(job.target_text)]
+    if not existing:
+        return set()
+    inputs = {_identity(job.source_text) for job in all_jobs} - {None}
+    skipped = set()
+    for job in existing:
+        try:
+            status = os.stat(job.target_text)  # noqa: PTH116
+        except OSError:  # a link to nothing is there, but it is no result
+            continue
+        if (status.st_dev, status.st_ino) in inputs:
             raise UsageError(f"{printable(job.target)} is an input and would be overwritten; choose another output")
-        if os.path.isdir(job.target):  # noqa: PTH112
+        if stat.S_ISDIR(status.st_mode):
             raise UsageError(f"{printable(job.target)} is a folder where a picture would be written")
-    if existing and not (options.overwrite or options.skip_existing):
-        names = listed([printable(job.target) for job in jobs if job in existing])
+        skipped.add(job)
+    if not (options.overwrite or options.skip_existing):
+        names = listed([printable(job.target) for job in existing])
         exist = "1 output exists" if len(existing) == 1 else f"{len(existing)} outputs exist"
         raise UsageError(f"{exist}; choose --overwrite (replace) or --skip-existing (keep):", *names)
-    return existing
+    return skipped if options.skip_existing else set()
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+class _Listed:
+    """Says which paths exist. Lists a folder that is asked about often, for a look at each path costs more."""
+
+    def __init__(self) -> None:
+        self._asked: Counter[str] = Counter()
+        self._names: dict[str, set[str] | None] = {}
+
+    def have(self, path: str) -> bool:
+        folder, name = os.path.split(path)
+        self._asked[folder] += 1
+        if self._asked[folder] == 1 and not os.path.lexists(folder or os.curdir):
+            self._names[folder] = set()
+        if self._asked[folder] == _OFTEN:
+            self._names[folder] = _names_in(folder)
+        names = self._names.get(folder)
+        # the file system may fold names, in its own way
+        return (names is None or _folded(name) in names) and os.path.lexists(path)
+
+
+def _names_in(folder: str) -> set[str] | None:
     try:
-        status = path.stat()
+        with os.scandir(folder or os.curdir) as entries:
+            return {_folded(entry.name) for entry in entries}
+    except OSError:
+        return None
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
     return status.st_dev, status.st_ino

@@ -7,10 +7,11 @@ import contextlib
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -27,23 +28,48 @@ Progress = Callable[[int, int, Path], object]
 """Called with the number of inputs finished, their total and the last one; or with the frames of a film that are done,
 their number (0 if it is not known) and the film."""
 Status = Literal["done", "skipped", "failed", "left"]
+_NO_NUMBERS: Mapping[str, float] = {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
-    """The outcome of one input.
+    """The outcome of one input. Its texts are those of its job: there may be a million records.
 
     Its status is `done`; `skipped`, because its result exists or it is no regular file; `failed`; or `left`, because
     the work was stopped before. `reason` says why it is not done, `note` what else has changed in the picture. `film`
     has the numbers of a film: frames, and if it was smoothed flicker and sharpness before and after.
     """
 
-    source: Path
-    target: Path
+    source_text: str
+    target_text: str
     status: Status
     reason: str = ""
     note: str = ""
-    film: dict[str, float] = field(default_factory=dict)
+    film: Mapping[str, float] = field(default_factory=lambda: _NO_NUMBERS)
+
+    @classmethod
+    def of(cls, job: Job, status: Status, reason: str = "", note: str = "") -> "Record":
+        """The record of a job. Many records have one reason or note, which is kept once."""
+        return cls(job.source_text, job.target_text, status, sys.intern(reason), sys.intern(note))
+
+    @property
+    def source(self) -> Path:
+        return Path(self.source_text)
+
+    @property
+    def target(self) -> Path:
+        return Path(self.target_text)
+
+    def to_json(self, line: str = "") -> str:
+        """A JSON object in ASCII, on one line or with `line` before each of its lines but the first."""
+        texts = {"source": self.source_text, "target": self.target_text, "status": self.status}
+        texts |= {"reason": self.reason, "note": self.note}
+        if not line:
+            return json.dumps({**texts, "film": self.film} if self.film else texts)
+        parts = [f'"{name}": {json.dumps(text)}' for name, text in texts.items()]
+        if self.film:
+            parts.append(f'"film": {json.dumps(self.film, indent=1)}'.replace("\n", f"{line} "))
+        return "{" + ",".join(f"{line} {part}" for part in parts) + line + "}"
 
 
 @dataclass(frozen=True)
@@ -76,23 +102,24 @@ class Report:
     def left(self) -> list[Record]:
         return self.of("left")
 
+    @property
+    def counts(self) -> dict[str, int]:
+        found = Counter(record.status for record in self.records)
+        return {status: found[status] for status in get_args(Status)}
+
     def to_json(self) -> str:
         """ASCII, whatever the names are: bytes that are no UTF-8 appear as lone surrogates (`\\udcff`)."""
-        counts = {status: len(self.of(status)) for status in ("done", "skipped", "failed", "left")}
-        records = [
-            {
-                "source": str(record.source),
-                "target": str(record.target),
-                "status": record.status,
-                "reason": record.reason,
-                "note": record.note,
-                **({"film": record.film} if record.film else {}),
-            }
-            for record in self.records
-        ]
-        return (
-            json.dumps({**self.facts, "notices": self.notices, "counts": counts, "records": records}, indent=1) + "\n"
-        )
+        return "".join(self.pieces())
+
+    def pieces(self) -> Iterator[str]:
+        """The text of `to_json` part by part, for a million records are too much at once."""
+        head = json.dumps({**self.facts, "notices": self.notices, "counts": self.counts}, indent=1)
+        yield head.removesuffix("\n}") + ',\n "records": ['
+        separator = "\n  "
+        for record in self.records:
+            yield separator + record.to_json("\n  ")
+            separator = ",\n  "
+        yield "\n ]\n}\n" if self.records else "]\n}\n"
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all; its folder is made if need be. Raises `OutputError`."""
@@ -100,14 +127,14 @@ class Report:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
-        atomic_write(path, lambda file: file.write(self.to_json().encode("ascii")))
+        atomic_write(path, lambda file: file.writelines(piece.encode("ascii") for piece in self.pieces()))
 
 
 def records_of(work: Plan, found: Mapping[Job, Record]) -> tuple[Record, ...]:
     """A record for every input of `work`: the one in `found`, else as the plan has it."""
-    skipped = [Record(job.source, job.target, "skipped", "exists") for job in work.skipped]
-    special = [Record(job.source, job.target, "skipped", "not a regular file") for job in work.special]
-    done = [found.get(job, Record(job.source, job.target, "left", job.refused, masked(job.mask))) for job in work.todo]
+    skipped = [Record.of(job, "skipped", "exists") for job in work.skipped]
+    special = [Record.of(job, "skipped", "not a regular file") for job in work.special]
+    done = [found.get(job) or Record.of(job, "left", job.refused, masked(job.mask)) for job in work.todo]
     return (*skipped, *special, *done)
 
 
@@ -267,7 +294,10 @@ def fetching() -> Callable[[int, int | None], None]:
 
 def summarise(report: Report, seconds: float) -> None:
     """Counts, failures and notices, on stderr."""
-    counts = {"translated": report.done, "skipped": report.skipped, "failed": report.failed, "left": report.left}
-    say_plain(", ".join(f"{len(records)} {what}" for what, records in counts.items()) + f" in {seconds:.1f} s")
-    for line in (*(f"{record.source}: {record.reason}" for record in report.failed), *report.notices):
-        say_plain(line)
+    counts = report.counts | {"translated": report.counts["done"]}
+    said = ", ".join(f"{counts[what]} {what}" for what in ("translated", "skipped", "failed", "left"))
+    say_plain(f"{said} in {seconds:.1f} s")
+    for record in report.failed:
+        say_plain(f"{record.source_text}: {record.reason}")
+    for notice in report.notices:
+        say_plain(notice)

@@ -364,17 +364,17 @@ class Journal:
         found = {}
         for number, job in enumerate(self._part.jobs):
             if not job.refused and stamp(job.target) not in (None, self._part.before[number]):
-                found[number] = Record(job.source, job.target, "done")
+                found[number] = Record.of(job, "done")
         with suppress(OSError):
             for line in self._path.read_text("ascii").splitlines():
                 with suppress(ValueError, KeyError):  # the last line may be torn
                     number, facts = json.loads(line)
                     job = self._part.jobs[number]
-                    found[number] = Record(job.source, job.target, **facts)
+                    found[number] = replace(Record.of(job, "done"), **facts)
         return found
 
     def add(self, job: Job, record: Record) -> None:
-        facts = {name: value for name, value in asdict(record).items() if name not in ("source", "target")}
+        facts = {name: value for name, value in asdict(record).items() if not name.endswith("_text")}
         with suppress(OSError), self._path.open("a") as file:
             file.write(json.dumps([self._part.jobs.index(job), facts]) + "\n")
 

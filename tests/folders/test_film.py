@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -256,7 +257,7 @@ def test_a_film_that_changes_meanwhile(tmp_path: Path) -> None:
     assert [record.reason for record in report.failed] == ["has changed meanwhile"]
 
 
-def killed_and_gone_on(tmp_path: Path, kill_at: float, prepare: list[Prepare]) -> dict[str, float]:
+def killed_and_gone_on(tmp_path: Path, kill_at: float, prepare: list[Prepare]) -> Mapping[str, float]:
     """A child is killed so many seconds after it began, and another run goes on. Returns the numbers of its record."""
     words = ("--style", tmp_path / "m.safetensors", tmp_path / "a.mp4", "--smooth", "0.6", "--device", "cpu")
     out = tmp_path / f"out{kill_at}"

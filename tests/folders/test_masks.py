@@ -171,7 +171,8 @@ def test_a_large_picture_is_blended_by_bands(
     used = translator(precision="fp32")
     used.paint_size = paint_size
     (record,) = translate_folder(tmp_path / "in", tmp_path / "whole", used, **options).records
-    job = Job(tmp_path / "in/a.png", tmp_path / "large.png", Path("a.png"), mask=None if alpha else options["mask"])
+    mask = "" if alpha else str(options["mask"])
+    job = Job(str(tmp_path / "in/a.png"), str(tmp_path / "large.png"), "a.png", mask_text=mask)
     assert translate_large(used, job, FolderOptions(**options)) == record.note
     whole, found = images.read(tmp_path / "whole/a.png"), images.read(tmp_path / "large.png")
     assert np.abs(whole.pixels.astype(int) - found.pixels).max() <= 1 and np.array_equal(whole.alpha, found.alpha)
@@ -180,9 +181,8 @@ def test_a_large_picture_is_blended_by_bands(
 
 def test_a_large_picture_with_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pyvips")
-    job = Job(
-        picture(tmp_path / "a.png"), tmp_path / "out.png", Path("a.png"), mask=_mask(tmp_path / "m.png", HALF[:5])
-    )
+    mask = _mask(tmp_path / "m.png", HALF[:5])
+    job = Job(str(picture(tmp_path / "a.png")), str(tmp_path / "out.png"), "a.png", mask_text=str(mask))
     with pytest.raises(ImageError, match="is 9x12 pixels, but its mask 9x5"):
         translate_large(translator(), job, FolderOptions(mask=job.mask))
     assert not job.target.exists()

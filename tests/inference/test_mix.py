@@ -82,7 +82,7 @@ def test_mix_by_bands_equals_the_whole(pair: tuple[str, str], tmp_path: Path, mo
     for paint_size in (0, 24):
         monkeypatch.setattr(scaling, "_BAND_PIXELS", 200)
         mix.paint_size = paint_size
-        translate_large(mix, Job(tmp_path / "a.png", tmp_path / f"{paint_size}.png", Path()), FolderOptions())
+        translate_large(mix, Job(str(tmp_path / "a.png"), str(tmp_path / f"{paint_size}.png"), ""), FolderOptions())
         assert np.abs(images.read(tmp_path / f"{paint_size}.png").pixels - mix(ARRAY).astype(int)).max() <= 1
 
 

@@ -366,7 +366,7 @@ def test_a_large_picture_by_bands_is_painted_alike(
     whole = i2i.translate_folder(tmp_path / "in", tmp_path / "whole", used)
     monkeypatch.setattr(scaling, "_BAND_PIXELS", 2_000)
     options = FolderOptions()
-    note = translate_large(used, Job(tmp_path / "in" / "a.png", tmp_path / "large.png", Path()), options)
+    note = translate_large(used, Job(str(tmp_path / "in" / "a.png"), str(tmp_path / "large.png"), ""), options)
     assert note == whole.records[0].note == "painted at 32x48 pixels"
     one, two = (images.read(path) for path in (tmp_path / "whole" / "a.png", tmp_path / "large.png"))
     assert levels(one.pixels, two.pixels).max() <= 1

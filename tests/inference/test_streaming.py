@@ -314,7 +314,8 @@ def test_the_report_of_a_large_one_is_that_of_a_whole_one(tmp_path: Path, suffix
     (record,) = translate_folder(tmp_path / "in", tmp_path / "out", used, format=cast("Any", suffix[1:])).records
     (whole,) = (tmp_path / "out").iterdir()
     options = FolderOptions(format=cast("Any", suffix[1:]))
-    note = translate_large(used, Job(tmp_path / "in" / "a.png", tmp_path / f"large{suffix}", Path()), options)
+    job = Job(str(tmp_path / "in" / "a.png"), str(tmp_path / f"large{suffix}"), "")
+    note = translate_large(used, job, options)
     assert note == record.note and "not kept: long texts" in note
     one, two = images.read(whole), images.read(tmp_path / f"large{suffix}")
     for name in ("icc", "exif", "colour", "resolution", "xmp", "texts", "unread"):

@@ -110,7 +110,7 @@ class _Augmentation:
                 self._write_labels(copy)
             except ExistsError as error:  # another program's, and wrong for the picture
                 job = self.plan.job(copy)
-                self.records[copy.picture] = Record(job.source, job.target, "failed", str(error))
+                self.records[copy.picture] = Record.of(job, "failed", str(error))
         for style, translator in enumerate(translators):
             self._translate([copy for copy in self.plan.copies if copy.style == style], translator)
 
@@ -128,7 +128,7 @@ class _Augmentation:
         for copy in (copy for copy in copies if copy.picture not in self.records):
             job = self.plan.job(copy)
             if self._exists(job.target):
-                self.records[copy.picture] = Record(job.source, job.target, "skipped", "exists")
+                self.records[copy.picture] = Record.of(job, "skipped", "exists")
             else:
                 jobs.append(job)
         pipeline = Pipeline(translator, _folder_options(self.options), self._shown(), self.stop)
@@ -157,7 +157,7 @@ class _Augmentation:
 
     def record(self, copy: Copy) -> Record:
         job = self.plan.job(copy)
-        return self.records.get(copy.picture) or Record(job.source, job.target, "left")
+        return self.records.get(copy.picture) or Record.of(job, "left")
 
     def tidy(self, started: float) -> None:
         """Remove the labels of copies that were not written, and half-written files of a killed run."""

@@ -109,7 +109,8 @@ class Plan:
     not_read: tuple[str, ...] = ()
 
     def job(self, copy: Copy) -> Job:
-        return Job(self.layout.folder / copy.item.picture, self.out / copy.picture, copy.picture)
+        source, target = self.layout.folder / copy.item.picture, self.out / copy.picture
+        return Job(str(source), str(target), str(copy.picture))
 
     def outputs(self) -> list[Path]:
         relative = [*self.originals, *self.layout.lists]
@@ -211,9 +212,11 @@ def _files_in(folder: Path, left_out: LeftOut) -> list[Path]:
         raise InputError(f"{printable(folder)}: {reason}.{near_to(folder)}")
 
     linked: list[Path] = []
-    reasons = {path: no_file(path) for path in walk(folder, not_followed=linked.append)}
-    left_out.add(folder, dict.fromkeys(linked, LINKED) | {path: reason for path, reason in reasons.items() if reason})
-    return [path.relative_to(folder) for path, reason in reasons.items() if not reason]
+    odd: list[str] = []
+    files = walk(folder, not_followed=linked.append, irregular=odd.append)
+    wrong = {path: reason for path in map(Path, odd) if (reason := no_file(path))}
+    left_out.add(folder, dict.fromkeys(linked, LINKED) | wrong)
+    return [path.relative_to(folder) for path in map(Path, files) if path not in wrong]
 
 
 def find_layout(folder: Path, name: LayoutName, files: list[Path]) -> Layout:
