@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from i2i.errors import I2IError, LockedError, OutputError, ResourceError, UsageError
+from i2i.errors import I2IError, LockedError, OutputError, ResourceError, SomeFailed, UsageError
 from i2i.files import locked
 from i2i.folders.pipeline import BATCH_ON_GPU, Stop
 from i2i.folders.plan import Job
@@ -34,10 +34,13 @@ from i2i.folders.worker import (
 )
 from i2i.inference.options import FolderOptions
 from i2i.inference.translator import Translator
+from i2i.terminal import printable
 
 _JOBS = 8
 _BYTES = 16 << 20
 """A part has no more files than that together, but for a single one: large pictures are alone."""
+_TRIES = 3
+"""A job whose worker is lost so often has failed: it may be what ends them."""
 _SECONDS = 0.2
 """How often it is asked whether to stop."""
 _PREFIX = ".i2i-parts-"
@@ -71,6 +74,8 @@ class _Sent(NamedTuple):
 
     part: Part
     jobs: tuple[Job, ...]
+    lost: int = 0
+    """How often its jobs were lost with their worker."""
 
 
 @dataclass
@@ -92,8 +97,8 @@ class Parts:
         self._running: dict[Future[Made], _Sent] = {}
         self._ended: SimpleQueue[Future[Made]] = SimpleQueue()
         self._again: deque[_Sent] = deque()
-        self._number = self._total = self._lost_workers = 0
-        self._stopping = False
+        self._number = self._total = self._lost_parts = 0
+        self._stopping = self._asked_to_stop = False
         self._error: BaseException | None = None
         self._broken: BaseException | None = None
 
@@ -130,6 +135,7 @@ class Parts:
                 with suppress(Empty):
                     self._collect(self._ended.get(timeout=_SECONDS))
                 if self.stop():
+                    self._asked_to_stop = True
                     self._end()
         finally:
             self._end()
@@ -138,7 +144,7 @@ class Parts:
             self._add_notices()
         if self._error is not None:
             raise self._error
-        if self._broken is not None:
+        if self._broken is not None and not self._asked_to_stop:
             raise ResourceError(
                 f"{type(self.executor).__name__} has lost its workers: {self._broken} What is done is done; go on with "
                 "a new executor and skip_existing"
@@ -164,9 +170,12 @@ class Parts:
             yield self._part(together)
 
     def _part(self, jobs: Sequence[Job]) -> _Sent:
-        self._number += 1
         sent = tuple(_everywhere(job) for job in jobs)
-        return _Sent(Part(self._number, sent, tuple(stamp(job.target) for job in sent)), tuple(jobs))
+        return _Sent(Part(self._next(), sent, tuple(stamp(job.target) for job in sent)), tuple(jobs))
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
 
     def _fill(self, parts: Iterator[_Sent]) -> bool:
         """Submit parts, so that no place is without work. Returns whether any is under way."""
@@ -208,12 +217,10 @@ class Parts:
         error = future.exception()
         if error is None:
             self._take(sent, future.result())
-        elif isinstance(error, I2IError) and not isinstance(error, ResourceError):
-            self._stop_with(error)
-        elif not isinstance(error, Exception):
-            raise error
-        else:
+        elif isinstance(error, ResourceError) or not isinstance(error, I2IError | KeyboardInterrupt):
             self._lost(sent, error)
+        else:
+            self._stop_with(error)
 
     def _take(self, sent: _Sent, made: Made) -> None:
         self.notices.extend(notice for notice in made.notices if notice not in self.notices)
@@ -226,43 +233,38 @@ class Parts:
                 text = _as_given(text, job, there)
             self._stop_with(type(made.error)(text))
 
-    def _stop_with(self, error: I2IError) -> None:
+    def _stop_with(self, error: BaseException) -> None:
         self._error = self._error or error
         self._end()
 
-    def _lost(self, sent: _Sent, error: Exception) -> None:
+    def _lost(self, sent: _Sent, error: BaseException) -> None:
         """The part has no outcome. What it finished is kept; the rest is done again, each job alone."""
         if isinstance(error, BrokenExecutor):
             self._break(error)
-        self._lost_workers += 1
+        self._lost_parts += 1
         journal = Journal(self.work, sent.part)
         found = journal.found()
-        rest = []
         for number, (job, there) in enumerate(zip(sent.jobs, sent.part.jobs, strict=True)):
             if number in found:
                 self._record(job, _as_planned(found[number], job, there))
-            else:
-                rest.append(number)
-        if self._broken is not None and not journal.begun:
-            return
-        if len(sent.jobs) > 1 and not self._stopping:
-            for number in rest:
-                self._number += 1
-                one = Part(self._number, (sent.part.jobs[number],), (sent.part.before[number],))
-                self._again.append(_Sent(one, (sent.jobs[number],)))
-            return
-        for number in rest:
-            reason = f"its worker ended before it was done: {type(error).__name__}: {error}"
-            self._record(sent.jobs[number], Record.of(sent.jobs[number], "failed", reason))
+            elif not self._stopping and sent.lost + 1 < _TRIES:
+                alone = Part(self._next(), (there,), (sent.part.before[number],))
+                self._again.append(_Sent(alone, (job,), sent.lost + 1))
+            elif journal.begun or self._broken is None:
+                reason = f"its worker ended before it was done: {type(error).__name__}: {error}"
+                self._record(job, Record.of(job, "failed", reason))
 
     def _record(self, job: Job, record: Record) -> None:
         self.records[job] = record
         if self.progress is not None:
             self.progress(len(self.records), self._total, record.source)
+        if record.status == "failed" and self.work.options.strict:
+            self._stop_with(SomeFailed(f"{printable(record.source)}: {record.reason}"))
 
     def _add_notices(self) -> None:
-        if self._lost_workers and self._broken is None:
-            self.notices.append(f"{self._lost_workers} parts were lost with their workers, and done again")
+        if self._lost_parts and self._broken is None:
+            parts = "1 part of the work was" if self._lost_parts == 1 else f"{self._lost_parts} parts of the work were"
+            self.notices.append(f"{parts} lost with their workers, and tried again")
         self.notices.extend(getattr(self.executor, "notices", ()))
 
 
