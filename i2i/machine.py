@@ -15,18 +15,23 @@
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakSet
 
 from i2i.errors import ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
 
 SILENT = {
     "ORT_DISABLE_TELEMETRY": "1",
@@ -115,10 +120,19 @@ class Session:
 _sessions: "WeakSet[Session]" = WeakSet()
 
 
-def end_with_parent() -> None:
-    """Ask Linux to kill this process when the one that started it ends."""
+def end_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Ask Linux to send this process a signal when the one that started it ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def end_with_torchrun() -> None:
+    """Ask Linux to send SIGTERM to this process when torchrun, if it started it, ends.
+
+    A training would else go on alone when torchrun is killed, and hold its run folder.
+    """
+    if os.environ.get("TORCHELASTIC_RUN_ID"):
+        end_with_parent(signal.SIGTERM)
 
 
 def cores() -> int:
@@ -206,6 +220,8 @@ _MEETING = VARIABLES[4:6]
 _DIGITS = 9
 FIRST = timedelta(hours=1)
 """Processes wait for each other so long at the start."""
+_PAUSE = 0.02
+"""Seconds between two looks at the others, while they start."""
 _ADVICE = (
     f"torchrun sets {', '.join(VARIABLES[:6])} for each process that it starts; to run a single one, "
     f"type: unset {' '.join(_WHO)}"
@@ -248,15 +264,12 @@ def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
     The first meeting waits for up to `FIRST`: before it, the first process looks at all pictures of a data set.
     Raises `ResourceError` with the address if the processes do not meet.
     """
-    from torch.distributed.distributed_c10d import PrefixStore, init_process_group
+    from torch.distributed.distributed_c10d import init_process_group
     from torch.distributed.rendezvous import rendezvous
 
-    # torchrun's own store outlives a restart, and would hand out the addresses of the processes before it
     try:
         store, rank, world_size = next(rendezvous("env://", timeout=FIRST))
-        store = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-        store.set(f"here-{rank}", "")
-        store.wait([f"here-{other}" for other in range(world_size)], FIRST)
+        store = _space_of_its_own(store, rank, world_size)
         store.set_timeout(timeout)
         init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     except (RuntimeError, OSError, ValueError) as error:
@@ -266,6 +279,31 @@ def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
             f"cannot meet at {where}: {first}; start all processes, and give another MASTER_ADDR or MASTER_PORT if "
             "that one is wrong or taken"
         ) from None
+
+
+def _space_of_its_own(store: "Store", rank: int, world_size: int) -> "Store":
+    """The part of `store` that belongs to these processes alone. Returns when all of them are there.
+
+    torchrun's store outlives a restart, with the addresses of processes that are gone, and the machines of a training
+    count their restarts apart. So each process calls with a number that it draws. The first process lists the calls
+    again and again, until each process has found its own number in the list.
+    """
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    own, deadline = secrets.token_hex(8), time.monotonic() + FIRST.total_seconds()
+    store.set(f"call-{rank}", own)
+    space, here = None, [f"here-{other}" for other in range(world_size)]
+    while space is None or not space.check(here):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not all of {world_size} processes came within {FIRST}")
+        if rank == 0:
+            store.set("calls", b" ".join(store.multi_get([f"call-{other}" for other in range(world_size)])))
+        calls = store.get("calls").decode().split()
+        if space is None and calls[rank : rank + 1] == [own]:
+            space = PrefixStore(calls[0], store)
+            space.set(here[rank], "")
+        time.sleep(_PAUSE)
+    return space
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from i2i import files
 from i2i.errors import Interrupted
@@ -152,5 +152,5 @@ def interrupted(number: int, message: str, terminated: int = 75) -> Interrupted:
     return Interrupted(message, 130 if number == signal.SIGINT else terminated)
 
 
-def status_for(number: int) -> str:
+def status_for(number: int) -> Literal["interrupted", "preempted"]:
     return "interrupted" if number == signal.SIGINT else "preempted"

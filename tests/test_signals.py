@@ -81,10 +81,11 @@ def test_a_second_sigterm_is_enough_in_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a system call of Linux")
-def test_a_process_that_ends_with_its_parent() -> None:
-    child = "import time; from i2i import machine as p; p.end_with_parent(); print('ready', flush=True); time.sleep(99)"
+@pytest.mark.parametrize(("function", "told"), [("end_with_parent", ""), ("end_with_torchrun", "7")])
+def test_a_process_that_ends_with_its_parent(function: str, told: str) -> None:
+    child = f"import time; from i2i import machine as p; p.{function}(); print('ready', flush=True); time.sleep(99)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TORCHELASTIC_RUN_ID": told}
     process = subprocess.Popen([sys.executable, "-c", parent], env=environment, stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
     process.kill()

@@ -118,6 +118,12 @@ class Checkpointer:
         self.progress.resume(step, state["images_seen"])
         self.saved_step = step
         self._note_state()
+        if (before := len(state["pools"])) != (now := self.group.world_size):
+            images = self.progress.images_per_step
+            notes.append(
+                f"processes: {before} so far, now {now}. A step sees {images} images now, and the run will not end "
+                "bit for bit as an uninterrupted one"
+            )
         return [f"resumed at step {step} from {self.states.path(step).name}", *notes]
 
     def state(self) -> dict[str, Any]:

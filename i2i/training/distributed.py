@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from i2i.device import choose_device
-from i2i.machine import meet, place, together
+from i2i.machine import end_with_torchrun, meet, place, together
 
 T = TypeVar("T")
 
@@ -23,6 +23,7 @@ class ProcessGroup:
 
     def __init__(self, device: str = "auto") -> None:
         here = place()
+        end_with_torchrun()
         self.rank, self.world_size = here.rank, here.world_size
         self.device = choose_device(device, here.local_rank, self.world_size)
         if self.device.type == "cuda":  # what names no device, such as NCCL, takes this one

@@ -115,7 +115,7 @@ class Monitor:
         step = self.progress.step
         self.log.open(step, validate_again)
         self.folder.describe(self.options, str(self.group.device))
-        self.folder.status("running", step)
+        self.folder.status("running", step, None)
         changed = [f"{option} was {before}, is now {now}" for option, (before, now) in changes.items()]
         for text in (*notes[:1], *changed, *notes[1:]):
             self.log.event(step, text)
@@ -165,11 +165,11 @@ class Monitor:
         if never_above_floor and trained:
             self.log.event(step, never_above_floor)
         if not reason:
-            folder.status("finished", step)
+            folder.status("finished", step, 0)
             nothing = "" if trained else f"; nothing was left to do: {self.progress.why_finished()}"
             self.log.say(f"finished after {step} steps: {folder.path}{nothing}")
         else:
-            folder.status("stopped", step, reason=reason)
+            folder.status("stopped", step, 0, reason)
             if trained:
                 self.log.event(step, f"stopped after {step} steps: {reason}: {folder.path}")
             else:

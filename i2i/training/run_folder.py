@@ -5,22 +5,25 @@ import json
 import os
 import platform
 import shlex
+import socket
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from i2i import __version__
 from i2i.config import RUN_CONFIG, has_config, of_run, run_yaml, to_mapping
-from i2i.errors import UsageError
+from i2i.errors import DivergedError, UsageError, explained
 from i2i.files import atomic_write, locked
+from i2i.machine import place
 from i2i.terminal import say
 from i2i.training.options import RunOptions
 
 COLUMNS = "samples/columns.json"
 Changes = dict[str, tuple[Any, Any]]
 """Option → (before, now)."""
+Status = Literal["running", "finished", "stopped", "interrupted", "preempted", "diverged", "failed"]
 
 
 class RunFolder:
@@ -72,10 +75,27 @@ class RunFolder:
         self.write("command.txt", shlex.join(sys.argv) + "\n")
         self.write("environment.json", json.dumps(environment, indent=1) + "\n")
 
-    def status(self, status: str, step: int, **facts: Any) -> None:
-        """Write `status.json`: running, interrupted, preempted, finished, stopped, diverged or failed."""
-        text = json.dumps({"status": status, "step": step, "time": _now(), "pid": os.getpid(), **facts}, indent=1)
-        self.write("status.json", text + "\n")
+    def status(self, status: Status, step: int, exit_code: int | None, reason: str = "") -> None:
+        """Write `status.json`, for schedulers. While the run is going on there is no `exit_code`."""
+        facts = {
+            "status": status,
+            "exit_code": exit_code,
+            "step": step,
+            "time": _now(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "processes": place().world_size,
+        }
+        self.write("status.json", json.dumps(facts | ({"reason": reason} if reason else {}), indent=1) + "\n")
+
+    def failed(self, error: BaseException, step: int) -> None:
+        """Write a `status.json` that says how `error` ended the run."""
+        status: Status = "diverged" if isinstance(error, DivergedError) else "failed"
+        meaning = explained(error) if isinstance(error, Exception) else None
+        exit_code = meaning.exit_code if meaning else 1
+        if isinstance(error, KeyboardInterrupt):
+            status, exit_code = "interrupted", 130
+        self.status(status, step, exit_code, str(error) or type(error).__name__)
 
     def record_columns(self, layout: dict[str, Any]) -> None:
         """Write the layout of sample grids to `samples/columns.json`, unless it says so already."""

@@ -77,10 +77,8 @@ class Trainer:
             if isinstance(error, DivergedError):
                 self.monitor.health.summary(self.progress.step)
             if self.group.first and self.started and not isinstance(error, Interrupted):
-                known = {DivergedError: "diverged", KeyboardInterrupt: "interrupted"}
                 with contextlib.suppress(OutputError):
-                    reason = str(error) or type(error).__name__
-                    self.folder.status(known.get(type(error), "failed"), self.progress.step, reason=reason)
+                    self.folder.failed(error, self.progress.step)
             raise
         finally:
             self.log.close()
@@ -194,6 +192,9 @@ class Trainer:
         self.save_due = False
         self._flush()
         self.checkpointer.save()
+        if self.group.first and not self.checkpointer.missed:
+            with contextlib.suppress(OutputError):  # the state is what counts
+                self.folder.status("running", self.progress.step, None)
 
     def _finish(self) -> None:
         self._flush()
@@ -211,7 +212,8 @@ class Trainer:
             self._save()
         if self.checkpointer.missed:
             raise OutputError(f"stopped after step {step}, but its state could not be saved")
+        error = interrupted(number, "to go on, run the same command again" if self.group.first else "")
         if self.group.first:
             self.log.event(step, f"stopped after step {step}; its state is saved")
-            self.folder.status(status_for(number), step)
-        raise interrupted(number, "to go on, run the same command again" if self.group.first else "")
+            self.folder.status(status_for(number), step, error.exit_code)
+        raise error

@@ -315,6 +315,18 @@ class KillAtStep:
 
 
 @dataclass(frozen=True)
+class KillInStep:
+    """Killed within a step, as processes average their gradients for the `call`-th time."""
+
+    call: int
+
+    def __call__(self) -> None:
+        from i2i.training.distributed import ProcessGroup
+
+        _before(ProcessGroup, "average_", self.call, die)
+
+
+@dataclass(frozen=True)
 class HangAt:
     """Hangs before the `call`-th step, or before processes agree for the `call`-th time."""
 

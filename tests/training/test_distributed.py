@@ -2,8 +2,7 @@
 
 import os
 import signal
-import subprocess
-import sys
+import socket
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from children import SCRIPTS, Child, digest, lines, run, start, status, tiny
+from children import Child, digest, lines, run, start, status
 from faults import BeforeFile, HangAt, KillAtStep, SignalAt, SlowSave, Timeout, die
 from fork_server import CONTEXT, free_port, meeting_place
 from torch.distributed import TCPStore
@@ -48,19 +47,6 @@ def together(
         )
         for rank in range(2)
     ]
-
-
-@pytest.mark.promise("R7", "H18")
-@pytest.mark.slow
-def test_torchrun_itself(tmp_path: Path) -> None:
-    script = SCRIPTS / "train_cyclegan.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--"]
-    arguments = [*tiny("cyclegan", f"{OPTIONS} --device cpu --max-steps 2"), "--run", str(tmp_path / "run")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, str(script), *arguments], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert [line["images"] for line in lines(tmp_path / "run", "step")] == [2, 4]
-    assert done.stderr.count("finished after 2 steps") == 1
 
 
 def batch(step: int, rows: slice) -> ImagePair:
@@ -150,14 +136,18 @@ def test_a_signal_to_both_and_another_number_of_processes_afterwards(tmp_path: P
     both = [SignalAt("step", 5, signal.SIGTERM)]
     children = together(folder, "--pool-size 4 --max-steps 100000", {0: both, 1: both})
     assert [child.wait() for child in children] == [75, 75], children[0].said() + children[1].said()
-    assert status(folder)["status"] == "preempted" and status(folder)["step"] == 5
+    told = status(folder)
+    assert (told["status"], told["exit_code"], told["step"], told["processes"]) == ("preempted", 75, 5, 2)
+    assert told["host"] == socket.gethostname() and told["pid"] == children[0].pid
     assert "Traceback" not in children[0].said() + children[1].said()
     assert "run the same command again" in children[0].said()
     assert "run the same command again" not in children[1].said(), "said once"
     state = torch.load(folder / "state-00000005.pt", weights_only=True)
     assert [len(pools["pool_A"]) for pools in state["pools"]] == [4, 4]
 
-    run("cyclegan", folder, f"{OPTIONS} --pool-size 8 --max-steps 13")  # 3 steps on: the first 10 images were seen
+    # 3 steps on: the first 10 images were seen
+    alone = run("cyclegan", folder, f"{OPTIONS} --pool-size 8 --max-steps 13")
+    assert "processes: 2 so far, now 1. A step sees 1 images now" in alone.said()
     state = newest(folder)
     assert [len(pools["pool_A"]) for pools in state["pools"]] == [8]
     assert [line["step"] for line in lines(folder, "step")] == list(range(1, state["step"] + 1))
@@ -207,6 +197,12 @@ def test_who_hangs_is_waited_for_ten_minutes() -> None:
     assert distributed.TIMEOUT.total_seconds() == 600
 
 
+def agent_store() -> tuple[TCPStore, dict[str, str]]:
+    """A store as torchrun keeps one for its processes, and the variables that lead to it."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    return store, {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_PORT": str(store.port)}
+
+
 @pytest.mark.promise("R19")
 def test_restarted_by_torchrun_they_find_each_other_and_end_as_if_nothing_had_been(tmp_path: Path) -> None:
     """Its store lives through the restart, and holds the addresses of the processes that are gone."""
@@ -214,48 +210,29 @@ def test_restarted_by_torchrun_they_find_each_other_and_end_as_if_nothing_had_be
     options = "--max-steps 6 --save-every 2"
     for child in together(undisturbed, options):
         assert child.wait() == 0
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_PORT": str(store.port)}
-    first, second = (agent | {"TORCHELASTIC_RESTART_COUNT": count} for count in "01")
-    children = together(folder, options, {1: [KillAtStep(5)]}, environment=first)
+    _store, agent = agent_store()
+    children = together(folder, options, {1: [KillAtStep(5)]}, environment=agent)
     assert [child.wait(30) for child in children] == [9, -signal.SIGKILL]
-    children = together(folder, options, environment=second)
+    assert (status(folder)["status"], status(folder)["exit_code"]) == ("failed", 9)
+    children = together(folder, options, environment=agent)
     assert [child.wait(30) for child in children] == [0, 0], children[0].said() + children[1].said()
     assert digest(folder) == digest(undisturbed)
 
 
-KILL_ONCE = """
-import os, signal, threading, time
-def kill():
-    while not os.path.exists(os.environ["I2I_TEST_STATE"]):
-        time.sleep(0.005)
-    os.kill(os.getpid(), signal.SIGKILL)
-if os.environ.get("RANK") == "1" and os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0":
-    threading.Thread(target=kill, daemon=True).start()
-"""
-
-
-@pytest.mark.slow
 @pytest.mark.promise("R19")
-def test_torchrun_restarts_a_training_whose_process_was_killed(tmp_path: Path) -> None:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(KILL_ONCE)
-    folder, undisturbed = tmp_path / "run", tmp_path / "straight"
-    options = "--max-steps 200 --save-every 2"
-    for child in together(undisturbed, options):
-        assert child.wait() == 0
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    script = [str(SCRIPTS / "train_cyclegan.py"), *tiny("cyclegan", f"{OPTIONS} --device cpu {options}")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "I2I_TEST_STATE": str(folder / "state-00000002.json")}
-    environment["PYTHONPATH"] = str(tmp_path / "site")
-    done = subprocess.run(
-        [*command, "--max-restarts", "1", "--", *script, "--run", str(folder)],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "resumed at step" in done.stderr and digest(folder) == digest(undisturbed)
+def test_machines_that_count_their_restarts_apart_find_each_other() -> None:
+    """Four times in one store: with processes that were there before, one that never came, and one machine less."""
+    store, agent = agent_store()
+    store.set("call-1", "of a process that is gone")
+    for counts in ("00", "00", "10", "2"):
+        places = [meeting_place(rank, len(counts), store.port) | agent for rank in range(len(counts))]
+        jobs = [(0.0, here | {"TORCHELASTIC_RESTART_COUNT": count}) for here, count in zip(places, counts, strict=True)]
+        workers = [CONTEXT.Process(target=meet_after, args=job) for job in jobs]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+            assert worker.exitcode == 0, counts
 
 
 def statistics(environment: dict[str, str], rows: list[slice], file: Path) -> None:
