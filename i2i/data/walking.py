@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from i2i.errors import InputError
+from i2i.files import WINDOWS
 
 _NOTHING = (errno.ENOENT, errno.ENOTDIR)
 
@@ -85,7 +86,7 @@ def walk(
             path = Path(entry.path)
             if not follow_links and entry.is_symlink():
                 not_followed(path)
-            elif not follow_links or _first_visit(path, seen):
+            elif not (follow_links or WINDOWS) or _first_visit(path, seen):  # junctions there are no links to Python
                 deeper.append(path)
         waiting += reversed(deeper)
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
