@@ -2,12 +2,13 @@
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 WALL, CPU = "seconds", "cpu_seconds"
@@ -38,7 +39,7 @@ def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; as `given` the words that they were read from, as `load` that of the five minutes before."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    return parser.parse_args(words, argparse.Namespace(given=words, load=os.getloadavg()[1]))
+    return parser.parse_args(words, argparse.Namespace(given=words, load=psutil.getloadavg()[1]))
 
 
 def positive(text: str) -> int:
@@ -74,8 +75,8 @@ def slope(work: Callable[[int], object], few: int, many: int) -> Figures:
 
 def processor_seconds() -> float:
     """Of this process and of its children that have ended."""
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    spent = os.times()
+    return time.process_time() + spent.children_user + spent.children_system
 
 
 def together(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> list[str]:
@@ -90,7 +91,7 @@ def together(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) 
             env=os.environ | dict(environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         for command in commands
     ]

@@ -165,13 +165,15 @@ class Project:
                 *TRAINING.split(),
             )
             self._run(*program, "--run", str(Path(folder) / "run"))
-            depth, files = json.loads(out.read_text())
+            depth, files = json.loads(out.read_text(encoding="utf-8"))
         return depth, files
 
     def _run(self, *words: str) -> tuple[str, float]:
         environment = os.environ | {"PYTHONPATH": str(self.root), "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
         before = os.times()
-        done = subprocess.run([sys.executable, *words], cwd=self.root, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, *words], cwd=self.root, env=environment, capture_output=True, encoding="utf-8"
+        )
         after = os.times()
         if done.returncode:
             raise SystemExit(f"{self.root}: {' '.join(words)[:200]}\n{done.stderr[-2000:]}")

@@ -134,7 +134,8 @@ def disk_speed(size: int) -> tuple[float, float]:
             file.write(block)
         os.fsync(file.fileno())
         written = time.perf_counter() - begun
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         file.seek(0)
         begun = time.perf_counter()
         while file.read(len(block)):

@@ -78,7 +78,7 @@ class Peak(threading.Thread):
             time.sleep(0.05)
 
     def look(self) -> None:
-        found = re.search(r"RssAnon:\s+(\d+)", STATUS.read_text())
+        found = re.search(r"RssAnon:\s+(\d+)", STATUS.read_text(encoding="utf-8"))
         self.bytes = max(self.bytes, int(found[1]) * 1024 if found else 0)
 
 

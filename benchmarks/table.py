@@ -45,16 +45,16 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     for file in options.files:
-        print(markdown(json.loads(file.read_text())))
+        print(markdown(json.loads(file.read_text(encoding="utf-8"))))
     if options.write:
-        README.write_text(with_results(README.read_text(), RESULTS))
+        README.write_text(with_results(README.read_text(encoding="utf-8"), RESULTS), encoding="utf-8", newline="\n")
 
 
 def with_results(readme: str, folder: Path) -> str:
     """`readme` with the tables of all results in `folder` between its marks."""
     before, _, rest = readme.partition(BEGIN)
     after = rest.partition(END)[2]
-    found = [markdown(json.loads(file.read_text())) for file in sorted(folder.glob("*.json"))]
+    found = [markdown(json.loads(file.read_text(encoding="utf-8"))) for file in sorted(folder.glob("*.json"))]
     return before + BEGIN + "\n".join(["", *found]) + ("\n" if found else "") + END + after
 
 

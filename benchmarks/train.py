@@ -51,7 +51,9 @@ class Child:
     def __init__(self, task: Task) -> None:
         self.way, self.peak = task.way, 0.0
         command = [sys.executable, "benchmarks/train_child.py", json.dumps(asdict(task))]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+        )
         self.first = self._answer()
 
     def __enter__(self) -> "Child":

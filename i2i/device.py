@@ -12,12 +12,13 @@ from i2i.errors import UsageError
 def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.device:
     """The device of that name; `auto` is a CUDA device, else Apple's, else the CPU.
 
-    Each of several processes on one machine has a CUDA device of its own, by its `local_rank`. Raises
-    `UsageError` for a device that is not there, and for a numbered one that several processes would share.
+    Each of several processes on one machine has a CUDA device of its own, by its `local_rank`; Apple's is for one.
+    Raises `UsageError` for a device that is not there, and for one that several processes would share.
     """
     kind = name
     if name == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        apple = world_size == 1 and torch.backends.mps.is_available()
+        kind = "cuda" if torch.cuda.is_available() else "mps" if apple else "cpu"
     expected = UsageError(f"device = {name!r}: expected auto, cpu, cuda, cuda:N or mps")
     try:
         device = torch.device(kind)
@@ -37,6 +38,8 @@ def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.
             )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError(f"device = {name!r}: this machine has none")
+    if device.type == "mps" and world_size > 1:
+        raise UsageError(f"device = {name!r}: {world_size} processes cannot share it; start one, or give --device cpu")
     return device
 
 

@@ -190,7 +190,7 @@ class _Download:
             free = shutil.disk_usage(part.parent).free
             if needed > free:
                 raise OutputError(f"{self.path}: {needed:,} bytes are needed, {free:,} are free")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | files.BINARY
             descriptor = os.open(part, flags, 0o666)
             os.ftruncate(descriptor, start)
         try:
@@ -198,11 +198,12 @@ class _Download:
             with _disk(self.path):
                 os.fsync(descriptor)
         except BaseException:
-            if not kept or os.fstat(descriptor).st_size == 0:
+            useless = not kept or os.fstat(descriptor).st_size == 0
+            os.close(descriptor)
+            if useless:
                 part.unlink()
             raise
-        finally:
-            os.close(descriptor)
+        os.close(descriptor)
 
     def _broke_off(self, done: int, total: int, reason: str, kept: bool) -> DownloadError:
         failure = f"{self.url}: broke off after {done:,} of {total:,} bytes ({reason})"
@@ -217,7 +218,7 @@ class _Download:
                 f"{self.url}: not the expected file: its SHA-256 is {found}, expected {self.sha256}; it was removed"
             )
         with _disk(self.path):
-            part.replace(self.path)
+            files.rename_over(part, self.path)
             parts = re.compile(re.escape(self.path.name) + r"\.([0-9a-f]{12}|new)\.part")
             for earlier in self.path.parent.iterdir():
                 if parts.fullmatch(earlier.name):  # of another version

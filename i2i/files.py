@@ -1,4 +1,8 @@
-"""Files that appear whole or not at all, locks that die with their process, SHA-256 of files, and i2i's own folder."""
+"""Files that appear whole or not at all, locks that die with their process, SHA-256 of files, and i2i's own folder.
+
+Windows differs: it replaces and removes no file that a program has open or mapped, syncs no folder, ends lines in
+files that are not opened as binary, and refuses names that other systems take.
+"""
 
 import contextlib
 import errno
@@ -6,11 +10,13 @@ import hashlib
 import io
 import itertools
 import os
+import re
 import secrets
 import select
 import shutil
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +26,18 @@ from platformdirs import user_cache_path
 
 from i2i.errors import FULL, ExistsError, LockedError, OutputError
 
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+WINDOWS = os.name == "nt"
+BINARY = getattr(os, "O_BINARY", 0)
+"""For `os.open`: Windows else changes line ends."""
+_RESERVED = re.compile(
+    r"""[<>:"|?*\\/\x00-\x1f]|[. ]$|^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)""", re.IGNORECASE
+)
+_LONGEST = 259
+"""The characters of a path that Windows takes unless its user enables long paths."""
+_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds between attempts to replace a file that another program has open: a viewer, a virus scanner, an indexer."""
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+"""How systems say that a file system has no hard links; the last one is how Windows does."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _being_written: set[Path] = set()
 """The temporary files that this process is writing."""
@@ -64,17 +81,19 @@ def atomic_write(
 def _write(path: Path, temporary: Path, write: Callable[[BinaryIO], object], mode: int | None, replace: bool) -> None:
     try:
         # O_EXCL with 0666 lets the kernel apply umask and default ACLs; tempfile would leave 0600
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
     except OSError as error:
         raise refused(path, error) from error
     file = _RecordingWriter(io.FileIO(descriptor, "wb"))
     try:
         if mode is not None:
-            os.fchmod(descriptor, mode)
+            temporary.chmod(mode)
         _lock(descriptor)  # so that `remove_strays` leaves it alone
         write(file)
         file.flush()
         os.fsync(descriptor)
+        if WINDOWS:
+            file.close()
         place(temporary, path, replace)
         file.close()
         _sync_folder(path.parent)
@@ -93,20 +112,33 @@ def _write(path: Path, temporary: Path, write: Callable[[BinaryIO], object], mod
 def place(temporary: Path, path: Path, replace: bool) -> None:
     """Give a finished file its name. Without `replace`, raises `ExistsError` where something has that already."""
     if replace:
-        temporary.replace(path)
+        rename_over(temporary, path)
         return
     try:
         os.link(temporary, path)
     except FileExistsError:
         if not path.is_symlink() or path.exists():
             raise appeared(path) from None
-        temporary.replace(path)  # a link to nothing counts as free
+        rename_over(temporary, path)  # a link to nothing counts as free
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         _place_without_links(temporary, path)
     else:
         temporary.unlink()
+
+
+def rename_over(finished: Path, path: Path) -> None:
+    """Rename a file to `path`, where another may be. Waits for a moment while a program keeps that open on Windows."""
+    for seconds in _WAITS if WINDOWS else ():
+        try:
+            finished.replace(path)
+            return
+        except PermissionError:
+            if not path.exists():
+                raise
+            time.sleep(seconds)
+    finished.replace(path)
 
 
 def _place_without_links(temporary: Path, path: Path) -> None:
@@ -116,7 +148,7 @@ def _place_without_links(temporary: Path, path: Path) -> None:
     except FileExistsError:
         raise appeared(path) from None
     try:
-        temporary.replace(path)
+        rename_over(temporary, path)
     except OSError:
         path.unlink()
         raise
@@ -126,10 +158,10 @@ def move_into_place(finished: Path, path: Path, mode: int | None = None, *, repl
     """Put a finished file of the same file system in the place of `path`, by the rules of `atomic_write`."""
     check_regular(path)
     try:
-        with finished.open("rb") as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), mode)
+        with finished.open("r+b") as file:  # Windows syncs no file that is open for reading alone
             os.fsync(file.fileno())
+        if mode is not None:
+            finished.chmod(mode)
         place(finished, path, replace)
         _sync_folder(path.parent)
     except OSError as error:
@@ -158,10 +190,11 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 
 def check_regular(path: Path) -> None:
-    """Raises `OutputError` if anything but a regular file is at `path`.
+    """Raises `OutputError` if anything but a regular file is at `path`, or Windows refuses its name.
 
     A rename would put a file in the place of a device, for everybody on the machine; from a pipe nothing may ever come.
     """
+    _check_name(path)
     try:
         kind = path.stat().st_mode
     except ValueError as error:  # a NUL in its name
@@ -173,6 +206,22 @@ def check_regular(path: Path) -> None:
         raise OutputError(f"{_one_line(path)}: cannot be written: {what} is there already")
 
 
+def is_reserved(name: str) -> bool:
+    """Whether Windows refuses a name, or takes it for another: devices, wildcards, a colon, a dot or space at the end.
+
+    `os.path.isreserved` of Python 3.13 answers for Windows alone.
+    """
+    return _RESERVED.search(name) is not None
+
+
+def _check_name(path: Path) -> None:
+    if WINDOWS and is_reserved(path.name):
+        raise OutputError(
+            f"{_one_line(path)}: cannot be written: Windows reserves this name; choose one without a device's name "
+            '(con, nul, com1), without < > : " | ? *, and without a dot or space at its end'
+        )
+
+
 def remove_strays(folder: Path, before: float) -> None:
     """Remove what a killed process left half-written in `folder` before that time (seconds since the epoch).
 
@@ -180,14 +229,16 @@ def remove_strays(folder: Path, before: float) -> None:
     """
     for stray in folder.glob(".i2i-*.part"):
         with contextlib.suppress(OSError):
-            if stray.stat().st_mtime >= before:
-                continue
-            descriptor = os.open(stray, os.O_RDWR)
-            try:
-                if _lock(descriptor):
-                    stray.unlink()
-            finally:
-                os.close(descriptor)
+            if stray.stat().st_mtime < before and not _is_being_written(stray):
+                stray.unlink()
+
+
+def _is_being_written(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        return not _lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:
@@ -237,7 +288,7 @@ def _sign(descriptor: int) -> None:
 
 def _holder(path: Path) -> str:
     try:
-        return path.read_text(errors="replace").strip() or "a process that has just started"
+        return path.read_text(encoding="utf-8", errors="replace").strip() or "a process that has just started"
     except OSError:
         return "unknown"
 
@@ -249,6 +300,8 @@ def sha256(path: Path) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
+    if WINDOWS:
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -267,6 +320,8 @@ def _one_line(path: Path) -> str:
 def refused(path: Path, error: OSError | ValueError, written: int = 0) -> OutputError:
     """The error to raise when the system refuses to write at `path`, where so many bytes were written before."""
     name, reason = _one_line(path), getattr(error, "strerror", None) or str(error)
+    if WINDOWS:
+        reason += _of_windows(path, error)
     if not isinstance(error, OSError) or error.errno not in FULL:
         return OutputError(f"{name}: cannot be written: {reason}")
     folder = next(place for place in (path.parent, *path.parent.parents) if place.is_dir())
@@ -275,10 +330,23 @@ def refused(path: Path, error: OSError | ValueError, written: int = 0) -> Output
     return OutputError(f"{name}: cannot be written: {reason}; {room}")
 
 
+def _of_windows(path: Path, error: OSError | ValueError) -> str:
+    """A cause that its message does not name."""
+    if len(str(path.absolute())) > _LONGEST:
+        return f"; this path is longer than the {_LONGEST} characters that Windows takes unless long paths are enabled"
+    if isinstance(error, PermissionError) and path.exists():
+        return "; Windows replaces no file that a program has open: close the one that shows or uses it"
+    return ""
+
+
 def make_folders(folder: Path) -> None:
-    """Create a folder and those above it, however deep: `Path.mkdir` calls itself for each level. Raises `OSError`."""
+    """Create a folder and those above it, however deep: `Path.mkdir` calls itself for each level.
+
+    Raises `OSError`, and `OutputError` for a name that Windows refuses.
+    """
     missing = itertools.takewhile(lambda place: not place.is_dir(), (folder, *folder.parents))
     for place in reversed(list(missing)):
+        _check_name(place)
         place.mkdir(exist_ok=True)
 
 

@@ -155,7 +155,7 @@ def has_bf16() -> bool:
 def cpu_info(*names: str) -> str:
     """Linux's entry for the first processor under one of these names, such as "model name"; empty elsewhere."""
     try:
-        lines = CPUINFO.read_text().splitlines()
+        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(names)), "")
@@ -171,7 +171,9 @@ def threads() -> int:
 
 def may_have_gpu() -> bool:
     """Whether there may be a GPU; only torch knows, and its import takes a while."""
-    return sys.platform == "darwin" or any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
+    driver = Path(os.environ.get("SYSTEMROOT", "/"), "System32", "nvcuda.dll")  # of CUDA on Windows
+    devices = map(Path, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
+    return sys.platform == "darwin" or any(path.exists() for path in (*devices, driver))
 
 
 def available_memory() -> int:
@@ -180,9 +182,8 @@ def available_memory() -> int:
 
     free: int = psutil.virtual_memory().available
     try:
-        limit = int((CGROUP / "memory.max").read_text())
-        used = int((CGROUP / "memory.current").read_text())
-        facts = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        limit, used = int(_cgroup("memory.max")), int(_cgroup("memory.current"))
+        facts = dict(line.split() for line in _cgroup("memory.stat").splitlines())
     except (OSError, ValueError):
         return free
     # cached files count as used; the system drops them when memory is needed
@@ -196,8 +197,12 @@ def memory_limit() -> int:
 
     total: int = psutil.virtual_memory().total
     with contextlib.suppress(OSError, ValueError):  # "max" is no limit
-        return min(total, int((CGROUP / "memory.max").read_text()))
+        return min(total, int(_cgroup("memory.max")))
     return total
+
+
+def _cgroup(name: str) -> str:
+    return (CGROUP / name).read_text(encoding="ascii")
 
 
 def peak_memory() -> int:
@@ -206,8 +211,12 @@ def peak_memory() -> int:
     `getrusage` gives the parent's peak where that was higher when it started this process; Linux knows better.
     """
     with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,5 +1,7 @@
 """SIGINT, SIGTERM and SIGUSR1 ask for an end in good order; a second SIGINT ends at once.
 
+Windows has no SIGUSR1. Ctrl-Break, by which one program there asks another to end, is SIGBREAK.
+
 Python runs a handler between two of its own instructions of the main thread, and a decoder or a network can run for
 minutes without any. So a thread listens for signals, and ends the process at the second one.
 """
@@ -17,7 +19,7 @@ from i2i import files
 from i2i.errors import Interrupted
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
-ALL = (*BOTH, signal.SIGUSR1) if hasattr(signal, "SIGUSR1") else BOTH
+ALL = (*BOTH, *(getattr(signal, name) for name in ("SIGUSR1", "SIGBREAK") if hasattr(signal, name)))
 STOPPING = "stopping after the picture at hand; the same again stops at once"
 """Commands on many pictures say this at a first signal."""
 GRACE = 1.0
@@ -102,7 +104,8 @@ class _Listener:
 
     def __enter__(self) -> None:
         reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
+        if hasattr(os, "set_blocking"):  # on Windows from Python 3.12 on, and there it may block
+            os.set_blocking(self._writer, False)
         self._before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         threading.Thread(target=self._listen, args=(reader,), name="i2i-signals", daemon=True).start()
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from i2i.errors import I2IError, OutputError
-from i2i.files import write_all
+from i2i.files import WINDOWS, write_all
 
 _replaced: list[Any] = []
 """The streams that were there before: a stream that Python collects closes its descriptor."""
@@ -32,7 +32,7 @@ def guard() -> None:
     """
     for number in range(3):
         _fill(number)
-    sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115
     sys.stdout = _guarded("stdout", _refused)
     sys.stderr = _guarded("stderr", lambda error: None)
 
@@ -57,7 +57,7 @@ def _refused(error: OSError) -> NoReturn:
 def _guarded(name: str, refused: Callable[[OSError], object]) -> Any:
     stream = getattr(sys, name)
     if stream is None:
-        return open(os.devnull, "w")  # noqa: PTH123
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
     if not _is_plain(stream):  # guarded already, or somebody's own, such as a notebook's
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -65,8 +65,9 @@ def _guarded(name: str, refused: Callable[[OSError], object]) -> Any:
     _replaced.append(stream)
     with contextlib.suppress(OSError, ValueError):
         stream.flush()
+    console = stream.buffer.raw if WINDOWS and stream.isatty() else None  # which takes UTF-8, as its file does not
     return io.TextIOWrapper(
-        io.BufferedWriter(_Descriptor(stream.fileno(), refused)),
+        io.BufferedWriter(_Descriptor(stream.fileno(), refused, console)),
         encoding=stream.encoding,
         errors="backslashreplace",  # no name is too odd to be printed
         line_buffering=name == "stderr" or stream.line_buffering,
@@ -87,15 +88,19 @@ def _is_guarded(stream: io.TextIOWrapper) -> bool:
 
 
 class _Descriptor(io.RawIOBase):
-    """Writes everything to a descriptor; after it has refused results once, nothing more."""
+    """Writes everything to a descriptor, or to a `console`; after it has refused results once, nothing more."""
 
-    def __init__(self, descriptor: int, refused: Callable[[OSError], object]) -> None:
-        self._descriptor, self._refused, self._deaf = descriptor, refused, False
+    def __init__(self, descriptor: int, refused: Callable[[OSError], object], console: Any = None) -> None:
+        self._descriptor, self._refused, self._console, self._deaf = descriptor, refused, console, False
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
+        left = view[:0] if self._deaf else view
         try:
-            write_all(self._descriptor, b"" if self._deaf else view)
+            if self._console is None:
+                write_all(self._descriptor, left)
+            while self._console is not None and len(left):
+                left = left[self._console.write(left) :]
         except OSError as error:
             self._deaf = self._refused is _refused
             self._refused(error)

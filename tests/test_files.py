@@ -13,7 +13,7 @@ import pytest
 
 from i2i import files
 from i2i.errors import ExistsError, LockedError, OutputError
-from i2i.files import atomic_write, locked, write_all
+from i2i.files import atomic_write, is_reserved, locked, make_folders, write_all
 
 
 def names(folder: Path) -> list[str]:
@@ -170,8 +170,80 @@ with locked(folder / "lock", "in use"):
 
 
 def test_without_fcntl_files_are_locked_and_written(tmp_path: Path) -> None:
-    """Windows has no fcntl. No file of the package may import it at its top."""
+    """Windows has no fcntl."""
     subprocess.run([sys.executable, "-c", WITHOUT_FCNTL, str(tmp_path)], check=True)
     assert names(tmp_path) == ["a"]
-    package = Path(files.__file__).parent
-    assert [path for path in package.rglob("*.py") if "\nimport fcntl" in path.read_text()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reserved"),
+    [
+        ("con", True),
+        ("NUL.png", True),
+        ("com1", True),
+        ("LPT².txt", True),
+        ("aux .tar.gz", True),
+        ("CONIN$", True),
+        ("a:b.png", True),
+        ("what?.png", True),
+        ("a.", True),
+        ("a ", True),
+        ("tab\t", True),
+        ("console.png", False),
+        ("com.png", False),
+        ("com10", False),
+        ("a con", False),
+        (".hidden", False),
+        ("ä → b.png", False),
+        ("a.b", False),
+    ],
+)
+def test_names_that_windows_reserves(name: str, reserved: bool) -> None:
+    assert is_reserved(name) == reserved
+    if sys.version_info >= (3, 13):
+        import ntpath
+
+        assert ntpath.isreserved(name) == reserved
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "WINDOWS", True)
+    monkeypatch.setattr(files, "_WAITS", (0.0, 0.0))
+
+
+def test_windows_writes_no_file_and_makes_no_folder_of_a_reserved_name(tmp_path: Path, windows: None) -> None:
+    for act in (lambda: put(tmp_path / "aux.png"), lambda: make_folders(tmp_path / "a" / "nul" / "b")):
+        with pytest.raises(OutputError, match="Windows reserves this name"):
+            act()
+    assert names(tmp_path) == ["a"]
+    put(tmp_path / "auxiliary.png")
+
+
+@pytest.mark.parametrize("refusals", [2, 3])
+def test_a_file_that_a_program_has_open_on_windows(
+    refusals: int, tmp_path: Path, windows: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is replaced once the program lets go of it; else the error says why it is not."""
+    (tmp_path / "a").write_bytes(b"old")
+    left, replace = [refusals], os.replace
+
+    def refusing(source: Path, target: Path) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise PermissionError(errno.EACCES, "Access is denied")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refusing)
+    if refusals == 2:
+        put(tmp_path / "a", replace=True)
+    else:
+        with pytest.raises(OutputError, match="Access is denied; Windows replaces no file that a program has open"):
+            put(tmp_path / "a", replace=True)
+    assert (tmp_path / "a").read_bytes() == (b"new" if refusals == 2 else b"old") and names(tmp_path) == ["a"]
+
+
+def test_a_path_that_is_too_long_for_windows(tmp_path: Path, windows: None) -> None:
+    path = tmp_path / ("a" * 150) / ("b" * 150)
+    with pytest.raises(OutputError, match="longer than the 259 characters that Windows takes"):
+        put(path)

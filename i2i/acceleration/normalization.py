@@ -20,6 +20,10 @@ _CHUNK_VALUES = 1 << 20  # so many stay in a processor's cache between two passe
 _LARGE, _LARGE_16_BITS = 1 << 16, 1 << 20  # pixels from which `Moments` replaces torch's statistics
 
 
+def _float64(x: Tensor) -> Tensor:
+    return (x.cpu() if x.device.type == "mps" else x).double()  # Apple's GPUs have no float64
+
+
 class Moments:
     """Count, mean and sum of squared deviations of each channel, in float64.
 
@@ -41,13 +45,13 @@ class Moments:
         mean = chunk.sum(0) / len(chunk)
         centred = chunk - mean
         # the part of the mean that was lost to rounding
-        rest = centred.sum(0).double() / len(chunk)
-        squares = centred.square_().sum(0).double() - rest.square() * len(chunk)
-        delta = mean.double() + rest - self._mean.to(mean.device)
+        rest = _float64(centred.sum(0)) / len(chunk)
+        squares = _float64(centred.square_().sum(0)) - rest.square() * len(chunk)
+        delta = _float64(mean) + rest - self._mean.to(rest.device)
         total = self.count + len(chunk)
-        self._mean = self._mean.to(mean.device) + delta * (len(chunk) / total)
+        self._mean = self._mean.to(rest.device) + delta * (len(chunk) / total)
         between = delta.square() * (self.count * len(chunk) / total)
-        self._squares = self._squares.to(mean.device) + squares + between
+        self._squares = self._squares.to(rest.device) + squares + between
         self.count = total
 
     def mean(self) -> Tensor:

@@ -24,6 +24,10 @@ MOST_OF_THE_WAY = 0.5
 MARGIN, GAP = 130, 6
 """Pixels of the contact sheet: left of its rows, for their titles, and between its pictures."""
 MARKER = ".i2i-demo"
+# on Windows no program can press Ctrl-C for another; Ctrl-Break reaches a group of processes
+_STOP = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT)
+_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+_STOPPED = 75 if _GROUP else 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,15 +105,15 @@ def interrupt_half_way(training: list[str], log: Path) -> None:
 
     values = read_options(Path(training[1]))
     half = values["max_steps"] // 2
-    process = subprocess.Popen(command(*training))
+    process = subprocess.Popen(command(*training), creationflags=_GROUP)
     while process.poll() is None:
         steps = log.read_bytes().count(b'"kind": "step"') if log.exists() else 0
         if steps >= half:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(_STOP)
             process.wait()
         time.sleep(0.5)
-    if process.returncode != 130:
-        raise I2IError(f"{training[0]} ended with exit code {process.returncode}; 130 was expected")
+    if process.returncode != _STOPPED:
+        raise I2IError(f"{training[0]} ended with exit code {process.returncode}; {_STOPPED} was expected")
 
 
 def draw(out: Path) -> None:

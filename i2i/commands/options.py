@@ -205,4 +205,4 @@ def _line(option: Option) -> str:
 
 
 if __name__ == "__main__":
-    _FILE.write_text(surface(), encoding="utf-8")
+    _FILE.write_text(surface(), encoding="utf-8", newline="\n")

@@ -159,12 +159,13 @@ def _sigchld_restored() -> Iterator[None]:
     Its DataLoader installs a handler of SIGCHLD for that. Without it the death is noticed, within five
     seconds, where the next batch is waited for.
     """
-    if threading.current_thread() is not threading.main_thread():
+    number = getattr(signal, "SIGCHLD", None)  # none on Windows, where torch looks at times
+    if number is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.getsignal(signal.SIGCHLD)
+    previous = signal.getsignal(number)
     yield
-    signal.signal(signal.SIGCHLD, previous if previous is not None else signal.SIG_DFL)
+    signal.signal(number, previous if previous is not None else signal.SIG_DFL)
 
 
 @contextlib.contextmanager

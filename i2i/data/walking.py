@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from i2i.errors import InputError
+from i2i.files import WINDOWS
 
 _NOTHING = (errno.ENOENT, errno.ENOTDIR)
 
@@ -105,7 +106,7 @@ def walk(
             below = here / name
             if not follow_links and is_link:
                 not_followed(below)
-            elif not follow_links or _first_visit(below, seen):
+            elif not (follow_links or WINDOWS) or _first_visit(below, seen):  # junctions there are no links to Python
                 deeper.append(below)
         waiting += reversed(deeper)
     found.sort(key=None if os.sep == "/" else lambda path: path.replace(os.sep, "/"))

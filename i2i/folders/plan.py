@@ -140,7 +140,7 @@ def _with_digest_of_source(job: Job) -> Job:
 
 
 def _with_digest(job: Job, path: Path) -> Job:
-    digest = hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()
+    digest = hashlib.blake2b(os.fsencode(path.as_posix()), digest_size=4).hexdigest()
     return _renamed_to(job, f"{job.target.stem}_{digest}{job.target.suffix}")
 
 
@@ -413,7 +413,9 @@ def _shard(jobs: list[Job], options: FolderOptions) -> list[Job]:
 
 
 def _place(job: Job) -> int:
-    return int.from_bytes(hashlib.blake2b(os.fsencode(job.name_text), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(os.fsencode(job.name_text.replace(os.sep, "/")), digest_size=8).digest(), "little"
+    )
 
 
 def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], options: FolderOptions) -> set[Job]:

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from i2i.errors import I2IError, ImageError
+from i2i.files import BINARY
 from i2i.images import containers, heif, jpeg, netpbm, npy, png, tiff
 from i2i.images import metadata as meta
 from i2i.images.formats import HEAD_BYTES, NAMES, Format, lacking, refusal, sniff
@@ -301,8 +302,8 @@ def _too_many(text: str) -> str:
 
 def _open(path: Path, limits: Limits) -> BinaryIO:
     try:
-        # without O_NONBLOCK the opening of a FIFO waits for a writer
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # without O_NONBLOCK, which Windows lacks, the opening of a FIFO waits for a writer
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | BINARY)
     except (OSError, ValueError) as error:
         special = isinstance(error, OSError) and path.exists() and not path.is_file()
         reason = "not a regular file" if special else f"cannot be opened: {getattr(error, 'strerror', error)}"

@@ -6,6 +6,7 @@ ones are, and written in tiles; PNG is written by `png`. libvips does all else, 
 """
 
 import dataclasses
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ _PLAIN = ("b-w", "srgb", "rgb", "rgb16", "grey16")
 _WRITTEN: tuple[Format, ...] = ("PNG", "JPEG", "TIFF", "WEBP")
 # as libvips and libjpeg have it; a picture that is read by bands has no longer sides than TIFF and PNG can hold
 _SIDES: dict[Format, int] = {"JPEG": 65_500, "WEBP": 16_383}
+_OPENED = (Path("/proc/self/fd"), Path("/dev/fd"))
+"""Where Linux and macOS have names for open files. Windows has none: libvips then reads what is mapped into memory."""
 _XMP_AND_ICC = 2 | 8  # libvips is to keep these: of EXIF it would make up tags
 
 
@@ -232,10 +235,14 @@ def _bands(canvas: Canvas) -> Iterator[Pixels]:
 def _image(canvas: Canvas, without_last: bool, icc: bytes | None) -> Any:
     """An image of libvips in 8 bits; `without_last`: all channels but the last."""
     pyvips = _vips()
-    source = f"/proc/self/fd/{canvas.spool.descriptor}"
     kind = {1: "uchar", 2: "ushort", 4: "float"}[canvas.dtype.itemsize]
-    image = pyvips.Image.rawload(source, canvas.width, canvas.height, canvas.channels * canvas.dtype.itemsize)
-    image = image.copy(bands=canvas.channels, format=kind)
+    if (opened := next(filter(Path.is_dir, _OPENED), None)) is not None:
+        source = str(opened / str(canvas.spool.descriptor))
+        image = pyvips.Image.rawload(source, canvas.width, canvas.height, canvas.channels * canvas.dtype.itemsize)
+        image = image.copy(bands=canvas.channels, format=kind)
+    else:
+        data = mmap.mmap(canvas.spool.descriptor, 0, access=mmap.ACCESS_READ)
+        image = pyvips.Image.new_from_memory(data, canvas.width, canvas.height, canvas.channels, kind)
     if without_last:
         image = image.extract_band(0, n=image.bands - 1)
     if kind != "uchar":

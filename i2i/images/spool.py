@@ -5,10 +5,12 @@ gone when the process is, however that ends.
 """
 
 import os
+import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from threading import Lock
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -44,6 +46,7 @@ class Spool:
         self.size, self._folder = size, folder or spool_folder()
         self._data = np.zeros(size, np.uint8).data if size <= in_memory else None
         self._file: Any = self._new_file() if self._data is None else None
+        self._place = Lock()  # `os.preadv` needs none, and is not everywhere
 
     def __enter__(self) -> Self:
         return self
@@ -62,14 +65,14 @@ class Spool:
         if self._data is not None:
             data[:] = self._data[start : start + len(data)]
         else:
-            self._whole(os.preadv, start, data)
+            self._whole("readinto", start, data)
 
     def write(self, start: int, data: memoryview) -> None:
         """Puts `data` at `start`."""
         if self._data is not None:
             self._data[start : start + len(data)] = data
         else:
-            self._whole(os.pwritev, start, data)
+            self._whole("write", start, data)
 
     def close(self) -> None:
         """Gives memory and file back."""
@@ -97,19 +100,19 @@ class Spool:
             raise self._refused(error) from error
         return file
 
-    def _whole(self, call: Any, start: int, data: memoryview) -> None:
-        while len(data):
-            try:
-                done = call(self.descriptor, [data], start)
-            except OSError as error:
-                raise self._refused(error) from error
-            if done == 0:
-                raise SpoolError(f"{self._folder}: the spool has become shorter")
-            start, data = start + done, data[done:]
+    def _whole(self, call: Literal["readinto", "write"], start: int, data: memoryview) -> None:
+        try:
+            with self._place:
+                self._file.seek(start)
+                while len(data):
+                    if not (done := getattr(self._file, call)(data)):
+                        raise SpoolError(f"{self._folder}: the spool has become shorter")
+                    data = data[done:]
+        except OSError as error:
+            raise self._refused(error) from error
 
     def _free(self) -> int:
-        free = os.statvfs(self._folder)
-        return free.f_bavail * free.f_frsize
+        return shutil.disk_usage(self._folder).free
 
     def _refused(self, error: OSError) -> SpoolError:
         if error.errno in FULL:

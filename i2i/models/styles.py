@@ -16,7 +16,7 @@ from typing import Literal
 from i2i.config import nearest, path_of
 from i2i.download import Progress
 from i2i.errors import ModelError, OutputError, UsageError
-from i2i.files import home
+from i2i.files import home, is_reserved
 from i2i.models import published
 from i2i.models.info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME, ModelInfo, Statistics, read_info
 from i2i.terminal import printable
@@ -112,6 +112,8 @@ def install(
     """
     if not STYLE_NAME.fullmatch(name) or Path(name).suffix in MODEL_SUFFIXES:
         raise UsageError(f"{name!r} cannot be the name of a style: expected letters, digits, '-', '_', '.'")
+    if is_reserved(name):
+        raise UsageError(f"{name!r} cannot be the name of a style: Windows reserves it; choose another")
     target = installed_folder() / f"{name}.safetensors"
     if target.exists() and not overwrite:
         raise UsageError(f"a style {name!r} is installed already ({target}); --overwrite replaces it")

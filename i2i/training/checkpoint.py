@@ -339,7 +339,10 @@ def source_commit(root: Path) -> str:
         return ""
     with contextlib.suppress(OSError):
         done = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False
+            ["git", "-C", str(root), "rev-parse", "--verify", "HEAD"],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
         )
         return done.stdout.strip() if done.returncode == 0 else ""
     return ""

@@ -240,7 +240,7 @@ def _by_place(rows: Tensor | None) -> Rows:
 def _rows(paths: Sequence[Path], root: Path) -> Tensor:
     """(N, 3): of each picture the hash of its place, its bytes, and the hash of a part of its content or 0."""
     folder = root if root.is_dir() else root.parent
-    places = [_hash(os.fsencode(_place(path, folder))) for path in paths]
+    places = [_hash(os.fsencode(_place(path, folder).as_posix())) for path in paths]
     looked_at = set(sorted(places)[:SAMPLED])  # the same ones whatever else comes or goes
     parts = [_part(path) if place in looked_at else 0 for place, path in zip(places, paths, strict=True)]
     rows = list(zip(places, map(_size, paths), parts, strict=True))

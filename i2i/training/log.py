@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -36,9 +36,8 @@ class LogFile:
         self._waiting: list[bytes] = []
         check_regular(path)
         if path.exists():
-            with _opened(path) as lines:
-                kept = (line for line in lines if _belongs(line, step, validate_again))
-                atomic_write(path, lambda file: file.writelines(kept))
+            kept = (line for line in _lines(path) if _belongs(line, step, validate_again))
+            atomic_write(path, lambda file: file.writelines(kept))
         try:
             self._file = path.open("ab", buffering=0)
             self._size = os.fstat(self._file.fileno()).st_size
@@ -77,9 +76,11 @@ class LogFile:
         self._file.close()
 
 
-def _opened(path: Path) -> BinaryIO:
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, which is closed behind the last one."""
     try:
-        return path.open("rb")
+        with path.open("rb") as file:
+            yield from file
     except OSError as error:
         raise OutputError(f"{path}: cannot be read: {error.strerror}") from None
 

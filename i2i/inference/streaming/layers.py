@@ -127,11 +127,11 @@ def convolution(module: nn.Module, dtype: torch.dtype = torch.float32, device: t
     return Convolution(weight, bias, module.stride[0], int(module.padding[0]), edge, module.groups)
 
 
-def normalisation(layer: Layer, measured: Moments | None) -> RowLayer:
+def normalisation(layer: Layer, measured: Moments | None, device: torch.device | str = "cpu") -> RowLayer:
     """A normalisation by what was measured for it, or by the statistics of its training."""
     module = layer.module
     if measured is not None:
-        mean, variance = measured.mean().float(), measured.variance().float()
+        mean, variance = measured.mean().float().to(device), measured.variance().float().to(device)
     else:
         assert isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
         assert module.running_var is not None

@@ -88,7 +88,7 @@ class Chain:
             assert layer.module is not None
             return convolution(layer.module, self._dtype, self._lanes.device)
         if layer.kind == "norm":
-            return normalisation(layer, self._moments.get(index))
+            return normalisation(layer, self._moments.get(index), self._lanes.device)
         if layer.kind == "fork":
             return self._fork(index)
         if layer.kind == "add":

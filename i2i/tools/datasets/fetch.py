@@ -21,7 +21,7 @@ from i2i.config import real
 from i2i.data.folders import SPLITS
 from i2i.download import BrokeOffError, Progress, download
 from i2i.errors import DownloadError, InputError, UsageError
-from i2i.files import atomic_write, locked, refused, sha256
+from i2i.files import WINDOWS, atomic_write, is_reserved, locked, refused, sha256
 from i2i.tools.datasets.catalog import PublicSet
 from i2i.tools.datasets.outputs import folders_above
 
@@ -265,4 +265,6 @@ def _parts(name: str) -> list[str]:
     leads_out = name.startswith("/") or ".." in parts or re.match("[A-Za-z]:", name)
     if not parts or leads_out or re.search(r"[\x00-\x1f\x7f-\x9f\\]", name):
         raise InputError(f"{name[:300]!r}: a name that leads out of the folder, or with odd characters")
+    if WINDOWS and any(map(is_reserved, parts)):
+        raise InputError(f"{name[:300]!r}: a name that Windows reserves; unpack the archive on another system")
     return parts

@@ -158,7 +158,7 @@ def _parts(folder: Path, units: list[list[Path]], val: float, test: float, seed:
     """Units in an order that the seed decides; the first ones are test, then val, as far as they fit."""
 
     def order(unit: list[Path]) -> bytes:
-        return hashlib.sha256(b"%d:" % seed + os.fsencode(unit[0].relative_to(folder))).digest()
+        return hashlib.sha256(b"%d:" % seed + os.fsencode(unit[0].relative_to(folder).as_posix())).digest()
 
     total = sum(map(len, units))
     wanted = {"test": round(test * total), "val": round(val * total), "train": total}

@@ -76,7 +76,8 @@ def _child(trials: Sequence[str]) -> tuple[list[bytes], str]:
         return _whole_lines(error.stdout or b""), f"no answer within {SECONDS:g} s"
     if done.returncode < 0:
         return _whole_lines(done.stdout), f"ends the process ({signal.Signals(-done.returncode).name})"
-    return _whole_lines(done.stdout), f"ends the process (exit code {done.returncode})"
+    code = str(done.returncode) if done.returncode < 256 else f"{done.returncode:#x}"  # as Windows names its faults
+    return _whole_lines(done.stdout), f"ends the process (exit code {code})"
 
 
 def _whole_lines(data: bytes) -> list[bytes]:
@@ -86,7 +87,7 @@ def _whole_lines(data: bytes) -> list[bytes]:
 def main() -> None:
     """The child: an answer to each trial that the command line names, a line of JSON each."""
     # libraries print too
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for name in sys.argv[1:]:
         kind, _, about = name.partition(" ")

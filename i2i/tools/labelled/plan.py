@@ -295,7 +295,9 @@ def _draw_copies(items: Sequence[Item], names: Sequence[str], options: AugmentOp
 
 
 def _draw(seed: int, item: Item, name: str) -> bytes:
-    return hashlib.blake2b(b"\0".join((str(seed).encode(), name.encode(), os.fsencode(item.picture)))).digest()
+    return hashlib.blake2b(
+        b"\0".join((str(seed).encode(), name.encode(), os.fsencode(item.picture.as_posix())))
+    ).digest()
 
 
 def _copy(item: Item, style: int, name: str) -> Copy:

@@ -83,7 +83,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             raise UsageError(f"--host {host}: no address of this machine; 127.0.0.1 is this machine alone") from None
-        reason = os.strerror(error.errno) if error.errno else str(error)  # its own text tells the address once more
+        reason = str(error.strerror or error).partition(" (while")[0]  # the address stands there once more
         raise UsageError(
             f"--host {host} --port {port}: {reason}. Another port: --port {port + 1}, or --port 0 for a free one"
         ) from None

@@ -22,6 +22,7 @@ from PIL import Image
 from i2i import images
 from i2i.config import option_names
 from i2i.errors import ImageError, UsageError
+from i2i.files import WINDOWS, is_reserved
 from i2i.folders.batch import translate_folder
 from i2i.folders.report import Record
 from i2i.images.formats import LOSSY, SUFFIXES, UNREAD, WRITTEN
@@ -296,7 +297,8 @@ def file_name(given: str) -> str:
     name = printable(re.split(r"[/\\]", given)[-1]).replace("\\", "_").strip().lstrip(".")
     suffix = Path(name).suffix
     stem = os.fsencode(name.removesuffix(suffix))[:_MAX_NAME_BYTES].decode(errors="ignore")
-    return f"{stem or 'picture'}{suffix if len(suffix) <= 5 else ''}"
+    found = f"{stem or 'picture'}{suffix if len(suffix) <= 5 else ''}"
+    return "_" + re.sub(r'[<>:"|?*]', "_", found) if WINDOWS and is_reserved(found) else found
 
 
 def _number(path: Path) -> int:

@@ -1,0 +1,183 @@
+"""i2i on Windows and macOS, as far as Linux can play them: `other_systems` says how.
+
+One child plays a system and runs the commands one after the other. Rules that need no child follow.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from other_systems import LINUX, MODULES, UNIX, environment
+
+from i2i import images
+from i2i.commands import ALGORITHMS, COMMANDS
+
+ROOT = Path(__file__).parents[1]
+CHILD = """
+import json, pkgutil, sys
+from importlib import import_module
+
+
+def run(words):
+    from i2i.cli import main
+
+    sys.argv = ["i2i", *words]
+    try:
+        main()
+    except SystemExit as end:
+        return end.code
+
+
+if __name__ == "__main__":
+    import i2i
+
+    for module in pkgutil.walk_packages(i2i.__path__, "i2i."):
+        if not module.name.endswith("__main__"):
+            try:
+                import_module(module.name)
+            except ImportError as error:
+                if (error.name or "i2i").startswith("i2i") or error.name in sys.argv[2].split(","):
+                    raise
+    codes = [run(words) for words in json.loads(sys.argv[1])]
+    open("codes.json", "w", encoding="utf-8").write(json.dumps(codes))
+"""
+TINY = (
+    "train cyclegan --data data --run run --generator resnet_1blocks --discriminator patchgan_16 --ngf 4 --ndf 4 "
+    "--crop-size 16 --load-size 16 --pool-size 3 --n-epochs 100 --validate-every 0 --samples 1 --cache cache"
+)
+STYLE = "--style run --direction a2b --runtime torch --device cpu"
+JOBS = [
+    *(f"{name} --help" for name in COMMANDS),
+    *(f"train {name} --help" for name in ALGORITHMS),
+    f"{TINY} --workers 0 --max-steps 2",
+    f"{TINY} --workers 0 --max-steps 4",
+    f"translate data/trainA -o out {STYLE}",
+    f"translate data/trainA -o out {STYLE} --skip-existing --report again.json",
+    f"translate data/trainA -o out {STYLE} --overwrite",
+    "export run --direction a2b -o net.pth",
+    "export run --direction a2b -o net.safetensors",
+    "report run -o page.html",
+    "compare data/trainA out -o sheet.png",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number, name in enumerate(("trainA/ä → b.png", "trainA/b.png", "trainB/c.png", "trainB/d.png")):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images.write(path, images.Picture(np.random.default_rng(number).integers(0, 255, (24, 20, 3), np.uint8)))
+    (tmp_path / "site").mkdir()
+    return tmp_path
+
+
+def run_on(system: str, folder: Path, jobs: list[str]) -> None:
+    """Run `jobs` in a child that plays `system`."""
+    (folder / "child.py").write_text(CHILD, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "child.py", json.dumps([job.split() for job in jobs]), ",".join(MODULES[system])],
+        cwd=folder,
+        env=environment(system, folder / "site"),
+        capture_output=True,
+        check=False,
+    )
+    said = done.stderr.decode("cp1252")
+    assert done.returncode == 0, said
+    codes = json.loads((folder / "codes.json").read_text(encoding="utf-8"))
+    assert dict(zip(jobs, codes, strict=True)) == dict.fromkeys(jobs, 0), said
+    assert not list(folder.rglob(".i2i-*.part")), "nothing half-written stays"
+
+
+@pytest.mark.parametrize("system", ["win32", pytest.param("darwin", marks=pytest.mark.slow)])
+def test_the_commands_run(system: str, folder: Path) -> None:
+    run_on(system, folder, JOBS)
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["b.png", "ä → b.png"]
+    assert {record["status"] for record in json.loads((folder / "again.json").read_bytes())["records"]} == {"skipped"}
+    assert b"\r\n" not in (folder / "run" / "log.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["win32", "darwin"])
+def test_workers_are_spawned_and_the_doctor_finds_nothing_wrong(system: str, folder: Path) -> None:
+    run_on(system, folder, [f"{TINY} --workers 1 --max-steps 3", "doctor"])
+
+
+# The sources.
+
+
+def sources() -> Iterator[tuple[Path, ast.Module]]:
+    for top in ("i2i", "scripts", "benchmarks"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            yield path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))
+
+
+OTHER_OPEN = {"os.open", "tarfile.open", "webbrowser.open"}
+"""They open no text."""
+
+
+def names_no_encoding(call: ast.Call) -> bool:
+    """Whether a call opens a file or a pipe as text, and leaves its encoding to the system."""
+    given = {keyword.arg for keyword in call.keywords}
+    if "encoding" in given:
+        return False
+    method = isinstance(call.func, ast.Attribute)
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name in ("read_text", "write_text"):
+        return method  # a function of that name is ours
+    if name in ("run", "Popen", "check_output"):
+        return bool(given & {"text", "universal_newlines"})
+    if name not in ("open", "fdopen") or (method and name == "open" and ast.unparse(call.func) in OTHER_OPEN):
+        return False
+    modes = [
+        *call.args[0 if method and name == "open" else 1 :][:1],
+        *(k.value for k in call.keywords if k.arg == "mode"),
+    ]
+    mode = str(modes[0].value) if modes and isinstance(modes[0], ast.Constant) else "" if modes else "r"
+    return bool(mode) and "b" not in mode
+
+
+def test_no_text_is_read_or_written_in_an_encoding_of_the_system() -> None:
+    found = [
+        f"{path}:{call.lineno}: {ast.unparse(call)}"
+        for path, tree in sources()
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and names_no_encoding(call)
+    ]
+    assert not found
+
+
+def test_modules_of_unix_are_imported_where_they_are_needed() -> None:
+    """Never at the top of a file."""
+    found = [
+        f"{path}:{line.lineno}"
+        for path, tree in sources()
+        for line in tree.body
+        if isinstance(line, ast.Import | ast.ImportFrom)
+        and {getattr(line, "module", ""), *(name.name for name in line.names)} & MODULES["win32"]
+    ]
+    assert not found
+
+
+GUARDS = ("hasattr(", "getattr(", "sys.platform", "import termios")
+
+
+def test_what_windows_or_macos_lacks_is_asked_for_first() -> None:
+    """A function or a top-level statement that uses such a name also says what happens without it."""
+    lacking = {(module, name) for names in (LINUX, UNIX) for module, text in names.items() for name in text.split()}
+    found = []
+    for path, tree in sources():
+        for statement in tree.body:
+            parts = statement.body if isinstance(statement, ast.ClassDef) else [statement]
+            for part in parts:
+                text = ast.unparse(part)
+                used = {
+                    (ast.unparse(node.value), node.attr) for node in ast.walk(part) if isinstance(node, ast.Attribute)
+                }
+                if used & lacking and not any(guard in text for guard in GUARDS):
+                    found.append(f"{path}:{part.lineno}: {sorted(used & lacking)}")
+    assert not found
