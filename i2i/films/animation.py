@@ -75,12 +75,15 @@ class AnimationWriter:
         self._quality = DEFAULT_QUALITY["WEBP"] if quality is None else quality
         colours = ["256 colours in each frame"] if self._format == "GIF" else []
         self.notes = (*colours, *([] if silent else ["sound left out"]), *(["reduced to 8 bits"] if film.deep else []))
-        self._check(film.frames * film.height * film.width)
+        self.check(film.frames)
 
-    def _check(self, pixels: int) -> None:
+    def check(self, frames: int) -> None:
+        """Raises `ImageError` for more frames than a GIF or WebP may have."""
+        pixels = frames * self._film.height * self._film.width
         if pixels > MAX_PIXELS:
             raise ImageError(
-                f"{pixels} pixels in all frames: a {self._format} may have {MAX_PIXELS}; give -o NAME.mp4, or --size"
+                f"{pixels:,} pixels in all frames: a {self._format} may have {MAX_PIXELS:,}; give -o NAME.mp4, or "
+                "a smaller --size"
             )
 
     def segment(self) -> "_Segment":
@@ -89,8 +92,6 @@ class AnimationWriter:
     def join(self, segments: Sequence[Path], path: Path, last: int) -> None:
         """Writes the animation whose segments these are. Raises `OSError`."""
         times = [time for segment in segments for time in _loaded(segment)["times"].tolist()]
-        with np.load(segments[0]) as first:
-            self._check(len(times) * first["pixels"][0, ..., 0].size)
         base = self._film.time_base / _MILLISECOND
         # rounded as a whole, so that no error adds up; a GIF counts in hundredths
         unit = 10 if self._format == "GIF" else 1

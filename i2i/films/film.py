@@ -61,7 +61,10 @@ class Frame(NamedTuple):
 
 
 class Reader(Protocol):
-    """A film that is open: a context manager. `frames` raises `ImageError` where the film is damaged."""
+    """A film that is open: a context manager.
+
+    `frames` raises `ImageError` where the film is damaged. Once they are read, `film.notes` also has what is missing.
+    """
 
     film: Film
 
@@ -79,10 +82,11 @@ class Segment(Protocol):
 
 class Writer(Protocol):
     """The way to a file: frames by segments, then the film out of all of them, of whose frames the `last` is shown so
-    long. `notes` name the losses."""
+    long. `notes` name the losses. `check` raises `ImageError` for more frames than the file may have."""
 
     notes: tuple[str, ...]
 
+    def check(self, frames: int) -> None: ...
     def segment(self) -> Segment: ...
     def join(self, segments: Sequence[Path], path: Path, last: int) -> None: ...
 

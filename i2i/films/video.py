@@ -13,6 +13,7 @@ import io
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +45,8 @@ _ZERO = 1 << 32
 _LINES_OF_SD, _COLUMNS_OF_HD = 576, 1280
 _COVER = 0x400
 _MICROSECONDS = 1_000_000
+_SLACK = Fraction(1, 5)
+"""The seconds by which headers are wrong about whole films."""
 _HEADER, _SEGMENT = 256, b"\x18\x53\x80\x67"
 """The bytes in which the segment of a Matroska file begins, and the mark of it."""
 _OF_THE_FILE = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration")
@@ -93,6 +96,7 @@ class VideoReader:
             is_mp4 = "mp4" in self._container.format.name
             if "matroska" in self._container.format.name and path.stat().st_size < _matroska_bytes(path):
                 raise ImageError("damaged film: its end is missing")
+            self._is_cut = self._container.format.name == "mpegts" and _is_cut_transport(path)
             # an edit list may leave out frames of the file, so their number is none of the film's
             self._length = (self._stream.duration or 0) if is_mp4 else 0
             decoded = self._decode()
@@ -160,18 +164,38 @@ class VideoReader:
         return tuple(notes)
 
     def _decode(self) -> Iterator[Any]:
-        """The frames as FFmpeg has them. Raises `ImageError` where the file is damaged or ends early."""
-        decoded = end = step = 0
+        """The frames as FFmpeg has them. Raises `ImageError` where the file is damaged or ends early.
+
+        Where only an index or a header speaks of more, a note says it.
+        """
+        decoded = damaged = end = step = 0
+        seconds = Fraction(0)  # to the end of all streams
         with _reasons("damaged film"):
-            for packet in self._container.demux(self._stream):
+            for packet in self._container.demux():
+                if packet.pts is not None and packet.time_base:
+                    seconds = max(seconds, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                if packet.stream is not self._stream:
+                    continue
                 if packet.pts is not None:
                     step = packet.duration or 0
                     end = max(end, packet.pts + step)
                 for frame in packet.decode():
                     decoded += 1
+                    damaged += frame.is_corrupt
                     yield frame
         if self._length and end + step / 2 < (self._stream.start_time or 0) + self._length:
             raise ImageError(f"damaged film: it ends after {decoded} frames")
+        notes = [f"damaged: {damaged} of its frames"] if damaged else []
+        if self._is_cut or seconds + _SLACK < self._promised():
+            notes.append(f"damaged: its end is missing, after {decoded} frames")
+        self.film = replace(self.film, notes=(*self.film.notes, *notes))
+
+    def _promised(self) -> Fraction:
+        """The seconds that the header promises, for formats whose header does; else 0."""
+        format = self._container.format.name
+        if format == "avi" and self._stream.average_rate:
+            return self._stream.frames / self._stream.average_rate
+        return Fraction(self._container.duration or 0, _MICROSECONDS) if format == "flv" else Fraction(0)
 
     def _upright(self, frame: Any) -> Pixels:
         format = "rgb48le" if self.film.deep else "rgb24"
@@ -188,6 +212,14 @@ def _matroska_bytes(path: Path) -> int:
     width = 9 - head[at].bit_length() if len(_SEGMENT) <= at < len(head) - 8 else 0
     size, unknown = int.from_bytes(head[at : at + width]), (1 << 7 * width) - 1
     return 0 if size & unknown == unknown else at + width + (size & unknown)
+
+
+def _is_cut_transport(path: Path) -> bool:
+    """Whether an MPEG transport stream (ISO/IEC 13818-1) ends within one of its packets."""
+    with path.open("rb") as file:
+        head = file.read(5)
+    packet = 188 if head[:1] == b"G" else 192  # that of a disk begins with a time
+    return path.stat().st_size % packet > 0
 
 
 def _video(container: Any) -> Any:
@@ -221,6 +253,9 @@ class VideoWriter:
         shallow = film.deep and self._codec == "libvpx-vp9"
         self.notes = (*left_out, *(["reduced to 8 bits"] if shallow else []))
         self._deep = film.deep and not shallow
+
+    def check(self, frames: int) -> None:
+        """Any number of frames fits."""
 
     def segment(self) -> "_Segment":
         return _Segment(self._film, self._codec, self._deep, self._options())
@@ -259,7 +294,7 @@ class VideoWriter:
 
     def join(self, segments: Sequence[Path], path: Path, last: int) -> None:
         """Writes the film whose segments these are, with the other streams of the source. Raises `OSError`."""
-        options = {"fflags": "bitexact", **({"movflags": "faststart"} if self._format in ("mp4", "mov") else {})}
+        options = {"fflags": "+bitexact", **({"movflags": "faststart"} if self._format in ("mp4", "mov") else {})}
         with _reasons(f"cannot be written as {self._format}"), contextlib.ExitStack() as opened:
             out = opened.enter_context(_av().open(str(path.absolute()), "w", format=self._format, options=options))
             first = opened.enter_context(_av().open(str(segments[0].absolute())))
@@ -348,7 +383,7 @@ class _Segment:
         return self._file.getvalue()
 
     def _start(self, height: int, width: int) -> None:
-        self._container = _av().open(self._file, "w", format="nut", options={"fflags": "bitexact"})
+        self._container = _av().open(self._file, "w", format="nut", options={"fflags": "+bitexact"})
         self._stream = self._container.add_stream(self._codec, rate=self._film.rate, options=self._options)
         self._stream.width, self._stream.height = width, height
         odd = self._codec == "libx264" and (width % 2 or height % 2)

@@ -123,6 +123,7 @@ class FilmWork:
             while group := list(itertools.islice(ahead, self.together)):
                 if self.stop():
                     return False
+                output.writer.check(done + len(group))  # where the file does not say how many there are
                 pictures = self._translated([frame.picture for frame, _ in group])
                 for (frame, moved), picture in zip(group, pictures, strict=True):
                     writing.append(writer.submit(output.add, frame, picture, moved))

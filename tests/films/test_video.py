@@ -64,6 +64,15 @@ def test_sound_is_copied_bit_for_bit(tmp_path: Path, name: str, suffix: str) -> 
     assert abs(starts[0] - starts[1]) <= Fraction(1, 1000)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_of_a_transport_stream_loses_its_headers_alone(tmp_path: Path, suffix: str) -> None:
+    """AAC has 7 bytes before each packet there (ADTS), which other formats keep once."""
+    source = video(tmp_path / "a.m2ts")
+    copied(source, tmp_path / f"b{suffix}")
+    sound = [data for _, data in packets(source, "audio")]
+    assert [data for _, data in packets(tmp_path / f"b{suffix}", "audio")] == [data[7:] for data in sound]
+
+
 def test_sound_that_a_format_cannot_hold(tmp_path: Path) -> None:
     source = video(tmp_path / "a.mp4")
     with VideoReader(source) as reader, pytest.raises(ImageError, match=r"sound, aac, cannot be in a webm .*\.mkv"):
@@ -259,6 +268,27 @@ def test_a_matroska_of_unknown_length_is_read(tmp_path: Path) -> None:
     data[start : start + 8] = b"\x01" + b"\xff" * 7
     path.write_bytes(data)
     assert len(frames_of(path)) == 3
+
+
+CUT: dict[str, dict[str, Any]] = {
+    ".avi": {"codec": "mpeg4", "sound": "mp3", "base": Fraction(1, 30), "times": range(90)},
+    ".ts": {"codec": "libx264"},
+    ".m2ts": {"codec": "libx264"},
+    ".flv": {"codec": "libx264", "sound": None},
+}
+
+
+@pytest.mark.parametrize("suffix", CUT)
+def test_a_film_that_is_cut_short_says_so(tmp_path: Path, suffix: str) -> None:
+    """Where the format lets FFmpeg read on: its frames are read, and a note says that some are missing."""
+    path = video(tmp_path / f"a{suffix}", moving(90, 16, 16), **CUT[suffix])
+    data = path.read_bytes()
+    for share, expected in ((1.0, 90), (0.661, None)):
+        path.write_bytes(data[: int(share * len(data))])
+        with VideoReader(path) as reader:
+            count = len(list(reader.frames()))
+            notes = "; ".join(reader.film.notes)
+        assert (count, notes) == (90, "") if expected else f"its end is missing, after {count} frames" in notes
 
 
 def test_an_edit_list_may_leave_out_frames(tmp_path: Path) -> None:

@@ -311,6 +311,29 @@ def test_the_command_line_plans_and_makes_a_film(tmp_path: Path) -> None:
     assert code == 2 and "smooth" in child.stderr
 
 
+def test_a_gif_that_grows_too_large_ends_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the film does not say how many frames it has."""
+    source = video(tmp_path / "a.mkv", moving(30), sound=None, live="1")
+    with open_film(source) as reader:
+        assert reader.film.frames == 0
+    monkeypatch.setattr("i2i.films.animation.MAX_PIXELS", 10 * 48 * 64)
+    used = Counting()
+    report = translate_folder(source, tmp_path / "out" / "b.gif", used.translator)
+    assert used.count == 10
+    assert [record.reason for record in report.failed] == [
+        "33,792 pixels in all frames: a GIF may have 30,720; give -o NAME.mp4, or a smaller --size"
+    ]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_damaged_end_is_in_the_report(tmp_path: Path) -> None:
+    source = video(tmp_path / "a.m2ts", moving(12))
+    source.write_bytes(source.read_bytes()[:-100])
+    report = translate_folder(source, tmp_path / "b.mp4", translator())
+    (record,) = report.done
+    assert "damaged: its end is missing, after " in record.note
+
+
 def test_two_at_one_film(tmp_path: Path) -> None:
     source, out = video(tmp_path / "a.mp4"), tmp_path / "b.mp4"
     inner: list[Any] = []
