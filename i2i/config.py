@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
@@ -20,6 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from i2i.errors import UsageError
 from i2i.groups import KEYS, grouped
 from i2i.plain_yaml import Values, read_yaml
+from i2i.urls import StorePath, check_secrets, is_url, store_path
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -96,8 +97,17 @@ def path_of(value: str | os.PathLike[str]) -> Path:
     return Path(value)
 
 
+def place_of(value: str | os.PathLike[str]) -> Path:
+    """`value` as the place of a URL, or as a path, with the refusals of both."""
+    if isinstance(value, StorePath):
+        return value
+    return store_path(value) if is_url(value) else path_of(value)
+
+
 def real(path: Path) -> Path:
-    """Where `path` leads through all links. Unlike pathlib's, it takes a link to itself."""
+    """Where `path` leads through all links. Unlike pathlib's, it takes a link to itself; a store has no links."""
+    if isinstance(path, StorePath):
+        return path
     return Path(os.path.realpath(path))
 
 
@@ -249,6 +259,11 @@ def _check_paths(cls: type, values: Mapping[str, Any], where: str) -> None:
         if Path not in _leaves(hints[name]):
             continue
         for path in value if isinstance(value, list | tuple) else (value,):
+            check_secrets(path, f"{where}{name}: ")
+            if is_url(path) and StorePath not in _leaves(hints[name]):
+                raise UsageError(
+                    f"{where}{name} = {path!r}: expected a path on this machine; a store is not read or written here"
+                )
             try:
                 path_of(path if isinstance(path, str | Path) else "?")
             except UsageError as error:
@@ -372,7 +387,7 @@ def to_mapping(config: "DataclassInstance") -> dict[str, Any]:
 
 
 def _plain(value: object) -> Any:
-    if isinstance(value, Path):
+    if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]

@@ -25,6 +25,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from i2i.commands import ALGORITHMS, COMMANDS
 from i2i.config import ALGORITHM
+from i2i.urls import PathOrURL, StorePath
 
 POSITIONAL: Final = "positional"
 """Marks the field that takes the words without a flag: `inputs: Annotated[tuple[Path, ...], POSITIONAL] = ()`."""
@@ -48,6 +49,8 @@ class Option:
     optional: bool = False
     many: bool = False
     positional: bool = False
+    stores: bool = False
+    """Whether it is a path or the URL of a store."""
 
     @property
     def flag(self) -> str:
@@ -64,7 +67,8 @@ class Option:
         marks = [_LIMITS[sign](bound) for sign, bound in self.limits.items()]
         parts: list[Any] = []
         if self.kind in TYPES:
-            parts.append(Annotated[TYPES[self.kind], *marks] if marks else TYPES[self.kind])
+            kind = PathOrURL if self.stores else TYPES[self.kind]
+            parts.append(Annotated[kind, *marks] if marks else kind)
         if self.choices:
             parts.append(Literal.__getitem__(self.choices))
         if self.many:
@@ -116,6 +120,7 @@ def _described(name: str, plain: object, marked: object, default: object, text: 
         optional=NoneType in leaves,
         many=Ellipsis in leaves,
         positional=POSITIONAL in marks,
+        stores=StorePath in leaves,
     )
 
 

@@ -17,6 +17,7 @@ from i2i.errors import OutputError, SomeFailed, UsageError
 from i2i.inference.options import FolderOptions
 from i2i.machine import meet, place, together
 from i2i.terminal import printable, say_plain
+from i2i.urls import PathOrURL, StorePath
 
 if TYPE_CHECKING:
     from i2i.folders.report import Report
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(FolderOptions):
-    inputs: Annotated[tuple[Path, ...], POSITIONAL] = ()
-    """Pictures, films, folders, or `-` to read their paths from the standard input, one a line or separated by NUL."""
+    inputs: Annotated[tuple[PathOrURL, ...], POSITIONAL] = ()
+    """Pictures, films, folders, URLs such as s3://bucket/photos, or `-` to read paths from the standard input, one a
+    line or separated by NUL."""
     style: str = ""
     """The trained network: a name from --list-styles, a run folder, a model file, a checkpoint of
     pytorch-CycleGAN-and-pix2pix (.pth), or hub:owner/name."""
-    out: Path | None = None
-    """The folder for the results, or a file for a single input. Results keep their names and subfolders."""
-    report: Path | None = None
+    out: PathOrURL | None = None
+    """The folder for the results, or a file for a single input; or the URL of one. Results keep their names and
+    subfolders."""
+    report: PathOrURL | None = None
     """Write a JSON file with a record for each input."""
     json: bool = False
     """Print that report, or the list of styles, on the standard output."""
@@ -100,8 +103,15 @@ def wait_for_others(processes: int) -> None:
 def check_report(report: Path | None, out: Path | None) -> None:
     if report is None:
         return
-    if report.suffix.lower() not in ("", ".json") or report.is_dir():
+    in_store = isinstance(report, StorePath)
+    if report.suffix.lower() not in ("", ".json") or (not in_store and report.is_dir()):
         raise UsageError(f"--report {report}: expected the name of a JSON file")
+    if isinstance(report, StorePath):
+        from i2i.folders.stores import check_writable
+
+        check_writable(report)
+        return
+    out = None if isinstance(out, StorePath) else out
     folder, out = report.parent.absolute(), (out or Path()).absolute()
     if not (folder.is_dir() or folder.is_relative_to(out) or out.is_relative_to(folder)):  # else made with the output
         raise OutputError(f"{report}: cannot be written: no such folder")
@@ -165,7 +175,8 @@ def translate(options: Options, chosen: FolderOptions) -> None:
         summarise(report, time.monotonic() - started)
         if options.report is not None:
             report.write(options.report)
-            remove_strays(options.report.parent, began)
+            if not isinstance(options.report, StorePath):
+                remove_strays(options.report.parent, began)
         if options.json:
             sys.stdout.writelines(report.pieces())
 

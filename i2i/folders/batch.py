@@ -17,11 +17,13 @@ from i2i.config import from_mapping, option_names, to_mapping
 from i2i.data.walking import suffix_of
 from i2i.errors import OutputError, UsageError
 from i2i.files import make_folders, remove_strays
+from i2i.folders import stores
 from i2i.folders.masks import blend_of
 from i2i.folders.parts import Parts, remove_ended, resolve
 from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.plan import Inputs, Job, Plan, Source, plan
 from i2i.folders.report import Progress, Report, records_of
+from i2i.folders.staging import Staged, runner_of
 from i2i.folders.worker import Fetching, Resolved, Style, Work, load
 from i2i.images import LOSSY, WRITTEN, probe
 from i2i.images.encoding import refusal_of_units
@@ -31,6 +33,7 @@ from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator
 from i2i.models.info import ModelInfo
 from i2i.terminal import printable
+from i2i.urls import StorePath, is_url
 
 _COUNTED = 64
 
@@ -51,7 +54,8 @@ def translate_folder(
 ) -> Report:
     """Translates pictures, films, and folders of them, into the folder `out`, with the same tree, names and formats.
 
-    * `inputs`: a path or several, to pictures, films or folders.
+    * `inputs`: a path or several, to pictures, films or folders. The URL of a store, `s3://bucket/photos`, is a folder
+      or a file too, here and for `out` and `mask`.
     * `out`: a folder; for one input file it may be the name of a picture or a film.
     * `style`: as for `load_translator`, or a `Translator`. The options that choose model or device have no effect on a
       `Translator`.
@@ -77,11 +81,11 @@ def translate_folder(
     chosen.check_style(style)
     todo = plan(inputs, out, chosen)
     sizes = _sizes(todo, chosen)
-    runner: Pipeline | Parts
+    runner: Pipeline | Staged | Parts
     if executor is None:
         translator = load(Work(style, chosen, sizes=sizes), fetching)
         resolved = Resolved.of(translator)
-        runner = Pipeline(translator, chosen, progress, stop, frames)
+        runner = runner_of(Pipeline(translator, chosen, progress, stop, frames), todo.todo)
     else:
         work, resolved = resolve(executor, Work.of(style, chosen, sizes, fetching))
         runner = Parts(executor, work, progress, stop)
@@ -104,13 +108,17 @@ def translate_folder(
 def remove_leftovers(work: Plan, before: float) -> None:
     """Remove the half-written files that a killed run left in the folders of this work."""
     for folder in {os.path.dirname(job.target_text) for job in (*work.todo, *work.skipped)}:  # noqa: PTH120
-        remove_strays(Path(folder), before)
-        remove_ended(Path(folder), before)
+        if not is_url(folder):
+            remove_strays(Path(folder), before)
+            remove_ended(Path(folder), before)
 
 
 def _sizes(todo: Plan, options: FolderOptions) -> tuple[tuple[int, int], ...] | None:
-    """Heights and widths by the headers, scaled to `size`; None if the pictures are more than is worth looking at."""
+    """Heights and widths by the headers, scaled to `size`; None if the pictures are more than is worth looking at, or
+    in a store."""
     if options.runtime != "auto" or any(job.film for job in todo.todo) or len(todo.found) > _COUNTED:
+        return None
+    if any(map(is_url, todo.found)):
         return None
     sizes = []
     for path in todo.found:
@@ -179,6 +187,9 @@ def _by_suffix(jobs: Sequence[Job]) -> dict[str, Job]:
 def _probe(jobs: Sequence[Job]) -> None:
     """Whether the first result could be written, found out before a network runs for nothing."""
     for job in jobs[:1]:
+        if isinstance(job.target, StorePath):
+            stores.check_writable(job.target)
+            return
         folder = job.target.parent
         try:
             make_folders(folder)

@@ -7,11 +7,13 @@ from typing import Literal
 from i2i.config import nearest, real
 from i2i.data.walking import exists, inside, is_folder, prefix_of, suffix_of
 from i2i.errors import ImageError, UsageError
+from i2i.folders import stores
 from i2i.images import SUFFIXES, Pixels, read
 from i2i.inference.blend import Blend, Mask
 from i2i.inference.options import ALPHA, FolderOptions
 from i2i.inference.values import checked_mask
 from i2i.terminal import printable
+from i2i.urls import StorePath, as_path
 
 
 class MaskFiles:
@@ -21,12 +23,16 @@ class MaskFiles:
     """
 
     def __init__(self, mask: Path | Literal["alpha"] | None) -> None:
-        self.path = mask if isinstance(mask, Path) else None
+        self.path = None if mask == ALPHA else mask
+        self.folder: Path | None = None
         self._names: dict[str, dict[str, tuple[str, ...]]] = {}
-        if self.path is not None and not exists(self.path):
+        if isinstance(self.path, StorePath):
+            self._list(self.path)
+        elif self.path is not None and not exists(self.path):
             near = [path.name for path in inside(self.path.parent)] if is_folder(self.path.parent) else []
             raise UsageError(f"mask {printable(self.path)}: no such file or folder.{nearest(self.path.name, near)}")
-        self.folder = None if self.path is None or not is_folder(self.path) else real(self.path)
+        elif self.path is not None and is_folder(self.path):
+            self.folder = real(self.path)
 
     def of(self, name: str) -> str:
         """The mask of the picture at that path within the inputs; empty if none is needed.
@@ -51,19 +57,36 @@ class MaskFiles:
         """Whether a file is the one mask of all pictures, and so no picture to translate."""
         if self.path is None or self.folder is not None or not path.endswith(self.path.name):
             return False
-        return real(Path(path)) == real(self.path)
+        return real(as_path(path)) == real(self.path)
+
+    def _list(self, place: StorePath) -> None:
+        """Finds all masks of a store by one listing."""
+        names = [name for name in stores.files(place) if not name or stores.is_fit(name)]
+        if not names:
+            raise UsageError(f"mask {printable(place)}: no such file or folder in the store")
+        if names == [""]:
+            return
+        self.folder = place
+        for below, file in map(os.path.split, names):
+            self._add(self._names.setdefault(below, {}), file)
+
+    @staticmethod
+    def _add(names: dict[str, tuple[str, ...]], file: str) -> None:
+        ending = suffix_of(file)
+        if ending.lower() in SUFFIXES:
+            stem = file.removesuffix(ending)
+            names[stem] = (*names.get(stem, ()), file)
 
     def _in(self, below: str) -> dict[str, tuple[str, ...]]:
         """The names of the masks in one folder, by their stem."""
+        if isinstance(self.path, StorePath):
+            return self._names.get(below, {})
         if below not in self._names:
             assert self.path is not None
             folder = self.path / below
             names: dict[str, tuple[str, ...]] = {}
             for file in sorted(path.name for path in inside(folder)) if is_folder(folder) else ():
-                ending = suffix_of(file)
-                if ending.lower() in SUFFIXES:
-                    stem = file.removesuffix(ending)
-                    names[stem] = (*names.get(stem, ()), file)
+                self._add(names, file)
             self._names[below] = names
         return self._names[below]
 

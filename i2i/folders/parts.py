@@ -9,7 +9,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -35,6 +35,7 @@ from i2i.folders.worker import (
 from i2i.inference.options import FolderOptions
 from i2i.inference.translator import Translator
 from i2i.terminal import printable
+from i2i.urls import StorePath
 
 _JOBS = 8
 _BYTES = 16 << 20
@@ -108,15 +109,18 @@ class Parts:
         if not jobs:
             yield
             return
-        folder = jobs[0].target.parent.absolute() / f"{_PREFIX}{secrets.token_hex(8)}"
-        witness = next((job.source.absolute() for job in jobs if not job.refused and job.source.is_file()), None)
+        folder = jobs[0].target.parent.absolute()
+        stored = isinstance(folder, StorePath)
+        folder = folder if stored else folder / f"{_PREFIX}{secrets.token_hex(8)}"
+        witness = next((job.source.absolute() for job in jobs if not job.refused and _is_there(job.source)), None)
         self.work = replace(self.work, folder=folder, witness=witness)
         try:
-            with locked(folder / _LOCK):
+            with nullcontext() if stored else locked(folder / _LOCK):
                 self._check_workers()
                 yield
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if not stored:
+                shutil.rmtree(folder, ignore_errors=True)
             forget()  # threads have loaded the model in this process
 
     def _check_workers(self) -> None:
@@ -198,7 +202,7 @@ class Parts:
         if self._stopping:
             return
         self._stopping = True
-        if self.work.folder is not None and self._running:
+        if self.work.folder is not None and not isinstance(self.work.folder, StorePath) and self._running:
             with suppress(OSError):
                 (self.work.folder / Journal.STOP).touch()
         for future in list(self._running):
@@ -279,10 +283,16 @@ def _most(work: Work) -> int:
 def _size(job: Job) -> int:
     if job.film:
         return _BYTES
+    if isinstance(job.source, StorePath):
+        return 0
     try:
         return job.source.stat().st_size
     except OSError:
         return 0  # its error is reported when its turn comes
+
+
+def _is_there(source: Path) -> bool:
+    return isinstance(source, StorePath) or source.is_file()
 
 
 def _everywhere(job: Job) -> Job:

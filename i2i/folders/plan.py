@@ -15,17 +15,19 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
-from i2i.config import nearest, path_of, real
+from i2i.config import nearest, place_of, real
 from i2i.data.folders import listed
 from i2i.data.walking import prefix_of, suffix_of, walk
-from i2i.errors import ImageError, InputError, UsageError
+from i2i.errors import ImageError, InputError, OutputError, UsageError
 from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, has_pyav, is_animated, needs_video
 from i2i.films import WRITTEN as WRITTEN_FILMS
 from i2i.films import written_suffix as written_film_suffix
+from i2i.folders import stores
 from i2i.folders.masks import MaskFiles
 from i2i.images import SUFFIXES, UNREAD, WRITTEN, written_suffix
 from i2i.inference.options import FolderOptions
 from i2i.terminal import printable
+from i2i.urls import StorePath, as_path, is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,11 @@ class Job:
 
     @property
     def source(self) -> Path:
-        return Path(self.source_text)
+        return as_path(self.source_text)
 
     @property
     def target(self) -> Path:
-        return Path(self.target_text)
+        return as_path(self.target_text)
 
     @property
     def name(self) -> Path:
@@ -57,7 +59,7 @@ class Job:
 
     @property
     def mask(self) -> Path | None:
-        return Path(self.mask_text) if self.mask_text else None
+        return as_path(self.mask_text) if self.mask_text else None
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,16 @@ def _folded(text: str) -> str:
 def _keys(jobs: Sequence[Job]) -> tuple[list[str], set[str]]:
     """A key for each target, equal for targets that are one file: folders resolved, case and Unicode forms folded.
 
-    Also the keys of all folders above them.
+    In a store, names that differ at all are different files. Also the keys of all folders above them.
     """
     folders: dict[str, str] = {}
     keys = []
     for job in jobs:
         folder, name = os.path.split(job.target_text)
+        stored = is_url(folder)
         if folder not in folders:
-            folders[folder] = _folded(prefix_of(real(Path(folder))))
-        keys.append(folders[folder] + _folded(name))
+            folders[folder] = f"{folder}/" if stored else _folded(prefix_of(real(Path(folder))))
+        keys.append(folders[folder] + (name if stored else _folded(name)))
     above: set[str] = set()
     for key in folders.values():
         while (key := os.path.dirname(key)) not in above:  # noqa: PTH120
@@ -164,29 +167,29 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
     replace an input, and for inputs with one output path.
     """
     options.check()
-    sources = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
+    sources = [place_of(source) for source in ([inputs] if isinstance(inputs, str | PathLike) else inputs)]
     if (out is None) != options.in_place:
         wrong = "the place for the results is missing" if out is None else "two places for the results"
         raise UsageError(f"{wrong}; give -o OUT, or --in-place to replace the inputs")
     masks = MaskFiles(options.mask)
-    found = _Found(options, Path() if out is None else path_of(out), masks)
+    found = _Found(options, Path() if out is None else place_of(out), masks)
     for source in sources:
         found.add(source)
     jobs = _masked(found.jobs(), masks)
     if not jobs:
-        searched = ", ".join(printable(Path(s)) for s in sources) or "no inputs"
+        searched = ", ".join(map(printable, sources)) or "no inputs"
         if found.films:
             raise UsageError(f"{searched}: {NEEDS_PYAV}")
         raise InputError(f"no pictures found in {searched} (looked for {', '.join(sorted(SUFFIXES | VIDEO))})")
     if options.in_place:
         jobs = _in_place(jobs)
-    elif _names_a_picture(found.out, sources):
-        jobs = [_renamed(jobs, sources, found.out, options.format)]
+    elif _names_a_picture(found.out, alone := len(sources) == 1 and sources[0] not in found.folders):
+        jobs = [_renamed(jobs, alone, found.out, options.format)]
     if not options.in_place:
         jobs = without_collisions(jobs, options.on_collision)
     _check_extra(jobs)
     mine = _shard(jobs, options)
-    skipped = set() if options.in_place else _existing(jobs, mine, options)
+    skipped = set() if options.in_place else _existing(jobs, mine, found.out, options)
     return Plan(
         todo=tuple(job for job in mine if job not in skipped),
         skipped=tuple(job for job in mine if job in skipped),
@@ -209,7 +212,10 @@ class _Found:
     def __init__(self, options: FolderOptions, out: Path, masks: MaskFiles) -> None:
         self.options, self.out, self.masks = options, out, masks
         self.other = self.films = 0
+        self.folders: set[Path] = set()
+        """The inputs that are folders."""
         self.special: list[Job] = []
+        self._moving: set[Path] = set()
         self._jobs: dict[str | tuple[str, Path], Job] = {}
         self._before = prefix_of(out)
 
@@ -219,24 +225,47 @@ class _Found:
     def notices(self) -> tuple[str, ...]:
         return (f"{self.films} films were left alone: {NEEDS_PYAV}",) if self.films else ()
 
-    def add(self, source: Source) -> None:
+    def add(self, source: Path) -> None:
         if str(source) != STDIN:
-            self._input(path_of(source), None)
+            self._input(source, None)
             return
         for name in _standard_input():
-            path = path_of(name)
+            path = place_of(name)
             # a relative name keeps its folders, so that files of one name from several folders can be told apart
-            self._input(path, None if path.is_absolute() or ".." in path.parts else path)
+            whole = isinstance(path, StorePath) or path.is_absolute() or ".." in path.parts
+            self._input(path, None if whole else path)
 
     def _input(self, path: Path, name: Path | None) -> None:
+        if isinstance(path, StorePath):
+            self._store(path)
+            return
         kind = _kind(path)
         if stat.S_ISDIR(kind):
+            self.folders.add(path)
             self._folder(path, name or Path())
         else:
             self._add(str(path), str(name or path.name), special=kind != 0 and not stat.S_ISREG(kind))
 
+    def _store(self, place: StorePath) -> None:
+        """Adds the file of a store at a place, or those below it; names that begin with a dot are hidden."""
+        others = self._others(place)
+        names = [name for name in stores.files(place, recursive=self.options.recursive) if not stores.is_hidden(name)]
+        if not names:
+            raise InputError(f"{printable(place)}: no such file or folder in the store")
+        found = {name: place / stores.fit(name) for name in names}
+        self._moving |= stores.moving(list(found.values()))
+        if "" in found:
+            self._add(str(place), place.name)
+            return
+        self.folders.add(place)
+        for name, path in found.items():
+            if any(path.is_relative_to(other) for other in others) or self.masks.is_for_all(str(path)):
+                continue
+            reason = "" if stores.is_fit(name) else f"its name {name!a} {stores.UNFIT}"
+            self._file(str(path), stores.fit(name), reason)
+
     def _folder(self, folder: Path, below: Path) -> None:
-        others = [path for path in (self._output(folder), self.masks.folder) if path is not None]
+        others = self._others(folder)
         passed: dict[str, bool] = {}
         odd: set[str] = set()
 
@@ -244,8 +273,6 @@ class _Found:
             path = Path(error.filename)
             self._add(str(path), str(below / path.relative_to(folder)), f"cannot be listed: {error.strerror}")
 
-        if self.masks.folder is not None and real(folder).is_relative_to(self.masks.folder):
-            raise UsageError(f"{printable(folder)} holds the masks, and no pictures to translate; choose another input")
         recursive, follow_links = self.options.recursive, self.options.follow_links
         start, begin = len(prefix_of(folder)), prefix_of(below)
         for path in walk(folder, refused, recursive=recursive, follow_links=follow_links, irregular=odd.add):
@@ -254,14 +281,24 @@ class _Found:
                 passed[parent] = any(real(Path(parent)).is_relative_to(other) for other in others)
             if passed[parent] or self.masks.is_for_all(path):
                 continue
-            ending = suffix_of(path).lower()
-            if ending in VIDEO and not has_pyav():
-                self.films += 1
-                self.other += 1
-            elif ending in SUFFIXES or ending in UNREAD or ending in VIDEO:
-                self._add(path, begin + path[start:], special=path in odd and _is_special(path))
-            else:
-                self.other += 1
+            self._file(path, begin + path[start:], special=path in odd)
+
+    def _file(self, path: str, name: str, refused: str = "", special: bool = False) -> None:
+        """Adds a file of a folder, if it is a picture or a film."""
+        ending = suffix_of(path).lower()
+        if ending in VIDEO and not has_pyav():
+            self.films += 1
+            self.other += 1
+        elif ending in SUFFIXES or ending in UNREAD or ending in VIDEO:
+            self._add(path, name, refused, special and _is_special(path))
+        else:
+            self.other += 1
+
+    def _others(self, folder: Path) -> list[Path]:
+        """Folders whose files are no inputs: those of the results and of the masks."""
+        if self.masks.folder is not None and real(folder).is_relative_to(self.masks.folder):
+            raise UsageError(f"{printable(folder)} holds the masks, and no pictures to translate; choose another input")
+        return [path for path in (self._output(folder), self.masks.folder) if path is not None]
 
     def _output(self, folder: Path) -> Path | None:
         """Where results go, whatever links lead there: they are no inputs, unless the input is a part of them."""
@@ -294,6 +331,8 @@ class _Found:
             return True
         # with a format of pictures, or with another one, the first frame is meant
         moves = suffix in ANIMATED and self.options.format in (None, suffix.removeprefix("."))
+        if is_url(source):
+            return moves and as_path(source) in self._moving
         return moves and is_animated(Path(source))
 
 
@@ -351,20 +390,21 @@ def _is_special(path: str) -> bool:
     return not stat.S_ISREG(mode)
 
 
-def _names_a_picture(out: Path, sources: Sequence[Source]) -> bool:
+def _names_a_picture(out: Path, alone: bool) -> bool:
+    """Whether the output is no folder; `alone` is true if there is one input, which is none."""
     suffix = out.suffix.lower()
-    if suffix not in (*SUFFIXES, *UNREAD, *VIDEO) or out.is_dir():
+    if suffix not in (*SUFFIXES, *UNREAD, *VIDEO) or (not isinstance(out, StorePath) and out.is_dir()):
         return False
     if suffix in WRITTEN or suffix in WRITTEN_FILMS:
         return True
-    if len(sources) == 1 and not os.path.isdir(sources[0]):  # noqa: PTH112
+    if alone:
         written = ", ".join(sorted(WRITTEN_FILMS if suffix in VIDEO else WRITTEN))
         raise UsageError(f"{printable(out)}: {suffix} is not written; written are {written}")
     return False
 
 
-def _renamed(jobs: Sequence[Job], sources: Sequence[Source], out: Path, format: str | None) -> Job:
-    if len(jobs) != 1 or len(sources) != 1 or Path(sources[0]).is_dir():
+def _renamed(jobs: Sequence[Job], alone: bool, out: Path, format: str | None) -> Job:
+    if len(jobs) != 1 or not alone:
         raise UsageError(f"{printable(out)} names one picture; several inputs need a folder")
     if format is not None and WRITTEN[f".{format}"] != WRITTEN.get(out.suffix.lower()):
         raise UsageError(f"{printable(out)} and --format {format} contradict each other")
@@ -374,7 +414,7 @@ def _renamed(jobs: Sequence[Job], sources: Sequence[Source], out: Path, format: 
 def _makes_a_film(source: Path, out: Path) -> bool:
     """Whether a film is to be made of `source`. Raises `UsageError` where the one is a film and the other cannot be."""
     before, after = source.suffix.lower(), out.suffix.lower()
-    moves = before in VIDEO or (before in ANIMATED and is_animated(source))
+    moves = before in VIDEO or (before in ANIMATED and _moves(source))
     if before in VIDEO and after not in WRITTEN_FILMS:
         raise UsageError(
             f"{printable(out)}: one picture cannot hold a film; films are written as {', '.join(sorted(WRITTEN_FILMS))}"
@@ -386,6 +426,10 @@ def _makes_a_film(source: Path, out: Path) -> bool:
     return after in WRITTEN_FILMS and (moves or after not in WRITTEN)
 
 
+def _moves(source: Path) -> bool:
+    return bool(stores.moving([source])) if isinstance(source, StorePath) else is_animated(source)
+
+
 def _in_place(jobs: Sequence[Job]) -> list[Job]:
     """Each file once, behind its links, for a link would be replaced and not its file."""
     files: dict[str, Job] = {}
@@ -393,7 +437,7 @@ def _in_place(jobs: Sequence[Job]) -> list[Job]:
     for job in jobs:
         folder, name = os.path.split(job.source_text)
         if folder not in folders:
-            folders[folder] = prefix_of(real(Path(folder)))
+            folders[folder] = prefix_of(real(as_path(folder)))
         path = folders[folder] + name
         if os.path.islink(path):  # noqa: PTH114
             path = os.path.realpath(path)
@@ -418,22 +462,21 @@ def _place(job: Job) -> int:
     )
 
 
-def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], options: FolderOptions) -> set[Job]:
+def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], out: Path, options: FolderOptions) -> set[Job]:
     """The jobs to skip, since their results exist. Raises `UsageError` for targets that are not to be replaced."""
-    folders = _Listed()
+    folders: _Listed | _Stored = _Stored(out) if isinstance(out, StorePath) else _Listed()
     existing = [job for job in jobs if not job.refused and folders.have(job.target_text)]
     if not existing:
         return set()
     inputs = {_identity(job.source_text) for job in all_jobs} - {None}
     skipped = set()
     for job in existing:
-        try:
-            status = os.stat(job.target_text)  # noqa: PTH116
-        except OSError:  # a link to nothing is there, but it is no result
+        identity = _identity(job.target_text)
+        if identity is None:  # a link to nothing is there, but it is no result
             continue
-        if (status.st_dev, status.st_ino) in inputs:
+        if identity in inputs:
             raise UsageError(f"{printable(job.target)} is an input and would be overwritten; choose another output")
-        if stat.S_ISDIR(status.st_mode):
+        if not is_url(job.target_text) and os.path.isdir(job.target_text):  # noqa: PTH112
             raise UsageError(f"{printable(job.target)} is a folder where a picture would be written")
         skipped.add(job)
     if not (options.overwrite or options.skip_existing):
@@ -470,7 +513,19 @@ def _names_in(folder: str) -> set[str] | None:
         return None
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+class _Stored:
+    """As `_Listed`, for a store: one listing of all that is there."""
+
+    def __init__(self, out: StorePath) -> None:
+        self._paths = {str(out / name) for name in stores.files(out, kind=OutputError) if stores.is_fit(name)}
+
+    def have(self, path: str) -> bool:
+        return path in self._paths
+
+
+def _identity(path: str) -> tuple[int, int] | str | None:
+    if is_url(path):
+        return path
     try:
         status = os.stat(path)  # noqa: PTH116
     except OSError:

@@ -17,10 +17,12 @@ import numpy as np
 
 from i2i.errors import OutputError
 from i2i.files import atomic_write
+from i2i.folders import stores
 from i2i.folders.plan import Job, Plan
 from i2i.images import Picture, not_kept_by
 from i2i.images.palettes import FAR
 from i2i.terminal import drawable, printable, say_plain
+from i2i.urls import StorePath, as_path
 
 _CONVERTED = {(3, 1): "colours taken as luminance", (1, 3): "grey taken as three channels"}
 
@@ -54,11 +56,11 @@ class Record:
 
     @property
     def source(self) -> Path:
-        return Path(self.source_text)
+        return as_path(self.source_text)
 
     @property
     def target(self) -> Path:
-        return Path(self.target_text)
+        return as_path(self.target_text)
 
     def to_json(self, line: str = "") -> str:
         """A JSON object in ASCII, on one line or with `line` before each of its lines but the first."""
@@ -123,6 +125,9 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all; its folder is made if need be. Raises `OutputError`."""
+        if isinstance(path, StorePath):
+            stores.put_bytes(self.to_json().encode("ascii"), path)
+            return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -22,9 +22,11 @@ from i2i import __version__
 from i2i.config import option_names
 from i2i.errors import I2IError, InputError, ModelError, OutputError, UsageError
 from i2i.files import sha256
+from i2i.folders import stores
 from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.plan import Job
 from i2i.folders.report import Progress, Record
+from i2i.folders.staging import runner_of
 from i2i.inference import mix as mixing
 from i2i.inference.options import FolderOptions, ModelOptions, mix_as_text, parse_mix
 from i2i.inference.translator import Translator, load_translator
@@ -32,9 +34,11 @@ from i2i.machine import threads
 from i2i.models import styles
 from i2i.models.info import CONFIG_NAME, WEIGHTS_NAME, ModelInfo
 from i2i.terminal import printable
+from i2i.urls import StorePath
 
 Style = str | PathLike[str] | Translator
 Fetching = Callable[[int, int | None], object]
+_CHECK = ".i2i-check"
 Stamp = tuple[int, int] | None
 """Time and size of a file; None if it is not there."""
 
@@ -217,7 +221,9 @@ def _check(work: Work) -> None:
             f"would run the model with {', '.join(differences)}, and its results would differ; choose a device, a "
             "runtime and a precision that all workers have"
         )
-    if work.folder is not None:
+    if isinstance(work.folder, StorePath):
+        stores.check_writable(work.folder / _CHECK)
+    elif work.folder is not None:
         try:
             with tempfile.NamedTemporaryFile(dir=work.folder, prefix=".i2i-", suffix=".part"):
                 pass
@@ -226,7 +232,9 @@ def _check(work: Work) -> None:
                 f"{printable(work.folder.parent)}: cannot be written: {error.strerror}; every worker needs the output "
                 "folder at this path"
             ) from None
-    if work.witness is not None and not os.access(work.witness, os.R_OK):
+    if isinstance(work.witness, StorePath):
+        stores.check_readable(work.witness)
+    elif work.witness is not None and not os.access(work.witness, os.R_OK):
         raise InputError(f"{printable(work.witness)}: cannot be read; every worker needs the inputs at this path")
 
 
@@ -315,7 +323,7 @@ def translate_jobs(
     stop: Stop = lambda: False,
 ) -> Made:
     """Does jobs in this process, one after the other. `finished` is called with each as soon as it is recorded."""
-    pipeline = Pipeline(translator, options, stop=stop, frames=frames, finished=finished)
+    pipeline = runner_of(Pipeline(translator, options, stop=stop, frames=frames, finished=finished), jobs)
     error = None
     try:
         pipeline.run(jobs)
@@ -325,6 +333,8 @@ def translate_jobs(
 
 
 def stamp(path: Path) -> Stamp:
+    if isinstance(path, StorePath):
+        return None
     try:
         status = path.stat()
     except OSError:
@@ -333,21 +343,27 @@ def stamp(path: Path) -> Stamp:
 
 
 class Journal:
-    """A line for each record of a part, in a file that outlives its worker."""
+    """A line for each record of a part, in a file that outlives its worker.
+
+    A store can hold none: what a part that runs again would put there, and finds there, is done.
+    """
 
     STOP = "stop"
 
     def __init__(self, work: Work, part: Part) -> None:
         assert work.folder is not None
+        self._kept = not isinstance(work.folder, StorePath)
         self._part, self._path, self._stop = part, work.folder / f"{part.number}.jsonl", work.folder / self.STOP
 
     @cached_property
     def begun(self) -> bool:
         """Whether a worker has begun with the part before this journal was opened."""
-        return self._path.exists()
+        return self._kept and self._path.exists()
 
     def begin(self) -> None:
         """Raises `OutputError`."""
+        if not self._kept:
+            return
         try:
             self._path.touch()
         except OSError as error:
@@ -374,10 +390,12 @@ class Journal:
         return found
 
     def add(self, job: Job, record: Record) -> None:
+        if not self._kept:
+            return
         facts = {name: value for name, value in asdict(record).items() if not name.endswith("_text")}
         with suppress(OSError), self._path.open("a") as file:
             file.write(json.dumps([self._part.jobs.index(job), facts]) + "\n")
 
     def stopped(self) -> bool:
         """Whether the driver wants no further picture."""
-        return self._stop.exists()
+        return self._kept and self._stop.exists()

@@ -4,13 +4,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Interval
 
 from i2i.errors import UsageError
 from i2i.models.info import MAX_SIDE, NOT_PAINTED, ModelInfo
+from i2i.urls import PathOrURL
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 RuntimeName = Literal["auto", "torch", "openvino", "onnx"]
@@ -81,7 +81,7 @@ class FolderOptions(ModelOptions):
     strength: Strength = 1.0
     """How much to change the picture: 0 leaves it, 1 is the whole translation. Between them both are blended in linear
     light."""
-    mask: Path | Literal["alpha"] | None = None
+    mask: PathOrURL | Literal["alpha"] | None = None
     """Where to translate: a mask that is white there, black where the picture stays, grey for a blend; a folder of
     masks named as the pictures; or alpha, the picture's own transparency. ./alpha is a file."""
     keep: Keep | None = None

@@ -1,0 +1,262 @@
+"""Object stores, such as S3: listing, fetching and storing by fsspec, of which no other file knows.
+
+Credentials come from the environment and from the configuration of fsspec and of the store's own library. No message
+repeats what such a library says, for it may hold an address with a password.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from i2i.errors import ExistsError, I2IError, ImageError, InputError, OutputError, UsageError
+from i2i.films import ANIMATED, is_animated
+from i2i.terminal import printable
+from i2i.urls import UNNAMED, StorePath
+
+TOGETHER = 8
+"""So many files are fetched or stored at once."""
+_PIECE = 128 << 20
+"""Files of twice that and more go to S3 in pieces of that size: of a killed process the pieces stay there, unseen."""
+_HEAD = 32
+UNFIT = "has an empty part, '.' or '..', which no path can have; rename it in the store"
+_REFUSED_ALL = {
+    *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
+    *("AuthFailure", "InvalidSecurity", "RequestTimeTooSkewed", "UnrecognizedClientException"),
+}
+_BUSY = {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "ThrottlingException", "503", "500"}
+_TOO_LONG = {"KeyTooLongError", "KeyTooLong"}
+_UNREACHABLE = {"ConnectionError", "HTTPClientError", "TimeoutError", "ClientConnectionError", "ClientPayloadError"}
+"""Names of classes of the libraries' errors, as these are imported only where they are needed."""
+_CREDENTIALS = ("Credential", "Profile", "Token", "SSO")
+_GIVE = (
+    "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in the environment; FSSPEC_S3_ANON=1 for a "
+    "public bucket"
+)
+
+
+class Entry(NamedTuple):
+    """A file of a store: its size in bytes, and a text that changes with its content."""
+
+    size: int
+    tag: str
+
+
+def files(place: StorePath, *, recursive: bool = True, kind: type[I2IError] = InputError) -> dict[str, Entry]:
+    """The files below a place by their names from there on, sorted; the file at the place itself has the empty name.
+
+    There are none where nothing has such a name, for a store has no folders. An error is of that `kind`.
+    """
+    if len(place.parts) < 2:
+        raise UsageError(f"{place}: names no bucket; expected {place}bucket/folder")
+    system, root = _opened(place)
+    with _explained(place, kind):
+        found = system.find(root, detail=True, **({} if recursive else {"maxdepth": 1}))
+    names = {name.removeprefix(root).removeprefix("/"): entry for name, entry in found.items()}
+    # programs that show folders make empty files whose names end in a slash
+    entries = {name: e for name, e in names.items() if e["type"] == "file" and not name.endswith("/")}
+    return {name: Entry(entries[name]["size"], _tag(entries[name])) for name in sorted(entries)}
+
+
+def _tag(entry: dict[str, Any]) -> str:
+    """S3's is `ETag`, Google's `etag`; others have a time at least."""
+    return str(next((entry[name] for name in ("ETag", "etag", "md5", "mtime", "created") if entry.get(name)), ""))
+
+
+def is_fit(name: str) -> bool:
+    """Whether a name of a store can be that of a path below a folder."""
+    return "\0" not in name and UNNAMED.isdisjoint(name.split("/")) and Path(name).as_posix() == name
+
+
+def fit(name: str) -> str:
+    """The name, or one in its place by which it can be shown."""
+    return name if is_fit(name) else quote(name, safe="")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a part of the name begins with a dot."""
+    return any(part.startswith(".") and part not in UNNAMED for part in name.split("/"))
+
+
+def fetch(place: StorePath, path: Path) -> None:
+    """Copies one file of a store to a path. Raises `ImageError` if that file cannot be had, `InputError` if none can,
+    and `OutputError` if there is no room for it."""
+    system, name = _opened(place)
+    with _explained(place, InputError, of_one=True):
+        system.get_file(name, str(path))
+
+
+def put(path: Path, place: StorePath, *, replace: bool) -> None:
+    """Copies a file to a place in a store, whole or not at all.
+
+    Without `replace`, raises `ExistsError` where a file of other bytes has come to that place. Raises `ImageError` if
+    the store refuses that file, `OutputError` if it takes none.
+    """
+    system, name = _opened(place)
+    at_once = {"chunksize": _PIECE} if place.scheme in ("s3", "s3a") else {}
+    with _explained(place, OutputError, of_one=True):
+        try:
+            system.put_file(str(path), name, mode="overwrite" if replace else "create", **at_once)
+        except FileExistsError:
+            # a request whose answer was lost is sent again, and a part of a lost worker is made again
+            if system.info(name)["size"] != path.stat().st_size or system.cat_file(name) != path.read_bytes():
+                raise ExistsError(
+                    f"{printable(place)}: not written: something of this name has appeared there meanwhile"
+                ) from None
+
+
+def put_bytes(data: bytes, place: StorePath) -> None:
+    """Writes a file of a store, and replaces the one that is there. Raises `OutputError`."""
+    system, name = _opened(place)
+    with _explained(place, OutputError):
+        system.pipe_file(name, data)
+
+
+def check_writable(place: StorePath) -> None:
+    """Raises `OutputError` unless a file can be stored at that place. An upload is begun there and given up."""
+    system, name = _opened(place)
+    with _explained(place, OutputError):
+        if not system.async_impl:  # other libraries than those of the great stores store at once
+            return
+        file = system.open(name, "wb", autocommit=False)
+        try:
+            file.write(b"\0")
+            file.flush(force=True)
+        finally:
+            file.discard()
+            file.closed = True  # or its destructor would store it
+
+
+def check_readable(place: StorePath) -> None:
+    """Raises `InputError` unless that file of a store can be read."""
+    system, name = _opened(place)
+    with _explained(place, InputError):
+        system.cat_file(name, start=0, end=1)
+
+
+def moving(places: Sequence[StorePath]) -> set[StorePath]:
+    """Those of some GIF and WebP files that have several frames. A file that cannot be read has none."""
+    candidates = [place for place in places if place.suffix.lower() in ANIMATED]
+    found: set[StorePath] = set()
+    if not candidates:
+        return found
+    with TemporaryDirectory(prefix="i2i-") as folder:
+
+        def look(number: int, place: StorePath) -> None:
+            path = Path(folder, str(number))
+            with suppress(ImageError):  # it is reported when its turn comes
+                if place.suffix.lower() == ".webp":  # its first bytes say it
+                    path.write_bytes(_head(place))
+                else:
+                    fetch(place, path)
+                if is_animated(path):
+                    found.add(place)
+            path.unlink(missing_ok=True)
+
+        each(look, range(len(candidates)), candidates)
+    return found
+
+
+def _head(place: StorePath) -> bytes:
+    system, name = _opened(place)
+    with _explained(place, InputError, of_one=True):
+        head: bytes = system.cat_file(name, start=0, end=_HEAD)
+        return head
+
+
+def _opened(place: StorePath) -> tuple[Any, str]:
+    """The file system of a store, and the name in it of that place. Raises `UsageError`."""
+    system = _system(place.scheme, os.getpid())
+    return system, system._strip_protocol(str(place))
+
+
+@cache
+def _system(scheme: str, process: int) -> Any:
+    """Each process has its own connections; all its threads share them."""
+    if scheme in ("file", "local"):
+        raise UsageError(f"{scheme}://: is no store; give the path alone, such as /data/photos")
+    try:
+        import fsspec
+
+        kind = fsspec.get_filesystem_class(scheme)
+    except ImportError:
+        install = "pip install 'i2i[s3]'" if scheme in ("s3", "s3a") else f"install fsspec's library for {scheme}://"
+        raise UsageError(f"{scheme}://: the library for this store is missing: {install}") from None
+    except ValueError:
+        raise UsageError(
+            f"{scheme}://: no such store is known; expected s3://bucket/folder, or another one of fsspec's"
+        ) from None
+    if not hasattr(kind, "put_file") or scheme in ("http", "https", "data"):
+        raise UsageError(f"{scheme}://: is no store; download the pictures, and give their folder")
+    with _explained(StorePath(f"{scheme}:"), InputError):
+        return kind(use_listings_cache=False, skip_instance_cache=True)
+
+
+@contextmanager
+def _explained(place: StorePath, kind: type[I2IError], *, of_one: bool = False) -> Iterator[None]:
+    """Turns errors of fsspec and its libraries into ours: of that kind, or `of_one` file into `ImageError`."""
+    try:
+        yield
+    except I2IError:
+        raise
+    except Exception as error:
+        raise _ours(error, place, kind, of_one) from None  # a traceback would show what those libraries say
+
+
+def _ours(error: Exception, place: StorePath, kind: type[I2IError], of_one: bool) -> I2IError:
+    writes = kind is OutputError
+    shown, done = printable(place), "written" if writes else "read"
+    one = ImageError if of_one else kind
+    code, names = _code(error), {cls.__name__ for cls in type(error).__mro__}
+    bucket = printable(StorePath(*place.parts[:2]))
+    if code in _REFUSED_ALL:
+        return kind(f"{bucket}: the store refuses these credentials ({code}); {_GIVE}")
+    if any(word in name for word in _CREDENTIALS for name in names):
+        return kind(f"{bucket}: no credentials, or unusable ones ({type(error).__name__}); {_GIVE}")
+    if code in _BUSY or names & _UNREACHABLE:
+        why = code or type(error).__name__
+        return kind(f"{bucket}: the store does not answer ({why}); check the network and the address of the store")
+    if code == "NoSuchBucket":
+        return kind(f"{bucket}: no such bucket; check its name, and the address of the store")
+    if isinstance(error, PermissionError):
+        right = "s3:PutObject" if writes else "s3:GetObject" if of_one else "s3:ListBucket"
+        all_of_it = kind if writes else one
+        return all_of_it(f"{shown}: may not be {done} (no permission, such as {right}); {_GIVE}")
+    if isinstance(error, FileNotFoundError):
+        return one("is there no longer" if of_one and not writes else f"{shown}: is not there")
+    if isinstance(error, UnicodeError):
+        return one(f"{shown}: its name is no UTF-8, which a store needs")
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return OutputError(f"{error.filename}: cannot be written: {error.strerror}")  # on this machine
+    if code in _TOO_LONG:
+        return one(f"{shown}: its name is too long for the store")
+    if "ParamValidationError" in names:
+        return kind(f"{shown}: is no name that the store can have; expected s3://bucket/folder")
+    return one(f"{shown}: cannot be {done}: {code or type(error).__name__}")
+
+
+def _code(error: BaseException | None) -> str:
+    """The code in the store's answer, such as NoSuchBucket; empty if it has none."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+        error = error.__cause__
+    return ""
+
+
+def each(function: Callable[..., object], *arguments: Iterable[Any]) -> None:
+    """Calls it for each of some files, several at once. Raises the first error; calls that wait then are dropped."""
+    with ThreadPoolExecutor(TOGETHER, "i2i-store") as threads:
+        calls = [threads.submit(function, *one) for one in zip(*arguments, strict=True)]
+        try:
+            for call in calls:
+                call.result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
