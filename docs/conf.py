@@ -46,6 +46,7 @@ CONTENTS = """
 docs/translate
 docs/website
 docs/film
+docs/many-machines
 docs/page
 docs/train
 docs/python

@@ -51,7 +51,7 @@ def _named(report: Report, out: str) -> str:
     return report.to_json().replace(f'"{out}/', '"out/')
 
 
-@pytest.mark.promise("R22", "R23", "R42")
+@pytest.mark.promise("R54", "R23", "R42")
 def test_the_result_and_the_report_are_those_of_one_process(
     tmp_path: Path, source: Path, style: Path, processes: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +136,7 @@ def _with_losses(tmp_path: Path, style: Path, losses: int, **options: Any) -> Re
     return report
 
 
-@pytest.mark.promise("R21", "R22", "R42")
+@pytest.mark.promise("R54", "R21", "R22", "R42")
 def test_lost_workers_change_nothing(tmp_path: Path, style: Path) -> None:
     whole = _whole(tmp_path, style)
     report = _with_losses(tmp_path, style, 4)
@@ -145,7 +145,7 @@ def test_lost_workers_change_nothing(tmp_path: Path, style: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.promise("R21", "R22", "R42")
+@pytest.mark.promise("R54", "R21", "R22", "R42")
 @pytest.mark.parametrize("number", range(3))
 def test_many_lost_workers_change_nothing(tmp_path: Path, style: Path, number: int) -> None:
     whole = _whole(tmp_path, style, 150)
@@ -180,6 +180,7 @@ class Poison:
         Pipeline._read = poisoned  # type: ignore[method-assign]
 
 
+@pytest.mark.promise("R54")
 def test_a_picture_that_ends_its_worker_fails_alone(tmp_path: Path, style: Path) -> None:
     folder(tmp_path / "in", NAMES)
     with LosingExecutor(1, [Poison("07.jpg")], tries=1) as executor:
@@ -190,7 +191,7 @@ def test_a_picture_that_ends_its_worker_fails_alone(tmp_path: Path, style: Path)
     assert tree(tmp_path / "out").keys() == set(NAMES) - {"07.jpg"}
 
 
-@pytest.mark.promise("R21", "R22", "R42")
+@pytest.mark.promise("R54", "R21", "R22", "R42")
 def test_a_pool_that_loses_a_process_is_broken_and_says_so(tmp_path: Path, style: Path) -> None:
     folder(tmp_path / "in", NAMES)
     translate_folder(tmp_path / "in", tmp_path / "whole", style)
