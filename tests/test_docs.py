@@ -69,8 +69,28 @@ def test_the_table_of_algorithms_names_configurations() -> None:
 
 
 OF_EVERY_COMMAND = {"help", "help-all", "config", "print-config", "verbose", "version"}
-OF_OTHERS = {"nproc-per-node", "max-restarts", "golden", "hard", "netG", "continue-train"}
-"""Options of torchrun, of our tests and of the reference."""
+OF_TORCHRUN = {
+    "nproc-per-node",
+    "max-restarts",
+    "nnodes",
+    "signals-to-handle",
+    "rdzv-backend",
+    "rdzv-id",
+    "rdzv-endpoint",
+}
+OF_SLURM = {
+    "job-name",
+    "nodes",
+    "ntasks-per-node",
+    "gpus-per-node",
+    "cpus-per-task",
+    "time",
+    "signal",
+    "requeue",
+    "open-mode",
+}
+OF_OTHERS = {*OF_TORCHRUN, *OF_SLURM, "golden", "hard", "netG", "continue-train"}
+"""Options of other programs, of our tests and of the reference."""
 
 
 def flags_of(command: str, algorithm: str = "") -> set[str]:
