@@ -306,10 +306,11 @@ def _space_of_its_own(store: "Store", rank: int, world_size: int) -> "Store":
         if time.monotonic() > deadline:
             raise TimeoutError(f"not all of {world_size} processes came within {FIRST}")
         if rank == 0:
-            store.set("calls", b" ".join(store.multi_get([f"call-{other}" for other in range(world_size)])))
-        calls = store.get("calls").decode().split()
-        if space is None and calls[rank : rank + 1] == [own]:
-            space = PrefixStore(calls[0], store)
+            calls = store.multi_get([f"call-{other}" for other in range(world_size)])
+            store.set("calls", b" ".join(calls).decode())
+        heard = store.get("calls").decode().split()
+        if space is None and heard[rank : rank + 1] == [own]:
+            space = PrefixStore(heard[0], store)
             space.set(here[rank], "")
         time.sleep(_PAUSE)
     return space
