@@ -51,6 +51,7 @@ docs/page
 docs/train
 docs/python
 docs/trouble
+docs/platforms
 docs/words
 docs/gallery
 datasets/README

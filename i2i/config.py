@@ -241,7 +241,7 @@ def _base(path: Path) -> Path | None:
         found = json.loads(line.removeprefix(_BASE.encode())) if line.startswith(_BASE.encode()) else None
     except ValueError:
         return None
-    return Path(found) if isinstance(found, str) and found.startswith("/") and "\0" not in found else None
+    return Path(found) if isinstance(found, str) and Path(found).is_absolute() and "\0" not in found else None
 
 
 def _from(base: Path, value: Any, hint: object) -> Any:

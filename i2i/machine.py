@@ -120,10 +120,10 @@ class Session:
 _sessions: "WeakSet[Session]" = WeakSet()
 
 
-def end_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
-    """Ask Linux to send this process a signal when the one that started it ends."""
+def end_with_parent(number: signal.Signals | None = None) -> None:
+    """Ask Linux to send this process a signal, SIGKILL by default, when the one that started it ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if number is None else number)
 
 
 def end_with_torchrun() -> None:

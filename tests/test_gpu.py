@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from pretended_gpu import pretended_gpu
 from run_options import CycleGANRun, Pix2PixRun
 from torch import nn
 
+from i2i.acceleration.normalization import Moments
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.data.pair import Datasets, ImagePair
 from i2i.data.toy import ToyPairs, ToyUnpaired
 from i2i.folders.batch import translate_folder
 from i2i.images import Picture, read, write
 from i2i.inference.runtime.torch_runtime import TorchRuntime
-from i2i.inference.streaming.layers import convolution
+from i2i.inference.streaming.layers import Layer, convolution, normalisation
 from i2i.inference.translator import Translator, load_translator
 from i2i.losses.structure import structure_loss
 from i2i.models import model_file
@@ -33,6 +35,7 @@ from i2i.training.step import TrainingStep, prepare, seed_step
 from i2i.training.trainer import Trainer
 
 CUDA = torch.device("cuda", 0)
+APPLE = torch.device("mps", 0)
 ANTIALIASED: dict[str, Any] = {"downsampling": "antialiased", "upsampling": "antialiased"}
 NETWORKS: dict[str, Any] = {
     "resnet": ResnetConfig(width=16, blocks=2),
@@ -101,6 +104,28 @@ def test_rows_on_a_gpu(layer: Any) -> None:
         rows = convolution(layer(4).to("cuda"), torch.float32, CUDA)
         made = rows(torch.ones((1, 4, 16, 16), device="cuda"), True)
         assert made is not None and made.device.type == "cuda"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_picture_on_apples_gpu(name: str, precision: str) -> None:
+    """Without float64, which it lacks."""
+    with pretended_gpu("mps"):
+        runtime = TorchRuntime(for_translation(NETWORKS[name].build()), APPLE, precision)
+        made = runtime.tensor(torch.ones((2, 3, 64, 32)))
+        assert made.device.type == "mps" and made.dtype == torch.float32
+
+
+def test_statistics_of_rows_on_apples_gpu() -> None:
+    with pretended_gpu("mps"):
+        with pytest.raises(TypeError, match="float64"):
+            torch.ones(1, device="mps").double()
+        rows, moments = torch.ones((1, 4, 16, 16), device="mps"), Moments()
+        moments.add(rows)
+        moments.add(rows)
+        assert moments.mean().dtype == moments.variance().dtype == torch.float64
+        affine: Any = normalisation(Layer("norm", 4, Fraction(1)), moments, APPLE)
+        assert {x.device.type for x in affine._numbers[:2]} == {"mps"}
 
 
 @pytest.mark.parametrize("channels", [1, 3])

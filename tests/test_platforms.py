@@ -10,12 +10,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import batch_tools as batch
 import numpy as np
 import pytest
+from folded_disk import folded_disk
 from other_systems import LINUX, MODULES, UNIX, environment
 
 from i2i import images
 from i2i.commands import ALGORITHMS, COMMANDS
+from i2i.errors import ExistsError, LockedError, UsageError
+from i2i.files import atomic_write, locked
+from i2i.folders.batch import translate_folder
 
 ROOT = Path(__file__).parents[1]
 CHILD = """
@@ -54,6 +59,7 @@ STYLE = "--style run --direction a2b --runtime torch --device cpu"
 JOBS = [
     *(f"{name} --help" for name in COMMANDS),
     *(f"train {name} --help" for name in ALGORITHMS),
+    "translate --list-styles --verbose",
     f"{TINY} --workers 0 --max-steps 2",
     f"{TINY} --workers 0 --max-steps 4",
     f"translate data/trainA -o out {STYLE}",
@@ -102,6 +108,7 @@ def test_the_commands_run(system: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("system", ["win32", "darwin"])
 def test_workers_are_spawned_and_the_doctor_finds_nothing_wrong(system: str, folder: Path) -> None:
     run_on(system, folder, [f"{TINY} --workers 1 --max-steps 3", "doctor"])
@@ -166,18 +173,89 @@ def test_modules_of_unix_are_imported_where_they_are_needed() -> None:
 GUARDS = ("hasattr(", "getattr(", "sys.platform", "import termios")
 
 
+def uses(node: ast.AST) -> set[tuple[str, str]]:
+    """The attributes of names that a piece of code uses."""
+    return {(ast.unparse(part.value), part.attr) for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+
+
 def test_what_windows_or_macos_lacks_is_asked_for_first() -> None:
-    """A function or a top-level statement that uses such a name also says what happens without it."""
+    """A function or a top-level statement that uses such a name also asks for it, and no default value is one."""
     lacking = {(module, name) for names in (LINUX, UNIX) for module, text in names.items() for name in text.split()}
     found = []
     for path, tree in sources():
-        for statement in tree.body:
-            parts = statement.body if isinstance(statement, ast.ClassDef) else [statement]
-            for part in parts:
-                text = ast.unparse(part)
-                used = {
-                    (ast.unparse(node.value), node.attr) for node in ast.walk(part) if isinstance(node, ast.Attribute)
-                }
-                if used & lacking and not any(guard in text for guard in GUARDS):
-                    found.append(f"{path}:{part.lineno}: {sorted(used & lacking)}")
+        parts = [part for top in tree.body for part in (top.body if isinstance(top, ast.ClassDef) else [top])]
+        for part in parts:
+            guarded = any(guard in ast.unparse(part) for guard in GUARDS)
+            at_import = part.args if isinstance(part, ast.FunctionDef) else ast.Pass()
+            if wrong := lacking & (uses(at_import) if guarded else uses(part)):
+                found.append(f"{path}:{part.lineno}: {sorted(wrong)}")
     assert not found
+
+
+# A disk with names as Windows and macOS have them.
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with folded_disk(tmp_path) as found:
+        if found is None:
+            pytest.skip("needs root, and lowntfs-3g or a kernel whose ext4 folds case")
+        yield found
+
+
+def test_results_whose_names_differ_by_case_are_refused_or_named_apart(disk: Path, tmp_path: Path) -> None:
+    twins = batch.folder(tmp_path / "in", ("Photo.png", "photo.png", "other.png"))
+    with pytest.raises(UsageError, match="share their output paths"):
+        translate_folder(twins, disk / "out", batch.translator())
+    report = translate_folder(twins, disk / "out", batch.translator(), on_collision="suffix")
+    assert len(report.done) == 3 and len(list((disk / "out").iterdir())) == 3
+
+
+def test_a_result_that_exists_under_another_case_is_kept(disk: Path, tmp_path: Path) -> None:
+    batch.folder(disk / "out", ("PHOTO.PNG",))
+    before = (disk / "out" / "photo.png").read_bytes()
+    source = batch.folder(tmp_path / "in", ("photo.png",))
+    with pytest.raises(UsageError, match="1 output exists"):
+        translate_folder(source, disk / "out", batch.translator())
+    report = translate_folder(source, disk / "out", batch.translator(), skip_existing=True)
+    assert len(report.skipped) == 1 and (disk / "out" / "photo.png").read_bytes() == before
+
+
+def test_a_folder_into_itself_under_another_case_is_refused(disk: Path) -> None:
+    batch.folder(disk / "photos", ("a.png",))
+    with pytest.raises(UsageError, match="input"):
+        translate_folder(disk / "photos", disk / "Photos", batch.translator())
+
+
+def test_one_name_that_the_disk_refuses_costs_one_picture(disk: Path, tmp_path: Path) -> None:
+    if not _refuses_names(disk):
+        pytest.skip("this disk takes the names that Windows reserves")
+    source = batch.folder(tmp_path / "in", ("a.png", "aux.png", "b.png"))
+    report = translate_folder(source, disk / "out", batch.translator())
+    assert {record.source.name: record.status for record in report.records} == {
+        "a.png": "done", "aux.png": "failed", "b.png": "done",
+    }  # fmt: skip
+
+
+def _refuses_names(disk: Path) -> bool:
+    try:
+        (disk / "con").touch()
+    except OSError:
+        return True
+    (disk / "con").unlink()
+    return False
+
+
+def test_files_are_whole_and_locked_there(disk: Path) -> None:
+    for content in (b"one", b"two"):
+        atomic_write(disk / "a", lambda file, content=content: file.write(content))  # type: ignore[misc]
+    with pytest.raises(ExistsError):
+        atomic_write(disk / "A", lambda file: file.write(b"three"), replace=False)
+    with locked(disk / "lock", "in use") as held, pytest.raises(LockedError), locked(disk / "LOCK", "in use"):
+        assert held
+    assert [path.name for path in disk.iterdir()] == ["a"] and (disk / "A").read_bytes() == b"two"
+
+
+@pytest.mark.slow
+def test_a_run_folder_there(disk: Path, folder: Path) -> None:
+    run_on("win32", folder, [f"{TINY} --run {disk / 'run'} --max-steps {steps}" for steps in (2, 4)])

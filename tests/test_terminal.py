@@ -132,3 +132,35 @@ def test_a_message_that_no_stream_takes_is_lost(stream: Any, monkeypatch: pytest
     terminal.say("first", "more")
     if stream is not closed:
         assert not terminal.drawable()
+
+
+class _Console(io.RawIOBase):
+    """As Python's for a console of Windows: it takes UTF-8, and a part at a time."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+
+    def write(self, data: Any) -> int:
+        self.taken += bytes(data[:5])
+        return min(len(data), 5)
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 1
+
+
+def test_a_console_of_windows_gets_its_characters_as_its_stream_passes_them_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are written to its descriptor would be taken for those of another encoding."""
+    console = _Console()
+    stream = io.TextIOWrapper(io.BufferedWriter(console), encoding="utf-8", newline="\n")
+    monkeypatch.setattr(terminal, "WINDOWS", True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    guarded = terminal._guarded("stdout", terminal._refused)
+    guarded.write("photo → painting\n")
+    guarded.flush()
+    assert console.taken.decode() == "photo → painting\n"

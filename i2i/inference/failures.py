@@ -3,7 +3,12 @@
 import errno
 
 from i2i.errors import I2IError, ImageError, OutputError, out_of_memory
+from i2i.files import WINDOWS
 from i2i.images.spool import SpoolError
+
+_OF_ONE = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, *((errno.EACCES, errno.ENOENT) if WINDOWS else ())}
+"""A name that is too long, or that NTFS (EINVAL) or APFS (EILSEQ) refuses. On Windows also a file that a program has
+open, and a path that is too long."""
 
 __all__ = ["out_of_memory", "reason", "reason_of_one", "refuses_all"]
 
@@ -33,5 +38,5 @@ def not_finite(network: str, precision: str) -> str:
 def refuses_all(error: OutputError) -> bool:
     """Returns whether the system refused to write one, so that it will refuse the next one too."""
     cause = error.__cause__
-    too_long = isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG
-    return isinstance(cause, OSError | RuntimeError) and not too_long
+    of_one = isinstance(cause, OSError) and cause.errno in _OF_ONE
+    return isinstance(cause, OSError | RuntimeError) and not of_one

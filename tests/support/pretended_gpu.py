@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,7 +12,11 @@ from torch.utils._pytree import tree_leaves
 
 
 class _Pretending(FakeTensorMode):
-    """In which tensors of two devices in one operation are an error, and so is what would wait for the GPU."""
+    """In which tensors of two devices in one operation are an error, and so is what would wait for the GPU.
+
+    Float64 on a GPU is one too, for Apple's have none. Those may be waited for. Torch without them cannot compute
+    gradients for them: a training that passes on a GPU of CUDA passes there, as far as types go.
+    """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
@@ -21,6 +25,9 @@ class _Pretending(FakeTensorMode):
         made = super().__torch_dispatch__(func, types, args, kwargs)
         fetched = [x for x in tree_leaves(made) if isinstance(x, Tensor) and x.device.type == "cpu"]
         assert not (fetched and any(x.device.type == "cuda" for x in given)), f"{func} waits for the device"
+        for x in tree_leaves(made):
+            if isinstance(x, Tensor) and x.device.type != "cpu" and x.dtype in (torch.float64, torch.complex128):
+                raise TypeError(f"{func} makes float64, which no GPU of Apple has")
         return made
 
     def __deepcopy__(self, memo: Any) -> "_Pretending":
@@ -46,10 +53,13 @@ def _moved(module: nn.Module, *where: Any, memory_format: torch.memory_format | 
 
 
 @contextmanager
-def pretended_gpu() -> Iterator[None]:
-    """Inside, there is one, `cuda`. What needs torch's engine, gradients, is not computed, but taken to be there."""
+def pretended_gpu(kind: Literal["cuda", "mps"] = "cuda") -> Iterator[None]:
+    """Inside, there is one, `cuda` or Apple's. What needs torch's engine, gradients, is not computed, but taken to be
+    there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "device_count", lambda: 1)
+        patch.setattr(torch.backends.mps, "is_available", lambda: kind == "mps")
+        patch.setattr(torch.mps, "manual_seed", lambda seed: None)
+        patch.setattr(torch.cuda, "device_count", lambda: int(kind == "cuda"))
         patch.setattr(torch.cuda, "set_device", lambda device: None)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
         patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)

@@ -146,7 +146,10 @@ def _cuda() -> Iterator[Difference]:
 
 
 def _mps() -> Iterator[Difference]:
-    for precision in ("fp32", "fp16"):
+    import torch
+
+    has_bf16 = torch.backends.mps.is_macos_or_newer(14, 0)
+    for precision in ("fp32", *(["bf16"] if has_bf16 else []), "fp16"):
         yield _tried("mps", "mps", "torch", precision)
 
 

@@ -150,7 +150,7 @@ def is_absolute(path: str) -> bool:
 
 def within(path: str, folder: Path) -> Path | None:
     """An absolute path that leads into the folder, relative to it."""
-    if not path.startswith("/") or "\0" in path:
+    if not Path(path).is_absolute() or "\0" in path:
         return None
     for place, root in ((os.path.normpath(path), folder.absolute()), (os.path.realpath(path), folder.resolve())):
         if Path(place).is_relative_to(root):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from i2i.inference.runtime.torch_runtime import TorchRuntime
 from i2i.tools.doctor import probes
@@ -60,6 +61,29 @@ def test_a_device_that_is_off_is_measured_in_levels(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(TorchRuntime, "run", lambda *given: sound(*given) + 2 / 255)
     exact = next(iter(DEVICES["torch"]()))
     assert exact.largest == pytest.approx(1, abs=0.01) and exact.mean == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("macos", [13, 14])
+def test_apples_gpu_is_tried_in_each_precision_that_it_has(macos: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU plays it."""
+    monkeypatch.setattr("i2i.device.choose_device", lambda name: torch.device("cpu"))
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: major <= macos)
+    found = {tried.precision: tried for tried in DEVICES["mps"]()}
+    assert list(found) == ["fp32", "bf16", "fp16"][:: 2 if macos == 13 else 1]
+    assert all(tried.name == "mps" and not tried.problem for tried in found.values())
+    assert 0 < found["fp32"].largest < 0.05 < found["fp16"].largest < 2
+
+
+def test_an_operation_that_apples_gpu_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacks = "The operator 'aten::reflection_pad2d' is not currently implemented for the MPS device."
+
+    def refuse(*_: object) -> None:
+        raise NotImplementedError(f"{lacks} As a temporary fix, set the variable `PYTORCH_ENABLE_MPS_FALLBACK=1`.")
+
+    monkeypatch.setattr("i2i.device.choose_device", lambda name: torch.device("cpu"))
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: False)
+    monkeypatch.setattr(TorchRuntime, "run", refuse)
+    assert all(lacks in tried.problem for tried in DEVICES["mps"]())
 
 
 def test_numbers_that_are_not_finite_and_errors_are_problems(monkeypatch: pytest.MonkeyPatch) -> None:
