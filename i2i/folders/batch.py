@@ -150,7 +150,10 @@ def _check_labels(translator: Translator, jobs: Sequence[Job]) -> None:
 def _check_units(translator: Translator, jobs: Sequence[Job]) -> None:
     """Raises `UsageError` for films, and if values in units would be written into a format of colours."""
     if translator.info.in_units and (films := [job for job in jobs if job.film]):
-        raise UsageError(f"{printable(films[0].source)}: this model is of values in units, and a film holds colours")
+        raise UsageError(
+            f"{printable(films[0].source)}: this model is of values in units, and a film holds colours; "
+            "give pictures (TIFF, NPY), or a style of pictures"
+        )
     if translator.info.output_range is None:
         return
     for job in jobs:
