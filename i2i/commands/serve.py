@@ -71,7 +71,8 @@ def main(options: Options) -> None:
 def offered(names: Sequence[str]) -> "dict[str, Style]":
     """The styles to offer, by the names that the page shows. Raises `I2IError` for one that cannot be used.
 
-    Without `names` all that are on this machine; generators of pictures from noise take no picture.
+    Without `names` all that are on this machine, but for models of values in units; generators of pictures from noise
+    take no picture.
     """
     from i2i.models.styles import list_styles
 
@@ -81,6 +82,13 @@ def offered(names: Sequence[str]) -> "dict[str, Style]":
         found = [style for style in list_styles() if style.path is not None and not style.problem]
         found.sort(key=lambda style: style.name != FIRST)
     found = [style for style in found if style.input_domain != "noise"]
+    in_units = [style for style in found if _is_in_units(style)]
+    if names and in_units:
+        raise UsageError(
+            f"{in_units[0].name} is a model of values in units, which a page cannot show; "
+            "use i2i translate, or give styles of pictures"
+        )
+    found = [style for style in found if style not in in_units]
     if problem := next((style for style in found if style.problem), None):
         raise ModelError(f"{problem.name}: {problem.problem}")
     if twice := [name for name, count in Counter((s.name, s.direction) for s in found).items() if count > 1]:
@@ -89,6 +97,14 @@ def offered(names: Sequence[str]) -> "dict[str, Style]":
         raise UsageError("no style that takes pictures is on this machine; give one: i2i serve STYLE")
     counts = Counter(style.name for style in found)
     return {style.name if counts[style.name] == 1 else f"{style.name} {style.direction}": style for style in found}
+
+
+def _is_in_units(style: "Style") -> bool:
+    """Whether its file says so; that of a checkpoint says nothing."""
+    from i2i.models.info import read_info
+
+    is_file = style.path is not None and style.path.suffix == ".safetensors"
+    return is_file and not style.problem and read_info(style.path).in_units
 
 
 def _named(name: str) -> "list[Style]":

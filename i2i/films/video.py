@@ -99,6 +99,7 @@ class VideoReader:
             self._is_cut = self._container.format.name == "mpegts" and _is_cut_transport(path)
             # an edit list may leave out frames of the file, so their number is none of the film's
             self._length = (self._stream.duration or 0) if is_mp4 else 0
+            self._losses: list[str] = []
             decoded = self._decode()
             first = next(decoded, None)
             if first is None:
@@ -125,6 +126,7 @@ class VideoReader:
                 raise ImageError(f"frame {number} has another size than those before")
             time = clock.next(frame.pts)
             yield Frame(Picture(self._upright(frame)), time, frame.duration or clock.step)
+        self.film = replace(self.film, notes=(*self.film.notes, *self._losses))
 
     def _described(self) -> Film:
         stream, context, first = self._stream, self._stream.codec_context, self._first
@@ -185,10 +187,10 @@ class VideoReader:
                     yield frame
         if self._length and end + step / 2 < (self._stream.start_time or 0) + self._length:
             raise ImageError(f"damaged film: it ends after {decoded} frames")
-        notes = [f"damaged: {damaged} of its frames"] if damaged else []
+        if damaged:
+            self._losses.append(f"damaged: {damaged} of its frames")
         if self._is_cut or seconds + _SLACK < self._promised():
-            notes.append(f"damaged: its end is missing, after {decoded} frames")
-        self.film = replace(self.film, notes=(*self.film.notes, *notes))
+            self._losses.append(f"damaged: its end is missing, after {decoded} frames")
 
     def _promised(self) -> Fraction:
         """The seconds that the header promises, for formats whose header does; else 0."""

@@ -167,7 +167,10 @@ def _check_labels(info: ModelInfo, jobs: Sequence[Job]) -> None:
 def _check_units(info: ModelInfo, jobs: Sequence[Job]) -> None:
     """Raises `UsageError` for films, and if values in units would be written into a format of colours."""
     if info.in_units and (film := next((job for job in jobs if job.film), None)):
-        raise UsageError(f"{printable(film.source)}: this model is of values in units, and a film holds colours")
+        raise UsageError(
+            f"{printable(film.source)}: this model is of values in units, and a film holds colours; "
+            "give pictures (TIFF, NPY), or a style of pictures"
+        )
     if info.output_range is None:
         return
     for suffix, job in _by_suffix(jobs).items():

@@ -38,7 +38,14 @@ def load_mix(mix: Mapping[str, float] | str, **options: Any) -> Translator:
     paint sizes where `paint_size` does not say one; else as `load_translator`.
     """
     weights = parse_mix(mix) if isinstance(mix, str) else checked_mix(mix)
-    translators = {style: load_translator(style, **options) for style in weights}
+    return mixed({style: load_translator(style, **options) for style in weights}, weights)
+
+
+def mixed(translators: Mapping[str, Translator], weights: Mapping[str, float]) -> Translator:
+    """Returns the translators of several styles as one, as `load_mix` does; a single one as it is.
+
+    Raises `UsageError` for styles that do not go together.
+    """
     _check_alike(translators)
     if len(translators) == 1:
         return next(iter(translators.values()))
@@ -53,6 +60,12 @@ def facts(translator: Translator) -> dict[str, dict[str, Any]]:
     """Returns the share and the description of each style of a mix; nothing for a single style."""
     parts = translator.model.parts if isinstance(translator.model, MixedModel) else ()
     return {part.style: {"share": part.share, "model": to_mapping(part.model.info)} for part in parts}
+
+
+def mix_name(weights: Mapping[str, float]) -> str:
+    """Returns a mix for people and for folders: `monet 60 % + vangogh 40 %`."""
+    total = math.fsum(weights.values())
+    return " + ".join(f"{style} {round(100 * weight / total)} %" for style, weight in weights.items())
 
 
 def _check_alike(translators: Mapping[str, Translator]) -> None:
@@ -72,8 +85,10 @@ def _check_alike(translators: Mapping[str, Translator]) -> None:
                 f"{other[1]}; expected the same"
             )
         if other[2] != one[2]:
+            side = max(one[2], other[2])
             raise UsageError(
-                f"mix: {first} paints at {one[2]} pixels and {style} at {other[2]}; choose one with paint_size"
+                f"mix: {first} paints at {one[2]} pixels and {style} at {other[2]}; choose one for both: "
+                f"--paint-size {side}, or paint_size={side} in Python"
             )
 
 

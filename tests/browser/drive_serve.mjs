@@ -102,6 +102,17 @@ try {
   found.gallery = await page.locator("#gallery .caption-label").allInnerTexts();
   await page.waitForTimeout(500);
   await shot(page, "several");
+  found.offered = await page.locator("#mix").isVisible();
+  await page.locator("#mix input[type=checkbox]").check();
+  await page.locator("#mix .shares input").last().fill("25");
+  found.shares = await page.locator("#mix .shares output").allInnerTexts();
+  await translate(page, (pictures.length - 1) * (found.styles.length + 1) + 1);
+  found.mixed = await rows(page);
+  await page.locator("#gallery .caption-label").nth(found.styles.length + 1).waitFor();
+  await page.waitForTimeout(500);
+  await shot(page, "mixed");
+  found.mixedZip = await download(page, "#zip", "mixed.zip");
+  await page.locator("#mix input[type=checkbox]").uncheck();
   for (let number = 1; number < found.styles.length; number++) await labels.nth(number).click();
   await paint(page);
   await page.locator("#go").click();

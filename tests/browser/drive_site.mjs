@@ -69,6 +69,41 @@ const actions = {
     await page.locator("#strength").fill(String(percent));
     await settled();
   },
+  async mix(shares) {
+    await page.locator("#mix").setChecked(Boolean(shares));
+    for (const [name, share] of Object.entries(shares ?? {})) {
+      await page.getByRole("slider", { name: `Share of ${name}`, exact: true }).fill(String(share));
+    }
+    await settled();
+    return status();
+  },
+  async keep(value) {
+    await page.locator("#part").evaluate((part) => { part.open = true; });
+    await page.locator(`#keep [value="${value}"]`).check();
+    await settled();
+  },
+  async mask(file) {
+    await page.locator("#mask").setInputFiles(file);
+    await page.waitForFunction(() => /white parts|expected|no picture/.test(document.querySelector("#status").textContent));
+    await settled();
+    return status();
+  },
+  // Paints a line; its ends are shares of the width and the height.
+  async paint([from, to]) {
+    await page.locator("#part").evaluate((part) => { part.open = true; });
+    await page.locator("#paint").click();
+    const box = await page.locator("#pair").boundingBox();
+    const [start, end] = [from, to].map(([x, y]) => [box.x + x * box.width, box.y + y * box.height]);
+    await page.mouse.move(...start);
+    await page.mouse.down();
+    await page.mouse.move(...end, { steps: 8 });
+    await page.mouse.up();
+    await settled();
+  },
+  async unmask() {
+    await page.locator("#unmask").click();
+    await settled();
+  },
   async save(file) {
     const [download] = await Promise.all([page.waitForEvent("download"), page.locator("#save").click()]);
     await download.saveAs(file);

@@ -15,6 +15,7 @@ from chromium import CHROMIUM, HERE, NODE, missing
 from page_client import serving
 
 from i2i import images
+from i2i.inference.mix import load_mix
 from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.networks.resnet import ResnetConfig
@@ -42,8 +43,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path
     """The report of the driver, and the folder with its downloads and screenshots."""
     folder = tmp_path_factory.mktemp("serve")
     (folder / "tmp").mkdir()
-    network = ResnetConfig(width=2, blocks=0).build()
     for name in STYLES:
+        network = ResnetConfig(width=2, blocks=0).build()
         model_file.save(folder / f"{name}.safetensors", network, describe(network, direction="a2b"))
     images.write(folder / "deep picture.png", images.Picture(pixels()))
     (folder / "text.png").write_bytes(b"no picture")
@@ -51,7 +52,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path
     with serving(folder / "tmp", *chosen, "--runtime", "torch") as (visitor, _):
         command = [NODE, HERE / "drive_serve.mjs", CHROMIUM, f"http://127.0.0.1:{visitor.port}/", folder]
         command += [folder / "deep picture.png", folder / "text.png"]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=280)
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr
     assert list((folder / "tmp").iterdir()) == []
     found: dict[str, Any] = json.loads(done.stdout)
@@ -97,6 +98,19 @@ def test_several_styles_stand_side_by_side(seen: tuple[dict[str, Any], Path]) ->
     assert found["styles"] == STYLES
     assert [row[1] for row in found["several"] if row[2] == "done"] == STYLES
     assert found["gallery"] == ["deep picture.png", *STYLES]
+
+
+def test_a_mix_stands_beside_the_single_styles(seen: tuple[dict[str, Any], Path]) -> None:
+    found, folder = seen
+    mix = "one 67 % + two 33 %"
+    assert found["offered"] and found["shares"] == ["67 %", "33 %"]
+    assert [row[1] for row in found["mixed"] if row[2] == "done"] == [*STYLES, mix]
+    with zipfile.ZipFile(folder / "mixed.zip") as archive:
+        assert archive.namelist() == [f"{name}/deep picture.png" for name in (*STYLES, mix)]
+        archive.extractall(folder / "mixed")
+    weights = {str(folder / f"{name}.safetensors"): weight for name, weight in zip(STYLES, (50, 25), strict=True)}
+    expected = load_mix(weights, runtime="torch", device="cpu").translate(images.read(folder / "deep picture.png"))
+    assert np.array_equal(images.read(folder / "mixed" / mix / "deep picture.png").pixels, expected.pixels)
 
 
 def test_a_painted_mask_limits_the_translation(seen: tuple[dict[str, Any], Path]) -> None:

@@ -12,9 +12,10 @@ import pytest
 from chromium import CHROMIUM, HERE, NODE, missing
 from web_sites import style
 
+import i2i
 from i2i.images import Picture, Pixels, read, write
 from i2i.inference.translator import Translator
-from i2i.models import pretrained, styles
+from i2i.models import model_file, pretrained, styles
 from i2i.tools.web.runtime import read_runtime
 from i2i.tools.web.site import write_site
 
@@ -67,8 +68,11 @@ def models() -> dict[str, Any]:
     return {
         "plain": style(0),
         "painter": style(1, paint_size=48),
+        "other": style(3, blocks=2),
+        "sculptor": style(4, paint_size=48),
         "grey": style(2, in_channels=1, out_channels=1),
         "monet-lite": pretrained.open_model(styles.find("monet-lite")),
+        "vangogh-lite": pretrained.open_model(styles.find("vangogh-lite")),
     }
 
 
@@ -109,6 +113,81 @@ def test_a_bundled_style_gives_the_result_of_the_library(site: Path, models: Any
         assert levels_apart(tmp_path / f"{path.stem}_out.png", expected) <= 1
         assert np.abs(pixels(path) - expected).mean() > 5, "it does paint"
     assert (site / "styles" / "monet-lite.onnx").stat().st_size < 1_500_000
+
+
+def mix_by_library(folder: Path, models: Any, mix: dict[str, float], path: Path, **options: Any) -> Pixels:
+    for name in mix:
+        model_file.save(folder / f"{name}.safetensors", *models[name])
+    named = {str(folder / f"{name}.safetensors"): weight for name, weight in mix.items()}
+    translator = i2i.load_mix(named, precision="fp32", runtime="torch", device="cpu")
+    made: Any = np.array(translator(path, **options))
+    return made.astype(int)
+
+
+def test_a_mix_is_that_of_the_library(site: Path, models: Any, tmp_path: Path) -> None:
+    """Also where it is changed once the networks have run, and blended."""
+    inputs = [picture(tmp_path / f"{height}x{width}.png", height, width) for height, width in ((61, 47), (80, 60))]
+    actions: list[tuple[str, Any]] = [("open", None)]
+    wanted: list[tuple[str, dict[str, float], Path]] = []
+    for one, two in (("plain", "other"), ("painter", "sculptor")):
+        actions += [("style", one), ("choose", inputs[0]), ("mix", {one: 50, two: 50})]
+        for path in inputs:
+            actions += [("choose", path)]
+            for shares in ({one: 50, two: 50}, {one: 20, two: 60}):
+                name = f"{path.stem} {one} {shares[one]}.png"
+                actions += [("mix", shares), ("save", tmp_path / name)]
+                wanted.append((name, dict(shares), path))
+        actions.append(("mix", None))
+    found = drive(site, actions)
+    assert found["messages"] == []
+    for name, mix, path in wanted:
+        assert levels_apart(tmp_path / name, mix_by_library(tmp_path, models, mix, path)) <= 1, name
+    saved = [result for (action, _), result in zip(actions, found["results"], strict=True) if action == "save"]
+    assert saved[:2] == ["61x47_plain-50_other-50.png", "61x47_plain-25_other-75.png"]
+    one, two = (pixels(tmp_path / f"61x47 plain {share}.png") for share in (50, 20))
+    assert np.abs(one - two).max() > 2, "else the test tells nothing"
+
+
+def test_a_mix_of_bundled_styles_with_strength_mask_and_keep(site: Path, models: Any, tmp_path: Path) -> None:
+    path, mix = picture(tmp_path / "in.png", 401, 523), {"monet-lite": 0.6, "vangogh-lite": 0.4}
+    ramp = np.broadcast_to(np.linspace(0, 255, 523).round().astype(np.uint8), (401, 523))
+    ramp = np.where(np.arange(401)[:, None] < 40, 0, ramp)
+    write(tmp_path / "mask.png", Picture(np.ascontiguousarray(ramp[..., None])))
+    found = drive(
+        site,
+        [
+            *(("open", None), ("style", "monet-lite"), ("mix", {"monet-lite": 60, "vangogh-lite": 40})),
+            *(("evaluate", "document.querySelector('#card').textContent"), ("choose", path)),
+            *(("strength", 70), ("mask", tmp_path / "mask.png"), ("keep", "luminance")),
+            *(("save", tmp_path / "luminance.png"), ("keep", "colour"), ("save", tmp_path / "colour.png")),
+            *(("keep", ""), ("save", tmp_path / "nothing.png"), ("shot", tmp_path / "mix.png")),
+        ],
+    )
+    assert found["messages"] == [] and "40 % vangogh-lite: photo" in found["results"][3]
+    for keep in ("luminance", "colour", None):
+        options: dict[str, Any] = {"strength": 0.7, "mask": tmp_path / "mask.png", "keep": keep}
+        expected = mix_by_library(tmp_path, models, mix, path, **options)
+        assert levels_apart(tmp_path / f"{keep or 'nothing'}.png", expected) <= 1, keep
+        assert np.array_equal(pixels(tmp_path / f"{keep or 'nothing'}.png")[:40], pixels(path)[:40])
+        assert np.abs(expected - pixels(path)).max() > 20, "else the test tells nothing"
+
+
+def test_a_painted_mask_shows_the_translation_there(site: Path, models: Any, tmp_path: Path) -> None:
+    path = picture(tmp_path / "in.png", 300, 400)
+    write(tmp_path / "small.png", Picture(np.full((9, 8, 1), 255, np.uint8)))
+    found = drive(
+        site,
+        [
+            *(("open", None), ("choose", path), ("mask", tmp_path / "small.png"), ("save", tmp_path / "whole.png")),
+            *(("paint", [(0.1, 0.5), (0.9, 0.5)]), ("save", tmp_path / "painted.png"), ("unmask", None)),
+            ("save", tmp_path / "again.png"),
+        ],
+    )
+    assert found["results"][2] == "small.png has 8 × 9 pixels; expected 400 × 300, the size of the picture."
+    painted, whole = pixels(tmp_path / "painted.png"), by_library(models["plain"], path)
+    assert np.array_equal(painted[:100], pixels(path)[:100]) and np.array_equal(painted[200:], pixels(path)[200:])
+    assert np.abs(painted[140:160, 60:340] - whole[140:160, 60:340]).max() <= 1
+    assert np.array_equal(pixels(tmp_path / "whole.png"), pixels(tmp_path / "again.png"))
 
 
 def linear(values: Any) -> Any:
@@ -207,7 +286,7 @@ def test_a_visitor_finds_all_that_there_is(site: Path, tmp_path: Path) -> None:
     assert middle == 50 and 5 <= dragged <= 15 and pressed == dragged + 5
     assert "pixels, in" in camera and "reduced" not in camera, "a painter takes all of it"
     assert "Made for tests." in card and "<script>alert(1)</script>" in card and "Licence: not stated" in card
-    assert title == "Photo → test, Monet"
+    assert title == "Photo → test, Monet, van Gogh"
     assert width <= 360
     assert found["messages"] == []
     assert len({url.split("/")[2] for url in found["requests"] if not url.startswith("blob:")}) == 1

@@ -19,7 +19,7 @@ BOUNDARY = "i2i-boundary"
 
 def order(files: Any, styles: Any, camera: Any = None, **options: Any) -> list[Any]:
     """The data of an order: files, folder, camera, styles, and the options as they are at first."""
-    chosen = {"size": 0, "strength": 1, "keep": "nothing", "mask": None, "drawn": ""} | options
+    chosen = {"size": 0, "strength": 1, "keep": "nothing", "mask": None, "mix": "", "drawn": ""} | options
     return [files, None, camera, styles, *chosen.values()]
 
 

@@ -54,10 +54,11 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_folder_holds_these_files(made: Any) -> None:
-    page = "index.html page.css page.js worker.js colour.js scaling.js sw.js site.json icon.png manifest.webmanifest"
+    page = "index.html page.css page.js pictures.js mask.js styles.js worker.js colour.js scaling.js sw.js"
+    more = "site.json icon.png manifest.webmanifest"
     styles = "example.jpg styles/painter.onnx styles/painter.jpg styles/grey.onnx"
     runtime = [f"runtime/{name}" for name in RUNTIME]
-    assert sorted(files_in(made[0])) == sorted([*page.split(), *styles.split(), *runtime])
+    assert sorted(files_in(made[0])) == sorted([*page.split(), *more.split(), *styles.split(), *runtime])
     assert not list(made[0].parent.glob(".i2i-*"))
 
 

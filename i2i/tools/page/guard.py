@@ -8,9 +8,10 @@ request may name a file outside `Rules.folder`, neither in its path nor anywhere
 
 import asyncio
 import hmac
+import ipaddress
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -52,6 +53,8 @@ class Rules:
     * `routes`: for each method the paths that exist; one that ends with `*` stands for all that begin so.
     * `files`: the beginning of the paths that name a file.
     * `uploads`: the path that takes files; `max_upload()` is how many bytes one request may bring there now.
+    * `joins`: the path that takes a place among the requests that wait. `waiting()` has the session of each of these,
+      and `most_waiting` is their most. One session may take an eighth of the places, and one address half of them.
     * `token`: what visitors must know; empty lets all in.
     """
 
@@ -61,6 +64,9 @@ class Rules:
     files: str
     uploads: str
     max_upload: Callable[[], int]
+    joins: str = ""
+    waiting: Callable[[], Sequence[str]] = lambda: ()
+    most_waiting: int = 1
     token: str = ""
     cookie: str = "i2i"
 
@@ -78,6 +84,7 @@ class Guard:
 
     def __init__(self, application: Application, rules: Rules) -> None:
         self._application, self._rules = application, rules
+        self._addresses: dict[str, str] = {}  # of the sessions that wait
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -120,11 +127,25 @@ class Guard:
         if uploads:
             return _counted(receive, most, self._rules.max_upload)
         body = await _whole(receive, most)
-        self._check_json(body)
+        document = self._checked_json(body)
+        if scope["path"] == self._rules.joins and isinstance(document, dict):
+            self._check_place(str(document.get("session_hash")), (scope.get("client") or ("", 0))[0])
         return _again(body, receive)
 
-    def _check_json(self, body: bytes) -> None:
-        """Raises `Refused` for a body that is no JSON, or names a file that is not in the folder."""
+    def _check_place(self, session: str, address: str) -> None:
+        """Raises `Refused` for a visitor who has too many requests waiting.
+
+        Behind a proxy on this machine all have its address, and only the session tells them apart.
+        """
+        waiting, most = self._rules.waiting(), self._rules.most_waiting
+        self._addresses = {one: place for one, place in self._addresses.items() if one in waiting}
+        beside = [one for one in waiting if self._addresses.get(one) == address]
+        if waiting.count(session) >= max(1, most // 8) or (len(beside) >= most // 2 and not is_loopback(address)):
+            raise Refused(503, "Too many requests of yours are waiting. Try again when they are done.")
+        self._addresses[session] = address
+
+    def _checked_json(self, body: bytes) -> Any:
+        """The JSON of a body. Raises `Refused` for one that is none, or names a file that is not in the folder."""
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):
@@ -135,6 +156,7 @@ class Guard:
                 raise Refused(403, "No such upload.")
             if not (address is None or (isinstance(address, str) and self._is_our_address(address))):
                 raise Refused(403, "No such upload.")
+        return document
 
     def _is_ours(self, name: str) -> bool:
         """Whether `name` is an absolute path in the folder, wherever links lead."""
@@ -149,6 +171,14 @@ class Guard:
         except ValueError:
             return False
         return path.startswith(self._rules.files) and self._is_ours(path.removeprefix(self._rules.files))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_host(headers: Mapping[str, str], hosts: frozenset[str]) -> None:

@@ -11,6 +11,9 @@ CANVAS = """<p class="hint">Drop a picture, then paint over what is to be transl
 <div class="tools"><label>Brush <input type="range" min="4" max="120" value="40" aria-label="Brush"></label>
 <button type="button">Clear</button></div>"""
 """Where a mask is painted; `mask.js` brings it to life."""
+MIX = """<label><input type="checkbox"> Mix them: one more picture, of all of these</label>
+<div class="shares"></div>"""
+"""Where the shares of a mix are set; `mix.js` brings it to life."""
 
 
 def card(style: Style) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def order_of(
     return Order(
         uploads=uploads[: len(files)],
         styles=chosen,
+        mix=_mix_of(options["mix"], chosen),
         size=int(size) or None,
         strength=float(strength),
         keep=KEPT[keep],
@@ -64,6 +66,18 @@ def _expect(is_so: bool, otherwise: str) -> None:
 
 def _is_number(value: Any, least: float, most: float) -> bool:
     return isinstance(value, int | float) and least <= value <= most
+
+
+def _mix_of(text: Any, chosen: Sequence[str]) -> dict[str, float]:
+    """The weights above 0 of the chosen styles, in a JSON object; none for an empty text, and for a single style."""
+    try:
+        given = json.loads(text or "{}")
+    except (TypeError, ValueError, RecursionError):
+        given = None
+    _expect(isinstance(given, dict), "Mix: expected a share for each style.")
+    _expect(all(_is_number(weight, 0, 100) for weight in given.values()), "Mix: expected shares from 0 to 100.")
+    mix = {name: float(given[name]) for name in chosen if given.get(name)}
+    return mix if len(mix) > 1 else {}
 
 
 def _bytes_of(address: Any) -> bytes:

@@ -24,7 +24,7 @@ from i2i.errors import I2IError, ImageError
 from i2i.images.formats import SUFFIXES
 from i2i.models.info import MAX_SIDE
 from i2i.terminal import say_plain
-from i2i.tools.page.html import CANVAS, card, head, table
+from i2i.tools.page.html import CANVAS, MIX, card, head, table
 from i2i.tools.page.order import KEPT, OrderError, order_of, sent, upload_of
 from i2i.tools.page.studio import Order, Outcome, Studio
 
@@ -41,11 +41,11 @@ ROUTES = {
     ),
 }  # fmt: skip
 """Gradio's routes that the page uses. It has others, which fetch addresses or show how often it is used."""
-FILES, UPLOADS = "/gradio_api/file=", "/gradio_api/upload"
+FILES, UPLOADS, JOINS = "/gradio_api/file=", "/gradio_api/upload", "/gradio_api/queue/join"
 QUEUE = 64
 """Orders that wait, at most."""
 _GENERIC = "Something went wrong. The log of the server says what."
-_CSS, *_SCRIPTS = (Path(__file__).with_name(name) for name in ("page.css", "mask.js", "styles.js"))
+_CSS, *_SCRIPTS = (Path(__file__).with_name(name) for name in ("page.css", "mask.js", "mix.js", "styles.js"))
 _FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # of the visitor's system
 
 
@@ -64,8 +64,9 @@ class Visit:
         self.folder, self.outcome = None, Outcome((), (), None)
 
 
-def build_app(studio: Studio, folder: Path) -> FastAPI:
-    """The application, which keeps all its files in `folder`."""
+def build_app(studio: Studio, folder: Path) -> tuple[FastAPI, Callable[[], list[str]]]:
+    """The application, which keeps all its files in `folder`; and a function that has the session of each request that
+    waits."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     names = list(studio.styles)
 
@@ -98,7 +99,12 @@ def build_app(studio: Studio, folder: Path) -> FastAPI:
         css=_CSS.read_text(encoding="utf-8"),
         head=f"<script>{scripts}\ni2iStyles({len(names)})</script>",
     )
-    return mounted
+
+    def waiting() -> list[str]:
+        queues = page._queue.event_queue_per_concurrency_id.values()
+        return [event.session_hash for queue in queues for event in queue.queue]
+
+    return mounted, waiting
 
 
 def _theme() -> gr.Theme:
@@ -150,6 +156,7 @@ class _Page:
         self.styles = gr.CheckboxGroup(
             self._names, value=self._names[:1], label="Styles: one, or several to compare", elem_id="styles"
         )
+        gr.HTML(MIX, elem_id="mix", padding=False)
         self.card = gr.HTML(card(self._studio.styles[self._names[0]]), elem_id="card")
         with gr.Accordion("Options", open=False):
             self.size = gr.Number(
@@ -165,6 +172,7 @@ class _Page:
             self.mask = gr.File(
                 file_types=suffixes, label="Or a file: white is translated", elem_id="mask-file", height=150
             )
+            self.mix = gr.Textbox(visible="hidden", elem_id="mixed")
             self.drawn = gr.Textbox(visible="hidden", elem_id="drawn")
             self.shown = gr.Textbox(visible="hidden", elem_id="shown")
         with gr.Row():
@@ -188,7 +196,7 @@ class _Page:
     def _connect(self) -> None:
         hidden: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
         sources = [self.files, self.tree, self.camera]
-        order = [*sources, self.styles, self.size, self.strength, self.keep, self.mask, self.drawn]
+        order = [*sources, self.styles, self.size, self.strength, self.keep, self.mask, self.mix, self.drawn]
         shown = [self.slider, self.one, self.all, self.gallery, self.report]
         self.blocks.load(guarded(self._first), None, [self.slider], show_progress="hidden", **hidden)
         self.example.click(guarded(self._take_example), None, [self.files], **hidden)
@@ -200,7 +208,8 @@ class _Page:
             guarded(self._translate),
             order,
             shown,
-            js=f"(...values) => [...values.slice(0, {len(order) - 1}), i2iMask.drawn()]",  # outputs follow the inputs
+            # outputs follow the inputs
+            js=f"(...values) => [...values.slice(0, {len(order) - 2}), i2iMix.weights(), i2iMask.drawn()]",
             concurrency_id="work",
             trigger_mode="once",
             show_progress_on=[self.slider],
@@ -233,11 +242,12 @@ class _Page:
         strength: Any,
         keep: Any,
         mask: Any,
+        mix: Any,
         drawn: Any,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ) -> tuple[Any, ...]:
-        options = {"size": size, "strength": strength, "keep": keep, "mask": mask, "drawn": drawn}
+        options = {"size": size, "strength": strength, "keep": keep, "mask": mask, "mix": mix, "drawn": drawn}
         order = order_of(sent(files, tree, camera), styles, options, self._names, self._studio.bounds)
         visit = self._visit(request)
         stop = visit.stop
@@ -333,8 +343,8 @@ def _drawn(outcome: Outcome, order: Order) -> tuple[Any, ...]:
         result = outcome.results[number]
         is_original = place + 1 < len(places) and places[place + 1] == number
         path = result.before if is_original else result.after
-        shown.append((str(path), result.name if is_original or len(order.styles) == 1 else result.style))
-    columns = len(order.styles) + 1 if len(order.styles) > 1 else min(4, len(shown))
+        shown.append((str(path), result.name if is_original or len(order.versions) == 1 else result.style))
+    columns = len(order.versions) + 1 if len(order.versions) > 1 else min(4, len(shown))
     return (
         (str(first.before), str(first.after)),
         _download(first.file),

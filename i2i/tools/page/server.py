@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from i2i.errors import I2IError, UsageError
 from i2i.files import locked
 from i2i.signals import Signals
-from i2i.tools.page.guard import Guard, Rules
+from i2i.tools.page.disk import delete_old, make_room, used
+from i2i.tools.page.guard import Guard, Rules, is_loopback
 from i2i.tools.page.studio import Studio
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -30,7 +31,9 @@ KEPT_SECONDS = 3600
 MAX_REQUEST_BYTES = 1 << 30
 """The most that one request may upload: a dropped folder comes in one."""
 MAX_FOLDER_BYTES = 8 << 30
-"""The most that all visitors' files may take."""
+"""The most that all visitors' files may take when one uploads more."""
+MAX_KEPT_BYTES = 4 << 30
+"""The most that stays: each minute the oldest files beyond go."""
 _PREFIX, _LOCK = "i2i-page-", ".lock"
 _NEW_SECONDS = 60  # in which another server may not have locked its folder yet
 _LEAST = (6, 20)
@@ -44,14 +47,6 @@ def check_installed() -> None:
     version = importlib.metadata.version("gradio")
     if tuple(int(part) for part in version.split(".")[:2]) < _LEAST:
         raise UsageError(f"the page needs Gradio {'.'.join(map(str, _LEAST))} or newer, this is {version}: {how}")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def own_names(host: str, more: Sequence[str] = ()) -> frozenset[str]:
@@ -111,7 +106,9 @@ class Server:
         import uvicorn  # while the first style is being loaded: this takes seconds
 
         from i2i.tools.page import page
+        from i2i.tools.page.protocol import CONNECTIONS, Protocol
 
+        app, waiting = page.build_app(studio, folder)
         rules = Rules(
             hosts=hosts,
             folder=folder,
@@ -119,12 +116,17 @@ class Server:
             files=page.FILES,
             uploads=page.UPLOADS,
             max_upload=lambda: min(MAX_REQUEST_BYTES, max(0, MAX_FOLDER_BYTES - used(folder))),
+            joins=page.JOINS,
+            waiting=waiting,
+            most_waiting=page.QUEUE,
             token=token,
             cookie=f"i2i-{port}",  # cookies are shared by all ports
         )
-        guard: Any = Guard(page.build_app(studio, folder), rules)
+        guard: Any = Guard(app, rules)
         config = uvicorn.Config(
             guard,
+            http=Protocol,
+            limit_concurrency=CONNECTIONS,
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -155,6 +157,7 @@ class Server:
                 if time.monotonic() - swept > KEPT_SECONDS / 60:
                     swept = time.monotonic()
                     delete_old(self._folder, time.time() - KEPT_SECONDS)
+                    make_room(self._folder, MAX_KEPT_BYTES)
         finally:
             self._studio.close()
             self._server.should_exit = True
@@ -181,25 +184,6 @@ def temporary_folder() -> Iterator[Path]:
     finally:
         tempfile.tempdir = before
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def used(folder: Path) -> int:
-    """The bytes of all files in `folder`."""
-    size = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            size += path.lstat().st_size
-    return size
-
-
-def delete_old(folder: Path, before: float) -> None:
-    """Remove files in folders of `folder` that were last changed before that time, and folders that are empty then."""
-    for path in sorted(folder.glob("*/**/*"), reverse=True):
-        with contextlib.suppress(OSError):
-            if path.is_dir():
-                path.rmdir()
-            elif path.stat().st_mtime < before:
-                path.unlink()
 
 
 def new_token() -> str:

@@ -12,7 +12,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Condition, Event, Lock
 
@@ -27,11 +27,13 @@ from i2i.folders.batch import translate_folder
 from i2i.folders.report import Record
 from i2i.images.formats import LOSSY, SUFFIXES, UNREAD, WRITTEN
 from i2i.images.pil import as_pil
+from i2i.inference.mix import mix_name, mixed
 from i2i.inference.options import Keep, ModelOptions
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator, load_translator
 from i2i.models.styles import BUNDLED, Style
 from i2i.terminal import printable
+from i2i.tools.page.disk import used
 
 EXAMPLE = BUNDLED / "photos" / "bay.jpg"
 PREVIEW = 1280
@@ -44,12 +46,13 @@ _FEW_PICTURES = ((512, 512),)
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """The limits of one order: bytes and pixels of a picture, number of pictures, seconds."""
+    """The limits of one order: bytes and pixels of a picture, number of pictures, seconds, bytes of all results."""
 
     file_bytes: int = 64_000_000
     pixels: int = 50_000_000
     pictures: int = 200
     seconds: float = 600.0
+    result_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,25 @@ class Upload:
 class Order:
     """A visitor's wish: pictures, the names of styles, and options of `translate_folder`.
 
-    `drawn` is a mask as it was drawn: a PNG of any size, whose opaque parts are translated. It fits itself to each
-    picture; a mask that was uploaded must have the size of the pictures, and counts before it.
+    `mix` has the weights of a mix of styles, which is made beside the single ones; empty for none. `drawn` is a mask as
+    it was drawn: a PNG of any size, whose opaque parts are translated. It fits itself to each picture; a mask that was
+    uploaded must have the size of the pictures, and counts before it.
     """
 
     uploads: Sequence[Upload]
     styles: Sequence[str]
+    mix: Mapping[str, float] = field(default_factory=dict)
     size: int | None = None
     strength: float = 1.0
     keep: Keep | None = None
     mask: Upload | None = None
     drawn: bytes = b""
+
+    @property
+    def versions(self) -> dict[str, Mapping[str, float]]:
+        """By their names, the weights of each version of a picture: of each style, and of the mix."""
+        versions: dict[str, Mapping[str, float]] = {name: {name: 1.0} for name in self.styles}
+        return versions | ({mix_name(self.mix): self.mix} if self.mix else {})
 
 
 @dataclass(frozen=True)
@@ -192,12 +203,13 @@ class Studio:
         mask = self._mask(order, folder)
         rows = [Row(upload.name, "", "refused", reason) for upload, reason in refused]
         results: list[Result] = []
-        total = len(kept) * len(order.styles)
+        total = len(kept) * len(order.versions)
 
         def ends() -> bool:
-            return stop() or self._closing.is_set() or time.monotonic() - began > self.bounds.seconds
+            is_late = time.monotonic() - began > self.bounds.seconds
+            return stop() or self._closing.is_set() or is_late or self._is_full(folder)
 
-        for number, name in enumerate(order.styles if kept else ()):
+        for number, name in enumerate(order.versions if kept else ()):
 
             def show(done: int, _: int, path: Path, base: int = number * len(kept)) -> None:
                 progress(base + done, total, kept[_number(path)].name)
@@ -214,7 +226,7 @@ class Studio:
                 if record.status == "done":
                     results.append(_shown(upload, name, record, folder))
         results.sort(key=lambda result: result.file.parent.name)
-        return Outcome(results, rows, _archive(results, len(order.styles), folder / "translated.zip"))
+        return Outcome(results, rows, _archive(results, len(order.versions), folder / "translated.zip"))
 
     def _received(self, order: Order, folder: Path) -> tuple[list[Upload], list[tuple[Upload, str]]]:
         """Uploads that may be translated, each in a folder with its number; and the others with the reason."""
@@ -267,8 +279,9 @@ class Studio:
         show: Callable[[int, int, Path], object],
         stop: Callable[[], bool],
     ) -> Sequence[Record]:
-        translator = self.translator(name)
-        out = folder / "out" / str(list(order.styles).index(name))
+        weights = order.versions[name]
+        translator = mixed({style: self.translator(style) for style in weights}, weights)
+        out = folder / "out" / str(list(order.versions).index(name))
         makes_labels = bool(translator.coding.outputs)  # whose colours a lossy format would change
         lossy = any(WRITTEN.get(path.suffix.lower()) in LOSSY for path in (folder / "in").glob("*/*"))
         report = translate_folder(
@@ -285,9 +298,16 @@ class Studio:
         )
         return report.records
 
+    def _is_full(self, folder: Path) -> bool:
+        return used(folder / "out") >= self.bounds.result_bytes
+
     def _row(self, upload: Upload, style: str, record: Record, folder: Path, stopped: bool) -> Row:
         if record.status == "left":
-            reason = "stopped" if stopped else f"the time of {self.bounds.seconds:.0f} s was up"
+            reason = f"the time of {self.bounds.seconds:.0f} s was up"
+            if stopped:
+                reason = "stopped"
+            elif self._is_full(folder):
+                reason = f"all results have {self.bounds.result_bytes / 1e6:.0f} MB, the most of one request"
             return Row(upload.name, style, "not done", reason)
         return Row(upload.name, style, record.status, _without_folders(record.note or record.reason, folder))
 

@@ -26,7 +26,9 @@ from i2i.tools.web.runtime import WebRuntime
 if TYPE_CHECKING:
     from torch import nn
 
-PAGE = ("page.css", "page.js", "worker.js", "colour.js", "scaling.js", "icon.png")
+PAGE = (
+    "page.css", "page.js", "pictures.js", "mask.js", "styles.js", "worker.js", "colour.js", "scaling.js", "icon.png",
+)  # fmt: skip
 """The files of the page that are the same in each folder."""
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; "

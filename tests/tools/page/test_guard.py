@@ -59,12 +59,14 @@ def ask(
     body: bytes = b"",
     kind: str = "http",
     receive: Receive | None = None,
+    client: str = "127.0.0.1",
 ) -> Answer:
     """Returns the answer of the guard. `headers` may be pairs; the body comes in two parts, unless by `receive`."""
     path, _, query = path.partition("?")
     pairs = list(OWN.items()) if headers is None else list(headers.items()) if isinstance(headers, dict) else headers
     raw = [(name.encode(), value.encode()) for name, value in pairs]
     scope = {"type": kind, "method": method, "path": path, "query_string": query.encode(), "headers": raw}
+    scope["client"] = (client, 50_000)
     if kind == "websocket":
         del scope["method"]
     half = len(body) // 2
@@ -187,6 +189,25 @@ def test_an_upload_breaks_off_when_others_have_filled_the_folder(
     room = iter([100, 0])
     guard = Guard(application, replace(rules(tmp_path), max_upload=lambda: next(room)))
     assert ask(guard, "POST", "/upload", body=b"a" * 30).status == 400
+
+
+def test_one_visitor_does_not_take_all_places(tmp_path: Path) -> None:
+    waiting: list[str] = []
+    guard = Guard(
+        application, replace(rules(tmp_path), joins="/join", most_waiting=16, waiting=lambda: waiting)
+    )  # fmt: skip
+
+    def join(session: str, address: str) -> int:
+        answer = ask(guard, "POST", "/join", body=json.dumps({"session_hash": session}).encode(), client=address)
+        waiting.extend([session] if answer.status == 200 else [])
+        return answer.status
+
+    assert [join("a", "192.0.2.1") for _ in range(3)] == [200, 200, 503]
+    assert [join(str(number), "192.0.2.1") for number in range(7)] == [200] * 6 + [503]
+    assert join("b", "192.0.2.2") == 200
+    assert [join(str(number), "127.0.0.1") for number in range(10, 18)] == [200] * 8, "behind a proxy all have one"
+    waiting.clear()
+    assert join("a", "192.0.2.1") == 200
 
 
 OUTSIDE = [

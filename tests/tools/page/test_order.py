@@ -10,7 +10,7 @@ from i2i.tools.page.order import OrderError, order_of, sent, upload_of
 from i2i.tools.page.studio import Bounds, Upload
 
 pytestmark = pytest.mark.promise("R51")
-OPTIONS: dict[str, Any] = {"size": 0, "strength": 1, "keep": "nothing", "mask": None, "drawn": ""}
+OPTIONS: dict[str, Any] = {"size": 0, "strength": 1, "keep": "nothing", "mask": None, "mix": "", "drawn": ""}
 
 
 @pytest.fixture
@@ -33,6 +33,15 @@ def test_an_order_has_what_was_chosen(file: dict[str, Any]) -> None:
     assert (plain.size, plain.strength, plain.keep, plain.mask, plain.drawn) == (None, 1, None, None, b"")
 
 
+def test_a_mix_has_a_weight_for_each_chosen_style(file: dict[str, Any]) -> None:
+    mix = '{"two": 60, "one": 20, "three": 5, "four": 5}'
+    assert order(file, mix=mix).mix == {"one": 20, "two": 60}
+    assert list(order(file, mix=mix).versions) == ["one", "two", "one 25 % + two 75 %"]
+    for none in ("", None, "{}", '{"one": 0, "two": 60}'):
+        assert order(file, mix=none).mix == {}
+    assert order(file, styles=["one"], mix=mix).mix == {}
+
+
 def test_all_sources_are_one_list(file: dict[str, Any]) -> None:
     assert sent([1], [2, 3], 4) == [1, 2, 3, 4] and sent(None, None, None) == []
     assert upload_of(file | {"orig_name": None}).name == "picture.png"
@@ -44,7 +53,9 @@ def test_all_sources_are_one_list(file: dict[str, Any]) -> None:
         ({"size": -1}, "Size"), ({"size": 70_000}, "Size"), ({"size": "9"}, "Size"), ({"size": float("nan")}, "Size"),
         ({"strength": 1.1}, "Strength"), ({"strength": None}, "Strength"), ({"keep": "shape"}, "Keep"),
         ({"drawn": "data:text/html,x"}, "mask"), ({"drawn": "data:image/png;base64,a"}, "mask"),
-        ({"styles": []}, "Choose"), ({"styles": ["four"]}, "Choose"), ({"mask": {"path": "/nowhere"}}, "drop it again"),
+        ({"mix": "[1]"}, "Mix"), ({"mix": "{"}, "Mix"), ({"mix": 1}, "Mix"), ({"mix": '{"one": -1}'}, "Mix"),
+        ({"mix": '{"one": "a"}'}, "Mix"), ({"styles": []}, "Choose"), ({"styles": ["four"]}, "Choose"),
+        ({"mask": {"path": "/nowhere"}}, "drop it again"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_said(file: dict[str, Any], wrong: dict[str, Any], said: str) -> None:

@@ -246,7 +246,9 @@ def test_a_thumbnail_that_is_not_made_keeps_nobody_waiting(studio: Any, tmp_path
 
     from i2i.tools.page.page import build_app
 
-    client = TestClient(build_app(studio, tmp_path))
+    app, waiting = build_app(studio, tmp_path)
+    assert waiting() == []
+    client = TestClient(app)
     with ThreadPoolExecutor(1) as other, studio._ordered():
         assert other.submit(client.get, "/styles/0.jpg").result(20).status_code == 204
     studio.example("tiny", tmp_path)

@@ -94,17 +94,3 @@ def test_a_folder_of_another_user_is_not_touched(tmp_path: Path, monkeypatch: py
     os.utime(trap, (0, 0))
     with server.temporary_folder():
         assert (trap / "picture.png").exists()
-
-
-def test_old_files_are_swept_and_empty_folders(tmp_path: Path) -> None:
-    old, new = tmp_path / "a" / "b" / "old.png", tmp_path / "a" / "new.png"
-    for path in (old, new, tmp_path / ".lock"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"1234")
-    assert server.used(tmp_path) >= 12
-    now = time.time()
-    os.utime(old, (now - 7200, now - 7200))
-    os.utime(tmp_path / ".lock", (now - 7200, now - 7200))
-    server.delete_old(tmp_path, now - 3600)
-    server.delete_old(tmp_path, now - 3600)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == [".lock", "a", "new.png"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from i2i import images
+from i2i.inference.mix import load_mix
 from i2i.inference.options import ModelOptions
 from i2i.models import model_file, styles
 from i2i.models.info import describe
@@ -25,8 +26,8 @@ NOISE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
 @pytest.fixture(scope="module")
 def offered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("styles")
-    network = ResnetConfig(width=2, blocks=0).build()
     for name in ("one", "two"):
+        network = ResnetConfig(width=2, blocks=0).build()
         model_file.save(folder / f"{name}.safetensors", network, describe(network, direction="a2b"))
     return {name: styles.style_at(name, "run", folder / f"{name}.safetensors") for name in ("one", "two")}
 
@@ -104,6 +105,28 @@ def test_several_styles_have_a_folder_each_and_stand_by_the_picture(
     ]  # fmt: skip
 
 
+def test_a_mix_stands_beside_the_single_styles(studio: Studio, upload: Any, offered: Any, tmp_path: Path) -> None:
+    order: dict[str, Any] = {"styles": ["one", "two"], "mix": {"one": 60.0, "two": 40.0}, "strength": 0.5}
+    outcome = fill(studio, tmp_path, upload("a.png"), **order)
+    mix = "one 60 % + two 40 %"
+    assert [(row.style, row.status) for row in outcome.rows] == [(name, "done") for name in ("one", "two", mix)]
+    assert names(outcome) == ["one/a.png", "two/a.png", f"{mix}/a.png"]
+    weights = {str(offered[name].path): weight for name, weight in order["mix"].items()}
+    expected = load_mix(weights, runtime="torch", device="cpu")(NOISE, strength=0.5)
+    found = [images.read(result.file).pixels for result in outcome.results]
+    assert np.array_equal(found[2], expected)
+    assert not np.array_equal(found[2], found[0]) and not np.array_equal(found[2], found[1])
+
+
+def test_styles_that_cannot_be_mixed_are_a_row(studio: Studio, upload: Any, tmp_path: Path) -> None:
+    network = ResnetConfig(in_channels=1, width=2, blocks=0).build()
+    model_file.save(tmp_path / "grey.safetensors", network, describe(network, direction="a2b"))
+    studio.styles = {**studio.styles, "grey": styles.style_at("grey", "run", tmp_path / "grey.safetensors")}
+    outcome = fill(studio, tmp_path, upload("a.png"), styles=["one", "grey"], mix={"one": 1.0, "grey": 1.0})
+    assert [row.status for row in outcome.rows] == ["done", "done", "failed"]
+    assert outcome.rows[-1].note.startswith("mix: one takes 3 channels and gives 3, grey takes 1")
+
+
 def test_a_refused_file_is_a_row_with_its_reason(studio: Studio, upload: Any, tmp_path: Path) -> None:
     bomb = images.encode(images.Picture(np.zeros((200, 200, 3), np.uint8)), "PNG")
     large = images.encode(images.Picture(NOISE), "PNG") + bytes(100_000)
@@ -135,6 +158,13 @@ def test_a_mask_may_have_any_name_and_is_named_without_its_folder(
     (tmp_path / "drawn").mkdir()
     (row,) = fill(studio, tmp_path / "drawn", upload("a.png"), drawn=drawn).rows
     assert (row.status, row.note) == ("done", "mask a.png")
+
+
+def test_an_order_ends_when_its_results_take_too_much(studio: Studio, upload: Any, tmp_path: Path) -> None:
+    studio.bounds = replace(studio.bounds, result_bytes=2000)
+    rows = fill(studio, tmp_path, *(upload(f"{number}.png") for number in range(8))).rows
+    assert rows[0].status == "done" and rows[-1].status == "not done"
+    assert rows[-1].note == "all results have 0 MB, the most of one request"
 
 
 def test_nothing_usable_gives_no_archive(studio: Studio, upload: Any, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-// Pixels (RGBA bytes) to the planes of a network and back, and two pictures mixed in linear light.
+// Pixels (RGBA bytes) to the planes of a network and back; styles mixed, and pictures blended, in linear light, as
+// i2i/inference/mix.py and blend.py do it. The tests hold these functions to those files.
 
 import { Planes } from "./scaling.js";
 
@@ -27,23 +28,81 @@ export function toPixels(lines, pixels, from) {
   }
 }
 
-const STEPS = 65535;
-const LINEAR = Float64Array.from({ length: 256 }, (_, i) => {
-  const value = i / 255;
-  return STEPS * (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
-});
-const SRGB = Uint8ClampedArray.from({ length: STEPS + 1 }, (_, i) => {
-  const value = i / STEPS;
-  return 255 * (value <= 0.0031308 ? 12.92 * value : 1.055 * value ** (1 / 2.4) - 0.055);
-});
+// sRGB in [0, 1] as linear light (IEC 61966-2-1), and back.
+const toLinear = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+const fromLinear = (light) => (light <= 0.0031308 ? 12.92 * light : 1.055 * light ** (1 / 2.4) - 0.055);
 
-// `strength` 0 is `before`, 1 is `after`, to the bit.
-export function mixed(before, after, strength) {
-  if (strength <= 0 || strength >= 1) return (strength > 0 ? after : before).slice();
+const STEPS = 65535;
+const LINEAR = Float64Array.from({ length: 256 }, (_, i) => toLinear(i / 255));
+const SRGB = Uint8ClampedArray.from({ length: STEPS + 1 }, (_, i) => 255 * fromLinear(i / STEPS));
+const toByte = (light) => SRGB[Math.round(STEPS * Math.min(1, Math.max(0, light)))];
+
+// The sum of [planes, share], whose shares add up to 1. A single one stays as it is.
+export function mixed(parts) {
+  const [[first]] = parts;
+  if (parts.length === 1) return first;
+  const light = new Float64Array(first.data.length);
+  for (const [{ data }, share] of parts) {
+    for (let i = 0; i < light.length; i++) light[i] += share * toLinear((data[i] + 1) / 2);
+  }
+  const values = Float32Array.from(light, (value) => fromLinear(value) * 2 - 1);
+  return new Planes(first.count, first.height, first.width, values);
+}
+
+// A share `strength` of `after` in `before`, for each pixel times that of `shares`, if there are any. `keep` first gives
+// `after` the luminance or the colours of `before`. A share of 0 is `before`, of 1 without `keep` `after`, to the bit.
+export function blended(before, after, strength, keep, shares) {
+  if (strength === 0) return before.slice();
+  if (strength === 1 && !keep && !shares) return after.slice();
   const result = new Uint8ClampedArray(before.length);
-  for (let at = 0; at < result.length; at++) {
-    const [from, to] = [LINEAR[before[at]], LINEAR[after[at]]];
-    result[at] = at % 4 === 3 ? 255 : SRGB[Math.round(from + strength * (to - from))];
+  for (let at = 0; at < result.length; at += 4) {
+    const share = strength * (shares ? shares[at / 4] : 1);
+    const made = keep && share > 0 ? kept(before, after, at, keep) : null;
+    for (let i = at; i < at + 3; i++) {
+      const from = LINEAR[before[i]];
+      if (share === 0) result[i] = before[i];
+      else if (made) result[i] = toByte(from + share * (made[i - at] - from));
+      else result[i] = share === 1 ? after[i] : toByte(from + share * (LINEAR[after[i]] - from));
+    }
+    result[at + 3] = 255;
   }
   return result;
+}
+
+// The linear light of a pixel of `after` with the luminance or the colours of `before`.
+function kept(before, after, at, keep) {
+  const [own, made] = [before, after].map((pixels) => [0, 1, 2].map((i) => LINEAR[pixels[at + i]]));
+  return keep === "luminance" ? withLuminance(made, own) : withLuminance(own, made);
+}
+
+// Linear sRGB to XYZ relative to its white, D65, and the inverse.
+const TO_XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]].map((row) => {
+  const sum = row[0] + row[1] + row[2];
+  return row.map((value) => value / sum);
+});
+const FROM_XYZ = inverse(TO_XYZ);
+
+function inverse([[a, b, c], [d, e, f], [g, h, i]]) {
+  const adjugate = [[e * i - f * h, c * h - b * i, b * f - c * e], [f * g - d * i, a * i - c * g, c * d - a * f],
+    [d * h - e * g, b * g - a * h, a * e - b * d]];
+  const determinant = a * adjugate[0][0] + b * adjugate[1][0] + c * adjugate[2][0];
+  return adjugate.map((row) => row.map((value) => value / determinant));
+}
+
+const times = (matrix, [x, y, z]) => matrix.map(([a, b, c]) => a * x + b * y + c * z);
+const KNEE = 6 / 29;
+const curve = (t) => (t > KNEE ** 3 ? Math.cbrt(t) : t / (3 * KNEE ** 2) + 4 / 29);
+const uncurved = (t) => (t > KNEE ? t ** 3 : 3 * KNEE ** 2 * (t - 4 / 29));
+
+// The a* and b* of `colours` with the luminance of `other`, as i2i/images/colours.py has it.
+function withLuminance(colours, other) {
+  const [, y] = times(TO_XYZ, other);
+  const [fx, fy, fz] = times(TO_XYZ, colours).map(curve);
+  const shift = curve(y) - fy;
+  const chroma = times(FROM_XYZ, [uncurved(fx + shift), y, uncurved(fz + shift)]).map((value) => value - y);
+  const share = Math.min(1, ...chroma.map((value) => {
+    const room = value > 0 ? 1 - y : y;
+    return Math.abs(value) > room ? Math.max(0, room / Math.abs(value)) : 1;
+  }));
+  return chroma.map((value) => y + share * value);
 }

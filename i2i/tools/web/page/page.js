@@ -1,6 +1,9 @@
 // The page: pictures in, the worker's pictures out. site.json names the styles and the size of each file.
 
-const MOST_PIXELS = 1 << 24; // of a picture: the most that a canvas holds on a phone
+import { Mask } from "./mask.js";
+import { pictureAt, pixelsOf } from "./pictures.js";
+import { percent, Styles } from "./styles.js";
+
 const RUNTIME = "runtime/ort-wasm-simd-threaded.wasm";
 const IDLE = "Choose, drop or paste a picture of your own.";
 
@@ -15,12 +18,16 @@ const get = (file) => fetch(file, { cache: "no-cache" });
 const site = await get("site.json").then((response) => response.json()).catch(() => {
   say("site.json cannot be loaded: this folder is not whole.", { wrong: true });
 });
-let style = site.styles[0];
 let own = null; // the visitor's picture, its size before it was reduced, and the name and type of its file
-let job = 0; // the number of the last translation that was asked for
+let job = 0; // the number of the last wish
+let translation = 0; // and of the last one for a translation
 let worker = start();
-let opened = null; // the style whose network the worker has
+let running = false; // whether the worker has the runtime
+let sent = null; // the picture that it has
+const opened = new Set(); // the styles whose networks it has
 let awaited = []; // the files that the last translation needs
+const styles = new Styles(site, choose, say);
+const mask = new Mask(masked, say);
 const loading = {}; // of files on their way: the bytes that are there, and the promise of all
 
 function say(text, { wrong = false, part } = {}) {
@@ -50,24 +57,10 @@ async function take(file) {
 async function use(bitmap, name, type) {
   own = { picture: pixelsOf(bitmap), size: [bitmap.width, bitmap.height], name, type };
   bitmap.close();
+  mask.size = own.size;
+  mask.clear();
   draw(before, own.picture);
   await translate();
-}
-
-// The pixels of an image on white, scaled down if they are too many.
-function pixelsOf(image) {
-  const { width, height } = image;
-  const share = Math.min(1, Math.sqrt(MOST_PIXELS / (width * height)));
-  const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.floor(width * share));
-  canvas.height = Math.max(1, Math.floor(height * share));
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.imageSmoothingQuality = "high";
-  context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-  return { pixels: data, width: canvas.width, height: canvas.height };
 }
 
 function draw(canvas, { pixels, width, height }) {
@@ -91,28 +84,42 @@ function start() {
 }
 
 async function translate() {
-  const id = ++job;
+  const id = translation = ++job;
   awaited = [];
-  show(false, true);
+  const shares = styles.chosen;
+  const picture = own?.picture ?? await examplePicture();
+  show(shares.length > 1 && picture === sent && !pair.classList.contains("waiting"), true);
   try {
-    await open(style, id);
+    await open(shares.map(([style]) => style), id);
   } catch (error) {
-    if (id === job) failed(error.message);
+    if (id === translation) failed(error.message);
     return;
   }
-  if (id !== job) return;
+  if (id !== translation) return;
   say("Translating …", { part: null });
-  worker.postMessage({ translate: own.picture, id });
+  const named = shares.map(([{ name }, share]) => [name, share]);
+  worker.postMessage({ translate: picture === sent ? null : picture, shares: named, id });
+  sent = picture;
 }
 
-async function open(next, id) {
-  if (opened === next) return;
-  awaited = [...(opened ? [] : [RUNTIME]), next.file];
+async function open(wanted, id) {
+  const missing = wanted.filter((style) => !opened.has(style));
+  awaited = [...(running || !missing.length ? [] : [RUNTIME]), ...missing.map(({ file }) => file)];
   const data = await Promise.all(awaited.map(load));
-  if (id !== job) return;
-  worker.postMessage({ open: { model: data.at(-1), wasm: opened ? null : data[0], style: next } }, data);
+  if (id !== translation) return;
+  let wasm = running ? null : data.shift();
+  for (const style of styles.areMixed ? [] : opened) if (!wanted.includes(style)) close(style);
+  for (const [i, style] of missing.entries()) {
+    worker.postMessage({ open: { model: data[i], wasm, style } }, [data[i], ...(wasm ? [wasm] : [])]);
+    [wasm, running] = [null, true];
+    opened.add(style);
+  }
   for (const file of awaited) delete loading[file];
-  opened = next;
+}
+
+function close(style) {
+  worker.postMessage({ close: style.name });
+  opened.delete(style);
 }
 
 // The bytes of a file. One that is on its way already is not asked for again.
@@ -151,16 +158,14 @@ function progressed() {
 
 function heard(data) {
   if (data.error) {
-    if (data.id === job || data.id === undefined) failed(data.error);
+    if (data.id === translation || data.id === job || data.id === undefined) failed(data.error);
   } else if (data.opened) {
-    keep([style.file]);
-  } else if (data.mixed) {
-    mixing = false;
+    keepOffline(site.styles.filter(({ name }) => name === data.opened).map(({ file }) => file));
+  } else if (data.blended) {
     if (pair.classList.contains("waiting")) return;
-    draw(after, data.mixed);
-    show(true);
-    if (wanted !== null) mix();
-  } else if (data.id === job) {
+    draw(after, data.blended);
+    show(true, data.id !== job);
+  } else if (data.id === translation) {
     translated(data);
   }
 }
@@ -169,10 +174,10 @@ function translated({ before: seen, translated: made, ms }) {
   draw(before, seen);
   draw(after, made);
   show(true);
-  const [width, height] = own.size;
+  const [width, height] = own?.size ?? [made.width, made.height];
   const reduced = width !== made.width || height !== made.height ? `, reduced from ${width} × ${height}` : "";
   say(`${made.width} × ${made.height} pixels${reduced}, in ${(ms / 1000).toFixed(1)} s.`);
-  if (strength.valueAsNumber < 100) mix();
+  if (blends()) blend();
 }
 
 // A network that failed, for want of memory above all, may be beyond repair: the next one starts anew.
@@ -181,9 +186,9 @@ function failed(reason) {
   const advice = memory ? "This browser has too little memory for it. Try a smaller picture." : reason;
   worker.terminate();
   worker = start();
-  opened = null;
-  awaited = [];
-  mixing = false;
+  [running, sent, awaited] = [false, null, []];
+  opened.clear();
+  masked();
   show(false);
   say(`The picture was not translated. ${advice}`, { wrong: true });
 }
@@ -195,52 +200,62 @@ function show(result, coming = false) {
   save.disabled = coming || !result || !own;
 }
 
-// --- strength: the worker mixes, one at a time; the last wish counts ---
+// --- strength, mask, colours: the worker blends the picture with its translation ---
 
-let mixing = false;
-let wanted = null;
+const kept = () => document.querySelector("#keep input:checked").value;
+const blends = () => strength.valueAsNumber < 100 || kept() || mask.picture;
 
-function mix() {
-  wanted = strength.valueAsNumber / 100;
-  if (mixing) return;
-  mixing = true;
+function blend() {
+  if (pair.hidden || pair.classList.contains("waiting")) return;
   show(true, true);
-  worker.postMessage({ mix: wanted });
-  wanted = null;
+  worker.postMessage({ blend: { strength: strength.valueAsNumber / 100, keep: kept() }, id: ++job });
 }
 
 strength.addEventListener("input", () => {
-  find(".strength output").textContent = `${strength.value} %`;
-  if (!pair.hidden && !pair.classList.contains("waiting")) mix();
+  find("output[for=strength]").textContent = `${strength.value} %`;
+  blend();
 });
+find("#keep").addEventListener("change", blend);
+
+function masked() {
+  worker.postMessage({ mask: mask.picture });
+  blend();
+}
 
 // --- the example: pictures that were translated when the page was made ---
 
-async function example() {
-  const images = [site.example, style.example].map((file) => Object.assign(new Image(), { src: file }));
-  const asked = style;
-  await Promise.all(images.map((image) => image.decode()));
-  if (own || asked !== style) return;
-  const [seen, made] = images.map(pixelsOf);
+let shown = null;
+const examplePicture = () => (shown ??= pictureAt(site.example));
+
+async function example(style) {
+  const [seen, made] = await Promise.all([examplePicture(), pictureAt(style.example)]);
+  if (own || styles.areMixed || styles.chosen[0][0] !== style) return;
+  translation = ++job; // an earlier wish is not awaited any more
   draw(before, seen);
   draw(after, made);
   show(true);
   worker.postMessage({ pair: { before: seen, after: made } });
   say(`An example. ${IDLE}`);
-  if (strength.valueAsNumber < 100) mix();
+  if (blends()) blend();
 }
 
-function choose(next) {
-  style = next;
-  const lines = [`${style.from} → ${style.to}`, ...style.card, `Licence: ${style.licence || "not stated"}`];
-  find("#card div").replaceChildren(...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line })));
-  if (own) translate();
-  else if (style.example) example();
+function choose() {
+  const shares = styles.chosen;
+  const [[first]] = shares;
+  find("#card div").replaceChildren(...shares.flatMap(card));
+  if (own || (styles.areMixed && first.example)) translate();
+  else if (first.example) example(first);
   else {
     pair.hidden = true;
     find("#empty").hidden = false;
     say(IDLE);
   }
+}
+
+function card([style, share], _, { length }) {
+  const name = length > 1 ? `${percent(share)} ${style.name}: ` : "";
+  const lines = [`${name}${style.from} → ${style.to}`, ...style.card, `Licence: ${style.licence || "not stated"}`];
+  return lines.map((line) => Object.assign(document.createElement("p"), { textContent: line }));
 }
 
 // --- results out ---
@@ -250,7 +265,9 @@ save.addEventListener("click", () => {
   after.toBlob((blob) => {
     const stem = own.name.replace(/\.[^.]*$/, "");
     const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob) });
-    link.download = `${stem}_${style.name}.${jpeg ? "jpg" : "png"}`;
+    const shares = styles.chosen;
+    const named = shares.map(([{ name }, share]) => (shares.length > 1 ? `${name}-${Math.round(100 * share)}` : name));
+    link.download = `${stem}_${named.join("_")}.${jpeg ? "jpg" : "png"}`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   }, jpeg ? "image/jpeg" : "image/png", 0.95);
@@ -258,7 +275,7 @@ save.addEventListener("click", () => {
 
 // --- without a network connection ---
 
-async function keep(files) {
+async function keepOffline(files) {
   if (!navigator.serviceWorker) return; // the page is neither on https nor on this machine
   try {
     await navigator.serviceWorker.register("sw.js");
@@ -273,7 +290,7 @@ navigator.serviceWorker?.addEventListener("message", ({ data }) => {
   if (data.kept) find("#offline").textContent = "From now on this style works without a connection too.";
 });
 navigator.serviceWorker?.startMessages();
-const keepAll = () => keep(site.styles.map(({ file }) => file));
+const keepAll = () => keepOffline(site.styles.map(({ file }) => file));
 addEventListener("appinstalled", keepAll);
 if (matchMedia("(display-mode: standalone)").matches) keepAll();
 
@@ -320,20 +337,5 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   });
 }
 
-function styleButton(entry) {
-  const label = document.createElement("label");
-  const input = Object.assign(document.createElement("input"), { type: "radio", name: "style", checked: entry === style });
-  input.setAttribute("aria-label", entry.name);
-  input.addEventListener("change", () => choose(entry));
-  const name = Object.assign(document.createElement("span"), { textContent: entry.name });
-  const size = Object.assign(document.createElement("small"), { textContent: `${megabytes(site.files[entry.file].bytes)} MB` });
-  label.append(input, ...(entry.example ? [Object.assign(new Image(), { src: entry.example, alt: "" })] : []), name, size);
-  return label;
-}
-
-const buttons = document.createElement("div");
-buttons.append(...site.styles.map(styleButton));
-find("#styles").append(buttons);
-find("#styles").hidden = site.styles.length < 2;
-choose(style);
+choose();
 document.body.dataset.ready = "";
