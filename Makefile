@@ -16,8 +16,12 @@ $(READY): pyproject.toml
 demo: $(READY)
 	@$(BIN)/python scripts/demo.py
 
+# Each of two processes takes a half of the tests in their order, so that what a file prepares is prepared once; who is
+# done first takes from the other.
+TEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(TEST)
 
 # but what trains, starts processes or plays a server
 LONG := training browser evaluation folders/test_promises_* commands/test_demo* commands/test_plan* commands/test_translate* folders/test_batch* folders/test_many* \
@@ -27,7 +31,7 @@ LONG := training browser evaluation folders/test_promises_* commands/test_demo* 
 	test_benchmarks* test_proportions* test_download* test_cli*
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -n 2 $(LONG:%=--ignore-glob='tests/%')
+	$(TEST) $(LONG:%=--ignore-glob='tests/%')
 
 # The instruction sets that torch, oneDNN (OpenVINO's too, whose instance norm needs AVX) and MKL are held to, the last one
 # the machine's own, each with 1 and 2 threads; those of one thread side by side. A header says what torch makes of it.
@@ -39,7 +43,7 @@ test-arithmetic: $(READY)
 	done; done
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n 2 -m slow --timeout 3600
+	$(TEST) -m slow --timeout 3600
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -m gpu --timeout 3600

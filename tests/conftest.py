@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,18 @@ def same_draws() -> None:
     """Whatever ran before: a test that draws without a seed of its own draws the same each time."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture
+def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """All of torch.compile but the code generator, which takes minutes."""
+    import torch
+
+    from i2i.acceleration import compiler
+
+    monkeypatch.setattr(compiler, "BACKEND", "eager")
+    yield
+    torch._dynamo.reset()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -3,11 +3,10 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -35,13 +34,6 @@ TINY = {
     "pix2pix": "--generator unet_32 --discriminator patchgan_16 --ngf 4 --ndf 4 --crop-size 32 --load-size 32",
     "cyclegan": "--generator resnet_1blocks --discriminator patchgan_16 --ngf 4 --ndf 4 --crop-size 16 --load-size 16",
 }
-
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 # Ranges (R14)
@@ -803,46 +795,58 @@ def test_a_run_has_a_default_folder_and_goes_on_there(
 
 # Answers before torch
 
+MISTAKES = {
+    "train cyclegan": "data: missing",
+    "train cyclegan --data toy --crop-size 300": "crop_size = 300: cropped out of load_size = 286",
+    "train pix2pix --data toy --batch-size 3 --micro-batches 2": "micro_batches = 2: must divide batch_size = 3",
+    "train cut --data toy --n-epochs 0 --n-epochs-decay 0": "nothing to train",
+    "train cut --data toy --stop-when ssim=1": "stop_when = 'ssim=1': 'ssim=1' is no condition",
+    "train cut --data toy --lr-policy plateau --validate-every 0": "lr_policy = 'plateau': follows the validation",
+    "train wrong.yaml": "wrong.yaml: lr = 0: expected a number in range",
+    "train sizes.yaml": "crop_size = 300: cropped out of load_size = 286",
+    "train --run resumed --crop-size 300": "crop_size = 300: cropped out of load_size = 286",
+    "plan cyclegan": "data: missing; give --data a folder",
+    "plan gan --data toy --load-size 32": "crop_size = 64: cropped out of load_size = 32",
+    # from here on what reads pictures may be there
+    "train cyclegan --data nosuch": "nosuch: no such folder",
+    "evaluate nosuch photos": "style 'nosuch': no such style",
+    "evaluate . --metrics ssmi": "metrics: unknown 'ssmi'. Did you mean 'ssim'?",
+}
+ANSWERS = """
+import contextlib, io, json, sys
+import i2i.cli
+heavy, found = set({heavy}), dict()
+for words in {mistakes}:
+    sys.argv, said = ["i2i", *words.split()], io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            i2i.cli.main()
+    except SystemExit as ended:
+        found[words] = [ended.code, said.getvalue(), sorted(heavy & set(sys.modules))]
+print(json.dumps(found))
+"""
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("train cyclegan", "data: missing"),
-        ("train cyclegan --data nosuch", "nosuch: no such folder"),
-        ("train cyclegan --data toy --crop-size 300", "crop_size = 300: cropped out of load_size = 286"),
-        ("train pix2pix --data toy --batch-size 3 --micro-batches 2", "micro_batches = 2: must divide batch_size = 3"),
-        ("train cut --data toy --n-epochs 0 --n-epochs-decay 0", "nothing to train"),
-        ("train cut --data toy --stop-when ssim=1", "stop_when = 'ssim=1': 'ssim=1' is no condition"),
-        (
-            "train cut --data toy --lr-policy plateau --validate-every 0",
-            "lr_policy = 'plateau': follows the validation",
-        ),
-        ("train wrong.yaml", "wrong.yaml: lr = 0: expected a number in range"),
-        ("train sizes.yaml", "crop_size = 300: cropped out of load_size = 286"),
-        ("train --run resumed --crop-size 300", "crop_size = 300: cropped out of load_size = 286"),
-        ("evaluate nosuch photos", "style 'nosuch': no such style"),
-        ("evaluate . --metrics ssmi", "metrics: unknown 'ssmi'. Did you mean 'ssim'?"),
-        ("plan cyclegan", "data: missing; give --data a folder"),
-        ("plan gan --data toy --load-size 32", "crop_size = 64: cropped out of load_size = 32"),
-    ],
-)
-def test_a_mistake_that_needs_no_torch_is_answered_without(words: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "wrong.yaml").write_text("algorithm: cyclegan\nlr: 0\n")
-    (tmp_path / "sizes.yaml").write_text("algorithm: cut\ndata: toy\ncrop_size: 300\nclasses_a: 12\n")
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "resumed").mkdir()
-    (tmp_path / "resumed" / "config.yaml").write_text("algorithm: cyclegan\ndata: toy\n")
-    program = (
-        LOOK.format(heavy=(*HEAVY, "cv2")) + f"sys.argv = ['i2i', *{words.split()}]\nimport i2i.cli; i2i.cli.main()"
-    )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120
-    )
-    assert done.returncode in (2, 4) and said in done.stderr
-    assert set(done.stdout.rpartition("imported")[2].split()) <= (
-        {"cv2", "numpy", "PIL"} if words.startswith("evaluate") or "nosuch" in words else set()
-    )
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, list[str]]]:
+    """The exit code of each, what it said, and the heavy libraries that were imported so far, all in one process."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    (folder / "wrong.yaml").write_text("algorithm: cyclegan\nlr: 0\n")
+    (folder / "sizes.yaml").write_text("algorithm: cut\ndata: toy\ncrop_size: 300\nclasses_a: 12\n")
+    (folder / "photos").mkdir()
+    (folder / "resumed").mkdir()
+    (folder / "resumed" / "config.yaml").write_text("algorithm: cyclegan\ndata: toy\n")
+    program = ANSWERS.format(heavy=(*HEAVY, "cv2"), mistakes=list(MISTAKES))
+    command, environment = [sys.executable, "-c", program], os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=True, timeout=120)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES.items())
+def test_a_mistake_that_needs_no_torch_is_answered_without(words: str, said: str, answers: Any) -> None:
+    code, told, imported = answers[words]
+    assert code in (2, 4) and said in told
+    assert set(imported) <= ({"cv2", "numpy", "PIL"} if words.startswith("evaluate") or "nosuch" in words else set())
 
 
 def test_the_help_of_a_configuration_or_of_a_run_is_that_of_its_algorithm(

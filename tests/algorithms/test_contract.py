@@ -154,9 +154,9 @@ def test_a_step_on_a_gpu(name: str, options: dict[str, Any], precision: Any, mon
 @pytest.mark.parametrize("options", [{}, STEADIED, PROJECTED])
 def test_resume_is_exact(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     straight, first, second = (build(name, **options) for _ in range(3))
-    trainer(straight, tmp_path / "straight", max_steps=4, ema=0.9).fit()
-    trainer(first, tmp_path / "run", max_steps=2, ema=0.9).fit()
-    resumed = trainer(second, tmp_path / "run", max_steps=4, ema=0.9)
+    trainer(straight, tmp_path / "straight", max_steps=2, ema=0.9).fit()
+    trainer(first, tmp_path / "run", max_steps=1, ema=0.9).fit()
+    resumed = trainer(second, tmp_path / "run", max_steps=2, ema=0.9)
     resumed.fit()
     for network, module in straight.networks().items():
         for key, value in module.state_dict().items():
@@ -167,7 +167,7 @@ def test_resume_is_exact(name: str, options: dict[str, Any], tmp_path: Path) -> 
     assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.parametrize(("parts", "special"), [(2, {}), (4, {}), (2, STEADIED), (2, PROJECTED)])
+@pytest.mark.parametrize(("parts", "special"), [(4, {}), (2, STEADIED), (2, PROJECTED)])
 def test_micro_batches_add_up(name: str, parts: int, special: dict[str, Any]) -> None:
     """With normalisation per sample; batch norm sees other statistics, and is exempt, as is what is drawn."""
     made = []
@@ -280,13 +280,12 @@ def test_only_adversarial_losses_see_augmented_images(name: str, operation: str)
     assert {key for key in off if off[key] != on[key]} == adversarial
 
 
-@pytest.mark.parametrize("diffaugment", ["", "color,translation,cutout"])
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize(("precision", "diffaugment"), [("bf16", ""), ("fp16", "color,translation,cutout")])
 def test_16_bits_are_finite(name: str, precision: Any, diffaugment: str) -> None:
     algorithm = build(name, diffaugment=diffaugment)
     step = TrainingStep(algorithm, RunOptions(precision=precision), ALONE)
     step.loss_scale.scale.clamp_(max=2.0**8)
-    for i in range(3):
+    for i in range(2):
         losses = step(batch(name), i)
         assert float(losses["skipped"]) == 0
         assert all(bool(torch.isfinite(loss)) for loss in losses.values())
@@ -309,7 +308,7 @@ def test_one_batch_can_be_learnt_by_heart(name: str) -> None:
         return sum(float((x - y).abs().mean()) for x, y in made.values()) / len(made)
 
     before = distance()
-    for i in range(50):
+    for i in range(35):
         step(pair, i)
     assert distance() < 0.5 * before
 

@@ -14,25 +14,26 @@ from i2i.training.launch import train
 
 
 def test_pix2pix_learns_to_render_label_maps(tmp_path: Path) -> None:
-    """22 dB on unseen label maps within 200 steps; the untrained network has under 14 dB."""
+    """22 dB on unseen label maps within 120 steps (23.8 and 23.9 with two seeds); at first under 14 dB."""
     held_out = [ToyPairs(size=32, train=False)[t] for t in range(24)]
     labels, scenes = torch.stack([p.a for p in held_out]), torch.stack([p.b for p in held_out])
 
     def score(steps: int) -> float:
         run = tmp_path / str(steps)
         options = Pix2PixRun(
-            run=run, generator="unet_32", norm="instance", dropout=False, max_steps=steps, lr=1e-3, **TOY
-        )
+            run=run, generator="unet_32", norm="instance", dropout=False, max_steps=steps, lr=2e-3,
+            **(TOY | {"ngf": 8, "ndf": 8}),
+        )  # fmt: skip
         train(Pix2Pix, options)
         return psnr(translated(run, labels, "a2b"), scenes).mean().item()
 
     assert score(1) < 14
-    assert score(200) > 22
-    assert not health_issues(tmp_path / "200")
+    assert score(120) > 22
+    assert not health_issues(tmp_path / "120")
 
 
 def test_cyclegan_finds_the_true_map(tmp_path: Path) -> None:
-    """After 200 steps its translation is at most 0.4 times as far from the truth as the input itself, and at
+    """After 120 steps its translation is at most 0.4 times as far from the truth as the input itself, and at
     most 0.25 times as far as an untrained network's, in both directions."""
     held_out = ToyUnpaired(size=32, train=False)
     day = torch.stack([held_out[t].a for t in range(24)])
@@ -41,7 +42,7 @@ def test_cyclegan_finds_the_true_map(tmp_path: Path) -> None:
     def distances(steps: int) -> dict[str, float]:
         run = tmp_path / str(steps)
         options = CycleGANRun(
-            run=run, generator="resnet_2blocks", max_steps=steps, n_epochs=1, n_epochs_decay=1, lr=2e-3, **TOY
+            run=run, generator="resnet_1blocks", max_steps=steps, n_epochs=1, n_epochs_decay=1, lr=4e-3, **TOY
         )
         train(CycleGAN, options)
         return {
@@ -49,11 +50,11 @@ def test_cyclegan_finds_the_true_map(tmp_path: Path) -> None:
             "b2a": l1(translated(run, dusk, "b2a"), day).mean().item(),
         }
 
-    identity, untrained, trained = l1(day, dusk).mean().item(), distances(1), distances(200)
+    identity, untrained, trained = l1(day, dusk).mean().item(), distances(1), distances(120)
     for direction, distance in trained.items():
         assert distance < 0.4 * identity, direction
         assert distance < 0.25 * untrained[direction], direction
-    assert not health_issues(tmp_path / "200")
+    assert not health_issues(tmp_path / "120")
 
 
 @pytest.mark.slow

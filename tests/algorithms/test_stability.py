@@ -1,7 +1,6 @@
 """What steadies a training: each against a formula of its own, and through a training's ways: parts, states, copies."""
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from i2i.acceleration import compiler
 from i2i.algorithms import CUT, CycleGAN, Pix2Pix, augmentation
 from i2i.algorithms.algorithm import Algorithm, frozen
 from i2i.algorithms.augmentation import ADA, Augmentation, DiffAugment
@@ -484,14 +482,6 @@ ALL_AT_ONCE: dict[str, Any] = {
     "instance_noise": 0.1,
     "diffaugment": "color,translation,cutout",
 }
-
-
-@pytest.fixture
-def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """All of torch.compile but the code generator, which takes minutes."""
-    monkeypatch.setattr(compiler, "BACKEND", "eager")
-    yield
-    torch._dynamo.reset()
 
 
 @pytest.mark.usefixtures("quick_compiler")

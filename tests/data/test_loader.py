@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from number_samples import Numbers, first_numbers, numbers
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from i2i import images
 from i2i.data import loader
@@ -19,6 +20,12 @@ from i2i.data.loader import batches
 from i2i.data.options import DataOptions
 from i2i.data.pair import ImagePair, RawPair
 from i2i.errors import I2IError, InputError, ResourceError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """Torch looks after its workers every fifth of a second in place of every five seconds."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
 
 
 class Failing(Numbers):

@@ -3,11 +3,8 @@
 import math
 import os
 import re
-import runpy
-import signal
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import exit_code
 
 from i2i import images
 from i2i.errors import ModelError, OutputError, UsageError
@@ -24,8 +22,8 @@ from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.dcgan import DCGANConfig, between, noise
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 SIZE = 16
+script = partial(exit_code, "sample")
 
 
 def write_model(path: Path, channels: int = 3, seed: int = 0) -> Path:
@@ -41,25 +39,6 @@ def write_model(path: Path, channels: int = 3, seed: int = 0) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("run") / "a2b.safetensors")
-
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-def script(*words: Any, name: str = "sample.py") -> int:
-    """The script in this process: its exit code."""
-    before, sys.argv = sys.argv, [str(SCRIPTS / name), *map(str, words)]
-    try:
-        runpy.run_path(str(SCRIPTS / name), run_name="__main__")
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -203,7 +182,7 @@ def test_five_channels_are_written_as_tiff_alone(tmp_path: Path) -> None:
 
 def test_sampler_is_refused_as_translator(model: Path, tmp_path: Path, capfd: Any) -> None:
     images.write(tmp_path / "in.png", images.Picture(np.zeros((16, 16, 3), np.uint8)))
-    assert script("--style", model, tmp_path / "in.png", "-o", tmp_path / "out.png", name="translate.py") == 2
+    assert exit_code("translate", "--style", model, tmp_path / "in.png", "-o", tmp_path / "out.png") == 2
     assert "dcgan makes pictures from noise: use i2i sample" in capfd.readouterr().err
     assert not (tmp_path / "out.png").exists()
 
@@ -214,14 +193,14 @@ def test_exports(model: Path, tmp_path: Path, capfd: Any) -> None:
     pytest.importorskip("onnxruntime")
     from onnxruntime import InferenceSession
 
-    assert script(model, "-o", tmp_path / "folder", name="export.py") == 0
-    assert script(model, "-o", tmp_path / "g.onnx", name="export.py") == 0
+    assert exit_code("export", model, "-o", tmp_path / "folder") == 0
+    assert exit_code("export", model, "-o", tmp_path / "g.onnx") == 0
     assert "dcgan, noise → Monet" in capfd.readouterr().err
     expected = load_sampler(model, "cpu")(noise(8, 3))
     assert torch.equal(load_sampler(tmp_path / "folder", "cpu")(noise(8, 3)), expected)
     (made,) = InferenceSession(tmp_path / "g.onnx").run(None, {"input": noise(8, 3)[None].numpy()})
     assert np.abs(made[0] - expected.numpy()).max() < 1e-5
-    assert script(model, "-o", tmp_path / "g.pth", name="export.py") == 5
+    assert exit_code("export", model, "-o", tmp_path / "g.pth") == 5
     assert "g.pth: not written: the reference has no dcgan" in capfd.readouterr().err
 
 

@@ -81,16 +81,16 @@ def test_a_gan_has_nothing_to_move() -> None:
 
 
 def test_pix2pix_learns_to_be_stable(tmp_path: Path) -> None:
-    """After 100 steps, pictures moved by one pixel are translated at most 0.7 times as differently as without the loss
-    (0.37 and 0.40 with two seeds)."""
+    """After 50 steps, pictures moved by one pixel are translated at most 0.7 times as differently as without the loss
+    (0.39 and 0.44 with two seeds)."""
     held_out = torch.stack([ToyPairs(size=40, train=False)[t].a for t in range(16)])
     here, there = held_out[..., 4:36, 4:36], held_out[..., 4:36, 5:37]
 
     def flicker(weight: float) -> float:
         run = tmp_path / str(weight)
         options = Pix2PixRun(
-            run=run, generator="unet_32", norm="instance", dropout=False, max_steps=100, lr=1e-3,
-            lambda_stability=weight, **(TOY | {"batch_size": 2, "ndf": 8}),
+            run=run, generator="unet_32", norm="instance", dropout=False, max_steps=50, lr=1e-3,
+            lambda_stability=weight, **(TOY | {"batch_size": 2, "ngf": 8, "ndf": 8}),
         )  # fmt: skip
         train(Pix2Pix, options)
         translate = i2i.load_translator(run, direction="a2b", device="cpu", precision="fp32", runtime="torch")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from fork_server import python
+from pickles import Calls
 from torch.serialization import MAGIC_NUMBER
 
 from i2i.algorithms import CycleGAN
@@ -28,16 +29,6 @@ from i2i.models.pretrained import open_model
 from i2i.networks.resnet import ResnetConfig
 from i2i.training.launch import initialise
 from i2i.training.state_store import StateStore
-
-
-class Calls:
-    """Unpickled, it calls `function` with `arguments`."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.function, self.arguments = function, arguments
-
-    def __reduce__(self) -> Any:
-        return self.function, self.arguments
 
 
 def saved(content: Any, zipped: bool = True) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from local_server import LocalServer, redirect, running
+from pickles import Calls
 
 from i2i.download import download
 from i2i.errors import ModelError, UsageError
@@ -162,17 +163,9 @@ def test_pins_are_kept_to(server: LocalServer, tmp_path: Path, folder: Path, mon
     styles.find(NAME, download=True)
 
 
-class Hostile:
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch '{self.marker}'",)
-
-
 @pytest.mark.promise("R46", "R50")
 def test_a_hostile_answer_leaves_nothing(server: LocalServer, tmp_path: Path, folder: Path) -> None:
-    torch.save({"model.1.weight": Hostile(tmp_path / "marker")}, tmp_path / "evil.pth")
+    torch.save({"model.1.weight": Calls(os.mkdir, str(tmp_path / "marker"))}, tmp_path / "evil.pth")
     hostile = (tmp_path / "evil.pth").read_bytes()
     other = [checkpoint(tmp_path, config) for config in (UNetConfig(width=2, depth=5), PatchGANConfig(width=2))]
     for data in (hostile, hostile[:100], b"<html>not found</html>", b"", *other):
@@ -223,7 +216,7 @@ def test_without_network_it_says_where_to_put_the_file(
 @pytest.mark.promise("R46")
 def test_a_file_put_there_by_hand_is_not_trusted_either(server: LocalServer, tmp_path: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
-    torch.save({"model.1.weight": Hostile(tmp_path / "marker")}, folder / f"{NAME}.pth")
+    torch.save({"model.1.weight": Calls(os.mkdir, str(tmp_path / "marker"))}, folder / f"{NAME}.pth")
     with pytest.raises(ModelError, match="never run"):
         styles.find(NAME)
     (folder / f"{NAME}.pth").write_bytes(checkpoint(tmp_path, UNetConfig(width=2, depth=5)))

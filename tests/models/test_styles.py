@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from pickles import Calls
 from safetensors.torch import save_file
 
 from i2i.errors import ModelError, UsageError
@@ -210,17 +211,9 @@ def test_invalid_style_names_are_refused(tmp_path: Path, name: str) -> None:
         styles.install(tmp_path, name)
 
 
-class Hostile:
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch '{self.marker}'",)
-
-
 @pytest.mark.promise("R46")
 def test_a_hostile_checkpoint_is_not_installed(tmp_path: Path) -> None:
-    torch.save({"weight": Hostile(tmp_path / "marker")}, tmp_path / "evil.pth")
+    torch.save({"weight": Calls(os.mkdir, str(tmp_path / "marker"))}, tmp_path / "evil.pth")
     with pytest.raises(ModelError, match="never run"):
         styles.install(tmp_path / "evil.pth", "evil")
     assert not (tmp_path / "marker").exists()

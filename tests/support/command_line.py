@@ -1,5 +1,6 @@
 """Commands of `i2i` in this process: their exit codes, what they print, and the options of a training."""
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -22,10 +23,14 @@ def parse(name: str, arguments: str) -> Any:
     return build(OPTIONS[name], read_line(arguments.split(), options_of("train", name)))
 
 
-def exit_code(*words: str) -> int:
-    """The exit code of `i2i WORDS`."""
-    with mock.patch.object(sys, "argv", ["i2i", *words]), pytest.raises(SystemExit) as ended:
-        cli.main()
+def exit_code(*words: object) -> int:
+    """The exit code of `i2i WORDS`; SIGTERM does afterwards what it did before."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with mock.patch.object(sys, "argv", ["i2i", *map(str, words)]), pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     assert isinstance(ended.value.code, int)
     return ended.value.code
 

@@ -2,16 +2,16 @@
 
 import json
 import os
-import runpy
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command_line import exit_code
 
 from i2i import images
 from i2i.errors import InputError
@@ -25,8 +25,8 @@ from i2i.tools.labelled import voc as voc_layout
 from i2i.tools.labelled import yolo as yolo_layout
 from i2i.tools.labelled.augment import augment_folder
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "augment.py"
 WIDTH, HEIGHT = 20, 16
+script = partial(exit_code, "augment")
 Tree = dict[str, bytes]
 
 
@@ -42,25 +42,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         found[name] = folder / f"{name}.safetensors"
         model_file.save(found[name], network, describe(network, direction="a2b"))
     return found
-
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-def script(*words: Any) -> int:
-    """The script in this process: its exit code."""
-    before, sys.argv = sys.argv, [str(SCRIPT), *map(str, words)]
-    try:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    raise AssertionError("the script did not end")
 
 
 def picture(path: Path, channels: int = 3) -> None:
@@ -783,7 +764,7 @@ def test_progress_counts_over_all_styles(tmp_path: Path, models: dict[str, Path]
 def test_the_commands_of_the_documentation(
     tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    documentation = (SCRIPT.parents[1] / "docs" / "augmentation.md").read_text()
+    documentation = (Path(__file__).parents[2] / "docs" / "augmentation.md").read_text()
     commands = [line.split()[2:] for line in documentation.splitlines() if line.startswith("python scripts/augment.py")]
     assert len(commands) == 4
     yolo(tmp_path / "data")

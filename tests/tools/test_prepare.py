@@ -1,14 +1,15 @@
 """prepare_dataset.py: looking at data sets, putting pairs together and apart, dividing."""
 
 import json
-import runpy
-import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import exit_code
+from folder_contents import listed
 
 from i2i import images
 from i2i.errors import InputError, UsageError
@@ -20,6 +21,7 @@ from i2i.tools.datasets.report import as_json, as_text
 from i2i.tools.datasets.shape import combine, difference_hash, separate, split_dataset
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_dataset.py"
+script = partial(exit_code, "prepare-dataset")
 
 
 def picture(seed=0, width=12, height=8, channels=3, dtype=np.uint8, alpha=False):
@@ -33,23 +35,6 @@ def make(path, seed=0, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     images.write(path, picture(seed, **options))
     return path
-
-
-def tree(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-
-
-def script(*arguments):
-    """The script in this process: its exit code."""
-    earlier, sys.argv = sys.argv, [str(SCRIPT), *map(str, arguments)]
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    except SystemExit as end:
-        return end.code
-    finally:
-        sys.argv = earlier
-        signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture
@@ -214,10 +199,10 @@ def test_combine_and_split_there_and_back(tmp_path):
         make(tmp_path / "B" / name, seed + 50, **options)
     assert script("combine", tmp_path / "A", tmp_path / "B", "-o", tmp_path / "AB") == 0
     names = sorted(name.replace(".tiff", ".tif") for name in kinds)
-    assert tree(tmp_path / "AB") == names
+    assert listed(tmp_path / "AB") == names
     assert images.read(tmp_path / "AB/train/s/1.png").pixels.shape == (8, 24, 3)
     assert script("split", tmp_path / "AB", "-o", tmp_path / "back") == 0
-    assert tree(tmp_path / "back") == sorted(f"{side}/{name}" for side in "AB" for name in names)
+    assert listed(tmp_path / "back") == sorted(f"{side}/{name}" for side in "AB" for name in names)
     for name in kinds:
         for side in "AB":
             before = images.read(tmp_path / side / name)
@@ -236,7 +221,7 @@ def test_floating_point_is_kept_or_refused(tmp_path):
     make(tmp_path / "B/2.png")
     outcome = combine(tmp_path / "A", tmp_path / "B", tmp_path / "AB")
     assert (outcome.done, [path.name for path, _ in outcome.failed]) == (1, ["2.tif"])
-    assert "no floating point" in outcome.failed[0][1] and tree(tmp_path / "AB") == ["1.tif"]
+    assert "no floating point" in outcome.failed[0][1] and listed(tmp_path / "AB") == ["1.tif"]
     assert np.array_equal(images.read(tmp_path / "AB/1.tif").pixels[:, :12], ramp)
 
 
@@ -275,7 +260,7 @@ def test_combine_names_what_does_not_fit_and_goes_on(tmp_path, capsys):
     (tmp_path / "A/4.png").rename(tmp_path / "A/5.png")
     assert script("combine", tmp_path / "A", tmp_path / "B", "--out", tmp_path / "out") == 3
     said = capsys.readouterr().err
-    assert tree(tmp_path / "out") == ["1.png"]
+    assert listed(tmp_path / "out") == ["1.png"]
     assert "12x8, and its partner" in said and "12x9; A and B side by side have equal sizes" in said
     assert (
         f"partner {tmp_path}/B/3.png: " in said and "no partner in" in said and "1 written, 0 skipped, 4 failed" in said
@@ -287,7 +272,7 @@ def test_split_names_odd_widths(tmp_path):
     make(tmp_path / "in/2.jpg")
     outcome = separate(tmp_path / "in", tmp_path / "out")
     assert outcome.failed == [(tmp_path / "in/1.png", "odd width 13; A and B side by side have equal widths")]
-    assert tree(tmp_path / "out") == ["A/2.png", "B/2.png"]
+    assert listed(tmp_path / "out") == ["A/2.png", "B/2.png"]
 
 
 @pytest.mark.promise("R24")
@@ -312,7 +297,7 @@ def test_no_surprise_on_disk(tmp_path, verb):
     assert script(verb, *places, "-o", tmp_path / "in") == 2
     assert script(verb, *places, "-o", tmp_path / "in" / "deeper") == 2
     assert script(verb, *places, "-o", tmp_path / "out") == 0
-    before = {name: (tmp_path / "out" / name).read_bytes() for name in tree(tmp_path / "out")}
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in listed(tmp_path / "out")}
     assert script(verb, *places, "-o", tmp_path / "out") == 2
     lost = tmp_path / "out" / min(before)
     lost.unlink()
@@ -322,7 +307,7 @@ def test_no_surprise_on_disk(tmp_path, verb):
     assert lost.exists() and kept.read_bytes() == b"other"
     assert script(verb, *places, "-o", tmp_path / "out", "--skip-existing", "--overwrite") == 2
     assert script(verb, *places, "-o", tmp_path / "out", "--overwrite") == 0
-    assert {name: (tmp_path / "out" / name).read_bytes() for name in tree(tmp_path / "out")} == before
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in listed(tmp_path / "out")} == before
 
 
 @pytest.mark.promise("R25")
@@ -344,19 +329,19 @@ def plain(tmp_path):
 
 def test_divide(plain, tmp_path):
     assert script("divide", plain, "-o", tmp_path / "out", "--val", "0.2", "--test", "0.1") == 0
-    counts = {split: len(tree(tmp_path / "out" / split)) for split in ("train", "val", "test")}
+    counts = {split: len(listed(tmp_path / "out" / split)) for split in ("train", "val", "test")}
     assert counts == {"train": 28, "val": 8, "test": 4}
-    names = [name.split("/", 1)[1] for name in tree(tmp_path / "out")]
-    assert sorted(names) == tree(plain)
+    names = [name.split("/", 1)[1] for name in listed(tmp_path / "out")]
+    assert sorted(names) == listed(plain)
     assert all((tmp_path / "out" / name).read_bytes() == (plain / name.split("/", 1)[1]).read_bytes()
-               for name in tree(tmp_path / "out"))  # fmt: skip
+               for name in listed(tmp_path / "out"))  # fmt: skip
 
 
 def test_divide_depends_on_names_and_seed_alone(plain, tmp_path):
     split_dataset(plain, tmp_path / "one")
     split_dataset(plain, tmp_path / "two", link=True)
     split_dataset(plain, tmp_path / "three", seed=1)
-    assert tree(tmp_path / "one") == tree(tmp_path / "two") != tree(tmp_path / "three")
+    assert listed(tmp_path / "one") == listed(tmp_path / "two") != listed(tmp_path / "three")
     links = (tmp_path / "two").rglob("*.png")
     assert all(path.is_symlink() and path.resolve().is_relative_to(plain) for path in links)
     assert inspect(tmp_path / "two").groups[0].name == "train"
@@ -364,7 +349,7 @@ def test_divide_depends_on_names_and_seed_alone(plain, tmp_path):
 
 def test_divide_for_one_domain(plain, tmp_path):
     assert script("divide", plain, "-o", tmp_path / "out", "--domain", "B", "--val", 0) == 0
-    assert {name.split("/")[0] for name in tree(tmp_path / "out")} == {"trainB", "testB"}
+    assert {name.split("/")[0] for name in listed(tmp_path / "out")} == {"trainB", "testB"}
 
 
 def test_divide_keeps_copies_and_pairs_together(tmp_path):
@@ -428,7 +413,7 @@ def test_download(tmp_path, monkeypatch, capsys):
     assert asked[0] in said.err and "licence   none stated" in said.err and "about 19 MiB" in said.err
     assert hashlib.sha256(archive.getvalue()).hexdigest() in said.err
     assert "trainA         1 pictures" in said.out
-    assert tree(tmp_path / "datasets") == [
+    assert listed(tmp_path / "datasets") == [
         "grumpifycat.zip",
         "grumpifycat/SOURCE.json",
         "grumpifycat/trainA/1.png",

@@ -81,7 +81,7 @@ def test_damage_counts_once_however_the_data_set_is_given(many: Path, monkeypatc
 
 
 @pytest.mark.promise("R11")
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_more_damage_than_is_accepted_ends_a_training_at_a_state(workers: int, data: Path, tmp_path: Path) -> None:
     damaged, folder = picture_of_sample(data, 3), tmp_path / "run"
     damaged.write_bytes(b"damaged")
@@ -113,7 +113,7 @@ def test_a_damaged_picture_is_left_out_of_a_validation(tmp_path: Path) -> None:
     assert len(measured[0]) == 1 and measured[0] == measured[1]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_picture_that_ends_the_run_costs_no_step(workers: int, data: Path, tmp_path: Path) -> None:
     options = OPTIONS.replace("workers 0", f"workers {workers}")
     run("cyclegan", tmp_path / "straight", f"--data {data} {options} 8")

@@ -101,7 +101,7 @@ def test_two_processes_give_the_update_of_one_with_twice_the_batch(tmp_path: Pat
 def meet_after(seconds: float, environment: dict[str, str]) -> None:
     os.environ.update(environment)
     time.sleep(seconds)
-    meet("gloo", timedelta(seconds=3))
+    meet("gloo", timedelta(seconds=2))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
@@ -110,7 +110,7 @@ def meet_after(seconds: float, environment: dict[str, str]) -> None:
 def test_a_check_of_the_data_may_take_longer_than_a_step() -> None:
     """The first process looks at all pictures while the others wait for it."""
     port = free_port()
-    late = [(5.0, meeting_place(0, 2, port)), (0.0, meeting_place(1, 2, port))]
+    late = [(3.0, meeting_place(0, 2, port)), (0.0, meeting_place(1, 2, port))]
     workers = [CONTEXT.Process(target=meet_after, args=each) for each in late]
     for worker in workers:
         worker.start()
@@ -187,7 +187,7 @@ def test_when_one_dies_the_other_ends_with_a_message(victim: int, tmp_path: Path
 @pytest.mark.promise("R19")
 @pytest.mark.parametrize("place", ["step", "agree"])  # in the group for gradients, and in the one for decisions
 def test_who_hangs_is_waited_for_as_long_as_was_set(place: str, tmp_path: Path) -> None:
-    hooks: dict[int, list[Any]] = {0: [Timeout(3)], 1: [Timeout(3), HangAt(place, 2)]}
+    hooks: dict[int, list[Any]] = {0: [Timeout(2)], 1: [Timeout(2), HangAt(place, 2)]}
     children = together(tmp_path / "run", "--max-steps 9", hooks)
     assert children[0].wait(60) == 9, children[0].said()
     assert "lost the other processes of this training" in children[0].said()

@@ -3,7 +3,6 @@
 import copy
 import platform
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from fork_server import python
 from torch import Tensor, nn
 
-from i2i.acceleration import accelerate, compiler
+from i2i.acceleration import accelerate
 from i2i.acceleration.compiler import check_compiler
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import GENERATOR, Algorithm
@@ -223,14 +222,6 @@ def test_low_memory_keeps_less() -> None:
 def test_low_memory_says_where_it_cannot_help() -> None:
     with pytest.raises(UsageError, match="low_memory = True: unet_32 has no residual blocks"):
         pix2pix(generator="unet_32", low_memory=True)
-
-
-@pytest.fixture
-def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """All of torch.compile but the code generator, which takes minutes."""
-    monkeypatch.setattr(compiler, "BACKEND", "eager")
-    yield
-    torch._dynamo.reset()
 
 
 def steps(algorithm: Algorithm, options: TrainingOptions, count: int = 2) -> list[dict[str, float]]:

@@ -270,6 +270,16 @@ MUTATIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """A trainer that refuses what it is given, and so can be asked again."""
+    options = cyclegan(
+        tmp_path_factory.mktemp("untouched"), crop_size=16, load_size=16, ema=0.9, pool_size=2, max_steps=3
+    )
+    torch.manual_seed(0)
+    return Trainer(CycleGAN(options), open_datasets(options, False), options, ProcessGroup("cpu"))
+
+
 def restored(trainer: Trainer, state: dict[str, Any]) -> list[str]:
     training_state.check(2, state, trainer.train_step, trainer.options.direction)
     return trainer.checkpointer.load_state(state, {})
@@ -277,17 +287,14 @@ def restored(trainer: Trainer, state: dict[str, Any]) -> list[str]:
 
 @pytest.mark.promise("R3")
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_a_state_with_the_right_hash_and_wrong_contents(name: str, saved: Path, tmp_path: Path) -> None:
+def test_a_state_with_the_right_hash_and_wrong_contents(name: str, saved: Path, untouched: Trainer) -> None:
     _, state = StateStore(saved).latest() or (0, {})
     MUTATIONS[name](state)
-    options = cyclegan(tmp_path, crop_size=16, load_size=16, ema=0.9, pool_size=2, max_steps=3)
-    torch.manual_seed(0)
-    trainer = Trainer(CycleGAN(options), open_datasets(options, False), options, ProcessGroup("cpu"))
-    before = [weight.clone() for net in trainer.algorithm.networks().values() for weight in net.parameters()]
+    before = [weight.clone() for net in untouched.algorithm.networks().values() for weight in net.parameters()]
     with pytest.raises(ModelError) as refused:
-        restored(trainer, state)
+        restored(untouched, state)
     assert refused.value.exit_code == 5 and len(str(refused.value)) < 1500
-    after = [weight for net in trainer.algorithm.networks().values() for weight in net.parameters()]
+    after = [weight for net in untouched.algorithm.networks().values() for weight in net.parameters()]
     assert all(map(torch.equal, before, after)), "nothing has changed"
 
 

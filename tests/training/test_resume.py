@@ -20,7 +20,7 @@ from i2i.training.state_store import StateStore
 
 STEPS = "--max-steps 24 --save-every 4 --log-every 3"
 SHORT = "--max-steps 6 --save-every 3 --workers 0"
-WIDE = "--ngf 16 --crop-size 128 --load-size 128 --max-steps 4 --save-every 2 --log-every 1 --workers 0"
+WIDE = "--ngf 16 --crop-size 128 --load-size 128 --max-steps 3 --save-every 1 --log-every 1 --workers 0"
 # What is worth remembering beside the weights: the plateau's learning rate, EMA, the noise of dropout, and a
 # batch in two parts; on pictures that are cropped and flipped at random.
 # So small a learning rate that the metric cannot fall by the 1 % that the plateau waits for.
@@ -80,8 +80,7 @@ def kill_at_random(algorithm: str, workers: int, folder: Path, seed: int) -> Non
 
 
 @pytest.mark.promise("R1", "R18")
-@pytest.mark.parametrize("workers", [0, 1, 2])
-@pytest.mark.parametrize("algorithm", ["pix2pix", "cyclegan"])
+@pytest.mark.parametrize(("algorithm", "workers"), [("pix2pix", 0), ("cyclegan", 2)])
 def test_killed_at_random_moments(algorithm: str, workers: int, tmp_path: Path) -> None:
     kill_at_random(algorithm, workers, tmp_path / "run", seed=workers)
 
@@ -111,14 +110,10 @@ def killed_by(fault: Prepare, algorithm: str, folder: Path) -> bool:
     ("name", "number"),
     [
         ("config.yaml", 1),
-        ("status.json", 1),
-        ("step-00000001.png", 1),
         ("state-00000003.json", 1),  # says that it is being written
         ("state-00000003.pt", 1),
         ("state-00000003.json", 2),
-        ("a2b.safetensors", 1),
         ("b2a.safetensors", 1),
-        ("state-00000006.pt", 1),
         ("a2b.safetensors", 2),
         ("status.json", 2),
     ],
@@ -138,19 +133,19 @@ def test_killed_before_every_call_that_writes(algorithm: str, tmp_path: Path) ->
 
 
 @pytest.mark.promise("R1")
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_wide_convolutions_go_on_as_they_were(threads: int, tmp_path: Path) -> None:
     """A generator whose blocks are computed by Winograd's filtering."""
     undisturbed, folder = tmp_path / "straight", tmp_path / "run"
     run("cyclegan", undisturbed, WIDE, threads=threads)
-    killed_at(2, start("cyclegan", folder, WIDE, threads=threads))
+    killed_at(1, start("cyclegan", folder, WIDE, threads=threads))
     run("cyclegan", folder, WIDE, threads=threads)
     assert_same(folder, undisturbed)
 
 
 @pytest.mark.parametrize(
     ("algorithm", "threads"),
-    [("pix2pix", 1), ("cyclegan", 1), pytest.param("pix2pix", 2, marks=pytest.mark.slow)],
+    [("cyclegan", 1), *(pytest.param("pix2pix", threads, marks=pytest.mark.slow) for threads in (1, 2))],
 )
 def test_everything_that_a_run_remembers(algorithm: str, threads: int, tmp_path: Path) -> None:
     data = tmp_path / "data"

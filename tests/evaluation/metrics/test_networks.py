@@ -10,21 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from pickles import Calls
+from torchvision.models.inception import BasicConv2d
 
 from i2i.errors import ModelError, UsageError
 from i2i.evaluation.metrics import networks
 from i2i.evaluation.metrics.networks import Inception
 from i2i.models import state_dicts
-
-
-class Calls:
-    """Unpickled, it makes a file."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.marker),)
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +51,11 @@ def test_inception_is_torch_fidelitys(inception_file: Path) -> None:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_in_a_file_is_never_run(tmp_path: Path, zipped: bool) -> None:
     marker, path = tmp_path / "marker", tmp_path / "weights.pth"
-    torch.save({"fc.weight": Calls(marker)}, path, _use_new_zipfile_serialization=zipped)
+    torch.save({"fc.weight": Calls(os.mkdir, str(marker))}, path, _use_new_zipfile_serialization=zipped)
     for load in (networks.load_inception, networks.load_lpips):
         with pytest.raises(ModelError, match=r"weights\.pth.*expected"):
             load(path)
-    path.write_bytes(pickle.dumps(Calls(marker)))
+    path.write_bytes(pickle.dumps(Calls(os.mkdir, str(marker))))
     with pytest.raises(ModelError):
         networks.load_inception(path)
     assert not marker.exists()
@@ -78,7 +70,7 @@ def test_each_of_two_guards_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: str, zipped: bool
 ) -> None:
     marker, path = tmp_path / "marker", tmp_path / "weights.pth"
-    torch.save({"fc.weight": Calls(marker)}, path, _use_new_zipfile_serialization=zipped)
+    torch.save({"fc.weight": Calls(os.mkdir, str(marker))}, path, _use_new_zipfile_serialization=zipped)
     if guard == "the scan":
         monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch has seen the file"))
     else:
@@ -110,10 +102,22 @@ def test_a_dict_with_other_methods_is_refused(tmp_path: Path, name: str) -> None
         networks.load_inception(path)
 
 
+class Beginning(torch.nn.Module):
+    """A network with the names of Inception's first layer and of its last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, last = BasicConv2d(3, 32, kernel_size=3), torch.nn.Linear(2, 2)
+        self.net = torch.nn.ModuleDict({"Conv2d_1a_3x3": first, "fc": last})
+
+
 @pytest.mark.promise("R47")
-def test_a_file_that_is_not_inception(tmp_path: Path, inception_file: Path) -> None:
+def test_a_file_that_is_not_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights.pth"
-    good = torch.load(inception_file, weights_only=True)
+    monkeypatch.setattr(networks, "Inception", Beginning)
+    good = Beginning().net.state_dict()
+    torch.save(good, path)
+    networks.load_inception(path)
     name = "Conv2d_1a_3x3.conv.weight"
     for content, reason in (
         ({"weight": torch.zeros(3)}, "Conv2d_1a_3x3.conv.weight is missing"),
@@ -130,7 +134,8 @@ def test_a_file_that_is_not_inception(tmp_path: Path, inception_file: Path) -> N
         with pytest.raises(ModelError, match=reason) as error:
             networks.load_inception(path)
         assert networks.INCEPTION_NAME in str(error.value)
-    path.write_bytes(inception_file.read_bytes()[:100_000])
+    torch.save(good, path)
+    path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ModelError, match="expected the Inception weights"):
         networks.load_inception(path)
 

@@ -21,6 +21,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from folder_contents import listed
 from local_server import file, redirect, running
 
 from i2i.errors import InputError, LockedError, OutputError, UsageError
@@ -64,10 +65,6 @@ def zip_info(name, mode=0o100644):
     return info
 
 
-def tree(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-
-
 def check_refused(archive, reason):
     """The archive is refused with the reason, and only it is left."""
     before = sorted(archive.parent.iterdir())
@@ -96,7 +93,7 @@ GOOD = [
 def test_tar(tmp_path, mode, format):
     archive = make_tar(tmp_path / "any name", [(tar_info("set", tarfile.DIRTYPE), b""), *GOOD], mode, format)
     assert unpack(archive, tmp_path / "new" / "out") == Unpacked(2, 3)
-    assert tree(tmp_path / "new") == ["out/train/1.png", "out/train/Zoë 2.JPG"]
+    assert listed(tmp_path / "new") == ["out/train/1.png", "out/train/Zoë 2.JPG"]
     assert (tmp_path / "new/out/train/Zoë 2.JPG").read_bytes() == PICTURE * 2
 
 
@@ -104,14 +101,14 @@ def test_tar(tmp_path, mode, format):
 def test_zip(tmp_path):
     archive = make_zip(tmp_path / "any name", [("set/", b""), *GOOD])
     assert unpack(archive, tmp_path / "out") == Unpacked(2, 3)
-    assert tree(tmp_path / "out") == ["train/1.png", "train/Zoë 2.JPG"]
+    assert listed(tmp_path / "out") == ["train/1.png", "train/Zoë 2.JPG"]
 
 
 def test_long_names(tmp_path):
     name = f"set/{'x' * 120}/{'y' * 200}.png"
     for number, format in enumerate((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)):
         unpack(make_tar(tmp_path / "a", [(name, PICTURE)], format=format), tmp_path / str(number))
-        assert tree(tmp_path / str(number)) == [name.removeprefix("set/")]
+        assert listed(tmp_path / str(number)) == [name.removeprefix("set/")]
 
 
 def test_names_that_are_not_utf8(tmp_path):
@@ -122,8 +119,8 @@ def test_names_that_are_not_utf8(tmp_path):
 def test_only_a_folder_without_meaning_is_taken_away(tmp_path):
     unpack(make_zip(tmp_path / "a", [("trainA/1.png", PICTURE)]), tmp_path / "layout")
     unpack(make_zip(tmp_path / "a", [("x/1.png", PICTURE), ("y/1.png", PICTURE)]), tmp_path / "two")
-    assert tree(tmp_path / "layout") == ["trainA/1.png"]
-    assert tree(tmp_path / "two") == ["x/1.png", "y/1.png"]
+    assert listed(tmp_path / "layout") == ["trainA/1.png"]
+    assert listed(tmp_path / "two") == ["x/1.png", "y/1.png"]
 
 
 OUT = ["../1.png", "set/../../1.png", "/etc/1.png", "//host/1.png", "C:/1.png", "c:1.png", "../notes.txt"]
@@ -181,7 +178,7 @@ def test_links_whose_path_grows_beyond_what_the_system_resolves(tmp_path):
     victim.write_bytes(b"mine")
     check_refused(make_tar(tmp_path / "a", files, format=tarfile.GNU_FORMAT), "a link")
     check_refused(make_tar(tmp_path / "a", files), "a link")
-    assert victim.read_bytes() == b"mine" and tree(tmp_path / "outside") == ["victim.png"]
+    assert victim.read_bytes() == b"mine" and listed(tmp_path / "outside") == ["victim.png"]
 
 
 @pytest.mark.promise("R49", "H16")
@@ -319,7 +316,7 @@ def test_the_working_folder_as_target(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
     unpack(archive, Path())
-    assert tree(tmp_path / "out") == ["train/1.png", "train/Zoë 2.JPG"]
+    assert listed(tmp_path / "out") == ["train/1.png", "train/Zoë 2.JPG"]
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
@@ -366,7 +363,7 @@ def test_killed_in_the_middle(tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir()) == [".i2i-out.lock", ".i2i-out.unpacking", "a"]
         (tmp_path / ".i2i-out.unpacking" / "stray").write_bytes(b"")
     unpack(archive, tmp_path / "out")
-    assert tree(tmp_path) == ["a", *(f"out/{number}.png" for number in range(5))]
+    assert listed(tmp_path) == ["a", *(f"out/{number}.png" for number in range(5))]
 
 
 FULL_DISK = """
@@ -429,17 +426,13 @@ def server():
         yield local
 
 
-def names(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
 @pytest.mark.promise("R50")
 @pytest.mark.parametrize("suffix, data", [(".zip", DATA), (".tar.gz", tarred(NAMES))])
 def test_fetch(server, tmp_path, suffix, data):
     url = server.serve(f"/good/toys{suffix}", data)
     entry = toys(url, size=len(data), sha256=hashlib.sha256(data).hexdigest())
     fetched = fetch(entry, tmp_path / "sets" / "toys", context=server.context)
-    assert names(tmp_path) == [f"sets/toys/{name}" for name in ("SOURCE.json", "trainA/1.png", "trainB/1.png")]
+    assert listed(tmp_path) == [f"sets/toys/{name}" for name in ("SOURCE.json", "trainA/1.png", "trainB/1.png")]
     source = json.loads((tmp_path / "sets/toys/SOURCE.json").read_bytes())
     assert (source["url"], source["sha256"], source["pinned"]) == (url, entry.sha256, True)
     assert (fetched.unpacked.pictures, fetched.unpacked.left_out) == (2, 1)
@@ -490,7 +483,7 @@ def test_what_broke_off_goes_on_at_the_same_place(server, tmp_path):
     server.serve("/slow/toys.zip", DATA)
     assert fetch(entry, tmp_path / "toys", context=server.context).url == url
     assert server.requests[-1][1]["Range"] == f"bytes={len(DATA) // 2}-"
-    assert names(tmp_path) == ["toys/SOURCE.json", "toys/trainA/1.png", "toys/trainB/1.png"]
+    assert listed(tmp_path) == ["toys/SOURCE.json", "toys/trainA/1.png", "toys/trainB/1.png"]
 
 
 @pytest.mark.promise("R50")

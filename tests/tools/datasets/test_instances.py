@@ -1,10 +1,12 @@
 """prepare_dataset.py instances: from labels and maps of instances to label pictures that a training takes."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_prepare import script, tree
+from command_line import exit_code
+from folder_contents import listed
 
 from i2i import images
 from i2i.data.datasets import open_datasets
@@ -16,6 +18,7 @@ from i2i.images.palettes import TOY, boundaries, to_colours
 from i2i.tools.datasets.instances import REACH, add_instances, numbered
 
 SIDE, CLASSES = 96, 4
+script = partial(exit_code, "prepare-dataset")
 
 
 def write(path, pixels, alpha=None):
@@ -78,7 +81,7 @@ def test_boundaries_are_those_of_labels_and_instances(tmp_path, classes, as_map,
         expected[str(i)] = boundaries(*near) > 0
         assert boundaries(near[0]).sum() < 0.8 * expected[str(i)].sum() < 0.7 * side * side
     assert script("instances", tmp_path / "labels", tmp_path / "maps", "-o", tmp_path / "set/train/A") == 0
-    assert tree(tmp_path / "set/train/A") == ["0.png", "1.png", "2.png"]
+    assert listed(tmp_path / "set/train/A") == ["0.png", "1.png", "2.png"]
     found = trained(tmp_path / "set", str(CLASSES) if classes == "index" else "toy", side)
     assert found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in found)
     for i in range(3):
@@ -127,7 +130,7 @@ def test_the_names_of_cityscapes(scene):
             path.parent.mkdir(parents=True, exist_ok=True)
             (scene / folder / f"{i}.png").rename(path)
     assert script("instances", scene / "city/labels", scene / "city/maps", "-o", scene / "out") == 0
-    assert tree(scene / "out") == ["aachen/aachen_000000_000019.png", "bonn_000001_000019.png"]
+    assert listed(scene / "out") == ["aachen/aachen_000000_000019.png", "bonn_000001_000019.png"]
     write(scene / "city/labels/bonn_000001_000019_gtFine_color.png", np.zeros((SIDE, SIDE, 3), np.uint8))
     with pytest.raises(InputError, match="have the same name without suffix"):
         add_instances(scene / "city/labels", scene / "city/maps", scene / "again")
@@ -205,14 +208,14 @@ def test_no_surprise_on_disk(scene):
     assert script(*places) == 2
     assert script(*places, "-o", scene / "labels") == script(*places, "-o", scene / "maps/deeper") == 2
     assert script(*places, "-o", out) == 0
-    before = {name: (out / name).read_bytes() for name in tree(out)}
+    before = {name: (out / name).read_bytes() for name in listed(out)}
     (out / "0.png").write_bytes(b"other")
     assert script(*places, "-o", out) == 2
     (out / "1.png").unlink()
     assert script(*places, "-o", out, "--skip-existing") == 0
     assert (out / "0.png").read_bytes() == b"other" and (out / "1.png").read_bytes() == before["1.png"]
     assert script(*places, "-o", out, "--overwrite") == 0
-    assert {name: (out / name).read_bytes() for name in tree(out)} == before
+    assert {name: (out / name).read_bytes() for name in listed(out)} == before
     with pytest.raises(UsageError, match="exclude each other"):
         add_instances(*places[1:], out, overwrite=True, skip_existing=True)
 
