@@ -35,7 +35,8 @@ class Options(FolderOptions):
     """The folder for the results, or a file for a single input; or the URL of one. Results keep their names and
     subfolders."""
     report: PathOrURL | None = None
-    """Write a JSON file with a record for each input."""
+    """Write a JSON file with a record for each input; run.jsonl gets each one as soon as it is known, on a line of its
+    own, and the rest of the report goes into run.json beside it at the end."""
     json: bool = False
     """Print that report, or the list of styles, on the standard output."""
     show: bool = False
@@ -103,9 +104,9 @@ def wait_for_others(processes: int) -> None:
 def check_report(report: Path | None, out: Path | None) -> None:
     if report is None:
         return
-    in_store = isinstance(report, StorePath)
-    if report.suffix.lower() not in ("", ".json") or (not in_store and report.is_dir()):
-        raise UsageError(f"--report {report}: expected the name of a JSON file")
+    from i2i.folders.report import ReportFile
+
+    ReportFile(report)
     if isinstance(report, StorePath):
         from i2i.folders.stores import check_writable
 
@@ -136,7 +137,7 @@ def install_style(options: Options) -> None:
 
 def plan(options: Options, chosen: FolderOptions) -> None:
     from i2i.folders.plan import plan as make_plan
-    from i2i.folders.report import Report, masked, records_of
+    from i2i.folders.report import Report, ReportFile, masked, records_of
     from i2i.inference.options import parse_mix
     from i2i.models import styles
 
@@ -147,8 +148,9 @@ def plan(options: Options, chosen: FolderOptions) -> None:
         if style and not style.startswith("hub:"):  # that would fetch it
             styles.find(style, options.direction)
     report = Report(records_of(work, {}), notices=work.notices)
-    if options.report is not None:
-        report.write(options.report)
+    file = ReportFile(options.report)
+    file.begin(work)
+    file.end(report)
     if options.json:
         sys.stdout.writelines(report.pieces())
         return
@@ -164,19 +166,14 @@ def plan(options: Options, chosen: FolderOptions) -> None:
 
 
 def translate(options: Options, chosen: FolderOptions) -> None:
-    from i2i.files import remove_strays
     from i2i.folders.batch import translate_folder  # here, so that --help does not wait for torch
     from i2i.folders.report import fetching, progress, summarise
     from i2i.signals import BOTH, STOPPING, Signals, interrupted
 
-    started, began = time.monotonic(), time.time()
+    started = time.monotonic()
 
     def finish(report: "Report") -> None:
         summarise(report, time.monotonic() - started)
-        if options.report is not None:
-            report.write(options.report)
-            if not isinstance(options.report, StorePath):
-                remove_strays(options.report.parent, began)
         if options.json:
             sys.stdout.writelines(report.pieces())
 
@@ -194,6 +191,7 @@ def translate(options: Options, chosen: FolderOptions) -> None:
             stop=stop,
             finish=finish,
             fetching=fetching(),
+            report=options.report,
             **vars(chosen),
         )
     if options.show and report.done:

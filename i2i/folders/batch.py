@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from i2i import __version__
-from i2i.config import from_mapping, option_names, to_mapping
+from i2i.config import from_mapping, option_names, place_of, to_mapping
 from i2i.data.walking import suffix_of
 from i2i.errors import OutputError, UsageError
 from i2i.files import make_folders, remove_strays
@@ -22,7 +22,7 @@ from i2i.folders.masks import blend_of
 from i2i.folders.parts import Parts, remove_ended, resolve
 from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.plan import Inputs, Job, Plan, Source, plan
-from i2i.folders.report import Progress, Report, records_of
+from i2i.folders.report import Progress, Record, Report, ReportFile, records_of
 from i2i.folders.staging import Staged, runner_of
 from i2i.folders.worker import Fetching, Resolved, Style, Work, load
 from i2i.images import LOSSY, WRITTEN, probe
@@ -50,6 +50,7 @@ def translate_folder(
     finish: Callable[[Report], object] = lambda report: None,
     fetching: Fetching | None = None,
     executor: Executor | None = None,
+    report: Source | None = None,
     **options: Any,
 ) -> Report:
     """Translates pictures, films, and folders of them, into the folder `out`, with the same tree, names and formats.
@@ -67,6 +68,8 @@ def translate_folder(
     * `executor`: a `concurrent.futures.Executor` whose workers do the work, part by part, in place of this thread
       (docs/many-machines.md). They need the same i2i, style and folders at the same paths. The first of them chooses
       device, runtime, precision and threads for all. `frames` is not called then.
+    * `report`: a file for the report: `run.json`, or `run.jsonl`, which gets a line for each input as soon as its
+      outcome is known, and at the end has the rest of the report beside it in `run.json`.
 
     A picture that fails is a record of the report, and the others go on; with `strict=True` the first one raises
     `SomeFailed`.
@@ -81,28 +84,40 @@ def translate_folder(
     chosen.check_style(style)
     todo = plan(inputs, out, chosen)
     sizes = _sizes(todo, chosen)
+    file = ReportFile(None if report is None else place_of(report))
+
+    def ends() -> bool:
+        return stop() or file.failed
+
+    def recorded(_: Job, record: Record) -> None:
+        file.add(record)
+
     runner: Pipeline | Staged | Parts
     if executor is None:
         translator = load(Work(style, chosen, sizes=sizes), fetching)
         resolved = Resolved.of(translator)
-        runner = runner_of(Pipeline(translator, chosen, progress, stop, frames), todo.todo)
+        runner = runner_of(Pipeline(translator, chosen, progress, ends, frames, recorded), todo.todo)
     else:
         work, resolved = resolve(executor, Work.of(style, chosen, sizes, fetching))
-        runner = Parts(executor, work, progress, stop)
+        runner = Parts(executor, work, progress, ends, finished=recorded)
     _check_labels(resolved.info, todo.todo)
     _check_units(resolved.info, todo.todo)
     blend_of(chosen, None if chosen.mask is None else ALPHA).check(resolved.info)
     _probe(todo.todo)
     with runner.ready(todo.todo) if isinstance(runner, Parts) else nullcontext():
+        file.begin(todo)
         try:
             runner.run(todo.todo)
         finally:
             # of killed workers there may be some that are newer than the start
             remove_leftovers(todo, started if executor is None else math.inf)
             facts = _facts(style, resolved, chosen)
-            report = Report(records_of(todo, runner.records), facts, (*todo.notices, *runner.notices))
-            finish(report)
-    return report
+            outcome = Report(records_of(todo, runner.records), facts, (*todo.notices, *runner.notices))
+            try:
+                file.end(outcome)
+            finally:
+                finish(outcome)
+    return outcome
 
 
 def remove_leftovers(work: Plan, before: float) -> None:

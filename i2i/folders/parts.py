@@ -93,6 +93,7 @@ class Parts:
     task: Callable[[Work, Part], Made] = translate_part
     records: dict[Job, Record] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    finished: Callable[[Job, Record], object] = lambda job, record: None
 
     def __post_init__(self) -> None:
         self._running: dict[Future[Made], _Sent] = {}
@@ -260,6 +261,7 @@ class Parts:
 
     def _record(self, job: Job, record: Record) -> None:
         self.records[job] = record
+        self.finished(job, record)
         if self.progress is not None:
             self.progress(len(self.records), self._total, record.source)
         if record.status == "failed" and self.work.options.strict:

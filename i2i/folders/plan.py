@@ -498,7 +498,7 @@ class _Listed:
         self._asked[folder] += 1
         if self._asked[folder] == 1 and not os.path.lexists(folder or os.curdir):
             self._names[folder] = set()
-        if self._asked[folder] == _OFTEN:
+        elif self._asked[folder] == _OFTEN and folder not in self._names:
             self._names[folder] = _names_in(folder)
         names = self._names.get(folder)
         # the file system may fold names, in its own way

@@ -5,18 +5,20 @@ A terminal shows a live line, any other stream a plain line now and then, and bo
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
-from i2i.errors import OutputError
-from i2i.files import atomic_write
+from i2i.errors import OutputError, UsageError
+from i2i.files import atomic_write, refused, remove_strays, write_all
 from i2i.folders import stores
 from i2i.folders.plan import Job, Plan
 from i2i.images import Picture, not_kept_by
@@ -115,32 +117,127 @@ class Report:
 
     def pieces(self) -> Iterator[str]:
         """The text of `to_json` part by part, for a million records are too much at once."""
-        head = json.dumps({**self.facts, "notices": self.notices, "counts": self.counts}, indent=1)
-        yield head.removesuffix("\n}") + ',\n "records": ['
+        yield self.summary().removesuffix("\n}\n") + ',\n "records": ['
         separator = "\n  "
         for record in self.records:
             yield separator + record.to_json("\n  ")
             separator = ",\n  "
         yield "\n ]\n}\n" if self.records else "]\n}\n"
 
+    def summary(self) -> str:
+        """The report without its records."""
+        return json.dumps({**self.facts, "notices": self.notices, "counts": self.counts}, indent=1) + "\n"
+
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all; its folder is made if need be. Raises `OutputError`."""
-        if isinstance(path, StorePath):
-            stores.put_bytes(self.to_json().encode("ascii"), path)
+        _write(path, self.pieces())
+
+
+LINES = ".jsonl"
+"""The suffix of a report that is written as it goes."""
+_TOGETHER = 1000
+
+
+class ReportFile:
+    """The file of a report, if there is one.
+
+    With the suffix `.jsonl` it gets a line for each input as soon as its outcome is known, so the file of a killed run
+    is true as far as it goes; the rest of the report comes at the end, into the `.json` beside it. With another suffix
+    all is written at the end. Raises `UsageError` for a name that is not that of a report.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        if path is not None:
+            _check(path)
+        self.path, self._began = path, time.time()
+        self._lines: FileIO | None = None
+        self._error: OutputError | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a line could not be written. The work had better end; `end` raises the error."""
+        return self._error is not None
+
+    def begin(self, work: Plan) -> None:
+        """Before the work. A report of lines replaces that of an earlier run. Raises `OutputError`."""
+        if self.path is None or self.path.suffix.lower() != LINES:
             return
+        _write(self.path, ())
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.with_suffix(".json").unlink(missing_ok=True)  # once it is there again, the run has ended
+            self._lines = FileIO(self.path, "ab")
         except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
-        atomic_write(path, lambda file: file.writelines(piece.encode("ascii") for piece in self.pieces()))
+            raise refused(self.path, error) from error
+        self.add(*records_of_others(work))
+
+    def add(self, *records: Record) -> None:
+        """Write a line for each record."""
+        for start in range(0, len(records), _TOGETHER):
+            self._write(
+                "".join(f"{record.to_json()}\n" for record in records[start : start + _TOGETHER]).encode("ascii")
+            )
+
+    def end(self, report: Report) -> None:
+        """After the work. Raises `OutputError`."""
+        if self.path is None:
+            return
+        if self._lines is None:
+            report.write(self.path)
+        else:
+            self.add(*report.left)
+            self._lines.close()
+            if self._error is None:
+                _write(self.path.with_suffix(".json"), [report.summary()])
+        if not isinstance(self.path, StorePath):
+            remove_strays(self.path.parent, self._began)
+        if self._error is not None:
+            raise self._error
+
+    def _write(self, data: bytes) -> None:
+        if self._lines is None or self._error is not None:
+            return
+        size = os.fstat(self._lines.fileno()).st_size
+        try:
+            write_all(self._lines.fileno(), data)
+        except OSError as error:
+            assert self.path is not None
+            self._error = refused(self.path, error)
+            with contextlib.suppress(OSError):
+                self._lines.truncate(size)  # no half line
+
+
+def _check(path: Path) -> None:
+    """Raises `UsageError` for a name that is not that of a report."""
+    lines, in_store = path.suffix.lower() == LINES, isinstance(path, StorePath)
+    if path.suffix.lower() not in ("", ".json", LINES) or (not in_store and path.is_dir()):
+        raise UsageError(f"report {path}: expected the name of a JSON file, such as run.json or run.jsonl")
+    if lines and in_store:
+        raise UsageError(f"report {path}: an object of a store cannot grow line by line; give {path.stem}.json")
+    if lines and path.with_suffix(".json").is_dir():
+        raise UsageError(f"report {path}: the rest of it would go into {path.with_suffix('.json')}, a folder")
+
+
+def _write(path: Path, pieces: Iterable[str]) -> None:
+    if isinstance(path, StorePath):
+        stores.put_bytes("".join(pieces).encode("ascii"), path)
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    atomic_write(path, lambda file: file.writelines(piece.encode("ascii") for piece in pieces))
 
 
 def records_of(work: Plan, found: Mapping[Job, Record]) -> tuple[Record, ...]:
     """A record for every input of `work`: the one in `found`, else as the plan has it."""
-    skipped = [Record.of(job, "skipped", "exists") for job in work.skipped]
-    special = [Record.of(job, "skipped", "not a regular file") for job in work.special]
     done = [found.get(job) or Record.of(job, "left", job.refused, masked(job.mask)) for job in work.todo]
-    return (*skipped, *special, *done)
+    return (*records_of_others(work), *done)
+
+
+def records_of_others(work: Plan) -> list[Record]:
+    """The records of the inputs with which there is nothing to do."""
+    skipped = [Record.of(job, "skipped", "exists") for job in work.skipped]
+    return skipped + [Record.of(job, "skipped", "not a regular file") for job in work.special]
 
 
 def unlabelled(share: float) -> str:

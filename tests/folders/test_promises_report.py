@@ -26,7 +26,7 @@ from batch_tools import (
 )
 from small_disk import FilesUpTo
 
-from i2i.errors import OutputError
+from i2i.errors import OutputError, UsageError
 from i2i.folders.batch import translate_folder
 from i2i.folders.report import Report
 
@@ -104,6 +104,78 @@ def test_the_plan_is_printed_in_any_encoding(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(SCRIPT.parents[1])}
     result = subprocess.run(command, capture_output=True, env=environment)
     assert result.returncode == 0, result.stderr
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("ascii").splitlines()]
+
+
+@pytest.mark.promise("R42")
+def test_a_report_of_lines_is_true_while_it_grows(tmp_path: Path) -> None:
+    source, out, path = _mixed(tmp_path / "in"), tmp_path / "out", tmp_path / "reports" / "run.jsonl"
+    picture(out / "deep" / "c.webp")
+    picture(source / os.fsdecode(b"\xff.png"))
+    seen = []
+
+    def progress(number: int, *_: object) -> None:
+        records = _lines(path)
+        assert len(records) == 2 + number and {r["target"] for r in records if r["status"] == "done"} <= {
+            str(out / name) for name in tree(out)
+        }
+        seen.append(number)
+
+    report = translate_folder(source, out, translator(), skip_existing=True, report=path, progress=progress)
+    assert seen == list(range(1, 8))
+    assert sorted(map(str, _lines(path))) == sorted(map(str, json.loads(report.to_json())["records"]))
+    summary, whole = json.loads((tmp_path / "reports" / "run.json").read_text("ascii")), json.loads(report.to_json())
+    assert summary == {name: value for name, value in whole.items() if name != "records"}
+    assert summary["counts"] == {"done": 6, "skipped": 2, "failed": 1, "left": 0}
+
+
+@pytest.mark.promise("R42", "R22")
+def test_a_killed_run_has_a_true_report_as_far_as_it_came(tmp_path: Path) -> None:
+    source, out, report = folder(tmp_path / "in"), tmp_path / "out", tmp_path / "run.jsonl"
+    report.with_suffix(".json").write_text("of an earlier run")
+    words = ("--style", model(tmp_path / "m.safetensors"), source, "-o", out, "--report", report)
+    child = start(tmp_path, *words, prepare=[Slow(0.1)])
+    child.until(lambda: report.exists() and len(report.read_bytes().splitlines()) > 1)
+    child.process.kill()
+    child.wait()
+    done = {record["target"] for record in _lines(report)}
+    assert done and {record["status"] for record in _lines(report)} == {"done"}
+    assert {Path(name).name for name in done} <= {Path(name).name for name in tree(out)}
+    assert not report.with_suffix(".json").exists(), "the run has not come to its end"
+    assert run(tmp_path, *words, "--skip-existing")[0] == 0
+    again = {record["target"]: record["status"] for record in _lines(report)}
+    assert len(_lines(report)) == len(again) == 6 and {again[name] for name in done} == {"skipped"}
+    counts = json.loads(report.with_suffix(".json").read_text())["counts"]
+    assert counts["skipped"] >= len(done) and sum(counts.values()) == 6 == len(tree(out))
+
+
+@pytest.mark.promise("R42", "R32")
+def test_a_report_of_lines_that_cannot_be_written_ends_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[bytes] = []
+
+    def full(descriptor: int, data: bytes) -> None:
+        written.append(data)
+        os.write(descriptor, data if len(written) < 3 else data[:10])
+        if len(written) >= 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("i2i.folders.report.write_all", full)
+    reports: list[Report] = []
+    source, path = folder(tmp_path / "in", [f"{i:02}.png" for i in range(40)]), tmp_path / "run.jsonl"
+    with pytest.raises(OutputError, match=r"run\.jsonl: cannot be written: No space left"):
+        translate_folder(source, tmp_path / "out", translator(), report=path, finish=reports.append)
+    assert [record["status"] for record in _lines(path)] == ["done", "done"] and len(written) == 3
+    assert 3 <= len(reports[0].done) < 40 and reports[0].left and not path.with_suffix(".json").exists()
+    (tmp_path / "other.json").mkdir()
+    for name in ("out/00.png", "other.jsonl", "other.json"):
+        with pytest.raises(UsageError, match="report"):
+            translate_folder(source, tmp_path / "new", translator(), report=tmp_path / name)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.promise("R42")
