@@ -6,6 +6,7 @@ file are held to the same limits. An unknown key is an error that names its near
 
 import dataclasses
 import difflib
+import itertools
 import json
 import os
 import re
@@ -39,6 +40,7 @@ RUN_FILES = (RUN_LOG, RUN_CONFIG, "status.json")
 _BASE = "# relative paths begin at "
 """How the configuration of a run begins: before the folder in which the run was started, as JSON."""
 _MAX_LINE = 1 << 16
+_COMPARED = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +85,9 @@ def narrowed(options: "DataclassInstance", kind: type[C]) -> C:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """` Did you mean 'x'?` for a name that is close to a known one, else the empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+    """` Did you mean 'x'?` for a name that is close to a known one, else the empty string; of very many, the first are
+    compared."""
+    near = difflib.get_close_matches(name, list(itertools.islice(known, _COMPARED)), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

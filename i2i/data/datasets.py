@@ -97,6 +97,8 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
     """
     for one in sets:
         one.check_augmentation()
+    if options.check == "off" and not any(palette for one in sets for palette in one.palettes):
+        return  # there may be a million pictures, and nothing to know of them
     records = [record for one in sets for record in one.records]
     mode: Check = options.check if _is_first() or options.check == "off" else "quick"
     patience = threading.Timer(

@@ -75,7 +75,7 @@ class LabelFacts:
     unlabelled: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Look:
     """The outcome for one file: its size, or why it cannot be read.
 

@@ -25,7 +25,7 @@ Status = tuple[int, int]
 """Size and time of change of a file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """A picture, or its left or right half, as a network with `channels` input channels takes it.
 

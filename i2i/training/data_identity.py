@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -240,11 +241,13 @@ def _by_place(rows: Tensor | None) -> Rows:
 def _rows(paths: Sequence[Path], root: Path) -> Tensor:
     """(N, 3): of each picture the hash of its place, its bytes, and the hash of a part of its content or 0."""
     folder = root if root.is_dir() else root.parent
-    places = [_hash(os.fsencode(_place(path, folder).as_posix())) for path in paths]
-    looked_at = set(sorted(places)[:SAMPLED])  # the same ones whatever else comes or goes
-    parts = [_part(path) if place in looked_at else 0 for place, path in zip(places, paths, strict=True)]
-    rows = list(zip(places, map(_size, paths), parts, strict=True))
-    return torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
+    rows = np.zeros((len(paths), 3), np.int64)
+    for row, path in zip(rows, paths, strict=True):
+        row[:2] = _hash(os.fsencode(_place(path, folder).as_posix())), _size(path)
+    looked_at = np.unique(rows[:, 0])[:SAMPLED]  # the same ones whatever else comes or goes
+    for number in np.flatnonzero(np.isin(rows[:, 0], looked_at)):
+        rows[number, 2] = _part(paths[number])
+    return torch.from_numpy(rows)
 
 
 def _place(path: Path, folder: Path) -> Path:
