@@ -19,7 +19,7 @@ from typing import Literal, NoReturn
 
 from i2i import images
 from i2i.config import nearest
-from i2i.data.walking import exists, inside, is_file, is_folder, suffix_of, walk
+from i2i.data.walking import Paths, exists, inside, is_file, is_folder, suffix_of, walk
 from i2i.errors import InputError
 
 Split = Literal["train", "val", "test"]
@@ -101,7 +101,7 @@ _TOLD = {
 }
 
 
-def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
+def find_images(folder: Path, left_out: LeftOut | None = None) -> Paths:
     """All pictures below a folder by suffix in any case, sorted by their relative path.
 
     Links to files are followed, links to folders are not; hidden and special files are left out. Other files are
@@ -113,12 +113,12 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     passed: dict[Path, str] = {}
     for path in walk(folder, not_followed=linked.append, irregular=odd.add):
         if not (reason := _reason(path, odd)):
-            found.append(Path(path))
+            found.append(path)
         elif Path(path).name.lower() not in _LITTER:
             passed[Path(path)] = reason
     if left_out is not None:
         left_out.add(folder, dict.fromkeys(linked, LINKED) | passed)
-    return found
+    return Paths(found)
 
 
 def _reason(path: str, odd: Set[str]) -> str:
@@ -137,7 +137,7 @@ def no_file(path: Path) -> str:
     return "" if is_file(path) else SPECIAL
 
 
-def unpaired(data: Path, split: Split, left_out: LeftOut | None = None) -> tuple[list[Path], list[Path]]:
+def unpaired(data: Path, split: Split, left_out: LeftOut | None = None) -> tuple[Paths, Paths]:
     """The pictures of domain A and of domain B in `<split>A/` and `<split>B/`.
 
     A missing folder of the train split raises `InputError`, as does an empty one; the other splits may be
@@ -152,7 +152,7 @@ def unpaired(data: Path, split: Split, left_out: LeftOut | None = None) -> tuple
         elif split == "train":
             _no_layout(data, "trainA/ and trainB/ (unpaired)")
         else:
-            found.append([])
+            found.append(Paths(()))
     if any(found) and not all(found):
         has, lacks = (f"{split}A", f"{split}B") if found[0] else (f"{split}B", f"{split}A")
         left_out.note(f"{has}/ has pictures and {lacks}/ has none: nothing is measured on them")
@@ -202,7 +202,7 @@ def _named(names: Sequence[str]) -> str:
     return " with ".join(f"{name}/" for name in names)
 
 
-def single_domain(data: Path, split: Split, left_out: LeftOut | None = None) -> list[Path]:
+def single_domain(data: Path, split: Split, left_out: LeftOut | None = None) -> Paths:
     """The pictures of a split of one domain, in `<split>/`. Without `train/`, all pictures below the folder are for
     training.
 
@@ -212,7 +212,7 @@ def single_domain(data: Path, split: Split, left_out: LeftOut | None = None) -> 
     if is_folder(data / split):
         return _not_empty(data / split, left_out)
     if split != "train":
-        return []
+        return Paths(())
     if not is_folder(data):
         _no_layout(data, "train/, or pictures directly in it (one domain)")
     if sides := [name for name in ("trainB", "trainA", "testB", "testA") if is_folder(data / name)]:
@@ -335,7 +335,7 @@ def _csv_path(file: Path, line: int, value: str) -> Path:
     return path
 
 
-def _not_empty(folder: Path, left_out: LeftOut) -> list[Path]:
+def _not_empty(folder: Path, left_out: LeftOut) -> Paths:
     found = find_images(folder, left_out)
     if not found:
         passed = [f"  {line}" for line in left_out.of(folder)]

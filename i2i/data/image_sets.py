@@ -13,6 +13,7 @@ from i2i.data.options import MAX_DAMAGED, DataOptions, classes, ranges
 from i2i.data.pair import ImagePair, ImagePairs, RawPair
 from i2i.data.sampling import MakePair, Sampled, is_pair, sample_seed
 from i2i.data.source import Part, Resized, Source
+from i2i.data.walking import Paths
 from i2i.errors import ImageError, InputError
 from i2i.images import Pixels
 
@@ -172,7 +173,7 @@ class UnpairedImages(RawImages):
         minimum: int = 1,
     ) -> None:
         super().__init__(options, train, multiple, minimum)
-        self.paths_a, self.paths_b = list(paths_a), list(paths_b)
+        self.paths_a, self.paths_b = Paths.of(paths_a), Paths.of(paths_b)
 
     def __len__(self) -> int:
         return max(len(self.paths_a), len(self.paths_b))
@@ -184,7 +185,7 @@ class UnpairedImages(RawImages):
 
     @property
     def records(self) -> Sequence[Path]:
-        return [*self.paths_a, *self.paths_b]
+        return self.paths_a + self.paths_b
 
     def sides(self) -> tuple[list[Source], list[Source]]:
         return [self._source(path, 0) for path in self.paths_a], [self._source(path, 1) for path in self.paths_b]
@@ -246,7 +247,7 @@ class OneDomain(Images):
         minimum: int = 1,
     ) -> None:
         super().__init__(options, train, multiple, minimum)
-        self.paths, self.make_pair = list(paths), make_pair
+        self.paths, self.make_pair = Paths.of(paths), make_pair
 
     def __len__(self) -> int:
         return len(self.paths)

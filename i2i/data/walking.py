@@ -7,8 +7,9 @@ there is nothing, and a path that may not be looked at is an `InputError` with t
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import overload
 
 from i2i.errors import InputError
 from i2i.files import WINDOWS
@@ -55,6 +56,35 @@ def refusal(path: Path, error: OSError, done: str = "looked at") -> str:
     """A message with the path and the system's reason."""
     hint = f" (no permission for the folder {path.parent})" if error.errno == errno.EACCES and done != "listed" else ""
     return f"{path}: cannot be {done}: {error.strerror or error}{hint}"
+
+
+class Paths(Sequence[Path]):
+    """Paths that are kept as texts, and made when they are wanted: there may be a million."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.texts = list(texts)
+
+    @classmethod
+    def of(cls, paths: Sequence[Path]) -> "Paths":
+        return paths if isinstance(paths, cls) else cls(map(str, paths))
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, place: int) -> Path: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Paths": ...
+    def __getitem__(self, place: int | slice) -> "Path | Paths":
+        return Paths(self.texts[place]) if isinstance(place, slice) else Path(self.texts[place])
+
+    def __add__(self, more: "Paths") -> "Paths":
+        return Paths(self.texts + more.texts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def prefix_of(folder: Path) -> str:

@@ -245,7 +245,7 @@ def _rows(paths: Sequence[Path], root: Path) -> Tensor:
     for row, path in zip(rows, paths, strict=True):
         row[:2] = _hash(os.fsencode(_place(path, folder).as_posix())), _size(path)
     looked_at = np.unique(rows[:, 0])[:SAMPLED]  # the same ones whatever else comes or goes
-    for number in np.flatnonzero(np.isin(rows[:, 0], looked_at)):
+    for number in np.flatnonzero(np.isin(rows[:, 0], looked_at)).tolist():
         rows[number, 2] = _part(paths[number])
     return torch.from_numpy(rows)
 
