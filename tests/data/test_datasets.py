@@ -1,6 +1,7 @@
 """Samples as functions of (seed, t), damage, depth, direction, and options that do not fit."""
 
 import dataclasses
+import os
 import pickle
 from pathlib import Path
 
@@ -288,3 +289,19 @@ def test_sizes_that_do_not_fit(changes, message):
 def test_numbers_out_of_range(field, number):
     with pytest.raises(UsageError, match=field):
         from_mapping(DataOptions, {field: number})
+
+
+def test_a_folder_is_opened_by_its_names(tmp_path, monkeypatch):
+    """With `check="off"` no file is looked at, but for the first of each folder: there may be a million."""
+    make(tmp_path / "trainA/0000.png", 1)
+    make(tmp_path / "trainB/0000.png", 1)
+    for i in range(1, 200):
+        (tmp_path / f"trainA/{i:04}.png").hardlink_to(tmp_path / "trainA/0000.png")
+    looks = []
+    for name in ("stat", "lstat", "open"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda path, *a, real=real, **k: looks.append(str(path)) or real(path, *a, **k))
+    found = open_datasets(DataOptions(data=tmp_path, check="off"), paired=False).train
+    monkeypatch.undo()
+    assert len(found) == len(found.paths_a) == 200 and found.paths_a[7:8] == [tmp_path / "trainA/0007.png"]
+    assert len([path for path in looks if path.endswith(".png")]) <= 2, looks

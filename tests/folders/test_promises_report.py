@@ -28,7 +28,8 @@ from small_disk import FilesUpTo
 
 from i2i.errors import OutputError, UsageError
 from i2i.folders.batch import translate_folder
-from i2i.folders.report import Report
+from i2i.folders.report import Report, ReportFile
+from i2i.urls import as_path
 
 LIBRARY = "asyncio, email.mime.text, http.server, unittest.mock, xml.dom.minidom"
 TIMES = 5
@@ -176,6 +177,8 @@ def test_a_report_of_lines_that_cannot_be_written_ends_the_work(
         with pytest.raises(UsageError, match="report"):
             translate_folder(source, tmp_path / "new", translator(), report=tmp_path / name)
     assert not (tmp_path / "new").exists()
+    with pytest.raises(UsageError, match="cannot grow line by line; give run.json"):
+        ReportFile(as_path("s3://bucket/run.jsonl"))
 
 
 @pytest.mark.promise("R42")
