@@ -177,7 +177,7 @@ def test_a_report_of_lines_that_cannot_be_written_ends_the_work(
         with pytest.raises(UsageError, match="report"):
             translate_folder(source, tmp_path / "new", translator(), report=tmp_path / name)
     assert not (tmp_path / "new").exists()
-    with pytest.raises(UsageError, match="cannot grow line by line; give run.json"):
+    with pytest.raises(UsageError, match="cannot grow line by line"):
         ReportFile(as_path("s3://bucket/run.jsonl"))
 
 
