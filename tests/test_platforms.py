@@ -135,7 +135,7 @@ def names_no_encoding(call: ast.Call) -> bool:
     method = isinstance(call.func, ast.Attribute)
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     if name in ("read_text", "write_text"):
-        return method  # a function of that name is ours
+        return method and len(call.args) == (name == "write_text")  # a function of that name is ours
     if name in ("run", "Popen", "check_output"):
         return bool(given & {"text", "universal_newlines"})
     if name not in ("open", "fdopen") or (method and name == "open" and ast.unparse(call.func) in OTHER_OPEN):
@@ -146,6 +146,29 @@ def names_no_encoding(call: ast.Call) -> bool:
     ]
     mode = str(modes[0].value) if modes and isinstance(modes[0], ast.Constant) else "" if modes else "r"
     return bool(mode) and "b" not in mode
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("path.read_text()", True),
+        ("path.read_text('ascii')", False),
+        ("path.write_text(x)", True),
+        ("path.write_text(x, encoding='utf-8')", False),
+        ("path.open()", True),
+        ("path.open('a')", True),
+        ("path.open('rb')", False),
+        ("open(path)", True),
+        ("open(path, mode='wb')", False),
+        ("os.fdopen(1, 'w')", True),
+        ("subprocess.run(words, text=True)", True),
+        ("subprocess.run(words, capture_output=True)", False),
+        ("Image.open(path)", False),
+    ],
+)
+def test_a_call_that_leaves_the_encoding_to_the_system(code: str, expected: bool) -> None:
+    (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert names_no_encoding(call) == expected
 
 
 def test_no_text_is_read_or_written_in_an_encoding_of_the_system() -> None:

@@ -393,7 +393,7 @@ class Journal:
         if not self._kept:
             return
         facts = {name: value for name, value in asdict(record).items() if not name.endswith("_text")}
-        with suppress(OSError), self._path.open("a") as file:
+        with suppress(OSError), self._path.open("a", encoding="ascii") as file:
             file.write(json.dumps([self._part.jobs.index(job), facts]) + "\n")
 
     def stopped(self) -> bool:
