@@ -54,6 +54,7 @@ def outcomes(report: Report) -> list[tuple[str, str, str, str]]:
     return [(record.source.name, record.status, record.reason, record.note) for record in report.records]
 
 
+@pytest.mark.promise("R55", "R23", "R42")
 def test_a_store_gives_what_a_folder_gives(
     tmp_path: Path, bucket: StorePath, paints: Translator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +103,7 @@ def test_one_file_and_a_list(
         translate_folder(bucket / "deep", bucket / "new.png", paints)
 
 
+@pytest.mark.promise("R55")
 def test_names_that_no_path_can_have_are_refused_and_the_others_go_on(
     tmp_path: Path, bucket: StorePath, paints: Translator
 ) -> None:
@@ -168,6 +170,7 @@ def test_existing_outputs_are_found_by_one_listing(
     assert listed == [bucket / "in", bucket / "out"]
 
 
+@pytest.mark.promise("R55", "R25")
 @pytest.mark.parametrize("skip_existing", [False, True])
 def test_what_appears_meanwhile_stays(
     tmp_path: Path, bucket: StorePath, paints: Translator, skip_existing: bool
@@ -304,6 +307,7 @@ def test_little_is_staged_at_once(
     assert most[0] <= 4
 
 
+@pytest.mark.promise("R55")
 def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_living_one_stay(spool: Path) -> None:
     with staging.spool() as living:
         (living / "file").write_bytes(b"1")
@@ -320,6 +324,7 @@ def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_living_one_stay(sp
     assert not living.exists()
 
 
+@pytest.mark.promise("R55", "R54")
 def test_executors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_s3(monkeypatch, endpoint())
     bucket, style = new_bucket("s3"), model(tmp_path / "m.safetensors")
@@ -354,6 +359,7 @@ def test_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert content(bucket / "out") == tree(tmp_path / "out")
 
 
+@pytest.mark.promise("R55", "R21", "R22")
 @pytest.mark.slow
 def test_a_killed_driver_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spool: Path) -> None:
     """500 pictures, one of them broken, from and to S3, in a process that is killed three times."""
