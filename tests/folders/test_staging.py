@@ -361,31 +361,21 @@ def test_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.promise("R55", "R21", "R22")
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_killed_driver_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spool: Path) -> None:
-    """500 pictures, one of them broken, from and to S3, in a process that is killed three times."""
+    """500 pictures, and a broken one, from and to S3, in a process that is killed twice."""
     use_s3(monkeypatch, endpoint())
     bucket, style = new_bucket("s3"), model(tmp_path / "m.safetensors")
     source = folder(tmp_path / "in", [f"{n % 7}/n {n}%+#.png" for n in range(500)])
     (source / "3" / "broken.png").write_bytes(b"no picture")
     fill(bucket / "in", source)
     translate_folder(source, tmp_path / "out", style, device="cpu", runtime="torch")
-    words = [
-        "translate",
-        "--style",
-        str(style),
-        "--device",
-        "cpu",
-        "--runtime",
-        "torch",
-        str(bucket / "in"),
-        "-o",
-        str(bucket / "out"),
-    ]
+    words = f"translate --style {style} --device cpu --runtime torch {bucket}/in -o {bucket}/out".split()
     words += ["--skip-existing", "--report", str(tmp_path / "report.json")]
     there = 0
-    for _ in range(3):
+    for _ in range(2):
         child = subprocess.Popen([sys.executable, "-m", "i2i", *words])
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while len(stores.files(bucket / "out")) <= there + 20 and child.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         child.send_signal(signal.SIGKILL)
@@ -394,7 +384,7 @@ def test_a_killed_driver_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         left = list(spool.iterdir())
         assert len(left) == 1  # those of the runs before are gone
         os.utime(left[0] / "lock", (0, 0))
-    assert 60 <= there < 500
+    assert 40 <= there < 500
     ended = subprocess.run([sys.executable, "-m", "i2i", *words], capture_output=True, text=True)
     assert ended.returncode == 3, ended.stderr
     assert content(bucket / "out") == tree(tmp_path / "out")
