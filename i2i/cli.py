@@ -20,7 +20,9 @@ from i2i.commands.options import Option, class_of, options_of
 from i2i.commands.parse import Line, build, read_line, take_switch, written_paths
 from i2i.config import ALGORITHM, RUN_CONFIG, nearest, read_options, to_yaml
 from i2i.errors import I2IError, UsageError, explained
+from i2i.files import staged
 from i2i.terminal import say
+from i2i.urls import is_url, store_path
 
 __all__ = ["exit_on_error", "main"]
 
@@ -92,6 +94,10 @@ def _named(first: str, rest: list[str]) -> tuple[str, list[str]]:
 def _by_algorithm(command: str, words: list[str], program: str) -> Call:
     """`i2i train` or `i2i plan`, followed by an algorithm, a configuration, or the folder of a run."""
     first = words[0] if words else "-"
+    if command == "train" and is_url(run := _after("--run", words)) and not {"--help", "-h", "--help-all"} & {*words}:
+        from i2i.training.staging import fetch_run
+
+        fetch_run(staged(store_path(run)))  # with the configuration in it
     if first.endswith((".yaml", ".yml")):
         words = ["--config", *words]
     try:
@@ -140,7 +146,8 @@ def _algorithm(command: str, first: str, words: Sequence[str]) -> str:
 def _configured_algorithm(words: Sequence[str]) -> str:
     """The algorithm that a configuration or a run among `words` names; empty if none does. Raises `UsageError`."""
     for flag, file in (("--config", ""), ("--run", RUN_CONFIG)):
-        path = Path(_after(flag, words) or "", file)
+        value = _after(flag, words) or ""
+        path = (staged(store_path(value)) if is_url(value) else Path(value)) / file
         if _after(flag, words) and path.is_file() and (named := read_options(path).get(ALGORITHM)) is not None:
             if named not in ALGORITHMS:
                 raise UsageError(f"{path}: algorithm: unknown {str(named)[:100]!r}. Known: {', '.join(ALGORITHMS)}.")

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 from platformdirs import user_cache_path
 
 from i2i.errors import FULL, ExistsError, LockedError, OutputError
+from i2i.urls import StorePath
 
 WINDOWS = os.name == "nt"
 BINARY = getattr(os, "O_BINARY", 0)
@@ -39,6 +40,7 @@ _WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 """How systems say that a file system has no hard links; the last one is how Windows does."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_STORES = "stores"
 _being_written: set[Path] = set()
 """The temporary files that this process is writing."""
 
@@ -354,3 +356,16 @@ def home() -> Path:
     """`$I2I_HOME`, or else the platform's folder for caches. It need not exist yet."""
     chosen = os.environ.get("I2I_HOME", "")
     return Path(chosen).expanduser().absolute() if chosen else user_cache_path("i2i", appauthor=False)
+
+
+def staged(place: StorePath) -> Path:
+    """The folder of this machine, below `home`, in which a copy of a place in a store is kept."""
+    return home().joinpath(_STORES, place.scheme, *place.parts[1:])
+
+
+def store_of(folder: Path) -> StorePath | None:
+    """The place in a store whose copy that folder is; None for every other folder."""
+    stores = home() / _STORES
+    if not folder.is_relative_to(stores) or len(parts := folder.relative_to(stores).parts) < 2:
+        return None
+    return StorePath(f"{parts[0]}:", *parts[1:])

@@ -5,13 +5,15 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Interval
 from pydantic import BeforeValidator
 
 from i2i.config import PathUnless
 from i2i.errors import UsageError
+from i2i.files import staged
+from i2i.urls import StorePath, is_url, store_path
 
 if TYPE_CHECKING:
     from i2i.images.palettes import Palette
@@ -22,6 +24,16 @@ NAMED_CLASSES = frozenset({"facades", "toy"})
 """The names of `images.palettes.PALETTES`."""
 MAX_DAMAGED = 0.05
 """The part of all pictures that may be damaged and left out."""
+
+
+def local(place: Any) -> Any:
+    """The copy on this machine of a place in a store, or of its URL; any other value as it is."""
+    place = store_path(place) if is_url(place) else place
+    return staged(place) if isinstance(place, StorePath) else place
+
+
+FolderOrURL = Annotated[Path | StorePath, BeforeValidator(local)]
+"""The type of an option for a folder of this machine or of a store. Its value is on this machine (see `staging`)."""
 
 
 def _as_text(value: object) -> object:
@@ -75,8 +87,9 @@ Pipeline = Annotated[str, BeforeValidator(_as_pipeline), PathUnless(frozenset())
 class DataOptions:
     """Which pictures, and what is done to them before a network sees them."""
 
-    data: Path | None = None
-    """The data set: a folder, a CSV file of pairs, or `toy` for pictures drawn on the fly."""
+    data: FolderOrURL | None = None
+    """The data set: a folder, here or in a store (s3://bucket/pairs), a CSV file of pairs, or `toy` for pictures drawn
+    on the fly."""
     direction: Literal["a2b", "b2a"] = "a2b"
     """a2b trains A to B, b2a trains B to A; CycleGAN trains both."""
     channels_a: Annotated[int, Interval(ge=1, le=64)] = 3
@@ -129,7 +142,7 @@ class DataOptions:
     """Damaged pictures: stop (error), or replace each by the next one, up to 5 % of all (skip)."""
     pairs: Literal["error", "intersect"] = "error"
     """Pictures without a partner: stop (error), or leave them out (intersect)."""
-    paired_data: Path | None = None
+    paired_data: FolderOrURL | None = None
     """Mix in pairs of the two domains from this data set (CycleGAN only)."""
     paired_share: Annotated[float, Interval(gt=0, lt=1)] = 0.25
     """The share of samples that come from --paired-data."""

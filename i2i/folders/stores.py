@@ -117,6 +117,13 @@ def put_bytes(data: bytes, place: StorePath) -> None:
         system.pipe_file(name, data)
 
 
+def remove(place: StorePath) -> None:
+    """Removes a file of a store. Raises `OutputError`."""
+    system, name = _opened(place)
+    with _explained(place, OutputError):
+        system.rm_file(name)
+
+
 def check_writable(place: StorePath) -> None:
     """Raises `OutputError` unless a file can be stored at that place. An upload is begun there and given up."""
     system, name = _opened(place)

@@ -6,6 +6,7 @@ from i2i.data.options import TOY, check_crop
 from i2i.data.walking import exists
 from i2i.errors import InputError, UsageError
 from i2i.training import early_stopping
+from i2i.urls import StorePath
 
 if TYPE_CHECKING:
     from i2i.training.options import RunOptions, TrainingOptions
@@ -18,7 +19,7 @@ def check(options: "RunOptions", *, needs_data: bool = True) -> None:
     """
     if needs_data and options.data is None:
         raise UsageError("data: missing; give --data a folder, a CSV file of pairs, or `toy`")
-    if options.data not in (None, TOY) and not exists(options.data):
+    if not isinstance(options.data, StorePath) and options.data not in (None, TOY) and not exists(options.data):
         from i2i.data.folders import near_to
 
         raise InputError(f"{options.data}: no such folder.{near_to(options.data)}")

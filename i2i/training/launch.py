@@ -31,6 +31,7 @@ from i2i.training.distributed import ProcessGroup
 from i2i.training.estimate import resolve_batch_size
 from i2i.training.options import RunOptions
 from i2i.training.schedule import Progress
+from i2i.training.staging import fetch_data, fetch_run
 from i2i.training.state_store import StateStore
 from i2i.training.trainer import Trainer
 from i2i.training.validation import SWD
@@ -46,6 +47,7 @@ def train(algorithm: str | type[AnyAlgorithm], options: RunOptions, own: OwnData
         raise UsageError("run: a run folder is needed: --run runs/NAME")
     check_place(options)
     place()  # contradictions are said before the data are read
+    fetch_run(run)
     if options.batch_size == "auto" and (own or options.own):
         raise UsageError(
             "batch_size = auto: a process of its own cannot try data and networks from Python; name a number"
@@ -97,6 +99,7 @@ def open_data(
 ) -> tuple[Datasets, tuple[int, int]]:
     """Opens the data and checks everything before a training starts. Returns the data, and the channels of inputs and
     outputs. `own` as in `train`."""
+    fetch_data(options)
     check(options, needs_data=own is None)
     check_compile(algorithm, options)
     check_mixing(options, algorithm.supports_pairs)

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, StringConstraints
 
 from i2i.algorithms.algorithm import AnyAlgorithm, own_options
 from i2i.algorithms.options import NetworkOptions
+from i2i.data.options import FolderOrURL
 from i2i.networks.own import Own
 from i2i.training.early_stopping import Metric
 
@@ -32,8 +33,8 @@ Label = Annotated[str, BeforeValidator(_as_typed), StringConstraints(max_length=
 class TrainingOptions:
     """How long, how fast, how often."""
 
-    run: Path | None = None
-    """Folder of this run; the same command again resumes it."""
+    run: FolderOrURL | None = None
+    """Folder of this run, here or in a store (s3://bucket/runs/x); the same command again resumes it."""
     domain_a: Label = ""
     """The name of domain A in the model files, such as Monet. Default: A."""
     domain_b: Label = ""

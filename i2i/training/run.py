@@ -13,8 +13,19 @@ from torch import Tensor, nn
 
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.config import ALGORITHM, RUN_CONFIG, has_config, layered, nearest, of_run, option_names, path_of, read_options
-from i2i.data.options import of_one_size
+from i2i.config import (
+    ALGORITHM,
+    RUN_CONFIG,
+    has_config,
+    layered,
+    nearest,
+    of_run,
+    option_names,
+    path_of,
+    place_of,
+    read_options,
+)
+from i2i.data.options import FolderOrURL, local, of_one_size
 from i2i.data.own import OwnData, OwnDatasets, first_picture
 from i2i.errors import UsageError
 from i2i.evaluation.training_log import Log, read_log
@@ -25,6 +36,7 @@ from i2i.networks.own import Own, OwnModule
 from i2i.terminal import say
 from i2i.training import launch
 from i2i.training.options import RunOptions, options_class
+from i2i.training.staging import fetch_run
 
 if TYPE_CHECKING:
     from i2i.inference.translator import Translator
@@ -66,7 +78,9 @@ def train(
     if own and chosen.from_noise:
         raise UsageError(f"{chosen.name} makes pictures from noise by its own networks; name one of them")
     datasets = _own_data(data, validation, given)
-    kind = options_class(chosen, own=own, run=(Path | None, Path("runs") / chosen.name))
+    kind = options_class(chosen, own=own, run=(FolderOrURL | None, Path("runs") / chosen.name))
+    if "run" in given:
+        fetch_run(given["run"])
     resolved, notes = layered(kind, given, file)
     assert resolved.run is not None
     if datasets is not None:
@@ -100,7 +114,7 @@ def _algorithm(algorithm: str | os.PathLike[str] | type[AnyAlgorithm]) -> tuple[
 def _given(options: Mapping[str, Any], run: str | os.PathLike[str] | None, steps: int | None) -> dict[str, Any]:
     given = dict(options)
     if run is not None:
-        given["run"] = path_of(run)
+        given["run"] = local(place_of(run))
     if steps is not None:
         if "max_steps" in given:
             raise UsageError("steps and max_steps are one option; give one of them")
@@ -114,7 +128,7 @@ def _own_data(
     """The data sets from Python, if `data` is no path."""
     if data is None or isinstance(data, str | os.PathLike):
         if data is not None:
-            given["data"] = path_of(data)
+            given["data"] = local(place_of(data))
         if validation is not None:
             raise UsageError("validation: goes with a data set from Python; the folder of data has a val or test split")
         return None

@@ -19,6 +19,7 @@ from i2i.files import atomic_write, locked
 from i2i.machine import place
 from i2i.terminal import say
 from i2i.training.options import RunOptions
+from i2i.training.staging import in_store
 
 COLUMNS = "samples/columns.json"
 Changes = dict[str, tuple[Any, Any]]
@@ -71,7 +72,7 @@ class RunFolder:
             "threads": torch.get_num_threads(),
             "cuda": torch.version.cuda,
         }
-        self.write(RUN_CONFIG, run_yaml(options))
+        self.write(RUN_CONFIG, run_yaml(in_store(options)))
         self.write("command.txt", shlex.join(sys.argv) + "\n")
         self.write("environment.json", json.dumps(environment, indent=1) + "\n")
 

@@ -26,6 +26,7 @@ from i2i.training.options import RunOptions
 from i2i.training.run_folder import RunFolder
 from i2i.training.samples import palettes_of
 from i2i.training.schedule import Progress
+from i2i.training.staging import put_run
 from i2i.training.step import TrainingStep, expect_one_size, explained, prepare, seed_step
 from i2i.training.validation import HeldOut, Validation
 
@@ -79,6 +80,7 @@ class Trainer:
             if self.group.first and self.started and not isinstance(error, Interrupted):
                 with contextlib.suppress(OutputError):
                     self.folder.failed(error, self.progress.step)
+                    put_run(self.folder.path)
             raise
         finally:
             self.log.close()
@@ -193,8 +195,11 @@ class Trainer:
         self._flush()
         self.checkpointer.save()
         if self.group.first and not self.checkpointer.missed:
-            with contextlib.suppress(OutputError):  # the state is what counts
+            try:
                 self.folder.status("running", self.progress.step, None)
+                put_run(self.folder.path)
+            except OutputError as error:  # the state is here, and the next save tries again
+                self.log.event(self.progress.step, f"saved here alone: {error}")
 
     def _finish(self) -> None:
         self._flush()
@@ -203,6 +208,7 @@ class Trainer:
         if self.group.first:
             reason = "" if self.progress.finished else self.stop_reason
             self.monitor.ended(reason, self.checkpointer.never_above_floor())
+            put_run(self.folder.path)
 
     def _stop(self, number: int) -> NoReturn:
         self._flush()
@@ -216,4 +222,5 @@ class Trainer:
         if self.group.first:
             self.log.event(step, f"stopped after step {step}; its state is saved")
             self.folder.status(status_for(number), step, error.exit_code)
+            put_run(self.folder.path)
         raise error

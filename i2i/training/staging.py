@@ -1,0 +1,66 @@
+"""A training whose data set or run folder is in an object store: it uses a copy on this machine (`files.staged`).
+
+What changed in the store is fetched before the work. After each save the run folder goes to the store, so that a new
+machine can go on. Of several processes on a machine one fetches, and the others find nothing left to do.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from i2i.files import store_of
+from i2i.terminal import say
+
+if TYPE_CHECKING:
+    from i2i.training.options import RunOptions
+
+_STATES = "state-*"
+
+
+def fetch_data(options: "RunOptions") -> None:
+    """Fetch the data sets that are in a store. Raises `InputError`, or `OutputError` where they find no room."""
+    for folder in (options.data, options.paired_data):
+        if folder is not None and (place := store_of(folder)):
+            from i2i.folders.mirror import fetch_folder
+
+            if count := fetch_folder(place, folder):
+                say(f"{place}: {count} files fetched to {folder}")
+
+
+def fetch_run(folder: Path) -> None:
+    """Fetch the run folder from its store, if it has one. A new run finds nothing there.
+
+    Raises `InputError` or `OutputError` for a store that cannot be read or written.
+    """
+    if (place := store_of(folder)) is None:
+        return
+    from i2i.folders import stores
+    from i2i.folders.mirror import fetch_folder
+
+    if stores.files(place):
+        fetch_folder(place, folder)
+    stores.check_writable(place / "status.json")
+
+
+def put_run(folder: Path) -> None:
+    """Put what changed in the run folder to its store, if it has one, and remove the states there that are gone here.
+
+    Raises `OutputError`.
+    """
+    if (place := store_of(folder)) is None:
+        return
+    from i2i.errors import OutputError
+    from i2i.folders import stores
+    from i2i.folders.mirror import store_folder
+
+    store_folder(folder, place)
+    for name in stores.files(place, recursive=False, kind=OutputError):
+        if Path(name).match(_STATES) and not (folder / name).exists():
+            stores.remove(place / name)
+
+
+def in_store(options: "RunOptions") -> "RunOptions":
+    """The options with the places in stores that copies on this machine stand for."""
+    paths = {name: getattr(options, name) for name in ("data", "paired_data", "run")}
+    places: dict[str, Any] = {name: place for name, path in paths.items() if path and (place := store_of(path))}
+    return replace(options, **places)
