@@ -33,7 +33,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, Losses, Player, Translators, Turn
-from i2i.algorithms.options import UnpairedOptions, check_one_size
+from i2i.algorithms.options import UnpairedOptions, check_one_size, check_one_unit
 from i2i.data.options import classes
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
@@ -137,6 +137,7 @@ class CUT(Algorithm[CUTOptions]):
     @classmethod
     def channels(cls, options: CUTOptions) -> tuple[int, int]:
         check_one_size(options)
+        check_one_unit(options, options.lambda_identity)
         if len({palette is None for palette in classes(options)}) > 1:
             raise UsageError("classes: CUT encodes pictures of A and of B alike, and one of them holds labels")
         return super().channels(options)

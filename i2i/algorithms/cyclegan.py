@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, Losses, Player, Translators, Turn
 from i2i.algorithms.image_pool import ImagePool
-from i2i.algorithms.options import UnpairedOptions, check_one_size
+from i2i.algorithms.options import UnpairedOptions, check_one_size, check_one_unit
 from i2i.data.options import classes
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
@@ -79,6 +79,7 @@ class CycleGAN(Algorithm[CycleGANOptions]):
             raise UsageError(f"paired_data = {options.paired_data}: lambda_paired = 0.0 makes nothing of its pairs")
         options.needs("lambda_paired", options.paired_data is not None, "paired_data")
         check_one_size(options)
+        check_one_unit(options, options.lambda_identity)
         labels = {palette is not None for palette in classes(options)}
         if len(labels) > 1 and options.lambda_identity:
             raise UsageError("classes: labels and pictures have nothing to be compared by; use --lambda-identity 0")

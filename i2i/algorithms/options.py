@@ -12,7 +12,7 @@ from torch import nn
 
 from i2i.acceleration import recompute
 from i2i.algorithms.augmentation import ADA, Augmentation, DiffAugment, checked_names
-from i2i.data.options import DataOptions, of_one_size
+from i2i.data.options import DataOptions, of_one_size, ranges
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GANLoss, GanMode
 from i2i.losses.grid import SMALLEST as GRID_WINDOW
@@ -286,4 +286,19 @@ def check_one_size(options: NetworkOptions) -> None:
         raise UsageError(
             f"gan_mode = {options.gan_mode!r}: compares pictures of one size, and with preprocess = "
             f"{options.preprocess} sizes vary; crop, or use another --gan-mode"
+        )
+
+
+def check_one_unit(options: DataOptions, lambda_identity: float) -> None:
+    """Raises `UsageError` for an identity loss between domains of other units.
+
+    The identity loss keeps what both domains share: a picture that is of B already is to stay (Zhu et al. 2017,
+    Sec. 5.2). A value in Kelvin is no reflectance, so no translation to B leaves a picture of B as it is.
+    """
+    sides = ranges(options)
+    if lambda_identity and sides[0] != sides[1]:
+        named = ("pictures" if limits is None else f"values from {limits[0]:g} to {limits[1]:g}" for limits in sides)
+        raise UsageError(
+            f"lambda_identity = {lambda_identity}: an identity loss needs one unit, but A holds {next(named)} and B "
+            f"{next(named)}; use --lambda-identity 0"
         )

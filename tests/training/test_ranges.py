@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from command_line import OPTIONS
 
 import i2i
+from i2i.algorithms import ALGORITHMS
 from i2i.config import from_mapping
 from i2i.data.datasets import open_datasets
 from i2i.data.options import DataOptions, ranges
@@ -125,3 +127,27 @@ def test_where_a_range_means_nothing(data: Path, tmp_path: Path, algorithm: str,
             **{name: value for name, value in given.items() if name != "data"},
         )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "ends"),
+    [
+        (
+            "cyclegan",
+            {"range_a": "0:10000", "range_b": "200:330"},
+            "values from 0 to 10000 and B values from 200 to 330",
+        ),
+        ("cyclegan", {"range_a": "0:10000"}, "A holds values from 0 to 10000 and B pictures; use --lambda-identity 0"),
+        ("cut", {"range_b": "0:80", "lambda_identity": 1.0}, "A holds pictures and B values from 0 to 80"),
+        ("cyclegan", {"range_a": "0:10000", "range_b": "200:330", "lambda_identity": 0.0}, ""),
+        ("cyclegan", {"range_a": "0:10000", "range_b": "0:1e4"}, ""),
+        ("cut", {"range_a": "0:10000", "range_b": "200:330"}, ""),
+    ],
+)
+def test_an_identity_loss_needs_one_unit(name: str, given: dict[str, Any], ends: str) -> None:
+    options = from_mapping(OPTIONS[name], {"data": "data", **given})
+    if not ends:
+        assert ALGORITHMS[name].channels(options) == (3, 3)
+    else:
+        with pytest.raises(UsageError, match=ends):
+            ALGORITHMS[name].channels(options)
