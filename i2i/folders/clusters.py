@@ -109,7 +109,7 @@ def _check_answer(text: str, host: str, port: int) -> None:
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "no answer"
         raise ResourceError(
-            f"cluster {printable(text)}: nothing answers at {host}:{port} ({reason}). Is it started there, on that port?"
+            f"cluster {printable(text)}: nothing answers at {host}:{port} ({reason}); is it started there?"
         ) from None
 
 
