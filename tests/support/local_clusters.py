@@ -39,7 +39,7 @@ class LocalCluster(Protocol):
     def add_node(self) -> None: ...
 
 
-def until(condition: Callable[[], Any], timeout: float = 90.0) -> Any:
+def until(condition: Callable[[], Any], timeout: float = 600.0) -> Any:
     """Waits for a true answer, and returns it."""
     end = time.monotonic() + timeout
     while not (answer := condition()):
