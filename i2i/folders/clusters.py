@@ -28,6 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple, TypeVar
 
 from i2i import __version__
@@ -549,7 +550,7 @@ class DaskCluster(Cluster):
             raise RuntimeError("cannot submit after shutdown")
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()  # Dask does not say when, and a call that runs cannot be taken back
-        task = self._client.submit(_call_here_named, function, arguments, named, pure=False)
+        task = self._client.submit(*_packed(function, arguments, named), pure=False)
         with self._lock:
             self._tasks[future] = task
         task.add_done_callback(partial(self._finished, future))
@@ -568,7 +569,7 @@ class DaskCluster(Cluster):
                     future.exception()
 
     def _everywhere(self, function: Callable[..., Any], arguments: Sequence[object]) -> dict[str, Any]:
-        found = self._client.run(_call_here, function, *arguments, on_error="return")
+        found = self._client.run(*_packed(function, arguments, {}), on_error="return")
         return {_host(worker): result for worker, result in found.items()}
 
     def _finished(self, future: "Future[Any]", task: Any) -> None:
@@ -606,8 +607,19 @@ class DaskCluster(Cluster):
             _fail(future, BrokenExecutor(reason))
 
 
-def _call_here_named(function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    return function(*arguments, **named)
+def _packed(
+    function: Callable[..., Any], arguments: Sequence[object], named: Mapping[str, object]
+) -> tuple[Any, bytes]:
+    """A call as a function and bytes for it, which only a worker reads: a scheduler needs no i2i then, and a worker
+    without it says so. That function travels whole, as it has no name that can be imported."""
+
+    def call(data: bytes) -> Any:
+        from multiprocessing.reduction import ForkingPickler
+
+        function, arguments, named = ForkingPickler.loads(data)
+        return function(*arguments, **named)
+
+    return call, bytes(ForkingPickler.dumps((function, arguments, named)))
 
 
 def _of_dask(error: BaseException) -> BaseException:
