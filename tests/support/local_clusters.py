@@ -21,11 +21,7 @@ ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join([str(SUPPORT.parents[1]), str(SUPPORT)]),
     "OMP_NUM_THREADS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # a node that is gone is noticed sooner
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "500",
-    "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "3",
+    "RAY_raylet_start_wait_time_s": "300",  # on a busy machine
 }
 
 
@@ -113,7 +109,10 @@ def report():
     pids = [p.process.pid for node in (cluster.head_node, *nodes) for p in node.all_processes["raylet"]]
     print(cluster.address, *pids, flush=True)
 for _ in sys.stdin:
-    nodes[:] = [cluster.add_node(num_cpus=1, object_store_memory=80 << 20)]
+    for gone in nodes:
+        cluster.remove_node(gone, allow_graceful=False)
+    nodes[:] = [cluster.add_node(wait=False, num_cpus=1, object_store_memory=80 << 20)]
+    cluster.wait_for_nodes(timeout=300)
     report()
 cluster.shutdown()
 """
@@ -124,6 +123,7 @@ class RayHere:
     """Two nodes of Ray; the driver is on the first. A program of its own holds them."""
 
     program: psutil.Popen
+    folder: Path
     address: str = ""
     raylets: list[psutil.Process] = field(default_factory=list)
 
@@ -131,7 +131,7 @@ class RayHere:
         self.program.stdin.write(b"\n")
         self.program.stdin.flush()
         while not (line := self.program.stdout.readline().decode().split()) or not line[-1].isdecimal():
-            assert self.program.poll() is None, "the cluster has ended"
+            assert self.program.poll() is None, (self.folder / "log").read_text()[-2000:]
         self.address, self.raylets = f"ray:{line[0]}", [psutil.Process(int(pid)) for pid in line[1:]]
 
     def workers(self) -> list[psutil.Process]:
@@ -153,7 +153,7 @@ def ray_here(folder: Path) -> Iterator[RayHere]:
         program = psutil.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, cwd=folder
         )
-    here = RayHere(program)
+    here = RayHere(program, folder)
     try:
         here.add_node()
         yield here
