@@ -11,8 +11,9 @@ _FIRST = """
     inputs model folder words teacher data style mix run out direction strength mask keep domain_a domain_b licence
     init_from paired_data paired_share report grid show json dry_run list_styles install_style as_ download against
     reference back split max_pictures max unpaired label_model labels_out pictures full keep_archive domain link layout
-    names recursive follow_links shard shard_by in_place overwrite skip_existing on_collision strict input_domain
-    output_domain algorithm dataset card memory_limit web web_runtime styles host port allow_host token open
+    names recursive follow_links shard shard_by cluster gpu_share in_place overwrite skip_existing on_collision strict
+    input_domain output_domain algorithm dataset card memory_limit web web_runtime styles host port allow_host token
+    open
 """
 
 _GROUPS = {

@@ -38,6 +38,7 @@ SILENT = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 _MAPS = Path("/proc/self/maps")
 _PAUSE_HARD = 2  # of omp.h

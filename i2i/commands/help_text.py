@@ -24,6 +24,7 @@ _NAMED = {
     "style": "STYLE",
     "metrics": "NAME",
     "host": "ADDRESS",
+    "cluster": "ADDRESS",
     "run": "FOLDER",
     "data": "FOLDER",
     "augment": "FILE.yaml",

@@ -3,6 +3,7 @@
 i2i translate --style runs/monet photos/ -o out/
 i2i translate --style monet clip.mp4 -o painted.mp4 --smooth 0.5
 torchrun --nproc-per-node 4 -m -- i2i translate --style runs/monet photos/ -o out/
+i2i translate --style monet photos/ -o out/ --cluster ray
 """
 
 import sys
@@ -79,6 +80,8 @@ def share(options: Options, rank: int, processes: int) -> Options:
     """Returns the options of one of several processes, started by torchrun: its shard, and a report with its name."""
     if processes == 1:
         return options
+    if options.cluster:
+        raise UsageError("--cluster shares out the work itself; start one process, without torchrun")
     if Path("-") in options.inputs:
         raise UsageError("a list on the standard input goes to one process; give folders and files to several")
     number, parts = options.part()

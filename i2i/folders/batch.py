@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from i2i.data.walking import suffix_of
 from i2i.errors import OutputError, UsageError
 from i2i.files import make_folders, remove_strays
 from i2i.folders import stores
+from i2i.folders.clusters import open_cluster
 from i2i.folders.masks import blend_of
 from i2i.folders.parts import Parts, remove_ended, resolve
 from i2i.folders.pipeline import Pipeline, Stop
@@ -32,7 +33,7 @@ from i2i.inference.options import ALPHA, FolderOptions, checked_mix, mix_as_text
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator
 from i2i.models.info import ModelInfo
-from i2i.terminal import printable
+from i2i.terminal import printable, say_plain
 from i2i.urls import StorePath, is_url
 
 _COUNTED = 64
@@ -65,6 +66,7 @@ def translate_folder(
     * `progress` is called with the number of finished inputs, their total and the last one; `frames` with the number of
       finished frames of a film, their total (0 if it is not known) and the film. `stop()` ends the work early when it
       is true. `finish` gets the report at the end, also when an error ends the work.
+    * `cluster` of the options names a cluster that does the work, such as `"ray"` or `"dask://host:8786"`.
     * `executor`: a `concurrent.futures.Executor` whose workers do the work, part by part, in place of this thread
       (docs/many-machines.md). They need the same i2i, style and folders at the same paths. The first of them chooses
       device, runtime, precision and threads for all. `frames` is not called then.
@@ -92,32 +94,41 @@ def translate_folder(
     def recorded(_: Job, record: Record) -> None:
         file.add(record)
 
-    runner: Pipeline | Staged | Parts
-    if executor is None:
-        translator = load(Work(style, chosen, sizes=sizes), fetching)
-        resolved = Resolved.of(translator)
-        runner = runner_of(Pipeline(translator, chosen, progress, ends, frames, recorded), todo.todo)
-    else:
-        work, resolved = resolve(executor, Work.of(style, chosen, sizes, fetching))
-        runner = Parts(executor, work, progress, ends, finished=recorded)
-    _check_labels(resolved.info, todo.todo)
-    _check_units(resolved.info, todo.todo)
-    blend_of(chosen, None if chosen.mask is None else ALPHA).check(resolved.info)
-    _probe(todo.todo)
-    with runner.ready(todo.todo) if isinstance(runner, Parts) else nullcontext():
-        file.begin(todo)
-        try:
-            runner.run(todo.todo)
-        finally:
-            # of killed workers there may be some that are newer than the start
-            remove_leftovers(todo, started if executor is None else math.inf)
-            facts = _facts(style, resolved, chosen)
-            outcome = Report(records_of(todo, runner.records), facts, (*todo.notices, *runner.notices))
+    if chosen.cluster and executor is not None:
+        raise UsageError(f"cluster = {chosen.cluster!r} and an executor contradict each other")
+    by_workers = executor is not None or (chosen.cluster and todo.todo)
+    work = Work.of(style, chosen, sizes, fetching) if by_workers else Work(style, chosen, sizes=sizes)
+    opened = _cluster(chosen, progress) if by_workers and executor is None else nullcontext(executor)
+    with opened as executor:
+        runner: Pipeline | Staged | Parts
+        if executor is None:
+            translator = load(work, fetching)
+            resolved = Resolved.of(translator)
+            runner = runner_of(Pipeline(translator, chosen, progress, ends, frames, recorded), todo.todo)
+        else:
+            work, resolved = resolve(executor, work)
+            runner = Parts(executor, work, progress, ends, finished=recorded)
+        _check(resolved.info, todo.todo, chosen)
+        with runner.ready(todo.todo) if isinstance(runner, Parts) else nullcontext():
+            file.begin(todo)
             try:
-                file.end(outcome)
+                runner.run(todo.todo)
             finally:
-                finish(outcome)
+                # of killed workers there may be some that are newer than the start
+                remove_leftovers(todo, started if executor is None else math.inf)
+                facts = _facts(style, resolved, chosen)
+                outcome = Report(records_of(todo, runner.records), facts, (*todo.notices, *runner.notices))
+                try:
+                    file.end(outcome)
+                finally:
+                    finish(outcome)
     return outcome
+
+
+def _cluster(options: FolderOptions, progress: Progress | None) -> AbstractContextManager[Executor | None]:
+    """The cluster that `options` name. Where progress is shown, lost workers are too."""
+    share = 0.0 if options.gpu_share is None and options.device == "cpu" else options.gpu_share
+    return open_cluster(options.cluster, gpu_share=share, say=say_plain if progress else lambda text: None)
 
 
 def remove_leftovers(work: Plan, before: float) -> None:
@@ -160,6 +171,14 @@ def _facts(style: Style, resolved: Resolved, options: FolderOptions) -> dict[str
         "paint_size": resolved.paint_size,
         "options": changed,
     }
+
+
+def _check(info: ModelInfo, jobs: Sequence[Job], options: FolderOptions) -> None:
+    """Whether this model may do these jobs, and the first result be written. Raises `UsageError`, `OutputError`."""
+    _check_labels(info, jobs)
+    _check_units(info, jobs)
+    blend_of(options, None if options.mask is None else ALPHA).check(info)
+    _probe(jobs)
 
 
 def _check_labels(info: ModelInfo, jobs: Sequence[Job]) -> None:

@@ -44,6 +44,7 @@ _FORMAT = 1
 """Every change that makes older segments wrong raises it."""
 _NOT_OF_RESULT = {
     *("overwrite", "skip_existing", "in_place", "on_collision", "recursive", "follow_links", "shard", "shard_by"),
+    *("cluster", "gpu_share"),
     *("strict", "batch_size", "workers", "large", "format", "download"),
 }
 """Options on which no frame depends."""

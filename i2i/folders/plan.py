@@ -23,6 +23,7 @@ from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, has_pyav, is_animated, needs_
 from i2i.films import WRITTEN as WRITTEN_FILMS
 from i2i.films import written_suffix as written_film_suffix
 from i2i.folders import stores
+from i2i.folders.clusters import parse_address
 from i2i.folders.masks import MaskFiles
 from i2i.images import SUFFIXES, UNREAD, WRITTEN, written_suffix
 from i2i.inference.options import FolderOptions
@@ -167,6 +168,8 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
     replace an input, and for inputs with one output path.
     """
     options.check()
+    if options.cluster:
+        parse_address(options.cluster)
     sources = [place_of(source) for source in ([inputs] if isinstance(inputs, str | PathLike) else inputs)]
     if (out is None) != options.in_place:
         wrong = "the place for the results is missing" if out is None else "two places for the results"

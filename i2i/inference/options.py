@@ -115,6 +115,12 @@ class FolderOptions(ModelOptions):
     """i/n: do only part i of n, for several machines."""
     shard_by: Literal["index", "hash"] = "index"
     """Divide by position in the sorted list (index, even parts) or by name (hash, stable when files come or go)."""
+    cluster: str = ""
+    """The cluster that does the work: ray (started here), ray:HOST:6379, ray://HOST:10001 or dask://HOST:8786. Its
+    machines need the same i2i, and must see the same files at the same paths."""
+    gpu_share: Annotated[float, Interval(ge=0, le=1)] | None = None
+    """The part of a GPU that each worker on Ray takes: 0.5 puts two on each, 0 needs none. Default: 1 where the cluster
+    has GPUs."""
     strict: bool = False
     """Stop at the first picture that fails."""
     batch_size: BatchSize = "auto"
@@ -145,6 +151,10 @@ class FolderOptions(ModelOptions):
             raise UsageError(f"quality = {self.quality}: {self.format} loses nothing, and has none")
         if self.mask == ALPHA and self.alpha != "keep":
             raise UsageError(f"mask alpha and alpha {self.alpha} contradict each other: the background hides the mask")
+        if self.gpu_share is not None and not self.cluster.startswith("ray"):
+            raise UsageError(
+                f"gpu_share = {self.gpu_share:g}: it is for workers on Ray; give cluster = ray, or leave it out"
+            )
         if self.overwrite and self.skip_existing:
             raise UsageError("overwrite and skip_existing contradict each other")
 

@@ -39,7 +39,9 @@ def on_machine(home: Path, bucket: StorePath, options: str, faults: Any = ()) ->
     """A training by the command line on a machine whose cache is `home`."""
     words = f"{options} --data {bucket / 'pairs'}"
     # the fork server of the tests may have been started before the store
-    environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")} | {"I2I_HOME": str(home)}
+    environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")} | {
+        "I2I_HOME": str(home)
+    }
     return start("pix2pix", bucket / "runs" / "x", words, faults, environment)
 
 

@@ -68,6 +68,8 @@ EXTRAS: dict[str, Extra] = {
     "large": Extra("reads pictures above 178,956,970 pixels", {"pyvips": "pyvips"}),
     "heic": Extra("reads the HEIC pictures of phones", {"pi-heif": "pi_heif"}),
     "video": Extra("translates films", {"av": "av"}),
+    "ray": Extra("translates folders on a Ray cluster", {"ray": "ray"}),
+    "dask": Extra("translates folders on a Dask cluster", {"distributed": "distributed"}),
     "web": Extra("shows a page in the browser", {"gradio": "gradio"}),
     "hub": Extra("reads and writes models of Hugging Face", {"huggingface-hub": "huggingface_hub"}),
     "metrics": Extra("measures FID, KID, IS and LPIPS", {"torchmetrics": "torchmetrics"}),
