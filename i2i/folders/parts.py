@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from i2i.errors import I2IError, LockedError, OutputError, ResourceError, SomeFailed, UsageError
 from i2i.files import locked
@@ -37,6 +37,7 @@ from i2i.inference.translator import Translator
 from i2i.terminal import printable
 from i2i.urls import StorePath
 
+T = TypeVar("T")
 _JOBS = 8
 _BYTES = 16 << 20
 """A part has no more files than that together, but for a single one: large pictures are alone."""
@@ -53,21 +54,29 @@ def resolve(executor: Executor, work: Work) -> tuple[Work, Resolved]:
 
     Raises `UsageError` for what cannot go to a worker; else as `worker.check_worker`.
     """
+    if not hasattr(executor, "submit"):
+        raise UsageError(f"executor = {executor!r}: expected a concurrent.futures.Executor")
     if isinstance(work.style, Translator) and not isinstance(executor, ThreadPoolExecutor):
         raise UsageError(
             f"a Translator stays in its process, and {type(executor).__name__} has others; give the name or the path "
             "of its style"
         )
     try:
-        resolved = executor.submit(describe, work).result()
+        resolved = _asked(executor, describe, work)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"a worker cannot run i2i {work.version}: {error}; install the same version there") from error
+    return work.with_resolved(resolved), resolved
+
+
+def _asked(executor: Executor, question: Callable[[Work], T], work: Work) -> T:
+    """The answer of one worker. Raises `ResourceError` if the executor has none."""
+    try:
+        return executor.submit(question, work).result()
     except BrokenExecutor as error:
         raise ResourceError(
             f"the workers of {type(executor).__name__} cannot be started: {error} Does the script that starts them "
             'call translate_folder below `if __name__ == "__main__":`?'
         ) from error
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"a worker cannot run i2i {work.version}: {error}; install the same version there") from error
-    return work.with_resolved(resolved), resolved
 
 
 class _Sent(NamedTuple):
@@ -128,7 +137,7 @@ class Parts:
         if everywhere := getattr(self.executor, "run_everywhere", None):
             everywhere(check_worker, self.work)
         else:  # the others are checked when they begin
-            self.executor.submit(check_worker, self.work).result()
+            _asked(self.executor, check_worker, self.work)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Raises `SomeFailed` at the first failure if `strict`, `OutputError` if the system refuses to write,
@@ -255,7 +264,7 @@ class Parts:
             elif not self._stopping and sent.lost + 1 < _TRIES:
                 alone = Part(self._next(), (there,), (sent.part.before[number],))
                 self._again.append(_Sent(alone, (job,), sent.lost + 1))
-            elif journal.begun or self._broken is None:
+            elif journal.begun or not self._stopping:
                 reason = f"its worker ended before it was done: {type(error).__name__}: {error}"
                 self._record(job, Record.of(job, "failed", reason))
 

@@ -127,19 +127,23 @@ def _whole(tmp_path: Path, style: Path, count: int = 24) -> Tree:
     return tree(tmp_path / "whole")
 
 
-def _with_losses(tmp_path: Path, style: Path, losses: int, **options: Any) -> Report:
+def _with_losses(tmp_path: Path, style: Path, out: str | None = "out", **options: Any) -> Report:
     with LosingExecutor(2, [Slow(0.01, 0.003)]) as executor:
-        killer = executor.kill_often(losses, 0.15)
-        report = translate_folder(tmp_path / "in", tmp_path / "out", style, executor=executor, **options)
-        assert executor.losses
-    killer.join()
+
+        def progress(number: int, *_: Any) -> None:
+            if number % 5 == 1:
+                executor.kill_soon()
+
+        place = None if out is None else tmp_path / out
+        report = translate_folder(tmp_path / "in", place, style, executor=executor, progress=progress, **options)
+        assert executor.losses > 2
     return report
 
 
 @pytest.mark.promise("R54", "R21", "R22", "R42")
 def test_lost_workers_change_nothing(tmp_path: Path, style: Path) -> None:
     whole = _whole(tmp_path, style)
-    report = _with_losses(tmp_path, style, 4)
+    report = _with_losses(tmp_path, style)
     assert tree(tmp_path / "out") == whole
     assert [record.status for record in report.records] == ["done"] * 25
 
@@ -149,17 +153,15 @@ def test_lost_workers_change_nothing(tmp_path: Path, style: Path) -> None:
 @pytest.mark.parametrize("number", range(3))
 def test_many_lost_workers_change_nothing(tmp_path: Path, style: Path, number: int) -> None:
     whole = _whole(tmp_path, style, 150)
-    report = _with_losses(tmp_path, style, 25)
+    report = _with_losses(tmp_path, style)
     assert tree(tmp_path / "out") == whole
     assert [record.status for record in report.records] == ["done"] * 151
 
 
+@pytest.mark.promise("R54")
 def test_no_picture_is_translated_twice_in_place(tmp_path: Path, style: Path) -> None:
     whole = _whole(tmp_path, style)
-    with LosingExecutor(2, [Slow(0.01, 0.003)]) as executor:
-        killer = executor.kill_often(4, 0.15)
-        report = translate_folder(tmp_path / "in", None, style, executor=executor, in_place=True)
-    killer.join()
+    report = _with_losses(tmp_path, style, None, in_place=True)
     assert tree(tmp_path / "in") == whole and len(report.done) == 25
 
 
@@ -214,6 +216,12 @@ def test_workers_that_cannot_start(tmp_path: Path, source: Path, style: Path) ->
     executor = ProcessPoolExecutor(1, CONTEXT, os._exit, (1,))
     with pytest.raises(ResourceError, match=r"cannot be started: .*__main__"):
         translate_folder(source, tmp_path / "out", style, executor=executor)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_executor_is_refused(tmp_path: Path, source: Path, style: Path) -> None:
+    with pytest.raises(UsageError, match=r"executor = 'ray': expected a concurrent\.futures\.Executor"):
+        translate_folder(source, tmp_path / "out", style, executor="ray")
     assert not (tmp_path / "out").exists()
 
 

@@ -39,22 +39,18 @@ class LosingExecutor(Executor):
         for thread in self._threads:
             thread.join()
 
-    def kill(self) -> None:
-        """Kill one of the processes that are at work, if there is one."""
-        for process in random.sample(list(self._busy.values()), len(self._busy))[:1]:
-            self.losses += 1
-            process.kill()
-
-    def kill_often(self, times: int, longest: float) -> threading.Thread:
-        """Kill so many, each after a while."""
+    def kill_soon(self, longest: float = 0.1) -> None:
+        """Kill one of the processes at a random moment: after a while the next that is at work."""
 
         def kill() -> None:
-            while self.losses < times and not self._over.wait(random.uniform(0, longest)):
-                self.kill()
+            self._over.wait(random.uniform(0, longest))
+            while not self._over.wait(0.002):
+                if busy := list(self._busy.values()):
+                    self.losses += 1
+                    random.choice(busy).kill()
+                    return
 
-        thread = threading.Thread(target=kill)
-        thread.start()
-        return thread
+        threading.Thread(target=kill, daemon=True).start()
 
     def _serve(self, number: int) -> None:
         process, connection = self._started()
