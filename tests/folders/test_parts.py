@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -310,6 +311,34 @@ def test_a_style_of_the_driver_alone(
     ):
         translate_folder(source, tmp_path / "out", "mine", executor=processes)
     assert not (tmp_path / "out").exists()
+
+
+def _drive(source: Path, out: Path, style: Path) -> None:
+    with LosingExecutor(2, [Slow(0.05)]) as executor:
+        translate_folder(source, out, style, executor=executor)
+
+
+@pytest.mark.slow  # the driver starts a fork server of its own
+@pytest.mark.promise("R54", "R22")
+def test_a_killed_driver_costs_nothing(tmp_path: Path, style: Path) -> None:
+    whole, out = _whole(tmp_path, style), tmp_path / "out"
+    driver = CONTEXT.Process(target=_drive, args=(tmp_path / "in", out, style))
+    driver.start()
+    _wait(lambda: out.exists() and len(list(out.glob("*.*"))) >= 5)
+    driver.kill()
+    driver.join()
+    assert list(out.glob(".i2i-parts-*"))
+    with ThreadPoolExecutor(2) as in_threads:
+        report = translate_folder(tmp_path / "in", out, style, executor=in_threads, skip_existing=True)
+    assert report.skipped and len(report.skipped) + len(report.done) == 25
+    _wait(lambda: tree(out) == whole)  # its workers may be at their last picture
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_what_a_killed_driver_left_is_cleared(tmp_path: Path, source: Path, style: Path) -> None:
