@@ -73,9 +73,8 @@ class Staged:
 
     def _run(self, part: "_Part", total: int) -> None:
         whole = self.pipeline
-        inner = Pipeline(whole.translator, whole.options, stop=whole.stop)
-        inner.progress = part.renamed(whole.progress, len(self.records), total)
-        inner.frames = part.renamed(whole.frames)
+        progress, frames = part.renamed(whole.progress, len(self.records), total), part.renamed(whole.frames)
+        inner = Pipeline(whole.translator, whole.options, progress, whole.stop, frames)
         try:
             inner.run(list(part.jobs))
         except SomeFailed as error:
@@ -83,10 +82,9 @@ class Staged:
         finally:
             self.notices[:] = dict.fromkeys([*self.notices, *inner.notices])
             part.store(inner.records, self._add)
-        if whole.options.strict and (
-            failed := [record for record in self.records.values() if record.status == "failed"]
-        ):
-            raise SomeFailed(f"{printable(failed[0].source)}: {failed[0].reason}")
+        records = [self.records[job] for job in part.jobs.values() if job in self.records]
+        if whole.options.strict and (failed := next((r for r in records if r.status == "failed"), None)):
+            raise SomeFailed(f"{printable(failed.source)}: {failed.reason}")
 
     def _add(self, job: Job, record: Record) -> None:
         self.records[job] = record
@@ -161,10 +159,11 @@ class _Part:
         return show
 
     def store(self, found: Mapping[Job, Record], add: Callable[[Job, Record], object]) -> None:
-        """Puts results into their stores, calls `add` with each job's outcome, and removes the files here.
+        """Puts results into their stores, removes the files here, and calls `add` with the outcome of each job.
 
         Raises `OutputError` if a store refuses all; then some have no outcome.
         """
+        outcomes: dict[Job, Record] = {}
 
         def put(local: Job, record: Record) -> None:
             job = self.jobs[local]
@@ -172,12 +171,14 @@ class _Part:
             record = replace(record, source_text=job.source_text, target_text=job.target_text)
             if record.status == "done" and isinstance(job.target, StorePath):
                 record = self._put(local.target, job.target, record)
-            add(job, record)
+            outcomes[job] = record
 
         try:
             stores.each(put, found, found.values())
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
+            for job in filter(outcomes.__contains__, self.jobs.values()):
+                add(job, outcomes[job])
 
     def _put(self, path: Path, place: StorePath, record: Record) -> Record:
         try:

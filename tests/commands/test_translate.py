@@ -1,5 +1,6 @@
-"""Several processes that torchrun starts share a folder."""
+"""Several processes that torchrun starts share a folder; URLs of a store on the command line."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from batch_tools import Environment, Slow, folder, model, start, tree
 from command_line import exit_code
 from fork_server import free_port, meeting_place
+from object_store import content, fill, new_bucket
 
 from i2i.commands import translate
 from i2i.errors import UsageError
@@ -102,3 +104,35 @@ def test_show_gives_the_first_result_to_the_terminal(
     assert seen == [out / "b.png"] and "no terminal here" in capsys.readouterr().err
     assert exit_code(*words, "--skip-existing", "--show") == 3 and len(seen) == 1
     assert not translate.share(options(show=True), 1, 2).show and translate.share(options(show=True), 0, 2).show
+
+
+def test_urls_of_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2I_SPOOL", str(tmp_path))
+    bucket, style = new_bucket("memory"), str(model(tmp_path / "m.safetensors"))
+    fill(bucket / "in", folder(tmp_path / "in", ("a.png", "deep/b.png")))
+    words = ["translate", "--style", style, "--device", "cpu", "--runtime", "torch", f"{bucket}/in", "-o"]
+    assert exit_code(*words, f"{bucket}/out", "--dry-run") == 0
+    assert f"{bucket}/in/deep/b.png → {bucket}/out/deep/b.png\n" in capsys.readouterr().out
+    assert exit_code(*words, f"{bucket}/out", "--report", f"{bucket}/report.json") == 0
+    report = json.loads(content(bucket)["report.json"])
+    assert [record["target"] for record in report["records"]] == [f"{bucket}/out/a.png", f"{bucket}/out/deep/b.png"]
+    assert exit_code(*words, f"{bucket}/out") == 2
+    assert exit_code(*words, f"{bucket}/out", "--skip-existing") == 0
+    assert exit_code(*words, str(tmp_path / "here"), "--report", str(tmp_path / "report.json")) == 0
+    assert exit_code("translate", "--style", style, f"{bucket}/none", "-o", f"{bucket}/out") == 4
+    assert not [path for path in tmp_path.rglob("*") if "memory:" in str(path)]
+
+
+@pytest.mark.parametrize("option", ["", "-o", "--report", "--mask"])
+def test_credentials_in_a_url_are_not_shown(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = "s3://me:HIDDEN@bucket/x.json"
+    words = [option, secret] if option else [secret]
+    assert exit_code("translate", "--style", "monet", "in", *([] if option == "-o" else ["-o", "o"]), *words) == 2
+    said = capsys.readouterr()
+    assert "has a password or a signature in it" in said.err
+    assert "HIDDEN" not in said.err + said.out
+
+
+def test_a_url_is_refused_where_a_path_is_expected(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("sample", "--style", "monet", "-o", "s3://bucket/x") == 2
+    assert "out = 's3://bucket/x': expected a path on this machine" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from batch_tools import folder, model, picture, translator, tree
+from batch_tools import Environment, Slow, folder, model, picture, start, translator, tree
 from object_store import KEY, SECRET, content, endpoint, fill, new_bucket, put, unfinished, use_s3
 from PIL import Image
 
@@ -322,6 +322,19 @@ def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_living_one_stay(sp
             assert (living / "file").exists()
         (spool / "mine").unlink()
     assert not living.exists()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_leaves_nothing_staged(tmp_path: Path, spool: Path, times: int) -> None:
+    source, style = folder(tmp_path / "in", [f"{n}.png" for n in range(40)]), model(tmp_path / "m.safetensors")
+    words = ("--style", style, source, "-o", "memory://bucket/out", "--device", "cpu", "--runtime", "torch")
+    child = start(tmp_path, *words, prepare=[Slow(0.2), Environment({"I2I_SPOOL": str(spool)})])
+    child.until(lambda: list(spool.rglob("out*")))
+    for _ in range(times):
+        os.kill(child.pid, signal.SIGINT)
+        time.sleep(0.1)
+    assert child.wait() == 130, child.stderr
+    assert "Traceback" not in child.stderr
 
 
 @pytest.mark.promise("R55", "R54")
