@@ -577,8 +577,11 @@ class DaskCluster(Cluster):
             # where the worker went before it handed over a result, this waits for another to make it
             _settle(future, task.result())
         except Exception as error:
-            gone = BrokenExecutor(self._broken or "the scheduler of Dask is gone, or has let go of the work")
-            _fail(future, _of_dask(error) if task.status == "error" else gone)
+            if task.status == "error":
+                _fail(future, _of_dask(error))
+            else:
+                self._broken = self._broken or "the scheduler of Dask is gone, or has let go of the work"
+                _fail(future, BrokenExecutor(self._broken))
         finally:
             with self._lock:
                 self._tasks.pop(future, None)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -351,3 +352,27 @@ def test_a_worker_of_an_own_cluster_of_ray_is_killed(tmp_path: Path) -> None:
     check(child, tmp_path / "out", tmp_path / "whole")
     assert not psutil.wait_procs(started, timeout=10)[1]
     assert not [path for path in Path("/tmp").glob("i2i-ray-*") if path.stat().st_mtime > source.stat().st_mtime]
+
+
+@pytest.mark.promise("R40")
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interruption_leaves_no_process(tmp_path: Path, times: int) -> None:
+    """As the terminal does it: all processes of the group get the signal."""
+    pytest.importorskip("ray")
+    source, style = folder(tmp_path / "in", [f"{i}.png" for i in range(2000)]), model(tmp_path / "m.safetensors")
+    child = start(style, source, tmp_path / "out", "ray")
+    until(lambda: count(tmp_path / "out") > 10 or child.poll() is not None)
+    started = own_processes(child)
+    for _ in range(times):
+        os.killpg(child.pid, signal.SIGINT)
+        time.sleep(0.2)
+    _, said = child.communicate(timeout=120)
+    assert child.returncode == 130, said
+    assert not psutil.wait_procs(started, timeout=20)[1]
+    if times == 1:
+        assert "the same command with --skip-existing goes on" in said and not tree(tmp_path / "out").keys() - {
+            f"{i}.png" for i in range(2000)
+        }
+        counts = json.loads((tmp_path / "out.json").read_text())["counts"]
+        assert counts["done"] == count(tmp_path / "out") < 2000 and counts["left"] == 2000 - counts["done"]
