@@ -84,7 +84,7 @@ docs: $(VENV)/.docs
 site: TAGS = -t site -E
 site: docs
 	cd tests/browser && npm install --silent --no-package-lock
-	$(BIN)/python -m i2i export monet vangogh cezanne ukiyoe monet-lite vangogh-lite cezanne-lite --web build/docs/try --web-runtime tests/browser --overwrite
+	$(BIN)/python -m i2i export monet vangogh cezanne ukiyoe monet-lite vangogh-lite cezanne-lite ukiyoe-lite --web build/docs/try --web-runtime tests/browser --overwrite
 
 clean:
 	rm -rf $(VENV) $(PAGE) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -16,7 +16,7 @@ from i2i import images
 
 OUT = Path(__file__).parent / "images"
 STYLES = ("monet", "cezanne", "vangogh", "ukiyoe")  # of the strip
-SHEET_STYLES = ("monet", "monet-lite", "cezanne", "cezanne-lite", "vangogh", "vangogh-lite", "ukiyoe")
+SHEET_STYLES = ("monet", "monet-lite", "cezanne", "cezanne-lite", "vangogh", "vangogh-lite", "ukiyoe", "ukiyoe-lite")
 STRIP = ("oceanic_315998", "popos_sean-afnan-244576", "popos_jad-limcaco-183877")
 SHEET = (
     *STRIP, "oceanic_434614", "oceanic_105518", "oceanic_164041", "oceanic_69762", "oceanic_188029",
