@@ -117,7 +117,11 @@ def _by_algorithm(command: str, words: list[str], program: str) -> Call:
     _check_without_torch(known, algorithm, line, is_complete=not print_config)
     module = import_module(COMMANDS[command].module)
     options = build(module.options_class(algorithm), line)
-    return (print, to_yaml(options).rstrip()) if print_config else (partial(module.main, algorithm), options)
+    if print_config:
+        from i2i.training.staging import in_store
+
+        return print, to_yaml(in_store(options)).rstrip()
+    return partial(module.main, algorithm), options
 
 
 def _check_without_torch(known: Sequence[Option], algorithm: str, line: Line, is_complete: bool) -> None:

@@ -233,6 +233,8 @@ def path_of_run(run: Path, name: str) -> Path | None:
     value = read_options(path).get(name) if path.exists() else None
     if not isinstance(value, str):
         return None
+    if is_url(value):
+        return store_path(value)
     base = _base(path)
     return Path(value) if base is None or real(base) == real(Path()) else Path(_from(base, Path(value), Path))
 

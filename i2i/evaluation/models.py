@@ -10,7 +10,7 @@ from pathlib import Path
 from i2i import config, images
 from i2i.config import path_of, path_of_run
 from i2i.data.folders import find_images
-from i2i.data.options import TOY
+from i2i.data.options import TOY, local
 from i2i.errors import InputError, ModelError, UsageError
 from i2i.evaluation.options import EvaluationOptions, check, check_for_folders
 from i2i.models import styles
@@ -130,7 +130,7 @@ def opposite(direction: str) -> Direction:
 
 def data_of_run(run: Path) -> Path:
     """The data set of a run, as its configuration names it. Raises `UsageError` if it cannot be found there."""
-    data = path_of_run(run, "data")
+    data = local(path_of_run(run, "data"))
     if is_toy(run):
         raise UsageError(f"{run} was trained on toy pictures, which are drawn on the fly; give a data set with --data")
     if data is None:

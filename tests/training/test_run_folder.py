@@ -1,11 +1,15 @@
 """One run writes to a run folder."""
 
 import signal
+import socket
 from pathlib import Path
 
 import psutil
 import pytest
 from children import Child, digest, run, start, status
+
+from i2i.errors import DivergedError, InputError
+from i2i.training.run_folder import RunFolder
 
 LONG = "--max-steps 100000 --log-every 1 --save-every 5 --workers 2"
 
@@ -47,6 +51,24 @@ def test_a_killed_run_leaves_no_lock_though_its_workers_live_on(tmp_path: Path) 
     undisturbed = tmp_path / "straight"
     run("cyclegan", undisturbed, f"--max-steps {last + 3} --workers 0")
     assert digest(folder) == digest(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (DivergedError("nan"), ("diverged", 8, "nan")),
+        (InputError("no picture"), ("failed", 4, "no picture")),
+        (KeyboardInterrupt(), ("interrupted", 130, "KeyboardInterrupt")),
+        (MemoryError(), ("failed", 9, "MemoryError")),
+        (ZeroDivisionError("a bug"), ("failed", 1, "a bug")),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_the_status_says_how_a_run_failed(error: BaseException, expected: tuple[str, int, str], tmp_path: Path) -> None:
+    RunFolder(tmp_path).failed(error, step=7)
+    told = status(tmp_path)
+    assert (told["status"], told["exit_code"], told["reason"]) == expected
+    assert told["step"] == 7 and told["processes"] == 1 and told["host"] == socket.gethostname()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from faults import KillAtStep
 from object_store import content, endpoint, fill, new_bucket, put, use_s3
 from toy_folders import write_folder
 
+from i2i import cli
 from i2i.config import read_options
 from i2i.errors import InputError, OutputError
 from i2i.files import staged, store_of
@@ -103,3 +104,9 @@ def test_a_store_that_fails_costs_no_step(bucket: StorePath, tmp_path: Path, mon
     with pytest.raises(OutputError, match="no such bucket"):
         staging.put_run(missing)
     assert stores.files(bucket / "run")
+
+
+def test_a_configuration_names_the_store() -> None:
+    """Nothing is fetched for it."""
+    function, text = cli._parsed(["train", "pix2pix", "--data", "s3://bucket/pairs", "--print-config"], "")
+    assert function is print and "data: s3://bucket/pairs\n" in text
