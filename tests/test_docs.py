@@ -89,7 +89,8 @@ OF_SLURM = {
     "requeue",
     "open-mode",
 }
-OF_OTHERS = {*OF_TORCHRUN, *OF_SLURM, "golden", "hard", "netG", "continue-train"}
+OF_CLUSTERS = {"head", "address", "dashboard-host", "no-dashboard", "nworkers", "nthreads"}
+OF_OTHERS = {*OF_TORCHRUN, *OF_SLURM, *OF_CLUSTERS, "golden", "hard", "netG", "continue-train"}
 """Options of other programs, of our tests and of the reference."""
 
 
