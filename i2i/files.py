@@ -16,6 +16,7 @@ import select
 import shutil
 import socket
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _STORES = "stores"
 _being_written: set[Path] = set()
-"""The temporary files that this process is writing."""
+"""The temporary files and folders that this process is writing."""
 
 
 class _RecordingWriter(io.BufferedWriter):
@@ -178,7 +179,22 @@ def abandon() -> None:
     """Remove what this process is writing: it ends before that is whole."""
     for temporary in list(_being_written):
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink()
+
+
+@contextlib.contextmanager
+def scratch_folder(prefix: str, place: Path) -> Iterator[Path]:
+    """A new folder in `place` that is gone at the end, also at a sudden one (`abandon`)."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+    _being_written.add(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _being_written.discard(folder)
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:

@@ -9,7 +9,6 @@ minutes without any. So a thread listens for signals, and ends the process at th
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
@@ -130,10 +129,12 @@ class _Listener:
 
 def _end(number: int) -> NoReturn:
     """End this process now. Half-written files, child processes and a hidden cursor do not stay."""
-    files.abandon()
-    if "multiprocessing" in sys.modules:
-        for child in sys.modules["multiprocessing"].active_children():
+    import psutil  # here: only this needs it
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
             child.kill()
+    files.abandon()
     with contextlib.suppress(OSError):
         if os.isatty(2):
             os.write(2, b"\x1b[?25h\r\n")

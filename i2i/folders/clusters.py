@@ -14,7 +14,6 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -24,15 +23,17 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from i2i import __version__
 from i2i.errors import I2IError, ResourceError, UsageError
+from i2i.files import scratch_folder
 from i2i.machine import cores
 from i2i.terminal import printable, say_plain
 
@@ -177,20 +178,13 @@ def _killer(worker: str) -> ResourceError:
 @contextmanager
 def _ray(address: Address, text: str, gpu_share: float | None, say: Say) -> Iterator["RayCluster"]:
     ray = _import_ray(own=not address.place)
-    theirs = ray.is_initialized()  # by the program that calls us
-    folder = _start_ray(ray, address, text) if not theirs else None
-    cluster = None
-    try:
+    with _connected(ray, address, text):
         cluster = RayCluster(ray, _places(ray, text, gpu_share), say)
-        cluster.wait_for_worker(text)
-        yield cluster
-    finally:
-        if cluster is not None:
+        try:
+            cluster.wait_for_worker(text)
+            yield cluster
+        finally:
             cluster.shutdown(wait=False, cancel_futures=True)
-        if not theirs:
-            ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _import_ray(own: bool) -> Any:
@@ -205,28 +199,31 @@ def _import_ray(own: bool) -> Any:
     return ray
 
 
-def _start_ray(ray: Any, address: Address, text: str) -> str | None:
-    """Connects, or starts a cluster; returns the folder of one that was started."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    folder = None
-    if address.place:
-        quiet["address"] = address.place
-    else:
-        # the paths of its sockets have to be short
-        folder = tempfile.mkdtemp(prefix="i2i-ray-", dir="/tmp" if os.path.isdir("/tmp") else None)  # noqa: PTH112
-        quiet |= {"address": "local", "num_cpus": cores(), "include_dashboard": False, "object_store_memory": OBJECTS}
-        quiet["_temp_dir"] = folder
-    ray._private.worker._worker_logs_enabled = False  # else Ray prints on the standard output how workers died
-    try:
-        with _signals_kept():
-            ray.init(**quiet)
-    except Exception as error:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        first = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ResourceError(f"cluster {printable(text)}: Ray cannot use it: {first}") from None
-    return folder
+@contextmanager
+def _connected(ray: Any, address: Address, text: str) -> Iterator[None]:
+    """Connects, or starts a cluster of our own, which ends with the context."""
+    if ray.is_initialized():  # by the program that calls us, which goes on with it
+        yield
+        return
+    options: dict[str, Any] = {"address": address.place, "log_to_driver": False, "logging_level": logging.CRITICAL}
+    with ExitStack() as stack:
+        if not address.place:
+            short = Path("/tmp")  # the paths of its sockets have little room
+            place = short if short.is_dir() else Path(tempfile.gettempdir())
+            folder = stack.enter_context(scratch_folder("i2i-ray-", place))
+            options |= {"address": "local", "num_cpus": cores(), "object_store_memory": OBJECTS}
+            options |= {"include_dashboard": False, "_temp_dir": str(folder)}
+        stack.callback(ray.shutdown)
+        ray._private.worker._worker_logs_enabled = False  # else Ray prints on the standard output how workers died
+        try:
+            with _signals_kept():
+                ray.init(**options)
+        except I2IError:  # a signal
+            raise
+        except Exception as error:
+            first = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ResourceError(f"cluster {printable(text)}: Ray cannot use it: {first}") from None
+        yield
 
 
 @contextmanager

@@ -251,21 +251,23 @@ class _Found:
 
     def _store(self, place: StorePath) -> None:
         """Adds the file of a store at a place, or those below it; names that begin with a dot are hidden."""
-        others = self._others(place)
+        others = tuple(map(prefix_of, self._others(place)))
         names = [name for name in stores.files(place, recursive=self.options.recursive) if not stores.is_hidden(name)]
         if not names:
             raise InputError(f"{printable(place)}: no such file or folder in the store")
-        found = {name: place / stores.fit(name) for name in names}
-        self._moving |= stores.moving(list(found.values()))
-        if "" in found:
+        if names == [""]:
+            self._moving |= stores.moving([place])
             self._add(str(place), place.name)
             return
         self.folders.add(place)
-        for name, path in found.items():
-            if any(path.is_relative_to(other) for other in others) or self.masks.is_for_all(str(path)):
-                continue
-            reason = "" if stores.is_fit(name) else f"its name {name!a} {stores.UNFIT}"
-            self._file(str(path), stores.fit(name), reason)
+        before = prefix_of(place)
+        found = [name for name in names if not (before + name).startswith(others)]
+        self._moving |= stores.moving([as_path(before + name) for name in found if suffix_of(name).lower() in ANIMATED])
+        for name in found:
+            path = before + stores.fit(name)
+            if not self.masks.is_for_all(path):
+                reason = "" if stores.is_fit(name) else f"its name {name!a} {stores.UNFIT}"
+                self._file(path, stores.fit(name), reason)
 
     def _folder(self, folder: Path, below: Path) -> None:
         others = self._others(folder)

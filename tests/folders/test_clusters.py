@@ -341,6 +341,7 @@ def own_processes(child: "subprocess.Popen[str]") -> list[psutil.Process]:
 
 
 @pytest.mark.promise("R54")
+@pytest.mark.slow
 def test_a_worker_of_an_own_cluster_of_ray_is_killed(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     source, style = folder(tmp_path / "in", [f"{i}.png" for i in range(60)]), model(tmp_path / "m.safetensors")
