@@ -24,11 +24,14 @@ test: $(READY)
 	$(TEST)
 
 # but what trains, starts processes or plays a server
-LONG := training browser evaluation folders/test_promises_* commands/test_demo* commands/test_plan* commands/test_translate* folders/test_batch* folders/test_many* \
-	inference/test_memory* inference/test_bundled* inference/test_sample* inference/test_transform* \
-	models/test_styles* models/test_hub* models/test_published* images/test_hostile* images/test_limits* tools data/test_loader* \
+LONG := training browser evaluation tools commands/test_demo* commands/test_plan* commands/test_translate* data/test_loader* \
+	folders/test_promises_* folders/test_batch* folders/test_many* folders/test_million* folders/test_parts* \
+	folders/test_clusters* folders/test_staging* folders/test_mirror* folders/test_film* films/test_video* \
+	inference/test_memory* inference/test_bundled* inference/test_sample* inference/test_transform* inference/test_forks* \
+	models/test_styles* models/test_hub* models/test_published* models/test_hostile* images/test_hostile* images/test_limits* \
 	algorithms/test_learning* algorithms/test_gan* algorithms/test_cut* algorithms/test_contract* algorithms/test_newcomer* \
-	test_benchmarks* test_proportions* test_download* test_cli*
+	algorithms/test_stability* algorithms/test_distill* losses/test_stability* \
+	test_benchmarks* test_proportions* test_download* test_cli* test_platforms* test_silence* test_signals* test_bad_paths*
 
 test-fast: $(READY)
 	$(TEST) $(LONG:%=--ignore-glob='tests/%')

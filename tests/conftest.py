@@ -5,6 +5,7 @@ A test that takes `network_row`, `training_row`, `schedule_row` or `cut_row` run
 """
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -56,6 +57,12 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
     threads = f"{torch.get_num_threads()} threads" if torch.get_num_threads() > 1 else "1 thread"
     return f"arithmetic: torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {threads}"
+
+
+def pytest_collection_finish() -> None:
+    """The modules and tests are there to the end: no search for garbage goes through them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -91,7 +91,7 @@ def toys(algorithm: Algorithm, **options: Any) -> ImagePairs:
 def trainer(algorithm: Algorithm, run: Path, **options: Any) -> Trainer:
     data = toys(algorithm, length=4)
     metric = "swd" if algorithm.from_noise else "l1"
-    settings = RunOptions(run=run, workers=0, validate_every=0, best_metric=metric, device="cpu", **options)
+    settings = RunOptions(run=run, workers=0, validate_every=0, samples=1, best_metric=metric, device="cpu", **options)
     return Trainer(algorithm, Datasets(data), settings, ALONE)
 
 

@@ -4,6 +4,7 @@ All tests share one fork server. A fork of a process in which torch has computed
 seconds to import torch.
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -58,7 +59,8 @@ def _run(words: list[str], output: Path, errors: Path, environment: dict[str, st
 
 
 def capture(output: Path, errors: Path) -> None:
-    """From now on what this process and its children write goes to these files."""
+    """From now on what this process and its children write goes to these files. The modules are no garbage."""
+    gc.freeze()
     for number, path in ((1, output), (2, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), number)
     sys.stdout = os.fdopen(1, "w", buffering=1)
