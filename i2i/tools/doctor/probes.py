@@ -69,7 +69,12 @@ def _child(left: list[str]) -> Generator[tuple[str, Answer], None, str]:
     command = [sys.executable, "-c", _CHILD.format(path=sys.path), *left]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         is_late = Event()
-        timer = Timer(SECONDS, lambda: (is_late.set(), child.kill()))
+
+        def give_up() -> None:
+            is_late.set()
+            child.kill()
+
+        timer = Timer(SECONDS, give_up)
         timer.start()
         try:
             for line in child.stdout or ():
