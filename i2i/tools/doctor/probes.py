@@ -126,6 +126,11 @@ def _devices(_: str) -> list[dict[str, Any]]:
 
 
 def _arithmetic(device: str) -> list[dict[str, Any]]:
+    """The differences of a device; none where it is not there."""
+    import torch
+
+    if device == "mps" and not torch.backends.mps.is_available():
+        return []
     return [asdict(found) for found in DEVICES[device]()]
 
 
@@ -157,8 +162,6 @@ def _cuda() -> Iterator[Difference]:
 def _mps() -> Iterator[Difference]:
     import torch
 
-    if not torch.backends.mps.is_available():
-        return
     has_bf16 = torch.backends.mps.is_macos_or_newer(14, 0)
     for precision in ("fp32", *(["bf16"] if has_bf16 else []), "fp16"):
         yield _tried("mps", "mps", "torch", precision)
