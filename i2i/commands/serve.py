@@ -60,10 +60,11 @@ class Options:
 
 def main(options: Options) -> None:
     from i2i.tools.page import server
+    from i2i.tools.page.guard import is_loopback
 
     server.check_installed()
     styles = offered(options.styles)
-    token = server.new_token() if options.token or not server.is_loopback(options.host) else ""
+    token = server.new_token() if options.token or not is_loopback(options.host) else ""
     with server.listen(options.host, options.port) as listening:
         serve(options, styles, token, listening)
 
@@ -103,8 +104,9 @@ def _is_in_units(style: "Style") -> bool:
     """Whether its file says so; that of a checkpoint says nothing."""
     from i2i.models.info import read_info
 
-    is_file = style.path is not None and style.path.suffix == ".safetensors"
-    return is_file and not style.problem and read_info(style.path).in_units
+    if style.path is None or style.path.suffix != ".safetensors" or style.problem:
+        return False
+    return read_info(style.path).in_units
 
 
 def _named(name: str) -> "list[Style]":

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -85,6 +86,7 @@ EXTRAS: dict[str, Extra] = {
 }
 """The extras of `pyproject.toml` that users need."""
 
+_RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime"}
 MEMORY, DISK, SHARED, FILES = 2 << 30, 2 << 30, 64 << 20, 256
 """Below so many free bytes, or open files, something that i2i does will not fit."""
 LEVELS = {"fp32": (0.05, 0.02), "bf16": (8.0, 1.5), "fp16": (2.0, 0.5)}
@@ -94,25 +96,23 @@ On a CPU 0.0005 and 0.0001 were measured for fp32, 3.0 and 0.44 for bf16."""
 
 
 def examine() -> Iterator[list[Finding]]:
-    """The findings, a section at a time; those that need no trial come first and at once."""
+    """The findings, a section at a time, each as soon as it is there; those that need no trial come first.
+
+    All trials share a child, as torch takes seconds to import. Arithmetic comes before the libraries that have no part
+    in it, which could change it.
+    """
     yield limits()
     yield styles(list_styles())
     installed = {name: _version(name) for name in _packages()}
-    trials = [f"import {module}" for name, module in _packages().items() if installed[name]]
-    answers = probe([*trials, "devices"])
+    tried = [f"arithmetic {name}" for name in DEVICES if find_spec(_RUNTIMES.get(name, "torch"))]
+    coming = probe(
+        ["devices", *tried, *(f"import {module}" for name, module in _packages().items() if installed[name])]
+    )
+    yield devices(dict(islice(coming, 1))["devices"])
+    yield arithmetic(dict(islice(coming, len(tried))))
+    answers = dict(coming)
     yield versions(installed, answers)
     yield extras(installed, answers)
-    yield devices(answers["devices"])
-    there = {str(entry["name"]).partition(":")[0] for entry in answers["devices"].result or ()}
-    tried = [name for name in DEVICES if _is_tried(name, there)]
-    yield arithmetic(probe([f"arithmetic {name}" for name in tried]))
-
-
-def _is_tried(name: str, accelerators: set[str]) -> bool:
-    module = {"openvino": "openvino", "onnx": "onnxruntime"}.get(name)
-    if module:
-        return find_spec(module) is not None
-    return name in ("plain", "torch", *accelerators)
 
 
 def limits() -> list[Finding]:

@@ -9,10 +9,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
+from threading import Event, Timer
 from typing import TYPE_CHECKING, Any
 
 from i2i.machine import has_bf16
@@ -50,38 +51,46 @@ class Difference:
     problem: str = ""
 
 
-def probe(trials: Sequence[str]) -> dict[str, Answer]:
-    """The answers to `trials`: `import NAME`, `devices`, `arithmetic DEVICE` (plain, torch, openvino, onnx, cuda, mps).
+def probe(trials: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+    """Each of the `trials` with its answer, as they come: `import NAME`, `devices`, `arithmetic DEVICE` (plain, torch,
+    openvino, onnx, cuda, mps).
 
     Never raises for what a trial does, be it the end of its process.
     """
-    found: dict[str, Answer] = {}
     left = list(trials)
     while left:
-        lines, end = _child(left)
-        for line in lines[: len(left)]:
-            found[left.pop(0)] = Answer(**json.loads(line))
+        end = yield from _child(left)
         if left:
-            found[left[0]] = Answer(problem=end)
-            del left[0]
-    return found
+            yield left.pop(0), Answer(problem=end)
 
 
-def _child(trials: Sequence[str]) -> tuple[list[bytes], str]:
-    """The lines that a child answers, and how it ended."""
-    command = [sys.executable, "-c", _CHILD.format(path=sys.path), *trials]
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        return _whole_lines(error.stdout or b""), f"no answer within {SECONDS:g} s"
-    if done.returncode < 0:
-        return _whole_lines(done.stdout), f"ends the process ({signal.Signals(-done.returncode).name})"
-    code = str(done.returncode) if done.returncode < 256 else f"{done.returncode:#x}"  # as Windows names its faults
-    return _whole_lines(done.stdout), f"ends the process (exit code {code})"
+def _child(left: list[str]) -> Generator[tuple[str, Answer], None, str]:
+    """The answers of one child, whose trials leave the list; and how it ended."""
+    command = [sys.executable, "-c", _CHILD.format(path=sys.path), *left]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        is_late = Event()
 
+        def give_up() -> None:
+            is_late.set()
+            child.kill()
 
-def _whole_lines(data: bytes) -> list[bytes]:
-    return data.split(b"\n")[:-1]
+        timer = Timer(SECONDS, give_up)
+        timer.start()
+        try:
+            for line in child.stdout or ():
+                if left and line.endswith(b"\n"):
+                    yield left.pop(0), Answer(**json.loads(line))
+        except GeneratorExit:
+            child.kill()
+            raise
+        finally:
+            timer.cancel()
+    if is_late.is_set():
+        return f"no answer within {SECONDS:g} s"
+    if child.returncode < 0:
+        return f"ends the process ({signal.Signals(-child.returncode).name})"
+    code = str(child.returncode) if child.returncode < 256 else f"{child.returncode:#x}"  # as Windows names its faults
+    return f"ends the process (exit code {code})"
 
 
 def main() -> None:
@@ -117,6 +126,11 @@ def _devices(_: str) -> list[dict[str, Any]]:
 
 
 def _arithmetic(device: str) -> list[dict[str, Any]]:
+    """The differences of a device; none where it is not there."""
+    import torch
+
+    if device == "mps" and not torch.backends.mps.is_available():
+        return []
     return [asdict(found) for found in DEVICES[device]()]
 
 

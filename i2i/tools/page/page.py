@@ -343,7 +343,8 @@ def _drawn(outcome: Outcome, order: Order) -> tuple[Any, ...]:
         result = outcome.results[number]
         is_original = place + 1 < len(places) and places[place + 1] == number
         path = result.before if is_original else result.after
-        shown.append((str(path), result.name if is_original or len(order.versions) == 1 else result.style))
+        version = result.style if result.style in order.styles else "mix"  # its whole name is in the report
+        shown.append((str(path), result.name if is_original or len(order.versions) == 1 else version))
     columns = len(order.versions) + 1 if len(order.versions) > 1 else min(4, len(shown))
     return (
         (str(first.before), str(first.after)),

@@ -4,7 +4,7 @@ Else a few programs that open connections and stay silent would keep all others 
 the time of a body.
 """
 
-import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -19,7 +19,7 @@ class Protocol(H11Protocol):
 
     _since = 0.0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._since = self.loop.time()
         self._look()

@@ -29,7 +29,7 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_library_answers_for_itself() -> None:
     names = ["deadly_lib", "chatty_lib", "broken_lib", "leaving_lib", "exiting_lib", "sound_lib"]
-    assert probe([f"import {name}" for name in names]) == {
+    assert dict(probe([f"import {name}" for name in names])) == {
         "import deadly_lib": Answer(problem="ends the process (SIGSEGV)"),
         "import chatty_lib": Answer(),
         "import broken_lib": Answer(problem="ImportError: libfoo.so.3: cannot open shared object file"),
@@ -41,8 +41,14 @@ def test_each_library_answers_for_itself() -> None:
 
 def test_one_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "SECONDS", 3.0)
-    found = probe(["import sound_lib", "import hanging_lib", "import chatty_lib"])
+    found = dict(probe(["import sound_lib", "import hanging_lib", "import chatty_lib"]))
     assert [answer.problem for answer in found.values()] == ["", "no answer within 3 s", ""]
+
+
+def test_an_answer_comes_before_the_next_trial_is_done() -> None:
+    coming = probe(["import sound_lib", "import hanging_lib"])
+    assert next(coming) == ("import sound_lib", Answer())
+    coming.close()  # type: ignore[attr-defined]
 
 
 def test_the_reference_is_float64_up_to_rounding() -> None:

@@ -59,7 +59,7 @@ def test_who_sends_no_request_is_closed(monkeypatch: pytest.MonkeyPatch) -> None
         )
         server.should_exit = True
         await serving
-        return found
+        return list(found)
 
     silent, half, once, kept = asyncio.run(all_of_them())
     assert silent == b"" and half == b""

@@ -9,6 +9,7 @@ import pytest
 
 from i2i.errors import UsageError
 from i2i.tools.page import server
+from i2i.tools.page.guard import is_loopback
 
 pytestmark = pytest.mark.promise("R51")
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.promise("R51")
      ("0.0.0.0", False), ("::", False), ("192.168.1.2", False), ("example.org", False)],
 )  # fmt: skip
 def test_loopback(host: str, expected: bool) -> None:
-    assert server.is_loopback(host) is expected
+    assert is_loopback(host) is expected
 
 
 def test_at_loopback_only_its_names_are_its_own() -> None:
