@@ -262,7 +262,8 @@ class _Found:
         self.folders.add(place)
         before = prefix_of(place)
         found = [name for name in names if not (before + name).startswith(others)]
-        self._moving |= stores.moving([as_path(before + name) for name in found if suffix_of(name).lower() in ANIMATED])
+        animated = [name for name in found if suffix_of(name).lower() in ANIMATED]
+        self._moving |= stores.moving([StorePath(before + name) for name in animated])
         for name in found:
             path = before + stores.fit(name)
             if not self.masks.is_for_all(path):

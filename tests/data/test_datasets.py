@@ -303,5 +303,6 @@ def test_a_folder_is_opened_by_its_names(tmp_path, monkeypatch):
         monkeypatch.setattr(os, name, lambda path, *a, real=real, **k: looks.append(str(path)) or real(path, *a, **k))
     found = open_datasets(DataOptions(data=tmp_path, check="off"), paired=False).train
     monkeypatch.undo()
+    assert isinstance(found, UnpairedImages)
     assert len(found) == len(found.paths_a) == 200 and found.paths_a[7:8] == [tmp_path / "trainA/0007.png"]
     assert len([path for path in looks if path.endswith(".png")]) <= 2, looks

@@ -54,7 +54,7 @@ def test_unpaired(tmp_path):
     a, b = unpaired(tmp_path, "train")
     assert relative(a, tmp_path) == ["trainA/1.png", "trainA/2.png"]
     assert relative(b, tmp_path) == ["trainB/x/9.jpg"]
-    assert unpaired(tmp_path, "val") == ([], [])
+    assert list(map(list, unpaired(tmp_path, "val"))) == [[], []]
     assert len(unpaired(tmp_path, "test")[0]) == 1
 
 

@@ -1,7 +1,7 @@
 """Inspect a folder before training: its layout, its pictures, damage, and copies."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +53,7 @@ class Group:
     layout: str
     split: str
     domain: str
-    paths: list[Path]
+    paths: Sequence[Path]
 
 
 @dataclass
@@ -274,7 +274,7 @@ def _two_sides(found: list[Group]) -> Iterator[tuple[Group, Group]]:
                 yield a, b
 
 
-def _stems(folder: Path, paths: list[Path]) -> dict[str, Path]:
+def _stems(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 

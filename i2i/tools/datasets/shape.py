@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -134,7 +134,7 @@ def split_dataset(
     return outcome
 
 
-def _units(folder: Path, sources: list[Path]) -> list[list[Path]]:
+def _units(folder: Path, sources: Sequence[Path]) -> list[list[Path]]:
     """The pictures that must stay together: partners of a pair, and copies of one file."""
     paired = is_folder(folder / "A") and is_folder(folder / "B")
     unit: dict[Path, list[Path]] = {path: [path] for path in sources}
