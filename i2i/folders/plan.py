@@ -262,8 +262,7 @@ class _Found:
         self.folders.add(place)
         before = prefix_of(place)
         found = [name for name in names if not (before + name).startswith(others)]
-        animated = [name for name in found if suffix_of(name).lower() in ANIMATED]
-        self._moving |= stores.moving([StorePath(before + name) for name in animated])
+        self._moving |= stores.moving([place / stores.fit(n) for n in found if suffix_of(n).lower() in ANIMATED])
         for name in found:
             path = before + stores.fit(name)
             if not self.masks.is_for_all(path):

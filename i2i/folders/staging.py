@@ -13,13 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import mkdtemp
 
 from i2i.errors import ExistsError, ImageError, LockedError, OutputError, SomeFailed
-from i2i.files import locked
+from i2i.files import locked, scratch_folder
 from i2i.folders import stores
 from i2i.folders.pipeline import Pipeline
 from i2i.folders.plan import Job
@@ -204,16 +203,15 @@ def spool() -> Iterator[Path]:
     Raises `OutputError` if there can be none.
     """
     _remove_leftovers()
-    try:
-        folder = Path(mkdtemp(prefix=_PREFIX, dir=spool_folder()))
-    except OSError as error:
-        choose = f"name a folder in the environment variable {FOLDER_VARIABLE}"
-        raise OutputError(f"{spool_folder()}: cannot hold the files of a store: {error.strerror}; {choose}") from None
-    try:
-        with locked(folder / _LOCK):
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch_folder(_PREFIX, spool_folder()))
+        except OSError as error:
+            choose = f"name a folder in the environment variable {FOLDER_VARIABLE}"
+            reason = f"cannot hold the files of a store: {error.strerror}; {choose}"
+            raise OutputError(f"{spool_folder()}: {reason}") from None
+        stack.enter_context(locked(folder / _LOCK))
+        yield folder
 
 
 def _remove_leftovers() -> None:
