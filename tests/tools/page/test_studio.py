@@ -118,6 +118,17 @@ def test_a_mix_stands_beside_the_single_styles(studio: Studio, upload: Any, offe
     assert not np.array_equal(found[2], found[0]) and not np.array_equal(found[2], found[1])
 
 
+@pytest.mark.parametrize("keep", ["luminance", "colour"])
+def test_strength_mask_and_keep_are_those_of_the_library(
+    studio: Studio, upload: Any, tmp_path: Path, keep: Any
+) -> None:
+    ramp = np.broadcast_to(np.linspace(0, 255, 30).astype(np.uint8), (20, 30))
+    mask = upload("mask.png", images.Picture(np.ascontiguousarray(ramp[..., None])))
+    outcome = fill(studio, tmp_path, upload("a.png"), strength=0.7, keep=keep, mask=mask)
+    expected = studio.translator("one")(NOISE, strength=0.7, keep=keep, mask=ramp)
+    assert np.array_equal(images.read(outcome.results[0].file).pixels, expected)
+
+
 def test_styles_that_cannot_be_mixed_are_a_row(studio: Studio, upload: Any, tmp_path: Path) -> None:
     network = ResnetConfig(in_channels=1, width=2, blocks=0).build()
     model_file.save(tmp_path / "grey.safetensors", network, describe(network, direction="a2b"))
