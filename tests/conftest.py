@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,15 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return f"arithmetic: torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {threads}"
 
 
-def pytest_collection_finish() -> None:
-    """The modules and tests are there to the end: no search for garbage goes through them again."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The modules and tests are there to the end: no search for garbage goes through them, neither now nor later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
