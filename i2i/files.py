@@ -42,6 +42,8 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 """How systems say that a file system has no hard links; the last one is how Windows does."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _STORES = "stores"
+LOCK = "lock"
+"""The file that is locked while a process uses the folder around it."""
 _being_written: set[Path] = set()
 """The temporary files and folders that this process is writing."""
 
@@ -243,12 +245,13 @@ def _check_name(path: Path) -> None:
 def remove_strays(folder: Path, before: float) -> None:
     """Remove what a killed process left half-written in `folder` before that time (seconds since the epoch).
 
-    A file that another process is writing is locked, and stays.
+    A file that another process is writing is locked, and stays; so does a folder with such a file, `LOCK`.
     """
     for stray in folder.glob(".i2i-*.part"):
         with contextlib.suppress(OSError):
-            if stray.stat().st_mtime < before and not _is_being_written(stray):
-                stray.unlink()
+            lock = stray / LOCK if stray.is_dir() else stray
+            if stray.stat().st_mtime < before and not (lock.exists() and _is_being_written(lock)):
+                stray.unlink() if lock is stray else shutil.rmtree(stray)
 
 
 def _is_being_written(path: Path) -> bool:

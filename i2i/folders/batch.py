@@ -20,7 +20,7 @@ from i2i.files import make_folders, remove_strays
 from i2i.folders import stores
 from i2i.folders.clusters import open_cluster
 from i2i.folders.masks import blend_of
-from i2i.folders.parts import Parts, remove_ended, resolve
+from i2i.folders.parts import Parts, resolve
 from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.plan import Inputs, Job, Plan, Source, plan
 from i2i.folders.report import Progress, Record, Report, ReportFile, records_of
@@ -80,7 +80,7 @@ def translate_folder(
     existing outputs without `overwrite` or `skip_existing`, for an output that would replace an input, and for inputs
     with one output path; `ModelError`; `OutputError` if `out` cannot be written.
     """
-    started = time.time()
+    began = time.time()
     options["mix"] = mix if isinstance(mix, str) else mix_as_text(checked_mix(mix))
     chosen = from_mapping(FolderOptions, options)
     chosen.check_style(style)
@@ -96,39 +96,48 @@ def translate_folder(
 
     if chosen.cluster and executor is not None:
         raise UsageError(f"cluster = {chosen.cluster!r} and an executor contradict each other")
-    by_workers = executor is not None or (chosen.cluster and todo.todo)
-    work = Work.of(style, chosen, sizes, fetching) if by_workers else Work(style, chosen, sizes=sizes)
-    opened = _cluster(chosen, progress) if by_workers and executor is None else nullcontext(executor)
-    with opened as executor:
-        runner: Pipeline | Staged | Parts
-        if executor is None:
-            translator = load(work, fetching)
-            resolved = Resolved.of(translator)
-            runner = runner_of(Pipeline(translator, chosen, progress, ends, frames, recorded), todo.todo)
-        else:
-            work, resolved = resolve(executor, work)
-            runner = Parts(executor, work, progress, ends, finished=recorded)
+    if executor is None and not (chosen.cluster and todo.todo):
+        translator = load(Work(style, chosen, sizes=sizes), fetching)
+        resolved, pipeline = Resolved.of(translator), Pipeline(translator, chosen, progress, ends, frames, recorded)
         _check(resolved.info, todo.todo, chosen)
-        with runner.ready(todo.todo) if isinstance(runner, Parts) else nullcontext():
-            file.begin(todo)
-            try:
-                runner.run(todo.todo)
-            finally:
-                # of killed workers there may be some that are newer than the start
-                remove_leftovers(todo, started if executor is None else math.inf)
-                facts = _facts(style, resolved, chosen)
-                outcome = Report(records_of(todo, runner.records), facts, (*todo.notices, *runner.notices))
-                try:
-                    file.end(outcome)
-                finally:
-                    finish(outcome)
-    return outcome
+        facts = _facts(style, resolved, chosen)
+        return _run(runner_of(pipeline, todo.todo), todo, facts, file, finish, began)
+    work = Work.of(style, chosen, sizes, fetching)
+    with nullcontext(executor) if executor is not None else _cluster(chosen, progress) as workers:
+        work, resolved = resolve(workers, work)
+        _check(resolved.info, todo.todo, chosen)
+        parts = Parts(workers, work, progress, ends, recorded)
+        with parts.ready(todo.todo):
+            # killed workers may leave something behind that is newer than the start
+            return _run(parts, todo, _facts(style, resolved, chosen), file, finish, math.inf)
 
 
-def _cluster(options: FolderOptions, progress: Progress | None) -> AbstractContextManager[Executor | None]:
+def _cluster(options: FolderOptions, progress: Progress | None) -> AbstractContextManager[Executor]:
     """The cluster that `options` name. Where progress is shown, lost workers are too."""
     share = 0.0 if options.gpu_share is None and options.device == "cpu" else options.gpu_share
     return open_cluster(options.cluster, gpu_share=share, say=say_plain if progress else lambda text: None)
+
+
+def _run(
+    runner: Pipeline | Staged | Parts,
+    todo: Plan,
+    facts: dict[str, Any],
+    file: ReportFile,
+    finish: Callable[[Report], object],
+    began: float,
+) -> Report:
+    """Does the work, and reports it however it ends. Leftovers that are older than `began` are removed."""
+    file.begin(todo)
+    try:
+        runner.run(todo.todo)
+    finally:
+        remove_leftovers(todo, began)
+        outcome = Report(records_of(todo, runner.records), facts, (*todo.notices, *runner.notices))
+        try:
+            file.end(outcome)
+        finally:
+            finish(outcome)
+    return outcome
 
 
 def remove_leftovers(work: Plan, before: float) -> None:
@@ -136,7 +145,6 @@ def remove_leftovers(work: Plan, before: float) -> None:
     for folder in {os.path.dirname(job.target_text) for job in (*work.todo, *work.skipped)}:  # noqa: PTH120
         if not is_url(folder):
             remove_strays(Path(folder), before)
-            remove_ended(Path(folder), before)
 
 
 def _sizes(todo: Plan, options: FolderOptions) -> tuple[tuple[int, int], ...] | None:

@@ -8,45 +8,36 @@ import secrets
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import NamedTuple, TypeVar
 
-from i2i.errors import I2IError, LockedError, OutputError, ResourceError, SomeFailed, UsageError
-from i2i.files import locked
+from i2i.errors import I2IError, ResourceError, SomeFailed, UsageError
+from i2i.files import LOCK, locked
 from i2i.folders.pipeline import BATCH_ON_GPU, Stop
 from i2i.folders.plan import Job
 from i2i.folders.report import Progress, Record
-from i2i.folders.worker import (
-    Journal,
-    Made,
-    Part,
-    Resolved,
-    Work,
-    check_worker,
-    describe,
-    forget,
-    stamp,
-    translate_part,
-)
-from i2i.inference.options import FolderOptions
+from i2i.folders.worker import STOP, Journal, Made, Part, Resolved, Work, check_worker, forget, stamp, translate_part
 from i2i.inference.translator import Translator
 from i2i.terminal import printable
-from i2i.urls import StorePath
+from i2i.urls import StorePath, is_url
 
-T = TypeVar("T")
 _JOBS = 8
 _BYTES = 16 << 20
 """A part has no more files than that together, but for a single one: large pictures are alone."""
-_TRIES = 3
-"""A job whose worker is lost so often has failed: it may be what ends them."""
 _SECONDS = 0.2
 """How often it is asked whether to stop."""
-_PREFIX = ".i2i-parts-"
-_LOCK = "lock"
+_MAIN = 'Does the script that starts them call translate_folder below `if __name__ == "__main__":`?'
 
 
 def resolve(executor: Executor, work: Work) -> tuple[Work, Resolved]:
@@ -62,82 +53,68 @@ def resolve(executor: Executor, work: Work) -> tuple[Work, Resolved]:
             "of its style"
         )
     try:
-        resolved = _asked(executor, describe, work)
+        resolved = _checked(executor, work)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"a worker cannot run i2i {work.version}: {error}; install the same version there") from error
     return work.with_resolved(resolved), resolved
 
 
-def _asked(executor: Executor, question: Callable[[Work], T], work: Work) -> T:
-    """The answer of one worker. Raises `ResourceError` if the executor has none."""
+def _checked(executor: Executor, work: Work) -> Resolved:
+    """How one worker runs the model. Raises as `check_worker`, and `ResourceError` if none answers."""
+    name = type(executor).__name__
     try:
-        return executor.submit(question, work).result()
-    except BrokenExecutor as error:
-        raise ResourceError(
-            f"the workers of {type(executor).__name__} cannot be started: {error} Does the script that starts them "
-            'call translate_folder below `if __name__ == "__main__":`?'
-        ) from error
-
-
-class _Sent(NamedTuple):
-    """A part, and its jobs as they are in the plan, where paths may be relative."""
-
-    part: Part
-    jobs: tuple[Job, ...]
-    lost: int = 0
-    """How often its jobs were lost with their worker."""
+        answer = executor.submit(check_worker, work)
+    except RuntimeError as error:  # broken, or shut down
+        raise ResourceError(f"{name} takes no work: {error}; give a new one") from error
+    try:
+        return answer.result()
+    except (BrokenExecutor, CancelledError) as error:
+        raise ResourceError(f"the workers of {name} cannot be started: {error} {_MAIN}") from error
 
 
 @dataclass
 class Parts:
-    """Runs jobs on an executor, part by part. `records` and `notices` as those of a `Pipeline`.
-
-    `task` does one part on a worker.
-    """
+    """Runs jobs on an executor, part by part. `records` and `notices` as those of a `Pipeline`."""
 
     executor: Executor
     work: Work
     progress: Progress | None = None
     stop: Stop = lambda: False
-    task: Callable[[Work, Part], Made] = translate_part
+    finished: Callable[[Job, Record], object] = lambda job, record: None
     records: dict[Job, Record] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
-    finished: Callable[[Job, Record], object] = lambda job, record: None
 
     def __post_init__(self) -> None:
-        self._running: dict[Future[Made], _Sent] = {}
-        self._ended: SimpleQueue[Future[Made]] = SimpleQueue()
-        self._again: deque[_Sent] = deque()
-        self._number = self._total = self._lost_parts = 0
-        self._stopping = self._asked_to_stop = False
+        self._running: dict[Future[Made], Part] = {}
+        self._again: deque[Part] = deque()
+        self._numbers = count(1)
+        self._total = self._given_up = 0
+        self._ending = False
         self._error: BaseException | None = None
-        self._broken: BaseException | None = None
 
     @contextmanager
     def ready(self, jobs: Sequence[Job]) -> Iterator[None]:
         """Inside, the workers are checked, and share a hidden folder with this process. Raises as `check_worker`."""
-        if not jobs:
-            yield
-            return
-        folder = jobs[0].target.parent.absolute()
-        stored = isinstance(folder, StorePath)
-        folder = folder if stored else folder / f"{_PREFIX}{secrets.token_hex(8)}"
-        witness = next((job.source.absolute() for job in jobs if not job.refused and _is_there(job.source)), None)
-        self.work = replace(self.work, folder=folder, witness=witness)
+        out = jobs[0].target.parent.absolute() if jobs else Path()
+        shared = None if isinstance(out, StorePath) or not jobs else out / f".i2i-parts-{secrets.token_hex(8)}.part"
+        store = out if isinstance(out, StorePath) else None
+        witness = next((job.source.absolute() for job in jobs if _is_there(job)), None)
+        self.work = replace(self.work, folder=shared, store=store, witness=witness)
         try:
-            with nullcontext() if stored else locked(folder / _LOCK):
-                self._check_workers()
+            with nullcontext() if shared is None else locked(shared / LOCK):
+                if jobs:
+                    self._check_workers()
                 yield
         finally:
-            if not stored:
-                shutil.rmtree(folder, ignore_errors=True)
+            if shared is not None:
+                shutil.rmtree(shared, ignore_errors=True)
             forget()  # threads have loaded the model in this process
 
     def _check_workers(self) -> None:
         if everywhere := getattr(self.executor, "run_everywhere", None):
             everywhere(check_worker, self.work)
         else:  # the others are checked when they begin
-            _asked(self.executor, check_worker, self.work)
+            _checked(self.executor, self.work)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Raises `SomeFailed` at the first failure if `strict`, `OutputError` if the system refuses to write,
@@ -146,31 +123,26 @@ class Parts:
         parts = self._parts(jobs)
         try:
             while self._fill(parts):
-                with suppress(Empty):
-                    self._collect(self._ended.get(timeout=_SECONDS))
+                self._collect(_SECONDS)
                 if self.stop():
-                    self._asked_to_stop = True
                     self._end()
         finally:
             self._end()
             while self._running:
-                self._collect(self._ended.get())
-            self._add_notices()
+                self._collect()
+            if self._given_up:
+                self.notices.append(f"parts that were lost with their workers, and tried again: {self._given_up}")
+            self.notices.extend(getattr(self.executor, "notices", ()))
         if self._error is not None:
             raise self._error
-        if self._broken is not None and not self._asked_to_stop:
-            raise ResourceError(
-                f"{type(self.executor).__name__} has lost its workers: {self._broken} What is done is done; go on with "
-                "a new executor and skip_existing"
-            ) from self._broken
 
     def _places(self) -> int:
         """How many parts are done at once."""
         return int(getattr(self.executor, "places", 0) or getattr(self.executor, "_max_workers", 0) or 16)
 
-    def _parts(self, jobs: Sequence[Job]) -> Iterator[_Sent]:
+    def _parts(self, jobs: Sequence[Job]) -> Iterator[Part]:
         """Neighbours together, so many that each place has several parts."""
-        most = max(1, min(_most(self.work), len(jobs) // (4 * self._places())))
+        most = max(1, min(self._most(), len(jobs) // (4 * self._places())))
         together: list[Job] = []
         size = 0
         for job in jobs:
@@ -183,88 +155,90 @@ class Parts:
         if together:
             yield self._part(together)
 
-    def _part(self, jobs: Sequence[Job]) -> _Sent:
-        sent = tuple(_everywhere(job) for job in jobs)
-        return _Sent(Part(self._next(), sent, tuple(stamp(job.target) for job in sent)), tuple(jobs))
+    def _most(self) -> int:
+        """Jobs of a part: as many batches as keep a device busy."""
+        batch, resolved = self.work.options.batch_size, self.work.resolved
+        on_cpu = resolved is None or resolved.device == "cpu"
+        return max(_JOBS, 4 * (batch if isinstance(batch, int) else 1 if on_cpu else BATCH_ON_GPU))
 
-    def _next(self) -> int:
-        self._number += 1
-        return self._number
+    def _part(self, jobs: Sequence[Job]) -> Part:
+        return Part(next(self._numbers), tuple(jobs), tuple(stamp(job, self.work.start) for job in jobs))
 
-    def _fill(self, parts: Iterator[_Sent]) -> bool:
+    def _fill(self, parts: Iterator[Part]) -> bool:
         """Submit parts, so that no place is without work. Returns whether any is under way."""
-        places = self._places()
-        while not self._stopping and len(self._running) < 2 * places:
-            sent = self._again.popleft() if self._again else next(parts, None)
-            if sent is None:
+        while not self._ending and len(self._running) < 2 * self._places():
+            part = self._again.popleft() if self._again else next(parts, None)
+            if part is None:
                 break
             try:
-                future = self.executor.submit(self.task, self.work, sent.part)
-            except (BrokenExecutor, RuntimeError) as error:
+                future = self.executor.submit(translate_part, self.work, part)
+            except RuntimeError as error:  # broken, or shut down
                 self._break(error)
                 break
-            self._running[future] = sent
-            future.add_done_callback(self._ended.put)
+            self._running[future] = part
         return bool(self._running)
 
-    def _end(self) -> None:
-        """No further picture: workers that are at one finish it."""
-        if self._stopping:
+    def _end(self, error: BaseException | None = None) -> None:
+        """No further picture: workers that are at one finish it. The first error is the one to raise."""
+        if self._ending:
             return
-        self._stopping = True
-        if self.work.folder is not None and not isinstance(self.work.folder, StorePath) and self._running:
+        self._ending, self._error = True, error
+        if self.work.folder is not None and self._running:
             with suppress(OSError):
-                (self.work.folder / Journal.STOP).touch()
+                (self.work.folder / STOP).touch()
         for future in list(self._running):
             future.cancel()
 
     def _break(self, error: BaseException) -> None:
-        if self._broken is None:
-            self._broken = error
-            self._end()
-            self.executor.shutdown(wait=True)  # what is left of it must not write any more
+        """The executor is gone."""
+        if not self._ending:
+            name, text = type(self.executor).__name__, str(error) or type(error).__name__
+            gone = ResourceError(
+                f"{name} has lost its workers: {text} What is done is done; go on with a new executor and skip_existing"
+            )
+            gone.__cause__ = error
+            self._end(gone)
+        self.executor.shutdown(wait=True)  # what is left of it must not write any more
 
-    def _collect(self, future: "Future[Made]") -> None:
-        sent = self._running.pop(future)
-        if future.cancelled():
-            return
-        error = future.exception()
-        if error is None:
-            self._take(sent, future.result())
-        elif isinstance(error, ResourceError) or not isinstance(error, I2IError | KeyboardInterrupt):
-            self._lost(sent, error)
-        else:
-            self._stop_with(error)
+    def _collect(self, seconds: float | None = None) -> None:
+        """Take what has ended. Waits for one, if need be so many seconds."""
+        for future in wait(self._running, seconds, FIRST_COMPLETED).done:
+            part = self._running.pop(future)
+            error = CancelledError("its calls were cancelled.") if future.cancelled() else future.exception()
+            if error is None:
+                self._take(part, future.result())
+            elif not isinstance(error, CancelledError):
+                self._failed(part, error)
+            elif not self._ending:  # somebody else cancelled it
+                self._break(error)
 
-    def _take(self, sent: _Sent, made: Made) -> None:
+    def _take(self, part: Part, made: Made) -> None:
         self.notices.extend(notice for notice in made.notices if notice not in self.notices)
-        for job, there, record in zip(sent.jobs, sent.part.jobs, made.records, strict=True):
+        for job, record in zip(part.jobs, made.records, strict=True):
             if record is not None:
-                self._record(job, _as_planned(record, job, there))
+                self._record(job, record)
         if made.error is not None:
-            text = str(made.error)
-            for job, there in zip(sent.jobs, sent.part.jobs, strict=True):
-                text = _as_given(text, job, there)
-            self._stop_with(type(made.error)(text))
+            self._end(made.error)
 
-    def _stop_with(self, error: BaseException) -> None:
-        self._error = self._error or error
-        self._end()
-
-    def _lost(self, sent: _Sent, error: BaseException) -> None:
-        """The part has no outcome. What it finished is kept; the rest is done again, each job alone."""
+    def _failed(self, part: Part, error: BaseException) -> None:
+        """The part has no outcome. If its worker was lost, what that finished is kept; the rest is done once more, each
+        job alone."""
+        if isinstance(error, KeyboardInterrupt) or (
+            isinstance(error, I2IError) and not isinstance(error, ResourceError)
+        ):
+            self._end(error)
+            return
         if isinstance(error, BrokenExecutor):
             self._break(error)
-        self._lost_parts += 1
-        journal = Journal(self.work, sent.part)
-        found = journal.found()
-        for number, (job, there) in enumerate(zip(sent.jobs, sent.part.jobs, strict=True)):
-            if number in found:
-                self._record(job, _as_planned(found[number], job, there))
-            elif not self._stopping and sent.lost + 1 < _TRIES:
-                alone = Part(self._next(), (there,), (sent.part.before[number],))
-                self._again.append(_Sent(alone, (job,), sent.lost + 1))
-            elif journal.begun or not self._stopping:
+        found = Journal(self.work, part).found()
+        again = not (self._ending or part.again)
+        self._given_up += again
+        for number, job in enumerate(part.jobs):
+            if found and number in found:
+                self._record(job, found[number])
+            elif again:
+                self._again.append(Part(next(self._numbers), (job,), (part.before[number],), again=True))
+            elif found is not None or not self._ending:
                 reason = f"its worker ended before it was done: {type(error).__name__}: {error}"
                 self._record(job, Record.of(job, "failed", reason))
 
@@ -274,27 +248,13 @@ class Parts:
         if self.progress is not None:
             self.progress(len(self.records), self._total, record.source)
         if record.status == "failed" and self.work.options.strict:
-            self._stop_with(SomeFailed(f"{printable(record.source)}: {record.reason}"))
-
-    def _add_notices(self) -> None:
-        if self._lost_parts and self._broken is None:
-            parts = "1 part of the work was" if self._lost_parts == 1 else f"{self._lost_parts} parts of the work were"
-            self.notices.append(f"{parts} lost with their workers, and tried again")
-        self.notices.extend(getattr(self.executor, "notices", ()))
-
-
-def _most(work: Work) -> int:
-    """Jobs of a part: as many batches as keep a device busy."""
-    options: FolderOptions = work.options
-    on_cpu = work.resolved is None or work.resolved.device == "cpu"
-    batch = options.batch_size if isinstance(options.batch_size, int) else 1 if on_cpu else BATCH_ON_GPU
-    return max(_JOBS, 4 * batch)
+            self._end(SomeFailed(f"{printable(record.source)}: {record.reason}"))
 
 
 def _size(job: Job) -> int:
     if job.film:
         return _BYTES
-    if isinstance(job.source, StorePath):
+    if is_url(job.source_text):
         return 0
     try:
         return job.source.stat().st_size
@@ -302,36 +262,5 @@ def _size(job: Job) -> int:
         return 0  # its error is reported when its turn comes
 
 
-def _is_there(source: Path) -> bool:
-    return isinstance(source, StorePath) or source.is_file()
-
-
-def _everywhere(job: Job) -> Job:
-    """The job with paths that are true in every folder."""
-    source, target = str(job.source.absolute()), str(job.target.absolute())
-    mask = "" if job.mask is None else str(job.mask.absolute())
-    return replace(job, source_text=source, target_text=target, mask_text=mask)
-
-
-def _as_planned(record: Record, job: Job, there: Job) -> Record:
-    """The record of a job `there` as one of `job`."""
-    reason, note = (_as_given(text, job, there) for text in (record.reason, record.note))
-    return replace(Record.of(job, record.status, reason, note), film=record.film)
-
-
-def _as_given(text: str, job: Job, there: Job) -> str:
-    """A text about a job `there` with the paths of `job`, which are as the user gave them."""
-    for name in ("target_text", "source_text", "mask_text"):
-        own, absolute = getattr(job, name), getattr(there, name)
-        text = text.replace(absolute, own) if text and absolute != own else text
-    return text
-
-
-def remove_ended(folder: Path, before: float) -> None:
-    """Remove what drivers that were killed before that time left in `folder`, where results go."""
-    for shared in folder.glob(f"{_PREFIX}*"):
-        with suppress(OSError, LockedError, OutputError):
-            if shared.stat().st_mtime < before:
-                with locked(shared / _LOCK, "in use") as alone:
-                    if alone:
-                        shutil.rmtree(shared, ignore_errors=True)
+def _is_there(job: Job) -> bool:
+    return not job.refused and (is_url(job.source_text) or job.source.is_file())

@@ -8,11 +8,9 @@ import json
 import os
 import socket
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from threading import Lock
@@ -21,11 +19,11 @@ from typing import Any, Self
 from i2i import __version__
 from i2i.config import option_names
 from i2i.errors import I2IError, InputError, ModelError, OutputError, UsageError
-from i2i.files import sha256
+from i2i.files import refused, sha256
 from i2i.folders import stores
-from i2i.folders.pipeline import Pipeline, Stop
+from i2i.folders.pipeline import Pipeline
 from i2i.folders.plan import Job
-from i2i.folders.report import Progress, Record
+from i2i.folders.report import Record
 from i2i.folders.staging import runner_of
 from i2i.inference import mix as mixing
 from i2i.inference.options import FolderOptions, ModelOptions, mix_as_text, parse_mix
@@ -34,11 +32,11 @@ from i2i.machine import threads
 from i2i.models import styles
 from i2i.models.info import CONFIG_NAME, WEIGHTS_NAME, ModelInfo
 from i2i.terminal import printable
-from i2i.urls import StorePath
+from i2i.urls import StorePath, is_url
 
 Style = str | PathLike[str] | Translator
 Fetching = Callable[[int, int | None], object]
-_CHECK = ".i2i-check"
+Sizes = tuple[tuple[int, int], ...]
 Stamp = tuple[int, int] | None
 """Time and size of a file; None if it is not there."""
 
@@ -66,99 +64,78 @@ class Resolved:
 
     def pinned(self, options: FolderOptions) -> FolderOptions:
         """`options` without "auto": other machines would choose otherwise."""
-        chosen: dict[str, Any] = {"precision": self.precision, "paint_size": self.paint_size}
-        if "," in self.runtime:  # a mix of several runtimes
-            chosen = {}
-        else:
-            chosen["runtime"] = self.runtime
+        chosen: dict[str, Any] = {}
+        if "," not in self.runtime:  # a mix may have several
+            chosen = {"runtime": self.runtime, "precision": self.precision, "paint_size": self.paint_size}
         if options.device == "auto":
             chosen["device"] = self.device.partition(":")[0]
         return replace(options, **chosen)
 
     def differences(self, other: "Resolved") -> list[str]:
-        """In words what differs in `other`."""
-        found = [
-            f"{name} {getattr(other, name)} instead of {getattr(self, name)}"
-            for name in ("runtime", "precision", "paint_size")
-            if getattr(self, name) != getattr(other, name)
-        ]
-        if self.device.partition(":")[0] != other.device.partition(":")[0]:
-            found.append(f"device {other.device} instead of {self.device}")
-        if self.info != other.info:
-            found.append("another description of the model")
-        return found
+        """In words what differs in `other`; which one of several GPUs it has does not matter."""
+        names = ("runtime", "precision", "paint_size", "device")
+        pairs = [(name, str(getattr(other, name)), str(getattr(self, name))) for name in names]
+        found = [(name, *pair) for name, *pair in pairs if pair[0].partition(":")[0] != pair[1].partition(":")[0]]
+        return [f"{name} {one} instead of {another}" for name, one, another in found]
 
 
 @dataclass(frozen=True)
 class Work:
     """All that a worker must know. `digests` are the SHA-256 of the style's files.
 
-    `sizes` are the heights and widths of the pictures if they are few, as for `load_translator`. `folder` is shared by
-    driver and workers, for journals and the sign to stop. `witness` is an input that every worker must see. `resolved`
-    is how all must run the model; None in the question to the first one.
+    `sizes` are the heights and widths of the pictures if they are few, as for `load_translator`. Relative paths of jobs
+    begin at `start`. `folder` is shared by driver and workers, for journals and the sign to stop; where results go to a
+    `store`, there is none. `witness` is an input that every worker must see. `resolved` is how all must run the model;
+    None in the question to the first one.
     """
 
     style: Style
     options: FolderOptions
     digests: tuple[str, ...] = ()
-    sizes: tuple[tuple[int, int], ...] | None = None
+    sizes: Sizes | None = None
+    start: str = ""
     folder: Path | None = None
+    store: StorePath | None = None
     witness: Path | None = None
     resolved: Resolved | None = None
     version: str = __version__
 
     @classmethod
-    def of(
-        cls,
-        style: Style,
-        options: FolderOptions,
-        sizes: Sequence[tuple[int, int]] | None,
-        fetching: Fetching | None = None,
-    ) -> Self:
-        """The work with paths that are true in every folder and with the digests of its style.
-
-        Raises as `styles.find`.
-        """
-        few = None if sizes is None else tuple(sizes)
+    def of(cls, style: Style, options: FolderOptions, sizes: Sizes | None, fetching: Fetching | None = None) -> Self:
+        """The work with a style that every folder understands, and with its digests. Raises as `styles.find`."""
+        start = str(Path.cwd())
         if isinstance(style, Translator):
-            return cls(style, _everywhere(options), sizes=few)
-        names = list(parse_mix(options.mix)) if options.mix else [_named(style)]
-        found = {name: _find(name, options, fetching) for name in names}
-        sent = {name: _sent(name, path) for name, path in found.items()}
-        digests = tuple(digest for path in found.values() for digest in _digests(path))
-        options = _everywhere(options)
-        if not options.mix:
-            return cls(next(iter(sent.values())), options, digests, few)
-        mix = mix_as_text({str(sent[name]): weight for name, weight in parse_mix(options.mix).items()})
-        return cls("", replace(options, mix=mix), digests, few)
+            return cls(style, options, sizes=sizes, start=start)
+        found = _files(style, options, fetching)
+        # workers look up a name; a path is true in every folder
+        sent = [Path(name).absolute() if Path(name) in (path, path.parent) else name for name, path in found.items()]
+        if options.mix:
+            weights = parse_mix(options.mix).values()
+            mix = mix_as_text(dict(zip(map(str, sent), weights, strict=True)))
+            sent, options = [""], replace(options, mix=mix)
+        return cls(sent[0], options, _digests(found.values()), sizes, start)
 
     def with_resolved(self, resolved: Resolved) -> "Work":
         return replace(self, resolved=resolved, options=resolved.pinned(self.options))
 
 
-def _everywhere(options: FolderOptions) -> FolderOptions:
-    return replace(options, mask=options.mask.absolute()) if isinstance(options.mask, Path) else options
+def _files(
+    style: str | PathLike[str], options: FolderOptions, fetching: Fetching | None = None
+) -> dict[str | Path, Path]:
+    """The file or folder of that style, or of each style of the mix. Raises as `styles.find`."""
+    names = list(parse_mix(options.mix)) if options.mix else [style if isinstance(style, str) else Path(style)]
+    return {name: styles.find(name, options.direction, download=options.download, progress=fetching) for name in names}
 
 
-def _named(style: str | PathLike[str]) -> str | Path:
-    return style if isinstance(style, str) else Path(style)
-
-
-def _find(style: str | Path, options: FolderOptions, fetching: Fetching | None = None) -> Path:
-    return styles.find(style, options.direction, download=options.download, progress=fetching)
-
-
-def _sent(style: str | Path, found: Path) -> str | Path:
-    """A name as it is, which every worker looks up; a path as every folder understands it."""
-    return Path(style).absolute() if Path(style) in (found, found.parent) else style
-
-
-def _digests(path: Path) -> tuple[str, ...]:
-    files = (path / CONFIG_NAME, path / WEIGHTS_NAME) if path.is_dir() else (path,)
+def _digests(paths: Iterable[Path]) -> tuple[str, ...]:
+    """Raises `ModelError` for a file that cannot be read."""
+    files = [
+        file for path in paths for file in ((path / CONFIG_NAME, path / WEIGHTS_NAME) if path.is_dir() else [path])
+    ]
     try:
-        return tuple(sha256(file) for file in files)
+        return tuple(map(sha256, files))
     except OSError as error:
-        raise ModelError(f"{printable(path)}: cannot be read: {error.strerror}") from None
+        raise ModelError(f"{printable(error.filename)}: cannot be read: {error.strerror}") from None
 
 
 def load(work: Work, fetching: Fetching | None = None) -> Translator:
@@ -172,61 +149,47 @@ def load(work: Work, fetching: Fetching | None = None) -> Translator:
 
 
 class _Here:
-    """The translator of this process, what it was loaded for, and the work that was checked here."""
+    """The translator of this process, the work that it was loaded for, and the one whose files were seen here."""
 
     lock = Lock()
-    loaded_for: Work | None = None
+    work: Work | None = None
+    seen: Work | None = None
     translator: Translator | None = None
-    checked: Work | None = None
 
 
 def forget() -> None:
     """Frees the translator of this process."""
     with _Here.lock:
-        _Here.loaded_for = _Here.translator = _Here.checked = None
+        _Here.work = _Here.seen = _Here.translator = None
 
 
-def describe(work: Work) -> Resolved:
-    """How this worker runs the model of `work`, which is the first to be asked. Raises what `check_worker` raises."""
-    with _Here.lock, _on_this_machine():
-        translator = _loaded(work)
-        resolved = Resolved.of(translator)
-        _Here.loaded_for = work.with_resolved(resolved)
-        return resolved
-
-
-def check_worker(work: Work) -> str:
-    """Checks that this worker can do the work as all others do; returns the name of its machine.
+def check_worker(work: Work) -> Resolved:
+    """How this worker runs the model. The first to be asked chooses; others must run it as `work` says.
 
     The errors name the machine: `UsageError` for another version of i2i and for a model that would run otherwise,
     `ModelError` for another file of the style, `OutputError` and `InputError` for files that it does not see.
     """
-    with _Here.lock, _on_this_machine():
-        if _Here.checked != work:
-            _check(work)
-            _Here.checked = work
-    return socket.gethostname()
+    with _on_this_machine():
+        resolved = Resolved.of(_opened(work))
+        if work.resolved is None:
+            _Here.work = work.with_resolved(resolved)
+        elif differences := work.resolved.differences(resolved):
+            raise UsageError(
+                f"would run the model with {', '.join(differences)}, and its results would differ; choose a device, a "
+                "runtime and a precision that all workers have"
+            )
+        if _Here.seen != work:
+            _check_files(work)
+            _Here.seen = work
+        return resolved
 
 
-def opened(work: Work) -> Translator:
-    """The translator of that work in this process, which is loaded once. Raises as `check_worker`."""
-    with _Here.lock, _on_this_machine():
-        return _loaded(work)
-
-
-def _check(work: Work) -> None:
-    found = Resolved.of(_loaded(work))
-    if work.resolved is not None and (differences := work.resolved.differences(found)):
-        raise UsageError(
-            f"would run the model with {', '.join(differences)}, and its results would differ; choose a device, a "
-            "runtime and a precision that all workers have"
-        )
-    if isinstance(work.folder, StorePath):
-        stores.check_writable(work.folder / _CHECK)
-    elif work.folder is not None:
+def _check_files(work: Work) -> None:
+    if work.store is not None:
+        stores.check_writable(work.store / ".i2i-check")
+    if work.folder is not None:
         try:
-            with tempfile.NamedTemporaryFile(dir=work.folder, prefix=".i2i-", suffix=".part"):
-                pass
+            (work.folder / f"{socket.gethostname()}-{os.getpid()}").touch()
         except OSError as error:
             raise OutputError(
                 f"{printable(work.folder.parent)}: cannot be written: {error.strerror}; every worker needs the output "
@@ -238,18 +201,19 @@ def _check(work: Work) -> None:
         raise InputError(f"{printable(work.witness)}: cannot be read; every worker needs the inputs at this path")
 
 
-def _loaded(work: Work) -> Translator:
-    """The translator, loaded unless it is there. The lock is held."""
-    wanted = replace(work, folder=None, witness=None)
-    if _Here.translator is None or _Here.loaded_for != wanted:
-        _Here.loaded_for = _Here.translator = None  # its memory is free before the next one is loaded
-        _check_style(work)
-        if work.resolved is not None and threads() != work.resolved.threads[0]:
-            os.environ["OMP_NUM_THREADS"] = str(work.resolved.threads[0])
-        _Here.translator, _Here.loaded_for = load(work), wanted
-    if work.resolved is not None and work.resolved.threads[1] not in (0, _torch_threads()):
-        sys.modules["torch"].set_num_threads(work.resolved.threads[1])
-    return _Here.translator
+def _opened(work: Work) -> Translator:
+    """The translator of that work in this process, loaded unless it is there."""
+    wanted = replace(work, folder=None, store=None, witness=None)
+    with _Here.lock:
+        if _Here.translator is None or _Here.work != wanted:
+            _Here.work = _Here.translator = None  # its memory is free before the next one is loaded
+            _check_style(work)
+            if work.resolved is not None and threads() != work.resolved.threads[0]:
+                os.environ["OMP_NUM_THREADS"] = str(work.resolved.threads[0])
+            _Here.translator, _Here.work = load(work), wanted
+        if work.resolved is not None and work.resolved.threads[1] not in (0, _torch_threads()):
+            sys.modules["torch"].set_num_threads(work.resolved.threads[1])
+        return _Here.translator
 
 
 def _torch_threads() -> int:
@@ -261,15 +225,14 @@ def _check_style(work: Work) -> None:
         raise UsageError(f"has i2i {__version__}, and {work.version} shares out the work; install the same version")
     if isinstance(work.style, Translator):
         return
-    names = list(parse_mix(work.options.mix)) if work.options.mix else [_named(work.style)]
     try:
-        found = [_find(name, work.options) for name in names]
+        found = _files(work.style, work.options).values()
     except UsageError as error:
         raise UsageError(
             f"{error} Every worker needs the style: give a path that all see, or install it there"
         ) from None
-    if tuple(digest for path in found for digest in _digests(path)) != work.digests:
-        shown = ", ".join(printable(path) for path in found)
+    if _digests(found) != work.digests:
+        shown = ", ".join(map(printable, found))
         raise ModelError(f"{shown}: another file than the driver's (its SHA-256 differs); copy that one there")
 
 
@@ -284,11 +247,15 @@ def _on_this_machine() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Part:
-    """Jobs that one worker does one after the other. `before` are the stamps of their targets when it was made."""
+    """Jobs that one worker does one after the other. `before` are the stamps of their targets when it was made.
+
+    `again`: each of its jobs was in a part that was lost.
+    """
 
     number: int
     jobs: tuple[Job, ...]
     before: tuple[Stamp, ...]
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -303,43 +270,57 @@ class Made:
 def translate_part(work: Work, part: Part) -> Made:
     """Does a part. A worker may do it that another one, which was lost, has begun. Raises as `check_worker`."""
     check_worker(work)
-    translator = opened(work)
     journal = Journal(work, part)
-    found = journal.found()
+    records = journal.found() or {}
     journal.begin()
-    rest = [job for number, job in enumerate(part.jobs) if number not in found]
-    made = translate_jobs(translator, work.options, rest, finished=journal.add, stop=journal.stopped)
-    records = dict(zip(rest, made.records, strict=True))
-    return replace(made, records=tuple(found.get(number) or records[job] for number, job in enumerate(part.jobs)))
+    numbers = {_from_start(job, work.start): number for number, job in enumerate(part.jobs)}
 
+    def finished(here: Job, record: Record) -> None:
+        number = numbers[here]
+        records[number] = _as_planned(record, part.jobs[number], here)
+        journal.add(number, records[number])
 
-def translate_jobs(
-    translator: Translator,
-    options: FolderOptions,
-    jobs: Sequence[Job],
-    *,
-    finished: Callable[[Job, Record], object] = lambda job, record: None,
-    frames: Progress | None = None,
-    stop: Stop = lambda: False,
-) -> Made:
-    """Does jobs in this process, one after the other. `finished` is called with each as soon as it is recorded."""
-    pipeline = runner_of(Pipeline(translator, options, stop=stop, frames=frames, finished=finished), jobs)
+    rest = [here for here, number in numbers.items() if number not in records]
+    pipeline = runner_of(Pipeline(_opened(work), work.options, stop=journal.has_stop, finished=finished), rest)
     error = None
     try:
-        pipeline.run(jobs)
+        pipeline.run(rest)
     except I2IError as ended:
         error = ended
-    return Made(tuple(pipeline.records.get(job) for job in jobs), tuple(pipeline.notices), error)
+    return Made(tuple(records.get(number) for number in numbers.values()), tuple(pipeline.notices), error)
 
 
-def stamp(path: Path) -> Stamp:
-    if isinstance(path, StorePath):
-        return None
+def _from_start(job: Job, start: str) -> Job:
+    """The job with paths that are true in every folder."""
+    source, target, mask = (_absolute(path, start) for path in (job.source_text, job.target_text, job.mask_text))
+    return replace(job, source_text=source, target_text=target, mask_text=mask)
+
+
+def _absolute(path: str, start: str) -> str:
+    return path if not path or is_url(path) else os.path.join(start, path)  # noqa: PTH118
+
+
+def _as_planned(record: Record, job: Job, here: Job) -> Record:
+    """The record of the job `here` as one of `job`, whose paths are as the user gave them."""
+    reason, note = record.reason, record.note
+    for name in ("target_text", "source_text", "mask_text"):
+        used, given = getattr(here, name), getattr(job, name)
+        if used != given:
+            reason, note = reason.replace(used, given), note.replace(used, given)
+    return replace(Record.of(job, record.status, reason, note), film=record.film)
+
+
+def stamp(job: Job, start: str) -> Stamp:
+    """The stamp of its target; none in a store."""
     try:
-        status = path.stat()
+        status = os.stat(_absolute(job.target_text, start))  # noqa: PTH116
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
+
+
+STOP = "stop"
+"""A file in the shared folder: no further picture is wanted."""
 
 
 class Journal:
@@ -348,54 +329,41 @@ class Journal:
     A store can hold none: what a part that runs again would put there, and finds there, is done.
     """
 
-    STOP = "stop"
-
     def __init__(self, work: Work, part: Part) -> None:
-        assert work.folder is not None
-        self._kept = not isinstance(work.folder, StorePath)
-        self._part, self._path, self._stop = part, work.folder / f"{part.number}.jsonl", work.folder / self.STOP
-
-    @cached_property
-    def begun(self) -> bool:
-        """Whether a worker has begun with the part before this journal was opened."""
-        return self._kept and self._path.exists()
+        self._work, self._part = work, part
+        self._path = None if work.folder is None else work.folder / f"{part.number}.jsonl"
 
     def begin(self) -> None:
         """Raises `OutputError`."""
-        if not self._kept:
-            return
-        try:
-            self._path.touch()
-        except OSError as error:
-            raise OutputError(f"{printable(self._path)}: cannot be written: {error.strerror}") from None
+        if self._path is not None:
+            try:
+                self._path.touch()
+            except OSError as error:
+                raise refused(self._path, error) from None
 
-    def found(self) -> dict[int, Record]:
-        """What an attempt before has recorded, by the number of the job.
+    def found(self) -> dict[int, Record] | None:
+        """What an attempt before has recorded, by the number of the job; None if no worker has begun.
 
         A worker may be lost after the result has got its name and before it was written down here: a target that has
         changed since the part was made is done too.
         """
-        if not self.begun:
-            return {}
+        if self._path is None or not self._path.exists():
+            return None
         found = {}
-        for number, job in enumerate(self._part.jobs):
-            if not job.refused and stamp(job.target) not in (None, self._part.before[number]):
+        for number, (job, before) in enumerate(zip(self._part.jobs, self._part.before, strict=True)):
+            if not job.refused and stamp(job, self._work.start) not in (None, before):
                 found[number] = Record.of(job, "done")
         with suppress(OSError):
             for line in self._path.read_text("ascii").splitlines():
-                with suppress(ValueError, KeyError):  # the last line may be torn
-                    number, facts = json.loads(line)
-                    job = self._part.jobs[number]
-                    found[number] = replace(Record.of(job, "done"), **facts)
+                with suppress(ValueError):  # the last line may be torn
+                    number, record = json.loads(line)
+                    found[number] = Record(**record)
         return found
 
-    def add(self, job: Job, record: Record) -> None:
-        if not self._kept:
-            return
-        facts = {name: value for name, value in asdict(record).items() if not name.endswith("_text")}
-        with suppress(OSError), self._path.open("a", encoding="ascii") as file:
-            file.write(json.dumps([self._part.jobs.index(job), facts]) + "\n")
+    def add(self, number: int, record: Record) -> None:
+        if self._path is not None:
+            with suppress(OSError), self._path.open("a", encoding="ascii") as file:
+                file.write(json.dumps([number, asdict(record)]) + "\n")
 
-    def stopped(self) -> bool:
-        """Whether the driver wants no further picture."""
-        return self._kept and self._stop.exists()
+    def has_stop(self) -> bool:
+        return self._path is not None and self._path.with_name(STOP).exists()

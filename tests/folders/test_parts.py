@@ -22,7 +22,7 @@ from i2i.files import locked
 from i2i.folders.batch import translate_folder
 from i2i.folders.pipeline import Pipeline
 from i2i.folders.report import Report
-from i2i.folders.worker import Part, Work, check_worker, describe, translate_part
+from i2i.folders.worker import Part, Work, check_worker, translate_part
 from i2i.inference.options import FolderOptions
 from i2i.machine import threads
 from i2i.models.styles import install
@@ -190,7 +190,9 @@ def test_a_picture_that_ends_its_worker_fails_alone(tmp_path: Path, style: Path)
         report = translate_folder(tmp_path / "in", tmp_path / "out", style, executor=executor)
     (failed,) = report.failed
     assert failed.source.name == "07.jpg" and "its worker ended before it was done: ResourceError" in failed.reason
-    assert len(report.done) == 23 and "3 parts of the work were lost" in report.notices[-1]
+    assert (
+        len(report.done) == 23 and report.notices[-1] == "parts that were lost with their workers, and tried again: 1"
+    )
     assert tree(tmp_path / "out").keys() == set(NAMES) - {"07.jpg"}
 
 
@@ -275,14 +277,14 @@ WRONG: dict[str, tuple[dict[str, Any], type[I2IError], str]] = {
 def test_a_worker_that_lacks_something_is_named(style: Path, wrong: str) -> None:
     changed, error, text = WRONG[wrong]
     work = Work.of(style, FolderOptions(), None)
-    assert check_worker(work) == HOST
+    assert check_worker(work).device == "cpu"
     with pytest.raises(error, match=f"^worker on {HOST}: .*{text}"):
         check_worker(replace(work, **changed))
 
 
 def test_a_worker_that_would_run_the_model_otherwise(style: Path) -> None:
     work = Work.of(style, FolderOptions(runtime="torch"), None)
-    resolved = describe(work)
+    resolved = check_worker(work)
     pinned = work.with_resolved(resolved)
     assert (pinned.options.runtime, pinned.options.device) == ("torch", "cpu")
     assert pinned.options.precision == resolved.precision
@@ -294,11 +296,11 @@ def test_a_worker_that_would_run_the_model_otherwise(style: Path) -> None:
 def test_all_workers_compute_with_the_threads_of_the_first(style: Path) -> None:
     work = Work.of(style, FolderOptions(runtime="torch"), None)
     with LosingExecutor(1) as executor:
-        resolved = executor.submit(describe, work).result()
+        resolved = executor.submit(check_worker, work).result()
         other = replace(resolved, threads=(3, 3))
         executor.submit(check_worker, work.with_resolved(other)).result()
         assert executor.submit(threads).result() == 3
-        assert executor.submit(describe, replace(work, sizes=((9, 9),))).result().threads == (3, 3)
+        assert executor.submit(check_worker, replace(work, sizes=((9, 9),))).result().threads == (3, 3)
 
 
 def test_a_style_of_the_driver_alone(
@@ -327,7 +329,7 @@ def test_a_killed_driver_costs_nothing(tmp_path: Path, style: Path) -> None:
     _wait(lambda: out.exists() and len(list(out.glob("*.*"))) >= 5)
     driver.kill()
     driver.join()
-    assert list(out.glob(".i2i-parts-*"))
+    assert list(out.glob(".i2i-parts-*.part"))
     with ThreadPoolExecutor(2) as in_threads:
         report = translate_folder(tmp_path / "in", out, style, executor=in_threads, skip_existing=True)
     assert report.skipped and len(report.skipped) + len(report.done) == 25
@@ -342,7 +344,7 @@ def _wait(condition: Callable[[], bool]) -> None:
 
 
 def test_what_a_killed_driver_left_is_cleared(tmp_path: Path, source: Path, style: Path) -> None:
-    left, used = tmp_path / "out" / ".i2i-parts-00", tmp_path / "out" / ".i2i-parts-01"
+    left, used = tmp_path / "out" / ".i2i-parts-00.part", tmp_path / "out" / ".i2i-parts-01.part"
     for path in (left, used):
         folder(path, ["1.jsonl"])
         os.utime(path, (1, 1))
