@@ -1,5 +1,7 @@
 """The standard streams. Messages cost nothing where nobody listens; a result that cannot be written is an error.
 
+How far work is, a terminal shows on a live line, and any other stream on a plain line now and then.
+
 `i2i.cli` guards the streams of every command, and so do the processes that a command starts.
 """
 
@@ -8,8 +10,10 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
 
 from i2i.errors import I2IError, OutputError
 from i2i.files import WINDOWS, write_all
@@ -142,3 +146,116 @@ def say(first: object, *more: object) -> None:
     """Print a line with the name of the program to the standard error, and further lines below it."""
     for line in (f"i2i: {first}", *more):
         say_plain(str(line))
+
+
+PLAIN_SECONDS = 30.0
+
+
+class Live(Protocol):
+    """Shows how far the work is: call it with the number of inputs finished, their total and the last one."""
+
+    def __call__(self, number: int, total: int, last: Path) -> None: ...
+    def frames(self, done: int, total: int, film: Path) -> None:
+        """As a call, for the frames of a film; `total` is 0 if it is not known."""
+        ...
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Live]:
+    """Shows on stderr how far the work is."""
+    if not drawable():
+        yield _Plain()
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[speed]}"),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield _Bar(bar)
+
+
+class _Bar:
+    """A live line for the inputs, and below it one for the film at hand."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._task, self._started = bar, bar.add_task("", total=None, speed=""), time.monotonic()
+        self._film: _Speed | None = None
+        self._film_task: Any = None
+
+    def __call__(self, number: int, total: int, last: Path) -> None:
+        if self._film is not None and self._film.path == last:
+            self._bar.remove_task(self._film_task)
+            self._film = None
+        speed = number / max(time.monotonic() - self._started, 1e-9)
+        self._bar.update(self._task, completed=number, total=total, speed=f"{speed:.1f} images/s")
+
+    def frames(self, done: int, total: int, film: Path) -> None:
+        if self._film is None:
+            self._film = _Speed(film, done)
+            self._film_task = self._bar.add_task(printable(film.name), total=None, speed="")
+        speed = f"{self._film(done):.1f} frames/s"
+        self._bar.update(self._film_task, completed=done, total=max(total, done) if total else None, speed=speed)
+
+
+class _Speed:
+    """Frames a second since the first call; a film may go on in its middle."""
+
+    def __init__(self, path: Path, done: int) -> None:
+        self.path, self._first, self._started = path, done, time.monotonic()
+
+    def __call__(self, done: int) -> float:
+        return (done - self._first) / max(time.monotonic() - self._started, 1e-9)
+
+
+class _Plain:
+    """A plain line now and then."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.monotonic()
+        self._film: _Speed | None = None
+
+    def __call__(self, number: int, total: int, last: Path) -> None:
+        self._film = None
+        if self._is_time():
+            speed = number / (self._last - self._started)
+            say_plain(f"{number}/{total}, {speed:.1f} images/s, {(total - number) / speed:.0f} s left")
+
+    def frames(self, done: int, total: int, film: Path) -> None:
+        self._film = self._film or _Speed(film, done)
+        if self._is_time():
+            speed = self._film(done)
+            left = f", {max(0, total - done) / speed:.0f} s left" if total and speed else ""
+            say_plain(f"{film.name}: {done}{f'/{total}' if total else ''} frames, {speed:.1f} frames/s{left}")
+
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < PLAIN_SECONDS:
+            return False
+        self._last = now
+        return True
+
+
+def fetching() -> Callable[[int, int | None], None]:
+    """A function to call with the bytes of a download that are there, and their total if it is known."""
+    state = {"last": time.monotonic()}
+    live = drawable()
+
+    def show(there: int, total: int | None) -> None:
+        now, whole = time.monotonic(), there == total
+        if whole or now - state["last"] >= (0.2 if live else PLAIN_SECONDS):
+            state["last"] = now
+            of = f" of {total / 1e6:.0f}" if total else ""
+            print(
+                f"fetched {there / 1e6:.0f}{of} MB",
+                end="\r" if live and not whole else "\n",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    return show

@@ -12,7 +12,7 @@ from i2i.commands.options import POSITIONAL
 from i2i.config import narrowed
 from i2i.errors import SomeFailed, UsageError
 from i2i.models.styles import exists
-from i2i.terminal import printable, say_plain
+from i2i.terminal import fetching, printable, progress, say_plain
 from i2i.tools.labelled.plan import AugmentOptions
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def show(options: Options, data: Path, out: Path, styles: list[str], chosen: Aug
 
 
 def augment(options: Options, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
-    from i2i.folders.report import fetching, progress, summarise
+    from i2i.folders.report import summarise
     from i2i.signals import BOTH, STOPPING, Signals, interrupted
     from i2i.tools.labelled.augment import augment_folder  # here, so that --help does not wait for torch
 

@@ -18,7 +18,7 @@ from i2i.config import path_of
 from i2i.errors import UsageError
 from i2i.models.info import MAX_SIDE, ModelInfo
 from i2i.models.styles import MODEL_SUFFIXES
-from i2i.terminal import say_plain
+from i2i.terminal import fetching, say_plain
 
 if TYPE_CHECKING:
     from torch import nn
@@ -188,7 +188,6 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 
 def _found(options: Options, model: str) -> Path:
-    from i2i.folders.report import fetching
     from i2i.models import styles
 
     show = fetching() if options.download else None

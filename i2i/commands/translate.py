@@ -17,7 +17,7 @@ from i2i.config import narrowed
 from i2i.errors import OutputError, SomeFailed, UsageError
 from i2i.inference.options import FolderOptions
 from i2i.machine import meet, place, together
-from i2i.terminal import printable, say_plain
+from i2i.terminal import fetching, printable, progress, say_plain
 from i2i.urls import PathOrURL, StorePath
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def plan(options: Options, chosen: FolderOptions) -> None:
 
 def translate(options: Options, chosen: FolderOptions) -> None:
     from i2i.folders.batch import translate_folder  # here, so that --help does not wait for torch
-    from i2i.folders.report import fetching, progress, summarise
+    from i2i.folders.report import summarise
     from i2i.signals import BOTH, STOPPING, Signals, interrupted
 
     started = time.monotonic()

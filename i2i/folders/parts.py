@@ -6,6 +6,7 @@ again it goes on where it was lost (`worker.py`).
 
 import secrets
 import shutil
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
@@ -52,11 +53,22 @@ def resolve(executor: Executor, work: Work) -> tuple[Work, Resolved]:
             f"a Translator stays in its process, and {type(executor).__name__} has others; give the name or the path "
             "of its style"
         )
+    if _forks(executor) and "openvino" in sys.modules:
+        raise UsageError(
+            "processes that are forked from this one would wait for ever, for OpenVINO has run here; give "
+            'ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))'
+        )
     try:
         resolved = _checked(executor, work)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"a worker cannot run i2i {work.version}: {error}; install the same version there") from error
     return work.with_resolved(resolved), resolved
+
+
+def _forks(executor: Executor) -> bool:
+    """Whether it will fork this process, and has not yet."""
+    context = getattr(executor, "_mp_context", None)
+    return context is not None and context.get_start_method() == "fork" and not getattr(executor, "_processes", None)
 
 
 def _checked(executor: Executor, work: Work) -> Resolved:

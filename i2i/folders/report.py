@@ -1,7 +1,4 @@
-"""The report of a folder translation: a record of each input, as a file, and lines on a terminal.
-
-A terminal shows a live line, any other stream a plain line now and then, and both the outcome at the end.
-"""
+"""The report of a folder translation: a record of each input, as a file, and its outcome in a few lines."""
 
 import contextlib
 import json
@@ -13,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -23,7 +20,7 @@ from i2i.folders import stores
 from i2i.folders.plan import Job, Plan
 from i2i.images import Picture, not_kept_by
 from i2i.images.palettes import FAR
-from i2i.terminal import drawable, printable, say_plain
+from i2i.terminal import say_plain
 from i2i.urls import StorePath, as_path
 
 _CONVERTED = {(3, 1): "colours taken as luminance", (1, 3): "grey taken as three channels"}
@@ -279,119 +276,6 @@ def changes(picture: Picture, result: Picture, channels: int, suffix: str) -> st
     if picture.has_more_frames:
         found.append("the first of several pages or frames")
     return "; ".join(found)
-
-
-PLAIN_SECONDS = 30.0
-
-
-class Live(Protocol):
-    """Shows how far the work is: call it with the number of inputs finished, their total and the last one."""
-
-    def __call__(self, number: int, total: int, last: Path) -> None: ...
-    def frames(self, done: int, total: int, film: Path) -> None:
-        """As a call, for the frames of a film; `total` is 0 if it is not known."""
-        ...
-
-
-@contextlib.contextmanager
-def progress() -> Iterator[Live]:
-    """Shows on stderr how far the work is."""
-    if not drawable():
-        yield _Plain()
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns = (
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[speed]}"),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield _Bar(bar)
-
-
-class _Bar:
-    """A live line for the inputs, and below it one for the film at hand."""
-
-    def __init__(self, bar: Any) -> None:
-        self._bar, self._task, self._started = bar, bar.add_task("", total=None, speed=""), time.monotonic()
-        self._film: _Speed | None = None
-        self._film_task: Any = None
-
-    def __call__(self, number: int, total: int, last: Path) -> None:
-        if self._film is not None and self._film.path == last:
-            self._bar.remove_task(self._film_task)
-            self._film = None
-        speed = number / max(time.monotonic() - self._started, 1e-9)
-        self._bar.update(self._task, completed=number, total=total, speed=f"{speed:.1f} images/s")
-
-    def frames(self, done: int, total: int, film: Path) -> None:
-        if self._film is None:
-            self._film = _Speed(film, done)
-            self._film_task = self._bar.add_task(printable(film.name), total=None, speed="")
-        speed = f"{self._film(done):.1f} frames/s"
-        self._bar.update(self._film_task, completed=done, total=max(total, done) if total else None, speed=speed)
-
-
-class _Speed:
-    """Frames a second since the first call; a film may go on in its middle."""
-
-    def __init__(self, path: Path, done: int) -> None:
-        self.path, self._first, self._started = path, done, time.monotonic()
-
-    def __call__(self, done: int) -> float:
-        return (done - self._first) / max(time.monotonic() - self._started, 1e-9)
-
-
-class _Plain:
-    """A plain line now and then."""
-
-    def __init__(self) -> None:
-        self._started = self._last = time.monotonic()
-        self._film: _Speed | None = None
-
-    def __call__(self, number: int, total: int, last: Path) -> None:
-        self._film = None
-        if self._is_time():
-            speed = number / (self._last - self._started)
-            say_plain(f"{number}/{total}, {speed:.1f} images/s, {(total - number) / speed:.0f} s left")
-
-    def frames(self, done: int, total: int, film: Path) -> None:
-        self._film = self._film or _Speed(film, done)
-        if self._is_time():
-            speed = self._film(done)
-            left = f", {max(0, total - done) / speed:.0f} s left" if total and speed else ""
-            say_plain(f"{film.name}: {done}{f'/{total}' if total else ''} frames, {speed:.1f} frames/s{left}")
-
-    def _is_time(self) -> bool:
-        now = time.monotonic()
-        if now - self._last < PLAIN_SECONDS:
-            return False
-        self._last = now
-        return True
-
-
-def fetching() -> Callable[[int, int | None], None]:
-    """A function to call with the bytes of a download that are there, and their total if it is known."""
-    state = {"last": time.monotonic()}
-    live = drawable()
-
-    def show(there: int, total: int | None) -> None:
-        now, whole = time.monotonic(), there == total
-        if whole or now - state["last"] >= (0.2 if live else PLAIN_SECONDS):
-            state["last"] = now
-            of = f" of {total / 1e6:.0f}" if total else ""
-            print(
-                f"fetched {there / 1e6:.0f}{of} MB",
-                end="\r" if live and not whole else "\n",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    return show
 
 
 def summarise(report: Report, seconds: float) -> None:
