@@ -9,19 +9,12 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from i2i.errors import I2IError, ResourceError, SomeFailed, UsageError
 from i2i.files import LOCK, locked
@@ -98,6 +91,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         self._running: dict[Future[Made], Part] = {}
+        self._ended: SimpleQueue[Future[Made]] = SimpleQueue()
         self._again: deque[Part] = deque()
         self._numbers = count(1)
         self._total = self._given_up = 0
@@ -135,13 +129,14 @@ class Parts:
         parts = self._parts(jobs)
         try:
             while self._fill(parts):
-                self._collect(_SECONDS)
+                with suppress(Empty):
+                    self._collect(self._ended.get(timeout=_SECONDS))
                 if self.stop():
                     self._end()
         finally:
             self._end()
             while self._running:
-                self._collect()
+                self._collect(self._ended.get())
             if self._given_up:
                 self.notices.append(f"parts that were lost with their workers, and tried again: {self._given_up}")
             self.notices.extend(getattr(self.executor, "notices", ()))
@@ -188,6 +183,7 @@ class Parts:
                 self._break(error)
                 break
             self._running[future] = part
+            future.add_done_callback(self._ended.put)  # `futures.wait` overlooks what is cancelled before its turn
         return bool(self._running)
 
     def _end(self, error: BaseException | None = None) -> None:
@@ -212,17 +208,15 @@ class Parts:
             self._end(gone)
         self.executor.shutdown(wait=True)  # what is left of it must not write any more
 
-    def _collect(self, seconds: float | None = None) -> None:
-        """Take what has ended. Waits for one, if need be so many seconds."""
-        for future in wait(self._running, seconds, FIRST_COMPLETED).done:
-            part = self._running.pop(future)
-            error = CancelledError("its calls were cancelled.") if future.cancelled() else future.exception()
-            if error is None:
-                self._take(part, future.result())
-            elif not isinstance(error, CancelledError):
-                self._failed(part, error)
-            elif not self._ending:  # somebody else cancelled it
-                self._break(error)
+    def _collect(self, future: "Future[Made]") -> None:
+        part = self._running.pop(future)
+        error = CancelledError("its calls were cancelled.") if future.cancelled() else future.exception()
+        if error is None:
+            self._take(part, future.result())
+        elif not isinstance(error, CancelledError):
+            self._failed(part, error)
+        elif not self._ending:  # somebody else cancelled it
+            self._break(error)
 
     def _take(self, part: Part, made: Made) -> None:
         self.notices.extend(notice for notice in made.notices if notice not in self.notices)

@@ -9,7 +9,7 @@ import stat
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -117,12 +117,10 @@ def _clashing(jobs: Sequence[Job]) -> list[Job]:
 def without_collisions(jobs: list[Job], policy: str) -> list[Job]:
     """`jobs` with a path of its own each. Raises `UsageError` with those that share one, unless `policy` is suffix."""
     clashing = _clashing(jobs)
-    for rename in (_with_suffix, _with_digest_of_name, _with_digest_of_source) if policy == "suffix" else ():
-        if not clashing:
-            break
+    for attempt in range(3) if policy == "suffix" else ():
         alike = set(clashing)
-        jobs = [rename(job) if job in alike else job for job in jobs]
-        clashing = _clashing(jobs)
+        jobs = [_named_apart(job, attempt) if job in alike else job for job in jobs]
+        clashing = _clashing(jobs) if clashing else []
     if clashing:
         pairs = listed([f"{printable(job.source)} → {printable(job.target)}" for job in clashing])
         hint = [] if policy == "suffix" else ["Use --on-collision suffix to name them apart."]
@@ -130,26 +128,15 @@ def without_collisions(jobs: list[Job], policy: str) -> list[Job]:
     return jobs
 
 
-def _with_suffix(job: Job) -> Job:
-    stem = f"{job.source.stem}_{job.source.suffix[1:]}"
-    return _renamed_to(job, stem + job.target.suffix)
-
-
-def _with_digest_of_name(job: Job) -> Job:
-    return _with_digest(job, job.name.with_name(job.source.name))
-
-
-def _with_digest_of_source(job: Job) -> Job:
-    return _with_digest(job, job.source)
-
-
-def _with_digest(job: Job, path: Path) -> Job:
-    digest = hashlib.blake2b(os.fsencode(path.as_posix()), digest_size=4).hexdigest()
-    return _renamed_to(job, f"{job.target.stem}_{digest}{job.target.suffix}")
-
-
-def _renamed_to(job: Job, name: str) -> Job:
-    return replace(job, target_text=str(job.target.with_name(name)))
+def _named_apart(job: Job, attempt: int) -> Job:
+    """The job whose result has its old suffix in its name; then a digest of its name, then one of its whole path."""
+    source, target = job.source, job.target
+    if attempt == 0:
+        stem = f"{source.stem}_{source.suffix[1:]}"
+    else:
+        path = job.name.with_name(source.name) if attempt == 1 else source
+        stem = f"{target.stem}_{hashlib.blake2b(os.fsencode(path.as_posix()), digest_size=4).hexdigest()}"
+    return replace(job, target_text=str(target.with_name(stem + target.suffix)))
 
 
 Source = str | PathLike[str]
@@ -469,8 +456,10 @@ def _place(job: Job) -> int:
 
 def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], out: Path, options: FolderOptions) -> set[Job]:
     """The jobs to skip, since their results exist. Raises `UsageError` for targets that are not to be replaced."""
-    folders: _Listed | _Stored = _Stored(out) if isinstance(out, StorePath) else _Listed()
-    existing = [job for job in jobs if not job.refused and folders.have(job.target_text)]
+    there: Callable[[str], bool] = _Listed().have
+    if isinstance(out, StorePath):
+        there = {str(out / name) for name in stores.files(out, kind=OutputError) if stores.is_fit(name)}.__contains__
+    existing = [job for job in jobs if not job.refused and there(job.target_text)]
     if not existing:
         return set()
     inputs = {_identity(job.source_text) for job in all_jobs} - {None}
@@ -516,16 +505,6 @@ def _names_in(folder: str) -> set[str] | None:
             return {_folded(entry.name) for entry in entries}
     except OSError:
         return None
-
-
-class _Stored:
-    """As `_Listed`, for a store: one listing of all that is there."""
-
-    def __init__(self, out: StorePath) -> None:
-        self._paths = {str(out / name) for name in stores.files(out, kind=OutputError) if stores.is_fit(name)}
-
-    def have(self, path: str) -> bool:
-        return path in self._paths
 
 
 def _identity(path: str) -> tuple[int, int] | str | None:

@@ -205,12 +205,14 @@ class ReportFile:
 
 def _check(path: Path) -> None:
     """Raises `UsageError` for a name that is not that of a report."""
-    lines, in_store = path.suffix.lower() == LINES, isinstance(path, StorePath)
-    if path.suffix.lower() not in ("", ".json", LINES) or (not in_store and path.is_dir()):
+    suffix, in_store = path.suffix.lower(), isinstance(path, StorePath)
+    if str(path) == "-":
+        raise UsageError("report -: expected the name of a JSON file; --json prints the report")
+    if suffix not in ("", ".json", LINES) or (not in_store and path.is_dir()):
         raise UsageError(f"report {path}: expected the name of a JSON file, such as run.json or run.jsonl")
-    if lines and in_store:
+    if suffix == LINES and in_store:
         raise UsageError(f"report {path}: an object of a store cannot grow line by line; give {path.stem}.json")
-    if lines and path.with_suffix(".json").is_dir():
+    if suffix == LINES and path.with_suffix(".json").is_dir():
         raise UsageError(f"report {path}: the rest of it would go into {path.with_suffix('.json')}, a folder")
 
 

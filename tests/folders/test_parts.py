@@ -1,14 +1,17 @@
 """A folder through an executor: the same files, the same report, whatever becomes of the workers."""
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -225,6 +228,47 @@ def test_workers_that_cannot_start(tmp_path: Path, source: Path, style: Path) ->
 def test_what_is_no_executor_is_refused(tmp_path: Path, source: Path, style: Path) -> None:
     with pytest.raises(UsageError, match=r"executor = 'ray': expected a concurrent\.futures\.Executor"):
         translate_folder(source, tmp_path / "out", style, executor="ray")
+    assert not (tmp_path / "out").exists()
+
+
+class Refusing(ThreadPoolExecutor):
+    """From some call on it raises an error, or cancels what it was given."""
+
+    def __init__(self, calls: int, cancels: bool) -> None:
+        super().__init__(1)
+        self._calls, self._cancels = calls, cancels
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> "Future[Any]":
+        self._calls -= 1
+        if self._calls >= 0:
+            return super().submit(function, *arguments, **options)
+        if not self._cancels:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        future: Future[Any] = Future()
+        future.cancel()
+        return future
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_an_executor_that_ends_before_the_work_does(tmp_path: Path, source: Path, style: Path, cancels: bool) -> None:
+    with pytest.raises(ResourceError, match=r"its workers|cannot be started|takes no work: cannot schedule"):
+        translate_folder(source, tmp_path / "out", style, executor=Refusing(0, cancels))
+    assert not (tmp_path / "out").exists()
+    reports: list[Report] = []
+    with pytest.raises(ResourceError, match=r"Refusing has lost its workers: .*skip_existing"):
+        translate_folder(source, tmp_path / "out", style, executor=Refusing(3, cancels), finish=reports.append)
+    (report,) = reports
+    assert len(report.done) <= 1 and len(report.left) == 7 - len(report.done) and not report.failed
+    assert tree(tmp_path / "out").keys() == {str(record.target.relative_to(tmp_path / "out")) for record in report.done}
+
+
+def test_processes_that_would_never_answer(
+    tmp_path: Path, source: Path, style: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", ModuleType("openvino"))
+    executor = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+    with pytest.raises(UsageError, match=r"forked .* OpenVINO has run here; .*spawn"):
+        translate_folder(source, tmp_path / "out", style, executor=executor)
     assert not (tmp_path / "out").exists()
 
 

@@ -209,7 +209,7 @@ def test_a_report_does_not_replace_a_picture(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.promise("R42")
-@pytest.mark.parametrize("name", ["nowhere/r.json", "in"])
+@pytest.mark.parametrize("name", ["nowhere/r.json", "in", "-"])
 def test_a_report_that_cannot_be_written_is_found_before_the_work(tmp_path: Path, name: str) -> None:
     words = ("--style", model(tmp_path / "m.safetensors"), folder(tmp_path / "in"), "-o", tmp_path / "out")
     code, child = run(tmp_path, *words, "--report", tmp_path / name)
