@@ -25,7 +25,7 @@ TRIES = 4
 """How often a call is made whose workers die: as often as Dask's scheduler makes it by default."""
 ANSWER, START, RETURN = 10.0, 60.0, 300.0
 """Seconds in which an address has to answer, a first worker has to be there, and a new one after all were lost."""
-ALL_GONE = f"all workers of the cluster are gone, and none came back in {RETURN:g} s"
+ALL_GONE = f"all workers of the cluster are gone, and none came back in {RETURN:g} s."
 _EXPECTED = "expected ray, ray:HOST:6379, ray://HOST:10001 or dask://HOST:8786"
 _PACKAGES = {"ray": ("Ray", "ray"), "dask": ("Dask", "distributed")}
 

@@ -1,17 +1,18 @@
 """Dask as an executor: its scheduler makes the calls of lost workers again."""
 
+import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Future, InvalidStateError
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
-from i2i.folders.clusters import ALL_GONE, RETURN, START, Address, Cluster, Say, explained, killer
+from i2i.folders.clusters import ALL_GONE, ANSWER, RETURN, START, Address, Cluster, Say, explained, killer
 
 T = TypeVar("T")
 _POLL = 1.0
@@ -24,9 +25,12 @@ def dask_cluster(address: Address, say: Say) -> Iterator["DaskCluster"]:
 
     with _quiet(), ExitStack() as stack:
         try:
+            with ThreadPoolExecutor(1) as thread:  # this one may have a loop of its own
+                thread.submit(asyncio.run, _greet(address.place)).result()
             client = Client(address.place, timeout=START / 2, set_as_default=False, name="i2i")
         except (OSError, ValueError, TypeError) as error:
-            raise address.unusable(f"no scheduler of Dask answers there: {error or type(error).__name__}") from None
+            reason = str(error) or f"no answer in {ANSWER:g} s; is it another service?"
+            raise address.unusable(f"no scheduler of Dask answers there: {reason}") from None
         stack.enter_context(suppress(TimeoutError))  # of its end alone
         stack.callback(client.close, timeout=2)
         with suppress(TimeoutError):
@@ -39,6 +43,14 @@ def dask_cluster(address: Address, say: Say) -> Iterator["DaskCluster"]:
         cluster = DaskCluster(client, say)
         stack.callback(cluster.shutdown, wait=False, cancel_futures=True)
         yield cluster
+
+
+async def _greet(place: str) -> None:
+    """Raises `TimeoutError` where something else listens, for which the client would wait without end."""
+    from distributed import Security, comm
+
+    options = Security().get_connection_args("client")
+    (await asyncio.wait_for(comm.connect(place, timeout=ANSWER, **options), ANSWER)).abort()
 
 
 @contextmanager
@@ -108,7 +120,7 @@ class DaskCluster(Cluster):
 
     def _reason(self, task: Any, error: Exception) -> Exception:
         if task.status != "error":
-            self._broken = self._broken or "the scheduler of Dask is gone, or has let go of the work"
+            self._broken = self._broken or "the scheduler of Dask is gone, or has let go of the work."
             return BrokenExecutor(self._broken)
         if type(error).__name__ == "KilledWorker":
             last = getattr(error, "last_worker", None)

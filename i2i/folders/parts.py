@@ -227,6 +227,8 @@ class Parts:
     def _collect(self, future: "Future[Made]") -> None:
         sent = self._running.pop(future)
         if future.cancelled():
+            if not self._stopping:  # by the executor: that of a client of Dask does so when its scheduler goes
+                self._break(BrokenExecutor("its calls were cancelled."))
             return
         error = future.exception()
         if error is None:

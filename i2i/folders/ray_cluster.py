@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from i2i.errors import I2IError, ResourceError, UsageError
 from i2i.files import scratch_folder
-from i2i.folders.clusters import ALL_GONE, RETURN, START, TRIES, Address, Cluster, Say, explained, killer
+from i2i.folders.clusters import ALL_GONE, ANSWER, RETURN, START, TRIES, Address, Cluster, Say, explained, killer
 from i2i.machine import cores
 from i2i.terminal import printable
 
@@ -53,8 +53,11 @@ def ray_cluster(address: Address, gpu_share: float | None, say: Say) -> Iterator
 
 def _import_ray(own: bool) -> Any:
     """Ray reads these variables when it is imported. A cluster of our own listens on this machine alone, and answers
-    nobody without its token."""
-    if own and "ray" not in sys.modules:
+    nobody without its token. At a foreign address where something else listens, Ray would try for many minutes."""
+    if not own:
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
+        os.environ.setdefault("RAY_py_gcs_connect_timeout_s", f"{ANSWER:.0f}")
+    elif "ray" not in sys.modules:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -72,6 +72,15 @@ def test_errors_come_before_work(
     assert not (tmp_path / "out").exists()
 
 
+def test_another_service_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("i2i.folders.dask_cluster.ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connecting = clusters.open_cluster(f"dask://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(ResourceError, match="another service"), connecting:
+            pass
+
+
 def test_two_ways_to_share_out_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, style = folder(tmp_path / "in", ["a.png"]), model(tmp_path / "m.safetensors")
     with ThreadPoolExecutor(1) as threads, pytest.raises(UsageError, match="contradict each other"):
