@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,9 +22,10 @@ from command_line import exit_code
 from local_clusters import ENVIRONMENT, LocalCluster, dask_here, ray_here, until
 
 from i2i.errors import OutputError, ResourceError, UsageError
-from i2i.folders import clusters
+from i2i.folders import clusters, ray_cluster
 from i2i.folders.batch import translate_folder
-from i2i.folders.clusters import RETURN, TRIES, RayCluster, parse_address
+from i2i.folders.clusters import RETURN, TRIES, parse_address
+from i2i.folders.ray_cluster import RayCluster
 
 HOST = socket.gethostname()
 
@@ -71,6 +72,15 @@ def test_errors_come_before_work(
     assert not (tmp_path / "out").exists()
 
 
+def test_another_service_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("i2i.folders.dask_cluster.ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connecting = clusters.open_cluster(f"dask://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(ResourceError, match="another service"), connecting:
+            pass
+
+
 def test_two_ways_to_share_out_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, style = folder(tmp_path / "in", ["a.png"]), model(tmp_path / "m.safetensors")
     with ThreadPoolExecutor(1) as threads, pytest.raises(UsageError, match="contradict each other"):
@@ -93,29 +103,29 @@ def test_two_ways_to_share_out_the_work(tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_the_room_of_a_node(resources: dict[str, float], share: float, room: int) -> None:
-    assert clusters._room(resources, share) == room
+    assert ray_cluster._room(resources, share) == room
 
 
 def test_what_a_check_says_of_a_worker() -> None:
     own = OutputError("no folder")
-    assert clusters._explained("host", own) is own
-    absent = clusters._explained("host", ModuleNotFoundError("No module named 'i2i'"))
+    assert clusters.explained("host", own) is own
+    absent = clusters.explained("host", ModuleNotFoundError("No module named 'i2i'"))
     assert isinstance(absent, UsageError) and "host cannot run this i2i" in str(absent)
-    assert isinstance(clusters._explained("host", OSError("x")), ResourceError)
+    assert isinstance(clusters.explained("host", OSError("x")), ResourceError)
 
 
 # Ray's actors as threads: which call is made where, and how often
 
 
-class RayActorError(Exception):
+class RayError(Exception):
     pass
 
 
-class GetTimeoutError(Exception):
+class RayActorError(RayError):
     pass
 
 
-class TaskError(Exception):
+class RayTaskError(RayError):
     def __init__(self, cause: Exception) -> None:
         self.cause = cause
 
@@ -129,22 +139,22 @@ class Actor:
         self._thread, self.dead = ThreadPoolExecutor(1), False
         self.call = SimpleNamespace(remote=self._remote)
 
-    def _remote(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> "Future[Any]":
-        return self._thread.submit(self._call, function, arguments, named)
+    def _remote(self, function: Callable[[], Any]) -> SimpleNamespace:
+        made = self._thread.submit(self._call, function)
+        return SimpleNamespace(future=lambda: made)
 
-    def _call(self, function: Callable[..., Any], arguments: Any, named: Any) -> Any:
+    def _call(self, function: Callable[[], Any]) -> Any:
         try:
-            return function(*arguments, **named)
+            return function()
         except Dies:
             self.dead = True
         except Exception as error:
-            raise TaskError(error) from None
-        if self.dead:
-            raise RayActorError
+            raise RayTaskError(error) from None
+        raise RayActorError
 
 
 class FakeRay:
-    exceptions = SimpleNamespace(RayActorError=RayActorError, GetTimeoutError=GetTimeoutError)
+    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
 
     def __init__(self, starts: int = 1000) -> None:
         self.actors: list[Actor] = []
@@ -161,14 +171,8 @@ class FakeRay:
             self.actors[-1]._thread.submit(threading.Event().wait, 3)  # no room for it
         return self.actors[-1]
 
-    def wait(self, tasks: list["Future[Any]"], timeout: float) -> tuple[list["Future[Any]"], list[Any]]:
-        end = time.monotonic() + min(timeout, 0.01)
-        while time.monotonic() < end and not tasks[0].done():
-            time.sleep(0.001)
-        return [task for task in tasks if task.done()], []
-
-    def get(self, task: "Future[Any]", timeout: float | None = None) -> Any:
-        return task.result(timeout)
+    def get(self, task: Any) -> Any:
+        return task.future().result()
 
     def kill(self, actor: Actor) -> None:
         self.killed.append(actor)
@@ -176,7 +180,7 @@ class FakeRay:
 
 def cluster_of(ray: FakeRay, places: int = 2) -> tuple[RayCluster, list[str]]:
     said: list[str] = []
-    return RayCluster(ray, clusters._Places({"node": ("host", places)}, 0.0), said.append), said
+    return RayCluster(ray, [ray_cluster._Node("node", "host", places)], 0.0, said.append), said
 
 
 def dies_at_first(marks: list[int]) -> int:
@@ -195,6 +199,7 @@ def test_calls_are_made_and_errors_arrive_as_they_were_raised() -> None:
     with pytest.raises(OutputError, match="refused: 7"):
         refused.result(10)
     cluster.shutdown()
+    cluster.close()
     assert not said and not cluster.notices and sorted(map(id, ray.killed)) == sorted(map(id, ray.actors))
     with pytest.raises(RuntimeError, match="after shutdown"):
         cluster.submit(local_clusters.square, 1)
@@ -242,21 +247,19 @@ def test_a_cluster_that_lost_all_workers(monkeypatch: pytest.MonkeyPatch) -> Non
     def ends() -> None:
         raise Dies
 
-    monkeypatch.setattr(clusters, "RETURN", 0.05)
+    monkeypatch.setattr(ray_cluster, "RETURN", 0.05)
     cluster, _ = cluster_of(FakeRay(starts=1), places=1)
     with pytest.raises(BrokenExecutor, match="all workers of the cluster are gone"):
         cluster.submit(ends).result(10)
     with pytest.raises(BrokenExecutor):
-        cluster.submit(abs, 1)
+        cluster.submit(abs, 1).result(10)
     assert RETURN > 60
 
 
-def test_a_cluster_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "START", 0.05)
+def test_a_cluster_without_room() -> None:
     cluster, _ = cluster_of(FakeRay(starts=0))
-    with pytest.raises(ResourceError, match="no worker has started"):
-        cluster.wait_for_worker("ray")
-    cluster.shutdown(wait=False, cancel_futures=True)
+    assert not cluster.has_worker(0.05)
+    cluster.close()
 
 
 # real clusters

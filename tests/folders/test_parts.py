@@ -218,6 +218,20 @@ def test_a_pool_that_loses_a_process_is_broken_and_says_so(tmp_path: Path, style
     assert tree(tmp_path / "out") == whole
 
 
+def test_an_executor_that_cancels_its_calls_is_broken(tmp_path: Path, style: Path) -> None:
+    class Cancelling(ThreadPoolExecutor):
+        def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> "Future[Any]":
+            if function is not translate_part:
+                return super().submit(function, *arguments, **named)
+            future: Future[Any] = Future()
+            future.cancel()
+            return future
+
+    folder(tmp_path / "in", NAMES)
+    with Cancelling(1) as executor, pytest.raises(ResourceError, match="has lost its workers: its calls were cancel"):
+        translate_folder(tmp_path / "in", tmp_path / "out", style, executor=executor)
+
+
 def test_workers_that_cannot_start(tmp_path: Path, source: Path, style: Path) -> None:
     executor = ProcessPoolExecutor(1, CONTEXT, os._exit, (1,))
     with pytest.raises(ResourceError, match=r"cannot be started: .*__main__"):
