@@ -302,19 +302,18 @@ def _space_of_its_own(store: "Store", rank: int, world_size: int) -> "Store":
 
     own, deadline = secrets.token_hex(8), time.monotonic() + FIRST.total_seconds()
     store.set(f"call-{rank}", own)
-    space, here = None, [f"here-{other}" for other in range(world_size)]
-    while space is None or not space.check(here):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not all of {world_size} processes came within {FIRST}")
+    while time.monotonic() < deadline:
         if rank == 0:
             calls = store.multi_get([f"call-{other}" for other in range(world_size)])
             store.set("calls", b" ".join(calls).decode())
         heard = store.get("calls").decode().split()
-        if space is None and heard[rank : rank + 1] == [own]:
-            space = PrefixStore(heard[0], store)
-            space.set(here[rank], "")
+        if heard[rank : rank + 1] == [own]:
+            space = PrefixStore(heard[0], store)  # another one, once the first process has started again
+            space.set(f"here-{rank}", "")
+            if space.check([f"here-{other}" for other in range(world_size)]):
+                return space
         time.sleep(_PAUSE)
-    return space
+    raise TimeoutError(f"not all of {world_size} processes came within {FIRST}")
 
 
 @contextlib.contextmanager
