@@ -279,7 +279,7 @@ def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
 
     try:
         store, rank, world_size = next(rendezvous("env://", timeout=FIRST))
-        store = _space_of_its_own(store, rank, world_size)
+        store = _namespace(store, rank, world_size)
         store.set_timeout(timeout)
         init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     except (RuntimeError, OSError, ValueError) as error:
@@ -291,12 +291,12 @@ def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
         ) from None
 
 
-def _space_of_its_own(store: "Store", rank: int, world_size: int) -> "Store":
+def _namespace(store: "Store", rank: int, world_size: int) -> "Store":
     """The part of `store` that belongs to these processes alone. Returns when all of them are there.
 
     torchrun's store outlives a restart, with the addresses of processes that are gone, and the machines of a training
-    count their restarts apart. So each process calls with a number that it draws. The first process lists the calls
-    again and again, until each process has found its own number in the list.
+    count their restarts separately. So each process calls with a number that it draws. The first process lists the
+    calls again and again, and its own number names the part in which those meet who find theirs in the list.
     """
     from torch.distributed.distributed_c10d import PrefixStore
 
