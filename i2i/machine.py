@@ -279,7 +279,7 @@ def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
 
     try:
         store, rank, world_size = next(rendezvous("env://", timeout=FIRST))
-        store = _space_of_its_own(store, rank, world_size)
+        store = _namespace(store, rank, world_size)
         store.set_timeout(timeout)
         init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     except (RuntimeError, OSError, ValueError) as error:
@@ -291,30 +291,29 @@ def meet(backend: Literal["nccl", "gloo"], timeout: timedelta) -> None:
         ) from None
 
 
-def _space_of_its_own(store: "Store", rank: int, world_size: int) -> "Store":
+def _namespace(store: "Store", rank: int, world_size: int) -> "Store":
     """The part of `store` that belongs to these processes alone. Returns when all of them are there.
 
     torchrun's store outlives a restart, with the addresses of processes that are gone, and the machines of a training
-    count their restarts apart. So each process calls with a number that it draws. The first process lists the calls
-    again and again, until each process has found its own number in the list.
+    count their restarts separately. So each process calls with a number that it draws. The first process lists the
+    calls again and again, and its own number names the part in which those meet who find theirs in the list.
     """
     from torch.distributed.distributed_c10d import PrefixStore
 
     own, deadline = secrets.token_hex(8), time.monotonic() + FIRST.total_seconds()
     store.set(f"call-{rank}", own)
-    space, here = None, [f"here-{other}" for other in range(world_size)]
-    while space is None or not space.check(here):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not all of {world_size} processes came within {FIRST}")
+    while time.monotonic() < deadline:
         if rank == 0:
             calls = store.multi_get([f"call-{other}" for other in range(world_size)])
             store.set("calls", b" ".join(calls).decode())
         heard = store.get("calls").decode().split()
-        if space is None and heard[rank : rank + 1] == [own]:
-            space = PrefixStore(heard[0], store)
-            space.set(here[rank], "")
+        if heard[rank : rank + 1] == [own]:
+            space = PrefixStore(heard[0], store)  # another one, once the first process has started again
+            space.set(f"here-{rank}", "")
+            if space.check([f"here-{other}" for other in range(world_size)]):
+                return space
         time.sleep(_PAUSE)
-    return space
+    raise TimeoutError(f"not all of {world_size} processes came within {FIRST}")
 
 
 @contextlib.contextmanager

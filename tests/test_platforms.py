@@ -5,10 +5,12 @@ One child plays a system and runs the commands one after the other. Rules that n
 
 import ast
 import json
+import ntpath
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 
 import batch_tools as batch
 import numpy as np
@@ -16,11 +18,12 @@ import pytest
 from folded_disk import folded_disk
 from other_systems import LINUX, MODULES, UNIX, environment
 
-from i2i import images
+from i2i import config, images
 from i2i.commands import ALGORITHMS, COMMANDS
 from i2i.errors import ExistsError, LockedError, UsageError
 from i2i.files import atomic_write, locked
 from i2i.folders.batch import translate_folder
+from i2i.tools.labelled import layout
 
 ROOT = Path(__file__).parents[1]
 CHILD = """
@@ -213,6 +216,32 @@ def test_what_windows_or_macos_lacks_is_asked_for_first() -> None:
             if wrong := lacking & (uses(at_import) if guarded else uses(part)):
                 found.append(f"{path}:{part.lineno}: {sorted(wrong)}")
     assert not found
+
+
+# Paths that begin at a drive.
+
+
+class OfWindows(PureWindowsPath):
+    """A path of Windows where i2i asks the disk too."""
+
+    def absolute(self) -> "OfWindows":
+        return self
+
+    resolve = absolute
+
+
+def test_a_run_that_was_begun_at_a_drive_names_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.yaml").write_text('# relative paths begin at "C:\\\\pictures"\n', encoding="utf-8")
+    monkeypatch.setattr(config, "Path", OfWindows)
+    assert str(config._base(tmp_path / "config.yaml")) == "C:\\pictures"
+
+
+def test_a_label_file_may_name_a_picture_at_a_drive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "Path", OfWindows)
+    monkeypatch.setattr(layout, "os", SimpleNamespace(path=ntpath))
+    for name, expected in (("C:\\set\\a\\b.png", "a\\b.png"), ("D:\\set\\b.png", ""), ("a\\b.png", "")):
+        found = layout.within(name, OfWindows("c:/set"))  # type: ignore[arg-type]
+        assert str(found or "") == expected
 
 
 # A disk with names as Windows and macOS have them.

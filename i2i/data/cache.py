@@ -87,9 +87,7 @@ def _write(entry: Path, resized: Resized) -> None:
         entry.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(entry, lambda file: file.write(data.getbuffer()))
     except (OSError, OutputError) as error:
-        if (
-            _stored(entry, len(planes)) is not None
-        ):  # another worker was faster; Windows replaces nothing that is mapped
+        if _stored(entry, len(planes)) is not None:  # another worker's; Windows replaces no mapped file
             return
         reason = getattr(error if isinstance(error, OSError) else error.__cause__, "strerror", None) or error
         raise OutputError(

@@ -81,11 +81,6 @@ class Paths(Sequence[Path]):
     def __add__(self, more: "Paths") -> "Paths":
         return Paths(self.texts + more.texts)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
 
 def prefix_of(folder: Path) -> str:
     """The text before the name of a file in the text of its path: `a/` for `a`, nothing for `.`."""

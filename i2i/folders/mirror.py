@@ -94,10 +94,18 @@ def store_folder(folder: Path, place: StorePath, names: Sequence[str] | None = N
                 raise OutputError(str(error)) from None
             notes[name] = _Note(*entry, stamps[name].st_mtime_ns)
 
-        for name in new:  # in their order
-            put(name)
-        _write(folder, place, notes)
+        try:
+            for name in new:  # in their order
+                put(name)
+        finally:
+            _write(folder, place, notes)
     return len(new)
+
+
+def is_noted(folder: Path, place: StorePath, name: str) -> bool:
+    """Whether the store has that file as it was last fetched, or put there; or has none. Raises `OutputError`."""
+    found, note = stores.files(place / name, kind=OutputError), _read(folder, place).get(name)
+    return not found or (note is not None and note[:2] == found.get(""))
 
 
 def _by_groups(function: Callable[[str], None], names: Sequence[str], after: Callable[[], None]) -> None:

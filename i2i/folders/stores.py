@@ -110,6 +110,14 @@ def put(path: Path, place: StorePath, *, replace: bool) -> None:
                 ) from None
 
 
+def get_bytes(place: StorePath, kind: type[I2IError] = InputError) -> bytes:
+    """The content of a small file of a store. An error is of that `kind`."""
+    system, name = _opened(place)
+    with _explained(place, kind):
+        content: bytes = system.cat_file(name)
+        return content
+
+
 def put_bytes(data: bytes, place: StorePath) -> None:
     """Writes a file of a store, and replaces the one that is there. Raises `OutputError`."""
     system, name = _opened(place)

@@ -4,17 +4,22 @@ What changed in the store is fetched before the work. After each save the run fo
 machine can go on. Of several processes on a machine one fetches, and the others find nothing left to do.
 """
 
+import json
+import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from i2i.errors import LockedError, OutputError
 from i2i.files import store_of
 from i2i.terminal import say
+from i2i.urls import StorePath
 
 if TYPE_CHECKING:
     from i2i.training.options import RunOptions
 
-_STATES = "state-*"
+_STATES, _STATUS = "state-*", "status.json"
 
 
 def fetch_data(options: "RunOptions") -> None:
@@ -39,24 +44,35 @@ def fetch_run(folder: Path) -> None:
 
     if stores.files(place):
         fetch_folder(place, folder)
-    stores.check_writable(place / "status.json")
+    stores.check_writable(place / _STATUS)
 
 
 def put_run(folder: Path) -> None:
     """Put what changed in the run folder to its store, if it has one, and remove the states there that are gone here.
 
-    Raises `OutputError`.
+    Raises `OutputError`, and `LockedError` if another machine has put its own there since this one fetched the folder.
     """
     if (place := store_of(folder)) is None:
         return
-    from i2i.errors import OutputError
     from i2i.folders import stores
-    from i2i.folders.mirror import store_folder
+    from i2i.folders.mirror import is_noted, store_folder
 
+    if not is_noted(folder, place, _STATUS):
+        _check_own(place, stores.get_bytes(place / _STATUS, OutputError))
     store_folder(folder, place)
     for name in stores.files(place, recursive=False, kind=OutputError):
         if Path(name).match(_STATES) and not (folder / name).exists():
             stores.remove(place / name)
+
+
+def _check_own(place: StorePath, status: bytes) -> None:
+    """Raises `LockedError` unless this process wrote that status. A put that seemed to fail may have succeeded."""
+    found = json.loads(status)
+    if (found["host"], found["pid"]) != (socket.gethostname(), os.getpid()):
+        raise LockedError(
+            f"{place}: another training goes on with this run (pid {found['pid']} on {found['host']}); "
+            "stop that one, or give another --run"
+        )
 
 
 def in_store(options: "RunOptions") -> "RunOptions":

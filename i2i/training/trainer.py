@@ -15,7 +15,7 @@ from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.loader import batches
 from i2i.data.options import batch_size, of_one_size
 from i2i.data.pair import Datasets, ImagePair
-from i2i.errors import DivergedError, I2IError, Interrupted, ModelError, OutputError
+from i2i.errors import DivergedError, I2IError, Interrupted, LockedError, ModelError, OutputError
 from i2i.signals import Signals, interrupted, status_for
 from i2i.training.checkpoint import Checkpointer
 from i2i.training.data_identity import DataIdentity
@@ -78,7 +78,7 @@ class Trainer:
             if isinstance(error, DivergedError):
                 self.monitor.health.summary(self.progress.step)
             if self.group.first and self.started and not isinstance(error, Interrupted):
-                with contextlib.suppress(OutputError):
+                with contextlib.suppress(OutputError, LockedError):
                     self.folder.failed(error, self.progress.step)
                     put_run(self.folder.path)
             raise

@@ -10,6 +10,7 @@ import pytest
 from check_files import check
 
 from i2i import images
+from i2i.data import walking
 from i2i.data.folders import LeftOut, PairRecord, find_images, paired, single_domain, unpaired
 from i2i.data.walking import walk
 from i2i.errors import InputError
@@ -313,3 +314,18 @@ def test_folder_without_permission_is_an_error(tmp_path, monkeypatch, search, cl
     with pytest.raises(InputError, match=r"Permission denied") as caught:
         search(tmp_path) if search is inspect else search(tmp_path, "train")
     assert f"no permission for the folder {tmp_path}" in str(caught.value)
+
+
+def test_a_junction_of_windows_is_no_link_to_python_and_makes_no_loop(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.png").touch()
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    entries = walking._entries
+
+    def as_on_windows(folder):
+        folders, *files = entries(folder)
+        return [(name, False) for name, _ in folders], *files
+
+    monkeypatch.setattr(walking, "_entries", as_on_windows)
+    monkeypatch.setattr(walking, "WINDOWS", True)
+    assert walking.walk(tmp_path) == [str(tmp_path / "a" / "x.png")]

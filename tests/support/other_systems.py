@@ -10,7 +10,7 @@ No test runs on these systems. A child whose `sitecustomize` calls `play` (see `
 
 On Windows in addition: a file that this process has open or mapped, or a folder with such a file, is neither replaced
 nor removed; a folder cannot be opened; a file that is open for reading alone cannot be synced; what is written by
-`os.write` to a file that was not opened as binary gets line ends of Windows.
+`os.write`, or by `io.FileIO`, to a file that was not opened as binary gets line ends of Windows.
 """
 
 import builtins
@@ -132,10 +132,11 @@ def play(system: str) -> None:
     other: dict[str, dict[str, Any]] = {"sys": {"platform": platform}, "os": {"name": name}, "signal": {}}
     if system == "win32":
         other["os"] |= _files_of_windows()
+        other["io"] = {"FileIO": _file_written_by(other["os"]["write"])}
         other["signal"] |= {"SIGBREAK": signal.SIGUSR2, "set_wakeup_fd": _set_wakeup_fd}
     modules = {
         module: _Elsewhere(__import__(module), hidden(system, module), other.get(module, {}))
-        for module in ("sys", *UNIX)
+        for module in ("sys", "io", *UNIX)
     }
     really = builtins.__import__
 
@@ -152,6 +153,14 @@ def play(system: str) -> None:
     warnings.filterwarnings("ignore", category=EncodingWarning)
     warnings.filterwarnings("error", category=EncodingWarning, module=r"i2i\.")
     multiprocessing.set_start_method("spawn")
+
+
+def _file_written_by(write: Callable[[int, Any], int]) -> type[io.FileIO]:
+    class FileIO(io.FileIO):
+        def write(self, data: Any) -> int:
+            return write(self.fileno(), data)
+
+    return FileIO
 
 
 def _set_wakeup_fd(descriptor: int, **options: Any) -> int:

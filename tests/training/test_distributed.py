@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from faults import BeforeFile, HangAt, KillAtStep, SignalAt, SlowSave, Timeout, 
 from fork_server import CONTEXT, free_port, meeting_place
 from torch.distributed import TCPStore
 
+from i2i import machine
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
@@ -233,6 +235,20 @@ def test_machines_that_count_their_restarts_apart_find_each_other() -> None:
         for worker in workers:
             worker.join(60)
             assert worker.exitcode == 0, counts
+
+
+@pytest.mark.promise("R19")
+def test_who_was_answered_by_a_process_that_is_gone_meets_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "FIRST", timedelta(seconds=20))
+    store, _ = agent_store()
+    own = TCPStore("127.0.0.1", store.port, is_master=False)
+    with ThreadPoolExecutor() as threads:
+        second = threads.submit(machine._namespace, own, 1, 2)
+        store.wait(["call-1"])
+        store.set("calls", f"gone {store.get('call-1').decode()}")
+        store.wait(["gone/here-1"])
+        machine._namespace(store, 0, 2).set("met", "")
+        assert second.result().check(["met"])
 
 
 def statistics(environment: dict[str, str], rows: list[slice], file: Path) -> None:

@@ -1,7 +1,9 @@
 """A data set and a run folder in an object store: a new machine goes on where another was lost."""
 
+import json
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from toy_folders import write_folder
 
 from i2i import cli
 from i2i.config import read_options
-from i2i.errors import InputError, OutputError
+from i2i.errors import InputError, LockedError, OutputError
 from i2i.files import staged, store_of
 from i2i.folders import stores
 from i2i.training import staging
@@ -104,6 +106,42 @@ def test_a_store_that_fails_costs_no_step(bucket: StorePath, tmp_path: Path, mon
     with pytest.raises(OutputError, match="no such bucket"):
         staging.put_run(missing)
     assert stores.files(bucket / "run")
+
+
+@pytest.mark.promise("R17")
+def test_of_two_machines_that_train_at_once_one_is_stopped(
+    bucket: StorePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that put nothing since the other did. The same command again goes on with what the other has put."""
+
+    def on(machine: str) -> Path:
+        monkeypatch.setenv("I2I_HOME", str(tmp_path / machine))
+        return staged(bucket / "run")
+
+    def write(folder: Path, step: int, host: str, pid: int = os.getpid()) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "status.json").write_text(json.dumps({"step": step, "host": host, "pid": pid}))
+
+    here = socket.gethostname()
+    staging.fetch_run(on("first"))
+    for step in (1, 2):
+        write(on("first"), step, here)
+        staging.put_run(on("first"))
+    staging.fetch_run(on("second"))
+    write(on("second"), 3, "second", 7)
+    staging.put_run(on("second"))
+    write(on("first"), 3, here)
+    with pytest.raises(LockedError, match="pid 7 on second"):
+        staging.put_run(on("first"))
+    assert b"second" in content(bucket / "run")["status.json"]
+
+    staging.fetch_run(on("first"))
+    write(on("first"), 4, here)
+    staging.put_run(on("first"))
+    write(on("first"), 5, here)
+    lost_its_answer = {"step": 4.5, "host": here, "pid": os.getpid()}
+    put(bucket / "run", "status.json", json.dumps(lost_its_answer).encode())
+    staging.put_run(on("first"))
 
 
 def test_a_configuration_names_the_store() -> None:

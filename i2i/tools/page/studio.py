@@ -245,7 +245,7 @@ class Studio:
                 continue
             place = folder / f"{len(kept):04}" / upload.name
             place.parent.mkdir(parents=True)
-            os.link(upload.path, place)
+            _link(upload.path, place)
             upload.path.touch()  # what is in use is not old
             kept.append(upload)
         return kept, refused
@@ -256,7 +256,7 @@ class Studio:
             images.probe(order.mask.path, self._limits)
             path = folder / "mask" / file_name(order.mask.name)
             path.parent.mkdir()
-            os.link(order.mask.path, path)
+            _link(order.mask.path, path)
             return path
         if not order.drawn:
             return None
@@ -310,6 +310,13 @@ class Studio:
                 reason = f"all results have {self.bounds.result_bytes / 1e6:.0f} MB, the most of one request"
             return Row(upload.name, style, "not done", reason)
         return Row(upload.name, style, record.status, _without_folders(record.note or record.reason, folder))
+
+
+def _link(file: Path, path: Path) -> None:
+    try:
+        os.link(file, path)
+    except OSError:  # a disk without hard links, such as exFAT
+        shutil.copyfile(file, path)
 
 
 def file_name(given: str) -> str:
