@@ -118,6 +118,7 @@ def _theme() -> gr.Theme:
     return gr.themes.Soft(primary_hue="teal", neutral_hue="slate", radius_size="lg", **_FONTS).set(
         **labels,
         **dark,
+        body_text_color_subdued="*neutral_500",
         block_label_shadow="none",
         block_title_padding="0",
         block_label_border_width="0",
