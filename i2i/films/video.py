@@ -197,7 +197,8 @@ class VideoReader:
         format = self._container.format.name
         if format == "avi" and self._stream.average_rate:
             return self._stream.frames / self._stream.average_rate
-        return Fraction(self._container.duration or 0, _MICROSECONDS) if format == "flv" else Fraction(0)
+        promises = format in ("flv", "matroska,webm")
+        return Fraction(self._container.duration or 0, _MICROSECONDS) if promises else Fraction(0)
 
     def _upright(self, frame: Any) -> Pixels:
         format = "rgb48le" if self.film.deep else "rgb24"
@@ -219,8 +220,10 @@ def _matroska_bytes(path: Path) -> int:
 def _is_cut_transport(path: Path) -> bool:
     """Whether an MPEG transport stream (ISO/IEC 13818-1) ends within one of its packets."""
     with path.open("rb") as file:
-        head = file.read(5)
-    packet = 188 if head[:1] == b"G" else 192  # that of a disk begins with a time
+        head = file.read(1 << 10)
+    # one has 188 bytes and begins with "G"; a disk has a time before it, a broadcast may have check bytes behind it
+    kinds = ((0, 188), (4, 192), (0, 204))
+    packet = next((length for at, length in kinds if set(head[at::length]) == {ord("G")}), 1)
     return path.stat().st_size % packet > 0
 
 

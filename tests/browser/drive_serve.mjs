@@ -104,7 +104,8 @@ try {
   await shot(page, "several");
   found.offered = await page.locator("#mix").isVisible();
   await page.locator("#mix input[type=checkbox]").check();
-  await page.locator("#mix .shares input").last().fill("25");
+  await page.locator("#mix .shares input").last().focus();
+  for (let step = 0; step < 25; step++) await page.keyboard.press("ArrowLeft");
   found.shares = await page.locator("#mix .shares output").allInnerTexts();
   await translate(page, (pictures.length - 1) * (found.styles.length + 1) + 1);
   found.mixed = await rows(page);

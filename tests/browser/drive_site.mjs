@@ -145,6 +145,10 @@ const actions = {
     await page.goto(address + name);
     return page.evaluate(() => document.body.textContent);
   },
+  async back() {
+    await page.goBack();
+    await page.waitForSelector("body[data-ready]");
+  },
   async put(folder) { cpSync(folder, site, { recursive: true }); },
   async evaluate(code) { return page.evaluate(code); },
 };

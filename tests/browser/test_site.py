@@ -217,11 +217,12 @@ def test_all_works_when_the_server_is_gone(site: Path, models: Any, tmp_path: Pa
         site,
         [
             *(("open", None), ("choose", first), ("kept", None), ("stop", None)),
-            *(("open", None), ("choose", second), ("save", tmp_path / "out.png")),
+            *(("open", None), ("choose", second), ("save", tmp_path / "out.png"), ("style", "other")),
         ],
     )
     assert levels_apart(tmp_path / "out.png", by_library(models["plain"], second)) <= 1
     assert found["results"][4] == "An example. Choose, drop or paste a picture of your own."
+    assert found["results"][7].endswith("styles/other.onnx cannot be loaded. Is there a connection?")
 
 
 def test_another_page_of_the_server_is_not_this_one(site: Path, tmp_path: Path) -> None:
@@ -233,6 +234,13 @@ def test_another_page_of_the_server_is_not_this_one(site: Path, tmp_path: Path) 
     found = drive(tmp_path / "site", [("open", None), ("choose", photo), ("kept", None), *visits])
     licence, other, page = found["results"][3:]
     assert licence.startswith("ONNX Runtime Web") and other == "another page" and "Choose a picture" in page
+
+
+def test_a_page_that_is_left_and_found_again_shows_its_true_values(site: Path) -> None:
+    shown = "document.querySelector('#strength').value + ' %', document.querySelector('output[for=strength]').textContent"
+    visits: list[tuple[str, Any]] = [("open", None), ("strength", 40), ("visit", "runtime/LICENSE.txt"), ("back", None)]
+    *_, (value, text) = drive(site, [*visits, ("evaluate", f"[{shown}]")])["results"]
+    assert value == text
 
 
 def test_another_network_of_the_same_name_reaches_a_visitor(site: Path, models: Any, tmp_path: Path) -> None:

@@ -275,6 +275,7 @@ CUT: dict[str, dict[str, Any]] = {
     ".ts": {"codec": "libx264"},
     ".m2ts": {"codec": "libx264"},
     ".flv": {"codec": "libx264", "sound": None},
+    ".mkv": {"codec": "libx264"},
 }
 
 
@@ -284,11 +285,20 @@ def test_a_film_that_is_cut_short_says_so(tmp_path: Path, suffix: str) -> None:
     path = video(tmp_path / f"a{suffix}", moving(90, 16, 16), **CUT[suffix])
     data = path.read_bytes()
     for share, expected in ((1.0, 90), (0.661, None)):
-        path.write_bytes(data[: int(share * len(data))])
+        left = data[: int(share * len(data))]
+        path.write_bytes(left.ljust(len(data), b"\0") if suffix == ".mkv" else left)  # else it would be refused
         with VideoReader(path) as reader:
             count = len(list(reader.frames()))
             notes = "; ".join(reader.film.notes)
         assert (count, notes) == (90, "") if expected else f"its end is missing, after {count} frames" in notes
+
+
+def test_a_time_before_a_packet_may_begin_like_one(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.m2ts")
+    path.write_bytes(b"G" + path.read_bytes()[1:])
+    with VideoReader(path) as reader:
+        list(reader.frames())
+        assert reader.film.notes == ()
 
 
 def test_an_edit_list_may_leave_out_frames(tmp_path: Path) -> None:

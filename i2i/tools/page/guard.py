@@ -84,7 +84,7 @@ class Guard:
 
     def __init__(self, application: Application, rules: Rules) -> None:
         self._application, self._rules = application, rules
-        self._addresses: dict[str, str] = {}  # of the sessions that wait
+        self._addresses: dict[str, str] = {}  # of sessions, those that wait among them
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -138,7 +138,8 @@ class Guard:
         Behind a proxy on this machine all have its address, and only the session tells them apart.
         """
         waiting, most = self._rules.waiting(), self._rules.most_waiting
-        self._addresses = {one: place for one, place in self._addresses.items() if one in waiting}
+        if len(self._addresses) > 16 * most:  # and no sooner, as one that has come in waits a moment later
+            self._addresses = {one: place for one, place in self._addresses.items() if one in waiting}
         beside = [one for one in waiting if self._addresses.get(one) == address]
         if waiting.count(session) >= max(1, most // 8) or (len(beside) >= most // 2 and not is_loopback(address)):
             raise Refused(503, "Too many requests of yours are waiting. Try again when they are done.")

@@ -7,7 +7,7 @@ from i2i.models.styles import Style
 from i2i.tools.page.studio import Bounds, Row
 
 CANVAS = """<p class="hint">Drop a picture, then paint over what is to be translated.</p>
-<div class="paper"><canvas></canvas></div>
+<div class="paper"><canvas role="img" aria-label="Paper of the mask, over the first picture"></canvas></div>
 <div class="tools"><label>Brush <input type="range" min="4" max="120" value="40" aria-label="Brush"></label>
 <button type="button">Clear</button></div>"""
 """Where a mask is painted; `mask.js` brings it to life."""

@@ -28,7 +28,7 @@ window.i2iMix = (() => {
     part(".shares").querySelectorAll("output").forEach((output, i) => { output.textContent = `${shares[i]} %`; });
   }
 
-  document.addEventListener("change", (event) => event.target.closest?.("#styles, #mix") && setTimeout(draw));
+  document.addEventListener("change", (event) => event.target.closest?.("#styles, #mix [type=checkbox]") && setTimeout(draw));
 
   return { weights: () => (isOn() ? JSON.stringify(Object.fromEntries(chosen().map((name) => [name, values[name]]))) : "") };
 })();

@@ -35,7 +35,7 @@ def order_of(
     files: Sequence[Mapping[str, Any]], styles: Any, options: Mapping[str, Any], names: Sequence[str], bounds: Bounds
 ) -> Order:
     """The order for `files`, some of the styles `names`, and the options on the page. Raises `OrderError`."""
-    chosen = [name for name in names if name in (styles or ())]
+    chosen = [name for name in names if name in (styles if isinstance(styles, list | tuple) else ())]
     size, strength, keep, mask = (options[name] for name in ("size", "strength", "keep", "mask"))
     most = bounds.pictures
     _expect(bool(files), "Drop a picture first, or take the example.")
@@ -43,7 +43,7 @@ def order_of(
     _expect(len(files) <= most, f"{len(files)} pictures: at most {most} go at once.")
     _expect(_is_number(size, 0, MAX_SIDE), f"Size: expected 0 to {MAX_SIDE} pixels.")
     _expect(_is_number(strength, 0, 1), "Strength: expected 0 to 1.")
-    _expect(keep in KEPT, "Keep: expected one of the choices.")
+    _expect(keep in list(KEPT), "Keep: expected one of the choices.")
     uploads = [upload_of(file) for file in (*files, *([mask] if mask else []))]
     for upload in uploads:
         _expect(upload.path.is_file(), f"{upload.name} is not here any more: drop it again.")

@@ -118,6 +118,7 @@ def _theme() -> gr.Theme:
     return gr.themes.Soft(primary_hue="teal", neutral_hue="slate", radius_size="lg", **_FONTS).set(
         **labels,
         **dark,
+        body_text_color_subdued="*neutral_500",
         block_label_shadow="none",
         block_title_padding="0",
         block_label_border_width="0",
@@ -166,7 +167,7 @@ class _Page:
             self.strength = gr.Slider(
                 0, 1, 1, step=0.05, label="Strength: 0 is the picture, 1 the translation", elem_id="strength"
             )
-            self.keep = gr.Radio(list(KEPT), value=next(iter(KEPT)), label="Keep of the picture", elem_id="keep")
+            self.keep = gr.Radio(list(KEPT), value=next(iter(KEPT)), label="Keep from the picture", elem_id="keep")
         with gr.Accordion("Mask: translate a part", open=False, elem_id="mask"):
             gr.HTML(CANVAS)
             self.mask = gr.File(

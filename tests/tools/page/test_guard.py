@@ -209,6 +209,12 @@ def test_one_visitor_does_not_take_all_places(tmp_path: Path) -> None:
     assert [join(str(number), "127.0.0.1") for number in range(10, 18)] == [200] * 8, "behind a proxy all have one"
     waiting.clear()
     assert join("a", "192.0.2.1") == 200
+    at_once = [str(number) for number in range(20, 28)]
+    for session in at_once:
+        join(session, "192.0.2.3")
+        waiting.clear()
+    waiting.extend(at_once)
+    assert join("c", "192.0.2.3") == 503
 
 
 OUTSIDE = [

@@ -52,6 +52,7 @@ def test_all_sources_are_one_list(file: dict[str, Any]) -> None:
     [
         ({"size": -1}, "Size"), ({"size": 70_000}, "Size"), ({"size": "9"}, "Size"), ({"size": float("nan")}, "Size"),
         ({"strength": 1.1}, "Strength"), ({"strength": None}, "Strength"), ({"keep": "shape"}, "Keep"),
+        ({"keep": []}, "Keep"), ({"styles": 1}, "Choose"),
         ({"drawn": "data:text/html,x"}, "mask"), ({"drawn": "data:image/png;base64,a"}, "mask"),
         ({"mix": "[1]"}, "Mix"), ({"mix": "{"}, "Mix"), ({"mix": 1}, "Mix"), ({"mix": '{"one": -1}'}, "Mix"),
         ({"mix": '{"one": "a"}'}, "Mix"), ({"styles": []}, "Choose"), ({"styles": ["four"]}, "Choose"),

@@ -31,7 +31,7 @@ export class Mask {
       this.#stroke(event);
     });
     paper.addEventListener("pointermove", (event) => event.buttons & 1 && this.#stroke(event));
-    paper.addEventListener("pointerup", () => this.#painted());
+    paper.addEventListener("lostpointercapture", () => this.#painted());
   }
 
   get isPainting() {
@@ -97,8 +97,8 @@ export class Mask {
   }
 
   async #take(file) {
-    const expected = this.size ?? [before.width, before.height];
     const bitmap = pair.hidden ? null : await createImageBitmap(file).catch(() => null);
+    const expected = this.size ?? [before.width, before.height]; // of the picture that is there by now
     if (pair.hidden) {
       this.say("Choose a picture first, then its mask.", { wrong: true });
     } else if (!bitmap) {
@@ -111,5 +111,6 @@ export class Mask {
       this.#set(pixelsOf(bitmap, "black"));
       this.say(`The white parts of ${file.name} are translated.`);
     }
+    bitmap?.close();
   }
 }

@@ -127,7 +127,7 @@ function load(file) {
   loading[file] ??= { there: 0 };
   loading[file].data ??= download(file).catch((error) => {
     delete loading[file];
-    throw error;
+    throw error instanceof TypeError ? new Error(`${file} cannot be loaded. Is there a connection?`) : error;
   });
   return loading[file].data;
 }

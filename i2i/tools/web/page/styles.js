@@ -57,7 +57,9 @@ export class Styles {
   #tile(style) {
     const [element, label, share] = ["div", "label", "div"].map((name) => document.createElement(name));
     [element.className, share.className] = ["tile", "share"];
-    const radio = Object.assign(document.createElement("input"), { type: "radio", name: "style", checked: style === this.style });
+    const radio = Object.assign(document.createElement("input"), {
+      type: "radio", name: "style", autocomplete: "off", checked: style === this.style,
+    });
     radio.setAttribute("aria-label", style.name);
     radio.addEventListener("change", () => {
       this.style = style;
@@ -69,7 +71,7 @@ export class Styles {
     const size = Object.assign(document.createElement("small"), { textContent: `${bytes} MB` });
     const images = style.example ? [Object.assign(new Image(), { src: style.example, alt: "" })] : [];
     label.append(radio, ...images, name, size);
-    const range = Object.assign(document.createElement("input"), { type: "range", min: 0, max: 100, value: 0 });
+    const range = Object.assign(document.createElement("input"), { type: "range", autocomplete: "off", min: 0, max: 100, value: 0 });
     range.setAttribute("aria-label", `Share of ${style.name}`);
     range.addEventListener("input", () => {
       this.#showShares();
