@@ -11,7 +11,7 @@ from pathlib import Path
 from i2i.config import narrowed
 from i2i.errors import UsageError
 from i2i.inference.sample import SampleOptions
-from i2i.terminal import printable
+from i2i.terminal import printable, progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +29,13 @@ def main(options: Options) -> None:
         raise UsageError("expected: i2i sample --style STYLE -o OUT (see --help)")
     options.check()
     from i2i.files import remove_strays
-    from i2i.folders import report
     from i2i.inference.sample import load_sampler, make_samples  # here, so that --help does not wait for torch
     from i2i.signals import BOTH, STOPPING, Signals, interrupted
 
     began = time.time()
     chosen = narrowed(options, SampleOptions)
     sampler = load_sampler(options.style, options.device)
-    with Signals(BOTH, STOPPING, impatient=BOTH) as signals, report.progress() as show:
+    with Signals(BOTH, STOPPING, impatient=BOTH) as signals, progress() as show:
         written = make_samples(sampler, chosen, show, lambda: bool(signals.received))
     for folder in {path.parent for path in written}:
         remove_strays(folder, began)

@@ -237,7 +237,9 @@ def test_another_page_of_the_server_is_not_this_one(site: Path, tmp_path: Path) 
 
 
 def test_a_page_that_is_left_and_found_again_shows_its_true_values(site: Path) -> None:
-    shown = "document.querySelector('#strength').value + ' %', document.querySelector('output[for=strength]').textContent"
+    shown = (
+        "document.querySelector('#strength').value + ' %', document.querySelector('output[for=strength]').textContent"
+    )
     visits: list[tuple[str, Any]] = [("open", None), ("strength", 40), ("visit", "runtime/LICENSE.txt"), ("back", None)]
     *_, (value, text) = drive(site, [*visits, ("evaluate", f"[{shown}]")])["results"]
     assert value == text
