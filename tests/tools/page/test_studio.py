@@ -1,5 +1,7 @@
 """The work behind the page: uploads are bounded and numbered, results keep names, formats and depth."""
 
+import errno
+import os
 import threading
 import zipfile
 from collections.abc import Callable
@@ -263,3 +265,13 @@ def test_few_styles_stay_loaded(studio: Studio, monkeypatch: pytest.MonkeyPatch)
 )
 def test_a_name_leads_nowhere_else(given: str, expected: str) -> None:
     assert file_name(given) == expected
+
+
+def test_an_upload_on_a_disk_without_hard_links_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: Path, path: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "a").write_bytes(b"upload")
+    page_studio._link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"upload"
