@@ -24,8 +24,9 @@ from i2i.errors import I2IError, InputError, ModelError, OutputError, ResourceEr
 from i2i.files import locked
 from i2i.folders.batch import translate_folder
 from i2i.folders.pipeline import Pipeline
+from i2i.folders.plan import Job
 from i2i.folders.report import Report
-from i2i.folders.worker import Part, Work, check_worker, translate_part
+from i2i.folders.worker import Part, Work, check_worker, stamp, translate_part
 from i2i.inference.options import FolderOptions
 from i2i.machine import threads
 from i2i.models.styles import install
@@ -167,6 +168,21 @@ def test_no_picture_is_translated_twice_in_place(tmp_path: Path, style: Path) ->
     whole = _whole(tmp_path, style)
     report = _with_losses(tmp_path, style, None, in_place=True)
     assert tree(tmp_path / "in") == whole and len(report.done) == 25
+
+
+@pytest.mark.promise("R54")
+@pytest.mark.parametrize("written_down", [True, False])
+def test_a_part_that_runs_again_finds_what_it_finished(tmp_path: Path, style: Path, written_down: bool) -> None:
+    path = picture(tmp_path / "a.png")
+    work = Work.of(style, FolderOptions(in_place=True), None)
+    work = replace(work.with_resolved(check_worker(work)), folder=tmp_path)
+    job = Job(str(path), str(path), "a.png")
+    part = Part(1, (job,), (stamp(job, work.start),))
+    before, first = path.read_bytes(), translate_part(work, part)
+    once = path.read_bytes()
+    if not written_down:  # lost in between
+        (tmp_path / "1.jsonl").write_bytes(b"")
+    assert translate_part(work, part) == first and path.read_bytes() == once != before
 
 
 @dataclass(frozen=True)
