@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Future, InvalidStateError, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ def dask_cluster(address: Address, say: Say) -> Iterator["DaskCluster"]:
     """As `open_cluster`."""
     from distributed import Client
 
-    with _quiet(), ExitStack() as stack:
+    with _quiet():
         try:
             with ThreadPoolExecutor(1) as thread:  # this one may have a loop of its own
                 thread.submit(asyncio.run, _greet(address.place)).result()
@@ -31,18 +31,26 @@ def dask_cluster(address: Address, say: Say) -> Iterator["DaskCluster"]:
         except (OSError, ValueError, TypeError) as error:
             reason = str(error) or f"no answer in {ANSWER:g} s; is it another service?"
             raise address.unusable(f"no scheduler of Dask answers there: {reason}") from None
-        stack.enter_context(suppress(TimeoutError))  # of its end alone
-        stack.callback(client.close, timeout=2)
-        with suppress(TimeoutError):
-            client.wait_for_workers(1, timeout=START)
-        if not client.nthreads():
-            raise address.unusable(
-                f"it has no workers, and none came in {START:g} s; start them on your machines: dask worker "
-                f"{address.place.removeprefix('tcp://')}"
-            )
-        cluster = DaskCluster(client, say)
-        stack.callback(cluster.shutdown, wait=False, cancel_futures=True)
+        try:
+            yield from _on_client(client, address, say)
+        finally:
+            with suppress(Exception):
+                client.close(timeout=2)
+
+
+def _on_client(client: Any, address: Address, say: Say) -> Iterator["DaskCluster"]:
+    with suppress(TimeoutError):
+        client.wait_for_workers(1, timeout=START)
+    if not client.nthreads():
+        raise address.unusable(
+            f"it has no workers, and none came in {START:g} s; start them on your machines: dask worker "
+            f"{address.place.removeprefix('tcp://')}"
+        )
+    cluster = DaskCluster(client, say)
+    try:
         yield cluster
+    finally:
+        cluster.shutdown(wait=False, cancel_futures=True)
 
 
 async def _greet(place: str) -> None:
