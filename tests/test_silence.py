@@ -20,11 +20,13 @@ FORBID = f"import sys; sys.path.insert(0, {str(SUPPORT)!r}); import no_network; 
 EVERYTHING = """
 import importlib, importlib.util, pkgutil
 import i2i
-left_out = ("i2i.configs",) if importlib.util.find_spec("gradio") else ("i2i.configs", "i2i.tools.page.page")
+left_out = ("i2i.configs",)
+if not importlib.util.find_spec("gradio"):
+    left_out += ("i2i.tools.page.page", "i2i.tools.page.protocol")
 for module in pkgutil.walk_packages(i2i.__path__, "i2i."):
     if not module.name.startswith(left_out):
         importlib.import_module(module.name)
-for name in ("kornia", "torchmetrics", "huggingface_hub", "onnxscript", "tensorboard", "gradio", "pi_heif", "s3fs"):
+for name in ("kornia", "torchmetrics", "huggingface_hub", "onnxscript", "tensorboard", "gradio", "pi_heif"):
     try:
         importlib.import_module(name)
     except ImportError:

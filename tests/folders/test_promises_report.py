@@ -212,7 +212,7 @@ def test_a_report_does_not_replace_a_picture(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["nowhere/r.json", "in", "-"])
 def test_a_report_that_cannot_be_written_is_found_before_the_work(tmp_path: Path, name: str) -> None:
     words = ("--style", model(tmp_path / "m.safetensors"), folder(tmp_path / "in"), "-o", tmp_path / "out")
-    code, child = run(tmp_path, *words, "--report", tmp_path / name)
+    code, child = run(tmp_path, *words, "--report", name if name == "-" else tmp_path / name)
     assert code in (2, 6) and name in child.stderr
     assert not (tmp_path / "out").exists()
 
