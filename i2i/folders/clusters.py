@@ -44,7 +44,7 @@ class Address(NamedTuple):
         return (match[1], int(match[2])) if match else None
 
     def unusable(self, reason: object) -> ResourceError:
-        """The error for a cluster that cannot be used. Of an exception it has the first line."""
+        """The error for a cluster that cannot be used. It has the first line of an exception."""
         first = str(reason).strip().partition("\n")[0] or type(reason).__name__
         return ResourceError(f"cluster {printable(self.text)}: {first}")
 

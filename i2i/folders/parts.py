@@ -21,7 +21,7 @@ from i2i.files import LOCK, locked
 from i2i.folders.pipeline import BATCH_ON_GPU, Stop
 from i2i.folders.plan import Job
 from i2i.folders.report import Progress, Record
-from i2i.folders.worker import STOP, Journal, Made, Part, Resolved, Work, check_worker, forget, stamp, translate_part
+from i2i.folders.worker import STOP, Journal, Outcome, Part, Resolved, Work, check_worker, forget, stamp, translate_part
 from i2i.inference.translator import Translator
 from i2i.terminal import printable
 from i2i.urls import StorePath, is_url
@@ -90,8 +90,8 @@ class Parts:
     notices: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._running: dict[Future[Made], Part] = {}
-        self._ended: SimpleQueue[Future[Made]] = SimpleQueue()
+        self._running: dict[Future[Outcome], Part] = {}
+        self._ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
         self._again: deque[Part] = deque()
         self._numbers = count(1)
         self._total = self._given_up = 0
@@ -208,7 +208,7 @@ class Parts:
             self._end(gone)
         self.executor.shutdown(wait=True)  # what is left of it must not write any more
 
-    def _collect(self, future: "Future[Made]") -> None:
+    def _collect(self, future: "Future[Outcome]") -> None:
         part = self._running.pop(future)
         error = CancelledError("its calls were cancelled.") if future.cancelled() else future.exception()
         if error is None:
@@ -218,7 +218,7 @@ class Parts:
         elif not self._ending:  # somebody else cancelled it
             self._break(error)
 
-    def _take(self, part: Part, made: Made) -> None:
+    def _take(self, part: Part, made: Outcome) -> None:
         self.notices.extend(notice for notice in made.notices if notice not in self.notices)
         for job, record in zip(part.jobs, made.records, strict=True):
             if record is not None:

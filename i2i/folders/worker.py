@@ -53,7 +53,7 @@ class Resolved:
     precision: str
     paint_size: int
     threads: tuple[int, int]
-    """Of OpenVINO and ONNX Runtime, and of torch, which is 0 where torch is not used."""
+    """Those of OpenVINO and ONNX Runtime, and those of torch: 0 where torch is not used."""
 
     @classmethod
     def of(cls, translator: Translator) -> Self:
@@ -259,7 +259,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Made:
+class Outcome:
     """The outcome of a part: a record for each of its jobs, None for one that is left; `error` ended it, if so."""
 
     records: tuple[Record | None, ...]
@@ -267,7 +267,7 @@ class Made:
     error: I2IError | None = None
 
 
-def translate_part(work: Work, part: Part) -> Made:
+def translate_part(work: Work, part: Part) -> Outcome:
     """Does a part. A worker may do it that another one, which was lost, has begun. Raises as `check_worker`."""
     check_worker(work)
     journal = Journal(work, part)
@@ -287,7 +287,7 @@ def translate_part(work: Work, part: Part) -> Made:
         pipeline.run(rest)
     except I2IError as ended:
         error = ended
-    return Made(tuple(records.get(number) for number in numbers.values()), tuple(pipeline.notices), error)
+    return Outcome(tuple(records.get(number) for number in numbers.values()), tuple(pipeline.notices), error)
 
 
 def _from_start(job: Job, start: str) -> Job:
@@ -342,7 +342,7 @@ class Journal:
                 raise refused(self._path, error) from None
 
     def found(self) -> dict[int, Record] | None:
-        """What an attempt before has recorded, by the number of the job; None if no worker has begun.
+        """The records of an attempt before, by the number of the job; None if no worker has begun.
 
         A worker may be lost after the result has got its name and before it was written down here: a target that has
         changed since the part was made is done too.

@@ -1,7 +1,7 @@
 """A training whose data set or run folder is in an object store: it uses a copy on this machine (`files.staged`).
 
 What changed in the store is fetched before the work. After each save the run folder goes to the store, so that a new
-machine can go on. Of several processes on a machine one fetches, and the others find nothing left to do.
+machine can go on. One of several processes on a machine fetches, and the others find nothing left to do.
 """
 
 import json

@@ -140,8 +140,8 @@ class Guard:
         waiting, most = self._rules.waiting(), self._rules.most_waiting
         if len(self._addresses) > 16 * most:  # and no sooner, as one that has come in waits a moment later
             self._addresses = {one: place for one, place in self._addresses.items() if one in waiting}
-        beside = [one for one in waiting if self._addresses.get(one) == address]
-        if waiting.count(session) >= max(1, most // 8) or (len(beside) >= most // 2 and not is_loopback(address)):
+        same_address = [one for one in waiting if self._addresses.get(one) == address]
+        if waiting.count(session) >= max(1, most // 8) or (len(same_address) >= most // 2 and not is_loopback(address)):
             raise Refused(503, "Too many requests of yours are waiting. Try again when they are done.")
         self._addresses[session] = address
 

@@ -22,17 +22,17 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._since = self.loop.time()
-        self._look()
+        self._close_if_late()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._since = self.loop.time()
 
-    def _look(self) -> None:
+    def _close_if_late(self) -> None:
         if self.transport.is_closing():
             return
         is_answering = self.cycle is not None and not self.cycle.response_complete
         if not is_answering and self.loop.time() - self._since > HEADER_SECONDS:
             self.transport.abort()
         else:
-            self.loop.call_later(min(1, HEADER_SECONDS / 2), self._look)
+            self.loop.call_later(min(1, HEADER_SECONDS / 2), self._close_if_late)
