@@ -14,7 +14,7 @@ from i2i.errors import UsageError
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 """A scheme has at least two letters: C:// is a drive."""
 _SECRET = re.compile(r"[^/]*:(?!\d+(?:/|$))|.*[?&](?:x-amz-|x-goog-|awsaccesskeyid|signature|sig=)", re.I | re.DOTALL)
-"""The text behind the scheme with `user:password@`, which may hold slashes, or with a signature; `host:8020` has none."""
+"""Behind the scheme: `user:password@`, which may hold slashes, or a signature; `host:8020` has none."""
 UNNAMED = {"", ".", ".."}
 """Parts of names that a store may have and a path may not."""
 _CREDENTIALS = (

@@ -258,7 +258,7 @@ class RayCluster(Cluster):
 
 
 def _actor_class() -> type:
-    """The class of the workers. Outcome here it travels whole: a worker without i2i starts too, and says so when asked."""
+    """The class of the workers. Made here, it travels whole: a worker without i2i starts too, and says so."""
 
     class I2IWorker:
         def call(self, function: Callable[[], Any]) -> Any:

@@ -27,7 +27,7 @@ from i2i.networks.blocks import for_translation
 PERIOD = 251
 
 
-class Outcome:
+class Made:
     """A picture that is computed where it is read."""
 
     def __init__(self, side: int) -> None:
@@ -78,7 +78,7 @@ def main(folder: Path, side: int, width: int, more: set[str]) -> None:
         def put(top: int, rows: Pixels) -> None:
             canvas.fill(top, rows)
 
-        stream_bands(network, Outcome(side), put, folder=folder, autocast=autocast)
+        stream_bands(network, Made(side), put, folder=folder, autocast=autocast)
         result["streamed"] = (time.process_time() - used) / side**2 * 1e6
         result["wall"] = (time.perf_counter() - began) / side**2 * 1e6
         write_large(folder / "out.tif", canvas, Picture(np.empty((0, 0, 3), np.uint8)), "TIFF")

@@ -20,7 +20,7 @@ def style(seed: int = 0, *, domain: str = "photo", paint_size: int = 0, **config
     with torch.no_grad():
         for tensor in network.parameters():
             tensor.copy_(tensor.half())
-    card = ("Outcome for tests.", "<script>alert(1)</script>")
+    card = ("Made for tests.", "<script>alert(1)</script>")
     info = describe(
         network, direction="a2b", input_domain=domain, output_domain="test", card=card, paint_size=paint_size
     )
