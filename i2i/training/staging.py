@@ -1,7 +1,7 @@
 """A training whose data set or run folder is in an object store: it uses a copy on this machine (`files.staged`).
 
-Changed files are fetched from the store before the work. After each save the run folder goes to the store, so that a new
-machine can go on. One of several processes on a machine fetches, and the others find nothing left to do.
+Changed files are fetched from the store before the work. After each save the run folder goes to the store, so that a
+new machine can go on. One of several processes on a machine fetches, and the others find nothing left to do.
 """
 
 import json
