@@ -18,8 +18,8 @@ from i2i.terminal import printable
 from i2i.urls import StorePath
 
 _NOTES, _LOCK, _COMING = ".i2i-store.json", ".i2i-store.lock", ".i2i-store"
-_NOTED = 64
-"""After so many files the notes are written; so many are copied again after a kill, at most."""
+_NOTED, _TIMES = 64, 32
+"""The notes, which name all files, are written after so many files, but not more often than so many times."""
 
 
 class _Note(NamedTuple):
@@ -53,10 +53,10 @@ def fetch_folder(place: StorePath, folder: Path) -> int:
                 (folder / name).unlink()
             del notes[name]
         old = {name for name, note in notes.items() if note[:2] == found[name] and (folder / name).is_file()}
-        new = [name for name in found if name not in old]
+        new = {name: coming / str(number) for number, name in enumerate(name for name in found if name not in old)}
 
         def fetch(name: str) -> None:
-            path, part = folder / name, coming / str(new.index(name))
+            path, part = folder / name, new[name]
             stores.fetch(place / name, part)
             _make(path.parent)
             move_into_place(part, path)
@@ -64,7 +64,7 @@ def fetch_folder(place: StorePath, folder: Path) -> int:
 
         _make(coming)
         try:
-            _by_groups(fetch, new, lambda: _write(folder, place, notes))
+            _by_groups(fetch, list(new), lambda: _write(folder, place, notes))
         finally:
             shutil.rmtree(coming, ignore_errors=True)
     return len(new)
@@ -109,9 +109,10 @@ def is_noted(folder: Path, place: StorePath, name: str) -> bool:
 
 
 def _by_groups(function: Callable[[str], None], names: Sequence[str], after: Callable[[], None]) -> None:
-    for start in range(0, len(names), _NOTED):
+    group = max(_NOTED, len(names) // _TIMES)
+    for start in range(0, len(names), group):
         try:
-            stores.each(function, names[start : start + _NOTED])
+            stores.each(function, names[start : start + group])
         finally:
             after()
 

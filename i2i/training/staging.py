@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from i2i.errors import LockedError, OutputError
 from i2i.files import store_of
-from i2i.terminal import say
+from i2i.terminal import printable, say
 from i2i.urls import StorePath
 
 if TYPE_CHECKING:
@@ -67,10 +67,14 @@ def put_run(folder: Path) -> None:
 
 def _check_own(place: StorePath, status: bytes) -> None:
     """Raises `LockedError` unless this process wrote that status. A put that seemed to fail may have succeeded."""
-    found = json.loads(status)
-    if (found["host"], found["pid"]) != (socket.gethostname(), os.getpid()):
+    try:
+        found = json.loads(status)
+        writer = found["host"], found["pid"]
+    except (ValueError, TypeError, KeyError):  # no status of a run
+        writer = ("an unknown machine", "?")
+    if writer != (socket.gethostname(), os.getpid()):
         raise LockedError(
-            f"{place}: another training goes on with this run (pid {found['pid']} on {found['host']}); "
+            f"{place}: another training goes on with this run (pid {printable(writer[1])} on {printable(writer[0])}); "
             "stop that one, or give another --run"
         )
 

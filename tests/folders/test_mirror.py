@@ -43,6 +43,18 @@ def test_only_what_has_changed_is_fetched(tmp_path: Path, bucket: StorePath) -> 
     assert sorted(path.name for path in folder.iterdir()) == [".i2i-store.json", "a.png", "deep", "own.txt"]
 
 
+def test_many_files_are_linear_work(tmp_path: Path, bucket: StorePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notes name all files, so they may not be written again for each few of them."""
+    for number in range(200):
+        put(bucket, f"{number}.png", b"x")
+    monkeypatch.setattr(mirror, "_NOTED", 1)
+    monkeypatch.setattr(mirror, "_TIMES", 4)
+    written, write = [], mirror._write
+    monkeypatch.setattr(mirror, "_write", lambda *arguments: (written.append(1), write(*arguments)))
+    assert fetch_folder(bucket, tmp_path) == 200
+    assert len(written) == 4
+
+
 def test_only_what_has_changed_is_put_the_newest_last(
     tmp_path: Path, bucket: StorePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,18 @@ def test_of_two_machines_that_train_at_once_one_is_stopped(
     staging.put_run(on("first"))
 
 
+@pytest.mark.promise("R17")
+@pytest.mark.parametrize("status", [b"damaged", b"[1]", b"{}", b"\xff"])
+def test_a_status_that_no_run_wrote_is_another_machines(bucket: StorePath, tmp_path: Path, status: bytes) -> None:
+    folder = staged(bucket / "run")
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text("{}")
+    put(bucket / "run", "status.json", status)
+    with pytest.raises(LockedError, match="an unknown machine"):
+        staging.put_run(folder)
+    assert content(bucket / "run") == {"status.json": status}
+
+
 def test_a_configuration_names_the_store() -> None:
     """Nothing is fetched for it."""
     function, text = cli._parsed(["train", "pix2pix", "--data", "s3://bucket/pairs", "--print-config"], "")
