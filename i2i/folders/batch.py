@@ -19,10 +19,11 @@ from i2i.errors import OutputError, UsageError
 from i2i.files import make_folders, remove_strays
 from i2i.folders import stores
 from i2i.folders.clusters import open_cluster
+from i2i.folders.jobs import Job
 from i2i.folders.masks import blend_of
 from i2i.folders.parts import Parts, resolve
 from i2i.folders.pipeline import Pipeline, Stop
-from i2i.folders.plan import Inputs, Job, Plan, Source, plan
+from i2i.folders.plan import Inputs, Plan, Source, plan
 from i2i.folders.report import Progress, Record, Report, ReportFile, records_of
 from i2i.folders.staging import Staged, runner_of
 from i2i.folders.worker import Fetching, Resolved, Style, Work, load

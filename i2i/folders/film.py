@@ -25,8 +25,8 @@ from i2i.files import move_into_place, refused, sha256
 from i2i.films import Film, Frame, Reader, Segment, Writer, is_video, needs_video
 from i2i.films.segments import Segments, segments
 from i2i.films.smoothing import Motion, Smoother, motion
+from i2i.folders.jobs import Job
 from i2i.folders.masks import blend_of, read_mask
-from i2i.folders.plan import Job
 from i2i.folders.report import masked
 from i2i.images import Picture, Pixels, with_channels, with_depth
 from i2i.inference.blend import Blend

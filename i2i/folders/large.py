@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from i2i.errors import ImageError
+from i2i.folders.jobs import Job
 from i2i.folders.masks import blend_of
-from i2i.folders.plan import Job
 from i2i.folders.report import changes, masked, painted
 from i2i.images import WRITTEN, Picture, from_planes, to_planes
 from i2i.images.formats import written_format

@@ -18,8 +18,8 @@ from queue import Empty, SimpleQueue
 
 from i2i.errors import I2IError, ResourceError, SomeFailed, UsageError
 from i2i.files import LOCK, locked
+from i2i.folders.jobs import Job
 from i2i.folders.pipeline import BATCH_ON_GPU, Stop
-from i2i.folders.plan import Job
 from i2i.folders.report import Progress, Record
 from i2i.folders.worker import STOP, Journal, Outcome, Part, Resolved, Work, check_worker, forget, stamp, translate_part
 from i2i.inference.translator import Translator

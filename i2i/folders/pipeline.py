@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFailed
 from i2i.files import make_folders
+from i2i.folders.jobs import Job
 from i2i.folders.masks import blend_of, read_mask
-from i2i.folders.plan import Job
 from i2i.folders.report import Progress, Record, changes, clipped, masked, painted, unlabelled
 from i2i.images import Picture, probe, read, write
 from i2i.images.large import LARGE_LIMITS, large_size

@@ -17,11 +17,12 @@ import numpy as np
 from i2i.errors import OutputError, UsageError
 from i2i.files import atomic_write, refused, remove_strays, write_all
 from i2i.folders import stores
-from i2i.folders.plan import Job, Plan
+from i2i.folders.jobs import Job, SourceAndTarget
+from i2i.folders.plan import Plan
 from i2i.images import Picture, not_kept_by
 from i2i.images.palettes import FAR
 from i2i.terminal import say_plain
-from i2i.urls import StorePath, as_path
+from i2i.urls import StorePath
 
 _CONVERTED = {(3, 1): "colours taken as luminance", (1, 3): "grey taken as three channels"}
 
@@ -33,16 +34,14 @@ _NO_NUMBERS: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """The outcome of one input. Its texts are those of its job: there may be a million records.
+class Record(SourceAndTarget):
+    """The outcome of one input. Its texts are those of its job.
 
     Its status is `done`; `skipped`, because its result exists or it is no regular file; `failed`; or `left`, because
     the work was stopped before. `reason` says why it is not done, `note` what else has changed in the picture. `film`
     has the numbers of a film: frames, and if it was smoothed flicker and sharpness before and after.
     """
 
-    source_text: str
-    target_text: str
     status: Status
     reason: str = ""
     note: str = ""
@@ -52,14 +51,6 @@ class Record:
     def of(cls, job: Job, status: Status, reason: str = "", note: str = "") -> "Record":
         """The record of a job. Many records have one reason or note, which is kept once."""
         return cls(job.source_text, job.target_text, status, sys.intern(reason), sys.intern(note))
-
-    @property
-    def source(self) -> Path:
-        return as_path(self.source_text)
-
-    @property
-    def target(self) -> Path:
-        return as_path(self.target_text)
 
     def to_json(self, line: str = "") -> str:
         """A JSON object in ASCII, on one line or with `line` before each of its lines but the first."""

@@ -20,8 +20,8 @@ from pathlib import Path
 from i2i.errors import ExistsError, ImageError, LockedError, OutputError, SomeFailed
 from i2i.files import locked, scratch_folder
 from i2i.folders import stores
+from i2i.folders.jobs import Job
 from i2i.folders.pipeline import Pipeline
-from i2i.folders.plan import Job
 from i2i.folders.report import Progress, Record
 from i2i.images.spool import FOLDER_VARIABLE, spool_folder
 from i2i.terminal import printable

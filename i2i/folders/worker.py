@@ -21,8 +21,8 @@ from i2i.config import option_names
 from i2i.errors import I2IError, InputError, ModelError, OutputError, UsageError
 from i2i.files import refused, sha256
 from i2i.folders import stores
+from i2i.folders.jobs import Job
 from i2i.folders.pipeline import Pipeline
-from i2i.folders.plan import Job
 from i2i.folders.report import Record
 from i2i.folders.staging import runner_of
 from i2i.inference import mix as mixing

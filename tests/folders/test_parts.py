@@ -23,8 +23,8 @@ from losing_executor import LosingExecutor
 from i2i.errors import I2IError, InputError, ModelError, OutputError, ResourceError, SomeFailed, UsageError
 from i2i.files import locked
 from i2i.folders.batch import translate_folder
+from i2i.folders.jobs import Job
 from i2i.folders.pipeline import Pipeline
-from i2i.folders.plan import Job
 from i2i.folders.report import Report
 from i2i.folders.worker import Part, Work, check_worker, stamp, translate_part
 from i2i.inference.options import FolderOptions

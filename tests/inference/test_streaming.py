@@ -14,8 +14,8 @@ from i2i.acceleration import winograd
 from i2i.acceleration.normalization import Moments
 from i2i.errors import ImageError
 from i2i.folders.batch import translate_folder
+from i2i.folders.jobs import Job
 from i2i.folders.large import translate_large
-from i2i.folders.plan import Job
 from i2i.images import Picture, png
 from i2i.images import spool as spools
 from i2i.images.spool import SpoolError

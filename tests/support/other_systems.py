@@ -88,7 +88,7 @@ UNIX = {
         MAP_ANONYMOUS MAP_PRIVATE MAP_SHARED PROT_READ PROT_WRITE
     """,
 }
-"""What it says is missing on Windows."""
+"""The names that it calls missing on Windows."""
 O_BINARY = 0x8000
 
 

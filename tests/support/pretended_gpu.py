@@ -54,7 +54,7 @@ def _moved(module: nn.Module, *where: Any, memory_format: torch.memory_format | 
 
 @contextmanager
 def pretended_gpu(kind: Literal["cuda", "mps"] = "cuda") -> Iterator[None]:
-    """Inside, there is one, `cuda` or Apple's. What needs torch's engine, gradients, is not computed, but taken to be
+    """Inside, there is one, `cuda` or Apple's. Gradients need torch's engine: they are not computed, and taken to be
     there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.backends.mps, "is_available", lambda: kind == "mps")

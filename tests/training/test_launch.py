@@ -1,5 +1,5 @@
-"""What is refused before anything is created: options that contradict each other, the data or the device. And what a
-training starts from: a style by its name, and the third network of CUT's checkpoints, `latest_net_F.pth`."""
+"""Refusals before anything is created: options that contradict each other, the data or the device. Also the weights
+that a training begins with: a style by its name, and the third network of CUT's checkpoints, `latest_net_F.pth`."""
 
 from pathlib import Path
 from typing import Any

@@ -17,7 +17,7 @@ from i2i.config import nearest
 from i2i.data.folders import LINKED, LeftOut, first_lines, listed, near_to, no_file
 from i2i.data.walking import exists, is_folder, walk
 from i2i.errors import ImageError, InputError, UsageError
-from i2i.folders.plan import Job
+from i2i.folders.jobs import Job
 from i2i.images import written_suffix
 from i2i.inference.options import ModelOptions
 from i2i.models import styles as known_styles
