@@ -30,7 +30,7 @@ LONG := training browser evaluation tools commands/test_demo* commands/test_plan
 	inference/test_memory* inference/test_bundled* inference/test_sample* inference/test_transform* inference/test_forks* \
 	models/test_styles* models/test_hub* models/test_published* models/test_hostile* images/test_hostile* images/test_limits* \
 	algorithms/test_learning* algorithms/test_gan* algorithms/test_cut* algorithms/test_contract* algorithms/test_newcomer* \
-	algorithms/test_stability* algorithms/test_distill* losses/test_stability* \
+	algorithms/test_stability* algorithms/test_distill* \
 	test_benchmarks* test_proportions* test_download* test_cli* test_platforms* test_silence* test_signals* test_bad_paths*
 
 test-fast: $(READY)

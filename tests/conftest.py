@@ -82,9 +82,9 @@ def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """All of torch.compile but the code generator, which takes minutes."""
     import torch
 
-    from i2i.acceleration import compiler
+    from i2i.acceleration import exchange
 
-    monkeypatch.setattr(compiler, "BACKEND", "eager")
+    monkeypatch.setattr(exchange, "BACKEND", "eager")
     yield
     torch._dynamo.reset()
 

@@ -15,7 +15,7 @@ from pretended_gpu import pretended_gpu
 from run_options import CycleGANRun, Pix2PixRun
 from torch import nn
 
-from i2i.acceleration.normalization import Moments
+from i2i.acceleration.inference import Moments
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.data.pair import Datasets, ImagePair
 from i2i.data.toy import ToyPairs, ToyUnpaired
@@ -24,7 +24,7 @@ from i2i.images import Picture, read, write
 from i2i.inference.runtime.torch_runtime import TorchRuntime
 from i2i.inference.streaming.layers import Layer, convolution, normalisation
 from i2i.inference.translator import Translator, load_translator
-from i2i.losses.structure import structure_loss
+from i2i.losses.regularisers import structure_loss
 from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.networks.blocks import BilinearUpsample, BlurDownsample, BlurUpsample, for_translation, init_weights

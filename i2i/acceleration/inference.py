@@ -1,29 +1,33 @@
-"""Layers of a network that translates: the same function of each image, up to rounding.
+"""Layers of a network that translates: the same function of each image, up to rounding; and the cost of a translation.
 
-Batch norm by the statistics of the image is per-image normalisation, so no other image of a batch has an influence.
-Convolutions keep their kernels in the layout in which they use them.
+Convolutions keep their kernels in the layout in which they use them. Batch norm by the statistics of the image is
+per-image normalisation, so no other image of a batch has an influence. On a CPU torch sums a channel in the memory
+format channels last in one go, with up to 20 times the rounding of row by row. The error grows with the image: in
+float32 it is 2e-4 deviations at 256×256, 3e-3 at 1024×1024, 2e-2 at 2048×2048 (docs/lab-book.md).
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from i2i.acceleration import winograd
-from i2i.acceleration.convolutions import ColumnConv2d, StridedConv2d, by_columns, column_kernels, is_plain, padded
 from i2i.acceleration.exchange import Accelerated, Network, become, exchange
-from i2i.acceleration.normalization import (
-    ExactBatchNorm,
-    ExactInstanceNorm,
-    ExportedBatchNorm,
-    ExportedInstanceNorm,
-    GroupBatchNorm,
-)
-from i2i.networks.blocks import PaddingMode
+from i2i.acceleration.training import ColumnConv2d, StridedConv2d, by_columns, column_kernels, is_plain, padded
+from i2i.networks import GeneratorConfig
+from i2i.networks.blocks import InstanceNorm, PaddingMode, for_translation
 
 Engine = Literal["eager", "compiled", "exported"]
 """How the network runs: torch as it is, torch with its compiler, another runtime after an export."""
+_CHUNK_VALUES = 1 << 20  # so many stay in a processor's cache between two passes over them
+_LARGE, _LARGE_16_BITS = 1 << 16, 1 << 20  # pixels from which `Moments` replaces torch's statistics
 
 
 class _PreparedConv2d(Accelerated):
@@ -77,6 +81,120 @@ class PreparedWinogradConv2d(_PreparedConv2d, nn.Conv2d):
         return winograd.correlate(x, self.kernels, 3, self.bias, mode)
 
 
+def _float64(x: Tensor) -> Tensor:
+    return (x.cpu() if x.device.type == "mps" else x).double()  # Apple's GPUs have no float64
+
+
+class Moments:
+    """Count, mean and sum of squared deviations of each channel, in float64.
+
+    Each chunk is centred on its own mean in float32 and then merged (Chan, Golub & LeVeque 1983). So nothing cancels
+    where the mean is much larger than the deviation, and an image can come in parts.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean = self._squares = torch.zeros(1, dtype=torch.float64)
+
+    def add(self, rows: Tensor) -> None:
+        """Adds the pixels of (1, C, H, W)."""
+        values = rows.permute(0, 2, 3, 1).reshape(-1, rows.shape[1])
+        for chunk in values.split(max(1, _CHUNK_VALUES // values.shape[1])):
+            self._merge(chunk.float())
+
+    def _merge(self, chunk: Tensor) -> None:
+        mean = chunk.sum(0) / len(chunk)
+        centred = chunk - mean
+        # the part of the mean that was lost to rounding
+        rest = _float64(centred.sum(0)) / len(chunk)
+        squares = _float64(centred.square_().sum(0)) - rest.square() * len(chunk)
+        delta = _float64(mean) + rest - self._mean.to(rest.device)
+        total = self.count + len(chunk)
+        self._mean = self._mean.to(rest.device) + delta * (len(chunk) / total)
+        between = delta.square() * (self.count * len(chunk) / total)
+        self._squares = self._squares.to(rest.device) + squares + between
+        self.count = total
+
+    def mean(self) -> Tensor:
+        """Returns (C,) in float64."""
+        return self._mean
+
+    def variance(self) -> Tensor:
+        """Returns the biased variance (C,) in float64."""
+        return self._squares / max(1, self.count)
+
+
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    in_place: bool = False,
+) -> Tensor:
+    """Returns (x - mean) / √(variance + eps) · weight + bias for each channel; if `in_place`, in float32 in x."""
+    if x.dtype != torch.float32:  # rounded once
+        return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
+    scale = torch.rsqrt(variance + eps)
+    scale = scale if weight is None else scale * weight
+    y = torch.sub(x, mean[:, None, None], out=x if in_place else None).mul_(scale[:, None, None])
+    return y if bias is None else y.add_(bias[:, None, None])
+
+
+class _PerImageBatchNorm(Accelerated):
+    """Batch norm that takes the statistics of the images at hand: each image by itself, whatever its batch."""
+
+    @classmethod
+    def accepts(cls, module: nn.Module) -> bool:
+        return not isinstance(module, nn.BatchNorm2d) or module.running_mean is None
+
+
+class GroupBatchNorm(_PerImageBatchNorm, nn.BatchNorm2d):
+    """Per-image batch norm as a group norm: fastest on a GPU and compiled."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
+
+
+class ExportedInstanceNorm(Accelerated, InstanceNorm):
+    """Instance normalisation as the operation that other runtimes know."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.instance_norm(x, eps=self.eps)
+
+
+class ExportedBatchNorm(_PerImageBatchNorm, nn.BatchNorm2d):
+    """Per-image batch norm as the operation that other runtimes know."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+class ExactInstanceNorm(Accelerated, InstanceNorm):
+    """Instance normalisation on a CPU that is exact and fast for large images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _exactly_normalized(x, None, None, self.eps)
+
+
+class ExactBatchNorm(_PerImageBatchNorm, nn.BatchNorm2d):
+    """Per-image batch norm on a CPU that is exact and fast for large images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _exactly_normalized(x, self.weight, self.bias, self.eps)
+
+
+def _exactly_normalized(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    large = _LARGE if x.dtype == torch.float32 else _LARGE_16_BITS
+    if len(x) > 1 or x.shape[2] * x.shape[3] < large:
+        return F.group_norm(x, x.shape[1], weight, bias, eps)
+    moments = Moments()
+    moments.add(x)
+    weight, bias = (None if value is None else value.float() for value in (weight, bias))
+    return normalize(x, moments.mean().float(), moments.variance().float(), weight, bias, eps)
+
+
 class PlainNoise(Accelerated, nn.Dropout):
     """Dropout that stays on, with the noise of `nn.Dropout` for a float32 tensor in torch's own memory format, so that
     neither layout nor precision changes the noise."""
@@ -120,3 +238,45 @@ def _exchange_head(network: nn.Module) -> None:
     head = network if isinstance(network, nn.Conv2d) else getattr(network, "head", None)
     if type(head) is nn.Conv2d and PreparedColumnConv2d.accepts(head):
         become(head, PreparedColumnConv2d).prepare()
+
+
+def peak_bytes(config: GeneratorConfig, side: int, by_torch: bool = True) -> int:
+    """Returns the most bytes that results of operations hold at one time for an image of `side` × `side`, with the
+    layers for torch on a CPU or with those for other runtimes."""
+    with torch.device("meta"):
+        network, picture = for_translation(config.build()), torch.empty(1, config.in_channels, side, side)
+        accelerate_inference(network, "eager" if by_torch else "exported", torch.device("cpu"))
+    with torch.inference_mode(), _Peak() as peak:
+        network(picture)
+    return peak.most
+
+
+@cache
+def multiplications(config: GeneratorConfig, least: int = 256) -> float:
+    """Returns the multiply-adds for each pixel of a square image with at least `least` pixels a side."""
+    multiple = config.size_multiple
+    side = max(-(-least // multiple) * multiple, config.minimum_size)
+    with torch.device("meta"):
+        network, picture = config.build(), torch.empty(1, config.in_channels, side, side)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counted:
+        for_translation(network)(picture)
+    return counted.get_total_flops() / 2 / side**2
+
+
+class _Peak(TorchDispatchMode):
+    """Records the most bytes that results of operations hold at one time."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.most = 0
+        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                self._alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self._alive = {key: entry for key, entry in self._alive.items() if not entry[0].expired()}
+        self.most = max(self.most, sum(size for _, size in self._alive.values()))
+        return result

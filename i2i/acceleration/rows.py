@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.acceleration import winograd
-from i2i.acceleration.convolutions import by_columns, column_kernels, is_thin
-from i2i.acceleration.normalization import normalize
+from i2i.acceleration.inference import normalize
+from i2i.acceleration.training import by_columns, column_kernels, is_thin
 from i2i.networks.blocks import PaddingMode
 
 RowLayer = Callable[[Tensor, bool], Tensor | None]

@@ -11,23 +11,23 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_type_hints
 
+import torch
 from torch import Tensor, nn
 
-from i2i.algorithms.augmentation import Augmentation, forward_together
-from i2i.algorithms.image_pool import ImagePool
+from i2i.algorithms.augmentation import Augmentation, ImagePool
 from i2i.algorithms.options import NetworkOptions, UnpairedOptions
 from i2i.config import to_mapping
 from i2i.data.options import channels, classes
 from i2i.data.pair import ImagePair
-from i2i.losses.adversarial import GANLoss
-from i2i.losses.grid import grid_loss
+from i2i.losses.adversarial import GANLoss, Logits
 from i2i.losses.perceptual import Content
-from i2i.losses.stability import stability_loss
-from i2i.losses.structure import structure_loss
+from i2i.losses.regularisers import grid_loss, stability_loss, structure_loss
 from i2i.networks import NetworkConfig, config_of
 from i2i.networks.blocks import Statistics, conv_bias
 from i2i.networks.own import OwnConfig
+from i2i.networks.patchgan import MultiScalePatchGAN
 from i2i.networks.pretrained import described_features
+from i2i.networks.projected import Projected
 
 Player = str
 GENERATOR: Player = "generator"
@@ -217,6 +217,42 @@ class Algorithm(ABC, Generic[Options]):
         return ""
 
 
+class ConditionalGAN(Algorithm[Options]):
+    """G, D, and D's turn, which comes before G's (Mirza & Osindero 2014, arXiv:1411.1784; Isola et al. 2017, Eq. 1): D
+    sees `batch.b` or G's output beside `batch.a`, and G makes outputs that D takes for real."""
+
+    paired = True
+
+    def __init__(self, options: Options, in_channels: int, out_channels: int, conditional: bool = True) -> None:
+        """`conditional`: D sees the input beside the output. Without a D, G learns from content losses."""
+        self.options, self.conditional = options, conditional
+        self.gan, self.augment = options.gan_loss(), options.augmentation()
+        self.G = options.create_generator(in_channels, out_channels)
+        if options.has_discriminator:
+            self.D = options.create_discriminator(out_channels + (in_channels if conditional else 0))
+
+    def players(self) -> dict[Player, list[nn.Module]]:
+        discriminator: dict[Player, list[nn.Module]] = {DISCRIMINATOR: [self.D]} if hasattr(self, "D") else {}
+        return discriminator | {GENERATOR: [self.G]}
+
+    def translators(self) -> dict[str, nn.Module]:
+        return {"a2b": self.G}
+
+    def discriminator_input(self, a: Tensor, b: Tensor, step: int) -> Tensor:
+        """The pair, or the output alone, augmented."""
+        return self.augment(b, step, condition=a if self.conditional else None)
+
+    def discriminator_turn(self, real: Tensor, fake: Tensor) -> Turn:
+        """The turn of D (Eq. 1) on inputs of D; `fake` has no gradient."""
+        return DISCRIMINATOR, self.discriminator_losses("D", self.D, real, fake)
+
+    def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
+        return {"fake_B": (translators["a2b"](batch.a), batch.b)}
+
+    def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
+        return {"real_A": batch.a, "fake_B": translators["a2b"](batch.a), "real_B": batch.b}
+
+
 AnyAlgorithm = Algorithm[Any]
 """An algorithm of whatever options."""
 
@@ -229,10 +265,8 @@ def own_options(algorithm: type[AnyAlgorithm]) -> type[NetworkOptions]:
 
 def described(config: NetworkConfig | OwnConfig) -> dict[str, Any]:
     """A network's kind and configuration, with the biases that it has, whether it was asked for them or not."""
-    mapping = described_features(to_mapping(config))
-    if isinstance(config, OwnConfig):
-        return {"kind": config.kind, **mapping}
-    return {"kind": config.kind, **mapping, "bias": conv_bias(config.norm, config.bias)}
+    mapping = {"kind": config.kind, **described_features(to_mapping(config))}
+    return mapping | ({"bias": conv_bias(mapping["norm"], mapping["bias"])} if "norm" in mapping else {})
 
 
 @contextmanager
@@ -246,3 +280,17 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
     finally:
         for p in weights:
             p.requires_grad_(True)
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether, in training, one sample's output depends on the other samples of its batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+def forward_together(network: nn.Module, *batches: Tensor) -> list[Logits]:
+    """`network(batch)` for each batch. One pass computes them all, which is faster, where it gives the same numbers:
+    batches of one size, no batch norm, one scale."""
+    separately = isinstance(network, MultiScalePatchGAN | Projected) or has_batch_norm(network)
+    if separately or len({batch.shape[1:] for batch in batches}) > 1:
+        return [network(batch) for batch in batches]
+    return list(network(torch.cat(batches)).split([len(batch) for batch in batches]))

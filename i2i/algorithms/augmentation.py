@@ -1,4 +1,5 @@
-"""Augmentation of every image that a discriminator sees, in any turn: DiffAugment or ADA, then instance noise.
+"""Augmentation of every image that a discriminator sees, in any turn: DiffAugment or ADA, then instance noise. And the
+history of generated images, from which a discriminator may see older ones.
 
 Real and generated images go through the same random transformation T before D sees them, D(T(x)) and D(T(G(z))), in the
 discriminator's turn and in the generator's, whose gradients come back through T. So the discriminator cannot learn a
@@ -19,19 +20,15 @@ device.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.config import nearest
 from i2i.device import precise
 from i2i.errors import UsageError
 from i2i.losses.adversarial import Logits, scales
-from i2i.networks.blocks import has_batch_norm
-from i2i.networks.patchgan import MultiScalePatchGAN
-from i2i.networks.projected import Projected
 
 COLOURS = ("brightness", "saturation", "contrast")  # together `color`
 OPERATIONS = ("color", *COLOURS, "translation", "cutout")
@@ -45,7 +42,12 @@ class DiffAugment:
     text: nothing is done, nothing is drawn. Raises `UsageError` for an unknown name."""
 
     def __init__(self, names: str = "") -> None:
-        self.operations = parse_operations(names)
+        found = [name.strip() for name in names.split(",")] if names.strip() else []
+        for name in found:
+            if name not in OPERATIONS:
+                known = ", ".join(OPERATIONS)
+                raise UsageError(f"unknown augmentation {name!r}.{nearest(name, OPERATIONS)} Known: {known}.")
+        self.operations = tuple(name for name in OPERATIONS if name in found)
 
     def __call__(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """(N, C, H, W) in [-1, 1] → the same shape, each picture changed in its own way; colours may leave [-1, 1].
@@ -69,22 +71,9 @@ class DiffAugment:
         return images
 
 
-def parse_operations(names: str) -> tuple[str, ...]:
-    """`cutout, color` → the operations named, in the order of `OPERATIONS`; none of an empty text.
-
-    Raises `UsageError` for an unknown name.
-    """
-    found = [name.strip() for name in names.split(",")] if names.strip() else []
-    for name in found:
-        if name not in OPERATIONS:
-            known = ", ".join(OPERATIONS)
-            raise UsageError(f"unknown augmentation {name!r}.{nearest(name, OPERATIONS)} Known: {known}.")
-    return tuple(name for name in OPERATIONS if name in found)
-
-
 def checked_names(names: str) -> str:
     """`names`, if all are known. Raises `UsageError`."""
-    parse_operations(names)
+    DiffAugment(names)
     return names
 
 
@@ -103,9 +92,11 @@ def recolour(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: T
     """
     from kornia.enhance import adjust_brightness
 
-    images = adjust_brightness(images, _like(brightness, images), clip_output=False)
-    images = torch.lerp(images.mean(dim=1, keepdim=True), images, _like(saturation, images))
-    return torch.lerp(images.mean(dim=(1, 2, 3), keepdim=True), images, _like(contrast, images))
+    factors = (brightness, saturation, contrast)
+    brightness, saturation, contrast = (_per_picture(factor.to(images.dtype), images) for factor in factors)
+    images = adjust_brightness(images, brightness, clip_output=False)
+    images = torch.lerp(images.mean(dim=1, keepdim=True), images, saturation)
+    return torch.lerp(images.mean(dim=(1, 2, 3), keepdim=True), images, contrast)
 
 
 def draw_shifts(count: int, height: int, width: int) -> list[Place]:
@@ -143,6 +134,11 @@ def cut_out(images: Tensor, corners: Sequence[Place]) -> Tensor:
     return images * mask
 
 
+def _per_picture(values: Tensor, images: Tensor) -> Tensor:
+    """(N,) → (N, 1, 1, 1), where the images are; nobody waits for the copy."""
+    return values.to(images.device, non_blocking=True)[:, None, None, None]
+
+
 def _integers(least: int, most: int, count: int) -> list[int]:
     return torch.randint(least, most + 1, (count,)).tolist()
 
@@ -153,11 +149,6 @@ def _eighth(size: int) -> int:
 
 def _half(size: int) -> int:
     return (size + 1) // 2
-
-
-def _like(factors: Tensor, images: Tensor) -> Tensor:
-    """A factor per picture, (N, 1, 1, 1), where the images are; nobody waits for the copy."""
-    return factors.to(images, non_blocking=True)[:, None, None, None]
 
 
 class ADA:
@@ -227,11 +218,6 @@ class ADA:
         self.adapted.copy_(torch.where(count >= PICTURES, fresh, self.adapted))
 
 
-def _per_picture(values: Tensor, images: Tensor) -> Tensor:
-    """(N,) → (N, 1, 1, 1), where the images are; nobody waits for the copy."""
-    return values.to(images.device, non_blocking=True)[:, None, None, None]
-
-
 class Augmentation:
     """`always`, or `ada` in its place; then noise, whose deviation falls from `noise` to 0 in `noise_steps`."""
 
@@ -245,7 +231,12 @@ class Augmentation:
         the pair still fits, without noise and in its own colours.
         """
         seen = self.ada(images, step, condition) if self.ada else self.always(images, condition)
-        return self._noisy(seen, images.shape[1], self.deviation(step))
+        if not (deviation := self.deviation(step)):
+            return seen
+        (count, every, *size), channels = seen.shape, images.shape[1]
+        dtype = torch.promote_types(seen.dtype, torch.float32)
+        noise = deviation * torch.randn(count, channels, *size, dtype=dtype, device=seen.device)
+        return seen + F.pad(noise, (0, 0, 0, 0, every - channels, 0))
 
     def changes(self, step: int) -> bool:
         """Whether anything becomes of an image at that step."""
@@ -264,20 +255,51 @@ class Augmentation:
         """Tensors of the training state that are averaged over all processes."""
         return {"ada": self.ada.adapted} if self.ada else {}
 
+
+class ImagePool:
+    """Up to `size` past fakes (Shrivastava et al. 2017, Sec. 2.3; 50 in CycleGAN). Once it is full, each fake is, with
+    probability ½, exchanged for an older one.
+
+    Draws from torch's global generator on the CPU, so a step seeded alike plays alike. Size 0: no history.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.images: list[Tensor] = []
+        self._one_size = False
+
+    def __call__(self, fakes: Tensor) -> Tensor:
+        """(N, C, H, W) → as many images, detached, each new or from the history."""
+        fakes = fakes.detach()
+        if self.size == 0:
+            return fakes
+        if self._one_size:
+            self.images = [image for image in self.images if image.shape == fakes.shape[1:]]
+        return torch.stack([self._exchange(fake) for fake in fakes])
+
+    def _exchange(self, fake: Tensor) -> Tensor:
+        if len(self.images) < self.size:
+            self.images.append(self._keepable(fake))
+            return fake
+        if torch.rand(()) < 0.5:
+            return fake
+        place = int(torch.randint(self.size, ()))
+        old, self.images[place] = self.images[place], self._keepable(fake)
+        return old.to(fake.dtype)  # of a run that went on in another precision
+
     @staticmethod
-    def _noisy(seen: Tensor, channels: int, deviation: float) -> Tensor:
-        if not deviation:
-            return seen
-        count, every, *size = seen.shape
-        made: dict[str, Any] = {"device": seen.device, "dtype": torch.promote_types(seen.dtype, torch.float32)}
-        noise = deviation * torch.randn(count, channels, *size, **made)
-        return seen + F.pad(noise, (0, 0, 0, 0, every - channels, 0))
+    def _keepable(fake: Tensor) -> Tensor:
+        """A step that diverged is skipped; its fakes must not come back in a later one."""
+        return torch.nan_to_num(fake, nan=0.0, posinf=1.0, neginf=-1.0).clone()
 
+    def state(self) -> list[Tensor]:
+        """The images, oldest place first, on the CPU."""
+        return [image.cpu() for image in self.images]
 
-def forward_together(network: nn.Module, *batches: Tensor) -> list[Logits]:
-    """`network(batch)` for each batch. One pass computes them all, which is faster, where it gives the same numbers:
-    batches of one size, no batch norm, one scale."""
-    separately = isinstance(network, MultiScalePatchGAN | Projected) or has_batch_norm(network)
-    if separately or len({batch.shape[1:] for batch in batches}) > 1:
-        return [network(batch) for batch in batches]
-    return list(network(torch.cat(batches)).split([len(batch) for batch in batches]))
+    def load_state(self, images: list[Tensor], device: torch.device, one_size: bool = False) -> None:
+        """Continue with these images (the first `size` of them).
+
+        With `one_size` all fakes are of one size. Images of another one, which a run with another crop made, are then
+        dropped: no batch holds both.
+        """
+        self.images, self._one_size = [image.to(device) for image in images[: self.size]], one_size

@@ -20,8 +20,7 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import GENERATOR, Losses, Translators, Turn
-from i2i.algorithms.conditional import ConditionalGAN
+from i2i.algorithms.algorithm import GENERATOR, ConditionalGAN, Losses, Translators, Turn
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError

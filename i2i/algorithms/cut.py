@@ -4,7 +4,7 @@
 | here | paper |
 |---|---|
 | `real_A`, `real_B`, `fake_B`, `same_B` | x ∈ X, y ∈ Y, G(x) = ŷ, G(y) |
-| `G`; `encode(G, …)` | G; its first half G_enc at L layers |
+| `G`; `G.encode(…)` | G; its first half G_enc at L layers |
 | `F` | H_l, the two-layer perceptrons |
 | `D` | D |
 | `num_patches`, `temperature` | S = 256, τ = 0.07 |
@@ -24,7 +24,7 @@ StyleGAN2's, and each of its crops a scale of its own, the same for height and w
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Interval
@@ -36,11 +36,11 @@ from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, Losses
 from i2i.algorithms.options import UnpairedOptions, check_one_size, check_one_unit
 from i2i.data.options import classes
 from i2i.data.pair import ImagePair
+from i2i.device import precise
 from i2i.errors import UsageError
-from i2i.losses.patch_nce import Negatives, patch_nce
+from i2i.losses.perceptual import Negatives, patch_nce
 from i2i.networks.blocks import Init, init_weights
-from i2i.networks.features import ProjectionConfig, channels, encode, paper_layers, patches_at, translate
-from i2i.networks.resnet import ResnetGenerator
+from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
@@ -106,6 +106,36 @@ class CUTOptions(UnpairedOptions):
         return numbers
 
 
+@dataclass(frozen=True)
+class ProjectionConfig:
+    """The channels of the compared layers, and of the vectors."""
+
+    kind: ClassVar[str] = "projection"
+
+    in_channels: tuple[int, ...]
+    width: int
+
+
+class PatchProjection(nn.Module):
+    """The H_l of the paper, with two layers each and the names of the published code: `mlp_0`, `mlp_1`, …
+
+    `forward(layer, patches)`: (N, S, in_channels[layer]) → (N, S, width), vectors of length 1. It computes in float32
+    under autocast too: with the published first weights the numbers before the division are too small for float16.
+    """
+
+    def __init__(self, config: ProjectionConfig) -> None:
+        super().__init__()
+        self.config = config
+        for i, channels in enumerate(config.in_channels):
+            layers = nn.Linear(channels, config.width), nn.ReLU(), nn.Linear(config.width, config.width)
+            self.add_module(f"mlp_{i}", nn.Sequential(*layers))
+
+    def forward(self, layer: int, patches: Tensor) -> Tensor:
+        with torch.autocast(patches.device.type, enabled=False):
+            z = self.get_submodule(f"mlp_{layer}")(precise(patches))
+            return z / (z.norm(dim=-1, keepdim=True) + 1e-7)  # as in the published code
+
+
 class CUT(Algorithm[CUTOptions]):
     """A → B, from two sets of images without pairs: a patch of a translation resembles its own source most."""
 
@@ -125,13 +155,11 @@ class CUT(Algorithm[CUTOptions]):
                 f"generator = {options.generator!r}: CUT compares layers of a residual generator; use resnet_<n>blocks "
                 "or resnet_<n>blocks_antialiased"
             )
-        widths = channels(G)
+        widths = G.channels()
         self.layers = options.checked_layers(len(widths)) or paper_layers(G.config)
-        embedding = ProjectionConfig(
-            in_channels=tuple(widths[number] for number in self.layers), width=options.embedding_width
-        )
+        embedding = ProjectionConfig(tuple(widths[number] for number in self.layers), options.embedding_width)
         self.G = G
-        self.F = init_weights(embedding.build(), options.init_type, options.init_gain)
+        self.F = init_weights(PatchProjection(embedding), options.init_type, options.init_gain)
         self.D = options.create_discriminator(out_channels)
 
     @classmethod
@@ -153,7 +181,7 @@ class CUT(Algorithm[CUTOptions]):
         generators = own_generators(len(batch))  # first of all, so that nothing else drawn moves them
         flipped = draw_flips(generators) if options.flip_equivariance else torch.zeros(len(batch), dtype=torch.bool)
         source_A = mirrored(real_A, flipped)
-        fake_B, features_A = translate(self.G, source_A, self.layers)
+        fake_B, features_A = self.G.translate(source_A, self.layers)
 
         real, fake = self.augment(real_B, step), self.augment(fake_B.detach(), step)
         yield DISCRIMINATOR, self.discriminator_losses("D", self.D, real, fake)  # Eq. 1
@@ -174,7 +202,7 @@ class CUT(Algorithm[CUTOptions]):
 
         content = {}
         source_B = mirrored(real_B, flipped)
-        same_B, features_B = translate(self.G, source_B, self.layers)
+        same_B, features_B = self.G.translate(source_B, self.layers)
         if options.lambda_NCE_B:
             content["NCE_B"] = options.lambda_NCE_B * self._contrast(same_B, real_B, features_B, flipped, generators)
         if options.lambda_identity:
@@ -186,10 +214,10 @@ class CUT(Algorithm[CUTOptions]):
     ) -> Tensor:
         """The contrastive loss of Eq. 3 between `made` and `source`, whose own `features` were seen mirrored."""
         options = self.options
-        queries = [mirrored(query, flipped) for query in encode(self.G, made, self.layers)]
+        queries = [mirrored(query, flipped) for query in self.G.encode(made, self.layers)]
         if bool(flipped.any()):
             with torch.no_grad():
-                features = encode(self.G, source, self.layers)
+                features = self.G.encode(source, self.layers)
         losses = []
         for layer, (query, key) in enumerate(zip(queries, features, strict=True)):
             places = draw_places(generators, options.num_patches, key[0, 0].numel()).to(key.device, non_blocking=True)
@@ -219,6 +247,19 @@ def _check(options: CUTOptions, in_channels: int, out_channels: int) -> None:
     compares = bool(options.lambda_NCE_A or options.lambda_NCE_B)
     for name in ("nce_layers", "num_patches", "negatives", "temperature", "embedding_width", "flip_equivariance"):
         options.needs(name, compares, "lambda_NCE_A or lambda_NCE_B")
+
+
+def paper_layers(config: ResnetConfig) -> tuple[int, ...]:
+    """The layers of App. C.1: pixels, both halving convolutions, the first and the fifth (or last) block."""
+    first = config.first_block
+    blocks = {first, first + min(config.blocks, 5) - 1} if config.blocks else set()
+    return (0, 4, 4 + config.halving_layers, *sorted(blocks))
+
+
+def patches_at(features: Tensor, places: Tensor) -> Tensor:
+    """The features (N, C, H, W) at `places`, (N, S) counted along the rows, as (N, S, C)."""
+    index = places[:, None].expand(-1, features.shape[1], -1)
+    return features.flatten(2).gather(2, index).mT
 
 
 def own_generators(count: int) -> list[Generator]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, Losses, Player, Translators, Turn
-from i2i.algorithms.image_pool import ImagePool
+from i2i.algorithms.augmentation import ImagePool
 from i2i.algorithms.options import UnpairedOptions, check_one_size, check_one_unit
 from i2i.data.options import classes
 from i2i.data.pair import ImagePair

@@ -20,17 +20,16 @@ some. There is no search for widths.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 from torch.nn import functional
 
-from i2i.acceleration.cost import multiplications
-from i2i.algorithms.algorithm import GENERATOR, Losses, Player, Translators, Turn
-from i2i.algorithms.conditional import ConditionalGAN
+from i2i.acceleration.inference import multiplications
+from i2i.algorithms.algorithm import GENERATOR, ConditionalGAN, Losses, Player, Translators, Turn
 from i2i.algorithms.options import NetworkOptions, UnpairedOptions, check_one_size
 from i2i.config import PathUnless
 from i2i.data.options import channels, classes, ranges
@@ -40,8 +39,6 @@ from i2i.losses.perceptual import feature_distance
 from i2i.models.styles import BUNDLED, model_files
 from i2i.models.teacher import Teacher
 from i2i.networks import GeneratorConfig, generator_config
-from i2i.networks.features import ChannelProjectionConfig, comparable_layers, translate
-from i2i.networks.features import channels as widths
 from i2i.networks.own import OwnConfig
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 
@@ -98,6 +95,29 @@ class DistillOptions(UnpairedOptions):
         return math.lcm(multiple, teacher.size_multiple), max(minimum, teacher.minimum_size)
 
 
+@dataclass(frozen=True)
+class ChannelProjectionConfig:
+    """The channels of the compared layers, of the student and of the teacher."""
+
+    kind: ClassVar[str] = "channel_projection"
+
+    in_channels: tuple[int, ...]
+    out_channels: tuple[int, ...]
+
+
+class ChannelProjection(nn.Module):
+    """For each layer (N, in_channels, H, W) → (N, out_channels, H, W), the channels of the other generator."""
+
+    def __init__(self, config: ChannelProjectionConfig) -> None:
+        super().__init__()
+        self.config = config
+        pairs = zip(config.in_channels, config.out_channels, strict=True)
+        self.layers = nn.ModuleList(nn.Conv2d(one, other, 1) for one, other in pairs)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return [layer(x) for layer, x in zip(self.layers, features, strict=True)]
+
+
 class Distill(ConditionalGAN[DistillOptions]):
     """`batch.a` → what the teacher makes of it; `batch.b` are pictures of the other domain, or `batch.a` again."""
 
@@ -111,8 +131,7 @@ class Distill(ConditionalGAN[DistillOptions]):
         self.teacher_model = checked_teacher(options, in_channels, out_channels)
         self.teacher, self.domains = self.teacher_model.sha256, self.teacher_model.domains
         self.paint_size = self.teacher_model.info.paint_size
-        super().__init__(options, in_channels, out_channels, conditional=False, discriminator=options.has_discriminator)
-        self.options = options
+        super().__init__(options, in_channels, out_channels, conditional=False)
         if options.lambda_features:
             self._compare(self.G, self.teacher_model.network)
         self.content = options.create_content(out_channels, out_channels)
@@ -122,10 +141,11 @@ class Distill(ConditionalGAN[DistillOptions]):
             "as `checked_teacher` asks"
         )
         self.layers = comparable_layers(student.config, teacher.config, _COMPARED)
-        self.F = ChannelProjectionConfig(
-            in_channels=tuple(widths(student)[number] for number in self.layers[0]),
-            out_channels=tuple(widths(teacher)[number] for number in self.layers[1]),
-        ).build()
+        mine, its = (
+            tuple(network.channels()[number] for number in numbers)
+            for network, numbers in zip((student, teacher), self.layers, strict=True)
+        )
+        self.F = ChannelProjection(ChannelProjectionConfig(mine, its))
 
     @classmethod
     def uses_single_domain(cls, options: DistillOptions) -> bool:
@@ -183,7 +203,7 @@ class Distill(ConditionalGAN[DistillOptions]):
         o, real_A, real_B = self.options, batch.a, batch.b
         content, adversarial, G = {}, {}, self.G
         if isinstance(G, ResnetGenerator) and o.lambda_features:
-            fake_B, features = translate(G, real_A, self.layers[0])
+            fake_B, features = G.translate(real_A, self.layers[0])
             expected, of_teacher = self.teacher_model.with_features(real_A, self.layers[1])
             content["G_features"] = o.lambda_features * feature_distance(self.F(features), of_teacher)
         else:
@@ -208,13 +228,24 @@ class Distill(ConditionalGAN[DistillOptions]):
         return found | ({"real_B": batch.b} if self.shows_targets(self.options) else {})
 
 
+def comparable_layers(one: ResnetConfig, other: ResnetConfig, most: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns at most `most` layers of each of two generators that correspond: at a quarter of the size, the layer
+    before the first block, the last block, and evenly spread blocks between them."""
+    parts = min(most - 1, one.blocks, other.blocks)
+
+    def spread(config: ResnetConfig) -> tuple[int, ...]:
+        return tuple(config.first_block - 1 + round(config.blocks * i / max(parts, 1)) for i in range(parts + 1))
+
+    return spread(one), spread(other)
+
+
 def checked_teacher(options: DistillOptions, in_channels: int, out_channels: int) -> Teacher:
     """The teacher, if the student may learn from it as the options say. Raises `UsageError`."""
     teacher = options.opened()
     weights = ("lambda_L1", "lambda_structure", "lambda_features", "lambda_content")
     if not any(getattr(options, name) for name in weights):
         raise UsageError(f"{', '.join(weights)}: all 0, so nothing of the teacher would be learnt")
-    options.needs_gan_loss(options.has_discriminator, "lambda_gan")
+    options.needs_discriminator()
     options.needs("discriminator", options.has_discriminator, "lambda_gan")
     options.needs("features", options.compares_features or options.has_discriminator, "lambda_content or lambda_gan")
     if (teacher.config.in_channels, teacher.config.out_channels) != (in_channels, out_channels):

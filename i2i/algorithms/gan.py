@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
-from torch import Tensor, nn
+from torch import Tensor
 
-from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, Losses, Player, Translators, Turn
+from i2i.algorithms.algorithm import GENERATOR, ConditionalGAN, Losses, Translators, Turn
 from i2i.algorithms.options import NetworkOptions
 from i2i.config import checked
 from i2i.data.options import of_one_size
@@ -80,7 +80,7 @@ class GANOptions(NetworkOptions):
         return super().size_limits(in_channels, out_channels)
 
 
-class GAN(Algorithm[GANOptions]):
+class GAN(ConditionalGAN[GANOptions]):
     """Noise → pictures like those of one set; `batch.a` is the noise, (N, z, 1, 1), `batch.b` the pictures."""
 
     name = GANOptions.algorithm
@@ -91,10 +91,7 @@ class GAN(Algorithm[GANOptions]):
 
     def __init__(self, options: GANOptions, in_channels: int = 100, out_channels: int = 3) -> None:
         options.needs("lambda_stability", False, "a picture to translate")
-        self.options = options
-        self.gan, self.augment = options.gan_loss(), options.augmentation()
-        self.G = options.create_generator(in_channels, out_channels)
-        self.D = options.create_discriminator(out_channels)
+        super().__init__(options, in_channels, out_channels, conditional=False)
 
     @classmethod
     def channels(cls, options: GANOptions) -> tuple[int, int]:
@@ -111,18 +108,12 @@ class GAN(Algorithm[GANOptions]):
     def make_pair(cls, options: GANOptions, picture: Tensor, seed: int) -> ImagePair:
         return ImagePair(a=noise(options.latent_size, seed), b=picture)
 
-    def players(self) -> dict[Player, list[nn.Module]]:
-        return {DISCRIMINATOR: [self.D], GENERATOR: [self.G]}
-
-    def translators(self) -> dict[str, nn.Module]:
-        return {"a2b": self.G}
-
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
         z, real_B = batch.a, batch.b
         fake_B = self.G(z)
 
         real, fake = self.augment(real_B, step), self.augment(fake_B.detach(), step)
-        yield DISCRIMINATOR, self.discriminator_losses("D", self.D, real, fake)  # Eq. 1
+        yield self.discriminator_turn(real, fake)  # Eq. 1
 
         loss = self.generator_loss(self.D, self.augment(fake_B, step), real)
         penalties = self.regularisers("G_{}", self.G, None, fake_B)

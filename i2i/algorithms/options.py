@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator
@@ -12,28 +12,22 @@ from torch import nn
 
 from i2i.acceleration import recompute
 from i2i.algorithms.augmentation import ADA, Augmentation, DiffAugment, checked_names
+from i2i.config import option_names
 from i2i.data.options import DataOptions, of_one_size, ranges
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GANLoss, GanMode
-from i2i.losses.grid import SMALLEST as GRID_WINDOW
 from i2i.losses.perceptual import CONTENT_SIZE, Content
-from i2i.losses.structure import WINDOW
+from i2i.losses.regularisers import GRID_SIZE, STRUCTURE_SIZE
 from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_config, generator_config
 from i2i.networks.blocks import Init, Norm, Padding, init_weights
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
-from i2i.networks.own import Own, OwnConfig, OwnNetwork, check_discriminator, check_generator
+from i2i.networks.own import Own, OwnConfig, OwnNetwork
 from i2i.networks.pretrained import EFFICIENTNET
 from i2i.networks.projected import ProjectedConfig
 from i2i.networks.resnet import ResnetConfig
 
 _OF_THE_GAN_LOSS = (
-    "gan_mode",
-    "r1_gamma",
-    "r2_gamma",
-    "label_smoothing",
-    "instance_noise",
-    "diffaugment",
-    "ada_target",
+    *("gan_mode", "r1_gamma", "r2_gamma", "label_smoothing", "instance_noise", "diffaugment", "ada_target"),
     "lr_discriminator",
 )
 _SMALLEST_UNET = 32
@@ -167,11 +161,12 @@ class NetworkOptions(DataOptions):
         if not used and value and value != getattr(type(self), name):
             raise UsageError(f"{name} = {value}: changes nothing without {what}")
 
-    def needs_gan_loss(self, used: bool, what: str) -> None:
-        """As `needs`, for all options of the adversarial loss and the discriminator."""
+    def needs_discriminator(self) -> None:
+        """As `needs`, for all options of the adversarial loss and the discriminator, where `lambda_gan` says whether
+        there is one."""
         for name in _OF_THE_GAN_LOSS:
             if hasattr(self, name):  # the learning rate is the trainer's
-                self.needs(name, used, what)
+                self.needs(name, self.has_discriminator, "lambda_gan")
 
     def _ada(self, always: DiffAugment) -> ADA | None:
         if not self.ada_target:
@@ -190,6 +185,8 @@ class NetworkOptions(DataOptions):
     def generator_config(self, in_channels: int, out_channels: int) -> GeneratorConfig:
         if given := self.own.get("generator"):
             return given.config(in_channels, out_channels)
+        residual = {"padding": self.padding, "input_share": self.input_share}
+        known = option_names(generator_config(self.generator))
         config = generator_config(
             self.generator,
             in_channels=in_channels,
@@ -198,13 +195,9 @@ class NetworkOptions(DataOptions):
             norm=self.norm,
             dropout=self.dropout,
             bias=self.bias,
+            **{name: value for name, value in residual.items() if name in known},
         )
-        if isinstance(config, ResnetConfig):
-            own = {"padding": self.padding, "input_share": self.input_share}
-            return generator_config(self.generator, **{**vars(config), **own})
-        if isinstance(config, CoarseToFineConfig):
-            config = generator_config(self.generator, **{**vars(config), "padding": self.padding})
-        if self.input_share:
+        if self.input_share and "input_share" not in known:
             raise UsageError(f"input_share = {self.input_share}: is for residual generators, not for {self.generator}")
         return config
 
@@ -224,16 +217,10 @@ class NetworkOptions(DataOptions):
         generator = self.generator_config(in_channels, out_channels)
         discriminator = self.discriminator_config(out_channels)
         least = discriminator.minimum_size if self.has_discriminator else 1
-        return generator.size_multiple, max(generator.minimum_size, least, GRID_WINDOW if self.lambda_grid else 1)
+        return generator.size_multiple, max(generator.minimum_size, least, GRID_SIZE if self.lambda_grid else 1)
 
     def create_generator(self, in_channels: int, out_channels: int) -> nn.Module:
-        config = self.generator_config(in_channels, out_channels)
-        if isinstance(config, OwnConfig):
-            own = OwnNetwork(self.own["generator"].make(), config)
-            check_generator(own, self.crop_size)
-            generator: nn.Module = own
-        else:
-            generator = init_weights(config.build(), self.init_type, self.init_gain)
+        generator = self._build("generator", self.generator_config(in_channels, out_channels))
         if self.low_memory and not recompute(generator):
             raise UsageError(
                 f"low_memory = True: {self.generator} has no residual blocks, so it would save nothing; use "
@@ -242,10 +229,14 @@ class NetworkOptions(DataOptions):
         return generator
 
     def create_discriminator(self, in_channels: int) -> nn.Module:
-        config = self.discriminator_config(in_channels)
+        return self._build("discriminator", self.discriminator_config(in_channels))
+
+    def _build(
+        self, role: Literal["generator", "discriminator"], config: GeneratorConfig | DiscriminatorConfig
+    ) -> nn.Module:
         if isinstance(config, OwnConfig):
-            own = OwnNetwork(self.own["discriminator"].make(), config)
-            check_discriminator(own, self.crop_size)
+            own = OwnNetwork(self.own[role].make(), config)
+            own.check(role, self.crop_size)
             return own
         return init_weights(config.build(), self.init_type, self.init_gain)
 
@@ -266,7 +257,7 @@ class UnpairedOptions(NetworkOptions):
 
     def size_limits(self, in_channels: int, out_channels: int) -> tuple[int, int]:
         multiple, minimum = super().size_limits(in_channels, out_channels)
-        own = max(WINDOW if self.lambda_structure else 1, CONTENT_SIZE if self.lambda_content else 1)
+        own = max(STRUCTURE_SIZE if self.lambda_structure else 1, CONTENT_SIZE if self.lambda_content else 1)
         return multiple, max(minimum, own)
 
     def create_content(self, in_channels: int, out_channels: int) -> Content | None:

@@ -19,8 +19,7 @@ from typing import Annotated
 from annotated_types import Ge
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import GENERATOR, Losses, Turn
-from i2i.algorithms.conditional import ConditionalGAN
+from i2i.algorithms.algorithm import GENERATOR, ConditionalGAN, Losses, Turn
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
 from i2i.losses.adversarial import GanMode

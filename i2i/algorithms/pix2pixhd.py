@@ -26,8 +26,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from i2i.algorithms.algorithm import GENERATOR, Losses, Turn, frozen
-from i2i.algorithms.conditional import ConditionalGAN
+from i2i.algorithms.algorithm import GENERATOR, ConditionalGAN, Losses, Turn, frozen
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError

@@ -16,18 +16,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import GENERATOR, Losses, Translators, Turn
-from i2i.algorithms.conditional import ConditionalGAN
+from i2i.algorithms.algorithm import GENERATOR, ConditionalGAN, Losses, Translators, Turn
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.options import channels, classes
 from i2i.data.pair import ImagePair
+from i2i.device import precise
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GanMode
-from i2i.losses.classes import class_cross_entropy, decided, known, probabilities
 from i2i.networks.blocks import Norm
 
 
@@ -63,9 +63,9 @@ class Segmentation(ConditionalGAN[SegmentationOptions]):
     def __init__(self, options: SegmentationOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         if not (options.lambda_CE or options.lambda_L1 or options.lambda_gan):
             raise UsageError("lambda_CE, lambda_L1, lambda_gan: all 0, so nothing would be learnt")
-        options.needs_gan_loss(options.has_discriminator, "lambda_gan")
+        options.needs_discriminator()
         options.needs("lambda_grid", False, "pictures that are made")
-        super().__init__(options, in_channels, out_channels, discriminator=options.has_discriminator)
+        super().__init__(options, in_channels, out_channels)
 
     @classmethod
     def channels(cls, options: SegmentationOptions) -> tuple[int, int]:
@@ -98,3 +98,42 @@ class Segmentation(ConditionalGAN[SegmentationOptions]):
 
     def pictures(self, batch: ImagePair, translators: Translators) -> dict[str, Tensor]:
         return {"real_A": batch.a, "fake_B": decided(translators["a2b"](batch.a)), "real_B": batch.b}
+
+
+# Labels are (N, K, H, W): 1 in the channel of a pixel's class, -1 in the others; a pixel without a class has -1 in all.
+
+
+def logits(output: Tensor) -> Tensor:
+    """atanh(output): the logit of each class, from a generator's output in [-1, 1].
+
+    The result is in float32 at least, and within ±8.7 there. The generator must take its tanh in float32: in 16 bits
+    that is 1 for all logits beyond 3.5, and its gradient is lost.
+    """
+    output = precise(output)
+    largest = 1 - torch.finfo(output.dtype).eps / 2
+    return torch.atanh(output.clamp(-largest, largest))
+
+
+def probabilities(output: Tensor) -> Tensor:
+    """softmax(logits) of the classes, scaled from [0, 1] to [-1, 1], the range of labels."""
+    return logits(output).softmax(dim=1) * 2 - 1
+
+
+def known(labels: Tensor) -> Tensor:
+    """Whether each pixel has a class: (N, 1, H, W) booleans."""
+    return (labels > 0).any(dim=1, keepdim=True)
+
+
+def class_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
+    """-log softmax(logits)[class], the mean over all pixels (Long et al. 2015, Sec. 4.3).
+
+    A pixel without a class counts as 0.
+    """
+    with torch.autocast(output.device.type, enabled=False):
+        each = F.cross_entropy(logits(output), labels.argmax(dim=1), reduction="none")
+        return (each * known(labels)[:, 0]).mean()
+
+
+def decided(output: Tensor) -> Tensor:
+    """Labels of the most likely classes: 1 for the largest output of a pixel, else -1."""
+    return F.one_hot(output.argmax(dim=1), output.shape[1]).movedim(-1, 1).to(output.dtype) * 2 - 1

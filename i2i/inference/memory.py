@@ -20,7 +20,7 @@ _COLUMNS = 21 * 4 * 2.0
 
 def bytes_per_pixel(config: "GeneratorConfig", runtime: str = "torch") -> float:
     """Estimates the bytes that a picture takes in that network for each of its pixels, without computing it."""
-    from i2i.acceleration.cost import peak_bytes
+    from i2i.acceleration.inference import peak_bytes
 
     side = max(_SIDE, -(-config.minimum_size // config.size_multiple) * config.size_multiple)
     return _BESIDE + _LAID_OUT_ANEW[runtime] * peak_bytes(config, side, runtime == "torch") / side**2

@@ -12,6 +12,7 @@ scales. ∇D is the gradient with respect to the *input*. It is differentiated a
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -121,14 +122,10 @@ def relativistic(better: Tensor, worse: Tensor) -> Tensor:
     return F.softplus(worse - better).mean()
 
 
-def _mean(losses: list[Tensor]) -> Tensor:
-    """The mean of the losses of all scales."""
+def _over_scales(loss: Loss, *logits: Logits) -> Tensor:
+    """The mean over the scales of the `loss` of their logits, in float32."""
+    losses = [loss(*map(precise, each)) for each in zip(*map(scales, logits), strict=True)]
     return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
-
-
-def _precise(logits: Logits) -> list[Tensor]:
-    """The logits of each scale, in float32."""
-    return [precise(scale) for scale in scales(logits)]
 
 
 _TERMS: dict[str, tuple[Loss, Loss, Loss]] = {  # generator, real, fake
@@ -187,9 +184,8 @@ class GANLoss:
         """The loss of a generator; `real` is the logits of real images from `real_logits`."""
         if self.relativistic:
             assert real is not None, "a relativistic loss needs the logits of real images"
-            return _mean([relativistic(*pair) for pair in zip(_precise(fake), _precise(real), strict=True)])
-        loss = _TERMS[self.mode][0]
-        return _mean([loss(logits) for logits in _precise(fake)])
+            return _over_scales(relativistic, fake, real)
+        return _over_scales(_TERMS[self.mode][0], fake)
 
     def real_logits(self, discriminator: nn.Module, real: Tensor) -> Logits | None:
         """The logits of real images, if the generator's loss compares its fakes with them; else nothing is computed."""
@@ -201,25 +197,23 @@ class GANLoss:
 
     def real(self, logits: Logits) -> Tensor:
         """The discriminator's term of real images; a relativistic loss has none."""
-        loss, label = _TERMS[self.mode][1], (1 - self.label_smoothing,) if self.label_smoothing else ()
-        return _mean([loss(scale, *label) for scale in _precise(logits)])
+        loss = _TERMS[self.mode][1]
+        return _over_scales(partial(loss, label=1 - self.label_smoothing) if self.label_smoothing else loss, logits)
 
     def fake(self, logits: Logits) -> Tensor:
         """The discriminator's term of fakes; a relativistic loss has none."""
-        loss = _TERMS[self.mode][2]
-        return _mean([loss(scale) for scale in _precise(logits)])
-
-    def discriminator(self, real: Logits, fake: Logits) -> Tensor:
-        """Half the sum of the discriminator's terms."""
-        if self.relativistic:
-            return 0.5 * _mean([relativistic(*pair) for pair in zip(_precise(real), _precise(fake), strict=True)])
-        return 0.5 * (self.real(real) + self.fake(fake))
+        return _over_scales(_TERMS[self.mode][2], logits)
 
     def named_losses(self, name: str, real: Logits, fake: Logits) -> dict[str, Tensor]:
-        """The terms of `discriminator`, under `<name>_fake` and `<name>_real`; or under `<name>_pair`, if one term."""
+        """Half the discriminator's terms, under `<name>_fake` and `<name>_real`; or `<name>_pair`, if one term."""
         if self.relativistic:
-            return {f"{name}_pair": self.discriminator(real, fake)}
+            return {f"{name}_pair": 0.5 * _over_scales(relativistic, real, fake)}
         return {f"{name}_fake": 0.5 * self.fake(fake), f"{name}_real": 0.5 * self.real(real)}
+
+    def discriminator(self, real: Logits, fake: Logits) -> Tensor:
+        """The sum of `named_losses`."""
+        first, *more = self.named_losses("", real, fake).values()
+        return sum(more, first)
 
     def penalty(self, name: str, discriminator: nn.Module, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The sum of the penalties on `discriminator` under `name`, halved as the other terms are; or nothing."""

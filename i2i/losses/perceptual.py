@@ -1,25 +1,24 @@
-"""Losses that compare the features of two pictures (Wang et al. 2018, arXiv:1711.11585, Sec. 3.3; Johnson, Alahi,
-Fei-Fei 2016, arXiv:1603.08155, Sec. 3.2)."""
+"""Losses that compare features: of a discriminator, of a generator, of a pretrained network (Wang et al. 2018,
+arXiv:1711.11585, Sec. 3.3; Johnson, Alahi, Fei-Fei 2016, arXiv:1603.08155, Sec. 3.2; Park et al. 2020)."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.device import exact_float32, precise
-from i2i.errors import ModelError, UsageError
-from i2i.losses.structure import luminance
-from i2i.networks.pretrained import STRIDES, feature_network
+from i2i.errors import UsageError
+from i2i.losses.regularisers import luminance
+from i2i.networks.pretrained import STRIDES, feature_network, vgg_features
 
 Features = Sequence[Sequence[Tensor]]
-_PLAN = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512)
-_SEEN = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}  # relu1_1 … relu5_1 and their weights
+Negatives = Literal["picture", "batch"]
+_VGG19: tuple[str | int, ...] = (64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", 512)
+_SEEN = {2: 1 / 32, 7: 1 / 16, 12: 1 / 8, 21: 1 / 4, 30: 1.0}  # layers up to relu1_1 … relu5_1, and their weights
 _LEAST = 1e-6
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _FINEST, _DEEPEST = STRIDES.index(8), STRIDES.index(16) + 1
 CONTENT_SIZE = 32  # pixels, which a picture has at least
 _NOTHING = 1e-6  # a squared length of features that is as good as none
@@ -56,6 +55,25 @@ def feature_distance(made: Sequence[Tensor], expected: Sequence[Tensor]) -> Tens
     return torch.stack(found).mean()
 
 
+def patch_nce(queries: Tensor, keys: Tensor, temperature: float = 0.07, negatives: Negatives = "picture") -> Tensor:
+    """-log(exp(v·v⁺/τ) / (exp(v·v⁺/τ) + Σₙ exp(v·vₙ⁻/τ))), the mean over all patches, a scalar: the patchwise
+    contrastive loss of CUT (Park et al. 2020, arXiv:2007.15651, Eq. 2 and 3).
+
+    Each patch of the output must recognise its own patch of the input among others, as in InfoNCE (van den Oord et al.
+    2018, arXiv:1807.03748). `queries` v and `keys` are (N, S, C), of unit length. v⁺ is the key of the same picture and
+    place. v⁻ are the keys of the other places of the picture, or of the batch. No gradient flows to the keys. The
+    result is in float32 at least.
+    """
+    queries, keys = precise(queries), precise(keys.detach())
+    if negatives == "batch":
+        queries, keys = (x.flatten(0, 1)[None] for x in (queries, keys))
+    with torch.autocast(queries.device.type, enabled=False):
+        similarity = queries @ keys.mT / temperature  # (N, S, S): row s is about query s
+    pictures, patches = similarity.shape[:2]
+    own = torch.arange(patches, device=similarity.device).repeat(pictures)
+    return F.cross_entropy(similarity.flatten(0, 1), own)
+
+
 class Perceptual:
     """Σᵢ wᵢ ‖Fᵢ(x) - Fᵢ(G(s))‖₁ over five layers of VGG-19 (Simonyan & Zisserman 2015), w from 1/32 to 1.
 
@@ -63,37 +81,17 @@ class Perceptual:
     """
 
     def __init__(self, path: Path) -> None:
-        self._network = _vgg()
         if not path.is_file():
             raise UsageError(f"vgg = {path}: no such file; expected {_HOW}")
-        try:
-            weights = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{path}: not a safetensors file ({error}); expected {_HOW}") from None
-        expected = self._network.state_dict()
-        own = {name.removeprefix("features."): value.float() for name, value in weights.items()}
-        for name, value in expected.items():
-            if name not in own or own[name].shape != value.shape:
-                raise ModelError(f"{path}: features.{name} is missing or has another shape; expected {_HOW}")
-        self._network.load_state_dict({name: own[name] for name in expected})
-        self._mean, self._deviation = (torch.tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
+        self._network = vgg_features(path, _VGG19, tuple(_SEEN), _HOW)
 
     def __call__(self, made: Tensor, real: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] each, H and W at least 16 → a scalar; no gradient flows to `real`."""
         self._network.to(made.device)
-        self._mean, self._deviation = self._mean.to(made.device), self._deviation.to(made.device)
         with torch.no_grad():
-            expected = self._seen(real)
-        pairs = zip(_SEEN.values(), self._seen(made), expected, strict=True)
+            expected = self._network(real)
+        pairs = zip(_SEEN.values(), self._network(made), expected, strict=True)
         return torch.stack([weight * F.l1_loss(one, other) for weight, one, other in pairs]).sum()
-
-    def _seen(self, x: Tensor) -> list[Tensor]:
-        y, found = ((x + 1) / 2 - self._mean) / self._deviation, []
-        for number, layer in enumerate(self._network):
-            y = layer(y)
-            if number in _SEEN:
-                found.append(y)
-        return found
 
 
 class Content:
@@ -137,16 +135,3 @@ def _cosines(one: Tensor, other: Tensor) -> Tensor:
 def _light_and_dark(images: Tensor) -> Tensor:
     x = F.avg_pool2d(luminance(images), 4)
     return (x - x.mean(dim=(2, 3), keepdim=True)) / (x.std(dim=(2, 3), keepdim=True) + _LEAST_CONTRAST)
-
-
-def _vgg() -> nn.Sequential:
-    """VGG-19 up to relu5_1, numbered as torchvision's `features`."""
-    layers: list[nn.Module] = []
-    channels = 3
-    for entry in _PLAN:
-        if isinstance(entry, int):
-            layers += [nn.Conv2d(channels, entry, 3, padding=1), nn.ReLU()]
-            channels = entry
-        else:
-            layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers).requires_grad_(False).eval()

@@ -15,7 +15,6 @@ from i2i.models.pretrained import open_model, weights_sha256
 from i2i.models.styles import exists, find
 from i2i.networks import GeneratorConfig
 from i2i.networks.blocks import for_translation
-from i2i.networks.features import translate
 from i2i.networks.resnet import ResnetGenerator
 
 
@@ -54,11 +53,11 @@ class Teacher:
         return made
 
     def with_features(self, x: Tensor, layers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-        """Also what the layers of a residual generator answer, as `features.translate` numbers them."""
+        """Also what the layers of a residual generator answer, as `ResnetGenerator.layers` numbers them."""
         form = self._placed(x)
         assert isinstance(form, ResnetGenerator)
         with torch.no_grad():
-            return translate(form, x.contiguous(memory_format=_format(x.device)), layers)
+            return form.translate(x.contiguous(memory_format=_format(x.device)), layers)
 
     def _placed(self, x: Tensor) -> nn.Module:
         autocast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")

@@ -42,62 +42,10 @@ DiscriminatorConfig = PatchGANConfig | MultiScaleConfig | PixelGANConfig | Proje
 NetworkConfig = _NamedGeneratorConfig | DiscriminatorConfig
 
 
-def _mobile(blocks: int) -> ResnetConfig:
-    return ResnetConfig(blocks=blocks, downsampling="antialiased", upsampling="smooth", separable=True)
-
-
-GENERATORS: dict[str, GeneratorConfig] = {
-    "resnet_6blocks": ResnetConfig(blocks=6),
-    "resnet_9blocks": ResnetConfig(blocks=9),
-    "resnet_6blocks_antialiased": ResnetConfig(blocks=6, downsampling="antialiased", upsampling="antialiased"),
-    "resnet_9blocks_antialiased": ResnetConfig(blocks=9, downsampling="antialiased", upsampling="antialiased"),
-    "resnet_6blocks_resize": ResnetConfig(blocks=6, upsampling="resize"),
-    "resnet_9blocks_resize": ResnetConfig(blocks=9, upsampling="resize"),
-    "mobile_resnet_6blocks": _mobile(6),
-    "mobile_resnet_9blocks": _mobile(9),
-    "unet_128": UNetConfig(depth=7),
-    "unet_256": UNetConfig(depth=8),
-    "unet_512": UNetConfig(depth=9),
-    "unet_256_attention": UNetConfig(depth=8, attention=3),
-    "pix2pixhd": CoarseToFineConfig(),
-    "pix2pixhd_global": CoarseToFineConfig(enhancers=0, width=64),
-    "dcgan_64": DCGANConfig(size=64),
-}
-DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
-    "patchgan_16": PatchGANConfig(layers=1),
-    "patchgan_34": PatchGANConfig(layers=2),
-    "patchgan_70": PatchGANConfig(layers=3),
-    "patchgan_142": PatchGANConfig(layers=4),
-    "patchgan_286": PatchGANConfig(layers=5),
-    "patchgan_70_antialiased": PatchGANConfig(layers=3, downsampling="antialiased"),
-    "patchgan_70_spectral": PatchGANConfig(layers=3, norm="spectral"),
-    "patchgan_70_multiscale": MultiScaleConfig(layers=3),
-    "pixelgan": PixelGANConfig(),
-    "projected": ProjectedConfig(),
-    "projected_patchgan_70": ProjectedConfig(patchgan_layers=3),
-    "dcgan_64": DCGANDiscriminatorConfig(size=64),
-}
-NETWORKS: dict[str, type[NetworkConfig]] = {
-    config.kind: config
-    for config in (
-        ResnetConfig,
-        UNetConfig,
-        CoarseToFineConfig,
-        DCGANConfig,
-        PatchGANConfig,
-        MultiScaleConfig,
-        PixelGANConfig,
-        ProjectedConfig,
-        DCGANDiscriminatorConfig,
-    )
-}
-GENERATOR_KINDS: dict[str, type[GeneratorConfig]] = {
-    config.kind: config for config in (ResnetConfig, UNetConfig, CoarseToFineConfig, DCGANConfig)
-}
-
-
-def _resnet(blocks: int, downsampling: Sampling = "strided", upsampling: Upsampling = "strided") -> ResnetConfig:
-    return ResnetConfig(blocks=blocks, downsampling=downsampling, upsampling=upsampling)
+def _resnet(
+    blocks: int, downsampling: Sampling = "strided", upsampling: Upsampling = "strided", separable: bool = False
+) -> ResnetConfig:
+    return ResnetConfig(blocks=blocks, downsampling=downsampling, upsampling=upsampling, separable=separable)
 
 
 def _unet(size: int, attention: str | None = None) -> UNetConfig:
@@ -137,23 +85,51 @@ _GENERATOR_FAMILIES: dict[str, Callable[..., GeneratorConfig]] = {
     r"resnet_(\d{1,4})blocks_antialiased": lambda n: _resnet(n, "antialiased", "antialiased"),
     r"resnet_(\d{1,4})blocks_smooth": lambda n: _resnet(n, "antialiased", "smooth"),
     r"resnet_(\d{1,4})blocks_resize": lambda n: _resnet(n, upsampling="resize"),
-    r"mobile_resnet_(\d{1,4})blocks": _mobile,
+    r"mobile_resnet_(\d{1,4})blocks": lambda n: _resnet(n, "antialiased", "smooth", separable=True),
     r"unet_(\d{1,4})(_attention)?": _unet,
+    r"pix2pixhd": CoarseToFineConfig,
+    r"pix2pixhd_global": lambda: CoarseToFineConfig(enhancers=0, width=64),
     r"dcgan_(\d{1,4})": lambda size: DCGANConfig(size=size),
 }
 _DISCRIMINATOR_FAMILIES: dict[str, Callable[..., DiscriminatorConfig]] = {
     r"patchgan_(\d{1,4})(_antialiased)?(_spectral)?(_multiscale[24]?)?": _patchgan,
+    r"pixelgan": PixelGANConfig,
+    r"projected": ProjectedConfig,
     r"projected_patchgan_(\d{1,4})": lambda width: ProjectedConfig(patchgan_layers=_patchgan_layers(width)),
     r"dcgan_(\d{1,4})": lambda size: DCGANDiscriminatorConfig(size=size),
 }
 
 
-def _find(what: str, name: str, known: Mapping[str, Any], families: Mapping[str, Callable[..., Any]]) -> Any:
-    if name in known:
-        return known[name]
+def _named(name: str, families: Mapping[str, Callable[..., Any]]) -> Any:
+    """Returns the configuration of that name, or None; the first of its numbers is an integer."""
     for pattern, make in families.items():
         if match := re.fullmatch(pattern, name):
-            return make(int(match[1]), *match.groups()[1:])
+            return make(*(int(text) if text and text.isdecimal() else text for text in match.groups()))
+    return None
+
+
+GENERATORS: dict[str, GeneratorConfig] = {
+    name: _named(name, _GENERATOR_FAMILIES)
+    for name in (
+        *("resnet_6blocks", "resnet_9blocks", "resnet_6blocks_antialiased", "resnet_9blocks_antialiased"),
+        *("resnet_6blocks_resize", "resnet_9blocks_resize", "mobile_resnet_6blocks", "mobile_resnet_9blocks"),
+        *("unet_128", "unet_256", "unet_512", "unet_256_attention", "pix2pixhd", "pix2pixhd_global", "dcgan_64"),
+    )
+}
+DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
+    name: _named(name, _DISCRIMINATOR_FAMILIES)
+    for name in (
+        *("patchgan_16", "patchgan_34", "patchgan_70", "patchgan_142", "patchgan_286", "patchgan_70_antialiased"),
+        *("patchgan_70_spectral", "patchgan_70_multiscale", "pixelgan", "projected", "projected_patchgan_70"),
+        "dcgan_64",
+    )
+}
+GENERATOR_KINDS: dict[str, type[GeneratorConfig]] = {config.kind: type(config) for config in GENERATORS.values()}
+
+
+def _find(what: str, name: str, known: Mapping[str, Any], families: Mapping[str, Callable[..., Any]]) -> Any:
+    if found := known.get(name) or _named(name, families):
+        return found
     own = f" An own {what} is given again in Python, as in i2i.train(…, {what}=module)." if "." in name else ""
     raise UsageError(f"unknown {what} {name!r}.{nearest(name, known)} Known: {', '.join(known)}.{own}")
 

@@ -7,7 +7,7 @@ generator by name. Nothing imports that name: who loads the file gives the modul
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Interval, Len
@@ -76,42 +76,29 @@ class OwnNetwork(nn.Module):
         y: Tensor = self.network(x.contiguous())
         return y
 
-
-def check_generator(generator: OwnNetwork, side: int) -> None:
-    """Raises `UsageError` unless `generator` turns a picture of `side` pixels into one of the same size."""
-    config = generator.config
-    made, given = _tried("generator", generator, side)
-    expected = (1, config.out_channels, *given[2:])
-    if not isinstance(made, Tensor) or tuple(made.shape) != expected:
-        found = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
-        raise UsageError(
-            f"generator {config.module}: gives {found} for a picture {given}; expected {expected}. If it takes only "
-            "multiples of a number, set that as its attribute size_multiple"
-        )
-
-
-def check_discriminator(discriminator: OwnNetwork, side: int) -> None:
-    """Raises `UsageError` unless `discriminator` gives logits, or a tuple of them, for an image of `side` pixels."""
-    made, given = _tried("discriminator", discriminator, side)
-    logits = made if isinstance(made, tuple | list) else [made]
-    if not logits or not all(isinstance(one, Tensor) for one in logits):
-        raise UsageError(
-            f"discriminator {discriminator.config.module}: gives a {type(made).__name__} for an image {given}; "
-            "expected a tensor, or a tuple of tensors"
-        )
-
-
-def _tried(role: str, network: OwnNetwork, side: int) -> tuple[object, tuple[int, int, int, int]]:
-    """The result of `network` for zeros of about `side` pixels, and their shape. Raises `UsageError` if it fails."""
-    config = network.config
-    side = -(-max(side, config.minimum_size) // config.size_multiple) * config.size_multiple
-    given = (1, config.in_channels, side, side)
-    was_training = network.training
-    with torch.no_grad():
+    def check(self, role: Literal["generator", "discriminator"], side: int) -> None:
+        """Tries it on zeros of about `side` pixels. Raises `UsageError` unless a generator turns them into a picture of
+        the same size, and a discriminator into logits, or a tuple of them."""
+        config, was_training = self.config, self.training
+        side = -(-max(side, config.minimum_size) // config.size_multiple) * config.size_multiple
+        given, named = (1, config.in_channels, side, side), f"{role} {config.module}"
         try:
-            return network.eval()(torch.zeros(given)), given
+            with torch.no_grad():
+                made: object = self.eval()(torch.zeros(given))
         except Exception as error:  # the code is the user's
-            reason = f"{type(error).__name__}: {error}"
-            raise UsageError(f"{role} {config.module}: does not take {given}: {reason}") from error
+            raise UsageError(f"{named}: does not take {given}: {type(error).__name__}: {error}") from error
         finally:
-            network.train(was_training)
+            self.train(was_training)
+        kind, expected = type(made).__name__, (1, config.out_channels, side, side)
+        if role == "discriminator":
+            logits = made if isinstance(made, tuple | list) else [made]
+            if not logits or not all(isinstance(one, Tensor) for one in logits):
+                raise UsageError(
+                    f"{named}: gives a {kind} for an image {given}; expected a tensor, or a tuple of tensors"
+                )
+        elif not isinstance(made, Tensor) or tuple(made.shape) != expected:
+            found = tuple(made.shape) if isinstance(made, Tensor) else kind
+            raise UsageError(
+                f"{named}: gives {found} for a picture {given}; expected {expected}. If it takes only multiples of a "
+                "number, set that as its attribute size_multiple"
+            )

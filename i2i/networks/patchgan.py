@@ -8,16 +8,23 @@ the size, and a patch is wider: 18, 40, 84, 172 or 348 pixels. With spectral nor
 convolutions have normalised weights and their results are not normalised.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar
 
 from annotated_types import Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.networks import spectral
-from i2i.networks.blocks import BlurDownsample, DiscriminatorNorm, Norm, Sampling, conv_bias, normalization
-from i2i.networks.spectral import SpectralConv2d
+from i2i.networks import blocks
+from i2i.networks.blocks import (
+    BlurDownsample,
+    DiscriminatorNorm,
+    Norm,
+    Sampling,
+    SpectralConv2d,
+    conv_bias,
+    normalization,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +80,13 @@ class PatchGAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.config.norm == "spectral":
-            spectral.update_power_iterations(self.layers)
+            blocks.update_power_iterations(self.layers)
         return self.layers(x)
 
     def features(self, x: Tensor) -> list[list[Tensor]]:
         """Returns the results of its layers after the activation, from the first to the logits, as the only list."""
         if self.config.norm == "spectral":
-            spectral.update_power_iterations(self.layers)
+            blocks.update_power_iterations(self.layers)
         found = []
         for layer in self.layers:
             x = layer(x)
@@ -133,45 +140,30 @@ class PixelGAN(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiScaleConfig:
+class MultiScaleConfig(PatchGANConfig):
     """`scales` PatchGANs; the other options are those of each."""
 
     kind: ClassVar[str] = "multiscale_patchgan"
 
-    in_channels: Annotated[int, Interval(ge=1, le=512)] = 3
-    width: Annotated[int, Interval(ge=1, le=512)] = 64
-    layers: Annotated[int, Interval(ge=1, le=8)] = 3
-    norm: DiscriminatorNorm = "instance"
-    bias: bool | None = None
-    """Biases of convolutions before a normalisation. Default: yes, unless it is batch norm."""
-    downsampling: Sampling = "strided"
-    """How a PatchGAN halves the size."""
     scales: Annotated[int, Interval(ge=1, le=4)] = 3
     """Number of scales; the paper has three."""
 
     @property
     def each(self) -> PatchGANConfig:
         """The configuration of each PatchGAN."""
-        return PatchGANConfig(
-            in_channels=self.in_channels,
-            width=self.width,
-            layers=self.layers,
-            norm=self.norm,
-            bias=self.bias,
-            downsampling=self.downsampling,
-        )
+        return PatchGANConfig(**{field.name: getattr(self, field.name) for field in fields(PatchGANConfig)})
 
     @property
     def receptive_field(self) -> int:
         """The width in pixels of the patch that a logit of the coarsest scale judges."""
-        return ((self.each.receptive_field + 1) << (self.scales - 1)) - 1
+        return ((super().receptive_field + 1) << (self.scales - 1)) - 1
 
     @property
     def minimum_size(self) -> int:
         """The smallest height and width that leave one logit at the coarsest scale."""
-        return ((self.each.minimum_size - 1) << (self.scales - 1)) + 1
+        return ((super().minimum_size - 1) << (self.scales - 1)) + 1
 
-    def build(self) -> "MultiScalePatchGAN":
+    def build(self) -> "MultiScalePatchGAN":  # type: ignore[override]
         return MultiScalePatchGAN(self)
 
 

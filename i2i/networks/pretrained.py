@@ -7,7 +7,7 @@ file gives a VGG of any width (Simonyan & Zisserman 2015, arXiv:1409.1556) with 
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ _EXPECTED = (
 
 
 class FeatureNetwork(nn.Module):
-    """(N, 3, H, W) in [-1, 1], H and W at least 32 → features (N, channels[k], H', W') at strides 4, 8, 16, 32, or
-    the first `count` of them.
+    """(N, 3, H, W) in [-1, 1], H and W at least 32 → features (N, channels[k], H', W') behind each stage, at strides 4,
+    8, 16, 32; or the first `count` of them.
 
     Its weights are never trained, and batch norm always uses its running statistics.
     """
@@ -49,7 +49,7 @@ class FeatureNetwork(nn.Module):
         self.register_buffer("deviation", torch.tensor(deviation)[:, None, None])
         self.requires_grad_(False).eval()
 
-    def forward(self, x: Tensor, count: int = len(STRIDES)) -> list[Tensor]:
+    def forward(self, x: Tensor, count: int | None = None) -> list[Tensor]:
         y, found = (x - self.mean) / self.deviation, []
         for stage in self.stages[:count]:
             y = stage(y)
@@ -110,20 +110,29 @@ def _efficientnet(path: Path, head: bool) -> FeatureNetwork:
 
 def _vgg(path: Path) -> FeatureNetwork:
     """Five blocks of convolutions with a pooling after each; two poolings reach stride 4."""
-    stages: list[list[nn.Module]] = [[]]
-    pools = 0
-    for layer in _vgg_layers(path):
-        pools += isinstance(layer, nn.MaxPool2d)
-        if isinstance(layer, nn.MaxPool2d) and pools > 2:
-            stages.append([])
-        stages[-1].append(layer)
-    channels = [[part.out_channels for part in stage if isinstance(part, nn.Conv2d)][-1] for stage in stages[:-1]]
+    layers = _vgg_layers(path, _EXPECTED)
+    poolings = [number for number, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
+    return _in_stages(layers, (*poolings[2:], len(layers)))
+
+
+def vgg_features(path: Path, layout: Sequence[str | int], ends: Sequence[int], expected: str) -> FeatureNetwork:
+    """Returns the VGG in the file `path` with a stage before each of the layers `ends`, by torchvision's numbers.
+
+    `layout` is torchvision's list of its widths, with M for a pooling. Raises `ModelError` for a file of another
+    network, which says what is `expected`.
+    """
+    return _in_stages(_vgg_layers(path, expected, layout), ends)
+
+
+def _in_stages(layers: nn.Sequential, ends: Sequence[int]) -> FeatureNetwork:
+    stages: list[nn.Module] = [layers[begin:end] for begin, end in itertools.pairwise([0, *ends])]
+    widths = [[part.out_channels for part in layers[:end] if isinstance(part, nn.Conv2d)] for end in ends]
     mean, deviation = [2 * m - 1 for m in _MEAN], [2 * d for d in _DEVIATION]
-    return FeatureNetwork([nn.Sequential(*s) for s in stages], [*channels, channels[-1]], mean, deviation)
+    return FeatureNetwork(stages, [before[-1] for before in widths], mean, deviation)
 
 
-def _vgg_layers(path: Path) -> nn.Sequential:
-    """Returns torchvision's layers with the weights in the file, checked."""
+def _vgg_layers(path: Path, expected: str, layout: Sequence[str | int] = ()) -> nn.Sequential:
+    """Returns torchvision's layers with the weights in the file, checked; by default the `layout` follows from them."""
     from torchvision.models.vgg import make_layers  # here: it takes a second
 
     try:
@@ -132,12 +141,12 @@ def _vgg_layers(path: Path) -> nn.Sequential:
         found = load_file(path)
         weights = {name[9:]: tensor.float() for name, tensor in found.items() if name.startswith("features.")}
         with torch.device("meta"):
-            layers = make_layers(_layout(weights))
+            layers = make_layers([*layout] or _layout(weights))
         _compare(weights, layers.state_dict())
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a safetensors file ({error}); expected {_EXPECTED}") from None
+        raise ModelError(f"{path}: not a safetensors file ({error}); expected {expected}") from None
     except ModelError as error:
-        raise ModelError(f"{path}: {error}; expected {_EXPECTED}") from None
+        raise ModelError(f"{path}: {error}; expected {expected}") from None
     layers.load_state_dict({name: weights[name] for name in layers.state_dict()}, assign=True)
     return layers
 

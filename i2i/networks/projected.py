@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.errors import UsageError
-from i2i.networks import spectral
+from i2i.networks import blocks
+from i2i.networks.blocks import SpectralConv2d
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.pretrained import EFFICIENTNET, feature_network
-from i2i.networks.spectral import SpectralConv2d
 
 _HALVINGS = (2, 2, 1, 0)  # of the discriminator at stride 4, 8, 16, 32: logits at stride 16 and 32
 
@@ -125,7 +125,7 @@ class Projected(nn.Module):
         self.patchgan = config.patchgan.build() if config.patchgan_layers else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        spectral.update_power_iterations(self.heads.modules())
+        blocks.update_power_iterations(self.heads.modules())
         logits = [head(y) for head, y in zip(self.heads, self.projections(x), strict=True)]
         return (*logits, self.patchgan(x)) if self.patchgan else tuple(logits)
 

@@ -16,13 +16,14 @@ leave parts of an image as they are. A narrow network keeps more of an image tha
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Interval
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from i2i.device import precise
 from i2i.errors import UsageError
@@ -78,6 +79,16 @@ class ResnetConfig:
                 f"input_share = {self.input_share}: a picture of {self.in_channels} channels cannot be a part of a "
                 f"result of {self.out_channels}"
             )
+
+    @property
+    def halving_layers(self) -> int:
+        """The number of layers in a halving; the blur of a separable convolution is a part of the convolution."""
+        return 4 if self.downsampling == "antialiased" and not self.separable else 3
+
+    @property
+    def first_block(self) -> int:
+        """The number of the first residual block among the layers (see `ResnetGenerator.layers`)."""
+        return 4 + 2 * self.halving_layers
 
     @property
     def size_multiple(self) -> int:
@@ -237,3 +248,46 @@ class ResnetGenerator(nn.Module):
         drawn = torch.tanh(precise(self.head(features)))
         share = self.config.input_share
         return drawn + share * (x - drawn) if share else drawn
+
+    def layers(self) -> list[nn.Module]:
+        """Returns the layers 1, 2, … before the last convolution, as the code of CUT numbers them (Park et al. 2020).
+
+        0 is the input, padded for the first convolution; then each convolution, normalisation, ReLU, blur and residual
+        block counts one. An activation works in place, so the features of the layer before it are rectified too.
+        """
+        parts = [self.stem, *self.down, *self.blocks, *self.up]
+        return [layer for part in parts for layer in (part if isinstance(part, nn.Sequential) else [part])]
+
+    def channels(self) -> list[int]:
+        """Returns the numbers of channels of the layers 0, 1, …"""
+        found = [self.config.in_channels]
+        for layer in self.layers():
+            found.append(getattr(layer, "out_channels", found[-1]))
+        return found
+
+    def encode(self, x: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+        """Returns the results (N, C, H', W') of the layers `numbers`, in ascending order, and computes no further
+        layer."""
+        found = []
+        for number, y in self._results(x, numbers):
+            if number in numbers:
+                found.append(y)
+            if number == numbers[-1]:
+                break
+        return found
+
+    def translate(self, x: Tensor, numbers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """Returns the result for `x` and, from the same pass, `encode(x, numbers)`."""
+        found, y = [], x
+        for number, y in self._results(x, numbers):
+            if number in numbers:
+                found.append(y)
+        return self.output(y, x), found
+
+    def _results(self, x: Tensor, wanted: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Yields number and result of each layer in order, from 0; pads the input only if 0 is in `wanted`."""
+        mode = "constant" if self.config.padding == "zero" else self.config.padding
+        yield 0, F.pad(x, (3, 3, 3, 3), mode=mode) if 0 in wanted else x
+        for number, layer in enumerate(self.layers(), 1):
+            x = layer(x)
+            yield number, x

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from i2i.acceleration.compiler import check_compiler
+from i2i.acceleration.exchange import check_compiler
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import AnyAlgorithm, described, own_options
+from i2i.algorithms.cut import PatchProjection
 from i2i.config import narrowed, real
 from i2i.data.datasets import open_datasets
 from i2i.data.folders import searched
@@ -23,7 +24,6 @@ from i2i.models import junyanz, styles
 from i2i.models.pretrained import is_checkpoint, open_model
 from i2i.networks import NetworkConfig, config_of
 from i2i.networks.blocks import BlurDownsample
-from i2i.networks.features import PatchProjection
 from i2i.networks.own import OwnConfig
 from i2i.training import early_stopping
 from i2i.training.checks import check, follows_validation

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from i2i.acceleration import accelerate
-from i2i.acceleration.compiler import compile_in_place
-from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm, Losses, Player
+from i2i.acceleration.exchange import compile_in_place
+from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm, Losses, Player, has_batch_norm
 from i2i.data.options import of_one_size
 from i2i.data.pair import ImagePair
 from i2i.errors import ResourceError
 from i2i.inference import failures
 from i2i.machine import keep_freed_memory
-from i2i.networks.blocks import InstanceNorm, has_batch_norm
+from i2i.networks.blocks import InstanceNorm
 from i2i.networks.own import OwnNetwork
 from i2i.training.distributed import ProcessGroup
 from i2i.training.options import RunOptions, TrainingOptions

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.acceleration import accelerate, winograd
-from i2i.acceleration.convolutions import FEWEST_TILES, WinogradConv2d, is_channels_last
-from i2i.networks import features
+from i2i.acceleration.training import FEWEST_TILES, WinogradConv2d, is_channels_last
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResidualBlock, ResnetConfig
 
@@ -239,9 +238,9 @@ def test_features_and_translation_are_those_of_the_network(layer: int, calls: li
     """CUT plays the layers one by one: in the same memory formats."""
     network, x = accelerate(ResnetConfig(width=16, blocks=2).build(), "training"), drawn(1, 3, 128, 128)
     expected = network(x)
-    made, (one,) = features.translate(network, x, [layer])
+    made, (one,) = network.translate(x, [layer])
     assert calls and torch.equal(made, expected)
-    assert torch.equal(features.encode(network, x, [layer])[0], one)
+    assert torch.equal(network.encode(x, [layer])[0], one)
 
 
 @pytest.mark.parametrize("sampling", ["strided", "antialiased"])

@@ -13,7 +13,7 @@ from tiny_vgg import tiny_vgg, unfilled
 from torch import nn
 
 from i2i.algorithms import ALGORITHMS, augmentation
-from i2i.algorithms.algorithm import Algorithm
+from i2i.algorithms.algorithm import Algorithm, has_batch_norm
 from i2i.algorithms.augmentation import OPERATIONS
 from i2i.data.pair import Datasets, ImagePair, ImagePairs, one_hot
 from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired
@@ -22,7 +22,7 @@ from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.models.teacher import Teacher
 from i2i.networks import projected
-from i2i.networks.blocks import for_translation, has_batch_norm
+from i2i.networks.blocks import for_translation
 from i2i.training.distributed import ProcessGroup
 from i2i.training.options import RunOptions
 from i2i.training.step import TrainingStep, prepare

@@ -11,17 +11,16 @@ from toy_training import TOY, health_issues, translated
 
 from i2i import images
 from i2i.algorithms import cut
-from i2i.algorithms.cut import CUT, CUTOptions
+from i2i.algorithms.cut import CUT, CUTOptions, paper_layers
 from i2i.config import from_mapping, read_options
 from i2i.data.options import check_sizes
 from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyUnpaired, true_map
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.metrics.pairs import l1
-from i2i.losses.patch_nce import patch_nce
+from i2i.losses.perceptual import patch_nce
 from i2i.models import junyanz
-from i2i.networks.features import channels, encode, layers, paper_layers, translate
-from i2i.networks.resnet import ResnetConfig
+from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 from i2i.training.distributed import ProcessGroup
 from i2i.training.launch import initialise, train
 from i2i.training.options import TrainingOptions
@@ -86,13 +85,13 @@ def test_features_and_translation_come_of_one_pass(sampling: Any, padding: Any) 
     config = ResnetConfig(width=4, blocks=6, padding=padding, downsampling=sampling, upsampling=sampling)
     network, x = config.build(), pair().a
     numbers = paper_layers(config)
-    made, features = translate(network, x, numbers)
+    made, features = network.translate(x, numbers)
     assert torch.equal(made, network(x))
-    alone = encode(network, x, numbers)
+    alone = network.encode(x, numbers)
     assert len(features) == len(alone) == 5 and all(map(torch.equal, features, alone))
-    assert [y.shape[1] for y in features] == [channels(network)[number] for number in numbers]
+    assert [y.shape[1] for y in features] == [network.channels()[number] for number in numbers]
     assert features[0].shape[-1] == 24 + 6
-    names = [type(layer).__name__ for layer in layers(network)]
+    names = [type(layer).__name__ for layer in network.layers()]
     assert [names[number - 1] for number in numbers[1:]] == ["Conv2d", "Conv2d", "ResidualBlock", "ResidualBlock"]
 
 
@@ -110,9 +109,9 @@ def test_the_source_s_features_are_those_of_a_pass_of_their_own(monkeypatch: pyt
     once = losses_of(build(), batch), gradients(build(), batch)
 
     def twice(G: Any, x: Tensor, numbers: Any) -> Any:
-        return G(x), [y.detach() for y in encode(G, x, numbers)]
+        return G(x), [y.detach() for y in G.encode(x, numbers)]
 
-    monkeypatch.setattr(cut, "translate", twice)
+    monkeypatch.setattr(ResnetGenerator, "translate", twice)
     again = losses_of(build(), batch), gradients(build(), batch)
     for one, other in zip(once, again, strict=True):
         assert one.keys() == other.keys()
@@ -150,7 +149,7 @@ def test_a_mirrored_picture_is_compared_with_the_source_as_it_was(monkeypatch: p
     torch.manual_seed(2)
     generators, terms = cut.own_generators(2), []
     for i, (q, k) in enumerate(
-        zip(encode(algorithm.G, fake, algorithm.layers), encode(algorithm.G, batch.a, algorithm.layers), strict=True)
+        zip(algorithm.G.encode(fake, algorithm.layers), algorithm.G.encode(batch.a, algorithm.layers), strict=True)
     ):
         q = torch.stack([q[0].flip(2), q[1]])
         places = cut.draw_places(generators, 16, q[0, 0].numel())

@@ -11,9 +11,9 @@ from tiny_teacher import tiny_teacher, write_teacher
 from tiny_vgg import tensors, tiny_vgg
 from toy_training import TOY, translated
 
-from i2i.acceleration.cost import multiplications
+from i2i.acceleration.inference import multiplications
 from i2i.algorithms import Distill
-from i2i.algorithms.distill import DistillOptions
+from i2i.algorithms.distill import DistillOptions, comparable_layers
 from i2i.algorithms.segmentation import SegmentationOptions
 from i2i.commands import train as train_command
 from i2i.config import of_run, run_yaml
@@ -27,7 +27,6 @@ from i2i.models.pretrained import open_model, weights_sha256
 from i2i.models.teacher import Teacher
 from i2i.networks import create_generator, generator_config
 from i2i.networks.blocks import BlurDownsample, SmoothUpsample, for_translation, init_weights
-from i2i.networks.features import comparable_layers, translate
 from i2i.networks.resnet import ResnetConfig
 from i2i.training.launch import open_data, train
 from i2i.training.options import options_class
@@ -124,7 +123,7 @@ def test_layers_at_the_same_shares_of_the_way_are_compared(blocks: tuple[int, in
     assert comparable_layers(student, teacher, 4) == expected  # type: ignore[arg-type]
     for config, numbers in zip((student, teacher), expected, strict=True):
         network: Any = config.build()
-        _, found = translate(network, pictures(1), numbers)
+        _, found = network.translate(pictures(1), numbers)
         assert [tuple(features.shape[1:]) for features in found] == [(8, 8, 8)] * len(numbers)
 
 

@@ -142,6 +142,31 @@ def test_edges_tell_instances_of_one_class_apart(tmp_path: Path) -> None:
     assert translate.translate(images.Picture(labels, halves)).alpha is None
 
 
+def test_pix2pix_learns_to_be_stable(tmp_path: Path) -> None:
+    """After 50 steps, pictures moved by one pixel are translated at most 0.7 times as differently as without the loss
+    (0.39 and 0.44 with two seeds)."""
+    held_out = torch.stack([ToyPairs(size=40, train=False)[t].a for t in range(16)])
+    here, there = held_out[..., 4:36, 4:36], held_out[..., 4:36, 5:37]
+
+    def flicker(weight: float) -> float:
+        small = {
+            "dropout": False,
+            "batch_size": 2,
+            "ngf": 8,
+            "ndf": 8,
+            "lr": 1e-3,
+            "n_epochs": 100,
+            "n_epochs_decay": 100,
+        }
+        folder = run("pix2pix", tmp_path / str(weight), 50, lambda_stability=weight, **small)
+        translate = i2i.load_translator(folder, direction="a2b", device="cpu", precision="fp32", runtime="torch")
+        one, other = (torch.stack([translate(image) for image in images]) for images in (here, there))
+        return float((one[..., 1:] - other[..., :-1]).square().mean())
+
+    plain, stable = flicker(0.0), flicker(1000.0)
+    assert stable < 0.7 * plain
+
+
 @pytest.mark.parametrize("name", ["colorization"])
 def test_samples_of_one_domain_are_pairs_by_themselves(name: str) -> None:
     algorithm = ALGORITHMS[name]

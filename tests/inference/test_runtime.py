@@ -18,7 +18,7 @@ from fork_server import python
 from torch import nn
 
 from i2i import machine
-from i2i.acceleration import accelerate, compiler, shared_copy
+from i2i.acceleration import accelerate, exchange, shared_copy
 from i2i.acceleration.inference import PreparedWinogradConv2d
 from i2i.errors import UsageError
 from i2i.folders import batch
@@ -143,7 +143,7 @@ def test_onnx_gives_what_torch_gives(name: str) -> None:
 )
 def test_compiled_networks_give_what_the_others_give(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of whatever size; all of torch.compile but the code generator, which takes minutes, and with it."""
-    monkeypatch.setattr(compiler, "BACKEND", backend)
+    monkeypatch.setattr(exchange, "BACKEND", backend)
     config, described = NETWORKS[name]
     info = describe(_network(config), direction="a2b", **described)
     used, usual = (Translator(_network(config), info, precision="fp32", compile=there) for there in (True, False))
@@ -160,7 +160,7 @@ def test_compiled_networks_give_what_the_others_give(name: str, backend: str, mo
 
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiled_networks_draw_the_same_noise(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "BACKEND", backend)
+    monkeypatch.setattr(exchange, "BACKEND", backend)
     info = describe(NOISY, direction="a2b", dropout=True)
     used, usual = (Translator(_network(NOISY), info, precision="fp32", compile=there) for there in (True, False))
     x = _noise(3, 32, 32)
@@ -171,7 +171,7 @@ def test_compiled_networks_draw_the_same_noise(backend: str, monkeypatch: pytest
 
 
 def test_compile_selects_the_torch_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "BACKEND", "eager")
+    monkeypatch.setattr(exchange, "BACKEND", "eager")
     path = _model(tmp_path / "run")
     assert load_translator(path, device="cpu", compile=True).runtime == "torch"
     for other, named in (("openvino", "OpenVINO"), ("onnx", "ONNX Runtime")):
@@ -180,7 +180,7 @@ def test_compile_selects_the_torch_runtime(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "a.png", Picture(np.zeros((8, 8, 3), np.uint8)))
     monkeypatch.setattr(torch, "compile", _broken)
-    compiler.check_compiler.cache_clear()
+    exchange.check_compiler.cache_clear()
     with pytest.raises(UsageError, match=r"torch cannot compile for cpu here \(No C\+\+ compiler\); install"):
         translate_folder(tmp_path / "in", tmp_path / "out", path, device="cpu", compile=True)
 
@@ -191,18 +191,18 @@ def test_a_network_that_cannot_be_compiled_ends_the_work(tmp_path: Path, monkeyp
     def refuses(*_: Any) -> Any:
         raise ValueError("no such instruction\nand much more")
 
-    monkeypatch.setattr(compiler, "BACKEND", "eager")
+    monkeypatch.setattr(exchange, "BACKEND", "eager")
     path = _model(tmp_path / "run")
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.png"):
         write(tmp_path / "in" / name, Picture(np.zeros((8, 8, 3), np.uint8)))
-    compiler.check_compiler(torch.device("cpu"))
-    monkeypatch.setattr(compiler, "BACKEND", refuses)
+    exchange.check_compiler(torch.device("cpu"))
+    monkeypatch.setattr(exchange, "BACKEND", refuses)
     torch._dynamo.reset()
     message = r"torch cannot compile this network \(backend='refuses' raised: ValueError: no such instruction\); leave"
     with pytest.raises(UsageError, match=message):
         translate_folder(tmp_path / "in", tmp_path / "out", path, device="cpu", compile=True)
-    assert compiler.refused(MemoryError()) is None is compiler.refused(RuntimeError("out of memory"))
+    assert exchange.refused(MemoryError()) is None is exchange.refused(RuntimeError("out of memory"))
 
 
 def _broken(*_: Any, **__: Any) -> Any:

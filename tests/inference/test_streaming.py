@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from i2i import images
 from i2i.acceleration import winograd
-from i2i.acceleration.normalization import Moments
+from i2i.acceleration.inference import Moments
 from i2i.errors import ImageError
 from i2i.folders.batch import translate_folder
 from i2i.folders.jobs import Job

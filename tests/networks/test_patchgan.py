@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2i.algorithms.augmentation import forward_together
+from i2i.algorithms.algorithm import forward_together
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GANLoss
 from i2i.networks import create_discriminator, discriminator_config

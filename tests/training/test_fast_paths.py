@@ -12,15 +12,13 @@ from fork_server import python
 from torch import Tensor, nn
 
 from i2i.acceleration import accelerate
-from i2i.acceleration.compiler import check_compiler
+from i2i.acceleration.exchange import check_compiler
 from i2i.algorithms import CycleGAN, Pix2Pix
-from i2i.algorithms.algorithm import GENERATOR, Algorithm
-from i2i.algorithms.augmentation import forward_together
+from i2i.algorithms.algorithm import GENERATOR, Algorithm, forward_together, has_batch_norm
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
-from i2i.networks.blocks import has_batch_norm
 from i2i.networks.own import OwnConfig, OwnNetwork
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig

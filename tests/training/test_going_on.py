@@ -16,7 +16,7 @@ from run_options import CycleGANRun, Pix2PixRun
 from toy_folders import write_folder
 
 from i2i.algorithms import CycleGAN, Pix2Pix
-from i2i.algorithms.image_pool import ImagePool
+from i2i.algorithms.augmentation import ImagePool
 from i2i.data.datasets import open_datasets
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.training import training_state

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from i2i.evaluation.bootstrap import Estimate, draws
 from i2i.images import Pixels
 from i2i.images.palettes import VOID
-from i2i.losses.structure import luminance
+from i2i.losses.regularisers import luminance
 
 WINDOW = 11  # pixels of SSIM's Gaussian window, σ = 1.5
 _SIGMA = 1.5

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.acceleration import accelerate, shared_copy
-from i2i.acceleration.compiler import check_compiler, compile_in_place, refused
+from i2i.acceleration.exchange import check_compiler, compile_in_place, refused
 from i2i.acceleration.inference import Engine
 from i2i.device import exact_float32
 from i2i.inference.runtime.protocol import Planes

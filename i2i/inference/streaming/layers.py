@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from i2i.acceleration.normalization import Moments
+from i2i.acceleration.inference import Moments
 from i2i.acceleration.rows import Affine, Convolution, Doubling, RowLayer
 from i2i.networks.blocks import BilinearUpsample, Blur, BlurUpsample, PaddingMode, SmoothUpsample, blur_filter
 from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetGenerator, SeparableConv2d

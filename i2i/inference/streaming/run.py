@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from i2i.acceleration.normalization import Moments
+from i2i.acceleration.inference import Moments
 from i2i.acceleration.rows import Queue, RowLayer
 from i2i.device import precise
 from i2i.images.spool import IN_MEMORY, Spool

@@ -17,7 +17,7 @@ from i2i.evaluation.metrics.pairs import cycle_error, l1, luminance_ssim, ms_ssi
 from i2i.evaluation.options import LABELS, EvaluationOptions
 from i2i.images import Picture
 from i2i.images.palettes import Palette, indexed
-from i2i.losses.structure import luminance
+from i2i.losses.regularisers import luminance
 
 pytestmark = pytest.mark.arithmetic
 
