@@ -9,13 +9,12 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
 from i2i import __version__, signals, terminal
-from i2i.commands import ALGORITHMS, COMMANDS, Command, help_text, junyanz
+from i2i.commands import ALGORITHMS, COMMANDS, Command, help_text, junyanz, loaded
 from i2i.commands.options import Option, class_of, options_of
 from i2i.commands.parse import Line, build, read_line, take_switch, written_paths
 from i2i.config import ALGORITHM, RUN_CONFIG, nearest, read_options, to_yaml
@@ -57,9 +56,9 @@ def _parsed(words: list[str], program: str) -> Call:
     if asked := _help(program or f"i2i {name}", entry, known, rest):
         return print, asked
     print_config, line = _read(rest, known)
-    module = import_module(entry.module)
-    options = build(module.Options, line)
-    return (print, to_yaml(options).rstrip()) if print_config else (module.main, options)
+    function, options_class = loaded(name)
+    options = build(options_class, line)
+    return (print, to_yaml(options).rstrip()) if print_config else (function, options)
 
 
 def _help(program: str, entry: Command, known: Sequence[Option], words: list[str]) -> str:
@@ -115,13 +114,14 @@ def _by_algorithm(command: str, words: list[str], program: str) -> Call:
         return print, asked
     print_config, line = _read(words, known)
     _check_without_torch(known, algorithm, line, is_complete=not print_config)
-    module = import_module(COMMANDS[command].module)
-    options = build(module.options_class(algorithm), line)
+    from i2i.commands import train as trainings
+
+    options = build(trainings.options_class(command, algorithm), line)
     if print_config:
         from i2i.training.staging import in_store
 
         return print, to_yaml(in_store(options)).rstrip()
-    return partial(module.main, algorithm), options
+    return partial(getattr(trainings, command), algorithm), options
 
 
 def _check_without_torch(known: Sequence[Option], algorithm: str, line: Line, is_complete: bool) -> None:

@@ -76,7 +76,7 @@ def _download() -> str:
 
 
 def _page() -> str:
-    least = serve.Options()
+    least = serve.ServeCommand()
     pixels = f"{least.max_megapixels * 1e6:,.0f} pixels"
     return f"{least.max_megabytes:g} MB; {pixels}; {least.max_pictures}; {least.time_limit:g} s"
 

@@ -22,7 +22,7 @@ import importlib, importlib.util, pkgutil
 import i2i
 left_out = ("i2i.configs",)
 if not importlib.util.find_spec("gradio"):
-    left_out += ("i2i.tools.page.page", "i2i.tools.page.protocol")
+    left_out += ("i2i.tools.page.page",)
 for module in pkgutil.walk_packages(i2i.__path__, "i2i."):
     if not module.name.startswith(left_out):
         importlib.import_module(module.name)

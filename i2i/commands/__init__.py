@@ -1,10 +1,13 @@
-"""The commands of `i2i`, one module each; `scripts/` has a door to each, for a checkout.
+"""The commands of `i2i`; `scripts/` has a door to each, for a checkout.
 
 This table says what `i2i --help` and the short help of a command show. Nothing here imports anything heavy: a command's
 module is imported once its command line is known to be without mistakes (`i2i.cli`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, get_type_hints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +22,8 @@ class Command:
     """Its arguments, in the example lines to paste."""
     first: str
     """The options that the short help shows, in that order, with blanks between."""
-    module: str = "i2i.commands.train"
+    module: str = "train"
+    """Its module here, in which a function has its name, and takes its options."""
 
 
 TRAINING = (
@@ -28,66 +32,58 @@ TRAINING = (
 )
 """The options of a training that most people need first."""
 
+
+def _training(summary: str, example: str, more: str = "") -> Command:
+    return Command(summary=summary, usage="--data FOLDER [options]", examples=(example,), first=f"{TRAINING} {more}")
+
+
 ALGORITHMS: dict[str, Command] = {
-    "cyclegan": Command(
-        summary="two folders of pictures without pairs, in both directions (CycleGAN)",
-        usage="--data FOLDER [options]",
-        examples=("--data datasets/monet2photo --run runs/monet",),
-        first=TRAINING + " lambda_identity",
+    "cyclegan": _training(
+        "two folders of pictures without pairs, in both directions (CycleGAN)",
+        "--data datasets/monet2photo --run runs/monet",
+        "lambda_identity",
     ),
-    "pix2pix": Command(
-        summary="pairs of pictures, such as sketches and photos (pix2pix)",
-        usage="--data FOLDER [options]",
-        examples=("--data datasets/facades --direction b2a --run runs/facades",),
-        first=TRAINING + " lambda_L1",
+    "pix2pix": _training(
+        "pairs of pictures, such as sketches and photos (pix2pix)",
+        "--data datasets/facades --direction b2a --run runs/facades",
+        "lambda_L1",
     ),
-    "pix2pixhd": Command(
-        summary="pairs at higher resolution, or label maps and photos (pix2pixHD)",
-        usage="--data FOLDER [options]",
-        examples=("--data datasets/facades --direction b2a --classes-b facades",),
-        first=TRAINING + " classes_a classes_b",
+    "pix2pixhd": _training(
+        "pairs at higher resolution, or label maps and photos (pix2pixHD)",
+        "--data datasets/facades --direction b2a --classes-b facades",
+        "classes_a classes_b",
     ),
-    "cut": Command(
-        summary="two folders without pairs, in one direction; lighter than CycleGAN (CUT)",
-        usage="--data FOLDER [options]",
-        examples=("--data datasets/monet2photo --direction b2a --run runs/cut_monet",),
-        first=TRAINING,
+    "cut": _training(
+        "two folders without pairs, in one direction; lighter than CycleGAN (CUT)",
+        "--data datasets/monet2photo --direction b2a --run runs/cut_monet",
     ),
-    "segmentation": Command(
-        summary="photos to labels, from pairs",
-        usage="--data FOLDER [options]",
-        examples=("--data datasets/facades --classes-b facades --run runs/labels",),
-        first=TRAINING + " classes_a classes_b",
+    "segmentation": _training(
+        "photos to labels, from pairs",
+        "--data datasets/facades --classes-b facades --run runs/labels",
+        "classes_a classes_b",
     ),
-    "colorization": Command(
-        summary="grey pictures to colour, from pictures in colour",
-        usage="--data FOLDER [options]",
-        examples=("--data photos --run runs/colours",),
-        first=TRAINING,
-    ),
-    "gan": Command(
-        summary="new pictures like those of one folder, from noise (GAN)",
-        usage="--data FOLDER [options]",
-        examples=("--data datasets/monets --run runs/gan_monet",),
-        first=TRAINING,
+    "colorization": _training("grey pictures to colour, from pictures in colour", "--data photos --run runs/colours"),
+    "gan": _training(
+        "new pictures like those of one folder, from noise (GAN)", "--data datasets/monets --run runs/gan_monet"
     ),
     "distill": Command(
         summary="a small, fast generator that does what a large one does",
         usage="TEACHER --data FOLDER [options]",
         examples=("monet --data photos --run runs/monet-lite",),
-        first="teacher " + TRAINING,
+        first=f"teacher {TRAINING}",
     ),
 }
 
 COMMANDS: dict[str, Command] = {
     "train": Command(
+        module="train",
         summary="train a network on your pictures",
         usage="ALGORITHM --data FOLDER [options]",
         examples=("cyclegan --data datasets/monet2photo --run runs/monet", "configs/cyclegan_monet2photo.yaml"),
         first="",
     ),
     "translate": Command(
-        module="i2i.commands.translate",
+        module="translate",
         summary="translate pictures and folders with a trained network",
         usage="--style STYLE INPUT... -o OUT [options]",
         examples=("--style monet photos/ -o out/", "--list-styles"),
@@ -97,80 +93,86 @@ COMMANDS: dict[str, Command] = {
         ),
     ),
     "serve": Command(
-        module="i2i.commands.serve",
+        module="serve",
         summary="open a page on this machine that translates pictures in the browser",
         usage="[STYLE...] [options]",
         examples=("", "monet runs/mine --port 8000"),
         first="styles port host token open max_megapixels device",
     ),
     "plan": Command(
-        module="i2i.commands.plan",
+        module="train",
         summary="measure what a training will cost on this machine: time, memory, disk",
         usage="ALGORITHM --data FOLDER [options of the training]",
         examples=("cyclegan --data datasets/monet2photo", "pix2pix --config configs/pix2pix_facades.yaml"),
         first="data memory_limit measure_steps measure_seconds json",
     ),
     "evaluate": Command(
-        module="i2i.commands.evaluate",
+        module="results",
         summary="measure a run, a model or pictures by FID, KID, SSIM and others",
         usage="RUN | MODEL PICTURES | RESULTS EXPECTED [options]",
         examples=("runs/facades", "monet datasets/monet2photo --direction b2a"),
         first="inputs metrics data split direction report json device",
     ),
     "report": Command(
-        module="i2i.commands.report",
+        module="results",
         summary="write a run as one HTML page: curves, samples, numbers",
         usage="RUN [-o FILE.html] [options]",
         examples=("runs/facades",),
         first="folder out pictures direction device",
     ),
     "sample": Command(
-        module="i2i.commands.sample",
+        module="results",
         summary="make new pictures from noise with a trained GAN",
         usage="--style STYLE -o OUT [options]",
         examples=("--style runs/gan_monet --count 64 -o out/ --grid grid.png",),
         first="style out count grid walk seed device",
     ),
     "export": Command(
-        module="i2i.commands.export",
+        module="export",
         summary="write a trained network in another form: .pth, model file, ONNX, web page",
         usage="MODEL -o OUT | MODEL... --web FOLDER [options]",
         examples=("runs/monet --direction a2b -o latest_net_G_A.pth", "monet vangogh --web site/"),
         first="model out web web_runtime format direction half card licence overwrite",
     ),
     "augment": Command(
-        module="i2i.commands.augment",
+        module="translate",
         summary="add translated copies of labelled pictures, with their labels",
         usage="--style STYLE[,STYLE...] DATA -o OUT [options]",
         examples=("--style runs/monet data/ -o augmented/",),
         first="data style out dry_run overwrite skip_existing device",
     ),
     "prepare-dataset": Command(
-        module="i2i.commands.datasets",
+        module="datasets",
         summary="list, download, check, combine, split and divide data sets",
         usage="list | download NAME | check FOLDER | ... [options]",
         examples=("list", "download horse2zebra", "check datasets/horse2zebra --full"),
         first="words out full val test seed overwrite skip_existing",
     ),
     "compare": Command(
-        module="i2i.commands.compare",
+        module="results",
         summary="lay folders of pictures side by side: a contact sheet, or a page with sliders",
         usage="BEFORE AFTER [MORE...] -o SHEET.png|PAGE.html [options]",
         examples=("photos/ painted/ -o sheet.png", "photos/ monet/ vangogh/ -o page.html"),
         first="inputs out max overwrite",
     ),
     "doctor": Command(
-        module="i2i.commands.doctor",
+        module="installation",
         summary="check this installation: versions, devices, missing extras, wrong results",
         usage="[--json]",
         examples=("",),
         first="json",
     ),
     "demo": Command(
-        module="i2i.commands.demo",
+        module="installation",
         summary="train and translate on toy pictures in a few minutes, without a download",
         usage="[--out FOLDER]",
         examples=("",),
         first="out",
     ),
 }
+
+
+def loaded(command: str) -> tuple[Callable[..., int | None], type[Any]]:
+    """The function that a command runs, and the class of the options that it takes."""
+    function = getattr(import_module(f"i2i.commands.{COMMANDS[command].module}"), command.replace("-", "_"))
+    return function, get_type_hints(function)["options"]

@@ -5,24 +5,25 @@ i2i prepare-dataset download horse2zebra
 i2i prepare-dataset check datasets/horse2zebra --full
 """
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Interval, Lt
 
 from i2i.commands.options import POSITIONAL
 from i2i.config import nearest
 from i2i.errors import InputError, SomeFailed, UsageError
-from i2i.terminal import say_plain
+from i2i.terminal import fetching, say_plain
 from i2i.tools.datasets.catalog import SETS, PublicSet, find_set
+
+if TYPE_CHECKING:
+    from i2i.tools.datasets.outputs import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class PrepareDatasetCommand:
     words: Annotated[tuple[Path, ...], POSITIONAL] = ()
     """list | download NAME | check FOLDER | combine A B -o OUT | split FOLDER -o OUT | divide FOLDER -o OUT |
     instances LABELS MAPS -o OUT"""
@@ -53,28 +54,24 @@ class Options:
 
 
 _WRITES = {"out", "overwrite", "skip_existing"}
-_OPTIONS = {
-    "list": set(),
-    "download": {"out", "keep_archive"},
-    "check": {"full", "json"},
-    "combine": _WRITES,
-    "split": _WRITES,
-    "divide": _WRITES | {"val", "test", "seed", "domain", "link"},
-    "instances": _WRITES,
+_VERBS: dict[str, tuple[tuple[str, ...], set[str]]] = {
+    "list": ((), set()),
+    "download": (("NAME",), {"out", "keep_archive"}),
+    "check": (("FOLDER",), {"full", "json"}),
+    "combine": (("A", "B"), _WRITES),
+    "split": (("FOLDER",), _WRITES),
+    "divide": (("FOLDER",), _WRITES | {"val", "test", "seed", "domain", "link"}),
+    "instances": (("LABELS", "MAPS"), _WRITES),
 }
-_PLACES = {
-    "list": (),
-    "download": ("NAME",),
-    "check": ("FOLDER",),
-    "combine": ("A", "B"),
-    "instances": ("LABELS", "MAPS"),
-}
+"""Verb → the words after it, and the options that it takes."""
 
 
-def main(options: Options) -> int:
+def prepare_dataset(options: PrepareDatasetCommand) -> int:
     verb, places = _command(options)
     if verb == "list":
-        return _list()
+        for entry in SETS:
+            print(f"{entry.name:32} {entry.layout:13} {entry.shown_size if entry.urls else 'not fetched'}")
+        return 0
     if verb == "download":
         return _download(find_set(places[0]), options)
     if verb == "check":
@@ -82,29 +79,39 @@ def main(options: Options) -> int:
     return _write(verb, [Path(place) for place in places], options)
 
 
-def _command(options: Options) -> tuple[str, tuple[str, ...]]:
-    words = [str(word) for word in options.words]
-    if options.check is not None:
-        words = ["check", str(options.check), *words]
+def _command(options: PrepareDatasetCommand) -> tuple[str, list[str]]:
+    """The verb, and the words after it. Raises `UsageError` for options that do not belong to it."""
+    words = [*(("check", options.check) if options.check is not None else ()), *options.words]
     if not words:
-        raise UsageError(f"expected one of {', '.join(_OPTIONS)} (see --help)")
-    verb, *places = words
-    if verb not in _OPTIONS:
-        raise UsageError(f"{verb}: unknown.{nearest(verb, _OPTIONS)} Expected one of {', '.join(_OPTIONS)}.")
-    wanted = _PLACES.get(verb, ("FOLDER",))
+        raise UsageError(f"expected one of {', '.join(_VERBS)} (see --help)")
+    verb, *places = map(str, words)
+    if verb not in _VERBS:
+        raise UsageError(f"{verb}: unknown.{nearest(verb, _VERBS)} Expected one of {', '.join(_VERBS)}.")
+    wanted, taken = _VERBS[verb]
     if len(places) != len(wanted):
-        raise UsageError(f"expected: i2i prepare-dataset {' '.join((verb, *wanted))}, found {' '.join(words)}")
+        found = " ".join((verb, *places))
+        raise UsageError(f"expected: i2i prepare-dataset {' '.join((verb, *wanted))}, found {found}")
     for field in fields(options):
-        given = getattr(options, field.name) != field.default
-        if given and field.name not in _OPTIONS[verb] | {"words", "check"}:
+        if getattr(options, field.name) != field.default and field.name not in taken | {"words", "check"}:
             raise UsageError(f"--{field.name.replace('_', '-')} does not belong to {verb}")
-    return verb, tuple(places)
+    return verb, places
 
 
-def _list() -> int:
-    for entry in SETS:
-        print(f"{entry.name:32} {entry.layout:13} {entry.shown_size if entry.urls else 'not fetched'}")
-    return 0
+def _download(entry: PublicSet, options: PrepareDatasetCommand) -> int:
+    from i2i.tools.datasets.fetch import fetch
+    from i2i.tools.datasets.inspect import inspect
+    from i2i.tools.datasets.report import as_text
+
+    target = options.out or Path("datasets") / entry.folder
+    if entry.urls:
+        for line in (*_described(entry), f"  to        {target}"):
+            say_plain(line)
+    fetched = fetch(entry, target, keep_archive=options.keep_archive, progress=fetching())
+    left_out = f", {fetched.unpacked.left_out:,} other files left out" if fetched.unpacked.left_out else ""
+    say_plain(f"{fetched.unpacked.pictures:,} pictures{left_out}; SHA-256 of the archive {fetched.sha256}")
+    report = inspect(target)
+    print(as_text(report))
+    return 3 if report.damaged else 0
 
 
 def _described(entry: PublicSet) -> list[str]:
@@ -120,25 +127,7 @@ def _described(entry: PublicSet) -> list[str]:
     ]
 
 
-def _download(entry: PublicSet, options: Options) -> int:
-    from i2i.tools.datasets.fetch import fetch
-    from i2i.tools.datasets.inspect import inspect
-    from i2i.tools.datasets.report import as_text
-
-    target = options.out or Path("datasets") / entry.folder
-    if entry.urls:
-        for line in (*_described(entry), f"  to        {target}"):
-            say_plain(line)
-    with _progress() as progress:
-        fetched = fetch(entry, target, keep_archive=options.keep_archive, progress=progress)
-    left_out = f", {fetched.unpacked.left_out:,} other files left out" if fetched.unpacked.left_out else ""
-    say_plain(f"{fetched.unpacked.pictures:,} pictures{left_out}; SHA-256 of the archive {fetched.sha256}")
-    report = inspect(target)
-    print(as_text(report))
-    return 3 if report.damaged else 0
-
-
-def _check(data: Path, options: Options) -> int:
+def _check(data: Path, options: PrepareDatasetCommand) -> int:
     from i2i.tools.datasets.inspect import inspect
     from i2i.tools.datasets.report import as_json, as_text
 
@@ -149,47 +138,19 @@ def _check(data: Path, options: Options) -> int:
     return report.exit_code
 
 
-def _write(verb: str, places: list[Path], options: Options) -> int:
+def _write(verb: str, places: list[Path], options: PrepareDatasetCommand) -> int:
     from i2i.tools.datasets.instances import add_instances
     from i2i.tools.datasets.shape import combine, separate, split_dataset
 
     if options.out is None:
         raise UsageError(f"{verb}: expected --out FOLDER")
-    again = {"overwrite": options.overwrite, "skip_existing": options.skip_existing}
-    if verb == "combine":
-        outcome = combine(places[0], places[1], options.out, **again)
-    elif verb == "split":
-        outcome = separate(places[0], options.out, **again)
-    elif verb == "instances":
-        outcome = add_instances(places[0], places[1], options.out, **again)
-    else:
-        outcome = split_dataset(
-            places[0],
-            options.out,
-            val=options.val,
-            test=options.test,
-            seed=options.seed,
-            domain=options.domain,
-            link=options.link,
-            **again,
-        )
+    ways: dict[str, Callable[..., Outcome]]
+    ways = {"combine": combine, "split": separate, "instances": add_instances, "divide": split_dataset}
+    more = {name: getattr(options, name) for name in _VERBS[verb][1] - {"out"}}
+    outcome = ways[verb](*places, options.out, **more)
     for path, reason in outcome.failed:
         say_plain(f"{path}: {reason}")
     say_plain(f"{outcome.done:,} written, {outcome.skipped:,} skipped, {len(outcome.failed):,} failed")
     if outcome.failed:
         raise SomeFailed(f"{len(outcome.failed):,} pictures failed; the others are done")
     return 0
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int | None], None] | None]:
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns = (bars.BarColumn(), bars.DownloadColumn(), bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -28,7 +28,7 @@ MAX_CARD = 8_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class ExportCommand:
     model: Annotated[str | tuple[str, ...], POSITIONAL] = ()
     """A model file, a folder with config.json, a checkpoint (.pth), a run folder, or the name of a style; for --web,
     one or several."""
@@ -72,7 +72,7 @@ class Options:
     """Download a published style that is not on this machine."""
 
 
-def main(options: Options) -> None:
+def export(options: ExportCommand) -> None:
     models = (options.model,) if isinstance(options.model, str) else options.model
     if options.web is not None:
         return _write_page(options, models, options.web)
@@ -83,7 +83,7 @@ def main(options: Options) -> None:
     _write_file(options, models[0], options.out)
 
 
-def _write_file(options: Options, model: str, out: Path) -> None:
+def _write_file(options: ExportCommand, model: str, out: Path) -> None:
     form = options.format or SUFFIXES.get(out.suffix.lower())
     if form is None:
         raise UsageError(f"{out}: give --format, or one of the suffixes .pth, .safetensors, .onnx and none (a folder)")
@@ -95,7 +95,7 @@ def _write_file(options: Options, model: str, out: Path) -> None:
     if not options.overwrite and (existing := [str(file) for file in files if os.path.lexists(file)]):
         raise UsageError(f"{existing[0]} exists; --overwrite replaces it")
     card = None if options.card is None else _lines(options.card)
-    from i2i.models import junyanz, model_file, pretrained  # here, so that --help does not wait for torch
+    from i2i.models import junyanz, model_file, pretrained  # here, so that mistakes do not wait for torch
 
     path = _found(options, model)
     if form == "reference" and pretrained.is_checkpoint(path):  # elsewhere it chooses, or is compared
@@ -117,7 +117,7 @@ def _write_file(options: Options, model: str, out: Path) -> None:
     say_plain(f"{out}: {info.network}, {info.input_domain} → {info.output_domain}")
 
 
-def _write_page(options: Options, models: tuple[str, ...], out: Path) -> None:
+def _write_page(options: ExportCommand, models: tuple[str, ...], out: Path) -> None:
     if not models or not all(models):
         raise UsageError("expected: i2i export MODEL... --web FOLDER (see --help)")
     if options.out is not None or options.format is not None:
@@ -125,10 +125,10 @@ def _write_page(options: Options, models: tuple[str, ...], out: Path) -> None:
     of_one = [name for name in (*_described(options), *_given(options, "card")) if name != "paint_size"]
     if of_one and len(models) > 1:
         raise UsageError(f"--{of_one[0].replace('_', '-')} describes one style; {len(models)} are given")
-    from i2i.tools.web import runtime, site
+    from i2i.tools import website
 
-    library = runtime.read_runtime(options.web_runtime)
-    site.check_folder(out, options.overwrite)
+    library = website.read_runtime(options.web_runtime)
+    website.check_folder(out, options.overwrite)
     card = None if options.card is None else _lines(options.card)
     from i2i.inference.export import check_installed, rounded
     from i2i.signals import BOTH, Signals
@@ -141,9 +141,9 @@ def _write_page(options: Options, models: tuple[str, ...], out: Path) -> None:
             if name in styles:
                 raise UsageError(f"{model}: a style {name!r} is given already")
             network, info = _opened(options, _found(options, model), card)
-            site.check_style(name, info)
+            website.check_style(name, info)
             styles[name] = (rounded(network) if options.half else network, info)
-        size = site.write_site(out, styles, library, replace=options.overwrite)
+        size = website.write_site(out, styles, library, replace=options.overwrite)
     say_plain(f"{out}: {size / 1e6:.1f} MB. Put it on any web server, or try it: python -m http.server -d {out}")
 
 
@@ -154,7 +154,7 @@ def _style_name(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-") or "style"
 
 
-def _opened(options: Options, path: Path, card: tuple[str, ...] | None) -> "tuple[nn.Module, ModelInfo]":
+def _opened(options: ExportCommand, path: Path, card: tuple[str, ...] | None) -> "tuple[nn.Module, ModelInfo]":
     """The network at `path` and its description, with those of the options."""
     from i2i.models import pretrained
     from i2i.models.info import NOT_PAINTED
@@ -170,7 +170,7 @@ def _opened(options: Options, path: Path, card: tuple[str, ...] | None) -> "tupl
     return network, info
 
 
-def _described(options: Options) -> dict[str, Any]:
+def _described(options: ExportCommand) -> dict[str, Any]:
     """The options that describe a model."""
     return _given(options, "input_domain", "output_domain", "licence", "paint_size", "algorithm", "dataset")
 
@@ -187,7 +187,7 @@ def _lines(path: Path) -> tuple[str, ...]:
     return tuple(line.rstrip() for line in text.strip().splitlines())
 
 
-def _found(options: Options, model: str) -> Path:
+def _found(options: ExportCommand, model: str) -> Path:
     from i2i.models import styles
 
     show = fetching() if options.download else None
@@ -199,5 +199,5 @@ def _refuse(given: dict[str, Any]) -> None:
         raise UsageError(f"the reference's layout has no place for {', '.join(given)}")
 
 
-def _given(options: Options, *names: str) -> dict[str, Any]:
+def _given(options: ExportCommand, *names: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}

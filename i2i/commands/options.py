@@ -15,7 +15,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from functools import cache
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType
@@ -23,7 +22,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from i2i.commands import ALGORITHMS, COMMANDS
+from i2i.commands import ALGORITHMS, COMMANDS, loaded
 from i2i.config import ALGORITHM
 from i2i.urls import PathOrURL, StorePath
 
@@ -184,13 +183,11 @@ def _read() -> dict[str, list[Option]]:
 
 def surface() -> str:
     """Returns the text of `options.json`: the options of all commands, a line for each."""
-    found: dict[str, list[Option]] = {}
-    for name, command in COMMANDS.items():
-        if name != "train":
-            found[name] = describe(import_module(command.module).Options)
-    from i2i.commands.train import options_class
+    from i2i.commands.train import PlanCommand, options_class
 
-    trainings = {name: describe(options_class(name)) for name in ALGORITHMS}
+    own = {name: PlanCommand if name == "plan" else loaded(name)[1] for name in COMMANDS if name != "train"}
+    found = {name: describe(options) for name, options in own.items()}
+    trainings = {name: describe(options_class("train", name)) for name in ALGORITHMS}
     first, *others = trainings.values()
     shared = [option for option in first if all(option in other for other in others)]
     found["train"] = shared

@@ -1,19 +1,18 @@
 """From the words of a command line to options.
 
-tyro separates the words into options and texts. `i2i.config` then checks the texts as it checks a YAML file, so a line
-and a file have the same limits and the same error messages. Precedence: defaults < the configuration of a run that goes
-on < `--config FILE.yaml` < flags.
+argparse separates the words into options and texts. `i2i.config` then checks the texts as it checks a YAML file, so a
+line and a file have the same limits and the same error messages. Precedence: defaults < the configuration of a run that
+goes on < `--config FILE.yaml` < flags.
 """
 
+import argparse
 import contextlib
 import difflib
-import io
-import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, make_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from i2i.commands import junyanz
 from i2i.commands.options import Option
@@ -57,12 +56,14 @@ def tell_once(text: str) -> None:
 def read_line(words: Sequence[str], known: Sequence[Option]) -> Line:
     """The options that `words` give, of those that are `known`. Raises `UsageError` for every mistake of typing."""
     _refuse_empty(words)
-    rest, config = _take_config(list(words))
-    rest, after = _before_and_after(rest)
-    given = _given(rest, known)
-    texts, loose = _separate(rest, given)
+    before, after = _before_and_after(list(words))
+    _check_flags(before, known)
+    texts, loose = _separate(before, known)
+    files = texts.pop("config", [])
+    if len(files) > 1:
+        raise UsageError(f"--config: given more than once ({', '.join(files)}); put all options into one file")
     texts |= _positional(loose + after, known)
-    return Line(_checked(known, texts), config)
+    return Line(_checked(known, texts), Path(files[0]) if files else None)
 
 
 def build(options: type[Any], line: Line, *, tell: Callable[[str], object] = tell_once) -> Any:
@@ -91,10 +92,11 @@ def take_switch(words: list[str], name: str) -> bool:
     return any(word in spellings for word in before)
 
 
-def _given(words: Sequence[str], known: Sequence[Option]) -> list[Option]:
-    """The options whose flags are among `words`. Raises `UsageError` for flags that are not known."""
+def _check_flags(words: Sequence[str], known: Sequence[Option]) -> None:
+    """Raises `UsageError` for flags that are not known, and for a switch with a value; tells of those given twice."""
     named = {flag: option for option in known for flag in _flags(option)}
     flags = [word for word in words if word.startswith("--") or word[:2] in ("-o", "-h")]
+    flags = [word for word in flags if _flag(word) != "--config"]
     if unknown := [word for word in flags if _flag(word) not in named]:
         if theirs := junyanz.translated(words, named):
             raise UsageError(*theirs)
@@ -107,7 +109,6 @@ def _given(words: Sequence[str], known: Sequence[Option]) -> list[Option]:
             raise UsageError(f"{word}: {yes} and {no} take no value")
     for option in {option.name: option for option in given if given.count(option) > 1}.values():
         tell_once(f"{option.flag} is given more than once; the last one counts")
-    return [option for option in known if option in given]
 
 
 def _near(name: str, flags: Collection[str]) -> str:
@@ -124,55 +125,35 @@ def _likeness(name: str, flag: str) -> float:
     return difflib.SequenceMatcher(None, name.lstrip("-"), flag.lstrip("-")).ratio()
 
 
-def _separate(words: list[str], given: Sequence[Option]) -> tuple[dict[str, Any], list[str]]:
+def _separate(words: Sequence[str], known: Sequence[Option]) -> tuple[dict[str, Any], list[str]]:
     """The text of each option (of a switch, its value), and the words that belong to no option."""
-    import tyro
-
-    values: Any
-    loose: list[str]
-    fields = make_dataclass("Texts", [_as_text(option) for option in given], frozen=True, kw_only=True)
-    printed = io.StringIO()
+    parser = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=argparse.SUPPRESS
+    )
+    parser.add_argument("--config", action="append")
+    for option in known:
+        if option.is_switch:
+            parser.add_argument(option.flag, dest=option.name, action=argparse.BooleanOptionalAction)
+        else:
+            parser.add_argument(*_flags(option), dest=option.name, nargs="*" if option.many else None)
+    flags = [_flag(word) + "".join(word.partition("=")[1:]) if word.startswith("--") else word for word in words]
     try:
-        with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
-            values, loose = tyro.cli(fields, args=words, return_unknown_args=True, add_help=False)
-    except SystemExit:
-        raise UsageError(_without_value(words, given)) from None
-    return {option.name: getattr(values, option.name) for option in given}, loose
-
-
-def _as_text(option: Option) -> tuple[str, Any, Any]:
-    """The field by which tyro reads an option: any text, or yes and no of a switch."""
-    from tyro.conf import arg
-
-    named = arg(name=option.flag.removeprefix("--"), aliases=list(_short(option)))
-    if option.is_switch:
-        return option.name, Annotated[bool, named], field(default=bool(option.default))
-    if option.many:
-        return option.name, Annotated[tuple[str, ...], named], field(default=())
-    return option.name, Annotated[str, named], field(default="")
-
-
-def _short(option: Option) -> tuple[str, ...]:
-    return ("-o",) if option.name == "out" else ()
+        found, loose = parser.parse_known_args(flags)
+    except argparse.ArgumentError as error:
+        expected = "a YAML file" if error.argument_name == "--config" else "a value"
+        raise UsageError(f"{error.argument_name}: expected {expected}") from None
+    return {name: tuple(text) if isinstance(text, list) else text for name, text in vars(found).items()}, loose
 
 
 def _flags(option: Option) -> tuple[str, ...]:
+    """The flags of an option, its own first: `--flip` and `--no-flip`, `--out` and `-o`."""
     no = (option.flag.replace("--", "--no-", 1),) if option.is_switch else ()
-    return (option.flag, *no, *_short(option))
+    return (option.flag, *no, *(("-o",) if option.name == "out" else ()))
 
 
 def _flag(word: str) -> str:
     """A flag as the help has it: `--batch_size=3` is `--batch-size`."""
     return word.partition("=")[0].replace("_", "-")
-
-
-def _without_value(words: Sequence[str], given: Sequence[Option]) -> str:
-    """The message about the flag that has no value after it."""
-    valued = {flag for option in given if not option.is_switch and not option.many for flag in _flags(option)}
-    for word, after in pairwise((*words, "--")):
-        if word.replace("_", "-") in valued and after.startswith("--"):
-            return f"{_flag(word)}: expected a value"
-    return f"{shlex.join(words)}: expected options and their values; see --help"
 
 
 def _positional(loose: Sequence[str], known: Sequence[Option]) -> dict[str, Any]:
@@ -225,24 +206,3 @@ def _before_and_after(words: list[str]) -> tuple[list[str], list[str]]:
     """The words before `--`, and those after it, which are never flags."""
     at = words.index("--") if "--" in words else len(words)
     return words[:at], words[at + 1 :]
-
-
-def _take_config(words: list[str]) -> tuple[list[str], Path | None]:
-    rest: list[str] = []
-    found: list[Path] = []
-    left = iter(words)
-    for word in left:
-        if word == "--config":
-            value = next(left, None)
-            if value is None:
-                raise UsageError("--config: expected a YAML file")
-            found.append(Path(value))
-        elif word.startswith("--config="):
-            found.append(Path(word.removeprefix("--config=")))
-        else:
-            rest.append(word)
-    if len(found) > 1:
-        raise UsageError(
-            f"--config: given more than once ({', '.join(map(str, found))}); put all options into one file"
-        )
-    return rest, found[0] if found else None

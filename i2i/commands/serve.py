@@ -28,7 +28,7 @@ FIRST = "monet"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class ServeCommand:
     styles: Annotated[tuple[str, ...], POSITIONAL] = ()
     """The styles to offer: names, run folders, model files. Default: all that are on this machine."""
     host: str = "127.0.0.1"
@@ -58,7 +58,7 @@ class Options:
     """The library that computes, as for `translate`."""
 
 
-def main(options: Options) -> None:
+def serve(options: ServeCommand) -> None:
     from i2i.tools.page import server
     from i2i.tools.page.guard import is_loopback
 
@@ -66,7 +66,7 @@ def main(options: Options) -> None:
     styles = offered(options.styles)
     token = server.new_token() if options.token or not is_loopback(options.host) else ""
     with server.listen(options.host, options.port) as listening:
-        serve(options, styles, token, listening)
+        _serve(options, styles, token, listening)
 
 
 def offered(names: Sequence[str]) -> "dict[str, Style]":
@@ -123,7 +123,7 @@ def _named(name: str) -> "list[Style]":
     return [styles.style_at(shown, "run", found)]
 
 
-def serve(options: Options, styles: "dict[str, Style]", token: str, listening: socket) -> None:
+def _serve(options: ServeCommand, styles: "dict[str, Style]", token: str, listening: socket) -> None:
     """Serve until a signal comes."""
     from i2i.signals import BOTH, Signals, interrupted
     from i2i.tools.page import server

@@ -1,23 +1,28 @@
-"""Translate pictures, films and folders of them with a trained generator.
+"""Translate pictures, films and folders of them (`translate`), and labelled folders with their labels (`augment`).
 
 i2i translate --style runs/monet photos/ -o out/
 i2i translate --style monet clip.mp4 -o painted.mp4 --smooth 0.5
 torchrun --nproc-per-node 4 -m -- i2i translate --style runs/monet photos/ -o out/
 i2i translate --style monet photos/ -o out/ --cluster ray
+i2i augment --style runs/monet data/ -o augmented/
 """
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from i2i.commands.options import POSITIONAL
 from i2i.config import narrowed
 from i2i.errors import OutputError, SomeFailed, UsageError
 from i2i.inference.options import FolderOptions
 from i2i.machine import meet, place, together
-from i2i.terminal import fetching, printable, progress, say_plain
+from i2i.models.styles import exists
+from i2i.signals import BOTH, STOPPING, Signals, interrupted
+from i2i.terminal import Live, fetching, printable, progress, say_plain
+from i2i.tools.labelled.plan import AugmentOptions
 from i2i.urls import PathOrURL, StorePath
 
 if TYPE_CHECKING:
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(FolderOptions):
+class TranslateCommand(FolderOptions):
     inputs: Annotated[tuple[PathOrURL, ...], POSITIONAL] = ()
     """Pictures, films, folders, URLs such as s3://bucket/photos, or `-` to read paths from the standard input, one a
     line or separated by NUL."""
@@ -54,11 +59,11 @@ class Options(FolderOptions):
     """With --list-styles, show all that is known of each style."""
 
 
-def main(options: Options) -> None:
+def translate(options: TranslateCommand) -> None:
     if options.list_styles:
-        return list_styles(options)
+        return _list_styles(options)
     if options.install_style is not None or options.as_:
-        return install_style(options)
+        return _install_style(options)
     if not options.inputs:
         raise UsageError("no pictures given; expected: i2i translate --style monet photos/ -o out/")
     if not (options.style or options.mix or options.dry_run):
@@ -66,17 +71,17 @@ def main(options: Options) -> None:
     here = place()
     processes = here.world_size
     options = share(options, here.rank, processes)
-    check_report(options.report, options.out)
+    _check_report(options.report, options.out)
     chosen = narrowed(options, FolderOptions)
     try:
-        (plan if options.dry_run else translate)(options, chosen)
+        (_plan if options.dry_run else _translate)(options, chosen)
     except SomeFailed:
-        wait_for_others(processes)
+        _wait_for_others(processes)
         raise
-    wait_for_others(processes)
+    _wait_for_others(processes)
 
 
-def share(options: Options, rank: int, processes: int) -> Options:
+def share(options: TranslateCommand, rank: int, processes: int) -> TranslateCommand:
     """Returns the options of one of several processes, started by torchrun: its shard, and a report with its name."""
     if processes == 1:
         return options
@@ -90,7 +95,7 @@ def share(options: Options, rank: int, processes: int) -> Options:
     return replace(options, shard=part, report=report, show=options.show and rank == 0)
 
 
-def wait_for_others(processes: int) -> None:
+def _wait_for_others(processes: int) -> None:
     """Until all are done: torchrun ends the others as soon as one has ended with a failure, be it of one picture."""
     if processes == 1:
         return
@@ -104,7 +109,7 @@ def wait_for_others(processes: int) -> None:
     distributed.destroy_process_group()
 
 
-def check_report(report: Path | None, out: Path | None) -> None:
+def _check_report(report: Path | None, out: Path | None) -> None:
     if report is None:
         return
     from i2i.folders.report import ReportFile
@@ -121,7 +126,7 @@ def check_report(report: Path | None, out: Path | None) -> None:
         raise OutputError(f"{report}: cannot be written: no such folder")
 
 
-def list_styles(options: Options) -> None:
+def _list_styles(options: TranslateCommand) -> None:
     from i2i.models.styles import as_json as to_json
     from i2i.models.styles import list_styles as found
     from i2i.models.styles import table
@@ -129,7 +134,7 @@ def list_styles(options: Options) -> None:
     print(to_json(found()) if options.json else table(found(), cards=options.verbose))
 
 
-def install_style(options: Options) -> None:
+def _install_style(options: TranslateCommand) -> None:
     if options.install_style is None or not options.as_:
         raise UsageError("expected: i2i translate --install-style FILE --as NAME")
     from i2i.models import styles
@@ -138,15 +143,15 @@ def install_style(options: Options) -> None:
     print(f"{printable(path)}: use it with --style {options.as_}")
 
 
-def plan(options: Options, chosen: FolderOptions) -> None:
-    from i2i.folders.plan import plan as make_plan
+def _plan(options: TranslateCommand, chosen: FolderOptions) -> None:
+    from i2i.folders.plan import plan
     from i2i.folders.report import Report, ReportFile, masked, records_of
     from i2i.inference.options import parse_mix
     from i2i.models import styles
 
     if options.style or options.mix:
         chosen.check_style(options.style)
-    work = make_plan(options.inputs, options.out, chosen)
+    work = plan(options.inputs, options.out, chosen)
     for style in parse_mix(options.mix) if options.mix else [options.style]:
         if style and not style.startswith("hub:"):  # that would fetch it
             styles.find(style, options.direction)
@@ -168,16 +173,36 @@ def plan(options: Options, chosen: FolderOptions) -> None:
         say_plain(notice)
 
 
-def translate(options: Options, chosen: FolderOptions) -> None:
-    from i2i.folders.batch import translate_folder  # here, so that --help does not wait for torch
+def _translate(options: TranslateCommand, chosen: FolderOptions) -> None:
+    from i2i.folders.batch import translate_folder
+
+    def run(show: Live, **given: Any) -> "Report":
+        more = given | vars(chosen) | {"frames": show.frames, "report": options.report}
+        return translate_folder(options.inputs, options.out, options.style, **more)
+
+    report, number = _watched(run, options.json)
+    if options.show and report.done:
+        from i2i.tools.show import show
+
+        if reason := show(report.done[0].target):
+            say_plain(reason)
+    if number and report.left:
+        again = "what is done is done" if options.in_place else "the same command with --skip-existing goes on"
+        raise interrupted(number, f"stopped; {again}", terminated=143)
+    if report.failed:
+        others = "; the others are done" if len(report.failed) < len(report.records) else ""
+        raise SomeFailed(f"{len(report.failed)} of {len(report.records)} pictures failed{others}")
+
+
+def _watched(run: Callable[..., "Report"], as_json: bool) -> "tuple[Report, int]":
+    """The report of `run`, a translation of a folder that a signal ends in good order, and the signal, or 0."""
     from i2i.folders.report import summarise
-    from i2i.signals import BOTH, STOPPING, Signals, interrupted
 
     started = time.monotonic()
 
     def finish(report: "Report") -> None:
         summarise(report, time.monotonic() - started)
-        if options.json:
+        if as_json:
             sys.stdout.writelines(report.pieces())
 
     def stop() -> bool:
@@ -185,30 +210,59 @@ def translate(options: Options, chosen: FolderOptions) -> None:
         return bool(signals.received)
 
     with Signals(BOTH, STOPPING, orderly=False, impatient=BOTH) as signals, progress() as show:
-        report = translate_folder(
-            options.inputs,
-            options.out,
-            options.style,
-            progress=show,
-            frames=show.frames,
-            stop=stop,
-            finish=finish,
-            fetching=fetching(),
-            report=options.report,
-            **vars(chosen),
-        )
-    if options.show and report.done:
-        show_first(report.done[0].target)
-    if signals.received and report.left:
-        again = "what is done is done" if options.in_place else "the same command with --skip-existing goes on"
-        raise interrupted(signals.received, f"stopped; {again}", terminated=143)
-    if report.failed:
-        others = "; the others are done" if len(report.failed) < len(report.records) else ""
-        raise SomeFailed(f"{len(report.failed)} of {len(report.records)} pictures failed{others}")
+        report = run(show, progress=show, stop=stop, finish=finish, fetching=fetching())
+    return report, signals.received
 
 
-def show_first(path: Path) -> None:
-    from i2i.tools.show import show
+@dataclass(frozen=True, kw_only=True)
+class AugmentCommand(AugmentOptions):
+    data: Annotated[tuple[Path, ...], POSITIONAL] = ()
+    """The labelled folder: YOLO, Pascal VOC, COCO, or pictures and masks."""
+    style: str = ""
+    """The trained network, as for i2i translate; several with commas between."""
+    out: Path | None = None
+    """The folder for the copies."""
+    dry_run: bool = False
+    """Print the plan, and do nothing."""
+    json: bool = False
+    """Print a JSON report with a record for each copy."""
 
-    if reason := show(path):
-        say_plain(reason)
+
+def augment(options: AugmentCommand) -> None:
+    if len(options.data) != 1 or options.out is None or not options.style:
+        raise UsageError("expected: i2i augment --style STYLE[,STYLE...] DATA -o OUT (see --help)")
+    whole = exists(Path(options.style))  # a path may have commas of its own
+    styles = [options.style] if whole else [name.strip() for name in options.style.split(",")]
+    chosen = narrowed(options, AugmentOptions)
+    (_show_plan if options.dry_run else _augment)(options, options.data[0], options.out, styles, chosen)
+
+
+def _show_plan(options: AugmentCommand, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
+    from i2i.folders.report import Record, Report
+    from i2i.tools.labelled.plan import checked_styles, plan
+
+    work = plan(data, out, checked_styles(styles, chosen), chosen)
+    jobs = [work.job(copy) for copy in work.copies]
+    for line in (work.summary, *work.notices):
+        say_plain(line)
+    if options.json:
+        print(Report(tuple(Record.of(job, "left") for job in jobs)).to_json(), end="")
+        return
+    for job in jobs:
+        print(f"{printable(job.source)} → {printable(job.target)}")
+
+
+def _augment(options: AugmentCommand, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
+    from i2i.tools.labelled.augment import augment_folder
+
+    def run(_: Live, **given: Any) -> "Report":
+        return augment_folder(data, out, styles, begin=lambda work: say_plain(work.summary), **given, **vars(chosen))
+
+    report, number = _watched(run, options.json)
+    if number and report.left:
+        raise interrupted(number, "stopped; the same command with --skip-existing goes on", terminated=143)
+    failed, left_out = len(report.failed), report.facts["left_out"]
+    wrong = [f"{failed} of {len(report.records)} copies failed"] if failed else []
+    wrong += [f"{left_out} labels or pictures were left out"] if left_out else []
+    if wrong:
+        raise SomeFailed("; ".join((*wrong, "the others are done")))

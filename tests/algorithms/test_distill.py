@@ -297,7 +297,7 @@ def test_a_run_keeps_to_its_teacher(tmp_path: Path) -> None:
 def test_a_run_goes_on_with_the_teacher_of_the_folder_that_it_was_started_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script: Any = train_command.options_class("distill")
+    script: Any = train_command.options_class("train", "distill")
     write_teacher(tmp_path / "teacher.safetensors")
     (tmp_path / "run").mkdir()
     for teacher, expected in (("teacher.safetensors", str(tmp_path / "teacher.safetensors")), ("monet", "monet")):

@@ -16,8 +16,7 @@ import i2i
 from i2i.images import Picture, Pixels, read, write
 from i2i.inference.translator import Translator
 from i2i.models import model_file, pretrained, styles
-from i2i.tools.web.runtime import read_runtime
-from i2i.tools.web.site import write_site
+from i2i.tools.website import read_runtime, write_site
 
 MISSING = missing("onnxruntime-web")
 

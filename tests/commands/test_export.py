@@ -24,7 +24,7 @@ CUT = ResnetConfig(width=2, blocks=1, downsampling="antialiased", upsampling="an
 
 def export(*arguments: Any, **options: Any) -> None:
     model, out = arguments
-    command.main(command.Options(model=str(model), out=out, **options))
+    command.export(command.ExportCommand(model=str(model), out=out, **options))
 
 
 def network(config: Any = CUT) -> nn.Module:

@@ -88,8 +88,8 @@ def test_beyond_this_machine_visitors_need_a_token(
 ) -> None:
     given: list[str] = []
     monkeypatch.setattr(server, "check_installed", lambda: None)
-    monkeypatch.setattr(serve, "serve", lambda options, styles, token, listening: given.append(token))
-    serve.main(serve.Options(styles=("monet",), host=host, port=0, token=asked))
+    monkeypatch.setattr(serve, "_serve", lambda options, styles, token, listening: given.append(token))
+    serve.serve(serve.ServeCommand(styles=("monet",), host=host, port=0, token=asked))
     assert bool(given[0]) is expected
 
 

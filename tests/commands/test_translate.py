@@ -21,7 +21,7 @@ from i2i.tools import show
 
 
 def options(**given: Any) -> Any:
-    return translate.Options(**given)
+    return translate.TranslateCommand(**given)
 
 
 @pytest.mark.parametrize("shards", [("1/1",), ("1/2", "2/2")])

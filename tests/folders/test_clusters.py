@@ -82,7 +82,7 @@ def test_two_ways_to_share_out_the_work(tmp_path: Path, monkeypatch: pytest.Monk
     from i2i.commands import translate
 
     with pytest.raises(UsageError, match="without torchrun"):
-        translate.share(translate.Options(cluster="ray"), 0, 2)
+        translate.share(translate.TranslateCommand(cluster="ray"), 0, 2)
 
 
 def test_what_a_check_says_of_a_worker() -> None:

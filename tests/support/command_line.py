@@ -15,7 +15,7 @@ from i2i.commands.options import options_of
 from i2i.commands.parse import build, read_line
 from i2i.commands.train import options_class
 
-OPTIONS: dict[str, Any] = {name: options_class(name) for name in ALGORITHMS}
+OPTIONS: dict[str, Any] = {name: options_class("train", name) for name in ALGORITHMS}
 
 
 def parse(name: str, arguments: str) -> Any:
@@ -43,5 +43,5 @@ def train_code(name: str, arguments: str | list[str], main: Callable[[Any], int 
         return main(options)
 
     words = arguments.split() if isinstance(arguments, str) else arguments
-    with mock.patch.object(train, "main", answer):
+    with mock.patch.object(train, "train", answer):
         return exit_code("train", name, *words)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 PRELOADED = (
-    "tyro i2i.cli i2i.commands.train i2i.commands.translate kornia.metrics i2i.training.launch i2i.data.transforms "
+    "i2i.cli i2i.commands.train i2i.commands.translate kornia.metrics i2i.training.launch i2i.data.transforms "
     "i2i.data.toy i2i.algorithms i2i.folders.batch i2i.folders.report i2i.models.styles openvino"
 )
 CONTEXT = multiprocessing.get_context("forkserver")

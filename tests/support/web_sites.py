@@ -8,7 +8,7 @@ from torch import nn
 
 from i2i.models.info import ModelInfo, describe
 from i2i.networks.resnet import ResnetConfig
-from i2i.tools.web.runtime import FILES
+from i2i.tools.website import FILES
 
 SMALL: dict[str, Any] = {"width": 4, "blocks": 1}
 

@@ -1,4 +1,4 @@
-"""`i2i compare`: which pictures belong together, the page, and the files that are written."""
+"""`i2i compare`: which pictures belong together, the page, the layout of the sheet, the files that are written."""
 
 import base64
 import re
@@ -10,8 +10,8 @@ from command_line import exit_code
 
 from i2i.errors import InputError, UsageError
 from i2i.images import Picture, decode, read, write
-from i2i.tools.compare import MARK, match, write_comparison
-from i2i.tools.contact_sheet import Row
+from i2i.tools import compare
+from i2i.tools.compare import MARK, MAX_PIXELS, Row, draw, match, thumbnail, write_comparison
 
 RED, GREEN, BLUE = ((200, 20, 20), (20, 160, 20), (20, 20, 200))
 
@@ -149,3 +149,36 @@ def test_mistakes_are_refused_before_any_work(tmp_path: Path) -> None:
 
 def test_rows_know_their_aspect() -> None:
     assert Row("a", [np.zeros((10, 20, 3), np.uint8)] * 2).aspect == 4
+
+
+def rows(*shapes: tuple[int, int], count: int = 2) -> list[Row]:
+    return [Row(f"picture {i}", [np.full((h, w, 3), 90, np.uint8)] * count) for i, (h, w) in enumerate(shapes)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 24])
+def test_lines_are_full_and_about_equally_high(count: int) -> None:
+    shapes = [(100, 150), (150, 100), (100, 100)] * 8
+    some = rows(*shapes[:count])
+    width, height = compare._size(some)
+    lines = compare._lines(some, width, height)
+    assert [row for line in lines for row in line] == some
+    heights = [compare._line_height(line, width, height) for line in lines]
+    assert max(heights) <= 2 * height and min(heights) >= 0.6 * height
+    assert draw(["a", "b"], some).shape[1] == width
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (3, 4000)])
+def test_any_shape_fits(shape: tuple[int, int]) -> None:
+    some = [Row("x" * 300, [thumbnail(np.zeros((*shape, 3), np.uint8))] * 2)]
+    sheet = draw(["in" * 200, "out\x1b[2J"], some)
+    assert sheet.shape[1] <= 3000 and sheet.size < 3 * MAX_PIXELS
+
+
+def test_many_pictures_make_a_bounded_sheet() -> None:
+    sheet = draw(["a", "b"], rows(*[(20, 30)] * 500))
+    assert sheet.size < 3 * 2 * MAX_PIXELS
+
+
+def test_a_thumbnail_is_no_larger_than_it_can_be_shown() -> None:
+    assert thumbnail(np.zeros((3000, 6000, 3), np.uint8)).shape == (560, 1120, 3)
+    assert thumbnail(np.zeros((30, 60, 3), np.uint8)).shape == (30, 60, 3)

@@ -22,8 +22,8 @@ from i2i.images import Picture, decode, write
 from i2i.models.info import describe
 from i2i.tools.report import markup, pictures
 from i2i.tools.report.markup import chart, ticks
-from i2i.tools.report.report import MARK, write_report
-from i2i.tools.report.run_folder import SampleColumns, read_run
+from i2i.tools.report.pictures import SampleColumns
+from i2i.tools.report.report import MARK, read_run, write_report
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"
 VOID = {"meta", "img", "input", "br", "link", "hr"}

@@ -24,8 +24,7 @@ from i2i.errors import I2IError, ImageError
 from i2i.images.formats import SUFFIXES
 from i2i.models.info import MAX_SIDE
 from i2i.terminal import say_plain
-from i2i.tools.page.html import CANVAS, MIX, card, head, table
-from i2i.tools.page.order import KEPT, OrderError, order_of, sent, upload_of
+from i2i.tools.page.order import CANVAS, KEPT, MIX, OrderError, card, head, order_of, sent, table, upload_of
 from i2i.tools.page.studio import Order, Outcome, Studio
 
 ROUTES = {

@@ -21,9 +21,8 @@ from urllib.parse import urlsplit
 from i2i.errors import I2IError, UsageError
 from i2i.files import locked
 from i2i.signals import Signals
-from i2i.tools.page.disk import delete_old, make_room, used
 from i2i.tools.page.guard import Guard, Rules, is_loopback
-from i2i.tools.page.studio import Studio
+from i2i.tools.page.studio import Studio, files_in, used
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 KEPT_SECONDS = 3600
@@ -34,6 +33,10 @@ MAX_FOLDER_BYTES = 8 << 30
 """The most that all visitors' files may take when one uploads more."""
 MAX_KEPT_BYTES = 4 << 30
 """The most that stays: each minute the oldest files beyond go."""
+HEADER_SECONDS = 20.0
+"""How long a connection may take to send the header of a request."""
+CONNECTIONS = 512
+"""Connections at once, at most."""
 _PREFIX, _LOCK = "i2i-page-", ".lock"
 _NEW_SECONDS = 60  # in which another server may not have locked its folder yet
 _LEAST = (6, 20)
@@ -106,7 +109,6 @@ class Server:
         import uvicorn  # while the first style is being loaded: this takes seconds
 
         from i2i.tools.page import page
-        from i2i.tools.page.protocol import CONNECTIONS, Protocol
 
         app, waiting = page.build_app(studio, folder)
         rules = Rules(
@@ -125,7 +127,7 @@ class Server:
         guard: Any = Guard(app, rules)
         config = uvicorn.Config(
             guard,
-            http=Protocol,
+            http=patient_protocol(),
             limit_concurrency=CONNECTIONS,
             log_config=None,
             log_level="warning",
@@ -164,6 +166,40 @@ class Server:
             thread.join()
 
 
+def patient_protocol() -> type[Any]:
+    """HTTP by uvicorn, where no connection waits for ever: one that sends no whole request in time is closed.
+
+    Else a few programs that open connections and stay silent would keep all others out (Slowloris, 2009). The guard
+    bounds the time of a body.
+    """
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Protocol(H11Protocol):
+        """A connection, which is looked at each second while it is open."""
+
+        _since = 0.0
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._since = self.loop.time()
+            self._close_if_late()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._since = self.loop.time()
+
+        def _close_if_late(self) -> None:
+            if self.transport.is_closing():
+                return
+            is_answering = self.cycle is not None and not self.cycle.response_complete
+            if not is_answering and self.loop.time() - self._since > HEADER_SECONDS:
+                self.transport.abort()
+            else:
+                self.loop.call_later(min(1, HEADER_SECONDS / 2), self._close_if_late)
+
+    return Protocol
+
+
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder for this user alone, removed at the end; those that killed servers have left go now."""
@@ -184,6 +220,34 @@ def temporary_folder() -> Iterator[Path]:
     finally:
         tempfile.tempdir = before
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_old(folder: Path, before: float) -> None:
+    """Remove files in folders of `folder` that were last changed before that time, and folders that are empty then."""
+    for path, status in files_in(folder, "*/**/*"):
+        if status.st_mtime < before:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    _delete_empty(folder)
+
+
+def make_room(folder: Path, most: int) -> None:
+    """Remove the oldest files in folders of `folder` until all files take at most so many bytes."""
+    size = used(folder)
+    for path, _ in sorted(files_in(folder, "*/**/*"), key=lambda found: found[1].st_mtime):
+        if size <= most:
+            break
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            path.unlink()
+            size -= status.st_size if status.st_nlink == 1 else 0
+    _delete_empty(folder)
+
+
+def _delete_empty(folder: Path) -> None:
+    for path in sorted(folder.glob("*/**/"), reverse=True):
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def new_token() -> str:

@@ -33,7 +33,6 @@ from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator, load_translator
 from i2i.models.styles import BUNDLED, Style
 from i2i.terminal import printable
-from i2i.tools.page.disk import used
 
 EXAMPLE = BUNDLED / "photos" / "bay.jpg"
 PREVIEW = 1280
@@ -310,6 +309,18 @@ class Studio:
                 reason = f"all results have {self.bounds.result_bytes / 1e6:.0f} MB, the most of one request"
             return Row(upload.name, style, "not done", reason)
         return Row(upload.name, style, record.status, _without_folders(record.note or record.reason, folder))
+
+
+def used(folder: Path) -> int:
+    """The bytes of all files in `folder`, each counted once, whatever its names."""
+    return sum({(status.st_dev, status.st_ino): status.st_size for _, status in files_in(folder)}.values())
+
+
+def files_in(folder: Path, pattern: str = "**/*") -> Iterator[tuple[Path, os.stat_result]]:
+    for path in list(folder.glob(pattern)):
+        with contextlib.suppress(OSError):  # others come and go
+            if not path.is_dir():
+                yield path, path.lstat()
 
 
 def _link(file: Path, path: Path) -> None:

@@ -1,17 +1,27 @@
-"""HTML from text that nobody vouches for: everything is escaped here.
+"""Pages that are one file: no server, no network, readable without scripts.
+
+The text comes from anywhere, and everything is escaped here. Style and script stand in the file; a content security
+policy allows these two by their hashes, pictures from `data:` addresses, and nothing else.
 
 A chart shows thousands of numbers as a few hundred points: a smoothed line, and the band in which the numbers lie.
 Charts are SVG, which a browser scales and colours; the script of the page only adds values under the pointer.
 """
 
+import base64
+import hashlib
 import html
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
 
+from i2i import __version__
 from i2i.evaluation.training_log import Series
 from i2i.terminal import printable
 
@@ -217,3 +227,47 @@ def _decades(low: float, high: float) -> list[float]:
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = max(1, -(-len(exponents) // 5))
     return [10.0**e for e in exponents[::every] if low <= 10.0**e <= high]
+
+
+def build(mark: bytes, kind: str, name: str, summary: str, notices: Sequence[str], sections: Sequence[str]) -> bytes:
+    """The bytes of a page that begins with `mark`.
+
+    `kind` and `name` are its title, `notices` say what was left out. `summary` and `sections` are HTML.
+    """
+    titles = _titles(sections)
+    style, script = (_resource(file) for file in ("page.css", "page.js"))
+    page = Template(_resource("page.html")).substitute(
+        policy=f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'",
+        kind=escape(kind),
+        name=escape(name, 200),
+        style=style,
+        script=script,
+        summary=summary,
+        links=" ".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in titles) if len(titles) > 1 else "",
+        notices=_notices(notices),
+        sections="".join(sections),
+        version=escape(__version__),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return mark + page.encode()
+
+
+def _resource(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _titles(sections: Sequence[str]) -> list[tuple[str, str]]:
+    """The name and the heading of each section that has content."""
+    found = [re.match(r'<section id="([\w-]+)".*?<h2[^>]*>([^<]*)</h2>', part) for part in sections]
+    return [(match[1], match[2]) for match in found if match]
+
+
+def _notices(lines: Sequence[str]) -> str:
+    """The parts that were left out or could not be read."""
+    shown = "".join(f"<li>{escape(line)}</li>\n" for line in lines)
+    return f'<ul class="notices">{shown}</ul>\n' if lines else ""

@@ -13,7 +13,6 @@ from i2i.data.folders import find_images
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, encode, read, with_channels, with_depth
 from i2i.tools.report.markup import escape, note, section
-from i2i.tools.report.run_folder import SampleColumns
 
 MAX_GRIDS = 24
 MAX_PAIRS = 24
@@ -27,6 +26,29 @@ _QUALITY = 82
 _GAP = 2  # pixels between the cells of a grid
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SampleColumns:
+    """`samples/columns.json`: the names of the columns of a sample grid, such as `real_A`, and its layout.
+
+    The grid shows `inputs` pictures with their outputs, `inputs_per_row` of them next to each other, below a strip of
+    captions of `caption_height` pixels.
+    """
+
+    columns: list[str]
+    inputs: int
+    inputs_per_row: int = 1
+    caption_height: int = 0
+
+    @property
+    def comparisons(self) -> list[tuple[int, int]]:
+        """The columns to compare: each real picture with the one after it, and a last one, a target, with its fake."""
+        names = self.columns
+        found = [(i, i + 1) for i, name in enumerate(names[:-1]) if name.startswith("real_")]
+        if found and names[-1].startswith("real_") and (fake := names[-1].replace("real_", "fake_")) in names:
+            found.append((len(names) - 1, names.index(fake)))
+        return found
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The data of a request become an order, or a text for the visitor."""
+"""The data of a request become an order, or a text for the visitor; texts of others are escaped in the page."""
 
 import base64
 from pathlib import Path
@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from i2i.tools.page.order import OrderError, order_of, sent, upload_of
-from i2i.tools.page.studio import Bounds, Upload
+from i2i.models.styles import Style
+from i2i.tools.page.order import OrderError, card, head, order_of, sent, table, upload_of
+from i2i.tools.page.studio import Bounds, Row, Upload
 
 pytestmark = pytest.mark.promise("R51")
+BAD = "<img src=x onerror=alert(1)>"
 OPTIONS: dict[str, Any] = {"size": 0, "strength": 1, "keep": "nothing", "mask": None, "mix": "", "drawn": ""}
 
 
@@ -68,3 +70,19 @@ def test_no_picture_and_too_many_are_said(file: dict[str, Any]) -> None:
     for files, said in (([], "Drop a picture"), ([file, file], "2 pictures: at most 1")):
         with pytest.raises(OrderError, match=said):
             order_of(files, ["one"], OPTIONS, ["one"], Bounds(pictures=1))
+
+
+def test_a_report_has_a_line_for_each_picture() -> None:
+    text = table([Row("a.png", "monet", "not done", "stopped"), Row("b.png", "", "refused", "empty file")])
+    assert text.count("<tr class=") == 2
+    assert '<tr class="not-done"><td>a.png</td><td>monet</td><td>not done</td><td>stopped</td></tr>' in text
+
+
+def test_names_of_files_and_styles_are_escaped(tmp_path: Any) -> None:
+    style = Style(name=BAD, source="run", path=tmp_path, card=(BAD,), licence=BAD)
+    for text in (table([Row(BAD, BAD, BAD, BAD)]), card(style)):
+        assert "<img" not in text and "&lt;img" in text
+
+
+def test_the_head_says_what_is_taken() -> None:
+    assert "At most 2.5 MB, 50 megapixels, 3 at once." in head(Bounds(file_bytes=2_500_000, pictures=3))

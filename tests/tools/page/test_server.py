@@ -1,17 +1,22 @@
-"""The server of the page: its names, its port, its temporary folder."""
+"""The server of the page: its names, its port, silent connections, its temporary folder."""
 
+import asyncio
 import os
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from i2i.errors import UsageError
 from i2i.tools.page import server
 from i2i.tools.page.guard import is_loopback
+from i2i.tools.page.server import delete_old, make_room
+from i2i.tools.page.studio import used
 
 pytestmark = pytest.mark.promise("R51")
+SECONDS = 0.4
 
 
 @pytest.mark.parametrize(
@@ -95,3 +100,86 @@ def test_a_folder_of_another_user_is_not_touched(tmp_path: Path, monkeypatch: py
     os.utime(trap, (0, 0))
     with server.temporary_folder():
         assert (trap / "picture.png").exists()
+
+
+def put(path: Path, size: int, age: float) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(size))
+    os.utime(path, (time.time() - age, time.time() - age))
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def test_old_files_go_and_empty_folders(tmp_path: Path) -> None:
+    put(tmp_path / "a" / "b" / "old.png", 4, 7200)
+    put(tmp_path / "a" / "new.png", 4, 0)
+    put(tmp_path / ".lock", 4, 7200)
+    delete_old(tmp_path, time.time() - 3600)
+    assert names(tmp_path) == [".lock", "a", "new.png"]
+
+
+def test_the_oldest_go_where_all_take_too_much(tmp_path: Path) -> None:
+    for number in range(4):
+        put(tmp_path / f"order{number}" / f"{number}.png", 100, 100 - number)
+    os.link(tmp_path / "order3" / "3.png", tmp_path / "order0" / "again.png")
+    assert used(tmp_path) == 400, "a file with two names is one"
+    make_room(tmp_path, 250)
+    assert names(tmp_path) == ["2.png", "3.png", "again.png", "order0", "order2", "order3"]
+    make_room(tmp_path, 250)
+    assert used(tmp_path) == 200
+
+
+async def slow(scope: Any, receive: Any, send: Any) -> None:
+    """Answers after a time that is longer than that of a header."""
+    if scope["type"] == "http":
+        await asyncio.sleep(3 * SECONDS)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def answer(port: int, *parts: bytes) -> bytes:
+    """The bytes that a server answers to these, one after the other, until it closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(SECONDS / 3)
+        return await asyncio.wait_for(reader.read(), 30)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+def test_who_sends_no_request_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    uvicorn = pytest.importorskip("uvicorn", reason='comes with Gradio: pip install "i2i[web]"; see make test-page')
+    monkeypatch.setattr(server, "HEADER_SECONDS", SECONDS)
+    whole = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    again = whole.replace(b"Connection: close\r\n", b"")
+
+    async def all_of_them() -> list[bytes]:
+        config = uvicorn.Config(
+            slow, port=0, http=server.patient_protocol(), lifespan="off", log_config=None, timeout_keep_alive=60
+        )
+        waiting = uvicorn.Server(config)
+        serving = asyncio.create_task(waiting.serve())
+        while not waiting.started:
+            await asyncio.sleep(0.01)
+        port = waiting.servers[0].sockets[0].getsockname()[1]
+        found = await asyncio.gather(
+            answer(port),
+            answer(port, b"GET / HT", b"TP/1.1\r\n", b"Host: a\r\n"),
+            answer(port, whole),
+            answer(port, again),
+        )
+        waiting.should_exit = True
+        await serving
+        return list(found)
+
+    silent, half, once, kept = asyncio.run(all_of_them())
+    assert silent == b"" and half == b""
+    assert once.endswith(b"\r\n\r\nok")
+    assert kept.endswith(b"\r\n\r\nok"), "closed when no second request came"

@@ -22,7 +22,7 @@ from i2i import __version__, machine
 from i2i.files import home
 from i2i.images.spool import spool_folder
 from i2i.models.styles import Style, list_styles
-from i2i.tools.doctor.probes import DEVICES, Answer, Difference, probe
+from i2i.tools.probes import DEVICES, Answer, Difference, probe
 
 Status = Literal["ok", "missing", "low", "wrong"]
 Packages = Mapping[str, str]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from i2i.inference.runtime.torch_runtime import TorchRuntime
-from i2i.tools.doctor import probes
-from i2i.tools.doctor.probes import DEVICES, Answer, Difference, probe
+from i2i.tools import probes
+from i2i.tools.probes import DEVICES, Answer, Difference, probe
 
 LIBRARIES = {
     "sound_lib": "",

@@ -1,28 +1,33 @@
-"""Paint two photographs, then train, resume and translate on toy domains: a few minutes, no download.
+"""Try an installation: `doctor` looks at all parts of it, `demo` lets it work for a few minutes, without a download.
 
+i2i doctor
+i2i doctor --json
 i2i demo    (or: make demo)
 """
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from i2i.errors import I2IError, UsageError
+from i2i import __version__
+from i2i.errors import I2IError, SomeFailed, UsageError
 from i2i.terminal import printable, say_plain
+from i2i.tools.doctor import Finding, examine
 
+COLOURS = {"ok": "green", "missing": "dim", "low": "yellow", "wrong": "red"}
+_WIDTH, _NAMES = 110, 18
 PACKAGE = Path(__file__).resolve().parents[1]
 CONFIG = Path("configs/cyclegan_toy.yaml")
 PHOTOS = PACKAGE / "styles/photos"
 STYLE = "monet"
 SIZE, SCENES = 128, 6
 MOST_OF_THE_WAY = 0.5
-MARGIN, GAP = 130, 6
-"""Pixels of the contact sheet: left of its rows, for their titles, and between its pictures."""
 MARKER = ".i2i-demo"
 # on Windows no program can press Ctrl-C for another; Ctrl-Break reaches a group of processes
 _STOP = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT)
@@ -31,12 +36,53 @@ _STOPPED = 75 if _GROUP else 130
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class DoctorCommand:
+    json: bool = False
+    """Print JSON instead of tables."""
+
+
+def doctor(options: DoctorCommand) -> None:
+    """Raises `SomeFailed` if something that is here does not work."""
+    found: list[Finding] = []
+    say_plain("looking, and trying a small network on each device …")
+    for section in examine():
+        found += section
+        if not options.json:
+            _show(section)
+    wrong = [finding for finding in found if finding.status == "wrong"]
+    if options.json:
+        print(json.dumps({"i2i": __version__, "wrong": len(wrong), "findings": list(map(asdict, found))}, indent=1))
+    if wrong:
+        raise SomeFailed(f"{len(wrong)} of {len(found)} findings are wrong; first: {wrong[0].name}: {wrong[0].text}")
+
+
+def _show(section: list[Finding]) -> None:
+    """Prints a section as a table: status, name, text, and what to do."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, highlight=False)
+    console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(width=max(map(len, COLOURS)))
+    table.add_column(width=_NAMES)
+    table.add_column(overflow="fold")
+    for finding in section:
+        text = Text.assemble(printable(finding.text), *([f": {printable(finding.advice)}"] if finding.advice else []))
+        table.add_row(Text(finding.status, COLOURS[finding.status]), printable(finding.name), text)
+    with console.capture() as drawn:
+        console.print(Text(section[0].section, "bold"), table, sep="\n")
+    print("\n".join(line.rstrip() for line in drawn.get().splitlines()), end="\n\n", flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoCommand:
     out: Path = Path("demo")
     """The folder for everything the demo makes; an earlier demo there is replaced."""
 
 
-def main(options: Options) -> None:
+def demo(options: DemoCommand) -> None:
     out = options.out
     if out.exists() and not (out / MARKER).exists():
         raise UsageError(f"{out}: exists, and is not from an earlier demo: choose another --out")
@@ -139,27 +185,17 @@ def distance(made: Path, truth: Path) -> float:
 
 
 def contact_sheet(out: Path) -> Path:
-    """A row for each kind of picture: photographs, those painted; day, its translation to dusk, the true dusk."""
-    import numpy as np
-    from PIL import Image, ImageDraw, ImageOps
-
+    """Each photograph and scene beside its translation; of a scene, the true dusk too."""
     from i2i import images
+    from i2i.tools import compare
 
-    width = SCENES * (SIZE + GAP) - GAP
-    photo = (width - GAP) // 2 * 9 // 16
-    rows = {"photos": ("photographs", photo), "painted": (f"painted: {STYLE}", photo)}
-    rows |= {"day": ("day (input)", SIZE), "dusk": ("dusk (translated)", SIZE), "truth": ("dusk (the truth)", SIZE)}
-    heights = sum(height + GAP for _, height in rows.values())
-    sheet = Image.new("RGB", (MARGIN + width + GAP, GAP + heights), "white")
-    top = GAP
-    for name, (title, height) in rows.items():
-        paths = sorted((out / name).iterdir())
-        ImageDraw.Draw(sheet).text((GAP, top + height // 2 - 6), title, fill="black", font_size=14)
-        tile = ((width + GAP) // len(paths) - GAP, height)
-        for place, path in enumerate(paths):
-            picture = Image.fromarray(np.asarray(images.read(path).channels(3)))
-            sheet.paste(ImageOps.fit(picture, tile), (MARGIN + place * (tile[0] + GAP), top))
-        top += height + GAP
+    def row(name: str, *folders: str) -> compare.Row:
+        return compare.Row(
+            name, [images.read(next((out / folder).glob(f"{name}.*"))).channels(3) for folder in folders]
+        )
+
+    painted = [row(path.stem, "photos", "painted") for path in sorted((out / "photos").iterdir())]
+    scenes = [row(path.stem, "day", "dusk", "truth") for path in sorted((out / "day").iterdir())]
     path = out / "contact_sheet.png"
-    images.write(path, images.Picture(np.asarray(sheet)))
+    images.write(path, images.Picture(compare.draw(("before", "translated", "the true dusk"), [*painted, *scenes])))
     return path

@@ -29,7 +29,7 @@ SECONDS = 300.0
 """A child may take so long; then its trial counts as hanging."""
 SIDE, WIDTH, BLOCKS, SEED = 64, 32, 2, 0
 """The picture and the network of the trial, which is wide enough for all that `acceleration` exchanges."""
-_CHILD = "import sys; sys.path[:] = {path!r}; from i2i.tools.doctor.probes import main; main()"
+_CHILD = "import sys; sys.path[:] = {path!r}; from i2i.tools.probes import main; main()"
 
 
 @dataclass(frozen=True)

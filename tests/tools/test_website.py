@@ -21,15 +21,14 @@ from i2i.models.info import ModelInfo, describe
 from i2i.networks.dcgan import DCGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
-from i2i.tools.web import site
-from i2i.tools.web.runtime import FILES, read_runtime
+from i2i.tools import website as site
+from i2i.tools.website import FILES, SOURCES, read_runtime
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 RUNTIME = {"ort.wasm.bundle.min.js", "ort-wasm-simd-threaded.wasm", "LICENSE.txt"}
 """No .mjs, of which many web servers do not know the type."""
-PAGE = Path(site.__file__).parent / "page"
-SOURCES = sorted(path for path in PAGE.iterdir() if path.suffix in (".html", ".js", ".css"))
+PAGES = sorted(path for path in SOURCES.iterdir() if path.suffix in (".html", ".js", ".css"))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tupl
     for name, (network, info) in styles.items():
         model_file.save(folder / f"{name}.safetensors", network, info)
     files = tuple(str(folder / f"{name}.safetensors") for name in styles)
-    command.main(command.Options(model=files, web=folder / "site", web_runtime=runtime_folder(folder)))
+    command.export(command.ExportCommand(model=files, web=folder / "site", web_runtime=runtime_folder(folder)))
     return folder / "site", styles
 
 
@@ -91,7 +90,7 @@ def test_the_policy_lets_no_other_code_run(made: Any) -> None:
     assert rules["worker-src"] == rules["connect-src"] == rules["style-src"] == "'self'"
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+@pytest.mark.parametrize("source", PAGES, ids=lambda path: path.name)
 def test_a_page_names_no_other_place_and_has_nothing_inline(source: Path) -> None:
     text = source.read_text(encoding="utf-8")
     assert not re.search(r"://|[\"'`(]//", text), "no address of another server"
@@ -277,7 +276,9 @@ def test_the_command_describes_a_style(
     given: dict[str, Any] = {}
     monkeypatch.setattr(site, "write_site", lambda out, models, runtime, replace: given.update(models) or 12_345_678)
     options = {"web": tmp_path / "out", "web_runtime": runtime_folder(tmp_path)}
-    command.main(command.Options(model=str(tmp_path / "my scan.safetensors"), licence="MIT", paint_size=64, **options))
+    command.export(
+        command.ExportCommand(model=str(tmp_path / "my scan.safetensors"), licence="MIT", paint_size=64, **options)
+    )
     ((name, (_, info)),) = given.items()
     assert (name, info.licence, info.paint_size) == ("my-scan", "MIT", 64)
     out = tmp_path / "out"
@@ -301,12 +302,12 @@ def test_the_command_describes_a_style(
 def test_mistakes(tmp_path: Path, models: Any, options: Any, message: str) -> None:
     given = {"web": tmp_path / "out", "web_runtime": runtime_folder(tmp_path)} | options
     with pytest.raises(UsageError, match=message):
-        command.main(command.Options(model=models, **given))
+        command.export(command.ExportCommand(model=models, **given))
     assert not (tmp_path / "out").exists()
 
 
 def test_options_of_a_page_belong_to_a_page(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--web-runtime belongs to --web"):
-        command.main(command.Options(model="monet", out=tmp_path / "m.onnx", web_runtime=tmp_path))
+        command.export(command.ExportCommand(model="monet", out=tmp_path / "m.onnx", web_runtime=tmp_path))
     with pytest.raises(UsageError, match="expected: i2i export MODEL -o OUT"):
-        command.main(command.Options(model=("monet", "vangogh"), out=tmp_path / "m.onnx"))
+        command.export(command.ExportCommand(model=("monet", "vangogh"), out=tmp_path / "m.onnx"))

@@ -12,7 +12,8 @@ import pytest
 
 from i2i import cli
 from i2i.algorithms import CUT, GAN, CycleGAN, Distill, Pix2Pix, Pix2PixHD
-from i2i.commands import plan
+from i2i.commands.train import PlanCommand, plan, size
+from i2i.commands.train import text as shown
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.training import estimate as costs
 from i2i.training import launch, profile_step
@@ -35,14 +36,14 @@ SMALL |= {"ngf": 4, "ndf": 4, "batch_size": 2, "workers": 0, "n_epochs": 1, "n_e
 
 
 def planned(algorithm, **changes):
-    return options_class(algorithm, plan.Options)(**(SMALL | changes))
+    return options_class(algorithm, PlanCommand)(**(SMALL | changes))
 
 
 def test_a_training_measured(tmp_path, monkeypatch, capsys):
     """Against the training itself: as many steps, states of that size, and nothing left behind by planning it."""
     monkeypatch.chdir(tmp_path)
     options = planned(Pix2Pix, json=True, measure_steps=2, run=tmp_path / "run", cache=tmp_path / "cache", ema=0.9)
-    plan.plan(Pix2Pix, options)
+    plan("pix2pix", options)
     printed = json.loads(capsys.readouterr().out)
     assert list(tmp_path.iterdir()) == []
     measured, computed = printed["cost"]["measured"], printed["cost"]["computed"]
@@ -108,7 +109,7 @@ def test_costs_follow_from_the_measurement():
     assert cost.disk_bytes == (2 + 1 + 2 + 1) * 10**8 + 2 * 10**7
     without = Cost(dataclasses.replace(options, validate_every=0, keep_every=0), MEASURED)
     assert without.validation_hours == 0 and without.disk_bytes == 3 * 10**8 + 10**7
-    assert "1,001 steps" in "\n".join(plan.text("cyclegan", cost))
+    assert "1,001 steps" in "\n".join(shown("cyclegan", cost))
 
 
 def tips(algorithm=CycleGAN, **given):
@@ -136,10 +137,10 @@ def test_tips_are_options_that_the_training_accepts():
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_limit(capsys, monkeypatch, as_json):
     monkeypatch.setattr(costs, "estimate", lambda algorithm, options, steps, seconds: Cost(options, MEASURED))
-    plan.plan(CycleGAN, planned(CycleGAN, memory_limit="3GB", json=as_json))
+    plan("cyclegan", planned(CycleGAN, memory_limit="3GB", json=as_json))
     assert not as_json or json.loads(capsys.readouterr().out)["fits"]
     with pytest.raises(UsageError, match=r"memory_limit = 2\.9GB: the training takes 3\.00 GB.*\n--micro-batches 2: "):
-        plan.plan(CycleGAN, planned(CycleGAN, memory_limit="2.9GB", json=as_json))
+        plan("cyclegan", planned(CycleGAN, memory_limit="2.9GB", json=as_json))
     assert not as_json or json.loads(capsys.readouterr().out)["fits"] is False
 
 
@@ -149,9 +150,9 @@ def test_a_training_that_the_machine_cannot_hold(capsys, monkeypatch):
 
     monkeypatch.setattr(costs, "estimate", too_large)
     with pytest.raises(OutOfMemory):
-        plan.plan(CycleGAN, planned(CycleGAN))
+        plan("cyclegan", planned(CycleGAN))
     with pytest.raises(UsageError, match="takes more than this machine has"):
-        plan.plan(CycleGAN, planned(CycleGAN, memory_limit="3GB"))
+        plan("cyclegan", planned(CycleGAN, memory_limit="3GB"))
     assert "does not fit into this machine's memory" in capsys.readouterr().out
 
 
@@ -160,10 +161,10 @@ def test_a_training_that_the_machine_cannot_hold(capsys, monkeypatch):
 )
 def test_amounts_of_memory(text, expected):
     if expected:
-        assert plan.size(text) == expected
+        assert size(text) == expected
     for wrong in ("1e3", "much", "-4GB", "0GB", "4 GBit"):
         with pytest.raises(UsageError, match="such as 4GB or 900MiB"):
-            plan.size(wrong)
+            size(wrong)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import pytest
 
 from i2i import machine
 from i2i.models.styles import Style
-from i2i.tools.doctor import findings
-from i2i.tools.doctor.findings import CORE, EXTRAS, Finding, arithmetic, devices, extras, limits, styles, versions
-from i2i.tools.doctor.probes import Answer
+from i2i.tools import doctor
+from i2i.tools.doctor import CORE, EXTRAS, Finding, arithmetic, devices, extras, limits, styles, versions
+from i2i.tools.probes import Answer
 
-PROJECT = Path(__file__).parents[3] / "pyproject.toml"
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 FOR_DEVELOPERS = {"test", "docs", "dev"}
 VERSIONS = {**dict.fromkeys(CORE, "9999.0"), **{name: "9999.0" for extra in EXTRAS.values() for name in extra.packages}}
-FINE = {f"import {module}": Answer() for module in findings._packages().values()}
+FINE = {f"import {module}": Answer() for module in doctor._packages().values()}
 
 
 def only(found: list[Finding], name: str) -> Finding:

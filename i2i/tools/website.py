@@ -1,19 +1,23 @@
-"""Writes the folder: the page, the runtime, and each style as ONNX with an example, whole or not at all."""
+"""A folder for any web server: a page that translates pictures in the visitor's browser.
+
+It holds the page (its sources are in `web/`), ONNX Runtime Web, which computes there, and each style as ONNX with an
+example. It is written whole or not at all.
+"""
 
 import contextlib
 import hashlib
 import html
+import io
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from i2i import __version__
 from i2i.errors import UsageError
@@ -21,11 +25,11 @@ from i2i.files import appeared, atomic_write, make_folders, refused
 from i2i.models.info import FROM_NOISE, OWN, ModelInfo
 from i2i.models.styles import BUNDLED, STYLE_NAME
 from i2i.terminal import printable
-from i2i.tools.web.runtime import WebRuntime
 
 if TYPE_CHECKING:
     from torch import nn
 
+SOURCES = Path(__file__).with_name("web")
 PAGE = (
     "page.css", "page.js", "pictures.js", "mask.js", "styles.js", "worker.js", "colour.js", "scaling.js", "icon.png",
 )  # fmt: skip
@@ -39,24 +43,66 @@ _MADE_BY = "i2i export --web"
 _PHOTO = BUNDLED / "photos" / "bay.jpg"
 _LONGEST_TITLE = 80
 _LARGEST_INDEX = 1 << 20
+FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+"""The runtime: its WebAssembly on one thread, and nothing of WebGPU and WebGL, whose results differ more."""
+INSTALLED = Path("node_modules", "onnxruntime-web", "dist")
+_MOST_BYTES = 64 << 20
+_BEGINNINGS = {".wasm": b"\0asm", ".mjs": b""}
 
 
 @dataclass(frozen=True)
-class WebStyle:
-    """A style as the page has it: its network's `file` and what that takes, and its picture of the example."""
+class WebRuntime:
+    """The `files` of the runtime by their names, with the text of its licence, and its `version`."""
 
-    name: str
-    file: str
-    example: str
-    from_: str
-    to: str
-    card: tuple[str, ...]
-    licence: str
-    in_channels: int
-    out_channels: int
-    size_multiple: int
-    minimum_size: int
-    paint_size: int
+    version: str
+    files: dict[str, bytes]
+
+
+def read_runtime(folder: Path | None) -> WebRuntime:
+    """The runtime in a folder: that of the package, its `dist`, or one in which npm has installed it.
+
+    By default it is sought in the current folder. Raises `UsageError` if it is not there, or not whole.
+    """
+    dist = _dist(folder or Path())
+    if dist is None:
+        where = "the current folder" if folder is None else f"--web-runtime {folder}"
+        raise UsageError(
+            f"{where} has no onnxruntime-web, which computes in the browser: "
+            f"expected {FILES[0]} there or in {INSTALLED}. `npm install onnxruntime-web` puts it there; "
+            "--web-runtime FOLDER names another place"
+        )
+    version = _version(dist.parent / "package.json")
+    # many web servers do not know the suffix .mjs, and a browser runs no module without its type
+    files = {name.replace(".mjs", ".js"): _content(dist / name) for name in FILES}
+    licence = (SOURCES / "onnxruntime-licence.txt").read_text(encoding="utf-8").format(version=version)
+    return WebRuntime(version, files | {"LICENSE.txt": licence.encode()})
+
+
+def _dist(folder: Path) -> Path | None:
+    """The first of the places that has any of the files."""
+    places = (folder, folder / "dist", folder / INSTALLED)
+    return next((place for place in places if any((place / name).is_file() for name in FILES)), None)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise UsageError(f"{path}: more than {_MOST_BYTES >> 20} MB; expected a file of onnxruntime-web")
+        data = path.read_bytes()
+    except OSError as error:
+        hint = "onnxruntime-web 1.20 or newer has it"
+        raise UsageError(f"{path}: cannot be read: {error.strerror}; {hint}") from None
+    if not data or not data.startswith(_BEGINNINGS[path.suffix]):
+        raise UsageError(f"{path}: damaged, or no file of onnxruntime-web; install it again")
+    return data
+
+
+def _version(package: Path) -> str:
+    """The version that npm has noted; empty if it is not known."""
+    try:
+        return str(json.loads(package.read_text(encoding="utf-8"))["version"])[:40]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def check_style(name: str, info: ModelInfo) -> None:
@@ -129,50 +175,44 @@ def write_site(
 
 def site_files(models: Mapping[str, tuple["nn.Module", ModelInfo]], runtime: WebRuntime) -> dict[str, bytes]:
     """The files of the folder by their paths in it."""
-    files = {name: _page(name) for name in PAGE}
+    files = {name: (SOURCES / name).read_bytes() for name in PAGE}
     files |= {f"runtime/{name}": data for name, data in runtime.files.items()}
-    has_example = any(_shows_photographs(info) for _, info in models.values())
-    if has_example:
+    if any(_shows_photographs(info) for _, info in models.values()):
         files["example.jpg"] = _PHOTO.read_bytes()
     styles = [_style(name, network, info, files) for name, (network, info) in models.items()]
-    title = _title([info for _, info in models.values()])
-    return _completed(files, styles, title, runtime.version)
+    return _completed(files, styles, _title([info for _, info in models.values()]), runtime.version)
 
 
-def _style(name: str, network: "nn.Module", info: ModelInfo, files: dict[str, bytes]) -> WebStyle:
-    """Adds the files of a style."""
+def _style(name: str, network: "nn.Module", info: ModelInfo, files: dict[str, bytes]) -> dict[str, Any]:
+    """A style as the page has it: its network's `file` and what that takes. Adds that file, and its example."""
+    from i2i.images import encode, read
     from i2i.inference.export import checked_onnx
+    from i2i.inference.translator import Translator
 
     config = info.network_config()
-    stem = f"styles/{name}"
-    files[f"{stem}.onnx"] = checked_onnx(network, info, compact=True)
-    if _shows_photographs(info):
-        files[f"{stem}.jpg"] = _translated_example(network, info)
-    return WebStyle(
-        name=name,
-        file=f"{stem}.onnx",
-        example=f"{stem}.jpg" if _shows_photographs(info) else "",
-        from_=info.input_domain,
-        to=info.output_domain,
-        card=info.card,
-        licence=info.licence,
-        in_channels=config.in_channels,
-        out_channels=config.out_channels,
-        size_multiple=info.size_multiple,
-        minimum_size=config.minimum_size,
-        paint_size=info.paint_size,
-    )
+    file, example = f"styles/{name}.onnx", f"styles/{name}.jpg" if _shows_photographs(info) else ""
+    files[file] = checked_onnx(network, info, compact=True)
+    if example:
+        painted = Translator(network, info, "cpu", precision="fp32").translate(read(_PHOTO))
+        files[example] = encode(painted, "JPEG", 90)
+    return {
+        "name": name,
+        "file": file,
+        "example": example,
+        "from": info.input_domain,
+        "to": info.output_domain,
+        "card": info.card,
+        "licence": info.licence,
+        "in_channels": config.in_channels,
+        "out_channels": config.out_channels,
+        "size_multiple": info.size_multiple,
+        "minimum_size": config.minimum_size,
+        "paint_size": info.paint_size,
+    }
 
 
 def _shows_photographs(info: ModelInfo) -> bool:
     return info.input_domain.lower() in ("photo", "photos", "photograph", "photographs")
-
-
-def _translated_example(network: "nn.Module", info: ModelInfo) -> bytes:
-    from i2i.images import encode, read
-    from i2i.inference.translator import Translator
-
-    return encode(Translator(network, info, "cpu", precision="fp32").translate(read(_PHOTO)), "JPEG", 90)
 
 
 def _title(infos: list[ModelInfo]) -> str:
@@ -185,28 +225,26 @@ def _title(infos: list[ModelInfo]) -> str:
     return printable(title) if len(title) <= _LONGEST_TITLE else "Translate a picture"
 
 
-def _page(name: str) -> bytes:
-    return (resources.files("i2i.tools.web") / "page" / name).read_bytes()
-
-
-def _completed(files: dict[str, bytes], styles: list[WebStyle], title: str, runtime: str) -> dict[str, bytes]:
+def _completed(files: dict[str, bytes], styles: list[dict[str, Any]], title: str, runtime: str) -> dict[str, bytes]:
     """The files with those that follow from them: the page, its manifest, the index, the worker that keeps all."""
     filled = {"policy": POLICY, "title": html.escape(title), "version": html.escape(__version__)}
-    page = Template(_page("index.html").decode()).substitute(filled).encode()
+    page = Template((SOURCES / "index.html").read_text(encoding="utf-8")).substitute(filled).encode()
     files = {"index.html": page, "manifest.webmanifest": _json(_manifest(title)), **files}
-    index = {
-        "made_by": _MADE_BY,
-        "i2i": __version__,
-        "onnxruntime-web": runtime,
-        "title": title,
-        "example": "example.jpg" if "example.jpg" in files else "",
-        "styles": [{key.rstrip("_"): value for key, value in asdict(style).items()} for style in styles],
-        "files": {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in sorted(files.items())},
-    }
-    files[INDEX] = _json(index)
+    files[INDEX] = _json(
+        {
+            "made_by": _MADE_BY,
+            "i2i": __version__,
+            "onnxruntime-web": runtime,
+            "title": title,
+            "example": "example.jpg" if "example.jpg" in files else "",
+            "styles": styles,
+            "files": {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in sorted(files.items())},
+        }
+    )
     shell = ["./", *(name for name in files if name != "index.html" and not name.endswith(".onnx"))]
     names = {"version": _sha256(files[INDEX])[:16], "files": json.dumps(shell)}
-    return files | {WORKER: Template(_page(WORKER).decode()).safe_substitute(names).encode()}
+    worker = Template((SOURCES / WORKER).read_text(encoding="utf-8")).safe_substitute(names)
+    return files | {WORKER: worker.encode()}
 
 
 def _manifest(title: str) -> dict[str, Any]:
@@ -236,16 +274,12 @@ def _place(out: Path, files: Mapping[str, bytes], replace: bool) -> None:
         make_folders(out.parent)
         for name, data in files.items():
             make_folders((temporary / name).parent)
-            atomic_write(temporary / name, partial(_write, data))
+            atomic_write(temporary / name, partial(shutil.copyfileobj, io.BytesIO(data)))
         _exchange(temporary, out, replace)
     except OSError as error:
         raise refused(out, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write(data: bytes, file: BinaryIO) -> None:
-    file.write(data)
 
 
 def _exchange(temporary: Path, out: Path, replace: bool) -> None:
