@@ -94,7 +94,7 @@ def _by_algorithm(command: str, words: list[str], program: str) -> Call:
     """`i2i train` or `i2i plan`, followed by an algorithm, a configuration, or the folder of a run."""
     first = words[0] if words else "-"
     if command == "train" and is_url(run := _after("--run", words)) and not {"--help", "-h", "--help-all"} & {*words}:
-        from i2i.training.staging import fetch_run
+        from i2i.training.run_folder import fetch_run
 
         fetch_run(staged(store_path(run)))  # with the configuration in it
     if first.endswith((".yaml", ".yml")):
@@ -118,7 +118,7 @@ def _by_algorithm(command: str, words: list[str], program: str) -> Call:
 
     options = build(trainings.options_class(command, algorithm), line)
     if print_config:
-        from i2i.training.staging import in_store
+        from i2i.training.run_folder import in_store
 
         return print, to_yaml(in_store(options)).rstrip()
     return partial(getattr(trainings, command), algorithm), options
@@ -128,7 +128,7 @@ def _check_without_torch(known: Sequence[Option], algorithm: str, line: Line, is
     """Checks each value and, of a command line that is to run, what needs neither data nor networks."""
     options = build(class_of(known, algorithm), line, tell=lambda text: None)
     if is_complete:
-        from i2i.training.checks import check
+        from i2i.training.schedule import check
 
         check(options)
 

@@ -30,8 +30,7 @@ from i2i.models.info import describe
 from i2i.networks.blocks import BilinearUpsample, BlurDownsample, BlurUpsample, for_translation, init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
-from i2i.training.distributed import ProcessGroup
-from i2i.training.step import TrainingStep, prepare, seed_step
+from i2i.training.step import ProcessGroup, TrainingStep, prepare, seed_step
 from i2i.training.trainer import Trainer
 
 CUDA = torch.device("cuda", 0)

@@ -24,8 +24,7 @@ from annotated_types import Interval
 from i2i.commands.options import POSITIONAL
 from i2i.config import narrowed
 from i2i.errors import OutputError, SomeFailed, UsageError
-from i2i.evaluation.models import find_inputs
-from i2i.evaluation.options import EvaluationOptions
+from i2i.evaluation.options import EvaluationOptions, find_inputs
 from i2i.files import remove_strays
 from i2i.inference.sample import SampleOptions
 from i2i.signals import BOTH, STOPPING, Signals, interrupted

@@ -18,7 +18,7 @@ from i2i.config import from_mapping, option_names, real
 from i2i.data import folders
 from i2i.data.folders import PairRecord, Split, by_stem, find_images, listed, without_partner
 from i2i.errors import ImageError, InputError, UsageError
-from i2i.evaluation.metrics.sets import squared
+from i2i.evaluation.metrics import squared
 from i2i.evaluation.options import EvaluationOptions
 from i2i.images import Picture, Pixels
 

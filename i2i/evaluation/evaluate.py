@@ -3,11 +3,11 @@
 Two folders and GANs are measured here, models that translate in `translators`. All are measured by one `MetricSuite`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from i2i.config import RUN_LOG, path_of
+from i2i.config import path_of
 from i2i.data.folders import Split
 from i2i.device import exact_float32
 from i2i.errors import InputError, ModelError, UsageError
@@ -23,8 +23,12 @@ from i2i.evaluation.data import (
     pictures_in,
     split_of_one_domain,
 )
-from i2i.evaluation.metrics.sliced_wasserstein import patch_count
-from i2i.evaluation.models import (
+from i2i.evaluation.options import (
+    CONTENT,
+    LABELS,
+    PAIRED,
+    SETS,
+    EvaluationOptions,
     Inputs,
     ModelUnderTest,
     data_of_run,
@@ -33,11 +37,11 @@ from i2i.evaluation.models import (
     is_toy,
     models_of_run,
 )
-from i2i.evaluation.options import CONTENT, LABELS, PAIRED, SETS, EvaluationOptions
 from i2i.evaluation.result import Evaluation, Measure, Row
+from i2i.evaluation.sliced_wasserstein import patch_count
 from i2i.evaluation.suite import MetricSuite
-from i2i.evaluation.training_log import read_validations, run_options, validation_protocol
-from i2i.evaluation.translators import TranslatorEvaluation, facts
+from i2i.evaluation.training_log import read_log, run_options, validation_protocol
+from i2i.evaluation.translators import Progress, TranslatorEvaluation, facts
 from i2i.images import to_pixels
 from i2i.images.palettes import label_pixels
 from i2i.inference.sample import Sampler, load_sampler
@@ -45,8 +49,6 @@ from i2i.inference.sample import Sampler, load_sampler
 MAX_GENERATED = 10_000
 """The most pictures that a GAN makes, where the reference set has more."""
 NO_INPUT = "compares outputs with what belongs to an input, and a picture made from noise has none"
-
-Progress = Callable[[str], object]
 
 
 def evaluate(inputs: Sequence[str], options: EvaluationOptions, progress: Progress = lambda text: None) -> Evaluation:
@@ -81,7 +83,7 @@ def _evaluate_models(
 
 def _evaluate_run(run: Path, data: Path | None, options: EvaluationOptions, progress: Progress) -> Evaluation:
     """All model files of a run, on its own data unless others are given; and its validations."""
-    validations = read_validations(run) if (run / RUN_LOG).exists() else []
+    validations = read_log(run, ["validation"]).validations
     found = models_of_run(run, options.direction)
     if not found and (others := [model.path.name for model in models_of_run(run, None)]):
         raise UsageError(f"direction: {run} has no model of {options.direction}, only {', '.join(others)}")

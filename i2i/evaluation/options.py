@@ -1,13 +1,22 @@
-"""The options of an evaluation; nothing here needs torch."""
+"""The options of an evaluation, and its inputs as a user names them: a run folder, a model, or folders of pictures.
 
-from dataclasses import dataclass
+Nothing here needs torch, so a name that leads nowhere is answered at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval, Len
 
-from i2i.config import nearest
-from i2i.errors import UsageError
+from i2i import config, images
+from i2i.config import nearest, path_of, path_of_run
+from i2i.data.folders import find_images
+from i2i.data.options import TOY, local
+from i2i.errors import InputError, ModelError, UsageError
+from i2i.models import styles
+from i2i.models.info import CONFIG_NAME, DIRECTIONS, FROM_NOISE, WEIGHTS_NAME, Direction, ModelInfo, read_info
 
 PAIRED = ("l1", "psnr", "ssim", "ms_ssim", "lpips")
 SETS = ("swd", "fid", "kid", "is", "precision", "recall", "diversity")
@@ -106,3 +115,145 @@ def check(options: EvaluationOptions) -> None:
         path = getattr(options, name)
         if path is not None and not path.is_file():
             raise UsageError(f"{name} = {path}: no such file; i2i evaluate --help-all names the files that fit")
+
+
+@dataclass(frozen=True)
+class ModelUnderTest:
+    """A model, and the model that translates back, if there is one; `direction` is that of a run's model."""
+
+    name: str
+    path: Path
+    back: Path | None = None
+    direction: str = ""
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """The description in its file; None for a checkpoint of junyanz, and for a file that loading will refuse."""
+        try:
+            return read_info(self.path)
+        except ModelError:
+            return None
+
+    @property
+    def is_gan(self) -> bool:
+        """Whether it generates pictures from noise."""
+        return self.info is not None and self.info.network in FROM_NOISE
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Exactly one of: two `folders` to compare; the folder of a `run`; a `model`. The last two have their `data`."""
+
+    folders: tuple[Path, Path] | None = None
+    run: Path | None = None
+    model: ModelUnderTest | None = None
+    data: Path | None = None
+
+
+def find_inputs(inputs: Sequence[str], options: EvaluationOptions) -> Inputs:
+    """Finds the folders, the run or the model that `inputs` name. The kind of the first input decides.
+
+    Raises `UsageError` for options that contradict each other or the inputs, `InputError` for a path where nothing is.
+    """
+    check(options)
+    if not 1 <= len(inputs) <= 2:
+        raise UsageError("expected: a run folder, a model and pictures, or two folders of pictures")
+    paths = [path_of(name) for name in inputs]
+    if is_pictures(paths[0]):
+        return Inputs(folders=_two_folders(paths, options))
+    if len(inputs) == 2 and options.data is not None:
+        raise UsageError(f"data: given twice, {inputs[1]} and {options.data}")
+    data = paths[1] if len(inputs) == 2 else options.data
+    if data is not None and not data.exists():
+        raise InputError(f"{data}: no such folder of pictures or data set")
+    if data is not None and data.is_file() and data.suffix.lower() in images.SUFFIXES:
+        raise UsageError(f"{data}: a picture; expected a folder of pictures or a data set")
+    if is_run(paths[0]):
+        return Inputs(run=paths[0], data=data)
+    model = find_model(inputs[0], options)
+    if data is None:
+        raise UsageError(f"{inputs[0]}: on which pictures? Give a data set or a folder after it")
+    return Inputs(model=model, data=data)
+
+
+def _two_folders(paths: Sequence[Path], options: EvaluationOptions) -> tuple[Path, Path]:
+    check_for_folders(options)
+    if files := [path for path in paths if path.is_file()]:
+        raise UsageError(f"{files[0]}: a file; expected two folders of pictures")
+    if len(paths) == 2:
+        return paths[0], paths[1]
+    if not find_images(paths[0]):
+        raise InputError(f"{paths[0]}: no pictures in this folder")
+    raise UsageError(f"{paths[0]}: a folder of pictures, no run and no model; give the folder to compare it with")
+
+
+def find_model(style: str, options: EvaluationOptions) -> ModelUnderTest:
+    """The model that an input names. Raises `InputError` for a path where nothing is, `UsageError` for no style."""
+    path = Path(style)
+    if not path.exists() and not style.startswith("hub:") and len(path.parts) > 1:
+        raise InputError(f"{style}: no such folder or model file")
+    return ModelUnderTest(style, styles.find(style, options.direction, download=options.download))
+
+
+def find_other_models(models: list[ModelUnderTest], options: EvaluationOptions) -> list[ModelUnderTest]:
+    """The models that `--against` names. Raises `UsageError` for one of `models`, and for pictures."""
+    others: list[ModelUnderTest] = []
+    for name in options.against:
+        path = path_of(name)
+        if is_pictures(path):
+            raise UsageError(
+                f"against = {name!r}: a folder of pictures; expected a model or a run, as the first is one"
+            )
+        run = models_of_run(path, options.direction) if is_run(path) else []
+        others += [replace(model, name=f"{name} {model.name}") for model in run] or [find_model(name, options)]
+    paths = [model.path for model in (*models, *others)]
+    if twice := [model.name for model in others if paths.count(model.path) > 1]:
+        raise UsageError(f"against = {twice[0]!r}: is measured already")
+    return others
+
+
+def models_of_run(run: Path, direction: str | None) -> list[ModelUnderTest]:
+    """The model files of a run: for each direction the last one and, where it is kept, the best."""
+    found = []
+    for name in DIRECTIONS if direction is None else (direction,):
+        for kind, shown in (("", " (last)"), ("-best", "-best")):
+            path, back = run / f"{name}{kind}.safetensors", run / f"{opposite(name)}{kind}.safetensors"
+            if path.is_file():
+                found.append(ModelUnderTest(f"{name}{shown}", path, back if back.is_file() else None, name))
+    return found
+
+
+def opposite(direction: str) -> Direction:
+    """The direction that goes back."""
+    return "b2a" if direction == "a2b" else "a2b"
+
+
+def data_of_run(run: Path) -> Path:
+    """The data set of a run, as its configuration names it. Raises `UsageError` if it cannot be found there."""
+    data = local(path_of_run(run, "data"))
+    if is_toy(run):
+        raise UsageError(f"{run} was trained on toy pictures, which are drawn on the fly; give a data set with --data")
+    if data is None:
+        raise UsageError(f"{run / 'config.yaml'} names no data; give --data")
+    if not data.exists():
+        raise UsageError(f"{run}: its data, {data}, are not there; give --data")
+    return data
+
+
+def is_toy(run: Path) -> bool:
+    """Whether a run was trained on toy pictures, which no folder has."""
+    return path_of_run(run, "data") == TOY and not TOY.exists()
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder has the files of a training or its models, and is no model itself."""
+    found = config.is_run(path) or any((path / f"{name}.safetensors").exists() for name in DIRECTIONS)
+    return path.is_dir() and not (path / CONFIG_NAME).exists() and found
+
+
+def is_pictures(path: Path) -> bool:
+    """Whether a path is a folder of pictures, neither a run nor a model. Raises `UsageError` for a picture."""
+    if path.is_file() and path.suffix.lower() in images.SUFFIXES:
+        raise UsageError(f"{path}: a picture; expected a folder of pictures, a run folder or a model")
+    is_model = (path / CONFIG_NAME).exists() and (path / WEIGHTS_NAME).exists()
+    return path.is_dir() and not is_run(path) and not is_model

@@ -92,25 +92,17 @@ class Row:
     group: str = ""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A row minus another: metric → `value`, `interval` and `differs`, see `difference`."""
-
-    row: str
-    less: str
-    differences: dict[str, dict[str, Any]]
-
-
-def comparisons(rows: Sequence[Row]) -> list[Comparison]:
-    """Each row with the first of its group, where there is something to compare."""
+def comparisons(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Each row with the first of its group, where there is something to compare: the `name` of one, `less` that of the
+    other, and the `differences`, metric → `difference`."""
     first: dict[str, Row] = {}
-    found = []
+    found: list[dict[str, Any]] = []
     for row in rows:
         base = first.setdefault(row.group, row)
         both = [name for name in METRICS if name in row.measures and name in base.measures and base is not row]
         differences = {name: difference(name, row.measures[name], base.measures[name]) for name in both}
         if known := {name: entry for name, entry in differences.items() if entry is not None}:
-            found.append(Comparison(row.name, base.name, known))
+            found.append({"name": row.name, "less": base.name, "differences": known})
     return found
 
 
@@ -136,7 +128,7 @@ class Evaluation:
             "results": [_detailed(row) for row in self.rows],
         }
         if compared := comparisons(self.rows):
-            values["comparisons"] = [{"name": c.row, "less": c.less, "differences": c.differences} for c in compared]
+            values["comparisons"] = compared
         if self.validations:
             values["validations"] = [asdict(validation) for validation in self.validations]
             values["best_steps"] = best_steps(self.validations)
@@ -222,8 +214,8 @@ def _comparisons(rows: Sequence[Row]) -> list[str]:
     """How each row differs from the first of its group."""
     lines = []
     for comparison in comparisons(rows):
-        lines.append([f"{comparison.row} less {comparison.less}", "", "", ""])
-        for name, found in comparison.differences.items():
+        lines.append([f"{comparison['name']} less {comparison['less']}", "", "", ""])
+        for name, found in comparison["differences"].items():
             lines.append([f"  {name}", f"{found['value']:+.4g}", _interval(found), verdict(name, found)])
     return ["differences, with 95 % intervals", *_aligned(lines)] if lines else []
 

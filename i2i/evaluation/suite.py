@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from i2i.device import choose_device
 from i2i.errors import ImageError, InputError, ModelError, UsageError
-from i2i.evaluation import applicable
+from i2i.evaluation import applicable, features, metrics, sliced_wasserstein
 from i2i.evaluation.bootstrap import RESAMPLES, Estimate, linear, mean
 from i2i.evaluation.data import BACKGROUND, PictureFiles, Pictures
-from i2i.evaluation.metrics import networks, pairs, sets, sliced_wasserstein
-from i2i.evaluation.metrics.networks import Features
-from i2i.evaluation.metrics.sets import RESIZER
+from i2i.evaluation.features import Features
+from i2i.evaluation.metrics import RESIZER
 from i2i.evaluation.options import CONTENT, LABELS, NEED_INCEPTION, PAIRED, SETS, EvaluationOptions
 from i2i.evaluation.result import Measure, measured
 from i2i.images import Pixels, palettes
@@ -32,16 +31,16 @@ SWD_PROTOCOL = (
     f"{sliced_wasserstein.MOST_PATCHES:,}, as many of the others; {sliced_wasserstein.PROJECTIONS} directions"
 )
 _BETWEEN: dict[str, Callable[..., Estimate]] = {
-    "fid": sets.fid,
-    "kid": sets.kid,
-    "precision": sets.precision,
-    "recall": sets.recall,
+    "fid": metrics.fid,
+    "kid": metrics.kid,
+    "precision": metrics.precision,
+    "recall": metrics.recall,
 }
 _PAIRED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": pairs.l1,
-    "psnr": pairs.psnr,
-    "ssim": pairs.ssim,
-    "ms_ssim": pairs.ms_ssim,
+    "l1": metrics.l1,
+    "psnr": metrics.psnr,
+    "ssim": metrics.ssim,
+    "ms_ssim": metrics.ms_ssim,
 }
 
 
@@ -51,7 +50,7 @@ def size_note(size: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class MetricNetwork:
-    """A network for `networks.extract`, its name with the hash of its weights, the side of its input, and its file."""
+    """A network for `features.extract`, its name with the hash of its weights, the side of its input, and its file."""
 
     network: nn.Module
     name: str
@@ -131,9 +130,9 @@ class MetricSuite:
         """How outputs keep the content of their inputs; `returned` is the way back, where there is one."""
         wanted, found = self.wanted(CONTENT, not_applicable), dict[str, Measure]()
         if "luminance_ssim" in wanted:
-            found |= self._means(outputs, inputs, {"luminance_ssim": pairs.luminance_ssim})
+            found |= self._means(outputs, inputs, {"luminance_ssim": metrics.luminance_ssim})
         if "cycle_error" in wanted and returned is not None:
-            found |= self._means(returned, inputs, {"cycle_error": pairs.cycle_error})
+            found |= self._means(returned, inputs, {"cycle_error": metrics.cycle_error})
         return found
 
     def sets(
@@ -151,7 +150,7 @@ class MetricSuite:
         resized = outputs.at_size(size)
         if "diversity" in wanted:
             found |= self._if_defined(
-                "diversity", lambda: measured("diversity", sets.diversity(resized, self.seed), len(outputs))
+                "diversity", lambda: measured("diversity", metrics.diversity(resized, self.seed), len(outputs))
             )
         if reference is None:
             return found
@@ -160,8 +159,8 @@ class MetricSuite:
             found["swd"] = self._swd(resized, reference.at_size(size), patches)
         for name in wanted:
             if (network := self._networks.get(name)) is not None:
-                features = [self._features_of(pictures, network) for pictures in (outputs, reference)]
-                found |= self._if_defined(name, partial(self._by_features, name, *features))
+                both = [self._features_of(pictures, network) for pictures in (outputs, reference)]
+                found |= self._if_defined(name, partial(self._by_features, name, *both))
         return found
 
     def labels(
@@ -175,8 +174,8 @@ class MetricSuite:
         assert self.palette is not None
         counts = [self._confusion(pixels, right, i) for i, pixels in enumerate(outputs)]
         try:
-            estimates = pairs.resampled(counts, self.seed)
-            per_class = pairs.scores(np.sum(counts, axis=0)).per_class
+            estimates = metrics.resampled(counts, self.seed)
+            per_class = metrics.scores(np.sum(counts, axis=0)).per_class
         except ValueError as error:
             raise InputError(f"labels cannot be scored: {error}") from None
         more = {"mean_iou": {"per_class": {str(index): value for index, value in per_class.items()}}}
@@ -198,7 +197,7 @@ class MetricSuite:
                 f"{name}: {right.shape[1]}x{right.shape[0]} pixels; the labels made have "
                 f"{found.shape[1]}x{found.shape[0]}"
             )
-        return pairs.confusion(found, right, len(palette))
+        return metrics.confusion(found, right, len(palette))
 
     def _means(
         self, outputs: Pictures, targets: Pictures, functions: Mapping[str, Callable[[Tensor, Tensor], Tensor]]
@@ -245,7 +244,7 @@ class MetricSuite:
 
     def _by_features(self, name: str, outputs: Features, reference: Features) -> Measure:
         if name == "is":
-            score, deviation = sets.inception_score(outputs.logits, self.options.is_splits, self.seed)
+            score, deviation = metrics.inception_score(outputs.logits, self.options.is_splits, self.seed)
             return measured("is", score, len(outputs.pool), {"std": deviation})
         estimate = _BETWEEN[name](outputs.pool, reference.pool, seed=self.seed)
         network = {"network": outputs.network} if outputs.network else {}
@@ -256,7 +255,7 @@ class MetricSuite:
         if place not in self._features:
             resized = pictures.at_size(self.options.size or SET_SIZE)
             try:
-                found = networks.extract(resized, network.network, network.side, self.device, name=network.name)
+                found = features.extract(resized, network.network, network.side, self.device, name=network.name)
             except ModelError as error:
                 raise ModelError(f"{network.file}: {error}") from None
             self._features[place] = (pictures, found)  # with the pictures, so that their id stays their own
@@ -270,7 +269,7 @@ class MetricSuite:
         if "is" in by_features:
             found["Inception Score"] = f"{self.options.is_splits} parts of the shuffled set"
         if {"precision", "recall"} & by_features:
-            found["precision and recall"] = f"k = {sets.NEIGHBOURS} neighbours"
+            found["precision and recall"] = f"k = {metrics.NEIGHBOURS} neighbours"
         return found
 
     def _load_networks(self) -> dict[str, MetricNetwork]:
@@ -281,15 +280,15 @@ class MetricSuite:
         return {name: network for name, network in found.items() if network is not None}
 
     def _load_features(self) -> MetricNetwork:
-        name, side = self.options.features, networks.IMAGENET_SIDE
-        network, sha256 = networks.Pooled(pretrained.feature_network(name, head=True)), pretrained.digest(name)
+        name, side = self.options.features, features.IMAGENET_SIDE
+        network, sha256 = features.Pooled(pretrained.feature_network(name, head=True)), pretrained.digest(name)
         self.protocol["features"] = {"network": name, "sha256": sha256, "input": _input_note(side), "of": "kid"}
         return MetricNetwork(network, f"{name}, sha256 {sha256}", side, name)
 
-    def _load_lpips(self) -> networks.Lpips | None:
+    def _load_lpips(self) -> features.Lpips | None:
         if self.options.lpips is None or not self.wanted(["lpips"]):
             return None
-        distance, kind, sha256 = networks.load_lpips(self.options.lpips, self.device)
+        distance, kind, sha256 = features.load_lpips(self.options.lpips, self.device)
         self.protocol["lpips"] = {"backbone": kind, "file": str(self.options.lpips), "sha256": sha256}
         return distance
 
@@ -299,23 +298,23 @@ class MetricSuite:
         asked = set(by_inception) & set(options.metrics)
         if options.metrics and not asked:
             return None
-        path = networks.find_inception(options.inception, fetch=options.download)
+        path = features.find_inception(options.inception, fetch=options.download)
         if path is None and asked:
             other = ", and KID can be measured by --features" if "kid" in asked else ""
             raise UsageError(
                 f"metrics: {', '.join(sorted(asked))} need the Inception weights: --inception FILE, or --download "
-                f"fetches them ({networks.INCEPTION_BYTES / 1e6:.0f} MB) from {networks.INCEPTION_URL}{other}"
+                f"fetches them ({features.INCEPTION_BYTES / 1e6:.0f} MB) from {features.INCEPTION_URL}{other}"
             )
         if path is None:
             return None
-        network, sha256 = networks.load_inception(path)
+        network, sha256 = features.load_inception(path)
         self.protocol["inception"] = {
             "file": str(path),
             "sha256": sha256,
-            "published": sha256 == networks.INCEPTION_SHA256,
-            "input": _input_note(networks.INCEPTION_SIDE),
+            "published": sha256 == features.INCEPTION_SHA256,
+            "input": _input_note(features.INCEPTION_SIDE),
         }
-        return MetricNetwork(network, f"Inception, sha256 {sha256}", networks.INCEPTION_SIDE, str(path))
+        return MetricNetwork(network, f"Inception, sha256 {sha256}", features.INCEPTION_SIDE, str(path))
 
 
 def _input_note(side: int) -> str:
@@ -327,6 +326,6 @@ def _undefined(name: str, a: Tensor, b: Tensor, wanted: Collection[str]) -> dict
     own, partner = (f"{x.shape[-1]}x{x.shape[-2]} pixels" for x in (a, b))
     if own != partner:
         raise InputError(f"{name}: {own}, its partner has {partner}; --size brings both to one size")
-    least = {metric: pairs.MIN_SIDE.get(metric, 1) for metric in wanted}
+    least = {metric: metrics.MIN_SIDE.get(metric, 1) for metric in wanted}
     side = min(a.shape[-2:])
     return {metric: f"{name}: {own}; {metric} needs {n} a side" for metric, n in least.items() if side < n}

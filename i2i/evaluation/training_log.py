@@ -115,11 +115,6 @@ def _add(log: Log, line: bytes, kinds: Sequence[str]) -> None:
         log.damaged += line.endswith(b"\n")  # the last line of a run in progress may be half written
 
 
-def read_validations(run: Path) -> list[Validation]:
-    """The validations in the log of a run, in its order. Raises `InputError` if the log cannot be read."""
-    return read_log(run, ["validation"]).validations
-
-
 def best_steps(validations: Sequence[Validation]) -> dict[str, int]:
     """Metric → the step of its best value, the earliest of equals; metrics without a better end are left out."""
     best: dict[str, int] = {}

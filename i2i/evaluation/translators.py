@@ -12,10 +12,9 @@ from i2i import images
 from i2i.errors import ImageError, InputError, ModelError, OutputError, UsageError
 from i2i.evaluation import applicable
 from i2i.evaluation.data import EvaluationData, GeneratedImages, Item, PictureFiles, Pictures, display_name, open_data
-from i2i.evaluation.metrics.sliced_wasserstein import patch_count
-from i2i.evaluation.models import ModelUnderTest, find_model, opposite
-from i2i.evaluation.options import SETS, EvaluationOptions
+from i2i.evaluation.options import SETS, EvaluationOptions, ModelUnderTest, find_model, opposite
 from i2i.evaluation.result import Evaluation, Measure, Row, gap_closed
+from i2i.evaluation.sliced_wasserstein import patch_count
 from i2i.evaluation.suite import ORIGINAL_SIZE, SET_SIZE, MetricSuite, size_note
 from i2i.evaluation.training_log import run_options
 from i2i.files import sha256
@@ -107,7 +106,14 @@ class TranslatorEvaluation:
             if getattr(self.options, name) and self.suite.palette is None:
                 raise UsageError(f"{name}: {self.suite.no_palette}")
         jobs = [self._job(model, data) for model in found]
-        jobs += self._comparable([self._job(model, data) for model in others], jobs)
+        rest = [self._job(model, data) for model in others]
+        comparable = [other for other in rest if any(other.translates_as(job) for job in jobs)]
+        if rest and not comparable:
+            raise UsageError(
+                f"against: {rest[0].model.name} translates {rest[0].facts['direction']}, and what is evaluated "
+                f"{jobs[0].facts['direction']}; only models of the same direction can be compared"
+            )
+        jobs += comparable
         self._check(jobs)
         for job in jobs:
             group = next(i for i, other in enumerate(jobs) if job.translates_as(other))
@@ -144,16 +150,6 @@ class TranslatorEvaluation:
         if translator.info.direction == direction:
             raise UsageError(f"back: {path} translates {direction} as {model.name} does; it cannot go back")
         return translator
-
-    def _comparable(self, others: list[EvaluationJob], jobs: list[EvaluationJob]) -> list[EvaluationJob]:
-        """Those of `others` that translate as one of `jobs`. Raises `UsageError` if none does."""
-        found = [other for other in others if any(other.translates_as(job) for job in jobs)]
-        if others and not found:
-            raise UsageError(
-                f"against: {others[0].model.name} translates {others[0].facts['direction']}, and what is evaluated "
-                f"{jobs[0].facts['direction']}; only models of the same direction can be compared"
-            )
-        return found
 
     def _check(self, jobs: Sequence[EvaluationJob]) -> None:
         """Everything that can be refused before pictures are translated."""

@@ -21,17 +21,15 @@ from i2i.models.info import Training, describe
 from i2i.networks.blocks import finite
 from i2i.training import training_state
 from i2i.training.data_identity import DataIdentity
-from i2i.training.early_stopping import Condition, score
 from i2i.training.monitor import Monitor
 from i2i.training.options import RunOptions
 from i2i.training.run_folder import Changes, RunFolder
-from i2i.training.schedule import Progress
+from i2i.training.schedule import Condition, Progress, score
 from i2i.training.state_store import StateStore, tensors
 from i2i.training.step import TrainingStep
 from i2i.training.validation import Validation
 
-ATTEMPTS = 3
-"""Saves that may fail in a row."""
+ATTEMPTS = 3  # saves that may fail in a row
 
 
 class BestScores:
@@ -100,7 +98,7 @@ class Checkpointer:
 
     def networks(self) -> dict[str, nn.Module]:
         """Direction, as the algorithm sees it → the generator to keep: its average if EMA is on."""
-        return self.ema.networks() if self.ema else self.algorithm.translators()
+        return self.ema.networks if self.ema else self.algorithm.translators()
 
     def restore(self, changes: Changes) -> list[str]:
         """Go on from the newest state that is whole, if there is one. Returns what to report, a sentence each.
@@ -160,7 +158,12 @@ class Checkpointer:
         self.train_step.load_state(state["training"])
         if self.ema:
             self.ema.load_state(state["ema"])
-        training_state.deal_pools(self.algorithm, state["pools"], self.group, of_one_size(self.options.preprocess))
+        rank, processes, one_size = self.group.rank, self.group.world_size, of_one_size(self.options.preprocess)
+        for name, pool in self.algorithm.pools().items():
+            saved = [pools[name] for pools in state["pools"]]
+            # of more or fewer processes, each one gets its share of all images
+            mine = saved[rank] if len(saved) == processes else [image for of in saved for image in of][rank::processes]
+            pool.load_state(mine, self.group.device, one_size)
         for name, value in self.algorithm.adapted().items():
             if name in state["adapted"]:
                 value.copy_(state["adapted"][name])
@@ -197,13 +200,12 @@ class Checkpointer:
         to write it again would put it at risk.
         """
         self._save_best()
+        score = self.validation.score_at(self.progress.step)
         if self.progress.step == self.saved_step:
-            score = self.validation.score_at(self.progress.step)
             if self._written(lambda: self.states.add_metric(self.progress.step, score), "its validation is not noted"):
                 self._note_state()
             return False
-        found = self.validation.score_at(self.progress.step)
-        return found is not None and found < self.best.of_states
+        return score is not None and score < self.best.of_states
 
     def verdict(self) -> str:
         """The remark after the numbers of a validation in the log."""
@@ -233,7 +235,7 @@ class Checkpointer:
 
     def never_above_floor(self) -> str:
         """Why a run ends without a best model, if the floor is the reason; else empty."""
-        if not self.validation.floor or not self.validation.any or math.isfinite(self.best.of_files):
+        if not self.validation.floor or not self.validation.measured or math.isfinite(self.best.of_files):
             return ""
         conditions = ", ".join(map(str, self.validation.floor))
         return f"no validation came to {conditions} (--best-floor), so there is no best model file"

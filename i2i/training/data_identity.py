@@ -39,19 +39,25 @@ class DataIdentity:
 
     def __init__(self, data: Datasets, options: RunOptions) -> None:
         self.options, self.epoch = options, len(data.train)
-        root = options.data or Path()
+        root, train = options.data or Path(), data.train
+        parts: dict[str, ImagePairs] = {_TRAINING: train}
+        if isinstance(train, MixedImages):
+            parts = {_PAIRS: train.pairs, _TRAINING: train.others}
         self.lists: dict[str, Tensor] = {}
         self._paths: dict[str, Sequence[Path]] = {}
-        if isinstance(data.train, MixedImages):
-            self._add(_PAIRS, data.train.pairs, options.paired_data or root)
-            self._add(_TRAINING, data.train.others, root)
-        else:
-            self._add(_TRAINING, data.train, root)
-        self._add(_HELD_OUT, data.validation, root)
+        for name, part in {**parts, _HELD_OUT: data.validation}.items():
+            self._add(name, part, (options.paired_data or root) if name == _PAIRS else root)
         self.classes = [None if palette is None else [list(c) for c in palette.colours] for palette in classes(options)]
         self.ranges = [None if limits is None else list(limits) for limits in ranges(options)]
-        self.rules = _rules(data)
-        self.augmentation = _augmentation(data)
+        # by which rule the labels of each domain in training are read
+        self.rules = {
+            f"{f'{name}, ' if name == _PAIRS else ''}classes_{side}": palette.held
+            for name, part in parts.items()
+            for side, palette in zip("ab", part.palettes if isinstance(part, Images) else (None, None), strict=True)
+            if palette is not None
+        }
+        used = others.augmentation if isinstance(others := parts[_TRAINING], Sampled) else None
+        self.augmentation = "" if used is None else used.text
         vgg = getattr(options, "vgg", None)
         self.files = {} if vgg is None else {"vgg": f"{vgg.stat().st_size} bytes, {_part(vgg):x}"}
 
@@ -83,10 +89,8 @@ class DataIdentity:
         if it is another data set, or if labels would change their classes.
         """
         places = {"data": data_before, "paired_data": pairs_before}
-        moved = {
-            name: None if place is None or _same_place(place, getattr(self.options, name)) else place
-            for name, place in places.items()
-        }
+        here = {name: real(place) for name in places if (place := getattr(self.options, name)) is not None}
+        moved = {name: None if place and real(place) == here.get(name) else place for name, place in places.items()}
         self._check_classes(state["classes"])
         self._check_ranges(state.get("ranges", [None, None]))
         self._check_rules(state["rules"])
@@ -101,7 +105,11 @@ class DataIdentity:
             notes.append(f"an epoch had {was} pictures, has now {self.epoch}: {epochs}")
         if self.augmentation != state["augmentation"]:
             notes.append(f"augment: training crops go through another pipeline: {self.augmentation or 'none'}")
-        return notes + self._other_files(state["files"])
+        files = state["files"]
+        for name in files.keys() & self.files.keys():
+            if files[name] != self.files[name]:
+                notes.append(f"the file of {name} had {files[name]}, has now {self.files[name]}")
+        return notes
 
     def _check_classes(self, before: Sequence[Any]) -> None:
         for domain, was, now in zip("ab", before, self.classes, strict=False):
@@ -139,34 +147,23 @@ class DataIdentity:
     ) -> None:
         for kind in (_TRAINING, _PAIRS):
             option = "paired_data" if kind == _PAIRS and (self.options.paired_data or before["paired_data"]) else "data"
+            now, was = getattr(self.options, option), before[option]
             of_kind = [comparison for name, comparison in found.items() if name.startswith(kind)]
             lost = [name for name in gone if name.startswith(kind)]
-            self._check_kind(option, of_kind, lost, before[option])
-
-    def _check_kind(
-        self, option: str, found: Sequence["_Comparison"], lost: Sequence[str], moved_from: Path | None
-    ) -> None:
-        now = getattr(self.options, option)
-        different = [c.difference() for c in found if not c.same_set] + [f"no {name}" for name in lost]
-        if moved_from is not None and different:
-            raise ModelError(
-                f"{option} was {moved_from}, is now {now}, and these are other pictures ({different[0]}): its model "
-                f"files would say that they were trained on them. Give --{option.replace('_', '-')} {moved_from}, or "
-                f"{_ELSEWHERE}."
-            )
-        others = [c.name for c in found if not c.same]
-        if others or lost:
-            raise ModelError(
-                f"{option} = {now}: none of the {(others or lost)[0]} is one that this run was trained on: "
-                f"it would be another data set. Restore them, or {_ELSEWHERE}."
-            )
-
-    def _other_files(self, before: Mapping[str, str]) -> list[str]:
-        return [
-            f"the file of {name} had {before[name]}, has now {self.files[name]}"
-            for name in before.keys() & self.files.keys()
-            if before[name] != self.files[name]
-        ]
+            different = [c.difference() for c in of_kind if c.changed or c.gone or c.new] + [
+                f"no {name}" for name in lost
+            ]
+            if was is not None and different:
+                raise ModelError(
+                    f"{option} was {was}, is now {now}, and these are other pictures ({different[0]}): its model files "
+                    f"would say that they were trained on them. Give --{option.replace('_', '-')} {was}, or "
+                    f"{_ELSEWHERE}."
+                )
+            if others := [c.name for c in of_kind if not c.same] or lost:
+                raise ModelError(
+                    f"{option} = {now}: none of the {others[0]} is one that this run was trained on: "
+                    f"it would be another data set. Restore them, or {_ELSEWHERE}."
+                )
 
 
 class _Comparison:
@@ -176,7 +173,8 @@ class _Comparison:
         self.name, self.before, self.now = name, _by_place(before), _by_place(now)
         self.in_order = before is not None and before.shape == now.shape and bool((before[:, 0] == now[:, 0]).all())
         common = self.before.keys() & self.now.keys()
-        self.changed = sum(not _same_picture(self.before[place], self.now[place]) for place in common)
+        pairs = [(*self.before[place], *self.now[place]) for place in common]
+        self.changed = sum(size != now or bool(part and other and part != other) for size, part, now, other in pairs)
         self.same = len(common) - self.changed
         self.gone, self.new = len(self.before) - len(common), len(self.now) - len(common)
         self.renamed = bool(self.before) and not common and self._are_the_same(paths)
@@ -191,10 +189,6 @@ class _Comparison:
         sizes = {size for size, _ in kept}
         return kept <= Counter((size, _part(path)) for path in paths if (size := _size(path)) in sizes)
 
-    @property
-    def same_set(self) -> bool:
-        return not (self.changed or self.gone or self.new)
-
     def difference(self) -> str:
         """The differences in numbers; empty if there are none."""
         counts = {"gone": self.gone, "changed": self.changed, "new": self.new}
@@ -205,33 +199,6 @@ class _Comparison:
             return "" if self.in_order else f"{self.name}: in another order"
         measured = "; the best so far was measured on those before" if self.name.startswith(_HELD_OUT) else ""
         return f"{self.name}: of {len(self.before)} {', '.join(parts)}, now {len(self.now)}{measured}"
-
-
-def _rules(data: Datasets) -> dict[str, str]:
-    """By which rule the labels of each domain in training are read."""
-    train = data.train
-    sets = {"": train.others, _PAIRS + ", ": train.pairs} if isinstance(train, MixedImages) else {"": train}
-    palettes = {name: one.palettes for name, one in sets.items() if isinstance(one, Images)}
-    sides = [
-        (f"{name}classes_{side}", p) for name, both in palettes.items() for side, p in zip("ab", both, strict=True)
-    ]
-    return {name: palette.held for name, palette in sides if palette is not None}
-
-
-def _augmentation(data: Datasets) -> str:
-    """The pipeline that training crops go through; empty if there is none."""
-    train = data.train.others if isinstance(data.train, MixedImages) else data.train
-    used = train.augmentation if isinstance(train, Sampled) else None
-    return "" if used is None else used.text
-
-
-def _same_picture(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    parts_known = one[1] and other[1]
-    return one[0] == other[0] and (one[1] == other[1] or not parts_known)
-
-
-def _same_place(one: Path, other: Path | None) -> bool:
-    return other is not None and real(one) == real(other)
 
 
 def _by_place(rows: Tensor | None) -> Rows:

@@ -1,6 +1,7 @@
 """The cost of a training on this machine, before it starts: time, memory, disk; and the largest batch that fits.
 
 A few steps are measured in a process of their own (`profile_step`). The rest is computed for the whole training.
+`less_memory` lists the options with which a training takes less.
 
 Batches of one and of two show what each further image takes. The largest power of two that ought to fit is tried, and
 halved until it does. The number found belongs into the options of a run: another batch size is another training.
@@ -24,13 +25,13 @@ from i2i import machine
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.config import RUN_CONFIG, read_options, to_mapping
 from i2i.data.options import of_one_size
+from i2i.data.pair import ImagePair
 from i2i.device import choose_device
 from i2i.errors import I2IError, ResourceError, UsageError
 from i2i.machine import place
 from i2i.terminal import say
 from i2i.training.options import RunOptions
 from i2i.training.state_store import StateStore
-from i2i.training.step import less_memory
 
 LARGEST = 64
 MARGIN = 0.9
@@ -105,15 +106,8 @@ class Cost:
 
     def to_mapping(self) -> dict[str, Any]:
         """Everything, as plain values."""
-        computed = {
-            "steps": self.steps,
-            "training_hours": self.training_hours,
-            "validation_hours": self.validation_hours,
-            "sample_hours": self.sample_hours,
-            "hours": self.hours,
-            "disk_bytes": self.disk_bytes,
-        }
-        return {"measured": self.measured, "computed": computed}
+        names = ("steps", "training_hours", "validation_hours", "sample_hours", "hours", "disk_bytes")
+        return {"measured": self.measured, "computed": {name: getattr(self, name) for name in names}}
 
 
 def estimate(algorithm: type[AnyAlgorithm], options: RunOptions, steps: int = 5, seconds: float = 15.0) -> Cost:
@@ -172,31 +166,17 @@ def resolve_batch_size(algorithm: type[AnyAlgorithm], options: RunOptions, measu
         return replace(options, batch_size=read_options(options.run / RUN_CONFIG).get("batch_size", 1))
     if place().world_size > 1:
         raise UsageError("batch_size = auto: not found out by several processes; find it with one, and name it to all")
-    if (room := _room(choose_device(options.device))) is None:
-        raise UsageError("batch_size = auto: the free memory of this system is not known; name a number")
-    found = find_batch_size(algorithm, options, room, measure=measure)
-    say(f"batch_size = auto: {found.batch_size} of {found}")
-    return replace(options, batch_size=found.batch_size)
-
-
-def _room(device: torch.device) -> int | None:
-    """The bytes that a training on that device could have; None where that is not known."""
+    device = choose_device(options.device)
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return machine.available_memory() if device.type == "cpu" else None
-
-
-@dataclass(frozen=True)
-class BatchSizeFound:
-    """The batch size to train with; `peaks`: of each that was tried the peak of memory, None where it did not fit."""
-
-    batch_size: int
-    peaks: dict[int, int | None]
-
-    def __str__(self) -> str:
-        return ", ".join(
-            f"{size}: {'does not fit' if peak is None else f'{peak / 1e9:.2f} GB'}" for size, peak in self.peaks.items()
-        )
+        room: int | None = torch.cuda.mem_get_info(device)[0]
+    else:
+        room = machine.available_memory() if device.type == "cpu" else None
+    if room is None:
+        raise UsageError("batch_size = auto: the free memory of this system is not known; name a number")
+    found, peaks = find_batch_size(algorithm, options, room, measure=measure)
+    tried = (f"{n}: {'does not fit' if peak is None else f'{peak / 1e9:.2f} GB'}" for n, peak in peaks.items())
+    say(f"batch_size = auto: {found} of {', '.join(tried)}")
+    return replace(options, batch_size=found)
 
 
 def find_batch_size(
@@ -205,14 +185,13 @@ def find_batch_size(
     room: int,
     largest: int = LARGEST,
     measure: Measure = _shortest,
-) -> BatchSizeFound:
-    """The largest power of two, up to `largest`, that ought to fit by the first two trials, and does.
+) -> tuple[int, dict[int, int | None]]:
+    """The largest power of two, up to `largest`, that ought to fit by the first two trials, and does; and of each size
+    that was tried the peak of memory, None where it did not fit.
 
-    Its batches take at most `MARGIN` of `room` bytes.
-
-    `options` are those of a training; their batch size does not matter. Each batch is measured in one part.
-    Raises `ResourceError` with the way out if not even one image fits; whatever the training would raise before it
-    starts.
+    Its batches take at most `MARGIN` of `room` bytes. `options` are those of a training; their batch size does not
+    matter. Each batch is measured in one part. Raises `ResourceError` with the way out if not even one image fits;
+    whatever the training would raise before it starts.
     """
     peaks: dict[int, int | None] = {}
 
@@ -230,22 +209,45 @@ def find_batch_size(
             f"batch_size = auto: one image of {options.crop_size}x{options.crop_size} takes {found} of the "
             f"{MARGIN * room / 1e9:.2f} GB that may be used. Take less with: {', '.join(less_memory(options, 1))}"
         )
-    best = 1
-    if largest >= 2 and fits(2):
-        best = 2
-        size = _predicted(peaks, room, largest)
-        while size > best:
-            if fits(size):
-                best = size
-            else:
-                size //= 2
-    return BatchSizeFound(best, peaks)
-
-
-def _predicted(peaks: dict[int, int | None], room: int, largest: int) -> int:
-    """The largest power of two that ought to fit, from the peaks of batches of one and two."""
+    if largest < 2 or not fits(2):
+        return 1, peaks
     one, two = peaks[1], peaks[2]
     assert one is not None and two is not None
-    each = max(1, two - one)
-    count = min(largest, 1 + (MARGIN * room - one) / each)
-    return 1 << (int(count).bit_length() - 1)
+    count = min(largest, 1 + (MARGIN * room - one) / max(1, two - one))
+    size = 1 << (int(count).bit_length() - 1)
+    while size > 2 and not fits(size):
+        size //= 2
+    return max(size, 2), peaks
+
+
+def batch_too_large(batch: ImagePair, options: RunOptions) -> ResourceError:
+    """The error for a batch that does not fit, with options that take less memory."""
+    parts = f", in {options.micro_batches} parts" if options.micro_batches > 1 else ""
+    tried = f"batches of {len(batch)} at {batch.b.shape[-1]}x{batch.b.shape[-2]}{parts}"
+    ways = [f"{way} ({change})" for way, change in less_memory(options, len(batch)).items()]
+    return ResourceError(f"out of memory with {tried}. Try {', '.join(ways)}")
+
+
+def less_memory(options: RunOptions, batch_size: int) -> dict[str, str]:
+    """Options with which a training takes less memory, each with its effect on the result; the smallest first."""
+    found, parts = {}, options.micro_batches
+    if options.has_residual_blocks and not options.low_memory and not options.compile:
+        found["--low-memory"] = "the same result"
+    if batch_size > parts:
+        found[f"--micro-batches {next(n for n in range(parts + 1, batch_size + 1) if not batch_size % n)}"] = (
+            "batch norm sees each part alone"
+            if options.norm == "batch"
+            else "negatives come from each part alone"
+            if getattr(options, "negatives", None) == "batch"
+            else "the same result"
+        )
+    if options.precision == "fp32":
+        found["--precision bf16"] = "coarser rounding"
+    if batch_size > 1:
+        found["--batch-size 1" + (" --micro-batches 1" if parts > 1 else "")] = "another training, of smaller steps"
+    smaller = f"a --crop-size below {options.crop_size}" if of_one_size(options.preprocess) else "smaller pictures"
+    found[smaller] = "another training"
+    names = ("ngf", "ndf") if options.has_discriminator else ("ngf",)
+    if wide := [f"--{name} 32" for name in names if getattr(options, name) > 32]:
+        found[" ".join(wide)] = "smaller networks"
+    return found

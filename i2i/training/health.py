@@ -6,9 +6,8 @@ for them. The others see the rows of a sample grid.
 
 import math
 import statistics
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,9 @@ from torch.nn import functional as F
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.pair import ImagePairs
 from i2i.losses.adversarial import GANLoss
-from i2i.training.distributed import ProcessGroup
 from i2i.training.log import RunLog
 from i2i.training.options import RunOptions
-from i2i.training.step import LossKinds
+from i2i.training.step import LossKinds, ProcessGroup
 
 SATURATED = "discriminator saturated"
 NOT_LEARNING = "generator not learning"
@@ -51,14 +49,14 @@ class Saturated:
     SHARE = 0.04
 
     chance: float | None
-    losses: dict[str, deque[float]] = field(default_factory=dict)
+    losses: dict[str, list[float]] = field(default_factory=dict)
 
     def observe(self, losses: Mapping[str, float]) -> None:
         """The loss of each discriminator at one step, without penalties."""
         self.losses = {name: past for name, past in self.losses.items() if name in losses}  # after another --gan-mode
         for name, loss in losses.items():
             if math.isfinite(loss):
-                self.losses.setdefault(name, deque(maxlen=self.WINDOW)).append(loss)
+                self.losses[name] = [*self.losses.get(name, []), loss][-self.WINDOW :]
 
     def issue(self) -> str | None:
         if self.chance is None:
@@ -73,12 +71,6 @@ class Saturated:
             "always right, and the generator learns nothing from it. A smaller --ndf, or "
             "--gan-mode nonsaturating, which penalises it, may help"
         )
-
-    def state(self) -> dict[str, list[float]]:
-        return {name: list(past) for name, past in self.losses.items()}
-
-    def load_state(self, state: Mapping[str, Sequence[float]]) -> None:
-        self.losses = {name: deque(past, maxlen=self.WINDOW) for name, past in state.items()}
 
 
 @dataclass
@@ -95,7 +87,7 @@ class NotLearning:
     SHARE, LEAST = 0.97, 0.5
 
     begun: dict[str, list[float]] = field(default_factory=dict)
-    recent: dict[str, deque[float]] = field(default_factory=dict)
+    recent: dict[str, list[float]] = field(default_factory=dict)
     steps: int = 0
     learnt: bool = False
 
@@ -107,15 +99,11 @@ class NotLearning:
         for name, loss in losses.items():
             if not math.isfinite(loss) or loss <= 0:  # a loss of pairs is 0 in a batch without any
                 continue
-            if len(begun := self.begun.setdefault(name, [])) < self.SPAN:
-                begun.append(loss)
-            self.recent.setdefault(name, deque(maxlen=self.SPAN)).append(loss)
+            self.begun[name] = [*self.begun.get(name, []), loss][: self.SPAN]
+            self.recent[name] = [*self.recent.get(name, []), loss][-self.SPAN :]
         if self.steps >= 2 * self.SPAN:
-            self.learnt = any(self._upper(name) < self.SHARE * level for name, level in self._levels().items())
-
-    def _upper(self, name: str) -> float:
-        """The upper quartile of the last values of a loss."""
-        return statistics.quantiles(self.recent[name], n=4)[-1]
+            quartiles = {name: statistics.quantiles(self.recent[name], n=4)[-1] for name in self._levels()}
+            self.learnt = any(quartiles[name] < self.SHARE * level for name, level in self._levels().items())
 
     def _levels(self) -> dict[str, float]:
         """At which value each loss began that was seen often enough."""
@@ -133,31 +121,13 @@ class NotLearning:
             "whether the discriminator is far ahead of it"
         )
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "begun": self.begun,
-            "recent": {name: list(past) for name, past in self.recent.items()},
-            "steps": self.steps,
-            "learnt": self.learnt,
-        }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self.begun, self.steps, self.learnt = dict(state["begun"]), state["steps"], state["learnt"]
-        self.recent = {name: deque(past, maxlen=self.SPAN) for name, past in state["recent"].items()}
-
-
-def not_finite(losses: Mapping[str, float], names: Sequence[str]) -> str:
-    """Why a step was skipped; `names` are its pictures."""
-    broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
-    where = f"losses {', '.join(broken)}" if broken else "gradients"
-    return f"{where}, step skipped; its pictures: {'; '.join(names)}"
-
-
-@dataclass(frozen=True)
+@dataclass
 class Translation:
     """One direction in a sample grid: inputs, outputs and, in paired data, targets; each (C, H, W) in [-1, 1].
 
-    There are no inputs where outputs come from noise; `others` are then real pictures of their domain.
+    There are no inputs where outputs come from noise; `others` are then real pictures of their domain. Rows that hold
+    a NaN or an infinity are left out.
     """
 
     name: str
@@ -166,12 +136,13 @@ class Translation:
     targets: Sequence[Tensor] = ()
     others: Sequence[Tensor] = ()
 
-    def finite(self) -> "Translation":
-        """Without rows that hold a NaN or an infinity."""
+    def __post_init__(self) -> None:
         columns = (self.inputs, self.outputs, self.targets, self.others)
         rows = zip(*filter(None, columns), strict=True)
         kept = [n for n, row in enumerate(rows) if all(bool(torch.isfinite(picture).all()) for picture in row)]
-        return Translation(self.name, *([column[n] for n in kept] if column else [] for column in columns))
+        self.inputs, self.outputs, self.targets, self.others = (
+            [column[n] for n in kept] if column else [] for column in columns
+        )
 
 
 def output_equals_input(seen: Translation, least: float = 0.02) -> str | None:
@@ -179,14 +150,12 @@ def output_equals_input(seen: Translation, least: float = 0.02) -> str | None:
 
     At full contrast that is 5 levels of 255. Silent in pairs whose target is nearly the input too, and without inputs.
     """
-    seen = seen.finite()
-    if not seen.inputs:
-        return None
-    distance = _distance(seen.outputs, seen.inputs)
-    wanted = _distance(seen.targets, seen.inputs) if seen.targets else None
+    distance, wanted = _distance(seen.outputs, seen.inputs), _distance(seen.targets, seen.inputs)
     if distance is None:
         return None
-    span = _span(seen.inputs)
+    # between which intensities all but 1 % at either end lie
+    low, high = np.percentile(np.concatenate([x.float().cpu().numpy().ravel() for x in seen.inputs]), (1, 99))
+    span = float(high - low) / 2
     if distance >= least * span or (wanted is not None and wanted < 2 * least * span):
         return None
     return (
@@ -200,7 +169,6 @@ def colours_inverted(seen: Translation, most: float = -0.5) -> str | None:
 
     Two generators that both invert agree with each other, so that a cycle loss does not mind.
     """
-    seen = seen.finite()
     other = seen.targets or seen.inputs
     if not other:
         return None
@@ -220,7 +188,6 @@ def one_output(seen: Translation, least: float = 0.05) -> str | None:
     For noise, than other pictures of their domain do. Needs two pictures. Silent if the targets are that much
     alike too: then they should be.
     """
-    seen = seen.finite()
     if len(seen.outputs) < 2:
         return None
     inputs, outputs = _spread(seen.inputs or seen.others), _spread(seen.outputs)
@@ -239,16 +206,10 @@ PICTURE_DETECTORS = {SAME: output_equals_input, INVERTED: colours_inverted, COLL
 
 
 def _distance(some: Sequence[Tensor], others: Sequence[Tensor]) -> float | None:
-    """Mean absolute difference of intensities, 0 to 1; None for pictures that cannot be compared."""
-    if not some or any(a.shape != b.shape for a, b in zip(some, others, strict=True)):
+    """Mean absolute difference of intensities, 0 to 1; None where there are none, or none that can be compared."""
+    if not some or not others or any(a.shape != b.shape for a, b in zip(some, others, strict=True)):
         return None
     return statistics.fmean(float((a.float() - b.float()).abs().mean()) / 2 for a, b in zip(some, others, strict=True))
-
-
-def _span(pictures: Sequence[Tensor]) -> float:
-    """Between which intensities all but 1 % at either end lie, 0 to 1: how far apart the two are."""
-    low, high = np.percentile(np.concatenate([picture.float().cpu().numpy().ravel() for picture in pictures]), (1, 99))
-    return float(high - low) / 2
 
 
 def _thumbnail(picture: Tensor) -> Tensor:
@@ -297,6 +258,7 @@ class HealthMonitor:
         self.saturated = Saturated(chance(gan) if gan else None)
         self.not_learning = NotLearning(learnt=bool(options.init_from))
         self.episodes: dict[str, list[int]] = {}  # issue → since which step, last seen
+        log.issues = self.episodes.keys()
         self.past: list[tuple[str, int, int]] = []
         self.skipped = 0
         self.bad_since: tuple[int, list[str]] | None = None
@@ -313,11 +275,8 @@ class HealthMonitor:
 
     def _of_discriminators(self, losses: Mapping[str, float]) -> dict[str, float]:
         """The sum of the adversarial losses of each discriminator, under their names."""
-        return {
-            " + ".join(names): sum(losses[name] for name in names)
-            for names in self.kinds.discriminators
-            if all(name in losses for name in names)
-        }
+        known = [names for names in self.kinds.discriminators if losses.keys() >= set(names)]
+        return {" + ".join(names): sum(losses[name] for name in names) for names in known}
 
     def _finite(self, line: dict[str, Any]) -> None:
         step, losses = line["step"], line["losses"]
@@ -326,14 +285,18 @@ class HealthMonitor:
             self._report(step, NOT_FINITE, None)
             return
         self.skipped += 1
-        if self.options.precision == "fp16" and all(map(math.isfinite, losses.values())):
+        broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
+        if self.options.precision == "fp16" and not broken:
             return  # the loss scale was too large: as it should be, now and then
         samples = range(line["images"] - self.options.batch_size * self.group.world_size, line["images"])
-        names = [self._name(t) for t in samples]
+        name = getattr(self.data, "names", "sample {}".format)  # of the file or files; drawn, not read
+        names = [str(name(t)) for t in samples]
         self.bad_since = self.bad_since or (step, names)
         first = NOT_FINITE not in self.episodes
         self._note(step, NOT_FINITE)
-        self.log.health(step, NOT_FINITE, not_finite(losses, names), first, pictures=names)
+        where = f"losses {', '.join(broken)}" if broken else "gradients"
+        why = f"{where}, step skipped; its pictures: {'; '.join(names)}"
+        self.log.health(step, NOT_FINITE, why, first, pictures=names)
 
     def look(self, step: int, rows: Sequence[Mapping[str, Tensor]]) -> None:
         """The rows of a sample grid."""
@@ -366,11 +329,9 @@ class HealthMonitor:
             since, last = self.episodes.pop(name)
             self.past = [*self.past, (name, since, last)][-REMEMBERED:]
             self.log.health(step, name, f"no longer, since step {last}", over=True)
-        self.log.issues = list(self.episodes)
 
     def _note(self, step: int, name: str) -> None:
         self.episodes.setdefault(name, [step, step])[1] = step
-        self.log.issues = list(self.episodes)
 
     def cause(self) -> str:
         """`, from step 7 on (a.png)` if the last steps were skipped, for the message of a training that diverged."""
@@ -385,15 +346,10 @@ class HealthMonitor:
         if episodes:
             self.log.event(step, f"health of this training: {'; '.join(episodes)}")
 
-    def _name(self, t: int) -> str:
-        """The file or files of sample t."""
-        names = getattr(self.data, "names", None)
-        return f"sample {t}" if names is None else str(names(t))  # drawn, not read
-
     def state(self) -> dict[str, Any]:
         return {
-            "saturated": self.saturated.state(),
-            "not_learning": self.not_learning.state(),
+            "saturated": self.saturated.losses,
+            "not_learning": asdict(self.not_learning),
             "episodes": self.episodes,
             "past": [list(episode) for episode in self.past],
             "skipped": self.skipped,
@@ -401,10 +357,9 @@ class HealthMonitor:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.saturated.load_state(state["saturated"])
-        self.not_learning.load_state(state["not_learning"])
-        self.episodes = {name: list(episode) for name, episode in state["episodes"].items()}
+        self.saturated.losses, self.not_learning = dict(state["saturated"]), NotLearning(**state["not_learning"])
+        self.episodes.clear()
+        self.episodes.update({name: list(episode) for name, episode in state["episodes"].items()})
         self.past = [(name, since, last) for name, since, last in state["past"]]
         self.skipped = state["skipped"]
         self.bad_since = tuple(state["bad_since"]) if state["bad_since"] else None
-        self.log.issues = list(self.episodes)

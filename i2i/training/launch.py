@@ -25,14 +25,19 @@ from i2i.models.pretrained import is_checkpoint, open_model
 from i2i.networks import NetworkConfig, config_of
 from i2i.networks.blocks import BlurDownsample
 from i2i.networks.own import OwnConfig
-from i2i.training import early_stopping
-from i2i.training.checks import check, follows_validation
-from i2i.training.distributed import ProcessGroup
 from i2i.training.estimate import resolve_batch_size
 from i2i.training.options import RunOptions
-from i2i.training.schedule import Progress
-from i2i.training.staging import fetch_data, fetch_run
+from i2i.training.run_folder import fetch_data, fetch_run
+from i2i.training.schedule import (
+    CONTENT,
+    Progress,
+    check,
+    floor_conditions,
+    follows_validation,
+    stop_conditions,
+)
 from i2i.training.state_store import StateStore
+from i2i.training.step import ProcessGroup
 from i2i.training.trainer import Trainer
 from i2i.training.validation import SWD
 
@@ -167,17 +172,15 @@ def _check_first_validation(options: RunOptions, epoch_length: int) -> None:
 def check_content(algorithm: type[AnyAlgorithm], options: RunOptions, channels: tuple[int, int]) -> None:
     """Raises `UsageError` for conditions that cannot be read, for luminances of bands of data, and for sets where there
     is none to compare with."""
-    asked = {
-        c.metric for c in (*early_stopping.parse(options.stop_when), *early_stopping.parse_floor(options.best_floor))
-    }
+    asked = {c.metric for c in (*stop_conditions(options.stop_when), *floor_conditions(options.best_floor))}
     if SWD in asked | {options.best_metric} and not algorithm.shows_targets(options):
         raise UsageError(
             f"{SWD}: compares outputs with pictures of the domain that they should be of, and this run "
             "has none; use l1, psnr or ssim, or give --lambda-gan and data of two domains"
         )
     pictures = not (algorithm.from_noise or algorithm.single_domain or options.classes_a or options.classes_b)
-    if early_stopping.CONTENT in asked and pictures and (bands := set(channels) - {1, 3}):
-        raise UsageError(f"{early_stopping.CONTENT} compares pictures of 1 or 3 channels, and these have {max(bands)}")
+    if CONTENT in asked and pictures and (bands := set(channels) - {1, 3}):
+        raise UsageError(f"{CONTENT} compares pictures of 1 or 3 channels, and these have {max(bands)}")
 
 
 def check_compile(algorithm: type[AnyAlgorithm], options: RunOptions) -> None:

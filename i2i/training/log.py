@@ -1,19 +1,17 @@
 """The log of a run: `log.jsonl`, TensorBoard if installed, a live line on a terminal.
 
-`log.jsonl` has one JSON object per line, each whole, of a `kind`: `step`, `validation`, `health` or `event`. Losses
-stay on the device until `flush`; a line per step is written then.
+`log.jsonl` has one JSON object per line, each whole, of a `kind`: `step`, `validation`, `health` or `event`.
 """
 
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -104,25 +102,25 @@ def _plain(value: object) -> Any:
     return value
 
 
-FLUSH_SECONDS, PLAIN_SECONDS = 2.0, 30.0
+PLAIN_SECONDS = 30.0
 WIDTH = 80
 
 
 class RunLog:
-    """The log of one run folder. With `quiet` (all processes but the first) it only fetches the losses.
+    """The log of one run folder. With `quiet` (all processes but the first) it says and writes nothing.
 
     `issues`: what is wrong at present, in a few words each; the live line shows them.
     """
 
-    def __init__(self, folder: Path, total_images: int, every: int = 50, quiet: bool = False) -> None:
-        self.folder, self.total, self.every, self.quiet = folder, total_images, every, quiet
-        self._pending: list[tuple[dict[str, Any], list[str], list[Tensor]]] = []
+    def __init__(self, folder: Path, total_images: int, quiet: bool = False) -> None:
+        self.folder, self.total, self.quiet = folder, total_images, quiet
         self._file: LogFile | None = None
-        self._board: _Board | None = None
+        self._board: Any = None
+        self._drawn = 0  # the step that TensorBoard was told of last
         self._live: Live | None = None
         self._rate = Rate()
-        self._said = self._flushed_at = time.monotonic()
-        self.issues: list[str] = []
+        self._said = time.monotonic()
+        self.issues: Collection[str] = ()
 
     def open(self, step: int, validate_again: bool = False) -> None:
         """Continue after `step`: see `LogFile`."""
@@ -132,46 +130,17 @@ class RunLog:
         if drawable():
             self._live = Live(Text(""), console=Console(stderr=True), auto_refresh=False, transient=True)
             self._live.start()
-        self._board = _Board(self.folder / "tensorboard", step, self.event)
+        with self._drawing(step):
+            self._board = _writer(self.folder / "tensorboard", step)
 
-    def step(self, facts: dict[str, Any], losses: dict[str, Tensor]) -> None:
-        """One optimizer step: `facts` are plain values (step, images, epoch, lr), `losses` scalars on the device."""
-        self._pending.append((facts, list(losses), [loss.detach() for loss in losses.values()]))
-        self._rate.tick(facts["images"])
-
-    def flush_due(self, step: int) -> bool:
-        """Whether the losses should be fetched: every `every` steps, and after `FLUSH_SECONDS`."""
-        return step % self.every == 0 or time.monotonic() - self._flushed_at > FLUSH_SECONDS
-
-    def fetch(self) -> Tensor | None:
-        """The losses since the last flush, step after step, as one flat tensor on the device; None if there are none.
-
-        Flat, because the names may change from step to step.
-        """
-        self._flushed_at = time.monotonic()
-        if not self._pending:
-            return None
-        return torch.stack([value.float() for _, _, values in self._pending for value in values])
-
-    def flush(self, values: Tensor | None) -> list[dict[str, Any]]:
-        """Write a line per pending step; `values` is what `fetch` returned, perhaps averaged over processes.
-
-        Returns those lines.
-        """
-        if values is None:
-            return []
-        numbers, lines = iter(values.tolist()), []
-        for facts, names, _ in self._pending:
-            losses = {name: next(numbers) for name in names}
-            skipped = int(losses.pop("skipped", 0) > 0)
-            lines.append({"kind": "step", **facts, "losses": losses, **({"skipped": 1} if skipped else {})})
-            self._write(lines[-1])
-            if self._board:
-                self._board.numbers(facts["step"], "loss", losses)
-        self._pending.clear()
+    def steps(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Optimizer steps, in order: plain values (step, images, epoch, lr) and the `losses` by name."""
+        for line in lines:
+            self._write({"kind": "step", **line})
+            self._draw(line["step"], "loss", line["losses"])
+        self._rate.tick(lines[-1]["images"])
         if self._file:
             self._file.write()
-        return lines
 
     def event(self, step: int, text: str, **facts: Any) -> None:
         """Something that happened between steps; also said on stderr."""
@@ -189,14 +158,14 @@ class RunLog:
     def validation(self, step: int, epoch: int, numbers: dict[str, float], note: str = "") -> None:
         """The numbers of a validation pass; `note` is only said."""
         self._write({"kind": "validation", "step": step, "epoch": epoch, "metrics": numbers})
-        if self._board:
-            self._board.numbers(step, "validation", numbers)
+        self._draw(step, "validation", numbers)
         self.say(f"step {step}, epoch {epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in numbers.items()) + note)
 
     def grid(self, step: int, image: Tensor) -> None:
         """A sample grid, (3, H, W) in [0, 1], for TensorBoard."""
-        if self._board:
-            self._board.picture(step, "samples", image)
+        with self._drawing(step):
+            if self._board:
+                self._board.add_image("samples", image, step)
 
     def say(self, text: str) -> None:
         if self.quiet:
@@ -215,9 +184,10 @@ class RunLog:
         if self._live:
             self._live.stop()
             self._live = None
-        if self._board:
-            self._board.close()
-            self._board = None
+        with self._drawing(self._drawn):
+            if self._board:
+                self._board.close()
+        self._board = None
         if self._file:
             self._file.close()
             self._file = None
@@ -226,8 +196,24 @@ class RunLog:
         if self._file:
             self._file.add(line)
 
+    def _draw(self, step: int, group: str, numbers: Mapping[str, float]) -> None:
+        with self._drawing(step):
+            for name, value in numbers.items() if self._board else ():
+                self._board.add_scalar(f"{group}/{name}", value, step)
+
+    @contextmanager
+    def _drawing(self, step: int) -> Iterator[None]:
+        """An error of TensorBoard is reported once, and ends its writing alone."""
+        self._drawn = step
+        try:
+            yield
+        except Exception as error:
+            self._board = None
+            reason = str(error).partition("\n")[0]
+            self.event(step, f"TensorBoard is off: {type(error).__name__}: {reason}")
+
     def show(self, line: dict[str, Any]) -> None:
-        """The line of a step, as `flush` returned it, on the terminal."""
+        """The line of a step on the terminal."""
         if self.quiet:
             return
         now = time.monotonic()
@@ -241,7 +227,7 @@ class RunLog:
             self.say(text)
 
 
-def live_line(line: dict[str, Any], total: int, rate: float, issues: Sequence[str] = ()) -> str:
+def live_line(line: dict[str, Any], total: int, rate: float, issues: Collection[str] = ()) -> str:
     """Progress, speed, what is wrong, and as many losses as fit: at most `WIDTH` columns."""
     parts = [f"step {line['step']}", f"epoch {line['epoch']}", f"{line['images'] / total:.0%}"]
     if rate:
@@ -284,44 +270,8 @@ def duration(seconds: float) -> str:
     return f"{s // 60} min {s % 60:02d} s" if s >= 60 else f"{s} s"
 
 
-class _Board:
-    """Writes for TensorBoard where that is installed. An error of it is reported once, and ends this writing alone."""
-
-    def __init__(self, folder: Path, step: int, report: Callable[[int, str], None]) -> None:
-        self._report, self._step = report, step
-        self._writer: Any = None
-        with self._alone():
-            self._writer = _writer(folder, step)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self._writer = None
-            reason = str(error).partition("\n")[0]
-            self._report(self._step, f"TensorBoard is off: {type(error).__name__}: {reason}")
-
-    def numbers(self, step: int, group: str, numbers: Mapping[str, float]) -> None:
-        self._step = step
-        with self._alone():
-            for name, value in numbers.items() if self._writer else ():
-                self._writer.add_scalar(f"{group}/{name}", value, step)
-
-    def picture(self, step: int, name: str, image: Tensor) -> None:
-        self._step = step
-        with self._alone():
-            if self._writer:
-                self._writer.add_image(name, image, step)
-
-    def close(self) -> None:
-        with self._alone():
-            if self._writer:
-                self._writer.close()
-
-
 def _writer(folder: Path, step: int) -> Any:
-    """None where it is not installed; raises whatever it raises where it is."""
+    """TensorBoard's writer; None where it is not installed. Raises whatever it raises where it is."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:

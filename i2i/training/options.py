@@ -14,7 +14,7 @@ from i2i.algorithms.algorithm import AnyAlgorithm, own_options
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.options import FolderOrURL
 from i2i.networks.own import Own
-from i2i.training.early_stopping import Metric
+from i2i.training.schedule import Metric, Policy
 
 
 def _as_typed(value: object) -> object:
@@ -24,7 +24,6 @@ def _as_typed(value: object) -> object:
     return value
 
 
-Policy = Literal["linear", "step", "cosine", "plateau", "constant"]
 # what a model file takes: one line
 Label = Annotated[str, BeforeValidator(_as_typed), StringConstraints(max_length=1000, pattern=r"^\P{Cc}*$")]
 

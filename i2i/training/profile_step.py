@@ -27,12 +27,11 @@ from i2i.config import from_mapping
 from i2i.data.loader import batches
 from i2i.data.options import batch_size
 from i2i.data.pair import ImagePair
-from i2i.errors import I2IError
-from i2i.inference import failures
-from i2i.training.distributed import ProcessGroup
+from i2i.errors import I2IError, out_of_memory
 from i2i.training.launch import build_algorithm, enable_determinism, open_data
 from i2i.training.options import RunOptions, options_class
 from i2i.training.state_store import tensors
+from i2i.training.step import ProcessGroup
 from i2i.training.trainer import Trainer
 
 ROOM_FOR_CUDA = 3  # steps in which libraries choose their kernels
@@ -157,7 +156,7 @@ def main() -> None:
     except I2IError as error:
         answer = {"error": list(map(str, error.args)), "exit_code": error.exit_code}
     except (RuntimeError, MemoryError) as error:
-        if not failures.out_of_memory(error):
+        if not out_of_memory(error):
             raise
         answer = {"out_of_memory": True}
     print(json.dumps(answer), flush=True)

@@ -36,7 +36,7 @@ from i2i.networks.own import Own, OwnModule
 from i2i.terminal import say
 from i2i.training import launch
 from i2i.training.options import RunOptions, options_class
-from i2i.training.staging import fetch_run
+from i2i.training.run_folder import fetch_run
 
 if TYPE_CHECKING:
     from i2i.inference.translator import Translator

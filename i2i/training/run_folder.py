@@ -1,4 +1,9 @@
-"""The folder of one run: who writes to it, its options, its status."""
+"""The folder of one run: who writes to it, its options, its status; and its copy in an object store.
+
+A training whose data set or run folder is in a store uses a copy on this machine (`files.staged`). Changed files are
+fetched before the work. After each save the run folder goes to the store, so that a new machine can go on. One of
+several processes on a machine fetches, and the others find nothing left to do. Nothing here needs torch to be imported.
+"""
 
 import contextlib
 import json
@@ -8,18 +13,21 @@ import shlex
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from i2i import __version__
 from i2i.config import RUN_CONFIG, has_config, of_run, run_yaml, to_mapping
-from i2i.errors import DivergedError, UsageError, explained
-from i2i.files import atomic_write, locked
+from i2i.errors import DivergedError, LockedError, OutputError, UsageError, explained
+from i2i.files import atomic_write, locked, store_of
 from i2i.machine import place
-from i2i.terminal import say
-from i2i.training.options import RunOptions
-from i2i.training.staging import in_store
+from i2i.terminal import printable, say
+from i2i.urls import StorePath
+
+if TYPE_CHECKING:
+    from i2i.training.options import RunOptions
 
 COLUMNS = "samples/columns.json"
 Changes = dict[str, tuple[Any, Any]]
@@ -47,7 +55,7 @@ class RunFolder:
                     stray.unlink(missing_ok=True)
             yield
 
-    def changes(self, options: RunOptions) -> Changes:
+    def changes(self, options: "RunOptions") -> Changes:
         """The options that differ from the configuration of the run so far."""
         path = self.path / RUN_CONFIG
         if not has_config(self.path):
@@ -59,7 +67,7 @@ class RunFolder:
             return {}
         return {key: (before[key], now[key]) for key in now if before[key] != now[key]}
 
-    def describe(self, options: RunOptions, device: str) -> None:
+    def describe(self, options: "RunOptions", device: str) -> None:
         """Write `config.yaml`, `command.txt` and `environment.json`."""
         import torch
 
@@ -82,7 +90,7 @@ class RunFolder:
             "status": status,
             "exit_code": exit_code,
             "step": step,
-            "time": _now(),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "processes": place().world_size,
@@ -136,5 +144,68 @@ def next_commands(folder: RunFolder, from_noise: bool, own_generator: bool) -> l
     return [*(f"samples: {path}" for path in samples[-1:]), use]
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+_STATES, _STATUS = "state-*", "status.json"
+
+
+def fetch_data(options: "RunOptions") -> None:
+    """Fetch the data sets that are in a store. Raises `InputError`, or `OutputError` where they find no room."""
+    for folder in (options.data, options.paired_data):
+        if folder is not None and (place := store_of(folder)):
+            from i2i.folders.mirror import fetch_folder
+
+            if count := fetch_folder(place, folder):
+                say(f"{place}: {count} files fetched to {folder}")
+
+
+def fetch_run(folder: Path) -> None:
+    """Fetch the run folder from its store, if it has one. A new run finds nothing there.
+
+    Raises `InputError` or `OutputError` for a store that cannot be read or written.
+    """
+    if (place := store_of(folder)) is None:
+        return
+    from i2i.folders import stores
+    from i2i.folders.mirror import fetch_folder
+
+    if stores.files(place):
+        fetch_folder(place, folder)
+    stores.check_writable(place / _STATUS)
+
+
+def put_run(folder: Path) -> None:
+    """Put what changed in the run folder to its store, if it has one, and remove the states there that are gone here.
+
+    Raises `OutputError`, and `LockedError` if another machine has put its own there since this one fetched the folder.
+    """
+    if (place := store_of(folder)) is None:
+        return
+    from i2i.folders import stores
+    from i2i.folders.mirror import is_noted, store_folder
+
+    if not is_noted(folder, place, _STATUS):
+        _check_own(place, stores.get_bytes(place / _STATUS, OutputError))
+    store_folder(folder, place)
+    for name in stores.files(place, recursive=False, kind=OutputError):
+        if Path(name).match(_STATES) and not (folder / name).exists():
+            stores.remove(place / name)
+
+
+def _check_own(place: StorePath, status: bytes) -> None:
+    """Raises `LockedError` unless this process wrote that status. A put that seemed to fail may have succeeded."""
+    try:
+        found = json.loads(status)
+        writer = found["host"], found["pid"]
+    except (ValueError, TypeError, KeyError):  # no status of a run
+        writer = ("an unknown machine", "?")
+    if writer != (socket.gethostname(), os.getpid()):
+        raise LockedError(
+            f"{place}: another training goes on with this run (pid {printable(writer[1])} on {printable(writer[0])}); "
+            "stop that one, or give another --run"
+        )
+
+
+def in_store(options: "RunOptions") -> "RunOptions":
+    """The options with the places in stores that copies on this machine stand for."""
+    paths = {name: getattr(options, name) for name in ("data", "paired_data", "run")}
+    places: dict[str, Any] = {name: place for name, path in paths.items() if path and (place := store_of(path))}
+    return replace(options, **places)

@@ -1,33 +1,112 @@
-"""One training step: every turn of the algorithm, each player's update, the averages; and networks ready for it.
+"""One training step: every turn of the algorithm, each player's update, the averages; in one process or several.
 
 Nothing here waits for the device. Losses stay tensors, and the device itself decides to skip a turn whose losses or
-gradients are not finite (`found_inf` of the fused optimizers).
+gradients are not finite (`found_inf` of the fused optimizers). Of several processes, which torchrun starts, gradients
+are averaged between backward and update. They agree on decisions (stop, save) over a gloo group on the CPU, so that no
+accelerator is waited for.
 """
 
 import copy
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from i2i.acceleration import accelerate
 from i2i.acceleration.exchange import compile_in_place
 from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm, Losses, Player, has_batch_norm
-from i2i.data.options import of_one_size
 from i2i.data.pair import ImagePair
-from i2i.errors import ResourceError
-from i2i.inference import failures
-from i2i.machine import keep_freed_memory
+from i2i.device import choose_device
+from i2i.machine import end_with_torchrun, keep_freed_memory, meet, place, together
 from i2i.networks.blocks import InstanceNorm
 from i2i.networks.own import OwnNetwork
-from i2i.training.distributed import ProcessGroup
-from i2i.training.options import RunOptions, TrainingOptions
+from i2i.training.options import TrainingOptions
 
+T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=10)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class ProcessGroup:
+    """This process among `world_size`; alone unless torchrun started it."""
+
+    def __init__(self, device: str = "auto") -> None:
+        here = place()
+        end_with_torchrun()
+        self.rank, self.world_size = here.rank, here.world_size
+        self.device = choose_device(device, here.local_rank, self.world_size)
+        if self.device.type == "cuda":  # what names no device, such as NCCL, takes this one
+            torch.cuda.set_device(self.device)
+        if self.world_size > 1 and not dist.is_initialized():
+            meet("nccl" if self.device.type == "cuda" else "gloo", TIMEOUT)
+        with together():
+            self._control: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if self.world_size > 1 else None
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def average_(self, tensors: list[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes, in one flat all-reduce."""
+        if self.world_size == 1 or not tensors:
+            return
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        with together():
+            dist.all_reduce(flat)
+        flat /= self.world_size
+        parts = flat.split([t.numel() for t in tensors])
+        torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
+
+    def agree(self, flags: list[int]) -> list[int]:
+        """The maximum of each flag over the processes."""
+        if self.world_size == 1:
+            return flags
+        shared = torch.tensor(flags)
+        with together():
+            dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=self._control)
+        return shared.tolist()
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, in the first one; elsewhere an empty list."""
+        if self.world_size == 1:
+            return [value]
+        values = [value] * self.world_size if self.first else []
+        with together():
+            dist.gather_object(value, values if self.first else None, dst=0, group=self._control)
+        return values
+
+    def gather_everywhere(self, value: T) -> list[T]:
+        """The values of all processes, in rank order, in each of them."""
+        if self.world_size == 1:
+            return [value]
+        values = [value] * self.world_size
+        with together():
+            dist.all_gather_object(values, value, group=self._control)
+        return values
+
+    def broadcast_(self, tensors: list[Tensor]) -> None:
+        """Give every process the first one's numbers."""
+        if self.world_size == 1:
+            return
+        with together():
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), src=0)
+
+    def barrier(self) -> None:
+        if self.world_size > 1:
+            with together():
+                dist.barrier(group=self._control)
+
+    def close(self) -> None:
+        if self.world_size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def prepare(algorithm: AnyAlgorithm, options: TrainingOptions, device: torch.device) -> torch.memory_format:
@@ -127,18 +206,6 @@ class PlayerOptimizer:
         return [p.grad for p in self.parameters if p.grad is not None]
 
 
-def _lr_multiplier(player: Player, options: TrainingOptions) -> float:
-    if player != DISCRIMINATOR or options.lr_discriminator is None:
-        return 1.0
-    return options.lr_discriminator / options.lr
-
-
-def _running_statistics(network: nn.Module) -> list[Tensor]:
-    """The averages of batch norm; each process has seen the images of its own batches alone."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    return [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
-
-
 @dataclass
 class LossKinds:
     """The kinds of the losses that were yielded so far, for whoever watches them."""
@@ -159,16 +226,20 @@ class TrainingStep:
     def __init__(self, algorithm: AnyAlgorithm, options: TrainingOptions, group: ProcessGroup) -> None:
         self.algorithm, self.options, self.group = algorithm, options, group
         self.device = group.device
+        of_discriminators = (options.lr_discriminator or options.lr) / options.lr
         self.players = {
-            player: PlayerOptimizer(networks, options, _lr_multiplier(player, options))
+            player: PlayerOptimizer(networks, options, of_discriminators if player == DISCRIMINATOR else 1.0)
             for player, networks in algorithm.players().items()
         }
         self.loss_scale = LossScale(options.precision, self.device)
         self.bad_in_a_row = torch.zeros((), device=self.device)
         self.ema = EMA(algorithm.translators(), options.ema) if options.ema else None
         self.kinds = LossKinds()
-        self._buffers = [b for net in algorithm.networks().values() for b in net.buffers() if b.is_floating_point()]
-        self._statistics = [b for net in algorithm.networks().values() for b in _running_statistics(net)]
+        networks = algorithm.networks().values()
+        self._buffers = [b for net in networks for b in net.buffers() if b.is_floating_point()]
+        norms = [module for net in networks for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+        # the averages of batch norm; each process has seen the images of its own batches alone
+        self._statistics = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
 
     def set_learning_rate(self, lr: float) -> None:
         """Sets the learning rate; discriminators get `lr * lr_discriminator / options.lr`."""
@@ -259,71 +330,24 @@ class EMA:
 
     def __init__(self, translators: dict[str, nn.Module], decay: float) -> None:
         self.live, self.decay, self.updates = translators, decay, 0
-        self.models = {name: copy.deepcopy(net).requires_grad_(False) for name, net in translators.items()}
+        self.networks = {name: copy.deepcopy(net).requires_grad_(False) for name, net in translators.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Average in the weights after a step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, model in self.models.items():
+        for name, model in self.networks.items():
             live = self.live[name]
             torch._foreach_lerp_(list(model.parameters()), list(live.parameters()), 1 - decay)
             for average, buffer in zip(model.buffers(), live.buffers(), strict=True):
                 average.copy_(buffer)
         self.updates += 1
 
-    def networks(self) -> dict[str, nn.Module]:
-        return dict(self.models)
-
     def state(self) -> dict[str, Any]:
-        return {"updates": self.updates} | {name: model.state_dict() for name, model in self.models.items()}
+        return {"updates": self.updates} | {name: model.state_dict() for name, model in self.networks.items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`; from the weights as they are if it is empty, as EMA was off."""
         self.updates = state["updates"] if state else 0
-        for name, model in self.models.items():
+        for name, model in self.networks.items():
             model.load_state_dict(state[name] if state else self.live[name].state_dict())
-
-
-@contextmanager
-def explained(batch: ImagePair, options: RunOptions) -> Iterator[None]:
-    """Turns an error of the device for want of memory into one with advice."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if failures.out_of_memory(error):
-            raise out_of_memory(batch, options) from None
-        raise
-
-
-def out_of_memory(batch: ImagePair, options: RunOptions) -> ResourceError:
-    """The error for a batch that does not fit, with options that take less memory."""
-    parts = f", in {options.micro_batches} parts" if options.micro_batches > 1 else ""
-    tried = f"batches of {len(batch)} at {batch.b.shape[-1]}x{batch.b.shape[-2]}{parts}"
-    ways = [f"{way} ({change})" for way, change in less_memory(options, len(batch)).items()]
-    return ResourceError(f"out of memory with {tried}. Try {', '.join(ways)}")
-
-
-def less_memory(options: RunOptions, batch_size: int) -> dict[str, str]:
-    """Options with which a training takes less memory, each with its effect on the result; the smallest first."""
-    found, parts = {}, options.micro_batches
-    if options.has_residual_blocks and not options.low_memory and not options.compile:
-        found["--low-memory"] = "the same result"
-    if batch_size > parts:
-        found[f"--micro-batches {next(n for n in range(parts + 1, batch_size + 1) if not batch_size % n)}"] = (
-            "batch norm sees each part alone"
-            if options.norm == "batch"
-            else "negatives come from each part alone"
-            if getattr(options, "negatives", None) == "batch"
-            else "the same result"
-        )
-    if options.precision == "fp32":
-        found["--precision bf16"] = "coarser rounding"
-    if batch_size > 1:
-        found["--batch-size 1" + (" --micro-batches 1" if parts > 1 else "")] = "another training, of smaller steps"
-    smaller = f"a --crop-size below {options.crop_size}" if of_one_size(options.preprocess) else "smaller pictures"
-    found[smaller] = "another training"
-    names = ("ngf", "ndf") if options.has_discriminator else ("ngf",)
-    if wide := [f"--{name} 32" for name in names if getattr(options, name) > 32]:
-        found[" ".join(wide)] = "smaller networks"
-    return found

@@ -4,46 +4,37 @@ One with the right hash may still be anybody's. Its plain values have the types 
 and, where this training has one of the same name, of its shape.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import torch
 from annotated_types import Ge, Interval, Len
-from pydantic import AfterValidator, BaseModel, ConfigDict, InstanceOf, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, InstanceOf, Strict, ValidationError, model_validator
 from torch import Tensor
 
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.errors import ModelError
 from i2i.networks.blocks import finite
-from i2i.training.distributed import ProcessGroup
 from i2i.training.state_store import tensors
 from i2i.training.step import TrainingStep
 
-_MOST = 1 << 53
 Text = InstanceOf[str]  # pydantic's own takes no names that are no UTF-8
-Count = Annotated[int, Interval(ge=0, le=_MOST)]
+Count = Annotated[int, Interval(ge=0, le=1 << 53)]
 Weights = dict[Text, InstanceOf[Tensor]]
-_MEASURED = TypeAdapter(tuple[Count, dict[Text, float]])
-
-
-def _row(*kinds: type) -> Callable[[list[Any]], list[Any]]:
-    def check(row: list[Any]) -> list[Any]:
-        if len(row) != len(kinds) or any(type(value) is not kind for value, kind in zip(row, kinds, strict=True)):
-            raise ValueError(f"expected {', '.join(kind.__name__ for kind in kinds)}")
-        return row
-
-    return check
-
-
-def _measured(row: list[Any]) -> list[Any]:
-    _MEASURED.validate_python(tuple(row), strict=True)
-    return row
+AList = Strict(False)
+"""A tuple that a state holds as a list."""
 
 
 def _averages(state: dict[str, Any]) -> dict[str, Any]:
     if any(isinstance(value, int) != (name == "updates") for name, value in state.items()):
         raise ValueError("expected the number of updates, and weights")
     return state
+
+
+def _rows(rows: Tensor) -> Tensor:
+    if rows.dim() != 2 or rows.shape[1] != 3 or rows.dtype != torch.int64:
+        raise ValueError("expected whole numbers, three for each picture")
+    return rows
 
 
 class _Form(BaseModel):
@@ -74,7 +65,7 @@ class _Plateau(_Form):
     lr: float
 
 
-class _NotLearning(_Form):
+class _NotLearning(_Form, extra="forbid"):
     begun: dict[Text, list[float]]
     recent: dict[Text, list[float]]
     steps: Count
@@ -90,16 +81,10 @@ class _NotLearning(_Form):
 class _Health(_Form):
     saturated: dict[Text, list[float]]
     not_learning: _NotLearning
-    episodes: dict[Text, Annotated[list[Any], AfterValidator(_row(int, int))]]
-    past: list[Annotated[list[Any], AfterValidator(_row(str, int, int))]]
+    episodes: dict[Text, Annotated[tuple[int, int], AList]]
+    past: list[Annotated[tuple[Text, int, int], AList]]
     skipped: Count
-    bad_since: Annotated[list[Any], AfterValidator(_row(int, list))] | None
-
-
-def _rows(rows: Tensor) -> Tensor:
-    if rows.dim() != 2 or rows.shape[1] != 3 or rows.dtype != torch.int64:
-        raise ValueError("expected whole numbers, three for each picture")
-    return rows
+    bad_since: Annotated[tuple[int, list[Text]], AList] | None
 
 
 class _Pictures(_Form):
@@ -128,7 +113,7 @@ class _State(_Form):
     plateau: _Plateau
     validation_due: bool
     validation_extra: bool
-    measured: Annotated[list[Any], AfterValidator(_measured)] | None
+    measured: Annotated[tuple[Count, dict[Text, float]], AList] | None
     measured_extra: bool
     best_by: Text
     best_floor: Text
@@ -139,8 +124,14 @@ class _State(_Form):
     stalled: Count
 
 
-def check_form(state: Mapping[str, Any], step: int) -> None:
-    """Raises `ModelError` unless `state`, the one of `step`, has the form of a training state."""
+def check(step: int, state: dict[str, Any], train_step: TrainingStep, direction: str) -> None:
+    """Raises `ModelError` unless `state`, that of `step`, is of this algorithm, direction and architecture."""
+    _check_form(step, state)
+    check_same(state, train_step.algorithm, direction)
+    _check_tensors(step, state, train_step)
+
+
+def _check_form(step: int, state: Mapping[str, Any]) -> None:
     try:
         _State.model_validate(dict(state))
     except ValidationError as error:
@@ -164,43 +155,57 @@ def _dense(tensor: Tensor) -> bool:
     return whole and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
 
 
-def require_names(step: int, what: str, saved: Iterable[str], own: Iterable[str]) -> None:
-    """Raises `ModelError` unless `saved` has the names of `own`."""
-    if different := sorted(map(str, set(saved) ^ set(own))):
-        raise _refused(step, f"{what}: {different[0]} is missing on one side")
+def _check_tensors(step: int, state: dict[str, Any], train_step: TrainingStep) -> None:
+    """Raises `ModelError` for tensors of other names, shapes or kinds of number than this training has."""
+    algorithm, saved = train_step.algorithm, state["training"]
+    translators = algorithm.translators()
+    for name, network in algorithm.networks().items():
+        _check_alike(step, f"networks.{name}", state["networks"][name], network.state_dict())
+    if averages := state["ema"]:
+        _check_names(step, "ema", averages, ["updates", *translators])
+        for name, network in translators.items():
+            _check_alike(step, f"ema.{name}", averages[name], network.state_dict())
+    _check_names(step, "optimizers", saved["optimizers"], train_step.players)
+    for name, player in train_step.players.items():
+        _check_moments(step, name, saved["optimizers"][name], player.parameters)
+    scalars = {"bad": saved["bad"], "scale": saved["loss_scale"]["scale"], "good": saved["loss_scale"]["good"]}
+    _check_alike(step, "training", scalars, dict.fromkeys(scalars, torch.zeros(())))
+    adapted = {name: value for name, value in algorithm.adapted().items() if name in state["adapted"]}
+    _check_alike(step, "adapted", {name: state["adapted"][name] for name in adapted}, adapted)
+    for pools in state["pools"]:
+        _check_names(step, "pools", pools, algorithm.pools())
+        if any(image.dim() != 3 or not image.is_floating_point() for images in pools.values() for image in images):
+            raise _refused(step, "a pool holds what is no image")
 
 
-def check_shapes(step: int, what: str, saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Raises `ModelError` unless `saved` has tensors of the names, the shapes and the kinds of number of `own`."""
-    require_names(step, what, saved, own)
-    for name, tensor in own.items():
-        check_kind(step, f"{what}.{name}", saved[name], tensor)
-        if saved[name].shape != tensor.shape:
-            raise _refused(step, f"{what}.{name}: {tuple(saved[name].shape)}, not {tuple(tensor.shape)}")
-
-
-def check_kind(step: int, what: str, saved: Tensor, own: Tensor) -> None:
-    """Raises `ModelError` if one holds whole numbers or truth values and the other does not."""
-    if saved.is_floating_point() != own.is_floating_point() or (saved.dtype == torch.bool) != (own.dtype == torch.bool):
-        raise _refused(step, f"{what}: {saved.dtype}, not {own.dtype}")
-
-
-def check_optimizer(step: int, player: str, saved: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Raises `ModelError` unless these are the moments of the parameters of `optimizer`."""
-    parameters: list[Tensor] = optimizer.param_groups[0]["params"]
+def _check_moments(step: int, player: str, saved: Mapping[str, Any], parameters: Sequence[Tensor]) -> None:
     numbers = list(range(len(parameters)))
     if saved["param_groups"][0].get("params") != numbers or not saved["state"].keys() <= set(numbers):
         raise _refused(step, f"the moments of {player} are of other weights")
     for number, moments in saved["state"].items():
-        shape = parameters[number].shape
-        own = {"step": torch.zeros(()), "exp_avg": torch.empty(shape), "exp_avg_sq": torch.empty(shape)}
-        check_shapes(step, f"moments of {player}", moments, own)
+        like = torch.empty(parameters[number].shape)
+        own = {"step": torch.zeros(()), "exp_avg": like, "exp_avg_sq": like}
+        _check_alike(step, f"moments of {player}", moments, own)
 
 
-def check_images(step: int, images: Iterable[Tensor]) -> None:
-    """Raises `ModelError` unless each is an image (C, H, W)."""
-    if any(image.dim() != 3 or not image.is_floating_point() for image in images):
-        raise _refused(step, "a pool holds what is no image")
+def _check_names(step: int, what: str, saved: Iterable[str], own: Iterable[str]) -> None:
+    if different := sorted(map(str, set(saved) ^ set(own))):
+        raise _refused(step, f"{what}: {different[0]} is missing on one side")
+
+
+def _check_alike(step: int, what: str, saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Raises `ModelError` unless `saved` has the names, the shapes and the kinds of number of `own`."""
+    _check_names(step, what, saved, own)
+    for name, tensor in own.items():
+        found = saved[name]
+        if _kind(found) != _kind(tensor):
+            raise _refused(step, f"{what}.{name}: {found.dtype}, not {tensor.dtype}")
+        if found.shape != tensor.shape:
+            raise _refused(step, f"{what}.{name}: {tuple(found.shape)}, not {tuple(tensor.shape)}")
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.dtype == torch.bool
 
 
 def _refused(step: int, what: str) -> ModelError:
@@ -208,39 +213,6 @@ def _refused(step: int, what: str) -> ModelError:
         f"the run's state of step {step} is none that i2i wrote: {what}. Remove its two files, state-{step:08d}.*, to "
         "go on from the one before, or use another --run"
     )
-
-
-def check(step: int, state: dict[str, Any], train_step: TrainingStep, direction: str) -> None:
-    """Raises `ModelError` unless `state`, that of `step`, is of this algorithm, direction and architecture."""
-    check_form(state, step)
-    check_same(state, train_step.algorithm, direction)
-    _check_shapes(step, state, train_step)
-
-
-def _check_shapes(step: int, state: dict[str, Any], train_step: TrainingStep) -> None:
-    """Raises `ModelError` for a tensor of another shape than this training has."""
-    algorithm = train_step.algorithm
-    for name, network in algorithm.networks().items():
-        check_shapes(step, f"networks.{name}", state["networks"][name], network.state_dict())
-    translators = algorithm.translators()
-    averages = {name: weights for name, weights in state["ema"].items() if name != "updates"}
-    if state["ema"]:
-        require_names(step, "ema", averages, translators)
-    for name, weights in averages.items():
-        check_shapes(step, f"ema.{name}", weights, translators[name].state_dict())
-    optimizers, players = state["training"]["optimizers"], train_step.players
-    require_names(step, "optimizers", optimizers, players)
-    for name, player in players.items():
-        check_optimizer(step, name, optimizers[name], player.optimizer)
-    scalars = {"bad": state["training"]["bad"], **state["training"]["loss_scale"]}
-    scalars = {name: value for name, value in scalars.items() if name != "dynamic"}
-    check_shapes(step, "training", scalars, dict.fromkeys(("bad", "scale", "good"), torch.zeros(())))
-    for name, value in algorithm.adapted().items():
-        if name in (saved := state["adapted"]):
-            check_shapes(step, "adapted", {name: saved[name]}, {name: value})
-    for pools in state["pools"]:
-        require_names(step, "pools", pools, algorithm.pools())
-        check_images(step, [image for images in pools.values() for image in images])
 
 
 def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str) -> None:
@@ -284,21 +256,3 @@ def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str) -
             f"the run's state is of another architecture: {'; '.join(differences[:10])}{more}. Give the options that "
             "the run was started with (its config.yaml), or another --run; --init-from takes weights alone."
         )
-
-
-def deal_pools(
-    algorithm: AnyAlgorithm,
-    saved: list[dict[str, list[torch.Tensor]]],
-    group: ProcessGroup,
-    one_size: bool = False,
-) -> None:
-    """Give this process its image pools; if there were more or fewer processes, its share of all of them.
-
-    `one_size`: see `ImagePool.load_state`.
-    """
-    for name, pool in algorithm.pools().items():
-        if len(saved) == group.world_size:
-            images = saved[group.rank][name]
-        else:
-            images = [image for pools in saved for image in pools[name]][group.rank :: group.world_size]
-        pool.load_state(images, group.device, one_size)

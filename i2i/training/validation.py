@@ -11,18 +11,16 @@ from i2i import images
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.pair import Datasets, ImagePair
 from i2i.errors import InputError, UsageError
-from i2i.evaluation.metrics.pairs import WINDOW, confusion, l1, luminance_ssim, psnr, scores, ssim
-from i2i.evaluation.metrics.sets import squared
-from i2i.evaluation.metrics.sliced_wasserstein import PATCH, swd
+from i2i.evaluation.metrics import WINDOW, confusion, l1, luminance_ssim, psnr, scores, squared, ssim
+from i2i.evaluation.sliced_wasserstein import PATCH, swd
 from i2i.evaluation.training_log import VALIDATION_SEED
 from i2i.images import Pixels
 from i2i.images.palettes import VOID
 from i2i.signals import Signals
-from i2i.training.distributed import ProcessGroup
-from i2i.training.early_stopping import CONTENT, means, parse, parse_floor, score, value
+from i2i.training.monitor import Palettes, Skipped, for_testing, pairs
 from i2i.training.options import RunOptions
-from i2i.training.samples import Palettes, Skipped, for_testing, pairs
-from i2i.training.schedule import Plateau
+from i2i.training.schedule import CONTENT, Plateau, floor_conditions, means, score, stop_conditions
+from i2i.training.step import ProcessGroup
 
 PAIR_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr": psnr, "ssim": ssim}
 LABEL_METRICS = ("pixel_accuracy", "mean_iou")
@@ -66,18 +64,11 @@ def set_distances(members: Mapping[int, Sets]) -> dict[str, float]:
         if any(len(pair) < 2 for pair in tensors):
             found[f"{name}/{SWD}"] = math.nan
             continue
-        outputs, real = zip(*map(tuple, _of_one_size(tensors)), strict=True)
+        if len({side for pair in tensors for picture in pair for side in picture.shape[-2:]}) > 1:
+            tensors = [[squared(picture, SWD_SIZE) for picture in pair] for pair in tensors]
+        outputs, real = zip(*tensors, strict=True)
         found[f"{name}/{SWD}"] = swd(outputs, real, SWD_SEEDS).mean
     return found
-
-
-def _of_one_size(pictures: list[list[Tensor]]) -> list[list[Tensor]]:
-    """All as they are, if they are squares of one size; else brought to `SWD_SIZE`."""
-    sizes = {picture.shape[-2:] for pair in pictures for picture in pair}
-    height, width = next(iter(sizes))
-    if len(sizes) == 1 and height == width:
-        return pictures
-    return [[squared(picture, SWD_SIZE) for picture in pair] for pair in pictures]
 
 
 def label_counts(output: Tensor, target: Tensor, classes: int) -> Pixels:
@@ -194,14 +185,13 @@ class Validation:
 
     def __init__(self, options: RunOptions, held_out: HeldOut, group: ProcessGroup, signals: Signals) -> None:
         self.options, self.held_out, self.group, self.signals = options, held_out, group, signals
-        self.conditions, self.floor = parse(options.stop_when), parse_floor(options.best_floor)
+        self.conditions, self.floor = stop_conditions(options.stop_when), floor_conditions(options.best_floor)
         self.needed = {options.best_metric, *(condition.metric for condition in (*self.conditions, *self.floor))}
-        self._check_noise()
-        self._check_labels()
+        self._check_metrics()
         self.plateau = Plateau(options.patience)
         self.due = False
         self.extra = False  # due at the end of a run, where a longer run would have no validation
-        self._measured: tuple[int, dict[str, float]] | None = None
+        self.measured: tuple[int, dict[str, float]] | None = None  # the step of the last validation, its numbers
         self._measured_extra = False
         self._above_floor = True  # the weights that were measured
         self._record, self._stalled = math.inf, 0  # the best score of all regular validations, and how many came since
@@ -210,11 +200,6 @@ class Validation:
     def possible(self) -> bool:
         """Whether this run measures anything."""
         return bool(self.options.validate_every) and self.held_out.pictures is not None
-
-    @property
-    def any(self) -> bool:
-        """Whether there was a validation."""
-        return self._measured is not None
 
     def schedule(self) -> None:
         """Make a regular validation due."""
@@ -247,7 +232,7 @@ class Validation:
         """Keep the numbers of `step`, metric → mean. Raises `UsageError` if one that is needed is missing."""
         if missing := sorted(self.needed - measured.keys()):
             raise UsageError(self._missing(missing[0]))
-        self._measured = (step, {name: number for name, number in measured.items() if math.isfinite(number)})
+        self.measured = (step, {name: number for name, number in measured.items() if math.isfinite(number)})
         self._measured_extra = self.extra
         self._above_floor = all(condition.holds(measured) for condition in self.floor)
         if self.extra:
@@ -263,7 +248,7 @@ class Validation:
 
     def metrics_at(self, step: int) -> dict[str, float]:
         """Metric → mean of the weights of `step`, those that are finite; empty if they were not validated."""
-        return self._measured[1] if self._measured and self._measured[0] == step else {}
+        return self.measured[1] if self.measured and self.measured[0] == step else {}
 
     def score_at(self, step: int) -> float | None:
         """The score of the weights of `step`, if they were validated, it is finite, and the floor holds."""
@@ -299,31 +284,26 @@ class Validation:
         name = self.options.best_metric
         if self.floor and not math.isfinite(self._record):
             return f"{', '.join(map(str, self.floor))} was not reached in {self._stalled} validations"
-        best = value(name, self._record)
+        best = score(name, {name: self._record})
         return f"{name} has not got better than {best:.4g} for {self._stalled} validations ({self._compared(name)})"
 
     def _compared(self, *metrics: str) -> str:
         """The pictures that those metrics compare, in words."""
-        kinds = {metric: self._kind(metric) for metric in metrics}
+        algorithm = self.held_out.algorithm
+        others = f"{algorithm.validation_note}; how good translations look, it cannot tell"
+        others = "outputs against their targets" if algorithm.paired else others
+        known = {SWD: "outputs against held-out pictures, as sets", CONTENT: "outputs against their inputs"}
+        kinds = {metric: known.get(metric, others) for metric in metrics}
         if len(set(kinds.values())) == 1:
             return kinds[metrics[0]]
         return "; ".join(f"{metric}: {kind}" for metric, kind in kinds.items())
-
-    def _kind(self, metric: str) -> str:
-        if metric == SWD:
-            return "outputs against held-out pictures, as sets"
-        if metric == CONTENT:
-            return "outputs against their inputs"
-        if self.held_out.algorithm.paired:
-            return "outputs against their targets"
-        return f"{self.held_out.algorithm.validation_note}; how good translations look, it cannot tell"
 
     def state(self) -> dict[str, Any]:
         return {
             "plateau": self.plateau.state() | {"lr": self.options.lr},
             "validation_due": self.due,
             "validation_extra": self.extra,
-            "measured": list(self._measured) if self._measured else None,
+            "measured": list(self.measured) if self.measured else None,
             "measured_extra": self._measured_extra,
             "above_floor": self._above_floor,
             "record": self._record,
@@ -336,39 +316,34 @@ class Validation:
             self.plateau.load_state(state["plateau"])
         self.due = self.possible and state["validation_due"]
         self.extra = self.due and state["validation_extra"]
-        self._measured = tuple(state["measured"]) if state["measured"] else None
+        self.measured = tuple(state["measured"]) if state["measured"] else None
         self._measured_extra, self._above_floor = state["measured_extra"], state["above_floor"]
         self._record, self._stalled = state["record"], state["stalled"]
 
-    def _needed_by(self) -> list[tuple[str, str]]:
-        """Each metric that something follows from, after the option with its value that asks for it."""
-        asked: list[tuple[str, list[str]]] = [("best_metric", [self.options.best_metric])]
-        asked += [("best_floor", [condition.metric for condition in self.floor])]
-        asked += [("stop_when", [condition.metric for condition in self.conditions])]
-        return [(f"{name} = {getattr(self.options, name)!r}", metric) for name, metrics in asked for metric in metrics]
-
-    def _check_noise(self) -> None:
-        """Raises `UsageError` for a metric that compares a picture with another, where pictures are made of noise."""
-        algorithm = self.held_out.algorithm
-        for option, metric in self._needed_by():
-            if algorithm.from_noise and metric != SWD:
-                raise UsageError(
-                    f"{option}: {metric} compares a picture with the one that it should be, and {algorithm.name} makes "
-                    f"none in particular; use {SWD}"
-                )
-
-    def _check_labels(self) -> None:
-        """Raises `UsageError` for a metric of labels where there are none, of pictures where there are only labels."""
-        palettes, paired = self.held_out.palettes, self.held_out.algorithm.paired
+    def _check_metrics(self) -> None:
+        """Raises `UsageError` for a metric that compares a picture with another, where pictures are made of noise; for
+        one of labels where there are none, of pictures where there are only labels."""
+        algorithm, palettes = self.held_out.algorithm, self.held_out.palettes
         labels = {domain: palettes.get(domain) is not None for domain in "AB"}
-        kinds = {labels[domain] for domain in (("B",) if paired else ("A", "B"))}
-        for option, metric in self._needed_by():
-            if metric == CONTENT and any(labels.values()):
-                raise UsageError(f"{option}: {metric} compares pictures with their inputs, and these are labels")
-            if metric in LABEL_METRICS and True not in kinds:
-                raise UsageError(f"{option}: {metric} is of labels, and these are pictures")
-            if metric in ("psnr", "ssim") and False not in kinds:
-                raise UsageError(f"{option}: {metric} is of pictures, and these are labels; use mean_iou")
+        kinds = {labels[domain] for domain in (("B",) if algorithm.paired else ("A", "B"))}
+        asked: list[tuple[str, str]] = [("best_metric", self.options.best_metric)]
+        asked += [("best_floor", condition.metric) for condition in self.floor]
+        asked += [("stop_when", condition.metric) for condition in self.conditions]
+        for name, metric in asked:
+            if algorithm.from_noise and metric != SWD:
+                reason = (
+                    f"compares a picture with the one that it should be, and {algorithm.name} makes none in "
+                    f"particular; use {SWD}"
+                )
+            elif metric == CONTENT and any(labels.values()):
+                reason = "compares pictures with their inputs, and these are labels"
+            elif metric in LABEL_METRICS and True not in kinds:
+                reason = "is of labels, and these are pictures"
+            elif metric in ("psnr", "ssim") and False not in kinds:
+                reason = "is of pictures, and these are labels; use mean_iou"
+            else:
+                continue
+            raise UsageError(f"{name} = {getattr(self.options, name)!r}: {metric} {reason}")
 
     def _missing(self, metric: str) -> str:
         algorithm = self.held_out.algorithm

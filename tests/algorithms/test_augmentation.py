@@ -15,9 +15,8 @@ from i2i.config import from_mapping
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GanMode
-from i2i.training.distributed import ProcessGroup
 from i2i.training.options import RunOptions
-from i2i.training.step import TrainingStep
+from i2i.training.step import ProcessGroup, TrainingStep
 
 pytestmark = pytest.mark.arithmetic
 

@@ -23,9 +23,8 @@ from i2i.models.info import describe
 from i2i.models.teacher import Teacher
 from i2i.networks import projected
 from i2i.networks.blocks import for_translation
-from i2i.training.distributed import ProcessGroup
 from i2i.training.options import RunOptions
-from i2i.training.step import TrainingStep, prepare
+from i2i.training.step import ProcessGroup, TrainingStep, prepare
 from i2i.training.trainer import Trainer
 
 ALONE = ProcessGroup("cpu")

@@ -17,14 +17,13 @@ from i2i.data.options import check_sizes
 from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyUnpaired, true_map
 from i2i.errors import InputError, UsageError
-from i2i.evaluation.metrics.pairs import l1
+from i2i.evaluation.metrics import l1
 from i2i.losses.perceptual import patch_nce
 from i2i.models import junyanz
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
-from i2i.training.distributed import ProcessGroup
 from i2i.training.launch import initialise, train
 from i2i.training.options import TrainingOptions
-from i2i.training.step import TrainingStep, prepare
+from i2i.training.step import ProcessGroup, TrainingStep, prepare
 
 SMALL: dict[str, Any] = {
     "generator": "resnet_2blocks_antialiased", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4, "num_patches": 16,

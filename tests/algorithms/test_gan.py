@@ -20,18 +20,18 @@ from i2i.data.datasets import open_datasets
 from i2i.data.pair import Datasets, ImagePair
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.evaluate import evaluate
-from i2i.evaluation.metrics.pairs import luminance_ssim
-from i2i.evaluation.metrics.sliced_wasserstein import PATCH, swd
+from i2i.evaluation.metrics import luminance_ssim
 from i2i.evaluation.options import EvaluationOptions
+from i2i.evaluation.sliced_wasserstein import PATCH, swd
 from i2i.images import read, to_pixels, to_tensor
 from i2i.inference.sample import load_sampler
 from i2i.models.info import read_info
 from i2i.networks import create_discriminator, create_generator
 from i2i.networks.dcgan import DCGANConfig, noise
 from i2i.training import health
-from i2i.training.distributed import ProcessGroup
 from i2i.training.launch import train
-from i2i.training.samples import CAPTION, for_testing, grid
+from i2i.training.monitor import CAPTION, for_testing, grid
+from i2i.training.step import ProcessGroup
 from i2i.training.validation import HeldOut, set_distances, set_members
 
 SMALL: dict[str, Any] = {

@@ -9,7 +9,7 @@ from toy_training import TOY, health_issues, translated
 
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.data.toy import ToyPairs, ToyUnpaired, true_map
-from i2i.evaluation.metrics.pairs import l1, psnr
+from i2i.evaluation.metrics import l1, psnr
 from i2i.training.launch import train
 
 

@@ -17,7 +17,7 @@ from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired, true_map
 from i2i.errors import UsageError
 from i2i.evaluation.data import open_data
-from i2i.evaluation.metrics.pairs import confusion, l1, psnr, scores
+from i2i.evaluation.metrics import confusion, l1, psnr, scores
 from i2i.evaluation.options import EvaluationOptions
 from i2i.images.colours import join_lab, split_lab
 from i2i.images.palettes import TOY as CLASSES

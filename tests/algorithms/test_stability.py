@@ -23,9 +23,8 @@ from i2i.data.toy import ToyUnpaired
 from i2i.errors import UsageError
 from i2i.networks import create_discriminator
 from i2i.networks.blocks import SpectralConv2d, init_weights
-from i2i.training.distributed import ProcessGroup
 from i2i.training.options import RunOptions, TrainingOptions
-from i2i.training.step import TrainingStep, prepare, seed_step
+from i2i.training.step import ProcessGroup, TrainingStep, prepare, seed_step
 from i2i.training.trainer import Trainer
 
 pytestmark = pytest.mark.arithmetic

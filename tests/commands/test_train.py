@@ -17,10 +17,9 @@ from i2i.commands.train import text as shown
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.training import estimate as costs
 from i2i.training import launch, profile_step
-from i2i.training.estimate import Cost, OutOfMemory
+from i2i.training.estimate import Cost, OutOfMemory, less_memory
 from i2i.training.launch import open_data, train
 from i2i.training.options import options_class
-from i2i.training.step import less_memory
 
 ROOT = Path(__file__).parents[2]
 

@@ -188,13 +188,13 @@ def test_outputs_that_are_not_finite_are_not_measured_as_black(there: dict[str, 
 
 
 def test_how_sets_were_drawn_is_said(there: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from i2i.evaluation.metrics import networks
+    from i2i.evaluation import features
 
     class Tiny(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return x.mean(dim=(2, 3)), x.mean(dim=(2, 3))
 
-    monkeypatch.setattr(networks, "load_inception", lambda path: (Tiny(), "f" * 64))
+    monkeypatch.setattr(features, "load_inception", lambda path: (Tiny(), "f" * 64))
     picture(tmp_path / "x.png")
     weights = ("--inception", tmp_path / "x.png", "--is-splits", 2)
     a, b = folder(tmp_path / "a", 4), folder(tmp_path / "b", 5, seed=2)

@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2i.evaluation import bootstrap
+from i2i.evaluation import bootstrap, metrics, sliced_wasserstein
 from i2i.evaluation.bootstrap import RESAMPLES, Estimate, draws, linear, mean, mean_across, mean_of_pairs, student
-from i2i.evaluation.metrics import pairs, sets, sliced_wasserstein
-from i2i.evaluation.metrics.sliced_wasserstein import normalised, swd, with_influences
 from i2i.evaluation.result import Measure, difference, gap_closed, measured
+from i2i.evaluation.sliced_wasserstein import normalised, swd, with_influences
 
 pytestmark = pytest.mark.arithmetic
 
@@ -80,14 +79,14 @@ def test_pairs_of_a_picture_with_itself_do_not_count(at_once: int, monkeypatch: 
 
 def test_draws_of_kid_are_those_of_the_pictures_drawn() -> None:
     a, b = 1 + drawn(9, 4), drawn(7, 4, seed=1)
-    found = sets.kid(a, b, seed=2)
+    found = metrics.kid(a, b, seed=2)
     assert found.resampled is not None
     for k in (0, 17):
         of_a, of_b = (torch.repeat_interleave(torch.arange(len(x)), draws(len(x), 2)[k].long()) for x in (a, b))
 
         def within(x: Tensor, chosen: Tensor) -> float:
-            pairs = [(i, j) for i in chosen.tolist() for j in chosen.tolist() if i != j]
-            return float(np.mean([(float(x[i] @ x[j]) / 4 + 1) ** 3 for i, j in pairs]))
+            metrics = [(i, j) for i in chosen.tolist() for j in chosen.tolist() if i != j]
+            return float(np.mean([(float(x[i] @ x[j]) / 4 + 1) ** 3 for i, j in metrics]))
 
         across = np.mean([(float(a[i] @ b[j]) / 4 + 1) ** 3 for i in of_a for j in of_b])
         assert float(found.resampled[k]) == pytest.approx(within(a, of_a) + within(b, of_b) - 2 * across)
@@ -96,12 +95,12 @@ def test_draws_of_kid_are_those_of_the_pictures_drawn() -> None:
 def test_kid_of_points_and_of_few_pictures() -> None:
     """Two sets without any spread, x and y everywhere: (x² + 1)³ + (y² + 1)³ - 2 (x y + 1)³."""
     a, b = torch.full((4, 1), 0.5), torch.full((3, 1), -1.0)
-    assert sets.kid(a, b).value == pytest.approx(1.25**3 + 2**3 - 2 * 0.5**3)
-    assert sets.kid(a, b).interval() == pytest.approx((sets.kid(a, b).value,) * 2)
-    assert sets.kid(drawn(2, 3), drawn(5, 3, seed=1)).interval() is None, "two pictures are one pair"
-    assert sets.kid(drawn(3, 3), drawn(3, 3, seed=1)).interval() is not None
+    assert metrics.kid(a, b).value == pytest.approx(1.25**3 + 2**3 - 2 * 0.5**3)
+    assert metrics.kid(a, b).interval() == pytest.approx((metrics.kid(a, b).value,) * 2)
+    assert metrics.kid(drawn(2, 3), drawn(5, 3, seed=1)).interval() is None, "two pictures are one pair"
+    assert metrics.kid(drawn(3, 3), drawn(3, 3, seed=1)).interval() is not None
     many = drawn(300, 3), drawn(270, 3, seed=1)  # in more than one block
-    assert sets.kid(*many).value == pytest.approx(kid_by_matrix(*many))
+    assert metrics.kid(*many).value == pytest.approx(kid_by_matrix(*many))
 
 
 def kid_by_matrix(a: Tensor, b: Tensor) -> float:
@@ -121,7 +120,7 @@ def test_the_interval_of_kid_is_that_of_its_influences() -> None:
         return (own.sum(dim=1) - own.diagonal()) / (len(x) - 1) - ((x @ y.T / 6 + 1) ** 3).mean(dim=1)
 
     deviation = float((4 * means(a, b).var() / 150 + 4 * means(b, a).var() / 120) ** 0.5)
-    assert half_width(sets.kid(a, b)) == pytest.approx(student(119) * deviation, rel=0.08)
+    assert half_width(metrics.kid(a, b)) == pytest.approx(student(119) * deviation, rel=0.08)
 
 
 def changes(function: Callable[[Tensor], Tensor], count: int, size: float = 1e-5) -> Tensor:
@@ -151,7 +150,7 @@ def test_the_draws_of_fid_follow_each_pictures_weight(count: int, dimensions: in
 
     ones = torch.ones(count, dtype=torch.float64), torch.ones(count + 2, dtype=torch.float64)
     influences = changes(lambda w: fid(w, ones[1]), count, 1e-3), changes(lambda v: fid(ones[0], v), count + 2, 1e-3)
-    found, expected = sets.fid(a, b, seed=4), linear(float(fid(*ones)), influences, 4)
+    found, expected = metrics.fid(a, b, seed=4), linear(float(fid(*ones)), influences, 4)
     assert found.value == pytest.approx(expected.value) and found.resampled is not None
     torch.testing.assert_close(found.resampled, expected.resampled, rtol=1e-3, atol=1e-3)
 
@@ -167,7 +166,7 @@ def test_the_draws_of_the_inception_score_follow_each_pictures_weight() -> None:
             parts.append((some @ (p * (p.log() - (some @ p).log())).sum(dim=1)).exp())
         return torch.stack(parts).mean()
 
-    found, _ = sets.inception_score(logits, splits=2, seed=1)
+    found, _ = metrics.inception_score(logits, splits=2, seed=1)
     expected = linear(float(score(torch.ones(30).double())), [changes(score, 30)], 1)
     assert found.value == pytest.approx(expected.value) and found.resampled is not None
     torch.testing.assert_close(found.resampled, expected.resampled, rtol=1e-5, atol=1e-5)
@@ -218,14 +217,14 @@ def test_influences_of_pictures_are_those_of_their_patches() -> None:
 
 def test_shares_vary_as_a_binomial_does() -> None:
     made, real = drawn(80, 2), 0.5 * drawn(80, 2, seed=1)
-    found = sets.precision(made, real)
+    found = metrics.precision(made, real)
     expected = student(79) * (found.value * (1 - found.value) / 79) ** 0.5
     assert 0.3 < found.value < 0.9 and half_width(found) == pytest.approx(expected, rel=0.1)
 
 
 def test_diversity_of_three_pictures_by_hand() -> None:
     flat = [torch.full((3, 32, 32), value) for value in (-1.0, 0.0, 1.0)]
-    found = sets.diversity(flat)
+    found = metrics.diversity(flat)
     assert found.value == pytest.approx((0.5 + 1 + 0.5) / 3)
     one, two = (int((draws(3, 0) == torch.tensor(row)).all(dim=1).nonzero()[0]) for row in ([1, 2, 0], [1, 0, 2]))
     assert found.resampled is not None
@@ -234,10 +233,10 @@ def test_diversity_of_three_pictures_by_hand() -> None:
 
 def test_scores_of_labels_vary_as_those_of_the_pictures_drawn() -> None:
     random = np.random.RandomState(0)
-    counts = [pairs.confusion(random.randint(3, size=50), random.randint(3, size=50), 4) for _ in range(6)]
-    found = pairs.resampled(counts, 3)
+    counts = [metrics.confusion(random.randint(3, size=50), random.randint(3, size=50), 4) for _ in range(6)]
+    found = metrics.resampled(counts, 3)
     for k in (0, 99):
-        expected = pairs.scores(sum(int(w) * c for w, c in zip(draws(6, 3)[k], counts, strict=True)))  # type: ignore[arg-type]
+        expected = metrics.scores(sum(int(w) * c for w, c in zip(draws(6, 3)[k], counts, strict=True)))  # type: ignore[arg-type]
         for name, estimate in found.items():
             assert estimate.resampled is not None
             assert float(estimate.resampled[k]) == pytest.approx(getattr(expected, name))
@@ -299,9 +298,9 @@ def test_coverage(name: str, least: float, most: float) -> None:
         if name == "mean":
             found.append(mean((shifted(0, 20, random)[:, 0] / 2).exp(), 0))
         elif name == "fid":
-            found.append(sets.fid(shifted(0.8, 60, random), shifted(0, 80, random)))
+            found.append(metrics.fid(shifted(0.8, 60, random), shifted(0, 80, random)))
         else:
-            found.append(sets.kid(shifted(0.8 if name == "kid" else 0, 60, random), shifted(0, 80, random)))
+            found.append(metrics.kid(shifted(0.8 if name == "kid" else 0, 60, random), shifted(0, 80, random)))
     right = {"mean": np.exp(0.125), "floor": 0.0}.get(name, np.mean([estimate.value for estimate in found]))
     intervals = [estimate.interval() or (0.0, 0.0) for estimate in found]
     share = np.mean([low <= right <= high for low, high in intervals])

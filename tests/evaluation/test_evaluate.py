@@ -12,13 +12,13 @@ import torch
 from evaluation_tools import flat, folder, model, picture, script
 
 from i2i import images
+from i2i.evaluation import metrics
 from i2i.evaluation.data import PictureFiles
 from i2i.evaluation.data import pictures_in as items
 from i2i.evaluation.evaluate import evaluate
-from i2i.evaluation.metrics import pairs, sets
-from i2i.evaluation.metrics.sliced_wasserstein import swd
 from i2i.evaluation.options import EvaluationOptions
 from i2i.evaluation.result import Evaluation, Measure, Row, table
+from i2i.evaluation.sliced_wasserstein import swd
 from i2i.evaluation.training_log import Validation
 from i2i.inference.translator import load_translator
 from i2i.tools.report.report import write_report
@@ -43,11 +43,11 @@ def test_two_folders_in_pairs(tmp_path: Path) -> None:
     assert result.code == 0, result.err
     found = values(report)
     x, y = tensors(a), tensors(b)
-    for name, function in (("l1", pairs.l1), ("psnr", pairs.psnr), ("ssim", pairs.ssim)):
+    for name, function in (("l1", metrics.l1), ("psnr", metrics.psnr), ("ssim", metrics.ssim)):
         assert found["table"]["made"][name] == pytest.approx(float(function(x, y).mean()), rel=1e-5)
     assert set(found["table"]["made"]) == {"l1", "psnr", "ssim"}  # 32 px are too few for MS-SSIM
     measure = found["results"][0]["measures"]["l1"]
-    assert measure["pictures"] == 3 and measure["std"] == pytest.approx(float(pairs.l1(x, y).std(unbiased=False)))
+    assert measure["pictures"] == 3 and measure["std"] == pytest.approx(float(metrics.l1(x, y).std(unbiased=False)))
     assert "bicubic" in found["protocol"]["resizer"] and found["protocol"]["seeds"] == [0, 1, 2]
     assert "evaluate.py" in found["command"] and "--report" in found["command"]
     assert "psnr" in result.out and "n = 3" in result.out and "resizer" in result.out
@@ -63,7 +63,7 @@ def test_two_folders_as_sets(tmp_path: Path) -> None:
     assert (measure["value"], measure["std"], measure["patches"]) == (expected.mean, expected.std, 384)
     assert measure["levels"] == {"32": expected.levels[32], "16": expected.levels[16]}
     assert (measure["pictures"], measure["reference"]) == (3, 5)
-    assert found["table"]["made"]["diversity"] == sets.diversity(left).value
+    assert found["table"]["made"]["diversity"] == metrics.diversity(left).value
     assert "32x32" in found["protocol"]["sets"]
 
 
@@ -79,7 +79,7 @@ def test_a_model_on_unpaired_data(tmp_path: Path) -> None:
     inputs = PictureFiles(items(data / "testB"), size=32)
     outputs = [images.to_tensor(images.to_pixels(translator(inputs[i]))) for i in range(len(inputs))]
     row = found["table"][str(path)]
-    expected = pairs.luminance_ssim(torch.stack(outputs), torch.stack(list(inputs))).mean()
+    expected = metrics.luminance_ssim(torch.stack(outputs), torch.stack(list(inputs))).mean()
     assert row["luminance_ssim"] == pytest.approx(float(expected), rel=1e-5)
     assert 0 < row["cycle_error"] < 1
     made = swd(outputs, PictureFiles(items(data / "trainA"), size=32), (0,)).mean
@@ -131,7 +131,7 @@ def test_a_run_with_its_validations(tmp_path: Path) -> None:
     outputs = torch.stack(
         [images.to_tensor(images.to_pixels(load_translator(run, precision="fp32", runtime="torch")(x))) for x in inputs]
     )
-    assert found["table"]["a2b (last)"]["l1"] == pytest.approx(float(pairs.l1(outputs, right).mean()), rel=1e-5)
+    assert found["table"]["a2b (last)"]["l1"] == pytest.approx(float(metrics.l1(outputs, right).mean()), rel=1e-5)
 
 
 def test_labels_snapped_read_back_and_written(tmp_path: Path) -> None:
@@ -212,13 +212,13 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """In place of Inception: the mean colours."""
-    from i2i.evaluation.metrics import networks
+    from i2i.evaluation import features
 
     class Tiny(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return x.mean(dim=(2, 3)), x.mean(dim=(2, 3))
 
-    monkeypatch.setattr(networks, "load_inception", lambda path: (Tiny(), "f" * 64))
+    monkeypatch.setattr(features, "load_inception", lambda path: (Tiny(), "f" * 64))
     path = tmp_path / "w.pth"
     path.touch()
     return path

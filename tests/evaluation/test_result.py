@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from tiny_vgg import tensors, tiny_vgg
 
 from i2i import images
+from i2i.evaluation import metrics
 from i2i.evaluation.data import PictureFiles
 from i2i.evaluation.data import pictures_in as items
-from i2i.evaluation.metrics import sets
-from i2i.evaluation.metrics.sets import resized
+from i2i.evaluation.metrics import resized
 from i2i.evaluation.result import verdict
 from i2i.models import model_file
 from i2i.models.info import describe
@@ -177,7 +177,7 @@ def test_kid_in_the_features_of_a_file(tmp_path: Path) -> None:
         files = PictureFiles(items(path), size=32)
         pictures = torch.stack([resized(files[i], 224, 224) for i in range(len(files))])
         pools.append(network(pictures)[-1].mean(dim=(2, 3)).double())
-    expected = sets.kid(*pools)
+    expected = metrics.kid(*pools)
     kid = found["results"][0]["measures"]["kid"]
     assert kid["value"] == pytest.approx(expected.value, rel=1e-4) and (kid["pictures"], kid["reference"]) == (4, 5)
     assert kid["interval"] == pytest.approx(expected.interval(), rel=1e-3)

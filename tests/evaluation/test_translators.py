@@ -14,8 +14,8 @@ from i2i import images
 from i2i.config import run_yaml
 from i2i.evaluation.data import PictureFiles
 from i2i.evaluation.data import pictures_in as items
-from i2i.evaluation.metrics.sliced_wasserstein import swd
-from i2i.evaluation.models import data_of_run, is_toy
+from i2i.evaluation.options import data_of_run, is_toy
+from i2i.evaluation.sliced_wasserstein import swd
 from i2i.images import palettes
 from i2i.inference.translator import load_translator
 from i2i.models import model_file

@@ -15,7 +15,7 @@ from i2i.algorithms import CycleGAN
 from i2i.algorithms.algorithm import described
 from i2i.data.toy import ToyUnpaired, true_map
 from i2i.errors import I2IError, ModelError, UsageError
-from i2i.evaluation.metrics.pairs import l1
+from i2i.evaluation.metrics import l1
 from i2i.losses.adversarial import GANLoss
 from i2i.networks import create_discriminator, discriminator_config
 from i2i.networks.blocks import init_weights

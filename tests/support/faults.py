@@ -172,8 +172,7 @@ class SignalAt:
 
     def __call__(self) -> None:
         from i2i.training import launch, state_store
-        from i2i.training.distributed import ProcessGroup
-        from i2i.training.step import TrainingStep
+        from i2i.training.step import ProcessGroup, TrainingStep
 
         if self.place == "step":
             _before(TrainingStep, "__call__", self.step, self._send)
@@ -321,7 +320,7 @@ class KillInStep:
     call: int
 
     def __call__(self) -> None:
-        from i2i.training.distributed import ProcessGroup
+        from i2i.training.step import ProcessGroup
 
         _before(ProcessGroup, "average_", self.call, die)
 
@@ -334,8 +333,7 @@ class HangAt:
     call: int
 
     def __call__(self) -> None:
-        from i2i.training.distributed import ProcessGroup
-        from i2i.training.step import TrainingStep
+        from i2i.training.step import ProcessGroup, TrainingStep
 
         owner, name = (TrainingStep, "__call__") if self.place == "step" else (ProcessGroup, "agree")
         _before(owner, name, self.call, lambda: time.sleep(3600))
@@ -348,9 +346,9 @@ class Timeout:
     seconds: float
 
     def __call__(self) -> None:
-        from i2i.training import distributed
+        from i2i.training import step
 
-        distributed.TIMEOUT = timedelta(seconds=self.seconds)
+        step.TIMEOUT = timedelta(seconds=self.seconds)
 
 
 @dataclass(frozen=True)

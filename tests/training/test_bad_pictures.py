@@ -9,9 +9,9 @@ from toy_folders import write_folder
 
 from i2i.data.datasets import open_datasets
 from i2i.data.options import DataOptions
-from i2i.training.distributed import ProcessGroup
 from i2i.training.monitor import SkippedImages
 from i2i.training.state_store import StateStore
+from i2i.training.step import ProcessGroup
 
 OPTIONS = "--check off --workers 0 --save-every 100 --log-every 1 --max-steps"
 

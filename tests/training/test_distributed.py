@@ -22,10 +22,8 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.machine import meet
-from i2i.training import distributed
-from i2i.training.distributed import ProcessGroup
 from i2i.training.options import TrainingOptions
-from i2i.training.step import TrainingStep
+from i2i.training.step import TIMEOUT, ProcessGroup, TrainingStep
 
 OPTIONS = "--workers 0 --log-every 1"
 
@@ -196,7 +194,7 @@ def test_who_hangs_is_waited_for_as_long_as_was_set(place: str, tmp_path: Path) 
 
 
 def test_who_hangs_is_waited_for_ten_minutes() -> None:
-    assert distributed.TIMEOUT.total_seconds() == 600
+    assert TIMEOUT.total_seconds() == 600
 
 
 def agent_store() -> tuple[TCPStore, dict[str, str]]:

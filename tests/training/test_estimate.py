@@ -14,7 +14,7 @@ from i2i import machine
 from i2i.algorithms import Pix2Pix
 from i2i.errors import I2IError, UsageError
 from i2i.training import estimate
-from i2i.training.estimate import BatchSizeFound, OutOfMemory, find_batch_size, resolve_batch_size
+from i2i.training.estimate import OutOfMemory, find_batch_size, resolve_batch_size
 from i2i.training.options import RunOptions
 from i2i.training.state_store import StateStore
 
@@ -24,7 +24,9 @@ GB = 10**9
 Options = partial(RunOptions, batch_size="auto", micro_batches=7, device="cpu")
 
 
-def found(peak: Callable[[int], float], room: int = 10 * GB, **more: Any) -> tuple[BatchSizeFound, list[int]]:
+def found(
+    peak: Callable[[int], float], room: int = 10 * GB, **more: Any
+) -> tuple[int, dict[int, int | None], list[int]]:
     """What is found where a batch of n takes `peak(n)` GB and a machine of 12 GB runs out; and what was tried."""
     tried = []
 
@@ -35,7 +37,7 @@ def found(peak: Callable[[int], float], room: int = 10 * GB, **more: Any) -> tup
             raise OutOfMemory("memory ran out")
         return SimpleNamespace(peak_bytes=int(peak(options.batch_size) * GB))
 
-    return find_batch_size(Pix2Pix, Options(), room, measure=measure, **more), tried
+    return *find_batch_size(Pix2Pix, Options(), room, measure=measure, **more), tried
 
 
 @pytest.mark.promise("R9")
@@ -53,14 +55,14 @@ def found(peak: Callable[[int], float], room: int = 10 * GB, **more: Any) -> tup
     ],
 )
 def test_the_largest_that_fits(peak: Callable[[int], float], size: int, tried: list[int]) -> None:
-    made, order = found(peak)
-    assert (made.batch_size, order) == (size, tried)
-    assert list(made.peaks) == tried
+    made, peaks, order = found(peak)
+    assert (made, order) == (size, tried)
+    assert list(peaks) == tried
 
 
 def test_no_larger_than_wanted() -> None:
-    assert found(lambda n: 1.0, largest=5)[0].batch_size == 4
-    assert found(lambda n: 1.0, largest=1)[1] == [1]
+    assert found(lambda n: 1.0, largest=5)[0] == 4
+    assert found(lambda n: 1.0, largest=1)[2] == [1]
 
 
 @pytest.mark.promise("R9")
@@ -70,10 +72,17 @@ def test_not_even_one(peak: float, text: str) -> None:
         found(lambda n: peak)
 
 
-def test_it_says_what_was_tried() -> None:
-    made, tried = found(lambda n: 4 if n == 1 else 20)
-    assert tried == [1, 2] and made.peaks == {1: 4 * GB, 2: None}
-    assert str(made) == "1: 4.00 GB, 2: does not fit"
+def test_it_says_what_was_tried(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert found(lambda n: 4 if n == 1 else 20) == (1, {1: 4 * GB, 2: None}, [1, 2])
+
+    def measure(algorithm: Any, options: Any) -> Any:
+        if options.batch_size > 1:
+            raise OutOfMemory("memory ran out")
+        return SimpleNamespace(peak_bytes=4 * GB)
+
+    monkeypatch.setattr(machine, "available_memory", lambda: 10 * GB)
+    resolve_batch_size(Pix2Pix, Options(micro_batches=1), measure)
+    assert "batch_size = auto: 1 of 1: 4.00 GB, 2: does not fit" in capsys.readouterr().err
 
 
 def nothing_measured(algorithm: Any, options: Any) -> Any:

@@ -22,9 +22,8 @@ from i2i.errors import UsageError
 from i2i.networks.own import OwnConfig, OwnNetwork
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig
-from i2i.training.distributed import ProcessGroup
 from i2i.training.options import TrainingOptions
-from i2i.training.step import EMA, TrainingStep, best_memory_format, prepare, seed_step
+from i2i.training.step import EMA, ProcessGroup, TrainingStep, best_memory_format, prepare, seed_step
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from plain_training import plain as plain_version
@@ -245,7 +244,7 @@ def test_compiled_networks_are_the_same_networks(build: Any) -> None:
         assert list(network.state_dict()) == list(eager.networks()[name].state_dict())
     averages = EMA(compiled.translators(), 0.9)
     averages.update()
-    assert all(network._compiled_call_impl is None for network in averages.networks().values())  # type: ignore[union-attr]
+    assert all(network._compiled_call_impl is None for network in averages.networks.values())  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("quick_compiler")

@@ -20,12 +20,12 @@ from i2i.algorithms.augmentation import ImagePool
 from i2i.data.datasets import open_datasets
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.training import training_state
-from i2i.training.distributed import ProcessGroup
 from i2i.training.launch import check_place, train
 from i2i.training.log import LogFile
 from i2i.training.options import RunOptions
 from i2i.training.schedule import Progress
 from i2i.training.state_store import StateStore
+from i2i.training.step import ProcessGroup
 from i2i.training.trainer import Trainer
 from i2i.training.validation import Validation
 

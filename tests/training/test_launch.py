@@ -16,8 +16,8 @@ from i2i.device import choose_device
 from i2i.errors import ModelError, UsageError
 from i2i.models import styles
 from i2i.models.pretrained import open_model
-from i2i.training.distributed import ProcessGroup
 from i2i.training.launch import check_deterministic, initialise
+from i2i.training.step import ProcessGroup
 
 
 @pytest.mark.parametrize("split", [True, False])

@@ -70,8 +70,8 @@ class Board:
         self.closed = True
 
 
-def facts(step: int) -> dict[str, Any]:
-    return {"step": step, "images": step, "epoch": 0, "lr": 1e-4}
+def line(step: int, **losses: float) -> dict[str, Any]:
+    return {"step": step, "images": step, "epoch": 0, "lr": 1e-4, "losses": losses}
 
 
 def test_tensorboard_if_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +80,7 @@ def test_tensorboard_if_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     log = RunLog(tmp_path, 100)
     log.open(4)
-    log.step(facts(5), {"gan": torch.tensor(0.5)})
-    log.flush(log.fetch())
+    log.steps([line(5, gan=0.5)])
     log.validation(5, 0, {"fake_B/l1": 0.25})
     log.grid(5, torch.zeros(3, 4, 4))
     log.close()
@@ -104,8 +103,7 @@ def test_a_tensorboard_that_fails_is_off_and_nothing_else(
     log = RunLog(tmp_path, 100)
     log.open(4)
     for step in (5, 6):
-        log.step(facts(step), {"gan": torch.tensor(0.5), "cycle": torch.tensor(0.25)})
-        log.flush(log.fetch())
+        log.steps([line(step, gan=0.5, cycle=0.25)])
         log.validation(step, 0, {"fake_B/l1": 0.25})
         log.grid(step, torch.zeros(3, 4, 4))
     log.close()
@@ -170,9 +168,8 @@ def shown(folder: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool) -> str:
     log = RunLog(folder, 100)
     log.open(0)
     for step in (1, 2):
-        log.step(facts(step), {"gan": torch.tensor(0.5)})
-        for line in log.flush(log.fetch()):
-            log.show(line)
+        log.steps([line(step, gan=0.5)])
+        log.show(line(step, gan=0.5))
     log.close()
     return stream.getvalue()
 
@@ -181,9 +178,7 @@ def test_losses_may_come_and_go_with_the_step(tmp_path: Path) -> None:
     log = RunLog(tmp_path, 100)
     log.open(0)
     made = [{"gan": 1.0, "penalty": 2.0}, {"gan": 3.0}, {"other": 4.0, "gan": float("nan")}]
-    for step, losses in enumerate(made, start=1):
-        log.step(facts(step), {name: torch.tensor(value) for name, value in losses.items()})
-    log.flush(log.fetch())
+    log.steps([line(step, **losses) for step, losses in enumerate(made, start=1)])
     log.close()
     expected = [*made[:2], {"other": 4.0, "gan": None}]
     assert [line["losses"] for line in lines(tmp_path, "step")] == expected

@@ -14,9 +14,9 @@ from i2i.algorithms.algorithm import Algorithm, Losses, Turn
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
-from i2i.training.distributed import ProcessGroup
+from i2i.training.estimate import batch_too_large
 from i2i.training.options import RunOptions, TrainingOptions, options_class
-from i2i.training.step import EMA, TrainingStep, out_of_memory, seed_step
+from i2i.training.step import EMA, ProcessGroup, TrainingStep, seed_step
 
 pytestmark = pytest.mark.arithmetic
 
@@ -69,7 +69,7 @@ def test_micro_batches_add_up(parts: int) -> None:
     ],
 )
 def test_the_same_result_is_promised_where_it_is_so(options: RunOptions, said: str) -> None:
-    assert f"--micro-batches 2 {said}, " in str(out_of_memory(pair(4), options))
+    assert f"--micro-batches 2 {said}, " in str(batch_too_large(pair(4), options))
 
 
 class Game(Algorithm):
@@ -178,7 +178,7 @@ def test_the_average_is_the_formula() -> None:
         averages.update()
         now = {name: value.detach().double() for name, value in network.named_parameters()}
         expected = {name: decay * expected[name] + (1 - decay) * value for name, value in now.items()}
-    average = averages.networks()["a2b"]
+    average = averages.networks["a2b"]
     for name, value in average.named_parameters():
         torch.testing.assert_close(
             value.double(), expected[name], rtol=0, atol=1e-6
@@ -196,7 +196,7 @@ def test_a_short_training_averages_what_it_learnt() -> None:
     nn.init.constant_(network.weight, 1.0)
     for _ in range(220):
         averages.update()
-    assert float(averages.networks()["a2b"].weight) == pytest.approx(1, abs=1e-5)
+    assert float(averages.networks["a2b"].weight) == pytest.approx(1, abs=1e-5)
 
 
 def test_averages_come_back_from_a_state() -> None:
@@ -208,7 +208,7 @@ def test_averages_come_back_from_a_state() -> None:
     other = EMA({"a2b": network}, decay=0.9)
     other.load_state(copy.deepcopy(averages.state()))
     for _ in range(3):
-        assert torch.equal(other.networks()["a2b"].weight, averages.networks()["a2b"].weight)
+        assert torch.equal(other.networks["a2b"].weight, averages.networks["a2b"].weight)
         moved(network)
         averages.update(), other.update()
 

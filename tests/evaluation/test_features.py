@@ -14,8 +14,8 @@ from pickles import Calls
 from torchvision.models.inception import BasicConv2d
 
 from i2i.errors import ModelError, UsageError
-from i2i.evaluation.metrics import networks
-from i2i.evaluation.metrics.networks import Inception
+from i2i.evaluation import features
+from i2i.evaluation.features import Inception
 from i2i.models import state_dicts
 
 
@@ -37,7 +37,7 @@ def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_inception_is_torch_fidelitys(inception_file: Path) -> None:
     theirs = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    network, sha256 = networks.load_inception(inception_file)
+    network, sha256 = features.load_inception(inception_file)
     assert len(sha256) == 64 and not network.training
     reference = theirs.FeatureExtractorInceptionV3("x", ["2048", "logits_unbiased"], str(inception_file))
     images = torch.randint(0, 256, (1, 3, 299, 299), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -52,12 +52,12 @@ def test_inception_is_torch_fidelitys(inception_file: Path) -> None:
 def test_code_in_a_file_is_never_run(tmp_path: Path, zipped: bool) -> None:
     marker, path = tmp_path / "marker", tmp_path / "weights.pth"
     torch.save({"fc.weight": Calls(os.mkdir, str(marker))}, path, _use_new_zipfile_serialization=zipped)
-    for load in (networks.load_inception, networks.load_lpips):
+    for load in (features.load_inception, features.load_lpips):
         with pytest.raises(ModelError, match=r"weights\.pth.*expected"):
             load(path)
     path.write_bytes(pickle.dumps(Calls(os.mkdir, str(marker))))
     with pytest.raises(ModelError):
-        networks.load_inception(path)
+        features.load_inception(path)
     assert not marker.exists()
     pickle.loads(path.read_bytes())  # noqa: S301 (the trap is a real one)
     assert marker.exists()
@@ -75,7 +75,7 @@ def test_each_of_two_guards_is_enough(
         monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch has seen the file"))
     else:
         monkeypatch.setattr(state_dicts, "check_pickles", lambda path: 1 << 30)
-    for load in (networks.load_inception, networks.load_lpips):
+    for load in (features.load_inception, features.load_lpips):
         with pytest.raises(ModelError):
             load(path)
     assert not marker.exists()
@@ -89,7 +89,7 @@ def test_a_compressed_member_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("weights/more", bytes(range(99)), zipfile.ZIP_DEFLATED)
     with pytest.raises(ModelError, match="its members are compressed"):
-        networks.load_inception(path)
+        features.load_inception(path)
 
 
 @pytest.mark.promise("R46")
@@ -99,7 +99,7 @@ def test_a_dict_with_other_methods_is_refused(tmp_path: Path, name: str) -> None
     setattr(state, name, 3)
     torch.save(state, path)
     with pytest.raises(ModelError, match="a dict with attributes"):
-        networks.load_inception(path)
+        features.load_inception(path)
 
 
 class Beginning(torch.nn.Module):
@@ -114,10 +114,10 @@ class Beginning(torch.nn.Module):
 @pytest.mark.promise("R47")
 def test_a_file_that_is_not_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights.pth"
-    monkeypatch.setattr(networks, "Inception", Beginning)
+    monkeypatch.setattr(features, "Inception", Beginning)
     good = Beginning().net.state_dict()
     torch.save(good, path)
-    networks.load_inception(path)
+    features.load_inception(path)
     name = "Conv2d_1a_3x3.conv.weight"
     for content, reason in (
         ({"weight": torch.zeros(3)}, "Conv2d_1a_3x3.conv.weight is missing"),
@@ -132,12 +132,12 @@ def test_a_file_that_is_not_inception(tmp_path: Path, monkeypatch: pytest.Monkey
     ):
         torch.save(content, path)
         with pytest.raises(ModelError, match=reason) as error:
-            networks.load_inception(path)
-        assert networks.INCEPTION_NAME in str(error.value)
+            features.load_inception(path)
+        assert features.INCEPTION_NAME in str(error.value)
     torch.save(good, path)
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ModelError, match="expected the Inception weights"):
-        networks.load_inception(path)
+        features.load_inception(path)
 
 
 @pytest.mark.promise("R47")
@@ -145,7 +145,7 @@ def test_the_number_of_tensors_is_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("i2i.models.state_dicts.MAX_TENSORS", 10)
     torch.save({str(i): torch.zeros(1) for i in range(11)}, tmp_path / "weights.pth")
     with pytest.raises(ModelError, match="11 tensors; at most 10 are accepted"):
-        networks.load_inception(tmp_path / "weights.pth")
+        features.load_inception(tmp_path / "weights.pth")
 
 
 @pytest.mark.promise("R50")
@@ -157,15 +157,15 @@ def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         asked.append((url, options["sha256"], options["size"]))
         path.write_bytes(b"weights")
 
-    monkeypatch.setattr(networks, "download", download)
-    assert networks.find_inception(None) is None and not asked
-    found = networks.find_inception(None, fetch=True)
+    monkeypatch.setattr(features, "download", download)
+    assert features.find_inception(None) is None and not asked
+    found = features.find_inception(None, fetch=True)
     assert found is not None and asked == [
-        (networks.INCEPTION_URL, networks.INCEPTION_SHA256, networks.INCEPTION_BYTES)
+        (features.INCEPTION_URL, features.INCEPTION_SHA256, features.INCEPTION_BYTES)
     ]
-    assert networks.find_inception(None) == found and len(asked) == 1
+    assert features.find_inception(None) == found and len(asked) == 1
     with pytest.raises(UsageError, match="no such file"):
-        networks.find_inception(tmp_path / "missing.pth", fetch=True)
+        features.find_inception(tmp_path / "missing.pth", fetch=True)
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_lpips_is_torchmetrics_with_that_backbone(tmp_path: Path, no_network: No
     # small ones in place of the large layers that LPIPS does not use
     weights = {name: tensor for name, tensor in backbone.state_dict().items() if name.startswith("features.")}
     torch.save(weights, path)
-    distance, kind, sha256 = networks.load_lpips(path)
+    distance, kind, sha256 = features.load_lpips(path)
     assert kind == "alex" and len(sha256) == 64
     a, b = torch.rand(2, 2, 3, 64, 72) * 2 - 1
     reference = theirs._LPIPS(pretrained=True, net="alex", pnet_rand=True)
@@ -207,9 +207,9 @@ def test_files_that_are_no_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ):
         torch.save(content, path)
         with pytest.raises(ModelError, match=reason):
-            networks.load_lpips(path)
+            features.load_lpips(path)
     with pytest.raises(UsageError, match="no such file"):
-        networks.load_lpips(tmp_path / "missing.pth")
+        features.load_lpips(tmp_path / "missing.pth")
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.image.lpips", None)
     with pytest.raises(UsageError, match=r"i2i\[metrics\]"):
-        networks.load_lpips(path)
+        features.load_lpips(path)

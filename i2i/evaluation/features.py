@@ -15,7 +15,7 @@ from torchvision.models import inception as blocks
 
 from i2i.download import download
 from i2i.errors import DownloadError, ModelError, UsageError
-from i2i.evaluation.metrics.sets import Pictures, resized
+from i2i.evaluation.metrics import Pictures, resized
 from i2i.files import home, sha256
 from i2i.models import state_dicts
 from i2i.models.state_dicts import StateDict, refuse_nonfinite

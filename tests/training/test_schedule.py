@@ -1,4 +1,4 @@
-"""The best model files, and an end when a goal is reached or nothing gets better."""
+"""The options of a training, the best model files, and an end when a goal is reached or nothing gets better."""
 
 import json
 import signal
@@ -16,16 +16,46 @@ from toy_folders import write_folder
 
 from i2i.algorithms import Pix2Pix
 from i2i.config import checked
-from i2i.errors import UsageError
+from i2i.data.options import NAMED_CLASSES
+from i2i.errors import InputError, UsageError
+from i2i.images.palettes import PALETTES
 from i2i.models.info import read_info
-from i2i.training import early_stopping, validation
+from i2i.training import schedule, validation
 from i2i.training.checkpoint import BestScores, Checkpointer
-from i2i.training.distributed import ProcessGroup
-from i2i.training.early_stopping import Condition, means, parse, parse_floor, score, value
 from i2i.training.launch import train
 from i2i.training.options import RunOptions
+from i2i.training.schedule import Condition, check, floor_conditions, follows_validation, means, score, stop_conditions
 from i2i.training.state_store import StateStore
+from i2i.training.step import ProcessGroup
 from i2i.training.validation import Validation
+
+SMALL = {"generator": "unet_32", "ngf": 4, "discriminator": "patchgan_16", "ndf": 4, "crop_size": 32, "load_size": 32}
+
+
+def test_a_batch_must_divide() -> None:
+    check(RunOptions(data=Path("toy"), batch_size=6, micro_batches=3))
+    with pytest.raises(UsageError, match="micro_batches = 4: must divide batch_size = 6"):
+        check(RunOptions(data=Path("toy"), batch_size=6, micro_batches=4))
+
+
+def test_data_are_needed(tmp_path: Path) -> None:
+    check(RunOptions(data=Path("toy")))
+    check(RunOptions(data=tmp_path))
+    with pytest.raises(UsageError, match="data: missing"):
+        check(RunOptions())
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(InputError, match=r"photo: no such folder. Did you mean 'photos'\?"):
+        check(RunOptions(data=tmp_path / "photo"))
+
+
+def test_the_first_option_that_needs_validations_is_named() -> None:
+    assert follows_validation(RunOptions()) == ""
+    assert follows_validation(RunOptions(stop_patience=1, best_floor="ssim=0.5")) == "stop_patience"
+
+
+def test_the_names_of_classes_are_those_of_the_palettes() -> None:
+    assert set(PALETTES) == NAMED_CLASSES
+
 
 OPTIONS = "--validate-every 1 --save-every 100 --keep-every 1 --lr 0.01 --workers 0"
 
@@ -44,9 +74,9 @@ def measured(folder: Path, metric: str) -> dict[int, float]:
 
 
 def test_conditions() -> None:
-    assert parse("") == parse(" ") == ()
-    assert parse("ssim>=0.62") == (Condition("ssim", 0.62),)
-    assert parse(" l1 <= 1e-1, psnr>=20") == (Condition("l1", 0.1), Condition("psnr", 20.0))
+    assert stop_conditions("") == stop_conditions(" ") == ()
+    assert stop_conditions("ssim>=0.62") == (Condition("ssim", 0.62),)
+    assert stop_conditions(" l1 <= 1e-1, psnr>=20") == (Condition("l1", 0.1), Condition("psnr", 20.0))
     assert str(Condition("l1", 0.1)) == "l1<=0.1" and str(Condition("psnr", 20.0)) == "psnr>=20"
     assert str(Condition("l1", 0.12345678)) == "l1<=0.12345678", "which another is not called"
     for metric, threshold, better, worse in (("l1", 0.1, 0.05, 0.11), ("ssim", 0.6, 0.61, 0.59)):
@@ -54,9 +84,9 @@ def test_conditions() -> None:
         assert condition.holds({metric: better}) and condition.holds({metric: threshold})
         assert not condition.holds({metric: worse}) and not condition.holds({metric: float("nan")})
         assert not condition.holds({})
-        assert value(metric, score(metric, {metric: better})) == better
-    measured = {*validation.PAIR_METRICS, *validation.LABEL_METRICS, validation.SWD, early_stopping.CONTENT}
-    assert set(early_stopping.METRICS) == measured, "what a validation measures"
+        assert score(metric, {metric: score(metric, {metric: better})}) == better
+    measured = {*validation.PAIR_METRICS, *validation.LABEL_METRICS, validation.SWD, schedule.CONTENT}
+    assert set(schedule.METRICS) == measured, "what a validation measures"
     assert means({"cycle_A/l1": 0.1, "cycle_B/l1": 0.3, "cycle_A/ssim": 0.5}) == {"l1": 0.2, "ssim": 0.5}
 
 
@@ -79,7 +109,7 @@ def test_conditions() -> None:
 )
 def test_conditions_that_are_none(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse(text)
+        stop_conditions(text)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +133,18 @@ def test_conditions_that_are_none(text: str, message: str) -> None:
             r"stop_patience = 3: the first validation .* lower --validate-every",
         ),
         ({"best_metric": "fid"}, "best_metric = 'fid': .*'l1', 'psnr', 'ssim', 'swd', .*'mean_iou'"),
+        ({"best_floor": "luminance=0.5"}, "best_floor = 'luminance=0.5': unknown metric"),
+        ({"best_floor": "ssim=much"}, "'much' is no number"),
+        (
+            {"best_floor": "ssim=0.5", "validate_every": 0},
+            "best_floor = 'ssim=0.5': follows the validation, but valida",
+        ),
+        ({"best_floor": "mean_iou=0.5", **SMALL}, "best_floor = 'mean_iou=0.5': mean_iou is of labels"),
+        (
+            {"best_floor": "luminance_ssim=0.5", "classes_a": "toy", **SMALL},
+            "luminance_ssim compares pictures .* are labels",
+        ),
+        ({"best_metric": "luminance_ssim"}, "best_metric = 'luminance_ssim'"),
     ],
 )
 def test_impossible_options_are_refused_before_anything_starts(
@@ -286,7 +328,6 @@ def everything(folder: Path) -> dict[str, Any]:
 # The floor of the best
 
 
-SMALL = {"generator": "unet_32", "ngf": 4, "discriminator": "patchgan_16", "ndf": 4, "crop_size": 32, "load_size": 32}
 FLOOR = "--best-metric l1 --best-floor luminance_ssim=0.5"
 
 
@@ -309,9 +350,9 @@ class Measured:
 
 
 def test_floors() -> None:
-    assert parse_floor("") == ()
-    assert parse_floor("luminance_ssim=0.5, l1=0.2") == (Condition("luminance_ssim", 0.5), Condition("l1", 0.2))
-    assert parse_floor("luminance_ssim>=0.5") == parse_floor("luminance_ssim = 5e-1")
+    assert floor_conditions("") == ()
+    assert floor_conditions("luminance_ssim=0.5, l1=0.2") == (Condition("luminance_ssim", 0.5), Condition("l1", 0.2))
+    assert floor_conditions("luminance_ssim>=0.5") == floor_conditions("luminance_ssim = 5e-1")
     assert Condition("l1", 0.2).holds({"l1": 0.2}) and not Condition("l1", 0.2).holds({"l1": 0.21})
     for text, message in (
         ("luminance_sim=0.5", r"best_floor = 'luminance_sim=0.5': unknown metric 'luminance_sim'\. Did you mean"),
@@ -323,33 +364,7 @@ def test_floors() -> None:
         ("luminance_ssim<=0.5", "luminance_ssim is better when higher: write luminance_ssim>=0.5"),
     ):
         with pytest.raises(UsageError, match=message):
-            parse_floor(text)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"best_floor": "luminance=0.5"}, "best_floor = 'luminance=0.5': unknown metric"),
-        ({"best_floor": "ssim=much"}, "'much' is no number"),
-        (
-            {"best_floor": "ssim=0.5", "validate_every": 0},
-            "best_floor = 'ssim=0.5': follows the validation, but valida",
-        ),
-        ({"best_floor": "mean_iou=0.5", **SMALL}, "best_floor = 'mean_iou=0.5': mean_iou is of labels"),
-        (
-            {"best_floor": "luminance_ssim=0.5", "classes_a": "toy", **SMALL},
-            "luminance_ssim compares pictures .* are labels",
-        ),
-        ({"best_metric": "luminance_ssim"}, "best_metric = 'luminance_ssim'"),
-    ],
-)
-def test_floors_that_cannot_be_are_said_before_anything_starts(
-    options: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    given = Pix2PixRun(run=tmp_path / "run", data=Path("toy"), **{"max_steps": 2, **options})
-    with pytest.raises(UsageError, match=message):
-        train(Pix2Pix, checked(given))
-    assert not (tmp_path / "run").exists()
+            floor_conditions(text)
 
 
 def a_validation(**options: Any) -> Validation:

@@ -12,13 +12,12 @@ and as many in total, spread evenly, from all pictures of the larger one; and th
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2i.evaluation.metrics.sets import Pictures
+from i2i.evaluation.metrics import Pictures
 
 PATCH = 7
 PATCHES_PER_IMAGE = 128
@@ -28,6 +27,7 @@ SMALLEST = 16
 FLAT = 1e-4
 SCALE = 1000.0
 _DIRECTIONS_AT_ONCE = 64
+Sorted = torch.return_types.sort
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = PROJECTIONS, see
     return sum(map(float, distances)) / projections
 
 
-def _sorted(a: Tensor, b: Tensor, projections: int, seed: int) -> Iterator[tuple[Tensor, tuple[Any, Any]]]:
+def _sorted(a: Tensor, b: Tensor, projections: int, seed: int) -> Iterator[tuple[Tensor, tuple[Sorted, Sorted]]]:
     """Some directions (K, D) at a time, and both sets projected on them, sorted along the memory: (K, N) with the
     `indices` where each value was."""
     directions = torch.randn(projections, a.shape[1], generator=torch.Generator().manual_seed(seed)).to(a)
@@ -221,7 +221,7 @@ class _Influences:
         # by how much the distances of all directions grow as all values of a channel do, by one, or by themselves
         self.shifts, self.scales = (torch.zeros(channels, dtype=torch.float64) for _ in range(2))
 
-    def add(self, directions: Tensor, own: Any, other: Tensor) -> None:
+    def add(self, directions: Tensor, own: Sorted, other: Tensor) -> None:
         """`own` is sorted along each direction, with its indices; `other` are the values of the other set."""
         count, each = len(self.descriptors), directions.reshape(len(directions), self.channels, -1)
         self.potentials += _unsorted(_potential(own.values, other), own.indices).double().sum(dim=0)

@@ -11,7 +11,7 @@ from toy_folders import write_folder
 from i2i import images
 from i2i.algorithms import Pix2Pix
 from i2i.training.launch import train
-from i2i.training.samples import CAPTION, grid, layout, spread
+from i2i.training.monitor import CAPTION, grid, layout, spread
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from i2i.evaluation.metrics.sliced_wasserstein import (
+from i2i.evaluation.sliced_wasserstein import (
     descriptors,
     laplacian_pyramid,
     levels_of,
