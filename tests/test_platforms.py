@@ -120,10 +120,13 @@ def test_workers_are_spawned_and_the_doctor_finds_nothing_wrong(system: str, fol
 # The sources.
 
 
-def sources() -> Iterator[tuple[Path, ast.Module]]:
-    for top in ("i2i", "scripts", "benchmarks"):
-        for path in sorted((ROOT / top).rglob("*.py")):
-            yield path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))
+Sources = list[tuple[Path, ast.Module]]
+
+
+@pytest.fixture(scope="module")
+def sources() -> Sources:
+    paths = [path for top in ("i2i", "scripts", "benchmarks") for path in sorted((ROOT / top).rglob("*.py"))]
+    return [(path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))) for path in paths]
 
 
 OTHER_OPEN = {"os.open", "tarfile.open", "webbrowser.open"}
@@ -174,21 +177,21 @@ def test_a_call_that_leaves_the_encoding_to_the_system(code: str, expected: bool
     assert names_no_encoding(call) == expected
 
 
-def test_no_text_is_read_or_written_in_an_encoding_of_the_system() -> None:
+def test_no_text_is_read_or_written_in_an_encoding_of_the_system(sources: Sources) -> None:
     found = [
         f"{path}:{call.lineno}: {ast.unparse(call)}"
-        for path, tree in sources()
+        for path, tree in sources
         for call in ast.walk(tree)
         if isinstance(call, ast.Call) and names_no_encoding(call)
     ]
     assert not found
 
 
-def test_modules_of_unix_are_imported_where_they_are_needed() -> None:
+def test_modules_of_unix_are_imported_where_they_are_needed(sources: Sources) -> None:
     """Never at the top of a file."""
     found = [
         f"{path}:{line.lineno}"
-        for path, tree in sources()
+        for path, tree in sources
         for line in tree.body
         if isinstance(line, ast.Import | ast.ImportFrom)
         and {getattr(line, "module", ""), *(name.name for name in line.names)} & MODULES["win32"]
@@ -199,21 +202,24 @@ def test_modules_of_unix_are_imported_where_they_are_needed() -> None:
 GUARDS = ("hasattr(", "getattr(", "sys.platform", "import termios")
 
 
-def uses(node: ast.AST) -> set[tuple[str, str]]:
-    """The attributes of names that a piece of code uses."""
-    return {(ast.unparse(part.value), part.attr) for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+def uses(node: ast.AST, attributes: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of these attributes of names that a piece of code uses."""
+    named = {attribute for _, attribute in attributes}
+    parts = [part for part in ast.walk(node) if isinstance(part, ast.Attribute) and part.attr in named]
+    return attributes & {(ast.unparse(part.value), part.attr) for part in parts}
 
 
-def test_what_windows_or_macos_lacks_is_asked_for_first() -> None:
+def test_what_windows_or_macos_lacks_is_asked_for_first(sources: Sources) -> None:
     """A function or a top-level statement that uses such a name also asks for it, and no default value is one."""
     lacking = {(module, name) for names in (LINUX, UNIX) for module, text in names.items() for name in text.split()}
     found = []
-    for path, tree in sources():
+    for path, tree in sources:
         parts = [part for top in tree.body for part in (top.body if isinstance(top, ast.ClassDef) else [top])]
         for part in parts:
-            guarded = any(guard in ast.unparse(part) for guard in GUARDS)
-            at_import = part.args if isinstance(part, ast.FunctionDef) else ast.Pass()
-            if wrong := lacking & (uses(at_import) if guarded else uses(part)):
+            wrong = uses(part, lacking)
+            if wrong and any(guard in ast.unparse(part) for guard in GUARDS):
+                wrong = uses(part.args, lacking) if isinstance(part, ast.FunctionDef) else set()
+            if wrong:
                 found.append(f"{path}:{part.lineno}: {sorted(wrong)}")
     assert not found
 

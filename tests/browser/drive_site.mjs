@@ -1,42 +1,25 @@
-// Serves a folder that `i2i export --web` wrote, and uses its page in Chromium:
-//   node drive_site.mjs CHROMIUM SITE ACTIONS
-// ACTIONS is a JSON list of [name, value]; see `actions`. Prints as JSON what the page did.
-import { cpSync, createReadStream, existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+// Serves folders that `i2i export --web` wrote, and uses their pages in one Chromium:
+//   node drive_site.mjs CHROMIUM
+// Each line of the input is a visit, [SITE, ACTIONS] as JSON; ACTIONS is a list of [name, value]; see `actions`.
+// Prints for each, as a line of JSON, what the page did, or an `error`. No visitor has anything of the one before.
+import { cpSync, createReadStream, existsSync, statSync } from "node:fs";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
 import path from "node:path";
+import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
-const [executablePath, site, list] = process.argv.slice(2);
-const profile = mkdtempSync(path.join(tmpdir(), "i2i-browser-"));
-const found = { messages: [], requests: [], results: [] };
+let site, server, address, page, found;
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".txt": "text/plain",
   ".json": "application/json", ".jpg": "image/jpeg", ".png": "image/png", ".wasm": "application/wasm" };
 
-const server = createServer((request, response) => {
+const answer = (request, response) => {
   const name = decodeURIComponent(new URL(request.url, "http://localhost").pathname).replace(/\/$/, "/index.html");
   const file = path.join(site, name);
   if (!existsSync(file)) return response.writeHead(404).end();
   response.writeHead(200, { "Content-Type": TYPES[path.extname(file)] ?? "application/octet-stream",
     "Cache-Control": "max-age=600", "Last-Modified": statSync(file).mtime.toUTCString() });
   return createReadStream(file).pipe(response);
-});
-await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-const address = `http://127.0.0.1:${server.address().port}/`;
-
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath,
-  headless: true,
-  viewport: { width: 1280, height: 900 },
-  permissions: ["camera"],
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream"],
-});
-browser.setDefaultTimeout(100_000);
-const page = browser.pages()[0] ?? await browser.newPage();
-page.on("console", (message) => found.messages.push(message.text()));
-page.on("pageerror", (error) => found.messages.push(error.message));
-browser.on("request", (request) => found.requests.push(request.url()));
+};
 
 const status = () => page.locator("#status").textContent();
 const settled = () => page.waitForFunction(() => document.querySelector("#pair").getAttribute("aria-busy") === "false");
@@ -153,17 +136,39 @@ const actions = {
   async evaluate(code) { return page.evaluate(code); },
 };
 
-try {
-  for (const [name, value] of JSON.parse(list)) {
+async function act(list) {
+  for (const [name, value] of list) {
     try {
       found.results.push(await actions[name](value) ?? null);
     } catch (error) {
       throw new Error(`${name} ${value ?? ""}: ${error.message}\n${await status()}\n${found.messages.join("\n")}`);
     }
   }
-  console.log(JSON.stringify(found));
-} finally {
-  await browser.close();
-  server.close();
-  rmSync(profile, { recursive: true, force: true });
 }
+
+const browser = await chromium.launch({
+  executablePath: process.argv[2],
+  headless: true,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream"],
+});
+for await (const line of createInterface({ input: process.stdin })) {
+  let list;
+  [site, list] = JSON.parse(line);
+  found = { messages: [], requests: [], results: [] };
+  server = createServer(answer);
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  address = `http://127.0.0.1:${server.address().port}/`;
+  const visitor = await browser.newContext({ viewport: { width: 1280, height: 900 }, permissions: ["camera"] });
+  visitor.setDefaultTimeout(100_000);
+  page = await visitor.newPage();
+  page.on("console", (message) => found.messages.push(message.text()));
+  page.on("pageerror", (error) => found.messages.push(error.message));
+  visitor.on("request", (request) => found.requests.push(request.url()));
+  await act(list).catch((error) => { found = { error: error.message }; });
+  await visitor.close();
+  server.closeAllConnections();
+  server.close();
+  console.log(JSON.stringify(found));
+}
+await browser.close();
