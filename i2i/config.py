@@ -19,9 +19,8 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from i2i.errors import UsageError
-from i2i.groups import KEYS, grouped
-from i2i.plain_yaml import Values, read_yaml
-from i2i.urls import StorePath, check_secrets, is_url, store_path
+from i2i.plain_yaml import KEYS, Values, grouped, read_yaml
+from i2i.urls import StorePath, check_secrets, is_url, path_of, real, store_path
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -91,29 +90,6 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def path_of(value: str | os.PathLike[str]) -> Path:
-    """`value` as a path. Raises `UsageError` for an empty text, which would mean the current folder, and for a NUL."""
-    if value == "":
-        raise UsageError("an empty path: is a variable unset? The current folder is '.'")
-    if "\0" in os.fspath(value):
-        raise UsageError(f"{os.fspath(value)!a}: no path has a NUL character")
-    return Path(value)
-
-
-def place_of(value: str | os.PathLike[str]) -> Path:
-    """`value` as the place of a URL, or as a path, with the refusals of both."""
-    if isinstance(value, StorePath):
-        return value
-    return store_path(value) if is_url(value) else path_of(value)
-
-
-def real(path: Path) -> Path:
-    """Where `path` leads through all links. Unlike pathlib's, it takes a link to itself; a store has no links."""
-    if isinstance(path, StorePath):
-        return path
-    return Path(os.path.realpath(path))
-
-
 def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C:
     """The dataclass `cls` with `values`, each converted and checked against its annotation.
 
@@ -167,7 +143,7 @@ def of_run(cls: type[C], run: Path) -> C:
     path = run / RUN_CONFIG
     config = from_mapping(cls, read_options(path), str(path))
     base = _base(path)
-    if base is None or real(base) == real(Path()):
+    if base is None:
         return config
     values = {name: getattr(config, name) for name in option_names(cls) if name != "run"}
     hints = get_type_hints(cls, include_extras=True)
@@ -236,17 +212,25 @@ def path_of_run(run: Path, name: str) -> Path | None:
     if is_url(value):
         return store_path(value)
     base = _base(path)
-    return Path(value) if base is None or real(base) == real(Path()) else Path(_from(base, Path(value), Path))
+    return Path(value) if base is None else Path(_from(base, Path(value), Path))
 
 
 def _base(path: Path) -> Path | None:
+    """The folder at which the relative paths of a run's configuration begin, if it is another one than this."""
     with path.open("rb") as file:
         line = file.readline(_MAX_LINE)
     try:
         found = json.loads(line.removeprefix(_BASE.encode())) if line.startswith(_BASE.encode()) else None
     except ValueError:
         return None
-    return Path(found) if isinstance(found, str) and Path(found).is_absolute() and "\0" not in found else None
+    if (
+        not isinstance(found, str)
+        or not Path(found).is_absolute()
+        or "\0" in found
+        or real(Path(found)) == real(Path())
+    ):
+        return None
+    return Path(found)
 
 
 def _from(base: Path, value: Any, hint: object) -> Any:
@@ -288,21 +272,17 @@ def _of_algorithm(cls: type, values: Mapping[str, Any], where: str) -> dict[str,
 
 def check_numbers(cls: type, values: Mapping[str, Any], where: str = "") -> None:
     """Raises `UsageError` for a number among the words of `values` that may be read in two ways."""
-    if wrong := _ambiguous(cls, values, getattr(values, "lines", {})):
-        raise UsageError(where + "; ".join(wrong))
-
-
-def _ambiguous(cls: type, values: Mapping[str, Any], lines: Mapping[str, int]) -> list[str]:
-    """A sentence for each number that may be read in two ways."""
-    hints = get_type_hints(cls)
-    numbers = {name: value for name, value in values.items() if _is_number(hints[name])}
-    return [
+    hints, lines = get_type_hints(cls), getattr(values, "lines", {})
+    wrong = [
         f"{name} = {word!r}: may be read in two ways; write it without leading zeros and underscores"
         + _line(lines, name)
-        for name, value in numbers.items()
+        for name, value in values.items()
+        if _is_number(hints[name])
         for word in (value if isinstance(value, list | tuple) else [value])
         if isinstance(word, str) and len(word) < _SHOWN and _AMBIGUOUS.fullmatch(word)
     ]
+    if wrong:
+        raise UsageError(where + "; ".join(wrong))
 
 
 def _is_number(hint: object) -> bool:

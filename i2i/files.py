@@ -16,7 +16,6 @@ import select
 import shutil
 import socket
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -43,7 +42,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _STORES = "stores"
 LOCK = "lock"
-"""The file that is locked while a process uses the folder around it."""
+"""The file that is locked while a process uses the `shared_folder` around it."""
 _being_written: set[Path] = set()
 """The temporary files and folders that this process is writing."""
 
@@ -188,12 +187,21 @@ def abandon() -> None:
 
 
 @contextlib.contextmanager
-def scratch_folder(prefix: str, place: Path) -> Iterator[Path]:
-    """A new folder in `place` that is gone at the end, also at a sudden one (`abandon`)."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+def shared_folder(name: str, place: Path, mode: int = 0o777) -> Iterator[Path]:
+    """A new hidden folder in `place`, gone at the end, also at a sudden one (`abandon`).
+
+    It is locked, so `remove_strays` removes it after a kill and not before. Raises `OutputError`.
+    """
+    folder = place / f".i2i-{name}-{secrets.token_hex(4)}.part"
+    make_folders(place)
+    try:
+        folder.mkdir(mode)
+    except OSError as error:
+        raise refused(place, error) from error
     _being_written.add(folder)
     try:
-        yield folder
+        with locked(folder / LOCK):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _being_written.discard(folder)
@@ -245,7 +253,8 @@ def _check_name(path: Path) -> None:
 def remove_strays(folder: Path, before: float) -> None:
     """Remove what a killed process left half-written in `folder` before that time (seconds since the epoch).
 
-    A file that another process is writing is locked, and stays; so does a folder with such a file, `LOCK`.
+    A file that another process is writing is locked, and stays; so does a folder with such a file, `LOCK`. A link
+    stays too.
     """
     for stray in folder.glob(".i2i-*.part"):
         with contextlib.suppress(OSError):
@@ -255,7 +264,7 @@ def remove_strays(folder: Path, before: float) -> None:
 
 
 def _is_being_written(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDWR)
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))  # others may write where we spool
     try:
         return not _lock(descriptor)
     finally:
@@ -363,12 +372,15 @@ def _of_windows(path: Path, error: OSError | ValueError) -> str:
 def make_folders(folder: Path) -> None:
     """Create a folder and those above it, however deep: `Path.mkdir` calls itself for each level.
 
-    Raises `OSError`, and `OutputError` for a name that Windows refuses.
+    Raises `OutputError`.
     """
     missing = itertools.takewhile(lambda place: not place.is_dir(), (folder, *folder.parents))
-    for place in reversed(list(missing)):
-        _check_name(place)
-        place.mkdir(exist_ok=True)
+    try:
+        for place in reversed(list(missing)):
+            _check_name(place)
+            place.mkdir(exist_ok=True)
+    except OSError as error:
+        raise refused(folder, error) from error
 
 
 def home() -> Path:

@@ -1,8 +1,9 @@
-"""Places in an object store, by their URLs: `s3://bucket/photos/a.png`.
+"""Paths that a user gives, and places in an object store, by their URLs: `s3://bucket/photos/a.png`.
 
-They have the parts of a path, and nothing of them is on this machine. `i2i.folders.stores` reads and writes them.
+These have the parts of a path, and nothing of them is on this machine. `i2i.folders.stores` reads and writes them.
 """
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Self, TypeGuard
@@ -72,6 +73,27 @@ def as_path(text: str) -> Path:
         return Path(text)
     scheme, _, rest = text.partition("://")
     return StorePath(f"{scheme}:", rest)
+
+
+def path_of(value: str | os.PathLike[str]) -> Path:
+    """`value` as a path. Raises `UsageError` for an empty text, which would mean the current folder, and for a NUL."""
+    if value == "":
+        raise UsageError("an empty path: is a variable unset? The current folder is '.'")
+    if "\0" in os.fspath(value):
+        raise UsageError(f"{os.fspath(value)!a}: no path has a NUL character")
+    return Path(value)
+
+
+def place_of(value: str | os.PathLike[str]) -> Path:
+    """`value` as the place of a URL, or as a path, with the refusals of both."""
+    if isinstance(value, StorePath):
+        return value
+    return store_path(value) if is_url(value) else path_of(value)
+
+
+def real(path: Path) -> Path:
+    """Where `path` leads through all links. Unlike pathlib's, it takes a link to itself; a store has no links."""
+    return path if isinstance(path, StorePath) else Path(os.path.realpath(path))
 
 
 def check_secrets(value: object, where: str = "") -> None:

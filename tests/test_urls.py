@@ -4,9 +4,8 @@ import pickle
 
 import pytest
 
-from i2i.config import place_of
 from i2i.errors import UsageError
-from i2i.urls import StorePath, is_url, store_path
+from i2i.urls import StorePath, is_url, place_of, store_path
 
 URL = "s3://bucket/photos/ä b%20+#.png"
 

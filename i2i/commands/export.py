@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Interval
 
 from i2i.commands.options import POSITIONAL
-from i2i.config import path_of
 from i2i.errors import UsageError
 from i2i.models.info import MAX_SIDE, ModelInfo
 from i2i.models.styles import MODEL_SUFFIXES
 from i2i.terminal import fetching, say_plain
+from i2i.urls import path_of
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from i2i.commands import ALGORITHMS, COMMANDS, Command
 from i2i.commands.options import Option
-from i2i.groups import FIRST, FIRST_OPTIONS, GROUPS
+from i2i.plain_yaml import FIRST, FIRST_OPTIONS, GROUPS
 
 SHARED = (
     ("--config FILE.yaml", "Read options from this file. Options on the command line win."),

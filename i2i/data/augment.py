@@ -27,11 +27,12 @@ import cv2
 import numpy as np
 
 from i2i import images
-from i2i.config import nearest, path_of
+from i2i.config import nearest
 from i2i.errors import InputError, UsageError
 from i2i.images import Pixels
 from i2i.images.palettes import VOID
 from i2i.plain_yaml import read_yaml_or_list
+from i2i.urls import path_of
 
 Step = tuple[str, dict[str, Any]]
 """A transform: its name and arguments. `transforms` of a composition are steps themselves."""

@@ -14,13 +14,14 @@ from torch import Tensor
 from i2i import images
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import own_options
-from i2i.config import from_mapping, option_names, real
+from i2i.config import from_mapping, option_names
 from i2i.data import folders
 from i2i.data.folders import PairRecord, Split, by_stem, find_images, listed, without_partner
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.evaluation.metrics import squared
 from i2i.evaluation.options import EvaluationOptions
 from i2i.images import Picture, Pixels
+from i2i.urls import real
 
 BACKGROUND: Literal["white"] = "white"
 """The colour that pictures with transparency are composited on."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from i2i.config import path_of
 from i2i.data.folders import Split
 from i2i.device import exact_float32
 from i2i.errors import InputError, ModelError, UsageError
@@ -45,6 +44,7 @@ from i2i.evaluation.translators import Progress, TranslatorEvaluation, facts
 from i2i.images import to_pixels
 from i2i.images.palettes import label_pixels
 from i2i.inference.sample import Sampler, load_sampler
+from i2i.urls import path_of
 
 MAX_GENERATED = 10_000
 """The most pictures that a GAN makes, where the reference set has more."""

@@ -11,12 +11,13 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Interval, Len
 
 from i2i import config, images
-from i2i.config import nearest, path_of, path_of_run
+from i2i.config import nearest, path_of_run
 from i2i.data.folders import find_images
 from i2i.data.options import TOY, local
 from i2i.errors import InputError, ModelError, UsageError
 from i2i.models import styles
 from i2i.models.info import CONFIG_NAME, DIRECTIONS, FROM_NOISE, WEIGHTS_NAME, Direction, ModelInfo, read_info
+from i2i.urls import path_of
 
 PAIRED = ("l1", "psnr", "ssim", "ms_ssim", "lpips")
 SETS = ("swd", "fid", "kid", "is", "precision", "recall", "diversity")

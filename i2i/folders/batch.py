@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from i2i import __version__
-from i2i.config import from_mapping, option_names, place_of, to_mapping
+from i2i.config import from_mapping, option_names, to_mapping
 from i2i.data.walking import suffix_of
 from i2i.errors import OutputError, UsageError
 from i2i.files import make_folders, remove_strays
 from i2i.folders import stores
 from i2i.folders.clusters import open_cluster
-from i2i.folders.jobs import Job
-from i2i.folders.masks import blend_of
+from i2i.folders.jobs import Job, blend_of
 from i2i.folders.parts import Parts, resolve
 from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.plan import Inputs, Plan, Source, plan
@@ -35,7 +34,7 @@ from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator
 from i2i.models.info import ModelInfo
 from i2i.terminal import printable, say_plain
-from i2i.urls import StorePath, is_url
+from i2i.urls import StorePath, is_url, place_of
 
 _COUNTED = 64
 
@@ -92,25 +91,30 @@ def translate_folder(
     def ends() -> bool:
         return stop() or file.failed
 
-    def recorded(_: Job, record: Record) -> None:
+    records: dict[Job, Record] = {}
+
+    def finished(job: Job, record: Record) -> None:
+        records[job] = record
         file.add(record)
+        if progress is not None:
+            progress(len(records), len(todo.todo), record.source)
 
     if chosen.cluster and executor is not None:
         raise UsageError(f"cluster = {chosen.cluster!r} and an executor contradict each other")
     if executor is None and not (chosen.cluster and todo.todo):
         translator = load(Work(style, chosen, sizes=sizes), fetching)
-        resolved, pipeline = Resolved.of(translator), Pipeline(translator, chosen, progress, ends, frames, recorded)
+        resolved, runner = Resolved.of(translator), Pipeline(translator, chosen, finished, ends, frames)
         _check(resolved.info, todo.todo, chosen)
         facts = _facts(style, resolved, chosen)
-        return _run(runner_of(pipeline, todo.todo), todo, facts, file, finish, began)
+        return _run(runner_of(runner, todo.todo), todo, records, facts, file, finish, began)
     work = Work.of(style, chosen, sizes, fetching)
     with nullcontext(executor) if executor is not None else _cluster(chosen, progress) as workers:
         work, resolved = resolve(workers, work)
         _check(resolved.info, todo.todo, chosen)
-        parts = Parts(workers, work, progress, ends, recorded)
+        parts = Parts(workers, work, finished, ends)
         with parts.ready(todo.todo):
             # killed workers may leave something behind that is newer than the start
-            return _run(parts, todo, _facts(style, resolved, chosen), file, finish, math.inf)
+            return _run(parts, todo, records, _facts(style, resolved, chosen), file, finish, math.inf)
 
 
 def _cluster(options: FolderOptions, progress: Progress | None) -> AbstractContextManager[Executor]:
@@ -122,18 +126,19 @@ def _cluster(options: FolderOptions, progress: Progress | None) -> AbstractConte
 def _run(
     runner: Pipeline | Staged | Parts,
     todo: Plan,
+    records: Mapping[Job, Record],
     facts: dict[str, Any],
     file: ReportFile,
     finish: Callable[[Report], object],
     began: float,
 ) -> Report:
-    """Does the work, and reports it however it ends. Leftovers that are older than `began` are removed."""
+    """Does the work, and reports it however it ends: `records` fill up. Removes leftovers older than `began`."""
     file.begin(todo)
     try:
         runner.run(todo.todo)
     finally:
         remove_leftovers(todo, began)
-        outcome = Report(records_of(todo, runner.records), facts, (*todo.notices, *runner.notices))
+        outcome = Report(records_of(todo, records), facts, (*todo.notices, *runner.notices))
         try:
             file.end(outcome)
         finally:
@@ -237,8 +242,8 @@ def _probe(jobs: Sequence[Job]) -> None:
             stores.check_writable(job.target)
             return
         folder = job.target.parent
+        make_folders(folder)
         try:
-            make_folders(folder)
             with tempfile.NamedTemporaryFile(dir=folder, prefix=".i2i-", suffix=".part"):
                 pass
         except OSError as error:

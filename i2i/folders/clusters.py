@@ -1,24 +1,30 @@
-"""Clusters as executors: `ray_cluster.py` knows Ray, `dask_cluster.py` knows Dask, and each is read when it is named.
+"""Clusters as executors: Dask's, whose scheduler makes the calls of lost workers again, and Ray's in `ray_cluster.py`.
 
 `open_cluster` gives a `concurrent.futures.Executor` for the parts of a folder's translation. Both kinds keep one
 promise: a call whose worker dies is made again elsewhere, `TRIES` times in all. So a call must bear to be made twice.
 A cluster that was started here ends with the work. One that was there before stays, with whatever else runs on it.
 """
 
+import logging
 import re
 import socket
+import threading
+import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from i2i import __version__
 from i2i.errors import I2IError, ResourceError, UsageError
 from i2i.terminal import printable, say_plain
 
+T = TypeVar("T")
 Say = Callable[[str], object]
 
 TRIES = 4
@@ -26,6 +32,7 @@ TRIES = 4
 ANSWER, START, RETURN = 10.0, 60.0, 300.0
 """Seconds in which an address has to answer, a first worker has to be there, and a new one after all were lost."""
 ALL_GONE = f"all workers of the cluster are gone, and none came back in {RETURN:g} s."
+_POLL = 1.0
 _EXPECTED = "expected ray, ray:HOST:6379, ray://HOST:10001 or dask://HOST:8786"
 _PACKAGES = {"ray": ("Ray", "ray"), "dask": ("Dask", "distributed")}
 
@@ -83,8 +90,6 @@ def open_cluster(text: str, *, gpu_share: float | None = None, say: Say = say_pl
 
         connected: AbstractContextManager[Cluster] = ray_cluster(address, gpu_share, say)
     else:
-        from i2i.folders.dask_cluster import dask_cluster
-
         connected = dask_cluster(address, say)
     with connected as cluster:
         yield cluster
@@ -147,3 +152,159 @@ def explained(worker: str, error: BaseException) -> BaseException:
 def killer(worker: str) -> ResourceError:
     """The error of a call that no worker survives."""
     return ResourceError(f"{TRIES} workers ended while they had it, the last on {worker}; is there too little memory?")
+
+
+@contextmanager
+def dask_cluster(address: Address, say: Say) -> Iterator["DaskCluster"]:
+    """As `open_cluster`."""
+    import asyncio
+
+    from distributed import Client
+
+    with _quiet():
+        try:
+            with ThreadPoolExecutor(1) as thread:  # this one may have a loop of its own
+                thread.submit(asyncio.run, _greet(address.place)).result()
+            client = Client(address.place, timeout=START / 2, set_as_default=False, name="i2i")
+        except (OSError, ValueError, TypeError) as error:
+            reason = str(error) or f"no answer in {ANSWER:g} s; is it another service?"
+            raise address.unusable(f"no scheduler of Dask answers there: {reason}") from None
+        try:
+            with suppress(TimeoutError):
+                client.wait_for_workers(1, timeout=START)
+            if not client.nthreads():
+                raise address.unusable(
+                    f"it has no workers, and none came in {START:g} s; start them on your machines: dask worker "
+                    f"{address.place.removeprefix('tcp://')}"
+                )
+            cluster = DaskCluster(client, say)
+            try:
+                yield cluster
+            finally:
+                cluster.shutdown(wait=False, cancel_futures=True)
+        finally:
+            with suppress(Exception):
+                client.close(timeout=2)
+
+
+async def _greet(place: str) -> None:
+    """Raises `TimeoutError` where something else listens, for which the client would wait without end."""
+    import asyncio
+
+    from distributed import Security, comm
+
+    options = Security().get_connection_args("client")
+    (await asyncio.wait_for(comm.connect(place, timeout=ANSWER, **options), ANSWER)).abort()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Dask logs each lost worker at length, on the standard error."""
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+class DaskCluster(Cluster):
+    """Calls by Dask's scheduler. A thread counts the workers."""
+
+    def __init__(self, client: Any, say: Say) -> None:
+        super().__init__(say)
+        self._client = client
+        self._places = sum(client.nthreads().values())
+        self._tasks: dict[Future[Any], Any] = {}
+        self._closed = threading.Event()
+        self._broken = ""
+        client.subscribe_topic("all", self._heard)
+        threading.Thread(target=self._watch, name="i2i-dask", daemon=True).start()
+
+    @property
+    def places(self) -> int:
+        return max(1, self._places)
+
+    def submit(self, function: Callable[..., T], /, *arguments: Any, **named: Any) -> "Future[T]":
+        if self._broken:
+            raise BrokenExecutor(self._broken)
+        if self._closed.is_set():
+            raise RuntimeError("cannot submit after shutdown")
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # Dask does not say when, and a call that runs cannot be taken back
+        self._tasks[future] = self._client.submit(*_packed(partial(function, *arguments, **named)), pure=False)
+        self._tasks[future].add_done_callback(partial(self._finished, future))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._closed.set()
+        left = dict(self._tasks)
+        if cancel_futures and left:
+            with suppress(Exception):
+                self._client.cancel(list(left.values()), asynchronous=False)
+        if wait:
+            wait_for(left)
+
+    def run_everywhere(self, function: Callable[..., object], *arguments: object) -> None:
+        answers = self._client.run(*_packed(partial(function, *arguments)), on_error="return")
+        for worker, answer in answers.items():
+            if isinstance(answer, BaseException):
+                raise explained(_host(worker), answer)
+
+    def _finished(self, future: "Future[Any]", task: Any) -> None:
+        with suppress(InvalidStateError):  # `_watch` may have given it up
+            try:
+                future.set_result(task.result())  # if its worker is gone, this waits for another to make the result
+            except Exception as error:
+                future.set_exception(self._reason(task, error))
+        self._tasks.pop(future, None)
+
+    def _reason(self, task: Any, error: Exception) -> Exception:
+        if task.status != "error":
+            self._broken = self._broken or "the scheduler of Dask is gone, or has let go of the work."
+            return BrokenExecutor(self._broken)
+        if type(error).__name__ == "KilledWorker":
+            last = getattr(error, "last_worker", None)
+            return killer(_host(str(getattr(last, "address", last))))
+        return error
+
+    def _heard(self, event: tuple[float, Mapping[str, Any]]) -> None:
+        """The scheduler tells of a lost worker before it makes the calls again."""
+        if event[1].get("action") == "remove-worker" and not self._closed.is_set():
+            self.tell_lost(_host(event[1]["worker"]))
+
+    def _watch(self) -> None:
+        alone_since = 0.0
+        while not self._closed.wait(_POLL):
+            try:
+                self._places = sum(self._client.nthreads().values())
+            except Exception:  # the scheduler is gone
+                self._places = 0
+            alone_since = 0.0 if self._places else alone_since or time.monotonic()
+            if alone_since and time.monotonic() - alone_since > RETURN:
+                self._broken = ALL_GONE
+                for future in list(self._tasks):
+                    with suppress(InvalidStateError):
+                        future.set_exception(BrokenExecutor(self._broken))
+                return
+
+
+def _packed(call: Callable[[], Any]) -> tuple[Callable[[bytes], Any], bytes]:
+    """A call as a function and bytes for it, which only a worker reads: a scheduler needs no i2i then, and a worker
+    without it says so. That function travels whole, as it has no name that can be imported."""
+    from multiprocessing.reduction import ForkingPickler
+
+    def run(data: bytes) -> Any:
+        from multiprocessing.reduction import ForkingPickler
+
+        return ForkingPickler.loads(data)()
+
+    return run, bytes(ForkingPickler.dumps(call))
+
+
+def _host(worker: str) -> str:
+    """`tcp://10.0.0.5:41234` as people say it."""
+    return worker.partition("://")[2] or worker

@@ -25,9 +25,8 @@ from i2i.files import move_into_place, refused, sha256
 from i2i.films import Film, Frame, Reader, Segment, Writer, is_video, needs_video
 from i2i.films.segments import Segments, segments
 from i2i.films.smoothing import Motion, Smoother, motion
-from i2i.folders.jobs import Job
-from i2i.folders.masks import blend_of, read_mask
-from i2i.folders.report import masked
+from i2i.folders.jobs import Job, blend_of, read_mask
+from i2i.folders.report import Record, masked
 from i2i.images import Picture, Pixels, with_channels, with_depth
 from i2i.inference.blend import Blend
 from i2i.inference.failures import out_of_memory
@@ -48,14 +47,6 @@ _NOT_OF_RESULT = {
     *("strict", "batch_size", "workers", "large", "format", "download"),
 }
 """Options on which no frame depends."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A film that is done: in words what else has changed in it, and its numbers."""
-
-    note: str
-    numbers: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -84,8 +75,8 @@ class FilmWork:
         """A frame is so blended with its translation; a mask is that of all frames."""
         return blend_of(self.options, None if self.job.mask is None else read_mask(self.job.mask))
 
-    def run(self) -> Outcome | None:
-        """Translates the film; None if `stop` ended it before. The result is written whole or not at all.
+    def run(self) -> Record | None:
+        """Translates the film, and returns its record; None if `stop` ended it before. The result is whole or absent.
 
         Raises `ImageError` for a film that cannot be read, translated, or written as that kind of file; `OutputError`
         if the system refuses to write.
@@ -101,7 +92,7 @@ class FilmWork:
             except LockedError as error:
                 raise ImageError(str(error)) from None
 
-    def _made(self, reader: Reader, writer: Writer, kept: Segments, before: tuple[int, int]) -> Outcome | None:
+    def _made(self, reader: Reader, writer: Writer, kept: Segments, before: tuple[int, int]) -> Record | None:
         smoother = Smoother(self.options.smooth, kept.state()) if self.options.smooth else None
         frames, output = _Input(reader, kept.count * FRAMES, self.options), _Output(writer, kept, smoother, self.blend)
         try:
@@ -114,7 +105,7 @@ class FilmWork:
             kept.remove()
             raise
         kept.remove()
-        return _outcome(frames, writer, smoother, masked(self.job.mask))
+        return _record(self.job, frames, writer, smoother)
 
     def _translate(self, frames: "_Input", output: "_Output", total: int) -> bool:
         """Translates what is left. False if it was stopped."""
@@ -275,9 +266,8 @@ def _ahead(items: Iterator[tuple[Frame, Motion | None]]) -> Generator[tuple[Fram
             waiting.append(reader.submit(next, items, None))
 
 
-def _outcome(frames: _Input, writer: Writer, smoother: Smoother | None, mask: str) -> Outcome:
-    film = frames.reader.film
-    notes = [*film.notes, *writer.notes, *([mask] if mask else [])]
+def _record(job: Job, frames: _Input, writer: Writer, smoother: Smoother | None) -> Record:
+    notes = [*frames.reader.film.notes, *writer.notes, *filter(None, [masked(job.mask)])]
     numbers: dict[str, float] = {"frames": frames.count}
     if smoother is not None:
         found = smoother.numbers()
@@ -285,4 +275,4 @@ def _outcome(frames: _Input, writer: Writer, smoother: Smoother | None, mask: st
         before, after = found["flicker_before"], found["flicker_after"]
         lost = 1 - found["sharpness_after"] / max(found["sharpness_before"], 1e-12)
         notes.append(f"flicker {before:.2g} → {after:.2g}, sharpness {-lost:+.0%}")
-    return Outcome("; ".join(notes), numbers)
+    return replace(Record.of(job, "done", note="; ".join(notes)), film=numbers)

@@ -1,19 +1,34 @@
-"""The jobs of a plan, and paths for their results of which no two are one file."""
+"""The jobs of a folder's translation: pictures and films among the inputs, and the mask of each.
 
-import hashlib
+They are found from names alone, but for GIF and WebP files, which may be films.
+"""
+
 import os
-import unicodedata
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
-from i2i.config import real
-from i2i.data.folders import listed
-from i2i.data.walking import prefix_of
-from i2i.errors import UsageError
+from i2i.config import nearest
+from i2i.data.walking import exists, inside, is_folder, prefix_of, suffix_of, walk
+from i2i.errors import ImageError, InputError, UsageError
+from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, has_pyav, is_animated
+from i2i.films import written_suffix as written_film_suffix
+from i2i.folders import stores
+from i2i.images import SUFFIXES, UNREAD, Pixels, read, written_suffix
+from i2i.inference.blend import Blend, Mask
+from i2i.inference.options import ALPHA, FolderOptions
+from i2i.inference.values import checked_mask
 from i2i.terminal import printable
-from i2i.urls import as_path, is_url
+from i2i.urls import StorePath, as_path, is_url, place_of, real
+
+STDIN = "-"
+_HEAD = 32
+"""The bytes of a WebP file that say whether it is a film."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,61 +69,273 @@ class Job(SourceAndTarget):
         return as_path(self.mask_text) if self.mask_text else None
 
 
-def folded(text: str) -> str:
-    """A text that is equal for names that some file systems take for one: of other case or Unicode form."""
-    return unicodedata.normalize("NFC", text).casefold()
+def blend_of(options: FolderOptions, mask: Mask | None = None) -> Blend:
+    """Returns the blend that `options` ask for, where `mask` is that of the picture, unless its alpha is."""
+    return Blend(options.strength, ALPHA if options.mask == ALPHA else mask, options.keep)
 
 
-def _keys(jobs: Sequence[Job]) -> tuple[list[str], set[str]]:
-    """A key for each target, equal for targets that are one file: folders resolved, case and Unicode forms folded.
+def read_mask(path: Path) -> Pixels:
+    """The mask in a file, (H, W). Raises `ImageError`, which names it."""
+    try:
+        return checked_mask(read(path))
+    except ImageError as error:
+        raise ImageError(f"its mask {printable(path)}: {error}") from None
 
-    In a store, names that differ at all are different files. Also the keys of all folders above them.
+
+class MaskFiles:
+    """The files of masks that an option names: one picture for all, or a folder with one for each.
+
+    Raises `UsageError` for a path that leads to nothing.
     """
-    folders: dict[str, str] = {}
-    keys = []
-    for job in jobs:
-        folder, name = os.path.split(job.target_text)
-        stored = is_url(folder)
-        if folder not in folders:
-            folders[folder] = f"{folder}/" if stored else folded(prefix_of(real(Path(folder))))
-        keys.append(folders[folder] + (name if stored else folded(name)))
-    above: set[str] = set()
-    for key in folders.values():
-        while (key := os.path.dirname(key)) not in above:  # noqa: PTH120
-            above.add(key)
-    return keys, above
+
+    def __init__(self, mask: Path | Literal["alpha"] | None) -> None:
+        self.path = None if mask == ALPHA else mask
+        self.folder: Path | None = None
+        self._names: dict[str, dict[str, tuple[str, ...]]] = {}
+        if isinstance(self.path, StorePath):
+            self._list(self.path)
+        elif self.path is not None and not exists(self.path):
+            near = [path.name for path in inside(self.path.parent)] if is_folder(self.path.parent) else []
+            raise UsageError(f"mask {printable(self.path)}: no such file or folder.{nearest(self.path.name, near)}")
+        elif self.path is not None and is_folder(self.path):
+            self.folder = real(self.path)
+
+    def of(self, name: str) -> str:
+        """The mask of the picture at that path within the inputs; empty if none is needed.
+
+        Raises `ImageError` if the folder of masks has none, or several.
+        """
+        if self.path is None or self.folder is None:
+            return str(self.path or "")
+        below, file = os.path.split(name)
+        stem = file.removesuffix(suffix_of(file))
+        folder = self.path / below
+        if below not in self._names and not isinstance(folder, StorePath):
+            self._add(below, sorted(path.name for path in inside(folder)) if is_folder(folder) else [])
+        found = self._names.get(below, {}).get(stem, ())
+        if len(found) > 1:
+            found = tuple(mask for mask in found if mask == file) or found
+        if not found:
+            raise ImageError(f"has no mask; expected {printable(folder / stem)}.png, or with another suffix")
+        if len(found) > 1:
+            raise ImageError(f"has several masks: {', '.join(printable(folder / mask) for mask in found)}; leave one")
+        return prefix_of(folder) + found[0]
+
+    def is_for_all(self, path: str) -> bool:
+        """Whether a file is the one mask of all pictures, and so no picture to translate."""
+        if self.path is None or self.folder is not None or not path.endswith(self.path.name):
+            return False
+        return real(as_path(path)) == real(self.path)
+
+    def _list(self, place: StorePath) -> None:
+        """Finds all masks of a store by one listing."""
+        names = [name for name in stores.files(place) if not name or stores.is_fit(name)]
+        if not names:
+            raise UsageError(f"mask {printable(place)}: no such file or folder in the store")
+        if names == [""]:
+            return
+        self.folder = place
+        for name in names:
+            below, file = os.path.split(name)
+            self._add(below, [file])
+
+    def _add(self, below: str, files: Sequence[str]) -> None:
+        """Notes the masks among the files of one folder, by their stem."""
+        names = self._names.setdefault(below, {})
+        for file in files:
+            ending = suffix_of(file)
+            if ending.lower() in SUFFIXES:
+                stem = file.removesuffix(ending)
+                names[stem] = (*names.get(stem, ()), file)
 
 
-def _clashing(jobs: Sequence[Job]) -> list[Job]:
-    jobs = [job for job in jobs if not job.refused]
-    keys, folders = _keys(jobs)
-    counts = Counter(keys)
-    # a path cannot be the folder of one result and another result
-    counts.update(folder for folder in folders if folder in counts)
-    clashing = [(key, job.source_text, job) for key, job in zip(keys, jobs, strict=True) if counts[key] > 1]
-    return [job for *_, job in sorted(clashing, key=lambda entry: entry[:2])]
+class Found:
+    """Turns inputs into jobs whose results go to `out`. A picture that is named twice is one job.
+
+    `folders` are the inputs that are folders, `special` the jobs of pipes, sockets and devices. `films` counts the
+    films that need PyAV, `other` all files that are neither.
+    """
+
+    def __init__(self, options: FolderOptions, out: Path, masks: MaskFiles) -> None:
+        self.options, self.out, self.masks = options, out, masks
+        self.other = self.films = 0
+        self.folders: set[Path] = set()
+        self.special: list[Job] = []
+        self._moving: set[Path] = set()
+        self._jobs: dict[str | tuple[str, Path], Job] = {}
+        self._before = prefix_of(out)
+
+    def jobs(self) -> list[Job]:
+        return list(self._jobs.values())
+
+    def notices(self) -> tuple[str, ...]:
+        return (f"{self.films} films were left alone: {NEEDS_PYAV}",) if self.films else ()
+
+    def add(self, source: Path) -> None:
+        if str(source) != STDIN:
+            self._input(source, None)
+            return
+        for name in _standard_input():
+            path = place_of(name)
+            # a relative name keeps its folders, so that files of one name from several folders can be told apart
+            whole = isinstance(path, StorePath) or path.is_absolute() or ".." in path.parts
+            self._input(path, None if whole else path)
+
+    def _input(self, path: Path, name: Path | None) -> None:
+        if isinstance(path, StorePath):
+            self._store(path)
+            return
+        kind = _kind(path)
+        if stat.S_ISDIR(kind):
+            self.folders.add(path)
+            self._folder(path, name or Path())
+        else:
+            self._add(str(path), str(name or path.name), special=kind != 0 and not stat.S_ISREG(kind))
+
+    def _store(self, place: StorePath) -> None:
+        """Adds the file of a store at a place, or those below it; names that begin with a dot are hidden."""
+        others = tuple(map(prefix_of, self._others(place)))
+        names = [name for name in stores.files(place, recursive=self.options.recursive) if not stores.is_hidden(name)]
+        if not names:
+            raise InputError(f"{printable(place)}: no such file or folder in the store")
+        if names == [""]:
+            self._moving |= moving([place])
+            self._add(str(place), place.name)
+            return
+        self.folders.add(place)
+        before = prefix_of(place)
+        found = [name for name in names if not (before + name).startswith(others)]
+        self._moving |= moving([place / stores.fit(n) for n in found if suffix_of(n).lower() in ANIMATED])
+        for name in found:
+            path = before + stores.fit(name)
+            if not self.masks.is_for_all(path):
+                reason = "" if stores.is_fit(name) else f"its name {name!a} {stores.UNFIT}"
+                self._file(path, stores.fit(name), reason)
+
+    def _folder(self, folder: Path, below: Path) -> None:
+        others = self._others(folder)
+        passed: dict[str, bool] = {}
+        odd: set[str] = set()
+
+        def refused(error: OSError) -> None:
+            path = Path(error.filename)
+            self._add(str(path), str(below / path.relative_to(folder)), f"cannot be listed: {error.strerror}")
+
+        recursive, follow_links = self.options.recursive, self.options.follow_links
+        start, begin = len(prefix_of(folder)), prefix_of(below)
+        for path in walk(folder, refused, recursive=recursive, follow_links=follow_links, irregular=odd.add):
+            parent = os.path.dirname(path)  # noqa: PTH120
+            if parent not in passed:
+                passed[parent] = any(real(Path(parent)).is_relative_to(other) for other in others)
+            if not (passed[parent] or self.masks.is_for_all(path)):
+                self._file(path, begin + path[start:], special=path in odd)
+
+    def _file(self, path: str, name: str, refused: str = "", special: bool = False) -> None:
+        """Adds a file of a folder, if it is a picture or a film."""
+        ending = suffix_of(path).lower()
+        if ending in VIDEO and not has_pyav():
+            self.films += 1
+            self.other += 1
+        elif ending in SUFFIXES or ending in UNREAD or ending in VIDEO:
+            self._add(path, name, refused, special and _is_special(path))
+        else:
+            self.other += 1
+
+    def _others(self, folder: Path) -> list[Path]:
+        """Folders whose files are no inputs, whatever links lead there: that of the masks, and that of the results,
+        unless the input is a part of it."""
+        here, masks = real(folder), self.masks.folder
+        if masks is not None and here.is_relative_to(masks):
+            raise UsageError(f"{printable(folder)} holds the masks, and no pictures to translate; choose another input")
+        others = [] if masks is None else [masks]
+        if not self.options.in_place:
+            target = real(self.out)
+            if here == target:
+                raise UsageError(f"{printable(self.out)} is the input folder; choose another output folder")
+            if not here.is_relative_to(target):
+                others.append(target)
+        return others
+
+    def _add(self, source: str, name: str, refused: str = "", special: bool = False) -> None:
+        before = suffix_of(name)
+        film = not refused and self._is_film(source, before.lower())
+        if film:
+            after = written_film_suffix(before)
+        else:
+            after = f".{self.options.format}" if self.options.format else written_suffix(before)
+        if not refused and after.lower() != before.lower():
+            name = name.removesuffix(before) + after
+        job = Job(source, self._before + name, name, refused, film)
+        if special:
+            self.special.append(job)
+            return
+        first = self._jobs.setdefault(job.target_text, job)
+        if first is not job and first.source.absolute() != job.source.absolute():
+            self._jobs.setdefault((job.target_text, job.source.absolute()), job)
+
+    def _is_film(self, source: str, suffix: str) -> bool:
+        if suffix in VIDEO:
+            return True
+        # with a format of pictures, or with another one, the first frame is meant
+        moves = suffix in ANIMATED and self.options.format in (None, suffix.removeprefix("."))
+        if is_url(source):
+            return moves and as_path(source) in self._moving
+        return moves and is_animated(Path(source))
 
 
-def without_collisions(jobs: list[Job], policy: str) -> list[Job]:
-    """`jobs` with a path of its own each. Raises `UsageError` with those that share one, unless `policy` is suffix."""
-    clashing = _clashing(jobs)
-    for attempt in range(3) if policy == "suffix" else ():
-        alike = set(clashing)
-        jobs = [_named_apart(job, attempt) if job in alike else job for job in jobs]
-        clashing = _clashing(jobs) if clashing else []
-    if clashing:
-        pairs = listed([f"{printable(job.source)} → {printable(job.target)}" for job in clashing])
-        hint = [] if policy == "suffix" else ["Use --on-collision suffix to name them apart."]
-        raise UsageError(f"{len(clashing)} inputs share their output paths:", *pairs, *hint)
-    return jobs
+def moving(places: Sequence[StorePath]) -> set[StorePath]:
+    """Those of some GIF and WebP files of a store that have several frames. A file that cannot be read has none."""
+    candidates = [place for place in places if place.suffix.lower() in ANIMATED]
+    found: set[StorePath] = set()
+    if not candidates:
+        return found
+    with TemporaryDirectory(prefix="i2i-") as folder:
+
+        def look(number: int, place: StorePath) -> None:
+            path = Path(folder, str(number))
+            with suppress(ImageError):  # it is reported when its turn comes
+                if place.suffix.lower() == ".webp":
+                    path.write_bytes(stores.get_bytes(place, most=_HEAD, of_one=True))
+                else:
+                    stores.fetch(place, path)
+                if is_animated(path):
+                    found.add(place)
+            path.unlink(missing_ok=True)
+
+        stores.each(look, range(len(candidates)), candidates)
+    return found
 
 
-def _named_apart(job: Job, attempt: int) -> Job:
-    """The job whose result has its old suffix in its name; then a digest of its name, then one of its whole path."""
-    source, target = job.source, job.target
-    if attempt == 0:
-        stem = f"{source.stem}_{source.suffix[1:]}"
-    else:
-        path = job.name.with_name(source.name) if attempt == 1 else source
-        stem = f"{target.stem}_{hashlib.blake2b(os.fsencode(path.as_posix()), digest_size=4).hexdigest()}"
-    return replace(job, target_text=str(target.with_name(stem + target.suffix)))
+def _kind(path: Path) -> int:
+    """The `st_mode` of an input through its links; 0 where they lead to nothing that can be looked at.
+
+    Raises `InputError` if nothing is there.
+    """
+    with suppress(OSError):
+        return path.stat().st_mode
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise InputError(f"{printable(path)}: no such file or folder.{nearest(path.name, near)}") from None
+    except OSError as error:
+        raise InputError(f"{printable(path)}: cannot be opened: {error.strerror}") from None
+    return 0
+
+
+def _standard_input() -> Iterator[str]:
+    data = sys.stdin.buffer.read()
+    if b"\0" in data:
+        return map(os.fsdecode, data.removesuffix(b"\0").split(b"\0"))
+    names = (os.fsdecode(name) for name in data.split(b"\n") if name.strip())
+    # a list that was written on Windows
+    return (name[:-1] if name.endswith("\r") and not os.path.lexists(name) else name for name in names)
+
+
+def _is_special(path: str) -> bool:
+    """A FIFO, a socket, a device: opening it could wait for ever or do something."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except OSError:
+        return False  # reading it will say why
+    return not stat.S_ISREG(mode)

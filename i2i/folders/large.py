@@ -1,15 +1,15 @@
 """A picture file larger than the limits to another: read, translated and written by bands."""
 
 import math
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from i2i.errors import ImageError
-from i2i.folders.jobs import Job
-from i2i.folders.masks import blend_of
+from i2i.folders.jobs import Job, blend_of
 from i2i.folders.report import changes, masked, painted
 from i2i.images import WRITTEN, Picture, from_planes, to_planes
 from i2i.images.formats import written_format
@@ -39,7 +39,10 @@ def translate_large(translator: "Translator", job: Job, options: "FolderOptions"
         raise ImageError("too large: models of values in units take pictures up to the limit only; cut it into parts")
     if options.size is not None:
         raise ImageError("too large to be resized; without --size it is translated as it is")
-    with Large(job.source) as large, _Blends(job, options, large) as blends:
+    blend = blend_of(options)
+    with ExitStack() as stack:
+        large = stack.enter_context(Large(job.source))
+        mask = None if job.mask is None else stack.enter_context(_mask_of(job.mask, large))
         if large.info.has_more_frames and options.in_place:
             raise ImageError("further pages in it would be lost; without --in-place the first is translated")
         bands: Bands = large if options.alpha == "keep" else _Laid(large, options.alpha)
@@ -50,7 +53,9 @@ def translate_large(translator: "Translator", job: Job, options: "FolderOptions"
             result = source.with_pixels(rows)
             if result.alpha is None:
                 result.alpha = source.alpha
-            return blends.of(top, source, result)
+            if mask is None:
+                return blend.of(source, result)
+            return replace(blend, mask=as_mask(mask.read(top, top + result.height))).of(source, result)
 
         first = bands.read(0, 1)
         dtype = first.pixels.dtype
@@ -82,39 +87,17 @@ def _stacked(picture: Picture) -> Pixels:
     return np.concatenate([plane for plane in planes if plane is not None], axis=2)
 
 
-class _Blends:
-    """The blend of each band with its picture; a context manager, as the mask lies on a disk too."""
-
-    def __init__(self, job: Job, options: "FolderOptions", large: Large) -> None:
-        self._blend = blend_of(options)
-        self._mask: Large | None = None
-        if job.mask is not None:
-            self._mask = _opened(job.mask)
-            if (self._mask.height, self._mask.width) != (large.height, large.width):
-                sizes = f"is {large.width}x{large.height} pixels, but its mask {self._mask.width}x{self._mask.height}"
-                self.__exit__()
-                raise ImageError(f"{sizes}; expected a mask of the same size")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._mask is not None:
-            self._mask.__exit__()
-
-    def of(self, top: int, source: Picture, result: Picture) -> Picture:
-        """`result`, rows of the translation from `top` on, blended with those of the picture."""
-        if self._mask is None:
-            return self._blend.of(source, result)
-        mask = as_mask(self._mask.read(top, top + result.height))
-        return replace(self._blend, mask=mask).of(source, result)
-
-
-def _opened(mask: Path) -> Large:
+def _mask_of(path: Path, large: Large) -> Large:
+    """The mask of a large picture, which lies on a disk too. Raises `ImageError` for one of another size."""
     try:
-        return Large(mask)
+        mask = Large(path)
     except ImageError as error:
-        raise ImageError(f"its mask {printable(mask)}: {error}") from None
+        raise ImageError(f"its mask {printable(path)}: {error}") from None
+    if (mask.height, mask.width) != (large.height, large.width):
+        with mask:
+            sizes = f"is {large.width}x{large.height} pixels, but its mask {mask.width}x{mask.height}"
+            raise ImageError(f"{sizes}; expected a mask of the same size")
+    return mask
 
 
 def _paint(translator: "Translator", bands: Bands, shape: tuple[int, int], sink: RowSink, depth: Any) -> None:

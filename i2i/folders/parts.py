@@ -4,23 +4,21 @@ Workers see the same files as this process, the driver. A part is so small that 
 again it goes on where it was lost (`worker.py`).
 """
 
-import secrets
-import shutil
+import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from i2i.errors import I2IError, ResourceError, SomeFailed, UsageError
-from i2i.files import LOCK, locked
+from i2i.files import shared_folder
 from i2i.folders.jobs import Job
-from i2i.folders.pipeline import BATCH_ON_GPU, Stop
-from i2i.folders.report import Progress, Record
+from i2i.folders.pipeline import BATCH_ON_GPU, Finished, Stop
+from i2i.folders.report import Record
 from i2i.folders.worker import STOP, Journal, Outcome, Part, Resolved, Work, check_worker, forget, stamp, translate_part
 from i2i.inference.translator import Translator
 from i2i.terminal import printable
@@ -79,14 +77,12 @@ def _checked(executor: Executor, work: Work) -> Resolved:
 
 @dataclass
 class Parts:
-    """Runs jobs on an executor, part by part. `records` and `notices` as those of a `Pipeline`."""
+    """Runs jobs on an executor, part by part. `finished`, `stop` and `notices` as those of a `Pipeline`."""
 
     executor: Executor
     work: Work
-    progress: Progress | None = None
+    finished: Finished
     stop: Stop = lambda: False
-    finished: Callable[[Job, Record], object] = lambda job, record: None
-    records: dict[Job, Record] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -94,38 +90,30 @@ class Parts:
         self._ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
         self._again: deque[Part] = deque()
         self._numbers = count(1)
-        self._total = self._given_up = 0
+        self._given_up = 0
         self._ending = False
         self._error: BaseException | None = None
 
     @contextmanager
     def ready(self, jobs: Sequence[Job]) -> Iterator[None]:
         """Inside, the workers are checked, and share a hidden folder with this process. Raises as `check_worker`."""
-        out = jobs[0].target.parent.absolute() if jobs else Path()
-        shared = None if isinstance(out, StorePath) or not jobs else out / f".i2i-parts-{secrets.token_hex(8)}.part"
-        store = out if isinstance(out, StorePath) else None
-        witness = next((job.source.absolute() for job in jobs if _is_there(job)), None)
-        self.work = replace(self.work, folder=shared, store=store, witness=witness)
+        out = jobs[0].target.parent.absolute() if jobs else None
+        here = out is not None and not isinstance(out, StorePath)
         try:
-            with nullcontext() if shared is None else locked(shared / LOCK):
-                if jobs:
-                    self._check_workers()
+            with shared_folder("parts", out) if here and out else nullcontext(out) as folder:
+                witness = next((job.source.absolute() for job in jobs if _is_there(job)), None)
+                self.work = replace(self.work, folder=folder, witness=witness)
+                if everywhere := getattr(self.executor, "run_everywhere", None):
+                    everywhere(check_worker, self.work)
+                else:  # the others are checked when they begin
+                    _checked(self.executor, self.work)
                 yield
         finally:
-            if shared is not None:
-                shutil.rmtree(shared, ignore_errors=True)
             forget()  # threads have loaded the model in this process
-
-    def _check_workers(self) -> None:
-        if everywhere := getattr(self.executor, "run_everywhere", None):
-            everywhere(check_worker, self.work)
-        else:  # the others are checked when they begin
-            _checked(self.executor, self.work)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Raises `SomeFailed` at the first failure if `strict`, `OutputError` if the system refuses to write,
         `ResourceError` if the executor has lost its workers for good."""
-        self._total = len(jobs)
         parts = self._parts(jobs)
         try:
             while self._fill(parts):
@@ -148,8 +136,11 @@ class Parts:
         return int(getattr(self.executor, "places", 0) or getattr(self.executor, "_max_workers", 0) or 16)
 
     def _parts(self, jobs: Sequence[Job]) -> Iterator[Part]:
-        """Neighbours together, so many that each place has several parts."""
-        most = max(1, min(self._most(), len(jobs) // (4 * self._places())))
+        """Neighbours together: as many batches as keep a device busy, but several parts for each place."""
+        batch, resolved = self.work.options.batch_size, self.work.resolved
+        on_cpu = resolved is None or resolved.device == "cpu"
+        most = max(_JOBS, 4 * (batch if isinstance(batch, int) else 1 if on_cpu else BATCH_ON_GPU))
+        most = max(1, min(most, len(jobs) // (4 * self._places())))
         together: list[Job] = []
         size = 0
         for job in jobs:
@@ -162,14 +153,9 @@ class Parts:
         if together:
             yield self._part(together)
 
-    def _most(self) -> int:
-        """Jobs of a part: as many batches as keep a device busy."""
-        batch, resolved = self.work.options.batch_size, self.work.resolved
-        on_cpu = resolved is None or resolved.device == "cpu"
-        return max(_JOBS, 4 * (batch if isinstance(batch, int) else 1 if on_cpu else BATCH_ON_GPU))
-
     def _part(self, jobs: Sequence[Job]) -> Part:
-        return Part(next(self._numbers), tuple(jobs), tuple(stamp(job, self.work.start) for job in jobs))
+        here = tuple(map(_absolute, jobs))
+        return Part(next(self._numbers), tuple(jobs), here, tuple(map(stamp, here)))
 
     def _fill(self, parts: Iterator[Part]) -> bool:
         """Submit parts, so that no place is without work. Returns whether any is under way."""
@@ -212,19 +198,17 @@ class Parts:
         part = self._running.pop(future)
         error = CancelledError("its calls were cancelled.") if future.cancelled() else future.exception()
         if error is None:
-            self._take(part, future.result())
+            made = future.result()
+            self.notices.extend(notice for notice in made.notices if notice not in self.notices)
+            for job, record in zip(part.jobs, made.records, strict=True):
+                if record is not None:
+                    self._record(job, record)
+            if made.error is not None:
+                self._end(made.error)
         elif not isinstance(error, CancelledError):
             self._failed(part, error)
         elif not self._ending:  # somebody else cancelled it
             self._break(error)
-
-    def _take(self, part: Part, made: Outcome) -> None:
-        self.notices.extend(notice for notice in made.notices if notice not in self.notices)
-        for job, record in zip(part.jobs, made.records, strict=True):
-            if record is not None:
-                self._record(job, record)
-        if made.error is not None:
-            self._end(made.error)
 
     def _failed(self, part: Part, error: BaseException) -> None:
         """The part has no outcome. If its worker was lost, what that finished is kept; the rest is done once more, each
@@ -239,22 +223,27 @@ class Parts:
         found = Journal(self.work, part).found()
         again = not (self._ending or part.again)
         self._given_up += again
-        for number, job in enumerate(part.jobs):
-            if found and number in found:
-                self._record(job, found[number])
+        for job, here, before in zip(part.jobs, part.here, part.before, strict=True):
+            if found and job in found:
+                self._record(job, found[job])
             elif again:
-                self._again.append(Part(next(self._numbers), (job,), (part.before[number],), again=True))
+                self._again.append(Part(next(self._numbers), (job,), (here,), (before,), again=True))
             elif found is not None or not self._ending:
                 reason = f"its worker ended before it was done: {type(error).__name__}: {error}"
                 self._record(job, Record.of(job, "failed", reason))
 
     def _record(self, job: Job, record: Record) -> None:
-        self.records[job] = record
         self.finished(job, record)
-        if self.progress is not None:
-            self.progress(len(self.records), self._total, record.source)
         if record.status == "failed" and self.work.options.strict:
             self._end(SomeFailed(f"{printable(record.source)}: {record.reason}"))
+
+
+def _absolute(job: Job) -> Job:
+    """The job with paths that are true in every folder."""
+    texts = (job.source_text, job.target_text, job.mask_text)
+    start = os.getcwd()  # noqa: PTH109 - pathlib's fails on names that are no UTF-8
+    source, target, mask = (text and (text if is_url(text) else os.path.join(start, text)) for text in texts)  # noqa: PTH118
+    return replace(job, source_text=source, target_text=target, mask_text=mask)
 
 
 def _size(job: Job) -> int:

@@ -9,15 +9,14 @@ import stat
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFailed
 from i2i.files import make_folders
-from i2i.folders.jobs import Job
-from i2i.folders.masks import blend_of, read_mask
+from i2i.folders.jobs import Job, blend_of, read_mask
 from i2i.folders.report import Progress, Record, changes, clipped, masked, painted, unlabelled
 from i2i.images import Picture, probe, read, write
 from i2i.images.large import LARGE_LIMITS, large_size
@@ -29,6 +28,7 @@ from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator
 from i2i.terminal import printable
 
+Finished = Callable[[Job, Record], object]
 Stop = Callable[[], bool]
 
 QUEUE_PIXELS = 32 << 20
@@ -51,28 +51,26 @@ class Taken(NamedTuple):
 class _Read:
     """A picture that is being read; `shape` is its height and width in the network.
 
-    One that is `large`, and a film, is never read as a whole.
+    A film, and a picture above the limits, goes `alone`, and is never read as a whole.
     """
 
     job: Job
     pixels: int
     shape: tuple[int, int]
     picture: "Future[Taken]"
-    large: bool = False
+    alone: bool = False
 
 
 @dataclass
 class Pipeline:
-    """Runs jobs through a translator. `records` has the outcome of each job, also after an error; `finished` is called
-    with each job and its record."""
+    """Runs jobs through a translator. `finished` is called with each job and its record, also after an error; `frames`
+    as that of `translate_folder`. `notices` are remarks for the user."""
 
     translator: Translator
     options: FolderOptions
-    progress: Progress | None = None
+    finished: Finished
     stop: Stop = lambda: False
     frames: Progress | None = None
-    finished: Callable[[Job, Record], object] = lambda job, record: None
-    records: dict[Job, Record] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -90,7 +88,6 @@ class Pipeline:
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Raises `SomeFailed` at the first failure if `strict`, `OutputError` if the system refuses to write."""
-        self._total = len(jobs)
         waiting = deque(jobs)
         with (
             ThreadPoolExecutor(self._workers, "i2i-read") as self._readers,
@@ -101,10 +98,8 @@ class Pipeline:
                     self._read_ahead(waiting)
                     if not self._reads:
                         break
-                    if self._reads[0].large and self._reads[0].job.film:
-                        self._translate_film(self._reads.popleft().job)
-                    elif self._reads[0].large:
-                        self._translate_large(self._reads.popleft().job)
+                    if self._reads[0].alone:
+                        self._alone(self._reads.popleft().job)
                     else:
                         self._translate(self._next_batch())
                     self._collect()
@@ -131,7 +126,7 @@ class Pipeline:
                 self._collect(wait_for_one=True)
             self._held += entry.pixels
             self._reads.append(entry)
-            if not (entry.large or entry.picture.done()):
+            if not (entry.alone or entry.picture.done()):
                 entry.picture = self._readers.submit(self._read, waiting[0])
             waiting.popleft()
 
@@ -139,7 +134,7 @@ class Pipeline:
         """The size of a picture by its header, before it is read. A failure waits for the picture's turn."""
         picture: Future[Taken] = Future()
         if job.film and not job.refused:
-            return _Read(job, 0, (0, 0), picture, large=True)
+            return _Read(job, 0, (0, 0), picture, alone=True)
         try:
             if job.refused:
                 raise ImageError(job.refused)
@@ -148,13 +143,13 @@ class Pipeline:
             scaled = (height, width) if size is None else resized(height, width, size)
         except Exception as error:
             reason = error
-            if self.options.large and not job.refused and _is_large(job):
+            if self.options.large and not job.refused and _is_large(job.source):
                 try:
                     large_size(job.source)
                 except ImageError as other:
                     reason = other
                 else:
-                    return _Read(job, 0, (0, 0), picture, large=True)
+                    return _Read(job, 0, (0, 0), picture, alone=True)
             picture.set_exception(reason)
             return _Read(job, 0, (0, 0), picture)
         shape = self.translator.network_size(*scaled)
@@ -173,7 +168,7 @@ class Pipeline:
     def _next_batch(self) -> list[tuple[_Read, Taken]]:
         """The first picture, and others that wait and are of its size in the network."""
         wanted = (self._reads[0].shape, False)
-        alike = [entry for entry in self._reads if (entry.shape, entry.large) == wanted][: self._batch]
+        alike = [entry for entry in self._reads if (entry.shape, entry.alone) == wanted][: self._batch]
         batch = []
         for entry in alike:
             self._reads.remove(entry)
@@ -237,21 +232,12 @@ class Pipeline:
             self.notices.append(_BANDS)
         return [result], _BY_BANDS
 
-    def _translate_large(self, job: Job) -> None:
-        """One picture above the limits, from its file to the other; nothing else of its size is held beside it."""
-        from i2i.folders.large import translate_large
-
-        def work() -> Record:
-            note = translate_large(self.translator, job, self.options, self._mode(job))
-            return Record.of(job, "done", note=note)
-
-        self._alone(job, work)
-
-    def _alone(self, job: Job, work: Callable[[], Record | None]) -> None:
-        """Does a job that goes from file to file. It alone fails, unless the error refuses all."""
+    def _alone(self, job: Job) -> None:
+        """A film, or a picture above the limits, from its file to the other; nothing else of its size is held beside
+        it. It alone fails, unless the error refuses all."""
         try:
-            self._folder_of(job)
-            record = work()
+            make_folders(job.target.parent)
+            record = self._film(job) if job.film else self._large(job)
         except ExistsError as error:
             self._appeared(job, error)
         except Exception as error:
@@ -260,9 +246,14 @@ class Pipeline:
             self._fail(job, failures.reason_of_one(error))
         else:
             if record is not None:
-                self._record(job, record)
+                self.record(job, record)
 
-    def _translate_film(self, job: Job) -> None:
+    def _large(self, job: Job) -> Record:
+        from i2i.folders.large import translate_large
+
+        return Record.of(job, "done", note=translate_large(self.translator, job, self.options, self._mode(job)))
+
+    def _film(self, job: Job) -> Record | None:
         from i2i.folders.film import FilmWork
 
         def progress(done: int, total: int) -> None:
@@ -270,28 +261,15 @@ class Pipeline:
                 self.frames(done, total, job.source)
 
         still = self.translator.for_film()
-
-        def work() -> Record | None:
-            outcome = FilmWork(still, job, self.options, self._batch, self._mode(job), progress, self.stop).run()
-            if outcome is None:
-                return None
-            return replace(Record.of(job, "done", note=outcome.note), film=outcome.numbers)
-
-        self._alone(job, work)
-
-    def _folder_of(self, job: Job) -> None:
-        try:
-            make_folders(job.target.parent)
-        except OSError as error:
-            raise OutputError(f"{printable(job.target.parent)}: cannot be created: {error.strerror}") from error
+        return FilmWork(still, job, self.options, self._batch, self._mode(job), progress, self.stop).run()
 
     def _mode(self, job: Job) -> int | None:
         # the file that replaces a private picture is as private
         return stat.S_IMODE(job.source.stat().st_mode) if self.options.in_place else None
 
     def _write(self, job: Job, result: Picture, note: str) -> str:
-        self._folder_of(job)
         try:
+            make_folders(job.target.parent)
             write(job.target, result, self.options.quality, self._mode(job), self.options.replaces)
         except ExistsError:
             raise
@@ -324,36 +302,34 @@ class Pipeline:
         except Exception as error:
             self._fail(job, failures.reason(error))
         else:
-            self._record(job, Record.of(job, "done", note=note))
+            self.record(job, Record.of(job, "done", note=note))
 
     def _appeared(self, job: Job, error: ExistsError) -> None:
         """A file has come to the place of its result since the plan was made: perhaps another run's."""
         if self.options.skip_existing:
-            self._record(job, Record.of(job, "skipped", "exists"))
+            self.record(job, Record.of(job, "skipped", "exists"))
         else:
             self._fail(job, str(error))
 
     def _fail(self, job: Job, reason: str) -> None:
-        self._record(job, Record.of(job, "failed", reason))
-        if self.options.strict:
-            raise SomeFailed(f"{printable(job.source)}: {reason}")
+        self.record(job, Record.of(job, "failed", reason))
 
-    def _record(self, job: Job, record: Record) -> None:
-        self.records[job] = record
+    def record(self, job: Job, record: Record) -> None:
+        """Tells the outcome of a job. Raises `SomeFailed` for a failure, if `strict`."""
         self.finished(job, record)
-        if self.progress is not None:
-            self.progress(len(self.records), self._total, record.source)
+        if record.status == "failed" and self.options.strict:
+            raise SomeFailed(f"{printable(record.source)}: {record.reason}")
 
 
-def _is_large(job: Job) -> bool:
+def _is_large(path: Path) -> bool:
     """Whether it is a picture above the limits, and not refused for another reason."""
     try:
-        width, height = _size(job.source)
+        width, height = _size(path)
     except ImageError:
         return False
     try:
         DEFAULT_LIMITS.check_size(width, height)
-        DEFAULT_LIMITS.check_bytes(job.source.stat().st_size)
+        DEFAULT_LIMITS.check_bytes(path.stat().st_size)
     except ImageError:
         return True
     return False

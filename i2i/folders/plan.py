@@ -1,34 +1,30 @@
-"""Which pictures and films go where: jobs, found, named and checked before any work.
+"""The plan of a folder's translation: jobs, named and checked before any work, from names alone.
 
-Two outputs that would be one file are refused or named apart.
+Two results that would be one file are refused or named apart.
 """
 
 import hashlib
 import os
-import stat
-import sys
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
-from i2i.config import nearest, place_of, real
 from i2i.data.folders import listed
-from i2i.data.walking import prefix_of, suffix_of, walk
+from i2i.data.walking import prefix_of, suffix_of
 from i2i.errors import ImageError, InputError, OutputError, UsageError
 from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, has_pyav, is_animated, needs_video
 from i2i.films import WRITTEN as WRITTEN_FILMS
 from i2i.films import written_suffix as written_film_suffix
 from i2i.folders import stores
 from i2i.folders.clusters import parse_address
-from i2i.folders.jobs import Job, folded, without_collisions
-from i2i.folders.masks import MaskFiles
+from i2i.folders.jobs import Found, Job, MaskFiles
 from i2i.images import SUFFIXES, UNREAD, WRITTEN, written_suffix
 from i2i.inference.options import FolderOptions
 from i2i.terminal import printable
-from i2i.urls import StorePath, as_path, is_url
+from i2i.urls import StorePath, as_path, is_url, place_of, real
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,6 @@ class Plan:
 
 Source = str | PathLike[str]
 Inputs = Source | Sequence[Source]
-STDIN = "-"
 _OFTEN = 32
 """A folder is listed once this many of its paths are in question."""
 
@@ -71,7 +66,7 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         wrong = "the place for the results is missing" if out is None else "two places for the results"
         raise UsageError(f"{wrong}; give -o OUT, or --in-place to replace the inputs")
     masks = MaskFiles(options.mask)
-    found = _Found(options, Path() if out is None else place_of(out), masks)
+    found = Found(options, Path() if out is None else place_of(out), masks)
     for source in sources:
         found.add(source)
     jobs = _masked(found.jobs(), masks)
@@ -105,138 +100,6 @@ def _check_extra(jobs: Sequence[Job]) -> None:
         raise UsageError(f"{printable(missing[0].source)}: {NEEDS_PYAV}")
 
 
-class _Found:
-    """Turns inputs into jobs. A picture that is named twice is one job."""
-
-    def __init__(self, options: FolderOptions, out: Path, masks: MaskFiles) -> None:
-        self.options, self.out, self.masks = options, out, masks
-        self.other = self.films = 0
-        self.folders: set[Path] = set()
-        """The inputs that are folders."""
-        self.special: list[Job] = []
-        self._moving: set[Path] = set()
-        self._jobs: dict[str | tuple[str, Path], Job] = {}
-        self._before = prefix_of(out)
-
-    def jobs(self) -> list[Job]:
-        return list(self._jobs.values())
-
-    def notices(self) -> tuple[str, ...]:
-        return (f"{self.films} films were left alone: {NEEDS_PYAV}",) if self.films else ()
-
-    def add(self, source: Path) -> None:
-        if str(source) != STDIN:
-            self._input(source, None)
-            return
-        for name in _standard_input():
-            path = place_of(name)
-            # a relative name keeps its folders, so that files of one name from several folders can be told apart
-            whole = isinstance(path, StorePath) or path.is_absolute() or ".." in path.parts
-            self._input(path, None if whole else path)
-
-    def _input(self, path: Path, name: Path | None) -> None:
-        if isinstance(path, StorePath):
-            self._store(path)
-            return
-        kind = _kind(path)
-        if stat.S_ISDIR(kind):
-            self.folders.add(path)
-            self._folder(path, name or Path())
-        else:
-            self._add(str(path), str(name or path.name), special=kind != 0 and not stat.S_ISREG(kind))
-
-    def _store(self, place: StorePath) -> None:
-        """Adds the file of a store at a place, or those below it; names that begin with a dot are hidden."""
-        others = tuple(map(prefix_of, self._others(place)))
-        names = [name for name in stores.files(place, recursive=self.options.recursive) if not stores.is_hidden(name)]
-        if not names:
-            raise InputError(f"{printable(place)}: no such file or folder in the store")
-        if names == [""]:
-            self._moving |= stores.moving([place])
-            self._add(str(place), place.name)
-            return
-        self.folders.add(place)
-        before = prefix_of(place)
-        found = [name for name in names if not (before + name).startswith(others)]
-        self._moving |= stores.moving([place / stores.fit(n) for n in found if suffix_of(n).lower() in ANIMATED])
-        for name in found:
-            path = before + stores.fit(name)
-            if not self.masks.is_for_all(path):
-                reason = "" if stores.is_fit(name) else f"its name {name!a} {stores.UNFIT}"
-                self._file(path, stores.fit(name), reason)
-
-    def _folder(self, folder: Path, below: Path) -> None:
-        others = self._others(folder)
-        passed: dict[str, bool] = {}
-        odd: set[str] = set()
-
-        def refused(error: OSError) -> None:
-            path = Path(error.filename)
-            self._add(str(path), str(below / path.relative_to(folder)), f"cannot be listed: {error.strerror}")
-
-        recursive, follow_links = self.options.recursive, self.options.follow_links
-        start, begin = len(prefix_of(folder)), prefix_of(below)
-        for path in walk(folder, refused, recursive=recursive, follow_links=follow_links, irregular=odd.add):
-            parent = os.path.dirname(path)  # noqa: PTH120
-            if parent not in passed:
-                passed[parent] = any(real(Path(parent)).is_relative_to(other) for other in others)
-            if passed[parent] or self.masks.is_for_all(path):
-                continue
-            self._file(path, begin + path[start:], special=path in odd)
-
-    def _file(self, path: str, name: str, refused: str = "", special: bool = False) -> None:
-        """Adds a file of a folder, if it is a picture or a film."""
-        ending = suffix_of(path).lower()
-        if ending in VIDEO and not has_pyav():
-            self.films += 1
-            self.other += 1
-        elif ending in SUFFIXES or ending in UNREAD or ending in VIDEO:
-            self._add(path, name, refused, special and _is_special(path))
-        else:
-            self.other += 1
-
-    def _others(self, folder: Path) -> list[Path]:
-        """Folders whose files are no inputs: those of the results and of the masks."""
-        if self.masks.folder is not None and real(folder).is_relative_to(self.masks.folder):
-            raise UsageError(f"{printable(folder)} holds the masks, and no pictures to translate; choose another input")
-        return [path for path in (self._output(folder), self.masks.folder) if path is not None]
-
-    def _output(self, folder: Path) -> Path | None:
-        """Where results go, whatever links lead there: they are no inputs, unless the input is a part of them."""
-        if self.options.in_place:
-            return None
-        inside, target = real(folder), real(self.out)
-        if inside == target:
-            raise UsageError(f"{printable(self.out)} is the input folder; choose another output folder")
-        return None if inside.is_relative_to(target) else target
-
-    def _add(self, source: str, name: str, refused: str = "", special: bool = False) -> None:
-        before = suffix_of(name)
-        film = not refused and self._is_film(source, before.lower())
-        if film:
-            after = written_film_suffix(before)
-        else:
-            after = f".{self.options.format}" if self.options.format else written_suffix(before)
-        if not refused and after.lower() != before.lower():
-            name = name.removesuffix(before) + after
-        job = Job(source, self._before + name, name, refused, film)
-        if special:
-            self.special.append(job)
-            return
-        first = self._jobs.setdefault(job.target_text, job)
-        if first is not job and first.source.absolute() != job.source.absolute():
-            self._jobs.setdefault((job.target_text, job.source.absolute()), job)
-
-    def _is_film(self, source: str, suffix: str) -> bool:
-        if suffix in VIDEO:
-            return True
-        # with a format of pictures, or with another one, the first frame is meant
-        moves = suffix in ANIMATED and self.options.format in (None, suffix.removeprefix("."))
-        if is_url(source):
-            return moves and as_path(source) in self._moving
-        return moves and is_animated(Path(source))
-
-
 def _masked(jobs: Sequence[Job], masks: MaskFiles) -> list[Job]:
     """The jobs with their masks; those that have none are refused. Raises `UsageError` if that is so for all."""
     if masks.path is None:
@@ -254,41 +117,6 @@ def _with_mask(job: Job, masks: MaskFiles) -> Job:
         return replace(job, mask_text=masks.of(job.name_text))
     except ImageError as error:
         return replace(job, refused=job.refused or str(error))
-
-
-def _kind(path: Path) -> int:
-    """The `st_mode` of an input through its links; 0 where they lead to nothing that can be looked at.
-
-    Raises `InputError` if nothing is there.
-    """
-    with suppress(OSError):
-        return path.stat().st_mode
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise InputError(f"{printable(path)}: no such file or folder.{nearest(path.name, near)}") from None
-    except OSError as error:
-        raise InputError(f"{printable(path)}: cannot be opened: {error.strerror}") from None
-    return 0
-
-
-def _standard_input() -> Iterator[str]:
-    data = sys.stdin.buffer.read()
-    if b"\0" in data:
-        return map(os.fsdecode, data.removesuffix(b"\0").split(b"\0"))
-    names = (os.fsdecode(name) for name in data.split(b"\n") if name.strip())
-    # a list that was written on Windows
-    return (name[:-1] if name.endswith("\r") and not os.path.lexists(name) else name for name in names)
-
-
-def _is_special(path: str) -> bool:
-    """A FIFO, a socket, a device: opening it could wait for ever or do something."""
-    try:
-        mode = os.stat(path).st_mode  # noqa: PTH116
-    except OSError:
-        return False  # reading it will say why
-    return not stat.S_ISREG(mode)
 
 
 def _names_a_picture(out: Path, alone: bool) -> bool:
@@ -363,6 +191,66 @@ def _place(job: Job) -> int:
     )
 
 
+def _folded(text: str) -> str:
+    """A text that is equal for names that some file systems take for one: of other case or Unicode form."""
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _keys(jobs: Sequence[Job]) -> tuple[list[str], set[str]]:
+    """A key for each target, equal for targets that are one file: folders resolved, case and Unicode forms folded.
+
+    In a store, names that differ at all are different files. Also the keys of all folders above them.
+    """
+    folders: dict[str, str] = {}
+    keys = []
+    for job in jobs:
+        folder, name = os.path.split(job.target_text)
+        stored = is_url(folder)
+        if folder not in folders:
+            folders[folder] = f"{folder}/" if stored else _folded(prefix_of(real(Path(folder))))
+        keys.append(folders[folder] + (name if stored else _folded(name)))
+    above: set[str] = set()
+    for key in folders.values():
+        while (key := os.path.dirname(key)) not in above:  # noqa: PTH120
+            above.add(key)
+    return keys, above
+
+
+def _clashing(jobs: Sequence[Job]) -> list[Job]:
+    jobs = [job for job in jobs if not job.refused]
+    keys, folders = _keys(jobs)
+    counts = Counter(keys)
+    # a path cannot be the folder of one result and another result
+    counts.update(folder for folder in folders if folder in counts)
+    clashing = [(key, job.source_text, job) for key, job in zip(keys, jobs, strict=True) if counts[key] > 1]
+    return [job for *_, job in sorted(clashing, key=lambda entry: entry[:2])]
+
+
+def without_collisions(jobs: list[Job], policy: str) -> list[Job]:
+    """`jobs` with a path of its own each. Raises `UsageError` with those that share one, unless `policy` is suffix."""
+    clashing = _clashing(jobs)
+    for attempt in range(3) if policy == "suffix" else ():
+        alike = set(clashing)
+        jobs = [_named_apart(job, attempt) if job in alike else job for job in jobs]
+        clashing = _clashing(jobs) if clashing else []
+    if clashing:
+        pairs = listed([f"{printable(job.source)} → {printable(job.target)}" for job in clashing])
+        hint = [] if policy == "suffix" else ["Use --on-collision suffix to name them apart."]
+        raise UsageError(f"{len(clashing)} inputs share their output paths:", *pairs, *hint)
+    return jobs
+
+
+def _named_apart(job: Job, attempt: int) -> Job:
+    """The job whose result has its old suffix in its name; then a digest of its name, then one of its whole path."""
+    source, target = job.source, job.target
+    if attempt == 0:
+        stem = f"{source.stem}_{source.suffix[1:]}"
+    else:
+        path = job.name.with_name(source.name) if attempt == 1 else source
+        stem = f"{target.stem}_{hashlib.blake2b(os.fsencode(path.as_posix()), digest_size=4).hexdigest()}"
+    return replace(job, target_text=str(target.with_name(stem + target.suffix)))
+
+
 def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], out: Path, options: FolderOptions) -> set[Job]:
     """The jobs to skip, since their results exist. Raises `UsageError` for targets that are not to be replaced."""
     there: Callable[[str], bool] = _Listed().have
@@ -405,13 +293,13 @@ class _Listed:
             self._names[folder] = _names_in(folder)
         names = self._names.get(folder)
         # the file system may fold names, in its own way
-        return (names is None or folded(name) in names) and os.path.lexists(path)
+        return (names is None or _folded(name) in names) and os.path.lexists(path)
 
 
 def _names_in(folder: str) -> set[str] | None:
     try:
         with os.scandir(folder or os.curdir) as entries:
-            return {folded(entry.name) for entry in entries}
+            return {_folded(entry.name) for entry in entries}
     except OSError:
         return None
 

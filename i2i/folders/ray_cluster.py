@@ -23,7 +23,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from i2i.errors import I2IError, ResourceError, UsageError
-from i2i.files import scratch_folder
+from i2i.files import shared_folder
 from i2i.folders.clusters import ALL_GONE, ANSWER, RETURN, START, TRIES, Address, Cluster, Say, explained, killer
 from i2i.machine import cores
 from i2i.terminal import printable
@@ -77,7 +77,7 @@ def _connected(ray: Any, address: Address) -> Iterator[None]:
         if not address.place:
             short = Path("/tmp")  # the paths of its sockets have little room
             place = short if short.is_dir() else Path(tempfile.gettempdir())
-            folder = stack.enter_context(scratch_folder("i2i-ray-", place))
+            folder = stack.enter_context(shared_folder("ray", place, 0o700))
             options |= {"address": "local", "num_cpus": cores(), "object_store_memory": _OBJECTS}
             options |= {"include_dashboard": False, "_temp_dir": str(folder)}
         stack.callback(ray.shutdown)
@@ -193,20 +193,18 @@ class RayCluster(Cluster):
     def _call(self, call: Callable[[], T]) -> T:
         """Makes a call, on another worker if one dies."""
         for _ in range(TRIES):
-            worker = self._free_worker()
+            worker, is_lost = self._free_worker(), False
             try:
                 result: T = self._ray.get(worker.actor.call.remote(call))
+                return result
             except self._ray.exceptions.RayTaskError as error:
-                self._free.put(worker)
                 raise _cause(error) from None
             except self._ray.exceptions.RayError:
+                is_lost = True
                 self._replace(worker)
-            except BaseException:
-                self._free.put(worker)
-                raise
-            else:
-                self._free.put(worker)
-                return result
+            finally:
+                if not is_lost:
+                    self._free.put(worker)
         raise killer(worker.host)
 
     def _free_worker(self) -> _Worker:

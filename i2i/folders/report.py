@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -52,16 +52,20 @@ class Record(SourceAndTarget):
         """The record of a job. Many records have one reason or note, which is kept once."""
         return cls(job.source_text, job.target_text, status, sys.intern(reason), sys.intern(note))
 
-    def to_json(self, line: str = "") -> str:
-        """A JSON object in ASCII, on one line or with `line` before each of its lines but the first."""
+    def of_same(self, job: Job, here: Job) -> "Record":
+        """The record of `job`, from this one of `here`, the same job with other paths. Texts that name these change."""
+        reason, note = self.reason, self.note
+        for name in ("target_text", "source_text", "mask_text"):
+            used, given = getattr(here, name), getattr(job, name)
+            if used != given:
+                reason, note = reason.replace(used, given), note.replace(used, given)
+        return replace(Record.of(job, self.status, reason, note), film=self.film)
+
+    def to_json(self) -> str:
+        """A JSON object in ASCII on one line."""
         texts = {"source": self.source_text, "target": self.target_text, "status": self.status}
         texts |= {"reason": self.reason, "note": self.note}
-        if not line:
-            return json.dumps({**texts, "film": self.film} if self.film else texts)
-        parts = [f'"{name}": {json.dumps(text)}' for name, text in texts.items()]
-        if self.film:
-            parts.append(f'"film": {json.dumps(self.film, indent=1)}'.replace("\n", f"{line} "))
-        return "{" + ",".join(f"{line} {part}" for part in parts) + line + "}"
+        return json.dumps({**texts, "film": self.film} if self.film else texts)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Report:
         yield self.summary().removesuffix("\n}\n") + ',\n "records": ['
         separator = "\n  "
         for record in self.records:
-            yield separator + record.to_json("\n  ")
+            yield separator + record.to_json()
             separator = ",\n  "
         yield "\n ]\n}\n" if self.records else "]\n}\n"
 

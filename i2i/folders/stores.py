@@ -2,20 +2,25 @@
 
 Credentials come from the environment and from the configuration of fsspec and of the store's own library. No message
 repeats what such a library says, for it may hold an address with a password.
+
+`fetch_folder` and `store_folder` keep a folder of this machine and one of a store equal. A hidden file of the folder
+notes each file as both sides had it last. So little is listed, and nothing copied twice.
 """
 
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from i2i.data.walking import walk
 from i2i.errors import FULL, ExistsError, I2IError, ImageError, InputError, OutputError, UsageError
-from i2i.films import ANIMATED, is_animated
+from i2i.files import atomic_write, locked, make_folders, move_into_place
 from i2i.terminal import printable
 from i2i.urls import UNNAMED, StorePath
 
@@ -23,7 +28,9 @@ TOGETHER = 8
 """So many files are fetched or stored at once."""
 _PIECE = 128 << 20
 """Files of twice that and more go to S3 in pieces of that size: of a killed process the pieces stay there, unseen."""
-_HEAD = 32
+_NOTES, _LOCK, _COMING = ".i2i-store.json", ".i2i-store.lock", ".i2i-store"
+_NOTED, _TIMES = 64, 32
+"""The notes, which name all files, are written after so many files, but not more often than so many times."""
 UNFIT = "has an empty part, '.' or '..', which no path can have; rename it in the store"
 _REFUSED_ALL = {
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
@@ -110,11 +117,14 @@ def put(path: Path, place: StorePath, *, replace: bool) -> None:
                 ) from None
 
 
-def get_bytes(place: StorePath, kind: type[I2IError] = InputError) -> bytes:
-    """The content of a small file of a store. An error is of that `kind`."""
+def get_bytes(
+    place: StorePath, kind: type[I2IError] = InputError, *, most: int | None = None, of_one: bool = False
+) -> bytes:
+    """The content of a small file of a store, or its first bytes. An error is of that `kind`, or `of_one` file."""
     system, name = _opened(place)
-    with _explained(place, kind):
-        content: bytes = system.cat_file(name)
+    first = {} if most is None else {"start": 0, "end": most}
+    with _explained(place, kind, of_one=of_one):
+        content: bytes = system.cat_file(name, **first)
         return content
 
 
@@ -145,43 +155,6 @@ def check_writable(place: StorePath) -> None:
         finally:
             file.discard()
             file.closed = True  # or its destructor would store it
-
-
-def check_readable(place: StorePath) -> None:
-    """Raises `InputError` unless that file of a store can be read."""
-    system, name = _opened(place)
-    with _explained(place, InputError):
-        system.cat_file(name, start=0, end=1)
-
-
-def moving(places: Sequence[StorePath]) -> set[StorePath]:
-    """Those of some GIF and WebP files that have several frames. A file that cannot be read has none."""
-    candidates = [place for place in places if place.suffix.lower() in ANIMATED]
-    found: set[StorePath] = set()
-    if not candidates:
-        return found
-    with TemporaryDirectory(prefix="i2i-") as folder:
-
-        def look(number: int, place: StorePath) -> None:
-            path = Path(folder, str(number))
-            with suppress(ImageError):  # it is reported when its turn comes
-                if place.suffix.lower() == ".webp":  # its first bytes say it
-                    path.write_bytes(_head(place))
-                else:
-                    fetch(place, path)
-                if is_animated(path):
-                    found.add(place)
-            path.unlink(missing_ok=True)
-
-        each(look, range(len(candidates)), candidates)
-    return found
-
-
-def _head(place: StorePath) -> bytes:
-    system, name = _opened(place)
-    with _explained(place, InputError, of_one=True):
-        head: bytes = system.cat_file(name, start=0, end=_HEAD)
-        return head
 
 
 def _opened(place: StorePath) -> tuple[Any, str]:
@@ -275,3 +248,103 @@ def each(function: Callable[..., object], *arguments: Iterable[Any]) -> None:
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+class _Note(NamedTuple):
+    """A file as both sides have it: its size, the store's tag, and the time of its last change here."""
+
+    size: int
+    tag: str
+    changed: int
+
+
+def fetch_folder(place: StorePath, folder: Path) -> int:
+    """Makes `folder` hold the files below a place of a store, and returns how many were fetched.
+
+    Files that the store still has as they were fetched, or put there, are not fetched again, even if they were changed
+    here. Files that came from the store and are there no longer are removed; files of other origin stay. Each file is
+    whole or not there. Hidden names are left out. One process at a time; others wait, and find nothing left to do.
+
+    Raises `InputError` if there is nothing, or names that no path can have, or if the store cannot be read, and
+    `OutputError` if the folder cannot be written.
+    """
+    found = {name: entry for name, entry in files(place).items() if not is_hidden(name)}
+    if not found or "" in found:
+        raise InputError(f"{printable(place)}: no such folder in the store")
+    if wrong := [name for name in found if not is_fit(name)]:
+        raise InputError(f"{printable(place)}: the name {wrong[0]!a} {UNFIT}")
+    with locked(folder / _LOCK):
+        notes, coming = _read(folder, place), folder / _COMING
+        shutil.rmtree(coming, ignore_errors=True)
+        for name in notes.keys() - found.keys():
+            with suppress(OSError):
+                (folder / name).unlink()
+            del notes[name]
+        old = {name for name, note in notes.items() if note[:2] == found[name] and (folder / name).is_file()}
+        new = {name: coming / str(number) for number, name in enumerate(name for name in found if name not in old)}
+
+        def fetch_one(name: str) -> None:
+            path, part = folder / name, new[name]
+            fetch(place / name, part)
+            make_folders(path.parent)
+            move_into_place(part, path)
+            notes[name] = _Note(*found[name], path.stat().st_mtime_ns)
+
+        make_folders(coming)
+        names, group = list(new), max(_NOTED, len(new) // _TIMES)
+        try:
+            for start in range(0, len(names), group):
+                try:
+                    each(fetch_one, names[start : start + group])
+                finally:
+                    _write(folder, place, notes)
+        finally:
+            shutil.rmtree(coming, ignore_errors=True)
+    return len(new)
+
+
+def store_folder(folder: Path, place: StorePath) -> int:
+    """Puts the files of a folder to a place of a store, and returns how many were put.
+
+    Files that did not change since they were fetched, or put there, are not put again. The one that was changed last is
+    put last. Each replaces the store's, and nothing is removed there. Hidden files are left out.
+
+    Raises `OutputError` if the store cannot be written.
+    """
+    with locked(folder / _LOCK):
+        notes = _read(folder, place)
+        paths = [path for path in map(Path, walk(folder)) if path.is_file()]
+        stamps = {path.relative_to(folder).as_posix(): path.stat() for path in paths}
+        known = {name: (note.size, note.changed) for name, note in notes.items()}
+        new = [name for name, status in stamps.items() if known.get(name) != (status.st_size, status.st_mtime_ns)]
+        try:
+            for name in sorted(new, key=lambda name: stamps[name].st_mtime_ns):
+                put(folder / name, place / name, replace=True)
+                notes[name] = _Note(*files(place / name)[""], stamps[name].st_mtime_ns)
+        except InputError as error:
+            raise OutputError(str(error)) from None
+        finally:
+            _write(folder, place, notes)
+    return len(new)
+
+
+def is_noted(folder: Path, place: StorePath, name: str) -> bool:
+    """Whether the store has that file as it was last fetched, or put there; or has none. Raises `OutputError`."""
+    found, note = files(place / name, kind=OutputError), _read(folder, place).get(name)
+    return not found or (note is not None and note[:2] == found.get(""))
+
+
+def _read(folder: Path, place: StorePath) -> dict[str, _Note]:
+    """The notes; none if they are of another place, or damaged, and then all is copied again."""
+    try:
+        found = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
+        noted = found["files"] if found["place"] == str(place) else {}
+        notes = {name: _Note(int(size), str(tag), int(changed)) for name, (size, tag, changed) in noted.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    return {name: note for name, note in notes.items() if is_fit(name)}
+
+
+def _write(folder: Path, place: StorePath, notes: dict[str, _Note]) -> None:
+    data = json.dumps({"place": str(place), "files": notes}).encode()
+    atomic_write(folder / _NOTES, lambda file: file.write(data))

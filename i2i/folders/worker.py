@@ -32,7 +32,7 @@ from i2i.machine import threads
 from i2i.models import styles
 from i2i.models.info import CONFIG_NAME, WEIGHTS_NAME, ModelInfo
 from i2i.terminal import printable
-from i2i.urls import StorePath, is_url
+from i2i.urls import StorePath
 
 Style = str | PathLike[str] | Translator
 Fetching = Callable[[int, int | None], object]
@@ -83,19 +83,17 @@ class Resolved:
 class Work:
     """All that a worker must know. `digests` are the SHA-256 of the style's files.
 
-    `sizes` are the heights and widths of the pictures if they are few, as for `load_translator`. Relative paths of jobs
-    begin at `start`. `folder` is shared by driver and workers, for journals and the sign to stop; where results go to a
-    `store`, there is none. `witness` is an input that every worker must see. `resolved` is how all must run the model;
-    None in the question to the first one.
+    `sizes` are the heights and widths of the pictures if they are few, as for `load_translator`. `folder` is shared by
+    driver and workers, for journals and the sign to stop; where results go to a store, it is one there, and has
+    neither. `witness` is an input that every worker must see. `resolved` is how all must run the model; None in the
+    question to the first one.
     """
 
     style: Style
     options: FolderOptions
     digests: tuple[str, ...] = ()
     sizes: Sizes | None = None
-    start: str = ""
     folder: Path | None = None
-    store: StorePath | None = None
     witness: Path | None = None
     resolved: Resolved | None = None
     version: str = __version__
@@ -103,9 +101,8 @@ class Work:
     @classmethod
     def of(cls, style: Style, options: FolderOptions, sizes: Sizes | None, fetching: Fetching | None = None) -> Self:
         """The work with a style that every folder understands, and with its digests. Raises as `styles.find`."""
-        start = str(Path.cwd())
         if isinstance(style, Translator):
-            return cls(style, options, sizes=sizes, start=start)
+            return cls(style, options, sizes=sizes)
         found = _files(style, options, fetching)
         # workers look up a name; a path is true in every folder
         sent = [Path(name).absolute() if Path(name) in (path, path.parent) else name for name, path in found.items()]
@@ -113,7 +110,7 @@ class Work:
             weights = parse_mix(options.mix).values()
             mix = mix_as_text(dict(zip(map(str, sent), weights, strict=True)))
             sent, options = [""], replace(options, mix=mix)
-        return cls(sent[0], options, _digests(found.values()), sizes, start)
+        return cls(sent[0], options, _digests(found.values()), sizes)
 
     def with_resolved(self, resolved: Resolved) -> "Work":
         return replace(self, resolved=resolved, options=resolved.pinned(self.options))
@@ -185,9 +182,9 @@ def check_worker(work: Work) -> Resolved:
 
 
 def _check_files(work: Work) -> None:
-    if work.store is not None:
-        stores.check_writable(work.store / ".i2i-check")
-    if work.folder is not None:
+    if isinstance(work.folder, StorePath):
+        stores.check_writable(work.folder / ".i2i-check")
+    elif work.folder is not None:
         try:
             (work.folder / f"{socket.gethostname()}-{os.getpid()}").touch()
         except OSError as error:
@@ -196,14 +193,14 @@ def _check_files(work: Work) -> None:
                 "folder at this path"
             ) from None
     if isinstance(work.witness, StorePath):
-        stores.check_readable(work.witness)
+        stores.get_bytes(work.witness, most=1)
     elif work.witness is not None and not os.access(work.witness, os.R_OK):
         raise InputError(f"{printable(work.witness)}: cannot be read; every worker needs the inputs at this path")
 
 
 def _opened(work: Work) -> Translator:
     """The translator of that work in this process, loaded unless it is there."""
-    wanted = replace(work, folder=None, store=None, witness=None)
+    wanted = replace(work, folder=None, witness=None)
     with _Here.lock:
         if _Here.translator is None or _Here.work != wanted:
             _Here.work = _Here.translator = None  # its memory is free before the next one is loaded
@@ -247,13 +244,14 @@ def _on_this_machine() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Part:
-    """Jobs that one worker does one after the other. `before` are the stamps of their targets when it was made.
+    """Jobs that one worker does one after the other, as the plan has them, and `here` with absolute paths.
 
-    `again`: each of its jobs was in a part that was lost.
+    `before` are the stamps of their targets when the part was made. `again`: each of its jobs was in one that was lost.
     """
 
     number: int
     jobs: tuple[Job, ...]
+    here: tuple[Job, ...]
     before: tuple[Stamp, ...]
     again: bool = False
 
@@ -273,47 +271,26 @@ def translate_part(work: Work, part: Part) -> Outcome:
     journal = Journal(work, part)
     records = journal.found() or {}
     journal.begin()
-    numbers = {_from_start(job, work.start): number for number, job in enumerate(part.jobs)}
+    jobs = dict(zip(part.here, part.jobs, strict=True))
 
     def finished(here: Job, record: Record) -> None:
-        number = numbers[here]
-        records[number] = _as_planned(record, part.jobs[number], here)
-        journal.add(number, records[number])
+        records[jobs[here]] = record.of_same(jobs[here], here)
+        journal.add(jobs[here], records[jobs[here]])
 
-    rest = [here for here, number in numbers.items() if number not in records]
-    pipeline = runner_of(Pipeline(_opened(work), work.options, stop=journal.has_stop, finished=finished), rest)
+    rest = [here for here, job in jobs.items() if job not in records]
+    runner = runner_of(Pipeline(_opened(work), work.options, finished, journal.has_stop), rest)
     error = None
     try:
-        pipeline.run(rest)
+        runner.run(rest)
     except I2IError as ended:
         error = ended
-    return Outcome(tuple(records.get(number) for number in numbers.values()), tuple(pipeline.notices), error)
+    return Outcome(tuple(map(records.get, part.jobs)), tuple(runner.notices), error)
 
 
-def _from_start(job: Job, start: str) -> Job:
-    """The job with paths that are true in every folder."""
-    source, target, mask = (_absolute(path, start) for path in (job.source_text, job.target_text, job.mask_text))
-    return replace(job, source_text=source, target_text=target, mask_text=mask)
-
-
-def _absolute(path: str, start: str) -> str:
-    return path if not path or is_url(path) else os.path.join(start, path)  # noqa: PTH118
-
-
-def _as_planned(record: Record, job: Job, here: Job) -> Record:
-    """The record of the job `here` as one of `job`, whose paths are as the user gave them."""
-    reason, note = record.reason, record.note
-    for name in ("target_text", "source_text", "mask_text"):
-        used, given = getattr(here, name), getattr(job, name)
-        if used != given:
-            reason, note = reason.replace(used, given), note.replace(used, given)
-    return replace(Record.of(job, record.status, reason, note), film=record.film)
-
-
-def stamp(job: Job, start: str) -> Stamp:
+def stamp(job: Job) -> Stamp:
     """The stamp of its target; none in a store."""
     try:
-        status = os.stat(_absolute(job.target_text, start))  # noqa: PTH116
+        status = os.stat(job.target_text)  # noqa: PTH116
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
@@ -330,8 +307,10 @@ class Journal:
     """
 
     def __init__(self, work: Work, part: Part) -> None:
-        self._work, self._part = work, part
-        self._path = None if work.folder is None else work.folder / f"{part.number}.jsonl"
+        self._part = part
+        self._path: Path | None = None
+        if work.folder is not None and not isinstance(work.folder, StorePath):
+            self._path = work.folder / f"{part.number}.jsonl"
 
     def begin(self) -> None:
         """Raises `OutputError`."""
@@ -341,29 +320,29 @@ class Journal:
             except OSError as error:
                 raise refused(self._path, error) from None
 
-    def found(self) -> dict[int, Record] | None:
-        """The records of an attempt before, by the number of the job; None if no worker has begun.
+    def found(self) -> dict[Job, Record] | None:
+        """The records of an attempt before; None if no worker has begun.
 
         A worker may be lost after the result has got its name and before it was written down here: a target that has
         changed since the part was made is done too.
         """
         if self._path is None or not self._path.exists():
             return None
-        found = {}
-        for number, (job, before) in enumerate(zip(self._part.jobs, self._part.before, strict=True)):
-            if not job.refused and stamp(job, self._work.start) not in (None, before):
-                found[number] = Record.of(job, "done")
+        jobs, found = self._part.jobs, {}
+        for job, here, before in zip(jobs, self._part.here, self._part.before, strict=True):
+            if not job.refused and stamp(here) not in (None, before):
+                found[job] = Record.of(job, "done")
         with suppress(OSError):
             for line in self._path.read_text("ascii").splitlines():
                 with suppress(ValueError):  # the last line may be torn
                     number, record = json.loads(line)
-                    found[number] = Record(**record)
+                    found[jobs[number]] = Record(**record)
         return found
 
-    def add(self, number: int, record: Record) -> None:
+    def add(self, job: Job, record: Record) -> None:
         if self._path is not None:
             with suppress(OSError), self._path.open("a", encoding="ascii") as file:
-                file.write(json.dumps([number, asdict(record)]) + "\n")
+                file.write(json.dumps([self._part.jobs.index(job), asdict(record)]) + "\n")
 
     def has_stop(self) -> bool:
         return self._path is not None and self._path.with_name(STOP).exists()

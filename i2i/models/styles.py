@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from i2i.config import nearest, path_of
+from i2i.config import nearest
 from i2i.download import Progress
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.files import home, is_reserved
 from i2i.models import published
 from i2i.models.info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME, ModelInfo, Statistics, read_info
 from i2i.terminal import printable
+from i2i.urls import path_of
 
 
 def model_at(path: Path, direction: str | None = None) -> Path:

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from i2i.config import real
 from i2i.data.folders import find_images, first_lines
 from i2i.errors import ImageError, InputError, OutputError, UsageError
 from i2i.files import atomic_write
@@ -22,6 +21,7 @@ from i2i.images import SUFFIXES, WRITTEN, Picture, Pixels, encode, read
 from i2i.terminal import printable
 from i2i.tools.report.markup import build, escape
 from i2i.tools.report.pictures import DRAG, EmbeddedPicture, Pair, comparisons, embed, evenly, in_colour
+from i2i.urls import real
 
 MARK = b"<!doctype html>\n<!-- i2i compare -->\n"
 PAGES = (".html", ".htm")

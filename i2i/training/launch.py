@@ -12,7 +12,7 @@ from i2i.acceleration.exchange import check_compiler
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import AnyAlgorithm, described, own_options
 from i2i.algorithms.cut import PatchProjection
-from i2i.config import narrowed, real
+from i2i.config import narrowed
 from i2i.data.datasets import open_datasets
 from i2i.data.folders import searched
 from i2i.data.options import check_mixing, check_one_domain, check_sizes
@@ -40,6 +40,7 @@ from i2i.training.state_store import StateStore
 from i2i.training.step import ProcessGroup
 from i2i.training.trainer import Trainer
 from i2i.training.validation import SWD
+from i2i.urls import real
 
 
 def train(algorithm: str | type[AnyAlgorithm], options: RunOptions, own: OwnDatasets | None = None) -> None:

@@ -13,18 +13,7 @@ from torch import Tensor, nn
 
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.config import (
-    ALGORITHM,
-    RUN_CONFIG,
-    has_config,
-    layered,
-    nearest,
-    of_run,
-    option_names,
-    path_of,
-    place_of,
-    read_options,
-)
+from i2i.config import ALGORITHM, RUN_CONFIG, has_config, layered, nearest, of_run, option_names, read_options
 from i2i.data.options import FolderOrURL, local, of_one_size
 from i2i.data.own import OwnData, OwnDatasets, first_picture
 from i2i.errors import UsageError
@@ -37,6 +26,7 @@ from i2i.terminal import say
 from i2i.training import launch
 from i2i.training.options import RunOptions, options_class
 from i2i.training.run_folder import fetch_run
+from i2i.urls import path_of, place_of
 
 if TYPE_CHECKING:
     from i2i.inference.translator import Translator

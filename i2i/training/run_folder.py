@@ -151,7 +151,7 @@ def fetch_data(options: "RunOptions") -> None:
     """Fetch the data sets that are in a store. Raises `InputError`, or `OutputError` where they find no room."""
     for folder in (options.data, options.paired_data):
         if folder is not None and (place := store_of(folder)):
-            from i2i.folders.mirror import fetch_folder
+            from i2i.folders.stores import fetch_folder
 
             if count := fetch_folder(place, folder):
                 say(f"{place}: {count} files fetched to {folder}")
@@ -165,7 +165,7 @@ def fetch_run(folder: Path) -> None:
     if (place := store_of(folder)) is None:
         return
     from i2i.folders import stores
-    from i2i.folders.mirror import fetch_folder
+    from i2i.folders.stores import fetch_folder
 
     if stores.files(place):
         fetch_folder(place, folder)
@@ -180,7 +180,7 @@ def put_run(folder: Path) -> None:
     if (place := store_of(folder)) is None:
         return
     from i2i.folders import stores
-    from i2i.folders.mirror import is_noted, store_folder
+    from i2i.folders.stores import is_noted, store_folder
 
     if not is_noted(folder, place, _STATUS):
         _check_own(place, stores.get_bytes(place / _STATUS, OutputError))

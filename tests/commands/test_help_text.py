@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from i2i import groups
+from i2i import plain_yaml
 from i2i.commands import ALGORITHMS, COMMANDS, Command, help_text
 from i2i.commands.options import Option, options_of
 
@@ -40,7 +40,7 @@ def test_all_options_are_shown_in_groups_once(entry: Command, known: list[Option
 
 
 def test_each_option_has_one_group() -> None:
-    placed = Counter([*groups.FIRST_OPTIONS, *(name for names in groups.GROUPS.values() for name in names)])
+    placed = Counter([*plain_yaml.FIRST_OPTIONS, *(name for names in plain_yaml.GROUPS.values() for name in names)])
     assert max(placed.values()) == 1
     assert set(placed) == {option.name for _, known in ALL.values() for option in known} - {"verbose"}
 

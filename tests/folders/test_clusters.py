@@ -68,7 +68,7 @@ def test_errors_come_before_work(
 
 def test_another_service_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("i2i.folders.dask_cluster.ANSWER", 0.5)
+    monkeypatch.setattr("i2i.folders.clusters.ANSWER", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connecting = clusters.open_cluster(f"dask://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(ResourceError, match="another service"), connecting:
@@ -186,7 +186,7 @@ def test_a_worker_of_an_own_cluster_of_ray_is_killed(tmp_path: Path) -> None:
     next(one for one in started if "I2IWorker" in " ".join(one.cmdline())).kill()
     check(child, tmp_path / "out", tmp_path / "whole")
     assert not psutil.wait_procs(started, timeout=10)[1]
-    assert not [path for path in Path("/tmp").glob("i2i-ray-*") if path.stat().st_mtime > source.stat().st_mtime]
+    assert not [path for path in Path("/tmp").glob(".i2i-ray-*") if path.stat().st_mtime > source.stat().st_mtime]
 
 
 @pytest.mark.promise("R40")

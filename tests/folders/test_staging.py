@@ -176,8 +176,8 @@ def test_what_appears_meanwhile_stays(
     tmp_path: Path, bucket: StorePath, paints: Translator, skip_existing: bool
 ) -> None:
     fill(bucket / "in", folder(tmp_path / "in", ("a.png", "b.png")))
-    put_there = lambda number, *_: put(bucket, "out/b.png", b"theirs")  # noqa: E731
-    report = translate_folder(bucket / "in", bucket / "out", paints, progress=put_there, skip_existing=skip_existing)
+    put_there = lambda: bool(put(bucket, "out/b.png", b"theirs"))  # noqa: E731  # after the plan
+    report = translate_folder(bucket / "in", bucket / "out", paints, stop=put_there, skip_existing=skip_existing)
     assert content(bucket / "out")["b.png"] == b"theirs"
     status, reason = ("skipped", "exists") if skip_existing else ("failed", "not written: something of this name")
     assert [record.status for record in report.records] == ["done", status]
@@ -311,16 +311,16 @@ def test_little_is_staged_at_once(
 def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_living_one_stay(spool: Path) -> None:
     with staging.spool() as living:
         (living / "file").write_bytes(b"1")
-        os.utime(living / "lock", (0, 0))
-        killed = spool / "i2i-stage-killed"
+        killed = spool / ".i2i-stage-killed.part"
         killed.mkdir()
         (killed / "lock").write_bytes(b"pid 1")
-        os.utime(killed / "lock", (0, 0))
-        (spool / "mine").symlink_to(living)
+        for path in (living, killed):
+            os.utime(path, (0, 0))
+        (spool / ".i2i-mine.part").symlink_to(living)
         with staging.spool():
             assert not killed.exists()
             assert (living / "file").exists()
-        (spool / "mine").unlink()
+        (spool / ".i2i-mine.part").unlink()
     assert not living.exists()
 
 
@@ -396,7 +396,7 @@ def test_a_killed_driver_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         there = len(stores.files(bucket / "out"))
         left = list(spool.iterdir())
         assert len(left) == 1  # those of the runs before are gone
-        os.utime(left[0] / "lock", (0, 0))
+        os.utime(left[0], (0, 0))
     assert 40 <= there < 500
     ended = subprocess.run([sys.executable, "-m", "i2i", *words], capture_output=True, text=True)
     assert ended.returncode == 3, ended.stderr

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import IO, Self
 
 from i2i import images
-from i2i.config import real
 from i2i.data.folders import SPLITS
 from i2i.download import BrokeOffError, Progress, download
 from i2i.errors import DownloadError, InputError, UsageError
 from i2i.files import WINDOWS, atomic_write, is_reserved, locked, refused, sha256
 from i2i.tools.datasets.catalog import PublicSet
 from i2i.tools.datasets.outputs import folders_above
+from i2i.urls import real
 
 SOURCE = "SOURCE.json"
 MAX_MEMBERS = 200_000

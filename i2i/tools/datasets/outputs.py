@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from i2i import images
-from i2i.config import real
 from i2i.data.folders import listed
 from i2i.data.walking import exists
 from i2i.errors import ExistsError, ImageError, OutputError, UsageError
 from i2i.files import make_folders
 from i2i.images import Picture
+from i2i.urls import real
 
 
 @dataclass
@@ -90,10 +90,7 @@ def check_outputs(outputs: list[Path], inputs: Iterable[Path], overwrite: bool, 
 
 def make_folder(folder: Path) -> None:
     """Create a folder and those above it. Raises `OutputError`."""
-    try:
-        make_folders(folder)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be created: {error.strerror}") from None
+    make_folders(folder)
 
 
 def is_there(path: Path) -> bool:

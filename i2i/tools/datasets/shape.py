@@ -23,7 +23,6 @@ import cv2
 import numpy as np
 
 from i2i import images
-from i2i.config import real
 from i2i.data.folders import SPLITS, by_stem, find_images, without_partner
 from i2i.data.walking import is_folder
 from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
@@ -31,6 +30,7 @@ from i2i.files import appeared, sha256
 from i2i.images import Picture, atomic_write
 from i2i.images.picture import Depth, white
 from i2i.tools.datasets.outputs import Job, Outcome, check_outputs, check_place, is_there, make_folder, write_pictures
+from i2i.urls import real
 
 K = TypeVar("K")
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from i2i import __version__
-from i2i.config import from_mapping, option_names, path_of, to_mapping
+from i2i.config import from_mapping, option_names, to_mapping
 from i2i.errors import ExistsError, OutputError, UsageError
 from i2i.files import atomic_write, remove_strays
+from i2i.folders.jobs import Job
 from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.report import Progress, Record, Report
 from i2i.inference.options import FolderOptions, ModelOptions
@@ -20,6 +21,7 @@ from i2i.inference.translator import Translator, load_translator
 from i2i.terminal import printable
 from i2i.tools.datasets.outputs import make_folder
 from i2i.tools.labelled.plan import AugmentOptions, Copy, Plan, by_original, checked_styles, plan
+from i2i.urls import path_of
 
 _PIPELINE = ("quality", "batch_size", "workers", "overwrite", "skip_existing")
 
@@ -131,18 +133,12 @@ class _Augmentation:
                 self.records[copy.picture] = Record.of(job, "skipped", "exists")
             else:
                 jobs.append(job)
-        pipeline = Pipeline(translator, _folder_options(self.options), self._shown(), self.stop)
-        try:
-            pipeline.run(jobs)
-        finally:
-            self.records.update({job.name: record for job, record in pipeline.records.items()})
+        Pipeline(translator, _folder_options(self.options), self._finished, self.stop).run(jobs)
 
-    def _shown(self) -> Progress | None:
-        """The progress over all styles."""
-        if (show := self.progress) is None:
-            return None
-        before, total = len(self.records), len(self.plan.copies)
-        return lambda number, _, path: show(before + number, total, path)
+    def _finished(self, job: Job, record: Record) -> None:
+        self.records[job.name] = record
+        if self.progress is not None:
+            self.progress(len(self.records), len(self.plan.copies), record.source)
 
     def lists(self) -> None:
         """Write the files that name many pictures."""

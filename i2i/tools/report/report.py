@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from i2i.config import RUN_CONFIG, RUN_FILES, is_run, read_options, real
+from i2i.config import RUN_CONFIG, RUN_FILES, is_run, read_options
 from i2i.errors import I2IError, ImageError, InputError, UsageError
 from i2i.evaluation.training_log import Log, Message, best_steps, read_log, validation_protocol
 from i2i.files import atomic_write
@@ -24,6 +24,7 @@ from i2i.tools.report.pictures import (
     sample_pairs,
     translated_pairs,
 )
+from i2i.urls import real
 
 MARK = b"<!doctype html>\n<!-- i2i report -->\n"
 NAME = "report.html"
