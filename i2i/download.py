@@ -14,10 +14,9 @@ import ssl
 import string
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from urllib.parse import quote, urljoin, urlsplit
 
 from i2i import files
@@ -27,7 +26,6 @@ Progress = Callable[[int, int], object]
 MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CHUNK = 1 << 18
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class BrokeOffError(DownloadError):
@@ -55,7 +53,8 @@ def download(
     or hash) or `OutputError` (the disk).
     """
     path = Path(path)
-    job = _Download(checked_url(url), path, sha256 and sha256.lower(), size, max_bytes, progress, context, timeout)
+    show = progress or (lambda done, total: None)
+    job = _Download(checked_url(url), path, sha256 and sha256.lower(), size, max_bytes, show, context, timeout)
     before = _identity(path)
     with files.locked(path.with_name(f"{path.name}.lock")):
         if _identity(path) not in (None, before):  # another process has just fetched it
@@ -82,7 +81,7 @@ class _Download:
     sha256: str | None
     size: int | None
     max_bytes: int
-    progress: Progress | None
+    progress: Progress
     context: ssl.SSLContext | None
     timeout: float
 
@@ -98,28 +97,33 @@ class _Download:
         return self._finish(part)
 
     def _go_on(self, part: Path, start: int, total: int, key: str) -> None:
-        with self._get({"Range": f"bytes={start}-"}) as response:
+        with self._get(start) as response:
             span = f"bytes {start}-{total - 1}/{total}"
             if response.headers.get("Content-Range") == span and self._key(response) == key:
                 return self._receive(response, part, start, total)
         with self._get() as response:
             return self._receive(response, part, 0, self._length(response))
 
-    def _get(self, headers: Mapping[str, str] = _NO_HEADERS) -> http.client.HTTPResponse:
-        """The answer to a request, redirects followed, its body not read yet. Raises `DownloadError` for an error."""
+    def _get(self, start: int = 0) -> http.client.HTTPResponse:
+        """The answer to a request for the bytes from `start` on, redirects followed, its body not read yet.
+
+        Raises `DownloadError` for an error.
+        """
         opener = urllib.request.OpenerDirector()  # without the handlers of http, ftp and files
         opener.add_handler(urllib.request.ProxyHandler())
         opener.add_handler(urllib.request.HTTPSHandler(context=self.context or ssl.create_default_context()))
-        headers = {"User-Agent": "i2i", "Accept-Encoding": "identity", **headers}
+        headers = {"User-Agent": "i2i", "Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
         place = self.url
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                response = opener.open(urllib.request.Request(place, headers=dict(headers)), timeout=self.timeout)
+                response = opener.open(urllib.request.Request(place, headers=headers), timeout=self.timeout)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 raise DownloadError(f"{self.url}: cannot be reached: {_reason(error)}") from None
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
-                return self._accepted(response, (200, 206, 416) if "Range" in headers else (200,))
+                return self._accepted(response, (200, 206, 416) if start else (200,))
             response.close()
             place = self._redirected(place, location)
         raise DownloadError(f"{self.url}: redirected more than {MAX_REDIRECTS} times")
@@ -165,7 +169,7 @@ class _Download:
     def _receive(self, response: http.client.HTTPResponse, part: Path, done: int, total: int) -> None:
         kept = bool(self._key(response))
         with self._open(part, done, total - done, kept) as file:
-            self._report(done, total)
+            self.progress(done, total)
             while done < total:
                 try:
                     data = response.read1(min(_CHUNK, total - done))
@@ -176,11 +180,7 @@ class _Download:
                 with _disk(self.path):
                     files.write_all(file, data)
                 done += len(data)
-                self._report(done, total)
-
-    def _report(self, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(done, total)
+                self.progress(done, total)
 
     @contextlib.contextmanager
     def _open(self, part: Path, start: int, needed: int, kept: bool) -> Iterator[int]:

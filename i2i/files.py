@@ -42,7 +42,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _STORES = "stores"
 LOCK = "lock"
-"""The file that is locked while a process uses the `shared_folder` around it."""
+"""The file that is locked while a process uses the folder around it."""
 _being_written: set[Path] = set()
 """The temporary files and folders that this process is writing."""
 
@@ -72,7 +72,6 @@ def atomic_write(
     `OutputError` if at `path`, or where a link there leads, is anything but a regular file (a folder, a device, a
     pipe), if the system refuses (no permission, read-only, missing folder) or the disk is full.
     """
-    path = Path(path)
     check_regular(path)
     temporary = path.with_name(f".i2i-{secrets.token_hex(8)}.part")
     _being_written.add(temporary)
@@ -253,8 +252,7 @@ def _check_name(path: Path) -> None:
 def remove_strays(folder: Path, before: float) -> None:
     """Remove what a killed process left half-written in `folder` before that time (seconds since the epoch).
 
-    A file that another process is writing is locked, and stays; so does a folder with such a file, `LOCK`. A link
-    stays too.
+    A file that another process is writing is locked, and stays; so do a folder with such a file, `LOCK`, and links.
     """
     for stray in folder.glob(".i2i-*.part"):
         with contextlib.suppress(OSError):

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from i2i.errors import I2IError, OutputError
 from i2i.files import WINDOWS, write_all
@@ -151,20 +151,11 @@ def say(first: object, *more: object) -> None:
 PLAIN_SECONDS = 30.0
 
 
-class Live(Protocol):
-    """Shows how far the work is: call it with the number of inputs finished, their total and the last one."""
-
-    def __call__(self, number: int, total: int, last: Path) -> None: ...
-    def frames(self, done: int, total: int, film: Path) -> None:
-        """As a call, for the frames of a film; `total` is 0 if it is not known."""
-        ...
-
-
 @contextlib.contextmanager
-def progress() -> Iterator[Live]:
+def progress() -> Iterator["Progress"]:
     """Shows on stderr how far the work is."""
     if not drawable():
-        yield _Plain()
+        yield Progress()
         return
     from rich import progress as bars
     from rich.console import Console
@@ -177,59 +168,43 @@ def progress() -> Iterator[Live]:
         bars.TimeRemainingColumn(),
     )
     with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield _Bar(bar)
+        yield Progress(bar)
 
 
-class _Bar:
-    """A live line for the inputs, and below it one for the film at hand."""
+class Progress:
+    """Shows how far the work is: call it with the number of inputs finished, their total and the last one.
 
-    def __init__(self, bar: Any) -> None:
-        self._bar, self._task, self._started = bar, bar.add_task("", total=None, speed=""), time.monotonic()
-        self._film: _Speed | None = None
+    With a `bar` of rich on a live line, and below it one for the film at hand; else on a plain line now and then.
+    """
+
+    def __init__(self, bar: Any = None) -> None:
+        self._bar, self._task = bar, bar and bar.add_task("", total=None, speed="")
+        self._started = self._last = time.monotonic()
+        self._film: Path | None = None
         self._film_task: Any = None
+        self._first, self._film_started = 0, 0.0
 
     def __call__(self, number: int, total: int, last: Path) -> None:
-        if self._film is not None and self._film.path == last:
+        if self._bar is not None and self._film == last:
             self._bar.remove_task(self._film_task)
+        if self._bar is None or self._film == last:
             self._film = None
         speed = number / max(time.monotonic() - self._started, 1e-9)
-        self._bar.update(self._task, completed=number, total=total, speed=f"{speed:.1f} images/s")
-
-    def frames(self, done: int, total: int, film: Path) -> None:
-        if self._film is None:
-            self._film = _Speed(film, done)
-            self._film_task = self._bar.add_task(printable(film.name), total=None, speed="")
-        speed = f"{self._film(done):.1f} frames/s"
-        self._bar.update(self._film_task, completed=done, total=max(total, done) if total else None, speed=speed)
-
-
-class _Speed:
-    """Frames a second since the first call; a film may go on in its middle."""
-
-    def __init__(self, path: Path, done: int) -> None:
-        self.path, self._first, self._started = path, done, time.monotonic()
-
-    def __call__(self, done: int) -> float:
-        return (done - self._first) / max(time.monotonic() - self._started, 1e-9)
-
-
-class _Plain:
-    """A plain line now and then."""
-
-    def __init__(self) -> None:
-        self._started = self._last = time.monotonic()
-        self._film: _Speed | None = None
-
-    def __call__(self, number: int, total: int, last: Path) -> None:
-        self._film = None
-        if self._is_time():
-            speed = number / (self._last - self._started)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=number, total=total, speed=f"{speed:.1f} images/s")
+        elif self._is_time():
             say_plain(f"{number}/{total}, {speed:.1f} images/s, {(total - number) / speed:.0f} s left")
 
     def frames(self, done: int, total: int, film: Path) -> None:
-        self._film = self._film or _Speed(film, done)
-        if self._is_time():
-            speed = self._film(done)
+        """As a call, for the frames of a film; `total` is 0 if it is not known."""
+        if self._film is None:  # which may go on in its middle
+            self._film, self._first, self._film_started = film, done, time.monotonic()
+            self._film_task = self._bar and self._bar.add_task(printable(film.name), total=None, speed="")
+        speed = (done - self._first) / max(time.monotonic() - self._film_started, 1e-9)
+        if self._bar is not None:
+            most, shown = max(total, done) if total else None, f"{speed:.1f} frames/s"
+            self._bar.update(self._film_task, completed=done, total=most, speed=shown)
+        elif self._is_time():
             left = f", {max(0, total - done) / speed:.0f} s left" if total and speed else ""
             say_plain(f"{film.name}: {done}{f'/{total}' if total else ''} frames, {speed:.1f} frames/s{left}")
 

@@ -196,7 +196,7 @@ def test_plain_lines_say_frames_a_second_and_the_time_left(
 def test_a_live_line_for_the_film_at_hand(clock: list[float]) -> None:
     columns: tuple[Any, ...] = (bars.TextColumn("{task.description}"), bars.TextColumn("{task.fields[speed]}"))
     bar = bars.Progress(*columns, console=Console(file=open("/dev/null", "w")))  # noqa: PTH123, SIM115
-    show = terminal._Bar(bar)
+    show = terminal.Progress(bar)
     show.frames(10, 40, CLIP)
     clock[0] += 2
     show.frames(30, 40, CLIP)

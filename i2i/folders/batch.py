@@ -189,50 +189,28 @@ def _facts(style: Style, resolved: Resolved, options: FolderOptions) -> dict[str
 
 def _check(info: ModelInfo, jobs: Sequence[Job], options: FolderOptions) -> None:
     """Whether this model may do these jobs, and the first result be written. Raises `UsageError`, `OutputError`."""
-    _check_labels(info, jobs)
-    _check_units(info, jobs)
-    blend_of(options, None if options.mask is None else ALPHA).check(info)
-    _probe(jobs)
-
-
-def _check_labels(info: ModelInfo, jobs: Sequence[Job]) -> None:
-    """Raises `UsageError` if labels would be written into a format that blurs them."""
-    if not info.output_labels:
-        return
     if film := next((job for job in jobs if job.film), None):
-        raise UsageError(
-            f"{printable(film.target)}: this model makes labels, whose colours a film would change; translate its "
-            "frames as PNG"
-        )
-    for suffix, job in _by_suffix(jobs).items():
-        if WRITTEN.get(suffix.lower()) in LOSSY:
+        if info.output_labels:
+            raise UsageError(
+                f"{printable(film.target)}: this model makes labels, whose colours a film would change; translate its "
+                "frames as PNG"
+            )
+        if info.in_units:
+            raise UsageError(
+                f"{printable(film.source)}: this model is of values in units, and a film holds colours; "
+                "give pictures (TIFF, NPY), or a style of pictures"
+            )
+    for suffix, job in {suffix_of(job.target_text): job for job in reversed(jobs)}.items():
+        format = WRITTEN.get(suffix.lower())
+        if info.output_labels and format in LOSSY:
             raise UsageError(
                 f"{printable(job.target)}: this model makes labels, whose colours {suffix} would change; give "
                 "--format png"
             )
-
-
-def _check_units(info: ModelInfo, jobs: Sequence[Job]) -> None:
-    """Raises `UsageError` for films, and if values in units would be written into a format of colours."""
-    if info.in_units and (film := next((job for job in jobs if job.film), None)):
-        raise UsageError(
-            f"{printable(film.source)}: this model is of values in units, and a film holds colours; "
-            "give pictures (TIFF, NPY), or a style of pictures"
-        )
-    if info.output_range is None:
-        return
-    for suffix, job in _by_suffix(jobs).items():
-        format = WRITTEN.get(suffix.lower())
-        if format is not None and (reason := refusal_of_units(format, np.dtype(np.uint16))):
+        if format and info.output_range is not None and (reason := refusal_of_units(format, np.dtype(np.uint16))):
             raise UsageError(f"{printable(job.target)}: {reason}; give --format tif")
-
-
-def _by_suffix(jobs: Sequence[Job]) -> dict[str, Job]:
-    """The first job of each suffix of the results."""
-    found: dict[str, Job] = {}
-    for job in jobs:
-        found.setdefault(suffix_of(job.target_text), job)
-    return found
+    blend_of(options, None if options.mask is None else ALPHA).check(info)
+    _probe(jobs)
 
 
 def _probe(jobs: Sequence[Job]) -> None:

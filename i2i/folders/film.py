@@ -62,14 +62,6 @@ class FilmWork:
     progress: Callable[[int, int], object] = lambda done, total: None
     stop: Callable[[], bool] = lambda: False
 
-    @property
-    def source(self) -> Path:
-        return self.job.source
-
-    @property
-    def target(self) -> Path:
-        return self.job.target
-
     @cached_property
     def blend(self) -> Blend:
         """A frame is so blended with its translation; a mask is that of all frames."""
@@ -81,13 +73,13 @@ class FilmWork:
         Raises `ImageError` for a film that cannot be read, translated, or written as that kind of file; `OutputError`
         if the system refuses to write.
         """
-        before = _stamp(self.source)
-        with open_film(self.source) as reader:
+        before = _stamp(self.job.source)
+        with open_film(self.job.source) as reader:
             if self.job.mask is not None:
                 self.blend.check_mask((reader.film.height, reader.film.width))
             writer = self._writer(reader.film)
             try:
-                with segments(self.target, self._facts()) as kept:
+                with segments(self.job.target, self._facts()) as kept:
                     return self._made(reader, writer, kept, before)
             except LockedError as error:
                 raise ImageError(str(error)) from None
@@ -98,7 +90,7 @@ class FilmWork:
         try:
             if not self._translate(frames, output, reader.film.frames):
                 return None
-            if _stamp(self.source) != before:
+            if _stamp(self.job.source) != before:
                 raise ImageError("has changed meanwhile")
             self._join(writer, kept, frames.last)
         except ImageError:
@@ -140,34 +132,36 @@ class FilmWork:
         if self.options.size is not None:
             height, width = resized(film.height, film.width, self.options.size)
             film = replace(film, height=height, width=width)
-        has_streams = is_video(self.source)
-        if is_video(self.target):
+        has_streams = is_video(self.job.source)
+        if is_video(self.job.target):
             from i2i.films.video import VideoWriter
 
-            return VideoWriter(film, self.source if has_streams else None, self.target.suffix, self.options.quality)
+            return VideoWriter(
+                film, self.job.source if has_streams else None, self.job.target.suffix, self.options.quality
+            )
         from i2i.films.animation import AnimationWriter
 
-        return AnimationWriter(film, self.target.suffix, self.options.quality, silent=not has_streams)
+        return AnimationWriter(film, self.job.target.suffix, self.options.quality, silent=not has_streams)
 
     def _join(self, writer: Writer, kept: Segments, last: int) -> None:
         path = kept.folder / "film.part"
         try:
             writer.join(kept.paths, path, last)
         except OSError as error:
-            raise refused(self.target, error) from error
-        move_into_place(path, self.target, self.mode, replace=self.options.replaces)
+            raise refused(self.job.target, error) from error
+        move_into_place(path, self.job.target, self.mode, replace=self.options.replaces)
 
     def _facts(self) -> dict[str, Any]:
         """Everything on which the bytes of the result depend."""
         values, model = to_mapping(self.options), self.translator.model
         libraries = [version("pillow"), cv2.__version__]
-        if needs_video(self.source, self.target):
+        if needs_video(self.job.source, self.job.target):
             libraries.append(version("av"))
         return {
             "versions": [_FORMAT, __version__, *libraries],
-            "source": sha256(self.source),
+            "source": sha256(self.job.source),
             "mask": None if self.job.mask is None else sha256(self.job.mask),
-            "suffix": self.target.suffix.lower(),
+            "suffix": self.job.target.suffix.lower(),
             "options": {name: str(values[name]) for name in option_names(self.options) if name not in _NOT_OF_RESULT},
             "model": [model.digest(), self.translator.paint_size, model.seed],
             "runtime": [model.runtime.name, model.runtime.precision, str(model.device)],

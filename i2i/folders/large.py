@@ -4,7 +4,7 @@ import math
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -128,9 +128,9 @@ def _shrunk(bands: Bands, shape: tuple[int, int], channels: int) -> tuple[Pixels
 class _Laid:
     """A picture laid over a background of one colour."""
 
-    def __init__(self, bands: Bands, background: str) -> None:
+    def __init__(self, bands: Bands, background: Literal["white", "black"]) -> None:
         self._bands, self._background = bands, background
         self.height, self.width = bands.height, bands.width
 
     def read(self, top: int, bottom: int) -> Picture:
-        return self._bands.read(top, bottom).composited_on("white" if self._background == "white" else "black")
+        return self._bands.read(top, bottom).composited_on(self._background)

@@ -85,8 +85,11 @@ class Staged:
         try:
             inner.run(list(part.jobs))
             tell(wait=True)
+        except OutputError:  # a store that refuses one refuses the others too
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
         finally:
-            threads.shutdown(cancel_futures=True)
+            threads.shutdown()
             for job, call in calls:  # after an error
                 if not call.cancelled() and call.exception() is None:
                     whole.finished(job, call.result())

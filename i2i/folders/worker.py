@@ -8,8 +8,8 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -166,19 +166,25 @@ def check_worker(work: Work) -> Resolved:
     The errors name the machine: `UsageError` for another version of i2i and for a model that would run otherwise,
     `ModelError` for another file of the style, `OutputError` and `InputError` for files that it does not see.
     """
-    with _on_this_machine():
-        resolved = Resolved.of(_opened(work))
-        if work.resolved is None:
-            _Here.work = work.with_resolved(resolved)
-        elif differences := work.resolved.differences(resolved):
-            raise UsageError(
-                f"would run the model with {', '.join(differences)}, and its results would differ; choose a device, a "
-                "runtime and a precision that all workers have"
-            )
-        if _Here.seen != work:
-            _check_files(work)
-            _Here.seen = work
-        return resolved
+    try:
+        return _checked(work)
+    except I2IError as error:
+        raise type(error)(f"worker on {socket.gethostname()}: {error}") from None
+
+
+def _checked(work: Work) -> Resolved:
+    resolved = Resolved.of(_opened(work))
+    if work.resolved is None:
+        _Here.work = work.with_resolved(resolved)
+    elif differences := work.resolved.differences(resolved):
+        raise UsageError(
+            f"would run the model with {', '.join(differences)}, and its results would differ; choose a device, a "
+            "runtime and a precision that all workers have"
+        )
+    if _Here.seen != work:
+        _check_files(work)
+        _Here.seen = work
+    return resolved
 
 
 def _check_files(work: Work) -> None:
@@ -231,15 +237,6 @@ def _check_style(work: Work) -> None:
     if _digests(found) != work.digests:
         shown = ", ".join(map(printable, found))
         raise ModelError(f"{shown}: another file than the driver's (its SHA-256 differs); copy that one there")
-
-
-@contextmanager
-def _on_this_machine() -> Iterator[None]:
-    """The errors inside name this machine."""
-    try:
-        yield
-    except I2IError as error:
-        raise type(error)(f"worker on {socket.gethostname()}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from small_disk import FilesUpTo
 
 from i2i.errors import SomeFailed, UsageError
 from i2i.folders import film
-from i2i.folders import plan as plan_module
 from i2i.folders.batch import translate_folder
 from i2i.folders.film import open_film
 from i2i.folders.plan import plan
@@ -95,7 +94,8 @@ def test_pictures_are_no_films(tmp_path: Path, source: str, target: str, reason:
 
 
 def test_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "has_pyav", lambda: False)
+    for module in ("jobs", "plan"):
+        monkeypatch.setattr(f"i2i.folders.{module}.has_pyav", lambda: False)
     source = folder(tmp_path / "in", ("a.png",))
     (source / "b.mp4").touch()
     found = plan(source, tmp_path / "out", OPTIONS)
@@ -173,7 +173,7 @@ def test_labels_are_no_film(tmp_path: Path) -> None:
 
     labels = replace(translator().info, output_labels=("#000000", "#ffffff"))
     with pytest.raises(UsageError, match="makes labels, whose colours a film would change"):
-        batch._check_labels(labels, plan(video(tmp_path / "a.mp4"), tmp_path / "out", OPTIONS).todo)
+        batch._check(labels, plan(video(tmp_path / "a.mp4"), tmp_path / "out", OPTIONS).todo, OPTIONS)
 
 
 BAD: dict[str, Any] = {
