@@ -24,6 +24,7 @@ from i2i.urls import StorePath, check_secrets, is_url, path_of, real, store_path
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from pydantic_core import ErrorDetails
 
 C = TypeVar("C", bound="DataclassInstance")
 
@@ -300,7 +301,7 @@ def _line(lines: Mapping[str, int], name: str) -> str:
     return f" (line {lines[name]})" if name in lines else ""
 
 
-def _explained(errors: Sequence[Any], cls: type, lines: Mapping[str, int]) -> list[str]:
+def _explained(errors: "Sequence[ErrorDetails]", cls: type, lines: Mapping[str, int]) -> list[str]:
     """A sentence for each value that is wrong; one that fits no member of a union is wrong once."""
     found = []
     reasons: dict[tuple[str, str], list[str]] = {}
@@ -320,7 +321,7 @@ def _explained(errors: Sequence[Any], cls: type, lines: Mapping[str, int]) -> li
     return found
 
 
-def _plain_reason(error: Any) -> str:
+def _plain_reason(error: "ErrorDetails") -> str:
     """pydantic's error, as a value that was expected."""
     kind = str(error["type"])
     if kind == "literal_error":

@@ -192,7 +192,6 @@ def shared_folder(name: str, place: Path, mode: int = 0o777) -> Iterator[Path]:
     It is locked, so `remove_strays` removes it after a kill and not before. Raises `OutputError`.
     """
     folder = place / f".i2i-{name}-{secrets.token_hex(4)}.part"
-    make_folders(place)
     try:
         folder.mkdir(mode)
     except OSError as error:

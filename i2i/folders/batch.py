@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,8 @@ def translate_folder(
     todo = plan(inputs, out, chosen)
     sizes = _sizes(todo, chosen)
     file = ReportFile(None if report is None else place_of(report))
-
-    def ends() -> bool:
-        return stop() or file.failed
-
+    if chosen.cluster and executor is not None:
+        raise UsageError(f"cluster = {chosen.cluster!r} and an executor contradict each other")
     records: dict[Job, Record] = {}
 
     def finished(job: Job, record: Record) -> None:
@@ -99,51 +97,42 @@ def translate_folder(
         if progress is not None:
             progress(len(records), len(todo.todo), record.source)
 
-    if chosen.cluster and executor is not None:
-        raise UsageError(f"cluster = {chosen.cluster!r} and an executor contradict each other")
-    if executor is None and not (chosen.cluster and todo.todo):
-        translator = load(Work(style, chosen, sizes=sizes), fetching)
-        resolved, runner = Resolved.of(translator), Pipeline(translator, chosen, finished, ends, frames)
-        _check(resolved.info, todo.todo, chosen)
-        facts = _facts(style, resolved, chosen)
-        return _run(runner_of(runner, todo.todo), todo, records, facts, file, finish, began)
-    work = Work.of(style, chosen, sizes, fetching)
-    with nullcontext(executor) if executor is not None else _cluster(chosen, progress) as workers:
-        work, resolved = resolve(workers, work)
-        _check(resolved.info, todo.todo, chosen)
-        parts = Parts(workers, work, finished, ends)
-        with parts.ready(todo.todo):
-            # killed workers may leave something behind that is newer than the start
-            return _run(parts, todo, records, _facts(style, resolved, chosen), file, finish, math.inf)
+    def ends() -> bool:
+        return stop() or file.failed
+
+    with ExitStack() as stack:
+        runner: Pipeline | Staged | Parts
+        if executor is None and not (chosen.cluster and todo.todo):
+            translator = load(Work(style, chosen, sizes=sizes), fetching)
+            resolved = Resolved.of(translator)
+            runner = runner_of(Pipeline(translator, chosen, finished, ends, frames), todo.todo)
+            _check(resolved.info, todo.todo, chosen)
+        else:
+            work = Work.of(style, chosen, sizes, fetching)
+            workers = executor if executor is not None else stack.enter_context(_cluster(chosen, progress))
+            work, resolved = resolve(workers, work)
+            runner = Parts(workers, work, finished, ends)
+            _check(resolved.info, todo.todo, chosen)
+            stack.enter_context(runner.ready(todo.todo))
+            began = math.inf  # killed workers may leave something behind that is newer than the start
+        file.begin(todo)
+        try:
+            runner.run(todo.todo)
+        finally:
+            remove_leftovers(todo, began)
+            notices = (*todo.notices, *runner.notices)
+            outcome = Report(records_of(todo, records), _facts(style, resolved, chosen), notices)
+            try:
+                file.end(outcome)
+            finally:
+                finish(outcome)
+    return outcome
 
 
 def _cluster(options: FolderOptions, progress: Progress | None) -> AbstractContextManager[Executor]:
     """The cluster that `options` name. Where progress is shown, lost workers are too."""
     share = 0.0 if options.gpu_share is None and options.device == "cpu" else options.gpu_share
     return open_cluster(options.cluster, gpu_share=share, say=say_plain if progress else lambda text: None)
-
-
-def _run(
-    runner: Pipeline | Staged | Parts,
-    todo: Plan,
-    records: Mapping[Job, Record],
-    facts: dict[str, Any],
-    file: ReportFile,
-    finish: Callable[[Report], object],
-    began: float,
-) -> Report:
-    """Does the work, and reports it however it ends: `records` fill up. Removes leftovers older than `began`."""
-    file.begin(todo)
-    try:
-        runner.run(todo.todo)
-    finally:
-        remove_leftovers(todo, began)
-        outcome = Report(records_of(todo, records), facts, (*todo.notices, *runner.notices))
-        try:
-            file.end(outcome)
-        finally:
-            finish(outcome)
-    return outcome
 
 
 def remove_leftovers(work: Plan, before: float) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from i2i.config import nearest
+from i2i.data.folders import near_to
 from i2i.data.walking import exists, inside, is_folder, prefix_of, suffix_of, walk
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, has_pyav, is_animated
@@ -95,8 +95,7 @@ class MaskFiles:
         if isinstance(self.path, StorePath):
             self._list(self.path)
         elif self.path is not None and not exists(self.path):
-            near = [path.name for path in inside(self.path.parent)] if is_folder(self.path.parent) else []
-            raise UsageError(f"mask {printable(self.path)}: no such file or folder.{nearest(self.path.name, near)}")
+            raise UsageError(f"mask {printable(self.path)}: no such file or folder.{near_to(self.path)}")
         elif self.path is not None and is_folder(self.path):
             self.folder = real(self.path)
 
@@ -316,8 +315,7 @@ def _kind(path: Path) -> int:
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise InputError(f"{printable(path)}: no such file or folder.{nearest(path.name, near)}") from None
+        raise InputError(f"{printable(path)}: no such file or folder.{near_to(path)}") from None
     except OSError as error:
         raise InputError(f"{printable(path)}: cannot be opened: {error.strerror}") from None
     return 0

@@ -20,7 +20,7 @@ from i2i.films import WRITTEN as WRITTEN_FILMS
 from i2i.films import written_suffix as written_film_suffix
 from i2i.folders import stores
 from i2i.folders.clusters import parse_address
-from i2i.folders.jobs import Found, Job, MaskFiles
+from i2i.folders.jobs import Found, Job, MaskFiles, moving
 from i2i.images import SUFFIXES, UNREAD, WRITTEN, written_suffix
 from i2i.inference.options import FolderOptions
 from i2i.terminal import printable
@@ -156,7 +156,7 @@ def _makes_a_film(source: Path, out: Path) -> bool:
 
 
 def _moves(source: Path) -> bool:
-    return bool(stores.moving([source])) if isinstance(source, StorePath) else is_animated(source)
+    return bool(moving([source])) if isinstance(source, StorePath) else is_animated(source)
 
 
 def _in_place(jobs: Sequence[Job]) -> list[Job]:

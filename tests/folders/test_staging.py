@@ -221,6 +221,8 @@ def test_films_are_known_by_their_content(tmp_path: Path, bucket: StorePath, pai
     assert content(bucket / "out").keys() == {"moving.gif", "moving.webp", "still.webp", "still.png"}
     assert outcomes(report) == outcomes(expected)
     assert set(shown) == {f"{bucket}/in/moving.gif", f"{bucket}/in/moving.webp"}
+    (record,) = translate_folder(bucket / "in" / "moving.gif", bucket / "one.webp", paints).records
+    assert record.film["frames"] == 3
 
 
 def test_shards_are_those_of_a_folder(tmp_path: Path, bucket: StorePath) -> None:
