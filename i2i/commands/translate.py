@@ -21,7 +21,7 @@ from i2i.inference.options import FolderOptions
 from i2i.machine import meet, place, together
 from i2i.models.styles import exists
 from i2i.signals import BOTH, STOPPING, Signals, interrupted
-from i2i.terminal import Live, fetching, printable, progress, say_plain
+from i2i.terminal import Progress, fetching, printable, progress, say_plain
 from i2i.tools.labelled.plan import AugmentOptions
 from i2i.urls import PathOrURL, StorePath
 
@@ -176,7 +176,7 @@ def _plan(options: TranslateCommand, chosen: FolderOptions) -> None:
 def _translate(options: TranslateCommand, chosen: FolderOptions) -> None:
     from i2i.folders.batch import translate_folder
 
-    def run(show: Live, **given: Any) -> "Report":
+    def run(show: Progress, **given: Any) -> "Report":
         more = given | vars(chosen) | {"frames": show.frames, "report": options.report}
         return translate_folder(options.inputs, options.out, options.style, **more)
 
@@ -255,7 +255,7 @@ def _show_plan(options: AugmentCommand, data: Path, out: Path, styles: list[str]
 def _augment(options: AugmentCommand, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
     from i2i.tools.labelled.augment import augment_folder
 
-    def run(_: Live, **given: Any) -> "Report":
+    def run(_: Progress, **given: Any) -> "Report":
         return augment_folder(data, out, styles, begin=lambda work: say_plain(work.summary), **given, **vars(chosen))
 
     report, number = _watched(run, options.json)
