@@ -16,7 +16,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from i2i.acceleration import winograd
 from i2i.acceleration.exchange import Accelerated, Network, become, exchange
@@ -53,10 +52,6 @@ class _PreparedConv2d(Accelerated):
 
 class PreparedColumnConv2d(_PreparedConv2d, nn.Conv2d):
     """A convolution with a large kernel and few output channels, by the columns of its kernels."""
-
-    @classmethod
-    def accepts(cls, module: nn.Module) -> bool:
-        return ColumnConv2d.accepts(module)
 
     def lay_out(self, weight: Tensor) -> Tensor:
         return column_kernels(weight).contiguous()
@@ -228,16 +223,11 @@ def accelerate_inference(
     first = next(network.parameters(), torch.empty(0))
     device = device or first.device
     exchange(network, layers(engine, device, dtype or first.dtype))
-    if engine != "exported" and device.type == "cpu":
-        _exchange_head(network)
-    return network
-
-
-def _exchange_head(network: nn.Module) -> None:
-    """Only the convolution that ends a network may compute by columns: a next layer of 16 bits refuses its float32."""
+    # only the convolution that ends a network may compute by columns: a next layer of 16 bits refuses its float32
     head = network if isinstance(network, nn.Conv2d) else getattr(network, "head", None)
-    if type(head) is nn.Conv2d and PreparedColumnConv2d.accepts(head):
+    if engine != "exported" and device.type == "cpu" and type(head) is nn.Conv2d and ColumnConv2d.accepts(head):
         become(head, PreparedColumnConv2d).prepare()
+    return network
 
 
 def peak_bytes(config: GeneratorConfig, side: int, by_torch: bool = True) -> int:
@@ -252,10 +242,11 @@ def peak_bytes(config: GeneratorConfig, side: int, by_torch: bool = True) -> int
 
 
 @cache
-def multiplications(config: GeneratorConfig, least: int = 256) -> float:
-    """Returns the multiply-adds for each pixel of a square image with at least `least` pixels a side."""
-    multiple = config.size_multiple
-    side = max(-(-least // multiple) * multiple, config.minimum_size)
+def multiplications(config: GeneratorConfig) -> float:
+    """Returns the multiply-adds for each pixel of a square image with at least 256 pixels a side."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    side = max(-(-256 // config.size_multiple) * config.size_multiple, config.minimum_size)
     with torch.device("meta"):
         network, picture = config.build(), torch.empty(1, config.in_channels, side, side)
     with torch.inference_mode(), FlopCounterMode(display=False) as counted:

@@ -26,7 +26,7 @@ from i2i.networks import NetworkConfig, config_of
 from i2i.networks.blocks import Statistics, conv_bias
 from i2i.networks.own import OwnConfig
 from i2i.networks.patchgan import MultiScalePatchGAN
-from i2i.networks.pretrained import described_features
+from i2i.networks.pretrained import digest
 from i2i.networks.projected import Projected
 
 Player = str
@@ -208,7 +208,7 @@ class Algorithm(ABC, Generic[Options]):
 
     def architecture(self) -> dict[str, Any]:
         """Each network's kind and configuration, and the features compared: a training state must agree with them."""
-        compared = {"content": described_features({"features": self.content.features})} if self.content else {}
+        compared = {"content": {"features": digest(self.content.features)}} if self.content else {}
         return compared | {name: described(config_of(network)) for name, network in self.networks().items()}
 
     def refusal(self, architecture: Mapping[str, Mapping[str, Any]]) -> str:
@@ -264,9 +264,12 @@ def own_options(algorithm: type[AnyAlgorithm]) -> type[NetworkOptions]:
 
 
 def described(config: NetworkConfig | OwnConfig) -> dict[str, Any]:
-    """A network's kind and configuration, with the biases that it has, whether it was asked for them or not."""
-    mapping = {"kind": config.kind, **described_features(to_mapping(config))}
-    return mapping | ({"bias": conv_bias(mapping["norm"], mapping["bias"])} if "norm" in mapping else {})
+    """A network's kind and configuration, with the biases that it has, whether it was asked for them or not, and the
+    digest of its features instead of their path, which may change."""
+    found = {"kind": config.kind, **to_mapping(config)}
+    if "features" in found:
+        found["features"] = digest(found["features"])
+    return found | ({"bias": conv_bias(found["norm"], found["bias"])} if "norm" in found else {})
 
 
 @contextmanager

@@ -195,7 +195,7 @@ class CUT(Algorithm[CUTOptions]):
         if options.lambda_NCE_A:
             content["NCE_A"] = options.lambda_NCE_A * self._contrast(fake_B, real_A, features_A, flipped, generators)
         translates_B = bool(options.lambda_NCE_B or options.lambda_identity)
-        if adversarial or penalties or content or not translates_B:
+        if adversarial or penalties or content:
             yield GENERATOR, Losses(adversarial=adversarial, content=content, penalties=penalties, more=translates_B)
         if not translates_B:
             return

@@ -127,11 +127,12 @@ class CycleGAN(Algorithm[CycleGANOptions]):
         yield DISCRIMINATOR, self.discriminator_losses("D_B", self.D_B, input_B, past_B, terms=False)
 
     def _paired(self, way: str, fake: Tensor, batch: ImagePair) -> dict[str, Tensor]:
-        """The loss of a translation against its partner, where it has one."""
+        """The L1 distance of translations from their partners, 0 where there is none; the mean over all, so that
+        micro-batches add up."""
         if batch.is_pair is None or not self.options.lambda_paired:
             return {}
-        partner = batch.b if way == "AB" else batch.a
-        return {f"paired_{way}": self.options.lambda_paired * _of_pairs(fake, partner, batch.is_pair)}
+        apart = (fake - (batch.b if way == "AB" else batch.a)).abs().flatten(1).mean(dim=1)
+        return {f"paired_{way}": self.options.lambda_paired * (apart * batch.is_pair).mean()}
 
     def validation_pairs(self, batch: ImagePair, translators: Translators) -> dict[str, tuple[Tensor, Tensor]]:
         a2b, b2a = translators["a2b"], translators["b2a"]
@@ -148,8 +149,3 @@ class CycleGAN(Algorithm[CycleGANOptions]):
             "fake_A": fake_A,
             "cycle_B": a2b(fake_A),
         }
-
-
-def _of_pairs(made: Tensor, partner: Tensor, is_pair: Tensor) -> Tensor:
-    """The L1 distance of rows that are pairs, 0 for others; the mean over all rows, so that micro-batches add up."""
-    return ((made - partner).abs().flatten(1).mean(dim=1) * is_pair).mean()

@@ -43,7 +43,6 @@ from i2i.networks.own import OwnConfig
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 
 STYLE_OR_PATH = PathUnless(frozenset(model_files(BUNDLED)))
-_COMPARED = 4  # layers at most, as in GAN Compression
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +70,6 @@ class DistillOptions(UnpairedOptions):
     lambda_gan: Annotated[float, Ge(0)] = 0.0
     """Weight of the student's own adversarial loss: its results against the pictures of the other domain. Without it
     the data are pictures of one domain."""
-
-    @property
-    def has_discriminator(self) -> bool:
-        return self.lambda_gan > 0
 
     def opened(self) -> Teacher:
         """The teacher. Raises `UsageError` for one that nobody can learn from, `ModelError` for a file that is none."""
@@ -140,7 +135,7 @@ class Distill(ConditionalGAN[DistillOptions]):
         assert isinstance(student, ResnetGenerator) and isinstance(teacher, ResnetGenerator), (
             "as `checked_teacher` asks"
         )
-        self.layers = comparable_layers(student.config, teacher.config, _COMPARED)
+        self.layers = comparable_layers(student.config, teacher.config)
         mine, its = (
             tuple(network.channels()[number] for number in numbers)
             for network, numbers in zip((student, teacher), self.layers, strict=True)
@@ -228,10 +223,10 @@ class Distill(ConditionalGAN[DistillOptions]):
         return found | ({"real_B": batch.b} if self.shows_targets(self.options) else {})
 
 
-def comparable_layers(one: ResnetConfig, other: ResnetConfig, most: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Returns at most `most` layers of each of two generators that correspond: at a quarter of the size, the layer
-    before the first block, the last block, and evenly spread blocks between them."""
-    parts = min(most - 1, one.blocks, other.blocks)
+def comparable_layers(one: ResnetConfig, other: ResnetConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Layers of each of two generators that correspond, at most four as in GAN Compression: at a quarter of the size,
+    the layer before the first block, the last block, and evenly spread blocks between them."""
+    parts = min(3, one.blocks, other.blocks)
 
     def spread(config: ResnetConfig) -> tuple[int, ...]:
         return tuple(config.first_block - 1 + round(config.blocks * i / max(parts, 1)) for i in range(parts + 1))
@@ -254,7 +249,12 @@ def checked_teacher(options: DistillOptions, in_channels: int, out_channels: int
             f"channels, and its student was to take {in_channels} to {out_channels}"
         )
     student = options.generator_config(in_channels, out_channels)
-    _check_comparisons(options, student, teacher.config)
+    for name, config in ((options.generator, student), (f"the teacher, a {teacher.config.kind}", teacher.config)):
+        if options.lambda_features and not isinstance(config, ResnetConfig):
+            raise UsageError(
+                f"lambda_features = {options.lambda_features}: layers of residual generators are compared, and "
+                f"{name} is none; give --lambda-features 0"
+            )
     if isinstance(student, OwnConfig):
         return teacher
     mine, its = multiplications(student), multiplications(teacher.config)
@@ -264,13 +264,3 @@ def checked_teacher(options: DistillOptions, in_channels: int, out_channels: int
             f"than its teacher {options.teacher} with {its:,.0f}; a smaller --ngf, or mobile_resnet_<fewer>blocks"
         )
     return teacher
-
-
-def _check_comparisons(options: DistillOptions, student: GeneratorConfig, teacher: GeneratorConfig) -> None:
-    """Raises `UsageError` for a comparison that the two networks, or their pictures, have no means for."""
-    for name, config in ((options.generator, student), (f"the teacher, a {teacher.kind}", teacher)):
-        if options.lambda_features and not isinstance(config, ResnetConfig):
-            raise UsageError(
-                f"lambda_features = {options.lambda_features}: layers of residual generators are compared, and "
-                f"{name} is none; give --lambda-features 0"
-            )

@@ -152,8 +152,8 @@ class NetworkOptions(DataOptions):
 
     @property
     def has_discriminator(self) -> bool:
-        """Whether a discriminator is trained."""
-        return True
+        """Whether a discriminator is trained: not where the weight `lambda_gan` of its loss is 0."""
+        return bool(getattr(self, "lambda_gan", 1.0))
 
     def needs(self, name: str, used: bool, what: str) -> None:
         """Raises `UsageError` for an option that is set though nothing uses it, because `what` is missing."""
@@ -162,8 +162,7 @@ class NetworkOptions(DataOptions):
             raise UsageError(f"{name} = {value}: changes nothing without {what}")
 
     def needs_discriminator(self) -> None:
-        """As `needs`, for all options of the adversarial loss and the discriminator, where `lambda_gan` says whether
-        there is one."""
+        """As `needs`, for all options of the adversarial loss and the discriminator."""
         for name in _OF_THE_GAN_LOSS:
             if hasattr(self, name):  # the learning rate is the trainer's
                 self.needs(name, self.has_discriminator, "lambda_gan")

@@ -50,10 +50,6 @@ class SegmentationOptions(NetworkOptions):
     lambda_gan: Annotated[float, Ge(0)] = 1.0
     """Weight of the adversarial loss; 0 trains without a discriminator, which labelled the facades better."""
 
-    @property
-    def has_discriminator(self) -> bool:
-        return self.lambda_gan > 0
-
 
 class Segmentation(ConditionalGAN[SegmentationOptions]):
     """`batch.a`, a photo → `batch.b`, labels, from pairs."""

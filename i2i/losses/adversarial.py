@@ -12,7 +12,6 @@ scales. ∇D is the gradient with respect to the *input*. It is differentiated a
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
@@ -122,10 +121,14 @@ def relativistic(better: Tensor, worse: Tensor) -> Tensor:
     return F.softplus(worse - better).mean()
 
 
-def _over_scales(loss: Loss, *logits: Logits) -> Tensor:
-    """The mean over the scales of the `loss` of their logits, in float32."""
-    losses = [loss(*map(precise, each)) for each in zip(*map(scales, logits), strict=True)]
+def _mean(losses: list[Tensor]) -> Tensor:
+    """The mean of the losses of all scales."""
     return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+
+def _precise(logits: Logits) -> list[Tensor]:
+    """The logits of each scale, in float32."""
+    return [precise(scale) for scale in scales(logits)]
 
 
 _TERMS: dict[str, tuple[Loss, Loss, Loss]] = {  # generator, real, fake
@@ -184,8 +187,8 @@ class GANLoss:
         """The loss of a generator; `real` is the logits of real images from `real_logits`."""
         if self.relativistic:
             assert real is not None, "a relativistic loss needs the logits of real images"
-            return _over_scales(relativistic, fake, real)
-        return _over_scales(_TERMS[self.mode][0], fake)
+            return _mean([*map(relativistic, _precise(fake), _precise(real))])
+        return _mean([*map(_TERMS[self.mode][0], _precise(fake))])
 
     def real_logits(self, discriminator: nn.Module, real: Tensor) -> Logits | None:
         """The logits of real images, if the generator's loss compares its fakes with them; else nothing is computed."""
@@ -197,17 +200,17 @@ class GANLoss:
 
     def real(self, logits: Logits) -> Tensor:
         """The discriminator's term of real images; a relativistic loss has none."""
-        loss = _TERMS[self.mode][1]
-        return _over_scales(partial(loss, label=1 - self.label_smoothing) if self.label_smoothing else loss, logits)
+        loss, label = _TERMS[self.mode][1], (1 - self.label_smoothing,) if self.label_smoothing else ()
+        return _mean([loss(scale, *label) for scale in _precise(logits)])
 
     def fake(self, logits: Logits) -> Tensor:
         """The discriminator's term of fakes; a relativistic loss has none."""
-        return _over_scales(_TERMS[self.mode][2], logits)
+        return _mean([*map(_TERMS[self.mode][2], _precise(logits))])
 
     def named_losses(self, name: str, real: Logits, fake: Logits) -> dict[str, Tensor]:
         """Half the discriminator's terms, under `<name>_fake` and `<name>_real`; or `<name>_pair`, if one term."""
         if self.relativistic:
-            return {f"{name}_pair": 0.5 * _over_scales(relativistic, real, fake)}
+            return {f"{name}_pair": 0.5 * _mean([*map(relativistic, _precise(real), _precise(fake))])}
         return {f"{name}_fake": 0.5 * self.fake(fake), f"{name}_real": 0.5 * self.real(real)}
 
     def discriminator(self, real: Logits, fake: Logits) -> Tensor:

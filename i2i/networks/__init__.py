@@ -21,7 +21,7 @@ generator of images from noise, and its discriminator.
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -40,6 +40,7 @@ _NamedGeneratorConfig = ResnetConfig | UNetConfig | CoarseToFineConfig | DCGANCo
 GeneratorConfig = _NamedGeneratorConfig | OwnConfig
 DiscriminatorConfig = PatchGANConfig | MultiScaleConfig | PixelGANConfig | ProjectedConfig | DCGANDiscriminatorConfig
 NetworkConfig = _NamedGeneratorConfig | DiscriminatorConfig
+Config = TypeVar("Config", bound=NetworkConfig | OwnConfig)
 
 
 def _resnet(
@@ -134,7 +135,7 @@ def _find(what: str, name: str, known: Mapping[str, Any], families: Mapping[str,
     raise UsageError(f"unknown {what} {name!r}.{nearest(name, known)} Known: {', '.join(known)}.{own}")
 
 
-def _configure(config: Any, options: Mapping[str, Any]) -> Any:
+def _configure(config: Config, options: Mapping[str, Any]) -> Config:
     known = option_names(config)
     for key in options:
         if key not in known:

@@ -178,8 +178,3 @@ def _layout(weights: Mapping[str, Tensor]) -> list[str | int]:
     if max(widths.values()) > _MAX_WIDTH:
         raise ModelError(f"a convolution has {max(widths.values())} channels; at most {_MAX_WIDTH} are accepted")
     return layout
-
-
-def described_features(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a network's configuration with the digest of its features instead of their path, which may change."""
-    return {**mapping, "features": digest(mapping["features"])} if "features" in mapping else dict(mapping)

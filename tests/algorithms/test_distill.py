@@ -120,7 +120,7 @@ def test_layers_at_the_same_shares_of_the_way_are_compared(blocks: tuple[int, in
     """The blur of the teacher's halvings counts as a layer, that within a separable convolution does not."""
     student = generator_config(f"mobile_resnet_{blocks[0]}blocks", width=2)
     teacher = ResnetConfig(blocks=blocks[1], width=2, downsampling="antialiased")
-    assert comparable_layers(student, teacher, 4) == expected  # type: ignore[arg-type]
+    assert comparable_layers(student, teacher) == expected  # type: ignore[arg-type]
     for config, numbers in zip((student, teacher), expected, strict=True):
         network: Any = config.build()
         _, found = network.translate(pictures(1), numbers)
