@@ -1,43 +1,221 @@
 """Films: pictures in time, which are read, changed and written frame by frame.
 
-Suffixes decide which files of a folder are films, and how a film is written. Video files are PyAV's (`video`), GIF and
-animated WebP Pillow's (`animation`). Nothing here imports PyAV before a film is opened.
+Here are the parts of a film, the suffixes of films, the two sides that every kind of film has (`Reader`, `Writer`), and
+the finished segments of a film that is being made. Suffixes decide which files of a folder are films, and how a film is
+written. Video files are PyAV's (`video`), GIF and animated WebP Pillow's (`animation`). Nothing here imports PyAV
+before a film is opened.
 """
 
-from i2i.films.film import (
-    ANIMATED,
-    NEEDS_PYAV,
-    READ,
-    VIDEO,
-    WRITTEN,
-    WRITTEN_VIDEO,
-    Film,
-    Frame,
-    Reader,
-    Segment,
-    Writer,
-    has_pyav,
-    is_animated,
-    is_video,
-    needs_video,
-    written_suffix,
-)
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
 
-__all__ = [
-    "ANIMATED",
-    "NEEDS_PYAV",
-    "READ",
-    "VIDEO",
-    "WRITTEN",
-    "WRITTEN_VIDEO",
-    "Film",
-    "Frame",
-    "Reader",
-    "Segment",
-    "Writer",
-    "has_pyav",
-    "is_animated",
-    "is_video",
-    "needs_video",
-    "written_suffix",
-]
+import numpy as np
+
+from i2i.errors import ImageError, LockedError, OutputError
+from i2i.files import atomic_write, locked
+from i2i.images import Picture, Pixels
+from i2i.images.containers import gif
+
+WRITTEN_VIDEO = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
+_READ_ONLY = {".avi", ".mpg", ".mpeg", ".m2ts", ".mts", ".wmv", ".flv", ".3gp", ".ogv"}
+VIDEO = WRITTEN_VIDEO | _READ_ONLY
+"""Suffixes of video files."""
+ANIMATED = frozenset({".gif", ".webp"})
+"""Suffixes of pictures that may move."""
+READ = VIDEO | ANIMATED
+WRITTEN = WRITTEN_VIDEO | ANIMATED
+NEEDS_PYAV = "a film needs PyAV: pip install 'i2i[video]'"
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film without its frames.
+
+    * `height`, `width`: of an upright frame.
+    * `time_base`: the unit of all times, in seconds. `rate`: frames a second, on average.
+    * `frames`: their number as far as the file says it, else 0.
+    * `deep`: more than 8 bits.
+    * `matrix`, `primaries`, `transfer`: the colours, by the numbers of ITU-T H.273; 2 is unspecified.
+    * `aspect`: width of a pixel through its height.
+    * `loop`: how often an animation is shown; 0 is for ever.
+    * `notes`: parts of the file that are not read.
+    """
+
+    height: int
+    width: int
+    time_base: Fraction
+    rate: Fraction
+    frames: int = 0
+    deep: bool = False
+    matrix: int = 1
+    primaries: int = 1
+    transfer: int = 1
+    aspect: Fraction = Fraction(1)
+    loop: int = 0
+    notes: tuple[str, ...] = ()
+
+
+class Frame(NamedTuple):
+    """One picture, from when it is shown and for how long, in units of the film's `time_base`."""
+
+    picture: Picture
+    time: int
+    duration: int
+
+
+class Reader(Protocol):
+    """A film that is open: a context manager.
+
+    `frames` raises `ImageError` where the film is damaged. Once they are read, `film.notes` also has what is missing.
+    """
+
+    film: Film
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+    def frames(self) -> Iterator[Frame]: ...
+
+
+class Segment(Protocol):
+    """Some frames on their way to bytes that stand for themselves."""
+
+    def add(self, frame: Frame) -> None: ...
+    def finish(self) -> bytes: ...
+
+
+class Writer(Protocol):
+    """The way to a file: frames by segments, then the film out of all of them, of whose frames the `last` is shown so
+    long. `notes` name the losses. `check` raises `ImageError` for more frames than the file may have."""
+
+    notes: tuple[str, ...]
+
+    def check(self, frames: int) -> None: ...
+    def segment(self) -> Segment: ...
+    def join(self, segments: Sequence[Path], path: Path, last: int) -> None: ...
+
+
+@dataclass
+class Clock:
+    """Times that only go forward, whatever a damaged or odd file says."""
+
+    step: int
+    last: int | None = None
+
+    def next(self, time: int | None) -> int:
+        if self.last is not None and (time is None or time <= self.last):
+            time = self.last + (self.step if time is None else 1)
+        self.last = time or 0
+        return self.last
+
+
+def written_suffix(suffix: str) -> str:
+    """The suffix of the result for a film with `suffix`: the same where that is written, else ".mkv"."""
+    return suffix if suffix.lower() in WRITTEN else ".mkv"
+
+
+def is_video(path: Path) -> bool:
+    """Whether its name says that it is a video file."""
+    return path.suffix.lower() in VIDEO
+
+
+def has_pyav() -> bool:
+    return find_spec("av") is not None
+
+
+def needs_video(*paths: Path) -> bool:
+    """Whether a file with one of these names needs PyAV."""
+    return any(map(is_video, paths))
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a GIF or WebP has several frames, as its first bytes (WebP) or its blocks (GIF) say."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            head = file.read(21)
+            if head[:4] == b"RIFF":
+                return head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
+            file.seek(0)
+            return head[:4] == b"GIF8" and gif(file).has_more_frames
+    except (OSError, ImageError):
+        return False  # the error is reported when its turn comes
+
+
+State = Mapping[str, Pixels]
+"""Arrays from which the next segment goes on."""
+_BUSY = "another process is translating this film"
+_LOCK = "lock"
+
+
+class Segments:
+    """Segments 0 to `count` - 1 are there, each whole, with the state behind the last one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+        while self._segment(self.count).is_file():
+            self.count += 1
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self._segment(number) for number in range(self.count)]
+
+    def state(self) -> dict[str, Pixels]:
+        """The state behind the last segment. One that is lost costs all segments."""
+        if self.count:
+            with contextlib.suppress(OSError, ValueError, EOFError), np.load(self._state(self.count - 1)) as arrays:
+                return dict(arrays)
+        self.count = 0
+        return {}
+
+    def add(self, data: bytes, state: State) -> None:
+        """Keeps the next segment, with the state behind it, whole or not at all. Raises `OutputError`."""
+        file = io.BytesIO()
+        np.savez(file, allow_pickle=False, **state)
+        # the state first: a segment that is there has its state
+        atomic_write(self._state(self.count), lambda out: out.write(file.getvalue()))
+        atomic_write(self._segment(self.count), lambda out: out.write(data))
+        if self.count:
+            self._state(self.count - 1).unlink(missing_ok=True)
+        self.count += 1
+
+    def remove(self) -> None:
+        """Removes all of them: the film is done, or never will be."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _segment(self, number: int) -> Path:
+        return self.folder / f"{number:06}.segment"
+
+    def _state(self, number: int) -> Path:
+        return self.folder / f"{number:06}.npz"
+
+
+@contextmanager
+def segments(target: Path, facts: Mapping[str, Any]) -> Iterator[Segments]:
+    """The segments of the film at `target` that follows from `facts`; those of the same film by others are removed.
+
+    Raises `LockedError` if another process is at work on them, `OutputError` if the folder cannot be made.
+    """
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    stem = f".i2i-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}-"
+    folder = target.with_name(f"{stem}{digest}.film")
+    for other in target.parent.glob(f"{stem}*.film"):
+        if other != folder:
+            with contextlib.suppress(LockedError, OutputError), locked(other / _LOCK, _BUSY):
+                shutil.rmtree(other, ignore_errors=True)
+    with locked(folder / _LOCK, _BUSY):
+        yield Segments(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # if there is nothing in it

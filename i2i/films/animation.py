@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from i2i.errors import ImageError
-from i2i.films.film import Clock, Film, Frame
+from i2i.films import Clock, Film, Frame
 from i2i.images import Limits, Picture, Pixels, with_channels, with_depth
 from i2i.images.decoding import reasons
 from i2i.images.encoding import DEFAULT_QUALITY

@@ -22,7 +22,7 @@ from typing import Any, Self
 import numpy as np
 
 from i2i.errors import ImageError
-from i2i.films.film import Clock, Film, Frame
+from i2i.films import Clock, Film, Frame
 from i2i.images import Limits, Picture, Pixels, with_channels, with_depth
 
 _READ = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"

@@ -22,8 +22,7 @@ from i2i import __version__
 from i2i.config import option_names, to_mapping
 from i2i.errors import ImageError, LockedError
 from i2i.files import move_into_place, refused, sha256
-from i2i.films import Film, Frame, Reader, Segment, Writer, is_video, needs_video
-from i2i.films.segments import Segments, segments
+from i2i.films import Film, Frame, Reader, Segment, Segments, Writer, is_video, needs_video, segments
 from i2i.films.smoothing import Motion, Smoother, motion
 from i2i.folders.jobs import Job, blend_of, read_mask
 from i2i.folders.report import Record, masked

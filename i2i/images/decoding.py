@@ -1,9 +1,9 @@
 """Bytes to pictures, without trust.
 
 The first bytes say which format it is. The header is read, the limits are checked, and only then are pixels decoded: by
-OpenCV where it gives the same pixels faster, else by Pillow; TIFF by `tiff`, Netpbm's formats by `netpbm`, HEIC by
-`heif`, arrays by `npy`. Nothing is clipped and no depth is lost. Only the first frame of an animation or of a file of
-several is read.
+OpenCV where it gives the same pixels faster, else by Pillow; TIFF by `tiff`, HEIC by `heif`, Netpbm's formats and
+arrays by `plain`. Nothing is clipped and no depth is lost. Only the first frame of an animation or of a file of several
+is read.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from i2i.errors import I2IError, ImageError
 from i2i.files import BINARY
-from i2i.images import containers, heif, jpeg, netpbm, npy, png, tiff
+from i2i.images import containers, heif, plain, png, tiff
 from i2i.images import metadata as meta
 from i2i.images.formats import HEAD_BYTES, NAMES, Format, lacking, refusal, sniff
 from i2i.images.metadata import ParsedFile
@@ -34,8 +34,7 @@ from i2i.images.units import ValueRange, in_units
 # a damaged file is reported once, as an ImageError, not also by the libraries on stderr
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 warnings.filterwarnings("ignore", module=r"PIL\.")
-for name in ("PIL", "tifffile"):
-    logging.getLogger(name).addHandler(logging.NullHandler())
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _AVIF_HEADER_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 20
@@ -72,11 +71,11 @@ def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
     with _open(path, limits) as file, reasons():
         head, format = _recognised(file)
         if format == "PPM":
-            return netpbm.size(head, limits)
+            return plain.netpbm_size(head, limits)
         if format == "HEIF":
             return heif.size(file.read(limits.file_bytes), limits)
         if format == "NPY":
-            return npy.size(file, limits)
+            return plain.npy_size(file, limits)
         found = ParsedFile() if format == "TIFF" else _parse(file, format, limits, pixels=False)
         try:
             with reasons():
@@ -105,9 +104,9 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, values: ValueRange | No
         if values is not None:
             return in_units(_numbers(data, format, limits), values)
         if format == "NPY":
-            return replace(split_alpha(_as_pixels(npy.decode(data, limits))), format="NPY")
+            return replace(split_alpha(_as_pixels(plain.npy(data, limits))), format="NPY")
         if format == "PPM":
-            return Picture(netpbm.decode(data, limits), format="PPM")
+            return Picture(plain.netpbm(data, limits), format="PPM")
         if format == "TIFF":
             return tiff.decode(data, limits)
         if format == "HEIF":
@@ -124,7 +123,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, values: ValueRange | No
 def _numbers(data: bytes, format: Format, limits: Limits) -> Picture:
     """A file as its numbers, which are those of any type in TIFF and in an array."""
     if format == "NPY":
-        return Picture(npy.decode(data, limits), format="NPY")
+        return Picture(plain.npy(data, limits), format="NPY")
     return tiff.decode_numbers(data, limits) if format == "TIFF" else decode(data, limits)
 
 
@@ -159,7 +158,7 @@ def _parse(file: BinaryIO, format: Format, limits: Limits, pixels: bool = True) 
         return containers.webp(file)
     if format == "AVIF":
         return containers.avif(file)
-    return {"JPEG": jpeg.parse, "GIF": containers.gif, "BMP": containers.bmp}[format](file, pixels)
+    return {"JPEG": containers.jpeg, "GIF": containers.gif, "BMP": containers.bmp}[format](file, pixels)
 
 
 def _described(stored: Picture, found: ParsedFile, is_upright: bool = False) -> tuple[Picture, int]:

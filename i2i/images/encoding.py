@@ -15,7 +15,7 @@ from PIL import Image
 
 from i2i.errors import OutputError, UsageError
 from i2i.files import atomic_write
-from i2i.images import deflate, jpeg, netpbm, npy, png, tiff_writing
+from i2i.images import containers, plain, png, tiff_directory
 from i2i.images.formats import DEEP, NAMES, WITH_ALPHA, WITH_METADATA, WRITTEN, Format, written_format
 from i2i.images.metadata import TEXTS_IN_EXIF, exif_with_texts
 from i2i.images.picture import Picture, Pixels, with_depth
@@ -59,9 +59,9 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
         raise OutputError(reason)
     picture = as_stored(picture)
     if format == "TIFF":
-        return tiff_writing.encode(picture, profile(picture))
+        return tiff_directory.encode(picture, profile(picture))
     if format == "NPY":
-        return npy.encode(_all_channels(picture))
+        return plain.as_npy(_all_channels(picture))
     if format == "GIF":
         raise OutputError("GIF is not written here")
     if picture.holds_data:
@@ -69,7 +69,7 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
     deep = format in DEEP and picture.pixels.dtype != np.uint8
     pixels = with_depth(picture.pixels, np.uint16 if deep else np.uint8)
     if format == "PPM":
-        return netpbm.encode(pixels)
+        return plain.as_netpbm(pixels)
     if picture.alpha is not None and format in WITH_ALPHA:
         pixels = _with_alpha(pixels, picture.alpha, format)
     return _encode(pixels, format, quality or DEFAULT_QUALITY.get(format, 0), picture)
@@ -99,7 +99,7 @@ def _with_alpha(pixels: Pixels, alpha: Pixels, format: Format) -> Pixels:
 def _encode(pixels: Pixels, format: Format, quality: int, picture: Picture) -> bytes:
     icc = profile(picture)
     if format == "PNG":
-        if deflate.FAST or pixels.shape[2] == 2:  # OpenCV does not take grey with alpha
+        if png.FAST or pixels.shape[2] == 2:  # OpenCV does not take grey with alpha
             return png.encode(pixels, picture, icc)
         return png.with_metadata(_png_by_opencv(pixels), picture, icc)
     options: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def _encode(pixels: Pixels, format: Format, quality: int, picture: Picture) -> b
     except (ValueError, OSError) as error:
         size = f"{image.width}x{image.height}"
         raise OutputError(f"{size} pixels cannot be written as {format}: {error}") from None
-    return jpeg.with_metadata(file.getvalue(), picture) if format == "JPEG" else file.getvalue()
+    return containers.jpeg_with_metadata(file.getvalue(), picture) if format == "JPEG" else file.getvalue()
 
 
 def _png_by_opencv(pixels: Pixels) -> bytes:
@@ -133,8 +133,8 @@ def exif_for(picture: Picture, format: Format) -> tuple[bytes | None, list[str]]
     if format != "JPEG":
         return exif_with_texts(picture)
     if TEXTS_IN_EXIF.keys() & picture.texts:
-        return exif_with_texts(picture, jpeg.SEGMENT_BYTES)
-    return (picture.exif if len(picture.exif or b"") <= jpeg.SEGMENT_BYTES else None), []
+        return exif_with_texts(picture, containers.SEGMENT_BYTES)
+    return (picture.exif if len(picture.exif or b"") <= containers.SEGMENT_BYTES else None), []
 
 
 def profile(picture: Picture) -> bytes | None:
@@ -164,9 +164,9 @@ def not_kept_by(suffix: str, picture: Picture) -> list[str]:
 def _homeless(picture: Picture, format: Format) -> list[str]:
     """The metadata of a picture that a file of the format does not hold."""
     plain, is_jpeg = format not in WITH_METADATA, format == "JPEG"
-    long_exif = is_jpeg and len(picture.exif or b"") > jpeg.SEGMENT_BYTES
-    long_xmp = is_jpeg and picture.xmp is not None and not jpeg.keeps_xmp(picture.xmp)
-    far = is_jpeg and picture.resolution is not None and max(picture.resolution) >= jpeg.MOST_RESOLUTION
+    long_exif = is_jpeg and len(picture.exif or b"") > containers.SEGMENT_BYTES
+    long_xmp = is_jpeg and picture.xmp is not None and not containers.jpeg_keeps_xmp(picture.xmp)
+    far = is_jpeg and picture.resolution is not None and max(picture.resolution) >= containers.MOST_JPEG_RESOLUTION
     texts = _homeless_texts(picture, format)
     found = {
         "EXIF": picture.exif and (plain or long_exif),
@@ -185,7 +185,7 @@ def _homeless_texts(picture: Picture, format: Format) -> list[str]:
         return []
     if format not in WITH_METADATA:
         return list(picture.texts)
-    comment = jpeg.comment(picture) if format == "JPEG" else b""
+    comment = containers.jpeg_comment(picture) if format == "JPEG" else b""
     others = [name for name in picture.texts if name not in TEXTS_IN_EXIF and not (name == "Comment" and comment)]
     return others + exif_for(picture, format)[1]
 

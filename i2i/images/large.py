@@ -16,7 +16,7 @@ import numpy as np
 
 from i2i.errors import ImageError, OutputError
 from i2i.files import atomic_write
-from i2i.images import containers, decoding, jpeg, png, tiff, tiff_writing
+from i2i.images import containers, decoding, png, tiff, tiff_directory
 from i2i.images import metadata as meta
 from i2i.images.encoding import DEFAULT_QUALITY, exif_for, profile
 from i2i.images.formats import HEAD_BYTES, NAMES, WITH_ALPHA, Format, sniff
@@ -210,7 +210,7 @@ def write_large(
 
     def save(file: BinaryIO) -> None:
         if format == "TIFF":
-            tiff_writing.write_tiled(file, shape, canvas.rows, like, icc)
+            tiff_directory.write_tiled(file, shape, canvas.rows, like, icc)
         elif format == "PNG":
             file.writelines(png.parts(*shape[:2], _bands(canvas), like, icc))
         else:
@@ -264,13 +264,13 @@ def _write_webp(image: Any, file: BinaryIO, like: Picture, options: dict[str, An
 def _write_jpeg(image: Any, file: BinaryIO, like: Picture, options: dict[str, Any]) -> None:
     """Passes a JPEG on from libvips to a file, with metadata put in behind its first two bytes."""
     exif, refused = exif_for(like, "JPEG")[0], list[OSError]()
-    head = jpeg.JFIF_SEGMENT + (jpeg.exif_segment(exif) if exif else b"")
+    head = containers.JFIF_SEGMENT + (containers.exif_segment(exif) if exif else b"")
 
     def receive(data: Any) -> int:
         nonlocal head
         part = bytes(data)
         try:
-            file.write(jpeg.with_metadata(part[:2] + head + part[2:], like) if head else part)
+            file.write(containers.jpeg_with_metadata(part[:2] + head + part[2:], like) if head else part)
         except OSError as error:  # which must not cross libvips
             refused.append(error)
             return -1

@@ -1,8 +1,10 @@
-"""PNG files (PNG specification, third edition, 2025): taken apart, and made of rows of pixels.
+"""PNG files (PNG specification, third edition, 2025): taken apart, and made of rows of pixels. And deflate.
 
 The pixels of a file are unpacked once, and no further than the picture goes. A decoder is given the header, the
 palette, the transparent colour, and the pixels deflated again without compression. So data that swells is never
 unpacked, whatever the decoder would do. Rows are written filtered by the row above (`up`), which costs next to nothing.
+
+isal deflates and inflates where it is installed (`pip install 'i2i[fast]'`), else zlib; any reader takes both.
 """
 
 import binascii
@@ -15,7 +17,6 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from i2i.errors import ImageError
-from i2i.images.deflate import Inflating, compressor
 from i2i.images.metadata import (
     EXIF_BYTES,
     EXIF_PREFIX,
@@ -28,6 +29,14 @@ from i2i.images.metadata import (
     ParsedFile,
 )
 from i2i.images.picture import Limits, Picture, Pixels
+
+_codec: Any
+try:
+    from isal import isal_zlib as _codec
+except ImportError:
+    _codec, FAST, LEVEL = zlib, False, 3
+else:
+    FAST, LEVEL = True, 1
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -42,6 +51,7 @@ _STORED_BYTES = 65_535
 _LAST_FILTER, _UP = 4, 2
 _PALETTE_BYTES = 768
 _COLOURS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}  # bytes of each
+_NAMED = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")  # begin with a keyword
 _RAW = b"Raw profile type "
 _RAW_BYTES = 2 * EXIF_BYTES + (EXIF_BYTES >> 3)  # two digits a byte, and line ends
 # the longest that is read of the chunks beside the pixels
@@ -49,6 +59,44 @@ _OTHER_BYTES = 1 << 25
 _HEADER_BYTES = len(SIGNATURE) + 25
 _KINDS = {1: 0, 2: 4, 3: 2, 4: 6}
 _CHUNK_BYTES = 1 << 30
+_PART_BYTES = 1 << 20
+
+
+def compressor() -> Any:
+    """As `zlib.compressobj()`."""
+    return _codec.compressobj(LEVEL)
+
+
+def compress(data: Any) -> bytes:
+    """`data`, with a buffer of contiguous bytes, deflated."""
+    packed: bytes = _codec.compress(data, LEVEL)
+    return packed
+
+
+class Inflating:
+    """A deflated stream that `more` gives in parts of a number of bytes; unpacked no further than it is read."""
+
+    def __init__(self, more: Callable[[int], bytes]) -> None:
+        self._more, self._unpack, self._packed = more, _codec.decompressobj(), b""
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes, fewer where it ends. Raises `ImageError` for data that cannot be unpacked."""
+        parts, left = [], size
+        while left and not self._unpack.eof:
+            self._packed = self._packed or self._more(_PART_BYTES)
+            if not self._packed:
+                break
+            parts.append(self._next(left))
+            left -= len(parts[-1])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _next(self, most: int) -> bytes:
+        try:
+            data: bytes = self._unpack.decompress(self._packed, most)
+        except _codec.error:
+            raise ImageError("damaged: its compressed pixels cannot be unpacked") from None
+        self._packed = self._unpack.unconsumed_tail
+        return data
 
 
 def parse(file: BinaryIO, limits: Limits, pixels: bool = True) -> ParsedFile:
@@ -70,7 +118,7 @@ def parse(file: BinaryIO, limits: Limits, pixels: bool = True) -> ParsedFile:
             packed.append(file.read(length))
         elif kind == b"acTL" and not late:
             found.has_more_frames = True
-        elif kind in _READERS or kind in _COLOURS:
+        elif kind in (b"pHYs", b"eXIf", *_NAMED, *_COLOURS):
             _read(file, kind, place, length, found)
         elif not kind.isalpha() and not late:
             raise ImageError(f"damaged PNG: {kind!r} where the name of a chunk is expected")
@@ -207,10 +255,17 @@ def _read(file: BinaryIO, kind: bytes, place: int, length: int, found: ParsedFil
             found.colour = (found.colour or b"") + chunk(kind, content)
         return
     with contextlib.suppress(struct.error, ValueError, IndexError):
-        _READERS[kind](content, found)
+        if kind == b"pHYs":
+            _read_resolution(content, found)
+        elif kind == b"eXIf" and content:
+            found.exif = None  # before a block in a text, which stands for writers that know no such chunk
+            found.add_exif(content)
+        elif kind in _NAMED:
+            keyword, _, rest = content.partition(b"\0")
+            _read_text(kind, keyword, rest, found)
 
 
-def _resolution(content: bytes, found: ParsedFile) -> None:
+def _read_resolution(content: bytes, found: ParsedFile) -> None:
     across, down, unit = struct.unpack_from(">IIB", content)
     if unit == 1:
         found.add_resolution(across * INCH, down * INCH)
@@ -218,52 +273,34 @@ def _resolution(content: bytes, found: ParsedFile) -> None:
         found.add_unread("the shape of its pixels")
 
 
-def _profile(content: bytes, found: ParsedFile) -> None:
-    _, _, packed = content.partition(b"\0")
-    if packed[:1] == b"\0" and found.icc is None:
-        found.add_icc(found.inflated(packed[1:], ICC_BYTES))
+def _read_text(kind: bytes, keyword: bytes, content: bytes, found: ParsedFile) -> None:
+    """Reads a text, profile or packet of that name; unpacks what is new up to its limit, or a little more.
 
+    Deflated content has a byte for the method before it, an international text its language and translated name too.
+    """
+    packed = kind in (b"iCCP", b"zTXt")
+    if kind == b"iTXt":
+        packed, content = content[0] > 0, content[2:].split(b"\0", 2)[2]
+    elif packed:
+        if content[0]:
+            return
+        content = content[1:]
 
-def _exif(content: bytes, found: ParsedFile) -> None:
-    if content:
-        found.exif = None  # before a block in a text, which stands for writers that know no such chunk
-        found.add_exif(content)
+    def text(most: int) -> bytes | None:
+        return found.inflated(content, most) if packed else content
 
-
-def _text(content: bytes, found: ParsedFile) -> None:
-    keyword, _, text = content.partition(b"\0")
-    _add_text(keyword, lambda most: text, "latin-1", found)
-
-
-def _packed_text(content: bytes, found: ParsedFile) -> None:
-    keyword, _, packed = content.partition(b"\0")
-    if packed[:1] == b"\0":
-        _add_text(keyword, lambda most: found.inflated(packed[1:], most), "latin-1", found)
-
-
-def _international_text(content: bytes, found: ParsedFile) -> None:
-    keyword, _, rest = content.partition(b"\0")
-    text = rest[2:].split(b"\0", 2)[2]
-
-    def unpacked(most: int) -> bytes | None:
-        return found.inflated(text, most) if rest[0] else text
-
-    if keyword != XMP_IN_PNG:
-        _add_text(keyword, unpacked, "utf-8", found)
-    elif found.xmp is None:
-        found.add_xmp(unpacked(XMP_BYTES))
-
-
-def _add_text(keyword: bytes, unpacked: Callable[[int], bytes | None], code: str, found: ParsedFile) -> None:
-    """Adds a text that nobody knows yet; `unpacked` gives it up to a length, or a little more."""
-    if keyword.startswith(_RAW):
-        _add_raw(keyword.removeprefix(_RAW), unpacked, found)
+    if kind == b"iCCP":
+        found.add_icc(text(ICC_BYTES) if found.icc is None else None)
+    elif kind == b"iTXt" and keyword == XMP_IN_PNG:
+        found.add_xmp(text(XMP_BYTES) if found.xmp is None else None)
+    elif keyword.startswith(_RAW):
+        _read_raw(keyword.removeprefix(_RAW), text, found)
     elif found.wants_text(name := keyword.decode("latin-1")):
-        found.add_text(name, (unpacked(TEXT_BYTES) or b"").decode(code))
+        found.add_text(name, (text(TEXT_BYTES) or b"").decode("utf-8" if kind == b"iTXt" else "latin-1"))
 
 
-def _add_raw(kind: bytes, unpacked: Callable[[int], bytes | None], found: ParsedFile) -> None:
-    """Adds a block that ImageMagick puts into a text: its name and length, then hexadecimal digits."""
+def _read_raw(kind: bytes, unpacked: Callable[[int], bytes | None], found: ParsedFile) -> None:
+    """Reads a block that ImageMagick puts into a text: its name and length, then hexadecimal digits."""
     known = {b"exif": found.exif, b"APP1": found.exif and found.xmp, b"xmp": found.xmp}
     known |= dict.fromkeys((b"icc", b"icm"), found.icc)
     if kind not in known:
@@ -281,16 +318,6 @@ def _add_raw(kind: bytes, unpacked: Callable[[int], bytes | None], found: Parsed
         found.add_icc(block)
     else:
         found.add_exif(block)
-
-
-_READERS: dict[bytes, Any] = {
-    b"iCCP": _profile,
-    b"pHYs": _resolution,
-    b"eXIf": _exif,
-    b"tEXt": _text,
-    b"zTXt": _packed_text,
-    b"iTXt": _international_text,
-}
 
 
 def encode(pixels: Pixels, picture: Picture, icc: bytes | None) -> bytes:

@@ -300,4 +300,5 @@ def _exif(tags: t.Directory) -> bytes | None:
     kept = {tag: found for tag, found in tags.tags.items() if tag in meta.DESCRIPTIVE}
     if not kept and not tags.inner:
         return None
-    return meta.exif_block(meta.exif_tags(t.file_of(tags.order, kept, tags.inner)), meta.DESCRIPTIVE)
+    block = t.header_of(tags.order, 8) + t.directory_of(tags.order, kept, 8, tags.inner)
+    return meta.exif_block(meta.exif_tags(block), meta.DESCRIPTIVE)

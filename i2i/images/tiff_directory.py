@@ -1,19 +1,26 @@
-"""The first directory of a TIFF (TIFF 6.0, Sec. 2; BigTIFF), bounded before anything is made of it.
+"""TIFF files as directories (TIFF 6.0, Sec. 2; BigTIFF): the first one of a file read with bounds, and files written.
 
 A tag may claim any number of values, anywhere in the file, and readers believe it. Here only tags that are known are
 read, each no longer than it can be, all together no longer than a fixed number of bytes. Others get a copy.
+
+Files are written here, since Pillow writes no 16-bit colour: little-endian, channels interleaved, deflated, integers as
+differences of neighbours (Sec. 14), in strips of some rows where the picture is in memory, in tiles (Sec. 15) where it
+comes by bands.
 """
 
+import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from fractions import Fraction
+from typing import BinaryIO, Literal
 
 import numpy as np
 
 from i2i.errors import ImageError
-from i2i.images.metadata import TEXTS_IN_EXIF, decoded_text
-from i2i.images.picture import GEO, GEO_KEYS, GEO_NUMBERS, TIE_POINTS
+from i2i.images import metadata as meta
+from i2i.images.picture import GEO, GEO_KEYS, GEO_NUMBERS, TIE_POINTS, Picture, Pixels, with_depth
+from i2i.images.png import compress
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, STRIP_BYTES, PLANAR = 273, 274, 277, 278, 279, 284
@@ -28,7 +35,7 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE_COLOUR, CMYK, YCBCR, CIELAB, ICCLAB =
 """Kinds of colours (PhotometricInterpretation)."""
 SEGMENTS = (STRIPS, STRIP_BYTES, TILES, TILE_BYTES)
 
-# the layout, which Pillow and tifffile are shown
+# the layout, which Pillow is shown
 LAYOUT = frozenset(
     {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, STRIP_ROWS, PLANAR, FAX_3, FAX_4, PREDICTOR}
     | {TILE_WIDTH, TILE_HEIGHT, EXTRA_SAMPLES, FORMAT, JPEG_TABLES, SUBSAMPLING, DEPTH, INK_SET, INKS}
@@ -36,7 +43,7 @@ LAYOUT = frozenset(
 )
 _DESCRIBED = frozenset(
     {ORIENTATION, PALETTE, XMP, ICC, DNG, RESOLUTION_UNIT, TRANSFER, WHITE_POINT, PRIMARIES}
-    | {271, 272, 306, *RESOLUTION, *TEXTS_IN_EXIF.values(), *GEO}
+    | {271, 272, 306, *RESOLUTION, *meta.TEXTS_IN_EXIF.values(), *GEO}
 )
 # bytes, text and undefined may be long, numbers may not, but for these
 _TEXT_KINDS = (1, 2, 6, 7)
@@ -52,6 +59,14 @@ _POINTER = 13
 _INTEROPERABILITY = 40965  # a pointer within EXIF, which is not followed
 _CLASSIC, _BIG = 42, 43
 _SIGNS = {"<": b"II", ">": b"MM"}
+_ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
+# a file of more bytes needs addresses of 64 bits
+_CLASSIC_BYTES = 1 << 31
+_TILE = 256
+_STRIP_BYTES = 1 << 18
+_DEFLATED, _INTERLEAVED, _DIFFERENCES = 8, 1, 2
+_UNSPECIFIED, _STRAIGHT = 0, 2
+_INCH = 2
 
 
 @dataclass(frozen=True)
@@ -94,23 +109,11 @@ class Directory:
         found = self.tags.get(tag)
         if found is None or found.kind not in _TEXT_KINDS:
             return None
-        return decoded_text(found.data.partition(b"\0")[0]).strip() or None
+        return meta.decoded_text(found.data.partition(b"\0")[0]).strip() or None
 
     def bytes(self, tag: int) -> bytes | None:
         found = self.tags.get(tag)
         return found.data if found is not None and found.kind in _TEXT_KINDS and found.data else None
-
-    def little(self) -> "Directory":
-        """The same in little-endian order."""
-        if self.order == "<":
-            return self
-        inner = {tag: directory.little() for tag, directory in self.inner.items()}
-        return Directory("<", {tag: _swapped(found) for tag, found in self.tags.items()}, self.has_next, inner)
-
-
-def _swapped(tag: Tag) -> Tag:
-    size = struct.calcsize("=" + (_KINDS.get(tag.kind, "") or "B")[-1])
-    return Tag(tag.kind, tag.count, np.frombuffer(tag.data, f"u{size}").byteswap().tobytes())
 
 
 def numbers(code: str, *values: float) -> Tag:
@@ -129,94 +132,89 @@ def read(file: BinaryIO, *, whole: bool = True) -> Directory:
 
     Raises `ImageError` where there is no directory.
     """
-    return _Reader(file, whole).first()
+    return _Reader(file).first(whole)
+
+
+_Entry = tuple[int, int, bytes]
+"""Kind, number of values, and the values or their place."""
 
 
 class _Reader:
-    def __init__(self, file: BinaryIO, whole: bool) -> None:
-        self._file, self._whole, self._left = file, whole, _TOTAL_BYTES
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, _TOTAL_BYTES
         self._end = file.seek(0, 2)
-        head = self._at(0, 16)
+        head = self._at(0, 4)
         self._order = "<" if head[:2] == b"II" else ">"
-        self._big = struct.unpack_from(self._order + "H", head, 2)[0] == _BIG
-        self._offset = "Q" if self._big else "I"
-        self._start = struct.unpack_from(self._order + self._offset, head, 8 if self._big else 4)[0]
+        big = int.from_bytes(head[2:], _ORDERS[self._order]) == _BIG
+        self._count, self._entry, self._offset = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
+        self._start = self._number(8 if big else 4, self._offset)
 
-    def first(self) -> Directory:
+    def first(self, whole: bool) -> Directory:
         entries, following = self._entries(self._start)
         if not entries:
             raise ImageError("damaged: it has no directory")
+        size = self._directory({tag: entries[tag] for tag in (WIDTH, HEIGHT, SAMPLES) if tag in entries})
         most = 1
         for tag in (WIDTH, HEIGHT, SAMPLES):
-            numbers = self._directory({tag: entries[tag]}).values(tag) if tag in entries else ()
-            most = min(_MOST_SEGMENTS, most * max(1, int(numbers[0]) if numbers else 1))
-        known = LAYOUT | _DESCRIBED if self._whole else LAYOUT.union({ORIENTATION, DNG}) - {*SEGMENTS}
+            most = min(_MOST_SEGMENTS, most * max(1, size.number(tag, 1)))
+        known = LAYOUT | _DESCRIBED if whole else LAYOUT.union({ORIENTATION, DNG}) - {*SEGMENTS}
         read = self._directory({tag: entry for tag, entry in entries.items() if tag in known}, most)
         self._left = min(self._left, _INNER_BYTES)
-        inner = {tag: self._inner(entries[tag]) for tag in (EXIF, GPS) if tag in entries and self._whole}
-        return Directory(self._order, read.tags, bool(following), {tag: d for tag, d in inner.items() if d.tags})
+        inner = {tag: self._inner(entries[tag]) for tag in (EXIF, GPS) if tag in entries and whole}
+        return Directory(self._order, read.tags, following > 0, {tag: d for tag, d in inner.items() if d.tags})
 
-    def _inner(self, entry: "_Entry") -> Directory:
+    def _inner(self, entry: _Entry) -> Directory:
         """The directory that a tag points to; empty where it cannot be read, for it only describes the picture."""
         try:
-            place = self._directory({EXIF: entry}).values(EXIF)
-            entries = self._entries(int(place[0]))[0] if place else {}
+            entries, _ = self._entries(self._directory({EXIF: entry}).number(EXIF, self._end))
             return self._directory({tag: entry for tag, entry in entries.items() if tag != _INTEROPERABILITY})
-        except (ImageError, ValueError, OverflowError, OSError):
+        except (ImageError, ValueError, OSError):
             return Directory(self._order, {})
 
-    def _entries(self, start: int) -> "tuple[dict[int, _Entry], int]":
+    def _entries(self, start: int) -> tuple[dict[int, _Entry], int]:
         """The entries of the directory there, of each tag the first, and where the next directory is."""
-        count_format, entry_format = ("Q", "HHQ8s") if self._big else ("H", "HHI4s")
-        counted, size = struct.calcsize("=" + count_format), struct.calcsize("=" + entry_format)
-        count = int.from_bytes(self._at(start, counted), "little" if self._order == "<" else "big")
+        counted, size = struct.calcsize("=" + self._count), struct.calcsize("=" + self._entry)
+        count = self._number(start, self._count)
         if count > _MOST_TAGS:
             raise ImageError(f"damaged: a directory of {count} tags")
         data = self._at(start + counted, count * size)
         if len(data) < count * size:
             raise ImageError("damaged: its header is cut short")
         found: dict[int, _Entry] = {}
-        for tag, kind, number, value in struct.iter_unpack(self._order + entry_format, data):
-            found.setdefault(tag, (kind, number, value))
-        behind = self._at(start + counted + count * size, struct.calcsize("=" + self._offset))
-        return found, int.from_bytes(behind, "little" if self._order == "<" else "big")
+        for tag, *entry in struct.iter_unpack(self._order + self._entry, data):
+            found.setdefault(tag, tuple(entry))
+        return found, self._number(start + counted + count * size, self._offset)
 
-    def _directory(self, entries: "Mapping[int, _Entry]", most_segments: int = 0) -> Directory:
+    def _directory(self, entries: Mapping[int, _Entry], most_segments: int = 0) -> Directory:
         read = {tag: self._tag(tag, *entry, most_segments) for tag, entry in entries.items()}
         return Directory(self._order, {tag: found for tag, found in read.items() if found is not None})
 
     def _tag(self, tag: int, kind: int, count: int, value: bytes, most_segments: int) -> Tag | None:
         """The values of an entry; None where there are more than it can need, and where they are not in the file."""
-        size = struct.calcsize("=" + _KINDS.get(kind, ""))
         if tag in SEGMENTS:
-            count = min(count, most_segments)
+            count, room = min(count, most_segments), self._end
         elif count > _MOST_VALUES.get(tag, _MOST_TEXT if kind in _TEXT_KINDS else _FEW):
             return None
-        if not 0 < count * size <= (self._end if tag in SEGMENTS else min(self._end, self._left)):
+        else:
+            room = min(self._end, self._left)
+        size = count * struct.calcsize("=" + _KINDS.get(kind, ""))
+        if not 0 < size <= room:
             return None
-        if count * size <= len(value):
-            return Tag(kind, count, value[: count * size])
-        data = self._at(struct.unpack(self._order + self._offset, value)[0], count * size)
-        if tag not in SEGMENTS:
-            self._left -= len(data)
-        return Tag(kind, count, data) if len(data) == count * size else None
+        if size <= len(value):
+            return Tag(kind, count, value[:size])
+        data = self._at(struct.unpack(self._order + self._offset, value)[0], size)
+        self._left -= len(data) if tag not in SEGMENTS else 0
+        return Tag(kind, count, data) if len(data) == size else None
+
+    def _number(self, place: int, code: str) -> int:
+        """The number there, 0 behind the end."""
+        return int.from_bytes(self._at(place, struct.calcsize("=" + code)), _ORDERS[self._order])
 
     def _at(self, place: int, size: int) -> bytes:
         if place >= self._end:
             return b""
         self._file.seek(place)
         return self._file.read(size)
-
-
-_Entry = tuple[int, int, bytes]
-
-
-def file_of(
-    order: str, tags: Mapping[int, Tag], inner: Mapping[int, Directory] | None = None, *, big: bool = False
-) -> bytes:
-    """A file of nothing but a directory with these tags, and the directories within."""
-    place = 16 if big else 8
-    return header_of(order, place, big=big) + directory_of(order, tags, place, inner, big=big)
 
 
 def header_of(order: str, place: int, *, big: bool = False) -> bytes:
@@ -249,3 +247,126 @@ def directory_of(
 
 def _divided(above: float, below: float) -> float:
     return above / below if below else float("nan")
+
+
+def encode(picture: Picture, icc: bytes | None) -> bytes:
+    """`picture` with all its metadata, and that colour profile, as a file."""
+    dtype = picture.pixels.dtype.type
+    parts = [picture.pixels] if picture.extra is None else [picture.pixels, with_depth(picture.extra, dtype)]
+    parts += [] if picture.alpha is None else [with_depth(picture.alpha, dtype)]
+    pixels = parts[0] if len(parts) == 1 else np.dstack(parts)
+    rows = max(1, _STRIP_BYTES // max(1, pixels[0].nbytes))
+    strips = (pixels[top : top + rows] for top in range(0, len(pixels), rows))
+    file = io.BytesIO()
+    _write(file, pixels.shape, strips, {STRIP_ROWS: numbers("I", rows)}, picture, icc)
+    return file.getvalue()
+
+
+def write_tiled(
+    file: BinaryIO,
+    shape: tuple[int, int, int],
+    rows: Callable[[int, int], Pixels],
+    like: Picture,
+    icc: bytes | None = None,
+) -> None:
+    """A picture (H, W, C) whose pixels `rows` gives from top to bottom, as tiles; its channels are those of `like`."""
+    layout = {TILE_WIDTH: numbers("I", _TILE), TILE_HEIGHT: numbers("I", _TILE)}
+    _write(file, shape, _tiles(shape, rows), layout, like, icc)
+
+
+def _tiles(shape: tuple[int, int, int], rows: Callable[[int, int], Pixels]) -> Iterator[Pixels]:
+    height, width, channels = shape
+    for top in range(0, height, _TILE):
+        band = rows(top, min(top + _TILE, height))
+        for left in range(0, width, _TILE):
+            part = band[:, left : left + _TILE]
+            tile = np.zeros((_TILE, _TILE, channels), part.dtype)
+            tile[: part.shape[0], : part.shape[1]] = part
+            yield tile
+
+
+def _write(
+    file: BinaryIO,
+    shape: tuple[int, ...],
+    segments: Iterable[Pixels],
+    layout: dict[int, Tag],
+    like: Picture,
+    icc: bytes | None,
+) -> None:
+    """Segments, behind them the directory, and before them where that is."""
+    large = int(np.prod(shape, dtype=object)) * like.pixels.dtype.itemsize > _CLASSIC_BYTES
+    start = file.write(header_of("<", 0, big=large))
+    sizes = [file.write(_packed(segment)) for segment in segments]
+    starts, address = (np.cumsum([0, *sizes[:-1]]) + start).tolist(), "Q" if large else "I"
+    places = (TILES, TILE_BYTES) if TILE_WIDTH in layout else (STRIPS, STRIP_BYTES)
+    layout |= {places[0]: numbers(address, *starts), places[1]: numbers(address, *sizes)}
+    described = _exif(like)
+    tags = {**described.tags, **_metadata(like, icc), **_pixels(shape, like), **layout}
+    file.write(b"\0" * (file.tell() % 2))
+    place = file.tell()
+    file.write(directory_of("<", tags, place, described.inner, big=large))
+    file.seek(0)
+    file.write(header_of("<", place, big=large))
+
+
+def _packed(rows: Pixels) -> bytes:
+    """Rows (h, W, C) deflated, integers as differences of neighbours."""
+    packed = np.array(rows, rows.dtype.newbyteorder("<"), order="C")
+    if packed.dtype.kind in "ui":
+        np.subtract(rows[:, 1:], rows[:, :-1], out=packed[:, 1:])
+    return compress(packed)
+
+
+def _pixels(shape: tuple[int, ...], like: Picture) -> dict[int, Tag]:
+    """The kind of the pixels (Sec. 7 and 18)."""
+    height, width, channels = shape
+    dtype, alpha = like.pixels.dtype, like.alpha is not None
+    colours = 3 if like.pixels.shape[2] == 3 else 1
+    tags = {
+        WIDTH: numbers("I", width),
+        HEIGHT: numbers("I", height),
+        SAMPLES: numbers("H", channels),
+        BITS: numbers("H", *(dtype.itemsize * 8,) * channels),
+        FORMAT: numbers("H", *({"u": 1, "i": 2, "f": 3}[dtype.kind],) * channels),
+        COMPRESSION: numbers("H", _DEFLATED),
+        PLANAR: numbers("H", _INTERLEAVED),
+        PHOTOMETRIC: numbers("H", RGB if colours == 3 else BLACK_IS_ZERO),
+    }
+    if dtype.kind in "ui":
+        tags[PREDICTOR] = numbers("H", _DIFFERENCES)
+    if channels > colours:
+        kinds = (_UNSPECIFIED,) * (channels - colours - alpha) + (_STRAIGHT,) * alpha
+        tags[EXTRA_SAMPLES] = numbers("H", *kinds)
+    return tags
+
+
+def _metadata(picture: Picture, icc: bytes | None) -> dict[int, Tag]:
+    """The metadata of a picture that TIFF has tags for, beside EXIF."""
+    tags = {ICC: text(icc, kind=7)} if icc else {}
+    if picture.resolution:
+        tags |= {tag: _rational(value) for tag, value in zip(RESOLUTION, picture.resolution, strict=True)}
+        tags[RESOLUTION_UNIT] = numbers("H", _INCH)
+    if picture.xmp:
+        tags[XMP] = text(picture.xmp, kind=1)
+    for name, tag in meta.TEXTS_IN_EXIF.items():
+        if name in picture.texts:
+            tags[tag] = text(picture.texts[name].encode("utf-8", "replace") + b"\0")
+    for tag, value in picture.geo.items():
+        if isinstance(value, str):
+            tags[tag] = text(value.encode() + b"\0")
+        else:
+            tags[tag] = numbers("H", *map(int, value)) if tag == GEO_KEYS else numbers("d", *value)
+    return tags
+
+
+def _rational(value: float) -> Tag:
+    nearest = Fraction(value).limit_denominator(int((1 << 31) / (1 + value)))
+    return Tag(5, 1, struct.pack("<II", nearest.numerator, nearest.denominator))
+
+
+def _exif(picture: Picture) -> Directory:
+    """The tags of its EXIF block that describe the picture, and the directories of EXIF and GPS."""
+    tags = meta.exif_tags(meta.exif_with_texts(picture)[0])
+    tags.endian = "<"
+    block = meta.exif_block(tags, meta.DESCRIPTIVE)
+    return read(io.BytesIO(block.removeprefix(meta.EXIF_PREFIX))) if block else Directory("<", {})

@@ -1,12 +1,8 @@
-"""How the samples of a TIFF lie in its file, as tifffile interprets a bounded copy of the tags."""
+"""How the samples of a TIFF lie in its file, as its tags alone say."""
 
-import io
-import math
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-from tifffile import COMPRESSION, TiffFile
 
 from i2i.errors import ImageError
 from i2i.images import tiff_directory as t
@@ -15,9 +11,11 @@ from i2i.images.picture import NODATA, Limits
 PLAIN, FAX, LZW, OLD_JPEG, JPEG, DEFLATE = 1, (2, 3, 4, 32771), 5, 6, 7, (8, 32946)
 _PACKBITS, _LZMA, _ZSTD, _WEBP = 32773, 34925, 50000, 50001
 BYTES_BY_PILLOW = (LZW, _PACKBITS, _LZMA, _ZSTD)
-PIXELS_BY_PILLOW = (*FAX, JPEG, OLD_JPEG, _WEBP)
+_PIXELS_BY_PILLOW = (*FAX, JPEG, OLD_JPEG, _WEBP)
 _PREDICTED = (*DEFLATE, LZW, _LZMA, _ZSTD)
-_UNPACKED = (PLAIN, *DEFLATE, *BYTES_BY_PILLOW, *PIXELS_BY_PILLOW)
+_UNPACKED = (PLAIN, *DEFLATE, *BYTES_BY_PILLOW, *_PIXELS_BY_PILLOW)
+_PACKINGS = {9: "JBIG", 34661: "JBIG", 34712: "JPEG2000", 33003: "JPEG2000", 33005: "JPEG2000", 34887: "LERC"}
+_PACKINGS |= {_WEBP: "WEBP", JPEG: "JPEG", OLD_JPEG: "OJPEG", 34676: "SGILOG", 34677: "SGILOG24", 50002: "JPEGXL"}
 DIFFERENCES, FLOAT_DIFFERENCES = 2, 3
 
 COLOURS = {
@@ -31,6 +29,8 @@ COLOURS = {
     t.ICCLAB: 3,
 }
 """How many samples of a pixel are its colour."""
+_COLOUR_NAMES = {t.PALETTE_COLOUR: "PALETTE", t.YCBCR: "YCBCR", t.CIELAB: "CIELAB", t.ICCLAB: "ICCLAB"}
+_COLOUR_NAMES |= {4: "MASK", 32803: "CFA", 32844: "LOGL", 32845: "LOGLUV", 34892: "LINEAR_RAW"}
 _UNSIGNED, _SIGNED, _FLOAT, _VOID = 1, 2, 3, 4
 _KINDS = {_UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f", _VOID: "u"}
 _KIND_NAMES = {_SIGNED: "signed values", _FLOAT: "floating-point values", 5: "complex values", 6: "complex values"}
@@ -39,124 +39,123 @@ _UNSIGNED_BITS = {t.PALETTE_COLOUR: range(1, 17), t.YCBCR: (8, 16), t.CIELAB: (8
 _MAX_CHANNELS = 64
 _MIN_TILE_PIXELS = 1 << 24
 _OVERLAP = 4  # times the file that packed segments may name in all, for equal ones may be one
-_WHOLE_NUMBERS = (
-    *("imagewidth", "imagelength", "imagedepth", "samplesperpixel", "rowsperstrip", "tilewidth", "tilelength"),
-    *("compression", "planarconfig", "fillorder", "photometric", "predictor"),
-)
 
 
 class Layout:
     """The layout that the tags of a file describe.
 
-    Segments are strips or tiles of `segment_width` x `segment_height`, `offsets` and `counts` their places and packed
-    bytes. `kind` is that of numpy ("u", "i", "f"). `subsampling` is that of chroma, across and down. `no_data` is the
-    file's value for no data, `absent` the value of segments that are left out. Raises `ImageError` for a layout that is
-    above the limits or not read here.
+    * Segments are strips or tiles of `segment_width` x `segment_height`, `across` beside each other and `down` below
+      each other, of `segment_samples` a pixel; `offsets` and `counts` are their places and packed bytes.
+    * A line of `line_bytes` is a row of pixels, or `line_rows` of them that share colours (`subsampling`, across and
+      down).
+    * `kind` is that of numpy ("u", "i", "f"), `stored_dtype` the smallest type that holds the values, `dtype` that of
+      the picture: 8 bits, 16, or float32.
+    * `colours` is the kind of colours of unpacked samples: JPEG itself undoes YCbCr, but not in planes.
+    * `no_data` is the file's value for no data, `absent` the value of segments that are left out.
+
+    Raises `ImageError` for a layout that is above the limits or not read here.
     """
 
     def __init__(self, tags: t.Directory, limits: Limits) -> None:
-        page = _page(tags)
-        limits.check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
-        self.tags, self.order = tags, tags.order
-        self.width, self.height, self.samples = page.imagewidth, page.imagelength, page.samplesperpixel
+        if not {t.WIDTH, t.HEIGHT} <= set(tags.tags):
+            raise ImageError("damaged: its header names no size")
+        self.tags, self.order, number = tags, tags.order, tags.number
+        self.compression = number(t.COMPRESSION, PLAIN)
+        old = self.compression == OLD_JPEG  # whose tags may lack (libtiff, `TIFFReadDirectory`)
+        self.width, self.height = number(t.WIDTH, 0), number(t.HEIGHT, 0)
+        self.samples = number(t.SAMPLES, 3 if old else 1)
+        limits.check_size(self.width, self.height, self.samples)
         # as libtiff has it, where the tag is missing
-        guessed = t.PHOTOMETRIC not in tags.tags and self.samples > 2
-        self.photometric = t.RGB if guessed else int(page.photometric)
-        _check_kind(page, self.photometric, tags)
-        self.bits, self.kind = page.bitspersample, _KINDS[page.sampleformat]
-        self.planar = page.planarconfig == 2 and self.samples > 1
-        self.compression, self.fill_order = int(page.compression), page.fillorder
-        self.predictor = int(page.predictor) if self.compression in _PREDICTED else 1
-        self.subsampling = _subsampling(page, tags) if self.photometric == t.YCBCR else (1, 1)
+        self.photometric = number(t.PHOTOMETRIC, t.RGB if self.samples > 2 else t.WHITE_IS_ZERO)
+        bits, format = self._same(t.BITS, 8 if old else 1), self._same(t.FORMAT, _UNSIGNED)
+        self._check_kind(bits, format)
+        self.bits, self.kind = bits, _KINDS[format]
+        self.planar, self.fill_order = number(t.PLANAR, 1) == 2 and self.samples > 1, number(t.FILL_ORDER, 1)
+        self.predictor = number(t.PREDICTOR, 1) if self.compression in _PREDICTED else 1
+        self.by_pillow = self.compression in _PIXELS_BY_PILLOW
         self.tiled = t.TILE_WIDTH in tags.tags
-        self.segment_width = page.tilewidth if self.tiled else self.width
-        self.segment_height = page.tilelength if self.tiled else page.rowsperstrip or self.height
-        self.offsets, self.counts = page.dataoffsets, page.databytecounts
+        rows = number(t.STRIP_ROWS, self.height) or self.height
+        self.segment_width = number(t.TILE_WIDTH, 0) if self.tiled else self.width
+        self.segment_height = number(t.TILE_HEIGHT, 0) if self.tiled else min(rows, self.height)
+        places, sizes = (t.TILES, t.TILE_BYTES) if t.TILES in tags.tags else (t.STRIPS, t.STRIP_BYTES)
+        self.offsets, self.counts = tags.values(places), tags.values(sizes)
+        self.subsampling = self._subsampling() if self.photometric == t.YCBCR else (1, 1)
+        self.subsampled = self.subsampling != (1, 1) and not self.by_pillow
+        self.line_rows = self.subsampling[1] if self.subsampled else 1
         self.no_data = _no_data(tags)
         absent = self.no_data or 0
         self.absent = absent if self.kind == "f" or 0 <= absent < 2**self.bits else 0
         self._check()
-
-    @property
-    def colours(self) -> int:
-        """The kind of colours of unpacked samples: JPEG itself undoes YCbCr, but not in planes."""
-        undone = self.photometric == t.YCBCR and self.compression in PIXELS_BY_PILLOW and not self.planar
-        return self.photometric if not undone else t.RGB if self.samples > 1 else t.BLACK_IS_ZERO
-
-    @property
-    def subsampled(self) -> bool:
-        """Whether unpacked samples of chroma are fewer than pixels; JPEG undoes that itself."""
-        return self.subsampling != (1, 1) and self.compression not in PIXELS_BY_PILLOW
-
-    @property
-    def across(self) -> int:
-        """Segments beside each other."""
-        return -(-self.width // self.segment_width)
-
-    @property
-    def down(self) -> int:
-        """Segments below each other."""
-        return -(-self.height // self.segment_height)
-
-    @property
-    def segment_samples(self) -> int:
-        """Samples of a pixel in one segment."""
-        return 1 if self.planar else self.samples
-
-    @cached_property
-    def line_rows(self) -> int:
-        """Rows of pixels in one line of bytes, which is a row, or a row of blocks of subsampled colours."""
-        return self.subsampling[1] if self.subsampled else 1
-
-    @cached_property
-    def line_bytes(self) -> int:
-        """Bytes of one line of a segment."""
+        undone = self.photometric == t.YCBCR and self.by_pillow and not self.planar
+        self.colours = self.photometric if not undone else t.RGB if self.samples > 1 else t.BLACK_IS_ZERO
+        self.segment_samples = 1 if self.planar else self.samples
+        self.across, self.down = -(-self.width // self.segment_width), -(-self.height // self.segment_height)
         across, down = self.subsampling
+        blocks, values = self.segment_width, self.segment_samples
         if self.subsampled:
-            return -(-self.segment_width // across) * (across * down + 2) * self.bits // 8
-        return -(-self.segment_width * self.segment_samples * self.bits // 8)
+            blocks, values = -(-blocks // across), across * down + 2
+        self.line_bytes = -(-blocks * values * bits // 8)
+        self.segment_bytes = self.bytes_of(self.segment_height)
+        self.streamable = not self.tiled and self.compression in (PLAIN, *DEFLATE)
+        size = next(size for size in (1, 2, 4, 8) if 8 * size >= bits)
+        self.stored_dtype: np.dtype[Any] = np.dtype(f"{self.kind}{size}")
+        wide = self.kind == "f" or bits > 16
+        self.dtype: np.dtype[Any] = np.dtype(np.float32 if wide else np.uint8 if bits <= 8 else np.uint16)
 
     def bytes_of(self, rows: int) -> int:
         """Bytes of so many rows of a segment."""
         return -(-rows // self.line_rows) * self.line_bytes
 
-    @property
-    def segment_bytes(self) -> int:
-        """Bytes of an unpacked segment."""
-        return self.bytes_of(self.segment_height)
-
-    @property
-    def streamable(self) -> bool:
-        """Whether a segment can be unpacked by rows."""
-        return not self.tiled and self.compression in (PLAIN, *DEFLATE)
-
-    @property
-    def stored_dtype(self) -> np.dtype[Any]:
-        """The smallest type that holds the stored values."""
-        size = next(size for size in (1, 2, 4, 8) if 8 * size >= self.bits)
-        return np.dtype(f"{self.kind}{size}")
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of the picture: 8 bits, 16, or float32."""
-        wide = self.kind == "f" or self.bits > 16
-        return np.dtype(np.float32 if wide else np.uint8 if self.bits <= 8 else np.uint16)
-
     def check_segments(self, end: int) -> None:
         """Raises `ImageError` unless every segment has a place, and for more bytes than a file of `end` can have."""
-        if self.compression == OLD_JPEG:
-            return
         count = self.across * self.down * (self.samples if self.planar else 1)
-        if len(self.offsets) < count or len(self.counts) < count:
-            found = min(len(self.offsets), len(self.counts))
+        found = min(len(self.offsets), len(self.counts))
+        if self.compression != OLD_JPEG and found < count:
             raise ImageError(f"damaged: {found} strips or tiles where {count} are expected")
-        if self.compression in PIXELS_BY_PILLOW and sum(map(int, self.counts[:count])) > _OVERLAP * end:
+        if self.by_pillow and self.compression != OLD_JPEG and sum(map(int, self.counts[:count])) > _OVERLAP * end:
             raise ImageError("damaged: its strips have more bytes than the file")
+
+    def _same(self, tag: int, default: int) -> int:
+        """The number that a tag has for each sample; -1 where they differ."""
+        values = self.tags.values(tag)[: max(1, self.samples)]
+        return -1 if len(set(values)) > 1 else self.tags.number(tag, default)
+
+    def _subsampling(self) -> tuple[int, int]:
+        """How many pixels across and down share a colour of YCbCr (Sec. 21)."""
+        given = self.tags.values(t.SUBSAMPLING)
+        if len(given) < 2:
+            full = self.width * self.height * self.samples * (self.bits // 8)
+            # the default, unless there are bytes for colours of every pixel
+            is_full = self.compression == PLAIN and sum(self.counts) >= full
+            given = (1, 1) if is_full else (2, 2)
+        if not set(given[:2]) <= {1, 2, 4}:
+            raise ImageError(f"damaged: colours subsampled by {given[0]:g}x{given[1]:g}")
+        return int(given[0]), int(given[1])
+
+    def _check_kind(self, bits: int, format: int) -> None:
+        """Raises `ImageError` for kinds of samples and colours that are not read here."""
+        kind, depth, number = self.photometric, self.tags.number(t.DEPTH, 1), self.tags.number
+        if not 1 <= self.samples <= _MAX_CHANNELS or depth != 1:
+            raise ImageError(f"{self.samples} channels, depth {depth}: at most {_MAX_CHANNELS} channels are accepted")
+        name = f"TIFF of the kind {_COLOUR_NAMES.get(kind, kind)} with {bits} bits a channel"
+        if kind not in COLOURS:
+            raise ImageError(f"{name} is not read here")
+        if -1 in (bits, format):
+            raise ImageError("TIFF with channels of different types is not read here")
+        if bits not in _BITS.get(format, ()):
+            raise ImageError(f"TIFF of {_KIND_NAMES.get(format, 'values')} of {bits} bits is not read here")
+        if kind in _UNSIGNED_BITS and (_KINDS[format] != "u" or bits not in _UNSIGNED_BITS[kind]):
+            raise ImageError(f"{name} is not read here")
+        if self.samples < COLOURS[kind]:
+            raise ImageError(f"damaged: {self.samples} channels where its colours need {COLOURS[kind]}")
+        if kind == t.CMYK and (number(t.INK_SET, 1) != 1 or number(t.INKS, 4) != 4):
+            raise ImageError("TIFF of other inks than cyan, magenta, yellow and black is not read here")
 
     def _check(self) -> None:
         """Raises `ImageError` for a combination that is not read here, and for tiles far larger than the picture."""
+        packing = _PACKINGS.get(self.compression, f"method {self.compression}")
         if self.compression not in _UNPACKED:
-            raise ImageError(f"TIFF packed with {_packing(self.compression)} is not read here")
+            raise ImageError(f"TIFF packed with {packing} is not read here")
         if self.fill_order not in (1, 2) or min(self.segment_width, self.segment_height) < 1:
             raise ImageError("damaged: its header contradicts itself")
         pixels, tile = self.width * self.height, self.segment_width * self.segment_height
@@ -167,13 +166,13 @@ class Layout:
             raise ImageError(f"TIFF of {self.bits} bits with predictor {self.predictor} is not read here")
         if self.subsampled and (self.samples != 3 or self.planar):
             raise ImageError("TIFF of subsampled colours with further channels or in planes is not read here")
-        if (self.tiled or self.down > 1) and self.segment_height % self.line_rows:
+        if (self.tiled or self.segment_height < self.height) and self.segment_height % self.line_rows:
             each = f"strips or tiles of {self.segment_height} rows"
             raise ImageError(f"TIFF of colours that {self.line_rows} rows share in {each} is not read here")
-        if self.compression in FAX and (self.bits > 1 or self.segment_samples > 1):
+        if self.compression in FAX and (self.bits > 1 or (self.samples > 1 and not self.planar)):
             raise ImageError("damaged: a fax of more than one bit")
-        if self.compression in PIXELS_BY_PILLOW and self.compression not in FAX and self.bits != 8:
-            raise ImageError(f"TIFF of {self.bits} bits packed with {_packing(self.compression)} is not read here")
+        if self.by_pillow and self.compression not in FAX and self.bits != 8:
+            raise ImageError(f"TIFF of {self.bits} bits packed with {packing} is not read here")
 
 
 def _no_data(tags: t.Directory) -> float | None:
@@ -182,59 +181,3 @@ def _no_data(tags: t.Directory) -> float | None:
         return float(tags.text(NODATA) or "")
     except ValueError:
         return None
-
-
-def _page(tags: t.Directory) -> Any:
-    """The tags as tifffile understands them."""
-    if not {t.WIDTH, t.HEIGHT} <= set(tags.tags):
-        raise ImageError("damaged: its header names no size")
-    layout = {tag: found for tag, found in tags.tags.items() if tag in t.LAYOUT}
-    try:
-        with TiffFile(io.BytesIO(t.file_of(tags.order, layout, big=True)), name="picture") as file:
-            page = file.pages[0]
-    except Exception:
-        raise ImageError("damaged: its header contradicts itself") from None
-    if not all(isinstance(getattr(page, name), int) for name in _WHOLE_NUMBERS):
-        raise ImageError("damaged: its header contradicts itself")
-    return page
-
-
-def _check_kind(page: Any, photometric: int, tags: t.Directory) -> None:
-    """Raises `ImageError` for kinds of samples and colours that are not read here."""
-    if not 1 <= page.samplesperpixel <= _MAX_CHANNELS or page.imagedepth != 1:
-        count = f"{page.samplesperpixel} channels, depth {page.imagedepth}"
-        raise ImageError(f"{count}: at most {_MAX_CHANNELS} channels are accepted")
-    bits, format = page.bitspersample, page.sampleformat
-    name = f"TIFF of the kind {getattr(page.photometric, 'name', photometric)} with {bits} bits a channel"
-    if photometric not in COLOURS:
-        raise ImageError(f"{name} is not read here")
-    if not isinstance(bits, int) or not isinstance(format, int):
-        raise ImageError(f"TIFF with channels of different types ({bits} bits) is not read here")
-    if bits not in _BITS.get(format, ()):
-        raise ImageError(f"TIFF of {_KIND_NAMES.get(format, 'values')} of {bits} bits is not read here")
-    if photometric in _UNSIGNED_BITS and (_KINDS[format] != "u" or bits not in _UNSIGNED_BITS[photometric]):
-        raise ImageError(f"{name} is not read here")
-    if page.samplesperpixel < COLOURS[photometric]:
-        raise ImageError(f"damaged: {page.samplesperpixel} channels where its colours need {COLOURS[photometric]}")
-    if photometric == t.CMYK and (tags.number(t.INK_SET, 1) != 1 or tags.number(t.INKS, 4) != 4):
-        raise ImageError("TIFF of other inks than cyan, magenta, yellow and black is not read here")
-
-
-def _subsampling(page: Any, tags: t.Directory) -> tuple[int, int]:
-    """How many pixels across and down share a colour of YCbCr (Sec. 21)."""
-    given = tags.values(t.SUBSAMPLING)
-    if len(given) < 2:
-        full = math.prod(page.shape) * (page.bitspersample // 8)
-        # the default, unless there are bytes for colours of every pixel
-        is_full = page.compression == PLAIN and sum(page.databytecounts) >= full
-        given = (1, 1) if is_full else (2, 2)
-    if not set(given[:2]) <= {1, 2, 4}:
-        raise ImageError(f"damaged: colours subsampled by {given[0]:g}x{given[1]:g}")
-    return int(given[0]), int(given[1])
-
-
-def _packing(compression: int) -> str:
-    try:
-        return str(COMPRESSION(compression).name)
-    except ValueError:
-        return f"method {compression}"

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import TiffImagePlugin
 
 from i2i.errors import ImageError
-from i2i.images import deflate, jpeg
+from i2i.images import containers
 from i2i.images import tiff_directory as t
 from i2i.images.picture import Pixels
+from i2i.images.png import Inflating
 from i2i.images.tiff_layout import (
     BYTES_BY_PILLOW,
     DIFFERENCES,
@@ -22,7 +23,6 @@ from i2i.images.tiff_layout import (
     FLOAT_DIFFERENCES,
     JPEG,
     OLD_JPEG,
-    PIXELS_BY_PILLOW,
     PLAIN,
     Layout,
 )
@@ -37,6 +37,7 @@ _REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
 _ALPHA = 2
 _MODES = {(1, t.BLACK_IS_ZERO): "L", (2, t.BLACK_IS_ZERO): "LA", (3, t.RGB): "RGB", (3, t.YCBCR): "RGB"}
 _MODES |= {(4, t.RGB): "RGBA", (4, t.CMYK): "CMYK"}
+_HEADER_BYTES = 8
 _ANY = _WHOLE = 1 << 40
 
 
@@ -100,20 +101,15 @@ class _Plane:
 
     def _decoded(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
         layout = self._layout
-        if layout.compression in PIXELS_BY_PILLOW:
+        if layout.by_pillow:
             return self._pixels_by_pillow(indices, rows)
         if layout.compression in BYTES_BY_PILLOW:
             data: Any = self._bytes_by_pillow(indices, rows)
         else:
-            data = b"".join([self._plain(i, layout.bytes_of(n)) for i, n in zip(indices, rows, strict=True)])
+            sizes = zip(indices, map(layout.bytes_of, rows), strict=True)
+            # one byte more is asked for, for the checksum behind the last one
+            data = b"".join([_whole(self._stream(i)(size + 1), size) for i, size in sizes])
         return samples_of(data, sum(rows), layout)
-
-    def _plain(self, index: int, size: int) -> bytes:
-        # one byte more, for the checksum behind the last one
-        data = self._stream(index)(size + 1)
-        if len(data) < size:
-            raise ImageError("damaged: it is truncated")
-        return data[:size]
 
     def _streamed(self, down: int) -> Iterator[Pixels]:
         """One strip too large to be held, by rows."""
@@ -121,42 +117,45 @@ class _Plane:
         each = max(1, self._most // layout.line_bytes) * layout.line_rows
         for top in range(0, self._rows(down), each):
             rows = min(each, self._rows(down) - top)
-            data = take(layout.bytes_of(rows))
-            if len(data) < layout.bytes_of(rows):
-                raise ImageError("damaged: it is truncated")
-            yield samples_of(data, rows, layout)[:, : layout.width]
+            size = layout.bytes_of(rows)
+            yield samples_of(_whole(take(size), size), rows, layout)[:, : layout.width]
 
     def _stream(self, index: int) -> Callable[[int], bytes]:
         """Gives the next bytes of a segment that is plain or deflated, fewer where it ends."""
+        size = self._layout.segment_bytes
+        if self._layout.compression == PLAIN:  # some writers' counts are wrong there
+            return self._stored(index, size)
+        return Inflating(self._stored(index, min(self._layout.counts[index], _SWELLING * size + _HEADS))).read
+
+    def _stored(self, index: int, count: int) -> Callable[[int], bytes]:
+        """Gives the next of so many bytes of a segment as they are in the file, their bits in order."""
         layout = self._layout
-        size = layout.segment_bytes
-        # some writers' counts are wrong where nothing is packed
-        count = size if layout.compression == PLAIN else min(layout.counts[index], _SWELLING * size + _HEADS)
-        packed = _Packed(self._source, layout.offsets[index], count, layout.fill_order == 2)
-        return packed.read if layout.compression == PLAIN else deflate.Inflating(packed.read).read
+        place, reverse = (
+            layout.offsets[index],
+            layout.fill_order == 2 and layout.compression != JPEG,
+        )  # as libtiff has it
+
+        def read(size: int) -> bytes:
+            nonlocal place, count
+            data = self._source(place, min(size, count))
+            place, count = place + len(data), count - len(data)
+            return data.translate(_REVERSED) if reverse else data
+
+        return read
 
     def _packed(self, index: int, most: int) -> bytes:
         """The bytes of a compressed segment, no more than `most` and a little."""
-        layout = self._layout
-        count = min(layout.counts[index], most + _HEADS)
-        data = _Packed(
-            self._source, layout.offsets[index], count, layout.fill_order == 2 and layout.compression not in FAX
-        )
-        if count == 0 or len(found := data.read(count)) < count:
+        count = min(self._layout.counts[index], most + _HEADS)
+        if count == 0:
             raise ImageError("damaged: it is truncated")
-        return found
+        return _whole(self._stored(index, count)(count), count)
 
     def _bytes_by_pillow(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
         """Strips of bytes, unpacked as a grey picture of so many bytes a line."""
         layout = self._layout
         lines = [layout.bytes_of(n) // layout.line_bytes for n in rows]
         strips = [self._packed(i, _SWELLING * n * layout.line_bytes) for i, n in zip(indices, lines, strict=True)]
-        tags = {
-            t.COMPRESSION: t.numbers("I", layout.compression),
-            t.BITS: t.numbers("I", 8),
-            t.PHOTOMETRIC: t.numbers("I", t.BLACK_IS_ZERO),
-        }
-        return np.asarray(_by_pillow(layout.line_bytes, lines, strips, tags, "L"))
+        return self._by_pillow(layout.line_bytes, lines, strips, "L", {t.BITS: [8], t.PHOTOMETRIC: [t.BLACK_IS_ZERO]})
 
     def _pixels_by_pillow(self, indices: Sequence[int], rows: Sequence[int]) -> Pixels:
         layout = self._layout
@@ -164,69 +163,55 @@ class _Plane:
         most = _FAX_SWELLING * layout.line_bytes if is_fax else _ANY
         strips = [self._packed(i, most * n) for i, n in zip(indices, rows, strict=True)]
         if layout.compression == JPEG:  # no more scans than an encoder makes
-            strips = [jpeg.parse(io.BytesIO(strip)).pixels for strip in strips]
-        photometric = layout.photometric if samples > 2 and layout.photometric in (t.RGB, t.CMYK, t.YCBCR) else None
-        photometric = photometric or (t.BLACK_IS_ZERO if samples < 3 else t.RGB)
-        tags = {t.COMPRESSION: t.numbers("I", layout.compression), t.BITS: t.numbers("I", *(layout.bits,) * samples)}
-        tags |= {t.PHOTOMETRIC: t.numbers("I", photometric), t.SAMPLES: t.numbers("I", samples)}
-        tags |= {t.FILL_ORDER: t.numbers("I", layout.fill_order), t.SUBSAMPLING: t.numbers("I", *layout.subsampling)}
-        if samples == 2 or (samples == 4 and photometric == t.RGB):
-            tags[t.EXTRA_SAMPLES] = t.numbers("I", _ALPHA)
-        if t.JPEG_TABLES in layout.tags.tags:
-            tags[t.JPEG_TABLES] = layout.tags.tags[t.JPEG_TABLES]
-        tags |= {tag: t.numbers("I", layout.tags.number(tag, 0)) for tag in (t.FAX_3, t.FAX_4)} if is_fax else {}
-        mode = _MODES.get((samples, photometric)) if not is_fax else "1"
+            strips = [containers.jpeg(io.BytesIO(strip)).pixels for strip in strips]
+        kept = samples > 2 and layout.photometric in (t.RGB, t.CMYK, t.YCBCR)
+        photometric = layout.photometric if kept else t.BLACK_IS_ZERO if samples < 3 else t.RGB
+        mode = "1" if is_fax else _MODES.get((samples, photometric))
         if mode is None:
             raise ImageError(f"JPEG of {samples} channels in a TIFF is not read here")
-        found = np.asarray(_by_pillow(layout.segment_width, rows, strips, tags, mode)).astype(np.uint8, copy=False)
+        values = {t.BITS: [layout.bits] * samples, t.PHOTOMETRIC: [photometric], t.SAMPLES: [samples]}
+        values |= {t.SUBSAMPLING: layout.subsampling}
+        values |= {t.EXTRA_SAMPLES: [_ALPHA]} if mode in ("LA", "RGBA") else {}
+        values |= {tag: [layout.tags.number(tag, 0)] for tag in (t.FAX_3, t.FAX_4)} if is_fax else {}
+        found = self._by_pillow(layout.segment_width, rows, strips, mode, values).astype(np.uint8, copy=False)
         return found.reshape(sum(rows), layout.segment_width, samples)
 
-
-class _Packed:
-    """Bytes of the file from a place on, `count` at most, their bits turned round on request."""
-
-    def __init__(self, source: Source, place: int, count: int, reverse: bool) -> None:
-        self._source, self._place, self._left, self._reverse = source, place, count, reverse
-
-    def read(self, size: int) -> bytes:
-        data = self._source(self._place, min(size, self._left))
-        self._place, self._left = self._place + len(data), self._left - len(data)
-        return data.translate(_REVERSED) if self._reverse else data
-
-
-def _by_pillow(
-    width: int, rows: Sequence[int], strips: Sequence[bytes], tags: dict[int, t.Tag], mode: str
-) -> Image.Image:
-    """Strips of so many rows, the last perhaps of fewer, unpacked by Pillow under a directory of these tags."""
-    sizes = [len(strip) for strip in strips]
-    starts = [8 + start for start in np.cumsum([0, *sizes[:-1]]).tolist()]
-    tags = tags | {
-        t.WIDTH: t.numbers("I", width),
-        t.HEIGHT: t.numbers("I", sum(rows)),
-        t.STRIP_ROWS: t.numbers("I", rows[0]),
-    }
-    tags |= {t.STRIPS: t.numbers("I", *starts), t.STRIP_BYTES: t.numbers("I", *sizes)}
-    place = 8 + sum(sizes)
-    file = io.BytesIO(b"".join([t.header_of("<", place), *strips, t.directory_of("<", tags, place)]))
-    return _opened(file, (width, sum(rows)), mode)
+    def _by_pillow(
+        self, width: int, rows: Sequence[int], strips: Sequence[bytes], mode: str, values: dict[int, Sequence[int]]
+    ) -> Pixels:
+        """Strips of so many rows, the last perhaps of fewer, unpacked by Pillow under a directory of these numbers."""
+        sizes, height = [len(strip) for strip in strips], sum(rows)
+        places = np.cumsum([_HEADER_BYTES, *sizes]).tolist()
+        values |= {t.WIDTH: [width], t.HEIGHT: [height], t.STRIP_ROWS: [rows[0]], t.STRIPS: places[:-1]}
+        values |= {t.COMPRESSION: [self._layout.compression], t.STRIP_BYTES: sizes}
+        tags = {tag: t.numbers("I", *found) for tag, found in values.items()}
+        if self._layout.compression == JPEG and (tables := self._layout.tags.tags.get(t.JPEG_TABLES)):
+            tags[t.JPEG_TABLES] = tables
+        parts = [t.header_of("<", places[-1]), *strips, t.directory_of("<", tags, places[-1])]
+        return _opened(io.BytesIO(b"".join(parts)), (width, height), mode)
 
 
-def _opened(file: BinaryIO, size: tuple[int, int], mode: str) -> Image.Image:
+def _whole(data: bytes, size: int) -> bytes:
+    if len(data) < size:
+        raise ImageError("damaged: it is truncated")
+    return data[:size]
+
+
+def _opened(file: BinaryIO, size: tuple[int, int], mode: str) -> Pixels:
     # not `Image.open`, whose limit on pixels is for files that nobody has looked at
     image = TiffImagePlugin.TiffImageFile(file)
     if image.size != size or image.mode != mode:
         raise ImageError("damaged: its compressed pixels are not of the kind that its tags name")
-    image.load()
-    return image
+    return np.asarray(image)
 
 
 def _old_jpeg(layout: Layout, source: Source) -> Pixels:
     """The pixels of an old-style JPEG (Sec. 22), whose parts lie anywhere in the file; (H, W, 1 or 3)."""
     data = source(0, _WHOLE)
     tags = {tag: found for tag, found in layout.tags.tags.items() if tag in t.LAYOUT}
-    head = t.header_of(layout.order, len(data))
-    file = io.BytesIO(b"".join([head, data[8:], t.directory_of(layout.order, tags, len(data))]))
-    found = np.asarray(_opened(file, (layout.width, layout.height), "L" if layout.samples == 1 else "RGB"))
+    parts = [t.header_of(layout.order, len(data)), data[_HEADER_BYTES:], t.directory_of(layout.order, tags, len(data))]
+    mode = "L" if layout.samples == 1 else "RGB"
+    found = _opened(io.BytesIO(b"".join(parts)), (layout.width, layout.height), mode)
     return found.reshape(layout.height, layout.width, layout.samples)
 
 

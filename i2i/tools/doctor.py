@@ -56,7 +56,6 @@ CORE: Packages = {
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
-    "tifffile": "tifffile",
     "safetensors": "safetensors",
 }
 EXTRAS: dict[str, Extra] = {

@@ -7,8 +7,7 @@ import pytest
 from film_samples import animation, moving
 from PIL import Image
 
-from i2i.films import is_animated, is_video, needs_video, written_suffix
-from i2i.films.film import Clock
+from i2i.films import Clock, is_animated, is_video, needs_video, written_suffix
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
