@@ -138,32 +138,24 @@ class VideoReader:
         sideways = self._turns % 2
         height, width = reversed(self._size) if sideways else self._size
         rate, aspect = stream.average_rate or stream.guessed_rate or Fraction(25), stream.sample_aspect_ratio or 1
+        whole = Fraction(self._container.duration or 0, _MICROSECONDS)
+        parts = first.format.components
+        notes = ["transparency left out"] if any(part.is_alpha for part in parts) else []
+        if first.interlaced_frame:
+            notes.append("interlaced: its two fields are translated as one picture")
         return Film(
             height,
             width,
             time_base=stream.time_base,
             rate=rate,
-            frames=self._frames(rate),
-            deep=max(component.bits for component in first.format.components) > 8,
+            frames=round((self._length * stream.time_base or whole) * rate),
+            deep=max(part.bits for part in parts) > 8,
             matrix=_matrix(first),
             primaries=int(context.color_primaries),
             transfer=transfer,
             aspect=1 / Fraction(aspect) if sideways else Fraction(aspect),
-            notes=self._notes(),
+            notes=tuple(notes),
         )
-
-    def _frames(self, rate: Fraction) -> int:
-        if self._length:
-            return round(self._length * self._stream.time_base * rate)
-        return int((self._container.duration or 0) * rate / _MICROSECONDS)
-
-    def _notes(self) -> tuple[str, ...]:
-        notes = []
-        if any(component.is_alpha for component in self._first.format.components):
-            notes.append("transparency left out")
-        if self._first.interlaced_frame:
-            notes.append("interlaced: its two fields are translated as one picture")
-        return tuple(notes)
 
     def _decode(self) -> Iterator[Any]:
         """The frames as FFmpeg has them. Raises `ImageError` where the file is damaged or ends early.

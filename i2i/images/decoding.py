@@ -28,7 +28,7 @@ from i2i.images import containers, heif, plain, png, tiff
 from i2i.images import metadata as meta
 from i2i.images.formats import HEAD_BYTES, NAMES, Format, lacking, refusal, sniff
 from i2i.images.metadata import ParsedFile
-from i2i.images.picture import DEFAULT_LIMITS, Limits, Picture, Pixels, split_alpha
+from i2i.images.picture import DEFAULT_LIMITS, Limits, Picture, Pixels, split_alpha, white
 from i2i.images.units import ValueRange, in_units
 
 # a damaged file is reported once, as an ImageError, not also by the libraries on stderr
@@ -114,6 +114,8 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, values: ValueRange | No
         found = _parse(source, format, limits)
         image = _header(io.BytesIO(found.pixels), format, limits)
         pixels, alpha = _pixels_of(image, found.pixels)
+        if found.transparent is not None:
+            alpha = np.where((pixels == found.transparent).all(axis=2), 0, white(pixels)).astype(pixels.dtype)
         if image.mode == "CMYK":
             found.icc = None
         numbers = np.array(image) if image.mode == "P" else None
@@ -183,18 +185,7 @@ def _pixels_of(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
             return _split_alpha(pixels, gray=_is_gray(image, data))
         if deep:
             raise ImageError("damaged: the pixels cannot be decoded")
-    has_few_grays = image.format == "PNG" and data[25] == 0 and data[24] < 8
-    return _few_grays(image, data) if has_few_grays and "transparency" in image.info else of_image(image)
-
-
-def _few_grays(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
-    """Grey of 1, 2 or 4 bits with a transparent value, which Pillow compares with the grey scaled to 8 bits."""
-    step = 255 // (2 ** data[24] - 1)
-    transparent = image.info.pop("transparency")
-    pixels = np.array(image.convert("L"))[..., None]
-    # of 1 bit Pillow has scaled it
-    value = transparent if image.mode == "1" else transparent % 2 ** data[24] * step
-    return pixels, np.where(pixels[..., 0] == value, 0, 255).astype(np.uint8)
+    return of_image(image)
 
 
 def _is_gray(image: Image.Image, data: bytes) -> bool:

@@ -10,13 +10,14 @@ their kind that is no UTF-8.
 import contextlib
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from i2i.errors import ImageError
 from i2i.images.metadata import EXIF_BYTES, UNREAD_COLOURS, XMP_BYTES, ParsedFile
-from i2i.images.picture import Limits, Picture, Pixels, white
+from i2i.images.picture import Limits, Picture, Pixels, split_alpha, white
 from i2i.machine import threads
 
 _META_BYTES = 1 << 22
@@ -162,10 +163,9 @@ def _of_16_bits(pixels: Pixels, bits: int) -> Pixels:
 
 
 def _picture(pixels: Pixels, premultiplied: bool) -> Picture:
-    alpha = pixels[..., -1].copy() if pixels.shape[2] in (2, 4) else None
-    colours = pixels if alpha is None else np.ascontiguousarray(pixels[..., :-1])
-    if premultiplied and alpha is not None:
+    picture = replace(split_alpha(pixels), format="HEIF")
+    if premultiplied and picture.alpha is not None:
         full = white(pixels)
-        straight = colours * (full / np.maximum(alpha, 1))[..., None]
-        colours = np.rint(np.minimum(straight, full)).astype(pixels.dtype)
-    return Picture(colours, alpha, format="HEIF")
+        straight = picture.pixels * (full / np.maximum(picture.alpha, 1))[..., None]
+        picture.pixels = np.rint(np.minimum(straight, full)).astype(pixels.dtype)
+    return picture

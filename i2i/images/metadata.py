@@ -46,7 +46,10 @@ _IN_XMP = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>\s*))([0-9])")
 
 @dataclass
 class ParsedFile:
-    """`pixels` is a whole file of what a decoder needs and nothing else; the rest is as in `Picture`."""
+    """`pixels` is a whole file of what a decoder needs and nothing else; the rest is as in `Picture`.
+
+    `transparent` is the colour without alpha, as decoded pixels have it.
+    """
 
     pixels: bytes = b""
     exif: bytes | None = None
@@ -56,6 +59,7 @@ class ParsedFile:
     resolution: tuple[float, float] | None = None
     texts: dict[str, str] = field(default_factory=dict)
     has_more_frames: bool = False
+    transparent: tuple[int, ...] | None = None
     unread: list[str] = field(default_factory=list)
     _room: int = _UNPACKED_BYTES
     _text_bytes: int = 0

@@ -112,7 +112,7 @@ def parse(file: BinaryIO, limits: Limits, pixels: bool = True) -> ParsedFile:
         if kind == b"PLTE" and header[9] == _PALETTE and not late:
             needed.append(chunk(kind, _palette(file, place, length)))
         elif kind == b"tRNS" and header[9] in _TRANSPARENT and not late:
-            needed.append(_transparent(header, _content(file, kind, place, min(length, _PALETTE_BYTES)), found))
+            needed.append(_transparency(header, _content(file, kind, place, min(length, _PALETTE_BYTES)), found))
         elif kind == b"IDAT" and pixels:
             file.seek(place)
             packed.append(file.read(length))
@@ -183,16 +183,18 @@ def _palette(file: BinaryIO, place: int, length: int) -> bytes:
     return content
 
 
-def _transparent(header: bytes, content: bytes | None, found: ParsedFile) -> bytes:
-    """The chunk of transparency, of a colour the bits that its depth has; empty where it is damaged."""
-    count = _TRANSPARENT[header[9]]
+def _transparency(header: bytes, content: bytes | None, found: ParsedFile) -> bytes:
+    """The chunk of a palette's transparency; of a colour nothing, for it is compared here, by the bits of its depth."""
+    depth, count = header[8], _TRANSPARENT[header[9]]
     if content is None or len(content) < 2 * count:
         found.add_unread("a damaged transparent colour")
         return b""
     if not count:
         return chunk(b"tRNS", content)
-    mask = (1 << header[8]) - 1
-    return chunk(b"tRNS", struct.pack(f">{count}H", *(v & mask for v in struct.unpack_from(f">{count}H", content))))
+    most = (1 << depth) - 1
+    scale = 255 // most if depth < 8 else 1
+    found.transparent = tuple((value & most) * scale for value in struct.unpack_from(f">{count}H", content))
+    return b""
 
 
 def _pixels(header: bytes, packed: list[bytes]) -> Iterator[bytes | memoryview]:

@@ -36,6 +36,7 @@ _KINDS = {_UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f", _VOID: "u"}
 _KIND_NAMES = {_SIGNED: "signed values", _FLOAT: "floating-point values", 5: "complex values", 6: "complex values"}
 _BITS = {_UNSIGNED: (*range(1, 33), 64), _VOID: (*range(1, 33), 64), _SIGNED: (8, 16, 32, 64), _FLOAT: (16, 32, 64)}
 _UNSIGNED_BITS = {t.PALETTE_COLOUR: range(1, 17), t.YCBCR: (8, 16), t.CIELAB: (8, 16), t.ICCLAB: (8, 16)}
+_SINGLE = (t.WIDTH, t.HEIGHT, t.COMPRESSION, t.PHOTOMETRIC, t.SAMPLES, t.PLANAR, t.FILL_ORDER, t.PREDICTOR)
 _MAX_CHANNELS = 64
 _MIN_TILE_PIXELS = 1 << 24
 _OVERLAP = 4  # times the file that packed segments may name in all, for equal ones may be one
@@ -59,6 +60,8 @@ class Layout:
     def __init__(self, tags: t.Directory, limits: Limits) -> None:
         if not {t.WIDTH, t.HEIGHT} <= set(tags.tags):
             raise ImageError("damaged: its header names no size")
+        if any(len(tags.values(tag)) > 1 for tag in _SINGLE):
+            raise ImageError("damaged: its header contradicts itself")
         self.tags, self.order, number = tags, tags.order, tags.number
         self.compression = number(t.COMPRESSION, PLAIN)
         old = self.compression == OLD_JPEG  # whose tags may lack (libtiff, `TIFFReadDirectory`)
