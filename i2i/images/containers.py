@@ -37,7 +37,8 @@ _LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _APPLICATIONS = range(0xE0, 0xF0)
-_RESTARTS = range(0xD0, 0xD8)
+_ALONE = range(0xD0, 0xDA)
+"""The markers of restarts, of the start and of the end, which have no content."""
 _MAX_SEGMENTS = 10_000
 # a decoder goes through all blocks of the picture for each; encoders make about ten
 _MAX_SCANS = 100
@@ -75,14 +76,15 @@ def jpeg(file: BinaryIO, pixels: bool = True) -> ParsedFile:
     found, needed, profile = ParsedFile(), [_START], list[bytes]()
     frame, place = (0, 0), 2
     for _ in range(_MAX_SEGMENTS):
-        place, marker, content = _segment(file, place)
-        if marker in _APPLICATIONS or marker == _COMMENT:
+        place, marker, segment = _segment(file, place)
+        content, is_beside = segment[4:], marker in _APPLICATIONS or marker == _COMMENT
+        if is_beside:
             with contextlib.suppress(struct.error, IndexError):
                 _read_segment(marker, content, found, profile)
         if marker in _FRAMES:
             frame = marker, content[5] if len(content) > 5 else 0
-        if (marker not in _APPLICATIONS and marker != _COMMENT) or content.startswith((_JFIF, _ADOBE)):
-            needed.append(_segment_of(marker, content))
+        if not is_beside or content.startswith((_JFIF, _ADOBE)):
+            needed.append(segment)
         if marker in (0, _SCAN, _END):
             break
     else:
@@ -100,7 +102,7 @@ def jpeg(file: BinaryIO, pixels: bool = True) -> ParsedFile:
 
 
 def _segment(file: BinaryIO, place: int) -> tuple[int, int, bytes]:
-    """End, marker and content of the next segment; the marker is 0 where there is none."""
+    """The next segment: its end, its marker, and all of it; the marker is 0 where there is none."""
     file.seek(place)
     head = file.read(4)
     while len(head) == 4 and not (head[0] == 0xFF and head[1] not in (0, 1, 0xFF)):
@@ -112,18 +114,11 @@ def _segment(file: BinaryIO, place: int) -> tuple[int, int, bytes]:
         head = file.read(4)
     if len(head) < 4:
         return place, 0, b""
-    if head[1] == _END or head[1] in _RESTARTS or head[1] == 0xD8:
-        return place + 2, head[1], b""
+    if head[1] in _ALONE:
+        return place + 2, head[1], head[:2]
     length = int.from_bytes(head[2:], "big") - 2
-    content = file.read(max(0, length))
-    return (place + 4 + length, head[1], content) if 0 <= length == len(content) else (place, 0, b"")
-
-
-def _segment_of(marker: int, content: bytes) -> bytes:
-    if marker == 0:
-        return b""
-    alone = marker == _END or marker in _RESTARTS or marker == 0xD8
-    return bytes([0xFF, marker]) + (b"" if alone else struct.pack(">H", len(content) + 2) + content)
+    segment = head + file.read(max(0, length))
+    return (place + len(segment), head[1], segment) if len(segment) == 4 + length else (place, 0, b"")
 
 
 def _check_scans(data: bytes) -> None:
@@ -207,15 +202,19 @@ def jpeg_with_metadata(data: bytes, picture: Picture) -> bytes:
         across, down = (max(1, round(value)) for value in picture.resolution)
         struct.pack_into(">BHH", head, _DENSITY, _DPI, across, down)
     if picture.xmp and jpeg_keeps_xmp(picture.xmp):
-        added += _segment_of(0xE1, XMP_IN_JPEG + picture.xmp)
+        added += _packed(0xE1, XMP_IN_JPEG + picture.xmp)
     if text := jpeg_comment(picture):
-        added += _segment_of(_COMMENT, text)
+        added += _packed(_COMMENT, text)
     return bytes(head) + added + data[_BEHIND_JFIF:]
 
 
 def exif_segment(block: bytes) -> bytes:
     """The segment directly behind a JPEG's first two bytes (Exif 2.32, Sec. 4.5.4); it holds at most 65,533 bytes."""
-    return _segment_of(0xE1, EXIF_PREFIX + block.removeprefix(EXIF_PREFIX))
+    return _packed(0xE1, EXIF_PREFIX + block.removeprefix(EXIF_PREFIX))
+
+
+def _packed(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
 
 
 def webp(file: BinaryIO) -> ParsedFile:

@@ -38,6 +38,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _AVIF_HEADER_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 20
+_GREY_WITH_ALPHA = 4  # of the kinds of pixels in a PNG
 _AVIF_SIZE = rb"ispe\0\0\0\0(.{4})(.{4})"
 # messages of Pillow that are for its developers
 _PLAINER = (
@@ -79,16 +80,14 @@ def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
         found = ParsedFile() if format == "TIFF" else _parse(file, format, limits, pixels=False)
         try:
             with reasons():
-                return tiff.size(file, limits) if format == "TIFF" else _upright_size(found, format, limits)
+                if format == "TIFF":
+                    rows = tiff.Rows(file, limits, segments=False)
+                    return meta.upright_size(rows.width, rows.height, rows.turn)
+                size = _header(io.BytesIO(found.pixels), format, limits).size
+                return meta.upright_size(*size, meta.orientation(meta.exif_tags(found.exif, found.xmp)))
         except ImageError:  # perhaps the pixels can be read all the same, and else their reason counts
             height, width = read(path, limits).pixels.shape[:2]
             return width, height
-
-
-def _upright_size(found: ParsedFile, format: Format, limits: Limits) -> tuple[int, int]:
-    width, height = _header(io.BytesIO(found.pixels), format, limits).size
-    sideways = meta.is_sideways(meta.orientation(meta.exif_tags(found.exif, found.xmp)))
-    return (height, width) if sideways else (width, height)
 
 
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, values: ValueRange | None = None) -> Picture:
@@ -101,32 +100,32 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, values: ValueRange | No
     with reasons():
         source = io.BytesIO(data)
         _, format = _recognised(source)
-        if values is not None:
-            return in_units(_numbers(data, format, limits), values)
         if format == "NPY":
-            return replace(split_alpha(_as_pixels(plain.npy(data, limits))), format="NPY")
-        if format == "PPM":
-            return Picture(plain.netpbm(data, limits), format="PPM")
-        if format == "TIFF":
-            return tiff.decode(data, limits)
-        if format == "HEIF":
-            return _described(*heif.decode(data, limits), is_upright=True)[0]
-        found = _parse(source, format, limits)
-        image = _header(io.BytesIO(found.pixels), format, limits)
-        pixels, alpha = _pixels_of(image, found.pixels)
-        if found.transparent is not None:
-            alpha = np.where((pixels == found.transparent).all(axis=2), 0, white(pixels)).astype(pixels.dtype)
-        if image.mode == "CMYK":
-            found.icc = None
-        numbers = np.array(image) if image.mode == "P" else None
-        return _described(Picture(pixels, alpha, numbers=numbers, format=format), found)[0]
+            array = plain.npy(data, limits)
+            picture = replace(split_alpha(_as_pixels(array)) if values is None else Picture(array), format="NPY")
+        elif format == "TIFF":
+            rows = tiff.Rows(source, limits)
+            picture = rows.picture() if values is None else rows.numbers()
+        elif format == "PPM":
+            picture = Picture(plain.netpbm(data, limits), format="PPM")
+        elif format == "HEIF":
+            picture, _ = _described(*heif.decode(data, limits), is_upright=True)
+        else:
+            picture = _by_libraries(source, format, limits)
+        return picture if values is None else in_units(picture, values)
 
 
-def _numbers(data: bytes, format: Format, limits: Limits) -> Picture:
-    """A file as its numbers, which are those of any type in TIFF and in an array."""
-    if format == "NPY":
-        return Picture(plain.npy(data, limits), format="NPY")
-    return tiff.decode_numbers(data, limits) if format == "TIFF" else decode(data, limits)
+def _by_libraries(file: BinaryIO, format: Format, limits: Limits) -> Picture:
+    """A picture whose pixels Pillow or OpenCV decodes, from the part of its file that they need."""
+    found = _parse(file, format, limits)
+    image = _header(io.BytesIO(found.pixels), format, limits)
+    pixels, alpha = _pixels_of(image, found.pixels)
+    if found.transparent is not None:
+        alpha = np.where((pixels == found.transparent).all(axis=2), 0, white(pixels)).astype(pixels.dtype)
+    if image.mode == "CMYK":
+        found.icc = None
+    numbers = np.array(image) if image.mode == "P" else None
+    return _described(Picture(pixels, alpha, numbers=numbers, format=format), found)[0]
 
 
 def _as_pixels(array: Pixels) -> Pixels:
@@ -177,27 +176,18 @@ def _described(stored: Picture, found: ParsedFile, is_upright: bool = False) -> 
 
 def _pixels_of(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
     """Colours (H, W, 1 or 3) and alpha (H, W) or None, both of uint8, uint16 or float32."""
+    depth, kind = (data[24], data[25]) if image.format == "PNG" else (8, 0)
     # 16 bits per channel and several channels, which Pillow would reduce to 8
-    deep = image.format == "PNG" and data[24] == 16 and data[25] != 0
-    if deep or _opencv_agrees(image):
+    deep = depth == 16 and kind != 0
+    # not JPEG: some versions of OpenCV fill the lacking part of a damaged file with grey, silently
+    if deep or (image.format in ("PNG", "WEBP", "BMP") and image.mode in ("L", "RGB", "RGBA")):
         pixels = _by_opencv(image, data)
         if pixels is not None:
-            return _split_alpha(pixels, gray=_is_gray(image, data))
+            # Pillow gives the mode RGBA for 16-bit grey with alpha
+            return _split_alpha(pixels, gray=image.mode == "L" or kind == _GREY_WITH_ALPHA)
         if deep:
             raise ImageError("damaged: the pixels cannot be decoded")
     return of_image(image)
-
-
-def _is_gray(image: Image.Image, data: bytes) -> bool:
-    # Pillow gives the mode RGBA for 16-bit grey with alpha
-    return image.mode in ("L", "I;16") or (image.format == "PNG" and data[25] == 4)
-
-
-def _opencv_agrees(image: Image.Image) -> bool:
-    # not JPEG: some versions of OpenCV fill the lacking part of a damaged file with grey, silently
-    if image.format not in ("PNG", "WEBP", "BMP") or image.mode not in ("L", "RGB", "RGBA"):
-        return False
-    return "transparency" not in image.info and not getattr(image, "is_animated", False)
 
 
 def _by_opencv(image: Image.Image, data: bytes) -> Pixels | None:
@@ -206,13 +196,9 @@ def _by_opencv(image: Image.Image, data: bytes) -> Pixels | None:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+    if pixels is None or pixels.shape[:2] != (image.height, image.width):
         return None
-    if pixels.shape[:2] != (image.height, image.width):
-        return None
-    if pixels.ndim == 2:
-        return pixels[..., None]
-    return _in_rgb(pixels)
+    return pixels[..., None] if pixels.ndim == 2 else _in_rgb(pixels)
 
 
 def _in_rgb(pixels: Pixels) -> Pixels:

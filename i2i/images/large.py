@@ -86,7 +86,7 @@ class Large:
 
     def __init__(self, path: Path, limits: Limits = LARGE_LIMITS, folder: Path | None = None) -> None:
         with _opened(path, limits) as stored:
-            self.width, self.height = _upright_size(stored)
+            self.width, self.height = meta.upright_size(stored.width, stored.height, stored.turn)
             self.info, self._separated = stored.info, stored.separated
             self._canvas = Canvas(self.height, self.width, stored.channels, stored.dtype, folder)
             try:
@@ -119,7 +119,7 @@ class Large:
 def large_size(path: Path, limits: Limits = LARGE_LIMITS) -> tuple[int, int]:
     """(width, height), upright, of a picture that `Large` would read. Raises `ImageError`."""
     with _opened(path, limits) as stored:
-        return _upright_size(stored)
+        return meta.upright_size(stored.width, stored.height, stored.turn)
 
 
 class _ByLibvips:
@@ -148,11 +148,6 @@ class _ByLibvips:
             count = min(rows, self.height - top)
             data = region.fetch(0, top, self.width, count)
             yield np.frombuffer(data, self.dtype).reshape(count, self.width, self.channels)
-
-
-def _upright_size(stored: "tiff.Rows | _ByLibvips") -> tuple[int, int]:
-    sideways = meta.is_sideways(stored.turn)
-    return (stored.height, stored.width) if sideways else (stored.width, stored.height)
 
 
 @contextmanager

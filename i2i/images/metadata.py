@@ -140,11 +140,10 @@ class ParsedFile:
             # so much can have been unpacked before the damage
             self._room -= min(most, _SWELLING * len(data))
             return None
-        if len(found) > self._room:
-            self._room = 0
+        self._room -= len(found)
+        if self._room < 0:
             self.add_unread("packed texts of more than 32 MiB")
             return None
-        self._room -= len(found)
         return found
 
     def _fits(self, name: str, data: bytes, limit: int) -> bool:
@@ -202,18 +201,18 @@ def is_sideways(orientation: int) -> bool:
     return orientation in _SIDEWAYS
 
 
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """(width, height) as the picture is to be seen."""
+    return (height, width) if is_sideways(orientation) else (width, height)
+
+
 def upright(pixels: Pixels, orientation: int) -> Pixels:
     """(H, W, …) as it is to be seen (TIFF 6.0, tag Orientation)."""
-    turned = {
-        2: lambda p: p[:, ::-1],
-        3: lambda p: p[::-1, ::-1],
-        4: lambda p: p[::-1],
-        5: lambda p: p.swapaxes(0, 1),
-        6: lambda p: p[::-1].swapaxes(0, 1),
-        7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
-        8: lambda p: p[:, ::-1].swapaxes(0, 1),
-    }.get(orientation)
-    return pixels if turned is None else np.ascontiguousarray(turned(pixels))
+    if orientation == 1:
+        return pixels
+    down, across = (-1 if orientation in flipped else 1 for flipped in ((3, 4, 6, 7), (2, 3, 7, 8)))
+    turned = pixels[::down, ::across]
+    return np.ascontiguousarray(turned.swapaxes(0, 1) if is_sideways(orientation) else turned)
 
 
 def exif_resolution(tags: Image.Exif) -> tuple[float, float] | None:

@@ -6,9 +6,8 @@ that pictures of any size come out the same.
 """
 
 import io
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,7 +19,6 @@ from i2i.images import tiff_directory as t
 from i2i.images.picture import GEO, GEO_KEYS, Geo, Limits, Picture, Pixels, white, with_depth
 from i2i.images.tiff_layout import COLOURS, OLD_JPEG, Layout
 
-_PREMULTIPLIED, _STRAIGHT = 1, 2
 _BLOCK_VALUES = 1 << 20
 _MOST_SEGMENT_BYTES = 1 << 28
 _INCH, _CENTIMETRE = 2, 3
@@ -31,43 +29,13 @@ _AS_STORED = (t.BLACK_IS_ZERO, t.RGB)
 _CONVERTED = (t.PALETTE_COLOUR, t.YCBCR, t.CIELAB, t.ICCLAB)
 
 
-def decode(data: bytes, limits: Limits) -> Picture:
-    """The first picture of a file. Raises `ImageError` for one that is damaged, above the limits or not read here."""
-    rows = Rows(io.BytesIO(data), limits)
-    whole = np.empty((rows.height, rows.width, rows.channels), rows.dtype)
-    numbers = np.empty(whole.shape[:2], np.uint8) if rows.has_numbers else None
-    top = 0
-    for stored in rows.stored():
-        whole[top : top + len(stored)] = rows.converted(stored)
-        if numbers is not None:
-            numbers[top : top + len(stored)] = stored[..., 0]
-        top += len(stored)
-    return rows.described(replace(rows.separated(whole), numbers=numbers))
-
-
-def decode_numbers(data: bytes, limits: Limits) -> Picture:
-    """As `decode`, but all samples as the numbers that they are, of any type, alpha too. Raises `ImageError` also for
-    colours other than grey and RGB."""
-    rows = Rows(io.BytesIO(data), limits)
-    rows.keep_numbers()
-    numbers = np.concatenate(list(rows.stored()))
-    if rows.is_rgb and numbers.shape[2] > 3:
-        return rows.described(Picture(np.ascontiguousarray(numbers[..., :3]), extra=numbers[..., 3:]))
-    return rows.described(Picture(numbers))
-
-
-def size(file: BinaryIO, limits: Limits) -> tuple[int, int]:
-    """(width, height), upright, from the header. Raises `ImageError` as `decode` does for a header."""
-    rows = Rows(file, limits, segments=False)
-    return (rows.height, rows.width) if meta.is_sideways(rows.turn) else (rows.width, rows.height)
-
-
 class Rows:
     """The first picture of a file by blocks of rows, from top to bottom as they are stored.
 
     Blocks are (h, `width`, `channels`) of `dtype`: colours, bands beyond them, and alpha if there is one; `separated`
-    takes them apart. `turn` is the orientation in which they are to be seen. Raises `ImageError` for a header that is
-    damaged, above the limits or not read here; so does iterating for pixels.
+    takes them apart. `turn` is the orientation in which they are to be seen. Without `segments` only the header is
+    read. Raises `ImageError` for a header that is damaged, above the limits or not read here; so does reading for
+    pixels.
     """
 
     def __init__(self, file: BinaryIO, limits: Limits, *, segments: bool = True) -> None:
@@ -82,32 +50,38 @@ class Rows:
         self.width, self.height = layout.width, layout.height
         turn = self._tags.number(t.ORIENTATION, 1)
         self.turn = turn if 1 <= turn <= 8 else 1
-        self._channels = _Channels.of(layout)
         self.dtype = np.dtype(np.uint8) if layout.colours == t.PALETTE_COLOUR else layout.dtype
-        self.channels = self._channels.colours + len(self._channels.bands) + (self._channels.alpha is not None)
+        self._grey = layout.colours in (t.WHITE_IS_ZERO, t.BLACK_IS_ZERO)
+        self.channels = (1 if self._grey else 3) + len(layout.bands) + (layout.alpha is not None)
 
     def __iter__(self) -> Iterator[Pixels]:
-        return map(self.converted, self.stored())
+        return map(self._converted, self._stored())
 
-    def stored(self) -> Iterator[Pixels]:
+    def _stored(self) -> Iterator[Pixels]:
         """Blocks of samples (h, `width`, S) as they are stored."""
         for band in tiff_samples.bands(self._layout, self._source):
             step = max(1, _BLOCK_VALUES // (band.shape[1] * band.shape[2]))
             yield from (band[top : top + step] for top in range(0, len(band), step))
 
-    @property
-    def has_numbers(self) -> bool:
-        """Whether the first sample is the index of a colour in a palette, of 8 bits at most."""
-        return self._layout.colours == t.PALETTE_COLOUR and self._layout.bits <= 8
+    def picture(self) -> Picture:
+        """The whole picture."""
+        whole = np.empty((self.height, self.width, self.channels), self.dtype)
+        indexed = self._layout.colours == t.PALETTE_COLOUR and self._layout.bits <= 8
+        numbers = np.empty(whole.shape[:2], np.uint8) if indexed else None
+        top = 0
+        for stored in self._stored():
+            whole[top : top + len(stored)] = self._converted(stored)
+            if numbers is not None:
+                numbers[top : top + len(stored)] = stored[..., 0]
+            top += len(stored)
+        return self._described(replace(self.separated(whole), numbers=numbers))
 
-    @property
-    def is_rgb(self) -> bool:
-        """Whether the first three samples are red, green and blue."""
-        return self._layout.colours == t.RGB
+    def numbers(self) -> Picture:
+        """As `picture`, but all samples as the numbers that they are, of any type, alpha too.
 
-    def keep_numbers(self) -> None:
-        """Segments that are left out get a negative value for no data too. Raises `ImageError` for other colours
-        than grey and RGB."""
+        Segments that are left out get a negative value for no data too. Raises `ImageError` for other colours than grey
+        and RGB.
+        """
         layout = self._layout
         if layout.colours not in (*_AS_STORED, t.WHITE_IS_ZERO):
             raise ImageError(
@@ -116,6 +90,10 @@ class Rows:
         no_data, limit = layout.no_data, 2 ** (layout.bits - 1)
         if layout.kind == "i" and no_data is not None and -limit <= no_data < limit:
             layout.absent = no_data
+        numbers = np.concatenate(list(self._stored()))
+        if layout.colours == t.RGB and numbers.shape[2] > 3:
+            return self._described(Picture(np.ascontiguousarray(numbers[..., :3]), extra=numbers[..., 3:]))
+        return self._described(Picture(numbers))
 
     def check_bands(self) -> None:
         """Raises `ImageError` where a block of rows needs more of the file than a part of it."""
@@ -127,9 +105,9 @@ class Rows:
 
     def separated(self, pixels: Pixels) -> Picture:
         """Rows (h, w, `channels`) as colours, alpha, and data beside colours."""
-        count = self.channels - (self._channels.alpha is not None)
+        count = self.channels - (self._layout.alpha is not None)
         alpha = pixels[..., -1].copy() if count < self.channels else None
-        if not self._channels.bands or self._channels.colours == 1:
+        if not self._layout.bands or self._grey:
             return Picture(np.ascontiguousarray(pixels[..., :count]), alpha)
         extra = np.ascontiguousarray(pixels[..., 3:count])
         return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, extra=extra)
@@ -137,9 +115,9 @@ class Rows:
     @property
     def info(self) -> Picture:
         """The picture without pixels."""
-        return self.described(Picture(np.empty((0, 0, 1), np.uint8)))
+        return self._described(Picture(np.empty((0, 0, 1), np.uint8)))
 
-    def described(self, stored: Picture) -> Picture:
+    def _described(self, stored: Picture) -> Picture:
         """A picture as it is stored, turned upright, with the metadata of the file."""
         tags, found = self._tags, meta.ParsedFile(has_more_frames=self._tags.has_next)
         found.add_exif(_exif(tags))
@@ -160,20 +138,21 @@ class Rows:
         self._file.seek(place)
         return self._file.read(min(size, self._end - place))
 
-    def converted(self, stored: Pixels) -> Pixels:
+    def _converted(self, stored: Pixels) -> Pixels:
         """A block of stored samples as `channels` of `dtype`."""
-        channels, layout = self._channels, self._layout
-        if layout.colours in _AS_STORED and channels.as_stored and layout.bits in (8, 16) and layout.kind == "u":
+        layout = self._layout
+        in_order = layout.alpha in (None, layout.samples - 1) and not layout.premultiplied
+        if in_order and layout.colours in _AS_STORED and layout.bits in (8, 16) and layout.kind == "u":
             return stored
         parts = [self._colours(stored)]
-        parts += [self._scaled(stored[..., channels.bands])] if channels.bands else []
-        parts += [] if channels.alpha is None else [self._scaled(stored[..., channels.alpha, None])]
+        parts += [self._scaled(stored[..., layout.bands])] if layout.bands else []
+        parts += [] if layout.alpha is None else [self._scaled(stored[..., layout.alpha, None])]
         return parts[0] if len(parts) == 1 else np.concatenate([with_depth(p, self.dtype.type) for p in parts], axis=2)
 
     def _colours(self, stored: Pixels) -> Pixels:
         """Grey or RGB of stored samples, not premultiplied."""
-        kind, samples = self._layout.colours, stored[..., : self._channels.stored]
-        alpha = self._units(stored[..., self._channels.alpha, None]) if self._channels.premultiplied else None
+        kind, samples = self._layout.colours, stored[..., : COLOURS[self._layout.colours]]
+        alpha = self._units(stored[..., self._layout.alpha, None]) if self._layout.premultiplied else None
         if kind in _CONVERTED:
             found = self._converted_colours(samples)
             return found if alpha is None else _rounded(_ratio(found / white(found), alpha), found.dtype)
@@ -209,38 +188,6 @@ class Rows:
             _check_range(stored, kind, self._layout.no_data)
         units = stored.astype(np.float64)
         return units if kind == "f" else units / (2 ** (bits - (kind == "i")) - 1)
-
-
-@dataclass(frozen=True)
-class _Channels:
-    """The samples of a pixel: the first `stored` make `colours`; `bands` are indices of data, `alpha` is that of alpha.
-
-    Grey with unspecified samples has no colours, but as many bands.
-    """
-
-    stored: int
-    colours: int
-    bands: tuple[int, ...]
-    alpha: int | None
-    premultiplied: bool
-
-    @classmethod
-    def of(cls, layout: Layout) -> "_Channels":
-        stored = COLOURS[layout.colours]
-        colours = 1 if layout.colours in (t.WHITE_IS_ZERO, t.BLACK_IS_ZERO) else 3
-        given = [int(value) if math.isfinite(value) else 0 for value in layout.tags.values(t.EXTRA_SAMPLES)]
-        rest = range(stored, layout.samples)
-        if not given and layout.colours == t.RGB and len(rest) == 1:
-            given = [_STRAIGHT]  # older writers leave the tag out, and mean alpha
-        codes = dict(zip(rest, [*given[: len(rest)], *[0] * len(rest)], strict=False))
-        alpha = next((i for i, code in codes.items() if code in (_PREMULTIPLIED, _STRAIGHT)), None)
-        others = tuple(i for i in rest if i != alpha)
-        return cls(stored, colours, others, alpha, alpha is not None and codes[alpha] == _PREMULTIPLIED)
-
-    @property
-    def as_stored(self) -> bool:
-        """Whether the samples are in our order, and alpha, if any, is straight."""
-        return self.alpha in (None, self.stored + len(self.bands)) and not self.premultiplied
 
 
 def _check_range(values: Pixels, kind: str, no_data: float | None) -> None:

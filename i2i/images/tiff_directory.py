@@ -366,7 +366,7 @@ def _rational(value: float) -> Tag:
 
 def _exif(picture: Picture) -> Directory:
     """The tags of its EXIF block that describe the picture, and the directories of EXIF and GPS."""
-    tags = meta.exif_tags(meta.exif_with_texts(picture)[0])
+    tags = meta.exif_tags(picture.exif)
     tags.endian = "<"
     block = meta.exif_block(tags, meta.DESCRIPTIVE)
     return read(io.BytesIO(block.removeprefix(meta.EXIF_PREFIX))) if block else Directory("<", {})

@@ -1,5 +1,6 @@
 """How the samples of a TIFF lie in its file, as its tags alone say."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ _UNPACKED = (PLAIN, *DEFLATE, *BYTES_BY_PILLOW, *_PIXELS_BY_PILLOW)
 _PACKINGS = {9: "JBIG", 34661: "JBIG", 34712: "JPEG2000", 33003: "JPEG2000", 33005: "JPEG2000", 34887: "LERC"}
 _PACKINGS |= {_WEBP: "WEBP", JPEG: "JPEG", OLD_JPEG: "OJPEG", 34676: "SGILOG", 34677: "SGILOG24", 50002: "JPEGXL"}
 DIFFERENCES, FLOAT_DIFFERENCES = 2, 3
+_PREMULTIPLIED, _STRAIGHT = 1, 2
 
 COLOURS = {
     t.WHITE_IS_ZERO: 1,
@@ -52,6 +54,7 @@ class Layout:
     * `kind` is that of numpy ("u", "i", "f"), `stored_dtype` the smallest type that holds the values, `dtype` that of
       the picture: 8 bits, 16, or float32.
     * `colours` is the kind of colours of unpacked samples: JPEG itself undoes YCbCr, but not in planes.
+    * Of the samples behind the colours `alpha` is the index of alpha, perhaps `premultiplied`, `bands` those of data.
     * `no_data` is the file's value for no data, `absent` the value of segments that are left out.
 
     Raises `ImageError` for a layout that is above the limits or not read here.
@@ -91,6 +94,7 @@ class Layout:
         self._check()
         undone = self.photometric == t.YCBCR and self.by_pillow and not self.planar
         self.colours = self.photometric if not undone else t.RGB if self.samples > 1 else t.BLACK_IS_ZERO
+        self._divide_samples()
         self.segment_samples = 1 if self.planar else self.samples
         self.across, self.down = -(-self.width // self.segment_width), -(-self.height // self.segment_height)
         across, down = self.subsampling
@@ -122,6 +126,17 @@ class Layout:
         """The number that a tag has for each sample; -1 where they differ."""
         values = self.tags.values(tag)[: max(1, self.samples)]
         return -1 if len(set(values)) > 1 else self.tags.number(tag, default)
+
+    def _divide_samples(self) -> None:
+        """Tells alpha from data by ExtraSamples (Sec. 18)."""
+        given = [int(value) if math.isfinite(value) else 0 for value in self.tags.values(t.EXTRA_SAMPLES)]
+        rest = range(COLOURS[self.colours], self.samples)
+        if not given and self.colours == t.RGB and len(rest) == 1:
+            given = [_STRAIGHT]  # older writers leave the tag out, and mean alpha
+        kinds = dict(zip(rest, given, strict=False))
+        self.alpha = next((i for i, kind in kinds.items() if kind in (_PREMULTIPLIED, _STRAIGHT)), None)
+        self.premultiplied = self.alpha is not None and kinds[self.alpha] == _PREMULTIPLIED
+        self.bands = tuple(i for i in rest if i != self.alpha)
 
     def _subsampling(self) -> tuple[int, int]:
         """How many pixels across and down share a colour of YCbCr (Sec. 21)."""
