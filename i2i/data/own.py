@@ -24,8 +24,8 @@ from i2i.data.pair import Datasets, ImagePair, ImagePairs
 from i2i.data.sampling import MakePair, Sampled, sample_seed
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.images import Pixels
+from i2i.images.decoding import from_pil
 from i2i.images.picture import Picture, split_alpha
-from i2i.images.pil import from_pil
 
 _ROUNDING = 1e-3
 

@@ -13,8 +13,8 @@ from PIL import Image, ImageSequence
 from i2i.errors import ImageError
 from i2i.films import Clock, Film, Frame
 from i2i.images import Limits, Picture, Pixels, with_channels, with_depth
-from i2i.images.decoding import reasons
 from i2i.images.encoding import DEFAULT_QUALITY
+from i2i.images.formats import reasons
 
 MAX_PIXELS = 1 << 27
 """The pixels of all frames of a GIF or WebP that is written: Pillow holds them in memory until the last."""

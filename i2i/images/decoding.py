@@ -1,9 +1,9 @@
-"""Bytes to pictures, without trust.
+"""Bytes and PIL images to pictures, without trust.
 
 The first bytes say which format it is. The header is read, the limits are checked, and only then are pixels decoded: by
-OpenCV where it gives the same pixels faster, else by Pillow; TIFF by `tiff`, HEIC by `heif`, Netpbm's formats and
-arrays by `plain`. Nothing is clipped and no depth is lost. Only the first frame of an animation or of a file of several
-is read.
+OpenCV where it gives the same pixels faster, else by Pillow; TIFF by `tiff`, HEIC by `heif`, Netpbm's formats and .npy
+by `arrays`. Nothing is clipped and no depth is lost. Only the first frame of an animation or of a file of several is
+read.
 """
 
 import contextlib
@@ -13,20 +13,19 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from i2i.errors import I2IError, ImageError
+from i2i.errors import ImageError, UsageError
 from i2i.files import BINARY
-from i2i.images import containers, heif, plain, png, tiff
+from i2i.images import arrays, containers, heif, png, tiff
 from i2i.images import metadata as meta
-from i2i.images.formats import HEAD_BYTES, NAMES, Format, lacking, refusal, sniff
+from i2i.images.formats import HEAD_BYTES, NAMES, Format, lacking, plain, reasons, refusal, sniff
 from i2i.images.metadata import ParsedFile
 from i2i.images.picture import DEFAULT_LIMITS, Limits, Picture, Pixels, split_alpha, white
 from i2i.images.units import ValueRange, in_units
@@ -40,21 +39,6 @@ _AVIF_HEADER_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 20
 _GREY_WITH_ALPHA = 4  # of the kinds of pixels in a PNG
 _AVIF_SIZE = rb"ispe\0\0\0\0(.{4})(.{4})"
-# messages of Pillow that are for its developers
-_PLAINER = (
-    (r"not identified by this driver", "its header names no size or an unknown kind of pixels"),
-    (r"decoder error -?\d+", "its compressed pixels cannot be unpacked"),
-    (r"not a (PNG|JPEG) file", "its signature is broken"),
-    (r"cannot load this image", "there are no pixels in it"),
-    (r"unpack_from requires .*|index \d+ out of range.*", "its header is cut short"),
-    (r"Decompressed data too large .*", "a text in it unpacks to too many bytes"),
-    (r"image file is truncated.*", "it is truncated"),
-    (r"Truncated File Read", "it is truncated"),
-    (r"broken data stream when reading image file", "its compressed pixels are broken"),
-    (r".*BMFF parsing failed", "its header cannot be read"),
-    (r"not enough image data", "it is truncated"),
-    (r"(?:b['\"])?(Invalid token|Token too long|Channel value) .*", "a value that is no number of its range"),
-)
 
 
 def read(path: Path, limits: Limits = DEFAULT_LIMITS, values: ValueRange | None = None) -> Picture:
@@ -72,11 +56,11 @@ def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
     with _open(path, limits) as file, reasons():
         head, format = _recognised(file)
         if format == "PPM":
-            return plain.netpbm_size(head, limits)
+            return arrays.netpbm_size(head, limits)
         if format == "HEIF":
             return heif.size(file.read(limits.file_bytes), limits)
         if format == "NPY":
-            return plain.npy_size(file, limits)
+            return arrays.npy_size(file, limits)
         found = ParsedFile() if format == "TIFF" else _parse(file, format, limits, pixels=False)
         try:
             with reasons():
@@ -101,13 +85,13 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, values: ValueRange | No
         source = io.BytesIO(data)
         _, format = _recognised(source)
         if format == "NPY":
-            array = plain.npy(data, limits)
+            array = arrays.npy(data, limits)
             picture = replace(split_alpha(_as_pixels(array)) if values is None else Picture(array), format="NPY")
         elif format == "TIFF":
             rows = tiff.Rows(source, limits)
             picture = rows.picture() if values is None else rows.numbers()
         elif format == "PPM":
-            picture = Picture(plain.netpbm(data, limits), format="PPM")
+            picture = Picture(arrays.netpbm(data, limits), format="PPM")
         elif format == "HEIF":
             picture, _ = _described(*heif.decode(data, limits), is_upright=True)
         else:
@@ -121,7 +105,7 @@ def _by_libraries(file: BinaryIO, format: Format, limits: Limits) -> Picture:
     image = _header(io.BytesIO(found.pixels), format, limits)
     pixels, alpha = _pixels_of(image, found.pixels)
     if found.transparent is not None:
-        alpha = np.where((pixels == found.transparent).all(axis=2), 0, white(pixels)).astype(pixels.dtype)
+        alpha = _opaque_but(pixels, found.transparent)
     if image.mode == "CMYK":
         found.icc = None
     numbers = np.array(image) if image.mode == "P" else None
@@ -138,6 +122,91 @@ def _as_pixels(array: Pixels) -> Pixels:
         f"an array of {array.dtype.name} from {array.min():g} to {array.max():g}; expected uint8, uint16, or floating "
         "point in 0 to 1; only a model that knows the range of its values takes others (training with --range-a)"
     )
+
+
+def from_pil(image: Image.Image, values: ValueRange | None = None) -> Picture:
+    """Upright, as its EXIF has it; an image whose file was only opened is read as that file is. With `values` in units.
+
+    Raises `UsageError` for a mode without a defined range and for a damaged file.
+    """
+    if (data := _untouched(image)) is not None:
+        try:
+            return decode(data, values=values)
+        except ImageError as error:
+            raise UsageError(f"a PIL image of mode {image.mode} that cannot be read: {error}") from None
+    if values is not None:
+        wide = image.mode in ("I", "F")
+        return in_units(Picture(np.array(image)[..., None]) if wide else from_pil(image), values)
+    if image.mode in ("I", "F"):
+        raise UsageError(f"a PIL image of mode {image.mode}, whose range is not defined; expected L, RGB, I;16 …")
+    tags = _tags(image)
+    try:
+        pixels, alpha = of_image(image)
+    # a file that was only opened turns out damaged now, or has a text in the place of a number that Pillow expects
+    except (OSError, ValueError, SyntaxError, TypeError) as error:
+        raise UsageError(f"a PIL image of mode {image.mode} that cannot be read: {error}") from None
+    turn = meta.orientation(tags)
+    numbers = np.array(image) if image.mode == "P" else None
+    alpha, numbers = (None if part is None else meta.upright(part, turn) for part in (alpha, numbers))
+    block = meta.exif_block(tags, meta.DESCRIPTIVE if image.format == "TIFF" else None)
+    picture = Picture(meta.upright(pixels, turn), alpha, exif=block, numbers=numbers)
+    return replace(picture, format=_format_of(image), **_info_of(image))
+
+
+def _untouched(image: Image.Image) -> bytes | None:
+    """The bytes of the file behind an image, if its format is read here and the image is as it was when opened."""
+    file = getattr(image, "fp", None)
+    known = image.format in (*NAMES, "MPO") and image.format != "PPM"
+    if not known or file is None or getattr(image, "_im", file) is not None or image.tell():
+        return None
+    if image.width * image.height > DEFAULT_LIMITS.pixels:  # somebody has allowed Pillow that
+        return None
+    with contextlib.suppress(Exception):
+        place = file.tell()
+        file.seek(0)
+        data: bytes = file.read(DEFAULT_LIMITS.file_bytes + 1)
+        file.seek(place)
+        if len(data) <= DEFAULT_LIMITS.file_bytes and _are_alike(image, data):
+            return data
+    return None
+
+
+def _format_of(image: Image.Image) -> Format:
+    """The format of the file of an image, PNG for one that was made in memory."""
+    kind = "JPEG" if image.format == "MPO" else image.format
+    return next((name for name in NAMES if name == kind), "PNG")
+
+
+def _are_alike(image: Image.Image, data: bytes) -> bool:
+    """Whether an image is as one that is opened from these bytes now."""
+    fresh = Image.open(io.BytesIO(data), formats=(_format_of(image),))  # noqa: TID251 (a header that Pillow has read before)
+    parts = (fresh.size, fresh.mode, fresh.info, getattr(fresh, "tile", None))
+    if parts != (image.size, image.mode, image.info, getattr(image, "tile", None)):
+        return False
+    return getattr(image, "_exif", None) is None or dict(image.getexif()) == dict(fresh.getexif())
+
+
+def _tags(image: Image.Image) -> Image.Exif:
+    """A copy of its EXIF; none where that is damaged."""
+    with contextlib.suppress(Exception):
+        return meta.exif_tags(image.getexif().tobytes())
+    return Image.Exif()
+
+
+def _info_of(image: Image.Image) -> dict[str, Any]:
+    """Profile, XMP and resolution of an image as Pillow has them; values of another type are texts of its file."""
+    info = image.info
+    found: dict[str, Any] = {}
+    if isinstance(info.get("icc_profile"), bytes) and image.mode not in ("CMYK", "LAB"):
+        found["icc"] = info["icc_profile"]
+    if isinstance(info.get("xmp"), bytes):
+        found["xmp"] = meta.upright_xmp(info["xmp"])
+    dpi = info.get("dpi")
+    if isinstance(dpi, tuple) and len(dpi) == 2 and dpi != (1, 1):  # Pillow's for a TIFF without resolution
+        across, down = float(dpi[0]), float(dpi[1])
+        if meta.is_resolution(across, down):
+            found["resolution"] = across, down
+    return found
 
 
 def describe(file: BinaryIO, format: Format, limits: Limits) -> tuple[Picture, int]:
@@ -214,11 +283,12 @@ def of_image(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     """Colours and alpha of any image of Pillow's whose mode has a range; a transparent colour becomes alpha."""
     image, transparent = _believed(image)
     if image.mode.startswith("I;16"):
-        return _sixteen_bit(image, transparent)
+        pixels = np.asarray(image).astype(np.uint16)[..., None]
+        return pixels, _opaque_but(pixels, transparent) if isinstance(transparent, int) else None
     gray = image.mode in ("1", "L", "LA", "La")
     if gray and isinstance(transparent, int):  # Pillow's own conversion of these depends on its version
         pixels = np.array(image.convert("L"))[..., None]
-        return pixels, np.where(pixels[..., 0] == transparent, 0, 255).astype(np.uint8)
+        return pixels, _opaque_but(pixels, transparent)
     if image.mode == "La":  # Pillow converts it to nothing else
         image = image.convert("LA")
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or transparent is not None:
@@ -240,40 +310,14 @@ def _believed(image: Image.Image) -> tuple[Image.Image, object]:
     return image, None
 
 
-def _sixteen_bit(image: Image.Image, transparent: object) -> tuple[Pixels, Pixels | None]:
-    pixels = np.asarray(image).astype(np.uint16)[..., None]
-    if not isinstance(transparent, int):
-        return pixels, None
-    return pixels, np.where(pixels[..., 0] == transparent, 0, 65_535).astype(np.uint16)
+def _opaque_but(pixels: Pixels, colour: object) -> Pixels:
+    """The alpha (H, W) of (H, W, C) of which one colour is transparent."""
+    return np.where((pixels == colour).all(axis=2), 0, white(pixels)).astype(pixels.dtype)
 
 
 def _split_alpha(pixels: Pixels, gray: bool) -> tuple[Pixels, Pixels | None]:
     alpha = pixels[..., -1].copy() if pixels.shape[2] in (2, 4) else None
     return np.ascontiguousarray(pixels[..., : 1 if gray else min(3, pixels.shape[2])]), alpha
-
-
-@contextlib.contextmanager
-def reasons() -> Iterator[None]:
-    """Turns whatever a decoder raises into an `ImageError`."""
-    try:
-        yield
-    except I2IError:
-        raise
-    except MemoryError:
-        raise ImageError("not enough memory to decode it") from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(_too_many(str(error))) from None
-    except Exception as error:
-        raise ImageError(f"damaged: {_plain(error)}") from None
-
-
-def _plain(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return next((plain for pattern, plain in _PLAINER if re.fullmatch(pattern, text)), text)
-
-
-def _too_many(text: str) -> str:
-    return re.sub(r".*?(\d+) pixels\) exceeds limit of (\d+).*", r"\1 pixels: at most \2 are accepted", text)
 
 
 def _open(path: Path, limits: Limits) -> BinaryIO:
@@ -328,5 +372,5 @@ def _fault(file: BinaryIO, format: Format, limits: Limits) -> str:
     try:
         Image.OPEN[format][0](file, "")
     except Exception as error:
-        return f"damaged {NAMES[format]}: {_plain(error)}"
+        return f"damaged {NAMES[format]}: {plain(error)}"
     return f"damaged {NAMES[format]}"

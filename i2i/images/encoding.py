@@ -1,4 +1,4 @@
-"""Pictures to bytes by Pillow.
+"""Pictures to bytes and to PIL images.
 
 PNG and TIFF keep 16 bits, alpha and metadata, TIFF also float and any number of channels; PPM keeps 16 bits and nothing
 else; WebP and AVIF have 8 bits, alpha and metadata, JPEG no alpha, BMP neither. PNG is laid out here where isal is
@@ -15,7 +15,7 @@ from PIL import Image
 
 from i2i.errors import OutputError, UsageError
 from i2i.files import atomic_write
-from i2i.images import containers, plain, png, tiff_directory
+from i2i.images import arrays, containers, png, tiff_directory
 from i2i.images.formats import DEEP, NAMES, WITH_ALPHA, WITH_METADATA, WRITTEN, Format, written_format
 from i2i.images.metadata import TEXTS_IN_EXIF, exif_with_texts
 from i2i.images.picture import Picture, Pixels, with_depth
@@ -61,7 +61,7 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
     if format == "TIFF":
         return tiff_directory.encode(picture, profile(picture))
     if format == "NPY":
-        return plain.as_npy(_all_channels(picture))
+        return arrays.as_npy(_all_channels(picture))
     if format == "GIF":
         raise OutputError("GIF is not written here")
     if picture.holds_data:
@@ -69,7 +69,7 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
     deep = format in DEEP and picture.pixels.dtype != np.uint8
     pixels = with_depth(picture.pixels, np.uint16 if deep else np.uint8)
     if format == "PPM":
-        return plain.as_netpbm(pixels)
+        return arrays.as_netpbm(pixels)
     if picture.alpha is not None and format in WITH_ALPHA:
         pixels = _with_alpha(pixels, picture.alpha, format)
     return _encode(pixels, format, quality or DEFAULT_QUALITY.get(format, 0), picture)
@@ -121,6 +121,26 @@ def _png_by_opencv(pixels: Pixels) -> bytes:
     done, data = cv2.imencode(".png", pixels)
     assert done
     return data.tobytes()
+
+
+def as_pil(picture: Picture) -> Image.Image:
+    """PIL holds 16 bits only in grey without alpha; anything else comes as 8 bits."""
+    channels = picture.pixels.shape[2]
+    if channels not in (1, 3):
+        raise UsageError(f"a PIL image cannot hold the {channels} channels of the result; pass an array or a tensor")
+    layers = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+    if layers.dtype != np.uint8:
+        layers = with_depth(layers, np.uint16 if layers.shape[2] == 1 else np.uint8)
+    image = Image.fromarray(layers[..., 0] if layers.shape[2] == 1 else layers)
+    if picture.icc:
+        image.info["icc_profile"] = picture.icc
+    if picture.exif:
+        image.info["exif"] = picture.exif
+    if picture.xmp:
+        image.info["xmp"] = picture.xmp
+    if picture.resolution:
+        image.info["dpi"] = picture.resolution
+    return image
 
 
 def exif_for(picture: Picture, format: Format) -> tuple[bytes | None, list[str]]:

@@ -1,4 +1,4 @@
-"""Picture formats: their suffixes, and the format of a file by its first bytes (`sniff`).
+"""Picture formats: their suffixes, the format of a file by its first bytes (`sniff`), and why one is not read.
 
 Suffixes decide which files a folder run looks at and how a result is written. Content alone decides which
 format a file has.
@@ -6,9 +6,12 @@ format a file has.
 
 import contextlib
 import re
+from collections.abc import Iterator
 from typing import Literal
 
 from PIL import Image, features
+
+from i2i.errors import I2IError, ImageError
 
 Format = Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "HEIF", "NPY"]
 
@@ -99,6 +102,21 @@ _OTHERS = (
     (rb"version https://git-lfs", "a Git LFS pointer"),
 )
 _TEXT = rb"[\t\n\v\f\r\x20-\x7e\x80-\xff]+"
+# messages of Pillow that are for its developers
+_PLAINER = (
+    (r"not identified by this driver", "its header names no size or an unknown kind of pixels"),
+    (r"decoder error -?\d+", "its compressed pixels cannot be unpacked"),
+    (r"not a (PNG|JPEG) file", "its signature is broken"),
+    (r"cannot load this image", "there are no pixels in it"),
+    (r"unpack_from requires .*|index \d+ out of range.*", "its header is cut short"),
+    (r"Decompressed data too large .*", "a text in it unpacks to too many bytes"),
+    (r"image file is truncated.*", "it is truncated"),
+    (r"Truncated File Read", "it is truncated"),
+    (r"broken data stream when reading image file", "its compressed pixels are broken"),
+    (r".*BMFF parsing failed", "its header cannot be read"),
+    (r"not enough image data", "it is truncated"),
+    (r"(?:b['\"])?(Invalid token|Token too long|Channel value) .*", "a value that is no number of its range"),
+)
 
 
 def sniff(head: bytes) -> Format | None:
@@ -163,3 +181,25 @@ def written_suffix(suffix: str) -> str:
 def written_format(format: Format) -> Format:
     """The format of a result whose input has `format`: the same, except that GIF gives PNG, and HEIC JPEG."""
     return _WRITTEN_FOR.get(format, format)
+
+
+@contextlib.contextmanager
+def reasons() -> Iterator[None]:
+    """Turns whatever a decoder raises into an `ImageError`."""
+    try:
+        yield
+    except I2IError:
+        raise
+    except MemoryError:
+        raise ImageError("not enough memory to decode it") from None
+    except Image.DecompressionBombError as error:
+        text = r"\1 pixels: at most \2 are accepted"
+        raise ImageError(re.sub(r".*?(\d+) pixels\) exceeds limit of (\d+).*", text, str(error))) from None
+    except Exception as error:
+        raise ImageError(f"damaged: {plain(error)}") from None
+
+
+def plain(error: Exception) -> str:
+    """The message of an error of Pillow, as its users say it."""
+    text = str(error) or type(error).__name__
+    return next((plain for pattern, plain in _PLAINER if re.fullmatch(pattern, text)), text)

@@ -8,6 +8,7 @@ their kind that is no UTF-8.
 """
 
 import contextlib
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ import numpy as np
 
 from i2i.errors import ImageError
 from i2i.images.metadata import EXIF_BYTES, UNREAD_COLOURS, XMP_BYTES, ParsedFile
-from i2i.images.picture import Limits, Picture, Pixels, split_alpha, white
+from i2i.images.picture import Limits, Picture, split_alpha, white
 from i2i.machine import threads
 
 _META_BYTES = 1 << 22
@@ -26,6 +27,7 @@ _MOST_BOXES = 4096
 _USUAL = ((1, 13), (1, 1), (2, 2))
 _XMP = b"application/rdf+xml\0"
 _DESCRIBES, _HIDDEN = b"cdsc", b"skip"
+_SIZE = re.compile(rb"(?=ispe.{4}(.{8}))", re.DOTALL)
 
 Box = tuple[bytes, int, int]
 """Its kind, and where its content begins and ends."""
@@ -40,13 +42,19 @@ def size(data: bytes, limits: Limits) -> tuple[int, int]:
 def decode(data: bytes, limits: Limits) -> tuple[Picture, ParsedFile]:
     """The pixels upright, and the rest of the file. Raises as `size`, also where pixels are damaged or cut short."""
     image, found = _opened(data, limits)
-    channels = len(image.mode.partition(";")[0])
-    stored = np.frombuffer(image.data, np.uint16 if ";" in image.mode else np.uint8)
-    width, height = image.size
-    pixels = stored.reshape(height, -1)[:, : width * channels].reshape(height, width, channels)
-    pixels = pixels.copy() if pixels.dtype == np.uint8 else _of_16_bits(pixels, image.info["bit_depth"])
+    (width, height), (mode, _, deep) = image.size, image.mode.partition(";")
+    rows = np.frombuffer(image.data, np.uint16 if deep else np.uint8).reshape(height, -1)
+    pixels = rows[:, : width * len(mode)].reshape(height, width, len(mode))
+    if deep:
+        most = (1 << image.info["bit_depth"]) - 1
+        pixels = np.rint(np.arange(most + 1) * (65_535 / most)).astype(np.uint16)[np.minimum(pixels, most)]
+    picture = replace(split_alpha(np.array(pixels)), format="HEIF")
+    if mode.endswith("a") and picture.alpha is not None:  # premultiplied
+        full = white(pixels)
+        straight = picture.pixels * (full / np.maximum(picture.alpha, 1))[..., None]
+        picture.pixels = np.rint(np.minimum(straight, full)).astype(pixels.dtype)
     _describe(data, image, found)
-    return _picture(pixels, premultiplied=image.mode.partition(";")[0].endswith("a")), found
+    return picture, found
 
 
 def _opened(data: bytes, limits: Limits) -> tuple[Any, ParsedFile]:
@@ -57,8 +65,8 @@ def _opened(data: bytes, limits: Limits) -> tuple[Any, ParsedFile]:
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     options.DECODE_THREADS = threads()
     start, end = _header(data)
-    for place in _places(data, b"ispe", start, end):  # of the picture, of its tiles and thumbnails
-        limits.check_size(*struct.unpack_from(">II", data, place + 8))
+    for found in _SIZE.finditer(data, start, end):  # of the picture, of its tiles and thumbnails
+        limits.check_size(*struct.unpack(">II", found[1]))
     visible = b"".join((data[:start], data[start:end].replace(_DESCRIBES, _HIDDEN), data[end:]))
     file = pi_heif.open_heif(visible, convert_hdr_to_8bit=False, hdr_to_16bit=False)
     image = file[file.primary_index]
@@ -87,13 +95,6 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[Box]:
             return
         yield kind, start + head, start + length
         start += length
-
-
-def _places(data: bytes, word: bytes, start: int, end: int) -> Iterator[int]:
-    place = data.find(word, start, end)
-    while 0 <= place <= end - 16:
-        yield place
-        place = data.find(word, place + 1, end)
 
 
 def _describe(data: bytes, image: Any, found: ParsedFile) -> None:
@@ -153,19 +154,3 @@ def _content(data: bytes, inner: dict[bytes, tuple[int, int]], number: int, limi
             whole = method in (0, 1) and count <= limit and all(behind <= len(data) for _, behind in parts)
             return b"".join(data[first:behind] for first, behind in parts) if whole else None
     return None
-
-
-def _of_16_bits(pixels: Pixels, bits: int) -> Pixels:
-    """Numbers of so many bits in the full range of 16."""
-    most = (1 << bits) - 1
-    table = np.rint(np.arange(most + 1) * (65_535 / most)).astype(np.uint16)
-    return table[np.minimum(pixels, most)]
-
-
-def _picture(pixels: Pixels, premultiplied: bool) -> Picture:
-    picture = replace(split_alpha(pixels), format="HEIF")
-    if premultiplied and picture.alpha is not None:
-        full = white(pixels)
-        straight = picture.pixels * (full / np.maximum(picture.alpha, 1))[..., None]
-        picture.pixels = np.rint(np.minimum(straight, full)).astype(pixels.dtype)
-    return picture

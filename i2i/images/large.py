@@ -19,7 +19,7 @@ from i2i.files import atomic_write
 from i2i.images import containers, decoding, png, tiff, tiff_directory
 from i2i.images import metadata as meta
 from i2i.images.encoding import DEFAULT_QUALITY, exif_for, profile
-from i2i.images.formats import HEAD_BYTES, NAMES, WITH_ALPHA, Format, sniff
+from i2i.images.formats import HEAD_BYTES, NAMES, WITH_ALPHA, Format, reasons, sniff
 from i2i.images.picture import Limits, Picture, Pixels, split_alpha, with_depth
 from i2i.images.spool import Spool, spool_folder
 
@@ -163,7 +163,7 @@ def _opened(path: Path, limits: Limits) -> Iterator["tiff.Rows | _ByLibvips"]:
         if format == "NPY":
             raise ImageError("an array of this size is not read; use TIFF")
         if format == "TIFF":
-            with decoding.reasons():
+            with reasons():
                 rows = tiff.Rows(file, limits)
                 rows.check_bands()
                 yield rows

@@ -297,6 +297,11 @@ def to_pixels(tensor: "Tensor", dtype: Depth = np.uint8) -> Pixels:
     return from_planes(tensor.detach().float().cpu().numpy(), dtype)
 
 
+def native(pixels: Pixels) -> Pixels:
+    """`pixels` in the byte order of this machine."""
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
 def white(pixels: Pixels) -> float:
     """The value of full intensity in the dtype of `pixels`."""
     return _full(pixels.dtype)

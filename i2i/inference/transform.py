@@ -15,8 +15,7 @@ from PIL import Image
 from i2i.config import from_mapping
 from i2i.errors import ImageError, UsageError
 from i2i.images import Pixels, with_channels
-from i2i.images.picture import Depth, Picture, split_alpha
-from i2i.images.pil import native
+from i2i.images.picture import Depth, Picture, native, split_alpha
 from i2i.inference.options import ModelOptions, Precision
 from i2i.inference.translator import Translator, load_translator
 from i2i.models import styles

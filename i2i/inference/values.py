@@ -11,8 +11,9 @@ from PIL import Image
 
 from i2i.errors import ImageError, UsageError
 from i2i.images import Picture, Pixels, decode, read, with_channels
-from i2i.images.picture import DEFAULT_LIMITS, split_alpha
-from i2i.images.pil import as_pil, from_pil, native
+from i2i.images.decoding import from_pil
+from i2i.images.encoding import as_pil
+from i2i.images.picture import DEFAULT_LIMITS, native, split_alpha
 from i2i.images.units import ValueRange, as_stored, in_units
 from i2i.inference.blend import Mask
 from i2i.inference.options import ALPHA

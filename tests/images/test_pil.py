@@ -13,8 +13,9 @@ from i2i.errors import ImageError, InputError, UsageError
 from i2i.evaluation.data import Item, PictureFiles
 from i2i.evaluation.translators import translate
 from i2i.images import Picture, decode, read, write
+from i2i.images.decoding import from_pil
+from i2i.images.encoding import as_pil
 from i2i.images.palettes import indexed, labels_of
-from i2i.images.pil import as_pil, from_pil
 from i2i.inference.translator import Translator
 from i2i.models.info import describe
 from i2i.networks.resnet import ResnetConfig

@@ -25,8 +25,8 @@ from i2i.errors import ImageError, UsageError
 from i2i.files import WINDOWS, is_reserved
 from i2i.folders.batch import translate_folder
 from i2i.folders.report import Record
+from i2i.images.encoding import as_pil
 from i2i.images.formats import LOSSY, SUFFIXES, UNREAD, WRITTEN
-from i2i.images.pil import as_pil
 from i2i.inference.mix import mix_name, mixed
 from i2i.inference.options import Keep, ModelOptions
 from i2i.inference.scaling import resized
