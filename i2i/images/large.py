@@ -21,7 +21,7 @@ from i2i.images import metadata as meta
 from i2i.images.encoding import DEFAULT_QUALITY, exif_for, profile
 from i2i.images.formats import HEAD_BYTES, NAMES, WITH_ALPHA, Format, reasons, sniff
 from i2i.images.picture import Limits, Picture, Pixels, split_alpha, with_depth
-from i2i.images.spool import Spool, spool_folder
+from i2i.images.spool import Spool
 
 LARGE_LIMITS = Limits(pixels=1 << 34, side=1 << 20, file_bytes=1 << 40)
 """The limits of a picture that is read by bands."""
@@ -49,24 +49,18 @@ class Bands(Protocol):
         """These rows of it."""
 
 
-class Canvas:
-    """Plain pixels (height, width, channels) in a file, to be filled and read by rows; a context manager."""
+class Canvas(Spool):
+    """Plain pixels (height, width, channels) in a file, to be filled and read by rows."""
 
     def __init__(self, height: int, width: int, channels: int, dtype: Any, folder: Path | None = None) -> None:
         self.height, self.width, self.channels, self.dtype = height, width, channels, np.dtype(dtype)
         self._row = width * channels * self.dtype.itemsize
-        self.spool = Spool(height * self._row, folder or spool_folder(), in_memory=0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.spool.close()
+        super().__init__(height * self._row, folder, in_memory=0)
 
     def rows(self, top: int, bottom: int) -> Pixels:
         """These rows (h, width, channels)."""
         pixels = np.empty((bottom - top, self.width, self.channels), self.dtype)
-        self.spool.read(top * self._row, pixels.reshape(-1).view(np.uint8).data)
+        self.read(top * self._row, pixels.reshape(-1).view(np.uint8).data)
         return pixels
 
     def fill(self, top: int, pixels: Pixels, left: int = 0) -> None:
@@ -74,7 +68,7 @@ class Canvas:
         parts = [pixels] if pixels.shape[1] == self.width else list(pixels[:, None])
         for i, part in enumerate(parts):
             start = (top + i) * self._row + left * self.channels * self.dtype.itemsize
-            self.spool.write(start, np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+            self.write(start, np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
 
 
 class Large:
@@ -95,14 +89,14 @@ class Large:
                     self._place(meta.upright(band, stored.turn), top, stored.height - top - len(band), stored.turn)
                     top += len(band)
             except BaseException:
-                self._canvas.spool.close()
+                self._canvas.close()
                 raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._canvas.spool.close()
+        self._canvas.close()
 
     def read(self, top: int, bottom: int) -> Picture:
         """These rows of it."""
@@ -232,11 +226,11 @@ def _image(canvas: Canvas, without_last: bool, icc: bytes | None) -> Any:
     pyvips = _vips()
     kind = {1: "uchar", 2: "ushort", 4: "float"}[canvas.dtype.itemsize]
     if (opened := next(filter(Path.is_dir, _OPENED), None)) is not None:
-        source = str(opened / str(canvas.spool.descriptor))
+        source = str(opened / str(canvas.descriptor))
         image = pyvips.Image.rawload(source, canvas.width, canvas.height, canvas.channels * canvas.dtype.itemsize)
         image = image.copy(bands=canvas.channels, format=kind)
     else:
-        data = mmap.mmap(canvas.spool.descriptor, 0, access=mmap.ACCESS_READ)
+        data = mmap.mmap(canvas.descriptor, 0, access=mmap.ACCESS_READ)
         image = pyvips.Image.new_from_memory(data, canvas.width, canvas.height, canvas.channels, kind)
     if without_last:
         image = image.extract_band(0, n=image.bands - 1)
