@@ -18,7 +18,7 @@ from i2i.files import atomic_write
 from i2i.images import arrays, containers, png, tiff_directory
 from i2i.images.formats import DEEP, NAMES, WITH_ALPHA, WITH_METADATA, WRITTEN, Format, written_format
 from i2i.images.metadata import TEXTS_IN_EXIF, exif_with_texts
-from i2i.images.picture import Picture, Pixels, with_depth
+from i2i.images.picture import Picture, Pixels, with_channels, with_depth
 from i2i.images.units import as_stored
 
 _KNOWN_TEXTS = (*TEXTS_IN_EXIF, "Comment", "Title", "Disclaimer", "Warning", "Source", "Creation Time")
@@ -61,7 +61,7 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
     if format == "TIFF":
         return tiff_directory.encode(picture, profile(picture))
     if format == "NPY":
-        return arrays.as_npy(_all_channels(picture))
+        return arrays.as_npy(picture.stacked())
     if format == "GIF":
         raise OutputError("GIF is not written here")
     if picture.holds_data:
@@ -71,7 +71,7 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
     if format == "PPM":
         return arrays.as_netpbm(pixels)
     if picture.alpha is not None and format in WITH_ALPHA:
-        pixels = _with_alpha(pixels, picture.alpha, format)
+        pixels = Picture(pixels if format == "PNG" else with_channels(pixels, 3), picture.alpha).stacked()
     return _encode(pixels, format, quality or DEFAULT_QUALITY.get(format, 0), picture)
 
 
@@ -83,17 +83,6 @@ def refusal_of_units(format: Format, dtype: "np.dtype[Any]") -> str:
     if held:
         return f"{NAMES[format]} holds whole numbers from 0 to 65535, and no values of {dtype.name}; use TIFF or NPY"
     return f"{NAMES[format]} holds colours, and no values in units; use TIFF or NPY"
-
-
-def _all_channels(picture: Picture) -> Pixels:
-    planes = [picture.pixels, picture.extra, None if picture.alpha is None else picture.alpha[..., None]]
-    return np.dstack([with_depth(plane, picture.pixels.dtype.type) for plane in planes if plane is not None])
-
-
-def _with_alpha(pixels: Pixels, alpha: Pixels, format: Format) -> Pixels:
-    if pixels.shape[2] == 1 and format != "PNG":
-        pixels = np.repeat(pixels, 3, axis=2)
-    return np.dstack([pixels, with_depth(alpha, pixels.dtype.type)])
 
 
 def _encode(pixels: Pixels, format: Format, quality: int, picture: Picture) -> bytes:

@@ -175,6 +175,12 @@ class Picture:
             alpha = np.full_like(self.pixels[..., 0], white(self.pixels))
         return np.dstack([with_channels(self.pixels, count - 1), alpha])
 
+    def stacked(self) -> Pixels:
+        """All channels (H, W, C) in the depth of the colours: those, data, alpha."""
+        planes = [self.pixels, self.extra, None if self.alpha is None else self.alpha[..., None]]
+        stacked = [with_depth(plane, self.pixels.dtype.type) for plane in planes if plane is not None]
+        return stacked[0] if len(stacked) == 1 else np.concatenate(stacked, axis=2)
+
     def takes_alpha(self, count: int) -> bool:
         """Whether the last of the channels that `channels(count)` gives is alpha."""
         return count in (2, 4) and count not in (self.pixels.shape[2], self.band_count)

@@ -19,7 +19,7 @@ import numpy as np
 
 from i2i.errors import ImageError
 from i2i.images import metadata as meta
-from i2i.images.picture import GEO, GEO_KEYS, GEO_NUMBERS, TIE_POINTS, Picture, Pixels, with_depth
+from i2i.images.picture import GEO, GEO_KEYS, GEO_NUMBERS, TIE_POINTS, Picture, Pixels
 from i2i.images.png import compress
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
@@ -251,10 +251,7 @@ def _divided(above: float, below: float) -> float:
 
 def encode(picture: Picture, icc: bytes | None) -> bytes:
     """`picture` with all its metadata, and that colour profile, as a file."""
-    dtype = picture.pixels.dtype.type
-    parts = [picture.pixels] if picture.extra is None else [picture.pixels, with_depth(picture.extra, dtype)]
-    parts += [] if picture.alpha is None else [with_depth(picture.alpha, dtype)]
-    pixels = parts[0] if len(parts) == 1 else np.dstack(parts)
+    pixels = picture.stacked()
     rows = max(1, _STRIP_BYTES // max(1, pixels[0].nbytes))
     strips = (pixels[top : top + rows] for top in range(0, len(pixels), rows))
     file = io.BytesIO()

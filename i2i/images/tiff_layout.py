@@ -84,7 +84,7 @@ class Layout:
         self.segment_width = number(t.TILE_WIDTH, 0) if self.tiled else self.width
         self.segment_height = number(t.TILE_HEIGHT, 0) if self.tiled else min(rows, self.height)
         places, sizes = (t.TILES, t.TILE_BYTES) if t.TILES in tags.tags else (t.STRIPS, t.STRIP_BYTES)
-        self.offsets, self.counts = tags.values(places), tags.values(sizes)
+        self.offsets, self.counts = (tuple(map(int, tags.values(tag))) for tag in (places, sizes))
         self.subsampling = self._subsampling() if self.photometric == t.YCBCR else (1, 1)
         self.subsampled = self.subsampling != (1, 1) and not self.by_pillow
         self.line_rows = self.subsampling[1] if self.subsampled else 1
@@ -119,7 +119,7 @@ class Layout:
         found = min(len(self.offsets), len(self.counts))
         if self.compression != OLD_JPEG and found < count:
             raise ImageError(f"damaged: {found} strips or tiles where {count} are expected")
-        if self.by_pillow and self.compression != OLD_JPEG and sum(map(int, self.counts[:count])) > _OVERLAP * end:
+        if self.by_pillow and self.compression != OLD_JPEG and sum(self.counts[:count]) > _OVERLAP * end:
             raise ImageError("damaged: its strips have more bytes than the file")
 
     def _same(self, tag: int, default: int) -> int:

@@ -169,7 +169,11 @@ class _Plane:
         mode = "1" if is_fax else _MODES.get((samples, photometric))
         if mode is None:
             raise ImageError(f"JPEG of {samples} channels in a TIFF is not read here")
-        values = {t.BITS: [layout.bits] * samples, t.PHOTOMETRIC: [photometric], t.SAMPLES: [samples]}
+        values: dict[int, Sequence[int]] = {
+            t.BITS: [layout.bits] * samples,
+            t.PHOTOMETRIC: [photometric],
+            t.SAMPLES: [samples],
+        }
         values |= {t.SUBSAMPLING: layout.subsampling}
         values |= {t.EXTRA_SAMPLES: [_ALPHA]} if mode in ("LA", "RGBA") else {}
         values |= {tag: [layout.tags.number(tag, 0)] for tag in (t.FAX_3, t.FAX_4)} if is_fax else {}
