@@ -24,8 +24,8 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.machine import keep_freed_memory
+from i2i.training.estimate import memory_peak
 from i2i.training.options import TrainingOptions
-from i2i.training.profile_step import memory_peak
 from i2i.training.step import ProcessGroup, TrainingStep, prepare, seed_step
 
 WAYS: dict[str, dict[str, Any]] = {

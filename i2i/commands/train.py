@@ -27,9 +27,9 @@ from i2i.data.options import FolderOrURL, batch_size
 from i2i.errors import UsageError
 from i2i.terminal import say
 from i2i.training import estimate
-from i2i.training.estimate import Cost, less_memory
+from i2i.training.estimate import Cost
 from i2i.training.launch import open_data, train
-from i2i.training.options import RunOptions
+from i2i.training.options import RunOptions, less_memory
 from i2i.training.options import options_class as algorithm_options
 
 __all__ = ["options_class", "plan", "train"]

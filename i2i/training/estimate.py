@@ -1,38 +1,52 @@
 """The cost of a training on this machine, before it starts: time, memory, disk; and the largest batch that fits.
 
-A few steps are measured in a process of their own (`profile_step`). The rest is computed for the whole training.
-`less_memory` lists the options with which a training takes less.
+A few steps are measured in a process of their own, which has a peak of memory of its own, and gives all of it back:
+
+python -m i2i.training.estimate < request.json
+
+The request names the algorithm, its options, and for how long to measure; the answer is the last line of stdout.
+Nothing is written but temporary files. The rest is computed for the whole training.
 
 Batches of one and of two show what each further image takes. The largest power of two that ought to fit is tried, and
 halved until it does. The number found belongs into the options of a run: another batch size is another training.
 """
 
-import dataclasses
+import contextlib
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 
 from i2i import machine
+from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.config import RUN_CONFIG, read_options, to_mapping
-from i2i.data.options import of_one_size
-from i2i.data.pair import ImagePair
+from i2i.config import RUN_CONFIG, from_mapping, read_options, to_mapping
+from i2i.data.loader import batches
+from i2i.data.options import batch_size, of_one_size
 from i2i.device import choose_device
-from i2i.errors import I2IError, ResourceError, UsageError
+from i2i.errors import I2IError, ResourceError, UsageError, out_of_memory
 from i2i.machine import place
 from i2i.terminal import say
-from i2i.training.options import RunOptions
-from i2i.training.state_store import StateStore
+from i2i.training.options import RunOptions, less_memory, options_class
+from i2i.training.state_store import StateStore, tensors
+from i2i.training.step import ProcessGroup
 
+if TYPE_CHECKING:
+    from i2i.training.trainer import Trainer
+
+ROOM_FOR_CUDA = 3  # steps in which libraries choose their kernels
 LARGEST = 64
 MARGIN = 0.9
 """The share of the memory that a training may take: its peak differs a little from step to step."""
@@ -44,7 +58,7 @@ class OutOfMemory(ResourceError):
 
 @dataclass(frozen=True)
 class Cost:
-    """`measured` is the answer of `profile_step.measure`; the properties are computed from it."""
+    """`measured` is the answer of `profile`; the properties are computed from it."""
 
     options: RunOptions
     measured: dict[str, Any]
@@ -116,14 +130,14 @@ def estimate(algorithm: type[AnyAlgorithm], options: RunOptions, steps: int = 5,
     `options` are those of a training; its data must be there, its run folder is neither needed nor made, its cache
     not filled. Raises what the training would raise before it starts, `OutOfMemory` if a step does not fit.
     """
-    wanted = to_mapping(dataclasses.replace(options, run=None, cache=None, init_from=(), check="off"))
+    wanted = to_mapping(replace(options, run=None, cache=None, init_from=(), check="off"))
     request = {"algorithm": algorithm.name, "options": wanted, "steps": steps, "seconds": seconds}
     # it measures alone
     environment = {name: value for name, value in os.environ.items() if name not in machine.VARIABLES}
     here = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (here, environment.get("PYTHONPATH", ""))))
     done = subprocess.run(
-        [sys.executable, "-m", "i2i.training.profile_step"],
+        [sys.executable, "-m", "i2i.training.estimate"],
         input=json.dumps(request),
         capture_output=True,
         encoding="utf-8",
@@ -220,34 +234,122 @@ def find_batch_size(
     return max(size, 2), peaks
 
 
-def batch_too_large(batch: ImagePair, options: RunOptions) -> ResourceError:
-    """The error for a batch that does not fit, with options that take less memory."""
-    parts = f", in {options.micro_batches} parts" if options.micro_batches > 1 else ""
-    tried = f"batches of {len(batch)} at {batch.b.shape[-1]}x{batch.b.shape[-2]}{parts}"
-    ways = [f"{way} ({change})" for way, change in less_memory(options, len(batch)).items()]
-    return ResourceError(f"out of memory with {tried}. Try {', '.join(ways)}")
+def profile(algorithm: type[AnyAlgorithm], options: RunOptions, steps: int, seconds: float) -> dict[str, Any]:
+    """Train for `steps` steps, fewer if they take more than `seconds` but never fewer than two, after a warm-up."""
+    from i2i.training.launch import build_algorithm, enable_determinism, open_data  # which resolve the batch size here
+    from i2i.training.trainer import Trainer
+
+    data, channels = open_data(algorithm, options)
+    if options.deterministic:
+        enable_determinism()
+    group = ProcessGroup(options.device)
+    built = build_algorithm(algorithm, options, channels, group.device)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(built, data, replace(options, run=Path(folder) / "run"), group)
+        took, waited, shape, extra = _train(trainer, steps, seconds)
+        began = time.perf_counter()
+        trainer.monitor.samples.rows(trainer.checkpointer.networks(), 1)
+        look = time.perf_counter() - began
+        state = _state_bytes(trainer)
+    return {
+        "device": _named(group.device),
+        "threads": torch.get_num_threads(),
+        "seconds_per_step": statistics.median(took),
+        "slowest_step": max(took),
+        "seconds_waiting": statistics.median(waited),
+        "steps_measured": len(took),
+        "shape": shape,
+        "seconds_per_look": look,
+        "peak_bytes": memory_peak(group.device),
+        "worker_bytes": extra,
+        "state_bytes": state,
+        "model_bytes": sum(t.nbytes for net in built.translators().values() for t in net.state_dict().values()),
+        "models": len(built.translators()),
+        "images_per_step": trainer.progress.images_per_step,
+        "total_images": trainer.progress.total_images,
+        "epoch_images": trainer.progress.epoch_length,
+        "sample_rows": min(options.samples, len(data.validation or data.train)),
+        "validation_images": min(options.validate_images, len(data.validation)) if data.validation else 0,
+    }
 
 
-def less_memory(options: RunOptions, batch_size: int) -> dict[str, str]:
-    """Options with which a training takes less memory, each with its effect on the result; the smallest first."""
-    found, parts = {}, options.micro_batches
-    if options.has_residual_blocks and not options.low_memory and not options.compile:
-        found["--low-memory"] = "the same result"
-    if batch_size > parts:
-        found[f"--micro-batches {next(n for n in range(parts + 1, batch_size + 1) if not batch_size % n)}"] = (
-            "batch norm sees each part alone"
-            if options.norm == "batch"
-            else "negatives come from each part alone"
-            if getattr(options, "negatives", None) == "batch"
-            else "the same result"
-        )
-    if options.precision == "fp32":
-        found["--precision bf16"] = "coarser rounding"
-    if batch_size > 1:
-        found["--batch-size 1" + (" --micro-batches 1" if parts > 1 else "")] = "another training, of smaller steps"
-    smaller = f"a --crop-size below {options.crop_size}" if of_one_size(options.preprocess) else "smaller pictures"
-    found[smaller] = "another training"
-    names = ("ngf", "ndf") if options.has_discriminator else ("ngf",)
-    if wide := [f"--{name} 32" for name in names if getattr(options, name) > 32]:
-        found[" ".join(wide)] = "smaller networks"
-    return found
+def _train(trainer: "Trainer", steps: int, limit: float) -> tuple[list[float], list[float], list[int], int]:
+    """Seconds of each step, those of them in which it waited for its batch, the batch's shape, the workers' bytes."""
+    device, options = trainer.group.device, trainer.options
+    warm_up = ROOM_FOR_CUDA if device.type == "cuda" else 1
+    count, size, cuda = warm_up + steps, batch_size(options), device.type == "cuda"
+    took: list[float] = []
+    waited: list[float] = []
+    shape: list[int] = []
+    extra = 0
+    stream = batches(trainer.data.train, 0, count * size, size, options.workers, pin_memory=cuda)
+    with contextlib.closing(stream):
+        for step in range(count):
+            began = time.perf_counter()
+            batch = next(stream)
+            loaded = time.perf_counter()
+            trainer.train_step(trainer.prepared(batch), step)
+            if cuda:
+                torch.cuda.synchronize(device)
+            elif device.type == "mps":
+                torch.mps.synchronize()
+            ended = time.perf_counter()
+            if step >= warm_up:
+                took.append(ended - began)
+                waited.append(loaded - began)
+            if step == 0:
+                shape, extra = list(batch.b.shape), _private_bytes_of_children()
+            if len(took) >= 2 and sum(took) > limit:
+                break
+    return took, waited, shape, extra
+
+
+def _state_bytes(trainer: "Trainer") -> int:
+    """The size of a state on the disk, once the image pools are full."""
+    total = sum(t.nbytes for t in tensors(trainer.checkpointer.state()))
+    for pool in trainer.algorithm.pools().values():
+        if pool.images:
+            total += (pool.size - len(pool.images)) * pool.images[0].nbytes
+    return total
+
+
+def memory_peak(device: torch.device) -> int:
+    """The most memory at a time: what torch reserved of an accelerator, else resident in this process."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else machine.peak_memory()
+
+
+def _private_bytes_of_children() -> int:
+    """The memory that the data workers do not share with this process; 0 where that is unknown."""
+    total = 0
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            total += child.memory_full_info().uss
+    return total
+
+
+def _named(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    processor = machine.cpu_info("model name") if device.type == "cpu" else ""
+    return f"cpu ({processor})" if processor else device.type
+
+
+def main() -> None:
+    machine.end_with_parent()
+    request = json.load(sys.stdin)
+    algorithm = ALGORITHMS[request["algorithm"]]
+    answer: dict[str, Any]
+    try:
+        options = from_mapping(options_class(algorithm), request["options"])
+        answer = profile(algorithm, options, request["steps"], request["seconds"])
+    except I2IError as error:
+        answer = {"error": list(map(str, error.args)), "exit_code": error.exit_code}
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        answer = {"out_of_memory": True}
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

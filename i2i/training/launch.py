@@ -39,7 +39,7 @@ from i2i.training.schedule import (
 from i2i.training.state_store import StateStore
 from i2i.training.step import ProcessGroup
 from i2i.training.trainer import Trainer
-from i2i.training.validation import SWD
+from i2i.training.validation import LABEL_METRICS, SWD
 from i2i.urls import real
 
 
@@ -115,7 +115,7 @@ def open_data(
     channels = algorithm.channels(options)
     multiple, minimum = options.size_limits(*channels)
     check_sizes(options, multiple, minimum)
-    check_content(algorithm, options, channels)
+    check_metrics(algorithm, options, channels)
     make_pair = partial(algorithm.make_pair, narrowed(options, own_options(algorithm))) if single_domain else None
     if own is None:
         data = open_datasets(options, algorithm.paired, multiple, minimum, make_pair)
@@ -170,18 +170,35 @@ def _check_first_validation(options: RunOptions, epoch_length: int) -> None:
         )
 
 
-def check_content(algorithm: type[AnyAlgorithm], options: RunOptions, channels: tuple[int, int]) -> None:
-    """Raises `UsageError` for conditions that cannot be read, for luminances of bands of data, and for sets where there
-    is none to compare with."""
-    asked = {c.metric for c in (*stop_conditions(options.stop_when), *floor_conditions(options.best_floor))}
-    if SWD in asked | {options.best_metric} and not algorithm.shows_targets(options):
-        raise UsageError(
-            f"{SWD}: compares outputs with pictures of the domain that they should be of, and this run "
-            "has none; use l1, psnr or ssim, or give --lambda-gan and data of two domains"
-        )
-    pictures = not (algorithm.from_noise or algorithm.single_domain or options.classes_a or options.classes_b)
-    if CONTENT in asked and pictures and (bands := set(channels) - {1, 3}):
-        raise UsageError(f"{CONTENT} compares pictures of 1 or 3 channels, and these have {max(bands)}")
+def check_metrics(algorithm: type[AnyAlgorithm], options: RunOptions, channels: tuple[int, int]) -> None:
+    """Raises `UsageError` for conditions that cannot be read, and for a metric by which this run cannot be measured."""
+    asked: list[tuple[str, str]] = [("best_metric", options.best_metric)]
+    asked += [("best_floor", condition.metric) for condition in floor_conditions(options.best_floor)]
+    asked += [("stop_when", condition.metric) for condition in stop_conditions(options.stop_when)]
+    labels = [bool(options.classes_a), bool(options.classes_b)]
+    targets = [labels[1 if options.direction == "a2b" else 0]] if algorithm.paired else labels
+    for name, metric in asked:
+        if metric == SWD and not algorithm.shows_targets(options):
+            reason = (
+                "compares outputs with pictures of the domain that they should be of, and this run has none; use l1, "
+                "psnr or ssim, or give --lambda-gan and data of two domains"
+            )
+        elif metric != SWD and algorithm.from_noise:
+            reason = (
+                f"compares a picture with the one that it should be, and {algorithm.name} makes none in particular; "
+                f"use {SWD}"
+            )
+        elif metric == CONTENT and any(labels):
+            reason = "compares pictures with their inputs, and these are labels"
+        elif metric == CONTENT and not algorithm.single_domain and (bands := set(channels) - {1, 3}):
+            reason = f"compares pictures of 1 or 3 channels, and these have {max(bands)}"
+        elif metric in LABEL_METRICS and not any(targets):
+            reason = "is of labels, and these are pictures"
+        elif metric in ("psnr", "ssim") and all(targets):
+            reason = "is of pictures, and these are labels; use mean_iou"
+        else:
+            continue
+        raise UsageError(f"{name} = {getattr(options, name)!r}: {metric} {reason}")
 
 
 def check_compile(algorithm: type[AnyAlgorithm], options: RunOptions) -> None:

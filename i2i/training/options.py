@@ -1,4 +1,4 @@
-"""Options of the training loop."""
+"""Options of the training loop, and those with which it takes less memory."""
 
 import contextlib
 import os
@@ -12,7 +12,9 @@ from pydantic import BeforeValidator, StringConstraints
 
 from i2i.algorithms.algorithm import AnyAlgorithm, own_options
 from i2i.algorithms.options import NetworkOptions
-from i2i.data.options import FolderOrURL
+from i2i.data.options import FolderOrURL, of_one_size
+from i2i.data.pair import ImagePair
+from i2i.errors import ResourceError
 from i2i.networks.own import Own
 from i2i.training.schedule import Metric, Policy
 
@@ -133,3 +135,36 @@ def options_class(
     bases = (*more, chosen, RunOptions)
     made: type[RunOptions] = make_dataclass("Options", listed, bases=bases, namespace=shared, frozen=True, kw_only=True)
     return made
+
+
+def batch_too_large(batch: ImagePair, options: RunOptions) -> ResourceError:
+    """The error for a batch that does not fit, with options that take less memory."""
+    parts = f", in {options.micro_batches} parts" if options.micro_batches > 1 else ""
+    tried = f"batches of {len(batch)} at {batch.b.shape[-1]}x{batch.b.shape[-2]}{parts}"
+    ways = [f"{way} ({change})" for way, change in less_memory(options, len(batch)).items()]
+    return ResourceError(f"out of memory with {tried}. Try {', '.join(ways)}")
+
+
+def less_memory(options: RunOptions, batch_size: int) -> dict[str, str]:
+    """Options with which a training takes less memory, each with its effect on the result; the smallest first."""
+    found, parts = {}, options.micro_batches
+    if options.has_residual_blocks and not options.low_memory and not options.compile:
+        found["--low-memory"] = "the same result"
+    if batch_size > parts:
+        found[f"--micro-batches {next(n for n in range(parts + 1, batch_size + 1) if not batch_size % n)}"] = (
+            "batch norm sees each part alone"
+            if options.norm == "batch"
+            else "negatives come from each part alone"
+            if getattr(options, "negatives", None) == "batch"
+            else "the same result"
+        )
+    if options.precision == "fp32":
+        found["--precision bf16"] = "coarser rounding"
+    if batch_size > 1:
+        found["--batch-size 1" + (" --micro-batches 1" if parts > 1 else "")] = "another training, of smaller steps"
+    smaller = f"a --crop-size below {options.crop_size}" if of_one_size(options.preprocess) else "smaller pictures"
+    found[smaller] = "another training"
+    names = ("ngf", "ndf") if options.has_discriminator else ("ngf",)
+    if wide := [f"--{name} 32" for name in names if getattr(options, name) > 32]:
+        found[" ".join(wide)] = "smaller networks"
+    return found

@@ -19,10 +19,9 @@ from i2i.errors import DivergedError, I2IError, Interrupted, LockedError, ModelE
 from i2i.signals import Signals, interrupted, status_for
 from i2i.training.checkpoint import Checkpointer
 from i2i.training.data_identity import DataIdentity
-from i2i.training.estimate import batch_too_large
 from i2i.training.health import EARLY_LOOKS
 from i2i.training.monitor import Monitor, palettes_of
-from i2i.training.options import RunOptions
+from i2i.training.options import RunOptions, batch_too_large
 from i2i.training.run_folder import RunFolder, put_run
 from i2i.training.schedule import Progress
 from i2i.training.step import ProcessGroup, TrainingStep, expect_one_size, prepare, seed_step

@@ -187,7 +187,6 @@ class Validation:
         self.options, self.held_out, self.group, self.signals = options, held_out, group, signals
         self.conditions, self.floor = stop_conditions(options.stop_when), floor_conditions(options.best_floor)
         self.needed = {options.best_metric, *(condition.metric for condition in (*self.conditions, *self.floor))}
-        self._check_metrics()
         self.plateau = Plateau(options.patience)
         self.due = False
         self.extra = False  # due at the end of a run, where a longer run would have no validation
@@ -319,31 +318,6 @@ class Validation:
         self.measured = tuple(state["measured"]) if state["measured"] else None
         self._measured_extra, self._above_floor = state["measured_extra"], state["above_floor"]
         self._record, self._stalled = state["record"], state["stalled"]
-
-    def _check_metrics(self) -> None:
-        """Raises `UsageError` for a metric that compares a picture with another, where pictures are made of noise; for
-        one of labels where there are none, of pictures where there are only labels."""
-        algorithm, palettes = self.held_out.algorithm, self.held_out.palettes
-        labels = {domain: palettes.get(domain) is not None for domain in "AB"}
-        kinds = {labels[domain] for domain in (("B",) if algorithm.paired else ("A", "B"))}
-        asked: list[tuple[str, str]] = [("best_metric", self.options.best_metric)]
-        asked += [("best_floor", condition.metric) for condition in self.floor]
-        asked += [("stop_when", condition.metric) for condition in self.conditions]
-        for name, metric in asked:
-            if algorithm.from_noise and metric != SWD:
-                reason = (
-                    f"compares a picture with the one that it should be, and {algorithm.name} makes none in "
-                    f"particular; use {SWD}"
-                )
-            elif metric == CONTENT and any(labels.values()):
-                reason = "compares pictures with their inputs, and these are labels"
-            elif metric in LABEL_METRICS and True not in kinds:
-                reason = "is of labels, and these are pictures"
-            elif metric in ("psnr", "ssim") and False not in kinds:
-                reason = "is of pictures, and these are labels; use mean_iou"
-            else:
-                continue
-            raise UsageError(f"{name} = {getattr(self.options, name)!r}: {metric} {reason}")
 
     def _missing(self, metric: str) -> str:
         algorithm = self.held_out.algorithm

@@ -235,9 +235,9 @@ DOUBLE = {"described": {"dropout": True}, "dropout": True}
         ({}, {"features": "x"}, UsageError, "changes nothing without"),
         ({}, {"lambda_L1": 0.0, "lambda_structure": 0.0, "lambda_features": 0.0}, UsageError, "nothing of the teacher"),
         ({"name": "unet_64"}, {"lambda_features": 0.0}, UsageError, "crop_size = 32: .* 64"),
-        ({}, {"best_metric": "swd"}, UsageError, "swd: compares outputs with pictures of the domain .* has none"),
-        ({}, {"stop_when": "swd<=40", "validate_every": 1}, UsageError, "swd: .* give --lambda-gan and data of two"),
-        ({}, {"best_floor": "swd=40", "validate_every": 1}, UsageError, "swd: .* give --lambda-gan and data of two"),
+        ({}, {"best_metric": "swd"}, UsageError, "'swd': swd compares outputs with pictures of the domain .* has none"),
+        ({}, {"stop_when": "swd<=40", "validate_every": 1}, UsageError, "swd compares .* give --lambda-gan and data"),
+        ({}, {"best_floor": "swd=40", "validate_every": 1}, UsageError, "swd compares .* give --lambda-gan and data"),
         ({}, {"compile": True}, UsageError, "runs its generator layer by layer"),
     ],
 )  # fmt: skip

@@ -16,10 +16,10 @@ from i2i.commands.train import PlanCommand, plan, size
 from i2i.commands.train import text as shown
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.training import estimate as costs
-from i2i.training import launch, profile_step
-from i2i.training.estimate import Cost, OutOfMemory, less_memory
+from i2i.training import launch
+from i2i.training.estimate import Cost, OutOfMemory
 from i2i.training.launch import open_data, train
-from i2i.training.options import options_class
+from i2i.training.options import less_memory, options_class
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,12 +64,10 @@ def test_a_training_measured(tmp_path, monkeypatch, capsys):
 
 def test_a_full_pool_counts(monkeypatch):
     """A pool holds two fakes after two steps, and `pool_size` later on."""
-    from i2i.training.profile_step import measure
-
     sizes = []
     for pool_size in (0, 30):
         kind = options_class(CycleGAN)
-        sizes.append(measure(CycleGAN, kind(**(SMALL | {"batch_size": 1, "pool_size": pool_size})), 2, 9))
+        sizes.append(costs.profile(CycleGAN, kind(**(SMALL | {"batch_size": 1, "pool_size": pool_size})), 2, 9))
     assert sizes[1]["state_bytes"] - sizes[0]["state_bytes"] == 2 * 30 * 3 * 32 * 32 * 4
 
 
@@ -195,7 +193,7 @@ def test_a_missing_compiler_is_met_by_the_trial_too(monkeypatch):
 
     monkeypatch.setattr(launch, "check_compiler", missing)
     with pytest.raises(UsageError, match="no compiler for cpu"):
-        profile_step.measure(CycleGAN, options_class(CycleGAN)(**(SMALL | {"compile": True, "device": "cpu"})), 2, 9)
+        costs.profile(CycleGAN, options_class(CycleGAN)(**(SMALL | {"compile": True, "device": "cpu"})), 2, 9)
 
 
 @pytest.mark.parametrize(
