@@ -20,7 +20,7 @@ from measuring import CPU, Figures, in_turn, parse, parser, positive, slope, tim
 from pictures import write_jpegs
 from plain_loading import plain_batches
 
-from i2i.data.image_sets import UnpairedImages
+from i2i.data.datasets import UnpairedImages
 from i2i.data.loader import batches
 from i2i.data.options import DataOptions
 
@@ -49,8 +49,8 @@ def measured(name: str, options: argparse.Namespace, folder: Path) -> results.Re
     """The table of one size of pictures."""
     paths = write_jpegs(folder, SIZES[name], options.count, options.pictures)
     half = len(paths) // 2
-    uncached = UnpairedImages(paths[:half], paths[half:], DataOptions())
-    cached = UnpairedImages(paths[:half], paths[half:], DataOptions(cache=folder / "cache"))
+    uncached = UnpairedImages((paths[:half], paths[half:]), DataOptions())
+    cached = UnpairedImages((paths[:half], paths[half:]), DataOptions(cache=folder / "cache"))
     facts = {"from the cache": {"same": same(uncached, cached, half) and same(uncached, cached, half)}}
 
     def epochs(dataset: UnpairedImages, number: int, workers: int = 0) -> Figures:

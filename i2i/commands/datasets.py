@@ -16,10 +16,10 @@ from i2i.commands.options import POSITIONAL
 from i2i.config import nearest
 from i2i.errors import InputError, SomeFailed, UsageError
 from i2i.terminal import fetching, say_plain
-from i2i.tools.datasets.catalog import SETS, PublicSet, find_set
 
 if TYPE_CHECKING:
-    from i2i.tools.datasets.outputs import Outcome
+    from i2i.tools.datasets.fetch import PublicSet
+    from i2i.tools.datasets.shape import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +69,13 @@ _VERBS: dict[str, tuple[tuple[str, ...], set[str]]] = {
 def prepare_dataset(options: PrepareDatasetCommand) -> int:
     verb, places = _command(options)
     if verb == "list":
+        from i2i.tools.datasets.fetch import SETS
+
         for entry in SETS:
             print(f"{entry.name:32} {entry.layout:13} {entry.shown_size if entry.urls else 'not fetched'}")
         return 0
     if verb == "download":
-        return _download(find_set(places[0]), options)
+        return _download(places[0], options)
     if verb == "check":
         return _check(Path(places[0]), options)
     return _write(verb, [Path(place) for place in places], options)
@@ -97,11 +99,11 @@ def _command(options: PrepareDatasetCommand) -> tuple[str, list[str]]:
     return verb, places
 
 
-def _download(entry: PublicSet, options: PrepareDatasetCommand) -> int:
-    from i2i.tools.datasets.fetch import fetch
-    from i2i.tools.datasets.inspect import inspect
-    from i2i.tools.datasets.report import as_text
+def _download(name: str, options: PrepareDatasetCommand) -> int:
+    from i2i.tools.datasets.fetch import fetch, find_set
+    from i2i.tools.datasets.inspect import as_text, inspect
 
+    entry = find_set(name)
     target = options.out or Path("datasets") / entry.folder
     if entry.urls:
         for line in (*_described(entry), f"  to        {target}"):
@@ -114,7 +116,7 @@ def _download(entry: PublicSet, options: PrepareDatasetCommand) -> int:
     return 3 if report.damaged else 0
 
 
-def _described(entry: PublicSet) -> list[str]:
+def _described(entry: "PublicSet") -> list[str]:
     counts = ", ".join(f"{folder} {count:,}" for folder, count in entry.counts.items()) or "unknown"
     return [
         f"{entry.name}: {' / '.join(entry.domains)} ({entry.layout})",
@@ -128,8 +130,7 @@ def _described(entry: PublicSet) -> list[str]:
 
 
 def _check(data: Path, options: PrepareDatasetCommand) -> int:
-    from i2i.tools.datasets.inspect import inspect
-    from i2i.tools.datasets.report import as_json, as_text
+    from i2i.tools.datasets.inspect import as_json, as_text, inspect
 
     report = inspect(data, options.full)
     print(as_json(report) if options.json else as_text(report), flush=True)
@@ -139,8 +140,8 @@ def _check(data: Path, options: PrepareDatasetCommand) -> int:
 
 
 def _write(verb: str, places: list[Path], options: PrepareDatasetCommand) -> int:
-    from i2i.tools.datasets.instances import add_instances
-    from i2i.tools.datasets.shape import combine, separate, split_dataset
+    from i2i.tools.datasets.pairs import add_instances, combine, separate
+    from i2i.tools.datasets.shape import split_dataset
 
     if options.out is None:
         raise UsageError(f"{verb}: expected --out FOLDER")

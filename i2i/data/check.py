@@ -37,20 +37,19 @@ def judge(
     """
     damaged = [(path, look.damage) for path, look in looks.items() if look.damage]
     unusable = [(path, look.unusable[0]) for path, look in looks.items() if look.unusable]
-    if unusable and (not patient or len(unusable) > MAX_DAMAGED * len(looks)):
-        lines = [f"{path}: {reason}" for path, reason in unusable]
+    most = MAX_DAMAGED * len(looks)
+    if unusable and (not patient or len(unusable) > most):
         raise InputError(
             f"{len(unusable)} pictures have another number of channels than the network takes; --channels-a and "
             "--channels-b say how many there are:",
-            *listed(lines),
+            *listed([f"{path}: {reason}" for path, reason in unusable]),
         )
     damaged += unusable
-    if len(damaged) > MAX_DAMAGED * len(looks):
-        lines = [f"{path}: {reason}" for path, reason in damaged]
+    if len(damaged) > most:
         raise InputError(
             f"{len(damaged)} of {len(looks)} pictures cannot be read, more than the {MAX_DAMAGED:.0%} "
             f"that may be left out (by --on-bad skip):",
-            *listed(lines),
+            *listed([f"{path}: {reason}" for path, reason in damaged]),
         )
     good = {path: look.size for path, look in looks.items() if not look.damage}
     _check_pairs([r for r in records if isinstance(r, PairRecord)], good)
@@ -158,13 +157,15 @@ def unlabelled(palette: Palette, looks: Sequence[LabelFacts]) -> float:
 def _check_pairs(records: list[PairRecord], good: Mapping[Path, Size]) -> None:
     odd, unequal = [], []
     for record in records:
-        if record.a not in good or (record.b or record.a) not in good:
+        files = files_of(record)
+        if not all(path in good for path in files):
             continue
-        a, b = (good[path] for path in (record.a, record.b or record.a))
-        if record.b is None and a[0] % 2:
-            odd.append(f"{record.a}: {_shown(a)}")
-        elif record.b is not None and a != b:
-            unequal.append(f"{record.a}: {_shown(a)}, {record.b}: {_shown(b)}")
+        sizes = [good[path] for path in files]
+        shown = ", ".join(f"{path}: {width}x{height}" for path, (width, height) in zip(files, sizes, strict=True))
+        if record.b is None and sizes[0][0] % 2:
+            odd.append(shown)
+        elif len(set(sizes)) > 1:
+            unequal.append(shown)
     if odd:
         raise InputError(
             f"{len(odd)} pictures have an odd width; A and B side by side have equal widths:", *listed(odd)
@@ -184,10 +185,6 @@ def _check_sizes(
                 unusable.append(f"{path}: {reason}")
     if unusable:
         raise InputError(f"{len(unusable)} pictures cannot be used:", *listed(unusable))
-
-
-def _shown(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"
 
 
 def remarks(where: str, pictures: Sequence[PictureFacts], option: str) -> list[str]:

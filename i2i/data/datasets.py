@@ -1,25 +1,235 @@
-"""From options to data sets: every file found and checked before anything starts."""
+"""Data sets of files: pairs, two domains without pairs, both mixed, and one domain. Every file is found and checked
+before anything starts."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-from i2i.data import cache, folders
+from i2i import images
+from i2i.data import folders
 from i2i.data.check import check_labels, judge, remarks, rule, unlabelled
-from i2i.data.folders import LeftOut, PairRecord
-from i2i.data.image_sets import Images, MixedImages, OneDomain, PairedImages, UnpairedImages
-from i2i.data.look import Check, Look, decoded, look_at
-from i2i.data.options import TOY, DataOptions
-from i2i.data.pair import Datasets
-from i2i.data.sampling import MakePair
+from i2i.data.folders import LeftOut, PairRecord, Split
+from i2i.data.look import Check, Look, decoded, files_of, look_at
+from i2i.data.options import MAX_DAMAGED, TOY, DataOptions, classes, ranges
+from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, RawPair, Sampled, is_pair, sample_seed
+from i2i.data.source import Part, Resized, Source, load, prepare_cache
 from i2i.data.toy import toys
 from i2i.data.walking import exists
-from i2i.errors import InputError
+from i2i.errors import ImageError, InputError
+from i2i.images import Pixels
 from i2i.images.palettes import FAR
 from i2i.machine import place
 
 _TOLD = 0.005
 _PATIENCE = 5.0  # seconds until it is said that a check takes its time
+
+R = TypeVar("R", bound=Path | PairRecord)
+S = TypeVar("S")
+I = TypeVar("I", bound="Images")  # noqa: E741
+Lists = Sequence[Sequence[Path | PairRecord]]
+Names = tuple[str, ...]
+
+
+class Images(Sampled):
+    """A data set of files: pictures are read, cached, and replaced where they are damaged.
+
+    `lists` has the pairs, or the pictures of domain A and those of B, or those of B alone. `dataset[t]` is an
+    `ImagePair` of single pictures, (C, H, W) in [-1, 1]. `a` is the input and `b` the target: with direction b2a, `a`
+    is the picture of domain B (`channels_b`). Raises `InputError` for a damaged picture, unless `on_bad="skip"`.
+    """
+
+    lists: Lists
+
+    def __init__(
+        self,
+        lists: Lists,
+        options: DataOptions,
+        train: bool = True,
+        multiple: int = 1,
+        minimum: int = 1,
+        make_pair: MakePair | None = None,
+    ) -> None:
+        super().__init__(lists, options, train, multiple, minimum, make_pair)
+        self.palettes, self.ranges = classes(options), ranges(options)
+
+    @staticmethod
+    @abstractmethod
+    def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
+        """The lists of a split; an empty one where there is nothing to validate on."""
+
+    @abstractmethod
+    def sides(self) -> tuple[list[Source], list[Source]]:
+        """Every picture of domain A and of domain B, as a cache knows it."""
+
+    def sources(self) -> list[Source]:
+        """Every picture of the set, as a cache knows it."""
+        a, b = self.sides()
+        return [*a, *b]
+
+    @property
+    def count(self) -> int:
+        """How many pictures there are, or pairs of them, that may be damaged and replaced by another."""
+        return sum(map(len, self.lists))
+
+    def names(self, t: int) -> str:
+        """The file or files of sample t."""
+        return ", ".join(_name(records[self.index(t, number)]) for number, records in enumerate(self.lists))
+
+    def kind(self, domain: int) -> tuple[int, bool]:
+        return self._source(Path(), domain).plane_count, self.palettes[domain] is not None
+
+    def _source(self, path: Path, domain: int, part: Part = "whole") -> Source:
+        """The picture as one of that domain."""
+        channels = self.options.channels_b if domain else self.options.channels_a
+        edges = self.options.instance_edges and "ab"[domain] == self.options.direction[0]
+        return Source(path, channels, part, self.palettes[domain], edges, self.ranges[domain])
+
+    def _resized(self, picture: Source) -> Resized:
+        """The picture before crop and flip."""
+        resized = load(picture, self.transform, self.options.cache)
+        self.transform.check(*resized.size)
+        return resized
+
+    def _first_readable(self, t: int, number: int, records: Sequence[R], read: Callable[[R], S]) -> tuple[S, Names]:
+        """Sample t of a list, or the next in the order that can be read, and the names of those passed over."""
+        skipped: list[str] = []
+        for offset in range(len(records)):
+            record = records[self.index(t, number, offset)]
+            try:
+                return read(record), tuple(skipped)
+            except ImageError as error:
+                if self.options.on_bad == "error":
+                    hint = f"use --on-bad skip to train without such pictures, up to {MAX_DAMAGED:.0%} of all"
+                    raise InputError(f"{_name(record)}: {error}; {hint}") from None
+                skipped.append(_name(record))
+            except InputError as error:
+                raise InputError(f"{_name(record)}: {error}") from None
+        raise InputError(f"none of {len(records)} pictures can be read, the last one was {skipped[-1]}")
+
+    def _single(self, t: int, number: int, paths: Sequence[Path]) -> tuple[Pixels, Names]:
+        """The picture of sample t of a list, with a crop and flip of its own."""
+        domain = self.domains[number]
+
+        def read(path: Path) -> Pixels:
+            return self._resized(self._source(path, domain)).pixels
+
+        pixels, skipped = self._first_readable(t, number, paths, read)
+        return self.crops(t, [pixels], [domain])[0], skipped
+
+    def _directed(self, a: Pixels, b: Pixels, skipped: Names) -> RawPair:
+        kinds = [len(palette) if palette else 0 for palette in self.palettes]
+        if self.options.direction == "a2b":
+            return RawPair(a, b, skipped, (kinds[0], kinds[1]))
+        return RawPair(b, a, skipped, (kinds[1], kinds[0]))
+
+
+class PairedImages(Images):
+    """Pairs of pictures of one thing; crop and flip agree."""
+
+    lists: Sequence[Sequence[PairRecord]]
+    changed_together = ((0, 1),)
+
+    @staticmethod
+    def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
+        return (folders.paired(data, split, options.pairs, left_out),)
+
+    def sides(self) -> tuple[list[Source], list[Source]]:
+        both = [self._sources(record) for record in self.lists[0]]
+        return [a for a, _ in both], [b for _, b in both]
+
+    def __getitem__(self, t: int) -> ImagePair:
+        return self.raw(t).tensors()
+
+    def raw(self, t: int) -> RawPair:
+        """Sample t as pixels."""
+        (a, b), skipped = self._first_readable(t, 0, self.lists[0], self._load)
+        a, b = self.crops(t, [a, b], [0, 1])
+        return self._directed(a, b, skipped)
+
+    def _sources(self, record: PairRecord) -> tuple[Source, Source]:
+        if record.b is None:
+            return self._source(record.a, 0, "left"), self._source(record.a, 1, "right")
+        return self._source(record.a, 0), self._source(record.b, 1)
+
+    def _load(self, record: PairRecord) -> tuple[Pixels, Pixels]:
+        a, b = (self._resized(picture) for picture in self._sources(record))
+        self.transform.check_pair(a.size, b.size)
+        return a.pixels, b.pixels
+
+
+class UnpairedImages(Images):
+    """Pictures of two domains, drawn independently, each with its own order, crops and flips."""
+
+    lists: Sequence[Sequence[Path]]
+
+    @staticmethod
+    def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
+        return folders.unpaired(data, split, left_out)
+
+    def sides(self) -> tuple[list[Source], list[Source]]:
+        a, b = ([self._source(path, domain) for path in paths] for domain, paths in enumerate(self.lists))
+        return a, b
+
+    def __getitem__(self, t: int) -> ImagePair:
+        return self.raw(t).tensors()
+
+    def raw(self, t: int) -> RawPair:
+        """Sample t as pixels."""
+        (a, skipped_a), (b, skipped_b) = (self._single(t, number, paths) for number, paths in enumerate(self.lists))
+        return self._directed(a, b, skipped_a + skipped_b)
+
+
+class MixedImages(ImagePairs):
+    """Pairs among pictures that have no partner: `share` of the samples are pairs, `ImagePair.is_pair` says which."""
+
+    def __init__(self, pairs: PairedImages, others: UnpairedImages, share: float) -> None:
+        self.pairs, self.others, self.share = pairs, others, share
+        self.count = pairs.count + others.count
+
+    def __len__(self) -> int:
+        return len(self.others)
+
+    def __getitem__(self, t: int) -> ImagePair:
+        return self.raw(t).tensors()
+
+    def raw(self, t: int) -> RawPair:
+        """Sample t as pixels."""
+        chosen = self._set(t)
+        return chosen.raw(t)._replace(is_pair=chosen is self.pairs)
+
+    def names(self, t: int) -> str:
+        """The file or files of sample t."""
+        return self._set(t).names(t)
+
+    def _set(self, t: int) -> PairedImages | UnpairedImages:
+        return self.pairs if is_pair(self.others.options.seed, t, self.share) else self.others
+
+
+class OneDomain(Images):
+    """Pictures of domain B alone, and the pair that `make_pair` makes of each."""
+
+    lists: Sequence[Sequence[Path]]
+    domains = (1,)
+    changed_together = ((1,),)
+
+    @staticmethod
+    def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
+        return (folders.single_domain(data, split, left_out),)
+
+    def sides(self) -> tuple[list[Source], list[Source]]:
+        return [], [self._source(path, 1) for path in self.lists[0]]
+
+    def __getitem__(self, t: int) -> ImagePair:
+        assert self.make_pair
+        pixels, skipped = self._single(t, 0, self.lists[0])
+        return replace(self.make_pair(images.to_tensor(pixels), sample_seed(self.options.seed, t)), skipped=skipped)
+
+
+def _name(record: Path | PairRecord) -> str:
+    return ", ".join(map(str, files_of(record)))
 
 
 def open_datasets(
@@ -35,59 +245,30 @@ def open_datasets(
     assert options.data is not None
     if options.data == TOY and not exists(TOY):
         return toys(options, paired, multiple, minimum, make_pair)
-    left_out = LeftOut(options.data)
-    if make_pair:
-        found = _one_domain(options, make_pair, left_out, multiple, minimum)
-    else:
-        found = (_paired if paired else _unpaired)(options, options.data, left_out, multiple, minimum)
-    _say(*left_out.lines)
-    _check(options, _image_sets(found))
+
+    def opened(kind: type[I], data: Path) -> list[I]:
+        """Training pictures, and if there are any those of the val split, else of the test split."""
+        left_out = LeftOut(data)
+        train, val = (kind.find(data, split, options, left_out) for split in ("train", "val"))
+        held_out = val if all(val) else kind.find(data, "test", options, left_out)
+        _say(*left_out.lines)
+        splits = [(train, True), (held_out, False)] if all(held_out) else [(train, True)]
+        return [kind(lists, options, is_train, multiple, minimum, make_pair) for lists, is_train in splits]
+
+    kind = OneDomain if make_pair else PairedImages if paired else UnpairedImages
+    sets: list[Images] = opened(kind, options.data)
+    _check(options, sets)
+    found = Datasets(*sets)
     if options.paired_data:
-        found = _mixed(options, options.paired_data, found, multiple, minimum)
+        pairs = opened(PairedImages, options.paired_data)[0]
+        _check(options, [pairs])
+        assert isinstance(sets[0], UnpairedImages)
+        found = replace(found, train=MixedImages(pairs, sets[0], options.paired_share))
+        sets.insert(0, pairs)
     if options.cache is not None:
-        sets = _image_sets(found)
-        _say(cache.prepare([(source, one.transform) for one in sets for source in one.sources()], options.cache))
+        wanted = [(picture, one.transform) for one in sets for picture in one.sources()]
+        _say(prepare_cache(wanted, options.cache))
     return found
-
-
-def _image_sets(found: Datasets) -> list[Images]:
-    train = [found.train.pairs, found.train.others] if isinstance(found.train, MixedImages) else [found.train]
-    return [one for one in (*train, found.validation) if isinstance(one, Images)]
-
-
-def _paired(options: DataOptions, data: Path, left_out: LeftOut, multiple: int, minimum: int) -> Datasets:
-    records, val = (folders.paired(data, split, options.pairs, left_out) for split in ("train", "val"))
-    held_out = val or folders.paired(data, "test", options.pairs, left_out)
-    train = PairedImages(records, options, True, multiple, minimum)
-    validation = PairedImages(held_out, options, False, multiple, minimum)
-    return Datasets(train, validation if held_out else None)
-
-
-def _unpaired(options: DataOptions, data: Path, left_out: LeftOut, multiple: int, minimum: int) -> Datasets:
-    sides, val = (folders.unpaired(data, split, left_out) for split in ("train", "val"))
-    held_out = val if all(val) else folders.unpaired(data, "test", left_out)
-    train = UnpairedImages(*sides, options, True, multiple, minimum)
-    validation = UnpairedImages(*held_out, options, False, multiple, minimum) if all(held_out) else None
-    return Datasets(train, validation)
-
-
-def _mixed(options: DataOptions, data: Path, found: Datasets, multiple: int, minimum: int) -> Datasets:
-    """Pairs among the pictures without partners, in training alone."""
-    left_out = LeftOut(data)
-    pairs = _paired(options, data, left_out, multiple, minimum).train
-    _say(*left_out.lines)
-    assert isinstance(pairs, PairedImages) and isinstance(found.train, UnpairedImages)
-    _check(options, [pairs])
-    return Datasets(MixedImages(pairs, found.train, options.paired_share), found.validation)
-
-
-def _one_domain(options: DataOptions, make_pair: MakePair, left_out: LeftOut, multiple: int, minimum: int) -> Datasets:
-    assert options.data is not None
-    train, val = (folders.single_domain(options.data, split, left_out) for split in ("train", "val"))
-    held_out = val or folders.single_domain(options.data, "test", left_out)
-    one = OneDomain(train, make_pair, options, True, multiple, minimum)
-    other = OneDomain(held_out, make_pair, options, False, multiple, minimum)
-    return Datasets(one, other if held_out else None)
 
 
 def _check(options: DataOptions, sets: Sequence[Images]) -> None:
@@ -99,14 +280,14 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
         one.check_augmentation()
     if options.check == "off" and not any(palette for one in sets for palette in one.palettes):
         return  # there may be a million pictures, and nothing to know of them
-    records = [record for one in sets for record in one.records]
+    records = [record for one in sets for records in one.lists for record in records]
     mode: Check = options.check if _is_first() or options.check == "off" else "quick"
     patience = threading.Timer(
         _PATIENCE, _say, (f"checking {len(records):,} pictures or pairs; --check quick reads headers alone",)
     )
     patience.start()
     try:
-        looks = look_at(records, mode, (source for one in sets for source in one.sources()))
+        looks = look_at(records, mode, (picture for one in sets for picture in one.sources()))
     finally:
         patience.cancel()
     if mode != "off":
@@ -153,9 +334,7 @@ def _check_side(sets: Sequence[Images], side: int, name: str, looks: Mapping[Pat
 def _say(*lines: str) -> None:
     from i2i.terminal import say
 
-    if not _is_first():
-        return
-    for line in lines:
+    for line in lines if _is_first() else ():
         say(line)
 
 

@@ -11,8 +11,8 @@ Unpaired: `trainA/ trainB/`, `testA/ testB/`. Paired, the first match of the tra
 
 import csv
 import os
-from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -43,36 +43,28 @@ class PairRecord:
 class LeftOut:
     """The files that a search for the pictures of `data` left out, by folder and reason, for one message.
 
-    `_reason` has the reasons; a search adds others by `note`.
+    `_TOLD` has the reasons; a search adds others by `note`.
     """
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        self._notes: list[str] = []
-        self._files: dict[Path, dict[Path, str]] = {}
-
-    def add(self, folder: Path, found: dict[Path, str]) -> None:
-        """Notes files below a folder, each with the reason why it was left out."""
-        self._files[folder] = found
+        self.files: defaultdict[Path, dict[Path, str]] = defaultdict(dict)
+        """By folder, the files below it that were left out, each with its reason."""
+        self._notes: dict[str, None] = {}
 
     def note(self, text: str) -> None:
-        if text not in self._notes:
-            self._notes.append(text)
-
-    def reasons(self, folder: Path) -> dict[Path, str]:
-        """The files below a folder that were left out, each with its reason."""
-        return self._files.get(folder, {})
+        self._notes[text] = None
 
     @property
     def lines(self) -> list[str]:
         """A line for each folder and reason, with the number of files and a few names."""
-        return [*self._notes, *(line for folder in self._files for line in self.of(folder))]
+        return [*self._notes, *(line for folder in self.files for line in self.of(folder))]
 
     def of(self, folder: Path) -> list[str]:
         """The lines of one folder."""
-        groups: dict[str, list[Path]] = {}
-        for path, reason in self.reasons(folder).items():
-            groups.setdefault(reason, []).append(path)
+        groups: defaultdict[str, list[Path]] = defaultdict(list)
+        for path, reason in self.files[folder].items():
+            groups[reason].append(path)
         return [self._line(folder, reason, paths) for reason, paths in sorted(groups.items())]
 
     def _line(self, folder: Path, reason: str, paths: list[Path]) -> str:
@@ -101,40 +93,41 @@ _TOLD = {
 }
 
 
-def find_images(folder: Path, left_out: LeftOut | None = None) -> Paths:
-    """All pictures below a folder by suffix in any case, sorted by their relative path.
+def find_files(folder: Path, left_out: LeftOut) -> list[str]:
+    """All regular files below a folder that are not hidden, sorted by their relative path.
 
-    Links to files are followed, links to folders are not; hidden and special files are left out. Other files are
-    added to `left_out`. Raises `InputError` for a folder that is missing or cannot be listed.
+    Links to files are followed. Links to folders are not; they and special files are added to `left_out`. Raises
+    `InputError` for a folder that is missing or cannot be listed.
     """
     linked: list[Path] = []
     odd: set[str] = set()
-    found = []
-    passed: dict[Path, str] = {}
-    for path in walk(folder, not_followed=linked.append, irregular=odd.add):
-        if not (reason := _reason(path, odd)):
-            found.append(path)
-        elif Path(path).name.lower() not in _LITTER:
-            passed[Path(path)] = reason
-    if left_out is not None:
-        left_out.add(folder, dict.fromkeys(linked, LINKED) | passed)
-    return Paths(found)
+    files = walk(folder, not_followed=linked.append, irregular=odd.add)
+    wrong = {path: reason for path in files if path in odd and (reason := _no_file(Path(path)))}
+    left_out.files[folder] |= dict.fromkeys(linked, LINKED) | {Path(path): reason for path, reason in wrong.items()}
+    return [path for path in files if path not in wrong]
 
 
-def _reason(path: str, odd: Set[str]) -> str:
-    """The reason why a file is not a picture of the data set; empty if it is. `odd` may be no regular files."""
-    ending = suffix_of(path).lower()
-    reason = no_file(Path(path)) if path in odd else ""
-    if ending in images.SUFFIXES or reason == DANGLING:
-        return reason
-    return UNREAD if ending in images.UNREAD else OTHER
-
-
-def no_file(path: Path) -> str:
+def _no_file(path: Path) -> str:
     """The reason why a path in a folder cannot be read; empty if it leads to a file. Raises `InputError`."""
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - which never raise
         return DANGLING
     return "" if is_file(path) else SPECIAL
+
+
+def find_images(folder: Path, left_out: LeftOut | None = None) -> Paths:
+    """The pictures among the files that `find_files` finds, by suffix in any case.
+
+    Other files are added to `left_out`, but not those that systems leave in folders of pictures.
+    """
+    left_out = left_out or LeftOut(folder)
+    found = []
+    for path in find_files(folder, left_out):
+        ending = suffix_of(path).lower()
+        if ending in images.SUFFIXES:
+            found.append(path)
+        elif (other := Path(path)).name.lower() not in _LITTER:
+            left_out.files[folder][other] = UNREAD if ending in images.UNREAD else OTHER
+    return Paths(found)
 
 
 def unpaired(data: Path, split: Split, left_out: LeftOut | None = None) -> tuple[Paths, Paths]:
@@ -247,7 +240,7 @@ def _match(a: Path, b: Path, pairs: Pairs, left_out: LeftOut) -> list[PairRecord
 
 def _lonely(mine: dict[str, Path], others: dict[str, Path], folder: Path, left_out: LeftOut) -> list[str]:
     """A line for each picture without a partner in that folder, or whose partner was left out."""
-    passed = {_stem(path, folder): (path, reason) for path, reason in left_out.reasons(folder).items()}
+    passed = {_stem(path, folder): (path, reason) for path, reason in left_out.files[folder].items()}
     lines = []
     for stem, path in mine.items():
         if stem in others:
@@ -288,50 +281,43 @@ def _from_csv(file: Path, split: Split) -> list[PairRecord]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, skipinitialspace=True)
-            reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
-            _check_columns(file, reader.fieldnames)
-            rows = [(reader.line_num, row) for row in reader]
+            columns = reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+            rows = [(f"{file}, line {reader.line_num}", row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file}: cannot be read as a CSV file: {error}") from None
-    records = [_csv_record(file, line, row) for line, row in rows if _csv_split(file, line, row) == split]
-    if split == "train" and not records:
-        raise InputError(f"{file}: no rows of the train split")
-    return records
-
-
-def _check_columns(file: Path, columns: Sequence[str]) -> None:
-    for column in ("a", "b"):
+    for column in "ab":
         if column not in columns:
             raise InputError(
                 f"{file}, line 1: no column {column!r}; expected a,b and optionally split, "
                 f"found {','.join(columns) or 'nothing'}.{nearest(column, columns)}"
             )
+    records = [
+        PairRecord(*(_csv_path(file.parent, where, row, column) for column in "ab"))
+        for where, row in rows
+        if _csv_split(where, row) == split
+    ]
+    if split == "train" and not records:
+        raise InputError(f"{file}: no rows of the train split")
+    return records
 
 
-def _csv_split(file: Path, line: int, row: dict[str, str]) -> str:
+def _csv_split(where: str, row: dict[str, str]) -> str:
     split = (row.get("split", "train") or "").strip()
     if split not in SPLITS:
-        raise InputError(f"{file}, line {line}: split {split!r}; expected {', '.join(SPLITS)}")
+        raise InputError(f"{where}: split {split!r}; expected {', '.join(SPLITS)}")
     return split
 
 
-def _csv_record(file: Path, line: int, row: dict[str, str]) -> PairRecord:
-    sides = []
-    for column in ("a", "b"):
-        value = (row.get(column) or "").strip()
-        if not value:
-            raise InputError(f"{file}, line {line}: nothing in column {column!r}")
-        sides.append(_csv_path(file, line, value))
-    return PairRecord(*sides)
-
-
-def _csv_path(file: Path, line: int, value: str) -> Path:
-    """The file that a value names, also with the backslashes of Windows."""
-    path = file.parent / value
+def _csv_path(folder: Path, where: str, row: dict[str, str], column: str) -> Path:
+    """The file that a row names, also with the backslashes of Windows."""
+    value = (row.get(column) or "").strip()
+    if not value:
+        raise InputError(f"{where}: nothing in column {column!r}")
+    path = folder / value
     if not exists(path) and "\\" in value:
-        path = file.parent / value.replace("\\", "/")
+        path = folder / value.replace("\\", "/")
     if not is_file(path):
-        raise InputError(f"{file}, line {line}: {path} is missing or not a file")
+        raise InputError(f"{where}: {path} is missing or not a file")
     return path
 
 
@@ -362,18 +348,16 @@ def near_to(path: Path) -> str:
 
 def _what_it_is(data: Path) -> str:
     """A description of a folder in no layout, with a suggestion."""
-    names = [path.name for path in inside(data) if os.path.isdir(path)]  # noqa: PTH112 - which never raises
-    layout = _layout(data)
-    if layout:
+    if layout := _layout(data):
         return layout
+    here = inside(data)
+    names = [path.name for path in here if os.path.isdir(path)]  # noqa: PTH112 - which never raises
     for name in names:
         if layout := _layout(data / name):
             return f"{name}/, which is {layout}. Did you mean --data {data / name}?"
-    direct = [path for path in inside(data) if path.suffix.lower() in images.SUFFIXES]
-    if direct:
+    if direct := [path for path in here if path.suffix.lower() in images.SUFFIXES]:
         return f"{len(direct)} pictures directly in it; put them into a folder train/, or trainA/ and trainB/"
-    lists = [path for path in inside(data) if path.suffix == ".csv"]
-    if lists:
+    if lists := [path for path in here if path.suffix == ".csv"]:
         return f"a CSV file: use --data {lists[0]}"
     near = nearest("trainA", names) or nearest("train", names)
     return (f"the folders {', '.join(names[:_LISTED])}." + near) if names else "nothing"

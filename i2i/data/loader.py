@@ -27,10 +27,8 @@ _GRACE_SECONDS = 10
 _MEASURE_SECONDS, _MEASURE_BATCHES = 0.3, 10
 _LITTLE = 0.05
 _AHEAD = 2  # batches that each worker prepares in advance
-# how torch begins its message about a worker that was killed
-_KILLED = "DataLoader worker (pid"
-# how it begins the message of an exception that a worker raised
-_RAISED = "Caught "
+_KILLED, _RAISED = "DataLoader worker (pid", "Caught "
+"""How torch begins its messages about a worker that was killed, and of an exception that a worker raised."""
 
 
 def batches(
@@ -147,9 +145,8 @@ def _says_killed(error: Exception) -> bool:
     A finished batch that waits in the queue lies in memory which its worker hands over when the batch is
     fetched: with the worker gone, fetching it fails like a connection.
     """
-    if isinstance(error, RuntimeError):
-        return str(error).startswith(_KILLED)
-    return not str(error).startswith(_RAISED)
+    text = str(error)
+    return text.startswith(_KILLED) if isinstance(error, RuntimeError) else not text.startswith(_RAISED)
 
 
 @contextlib.contextmanager
@@ -247,21 +244,18 @@ def _as_it_is(batch: object) -> Any:
 
 
 def _collate(samples: Sequence[ImagePair]) -> ImagePair:
-    for side in ("a", "b"):
-        shapes = {tuple(getattr(sample, side).shape) for sample in samples}
-        if len(shapes) > 1:
+    def stacked(tensors: list[Tensor]) -> Tensor:
+        if len(shapes := {tuple(tensor.shape) for tensor in tensors}) > 1:
             raise UsageError(
                 f"pictures of different sizes in one batch: {sorted(shapes)}; "
                 "use batch_size = 1 or a preprocess that crops"
             )
+        return torch.stack(tensors) if len(tensors) > 1 else tensors[0].unsqueeze(0)
+
     skipped = tuple(name for sample in samples for name in sample.skipped)
     is_pair = [sample.is_pair for sample in samples if sample.is_pair is not None]
-    a, b = _stacked([sample.a for sample in samples]), _stacked([sample.b for sample in samples])
+    a, b = stacked([sample.a for sample in samples]), stacked([sample.b for sample in samples])
     return ImagePair(a, b, skipped, torch.stack(is_pair) if is_pair else None)
-
-
-def _stacked(tensors: list[Tensor]) -> Tensor:
-    return torch.stack(tensors) if len(tensors) > 1 else tensors[0].unsqueeze(0)
 
 
 def _start_worker(worker: int) -> None:

@@ -191,20 +191,6 @@ def channels(options: DataOptions) -> tuple[int, int]:
     return source + 1, target
 
 
-def check_zoom(options: DataOptions) -> None:
-    """Raises `UsageError` where a random zoom would do harm, or nothing."""
-    zoom, side = options.random_zoom, options.load_size
-    if not of_one_size(options.preprocess):
-        raise UsageError(f"random_zoom = {zoom}: preprocess = {options.preprocess} crops nothing")
-    if options.instance_edges:
-        raise UsageError(f"random_zoom = {zoom}: instance_edges would be lost between pixels")
-    if options.preprocess != "crop" and zoom * side < options.crop_size:
-        raise UsageError(
-            f"random_zoom = {zoom}: of load_size = {side} that is less than crop_size = {options.crop_size}; a larger "
-            f"--load-size, or at least {math.ceil(1000 * options.crop_size / side) / 1000}"
-        )
-
-
 def check_mixing(options: DataOptions, supports_pairs: bool) -> None:
     """Raises `UsageError` if pairs are to be mixed in where an algorithm has no use for them."""
     if options.paired_data and not supports_pairs:
@@ -216,16 +202,8 @@ def check_mixing(options: DataOptions, supports_pairs: bool) -> None:
 def check_one_domain(options: DataOptions) -> None:
     """Raises `UsageError` for options that mean nothing where all pictures are of one domain, B."""
     defaults = DataOptions()
-    for name in (
-        "classes_a",
-        "classes_b",
-        "range_a",
-        "range_b",
-        "instance_edges",
-        "channels_a",
-        "pairs",
-        "paired_data",
-    ):
+    of_two = ("classes_a", "classes_b", "range_a", "range_b", "instance_edges", "channels_a", "pairs", "paired_data")
+    for name in of_two:
         if (value := getattr(options, name)) != getattr(defaults, name):
             raise UsageError(
                 f"{name} = {value!r}: there is one domain of pictures, without labels or ranges; leave it out"
@@ -239,19 +217,25 @@ def of_one_size(preprocess: str) -> bool:
 
 def check_crop(options: DataOptions) -> None:
     """Raises `UsageError` if the options of size contradict each other, whatever the network."""
-    name = options.preprocess
-    crops = of_one_size(options.preprocess)
+    name, zoom, load, crop = options.preprocess, options.random_zoom, options.load_size, options.crop_size
+    crops = of_one_size(name)
     if options.batch_size != 1 and not crops:
         raise UsageError(
             f"batch_size = {options.batch_size}: with preprocess = {name} sizes vary, so only 1 is possible"
         )
-    if crops and name != "crop" and options.crop_size > options.load_size:
+    if crops and name != "crop" and crop > load:
+        raise UsageError(f"crop_size = {crop}: cropped out of load_size = {load}, so at most {load}")
+    if zoom == 1:
+        return
+    if not crops:
+        raise UsageError(f"random_zoom = {zoom}: preprocess = {name} crops nothing")
+    if options.instance_edges:
+        raise UsageError(f"random_zoom = {zoom}: instance_edges would be lost between pixels")
+    if name != "crop" and zoom * load < crop:
         raise UsageError(
-            f"crop_size = {options.crop_size}: cropped out of load_size = {options.load_size}, "
-            f"so at most {options.load_size}"
+            f"random_zoom = {zoom}: of load_size = {load} that is less than crop_size = {crop}; a larger "
+            f"--load-size, or at least {math.ceil(1000 * crop / load) / 1000}"
         )
-    if options.random_zoom < 1:
-        check_zoom(options)
 
 
 def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
@@ -261,8 +245,7 @@ def check_sizes(options: DataOptions, multiple: int, minimum: int) -> None:
     """
     check_crop(options)
     crops = of_one_size(options.preprocess)
-    side = "crop_size" if crops else "load_size"
-    size = getattr(options, side)
+    side, size = ("crop_size", options.crop_size) if crops else ("load_size", options.load_size)
     if crops and size % multiple:
         below, above = size // multiple * multiple, -(-size // multiple) * multiple
         nearest = f"{below} or {above}" if below >= minimum else f"{max(above, minimum)}"

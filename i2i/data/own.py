@@ -20,8 +20,7 @@ from torch import Tensor
 
 from i2i import images
 from i2i.data.options import DataOptions
-from i2i.data.pair import Datasets, ImagePair, ImagePairs
-from i2i.data.sampling import MakePair, Sampled, sample_seed
+from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, Sampled, sample_seed
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.images import Pixels
 from i2i.images.decoding import from_pil
@@ -65,7 +64,8 @@ def open_own(
 
     def opened(data: OwnData, name: str, train: bool) -> ImagePairs:
         sets = (_items(data, name),) if paired or make_pair else _two(data, name)
-        made = OwnImages(sets, options, train, multiple, minimum, paired, make_pair)
+        made = OwnImages(sets, options, train, multiple, minimum, make_pair)
+        made.changed_together = ((1,),) if make_pair else ((0, 1),) if paired else ((0,), (1,))
         made.check_augmentation()
         made[0]  # mistakes are said before a run folder exists
         return made
@@ -108,50 +108,30 @@ class OwnImages(Sampled):
     pictures of A and of B, each in an order of its own.
     """
 
-    def __init__(
-        self,
-        sets: Sequence[Items],
-        options: DataOptions,
-        train: bool,
-        multiple: int,
-        minimum: int,
-        paired: bool,
-        make_pair: MakePair | None,
-    ) -> None:
-        super().__init__(options, train, multiple, minimum)
-        self.sets, self.paired, self.make_pair = sets, paired, make_pair
-        if paired or make_pair:
-            self.changed_together = ((1,),) if make_pair else ((0, 1),)
-
-    def __len__(self) -> int:
-        return max(map(len, self.sets))
+    lists: Sequence[Items]
 
     def __getitem__(self, t: int) -> ImagePair:
         seed = sample_seed(self.options.seed, t)
         with seeded(seed):
             if self.make_pair:
                 return self.make_pair(self.single(t, 0, 1), seed)
-            a, b = self.pair(t) if self.paired else (self.single(t, 0, 0), self.single(t, 1, 1))
+            a, b = self.pair(t) if len(self.lists) == 1 else (self.single(t, 0, 0), self.single(t, 1, 1))
         return ImagePair(a, b) if self.options.direction == "a2b" else ImagePair(b, a)
 
     def names(self, t: int) -> str:
         """The numbers of the items of sample t."""
-        return ", ".join(f"item {self.number(t, side)}" for side in range(len(self.sets)))
+        return ", ".join(f"item {self.index(t, number)}" for number in range(len(self.lists)))
 
-    def number(self, t: int, side: int) -> int:
-        """The number of the item of sample t in one of the data sets."""
-        return self.index(t, len(self.sets[side]), side)
-
-    def prepared(self, picture: object, number: int, side: int) -> Tensor | Pixels:
+    def prepared(self, picture: object, number: int, domain: int) -> Tensor | Pixels:
         """A tensor (C, H, W) that is a sample already, or pixels (H, W, C). Raises `UsageError`."""
-        channels = self.options.channels_b if side else self.options.channels_a
+        channels, _ = self.kind(domain)
         try:
             found = _tensor(picture) if isinstance(picture, Tensor) else _pixels(picture)
             if isinstance(found, Picture):
                 return found.channels(channels)
             if len(found) != channels:
                 raise UsageError(
-                    f"has {len(found)} channels, expected {channels}: give channels_{'ab'[side]}={len(found)}"
+                    f"has {len(found)} channels, expected {channels}: give channels_{'ab'[domain]}={len(found)}"
                 )
             if self.augmentation is not None:
                 raise UsageError("a float tensor is taken as it is, without augment; give uint8, or augment it before")
@@ -163,21 +143,21 @@ class OwnImages(Sampled):
                 )
             return found
         except I2IError as error:
-            raise UsageError(f"item {number} of domain {'AB'[side]}: {error}") from None
+            raise UsageError(f"item {number} of domain {'AB'[domain]}: {error}") from None
 
-    def single(self, t: int, side: int, domain: int) -> Tensor:
-        """The picture of sample t of a domain by itself."""
-        number = self.number(t, side)
-        picture = self.prepared(self.sets[side][number], number, domain)
+    def single(self, t: int, number: int, domain: int) -> Tensor:
+        """The picture of sample t of a list, by itself, as one of that domain."""
+        place = self.index(t, number)
+        picture = self.prepared(self.lists[number][place], place, domain)
         if isinstance(picture, Tensor):
             return picture
-        with _named(number):
+        with _named(place):
             return images.to_tensor(self.crops(t, [self.transform.resize(picture)], [domain])[0])
 
     def pair(self, t: int) -> list[Tensor]:
         """Both pictures of sample t of a data set of pairs."""
-        number = self.number(t, 0)
-        a, b = (self.prepared(one, number, side) for side, one in enumerate(_pair(self.sets[0][number], number)))
+        number = self.index(t)
+        a, b = (self.prepared(one, number, domain) for domain, one in enumerate(_pair(self.lists[0][number], number)))
         if isinstance(a, Tensor) and isinstance(b, Tensor):
             if a.shape[-2:] != b.shape[-2:]:
                 raise UsageError(f"item {number}: sizes differ: {tuple(a.shape)} and {tuple(b.shape)}")

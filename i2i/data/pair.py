@@ -1,10 +1,18 @@
-"""Samples and batches: pixels as they are read (`RawPair`), tensors as a training step takes them (`ImagePair`)."""
+"""Samples and batches: pixels as they are read (`RawPair`), tensors as a training step takes them (`ImagePair`), and
+samples as functions of (seed, t).
+
+`dataset[t]` exists for every t >= 0: t counts samples from the start of training, through all epochs. Hence
+batches do not depend on the number of workers, and training can go on at any t. Each epoch is a permutation
+of its own; in unpaired data each domain has its own permutations, of its own length, so that both are covered
+evenly however different their sizes.
+"""
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,8 +20,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from i2i import images
+from i2i.config import narrowed
+from i2i.data.options import DataOptions, of_one_size
 from i2i.errors import UsageError
 from i2i.images import Pixels
+
+if TYPE_CHECKING:
+    from i2i.images.palettes import Palette
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,7 @@ class ImagePair:
         return dataclasses.replace(self, a=a, b=b)
 
     def pin_memory(self) -> "ImagePair":
-        """The same batch in page-locked memory; `torch.utils.data.DataLoader` calls this."""
+        """The same batch in page-locked memory."""
         is_pair = None if self.is_pair is None else self.is_pair.pin_memory()
         return dataclasses.replace(self, a=self.a.pin_memory(), b=self.b.pin_memory(), is_pair=is_pair)
 
@@ -129,4 +142,94 @@ class Datasets:
     @property
     def count(self) -> int:
         """How many pictures there are, or pairs of them, that may be damaged."""
-        return sum(len(getattr(one, "records", ())) for one in (self.train, self.validation))
+        return sum(getattr(one, "count", 0) for one in (self.train, self.validation))
+
+
+MakePair = Callable[[Tensor, int], ImagePair]
+"""Makes both sides of a sample from one picture, (C, H, W) in [-1, 1], and a seed."""
+
+_ORDER, _CROP, _AUGMENT = (0, 1), (2, 3), (6, 7)
+"""The purposes of seeds, for domain A and for B. A pair goes by those of A."""
+_SAMPLE, _KIND = 4, 5
+
+
+class Sampled(ImagePairs):
+    """Lists of pictures, or of pairs; order, crops, flips and augmentation of a sample follow from (seed, t).
+
+    An epoch is as long as the longest list; a shorter one starts over meanwhile. With `train=False` nothing is random,
+    and the orders are those of the lists. Domain A has the number 0, B has 1.
+    """
+
+    domains: tuple[int, ...] = (0, 1)
+    """The domain of each list, which has its own order. Pairs go by A."""
+    changed_together: tuple[tuple[int, ...], ...] = ((0,), (1,))
+    """The domains whose pictures get the same crop, flip and augmentation."""
+
+    def __init__(
+        self,
+        lists: Sequence[Sized],
+        options: DataOptions,
+        train: bool = True,
+        multiple: int = 1,
+        minimum: int = 1,
+        make_pair: MakePair | None = None,
+    ) -> None:
+        # imported here, before workers are forked, so that each need not import albumentations again
+        from i2i.data.augment import Augmentation
+        from i2i.data.transforms import Transform
+
+        self.lists, self.options, self.train, self.make_pair = lists, narrowed(options, DataOptions), train, make_pair
+        self.palettes: tuple[Palette | None, Palette | None] = (None, None)
+        name, zoom = options.preprocess, options.random_zoom
+        sizes = options.load_size, options.crop_size
+        self.transform = Transform(name, *sizes, options.flip, multiple, train, minimum, zoom)
+        self.augmentation = Augmentation(options.augment) if train and options.augment else None
+
+    def __len__(self) -> int:
+        return max(map(len, self.lists))
+
+    def index(self, t: int, number: int = 0, offset: int = 0) -> int:
+        """The place in a list of sample t, or one `offset` on in the same epoch's order, which is a circle."""
+        count = len(self.lists[number])
+        epoch, place = divmod(t, count)
+        place = (place + offset) % count
+        if not self.train:
+            return place
+        return int(_permutation(self.options.seed, _ORDER[self.domains[number]], epoch, count)[place])
+
+    def crops(self, t: int, pictures: Sequence[Pixels], domains: Sequence[int]) -> list[Pixels]:
+        """Resized pictures of these domains, cropped, flipped and augmented alike for sample t."""
+        labels = [self.palettes[domain] is not None for domain in domains]
+        crops = self.transform.crop(self._seed(t, _CROP[domains[0]]), *pictures, labels=labels)
+        return self.augmentation(self._seed(t, _AUGMENT[domains[0]]), crops, labels) if self.augmentation else crops
+
+    def _seed(self, t: int, purpose: int) -> int:
+        return int(np.random.SeedSequence((self.options.seed, purpose, t)).generate_state(1)[0])
+
+    def kind(self, domain: int) -> tuple[int, bool]:
+        """The channels of a domain's crops, and whether they hold labels."""
+        return (self.options.channels_b if domain else self.options.channels_a), False
+
+    def check_augmentation(self) -> None:
+        """Tries the pipeline of `augment` on crops like those of this set. Raises `UsageError`."""
+        if self.augmentation is None:
+            return
+        whole = not of_one_size(self.options.preprocess)
+        height, width = self.transform.target(192, 256) if whole else (self.options.crop_size,) * 2
+        for domains in self.changed_together:
+            self.augmentation.check(height, width, [self.kind(domain) for domain in domains])
+
+
+def is_pair(seed: int, t: int, share: float) -> bool:
+    """Whether sample t is one of the `share` of all that are pairs."""
+    return bool(np.random.SeedSequence((seed, _KIND, t)).generate_state(1)[0] < share * 2**32)
+
+
+def sample_seed(seed: int, t: int) -> int:
+    """The seed of everything else that is drawn for sample t."""
+    return int(np.random.SeedSequence((seed, _SAMPLE, t)).generate_state(1, np.uint64)[0] >> 1)
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, purpose: int, epoch: int, count: int) -> np.ndarray[Any, Any]:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, purpose, epoch)))).permutation(count)

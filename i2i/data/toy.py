@@ -7,7 +7,7 @@ plants, so that a translation can be compared with the truth.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -18,8 +18,7 @@ from torch import Tensor
 
 from i2i import images
 from i2i.data.options import TOY, DataOptions, classes
-from i2i.data.pair import Datasets, ImagePair, ImagePairs, label_planes
-from i2i.data.sampling import MakePair, is_pair, sample_seed
+from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, is_pair, label_planes, sample_seed
 from i2i.errors import UsageError
 from i2i.images import Pixels, palettes
 from i2i.images.palettes import TOY as TOY_PALETTE
@@ -42,7 +41,7 @@ def draw_labels(random: np.random.Generator, side: int) -> Pixels:
     _draw_hills(labels, random, horizon)
     labels[int(horizon * s) :] = GRASS
     if random.random() < 0.5:
-        _draw_water(labels, random, horizon)
+        _draw_water(labels, random)
     else:
         _draw_road(labels, random, horizon)
     places = random.permutation(4)[: random.integers(2, 5)]
@@ -61,7 +60,7 @@ def _draw_hills(labels: Pixels, random: np.random.Generator, horizon: float) -> 
     labels[np.arange(side)[:, None] >= ridge[None] * side] = HILL
 
 
-def _draw_water(labels: Pixels, random: np.random.Generator, horizon: float) -> None:
+def _draw_water(labels: Pixels, random: np.random.Generator) -> None:
     side = len(labels)
     centre = int(random.uniform(0.25, 0.75) * side), int(random.uniform(0.86, 0.94) * side)
     axes = int(random.uniform(0.25, 0.4) * side), int(random.uniform(0.07, 0.1) * side)
@@ -184,37 +183,32 @@ def true_map(a: Tensor) -> Tensor:
     return torch.from_numpy(dusk * 2 - 1).to(a)
 
 
+@dataclass(eq=False)
 class _Toy(ImagePairs):
-    def __init__(
-        self,
-        size: int = 64,
-        length: int = 400,
-        seed: int = 0,
-        train: bool = True,
-        direction: Literal["a2b", "b2a"] = "a2b",
-        *,
-        one_hot_labels: bool = False,
-        edges: bool = False,
-        paired_share: float = 0.0,
-        make_pair: MakePair | None = None,
-    ) -> None:
-        if size < MIN_SIZE:
-            raise UsageError(f"size = {size}: toy pictures have at least {MIN_SIZE} pixels a side")
-        self.size, self.length, self.seed = size, length if train else min(length, 50), seed
-        self.part = _TRAIN if train else _HELD_OUT
+    size: int = 64
+    length: int = 400
+    seed: int = 0
+    train: bool = True
+    direction: Literal["a2b", "b2a"] = "a2b"
+    one_hot_labels: bool = False
+    edges: bool = False
+    paired_share: float = 0.0
+    make_pair: MakePair | None = None
+
+    def __post_init__(self) -> None:
+        if self.size < MIN_SIZE:
+            raise UsageError(f"size = {self.size}: toy pictures have at least {MIN_SIZE} pixels a side")
+        if not self.train:
+            self.length = min(self.length, 50)
         # drawn larger and shrunk, so that edges are smooth
-        self.oversampling = 4 if size < 64 else 2
-        self.direction, self.one_hot_labels, self.edges = direction, one_hot_labels, edges
-        self.paired_share, self.make_pair = paired_share, make_pair
+        self.oversampling = 4 if self.size < 64 else 2
 
     def __len__(self) -> int:
         return self.length
 
-    def _place(self, t: int) -> int:
-        return t if self.part == _TRAIN else t % self.length
-
-    def _labels(self, *key: int) -> Pixels:
-        return draw_labels(np.random.default_rng((self.seed, self.part, *key)), self.size * self.oversampling)
+    def _labels(self, t: int, *side: int) -> Pixels:
+        key = (_TRAIN, t) if self.train else (_HELD_OUT, t % self.length)
+        return draw_labels(np.random.default_rng((self.seed, *key, *side)), self.size * self.oversampling)
 
     def _scene(self, labels: Pixels) -> Pixels:
         return cv2.resize(render(labels), (self.size, self.size), interpolation=cv2.INTER_AREA)
@@ -232,7 +226,7 @@ class ToyPairs(_Toy):
     """
 
     def __getitem__(self, t: int) -> ImagePair:
-        labels = self._labels(self._place(t))
+        labels = self._labels(t)
         centres = slice(self.oversampling // 2, None, self.oversampling)
         small = labels[centres, centres]
         if self.one_hot_labels:
@@ -251,9 +245,7 @@ class ToyUnpaired(_Toy):
 
     def __getitem__(self, t: int) -> ImagePair:
         one_scene = self.paired_share > 0 and is_pair(self.seed, t, self.paired_share)
-        a, b = (
-            images.to_tensor(self._scene(self._labels(self._place(t), side))) for side in (0, 0 if one_scene else 1)
-        )
+        a, b = (images.to_tensor(self._scene(self._labels(t, side))) for side in (0, 0 if one_scene else 1))
         pair = self._directed(a, true_map(b))
         return replace(pair, is_pair=torch.tensor(one_scene)) if self.paired_share else pair
 
@@ -263,7 +255,7 @@ class ToyDomain(_Toy):
 
     def __getitem__(self, t: int) -> ImagePair:
         assert self.make_pair
-        scene = images.to_tensor(self._scene(self._labels(self._place(t), 0)))
+        scene = images.to_tensor(self._scene(self._labels(t, 0)))
         return self.make_pair(scene, sample_seed(self.seed, t))
 
 

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import albumentations as A
 import cv2
@@ -17,8 +17,6 @@ import numpy as np
 from i2i.data.options import of_one_size
 from i2i.errors import InputError
 from i2i.images import Pixels
-
-Preprocess = Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "none"]
 
 _Size = tuple[int, int]
 
@@ -35,7 +33,7 @@ class Transform:
     middle, without a flip.
     """
 
-    preprocess: Preprocess = "resize_and_crop"
+    preprocess: str = "resize_and_crop"
     load_size: int = 286
     crop_size: int = 256
     flip: bool = True

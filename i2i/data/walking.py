@@ -64,10 +64,6 @@ class Paths(Sequence[Path]):
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = list(texts)
 
-    @classmethod
-    def of(cls, paths: Sequence[Path]) -> "Paths":
-        return paths if isinstance(paths, cls) else cls(map(str, paths))
-
     def __len__(self) -> int:
         return len(self.texts)
 
@@ -77,9 +73,6 @@ class Paths(Sequence[Path]):
     def __getitem__(self, place: slice) -> "Paths": ...
     def __getitem__(self, place: int | slice) -> "Path | Paths":
         return Paths(self.texts[place]) if isinstance(place, slice) else Path(self.texts[place])
-
-    def __add__(self, more: "Paths") -> "Paths":
-        return Paths(self.texts + more.texts)
 
 
 def prefix_of(folder: Path) -> str:

@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from i2i.data.image_sets import Images, MixedImages, UnpairedImages
+from i2i.urls import real
+from i2i.data.datasets import Images, MixedImages, UnpairedImages
 from i2i.data.options import classes, ranges
-from i2i.data.pair import Datasets, ImagePairs
-from i2i.data.sampling import Sampled
+from i2i.data.pair import Datasets, ImagePairs, Sampled
 from i2i.errors import ModelError
 from i2i.training.options import RunOptions
-from i2i.urls import real
 
 SAMPLED = 32
 """Of each list, a part of the content is kept for this number of pictures."""
@@ -63,8 +62,8 @@ class DataIdentity:
 
     def _add(self, name: str, images: ImagePairs | None, root: Path) -> None:
         if isinstance(images, UnpairedImages):
-            self._list(f"{name} of A", images.paths_a, root)
-            self._list(f"{name} of B", images.paths_b, root)
+            self._list(f"{name} of A", images.lists[0], root)
+            self._list(f"{name} of B", images.lists[1], root)
         elif isinstance(images, Images):
             self._list(name, list(dict.fromkeys(source.path for source in images.sources())), root)
 

@@ -1,9 +1,11 @@
-"""Samples as functions of (seed, t), damage, depth, direction, and options that do not fit."""
+"""Samples as functions of (seed, t), damage, depth, direction, pairs among others, one domain, and options that do not
+fit."""
 
 import dataclasses
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +15,12 @@ from hypothesis import strategies as st
 
 from i2i import images
 from i2i.config import from_mapping
-from i2i.data.datasets import open_datasets
+from i2i.data.datasets import OneDomain, PairedImages, UnpairedImages, open_datasets
 from i2i.data.folders import PairRecord
-from i2i.data.image_sets import OneDomain, PairedImages, UnpairedImages
-from i2i.data.options import DataOptions, check_sizes
+from i2i.data.loader import batches
+from i2i.data.options import DataOptions, check_mixing, check_one_domain, check_sizes
 from i2i.data.pair import ImagePair
+from i2i.data.toy import true_map
 from i2i.errors import InputError, UsageError
 
 
@@ -35,7 +38,7 @@ OPTIONS = DataOptions(load_size=20, crop_size=16, seed=3)
 def unpaired(tmp_path, options=OPTIONS, a=5, b=3, train=True):
     paths_a = [make(tmp_path / "trainA" / f"{i}.png", 10 + i) for i in range(a)]
     paths_b = [make(tmp_path / "trainB" / f"{i}.png", 100 + i) for i in range(b)]
-    return UnpairedImages(paths_a, paths_b, options, train)
+    return UnpairedImages((paths_a, paths_b), options, train)
 
 
 def value(tensor):
@@ -85,15 +88,15 @@ def test_direction(tmp_path):
 def test_side_by_side_and_two_files_give_the_same(tmp_path):
     a, b = (images.read(make(tmp_path / f"{name}.png", v)).pixels for name, v in (("a", 20), ("b", 200)))
     images.write(tmp_path / "ab.png", images.Picture(np.hstack([a, b])))
-    one = PairedImages([PairRecord(tmp_path / "ab.png")], OPTIONS)[0]
-    two = PairedImages([PairRecord(tmp_path / "a.png", tmp_path / "b.png")], OPTIONS)[0]
+    one = PairedImages([[PairRecord(tmp_path / "ab.png")]], OPTIONS)[0]
+    two = PairedImages([[PairRecord(tmp_path / "a.png", tmp_path / "b.png")]], OPTIONS)[0]
     assert torch.equal(one.a, two.a) and torch.equal(one.b, two.b)
     assert (value(one.a), value(one.b)) == (20, 200)
 
 
 def test_crop_and_flip_of_a_pair_agree(tmp_path):
     path = make(tmp_path / "a.png", 20)
-    dataset = PairedImages([PairRecord(path, path)], OPTIONS)
+    dataset = PairedImages([[PairRecord(path, path)]], OPTIONS)
     for t in range(10):
         assert torch.equal(dataset[t].a, dataset[t].b)
 
@@ -120,16 +123,15 @@ def test_a_random_zoom_where_each_domain_has_looks_of_its_own(tmp_path):
     unpaired = open_datasets(options, paired=False).train
     assert all(((unpaired[t].a == 1).sum(dim=0) == 1).all() for t in range(6))
     assert all(set(unpaired[t].a.argmax(dim=0).unique().tolist()) == {0, 5} for t in range(6))
-    alone = OneDomain(
-        [tmp_path / "trainB/one.png"], lambda x, seed: ImagePair(x, x), dataclasses.replace(options, classes_a="")
-    )
+    plain = dataclasses.replace(options, classes_a="")
+    alone = OneDomain([[tmp_path / "trainB/one.png"]], plain, make_pair=lambda x, seed: ImagePair(x, x))
     assert alone[0].b.shape == (1, 16, 16) and any(len(alone[t].b.unique()) > 2 for t in range(6))
 
 
 def test_channels_of_each_domain(tmp_path):
     record = PairRecord(make(tmp_path / "ab.png", 20))
     options = dataclasses.replace(OPTIONS, channels_a=1, channels_b=3, direction="b2a")
-    pair = PairedImages([record], options)[0]
+    pair = PairedImages([[record]], options)[0]
     assert pair.a.shape == (3, 16, 16) and pair.b.shape == (1, 16, 16)
 
 
@@ -138,7 +140,7 @@ def test_sixteen_bits_reach_the_tensor(tmp_path):
     path = tmp_path / "deep.png"
     images.write(path, images.Picture(ramp))
     options = dataclasses.replace(OPTIONS, channels_a=1, channels_b=1, preprocess="none", flip=False)
-    pair = PairedImages([PairRecord(path, path)], options)[0]
+    pair = PairedImages([[PairRecord(path, path)]], options)[0]
     assert np.array_equal(images.to_pixels(pair.a, np.uint16), ramp)
 
 
@@ -146,24 +148,24 @@ def test_five_channels(tmp_path):
     path = tmp_path / "five.tif"
     images.write(path, images.Picture(np.zeros((20, 20, 5), np.uint16)))
     options = dataclasses.replace(OPTIONS, channels_a=5)
-    assert UnpairedImages([path], [make(tmp_path / "b.png", 1)], options)[0].a.shape == (5, 16, 16)
+    assert UnpairedImages([[path], [make(tmp_path / "b.png", 1)]], options)[0].a.shape == (5, 16, 16)
 
 
 @pytest.mark.promise("R11")
 def test_damage_stops_or_is_replaced(tmp_path):
     whole = unpaired(tmp_path)
-    bad = whole.paths_a[2]
+    bad = whole.lists[0][2]
     bad.write_bytes(b"damaged")
     with pytest.raises(InputError, match=str(bad)):
         [whole[t] for t in range(5)]
-    patient = UnpairedImages(whole.paths_a, whole.paths_b, dataclasses.replace(OPTIONS, on_bad="skip"))
+    patient = UnpairedImages(whole.lists, dataclasses.replace(OPTIONS, on_bad="skip"))
     samples = [patient[t] for t in range(10)]
     replaced = [t for t, sample in enumerate(samples) if sample.skipped]
     assert len(replaced) == 2 and all(samples[t].skipped == (str(bad),) for t in replaced)
     for t in replaced:
         following = t + 1 if t != 4 else 0
         assert value(samples[t].a) == value(samples[following if t != 9 else 5].a)
-    for path in whole.paths_a:
+    for path in whole.lists[0]:
         path.write_bytes(b"damaged")
     with pytest.raises(InputError, match="none of 5"):
         patient[0]
@@ -172,7 +174,7 @@ def test_damage_stops_or_is_replaced(tmp_path):
 def test_pair_of_two_sizes_names_its_files(tmp_path):
     record = PairRecord(make(tmp_path / "a.png", 1), make(tmp_path / "b.png", 1, size=30))
     with pytest.raises(InputError, match=r"a\.png, .*b\.png: sizes differ"):
-        PairedImages([record], OPTIONS)[0]
+        PairedImages([[record]], OPTIONS)[0]
 
 
 def test_open_datasets(tmp_path):
@@ -304,5 +306,125 @@ def test_a_folder_is_opened_by_its_names(tmp_path, monkeypatch):
     found = open_datasets(DataOptions(data=tmp_path, check="off"), paired=False).train
     monkeypatch.undo()
     assert isinstance(found, UnpairedImages)
-    assert len(found) == len(found.paths_a) == 200 and list(found.paths_a[7:8]) == [tmp_path / "trainA/0007.png"]
+    assert len(found) == len(found.lists[0]) == 200 and list(found.lists[0][7:8]) == [tmp_path / "trainA/0007.png"]
     assert len([path for path in looks if path.endswith(".png")]) <= 2, looks
+
+
+SIDE = 16
+
+
+def fill(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images.write(path, images.Picture(np.full((SIDE, SIDE, 3), value, np.uint8)))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A pair has one value in both domains, the others have none in common."""
+    for i in range(6):
+        fill(tmp_path / "trainA" / f"{i}.png", i)
+        fill(tmp_path / "trainB" / f"{i}.png", 100 + i)
+        fill(tmp_path / "testA" / f"{i}.png", i)
+        fill(tmp_path / "testB" / f"{i}.png", 100 + i)
+        for side in "AB":
+            fill(tmp_path / "pairs" / "train" / side / f"{i}.png", 200 + i)
+    return tmp_path
+
+
+def options(data: Path, **more: object) -> DataOptions:
+    given = {"data": data, "paired_data": data / "pairs", "load_size": SIDE, "crop_size": SIDE, "batch_size": 4}
+    return DataOptions(**(given | more))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("share", [0.25, 0.6])
+def test_a_share_of_the_samples_are_pairs(data: Path, share: float) -> None:
+    found = open_datasets(options(data, paired_share=share), paired=False)
+    assert len(found.train) == 6 and found.validation is not None and found.validation[0].is_pair is None
+    kinds = []
+    for t in range(400):
+        pair = found.train[t]
+        a, b = (int(((x[0, 0, 0] + 1) * 127.5).round()) for x in (pair.a, pair.b))
+        assert pair.is_pair is not None
+        assert (a == b and a >= 200) if pair.is_pair else (a < 100 <= b < 200)
+        kinds.append(bool(pair.is_pair))
+    assert np.mean(kinds) == pytest.approx(share, abs=0.08)
+
+
+def test_batches_say_which_rows_are_pairs(data: Path) -> None:
+    train = open_datasets(options(data, paired_share=0.5), paired=False).train
+    whole = list(batches(train, 0, 24, 4, 0))
+    for workers in (1, 2):
+        for one, other in zip(batches(train, 0, 24, 4, workers), whole, strict=True):
+            assert one.is_pair is not None and other.is_pair is not None
+            assert torch.equal(one.a, other.a) and torch.equal(one.is_pair, other.is_pair)
+    flags = torch.cat([batch.is_pair for batch in whole if batch.is_pair is not None])
+    assert flags.tolist() == [bool(train[t].is_pair) for t in range(24)]
+    parts = whole[0].to("cpu").contiguous(torch.channels_last).parts(2)
+    assert torch.equal(torch.cat([part.is_pair for part in parts if part.is_pair is not None]), flags[:4])
+
+
+def test_only_an_algorithm_that_learns_from_both_takes_pairs(data: Path) -> None:
+    with pytest.raises(UsageError, match=r"paired_data = .*CycleGAN"):
+        check_mixing(options(data), supports_pairs=False)
+    check_mixing(options(data), supports_pairs=True)
+
+
+def test_toy_pairs_show_one_scene() -> None:
+    toy = DataOptions(data=Path("toy"), paired_data=Path("toy"), paired_share=0.5, crop_size=16, load_size=16)
+    train = open_datasets(toy, paired=False).train
+    found = [train[t] for t in range(20)]
+    alike = [torch.equal(true_map(pair.a), pair.b) for pair in found]
+    assert alike == [bool(pair.is_pair) for pair in found] and 4 < sum(alike) < 16
+
+
+def make_pair(picture: torch.Tensor, seed: int) -> ImagePair:
+    return ImagePair(torch.rand(2, generator=torch.Generator().manual_seed(seed)), picture)
+
+
+def test_one_domain(data: Path) -> None:
+    found = open_datasets(options(data / "trainB", paired_data=None), paired=False, make_pair=make_pair)
+    train = found.train
+    assert isinstance(train, OneDomain) and len(train) == 6 and found.validation is None
+    values = [round(float(train[t].b[0, 0, 0] + 1) * 127.5) for t in range(12)]
+    assert sorted(values[:6]) == sorted(values[6:]) == list(range(100, 106))
+    assert torch.equal(train[3].a, train[3].a) and not torch.equal(train[3].a, train[9].a)
+    assert str(data / "trainB") in train.names(0) and len(train.sources()) == 6
+
+
+def test_splits_of_one_domain(data: Path) -> None:
+    for split, count in (("train", 3), ("val", 2)):
+        for i in range(count):
+            fill(data / "own" / split / f"{i}.png", i)
+    found = open_datasets(options(data / "own", paired_data=None), paired=False, make_pair=make_pair)
+    assert found.validation is not None and (len(found.train), len(found.validation)) == (3, 2)
+    (data / "empty").mkdir()
+    for wrong, said in (
+        (data, "two domains; give one of them"),
+        (data / "none", "no such folder"),
+        (data / "empty", "no pictures"),
+    ):
+        with pytest.raises(InputError, match=said):
+            open_datasets(options(wrong, paired_data=None), paired=False, make_pair=make_pair)
+
+
+@pytest.mark.parametrize("name", ["val", "testA", "test"])
+def test_held_out_pictures_are_not_trained_on(data: Path, name: str) -> None:
+    fill(data / "one" / "0.png", 1)
+    fill(data / "one" / name / "1.png", 2)
+    with pytest.raises(InputError, match=f"{name}"):
+        open_datasets(options(data / "one", paired_data=None), paired=False, make_pair=make_pair)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"classes_a": "2"}, {"classes_b": "2"}, {"instance_edges": True}, {"channels_a": 1}, {"pairs": "intersect"}],
+)
+def test_one_domain_set_has_no_second_domain(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(wrong))} = .*there is one domain"):
+        check_one_domain(DataOptions(**wrong))
+    check_one_domain(DataOptions(channels_b=1, crop_size=64))
+
+
+def test_paired_share_needs_paired_data() -> None:
+    with pytest.raises(UsageError, match=r"paired_share = 0\.5: of what --paired-data names"):
+        check_mixing(DataOptions(paired_share=0.5), supports_pairs=True)

@@ -15,7 +15,7 @@ from i2i.data.folders import LeftOut, PairRecord, find_images, paired, single_do
 from i2i.data.walking import walk
 from i2i.errors import InputError
 from i2i.tools.datasets.inspect import inspect
-from i2i.tools.datasets.outputs import make_folder
+from i2i.tools.datasets.shape import make_folder
 
 
 def make(path, width=8, height=6):

@@ -16,9 +16,9 @@ from i2i.errors import InputError, UsageError
 from i2i.images import Picture
 from i2i.images.png import chunk
 from i2i.tools.datasets import fetch as fetching
-from i2i.tools.datasets.inspect import inspect
-from i2i.tools.datasets.report import as_json, as_text
-from i2i.tools.datasets.shape import combine, difference_hash, separate, split_dataset
+from i2i.tools.datasets.inspect import as_json, as_text, inspect
+from i2i.tools.datasets.pairs import combine, separate
+from i2i.tools.datasets.shape import difference_hash, split_dataset
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_dataset.py"
 script = partial(exit_code, "prepare-dataset")

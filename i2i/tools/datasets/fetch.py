@@ -1,4 +1,7 @@
-"""Get a public data set: download its archive, unpack the pictures, note where they came from."""
+"""Get a public data set: find it by name, download its archive, unpack the pictures, note where they came from.
+
+`catalog.yaml` has the public data sets of CycleGAN, pix2pix and CUT: the address of each, and its known facts.
+"""
 
 import contextlib
 import errno
@@ -11,19 +14,20 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
 from i2i import images
+from i2i.config import nearest
+from i2i.urls import real
 from i2i.data.folders import SPLITS
 from i2i.download import BrokeOffError, Progress, download
 from i2i.errors import DownloadError, InputError, UsageError
 from i2i.files import WINDOWS, atomic_write, is_reserved, locked, refused, sha256
-from i2i.tools.datasets.catalog import PublicSet
-from i2i.tools.datasets.outputs import folders_above
-from i2i.urls import real
+from i2i.plain_yaml import read_yaml
+from i2i.tools.datasets.shape import folders_above
 
 SOURCE = "SOURCE.json"
 MAX_MEMBERS = 200_000
@@ -32,6 +36,73 @@ _LAYOUT = {*SPLITS, *(split + side for split in SPLITS for side in "AB"), "A", "
 _DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """One public data set.
+
+    `layout`: side by side, unpaired, or test only. `urls`: the archive and places where it was earlier, tried in order;
+    empty for a set that is not fetched, of which `instead` says how to get it. `size`: bytes of the archive; `about`:
+    in words where `size` is unknown. `counts`: pictures by folder. Unknown facts are None or empty.
+    """
+
+    name: str
+    layout: str
+    domains: tuple[str, ...]
+    paper: str
+    licence: str
+    urls: tuple[str, ...] = ()
+    size: int | None = None
+    sha256: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    about: str = ""
+    instead: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The name without its family."""
+        return self.name.partition("/")[2]
+
+    @property
+    def shown_size(self) -> str:
+        return f"{self.size / 1e6:,.1f} MB" if self.size else self.about or "of unknown size"
+
+
+def _catalog() -> Iterator[PublicSet]:
+    facts = read_yaml(Path(__file__).with_name("catalog.yaml"))
+    for name, own in facts["sets"].items():
+        family, _, folder = name.partition("/")
+        shared, licence = facts["families"][family], own["licence"]
+        instead = facts["instead"].get(licence, "")
+        yield PublicSet(
+            name,
+            own.get("layout", shared["layout"]),
+            tuple(own["domains"]),
+            "; ".join(filter(None, (shared["paper"], own.get("more")))),
+            facts["licences"].get(licence, licence),
+            () if instead else tuple(url.format(folder) for url in shared["urls"]),
+            instead=instead,
+            **{fact: own[fact] for fact in ("size", "sha256", "counts", "about") if fact in own},
+        )
+
+
+SETS = tuple(_catalog())
+
+
+def find_set(name: str) -> PublicSet:
+    """The set that a name means, with its family (`pix2pix/maps`) or, where only one has it, without.
+
+    Raises `UsageError` for an unknown name and for one that two families have.
+    """
+    found = [entry for entry in SETS if name in (entry.name, entry.folder)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        choices = " or ".join(f"{entry.name} ({entry.layout})" for entry in found)
+        raise UsageError(f"{name}: there are two of this name; say {choices}")
+    known = sorted({entry.name for entry in SETS} | {entry.folder for entry in SETS})
+    raise UsageError(f"{name}: no public data set of this name.{nearest(name, known)} `list` shows those there are.")
 
 
 @dataclass(frozen=True)
@@ -70,7 +141,7 @@ def fetch(
         raise UsageError(f"{entry.name}: {entry.instead}")
     _check_free(target)
     target = real(target)
-    archive = archive_of(entry, target)
+    archive = target.with_name(target.name + (".tar.gz" if entry.urls[0].endswith(".tar.gz") else ".zip"))
     with folders_above(archive):
         brought = archive.exists()
         if brought:
@@ -87,12 +158,6 @@ def fetch(
         if not (keep_archive or brought):
             archive.unlink()
     return fetched
-
-
-def archive_of(entry: PublicSet, target: Path) -> Path:
-    """The place of the archive, beside `target`."""
-    suffix = ".tar.gz" if entry.urls[0].endswith(".tar.gz") else ".zip"
-    return target.with_name(target.name + suffix)
 
 
 def _check_free(target: Path) -> None:

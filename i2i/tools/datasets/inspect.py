@@ -1,20 +1,26 @@
-"""Inspect a folder before training: its layout, its pictures, damage, and copies."""
+"""Inspect a folder before training: its layout, its pictures, damage, and copies; as text for a person and as JSON for
+a program."""
 
 import contextlib
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median_low
+from typing import Any
 
 from i2i import images
 from i2i.data import folders
 from i2i.data.check import remarks
-from i2i.data.folders import SPLITS, LeftOut, PairRecord
+from i2i.data.folders import SPLITS, LeftOut, first_lines
 from i2i.data.look import PictureFacts, picture_facts
 from i2i.data.options import MAX_DAMAGED
 from i2i.data.source import Part, picture_part
 from i2i.data.walking import is_file, is_folder
 from i2i.errors import ImageError, InputError
+from i2i.terminal import printable
 from i2i.tools.datasets.shape import difference_hash, groups, pixel_hash, same_bytes
 
 SIDE_BY_SIDE = "A and B side by side in each picture"
@@ -23,10 +29,16 @@ UNPAIRED = "unpaired, A and B in two folders"
 LIST = "a CSV list of pairs"
 PLAIN = "a plain folder"
 
-# the size of a training crop by default
-CROP = 256
-
+_SCRIPTS = {
+    SIDE_BY_SIDE: "train_pix2pix.py",
+    BY_NAME: "train_pix2pix.py",
+    LIST: "train_pix2pix.py",
+    UNPAIRED: "train_cyclegan.py",
+    PLAIN: "no layout for training yet",
+}
+_CROP = 256  # the size of a training crop by default
 _FEW = 8  # pictures of a group that are decoded in any case
+_MAX_COPIES = 4
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,7 @@ def inspect(data: Path, full: bool = False) -> Report:
     `InputError` if there is no such folder or no picture in it.
     """
     left_out = LeftOut(data)
-    found = find_groups(data, left_out)
+    found = _find_groups(data, left_out)
     paths = list(dict.fromkeys(path for group in found for path in group.paths))
     if not paths:
         raise InputError(f"{data}: no pictures in it", *folders.listed(left_out.lines))
@@ -126,25 +138,18 @@ def inspect(data: Path, full: bool = False) -> Report:
 
     with ThreadPoolExecutor() as pool:
         looks = dict(zip(paths, pool.map(look, paths), strict=True))
-    report = Report(data, full, found, looks, remarks=left_out.lines)
-    _judge_damage(report)
-    _judge_layout(report)
-    _judge_seeming(report)
+    report = Report(data, full, found, looks, list(_problems(found, looks)), [*left_out.lines, *_remarks(found, looks)])
     _compare_partners(report)
     _find_duplicates(report)
     return report
 
 
-def find_groups(data: Path, left_out: LeftOut | None = None) -> list[Group]:
-    """The groups of pictures in a data set, in the order train, val, test. A folder without layout is one group.
-
-    Files that are passed over are added to `left_out`.
-    """
+def _find_groups(data: Path, left_out: LeftOut) -> list[Group]:
+    """The groups of pictures in a data set, in the order train, val, test. A folder without layout is one group."""
     if is_file(data):
-        return list(_listed(data))
+        return list(_of_csv(data))
     if not is_folder(data):
         raise InputError(f"{data}: no such folder")
-    left_out = left_out or LeftOut(data)
     found = [
         Group(name, layout, split, domain, folders.find_images(data / name, left_out))
         for name, layout, split, domain in _places(data)
@@ -173,11 +178,10 @@ def _of_split(data: Path, split: str) -> Iterator[tuple[str, str, str, str]]:
             yield f"{split}{side}", UNPAIRED, split, side
 
 
-def _listed(file: Path) -> Iterator[Group]:
+def _of_csv(file: Path) -> Iterator[Group]:
     for split in SPLITS:
-        records: list[PairRecord] = folders.paired(file, split)  # type: ignore[arg-type]
-        for side in "AB":
-            paths = [path for record in records if (path := record.a if side == "A" else record.b) is not None]
+        records = folders.paired(file, split)
+        for side, paths in (("A", [record.a for record in records]), ("B", [r.b for r in records if r.b is not None])):
             if paths:
                 yield Group(f"{split} {side}", LIST, split, side, paths)
 
@@ -212,34 +216,27 @@ def _seen(picture: images.Picture, two: bool) -> tuple[PictureFacts, ...]:
     return tuple(picture_facts(picture_part(picture, part)) for part in parts)
 
 
-def _judge_seeming(report: Report) -> None:
+def _remarks(found: Sequence[Group], looks: dict[Path, Look]) -> Iterator[str]:
     """Pictures that a training would take for something else than they seem to be; unless all are looked at there may
     be more classes."""
-    for group in report.groups:
-        found = [report.looks[path].seen for path in group.paths if report.looks[path].seen]
+    for group in found:
+        seen = [looks[path].seen for path in group.paths if looks[path].seen]
         for side, domain in enumerate(group.domain or "?"):
             where = f"{group.name}, {domain}" if len(group.domain) == 2 else group.name
             option = f"--classes-{domain.lower()}" if group.domain else "--classes-a or --classes-b"
-            report.remarks += remarks(where, [pictures[side] for pictures in found], option)
+            yield from remarks(where, [pictures[side] for pictures in seen], option)
 
 
-def _judge_damage(report: Report) -> None:
-    damaged, total = len(report.damaged), len(report.looks)
+def _problems(found: Sequence[Group], looks: dict[Path, Look]) -> Iterator[str]:
+    damaged, total = sum(bool(look.damage) for look in looks.values()), len(looks)
     if damaged > MAX_DAMAGED * total:
-        report.problems.append(
-            f"{damaged} of {total} pictures cannot be read, more than the {MAX_DAMAGED:.0%} that may be left out"
-        )
-
-
-def _judge_layout(report: Report) -> None:
-    trained = {group.domain for group in report.groups if group.split == "train"}
-    if report.layouts == [PLAIN]:
-        report.problems.append(
-            "no layout for training: `divide` makes one of a plain folder, or see datasets/README.md"
-        )
+        yield f"{damaged} of {total} pictures cannot be read, more than the {MAX_DAMAGED:.0%} that may be left out"
+    trained = {group.domain for group in found if group.split == "train"}
+    if all(group.layout == PLAIN for group in found):
+        yield "no layout for training: `divide` makes one of a plain folder, or see datasets/README.md"
     elif "AB" not in trained and not {"A", "B"} <= trained:
         missing = "A and B" if not trained else "B" if trained == {"A"} else "A"
-        report.problems.append(f"nothing to train on: no training pictures of {missing}")
+        yield f"nothing to train on: no training pictures of {missing}"
 
 
 def _compare_partners(report: Report) -> None:
@@ -289,3 +286,120 @@ def _find_duplicates(report: Report) -> None:
     report.duplicates = groups({path: look.pixels for path, look in report.looks.items()})
     near = groups({path: look.difference for path, look in report.looks.items()})
     report.near = [paths for paths in near if len({report.looks[path].pixels for path in paths}) > 1]
+
+
+def as_text(report: Report) -> str:
+    """The report in lines; names have their control characters escaped, long lists are cut after ten."""
+    return "\n".join(_lines(report))
+
+
+def as_json(report: Report) -> str:
+    """The report as one JSON object in ASCII, whatever bytes file names have; lists are complete."""
+    names = report.name
+
+    def copies(found: list[list[Path]]) -> list[dict[str, list[str]]]:
+        return [{"files": list(map(names, paths)), "splits": sorted(report.splits(paths))} for paths in found]
+
+    content: dict[str, Any] = {
+        "data": str(report.data),
+        "full": report.full,
+        "exit_code": report.exit_code,
+        "layouts": report.layouts,
+        "groups": [_group(report, group) for group in report.groups],
+        "damaged": [{"file": names(path), "reason": reason} for path, reason in report.damaged],
+        "without_partner": {where: [names(path) for path in paths] for where, paths in report.unpaired.items()},
+        "odd_width": [names(path) for path in report.odd],
+        "unequal_sizes": [[names(path) for path in pair] for pair in report.unequal],
+        "duplicates": copies(report.duplicates),
+        "near_duplicates": copies(report.near),
+        "problems": report.problems,
+        "remarks": report.remarks,
+    }
+    return json.dumps(content, indent=2, ensure_ascii=True)
+
+
+def _small(group: Group, looks: Iterable[Look]) -> int:
+    halves = 2 if group.domain == "AB" else 1
+    return sum(min(look.width // halves, look.height) < _CROP for look in looks)
+
+
+def _group(report: Report, group: Group) -> dict[str, Any]:
+    looks = report.readable(group)
+    found: dict[str, Any] = {"name": group.name, "layout": group.layout, "split": group.split, "domain": group.domain}
+    found |= {"pictures": len(group.paths), "readable": len(looks), f"smaller_than_{_CROP}": _small(group, looks)}
+    if looks:
+        sizes = _sizes(looks)
+        found |= {"smallest": list(sizes[0]), "median": list(median_low(sizes)), "largest": list(sizes[-1])}
+    return found | (_kinds(looks) if report.full else {})
+
+
+def _sizes(looks: Iterable[Look]) -> list[tuple[int, int]]:
+    """Widths and heights in the order of their areas."""
+    return sorted(((look.width, look.height) for look in looks), key=lambda size: (size[0] * size[1], size))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    for layout in report.layouts:
+        yield printable(f"{report.data}: {layout} ({_SCRIPTS[layout]})")
+        for group in report.groups:
+            if group.layout == layout:
+                yield _group_line(report, group)
+    for name, counts in _kinds(report.looks.values() if report.full else ()).items():
+        yield f"{name}: {', '.join(f'{value} ({count:,})' for value, count in counts.items())}"
+    yield from _file_lists(report)
+    yield from _copies("duplicates" if report.full else "duplicates (equal files)", report, report.duplicates)
+    if report.full:
+        yield from _copies("near-duplicates (by difference hash, may err)", report, report.near)
+    else:
+        yield "only headers were read; --full decodes every picture"
+    yield from (f"remark: {remark}" for remark in report.remarks)
+    yield from (f"problem: {problem}" for problem in report.problems)
+
+
+def _group_line(report: Report, group: Group) -> str:
+    looks = report.readable(group)
+    line = f"  {group.name:8} {len(group.paths):7,} pictures  {_size_range(looks)}"
+    small = _small(group, looks)
+    return line + (f"; {small:,} smaller than {_CROP} on a side" if small else "")
+
+
+def _size_range(looks: list[Look]) -> str:
+    if not looks:
+        return "none readable"
+    sizes = _sizes(looks)
+    smallest, middle, largest = (f"{w}x{h}" for w, h in (sizes[0], sizes[(len(sizes) - 1) // 2], sizes[-1]))
+    return smallest if smallest == largest else f"{smallest} to {largest}, median {middle}"
+
+
+def _kinds(looks: Iterable[Look]) -> dict[str, dict[str, int]]:
+    """How often each format, number of channels and depth occurs among readable pictures, the most frequent first."""
+    rows = [(look.format, str(look.channels), look.depth) for look in looks if not look.damage]
+    counts = [dict(Counter(column).most_common()) for column in zip(*rows, strict=True)] or [{}, {}, {}]
+    return dict(zip(("formats", "channels", "depths"), counts, strict=True))
+
+
+def _file_lists(report: Report) -> Iterator[str]:
+    names = report.name
+    yield from _listed("damaged", [f"{names(path)}: {reason}" for path, reason in report.damaged])
+    for where, paths in report.unpaired.items():
+        yield from _listed(f"without partner in {where}", [names(path) for path in paths])
+    if any(group.layout == SIDE_BY_SIDE for group in report.groups):
+        yield from _listed("of odd width", [names(path) for path in report.odd])
+    if any(group.layout in (BY_NAME, LIST) for group in report.groups):
+        yield from _listed("pairs of unequal size", [", ".join(map(names, pair)) for pair in report.unequal])
+
+
+def _listed(what: str, lines: list[str]) -> Iterator[str]:
+    yield f"{what}: {len(lines):,}" if lines else f"{what}: none"
+    yield from (f"  {printable(line)}" for line in first_lines(lines))
+
+
+def _copies(what: str, report: Report, found: list[list[Path]]) -> Iterator[str]:
+    def equation(paths: list[Path]) -> str:
+        more = [f"{len(paths) - _MAX_COPIES} more"] if len(paths) > _MAX_COPIES else []
+        return " = ".join([*map(report.name, paths[:_MAX_COPIES]), *more])
+
+    across = [paths for paths in found if len(report.splits(paths)) > 1]
+    within = [paths for paths in found if len(report.splits(paths)) <= 1]
+    for where, sets in ((" between splits", across), (" within one split", within)):
+        yield from _listed(what + where, [equation(paths) for paths in sets])

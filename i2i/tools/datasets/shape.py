@@ -1,21 +1,19 @@
-"""Data sets in another shape: a plain folder divided into train, val and test; pairs as one picture with A and B side
-by side, or as two pictures of the same name.
+"""Data sets that are written: no surprise on the disk, and a record of each file; a plain folder divided into train,
+val and test.
 
 The part of a picture depends on its name and the seed alone, up to the boundaries between the parts. Files that are
 equal byte for byte come to the same part, and so do the partners of a pair, so that no test picture is trained on.
 `same_bytes`, `pixel_hash` and `difference_hash` find pictures that are equal by bytes, by pixels, or nearly.
-
-Pairs lose nothing: outputs are PNG, or TIFF where both sources are TIFF. A picture that PNG cannot hold fails.
 """
 
+import contextlib
 import hashlib
 import os
 import secrets
 import shutil
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -23,16 +21,122 @@ import cv2
 import numpy as np
 
 from i2i import images
-from i2i.data.folders import SPLITS, by_stem, find_images, without_partner
-from i2i.data.walking import is_folder
-from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
-from i2i.files import appeared, sha256
-from i2i.images import Picture, atomic_write
-from i2i.images.picture import Depth, white
-from i2i.tools.datasets.outputs import Job, Outcome, check_outputs, check_place, is_there, make_folder, write_pictures
 from i2i.urls import real
+from i2i.data.folders import SPLITS, find_images, listed
+from i2i.data.walking import exists, is_folder
+from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
+from i2i.files import appeared, atomic_write, make_folders, sha256
+from i2i.images import Picture
+from i2i.images.picture import white
 
 K = TypeVar("K")
+
+
+@dataclass
+class Outcome:
+    """How many inputs were done and skipped, and which failed, with the reason."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input: `make` gives a picture for each of the `outputs`. It may raise `ImageError`."""
+
+    source: Path
+    outputs: list[Path]
+    make: Callable[[], list[Picture]]
+
+
+def write_pictures(jobs: Iterable[Job], overwrite: bool, skip_existing: bool) -> Outcome:
+    """Write the pictures of each job, whole or not at all. Raises `OutputError` for the disk.
+
+    A job whose pictures cannot be made, or lose something in the format of their file, fails alone.
+    """
+    outcome = Outcome()
+    for job in jobs:
+        missing = [not (skip_existing and is_there(path)) for path in job.outputs]
+        if not any(missing):
+            outcome.skipped += 1
+            continue
+        try:
+            wanted = [(path, p) for path, p, new in zip(job.outputs, job.make(), missing, strict=True) if new]
+            for path, picture in wanted:
+                if lost := images.not_kept_by(path.suffix, picture):
+                    raise ImageError(f"{lost[0]}; name the sources .tif")
+            for path, picture in wanted:
+                make_folder(path.parent)
+                images.write(path, picture, replace=overwrite)
+            outcome.done += 1
+        except (ImageError, ExistsError) as error:
+            outcome.failed.append((job.source, str(error)))
+    return outcome
+
+
+def check_place(out: Path, inputs: Iterable[Path]) -> None:
+    """Raises `UsageError` if `out` is one of the folders `inputs` or inside one: a second run would read it."""
+    for folder in inputs:
+        if real(out).is_relative_to(real(folder)):
+            raise UsageError(f"{out}: is {folder} or inside it; choose another folder with --out")
+
+
+def check_outputs(outputs: list[Path], inputs: Iterable[Path], overwrite: bool, skip_existing: bool) -> None:
+    """Raises `UsageError`, before any work, for outputs that would replace one another, an input, or a file.
+
+    `overwrite` allows to replace a file that is no input; `skip_existing` leaves those that are there.
+    """
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing exclude each other")
+    counts = Counter(str(path).casefold() for path in outputs)
+    if twice := [str(path) for path in outputs if counts[str(path).casefold()] > 1]:
+        raise UsageError(f"{len(twice)} outputs would have the name of another one:", *listed(twice))
+    existing = [path for path in outputs if is_there(path)]
+    if not existing:
+        return
+    read = {_identity(path) for path in inputs if exists(path)}
+    if same := [str(path) for path in existing if _identity(path) in read]:
+        raise UsageError(f"{len(same)} outputs are inputs; choose another folder with --out:", *listed(same))
+    if not overwrite and not skip_existing:
+        raise UsageError(
+            f"{len(existing)} outputs are there already; use --overwrite or --skip-existing:",
+            *listed([str(path) for path in existing]),
+        )
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it. Raises `OutputError`."""
+    try:
+        make_folders(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be created: {error.strerror}") from None
+
+
+def is_there(path: Path) -> bool:
+    """Whether something exists at the path of an output. Raises `OutputError` if the system refuses to say."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def folders_above(path: Path) -> Iterator[None]:
+    """Create the folders above `path`; those that are empty at the end, and were not there, go again."""
+    missing = [parent for parent in path.absolute().parents if not is_there(parent)]
+    make_folder(path.parent)
+    try:
+        yield
+    finally:
+        for parent in missing:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def groups(keys: Mapping[K, Hashable | None]) -> list[list[K]]:
@@ -46,8 +150,8 @@ def groups(keys: Mapping[K, Hashable | None]) -> list[list[K]]:
 
 def same_bytes(paths: Iterable[Path]) -> list[list[Path]]:
     """The files that are equal byte for byte; only files of equal size are read. Files that vanish are left out."""
-    by_size = groups({path: _size(path) for path in paths})
-    return groups({path: _digest(path) for group in by_size for path in group})
+    by_size = groups({path: _or_none(lambda path: path.stat().st_size, path) for path in paths})
+    return groups({path: _or_none(sha256, path) for group in by_size for path in group})
 
 
 def pixel_hash(picture: Picture) -> str:
@@ -68,22 +172,14 @@ def difference_hash(picture: Picture) -> int | None:
     """
     grey = picture.pixels.mean(axis=2, dtype=np.float32)
     small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
-    white = 1.0 if picture.pixels.dtype == np.float32 else np.iinfo(picture.pixels.dtype).max
-    if np.ptp(small) < 0.02 * white:
+    if np.ptp(small) < 0.02 * white(picture.pixels):
         return None
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
 
 
-def _size(path: Path) -> int | None:
+def _or_none(ask: Callable[[Path], K], path: Path) -> K | None:
     try:
-        return path.stat().st_size
-    except OSError:
-        return None
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return sha256(path)
+        return ask(path)
     except OSError:
         return None
 
@@ -196,80 +292,3 @@ def _link(source: Path, target: Path, replace: bool) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(f"{target}: cannot be linked: {error.strerror}") from None
-
-
-_TIFF = {".tif", ".tiff"}
-
-
-def combine(a: Path, b: Path, out: Path, *, overwrite: bool = False, skip_existing: bool = False) -> Outcome:
-    """Write each pair of the folders `a` and `b` (partners have the same name) to `out`, A on the left.
-
-    The tree is kept, so `A/train/1.png` and `B/train/1.jpg` become `out/train/1.png`. Pictures without a
-    partner, of different sizes, or damaged are recorded as failed. Raises `InputError` if there is no pair at
-    all, `UsageError` and `OutputError` as to the outputs.
-    """
-    check_place(out, (a, b))
-    in_a, in_b = (by_stem(folder, find_images(folder)) for folder in (a, b))
-    pairs = [(in_a[stem], in_b[stem]) for stem in in_a if stem in in_b]
-    if not pairs:
-        raise InputError(f"no picture in {a} has the name of one in {b}")
-    outputs = [out / one.relative_to(a).with_suffix(_suffix(one, two)) for one, two in pairs]
-    check_outputs(outputs, [path for pair in pairs for path in pair], overwrite, skip_existing)
-    jobs = [Job(one, [out], partial(_joined, one, two)) for (one, two), out in zip(pairs, outputs, strict=True)]
-    outcome = write_pictures(jobs, overwrite, skip_existing)
-    outcome.failed[:0] = without_partner(a, in_a, b, in_b)
-    return outcome
-
-
-def separate(folder: Path, out: Path, *, overwrite: bool = False, skip_existing: bool = False) -> Outcome:
-    """Write the halves of each picture of `folder`: the left one to `out/A`, the right one to `out/B`.
-
-    The tree is kept, so `train/1.jpg` becomes `out/A/train/1.png` and `out/B/train/1.png`. Pictures of odd
-    width or damaged are recorded as failed. Raises as `combine` does.
-    """
-    check_place(out, (folder,))
-    sources = find_images(folder)
-    if not sources:
-        raise InputError(f"{folder}: no pictures in it")
-    names = [path.relative_to(folder).with_suffix(_suffix(path)) for path in sources]
-    outputs = [[out / side / name for side in "AB"] for name in names]
-    check_outputs([path for pair in outputs for path in pair], sources, overwrite, skip_existing)
-    jobs = [Job(source, pair, partial(_halves, source)) for source, pair in zip(sources, outputs, strict=True)]
-    return write_pictures(jobs, overwrite, skip_existing)
-
-
-def _suffix(*sources: Path) -> str:
-    return ".tif" if all(path.suffix.lower() in _TIFF for path in sources) else ".png"
-
-
-def _joined(one: Path, two: Path) -> list[Picture]:
-    a = images.read(one)
-    try:
-        b = images.read(two)
-    except ImageError as error:
-        raise ImageError(f"its partner {two}: {error}") from None
-    if a.pixels.shape[:2] != b.pixels.shape[:2]:
-        sizes = [f"{p.pixels.shape[1]}x{p.pixels.shape[0]}" for p in (a, b)]
-        raise ImageError(f"{sizes[0]}, and its partner {two} {sizes[1]}; A and B side by side have equal sizes")
-    if a.band_count - a.pixels.shape[2] != b.band_count - b.pixels.shape[2]:
-        raise ImageError(f"{a.band_count} channels, and its partner {two} {b.band_count}; they must have equally many")
-    channels = max(a.pixels.shape[2], b.pixels.shape[2])
-    sides = [replace(p, pixels=images.with_channels(p.pixels, channels), numbers=None) for p in (a, b)]
-    if a.pixels.dtype != b.pixels.dtype:
-        depth: Depth = np.float32 if np.float32 in (a.pixels.dtype, b.pixels.dtype) else np.uint16
-        sides = [replace(p, **p.mapped(lambda plane: images.with_depth(plane, depth))) for p in sides]
-    alpha = None
-    if a.alpha is not None or b.alpha is not None:
-        alpha = np.hstack(
-            [np.full_like(p.pixels[..., 0], white(p.pixels)) if p.alpha is None else p.alpha for p in sides]
-        )
-    # colours that differ cannot both be described
-    icc, colour = (a.icc, a.colour) if (a.icc, a.colour) == (b.icc, b.colour) else (None, None)
-    extra = [p.extra for p in sides if p.extra is not None]
-    joined = Picture(np.hstack([p.pixels for p in sides]), alpha, icc, extra=np.hstack(extra) if extra else None)
-    return [replace(joined, colour=colour)]
-
-
-def _halves(source: Path) -> list[Picture]:
-    whole = images.read(source)
-    return [whole.half("left"), whole.half("right")]

@@ -1,8 +1,13 @@
-"""A labelled folder in, the same folder with translated copies and their labels out."""
+"""A labelled folder in, the same folder with translated copies and their labels out.
+
+A translation moves nothing, so a copy has the boxes, keypoints and masks of its original. Only names change: those of
+the files, and those that stand in them.
+"""
 
 import contextlib
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -10,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from i2i import __version__
-from i2i.config import from_mapping, option_names, to_mapping
+from i2i.config import from_mapping, narrowed, option_names, to_mapping
+from i2i.urls import path_of
 from i2i.errors import ExistsError, OutputError, UsageError
 from i2i.files import atomic_write, remove_strays
 from i2i.folders.jobs import Job
@@ -19,11 +25,8 @@ from i2i.folders.report import Progress, Record, Report
 from i2i.inference.options import FolderOptions, ModelOptions
 from i2i.inference.translator import Translator, load_translator
 from i2i.terminal import printable
-from i2i.tools.datasets.outputs import make_folder
-from i2i.tools.labelled.plan import AugmentOptions, Copy, Plan, by_original, checked_styles, plan
-from i2i.urls import path_of
-
-_PIPELINE = ("quality", "batch_size", "workers", "overwrite", "skip_existing")
+from i2i.tools.datasets.shape import make_folder
+from i2i.tools.labelled.plan import AugmentOptions, Copy, Plan, checked_styles, plan
 
 
 def augment_folder(
@@ -55,7 +58,8 @@ def augment_folder(
     names = checked_styles(styles, chosen)
     work = plan(path_of(folder), path_of(out), names, chosen)
     begin(work)
-    translators = [_load(style, chosen, fetching) for style in styles]
+    model = vars(narrowed(chosen, ModelOptions))
+    translators = [load_translator(style, **model, fetching=fetching) for style in styles]
     for style, translator in zip(styles, translators, strict=True):
         if translator.coding.outputs:
             raise UsageError(f"style {str(style)!r}: makes labels of pictures, not pictures")
@@ -81,7 +85,7 @@ class _Augmentation:
     stop: Stop
     progress: Progress | None
     records: dict[Path, Record] = field(default_factory=dict)
-    labels: dict[Path, list[Path]] = field(default_factory=dict)
+    labels: defaultdict[Path, list[Path]] = field(default_factory=lambda: defaultdict(list))
     """The label files that this run has written, by the picture."""
 
     def originals(self) -> None:
@@ -111,8 +115,7 @@ class _Augmentation:
             try:
                 self._write_labels(copy)
             except ExistsError as error:  # another program's, and wrong for the picture
-                job = self.plan.job(copy)
-                self.records[copy.picture] = Record.of(job, "failed", str(error))
+                self.records[copy.picture] = Record.of(self.plan.job(copy), "failed", str(error))
         for style, translator in enumerate(translators):
             self._translate([copy for copy in self.plan.copies if copy.style == style], translator)
 
@@ -121,9 +124,8 @@ class _Augmentation:
         self._remove(copy.picture)
         for source, label in zip(copy.item.labels, copy.labels, strict=True):
             if not self._exists(target := self.plan.out / label):
-                data = self.plan.layout.label(source, copy.picture)
-                self._write(target, data)
-                self.labels.setdefault(copy.picture, []).append(target)
+                self._write(target, self.plan.layout.label(source, copy.picture))
+                self.labels[copy.picture].append(target)
 
     def _translate(self, copies: Sequence[Copy], translator: Translator) -> None:
         jobs = []
@@ -133,7 +135,9 @@ class _Augmentation:
                 self.records[copy.picture] = Record.of(job, "skipped", "exists")
             else:
                 jobs.append(job)
-        Pipeline(translator, _folder_options(self.options), self._finished, self.stop).run(jobs)
+        known = vars(self.options)
+        shared = FolderOptions(**{name: known[name] for name in option_names(FolderOptions) if name in known})
+        Pipeline(translator, shared, self._finished, self.stop).run(jobs)
 
     def _finished(self, job: Job, record: Record) -> None:
         self.records[job.name] = record
@@ -142,9 +146,12 @@ class _Augmentation:
 
     def lists(self) -> None:
         """Write the files that name many pictures."""
-        there = [copy for copy in self.plan.copies if self.record(copy).status in ("done", "skipped")]
+        there: defaultdict[Path, list[Path]] = defaultdict(list)
+        for copy in self.plan.copies:
+            if self.record(copy).status in ("done", "skipped"):
+                there[copy.item.picture].append(copy.picture)
         for path in self.plan.layout.lists:
-            data = self.plan.layout.listing(path, set(self.plan.kept), by_original(there), self.plan.out)
+            data = self.plan.layout.listing(path, self.plan.kept, there, self.plan.out)
             self._write(self.plan.out / path, data, replace=self.options.overwrite or self.options.skip_existing)
 
     @property
@@ -152,14 +159,13 @@ class _Augmentation:
         return any(self.record(copy).status == "left" for copy in self.plan.copies)
 
     def record(self, copy: Copy) -> Record:
-        job = self.plan.job(copy)
-        return self.records.get(copy.picture) or Record.of(job, "left")
+        return self.records.get(copy.picture) or Record.of(self.plan.job(copy), "left")
 
     def tidy(self, started: float) -> None:
         """Remove the labels of copies that were not written, and half-written files of a killed run."""
         for copy in self.plan.copies:
             if not self.plan.job(copy).target.exists():  # a picture that exists keeps its label
-                for path in self.labels.get(copy.picture, ()):
+                for path in self.labels[copy.picture]:
                     with contextlib.suppress(OSError):
                         path.unlink()
         for folder in {path.parent for path in self.plan.outputs()}:
@@ -181,27 +187,18 @@ class _Augmentation:
         return self.options.skip_existing and target.exists()
 
 
-def _load(style: str, options: AugmentOptions, fetching: Any) -> Translator:
-    values = {name: getattr(options, name) for name in option_names(ModelOptions())}
-    return load_translator(style, **values, fetching=fetching)
-
-
-def _folder_options(options: AugmentOptions) -> FolderOptions:
-    names = (*option_names(ModelOptions()), *_PIPELINE)
-    return FolderOptions(**{name: getattr(options, name) for name in names})
-
-
 def _facts(work: Plan, styles: Sequence[str], options: AugmentOptions) -> dict[str, Any]:
     """The facts of the report: how to do it again, and the labels that were found."""
     defaults, values = to_mapping(AugmentOptions()), to_mapping(options)
-    changed = {name: value for name, value in values.items() if value != defaults[name]}
-    found = {
+    return {
+        "i2i": __version__,
+        "styles": list(styles),
+        "options": {name: value for name, value in values.items() if value != defaults[name]},
         "layout": work.layout.name,
         "summary": work.summary,
         "originals": len(work.originals),
         "left_out": len(work.problems),
     }
-    return {"i2i": __version__, "styles": list(styles), "options": changed, **found}
 
 
 def _copy(source: Path, target: Path, replace: bool) -> None:

@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +93,7 @@ class Coco(Layout):
         wrong = (f"{path}: {reason}" for path, i in self._places[item.picture] if (reason := _wrong(i, width, height)))
         return next(wrong, "")
 
-    def listing(self, source: Path, kept: set[Path], copies: Copies, out: Path) -> bytes:
+    def listing(self, source: Path, kept: Set[Path], copies: Copies, out: Path) -> bytes:
         found = self._images[source]
         next_image = itertools.count(1 + max(found, default=0))
         ids = (annotation["id"] for image in found.values() for annotation in image.annotations)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Layout:
         """The file `source` as it is written to the folder `out`, None if that is byte for byte."""
         return None
 
-    def listing(self, source: Path, kept: set[Path], copies: Copies, out: Path) -> bytes:
+    def listing(self, source: Path, kept: Set[Path], copies: Copies, out: Path) -> bytes:
         """The file `source` of `lists` with the pictures `kept` of this folder and with `copies` of them.
 
         `out` is the folder that it is written for.

@@ -14,8 +14,8 @@ from annotated_types import Ge, Gt, Interval, Le
 
 from i2i import images
 from i2i.config import nearest
-from i2i.data.folders import LINKED, LeftOut, first_lines, listed, near_to, no_file
-from i2i.data.walking import exists, is_folder, walk
+from i2i.data.folders import LeftOut, find_files, first_lines, listed, near_to
+from i2i.data.walking import exists, is_folder
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.folders.jobs import Job
 from i2i.images import written_suffix
@@ -24,9 +24,9 @@ from i2i.models import styles as known_styles
 from i2i.models.info import DIRECTIONS
 from i2i.models.styles import MODEL_SUFFIXES, STYLE_NAME
 from i2i.terminal import printable
-from i2i.tools.datasets.outputs import check_outputs, check_place
+from i2i.tools.datasets.shape import check_outputs, check_place
 from i2i.tools.labelled.coco import Coco
-from i2i.tools.labelled.layout import Copies, Item, Layout, Masks, is_picture
+from i2i.tools.labelled.layout import Item, Layout, Masks, is_picture
 from i2i.tools.labelled.voc import Voc
 from i2i.tools.labelled.yolo import Yolo
 
@@ -137,21 +137,21 @@ def plan(folder: Path, out: Path, names: Sequence[str], options: AugmentOptions)
     outputs that exist without `overwrite` or `skip_existing`, or that have the name of an input or of one another.
     """
     check_place(out, (folder,))
+    if not is_folder(folder):
+        reason = "not a folder" if exists(folder) else "no such folder"
+        raise InputError(f"{printable(folder)}: {reason}.{near_to(folder)}")
     left_out = LeftOut(folder)
-    files = _files_in(folder, left_out)
+    files = [Path(path).relative_to(folder) for path in find_files(folder, left_out)]
     layout = find_layout(folder, options.layout, files)
     problems = _check_labels(layout)
     if problems and options.on_bad == "error":
-        raise InputError(
-            f"{printable(folder)}: {len(problems)} labels or pictures do not match:",
-            *listed(_described(problems)),
-            "Mend them, or use --on-bad skip to leave out those pictures, or annotations.",
-        )
+        mend = "Mend them, or use --on-bad skip to leave out those pictures, or annotations."
+        lines = listed(_described(problems))
+        raise InputError(f"{printable(folder)}: {len(problems)} labels or pictures do not match:", *lines, mend)
     good = [item for item in layout.items if item.picture not in problems]
     if not good:
-        raise InputError(
-            f"{printable(folder)}: none of its pictures has labels that match:", *listed(_described(problems))
-        )
+        lines = listed(_described(problems))
+        raise InputError(f"{printable(folder)}: none of its pictures has labels that match:", *lines)
     copies = tuple(_draw_copies(_of_split(layout, good, options.split), names, options))
     bad = set(problems) | {label for item in layout.items if item.picture in problems for label in item.labels}
     bad -= {label for item in good for label in item.labels}
@@ -192,31 +192,6 @@ def _style_name(style: str) -> str:
     if path.suffix not in MODEL_SUFFIXES:
         return path.name or path.absolute().name
     return path.absolute().parent.name if path.stem in DIRECTIONS else path.stem
-
-
-def by_original(copies: Sequence[Copy]) -> Copies:
-    """The copies of each picture."""
-    found: dict[Path, list[Path]] = {}
-    for copy in copies:
-        found.setdefault(copy.item.picture, []).append(copy.picture)
-    return found
-
-
-def _files_in(folder: Path, left_out: LeftOut) -> list[Path]:
-    """All regular files below a folder that are not hidden, relative to it. Raises `InputError`.
-
-    Links to folders and other entries that are no regular file are added to `left_out`.
-    """
-    if not is_folder(folder):
-        reason = "not a folder" if exists(folder) else "no such folder"
-        raise InputError(f"{printable(folder)}: {reason}.{near_to(folder)}")
-
-    linked: list[Path] = []
-    odd: list[str] = []
-    files = walk(folder, not_followed=linked.append, irregular=odd.append)
-    wrong = {path: reason for path in map(Path, odd) if (reason := no_file(path))}
-    left_out.add(folder, dict.fromkeys(linked, LINKED) | wrong)
-    return [path.relative_to(folder) for path in map(Path, files) if path not in wrong]
 
 
 def find_layout(folder: Path, name: LayoutName, files: list[Path]) -> Layout:

@@ -6,7 +6,7 @@ the copies after their originals. A document type is refused, before it could de
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
@@ -94,7 +94,7 @@ class Voc(Layout):
             return data
         return named(data, picture.name)
 
-    def listing(self, source: Path, kept: set[Path], copies: Copies, out: Path) -> bytes:
+    def listing(self, source: Path, kept: Set[Path], copies: Copies, out: Path) -> bytes:
         lines = []
         for line in self._lines(source):
             first = (line.split() or [""])[0]

@@ -8,7 +8,7 @@ keypoints. A picture without a file is background. The labels of a copy are thos
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -116,7 +116,7 @@ class Yolo(Layout):
                 return picture
         return None
 
-    def listing(self, source: Path, kept: set[Path], copies: Copies, out: Path) -> bytes:
+    def listing(self, source: Path, kept: Set[Path], copies: Copies, out: Path) -> bytes:
         lines = []
         for line in read_text(self.folder / source).splitlines():
             picture = self._listed(line)

@@ -15,7 +15,7 @@ from i2i.data.transforms import Transform
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.images import Picture
 from i2i.images.palettes import TOY, boundaries, to_colours
-from i2i.tools.datasets.instances import REACH, add_instances, numbered
+from i2i.tools.datasets.pairs import REACH, add_instances, numbered
 
 SIDE, CLASSES = 96, 4
 script = partial(exit_code, "prepare-dataset")
@@ -222,14 +222,14 @@ def test_no_surprise_on_disk(scene):
 
 @pytest.mark.promise("R30")
 def test_one_that_vanishes_meanwhile(scene, monkeypatch):
-    from i2i.tools.datasets import instances
+    from i2i.tools.datasets import pairs
 
-    honest = instances.images.write  # type: ignore[attr-defined]
+    honest = pairs.images.write  # type: ignore[attr-defined]
 
     def and_remove(path, picture, **how):
         honest(path, picture, **how)
         (scene / "labels/1.png").unlink()
 
-    monkeypatch.setattr(instances.images, "write", and_remove)  # type: ignore[attr-defined]
+    monkeypatch.setattr(pairs.images, "write", and_remove)  # type: ignore[attr-defined]
     outcome = add_instances(scene / "labels", scene / "maps", scene / "out")
     assert (outcome.done, [path.name for path, _ in outcome.failed]) == (1, ["1.png"])

@@ -14,13 +14,11 @@ import torch
 from small_disk import FilesUpTo
 
 from i2i import images
-from i2i.data import cache
-from i2i.data.datasets import open_datasets
+from i2i.data.datasets import PairedImages, UnpairedImages, open_datasets
 from i2i.data.folders import PairRecord
-from i2i.data.image_sets import PairedImages, UnpairedImages
 from i2i.data.loader import batches
 from i2i.data.options import DataOptions
-from i2i.data.source import Source
+from i2i.data.source import Source, load
 from i2i.data.transforms import Transform
 from i2i.errors import ImageError, InputError, OutputError
 
@@ -41,17 +39,17 @@ def never(path):
 
 
 def pixels(path, folder, resizer=TRANSFORM, channels=3):
-    return cache.load(Source(path, channels), resizer, folder).pixels
+    return load(Source(path, channels), resizer, folder).pixels
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_decoded_and_resized_once(tmp_path, monkeypatch, dtype):
     path, folder = make(tmp_path / "a.png", dtype=dtype), tmp_path / "cache"
-    plain = cache.load(Source(path, 3), TRANSFORM)
+    plain = load(Source(path, 3), TRANSFORM)
     assert plain.pixels.shape == (20, 20, 3) and plain.pixels.dtype == dtype and plain.size == (24, 30)
-    built = cache.load(Source(path, 3), TRANSFORM, folder)
+    built = load(Source(path, 3), TRANSFORM, folder)
     monkeypatch.setattr(images, "read", never)
-    read = cache.load(Source(path, 3), TRANSFORM, folder)
+    read = load(Source(path, 3), TRANSFORM, folder)
     for other in (built, read):
         assert np.array_equal(other.pixels, plain.pixels) and other.size == plain.size
     (entry,) = folder.iterdir()
@@ -118,7 +116,7 @@ def test_cache_entries_of_changed_files_or_options_are_not_used(tmp_path):
         assert np.array_equal(pixels(path, folder, other), pixels(path, None, other)) and entries() == count
     assert pixels(path, folder, channels=1).shape == (20, 20, 1) and entries() == 7
     half = Source(path, 3, "left")
-    assert cache.load(half, TRANSFORM, folder).size == (24, 15) and entries() == 8
+    assert load(half, TRANSFORM, folder).size == (24, 15) and entries() == 8
     pixels(path, folder, dataclasses.replace(TRANSFORM, crop_size=8, flip=False))
     assert entries() == 8, "crop and flip come later"
 
@@ -148,10 +146,10 @@ def test_no_sample_is_changed(tmp_path, preprocess, train):
     options = DataOptions(preprocess=preprocess, load_size=20, crop_size=16, channels_b=1)
     cached = dataclasses.replace(options, cache=tmp_path / "cache")
     records = [PairRecord(path) for path in paths] + [PairRecord(path, path) for path in paths]
-    for kind, arguments in ((UnpairedImages, (paths[:3], paths)), (PairedImages, (records,))):
-        plain = samples(kind(*arguments, options, train, 4))  # type: ignore[call-arg]
-        assert samples(kind(*arguments, cached, train, 4)) == plain  # type: ignore[call-arg]
-        assert samples(kind(*arguments, cached, train, 4)) == plain  # type: ignore[call-arg]
+    for kind, lists in ((UnpairedImages, (paths[:3], paths)), (PairedImages, (records,))):
+        plain = samples(kind(lists, options, train, 4))
+        assert samples(kind(lists, cached, train, 4)) == plain
+        assert samples(kind(lists, cached, train, 4)) == plain
 
 
 def test_resume_with_or_without_cache_gives_the_same_samples(tmp_path):
@@ -171,13 +169,13 @@ def test_resume_with_or_without_cache_gives_the_same_samples(tmp_path):
 
 
 def build(paths, options, expected, queue):
-    queue.put(samples(UnpairedImages(paths, paths, options)) == expected)
+    queue.put(samples(UnpairedImages((paths, paths), options)) == expected)
 
 
 def test_several_processes_build_it(tmp_path):
     paths = [make(tmp_path / f"{i}.png", i) for i in range(8)]
     options = DataOptions(load_size=20, crop_size=16)
-    expected = samples(UnpairedImages(paths, paths, options))
+    expected = samples(UnpairedImages((paths, paths), options))
     fork = multiprocessing.get_context("fork")
     queue = fork.Queue()
     cached = dataclasses.replace(options, cache=tmp_path / "cache")
@@ -194,12 +192,12 @@ def test_several_processes_build_it(tmp_path):
 def test_a_picture_too_small_or_of_odd_width(tmp_path):
     path, folder = make(tmp_path / "a.png", size=(24, 31)), tmp_path / "cache"
     with pytest.raises(InputError, match="odd width 31"):
-        cache.load(Source(path, 3, "left"), TRANSFORM, folder)
+        load(Source(path, 3, "left"), TRANSFORM, folder)
     crop = Transform("crop", crop_size=20)
     pixels(path, folder, crop)
     larger = DataOptions(preprocess="crop", crop_size=28, cache=folder)
     with pytest.raises(InputError, match=r"31x24 pixels: too small, a side is below the crop of 28"):
-        UnpairedImages([path], [path], larger)[0]
+        UnpairedImages([[path], [path]], larger)[0]
     with pytest.raises(ImageError, match="cannot be opened: No such file"):
         pixels(tmp_path / "none.png", folder)
 
