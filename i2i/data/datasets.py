@@ -13,7 +13,7 @@ from i2i.data import folders
 from i2i.data.check import check_labels, judge, remarks, rule, unlabelled
 from i2i.data.folders import LeftOut, PairRecord, Split
 from i2i.data.look import Check, Look, decoded, files_of, look_at
-from i2i.data.options import MAX_DAMAGED, TOY, DataOptions, classes, ranges
+from i2i.data.options import MAX_DAMAGED, TOY, DataOptions
 from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, RawPair, Sampled, is_pair, sample_seed
 from i2i.data.source import Part, Resized, Source, load, prepare_cache
 from i2i.data.toy import toys
@@ -42,18 +42,6 @@ class Images(Sampled):
     """
 
     lists: Lists
-
-    def __init__(
-        self,
-        lists: Lists,
-        options: DataOptions,
-        train: bool = True,
-        multiple: int = 1,
-        minimum: int = 1,
-        make_pair: MakePair | None = None,
-    ) -> None:
-        super().__init__(lists, options, train, multiple, minimum, make_pair)
-        self.palettes, self.ranges = classes(options), ranges(options)
 
     @staticmethod
     @abstractmethod

@@ -25,7 +25,7 @@ from i2i.errors import InputError
 Split = Literal["train", "val", "test"]
 Pairs = Literal["error", "intersect"]
 
-SPLITS = ("train", "val", "test")
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _LISTED = 10
 _FORMS = (("{}/A", "{}/B"), ("A/{}", "B/{}"), ("{}A", "{}B"), ("{}",))
 _WITHOUT_SPLITS = ("A", "B")

@@ -10,9 +10,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -134,7 +133,7 @@ def _prepare(
             if workers and _says_killed(error):
                 raise _WorkerKilled(str(error), samples.current()) from None
             raise
-        if isinstance(batch, RawPair | _Sent):
+        if isinstance(batch, RawPair):
             batch = batch.tensors()
         yield batch.pin_memory() if pin_memory and isinstance(batch, ImagePair) else batch
 
@@ -179,28 +178,7 @@ def _room_for_workers(workers: int) -> Iterator[None]:
         ) from None
 
 
-class _Sent(NamedTuple):
-    """A batch of tensors on its way from a worker, as arrays.
-
-    Arrays go through a pipe. Tensors would take shared memory, and where there is none left torch tells nobody: the
-    batch would be waited for without end.
-    """
-
-    a: np.ndarray[Any, Any]
-    b: np.ndarray[Any, Any]
-    skipped: tuple[str, ...]
-    is_pair: np.ndarray[Any, Any] | None
-
-    @classmethod
-    def of(cls, pair: ImagePair) -> "_Sent":
-        return cls(pair.a.numpy(), pair.b.numpy(), pair.skipped, None if pair.is_pair is None else pair.is_pair.numpy())
-
-    def tensors(self) -> ImagePair:
-        is_pair = None if self.is_pair is None else torch.from_numpy(self.is_pair)
-        return ImagePair(torch.from_numpy(self.a), torch.from_numpy(self.b), self.skipped, is_pair)
-
-
-class _Batches(Dataset[ImagePair | RawPair | _Sent | I2IError]):
+class _Batches(Dataset[ImagePair | RawPair | I2IError]):
     """Whole batches of a data set. Workers send them as pixels, where it has pixels (`raw`).
 
     A worker's exceptions reach the parent rewritten as tracebacks; its values arrive as they are.
@@ -216,7 +194,7 @@ class _Batches(Dataset[ImagePair | RawPair | _Sent | I2IError]):
         """The sample that each worker was at last."""
         return sorted(int(t) for t in self._at if t >= 0)
 
-    def __getitems__(self, batch: Sequence[int]) -> ImagePair | RawPair | _Sent | I2IError:
+    def __getitems__(self, batch: Sequence[int]) -> ImagePair | RawPair | I2IError:
         """The DataLoader asks for the samples of a batch at once."""
         worker = get_worker_info()
         try:
@@ -226,11 +204,11 @@ class _Batches(Dataset[ImagePair | RawPair | _Sent | I2IError]):
         except I2IError as error:
             return error.with_traceback(None)
 
-    def _to_send(self, batch: Sequence[int], worker: int) -> RawPair | _Sent:
+    def _to_send(self, batch: Sequence[int], worker: int) -> RawPair:
         if self._raw is None:
-            return _Sent.of(_collate([self.dataset[t] for t in self._noted(batch, worker)]))
+            return RawPair.of(_collate([self.dataset[t] for t in self._noted(batch, worker)]))
         pairs = [self._raw(t) for t in self._noted(batch, worker)]
-        return RawPair.stack(pairs) or _Sent.of(_collate([pair.tensors() for pair in pairs]))
+        return RawPair.stack(pairs) or RawPair.of(_collate([pair.tensors() for pair in pairs]))
 
     def _noted(self, batch: Sequence[int], worker: int) -> Iterator[int]:
         """The samples one by one, each noted as the one that the worker is at."""

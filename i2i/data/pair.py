@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,12 +21,9 @@ from torch.utils.data import Dataset
 
 from i2i import images
 from i2i.config import narrowed
-from i2i.data.options import DataOptions, of_one_size
+from i2i.data.options import DataOptions, classes, of_one_size, ranges
 from i2i.errors import UsageError
 from i2i.images import Pixels
-
-if TYPE_CHECKING:
-    from i2i.images.palettes import Palette
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class RawPair(NamedTuple):
 
     `classes` has the number of classes of each side, 0 for pictures. A side with classes holds their indices in its
     first channel, and 0 or 1 in any other. `skipped` and `is_pair` are those of `ImagePair`. Workers send it, as it has
-    a quarter of the bytes.
+    a quarter of the bytes. Arrays of floats are tensors already (`of`).
     """
 
     a: Pixels
@@ -96,6 +93,16 @@ class RawPair(NamedTuple):
         return ImagePair(a, b, self.skipped, None if self.is_pair is None else torch.tensor(self.is_pair))
 
     @classmethod
+    def of(cls, batch: ImagePair) -> "RawPair":
+        """A batch as arrays of its numbers.
+
+        Arrays leave a worker through a pipe. Tensors would take shared memory, and where there is none left torch tells
+        nobody: the batch would be waited for without end.
+        """
+        is_pair = None if batch.is_pair is None else tuple(batch.is_pair.tolist())
+        return cls(batch.a.numpy(), batch.b.numpy(), batch.skipped, is_pair=is_pair)
+
+    @classmethod
     def stack(cls, pairs: Sequence["RawPair"]) -> "RawPair | None":
         """The batch of these samples; None if they differ in size or depth."""
         if len({(pair.a.shape, pair.a.dtype, pair.b.shape, pair.b.dtype) for pair in pairs}) > 1:
@@ -106,6 +113,8 @@ class RawPair(NamedTuple):
 
 
 def _tensor(pixels: Pixels, classes: int) -> Tensor:
+    if pixels.dtype.kind == "f":
+        return torch.from_numpy(pixels)
     planes = np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
     if classes:
         return label_planes(torch.from_numpy(planes), classes)
@@ -179,7 +188,7 @@ class Sampled(ImagePairs):
         from i2i.data.transforms import Transform
 
         self.lists, self.options, self.train, self.make_pair = lists, narrowed(options, DataOptions), train, make_pair
-        self.palettes: tuple[Palette | None, Palette | None] = (None, None)
+        self.palettes, self.ranges = classes(options), ranges(options)
         name, zoom = options.preprocess, options.random_zoom
         sizes = options.load_size, options.crop_size
         self.transform = Transform(name, *sizes, options.flip, multiple, train, minimum, zoom)

@@ -145,8 +145,13 @@ def of(*names: str) -> Any:
 def augmented(data: Path, models: dict[str, Path], *words: Any, style: str = "monet") -> Tree:
     styles = ",".join(str(models[name]) for name in style.split(","))
     out = data.parent / "out"
-    assert script("--style", styles, data, "-o", out, "--device", "cpu", "--runtime", "torch", *words) == 0
+    assert script(*on_cpu(styles, data, out), *words) == 0
     return tree(out)
+
+
+def on_cpu(style: Path | str, data: Path, out: Path) -> tuple[object, ...]:
+    """The words of an augmentation that needs nothing but torch."""
+    return "--style", style, data, "-o", out, "--device", "cpu", "--runtime", "torch"
 
 
 def translated(data: Path, name: str, model: Path, tmp_path: Path) -> bytes:
@@ -269,20 +274,8 @@ def test_draws_follow_the_seed(data: Path, models: dict[str, Path]) -> None:
     for run, seed in enumerate((1, 1, 2)):
         out = data.parent / f"out{run}"
         styles = ",".join(map(str, models.values()))
-        words = (
-            "--copies",
-            1,
-            "--fraction",
-            0.5,
-            "--seed",
-            seed,
-            "--copies-only",
-            "--device",
-            "cpu",
-            "--runtime",
-            "torch",
-        )
-        assert script("--style", styles, data, "-o", out, *words) == 0
+        words = ("--copies", 1, "--fraction", 0.5, "--seed", seed, "--copies-only")
+        assert script(*on_cpu(styles, data, out), *words) == 0
         drawn.append(sorted(tree(out / "images")))
     assert drawn[0] == drawn[1] != drawn[2]
     assert all(len(names) == 10 for names in drawn)
@@ -356,17 +349,7 @@ def test_labels_that_do_not_match(
     maker, broken, message = BREAKAGES[name]
     MAKERS[maker](tmp_path / "data")
     broken(tmp_path / "data")
-    words = (
-        "--style",
-        models["monet"],
-        tmp_path / "data",
-        "-o",
-        tmp_path / "out",
-        "--device",
-        "cpu",
-        "--runtime",
-        "torch",
-    )
+    words = on_cpu(models["monet"], tmp_path / "data", tmp_path / "out")
     assert script(*words) == 4
     said = capsys.readouterr().err
     assert message in said and "--on-bad skip" in said and "Traceback" not in said
@@ -424,17 +407,7 @@ def test_coco_that_does_not_match(
     broken, message, mendable = COCO_BREAKAGES[name]
     coco(tmp_path / "data")
     broken(tmp_path / "data")
-    words = (
-        "--style",
-        models["monet"],
-        tmp_path / "data",
-        "-o",
-        tmp_path / "out",
-        "--device",
-        "cpu",
-        "--runtime",
-        "torch",
-    )
+    words = on_cpu(models["monet"], tmp_path / "data", tmp_path / "out")
     assert script(*words) == 4
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said
@@ -505,17 +478,7 @@ def test_a_style_that_makes_labels(data: Path, tmp_path: Path, capsys: pytest.Ca
 def test_labels_of_several_kinds(tmp_path: Path, models: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     yolo(tmp_path / "data")
     coco(tmp_path / "data")
-    words = (
-        "--style",
-        models["monet"],
-        tmp_path / "data",
-        "-o",
-        tmp_path / "out",
-        "--device",
-        "cpu",
-        "--runtime",
-        "torch",
-    )
+    words = on_cpu(models["monet"], tmp_path / "data", tmp_path / "out")
     assert script(*words) == 2
     assert "labels of several kinds, choose one with --layout: coco: 3 pictures" in capsys.readouterr().err
     assert script(*words, "--layout", "yolo") == 0
@@ -529,7 +492,7 @@ def test_labels_of_several_kinds(tmp_path: Path, models: dict[str, Path], capsys
 @of("coco")
 def test_existing_outputs(data: Path, models: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     whole = augmented(data, models)
-    words = ("--style", models["monet"], data, "-o", data.parent / "out", "--device", "cpu", "--runtime", "torch")
+    words = on_cpu(models["monet"], data, data.parent / "out")
     assert script(*words) == 2
     assert "are there already; use --overwrite or --skip-existing" in capsys.readouterr().err
     (data.parent / "out/train2017/a_monet.jpg").unlink()
@@ -570,10 +533,7 @@ def test_a_picture_that_fails_leaves_no_label(
 ) -> None:
     path = next(data.rglob("a.jpg"))
     path.write_bytes(path.read_bytes()[:-300])
-    assert (
-        script("--style", models["monet"], data, "-o", data.parent / "out", "--device", "cpu", "--runtime", "torch")
-        == 3
-    )
+    assert script(*on_cpu(models["monet"], data, data.parent / "out")) == 3
     assert "1 failed" in capsys.readouterr().err
     found = tree(data.parent / "out")
     assert not [name for name in found if "a_monet" in name] and any("_monet" in name for name in found)
@@ -594,7 +554,7 @@ def test_interrupted_and_gone_on(
 ) -> None:
     whole = augmented(data, models)
     out = data.parent / "second"
-    words = ("--style", models["monet"], data, "-o", out, "--device", "cpu", "--runtime", "torch")
+    words = on_cpu(models["monet"], data, out)
     translate = Translator.translate_batch
 
     signals = [number]  # one: a second one ends the process
@@ -708,7 +668,7 @@ def test_overwriting_never_leaves_a_picture_without_its_label(
 ) -> None:
     whole = augmented(data, models)
     out = data.parent / "out"
-    words = ("--style", models["monet"], data, "-o", out, "--device", "cpu", "--runtime", "torch")
+    words = on_cpu(models["monet"], data, out)
     translate = Translator.translate_batch
     pictures: list[Path] = []
     signals = [signal.SIGINT]  # one: a second one ends the process

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median_low
 from typing import Any
 
 from i2i import images
@@ -160,22 +159,16 @@ def _find_groups(data: Path, left_out: LeftOut) -> list[Group]:
 
 def _places(data: Path) -> list[tuple[str, str, str, str]]:
     """The folders of pictures, each with its layout, split and domain."""
-    found = [place for split in SPLITS for place in _of_split(data, split)]
+    found = []
+    for split in SPLITS:
+        by_name = [(f"{split}/{side}", BY_NAME, split, side) for side in "AB"]
+        beside = [] if any(is_folder(data / name) for name, *_ in by_name) else [(split, SIDE_BY_SIDE, split, "AB")]
+        by_name += [(f"{side}/{split}", BY_NAME, split, side) for side in "AB"]
+        found += [*by_name, *beside, *((f"{split}{side}", UNPAIRED, split, side) for side in "AB")]
+    found = [place for place in found if is_folder(data / place[0])]
     if not any(layout == BY_NAME for _, layout, _, _ in found):
         found += [(side, BY_NAME, "train", side) for side in "AB" if is_folder(data / side)]
     return found
-
-
-def _of_split(data: Path, split: str) -> Iterator[tuple[str, str, str, str]]:
-    sides = [(f"{split}/{side}", side) for side in "AB"] + [(f"{side}/{split}", side) for side in "AB"]
-    for name, side in sides:
-        if is_folder(data / name):
-            yield name, BY_NAME, split, side
-    if is_folder(data / split) and not any(is_folder(data / split / side) for side in "AB"):
-        yield split, SIDE_BY_SIDE, split, "AB"
-    for side in "AB":
-        if is_folder(data / f"{split}{side}"):
-            yield f"{split}{side}", UNPAIRED, split, side
 
 
 def _of_csv(file: Path) -> Iterator[Group]:
@@ -240,43 +233,33 @@ def _problems(found: Sequence[Group], looks: dict[Path, Look]) -> Iterator[str]:
 
 
 def _compare_partners(report: Report) -> None:
-    for group in report.groups:
-        if group.layout == SIDE_BY_SIDE:
-            report.odd += [path for path in group.paths if report.looks[path].width % 2]
-    for a, b in _two_sides(report.groups):
+    looks = report.looks
+    others = {(b.name.replace("B", "A"), b.layout): b for b in report.groups if b.domain == "B"}
+    for a in report.groups:
+        if a.layout == SIDE_BY_SIDE:
+            report.odd += [path for path in a.paths if looks[path].width % 2]
+        b = others.get((a.name, a.layout)) if a.domain == "A" else None
+        if b is None:
+            continue
         if a.layout == LIST:
             pairs = list(zip(a.paths, b.paths, strict=True))
         else:
-            in_a, in_b = (_stems(report.data / group.name, group.paths) for group in (a, b))
+            in_a, in_b = (
+                {path.relative_to(report.data / group.name).with_suffix(""): path for path in group.paths}
+                for group in (a, b)
+            )
             pairs = [(in_a[stem], in_b[stem]) for stem in in_a if stem in in_b]
             if a.layout == UNPAIRED and len(pairs) < max(len(in_a), len(in_b)):
                 continue  # then they are not meant as pairs
-            alone = [p for stem, p in (in_a | in_b).items() if (stem in in_a) != (stem in in_b)]
-            if alone:
+            if alone := [p for stem, p in (in_a | in_b).items() if (stem in in_a) != (stem in in_b)]:
                 report.unpaired[f"{a.name}, {b.name}"] = alone
-        unequal = [pair for pair in pairs if _differ(*(report.looks[path] for path in pair))]
+        whole = [pair for pair in pairs if not any(looks[path].damage for path in pair)]
+        unequal = [pair for pair in whole if len({(looks[path].width, looks[path].height) for path in pair}) > 1]
         if a.layout == UNPAIRED:
             fit = "and sizes" if not unequal else f"but {len(unequal)} pairs differ in size"
             report.remarks.append(f"{a.name}, {b.name}: all names match, {fit}: pairs for train_pix2pix.py too")
         else:
             report.unequal += unequal
-
-
-def _two_sides(found: list[Group]) -> Iterator[tuple[Group, Group]]:
-    """Groups that belong together as A and B."""
-    for a in found:
-        for b in found:
-            form = (b.name.replace("B", "A"), b.split, b.domain, b.layout)
-            if a.domain == "A" and form == (a.name, a.split, "B", a.layout):
-                yield a, b
-
-
-def _stems(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
-
-
-def _differ(a: Look, b: Look) -> bool:
-    return not a.damage and not b.damage and (a.width, a.height) != (b.width, b.height)
 
 
 def _find_duplicates(report: Report) -> None:
@@ -323,19 +306,17 @@ def _small(group: Group, looks: Iterable[Look]) -> int:
     return sum(min(look.width // halves, look.height) < _CROP for look in looks)
 
 
+def _sizes(looks: Iterable[Look]) -> dict[str, tuple[int, int]]:
+    """Width and height of the smallest, the median and the largest picture by area, if there are pictures."""
+    found = sorted(((look.width, look.height) for look in looks), key=lambda size: (size[0] * size[1], size))
+    return {"smallest": found[0], "median": found[(len(found) - 1) // 2], "largest": found[-1]} if found else {}
+
+
 def _group(report: Report, group: Group) -> dict[str, Any]:
     looks = report.readable(group)
     found: dict[str, Any] = {"name": group.name, "layout": group.layout, "split": group.split, "domain": group.domain}
     found |= {"pictures": len(group.paths), "readable": len(looks), f"smaller_than_{_CROP}": _small(group, looks)}
-    if looks:
-        sizes = _sizes(looks)
-        found |= {"smallest": list(sizes[0]), "median": list(median_low(sizes)), "largest": list(sizes[-1])}
-    return found | (_kinds(looks) if report.full else {})
-
-
-def _sizes(looks: Iterable[Look]) -> list[tuple[int, int]]:
-    """Widths and heights in the order of their areas."""
-    return sorted(((look.width, look.height) for look in looks), key=lambda size: (size[0] * size[1], size))
+    return found | _sizes(looks) | (_kinds(looks) if report.full else {})
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -358,17 +339,14 @@ def _lines(report: Report) -> Iterator[str]:
 
 def _group_line(report: Report, group: Group) -> str:
     looks = report.readable(group)
-    line = f"  {group.name:8} {len(group.paths):7,} pictures  {_size_range(looks)}"
-    small = _small(group, looks)
-    return line + (f"; {small:,} smaller than {_CROP} on a side" if small else "")
-
-
-def _size_range(looks: list[Look]) -> str:
-    if not looks:
-        return "none readable"
-    sizes = _sizes(looks)
-    smallest, middle, largest = (f"{w}x{h}" for w, h in (sizes[0], sizes[(len(sizes) - 1) // 2], sizes[-1]))
-    return smallest if smallest == largest else f"{smallest} to {largest}, median {middle}"
+    sizes = {name: f"{width}x{height}" for name, (width, height) in _sizes(looks).items()}
+    text = "none readable"
+    if len(set(sizes.values())) == 1:
+        text = sizes["median"]
+    elif sizes:
+        text = f"{sizes['smallest']} to {sizes['largest']}, median {sizes['median']}"
+    small = f"; {count:,} smaller than {_CROP} on a side" if (count := _small(group, looks)) else ""
+    return f"  {group.name:8} {len(group.paths):7,} pictures  {text}{small}"
 
 
 def _kinds(looks: Iterable[Look]) -> dict[str, dict[str, int]]:

@@ -88,7 +88,7 @@ def check_outputs(outputs: list[Path], inputs: Iterable[Path], overwrite: bool, 
     `overwrite` allows to replace a file that is no input; `skip_existing` leaves those that are there.
     """
     if overwrite and skip_existing:
-        raise UsageError("--overwrite and --skip-existing exclude each other")
+        raise UsageError("--overwrite and --skip-existing contradict each other")
     counts = Counter(str(path).casefold() for path in outputs)
     if twice := [str(path) for path in outputs if counts[str(path).casefold()] > 1]:
         raise UsageError(f"{len(twice)} outputs would have the name of another one:", *listed(twice))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from i2i.data.folders import listed
 from i2i.errors import InputError
@@ -197,7 +197,7 @@ def _base(path: Path, names: Iterable[str], pictures: set[Path]) -> Path:
     return max(ordered, key=lambda folder: sum(folder / name in pictures for name in wanted), default=Path())
 
 
-def _wrong_reference(entry: Entry, images: Any, categories: set[Any]) -> str:
+def _wrong_reference(entry: Entry, images: dict[int, _Image], categories: set[int]) -> str:
     image, category = entry["image_id"], entry.get("category_id")
     if not isinstance(image, int) or image not in images:
         return f"image_id {image!r} is no image"[:200]
@@ -206,16 +206,20 @@ def _wrong_reference(entry: Entry, images: Any, categories: set[Any]) -> str:
     return ""
 
 
-def _is_number(value: object) -> bool:
+def _is_box(box: object) -> TypeGuard[list[float]]:
     """Whole numbers may have any length, and those of 400 digits are no floats."""
     with suppress(OverflowError):
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return (
+            isinstance(box, list)
+            and len(box) == 4
+            and all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in box)
+        )
     return False
 
 
 def _empty(box: object) -> str:
     """The fault of a box without pixels (the published training set of 2017 has two); empty if there is none."""
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)) or (box[2] and box[3]):
+    if not _is_box(box) or (box[2] and box[3]):
         return ""
     return f"the box {' '.join(f'{number:g}' for number in box)} (x, y, width, height) is empty"
 
@@ -223,7 +227,7 @@ def _empty(box: object) -> str:
 def _wrong_box(box: object, width: int, height: int) -> str:
     if box is None or box == []:
         return ""
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+    if not _is_box(box):
         return f"bbox {str(box)[:80]}: expected x, y, width, height"
     x, y, w, h = box
     if outside((x, y, x + w, y + h), width, height):

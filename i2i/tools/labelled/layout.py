@@ -49,6 +49,17 @@ class Layout:
         """The fault in the labels of a picture of that size; empty if there is none."""
         return ""
 
+    def wrong_masks(self, masks: Sequence[Path], width: int, height: int) -> str:
+        """The fault of the masks of a picture of that size; empty if there is none."""
+        for mask in masks:
+            try:
+                size = images.probe(self.folder / mask)
+            except ImageError as error:
+                return f"{mask}: {error}"
+            if size != (width, height):
+                return f"{mask} has {size[0]}x{size[1]} pixels, its picture {width}x{height}"
+        return ""
+
     def splits(self, item: Item) -> set[str]:
         """The names of the splits that the picture may belong to."""
         return set(item.picture.parts[:-1])
@@ -193,21 +204,10 @@ class Masks(Layout):
                 self.problems.setdefault(mask, "a mask without a picture")
 
     def complaint(self, item: Item, width: int, height: int) -> str:
-        return next(filter(None, (wrong_mask(self.folder, mask, width, height) for mask in item.labels)), "")
+        return self.wrong_masks(item.labels, width, height)
 
 
 def _is_mask(path: Path) -> bool:
     """The folder nearest to the file decides: `labels/images/a.png` is a picture."""
     kinds = [part.lower() for part in path.parts[:-1] if part.lower() in (*MASK_PICTURES, *MASK_FOLDERS)]
     return bool(kinds) and kinds[-1] in MASK_FOLDERS
-
-
-def wrong_mask(folder: Path, mask: Path, width: int, height: int) -> str:
-    """The fault of the mask for a picture of that size; empty if there is none."""
-    try:
-        size = images.probe(folder / mask)
-    except ImageError as error:
-        return f"{mask}: {error}"
-    if size != (width, height):
-        return f"{mask} has {size[0]}x{size[1]} pixels, its picture {width}x{height}"
-    return ""

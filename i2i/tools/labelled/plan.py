@@ -64,15 +64,6 @@ class AugmentOptions(ModelOptions):
     workers: Annotated[int, Interval(ge=1, le=256)] | Literal["auto"] = "auto"
     """Threads that read, and as many that write; auto is 1 on a CPU, else up to 8. They change no result."""
 
-    def check(self, styles: int) -> None:
-        """Raises `UsageError` for options that contradict each other, or the number of styles."""
-        if self.overwrite and self.skip_existing:
-            raise UsageError("overwrite and skip_existing contradict each other")
-        if self.copies is not None and self.copies > styles:
-            raise UsageError(
-                f"copies = {self.copies}: with {styles} styles there are {styles} translations of a picture"
-            )
-
 
 LAYOUTS: dict[str, Callable[[Path, list[Path]], Layout]] = {"coco": Coco, "voc": Voc, "yolo": Yolo, "masks": Masks}
 _EXPECTED = (
@@ -169,7 +160,8 @@ def checked_styles(styles: Sequence[str], options: AugmentOptions) -> list[str]:
     """
     if not styles:
         raise UsageError("expected at least one style")
-    options.check(len(styles))
+    if options.copies is not None and options.copies > (count := len(styles)):
+        raise UsageError(f"copies = {options.copies}: with {count} styles there are {count} translations of a picture")
     names = [name.strip() for name in options.names.split(",")] if options.names else list(map(_style_name, styles))
     if len(names) != len(styles):
         raise UsageError(

@@ -24,7 +24,6 @@ from i2i.tools.labelled.layout import (
     read_text,
     renamed,
     stem,
-    wrong_mask,
 )
 
 _MAX_TAGS = 500_000
@@ -86,13 +85,11 @@ class Voc(Layout):
         label, *masks = item.labels
         if reason := _wrong(read_bytes(self.folder / label), item.picture, width, height):
             return f"{label}: {reason}"
-        return next(filter(None, (wrong_mask(self.folder, mask, width, height) for mask in masks)), "")
+        return self.wrong_masks(masks, width, height)
 
     def label(self, source: Path, picture: Path) -> bytes:
         data = super().label(source, picture)
-        if source.suffix.lower() != ".xml":
-            return data
-        return named(data, picture.name)
+        return named(data, picture.name) if source.suffix.lower() == ".xml" else data
 
     def listing(self, source: Path, kept: Set[Path], copies: Copies, out: Path) -> bytes:
         lines = []

@@ -46,7 +46,9 @@ class Yolo(Layout):
         super().__init__(folder)
         texts = {path for path in files if path.suffix.lower() == ".txt" and path.name != CLASSES}
         pictures = [path for path in files if is_picture(path)]
-        parallel = {path: place.with_suffix(".txt") for path in pictures if (place := _parallel(path))}
+        parallel = {
+            path: place.with_suffix(".txt") for path in pictures if (place := exchanged(path, ("images",), "labels"))
+        }
         labels = {text for text in texts if "labels" in text.parts[:-1]} if parallel else set()
         own = {picture: _label_of(picture, parallel.get(picture), texts) for picture in pictures}
         folders = {picture.parent for picture, label in own.items() if label and label.parent == picture.parent}
@@ -131,10 +133,6 @@ class Yolo(Layout):
     def summary(self) -> str:
         classes = "" if self._classes == math.inf else f", {self._classes:.0f} classes"
         return super().summary + classes
-
-
-def _parallel(picture: Path) -> Path | None:
-    return exchanged(picture, ("images",), "labels")
 
 
 def _label_of(picture: Path, place: Path | None, texts: set[Path]) -> Path | None:

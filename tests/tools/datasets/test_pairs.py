@@ -216,7 +216,7 @@ def test_no_surprise_on_disk(scene):
     assert (out / "0.png").read_bytes() == b"other" and (out / "1.png").read_bytes() == before["1.png"]
     assert script(*places, "-o", out, "--overwrite") == 0
     assert {name: (out / name).read_bytes() for name in listed(out)} == before
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="contradict each other"):
         add_instances(*places[1:], out, overwrite=True, skip_existing=True)
 
 
