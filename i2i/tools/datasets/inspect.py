@@ -157,7 +157,7 @@ def _find_groups(data: Path, left_out: LeftOut) -> list[Group]:
     return found or [Group(".", PLAIN, "", "", folders.find_images(data, left_out))]
 
 
-def _places(data: Path) -> list[tuple[str, str, str, str]]:
+def _places(data: Path) -> Sequence[tuple[str, str, str, str]]:
     """The folders of pictures, each with its layout, split and domain."""
     found = []
     for split in SPLITS:
