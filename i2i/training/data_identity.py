@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from i2i.urls import real
 from i2i.data.datasets import Images, MixedImages, UnpairedImages
 from i2i.data.options import classes, ranges
 from i2i.data.pair import Datasets, ImagePairs, Sampled
 from i2i.errors import ModelError
 from i2i.training.options import RunOptions
+from i2i.urls import real
 
 SAMPLED = 32
 """Of each list, a part of the content is kept for this number of pictures."""

@@ -14,8 +14,8 @@ from i2i.data import walking
 from i2i.data.folders import LeftOut, PairRecord, find_images, paired, single_domain, unpaired
 from i2i.data.walking import walk
 from i2i.errors import InputError
+from i2i.files import make_folders
 from i2i.tools.datasets.inspect import inspect
-from i2i.tools.datasets.shape import make_folder
 
 
 def make(path, width=8, height=6):
@@ -276,7 +276,7 @@ def test_a_list_written_on_windows(tmp_path):
 def test_a_folder_of_any_depth(tmp_path):
     """Deeper than Python calls itself."""
     parts = ["d"] * 1100
-    make_folder(tmp_path / "/".join(parts))
+    make_folders(tmp_path / "/".join(parts))
     made = make(tmp_path / "a.png")
     made.rename(tmp_path.joinpath(*parts, "a.png"))
     found = [len(path.relative_to(tmp_path).parts) for path in find_images(tmp_path)]

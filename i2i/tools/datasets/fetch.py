@@ -21,13 +21,13 @@ from typing import IO, Self
 
 from i2i import images
 from i2i.config import nearest
-from i2i.urls import real
 from i2i.data.folders import SPLITS
 from i2i.download import BrokeOffError, Progress, download
 from i2i.errors import DownloadError, InputError, UsageError
 from i2i.files import WINDOWS, atomic_write, is_reserved, locked, refused, sha256
 from i2i.plain_yaml import read_yaml
 from i2i.tools.datasets.shape import folders_above
+from i2i.urls import real
 
 SOURCE = "SOURCE.json"
 MAX_MEMBERS = 200_000

@@ -21,13 +21,13 @@ import cv2
 import numpy as np
 
 from i2i import images
-from i2i.urls import real
 from i2i.data.folders import SPLITS, find_images, listed
 from i2i.data.walking import exists, is_folder
 from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
 from i2i.files import appeared, atomic_write, make_folders, sha256
 from i2i.images import Picture
 from i2i.images.picture import white
+from i2i.urls import real
 
 K = TypeVar("K")
 
@@ -67,7 +67,7 @@ def write_pictures(jobs: Iterable[Job], overwrite: bool, skip_existing: bool) ->
                 if lost := images.not_kept_by(path.suffix, picture):
                     raise ImageError(f"{lost[0]}; name the sources .tif")
             for path, picture in wanted:
-                make_folder(path.parent)
+                make_folders(path.parent)
                 images.write(path, picture, replace=overwrite)
             outcome.done += 1
         except (ImageError, ExistsError) as error:
@@ -105,14 +105,6 @@ def check_outputs(outputs: list[Path], inputs: Iterable[Path], overwrite: bool, 
         )
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder and those above it. Raises `OutputError`."""
-    try:
-        make_folders(folder)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be created: {error.strerror}") from None
-
-
 def is_there(path: Path) -> bool:
     """Whether something exists at the path of an output. Raises `OutputError` if the system refuses to say."""
     try:
@@ -125,7 +117,7 @@ def is_there(path: Path) -> bool:
 def folders_above(path: Path) -> Iterator[None]:
     """Create the folders above `path`; those that are empty at the end, and were not there, go again."""
     missing = [parent for parent in path.absolute().parents if not is_there(parent)]
-    make_folder(path.parent)
+    make_folders(path.parent)
     try:
         yield
     finally:
@@ -221,7 +213,7 @@ def split_dataset(
         if skip_existing and is_there(target):
             outcome.skipped += 1
             continue
-        make_folder(target.parent)
+        make_folders(target.parent)
         try:
             _bring(source, target, link, overwrite)
             outcome.done += 1

@@ -16,17 +16,16 @@ from typing import Any
 
 from i2i import __version__
 from i2i.config import from_mapping, narrowed, option_names, to_mapping
-from i2i.urls import path_of
 from i2i.errors import ExistsError, OutputError, UsageError
-from i2i.files import atomic_write, remove_strays
+from i2i.files import atomic_write, make_folders, remove_strays
 from i2i.folders.jobs import Job
 from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.report import Progress, Record, Report
 from i2i.inference.options import FolderOptions, ModelOptions
 from i2i.inference.translator import Translator, load_translator
 from i2i.terminal import printable
-from i2i.tools.datasets.shape import make_folder
 from i2i.tools.labelled.plan import AugmentOptions, Copy, Plan, checked_styles, plan
+from i2i.urls import path_of
 
 
 def augment_folder(
@@ -179,7 +178,7 @@ class _Augmentation:
                 raise OutputError(f"{printable(self.plan.out / path)}: cannot be replaced: {error.strerror}") from error
 
     def _write(self, target: Path, data: bytes, replace: bool | None = None) -> None:
-        make_folder(target.parent)
+        make_folders(target.parent)
         replace = self.options.overwrite if replace is None else replace
         atomic_write(target, lambda file: file.write(data), replace=replace)
 
@@ -204,7 +203,7 @@ def _facts(work: Plan, styles: Sequence[str], options: AugmentOptions) -> dict[s
 def _copy(source: Path, target: Path, replace: bool) -> None:
     try:
         with source.open("rb") as original:
-            make_folder(target.parent)
+            make_folders(target.parent)
             atomic_write(target, lambda file: shutil.copyfileobj(original, file), replace=replace)
     except OSError as error:
         raise OutputError(f"{printable(source)}: cannot be copied: {error.strerror}") from error
