@@ -26,7 +26,7 @@ from ways import WAYS, chosen
 
 from i2i.images import to_planes
 from i2i.inference.options import ModelOptions
-from i2i.inference.runtime.prepare import load_file
+from i2i.inference.prepare import load_file
 
 ALONE = [way for way in WAYS if way not in ("auto", "fp32")]
 Run = Callable[[], object]

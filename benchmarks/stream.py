@@ -27,8 +27,8 @@ from pictures import levels, mosaic, pictures_in
 from stream_child import KEEPS, Task
 
 from i2i.images.spool import IN_MEMORY, spool_folder
-from i2i.inference.memory import bytes_per_pixel, fits
-from i2i.inference.streaming.run import spool_bytes
+from i2i.inference.loaded_model import bytes_per_pixel, fits
+from i2i.inference.streaming import spool_bytes
 from i2i.models.info import read_info
 from i2i.networks import GeneratorConfig
 from i2i.networks.resnet import ResnetConfig

@@ -21,8 +21,8 @@ from plain_translating import plain_network
 from torch import Tensor, nn
 
 from i2i.images import Picture, Pixels, from_planes, to_planes
-from i2i.inference.runtime.torch_runtime import TorchRuntime
 from i2i.inference.streaming import stream_bands
+from i2i.inference.torch_runtime import TorchRuntime
 from i2i.models import model_file
 from i2i.networks.blocks import for_translation
 

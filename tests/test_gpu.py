@@ -21,8 +21,8 @@ from i2i.data.pair import Datasets, ImagePair
 from i2i.data.toy import ToyPairs, ToyUnpaired
 from i2i.folders.batch import translate_folder
 from i2i.images import Picture, read, write
-from i2i.inference.runtime.torch_runtime import TorchRuntime
-from i2i.inference.streaming.layers import Layer, convolution, normalisation
+from i2i.inference.schedule import Layer, convolution, normalisation
+from i2i.inference.torch_runtime import TorchRuntime
 from i2i.inference.translator import Translator, load_translator
 from i2i.losses.regularisers import structure_loss
 from i2i.models import model_file

@@ -20,7 +20,7 @@ from i2i.evaluation.training_log import run_options
 from i2i.files import sha256
 from i2i.images import Picture, Pixels, to_pixels, with_depth
 from i2i.images.palettes import to_classes
-from i2i.inference.failures import not_finite
+from i2i.inference.loaded_model import not_finite
 from i2i.inference.translator import Translator
 from i2i.models import pretrained
 from i2i.models.info import WEIGHTS_NAME, ModelInfo

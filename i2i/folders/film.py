@@ -20,7 +20,7 @@ import numpy as np
 
 from i2i import __version__
 from i2i.config import option_names, to_mapping
-from i2i.errors import ImageError, LockedError
+from i2i.errors import ImageError, LockedError, out_of_memory
 from i2i.files import move_into_place, refused, sha256
 from i2i.films import Film, Frame, Reader, Segment, Segments, Writer, is_video, needs_video, segments
 from i2i.films.smoothing import Motion, Smoother, motion
@@ -28,7 +28,6 @@ from i2i.folders.jobs import Job, blend_of, read_mask
 from i2i.folders.report import Record, masked
 from i2i.images import Picture, Pixels, with_channels, with_depth
 from i2i.inference.blend import Blend
-from i2i.inference.failures import out_of_memory
 from i2i.inference.scaling import resized
 
 if TYPE_CHECKING:

@@ -20,9 +20,8 @@ from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, has_pyav, is_animated
 from i2i.films import written_suffix as written_film_suffix
 from i2i.folders import stores
 from i2i.images import SUFFIXES, UNREAD, Pixels, read, written_suffix
-from i2i.inference.blend import Blend, Mask
+from i2i.inference.blend import Blend, Mask, checked_mask
 from i2i.inference.options import ALPHA, FolderOptions
-from i2i.inference.values import checked_mask
 from i2i.terminal import printable
 from i2i.urls import StorePath, as_path, is_url, place_of, real
 

@@ -15,9 +15,9 @@ from i2i.images import WRITTEN, Picture, from_planes, to_planes
 from i2i.images.formats import written_format
 from i2i.images.large import Bands, Canvas, Large, refusal, write_large
 from i2i.images.picture import Pixels
+from i2i.inference.blend import as_mask
 from i2i.inference.scaling import Enlargement, row_bands, scaled
-from i2i.inference.streaming.picture import RowSink
-from i2i.inference.values import as_mask
+from i2i.inference.streaming import RowSink
 from i2i.terminal import printable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def translate_large(translator: "Translator", job: Job, options: "FolderOptions"
                 canvas.fill(top, _stacked(made(top, rows)))
 
             if shape == (large.height, large.width):
-                translator.model.streamer.bands(bands, put, dtype.type)
+                translator.model.bands(bands, put, dtype.type)
             else:
                 _paint(translator, bands, shape, put, dtype.type)
             write_large(target, canvas, result, format, quality=options.quality, mode=mode, replace=options.replaces)

@@ -14,14 +14,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFailed
+from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFailed, out_of_memory
 from i2i.files import make_folders
 from i2i.folders.jobs import Job, blend_of, read_mask
-from i2i.folders.report import Progress, Record, changes, clipped, masked, painted, unlabelled
+from i2i.folders.report import (
+    Progress,
+    Record,
+    changes,
+    clipped,
+    failure,
+    failure_of_one,
+    masked,
+    painted,
+    refuses_all,
+    unlabelled,
+)
 from i2i.images import Picture, probe, read, write
 from i2i.images.large import LARGE_LIMITS, large_size
 from i2i.images.picture import DEFAULT_LIMITS
-from i2i.inference import failures
 from i2i.inference.blend import Blend
 from i2i.inference.options import FolderOptions
 from i2i.inference.scaling import resized
@@ -176,7 +186,7 @@ class Pipeline:
                 batch.append((entry, entry.picture.result()))
             except Exception as error:
                 self._held -= entry.pixels
-                self._fail(entry.job, failures.reason(error))
+                self._fail(entry.job, failure(error))
         return batch
 
     def _translate(self, batch: Sequence[tuple[_Read, Taken]]) -> None:
@@ -212,14 +222,14 @@ class Pipeline:
             made = self.translator.translate_batch([picture for picture, _ in batch], self.options.size)
             return [blend.of(picture, new) for (picture, blend), new in zip(batch, made, strict=True)], ""
         except Exception as error:
-            if not failures.out_of_memory(error):
-                return failures.reason_of_one(error)
+            if not out_of_memory(error):
+                return failure_of_one(error)
         if len(batch) == 1:
             return self._streamed(batch[0])
         self._batch = min(self._batch, len(batch) // 2)
         self.notices[:] = [text for text in self.notices if not text.startswith(_LESS)]
         self.notices.append(f"{_LESS}: went on with --batch-size {self._batch}")
-        return failures.reason(MemoryError())
+        return failure(MemoryError())
 
     def _streamed(self, taken: Taken) -> tuple[list[Picture], str] | str:
         """Translate by bands of rows a picture that took too much memory as a whole."""
@@ -227,7 +237,7 @@ class Pipeline:
         try:
             result = blend.of(picture, self.translator.stream(picture, self.options.size))
         except Exception as error:
-            return failures.reason_of_one(error)
+            return failure_of_one(error)
         if _BANDS not in self.notices:
             self.notices.append(_BANDS)
         return [result], _BY_BANDS
@@ -241,9 +251,9 @@ class Pipeline:
         except ExistsError as error:
             self._appeared(job, error)
         except Exception as error:
-            if isinstance(error, OutputError) and not failures.refuses_all(error):
+            if isinstance(error, OutputError) and not refuses_all(error):
                 error = ImageError(str(error))
-            self._fail(job, failures.reason_of_one(error))
+            self._fail(job, failure_of_one(error))
         else:
             if record is not None:
                 self.record(job, record)
@@ -274,7 +284,7 @@ class Pipeline:
         except ExistsError:
             raise
         except OutputError as error:
-            if failures.refuses_all(error):
+            if refuses_all(error):
                 raise
             raise ImageError(str(error)) from None
         return note
@@ -300,7 +310,7 @@ class Pipeline:
         except OutputError:
             raise
         except Exception as error:
-            self._fail(job, failures.reason(error))
+            self._fail(job, failure(error))
         else:
             self.record(job, Record.of(job, "done", note=note))
 

@@ -154,6 +154,21 @@ class Blend:
         return from_linear(own + share * (new - own))
 
 
+def as_mask(picture: Picture) -> Pixels:
+    """The luminance of a picture on black: (H, W) of its type. Raises `ImageError` for channels of data."""
+    return with_channels(picture.composited_on("black").pixels, 1)[..., 0]
+
+
+def checked_mask(picture: Picture) -> Pixels:
+    """As `as_mask`. Raises `ImageError` also for integers 0 and 1 alone, which would hide nearly all."""
+    mask = as_mask(picture)
+    if mask.dtype != np.float32 and mask.max() == 1:
+        raise ImageError(
+            f"holds only the values 0 and 1; expected 0 to {np.iinfo(mask.dtype).max}, or an array of bool"
+        )
+    return mask
+
+
 def _numbers(base: Pixels, made: Pixels, share: Pixels) -> Pixels:
     own, new = with_depth(base, np.float32), with_depth(made, np.float32)
     return own + share * (new - own)

@@ -1,6 +1,6 @@
 """Pictures as the planes that a network takes, and its output as a picture: pixels, labels of classes, or CIE Lab."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
 from i2i.images.palettes import VOID, Palette, boundaries, holds_indices, labels_of, to_colours
 from i2i.images.picture import NODATA
 from i2i.images.units import Units, result_dtype
-from i2i.inference.scaling import Size, scaled
+from i2i.inference.scaling import Enlargement, Size, painted_size, resized, scaled, shrunk
 from i2i.models.info import ModelInfo
 
 _BLACK, _WHITE = -1.0, 1.0
@@ -19,32 +19,51 @@ _BLACK, _WHITE = -1.0, 1.0
 class Coding:
     """The way to a network and back for pictures as planes, (C, H, W) float32 in [-1, 1].
 
-    `source` holds the pixels that we keep, possibly resized. `encode(source)` gives the network's input;
-    `decode(output, source)` turns its output back into pixels.
+    `source(picture, size)` holds the pixels that we keep, possibly resized; its `input` is the network's, and
+    `result(output)` turns the network's output back into a picture. A picture whose shorter side is longer than
+    `paint_size` goes through the network at that size; 0: at its own.
     """
 
-    def __init__(self, info: ModelInfo, in_channels: int) -> None:
+    def __init__(self, info: ModelInfo, in_channels: int, paint_size: int) -> None:
         self.inputs, self.outputs, self.lab = info.input_palette(), info.output_palette(), info.encoding == "lab"
-        self.edges, self.output_range = info.instance_edges, info.output_range
+        self.plain, self.edges, self.output_range = info.plain, info.instance_edges, info.output_range
         self.picture_channels = 3 if self.inputs or self.lab else in_channels
+        self.paint_size = paint_size
 
-    def source(self, picture: Picture) -> Pixels:
-        """Returns the pixels to keep. Raises `ImageError` if the picture lacks the channels that the network takes."""
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width at which a picture of that size goes through the network."""
+        return painted_size(height, width, self.paint_size)
+
+    def source(self, picture: Picture, size: Size | None) -> "Source":
+        """Raises `ImageError` if the picture lacks the channels that the network takes."""
+        own = picture.height, picture.width
+        if self.plain and size is None and picture.alpha is None and (shape := self.network_size(*own)) != own:
+            return Source(self, None, shrunk(picture, self.picture_channels, shape), picture)
         if self.inputs:
-            return _indices(picture, self.inputs, picture.alpha if self.edges else None)
-        return to_planes(picture.channels(self.picture_channels))
+            planes = _indices(picture, self.inputs, picture.alpha if self.edges else None)
+        else:
+            planes = to_planes(picture.channels(self.picture_channels))
+        return self._sized(planes, size, picture)
 
-    def source_of_planes(self, planes: Pixels) -> Pixels:
+    def source_of_planes(self, planes: Pixels, size: Size | None) -> "Source":
         """As `source`, for a picture that consists of `picture_channels` planes already."""
-        return _indices(Picture(from_planes(planes)), self.inputs) if self.inputs else planes
+        return self._sized(_indices(Picture(from_planes(planes)), self.inputs) if self.inputs else planes, size, None)
 
-    def resized(self, source: Pixels, height: int, width: int, picture: Picture | None = None) -> Pixels:
-        """Returns the source of `picture` at another size; pixels that its alpha hides do not bleed into others."""
+    def _sized(self, own: Pixels, size: Size | None, picture: Picture | None) -> "Source":
+        planes = own if size is None else self._resized(own, resized(own.shape[-2], own.shape[-1], size), picture)
+        shape = self.network_size(*planes.shape[-2:])
+        if shape == planes.shape[-2:]:
+            return Source(self, planes, planes, picture, size)
+        small, alpha = scaled(own, picture, shape)
+        return Source(self, planes, small, picture, size, alpha)
+
+    def _resized(self, planes: Pixels, shape: tuple[int, int], picture: Picture | None) -> Pixels:
+        """The planes of `picture` at another size; pixels that its alpha hides do not bleed into others."""
         if not self.inputs:
-            return scaled(source, picture, (height, width))[0]
+            return scaled(planes, picture, shape)[0]
         import cv2  # here, for the start of every translation would wait for it
 
-        return np.stack([cv2.resize(p, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) for p in source])
+        return np.stack([cv2.resize(p, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT) for p in planes])
 
     def encode(self, source: Pixels) -> Pixels:
         if self.inputs:
@@ -77,10 +96,6 @@ class Coding:
         stored = picture.pixels.dtype if picture.units is None else picture.units.dtype
         return stored.type if stored in (np.uint8, np.uint16) else np.float32
 
-    def result(self, output: Pixels, source: Pixels, picture: Picture, size: Size | None) -> Picture:
-        """Returns the network's output for `picture` as a picture, as `described`, in the depth of `picture`."""
-        return self.described(from_planes(self.decode(output, source), self.depth(picture)), picture, size)
-
     def described(self, pixels: Pixels, picture: Picture, size: Size | None) -> Picture:
         """Returns the pixels of a result with the alpha of `picture`, scaled to `size`, and all that its file says."""
         in_units = self.output_range is not None
@@ -108,6 +123,45 @@ class Coding:
         if self.lab and picture.pixels.shape[2] == 1:  # the profile of the file is for grey, and the result is sRGB
             described.icc = described.colour = None
         return described
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A picture on its way: its `planes`, the perhaps `small` ones that go through the network, and their alpha.
+
+    Without `planes`, which take four times the memory of a picture, they are made a band of rows at a time.
+    """
+
+    coding: Coding
+    planes: Pixels | None
+    small: Pixels
+    picture: Picture | None = None
+    size: Size | None = None
+    alpha: Pixels | None = None
+
+    @property
+    def input(self) -> Pixels:
+        """The network's input, without the axis of a batch."""
+        return self.coding.encode(self.small)
+
+    def decoded(self, output: Pixels) -> Pixels:
+        """The network's output as planes of a picture, at the size of `planes`."""
+        assert self.planes is not None
+        if self.small is not self.planes:
+            output = Enlargement(output, self.small, self.planes.shape[-2:], self.alpha).whole(self.planes)
+        return self.coding.decode(output, self.planes)
+
+    def result(self, output: Pixels) -> Picture:
+        """The network's output as a picture, with what the file of `picture` says and in its depth."""
+        coding, picture = self.coding, self.picture
+        assert picture is not None
+        depth = coding.depth(picture)
+        if self.planes is None:
+            enlargement = Enlargement(output, self.small, (picture.height, picture.width))
+            pixels = enlargement.pixels(picture, coding.picture_channels, depth)
+        else:
+            pixels = from_planes(self.decoded(output), depth)
+        return coding.described(pixels, picture, self.size)
 
 
 def _indices(picture: Picture, palette: Palette, instances: Pixels | None = None) -> Pixels:

@@ -16,6 +16,7 @@ from torch import nn
 from i2i.acceleration import accelerate, shared_copy
 from i2i.errors import UsageError
 from i2i.files import atomic_write
+from i2i.inference.scaling import padded
 from i2i.models.info import ModelInfo, to_json
 from i2i.networks.blocks import for_translation
 
@@ -44,9 +45,8 @@ def checked_onnx(network: nn.Module, info: ModelInfo, *, compact: bool = False) 
     if info.dropout:
         raise UsageError("ONNX has no place for the noise of dropout, which stays on in this model: --dropout False")
     for_translation(network, info.statistics)
-    channels, multiple = info.network_config().in_channels, info.size_multiple
-    side = usable_side(info)
-    check_installed()
+    config, multiple = info.network_config(), info.size_multiple
+    channels, side = config.in_channels, padded(64, multiple, config.minimum_size)
     data = onnx_bytes(network, channels, side, {"i2i": to_json(info, "")})
     if compact:
         data = half_where_exact(data)
@@ -96,20 +96,12 @@ def half_where_exact(data: bytes) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def usable_side(info: ModelInfo) -> int:
-    """A height and width that the network takes, at least 64."""
-    multiple = info.size_multiple
-    return -(-max(64, info.network_config().minimum_size) // multiple) * multiple
-
-
 def onnx_bytes(network: nn.Module, channels: int, side: int, metadata: dict[str, str] | None = None) -> bytes:
     """`network`, which is in its mode of translation, as an ONNX file: `input` to `output`, both (N, C, H, W).
 
-    `side` is a height and width that it takes; any other such size will do. Raises `UsageError` if the packages
-    that this needs are not installed.
+    `side` is a height and width that it takes; any other such size will do. Raises `UsageError` as `check_installed`.
     """
-    if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
-        raise UsageError(f'{missing[0]} is not installed (pip install "i2i[onnx]")')
+    check_installed()
     example = torch.zeros(2, channels, side, side)
     dynamic = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings(), _quiet(), torch.no_grad():
@@ -133,7 +125,7 @@ def onnx_bytes(network: nn.Module, channels: int, side: int, metadata: dict[str,
 
 def check_onnx(data: bytes, network: nn.Module, shape: tuple[int, ...]) -> None:
     """Compare the file with `network` at (N, C, H, W). Raises `UsageError` if they differ by more than `TOLERANCE`."""
-    from i2i.inference.runtime.onnx_runtime import silent_onnxruntime
+    from i2i.inference.runtimes import silent_onnxruntime
 
     x = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     session = silent_onnxruntime().InferenceSession(data, providers=["CPUExecutionProvider"])

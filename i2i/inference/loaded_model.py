@@ -1,4 +1,7 @@
-"""A generator that is ready to run: planes of any size through its network, within the memory that is free."""
+"""A generator that is ready to run: planes of any size through its network, within the memory that is free.
+
+The memory that a picture takes is estimated first: a machine that runs out of it ends the process.
+"""
 
 import copy
 import hashlib
@@ -9,24 +12,87 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from i2i.errors import ImageError, ModelError
+from i2i.errors import ImageError, ModelError, out_of_memory
 from i2i.images import Pixels
-from i2i.inference.failures import not_finite, out_of_memory
-from i2i.inference.memory import UNWATCHED, bytes_per_pixel, fits, of_pairs, surely_fits
 from i2i.inference.options import ModelOptions
-from i2i.inference.runtime.protocol import Device, InputSpec, Runtime
-from i2i.inference.scaling import fitted
+from i2i.inference.runtimes import Device, InputSpec, Runtime, content_key
+from i2i.inference.scaling import fitted, padded
+from i2i.machine import available_memory
 from i2i.models.info import OWN, ModelInfo
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
-    from i2i.inference.streaming import Streamer
+    from i2i.images.large import Bands
+    from i2i.inference.streaming import RowSink
     from i2i.networks import GeneratorConfig
+
+UNWATCHED = 1 << 28
+_SIDE = 256
+# convolutions hold copies of what they take and give, in another layout: measured 1.31 to 1.56 (docs/lab-book.md)
+_LAID_OUT_ANEW = {"torch": 1.5, "openvino": 1.5, "onnx": 2.2}
+# the picture itself: 8 bits and 32, before and after, padded
+_BESIDE = 60.0
+# and for each channel of the first layer, beside the columns of the last one's kernels, of which there are 21
+_MOST_OF_A_CHANNEL = 50.0
+_COLUMNS = 21 * 4 * 2.0
+
+
+def bytes_per_pixel(config: "GeneratorConfig", runtime: str = "torch") -> float:
+    """Estimates the bytes that a picture takes in that network for each of its pixels, without computing it."""
+    from i2i.acceleration.inference import peak_bytes
+
+    side = padded(_SIDE, config.size_multiple, config.minimum_size)
+    return _BESIDE + _LAID_OUT_ANEW[runtime] * peak_bytes(config, side, runtime == "torch") / side**2
+
+
+def surely_fits(channels: int, height: int, width: int) -> bool:
+    """Whether a picture is so small that it fits in any network whose first layer has so many channels."""
+    return (_BESIDE + _COLUMNS + _MOST_OF_A_CHANNEL * channels) * height * width < UNWATCHED
+
+
+def bytes_of_pairs(attention: int, height: int, width: int) -> int:
+    """The bytes of all pairs of places, scores and weights, in a runtime that holds them all at once.
+
+    Self-attention stands after `attention` halvings; 0 is none.
+    """
+    return 8 * ((height >> attention) * (width >> attention)) ** 2 if attention else 0
+
+
+def fits(per_pixel: float, height: int, width: int, extra: int = 0) -> bool:
+    """Whether a picture of that size, and `extra` more bytes, fit into the memory that is free."""
+    need = per_pixel * height * width + extra
+    return need < UNWATCHED or need <= available_memory()
+
+
+def too_much(config: "GeneratorConfig", height: int, width: int, reason: str, there: int) -> str:
+    """The message for a picture that does not fit into `there` bytes and, for that `reason`, cannot be streamed."""
+    need = bytes_per_pixel(config) * height * width
+    largest = int(min(height, width) * min(1.0, there / need) ** 0.5) // 64 * 64
+    hint = f"; --size {largest} would fit" if 0 < largest < min(height, width) else "; try a smaller --size"
+    needs = f"{width}x{height} pixels need about {need / 1e9:.1f} GB here, {there / 1e9:.1f} GB are free"
+    return f"{needs}, and {reason}{hint}"
+
+
+def _free_memory(device: "torch.device") -> int:
+    """The bytes that are free where the network runs: those of a GPU that this process can have, or the machine's."""
+    if device.type != "cuda":
+        return available_memory()
+    import torch
+
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
+def not_finite(network: str, precision: str) -> str:
+    """The message for a network whose values are no picture, with what may help."""
+    hint = "" if precision == "fp32" else "; --precision fp32 may help"
+    return f"{network} makes values that are not finite of it in {precision}{hint}"
 
 
 class Origin(NamedTuple):
-    """The file of a model, the options with which it was opened, and the `cache_key` of its content then."""
+    """The file of a model, the options with which it was opened, and the `content_key` of it then."""
 
     path: Path
     options: ModelOptions
@@ -57,10 +123,6 @@ class LoadedModel:
         self.one_by_one = noisy or self.device.type == "cpu"
         self._same_noise = False
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and other processes: all but what is made again when needed. Each runtime sees to its own."""
-        return {name: value for name, value in self.__dict__.items() if name != "streamer"}
-
     @property
     def device(self) -> Device:
         return self.runtime.device
@@ -78,7 +140,6 @@ class LoadedModel:
         """
         import torch
 
-        from i2i.inference.runtime.prepare import cache_key
         from i2i.models import pretrained
         from i2i.networks.blocks import for_translation
 
@@ -88,7 +149,7 @@ class LoadedModel:
             path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
         )
         # a run that is still training writes its model anew: bands would be of another network than the rest
-        if key is not None and cache_key(path, self.runtime.name, options) != key:
+        if key is not None and content_key(path, self.runtime.name, options) != key:
             raise ModelError(f"{path} has changed since it was loaded")
         self.buffers = dict(network.named_buffers())
         return for_translation(network, self.info.statistics, self.info.dropout).to(torch.device(str(self.device)))
@@ -130,19 +191,6 @@ class LoadedModel:
         known = self.spec.bytes_per_pixel
         return bytes_per_pixel(self.config) if known is None else known
 
-    @cached_property
-    def streamer(self) -> "Streamer":
-        """Translates pictures that are too large for the memory. (This imports torch.)"""
-        if self.info.network == OWN:
-            raise ImageError("is too large for the memory, and an own network takes a picture only as a whole")
-        import torch
-
-        from i2i.inference.streaming import Streamer
-
-        autocast = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.runtime.precision)
-        device = torch.device(str(self.device))
-        return Streamer(self.network, self.config, self.noisy, device, autocast)
-
     def batch(self, planes: Pixels) -> Pixels:
         """(N, C, H, W) float32 in [-1, 1] → (N, D, H, W).
 
@@ -155,7 +203,7 @@ class LoadedModel:
         return self._finite(self.unchecked(planes))
 
     def array(self, planes: Pixels) -> Pixels:
-        """(C, H, W) → (D, H, W), by bands of rows if need be. Raises as `Streamer.array`, `ImageError` as `batch`."""
+        """(C, H, W) → (D, H, W), by bands of rows if need be. Raises as `bands`, and `ImageError` as `batch`."""
         try:
             return self.batch(planes[None])[0]
         except (MemoryError, RuntimeError) as error:
@@ -164,8 +212,37 @@ class LoadedModel:
         return self.by_bands(planes)
 
     def by_bands(self, planes: Pixels) -> Pixels:
-        """As `array`, by bands of rows."""
-        return self._finite(self.streamer.array(planes))
+        """As `array`, by bands of rows. (This imports torch.)"""
+        import torch
+
+        from i2i.inference.streaming import stream_tensor
+
+        options = self._for_bands(*planes.shape[-2:])
+        return self._finite(stream_tensor(self.network, torch.from_numpy(planes), **options).numpy())
+
+    def bands(self, bands: "Bands", sink: "RowSink", depth: Any) -> None:
+        """The picture of `bands` translated, to `sink` by rows of that depth. (This imports torch.)
+
+        Raises `ImageError` for a network that takes pictures only as a whole, `SpoolError` if there is no room for the
+        spool.
+        """
+        from i2i.inference.streaming import stream_bands
+
+        stream_bands(self.network, bands, sink, depth, **self._for_bands(bands.height, bands.width))
+
+    def _for_bands(self, height: int, width: int) -> dict[str, Any]:
+        """The options of `streaming.stream` for a picture of that size."""
+        if self.info.network == OWN:
+            raise ImageError("is too large for the memory, and an own network takes a picture only as a whole")
+        import torch
+
+        from i2i.inference.streaming import streamable
+
+        device = torch.device(str(self.device))
+        if reason := streamable(self.config, self.noisy):
+            raise ImageError(too_much(self.config, height, width, reason, _free_memory(device)))
+        autocast = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.runtime.precision)
+        return {"device": device, "autocast": autocast}
 
     def unchecked(self, planes: Pixels) -> Pixels:
         """As `batch`, whatever memory is free and whatever comes out."""
@@ -185,7 +262,8 @@ class LoadedModel:
         if self.device.type != "cpu" or self.info.network == OWN:  # nothing is known of an own network
             return True
         # torch and OpenVINO go through them in parts
-        pairs = of_pairs(self.info.config.get("attention", 0), height, width) if self.runtime.name == "onnx" else 0
+        attention = self.info.config.get("attention", 0) if self.runtime.name == "onnx" else 0
+        pairs = bytes_of_pairs(attention, height, width)
         if surely_fits(self.info.config["width"], height, width) and pairs < UNWATCHED:
             return True
         return fits(self.bytes_per_pixel, height, width, pairs)
@@ -208,6 +286,6 @@ class LoadedModel:
     def _seed_of(self, picture: Any) -> int:
         import torch
 
-        from i2i.inference.runtime.torch_runtime import seed_of
+        from i2i.inference.torch_runtime import seed_of
 
         return seed_of(torch.as_tensor(picture), self.seed)

@@ -1,8 +1,8 @@
 """Several styles as one: each translates the picture, and their results are mixed in linear light."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -15,7 +15,7 @@ from i2i.images import Pixels, with_depth
 from i2i.images.colours import from_linear, to_linear
 from i2i.inference.loaded_model import LoadedModel
 from i2i.inference.options import checked_mix, mix_as_text, parse_mix
-from i2i.inference.runtime.protocol import Device, InputSpec, Planes
+from i2i.inference.runtimes import Device, InputSpec, Planes
 from i2i.inference.translator import Translator, load_translator
 from i2i.models.info import ModelInfo, Training
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from i2i.images.large import Bands
-    from i2i.inference.streaming.picture import RowSink
+    from i2i.inference.streaming import RowSink
 
 
 def load_mix(mix: Mapping[str, float] | str, **options: Any) -> Translator:
@@ -116,7 +116,9 @@ class MixedModel(LoadedModel):
         )
         notices = tuple(dict.fromkeys(notice for model in models for notice in model.notices))
         noisy = any(model.noisy for model in models)
-        super().__init__(_MixedRuntime(parts), _info(parts), spec, seed=models[0].seed, noisy=noisy, notices=notices)
+        self._colours = spec.out_channels in (1, 3)
+        runtime = _MixedRuntime(parts, self._colours)
+        super().__init__(runtime, _info(parts), spec, seed=models[0].seed, noisy=noisy, notices=notices)
 
     @cached_property
     def config(self) -> NoReturn:
@@ -132,9 +134,27 @@ class MixedModel(LoadedModel):
     def save_pretrained(self, folder: Path) -> None:
         raise _no_network()
 
-    @cached_property
-    def streamer(self) -> "_MixedStreamer":  # type: ignore[override]
-        return _MixedStreamer(self.parts)
+    def by_bands(self, planes: Pixels) -> Pixels:
+        shares, results = [part.share for part in self.parts], (part.model.by_bands(planes) for part in self.parts)
+        return self._finite(_mixed(shares, results, self._colours))
+
+    def bands(self, bands: "Bands", sink: "RowSink", depth: Any) -> None:
+        """One style after another; the sum so far lies in a file without a name, as large as the picture in float32."""
+        from i2i.images.large import Canvas
+
+        with Canvas(bands.height, bands.width, self.spec.out_channels, np.float32) as sums:
+            for number, (_, share, model) in enumerate(self.parts):
+
+                def take(top: int, rows: Pixels, number: int = number, share: float = share) -> None:
+                    light = np.float32(share) * _light(with_depth(rows, np.float32), self._colours)
+                    if number > 0:
+                        light += sums.rows(top, top + len(rows))
+                    if number + 1 < len(self.parts):
+                        sums.fill(top, light)
+                    else:
+                        sink(top, with_depth(_encoded(light, self._colours), depth))
+
+                model.bands(bands, take, depth)
 
     def _fits(self, height: int, width: int) -> bool:
         return all(part.model._fits(height, width) for part in self.parts)
@@ -154,18 +174,15 @@ def _info(parts: Sequence[Part]) -> ModelInfo:
 
 
 class _MixedRuntime:
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self._parts = [(part.share, part.model.runtime) for part in parts]
-        self._colours = parts[0].model.spec.out_channels in (1, 3)
-        runtimes = [runtime for _, runtime in self._parts]
-        self.name = ", ".join(dict.fromkeys(runtime.name for runtime in runtimes))
-        self.precision = ", ".join(dict.fromkeys(runtime.precision for runtime in runtimes))
-        self.device: Device = runtimes[0].device
+    def __init__(self, parts: Sequence[Part], colours: bool) -> None:
+        self._shares, self._colours = [part.share for part in parts], colours
+        self._runtimes = [part.model.runtime for part in parts]
+        self.name = ", ".join(dict.fromkeys(runtime.name for runtime in self._runtimes))
+        self.precision = ", ".join(dict.fromkeys(runtime.precision for runtime in self._runtimes))
+        self.device: Device = self._runtimes[0].device
 
     def run(self, batch: Planes, seed: int | None = None) -> Planes:
-        total = sum(share * _light((runtime.run(batch, seed) + 1) / 2, self._colours) for share, runtime in self._parts)
-        mixed: Planes = _encoded(np.asarray(total), self._colours) * 2 - 1
-        return mixed
+        return _mixed(self._shares, (runtime.run(batch, seed) for runtime in self._runtimes), self._colours)
 
     def tensor(self, batch: "Tensor", seed: int | None = None) -> "Tensor":
         import torch
@@ -173,38 +190,10 @@ class _MixedRuntime:
         return torch.from_numpy(self.run(batch.cpu().numpy(), seed)).to(batch.device)
 
 
-@dataclass(frozen=True)
-class _MixedStreamer:
-    """As `Streamer`, one style after another."""
-
-    parts: Sequence[Part]
-
-    def array(self, planes: Pixels) -> Pixels:
-        total = sum(share * _light((model.by_bands(planes) + 1) / 2, self._colours) for _, share, model in self.parts)
-        return _encoded(np.asarray(total), self._colours) * 2 - 1
-
-    def bands(self, bands: "Bands", sink: "RowSink", depth: Any) -> None:
-        """The sum so far lies in a file without a name, as large as the picture with float32."""
-        from i2i.images.large import Canvas
-
-        channels = self.parts[0].model.spec.out_channels
-        with Canvas(bands.height, bands.width, channels, np.float32) as sums:
-            for number, (_, share, model) in enumerate(self.parts):
-
-                def take(top: int, rows: Pixels, number: int = number, share: float = share) -> None:
-                    light = np.float32(share) * _light(with_depth(rows, np.float32), self._colours)
-                    if number > 0:
-                        light += sums.rows(top, top + len(rows))
-                    if number + 1 < len(self.parts):
-                        sums.fill(top, light)
-                    else:
-                        sink(top, with_depth(_encoded(light, self._colours), depth))
-
-                model.streamer.bands(bands, take, depth)
-
-    @property
-    def _colours(self) -> bool:
-        return self.parts[0].model.spec.out_channels in (1, 3)
+def _mixed(shares: Iterable[float], results: Iterable[Pixels], colours: bool) -> Pixels:
+    """Planes in [-1, 1] mixed by their shares."""
+    light = (share * _light((planes + 1) / 2, colours) for share, planes in zip(shares, results, strict=True))
+    return _encoded(np.asarray(sum(light)), colours) * 2 - 1
 
 
 def _light(values: Pixels, colours: bool) -> Pixels:

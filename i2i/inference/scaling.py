@@ -17,13 +17,18 @@ from i2i.images import Limits, Picture, Pixels, from_planes, resize_planes, scal
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 
+def padded(length: int, multiple: int, least: int) -> int:
+    """The next multiple from `length` and `least` on."""
+    return -(-max(length, least) // multiple) * multiple
+
+
 def mirrored(length: int, multiple: int, least: int) -> tuple[Indices, int]:
     """Indices that pad `length` pixels to a multiple, at least `least`, mirrored as often as need be; and how many
     of them come before the first pixel."""
-    padded = -(-max(length, least) // multiple) * multiple
-    before = (padded - length) // 2
+    whole = padded(length, multiple, least)
+    before = (whole - length) // 2
     period = max(1, 2 * (length - 1))
-    index = (np.arange(padded) - before) % period
+    index = (np.arange(whole) - before) % period
     return np.minimum(index, period - index) if length > 1 else np.zeros_like(index), before
 
 
@@ -32,10 +37,9 @@ def fitted(batch: Any, multiple: int, least: int, run: Callable[[Any], Any]) -> 
     height, width = batch.shape[-2:]
     rows, top = mirrored(height, multiple, least)
     columns, left = mirrored(width, multiple, least)
-    x = batch
     if len(rows) != height or len(columns) != width:
-        x = batch[..., rows[:, None], columns]
-    return run(x)[..., top : top + height, left : left + width]
+        batch = batch[..., rows[:, None], columns]
+    return run(batch)[..., top : top + height, left : left + width]
 
 
 RADIUS = 2

@@ -6,32 +6,24 @@ Pictures travel as NumPy arrays, so that a runtime that does without torch start
 import copy
 import tempfile
 from collections.abc import Callable, Sequence
+from html import escape
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from i2i.config import from_mapping
+from i2i.errors import out_of_memory
 from i2i.images import Picture, Pixels
-from i2i.inference import display, tensors
 from i2i.inference.blend import Blend
-from i2i.inference.call import Call
+from i2i.inference.call import Call, translate_tensor
 from i2i.inference.coding import Coding
-from i2i.inference.failures import out_of_memory
 from i2i.inference.loaded_model import LoadedModel
 from i2i.inference.options import ALPHA, BatchSize, CallOptions, Keep, ModelOptions, Precision, RuntimeName
-from i2i.inference.runtime.prepare import (
-    check,
-    choose_precision,
-    choose_runtime,
-    device_of,
-    gpu_has_bf16,
-    load_file,
-    load_network,
-)
-from i2i.inference.runtime.protocol import Device
-from i2i.inference.scaling import Enlargement, Size, painted_size, resized, scaled, shrunk
+from i2i.inference.prepare import choose, device_of, load_file, load_network
+from i2i.inference.runtimes import Device
+from i2i.inference.scaling import Size
 from i2i.models import hub, styles
 from i2i.models.info import WEIGHTS_NAME, ModelInfo, Statistics
 
@@ -93,7 +85,7 @@ def load_translator(
     asked = {"direction": direction, "device": device, "precision": precision, "norm_stats": norm_stats}
     more = {"dropout": dropout, "seed": seed, "download": download, "runtime": runtime, "compile": compile}
     options = from_mapping(ModelOptions, asked | more | {"paint_size": paint_size})
-    check(options)
+    choose(options, device_of(options))
     path = styles.find(
         style if isinstance(style, str) else Path(style), direction, download=download, progress=fetching
     )
@@ -118,37 +110,6 @@ def load_translator(
     return translator
 
 
-class _Source(NamedTuple):
-    """The planes of a picture, the perhaps `small` ones that go through the network, and their alpha."""
-
-    planes: Pixels
-    small: Pixels
-    alpha: Pixels | None = None
-
-    def enlarged(self, output: Pixels) -> Pixels:
-        """Returns the network's output for `small` at the size of `planes`."""
-        if self.small is self.planes:
-            return output
-        return Enlargement(output, self.small, self.planes.shape[-2:], self.alpha).whole(self.planes)
-
-    def result(self, output: Pixels, coding: Coding, picture: Picture, size: Size | None) -> Picture:
-        """Returns the result for `picture`, whose planes these are."""
-        return coding.result(self.enlarged(output), self.planes, picture, size)
-
-
-class _Shrunk(NamedTuple):
-    """The `small` planes of a picture that is painted at another size; its own planes would take four times its
-    memory, and are made a band of rows at a time."""
-
-    small: Pixels
-
-    def result(self, output: Pixels, coding: Coding, picture: Picture, size: Size | None) -> Picture:
-        """As that of `_Source`."""
-        enlargement = Enlargement(output, self.small, (picture.height, picture.width))
-        pixels = enlargement.pixels(picture, coding.picture_channels, coding.depth(picture))
-        return coding.described(pixels, picture, size)
-
-
 class Translator:
     """A trained generator as a function from a picture to a picture of the same size. `load_translator` makes one.
 
@@ -159,11 +120,6 @@ class Translator:
     Raises `UsageError` for a runtime that is not installed or does not fit the network, for a precision that the device
     lacks, where torch cannot compile, and for a paint size with a model of labels or of colours.
     """
-
-    style = ""
-    """The name or path by which it was loaded."""
-    weights_bytes = 0
-    """The size of its weights."""
 
     def __init__(
         self,
@@ -183,17 +139,14 @@ class Translator:
         options = from_mapping(ModelOptions, asked)
         buffers = dict(network.named_buffers())  # the mode of translation may drop running statistics
         target = torch.device(device)
-        chosen = choose_runtime(runtime, target.type, compile)
-        exact = choose_precision(precision, chosen, target.type, gpu_has_bf16(target))
-        model = load_network(network, info, target, options, chosen, exact)
-        self._use(model, options.paint_size_of(model.info))
-        self.model.keep(network.to(target), buffers)
-        self.weights_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
+        model = load_network(network, info, target, options, *choose(options, target))
+        self._use(model, options.paint_size_of(info), "", sum(part.nbytes for part in network.state_dict().values()))
+        model.keep(network.to(target), buffers)
 
-    def _use(self, model: LoadedModel, paint_size: int) -> None:
+    def _use(self, model: LoadedModel, paint_size: int, style: str, weights_bytes: int) -> None:
         self.model, self.info, self.notices = model, model.info, model.notices
-        self.coding = Coding(self.info, model.spec.in_channels)
-        self.paint_size = paint_size
+        self.coding = Coding(self.info, model.spec.in_channels, paint_size)
+        self.paint_size, self.style, self.weights_bytes = paint_size, style, weights_bytes
 
     @classmethod
     def _of_file(
@@ -205,10 +158,12 @@ class Translator:
 
     @classmethod
     def of_model(cls, model: LoadedModel, paint_size: int, style: str, weights_bytes: int) -> "Translator":
-        """Returns a translator of a model that is loaded; the other arguments are its attributes."""
+        """Returns a translator of a model that is loaded; the other arguments are its attributes.
+
+        `style` is the name or path by which it was loaded.
+        """
         translator = cls.__new__(cls)
-        translator._use(model, paint_size)
-        translator.style, translator.weights_bytes = style, weights_bytes
+        translator._use(model, paint_size, style, weights_bytes)
         return translator
 
     @classmethod
@@ -230,7 +185,7 @@ class Translator:
         """
         asked = {"device": device, "precision": precision, "runtime": runtime, "compile": compile, "seed": seed}
         options = from_mapping(ModelOptions, asked | {"paint_size": paint_size})
-        check(options)
+        choose(options, device_of(options))
         folder = Path(name)
         return cls._of_file(folder if folder.is_dir() else hub.fetch(str(name), revision), options, str(name))
 
@@ -245,11 +200,30 @@ class Translator:
             return hub.push(Path(folder), repo_id, private=private)
 
     def __repr__(self) -> str:
-        return display.line(self)
+        """What it translates, by which network, and how that runs."""
+        name, facts = f" {self.style}" if self.style else "", self._facts()
+        return f"<Translator{name}: {facts['translates']}; {facts['network']}; {facts['runs in']}>"
 
     def _repr_html_(self) -> str:
-        """For a notebook."""
-        return display.table(self)
+        """For a notebook: the same facts and the card of the model as a table."""
+        facts = {"style": self.style, **self._facts()}
+        facts["paint size"] = f"{self.paint_size} pixels" if self.paint_size else ""
+        facts["licence"] = self.info.licence
+        rows = "".join(f"<tr><th>{name}</th><td>{escape(fact)}</td></tr>" for name, fact in facts.items() if fact)
+        card = "".join(f"<li>{escape(text)}</li>" for text in self.info.card)
+        return f"<table>{rows}</table>" + (f"<ul>{card}</ul>" if card else "")
+
+    def _facts(self) -> dict[str, str]:
+        info = self.info
+        sides = (
+            domain if limits is None else f"{domain}, {limits[0]:g} to {limits[1]:g}"
+            for domain, limits in ((info.input_domain, info.input_range), (info.output_domain, info.output_range))
+        )
+        return {
+            "translates": f"{' → '.join(sides)} ({info.direction})",
+            "network": f"{info.config.get('module') or info.network}, {self.weights_bytes / 1e6:.1f} MB",
+            "runs in": f"{self.runtime} {self.precision} on {self.device}",
+        }
 
     @property
     def device(self) -> Device:
@@ -332,27 +306,24 @@ class Translator:
         Raises `ImageError` if the network's channels cannot be had from it, or if it is too large for the memory that
         is free.
         """
-        made = self._whole_or_by_bands(picture, size)
-        return made if blend is None else blend.of(picture, made)
-
-    def _whole_or_by_bands(self, picture: Picture, size: Size | None) -> Picture:
         try:
-            return self.translate_batch([picture], size)[0]
+            made: Picture | None = self.translate_batch([picture], size)[0]
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            # on, without its traceback, which would hold the memory
-        return self.stream(picture, size)
+            made = None
+        if made is None:  # behind the handler: its traceback would hold the memory
+            made = self.stream(picture, size)
+        return made if blend is None else blend.of(picture, made)
 
     def translate_batch(self, pictures: Sequence[Picture], size: Size | None = None) -> list[Picture]:
         """Pictures of one `network_size` through the network together; otherwise as `translate`.
 
         Raises `MemoryError` if they are too much for the memory that is free, also for one; `stream` may have room.
         """
-        sources = [self._source(picture, size) for picture in pictures]
-        outputs = self.model.batch(np.stack([self.coding.encode(source.small) for source in sources]))
-        made = zip(outputs, sources, pictures, strict=True)
-        return [source.result(output, self.coding, one, size) for output, source, one in made]
+        sources = [self.coding.source(picture, size) for picture in pictures]
+        outputs = self.model.batch(np.stack([source.input for source in sources]))
+        return [source.result(output) for output, source in zip(outputs, sources, strict=True)]
 
     def for_film(self) -> "Translator":
         """The same translator for the frames of a film: the noise of dropout is one for all of them."""
@@ -361,35 +332,20 @@ class Translator:
         return other
 
     def stream(self, picture: Picture, size: Size | None = None) -> Picture:
-        """`translate` by bands of rows, for a picture that is too large for the memory; as `Streamer.picture`."""
-        source = self._source(picture, size)
-        output = self.model.by_bands(self.coding.encode(source.small))
-        return source.result(output, self.coding, picture, size)
+        """`translate` by bands of rows, for a picture too large for the memory; raises as `LoadedModel.bands`."""
+        source = self.coding.source(picture, size)
+        return source.result(self.model.by_bands(source.input))
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width at which a picture of that size goes through the network."""
-        return painted_size(height, width, self.paint_size)
-
-    def _source(self, picture: Picture, size: Size | None) -> _Source | _Shrunk:
-        own = picture.height, picture.width
-        if self.info.plain and size is None and picture.alpha is None and (shape := self.network_size(*own)) != own:
-            return _Shrunk(shrunk(picture, self.picture_channels, shape))
-        return self._sized(self.coding.source(picture), size, picture)
-
-    def _sized(self, own: Pixels, size: Size | None, picture: Picture | None = None) -> _Source:
-        planes = own
-        if size is not None:
-            planes = self.coding.resized(own, *resized(own.shape[-2], own.shape[-1], size), picture)
-        shape = self.network_size(*planes.shape[-2:])
-        return _Source(planes, planes) if shape == planes.shape[-2:] else _Source(planes, *scaled(own, picture, shape))
+        return self.coding.network_size(height, width)
 
     def translate_tensor(self, tensor: "Tensor", size: Size | None = None) -> "Tensor":
         """A tensor as a call takes it, whose values are known to be a picture's in [-1, 1]; dark or bright as it is."""
-        return tensors.translate(self, tensor, size, Blend())
+        return translate_tensor(self, tensor, size, Blend())
 
     def translate_planes(self, planes: Pixels, size: Size | None = None) -> Pixels:
         """(C, H, W) float32 in [-1, 1], which consist of `picture_channels`, translated; neither memory nor values are
         checked."""
-        source = self._sized(self.coding.source_of_planes(planes), size)
-        output = self.model.unchecked(self.coding.encode(source.small)[None])[0]
-        return self.coding.decode(source.enlarged(output), source.planes)
+        source = self.coding.source_of_planes(planes, size)
+        return source.decoded(self.model.unchecked(source.input[None])[0])

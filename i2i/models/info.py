@@ -7,7 +7,7 @@ The same JSON document stands in a model file (metadata key `i2i`) and in the `c
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,7 +17,7 @@ from annotated_types import Ge, Interval
 from i2i import __version__
 from i2i.config import from_mapping, nearest, to_mapping
 from i2i.errors import ModelError, UsageError
-from i2i.models.metadata import MAX_INFO_BYTES, read_bounded, read_header, strict_json, without_controls
+from i2i.models.metadata import MAX_INFO_BYTES, naming, read_bounded, read_header, strict_json, without_controls
 
 if TYPE_CHECKING:
     from i2i.images.palettes import Palette
@@ -244,15 +244,15 @@ def read_info(path: Path | str) -> ModelInfo:
     path = Path(path)
     if path.is_dir():
         path /= CONFIG_NAME
-    try:
-        text = read_bounded(path, MAX_INFO_BYTES) if path.name == CONFIG_NAME else document(read_header(path).metadata)
-        return parse(text)[0]
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
+    with naming(path):
+        return parse(read_text(path))[0]
 
 
-def document(metadata: Mapping[str, str]) -> str:
-    """Returns the JSON text in the metadata of a model file. Raises `ModelError` if there is none."""
+def read_text(path: Path) -> str | bytes:
+    """Returns the JSON text of a `config.json`, or in the metadata of a model file. Raises `ModelError`."""
+    if path.name == CONFIG_NAME:
+        return read_bounded(path, MAX_INFO_BYTES)
+    metadata = read_header(path).metadata
     if "i2i" not in metadata:
         hint = f"; if it belongs to a {CONFIG_NAME}, give their folder"
         raise ModelError(f"has no metadata key 'i2i': safetensors, but not a model file of i2i{hint}")

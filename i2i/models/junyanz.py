@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from i2i.config import checked
 from i2i.errors import ModelError, UsageError
 from i2i.files import atomic_write
+from i2i.models.metadata import naming
 from i2i.models.state_dicts import Shapes, StateDict, read, refuse_changed_filters, refuse_nonfinite, without_prefixes
 from i2i.networks import NetworkConfig
 from i2i.networks.blocks import conv_bias
@@ -196,25 +197,20 @@ def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfi
     at most 10 000 tensors, 4 GiB, and no larger than the file. A flipped bit is noticed by the checksums of a
     zip file; files of torch before 1.6 have none.
     """
-    path = Path(path)
-    try:
-        config, weights = convert(read(path, looks_known), dropout=dropout)
+    with naming(path):
+        config, weights = convert(read(Path(path), looks_known), dropout=dropout)
         refuse_nonfinite(weights)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
-    return config, weights
+        return config, weights
 
 
 def load_embedding(path: Path) -> StateDict:
     """Reads a `.pth` file of CUT's patch embedding (`mlp_0.0.weight`, …), whose names are ours. Raises as `load`."""
-    try:
+    with naming(path):
         weights = read(path, looks_known)
         if "mlp_0.0.weight" not in weights:
             raise ModelError("not a patch embedding of CUT")
         refuse_nonfinite(weights)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
-    return weights
+        return weights
 
 
 def build(config: NetworkConfig, weights: StateDict) -> nn.Module:
@@ -274,11 +270,9 @@ def save(path: Path | str, network: nn.Module, *, replace: bool = True) -> None:
     written.
     """
     config: Any = network.config
-    try:
+    with naming(f"{path}: not written"):
         refuse_nonfinite(network.state_dict())
         weights = to_reference(config, network.state_dict())
-    except ModelError as error:
-        raise ModelError(f"{path}: not written: {error}") from None
     # cloned, so that a part of a larger storage does not take the rest along
     plain = OrderedDict((name, tensor.detach().cpu().clone()) for name, tensor in weights.items())
     atomic_write(Path(path), lambda file: torch.save(plain, file), replace=replace)

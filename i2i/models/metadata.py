@@ -1,8 +1,11 @@
 """The header of a file of weights, held to limits before it is believed. Nothing here needs torch."""
 
+import hashlib
 import json
 import stat
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,15 @@ class Header:
     metadata: dict[str, str]
     tensors: dict[str, tuple[str, tuple[int, ...]]]
     body: int
+
+
+@contextmanager
+def naming(file: Path | str) -> Iterator[None]:
+    """Puts the name of the file before the message of a `ModelError`."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from None
 
 
 def regular_file(path: Path) -> int:
@@ -143,3 +155,9 @@ def _header_text(path: Path) -> tuple[bytes, int]:
             return file.read(length), size - 8 - length
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}") from None
+
+
+def body_sha256(data: bytes) -> str:
+    """Returns the SHA-256 of what follows the header of a `.safetensors` file."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    return hashlib.sha256(memoryview(data)[start:]).hexdigest()

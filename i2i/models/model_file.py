@@ -6,7 +6,6 @@ with a hash of the bytes behind the header. A folder for the Hub holds the same 
 """
 
 import copy
-import hashlib
 import math
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from torch import Tensor, nn
 
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.files import atomic_write
-from i2i.models.info import CONFIG_NAME, OWN, WEIGHTS_NAME, ModelInfo, document, parse, to_json
-from i2i.models.metadata import MAX_INFO_BYTES, Header, read_bounded, read_header
+from i2i.models.info import CONFIG_NAME, OWN, WEIGHTS_NAME, ModelInfo, parse, read_text, to_json
+from i2i.models.metadata import Header, body_sha256, naming, read_header
 from i2i.models.state_dicts import refuse_changed_filters, refuse_nonfinite, refuse_other_shapes
 from i2i.networks.own import OwnConfig, OwnNetwork
 
@@ -40,29 +39,27 @@ def save(
     `ModelError` if the weights are not those of `info`'s configuration or not finite in that type, or `info`
     could not be read back; `OutputError` if the file cannot be written.
     """
-    try:
+    with naming(f"{path}: not written"):
         weights = _checked_weights(network, info, dtype)
-    except ModelError as error:
-        raise ModelError(f"{path}: not written: {error}") from None
     data = to_safetensors(weights, {"i2i": to_json(info, body_sha256(to_safetensors(weights)))})
     atomic_write(Path(path), lambda file: file.write(data), replace=replace)
 
 
 def load(path: Path | str, generator: nn.Module | None = None) -> tuple[nn.Module, ModelInfo]:
-    """Returns the network (on the CPU, float32, in eval mode) and the description in a model file.
+    """Returns the network (on the CPU, float32, in eval mode) and the description in a model file or in a folder.
 
     The file of an own network takes a copy of `generator`, with whose class it was trained. Nothing is believed before
     it is bounded: sizes and names are compared with those of the network before a weight is read. Raises `ModelError`
     naming the file and the key, `UsageError` for a `generator` that the file does not need.
     """
     path = Path(path)
-    try:
-        header = read_header(path)
-        info, digest = parse(document(header.metadata))
+    weights = path / WEIGHTS_NAME if path.is_dir() else path
+    described = path / CONFIG_NAME if path.is_dir() else path
+    with naming(described):
+        info, digest = parse(read_text(described))
         info = info.completed()
-        return _filled(path, header, info, digest, generator), info
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
+    with naming(weights):
+        return _filled(weights, read_header(weights), info, digest, generator), info
 
 
 def save_pretrained(folder: Path | str, network: nn.Module, info: ModelInfo, *, replace: bool = True) -> None:
@@ -71,10 +68,8 @@ def save_pretrained(folder: Path | str, network: nn.Module, info: ModelInfo, *, 
     `replace` as in `atomic_write`. Raises `ModelError` as `save` does, `OutputError` if the folder cannot be written.
     """
     folder = Path(folder)
-    try:
+    with naming(f"{folder}: not written"):
         data = to_safetensors(_checked_weights(network, info), {"format": "pt"})
-    except ModelError as error:
-        raise ModelError(f"{folder}: not written: {error}") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,29 +77,6 @@ def save_pretrained(folder: Path | str, network: nn.Module, info: ModelInfo, *, 
     text = to_json(info, body_sha256(data), indent=2) + "\n"
     atomic_write(folder / WEIGHTS_NAME, lambda file: file.write(data), replace=replace)
     atomic_write(folder / CONFIG_NAME, lambda file: file.write(text.encode()), replace=replace)
-
-
-def from_pretrained(folder: Path | str, generator: nn.Module | None = None) -> tuple[nn.Module, ModelInfo]:
-    """Returns the network and the description that `save_pretrained` wrote, as `load` does.
-
-    `config.json` is at most 1 MiB and 16 levels deep; the weights are held to what it describes.
-    Raises `ModelError` naming the file.
-    """
-    config, weights = Path(folder) / CONFIG_NAME, Path(folder) / WEIGHTS_NAME
-    current = config
-    try:
-        info, digest = parse(read_bounded(config, MAX_INFO_BYTES))
-        info = info.completed()
-        current = weights
-        return _filled(weights, read_header(weights), info, digest, generator), info
-    except ModelError as error:
-        raise ModelError(f"{current}: {error}") from None
-
-
-def body_sha256(data: bytes) -> str:
-    """Returns the SHA-256 of what follows the header of a `.safetensors` file."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    return hashlib.sha256(memoryview(data)[start:]).hexdigest()
 
 
 def _checked_weights(network: nn.Module, info: ModelInfo, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ from i2i.models.info import (
     Training,
     describe,
 )
-from i2i.models.metadata import looks_like_safetensors, read_header
+from i2i.models.metadata import body_sha256, looks_like_safetensors, naming, read_header
 from i2i.models.state_dicts import (
     Shapes,
     StateDict,
@@ -76,9 +76,7 @@ def open_model(
     path = Path(path)
     if direction not in (None, *DIRECTIONS):
         raise UsageError(f"direction {direction!r}: expected {' or '.join(DIRECTIONS)}")
-    if path.is_dir():
-        network, info = model_file.from_pretrained(path, generator)
-    elif is_checkpoint(path):
+    if is_checkpoint(path):
         network, info = _from_checkpoint(path, "b2a" if direction == "b2a" else "a2b", dropout, generator)
     else:
         network, info = model_file.load(path, generator)
@@ -96,7 +94,7 @@ def weights_sha256(path: Path) -> str:
     """Returns the SHA-256 of the weights at `path`: that of a model file's weights, or that of a checkpoint's file."""
     data = (path / WEIGHTS_NAME if path.is_dir() else path).read_bytes()
     if path.is_dir() or looks_like_safetensors(path):
-        return model_file.body_sha256(data)
+        return body_sha256(data)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -117,10 +115,8 @@ def is_checkpoint(path: Path) -> bool:
 def _from_checkpoint(
     path: Path, direction: Direction, dropout: bool | None, generator: nn.Module | None
 ) -> tuple[nn.Module, ModelInfo]:
-    try:
+    with naming(path):
         network, config = _opened(path, dropout, generator)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
     own = config.kind == OWN
     info = describe(
         config, direction=direction, statistics="running" if own else "batch", dropout=config.dropout and not own

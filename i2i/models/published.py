@@ -14,7 +14,7 @@ import contextlib
 import json
 import re
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -130,19 +130,6 @@ def find(name: str) -> Entry | None:
 _MAX_RECORD_BYTES = 1 << 16
 
 
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """Where a model file comes from. `url` is empty for a checkpoint that was put there by hand."""
-
-    style: str
-    url: str
-    sha256: str
-    size: int
-    licence: str
-    paper: str
-    date: str
-
-
 def model_path(entry: Entry) -> Path:
     """Returns the path of its model file, which may not exist yet."""
     return home() / "catalogue" / entry.family / f"{entry.name}.safetensors"
@@ -153,21 +140,24 @@ def checkpoint_path(entry: Entry) -> Path:
     return model_path(entry).with_suffix(".pth")
 
 
-def read_record(entry: Entry) -> Record | None:
-    """Returns the record of its conversion, if there was one. Raises `ModelError` for a record that is damaged."""
+def read_record(entry: Entry) -> tuple[str, str] | None:
+    """Returns the SHA-256 and the date in the record of its conversion, if there was one.
+
+    Raises `ModelError` for a record that is damaged.
+    """
     path = _record_path(entry)
     try:
         with path.open("rb") as file:
             values = json.loads(file.read(_MAX_RECORD_BYTES))
-        record = Record(**values)
-        valid = re.fullmatch("[0-9a-f]{64}", record.sha256)
+        digest, date = values["sha256"], values["date"]
+        valid = isinstance(date, str) and re.fullmatch("[0-9a-f]{64}", digest)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         valid = None
     if not valid:
         raise ModelError(f"{path}: a damaged record of a download; remove it to trust the next one anew")
-    return record
+    return digest, date
 
 
 def obtain(entry: Entry, *, fetch: bool = False, progress: Progress | None = None) -> Path:
@@ -260,9 +250,9 @@ def _compare(entry: Entry, checkpoint: Path, sha256: str) -> None:
     record = read_record(entry)
     if entry.sha256 not in (None, sha256):
         raise ModelError(f"{checkpoint}: its SHA-256 is {sha256}; that of {entry.full_name} is {entry.sha256}")
-    if record is not None and record.sha256 != sha256:
+    if record is not None and record[0] != sha256:
         raise ModelError(
-            f"{checkpoint}: its SHA-256 is {sha256}, but {record.sha256} was used first ({record.date}); "
+            f"{checkpoint}: its SHA-256 is {sha256}, but {record[0]} was used first ({record[1]}); "
             f"to trust this one instead, remove {_record_path(entry)}"
         )
 
@@ -277,16 +267,9 @@ def _check_network(entry: Entry, checkpoint: Path, info: "ModelInfo") -> None:
 def _record(entry: Entry, url: str, sha256: str, size: int) -> None:
     if read_record(entry) is not None:
         return
-    record = Record(
-        style=entry.full_name,
-        url=url,
-        sha256=sha256,
-        size=size,
-        licence=entry.licence or "not stated",
-        paper=entry.paper,
-        date=time.strftime("%Y-%m-%d", time.gmtime()),
-    )
-    text = json.dumps(asdict(record), indent=2) + "\n"
+    record = {"style": entry.full_name, "url": url, "sha256": sha256, "size": size}
+    record |= {"licence": entry.licence or "not stated", "paper": entry.paper}
+    text = json.dumps(record | {"date": time.strftime("%Y-%m-%d", time.gmtime())}, indent=2) + "\n"
     atomic_write(_record_path(entry), lambda file: file.write(text.encode("ascii")))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from i2i.inference.runtime.prepare import Chosen
+    from i2i.inference.runtimes import Chosen
     from i2i.models.info import ModelInfo
 
 SECONDS = 300.0
@@ -171,7 +171,7 @@ def _tried(name: str, device: str, runtime: "Chosen", precision: Any) -> Differe
     """The network as a translation on that device computes it."""
     from i2i.device import choose_device
     from i2i.inference.options import ModelOptions
-    from i2i.inference.runtime.prepare import load_network
+    from i2i.inference.prepare import load_network
 
     network, info, batch, reference = _sample()
     options = ModelOptions(device=device, runtime=runtime, precision=precision)

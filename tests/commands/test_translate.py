@@ -14,9 +14,9 @@ from object_store import content, fill, new_bucket
 from i2i.commands import translate
 from i2i.errors import UsageError
 from i2i.folders.plan import plan
+from i2i.inference import prepare
 from i2i.inference.options import FolderOptions, ModelOptions
-from i2i.inference.runtime import prepare
-from i2i.inference.runtime.prepare import device_of
+from i2i.inference.prepare import device_of
 from i2i.tools import show
 
 

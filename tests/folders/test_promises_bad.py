@@ -258,7 +258,7 @@ def test_what_large_cannot_write_is_one_failure_before_the_work(
         picture(source / name, 40, 50)
     used, streamed = translator(), []
     monkeypatch.setitem(large._SIDES, "WEBP", 45)
-    monkeypatch.setattr(type(used.model.streamer), "bands", lambda *a: streamed.append(a[1].width))
+    monkeypatch.setattr(type(used.model), "bands", lambda *a: streamed.append(a[1].width))
     report = translate_folder(source, tmp_path / "out", used, large=True)
     assert [r.status for r in report.records] == ["done", "failed", "done"] and streamed == [50]
     assert report.failed[0].reason.startswith("50x40 pixels: WebP holds at most 45 a side")

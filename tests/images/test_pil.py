@@ -195,7 +195,7 @@ def test_tensors_that_are_no_pictures_are_refused(translator, values):
 
 
 def test_a_tensor_of_0_to_1_is_taken_with_one_warning(translator):
-    from i2i.inference import tensors as module
+    from i2i.inference import call as module
 
     module._warn_of_range.cache_clear()
     with pytest.warns(UserWarning, match=r"in \[0, 1\].*x \* 2 - 1"):
@@ -206,7 +206,7 @@ def test_a_tensor_of_0_to_1_is_taken_with_one_warning(translator):
 
 
 def test_bright_pictures_and_plain_ones_are_taken_without_a_warning(tmp_path, translator):
-    from i2i.inference import tensors as module
+    from i2i.inference import call as module
 
     module._warn_of_range.cache_clear()
     write(tmp_path / "a.png", Picture(128 + L8[..., None].repeat(3, 2) // 2))

@@ -20,7 +20,7 @@ from i2i.folders.large import translate_large
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes, with_depth
 from i2i.inference import scaling
 from i2i.inference.options import FolderOptions, ModelOptions
-from i2i.inference.runtime.prepare import network_pixels
+from i2i.inference.prepare import network_pixels
 from i2i.inference.scaling import EPSILON, Enlargement, painted_size, row_bands
 from i2i.inference.transform import Translate
 from i2i.inference.translator import Translator, load_translator

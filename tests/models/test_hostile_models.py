@@ -22,9 +22,8 @@ from torch.serialization import MAGIC_NUMBER
 from i2i.algorithms import CycleGAN
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.errors import ModelError
-from i2i.models import state_dicts
+from i2i.models import model_file, state_dicts
 from i2i.models.junyanz import listing
-from i2i.models.model_file import from_pretrained
 from i2i.models.pretrained import open_model
 from i2i.networks.resnet import ResnetConfig
 from i2i.training.launch import initialise
@@ -185,7 +184,7 @@ TAKES_MEMORY: dict[str, Callable[[], bytes]] = {
 def pretrained_folder(path: Path) -> Any:
     (path.parent / "model.safetensors").write_bytes(path.read_bytes())
     (path.parent / "config.json").write_bytes(path.read_bytes())
-    return from_pretrained(path.parent)
+    return model_file.load(path.parent)
 
 
 def init_from(path: Path) -> Any:

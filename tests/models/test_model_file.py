@@ -306,7 +306,7 @@ def test_other_files(tmp_path: Path) -> None:
         "pipe": "not a regular file",
         "large": "at most 4,294,967,296",
         "missing": "No such file",
-        ".": "not a regular file",
+        ".": "config.json: cannot be read",
     }
     for name, message in expected.items():
         with pytest.raises(ModelError, match=message):

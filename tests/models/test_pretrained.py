@@ -18,7 +18,7 @@ import i2i
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.models import junyanz, model_file
 from i2i.models.info import ModelInfo, Training, describe, read_info
-from i2i.models.model_file import from_pretrained, save_pretrained
+from i2i.models.model_file import load, save_pretrained
 from i2i.models.pretrained import open_model
 from i2i.networks import GENERATORS, generator_config
 from i2i.networks.coarse_to_fine import CoarseToFineConfig
@@ -54,7 +54,7 @@ def assert_equal(one: nn.Module, other: nn.Module) -> None:
 
 def test_a_folder_comes_back_as_it_was_written(tmp_path: Path) -> None:
     save_pretrained(tmp_path / "new" / "folder", network(), info())
-    for read in (from_pretrained, open_model):
+    for read in (load, open_model):
         again, found = read(tmp_path / "new" / "folder")
         assert found == info() and not again.training
         assert_equal(again, network())

@@ -18,9 +18,8 @@ import torch
 
 from i2i.images.large import Canvas, write_large
 from i2i.images.picture import Picture, Pixels
-from i2i.inference.runtime.torch_runtime import TorchRuntime
-from i2i.inference.streaming import stream_bands
-from i2i.inference.streaming.run import spool_bytes
+from i2i.inference.streaming import spool_bytes, stream_bands
+from i2i.inference.torch_runtime import TorchRuntime
 from i2i.networks import create_generator
 from i2i.networks.blocks import for_translation
 

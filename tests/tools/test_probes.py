@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from i2i.inference.runtime.torch_runtime import TorchRuntime
+from i2i.inference.torch_runtime import TorchRuntime
 from i2i.tools import probes
 from i2i.tools.probes import DEVICES, Answer, Difference, probe
 

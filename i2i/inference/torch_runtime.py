@@ -18,7 +18,7 @@ from i2i.acceleration import accelerate, shared_copy
 from i2i.acceleration.exchange import check_compiler, compile_in_place, refused
 from i2i.acceleration.inference import Engine
 from i2i.device import exact_float32
-from i2i.inference.runtime.protocol import Planes
+from i2i.inference.runtimes import Planes
 from i2i.networks.own import OwnNetwork
 
 
@@ -29,21 +29,14 @@ def seed_of(picture: Tensor, seed: int = 0) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=7, key=key).digest(), "little")
 
 
-# the generators belong to the process
-_ALONE = threading.Lock()
+_ALONE = threading.Lock()  # the generators belong to the process
 
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Random numbers on the CPU and on `device` that follow from `seed`; the random states are restored."""
-    with _ALONE, _restored(seed, device):
-        yield
-
-
-@contextlib.contextmanager
-def _restored(seed: int, device: torch.device) -> Iterator[None]:
-    apple = torch.mps.get_rng_state() if device.type == "mps" else None
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _ALONE, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        apple = torch.mps.get_rng_state() if device.type == "mps" else None
         # `torch.manual_seed` would reseed every GPU, beyond what is restored
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":

@@ -8,8 +8,8 @@ from fork_server import python
 
 from i2i import images
 from i2i.folders.batch import translate_folder
-from i2i.inference import memory
-from i2i.inference.memory import bytes_per_pixel
+from i2i.inference import loaded_model
+from i2i.inference.loaded_model import bytes_per_pixel
 from i2i.inference.streaming import stream
 from i2i.inference.translator import Translator
 from i2i.models.info import describe
@@ -74,8 +74,8 @@ def test_an_unmeasured_picture_takes_no_more_memory_than_assumed(runtime: str) -
         most = MOST[int(word.split(",")[1])]
         assert taken < most and expected < most, f"{word}: {taken:.0f}, expected {expected:.0f}"
     for width, most in MOST.items():
-        side = int((memory.UNWATCHED / most) ** 0.5)
-        assert memory.surely_fits(width, side, side) and not memory.surely_fits(width, 2 * side, 2 * side)
+        side = int((loaded_model.UNWATCHED / most) ** 0.5)
+        assert loaded_model.surely_fits(width, side, side) and not loaded_model.surely_fits(width, 2 * side, 2 * side)
 
 
 @pytest.mark.slow
@@ -106,23 +106,28 @@ def test_it_grows_with_the_width_and_draws_nothing() -> None:
 def test_small_pictures_need_no_estimate(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for width, runtime in ((2, "torch"), (6, "torch"), (6, "onnx"), (64, "onnx")):
         per_pixel = bytes_per_pixel(generator_config(name, width=width), runtime)
-        for pixels in (memory.UNWATCHED / per_pixel * share for share in (0.3, 0.9, 1.1, 3)):
+        for pixels in (loaded_model.UNWATCHED / per_pixel * share for share in (0.3, 0.9, 1.1, 3)):
             side = int(pixels**0.5)
-            assert not memory.surely_fits(width, side, side) or per_pixel * side * side < memory.UNWATCHED
-    assert memory.surely_fits(64, 256, 256)
+            assert not loaded_model.surely_fits(width, side, side) or per_pixel * side * side < loaded_model.UNWATCHED
+    assert loaded_model.surely_fits(64, 256, 256)
 
 
 def test_all_pairs_of_places_need_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert memory.of_pairs(0, 768, 768) == 0 and memory.of_pairs(2, 768, 768) == 2 * 4 * (192 * 192) ** 2
-    monkeypatch.setattr(memory, "available_memory", lambda: 10**9)
-    assert memory.fits(100.0, 768, 768) and not memory.fits(100.0, 768, 768, memory.of_pairs(2, 768, 768))
+    assert (
+        loaded_model.bytes_of_pairs(0, 768, 768) == 0
+        and loaded_model.bytes_of_pairs(2, 768, 768) == 2 * 4 * (192 * 192) ** 2
+    )
+    monkeypatch.setattr(loaded_model, "available_memory", lambda: 10**9)
+    assert loaded_model.fits(100.0, 768, 768) and not loaded_model.fits(
+        100.0, 768, 768, loaded_model.bytes_of_pairs(2, 768, 768)
+    )
 
 
 def _with_room_for(pixels: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Translator:
-    monkeypatch.setattr(memory, "UNWATCHED", 0)
+    monkeypatch.setattr(loaded_model, "UNWATCHED", 0)
     network = create_generator(name, width=2)
     used = Translator(network, describe(network, direction="a2b"), precision="fp32")
-    monkeypatch.setattr(memory, "available_memory", lambda: int(used.model.bytes_per_pixel * pixels))
+    monkeypatch.setattr(loaded_model, "available_memory", lambda: int(used.model.bytes_per_pixel * pixels))
     (tmp_path / "in").mkdir()
     for side in (100, 300):
         values = np.random.default_rng(side).integers(0, 255, (side, side, 3), np.uint8)
@@ -147,7 +152,7 @@ def test_too_large_a_picture_is_streamed(
     report = translate_folder(tmp_path / "in", tmp_path / "out", used, size=size)
     assert [(r.status, r.note) for r in report.records] == [("done", note), ("done", BANDS)]
     assert len(report.notices) == 1 and report.notices[0].endswith("translated by bands of rows")
-    monkeypatch.setattr(memory, "available_memory", lambda: 10**12)
+    monkeypatch.setattr(loaded_model, "available_memory", lambda: 10**12)
     translate_folder(tmp_path / "in", tmp_path / "whole", used, size=size)
     for name in ("100.png", "300.png"):
         one, two = (images.read(tmp_path / folder / name).pixels.astype(int) for folder in ("out", "whole"))

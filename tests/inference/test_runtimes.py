@@ -24,9 +24,9 @@ from i2i.errors import UsageError
 from i2i.folders import batch
 from i2i.folders.batch import translate_folder
 from i2i.images import Picture, write
-from i2i.inference.runtime import cache, openvino_runtime, prepare
-from i2i.inference.runtime.onnx_runtime import OnnxRuntime
-from i2i.inference.runtime.protocol import ConvertedModel, InputSpec
+from i2i.inference import prepare, runtimes
+from i2i.inference.options import ModelOptions
+from i2i.inference.runtimes import ConvertedModel, InputSpec, OnnxRuntime, OpenVINORuntime
 from i2i.inference.translator import Translator, load_translator
 from i2i.models import model_file
 from i2i.models.info import describe
@@ -223,7 +223,7 @@ def test_noise_is_that_of_the_plain_way(precision: Any, monkeypatch: pytest.Monk
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     used = Translator(network, describe(NOISY, direction="a2b", dropout=True), precision=precision)
     with torch.random.fork_rng():
-        from i2i.inference.runtime.torch_runtime import seed_of
+        from i2i.inference.torch_runtime import seed_of
 
         torch.manual_seed(seed_of(x))
         plainly = for_translation(_network(NOISY), dropout=True)(x)
@@ -313,7 +313,7 @@ def test_torch_for_wide_generators_in_float32(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(machine, "has_bf16", lambda: False)
     assert runtime(wide, many, precision="auto") == "torch"
     monkeypatch.setattr(machine, "has_bf16", lambda: True)
-    monkeypatch.setattr(openvino_runtime, "_HINTS", {"fp32": "f32", "bf16": "f32"})  # whatever this processor has
+    monkeypatch.setattr(runtimes, "_HINTS", {"fp32": "f32", "bf16": "f32"})  # whatever this processor has
     assert runtime(wide, many, precision="auto") == "openvino"
 
 
@@ -405,7 +405,7 @@ def test_broken_openvino_falls_back_to_torch(tmp_path: Path, error: Exception, m
         raise error
 
     monkeypatch.setattr(prepare, "find_spec", _installed("openvino"))
-    monkeypatch.setattr(openvino_runtime, "version", broken)
+    monkeypatch.setattr(OpenVINORuntime, "version", broken)
     used = load_translator(_model(tmp_path / "run"), device="cpu")
     assert used.runtime == "torch"
     assert used.notices == ("OpenVINO cannot be imported (libtbb.so: no such file): torch is used instead",)
@@ -482,7 +482,7 @@ def test_torch_replaces_openvino_if_conversion_fails(tmp_path: Path, monkeypatch
     def fails(*_: Any) -> Any:
         raise RuntimeError("Check failed\nno such operation")
 
-    monkeypatch.setattr(openvino_runtime, "convert", fails)
+    monkeypatch.setattr(OpenVINORuntime, "convert", fails)
     path = _model(tmp_path / "run")
     used = load_translator(path, device="cpu")
     assert used.runtime == "torch"
@@ -496,8 +496,8 @@ def test_torch_replaces_openvino_if_conversion_fails(tmp_path: Path, monkeypatch
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Networks that were converted."""
     found: list[Any] = []
-    convert = openvino_runtime.convert
-    monkeypatch.setattr(openvino_runtime, "convert", lambda *a: (found.append(a[0]), convert(*a))[1])
+    convert = OpenVINORuntime.convert
+    monkeypatch.setattr(OpenVINORuntime, "convert", lambda *a: (found.append(a[0]), convert(*a))[1])
     return found
 
 
@@ -525,13 +525,13 @@ def test_damaged_conversion_cache_is_rebuilt(tmp_path: Path, home: Path, convers
     options: Any = {"device": "cpu", "runtime": "openvino", "precision": "fp32"}
     load_translator(path, **options)
     (entry,) = (home / "converted").iterdir()
-    whole = cache.get(entry.stem)
+    whole = runtimes.kept_conversion(entry.stem)
     assert whole is not None
     for files in ({"xml": b"\xff\xfe", "bin": b""}, {}, {"xml": b"<net/>", "bin": b""}):
         before = len(conversions)
-        cache.put(entry.stem, replace(whole, files=files))
+        runtimes.keep_conversion(entry.stem, replace(whole, files=files))
         assert load_translator(path, **options).runtime == "openvino" and len(conversions) == before + 1
-        again = cache.get(entry.stem)
+        again = runtimes.kept_conversion(entry.stem)
         assert again is not None and again.files["bin"] == whole.files["bin"]
 
 
@@ -539,7 +539,7 @@ def test_a_pipe_in_place_of_an_entry_does_not_block(home: Path) -> None:
     (home / "converted").mkdir(parents=True)
     os.mkfifo(home / "converted" / "a.safetensors")
     found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(cache.get("a")), daemon=True)
+    thread = threading.Thread(target=lambda: found.append(runtimes.kept_conversion("a")), daemon=True)
     thread.start()
     thread.join(20)
     assert found == [None]
@@ -552,7 +552,7 @@ def test_strays_of_a_killed_process_are_removed(home: Path) -> None:
         stray.touch()
     os.utime(old, (1, 1))
     info = describe(PLAIN, direction="a2b")
-    cache.put("a", ConvertedModel(info, InputSpec(3, 3, 4, 8, 1.0), {"bin": b"a"}))
+    runtimes.keep_conversion("a", ConvertedModel(info, InputSpec(3, 3, 4, 8, 1.0), {"bin": b"a"}))
     assert not old.exists() and new.exists()
 
 
@@ -586,15 +586,15 @@ def test_several_may_convert_at_once(tmp_path: Path, home: Path) -> None:
     path, x, found = _model(tmp_path / "run"), _noise(3, 16, 16), []
 
     def use() -> None:
-        converted = cache.get(name)
+        converted = runtimes.kept_conversion(name)
         if converted is None:
-            cache.put(name, prepared)
-        found.append(cache.get(name) is not None)
+            runtimes.keep_conversion(name, prepared)
+        found.append(runtimes.kept_conversion(name) is not None)
 
     network, info = _network(PLAIN), describe(PLAIN, direction="a2b")
-    files = openvino_runtime.convert(for_translation(network), 3, 64)
+    files = OpenVINORuntime.convert(for_translation(network), 3, 64)
     prepared = ConvertedModel(info, InputSpec(3, 3, 4, 8, 100.0), files)
-    name = str(cache.key(path, "openvino", "1", {}))
+    name = str(runtimes.content_key(path, "openvino", ModelOptions()))
     threads = [threading.Thread(target=use) for _ in range(6)]
     [thread.start() for thread in threads]  # type: ignore[func-returns-value]
     [thread.join() for thread in threads]  # type: ignore[func-returns-value]
@@ -602,16 +602,16 @@ def test_several_may_convert_at_once(tmp_path: Path, home: Path) -> None:
 
 
 def test_entries_that_were_not_used_make_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MAX_BYTES", 25_000)
+    monkeypatch.setattr(runtimes, "MAX_BYTES", 25_000)
     info = describe(PLAIN, direction="a2b")
     for number in range(4):
         entry = ConvertedModel(info, InputSpec(3, 3, 4, 8, 1.0), {"bin": bytes(10_000)})
-        cache.put(f"{number}", entry)
+        runtimes.keep_conversion(f"{number}", entry)
         os.utime(home / "converted" / f"{number}.safetensors", (number, number))
         if number == 1:
             os.utime(home / "converted" / "0.safetensors", (9, 9))  # used again
     assert sorted(file.stem for file in (home / "converted").iterdir()) == ["0", "3"]
-    assert cache.get("0") == entry and cache.get("1") is None
+    assert runtimes.kept_conversion("0") == entry and runtimes.kept_conversion("1") is None
 
 
 BLOCKER = """
@@ -701,8 +701,6 @@ def test_a_signal_finds_its_stack_after_translators_have_ended(tmp_path: Path, w
 
 
 def test_openvino_does_not_end_the_process_where_it_may_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    from i2i.inference.runtime import openvino_runtime
-
     monkeypatch.setattr(os, "access", lambda path, mode: path != ".")
     with pytest.raises(UsageError, match="current folder may not be searched"):
-        openvino_runtime._check_here()
+        OpenVINORuntime(SimpleNamespace(files={"xml": b"", "bin": b""}))  # type: ignore[arg-type]

@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from i2i.errors import ImageError, OutputError
+from i2i.errors import ImageError, OutputError, out_of_memory
+from i2i.folders import report
 from i2i.images.spool import SpoolError
-from i2i.inference import failures
 
 torch = pytest.importorskip("torch")
 
@@ -25,12 +25,12 @@ torch = pytest.importorskip("torch")
     ],
 )
 def test_memory_that_ran_out(error: Exception) -> None:
-    assert failures.out_of_memory(error) and "not enough memory" in failures.reason(error)
+    assert out_of_memory(error) and "not enough memory" in report.failure(error)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory"), ImageError("damaged")])
 def test_other_errors(error: Exception) -> None:
-    assert not failures.out_of_memory(error) and str(error) in failures.reason(error)
+    assert not out_of_memory(error) and str(error) in report.failure(error)
 
 
 def test_what_would_befall_the_next_one_too() -> None:
@@ -38,7 +38,7 @@ def test_what_would_befall_the_next_one_too() -> None:
     full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     long = OutputError("this name")
     long.__cause__ = OSError(errno.ENAMETOOLONG, "File name too long")
-    assert failures.refuses_all(full) and not failures.refuses_all(long)
+    assert report.refuses_all(full) and not report.refuses_all(long)
     with pytest.raises(OutputError):
-        failures.reason(full)
-    assert failures.reason_of_one(SpoolError("no room for this one")) == "no room for this one"
+        report.failure(full)
+    assert report.failure_of_one(SpoolError("no room for this one")) == "no room for this one"

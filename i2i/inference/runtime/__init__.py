@@ -1,1 +1,0 @@
-"""The libraries that run a network: torch, OpenVINO or ONNX Runtime, behind one call (`protocol.Runtime`)."""
