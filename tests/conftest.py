@@ -19,6 +19,9 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # where a test takes two threads on a busy machine: threads that wait for each other let go of their cores
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# the modules of tests are rewritten once, not by each worker of each run: it is half of the collection
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 from golden_rule import GOLDEN, check_rows, rows

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ import stream
 import stream_child
 import table
 import train
+import train_child
 from measuring import CPU, WALL
 
 COMMITTED = sorted(table.RESULTS.glob("*.json"))
@@ -228,9 +230,30 @@ def test_the_plain_way_is_plain_and_gives_the_same(
     assert pictures.levels(ours, plain)["largest"] <= 1
 
 
+class Here:
+    """A child of benchmarks/train.py in this process."""
+
+    def __init__(self, command: list[str], **_: Any) -> None:
+        self.stdin = self.stdout = self
+        task = train_child.Task(**json.loads(command[-1]))
+        self.step = train_child.step_of(task)
+        self.answer = train_child.first_step(task, self.step)
+
+    def write(self, _: str) -> None:
+        self.answer = measuring.timed(self.step) | {"resident_mb": 1.0}
+
+    def readline(self) -> str:
+        return json.dumps(self.answer)
+
+    def flush(self) -> None: ...
+    def communicate(self) -> None: ...
+
+
 @pytest.mark.parametrize("ways", [["plain"], pytest.param(["plain", "fp32"], marks=pytest.mark.slow)])
-def test_training(ways: list[str], tmp_path: Path) -> None:
-    """Each way is a process; tests/training/test_fast_paths.py compares the plain step with the library's."""
+def test_training(ways: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several ways are a process each; tests/training/test_fast_paths.py compares the plain step with the library's."""
+    if len(ways) == 1:
+        monkeypatch.setattr(train, "subprocess", SimpleNamespace(Popen=Here, PIPE=None))
     small = json.dumps({"ngf": 4, "ndf": 4, "generator": "resnet_1blocks", "discriminator": "patchgan_16"})
     found = rows(made(tmp_path, "train", "--size", "32", "--ways", *ways, "--options", small))
     assert list(found) == ways and found[ways[-1]]["loss_difference"] < 1e-5

@@ -176,6 +176,7 @@ def test_samples_of_one_domain_are_pairs_by_themselves(name: str) -> None:
     assert float(pair.a.abs().max()) <= 1 and float(pair.b.abs().max()) <= 1
 
 
+@pytest.mark.slow
 def test_a_share_of_pairs_alone_teaches_cyclegan(tmp_path: Path) -> None:
     """With discriminators that learn nothing, half of the samples paired are enough: after 40 steps the translation is
     at most 0.55 times as far from the truth as the input (0.41 to 0.46 with three seeds), and at most 0.7 times as far

@@ -141,7 +141,7 @@ def test_workers_and_nodes_are_killed(tmp_path: Path, here: LocalCluster) -> Non
     folder(source, [f"{number % 20}/{number}.png" for number in range(2000)], height=24, width=16)
     translate_folder(source, tmp_path / "whole", style, runtime="torch")
     for number, how in enumerate(("worker", "both", "node") * 3):
-        until(lambda: not isinstance(here, local_clusters.DaskHere) or len(here.workers()) == 2)
+        until(lambda: not isinstance(here, local_clusters.DaskHere) or len(here.workers()) == 2, every=0.2)
         out = tmp_path / f"out-{number}"
         child = start(style, source, out, here.address)
         until(lambda: count(out) > 100 + 150 * number or child.poll() is not None)  # noqa: B023
@@ -163,7 +163,7 @@ def test_a_worker_of_dask_is_killed(tmp_path: Path) -> None:
     source, style = folder(tmp_path / "in", [f"{i}.png" for i in range(60)]), model(tmp_path / "m.safetensors")
     translate_folder(source, tmp_path / "whole", style, runtime="torch")
     with dask_here(tmp_path) as here:
-        until(lambda: len(here.workers()) == 2)
+        until(lambda: len(here.workers()) == 2, every=0.2)
         child = start(style, source, tmp_path / "out", here.address)
         until(lambda: count(tmp_path / "out") > 10 or child.poll() is not None)
         here.workers()[0].kill()

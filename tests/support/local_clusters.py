@@ -37,12 +37,12 @@ class LocalCluster(Protocol):
     def add_node(self) -> None: ...
 
 
-def until(condition: Callable[[], Any], timeout: float = 600.0) -> Any:
+def until(condition: Callable[[], Any], timeout: float = 600.0, every: float = 0.02) -> Any:
     """Waits for a true answer, and returns it."""
     end = time.monotonic() + timeout
     while not (answer := condition()):
         assert time.monotonic() < end, f"nothing happened in {timeout:g} s"
-        time.sleep(0.02)
+        time.sleep(every)
     return answer
 
 
