@@ -19,9 +19,6 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # where a test takes two threads on a busy machine: threads that wait for each other let go of their cores
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# the modules of tests are rewritten once, not by each worker of each run: it is half of the collection
-sys.dont_write_bytecode = False
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 from golden_rule import GOLDEN, check_rows, rows
@@ -44,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    sys.dont_write_bytecode = False  # to rewrite the assertions of all modules is half of the collection
     if config.getoption("markexpr") != "gpu":  # `auto` is the CPU, also where there is more
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     # Networks that were converted for a runtime are kept there: not among the user's own.
