@@ -12,7 +12,7 @@ import contextlib
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -56,15 +56,10 @@ _RAW = b"Raw profile type "
 _RAW_BYTES = 2 * EXIF_BYTES + (EXIF_BYTES >> 3)  # two digits a byte, and line ends
 # the longest that is read of the chunks beside the pixels
 _OTHER_BYTES = 1 << 25
-_HEADER_BYTES = len(SIGNATURE) + 25
+_HEADER, _HEADER_BYTES = ">IIBBBBB", len(SIGNATURE) + 25
 _KINDS = {1: 0, 2: 4, 3: 2, 4: 6}
 _CHUNK_BYTES = 1 << 30
 _PART_BYTES = 1 << 20
-
-
-def compressor() -> Any:
-    """As `zlib.compressobj()`."""
-    return _codec.compressobj(LEVEL)
 
 
 def compress(data: Any) -> bytes:
@@ -104,14 +99,16 @@ def parse(file: BinaryIO, limits: Limits, pixels: bool = True) -> ParsedFile:
 
     Raises `ImageError` for a file that is no PNG within the limits, or has fewer pixels than its header says.
     """
-    found, needed, packed = ParsedFile(), list[bytes | memoryview]([SIGNATURE]), list[bytes]()
-    header, late = _header(file, limits), False
-    needed.append(chunk(b"IHDR", header))
+    found, packed, late = ParsedFile(), list[bytes](), False
+    header = _Header.of(file, limits)
+    needed: list[bytes | memoryview] = [SIGNATURE, chunk(b"IHDR", struct.pack(_HEADER, *header))]
     for kind, place, length in _chunks(file):
         late |= kind == b"IDAT"
-        if kind == b"PLTE" and header[9] == _PALETTE and not late:
-            needed.append(chunk(kind, _palette(file, place, length)))
-        elif kind == b"tRNS" and header[9] in _TRANSPARENT and not late:
+        if kind == b"PLTE" and header.kind == _PALETTE and not late:
+            if (palette := _content(file, kind, place, min(length, _PALETTE_BYTES))) is None:
+                raise ImageError("damaged PNG: a broken PLTE chunk")
+            needed.append(chunk(kind, palette))
+        elif kind == b"tRNS" and header.kind in _TRANSPARENT and not late:
             needed.append(_transparency(header, _content(file, kind, place, min(length, _PALETTE_BYTES)), found))
         elif kind == b"IDAT" and pixels:
             file.seek(place)
@@ -138,19 +135,41 @@ _SRGB = (
 )
 
 
-def _header(file: BinaryIO, limits: Limits) -> bytes:
-    file.seek(0)
-    head = file.read(_HEADER_BYTES)
-    if head[:16] != SIGNATURE + b"\0\0\0\rIHDR":
-        raise ImageError("damaged PNG: its signature is broken" if head[:8] != SIGNATURE else "damaged PNG: no header")
-    content = head[16:29]
-    if head[29:33] != struct.pack(">I", zlib.crc32(head[12:29])):
-        raise ImageError("damaged PNG: the checksum of its header is another")
-    width, height, depth, kind, packing, filtering, interlaced = struct.unpack(">IIBBBBB", content)
-    limits.check_size(width, height)
-    if depth not in _DEPTHS.get(kind, ()) or packing or filtering or interlaced > 1:
-        raise ImageError("damaged PNG: its header names no size or an unknown kind of pixels")
-    return content
+class _Header(NamedTuple):
+    """The content of IHDR."""
+
+    width: int
+    height: int
+    depth: int
+    kind: int
+    packing: int
+    filtering: int
+    interlaced: int
+
+    @classmethod
+    def of(cls, file: BinaryIO, limits: Limits) -> "_Header":
+        file.seek(0)
+        head = file.read(_HEADER_BYTES)
+        if head[:8] != SIGNATURE:
+            raise ImageError("damaged PNG: its signature is broken")
+        if head[8:16] != b"\0\0\0\rIHDR":
+            raise ImageError("damaged PNG: no header")
+        if head[29:33] != struct.pack(">I", zlib.crc32(head[12:29])):
+            raise ImageError("damaged PNG: the checksum of its header is another")
+        header = cls(*struct.unpack(_HEADER, head[16:29]))
+        limits.check_size(header.width, header.height)
+        known = header.depth in _DEPTHS.get(header.kind, ()) and header.interlaced < 2
+        if not known or header.packing or header.filtering:
+            raise ImageError("damaged PNG: its header names no size or an unknown kind of pixels")
+        return header
+
+    def passes(self) -> Iterator[tuple[int, int]]:
+        """Rows of each pass, and the bytes of a row with its filter; one pass where it is not interlaced."""
+        bits = self.depth * _CHANNELS[self.kind]
+        for left, top, right, down in _ADAM7 if self.interlaced else ((0, 0, 1, 1),):
+            columns, rows = -(-(self.width - left) // right), -(-(self.height - top) // down)
+            if columns > 0 and rows > 0:
+                yield rows, 1 + -(-columns * bits // 8)
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
@@ -175,34 +194,26 @@ def _content(file: BinaryIO, kind: bytes, place: int, length: int) -> bytes | No
     return content if file.read(4) == struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))) else None
 
 
-def _palette(file: BinaryIO, place: int, length: int) -> bytes:
-    """The colours, without which the pixels are none."""
-    content = _content(file, b"PLTE", place, min(length, _PALETTE_BYTES))
-    if content is None:
-        raise ImageError("damaged PNG: a broken PLTE chunk")
-    return content
-
-
-def _transparency(header: bytes, content: bytes | None, found: ParsedFile) -> bytes:
+def _transparency(header: _Header, content: bytes | None, found: ParsedFile) -> bytes:
     """The chunk of a palette's transparency; of a colour nothing, for it is compared here, by the bits of its depth."""
-    depth, count = header[8], _TRANSPARENT[header[9]]
+    count = _TRANSPARENT[header.kind]
     if content is None or len(content) < 2 * count:
         found.add_unread("a damaged transparent colour")
         return b""
     if not count:
         return chunk(b"tRNS", content)
-    most = (1 << depth) - 1
-    scale = 255 // most if depth < 8 else 1
+    most = (1 << header.depth) - 1
+    scale = 255 // most if header.depth < 8 else 1
     found.transparent = tuple((value & most) * scale for value in struct.unpack_from(f">{count}H", content))
     return b""
 
 
-def _pixels(header: bytes, packed: list[bytes]) -> Iterator[bytes | memoryview]:
+def _pixels(header: _Header, packed: list[bytes]) -> Iterator[bytes | memoryview]:
     """The parts of the chunks of the pixels; `packed` is emptied.
 
     Raises `ImageError` if they are fewer than the header says, or filtered by no filter.
     """
-    passes = _passes(header)
+    passes = list(header.passes())
     wanted = sum(rows * row for rows, row in passes)
     whole = [b"".join(packed)]
     packed.clear()
@@ -217,18 +228,6 @@ def _pixels(header: bytes, packed: list[bytes]) -> Iterator[bytes | memoryview]:
             raise ImageError("damaged: its compressed pixels are broken")
         start += rows * row
     return _stored(raw)
-
-
-def _passes(header: bytes) -> list[tuple[int, int]]:
-    """Rows of each pass, and the bytes of a row with its filter; one pass where it is not interlaced."""
-    width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    bits = depth * _CHANNELS[kind]
-    found = []
-    for left, top, right, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
-        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
-        if columns > 0 and rows > 0:
-            found.append((rows, 1 + -(-columns * bits // 8)))
-    return found
 
 
 def _stored(raw: bytes) -> Iterator[bytes | memoryview]:
@@ -329,13 +328,13 @@ def encode(pixels: Pixels, picture: Picture, icc: bytes | None) -> bytes:
 
 def parts(height: int, width: int, bands: Iterable[Pixels], picture: Picture, icc: bytes | None) -> Iterator[bytes]:
     """The parts of the file of a picture whose rows come in bands, each as `encode` takes pixels."""
-    deflate, above = compressor(), None
+    deflate, above = _codec.compressobj(LEVEL), None
     for pixels in bands:
         rows = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8).reshape(len(pixels), -1)
         if above is None:
             above = np.zeros_like(rows[0])
             head = (width, height, 8 * pixels.dtype.itemsize, _KINDS[pixels.shape[2]], 0, 0, 0)
-            yield SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", *head)) + _metadata(picture, icc)
+            yield SIGNATURE + chunk(b"IHDR", struct.pack(_HEADER, *head)) + _metadata(picture, icc)
         yield from _packed(deflate.compress(_filtered(rows, above)))
         above = rows[-1]
     yield from _packed(deflate.flush())
