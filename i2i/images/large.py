@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from i2i.errors import ImageError, OutputError
 from i2i.files import atomic_write
@@ -52,7 +53,7 @@ class Bands(Protocol):
 class Canvas(Spool):
     """Plain pixels (height, width, channels) in a file, to be filled and read by rows."""
 
-    def __init__(self, height: int, width: int, channels: int, dtype: Any, folder: Path | None = None) -> None:
+    def __init__(self, height: int, width: int, channels: int, dtype: DTypeLike, folder: Path | None = None) -> None:
         self.height, self.width, self.channels, self.dtype = height, width, channels, np.dtype(dtype)
         self._row = width * channels * self.dtype.itemsize
         super().__init__(height * self._row, folder, in_memory=0)
@@ -255,7 +256,7 @@ def _write_jpeg(image: Any, file: BinaryIO, like: Picture, options: dict[str, An
     exif, refused = exif_for(like, "JPEG")[0], list[OSError]()
     head = containers.JFIF_SEGMENT + (containers.exif_segment(exif) if exif else b"")
 
-    def receive(data: Any) -> int:
+    def receive(data: memoryview) -> int:
         nonlocal head
         part = bytes(data)
         try:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
 from PIL import Image
 
 from i2i.errors import ImageError
@@ -313,7 +314,8 @@ def white(pixels: Pixels) -> float:
     return _full(pixels.dtype)
 
 
-def _full(dtype: Any) -> float:
+def _full(dtype: DTypeLike) -> float:
+    dtype = np.dtype(dtype)
     return 1.0 if dtype == np.float32 else float(np.iinfo(dtype).max)
 
 

@@ -62,7 +62,7 @@ _CHUNK_BYTES = 1 << 30
 _PART_BYTES = 1 << 20
 
 
-def compress(data: Any) -> bytes:
+def compress(data: bytes | Pixels) -> bytes:
     """`data`, with a buffer of contiguous bytes, deflated."""
     packed: bytes = _codec.compress(data, LEVEL)
     return packed

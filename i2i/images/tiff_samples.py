@@ -6,7 +6,7 @@ JPEG and WebP: it gets strips alone, under a directory made here, so its idea of
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import TiffImagePlugin
@@ -104,7 +104,7 @@ class _Plane:
         if layout.by_pillow:
             return self._pixels_by_pillow(indices, rows)
         if layout.compression in BYTES_BY_PILLOW:
-            data: Any = self._bytes_by_pillow(indices, rows)
+            data: bytes | Pixels = self._bytes_by_pillow(indices, rows)
         else:
             sizes = zip(indices, map(layout.bytes_of, rows), strict=True)
             # one byte more is asked for, for the checksum behind the last one
@@ -219,7 +219,7 @@ def _old_jpeg(layout: Layout, source: Source) -> Pixels:
     return found.reshape(layout.height, layout.width, layout.samples)
 
 
-def samples_of(data: Any, rows: int, layout: Layout) -> Pixels:
+def samples_of(data: bytes | Pixels, rows: int, layout: Layout) -> Pixels:
     """Unpacked lines as samples (rows, segment width, samples), differences summed up."""
     if layout.subsampled:
         return _upsampled(data, rows, layout)
@@ -266,7 +266,7 @@ def _few_bits(lines: Pixels, shape: tuple[int, int, int], layout: Layout) -> Pix
     return np.packbits(padded, axis=-1).view(dtype.newbyteorder(">")).astype(dtype).reshape(shape)
 
 
-def _upsampled(data: Any, rows: int, layout: Layout) -> Pixels:
+def _upsampled(data: bytes | Pixels, rows: int, layout: Layout) -> Pixels:
     """Blocks of luminance with one value each of two colours (Sec. 21), as pixels with the colours of their block."""
     across, down = layout.subsampling
     blocks = np.frombuffer(data, f"{layout.order}u{layout.bits // 8}").astype(layout.stored_dtype, copy=False)
