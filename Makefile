@@ -24,14 +24,15 @@ test: $(READY)
 	$(TEST)
 
 # but what trains, starts processes or plays a server
-LONG := training browser evaluation tools commands/test_demo* commands/test_plan* commands/test_translate* data/test_loader* \
-	folders/test_promises_* folders/test_batch* folders/test_many* folders/test_million* folders/test_parts* \
-	folders/test_clusters* folders/test_staging* folders/test_mirror* folders/test_film* films/test_video* \
-	inference/test_memory* inference/test_bundled* inference/test_sample* inference/test_transform* inference/test_forks* \
-	models/test_styles* models/test_hub* models/test_published* models/test_hostile* images/test_hostile* images/test_limits* \
-	algorithms/test_learning* algorithms/test_gan* algorithms/test_cut* algorithms/test_contract* algorithms/test_newcomer* \
-	algorithms/test_stability* algorithms/test_distill* \
-	test_benchmarks* test_proportions* test_download* test_cli* test_platforms* test_silence* test_signals* test_bad_paths*
+LONG := training browser evaluation tools commands/test_installation* commands/test_train* commands/test_datasets* \
+	commands/test_translate* data/test_loader* folders/test_promises_* folders/test_batch* folders/test_many* \
+	folders/test_million* folders/test_parts* folders/test_clusters* folders/test_staging* folders/test_stores* \
+	folders/test_film* films/test_video* inference/test_loaded_model* inference/test_bundled* inference/test_sample* \
+	inference/test_transform* inference/test_forks* models/test_styles* models/test_hub* models/test_published* \
+	models/test_hostile* images/test_hostile* images/test_limits* algorithms/test_learning* algorithms/test_gan* \
+	algorithms/test_cut* algorithms/test_contract* algorithms/test_newcomer* algorithms/test_stability* \
+	algorithms/test_distill* test_benchmarks* test_proportions* test_download* test_cli* test_platforms* test_silence* \
+	test_signals* test_bad_paths*
 
 test-fast: $(READY)
 	$(TEST) $(LONG:%=--ignore-glob='tests/%')
