@@ -59,10 +59,6 @@ class EvaluationJob:
         return self.translator.info.direction == other.translator.info.direction
 
     @property
-    def input_names(self) -> list[str]:
-        return [str(item.path) for item in self.data.inputs]
-
-    @property
     def right_labels(self) -> PictureFiles:
         """The labels that should come out."""
         return PictureFiles((self.data.inputs if self.labels == "read_back" else self.data.targets) or [])
@@ -165,7 +161,7 @@ class TranslatorEvaluation:
         for job in jobs:
             self.suite.note(applicable.notes(job.model.name, job.not_applicable, self.options))
             if (folder := self._labels_folder(job, len(jobs) > 1)) is not None and job.labels is not None:
-                label_files(folder, job.input_names)
+                label_files(folder, job.data.inputs)
 
     def _check_colours(self, job: EvaluationJob) -> None:
         """Raises `UsageError`, or `InputError` for pictures, unless `--features` is for pictures in colour."""
@@ -246,7 +242,7 @@ class TranslatorEvaluation:
                 folder.mkdir(exist_ok=True)
             except OSError as error:
                 raise OutputError(f"labels_out = {folder}: cannot be created: {error.strerror}") from None
-            for pixels, target in zip(outputs.pixels, label_files(folder, job.input_names), strict=True):
+            for pixels, target in zip(outputs.pixels, label_files(folder, job.data.inputs), strict=True):
                 images.write(target, Picture(to_classes(pixels, self.suite.palette)[..., None]), replace=False)
         return self._scores(job, outputs.pixels)
 
@@ -267,12 +263,12 @@ class TranslatorEvaluation:
         return folder / job.model.path.stem if several else folder
 
 
-def label_files(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The files for the labels found for the inputs `names`.
+def label_files(folder: Path, inputs: Sequence[Item]) -> list[Path]:
+    """The files for the labels found for the inputs.
 
     Raises `UsageError` for those that exist, and for two of one name.
     """
-    found = [folder / f"{Path(name).stem}.png" for name in names]
+    found = [folder / f"{item.path.stem}.png" for item in inputs]
     if len(set(found)) < len(found):
         raise UsageError(f"labels_out = {folder}: two inputs have the same name")
     if existing := [target for target in found if target.exists()]:

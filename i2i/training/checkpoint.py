@@ -94,7 +94,7 @@ class Checkpointer:
         self.best = BestScores(options, validation.floor)
         self.saved_step: int | None = None
         self.missed = 0
-        self._save_later()
+        self.save_before = time.monotonic() + self.options.save_minutes * 60
 
     def networks(self) -> dict[str, nn.Module]:
         """Direction, as the algorithm sees it → the generator to keep: its average if EMA is on."""
@@ -172,9 +172,6 @@ class Checkpointer:
         self.monitor.health.load_state(state["health"])
         return notes
 
-    def _save_later(self) -> None:
-        self.save_before = time.monotonic() + self.options.save_minutes * 60
-
     def save(self) -> None:
         """Save a state and the last model files, or log why not.
 
@@ -186,7 +183,7 @@ class Checkpointer:
             raise self.diverged("weights are not finite")
         failure = self._write_state(state) if self.group.first else None
         (self.missed,) = self.group.agree([0 if failure is None else self.missed + 1])
-        self._save_later()
+        self.save_before = time.monotonic() + self.options.save_minutes * 60
         if self.missed >= ATTEMPTS:
             raise failure or OutputError("the first process could not save the state")
         if not self.missed:
