@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +27,7 @@ __all__ = ["exit_on_error", "main"]
 Call = tuple[Callable[[Any], int | None], Any]
 """A function and its argument. It returns the exit code; None is 0."""
 
+_HELP = {"--help", "-h", "--help-all"}
 _verbose = False
 """Whether `--verbose` was given: errors show where they come from."""
 
@@ -45,20 +45,35 @@ def main(*door: str) -> NoReturn:
 def _parsed(words: list[str], program: str) -> Call:
     """The command that the first words name with the options that the others give, or a text to print."""
     first = words[0].replace("_", "-") if words else "--help"
-    if first in ("--help", "-h", "--help-all"):
+    if first in _HELP:
         return print, help_text.of_all()
     if first == "--version":
         return print, f"i2i {__version__}"
     name, rest = _named(first, words[1:])
+    algorithm = ""
     if name in ("train", "plan"):
-        return _by_algorithm(name, rest, program)
-    entry, known = COMMANDS[name], options_of(name)
-    if asked := _help(program or f"i2i {name}", entry, known, rest):
+        try:
+            algorithm, rest = _of_algorithm(name, rest)
+        except UsageError:
+            if _HELP & {*rest}:
+                return print, help_text.of_algorithms(name)
+            raise
+    trained, known = algorithm if name == "train" else "", options_of(name, algorithm)
+    entry = ALGORITHMS[trained] if trained else COMMANDS[name]
+    if asked := _help(program or f"i2i {name} {trained}".rstrip(), entry, known, rest):
         return print, asked
     print_config, line = _read(rest, known)
-    function, options_class = loaded(name)
+    if algorithm:
+        _check_without_torch(known, algorithm, line, is_complete=not print_config)
+    function, options_class = loaded(name, algorithm)
     options = build(options_class, line)
-    return (print, to_yaml(options).rstrip()) if print_config else (function, options)
+    if not print_config:
+        return function, options
+    if algorithm:
+        from i2i.training.run_folder import in_store
+
+        options = in_store(options)
+    return print, to_yaml(options).rstrip()
 
 
 def _help(program: str, entry: Command, known: Sequence[Option], words: list[str]) -> str:
@@ -90,38 +105,25 @@ def _named(first: str, rest: list[str]) -> tuple[str, list[str]]:
     raise UsageError(f"unknown command {first!r}.{near} Commands: {', '.join(COMMANDS)}.")
 
 
-def _by_algorithm(command: str, words: list[str], program: str) -> Call:
-    """`i2i train` or `i2i plan`, followed by an algorithm, a configuration, or the folder of a run."""
+def _of_algorithm(command: str, words: list[str]) -> tuple[str, list[str]]:
+    """The algorithm that the first word names, or else a configuration or the folder of a run, and the other words."""
     first = words[0] if words else "-"
-    if command == "train" and is_url(run := _after("--run", words)) and not {"--help", "-h", "--help-all"} & {*words}:
+    if command == "train" and is_url(run := _after("--run", words)) and not _HELP & {*words}:
         from i2i.training.run_folder import fetch_run
 
         fetch_run(staged(store_path(run)))  # with the configuration in it
-    if first.endswith((".yaml", ".yml")):
-        words = ["--config", *words]
-    try:
-        algorithm = _algorithm(command, first, words)
-    except UsageError:
-        if {"--help", "-h", "--help-all"} & {*words}:
-            return print, help_text.of_algorithms(command)
-        raise
-    if first == algorithm:
-        words = words[1:]
-    trains, known = command == "train", options_of(command, algorithm)
-    entry = ALGORITHMS[algorithm] if trains else COMMANDS[command]
-    program = program or (f"i2i train {algorithm}" if trains else f"i2i {command}")
-    if asked := _help(program, entry, known, words):
-        return print, asked
-    print_config, line = _read(words, known)
-    _check_without_torch(known, algorithm, line, is_complete=not print_config)
-    from i2i.commands import train as trainings
-
-    options = build(trainings.options_class(command, algorithm), line)
-    if print_config:
-        from i2i.training.run_folder import in_store
-
-        return print, to_yaml(in_store(options)).rstrip()
-    return partial(getattr(trainings, command), algorithm), options
+    if first in ALGORITHMS:
+        return first, words[1:]
+    is_file = first.endswith((".yaml", ".yml"))
+    if not first.startswith("-") and not is_file:
+        raise UsageError(
+            f"unknown algorithm {first!r}.{nearest(first, ALGORITHMS)} Algorithms: {', '.join(ALGORITHMS)}; "
+            "or give a configuration, FILE.yaml"
+        )
+    rest = ["--config", *words] if is_file else words
+    if configured := _configured_algorithm(rest):
+        return configured, rest
+    raise _no_algorithm(command, first, rest)
 
 
 def _check_without_torch(known: Sequence[Option], algorithm: str, line: Line, is_complete: bool) -> None:
@@ -131,20 +133,6 @@ def _check_without_torch(known: Sequence[Option], algorithm: str, line: Line, is
         from i2i.training.schedule import check
 
         check(options)
-
-
-def _algorithm(command: str, first: str, words: Sequence[str]) -> str:
-    """The algorithm that `first` names, or a configuration or a run among `words`. Raises `UsageError`."""
-    if first in ALGORITHMS:
-        return first
-    if not first.startswith("-") and not first.endswith((".yaml", ".yml")):
-        raise UsageError(
-            f"unknown algorithm {first!r}.{nearest(first, ALGORITHMS)} Algorithms: {', '.join(ALGORITHMS)}; "
-            "or give a configuration, FILE.yaml"
-        )
-    if configured := _configured_algorithm(words):
-        return configured
-    raise _no_algorithm(command, first, words)
 
 
 def _configured_algorithm(words: Sequence[str]) -> str:

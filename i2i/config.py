@@ -246,11 +246,11 @@ def _from(base: Path, value: Any, hint: object) -> Any:
 def _check_paths(cls: type, values: Mapping[str, Any], where: str) -> None:
     hints = get_type_hints(cls)
     for name, value in values.items():
-        if Path not in _leaves(hints[name]):
+        if Path not in leaves(hints[name]):
             continue
         for path in value if isinstance(value, list | tuple) else (value,):
             check_secrets(path, f"{where}{name}: ")
-            if is_url(path) and StorePath not in _leaves(hints[name]):
+            if is_url(path) and StorePath not in leaves(hints[name]):
                 raise UsageError(
                     f"{where}{name} = {path!r}: expected a path on this machine; a store is not read or written here"
                 )
@@ -288,13 +288,14 @@ def check_numbers(cls: type, values: Mapping[str, Any], where: str = "") -> None
 
 def _is_number(hint: object) -> bool:
     """Whether text could only be meant as a number."""
-    leaves = set(_leaves(hint))
-    return bool(leaves & {int, float}) and not leaves & {str, Path, Any}
+    found = set(leaves(hint))
+    return bool(found & {int, float}) and not found & {str, Path, Any}
 
 
-def _leaves(hint: object) -> Iterator[object]:
+def leaves(hint: object) -> Iterator[object]:
+    """The members of an annotation: `int` and `None` of `tuple[int, ...] | None`, and `...`."""
     parts = [] if get_origin(hint) is Literal else get_args(hint)
-    yield from (leaf for part in parts for leaf in _leaves(part)) if parts else [hint]
+    yield from (leaf for part in parts for leaf in leaves(part)) if parts else [hint]
 
 
 def _line(lines: Mapping[str, int], name: str) -> str:

@@ -6,6 +6,7 @@ module is imported once its command line is known to be without mistakes (`i2i.c
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any, get_type_hints
 
@@ -172,7 +173,10 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def loaded(command: str) -> tuple[Callable[..., int | None], type[Any]]:
-    """The function that a command runs, and the class of the options that it takes."""
-    function = getattr(import_module(f"i2i.commands.{COMMANDS[command].module}"), command.replace("-", "_"))
+def loaded(command: str, algorithm: str = "") -> tuple[Callable[[Any], int | None], type[Any]]:
+    """The function that a command runs, of `train` and `plan` for an algorithm, and the class of its options."""
+    module = import_module(f"i2i.commands.{COMMANDS[command].module}")
+    function = getattr(module, command.replace("-", "_"))
+    if algorithm:
+        return partial(function, algorithm), module.options_class(command, algorithm)
     return function, get_type_hints(function)["options"]

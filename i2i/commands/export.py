@@ -15,8 +15,8 @@ from annotated_types import Interval
 
 from i2i.commands.options import POSITIONAL
 from i2i.errors import UsageError
-from i2i.models.info import MAX_SIDE, ModelInfo
-from i2i.models.styles import MODEL_SUFFIXES
+from i2i.models import styles
+from i2i.models.info import MAX_SIDE, NOT_PAINTED, ModelInfo
 from i2i.terminal import fetching, say_plain
 from i2i.urls import path_of
 
@@ -94,13 +94,9 @@ def _write_file(options: ExportCommand, model: str, out: Path) -> None:
     files = [out / "config.json", out / "model.safetensors"] if form == "pretrained" else [out]
     if not options.overwrite and (existing := [str(file) for file in files if os.path.lexists(file)]):
         raise UsageError(f"{existing[0]} exists; --overwrite replaces it")
-    card = None if options.card is None else _lines(options.card)
-    from i2i.models import junyanz, model_file, pretrained  # here, so that mistakes do not wait for torch
+    network, info = _opened(options, model, form)
+    from i2i.models import junyanz, model_file
 
-    path = _found(options, model)
-    if form == "reference" and pretrained.is_checkpoint(path):  # elsewhere it chooses, or is compared
-        _refuse(_given(options, "direction"))
-    network, info = _opened(options, path, card)
     if form == "reference":
         junyanz.save(out, network, replace=options.overwrite)
     elif form == "onnx":
@@ -129,42 +125,44 @@ def _write_page(options: ExportCommand, models: tuple[str, ...], out: Path) -> N
 
     library = website.read_runtime(options.web_runtime)
     website.check_folder(out, options.overwrite)
-    card = None if options.card is None else _lines(options.card)
     from i2i.inference.export import check_installed, rounded
     from i2i.signals import BOTH, Signals
 
     check_installed()
-    styles: dict[str, tuple[nn.Module, ModelInfo]] = {}
+    made: dict[str, tuple[nn.Module, ModelInfo]] = {}
     with Signals(BOTH, orderly=False):  # so that an end leaves nothing half-written
         for model in models:
             name = _style_name(model)
-            if name in styles:
+            if name in made:
                 raise UsageError(f"{model}: a style {name!r} is given already")
-            network, info = _opened(options, _found(options, model), card)
+            network, info = _opened(options, model)
             website.check_style(name, info)
-            styles[name] = (rounded(network) if options.half else network, info)
-        size = website.write_site(out, styles, library, replace=options.overwrite)
+            made[name] = (rounded(network) if options.half else network, info)
+        size = website.write_site(out, made, library, replace=options.overwrite)
     say_plain(f"{out}: {size / 1e6:.1f} MB. Put it on any web server, or try it: python -m http.server -d {out}")
 
 
 def _style_name(model: str) -> str:
     """The name of a style on the page: that of the style, or of its file or folder."""
     path = path_of(model)
-    name = path.stem if path.suffix in MODEL_SUFFIXES else path.name
+    name = path.stem if path.suffix in styles.MODEL_SUFFIXES else path.name
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-") or "style"
 
 
-def _opened(options: ExportCommand, path: Path, card: tuple[str, ...] | None) -> "tuple[nn.Module, ModelInfo]":
-    """The network at `path` and its description, with those of the options."""
-    from i2i.models import pretrained
-    from i2i.models.info import NOT_PAINTED
+def _opened(options: ExportCommand, model: str, form: str = "") -> "tuple[nn.Module, ModelInfo]":
+    """The network of a model and its description, with those of the options."""
+    described = _given(options, "input_domain", "output_domain", "licence", "paint_size")
+    described |= {"card": _lines(options.card)} if options.card is not None else {}
+    show = fetching() if options.download else None
+    path = styles.find(model, options.direction, download=options.download, progress=show)
+    from i2i.models import pretrained  # here, so that mistakes do not wait for torch
 
+    if form == "reference" and pretrained.is_checkpoint(path):  # elsewhere it chooses, or is compared
+        _refuse(_given(options, "direction"))
     network, info = pretrained.open_model(
         path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
     )
-    described = _given(options, "input_domain", "output_domain", "licence", "paint_size")
-    provenance = replace(info.training, **_given(options, "algorithm", "dataset"))
-    info = replace(info, training=provenance, card=info.card if card is None else card, **described)
+    info = replace(info, training=replace(info.training, **_given(options, "algorithm", "dataset")), **described)
     if options.paint_size and not info.plain:
         raise UsageError(f"--paint-size {options.paint_size}: {NOT_PAINTED}; leave it out")
     return network, info
@@ -185,13 +183,6 @@ def _lines(path: Path) -> tuple[str, ...]:
     if len(text) > MAX_CARD:
         raise UsageError(f"--card {path}: at most {MAX_CARD:,} characters")
     return tuple(line.rstrip() for line in text.strip().splitlines())
-
-
-def _found(options: ExportCommand, model: str) -> Path:
-    from i2i.models import styles
-
-    show = fetching() if options.download else None
-    return styles.find(model, options.direction, download=options.download, progress=show)
 
 
 def _refuse(given: dict[str, Any]) -> None:

@@ -74,9 +74,7 @@ def of_command(program: str, entry: Command, known: Sequence[Option], everything
 
 
 def _grouped(named: dict[str, Option]) -> Iterator[str]:
-    groups = {FIRST: FIRST_OPTIONS, **GROUPS}
-    placed = [name for names in groups.values() for name in names]
-    for title, names in {**groups, "other": tuple(name for name in named if name not in placed)}.items():
+    for title, names in {FIRST: FIRST_OPTIONS, **GROUPS}.items():
         if present := [named[name] for name in names if name in named]:
             yield from ("", f"{title}:")
             yield from (line for option in present for line in _lines(option))

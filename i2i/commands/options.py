@@ -23,7 +23,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 from annotated_types import Ge, Gt, Le, Lt
 
 from i2i.commands import ALGORITHMS, COMMANDS, loaded
-from i2i.config import ALGORITHM
+from i2i.config import ALGORITHM, leaves
 from i2i.urls import PathOrURL, StorePath
 
 POSITIONAL: Final = "positional"
@@ -102,9 +102,9 @@ def describe(options: type[Any]) -> list[Option]:
 
 
 def _described(name: str, plain: object, marked: object, default: object, text: str) -> Option:
-    leaves = list(_leaves(plain))
-    kinds = [kind for kind, leaf in TYPES.items() if leaf in leaves]
-    choices = tuple(choice for leaf in leaves if get_origin(leaf) is Literal for choice in get_args(leaf))
+    members: list[Any] = list(leaves(plain))
+    kinds = [kind for kind, leaf in TYPES.items() if leaf in members]
+    choices = tuple(choice for leaf in members if get_origin(leaf) is Literal for choice in get_args(leaf))
     if len(kinds) > 1 or not (kinds or choices):
         raise TypeError(f"{name}: {plain} is no type of an option")
     marks = list(_marks(marked))
@@ -116,16 +116,11 @@ def _described(name: str, plain: object, marked: object, default: object, text: 
         text=text,
         choices=choices,
         limits=limits,
-        optional=NoneType in leaves,
-        many=Ellipsis in leaves,
+        optional=NoneType in members,
+        many=Ellipsis in members,
         positional=POSITIONAL in marks,
-        stores=StorePath in leaves,
+        stores=StorePath in members,
     )
-
-
-def _leaves(hint: object) -> Iterator[Any]:
-    parts = [] if get_origin(hint) is Literal else get_args(hint)
-    yield from (leaf for part in parts for leaf in _leaves(part)) if parts else [hint]
 
 
 def _marks(hint: object) -> Iterator[Any]:
@@ -183,11 +178,11 @@ def _read() -> dict[str, list[Option]]:
 
 def surface() -> str:
     """Returns the text of `options.json`: the options of all commands, a line for each."""
-    from i2i.commands.train import PlanCommand, options_class
+    from i2i.commands.train import PlanCommand
 
     own = {name: PlanCommand if name == "plan" else loaded(name)[1] for name in COMMANDS if name != "train"}
     found = {name: describe(options) for name, options in own.items()}
-    trainings = {name: describe(options_class("train", name)) for name in ALGORITHMS}
+    trainings = {name: describe(loaded("train", name)[1]) for name in ALGORITHMS}
     first, *others = trainings.values()
     shared = [option for option in first if all(option in other for other in others)]
     found["train"] = shared

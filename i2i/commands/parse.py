@@ -12,14 +12,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, make_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from i2i.commands import junyanz
 from i2i.commands.options import Option
-from i2i.config import check_numbers, from_mapping, layered, option_names
+from i2i.config import C, check_numbers, from_mapping, layered, option_names
 from i2i.errors import UsageError
 from i2i.machine import place
 from i2i.terminal import printable, say
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 WRITTEN = {"out", "run", "report", "grid", "labels_out", "cache", "web"}
 """The options of all commands that name what is written; every other path is read."""
@@ -66,7 +69,7 @@ def read_line(words: Sequence[str], known: Sequence[Option]) -> Line:
     return Line(_checked(known, texts), Path(files[0]) if files else None)
 
 
-def build(options: type[Any], line: Line, *, tell: Callable[[str], object] = tell_once) -> Any:
+def build(options: type[C], line: Line, *, tell: Callable[[str], object] = tell_once) -> C:
     """An instance of `options`, from a command line and the configuration that it names.
 
     If the run folder of a training has a configuration, the training goes on with it, and `line` comes on top; `tell`
@@ -78,7 +81,7 @@ def build(options: type[Any], line: Line, *, tell: Callable[[str], object] = tel
     return chosen
 
 
-def written_paths(options: Any) -> list[Path]:
+def written_paths(options: "DataclassInstance") -> list[Path]:
     """The paths among `options` at which something is to be written."""
     values = (getattr(options, name) for name in option_names(options) if name in WRITTEN)
     return [value for value in values if isinstance(value, Path)]

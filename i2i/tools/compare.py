@@ -92,18 +92,16 @@ def match(inputs: Sequence[Path], out: Path) -> Comparison:
         raise UsageError(f"{printable(folders[0])} is a folder and another input is a picture; give one kind")
     first, *others = (_Side(folder, [other for other in (*inputs, out) if other != folder]) for folder in folders)
     rows, lonely = [], []
-    pairs: set[Path] = set()
+    partners: set[Path] = set()
     for name, path in first.files.items():
-        partners = [other.partner(name) for other in others]
-        there = [partner for partner in partners if partner is not None]
-        pairs.update(there)
+        there = [partner for other in others if (partner := other.partner(name)) is not None]
+        partners.update(there)
         if len(there) == len(others):
             rows.append((name, (path, *there)))
-        else:
-            lonely += [f"{path} has no partner in {o.folder}" for o, p in zip(others, partners, strict=True) if not p]
-    lonely += [
-        f"{path} has no partner in {first.folder}" for o in others for path in o.files.values() if path not in pairs
-    ]
+        lonely += [f"{path} has no partner in {other.folder}" for other in others if other.partner(name) is None]
+    for other in others:
+        alone = [path for path in other.files.values() if path not in partners]
+        lonely += [f"{path} has no partner in {first.folder}" for path in alone]
     if not rows:
         raise InputError(f"no picture in {printable(first.folder)} has the name of one in the others:", *lonely[:10])
     return Comparison(_names(folders), rows, first_lines(lonely))
@@ -170,14 +168,11 @@ def _page(found: Comparison) -> bytes:
     before, *after = map(escape, found.names)
     remark = f"{DRAG} Left of the line: {before}; right of it: {' or '.join(after)}."
     if len(after) == 1:
-        sections = [
-            comparisons([pair for _, pairs in shown for pair in pairs], "pictures", "Pictures", remark, few=True)
-        ]
-    else:
-        sections = [
-            comparisons(pairs, f"picture-{number}", escape(name, 100), remark if number == 1 else "", few=True)
-            for number, (name, pairs) in enumerate(shown, 1)
-        ]
+        shown = [("Pictures", [pair for _, pairs in shown for pair in pairs])]
+    sections = [
+        comparisons(pairs, f"picture-{number}", escape(name, 100), "" if number else remark, few=True)
+        for number, (name, pairs) in enumerate(shown)
+    ]
     notices = [*found.notices, *found.failed]
     return build(MARK, "i2i compare", " · ".join(found.names), "", notices, sections)
 

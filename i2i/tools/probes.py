@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from i2i.inference.options import Precision
     from i2i.inference.runtimes import Chosen
     from i2i.models.info import ModelInfo
+
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 SECONDS = 300.0
 """A child may take so long; then its trial counts as hanging."""
@@ -147,43 +150,44 @@ def _plain() -> Iterator[Difference]:
 
 
 def _on_cpu(runtime: "Chosen", name: str) -> Iterator[Difference]:
-    for precision in ("fp32", "bf16") if has_bf16() and runtime != "onnx" else ("fp32",):
-        yield _tried(name, "cpu", runtime, precision)
+    return _tried(name, "cpu", runtime, "fp32", "bf16" if has_bf16() and runtime != "onnx" else None)
 
 
 def _cuda() -> Iterator[Difference]:
     import torch
 
     for number in range(torch.cuda.device_count()):
-        precisions = ["fp32", *(["bf16"] if torch.cuda.is_bf16_supported() else []), "fp16"]
-        yield from (_tried(f"cuda:{number}", f"cuda:{number}", "torch", precision) for precision in precisions)
+        bf16: Precision | None = "bf16" if torch.cuda.is_bf16_supported() else None
+        yield from _tried(f"cuda:{number}", f"cuda:{number}", "torch", "fp32", bf16, "fp16")
 
 
 def _mps() -> Iterator[Difference]:
     import torch
 
-    has_bf16 = torch.backends.mps.is_macos_or_newer(14, 0)
-    for precision in ("fp32", *(["bf16"] if has_bf16 else []), "fp16"):
-        yield _tried("mps", "mps", "torch", precision)
+    bf16: Precision | None = "bf16" if torch.backends.mps.is_macos_or_newer(14, 0) else None
+    return _tried("mps", "mps", "torch", "fp32", bf16, "fp16")
 
 
-def _tried(name: str, device: str, runtime: "Chosen", precision: Any) -> Difference:
-    """The network as a translation on that device computes it."""
+def _tried(name: str, device: str, runtime: "Chosen", *precisions: "Precision | None") -> Iterator[Difference]:
+    """The network as a translation on that device computes it, in each precision."""
     from i2i.device import choose_device
     from i2i.inference.options import ModelOptions
     from i2i.inference.prepare import load_network
 
     network, info, batch, reference = _sample()
-    options = ModelOptions(device=device, runtime=runtime, precision=precision)
-    try:
-        loaded = load_network(network, info, choose_device(device), options, runtime, precision)
-        return _difference(name, precision, loaded.runtime.run(batch), reference)
-    except Exception as error:
-        return Difference(name, precision, problem=_reason(error))
+    for precision in precisions:
+        if precision is None:
+            continue
+        options = ModelOptions(device=device, runtime=runtime, precision=precision)
+        try:
+            loaded = load_network(network, info, choose_device(device), options, runtime, precision)
+            yield _difference(name, precision, loaded.runtime.run(batch), reference)
+        except Exception as error:
+            yield Difference(name, precision, problem=_reason(error))
 
 
 @cache
-def _sample() -> "tuple[nn.Module, ModelInfo, np.ndarray[Any, Any], np.ndarray[Any, Any]]":
+def _sample() -> "tuple[nn.Module, ModelInfo, Array, Array]":
     """The network, its description, a picture, and what the network's plain layers make of it in float32."""
     import torch
 
@@ -201,7 +205,7 @@ def _sample() -> "tuple[nn.Module, ModelInfo, np.ndarray[Any, Any], np.ndarray[A
         return network, info, batch.numpy(), network(batch).numpy()
 
 
-def _difference(name: str, precision: str, result: Any, expected: Any) -> Difference:
+def _difference(name: str, precision: str, result: "Array", expected: "Array") -> Difference:
     import numpy as np
 
     apart = np.abs(result.astype(np.float64) - expected) * 127.5

@@ -237,7 +237,7 @@ def _matches(path: str, route: str) -> bool:
     return path.startswith(route[:-1]) if route.endswith("*") else path == route
 
 
-def _objects(document: Any) -> Iterator[dict[str, Any]]:
+def _objects(document: object) -> Iterator[dict[str, Any]]:
     """Every JSON object in a document, however deep."""
     waiting = [document]
     while waiting:

@@ -66,7 +66,7 @@ def _expect(is_so: bool, otherwise: str) -> None:
         raise OrderError(otherwise)
 
 
-def _is_number(value: Any, least: float, most: float) -> bool:
+def _is_number(value: object, least: float, most: float) -> bool:
     return isinstance(value, int | float) and least <= value <= most
 
 
@@ -82,7 +82,7 @@ def _mix_of(text: Any, chosen: Sequence[str]) -> dict[str, float]:
     return mix if len(mix) > 1 else {}
 
 
-def _bytes_of(address: Any) -> bytes:
+def _bytes_of(address: object) -> bytes:
     """The bytes in a `data:` address as a canvas gives it; none for an empty one."""
     head, _, data = str(address or "").partition(",")
     _expect(head in ("", _DRAWN), "The mask cannot be read: draw it again.")

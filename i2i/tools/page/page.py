@@ -109,11 +109,7 @@ def build_app(studio: Studio, folder: Path) -> tuple[FastAPI, Callable[[], list[
 def _theme() -> gr.Theme:
     plain = {"background_fill": "transparent", "text_color": "*body_text_color_subdued", "text_weight": "500"}
     labels = {f"block_{kind}_{name}": value for kind in ("label", "title") for name, value in plain.items()}
-    dark = {"block_label_background_fill_dark": "transparent", "block_title_background_fill_dark": "transparent"}
-    dark |= {
-        "block_label_text_color_dark": "*body_text_color_subdued",
-        "block_title_text_color_dark": "*body_text_color_subdued",
-    }
+    dark = {f"{name}_dark": value for name, value in labels.items() if not name.endswith("weight")}
     return gr.themes.Soft(primary_hue="teal", neutral_hue="slate", radius_size="lg", **_FONTS).set(
         **labels,
         **dark,

@@ -117,10 +117,6 @@ class Outcome:
     archive: Path | None
 
 
-Progress = Callable[[int, int, str], object]
-"""Called with the number of pictures finished, their total, and the name of the last."""
-
-
 class Studio:
     """Translates for all visitors, one order at a time."""
 
@@ -191,9 +187,12 @@ class Studio:
                 self._orders -= 1
                 self._idle.notify_all()
 
-    def translate(self, order: Order, folder: Path, progress: Progress, stop: Callable[[], bool]) -> Outcome:
+    def translate(
+        self, order: Order, folder: Path, progress: Callable[[int, int, str], object], stop: Callable[[], bool]
+    ) -> Outcome:
         """Fills an order in the empty `folder`; ends after the picture at hand once `stop()` is true or time is up.
 
+        `progress` is called with the number of pictures finished, their total, and the name of the last.
         A picture that cannot be translated is a row of the report, and a style that does not take the options. Raises
         `ImageError` for a mask that cannot be read, and `I2IError` for a style that cannot be used.
         """
@@ -354,7 +353,8 @@ def _shown(upload: Upload, style: str, record: Record, folder: Path) -> Result:
     place.mkdir(parents=True, exist_ok=True)
     after = preview(record.target)
     before = preview(record.source).resize(after.size)
-    paths = [place / f"{record.target.parent.name}-{side}.{_format(after)}" for side in ("before", "after")]
+    suffix = "png" if "A" in after.mode else "jpg"
+    paths = [place / f"{record.target.parent.name}-{side}.{suffix}" for side in ("before", "after")]
     for path, image in zip(paths, (before, after), strict=True):
         image.convert(after.mode).save(path, quality=90, icc_profile=image.info.get("icc_profile"))
     return Result(record.target.name, style, record.target, *paths)
@@ -369,10 +369,6 @@ def preview(path: Path) -> Image.Image:
     image = as_pil(replace(picture, pixels=pixels, alpha=alpha, extra=None))
     image.thumbnail((PREVIEW, PREVIEW))
     return image
-
-
-def _format(image: Image.Image) -> str:
-    return "png" if "A" in image.mode else "jpg"
 
 
 def _archive(results: Sequence[Result], styles: int, path: Path) -> Path | None:

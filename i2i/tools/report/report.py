@@ -132,8 +132,7 @@ def write_report(
     `InputError` if `run` is not the folder of a run, `UsageError` if `out` is something else than a report,
     `OutputError` if it cannot be written.
     """
-    record = read_run(run)
-    out = run / NAME if out is None else out
+    record, out = read_run(run), out or run / NAME
     replace = _check_replaceable(out)
     pairs, failed = translated_pairs(run, pictures, direction, device, record.notices) if pictures else ([], [])
     data = build_page(record, pairs, failed)
