@@ -96,15 +96,6 @@ class CUTOptions(UnpairedOptions):
     flip_equivariance: bool = False
     """Translate half of the pictures mirrored, and compare with features of the picture as it was."""
 
-    def checked_layers(self, count: int) -> tuple[int, ...]:
-        """`nce_layers`, if a generator of `count` layers has them. Raises `UsageError`."""
-        numbers = parse_layers(self.nce_layers)
-        if missing := [number for number in numbers if number >= count]:
-            raise UsageError(
-                f"nce_layers = {self.nce_layers!r}: {self.generator} has the layers 0 to {count - 1}, not {missing[0]}"
-            )
-        return numbers
-
 
 @dataclass(frozen=True)
 class ProjectionConfig:
@@ -156,7 +147,12 @@ class CUT(Algorithm[CUTOptions]):
                 "or resnet_<n>blocks_antialiased"
             )
         widths = G.channels()
-        self.layers = options.checked_layers(len(widths)) or paper_layers(G.config)
+        self.layers = parse_layers(options.nce_layers) or paper_layers(G.config)
+        if missing := [number for number in self.layers if number >= len(widths)]:
+            raise UsageError(
+                f"nce_layers = {options.nce_layers!r}: {options.generator} has the layers 0 to {len(widths) - 1}, "
+                f"not {missing[0]}"
+            )
         embedding = ProjectionConfig(tuple(widths[number] for number in self.layers), options.embedding_width)
         self.G = G
         self.F = init_weights(PatchProjection(embedding), options.init_type, options.init_gain)

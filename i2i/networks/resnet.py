@@ -18,6 +18,7 @@ leave parts of an image as they are. A narrow network keeps more of an image tha
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, ClassVar
 
 import torch
@@ -268,13 +269,8 @@ class ResnetGenerator(nn.Module):
     def encode(self, x: Tensor, numbers: Sequence[int]) -> list[Tensor]:
         """Returns the results (N, C, H', W') of the layers `numbers`, in ascending order, and computes no further
         layer."""
-        found = []
-        for number, y in self._results(x, numbers):
-            if number in numbers:
-                found.append(y)
-            if number == numbers[-1]:
-                break
-        return found
+        results = islice(self._results(x, numbers), numbers[-1] + 1)
+        return [y for number, y in results if number in numbers]
 
     def translate(self, x: Tensor, numbers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
         """Returns the result for `x` and, from the same pass, `encode(x, numbers)`."""

@@ -15,12 +15,12 @@ from torch import nn
 from i2i.algorithms import ALGORITHMS, augmentation
 from i2i.algorithms.algorithm import Algorithm, has_batch_norm
 from i2i.algorithms.augmentation import OPERATIONS
+from i2i.algorithms.distill import Teacher
 from i2i.data.pair import Datasets, ImagePair, ImagePairs, one_hot
 from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired
 from i2i.losses.adversarial import GanMode
 from i2i.models import model_file
 from i2i.models.info import describe
-from i2i.models.teacher import Teacher
 from i2i.networks import projected
 from i2i.networks.blocks import for_translation
 from i2i.training.options import RunOptions

@@ -13,7 +13,7 @@ from toy_training import TOY, translated
 
 from i2i.acceleration.inference import multiplications
 from i2i.algorithms import Distill
-from i2i.algorithms.distill import DistillOptions, comparable_layers
+from i2i.algorithms.distill import DistillOptions, Teacher, comparable_layers
 from i2i.algorithms.segmentation import SegmentationOptions
 from i2i.commands import train as train_command
 from i2i.config import of_run, run_yaml
@@ -24,7 +24,6 @@ from i2i.evaluation.metrics import l1
 from i2i.losses.perceptual import feature_distance
 from i2i.models.info import read_info
 from i2i.models.pretrained import open_model, weights_sha256
-from i2i.models.teacher import Teacher
 from i2i.networks import create_generator, generator_config
 from i2i.networks.blocks import BlurDownsample, SmoothUpsample, for_translation, init_weights
 from i2i.networks.resnet import ResnetConfig

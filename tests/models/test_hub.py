@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from i2i.algorithms.distill import Teacher
 from i2i.errors import ModelError, UsageError
 from i2i.models import hub, model_file, pretrained, styles
 from i2i.models.info import describe
-from i2i.models.teacher import Teacher
 from i2i.networks.resnet import ResnetConfig
 
 huggingface_hub = pytest.importorskip("huggingface_hub")

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from i2i.algorithms.distill import Teacher
 from i2i.models import model_file
 from i2i.models.info import describe
-from i2i.models.teacher import Teacher
 from i2i.networks import create_generator
 from i2i.networks.blocks import init_weights
 
