@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, features
 
 from i2i import images
 from i2i.errors import ImageError
-from i2i.images import Picture, decode, encode, probe, read
+from i2i.images import decode, encode, probe, read
 
 
 @pytest.mark.promise("R34")
@@ -212,22 +212,6 @@ def test_orientation_behind_the_pixels_of_a_png(tmp_path):
     path.write_bytes(data[:-12] + chunk + data[-12:])
     assert probe(path) == (12, 17)
     assert np.array_equal(read(path).pixels, np.rot90(np.array(MODES["RGB"]), -1))
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("channels", [1, 3])
-def test_sixteen_bit_tiff_is_turned_like_an_eight_bit_one(tmp_path, orientation, channels):
-    eight = gradient(channels=channels)
-    # `encode` writes the block as it is, so this makes a TIFF that is to be turned
-    turned = [
-        encode(Picture(pixels, exif=exif_bytes(_274=orientation)), "TIFF")
-        for pixels in (eight, eight.astype(np.uint16) * 257)
-    ]
-    expected = decode(turned[0]).pixels
-    assert np.array_equal(decode(turned[1]).pixels, expected.astype(np.uint16) * 257)
-    path = tmp_path / "a.tif"
-    path.write_bytes(turned[1])
-    assert probe(path) == expected.shape[1::-1]
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])

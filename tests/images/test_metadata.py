@@ -7,10 +7,10 @@ import zlib
 import numpy as np
 import pytest
 from picture_samples import MODES, SRGB, exif_bytes, gradient, pillow_bytes, png, png_chunk
-from PIL import Image, ImageOps, PngImagePlugin, features
+from PIL import Image, PngImagePlugin, features
 from tiff_files import Kind, written
 
-from i2i.images import Picture, decode, encode, not_kept_by, probe, read
+from i2i.images import Picture, decode, encode, not_kept_by, probe
 
 RGB = np.array(MODES["RGB"])
 P3 = (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
@@ -396,50 +396,3 @@ def test_a_transparent_colour_has_the_bits_of_the_depth():
     assert bits.alpha.tolist() == [[255, 0]]
     deep = decode(png(2, 1, 16, 0, [b"\1\1\0\1"], png_chunk(b"tRNS", b"\1\1")))
     assert deep.alpha.tolist() == [[0, 65_535]]
-
-
-@pytest.mark.promise("R34")
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_orientation_is_applied_once(tmp_path, format, orientation):
-    data = pillow_bytes(MODES["RGB"], format, exif=exif_bytes(_274=orientation))
-    expected = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
-    picture = decode(data)
-    assert np.array_equal(picture.pixels, expected)
-    path = tmp_path / "picture"
-    path.write_bytes(data)
-    assert probe(path) == (expected.shape[1], expected.shape[0])
-    again = decode(encode(picture, "PNG"))
-    assert np.array_equal(again.pixels, expected)
-    assert Image.open(io.BytesIO(encode(picture, "PNG"))).getexif().get(274) is None
-
-
-@pytest.mark.promise("R34")
-@pytest.mark.parametrize("format", ["PNG", "WEBP"])
-def test_alpha_is_turned_with_the_pixels(format):
-    alpha = np.arange(12 * 17, dtype=np.uint8).reshape(12, 17) | 1
-    whole = Image.fromarray(np.dstack([gradient(), alpha]))
-    for orientation in range(1, 9):
-        data = pillow_bytes(whole, format, exif=exif_bytes(_274=orientation), lossless=True)
-        expected = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
-        picture = decode(data)
-        assert np.array_equal(picture.pixels, expected[..., :3])
-        assert np.array_equal(picture.alpha, expected[..., 3])
-
-
-def test_orientation_behind_the_pixels_of_a_png(tmp_path):
-    data = pillow_bytes(MODES["RGB"], "PNG")
-    content = exif_bytes(_274=6).removeprefix(b"Exif\0\0")
-    chunk = len(content).to_bytes(4, "big") + b"eXIf" + content + zlib.crc32(b"eXIf" + content).to_bytes(4, "big")
-    path = tmp_path / "late.png"
-    path.write_bytes(data[:-12] + chunk + data[-12:])
-    assert probe(path) == (12, 17)
-    assert np.array_equal(read(path).pixels, np.rot90(np.array(MODES["RGB"]), -1))
-
-
-@pytest.mark.parametrize("value", [0, 9, 65535])
-def test_orientation_out_of_range_is_ignored(value):
-    data = pillow_bytes(MODES["RGB"], "PNG", exif=exif_bytes(_274=value))
-    picture = decode(data)
-    assert np.array_equal(picture.pixels, np.array(MODES["RGB"]))
-    assert b"a maker" in picture.exif
