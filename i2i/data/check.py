@@ -36,7 +36,7 @@ def judge(
     fit, and if more than 5 % of the files are damaged.
     """
     damaged = [(path, look.damage) for path, look in looks.items() if look.damage]
-    unusable = [(path, look.unusable[0]) for path, look in looks.items() if look.unusable]
+    unusable = [(path, look.unusable) for path, look in looks.items() if look.unusable]
     most = MAX_DAMAGED * len(looks)
     if unusable and (not patient or len(unusable) > most):
         raise InputError(

@@ -12,7 +12,7 @@ from i2i import images
 from i2i.data import folders
 from i2i.data.check import check_labels, judge, remarks, rule, unlabelled
 from i2i.data.folders import LeftOut, PairRecord, Split
-from i2i.data.look import Check, Look, decoded, files_of, look_at
+from i2i.data.look import Check, LabelFacts, Look, PictureFacts, decoded, files_of, look_at
 from i2i.data.options import MAX_DAMAGED, TOY, DataOptions
 from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, RawPair, Sampled, is_pair, sample_seed
 from i2i.data.source import Part, Resized, Source, load, prepare_cache
@@ -279,36 +279,34 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
     finally:
         patience.cancel()
     if mode != "off":
-        _judge(options, records, looks, sets[0], mode)
-    for side, name in enumerate("ab"):
-        _check_side(sets, side, name, looks, checked=mode != "off")
+        damaged = judge(records, looks, sets[0].transform.complaint, patient=options.on_bad == "skip")
+        lines = [f"{path}: {reason}" for path, reason in damaged]
+        if lines and options.on_bad == "error":
+            hint = "Use --on-bad skip to train without them."
+            raise InputError(f"{len(lines)} pictures cannot be read:", *folders.listed(lines), hint)
+        _say(*(f"left out: {line}" for line in folders.first_lines(lines)))
+        if (whole := len(decoded(list(looks), mode))) < len(looks) and mode == "auto":
+            _say(f"checked {whole:,} of {len(looks):,} pictures by decoding them, the headers of the others")
+    for domain in (0, 1):
+        _check_domain(sets, domain, looks, checked=mode != "off")
 
 
-def _judge(
-    options: DataOptions, records: Sequence[Path | PairRecord], looks: Mapping[Path, Look], first: Images, mode: Check
-) -> None:
-    damaged = judge(records, looks, first.transform.complaint, patient=options.on_bad == "skip")
-    lines = [f"{path}: {reason}" for path, reason in damaged]
-    if lines and options.on_bad == "error":
-        hint = "Use --on-bad skip to train without them."
-        raise InputError(f"{len(lines)} pictures cannot be read:", *folders.listed(lines), hint)
-    _say(*(f"left out: {line}" for line in folders.first_lines(lines)))
-    if (whole := len(decoded(list(looks), mode))) < len(looks) and mode == "auto":
-        _say(f"checked {whole:,} of {len(looks):,} pictures by decoding them, the headers of the others")
-
-
-def _check_side(sets: Sequence[Images], side: int, name: str, looks: Mapping[Path, Look], checked: bool) -> None:
-    sources = [source for one in sets for source in one.sides()[side] if source.path in looks]
-    found = [looks[source.path] for source in sources]
-    where = f"domain {name.upper()}"
-    pictures = [look.pictures[source] for look, source in zip(found, sources, strict=True) if source in look.pictures]
-    _say(*remarks(where, pictures, f"--classes-{name}"))
-    if (palette := sets[0].palettes[side]) is None:
+def _check_domain(sets: Sequence[Images], domain: int, looks: Mapping[Path, Look], checked: bool) -> None:
+    pictures: list[PictureFacts] = []
+    labels: list[LabelFacts] = []
+    for picture in (picture for one in sets for picture in one.sides()[domain]):
+        found = looks[picture.path].facts.get(picture) if picture.path in looks else None
+        if isinstance(found, PictureFacts):
+            pictures.append(found)
+        elif found:
+            labels.append(found)
+    where = f"domain {'AB'[domain]}"
+    _say(*remarks(where, pictures, f"--classes-{'ab'[domain]}"))
+    if (palette := sets[0].palettes[domain]) is None:
         return
-    labels = [look.labels[source] for look, source in zip(found, sources, strict=True) if source in look.labels]
     ruled = rule(palette, labels)
     for one in sets:
-        one.palettes = (ruled, one.palettes[1]) if side == 0 else (one.palettes[0], ruled)
+        one.palettes = (ruled, one.palettes[1]) if domain == 0 else (one.palettes[0], ruled)
     if not checked:
         return
     check_labels(ruled, labels)

@@ -69,8 +69,9 @@ class LeftOut:
 
     def _line(self, folder: Path, reason: str, paths: list[Path]) -> str:
         name = folder.relative_to(self.data) if folder.is_relative_to(self.data) else folder
-        one, many = _TOLD[reason]
-        files = (one if len(paths) == 1 else many).format(n=f"{len(paths):,}", folder=name if name.parts else folder)
+        kind, one, many = _TOLD[reason]
+        number, verb = (f"1 {kind}", one) if len(paths) == 1 else (f"{len(paths):,} {kind}s", many)
+        files = f"{number} of {name if name.parts else folder} {verb}"
         if reason in _BY_SUFFIX:
             suffixes = Counter(path.suffix.lower() or "without suffix" for path in paths)
             return f"{files}: {', '.join(suffixes)}"
@@ -79,17 +80,14 @@ class LeftOut:
 
 
 UNREAD, OTHER = "is not read here", "has no suffix of a picture"
-_BY_SUFFIX = (UNREAD, OTHER)
 LINKED, DANGLING, SPECIAL = "is a link to a folder", "is a link that leads nowhere", "is not a regular file"
+_BY_SUFFIX = (UNREAD, OTHER)
 _TOLD = {
-    UNREAD: ("1 file of {folder} is not read here", "{n} files of {folder} are not read here"),
-    OTHER: ("1 file of {folder} has no suffix of a picture", "{n} files of {folder} have no suffix of a picture"),
-    LINKED: (
-        "1 link of {folder} leads to a folder, and is not followed",
-        "{n} links of {folder} lead to folders, and are not followed",
-    ),
-    DANGLING: ("1 link of {folder} leads nowhere", "{n} links of {folder} lead nowhere"),
-    SPECIAL: ("1 file of {folder} is not a regular one", "{n} files of {folder} are not regular ones"),
+    UNREAD: ("file", UNREAD, "are not read here"),
+    OTHER: ("file", OTHER, "have no suffix of a picture"),
+    LINKED: ("link", "leads to a folder, and is not followed", "lead to folders, and are not followed"),
+    DANGLING: ("link", "leads nowhere", "lead nowhere"),
+    SPECIAL: ("file", "is not a regular one", "are not regular ones"),
 }
 
 
@@ -136,19 +134,16 @@ def unpaired(data: Path, split: Split, left_out: LeftOut | None = None) -> tuple
     A missing folder of the train split raises `InputError`, as does an empty one; the other splits may be
     absent or one-sided, and give empty lists then.
     """
-    sides = [data / f"{split}A", data / f"{split}B"]
+    sides = [data / f"{split}{side}" for side in "AB"]
     left_out = left_out or LeftOut(data)
-    found = []
-    for side in sides:
-        if is_folder(side):
-            found.append(find_images(side, left_out) if split != "train" else _not_empty(side, left_out))
-        elif split == "train":
+    if split == "train":
+        if not all(map(is_folder, sides)):
             _no_layout(data, "trainA/ and trainB/ (unpaired)")
-        else:
-            found.append(Paths(()))
+        return _not_empty(sides[0], left_out), _not_empty(sides[1], left_out)
+    found = [find_images(side, left_out) if is_folder(side) else Paths(()) for side in sides]
     if any(found) and not all(found):
-        has, lacks = (f"{split}A", f"{split}B") if found[0] else (f"{split}B", f"{split}A")
-        left_out.note(f"{has}/ has pictures and {lacks}/ has none: nothing is measured on them")
+        has, lacks = sides if found[0] else reversed(sides)
+        left_out.note(f"{has.name}/ has pictures and {lacks.name}/ has none: nothing is measured on them")
     return found[0], found[1]
 
 

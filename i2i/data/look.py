@@ -79,14 +79,13 @@ class LabelFacts:
 class Look:
     """The outcome for one file: its size, or why it cannot be read.
 
-    For a decoded file also the reasons why it does not fit the network, and the facts about each of its sources.
+    For a decoded file also the reason why it does not fit the network, if any, and the facts about each of its sources.
     """
 
     size: Size = (0, 0)
     damage: str = ""
-    unusable: tuple[str, ...] = ()
-    pictures: Mapping[Source, PictureFacts] = field(default_factory=dict)
-    labels: Mapping[Source, LabelFacts] = field(default_factory=dict)
+    unusable: str = ""
+    facts: Mapping[Source, PictureFacts | LabelFacts] = field(default_factory=dict)
 
 
 def look_at(
@@ -161,26 +160,22 @@ class _PixelBudget:
 def _decoded(path: Path, sources: Sequence[Source], first: bool, ruling: bool) -> Look:
     pictures_of = {values: images.read(path, values=values) for values in {s.values for s in sources} or {None}}
     height, width = next(iter(pictures_of.values())).pixels.shape[:2]
-    unusable, pictures, labels = [], {}, {}
+    unusable: list[str] = []
+    facts: dict[Source, PictureFacts | LabelFacts] = {}
     for source in sources:
         try:
             part = picture_part(pictures_of[source.values], source.part)
         except InputError:  # of odd width: one error names all of them
             continue
         if source.palette:
-            labels[source] = replace(_label_facts(path, part, source.palette, first), ruling=ruling)
-        else:
-            pictures[source] = picture_facts(part)
-            unusable.append(_unusable(part, source.channels))
-    return Look((width, height), unusable=tuple(filter(None, unusable)), pictures=pictures, labels=labels)
-
-
-def _unusable(picture: Picture, channels: int) -> str:
-    try:
-        picture.columns(slice(1)).channels(channels)
-    except ImageError as error:
-        return str(error)
-    return ""
+            facts[source] = replace(_label_facts(path, part, source.palette, first), ruling=ruling)
+            continue
+        facts[source] = picture_facts(part)
+        try:
+            part.columns(slice(1)).channels(source.channels)
+        except ImageError as error:
+            unusable.append(str(error))
+    return Look((width, height), unusable=unusable[0] if unusable else "", facts=facts)
 
 
 def _label_facts(path: Path, picture: Picture, palette: Palette, first: bool) -> LabelFacts:

@@ -28,13 +28,8 @@ UNPAIRED = "unpaired, A and B in two folders"
 LIST = "a CSV list of pairs"
 PLAIN = "a plain folder"
 
-_SCRIPTS = {
-    SIDE_BY_SIDE: "train_pix2pix.py",
-    BY_NAME: "train_pix2pix.py",
-    LIST: "train_pix2pix.py",
-    UNPAIRED: "train_cyclegan.py",
-    PLAIN: "no layout for training yet",
-}
+_SCRIPTS = dict.fromkeys((SIDE_BY_SIDE, BY_NAME, LIST), "train_pix2pix.py")
+_SCRIPTS |= {UNPAIRED: "train_cyclegan.py", PLAIN: "no layout for training yet"}
 _CROP = 256  # the size of a training crop by default
 _FEW = 8  # pictures of a group that are decoded in any case
 _MAX_COPIES = 4
@@ -320,16 +315,21 @@ def _group(report: Report, group: Group) -> dict[str, Any]:
 
 
 def _lines(report: Report) -> Iterator[str]:
+    names, full = report.name, report.full
     for layout in report.layouts:
         yield printable(f"{report.data}: {layout} ({_SCRIPTS[layout]})")
-        for group in report.groups:
-            if group.layout == layout:
-                yield _group_line(report, group)
-    for name, counts in _kinds(report.looks.values() if report.full else ()).items():
+        yield from (_group_line(report, group) for group in report.groups if group.layout == layout)
+    for name, counts in _kinds(report.looks.values() if full else ()).items():
         yield f"{name}: {', '.join(f'{value} ({count:,})' for value, count in counts.items())}"
-    yield from _file_lists(report)
-    yield from _copies("duplicates" if report.full else "duplicates (equal files)", report, report.duplicates)
-    if report.full:
+    yield from _listed("damaged", [f"{names(path)}: {reason}" for path, reason in report.damaged])
+    for where, paths in report.unpaired.items():
+        yield from _listed(f"without partner in {where}", [names(path) for path in paths])
+    if SIDE_BY_SIDE in report.layouts:
+        yield from _listed("of odd width", [names(path) for path in report.odd])
+    if {BY_NAME, LIST} & set(report.layouts):
+        yield from _listed("pairs of unequal size", [", ".join(map(names, pair)) for pair in report.unequal])
+    yield from _copies("duplicates" if full else "duplicates (equal files)", report, report.duplicates)
+    if full:
         yield from _copies("near-duplicates (by difference hash, may err)", report, report.near)
     else:
         yield "only headers were read; --full decodes every picture"
@@ -354,17 +354,6 @@ def _kinds(looks: Iterable[Look]) -> dict[str, dict[str, int]]:
     rows = [(look.format, str(look.channels), look.depth) for look in looks if not look.damage]
     counts = [dict(Counter(column).most_common()) for column in zip(*rows, strict=True)] or [{}, {}, {}]
     return dict(zip(("formats", "channels", "depths"), counts, strict=True))
-
-
-def _file_lists(report: Report) -> Iterator[str]:
-    names = report.name
-    yield from _listed("damaged", [f"{names(path)}: {reason}" for path, reason in report.damaged])
-    for where, paths in report.unpaired.items():
-        yield from _listed(f"without partner in {where}", [names(path) for path in paths])
-    if any(group.layout == SIDE_BY_SIDE for group in report.groups):
-        yield from _listed("of odd width", [names(path) for path in report.odd])
-    if any(group.layout in (BY_NAME, LIST) for group in report.groups):
-        yield from _listed("pairs of unequal size", [", ".join(map(names, pair)) for pair in report.unequal])
 
 
 def _listed(what: str, lines: list[str]) -> Iterator[str]:
