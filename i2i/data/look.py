@@ -35,7 +35,7 @@ COMPARED = 4
 """The number of label pictures whose colours are compared with the palette."""
 HIGHEST = 200
 """Class indices are at most this high."""
-_BUSY = 0.35  # the share of neighbouring pixels that differ
+_BUSY = 0.35  # so many neighbouring pixels differ in labels at most
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def picture_facts(picture: Picture) -> PictureFacts:
     if plane is None or picture.format in LOSSY:
         return PictureFacts("uint8")
     found = _distinct(plane)
-    few = max(found - {VOID}, default=0) <= HIGHEST and not _is_busy(plane)
+    few = max(found - {VOID}, default=0) <= HIGHEST and busyness(plane) <= _BUSY
     numbers = found if few else frozenset()
     return PictureFacts("uint8", numbers=numbers, of_palette=of_palette, channels=pixels.shape[2])
 
@@ -227,6 +227,7 @@ def _distinct(plane: Pixels) -> frozenset[int]:
     return frozenset(map(int, np.flatnonzero(counts)))
 
 
-def _is_busy(plane: Pixels) -> bool:
-    changes = np.count_nonzero(plane[:, 1:] != plane[:, :-1]) + np.count_nonzero(plane[1:] != plane[:-1])
-    return bool(changes > _BUSY * 2 * plane.size)
+def busyness(plane: Pixels) -> float:
+    """The share of neighbouring pixels of (H, W) that differ. In photographs of facades it is 57 % to 96 %."""
+    apart = [one != other for one, other in ((plane[1:], plane[:-1]), (plane[:, 1:], plane[:, :-1]))]
+    return float(sum(map(np.count_nonzero, apart)) / max(1, sum(pairs.size for pairs in apart)))

@@ -8,31 +8,87 @@ which neighbours have different numbers; scaled down to the nearest pixel, other
 """
 
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from i2i import images
 from i2i.data.folders import by_stem, find_images, listed, without_partner
-from i2i.errors import ImageError, InputError
+from i2i.data.look import busyness
+from i2i.errors import ExistsError, ImageError, InputError
+from i2i.files import make_folders
 from i2i.images import LOSSY, Picture, Pixels
 from i2i.images.picture import Depth, white
-from i2i.tools.datasets.shape import Job, Outcome, check_outputs, check_place, is_there, write_pictures
+from i2i.tools.datasets.shape import Outcome, check_outputs, check_place, is_there
 
 _TIFF = {".tif", ".tiff"}
 REACH = 8
 """Instances of one number are further apart than so many pixels, along rows and columns."""
 
 _NUMBERS = range(255, 0, -1)
+_BUSY = 0.5  # so many neighbouring pixels differ at most
 # the names that Cityscapes gives to the pictures of one scene
 _ENDINGS = tuple(
     f"_gt{kind}_{what}"
     for kind in ("Fine", "Coarse")
     for what in ("labelIds", "labelTrainIds", "color", "instanceIds", "instanceTrainIds")
 )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """`make(*sources)` gives a picture for each of the `outputs`. It may raise `ImageError`."""
+
+    sources: tuple[Path, ...]
+    outputs: list[Path]
+    make: Callable[..., list[Picture]]
+
+    def complaint(self) -> str:
+        """The fault of the sources; empty if there is none."""
+        try:
+            self.make(*self.sources)
+        except ImageError as error:
+            return f"{self.sources[0]}: {error}"
+        return ""
+
+
+def _write(jobs: list[_Job], overwrite: bool, skip_existing: bool, all_or_none: bool = False) -> Outcome:
+    """Write the pictures of each job, whole or not at all. Raises `UsageError` and `OutputError` as to the outputs.
+
+    A job whose pictures cannot be made, or lose something in the format of their file, fails alone. With `all_or_none`
+    all are made once before the first is written, and `InputError` names those that cannot.
+    """
+    inputs = [path for job in jobs for path in job.sources]
+    check_outputs([path for job in jobs for path in job.outputs], inputs, overwrite, skip_existing)
+
+    def missing(job: _Job) -> list[Path]:
+        return [path for path in job.outputs if not (skip_existing and is_there(path))]
+
+    if all_or_none:
+        with ThreadPoolExecutor() as pool:
+            complaints = list(filter(None, pool.map(_Job.complaint, filter(missing, jobs))))
+        if complaints:
+            raise InputError(f"{len(complaints)} pictures cannot be used, nothing was written:", *listed(complaints))
+    outcome = Outcome()
+    for job in jobs:
+        if not (wanted := missing(job)):
+            outcome.skipped += 1
+            continue
+        try:
+            made = dict(zip(job.outputs, job.make(*job.sources), strict=True))
+            for path in wanted:
+                if lost := images.not_kept_by(path.suffix, made[path]):
+                    raise ImageError(f"{lost[0]}; name the sources .tif")
+            for path in wanted:
+                make_folders(path.parent)
+                images.write(path, made[path], replace=overwrite)
+            outcome.done += 1
+        except (ImageError, ExistsError) as error:
+            outcome.failed.append((job.sources[0], str(error)))
+    return outcome
 
 
 def combine(a: Path, b: Path, out: Path, *, overwrite: bool = False, skip_existing: bool = False) -> Outcome:
@@ -47,10 +103,8 @@ def combine(a: Path, b: Path, out: Path, *, overwrite: bool = False, skip_existi
     pairs = [(in_a[stem], in_b[stem]) for stem in in_a if stem in in_b]
     if not pairs:
         raise InputError(f"no picture in {a} has the name of one in {b}")
-    outputs = [out / one.relative_to(a).with_suffix(_suffix(one, two)) for one, two in pairs]
-    check_outputs(outputs, [path for pair in pairs for path in pair], overwrite, skip_existing)
-    jobs = [Job(one, [out], partial(_joined, one, two)) for (one, two), out in zip(pairs, outputs, strict=True)]
-    outcome = write_pictures(jobs, overwrite, skip_existing)
+    jobs = [_Job(pair, [out / pair[0].relative_to(a).with_suffix(_suffix(*pair))], _joined) for pair in pairs]
+    outcome = _write(jobs, overwrite, skip_existing)
     outcome.failed[:0] = without_partner(a, in_a, b, in_b)
     return outcome
 
@@ -65,11 +119,9 @@ def separate(folder: Path, out: Path, *, overwrite: bool = False, skip_existing:
     sources = find_images(folder)
     if not sources:
         raise InputError(f"{folder}: no pictures in it")
-    names = [path.relative_to(folder).with_suffix(_suffix(path)) for path in sources]
-    outputs = [[out / side / name for side in "AB"] for name in names]
-    check_outputs([path for pair in outputs for path in pair], sources, overwrite, skip_existing)
-    jobs = [Job(source, pair, partial(_halves, source)) for source, pair in zip(sources, outputs, strict=True)]
-    return write_pictures(jobs, overwrite, skip_existing)
+    names = {path: path.relative_to(folder).with_suffix(_suffix(path)) for path in sources}
+    jobs = [_Job((path,), [out / side / name for side in "AB"], _halves) for path, name in names.items()]
+    return _write(jobs, overwrite, skip_existing)
 
 
 def _suffix(*sources: Path) -> str:
@@ -128,16 +180,8 @@ def add_instances(
         raise InputError(f"{len(lonely)} pictures have no partner of the same name:", *listed(lonely))
     if not in_labels:
         raise InputError(f"{labels}: no pictures in it")
-    pairs = [(in_labels[stem], in_maps[stem]) for stem in in_labels]
-    outputs = [out / f"{stem}.png" for stem in in_labels]
-    check_outputs(outputs, [path for pair in pairs for path in pair], overwrite, skip_existing)
-    jobs = [Job(pair[0], [path], partial(_with_instances, *pair)) for pair, path in zip(pairs, outputs, strict=True)]
-    new = [job for job in jobs if not (skip_existing and is_there(job.outputs[0]))]
-    with ThreadPoolExecutor() as pool:
-        complaints = list(filter(None, pool.map(_complaint, new)))
-    if complaints:
-        raise InputError(f"{len(complaints)} pictures cannot be used, nothing was written:", *listed(complaints))
-    return write_pictures(jobs, overwrite, skip_existing)
+    jobs = [_Job((path, in_maps[stem]), [out / f"{stem}.png"], _with_instances) for stem, path in in_labels.items()]
+    return _write(jobs, overwrite, skip_existing, all_or_none=True)
 
 
 def numbered(instances: Pixels) -> Pixels:
@@ -190,15 +234,6 @@ def _shared_numbers(near: list[set[int]]) -> list[int]:
     return numbers
 
 
-def _complaint(job: Job) -> str:
-    """The fault of a pair of pictures; empty if there is none."""
-    try:
-        job.make()
-    except ImageError as error:
-        return f"{job.source}: {error}"
-    return ""
-
-
 def _with_instances(label: Path, map_: Path) -> list[Picture]:
     pixels = _labels(images.read(label))
     try:
@@ -215,7 +250,8 @@ def _labels(picture: Picture) -> Pixels:
     pixels = _colours(picture)
     if pixels.dtype != np.uint8:
         raise ImageError(f"{pixels.dtype}, where labels have 8 bits; are they in the other folder?")
-    if picture.format not in LOSSY and _is_busy(pixels):  # one that was saved with loss is a busy picture too
+    # one that was saved with loss is a busy picture too
+    if picture.format not in LOSSY and busyness(_packed(pixels)) > _BUSY:
         raise ImageError("no labels: most neighbouring pixels differ, as in a photograph")
     return pixels
 
@@ -226,7 +262,7 @@ def _instances(picture: Picture) -> Pixels:
         raise ImageError("floating point, where instances are numbers of 8 or 16 bits, or colours")
     if picture.format in LOSSY:
         raise ImageError(f"{picture.format} may have changed pixels; a map of instances is PNG, TIFF, BMP, GIF or PPM")
-    if _is_busy(pixels):
+    if busyness(_packed(pixels)) > _BUSY:
         raise ImageError("no map of instances: most neighbouring pixels differ, as in a photograph")
     return pixels
 
@@ -238,13 +274,6 @@ def _colours(picture: Picture) -> Pixels:
     if alpha is not None and (alpha != images.with_depth(np.full((1, 1), 255, np.uint8), alpha.dtype.type)).any():
         raise ImageError("parts of it are transparent; a map has no alpha, or an opaque one")
     return pixels
-
-
-def _is_busy(pixels: Pixels) -> bool:
-    """Whether more than half of the neighbouring pixels differ. In photographs of facades 57 % to 96 % do."""
-    plane = _packed(pixels)
-    apart = [one != other for one, other in ((plane[1:], plane[:-1]), (plane[:, 1:], plane[:, :-1]))]
-    return bool(2 * sum(map(np.count_nonzero, apart)) > sum(pairs.size for pairs in apart))
 
 
 def _packed(pixels: Pixels) -> Pixels:

@@ -20,7 +20,6 @@ from typing import Literal, TypeVar
 import cv2
 import numpy as np
 
-from i2i import images
 from i2i.data.folders import SPLITS, find_images, listed
 from i2i.data.walking import exists, is_folder
 from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
@@ -39,40 +38,6 @@ class Outcome:
     done: int = 0
     skipped: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One input: `make` gives a picture for each of the `outputs`. It may raise `ImageError`."""
-
-    source: Path
-    outputs: list[Path]
-    make: Callable[[], list[Picture]]
-
-
-def write_pictures(jobs: Iterable[Job], overwrite: bool, skip_existing: bool) -> Outcome:
-    """Write the pictures of each job, whole or not at all. Raises `OutputError` for the disk.
-
-    A job whose pictures cannot be made, or lose something in the format of their file, fails alone.
-    """
-    outcome = Outcome()
-    for job in jobs:
-        missing = [not (skip_existing and is_there(path)) for path in job.outputs]
-        if not any(missing):
-            outcome.skipped += 1
-            continue
-        try:
-            wanted = [(path, p) for path, p, new in zip(job.outputs, job.make(), missing, strict=True) if new]
-            for path, picture in wanted:
-                if lost := images.not_kept_by(path.suffix, picture):
-                    raise ImageError(f"{lost[0]}; name the sources .tif")
-            for path, picture in wanted:
-                make_folders(path.parent)
-                images.write(path, picture, replace=overwrite)
-            outcome.done += 1
-        except (ImageError, ExistsError) as error:
-            outcome.failed.append((job.source, str(error)))
-    return outcome
 
 
 def check_place(out: Path, inputs: Iterable[Path]) -> None:
