@@ -46,8 +46,6 @@ class Plan:
 
 Source = str | PathLike[str]
 Inputs = Source | Sequence[Source]
-_OFTEN = 32
-"""A folder is listed once this many of its paths are in question."""
 
 
 def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
@@ -253,7 +251,7 @@ def _named_apart(job: Job, attempt: int) -> Job:
 
 def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], out: Path, options: FolderOptions) -> set[Job]:
     """The jobs to skip, since their results exist. Raises `UsageError` for targets that are not to be replaced."""
-    there: Callable[[str], bool] = _Listed().have
+    there = _by_listing()
     if isinstance(out, StorePath):
         there = {str(out / name) for name in stores.files(out, kind=OutputError) if stores.is_fit(name)}.__contains__
     existing = [job for job in jobs if not job.refused and there(job.target_text)]
@@ -277,29 +275,27 @@ def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], out: Path, options: 
     return skipped if options.skip_existing else set()
 
 
-class _Listed:
-    """Says which paths exist. Lists a folder that is asked about often, for a look at each path costs more."""
+def _by_listing() -> Callable[[str], bool]:
+    """Returns a function that says which paths exist. It lists each folder once: a look at each path may go far."""
+    names: dict[str, set[str] | None] = {}
 
-    def __init__(self) -> None:
-        self._asked: Counter[str] = Counter()
-        self._names: dict[str, set[str] | None] = {}
-
-    def have(self, path: str) -> bool:
+    def there(path: str) -> bool:
         folder, name = os.path.split(path)
-        self._asked[folder] += 1
-        if self._asked[folder] == 1 and not os.path.lexists(folder or os.curdir):
-            self._names[folder] = set()
-        elif self._asked[folder] == _OFTEN and folder not in self._names:
-            self._names[folder] = _names_in(folder)
-        names = self._names.get(folder)
+        if folder not in names:
+            names[folder] = _names_in(folder)
+        found = names[folder]
         # the file system may fold names, in its own way
-        return (names is None or _folded(name) in names) and os.path.lexists(path)
+        return (found is None or _folded(name) in found) and os.path.lexists(path)
+
+    return there
 
 
 def _names_in(folder: str) -> set[str] | None:
     try:
         with os.scandir(folder or os.curdir) as entries:
             return {_folded(entry.name) for entry in entries}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
     except OSError:
         return None
 
