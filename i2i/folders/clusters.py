@@ -13,8 +13,7 @@ import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError, ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
@@ -106,11 +105,22 @@ def _check_answer(address: Address, host: str, port: int) -> None:
 
 
 class Cluster(Executor):
-    """An executor whose workers are on other machines."""
+    """An executor whose workers are on other machines. A thread waits for each call, of so many at once."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, say: Say, calls: int) -> None:
         self._say = say
         self._lost: Counter[str] = Counter()
+        self._threads = ThreadPoolExecutor(calls, "i2i-cluster")
+
+    def submit(self, function: Callable[..., T], /, *arguments: Any, **named: Any) -> "Future[T]":
+        return self._threads.submit(self._call, partial(function, *arguments, **named))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+
+    @abstractmethod
+    def _call(self, call: Callable[[], T]) -> T:
+        """Makes a call, again if its worker dies. Raises `BrokenExecutor` once all workers are gone."""
 
     @property
     @abstractmethod
@@ -215,10 +225,9 @@ class DaskCluster(Cluster):
     """Calls by Dask's scheduler. A thread counts the workers."""
 
     def __init__(self, client: Any, say: Say) -> None:
-        super().__init__(say)
+        super().__init__(say, 1024)  # the scheduler lets them wait, and workers may come
         self._client = client
         self._places = sum(client.nthreads().values())
-        self._tasks: dict[Future[Any], Any] = {}
         self._closed = threading.Event()
         self._broken = ""
         client.subscribe_topic("all", self._heard)
@@ -228,25 +237,9 @@ class DaskCluster(Cluster):
     def places(self) -> int:
         return max(1, self._places)
 
-    def submit(self, function: Callable[..., T], /, *arguments: Any, **named: Any) -> "Future[T]":
-        if self._broken:
-            raise BrokenExecutor(self._broken)
-        if self._closed.is_set():
-            raise RuntimeError("cannot submit after shutdown")
-        future: Future[T] = Future()
-        future.set_running_or_notify_cancel()  # Dask does not say when, and a call that runs cannot be taken back
-        self._tasks[future] = self._client.submit(*_packed(partial(function, *arguments, **named)), pure=False)
-        self._tasks[future].add_done_callback(partial(self._finished, future))
-        return future
-
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._closed.set()
-        left = dict(self._tasks)
-        if cancel_futures and left:
-            with suppress(Exception):
-                self._client.cancel(list(left.values()), asynchronous=False)
-        if wait:
-            wait_for(left)
+        super().shutdown(wait, cancel_futures=cancel_futures)
 
     def run_everywhere(self, function: Callable[..., object], *arguments: object) -> None:
         answers = self._client.run(*_packed(partial(function, *arguments)), on_error="return")
@@ -254,13 +247,17 @@ class DaskCluster(Cluster):
             if isinstance(answer, BaseException):
                 raise explained(_host(worker), answer)
 
-    def _finished(self, future: "Future[Any]", task: Any) -> None:
-        with suppress(InvalidStateError):  # `_watch` may have given it up
+    def _call(self, call: Callable[[], T]) -> T:
+        task = self._client.submit(*_packed(call), pure=False)
+        while not self._broken:
             try:
-                future.set_result(task.result())  # if its worker is gone, this waits for another to make the result
+                result: T = task.result(timeout=10 * _POLL)  # if its worker is gone, another makes the result
+                return result
             except Exception as error:
-                future.set_exception(self._reason(task, error))
-        self._tasks.pop(future, None)
+                waits = isinstance(error, TimeoutError) and task.status in ("pending", "finished")
+                if not waits or self._client.status not in ("running", "connecting"):
+                    raise self._reason(task, error) from None
+        raise BrokenExecutor(self._broken)
 
     def _reason(self, task: Any, error: Exception) -> Exception:
         if task.status != "error":
@@ -286,9 +283,6 @@ class DaskCluster(Cluster):
             alone_since = 0.0 if self._places else alone_since or time.monotonic()
             if alone_since and time.monotonic() - alone_since > RETURN:
                 self._broken = ALL_GONE
-                for future in list(self._tasks):
-                    with suppress(InvalidStateError):
-                        future.set_exception(BrokenExecutor(self._broken))
                 return
 
 

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -134,7 +134,7 @@ class RayCluster(Cluster):
     """Actors of Ray, each of which makes one call at a time."""
 
     def __init__(self, ray: Any, nodes: Sequence[_Node], gpus: float, say: Say) -> None:
-        super().__init__(say)
+        super().__init__(say, sum(node.room for node in nodes))
         self._ray, self._nodes = ray, nodes
         self._new = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_actor_class()).remote
         self._actors: list[Any] = []
@@ -144,7 +144,6 @@ class RayCluster(Cluster):
         self._alone_since = time.monotonic()
         self._closed = ""
         """Why there are no workers any more."""
-        self._threads = ThreadPoolExecutor(self.places, "i2i-ray")
         for _ in range(self.places):
             self._ask_for_worker()
 
@@ -158,12 +157,6 @@ class RayCluster(Cluster):
             self._free.put(self._free.get(timeout=timeout))
             return True
         return False
-
-    def submit(self, function: Callable[..., T], /, *arguments: Any, **named: Any) -> "Future[T]":
-        return self._threads.submit(self._call, partial(function, *arguments, **named))
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self._threads.shutdown(wait, cancel_futures=cancel_futures)
 
     def close(self) -> None:
         """Ends the workers, whatever they do."""
@@ -191,7 +184,6 @@ class RayCluster(Cluster):
                 raise explained(host, _cause(error)) from None
 
     def _call(self, call: Callable[[], T]) -> T:
-        """Makes a call, on another worker if one dies."""
         for _ in range(TRIES):
             worker, is_lost = self._free_worker(), False
             try:
