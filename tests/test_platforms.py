@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import batch_tools as batch
 import numpy as np
 import pytest
-from folded_disk import folded_disk
+from disks import folded_disk
 from other_systems import LINUX, MODULES, UNIX, environment
 
 from i2i import config, images

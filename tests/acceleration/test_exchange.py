@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_vgg import tiny_vgg
+from tiny_networks import tiny_vgg
 from torch import Tensor, nn
 
 from i2i.acceleration import accelerate, plain, recompute, shared_copy

@@ -8,8 +8,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from pretended_gpu import pretended_gpu
-from tiny_teacher import tiny_teacher, unfilled_teacher
-from tiny_vgg import tiny_vgg, unfilled
+from tiny_networks import tiny_teacher, tiny_vgg, unfilled, unfilled_teacher
 from torch import nn
 
 from i2i.algorithms import ALGORITHMS, augmentation

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_teacher import tiny_teacher, write_teacher
-from tiny_vgg import tensors, tiny_vgg
+from tiny_networks import tensors, tiny_teacher, tiny_vgg, write_teacher
 from toy_training import TOY, translated
 
 from i2i.acceleration.inference import multiplications

@@ -21,7 +21,7 @@ from i2i.images import Picture, Pixels, read, write
 from i2i.inference import export
 from i2i.inference.translator import Translator
 from i2i.models import model_file, pretrained, styles
-from i2i.tools.website import read_runtime, write_site
+from i2i.tools import website
 
 MISSING = missing("onnxruntime-web")
 
@@ -55,7 +55,7 @@ def drive() -> Iterator[Drive]:
 
 
 def picture(path: Path, height: int, width: int) -> Path:
-    """Smooth colours with some noise, as a PNG."""
+    """Smooth colours with some noise."""
     y, x = np.mgrid[:height, :width] / 20
     colours = np.stack([np.sin(x), np.cos(y + x), np.sin(y * 2)], axis=-1) * 90 + 128
     noise = np.random.default_rng(height * width).normal(0, 12, colours.shape)
@@ -102,8 +102,12 @@ exported = cache(export.onnx_bytes)
 
 
 def write_page(folder: Path, models: dict[str, Any]) -> Path:
-    with mock.patch.object(export, "onnx_bytes", lambda network, channels, side, _: exported(network, channels, side)):
-        write_site(folder, models, read_runtime(HERE))
+    """A page with a small picture as its example."""
+    with (
+        mock.patch.object(website, "_PHOTO", picture(folder.with_name("example.jpg"), 90, 160)),
+        mock.patch.object(export, "onnx_bytes", lambda network, channels, side, _: exported(network, channels, side)),
+    ):
+        website.write_site(folder, models, website.read_runtime(HERE))
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import exit_code
-from folder_contents import listed
+from disks import listed
 
 from i2i import images
 from i2i.errors import InputError, UsageError

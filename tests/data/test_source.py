@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_disk import FilesUpTo
+from disks import FilesUpTo
 
 from i2i import images
 from i2i.data.datasets import PairedImages, UnpairedImages, open_datasets

@@ -9,7 +9,7 @@ import pytest
 import torch
 from evaluation_tools import flat, folder, model, picture, script
 from safetensors.torch import save_file
-from tiny_vgg import tensors, tiny_vgg
+from tiny_networks import tensors, tiny_vgg
 
 from i2i import images
 from i2i.evaluation import metrics

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from batch_tools import Prepare, Slow, folder, model, picture, run, start, translator, tree
+from disks import FilesUpTo
 from film_samples import animation, decoded, moving, packets, pyav, shown, sound_only, video
 from PIL import Image
-from small_disk import FilesUpTo
 
 from i2i.errors import SomeFailed, UsageError
 from i2i.folders import film

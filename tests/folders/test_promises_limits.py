@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from batch_tools import Nobody, folder, model, picture, run, translator, tree
-from small_disk import FilesUpTo
+from disks import FilesUpTo
 
 from i2i import images
 from i2i.folders import pipeline

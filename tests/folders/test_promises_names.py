@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from batch_tools import folder, model, picture, run, translator, tree
+from disks import FilesUpTo
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from small_disk import FilesUpTo
 
 from i2i.errors import InputError, UsageError
 from i2i.folders.batch import translate_folder

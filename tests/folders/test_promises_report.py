@@ -24,7 +24,7 @@ from batch_tools import (
     translator,
     tree,
 )
-from small_disk import FilesUpTo
+from disks import FilesUpTo
 
 from i2i.errors import OutputError, UsageError
 from i2i.folders.batch import translate_folder

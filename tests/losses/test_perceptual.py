@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_vgg import tensors, tiny_vgg
+from tiny_networks import tensors, tiny_vgg
 from torch import Tensor
 
 from i2i.algorithms import ALGORITHMS, CUT, CycleGAN

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_vgg import WIDTHS, tensors, tiny_vgg
+from tiny_networks import WIDTHS, tensors, tiny_vgg
 from torchvision.models import vgg16
 from toy_training import TOY, translated
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from run_options import CycleGANRun, Pix2PixRun
-from tiny_teacher import tiny_teacher
+from tiny_networks import tiny_teacher
 from torch import Tensor
 from torch.nn import functional as F
 

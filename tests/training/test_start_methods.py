@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_teacher import tiny_teacher
+from tiny_networks import tiny_teacher
 
 from i2i import images
 from i2i.algorithms import ALGORITHMS

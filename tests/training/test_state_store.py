@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 from children import digest, lines, run, save_in_child, start, status, strays
+from disks import FilesUpTo
 from faults import AtCall, Refuse, RefuseLog, die
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from small_disk import FilesUpTo
 
 from i2i.errors import ModelError
 from i2i.training.state_store import StateStore

@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from folder_contents import listed
+from disks import listed
 from local_server import file, redirect, running
 
 from i2i.errors import InputError, LockedError, OutputError, UsageError

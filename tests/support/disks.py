@@ -1,14 +1,13 @@
-"""A disk whose file names differ by more than their case, as those of Windows and macOS: an image, mounted by a loop.
-
-Either NTFS by `lowntfs-3g`, which also refuses the names that Windows reserves, or ext4 of a kernel with case folding.
-Needs root, and one of the two.
-"""
+"""Disks that are full or fold the case of names, and what lies on one."""
 
 import os
+import resource
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -30,7 +29,11 @@ def _mounted(image: Path, at: Path) -> bool:
 
 @contextmanager
 def folded_disk(folder: Path) -> Iterator[Path | None]:
-    """The disk, with 64 MB; None where this machine cannot have one."""
+    """A disk of 64 MB whose file names differ by more than their case, as those of Windows and macOS.
+
+    An image, mounted by a loop: NTFS by `lowntfs-3g`, which also refuses the names that Windows reserves, or ext4 of a
+    kernel with case folding. Needs root, and one of the two: None where this machine lacks them.
+    """
     image, at = folder / "disk.img", folder / "disk"
     with image.open("wb") as file:
         file.truncate(1 << 26)
@@ -39,3 +42,19 @@ def folded_disk(folder: Path) -> Iterator[Path | None]:
         yield at if os.geteuid() == 0 and _mounted(image, at) else None
     finally:
         _did("umount", at)
+
+
+@dataclass(frozen=True)
+class FilesUpTo:
+    """A disk that takes no file larger than this many bytes: what a full disk does, without root."""
+
+    limit: int
+
+    def __call__(self) -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def listed(folder: Path) -> list[str]:
+    """The names of all files and links below a folder, as paths in it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
