@@ -16,18 +16,7 @@ from typing import Any, NoReturn, TypeGuard
 
 from i2i.data.folders import listed
 from i2i.errors import InputError
-from i2i.tools.labelled.layout import (
-    Copies,
-    Item,
-    Layout,
-    is_absolute,
-    is_picture,
-    outside,
-    read_bytes,
-    relative,
-    renamed,
-    within,
-)
+from i2i.tools.labelled.layout import Copies, Item, Layout, is_absolute, is_picture, outside, place_of, relative, within
 
 MAX_BYTES = 1 << 30
 _SAMPLE = 200
@@ -54,7 +43,7 @@ class Coco(Layout):
         self._rest: dict[Path, Entry] = {}
         self._places: dict[Path, list[tuple[Path, _Image]]] = {}
         for path in files:
-            if path.suffix.lower() == ".json" and (content := _read(folder, path)) is not None:
+            if path.suffix.lower() == ".json" and (content := self._content(path)) is not None:
                 self._add(path, content, pictures)
         self.lists = list(self._images)
         self.items = [Item(picture) for picture in sorted(self._places)]
@@ -81,6 +70,31 @@ class Coco(Layout):
                 images[entry["image_id"]].annotations.append(entry)
         self._images[path], self._rest[path] = images, content
 
+    def _content(self, path: Path) -> Entry | None:
+        """The content of a file in this format, None for another JSON file. Raises `InputError`."""
+        try:
+            data = self.read(path, MAX_BYTES)
+            if b'"images"' not in data or b'"annotations"' not in data:
+                return None
+            content = json.loads(data, parse_constant=_refuse, parse_float=_finite)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except RecursionError:
+            raise InputError(f"{path}: not valid JSON: too deep") from None
+        except ValueError as error:
+            raise InputError(f"{path}: not valid JSON: {error}") from None
+        if not isinstance(content, dict):
+            return None
+        for name in ("images", "annotations", "categories"):
+            if not _are_entries(content.get(name, [] if name == "categories" else None)):
+                raise InputError(f"{path}: expected in {name!r} a list of objects, each with a whole number as its id")
+            _refuse_twice(path, name, content.get(name, []))
+        if any(not isinstance(entry.get("file_name"), str) for entry in content["images"]):
+            raise InputError(f"{path}: an image without file_name")
+        if any("image_id" not in entry for entry in content["annotations"]):
+            raise InputError(f"{path}: an annotation without image_id")
+        return content
+
     def _picture(self, base: Path, name: str, pictures: set[Path]) -> Path | None:
         inside = relative(name)
         place = base / inside if inside else within(name, self.folder)
@@ -103,14 +117,11 @@ class Coco(Layout):
         annotations = [annotation for image in originals for annotation in image.annotations]
         for image in found.values():
             for copy in copies.get(image.picture, ()) if image.picture else ():
-                key = next(next_image)
-                name = image.entry["file_name"]
-                name = str(out.absolute() / copy) if is_absolute(name) else renamed(name, copy.name)
+                key, name = next(next_image), place_of(copy, image.entry["file_name"], out)
                 images.append({**image.entry, "id": key, "file_name": name})
                 annotations += [{**a, "id": next(next_annotation), "image_id": key} for a in image.annotations]
-        return json.dumps(
-            {**self._rest[source], "images": images, "annotations": annotations}, allow_nan=False
-        ).encode()
+        content = {**self._rest[source], "images": images, "annotations": annotations}
+        return json.dumps(content, allow_nan=False).encode()
 
     @property
     def summary(self) -> str:
@@ -135,32 +146,6 @@ def _wrong(image: _Image, width: int, height: int) -> str:
         if reason := _wrong_box(annotation.get("bbox"), width, height):
             return f"annotation {annotation['id']}: {reason}"
     return ""
-
-
-def _read(folder: Path, path: Path) -> Entry | None:
-    """The content of a file in this format, None for another JSON file. Raises `InputError`."""
-    try:
-        data = read_bytes(folder / path, MAX_BYTES)
-        if b'"images"' not in data or b'"annotations"' not in data:
-            return None
-        content = json.loads(data, parse_constant=_refuse, parse_float=_finite)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except RecursionError:
-        raise InputError(f"{path}: not valid JSON: too deep") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        return None
-    for name in ("images", "annotations", "categories"):
-        if not _are_entries(content.get(name, [] if name == "categories" else None)):
-            raise InputError(f"{path}: expected in {name!r} a list of objects, each with a whole number as its id")
-        _refuse_twice(path, name, content.get(name, []))
-    if any(not isinstance(entry.get("file_name"), str) for entry in content["images"]):
-        raise InputError(f"{path}: an image without file_name")
-    if any("image_id" not in entry for entry in content["annotations"]):
-        raise InputError(f"{path}: an annotation without image_id")
-    return content
 
 
 def _refuse(name: str) -> NoReturn:

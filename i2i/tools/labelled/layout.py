@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,34 @@ class Layout:
         self.problems: dict[Path, str] = {}
         self.lists: list[Path] = []
 
+    def read(self, path: Path, limit: int = MAX_LABEL_BYTES) -> bytes:
+        """A label file. Raises `InputError`, without its name, if it cannot be read or is larger than `limit`."""
+        try:
+            with (self.folder / path).open("rb") as file:
+                data = file.read(limit + 1)
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}") from None
+        if len(data) > limit:
+            raise InputError(f"more than {limit:,} bytes, too large for labels")
+        return data
+
+    def lines(self, path: Path) -> list[str]:
+        """The lines of a text in UTF-8. Raises `InputError`, without its name."""
+        try:
+            return self.read(path).decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"byte {error.start} is no UTF-8") from None
+
+    def by_stem(self, pictures: Sequence[Path]) -> dict[Path, Path]:
+        """Pictures by path without suffix; of two that would share a label, the second is a problem."""
+        found: dict[Path, Path] = {}
+        for path in pictures:
+            other = found.setdefault(stem(path), path)
+            if other != path:
+                name = printable(Path(other.name))
+                self.problems[path] = f"has the name of {name}, so both would have the same label"
+        return found
+
     def complaint(self, item: Item, width: int, height: int) -> str:
         """The fault in the labels of a picture of that size; empty if there is none."""
         return ""
@@ -66,7 +94,7 @@ class Layout:
 
     def label(self, source: Path, picture: Path) -> bytes:
         """The label file `source` for a copy of its picture that is called `picture`. Both are relative."""
-        return read_bytes(self.folder / source)
+        return self.read(source)
 
     def original(self, source: Path, out: Path) -> bytes | None:
         """The file `source` as it is written to the folder `out`, None if that is byte for byte."""
@@ -84,26 +112,6 @@ class Layout:
         """The result of the search, in a line."""
         labelled = sum(bool(item.labels) for item in self.items)
         return f"{self.name}: {len(self.items):,} pictures, {labelled:,} with labels"
-
-
-def read_bytes(path: Path, limit: int = MAX_LABEL_BYTES) -> bytes:
-    """A label file. Raises `InputError`, without its name, if it cannot be read or is larger than `limit`."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}") from None
-    if len(data) > limit:
-        raise InputError(f"more than {limit:,} bytes, too large for labels")
-    return data
-
-
-def read_text(path: Path) -> str:
-    """A text in UTF-8. Raises `InputError`, without its name."""
-    try:
-        return read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"byte {error.start} is no UTF-8") from None
 
 
 def is_picture(path: Path) -> bool:
@@ -125,23 +133,6 @@ def exchanged(path: Path, names: Sequence[str], other: str) -> Path | None:
     return None
 
 
-def by_stem(pictures: Sequence[Path], problems: dict[Path, str]) -> dict[Path, Path]:
-    """Pictures by path without suffix; of two that would share a label, the second is a problem."""
-    found: dict[Path, Path] = {}
-    for picture in pictures:
-        other = found.setdefault(stem(picture), picture)
-        if other != picture:
-            problems[picture] = f"has the name of {printable(Path(other.name))}, so both would have the same label"
-    return found
-
-
-def lines_of(text: str) -> Iterator[tuple[int, list[str]]]:
-    """The words of each line that has some, with the number of the line."""
-    for number, line in enumerate(text.splitlines(), 1):
-        if words := line.split():
-            yield number, words
-
-
 def outside(box: Sequence[float], width: float, height: float) -> bool:
     """Whether a box (left, top, right, bottom) is empty, not finite, or over the edge by more than `TOLERANCE`."""
     left, top, right, bottom = box
@@ -152,6 +143,11 @@ def outside(box: Sequence[float], width: float, height: float) -> bool:
 def renamed(path: str, name: str) -> str:
     """A path from a label file, with slashes or backslashes, whose last part is `name`."""
     return path[: 1 + max(path.rfind("/"), path.rfind("\\"))] + name
+
+
+def place_of(copy: Path, original: str, out: Path) -> str:
+    """The path of a copy in `out`, in the way that a label file has the path of its original."""
+    return str(out.absolute() / copy) if is_absolute(original) else renamed(original, copy.name)
 
 
 def is_absolute(path: str) -> bool:
@@ -189,8 +185,8 @@ class Masks(Layout):
         pictures = [path for path in found if path not in set(masks) and exchanged(path, MASK_PICTURES, "")]
         if not masks or not pictures:
             return
-        of_stem = by_stem(masks, self.problems)
-        by_stem(pictures, self.problems)
+        of_stem = self.by_stem(masks)
+        self.by_stem(pictures)
         used: set[Path] = set()
         for picture in pictures:
             places = [place for name in sorted(names) if (place := exchanged(picture, MASK_PICTURES, name))]

@@ -12,19 +12,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from i2i.errors import InputError
-from i2i.tools.labelled.layout import (
-    Copies,
-    Item,
-    Layout,
-    by_stem,
-    exchanged,
-    is_picture,
-    outside,
-    read_bytes,
-    read_text,
-    renamed,
-    stem,
-)
+from i2i.tools.labelled.layout import Copies, Item, Layout, exchanged, is_picture, outside, renamed, stem
 
 _MAX_TAGS = 500_000
 _DOCUMENT_TYPE = re.compile(rb"<!(DOCTYPE|ENTITY)")
@@ -55,18 +43,15 @@ class Voc(Layout):
             self.items.append(Item(picture, (pairs[picture], *own) if picture in pairs else ()))
             if picture not in pairs:
                 self.problems[picture] = "no .xml has its name"
-        by_stem([item.picture for item in self.items], self.problems)
+        self.by_stem([item.picture for item in self.items])
         for label in sorted(set(labels.values()) - set(pairs.values())):
             self.problems[label] = "a label file without a picture"
         self.lists = [path for path in files if "ImageSets" in path.parts[:-1] and path.suffix == ".txt"]
         self._names = _names([item.picture for item in self.items], {_root(path) for path in self.lists})
         self._listed = {path: self._pictures_of(path) for path in self.lists}
 
-    def _lines(self, path: Path) -> list[str]:
-        return read_text(self.folder / path).splitlines()
-
     def _pictures_of(self, path: Path) -> set[Path]:
-        return {picture for line in self._lines(path) for picture in self._named(path, (line.split() or [""])[0])}
+        return {picture for line in self.lines(path) for picture in self._named(path, (line.split() or [""])[0])}
 
     def _named(self, path: Path, word: str) -> list[Path]:
         """The pictures that a word of the list `path` names, which may have folders, a suffix, and backslashes."""
@@ -83,7 +68,7 @@ class Voc(Layout):
         if not can_hold(item.picture):
             return "its name cannot stand in XML; rename it"
         label, *masks = item.labels
-        if reason := _wrong(read_bytes(self.folder / label), item.picture, width, height):
+        if reason := _wrong(self.read(label), item.picture, width, height):
             return f"{label}: {reason}"
         return self.wrong_masks(masks, width, height)
 
@@ -93,7 +78,7 @@ class Voc(Layout):
 
     def listing(self, source: Path, kept: Set[Path], copies: Copies, out: Path) -> bytes:
         lines = []
-        for line in self._lines(source):
+        for line in self.lines(source):
             first = (line.split() or [""])[0]
             pictures = self._named(source, first)
             if not pictures or not kept.isdisjoint(pictures):

@@ -17,20 +17,7 @@ import yaml
 
 from i2i.errors import InputError, UsageError
 from i2i.plain_yaml import read_yaml
-from i2i.tools.labelled.layout import (
-    Copies,
-    Item,
-    Layout,
-    by_stem,
-    exchanged,
-    is_absolute,
-    is_picture,
-    lines_of,
-    read_text,
-    renamed,
-    stem,
-    within,
-)
+from i2i.tools.labelled.layout import Copies, Item, Layout, exchanged, is_picture, place_of, stem, within
 
 _PLACES = ("path", "train", "val", "test", "minival")
 _MAX_CLASSES = 1 << 31
@@ -60,7 +47,7 @@ class Yolo(Layout):
             if label or picture in backgrounds
         ]
         self._find_lonely(texts, labels)
-        by_stem([item.picture for item in self.items], self.problems)
+        self.by_stem([item.picture for item in self.items])
         self._pictures = {item.picture for item in self.items}
         used = {label for item in self.items for label in item.labels} | set(self.problems)
         self.lists = [path for path in sorted(texts - used) if self.items and self._is_list(path)]
@@ -75,15 +62,19 @@ class Yolo(Layout):
                 other = pictures.get(stem(path))
                 self.problems[path] = f"its picture has {other[0]}" if other else "a label file without a picture"
 
+    def _rows(self, path: Path) -> list[tuple[int, list[str]]]:
+        """The words of each line that has some, with the number of the line."""
+        return [(number, words) for number, line in enumerate(self.lines(path), 1) if (words := line.split())]
+
     def _has_rows(self, path: Path) -> bool:
         with suppress(InputError):
-            rows = list(lines_of(read_text(self.folder / path)))
+            rows = self._rows(path)
             return bool(rows) and not any(_wrong(words, math.inf) for _, words in rows)
         return False
 
     def complaint(self, item: Item, width: int, height: int) -> str:
         for label in item.labels:
-            for number, words in lines_of(read_text(self.folder / label)):
+            for number, words in self._rows(label):
                 if reason := _wrong(words, self._classes):
                     return f"{label}, line {number}: {reason}"
         return ""
@@ -96,7 +87,7 @@ class Yolo(Layout):
                 return count
         for path in files:
             if path.name == CLASSES:
-                return sum(1 for _ in lines_of(read_text(self.folder / path))) or math.inf
+                return len(self._rows(path)) or math.inf
         return math.inf
 
     def original(self, source: Path, out: Path) -> bytes | None:
@@ -105,7 +96,7 @@ class Yolo(Layout):
     def _is_list(self, path: Path) -> bool:
         """Whether it lists pictures, one in each line."""
         with suppress(InputError):
-            lines = read_text(self.folder / path).split("\n")
+            lines = self.lines(path)
             return any(lines) and all(self._listed(line) for line in lines if line.strip())
         return False
 
@@ -120,13 +111,11 @@ class Yolo(Layout):
 
     def listing(self, source: Path, kept: Set[Path], copies: Copies, out: Path) -> bytes:
         lines = []
-        for line in read_text(self.folder / source).splitlines():
+        for line in self.lines(source):
             picture = self._listed(line)
             if picture in kept:
                 lines.append(line)
-            for copy in copies.get(picture, ()) if picture else ():
-                path = line.strip()
-                lines.append(str(out.absolute() / copy) if is_absolute(path) else renamed(path, copy.name))
+            lines += [place_of(copy, line.strip(), out) for copy in copies.get(picture, ())] if picture else []
         return "".join(f"{line}\n" for line in lines).encode()
 
     @property
