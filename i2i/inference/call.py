@@ -181,9 +181,7 @@ def _image(result: Picture) -> Any:
 
 def _array(result: Picture, grey: bool) -> Pixels:
     """(H, W, C) with extra channels and alpha, or (H, W) for one channel where it is `grey`."""
-    planes = [result.pixels, result.extra, None if result.alpha is None else result.alpha[..., None]]
-    there = [plane for plane in planes if plane is not None]
-    found = np.dstack(there) if len(there) > 1 else result.pixels
+    found = result.stacked()
     return found[..., 0] if grey and found.shape[2] == 1 else found
 
 

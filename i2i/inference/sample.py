@@ -13,6 +13,7 @@ from annotated_types import Ge, Interval
 from i2i import images
 from i2i.config import checked
 from i2i.errors import ImageError, ModelError, OutputError, UsageError
+from i2i.files import make_folders
 from i2i.images import Picture, Pixels
 from i2i.inference.options import OutputFormat
 from i2i.models import styles
@@ -150,7 +151,7 @@ def make_samples(
     """
     work = plan(sampler, options)
     if options.out is not None:
-        _make_folder(options.out)
+        make_folders(options.out)
     written: list[Path] = []
     shown: list[Pixels] = []
     for number, point in enumerate(work, 1):
@@ -247,10 +248,3 @@ def _picture(pixels: Pixels) -> Picture:
     if pixels.shape[2] not in ALPHA:
         return Picture(pixels)
     return Picture(np.ascontiguousarray(pixels[..., :-1]), alpha=np.ascontiguousarray(pixels[..., -1]))
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be made: {error.strerror}") from None

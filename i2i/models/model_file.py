@@ -14,8 +14,8 @@ from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from i2i.errors import ModelError, OutputError, UsageError
-from i2i.files import atomic_write
+from i2i.errors import ModelError, UsageError
+from i2i.files import atomic_write, make_folders
 from i2i.models.info import CONFIG_NAME, OWN, WEIGHTS_NAME, ModelInfo, parse, read_text, to_json
 from i2i.models.metadata import Header, body_sha256, naming, read_header
 from i2i.models.state_dicts import refuse_changed_filters, refuse_nonfinite, refuse_other_shapes
@@ -70,10 +70,7 @@ def save_pretrained(folder: Path | str, network: nn.Module, info: ModelInfo, *, 
     folder = Path(folder)
     with naming(f"{folder}: not written"):
         data = to_safetensors(_checked_weights(network, info), {"format": "pt"})
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
+    make_folders(folder)
     text = to_json(info, body_sha256(data), indent=2) + "\n"
     atomic_write(folder / WEIGHTS_NAME, lambda file: file.write(data), replace=replace)
     atomic_write(folder / CONFIG_NAME, lambda file: file.write(text.encode()), replace=replace)

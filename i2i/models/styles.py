@@ -15,8 +15,8 @@ from typing import Literal
 
 from i2i.config import nearest
 from i2i.download import Progress
-from i2i.errors import ModelError, OutputError, UsageError
-from i2i.files import home, is_reserved
+from i2i.errors import ModelError, UsageError
+from i2i.files import home, is_reserved, make_folders
 from i2i.models import published
 from i2i.models.info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME, ModelInfo, Statistics, read_info
 from i2i.terminal import printable
@@ -122,10 +122,7 @@ def install(
     from i2i.models import model_file, pretrained
 
     network, info = pretrained.open_model(source, direction=direction, dropout=dropout, statistics=statistics)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{target.parent}: cannot be made: {error.strerror}") from None
+    make_folders(target.parent)
     model_file.save(target, network, info, replace=overwrite)
     return target
 

@@ -86,7 +86,7 @@ def test_the_modes_of_its_files_follow_the_umask(tmp_path: Path, mask: int, mode
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="cannot be written: File exists"):
         save_pretrained(tmp_path / "file", network(), info())
     with pytest.raises(ModelError, match="not written"):
         save_pretrained(tmp_path / "new", network(), replace(info(), network="unet"))
