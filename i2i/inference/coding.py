@@ -1,14 +1,13 @@
 """Pictures as the planes that a network takes, and its output as a picture: pixels, labels of classes, or CIE Lab."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes
 from i2i.images.palettes import VOID, Palette, boundaries, holds_indices, labels_of, to_colours
-from i2i.images.picture import NODATA
+from i2i.images.picture import NODATA, Depth
 from i2i.images.units import Units, result_dtype
 from i2i.inference.scaling import Enlargement, Size, painted_size, resized, scaled, shrunk
 from i2i.models.info import ModelInfo
@@ -87,7 +86,7 @@ class Coding:
             return 0.0
         return float((labels_of(picture, self.inputs) == VOID).mean())
 
-    def depth(self, picture: Picture) -> Any:
+    def depth(self, picture: Picture) -> Depth:
         """Returns the dtype of the result: 8 bits for labels, float32 for values in units, else that of the picture."""
         if self.outputs:
             return np.uint8

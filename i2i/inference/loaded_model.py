@@ -14,6 +14,7 @@ import numpy as np
 
 from i2i.errors import ImageError, ModelError, out_of_memory
 from i2i.images import Pixels
+from i2i.images.picture import Depth
 from i2i.inference.options import ModelOptions
 from i2i.inference.runtimes import Device, InputSpec, Runtime, content_key
 from i2i.inference.scaling import fitted, padded
@@ -220,7 +221,7 @@ class LoadedModel:
         options = self._for_bands(*planes.shape[-2:])
         return self._finite(stream_tensor(self.network, torch.from_numpy(planes), **options).numpy())
 
-    def bands(self, bands: "Bands", sink: "RowSink", depth: Any) -> None:
+    def bands(self, bands: "Bands", sink: "RowSink", depth: Depth) -> None:
         """The picture of `bands` translated, to `sink` by rows of that depth. (This imports torch.)
 
         Raises `ImageError` for a network that takes pictures only as a whole, `SpoolError` if there is no room for the

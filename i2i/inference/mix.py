@@ -13,6 +13,7 @@ from i2i.config import to_mapping
 from i2i.errors import ModelError, UsageError
 from i2i.images import Pixels, with_depth
 from i2i.images.colours import from_linear, to_linear
+from i2i.images.picture import Depth
 from i2i.inference.loaded_model import LoadedModel
 from i2i.inference.options import checked_mix, mix_as_text, parse_mix
 from i2i.inference.runtimes import Device, InputSpec, Planes
@@ -138,7 +139,7 @@ class MixedModel(LoadedModel):
         shares, results = [part.share for part in self.parts], (part.model.by_bands(planes) for part in self.parts)
         return self._finite(_mixed(shares, results, self._colours))
 
-    def bands(self, bands: "Bands", sink: "RowSink", depth: Any) -> None:
+    def bands(self, bands: "Bands", sink: "RowSink", depth: Depth) -> None:
         """One style after another; the sum so far lies in a file without a name, as large as the picture in float32."""
         from i2i.images.large import Canvas
 

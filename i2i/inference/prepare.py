@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from i2i import machine
 from i2i.errors import I2IError, UsageError
@@ -92,13 +92,13 @@ def choose_precision(asked: Precision, runtime: Chosen, device: str, gpu_has_bf1
     return asked
 
 
-def _gpu_has_bf16(device: Any) -> bool:
+def _gpu_has_bf16(device: Device) -> bool:
     """Whether `device` is a CUDA device with matrix units for bf16."""
     if device.type != "cuda":
         return False
     import torch
 
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cuda.get_device_capability(str(device)) >= (8, 0)
 
 
 def torch_is_faster(info: ModelInfo, precision: Precision, pixels: int | None) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from i2i.images import Limits, Picture, Pixels, from_planes, resize_planes, scaled_as_seen, to_planes
+from i2i.images.picture import Depth
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -147,7 +148,7 @@ class Enlargement:
             result[:, rows] = self.rows(source[:, rows], rows.start)
         return result
 
-    def pixels(self, source: Picture, channels: int, depth: Any) -> Pixels:
+    def pixels(self, source: Picture, channels: int, depth: Depth) -> Pixels:
         """`whole` for a picture, as pixels (height, width, D) of that depth, without all its planes at once."""
         result = np.empty((*self._size, self._channels), depth)
         for rows in row_bands(*self._size):

@@ -19,7 +19,7 @@ from i2i.acceleration.rows import Queue, RowLayer
 from i2i.device import precise
 from i2i.images import to_pixels, to_tensor
 from i2i.images.large import Bands
-from i2i.images.picture import Pixels
+from i2i.images.picture import Depth, Pixels
 from i2i.images.spool import IN_MEMORY, Spool
 from i2i.inference.scaling import mirrored, padded
 from i2i.inference.schedule import Lane, Layer, Pass, convolution, layers_of, normalisation, open_fork, schedule
@@ -53,7 +53,7 @@ def stream_tensor(network: nn.Module, x: Tensor, **options: Any) -> Tensor:
     return out
 
 
-def stream_bands(network: nn.Module, bands: Bands, sink: RowSink, depth: Any = np.uint8, **options: Any) -> None:
+def stream_bands(network: nn.Module, bands: Bands, sink: RowSink, depth: Depth = np.uint8, **options: Any) -> None:
     """The picture of `bands` through `network`; `sink` gets the result from top to bottom in that depth.
 
     `options` are those of `stream`; what is kept in a file for an 8-bit result is by default of half precision. Raises

@@ -20,6 +20,8 @@ from i2i.errors import ModelError, UsageError
 from i2i.models.metadata import MAX_INFO_BYTES, naming, read_bounded, read_header, strict_json, without_controls
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from i2i.images.palettes import Palette
     from i2i.networks import GeneratorConfig
 
@@ -168,7 +170,7 @@ class ModelInfo:
 
 
 def describe(
-    network: Any,
+    network: "nn.Module | GeneratorConfig",
     *,
     direction: Direction,
     input_domain: str = "",
