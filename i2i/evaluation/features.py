@@ -3,7 +3,8 @@
 Their weights come from a file of the user. It is read without running any code in it, and checked against the network.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from i2i.errors import DownloadError, ModelError, UsageError
 from i2i.evaluation.metrics import Pictures, resized
 from i2i.files import home, sha256
 from i2i.models import state_dicts
-from i2i.models.state_dicts import StateDict, refuse_nonfinite
+from i2i.models.state_dicts import StateDict, refuse_nonfinite, refuse_other_shapes
 from i2i.networks.pretrained import FeatureNetwork
 
 INCEPTION_NAME = "weights-inception-2015-12-05-6726825d.pth"
@@ -133,31 +134,24 @@ def load_inception(path: Path) -> tuple[Inception, str]:
 
     Raises `ModelError` if the file holds anything else; no code in it is ever run.
     """
-    weights, sha256 = read_weights(path, _INCEPTION)
     with torch.device("meta"):
         network = Inception()
-    try:
-        fill(network.net, weights)
+    with _refused(path, _INCEPTION):
+        fill(network.net, read_weights(path))
         for name, variance in network.net.named_buffers():
             if name.endswith("running_var") and bool((variance < 0).any()):
                 raise ModelError(f"{name} holds a variance below 0")
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}; expected {_INCEPTION}") from None
-    return network.eval(), sha256
+    return network.eval(), sha256(path)
 
 
 def find_inception(file: Path | None, *, fetch: bool = False) -> Path | None:
     """The user's file, or the one in the cache, where `fetch` puts it first; None if there is none.
 
-    Raises `UsageError` for a file that is missing, `ModelError` if fetching fails.
+    Raises `ModelError` if fetching fails.
     """
-    if file is not None:
-        if not file.is_file():
-            raise UsageError(f"inception = {file}: no such file; expected {_INCEPTION}")
-        return file
     cached = home() / "metrics" / INCEPTION_NAME
-    if cached.is_file() or not fetch:
-        return cached if cached.is_file() else None
+    if file is not None or cached.is_file() or not fetch:
+        return file or (cached if cached.is_file() else None)
     cached.parent.mkdir(parents=True, exist_ok=True)
     try:
         download(INCEPTION_URL, cached, sha256=INCEPTION_SHA256, size=INCEPTION_BYTES)
@@ -170,26 +164,23 @@ def load_lpips(path: Path, device: torch.device | str = "cpu") -> tuple[Lpips, s
     """LPIPS (Zhang et al. 2018), the backbone's name (`alex` or `vgg`) and the file's SHA-256.
 
     The distance takes two batches (N, 3, H, W) in [-1, 1] to (N,): 0 (equal) and up, Eq. 1 of the paper with the
-    learned weights of its version 0.1, which come with torchmetrics. Raises `UsageError` without torchmetrics or
-    the file, `ModelError` if it holds anything else; no code in it is ever run.
+    learned weights of its version 0.1, which come with torchmetrics. Raises `UsageError` without torchmetrics,
+    `ModelError` if the file holds anything else; no code in it is ever run.
     """
     try:
         from torchmetrics.functional.image.lpips import _LPIPS
     except ImportError:
         raise UsageError("LPIPS needs torchmetrics: pip install 'i2i[metrics]'") from None
-    if not path.is_file():
-        raise UsageError(f"lpips = {path}: no such file; expected {_BACKBONES}")
-    weights, sha256 = read_weights(path, _BACKBONES)
-    kind = _backbone(path, weights)
-    # its own heads, a backbone without weights: it neither fetches nor opens anything of the user's
-    network = _LPIPS(pretrained=True, net=kind, pnet_rand=True)
-    expected = network.net.state_dict()
-    # `slice2.3.weight` of torchmetrics is `features.3.weight` of torchvision
-    source = {name: f"features.{name.partition('.')[2]}" for name in expected}
-    for name, theirs in source.items():
-        if theirs not in weights or weights[theirs].shape != expected[name].shape:
-            raise ModelError(f"{path}: {theirs} is missing or has another shape; expected {_BACKBONES}")
-    network.net.load_state_dict({name: weights[theirs].float() for name, theirs in source.items()})
+    with _refused(path, _BACKBONES):
+        weights = read_weights(path)
+        kind = _backbone(weights)
+        # its own heads, a backbone without weights: it neither fetches nor opens anything of the user's
+        network = _LPIPS(pretrained=True, net=kind, pnet_rand=True)
+        # `slice2.3.weight` of torchmetrics is `features.3.weight` of torchvision
+        own = {f"features.{name.partition('.')[2]}": (name, value) for name, value in network.net.state_dict().items()}
+        used = {name: weights[name].float() for name in own if name in weights}
+        refuse_other_shapes(_shapes(used), _shapes({name: value for name, (_, value) in own.items()}))
+    network.net.load_state_dict({own[name][0]: value for name, value in used.items()})
     network = network.to(device).eval()
 
     def distance(output: Tensor, target: Tensor) -> Tensor:
@@ -197,30 +188,35 @@ def load_lpips(path: Path, device: torch.device | str = "cpu") -> tuple[Lpips, s
             result: Tensor = network(output.float().to(device), target.float().to(device))
         return result.flatten(1).mean(dim=1).cpu()
 
-    return distance, kind, sha256
+    return distance, kind, sha256(path)
 
 
-def _backbone(path: Path, weights: StateDict) -> Any:
+def _backbone(weights: StateDict) -> Any:
     first = weights.get("features.0.weight")
     if first is not None and first.shape == (64, 3, 11, 11):
         return "alex"
     if first is not None and first.shape == (64, 3, 3, 3) and "features.28.weight" in weights:
         return "vgg"
-    raise ModelError(f"{path}: not the weights of a backbone of LPIPS; expected {_BACKBONES}")
+    raise ModelError("not the weights of a backbone of LPIPS")
 
 
-def read_weights(path: Path, expected: str) -> tuple[StateDict, str]:
-    """The state dict that torch saved in a file, on the CPU, and the file's SHA-256.
-
-    The loaders of torchmetrics and torch-fidelity run whatever code is in the file, so they never get to see it.
-    Raises `ModelError` naming the file and what was expected for anything but dense, finite weights.
-    """
+@contextmanager
+def _refused(path: Path, expected: str) -> Iterator[None]:
+    """A `ModelError` about the content of a file names the file, and what was expected."""
     try:
-        weights = state_dicts.read(path)
-        refuse_nonfinite(weights)
-        return weights, sha256(path)
+        yield
     except ModelError as error:
         raise ModelError(f"{path}: {error}; expected {expected}") from None
+
+
+def read_weights(path: Path) -> StateDict:
+    """The state dict that torch saved in a file, on the CPU. Raises `ModelError` for all but dense, finite weights.
+
+    The loaders of torchmetrics and torch-fidelity run whatever code is in the file, so they never get to see it.
+    """
+    weights = state_dicts.read(path)
+    refuse_nonfinite(weights)
+    return weights
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -228,18 +224,13 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
     The counters of batch norm may be missing: they are not used.
     """
-    expected: dict[str, Tensor] = network.state_dict()
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    wrong = [f"{name} is missing" for name in expected if name not in weights and name not in counters]
-    wrong += [f"{name} is unknown" for name in weights if name not in expected]
-    wrong += [
-        f"{name} has the shape {tuple(weights[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in weights and weights[name].shape != tensor.shape
-    ]
-    if wrong:
-        more = f", and {len(wrong) - 2} more such faults" if len(wrong) > 2 else ""
-        raise ModelError("other weights than these: " + "; ".join(wrong[:2]) + more)
-    zeros = {name: torch.zeros((), dtype=torch.int64) for name in counters}
-    network.to_empty(device="cpu").load_state_dict(zeros | dict(weights))
+    expected = network.state_dict()
+    counters = [name for name in expected if name.endswith("num_batches_tracked")]
+    found = dict.fromkeys(counters, torch.zeros((), dtype=torch.int64)) | dict(weights)
+    refuse_other_shapes(_shapes(found), _shapes(expected))
+    network.to_empty(device="cpu").load_state_dict(found)
     network.requires_grad_(False).eval()
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

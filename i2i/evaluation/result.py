@@ -41,17 +41,17 @@ class Measure:
     details: dict[str, Any] = field(default_factory=dict)
     estimate: Estimate | None = field(default=None, repr=False, compare=False)
 
+    def detailed(self) -> dict[str, Any]:
+        """As in the JSON."""
+        return {"value": self.value, "pictures": self.pictures, **self.details}
+
 
 def measured(name: str, estimate: Estimate, pictures: int, details: Mapping[str, Any] | None = None) -> Measure:
-    """The number of a metric, with its 95 % interval among the details where there is one."""
-    interval = estimate.interval()
-    found = {"interval": list(within_range(name, interval))} if interval else {}
-    return Measure(estimate.value, pictures, {**found, **(details or {})}, estimate)
-
-
-def within_range(name: str, interval: tuple[float, float]) -> tuple[float, float]:
-    """The part of an interval in which the metric's numbers lie."""
-    return max(interval[0], _MIN.get(name, 0.0)), min(interval[1], _MAX.get(name, 1.0))
+    """The number of a metric; its details hold the part of its 95 % interval in which the metric's numbers lie."""
+    found = dict(details or {})
+    if interval := estimate.interval():
+        found = {"interval": [max(interval[0], _MIN.get(name, 0.0)), min(interval[1], _MAX.get(name, 1.0))], **found}
+    return Measure(estimate.value, pictures, found, estimate)
 
 
 def gap_closed(output: Measure, inputs: Measure, held_out: Measure) -> dict[str, Any]:
@@ -125,7 +125,10 @@ class Evaluation:
             "command": command,
             "table": {row.name: {name: measure.value for name, measure in row.measures.items()} for row in self.rows},
             "protocol": self.protocol,
-            "results": [_detailed(row) for row in self.rows],
+            "results": [
+                {"name": row.name, **row.facts, "measures": {n: m.detailed() for n, m in row.measures.items()}}
+                for row in self.rows
+            ],
         }
         if compared := comparisons(self.rows):
             values["comparisons"] = compared
@@ -134,14 +137,6 @@ class Evaluation:
             values["best_steps"] = best_steps(self.validations)
             values["validation_protocol"] = self.validation_protocol
         return json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
-
-
-def _detailed(row: Row) -> dict[str, Any]:
-    measures = {
-        name: {"value": measure.value, "pictures": measure.pictures, **measure.details}
-        for name, measure in row.measures.items()
-    }
-    return {"name": row.name, **row.facts, "measures": measures}
 
 
 def _finite(value: object) -> Any:

@@ -207,20 +207,15 @@ def validation_protocol(options: Mapping[str, Any], metrics: Iterable[str]) -> d
 
 
 def _pictures(options: Mapping[str, Any]) -> str:
-    count, seed, precision = (
-        _count(options.get("validate_images")),
-        _count(options.get("seed")),
-        options.get("precision"),
-    )
-    parts = [f"{'number not known' if count is None else f'at most {count}'}, the first {_split(options.get('data'))}"]
-    parts.append(_size(options) or "size not known")
-    if options.get("classes_a") or options.get("classes_b"):
-        parts.append("labels as a channel for each class")
-    trained = f" (trained in {precision})" if precision in ("bf16", "fp16") else ""
-    parts.append(f"measured in float32{trained}")
-    parts.append(
-        f"seed {VALIDATION_SEED} for dropout" + ("" if seed is None else f", {seed} for toy pictures and noise")
-    )
+    count, seed = (_count(options.get(name)) for name in ("validate_images", "seed"))
+    labels, precision = options.get("classes_a") or options.get("classes_b"), options.get("precision")
+    parts = [
+        f"{'number not known' if count is None else f'at most {count}'}, the first {_split(options.get('data'))}",
+        _size(options) or "size not known",
+        *(["labels as a channel for each class"] if labels else []),
+        "measured in float32" + (f" (trained in {precision})" if precision in ("bf16", "fp16") else ""),
+        f"seed {VALIDATION_SEED} for dropout" + ("" if seed is None else f", {seed} for toy pictures and noise"),
+    ]
     return "; ".join(parts)
 
 

@@ -148,22 +148,16 @@ def build_algorithm(
 
 
 def check_validation(options: RunOptions, data: Datasets) -> None:
-    """Raises `UsageError` if something is to follow a validation that never comes."""
+    """Raises `UsageError` if something is to follow a validation that never comes, or a new run that one is to stop
+    ends before the first."""
     if (name := follows_validation(options)) and data.validation is None:
         value, where = getattr(options, name), options.data or "validation="
         raise UsageError(f"{name} = {value!r}: follows the validation, but {where} has no val or test split")
-    if options.stop_when.strip() or options.stop_patience:
-        _check_first_validation(options, len(data.train))
-
-
-def _check_first_validation(options: RunOptions, epoch_length: int) -> None:
-    """Raises `UsageError` if a new run that a validation is to stop ends before there is one."""
-    if options.run is not None and StateStore(options.run).steps():  # how far a resumed one is, its state says
+    name = "stop_when" if options.stop_when.strip() else "stop_patience" if options.stop_patience else ""
+    if not name or (options.run is not None and StateStore(options.run).steps()):  # how far a state is, it says
         return
-    total = Progress(options, epoch_length, place().world_size).total_images
-    first = options.validate_every * epoch_length
-    if first > total:
-        name = "stop_when" if options.stop_when.strip() else "stop_patience"
+    total = Progress(options, len(data.train), place().world_size).total_images
+    if (first := options.validate_every * len(data.train)) > total:
         raise UsageError(
             f"{name} = {getattr(options, name)!r}: the first validation comes after {first} images "
             f"({options.validate_every} epochs), and the run ends after {total}; lower --validate-every"

@@ -121,9 +121,9 @@ def test_a_file_that_is_not_inception(tmp_path: Path, monkeypatch: pytest.Monkey
     name = "Conv2d_1a_3x3.conv.weight"
     for content, reason in (
         ({"weight": torch.zeros(3)}, "Conv2d_1a_3x3.conv.weight is missing"),
-        (good | {name: torch.zeros(1, 3, 3, 3)}, r"shape \(1, 3, 3, 3\), not \(32, 3, 3, 3\)"),
+        (good | {name: torch.zeros(1, 3, 3, 3)}, r"shape \(1, 3, 3, 3\); its network has \(32, 3, 3, 3\)"),
         (good | {"Conv2d_1a_3x3.bn.running_var": -torch.ones(32)}, r"bn\.running_var holds a variance below 0"),
-        (good | {"AuxLogits.fc.bias": torch.zeros(4)}, "AuxLogits.fc.bias is unknown"),
+        (good | {"AuxLogits.fc.bias": torch.zeros(4)}, "AuxLogits.fc.bias has no place in its network"),
         (good | {name: torch.full((32, 3, 3, 3), float("nan"))}, "not finite"),
         (good | {name: torch.zeros(1).expand(32, 3, 3, 3)}, "larger than what is stored"),
         ([torch.zeros(3)], "not a state dict"),
@@ -164,8 +164,6 @@ def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (features.INCEPTION_URL, features.INCEPTION_SHA256, features.INCEPTION_BYTES)
     ]
     assert features.find_inception(None) == found and len(asked) == 1
-    with pytest.raises(UsageError, match="no such file"):
-        features.find_inception(tmp_path / "missing.pth", fetch=True)
 
 
 @pytest.fixture
@@ -203,13 +201,11 @@ def test_files_that_are_no_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "weights.pth"
     for content, reason in (
         ({"features.0.weight": torch.zeros(5, 3, 3, 3)}, "not the weights of a backbone"),
-        ({"features.0.weight": torch.zeros(64, 3, 11, 11)}, "is missing or has another shape"),
+        ({"features.0.weight": torch.zeros(64, 3, 11, 11)}, "features.0.bias is missing; expected torchvision"),
     ):
         torch.save(content, path)
         with pytest.raises(ModelError, match=reason):
             features.load_lpips(path)
-    with pytest.raises(UsageError, match="no such file"):
-        features.load_lpips(tmp_path / "missing.pth")
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.image.lpips", None)
     with pytest.raises(UsageError, match=r"i2i\[metrics\]"):
         features.load_lpips(path)
