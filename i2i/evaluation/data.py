@@ -169,7 +169,9 @@ def open_data(
             raise UsageError(f"split = {options.split!r}: {data} is a folder of pictures, which has no splits")
         found = EvaluationData(str(data), pictures_in(data, options.max_pictures))
     elif not _has_sides(data) and _takes_one_domain(algorithm, config or {}):
-        found = _one_domain(data, options)
+        if (folder := _split_folder(data, options)) is None:
+            raise no_pictures(data, _splits(options))
+        found = EvaluationData(str(folder), pictures_in(folder, options.max_pictures))
     elif _is_paired(data, algorithm, options.unpaired):
         found = _paired(data, source, options)
     else:
@@ -192,13 +194,6 @@ def _coloured(data: Path, options: EvaluationOptions) -> EvaluationData:
         raise no_pictures(data, _splits(options))
     items = split_of_one_domain(data, "train", options.max_pictures)
     return EvaluationData(str(data), items, items, items, str(data), note=NO_SPLITS)
-
-
-def _one_domain(data: Path, options: EvaluationOptions) -> EvaluationData:
-    """Pictures as they are, without partners. Raises `InputError` for a split that is not there."""
-    if found := _split_folder(data, options):
-        return EvaluationData(str(found), pictures_in(found, options.max_pictures))
-    raise no_pictures(data, _splits(options))
 
 
 def _paired(data: Path, source: int, options: EvaluationOptions) -> EvaluationData:
