@@ -102,7 +102,7 @@ def find_files(folder: Path, left_out: LeftOut) -> list[str]:
     files = walk(folder, not_followed=linked.append, irregular=odd.add)
     wrong = {path: reason for path in files if path in odd and (reason := _no_file(Path(path)))}
     left_out.files[folder] |= dict.fromkeys(linked, LINKED) | {Path(path): reason for path, reason in wrong.items()}
-    return [path for path in files if path not in wrong]
+    return [path for path in files if path not in wrong] if wrong else files
 
 
 def _no_file(path: Path) -> str:

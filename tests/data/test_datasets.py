@@ -101,28 +101,18 @@ def test_crop_and_flip_of_a_pair_agree(tmp_path):
         assert torch.equal(dataset[t].a, dataset[t].b)
 
 
-def test_a_random_zoom_shows_more_of_a_picture_and_labels_as_they_are(tmp_path):
-    classes = np.random.default_rng(0).integers(0, 2, (64, 64, 1)).astype(np.uint8) * 5
-    for side in ("A", "B"):
-        (tmp_path / "train" / side).mkdir(parents=True)
-        images.write(tmp_path / "train" / side / "one.png", images.Picture(classes))
-    options = DataOptions(data=tmp_path, preprocess="crop", crop_size=16, random_zoom=0.25, classes_a="6", channels_b=1)
-    pairs = open_datasets(options, paired=True).train
-    seen = [pairs[t] for t in range(6)]
-    assert all(x.a.shape == (6, 16, 16) and ((x.a == 1).sum(dim=0) == 1).all() for x in seen)
-    assert all(set(x.a.argmax(dim=0).unique().tolist()) == {0, 5} for x in seen)
-    assert any(len(x.b.unique()) > 2 for x in seen), "pictures are averaged"
-
-
-def test_a_random_zoom_where_each_domain_has_looks_of_its_own(tmp_path):
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_random_zoom_shows_more_of_a_picture_and_labels_as_they_are(tmp_path, paired):
     classes = np.random.default_rng(0).integers(0, 2, (64, 64, 1)).astype(np.uint8) * 5
     for side in ("A", "B"):
         (tmp_path / f"train{side}").mkdir()
         images.write(tmp_path / f"train{side}" / "one.png", images.Picture(classes))
     options = DataOptions(data=tmp_path, preprocess="crop", crop_size=16, random_zoom=0.25, classes_a="6", channels_b=1)
-    unpaired = open_datasets(options, paired=False).train
-    assert all(((unpaired[t].a == 1).sum(dim=0) == 1).all() for t in range(6))
-    assert all(set(unpaired[t].a.argmax(dim=0).unique().tolist()) == {0, 5} for t in range(6))
+    train = open_datasets(options, paired).train
+    seen = [train[t] for t in range(6)]
+    assert all(x.a.shape == (6, 16, 16) and ((x.a == 1).sum(dim=0) == 1).all() for x in seen)
+    assert all(set(x.a.argmax(dim=0).unique().tolist()) == {0, 5} for x in seen)
+    assert any(len(x.b.unique()) > 2 for x in seen), "pictures are averaged"
     plain = dataclasses.replace(options, classes_a="")
     alone = OneDomain([[tmp_path / "trainB/one.png"]], plain, make_pair=lambda x, seed: ImagePair(x, x))
     assert alone[0].b.shape == (1, 16, 16) and any(len(alone[t].b.unique()) > 2 for t in range(6))
