@@ -20,12 +20,15 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from platformdirs import user_cache_path
 
 from i2i.errors import FULL, ExistsError, LockedError, OutputError
 from i2i.urls import StorePath
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 WINDOWS = os.name == "nt"
 BINARY = getattr(os, "O_BINARY", 0)
@@ -52,7 +55,7 @@ class _RecordingWriter(io.BufferedWriter):
 
     failure: OSError | None = None
 
-    def write(self, data: Any) -> int:
+    def write(self, data: "ReadableBuffer") -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -179,10 +182,7 @@ def abandon() -> None:
     """Remove what this process is writing: it ends before that is whole."""
     for temporary in list(_being_written):
         with contextlib.suppress(OSError):
-            if temporary.is_dir():
-                shutil.rmtree(temporary, ignore_errors=True)
-            else:
-                temporary.unlink()
+            shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink()
 
 
 @contextlib.contextmanager

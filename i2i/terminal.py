@@ -13,10 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from i2i.errors import I2IError, OutputError
 from i2i.files import WINDOWS, write_all
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _replaced: list[Any] = []
 """The streams that were there before: a stream that Python collects closes its descriptor."""
@@ -94,10 +97,10 @@ def _is_guarded(stream: io.TextIOWrapper) -> bool:
 class _Descriptor(io.RawIOBase):
     """Writes everything to a descriptor, or to a `console`; after it has refused results once, nothing more."""
 
-    def __init__(self, descriptor: int, refused: Callable[[OSError], object], console: Any = None) -> None:
+    def __init__(self, descriptor: int, refused: Callable[[OSError], object], console: BinaryIO | None = None) -> None:
         self._descriptor, self._refused, self._console, self._deaf = descriptor, refused, console, False
 
-    def write(self, data: Any) -> int:
+    def write(self, data: "ReadableBuffer") -> int:
         view = memoryview(data).cast("B")
         left = view[:0] if self._deaf else view
         try:

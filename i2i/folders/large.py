@@ -4,7 +4,7 @@ import math
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from i2i.folders.report import changes, masked, painted
 from i2i.images import WRITTEN, Picture, from_planes, to_planes
 from i2i.images.formats import written_format
 from i2i.images.large import Bands, Canvas, Large, refusal, write_large
-from i2i.images.picture import Pixels
+from i2i.images.picture import Depth, Pixels
 from i2i.inference.blend import as_mask
 from i2i.inference.scaling import Enlargement, row_bands, scaled
 from i2i.inference.streaming import RowSink
@@ -100,7 +100,7 @@ def _mask_of(path: Path, large: Large) -> Large:
     return mask
 
 
-def _paint(translator: "Translator", bands: Bands, shape: tuple[int, int], sink: RowSink, depth: Any) -> None:
+def _paint(translator: "Translator", bands: Bands, shape: tuple[int, int], sink: RowSink, depth: Depth) -> None:
     """The picture of `bands`, painted at the height and width `shape`, to `sink` by rows of that depth."""
     channels = translator.model.spec.in_channels
     small, alpha = _shrunk(bands, shape, channels)

@@ -4,6 +4,7 @@ The order of the work, the batches and the memory follow from the list of jobs a
 first. So the results are the same as one after the other.
 """
 
+import errno
 import os
 import stat
 from collections import deque
@@ -15,29 +16,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFailed, out_of_memory
-from i2i.files import make_folders
+from i2i.files import WINDOWS, make_folders
 from i2i.folders.jobs import Job, blend_of, read_mask
-from i2i.folders.report import (
-    Progress,
-    Record,
-    changes,
-    clipped,
-    failure,
-    failure_of_one,
-    masked,
-    painted,
-    refuses_all,
-    unlabelled,
-)
+from i2i.folders.report import Progress, Record, changes, clipped, masked, painted, unlabelled
 from i2i.images import Picture, probe, read, write
 from i2i.images.large import LARGE_LIMITS, large_size
 from i2i.images.picture import DEFAULT_LIMITS
+from i2i.images.spool import SpoolError
 from i2i.inference.blend import Blend
 from i2i.inference.options import FolderOptions
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator
 from i2i.terminal import printable
 
+_OF_ONE = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, *((errno.EACCES, errno.ENOENT) if WINDOWS else ())}
+"""A name that is too long, or that NTFS (EINVAL) or APFS (EILSEQ) refuses. On Windows also a file that a program has
+open, and a path that is too long."""
 Finished = Callable[[Job, Record], object]
 Stop = Callable[[], bool]
 
@@ -223,7 +217,7 @@ class Pipeline:
             return [blend.of(picture, new) for (picture, blend), new in zip(batch, made, strict=True)], ""
         except Exception as error:
             if not out_of_memory(error):
-                return failure_of_one(error)
+                return failure(error)
         if len(batch) == 1:
             return self._streamed(batch[0])
         self._batch = min(self._batch, len(batch) // 2)
@@ -237,7 +231,7 @@ class Pipeline:
         try:
             result = blend.of(picture, self.translator.stream(picture, self.options.size))
         except Exception as error:
-            return failure_of_one(error)
+            return failure(error)
         if _BANDS not in self.notices:
             self.notices.append(_BANDS)
         return [result], _BY_BANDS
@@ -253,7 +247,7 @@ class Pipeline:
         except Exception as error:
             if isinstance(error, OutputError) and not refuses_all(error):
                 error = ImageError(str(error))
-            self._fail(job, failure_of_one(error))
+            self._fail(job, failure(error))
         else:
             if record is not None:
                 self.record(job, record)
@@ -350,3 +344,21 @@ def _size(path: Path) -> tuple[int, int]:
         return probe(path, LARGE_LIMITS)
     except Exception:
         return large_size(path)  # reads headers of formats that are read by bands alone
+
+
+def failure(error: Exception) -> str:
+    """Why a picture failed. Raises `error` again if the next picture would fail for the same reason."""
+    if isinstance(error, ImageError | SpoolError):  # there may be room for the spools of others
+        return str(error)
+    if isinstance(error, I2IError):
+        raise error
+    if out_of_memory(error):
+        return "not enough memory to translate it at this size"
+    return f"unexpected error, please report it: {type(error).__name__}: {error}"
+
+
+def refuses_all(error: OutputError) -> bool:
+    """Whether the system refused to write one, so that it will refuse the next one too."""
+    cause = error.__cause__
+    of_one = isinstance(cause, OSError) and cause.errno in _OF_ONE
+    return isinstance(cause, OSError | RuntimeError) and not of_one

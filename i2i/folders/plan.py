@@ -79,7 +79,8 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         jobs = [_renamed(jobs, alone, found.out, options.format)]
     if not options.in_place:
         jobs = without_collisions(jobs, options.on_collision)
-    _check_extra(jobs)
+    if not has_pyav() and (lacking := [job for job in jobs if job.film and needs_video(job.source, job.target)]):
+        raise UsageError(f"{printable(lacking[0].source)}: {NEEDS_PYAV}")
     mine = _shard(jobs, options)
     skipped = set() if options.in_place else _existing(jobs, mine, found.out, options)
     return Plan(
@@ -90,12 +91,6 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         found=tuple(job.source_text for job in jobs),
         notices=found.notices(),
     )
-
-
-def _check_extra(jobs: Sequence[Job]) -> None:
-    missing = [job for job in jobs if job.film and needs_video(job.source, job.target)]
-    if missing and not has_pyav():
-        raise UsageError(f"{printable(missing[0].source)}: {NEEDS_PYAV}")
 
 
 def _masked(jobs: Sequence[Job], masks: MaskFiles) -> list[Job]:
@@ -131,26 +126,23 @@ def _names_a_picture(out: Path, alone: bool) -> bool:
 
 
 def _renamed(jobs: Sequence[Job], alone: bool, out: Path, format: str | None) -> Job:
+    """The one job with its result at `out`, a film where the input is one or has to be."""
     if len(jobs) != 1 or not alone:
         raise UsageError(f"{printable(out)} names one picture; several inputs need a folder")
     if format is not None and WRITTEN[f".{format}"] != WRITTEN.get(out.suffix.lower()):
         raise UsageError(f"{printable(out)} and --format {format} contradict each other")
-    return replace(jobs[0], target_text=str(out), film=_makes_a_film(jobs[0].source, out))
-
-
-def _makes_a_film(source: Path, out: Path) -> bool:
-    """Whether a film is to be made of `source`. Raises `UsageError` where the one is a film and the other cannot be."""
-    before, after = source.suffix.lower(), out.suffix.lower()
-    moves = before in VIDEO or (before in ANIMATED and _moves(source))
+    job, before, after = jobs[0], jobs[0].source.suffix.lower(), out.suffix.lower()
+    is_still = before in SUFFIXES - ANIMATED
     if before in VIDEO and after not in WRITTEN_FILMS:
         raise UsageError(
             f"{printable(out)}: one picture cannot hold a film; films are written as {', '.join(sorted(WRITTEN_FILMS))}"
         )
-    if before in SUFFIXES - ANIMATED and after == ".gif":
+    if is_still and after == ".gif":
         raise UsageError(f"{printable(out)}: .gif is not written; written are {', '.join(sorted(WRITTEN))}")
-    if before in SUFFIXES - ANIMATED and after in VIDEO:
-        raise UsageError(f"{printable(source)} is a picture, and {printable(out)} would be a film")
-    return after in WRITTEN_FILMS and (moves or after not in WRITTEN)
+    if is_still and after in VIDEO:
+        raise UsageError(f"{printable(job.source)} is a picture, and {printable(out)} would be a film")
+    moves = job.film or (before in ANIMATED and _moves(job.source))
+    return replace(job, target_text=str(out), film=after in WRITTEN_FILMS and (moves or after not in WRITTEN))
 
 
 def _moves(source: Path) -> bool:

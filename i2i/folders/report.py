@@ -1,7 +1,6 @@
 """The report of a folder translation: a record of each input, as a file, and its outcome in a few lines."""
 
 import contextlib
-import errno
 import json
 import os
 import sys
@@ -15,20 +14,16 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from i2i.errors import I2IError, ImageError, OutputError, UsageError, out_of_memory
-from i2i.files import WINDOWS, atomic_write, refused, remove_strays, write_all
+from i2i.errors import OutputError, UsageError
+from i2i.files import atomic_write, refused, remove_strays, write_all
 from i2i.folders import stores
 from i2i.folders.jobs import Job, SourceAndTarget
 from i2i.folders.plan import Plan
 from i2i.images import Picture, not_kept_by
 from i2i.images.palettes import FAR
-from i2i.images.spool import SpoolError
 from i2i.terminal import say_plain
 from i2i.urls import StorePath
 
-_OF_ONE = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, *((errno.EACCES, errno.ENOENT) if WINDOWS else ())}
-"""A name that is too long, or that NTFS (EINVAL) or APFS (EILSEQ) refuses. On Windows also a file that a program has
-open, and a path that is too long."""
 _CONVERTED = {(3, 1): "colours taken as luminance", (1, 3): "grey taken as three channels"}
 
 Progress = Callable[[int, int, Path], object]
@@ -237,29 +232,6 @@ def records_of_others(work: Plan) -> list[Record]:
     """The records of the inputs with which there is nothing to do."""
     skipped = [Record.of(job, "skipped", "exists") for job in work.skipped]
     return skipped + [Record.of(job, "skipped", "not a regular file") for job in work.special]
-
-
-def failure(error: Exception) -> str:
-    """Why a picture failed. Raises `error` again if the next picture would fail for the same reason."""
-    if isinstance(error, ImageError):
-        return str(error)
-    if isinstance(error, I2IError):
-        raise error
-    if out_of_memory(error):
-        return "not enough memory to translate it at this size"
-    return f"unexpected error, please report it: {type(error).__name__}: {error}"
-
-
-def failure_of_one(error: Exception) -> str:
-    """As `failure`; where there is no room for the spool of one picture, there may be for the others."""
-    return str(error) if isinstance(error, SpoolError) else failure(error)
-
-
-def refuses_all(error: OutputError) -> bool:
-    """Whether the system refused to write one, so that it will refuse the next one too."""
-    cause = error.__cause__
-    of_one = isinstance(cause, OSError) and cause.errno in _OF_ONE
-    return isinstance(cause, OSError | RuntimeError) and not of_one
 
 
 def unlabelled(share: float) -> str:

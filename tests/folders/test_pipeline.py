@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from i2i.errors import ImageError, OutputError, out_of_memory
-from i2i.folders import report
+from i2i.folders import pipeline
 from i2i.images.spool import SpoolError
 
 torch = pytest.importorskip("torch")
@@ -25,12 +25,12 @@ torch = pytest.importorskip("torch")
     ],
 )
 def test_memory_that_ran_out(error: Exception) -> None:
-    assert out_of_memory(error) and "not enough memory" in report.failure(error)
+    assert out_of_memory(error) and "not enough memory" in pipeline.failure(error)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory"), ImageError("damaged")])
 def test_other_errors(error: Exception) -> None:
-    assert not out_of_memory(error) and str(error) in report.failure(error)
+    assert not out_of_memory(error) and str(error) in pipeline.failure(error)
 
 
 def test_what_would_befall_the_next_one_too() -> None:
@@ -38,7 +38,7 @@ def test_what_would_befall_the_next_one_too() -> None:
     full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     long = OutputError("this name")
     long.__cause__ = OSError(errno.ENAMETOOLONG, "File name too long")
-    assert report.refuses_all(full) and not report.refuses_all(long)
+    assert pipeline.refuses_all(full) and not pipeline.refuses_all(long)
     with pytest.raises(OutputError):
-        report.failure(full)
-    assert report.failure_of_one(SpoolError("no room for this one")) == "no room for this one"
+        pipeline.failure(full)
+    assert pipeline.failure(SpoolError("no room for this one")) == "no room for this one"
