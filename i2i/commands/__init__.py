@@ -136,7 +136,7 @@ COMMANDS: dict[str, Command] = {
         first="model out web web_runtime format direction half card licence overwrite",
     ),
     "augment": Command(
-        module="translate",
+        module="results",
         summary="add translated copies of labelled pictures, with their labels",
         usage="--style STYLE[,STYLE...] DATA -o OUT [options]",
         examples=("--style runs/monet data/ -o augmented/",),

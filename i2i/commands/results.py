@@ -1,4 +1,4 @@
-"""Commands that show what a training has given: `evaluate`, `report`, `compare`, and `sample` for a GAN.
+"""Commands on the results of trainings: `evaluate`, `report`, `compare`, and what they make, `sample` and `augment`.
 
 i2i evaluate runs/facades
 i2i evaluate monet datasets/monet2photo --direction b2a
@@ -8,6 +8,7 @@ i2i compare photos/ painted/ -o sheet.png
 i2i compare photos/ monet/ vangogh/ -o page.html
 i2i sample --style runs/gan_monet --count 64 -o out/ --grid grid.png
 i2i sample --style runs/gan_monet --count 5 --walk 12 --grid walk.png
+i2i augment --style runs/monet data/ -o augmented/
 
 A mistake in their options is answered before torch is imported.
 """
@@ -17,18 +18,24 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Interval
 
 from i2i.commands.options import POSITIONAL
+from i2i.commands.translate import watched
 from i2i.config import narrowed
 from i2i.errors import OutputError, SomeFailed, UsageError
 from i2i.evaluation.options import EvaluationOptions, find_inputs
 from i2i.files import remove_strays
 from i2i.inference.sample import SampleOptions
+from i2i.models.styles import exists
 from i2i.signals import BOTH, STOPPING, Signals, interrupted
-from i2i.terminal import printable, progress, say_plain
+from i2i.terminal import Progress, printable, progress, say_plain
+from i2i.tools.labelled.plan import AugmentOptions
+
+if TYPE_CHECKING:
+    from i2i.folders.report import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,3 +167,57 @@ def sample(options: SampleCommand) -> None:
     if signals.received:
         raise interrupted(signals.received, f"stopped after {len(written)} files", terminated=143)
     print(f"{len(written)} files, the last {printable(written[-1])}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentCommand(AugmentOptions):
+    data: Annotated[tuple[Path, ...], POSITIONAL] = ()
+    """The labelled folder: YOLO, Pascal VOC, COCO, or pictures and masks."""
+    style: str = ""
+    """The trained network, as for i2i translate; several with commas between."""
+    out: Path | None = None
+    """The folder for the copies."""
+    dry_run: bool = False
+    """Print the plan, and do nothing."""
+    json: bool = False
+    """Print a JSON report with a record for each copy."""
+
+
+def augment(options: AugmentCommand) -> None:
+    if len(options.data) != 1 or options.out is None or not options.style:
+        raise UsageError("expected: i2i augment --style STYLE[,STYLE...] DATA -o OUT (see --help)")
+    whole = exists(Path(options.style))  # a path may have commas of its own
+    styles = [options.style] if whole else [name.strip() for name in options.style.split(",")]
+    chosen = narrowed(options, AugmentOptions)
+    (_show_plan if options.dry_run else _augment)(options, options.data[0], options.out, styles, chosen)
+
+
+def _show_plan(options: AugmentCommand, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
+    from i2i.folders.report import Record, Report
+    from i2i.tools.labelled.plan import checked_styles, plan
+
+    work = plan(data, out, checked_styles(styles, chosen), chosen)
+    jobs = [work.job(copy) for copy in work.copies]
+    for line in (work.summary, *work.notices):
+        say_plain(line)
+    if options.json:
+        print(Report(tuple(Record.of(job, "left") for job in jobs)).to_json(), end="")
+        return
+    for job in jobs:
+        print(f"{printable(job.source)} → {printable(job.target)}")
+
+
+def _augment(options: AugmentCommand, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
+    from i2i.tools.labelled.augment import augment_folder
+
+    def run(_: Progress, **given: Any) -> "Report":
+        return augment_folder(data, out, styles, begin=lambda work: say_plain(work.summary), **given, **vars(chosen))
+
+    report, number = watched(run, options.json)
+    if number and report.left:
+        raise interrupted(number, "stopped; the same command with --skip-existing goes on", terminated=143)
+    failed, left_out = len(report.failed), report.facts["left_out"]
+    wrong = [f"{failed} of {len(report.records)} copies failed"] if failed else []
+    wrong += [f"{left_out} labels or pictures were left out"] if left_out else []
+    if wrong:
+        raise SomeFailed("; ".join((*wrong, "the others are done")))

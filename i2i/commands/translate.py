@@ -1,10 +1,9 @@
-"""Translate pictures, films and folders of them (`translate`), and labelled folders with their labels (`augment`).
+"""Translate pictures, films and folders of them with a trained generator.
 
 i2i translate --style runs/monet photos/ -o out/
 i2i translate --style monet clip.mp4 -o painted.mp4 --smooth 0.5
 torchrun --nproc-per-node 4 -m -- i2i translate --style runs/monet photos/ -o out/
 i2i translate --style monet photos/ -o out/ --cluster ray
-i2i augment --style runs/monet data/ -o augmented/
 """
 
 import sys
@@ -19,10 +18,8 @@ from i2i.config import narrowed
 from i2i.errors import OutputError, SomeFailed, UsageError
 from i2i.inference.options import FolderOptions
 from i2i.machine import meet, place, together
-from i2i.models.styles import exists
 from i2i.signals import BOTH, STOPPING, Signals, interrupted
 from i2i.terminal import Progress, fetching, printable, progress, say_plain
-from i2i.tools.labelled.plan import AugmentOptions
 from i2i.urls import PathOrURL, StorePath
 
 if TYPE_CHECKING:
@@ -180,7 +177,7 @@ def _translate(options: TranslateCommand, chosen: FolderOptions) -> None:
         more = given | vars(chosen) | {"frames": show.frames, "report": options.report}
         return translate_folder(options.inputs, options.out, options.style, **more)
 
-    report, number = _watched(run, options.json)
+    report, number = watched(run, options.json)
     if options.show and report.done:
         from i2i.tools.show import show
 
@@ -194,7 +191,7 @@ def _translate(options: TranslateCommand, chosen: FolderOptions) -> None:
         raise SomeFailed(f"{len(report.failed)} of {len(report.records)} pictures failed{others}")
 
 
-def _watched(run: Callable[..., "Report"], as_json: bool) -> "tuple[Report, int]":
+def watched(run: Callable[..., "Report"], as_json: bool) -> "tuple[Report, int]":
     """The report of `run`, a translation of a folder that a signal ends in good order, and the signal, or 0."""
     from i2i.folders.report import summarise
 
@@ -212,57 +209,3 @@ def _watched(run: Callable[..., "Report"], as_json: bool) -> "tuple[Report, int]
     with Signals(BOTH, STOPPING, orderly=False, impatient=BOTH) as signals, progress() as show:
         report = run(show, progress=show, stop=stop, finish=finish, fetching=fetching())
     return report, signals.received
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentCommand(AugmentOptions):
-    data: Annotated[tuple[Path, ...], POSITIONAL] = ()
-    """The labelled folder: YOLO, Pascal VOC, COCO, or pictures and masks."""
-    style: str = ""
-    """The trained network, as for i2i translate; several with commas between."""
-    out: Path | None = None
-    """The folder for the copies."""
-    dry_run: bool = False
-    """Print the plan, and do nothing."""
-    json: bool = False
-    """Print a JSON report with a record for each copy."""
-
-
-def augment(options: AugmentCommand) -> None:
-    if len(options.data) != 1 or options.out is None or not options.style:
-        raise UsageError("expected: i2i augment --style STYLE[,STYLE...] DATA -o OUT (see --help)")
-    whole = exists(Path(options.style))  # a path may have commas of its own
-    styles = [options.style] if whole else [name.strip() for name in options.style.split(",")]
-    chosen = narrowed(options, AugmentOptions)
-    (_show_plan if options.dry_run else _augment)(options, options.data[0], options.out, styles, chosen)
-
-
-def _show_plan(options: AugmentCommand, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
-    from i2i.folders.report import Record, Report
-    from i2i.tools.labelled.plan import checked_styles, plan
-
-    work = plan(data, out, checked_styles(styles, chosen), chosen)
-    jobs = [work.job(copy) for copy in work.copies]
-    for line in (work.summary, *work.notices):
-        say_plain(line)
-    if options.json:
-        print(Report(tuple(Record.of(job, "left") for job in jobs)).to_json(), end="")
-        return
-    for job in jobs:
-        print(f"{printable(job.source)} → {printable(job.target)}")
-
-
-def _augment(options: AugmentCommand, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
-    from i2i.tools.labelled.augment import augment_folder
-
-    def run(_: Progress, **given: Any) -> "Report":
-        return augment_folder(data, out, styles, begin=lambda work: say_plain(work.summary), **given, **vars(chosen))
-
-    report, number = _watched(run, options.json)
-    if number and report.left:
-        raise interrupted(number, "stopped; the same command with --skip-existing goes on", terminated=143)
-    failed, left_out = len(report.failed), report.facts["left_out"]
-    wrong = [f"{failed} of {len(report.records)} copies failed"] if failed else []
-    wrong += [f"{left_out} labels or pictures were left out"] if left_out else []
-    if wrong:
-        raise SomeFailed("; ".join((*wrong, "the others are done")))

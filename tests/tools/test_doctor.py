@@ -8,14 +8,13 @@ import pytest
 
 from i2i import machine
 from i2i.models.styles import Style
-from i2i.tools import doctor
-from i2i.tools.doctor import CORE, EXTRAS, Finding, arithmetic, devices, extras, limits, styles, versions
+from i2i.tools.doctor import EXTRAS, PACKAGES, Finding, arithmetic, devices, extras, limits, styles, trial, versions
 from i2i.tools.probes import Answer
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 FOR_DEVELOPERS = {"test", "docs", "dev"}
-VERSIONS = {**dict.fromkeys(CORE, "9999.0"), **{name: "9999.0" for extra in EXTRAS.values() for name in extra.packages}}
-FINE = {f"import {module}": Answer() for module in doctor._packages().values()}
+VERSIONS = dict.fromkeys(PACKAGES, "9999.0")
+FINE = {trial(name): Answer() for name in PACKAGES}
 
 
 def only(found: list[Finding], name: str) -> Finding:
@@ -30,7 +29,7 @@ def test_every_extra_of_the_project_is_known() -> None:
         for extra, lines in declared.items()
         if extra not in FOR_DEVELOPERS
     }
-    assert {extra: set(about.packages) for extra, about in EXTRAS.items()} == named
+    assert {extra: set(packages) for extra, (_, packages) in EXTRAS.items()} == named
 
 
 def test_an_extra_is_there_or_missing_or_does_not_work() -> None:
