@@ -300,7 +300,7 @@ class VideoWriter:
             sources = [self._packets(segments, stream, last)]
             if self._source is not None:
                 container = opened.enter_context(_open(self._source))
-                sources.append(self._others(container, out))
+                sources.append(_copied(container, self._streams_in(out, container)))
             for packet in heapq.merge(*sources, key=lambda packet: packet.dts * packet.time_base):
                 out.mux(packet)
 
@@ -328,8 +328,8 @@ class VideoWriter:
                         packet.pts, packet.time_base = round(packet.pts * packet.time_base / base) - _ZERO, base
                         yield packet
 
-    def _others(self, container: Any, out: Any) -> Iterator[Any]:
-        """The packets of the other streams, bit for bit."""
+    def _streams_in(self, out: Any, container: Any) -> dict[Any, Any]:
+        """The other streams in the film that is written, by those of its source, with all texts and chapters."""
         streams: dict[Any, Any] = {}
         for stream in (container.streams[number] for number in self._kept):
             streams[stream] = new = out.add_stream_from_template(stream)
@@ -338,11 +338,12 @@ class VideoWriter:
         out.metadata.update({name: text for name, text in container.metadata.items() if name not in _OF_THE_FILE})
         if chapters := container.chapters():
             out.set_chapters(chapters)
-        return _copied(container, streams) if streams else iter(())
+        return streams
 
 
 def _copied(container: Any, streams: dict[Any, Any]) -> Iterator[Any]:
-    for packet in container.demux(*streams):
+    """The packets of these streams, bit for bit."""
+    for packet in container.demux(*streams) if streams else ():
         if packet.size and packet.dts is not None:
             packet.stream = streams[packet.stream]
             yield packet
@@ -352,20 +353,28 @@ class _Segment:
     """Frames through an encoder of their own."""
 
     def __init__(self, film: Film, codec: str, deep: bool, options: dict[str, str]) -> None:
-        self._film, self._codec, self._deep, self._options = film, codec, deep, options
-        self._file = io.BytesIO()
-        self._stream: Any = None
+        self._film, self._deep, self._file = film, deep, io.BytesIO()
+        with _reasons("not encoded"):
+            self._container = _av().open(self._file, "w", format="nut", options={"fflags": "+bitexact"})
+            self._stream = stream = self._container.add_stream(codec, rate=film.rate, options=options)
+            stream.width, stream.height = film.width, film.height
+            odd = codec == "libx264" and (film.width % 2 or film.height % 2)
+            stream.pix_fmt = ("yuv444p" if odd else "yuv420p") + ("10le" if deep else "")
+            context = stream.codec_context
+            context.time_base = stream.time_base = film.time_base
+            context.thread_count = _THREADS
+            context.colorspace, context.color_range = film.matrix, _LIMITED
+            context.color_primaries, context.color_trc = film.primaries, film.transfer
+            context.sample_aspect_ratio = film.aspect
+            context.flags |= int(_av().codec.context.Flags.global_header)
 
     def add(self, frame: Frame) -> None:
         pixels = with_depth(with_channels(frame.picture.pixels, 3), np.uint16 if self._deep else np.uint8)
         with _reasons("not encoded"):
-            if self._stream is None:
-                self._start(*pixels.shape[:2])
-            coloured = _av().VideoFrame.from_ndarray(pixels, format="rgb48le" if self._deep else "rgb24")
-            matrix = _MATRICES[self._film.matrix]
-            encoded = coloured.reformat(
+            encoded = _av().VideoFrame.from_ndarray(pixels, format="rgb48le" if self._deep else "rgb24")
+            encoded = encoded.reformat(
                 format=self._stream.pix_fmt,
-                dst_colorspace=matrix,
+                dst_colorspace=_MATRICES[self._film.matrix],
                 dst_color_range=_LIMITED,
                 interpolation=_EXACT,
                 threads=1,
@@ -378,17 +387,3 @@ class _Segment:
             self._container.mux(self._stream.encode())
             self._container.close()
         return self._file.getvalue()
-
-    def _start(self, height: int, width: int) -> None:
-        self._container = _av().open(self._file, "w", format="nut", options={"fflags": "+bitexact"})
-        self._stream = self._container.add_stream(self._codec, rate=self._film.rate, options=self._options)
-        self._stream.width, self._stream.height = width, height
-        odd = self._codec == "libx264" and (width % 2 or height % 2)
-        self._stream.pix_fmt = ("yuv444p" if odd else "yuv420p") + ("10le" if self._deep else "")
-        context = self._stream.codec_context
-        context.time_base = self._stream.time_base = self._film.time_base
-        context.thread_count = _THREADS
-        context.colorspace, context.color_range = self._film.matrix, _LIMITED
-        context.color_primaries, context.color_trc = self._film.primaries, self._film.transfer
-        context.sample_aspect_ratio = self._film.aspect
-        context.flags |= int(_av().codec.context.Flags.global_header)
