@@ -6,9 +6,7 @@ something else, no damaged block costs the picture, and no claim of a chunk is b
 
 import re
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -165,13 +163,6 @@ def is_resolution(across: float, down: float) -> bool:
     return all(INCH <= value < _MOST_RESOLUTION for value in (across, down))
 
 
-def whole_numbers(values: Sequence[float]) -> tuple[int, ...] | None:
-    """The values as integers; None if one of them is not one of 16 bits."""
-    if not all(0 <= value < 1 << 16 and value == int(value) for value in values):
-        return None
-    return tuple(map(int, values))
-
-
 def exif_tags(block: bytes | None, xmp: bytes | None = None) -> Image.Exif:
     """The tags of a block, none where it is damaged; the orientation by XMP where the block has none."""
     tags = Image.Exif()
@@ -258,7 +249,10 @@ def exif_with_texts(picture: Picture, room: int | None = None) -> tuple[bytes | 
     With it the texts for which there is no `room` of so many bytes. A block that is longer already is made anew of
     the texts.
     """
-    fits = partial(_fits, room)
+
+    def fits(block: bytes | None) -> bool:
+        return room is None or len(block or b"") <= room
+
     tags = exif_tags(picture.exif if fits(picture.exif) else None)
     wanted = {n: t for n, t in TEXTS_IN_EXIF.items() if n in picture.texts and t not in tags}
     found, changed, left_out = exif_resolution(tags), bool(wanted), list[str]()
@@ -272,7 +266,3 @@ def exif_with_texts(picture: Picture, room: int | None = None) -> tuple[bytes | 
             del tags[tag]
             left_out.append(name)
     return (exif_block(tags) if changed or not fits(picture.exif) else picture.exif), left_out
-
-
-def _fits(room: int | None, block: bytes | None) -> bool:
-    return room is None or len(block or b"") <= room

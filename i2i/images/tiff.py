@@ -235,8 +235,8 @@ def _geo(tags: t.Directory, turn: int, found: meta.ParsedFile) -> Geo:
         found.add_unread("GeoTIFF keys of a turned picture")
         return {}
     keys = geo.pop(GEO_KEYS, None)
-    if keys and (whole := None if isinstance(keys, str) else meta.whole_numbers(keys)):
-        geo[GEO_KEYS] = whole
+    if keys and not isinstance(keys, str) and all(0 <= key < 1 << 16 and key == int(key) for key in keys):
+        geo[GEO_KEYS] = tuple(map(int, keys))
     elif keys:
         found.add_unread("odd GeoTIFF keys")
     return geo

@@ -129,11 +129,9 @@ class _Plane:
 
     def _stored(self, index: int, count: int) -> Callable[[int], bytes]:
         """Gives the next of so many bytes of a segment as they are in the file, their bits in order."""
-        layout = self._layout
-        place, reverse = (
-            layout.offsets[index],
-            layout.fill_order == 2 and layout.compression != JPEG,
-        )  # as libtiff has it
+        place = self._layout.offsets[index]
+        # as libtiff has it: the bits of a JPEG are in order, whatever the tag says
+        reverse = self._layout.fill_order == 2 and self._layout.compression != JPEG
 
         def read(size: int) -> bytes:
             nonlocal place, count
