@@ -27,7 +27,7 @@ from i2i.images import arrays, containers, heif, png, tiff
 from i2i.images import metadata as meta
 from i2i.images.formats import HEAD_BYTES, NAMES, Format, lacking, plain, reasons, refusal, sniff
 from i2i.images.metadata import ParsedFile
-from i2i.images.picture import DEFAULT_LIMITS, Limits, Picture, Pixels, split_alpha, white
+from i2i.images.picture import DEFAULT_LIMITS, Limits, Picture, Pixels, row_blocks, split_alpha, white
 from i2i.images.units import ValueRange, in_units
 
 # a damaged file is reported once, as an ImageError, not also by the libraries on stderr
@@ -36,7 +36,6 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _AVIF_HEADER_BYTES = 1 << 16
-_BLOCK_BYTES = 1 << 20
 _GREY_WITH_ALPHA = 4  # of the kinds of pixels in a PNG
 _AVIF_SIZE = rb"ispe\0\0\0\0(.{4})(.{4})"
 
@@ -273,9 +272,8 @@ def _by_opencv(image: Image.Image, data: bytes) -> Pixels | None:
 def _in_rgb(pixels: Pixels) -> Pixels:
     """(H, W, 3 or 4) in OpenCV's order of colours, exchanged in place, by rows: no second picture is made."""
     order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-    each = max(1, _BLOCK_BYTES // pixels[0].nbytes)
-    for top in range(0, len(pixels), each):
-        pixels[top : top + each] = cv2.cvtColor(pixels[top : top + each], order)
+    for rows in row_blocks(pixels):
+        pixels[rows] = cv2.cvtColor(pixels[rows], order)
     return pixels
 
 

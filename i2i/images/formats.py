@@ -200,6 +200,7 @@ def reasons() -> Iterator[None]:
 
 
 def plain(error: Exception) -> str:
-    """The message of an error of Pillow, as its users say it."""
-    text = str(error) or type(error).__name__
-    return next((plain for pattern, plain in _PLAINER if re.fullmatch(pattern, text)), text)
+    """The last line of a library's error, without words that are for its developers."""
+    lines = str(error).strip().splitlines()
+    text = lines[-1].strip() if lines else type(error).__name__
+    return next((other for pattern, other in _PLAINER if re.fullmatch(pattern, text)), text)

@@ -20,7 +20,7 @@ from i2i.files import atomic_write
 from i2i.images import containers, decoding, png, tiff, tiff_directory
 from i2i.images import metadata as meta
 from i2i.images.encoding import DEFAULT_QUALITY, exif_for, profile
-from i2i.images.formats import HEAD_BYTES, NAMES, WITH_ALPHA, Format, reasons, sniff
+from i2i.images.formats import HEAD_BYTES, NAMES, WITH_ALPHA, Format, plain, reasons, sniff
 from i2i.images.picture import Limits, Picture, Pixels, split_alpha, with_depth
 from i2i.images.spool import Spool
 
@@ -157,14 +157,13 @@ def _opened(path: Path, limits: Limits) -> Iterator["tiff.Rows | _ByLibvips"]:
         format = sniff(file.read(HEAD_BYTES))
         if format == "NPY":
             raise ImageError("an array of this size is not read; use TIFF")
-        if format == "TIFF":
-            with reasons():
-                rows = tiff.Rows(file, limits)
-                rows.check_bands()
-                yield rows
-        else:
-            with _reasons():
+        with reasons():
+            if format != "TIFF":
                 yield _ByLibvips(file, limits)
+                return
+            rows = tiff.Rows(file, limits)
+            rows.check_bands()
+            yield rows
 
 
 def refusal(format: Format, width: int, height: int, like: Picture) -> str | None:
@@ -209,7 +208,7 @@ def write_large(
                 write = _write_jpeg if format == "JPEG" else _write_webp
                 write(image, file, like, {"Q": quality or DEFAULT_QUALITY[format], "keep": _XMP_AND_ICC})
             except _vips().Error as error:
-                raise OutputError(f"{path}: cannot be written: {_last_line(error)}") from error
+                raise OutputError(f"{path}: cannot be written: {plain(error)}") from error
 
     atomic_write(path, save, mode, replace=replace)
 
@@ -288,21 +287,3 @@ def _vips() -> Any:
     pyvips.cache_set_max(0)  # which would give the content of an earlier file of that descriptor
     pyvips.operation_block_set("VipsForeignLoadRaw", False)  # our own pixels, when they are written
     return pyvips
-
-
-@contextmanager
-def _reasons() -> Iterator[None]:
-    """Turns errors of libvips into an `ImageError`."""
-    try:
-        yield
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}") from None
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "pyvips":
-            raise
-        raise ImageError(f"damaged: {_last_line(error)}") from None
-
-
-def _last_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[-1].strip() if text else type(error).__name__

@@ -1,6 +1,6 @@
 """A picture as arrays, and its way to and from tensors in [-1, 1]."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,6 +50,7 @@ DEFAULT_LIMITS = Limits()
 PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
 GEO_NUMBERS, GEO_TEXTS, GDAL_METADATA, NODATA = 34736, 34737, 42112, 42113
 GEO = (PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS, GEO_NUMBERS, GEO_TEXTS, GDAL_METADATA, NODATA)
+_BLOCK_VALUES = 1 << 20
 _HIDDEN = 0.5 / 65_535  # alpha at which nothing is seen of a pixel
 
 
@@ -151,8 +152,6 @@ class Picture:
         if source.geo and self.pixels.shape[:2] != source.pixels.shape[:2]:
             described.geo, described.unread = {}, (*source.unread, "place on Earth (GeoTIFF), at another size")
         if source.missing is not None and self.pixels.shape[:2] != source.missing.shape:
-            from i2i.images.units import resized_missing
-
             described.missing = resized_missing(source.missing, self.height, self.width)
             described.geo = {NODATA: source.geo[NODATA]} if NODATA in source.geo else {}
         return described
@@ -302,6 +301,18 @@ def to_tensor(pixels: Pixels) -> "Tensor":
 def to_pixels(tensor: "Tensor", dtype: Depth = np.uint8) -> Pixels:
     """As `from_planes`, of a tensor."""
     return from_planes(tensor.detach().float().cpu().numpy(), dtype)
+
+
+def resized_missing(missing: Pixels, height: int, width: int) -> Pixels:
+    """(H, W) bool at another size, by the nearest pixel."""
+    rows, columns = (np.arange(n) * 2 + 1 for n in (height, width))
+    return missing[(rows * missing.shape[0] // (2 * height))[:, None], columns * missing.shape[1] // (2 * width)]
+
+
+def row_blocks(pixels: Pixels) -> Iterator[slice]:
+    """The rows of (H, W, C), some at a time, which bounds the memory of what is computed of them."""
+    step = max(1, _BLOCK_VALUES // max(1, pixels.shape[1] * pixels.shape[2]))
+    return (slice(top, top + step) for top in range(0, len(pixels), step))
 
 
 def native(pixels: Pixels) -> Pixels:

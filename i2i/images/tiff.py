@@ -16,10 +16,9 @@ from i2i.errors import ImageError
 from i2i.images import colours, tiff_samples
 from i2i.images import metadata as meta
 from i2i.images import tiff_directory as t
-from i2i.images.picture import GEO, GEO_KEYS, Geo, Limits, Picture, Pixels, white, with_depth
+from i2i.images.picture import GEO, GEO_KEYS, Geo, Limits, Picture, Pixels, row_blocks, white, with_depth
 from i2i.images.tiff_layout import COLOURS, OLD_JPEG, Layout
 
-_BLOCK_VALUES = 1 << 20
 _MOST_SEGMENT_BYTES = 1 << 28
 _INCH, _CENTIMETRE = 2, 3
 _SRGB_WHITE = (0.3127, 0.329)
@@ -60,8 +59,7 @@ class Rows:
     def _stored(self) -> Iterator[Pixels]:
         """Blocks of samples (h, `width`, S) as they are stored."""
         for band in tiff_samples.bands(self._layout, self._source):
-            step = max(1, _BLOCK_VALUES // (band.shape[1] * band.shape[2]))
-            yield from (band[top : top + step] for top in range(0, len(band), step))
+            yield from (band[rows] for rows in row_blocks(band))
 
     def picture(self) -> Picture:
         """The whole picture."""

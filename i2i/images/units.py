@@ -5,21 +5,19 @@ without data are `missing`: the network sees the mean of the others there, and t
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from i2i.errors import ImageError
-from i2i.images.picture import NODATA, Geo, Picture, Pixels
+from i2i.images.picture import NODATA, Geo, Picture, Pixels, row_blocks
 
 ValueRange = tuple[float, float]
 """The values, lowest and highest, that are -1 and 1 in a network."""
 
 _KEPT = (np.uint8, np.uint16, np.int16, np.float32)
 _LEAST_STEPS = 255
-_BLOCK_VALUES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def missing_in(values: Pixels, no_data: float | None) -> Pixels | None:
     """(H, W) bool: where a channel of (H, W, C) is NaN or `no_data`; None if it is so nowhere."""
     missing = np.zeros(values.shape[:2], bool)
     number = None if no_data is None or math.isnan(no_data) else _stored(float(no_data), values.dtype)
-    for rows in _row_blocks(values):
+    for rows in row_blocks(values):
         if values.dtype.kind == "f":
             missing[rows] |= np.isnan(values[rows]).any(axis=2)
         if number is not None:
@@ -114,7 +112,7 @@ def missing_in(values: Pixels, no_data: float | None) -> Pixels | None:
 def count_outside(values: Pixels, limits: ValueRange, missing: Pixels | None) -> int:
     """How many values that are there lie outside of the range."""
     count = 0
-    for rows in _row_blocks(values):
+    for rows in row_blocks(values):
         outside = (values[rows] < limits[0]) | (values[rows] > limits[1])
         if missing is not None:
             outside &= ~missing[rows][..., None]
@@ -126,7 +124,7 @@ def to_units(values: Pixels, limits: ValueRange, missing: Pixels | None = None) 
     """Values (H, W, C) of a range as float32 in [0, 1], clipped; the mean of its channel where a pixel is `missing`."""
     low, high = limits
     units = np.empty(values.shape, np.float32)
-    for rows in _row_blocks(values):
+    for rows in row_blocks(values):
         with np.errstate(invalid="ignore", over="ignore"):
             units[rows] = np.clip((values[rows].astype(np.float64) - low) / (high - low), 0, 1)
     if missing is not None:
@@ -139,7 +137,7 @@ def from_units(units: Pixels, limits: ValueRange, dtype: "np.dtype[Any]") -> Pix
     """The reverse of `to_units`, in `dtype`: integers are rounded, and stop at the bounds of their type."""
     low, high = limits
     values = np.empty(units.shape, dtype)
-    for rows in _row_blocks(units):
+    for rows in row_blocks(units):
         exact = units[rows].astype(np.float64) * (high - low) + low
         if dtype.kind != "f":
             exact = np.clip(np.rint(exact), np.iinfo(dtype).min, np.iinfo(dtype).max)
@@ -155,18 +153,6 @@ def with_no_data(values: Pixels, missing: Pixels, no_data: float) -> Pixels:
         made[values == number] = _beside(number)
     made[missing] = no_data
     return made
-
-
-def resized_missing(missing: Pixels, height: int, width: int) -> Pixels:
-    """(H, W) bool at another size, by the nearest pixel."""
-    rows, columns = (np.arange(n) * 2 + 1 for n in (height, width))
-    return missing[(rows * missing.shape[0] // (2 * height))[:, None], columns * missing.shape[1] // (2 * width)]
-
-
-def _row_blocks(values: Pixels) -> Iterator[slice]:
-    """The rows of (H, W, C), some at a time, which bounds the memory of what is computed of them."""
-    step = max(1, _BLOCK_VALUES // max(1, values[0].size))
-    return (slice(top, top + step) for top in range(0, len(values), step))
 
 
 def _stored(number: float, dtype: "np.dtype[Any]") -> Any:

@@ -9,14 +9,13 @@ import pytest
 from i2i import images
 from i2i.errors import ImageError, OutputError
 from i2i.images import Picture
-from i2i.images.picture import NODATA
+from i2i.images.picture import NODATA, resized_missing
 from i2i.images.units import (
     as_stored,
     count_outside,
     from_units,
     in_units,
     missing_in,
-    resized_missing,
     result_dtype,
     to_units,
     with_no_data,
