@@ -1,11 +1,11 @@
 """A path and the PIL image of its file are one picture."""
 
 import io
-import zlib
 
 import numpy as np
 import pytest
 import torch
+from picture_samples import pillow_bytes, png, png_chunk
 from PIL import Image, PngImagePlugin, features
 
 from i2i import translate_folder
@@ -42,25 +42,11 @@ def _grey(depth, transparent):
     rows = np.arange(12 * 17).reshape(12, 17) % 2**depth
     bits = ((rows[..., None] >> np.arange(depth)[::-1]) & 1).reshape(12, -1)
     packed = np.packbits(bits.astype(np.uint8), axis=1)
-
-    def chunk(kind, content):
-        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
-
-    head = (17).to_bytes(4, "big") + (12).to_bytes(4, "big") + bytes([depth, 0, 0, 0, 0])
-    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in packed))
-    parts = (
-        chunk(b"IHDR", head),
-        chunk(b"tRNS", transparent.to_bytes(2, "big")),
-        chunk(b"IDAT", body),
-        chunk(b"IEND", b""),
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    return png(17, 12, depth, 0, [row.tobytes() for row in packed], png_chunk(b"tRNS", transparent.to_bytes(2, "big")))
 
 
 def _saved(mode, format, **options):
-    file = io.BytesIO()
-    IMAGES[mode].save(file, format, **options)
-    return file.getvalue()
+    return pillow_bytes(IMAGES[mode], format, **options)
 
 
 def _raw_profile():
