@@ -149,7 +149,7 @@ def test_a_step_on_a_gpu(name: str, options: dict[str, Any], precision: Any, mon
 
 
 @pytest.mark.promise("R1")
-@pytest.mark.parametrize("options", [{}, STEADIED, PROJECTED])
+@pytest.mark.parametrize("options", [{}, STEADIED, pytest.param(PROJECTED, marks=pytest.mark.slow)])
 def test_resume_is_exact(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     straight, first, second = (build(name, **options) for _ in range(3))
     trainer(straight, tmp_path / "straight", max_steps=2, ema=0.9).fit()
@@ -165,7 +165,9 @@ def test_resume_is_exact(name: str, options: dict[str, Any], tmp_path: Path) -> 
     assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.parametrize(("parts", "special"), [(4, {}), (2, STEADIED), (2, PROJECTED)])
+@pytest.mark.parametrize(
+    ("parts", "special"), [(4, {}), (2, STEADIED), pytest.param(2, PROJECTED, marks=pytest.mark.slow)]
+)
 def test_micro_batches_add_up(name: str, parts: int, special: dict[str, Any]) -> None:
     """With normalisation per sample; batch norm sees other statistics, and is exempt, as is what is drawn."""
     made = []

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_contract as contract
 import torch
 from safetensors.torch import save_file
 from tiny_networks import WIDTHS, tensors, tiny_vgg
@@ -214,3 +215,10 @@ def test_cyclegan_learns_from_projected_features(tmp_path: Path) -> None:
     identity = l1(day, dusk).mean().item()
     assert l1(translated(tmp_path, day, "a2b"), dusk).mean().item() < 0.5 * identity
     assert l1(translated(tmp_path, dusk, "b2a"), day).mean().item() < 0.5 * identity
+
+
+@pytest.mark.promise("R1")
+def test_a_training_resumes_exactly_and_its_parts_add_up(tmp_path: Path) -> None:
+    """For one algorithm; the slow tests of the contract take them all."""
+    contract.test_resume_is_exact("cut", contract.PROJECTED, tmp_path)
+    contract.test_micro_batches_add_up("cut", 2, contract.PROJECTED)
