@@ -285,7 +285,7 @@ def _applied(pipeline: A.Compose, seed: int, pictures: Sequence[Pixels], labels:
     return [images.with_depth(made[name], one.dtype.type) for name, one in zip(names, pictures, strict=True)]
 
 
-def _check_result(before: Pixels, after: Any) -> None:
+def _check_result(before: Pixels, after: Pixels) -> None:
     """Raises `ValueError` if a transform changed the size, the channels or the type of a crop."""
     if after.shape[:2] != before.shape[:2]:
         raise ValueError(f"changes their size, here to {'x'.join(map(str, after.shape[1::-1]))}; leave it out")
