@@ -41,24 +41,22 @@ def naming(file: Path | str) -> Iterator[None]:
         raise ModelError(f"{file}: {error}") from None
 
 
-def regular_file(path: Path) -> int:
-    """Returns the size in bytes of the file at `path`. Raises `ModelError` if it is not a file or over 4 GiB."""
+def regular_file(path: Path, limit: int = MAX_FILE_BYTES) -> int:
+    """Returns the size in bytes of the file at `path`. Raises `ModelError` if it is not a file or over `limit`."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not stat.S_ISREG(status.st_mode):
         raise ModelError("not a regular file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise ModelError(f"{status.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are accepted")
+    if status.st_size > limit:
+        raise ModelError(f"{status.st_size:,} bytes; at most {limit:,} are accepted")
     return status.st_size
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
     """Returns the contents of a regular file of at most `limit` bytes. Raises `ModelError`."""
-    size = regular_file(path)
-    if size > limit:
-        raise ModelError(f"{size:,} bytes; at most {limit:,} are accepted")
+    regular_file(path, limit)
     try:
         with path.open("rb") as file:
             return file.read(limit)

@@ -22,7 +22,7 @@ from i2i.download import Progress, download
 from i2i.errors import DownloadError, ModelError, UsageError
 from i2i.files import atomic_write, home, locked, sha256
 from i2i.models.info import Direction
-from i2i.models.metadata import regular_file
+from i2i.models.metadata import naming, regular_file
 
 if TYPE_CHECKING:
     from i2i.models.info import ModelInfo
@@ -170,9 +170,10 @@ def obtain(entry: Entry, *, fetch: bool = False, progress: Progress | None = Non
     if _exists(path):
         return path
     if not _exists(checkpoint) and not fetch:
+        size = "size not stated" if entry.size is None else f"{entry.size:,} bytes"
         raise UsageError(
-            f"style {entry.style!r} is not on this machine: --download fetches {entry.url} ({_terms(entry)}); "
-            f"or put that file at {checkpoint}"
+            f"style {entry.style!r} is not on this machine: --download fetches {entry.url} ({size}, licence "
+            f"{entry.licence or 'not stated'}); or put that file at {checkpoint}"
         )
     with locked(path.with_name(f"{path.name}.lock")):
         if _exists(path):
@@ -194,19 +195,12 @@ def _exists(path: Path) -> bool:
 
 
 def _sha256(checkpoint: Path) -> str:
-    try:
-        if (size := regular_file(checkpoint)) > MAX_BYTES:
-            raise ModelError(f"{size:,} bytes; at most {MAX_BYTES:,} are accepted")
-        return sha256(checkpoint)
-    except ModelError as error:
-        raise ModelError(f"{checkpoint}: {error}") from None
-    except OSError as error:
-        raise ModelError(f"{checkpoint}: cannot be read: {error.strerror}") from None
-
-
-def _terms(entry: Entry) -> str:
-    size = "size not stated" if entry.size is None else f"{entry.size:,} bytes"
-    return f"{size}, licence {entry.licence or 'not stated'}"
+    with naming(checkpoint):
+        regular_file(checkpoint, MAX_BYTES)
+        try:
+            return sha256(checkpoint)
+        except OSError as error:
+            raise ModelError(f"cannot be read: {error.strerror}") from None
 
 
 def _fetch(entry: Entry, checkpoint: Path, progress: Progress | None) -> None:

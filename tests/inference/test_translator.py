@@ -278,29 +278,6 @@ def test_too_large_a_picture_is_streamed_without_a_pipeline(monkeypatch: pytest.
         RESNET_TRANSLATOR.translate_batch([Picture(pixels)])
 
 
-def test_two_directions_differ_by_their_domains(tmp_path: Path) -> None:
-    _save(tmp_path / "run", "a2b")
-    _save(tmp_path / "run", "b2a")
-    with pytest.raises(UsageError, match=r"a2b \(paintings → photos\) or b2a \(photos → paintings\)"):
-        load_translator(tmp_path / "run")
-    assert load_translator(tmp_path / "run", "b2a").info.direction == "b2a"
-
-
-def test_missing_style_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "monet").mkdir()
-    with pytest.raises(UsageError, match="Did you mean 'monet'"):
-        load_translator(tmp_path / "mone")
-    with pytest.raises(UsageError, match="no such run folder"):
-        load_translator(tmp_path / "none" / "such")
-    with pytest.raises(ModelError, match="no model file"):
-        load_translator(tmp_path / "monet")
-    file = _save(tmp_path / "run", "a2b")
-    unknown: list[dict[str, Any]] = [{"direction": "a2c"}, {"device": "gpu"}, {"device": "cuda:99"}, {"device": "xla"}]
-    for options in unknown:
-        with pytest.raises(UsageError):
-            load_translator(file, **options)
-
-
 def _identity() -> Translator:
     """Gives back any picture that it takes."""
     config = ResnetConfig(width=2, blocks=1, in_channels=1, out_channels=1)
@@ -377,7 +354,7 @@ def test_rare_modes_of_pil_keep_what_they_have(mode: str) -> None:
         {"runtime": "tensorrt"},
         {"norm_stats": "foo"},
         {"seed": -1},
-        {"device": "cpu:3"},
+        *({"device": name} for name in ("cpu:3", "gpu", "cuda:99", "xla")),
         {"direction": "b2c"},
     ],
 )

@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import stat
 import struct
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from i2i import __version__
 from i2i.config import to_mapping
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.models import model_file
-from i2i.models.info import ModelInfo, Training, describe, read_info
+from i2i.models.info import Training, describe, read_info
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 
@@ -153,26 +152,9 @@ def test_unreadable_values_are_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:
-    _saved(tmp_path / "m.safetensors")
-    before = torch.get_rng_state()
-    model_file.load(tmp_path / "m.safetensors")
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_domains_have_names_by_default() -> None:
     info = describe(_network(), direction="b2a")
     assert (info.input_domain, info.output_domain) == ("B", "A")
-
-
-@pytest.mark.promise("H7")
-def test_file_mode_follows_the_umask(tmp_path: Path) -> None:
-    old = os.umask(0o022)
-    try:
-        model_file.save(tmp_path / "m.safetensors", _network(), describe(_network(), direction="a2b"))
-    finally:
-        os.umask(old)
-    assert stat.S_IMODE((tmp_path / "m.safetensors").stat().st_mode) == 0o644
 
 
 def test_a_data_set_is_named_not_located() -> None:
@@ -362,9 +344,3 @@ def test_damage_never_crashes(tmp_path_factory: pytest.TempPathFactory, data: st
         assert length == len(content)
         assert info.network_config() == network.config
         assert all(map(torch.equal, network.parameters(), before.parameters())), "only the words were hit"
-
-
-def test_info_alone(tmp_path: Path) -> None:
-    found = read_info(_saved(tmp_path / "m.safetensors", licence="CC0"))
-    assert isinstance(found, ModelInfo)
-    assert found.licence == "CC0"

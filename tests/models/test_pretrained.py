@@ -78,10 +78,11 @@ def test_the_modes_of_its_files_follow_the_umask(tmp_path: Path, mask: int, mode
     old = os.umask(mask)
     try:
         save_pretrained(tmp_path / "folder", network(), info())
+        model_file.save(tmp_path / "m.safetensors", network(), info())
     finally:
         os.umask(old)
-    for name in ("config.json", "model.safetensors"):
-        assert stat.S_IMODE((tmp_path / "folder" / name).stat().st_mode) == mode
+    for name in ("folder/config.json", "folder/model.safetensors", "m.safetensors"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
@@ -103,14 +104,9 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: cannot be read"),
     "too long": (lambda f: (f / "config.json").write_bytes(b" " * (1 << 20) + b"{}"), "config.json: .* at most"),
     "endless": (lambda f: _pipe(f / "config.json"), "config.json: not a regular file"),
-    "too deep": (lambda f: _changed(f, more={"a": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}), "deeper than 16"),
     "much too deep": (lambda f: (f / "config.json").write_text("[" * (1 << 20)), "not valid JSON"),
-    "a key twice": (lambda f: (f / "config.json").write_text('{"network": "a", "network": "b"}'), "not valid JSON"),
-    "no object": (lambda f: (f / "config.json").write_text("[1]"), "not a JSON object"),
     "not UTF-8": (lambda f: (f / "config.json").write_bytes(b'{"a": "\xff"}'), "not valid JSON"),
-    "NaN": (lambda f: _changed(f, size_multiple=float("nan")), "not valid JSON"),
-    "newer": (lambda f: _changed(f, format_version=2), "upgrade i2i"),
-    "unbounded": (lambda f: _changed(f, config={"width": 10**9}), "width = 1000000000"),
+    "unbounded": (lambda f: _changed(f, config={"width": 10**9}), "config.json: .*width = 1000000000"),
     "of another size": (lambda f: _changed(f, config={"width": 512, "blocks": 64}), "model.safetensors: stem"),
     "another's weights": (lambda f: _changed(f, sha256="0" * 64), "do not match their SHA-256"),
     "code": (lambda f: _changed(f, auto_map={"AutoModel": "evil.Model"}), "unknown option 'auto_map'"),
@@ -189,10 +185,11 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_opening_leaves_the_random_state_alone(tmp_path: Path) -> None:
-    path = checkpoint(tmp_path / "net.pth", UNET)
+    model_file.save(tmp_path / "m.safetensors", network(), info())
     before = torch.get_rng_state()
-    open_model(path)
-    assert torch.equal(torch.get_rng_state(), before)
+    for path in (checkpoint(tmp_path / "net.pth", UNET), tmp_path / "m.safetensors"):
+        open_model(path)
+        assert torch.equal(torch.get_rng_state(), before)
 
 
 SMALL: dict[str, Any] = {
