@@ -223,15 +223,11 @@ class Distill(ConditionalGAN[DistillOptions]):
         self.content = options.create_content(out_channels, out_channels)
 
     def _compare(self, student: nn.Module, teacher: nn.Module) -> None:
-        assert isinstance(student, ResnetGenerator) and isinstance(teacher, ResnetGenerator), (
-            "as `checked_teacher` asks"
-        )
+        assert isinstance(student, ResnetGenerator) and isinstance(teacher, ResnetGenerator)  # `checked_teacher` asks
         self.layers = comparable_layers(student.config, teacher.config)
-        mine, its = (
-            tuple(network.channels()[number] for number in numbers)
-            for network, numbers in zip((student, teacher), self.layers, strict=True)
-        )
-        self.F = ChannelProjection(ChannelProjectionConfig(mine, its))
+        mine, its = student.channels(), teacher.channels()
+        of_both = tuple(mine[number] for number in self.layers[0]), tuple(its[number] for number in self.layers[1])
+        self.F = ChannelProjection(ChannelProjectionConfig(*of_both))
 
     @classmethod
     def uses_single_domain(cls, options: DistillOptions) -> bool:
@@ -334,11 +330,6 @@ def checked_teacher(options: DistillOptions, in_channels: int, out_channels: int
     options.needs_discriminator()
     options.needs("discriminator", options.has_discriminator, "lambda_gan")
     options.needs("features", options.compares_features or options.has_discriminator, "lambda_content or lambda_gan")
-    if (teacher.config.in_channels, teacher.config.out_channels) != (in_channels, out_channels):
-        raise UsageError(
-            f"teacher = {options.teacher}: takes {teacher.config.in_channels} to {teacher.config.out_channels} "
-            f"channels, and its student was to take {in_channels} to {out_channels}"
-        )
     student = options.generator_config(in_channels, out_channels)
     for name, config in ((options.generator, student), (f"the teacher, a {teacher.config.kind}", teacher.config)):
         if options.lambda_features and not isinstance(config, ResnetConfig):
