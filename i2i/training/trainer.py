@@ -7,21 +7,19 @@ resumed gives the same numbers, bit for bit on a CPU.
 import contextlib
 import time
 from collections.abc import Generator, Iterator
-from typing import Any, NoReturn
-
-from torch import Tensor
+from typing import NoReturn
 
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.loader import batches
 from i2i.data.options import batch_size, of_one_size
 from i2i.data.pair import Datasets, ImagePair
-from i2i.errors import DivergedError, I2IError, Interrupted, LockedError, ModelError, OutputError, out_of_memory
+from i2i.errors import DivergedError, I2IError, Interrupted, LockedError, ModelError, OutputError
 from i2i.signals import Signals, interrupted, status_for
 from i2i.training.checkpoint import Checkpointer
 from i2i.training.data_identity import DataIdentity
 from i2i.training.health import EARLY_LOOKS
 from i2i.training.monitor import Monitor, palettes_of
-from i2i.training.options import RunOptions, batch_too_large
+from i2i.training.options import RunOptions, memory_explained
 from i2i.training.run_folder import RunFolder, put_run
 from i2i.training.schedule import Progress
 from i2i.training.step import ProcessGroup, TrainingStep, expect_one_size, prepare, seed_step
@@ -50,8 +48,6 @@ class Trainer:
         pictures = DataIdentity(data, options)
         self.checkpointer = Checkpointer(step, self.validation, self.monitor, pictures, options, self.progress)
         self.save_due = self.started = False
-        self.unlogged: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
-        """The steps whose losses are still on the device, which nothing waits for."""
         self.flushed = time.monotonic()
         self.stop_reason = ""
 
@@ -65,10 +61,10 @@ class Trainer:
                     factor = self.validation.plateau.factor * self.progress.lr_factor
                     epoch, lr = self.progress.epoch, self.options.lr * factor
                     self.train_step.set_learning_rate(lr)
-                    with self._memory_explained(batch):
+                    with memory_explained(batch, self.options):
                         losses = self.train_step(self.prepared(batch), self.progress.step)
                     self.progress.advance()
-                    self._note(batch, losses, epoch, lr)
+                    self.monitor.step(batch, losses, epoch, lr)
                     self._between_steps()
             self._finish()
 
@@ -121,33 +117,14 @@ class Trainer:
                     self.monitor.skipped.check(batch.skipped)
                 yield batch
 
-    @contextlib.contextmanager
-    def _memory_explained(self, batch: ImagePair) -> Iterator[None]:
-        """Turns an error of the device for want of memory into one with advice."""
-        try:
-            yield
-        except (RuntimeError, MemoryError) as error:
-            if out_of_memory(error):
-                raise batch_too_large(batch, self.options) from None
-            raise
-
     def prepared(self, batch: ImagePair) -> ImagePair:
         """The batch on the device, for the next step, and torch's generators seeded for it."""
         seed_step(self.options.seed, self.progress.step, self.group.rank)
         return batch.to(self.group.device, non_blocking=True).contiguous(self.memory_format)
 
-    def _note(self, batch: ImagePair, losses: dict[str, Tensor], epoch: int, lr: float) -> None:
-        """Keep the step that was just made for the log, and name pictures that could not be read."""
-        facts = {"step": self.progress.step, "images": self.progress.images_seen, "epoch": epoch, "lr": lr}
-        damaged = {"damaged": list(batch.skipped)} if batch.skipped else {}
-        self.unlogged.append((facts | damaged, losses))
-        if batch.skipped:
-            self.monitor.report_skipped(batch.skipped)
-
     @contextlib.contextmanager
     def _saved_before_errors(self) -> Iterator[None]:
-        """Saves a state before an error of the data, between two steps. Several processes do not: the others wait
-        elsewhere."""
+        """Saves a state before an error of the data. Several processes do not, as the others wait elsewhere."""
         try:
             yield
         except I2IError:
@@ -161,8 +138,7 @@ class Trainer:
         """Everything that may come between two steps; all processes decide alike."""
         step, now = self.progress.step, time.monotonic()
         flush_due = step % self.options.log_every == 0 or now > self.flushed + FLUSH_SECONDS
-        late = now > self.checkpointer.save_before
-        stop, flush, save = self.group.agree([self.signals.received, int(flush_due), int(late)])
+        stop, flush, save = self.group.agree([self.signals.received, flush_due, now > self.checkpointer.save_before])
         if flush:
             self._flush()
         if self.progress.validation_due():
@@ -191,8 +167,7 @@ class Trainer:
 
     def _flush(self) -> None:
         self.flushed = time.monotonic()
-        self.monitor.flush(self.unlogged)
-        self.unlogged.clear()
+        self.monitor.flush()
         if float(self.train_step.bad_in_a_row) >= (most := self.options.max_bad_steps):
             raise self.checkpointer.diverged(f"{most} steps in a row were not finite{self.monitor.health.cause()}")
 

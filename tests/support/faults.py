@@ -228,7 +228,7 @@ class SignalWhileLoading:
         original = ToyUnpaired.__getitem__
 
         def slow(this: ToyUnpaired, t: int) -> Any:
-            if t == self.t and this.part == 0 and os.getpgrp() != os.getpid():
+            if t == self.t and this.train and os.getpgrp() != os.getpid():
                 _until_asleep(psutil.Process(os.getpgrp()))  # every other batch is used up
                 os.killpg(os.getpgrp(), self.number)
                 time.sleep(0.5)
@@ -272,7 +272,7 @@ class NotANumber:
 
         def damaged(this: ToyUnpaired, t: int) -> ImagePair:
             pair = original(this, t)
-            if this.part == 0 and self.first <= t <= self.last:
+            if this.train and self.first <= t <= self.last:
                 pair.a[0, 0, 0] = float("nan")
             return pair
 
