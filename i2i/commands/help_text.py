@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from i2i.commands import ALGORITHMS, COMMANDS, Command
 from i2i.commands.options import Option
+from i2i.config import bounds
 from i2i.plain_yaml import FIRST, FIRST_OPTIONS, GROUPS
 
 SHARED = (
@@ -33,7 +34,6 @@ _NAMED = {
     "device": "NAME",
 }
 """Names for the values of options whose types say too little."""
-_SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 _COLUMN = 24
 
 
@@ -129,7 +129,7 @@ def _facts(option: Option, short: bool) -> str:
     if option.choices and _typed(option).endswith("NAME"):
         facts.append("one of " + ", ".join(option.choices))
     if option.limits and not short:
-        facts.append(", ".join(f"{_SIGNS[sign]} {_value(bound)}" for sign, bound in option.limits.items()))
+        facts.append(bounds(option.annotation))
     return f"({'; '.join(facts)})" if facts else ""
 
 

@@ -75,14 +75,14 @@ class Option:
         return Union.__getitem__((*parts, None) if self.optional else tuple(parts))
 
 
-def class_of(known: Sequence[Option], algorithm: str) -> type[Any]:
-    """A class with these options of a training, by which they are checked before the class of the algorithm, which
-    needs torch, is imported. It takes any text."""
-    fields_: list[Any] = []
-    for option in known:
-        kind = Any if option.kind == "str" else option.annotation
-        fields_.append((option.name, kind, _as_declared(option)))
-    return make_dataclass("Options", fields_, frozen=True, kw_only=True, namespace={ALGORITHM: algorithm})
+def class_of(known: Sequence[Option], algorithm: str = "") -> type[Any]:
+    """A class with these options, of a training by `algorithm`, by which they are checked before the class of the
+    command, which needs torch, is imported. It takes any text."""
+    declared: list[Any] = [
+        (option.name, Any if option.kind == "str" else option.annotation, _as_declared(option)) for option in known
+    ]
+    named = {ALGORITHM: algorithm} if algorithm else {}
+    return make_dataclass("Options", declared, frozen=True, kw_only=True, namespace=named)
 
 
 def _as_declared(option: Option) -> Any:

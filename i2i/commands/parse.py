@@ -9,13 +9,13 @@ import argparse
 import contextlib
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from i2i.commands import junyanz
-from i2i.commands.options import Option
+from i2i.commands.options import Option, class_of
 from i2i.config import C, check_numbers, from_mapping, layered, option_names
 from i2i.errors import UsageError
 from i2i.machine import place
@@ -173,7 +173,7 @@ def _positional(loose: Sequence[str], known: Sequence[Option]) -> dict[str, Any]
 def _checked(known: Sequence[Option], texts: Mapping[str, Any]) -> dict[str, Any]:
     """The values of the texts. Raises `UsageError` for one of another type or out of range."""
     given = [option for option in known if option.name in texts]
-    kind = make_dataclass("Given", [(o.name, o.annotation, None) for o in given], frozen=True, kw_only=True)
+    kind = class_of(given)
     check_numbers(kind, texts)
     values = {option.name: _value(option, texts[option.name]) for option in given}
     try:

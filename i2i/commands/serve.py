@@ -4,6 +4,7 @@ i2i serve
 i2i serve monet runs/mine --port 8000
 """
 
+import secrets
 import webbrowser
 from collections import Counter
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ def serve(options: ServeCommand) -> None:
 
     server.check_installed()
     styles = offered(options.styles)
-    token = server.new_token() if options.token or not is_loopback(options.host) else ""
+    token = secrets.token_urlsafe(16) if options.token or not is_loopback(options.host) else ""
     with server.listen(options.host, options.port) as listening:
         _serve(options, styles, token, listening)
 

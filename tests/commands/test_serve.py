@@ -90,7 +90,7 @@ def test_beyond_this_machine_visitors_need_a_token(
     monkeypatch.setattr(server, "check_installed", lambda: None)
     monkeypatch.setattr(serve, "_serve", lambda options, styles, token, listening: given.append(token))
     serve.serve(serve.ServeCommand(styles=("monet",), host=host, port=0, token=asked))
-    assert bool(given[0]) is expected
+    assert len(given[0]) >= 20 if expected else given[0] == ""
 
 
 def test_a_port_in_use_ends_with_two(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

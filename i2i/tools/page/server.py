@@ -5,7 +5,6 @@ import errno
 import importlib.metadata
 import ipaddress
 import os
-import secrets
 import shutil
 import socket
 import stat
@@ -248,7 +247,3 @@ def _delete_empty(folder: Path) -> None:
     for path in sorted(folder.glob("*/**/"), reverse=True):
         with contextlib.suppress(OSError):
             path.rmdir()
-
-
-def new_token() -> str:
-    return secrets.token_urlsafe(16)
