@@ -138,14 +138,6 @@ def test_one_bad_file_does_not_stop_the_rest(tmp_path: Path, style: Path) -> Non
     assert sorted(_tree(tmp_path / "strict")) == ["a.png"]
 
 
-def test_a_file_that_vanishes_is_one_failure(tmp_path: Path, style: Path) -> None:
-    source = _folder(tmp_path / "in", tuple(f"{name}.png" for name in "abcdefgh"))
-    vanish = (source / "h.png").unlink
-    report = translate_folder(source, tmp_path / "out", style, progress=lambda *_: vanish(missing_ok=True))
-    assert [r.status for r in report.records] == ["done"] * 7 + ["failed"]
-    assert "No such file" in report.failed[0].reason
-
-
 def test_what_a_format_cannot_hold_is_one_failure(tmp_path: Path) -> None:
     network = ResnetConfig(out_channels=6, width=2, blocks=0).build()
     translator = Translator(network, describe(network, direction="a2b"))
@@ -201,48 +193,13 @@ def test_existing_outputs(tmp_path: Path, style: Path) -> None:
         translate_folder(source, out, style, overwrite=True, skip_existing=True)
 
 
-def test_output_within_the_input_does_not_grow(tmp_path: Path, style: Path) -> None:
-    source = _folder(tmp_path / "in")
-    translate_folder(source, source / "out", style, device="cpu")
-    first = _tree(source)
-    translate_folder(source, source / "out", style, device="cpu", overwrite=True)
-    assert _tree(source) == first
-    for same in (source, source / "deep" / "..", Path(os.path.relpath(source))):
-        with pytest.raises(UsageError, match="is the input folder"):
-            translate_folder(source, same, style, overwrite=True)
-
-
-@pytest.mark.parametrize("link", [None, os.link, os.symlink])
-def test_an_input_is_never_overwritten(tmp_path: Path, style: Path, link: Any) -> None:
-    source = _picture(tmp_path / "in" / "a.png")
-    target = tmp_path / "in"
-    if link is not None:
-        target = tmp_path / "out"
-        target.mkdir()
-        link(source, target / "a.png")
-    before = source.read_bytes()
-    for flag in ("overwrite", "skip_existing"):
-        with pytest.raises(UsageError, match="is an input and would be overwritten"):
-            translate_folder(source, target, style, device="cpu", **{flag: True})
-    assert source.read_bytes() == before
-
-
-def test_inputs_with_one_output_path_are_listed(tmp_path: Path, style: Path) -> None:
-    one, two = _folder(tmp_path / "one", ("a.png",)), _folder(tmp_path / "two", ("a.png",))
-    twins = _folder(tmp_path / "twins", ("b.PNG", "B.png"))
-    with pytest.raises(UsageError, match=r"one/a\.png → .*\n.*two/a\.png"):
-        translate_folder([one, two], tmp_path / "out", style)
-    with pytest.raises(UsageError, match="2 inputs share"):
-        translate_folder(twins, tmp_path / "out", style)
-    assert not (tmp_path / "out").exists()
-    # one input, named twice
-    assert len(translate_folder([one / "a.png", one], tmp_path / "out", style, device="cpu").done) == 1
+def test_an_input_that_is_named_twice_is_one(tmp_path: Path, style: Path) -> None:
+    source = _folder(tmp_path / "in", ("a.png",))
+    assert len(translate_folder([source / "a.png", source], tmp_path / "out", style, device="cpu").done) == 1
 
 
 def test_nothing_to_translate(tmp_path: Path, style: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no pictures found in .*empty .*\.png"):
-        translate_folder(tmp_path / "empty", tmp_path / "out", style)
     with pytest.raises(InputError, match="no pictures"):
         translate_folder([], tmp_path / "out", style)
     with pytest.raises(InputError, match=r"no such file or folder\. Did you mean 'empty'"):
@@ -257,21 +214,10 @@ def test_the_model_is_loaded_before_anything_is_created(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_an_output_that_cannot_be_written(tmp_path: Path, style: Path) -> None:
-    source = _folder(tmp_path / "in")
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be written"):
-        translate_folder(source, tmp_path / "file", style)
+def test_a_folder_where_a_result_belongs(tmp_path: Path, style: Path) -> None:
     (tmp_path / "out" / "a.png").mkdir(parents=True)
     with pytest.raises(UsageError, match="is a folder"):
-        translate_folder(source, tmp_path / "out", style, overwrite=True)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission(tmp_path: Path, style: Path) -> None:
-    (tmp_path / "out").mkdir(mode=0o500)
-    with pytest.raises(OutputError):
-        translate_folder(_folder(tmp_path / "in"), tmp_path / "out", style)
+        translate_folder(_folder(tmp_path / "in"), tmp_path / "out", style, overwrite=True)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(28, "No space left on device")])
@@ -292,52 +238,13 @@ def test_a_stop_while_writing_leaves_nothing_half_written(
     assert "a.png" in left and left <= {"a.png", "c.png"}
 
 
-def test_strays_of_a_killed_run_are_removed(tmp_path: Path, style: Path) -> None:
-    source, out = _folder(tmp_path / "in"), tmp_path / "out"
-    (out / "deep").mkdir(parents=True)
-    strays = [out / ".i2i-00ff.part", out / "deep" / ".i2i-1234.part"]
-    for stray in strays:
-        stray.write_bytes(b"half")
-        os.utime(stray, (0, 0))
-    (out / "mine.part").touch()
-    translate_folder(source, out, style, device="cpu")
-    assert not any(stray.exists() for stray in strays)
-    assert (out / "mine.part").exists()
-
-
-def _translated_names(folder: Path, names: tuple[str, ...], style: Path) -> str:
-    """Translate pictures of these names, and again in vain; what is said then."""
-    content = _picture(folder / "x.png").read_bytes()
-    (folder / "in").mkdir()
-    for name in names:
-        (folder / "in" / name).write_bytes(content)
-    report = translate_folder(folder / "in", folder / "out", style, device="cpu")
-    assert len(report.done) == len(names)
-    assert sorted(p.name for p in (folder / "out").iterdir()) == sorted(names)
-    with pytest.raises(UsageError) as caught:
-        translate_folder(folder / "in", folder / "out", style)
-    return str(caught.value)
-
-
-def test_odd_names(tmp_path: Path, style: Path) -> None:
-    names = ("-x.png", "a\nb.png", "🎨 'q\" é.png", "n" * 251 + ".png")
-    assert "a\\nb.png" in _translated_names(tmp_path, names, style)
-
-
 def test_names_that_are_not_utf8(tmp_path: Path, style: Path, not_utf8: str) -> None:
-    message = _translated_names(tmp_path, (f"{not_utf8}.png",), style)
-    message.encode()  # no undecodable byte is left in it
-
-
-def test_special_files_are_no_inputs(tmp_path: Path, style: Path) -> None:
-    source = _folder(tmp_path / "in", ("a.png",))
-    os.mkfifo(source / "pipe.png")
-    (source / "loop").symlink_to(source, target_is_directory=True)
-    for inputs in (source, [source / "a.png", source / "pipe.png"]):
-        report = translate_folder(inputs, tmp_path / "out", style, device="cpu", overwrite=True)
-        assert {(r.source.name, r.status, r.reason) for r in report.records} == {
-            ("a.png", "done", ""), ("pipe.png", "skipped", "not a regular file"),
-        }  # fmt: skip
+    source, name = tmp_path / "in", f"{not_utf8}.png"
+    _picture(source / "x.png").rename(source / name)
+    assert [r.target.name for r in translate_folder(source, tmp_path / "out", style, device="cpu").done] == [name]
+    with pytest.raises(UsageError) as caught:
+        translate_folder(source, tmp_path / "out", style)
+    str(caught.value).encode()  # no undecodable byte is left in it
 
 
 def _script(*arguments: Any) -> subprocess.CompletedProcess[str]:
