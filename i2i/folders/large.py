@@ -65,10 +65,10 @@ def translate_large(translator: "Translator", job: Job, options: "FolderOptions"
             raise ImageError(reason)
         result = like.described_as(replace(large.info, pixels=like.pixels))
         shape = translator.network_size(large.height, large.width)
-        with Canvas(large.height, large.width, _stacked(like).shape[2], dtype) as canvas:
+        with Canvas(large.height, large.width, like.stacked().shape[2], dtype) as canvas:
 
             def put(top: int, rows: Pixels) -> None:
-                canvas.fill(top, _stacked(made(top, rows)))
+                canvas.fill(top, made(top, rows).stacked())
 
             if shape == (large.height, large.width):
                 translator.model.bands(bands, put, dtype.type)
@@ -79,12 +79,6 @@ def translate_large(translator: "Translator", job: Job, options: "FolderOptions"
         changed = changes(before, result, spec.in_channels, target.suffix)
         notes = changed, painted(shape, (large.height, large.width)), masked(job.mask)
         return "; ".join(part for part in notes if part)
-
-
-def _stacked(picture: Picture) -> Pixels:
-    """All that is seen of a picture in one array, as `Canvas` holds it."""
-    planes = [picture.pixels, picture.extra, None if picture.alpha is None else picture.alpha[..., None]]
-    return np.concatenate([plane for plane in planes if plane is not None], axis=2)
 
 
 def _mask_of(path: Path, large: Large) -> Large:
