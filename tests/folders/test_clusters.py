@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import batch_tools
 import local_clusters
 import psutil
 import pytest
@@ -120,10 +121,14 @@ def count(out: Path) -> int:
     return sum(name.endswith(".png") for _, _, names in os.walk(out) for name in names)
 
 
-def check(child: "subprocess.Popen[str]", out: Path, whole: Path, lost: bool = True) -> None:
-    """The output is that of one process, nothing is left behind, and the report is true."""
+def ended(child: "subprocess.Popen[str]") -> tuple[int, str]:
     _, said = child.communicate(timeout=1800)
-    assert child.returncode == 0, said
+    return child.returncode, said
+
+
+def check(code: int, said: str, out: Path, whole: Path, lost: bool = True) -> None:
+    """The output is that of one process, nothing is left behind, and the report is true."""
+    assert code == 0, said
     assert tree(out) == tree(whole)  # hidden files too
     report = json.loads(out.with_suffix(".json").read_text())
     records = report["records"]
@@ -151,7 +156,7 @@ def test_workers_and_nodes_are_killed(tmp_path: Path, here: LocalCluster) -> Non
         for worker in here.workers()[: {"worker": 1, "both": 2, "node": 0}[how]]:
             worker.kill()
         began = time.monotonic()
-        check(child, out, tmp_path / "whole")
+        check(*ended(child), out, tmp_path / "whole")
         print(f"{here.address}: {how} killed; done {time.monotonic() - began:.1f} s later", flush=True)
         if how == "node":
             here.add_node()
@@ -161,13 +166,15 @@ def test_workers_and_nodes_are_killed(tmp_path: Path, here: LocalCluster) -> Non
 def test_a_worker_of_dask_is_killed(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     source, style = folder(tmp_path / "in", [f"{i}.png" for i in range(60)]), model(tmp_path / "m.safetensors")
+    out = tmp_path / "out"
     translate_folder(source, tmp_path / "whole", style, runtime="torch")
     with dask_here(tmp_path) as here:
         until(lambda: len(here.workers()) == 2, every=0.2)
-        child = start(style, source, tmp_path / "out", here.address)
-        until(lambda: count(tmp_path / "out") > 10 or child.poll() is not None)
+        words = ("--style", style, "--runtime", "torch", source, "-o", out, "--cluster", here.address)
+        child = batch_tools.start(tmp_path, *words, "--report", out.with_suffix(".json"))
+        child.until(lambda: count(out) > 10, timeout=600)
         here.workers()[0].kill()
-        check(child, tmp_path / "out", tmp_path / "whole")
+        check(child.wait(1800), child.stderr, out, tmp_path / "whole")
 
 
 def own_processes(child: "subprocess.Popen[str]") -> list[psutil.Process]:
@@ -184,7 +191,7 @@ def test_a_worker_of_an_own_cluster_of_ray_is_killed(tmp_path: Path) -> None:
     until(lambda: count(tmp_path / "out") > 10 or child.poll() is not None)
     started = own_processes(child)
     next(one for one in started if "I2IWorker" in " ".join(one.cmdline())).kill()
-    check(child, tmp_path / "out", tmp_path / "whole")
+    check(*ended(child), tmp_path / "out", tmp_path / "whole")
     assert not psutil.wait_procs(started, timeout=10)[1]
     assert not [path for path in Path("/tmp").glob(".i2i-ray-*") if path.stat().st_mtime > source.stat().st_mtime]
 
