@@ -81,12 +81,7 @@ def test_there_are_numbers_to_try_and_each_has_a_range() -> None:
 @pytest.mark.promise("R14")
 @pytest.mark.parametrize(("name", "option", "kind", "bounds"), NUMBERS, ids=[f"{n}-{o}" for n, o, *_ in NUMBERS])
 def test_a_number_out_of_range(
-    name: str,
-    option: str,
-    kind: type,
-    bounds: dict[str, float],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, option: str, kind: type, bounds: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
@@ -105,10 +100,7 @@ def test_a_number_out_of_range(
 SHARED = [
     ("--lr 0", "lr = 0.0: expected a number in range (allowed: > 0, ≤ 1e+10)"),
     ("--lr nan", "lr = nan"),
-    (
-        "--batch-size 0",
-        "batch_size = 0: expected a number in range or 'auto' (allowed: ≥ 1)",
-    ),
+    ("--batch-size 0", "batch_size = 0: expected a number in range or 'auto' (allowed: ≥ 1)"),
     ("--batch-size -1", "batch_size = -1"),
     ("--lambda-gp inf", "lambda_gp = inf"),
     ("--ngf 513", "ngf = 513"),
@@ -124,27 +116,30 @@ SHARED = [
 """Options that all algorithms share, and what is said of them."""
 
 
+def made(name: str, words: str | list[str]) -> int:
+    """The exit code of a training that its options do not end."""
+    return train_code(name, words, lambda options: train(ALGORITHMS[name], options))
+
+
+@pytest.fixture
 def refused(
-    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> str:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str, str], str]:
     """What a training says that ends before it has made anything."""
     monkeypatch.setattr("i2i.training.launch.Trainer", None)  # it must not come so far
-    code = train_code(name, f"--run {tmp_path}/run {words}", lambda options: train(ALGORITHMS[name], options))
-    said = capsys.readouterr().err
-    assert code == 2 and "Traceback" not in said, said
-    assert not list(tmp_path.iterdir()), "nothing may be created"
+
+    def said(name: str, words: str) -> str:
+        code, said = made(name, f"--run {tmp_path}/run {words}"), capsys.readouterr().err
+        assert code == 2 and "Traceback" not in said, said
+        assert not list(tmp_path.iterdir()), "nothing may be created"
+        return said
+
     return said
 
 
 @pytest.mark.parametrize(("arguments", "message"), SHARED)
-def test_options_that_cannot_be(
-    arguments: str,
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert message in refused("cyclegan", f"--data toy {arguments}", tmp_path, monkeypatch, capsys)
+def test_options_that_cannot_be(arguments: str, message: str, refused: Callable[[str, str], str]) -> None:
+    assert message in refused("cyclegan", f"--data toy {arguments}")
 
 
 @pytest.mark.parametrize(
@@ -160,14 +155,7 @@ def test_options_that_cannot_be(
     ],
 )
 @pytest.mark.parametrize("name", list(ALGORITHMS))
-def test_networks_that_cannot_be(
-    name: str,
-    arguments: str,
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_networks_that_cannot_be(name: str, arguments: str, message: str, refused: Callable[[str, str], str]) -> None:
     if ALGORITHMS[name].from_noise and "crop-size" in arguments:  # its generator makes pictures of one size
         message = "makes pictures of 64" if "generator" not in arguments else "translates pictures"
         arguments += " --load-size 512"
@@ -175,8 +163,7 @@ def test_networks_that_cannot_be(
         arguments += " --classes-a toy --direction b2a"
     if name == "distill":
         arguments = f"monet --lambda-gan 1 --lambda-features 0 {arguments}"
-    said = refused(name, f"{arguments} --data toy", tmp_path, monkeypatch, capsys)
-    assert message in said
+    assert message in refused(name, f"{arguments} --data toy")
 
 
 # Bad input: found before any work, nothing created
@@ -252,16 +239,12 @@ BAD = [
 @pytest.mark.promise("R12")
 @pytest.mark.parametrize(("name", "make", "messages"), BAD, ids=[f"{n}-{m.__name__}" for n, m, _ in BAD])
 def test_data_that_cannot_be_used(
-    name: str,
-    make: Callable[[Path], None],
-    messages: list[str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    name: str, make: Callable[[Path], None], messages: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, folder = tmp_path / "data", tmp_path / "run"
     make(data)
     words = ["--data", str(data), "--run", str(folder), *TINY[name].split()]
-    code = train_code(name, words, lambda options: train(ALGORITHMS[name], options))
+    code = made(name, words)
     said = capsys.readouterr().err
     assert code == 4, said
     for message in messages:
@@ -270,7 +253,7 @@ def test_data_that_cannot_be_used(
 
 
 def test_a_run_needs_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train_code("cyclegan", f"--run {tmp_path}/run", lambda options: train(ALGORITHMS["cyclegan"], options)) == 2
+    assert made("cyclegan", f"--run {tmp_path}/run") == 2
     assert "data: missing" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -278,7 +261,7 @@ def test_a_run_needs_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_crops_larger_than_the_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folder(tmp_path / "data", "unpaired", count=2, size=16)
     words = f"--data {tmp_path}/data --run {tmp_path}/run {TINY['cyclegan']} --preprocess crop --crop-size 20"
-    assert train_code("cyclegan", words, lambda options: train(ALGORITHMS["cyclegan"], options)) == 4
+    assert made("cyclegan", words) == 4
     assert "below the crop of 20" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

@@ -43,10 +43,7 @@ NETWORKS: dict[str, Any] = {
     "unet": UNetConfig(width=4, depth=5),
 }
 SMALL: dict[str, Any] = {"ngf": 8, "ndf": 8, "discriminator": "patchgan_16", "workers": 0, "validate_every": 0}
-KINDS = {
-    CycleGAN: partial(CycleGANRun, generator="resnet_1blocks"),
-    Pix2Pix: partial(Pix2PixRun, generator="unet_32"),
-}
+KINDS = {CycleGAN: partial(CycleGANRun, generator="resnet_1blocks"), Pix2Pix: partial(Pix2PixRun, generator="unet_32")}
 
 
 def network(name: str) -> nn.Module:

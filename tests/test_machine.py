@@ -82,11 +82,7 @@ def test_missing_and_impossible_variables_are_named(told: str, named: str) -> No
 
 
 @pytest.mark.parametrize(
-    "words",
-    [
-        "train_cyclegan.py --data toy --run run",
-        "translate.py --style monet --runtime torch none.png -o out",
-    ],
+    "words", ["train_cyclegan.py --data toy --run run", "translate.py --style monet --runtime torch none.png -o out"]
 )
 def test_a_script_that_reads_them_ends_with_2_before_it_makes_anything(words: str, tmp_path: Path) -> None:
     script, *arguments = words.split()
@@ -104,10 +100,7 @@ def test_processes_that_cannot_meet_say_where(error: Exception, monkeypatch: pyt
     monkeypatch.setattr(module, "rendezvous", refused)
     monkeypatch.setenv("MASTER_ADDR", "nosuch.invalid")
     monkeypatch.setenv("MASTER_PORT", "29500")
-    with (
-        pytest.raises(ResourceError, match=r"^cannot meet at nosuch\.invalid:29500: .*PORT") as told,
-        together(),
-    ):
+    with pytest.raises(ResourceError, match=r"^cannot meet at nosuch\.invalid:29500: .*PORT") as told, together():
         meet("gloo", timedelta(seconds=1))
     assert "lost" not in str(told.value) and "more" not in str(told.value)
 

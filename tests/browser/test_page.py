@@ -17,10 +17,7 @@ from i2i.tools.report.report import write_report
 
 MISSING = missing()
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")]
 
 
 def drive(page: Path, *folder: Path) -> dict[str, Any]:

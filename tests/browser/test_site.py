@@ -25,10 +25,7 @@ from i2i.tools import website
 
 MISSING = missing("onnxruntime-web")
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")]
 
 SIZES = [(64, 64), (61, 47), (5, 130), (33, 1), (80, 60), (131, 97), (49, 200)]
 """Heights and widths; those whose shorter side is above 48 pixels are painted at that size by the style `painter`."""

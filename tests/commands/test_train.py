@@ -21,9 +21,6 @@ from i2i.training.estimate import Cost, OutOfMemory
 from i2i.training.launch import open_data, train
 from i2i.training.options import less_memory, options_class
 
-ROOT = Path(__file__).parents[2]
-
-
 SMALL: dict[str, Any] = {
     "data": Path("toy"),
     "crop_size": 32,

@@ -28,23 +28,11 @@ from typing import Any
 FACTS = {"win32": ("win32", "nt"), "darwin": ("darwin", "posix")}
 MODULES = {
     "win32": {
-        "crypt",
-        "curses",
-        "fcntl",
-        "grp",
-        "nis",
-        "posix",
-        "pty",
-        "pwd",
-        "readline",
-        "resource",
-        "spwd",
-        "syslog",
-        "termios",
-        "tty",
+        "crypt", "curses", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readline", "resource", "spwd", "syslog",
+        "termios", "tty",
     },
     "darwin": {"spwd", "nis"},
-}
+}  # fmt: skip
 LINUX = {
     "os": """
         O_DIRECT O_NOATIME O_PATH O_TMPFILE copy_file_range eventfd fdatasync getrandom getresgid getresuid getxattr

@@ -11,11 +11,7 @@ from i2i.images import Picture, Pixels
 
 
 def write_folder(
-    path: Path,
-    kind: Literal["unpaired", "paired"] = "unpaired",
-    count: int = 100,
-    size: int = 64,
-    seed: int = 0,
+    path: Path, kind: Literal["unpaired", "paired"] = "unpaired", count: int = 100, size: int = 64, seed: int = 0
 ) -> None:
     """Write `count` training samples and a quarter as many others as PNG in the standard layouts.
 

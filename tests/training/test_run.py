@@ -27,7 +27,6 @@ from i2i.training.options import options_class
 
 TINY: dict[str, Any] = {"discriminator": "patchgan_16", "ngf": 4, "ndf": 4, "workers": 0, "validate_every": 1}
 PAIRED = TINY | {"generator": "unet_32", "load_size": 36, "crop_size": 32}
-UNPAIRED = TINY | {"generator": "resnet_1blocks"}
 
 
 def array(seed: int, height: int = 40, width: int = 44, channels: int = 3) -> np.ndarray[Any, Any]:
