@@ -12,7 +12,6 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.utils import make_grid
 
 from i2i import images
 from i2i.algorithms.algorithm import AnyAlgorithm
@@ -114,7 +113,10 @@ def grid(rows: Sequence[Row]) -> Tensor:
     size = cells[0].shape[-2:]
     cells = [F.interpolate(x[None], size, mode="area")[0] if x.shape[-2:] != size else x for x in cells]
     names = list(rows[0]) * layout(rows)["inputs_per_row"]
-    made = make_grid(torch.stack(cells), nrow=len(names), padding=_LINE, pad_value=1.0).clamp(0, 1)
+    cells += [torch.ones_like(cells[0])] * (-len(cells) % len(names))
+    lined = F.pad(torch.stack(cells), (0, _LINE, 0, _LINE), value=1.0).unflatten(0, (-1, len(names)))
+    # by hand, as torchvision's make_grid imports torch's compiler: two seconds at the start of each training
+    made = F.pad(lined.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2), (_LINE, 0, _LINE, 0), value=1.0).clamp(0, 1)
     return torch.cat([_captions(names, int(size[1]), made.shape[-1]), made], dim=1)
 
 
