@@ -113,7 +113,6 @@ def grid(rows: Sequence[Row]) -> Tensor:
     size = cells[0].shape[-2:]
     cells = [F.interpolate(x[None], size, mode="area")[0] if x.shape[-2:] != size else x for x in cells]
     names = list(rows[0]) * layout(rows)["inputs_per_row"]
-    cells += [torch.ones_like(cells[0])] * (-len(cells) % len(names))
     lined = F.pad(torch.stack(cells), (0, _LINE, 0, _LINE), value=1.0).unflatten(0, (-1, len(names)))
     # by hand, as torchvision's make_grid imports torch's compiler: two seconds at the start of each training
     made = F.pad(lined.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2), (_LINE, 0, _LINE, 0), value=1.0).clamp(0, 1)
