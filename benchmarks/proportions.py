@@ -124,10 +124,11 @@ class Project:
     def words(self) -> list[str]:
         """The words of the table that still name something."""
         defined, names = set(), set()
+        for name, tree in self.trees.items():
+            if not name.startswith("i2i.commands."):  # whose functions are called as a user types them: `i2i sample`
+                defined |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         for node in self._nodes():
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                defined.add(node.name)
-            elif isinstance(node, ast.Name | ast.Attribute | ast.arg):
+            if isinstance(node, ast.Name | ast.Attribute | ast.arg):
                 names.add(
                     node.id
                     if isinstance(node, ast.Name)

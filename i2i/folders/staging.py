@@ -67,7 +67,7 @@ class Staged:
         """Translates a part, while its results go to their stores. Then removes its files here."""
         whole, calls, threads = self.pipeline, deque[_Call](), ThreadPoolExecutor(stores.TOGETHER, "i2i-store")
 
-        def tell(wait: bool) -> None:
+        def record_ended(wait: bool) -> None:
             while calls and (wait or calls[0][1].done()):
                 job, call = calls.popleft()
                 whole.record(job, call.result())
@@ -75,7 +75,7 @@ class Staged:
         def finished(here: Job, record: Record) -> None:
             job = part.jobs[here]
             calls.append((job, threads.submit(self._put, here.target, job, record.of_same(job, here))))
-            tell(wait=record.status == "failed")
+            record_ended(wait=record.status == "failed")
 
         def frames(done: int, total: int, film: Path) -> None:
             if whole.frames is not None:
@@ -84,7 +84,7 @@ class Staged:
         inner = Pipeline(whole.translator, replace(whole.options, strict=False), finished, whole.stop, frames)
         try:
             inner.run(list(part.jobs))
-            tell(wait=True)
+            record_ended(wait=True)
         except OutputError:  # a store that refuses one refuses the others too
             threads.shutdown(wait=False, cancel_futures=True)
             raise

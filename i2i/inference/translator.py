@@ -200,7 +200,7 @@ class Translator:
             return hub.push(Path(folder), repo_id, private=private)
 
     def __repr__(self) -> str:
-        """What it translates, by which network, and how that runs."""
+        """Its domains, its network and how that runs, in a line."""
         name, facts = f" {self.style}" if self.style else "", self._facts()
         return f"<Translator{name}: {facts['translates']}; {facts['network']}; {facts['runs in']}>"
 

@@ -80,7 +80,7 @@ def examine() -> Iterator[list[Finding]]:
     yield styles(list_styles())
     installed = {name: _version(name) for name in PACKAGES}
     tried = [f"arithmetic {name}" for name in DEVICES if find_spec(_RUNTIMES.get(name, "torch"))]
-    coming = probe(["devices", *tried, *(trial(name) for name in PACKAGES if installed[name])])
+    coming = probe(["devices", *tried, *(import_of(name) for name in PACKAGES if installed[name])])
     yield devices(dict(islice(coming, 1))["devices"])
     yield arithmetic(dict(islice(coming, len(tried))))
     answers = dict(coming)
@@ -166,7 +166,7 @@ def extras(installed: Mapping[str, str], answers: Mapping[str, Answer]) -> list[
     return found
 
 
-def trial(package: str) -> str:
+def import_of(package: str) -> str:
     """The trial of a package: to import it by its name in Python."""
     module = {"opencv-python-headless": "cv2", "pillow": "PIL"}.get(package, package.replace("-", "_"))
     return f"import {module}"
@@ -175,7 +175,7 @@ def trial(package: str) -> str:
 def _state(name: str, version: str, answers: Mapping[str, Answer], needs: Mapping[str, str]) -> tuple[str, Status]:
     if not version:
         return "is not installed", "missing"
-    if problem := answers[trial(name)].problem:
+    if problem := answers[import_of(name)].problem:
         return f"{version} cannot be imported: {problem}", "wrong"
     if _numbers(version) < _numbers(needs.get(name, "")):
         return f"{version} is too old: {needs[name]} or newer is needed", "wrong"

@@ -1,7 +1,7 @@
 """One training step: every turn of the algorithm, each player's update, the averages; in one process or several.
 
 Nothing here waits for the device. Losses stay tensors, and the device itself decides to skip a turn whose losses or
-gradients are not finite (`found_inf` of the fused optimizers). Of several processes, which torchrun starts, gradients
+gradients are not finite (`found_inf` of the fused optimizers). With several processes, which torchrun starts, gradients
 are averaged between backward and update. They agree on decisions (stop, save) over a gloo group on the CPU, so that no
 accelerator is waited for.
 """

@@ -8,13 +8,13 @@ import pytest
 
 from i2i import machine
 from i2i.models.styles import Style
-from i2i.tools.doctor import EXTRAS, PACKAGES, Finding, arithmetic, devices, extras, limits, styles, trial, versions
+from i2i.tools.doctor import EXTRAS, PACKAGES, Finding, arithmetic, devices, extras, import_of, limits, styles, versions
 from i2i.tools.probes import Answer
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 FOR_DEVELOPERS = {"test", "docs", "dev"}
 VERSIONS = dict.fromkeys(PACKAGES, "9999.0")
-FINE = {trial(name): Answer() for name in PACKAGES}
+FINE = {import_of(name): Answer() for name in PACKAGES}
 
 
 def only(found: list[Finding], name: str) -> Finding:

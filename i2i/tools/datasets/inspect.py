@@ -157,9 +157,9 @@ def _places(data: Path) -> Sequence[tuple[str, str, str, str]]:
     found = []
     for split in SPLITS:
         by_name = [(f"{split}/{side}", BY_NAME, split, side) for side in "AB"]
-        beside = [] if any(is_folder(data / name) for name, *_ in by_name) else [(split, SIDE_BY_SIDE, split, "AB")]
+        joined = [] if any(is_folder(data / name) for name, *_ in by_name) else [(split, SIDE_BY_SIDE, split, "AB")]
         by_name += [(f"{side}/{split}", BY_NAME, split, side) for side in "AB"]
-        found += [*by_name, *beside, *((f"{split}{side}", UNPAIRED, split, side) for side in "AB")]
+        found += [*by_name, *joined, *((f"{split}{side}", UNPAIRED, split, side) for side in "AB")]
     found = [place for place in found if is_folder(data / place[0])]
     if not any(layout == BY_NAME for _, layout, _, _ in found):
         found += [(side, BY_NAME, "train", side) for side in "AB" if is_folder(data / side)]
