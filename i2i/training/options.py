@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ from i2i.algorithms.algorithm import AnyAlgorithm, own_options
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.options import FolderOrURL, of_one_size
 from i2i.data.pair import ImagePair
-from i2i.errors import ResourceError, out_of_memory
+from i2i.errors import ResourceError
 from i2i.networks.own import Own
 from i2i.training.schedule import Metric, Policy
 
@@ -135,17 +135,6 @@ def options_class(
     bases = (*more, chosen, RunOptions)
     made: type[RunOptions] = make_dataclass("Options", listed, bases=bases, namespace=shared, frozen=True, kw_only=True)
     return made
-
-
-@contextlib.contextmanager
-def memory_explained(batch: ImagePair, options: RunOptions) -> Iterator[None]:
-    """Turns an error of the device for want of memory into one with advice."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory(error):
-            raise batch_too_large(batch, options) from None
-        raise
 
 
 def batch_too_large(batch: ImagePair, options: RunOptions) -> ResourceError:

@@ -6,8 +6,9 @@ are averaged between backward and update. They agree on decisions (stop, save) o
 accelerator is waited for.
 """
 
+import contextlib
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -22,10 +23,11 @@ from i2i.acceleration.exchange import compile_in_place
 from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm, Losses, Player, has_batch_norm
 from i2i.data.pair import ImagePair
 from i2i.device import choose_device
+from i2i.errors import out_of_memory
 from i2i.machine import end_with_torchrun, keep_freed_memory, meet, place, together
 from i2i.networks.blocks import InstanceNorm
 from i2i.networks.own import OwnNetwork
-from i2i.training.options import TrainingOptions
+from i2i.training.options import RunOptions, TrainingOptions, batch_too_large
 
 T = TypeVar("T")
 
@@ -145,6 +147,17 @@ def best_memory_format(
     if device.type == "cpu" and precision == "bf16" and normalised and not any(map(has_batch_norm, networks)):
         return torch.channels_last
     return torch.contiguous_format
+
+
+@contextlib.contextmanager
+def memory_explained(batch: ImagePair, options: RunOptions) -> Iterator[None]:
+    """Turns an error of the device for want of memory into one with advice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise batch_too_large(batch, options) from None
+        raise
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:

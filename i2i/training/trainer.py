@@ -19,10 +19,10 @@ from i2i.training.checkpoint import Checkpointer
 from i2i.training.data_identity import DataIdentity
 from i2i.training.health import EARLY_LOOKS
 from i2i.training.monitor import Monitor, palettes_of
-from i2i.training.options import RunOptions, memory_explained
+from i2i.training.options import RunOptions
 from i2i.training.run_folder import RunFolder, put_run
 from i2i.training.schedule import Progress
-from i2i.training.step import ProcessGroup, TrainingStep, expect_one_size, prepare, seed_step
+from i2i.training.step import ProcessGroup, TrainingStep, expect_one_size, memory_explained, prepare, seed_step
 from i2i.training.validation import HeldOut, Validation
 
 FLUSH_SECONDS = 2.0
