@@ -206,6 +206,9 @@ class Segments:
 def segments(target: Path, facts: Mapping[str, Any]) -> Iterator[Segments]:
     """The segments of the film at `target` that follows from `facts`; those of the same film by others are removed.
 
+    They lie in a hidden folder beside it, whose name is a digest of `facts`. So the same work finds them again after a
+    kill, and other work never does.
+
     Raises `LockedError` if another process is at work on them, `OutputError` if the folder cannot be made.
     """
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

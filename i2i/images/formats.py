@@ -196,7 +196,8 @@ def reasons() -> Iterator[None]:
         text = r"\1 pixels: at most \2 are accepted"
         raise ImageError(re.sub(r".*?(\d+) pixels\) exceeds limit of (\d+).*", text, str(error))) from None
     except Exception as error:
-        raise ImageError(f"damaged: {plain(error)}") from None
+        refused = getattr(error, "strerror", None)  # by the system, and not by a decoder
+        raise ImageError(f"cannot be read: {refused}" if refused else f"damaged: {plain(error)}") from None
 
 
 def plain(error: Exception) -> str:

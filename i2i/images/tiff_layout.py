@@ -114,8 +114,13 @@ class Layout:
         return -(-rows // self.line_rows) * self.line_bytes
 
     def check_segments(self, end: int) -> None:
-        """Raises `ImageError` unless every segment has a place, and for more bytes than a file of `end` can have."""
+        """Raises `ImageError` unless every segment has a place, and for more bytes than a file of `end` can have.
+
+        A single one whose size is missing goes on to the end, as libtiff has it.
+        """
         count = self.across * self.down * (self.samples if self.planar else 1)
+        if count == 1 and self.offsets and not self.counts:
+            self.counts = (max(0, end - self.offsets[0]),)
         found = min(len(self.offsets), len(self.counts))
         if self.compression != OLD_JPEG and found < count:
             raise ImageError(f"damaged: {found} strips or tiles where {count} are expected")

@@ -16,7 +16,7 @@ from PIL import Image, features
 from i2i.errors import ImageError
 from i2i.images import UNREAD, Limits, decode, probe, read
 from i2i.images.encoding import DEFAULT_QUALITY
-from i2i.images.formats import NAMES, READ, WRITTEN, readable
+from i2i.images.formats import NAMES, READ, WRITTEN, readable, reasons
 
 DOCS = Path(__file__).parents[2] / "docs" / "pictures.md"
 
@@ -200,3 +200,17 @@ def test_reading_leaves_pillow_as_it_was():
     before = Image.MAX_IMAGE_PIXELS
     decode(pillow_bytes(Image.fromarray(gradient()), "PNG"))
     assert before == Image.MAX_IMAGE_PIXELS and np.array(MODES["RGB"]).shape == (12, 17, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(5, "Input/output error"), "cannot be read: Input/output error"),
+        (OSError("image file is truncated (0 bytes not processed)"), "damaged: it is truncated"),
+        (ValueError("one line\nits cause\n"), "damaged: its cause"),
+        (MemoryError(), "not enough memory to decode it"),
+    ],
+)
+def test_errors_of_libraries_and_of_the_system_become_reasons(error, reason):
+    with pytest.raises(ImageError, match=f"^{reason}$"), reasons():
+        raise error

@@ -177,6 +177,16 @@ def test_missing_tiff_segments_have_the_nodata_value(compression, nodata):
     assert np.array_equal(decode(whole).pixels, stored) and np.array_equal(decode(sparse).pixels, wanted)
 
 
+@pytest.mark.parametrize("compression", [1, LZW, DEFLATE])
+def test_a_single_strip_whose_size_is_missing_goes_on_to_the_end(compression):
+    kind = Kind(RGB, compression=compression, segment=(19, 0))
+    stored, entry = samples(kind), struct.pack("<HHI", 279, 4, 1)
+    whole = built(stored, kind)
+    assert whole.count(entry) == 1
+    data = whole.replace(entry, struct.pack("<HHI", 65_000, 4, 1))
+    assert np.array_equal(decode(data).pixels, stored)
+
+
 @pytest.mark.parametrize("fill_order", [1, 2])
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "YCbCr"])
 def test_jpeg_in_tiff_agrees_with_pillow(mode, fill_order):
