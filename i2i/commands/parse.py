@@ -1,13 +1,14 @@
 """From the words of a command line to options.
 
-argparse separates the words into options and texts. `i2i.config` then checks the texts as it checks a YAML file, so a
-line and a file have the same limits and the same error messages. Precedence: defaults < the configuration of a run that
-goes on < `--config FILE.yaml` < flags.
+The words are separated into options and texts. `i2i.config` then checks the texts as it checks a YAML file, so a line
+and a file have the same limits and the same error messages. Precedence: defaults < the configuration of a run that goes
+on < `--config FILE.yaml` < flags.
 """
 
-import argparse
 import contextlib
 import difflib
+import re
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,6 +39,8 @@ TEXTS = {
     "stop_when",
 }
 """The options of all commands that may be emptied on the command line, where a configuration has something in them."""
+_FLAG = re.compile(r"--|-(?!inf|nan)[^\W\d]")
+"""How a flag begins; `-`, `-5`, `-.5:1` and `-inf` are values."""
 _NEAR = 0.7
 """The likeness from which a flag is suggested."""
 
@@ -62,7 +65,7 @@ def read_line(words: Sequence[str], known: Sequence[Option]) -> Line:
     before, after = _before_and_after(list(words))
     _check_flags(before, known)
     texts, loose = _separate(before, known)
-    files = texts.pop("config", [])
+    files = texts.pop("config")
     if len(files) > 1:
         raise UsageError(f"--config: given more than once ({', '.join(files)}); put all options into one file")
     texts |= _positional(loose + after, known)
@@ -129,23 +132,37 @@ def _likeness(name: str, flag: str) -> float:
 
 
 def _separate(words: Sequence[str], known: Sequence[Option]) -> tuple[dict[str, Any], list[str]]:
-    """The text of each option (of a switch, its value), and the words that belong to no option."""
-    parser = argparse.ArgumentParser(
-        add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=argparse.SUPPRESS
-    )
-    parser.add_argument("--config", action="append")
-    for option in known:
-        if option.is_switch:
-            parser.add_argument(option.flag, dest=option.name, action=argparse.BooleanOptionalAction)
+    """The text of each option (of a switch, its value), and the words that belong to no option.
+
+    An option of many values takes the words up to the next flag.
+    """
+    named = {flag: option for option in known for flag in _flags(option)}
+    texts: dict[str, Any] = {"config": []}
+    loose: list[str] = []
+    taker = loose
+    left = deque(words)
+    while left:
+        word = left.popleft()
+        flag, given, text = _flag(word), "=" in word, word.partition("=")[2]
+        option = named.get(flag)
+        if option is None and flag != "--config":
+            taker = loose if _FLAG.match(word) else taker
+            taker.append(word)
+            continue
+        taker = loose
+        if option and option.is_switch:
+            texts[option.name] = flag == option.flag
+        elif option and option.many:
+            taker = texts[option.name] = [text] if given else []
         else:
-            parser.add_argument(*_flags(option), dest=option.name, nargs="*" if option.many else None)
-    flags = [_flag(word) + "".join(word.partition("=")[1:]) if word.startswith("--") else word for word in words]
-    try:
-        found, loose = parser.parse_known_args(flags)
-    except argparse.ArgumentError as error:
-        expected = "a YAML file" if error.argument_name == "--config" else "a value"
-        raise UsageError(f"{error.argument_name}: expected {expected}") from None
-    return {name: tuple(text) if isinstance(text, list) else text for name, text in vars(found).items()}, loose
+            if not given and (not left or _FLAG.match(left[0])):
+                raise UsageError(f"{flag}: expected {'a value' if option else 'a YAML file'}")
+            text = text if given else left.popleft()
+            if option:
+                texts[option.name] = text
+            else:
+                texts["config"].append(text)
+    return {name: tuple(text) if isinstance(text, list) else text for name, text in texts.items()}, loose
 
 
 def _flags(option: Option) -> tuple[str, ...]:
