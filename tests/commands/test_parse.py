@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from i2i.commands.options import options_of
 from i2i.commands.parse import read_line
 from i2i.errors import UsageError

@@ -85,8 +85,8 @@ def test_draws_of_kid_are_those_of_the_pictures_drawn() -> None:
         of_a, of_b = (torch.repeat_interleave(torch.arange(len(x)), draws(len(x), 2)[k].long()) for x in (a, b))
 
         def within(x: Tensor, chosen: Tensor) -> float:
-            metrics = [(i, j) for i in chosen.tolist() for j in chosen.tolist() if i != j]
-            return float(np.mean([(float(x[i] @ x[j]) / 4 + 1) ** 3 for i, j in metrics]))
+            pairs = [(i, j) for i in chosen.tolist() for j in chosen.tolist() if i != j]
+            return float(np.mean([(float(x[i] @ x[j]) / 4 + 1) ** 3 for i, j in pairs]))
 
         across = np.mean([(float(a[i] @ b[j]) / 4 + 1) ** 3 for i in of_a for j in of_b])
         assert float(found.resampled[k]) == pytest.approx(within(a, of_a) + within(b, of_b) - 2 * across)
