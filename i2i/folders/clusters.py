@@ -251,10 +251,11 @@ class DaskCluster(Cluster):
         task = self._client.submit(*_packed(call), pure=False)
         while not self._broken:
             try:
-                result: T = task.result(timeout=10 * _POLL)  # if its worker is gone, another makes the result
+                result: T = task.result(timeout=10 * _POLL)
                 return result
             except Exception as error:
-                waits = isinstance(error, TimeoutError) and task.status in ("pending", "finished")
+                # `lost`: its worker is gone with the result, and another is at it
+                waits = isinstance(error, TimeoutError) and task.status in ("pending", "finished", "lost")
                 if not waits or self._client.status not in ("running", "connecting"):
                     raise self._reason(task, error) from None
         raise BrokenExecutor(self._broken)

@@ -46,6 +46,7 @@ class Plan:
 
 Source = str | PathLike[str]
 Inputs = Source | Sequence[Source]
+_OFTEN = 32
 
 
 def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
@@ -268,14 +269,19 @@ def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], out: Path, options: 
 
 
 def _by_listing() -> Callable[[str], bool]:
-    """Returns a function that says which paths exist. It lists each folder once: a look at each path may go far."""
+    """Returns a function that says which paths exist. It lists a folder that is asked about often, once.
+
+    A look at each of many paths may go far; a large folder is not listed for a few.
+    """
+    asked: Counter[str] = Counter()
     names: dict[str, set[str] | None] = {}
 
     def there(path: str) -> bool:
         folder, name = os.path.split(path)
-        if folder not in names:
+        asked[folder] += 1
+        if asked[folder] == _OFTEN:
             names[folder] = _names_in(folder)
-        found = names[folder]
+        found = names.get(folder)
         # the file system may fold names, in its own way
         return (found is None or _folded(name) in found) and os.path.lexists(path)
 

@@ -21,7 +21,7 @@ from i2i.folders.jobs import Job, SourceAndTarget
 from i2i.folders.plan import Plan
 from i2i.images import Picture, not_kept_by
 from i2i.images.palettes import FAR
-from i2i.terminal import say_plain
+from i2i.terminal import printable, say_plain
 from i2i.urls import StorePath
 
 _CONVERTED = {(3, 1): "colours taken as luminance", (1, 3): "grey taken as three channels"}
@@ -53,12 +53,15 @@ class Record(SourceAndTarget):
         return cls(job.source_text, job.target_text, status, sys.intern(reason), sys.intern(note))
 
     def of_same(self, job: Job, here: Job) -> "Record":
-        """The record of `job`, from this one of `here`, the same job with other paths. Texts that name these change."""
+        """The record of `job`, from this one of `here`, the same job with other paths.
+
+        Texts that name these change, and stay free of control characters.
+        """
         reason, note = self.reason, self.note
         for name in ("target_text", "source_text", "mask_text"):
             used, given = getattr(here, name), getattr(job, name)
             if used != given:
-                reason, note = reason.replace(used, given), note.replace(used, given)
+                reason, note = (text.replace(used, printable(given)) for text in (reason, note))
         return replace(Record.of(job, self.status, reason, note), film=self.film)
 
     def to_json(self) -> str:

@@ -66,10 +66,13 @@ class Staged:
     def _run(self, part: "_Part") -> None:
         """Translates a part, while its results go to their stores. Then removes its files here."""
         whole, calls, threads = self.pipeline, deque[_Call](), ThreadPoolExecutor(stores.TOGETHER, "i2i-store")
+        is_refused = False
 
         def record_ended(wait: bool) -> None:
+            nonlocal is_refused
             while calls and (wait or calls[0][1].done()):
                 job, call = calls.popleft()
+                is_refused = is_refused or call.exception() is not None
                 whole.record(job, call.result())
 
         def finished(here: Job, record: Record) -> None:
@@ -85,11 +88,8 @@ class Staged:
         try:
             inner.run(list(part.jobs))
             record_ended(wait=True)
-        except OutputError:  # a store that refuses one refuses the others too
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
         finally:
-            threads.shutdown()
+            threads.shutdown(cancel_futures=is_refused)  # a store that refuses one refuses the others too
             for job, call in calls:  # after an error
                 if not call.cancelled() and call.exception() is None:
                     whole.finished(job, call.result())

@@ -229,7 +229,8 @@ class LoadedModel:
         """
         from i2i.inference.streaming import stream_bands
 
-        stream_bands(self.network, bands, sink, depth, **self._for_bands(bands.height, bands.width))
+        options = self._for_bands(bands.height, bands.width)  # first, as the network is read for it
+        stream_bands(self.network, bands, sink, depth, **options)
 
     def _for_bands(self, height: int, width: int) -> dict[str, Any]:
         """The options of `streaming.stream` for a picture of that size."""

@@ -17,8 +17,10 @@ from PIL import Image
 from i2i import images
 from i2i.data.folders import find_images
 from i2i.errors import InputError, ModelError, OutputError, SomeFailed, UsageError
+from i2i.folders import plan as plan_module
 from i2i.folders.batch import translate_folder
 from i2i.images.formats import lacking
+from i2i.inference.options import FolderOptions
 from i2i.inference.translator import Translator
 from i2i.models import model_file
 from i2i.models.info import describe
@@ -191,6 +193,17 @@ def test_existing_outputs(tmp_path: Path, style: Path) -> None:
     assert _tree(out) == whole
     with pytest.raises(UsageError, match="contradict"):
         translate_folder(source, out, style, overwrite=True, skip_existing=True)
+
+
+def test_a_folder_of_results_is_listed_for_many_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For there may be a million in it."""
+    listed: list[str] = []
+    names_in = plan_module._names_in
+    monkeypatch.setattr(plan_module, "_names_in", lambda folder: listed.append(folder) or names_in(folder))
+    source = _folder(tmp_path / "in", tuple(f"{number}.png" for number in range(100)))
+    for inputs, count in ((source / "0.png", 0), (source, 1)):
+        assert plan_module.plan(inputs, tmp_path / "out", FolderOptions()).todo
+        assert len(listed) == count
 
 
 def test_an_input_that_is_named_twice_is_one(tmp_path: Path, style: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import batch_tools
 import local_clusters
@@ -92,6 +93,26 @@ def test_what_a_check_says_of_a_worker() -> None:
     absent = clusters.explained("host", ModuleNotFoundError("No module named 'i2i'"))
     assert isinstance(absent, UsageError) and "host cannot run this i2i" in str(absent)
     assert isinstance(clusters.explained("host", OSError("x")), ResourceError)
+
+
+def test_a_result_that_is_lost_with_its_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long another worker takes for it."""
+    task = SimpleNamespace(status="lost", times=0)
+
+    def result(timeout: float) -> str:
+        task.times += 1
+        if task.times < 3:
+            raise TimeoutError
+        return "made"
+
+    task.result = result
+    client = SimpleNamespace(status="running", nthreads=lambda: {"tcp://host:1": 1})
+    client.subscribe_topic, client.submit = (lambda *_: None), (lambda *_, **__: task)
+    cluster = clusters.DaskCluster(client, lambda text: None)
+    try:
+        assert cluster.submit(str).result() == "made"
+    finally:
+        cluster.shutdown()
 
 
 # real clusters

@@ -1,5 +1,6 @@
 """Folders of a store are translated as folders of this machine: the same bytes, the same records, the same refusals."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from batch_tools import Environment, Slow, folder, model, picture, start, transl
 from object_store import KEY, SECRET, content, endpoint, fill, new_bucket, put, unfinished, use_s3
 from PIL import Image
 
+from i2i import images
 from i2i.errors import OutputError, SomeFailed, UsageError
 from i2i.folders import staging, stores
 from i2i.folders.batch import translate_folder
@@ -204,6 +206,14 @@ def test_masks(tmp_path: Path, bucket: StorePath, paints: Translator) -> None:
         translate_folder(source, tmp_path / "three", paints, mask=str(bucket / "none"))
 
 
+@pytest.mark.promise("R52")
+def test_a_name_in_a_reason_is_printable(tmp_path: Path, bucket: StorePath, paints: Translator) -> None:
+    for name, data in (("in/a\nb.png", picture(tmp_path / "a.png").read_bytes()), ("masks/a\nb.png", b"no picture")):
+        put(bucket, name, data)
+    (record,) = translate_folder(bucket / "in", bucket / "out", paints, mask=str(bucket / "masks")).failed
+    assert record.reason.startswith(f"its mask {bucket}/masks/a\\nb.png: ")
+
+
 def test_films_are_known_by_their_content(tmp_path: Path, bucket: StorePath, paints: Translator) -> None:
     frames = [Image.fromarray(np.full((16, 16, 3), level, np.uint8)) for level in (0, 99, 200)]
     for name in ("moving.gif", "moving.webp"):
@@ -287,6 +297,32 @@ def test_a_store_that_is_lost_ends_the_work_and_the_report_is_true(
     assert content(bucket / "out").keys() == {record.target.name for record in reports[0].done}
     assert {"0.png", "1.png"} <= content(bucket / "out").keys()
     assert {"3.png", "4.png", "5.png"} <= {record.source.name for record in reports[0].left}
+
+
+def test_what_is_done_when_the_disk_here_is_full_is_stored(
+    tmp_path: Path, bucket: StorePath, paints: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(bucket / "in", folder(tmp_path / "in", [f"{n}.png" for n in range(5)]))
+    monkeypatch.setattr(stores, "TOGETHER", 1)
+    store, write = stores.put, images.write
+
+    def slow(path: Path, place: StorePath, **options: Any) -> None:
+        time.sleep(0.1)
+        store(path, place, **options)
+
+    def full(path: Path, *more: Any) -> None:
+        if path.name.startswith("out3"):
+            raise OutputError("full") from OSError(errno.ENOSPC, "No space left on device")
+        write(path, *more)
+
+    monkeypatch.setattr(stores, "put", slow)
+    monkeypatch.setattr("i2i.folders.pipeline.write", full)
+    monkeypatch.setattr(staging, "PART", 5)
+    reports: list[Report] = []
+    with pytest.raises(OutputError, match="full"):
+        translate_folder(bucket / "in", bucket / "out", paints, finish=reports.append)
+    assert {"0.png", "1.png", "2.png"} <= content(bucket / "out").keys()
+    assert content(bucket / "out").keys() == {record.target.name for record in reports[0].done}
 
 
 def test_little_is_staged_at_once(

@@ -35,7 +35,7 @@ def _reference(config: Any) -> dict[str, torch.Tensor]:
 
 def _configs(cls: Any, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     norms = st.sampled_from([{"norm": "batch"}, {"norm": "instance"}, {"norm": "none", "bias": False}])
-    return st.builds(lambda norm, **k: cls(**k, **norm), norm=norms, in_channels=st.integers(1, 5), **fields)
+    return st.builds(lambda norm, **k: cls(**k, **norm), norm=norms, in_channels=st.integers(1, 8), **fields)
 
 
 SAMPLING, OUT, TO_4 = st.sampled_from(["strided", "antialiased"]), st.integers(1, 5), st.integers(1, 4)
