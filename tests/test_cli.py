@@ -125,7 +125,7 @@ def made(name: str, words: str | list[str]) -> int:
 def refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str, str], str]:
-    """What a training says that ends before it has made anything."""
+    """Returns a function that says what a training says that ends before it has made anything."""
     monkeypatch.setattr("i2i.training.launch.Trainer", None)  # it must not come so far
 
     def said(name: str, words: str) -> str:

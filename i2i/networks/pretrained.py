@@ -139,7 +139,8 @@ def _vgg_layers(path: Path, expected: str, layout: Sequence[str | int] = ()) -> 
         if path.stat().st_size > _MAX_BYTES:
             raise ModelError(f"{path.stat().st_size} bytes: at most {_MAX_BYTES} are accepted")
         found = load_file(path)
-        weights = {name[9:]: tensor.float() for name, tensor in found.items() if name.startswith("features.")}
+        numbered = {name.removeprefix("features."): tensor for name, tensor in found.items()}
+        weights = {name: tensor.float() for name, tensor in numbered.items() if name[:1].isdecimal()}
         with torch.device("meta"):
             layers = make_layers([*layout] or _layout(weights))
         _compare(weights, layers.state_dict())

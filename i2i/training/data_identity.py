@@ -24,7 +24,7 @@ from i2i.training.options import RunOptions
 from i2i.urls import real
 
 SAMPLED = 32
-"""Of each list, a part of the content is kept for this number of pictures."""
+"""A part of the content is kept for this number of pictures of each list."""
 _ENDS = 1 << 12
 _TRAINING, _HELD_OUT, _PAIRS = "training pictures", "held-out pictures", "pairs"
 _ELSEWHERE = "use another --run; --init-from takes weights alone"

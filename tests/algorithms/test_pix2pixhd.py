@@ -151,11 +151,13 @@ def algorithm(**options: Any) -> Pix2PixHD:
 
 def test_files_that_are_no_vgg(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("no weights")
-    save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "part.safetensors")
+    for name, first in (("part", "features.0.weight"), ("bare", "0.weight")):  # of the network, of its features alone
+        save_file({first: torch.zeros(64, 3, 3, 3)}, tmp_path / f"{name}.safetensors")
     for name, kind, said in (
         ("none.safetensors", UsageError, "no such file"),
         ("text.safetensors", ModelError, "not a safetensors file"),
         ("part.safetensors", ModelError, r"features\.0\.bias is missing"),
+        ("bare.safetensors", ModelError, r"features\.0\.bias is missing"),
     ):
         with pytest.raises(kind, match=said):
             algorithm(lambda_VGG=1.0, vgg=tmp_path / name)

@@ -151,7 +151,7 @@ def test_how_many_patches() -> None:
 
 
 def test_flat_pictures_have_no_noise_to_compare() -> None:
-    """What is left of one colour in a band-pass level is rounding, and must not be blown up."""
+    """The rest of one colour in a band-pass level is rounding, and must not be blown up."""
     noise = torch.randn(300, 3 * 49, generator=torch.Generator().manual_seed(0))
     assert not normalised(0.1 + 1e-6 * noise, 3).any()
     assert normalised(0.1 + 1e-3 * noise, 3).std() == pytest.approx(1, abs=1e-3)

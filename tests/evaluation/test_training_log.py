@@ -1,4 +1,4 @@
-"""What stands beside the numbers of a run's validations: which pictures, how they came to size, what was compared."""
+"""The protocol of a run's validations: which pictures, how they came to size, what was compared."""
 
 import html
 import json

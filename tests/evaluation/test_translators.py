@@ -102,7 +102,7 @@ def labelled(tmp_path: Path) -> Path:
 
 
 def accuracy(made: list[np.ndarray[Any, Any]], right: list[Path]) -> float:
-    """Of outputs (H, W, 3), each pixel to the nearer of black and white."""
+    """The share of right pixels in outputs (H, W, 3), each pixel taken for the nearer of black and white."""
     expected = [images.read(path).pixels[..., 0] > 127 for path in right]
     classes = [x.astype(int).sum(axis=2) * 2 > 3 * 255 for x in made]
     return float(np.mean([a == b for a, b in zip(classes, expected, strict=True)]))

@@ -49,7 +49,7 @@ def test_features_of_a_vgg_are_those_of_torchvisions(tmp_path: Path) -> None:
 
 
 def test_features_of_efficientnet_lite0() -> None:
-    """Of the last block at strides 4, 8, 16 and 32: the sums of a grey picture, as the package computes them."""
+    """The last block at strides 4, 8, 16 and 32 has the sums of a grey picture that the package computes."""
     pytest.importorskip("efficientnet_lite_pytorch")
     from efficientnet_lite_pytorch import EfficientNet
 
