@@ -248,12 +248,13 @@ def _check_name(path: Path) -> None:
         )
 
 
-def remove_strays(folder: Path, before: float) -> None:
+def remove_strays(folder: Path, before: float, name: str = "") -> None:
     """Remove what a killed process left half-written in `folder` before that time (seconds since the epoch).
 
-    A file that another process is writing is locked, and stays; so do a folder with such a file, `LOCK`, and links.
+    With `name` only its shared folders of that name go, as in a folder of temporary files, where others work too. A
+    file that another process is writing is locked, and stays; so do a folder with such a file, `LOCK`, and links.
     """
-    for stray in folder.glob(".i2i-*.part"):
+    for stray in folder.glob(f".i2i-{name}-*.part" if name else ".i2i-*.part"):
         with contextlib.suppress(OSError):
             lock = stray / LOCK if stray.is_dir() else stray
             if stray.stat().st_mtime < before and not (lock.exists() and _is_being_written(lock)):

@@ -29,8 +29,8 @@ PART = 32
 """So many jobs are staged together, unless batches are larger; a film is staged alone."""
 PART_BYTES = 1 << 28
 """A part with so many bytes takes no further jobs."""
-_NEW = 5.0
-"""The age of a staging folder, in seconds, from which it is locked unless its process has ended."""
+_NAME, _NEW = "stage", 5.0
+"""The name of staging folders, and the age in seconds from which one is locked unless its process has ended."""
 _Call = tuple[Job, Future[Record]]
 _SUFFIX = re.compile(r"\.\w{1,8}", re.ASCII)
 
@@ -169,10 +169,10 @@ def spool() -> Iterator[Path]:
 
     Raises `OutputError` if there can be none.
     """
-    remove_strays(spool_folder(), time.time() - _NEW)
+    remove_strays(spool_folder(), time.time() - _NEW, _NAME)
     with ExitStack() as stack:
         try:
-            folder = stack.enter_context(shared_folder("stage", spool_folder(), 0o700))
+            folder = stack.enter_context(shared_folder(_NAME, spool_folder(), 0o700))
         except OutputError as error:
             raise OutputError(f"{error}; name a folder in the environment variable {FOLDER_VARIABLE}") from None
         yield folder

@@ -352,13 +352,16 @@ def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_living_one_stay(sp
         killed = spool / ".i2i-stage-killed.part"
         killed.mkdir()
         (killed / "lock").write_bytes(b"pid 1")
-        for path in (living, killed):
+        site = spool / ".i2i-00ff.part"  # half of a web folder, of `i2i export --web`
+        site.mkdir()
+        for path in (living, killed, site):
             os.utime(path, (0, 0))
-        (spool / ".i2i-mine.part").symlink_to(living)
+        (spool / ".i2i-stage-mine.part").symlink_to(living)
         with staging.spool():
             assert not killed.exists()
-            assert (living / "file").exists()
-        (spool / ".i2i-mine.part").unlink()
+            assert (living / "file").exists() and site.exists()
+        (spool / ".i2i-stage-mine.part").unlink()
+        site.rmdir()
     assert not living.exists()
 
 
