@@ -90,6 +90,7 @@ class Parts:
         self._ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
         self._again: deque[Part] = deque()
         self._numbers = count(1)
+        self._start = os.getcwd()  # noqa: PTH109 - pathlib's fails on names that are no UTF-8
         self._given_up = 0
         self._ending = False
         self._error: BaseException | None = None
@@ -154,7 +155,7 @@ class Parts:
             yield self._part(together)
 
     def _part(self, jobs: Sequence[Job]) -> Part:
-        here = tuple(map(_absolute, jobs))
+        here = tuple(_absolute(job, self._start) for job in jobs)
         return Part(next(self._numbers), tuple(jobs), here, tuple(map(stamp, here)))
 
     def _fill(self, parts: Iterator[Part]) -> bool:
@@ -238,10 +239,9 @@ class Parts:
             self._end(SomeFailed(f"{printable(record.source)}: {record.reason}"))
 
 
-def _absolute(job: Job) -> Job:
-    """The job with paths that are true in every folder."""
+def _absolute(job: Job, start: str) -> Job:
+    """The job with paths that are true in every folder; relative ones begin at `start`."""
     texts = (job.source_text, job.target_text, job.mask_text)
-    start = os.getcwd()  # noqa: PTH109 - pathlib's fails on names that are no UTF-8
     source, target, mask = (text and (text if is_url(text) else os.path.join(start, text)) for text in texts)  # noqa: PTH118
     return replace(job, source_text=source, target_text=target, mask_text=mask)
 

@@ -88,6 +88,17 @@ def test_a_mix_of_styles(tmp_path: Path, source: Path, processes: Executor, monk
     assert tree(Path("out")) == tree(Path("whole")) and len(report.facts["mix"]) == 2
 
 
+def test_relative_paths_are_those_of_the_start(tmp_path: Path, style: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the program goes to another folder meanwhile."""
+    folder(tmp_path / "in", [f"{number}.png" for number in range(40)])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    go = lambda *_: os.chdir(tmp_path / "elsewhere")  # noqa: E731
+    with ThreadPoolExecutor(1) as threads:
+        report = translate_folder("in", "out", style, executor=threads, progress=go)
+    assert len(report.done) == len(tree(tmp_path / "out")) == 40
+
+
 def test_a_translator_stays_in_its_process(tmp_path: Path, source: Path, processes: Executor) -> None:
     with pytest.raises(UsageError, match="give the name or the path of its style"):
         translate_folder(source, tmp_path / "out", translator(), executor=processes)
