@@ -161,10 +161,10 @@ class Layout:
         if not 1 <= self.samples <= _MAX_CHANNELS or depth != 1:
             raise ImageError(f"{self.samples} channels, depth {depth}: at most {_MAX_CHANNELS} channels are accepted")
         name = f"TIFF of the kind {_COLOUR_NAMES.get(kind, kind)} with {bits} bits a channel"
-        if kind not in COLOURS:
-            raise ImageError(f"{name} is not read here")
         if -1 in (bits, format):
             raise ImageError("TIFF with channels of different types is not read here")
+        if kind not in COLOURS:
+            raise ImageError(f"{name} is not read here")
         if bits not in _BITS.get(format, ()):
             raise ImageError(f"TIFF of {_KIND_NAMES.get(format, 'values')} of {bits} bits is not read here")
         if kind in _UNSIGNED_BITS and (_KINDS[format] != "u" or bits not in _UNSIGNED_BITS[kind]):

@@ -1,4 +1,4 @@
-"""What is looked at before a training: all pictures, whole; and what is said of those that are not what they seem."""
+"""The check before a training looks at all pictures, whole, and says which are not what they seem."""
 
 import dataclasses
 import re

@@ -177,7 +177,7 @@ def _sides(given: DataOptions) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_masks_of_0_and_255_are_not_class_indices(tmp_path: Path) -> None:
-    """Of 0 and 255 all but the background would be without a label."""
+    """With 0 and 255 all but the background would be without a label."""
     for i in range(6):
         mask = (blocks(i, 2) * 255)[..., None]
         write(tmp_path / "train" / "A" / f"{i}.png", mask.repeat(3, 2))

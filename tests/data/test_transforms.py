@@ -157,7 +157,7 @@ def test_each_seed_has_its_crop_and_flip_for_good():
 
 
 def test_a_picture_is_resized_alike_where_it_is_said_to_be():
-    """What the name of a resize leaves out, such as the flip, must not matter to it; what matters must be in it."""
+    """The name of a resize has all that matters to it, and nothing else, such as the flip."""
     source = picture(40, 140)
     seen: dict[str, bytes] = {}
     for preprocess in SIZES:

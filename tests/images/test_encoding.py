@@ -1,4 +1,4 @@
-"""What each format keeps, and what it scales, drops or refuses."""
+"""Each format keeps some parts of a picture, and scales, drops or refuses others."""
 
 import io
 

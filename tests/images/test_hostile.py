@@ -98,7 +98,7 @@ def _fuzz(path, name, part, count):
 
 
 def _decodes(data, path):
-    """Whether there is a picture in it. What `probe` refuses is refused, and for the same reason."""
+    """Whether there is a picture in it. `probe` refuses nothing else, and for the same reason."""
     path.write_bytes(data)
     reason = ""
     try:
@@ -163,7 +163,7 @@ def _fuzz_tiffs(path, part, count):
 
 
 def _tiff_exit_codes(folder, parts, count):
-    """Of children that fuzz `count` TIFFs each, one after the other."""
+    """The exit codes of children that fuzz `count` TIFFs each, one after the other."""
     context, codes = multiprocessing.get_context("fork"), []
     for part in range(parts):
         child = context.Process(target=_fuzz_tiffs, args=(folder / "mutated", part, count))

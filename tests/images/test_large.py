@@ -271,7 +271,7 @@ LAYOUT = {256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 
 
 
 def described(path: Path) -> tuple[dict[int, Any], dict[str, Any]]:
-    """What a file says of itself beside how its pixels are stored."""
+    """The tags of a file and its metadata, but for the way in which its pixels are stored."""
     with Image.open(path) as image:
         tags = image.getexif()
         inner = {(34665, tag): value for tag, value in tags.get_ifd(34665).items()}

@@ -1,4 +1,4 @@
-"""What files say beside their pixels: read by its kind, bounded, dropped where damaged, never believed as more."""
+"""Metadata of files: read by their kind, bounded, dropped where damaged, never believed as more."""
 
 import io
 import struct

@@ -225,6 +225,7 @@ def test_an_old_jpeg_is_read_whole_and_not_by_bands(tmp_path):
         (Kind(RGB, tags=((259, "H", [34712]),)), "packed with JPEG2000 is not read here"),
         (Kind(RGB, tags=((262, "H", [32844]),)), "kind LOGL with 8 bits a channel is not read here"),
         (Kind(RGB, tags=((258, "H", [8, 8, 16]),)), "channels of different types"),
+        (Kind(RGB, tags=((258, "H", [8, 8, 16]), (262, "H", [32803]))), "channels of different types"),
         (Kind(CMYK, tags=((332, "H", [2]),)), "other inks than cyan, magenta, yellow and black"),
         (Kind(RGB, tags=((339, "H", [6, 6, 6]),)), "complex values of 8 bits is not read here"),
         (Kind(RGB, 32, "f", tags=((339, "H", [3] * 3), (262, "H", [8]))), "kind CIELAB with 32 bits"),

@@ -316,6 +316,7 @@ def used(folder: Path) -> int:
 
 
 def files_in(folder: Path, pattern: str = "**/*") -> Iterator[tuple[Path, os.stat_result]]:
+    """The files of `folder` and their status; those that vanish meanwhile are left out."""
     for path in list(folder.glob(pattern)):
         with contextlib.suppress(OSError):  # others come and go
             if not path.is_dir():

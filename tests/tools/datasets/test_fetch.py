@@ -186,7 +186,7 @@ def test_links_whose_path_grows_beyond_what_the_system_resolves(tmp_path):
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 @pytest.mark.parametrize("limit", ["MAX_MEMBERS", "MAX_BYTES"])
 def test_more_than_the_limits(tmp_path, monkeypatch, make, limit):
-    """What is left out counts too, and sizes are known before a byte is written."""
+    """Files that are left out count too, and sizes are known before a byte is written."""
     archive = make(tmp_path / "a", [(f"set/{n}.png", PICTURE) for n in range(5)] + [("notes.txt", bytes(5_000_000))])
     allowed = 6 if limit == "MAX_MEMBERS" else 5 * len(PICTURE) + 5_000_000
     monkeypatch.setattr(module, limit, allowed - 1)

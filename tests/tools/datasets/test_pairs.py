@@ -43,7 +43,7 @@ def by_value(map_):
 
 
 def by_colour(map_):
-    """Of the same red, of the same green and of the same blue there are several instances."""
+    """Several instances have the same red, the same green or the same blue."""
     return np.stack([map_ // 1000 * 20, map_ % 1000 // 2 * 90, map_ % 2], axis=2).astype(np.uint8)
 
 
