@@ -239,9 +239,10 @@ def open_datasets(
         left_out = LeftOut(data)
         train, val = (kind.find(data, split, options, left_out) for split in ("train", "val"))
         held_out = val if all(val) else kind.find(data, "test", options, left_out)
-        _say(*left_out.lines)
         splits = [(train, True), (held_out, False)] if all(held_out) else [(train, True)]
-        return [kind(lists, options, is_train, multiple, minimum, make_pair) for lists, is_train in splits]
+        found = [kind(lists, options, is_train, multiple, minimum, make_pair) for lists, is_train in splits]
+        _say(*left_out.lines)
+        return found
 
     kind = OneDomain if make_pair else PairedImages if paired else UnpairedImages
     sets: list[Images] = opened(kind, options.data)
