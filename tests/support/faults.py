@@ -202,7 +202,10 @@ class SignalAt:
 
     def _send(self) -> None:
         for _ in range(self.times):
-            (os.killpg if self.group else os.kill)(os.getpgrp() if self.group else os.getpid(), self.number)
+            if self.group:
+                os.killpg(os.getpgrp(), self.number)
+            else:
+                signal.raise_signal(self.number)  # in this thread, at once
 
 
 def _until_asleep(process: psutil.Process) -> None:
