@@ -30,11 +30,14 @@ from i2i.images.metadata import (
 )
 from i2i.images.picture import Limits, Picture, Pixels
 
+_ZLIB_LEVEL = 3
+_SMALL = 1 << 16
+"""Of fewer bytes, or a picture of fewer pixels, isal 1.9 makes other bytes in one process of five, so zlib deflates."""
 _codec: Any
 try:
     from isal import isal_zlib as _codec
 except ImportError:
-    _codec, FAST, LEVEL = zlib, False, 3
+    _codec, FAST, LEVEL = zlib, False, _ZLIB_LEVEL
 else:
     FAST, LEVEL = True, 1
 
@@ -64,7 +67,8 @@ _PART_BYTES = 1 << 20
 
 def compress(data: bytes | Pixels) -> bytes:
     """`data`, with a buffer of contiguous bytes, deflated."""
-    packed: bytes = _codec.compress(data, LEVEL)
+    small = memoryview(data).nbytes < _SMALL
+    packed: bytes = zlib.compress(data, _ZLIB_LEVEL) if small else _codec.compress(data, LEVEL)
     return packed
 
 
@@ -328,7 +332,8 @@ def encode(pixels: Pixels, picture: Picture, icc: bytes | None) -> bytes:
 
 def parts(height: int, width: int, bands: Iterable[Pixels], picture: Picture, icc: bytes | None) -> Iterator[bytes]:
     """The parts of the file of a picture whose rows come in bands, each as `encode` takes pixels."""
-    deflate, above = _codec.compressobj(LEVEL), None
+    small, above = height * width < _SMALL, None
+    deflate = zlib.compressobj(_ZLIB_LEVEL) if small else _codec.compressobj(LEVEL)
     for pixels in bands:
         rows = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8).reshape(len(pixels), -1)
         if above is None:
