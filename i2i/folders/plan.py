@@ -271,7 +271,7 @@ def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], out: Path, options: 
 def _by_listing() -> Callable[[str], bool]:
     """Returns a function that says which paths exist. It lists a folder that is asked about often, once.
 
-    A look at each of many paths may go far; a large folder is not listed for a few.
+    A look at each of many paths may go far; a large folder is not listed for a few, and one that is not there not at all.
     """
     asked: Counter[str] = Counter()
     names: dict[str, set[str] | None] = {}
@@ -279,7 +279,9 @@ def _by_listing() -> Callable[[str], bool]:
     def there(path: str) -> bool:
         folder, name = os.path.split(path)
         asked[folder] += 1
-        if asked[folder] == _OFTEN:
+        if asked[folder] == 1 and not os.path.lexists(folder or os.curdir):
+            names[folder] = set()
+        elif asked[folder] == _OFTEN and folder not in names:
             names[folder] = _names_in(folder)
         found = names.get(folder)
         # the file system may fold names, in its own way
@@ -292,8 +294,6 @@ def _names_in(folder: str) -> set[str] | None:
     try:
         with os.scandir(folder or os.curdir) as entries:
             return {_folded(entry.name) for entry in entries}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
     except OSError:
         return None
 
