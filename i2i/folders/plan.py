@@ -271,7 +271,7 @@ def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], out: Path, options: 
 def _by_listing() -> Callable[[str], bool]:
     """Returns a function that says which paths exist. It lists a folder that is asked about often, once.
 
-    A look at each of many paths may go far; a large folder is not listed for a few, and one that is not there not at all.
+    A look at each of many paths may go far; a large folder is not listed for a few. A missing one is looked for once.
     """
     asked: Counter[str] = Counter()
     names: dict[str, set[str] | None] = {}

@@ -33,6 +33,7 @@ from i2i.images.picture import Limits, Picture, Pixels
 _ZLIB_LEVEL = 3
 _SMALL = 1 << 16
 """Of fewer bytes, or a picture of fewer pixels, isal 1.9 makes other bytes in one process of five, so zlib deflates."""
+_zlib: Any = zlib  # takes arrays, which its types do not know
 _codec: Any
 try:
     from isal import isal_zlib as _codec
@@ -67,8 +68,8 @@ _PART_BYTES = 1 << 20
 
 def compress(data: bytes | Pixels) -> bytes:
     """`data`, with a buffer of contiguous bytes, deflated."""
-    small = memoryview(data).nbytes < _SMALL
-    packed: bytes = zlib.compress(data, _ZLIB_LEVEL) if small else _codec.compress(data, LEVEL)
+    size = len(data) if isinstance(data, bytes) else data.nbytes
+    packed: bytes = _zlib.compress(data, _ZLIB_LEVEL) if size < _SMALL else _codec.compress(data, LEVEL)
     return packed
 
 
@@ -333,7 +334,7 @@ def encode(pixels: Pixels, picture: Picture, icc: bytes | None) -> bytes:
 def parts(height: int, width: int, bands: Iterable[Pixels], picture: Picture, icc: bytes | None) -> Iterator[bytes]:
     """The parts of the file of a picture whose rows come in bands, each as `encode` takes pixels."""
     small, above = height * width < _SMALL, None
-    deflate = zlib.compressobj(_ZLIB_LEVEL) if small else _codec.compressobj(LEVEL)
+    deflate = _zlib.compressobj(_ZLIB_LEVEL) if small else _codec.compressobj(LEVEL)
     for pixels in bands:
         rows = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8).reshape(len(pixels), -1)
         if above is None:

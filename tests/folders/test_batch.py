@@ -201,6 +201,7 @@ def test_a_folder_of_results_is_listed_for_many_only(tmp_path: Path, monkeypatch
     names_in = plan_module._names_in
     monkeypatch.setattr(plan_module, "_names_in", lambda folder: listed.append(folder) or names_in(folder))
     source = _folder(tmp_path / "in", tuple(f"{number}.png" for number in range(100)))
+    (tmp_path / "out").mkdir()
     for inputs, count in ((source / "0.png", 0), (source, 1)):
         assert plan_module.plan(inputs, tmp_path / "out", FolderOptions()).todo
         assert len(listed) == count
