@@ -32,7 +32,7 @@ from i2i.images.picture import Limits, Picture, Pixels
 
 _ZLIB_LEVEL = 3
 _SMALL = 1 << 16
-"""Of fewer bytes, or a picture of fewer pixels, isal 1.9 makes other bytes in one process of five, so zlib deflates."""
+"""Zlib deflates fewer bytes than these: isal 1.9.1 packs them differently in one process of five (docs/lab-book.md)."""
 _zlib: Any = zlib  # takes arrays, which its types do not know
 _codec: Any
 try:

@@ -49,6 +49,15 @@ def test_bands_are_one_picture(rows: int, monkeypatch: pytest.MonkeyPatch) -> No
     assert np.array_equal(found.pixels, pixels)
 
 
+def test_isal_does_not_pack_small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It packs few bytes differently from process to process."""
+    monkeypatch.setattr(png, "_codec", None)
+    pixels = gradient(channels=3)
+    with Image.open(io.BytesIO(png.encode(pixels, Picture(pixels), None))) as opened:
+        assert np.array_equal(np.asarray(opened), pixels)
+    assert png.compress(b"i2i" * 1000) == zlib.compress(b"i2i" * 1000, 3)
+
+
 def test_fast_png_encoder_is_used_if_installed(codec: str) -> None:
     pixels = gradient(channels=3)
     assert (encode(Picture(pixels), "PNG") == png.encode(pixels, Picture(pixels), None)) == (codec == "isal")

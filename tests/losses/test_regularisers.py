@@ -176,8 +176,11 @@ def stripes(period: float, size: int = 128) -> Tensor:
 @pytest.mark.parametrize(("size", "side"), [(128, 64), (48, 32)])
 @pytest.mark.parametrize("period", [2, 4])
 def test_stripes_in_step_with_the_grid_are_seen(period: int, size: int, side: int) -> None:
-    """Of amplitude a they have a power of (a/2)² (Σw)² / Σw² (for period 2 of a² times that) in one bin, w Hann's
-    window in both directions: Σw = (side/2)², Σw² = (3 side/8)². Each neighbour of a bin has a quarter of its power."""
+    """Stripes of amplitude a have the power (a/2)² (Σw)² / Σw² in one bin; those of period 2 have a² in place of (a/2)².
+
+    w is Hann's window in both directions: Σw = (side/2)², Σw² = (3 side/8)². Each neighbour of a bin has a quarter of
+    its power.
+    """
     power = (0.01 / (1 if period == 2 else 2)) ** 2 * (side / 2) ** 4 / (3 * side / 8) ** 2
     lines = 1 if period == 2 else 2  # and its mirror image
     fine = sum(max(min(i, side - i), min(j, side - j)) >= side / 6.4 for i in range(side) for j in range(side))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from run_options import Pix2PixRun
+from torchvision.utils import make_grid
 from toy_folders import write_folder
 
 from i2i import images
@@ -34,6 +35,19 @@ def test_each_column_has_its_name_above_it() -> None:
         assert float(strip[:, :, 2 + column * 66 :][:, :, :64].min()) < 0.5, "something is written there"
     narrow = [{"real_A": torch.ones(3, 8, 8), "fake_B": torch.ones(3, 8, 8)}]
     assert bool((grid(narrow)[:, :CAPTION] == 1).all()), "there is no room for a name"
+
+
+@pytest.mark.parametrize(("rows", "columns", "across"), [(3, 3, 3), (4, 2, 4), (4, 1, 2), (6, 3, 3)])
+def test_a_grid_is_laid_out_as_torchvision_does(rows: int, columns: int, across: int) -> None:
+    names = [f"picture {k}" for k in range(columns)]
+    pictures = [{name: torch.rand(3, 32, 32) * 2 - 1 for name in names} for _ in range(rows)]
+    cells = torch.stack([(picture + 1) / 2 for row in pictures for picture in row.values()])
+    expected = make_grid(cells, nrow=across, padding=2, pad_value=1.0)
+    assert torch.allclose(grid(pictures)[:, CAPTION:], expected, atol=1e-6)
+
+
+def test_one_picture_has_its_border() -> None:
+    assert grid([{"fake": torch.zeros(3, 32, 32)}]).shape == (3, CAPTION + 36, 36)
 
 
 def test_a_run_shows_what_it_has_learnt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
