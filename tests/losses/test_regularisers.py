@@ -176,7 +176,7 @@ def stripes(period: float, size: int = 128) -> Tensor:
 @pytest.mark.parametrize(("size", "side"), [(128, 64), (48, 32)])
 @pytest.mark.parametrize("period", [2, 4])
 def test_stripes_in_step_with_the_grid_are_seen(period: int, size: int, side: int) -> None:
-    """Stripes of amplitude a have the power (a/2)² (Σw)² / Σw² in one bin; those of period 2 have a² in place of (a/2)².
+    """Stripes of amplitude a have the power (a/2)² (Σw)² / Σw² in one bin, and a² in place of (a/2)² for period 2.
 
     w is Hann's window in both directions: Σw = (side/2)², Σw² = (3 side/8)². Each neighbour of a bin has a quarter of
     its power.
