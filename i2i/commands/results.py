@@ -32,7 +32,7 @@ from i2i.inference.sample import SampleOptions
 from i2i.models.styles import exists
 from i2i.signals import BOTH, STOPPING, Signals, interrupted
 from i2i.terminal import Progress, printable, progress, say_plain
-from i2i.tools.labelled.plan import AugmentOptions
+from i2i.tools.labelled.augment import AugmentOptions
 
 if TYPE_CHECKING:
     from i2i.folders.report import Report
@@ -194,7 +194,7 @@ def augment(options: AugmentCommand) -> None:
 
 def _show_plan(options: AugmentCommand, data: Path, out: Path, styles: list[str], chosen: AugmentOptions) -> None:
     from i2i.folders.report import Record, Report
-    from i2i.tools.labelled.plan import checked_styles, plan
+    from i2i.tools.labelled.augment import checked_styles, plan
 
     work = plan(data, out, checked_styles(styles, chosen), chosen)
     jobs = [work.job(copy) for copy in work.copies]

@@ -7,16 +7,15 @@ the original's with ids of their own and the copy's `image_id`. New ids follow t
 import itertools
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, NoReturn
 
 from i2i.data.folders import listed
 from i2i.errors import InputError
-from i2i.tools.labelled.layout import Copies, Item, Layout, is_absolute, is_picture, outside, place_of, relative, within
+from i2i.tools.labelled.layout import Copies, Layout, is_absolute, is_picture, outside, place_of, relative, within
 
 MAX_BYTES = 1 << 30
 _SAMPLE = 200
@@ -37,75 +36,61 @@ class Coco(Layout):
     name = "coco"
 
     def __init__(self, folder: Path, files: Sequence[Path]) -> None:
-        super().__init__(folder)
+        super().__init__(folder, files)
         pictures = {path for path in files if is_picture(path)}
         self._images: dict[Path, dict[int, _Image]] = {}
         self._rest: dict[Path, Entry] = {}
-        self._places: dict[Path, list[tuple[Path, _Image]]] = {}
+        self._places: defaultdict[Path, list[tuple[Path, _Image]]] = defaultdict(list)
         for path in files:
-            if path.suffix.lower() == ".json" and (content := self._content(path)) is not None:
-                self._add(path, content, pictures)
+            if path.suffix.lower() == ".json":
+                try:
+                    self._add(path, pictures)
+                except InputError as error:
+                    raise InputError(f"{path}: {error}") from None
         self.lists = list(self._images)
-        self.items = [Item(picture) for picture in sorted(self._places)]
+        self.items = dict.fromkeys(sorted(self._places), ())
 
-    def _add(self, path: Path, content: Entry, pictures: set[Path]) -> None:
-        entries = content.pop("images")
+    def _add(self, path: Path, pictures: set[Path]) -> None:
+        """Take in a file, if it is in this format."""
+        content = _parsed(self.read(path, MAX_BYTES))
+        if not isinstance(content, dict):
+            return
+        entries, annotations = (_entries(content.pop(name, None), name) for name in ("images", "annotations"))
+        categories = {entry["id"] for entry in _entries(content.get("categories", []), "categories")}
+        if any(not isinstance(entry.get("file_name"), str) for entry in entries):
+            raise InputError("an image without file_name")
+        if any("image_id" not in entry for entry in annotations):
+            raise InputError("an annotation without image_id")
         base = _base(path, [entry["file_name"] for entry in entries], pictures)
         images = {entry["id"]: _Image(entry, self._picture(base, entry["file_name"], pictures)) for entry in entries}
+        _refuse_twice((image.picture for image in images.values() if image.picture), "pictures occur twice in it")
         for key, image in images.items():
-            if image.picture is None:
-                name = image.entry["file_name"][:200]
-                reason = "no such picture" if relative(name) or within(name, self.folder) else "leads out of the folder"
-                self.problems[path / f"images/{key}"] = f"{name}: {reason}"
-            else:
-                self._places.setdefault(image.picture, []).append((path, image))
-        counts = Counter(image.picture for image in images.values() if image.picture)
-        if twice := [str(picture) for picture, count in counts.items() if count > 1]:
-            raise InputError(f"{path}: {len(twice)} pictures occur twice in it:", *listed(twice))
-        categories = {entry["id"] for entry in content.get("categories", ())}
-        for entry in content.pop("annotations"):
+            if image.picture is not None:
+                self._places[image.picture].append((path, image))
+                continue
+            name = image.entry["file_name"][:200]
+            reason = "no such picture" if relative(name) or within(name, self.folder) else "leads out of the folder"
+            self.problems[path / f"images/{key}"] = f"{name}: {reason}"
+        for entry in annotations:
             if reason := _wrong_reference(entry, images, categories) or _empty(entry.get("bbox")):
                 self.problems[path / f"annotations/{entry['id']}"] = reason
             else:
                 images[entry["image_id"]].annotations.append(entry)
         self._images[path], self._rest[path] = images, content
 
-    def _content(self, path: Path) -> Entry | None:
-        """The content of a file in this format, None for another JSON file. Raises `InputError`."""
-        try:
-            data = self.read(path, MAX_BYTES)
-            if b'"images"' not in data or b'"annotations"' not in data:
-                return None
-            content = json.loads(data, parse_constant=_refuse, parse_float=_finite)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        except RecursionError:
-            raise InputError(f"{path}: not valid JSON: too deep") from None
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON: {error}") from None
-        if not isinstance(content, dict):
-            return None
-        for name in ("images", "annotations", "categories"):
-            if not _are_entries(content.get(name, [] if name == "categories" else None)):
-                raise InputError(f"{path}: expected in {name!r} a list of objects, each with a whole number as its id")
-            _refuse_twice(path, name, content.get(name, []))
-        if any(not isinstance(entry.get("file_name"), str) for entry in content["images"]):
-            raise InputError(f"{path}: an image without file_name")
-        if any("image_id" not in entry for entry in content["annotations"]):
-            raise InputError(f"{path}: an annotation without image_id")
-        return content
-
     def _picture(self, base: Path, name: str, pictures: set[Path]) -> Path | None:
         inside = relative(name)
         place = base / inside if inside else within(name, self.folder)
         return place if place in pictures else None
 
-    def splits(self, item: Item) -> set[str]:
-        return super().splits(item) | {path.stem for path, _ in self._places[item.picture]}
+    def splits(self, picture: Path) -> set[str]:
+        return super().splits(picture) | {path.stem for path, _ in self._places[picture]}
 
-    def complaint(self, item: Item, width: int, height: int) -> str:
-        wrong = (f"{path}: {reason}" for path, i in self._places[item.picture] if (reason := _wrong(i, width, height)))
-        return next(wrong, "")
+    def complaint(self, picture: Path, width: int, height: int) -> str:
+        for path, image in self._places[picture]:
+            if reason := _wrong(image, width, height):
+                return f"{path}: {reason}"
+        return ""
 
     def listing(self, source: Path, kept: Set[Path], copies: Copies, out: Path) -> bytes:
         found = self._images[source]
@@ -129,11 +114,68 @@ class Coco(Layout):
         return f"coco: {len(self.items):,} pictures, {boxes:,} annotations in {', '.join(map(str, self.lists))}"
 
 
+def _parsed(data: bytes) -> object:
+    """The content of a JSON file, None where it cannot be in this format. Raises `InputError`."""
+    if b'"images"' not in data or b'"annotations"' not in data:
+        return None
+    try:
+        return json.loads(data, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError:
+        raise InputError("not valid JSON: too deep") from None
+    except ValueError as error:
+        raise InputError(f"not valid JSON: {error}") from None
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    """1e999 would be written as Infinity, which is no JSON."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:80]} is too large for a number")
+    return number
+
+
+def _entries(entries: Any, name: str) -> list[Entry]:
+    """Entries, held to their form. The ids of copies follow theirs, and must still be numbers that can be written."""
+    if not (isinstance(entries, list) and all(isinstance(e, dict) and _is_id(e.get("id")) for e in entries)):
+        raise InputError(f"expected in {name!r} a list of objects, each with a whole number as its id")
+    _refuse_twice((entry["id"] for entry in entries), f"ids occur twice in {name!r}")
+    return entries
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and abs(value) < 1 << 63
+
+
+def _refuse_twice(values: Iterable[object], what: str) -> None:
+    if twice := [str(value) for value, count in Counter(values).items() if count > 1]:
+        raise InputError(f"{len(twice)} {what}:", *listed(twice))
+
+
+def _base(path: Path, names: Sequence[str], pictures: set[Path]) -> Path:
+    """The folder that the names are relative to: the one where most of them are."""
+    wanted = [name for text in names[:_SAMPLE] if (name := relative(text))]
+    folders = {path.parent, *(parent for picture in pictures for parent in picture.parents)}
+    ordered = sorted(folders, key=lambda folder: (folder != path.parent, len(folder.parts), folder))
+    return max(ordered, key=lambda folder: sum(folder / name in pictures for name in wanted))
+
+
 def _moved(image: _Image, out: Path) -> Entry:
     """The entry of an original, whose absolute path would lead from the output back to the input."""
     if image.picture is None or not is_absolute(image.entry["file_name"]):
         return image.entry
     return {**image.entry, "file_name": str(out.absolute() / image.picture)}
+
+
+def _wrong_reference(entry: Entry, images: dict[int, _Image], categories: set[int]) -> str:
+    image, category = entry["image_id"], entry.get("category_id")
+    if not isinstance(image, int) or image not in images:
+        return f"image_id {image!r} is no image"[:200]
+    if category is not None and (not isinstance(category, int) or category not in categories):
+        return f"category_id {category!r} is no category"[:200]
+    return ""
 
 
 def _wrong(image: _Image, width: int, height: int) -> str:
@@ -148,73 +190,30 @@ def _wrong(image: _Image, width: int, height: int) -> str:
     return ""
 
 
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
-
-
-def _finite(text: str) -> float:
-    """1e999 would be written as Infinity, which is no JSON."""
-    if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text[:80]} is too large for a number")
-    return number
-
-
-def _are_entries(entries: object) -> bool:
-    return isinstance(entries, list) and all(isinstance(e, dict) and _is_id(e.get("id")) for e in entries)
-
-
-def _is_id(value: object) -> bool:
-    """Those of the copies follow, and must still be numbers that can be written."""
-    return type(value) is int and abs(value) < 1 << 63
-
-
-def _refuse_twice(path: Path, name: str, entries: Sequence[Entry]) -> None:
-    counts = Counter(entry["id"] for entry in entries)
-    if twice := [str(key) for key, count in counts.items() if count > 1]:
-        raise InputError(f"{path}: {len(twice)} ids occur twice in {name!r}:", *listed(twice))
-
-
-def _base(path: Path, names: Iterable[str], pictures: set[Path]) -> Path:
-    """The folder that the names are relative to: the one where most of them are."""
-    wanted = [name for text in list(names)[:_SAMPLE] if (name := relative(text))]
-    folders = {path.parent, *(parent for picture in pictures for parent in picture.parents)}
-    ordered = sorted(folders, key=lambda folder: (folder != path.parent, len(folder.parts), folder))
-    return max(ordered, key=lambda folder: sum(folder / name in pictures for name in wanted), default=Path())
-
-
-def _wrong_reference(entry: Entry, images: dict[int, _Image], categories: set[int]) -> str:
-    image, category = entry["image_id"], entry.get("category_id")
-    if not isinstance(image, int) or image not in images:
-        return f"image_id {image!r} is no image"[:200]
-    if category is not None and (not isinstance(category, int) or category not in categories):
-        return f"category_id {category!r} is no category"[:200]
-    return ""
-
-
-def _is_box(box: object) -> TypeGuard[list[float]]:
-    """Whole numbers may have any length, and those of 400 digits are no floats."""
-    with suppress(OverflowError):
-        return (
-            isinstance(box, list)
-            and len(box) == 4
-            and all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in box)
-        )
-    return False
+def _numbers(box: object) -> list[float]:
+    """The numbers of a box as floats, which those of 400 digits are not; empty if it is none."""
+    if not isinstance(box, list) or [type(number) in (int, float) for number in box] != 4 * [True]:
+        return []
+    try:
+        return list(map(float, box))
+    except OverflowError:
+        return []
 
 
 def _empty(box: object) -> str:
     """The fault of a box without pixels (the published training set of 2017 has two); empty if there is none."""
-    if not _is_box(box) or (box[2] and box[3]):
+    found = _numbers(box)
+    if not found or (found[2] and found[3]):
         return ""
-    return f"the box {' '.join(f'{number:g}' for number in box)} (x, y, width, height) is empty"
+    return f"the box {' '.join(f'{number:g}' for number in found)} (x, y, width, height) is empty"
 
 
 def _wrong_box(box: object, width: int, height: int) -> str:
     if box is None or box == []:
         return ""
-    if not _is_box(box):
+    if not (found := _numbers(box)):
         return f"bbox {str(box)[:80]}: expected x, y, width, height"
-    x, y, w, h = box
+    x, y, w, h = found
     if outside((x, y, x + w, y + h), width, height):
         return f"the box {x:g} {y:g} {w:g} {h:g} (x, y, width, height) is not within {width}x{height} pixels"
     return ""

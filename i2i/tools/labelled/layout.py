@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from i2i import images
-from i2i.errors import ImageError, InputError
+from i2i.errors import ImageError, InputError, UsageError
 from i2i.terminal import printable
 
 MAX_LABEL_BYTES = 16 << 20
@@ -16,32 +16,31 @@ TOLERANCE = 1.0
 MASK_PICTURES = ("images", "image", "imgs", "img", "jpegimages")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentationclass", "gt", "ground_truth")
 """The names of the folders for pictures and for their masks."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """A picture and the label files that are its own, relative to the folder of the data set."""
-
-    picture: Path
-    labels: tuple[Path, ...] = ()
-
+_EXPECTED = (
+    "expected labels: YOLO (.txt beside the pictures, or images/ and labels/), "
+    "VOC (JPEGImages/ and Annotations/*.xml), COCO (.json with images and annotations), "
+    "or masks (images/ and masks/ with the same names)"
+)
 
 Copies = Mapping[Path, Sequence[Path]]
 """The copies of each picture, by its path; all relative."""
 
 
-class Layout:
-    """Labels of one kind in a folder.
+class Layout(ABC):
+    """Labels of one kind in a folder. All paths are relative to it.
 
-    `items` are the pictures, `problems` the faults of whole files (by relative path), `lists` the files that name many
-    pictures, which `listing` writes anew.
+    `items` are the pictures, each with the label files that are its own; `problems` the faults of whole files; `lists`
+    the files that name many pictures, which `listing` writes anew.
     """
 
     name = ""
+    takes_masks = False
+    """Whether masks are a part of it."""
 
-    def __init__(self, folder: Path) -> None:
+    @abstractmethod
+    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
         self.folder = folder
-        self.items: list[Item] = []
+        self.items: dict[Path, tuple[Path, ...]] = {}
         self.problems: dict[Path, str] = {}
         self.lists: list[Path] = []
 
@@ -63,7 +62,7 @@ class Layout:
         except UnicodeDecodeError as error:
             raise InputError(f"byte {error.start} is no UTF-8") from None
 
-    def by_stem(self, pictures: Sequence[Path]) -> dict[Path, Path]:
+    def by_stem(self, pictures: Iterable[Path]) -> dict[Path, Path]:
         """Pictures by path without suffix; of two that would share a label, the second is a problem."""
         found: dict[Path, Path] = {}
         for path in pictures:
@@ -73,7 +72,21 @@ class Layout:
                 self.problems[path] = f"has the name of {name}, so both would have the same label"
         return found
 
-    def complaint(self, item: Item, width: int, height: int) -> str:
+    def mismatches(self) -> dict[Path, str]:
+        """Labels and pictures that do not match: path → reason. Reads labels and headers."""
+        found = dict(self.problems)
+        for picture in (picture for picture in self.items if picture not in found):
+            try:
+                reason = self.complaint(picture, *images.probe(self.folder / picture))
+            except ImageError as error:
+                reason = str(error)
+            except InputError as error:
+                reason = f"{', '.join(map(str, self.items[picture]))}: {error}"
+            if reason:
+                found[picture] = reason
+        return found
+
+    def complaint(self, picture: Path, width: int, height: int) -> str:
         """The fault in the labels of a picture of that size; empty if there is none."""
         return ""
 
@@ -88,30 +101,38 @@ class Layout:
                 return f"{mask} has {size[0]}x{size[1]} pixels, its picture {width}x{height}"
         return ""
 
-    def splits(self, item: Item) -> set[str]:
+    def splits(self, picture: Path) -> set[str]:
         """The names of the splits that the picture may belong to."""
-        return set(item.picture.parts[:-1])
+        return set(picture.parts[:-1])
 
     def label(self, source: Path, picture: Path) -> bytes:
-        """The label file `source` for a copy of its picture that is called `picture`. Both are relative."""
+        """The label file `source` for a copy of its picture that is called `picture`."""
         return self.read(source)
 
     def original(self, source: Path, out: Path) -> bytes | None:
         """The file `source` as it is written to the folder `out`, None if that is byte for byte."""
         return None
 
-    def listing(self, source: Path, kept: Set[Path], copies: Copies, out: Path) -> bytes:
-        """The file `source` of `lists` with the pictures `kept` of this folder and with `copies` of them.
-
-        `out` is the folder that it is written for.
-        """
+    def named(self, source: Path, line: str) -> tuple[str, Sequence[Path]]:
+        """The word in a line of the list `source` that names pictures, and these."""
         raise NotImplementedError
+
+    def listing(self, source: Path, kept: Set[Path], copies: Copies, out: Path) -> bytes:
+        """The file `source` of `lists`, for the folder `out`, with the pictures `kept` of this folder and with `copies`
+        of them. In a text the copies stand after their original."""
+        lines = []
+        for line in self.lines(source):
+            word, pictures = self.named(source, line)
+            if not pictures or not kept.isdisjoint(pictures):
+                lines.append(line)
+            made = dict.fromkeys(place_of(copy, word, out) for path in pictures for copy in copies.get(path, ()))
+            lines += [line.replace(word, name, 1) for name in made]
+        return "".join(f"{line}\n" for line in lines).encode()
 
     @property
     def summary(self) -> str:
         """The result of the search, in a line."""
-        labelled = sum(bool(item.labels) for item in self.items)
-        return f"{self.name}: {len(self.items):,} pictures, {labelled:,} with labels"
+        return f"{self.name}: {len(self.items):,} pictures, {sum(map(bool, self.items.values())):,} with labels"
 
 
 def is_picture(path: Path) -> bool:
@@ -140,6 +161,12 @@ def outside(box: Sequence[float], width: float, height: float) -> bool:
     return not inside
 
 
+def tails(path: str) -> Iterator[str]:
+    """A path from a label file with slashes, and without its first folder, its first two, and so on."""
+    parts = os.path.normpath(path.replace("\\", "/")).split("/")
+    return ("/".join(parts[start:]) for start in range(len(parts)))
+
+
 def renamed(path: str, name: str) -> str:
     """A path from a label file, with slashes or backslashes, whose last part is `name`."""
     return path[: 1 + max(path.rfind("/"), path.rfind("\\"))] + name
@@ -147,7 +174,9 @@ def renamed(path: str, name: str) -> str:
 
 def place_of(copy: Path, original: str, out: Path) -> str:
     """The path of a copy in `out`, in the way that a label file has the path of its original."""
-    return str(out.absolute() / copy) if is_absolute(original) else renamed(original, copy.name)
+    if is_absolute(original):
+        return str(out.absolute() / copy)
+    return renamed(original, copy.name if is_picture(Path(original)) else copy.stem)
 
 
 def is_absolute(path: str) -> bool:
@@ -172,35 +201,58 @@ def relative(path: str) -> Path | None:
     return Path(normal) if inside else None
 
 
+def find_layout(folder: Path, files: Sequence[Path], kinds: Sequence[type[Layout]]) -> Layout:
+    """The labels of a folder, of one of these kinds.
+
+    Raises `InputError` if there are none or a file with many labels in it is damaged, `UsageError` if there are
+    several kinds.
+    """
+    try:
+        layouts = [kind(folder, files) for kind in kinds]
+    except InputError as error:
+        raise InputError(f"{printable(folder)}: {error}") from None
+    # where nothing matches, a layout with problems says why
+    labelled = [layout for layout in layouts if any(layout.items.values()) or layout.lists]
+    found = labelled or [layout for layout in layouts if layout.problems]
+    if any(layout.takes_masks for layout in found):
+        found = [layout for layout in found if not isinstance(layout, Masks)]
+    if not found:
+        missing = "no labels" if len(kinds) > 1 else f"no {kinds[0].name} labels"
+        pictures = sum(map(is_picture, files))
+        raise InputError(f"{printable(folder)}: {missing} found beside {pictures:,} pictures; {_EXPECTED}")
+    if len(found) > 1:
+        summaries = "; ".join(layout.summary for layout in found)
+        raise UsageError(f"{printable(folder)} has labels of several kinds, choose one with --layout: {summaries}")
+    return found[0]
+
+
 class Masks(Layout):
     """Masks: pictures in one folder, and masks with the same stems in a folder beside it, copied byte for byte."""
 
     name = "masks"
 
     def __init__(self, folder: Path, files: Sequence[Path]) -> None:
-        super().__init__(folder)
+        super().__init__(folder, files)
         found = [path for path in files if is_picture(path)]
-        names = {part for path in found for part in path.parts[:-1] if part.lower() in MASK_FOLDERS}
         masks = [path for path in found if _is_mask(path)]
-        pictures = [path for path in found if path not in set(masks) and exchanged(path, MASK_PICTURES, "")]
+        pictures = [path for path in found if not _is_mask(path) and exchanged(path, MASK_PICTURES, "")]
         if not masks or not pictures:
             return
+        names = sorted({part for path in found for part in path.parts[:-1] if part.lower() in MASK_FOLDERS})
         of_stem = self.by_stem(masks)
         self.by_stem(pictures)
-        used: set[Path] = set()
         for picture in pictures:
-            places = [place for name in sorted(names) if (place := exchanged(picture, MASK_PICTURES, name))]
-            own = tuple(of_stem[stem(place)] for place in places if stem(place) in of_stem)
-            self.items.append(Item(picture, own))
-            used.update(own)
-            if not own:
+            places = [stem(place) for name in names if (place := exchanged(picture, MASK_PICTURES, name))]
+            self.items[picture] = tuple(of_stem[place] for place in places if place in of_stem)
+            if not self.items[picture]:
                 self.problems[picture] = "no mask has its name"
+        used = {mask for own in self.items.values() for mask in own}
         for mask in masks:
             if mask not in used:
                 self.problems.setdefault(mask, "a mask without a picture")
 
-    def complaint(self, item: Item, width: int, height: int) -> str:
-        return self.wrong_masks(item.labels, width, height)
+    def complaint(self, picture: Path, width: int, height: int) -> str:
+        return self.wrong_masks(self.items[picture], width, height)
 
 
 def _is_mask(path: Path) -> bool:

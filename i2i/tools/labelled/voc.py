@@ -6,13 +6,14 @@ the copies after their originals. A document type is refused, before it could de
 """
 
 import re
-from collections.abc import Sequence, Set
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from i2i.errors import InputError
-from i2i.tools.labelled.layout import Copies, Item, Layout, exchanged, is_picture, outside, renamed, stem
+from i2i.tools.labelled.layout import Layout, exchanged, is_picture, outside, renamed, stem, tails
 
 _MAX_TAGS = 500_000
 _DOCUMENT_TYPE = re.compile(rb"<!(DOCTYPE|ENTITY)")
@@ -21,13 +22,15 @@ _NAMES = re.compile(rb"(<(filename|path)\s*>)([^<]*)(</\2\s*>)")
 PICTURES = ("jpegimages", "images")
 _SEGMENTATIONS = ("SegmentationClass", "SegmentationObject")
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
+_TOP = Path()
 
 
 class Voc(Layout):
     name = "voc"
+    takes_masks = True  # its segmentations
 
     def __init__(self, folder: Path, files: Sequence[Path]) -> None:
-        super().__init__(folder)
+        super().__init__(folder, files)
         labels = {stem(path): path for path in files if path.suffix.lower() == ".xml"}
         if not labels:
             return
@@ -35,40 +38,54 @@ class Voc(Layout):
         pictures = [path for path in files if is_picture(path) and stem(path) not in segmented]
         pairs = {picture: label for picture in pictures if (label := _label_of(stem(picture), labels))}
         folders = {picture.parent for picture in pairs}
-        for picture in pictures:
-            if picture.parent not in folders:
-                continue
+        for picture in (picture for picture in pictures if picture.parent in folders):
             masks = [exchanged(stem(picture), PICTURES, name) for name in _SEGMENTATIONS]
             own = [segmented[mask] for mask in masks if mask in segmented]
-            self.items.append(Item(picture, (pairs[picture], *own) if picture in pairs else ()))
+            self.items[picture] = (pairs[picture], *own) if picture in pairs else ()
             if picture not in pairs:
                 self.problems[picture] = "no .xml has its name"
-        self.by_stem([item.picture for item in self.items])
+        self.by_stem(self.items)
         for label in sorted(set(labels.values()) - set(pairs.values())):
             self.problems[label] = "a label file without a picture"
         self.lists = [path for path in files if "ImageSets" in path.parts[:-1] and path.suffix == ".txt"]
-        self._names = _names([item.picture for item in self.items], {_root(path) for path in self.lists})
-        self._listed = {path: self._pictures_of(path) for path in self.lists}
+        self._names = self._pictures_by_name()
+        self._listed = {
+            path: {p for line in self.lines(path) for p in self.named(path, line)[1]} for path in self.lists
+        }
 
-    def _pictures_of(self, path: Path) -> set[Path]:
-        return {picture for line in self.lines(path) for picture in self._named(path, (line.split() or [""])[0])}
+    def _pictures_by_name(self) -> dict[Path, dict[str, list[Path]]]:
+        """Root → name, with all or some of its folders → pictures.
 
-    def _named(self, path: Path, word: str) -> list[Path]:
-        """The pictures that a word of the list `path` names, which may have folders, a suffix, and backslashes."""
-        names = self._names.get(_root(path)) or self._names[Path()]
-        parts = _without_suffix(word.replace("\\", "/")).split("/")
-        tails = ("/".join(parts[start:]) for start in range(len(parts)))
-        return next((names[tail] for tail in tails if tail in names), [])
+        A list names the pictures below its own root, that holds its `ImageSets`, and not those below a deeper one;
+        where there are none, those of the top, or all.
+        """
+        roots = {_root(path) for path in self.lists}
+        own: defaultdict[Path, list[Path]] = defaultdict(list)
+        for picture in self.items:
+            above = [root for root in roots if picture.is_relative_to(root)]
+            own[max(above, key=lambda root: len(root.parts), default=_TOP)].append(picture)
+        found: dict[Path, dict[str, list[Path]]] = {}
+        for root in roots:
+            names = found[root] = defaultdict(list)
+            for picture in own.get(root) or own.get(_TOP) or self.items:
+                for name in tails(stem(picture).as_posix()):
+                    names[name].append(picture)
+        return found
 
-    def splits(self, item: Item) -> set[str]:
-        listed = {path.stem for path, pictures in self._listed.items() if item.picture in pictures}
-        return super().splits(item) | listed
+    def named(self, source: Path, line: str) -> tuple[str, Sequence[Path]]:
+        """The first word, which may have folders, a suffix, and backslashes."""
+        word, names = (line.split() or [""])[0], self._names[_root(source)]
+        name = word.rpartition(".")[0] if is_picture(Path(word)) else word
+        return word, next((names[tail] for tail in tails(name) if tail in names), ())
 
-    def complaint(self, item: Item, width: int, height: int) -> str:
-        if not can_hold(item.picture):
+    def splits(self, picture: Path) -> set[str]:
+        return super().splits(picture) | {path.stem for path, named in self._listed.items() if picture in named}
+
+    def complaint(self, picture: Path, width: int, height: int) -> str:
+        if not picture.name.isprintable():  # control characters, and bytes that are no Unicode
             return "its name cannot stand in XML; rename it"
-        label, *masks = item.labels
-        if reason := _wrong(self.read(label), item.picture, width, height):
+        label, *masks = self.items[picture]
+        if reason := _wrong(self.read(label), picture, width, height):
             return f"{label}: {reason}"
         return self.wrong_masks(masks, width, height)
 
@@ -76,55 +93,16 @@ class Voc(Layout):
         data = super().label(source, picture)
         return named(data, picture.name) if source.suffix.lower() == ".xml" else data
 
-    def listing(self, source: Path, kept: Set[Path], copies: Copies, out: Path) -> bytes:
-        lines = []
-        for line in self.lines(source):
-            first = (line.split() or [""])[0]
-            pictures = self._named(source, first)
-            if not pictures or not kept.isdisjoint(pictures):
-                lines.append(line)
-            suffix = first.removeprefix(_without_suffix(first))
-            made = dict.fromkeys(copy.name if suffix else copy.stem for p in pictures for copy in copies.get(p, ()))
-            lines += [line.replace(first, renamed(first, name), 1) for name in made]
-        return "".join(f"{line}\n" for line in lines).encode()
-
 
 def _root(path: Path) -> Path:
     """The folder that holds the `ImageSets` of a list, and the pictures that the list names."""
     return Path(*path.parts[: path.parts.index("ImageSets")])
 
 
-def _names(pictures: Sequence[Path], roots: set[Path]) -> dict[Path, dict[str, list[Path]]]:
-    """Root → name, with all or some of its folders → pictures. `Path()` has the names of all roots, unless it has
-    pictures of its own."""
-    found: dict[Path, dict[str, list[Path]]] = {Path(): {}}
-    everywhere = not any(_nearest(picture, roots) == Path() for picture in pictures)
-    for picture in pictures:
-        nearest = _nearest(picture, roots)
-        for root in {nearest, Path()} if everywhere else {nearest}:
-            parts = stem(picture).relative_to(root).parts
-            for start in range(len(parts)):
-                found.setdefault(root, {}).setdefault("/".join(parts[start:]), []).append(picture)
-    return found
-
-
-def _nearest(picture: Path, roots: set[Path]) -> Path:
-    return max(
-        (root for root in roots if picture.is_relative_to(root)), key=lambda root: len(root.parts), default=Path()
-    )
-
-
-def _without_suffix(name: str) -> str:
-    return name.rpartition(".")[0] if is_picture(Path(name)) else name
-
-
 def _label_of(picture: Path, labels: dict[Path, Path]) -> Path | None:
     """The label of a picture, both without suffix: in `Annotations/`, else next to the picture."""
-    for name in ("Annotations", "annotations"):
-        place = exchanged(picture, PICTURES, name)
-        if place in labels:
-            return labels[place]
-    return labels.get(picture)
+    places = [exchanged(picture, PICTURES, name) for name in ("Annotations", "annotations")]
+    return next((labels[place] for place in (*places, picture) if place in labels), None)
 
 
 def parse(data: bytes) -> ElementTree.Element:
@@ -153,15 +131,6 @@ def named(data: bytes, name: str) -> bytes:
     return _NAMES.sub(exchange, data)
 
 
-def can_hold(path: Path) -> bool:
-    """Whether a name can stand in XML: valid Unicode without control characters."""
-    try:
-        path.name.encode()
-    except UnicodeEncodeError:
-        return False
-    return path.name.isprintable()
-
-
 def _wrong(data: bytes, picture: Path, width: int, height: int) -> str:
     root = parse(data)
     if root.tag != "annotation":
@@ -172,7 +141,7 @@ def _wrong(data: bytes, picture: Path, width: int, height: int) -> str:
     if len(places) != len(set(places)):
         return "has <filename> or <path> twice; one of each is expected"
     name = (root.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
-    if Path(name).stem != picture.stem and name != picture.stem:
+    if picture.stem not in (Path(name).stem, name):
         return f"is for {name[:100]!r}, not for {picture.name}"
     try:
         stated = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")]

@@ -7,21 +7,20 @@ keypoints. A picture without a file is background. The labels of a copy are thos
 
 import json
 import math
-import os
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from i2i.errors import InputError, UsageError
 from i2i.plain_yaml import read_yaml
-from i2i.tools.labelled.layout import Copies, Item, Layout, exchanged, is_picture, place_of, stem, within
+from i2i.tools.labelled.layout import Layout, exchanged, is_picture, stem, tails, within
 
 _PLACES = ("path", "train", "val", "test", "minival")
 _MAX_CLASSES = 1 << 31
-CLASSES = "classes.txt"
+CLASSES, DATA = "classes.txt", ("data.yaml", "dataset.yaml", "data.yml")
 _SLACK = 1e-3
 """Six digits are usual; a box at the edge may round out of the picture."""
 
@@ -30,36 +29,35 @@ class Yolo(Layout):
     name = "yolo"
 
     def __init__(self, folder: Path, files: Sequence[Path]) -> None:
-        super().__init__(folder)
+        super().__init__(folder, files)
         texts = {path for path in files if path.suffix.lower() == ".txt" and path.name != CLASSES}
         pictures = [path for path in files if is_picture(path)]
-        parallel = {
-            path: place.with_suffix(".txt") for path in pictures if (place := exchanged(path, ("images",), "labels"))
-        }
+        parallel = {path: place for path in pictures if (place := exchanged(path, ("images",), "labels"))}
         labels = {text for text in texts if "labels" in text.parts[:-1]} if parallel else set()
-        own = {picture: _label_of(picture, parallel.get(picture), texts) for picture in pictures}
-        folders = {picture.parent for picture, label in own.items() if label and label.parent == picture.parent}
+        own = {path: self._label_of(path, parallel.get(path, path), texts) for path in pictures}
+        folders = {path.parent for path, found in own.items() for label in found if label.parent == path.parent}
         # a picture without a label is background where others have one in the same way
-        backgrounds = {picture for picture in pictures if picture.parent in folders or (labels and picture in parallel)}
-        self.items = [
-            Item(picture, (label,) if label else ())
-            for picture, label in own.items()
-            if label or picture in backgrounds
-        ]
+        backgrounds = {path for path in pictures if path.parent in folders or (labels and path in parallel)}
+        self.items = {path: found for path, found in own.items() if found or path in backgrounds}
         self._find_lonely(texts, labels)
-        self.by_stem([item.picture for item in self.items])
-        self._pictures = {item.picture for item in self.items}
-        used = {label for item in self.items for label in item.labels} | set(self.problems)
+        self.by_stem(self.items)
+        self._pictures = {picture.as_posix(): picture for picture in self.items}
+        used = {label for own in self.items.values() for label in own} | set(self.problems)
         self.lists = [path for path in sorted(texts - used) if self.items and self._is_list(path)]
         self._classes = self._count_classes(files)
 
+    @staticmethod
+    def _label_of(picture: Path, place: Path, texts: set[Path]) -> tuple[Path, ...]:
+        """The label file of a picture: at that place, else next to the picture."""
+        places = (place.with_suffix(".txt"), picture.with_suffix(".txt"))
+        return next(((path,) for path in places if path in texts), ())
+
     def _find_lonely(self, texts: set[Path], labels: set[Path]) -> None:
-        unused = texts - {label for item in self.items for label in item.labels}
-        pictures = {stem(item.picture): item.labels for item in self.items}
-        folders = {picture.parent for picture in pictures}
-        for path in sorted(unused):
+        own = {stem(picture): labels for picture, labels in self.items.items()}
+        folders = {picture.parent for picture in own}
+        for path in sorted(texts.difference(*own.values())):
             if path in labels or (path.parent in folders and self._has_rows(path)):
-                other = pictures.get(stem(path))
+                other = own.get(stem(path))
                 self.problems[path] = f"its picture has {other[0]}" if other else "a label file without a picture"
 
     def _rows(self, path: Path) -> list[tuple[int, list[str]]]:
@@ -72,8 +70,8 @@ class Yolo(Layout):
             return bool(rows) and not any(_wrong(words, math.inf) for _, words in rows)
         return False
 
-    def complaint(self, item: Item, width: int, height: int) -> str:
-        for label in item.labels:
+    def complaint(self, picture: Path, width: int, height: int) -> str:
+        for label in self.items[picture]:
             for number, words in self._rows(label):
                 if reason := _wrong(words, self._classes):
                     return f"{label}, line {number}: {reason}"
@@ -81,14 +79,9 @@ class Yolo(Layout):
 
     def _count_classes(self, files: Sequence[Path]) -> float:
         """How many classes there are, by `data.yaml` or `classes.txt`; without one, any number."""
-        for path in files:
-            known = path.name in ("data.yaml", "dataset.yaml", "data.yml")
-            if known and (count := count_classes(self.folder / path)):
-                return count
-        for path in files:
-            if path.name == CLASSES:
-                return len(self._rows(path)) or math.inf
-        return math.inf
+        by_yaml = (count_classes(self.folder / path) for path in files if path.name in DATA)
+        by_text = (len(self._rows(path)) for path in files if path.name == CLASSES)
+        return next(filter(None, by_yaml), None) or next(by_text, 0) or math.inf
 
     def original(self, source: Path, out: Path) -> bytes | None:
         return moved(self.folder / source, self.folder, out) if source.suffix in (".yaml", ".yml") else None
@@ -96,37 +89,18 @@ class Yolo(Layout):
     def _is_list(self, path: Path) -> bool:
         """Whether it lists pictures, one in each line."""
         with suppress(InputError):
-            lines = self.lines(path)
-            return any(lines) and all(self._listed(line) for line in lines if line.strip())
+            lines = [line for line in self.lines(path) if line.strip()]
+            return bool(lines) and all(self.named(path, line)[1] for line in lines)
         return False
 
-    def _listed(self, line: str) -> Path | None:
-        """The picture that a line of a list names, whatever folder its path begins at."""
-        for path in (line.strip(), line.strip().replace("\\", "/")):
-            parts = PurePosixPath(os.path.normpath(path)).parts
-            tails = (Path(*parts[start:]) for start in range(len(parts)))
-            if picture := next((tail for tail in tails if tail in self._pictures), None):
-                return picture
-        return None
-
-    def listing(self, source: Path, kept: Set[Path], copies: Copies, out: Path) -> bytes:
-        lines = []
-        for line in self.lines(source):
-            picture = self._listed(line)
-            if picture in kept:
-                lines.append(line)
-            lines += [place_of(copy, line.strip(), out) for copy in copies.get(picture, ())] if picture else []
-        return "".join(f"{line}\n" for line in lines).encode()
+    def named(self, source: Path, line: str) -> tuple[str, Sequence[Path]]:
+        """The whole line is a path, whatever folder it begins at."""
+        found = next((self._pictures[tail] for tail in tails(line.strip()) if tail in self._pictures), None)
+        return line.strip(), (found,) if found else ()
 
     @property
     def summary(self) -> str:
-        classes = "" if self._classes == math.inf else f", {self._classes:.0f} classes"
-        return super().summary + classes
-
-
-def _label_of(picture: Path, place: Path | None, texts: set[Path]) -> Path | None:
-    """The label file of a picture: in `labels/`, else next to the picture."""
-    return next((path for path in (place, picture.with_suffix(".txt")) if path in texts), None)
+        return super().summary + ("" if self._classes == math.inf else f", {self._classes:.0f} classes")
 
 
 def _wrong(words: Sequence[str], classes: float) -> str:
@@ -149,7 +123,7 @@ def _wrong(words: Sequence[str], classes: float) -> str:
     return ""
 
 
-def count_classes(path: Path) -> float | None:
+def count_classes(path: Path) -> int | None:
     """How many classes the file speaks of; None if it cannot be read or does not say so in a usual way."""
     try:
         values = read_yaml(path)
@@ -158,7 +132,7 @@ def count_classes(path: Path) -> float | None:
     names, count = values.get("names"), values.get("nc")
     if names and isinstance(names, list | dict):
         count = len(names) if isinstance(names, list) else 1 + _last(names)
-    return float(count) if type(count) is int and 0 < count < _MAX_CLASSES else None  # `nc: true` is no number
+    return count if type(count) is int and 0 < count < _MAX_CLASSES else None  # `nc: true` is no number
 
 
 def _last(names: dict[Any, Any]) -> int:
@@ -179,17 +153,12 @@ def moved(path: Path, folder: Path, out: Path) -> bytes | None:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (UsageError, OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
-    pieces, position = [], 0
-    for node in _places(root):
-        if place := within(node.value, folder):
-            pieces += [
-                text[position : node.start_mark.index],
-                json.dumps(str(out.absolute() / place), ensure_ascii=False),
-            ]
-            position = node.end_mark.index
-    pieces.append(text[position:])
+    found = [(node, place) for node in _places(root) if (place := within(node.value, folder))]
+    for node, place in reversed(found):
+        exchanged = json.dumps(str(out.absolute() / place), ensure_ascii=False)
+        text = text[: node.start_mark.index] + exchanged + text[node.end_mark.index :]
     # a byte that is no UTF-8 becomes \udcff, which YAML reads as Python does
-    return "".join(pieces).encode(errors="backslashreplace") if position else None
+    return text.encode(errors="backslashreplace") if found else None
 
 
 def _places(root: yaml.Node | None) -> list[yaml.ScalarNode]:
