@@ -16,9 +16,9 @@ from i2i.errors import InputError, UsageError
 from i2i.images import Picture
 from i2i.images.png import chunk
 from i2i.tools.datasets import fetch as fetching
-from i2i.tools.datasets.inspect import as_json, as_text, inspect
+from i2i.tools.datasets.inspect import as_json, as_text, difference_hash, inspect
 from i2i.tools.datasets.pairs import combine, separate
-from i2i.tools.datasets.shape import difference_hash, split_dataset
+from i2i.tools.datasets.shape import split_dataset
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_dataset.py"
 script = partial(exit_code, "prepare-dataset")
@@ -375,14 +375,14 @@ def test_divide_refuses(plain, tmp_path):
 def test_a_picture_that_vanishes(plain, tmp_path, monkeypatch):
     from i2i.tools.datasets import shape as dividing
 
-    honest = dividing._bring
+    honest = dividing._copy
 
-    def bring(source, *others):
+    def copy(source, *others):
         if source.name == "7.png":
             source.unlink()
         honest(source, *others)
 
-    monkeypatch.setattr(dividing, "_bring", bring)
+    monkeypatch.setattr(dividing, "_copy", copy)
     outcome = split_dataset(plain, tmp_path / "out")
     assert [(path.name, reason) for path, reason in outcome.failed] == [
         ("7.png", "cannot be opened: No such file or directory")

@@ -24,9 +24,9 @@ from i2i.config import nearest
 from i2i.data.folders import SPLITS
 from i2i.download import BrokeOffError, Progress, download
 from i2i.errors import DownloadError, InputError, UsageError
-from i2i.files import WINDOWS, atomic_write, is_reserved, locked, refused, sha256
+from i2i.files import WINDOWS, atomic_write, is_reserved, locked, make_folders, refused, sha256
 from i2i.plain_yaml import read_yaml
-from i2i.tools.datasets.shape import folders_above
+from i2i.tools.datasets.shape import is_there
 from i2i.urls import real
 
 SOURCE = "SOURCE.json"
@@ -142,22 +142,24 @@ def fetch(
     _check_free(target)
     target = real(target)
     archive = target.with_name(target.name + (".tar.gz" if entry.urls[0].endswith(".tar.gz") else ".zip"))
-    with folders_above(archive):
-        brought = archive.exists()
-        if brought:
-            url, found = f"found as {archive.name}", _brought(entry, archive)
+    with _folders_above(archive):
+        if brought := archive.exists():
+            url, found = _brought(entry, archive)
         else:
             url, found = _download(entry, archive, progress, context)
         try:
-            fetched = Fetched(unpack(archive, target), url, found)
+            unpacked = unpack(archive, target)
         except InputError:
             if not brought:
                 archive.unlink()
             raise
-        _note(entry, target, fetched)
+        source = {"name": entry.name, "url": url, "sha256": found, "pinned": entry.sha256 is not None}
+        source |= {"pictures": unpacked.pictures, "licence": entry.licence, "paper": entry.paper}
+        text = json.dumps(source, indent=2) + "\n"
+        atomic_write(target / SOURCE, lambda file: file.write(text.encode("ascii")))
         if not (keep_archive or brought):
             archive.unlink()
-    return fetched
+    return Fetched(unpacked, url, found)
 
 
 def _check_free(target: Path) -> None:
@@ -165,13 +167,12 @@ def _check_free(target: Path) -> None:
         raise UsageError(f"{target}: exists already; remove it or choose another folder with --out")
 
 
-def _brought(entry: PublicSet, archive: Path) -> str:
+def _brought(entry: PublicSet, archive: Path) -> tuple[str, str]:
     if not archive.is_file():
         raise InputError(f"{archive}: not a regular file")
-    found = sha256(archive)
-    if entry.sha256 not in (None, found):
+    if (found := sha256(archive)) != (entry.sha256 or found):
         raise InputError(f"{archive}: its SHA-256 is {found}, expected {entry.sha256}")
-    return found
+    return f"found as {archive.name}", found
 
 
 def _download(
@@ -188,18 +189,17 @@ def _download(
     raise InputError("; ".join(failures), f"Or get the archive in another way and put it at {archive}.")
 
 
-def _note(entry: PublicSet, target: Path, fetched: Fetched) -> None:
-    source = {
-        "name": entry.name,
-        "url": fetched.url,
-        "sha256": fetched.sha256,
-        "pinned": entry.sha256 is not None,
-        "pictures": fetched.unpacked.pictures,
-        "licence": entry.licence,
-        "paper": entry.paper,
-    }
-    text = json.dumps(source, indent=2) + "\n"
-    atomic_write(target / SOURCE, lambda file: file.write(text.encode("ascii")))
+@contextlib.contextmanager
+def _folders_above(path: Path) -> Iterator[None]:
+    """Create the folders above `path`; those that are empty at the end, and were not there, go again."""
+    missing = [parent for parent in path.absolute().parents if not is_there(parent)]
+    make_folders(path.parent)
+    try:
+        yield
+    finally:
+        for parent in missing:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
 
 
 def unpack(archive: Path, target: Path) -> Unpacked:
@@ -213,35 +213,22 @@ def unpack(archive: Path, target: Path) -> Unpacked:
     """
     _check_free(target)
     target = real(target)
-    folder = target.with_name(f".i2i-{target.name}.unpacking")
-    lock = target.with_name(f".i2i-{target.name}.lock")
-    try:
-        with folders_above(target), locked(lock, busy=f"another process unpacks to {target.name}"), _emptied(folder):
+    folder, lock = (target.with_name(f".i2i-{target.name}.{what}") for what in ("unpacking", "lock"))
+    with _folders_above(target), locked(lock, busy=f"another process unpacks to {target.name}"):
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed process has left
+        try:
+            folder.mkdir()
             unpacked = _unpack(archive, folder)
-            _within(folder).rename(target)
-    except InputError as error:
-        raise InputError(f"{archive}: {error}; nothing of it was kept") from None
-    except OSError as error:
-        raise refused(target, error) from error
+            (first, *others) = folder.iterdir()
+            alone = not others and first.is_dir() and first.name not in _LAYOUT
+            (first if alone else folder).rename(target)
+        except InputError as error:
+            raise InputError(f"{archive}: {error}; nothing of it was kept") from None
+        except OSError as error:
+            raise refused(target, error) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     return unpacked
-
-
-@contextlib.contextmanager
-def _emptied(folder: Path) -> Iterator[None]:
-    """The folder, without what a killed process left in it; removed at the end."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _within(folder: Path) -> Path:
-    """The folder itself, or the one folder that is all it holds, unless the name of that is a part of a layout."""
-    inside = list(folder.iterdir())
-    alone = len(inside) == 1 and inside[0].is_dir() and inside[0].name not in _LAYOUT
-    return inside[0] if alone else folder
 
 
 def _unpack(archive: Path, folder: Path) -> Unpacked:
@@ -291,7 +278,11 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                     with packed.open(info) as content:
                         yield info.filename, info.file_size, content
     else:
-        with _opened_tar(archive) as unpacked:
+        try:
+            opened = tarfile.open(archive, tarinfo=_Member)  # noqa: SIM115 - closed below
+        except (tarfile.ReadError, FileNotFoundError, IsADirectoryError):
+            raise InputError("not a zip or tar archive") from None
+        with opened as unpacked:
             while member := unpacked.next():
                 unpacked.members.clear()  # type: ignore[attr-defined]  # else every header stays in memory
                 if not (member.isreg() or member.isdir()) or member.issparse():
@@ -315,13 +306,6 @@ class _Member(tarfile.TarInfo):
             if archive.offset == 0 or isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
                 raise
             raise tarfile.ReadError(str(error)) from None
-
-
-def _opened_tar(archive: Path) -> tarfile.TarFile:
-    if archive.is_file():
-        with contextlib.suppress(tarfile.ReadError):
-            return tarfile.open(archive, tarinfo=_Member)
-    raise InputError("not a zip or tar archive")
 
 
 def _parts(name: str) -> list[str]:

@@ -2,6 +2,7 @@
 a program."""
 
 import contextlib
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
 
 from i2i import images
 from i2i.data import folders
@@ -19,8 +23,10 @@ from i2i.data.options import MAX_DAMAGED
 from i2i.data.source import Part, picture_part
 from i2i.data.walking import is_file, is_folder
 from i2i.errors import ImageError, InputError
+from i2i.images import Picture
+from i2i.images.picture import white
 from i2i.terminal import printable
-from i2i.tools.datasets.shape import difference_hash, groups, pixel_hash, same_bytes
+from i2i.tools.datasets.shape import groups, same_bytes
 
 SIDE_BY_SIDE = "A and B side by side in each picture"
 BY_NAME = "A and B in two folders, pairs by name"
@@ -31,6 +37,7 @@ PLAIN = "a plain folder"
 _SCRIPTS = dict.fromkeys((SIDE_BY_SIDE, BY_NAME, LIST), "train_pix2pix.py")
 _SCRIPTS |= {UNPAIRED: "train_cyclegan.py", PLAIN: "no layout for training yet"}
 _CROP = 256  # the size of a training crop by default
+_SMALL = f"smaller_than_{_CROP}"
 _FEW = 8  # pictures of a group that are decoded in any case
 _MAX_COPIES = 4
 
@@ -82,15 +89,6 @@ class Report:
         """A path as text, relative to the data set where it lies in it."""
         root = self.data if is_folder(self.data) else self.data.parent
         return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-
-    @property
-    def layouts(self) -> list[str]:
-        """The layouts of its groups."""
-        return list(dict.fromkeys(group.layout for group in self.groups))
-
-    def readable(self, group: Group) -> list[Look]:
-        """The looks at those pictures of a group that can be read."""
-        return [look for path in group.paths if not (look := self.looks[path]).damage]
 
     @property
     def damaged(self) -> list[tuple[Path, str]]:
@@ -197,7 +195,7 @@ def _decoded(path: Path, two: bool) -> Look:
     )
 
 
-def _seen(picture: images.Picture, two: bool) -> tuple[PictureFacts, ...]:
+def _seen(picture: Picture, two: bool) -> tuple[PictureFacts, ...]:
     parts: tuple[Part, ...] = ("left", "right") if two else ("whole",)
     if two and picture.width % 2:
         return ()
@@ -266,87 +264,50 @@ def _find_duplicates(report: Report) -> None:
     report.near = [paths for paths in near if len({report.looks[path].pixels for path in paths}) > 1]
 
 
-def as_text(report: Report) -> str:
-    """The report in lines; names have their control characters escaped, long lists are cut after ten."""
-    return "\n".join(_lines(report))
-
-
 def as_json(report: Report) -> str:
     """The report as one JSON object in ASCII, whatever bytes file names have; lists are complete."""
+    return json.dumps(_content(report), indent=2, ensure_ascii=True)
+
+
+def as_text(report: Report) -> str:
+    """The report in lines; names have their control characters escaped, long lists are cut after ten."""
+    return "\n".join(_lines(report, _content(report)))
+
+
+def _content(report: Report) -> dict[str, Any]:
     names = report.name
 
     def copies(found: list[list[Path]]) -> list[dict[str, list[str]]]:
         return [{"files": list(map(names, paths)), "splits": sorted(report.splits(paths))} for paths in found]
 
-    content: dict[str, Any] = {
+    return {
         "data": str(report.data),
         "full": report.full,
         "exit_code": report.exit_code,
-        "layouts": report.layouts,
+        "layouts": list(dict.fromkeys(group.layout for group in report.groups)),
         "groups": [_group(report, group) for group in report.groups],
         "damaged": [{"file": names(path), "reason": reason} for path, reason in report.damaged],
-        "without_partner": {where: [names(path) for path in paths] for where, paths in report.unpaired.items()},
-        "odd_width": [names(path) for path in report.odd],
-        "unequal_sizes": [[names(path) for path in pair] for pair in report.unequal],
+        "without_partner": {where: list(map(names, paths)) for where, paths in report.unpaired.items()},
+        "odd_width": list(map(names, report.odd)),
+        "unequal_sizes": [list(map(names, pair)) for pair in report.unequal],
         "duplicates": copies(report.duplicates),
         "near_duplicates": copies(report.near),
         "problems": report.problems,
         "remarks": report.remarks,
     }
-    return json.dumps(content, indent=2, ensure_ascii=True)
-
-
-def _small(group: Group, looks: Iterable[Look]) -> int:
-    halves = 2 if group.domain == "AB" else 1
-    return sum(min(look.width // halves, look.height) < _CROP for look in looks)
-
-
-def _sizes(looks: Iterable[Look]) -> dict[str, tuple[int, int]]:
-    """Width and height of the smallest, the median and the largest picture by area, if there are pictures."""
-    found = sorted(((look.width, look.height) for look in looks), key=lambda size: (size[0] * size[1], size))
-    return {"smallest": found[0], "median": found[(len(found) - 1) // 2], "largest": found[-1]} if found else {}
 
 
 def _group(report: Report, group: Group) -> dict[str, Any]:
-    looks = report.readable(group)
+    """A group: how many pictures are small, and the smallest, the median and the largest by area; if all are decoded,
+    their formats, channels and depths."""
+    looks = [look for path in group.paths if not (look := report.looks[path]).damage]
+    halves = 2 if group.domain == "AB" else 1
     found: dict[str, Any] = {"name": group.name, "layout": group.layout, "split": group.split, "domain": group.domain}
-    found |= {"pictures": len(group.paths), "readable": len(looks), f"smaller_than_{_CROP}": _small(group, looks)}
-    return found | _sizes(looks) | (_kinds(looks) if report.full else {})
-
-
-def _lines(report: Report) -> Iterator[str]:
-    names, full = report.name, report.full
-    for layout in report.layouts:
-        yield printable(f"{report.data}: {layout} ({_SCRIPTS[layout]})")
-        yield from (_group_line(report, group) for group in report.groups if group.layout == layout)
-    for name, counts in _kinds(report.looks.values() if full else ()).items():
-        yield f"{name}: {', '.join(f'{value} ({count:,})' for value, count in counts.items())}"
-    yield from _listed("damaged", [f"{names(path)}: {reason}" for path, reason in report.damaged])
-    for where, paths in report.unpaired.items():
-        yield from _listed(f"without partner in {where}", [names(path) for path in paths])
-    if SIDE_BY_SIDE in report.layouts:
-        yield from _listed("of odd width", [names(path) for path in report.odd])
-    if {BY_NAME, LIST} & set(report.layouts):
-        yield from _listed("pairs of unequal size", [", ".join(map(names, pair)) for pair in report.unequal])
-    yield from _copies("duplicates" if full else "duplicates (equal files)", report, report.duplicates)
-    if full:
-        yield from _copies("near-duplicates (by difference hash, may err)", report, report.near)
-    else:
-        yield "only headers were read; --full decodes every picture"
-    yield from (f"remark: {remark}" for remark in report.remarks)
-    yield from (f"problem: {problem}" for problem in report.problems)
-
-
-def _group_line(report: Report, group: Group) -> str:
-    looks = report.readable(group)
-    sizes = {name: f"{width}x{height}" for name, (width, height) in _sizes(looks).items()}
-    text = "none readable"
-    if len(set(sizes.values())) == 1:
-        text = sizes["median"]
-    elif sizes:
-        text = f"{sizes['smallest']} to {sizes['largest']}, median {sizes['median']}"
-    small = f"; {count:,} smaller than {_CROP} on a side" if (count := _small(group, looks)) else ""
-    return f"  {group.name:8} {len(group.paths):7,} pictures  {text}{small}"
+    small = sum(min(look.width // halves, look.height) < _CROP for look in looks)
+    found |= {"pictures": len(group.paths), "readable": len(looks), _SMALL: small}
+    if sizes := sorted(((look.width, look.height) for look in looks), key=lambda size: (size[0] * size[1], size)):
+        found |= {"smallest": sizes[0], "median": sizes[(len(sizes) - 1) // 2], "largest": sizes[-1]}
+    return found | (_kinds(looks) if report.full else {})
 
 
 def _kinds(looks: Iterable[Look]) -> dict[str, dict[str, int]]:
@@ -356,17 +317,71 @@ def _kinds(looks: Iterable[Look]) -> dict[str, dict[str, int]]:
     return dict(zip(("formats", "channels", "depths"), counts, strict=True))
 
 
+def _lines(report: Report, content: dict[str, Any]) -> Iterator[str]:
+    full, layouts = report.full, content["layouts"]
+    for layout in layouts:
+        yield printable(f"{report.data}: {layout} ({_SCRIPTS[layout]})")
+        yield from (_group_line(group) for group in content["groups"] if group["layout"] == layout)
+    for name, counts in _kinds(report.looks.values() if full else ()).items():
+        yield f"{name}: {', '.join(f'{value} ({count:,})' for value, count in counts.items())}"
+    yield from _listed("damaged", [f"{bad['file']}: {bad['reason']}" for bad in content["damaged"]])
+    for where, names in content["without_partner"].items():
+        yield from _listed(f"without partner in {where}", names)
+    if SIDE_BY_SIDE in layouts:
+        yield from _listed("of odd width", content["odd_width"])
+    if {BY_NAME, LIST} & set(layouts):
+        yield from _listed("pairs of unequal size", list(map(", ".join, content["unequal_sizes"])))
+    yield from _copies("duplicates" if full else "duplicates (equal files)", content["duplicates"])
+    if full:
+        yield from _copies("near-duplicates (by difference hash, may err)", content["near_duplicates"])
+    else:
+        yield "only headers were read; --full decodes every picture"
+    yield from (f"remark: {remark}" for remark in report.remarks)
+    yield from (f"problem: {problem}" for problem in report.problems)
+
+
+def _group_line(group: dict[str, Any]) -> str:
+    text = "none readable"
+    if "median" in group:
+        smallest, median, largest = (f"{w}x{h}" for w, h in (group[k] for k in ("smallest", "median", "largest")))
+        text = median if smallest == largest else f"{smallest} to {largest}, median {median}"
+    small = f"; {count:,} smaller than {_CROP} on a side" if (count := group[_SMALL]) else ""
+    return f"  {group['name']:8} {group['pictures']:7,} pictures  {text}{small}"
+
+
 def _listed(what: str, lines: list[str]) -> Iterator[str]:
     yield f"{what}: {len(lines):,}" if lines else f"{what}: none"
     yield from (f"  {printable(line)}" for line in first_lines(lines))
 
 
-def _copies(what: str, report: Report, found: list[list[Path]]) -> Iterator[str]:
-    def equation(paths: list[Path]) -> str:
-        more = [f"{len(paths) - _MAX_COPIES} more"] if len(paths) > _MAX_COPIES else []
-        return " = ".join([*map(report.name, paths[:_MAX_COPIES]), *more])
+def _copies(what: str, found: list[dict[str, list[str]]]) -> Iterator[str]:
+    def equation(files: list[str]) -> str:
+        more = [f"{len(files) - _MAX_COPIES} more"] if len(files) > _MAX_COPIES else []
+        return " = ".join([*files[:_MAX_COPIES], *more])
 
-    across = [paths for paths in found if len(report.splits(paths)) > 1]
-    within = [paths for paths in found if len(report.splits(paths)) <= 1]
-    for where, sets in ((" between splits", across), (" within one split", within)):
-        yield from _listed(what + where, [equation(paths) for paths in sets])
+    for where, is_across in ((" between splits", True), (" within one split", False)):
+        lines = [equation(copies["files"]) for copies in found if (len(copies["splits"]) > 1) == is_across]
+        yield from _listed(what + where, lines)
+
+
+def pixel_hash(picture: Picture) -> str:
+    """Equal for pictures of equal size, channels, depth and pixels (alpha included), whatever their files."""
+    digest = hashlib.sha256()
+    for part in (picture.pixels, picture.extra, picture.alpha):
+        if part is not None:
+            digest.update(f"{part.shape} {part.dtype}".encode())
+            digest.update(part.tobytes())
+    return digest.hexdigest()
+
+
+def difference_hash(picture: Picture) -> int | None:
+    """64 bits, equal for most copies of a picture that were scaled or compressed anew.
+
+    The picture is shrunk to 9x8 grey values; each bit says whether one is brighter than its left neighbour. None
+    for a picture without detail, whose bits would be those of any other. (Known as dHash; it proves nothing.)
+    """
+    grey = picture.pixels.mean(axis=2, dtype=np.float32)
+    small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
+    if np.ptp(small) < 0.02 * white(picture.pixels):
+        return None
+    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")

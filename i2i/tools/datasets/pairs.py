@@ -8,9 +8,7 @@ which neighbours have different numbers; scaled down to the nearest pixel, other
 """
 
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +16,10 @@ import numpy as np
 from i2i import images
 from i2i.data.folders import by_stem, find_images, listed, without_partner
 from i2i.data.look import busyness
-from i2i.errors import ExistsError, ImageError, InputError
-from i2i.files import make_folders
+from i2i.errors import ImageError, InputError
 from i2i.images import LOSSY, Picture, Pixels
 from i2i.images.picture import Depth, white
-from i2i.tools.datasets.shape import Outcome, check_outputs, check_place, is_there
+from i2i.tools.datasets.shape import Job, Outcome, Write, carry_out, check_place
 
 _TIFF = {".tif", ".tiff"}
 REACH = 8
@@ -38,59 +35,6 @@ _ENDINGS = tuple(
 )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """`make(*sources)` gives a picture for each of the `outputs`. It may raise `ImageError`."""
-
-    sources: tuple[Path, ...]
-    outputs: list[Path]
-    make: Callable[..., list[Picture]]
-
-    def complaint(self) -> str:
-        """The fault of the sources; empty if there is none."""
-        try:
-            self.make(*self.sources)
-        except ImageError as error:
-            return f"{self.sources[0]}: {error}"
-        return ""
-
-
-def _write(jobs: list[_Job], overwrite: bool, skip_existing: bool, all_or_none: bool = False) -> Outcome:
-    """Write the pictures of each job, whole or not at all. Raises `UsageError` and `OutputError` as to the outputs.
-
-    A job whose pictures cannot be made, or lose something in the format of their file, fails alone. With `all_or_none`
-    all are made once before the first is written, and `InputError` names those that cannot.
-    """
-    inputs = [path for job in jobs for path in job.sources]
-    check_outputs([path for job in jobs for path in job.outputs], inputs, overwrite, skip_existing)
-
-    def missing(job: _Job) -> list[Path]:
-        return [path for path in job.outputs if not (skip_existing and is_there(path))]
-
-    if all_or_none:
-        with ThreadPoolExecutor() as pool:
-            complaints = list(filter(None, pool.map(_Job.complaint, filter(missing, jobs))))
-        if complaints:
-            raise InputError(f"{len(complaints)} pictures cannot be used, nothing was written:", *listed(complaints))
-    outcome = Outcome()
-    for job in jobs:
-        if not (wanted := missing(job)):
-            outcome.skipped += 1
-            continue
-        try:
-            made = dict(zip(job.outputs, job.make(*job.sources), strict=True))
-            for path in wanted:
-                if lost := images.not_kept_by(path.suffix, made[path]):
-                    raise ImageError(f"{lost[0]}; name the sources .tif")
-            for path in wanted:
-                make_folders(path.parent)
-                images.write(path, made[path], replace=overwrite)
-            outcome.done += 1
-        except (ImageError, ExistsError) as error:
-            outcome.failed.append((job.sources[0], str(error)))
-    return outcome
-
-
 def combine(a: Path, b: Path, out: Path, *, overwrite: bool = False, skip_existing: bool = False) -> Outcome:
     """Write each pair of the folders `a` and `b` (partners have the same name) to `out`, A on the left.
 
@@ -103,8 +47,8 @@ def combine(a: Path, b: Path, out: Path, *, overwrite: bool = False, skip_existi
     pairs = [(in_a[stem], in_b[stem]) for stem in in_a if stem in in_b]
     if not pairs:
         raise InputError(f"no picture in {a} has the name of one in {b}")
-    jobs = [_Job(pair, [out / pair[0].relative_to(a).with_suffix(_suffix(*pair))], _joined) for pair in pairs]
-    outcome = _write(jobs, overwrite, skip_existing)
+    jobs = [Job(pair, [out / pair[0].relative_to(a).with_suffix(_suffix(*pair))], _joined) for pair in pairs]
+    outcome = carry_out(jobs, overwrite, skip_existing)
     outcome.failed[:0] = without_partner(a, in_a, b, in_b)
     return outcome
 
@@ -120,15 +64,15 @@ def separate(folder: Path, out: Path, *, overwrite: bool = False, skip_existing:
     if not sources:
         raise InputError(f"{folder}: no pictures in it")
     names = {path: path.relative_to(folder).with_suffix(_suffix(path)) for path in sources}
-    jobs = [_Job((path,), [out / side / name for side in "AB"], _halves) for path, name in names.items()]
-    return _write(jobs, overwrite, skip_existing)
+    jobs = [Job((path,), [out / side / name for side in "AB"], _halves) for path, name in names.items()]
+    return carry_out(jobs, overwrite, skip_existing)
 
 
 def _suffix(*sources: Path) -> str:
     return ".tif" if all(path.suffix.lower() in _TIFF for path in sources) else ".png"
 
 
-def _joined(one: Path, two: Path) -> list[Picture]:
+def _joined(one: Path, two: Path) -> list[Write]:
     a = images.read(one)
     try:
         b = images.read(two)
@@ -153,12 +97,19 @@ def _joined(one: Path, two: Path) -> list[Picture]:
     icc, colour = (a.icc, a.colour) if (a.icc, a.colour) == (b.icc, b.colour) else (None, None)
     extra = [p.extra for p in sides if p.extra is not None]
     joined = Picture(np.hstack([p.pixels for p in sides]), alpha, icc, extra=np.hstack(extra) if extra else None)
-    return [replace(joined, colour=colour)]
+    return [_lossless(replace(joined, colour=colour), _suffix(one, two))]
 
 
-def _halves(source: Path) -> list[Picture]:
+def _halves(source: Path) -> list[Write]:
     whole = images.read(source)
-    return [whole.half("left"), whole.half("right")]
+    return [_lossless(whole.half("left"), _suffix(source)), _lossless(whole.half("right"), _suffix(source))]
+
+
+def _lossless(picture: Picture, suffix: str) -> Write:
+    """Writes the picture whole. Raises `ImageError` if it loses something in a file of that suffix."""
+    if lost := images.not_kept_by(suffix, picture):
+        raise ImageError(f"{lost[0]}; name the sources .tif")
+    return lambda path, replace: images.write(path, picture, replace=replace)
 
 
 def add_instances(
@@ -180,8 +131,8 @@ def add_instances(
         raise InputError(f"{len(lonely)} pictures have no partner of the same name:", *listed(lonely))
     if not in_labels:
         raise InputError(f"{labels}: no pictures in it")
-    jobs = [_Job((path, in_maps[stem]), [out / f"{stem}.png"], _with_instances) for stem, path in in_labels.items()]
-    return _write(jobs, overwrite, skip_existing, all_or_none=True)
+    jobs = [Job((path, in_maps[stem]), [out / f"{stem}.png"], _with_instances) for stem, path in in_labels.items()]
+    return carry_out(jobs, overwrite, skip_existing, all_or_none=True)
 
 
 def numbered(instances: Pixels) -> Pixels:
@@ -234,12 +185,12 @@ def _shared_numbers(near: list[set[int]]) -> list[int]:
     return numbers
 
 
-def _with_instances(label: Path, map_: Path) -> list[Picture]:
+def _with_instances(label: Path, map_: Path) -> list[Write]:
     pixels = _labels(images.read(label))
     try:
         instances = _instances(images.read(map_))
         if pixels.shape[:2] == instances.shape[:2]:
-            return [Picture(pixels, numbered(instances))]
+            return [_lossless(Picture(pixels, numbered(instances)), ".png")]
     except ImageError as error:
         raise ImageError(f"its partner {map_}: {error}") from None
     sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (pixels, instances)]

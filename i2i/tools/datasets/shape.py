@@ -3,29 +3,24 @@ val and test.
 
 The part of a picture depends on its name and the seed alone, up to the boundaries between the parts. Files that are
 equal byte for byte come to the same part, and so do the partners of a pair, so that no test picture is trained on.
-`same_bytes`, `pixel_hash` and `difference_hash` find pictures that are equal by bytes, by pixels, or nearly.
 """
 
-import contextlib
 import hashlib
 import os
 import secrets
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
-
-import cv2
-import numpy as np
 
 from i2i.data.folders import SPLITS, find_images, listed
 from i2i.data.walking import exists, is_folder
 from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
 from i2i.files import appeared, atomic_write, make_folders, sha256
-from i2i.images import Picture
-from i2i.images.picture import white
 from i2i.urls import real
 
 K = TypeVar("K")
@@ -38,6 +33,60 @@ class Outcome:
     done: int = 0
     skipped: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+Write = Callable[[Path, bool], object]
+"""Writes a file at a path, where it may replace another or not."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """`make(*sources)` gives for each of the `outputs` a function that writes it. Both may raise `ImageError`."""
+
+    sources: tuple[Path, ...]
+    outputs: list[Path]
+    make: Callable[..., Sequence[Write]]
+
+    def complaint(self) -> str:
+        """The fault of the sources; empty if there is none."""
+        try:
+            self.make(*self.sources)
+        except ImageError as error:
+            return f"{self.sources[0]}: {error}"
+        return ""
+
+
+def carry_out(jobs: list[Job], overwrite: bool, skip_existing: bool, all_or_none: bool = False) -> Outcome:
+    """Write the outputs of each job. Raises as `check_outputs`, and `OutputError` for the disk.
+
+    A job whose outputs cannot be made fails alone. With `all_or_none` all are made once before the first is written,
+    and `InputError` names those that cannot.
+    """
+    inputs = [path for job in jobs for path in job.sources]
+    check_outputs([path for job in jobs for path in job.outputs], inputs, overwrite, skip_existing)
+
+    def wanted(job: Job) -> list[Path]:
+        return [path for path in job.outputs if not (skip_existing and is_there(path))]
+
+    if all_or_none:
+        with ThreadPoolExecutor() as pool:
+            complaints = list(filter(None, pool.map(Job.complaint, filter(wanted, jobs))))
+        if complaints:
+            raise InputError(f"{len(complaints)} pictures cannot be used, nothing was written:", *listed(complaints))
+    outcome = Outcome()
+    for job in jobs:
+        if not (missing := wanted(job)):
+            outcome.skipped += 1
+            continue
+        try:
+            for path, write in zip(job.outputs, job.make(*job.sources), strict=True):
+                if path in missing:
+                    make_folders(path.parent)
+                    write(path, overwrite)
+            outcome.done += 1
+        except (ImageError, ExistsError) as error:
+            outcome.failed.append((job.sources[0], str(error)))
+    return outcome
 
 
 def check_place(out: Path, inputs: Iterable[Path]) -> None:
@@ -78,19 +127,6 @@ def is_there(path: Path) -> bool:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-@contextlib.contextmanager
-def folders_above(path: Path) -> Iterator[None]:
-    """Create the folders above `path`; those that are empty at the end, and were not there, go again."""
-    missing = [parent for parent in path.absolute().parents if not is_there(parent)]
-    make_folders(path.parent)
-    try:
-        yield
-    finally:
-        for parent in missing:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-
-
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
@@ -109,29 +145,6 @@ def same_bytes(paths: Iterable[Path]) -> list[list[Path]]:
     """The files that are equal byte for byte; only files of equal size are read. Files that vanish are left out."""
     by_size = groups({path: _or_none(lambda path: path.stat().st_size, path) for path in paths})
     return groups({path: _or_none(sha256, path) for group in by_size for path in group})
-
-
-def pixel_hash(picture: Picture) -> str:
-    """Equal for pictures of equal size, channels, depth and pixels (alpha included), whatever their files."""
-    digest = hashlib.sha256()
-    for part in (picture.pixels, picture.extra, picture.alpha):
-        if part is not None:
-            digest.update(f"{part.shape} {part.dtype}".encode())
-            digest.update(part.tobytes())
-    return digest.hexdigest()
-
-
-def difference_hash(picture: Picture) -> int | None:
-    """64 bits, equal for most copies of a picture that were scaled or compressed anew.
-
-    The picture is shrunk to 9x8 grey values; each bit says whether one is brighter than its left neighbour. None
-    for a picture without detail, whose bits would be those of any other. (Known as dHash; it proves nothing.)
-    """
-    grey = picture.pixels.mean(axis=2, dtype=np.float32)
-    small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
-    if np.ptp(small) < 0.02 * white(picture.pixels):
-        return None
-    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
 
 
 def _or_none(ask: Callable[[Path], K], path: Path) -> K | None:
@@ -167,24 +180,12 @@ def split_dataset(
     if not sources:
         raise InputError(f"{folder}: no pictures in it")
     parts = _parts(folder, _units(folder, sources), val, test, seed)
-    plan = [
-        (source, out / f"{split}{domain or ''}" / source.relative_to(folder))
+    jobs = [
+        Job((source,), [out / f"{split}{domain or ''}" / source.relative_to(folder)], partial(_brought, link))
         for split in SPLITS
         for source in sorted(parts[split])
     ]
-    check_outputs([target for _, target in plan], sources, overwrite, skip_existing)
-    outcome = Outcome()
-    for source, target in plan:
-        if skip_existing and is_there(target):
-            outcome.skipped += 1
-            continue
-        make_folders(target.parent)
-        try:
-            _bring(source, target, link, overwrite)
-            outcome.done += 1
-        except (ImageError, ExistsError) as error:
-            outcome.failed.append((source, str(error)))
-    return outcome
+    return carry_out(jobs, overwrite, skip_existing)
 
 
 def _units(folder: Path, sources: Sequence[Path]) -> list[list[Path]]:
@@ -224,10 +225,11 @@ def _parts(folder: Path, units: list[list[Path]], val: float, test: float, seed:
     return parts
 
 
-def _bring(source: Path, target: Path, link: bool, replace: bool) -> None:
-    if link:
-        _link(real(source), target, replace)
-        return
+def _brought(link: bool, source: Path) -> list[Write]:
+    return [partial(_link if link else _copy, source)]
+
+
+def _copy(source: Path, target: Path, replace: bool) -> None:
     try:
         file = source.open("rb")
     except OSError as error:
@@ -239,10 +241,10 @@ def _bring(source: Path, target: Path, link: bool, replace: bool) -> None:
 def _link(source: Path, target: Path, replace: bool) -> None:
     temporary = target.with_name(f".i2i-{secrets.token_hex(8)}.part")
     try:
-        if not replace and (not target.is_symlink() or target.exists()):
-            target.symlink_to(source)
+        if not replace and (not target.is_symlink() or target.exists()):  # a link to nothing counts as free
+            target.symlink_to(real(source))
             return
-        temporary.symlink_to(source)
+        temporary.symlink_to(real(source))
         temporary.replace(target)
     except FileExistsError:
         raise appeared(target) from None
