@@ -14,6 +14,7 @@
 
 import contextlib
 import ctypes
+import math
 import os
 import secrets
 import signal
@@ -338,24 +339,21 @@ def _list(numbers: Mapping[str, int]) -> str:
 
 # of malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
-_MOST = 65_536
-_LARGE = 32 << 20  # the most that it sets by itself
+_LARGEST_BLOCK = 32 << 20  # the largest that malloc takes from its heap unless it may map none at all
+_kept = 0.0
 
 
-def keep_freed_memory() -> None:
-    """From now on the process keeps the memory that it frees, and uses it again."""
-    _set_malloc({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1})
+def keep_freed_memory(most: int | None = None) -> None:
+    """From now on the process keeps the memory that it frees, and uses it again: all, or about `most` bytes.
 
-
-def give_freed_memory_back() -> None:
-    """Undo `keep_freed_memory`, for example in a forked process."""
-    _set_malloc({_M_MMAP_MAX: _MOST, _M_MMAP_THRESHOLD: _LARGE, _M_TRIM_THRESHOLD: 2 * _LARGE})
-
-
-def _set_malloc(options: dict[int, int]) -> None:
-    if sys.platform != "linux":
+    With `most`, blocks above 32 MiB still go back at once. It never keeps less than an earlier call asked for.
+    """
+    global _kept
+    wanted = math.inf if most is None else most
+    if sys.platform != "linux" or wanted <= _kept:
         return
+    _kept = wanted
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
-        for option, value in options.items():
-            library.mallopt(option, value)
+        library.mallopt(_M_TRIM_THRESHOLD, -1 if most is None else most)
+        library.mallopt(*((_M_MMAP_MAX, 0) if most is None else (_M_MMAP_THRESHOLD, _LARGEST_BLOCK)))

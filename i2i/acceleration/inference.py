@@ -25,7 +25,7 @@ from i2i.networks.blocks import InstanceNorm, PaddingMode, for_translation
 
 Engine = Literal["eager", "compiled", "exported"]
 """How the network runs: torch as it is, torch with its compiler, another runtime after an export."""
-_CHUNK_VALUES = 1 << 20  # so many stay in a processor's cache between two passes over them
+_CHUNK_VALUES = 1 << 18  # so many stay in a processor's cache between two passes over them
 _LARGE, _LARGE_16_BITS = 1 << 16, 1 << 20  # pixels from which `Moments` replaces torch's statistics
 
 
@@ -129,12 +129,12 @@ def normalize(
     in_place: bool = False,
 ) -> Tensor:
     """Returns (x - mean) / √(variance + eps) · weight + bias for each channel; if `in_place`, in float32 in x."""
-    if x.dtype != torch.float32:  # rounded once
+    if not in_place or x.dtype != torch.float32:  # one pass; a mean far from 0 costs no more than its rounding in x did
         return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
     scale = torch.rsqrt(variance + eps)
     scale = scale if weight is None else scale * weight
-    y = torch.sub(x, mean[:, None, None], out=x if in_place else None).mul_(scale[:, None, None])
-    return y if bias is None else y.add_(bias[:, None, None])
+    x.sub_(mean[:, None, None]).mul_(scale[:, None, None])
+    return x if bias is None else x.add_(bias[:, None, None])
 
 
 class _PerImageBatchNorm(Accelerated):

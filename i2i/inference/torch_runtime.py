@@ -19,6 +19,7 @@ from i2i.acceleration.exchange import check_compiler, compile_in_place, refused
 from i2i.acceleration.inference import Engine
 from i2i.device import exact_float32
 from i2i.inference.runtimes import Planes
+from i2i.machine import keep_freed_memory
 from i2i.networks.own import OwnNetwork
 
 
@@ -51,6 +52,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
                 torch.mps.set_rng_state(apple)
 
 
+_KEPT_MEMORY = 128 << 20
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -65,6 +67,8 @@ class TorchRuntime:
     def __init__(self, network: nn.Module, device: torch.device, precision: str, compiled: bool = False) -> None:
         if compiled:
             check_compiler(device)
+        if device.type == "cpu":
+            keep_freed_memory(_KEPT_MEMORY)
         self.device, self.precision, self._compiled = device, precision, compiled
         self._dtype = _DTYPES[precision]
         self._exactly = exact_float32 if device.type == "cuda" and precision == "fp32" else nullcontext

@@ -3,6 +3,7 @@
 import copy
 import platform
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -116,24 +117,41 @@ def test_frozen_discriminators_compute_no_gradient_of_weights() -> None:
 
 FAULTS = """
 import resource, sys, torch
-from i2i.machine import give_freed_memory_back, keep_freed_memory
-if sys.argv[1] != "leave":
-    keep_freed_memory()
-if sys.argv[1] == "undo":
-    give_freed_memory_back()
+from i2i.machine import keep_freed_memory
+for most in map(int, sys.argv[2:]):
+    keep_freed_memory(most or None)
 for number in range(20):
     if number == 10:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(1 << 24)
+    blocks = [torch.ones(int(sys.argv[1]) << 18) for _ in range(3)]
+    del blocks
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@cache
+def faults_of_blocks(mebibytes: int, *most: int) -> int:
+    return int(python("-c", FAULTS, str(mebibytes), *map(str, most), check=True).stdout)
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of the GNU C library")
-def test_freed_memory_is_kept() -> None:
-    """After 10 blocks of 64 MiB, which may find other places, 10 more have the memory of those: no page is made."""
-    kept, given_back, undone = (int(python("-c", FAULTS, way, check=True).stdout) for way in ("keep", "leave", "undo"))
-    assert kept < given_back / 20 and undone > given_back / 2
+@pytest.mark.parametrize(
+    ("mebibytes", "most", "is_kept"),
+    [
+        (64, [0], True),
+        (64, [0, 1 << 27], True),
+        (64, [1 << 27], False),
+        (24, [1 << 27], True),
+        (24, [1 << 27, 1 << 20], True),
+    ],
+)
+def test_freed_memory_is_kept(mebibytes: int, most: list[int], is_kept: bool) -> None:
+    """After 10 times three blocks, which may find other places, 10 more have the memory of those: no page is made.
+
+    All memory is kept (0), or 128 MiB in blocks of up to 32.
+    """
+    faults, given_back = faults_of_blocks(mebibytes, *most), faults_of_blocks(64)
+    assert faults < given_back / 20 if is_kept else faults > given_back / 2
 
 
 def test_memory_formats_per_device_and_precision() -> None:
